@@ -1,0 +1,178 @@
+"""Search trees become traces: straight lines of reasoning, and lines that turn back.
+
+    traces = linearize(tree)
+
+A *direct* chain is the path to one answer, right or wrong; filters decide later, with reasons. A
+*corrected* chain walks a wrong attempt, says that it was wrong, and goes on with a right one
+(ViGoRL, section 3.2). The two attempts part at some node of the tree, so the wrong one may be the
+same node's other rollout, a sibling, or a branch that left much earlier; what they share is told
+once. Steps come out canonical: rendering a trace and parsing it gives the same steps.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from mcts.data import Origin, Step, Trace
+from mcts.parsing import split_steps
+from mcts.tree import Node, Rollout, Tree
+
+VERSION = "1"
+
+# How a chain says that its attempt was wrong; one is chosen by the chain's own content.
+TURNING_BACK = (
+    "Wait, that does not fit what I see. Let me look again.",
+    "Something is off here. Let me go back and check again.",
+    "Actually, this seems wrong. I will look again from there.",
+    "Hold on, I should check this again.",
+)
+
+
+@dataclass(frozen=True, slots=True)
+class _End:
+    """One place where the tree reached an answer: a terminal node or a rollout."""
+
+    node: Node
+    """The terminal node, or the one the rollout started from."""
+    rollout: Rollout | None
+    answer: str | None
+    reward: float | None
+    problems: tuple[str, ...]
+
+    @property
+    def path(self) -> list[Node]:
+        return self.node.lineage()
+
+    def after(self, node: Node) -> list[tuple[Step, Origin]]:
+        """The steps below `node`, which is on this end's path, with their origins."""
+        below = self.path[self.path.index(node) + 1 :]
+        steps = [
+            (n.step, Origin(n.node_id, None, n.response_id)) for n in below if n.step is not None
+        ]
+        if self.rollout is not None:
+            made = Origin(self.node.node_id, self.rollout.rollout_id, self.rollout.response_ids[0])
+            steps += [(step, made) for step in self.rollout.steps]
+        return steps
+
+
+def linearize(tree: Tree, right: float = 1.0) -> list[Trace]:
+    """Every direct chain of a tree, and for each right one at most one corrected chain.
+
+    Args:
+        right: the least reward that counts as a right answer.
+
+    Order follows node and rollout numbers, so the same tree gives the same list.
+    """
+    ends = _ends(tree)
+    traces = [_direct(tree, end) for end in ends]
+    wrong = [end for end in ends if end.reward is not None and end.reward < right]
+    for end in ends:
+        if end.reward is not None and end.reward >= right:
+            corrected = _corrected(tree, end, wrong)
+            if corrected is not None:
+                traces.append(corrected)
+    return traces
+
+
+def _ends(tree: Tree) -> list[_End]:
+    ends = []
+    for node in tree.nodes:
+        if node.terminal and not node.discarded:
+            problems = tuple(p for n in node.lineage() for p in n.problems)
+            ends.append(_End(node, None, node.answer, node.reward, problems))
+        for rollout in node.rollouts:
+            problems = tuple(p for n in node.lineage() for p in n.problems) + rollout.problems
+            ends.append(_End(node, rollout, rollout.answer, rollout.reward, problems))
+    return ends
+
+
+def _direct(tree: Tree, end: _End) -> Trace:
+    steps, origins, _ = _canonical(end.after(tree.root), frozenset())
+    return Trace(
+        question_id=tree.question.question_id,
+        steps=steps,
+        answer=end.answer,
+        reward=end.reward,
+        kind="direct",
+        tree_id=tree.tree_id,
+        origins=origins,
+        problems=end.problems,
+    )
+
+
+def _corrected(tree: Tree, end: _End, wrong: Sequence[_End]) -> Trace | None:
+    """The right `end` behind a wrong attempt that parted from it as late as possible.
+
+    Latest first, because a mistake seen near where it was made teaches the most; among equals the
+    tree's content decides, so that the choice is neither always the first nor a matter of chance.
+    """
+
+    def parting(other: _End) -> Node:
+        return [a for a, b in zip(end.path, other.path, strict=False) if a is b][-1]
+
+    candidates = [(parting(other), other) for other in wrong]
+    candidates = [(n, o) for n, o in candidates if o.after(n) and end.after(n)]
+    if not candidates:
+        return None
+    latest = max(node.depth for node, _ in candidates)
+    node, other = min(
+        (pair for pair in candidates if pair[0].depth == latest),
+        key=lambda pair: _draw(tree, end, pair[1]),
+    )
+    shared = [pair for pair in end.after(tree.root) if pair not in end.after(node)]
+    attempt, good = other.after(node), end.after(node)
+    first, made = good[0]
+    sentence = TURNING_BACK[_draw(tree, end, other) % len(TURNING_BACK)]
+    turned = Step(f"{sentence} {first.thought}", first.points)
+    pieces = [*shared, *attempt, (turned, made), *good[1:]]
+    marks = frozenset({len(shared), len(shared) + len(attempt)})
+    steps, origins, moved = _canonical(pieces, marks)
+    return Trace(
+        question_id=tree.question.question_id,
+        steps=steps,
+        answer=end.answer,
+        reward=end.reward,
+        kind="corrected",
+        tree_id=tree.tree_id,
+        origins=origins,
+        wrong_from=moved[len(shared)],
+        turns_back_at=moved[len(shared) + len(attempt)],
+        problems=end.problems,
+    )
+
+
+def _draw(tree: Tree, *ends: _End) -> int:
+    """A number that depends only on which ends of which tree are meant."""
+    names = [(e.node.node_id, e.rollout.rollout_id if e.rollout else None) for e in ends]
+    digest = hashlib.blake2b(repr((tree.tree_id, names)).encode(), digest_size=8).digest()
+    return int.from_bytes(digest, "big")
+
+
+def _canonical(
+    pieces: Sequence[tuple[Step, Origin]], marks: frozenset[int]
+) -> tuple[tuple[Step, ...], tuple[Origin, ...], dict[int, int]]:
+    """Cut and join thoughts so that each step ends with the sentence of its point.
+
+    A remark behind a point belongs to the next step, as the parser would read it. Returns the
+    steps, their origins, and where the pieces numbered in `marks` went.
+    """
+    steps: list[Step] = []
+    origins: list[Origin] = []
+    moved: dict[int, int] = {}
+    remark = ""
+    for i, (step, origin) in enumerate(pieces):
+        if i in marks:
+            moved[i] = len(steps)
+        for part in split_steps(f"{remark}\n{step.thought}" if remark else step.thought):
+            remark = ""
+            if part.point is None:
+                remark = part.thought
+            else:
+                steps.append(part)
+                origins.append(origin)
+    if remark:
+        steps.append(Step(remark))
+        origins.append(pieces[-1][1])
+    return tuple(steps), tuple(origins), moved

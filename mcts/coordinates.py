@@ -1,0 +1,160 @@
+"""The coordinate contract: points are original pixels; a model's frame is converted at the edge.
+
+Qwen2.5-VL speaks absolute pixels of the image *as resized for it*, Qwen2-VL and Qwen3-VL speak
+0-1000 of width and height, people and gold boxes speak original pixels. Mixing them up is silent,
+so no function here takes a bare pair of numbers without the frame that gives it its meaning.
+
+    frame = Frame(CoordinateSpace.qwen25_vl(), question.images)
+    point = frame.to_point(412, 630)              # model units -> original pixels
+    x, y = frame.to_model(point)                  # original pixels -> whole model units
+
+There and back moves no point by more than half a model unit. A point outside the image stays
+outside: nothing is clamped; `inside` says so and the parser records it.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from enum import StrEnum
+
+from mcts.data import Image, Point
+
+# Points are kept to a thousandth of a pixel: far below half a model unit for any real image, and
+# short enough that a point written as text in original pixels reads back as the same point.
+DECIMALS = 3
+
+
+class SpaceKind(StrEnum):
+    """What a model's numbers count."""
+
+    ABSOLUTE_RESIZED = "absolute_resized"
+    """Pixels of the image after the model's own resizing (Qwen2.5-VL)."""
+    NORMALIZED_1000 = "normalized_1000"
+    """Thousandths of the width and of the height (Qwen2-VL, Qwen3-VL)."""
+    ABSOLUTE_ORIGINAL = "absolute_original"
+    """Pixels of the image as stored: what people and gold boxes mean."""
+
+
+@dataclass(frozen=True, slots=True)
+class CoordinateSpace:
+    """The frame one model speaks; recorded with every tree and every exported data set."""
+
+    kind: SpaceKind
+    min_pixels: int | None = None
+    """Fewest pixels the model's processor resizes to; decides the frame of ABSOLUTE_RESIZED."""
+    max_pixels: int | None = None
+    """Most pixels the model's processor resizes to; decides the frame of ABSOLUTE_RESIZED."""
+    factor: int | None = None
+    """Patch side times merge size: both sides of the resized image are multiples of it."""
+
+    def __post_init__(self) -> None:
+        if self.kind is SpaceKind.ABSOLUTE_RESIZED:
+            if not (self.min_pixels and self.max_pixels and self.factor):
+                raise ValueError("absolute_resized needs min_pixels, max_pixels and factor")
+            if self.min_pixels > self.max_pixels:
+                raise ValueError(f"min_pixels {self.min_pixels} > max_pixels {self.max_pixels}")
+
+    @classmethod
+    def qwen25_vl(cls, min_pixels: int = 3136, max_pixels: int = 12845056) -> CoordinateSpace:
+        """Qwen2.5-VL: pixels after smart-resize with 14-px patches merged two by two."""
+        return cls(SpaceKind.ABSOLUTE_RESIZED, min_pixels, max_pixels, 28)
+
+    @classmethod
+    def qwen2_vl(cls, min_pixels: int = 3136, max_pixels: int = 12845056) -> CoordinateSpace:
+        """Qwen2-VL: thousandths; 14-px patches merged two by two."""
+        return cls(SpaceKind.NORMALIZED_1000, min_pixels, max_pixels, 28)
+
+    @classmethod
+    def qwen3_vl(cls, min_pixels: int = 65536, max_pixels: int = 16777216) -> CoordinateSpace:
+        """Qwen3-VL: thousandths; 16-px patches merged two by two."""
+        return cls(SpaceKind.NORMALIZED_1000, min_pixels, max_pixels, 32)
+
+    @classmethod
+    def original(cls) -> CoordinateSpace:
+        """Original pixels: what people write and what the warehouse stores."""
+        return cls(SpaceKind.ABSOLUTE_ORIGINAL)
+
+    def size(self, image: Image) -> tuple[float, float]:
+        """Width and height of `image` in this space's units."""
+        if self.kind is SpaceKind.NORMALIZED_1000:
+            return 1000.0, 1000.0
+        if self.kind is SpaceKind.ABSOLUTE_ORIGINAL:
+            return float(image.width), float(image.height)
+        assert self.factor and self.min_pixels and self.max_pixels  # held by __post_init__
+        height, width = smart_resize(
+            image.height, image.width, self.factor, self.min_pixels, self.max_pixels
+        )
+        return float(width), float(height)
+
+
+def smart_resize(
+    height: int, width: int, factor: int, min_pixels: int, max_pixels: int
+) -> tuple[int, int]:
+    """The size (height, width) a Qwen-VL processor resizes an image to.
+
+    Both sides become multiples of `factor`, the area falls within [min_pixels, max_pixels], and
+    the aspect ratio is kept as nearly as that allows. The processors apply the same rule
+    (transformers, `Qwen2VLImageProcessor`), and a test compares the two.
+
+    Raises:
+        ValueError: the sides differ by more than a factor of 200, which the processors refuse.
+    """
+    if max(height, width) > 200 * min(height, width):
+        raise ValueError(f"an image of {width}x{height} pixels is too narrow (over 200:1)")
+    new_height = round(height / factor) * factor
+    new_width = round(width / factor) * factor
+    if new_height * new_width > max_pixels:
+        shrink = math.sqrt(height * width / max_pixels)
+        new_height = max(factor, math.floor(height / shrink / factor) * factor)
+        new_width = max(factor, math.floor(width / shrink / factor) * factor)
+    elif new_height * new_width < min_pixels:
+        grow = math.sqrt(min_pixels / (height * width))
+        new_height = math.ceil(height * grow / factor) * factor
+        new_width = math.ceil(width * grow / factor) * factor
+    return new_height, new_width
+
+
+@dataclass(frozen=True, slots=True)
+class Frame:
+    """A coordinate space together with the images it is applied to: enough to convert numbers."""
+
+    space: CoordinateSpace
+    images: Sequence[Image]
+
+    def to_point(self, x: float, y: float, image: int = 0) -> Point:
+        """The point, in original pixels, that a model means by `x`, `y`.
+
+        Raises:
+            IndexError: there is no such image.
+        """
+        shown = self.images[image]
+        width, height = self.space.size(shown)
+        return Point(
+            round(x * shown.width / width, DECIMALS),
+            round(y * shown.height / height, DECIMALS),
+            image,
+        )
+
+    def to_model(self, point: Point) -> tuple[float, float]:
+        """`point` in the model's units: whole numbers, but for original pixels, kept exact."""
+        shown = self.images[point.image]
+        if self.space.kind is SpaceKind.ABSOLUTE_ORIGINAL:
+            return point.x, point.y
+        width, height = self.space.size(shown)
+        return round(point.x * width / shown.width), round(point.y * height / shown.height)
+
+    def inside(self, point: Point) -> bool:
+        """Whether `point` lies in its image; edges belong to it."""
+        if not 0 <= point.image < len(self.images):
+            return False
+        shown = self.images[point.image]
+        return 0 <= point.x <= shown.width and 0 <= point.y <= shown.height
+
+    def same_place(self, a: Point, b: Point, share: float) -> bool:
+        """Whether two points are closer than `share` of their image's longer side."""
+        if a.image != b.image or not 0 <= a.image < len(self.images):
+            return False
+        shown = self.images[a.image]
+        return math.hypot(a.x - b.x, a.y - b.y) < share * max(shown.width, shown.height)

@@ -1,0 +1,257 @@
+"""Text <-> steps: what a model wrote becomes `Step`s in original pixels, and back.
+
+    parsed = parse(response_text, frame)      # never raises: what is wrong is in parsed.problems
+    text = render(parsed.steps, parsed.answer, frame)
+
+The grammar is the field's: `<think>…(x, y).</think>`, `<answer>…</answer>`, and for zoom
+`<tool_call>{"name": "search_coordinate", "arguments": {"coordinate": [x, y]}}</tool_call>` followed
+by an `<observation>` that is not the model's. A coordinate is `(x, y)`, with ` in image 2` behind
+it when it is not in the first image. A step ends with the sentence that holds its point, so one
+think block with three such sentences and three think blocks parse into the same three steps:
+parse(render(trace)) == trace either way.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, replace
+
+from mcts.coordinates import DECIMALS, Frame, SpaceKind
+from mcts.data import Point, Step
+
+ZOOM_TOOL = "search_coordinate"
+
+_TAG = re.compile(r"<(/?)(think|answer|tool_call|observation)>")
+_NUMBER = r"-?\d+(?:\.\d+)?"
+_COORDINATE = re.compile(
+    rf"\(\s*({_NUMBER})\s*,\s*({_NUMBER})\s*\)(?:(\s+in\s+image\s+)(\d+)\b)?", re.IGNORECASE
+)
+# Words with which a step says that it goes back to a place on purpose.
+_REVISIT = re.compile(
+    r"\b(again|check\w*|verif\w+|confirm\w*|double-check\w*|wait|actually|re-?examin\w+|"
+    r"look(ing)? back|go(ing)? back|return(ing)? to|seems? off|mistake\w*|correct(ing|ion))\b",
+    re.IGNORECASE,
+)
+# A sentence ends at . ! ? (with closing quotes or brackets) before white space, or at a line end.
+_SENTENCE_END = re.compile(r"[.!?][\"')\]]*(?=\s|$)|\n")
+
+
+@dataclass(frozen=True, slots=True)
+class Problem:
+    """One thing wrong with a text; a value, so that a malformed response is kept, not lost."""
+
+    kind: str
+    """One word a query can group by, such as `point_outside_image`."""
+    detail: str
+    """The offending text, shortened."""
+
+
+@dataclass(frozen=True, slots=True)
+class Parsed:
+    """What a text says."""
+
+    steps: tuple[Step, ...]
+    answer: str | None
+    """The final answer, coordinates in original pixels; None if none was given."""
+    problems: tuple[Problem, ...] = ()
+
+
+def parse(text: str, frame: Frame, *, inside: str | None = None) -> Parsed:
+    """Read a model's `text`, whose coordinates are in `frame`, into steps in original pixels.
+
+    Args:
+        text: a response, or several joined; at most one answer is read.
+        frame: the model's coordinate space and the question's images.
+        inside: the tag a partial turn had already opened (`answer` when the request ended in
+            `<answer>`), or None.
+    """
+    problems: list[Problem] = []
+    steps: list[Step] = []
+    thoughts: list[str] = []
+    answer: str | None = None
+
+    def close_thoughts() -> None:
+        steps.extend(split_steps(_in_pixels("\n".join(thoughts), frame, problems)))
+        thoughts.clear()
+
+    for tag, content, closed in _blocks(text, inside):
+        content = content.strip()
+        if tag is not None and not closed:
+            problems.append(Problem(f"unclosed_{tag}", content[-80:]))
+        if tag == "observation" or not (tag or content):
+            continue
+        if answer is not None:
+            problems.append(Problem("text_after_answer", content[:80]))
+        elif tag == "answer":
+            if not closed:
+                continue  # an answer cut off in mid-word is no answer
+            answer = _in_pixels(content, frame, problems)
+            if not content:
+                problems.append(Problem("empty_answer", ""))
+                answer = None
+        elif tag == "tool_call":
+            close_thoughts()
+            call = _zoom_call(content, frame, problems)
+            if call is not None and steps:
+                steps[-1] = replace(steps[-1], call=call)
+            elif call is not None:
+                problems.append(Problem("call_without_thought", content[:80]))
+        else:
+            if tag is None:
+                problems.append(Problem("text_outside_tags", content[:80]))
+            if content:
+                thoughts.append(content)
+            else:
+                problems.append(Problem("empty_think", ""))
+    close_thoughts()
+    return Parsed(tuple(steps), answer, tuple(problems))
+
+
+def render(
+    steps: Sequence[Step], answer: str | None, frame: Frame, *, one_block: bool = False
+) -> str:
+    """Write steps and answer as a model that speaks `frame` would.
+
+    Args:
+        one_block: put the thoughts of one turn into a single think block instead of one each.
+    """
+    lines: list[str] = []
+    turn: list[str] = []
+
+    def close_turn() -> None:
+        if one_block and turn:
+            lines.append(f"<think>{chr(10).join(turn)}</think>")
+        else:
+            lines.extend(f"<think>{thought}</think>" for thought in turn)
+        turn.clear()
+
+    for step in steps:
+        turn.append(_from_pixels(step.thought, frame))
+        if step.call is not None:
+            close_turn()
+            coordinate = [_plain(value) for value in frame.to_model(step.call)]
+            arguments: dict[str, object] = {"coordinate": coordinate}
+            if step.call.image:
+                arguments["image"] = step.call.image + 1
+            call = json.dumps({"name": ZOOM_TOOL, "arguments": arguments})
+            lines.append(f"<tool_call>{call}</tool_call>")
+    close_turn()
+    if answer is not None:
+        lines.append(f"<answer>{_from_pixels(answer, frame)}</answer>")
+    return "\n".join(lines)
+
+
+def revisits(thought: str) -> bool:
+    """Whether a thought says that it looks at something again: it verifies, or turns back."""
+    return _REVISIT.search(thought) is not None
+
+
+def points_in(text: str) -> tuple[Point, ...]:
+    """The points a text in original pixels cites, in reading order."""
+    return tuple(
+        Point(float(match[1]), float(match[2]), int(match[4] or 1) - 1)
+        for match in _COORDINATE.finditer(text)
+    )
+
+
+def points_outside(points: Sequence[Point], frame: Frame) -> tuple[Point, ...]:
+    """Those of `points` that lie outside their image."""
+    return tuple(point for point in points if not frame.inside(point))
+
+
+def _blocks(text: str, inside: str | None) -> Iterator[tuple[str | None, str, bool]]:
+    """Cut `text` at its tags: (tag or None for bare text, content, whether it was closed).
+
+    A tag that opens inside another block closes that block unfinished; a closing tag that does
+    not match is passed over as text of no block.
+    """
+    tag, start = inside, 0
+    for match in _TAG.finditer(text):
+        closing, name = bool(match[1]), match[2]
+        if closing and name != tag and tag is not None:
+            continue  # a stray closing tag inside another block stays part of its text
+        yield tag, text[start : match.start()], closing and tag is not None
+        tag, start = (None if closing else name), match.end()
+    if tag is not None or text[start:].strip():
+        yield tag, text[start:], False
+
+
+def split_steps(text: str) -> list[Step]:
+    """Cut thoughts (original pixels) into steps, each ending with the sentence of its point.
+
+    What follows the last point is a closing remark: a last step without a point.
+    """
+    steps: list[Step] = []
+    start = 0
+    for match in _COORDINATE.finditer(text):
+        if match.start() < start:
+            continue  # a second point of the sentence that ended the last step
+        end_of_sentence = _SENTENCE_END.search(text, match.end())
+        end = end_of_sentence.end() if end_of_sentence else len(text)
+        thought = text[start:end].strip()
+        steps.append(Step(thought, points_in(thought)))
+        start = end
+    rest = text[start:].strip()
+    if rest:
+        steps.append(Step(rest))
+    return steps
+
+
+def _rewrite(text: str, convert: Callable[[re.Match[str]], str]) -> str:
+    return _COORDINATE.sub(convert, text)
+
+
+def _in_pixels(text: str, frame: Frame, problems: list[Problem]) -> str:
+    """Rewrite a text's coordinates from `frame` to original pixels, recording what is wrong."""
+
+    def convert(match: re.Match[str]) -> str:
+        image = int(match[4] or 1) - 1
+        if not 0 <= image < len(frame.images):
+            problems.append(Problem("no_such_image", match[0]))
+            return match[0].replace("(", "[").replace(")", "]")  # no point, and never read as one
+        point = frame.to_point(float(match[1]), float(match[2]), image)
+        if not frame.inside(point):
+            problems.append(Problem("point_outside_image", match[0]))
+        return _mention(point.x, point.y, match)
+
+    return _rewrite(text, convert)
+
+
+def _from_pixels(text: str, frame: Frame) -> str:
+    """Rewrite a text's coordinates from original pixels to `frame`."""
+    if frame.space.kind is SpaceKind.ABSOLUTE_ORIGINAL:
+        return text
+
+    def convert(match: re.Match[str]) -> str:
+        image = int(match[4] or 1) - 1
+        x, y = frame.to_model(Point(float(match[1]), float(match[2]), image))
+        return _mention(x, y, match)
+
+    return _rewrite(text, convert)
+
+
+def _mention(x: float, y: float, match: re.Match[str]) -> str:
+    suffix = f"{match[3]}{match[4]}" if match[4] else ""
+    return f"({_plain(x)}, {_plain(y)}){suffix}"
+
+
+def _plain(value: float) -> int | float:
+    """A number without needless decimals: 82.0 -> 82, 81.9200001 -> 81.92."""
+    rounded = round(value, DECIMALS)
+    return int(rounded) if rounded == int(rounded) else rounded
+
+
+def _zoom_call(content: str, frame: Frame, problems: list[Problem]) -> Point | None:
+    """The point a tool call asks for, or None with the reason among `problems`."""
+    try:
+        arguments = json.loads(content)["arguments"]
+        x, y = (float(value) for value in arguments["coordinate"])
+        point = frame.to_point(x, y, int(arguments.get("image", 1)) - 1)
+    except (ValueError, KeyError, TypeError, AttributeError, IndexError):
+        problems.append(Problem("bad_tool_call", content[:80]))
+        return None
+    if not frame.inside(point):
+        problems.append(Problem("point_outside_image", content[:80]))
+    return point

@@ -1,0 +1,319 @@
+"""The search tree: nodes that hold one step each, the statistics on them, and their rows.
+
+    leaf = select(tree.root, exploration=2.0)
+    backup(leaf, reward=1.0)
+    rows = flatten(tree)                           # plain dicts, parent by number
+    same = rebuild(question, rows, texts, frame)   # texts: raw responses by id
+
+A node is a thought, or a final answer (then it is terminal). What a response offered but the search
+would not follow (a repeated point, a copy of its sibling) stays in the tree as a discarded node
+with its reason, so that nothing a teacher was asked for disappears.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+from mcts.coordinates import Frame
+from mcts.data import Question, Step
+from mcts.parsing import parse, points_in
+
+# A node whose samples were all discarded is asked once more, with new seeds, before it is given up.
+EXPANSION_ATTEMPTS = 2
+
+
+@dataclass(slots=True, eq=False)
+class Rollout:
+    """A continuation from a node to an answer, sampled in one request."""
+
+    steps: tuple[Step, ...]
+    """What it thought beyond the node's own path."""
+    answer: str | None
+    reward: float | None
+    """The grader's score; None when it could not be sampled or graded."""
+    reason: str
+    """The grader's reason, or the failure's."""
+    response_ids: tuple[str, ...]
+    """The response it was sampled in, then the one that forced its answer, if one did."""
+    sample: int
+    problems: tuple[str, ...] = ()
+    rollout_id: int = -1
+    """Counted from 0 within the tree; given when the tree takes it in."""
+
+
+@dataclass(slots=True, eq=False)
+class Node:
+    """One step of reasoning, or one final answer, and what the search knows about it."""
+
+    node_id: int
+    """Counted from 0 (the root) in order of creation."""
+    path: str
+    """Child numbers from the root, such as `0.2.1`; the root's is empty."""
+    parent: Node | None
+    step: Step | None = None
+    """The thought; None for the root and for terminal nodes."""
+    answer: str | None = None
+    """The final answer of a terminal node."""
+    response_id: str | None = None
+    sample: int | None = None
+    discarded: str | None = None
+    """Why the search does not follow it; None for a node it does."""
+    problems: tuple[str, ...] = ()
+    reward: float | None = None
+    """Terminal nodes: the grader's score."""
+    reason: str = ""
+    visits: int = 0
+    total: float = 0.0
+    """Sum of the rewards backed up through it."""
+    pending: int = 0
+    """Simulations of the running wave that are under way below it (virtual loss)."""
+    attempts: int = 0
+    """How often it was expanded."""
+    children: list[Node] = field(default_factory=list)
+    rollouts: list[Rollout] = field(default_factory=list)
+
+    @property
+    def terminal(self) -> bool:
+        return self.answer is not None
+
+    @property
+    def depth(self) -> int:
+        """Steps from the root, which has depth 0."""
+        return 0 if self.parent is None else self.parent.depth + 1
+
+    @property
+    def rewards(self) -> list[float]:
+        """What the node itself earned: its answer's reward, or its rollouts'."""
+        earned = [self.reward] if self.terminal else [r.reward for r in self.rollouts]
+        return [reward for reward in earned if reward is not None]
+
+    @property
+    def value(self) -> float | None:
+        """Mean reward backed up through the node; None before the first."""
+        return self.total / self.visits if self.visits else None
+
+    @property
+    def open(self) -> bool:
+        """Whether another simulation could still learn something below this node."""
+        if self.terminal or self.discarded:
+            return False
+        followed = [child for child in self.children if not child.discarded]
+        if not followed:
+            return self.attempts < EXPANSION_ATTEMPTS
+        return any(child.open for child in followed)
+
+    @property
+    def free(self) -> bool:
+        """Whether another simulation of the running wave could still start below this node."""
+        if not self.open:
+            return False
+        followed = [child for child in self.children if not child.discarded]
+        return any(child.free for child in followed) if followed else not self.pending
+
+    def lineage(self) -> list[Node]:
+        """The nodes from the root to this one."""
+        above = self.parent.lineage() if self.parent else []
+        return [*above, self]
+
+    def steps(self) -> tuple[Step, ...]:
+        """The thoughts from the root to this node."""
+        return tuple(node.step for node in self.lineage() if node.step is not None)
+
+    def walk(self) -> Iterator[Node]:
+        """This node and all below it, parents first, siblings in order."""
+        yield self
+        for child in self.children:
+            yield from child.walk()
+
+
+@dataclass(slots=True, eq=False)
+class Tree:
+    """A search and what came of it."""
+
+    tree_id: str
+    """The search id: hash of question, configuration, seed, prompt and teacher."""
+    question: Question
+    root: Node
+    simulations: int = 0
+    """Simulations completed."""
+    errors: tuple[str, ...] = ()
+    """Final failures of single requests, in the order met; they cost their own branch only."""
+
+    @property
+    def nodes(self) -> list[Node]:
+        """All nodes by `node_id`."""
+        return sorted(self.root.walk(), key=lambda node: node.node_id)
+
+    @property
+    def rollouts(self) -> list[Rollout]:
+        """All rollouts by `rollout_id`."""
+        every = (rollout for node in self.root.walk() for rollout in node.rollouts)
+        return sorted(every, key=lambda rollout: rollout.rollout_id)
+
+    @property
+    def failed(self) -> bool:
+        """Whether the teacher gave nothing at all to search with."""
+        return self.root.visits == 0
+
+    def outcomes(self) -> list[tuple[str, float]]:
+        """Every graded (answer, reward) of the tree: terminal nodes, then rollouts."""
+        ends = [(node.answer, node.reward) for node in self.nodes if not node.discarded]
+        ends += [(rollout.answer, rollout.reward) for rollout in self.rollouts]
+        return [(a, r) for a, r in ends if a is not None and r is not None]
+
+
+def uct(parent: Node, child: Node, exploration: float) -> float:
+    """Upper confidence bound of `child`: V + c * sqrt(ln(N + 1) / (n + 1)).
+
+    Simulations still under way count as visits that earned nothing, so that those of one wave
+    spread over the tree instead of queueing on one branch.
+    """
+    parent_visits = parent.visits + parent.pending
+    visits = child.visits + child.pending
+    mean = child.total / visits if visits else 0.0
+    return mean + exploration * math.sqrt(math.log(parent_visits + 1) / (visits + 1))
+
+
+def select(root: Node, exploration: float) -> Node:
+    """Descend to the node that the next simulation expands: by `uct`, first of equals.
+
+    Nodes with nothing left to learn (answers, discarded steps, exhausted branches) are passed over,
+    so no simulation is spent on seeing the same answer twice; so are leaves that a simulation of
+    the same wave is already expanding. `root` must be free.
+    """
+    node = root
+    while followed := [child for child in node.children if child.free]:
+        node = max(followed, key=lambda child: uct(node, child, exploration))
+    return node
+
+
+def backup(node: Node, reward: float) -> None:
+    """Count one reward on `node` and on every node above it."""
+    for above in node.lineage():
+        above.visits += 1
+        above.total += reward
+
+
+def mark_pending(node: Node, change: int) -> None:
+    """Add (+1) or lift (-1) the virtual loss of one simulation along `node`'s lineage."""
+    for above in node.lineage():
+        above.pending += change
+
+
+@dataclass(frozen=True, slots=True)
+class TreeRows:
+    """A tree as flat rows: what the warehouse's `nodes` and `rollouts` tables hold."""
+
+    nodes: list[dict[str, Any]]
+    rollouts: list[dict[str, Any]]
+
+
+def flatten(tree: Tree) -> TreeRows:
+    """Rows of a tree, nodes and rollouts in order of their ids, parents by number."""
+    nodes, rollouts = [], []
+    for node in tree.nodes:
+        point = node.step.point if node.step else None
+        nodes.append(
+            {
+                "tree_id": tree.tree_id,
+                "node_id": node.node_id,
+                "parent_id": node.parent.node_id if node.parent else None,
+                "path": node.path,
+                "depth": node.depth,
+                "thought": node.step.thought if node.step else None,
+                "x": point.x if point else None,
+                "y": point.y if point else None,
+                "image": point.image if point else None,
+                "visits": node.visits,
+                "value": node.value,
+                "terminal": node.terminal,
+                "answer": node.answer,
+                "reward": node.reward,
+                "grade_reason": node.reason,
+                "discarded": node.discarded,
+                "problems": list(node.problems),
+                "attempts": node.attempts,
+                "response_id": node.response_id,
+                "sample": node.sample,
+            }
+        )
+        rollouts.extend(
+            {
+                "tree_id": tree.tree_id,
+                "node_id": node.node_id,
+                "rollout_id": rollout.rollout_id,
+                "answer": rollout.answer,
+                "reward": rollout.reward,
+                "grade_reason": rollout.reason,
+                "n_steps": len(rollout.steps),
+                "response_ids": list(rollout.response_ids),
+                "sample": rollout.sample,
+                "problems": list(rollout.problems),
+            }
+            for rollout in node.rollouts
+        )
+    rollouts.sort(key=lambda row: row["rollout_id"])
+    return TreeRows(nodes, rollouts)
+
+
+def rebuild(
+    tree_id: str,
+    question: Question,
+    rows: TreeRows,
+    texts: Mapping[str, str],
+    frame: Frame,
+    simulations: int = 0,
+    errors: Sequence[str] = (),
+) -> Tree:
+    """The tree that `flatten` made `rows` of; its statistics are counted anew from the rewards.
+
+    Args:
+        texts: raw response texts by response id; rollouts keep only pointers to them.
+        frame: the teacher's coordinate space and the question's images, to read those texts.
+
+    Raises:
+        KeyError: a rollout's response is not among `texts`.
+    """
+    nodes: dict[int, Node] = {}
+    for row in sorted(rows.nodes, key=lambda row: row["node_id"]):
+        parent = nodes[row["parent_id"]] if row["parent_id"] is not None else None
+        thought = row["thought"]
+        node = Node(
+            node_id=row["node_id"],
+            path=row["path"],
+            parent=parent,
+            step=Step(thought, points_in(thought)) if thought is not None else None,
+            answer=row["answer"],
+            response_id=row["response_id"],
+            sample=row["sample"],
+            discarded=row["discarded"],
+            problems=tuple(row["problems"] or ()),
+            reward=row["reward"],
+            reason=row["grade_reason"] or "",
+            attempts=row["attempts"],
+        )
+        nodes[node.node_id] = node
+        if parent is not None:
+            parent.children.append(node)
+    for row in sorted(rows.rollouts, key=lambda row: row["rollout_id"]):
+        response_ids = tuple(row["response_ids"] or ())
+        steps = parse(texts[response_ids[0]], frame).steps if row["n_steps"] else ()
+        nodes[row["node_id"]].rollouts.append(
+            Rollout(
+                rollout_id=row["rollout_id"],
+                steps=steps[: row["n_steps"]],
+                answer=row["answer"],
+                reward=row["reward"],
+                reason=row["grade_reason"] or "",
+                response_ids=response_ids,
+                sample=row["sample"],
+                problems=tuple(row["problems"] or ()),
+            )
+        )
+    for node in nodes.values():
+        for reward in node.rewards:
+            backup(node, reward)
+    return Tree(tree_id, question, nodes[0], simulations, tuple(errors))

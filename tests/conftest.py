@@ -1,0 +1,11 @@
+"""What every test shares: no network hub, no deadlines on a busy machine."""
+
+import os
+
+os.environ.setdefault("HF_HUB_OFFLINE", "1")
+os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
+
+from hypothesis import settings  # noqa: E402
+
+settings.register_profile("vigorl", deadline=None, derandomize=True)
+settings.load_profile("vigorl")
