@@ -1,0 +1,180 @@
+"""What SQL may be asked: one question about the warehouse's tables, and nothing that does anything.
+
+    check(con, sql, tables)              # QueryError unless it is one harmless SELECT
+    check_repeatable(con, sql)           # … and its rows depend on nothing but the tables' rows
+
+DuckDB itself is locked down too (`catalog.connect`): this is the inner of two walls, and the one
+that explains. It reads the parsed statement, not its text, and lets through what it knows: an
+unknown kind of node, table or table function is refused.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Iterable, Iterator
+from typing import Any
+
+import duckdb
+
+
+class QueryError(Exception):
+    """Why a statement can't be asked or failed, in one sentence."""
+
+
+_NODES = {"SELECT_NODE", "SET_OPERATION_NODE", "RECURSIVE_CTE_NODE", "CTE_NODE"}
+_TABLE_FUNCTIONS = {
+    "range", "generate_series", "unnest", "json_each", "json_tree", "repeat",
+    "duckdb_columns", "duckdb_tables", "duckdb_views", "duckdb_functions", "duckdb_types",
+    "duckdb_keywords",
+}  # fmt: skip
+_CATALOG_VIEWS = {"duckdb_columns", "duckdb_tables", "duckdb_views"}
+_SCHEMAS = {"main", "information_schema"}
+_SHOWS = {'"tables"', '"databases"', "__show_tables_expanded"}
+# Functions that change something, wait, or tell about the process instead of the tables.
+_NO_FUNCTIONS = {
+    "getenv", "current_setting", "getvariable", "nextval", "currval", "setval", "setseed",
+    "sleep_ms", "write_log", "query", "query_table", "which_secret", "current_query",
+}  # fmt: skip
+_EXPLAIN = re.compile(r"\s*EXPLAIN\s+(?:ANALYZE\s+)?(?=\w)", re.IGNORECASE)
+
+# Names that mean the clock or the session when no column has them.
+_CLOCKS = {
+    "current_timestamp", "current_date", "current_time", "localtime", "localtimestamp", "today",
+    "current_user", "session_user", "user", "current_role", "current_catalog", "current_schema",
+}  # fmt: skip
+_FIRST_SEEN = {"first", "last", "any_value", "arbitrary"}
+_PICKY_WINDOWS = {
+    "row_number", "ntile", "first_value", "last_value", "nth_value", "lag", "lead", "first", "last",
+}  # fmt: skip
+
+
+def check(con: duckdb.DuckDBPyConnection, sql: str, tables: Iterable[str]) -> None:
+    """Let one SELECT, WITH, FROM, DESCRIBE, SHOW, SUMMARIZE, VALUES or EXPLAIN of one through.
+
+    Raises:
+        QueryError: it is anything else, or names a table or function that may not be asked.
+    """
+    tree = _parse(con, sql)
+    known = {name.lower() for name in tables} | _CATALOG_VIEWS
+    parts = list(_walk(tree))
+    for part in parts:
+        entries = part.get("cte_map", {}).get("map", ())
+        known |= {entry["key"].lower() for entry in entries if not _like_a_file(entry["key"])}
+    for part in parts:
+        kind = str(part.get("type", ""))
+        if kind.endswith("_NODE") and kind not in _NODES:
+            raise QueryError("only questions can be asked: this statement would change something")
+        if kind == "BASE_TABLE":
+            _check_table(part, known, tables)
+        elif kind == "TABLE_FUNCTION":
+            name = str(part["function"].get("function_name", "")).lower()
+            if name not in _TABLE_FUNCTIONS:
+                raise QueryError(
+                    f"the function {name} can't be asked: only the warehouse's tables can"
+                )
+        elif kind == "SHOW_REF" and "query" not in part and part.get("table_name") not in _SHOWS:
+            raise QueryError("SHOW can list TABLES or ALL TABLES, nothing else")
+        if str(part.get("function_name", "")).lower() in _NO_FUNCTIONS:
+            raise QueryError(f"the function {part['function_name']} can't be used here")
+
+
+def check_repeatable(con: duckdb.DuckDBPyConnection, sql: str) -> None:
+    """Refuse what could give other rows tomorrow, or on another machine, from the same tables.
+
+    Raises:
+        QueryError: a clock, chance, a sample, or a choice among rows that no total order decides.
+    """
+    volatile = {
+        name
+        for (name,) in con.execute(
+            "SELECT DISTINCT function_name FROM duckdb_functions() "
+            "WHERE stability IN ('VOLATILE', 'CONSISTENT_WITHIN_QUERY')"
+        ).fetchall()
+    }
+    ordered = "add ORDER BY … trace_id, so that the rows alone decide"
+    for part in _walk(_parse(con, sql)):
+        name = str(part.get("function_name", "")).lower()
+        if name in volatile:
+            raise QueryError(f"{name}() can't be used in a data set: its value changes by itself")
+        columns = part.get("column_names", [])
+        if len(columns) == 1 and str(columns[0]).lower() in _CLOCKS:
+            raise QueryError(f"{columns[0]} can't be used in a data set: it changes by itself")
+        if part.get("sample"):
+            raise QueryError("a data set can't be a random sample: order by a hash and LIMIT it")
+        window = part.get("class") == "WINDOW"
+        if window and name in _PICKY_WINDOWS and not _by_trace(part.get("orders", ())):
+            raise QueryError(f"{name}() OVER leaves ties open: {ordered}")
+        aggregate_orders = part.get("order_bys", {}).get("orders", ())
+        if not window and name in _FIRST_SEEN and not _by_trace(aggregate_orders):
+            raise QueryError(f"{name}() takes whichever row comes first: {ordered}")
+        modifiers = {m.get("type"): m for m in part.get("modifiers", ())}
+        by_trace = _by_trace(modifiers.get("ORDER_MODIFIER", {}).get("orders", ()))
+        if any("LIMIT" in str(kind) for kind in modifiers) and not by_trace:
+            raise QueryError(f"LIMIT leaves open which rows are taken: {ordered}")
+        chosen = modifiers.get("DISTINCT_MODIFIER", {}).get("distinct_on_targets")
+        if chosen and not by_trace:
+            raise QueryError(f"DISTINCT ON leaves open which row is taken: {ordered}")
+
+
+def _parse(con: duckdb.DuckDBPyConnection, sql: str) -> dict[str, Any]:
+    """The parsed statement, without an EXPLAIN in front of it."""
+    try:
+        statements = con.extract_statements(sql)
+    except duckdb.Error as error:
+        raise QueryError(_first_line(error)) from None
+    if len(statements) != 1:
+        raise QueryError(f"ask one statement at a time, not {len(statements)}")
+    text = sql
+    if statements[0].type == duckdb.StatementType.EXPLAIN:
+        text = _EXPLAIN.sub("", sql, count=1)
+    ((serialized,),) = con.execute(
+        "SELECT json_serialize_sql(?::VARCHAR, skip_default := true, skip_null := true)", [text]
+    ).fetchall()
+    tree = json.loads(serialized)
+    if tree.get("error") or len(tree.get("statements", ())) != 1:
+        raise QueryError(
+            "only questions can be asked: one SELECT, WITH, FROM, DESCRIBE, SHOW or EXPLAIN"
+        )
+    return dict(tree["statements"][0])
+
+
+def _walk(part: Any) -> Iterator[dict[str, Any]]:
+    if isinstance(part, dict):
+        yield part
+        for value in part.values():
+            yield from _walk(value)
+    elif isinstance(part, list):
+        for value in part:
+            yield from _walk(value)
+
+
+def _check_table(part: dict[str, Any], known: set[str], tables: Iterable[str]) -> None:
+    *schema, name = (str(step) for step in part["qualified_name"]["path"])
+    if schema and schema[-1].lower() in _SCHEMAS and len(schema) == 1:
+        if schema[0].lower() == "information_schema" and name.isidentifier():
+            return
+    elif schema:
+        raise QueryError(f"there is no table {'.'.join([*schema, name])}")
+    if _like_a_file(name):
+        raise QueryError(f"files can't be asked, only tables: {name}")
+    if name.lower() not in known:
+        raise QueryError(f"there is no table {name}; there are: {', '.join(sorted(tables))}")
+
+
+def _like_a_file(name: str) -> bool:
+    return re.search(r"[./\\:*?]", name) is not None
+
+
+def _by_trace(orders: Iterable[Any]) -> bool:
+    """Whether an ORDER BY holds the column trace_id, or ALL."""
+    for part in _walk([order.get("expression") for order in orders]):
+        if part.get("class") == "STAR":
+            return True
+        if str(part.get("column_names", [""])[-1]).lower() == "trace_id":
+            return True
+    return False
+
+
+def _first_line(error: BaseException) -> str:
+    return str(error).strip().splitlines()[0]

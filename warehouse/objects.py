@@ -1,0 +1,217 @@
+"""Images, bundles, reports and checkpoints: named bytes in a folder or on S3, behind one interface.
+
+    objects.put("images/ab/abcd…", data)     # True if stored, False if the name was taken
+    objects.get("images/ab/abcd…")
+
+An object is put whole or not at all and never changes afterwards: on disk through a temporary
+file, fsync and a link that fails if the name exists; on S3 through a conditional put. A key is a
+relative path with forward slashes; anything that would leave the root is refused.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import tempfile
+import uuid
+from collections.abc import Iterable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager, suppress
+from functools import cached_property
+from pathlib import Path, PurePosixPath
+from typing import Any, Protocol
+
+WRITERS = 8  # threads for many puts: each mostly waits for the disk or the network
+
+
+class Objects(Protocol):
+    """Named bytes. `get` raises KeyError for a name that is not there."""
+
+    def put(self, key: str, data: bytes) -> bool:
+        """Store `data` under `key` unless the key is taken; whether it was stored."""
+
+    def put_file(self, key: str, path: Path) -> bool:
+        """Store a local file under `key` unless the key is taken; whether it was stored."""
+
+    def get(self, key: str) -> bytes:
+        """The bytes of `key`."""
+
+    def exists(self, key: str) -> bool:
+        """Whether `key` is there."""
+
+    def keys(self, prefix: str) -> list[str]:
+        """Every key below the folder `prefix`, sorted."""
+
+    def local_path(self, key: str) -> Any:
+        """A context manager: a local file with the bytes of `key`, to be read only."""
+
+
+def image_key(image_id: str) -> str:
+    """Where the bytes of an image are: fanned out, so that no folder grows too large."""
+    return f"images/{image_id[:2]}/{image_id}"
+
+
+def put_images(objects: Objects, images: Iterable[bytes]) -> None:
+    """Store encoded pictures under their own hashes, several at once; those there are skipped."""
+
+    def store(data: bytes) -> None:
+        key = image_key(hashlib.sha256(data).hexdigest())
+        if not objects.exists(key):
+            objects.put(key, data)
+
+    with ThreadPoolExecutor(WRITERS) as pool:
+        for _ in pool.map(store, images):
+            pass
+
+
+def _checked(key: str) -> str:
+    path = PurePosixPath(key)
+    if not key or path.is_absolute() or ".." in path.parts or "\\" in key or str(path) != key:
+        raise ValueError(f"not an object key: {key!r}")
+    return key
+
+
+class LocalObjects:
+    """Objects as files below a folder."""
+
+    def __init__(self, root: Path) -> None:
+        self.root = root
+
+    def put(self, key: str, data: bytes) -> bool:
+        return self._place(key, lambda handle: handle.write(data))
+
+    def put_file(self, key: str, path: Path) -> bool:
+        def copy(handle: Any) -> None:
+            with path.open("rb") as source:
+                while block := source.read(1 << 20):
+                    handle.write(block)
+
+        return self._place(key, copy)
+
+    def get(self, key: str) -> bytes:
+        try:
+            return (self.root / _checked(key)).read_bytes()
+        except (FileNotFoundError, IsADirectoryError):
+            raise KeyError(key) from None
+
+    def exists(self, key: str) -> bool:
+        return (self.root / _checked(key)).is_file()
+
+    def keys(self, prefix: str) -> list[str]:
+        folder = self.root / _checked(prefix)
+        files = (path for path in folder.rglob("*") if path.is_file())
+        return sorted(path.relative_to(self.root).as_posix() for path in files)
+
+    @contextmanager
+    def local_path(self, key: str) -> Iterator[Path]:
+        if not self.exists(key):
+            raise KeyError(key)
+        yield self.root / key
+
+    def _place(self, key: str, write: Any) -> bool:
+        target = self.root / _checked(key)
+        target.parent.mkdir(parents=True, exist_ok=True)
+        # The temporary file lies outside every folder that is listed, on the same file system.
+        partial = self.root / ".partial"
+        partial.mkdir(exist_ok=True)
+        temporary = partial / uuid.uuid4().hex
+        try:
+            with temporary.open("xb") as handle:
+                write(handle)
+                handle.flush()
+                os.fsync(handle.fileno())
+            try:
+                os.link(temporary, target)  # unlike rename, fails when the name is taken
+            except FileExistsError:
+                return False
+            _sync_folder(target.parent)
+            return True
+        finally:
+            temporary.unlink(missing_ok=True)
+
+
+def _sync_folder(folder: Path) -> None:
+    """Make a new name in `folder` survive a power cut, where the platform can."""
+    with suppress(OSError):
+        handle = os.open(folder, os.O_RDONLY)
+        try:
+            os.fsync(handle)
+        finally:
+            os.close(handle)
+
+
+class S3Objects:
+    """Objects in a bucket, under a prefix. The only user of boto3."""
+
+    def __init__(self, bucket: str, prefix: str = "") -> None:
+        self.bucket, self.prefix = bucket, prefix.strip("/")
+
+    @cached_property
+    def client(self) -> Any:
+        import boto3
+        from botocore.config import Config
+
+        return boto3.client("s3", config=Config(max_pool_connections=2 * WRITERS))
+
+    def put(self, key: str, data: bytes) -> bool:
+        return self._put(key, data)
+
+    def put_file(self, key: str, path: Path) -> bool:
+        with path.open("rb") as body:
+            return self._put(key, body)
+
+    def get(self, key: str) -> bytes:
+        try:
+            answer = self.client.get_object(Bucket=self.bucket, Key=self._name(key))
+            return bytes(answer["Body"].read())
+        except self.client.exceptions.NoSuchKey:
+            raise KeyError(key) from None
+
+    def exists(self, key: str) -> bool:
+        from botocore.exceptions import ClientError
+
+        try:
+            self.client.head_object(Bucket=self.bucket, Key=self._name(key))
+            return True
+        except ClientError as error:
+            if error.response["ResponseMetadata"]["HTTPStatusCode"] == 404:
+                return False
+            raise
+
+    def keys(self, prefix: str) -> list[str]:
+        start = self._name(prefix) + "/"
+        pages = self.client.get_paginator("list_objects_v2").paginate(
+            Bucket=self.bucket, Prefix=start
+        )
+        names = (item["Key"] for page in pages for item in page.get("Contents", ()))
+        strip = len(self.prefix) + 1 if self.prefix else 0
+        return sorted(name[strip:] for name in names)
+
+    @contextmanager
+    def local_path(self, key: str) -> Iterator[Path]:
+        with tempfile.TemporaryDirectory() as folder:
+            path = Path(folder) / PurePosixPath(key).name
+            try:
+                self.client.download_file(self.bucket, self._name(key), str(path))
+            except self.client.exceptions.ClientError as error:
+                if error.response["ResponseMetadata"]["HTTPStatusCode"] == 404:
+                    raise KeyError(key) from None
+                raise
+            yield path
+
+    def _put(self, key: str, body: Any) -> bool:
+        from botocore.exceptions import ClientError
+
+        try:
+            self.client.put_object(
+                Bucket=self.bucket, Key=self._name(key), Body=body, IfNoneMatch="*"
+            )
+            return True
+        except ClientError as error:
+            # 412: the name is taken. 409: another conditional put of it is under way and wins.
+            if error.response["ResponseMetadata"]["HTTPStatusCode"] in (409, 412):
+                return False
+            raise
+
+    def _name(self, key: str) -> str:
+        return f"{self.prefix}/{_checked(key)}" if self.prefix else _checked(key)
