@@ -1,0 +1,85 @@
+"""What a reader gives: drafts of questions with their encoded pictures, or rejects with a reason.
+
+    def read(file: Path, context: ReadContext) -> Iterator[Draft | Reject]: …
+    MINE = Reader("my-task", "my data set (JSONL)", {".jsonl": read})
+
+A reader only says what a file says. That pictures decode, that the answer is among the choices,
+that boxes lie inside: `warehouse.sources.importing` checks it once, for all readers. A package
+outside this one adds a reader under the entry-point group `vigorl.readers`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+from mcts.data import AnswerKind, Box, Point
+
+
+class ImportProblem(Exception):
+    """Why nothing can be imported at all: one sentence that names the file. Nothing was written."""
+
+
+@dataclass(frozen=True, slots=True)
+class Picture:
+    """One encoded image of a draft."""
+
+    data: bytes
+    objects: tuple[Box, ...] | None = None
+    """Ground-truth boxes of what is visible, original pixels; None if unknown."""
+
+
+@dataclass(frozen=True, slots=True)
+class Draft:
+    """A question as a file states it, not checked yet."""
+
+    file: str
+    row: int
+    """Row or line in the file, counted from 1."""
+    text: str
+    images: tuple[Picture, ...]
+    answer_kind: AnswerKind = AnswerKind.TEXT
+    choices: tuple[str, ...] = ()
+    answers: tuple[str, ...] = ()
+    boxes: tuple[Box, ...] = ()
+    points: tuple[Point, ...] = ()
+    tolerance: float = 0.0
+    family: str = ""
+    source: str = ""
+    licence: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Reject:
+    """A row that can't be a question, and why."""
+
+    file: str
+    row: int
+    """Row or line in the file, counted from 1."""
+    field: str
+    reason: str
+
+
+@dataclass(frozen=True, slots=True)
+class ReadContext:
+    """What a reader may need beside the file."""
+
+    task: str
+    image_root: Path | None = None
+    """The folder that image names in a file are relative to."""
+
+
+ReadFile = Callable[[Path, ReadContext], Iterator[Draft | Reject]]
+
+
+@dataclass(frozen=True, slots=True)
+class Reader:
+    """The formats a task's questions come in."""
+
+    task: str
+    title: str
+    """What it reads, for a person choosing."""
+    formats: Mapping[str, ReadFile]
+    """A function by file suffix, such as `.parquet`. It raises ImportProblem if the whole file
+    can't be read, and yields a Reject for a row that can't."""

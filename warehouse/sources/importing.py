@@ -1,0 +1,244 @@
+"""Import: questions and their pictures from files into the warehouse, all that is good, once.
+
+    report = import_questions(warehouse, "sat2", "SAT_train.parquet", limit=1000)
+    report.added, report.already_there, report.rejected, report.rejects_path
+
+Files are read twice: first everything is checked and nothing written; then, if not too much was
+rejected, it is stored in bounded batches, pictures before the rows that name them. Ids are content
+hashes, so importing again, also after an interruption, adds only what is missing. What was left
+out is listed in a CSV below `rejects/`: file, row, field and reason, a line each.
+"""
+
+from __future__ import annotations
+
+import csv
+import io
+import re
+import uuid
+import warnings
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from itertools import islice
+from pathlib import Path
+from typing import Any
+
+from PIL import Image as Pillow
+
+from mcts.data import content_id
+from warehouse.home import Warehouse
+from warehouse.objects import put_images
+from warehouse.rows import image_row, question_row
+from warehouse.sources import find_reader
+from warehouse.sources.checking import Accepted, Checker
+from warehouse.sources.drafts import Draft, ImportProblem, ReadContext, Reader, Reject
+from warehouse.sources.sat import OBJECTS_SUFFIX
+from warehouse.tables import insert_new, record_run
+
+__all__ = ["ImportProblem", "ImportReport", "import_questions", "split_of"]
+
+_DRAFTS_AT_ONCE = 32  # each holds its pictures
+_PICTURES_AT_ONCE = 64
+_ROWS_AT_ONCE = 4096
+_SPLITS = {"val": "validation", "valid": "validation", "dev": "validation"}
+_SPLIT = re.compile(r"(?<![a-z])(train|validation|valid|val|dev|test)(?![a-z])", re.IGNORECASE)
+
+
+@dataclass(frozen=True, slots=True)
+class ImportReport:
+    """What an import did. `read` is the sum of `added`, `already_there` and `rejected`."""
+
+    read: int
+    added: int
+    already_there: int
+    rejected: int
+    rejects_path: str | None
+    """The CSV that lists the rejects, or None without any."""
+    run_id: str
+
+
+def import_questions(
+    warehouse: Warehouse,
+    task: str,
+    path: str | Path,
+    *,
+    split: str | None = None,
+    limit: int | None = None,
+    image_root: str | Path | None = None,
+    max_rejects: int | None = None,
+    source: str | None = None,
+    licence: str | None = None,
+    run_id: str | None = None,
+    progress: Callable[[str, int], None] | None = None,
+) -> ImportReport:
+    """Import a file, or all files of a folder.
+
+    Args:
+        split: in a folder, take only the files of this split; a file whose name says no split
+            belongs to this one. A single file belongs to it whatever its name says.
+        limit: read at most this many rows.
+        image_root: the folder that image names in a file are relative to.
+        max_rejects: most rows that may be rejected. By default 10, or a tenth of the rows if that
+            is more.
+        source, licence: of the data set, where the file does not say.
+        progress: called with `checking` or `storing` and the number of rows done so far.
+
+    Raises:
+        ImportProblem: a file can't be read, too much was rejected, or nothing was good. Nothing
+            has been written then.
+    """
+    reader = find_reader(task)
+    files = _files(Path(path), reader, split)
+    context = ReadContext(task, Path(image_root) if image_root else None)
+    checker = Checker(task, source, licence)
+
+    def outcomes(stage: str) -> Iterator[Accepted | Reject]:
+        done = 0
+        for file, its_split in files:
+            drafts = reader.formats[file.suffix.lower()](file, context)
+            left = None if limit is None else limit - done
+            for some in _several(islice(drafts, left)):
+                checker.decode_all(some)
+                for draft in some:
+                    yield checker.check(draft, its_split) if isinstance(draft, Draft) else draft
+                done += len(some)
+                if progress:
+                    progress(stage, done)
+
+    with warnings.catch_warnings():
+        # The checker has its own, smaller limit, and rejects instead of warning.
+        warnings.simplefilter("ignore", Pillow.DecompressionBombWarning)
+        read, rejects = 0, []
+        for outcome in outcomes("checking"):
+            read += 1
+            if isinstance(outcome, Reject):
+                rejects.append(outcome)
+                if max_rejects is not None and len(rejects) > max_rejects:
+                    raise _too_many(path, rejects, read)
+        if len(rejects) > (max(10, read // 10) if max_rejects is None else max_rejects):
+            raise _too_many(path, rejects, read)
+        if len(rejects) == read:
+            raise _too_many(path, rejects, read) if rejects else ImportProblem(f"{path} is empty")
+
+        run_id = run_id or f"import-{uuid.uuid4().hex[:12]}"
+        params = {"path": str(path), "split": split, "limit": limit, "max_rejects": max_rejects}
+        record_run(warehouse, run_id, "import", task=task, params=params)
+        accepted = (o for o in outcomes("storing") if isinstance(o, Accepted))
+        added = _store(warehouse, accepted, run_id)
+    already_there = read - len(rejects) - added
+    rejects_path = _report(warehouse, task, rejects)
+    return ImportReport(read, added, already_there, len(rejects), rejects_path, run_id)
+
+
+def _several(drafts: Iterator[Draft | Reject]) -> Iterator[list[Draft | Reject]]:
+    while some := list(islice(drafts, _DRAFTS_AT_ONCE)):
+        yield some
+
+
+def split_of(name: str) -> str | None:
+    """The split a file name says: train-00000-of-00004.parquet, SAT_val.parquet, …; else None."""
+    found = {match.lower() for match in _SPLIT.findall(name.rpartition(".")[0])}
+    found = {_SPLITS.get(word, word) for word in found}
+    return found.pop() if len(found) == 1 else None
+
+
+def _files(path: Path, reader: Reader, split: str | None) -> list[tuple[Path, str]]:
+    """The files to read, each with its split."""
+    formats = ", ".join(sorted(reader.formats))
+    wanted = _SPLITS.get(split, split) if split else None
+    if path.is_file():
+        if path.suffix.lower() not in reader.formats:
+            raise ImportProblem(f"{path}: {reader.task} is read from {formats}")
+        found = [(path, wanted or split_of(path.name))]
+    elif path.is_dir():
+        every = sorted(p for p in path.rglob("*") if p.is_file() and not p.name.startswith("."))
+        every = [p for p in every if p.suffix.lower() in reader.formats]
+        every = [p for p in every if not p.name.endswith(OBJECTS_SUFFIX)]
+        if not every:
+            raise ImportProblem(f"{path} holds no {formats} file")
+        found = [(p, split_of(p.name) or wanted) for p in every]
+        found = [(p, s) for p, s in found if wanted is None or s == wanted]
+        if not found:
+            raise ImportProblem(f"{path} holds no file of the split {split}")
+    else:
+        raise ImportProblem(f"{path} does not exist")
+    for file, its_split in found:
+        if its_split is None:
+            raise ImportProblem(f"{file}: its name says no split; say with --split which it is")
+    return [(file, its_split) for file, its_split in found if its_split is not None]
+
+
+def _store(warehouse: Warehouse, accepted: Iterator[Accepted], run_id: str) -> int:
+    """Store questions and pictures; how many questions were new."""
+    added = 0
+    pictures: list[bytes] = []
+    images: dict[str, dict[str, Any]] = {}
+    questions: list[dict[str, Any]] = []
+    imported_at = datetime.now(UTC)
+
+    def flush_rows() -> int:
+        put_images(warehouse.objects, pictures)
+        pictures.clear()
+        provenance = {"run_id": run_id}
+        insert_new(warehouse, "images", [{**row, **provenance} for row in images.values()])
+        new = insert_new(warehouse, "questions", [{**row, **provenance} for row in questions])
+        images.clear()
+        questions.clear()
+        return new
+
+    for one in accepted:
+        for checked, picture in zip(one.images, one.draft.images, strict=True):
+            if checked.image.image_id in images:
+                continue
+            pictures.append(picture.data)
+            objects = None
+            if picture.objects is not None:
+                objects = [
+                    {"label": b.label, "x1": b.x1, "y1": b.y1, "x2": b.x2, "y2": b.y2}
+                    for b in picture.objects
+                ]
+            images[checked.image.image_id] = {
+                **image_row(checked.image),
+                "format": checked.format,
+                "orientation": checked.orientation,
+                "bytes": len(picture.data),
+                "objects": objects,
+                "licence": one.question.licence,
+                "source": one.question.source,
+            }
+        if len(pictures) >= _PICTURES_AT_ONCE:
+            put_images(warehouse.objects, pictures)
+            pictures.clear()
+        questions.append(
+            {
+                **question_row(one.question),
+                "source_file": one.draft.file,
+                "source_row": one.draft.row,
+                "imported_at": imported_at,
+            }
+        )
+        if len(questions) >= _ROWS_AT_ONCE:
+            added += flush_rows()
+    return added + flush_rows()
+
+
+def _too_many(path: str | Path, rejects: list[Reject], read: int) -> ImportProblem:
+    first = rejects[0]
+    return ImportProblem(
+        f"{path}: {len(rejects)} of {read} rows can't be used, so nothing was imported; "
+        f"first, {first.file} row {first.row}, {first.field}: {first.reason}"
+    )
+
+
+def _report(warehouse: Warehouse, task: str, rejects: list[Reject]) -> str | None:
+    """Write the rejects; the same rejects make the same file."""
+    if not rejects:
+        return None
+    text = io.StringIO()
+    table = csv.writer(text, lineterminator="\n")
+    table.writerow(["file", "row", "field", "reason"])
+    table.writerows([r.file, r.row, r.field, r.reason] for r in rejects)
+    data = text.getvalue()
+    key = f"rejects/{task}-{content_id(data)[:12]}.csv"
+    warehouse.objects.put(key, data.encode("utf-8", "replace"))
+    return f"{warehouse.root}/{key}"
