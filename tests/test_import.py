@@ -10,9 +10,9 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 from PIL import Image as Pillow
-from sat_files import SAT2, bomb, picture, rejects, row, sat2
 
 from mcts.data import AnswerKind
+from tests.sat_files import SAT2, bomb, picture, rejects, row, sat2
 from warehouse.catalog import query
 from warehouse.home import Warehouse
 from warehouse.objects import image_key

@@ -8,9 +8,9 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from sat_files import picture, rejects
 
 from mcts.data import AnswerKind, Box
+from tests.sat_files import picture, rejects
 from warehouse.home import Warehouse
 from warehouse.rows import read_questions
 from warehouse.sources.importing import ImportProblem, import_questions

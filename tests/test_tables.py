@@ -73,7 +73,7 @@ def in_process(code: str, **env: str) -> subprocess.Popen[str]:
     here = Path(__file__).parent
     return subprocess.Popen(
         [sys.executable, "-c", code],
-        env={**os.environ, "PYTHONPATH": f"{here.parent}:{here}", **env},
+        env={**os.environ, "PYTHONPATH": str(here.parent), **env},
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         text=True,
@@ -155,7 +155,7 @@ def test_a_kill_inside_a_commit_shows_nothing_half(
     warehouse: Warehouse, place: str, seen_after_kill: int
 ) -> None:
     code = f"""
-import test_tables
+from tests import test_tables
 from warehouse.home import Warehouse
 from warehouse.tables import commit_trees
 commit_trees(Warehouse({warehouse.root!r}), **test_tables.shard("a", "b"), run_id="r1")
