@@ -73,7 +73,8 @@ def linearize(tree: Tree, right: float = 1.0) -> list[Trace]:
             corrected = _corrected(tree, end, wrong)
             if corrected is not None:
                 traces.append(corrected)
-    return traces
+    # Two rollouts that answer at once say the same thing: one line of reasoning, told once.
+    return list({trace.trace_id: trace for trace in reversed(traces)}.values())[::-1]
 
 
 def _ends(tree: Tree) -> list[_End]:

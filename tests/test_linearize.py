@@ -75,6 +75,13 @@ def test_a_tree_without_a_wrong_answer_has_nothing_to_correct():
     assert {t.kind for t in linearize(grow(script, simulations=1, children=2))} == {"direct"}
 
 
+def test_the_same_reasoning_is_told_once():
+    script = {**SCRIPT, ("1", "rollout", 0): "<answer>left</answer>"}
+    script["1", "rollout", 1] = "<answer>left</answer>"
+    traces = linearize(grow(script, simulations=1, children=2))
+    assert [xs(t) for t in traces if t.kind == "direct"] == [[100, 110], [100, 120], [200]]
+
+
 def test_traces_are_canonical_and_named_by_content():
     tree = grow({}, seeded_teacher, simulations=12)
     traces = linearize(tree)

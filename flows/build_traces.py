@@ -1,0 +1,50 @@
+"""The deployments `build-traces/*`: questions in, searched, curated and stored traces out.
+
+    prefect deployment run build-traces/sat2 -p limit=24 -p simulations=20
+
+The flow is `flows.stages.build` with its stages run as Prefect tasks, one a shard of trees and
+never one a node: a task run costs milliseconds, a node must not. Prefect shows; the warehouse and
+the journal know. A run that was killed goes on where it was when it is started again.
+"""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+from prefect import flow
+from pydantic import Field
+
+from flows.artifacts import FlowProgress, as_task, show_summary
+from flows.settings import BuildSettings
+from flows.stages import build
+
+
+@flow(name="build-traces", log_prints=True)
+async def build_traces(
+    task: str = "sat2",
+    split: str = "train",
+    limit: Annotated[int, Field(ge=1)] | None = None,
+    teacher: str = "nano",
+    model: str | None = None,
+    space: str | None = None,
+    prompt: str | None = None,
+    simulations: Annotated[int, Field(ge=1)] = 8,
+    children: Annotated[int, Field(ge=1)] = 3,
+    rollouts: Annotated[int, Field(ge=1)] = 2,
+    max_depth: Annotated[int, Field(ge=1)] = 10,
+    exploration: Annotated[float, Field(ge=0)] = 2.0,
+    wave: Annotated[int, Field(ge=1)] = 1,
+    temperature: Annotated[float, Field(ge=0)] = 1.0,
+    top_p: Annotated[float, Field(gt=0, le=1)] = 1.0,
+    step_tokens: Annotated[int, Field(ge=1)] | None = None,
+    seed: Annotated[int, Field(ge=0)] = 0,
+    concurrency: Annotated[int, Field(ge=1)] = 32,
+    shard: Annotated[int, Field(ge=1)] = 64,
+    home: str | None = None,
+) -> str:
+    """Search a task's questions, curate the trees and report; parameters as in BuildSettings."""
+    settings = BuildSettings.checked(**locals())
+    progress = await FlowProgress.begun(f"build-traces/{task}")
+    summary = await build(settings, progress=progress, step=as_task)
+    await show_summary(summary, settings.home)
+    return summary.sentence()

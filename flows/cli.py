@@ -1,0 +1,259 @@
+"""The command line: every command checks its input, then calls one plain function.
+
+    vigorl import sat2 SAT_val.parquet
+    vigorl build sat2 --limit 100 --teacher http://localhost:8000 --space qwen2.5-vl
+    vigorl sql "SELECT kind, count(*), avg(reward) FROM traces GROUP BY kind"
+
+What a person can put right ends with one sentence on stderr and status 2; a teacher that is not
+there with status 1. Heavy libraries load inside the commands that use them, so that `--help` is
+quick.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+app = typer.Typer(
+    name="vigorl",
+    help="Search, curate and train visual reasoning that points.",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    rich_markup_mode=None,
+)
+dataset = typer.Typer(
+    help="Named, immutable versions of what was kept.", no_args_is_help=True, rich_markup_mode=None
+)
+app.add_typer(dataset, name="dataset")
+
+Home = Annotated[
+    str | None,
+    typer.Option("--home", help="Warehouse: a folder or s3:// URL. Default: $VIGORL_HOME."),
+]
+
+
+@app.command("import")
+def import_(
+    task: Annotated[str, typer.Argument(help="Task or benchmark the questions belong to.")] = "",
+    path: Annotated[str, typer.Argument(help="A file, or a folder of shards.")] = "",
+    split: Annotated[str | None, typer.Option(help="Split; by default the file name says.")] = None,
+    limit: Annotated[int | None, typer.Option(min=1, help="Most questions to read.")] = None,
+    image_root: Annotated[
+        str | None, typer.Option(help="Folder that relative image paths start from.")
+    ] = None,
+    max_rejects: Annotated[
+        int | None,
+        typer.Option(min=0, help="Most bad rows. Default: 10, or a tenth of the rows if more."),
+    ] = None,
+    list_: Annotated[bool, typer.Option("--list", help="List what can be imported.")] = False,
+    home: Home = None,
+) -> None:
+    """Read questions with their images into the warehouse; bad rows go into a report."""
+    from flows import commands
+
+    if list_:
+        commands.list_readers()
+    else:
+        commands.import_questions(task, path, split, limit, image_root, max_rejects, home)
+
+
+@app.command()
+def build(
+    task: Annotated[str, typer.Argument(help="Task whose questions are searched.")],
+    split: Annotated[str, typer.Option(help="Split of its questions.")] = "train",
+    limit: Annotated[int | None, typer.Option(help="Most questions.")] = None,
+    teacher: Annotated[
+        str, typer.Option(help="nano, a checkpoint folder, or a server's URL.")
+    ] = "nano",
+    model: Annotated[str | None, typer.Option(help="Model to ask a server for.")] = None,
+    space: Annotated[
+        str | None,
+        typer.Option(help="The teacher's coordinates: qwen2-vl, qwen2.5-vl, qwen3-vl, original."),
+    ] = None,
+    prompt: Annotated[str | None, typer.Option(help="Prompt file to ask with.")] = None,
+    simulations: Annotated[int, typer.Option(help="Simulations a tree.")] = 8,
+    children: Annotated[int, typer.Option(help="Steps sampled at an expansion.")] = 3,
+    rollouts: Annotated[int, typer.Option(help="Answers sampled from each new step.")] = 2,
+    max_depth: Annotated[int, typer.Option(help="Steps before an answer must follow.")] = 10,
+    exploration: Annotated[float, typer.Option(help="The constant c of UCT.")] = 2.0,
+    wave: Annotated[int, typer.Option(help="Simulations at once within a tree.")] = 1,
+    temperature: Annotated[float, typer.Option(help="Sampling temperature.")] = 1.0,
+    top_p: Annotated[float, typer.Option(help="Nucleus of the sampling.")] = 1.0,
+    step_tokens: Annotated[int | None, typer.Option(help="Most tokens of a step.")] = None,
+    seed: Annotated[int, typer.Option(help="Seed of the searches.")] = 0,
+    concurrency: Annotated[int, typer.Option(help="Trees searched at once.")] = 32,
+    shard: Annotated[int, typer.Option(help="Trees committed at once.")] = 64,
+    home: Home = None,
+) -> None:
+    """Search questions, keep every trace with its verdicts; run again to continue."""
+    values = dict(locals())
+    from flows import commands
+
+    commands.build(values)
+
+
+@app.command()
+def curate(
+    task: Annotated[str, typer.Argument(help="Task whose trees are curated.")],
+    publish: Annotated[
+        str | None, typer.Option(help="Publish what is kept as this dataset.")
+    ] = None,
+    home: Home = None,
+) -> None:
+    """Make traces and verdicts from a task's trees again, by the code as it is now."""
+    values = dict(locals())
+    from flows import commands
+
+    commands.curate(values)
+
+
+@app.command()
+def sql(
+    statement: Annotated[str, typer.Argument(help="One SELECT over the warehouse's tables.")],
+    format_: Annotated[str, typer.Option("--format", help="table, json or csv.")] = "table",
+    home: Home = None,
+) -> None:
+    """Ask the warehouse; `SELECT * FROM duckdb_columns()` describes every column."""
+    from flows import commands
+
+    commands.sql(statement, format_, home)
+
+
+@app.command()
+def gallery(
+    out: Annotated[Path, typer.Option(help="Folder to write the pages into.")] = Path("gallery"),
+    sql: Annotated[
+        str | None, typer.Option(help="A statement that yields the trace_id of what to show.")
+    ] = None,
+    limit: Annotated[int, typer.Option(min=1, help="Most traces, where no --sql is given.")] = 500,
+    home: Home = None,
+) -> None:
+    """Write traces and search trees as pages that open in any browser."""
+    from flows import commands
+
+    commands.gallery(out, sql, limit, home)
+
+
+@dataset.command("publish")
+def dataset_publish(
+    name: Annotated[str, typer.Argument(help="Name; the version number is given.")],
+    sql: Annotated[str, typer.Option(help="A SELECT that yields trace_id.")],
+    home: Home = None,
+) -> None:
+    """Cut a new version from the warehouse with SQL; equal content is never published twice."""
+    from flows import commands
+
+    commands.publish(name, sql, home)
+
+
+@dataset.command("list")
+def dataset_list(home: Home = None) -> None:
+    """List the versions there are."""
+    from flows import commands
+
+    commands.list_datasets(home)
+
+
+@dataset.command("show")
+def dataset_show(
+    ref: Annotated[str, typer.Argument(help="name@vN, or name for the newest.")],
+    home: Home = None,
+) -> None:
+    """Print a version's card."""
+    from flows import commands
+
+    commands.show_dataset(ref, home)
+
+
+@dataset.command("export")
+def dataset_export(
+    ref: Annotated[str, typer.Argument(help="name@vN, or name for the newest.")],
+    out: Annotated[Path, typer.Option(help="Folder to write into.")],
+    to: Annotated[str, typer.Option(help="Form: trl.")] = "trl",
+    space: Annotated[
+        str | None,
+        typer.Option(help="Coordinates of the model to train; by default the teacher's."),
+    ] = None,
+    home: Home = None,
+) -> None:
+    """Write a version in the form a trainer reads, points in the trained model's coordinates."""
+    from flows import commands
+
+    commands.export_dataset(ref, to, out, space, home)
+
+
+@app.command()
+def demo(
+    limit: Annotated[int, typer.Option(min=1, help="Questions to search.")] = 24,
+    home: Home = None,
+) -> None:
+    """The whole way on the embedded sample and model: questions to a published dataset."""
+    from flows import demo as stages
+
+    stages.run(limit, home)
+
+
+@app.command()
+def up(
+    port: Annotated[int, typer.Option(help="Port of the Prefect server.")] = 4200,
+    home: Home = None,
+) -> None:
+    """Start a Prefect server and a worker in the background and apply the deployments."""
+    from flows import server
+
+    server.up(port, home)
+
+
+@app.command()
+def down(home: Home = None) -> None:
+    """Stop what `vigorl up` started, and nothing else."""
+    from flows import server
+
+    server.down(home)
+
+
+def main() -> None:
+    """The entry point: runs a command and turns known failures into a sentence and a status."""
+    os.environ.setdefault("HF_HUB_OFFLINE", "1")  # models and data are named by folder, not fetched
+    try:
+        app()
+    except KeyboardInterrupt:
+        _leave("stopped; what was done is kept, the same command continues", 130)
+    except Exception as error:
+        status = _status(error)
+        if status is None:
+            raise
+        _leave(str(error), status)
+
+
+def _status(error: Exception) -> int | None:
+    """The exit status of a failure that its sentence explains; None for a defect of ours."""
+    from flows.settings import Problem
+
+    known: dict[type[Exception], int] = {Problem: 2}
+    # Only what was loaded can have been raised.
+    for module, name, status in (
+        ("warehouse.home", "WarehouseError", 2),
+        ("warehouse.guard", "QueryError", 2),
+        ("warehouse.sources.importing", "ImportProblem", 2),
+        ("mcts.teacher", "TeacherUnavailable", 1),
+        ("mcts.journal", "JournalError", 1),
+        ("mcts.journal", "JournalMismatch", 2),
+    ):
+        if module in sys.modules:
+            known[getattr(sys.modules[module], name)] = status
+    return next((s for kind, s in known.items() if isinstance(error, kind)), None)
+
+
+def _leave(sentence: str, status: int) -> None:
+    print(f"vigorl: {sentence}", file=sys.stderr)
+    sys.exit(status)
+
+
+if __name__ == "__main__":
+    main()

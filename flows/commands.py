@@ -1,0 +1,177 @@
+"""What the commands do once their arguments are read: call a plain function, print its outcome.
+
+Results go to stdout, everything about how it went to stderr, so that a pipe gets only results.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import sys
+from pathlib import Path
+from typing import Any
+
+from flows.settings import BuildSettings, CurateSettings, Problem
+from warehouse.home import Warehouse
+
+
+def _warehouse(home: str | None) -> Warehouse:
+    return Warehouse(home) if home else Warehouse()
+
+
+def list_readers() -> None:
+    from warehouse.sources import readers
+
+    for task, reader in sorted(readers().items()):
+        print(f"{task:<16} {reader.title}")
+
+
+def import_questions(
+    task: str,
+    path: str,
+    split: str | None,
+    limit: int | None,
+    image_root: str | None,
+    max_rejects: int | None,
+    home: str | None,
+) -> None:
+    from warehouse.sources import importing
+
+    if not task or not path:
+        raise Problem("import needs a TASK and a PATH; `vigorl import --list` names the tasks")
+    report = importing.import_questions(
+        _warehouse(home),
+        task,
+        path,
+        split=split,
+        limit=limit,
+        image_root=image_root,
+        max_rejects=max_rejects,
+    )
+    print(
+        f"{report.read} rows read: {report.added} questions added, "
+        f"{report.already_there} already there, {report.rejected} rejected"
+    )
+    if report.rejects_path:
+        print(f"the rejected rows and why: {report.rejects_path}", file=sys.stderr)
+
+
+def build(values: dict[str, Any]) -> None:
+    settings = BuildSettings.checked(**values)
+    from flows import stages
+    from flows.progress import TerminalProgress
+
+    summary = asyncio.run(stages.build(settings, progress=TerminalProgress()))
+    print(summary.sentence())
+    print(
+        f"{summary.asked} requests to the teacher, {summary.replayed} answered from the journal "
+        f"(run {summary.run_id})",
+        file=sys.stderr,
+    )
+
+
+def curate(values: dict[str, Any]) -> None:
+    settings = CurateSettings.checked(**values)
+    from flows import stages
+
+    summary = asyncio.run(stages.curate(settings))
+    print(summary.sentence())
+    if dataset := summary.extra.get("dataset"):
+        print(f"dataset {dataset}")
+
+
+def sql(statement: str, format_: str, home: str | None) -> None:
+    if format_ not in ("table", "json", "csv"):
+        raise Problem(f"--format: it is table, json or csv, not {format_!r}")
+    from warehouse.catalog import query
+
+    table = query(_warehouse(home), statement)
+    if format_ == "csv":
+        import pyarrow.csv
+
+        pyarrow.csv.write_csv(_flat(table), sys.stdout.buffer)
+    elif format_ == "json":
+        for row in table.to_pylist():
+            print(json.dumps(row, ensure_ascii=False, default=str))
+    else:
+        show_table(table)
+
+
+def show_table(table: Any, most: int = 200) -> None:
+    """Print an Arrow table with aligned columns, as wide as the terminal allows."""
+    from rich.console import Console
+    from rich.table import Table
+
+    shown = Table(show_edge=False, header_style="bold", pad_edge=False)
+    for field in table.schema:
+        right = str(field.type).startswith(("int", "uint", "double", "float", "decimal", "hugeint"))
+        shown.add_column(field.name, justify="right" if right else "left", overflow="fold")
+    for row in table.slice(0, most).to_pylist():
+        shown.add_row(*(_cell(value) for value in row.values()))
+    # Piped output is not squeezed to some terminal's width.
+    Console(highlight=False, markup=False, width=None if sys.stdout.isatty() else 200).print(shown)
+    if table.num_rows > most:
+        left = table.num_rows - most
+        print(f"... {left} more rows; --format csv or json gives all", file=sys.stderr)
+
+
+def _cell(value: Any) -> str:
+    if value is None:
+        return ""
+    if isinstance(value, float):
+        return f"{value:.4g}" if abs(value) < 1e6 else f"{value:.0f}"
+    return str(value)
+
+
+def _flat(table: Any) -> Any:
+    """Lists and structs as JSON text, which is all that CSV can hold."""
+    import pyarrow as pa
+
+    for i, field in enumerate(table.schema):
+        if pa.types.is_nested(field.type):
+            texts = [
+                None if v is None else json.dumps(v, ensure_ascii=False, default=str)
+                for v in table.column(i).to_pylist()
+            ]
+            table = table.set_column(i, field.name, pa.array(texts, pa.string()))
+    return table
+
+
+def gallery(out: Path, sql: str | None, limit: int, home: str | None) -> None:
+    from flows import showing
+
+    index, count = showing.gallery(_warehouse(home), out, sql=sql, limit=limit)
+    print(f"{count} traces: open {index} in a browser")
+
+
+def publish(name: str, statement: str, home: str | None) -> None:
+    from warehouse import versions
+
+    version = versions.publish(_warehouse(home), name, statement)
+    print(f"{version.ref}: {version.n_rows} traces, content {version.content_hash[:16]}")
+
+
+def list_datasets(home: str | None) -> None:
+    from warehouse import versions
+
+    found = versions.list_versions(_warehouse(home))
+    if not found:
+        print("nothing has been published yet; `vigorl dataset publish NAME --sql ...` does")
+    for version in found:
+        print(f"{version.ref:<24} {version.n_rows:>8} traces  {version.content_hash[:16]}")
+
+
+def show_dataset(ref: str, home: str | None) -> None:
+    from warehouse import versions
+
+    print(versions.show(_warehouse(home), ref))
+
+
+def export_dataset(ref: str, to: str, out: Path, space: str | None, home: str | None) -> None:
+    from flows.teachers import space_by_name
+    from warehouse import versions
+
+    chosen = space_by_name(space) if space else None
+    warehouse = _warehouse(home)
+    written = versions.export(warehouse, versions.resolve(warehouse, ref), to, out, space=chosen)
+    print(f"{written}")

@@ -1,0 +1,108 @@
+"""How far a build is, for a person: a live line in the terminal, or plain lines in a log.
+
+    progress = TerminalProgress()
+    await build(settings, progress=progress)
+
+The remaining time is the time so far scaled by what is left, and says nothing before there is
+something to scale.
+"""
+
+from __future__ import annotations
+
+import sys
+import time
+from typing import Any
+
+from rich.console import Console
+from rich.progress import (
+    BarColumn,
+    MofNCompleteColumn,
+    Progress,
+    TextColumn,
+    TimeElapsedColumn,
+)
+
+
+class Counts:
+    """What every way of showing progress counts."""
+
+    def __init__(self) -> None:
+        self.total = self.already = self.done = self.right = self.failed = 0
+        self.teacher: Any = None
+        self.began = time.monotonic()
+
+    def start(self, total: int, already: int, teacher: Any) -> None:
+        self.total, self.already, self.teacher = total, already, teacher
+        self.began = time.monotonic()
+
+    def tree(self, right: bool, failed: bool) -> None:
+        self.done += 1
+        self.right += right
+        self.failed += failed
+
+    def line(self) -> str:
+        """Right answers so far, requests in flight, tokens a second, time left."""
+        seconds = max(time.monotonic() - self.began, 1e-9)
+        parts = [f"{self.right} right"]
+        if self.failed:
+            parts.append(f"{self.failed} failed")
+        if self.teacher is not None:
+            ledger = self.teacher.ledger
+            parts.append(f"{ledger.in_flight} in flight")
+            parts.append(f"{ledger.completion_tokens / seconds:.0f} tokens/s")
+        left = self.total - self.already - self.done
+        if self.done and left:
+            parts.append(f"{_short(seconds / self.done * left)} left")
+        return ", ".join(parts)
+
+
+def _short(seconds: float) -> str:
+    minutes, rest = divmod(round(seconds), 60)
+    hours, minutes = divmod(minutes, 60)
+    if hours:
+        return f"{hours} h {minutes} min"
+    return f"{minutes} min {rest} s" if minutes else f"{rest} s"
+
+
+class TerminalProgress(Counts):
+    """A bar on stderr where that is a terminal, a line every now and then where it is not."""
+
+    def __init__(self, every_s: float = 15.0) -> None:
+        super().__init__()
+        self._console = Console(stderr=True, highlight=False)
+        self._bar: Progress | None = None
+        self._task: Any = None
+        self._every_s, self._said = every_s, time.monotonic()
+
+    def start(self, total: int, already: int, teacher: Any) -> None:
+        super().start(total, already, teacher)
+        if already:
+            self.say(f"{already} of {total} trees are in the warehouse already")
+        if self._console.is_terminal and total > already:
+            self._bar = Progress(
+                TextColumn("searching"),
+                BarColumn(),
+                MofNCompleteColumn(),
+                TextColumn("trees, {task.fields[line]}"),
+                TimeElapsedColumn(),
+                console=self._console,
+            )
+            self._task = self._bar.add_task("", total=total, completed=already, line=self.line())
+            self._bar.start()
+
+    def tree(self, right: bool, failed: bool) -> None:
+        super().tree(right, failed)
+        if self._bar is not None:
+            self._bar.update(self._task, completed=self.already + self.done, line=self.line())
+        elif time.monotonic() - self._said > self._every_s:
+            self._said = time.monotonic()
+            self.say(f"{self.already + self.done} of {self.total} trees, {self.line()}")
+
+    def say(self, sentence: str) -> None:
+        self._console.print(sentence, markup=False)
+
+    def close(self) -> None:
+        if self._bar is not None:
+            self._bar.stop()
+            self._bar = None
+        sys.stderr.flush()

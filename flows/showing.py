@@ -1,0 +1,85 @@
+"""Traces and trees from the warehouse, ready to be looked at.
+
+    png = example_picture(warehouse, "sat2")               # one good trace, points on the picture
+    index = gallery(warehouse, Path("gallery"), sql=None)  # pages to browse
+
+What is drawn is `curation.pictures` and `curation.gallery`; this module only fetches.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+
+from curation.gallery import GalleryTrace, GalleryTree, write_gallery
+
+from curation.pictures import draw_trace
+from flows.settings import Problem
+from warehouse.catalog import query
+from warehouse.home import Warehouse
+from warehouse.reading import read_traces, read_trees
+from warehouse.rows import read_image, read_questions
+
+# A trace that shows what this is about: it turns back and still gets there; else it looks twice.
+_EXAMPLE = """
+SELECT trace_id FROM kept_traces WHERE task = '{task}'
+ORDER BY kind = 'corrected' DESC, abs(n_points - 4), trace_id LIMIT 1
+"""
+
+
+def example_picture(warehouse: Warehouse, task: str) -> bytes | None:
+    """PNG of one kept trace with its points numbered on the image; None if nothing is kept."""
+    rows = query(warehouse, _EXAMPLE.format(task=task.replace("'", "''")))
+    for shown in _gallery_traces(warehouse, rows["trace_id"].to_pylist()):
+        return draw_trace(shown.trace, shown.question, shown.images)
+    return None
+
+
+def gallery(
+    warehouse: Warehouse, out: Path, *, sql: str | None = None, limit: int = 500
+) -> tuple[Path, int]:
+    """Write a gallery of traces and of the trees they come from; return its index and how many.
+
+    Args:
+        sql: a statement that yields `trace_id`; by default the first `limit` traces, kept and
+            rejected alike.
+
+    Raises:
+        Problem: the statement has no `trace_id`.
+    """
+    # Whole trees together, so that a page of the gallery shows what belongs together.
+    chosen = sql or f"SELECT trace_id FROM traces ORDER BY tree_id, trace_id LIMIT {limit}"
+    rows = query(warehouse, chosen)
+    if "trace_id" not in rows.column_names:
+        raise Problem("--sql: the statement must yield a column trace_id")
+    trace_ids = list(dict.fromkeys(rows["trace_id"].to_pylist()))
+    listed = ", ".join(f"'{trace_id}'" for trace_id in trace_ids) or "NULL"
+    trees = query(
+        warehouse,
+        f"SELECT DISTINCT tree_id FROM traces WHERE trace_id IN ({listed}) "
+        "AND tree_id IS NOT NULL ORDER BY tree_id",
+    )
+    index = write_gallery(
+        out,
+        _gallery_traces(warehouse, trace_ids),
+        _gallery_trees(warehouse, trees["tree_id"].to_pylist()),
+    )
+    return index, len(trace_ids)
+
+
+def _gallery_traces(warehouse: Warehouse, trace_ids: list[str]) -> Iterator[GalleryTrace]:
+    for start in range(0, len(trace_ids), 200):
+        some = read_traces(warehouse, trace_ids[start : start + 200])
+        asked = read_questions(warehouse, question_ids=[trace.question_id for trace, _ in some])
+        questions = {question.question_id: question for question in asked}
+        for trace, verdicts in some:
+            question = questions[trace.question_id]
+            images = tuple(read_image(warehouse, image.image_id) for image in question.images)
+            yield GalleryTrace(question, trace, tuple(verdicts), images)
+
+
+def _gallery_trees(warehouse: Warehouse, tree_ids: list[str]) -> Iterator[GalleryTree]:
+    for start in range(0, len(tree_ids), 50):
+        for tree, _ in read_trees(warehouse, tree_ids[start : start + 50]):
+            images = tuple(read_image(warehouse, i.image_id) for i in tree.question.images)
+            yield GalleryTree(tree, images)

@@ -1,0 +1,85 @@
+"""A search's policy: a question's prompt, asked of a teacher through the journal.
+
+    policy = TeacherPolicy(question, config, tree_id, asking, images)
+    tree = await search(question, config, policy, grade, tree_id)
+
+This is where a place in a tree becomes a request. Expansion and rollout of one node are the same
+prompt and differ only in where they stop, so a server's prefix cache serves the second. Each
+sample's seed is a hash of its place (consecutive seeds would overlap between requests), and so is
+its name, so a search that is run again asks for the same things under the same names.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+
+from mcts.data import Question, Step, content_id
+from mcts.journal import JournaledTeacher, Key
+from mcts.journal_records import Record
+from mcts.prompts import build_messages, load_prompt
+from mcts.search import Sample, SearchConfig, thoughts_demanded
+from mcts.teacher import Request
+
+_STOPS = {
+    "expand": ("</think>", "</answer>"),
+    "rollout": ("</answer>",),
+    "answer": ("</answer>",),
+    "finish": ("</answer>",),
+}
+_ONLY_THE_ANSWER = frozenset({"answer", "finish"})
+# An answer is a few words or one action; it needs no more than this, whatever a step may need.
+_ANSWER_TOKENS = 64
+
+
+class TeacherPolicy:
+    """Proposes continuations for one search; see `mcts.search.Policy`."""
+
+    def __init__(
+        self,
+        question: Question,
+        config: SearchConfig,
+        tree_id: str,
+        asking: JournaledTeacher,
+        images: Mapping[str, bytes],
+    ) -> None:
+        self._question, self._config, self._tree_id = question, config, tree_id
+        self._asking, self._images = asking, images
+        self._prompt = load_prompt(config.prompt)
+        self._min_thoughts = thoughts_demanded(tree_id, config)
+
+    async def sample(
+        self, node: str, purpose: str, steps: Sequence[Step], n: int, first: int = 0
+    ) -> list[Sample]:
+        """`n` continuations of `steps`, from the journal or from the teacher."""
+        key = Key(self._tree_id, node, purpose, first)
+        record = await self._asking.ask(key, self.request(key, steps, n), self._images)
+        return [
+            Sample(completion.text, completion.finish_reason, sample_id(record, i))
+            for i, completion in enumerate(record.completions)
+        ]
+
+    def request(self, key: Key, steps: Sequence[Step], n: int) -> Request:
+        """What is asked at `key`."""
+        config = self._config
+        finishing = key.purpose in _ONLY_THE_ANSWER
+        tokens = config.step_tokens
+        if finishing:
+            tokens = min(tokens, _ANSWER_TOKENS)
+        elif key.purpose == "rollout":
+            tokens *= config.rollout_steps + 1
+        return Request(
+            messages=build_messages(
+                self._prompt, self._question, config.space, self._min_thoughts, steps, finishing
+            ),
+            n=n,
+            temperature=config.temperature,
+            top_p=config.top_p,
+            max_tokens=tokens,
+            stop=_STOPS[key.purpose],
+            seed=int(content_id(key.search_id, key.node, key.purpose, key.sample)[:15], 16),
+        )
+
+
+def sample_id(record: Record, i: int) -> str:
+    """The name of the `i`-th response in a record."""
+    return f"{record.response_id}.{i}"

@@ -1,0 +1,178 @@
+"""Building traces: real commands against a real HTTP server, killed where it hurts."""
+
+import json
+import os
+import subprocess
+import sys
+from collections import Counter
+from pathlib import Path
+
+import pytest
+
+from tests.fixtures import sat_rows, write_sat
+from tests.stub_server import StubServer
+from warehouse.catalog import connect
+from warehouse.home import Warehouse
+
+# Who wrote a row and when differs from run to run, and so does what is named after it.
+VOLATILE = {"run_id", "revision", "created_at", "imported_at", "commit_id", "seconds"}
+SEARCHED = ("questions", "images", "trees", "nodes", "rollouts", "responses")
+CURATED = ("traces", "steps", "verdicts")
+
+
+def vigorl(*arguments, home, failpoint=None, check=True):
+    env = {**os.environ, "VIGORL_HOME": str(home)}
+    env.pop("VIGORL_FAILPOINT", None)
+    if failpoint:
+        env["VIGORL_FAILPOINT"] = failpoint
+    command = [sys.executable, "-m", "flows.cli", *map(str, arguments)]
+    done = subprocess.run(command, env=env, capture_output=True, text=True, timeout=240)
+    if check:
+        assert done.returncode == 0, done.stderr
+    return done
+
+
+def contents(home, tables=(*SEARCHED, *CURATED)):
+    """Every row of the warehouse, without what may differ between two runs of the same work."""
+    con = connect(Warehouse(str(home)))
+    found = {}
+    for table in tables:
+        rows = con.sql(f"SELECT * FROM {table}").to_arrow_table().to_pylist()
+        kept = [{k: v for k, v in row.items() if k not in VOLATILE} for row in rows]
+        found[table] = sorted(json.dumps(row, sort_keys=True, default=str) for row in kept)
+    return found
+
+
+@pytest.fixture(scope="module")
+def sample(tmp_path_factory):
+    return write_sat(tmp_path_factory.mktemp("sat") / "SAT_train.parquet", sat_rows(6))
+
+
+@pytest.fixture(scope="module")
+def straight(sample, tmp_path_factory):
+    """The warehouse of a build that nothing interrupted."""
+    home = tmp_path_factory.mktemp("straight")
+    with StubServer() as server:
+        vigorl("import", "sat2", sample, home=home)
+        done = build(server, home)
+        assert done.stdout.startswith("6 questions searched, ")
+        requests = server.asked()
+    return contents(home), requests
+
+
+def build(server, home, **options):
+    arguments = ["--teacher", server.url, "--space", "qwen3-vl", "--simulations", 3, "--shard", 4]
+    return vigorl("build", "sat2", *arguments, home=home, **options)
+
+
+@pytest.mark.parametrize(
+    "failpoint",
+    [
+        "after_response:20",
+        "after_journal:20",
+        "before_commit:1",
+        "between_tables:2",
+        "after_commit:1",
+        "between_tables:7",
+    ],
+)
+def test_a_killed_build_goes_on_and_ends_as_if_nothing_had_happened(
+    failpoint, sample, straight, tmp_path
+):
+    expected, requests = straight
+    with StubServer() as server:
+        vigorl("import", "sat2", sample, home=tmp_path)
+        killed = build(server, tmp_path, failpoint=failpoint, check=False)
+        assert killed.returncode == 137, killed.stderr
+        journaled = journal_lines(tmp_path)
+        before = fingerprints(server)
+        build(server, tmp_path)
+        after = fingerprints(server)
+        again = [fingerprint for fingerprint in before if after[fingerprint] > 1]
+        # Asked twice: only what was in flight, asked but not journaled, when the process died.
+        assert len(again) <= before.total() - journaled
+        assert after.total() - len(again) == requests
+    assert contents(tmp_path) == expected
+
+
+def fingerprints(server):
+    return Counter(request["fingerprint"] for request in server.requests)
+
+
+def journal_lines(home):
+    return sum(len(path.read_bytes().splitlines()) for path in Path(home).glob("journal/*.jsonl"))
+
+
+def test_a_finished_build_asks_nothing_and_adds_nothing(sample, tmp_path):
+    with StubServer() as server:
+        vigorl("import", "sat2", sample, home=tmp_path)
+        build(server, tmp_path)
+        asked, before = server.asked(), contents(tmp_path)
+        done = build(server, tmp_path)
+        assert "6 of 6 trees are in the warehouse already" in done.stderr
+        assert server.asked() == asked
+    assert contents(tmp_path) == before
+
+
+def test_two_builds_at_once_lose_and_double_nothing(sample, straight, tmp_path):
+    expected, _ = straight
+    with StubServer() as server:
+        vigorl("import", "sat2", sample, home=tmp_path)
+        env = {**os.environ, "VIGORL_HOME": str(tmp_path)}
+        command = [
+            *(sys.executable, "-m", "flows.cli", "build", "sat2", "--teacher", server.url),
+            *("--space", "qwen3-vl", "--simulations", "3", "--shard", "4"),
+        ]
+        both = [subprocess.Popen(command, env=env, stderr=subprocess.PIPE) for _ in range(2)]
+        for process in both:
+            _, stderr = process.communicate(timeout=240)
+            assert process.returncode == 0, stderr.decode()
+    assert contents(tmp_path) == expected
+
+
+def test_another_shard_size_after_a_kill_doubles_nothing(sample, straight, tmp_path):
+    expected, _ = straight
+    with StubServer() as server:
+        vigorl("import", "sat2", sample, home=tmp_path)
+        build(server, tmp_path, failpoint="between_tables:2", check=False)
+        arguments = ["--teacher", server.url, "--space", "qwen3-vl", "--simulations", 3]
+        vigorl("build", "sat2", *arguments, "--shard", 1, home=tmp_path)
+    assert contents(tmp_path) == expected
+
+
+def test_a_poisoned_question_fails_alone(sample, straight, tmp_path):
+    expected, _ = straight
+    with StubServer(poison="scene 2?") as server:
+        vigorl("import", "sat2", sample, home=tmp_path)
+        done = build(server, tmp_path)
+    assert "6 questions searched (1 failed)" in done.stdout
+    trees = [json.loads(row) for row in contents(tmp_path, ("trees",))["trees"]]
+    failed = [tree for tree in trees if tree["status"] == "failed"]
+    assert len(failed) == 1 and "server_error" in failed[0]["error"]
+    others = {json.dumps(t, sort_keys=True) for t in trees if t["status"] == "complete"}
+    assert others < set(expected["trees"])
+
+
+@pytest.mark.parametrize(
+    ("arguments", "sentence"),
+    [
+        (["--teacher", "http://127.0.0.1:9"], "give --space"),
+        (["--teacher", "nowhere"], "neither `nano`, nor a URL, nor a folder"),
+        (["--simulations", "0"], "simulations: Input should be greater than or equal to 1"),
+        (["--prompt", "nope", "--teacher", "http://127.0.0.1:9", "--space", "qwen3-vl"], "nope"),
+    ],
+)
+def test_bad_input_is_one_sentence_and_status_2(arguments, sentence, tmp_path, sample):
+    vigorl("import", "sat2", sample, home=tmp_path)
+    done = vigorl("build", "sat2", *arguments, home=tmp_path, check=False)
+    assert done.returncode in (1, 2) and sentence in done.stderr
+    assert "Traceback" not in done.stderr and done.stdout == ""
+
+
+def test_a_server_that_is_not_there_is_said_so(sample, tmp_path):
+    vigorl("import", "sat2", sample, home=tmp_path)
+    arguments = ["--teacher", "http://127.0.0.1:9", "--space", "qwen3-vl"]
+    done = vigorl("build", "sat2", *arguments, home=tmp_path, check=False)
+    assert done.returncode == 1
+    assert "No model server answers at http://127.0.0.1:9" in done.stderr
+    assert contents(tmp_path, ("trees",)) == {"trees": []}

@@ -1,0 +1,98 @@
+"""Searched and curated things read back from the warehouse as the values they were.
+
+    for tree, row in read_trees(warehouse, tree_ids): …      # mcts.tree.Tree and its row of trees
+    for trace, verdicts in read_traces(warehouse, trace_ids): …
+
+Only what is committed is read. Ask for some dozens or hundreds at a time: all of it is in memory.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any
+
+from mcts.coordinates import CoordinateSpace, Frame, SpaceKind
+from mcts.data import Question, Trace, Verdict
+from mcts.tree import Tree, TreeRows, rebuild
+from warehouse.catalog import query
+from warehouse.home import Warehouse
+from warehouse.rows import read_questions, trace_from, verdict_from
+
+Row = dict[str, Any]
+
+
+def read_trees(warehouse: Warehouse, tree_ids: Sequence[str]) -> Iterator[tuple[Tree, Row]]:
+    """Committed trees of those ids, with their rows of `trees`, in order of id."""
+    if not tree_ids:
+        return
+    key = "tree_id"
+
+    def rows_of(table: str, columns: str = "*") -> list[Row]:
+        return _rows(warehouse, table, key, tree_ids, columns)
+
+    nodes, rollouts = _grouped(rows_of("nodes"), key), _grouped(rows_of("rollouts"), key)
+    responses = _grouped(rows_of("responses", "tree_id, response_id, text"), key)
+    trees = rows_of("trees")
+    asked = read_questions(warehouse, question_ids=[row["question_id"] for row in trees])
+    questions = {question.question_id: question for question in asked}
+    for row in trees:
+        tree_id = row["tree_id"]
+        parts = (nodes[tree_id], rollouts.get(tree_id, []), responses.get(tree_id, []))
+        yield tree_from(row, *parts, questions[row["question_id"]]), row
+
+
+def read_traces(
+    warehouse: Warehouse, trace_ids: Sequence[str]
+) -> list[tuple[Trace, list[Verdict]]]:
+    """Traces with each filter's latest verdict, in the order of `trace_ids`; unknown ids are left
+    out."""
+    if not trace_ids:
+        return []
+    key = "trace_id"
+    steps = _grouped(_rows(warehouse, "steps", key, trace_ids), key)
+    verdicts = _grouped(_rows(warehouse, "latest_verdicts", key, trace_ids), key)
+    traces = {row[key]: row for row in _rows(warehouse, "traces", key, trace_ids)}
+    return [
+        (
+            trace_from(traces[trace_id], steps.get(trace_id, [])),
+            [verdict_from(row) for row in verdicts.get(trace_id, [])],
+        )
+        for trace_id in trace_ids
+        if trace_id in traces
+    ]
+
+
+def space_of(row: Mapping[str, Any]) -> CoordinateSpace:
+    """The coordinate space recorded in a row of `trees` or `models`."""
+    kind = SpaceKind(row["space"])
+    return CoordinateSpace(kind, row["min_pixels"], row["max_pixels"], row["factor"])
+
+
+def tree_from(
+    row: Mapping[str, Any],
+    nodes: Sequence[Mapping[str, Any]],
+    rollouts: Sequence[Mapping[str, Any]],
+    responses: Sequence[Mapping[str, Any]],
+    question: Question,
+) -> Tree:
+    """The tree of a row of `trees` with all that belongs to it, in any order."""
+    texts = {r["response_id"]: r["text"] for r in responses if r["text"] is not None}
+    rows = TreeRows([dict(n) for n in nodes], [dict(r) for r in rollouts])
+    frame = Frame(space_of(row), question.images)
+    errors = row["errors"] or ()
+    return rebuild(row["tree_id"], question, rows, texts, frame, row["simulations"], errors)
+
+
+def _rows(
+    warehouse: Warehouse, table: str, key: str, ids: Sequence[str], columns: str = "*"
+) -> list[Row]:
+    listed = ", ".join("'" + name.replace("'", "''") + "'" for name in ids)
+    sql = f"SELECT {columns} FROM {table} WHERE {key} IN ({listed}) ORDER BY ALL"
+    return list(query(warehouse, sql).to_pylist())
+
+
+def _grouped(rows: Sequence[Row], key: str) -> dict[str, list[Row]]:
+    grouped: dict[str, list[Row]] = {}
+    for row in rows:
+        grouped.setdefault(row[key], []).append(row)
+    return grouped
