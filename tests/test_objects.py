@@ -14,10 +14,12 @@ from pathlib import Path
 import boto3
 import pytest
 
+from tests.test_versions import fill
 from warehouse.catalog import QueryError, connect, query
 from warehouse.home import Warehouse
 from warehouse.objects import Objects, image_key, put_images
 from warehouse.tables import append, commit_trees, insert_new
+from warehouse.versions import export, list_versions, publish, resolve
 
 
 @pytest.fixture(scope="module")
@@ -166,3 +168,31 @@ def test_questions_reach_no_file_wherever_the_tables_are(warehouse: Warehouse) -
 def test_journals_are_local_even_when_the_warehouse_is_not(warehouse: Warehouse) -> None:
     assert warehouse.journal_dir.name == "journal"
     assert "s3:" not in str(warehouse.journal_dir)
+
+
+def test_versions_are_published_and_exported_wherever_they_are(
+    warehouse: Warehouse, tmp_path: Path
+) -> None:
+    fill(warehouse, tmp_path / "in")
+    version = publish(warehouse, "a", "SELECT trace_id FROM kept_traces")
+    assert publish(warehouse, "a", "SELECT trace_id FROM kept_traces") == version
+    other = publish(warehouse, "a", "SELECT trace_id FROM traces")
+    assert [v.ref for v in list_versions(warehouse)] == ["a@v1", "a@v2"]
+    assert resolve(warehouse, "a") == other
+    out = export(warehouse, version, "trl", tmp_path / "out")
+    assert [file.name for file in (out / "data").iterdir()] == ["train-00000-of-00001.parquet"]
+
+
+def test_a_number_claimed_by_a_publisher_that_died_is_passed_over(
+    s3: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("AWS_ENDPOINT_URL", s3)
+    for name in ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY"):
+        monkeypatch.setenv(name, "test")
+    monkeypatch.setenv("AWS_DEFAULT_REGION", "us-east-1")
+    boto3.client("s3").create_bucket(Bucket="claimed")
+    warehouse = fill(Warehouse("s3://claimed"), tmp_path / "in")
+    warehouse.objects.put("datasets/a/v1/claim", b"somebody")
+    warehouse.objects.put("datasets/a/v1/rows.parquet", b"half")
+    assert list_versions(warehouse) == []
+    assert publish(warehouse, "a", "SELECT trace_id FROM kept_traces").ref == "a@v2"

@@ -1,0 +1,229 @@
+"""The files of a data set version: rows.parquet, images.parquet, card.json, README.md.
+
+    rows = write_rows(con, folder)             # the temp table `chosen` names the traces
+    write_images(warehouse, rows, folder)
+    card = make_card(con, rows, …);  write_card(card, folder)
+
+A row holds all that training on a trace needs: question, gold answer, steps and answer in original
+pixels, image sizes, and the coordinate space its teacher spoke. The content hash is taken over the
+rows' canonical JSON in order of trace_id, pictures included by their own hashes; run ids, paths and
+times are not in it, so the same content has the same hash on every machine.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import duckdb
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from warehouse.home import Warehouse, WarehouseError
+from warehouse.objects import WRITERS, image_key
+from warehouse.schema import TABLES
+
+FORMAT = 1
+"""Version of the bundle's layout; part of the content hash."""
+
+_STEP = ("thought", "points", "call", "observation")
+_ROWS_AT_ONCE = 1000
+_IMAGES_AT_ONCE = 64
+
+
+def _field(table: str, column: str, name: str | None = None) -> pa.Field:
+    return pa.field(name or column, TABLES[table].schema.field(column).type)
+
+
+ROWS = pa.schema(
+    [
+        *(_field("traces", c) for c in ("trace_id", "question_id", "tree_id", "task", "kind")),
+        *(_field("traces", c) for c in ("origin", "model", "linearizer")),
+        *(_field("questions", c) for c in ("split", "family", "source", "licence")),
+        _field("questions", "text", "question"),
+        *(_field("questions", c) for c in ("choices", "answer_kind")),
+        *(_field("questions", c, f"gold_{c}") for c in ("answers", "boxes", "points")),
+        _field("questions", "tolerance"),
+        pa.field("steps", pa.list_(pa.struct([_field("steps", c) for c in _STEP]))),
+        *(_field("traces", c) for c in ("answer", "reward", "wrong_from", "turns_back_at")),
+        *(_field("trees", c) for c in ("space", "min_pixels", "max_pixels", "factor")),
+        _field("trees", "prompt_hash"),
+        _field("questions", "image_ids"),
+        pa.field(
+            "image_sizes",
+            pa.list_(pa.struct([_field("images", "width"), _field("images", "height")])),
+        ),
+    ]
+)
+"""Columns of rows.parquet; what they mean is said by the tables they come from. Points and boxes
+are original pixels; `gold_*` is the gold answer; `image_sizes` are pixels, one for each image."""
+
+IMAGES = pa.schema(
+    [
+        *(_field("images", c) for c in ("image_id", "width", "height", "format")),
+        pa.field("bytes", pa.binary()),
+    ]
+)
+"""Columns of images.parquet: every picture once, encoded as imported."""
+
+_JOIN = f"""
+SELECT t.trace_id, t.question_id, t.tree_id, t.task, t.kind, t.origin, t.model, t.linearizer,
+       q.split, q.family, q.source, q.licence, q.text AS question, q.choices, q.answer_kind,
+       q.answers AS gold_answers, q.boxes AS gold_boxes, q.points AS gold_points, q.tolerance,
+       s.steps, t.answer, t.reward, t.wrong_from, t.turns_back_at,
+       r.space, r.min_pixels, r.max_pixels, r.factor, r.prompt_hash, q.image_ids
+FROM traces t
+SEMI JOIN chosen USING (trace_id)
+LEFT JOIN questions q USING (question_id)
+LEFT JOIN trees r USING (tree_id)
+LEFT JOIN (
+    SELECT trace_id, list({{{", ".join(f"'{c}': {c}" for c in _STEP)}}} ORDER BY step) AS steps
+    FROM steps SEMI JOIN chosen USING (trace_id)
+    GROUP BY trace_id
+) s USING (trace_id)
+ORDER BY t.trace_id
+"""
+_CHOSEN_IMAGES = """
+SELECT image_id, width, height, format, licence FROM images
+SEMI JOIN (
+    SELECT unnest(image_ids) AS image_id FROM questions
+    SEMI JOIN (SELECT question_id FROM traces SEMI JOIN chosen USING (trace_id)) USING (question_id)
+) USING (image_id)
+ORDER BY image_id
+"""
+
+
+@dataclass(frozen=True, slots=True)
+class Rows:
+    """What was written to rows.parquet."""
+
+    count: int
+    content_hash: str
+    images: dict[str, dict[str, Any]]
+    """Every picture of the rows by id, in order: its row of `images`."""
+
+
+def write_rows(con: duckdb.DuckDBPyConnection, folder: Path) -> Rows:
+    """Write the rows of the traces in the temp table `chosen`, in order of trace_id.
+
+    Raises:
+        WarehouseError: a trace's question or image is missing from the warehouse.
+    """
+    found = con.sql(_CHOSEN_IMAGES).to_arrow_table().to_pylist()
+    images = {row["image_id"]: row for row in found}
+    digest = hashlib.sha256(f"vigorl data set, format {FORMAT}\n".encode())
+    count = 0
+    with pq.ParquetWriter(folder / "rows.parquet", ROWS, compression="zstd") as writer:
+        for batch in con.sql(_JOIN).to_arrow_reader(_ROWS_AT_ONCE):
+            rows = batch.to_pylist()
+            for row in rows:
+                if row["question"] is None:
+                    raise WarehouseError(f"question {row['question_id']} is not in the warehouse")
+                row["image_sizes"] = [_size(images, image_id) for image_id in row["image_ids"]]
+                digest.update(_canonical(row).encode("utf-8", "surrogatepass"))
+            writer.write_table(pa.Table.from_pylist(rows, ROWS))
+            count += len(rows)
+    return Rows(count, digest.hexdigest(), images)
+
+
+def write_images(warehouse: Warehouse, rows: Rows, folder: Path) -> None:
+    """Write the pictures, in order of id; each is checked against its name.
+
+    Raises:
+        WarehouseError: a picture is missing or not what its name says.
+    """
+
+    def load(row: dict[str, Any]) -> dict[str, Any]:
+        image_id = row["image_id"]
+        try:
+            data = warehouse.objects.get(image_key(image_id))
+        except KeyError:
+            raise WarehouseError(f"the bytes of image {image_id} are not stored") from None
+        if hashlib.sha256(data).hexdigest() != image_id:
+            raise WarehouseError(f"the stored bytes of image {image_id} are damaged")
+        return {**row, "bytes": data}
+
+    # Encoded pictures do not compress again.
+    path = folder / "images.parquet"
+    with (
+        pq.ParquetWriter(path, IMAGES, compression="none", use_dictionary=False) as writer,
+        ThreadPoolExecutor(WRITERS) as pool,
+    ):
+        every = list(rows.images.values())
+        for start in range(0, len(every), _IMAGES_AT_ONCE):
+            loaded = pool.map(load, every[start : start + _IMAGES_AT_ONCE])
+            writer.write_table(pa.Table.from_pylist(list(loaded), IMAGES))
+
+
+def make_card(con: duckdb.DuckDBPyConnection, rows: Rows, about: dict[str, Any]) -> dict[str, Any]:
+    """What a reader must know of a version: counts, funnel, teachers, spaces, licences."""
+    con.execute(
+        "CREATE OR REPLACE TEMP VIEW chosen_rows AS SELECT t.*, q.split, q.family, q.source, "
+        "q.licence, r.space, r.min_pixels, r.max_pixels, r.factor, r.prompt_hash FROM traces t "
+        "SEMI JOIN chosen USING (trace_id) JOIN questions q USING (question_id) "
+        "LEFT JOIN trees r USING (tree_id)"
+    )
+
+    def listed(sql: str) -> list[dict[str, Any]]:
+        return list(con.sql(sql).to_arrow_table().to_pylist())
+
+    def counts(column: str) -> dict[str, int]:
+        sql = f"SELECT {column} AS k, count(*) AS n FROM chosen_rows GROUP BY 1 ORDER BY 2 DESC, 1"
+        return {row["k"] or "unknown": row["n"] for row in listed(sql)}
+
+    (totals,) = listed(
+        "SELECT count(DISTINCT question_id) AS questions, avg(n_steps) AS mean_steps, "
+        "avg(n_points) AS mean_points, avg(reward) AS mean_reward FROM chosen_rows"
+    )
+    return {
+        **about,
+        "format": FORMAT,
+        "content_hash": rows.content_hash,
+        "rows": rows.count,
+        "images": len(rows.images),
+        **totals,
+        **{
+            f"by_{column}": counts(column)
+            for column in ("task", "kind", "family", "split", "origin", "source", "linearizer")
+        },
+        "licences": counts("licence"),
+        "image_licences": _image_licences(rows),
+        "teachers": listed(
+            "SELECT model, space, min_pixels, max_pixels, factor, prompt_hash, "
+            "count(*) AS traces FROM chosen_rows GROUP BY ALL ORDER BY traces DESC, model, prompt_hash"
+        ),
+        # Of everything the filters saw of these tasks, what is not in the version included.
+        "funnel": listed(
+            "SELECT filter, version, count(*) FILTER (keep) AS kept, "
+            "count(*) FILTER (NOT keep) AS dropped FROM latest_verdicts SEMI JOIN (SELECT trace_id "
+            "FROM traces WHERE task IN (SELECT task FROM chosen_rows)) USING (trace_id) "
+            "GROUP BY ALL ORDER BY dropped DESC, filter, version"
+        ),
+    }
+
+
+def read_rows(path: Path) -> Iterator[dict[str, Any]]:
+    """Rows of a rows.parquet, in bounded memory."""
+    with pq.ParquetFile(path) as parquet:
+        for batch in parquet.iter_batches(_ROWS_AT_ONCE):
+            yield from batch.to_pylist()
+
+
+def _size(images: dict[str, dict[str, Any]], image_id: str) -> dict[str, int]:
+    if image_id not in images:
+        raise WarehouseError(f"image {image_id} is not in the warehouse")
+    return {"width": images[image_id]["width"], "height": images[image_id]["height"]}
+
+
+def _canonical(row: dict[str, Any]) -> str:
+    return json.dumps(row, ensure_ascii=False, sort_keys=True, separators=(",", ":")) + "\n"
+
+
+def _image_licences(rows: Rows) -> dict[str, int]:
+    found = [image["licence"] or "unknown" for image in rows.images.values()]
+    return {licence: found.count(licence) for licence in sorted(set(found))}

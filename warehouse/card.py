@@ -1,0 +1,97 @@
+"""A data set version's card: card.json for programs, README.md for people and for the hub.
+
+write_card(card, folder)
+print(readme(card))
+"""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+
+def write_card(card: dict[str, Any], folder: Path) -> None:
+    """Write card.json and README.md, in place of those that are there."""
+    text = json.dumps(card, ensure_ascii=False, indent=1, sort_keys=True) + "\n"
+    for name, content in (("card.json", text), ("README.md", readme(card))):
+        (folder / name).unlink(missing_ok=True)  # a read-only one can be replaced, not rewritten
+        (folder / name).write_text(content, encoding="utf-8")
+
+
+def readme(card: dict[str, Any]) -> str:
+    """The card as Markdown, with the front matter that `datasets.load_dataset` reads."""
+    ref = f"{card['name']}@v{card['version']}"
+    licences = card["licences"]
+    licence = next(iter(licences)).lower() if len(licences) == 1 else "other"
+    parts = [
+        "---",
+        f"license: {licence if licence != 'unknown' else 'other'}",
+        "task_categories: [image-text-to-text]",
+        "tags: [vigorl, grounded-reasoning]",
+        "configs:",
+        "- {config_name: rows, data_files: rows.parquet, default: true}",
+        "- {config_name: images, data_files: images.parquet}",
+        "---",
+        "",
+        f"# {ref}",
+        "",
+        f"{card['rows']} traces of {card['questions']} questions about {card['images']} images: "
+        f"{_mean(card['mean_steps'])} steps and {_mean(card['mean_points'])} points a trace, "
+        f"mean reward {_mean(card['mean_reward'])}.",
+        "",
+        f"Content hash `{card['content_hash']}`, published {card['created_at']} "
+        f"by code {card['revision']}.",
+        "",
+        "## What is in it",
+        "",
+    ]
+    for column in ("task", "kind", "family", "split", "origin", "source"):
+        listed = ", ".join(f"{name} {n}" for name, n in card[f"by_{column}"].items())
+        parts.append(f"- {column}: {listed}")
+    for title, key in (("licence", "licences"), ("licence of the images", "image_licences")):
+        listed = ", ".join(f"{name} {n}" for name, n in card[key].items())
+        parts.append(f"- {title}: {listed}")
+    parts += [
+        "",
+        "Points and boxes are original pixels of the named image, x right and y down.",
+        "",
+        "## Who wrote it",
+        "",
+        "| teacher | coordinates it spoke | traces |",
+        "|---|---|---|",
+    ]
+    for teacher in card["teachers"]:
+        name = teacher["model"] or "unknown"
+        parts.append(f"| {name} | {_space(teacher)} | {teacher['traces']} |")
+    parts += ["", "## What the filters kept", "", "| filter | kept | dropped |", "|---|---|---|"]
+    for row in card["funnel"]:
+        parts.append(f"| {row['filter']} {row['version']} | {row['kept']} | {row['dropped']} |")
+    versions = ", ".join(f"{name} {v}" for name, v in sorted(card["table_versions"].items()))
+    parts += [
+        "",
+        "## How it was chosen",
+        "",
+        "```sql",
+        card["sql"],
+        "```",
+        "",
+        f"on table versions: {versions}.",
+        "",
+    ]
+    return "\n".join(parts)
+
+
+def _mean(value: float | None) -> str:
+    return "unknown" if value is None else f"{value:.2f}"
+
+
+def _space(teacher: dict[str, Any]) -> str:
+    if not teacher["space"]:
+        return "unknown"
+    if teacher["min_pixels"] is None:
+        return str(teacher["space"])
+    return (
+        f"{teacher['space']}, {teacher['min_pixels']} to {teacher['max_pixels']} pixels, "
+        f"sides in multiples of {teacher['factor']}"
+    )

@@ -1,0 +1,276 @@
+"""Data set versions: `name@vN`, cut from the warehouse with SQL and never changed afterwards.
+
+    version = publish(warehouse, "sat2-sft", "SELECT trace_id FROM kept_traces")
+    version = resolve(warehouse, "sat2-sft@v1")            # or "sat2-sft" for the newest
+    print(show(warehouse, "sat2-sft"))
+    export(warehouse, version, "trl", Path("out"), space=CoordinateSpace.qwen25_vl())
+
+A version is a folder `datasets/<name>/vN/` that holds copies of all it needs, pictures included:
+nothing done to the tables later can reach it. It appears whole or not at all, publishing equal
+content again gives the version that is there, and the same statement on the same rows has the same
+content hash on any machine.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import shutil
+import tempfile
+import uuid
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+import duckdb
+
+from warehouse.bundle import make_card, write_images, write_rows
+from warehouse.card import readme, write_card
+from warehouse.catalog import connect, table_versions, view_names
+from warehouse.exports import export
+from warehouse.guard import QueryError, check, check_repeatable
+from warehouse.home import Warehouse, WarehouseError, code_revision
+from warehouse.tables import insert_new
+
+__all__ = ["Version", "export", "list_versions", "open_version", "publish", "resolve", "show"]
+
+_NAME = re.compile(r"[a-z0-9][a-z0-9._-]*")
+_REF = re.compile(r"(?P<name>[^@]+)(?:@v(?P<number>[1-9]\d*))?")
+_FILES = ("rows.parquet", "images.parquet", "README.md", "card.json")  # the card last: it is proof
+
+
+@dataclass(frozen=True, slots=True)
+class Version:
+    """One published version."""
+
+    name: str
+    number: int
+    card: dict[str, Any]
+
+    @property
+    def ref(self) -> str:
+        """Its name for people: `name@vN`."""
+        return f"{self.name}@v{self.number}"
+
+    @property
+    def content_hash(self) -> str:
+        """SHA-256 (hex) of its rows, pictures included."""
+        return str(self.card["content_hash"])
+
+    @property
+    def n_rows(self) -> int:
+        """Traces in it."""
+        return int(self.card["rows"])
+
+    @property
+    def prefix(self) -> str:
+        """Where its files are among the warehouse's objects."""
+        return f"datasets/{self.name}/v{self.number}"
+
+
+def publish(warehouse: Warehouse, name: str, sql: str, *, run_id: str | None = None) -> Version:
+    """Cut a version of the traces whose trace_id a SELECT gives; or return the equal one there is.
+
+    Args:
+        name: lower-case letters, digits, `.`, `_` and `-`.
+        sql: a SELECT with a column trace_id; other columns, and the order, do not matter.
+
+    Raises:
+        WarehouseError: the name is no name, or the statement chose nothing, or what it chose is
+            incomplete.
+        QueryError: the statement can't be run, or might choose otherwise tomorrow.
+    """
+    if not _NAME.fullmatch(name):
+        raise WarehouseError(
+            f"{name!r} can't name a data set: use lower-case letters, digits, '.', '_' and '-'"
+        )
+    versions = table_versions(warehouse)
+    with connect(warehouse, versions) as con, _workplace(warehouse) as folder:
+        _choose(con, sql)
+        rows = write_rows(con, folder)
+        if same := _same(list_versions(warehouse, name), rows.content_hash):
+            _note(warehouse, same)
+            return same
+        write_images(warehouse, rows, folder)
+        about = {
+            "name": name,
+            "sql": sql.strip(),
+            "table_versions": {k: v for k, v in versions.items() if v is not None},
+            "revision": code_revision(),
+            "run_id": run_id,
+            "created_at": datetime.now(UTC).isoformat(timespec="seconds"),
+        }
+        version = _place(warehouse, make_card(con, rows, about), folder)
+    _note(warehouse, version)
+    return version
+
+
+def list_versions(warehouse: Warehouse, name: str | None = None) -> list[Version]:
+    """Every version, or every version of one name, by name and number."""
+    prefix = f"datasets/{name}" if name else "datasets"
+    cards = [key for key in warehouse.objects.keys(prefix) if key.endswith("/card.json")]
+    found = [_read(warehouse, key) for key in cards]
+    return sorted(found, key=lambda version: (version.name, version.number))
+
+
+def resolve(warehouse: Warehouse, ref: str) -> Version:
+    """The version `name@vN`, or the newest of `name`.
+
+    Raises:
+        WarehouseError: there is none, with what there is.
+    """
+    match = _REF.fullmatch(ref)
+    if not match or not _NAME.fullmatch(match["name"]):
+        raise WarehouseError(f"{ref!r} names no data set version; write name@v1, or name")
+    there = list_versions(warehouse, match["name"])
+    wanted = [v for v in there if match["number"] in (None, str(v.number))]
+    if not wanted:
+        others = there or list_versions(warehouse)
+        listed = ", ".join(version.ref for version in others) or "nothing is published yet"
+        raise WarehouseError(f"there is no data set {ref}; there are: {listed}")
+    return wanted[-1]
+
+
+def show(warehouse: Warehouse, ref: str) -> str:
+    """A version's card as Markdown."""
+    return readme(resolve(warehouse, ref).card)
+
+
+@contextmanager
+def open_version(warehouse: Warehouse, version: Version) -> Iterator[Path]:
+    """A local folder with the version's files, to be read only."""
+    if not warehouse.is_s3:
+        yield Path(warehouse.root) / version.prefix
+        return
+    with tempfile.TemporaryDirectory() as folder:
+        for file in _FILES:
+            with warehouse.objects.local_path(f"{version.prefix}/{file}") as path:
+                shutil.move(path, Path(folder) / file)
+        yield Path(folder)
+
+
+def _choose(con: duckdb.DuckDBPyConnection, sql: str) -> None:
+    """Run the statement and keep its trace ids in the temp table `chosen`."""
+    check(con, sql, view_names(con))
+    check_repeatable(con, sql)
+    statement = sql.strip().rstrip(";")
+    try:
+        # On lines of its own, so that a remark at the statement's end ends there.
+        columns = [c[0] for c in con.execute(f"DESCRIBE (\n{statement}\n)").fetchall()]
+        if "trace_id" not in columns:
+            raise QueryError(f"the statement gives no trace_id; it gives: {', '.join(columns)}")
+        con.execute(
+            f"CREATE TEMP TABLE chosen AS SELECT DISTINCT trace_id FROM (\n{statement}\n) "
+            "WHERE trace_id IS NOT NULL"
+        )
+    except duckdb.Error as error:
+        raise QueryError(str(error).strip().splitlines()[0]) from None
+    ((n,),) = con.execute("SELECT count(*) FROM chosen").fetchall()
+    if not n:
+        raise WarehouseError("the statement chose no trace, so nothing was published")
+    unknown = con.execute("FROM chosen ANTI JOIN traces USING (trace_id) LIMIT 1").fetchall()
+    if unknown:
+        raise WarehouseError(f"the statement chose {unknown[0][0]!r}, which is no trace's id")
+
+
+@contextmanager
+def _workplace(warehouse: Warehouse) -> Iterator[Path]:
+    """A folder to prepare a version in: on the warehouse's own file system where it has one."""
+    if warehouse.is_s3:
+        folder = Path(tempfile.mkdtemp())
+    else:
+        folder = Path(warehouse.root) / ".partial" / uuid.uuid4().hex
+        folder.mkdir(parents=True)
+    try:
+        yield folder
+    finally:
+        shutil.rmtree(folder, ignore_errors=True)
+
+
+def _place(warehouse: Warehouse, card: dict[str, Any], folder: Path) -> Version:
+    """Give the prepared files the next free number, in one step."""
+    name = card["name"]
+    number = 0
+    while True:
+        # Taking number N + 1 only succeeds if nobody did since N was seen to be the last, so no
+        # equal version can have slipped in between.
+        there = list_versions(warehouse, name)
+        if same := _same(there, card["content_hash"]):
+            return same
+        number = max(number, there[-1].number if there else 0) + 1
+        version = Version(name, number, {**card, "version": number})
+        write_card(version.card, folder)
+        if warehouse.is_s3 and _upload(warehouse, version, folder):
+            return version
+        if not warehouse.is_s3 and _move(warehouse, version, folder):
+            return version
+
+
+def _move(warehouse: Warehouse, version: Version, folder: Path) -> bool:
+    """Rename the prepared folder to the version's; False if its number is taken."""
+    target = Path(warehouse.root) / version.prefix
+    target.parent.mkdir(parents=True, exist_ok=True)
+    for file in _FILES:
+        (folder / file).chmod(0o444)
+        _sync(folder / file)
+    try:
+        os.rename(folder, target)  # fails on a folder that is not empty
+    except OSError:
+        if not target.exists():
+            raise
+        return False
+    _sync(target.parent)
+    return True
+
+
+def _upload(warehouse: Warehouse, version: Version, folder: Path) -> bool:
+    """Put the prepared files; False if the number is taken.
+
+    Whoever puts the claim owns the number; the card, put last, makes it a version. A publisher that
+    dies in between leaves a number that is never used.
+    """
+    if not warehouse.objects.put(f"{version.prefix}/claim", uuid.uuid4().bytes):
+        return False
+    for file in _FILES:
+        warehouse.objects.put_file(f"{version.prefix}/{file}", folder / file)
+    return True
+
+
+def _same(there: list[Version], content_hash: str) -> Version | None:
+    return next((version for version in there if version.content_hash == content_hash), None)
+
+
+def _read(warehouse: Warehouse, key: str) -> Version:
+    card = json.loads(warehouse.objects.get(key))
+    return Version(card["name"], card["version"], card)
+
+
+def _note(warehouse: Warehouse, version: Version) -> None:
+    """The row that makes a version findable in SQL; the folder is the truth."""
+    card = version.card
+    row = {
+        "name": version.name,
+        "version": version.number,
+        "content_hash": version.content_hash,
+        "sql": card["sql"],
+        "table_versions": json.dumps(card["table_versions"], sort_keys=True),
+        "n_rows": card["rows"],
+        "n_images": card["images"],
+        "card": json.dumps(card, sort_keys=True),
+        "run_id": card["run_id"],
+        "revision": card["revision"],
+    }
+    insert_new(warehouse, "dataset_versions", [row])
+
+
+def _sync(path: Path) -> None:
+    with suppress(OSError):
+        handle = os.open(path, os.O_RDONLY)
+        try:
+            os.fsync(handle)
+        finally:
+            os.close(handle)
