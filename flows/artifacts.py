@@ -24,9 +24,9 @@ from prefect.artifacts import (
 from prefect.cache_policies import NO_CACHE
 from prefect.logging import get_run_logger
 
+from flows.curating import Summary
 from flows.progress import Counts
 from flows.showing import example_picture
-from flows.stages import Summary
 from warehouse.home import Warehouse
 
 UPDATE_EVERY_S = 3.0  # each update is a request to the Prefect server

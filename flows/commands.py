@@ -72,9 +72,9 @@ def build(values: dict[str, Any]) -> None:
 
 def curate(values: dict[str, Any]) -> None:
     settings = CurateSettings.checked(**values)
-    from flows import stages
+    from flows import curating
 
-    summary = asyncio.run(stages.curate(settings))
+    summary = asyncio.run(curating.curate(settings))
     print(summary.sentence())
     if dataset := summary.extra.get("dataset"):
         print(f"dataset {dataset}")

@@ -11,8 +11,8 @@ from __future__ import annotations
 from prefect import flow
 
 from flows.artifacts import as_task, show_summary
+from flows.curating import curate
 from flows.settings import CurateSettings
-from flows.stages import curate
 
 
 @flow(name="curate-traces", log_prints=True)

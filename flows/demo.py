@@ -11,13 +11,13 @@ import shlex
 import sys
 from pathlib import Path
 
-from warehouse.versions import publish
-
 from flows import commands, showing, stages
+from flows.curating import kept_statement
 from flows.progress import TerminalProgress
 from flows.settings import BuildSettings
 from warehouse.catalog import query
 from warehouse.home import Warehouse
+from warehouse.versions import publish
 
 DATASET = "sat2-sft"
 FIRST_QUESTION = """\
@@ -32,7 +32,7 @@ def run(limit: int, home: str | None) -> None:
     settings = BuildSettings.checked(task="sat2", limit=limit, home=warehouse.root)
     print(f"Searching {limit} questions with the embedded model; this takes a minute or two.")
     summary = asyncio.run(stages.build(settings, progress=TerminalProgress()))
-    version = publish(warehouse, DATASET, stages.kept_statement("sat2"))
+    version = publish(warehouse, DATASET, kept_statement("sat2"))
     picture = Path(warehouse.root) / "demo-trace.png"
     png = showing.example_picture(warehouse, "sat2")
     if png is not None:

@@ -11,16 +11,42 @@ from __future__ import annotations
 
 import sys
 import time
-from typing import Any
+from typing import Any, Protocol
 
 from rich.console import Console
 from rich.progress import (
     BarColumn,
     MofNCompleteColumn,
-    Progress,
     TextColumn,
     TimeElapsedColumn,
 )
+from rich.progress import (
+    Progress as Bar,
+)
+
+
+class Progress(Protocol):
+    """Who is told how far a build is."""
+
+    def start(self, total: int, already: int, teacher: Any) -> None:
+        """`total` questions to answer for, `already` of them in the warehouse."""
+
+    def tree(self, right: bool, failed: bool) -> None:
+        """One more tree is complete."""
+
+    def say(self, sentence: str) -> None:
+        """Something a person would want to know."""
+
+    def close(self) -> None: ...
+
+
+class Quiet:
+    """Tells nobody."""
+
+    def start(self, total: int, already: int, teacher: Any) -> None: ...
+    def tree(self, right: bool, failed: bool) -> None: ...
+    def say(self, sentence: str) -> None: ...
+    def close(self) -> None: ...
 
 
 class Counts:
@@ -70,7 +96,7 @@ class TerminalProgress(Counts):
     def __init__(self, every_s: float = 15.0) -> None:
         super().__init__()
         self._console = Console(stderr=True, highlight=False)
-        self._bar: Progress | None = None
+        self._bar: Bar | None = None
         self._task: Any = None
         self._every_s, self._said = every_s, time.monotonic()
 
@@ -79,7 +105,7 @@ class TerminalProgress(Counts):
         if already:
             self.say(f"{already} of {total} trees are in the warehouse already")
         if self._console.is_terminal and total > already:
-            self._bar = Progress(
+            self._bar = Bar(
                 TextColumn("searching"),
                 BarColumn(),
                 MofNCompleteColumn(),

@@ -83,10 +83,15 @@ def tree_from(
     return rebuild(row["tree_id"], question, rows, texts, frame, row["simulations"], errors)
 
 
+def rows_about(warehouse: Warehouse, tree_ids: Sequence[str], sql: str) -> list[Row]:
+    """Rows of a statement whose `tree_id` is among `tree_ids`."""
+    return _rows(warehouse, f"({sql})", "tree_id", tree_ids)
+
+
 def _rows(
     warehouse: Warehouse, table: str, key: str, ids: Sequence[str], columns: str = "*"
 ) -> list[Row]:
-    listed = ", ".join("'" + name.replace("'", "''") + "'" for name in ids)
+    listed = ", ".join("'" + name.replace("'", "''") + "'" for name in ids) or "NULL"
     sql = f"SELECT {columns} FROM {table} WHERE {key} IN ({listed}) ORDER BY ALL"
     return list(query(warehouse, sql).to_pylist())
 
