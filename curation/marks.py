@@ -1,0 +1,153 @@
+"""What is shown of a trace's points: their numbers, their parts in the trace, their badges' places.
+
+    marks = marks_of(trace, question)
+
+Pictures and pages both draw these, so a number means the same step everywhere. A marker is a ring
+exactly on its point and a badge beside it; `arrange` chooses the side on which the badge covers the
+least. A point outside its image is told (`Mark.outside`), never moved in.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+
+from mcts.data import Image, Point, Question, Trace
+from mcts.parsing import points_in
+
+NOMINAL = 480.0
+"""Longer side, in pixels, of the picture on which badges are laid out; others scale from it."""
+BADGE = 11.0
+"""Half the width of a badge at the nominal size."""
+REACH = 20.0
+"""From a point to the middle of its badge at the nominal size."""
+# Where a badge may stand seen from its point, best first: up right, up left, down right, …
+_PLACES = tuple(
+    (
+        round(REACH * math.sin(turn * math.pi / 4), 2),
+        round(-REACH * math.cos(turn * math.pi / 4), 2),
+    )
+    for turn in (1, 7, 3, 5, 0, 2, 6, 4)
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Mark:
+    """One point as it is shown: with its number, its part in the trace and its badge's place."""
+
+    label: str
+    """The step's number from 1, or `A` for a point given as the answer."""
+    point: Point
+    role: str = "step"
+    """What the step does in its trace, as `role_of` says."""
+    badge: tuple[float, float] = (0.0, 0.0)
+    """From the point to the middle of its badge, in pixels of the nominal picture; when the point
+    is outside, from the place on the picture's edge that is nearest to it."""
+    outside: str = ""
+    """Why the point cannot be shown in its image; empty when it can."""
+
+
+def role_of(trace: Trace, i: int) -> str:
+    """What step `i` does: `shared` by both attempts, `wrong`, `turn`s back, or a plain `step`."""
+    if trace.wrong_from is None or (trace.turns_back_at or i) < i:
+        return "step"
+    if i < trace.wrong_from:
+        return "shared"
+    return "turn" if i == trace.turns_back_at else "wrong"
+
+
+def marks_of(trace: Trace, question: Question) -> list[Mark]:
+    """A mark for every point a trace cites, then for the points of its answer."""
+    marks = [
+        Mark(str(i + 1), point, role_of(trace, i))
+        for i, step in enumerate(trace.steps)
+        for point in step.points
+    ]
+    marks += [Mark("A", point) for point in points_in(trace.answer or "")]
+    return arrange(marks, question.images)
+
+
+def arrange(
+    marks: Sequence[Mark], images: Sequence[Image], before: Sequence[Mark] = ()
+) -> list[Mark]:
+    """Choose each badge's place so that it covers no point and no other badge where it can.
+
+    Args:
+        before: arranged marks that will be shown with these and stay where they are.
+    """
+    arranged: list[Mark] = []
+    for mark in marks:
+        told = where_outside(mark.point, images)
+        if not 0 <= mark.point.image < len(images):
+            arranged.append(replace(mark, outside=told))
+            continue
+        image = images[mark.point.image]
+        scale = NOMINAL / max(image.width, image.height)
+        size = (image.width * scale, image.height * scale)
+        here = [m for m in (*before, *arranged) if m.point.image == mark.point.image]
+        taken = [_middle(m, scale, size) for m in here]
+        places = _PLACES
+        if told:
+            places = _places_on_margin(mark, scale, size)
+        else:  # a margin is empty but for badges; in the picture the points themselves count
+            shown = [m.point for m in (*here, *marks) if m.point.image == mark.point.image]
+            taken += [(point.x * scale, point.y * scale) for point in shown]
+        tried = [replace(mark, outside=told, badge=place) for place in places]
+        arranged.append(
+            min(tried, key=lambda m: _crowding(_middle(m, scale, size), taken, size, bool(told)))
+        )
+    return arranged
+
+
+def where_outside(point: Point, images: Sequence[Image]) -> str:
+    """Why `point` is not in its image, in words; empty when it is."""
+    if not 0 <= point.image < len(images):
+        return f"({point.x:g}, {point.y:g}) is in image {point.image + 1}, which is not there"
+    image = images[point.image]
+    if 0 <= point.x <= image.width and 0 <= point.y <= image.height:
+        return ""
+    size = f"{image.width} by {image.height} pixels"
+    return f"({point.x:g}, {point.y:g}) lies outside image {point.image + 1} ({size})"
+
+
+def _middle(mark: Mark, scale: float, size: tuple[float, float]) -> tuple[float, float]:
+    """The middle of a placed badge on the nominal picture."""
+    x = min(max(mark.point.x * scale, 0), size[0]) + mark.badge[0]
+    return x, min(max(mark.point.y * scale, 0), size[1]) + mark.badge[1]
+
+
+def _places_on_margin(
+    mark: Mark, scale: float, size: tuple[float, float]
+) -> tuple[tuple[float, float], ...]:
+    """Places beside the edge the point is beyond, the nearest first, then along the edge."""
+    dx, dy = outward(mark.point, size[0] / scale, size[1] / scale)
+    along = 0 if abs(dy) > abs(dx) else 1  # the axis the edge runs along
+    here = (mark.point.x, mark.point.y)[along] * scale
+    inward = 1 if here < size[along] / 2 else -1
+    slides = [inward * k * (2 * BADGE + 4) for k in range(8)]
+    if along == 0:
+        return tuple((slide, math.copysign(REACH, dy)) for slide in slides)
+    return tuple((math.copysign(REACH, dx), slide) for slide in slides)
+
+
+def _crowding(
+    at: tuple[float, float],
+    taken: Sequence[tuple[float, float]],
+    size: tuple[float, float],
+    on_margin: bool,
+) -> float:
+    """How much a badge at `at` would cover of what is there, or stick out of the picture."""
+    x, y = at
+    covered = sum(max(0.0, 2 * BADGE + 3 - math.dist(at, other)) for other in taken)
+    room = 0.0 if on_margin else min(x, y, size[0] - x, size[1] - y) - BADGE - 2
+    return round(covered + 4 * max(0.0, -room), 1)
+
+
+def outward(point: Point, width: float, height: float) -> tuple[float, float]:
+    """The direction in which a point outside a picture lies, as a unit vector; else (0, 0)."""
+    far = 1e9  # a text may say any number; the direction of an infinite one is still needed
+    dx = max(min(point.x, 0), -far) + min(max(point.x - width, 0), far)
+    dy = max(min(point.y, 0), -far) + min(max(point.y - height, 0), far)
+    length = math.hypot(dx, dy)
+    return (dx / length, dy / length) if length else (0.0, 0.0)
