@@ -2,13 +2,15 @@
 
     end = words_beside(card, (x, y), width, trace, question, marks)    # where the column ends
 
-Pillow carries one scalable face, so nothing has to be installed; it covers Latin scripts. Weight is
-made by a thin stroke of the letter's own colour.
+Pillow carries one scalable face, so nothing has to be installed; it covers little beyond ASCII, so
+other letters are spelt without their accents, or as a question mark. Weight is made by a thin
+stroke of the letter's own colour.
 """
 
 from __future__ import annotations
 
 import re
+import unicodedata
 from bisect import bisect
 from collections.abc import Sequence
 from functools import lru_cache
@@ -21,7 +23,8 @@ from mcts.data import Question, Trace
 INK, MUTED, LINE, PAPER = "#14191d", "#56616a", "#d3d9dd", "#f4f6f7"
 BLUE, ORANGE = "#1259c3", "#c2410c"
 _NOTES = {"wrong": "Wrong attempt", "turn": "Turns back"}
-_COORDINATE = re.compile(r"\([^()\s]{1,12}\s[^()\s]{1,12}\)")  # is kept on one line
+_WORD = re.compile(r"\(\S{1,12} \S{1,12}\)\S*|\S+")  # a coordinate stays on one line
+_SPELT = {"–": "-", "—": "-", "−": "-", "×": "x", "•": "·", "→": "->", "ß": "ss", "\t": " "}
 _LONGEST = 1500  # characters of one text; a runaway thought must not make a card of a mile
 
 
@@ -40,16 +43,27 @@ def font(size: float) -> ImageFont.FreeTypeFont | ImageFont.ImageFont:
     return _face(max(6, round(size)))
 
 
+@lru_cache(maxsize=4096)
+def _letter(char: str) -> str:
+    """`char` as the face can draw it: itself, a spelling without accents, or a question mark."""
+    face = _face(20)
+    if char.isspace() or bytes(face.getmask(char)) != bytes(face.getmask("\uffff")):
+        return " " if char.isspace() else char if char.isprintable() else "?"
+    plain = unicodedata.normalize("NFKD", _SPELT.get(char, char))
+    return "".join(c for c in plain if c.isascii() and c.isprintable()) or "?"
+
+
+def drawable(text: str) -> str:
+    """`text` with nothing in it that the face would draw as an empty box."""
+    return " ".join("".join(map(_letter, text)).split())
+
+
 def wrap(text: str, size: float, width: float) -> list[str]:
     """Break `text` into lines no wider than `width` pixels; a word too long for one is cut."""
-    text = "".join(
-        c if c.isprintable() or c.isspace() else "\N{REPLACEMENT CHARACTER}" for c in text
-    )
     if len(text) > _LONGEST:
         text = text[:_LONGEST] + "…"
     face, lines, line = font(size), [], ""
-    text = _COORDINATE.sub(lambda match: "\N{NO-BREAK SPACE}".join(match[0].split()), text)
-    for word in re.split(r"[^\S\N{NO-BREAK SPACE}]+", text.strip()):
+    for word in _WORD.findall(drawable(text)):
         while face.getlength(word) > width:
             fit = max(1, bisect(range(1, len(word)), width, key=lambda n: face.getlength(word[:n])))
             lines += [*([line] if line else []), word[:fit]]

@@ -14,6 +14,7 @@ from curation import gallery
 from curation.filters import FILTERS, judge
 from curation.gallery import GalleryTrace, GalleryTree, write_gallery
 from curation.grading import grade
+from curation.lettering import drawable, font, wrap
 from curation.linearize import linearize
 from curation.marks import marks_of, where_outside
 from curation.pictures import draw_points, draw_trace
@@ -264,3 +265,12 @@ def test_a_card_grows_with_its_text_and_takes_any_number_of_pictures():
     assert sizes[0][1] < sizes[1][1] < 4000 and sizes[2][1] < 4000
     assert draw_trace(trace, question, []) and draw_trace(replace(trace, steps=()), question, [RED])
     assert where_outside(Point(80, 60), question.images) == ""  # edges belong to the image
+
+
+def test_a_card_draws_no_empty_boxes_and_breaks_no_coordinate():
+    said = drawable("café – 3 × 4\u00a0→ “ja”, \0\ud800 中")
+    assert said == "cafe - 3 x 4 -> “ja”, ?? ?"
+    for width in range(120, 400, 20):
+        lines = wrap("Look at the thing at (190.4, 178.88), then on.", 20, width)
+        assert any("(190.4, 178.88)" in line for line in lines) or width < 150
+        assert all(font(20).getlength(line) <= width for line in lines)
