@@ -1,0 +1,95 @@
+# `make demo` or `make test` in a fresh clone does everything, set-up included. Needs CPython >= 3.11.
+#
+# Set-up fills .venv with the versions of requirements.lock, once; it runs again when that file or
+# pyproject.toml changes. pip's own settings hold (pip.conf, PIP_INDEX_URL, PIP_FIND_LINKS,
+# PIP_CERT, ...): a folder or index of CPU builds of PyTorch named there saves gigabytes.
+#
+#   make PYTHON=python3.12 test     # with this Python
+#   make test ARGS="-k journal -x"  # ARGS go to the command
+
+PYTHON ?= python3 python3.13 python3.12 python3.11
+ARGS   ?=
+
+BIN    := .venv/bin
+STAMP  := .venv/.set-up
+
+# The stamp holds the folder it was made in: a checkout that was moved is set up anew.
+MADE_IN := $(shell cat $(STAMP) 2>/dev/null)
+ifneq ($(MADE_IN),$(CURDIR))
+.PHONY: $(STAMP)
+endif
+
+.DEFAULT_GOAL := help
+.PHONY: help setup demo test test-slow check up down sample nano nano-eval lock wheel clean
+
+help: ## list these targets
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-10s %s\n", $$1, $$2 }' Makefile
+
+demo: $(STAMP) ## the whole way once, on the embedded sample and model
+	@$(BIN)/vigorl demo $(ARGS)
+
+test: $(STAMP) ## the tests
+	@$(BIN)/python -m pytest $(ARGS)
+
+test-slow: $(STAMP) ## the tests that take minutes
+	@$(BIN)/python -m pytest -m slow $(ARGS)
+
+check: $(STAMP) ## lint, formatting, types
+	@$(BIN)/ruff check .
+	@$(BIN)/ruff format --check .
+	@$(BIN)/mypy
+
+up: $(STAMP) ## start a Prefect server and a worker with all deployments
+	@$(BIN)/vigorl up $(ARGS)
+
+down: $(STAMP) ## stop them
+	@$(BIN)/vigorl down $(ARGS)
+
+sample: $(STAMP) ## draw the embedded sample anew
+	@$(BIN)/python -m warehouse.sources.rooms $(ARGS)
+
+nano: $(STAMP) ## train the embedded model from nothing (hours)
+	@$(BIN)/python -m training.nano.pretrain $(ARGS)
+
+nano-eval: $(STAMP) ## how well the embedded model reads pictures it has not seen
+	@$(BIN)/python -m training.nano.evaluate $(ARGS)
+
+setup: $(STAMP) ## only the set-up
+
+lock: $(STAMP) ## resolve requirements.lock again; ARGS=--upgrade takes the newest versions
+	@$(BIN)/python -m pip install -qq uv
+	@env -u UV_FIND_LINKS $(BIN)/uv pip compile --quiet --no-header --universal \
+	  --python-version 3.11 --extra dev --extra train -o requirements.lock $(ARGS) pyproject.toml
+	@{ echo "# The versions that are tested together, for every platform; made by \`make lock\`."; \
+	  echo "# Used as constraints: pip install -c requirements.lock -e '.[dev,train]'"; \
+	  echo "# No builds are named (no +cpu, no addresses): pip takes the build that its sources offer."; \
+	  cat requirements.lock; } > requirements.lock.new
+	@mv requirements.lock.new requirements.lock
+
+wheel: $(STAMP) ## build dist/vigorl-*.whl
+	@rm -rf build
+	@$(BIN)/python -m pip wheel -qq --no-deps --wheel-dir dist .
+	@rm -rf build
+	@ls dist/*.whl
+
+clean: ## remove .venv, caches and build folders; the warehouse stays
+	@rm -rf .venv build dist *.egg-info .pytest_cache .hypothesis .ruff_cache .mypy_cache
+	@find . -name __pycache__ -type d -prune -exec rm -rf {} +
+
+$(STAMP): pyproject.toml requirements.lock
+	@set -e; \
+	for python in $(PYTHON) none; do \
+	  if "$$python" -c 'import ensurepip, sys, venv; sys.exit(sys.version_info < (3, 11))' 2>/dev/null; \
+	  then break; fi; \
+	done; \
+	if [ "$$python" = none ]; then \
+	  echo "vigorl needs CPython >= 3.11 with venv; none of these is one: $(PYTHON)" >&2; exit 1; \
+	fi; \
+	if [ -n "$(MADE_IN)" ] && [ "$(MADE_IN)" != "$(CURDIR)" ] || ! $(BIN)/python -c '' 2>/dev/null; \
+	then again=--clear; else again=; fi; \
+	echo "Setting up .venv: a minute, or longer where PyTorch's large build must be downloaded ..."; \
+	"$$python" -m venv $$again .venv; \
+	$(BIN)/python -m pip install -qq "pip>=25.3"; \
+	$(BIN)/python -m pip install -qq --no-compile -c requirements.lock -e ".[dev,train]"; \
+	printf '%s\n' "$(CURDIR)" > $(STAMP); \
+	echo "Set up. It runs again only when pyproject.toml or requirements.lock changes."
