@@ -228,19 +228,21 @@ def main() -> None:
         status = _status(error)
         if status is None:
             raise
-        _leave(str(error), status)
+        _leave(str(error).strip().splitlines()[0], status)
 
 
 def _status(error: Exception) -> int | None:
     """The exit status of a failure that its sentence explains; None for a defect of ours."""
     from flows.settings import Problem
 
-    known: dict[type[Exception], int] = {Problem: 2}
+    # OSError: a folder that cannot be written, a full disk; DeltaError: the same, met in a table.
+    known: dict[type[Exception], int] = {Problem: 2, OSError: 1}
     # Only what was loaded can have been raised.
     for module, name, status in (
         ("warehouse.home", "WarehouseError", 2),
         ("warehouse.guard", "QueryError", 2),
         ("warehouse.sources.importing", "ImportProblem", 2),
+        ("deltalake.exceptions", "DeltaError", 1),
         ("mcts.teacher", "TeacherUnavailable", 1),
         ("mcts.journal", "JournalError", 1),
         ("mcts.journal", "JournalMismatch", 2),

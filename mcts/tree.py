@@ -213,7 +213,8 @@ class TreeRows:
 
 def flatten(tree: Tree) -> TreeRows:
     """Rows of a tree, nodes and rollouts in order of their ids, parents by number."""
-    nodes, rollouts = [], []
+    nodes: list[dict[str, Any]] = []
+    rollouts: list[dict[str, Any]] = []
     for node in tree.nodes:
         point = node.step.point if node.step else None
         nodes.append(
