@@ -72,7 +72,7 @@ class Row:
 
 
 class KeyValues:
-    """Keys and values of every layer, (rows, slots, heads, width); looks like a cache to a model.
+    """Keys and values of every layer, (rows, heads, slots, width); looks like a cache to a model.
 
     `target` says where the next forward pass writes: which slots of the first rows.
     """
@@ -92,40 +92,40 @@ class KeyValues:
         stored = self.layers[layer]
         assert stored is not None
         for tensor, new in zip(stored, (keys, values), strict=True):
-            tensor[self._rows, self._at] = new.transpose(1, 2)
-        k, v = (tensor[: keys.shape[0], : self._filled].transpose(1, 2) for tensor in stored)
+            tensor[self._rows, :, self._at] = new.transpose(1, 2)
+        k, v = (tensor[: keys.shape[0], :, : self._filled] for tensor in stored)
         return k, v
 
     def _reserve(self, layer: int, slots: int, like: Tensor) -> None:
-        """Make room for `slots`; `like` has heads and width where keys have them."""
+        """Make room for `slots`; `like` has heads and width at its ends -3 and -1."""
         old = self.layers[layer]
-        if old is not None and old[0].shape[1] >= slots:
+        if old is not None and old[0].shape[2] >= slots:
             return
         slots = (slots + 127) // 128 * 128  # grows in big steps, or every token would copy it all
-        shape = (self._n_rows, slots, like.shape[1], like.shape[3])
+        shape = (self._n_rows, like.shape[-3], slots, like.shape[-1])
         grown = (like.new_zeros(shape), like.new_zeros(shape))
         for new, tensor in zip(grown, old or (), strict=False):
-            new[:, : tensor.shape[1]] = tensor
+            new[:, :, : tensor.shape[2]] = tensor
         self.layers[layer] = grown
 
     def put(self, row: int, layer: int, both: Tensor) -> None:
-        """Copy (2, tokens, heads, width) into the first slots of a row."""
-        self._reserve(layer, both.shape[1], both.transpose(1, 2))
+        """Copy (2, heads, tokens, width) into the first slots of a row."""
+        self._reserve(layer, both.shape[2], both)
         stored = self.layers[layer]
         assert stored is not None
         for tensor, new in zip(stored, both, strict=True):
-            tensor[row, : both.shape[1]] = new
+            tensor[row, :, : both.shape[2]] = new
 
     def take(self, row: int, length: int) -> Tensor:
-        """(layers, 2, length, heads, width): a copy of a row's first slots."""
+        """(layers, 2, heads, length, width): a copy of a row's first slots."""
         full = [pair for pair in self.layers if pair is not None]
-        return torch.stack([torch.stack([t[row, :length] for t in pair]) for pair in full])
+        return torch.stack([torch.stack([t[row, :, :length] for t in pair]) for pair in full])
 
     def move(self, source: int, destination: int, length: int) -> None:
         """Overwrite a row with another's first `length` slots."""
         for pair in self.layers:
             for tensor in pair or ():
-                tensor[destination, :length] = tensor[source, :length]
+                tensor[destination, :, :length] = tensor[source, :, :length]
 
 
 class Decoder:
@@ -183,7 +183,7 @@ class Decoder:
                 deep[layer].append(features[seen:])
             if known is not None:
                 for layer in range(self._n_layers):
-                    kv.put(row, layer, known.keys_values[layer][:, :shared])
+                    kv.put(row, layer, known.keys_values[layer][:, :, :shared])
         slots = starts[:, None] + torch.arange(width, device=device)
         hidden = self._forward(kv, embeds, positions, slots, visual, [torch.cat(d) for d in deep])
         last = hidden[torch.arange(len(chunk)), torch.tensor(sizes) - 1]

@@ -28,7 +28,7 @@ class Prefix:
     names: tuple[int, ...]
     """What stands at each position; see `mcts.local_decode.Prompt`."""
     keys_values: Tensor
-    """(layers, 2, length, heads, width)."""
+    """(layers, 2, heads, length, width)."""
     logits: Tensor
     """(vocabulary,): of the token after the prompt."""
     delta: int
