@@ -2,7 +2,8 @@
 
 `read_json` sorts HTTP answers into good, worth repeating and final. `read_answer` turns the JSON of
 `/v1/chat/completions` into an `Answer`, or raises `Trouble` when asking again may help. It also
-puts back a stop string that the server left out.
+puts back a stop string that the server left out, and tells a partial turn to one that cannot
+continue it.
 """
 
 from __future__ import annotations
@@ -10,7 +11,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from mcts.teacher import Completion, Request, TeacherError, TeacherUnavailable
+from mcts.teacher import Completion, Message, Request, TeacherError, TeacherUnavailable, Text
 
 if TYPE_CHECKING:
     import httpx
@@ -165,3 +166,10 @@ def read_json(response: httpx.Response, url: str) -> Any:
             wait_s = 0.0
         raise Trouble("server_error", message, wait_s=wait_s)
     raise TeacherError("bad_request", message)
+
+
+def fold_partial_turn(messages: list[Message]) -> list[Message]:
+    """The conversation with its partial turn told in the last user message instead."""
+    *before, last_user, partial = messages
+    told = Text(f"\nPrevious thoughts:\n{partial.text}\nContinue right after them.")
+    return [*before, Message("user", (*last_user.parts, told))]

@@ -26,7 +26,14 @@ from collections import OrderedDict
 from collections.abc import Iterator, Mapping
 from typing import TYPE_CHECKING, Any
 
-from mcts.openai_answers import Answer, Trouble, read_answer, read_json, read_models
+from mcts.openai_answers import (
+    Answer,
+    Trouble,
+    fold_partial_turn,
+    read_answer,
+    read_json,
+    read_models,
+)
 from mcts.teacher import (
     Ledger,
     Message,
@@ -212,7 +219,7 @@ class OpenAITeacher:
     ) -> dict[str, Any]:
         messages = list(request.messages)
         if request.continues and not continuing:
-            messages = _fold_partial_turn(messages)
+            messages = fold_partial_turn(messages)
         body: dict[str, Any] = {
             "model": self.model,
             "messages": [self._message(message, images) for message in messages],
@@ -299,10 +306,3 @@ class OpenAITeacher:
         client, self._client, self._loop = self._client, None, None
         if client is not None:
             await client.aclose()
-
-
-def _fold_partial_turn(messages: list[Message]) -> list[Message]:
-    """The conversation with its partial turn told in the last user message instead."""
-    *before, last_user, partial = messages
-    told = Text(f"\nPrevious thoughts:\n{partial.text}\nContinue right after them.")
-    return [*before, Message("user", (*last_user.parts, told))]
