@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 from pathlib import Path
 
@@ -279,6 +280,11 @@ def test_a_mistake_is_explained_in_one_sentence(warehouse: Warehouse) -> None:
         query(warehouse, "SELECT rewrad FROM traces")
     with pytest.raises(QueryError, match="one statement at a time, not 2"):
         query(warehouse, "SELECT 1; SELECT 2")
+    for depth in (300, 900, 5000):
+        with contextlib.suppress(QueryError):
+            query(warehouse, "SELECT " + "(" * depth + "1" + ")" * depth)
+        with contextlib.suppress(QueryError):
+            query(warehouse, "SELECT " + "[" * depth + "1" + "]" * depth)
 
 
 def test_a_connection_shows_the_versions_it_was_asked_for(tmp_path: Path) -> None:

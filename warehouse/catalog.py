@@ -23,7 +23,7 @@ import pyarrow as pa
 from warehouse.guard import QueryError, check
 from warehouse.home import Warehouse
 from warehouse.schema import CHILDREN, TABLES, Table
-from warehouse.tables import open_table
+from warehouse.tables import dataset, open_table
 
 __all__ = ["QueryError", "connect", "query", "table_versions"]
 
@@ -45,6 +45,8 @@ def query(warehouse: Warehouse, sql: str) -> pa.Table:
         except duckdb.Error as error:
             kind, _, message = str(error).strip().splitlines()[0].rpartition(" Error: ")
             raise QueryError(message or kind) from None
+        except pa.ArrowException as error:
+            raise QueryError(f"the answer can't be given as a table: {error}") from None
 
 
 def connect(
@@ -105,7 +107,7 @@ def _create_view(
         sql += " WHERE false"
     elif warehouse.is_s3:
         # DuckDB's own S3 reader is an extension that needs a download; pyarrow reads just as well.
-        con.register(f"_{table.name}", delta.to_pyarrow_dataset())
+        con.register(f"_{table.name}", dataset(warehouse, table.name, delta))
         sql += f" FROM _{table.name}"
     else:
         files += uris

@@ -131,7 +131,10 @@ def _parse(con: duckdb.DuckDBPyConnection, sql: str) -> dict[str, Any]:
     ((serialized,),) = con.execute(
         "SELECT json_serialize_sql(?::VARCHAR, skip_default := true, skip_null := true)", [text]
     ).fetchall()
-    tree = json.loads(serialized)
+    try:
+        tree = json.loads(serialized)
+    except RecursionError:
+        raise QueryError("the statement is nested too deeply") from None
     if tree.get("error") or len(tree.get("statements", ())) != 1:
         raise QueryError(
             "only questions can be asked: one SELECT, WITH, FROM, DESCRIBE, SHOW or EXPLAIN"
@@ -139,14 +142,15 @@ def _parse(con: duckdb.DuckDBPyConnection, sql: str) -> dict[str, Any]:
     return dict(tree["statements"][0])
 
 
-def _walk(part: Any) -> Iterator[dict[str, Any]]:
-    if isinstance(part, dict):
-        yield part
-        for value in part.values():
-            yield from _walk(value)
-    elif isinstance(part, list):
-        for value in part:
-            yield from _walk(value)
+def _walk(root: Any) -> Iterator[dict[str, Any]]:
+    waiting = [root]
+    while waiting:
+        part = waiting.pop()
+        if isinstance(part, dict):
+            yield part
+            waiting += part.values()
+        elif isinstance(part, list):
+            waiting += part
 
 
 def _check_table(part: dict[str, Any], known: set[str], tables: Iterable[str]) -> None:

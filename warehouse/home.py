@@ -16,6 +16,7 @@ from dataclasses import dataclass, field
 from functools import cache, cached_property
 from importlib import metadata
 from pathlib import Path
+from typing import Any
 
 from warehouse.objects import LocalObjects, Objects, S3Objects
 
@@ -59,6 +60,22 @@ class Warehouse:
         name = self.root.removeprefix("s3://").replace("/", "_")
         cache_home = os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache"
         return Path(cache_home) / "vigorl" / name / "journal"
+
+    def arrow_filesystem(self, name: str) -> Any:
+        """The folder of table `name` for pyarrow.
+
+        pyarrow's own file systems, not the one deltalake brings: that one calls back into Python
+        from reader threads, and a thread that does so while the process ends aborts it.
+        """
+        import pyarrow.fs
+
+        if not self.is_s3:
+            return pyarrow.fs.SubTreeFileSystem(self.table_uri(name), pyarrow.fs.LocalFileSystem())
+        options = self.storage_options or {}
+        s3 = pyarrow.fs.S3FileSystem(
+            region=options["aws_region"], endpoint_override=options.get("aws_endpoint")
+        )
+        return pyarrow.fs.SubTreeFileSystem(self.table_uri(name).removeprefix("s3://"), s3)
 
     @property
     def storage_options(self) -> dict[str, str] | None:

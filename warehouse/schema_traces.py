@@ -90,7 +90,7 @@ TRACE_TABLES: tuple[tuple[str, str, tuple[str, ...], str, str | None], ...] = (
         review_id       string   Name of the review.
         trace_id        string   The trace looked at (see traces).
         step            int      The step looked at, from 0; null for the whole trace.
-        reviewer        string   Who looked.
+        reviewer        string   Who looked at it.
         verdict         string   right, wrong or unsure.
         comment         string   What they wrote.
         """,
@@ -139,7 +139,7 @@ TRACE_TABLES: tuple[tuple[str, str, tuple[str, ...], str, str | None], ...] = (
         evaluation_id   string   Name of the evaluation.
         model_id        string   The model measured (see models).
         benchmark       string   Task and split it was measured on.
-        n_questions     int      Questions asked.
+        n_questions     int      How many questions were asked.
         accuracy        float    Mean score of all questions, 0 to 1; ungraded ones count as 0.
         low             float    Lower end of the 95% interval of accuracy.
         high            float    Upper end of the 95% interval of accuracy.
@@ -182,7 +182,7 @@ TRACE_TABLES: tuple[tuple[str, str, tuple[str, ...], str, str | None], ...] = (
         revocation_id   string   Name of the revocation.
         subject         string   What is revoked: source, question, run, image or trace.
         value           string   Its name or id.
-        reason          string   Why.
+        reason          string   Why it is revoked.
         """,
         None,
     ),

@@ -25,13 +25,7 @@ from typing import Any, TypeAlias
 
 import pyarrow as pa
 import pyarrow.dataset
-from deltalake import (
-    CommitProperties,
-    DeltaTable,
-    Transaction,
-    WriterProperties,
-    write_deltalake,
-)
+from deltalake import CommitProperties, DeltaTable, Transaction, WriterProperties, write_deltalake
 from deltalake.exceptions import CommitFailedError, DeltaError, TableNotFoundError
 
 from mcts.failpoints import reach
@@ -73,9 +67,8 @@ def rows_to_arrow(name: str, rows: Iterable[Row], **fill: Any) -> pa.Table:
         if unknown := set(row) - known:
             raise ValueError(f"{name} has no column {', '.join(sorted(unknown))}")
         row = {**fill, **row}
-        for column in table.key:
-            if row.get(column) is None:
-                raise ValueError(f"a row of {name} has no {column}")
+        if lacking := [column for column in table.key if row.get(column) is None]:
+            raise ValueError(f"a row of {name} has no {lacking[0]}")
         filled.append(row)
     return pa.Table.from_pylist(filled, schema=table.schema)
 
@@ -121,7 +114,7 @@ def insert_new(
         if not first:
             return 0
         delta = _open_or_create(warehouse, name)
-        present = _present(delta, key, [k[0] for k in first])
+        present = _present(warehouse, name, delta, [k[0] for k in first])
         fresh = sorted(i for k, i in first.items() if k not in present)
         if not fresh or (whole and len(fresh) < len(first)):
             return 0
@@ -200,8 +193,8 @@ def _commit(
     total = len(wanted)
     for _ in range(_ATTEMPTS):
         delta = open_table(warehouse, parent)
-        for (known,) in _present(delta, (key,), list(wanted)) if delta and wanted else ():
-            wanted.pop(known, None)
+        present = _present(warehouse, parent, delta, list(wanted)) if delta and wanted else set()
+        wanted = {name: row for name, row in wanted.items() if (name,) not in present}
         if not wanted:
             return Commit(0, total, None)
         kept = {n: [r for r in members if r[key] in wanted] for n, members in children.items()}
@@ -245,15 +238,23 @@ def scan(
     delta = open_table(warehouse, name)
     if delta is None:
         return pa.table({c: pa.array([], schema.field(c).type) for c in columns})
-    return delta.to_pyarrow_dataset().to_table(columns=columns, filter=where)
+    return dataset(warehouse, name, delta).to_table(columns=columns, filter=where)
 
 
-def _present(delta: DeltaTable, key: Sequence[str], firsts: list[Any]) -> set[tuple[Any, ...]]:
+def dataset(warehouse: Warehouse, name: str, delta: DeltaTable) -> pa.dataset.Dataset:
+    """The exact files of `delta`, the table `name`, as a dataset that is read lazily."""
+    return delta.to_pyarrow_dataset(filesystem=warehouse.arrow_filesystem(name))
+
+
+def _present(
+    warehouse: Warehouse, name: str, delta: DeltaTable, firsts: list[Any]
+) -> set[tuple[Any, ...]]:
     """Keys in the table whose first column is one of `firsts`."""
+    key = TABLES[name].key
     if delta.version() == 0:
         return set()
     where = pa.dataset.field(key[0]).isin(list(dict.fromkeys(firsts)))
-    found = delta.to_pyarrow_dataset().to_table(columns=list(key), filter=where)
+    found = dataset(warehouse, name, delta).to_table(columns=list(key), filter=where)
     return set(zip(*(found[column].to_pylist() for column in key), strict=True))
 
 
