@@ -195,7 +195,8 @@ def make_card(con: duckdb.DuckDBPyConnection, rows: Rows, about: dict[str, Any])
         "image_licences": _image_licences(rows),
         "teachers": listed(
             "SELECT model, space, min_pixels, max_pixels, factor, prompt_hash, "
-            "count(*) AS traces FROM chosen_rows GROUP BY ALL ORDER BY traces DESC, model, prompt_hash"
+            "count(*) AS traces FROM chosen_rows GROUP BY ALL "
+            "ORDER BY traces DESC, model, prompt_hash"
         ),
         # Of everything the filters saw of these tasks, what is not in the version included.
         "funnel": listed(

@@ -17,6 +17,7 @@ from __future__ import annotations
 import hashlib
 import json
 import random
+import socket
 import time
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
@@ -219,8 +220,6 @@ def record_run(
     warehouse: Warehouse, run_id: str, kind: str, *, task: str | None = None, params: object = None
 ) -> None:
     """Note that a run has started; repeating it changes nothing."""
-    import socket
-
     row = {"run_id": run_id, "kind": kind, "task": task, "host": socket.gethostname()}
     row["params"] = json.dumps(params, sort_keys=True, default=str)
     insert_new(warehouse, "runs", [row])
