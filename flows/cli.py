@@ -179,12 +179,13 @@ def dataset_export(
         str | None,
         typer.Option(help="Coordinates of the model to train; by default the teacher's."),
     ] = None,
+    prompt: Annotated[str, typer.Option(help="Prompt file that asks the question.")] = "points",
     home: Home = None,
 ) -> None:
     """Write a version in the form a trainer reads, points in the trained model's coordinates."""
     from flows import commands
 
-    commands.export_dataset(ref, to, out, space, home)
+    commands.export_dataset(ref, to, out, space, prompt, home)
 
 
 @app.command()

@@ -167,11 +167,17 @@ def show_dataset(ref: str, home: str | None) -> None:
     print(versions.show(_warehouse(home), ref))
 
 
-def export_dataset(ref: str, to: str, out: Path, space: str | None, home: str | None) -> None:
+def export_dataset(
+    ref: str, to: str, out: Path, space: str | None, prompt: str, home: str | None
+) -> None:
     from flows.teachers import space_by_name
     from warehouse import versions
 
     chosen = space_by_name(space) if space else None
     warehouse = _warehouse(home)
-    written = versions.export(warehouse, versions.resolve(warehouse, ref), to, out, space=chosen)
-    print(f"{written}")
+    version = versions.resolve(warehouse, ref)
+    try:
+        folder = versions.export(warehouse, version, to, out, space=chosen, prompt=prompt)
+    except ValueError as error:  # no such prompt
+        raise Problem(f"--prompt: {error}") from None
+    print(f"{version.ref} as {to}: {folder} (load it with datasets.load_dataset({str(folder)!r}))")

@@ -54,7 +54,7 @@ def export(
         to: the form: `trl`.
         space: the coordinates of the model to be trained; by default the teacher's.
         prompt: which prompt asks the question, as in a search.
-        min_thoughts: the number of steps that prompt demands.
+        min_thoughts: the most steps that prompt demands; a shorter trace's demands what it has.
 
     Raises:
         WarehouseError: the form is unknown, the folder is not empty, or no space was given and the
@@ -108,7 +108,9 @@ def _trl(
     steps = [step_from(step) for step in row["steps"] or ()]
     if any(step.observation for step in steps):
         raise WarehouseError(f"trace {row['trace_id']} zooms: its crops can't be exported yet")
-    asked = build_messages(load_prompt(prompt), question, space, min_thoughts)
+    # What the prompt demands, the answer must show, or the student learns to ignore it.
+    demanded = min(min_thoughts, len(steps))
+    asked = build_messages(load_prompt(prompt), question, space, demanded)
     messages = [{"role": message.role, "content": message.text} for message in asked]
     told = render(steps, row["answer"], Frame(space, question.images))
     messages.append({"role": "assistant", "content": told})

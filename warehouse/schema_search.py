@@ -16,7 +16,6 @@ SEARCH_TABLES: tuple[tuple[str, str, tuple[str, ...], str, str | None], ...] = (
         task            string   The task or benchmark it was run for, where it was for one.
         params          string   Its parameters as JSON.
         host            string   Name of the machine it ran on.
-        finished_at     time     When it ended; null where the row was written at the start.
         """,
         None,
     ),
