@@ -97,7 +97,7 @@ def test_bad_rows_are_told_and_good_ones_go_in(tmp_path, capsys):
     reasons = list(csv.DictReader(io.StringIO(Path(report).read_text(encoding="utf-8"))))
     assert [(row["row"], row["field"]) for row in reasons] == [
         ("2", "images"),
-        ("3", "correct_answer"),
+        ("3", "answer"),
     ]
     assert run("import", "sat2", sample, home=tmp_path / "home") == 0
     assert "0 questions added, 3 already there, 2 rejected" in capsys.readouterr().out
