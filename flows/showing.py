@@ -12,7 +12,6 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from curation.gallery import GalleryTrace, GalleryTree, write_gallery
-
 from curation.pictures import draw_trace
 from flows.settings import Problem
 from warehouse.catalog import query
