@@ -35,9 +35,8 @@ UPDATE_EVERY_S = 3.0  # each update is a request to the Prefect server
 def as_task(stage: Callable[..., Awaitable[Any]]) -> Callable[..., Awaitable[Any]]:
     """Run a stage as a Prefect task; results and caches live in the warehouse, not in Prefect."""
     name = stage.__name__.replace("_", "-")
-    made: Callable[..., Awaitable[Any]] = task(
-        stage, name=name, cache_policy=NO_CACHE, persist_result=False
-    )
+    make = task(name=name, cache_policy=NO_CACHE, persist_result=False)
+    made: Callable[..., Awaitable[Any]] = make(stage)
     return made
 
 

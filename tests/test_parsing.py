@@ -114,7 +114,9 @@ def test_no_text_crashes_the_parser_and_what_it_reads_it_can_write(text):
         assert (again.steps, again.answer) == (parsed.steps, parsed.answer)
 
 
-words = st.sampled_from(["the", "red", "box", "stands", "left", "of", "a", "blue", "ball,", "I", "see;", "so"])
+words = st.sampled_from(
+    ["the", "red", "box", "stands", "left", "of", "a", "blue", "ball,", "I", "see;", "so"]
+)
 units = st.integers(0, 1000)
 
 
