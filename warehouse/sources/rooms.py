@@ -36,17 +36,22 @@ SPLITS = {"train": (20_251, 162), "test": (20_252, 480)}  # seed, number of ques
 QUESTIONS_PER_TAKE = 3
 JPEG_QUALITY = 90
 
-QUESTION_SCHEMA = pa.schema([
-    ("images", pa.list_(pa.struct([("bytes", pa.binary()), ("path", pa.string())]))),
-    ("question", pa.string()),
-    ("answers", pa.list_(pa.string())),
-    ("correct_answer", pa.string()),
-    ("question_type", pa.string()),
-])
+QUESTION_SCHEMA = pa.schema(
+    [
+        ("images", pa.list_(pa.struct([("bytes", pa.binary()), ("path", pa.string())]))),
+        ("question", pa.string()),
+        ("answers", pa.list_(pa.string())),
+        ("correct_answer", pa.string()),
+        ("question_type", pa.string()),
+    ]
+)
 _BOX = [("label", pa.string()), *((edge, pa.float64()) for edge in ("x1", "y1", "x2", "y2"))]
-OBJECT_SCHEMA = pa.schema([
-    ("image_sha256", pa.string()), ("objects", pa.list_(pa.struct(_BOX))),
-])
+OBJECT_SCHEMA = pa.schema(
+    [
+        ("image_sha256", pa.string()),
+        ("objects", pa.list_(pa.struct(_BOX))),
+    ]
+)
 
 
 def encode(frame: Frame) -> bytes:
@@ -93,10 +98,15 @@ def write_split(out: Path, split: str, seed: int, size: int) -> dict[str, int]:
                     {"label": name, **dict(zip(("x1", "y1", "x2", "y2"), box, strict=True))}
                     for name, box in boxes
                 ]
-            rows.append({
-                "images": images, "question": question.text, "answers": list(question.options),
-                "correct_answer": question.answer, "question_type": question.family,
-            })
+            rows.append(
+                {
+                    "images": images,
+                    "question": question.text,
+                    "answers": list(question.options),
+                    "correct_answer": question.answer,
+                    "question_type": question.family,
+                }
+            )
     files = {
         out / f"rooms-{split}.parquet": pa.Table.from_pylist(rows, QUESTION_SCHEMA),
         out / f"rooms-{split}.objects.parquet": pa.Table.from_pylist(
@@ -105,8 +115,14 @@ def write_split(out: Path, split: str, seed: int, size: int) -> dict[str, int]:
     }
     for path, table in files.items():
         # A picture that several questions share is stored once: the dictionary holds them all.
-        pq.write_table(table, path, compression="zstd", dictionary_pagesize_limit=64 << 20,
-                       data_page_size=64 << 20, row_group_size=len(table))
+        pq.write_table(
+            table,
+            path,
+            compression="zstd",
+            dictionary_pagesize_limit=64 << 20,
+            data_page_size=64 << 20,
+            row_group_size=len(table),
+        )
     size_in_bytes = sum(path.stat().st_size for path in files)
     return {"questions": len(rows), "pictures": len(truth), "bytes": size_in_bytes}
 

@@ -1,19 +1,21 @@
 """The empty room behind the objects: floor boards or tiles, walls, a window or pictures, shadows.
 
-    canvas = backdrop(scene)            # twice the stored size
-    canvas = lit(canvas.reduce(2), scene)
+canvas = backdrop(scene)            # twice the stored size
+canvas = lit(canvas.reduce(2), scene)
 """
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from functools import lru_cache
 
 import numpy as np
 from PIL import Image, ImageChops, ImageDraw, ImageFilter
 
 from .rooms_draw import CEILING, OVER, parts, plinth
-from .rooms_scene import SIDE, Camera, Scene, to_pixels
+from .rooms_scene import SIDE, Camera, Room, Scene, to_pixels
 
+Fill = Callable[[list, tuple], None]  # paints a flat polygon of the room in one colour
 NEAR = 0.25  # metres: nothing nearer to the camera is drawn
 
 
@@ -34,7 +36,8 @@ def clipped(camera: Camera, corners: list[tuple[float, float, float]]) -> list[t
 
 
 def tint(colour: tuple, factor: float) -> tuple[int, int, int]:
-    return tuple(int(min(255, max(0, c * factor))) for c in colour)
+    red, green, blue = (int(min(255, max(0, c * factor))) for c in colour)
+    return red, green, blue
 
 
 def backdrop(scene: Scene) -> Image.Image:
@@ -67,7 +70,7 @@ def backdrop(scene: Scene) -> Image.Image:
     return canvas
 
 
-def floor_pattern(fill, room, rng: np.random.Generator) -> None:
+def floor_pattern(fill: Fill, room: Room, rng: np.random.Generator) -> None:
     w, d = room.half_width, room.depth
     if room.floor_style == "planks":
         step = 0.32
@@ -96,7 +99,7 @@ def floor_pattern(fill, room, rng: np.random.Generator) -> None:
             fill([(x + a * grow * np.cos(t), 0.0, z + b * grow * np.sin(t)) for t in ring], colour)
 
 
-def wall_decor(fill, room, rng: np.random.Generator) -> None:
+def wall_decor(fill: Fill, room: Room, rng: np.random.Generator) -> None:
     """A window or a few framed prints in muted tones that no named object shares."""
     w, z = room.half_width, room.depth - 0.02
 
@@ -155,10 +158,14 @@ def hull(points: np.ndarray) -> list[tuple[float, float]]:
     for sequence in (ordered, ordered[::-1]):
         chain: list[tuple[float, float]] = []
         for p in sequence:
-            while len(chain) >= 2 and (
-                (chain[-1][0] - chain[-2][0]) * (p[1] - chain[-2][1])
-                - (chain[-1][1] - chain[-2][1]) * (p[0] - chain[-2][0])
-            ) <= 0:
+            while (
+                len(chain) >= 2
+                and (
+                    (chain[-1][0] - chain[-2][0]) * (p[1] - chain[-2][1])
+                    - (chain[-1][1] - chain[-2][1]) * (p[0] - chain[-2][0])
+                )
+                <= 0
+            ):
                 chain.pop()
             chain.append(p)
         halves += chain[:-1]

@@ -32,8 +32,9 @@ class Picture:
     clear: frozenset[str]  # names that are wholly in the frame, mostly unhidden and not too small
 
 
-def cuboid(x: float, y0: float, z: float, size: tuple, yaw: float, colour: tuple,
-           shift: tuple = (0.0, 0.0)) -> Part:
+def cuboid(
+    x: float, y0: float, z: float, size: tuple, yaw: float, colour: tuple, shift: tuple = (0.0, 0.0)
+) -> Part:
     """An upright box; `shift` moves it along its own axes before it is turned."""
     w, h, d = size[0] / 2, size[1], size[2] / 2
     cos, sin = np.cos(yaw), np.sin(yaw)
@@ -45,8 +46,9 @@ def cuboid(x: float, y0: float, z: float, size: tuple, yaw: float, colour: tuple
     return vertices, faces, colour
 
 
-def frustum(x: float, y0: float, z: float, r0: float, r1: float, height: float, colour: tuple,
-            n: int = 26) -> Part:
+def frustum(
+    x: float, y0: float, z: float, r0: float, r1: float, height: float, colour: tuple, n: int = 26
+) -> Part:
     """A cone, a cylinder or a lampshade."""
     angle = np.arange(n) * 2 * np.pi / n
     ring = np.column_stack([np.cos(angle), np.zeros(n), np.sin(angle)])
@@ -78,8 +80,10 @@ def parts(thing: Thing) -> list[Part]:
     legs = [(i * 0.22 * s, j * 0.22 * s) for i in (-1, 1) for j in (-1, 1)]
     made = [cuboid(x, y, z, (0.075, 0.46 * s, 0.075), yaw, colour, leg) for leg in legs]
     made.append(cuboid(x, y + 0.45 * s, z, (0.53 * s, 0.09, 0.53 * s), yaw, colour))
-    return [*made, cuboid(x, y + 0.53 * s, z, (0.53 * s, 0.55 * s, 0.08), yaw, colour,
-                          (0.0, 0.23 * s))]
+    return [
+        *made,
+        cuboid(x, y + 0.53 * s, z, (0.53 * s, 0.55 * s, 0.08), yaw, colour, (0.0, 0.23 * s)),
+    ]
 
 
 def visible_faces(scene: Scene, meshes: list[Part]) -> list[tuple[np.ndarray, tuple]]:
@@ -174,8 +178,10 @@ def seen_boxes(numbers: np.ndarray, scene: Scene, scale: float) -> dict[str, Box
         rows, columns = np.flatnonzero(mask.any(axis=1)), np.flatnonzero(mask.any(axis=0))
         if len(rows) == 0:
             continue
-        edges = (columns[0], rows[0], columns[-1] + 1, rows[-1] + 1)
-        boxes[thing.name] = tuple(float(e) / scale for e in edges)
+        left, top, right, bottom = (
+            float(edge) / scale for edge in (columns[0], rows[0], columns[-1] + 1, rows[-1] + 1)
+        )
+        boxes[thing.name] = (left, top, right, bottom)
     return boxes
 
 

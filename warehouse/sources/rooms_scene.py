@@ -31,11 +31,21 @@ ON_PLINTH = ("ball", "box", "cone")
 
 # Walls and floors stay pale or greyish: the named colours belong to the objects alone.
 WALLS = (
-    (201, 194, 182), (178, 190, 184), (176, 186, 200), (208, 200, 206), (196, 188, 170),
-    (186, 182, 178), (166, 178, 178), (214, 208, 196),
+    (201, 194, 182),
+    (178, 190, 184),
+    (176, 186, 200),
+    (208, 200, 206),
+    (196, 188, 170),
+    (186, 182, 178),
+    (166, 178, 178),
+    (214, 208, 196),
 )
 FLOORS = (
-    (176, 152, 126), (150, 128, 108), (196, 178, 152), (140, 136, 134), (168, 164, 158),
+    (176, 152, 126),
+    (150, 128, 108),
+    (196, 178, 152),
+    (140, 136, 134),
+    (168, 164, 158),
     (122, 108, 98),
 )
 
@@ -128,7 +138,7 @@ def sample_room(rng: np.random.Generator) -> Room:
         wall=WALLS[rng.integers(len(WALLS))],
         floor=FLOORS[rng.integers(len(FLOORS))],
         floor_style=("planks", "planks", "tiles", "plain")[rng.integers(4)],
-        light=tuple(float(v) for v in light),
+        light=(float(light[0]), float(light[1]), float(light[2])),
         decor=int(rng.integers(2**31)),
     )
 
@@ -157,9 +167,7 @@ def sample_names(
     return names, Count(attribute, value, first, second, answer)
 
 
-def place(
-    rng: np.random.Generator, scene: Scene, colour: str, kind: str
-) -> Thing | None:
+def place(rng: np.random.Generator, scene: Scene, colour: str, kind: str) -> Thing | None:
     """A free spot for one more object, or None when forty tries find none.
 
     The spot is drawn in the picture (a column and a depth) and carried back to the floor, so that
@@ -176,8 +184,13 @@ def place(
             base = float(rng.uniform(0.4, 1.1))
         scale = float(rng.uniform(0.88, 1.15)) * (0.85 if base and kind == "box" else 1.0)
         thing = Thing(
-            colour, kind, float(right * cos + depth * sin), float(depth * cos - right * sin),
-            base, scale, float(rng.uniform(0, 2 * np.pi)),
+            colour,
+            kind,
+            float(right * cos + depth * sin),
+            float(depth * cos - right * sin),
+            base,
+            scale,
+            float(rng.uniform(0, 2 * np.pi)),
         )
         room_left = footprint(thing)
         if abs(thing.x) > room.half_width - room_left or thing.z > room.depth - room_left:
