@@ -16,15 +16,15 @@ from mcts.coordinates import CoordinateSpace, Frame
 from mcts.data import Question, Trace, Verdict
 from mcts.parsing import points_outside, revisits
 
-VERSION = "1"
+VERSION = 1
 
 Filter = Callable[[Trace, Question], Verdict]
 
 # Two points closer than this share of the image's longer side are the same place.
 SAME_PLACE = 0.01
 # Problems that spoil a text as training material. `answer_forced` is not one: the answer tag was
-# opened for the model, and what it wrote is well formed. A point outside has a filter of its own.
-_HARMLESS = frozenset({"answer_forced", "point_outside_image"})
+# opened for the model, and what it wrote is well formed. The others have filters of their own.
+_HARMLESS = frozenset({"answer_forced", "point_outside_image", "thought_without_point"})
 
 
 def judge(trace: Trace, question: Question, filters: Sequence[Filter]) -> list[Verdict]:
@@ -53,7 +53,7 @@ def well_formed(trace: Trace, question: Question) -> Verdict:
 
 
 def point_in_every_step(trace: Trace, question: Question) -> Verdict:
-    """Every step cites a point; only a closing remark behind the last point may go without."""
+    """Every thought cites a point; only a remark within a thought that does may go without."""
     steps = trace.steps
     if len(steps) > 1 and steps[-1].point is None:
         steps = steps[:-1]
@@ -64,6 +64,9 @@ def point_in_every_step(trace: Trace, question: Question) -> Verdict:
         reason = "it has no thought"
     elif without:
         reason = f"step {without[0] + 1} cites no point"
+    # A step ends with its point, so a thought without one was read as part of the next step.
+    elif "thought_without_point" in trace.problems:
+        reason = "a thought cites no point"
     return Verdict("point_in_every_step", not reason, reason, share)
 
 

@@ -39,7 +39,8 @@ def normalize(text: str) -> str:
     folded = folded.strip("\"'`“”‘’ ").rstrip(".!").strip()
     if folded in _NUMBER_WORDS:
         return _NUMBER_WORDS[folded]
-    if re.fullmatch(r"[+-]?\d[\d,]*(\.\d+)?", folded):
+    # Commas only where thousands are: `1,2` is two numbers, not twelve.
+    if len(folded) < 20 and re.fullmatch(r"[+-]?(\d+|\d{1,3}(,\d{3})+)(\.\d+)?", folded):
         number = float(folded.replace(",", ""))
         return str(int(number)) if number == int(number) else repr(number)
     return folded

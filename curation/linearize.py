@@ -19,7 +19,9 @@ from mcts.data import Origin, Step, Trace
 from mcts.parsing import split_steps
 from mcts.tree import Node, Rollout, Tree
 
-VERSION = "1"
+# Raise it with every change of what is made: curation makes the traces of old trees anew then.
+VERSION = 1
+MAKER = f"linearize/{VERSION}"
 
 # How a chain says that its attempt was wrong; one is chosen by the chain's own content.
 TURNING_BACK = (
@@ -100,6 +102,7 @@ def _direct(tree: Tree, end: _End) -> Trace:
         tree_id=tree.tree_id,
         origins=origins,
         problems=end.problems,
+        maker=MAKER,
     )
 
 
@@ -114,7 +117,7 @@ def _corrected(tree: Tree, end: _End, wrong: Sequence[_End]) -> Trace | None:
         return [a for a, b in zip(end.path, other.path, strict=False) if a is b][-1]
 
     candidates = [(parting(other), other) for other in wrong]
-    candidates = [(n, o) for n, o in candidates if o.after(n) and end.after(n)]
+    candidates = [(n, o) for n, o in candidates if _points(o.after(n)) and _points(end.after(n))]
     if not candidates:
         return None
     latest = max(node.depth for node, _ in candidates)
@@ -122,8 +125,8 @@ def _corrected(tree: Tree, end: _End, wrong: Sequence[_End]) -> Trace | None:
         (pair for pair in candidates if pair[0].depth == latest),
         key=lambda pair: _draw(tree, end, pair[1]),
     )
-    shared = [pair for pair in end.after(tree.root) if pair not in end.after(node)]
     attempt, good = other.after(node), end.after(node)
+    shared = end.after(tree.root)[: -len(good)]
     first, made = good[0]
     sentence = TURNING_BACK[_draw(tree, end, other) % len(TURNING_BACK)]
     turned = Step(f"{sentence} {first.thought}", first.points)
@@ -140,8 +143,14 @@ def _corrected(tree: Tree, end: _End, wrong: Sequence[_End]) -> Trace | None:
         origins=origins,
         wrong_from=moved[len(shared)],
         turns_back_at=moved[len(shared) + len(attempt)],
-        problems=end.problems,
+        problems=tuple(dict.fromkeys((*other.problems, *end.problems))),
+        maker=MAKER,
     )
+
+
+def _points(pieces: Sequence[tuple[Step, Origin]]) -> bool:
+    """Whether any of these steps points; an attempt that never looked teaches nothing."""
+    return any(step.point is not None for step, _ in pieces)
 
 
 def _draw(tree: Tree, *ends: _End) -> int:

@@ -27,6 +27,10 @@ async def build_traces(
     teacher: str = "nano",
     model: str | None = None,
     space: str | None = None,
+    min_pixels: Annotated[int, Field(ge=1)] | None = None,
+    max_pixels: Annotated[int, Field(ge=1)] | None = None,
+    revision: str | None = None,
+    timeout: Annotated[float, Field(gt=0)] = 600.0,
     prompt: str | None = None,
     simulations: Annotated[int, Field(ge=1)] = 8,
     children: Annotated[int, Field(ge=1)] = 3,
@@ -40,6 +44,7 @@ async def build_traces(
     seed: Annotated[int, Field(ge=0)] = 0,
     concurrency: Annotated[int, Field(ge=1)] = 32,
     shard: Annotated[int, Field(ge=1)] = 64,
+    retry_failed: bool = False,
     home: str | None = None,
 ) -> str:
     """Search a task's questions, curate the trees and report; parameters as in BuildSettings."""

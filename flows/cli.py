@@ -75,6 +75,16 @@ def build(
         str | None,
         typer.Option(help="The teacher's coordinates: qwen2-vl, qwen2.5-vl, qwen3-vl, original."),
     ] = None,
+    min_pixels: Annotated[
+        int | None, typer.Option(help="Fewest pixels the server's processor resizes to.")
+    ] = None,
+    max_pixels: Annotated[
+        int | None, typer.Option(help="Most pixels the server's processor resizes to.")
+    ] = None,
+    revision: Annotated[
+        str | None, typer.Option(help="Revision of a server's weights, where its name says none.")
+    ] = None,
+    timeout: Annotated[float, typer.Option(help="Seconds a server may take.")] = 600.0,
     prompt: Annotated[str | None, typer.Option(help="Prompt file to ask with.")] = None,
     simulations: Annotated[int, typer.Option(help="Simulations a tree.")] = 8,
     children: Annotated[int, typer.Option(help="Steps sampled at an expansion.")] = 3,
@@ -88,6 +98,9 @@ def build(
     seed: Annotated[int, typer.Option(help="Seed of the searches.")] = 0,
     concurrency: Annotated[int, typer.Option(help="Trees searched at once.")] = 32,
     shard: Annotated[int, typer.Option(help="Trees committed at once.")] = 64,
+    retry_failed: Annotated[
+        bool, typer.Option("--retry-failed", help="Search questions again whose tree failed.")
+    ] = False,
     home: Home = None,
 ) -> None:
     """Search questions, keep every trace with its verdicts; run again to continue."""
@@ -229,7 +242,8 @@ def main() -> None:
         status = _status(error)
         if status is None:
             raise
-        _leave(str(error).strip().splitlines()[0], status)
+        lines = str(error).strip().splitlines()
+        _leave(lines[0] if lines else type(error).__name__, status)
 
 
 def _status(error: Exception) -> int | None:
@@ -244,6 +258,8 @@ def _status(error: Exception) -> int | None:
         ("warehouse.guard", "QueryError", 2),
         ("warehouse.sources.importing", "ImportProblem", 2),
         ("deltalake.exceptions", "DeltaError", 1),
+        ("botocore.exceptions", "BotoCoreError", 1),
+        ("botocore.exceptions", "ClientError", 1),
         ("mcts.teacher", "TeacherUnavailable", 1),
         ("mcts.journal", "JournalError", 1),
         ("mcts.journal", "JournalMismatch", 2),

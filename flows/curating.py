@@ -54,7 +54,7 @@ class Summary:
 
     def sentence(self) -> str:
         """The summary in one sentence."""
-        failed = f" ({self.failed} failed)" if self.failed else ""
+        failed = f" ({self.failed} failed: --retry-failed tries again)" if self.failed else ""
         return (
             f"{self.questions} questions searched{failed}, {self.right} trees with a right answer, "
             f"{self.kept} traces kept of {self.traces}"
@@ -67,7 +67,6 @@ async def curate(
     """Linearize and judge every tree of a task that has not been, by the code as it is now."""
     warehouse = Warehouse(settings.home) if settings.home else Warehouse()
     run_id = f"curate-{uuid.uuid4().hex[:12]}"
-    record_run(warehouse, run_id, "curate", task=settings.task, params=settings.model_dump())
     rows = query(
         warehouse,
         f"SELECT tree_id FROM trees WHERE task = {_quoted(settings.task)} ORDER BY tree_id",
@@ -78,6 +77,7 @@ async def curate(
             f"there are no trees of task {settings.task!r} in {warehouse.root}; "
             f"make some with `vigorl build {settings.task}`"
         )
+    record_run(warehouse, run_id, "curate", task=settings.task, params=settings.model_dump())
     for start in range(0, len(tree_ids), CURATION_BATCH):
         await step(curate_trees)(warehouse, run_id, tree_ids[start : start + CURATION_BATCH])
     summary: Summary = await step(summarize)(warehouse, settings.task, tree_ids)
@@ -105,13 +105,12 @@ async def curate_trees(warehouse: Warehouse, run_id: str, tree_ids: Sequence[str
 
 
 def _curate_trees(warehouse: Warehouse, run_id: str, tree_ids: Sequence[str]) -> int:
-    linearizer = f"linearize/{linearize.VERSION}"
     version = filters.VERSION
     judged = rows_about(
         warehouse,
         tree_ids,
         "SELECT DISTINCT tree_id FROM traces JOIN verdicts USING (trace_id) "
-        f"WHERE linearizer = '{linearizer}' AND version = '{version}'",
+        f"WHERE linearizer = '{linearize.MAKER}' AND version = {version}",
     )
     todo = sorted(set(tree_ids) - {row["tree_id"] for row in judged})
     traces, steps, verdicts = [], [], []
@@ -121,7 +120,7 @@ def _curate_trees(warehouse: Warehouse, run_id: str, tree_ids: Sequence[str]) ->
         for trace in linearize.linearize(tree):
             text = render(trace.steps, trace.answer, pixels)
             trace_row, step_rows = trace_rows(
-                trace, task=question.task, text=text, model=row["model"], linearizer=linearizer
+                trace, task=question.task, text=text, model=row["model"]
             )
             traces.append(trace_row)
             steps += step_rows
@@ -141,7 +140,7 @@ async def summarize(warehouse: Warehouse, task: str, tree_ids: Sequence[str]) ->
 
     def count() -> Summary:
         trees = rows_about(warehouse, tree_ids, "SELECT tree_id, any_right, status FROM trees")
-        traces = rows_about(warehouse, tree_ids, "SELECT tree_id, trace_id FROM traces")
+        traces = rows_about(warehouse, tree_ids, "SELECT tree_id, trace_id FROM latest_traces")
         kept = rows_about(warehouse, tree_ids, "SELECT tree_id, trace_id FROM kept_traces")
         return Summary(
             task=task,

@@ -15,11 +15,11 @@ from curation.grading import grade
 from flows.progress import Progress
 from flows.settings import BuildSettings, Problem
 from flows.teachers import ChosenTeacher
-from mcts.data import Question
+from mcts.data import Question, content_id
 from mcts.journal import Journal, JournaledTeacher
 from mcts.policy import TeacherPolicy
 from mcts.prompts import load_prompt
-from mcts.search import SearchConfig, search, search_id
+from mcts.search import SearchConfig, search, search_id, together
 from mcts.tree import Node, Tree
 from warehouse.home import Warehouse
 from warehouse.reading import rows_about
@@ -79,6 +79,22 @@ def committed(warehouse: Warehouse, tree_ids: Sequence[str]) -> set[str]:
     return {row["tree_id"] for row in rows_about(warehouse, tree_ids, "SELECT tree_id FROM trees")}
 
 
+def renamed_failures(warehouse: Warehouse, searches: Sequence[Search]) -> list[Search]:
+    """Searches with a new name for each whose tree failed: to be tried again, the failure kept."""
+    renamed = list(searches)
+    while True:
+        sql = "SELECT tree_id FROM trees WHERE status = 'failed'"
+        failed = {
+            row["tree_id"] for row in rows_about(warehouse, [s.tree_id for s in renamed], sql)
+        }
+        if not failed:
+            return renamed
+        renamed = [
+            Search(s.question, content_id(s.tree_id, "again")) if s.tree_id in failed else s
+            for s in renamed
+        ]
+
+
 async def search_shard(
     warehouse: Warehouse,
     run_id: str,
@@ -97,21 +113,17 @@ async def search_shard(
         progress.tree(any(reward >= 1.0 for _, reward in tree.outcomes()), tree.failed)
         return tree
 
-    try:
-        async with asyncio.TaskGroup() as group:
-            tasks = [group.create_task(one(wanted)) for wanted in searches]
-    except BaseExceptionGroup as several:
-        # One tree met what concerns them all (no server, full disk); the rest were cancelled.
-        raise several.exceptions[0] from None
+    # A failure here concerns them all (no server, full disk): the others are cancelled.
+    trees = await together(one(wanted) for wanted in searches)
     rows = [
         search_rows(
-            task.result(),
+            tree,
             config,
             teaching.journal.records(wanted.tree_id),
             model=teaching.identity,
             seed=settings.seed,
         )
-        for wanted, task in zip(searches, tasks, strict=True)
+        for wanted, tree in zip(searches, trees, strict=True)
     ]
     commit = await asyncio.to_thread(
         commit_trees,

@@ -43,6 +43,16 @@ class BuildSettings(_Settings):
     space: str | None = Field(
         None, description="coordinates the teacher speaks: qwen2-vl, qwen2.5-vl, qwen3-vl, original"
     )
+    min_pixels: int | None = Field(
+        None, ge=1, description="fewest pixels the server's processor resizes an image to"
+    )
+    max_pixels: int | None = Field(
+        None, ge=1, description="most pixels the server's processor resizes an image to"
+    )
+    revision: str | None = Field(
+        None, description="revision of a server's weights; part of every search's name"
+    )
+    timeout: float = Field(600.0, gt=0, description="seconds a server may take for one request")
     prompt: str | None = Field(None, description="prompt file; by default the teacher's own")
     simulations: int = Field(8, ge=1, description="simulations a tree")
     children: int = Field(3, ge=1, description="steps sampled at an expansion")
@@ -58,6 +68,9 @@ class BuildSettings(_Settings):
     seed: int = Field(0, ge=0, description="seed of the searches")
     concurrency: int = Field(32, ge=1, description="trees searched at once")
     shard: int = Field(64, ge=1, description="trees committed at once")
+    retry_failed: bool = Field(
+        False, description="search questions again whose tree failed, under a new name"
+    )
     home: str | None = Field(None, description="warehouse folder or s3:// URL; $VIGORL_HOME")
 
 
@@ -65,5 +78,9 @@ class CurateSettings(_Settings):
     """What `vigorl curate` and the deployments `curate-traces/*` take."""
 
     task: str = Field("sat2", min_length=1, description="task whose trees are curated")
-    publish: str | None = Field(None, description="publish what is kept as this dataset")
+    publish: str | None = Field(
+        None,
+        pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$",
+        description="publish what is kept as this dataset",
+    )
     home: str | None = Field(None, description="warehouse folder or s3:// URL; $VIGORL_HOME")

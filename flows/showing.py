@@ -51,8 +51,9 @@ def gallery(
     rows = query(warehouse, chosen)
     if "trace_id" not in rows.column_names:
         raise Problem("--sql: the statement must yield a column trace_id")
-    trace_ids = list(dict.fromkeys(rows["trace_id"].to_pylist()))
-    listed = ", ".join(f"'{trace_id}'" for trace_id in trace_ids) or "NULL"
+    found = rows["trace_id"].to_pylist()
+    trace_ids = list(dict.fromkeys(str(trace_id) for trace_id in found if trace_id is not None))
+    listed = ", ".join("'" + i.replace("'", "''") + "'" for i in trace_ids) or "NULL"
     trees = query(
         warehouse,
         f"SELECT DISTINCT tree_id FROM traces WHERE trace_id IN ({listed}) "

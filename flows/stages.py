@@ -19,7 +19,14 @@ from typing import Any
 
 from flows.curating import Summary, curate_trees, summarize
 from flows.progress import Progress, Quiet
-from flows.searching import Teaching, committed, name_searches, search_config, search_shard
+from flows.searching import (
+    Teaching,
+    committed,
+    name_searches,
+    renamed_failures,
+    search_config,
+    search_shard,
+)
 from flows.settings import BuildSettings, Problem
 from flows.teachers import choose_teacher
 from mcts.data import Question
@@ -28,16 +35,19 @@ from warehouse.home import Warehouse
 from warehouse.rows import read_questions
 from warehouse.tables import record_run
 
-Step = Callable[[Callable[..., Awaitable[Any]]], Callable[..., Awaitable[Any]]]
+Stage = Callable[..., Awaitable[Any]]
 
 
-def plain(stage: Callable[..., Awaitable[Any]]) -> Callable[..., Awaitable[Any]]:
+def plain(stage: Stage) -> Stage:
     """Run a stage as it is; a flow passes one that makes a Prefect task of it."""
     return stage
 
 
 async def build(
-    settings: BuildSettings, *, progress: Progress | None = None, step: Step = plain
+    settings: BuildSettings,
+    *,
+    progress: Progress | None = None,
+    step: Callable[[Stage], Stage] = plain,
 ) -> Summary:
     """Search a task's questions, curate the trees, and say what came of it."""
     progress = progress or Quiet()
@@ -46,6 +56,10 @@ async def build(
         settings.teacher,
         model=settings.model,
         space=settings.space,
+        min_pixels=settings.min_pixels,
+        max_pixels=settings.max_pixels,
+        revision=settings.revision,
+        timeout_s=settings.timeout,
         concurrency=settings.concurrency,
     )
     config = search_config(settings, chosen)
@@ -55,6 +69,8 @@ async def build(
         await chosen.teacher.open()
         record_run(warehouse, run_id, "build", task=settings.task, params=settings.model_dump())
         searches = name_searches(questions, config, settings.seed, chosen.teacher.identity)
+        if settings.retry_failed:
+            searches = renamed_failures(warehouse, searches)
         done = committed(warehouse, [s.tree_id for s in searches])
         progress.start(len(searches), len(done), chosen.teacher)
         asked = replayed = 0

@@ -13,7 +13,7 @@ from __future__ import annotations
 
 import json
 import re
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -48,6 +48,10 @@ def choose_teacher(
     *,
     model: str | None = None,
     space: str | None = None,
+    min_pixels: int | None = None,
+    max_pixels: int | None = None,
+    revision: str | None = None,
+    timeout_s: float = 600.0,
     concurrency: int = 32,
 ) -> ChosenTeacher:
     """The teacher that `name` means; it is not opened yet.
@@ -59,8 +63,20 @@ def choose_teacher(
         from mcts.openai_teacher import OpenAITeacher
 
         # Every tree asks for several things at once; the server queues what it cannot batch.
-        client = OpenAITeacher(name, model, concurrency=4 * concurrency)
-        return ChosenTeacher(client, _server_space(space, model), "points", 512)
+        client = OpenAITeacher(
+            name,
+            model,
+            concurrency=4 * concurrency,
+            timeout_s=timeout_s,
+            revision=revision or "",
+        )
+        found = _server_space(space, model)
+        found = replace(
+            found,
+            min_pixels=min_pixels or found.min_pixels,
+            max_pixels=max_pixels or found.max_pixels,
+        )
+        return ChosenTeacher(client, found, "points", 512)
     folder = NANO if name == "nano" else Path(name)
     if not (folder / "config.json").is_file():
         raise Problem(

@@ -196,13 +196,16 @@ class Trace:
     """Kind `corrected`: index of the step with which the reasoning turns back."""
     problems: tuple[str, ...] = ()
     """What the parser found wrong in the responses it was cut from, as `kind` words."""
+    maker: str = ""
+    """Name and version of the code that cut it from its tree, such as `linearize/1`."""
 
     @property
     def trace_id(self) -> str:
-        """Content hash: the same reasoning from the same tree has the same id."""
+        """Content hash: the same reasoning, cut from one tree by one code, has the same id."""
         thoughts = [step.thought for step in self.steps]
         sources = [[o.node_id, o.rollout_id] for o in self.origins]
-        return content_id(self.question_id, self.tree_id, self.kind, thoughts, self.answer, sources)
+        made = [self.kind, self.maker]
+        return content_id(self.question_id, self.tree_id, made, thoughts, self.answer, sources)
 
     @property
     def points(self) -> tuple[Point, ...]:

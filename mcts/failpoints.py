@@ -6,6 +6,7 @@ the point `after_journal`. Unset, `reach` does nothing. The points:
     after_response   a model's response has arrived and is not journaled yet
     after_journal    it is journaled and durable, and nobody has used it yet
     before_commit    a shard's tables are about to be committed
+    between_tables   one of them is committed, others are not
     after_commit     they are committed
 """
 

@@ -34,6 +34,7 @@ from mcts.openai_answers import (
     read_json,
     read_models,
 )
+from mcts.pictures import upright
 from mcts.teacher import (
     Ledger,
     Message,
@@ -113,7 +114,10 @@ class OpenAITeacher:
         if self._loop is not loop:  # connections and locks belong to the loop they were made in
             self._loop, self._opening = loop, asyncio.Lock()
             self._slots = asyncio.Semaphore(self._concurrency)
-            host = httpx.URL(self.url).host
+            try:
+                host = httpx.URL(self.url).host
+            except httpx.InvalidURL as error:
+                raise TeacherUnavailable(f"{self.url} is no address: {error}") from None
             self._client = httpx.AsyncClient(
                 headers=self._headers,
                 timeout=self._timeout_s,
@@ -251,7 +255,7 @@ class OpenAITeacher:
         if image_id in self._urls:
             self._urls.move_to_end(image_id)
             return self._urls[image_id]
-        data = picture_bytes(images, image_id)
+        data = upright(picture_bytes(images, image_id))
         kind = "jpeg" if data[:2] == b"\xff\xd8" else "webp" if data[:4] == b"RIFF" else "png"
         url = f"data:image/{kind};base64,{base64.b64encode(data).decode('ascii')}"
         self._urls[image_id] = url

@@ -24,13 +24,14 @@ from mcts.data import Point, Step
 ZOOM_TOOL = "search_coordinate"
 
 _TAG = re.compile(r"<(/?)(think|answer|tool_call|observation)>")
-_NUMBER = r"-?\d+(?:\.\d+)?"
+# Bounded, so that no text makes a number a float cannot hold.
+_NUMBER = r"-?\d{1,7}(?:\.\d{1,6})?"
 _COORDINATE = re.compile(
-    rf"\(\s*({_NUMBER})\s*,\s*({_NUMBER})\s*\)(?:(\s+in\s+image\s+)(\d+)\b)?", re.IGNORECASE
+    rf"\(\s*({_NUMBER})\s*,\s*({_NUMBER})\s*\)(?:(\s+in\s+image\s+)(\d{{1,3}})\b)?", re.IGNORECASE
 )
 # Words with which a step says that it goes back to a place on purpose.
 _REVISIT = re.compile(
-    r"\b(again|check\w*|verif\w+|confirm\w*|double-check\w*|wait|actually|re-?examin\w+|"
+    r"\b(again|check(?:ing|ed|s)?|verif\w+|confirm\w*|double-check\w*|wait|actually|re-?examin\w+|"
     r"look(ing)? back|go(ing)? back|return(ing)? to|seems? off|mistake\w*|correct(ing|ion))\b",
     re.IGNORECASE,
 )
@@ -103,6 +104,8 @@ def parse(text: str, frame: Frame, *, inside: str | None = None) -> Parsed:
                 problems.append(Problem("text_outside_tags", content[:80]))
             if content:
                 thoughts.append(content)
+                if not _COORDINATE.search(content):
+                    problems.append(Problem("thought_without_point", content[:80]))
             else:
                 problems.append(Problem("empty_think", ""))
     close_thoughts()
@@ -146,6 +149,14 @@ def render(
 def revisits(thought: str) -> bool:
     """Whether a thought says that it looks at something again: it verifies, or turns back."""
     return _REVISIT.search(thought) is not None
+
+
+def fold_remark(steps: Sequence[Step]) -> tuple[Step, ...]:
+    """Steps with a closing remark put back into the thought that it closes."""
+    if len(steps) < 2 or steps[-1].point is not None:
+        return tuple(steps)
+    *before, last, remark = steps
+    return (*before, replace(last, thought=f"{last.thought}\n{remark.thought}"))
 
 
 def points_in(text: str) -> tuple[Point, ...]:
@@ -248,8 +259,11 @@ def _zoom_call(content: str, frame: Frame, problems: list[Problem]) -> Point | N
     try:
         arguments = json.loads(content)["arguments"]
         x, y = (float(value) for value in arguments["coordinate"])
-        point = frame.to_point(x, y, int(arguments.get("image", 1)) - 1)
-    except (ValueError, KeyError, TypeError, AttributeError, IndexError):
+        image = int(arguments.get("image", 1)) - 1
+        if not (abs(x) < 1e7 and abs(y) < 1e7 and 0 <= image < len(frame.images)):
+            raise ValueError("no such place")
+        point = frame.to_point(x, y, image)
+    except (ValueError, KeyError, TypeError, AttributeError, OverflowError, RecursionError):
         problems.append(Problem("bad_tool_call", content[:80]))
         return None
     if not frame.inside(point):

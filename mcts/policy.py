@@ -53,8 +53,10 @@ class TeacherPolicy:
         """`n` continuations of `steps`, from the journal or from the teacher."""
         key = Key(self._tree_id, node, purpose, first)
         record = await self._asking.ask(key, self.request(key, steps, n), self._images)
+        # Half a surrogate pair, which a model can emit, can be written neither to a table nor into
+        # the next request; the journal keeps it.
         return [
-            Sample(completion.text, completion.finish_reason, sample_id(record, i))
+            Sample(storable(completion.text), completion.finish_reason, sample_id(record, i))
             for i, completion in enumerate(record.completions)
         ]
 
@@ -78,6 +80,11 @@ class TeacherPolicy:
             stop=_STOPS[key.purpose],
             seed=int(content_id(key.search_id, key.node, key.purpose, key.sample)[:15], 16),
         )
+
+
+def storable(text: str) -> str:
+    """`text` with what UTF-8 cannot hold replaced by question marks."""
+    return text.encode("utf-8", "replace").decode("utf-8")
 
 
 def sample_id(record: Record, i: int) -> str:

@@ -1,6 +1,6 @@
 """Prompts are text files with named gaps; this module fills them and builds a teacher's messages.
 
-    messages = build_messages(load_prompt("points"), question, frame, min_thoughts=4, steps=path)
+    messages = build_messages(load_prompt("points"), question, space, min_thoughts=4, steps=path)
 
 A prompt file has a `[user]` part and usually a `[system]` part. The gaps are `{question}`,
 `{choices}`, `{min_thoughts}`, `{coordinates}`, `{several_images}` and `{answer_form}`; anything

@@ -1,6 +1,6 @@
 """Monte Carlo tree search over reasoning steps that each cite a point.
 
-    tree = await search(question, config, policy, grade, seed=0)
+    tree = await search(question, config, policy, grade, tree_id)
 
 Select a promising leaf, expand it into a few next steps, roll each of them out to an answer, back
 the answers' rewards up (ViGoRL, section 3.2 and Table A4). The search is a pure function of the
@@ -14,13 +14,13 @@ from __future__ import annotations
 
 import asyncio
 import random
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Coroutine, Iterable, Sequence
 from dataclasses import asdict, dataclass
-from typing import Protocol
+from typing import Any, Protocol, TypeVar
 
 from mcts.coordinates import CoordinateSpace, Frame
 from mcts.data import Grade, Question, Step, content_id
-from mcts.parsing import parse, revisits
+from mcts.parsing import Parsed, fold_remark, parse, revisits
 from mcts.teacher import TeacherError
 from mcts.tree import Node, Rollout, Tree, backup, mark_pending, select
 
@@ -84,6 +84,9 @@ class Policy(Protocol):
         ...
 
 
+# How the reason of a rollout begins whose answer could not be asked for.
+FAILED = "failed: "
+
 Grader = Callable[[Question, str | None], Grade]
 
 
@@ -109,15 +112,34 @@ async def search(
     return await _Search(question, config, policy, grade, tree_id).run()
 
 
-def _with_remarks(steps: Sequence[Step], cut_off: bool) -> list[Step]:
-    """Steps as a response meant them: a closing remark stays with the thought it closes, and a
-    fragment at the token limit is dropped."""
-    if cut_off:
-        return list(steps[:-1])
-    if len(steps) > 1 and steps[-1].point is None:
-        *before, last, remark = steps
-        return [*before, Step(f"{last.thought}\n{remark.thought}", last.points)]
-    return list(steps)
+T = TypeVar("T")
+
+
+async def together(awaitables: Iterable[Coroutine[Any, Any, T]]) -> list[T]:
+    """The results of `awaitables`, run side by side; the first failure cancels the others."""
+    try:
+        async with asyncio.TaskGroup() as group:
+            tasks = [group.create_task(awaitable) for awaitable in awaitables]
+    except BaseExceptionGroup as several:
+        raise several.exceptions[0] from None
+    return [task.result() for task in tasks]
+
+
+def _said(sample: Sample, frame: Frame, opened: bool) -> Parsed:
+    """What a response says; a turn that ends right after its answer has ended the answer too."""
+    inside = "answer" if opened else None
+    parsed = parse(sample.text, frame, inside=inside)
+    if parsed.answer is None and sample.finish_reason == "stop" and "</answer>" not in sample.text:
+        ended = parse(f"{sample.text}</answer>", frame, inside=inside)
+        return Parsed(parsed.steps, ended.answer, parsed.problems)
+    return parsed
+
+
+def _whole_thoughts(sample: Sample, parsed: Parsed) -> tuple[Step, ...]:
+    """The steps of a response, but for a last one that the token limit cut off in mid-thought."""
+    kinds = {problem.kind for problem in parsed.problems}
+    cut = parsed.answer is None and sample.finish_reason == "length"
+    return parsed.steps[:-1] if cut and "unclosed_answer" not in kinds else parsed.steps
 
 
 class _Search:
@@ -143,13 +165,13 @@ class _Search:
             while len(leaves) < width and root.free:
                 leaves.append(select(root, config.exploration))
                 mark_pending(leaves[-1], +1)
-            offers = await asyncio.gather(*(self.propose(leaf) for leaf in leaves))
+            offers = await together(self.propose(leaf) for leaf in leaves)
             new = [
                 node
                 for leaf, samples in zip(leaves, offers, strict=True)
                 for node in self.expand(leaf, samples)
             ]
-            rollouts = await asyncio.gather(*(self.roll_out(node) for node in new))
+            rollouts = await together(self.roll_out(node) for node in new)
             for leaf in leaves:
                 mark_pending(leaf, -1)
             for node, sampled in zip(new, rollouts, strict=True):
@@ -184,11 +206,10 @@ class _Search:
         Mostly that is one node. A response that thinks twice, or thinks and answers at once, keeps
         all it said as a chain.
         """
-        opened = "answer" if self.at_the_end(leaf) else None
-        parsed = parse(sample.text, self.frame, inside=opened)
+        parsed = _said(sample, self.frame, opened=self.at_the_end(leaf))
         problems = tuple(problem.kind for problem in parsed.problems)
-        cut_off = parsed.answer is None and sample.finish_reason == "length"
-        steps = _with_remarks(parsed.steps, cut_off)[: self.config.max_depth - leaf.depth]
+        thoughts = fold_remark(_whole_thoughts(sample, parsed))
+        steps = thoughts[: self.config.max_depth - leaf.depth]
         node = leaf
 
         def add(step: Step | None, answer: str | None, discarded: str | None) -> Node:
@@ -200,13 +221,15 @@ class _Search:
             return child
 
         for step in steps:
-            reason = self.objection(node, step) or self.copy_of_sibling(node, step, None)
+            reason = self.objection(node, step) or self.copy_of_sibling(node, step)
             node = add(step, None, reason)
             if reason:
                 return node
         if parsed.answer is not None:
-            node = add(None, parsed.answer, self.copy_of_sibling(node, None, parsed.answer))
+            # Equal answers all count: how often an answer comes is what a value is made of.
+            node = add(None, parsed.answer, None)
         elif node is leaf:
+            cut_off = sample.finish_reason == "length"
             node = add(None, None, "cut_off" if cut_off else "nothing_said")
         return node
 
@@ -221,12 +244,10 @@ class _Search:
             return "repeated_point"
         return None
 
-    def copy_of_sibling(self, node: Node, step: Step | None, answer: str | None) -> str | None:
-        """The reason to drop a step or answer that a sibling already holds, or None."""
-        for child in node.children:
-            if not child.discarded and (child.step, child.answer) == (step, answer):
-                return "copy_of_sibling"
-        return None
+    def copy_of_sibling(self, node: Node, step: Step) -> str | None:
+        """The reason to drop a step that a sibling holds already, or None."""
+        same = any(child.step == step for child in node.children if not child.discarded)
+        return "copy_of_sibling" if same else None
 
     async def roll_out(self, node: Node) -> list[Rollout] | TeacherError:
         """Sample answers from a new node; none for a terminal one, which has its own."""
@@ -240,32 +261,31 @@ class _Search:
             samples = await self.policy.sample(node.path, "rollout", path, n)
         except TeacherError as error:
             return error
-        return list(
-            await asyncio.gather(
-                *(self.finish(node, path, sample, i) for i, sample in enumerate(samples))
-            )
+        return await together(
+            self.finish(node, path, sample, i) for i, sample in enumerate(samples)
         )
 
     async def finish(
         self, node: Node, path: tuple[Step, ...], sample: Sample, number: int
     ) -> Rollout:
         """Read one rollout; where it did not reach an answer in time, ask for the answer alone."""
-        parsed = parse(sample.text, self.frame)
-        problems = tuple(problem.kind for problem in parsed.problems)
-        steps = parsed.steps
-        if parsed.answer is None and sample.finish_reason == "length":
-            steps = steps[:-1]  # the last thought was cut off in mid-sentence
+        raw = parse(sample.text, self.frame)
+        problems = tuple(problem.kind for problem in raw.problems)
+        steps = _whole_thoughts(sample, raw)
+        if raw.answer is not None:
+            steps = fold_remark(steps)
+        answer = _said(sample, self.frame, opened=False).answer
         limit = min(self.config.rollout_steps, self.config.max_depth - node.depth)
-        if parsed.answer is not None and len(steps) <= limit:
-            grade = self.grade(self.tree.question, parsed.answer)
+        if answer is not None and len(steps) <= limit:
+            grade = self.grade(self.tree.question, answer)
             ids = (sample.response_id,)
-            return Rollout(steps, parsed.answer, grade.score, grade.reason, ids, number, problems)
+            return Rollout(steps, answer, grade.score, grade.reason, ids, number, problems)
         steps = steps[:limit]
         try:
             (forced,) = await self.policy.sample(node.path, "finish", (*path, *steps), 1, number)
         except TeacherError as error:
             ids = (sample.response_id,)
-            return Rollout(steps, None, None, f"failed: {error}", ids, number, problems)
+            return Rollout(steps, None, None, f"{FAILED}{error}", ids, number, problems)
         return self.answered(forced, number, steps, sample.response_id, problems)
 
     def answered(
@@ -277,7 +297,7 @@ class _Search:
         problems: tuple[str, ...] = (),
     ) -> Rollout:
         """A rollout that ends in a forced answer."""
-        parsed = parse(forced.text, self.frame, inside="answer")
+        parsed = _said(forced, self.frame, opened=True)
         grade = self.grade(self.tree.question, parsed.answer)
         ids = (begun_in, forced.response_id) if begun_in else (forced.response_id,)
         found = (*problems, "answer_forced", *(problem.kind for problem in parsed.problems))
@@ -295,8 +315,10 @@ class _Search:
             rollout.rollout_id = self.n_rollouts
             self.n_rollouts += 1
             node.rollouts.append(rollout)
+            if rollout.reason.startswith(FAILED):
+                self.note(node, rollout.reason)
         for reward in node.rewards:
             backup(node, reward)
 
-    def note(self, node: Node, error: TeacherError) -> None:
+    def note(self, node: Node, error: TeacherError | str) -> None:
         self.tree.errors = (*self.tree.errors, f"at {node.path or 'the root'}: {error}")

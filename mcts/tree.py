@@ -3,7 +3,7 @@
     leaf = select(tree.root, exploration=2.0)
     backup(leaf, reward=1.0)
     rows = flatten(tree)                           # plain dicts, parent by number
-    same = rebuild(question, rows, texts, frame)   # texts: raw responses by id
+    same = rebuild(tree_id, question, rows, texts, frame)   # texts: raw responses by id
 
 A node is a thought, or a final answer (then it is terminal). What a response offered but the search
 would not follow (a repeated point, a copy of its sibling) stays in the tree as a discarded node
@@ -19,7 +19,7 @@ from typing import Any
 
 from mcts.coordinates import Frame
 from mcts.data import Question, Step
-from mcts.parsing import parse, points_in
+from mcts.parsing import fold_remark, parse, points_in
 
 # A node whose samples were all discarded is asked once more, with new seeds, before it is given up.
 EXPANSION_ATTEMPTS = 2
@@ -301,7 +301,10 @@ def rebuild(
             parent.children.append(node)
     for row in sorted(rows.rollouts, key=lambda row: row["rollout_id"]):
         response_ids = tuple(row["response_ids"] or ())
-        steps = parse(texts[response_ids[0]], frame).steps if row["n_steps"] else ()
+        steps: tuple[Step, ...] = ()
+        if row["n_steps"]:
+            parsed = parse(texts[response_ids[0]], frame)
+            steps = fold_remark(parsed.steps) if parsed.answer is not None else parsed.steps
         nodes[row["node_id"]].rollouts.append(
             Rollout(
                 rollout_id=row["rollout_id"],

@@ -152,7 +152,7 @@ def test_a_poisoned_question_fails_alone(sample, straight, tmp_path):
     with StubServer(poison="scene 2?") as server:
         import_sat(sample, tmp_path)
         done = build(server, tmp_path)
-    assert "6 questions searched (1 failed)" in done.stdout
+    assert "6 questions searched (1 failed: --retry-failed tries again)" in done.stdout
     trees = [json.loads(row) for row in contents(tmp_path, ("trees",))["trees"]]
     failed = [tree for tree in trees if tree["status"] == "failed"]
     assert len(failed) == 1 and "server_error" in failed[0]["error"]

@@ -25,7 +25,7 @@ def warehouse(tmp_path_factory: pytest.TempPathFactory) -> Warehouse:
     ]  # fmt: skip
     steps = [{"trace_id": "good", "step": 0, "thought": "A cup (3, 4).", "x": 3.0, "y": 4.0}]
     verdicts = [
-        {"trace_id": t, "filter": f, "version": "1", "keep": t == "good", "reason": "…"}
+        {"trace_id": t, "filter": f, "version": 1, "keep": t == "good", "reason": "…"}
         for t in ("good", "bad")
         for f in ("right_answer", "points_inside")
     ]
@@ -87,12 +87,12 @@ def test_starting_views_say_what_was_kept_and_what_it_cost(warehouse: Warehouse)
 
 def test_the_latest_verdict_of_a_filter_counts(tmp_path: Path) -> None:
     warehouse = Warehouse(str(tmp_path))
-    verdict = {"trace_id": "t", "filter": "f", "version": "1", "keep": False}
+    verdict = {"trace_id": "t", "filter": "f", "version": 1, "keep": False}
     commit_traces(
         warehouse, [{"trace_id": "t", "question_id": "q"}], steps=[], verdicts=[verdict], run_id="r"
     )
     assert query(warehouse, "FROM kept_traces").num_rows == 0
-    insert_new(warehouse, "verdicts", [{**verdict, "version": "2", "keep": True}])
+    insert_new(warehouse, "verdicts", [{**verdict, "version": 2, "keep": True}])
     assert query(warehouse, "FROM kept_traces").num_rows == 1
 
 

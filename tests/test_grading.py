@@ -39,6 +39,8 @@ NO = question(choices=("yes", "no"), answers=("no",))
         (question(answers=("2",)), "two", 1),
         (question(answers=("2",)), "12", 0),
         (question(answers=("1,200",)), "1200.0", 1),
+        (question(answers=("12",)), "1,2", 0),
+        (question(answers=("12",)), "1" * 400, 0),
         (question(answers=("grey", "gray")), "Gray", 1),
         (question(answers=("gray",)), "dark gray", 0),
     ],

@@ -153,3 +153,26 @@ def test_parse_undoes_render(trace, frame, one_block):
 )
 def test_a_step_says_when_it_looks_again(thought, expected):
     assert revisits(thought) is expected
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        f"<think>at ({'9' * 400}, 1).</think>",
+        f"<think>at (1, 2) in image {'9' * 5000}.</think>",
+        "<think>a (1, 1).</think><tool_call>" + "[" * 100_000 + "</tool_call>",
+        '<think>a (1, 1).</think><tool_call>{"arguments": {"coordinate": [1, 2], "image": 1e999}}'
+        "</tool_call>",
+        '<think>a (1, 1).</think><tool_call>{"arguments": {"coordinate": [1, 2], "image": 0}}'
+        "</tool_call>",
+    ],
+)
+def test_absurd_numbers_are_no_crash_and_no_point(text):
+    parsed = parse(text, THOUSANDTHS)
+    assert all(0 <= p.image < 2 for step in parsed.steps for p in step.points)
+    assert all(step.call is None for step in parsed.steps)
+
+
+def test_a_thought_without_a_point_is_noted():
+    parsed = parse("<think>Hm.</think><think>Box (1, 2). Red.</think>", PIXELS)
+    assert kinds(parsed) == ["thought_without_point"]

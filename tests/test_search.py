@@ -204,3 +204,49 @@ def test_a_search_is_named_by_everything_that_decides_it():
     assert len(others) == 5
     demands = {thoughts_demanded(str(i), CONFIG) for i in range(200)}
     assert demands == {3, 4, 5, 6, 7}
+
+
+def test_equal_answers_all_count():
+    texts = ["<answer>right</answer>", "<answer>left</answer>", "<answer>left</answer>"]
+    policy = ScriptedPolicy({("", "expand", i): text for i, text in enumerate(texts)})
+    tree = run(policy)
+    assert [answer for answer, _ in tree.outcomes()] == ["right", "left", "left"]
+    assert tree.root.value == pytest.approx(2 / 3)
+
+
+def test_an_answer_that_ends_with_the_turn_is_an_answer():
+    script = {("", "expand", 0): think(5, 5), ("0", "rollout", 0): "<answer>left"}
+    tree = run(ScriptedPolicy(script), replace(CONFIG, simulations=1, children=1, rollouts=1))
+    assert [(r.answer, r.reward) for r in tree.rollouts] == [("left", 1)]
+
+
+def test_a_closing_remark_does_not_cost_a_step_of_the_limit():
+    steps = "".join(think(100 * i, 50) for i in range(1, 6))
+    text = f"{steps}<think>So it is left.</think><answer>left</answer>"
+    script = {("", "expand", 0): think(5, 5), ("0", "rollout", 0): text}
+    tree = run(ScriptedPolicy(script), replace(CONFIG, simulations=1, children=1, rollouts=1))
+    (rollout,) = tree.rollouts
+    assert (rollout.answer, len(rollout.steps)) == ("left", 5)
+    assert rollout.steps[-1].thought.endswith("So it is left.")
+    frame = Frame(CONFIG.space, QUESTION.images)
+    again = rebuild("t", QUESTION, flatten(tree), {"0/rollout/0": text}, frame)
+    assert again.rollouts[0].steps == rollout.steps
+
+
+def test_when_one_request_meets_a_dead_server_the_others_stop():
+    class Gone(Exception):
+        pass
+
+    finished = []
+
+    async def delay(node, purpose):
+        await asyncio.sleep(0 if node == "0" else 0.05)
+        if purpose == "rollout":
+            if node == "0":
+                raise Gone
+            finished.append(node)
+
+    policy = ScriptedPolicy(otherwise=seeded_teacher, delays=delay)
+    with pytest.raises(Gone):
+        run(policy)
+    assert finished == []

@@ -100,8 +100,8 @@ def test_insert_new_drops_known_and_repeated_keys(warehouse: Warehouse) -> None:
     assert insert_new(warehouse, "images", [{"image_id": "a"}, {"image_id": "a"}]) == 1
     assert insert_new(warehouse, "images", [{"image_id": "b"}, {"image_id": "a"}]) == 1
     assert insert_new(warehouse, "images", [{"image_id": "b"}]) == 0
-    verdict = {"trace_id": "t", "filter": "f", "version": "1", "keep": True}
-    assert insert_new(warehouse, "verdicts", [verdict, {**verdict, "version": "2"}]) == 2
+    verdict = {"trace_id": "t", "filter": "f", "version": 1, "keep": True}
+    assert insert_new(warehouse, "verdicts", [verdict, {**verdict, "version": 2}]) == 2
     assert insert_new(warehouse, "verdicts", [verdict]) == 0
 
 
@@ -189,14 +189,14 @@ def test_two_shards_that_overlap_and_race_leave_every_tree_whole(warehouse: Ware
 
 def test_verdicts_come_with_their_traces_or_later(warehouse: Warehouse) -> None:
     trace = {"trace_id": "t", "question_id": "q", "task": "sat2"}
-    verdict = {"trace_id": "t", "filter": "right", "version": "1", "keep": True}
+    verdict = {"trace_id": "t", "filter": "right", "version": 1, "keep": True}
     step = {"trace_id": "t", "step": 0, "thought": "A cup (3, 4).", "x": 3.0, "y": 4.0}
     commit_traces(warehouse, [trace], steps=[step], verdicts=[verdict], run_id="r")
     insert_new(warehouse, "verdicts", [{**verdict, "filter": "new", "keep": False, "run_id": "r2"}])
-    insert_new(warehouse, "verdicts", [{**verdict, "version": "2", "keep": False, "run_id": "r2"}])
+    insert_new(warehouse, "verdicts", [{**verdict, "version": 2, "keep": False, "run_id": "r2"}])
     found = query(warehouse, "SELECT filter, version FROM verdicts ORDER BY ALL").to_pylist()
     assert [(v["filter"], v["version"]) for v in found] == [
-        ("new", "1"), ("right", "1"), ("right", "2")
+        ("new", 1), ("right", 1), ("right", 2)
     ]  # fmt: skip
     with pytest.raises(ValueError, match="steps of traces that are not in the commit"):
         commit_traces(
@@ -225,7 +225,7 @@ def test_what_the_nouns_hold_their_rows_hold(warehouse: Warehouse) -> None:
     )  # fmt: skip
     row, steps = rows.trace_rows(trace, task="sat2", text="…")
     verdict = Verdict("right_answer", False, "the answer is wrong", 0.25)
-    verdicts = [rows.verdict_row(trace.trace_id, verdict, "1")]
+    verdicts = [rows.verdict_row(trace.trace_id, verdict, 1)]
     commit_traces(warehouse, [row], steps=steps, verdicts=verdicts, run_id="r")
     (back,) = scan(warehouse, "traces").to_pylist()
     assert rows.trace_from(back, scan(warehouse, "steps").to_pylist()) == trace

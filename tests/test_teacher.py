@@ -289,3 +289,24 @@ def test_the_search_and_its_teacher_interface_load_without_torch_or_httpx():
     root = Path(__file__).parent.parent
     out = subprocess.run([sys.executable, "-c", code], cwd=root, capture_output=True, text=True)
     assert out.stdout.strip() == "set()", out.stderr
+
+
+def test_a_picture_that_lies_on_its_side_is_sent_upright():
+    import io
+
+    from PIL import Image
+
+    from mcts.pictures import upright
+
+    lying, exif = Image.new("RGB", (40, 20), "red"), Image.Exif()
+    plain, tagged = io.BytesIO(), io.BytesIO()
+    lying.save(plain, "JPEG")
+    exif[0x0112] = 6
+    lying.save(tagged, "JPEG", exif=exif)
+    assert upright(plain.getvalue()) == plain.getvalue()
+    assert Image.open(io.BytesIO(upright(tagged.getvalue()))).size == (20, 40)
+
+
+async def test_an_address_that_is_none_is_a_sentence():
+    with pytest.raises(TeacherUnavailable, match="is no address"):
+        await OpenAITeacher("http://localhost:port").open()

@@ -65,6 +65,7 @@ def export(
     if out.exists() and (not out.is_dir() or any(out.iterdir())):
         raise WarehouseError(f"{out} is there already and not empty: export into a new folder")
     space = space or _teachers_space(version)
+    load_prompt(prompt)  # a wrong name is said before anything is written
     from warehouse.versions import open_version  # which offers this function too
 
     with open_version(warehouse, version) as folder:

@@ -43,7 +43,11 @@ _CLOCKS = {
     "current_timestamp", "current_date", "current_time", "localtime", "localtimestamp", "today",
     "current_user", "session_user", "user", "current_role", "current_catalog", "current_schema",
 }  # fmt: skip
-_FIRST_SEEN = {"first", "last", "any_value", "arbitrary"}
+# Aggregates whose answer depends on which row comes first: among equals, or in their list.
+_FIRST_SEEN = {
+    "first", "last", "any_value", "arbitrary", "arg_max", "arg_min", "max_by", "min_by",
+    "arg_max_null", "arg_min_null", "mode", "list", "array_agg", "string_agg", "group_concat",
+}  # fmt: skip
 _PICKY_WINDOWS = {
     "row_number", "ntile", "first_value", "last_value", "nth_value", "lag", "lead", "first", "last",
 }  # fmt: skip

@@ -11,10 +11,12 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
+import pyarrow as pa
+
 from mcts.coordinates import CoordinateSpace, Frame, SpaceKind
 from mcts.data import Question, Trace, Verdict
 from mcts.tree import Tree, TreeRows, rebuild
-from warehouse.catalog import query
+from warehouse.catalog import connect
 from warehouse.home import Warehouse
 from warehouse.rows import read_questions, trace_from, verdict_from
 
@@ -91,9 +93,12 @@ def rows_about(warehouse: Warehouse, tree_ids: Sequence[str], sql: str) -> list[
 def _rows(
     warehouse: Warehouse, table: str, key: str, ids: Sequence[str], columns: str = "*"
 ) -> list[Row]:
-    listed = ", ".join("'" + name.replace("'", "''") + "'" for name in ids) or "NULL"
-    sql = f"SELECT {columns} FROM {table} WHERE {key} IN ({listed}) ORDER BY ALL"
-    return list(query(warehouse, sql).to_pylist())
+    # The ids come in as a table: thousands of them in the statement would take seconds to read.
+    with connect(warehouse) as con:
+        con.register("_wanted", pa.table({key: pa.array(ids, pa.string())}))
+        wanted = f"{key} IN (SELECT {key} FROM _wanted)"
+        found = con.sql(f"SELECT {columns} FROM {table} WHERE {wanted} ORDER BY ALL")
+        return list(found.to_arrow_table().to_pylist())
 
 
 def _grouped(rows: Sequence[Row], key: str) -> dict[str, list[Row]]:

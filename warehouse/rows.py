@@ -85,7 +85,6 @@ def trace_rows(
     task: str,
     text: str,
     model: str | None = None,
-    linearizer: str | None = None,
     grounded: Sequence[bool | None] = (),
 ) -> tuple[Row, list[Row]]:
     """The row of `traces` and the rows of `steps`.
@@ -110,7 +109,7 @@ def trace_rows(
         "turns_back_at": trace.turns_back_at,
         "problems": list(trace.problems),
         "model": model,
-        "linearizer": linearizer,
+        "linearizer": trace.maker or None,
     }
     steps = []
     for i, step in enumerate(trace.steps):
@@ -154,6 +153,7 @@ def trace_from(row: Mapping[str, Any], steps: Sequence[Mapping[str, Any]]) -> Tr
         wrong_from=row["wrong_from"],
         turns_back_at=row["turns_back_at"],
         problems=tuple(row["problems"] or ()),
+        maker=row["linearizer"] or "",
     )
 
 
@@ -169,8 +169,8 @@ def step_from(row: Mapping[str, Any]) -> Step:
     return Step(row["thought"], points, call, observation)
 
 
-def verdict_row(trace_id: str, verdict: Verdict, version: str) -> Row:
-    """`version` is the filter's own."""
+def verdict_row(trace_id: str, verdict: Verdict, version: int) -> Row:
+    """`version` is that of the filters together."""
     return {
         "trace_id": trace_id,
         "filter": verdict.filter,

@@ -110,9 +110,9 @@ SEARCH_TABLES: tuple[tuple[str, str, tuple[str, ...], str, str | None], ...] = (
         any_right       bool     Whether any outcome earned a full reward.
         requests        int      Requests sent to the teacher.
         prompt_tokens   int      Prompt tokens of those requests.
-        cached_tokens   int      Of those, tokens served from the prefix cache.
+        cached_tokens   int      Of those, tokens served from the prefix cache; null if never told.
         completion_tokens int    Tokens the teacher wrote.
-        seconds         float    Wall time of the search in seconds.
+        seconds         float    Sum of its requests' times, waiting included; they overlap.
         space           string   The teacher's coordinate space, such as normalized_1000.
         min_pixels      int      Fewest pixels the teacher's processor resizes to.
         max_pixels      int      Most pixels the teacher's processor resizes to.

@@ -62,7 +62,7 @@ TRACE_TABLES: tuple[tuple[str, str, tuple[str, ...], str, str | None], ...] = (
         """
         trace_id        string   The trace judged (see traces).
         filter          string   Name of the filter.
-        version         string   Version of the filter; the latest verdict of a filter counts.
+        version         int      Version of the filters; the verdicts of the newest count.
         keep            bool     Whether the filter keeps the trace.
         reason          string   Why, in words; empty when kept without remark.
         score           float    The measured quantity behind the decision, where there is one.

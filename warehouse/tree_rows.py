@@ -15,7 +15,7 @@ from dataclasses import asdict, dataclass
 from typing import Any
 
 from mcts.journal_records import Record
-from mcts.policy import sample_id
+from mcts.policy import sample_id, storable
 from mcts.search import SearchConfig
 from mcts.tree import Tree, flatten
 
@@ -44,6 +44,7 @@ def search_rows(
     records = list(records)
     flat = flatten(tree)
     outcomes = tree.outcomes()
+    known = [r.cached_tokens for r in records if r.cached_tokens is not None]
     right = sum(reward >= 1.0 for _, reward in outcomes)
     space = config.space
     row = {
@@ -68,7 +69,7 @@ def search_rows(
         "any_right": right > 0,
         "requests": len(records),
         "prompt_tokens": sum(record.prompt_tokens for record in records),
-        "cached_tokens": sum(record.cached_tokens or 0 for record in records),
+        "cached_tokens": sum(known) if known else None,
         "completion_tokens": sum(record.completion_tokens for record in records),
         "seconds": sum(record.seconds for record in records),
         "space": str(space.kind),
@@ -106,7 +107,7 @@ def response_rows(record: Record, model: str) -> list[Row]:
             **(once if i == 0 else {}),
             "response_id": sample_id(record, i),
             "sample": record.key.sample + i,
-            "text": completion.text,
+            "text": storable(completion.text),
             "finish_reason": completion.finish_reason,
             "tokens": completion.tokens,
         }

@@ -164,7 +164,8 @@ def _choose(con: duckdb.DuckDBPyConnection, sql: str) -> None:
         if "trace_id" not in columns:
             raise QueryError(f"the statement gives no trace_id; it gives: {', '.join(columns)}")
         con.execute(
-            f"CREATE TEMP TABLE chosen AS SELECT DISTINCT trace_id FROM (\n{statement}\n) "
+            "CREATE TEMP TABLE chosen AS "
+            f"SELECT DISTINCT trace_id::VARCHAR AS trace_id FROM (\n{statement}\n) "
             "WHERE trace_id IS NOT NULL"
         )
     except duckdb.Error as error:

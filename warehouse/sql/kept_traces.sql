@@ -1,6 +1,6 @@
--- Traces that every filter keeps, by each filter's latest verdict. A trace nobody judged is not kept.
+-- Traces that every filter keeps, as the newest code cuts and judges them. What nobody judged is out.
 SELECT *
-FROM traces
+FROM latest_traces
 SEMI JOIN (
     SELECT trace_id
     FROM latest_verdicts

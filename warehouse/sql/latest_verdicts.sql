@@ -1,4 +1,4 @@
--- Each filter's latest word on each trace: a filter that was run again, in a newer version, counts once.
-SELECT DISTINCT ON (trace_id, filter) *
+-- Each filter's newest word on each trace. A filter that the newest judgement no longer asks is out.
+SELECT *
 FROM verdicts
-ORDER BY trace_id, filter, created_at DESC, version DESC
+QUALIFY version = max(version) OVER (PARTITION BY trace_id)
