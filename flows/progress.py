@@ -77,7 +77,9 @@ class Counts:
             parts.append(f"{ledger.in_flight} in flight")
             parts.append(f"{ledger.completion_tokens / seconds:.0f} tokens/s")
         left = self.total - self.already - self.done
-        if self.done and left:
+        if (
+            left and self.done * 5 >= self.done + left
+        ):  # the first ones say little: many run at once
             parts.append(f"{_short(seconds / self.done * left)} left")
         return ", ".join(parts)
 

@@ -34,7 +34,10 @@ if TYPE_CHECKING:
     from mcts.local_prompts import Checkpoint
 
 MAX_THREADS = 8
-"""More cores than this slow a small model down."""
+SMALL_PARAMETERS = 50_000_000
+"""A model smaller than this runs on one thread by default: its operations are so short that
+threads spend the time waiting for each other (3 million parameters on two cores: a sixth of the
+speed)."""
 
 
 def checkpoint_identity(folder: Path | str) -> str:
@@ -80,8 +83,9 @@ class _Job:
 class LocalTeacher:
     """A Qwen-VL checkpoint in this process; see `mcts.teacher.Teacher`.
 
-    `batch` samples run at once; `threads` is torch's (by default every core, up to 8);
-    `image_cache` pictures' features and `prefix_cache_bytes` of run prompts are kept.
+    `batch` samples run at once; `threads` is torch's (by default one for a small model, else every
+    core, up to 8); the features of `image_cache` pictures and `prefix_cache_bytes` of prompts are
+    kept.
     """
 
     def __init__(
@@ -97,7 +101,7 @@ class LocalTeacher:
         self.folder = Path(folder)
         self.ledger = Ledger()
         self._batch, self._device = batch, device
-        self._threads = threads or min(len(os.sched_getaffinity(0)), MAX_THREADS)
+        self._threads = threads
         self._image_cache, self._prefix_bytes = image_cache, prefix_cache_bytes
         self._identity: str | None = None
         self._worker: _Worker | None = None
@@ -128,7 +132,7 @@ class LocalTeacher:
 
                 checkpoint = Checkpoint.load(self.folder, self._device, self._image_cache)
                 decoder = Decoder(checkpoint.model, self._batch, self._prefix_bytes)
-                self._worker = _Worker(checkpoint, decoder, self._threads)
+                self._worker = _Worker(checkpoint, decoder, self._threads or _threads(checkpoint))
 
     async def complete(self, request: Request, images: Mapping[str, bytes]) -> Reply:
         """Answer `request`; see `mcts.teacher.Teacher.complete`."""
@@ -159,6 +163,13 @@ class LocalTeacher:
         worker, self._worker = self._worker, None
         if worker is not None:
             await asyncio.to_thread(worker.stop)
+
+
+def _threads(checkpoint: Checkpoint) -> int:
+    parameters = sum(weights.numel() for weights in checkpoint.model.parameters())
+    if parameters < SMALL_PARAMETERS:
+        return 1
+    return min(len(os.sched_getaffinity(0)), MAX_THREADS)
 
 
 class _Worker:
