@@ -1,0 +1,179 @@
+"""The architecture of vigorl-nano: Qwen3-VL's, made small enough to train and run on two CPU cores.
+
+model = build_model(tokenizer)          # random weights, Qwen3VLForConditionalGeneration
+sees  = features(model, frames)         # uint8 (n, 160, 160, 3) -> (n, 25, 192), batched
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from transformers import PreTrainedTokenizerFast, Qwen3VLConfig, Qwen3VLForConditionalGeneration
+from transformers.models.qwen3_vl.modeling_qwen3_vl import (
+    apply_rotary_pos_emb_vision,
+    get_vision_position_ids,
+)
+
+SIDE = 160  # pixels a side after the processor's resize
+PATCH, MERGE = 16, 2
+GRID = SIDE // PATCH  # patches a side
+CELLS = GRID // MERGE  # tokens a side: each covers 32 x 32 pixels
+TOKENS_PER_IMAGE = CELLS * CELLS
+HIDDEN = 192
+# In pretraining three heads of a layer are shown an object's cell at its name, three of the next
+# layer at each token of its coordinate.
+NAME_LAYER, LOOK_LAYER, LOOK_HEADS = 1, 2, 3
+
+VISION = {
+    "depth": 3,
+    "hidden_size": 128,
+    "intermediate_size": 512,
+    "num_heads": 4,
+    "patch_size": PATCH,
+    "spatial_merge_size": MERGE,
+    "temporal_patch_size": 2,
+    "out_hidden_size": HIDDEN,
+    # One learned position for each patch: no interpolation, so a point can be told to the pixel.
+    "num_position_embeddings": GRID * GRID,
+    "deepstack_visual_indexes": [],
+}
+TEXT = {
+    "hidden_size": HIDDEN,
+    "intermediate_size": 576,
+    "num_hidden_layers": 4,
+    "num_attention_heads": 6,
+    "num_key_value_heads": 6,
+    "head_dim": 32,
+    "max_position_embeddings": 4096,
+    "rope_parameters": {
+        "rope_type": "default",
+        "rope_theta": 10000.0,
+        "mrope_section": [6, 5, 5],
+        "mrope_interleaved": True,
+    },
+    "tie_word_embeddings": True,
+}
+
+
+def build_model(tokenizer: PreTrainedTokenizerFast) -> Qwen3VLForConditionalGeneration:
+
+    def ids(token: str) -> Any:
+        return tokenizer.convert_tokens_to_ids(token)
+
+    end = ids("<|im_end|>")
+    config = Qwen3VLConfig(
+        text_config={
+            **TEXT,
+            "vocab_size": len(tokenizer),
+            "bos_token_id": None,
+            "eos_token_id": end,
+            "pad_token_id": ids("<|endoftext|>"),
+        },
+        vision_config=VISION,
+        image_token_id=ids("<|image_pad|>"),
+        video_token_id=ids("<|video_pad|>"),
+        vision_start_token_id=ids("<|vision_start|>"),
+        vision_end_token_id=ids("<|vision_end|>"),
+        tie_word_embeddings=True,
+    )
+    config.dtype = torch.float32
+    return Qwen3VLForConditionalGeneration(config)
+
+
+def to_patches(frames: torch.Tensor) -> torch.Tensor:
+    """Pictures uint8 (n, 160, 160, 3) to normalized patches (n, 100, 768) in merge-block order."""
+    n = frames.shape[0]
+    x = frames.permute(0, 3, 1, 2).float() / 127.5 - 1.0
+    x = x.reshape(n, 3, CELLS, MERGE, PATCH, CELLS, MERGE, PATCH)
+    return x.permute(0, 2, 5, 3, 6, 1, 4, 7).reshape(n, GRID * GRID, 3 * PATCH * PATCH)
+
+
+def blocks_output(model: Qwen3VLForConditionalGeneration, frames: torch.Tensor) -> torch.Tensor:
+    """The vision blocks' output before merging, (n, 100, 128).
+
+    The same computation as the model's own vision tower, for pictures of one size as one batch
+    (the library's version attends to each picture in a Python loop).
+    """
+    visual = model.model.visual
+    n = frames.shape[0]
+    grid = torch.tensor([[1, GRID, GRID]])
+    where = get_vision_position_ids(grid, MERGE)
+    weight = visual.patch_embed.proj.weight.sum(dim=2).flatten(1)  # both time steps see one frame
+    x = F.linear(to_patches(frames), weight, visual.patch_embed.proj.bias)
+    rows, columns = where.unbind(0) if where.shape[0] == 2 else where.unbind(1)
+    x = x + visual.pos_embed(rows * GRID + columns)
+    cos, sin = visual.rotary_pos_emb(x, where)
+    for block in visual.blocks:
+        heads = block.attn.num_heads
+        qkv = block.attn.qkv(block.norm1(x)).reshape(n, GRID * GRID, 3, heads, -1)
+        q, k, v = qkv.unbind(2)
+        q, k = apply_rotary_pos_emb_vision(q, k, cos, sin)
+        q, k, v = (part.transpose(1, 2) for part in (q, k, v))
+        mixed = F.scaled_dot_product_attention(q, k, v)
+        x = x + block.attn.proj(mixed.transpose(1, 2).reshape(n, GRID * GRID, -1))
+        x = x + block.mlp(block.norm2(x))
+    return x
+
+
+def features(
+    model: Qwen3VLForConditionalGeneration, frames: torch.Tensor, train_blocks: bool = True
+) -> torch.Tensor:
+    """Merged vision tokens (n, 25, 192), row by row."""
+    with torch.set_grad_enabled(train_blocks and torch.is_grad_enabled()):
+        x = blocks_output(model, frames)
+    return model.model.visual.merger(x.flatten(0, 1)).view(len(frames), TOKENS_PER_IMAGE, HIDDEN)
+
+
+def language(
+    model: Qwen3VLForConditionalGeneration, x: torch.Tensor, where: torch.Tensor
+) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
+    """The language model's last hidden states, and where some heads of some layers look.
+
+    The same computation as the model's own, without its masks and caches, so that it compiles into
+    few passes over memory: on a CPU those cost more than the matrix products.
+
+    Args:
+        x: input embeddings (n, t, 192), padded on the right.
+        where: the three rows of positions, (3, n, t).
+
+    Returns:
+        (n, t, 192), and log attention (n, LOOK_HEADS, t, t) of the name layer and the look layer.
+    """
+    text = model.model.language_model
+    cos, sin = (v[:, None] for v in text.rotary_emb(x, where))
+    n, t = x.shape[:2]
+    looks = []
+    future = torch.ones(t, t, dtype=torch.bool, device=x.device).triu(1)
+    for i, layer in enumerate(text.layers):
+        attention = layer.self_attn
+        h = norm(x, layer.input_layernorm)
+        q, k, v = (
+            p(h).view(n, t, -1, attention.head_dim).transpose(1, 2)
+            for p in (attention.q_proj, attention.k_proj, attention.v_proj)
+        )
+        q, k = norm(q, attention.q_norm), norm(k, attention.k_norm)
+        q, k = q * cos + half(q) * sin, k * cos + half(k) * sin
+        # Written out: the library's fused attention is slow backwards for sequences this short.
+        scores = ((q @ k.transpose(2, 3)) * attention.scaling).float()
+        scores = scores.masked_fill(future, float("-inf"))
+        if i in (NAME_LAYER, LOOK_LAYER):
+            looks.append(scores[:, :LOOK_HEADS].log_softmax(-1))
+        mixed = scores.softmax(-1) @ v
+        x = x + attention.o_proj(mixed.transpose(1, 2).reshape(n, t, -1))
+        h = norm(x, layer.post_attention_layernorm)
+        mlp = layer.mlp
+        x = x + mlp.down_proj(F.silu(mlp.gate_proj(h)) * mlp.up_proj(h))
+    return norm(x, text.norm), looks[0], looks[1]
+
+
+def norm(x: torch.Tensor, layer: Any) -> torch.Tensor:
+    x = x.float()
+    scaled = x * torch.rsqrt(x.pow(2).mean(-1, keepdim=True) + layer.variance_epsilon)
+    return layer.weight * scaled
+
+
+def half(x: torch.Tensor) -> torch.Tensor:
+    a, b = x.chunk(2, dim=-1)
+    return torch.cat((-b, a), dim=-1)
