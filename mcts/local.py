@@ -35,9 +35,8 @@ if TYPE_CHECKING:
 
 MAX_THREADS = 8
 SMALL_PARAMETERS = 50_000_000
-"""A model smaller than this runs on one thread by default: its operations are so short that
-threads spend the time waiting for each other (3 million parameters on two cores: a sixth of the
-speed)."""
+"""A smaller model runs on one thread by default: its operations are so short that threads would
+mostly wait for each other (3 million parameters on two cores: a sixth of the speed)."""
 
 
 def checkpoint_identity(folder: Path | str) -> str:
@@ -84,8 +83,7 @@ class LocalTeacher:
     """A Qwen-VL checkpoint in this process; see `mcts.teacher.Teacher`.
 
     `batch` samples run at once; `threads` is torch's (by default one for a small model, else every
-    core, up to 8); the features of `image_cache` pictures and `prefix_cache_bytes` of prompts are
-    kept.
+    core, up to 8); `image_cache` pictures and `prefix_cache_bytes` of prompts are kept.
     """
 
     def __init__(

@@ -160,6 +160,22 @@ def test_a_poisoned_question_fails_alone(sample, straight, tmp_path):
     assert others < set(expected["trees"])
 
 
+def test_a_failed_question_can_be_tried_again_and_its_failure_is_kept(sample, tmp_path):
+    with StubServer(poison="scene 2?") as server:
+        import_sat(sample, tmp_path)
+        build(server, tmp_path)
+        server.poison = None
+        assert "(1 failed" in build(server, tmp_path).stdout, "what failed is not asked again"
+        again = vigorl(
+            *("build", "sat2", "--teacher", server.url, "--space", "qwen3-vl"),
+            *("--simulations", 3, "--retry-failed"),
+            home=tmp_path,
+        )
+    assert again.stdout.startswith("6 questions searched, ")
+    trees = [json.loads(row) for row in contents(tmp_path, ("trees",))["trees"]]
+    assert sorted(tree["status"] for tree in trees) == ["complete"] * 6 + ["failed"]
+
+
 @pytest.mark.parametrize(
     ("arguments", "sentence", "status"),
     [

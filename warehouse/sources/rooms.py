@@ -71,7 +71,8 @@ def sample(seed: int, size: int) -> Iterator[tuple[Take, list[RoomQuestion]]]:
     while any(left.values()):
         order = sorted(FAMILIES, key=lambda f: (-left[f], rng.random()))
         change = next((CHANGE[f] for f in order[:3] if f in CHANGE), None)
-        take, questions = sample_take(rng, 2, 5, change), []
+        take = sample_take(rng, 2, 5, change)
+        questions: list[RoomQuestion] = []
         for family in order:
             if left[family] == 0 or len(questions) == QUESTIONS_PER_TAKE:
                 continue
