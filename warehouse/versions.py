@@ -89,7 +89,7 @@ def publish(warehouse: Warehouse, name: str, sql: str, *, run_id: str | None = N
             f"{name!r} can't name a data set: use lower-case letters, digits, '.', '_' and '-'"
         )
     versions = table_versions(warehouse)
-    with connect(warehouse, versions) as con, _workplace(warehouse) as folder:
+    with connect(warehouse, versions) as con, _workbench(warehouse) as folder:
         _choose(con, sql)
         rows = write_rows(con, folder)
         if same := _same(list_versions(warehouse, name), rows.content_hash):
@@ -179,7 +179,7 @@ def _choose(con: duckdb.DuckDBPyConnection, sql: str) -> None:
 
 
 @contextmanager
-def _workplace(warehouse: Warehouse) -> Iterator[Path]:
+def _workbench(warehouse: Warehouse) -> Iterator[Path]:
     """A folder to prepare a version in: on the warehouse's own file system where it has one."""
     if warehouse.is_s3:
         folder = Path(tempfile.mkdtemp())
