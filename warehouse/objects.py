@@ -124,16 +124,16 @@ class LocalObjects:
                 os.link(temporary, target)  # unlike rename, fails when the name is taken
             except FileExistsError:
                 return False
-            _sync_folder(target.parent)
+            sync(target.parent)
             return True
         finally:
             temporary.unlink(missing_ok=True)
 
 
-def _sync_folder(folder: Path) -> None:
-    """Make a new name in `folder` survive a power cut, where the platform can."""
+def sync(path: Path) -> None:
+    """Make a file's bytes, or a folder's names, survive a power cut, where the platform can."""
     with suppress(OSError):
-        handle = os.open(folder, os.O_RDONLY)
+        handle = os.open(path, os.O_RDONLY)
         try:
             os.fsync(handle)
         finally:

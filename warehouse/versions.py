@@ -20,7 +20,7 @@ import shutil
 import tempfile
 import uuid
 from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
@@ -34,6 +34,7 @@ from warehouse.catalog import connect, table_versions, view_names
 from warehouse.exports import export
 from warehouse.guard import QueryError, check, check_repeatable
 from warehouse.home import Warehouse, WarehouseError, code_revision
+from warehouse.objects import sync
 from warehouse.tables import insert_new
 
 __all__ = ["Version", "export", "list_versions", "open_version", "publish", "resolve", "show"]
@@ -217,14 +218,14 @@ def _move(warehouse: Warehouse, version: Version, folder: Path) -> bool:
     target.parent.mkdir(parents=True, exist_ok=True)
     for file in _FILES:
         (folder / file).chmod(0o444)
-        _sync(folder / file)
+        sync(folder / file)
     try:
         os.rename(folder, target)  # fails on a folder that is not empty
     except OSError:
         if not target.exists():
             raise
         return False
-    _sync(target.parent)
+    sync(target.parent)
     return True
 
 
@@ -266,12 +267,3 @@ def _note(warehouse: Warehouse, version: Version) -> None:
         "revision": card["revision"],
     }
     insert_new(warehouse, "dataset_versions", [row])
-
-
-def _sync(path: Path) -> None:
-    with suppress(OSError):
-        handle = os.open(path, os.O_RDONLY)
-        try:
-            os.fsync(handle)
-        finally:
-            os.close(handle)
