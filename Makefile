@@ -11,6 +11,8 @@ PYTHON ?= python3 python3.13 python3.12 python3.11
 ARGS   ?=
 
 BIN    := .venv/bin
+GPU_EXTRA := 'import tomllib; project = tomllib.load(open("pyproject.toml", "rb"))["project"]; \
+	print(*project["optional-dependencies"]["gpu"])'
 STAMP  := .venv/.set-up
 
 # The stamp holds the folder it was made in: a checkout that was moved is set up anew.
@@ -20,7 +22,7 @@ ifneq ($(MADE_IN),$(CURDIR))
 endif
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test test-slow check up down sample nano nano-eval lock wheel clean
+.PHONY: help setup demo test test-slow check up down vllm sample nano nano-base nano-teacher nano-eval bench-engine lock wheel clean
 
 help: ## list these targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-10s %s\n", $$1, $$2 }' Makefile
@@ -45,14 +47,26 @@ up: $(STAMP) ## start a Prefect server and a worker with all deployments
 down: $(STAMP) ## stop them
 	@$(BIN)/vigorl down $(ARGS)
 
+vllm: $(STAMP) ## vLLM in .venv-vllm for `vigorl serve`: gigabytes; ARGS= names another build
+	@$(BIN)/python -m venv .venv-vllm
+	@.venv-vllm/bin/python -m pip install $(or $(ARGS),"$$($(BIN)/python -c $(GPU_EXTRA))")
+
 sample: $(STAMP) ## draw the embedded sample anew
-	@$(BIN)/python -m warehouse.sources.rooms $(ARGS)
+	@$(BIN)/python -m warehouse.sources.rooms --out warehouse/sources/sample $(ARGS)
 
-nano: $(STAMP) ## train the embedded model from nothing (hours)
-	@$(BIN)/python -m training.nano.pretrain $(ARGS)
+nano: nano-base nano-teacher ## train the embedded models from nothing (hours)
 
-nano-eval: $(STAMP) ## how well the embedded model reads pictures it has not seen
-	@$(BIN)/python -m training.nano.evaluate $(ARGS)
+nano-base: $(STAMP) ## train the embedded student
+	@$(BIN)/python -m training.nano.pretrain base $(ARGS)
+
+nano-teacher: $(STAMP) ## train the embedded teacher, on from the student's trunk
+	@$(BIN)/python -m training.nano.pretrain teacher $(ARGS)
+
+nano-eval: $(STAMP) ## how well the embedded models read pictures they have not seen (hours)
+	@$(BIN)/python -m training.nano.headroom $(ARGS)
+
+bench-engine: $(STAMP) ## how fast the embedded model runs, beside plain transformers
+	@$(BIN)/python -m training.nano.bench_engine $(ARGS)
 
 setup: $(STAMP) ## only the set-up
 

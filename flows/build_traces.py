@@ -9,12 +9,13 @@ the journal know. A run that was killed goes on where it was when it is started 
 
 from __future__ import annotations
 
-from typing import Annotated
+from typing import Annotated, Literal
 
 from prefect import flow
 from pydantic import Field
 
 from flows.artifacts import FlowProgress, as_task, show_summary
+from flows.pilot import pilot as search_pilot
 from flows.settings import BuildSettings
 from flows.stages import build
 
@@ -38,6 +39,15 @@ async def build_traces(
     max_depth: Annotated[int, Field(ge=1)] = 10,
     exploration: Annotated[float, Field(ge=0)] = 2.0,
     wave: Annotated[int, Field(ge=1)] = 1,
+    strategy: Literal["mcts", "best-of-n", "linear"] = "mcts",
+    samples: Annotated[int, Field(ge=1)] | None = None,
+    enough: Annotated[int, Field(ge=1)] | None = None,
+    tree_tokens: Annotated[int, Field(ge=1)] | None = None,
+    tree_requests: Annotated[int, Field(ge=1)] | None = None,
+    tree_seconds: Annotated[float, Field(gt=0)] | None = None,
+    run_tokens: Annotated[int, Field(ge=1)] | None = None,
+    run_requests: Annotated[int, Field(ge=1)] | None = None,
+    run_seconds: Annotated[float, Field(gt=0)] | None = None,
     temperature: Annotated[float, Field(ge=0)] = 1.0,
     top_p: Annotated[float, Field(gt=0, le=1)] = 1.0,
     step_tokens: Annotated[int, Field(ge=1)] | None = None,
@@ -45,10 +55,17 @@ async def build_traces(
     concurrency: Annotated[int, Field(ge=1)] = 32,
     shard: Annotated[int, Field(ge=1)] = 64,
     retry_failed: bool = False,
+    dry_run: bool = False,
+    pilot: Annotated[int, Field(ge=1)] = 4,
+    price_in: Annotated[float, Field(ge=0)] | None = None,
+    price_out: Annotated[float, Field(ge=0)] | None = None,
     home: str | None = None,
 ) -> str:
     """Search a task's questions, curate the trees and report; parameters as in BuildSettings."""
     settings = BuildSettings.checked(**locals())
+    if settings.dry_run:
+        forecast = await search_pilot(settings)
+        return forecast.text()
     progress = await FlowProgress.begun(f"build-traces/{task}")
     summary = await build(settings, progress=progress, step=as_task)
     await show_summary(summary, settings.home)

@@ -18,6 +18,9 @@ from typing import Annotated
 
 import typer
 
+from flows import cli_models
+from flows.cli_build import Home, build
+
 app = typer.Typer(
     name="vigorl",
     help="Search, curate and train visual reasoning that points.",
@@ -30,11 +33,6 @@ dataset = typer.Typer(
     help="Named, immutable versions of what was kept.", no_args_is_help=True, rich_markup_mode=None
 )
 app.add_typer(dataset, name="dataset")
-
-Home = Annotated[
-    str | None,
-    typer.Option("--home", help="Warehouse: a folder or s3:// URL. Default: $VIGORL_HOME."),
-]
 
 
 @app.command("import")
@@ -62,52 +60,7 @@ def import_(
         commands.import_questions(task, path, split, limit, image_root, max_rejects, home)
 
 
-@app.command()
-def build(
-    task: Annotated[str, typer.Argument(help="Task whose questions are searched.")],
-    split: Annotated[str, typer.Option(help="Split of its questions.")] = "train",
-    limit: Annotated[int | None, typer.Option(help="Most questions.")] = None,
-    teacher: Annotated[
-        str, typer.Option(help="nano, a checkpoint folder, or a server's URL.")
-    ] = "nano",
-    model: Annotated[str | None, typer.Option(help="Model to ask a server for.")] = None,
-    space: Annotated[
-        str | None,
-        typer.Option(help="The teacher's coordinates: qwen2-vl, qwen2.5-vl, qwen3-vl, original."),
-    ] = None,
-    min_pixels: Annotated[
-        int | None, typer.Option(help="Fewest pixels the server's processor resizes to.")
-    ] = None,
-    max_pixels: Annotated[
-        int | None, typer.Option(help="Most pixels the server's processor resizes to.")
-    ] = None,
-    revision: Annotated[
-        str | None, typer.Option(help="Revision of a server's weights, where its name says none.")
-    ] = None,
-    timeout: Annotated[float, typer.Option(help="Seconds a server may take.")] = 600.0,
-    prompt: Annotated[str | None, typer.Option(help="Prompt file to ask with.")] = None,
-    simulations: Annotated[int, typer.Option(help="Simulations a tree.")] = 8,
-    children: Annotated[int, typer.Option(help="Steps sampled at an expansion.")] = 3,
-    rollouts: Annotated[int, typer.Option(help="Answers sampled from each new step.")] = 2,
-    max_depth: Annotated[int, typer.Option(help="Steps before an answer must follow.")] = 10,
-    exploration: Annotated[float, typer.Option(help="The constant c of UCT.")] = 2.0,
-    wave: Annotated[int, typer.Option(help="Simulations at once within a tree.")] = 1,
-    temperature: Annotated[float, typer.Option(help="Sampling temperature.")] = 1.0,
-    top_p: Annotated[float, typer.Option(help="Nucleus of the sampling.")] = 1.0,
-    step_tokens: Annotated[int | None, typer.Option(help="Most tokens of a step.")] = None,
-    seed: Annotated[int, typer.Option(help="Seed of the searches.")] = 0,
-    concurrency: Annotated[int, typer.Option(help="Trees searched at once.")] = 32,
-    shard: Annotated[int, typer.Option(help="Trees committed at once.")] = 64,
-    retry_failed: Annotated[
-        bool, typer.Option("--retry-failed", help="Search questions again whose tree failed.")
-    ] = False,
-    home: Home = None,
-) -> None:
-    """Search questions, keep every trace with its verdicts; run again to continue."""
-    values = dict(locals())
-    from flows import commands
-
-    commands.build(values)
+app.command()(build)
 
 
 @app.command()
@@ -229,6 +182,10 @@ def down(home: Home = None) -> None:
     from flows import server
 
     server.down(home)
+
+
+app.command()(cli_models.serve)
+app.command()(cli_models.ask)
 
 
 def main() -> None:

@@ -58,11 +58,19 @@ def import_questions(
 
 def build(values: dict[str, Any]) -> None:
     settings = BuildSettings.checked(**values)
-    from flows import stages
     from flows.progress import TerminalProgress
+
+    if settings.dry_run:
+        from flows.pilot import pilot
+
+        print(asyncio.run(pilot(settings, progress=TerminalProgress())).text())
+        return
+    from flows import stages
 
     summary = asyncio.run(stages.build(settings, progress=TerminalProgress()))
     print(summary.sentence())
+    for told in summary.extra.values():
+        print(told)
     print(
         f"{summary.asked} requests to the teacher, {summary.replayed} answered from the journal "
         f"(run {summary.run_id})",

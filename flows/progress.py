@@ -80,11 +80,12 @@ class Counts:
         if (
             left and self.done * 5 >= self.done + left
         ):  # the first ones say little: many run at once
-            parts.append(f"{_short(seconds / self.done * left)} left")
+            parts.append(f"{short_time(seconds / self.done * left)} left")
         return ", ".join(parts)
 
 
-def _short(seconds: float) -> str:
+def short_time(seconds: float) -> str:
+    """A length of time as a person says it: `1 h 5 min`, `2 min 10 s`, `9 s`."""
     minutes, rest = divmod(round(seconds), 60)
     hours, minutes = divmod(minutes, 60)
     if hours:

@@ -2,30 +2,37 @@
 
 config = search_config(settings, chosen)
 searches = name_searches(questions, config, settings.seed, chosen.teacher.identity)
-added = await search_shard(warehouse, run_id, searches, config, settings, teaching, progress)
+purse.open([s.tree_id for s in searches], {})
+ids = await search_shard(warehouse, run_id, searches, config, settings, teaching, purse, progress)
 """
 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
 
 from curation.grading import grade
 from flows.progress import Progress
 from flows.settings import BuildSettings, Problem
+from flows.spending import OutOfBudget, Purse
 from flows.teachers import ChosenTeacher
+from mcts.budget import Budget, Spent
 from mcts.data import Question, content_id
 from mcts.journal import Journal, JournaledTeacher
 from mcts.policy import TeacherPolicy
 from mcts.prompts import load_prompt
-from mcts.search import SearchConfig, search, search_id, together
+from mcts.samples import together
+from mcts.search import SearchConfig, search, search_id
 from mcts.tree import Node, Tree
 from warehouse.home import Warehouse
 from warehouse.reading import rows_about
 from warehouse.rows import read_image
 from warehouse.tables import commit_trees
 from warehouse.tree_rows import search_rows
+
+# Chains a baseline samples where its tree budget alone is to stop it.
+MOST_SAMPLES = 1024
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,7 +58,7 @@ def search_config(settings: BuildSettings, chosen: ChosenTeacher) -> SearchConfi
         prompt = load_prompt(settings.prompt or chosen.prompt)
     except ValueError as error:
         raise Problem(f"prompt: {error}") from None
-    return SearchConfig(
+    config = SearchConfig(
         space=chosen.space,
         prompt=prompt.name,
         prompt_digest=prompt.digest,
@@ -64,6 +71,22 @@ def search_config(settings: BuildSettings, chosen: ChosenTeacher) -> SearchConfi
         temperature=settings.temperature,
         top_p=settings.top_p,
         step_tokens=settings.step_tokens or chosen.step_tokens,
+        strategy=settings.strategy,
+        enough=settings.enough,
+        budget=Budget(settings.tree_tokens, settings.tree_requests, settings.tree_seconds),
+    )
+    if config.strategy == "mcts":
+        return config
+    # What a baseline does not know must not be part of its searches' names.
+    plain = SearchConfig(chosen.space)
+    unlimited = plain.samples if config.budget == Budget() else MOST_SAMPLES
+    return replace(
+        config,
+        samples=settings.samples or unlimited,
+        simulations=plain.simulations,
+        children=plain.children,
+        rollouts=plain.rollouts,
+        exploration=plain.exploration,
     )
 
 
@@ -74,9 +97,13 @@ def name_searches(
     return [Search(q, search_id(q, config, seed, teacher)) for q in questions]
 
 
-def committed(warehouse: Warehouse, tree_ids: Sequence[str]) -> set[str]:
-    """Those of `tree_ids` that are in the warehouse already."""
-    return {row["tree_id"] for row in rows_about(warehouse, tree_ids, "SELECT tree_id FROM trees")}
+def committed(warehouse: Warehouse, tree_ids: Sequence[str]) -> dict[str, Spent]:
+    """Those of `tree_ids` that are in the warehouse already, with what they cost."""
+    sql = "SELECT tree_id, requests, prompt_tokens, completion_tokens FROM trees"
+    return {
+        row["tree_id"]: Spent(row["requests"], row["prompt_tokens"], row["completion_tokens"])
+        for row in rows_about(warehouse, tree_ids, sql)
+    }
 
 
 def renamed_failures(warehouse: Warehouse, searches: Sequence[Search]) -> list[Search]:
@@ -102,30 +129,39 @@ async def search_shard(
     config: SearchConfig,
     settings: BuildSettings,
     teaching: Teaching,
+    purse: Purse,
     progress: Progress,
-) -> int:
-    """Search some questions side by side and commit their trees together; return how many."""
+) -> list[str]:
+    """Search some questions side by side and commit their trees together; return their ids.
+
+    Trees that the run's budget does not reach to are left for another run, whole or not.
+    """
     slots = asyncio.Semaphore(settings.concurrency)
 
-    async def one(wanted: Search) -> Tree:
+    async def one(wanted: Search) -> Tree | None:
+        between = purse.between(wanted.tree_id)
         async with slots:
-            tree = await search_one(warehouse, wanted, config, teaching)
+            try:
+                tree = await search_one(warehouse, wanted, config, teaching, between)
+            except OutOfBudget:
+                return None
         progress.tree(any(reward >= 1.0 for _, reward in tree.outcomes()), tree.failed)
         return tree
 
     # A failure here concerns them all (no server, full disk): the others are cancelled.
-    trees = await together(one(wanted) for wanted in searches)
+    grown = await together(one(wanted) for wanted in searches)
+    trees = [tree for tree in grown if tree is not None and purse.allows(tree.tree_id)]
     rows = [
         search_rows(
             tree,
             config,
-            teaching.journal.records(wanted.tree_id),
+            teaching.journal.records(tree.tree_id),
             model=teaching.identity,
             seed=settings.seed,
         )
-        for wanted, tree in zip(searches, trees, strict=True)
+        for tree in trees
     ]
-    commit = await asyncio.to_thread(
+    await asyncio.to_thread(
         commit_trees,
         warehouse,
         [r.tree for r in rows],
@@ -136,11 +172,15 @@ async def search_shard(
     )
     for wanted in searches:
         teaching.journal.forget(wanted.tree_id)
-    return commit.added
+    return [tree.tree_id for tree in trees]
 
 
 async def search_one(
-    warehouse: Warehouse, wanted: Search, config: SearchConfig, teaching: Teaching
+    warehouse: Warehouse,
+    wanted: Search,
+    config: SearchConfig,
+    teaching: Teaching,
+    between: Callable[[Spent], None] = lambda spent: None,
 ) -> Tree:
     """Search one question; one whose picture is lost makes a failed tree that says so."""
     question = wanted.question
@@ -150,4 +190,4 @@ async def search_one(
         reason = f"image {lost.args[0]} is not among the warehouse's objects"
         return Tree(wanted.tree_id, question, Node(0, "", None), errors=(reason,))
     policy = TeacherPolicy(question, config, wanted.tree_id, teaching.asking, images)
-    return await search(question, config, policy, grade, wanted.tree_id)
+    return await search(question, config, policy, grade, wanted.tree_id, between)

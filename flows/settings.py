@@ -7,7 +7,7 @@ A bad value is found here, before anything is scheduled or written.
 
 from __future__ import annotations
 
-from typing import Any, Self
+from typing import Any, Literal, Self
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
@@ -37,7 +37,9 @@ class BuildSettings(_Settings):
     split: str = Field("train", description="split of its questions")
     limit: int | None = Field(None, ge=1, description="most questions; all when left out")
     teacher: str = Field(
-        "nano", description="nano, a checkpoint folder, or the URL of an OpenAI-compatible server"
+        "nano",
+        description="nano, nano-base, a checkpoint folder, vllm:MODEL, or the URL of an "
+        "OpenAI-compatible server, or several of one model with commas between",
     )
     model: str | None = Field(None, description="model to ask a server for; its first by default")
     space: str | None = Field(
@@ -60,6 +62,21 @@ class BuildSettings(_Settings):
     max_depth: int = Field(10, ge=1, description="steps after which only an answer may follow")
     exploration: float = Field(2.0, ge=0, description="the constant c of UCT")
     wave: int = Field(1, ge=1, description="simulations at once within a tree")
+    strategy: Literal["mcts", "best-of-n", "linear"] = Field(
+        "mcts", description="tree search, or a baseline: whole chains, or chains step by step"
+    )
+    samples: int | None = Field(
+        None, ge=1, description="chains of a baseline; 16, or what its tree budget allows"
+    )
+    enough: int | None = Field(
+        None, ge=1, description="distinct right lines of reasoning at which a tree stops"
+    )
+    tree_tokens: int | None = Field(None, ge=1, description="tokens written that stop a tree")
+    tree_requests: int | None = Field(None, ge=1, description="requests that stop a tree")
+    tree_seconds: float | None = Field(None, gt=0, description="seconds that stop a tree")
+    run_tokens: int | None = Field(None, ge=1, description="tokens written that stop the run")
+    run_requests: int | None = Field(None, ge=1, description="requests that stop the run")
+    run_seconds: float | None = Field(None, gt=0, description="seconds that stop the run")
     temperature: float = Field(1.0, ge=0, description="sampling temperature")
     top_p: float = Field(1.0, gt=0, le=1, description="nucleus of the sampling")
     step_tokens: int | None = Field(
@@ -71,7 +88,21 @@ class BuildSettings(_Settings):
     retry_failed: bool = Field(
         False, description="search questions again whose tree failed, under a new name"
     )
+    dry_run: bool = Field(False, description="search a few questions and predict the cost of all")
+    pilot: int = Field(4, ge=1, description="questions a dry run searches")
+    price_in: float | None = Field(None, ge=0, description="money a million prompt tokens cost")
+    price_out: float | None = Field(None, ge=0, description="money a million written tokens cost")
     home: str | None = Field(None, description="warehouse folder or s3:// URL; $VIGORL_HOME")
+
+    @classmethod
+    def checked(cls, **values: Any) -> Self:
+        """The settings, or a `Problem`: a bad field, or fields that contradict each other."""
+        settings = super().checked(**values)
+        if settings.samples and settings.strategy == "mcts":
+            raise Problem("samples: they are for the strategies best-of-n and linear")
+        if (settings.price_in is None) != (settings.price_out is None):
+            raise Problem("price_in and price_out: give both, or neither")
+        return settings
 
 
 class CurateSettings(_Settings):
@@ -84,3 +115,27 @@ class CurateSettings(_Settings):
         description="publish what is kept as this dataset",
     )
     home: str | None = Field(None, description="warehouse folder or s3:// URL; $VIGORL_HOME")
+
+
+class ServeSettings(_Settings):
+    """What `vigorl serve` takes; a build's own server (`vllm:MODEL`) has the defaults."""
+
+    model: str = Field(min_length=1, description="checkpoint folder, or a model's name on a hub")
+    host: str = Field("127.0.0.1", description="address to listen on; 0.0.0.0 for all")
+    port: int | None = Field(None, ge=1, le=65535, description="port; a free one when left out")
+    name: str | None = Field(
+        None, min_length=1, description="name to serve it under; by default it names the weights"
+    )
+    tensor_parallel: int = Field(1, ge=1, description="GPUs that share one copy of the model")
+    data_parallel: int = Field(1, ge=1, description="copies of the model")
+    context: int | None = Field(
+        None, ge=1, description="most tokens of prompt and answer; what fits when left out"
+    )
+    images: int = Field(8, ge=1, description="most pictures in one prompt")
+    min_pixels: int | None = Field(None, ge=1, description="fewest pixels a picture is resized to")
+    max_pixels: int | None = Field(None, ge=1, description="most pixels a picture is resized to")
+    seed: int = Field(0, ge=0, description="seed of requests that have none")
+    cpu: bool = Field(False, description="this vLLM is a build for CPUs")
+    timeout: float = Field(1800.0, gt=0, description="seconds it may take to start")
+    extra: tuple[str, ...] = Field((), description="more arguments for vLLM")
+    home: str | None = Field(None, description="warehouse whose logs/ gets the log; $VIGORL_HOME")

@@ -5,8 +5,8 @@
 
 A shard of questions is searched, committed and curated before the next one begins, and what is
 committed or journaled is never asked again: killed anywhere and started again with the same
-settings, a build goes on where it was. The stages themselves are in `flows.searching` and
-`flows.curating`.
+settings, a build goes on where it was. So does one that its budget stopped. The stages themselves
+are in `flows.searching` and `flows.curating`.
 """
 
 from __future__ import annotations
@@ -28,7 +28,9 @@ from flows.searching import (
     search_shard,
 )
 from flows.settings import BuildSettings, Problem
-from flows.teachers import choose_teacher
+from flows.spending import Purse, spent_on, told_cost, told_stop
+from flows.teachers import ChosenTeacher, choose_teacher
+from mcts.budget import Budget
 from mcts.data import Question
 from mcts.journal import Journal, JournaledTeacher
 from warehouse.home import Warehouse
@@ -52,16 +54,7 @@ async def build(
     """Search a task's questions, curate the trees, and say what came of it."""
     progress = progress or Quiet()
     warehouse = Warehouse(settings.home) if settings.home else Warehouse()
-    chosen = choose_teacher(
-        settings.teacher,
-        model=settings.model,
-        space=settings.space,
-        min_pixels=settings.min_pixels,
-        max_pixels=settings.max_pixels,
-        revision=settings.revision,
-        timeout_s=settings.timeout,
-        concurrency=settings.concurrency,
-    )
+    chosen = teacher_of(settings)
     config = search_config(settings, chosen)
     questions = await step(find_questions)(warehouse, settings, progress)
     run_id = f"build-{uuid.uuid4().hex[:12]}"
@@ -77,22 +70,53 @@ async def build(
         with Journal(warehouse.journal_dir) as journal:
             asking = JournaledTeacher(chosen.teacher, journal)
             teaching = Teaching(chosen.teacher.identity, asking, journal)
+            purse = Purse(Budget(settings.run_tokens, settings.run_requests), settings.run_seconds)
+            there: list[str] = []
             for start in range(0, len(searches), settings.shard):
                 shard = searches[start : start + settings.shard]
+                purse.open([s.tree_id for s in shard], done)
                 missing = [s for s in shard if s.tree_id not in done]
-                if missing:
-                    await step(search_shard)(
-                        warehouse, run_id, missing, config, settings, teaching, progress
+                ids = [s.tree_id for s in shard if s.tree_id in done]
+                if missing and not purse.stopped_by:
+                    ids += await step(search_shard)(
+                        warehouse, run_id, missing, config, settings, teaching, purse, progress
                     )
-                await step(curate_trees)(warehouse, run_id, [s.tree_id for s in shard])
+                if ids:
+                    await step(curate_trees)(warehouse, run_id, ids)
+                there += ids
+                purse.close()
             asked, replayed = asking.asked, asking.replayed
         for path in journal.damage:
             progress.say(f"{path}: a broken line of the journal was skipped")
-        summary = await step(summarize)(warehouse, settings.task, [s.tree_id for s in searches])
-        return replace(summary, asked=asked, replayed=replayed, run_id=run_id)
+        summary = await step(summarize)(warehouse, settings.task, there)
+        spent = await asyncio.to_thread(spent_on, warehouse, there)
+        extra = {"cost": told_cost(spent, summary.kept, settings.price_in, settings.price_out)}
+        if reason := purse.stopped_by:
+            limit = getattr(settings, f"run_{reason}")
+            extra["stopped"] = told_stop(reason, limit, len(there), len(searches))
+        return replace(summary, asked=asked, replayed=replayed, run_id=run_id, extra=extra)
     finally:
         progress.close()
         await chosen.teacher.close()
+
+
+def teacher_of(settings: BuildSettings) -> ChosenTeacher:
+    """The teacher the settings name, not opened yet.
+
+    Raises:
+        Problem: it is not there, or its coordinates are not known.
+    """
+    return choose_teacher(
+        settings.teacher,
+        model=settings.model,
+        space=settings.space,
+        min_pixels=settings.min_pixels,
+        max_pixels=settings.max_pixels,
+        revision=settings.revision,
+        timeout_s=settings.timeout,
+        concurrency=settings.concurrency,
+        home=settings.home,
+    )
 
 
 async def find_questions(

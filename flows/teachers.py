@@ -1,8 +1,10 @@
 """From the name a user gives a teacher to a teacher, and to what must be known about it.
 
-    chosen = choose_teacher("nano")                              # the embedded model
+    chosen = choose_teacher("nano")                              # the embedded teacher
     chosen = choose_teacher("./checkpoints/qwen3-vl-4b")         # a checkpoint, in this process
     chosen = choose_teacher("http://gpu:8000", space="qwen2.5-vl")   # a server such as vLLM
+    chosen = choose_teacher("http://a:8000,http://b:8000", space="qwen2.5-vl")   # several of one
+    chosen = choose_teacher("vllm:./checkpoints/qwen3-vl-4b")    # a server of its own meanwhile
     await chosen.teacher.open()
 
 A teacher's coordinate space decides where its points lie, so it is never guessed: a checkpoint's is
@@ -13,15 +15,21 @@ from __future__ import annotations
 
 import json
 import re
+import sys
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from flows.settings import Problem
+from flows.settings import Problem, ServeSettings
 from mcts.coordinates import CoordinateSpace
 from mcts.teacher import Teacher
+from training.nano import BASE, TEACHER
 
-NANO = Path(__file__).resolve().parent.parent / "training" / "nano" / "weights"
+if TYPE_CHECKING:
+    from mcts.openai_teacher import OpenAITeacher
+
+EMBEDDED = {"nano": TEACHER, "nano-teacher": TEACHER, "nano-base": BASE}
 
 _SPACES = {
     "qwen2-vl": CoordinateSpace.qwen2_vl,
@@ -53,41 +61,78 @@ def choose_teacher(
     revision: str | None = None,
     timeout_s: float = 600.0,
     concurrency: int = 32,
+    home: str | None = None,
 ) -> ChosenTeacher:
     """The teacher that `name` means; it is not opened yet.
 
+    `home` is the warehouse beside which a server of our own (`vllm:`) writes its log.
+
     Raises:
-        Problem: there is no such folder, or its coordinate space is not known.
+        Problem: there is no such folder, its coordinate space is not known, or vLLM is missing.
     """
-    if re.match(r"https?://", name):
+
+    def client(url: str, served: str | None = model, of: int = 1) -> OpenAITeacher:
         from mcts.openai_teacher import OpenAITeacher
 
-        # Every tree asks for several things at once; the server queues what it cannot batch.
-        client = OpenAITeacher(
-            name,
-            model,
+        return OpenAITeacher(
+            url,
+            served,
+            # Every tree asks for several things at once; the server queues what it cannot batch.
             concurrency=4 * concurrency,
             timeout_s=timeout_s,
+            connect_retries=1 if of > 1 else None,  # another one can be asked instead
             revision=revision or "",
+            image_cache_bytes=2**28 // of,
         )
-        found = _server_space(space, model)
-        found = replace(
-            found,
-            min_pixels=min_pixels or found.min_pixels,
-            max_pixels=max_pixels or found.max_pixels,
+
+    def limited(found: CoordinateSpace) -> CoordinateSpace:
+        least, most = min_pixels or found.min_pixels, max_pixels or found.max_pixels
+        return replace(found, min_pixels=least, max_pixels=most)
+
+    if re.match(r"https?://", name):
+        urls = [url.strip().rstrip("/").removesuffix("/v1") for url in name.split(",")]
+        found = limited(_server_space(space, model))
+        if len(urls) == 1:
+            return ChosenTeacher(client(urls[0]), found, "points", 512)
+        return ChosenTeacher(_replicas(urls, client), found, "points", 512)
+    if own := re.match(r"vllm(-cpu)?:", name):
+        from flows.serving import ServedTeacher
+        from flows.serving_command import checkpoint_folder
+
+        limits = {"min_pixels": min_pixels, "max_pixels": max_pixels}
+        served = ServeSettings.checked(
+            model=name[own.end() :], name=model, cpu=bool(own[1]), home=home, **limits
         )
-        return ChosenTeacher(client, found, "points", 512)
-    folder = NANO if name == "nano" else Path(name)
+        folder = checkpoint_folder(served.model)
+        known = checkpoint_space(folder) if folder and not space else None
+        found = limited(known or _server_space(space, served.model))
+        prompt, tokens = ("nano", 48) if served.model in EMBEDDED else ("points", 512)
+        return ChosenTeacher(ServedTeacher(served, client), found, prompt, tokens)
+    folder = EMBEDDED.get(name) or Path(name)
     if not (folder / "config.json").is_file():
         raise Problem(
-            f"teacher {name!r} is neither `nano`, nor a URL, nor a folder with a config.json"
+            f"teacher {name!r} is neither `nano`, nor a URL, nor a folder with a config.json, nor "
+            "vllm: and a model"
         )
     from mcts.local import LocalTeacher
 
     found = space_by_name(space) if space else checkpoint_space(folder)
-    if name == "nano":
+    if name in EMBEDDED:
         return ChosenTeacher(LocalTeacher(folder), found, "nano", 48)
     return ChosenTeacher(LocalTeacher(folder), found, "points", 512)
+
+
+def _replicas(urls: list[str], client: Callable[..., OpenAITeacher]) -> Teacher:
+    from mcts.replicas import Replicas
+
+    if wrong := [url for url in urls if not re.match(r"https?://", url)]:
+        raise Problem(f"teacher: {wrong[0]!r} among the servers is no URL")
+    if len(set(urls)) < len(urls):
+        raise Problem("teacher: each server is named once")
+    return Replicas(
+        [client(url, of=len(urls)) for url in urls],
+        say=lambda sentence: print(sentence, file=sys.stderr, flush=True),
+    )
 
 
 def space_by_name(name: str) -> CoordinateSpace:
@@ -98,6 +143,24 @@ def space_by_name(name: str) -> CoordinateSpace:
         raise Problem(
             f"space: there is no coordinate space {name!r}; there are {', '.join(_SPACES)}"
         ) from None
+
+
+def space_options(
+    model: str, folder: Path | None, min_pixels: int | None, max_pixels: int | None
+) -> str:
+    """The options with which a build is told the coordinates of a served model."""
+    limits = {"min-pixels": min_pixels, "max-pixels": max_pixels}
+    named = _NAMED.search(model)
+    told = f"--model {model}" if named else f"--space {'|'.join(_SPACES)}"
+    kind = _MODEL_TYPES.get(str(_read(folder / "config.json").get("model_type"))) if folder else ""
+    if folder and kind:
+        found = checkpoint_space(folder)
+        told = f"--space {kind}"
+        limits = {
+            "min-pixels": min_pixels or found.min_pixels,
+            "max-pixels": max_pixels or found.max_pixels,
+        }
+    return " ".join([told, *(f"--{key} {value}" for key, value in limits.items() if value)])
 
 
 def checkpoint_space(folder: Path) -> CoordinateSpace:

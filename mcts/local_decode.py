@@ -26,7 +26,9 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from mcts.local_keys import KeyValues
 from mcts.local_prefixes import Prefix, PrefixCache
+from mcts.local_small import SmallText
 
 PREFILL_TOKENS = 4096
 """At most about this many tokens run at once, so that a crowd of prompts does not eat the memory.
@@ -71,75 +73,23 @@ class Row:
     delta: int = 0
 
 
-class KeyValues:
-    """Keys and values of every layer, (rows, heads, slots, width); looks like a cache to a model.
-
-    `target` says where the next forward pass writes: which slots of the first rows.
-    """
-
-    def __init__(self, layers: int, rows: int) -> None:
-        self.layers: list[tuple[Tensor, Tensor] | None] = [None] * layers
-        self._n_rows = rows
-
-    def target(self, slots: Tensor, filled: int) -> None:
-        """`slots`: (rows, new tokens); attention sees the first `filled` slots."""
-        self._at, self._filled = slots, filled
-        self._rows = torch.arange(slots.shape[0], device=slots.device)[:, None]
-
-    def update(self, keys: Tensor, values: Tensor, layer: int, *_: Any) -> tuple[Tensor, Tensor]:
-        """Store (rows, heads, new tokens, width); return all that may be attended to."""
-        self._reserve(layer, self._filled, keys)
-        stored = self.layers[layer]
-        assert stored is not None
-        for tensor, new in zip(stored, (keys, values), strict=True):
-            tensor[self._rows, :, self._at] = new.transpose(1, 2)
-        k, v = (tensor[: keys.shape[0], :, : self._filled] for tensor in stored)
-        return k, v
-
-    def _reserve(self, layer: int, slots: int, like: Tensor) -> None:
-        """Make room for `slots`; `like` has heads and width at its ends -3 and -1."""
-        old = self.layers[layer]
-        if old is not None and old[0].shape[2] >= slots:
-            return
-        slots = (slots + 127) // 128 * 128  # grows in big steps, or every token would copy it all
-        shape = (self._n_rows, like.shape[-3], slots, like.shape[-1])
-        grown = (like.new_zeros(shape), like.new_zeros(shape))
-        for new, tensor in zip(grown, old or (), strict=False):
-            new[:, :, : tensor.shape[2]] = tensor
-        self.layers[layer] = grown
-
-    def put(self, row: int, layer: int, both: Tensor) -> None:
-        """Copy (2, heads, tokens, width) into the first slots of a row."""
-        self._reserve(layer, both.shape[2], both)
-        stored = self.layers[layer]
-        assert stored is not None
-        for tensor, new in zip(stored, both, strict=True):
-            tensor[row, :, : both.shape[2]] = new
-
-    def take(self, row: int, length: int) -> Tensor:
-        """(layers, 2, heads, length, width): a copy of a row's first slots."""
-        full = [pair for pair in self.layers if pair is not None]
-        return torch.stack([torch.stack([t[row, :, :length] for t in pair]) for pair in full])
-
-    def move(self, source: int, destination: int, length: int) -> None:
-        """Overwrite a row with another's first `length` slots."""
-        for pair in self.layers:
-            for tensor in pair or ():
-                tensor[destination, :, :length] = tensor[source, :, :length]
-
-
 class Decoder:
     """Runs prompts and grows samples; not thread-safe, and to be used in inference mode."""
 
-    def __init__(self, model: Any, capacity: int, prefix_bytes: int) -> None:
+    def __init__(self, model: Any, capacity: int, prefix_bytes: int, *, small: bool = True) -> None:
+        """`small`: run a model that is small enough by `mcts.local_small`."""
         self._text = model.model.language_model
         self._head = model.get_output_embeddings()
         self._embed = model.get_input_embeddings()
-        self._n_layers = len(self._text.layers)
         self.capacity = capacity
         self.rows: list[Row] = []
         self.prefixes = PrefixCache(prefix_bytes)
-        self._kv = KeyValues(self._n_layers, capacity)
+        self._small = SmallText(model) if small and SmallText.fits(model) else None
+        self._kv = KeyValues(self._text, capacity)
+        self.steps = 0
+        """Decoding steps so far."""
+        self.grown = 0
+        """Tokens that they gave, over all rows."""
 
     def prefill(self, prompts: Sequence[Prompt]) -> list[tuple[Prefix, int]]:
         """Run prompts; each one's keys, values and last logits, and how many tokens were known."""
@@ -172,7 +122,7 @@ class Decoder:
         positions = starts.new_zeros(3, len(chunk), width)
         visual = torch.zeros(len(chunk), width, dtype=torch.bool, device=device)
         deep: list[list[Tensor]] = [[] for _ in chunk[0][0].deep]
-        kv = KeyValues(self._n_layers, len(chunk))
+        kv = KeyValues(self._text, len(chunk))
         for row, (prompt, known, shared) in enumerate(chunk):
             size = sizes[row]
             embeds[row, :size] = prompt.embeds[shared:]
@@ -182,8 +132,7 @@ class Decoder:
             for layer, features in enumerate(prompt.deep):
                 deep[layer].append(features[seen:])
             if known is not None:
-                for layer in range(self._n_layers):
-                    kv.put(row, layer, known.keys_values[layer][:, :, :shared])
+                kv.put(row, known.keys_values[:, :, :, :shared])
         slots = starts[:, None] + torch.arange(width, device=device)
         hidden = self._forward(kv, embeds, positions, slots, visual, [torch.cat(d) for d in deep])
         last = hidden[torch.arange(len(chunk)), torch.tensor(sizes) - 1]
@@ -203,7 +152,14 @@ class Decoder:
         visual: Tensor | None = None,
         deep: Sequence[Tensor] = (),
     ) -> Tensor:
-        """Hidden states of new tokens at `slots` (rows, new tokens), which see all slots before."""
+        """Hidden states of new tokens at `slots` (rows, new tokens), which see all slots before.
+
+        `positions` is (3, rows, new tokens), or (rows,) for one generated token a row.
+        """
+        if self._small is not None:
+            return self._small(kv, embeds, positions, slots, visual, deep)
+        if positions.ndim == 1:
+            positions = positions[:, None].expand(3, -1, -1)
         filled = int(slots.max()) + 1
         kv.target(slots, filled)
         seen = torch.arange(filled, device=slots.device) <= slots[:, None, :, None]
@@ -221,8 +177,7 @@ class Decoder:
         """Add samples and draw the first token of each. Returns their rows."""
         for row, prefix in newcomers:
             row.length, row.delta = len(prefix.names), prefix.delta
-            for layer in range(self._n_layers):
-                self._kv.put(len(self.rows), layer, prefix.keys_values[layer])
+            self._kv.put(len(self.rows), prefix.keys_values)
             self.rows.append(row)
         rows = [row for row, _ in newcomers]
         self._draw(rows, torch.stack([prefix.logits for _, prefix in newcomers]))
@@ -230,14 +185,14 @@ class Decoder:
 
     def step(self) -> list[Row]:
         """Give every row one more token. Returns the rows."""
-        device = self._embed.weight.device
-        tokens = torch.tensor([[row.tokens[-1]] for row in self.rows], device=device)
-        slots = torch.tensor([[row.length] for row in self.rows], device=device)
-        deltas = torch.tensor([[row.delta] for row in self.rows], device=device)
-        positions = (slots + deltas)[None].expand(3, -1, -1)
-        hidden = self._forward(self._kv, self._embed(tokens), positions, slots)
+        numbers = [[row.tokens[-1], row.length, row.length + row.delta] for row in self.rows]
+        known = torch.tensor(numbers, device=self._embed.weight.device)
+        embeds = self._embed(known[:, :1])
+        hidden = self._forward(self._kv, embeds, known[:, 2], known[:, 1:2])
         for row in self.rows:
             row.length += 1
+        self.steps += 1
+        self.grown += len(self.rows)
         self._draw(self.rows, self._head(hidden[:, -1]))
         return self.rows
 
@@ -270,16 +225,18 @@ def choose(
 ) -> list[int]:
     """A token a row: the likeliest at temperature 0, else the one where the cumulative probability
     passes the row's uniform number. Every row is computed by itself."""
-    tokens = logits.argmax(-1)
-    drawn = [i for i, temperature in enumerate(temperatures) if temperature > 0]
-    plain = [i for i in drawn if top_ps[i] >= 1]
-    nucleus = [i for i in drawn if top_ps[i] < 1]
+    greedy = [i for i, temperature in enumerate(temperatures) if temperature <= 0]
+    plain = [i for i, t in enumerate(temperatures) if t > 0 and top_ps[i] >= 1]
+    nucleus = [i for i, t in enumerate(temperatures) if t > 0 and top_ps[i] < 1]
+    tokens = logits.argmax(-1) if greedy else torch.empty(len(logits), dtype=torch.long)
+    tokens = tokens.to(logits.device)
     for some in (plain, nucleus):
         if not some:
             continue
         heat = logits.new_tensor([temperatures[i] for i in some])[:, None]
         at = logits.new_tensor([uniforms[i] for i in some], dtype=torch.float64)[:, None]
-        probs = torch.softmax(logits[some].float() / heat, -1).double()
+        these = logits if len(some) == len(logits) else logits[some]
+        probs = torch.softmax(these.float() / heat, -1).double()
         order = None
         if some is nucleus:
             probs, order = probs.sort(dim=-1, descending=True, stable=True)
@@ -290,4 +247,5 @@ def choose(
         picked = torch.searchsorted(sums, at * sums[:, -1:], right=True)
         picked = picked.clamp(max=probs.shape[-1] - 1)
         tokens[some] = (picked if order is None else order.gather(-1, picked))[:, 0]
-    return [int(token) for token in tokens]
+    found: list[int] = tokens.tolist()
+    return found

@@ -55,6 +55,8 @@ class Checkpoint:
     room: int
     """How many pictures' features are kept."""
     _seen: OrderedDict[str, Features] = field(default_factory=OrderedDict)
+    _stopping: dict[tuple[str, ...], dict[int, bool]] = field(default_factory=dict)
+    """For each set of stop strings: whether a token could complete one."""
 
     @classmethod
     def load(cls, folder: Path, device: str, image_cache: int) -> Checkpoint:
@@ -183,7 +185,7 @@ class Checkpoint:
         """
         if tokens[-1] in self.ends:
             return self._decode(tokens[:-1]), True
-        if stop:
+        if stop and self._may_stop(tokens[-1], tuple(stop)):
             # The last token can only complete a stop string among as many tokens as it has bytes.
             longest = max(len(s.encode()) for s in stop)
             tail = self._decode(tokens[-longest:])
@@ -193,6 +195,16 @@ class Checkpoint:
                 if ends:
                     return text[: min(ends)], True
         return "", False
+
+    def _may_stop(self, token: int, stop: tuple[str, ...]) -> bool:
+        """Whether a token could complete a stop string: most cannot, and need not be read."""
+        known = self._stopping.setdefault(stop, {})
+        if token not in known:
+            text = self._decode([token])
+            # A piece of a letter shows as the replacement mark; spaces may be lost at the edges.
+            unsure = not text or "\ufffd" in text or any(s[-1:].isspace() for s in stop)
+            known[token] = unsure or any(s[-1:] in text for s in stop)
+        return known[token]
 
     def text(self, tokens: Sequence[int]) -> str:
         """The text of generated tokens, special tokens such as `<think>` included."""

@@ -52,6 +52,9 @@ if TYPE_CHECKING:
 MAX_WAIT_S = 60.0
 """No single wait between two tries is longer, whatever the server asks for."""
 
+CONNECT_S = 10.0
+"""A server that cannot be reached within this is not there."""
+
 
 class OpenAITeacher:
     """A client with a fixed concurrency, retries and a timeout that really cancels.
@@ -59,6 +62,7 @@ class OpenAITeacher:
     `concurrency` requests are in flight at most; `timeout_s` seconds is the limit of one try;
     a try is repeated up to `retries` times, after `backoff_s` * 2**i seconds with jitter, on
     connection errors, timeouts, 408, 429 (its Retry-After is honoured), 5xx and broken answers.
+    `connect_retries` is for servers that nobody reaches: fewer, where another can be asked.
     """
 
     def __init__(
@@ -70,6 +74,7 @@ class OpenAITeacher:
         concurrency: int = 32,
         timeout_s: float = 120.0,
         retries: int = 5,
+        connect_retries: int | None = None,
         backoff_s: float = 0.5,
         revision: str = "",
         can_sample_many: bool | None = None,
@@ -86,6 +91,7 @@ class OpenAITeacher:
         self._headers = {"Authorization": f"Bearer {api_key}"} if api_key else {}
         self._concurrency, self._timeout_s = concurrency, timeout_s
         self._retries, self._backoff_s = retries, backoff_s
+        self._connect_retries = retries if connect_retries is None else connect_retries
         self._revision = revision
         self._identity: str | None = None
         self._client: httpx.AsyncClient | None = None
@@ -120,7 +126,8 @@ class OpenAITeacher:
                 raise TeacherUnavailable(f"{self.url} is no address: {error}") from None
             self._client = httpx.AsyncClient(
                 headers=self._headers,
-                timeout=self._timeout_s,
+                # An answer may take minutes, a connection may not: else nobody is there.
+                timeout=httpx.Timeout(self._timeout_s, connect=min(self._timeout_s, CONNECT_S)),
                 limits=httpx.Limits(max_connections=None, max_keepalive_connections=None),
                 trust_env=host not in ("localhost", "127.0.0.1", "::1"),  # no proxy to ourselves
             )
@@ -135,16 +142,41 @@ class OpenAITeacher:
             raise TeacherUnavailable(
                 f"{self.url} does not answer as an OpenAI-compatible server ({error})."
             ) from None
-        served = ", ".join(cards) or "nothing"
         if self.model is None and len(cards) != 1:
+            served = ", ".join(cards) or "nothing"
             raise TeacherUnavailable(f"{self.url} serves {served}: say which model to ask.")
         self.model = self.model or next(iter(cards))
+        return self._identify(cards)
+
+    def _identify(self, cards: Mapping[str, Mapping[str, Any]]) -> str:
+        """What the asked model is called, weights included, among what a server serves."""
+        assert self.model is not None
         if self.model not in cards:
+            served = ", ".join(cards) or "nothing"
             raise TeacherUnavailable(f"{self.url} serves {served}, not {self.model}.")
-        # `created` and `permission` change at each start of the server; `root` does not.
-        root = cards[self.model].get("root")
+        # `created` and `permission` change at each start of the server; `root` does not. A name
+        # that holds a hash of the weights says more than the folder they were loaded from.
+        root = cards[self.model].get("root") if "@" not in self.model else None
         names = [self.model, root if root != self.model else None, self._revision]
         return "@".join(str(name) for name in names if name)
+
+    async def served(self, limit_s: float) -> str:
+        """The identity of what the server serves at this moment: asked once, past any queue.
+
+        Raises:
+            TeacherUnavailable: it does not say so within `limit_s` seconds, or has it no more.
+        """
+        import httpx
+
+        await self.open()
+        assert self._client is not None
+        try:
+            async with asyncio.timeout(limit_s):
+                response = await self._client.get(f"{self.url}/v1/models")
+            return self._identify(read_models(read_json(response, self.url)))
+        except (TimeoutError, httpx.HTTPError, TeacherError, Trouble) as error:
+            told = str(error) or type(error).__name__
+            raise TeacherUnavailable(f"{self.url} does not answer ({told}).") from None
 
     async def complete(self, request: Request, images: Mapping[str, bytes]) -> Reply:
         """Answer `request`; see `mcts.teacher.Teacher.complete`."""
@@ -291,6 +323,8 @@ class OpenAITeacher:
                     f"No model server answers at {self.url} ({error or type(error).__name__}): "
                     "start it, or name another teacher; answers already given are kept."
                 )
+                if attempt >= self._connect_retries:
+                    break
             except (TimeoutError, httpx.TimeoutException):
                 failure = TeacherError("timeout", f"no answer within {self._timeout_s:g} s")
             except httpx.TransportError as error:

@@ -13,16 +13,20 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 
+from mcts.budget import Cost
 from mcts.data import Question, Step, content_id
 from mcts.journal import JournaledTeacher, Key
 from mcts.journal_records import Record
 from mcts.prompts import build_messages, load_prompt
-from mcts.search import Sample, SearchConfig, thoughts_demanded
+from mcts.samples import Sample
+from mcts.search import SearchConfig, thoughts_demanded
 from mcts.teacher import Request
 
 _STOPS = {
     "expand": ("</think>", "</answer>"),
+    "step": ("</think>", "</answer>"),
     "rollout": ("</answer>",),
+    "chain": ("</answer>",),
     "answer": ("</answer>",),
     "finish": ("</answer>",),
 }
@@ -32,7 +36,7 @@ _ANSWER_TOKENS = 64
 
 
 class TeacherPolicy:
-    """Proposes continuations for one search; see `mcts.search.Policy`."""
+    """Proposes continuations for one search; see `mcts.samples.Policy`."""
 
     def __init__(
         self,
@@ -55,8 +59,15 @@ class TeacherPolicy:
         record = await self._asking.ask(key, self.request(key, steps, n), self._images)
         # Half a surrogate pair, which a model can emit, can be written neither to a table nor into
         # the next request; the journal keeps it.
+        tokens = record.prompt_tokens, record.completion_tokens
+        cost = Cost(*tokens, record.started_at, record.seconds)
         return [
-            Sample(storable(completion.text), completion.finish_reason, sample_id(record, i))
+            Sample(
+                storable(completion.text),
+                completion.finish_reason,
+                sample_id(record, i),
+                () if i else (cost,),
+            )
             for i, completion in enumerate(record.completions)
         ]
 
@@ -69,6 +80,8 @@ class TeacherPolicy:
             tokens = min(tokens, _ANSWER_TOKENS)
         elif key.purpose == "rollout":
             tokens *= config.rollout_steps + 1
+        elif key.purpose == "chain":
+            tokens *= config.max_depth + 1
         return Request(
             messages=build_messages(
                 self._prompt, self._question, config.space, self._min_thoughts, steps, finishing

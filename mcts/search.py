@@ -7,20 +7,23 @@ the answers' rewards up (ViGoRL, section 3.2 and Table A4). The search is a pure
 question, the configuration, the seed and what the policy answers: no disk, no clock, no torch.
 Simulations run in waves of a fixed width; inside a wave requests overlap and virtual loss keeps
 the simulations apart, and rewards are backed up in a fixed order, so the same responses always
-make the same tree. Width 1 is the textbook search.
+make the same tree. Width 1 is the textbook search. What a search may spend, and when it has found
+enough, is looked at between waves only. `strategy` puts a plain baseline (`mcts.baselines`) in the
+place of the tree search, with everything else as it is.
 """
 
 from __future__ import annotations
 
-import asyncio
 import random
-from collections.abc import Callable, Coroutine, Iterable, Sequence
-from dataclasses import asdict, dataclass
-from typing import Any, Protocol, TypeVar
+from collections.abc import Awaitable, Callable, Sequence
+from dataclasses import asdict, dataclass, field
 
+from mcts.baselines import best_of_n, linear
+from mcts.budget import Budget, Meter, Spent
 from mcts.coordinates import CoordinateSpace, Frame
 from mcts.data import Grade, Question, Step, content_id
-from mcts.parsing import Parsed, fold_remark, parse, revisits
+from mcts.parsing import fold_remark, parse, revisits
+from mcts.samples import Policy, Sample, said, together, whole_thoughts
 from mcts.teacher import TeacherError
 from mcts.tree import Node, Rollout, Tree, backup, mark_pending, select
 
@@ -56,33 +59,18 @@ class SearchConfig:
     """The prompt demands at least k thoughts, k drawn from this range, ends included."""
     repeat_radius: float = 0.01
     """Two points closer than this share of the image's longer side are the same place."""
+    strategy: str = "mcts"
+    """`mcts`, or the baselines `best-of-n` and `linear`."""
+    samples: int = 16
+    """Whole chains the baselines sample; `mcts` counts simulations instead."""
+    enough: int | None = None
+    """Stop at this many distinct right lines of reasoning (`Tree.right_lines`)."""
+    budget: Budget = field(default_factory=Budget)
+    """Stop when this is spent."""
 
 
-@dataclass(frozen=True, slots=True)
-class Sample:
-    """One completion, as the search sees it."""
-
-    text: str
-    finish_reason: str
-    """`stop`, or `length` when it was cut off by the token limit."""
-    response_id: str
-
-
-class Policy(Protocol):
-    """Who proposes: a teacher behind a prompt and a journal (`mcts.policy`)."""
-
-    async def sample(
-        self, node: str, purpose: str, steps: Sequence[Step], n: int, first: int = 0
-    ) -> Sequence[Sample]:
-        """`n` continuations of `steps` at tree position `node`.
-
-        `purpose` is `expand` (the next step), `rollout` (all the way to an answer), or nothing but
-        the answer: `answer` for children, `finish` for rollouts. Samples are numbered from `first`;
-        node, purpose and number name a sample for ever. Raises TeacherError when the request
-        failed for good.
-        """
-        ...
-
+# Younger fields name a search only where they are set, so that older searches keep their names.
+_YOUNGER = ("strategy", "samples", "enough", "budget")
 
 # How the reason of a rollout begins whose answer could not be asked for.
 FAILED = "failed: "
@@ -92,7 +80,12 @@ Grader = Callable[[Question, str | None], Grade]
 
 def search_id(question: Question, config: SearchConfig, seed: int, teacher: str) -> str:
     """The name of a search: equal exactly when everything that decides it is equal."""
-    return content_id(question.question_id, asdict(config), seed, teacher)
+    decisive = asdict(config)
+    standard = asdict(SearchConfig(config.space))
+    for name in _YOUNGER:
+        if decisive[name] == standard[name]:
+            del decisive[name]
+    return content_id(question.question_id, decisive, seed, teacher)
 
 
 def thoughts_demanded(tree_id: str, config: SearchConfig) -> int:
@@ -101,48 +94,67 @@ def thoughts_demanded(tree_id: str, config: SearchConfig) -> int:
 
 
 async def search(
-    question: Question, config: SearchConfig, policy: Policy, grade: Grader, tree_id: str
+    question: Question,
+    config: SearchConfig,
+    policy: Policy,
+    grade: Grader,
+    tree_id: str,
+    between: Callable[[Spent], None] = lambda spent: None,
 ) -> Tree:
     """Search one question and return the tree.
 
     A request that fails for good costs its own branch, never the tree: what was found stands, and
     the failure is listed in `tree.errors`. The search ends after `config.simulations`, or sooner
-    when every branch has ended and nothing is left to learn.
+    for a reason that is then `tree.stopped_by`: everything is explored, enough is found, the
+    budget is spent.
+
+    Args:
+        between: told before every wave what was spent so far; what it raises ends the search
+            while no request is under way.
     """
-    return await _Search(question, config, policy, grade, tree_id).run()
+    running = RunningSearch(question, config, policy, grade, tree_id)
+    tree, wave, more = running.tree, STRATEGIES[config.strategy], True
+    while tree.simulations < (config.simulations if wave is simulate else config.samples):
+        tree.stopped_by = running.reason_to_stop() if more else "explored"
+        if tree.stopped_by:
+            break
+        between(tree.spent)
+        more = await wave(running)
+    return tree
 
 
-T = TypeVar("T")
+async def simulate(search: RunningSearch) -> bool:
+    """One wave of simulations: select, expand, roll out, back up; whether anything is left."""
+    tree, root, config = search.tree, search.tree.root, search.config
+    leaves: list[Node] = []
+    width = min(config.wave, config.simulations - tree.simulations)
+    while len(leaves) < width and root.free:
+        leaves.append(select(root, config.exploration))
+        mark_pending(leaves[-1], +1)
+    n = config.children
+    offers = await together(search.propose(leaf, n, leaf.attempts * n) for leaf in leaves)
+    new = [
+        node
+        for leaf, offer in zip(leaves, offers, strict=True)
+        for node in search.expand(leaf, offer)
+    ]
+    rollouts = await together(search.roll_out(node) for node in new)
+    for leaf in leaves:
+        mark_pending(leaf, -1)
+    for node, sampled in zip(new, rollouts, strict=True):
+        search.settle(node, sampled)
+    tree.simulations += len(leaves)
+    return root.open
 
 
-async def together(awaitables: Iterable[Coroutine[Any, Any, T]]) -> list[T]:
-    """The results of `awaitables`, run side by side; the first failure cancels the others."""
-    try:
-        async with asyncio.TaskGroup() as group:
-            tasks = [group.create_task(awaitable) for awaitable in awaitables]
-    except BaseExceptionGroup as several:
-        raise several.exceptions[0] from None
-    return [task.result() for task in tasks]
+STRATEGIES: dict[str, Callable[[RunningSearch], Awaitable[bool]]] = {
+    "mcts": simulate,
+    "best-of-n": best_of_n,
+    "linear": linear,
+}
 
 
-def _said(sample: Sample, frame: Frame, opened: bool) -> Parsed:
-    """What a response says; a turn that ends right after its answer has ended the answer too."""
-    inside = "answer" if opened else None
-    parsed = parse(sample.text, frame, inside=inside)
-    if parsed.answer is None and sample.finish_reason == "stop" and "</answer>" not in sample.text:
-        ended = parse(f"{sample.text}</answer>", frame, inside=inside)
-        return Parsed(parsed.steps, ended.answer, parsed.problems)
-    return parsed
-
-
-def _whole_thoughts(sample: Sample, parsed: Parsed) -> tuple[Step, ...]:
-    """The steps of a response, but for a last one that the token limit cut off in mid-thought."""
-    kinds = {problem.kind for problem in parsed.problems}
-    cut = parsed.answer is None and sample.finish_reason == "length"
-    return parsed.steps[:-1] if cut and "unclosed_answer" not in kinds else parsed.steps
-
-
-class _Search:
+class RunningSearch:
     """One running search: the tree, and the arguments every part of it needs.
 
     Requests overlap, but the tree changes only between them and in a fixed order: whatever order
@@ -152,37 +164,22 @@ class _Search:
     def __init__(
         self, question: Question, config: SearchConfig, policy: Policy, grade: Grader, tree_id: str
     ) -> None:
-        self.config, self.policy, self.grade = config, policy, grade
+        self.config, self.grade = config, grade
+        self.policy = Meter(policy)
         self.frame = Frame(config.space, question.images)
-        self.tree = Tree(tree_id, question, Node(0, "", None))
+        self.tree = Tree(tree_id, question, Node(0, "", None), spent=self.policy.spent)
         self.n_nodes, self.n_rollouts = 1, 0
 
-    async def run(self) -> Tree:
-        tree, root, config = self.tree, self.tree.root, self.config
-        while tree.simulations < config.simulations and root.open:
-            leaves: list[Node] = []
-            width = min(config.wave, config.simulations - tree.simulations)
-            while len(leaves) < width and root.free:
-                leaves.append(select(root, config.exploration))
-                mark_pending(leaves[-1], +1)
-            offers = await together(self.propose(leaf) for leaf in leaves)
-            new = [
-                node
-                for leaf, samples in zip(leaves, offers, strict=True)
-                for node in self.expand(leaf, samples)
-            ]
-            rollouts = await together(self.roll_out(node) for node in new)
-            for leaf in leaves:
-                mark_pending(leaf, -1)
-            for node, sampled in zip(new, rollouts, strict=True):
-                self.settle(node, sampled)
-            tree.simulations += len(leaves)
-        return tree
+    def reason_to_stop(self) -> str | None:
+        """`enough`, the limit of the budget that is reached, or None; asked between waves."""
+        enough = self.config.enough
+        if enough is not None and self.tree.right_lines() >= enough:
+            return "enough"
+        return self.config.budget.reached(self.tree.spent)
 
-    async def propose(self, leaf: Node) -> Sequence[Sample] | TeacherError:
+    async def propose(self, leaf: Node, n: int, first: int) -> Sequence[Sample] | TeacherError:
         """Ask for what may follow `leaf`: next steps, or at the greatest depth only answers."""
         purpose = "answer" if self.at_the_end(leaf) else "expand"
-        n, first = self.config.children, leaf.attempts * self.config.children
         try:
             return await self.policy.sample(leaf.path, purpose, leaf.steps(), n, first)
         except TeacherError as error:
@@ -200,15 +197,15 @@ class _Search:
     def at_the_end(self, node: Node) -> bool:
         return node.depth >= self.config.max_depth
 
-    def graft(self, leaf: Node, sample: Sample, number: int) -> Node:
+    def graft(self, leaf: Node, sample: Sample, number: int, choosy: bool = True) -> Node:
         """Hang a response under `leaf`, one node a step, and return the last of them.
 
         Mostly that is one node. A response that thinks twice, or thinks and answers at once, keeps
-        all it said as a chain.
+        all it said as a chain. If not `choosy`, repeated points and copies are followed as well.
         """
-        parsed = _said(sample, self.frame, opened=self.at_the_end(leaf))
+        parsed = said(sample, self.frame, opened=self.at_the_end(leaf))
         problems = tuple(problem.kind for problem in parsed.problems)
-        thoughts = fold_remark(_whole_thoughts(sample, parsed))
+        thoughts = fold_remark(whole_thoughts(sample, parsed))
         steps = thoughts[: self.config.max_depth - leaf.depth]
         node = leaf
 
@@ -221,7 +218,8 @@ class _Search:
             return child
 
         for step in steps:
-            reason = self.objection(node, step) or self.copy_of_sibling(node, step)
+            dropped = self.objection(node, step) or self.copy_of_sibling(node, step)
+            reason = dropped if choosy else None
             node = add(step, None, reason)
             if reason:
                 return node
@@ -261,21 +259,21 @@ class _Search:
             samples = await self.policy.sample(node.path, "rollout", path, n)
         except TeacherError as error:
             return error
+        limit = min(self.config.rollout_steps, self.config.max_depth - node.depth)
         return await together(
-            self.finish(node, path, sample, i) for i, sample in enumerate(samples)
+            self.finish(node, path, sample, i, limit) for i, sample in enumerate(samples)
         )
 
     async def finish(
-        self, node: Node, path: tuple[Step, ...], sample: Sample, number: int
+        self, node: Node, path: tuple[Step, ...], sample: Sample, number: int, limit: int
     ) -> Rollout:
-        """Read one rollout; where it did not reach an answer in time, ask for the answer alone."""
+        """Read one rollout; with no answer within `limit` steps, ask for the answer alone."""
         raw = parse(sample.text, self.frame)
         problems = tuple(problem.kind for problem in raw.problems)
-        steps = _whole_thoughts(sample, raw)
+        steps = whole_thoughts(sample, raw)
         if raw.answer is not None:
             steps = fold_remark(steps)
-        answer = _said(sample, self.frame, opened=False).answer
-        limit = min(self.config.rollout_steps, self.config.max_depth - node.depth)
+        answer = said(sample, self.frame, opened=False).answer
         if answer is not None and len(steps) <= limit:
             grade = self.grade(self.tree.question, answer)
             ids = (sample.response_id,)
@@ -297,28 +295,30 @@ class _Search:
         problems: tuple[str, ...] = (),
     ) -> Rollout:
         """A rollout that ends in a forced answer."""
-        parsed = _said(forced, self.frame, opened=True)
+        parsed = said(forced, self.frame, opened=True)
         grade = self.grade(self.tree.question, parsed.answer)
         ids = (begun_in, forced.response_id) if begun_in else (forced.response_id,)
         found = (*problems, "answer_forced", *(problem.kind for problem in parsed.problems))
         return Rollout(steps, parsed.answer, grade.score, grade.reason, ids, number, found)
 
     def settle(self, node: Node, rollouts: list[Rollout] | TeacherError) -> None:
-        """Number a new node's rollouts and back up what they, or its own answer, earned."""
+        """Number a node's new rollouts and back up what they, or its own answer, earned."""
         if isinstance(rollouts, TeacherError):
             self.note(node, rollouts)
             return
         if node.terminal:
             grade = self.grade(self.tree.question, node.answer)
             node.reward, node.reason = grade.score, grade.reason
+            if node.reward is not None:
+                backup(node, node.reward)
         for rollout in rollouts:
             rollout.rollout_id = self.n_rollouts
             self.n_rollouts += 1
             node.rollouts.append(rollout)
             if rollout.reason.startswith(FAILED):
                 self.note(node, rollout.reason)
-        for reward in node.rewards:
-            backup(node, reward)
+            if rollout.reward is not None:
+                backup(node, rollout.reward)
 
     def note(self, node: Node, error: TeacherError | str) -> None:
         self.tree.errors = (*self.tree.errors, f"at {node.path or 'the root'}: {error}")

@@ -17,6 +17,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
+from mcts.budget import Spent
 from mcts.coordinates import Frame
 from mcts.data import Question, Step
 from mcts.parsing import fold_remark, parse, points_in
@@ -138,9 +139,14 @@ class Tree:
     question: Question
     root: Node
     simulations: int = 0
-    """Simulations completed."""
+    """Simulations completed; of a baseline, chains sampled."""
     errors: tuple[str, ...] = ()
     """Final failures of single requests, in the order met; they cost their own branch only."""
+    stopped_by: str | None = None
+    """Why it ended before its last simulation: `explored` (every branch ended), `enough` (right
+    lines of reasoning), or the limit reached: `tokens`, `requests`, `seconds`."""
+    spent: Spent = field(default_factory=Spent)
+    """What its requests cost; known while it is searched, not stored with it."""
 
     @property
     def nodes(self) -> list[Node]:
@@ -163,6 +169,27 @@ class Tree:
         ends = [(node.answer, node.reward) for node in self.nodes if not node.discarded]
         ends += [(rollout.answer, rollout.reward) for rollout in self.rollouts]
         return [(a, r) for a, r in ends if a is not None and r is not None]
+
+    def right_lines(self) -> int:
+        """How many distinct lines of reasoning lead to a fully right answer.
+
+        Two are the same when they give the same answer and cite the same places in the same order,
+        to the pixel, whatever their words; one that points at nothing does not count. What is
+        later told as a corrected chain is not counted here: it is made of these.
+        """
+        lines = set()
+
+        def add(steps: tuple[Step, ...], answer: str | None, reward: float | None) -> None:
+            points = tuple((p.image, round(p.x), round(p.y)) for s in steps for p in s.points)
+            if points and answer is not None and reward is not None and reward >= 1.0:
+                lines.add((points, " ".join(answer.split()).casefold()))
+
+        for node in self.root.walk():
+            if not node.discarded:
+                add(node.steps(), node.answer, node.reward)
+            for rollout in node.rollouts:
+                add(node.steps() + rollout.steps, rollout.answer, rollout.reward)
+        return len(lines)
 
 
 def uct(parent: Node, child: Node, exploration: float) -> float:

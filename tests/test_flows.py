@@ -14,10 +14,11 @@ import yaml
 
 from flows import cli
 from flows.settings import BuildSettings, CurateSettings, Problem
-from flows.teachers import NANO, checkpoint_space, choose_teacher
+from flows.teachers import checkpoint_space, choose_teacher
 from mcts.coordinates import CoordinateSpace, SpaceKind
 from tests.fixtures import sat_rows, write_sat
 from tests.stub_server import StubServer
+from training.nano import TEACHER
 from warehouse.catalog import query
 from warehouse.home import Warehouse
 from warehouse.sources.importing import import_questions
@@ -102,8 +103,8 @@ def test_a_checkpoint_says_which_coordinates_it_speaks(tmp_path):
     (tmp_path / "config.json").write_text('{"model_type": "llava"}')
     with pytest.raises(Problem, match="'llava' model are not known; give --space"):
         checkpoint_space(tmp_path)
-    nano = checkpoint_space(NANO)
-    assert (nano.kind, nano.max_pixels) == (SpaceKind.NORMALIZED_1000, 160 * 160)
+    nano = checkpoint_space(TEACHER)
+    assert (nano.kind, nano.max_pixels) == (SpaceKind.NORMALIZED_1000, 196 * 196)
 
 
 @pytest.mark.parametrize(

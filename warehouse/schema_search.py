@@ -69,7 +69,7 @@ SEARCH_TABLES: tuple[tuple[str, str, tuple[str, ...], str, str | None], ...] = (
         response_id     string   Name of the response: hash of search, node, purpose and sample.
         tree_id         string   The search it was asked for.
         path            string   Tree position it was asked at, such as 0.2.1; empty at the root.
-        purpose         string   What was asked: expand, rollout, answer or finish.
+        purpose         string   What was asked: expand, rollout, chain, answer or finish.
         sample          int      Number of the sample among those asked at this position.
         fingerprint     string   Content hash of the request, checked when a search is resumed.
         model           string   Identity of the model that answered.
@@ -100,12 +100,14 @@ SEARCH_TABLES: tuple[tuple[str, str, tuple[str, ...], str, str | None], ...] = (
         status          string   complete, or failed when the teacher gave nothing to search with.
         error           string   Why it failed, or null.
         errors          [string] Final failures of single requests; each cost its branch only.
-        simulations     int      How many simulations were completed.
+        simulations     int      Simulations completed; of a baseline, chains sampled.
+        stopped_by      string   What ended it sooner: explored, enough, tokens, requests, seconds.
         n_nodes         int      How many nodes it has, discarded ones and the root included.
         n_rollouts      int      How many rollouts it has.
         root_value      float    Mean reward backed up through the root, 0 to 1.
         root_visits     int      Rewards backed up through the root.
         majority_answer string   The answer that most outcomes gave, points in original pixels.
+        majority_right  bool     Whether it earned a full reward: self-consistency over the tree.
         right_rollouts  int      Outcomes (rollouts, terminal nodes) that earned a full reward.
         any_right       bool     Whether any outcome earned a full reward.
         requests        int      Requests sent to the teacher.

@@ -46,6 +46,7 @@ def search_rows(
     outcomes = tree.outcomes()
     known = [r.cached_tokens for r in records if r.cached_tokens is not None]
     right = sum(reward >= 1.0 for _, reward in outcomes)
+    majority = majority_answer(tree)
     space = config.space
     row = {
         "tree_id": tree.tree_id,
@@ -60,11 +61,13 @@ def search_rows(
         else None,
         "errors": list(tree.errors),
         "simulations": tree.simulations,
+        "stopped_by": tree.stopped_by,
         "n_nodes": len(flat.nodes),
         "n_rollouts": len(flat.rollouts),
         "root_value": tree.root.value,
         "root_visits": tree.root.visits,
-        "majority_answer": majority_answer(tree),
+        "majority_answer": majority,
+        "majority_right": None if majority is None else (majority, 1.0) in outcomes,
         "right_rollouts": right,
         "any_right": right > 0,
         "requests": len(records),

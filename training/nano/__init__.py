@@ -1,1 +1,7 @@
-"""vigorl-nano: the embedded vision-language model, from its architecture to its weights."""
+"""vigorl-nano: the embedded vision-language models, from their architecture to their weights."""
+
+from pathlib import Path
+
+WEIGHTS = Path(__file__).with_name("weights")
+BASE = WEIGHTS / "base"  # nano-base, the student
+TEACHER = WEIGHTS / "teacher"  # nano-teacher, the default teacher

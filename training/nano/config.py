@@ -1,7 +1,7 @@
 """The architecture of vigorl-nano: Qwen3-VL's, made small enough to train and run on two CPU cores.
 
 model = build_model(tokenizer)          # random weights, Qwen3VLForConditionalGeneration
-sees  = features(model, frames)         # uint8 (n, 160, 160, 3) -> (n, 25, 192), batched
+sees  = features(model, frames)         # uint8 (n, 196, 196, 3) -> (n, 49, 192), batched
 """
 
 from __future__ import annotations
@@ -16,10 +16,10 @@ from transformers.models.qwen3_vl.modeling_qwen3_vl import (
     get_vision_position_ids,
 )
 
-SIDE = 160  # pixels a side after the processor's resize
-PATCH, MERGE = 16, 2
+SIDE = 196  # pixels a side after the processor's resize
+PATCH, MERGE = 14, 2
 GRID = SIDE // PATCH  # patches a side
-CELLS = GRID // MERGE  # tokens a side: each covers 32 x 32 pixels
+CELLS = GRID // MERGE  # tokens a side: each covers 28 x 28 pixels
 TOKENS_PER_IMAGE = CELLS * CELLS
 HIDDEN = 192
 # In pretraining three heads of a layer are shown an object's cell at its name, three of the next
@@ -27,7 +27,7 @@ HIDDEN = 192
 NAME_LAYER, LOOK_LAYER, LOOK_HEADS = 1, 2, 3
 
 VISION = {
-    "depth": 3,
+    "depth": 4,
     "hidden_size": 128,
     "intermediate_size": 512,
     "num_heads": 4,
@@ -83,51 +83,59 @@ def build_model(tokenizer: PreTrainedTokenizerFast) -> Qwen3VLForConditionalGene
 
 
 def to_patches(frames: torch.Tensor) -> torch.Tensor:
-    """Pictures uint8 (n, 160, 160, 3) to normalized patches (n, 100, 768) in merge-block order."""
+    """Pictures uint8 (n, 196, 196, 3) to normalized patches (n, 196, 588) in merge-block order."""
     n = frames.shape[0]
     x = frames.permute(0, 3, 1, 2).float() / 127.5 - 1.0
     x = x.reshape(n, 3, CELLS, MERGE, PATCH, CELLS, MERGE, PATCH)
     return x.permute(0, 2, 5, 3, 6, 1, 4, 7).reshape(n, GRID * GRID, 3 * PATCH * PATCH)
 
 
-def blocks_output(model: Qwen3VLForConditionalGeneration, frames: torch.Tensor) -> torch.Tensor:
-    """The vision blocks' output before merging, (n, 100, 128).
+def blocks_output(
+    model: Qwen3VLForConditionalGeneration, frames: torch.Tensor, block: Any = None
+) -> torch.Tensor:
+    """The vision blocks' output before merging, (n, 196, 128), in merge-block order.
 
     The same computation as the model's own vision tower, for pictures of one size as one batch
-    (the library's version attends to each picture in a Python loop).
+    (the library's version attends to each picture in a Python loop). `block` may be a compiled
+    `vision_block`.
     """
     visual = model.model.visual
-    n = frames.shape[0]
     grid = torch.tensor([[1, GRID, GRID]])
     where = get_vision_position_ids(grid, MERGE)
     weight = visual.patch_embed.proj.weight.sum(dim=2).flatten(1)  # both time steps see one frame
-    x = F.linear(to_patches(frames), weight, visual.patch_embed.proj.bias)
+    x = F.linear(to_patches(frames), weight, visual.patch_embed.proj.bias).float()
     rows, columns = where.unbind(0) if where.shape[0] == 2 else where.unbind(1)
     x = x + visual.pos_embed(rows * GRID + columns)
     cos, sin = visual.rotary_pos_emb(x, where)
-    for block in visual.blocks:
-        heads = block.attn.num_heads
-        qkv = block.attn.qkv(block.norm1(x)).reshape(n, GRID * GRID, 3, heads, -1)
-        q, k, v = qkv.unbind(2)
-        q, k = apply_rotary_pos_emb_vision(q, k, cos, sin)
-        q, k, v = (part.transpose(1, 2) for part in (q, k, v))
-        mixed = F.scaled_dot_product_attention(q, k, v)
-        x = x + block.attn.proj(mixed.transpose(1, 2).reshape(n, GRID * GRID, -1))
-        x = x + block.mlp(block.norm2(x))
+    for layer in visual.blocks:
+        x = (block or vision_block)(layer, x, cos, sin)
     return x
 
 
-def features(
-    model: Qwen3VLForConditionalGeneration, frames: torch.Tensor, train_blocks: bool = True
-) -> torch.Tensor:
-    """Merged vision tokens (n, 25, 192), row by row."""
-    with torch.set_grad_enabled(train_blocks and torch.is_grad_enabled()):
-        x = blocks_output(model, frames)
-    return model.model.visual.merger(x.flatten(0, 1)).view(len(frames), TOKENS_PER_IMAGE, HIDDEN)
+def vision_block(block: Any, x: torch.Tensor, cos: torch.Tensor, sin: torch.Tensor) -> torch.Tensor:
+    n, t = x.shape[:2]
+    qkv = block.attn.qkv(block.norm1(x)).reshape(n, t, 3, block.attn.num_heads, -1)
+    q, k, v = qkv.unbind(2)
+    q, k = apply_rotary_pos_emb_vision(q, k, cos, sin)
+    q, k, v = (part.transpose(1, 2) for part in (q, k, v))
+    scores = (q @ k.transpose(2, 3)).float() * q.shape[-1] ** -0.5
+    mixed = scores.softmax(-1) @ v
+    x = x + block.attn.proj(mixed.transpose(1, 2).reshape(n, t, -1))
+    return x + block.mlp(block.norm2(x))
+
+
+def merge(model: Qwen3VLForConditionalGeneration, x: torch.Tensor) -> torch.Tensor:
+    """The blocks' output (n, 196, 128) to vision tokens (n, 49, 192), row by row."""
+    return model.model.visual.merger(x.flatten(0, 1)).view(len(x), TOKENS_PER_IMAGE, HIDDEN)
+
+
+def features(model: Qwen3VLForConditionalGeneration, frames: torch.Tensor) -> torch.Tensor:
+    """Merged vision tokens of uint8 pictures, (n, 49, 192)."""
+    return merge(model, blocks_output(model, frames))
 
 
 def language(
-    model: Qwen3VLForConditionalGeneration, x: torch.Tensor, where: torch.Tensor
+    model: Qwen3VLForConditionalGeneration, x: torch.Tensor, where: torch.Tensor, layer: Any = None
 ) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
     """The language model's last hidden states, and where some heads of some layers look.
 
@@ -137,35 +145,44 @@ def language(
     Args:
         x: input embeddings (n, t, 192), padded on the right.
         where: the three rows of positions, (3, n, t).
+        layer: may be a compiled `text_layer`.
 
     Returns:
         (n, t, 192), and log attention (n, LOOK_HEADS, t, t) of the name layer and the look layer.
     """
     text = model.model.language_model
     cos, sin = (v[:, None] for v in text.rotary_emb(x, where))
-    n, t = x.shape[:2]
     looks = []
-    future = torch.ones(t, t, dtype=torch.bool, device=x.device).triu(1)
-    for i, layer in enumerate(text.layers):
-        attention = layer.self_attn
-        h = norm(x, layer.input_layernorm)
-        q, k, v = (
-            p(h).view(n, t, -1, attention.head_dim).transpose(1, 2)
-            for p in (attention.q_proj, attention.k_proj, attention.v_proj)
-        )
-        q, k = norm(q, attention.q_norm), norm(k, attention.k_norm)
-        q, k = q * cos + half(q) * sin, k * cos + half(k) * sin
-        # Written out: the library's fused attention is slow backwards for sequences this short.
-        scores = ((q @ k.transpose(2, 3)) * attention.scaling).float()
-        scores = scores.masked_fill(future, float("-inf"))
+    for i, each in enumerate(text.layers):
+        x, sight = (layer or text_layer)(each, x, cos, sin)
         if i in (NAME_LAYER, LOOK_LAYER):
-            looks.append(scores[:, :LOOK_HEADS].log_softmax(-1))
-        mixed = scores.softmax(-1) @ v
-        x = x + attention.o_proj(mixed.transpose(1, 2).reshape(n, t, -1))
-        h = norm(x, layer.post_attention_layernorm)
-        mlp = layer.mlp
-        x = x + mlp.down_proj(F.silu(mlp.gate_proj(h)) * mlp.up_proj(h))
+            looks.append(sight)
     return norm(x, text.norm), looks[0], looks[1]
+
+
+def text_layer(
+    layer: Any, x: torch.Tensor, cos: torch.Tensor, sin: torch.Tensor
+) -> tuple[torch.Tensor, torch.Tensor]:
+    """One layer's output, and the log attention of its first heads."""
+    n, t = x.shape[:2]
+    attention = layer.self_attn
+    future = torch.ones(t, t, dtype=torch.bool, device=x.device).triu(1)
+    h = norm(x, layer.input_layernorm)
+    q, k, v = (
+        p(h).view(n, t, -1, attention.head_dim).transpose(1, 2)
+        for p in (attention.q_proj, attention.k_proj, attention.v_proj)
+    )
+    q, k = norm(q, attention.q_norm), norm(k, attention.k_norm)
+    q, k = q * cos + half(q) * sin, k * cos + half(k) * sin
+    # Written out: the library's fused attention is slow backwards for sequences this short.
+    scores = ((q @ k.transpose(2, 3)) * attention.scaling).float()
+    scores = scores.masked_fill(future, float("-inf"))
+    mixed = scores.softmax(-1) @ v
+    x = x + attention.o_proj(mixed.transpose(1, 2).reshape(n, t, -1))
+    h = norm(x, layer.post_attention_layernorm)
+    mlp = layer.mlp
+    x = x + mlp.down_proj(F.silu(mlp.gate_proj(h)) * mlp.up_proj(h))
+    return x, scores[:, :LOOK_HEADS].log_softmax(-1)
 
 
 def norm(x: torch.Tensor, layer: Any) -> torch.Tensor:

@@ -1,6 +1,6 @@
 """Writes a model folder that plain transformers classes load offline, swapping it in at once.
 
-    export(model, tokenizer, Path("training/nano/weights"))
+    export(model, tokenizer, Path("runs/nano/base/weights"))
     AutoProcessor.from_pretrained(folder); AutoModelForImageTextToText.from_pretrained(folder)
 
 Qwen3-VL's own processor class insists on a video processor, which needs torchvision. The folder

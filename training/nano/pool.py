@@ -1,12 +1,12 @@
-"""The pretraining pictures: drawn once, shrunk to the model's frame, kept as plain arrays.
+"""The pretraining pictures: drawn once at the model's size, kept as plain arrays.
 
 A shard is a fixed function of its seed, so the same call continues an interrupted pool:
 
-    make_pool(Path("runs/nano/pool"), shards=56, workers=2)
+    make_pool(Path("runs/nano/pool"), shards=40, workers=2)
     frames, takes = load_shard(Path("runs/nano/pool"), 0)
 
-`frames` is uint8 (n, 160, 160, 3); each take lists its frames with the objects in them (name,
-centre as shares of the side, clearly visible or not) and some questions about them.
+`frames` is uint8 (n, 196, 196, 3); each take lists its frames with the objects seen in them, and
+some questions about them, whose frames are places among the take's.
 """
 
 from __future__ import annotations
@@ -14,19 +14,22 @@ from __future__ import annotations
 import argparse
 import json
 import os
+from dataclasses import astuple
 from multiprocessing import get_context
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-from PIL import Image
 
-from warehouse.sources.rooms_questions import CHANGE, FAMILIES, Balance, ask, sample_take
+from training.nano.config import SIDE as MODEL_SIDE
+from training.nano.data import Seen
+from warehouse.sources.rooms_draw import draw
+from warehouse.sources.rooms_questions import CHANGE, FAMILIES, Balance, Take, ask, sample_take
 from warehouse.sources.rooms_scene import SIDE
 
-MODEL_SIDE = 160  # pixels a side that the model sees; its processor resizes to the same
-TAKES_PER_SHARD = 500
-TRAIN_SEED = 40_000  # far from the seeds of the committed sample and of the tests
+TAKES_PER_SHARD = 400
+TRAIN_SEED = 40_000  # far from the seeds of the samples and of the tests
+EASY_SHARE = 0.25  # of the takes have few objects: what is read first is what stands alone
 
 
 def make_shard(folder: Path, index: int) -> None:
@@ -38,34 +41,27 @@ def make_shard(folder: Path, index: int) -> None:
     frames: list[np.ndarray] = []
     takes: list[dict] = []
     for _ in range(TAKES_PER_SHARD):
-        change = (None, None, "moved", "moved", "turned")[rng.integers(5)]
-        easy = bool(rng.random() < 0.3)
-        take = sample_take(rng, *((1, 3) if easy else (2, 5)), change)
-        row: dict[str, Any] = {"easy": easy, "frames": [], "questions": []}
+        change = (None, None, None, "moved", "turned")[rng.integers(5)]
+        easy = bool(rng.random() < EASY_SHARE)
+        take = sample_take(rng, *((2, 3) if easy else (3, 8)), change, pictures=False)
+        row: dict[str, Any] = {
+            "easy": easy,
+            "frames": [],
+            "questions": questions(rng, take, balance),
+        }
         for frame in take.frames:
-            small = frame.image.resize((MODEL_SIDE, MODEL_SIDE), Image.Resampling.BICUBIC)
-            objects = [
-                (name, *(round(c / SIDE, 4) for c in frame.centre(name)), name in frame.clear)
-                for name in frame.boxes
-            ]
-            row["frames"].append({"at": len(frames), "objects": objects})
-            frames.append(np.asarray(small))
-        plan = [(family, 0) for family in FAMILIES]
-        if len(take.frames) == 2:
-            plan += [(family, 1) for family in FAMILIES if family not in CHANGE]
-        for family, which in plan:
-            question = ask(rng, take, family, balance, which)
-            if question:
-                row["questions"].append(
-                    {
-                        "family": family,
-                        "text": question.text,
-                        "options": question.options,
-                        "answer": question.answer,
-                        "frames": question.frames,
-                        "about": question.about,
-                    }
+            picture = draw(frame.scene, side=MODEL_SIDE)
+            seen = [
+                Seen(
+                    name,
+                    *(round(edge / SIDE, 4) for edge in box),
+                    name in picture.clear,
+                    round(picture.depths[name], 2),
                 )
+                for name, box in picture.boxes.items()
+            ]
+            row["frames"].append({"at": len(frames), "objects": [astuple(o) for o in seen]})
+            frames.append(np.asarray(picture.image))
         takes.append(row)
     part = folder / f"{index:04d}.npy.part"
     with part.open("wb") as file:
@@ -74,6 +70,28 @@ def make_shard(folder: Path, index: int) -> None:
     part = folder / f"{index:04d}.json.part"
     part.write_text(json.dumps(takes))
     os.replace(part, done)  # last: a shard with its .json is whole
+
+
+def questions(rng: np.random.Generator, take: Take, balance: Balance) -> list[dict]:
+    """One question of each family that the take allows, of each of its frames."""
+    plan = [(family, 0) for family in FAMILIES]
+    if len(take.frames) == 2:
+        plan += [(family, 1) for family in FAMILIES if family not in CHANGE]
+    rows = []
+    for family, which in plan:
+        question = ask(rng, take, family, balance, which)
+        if question:
+            rows.append(
+                {
+                    "family": family,
+                    "text": question.text,
+                    "options": question.options,
+                    "answer": question.answer,
+                    "frames": question.frames,
+                    "about": question.about,
+                }
+            )
+    return rows
 
 
 def make_pool(folder: Path, shards: int, workers: int = 2) -> None:
@@ -89,14 +107,19 @@ def make_pool(folder: Path, shards: int, workers: int = 2) -> None:
 
 
 def load_shard(folder: Path, index: int) -> tuple[np.ndarray, list[dict]]:
+    """The shard's frames, memory-mapped, and its takes with their objects as `Seen`."""
     frames = np.load(folder / f"{index:04d}.npy", mmap_mode="r", allow_pickle=False)
-    return frames, json.loads((folder / f"{index:04d}.json").read_text())
+    takes = json.loads((folder / f"{index:04d}.json").read_text())
+    for take in takes:
+        for frame in take["frames"]:
+            frame["objects"] = [Seen(*values) for values in frame["objects"]]
+    return frames, takes
 
 
 if __name__ == "__main__":
     parser = argparse.ArgumentParser(description="Draw the pretraining pictures.")
     parser.add_argument("--out", type=Path, default=Path("runs/nano/pool"))
-    parser.add_argument("--shards", type=int, default=56)
+    parser.add_argument("--shards", type=int, default=40)
     parser.add_argument("--workers", type=int, default=2)
     options = parser.parse_args()
     make_pool(options.out, options.shards, options.workers)

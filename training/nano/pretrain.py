@@ -1,270 +1,295 @@
-"""Pretrains vigorl-nano from nothing: first its eyes, then its language, on two CPU cores.
+"""Pretrains vigorl-nano on two CPU cores: first its eyes, then its language.
 
-    python -m training.nano.pretrain                     # the committed recipe, recipe.yaml
-    python -m training.nano.pretrain --out runs/nano     # resumes where an interrupted run stopped
+    python -m training.nano.pretrain base       # from nothing, by recipes/base.yaml
+    python -m training.nano.pretrain teacher    # on from the base's trunk, by recipes/teacher.yaml
 
-Stage 1 trains the vision tower with a helper head that must read, from each merged vision token,
-the object whose centre lies in its cell (colour, kind, the leading digits of its position). Stage
-2 trains the language model on that tower; the helper loss stays on at half weight, and a second
-helper draws the attention of a few heads to the cell of the object that is being named and
-pointed at. Both helpers are thrown away at the end. The run draws its own pictures, saves
-checkpoints, and ends with the evaluation.
+The same command continues an interrupted run. Stage "see" trains the vision tower with a helper
+head (`helpers`). Stage "speak" trains the language model on that tower; the helper loss stays on,
+and a second helper draws the attention of a few heads to the cell of the object that is being
+named and pointed at, for the teacher also the answer's attention to what decides it. Both are
+thrown away. The learning rate stays level through these two, and
+their end, the trunk, is kept: stage "settle" lets the rate fall to nothing and gives the model,
+and another recipe can go on from the trunk. Each worker process has one thread and its share of
+every batch; their gradients are averaged. At the end the model answers the committed test sample.
 """
 
 from __future__ import annotations
 
 import argparse
+import multiprocessing
+import os
 import time
+from datetime import timedelta
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
+import torch.distributed as dist
 import torch.nn.functional as F
 import yaml
 from safetensors.torch import load_file, save_file
 from torch import nn
 
-from training.nano.config import CELLS, HIDDEN, LOOK_HEADS, build_model, features, language
-from training.nano.data import Encoder, collate, make_example
-from training.nano.evaluate import evaluate, table
+from training.nano.asking import Asking
+from training.nano.batches import GREY, Batch, Pictures, replies
+from training.nano.config import (
+    LOOK_HEADS,
+    blocks_output,
+    build_model,
+    language,
+    merge,
+    text_layer,
+    vision_block,
+)
+from training.nano.encode import Encoder, collate
 from training.nano.export import export
-from training.nano.pool import load_shard, make_pool
+from training.nano.headroom import markdown, report
+from training.nano.helpers import Helper, word_ids
+from training.nano.items import SAMPLE
+from training.nano.pool import make_pool
 from training.nano.tokenizer import build_tokenizer
-from warehouse.sources.rooms_scene import COLOURS, KINDS
 
-RECIPE = Path(__file__).with_name("recipe.yaml")
-PARTS = {"there": 1, "colour": 6, "kind": 6, "x1": 10, "x2": 10, "y1": 10, "y2": 10, "centre": 2}
+RECIPES = Path(__file__).with_name("recipes")
+STAGES = ("see", "speak", "settle")
 HALF = partial(torch.autocast, "cpu", torch.bfloat16)  # matrix products only; weights stay float32
-
-
-class Helper(nn.Module):
-    """Linear read-out of what a merged vision token should know."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.read = nn.Linear(HIDDEN, sum(PARTS.values()))
-
-    def forward(self, tokens: torch.Tensor, rows: list[list]) -> tuple[torch.Tensor, float]:
-        """Loss, and the mean error of the centre as a share of the side."""
-        read = self.read(tokens).float().split(list(PARTS.values()), -1)
-        out = dict(zip(PARTS, read, strict=True))
-        there = torch.zeros(tokens.shape[:2])
-        cells: dict[tuple[int, int], tuple] = {}
-        for i, objects in enumerate(rows):
-            for name, x, y, clear in objects:
-                cell = min(int(y * CELLS), CELLS - 1) * CELLS + min(int(x * CELLS), CELLS - 1)
-                there[i, cell] = 1
-                if clear or (i, cell) not in cells:
-                    cells[i, cell] = (name, x, y)
-        loss = F.binary_cross_entropy_with_logits(out["there"].squeeze(-1), there)
-        keys = torch.tensor(list(cells))
-        names, xs, ys = zip(*cells.values(), strict=True)
-        at = (keys[:, 0], keys[:, 1])
-        colour = torch.tensor([list(COLOURS).index(n.split()[0]) for n in names])
-        kind = torch.tensor([KINDS.index(n.split()[1]) for n in names])
-        loss = loss + F.cross_entropy(out["colour"][at], colour)
-        loss = loss + F.cross_entropy(out["kind"][at], kind)
-        for axis, values in (("x", xs), ("y", ys)):
-            whole = torch.tensor([min(round(v * 1000), 999) for v in values])
-            loss = loss + 0.5 * F.cross_entropy(out[axis + "1"][at], whole // 100)
-            loss = loss + 0.25 * F.cross_entropy(out[axis + "2"][at], whole // 10 % 10)
-        target = torch.tensor([xs, ys]).T.float()
-        error = out["centre"][at] - target
-        loss = loss + 4 * error.abs().mean()
-        return loss, float(error.detach().norm(dim=-1).mean())
-
-
-class Pictures:
-    """Random access to the pool: every shard's frames stay on disk, its takes in memory."""
-
-    def __init__(self, folder: Path, shards: int) -> None:
-        loaded = [load_shard(folder, i) for i in range(shards)]
-        self.frames = [frames for frames, _ in loaded]
-        self.takes = [(s, take) for s, (_, takes) in enumerate(loaded) for take in takes]
-        self.easy = [row for row in self.takes if row[1]["easy"]]
-
-    def pick(self, rng: np.random.Generator, n: int, easy: float) -> list[tuple[int, dict]]:
-        """n takes, each from the easy ones with the given probability."""
-        pools = [self.easy if rng.random() < easy else self.takes for _ in range(n)]
-        return [pool[rng.integers(len(pool))] for pool in pools]
-
-    def load(self, rows: list[tuple[int, dict]]) -> tuple[torch.Tensor, list[list], list[int]]:
-        """Frames of the takes one after the other, their objects, and where each take starts."""
-        frames: list[np.ndarray] = []
-        objects: list[list] = []
-        starts: list[int] = []
-        for shard, take in rows:
-            starts.append(len(frames))
-            for frame in take["frames"]:
-                frames.append(self.frames[shard][frame["at"]])
-                objects.append(frame["objects"])
-        return torch.from_numpy(np.stack(frames)), objects, starts
-
-
-def rate(step: int, steps: int, peak: float, warm: int = 150) -> float:
-    if step < warm:
-        return peak * (step + 1) / warm
-    share = (step - warm) / max(1, steps - warm)
-    return float(peak * (0.02 + 0.98 * 0.5 * (1 + np.cos(np.pi * min(1.0, share)))))
+LOG_EVERY, SAVE_EVERY = 50, 250
 
 
 class Run:
-    """One pretraining run: model, helper, optimizer and where it stands."""
+    """One pretraining run: model, helper, optimizers and where it stands."""
 
-    def __init__(self, recipe: dict, out: Path) -> None:
+    def __init__(self, recipe: dict, out: Path, rank: int, workers: int) -> None:
         torch.manual_seed(recipe["seed"])
-        self.recipe, self.out = recipe, out
+        self.recipe, self.out, self.rank, self.workers = recipe, out, rank, workers
         self.tokenizer = build_tokenizer()
-        self.model, self.helper = build_model(self.tokenizer), Helper()
+        self.model, self.helper = build_model(self.tokenizer), Helper(word_ids(self.tokenizer))
         self.both = nn.ModuleDict({"model": self.model, "helper": self.helper})
-        self.stage, self.step = 1, 0
-        self.optimizer = self.fresh_optimizer()
+        self.encoder = Encoder(self.tokenizer)
+        self.stage, self.step = 0, 0
+        self.optimizers = self.fresh_optimizers()
+        # One layer is compiled, not a whole model: the others run the same code.
+        compiled: Any = partial(torch.compile, dynamic=True) if recipe["compile"] else lambda f: f
+        self.block, self.layer = compiled(vision_block), compiled(text_layer)
+        self.totals: dict[str, float] = {}
+        self.began, self.first = time.time(), 0
 
-    def fresh_optimizer(self) -> torch.optim.Optimizer:
-        matrices = [p for p in self.both.parameters() if p.ndim >= 2]
-        others = [p for p in self.both.parameters() if p.ndim < 2]
-        groups = [{"params": matrices, "weight_decay": 0.05}, {"params": others, "weight_decay": 0}]
-        return torch.optim.AdamW(groups, lr=1e-3, betas=(0.9, 0.97))
+    def fresh_optimizers(self, eyes: float = 1.0) -> list[torch.optim.Optimizer]:
+        """Muon for the blocks' matrices, AdamW for embeddings, heads and vectors.
 
-    def save(self) -> None:
-        part = self.out / "checkpoint.part"
+        `eyes` is the share of the rate at which the vision tower and the helper learn.
+        """
+        groups: dict[tuple[bool, bool], list[nn.Parameter]] = {}
+        for name, p in self.both.named_parameters():
+            matrix = p.ndim == 2 and (".blocks." in name or ".layers." in name)
+            sees = name.startswith(("model.model.visual.", "helper."))
+            groups.setdefault((matrix, sees), []).append(p)
+        matrices, others = (
+            [
+                {"params": groups[kind, sees], "share": eyes if sees else 1.0}
+                for sees in (True, False)
+            ]
+            for kind in (True, False)
+        )
+        return [
+            torch.optim.Muon(matrices, weight_decay=0.05, adjust_lr_fn="match_rms_adamw"),
+            torch.optim.AdamW(others, betas=(0.9, 0.97), weight_decay=0.01, fused=True),
+        ]
+
+    def save(self, name: str = "checkpoint") -> None:
+        if self.rank:
+            return
+        part = self.out / f"{name}.part"
         part.mkdir(parents=True, exist_ok=True)
         state = {k: v for k, v in self.both.state_dict().items() if "lm_head" not in k}
         save_file(state, part / "weights.safetensors")
         progress = {"stage": self.stage, "step": self.step}
-        torch.save({"optimizer": self.optimizer.state_dict(), **progress}, part / "optimizer.pt")
-        for old in (self.out / "checkpoint").glob("*"):
+        states = [o.state_dict() for o in self.optimizers]
+        torch.save({"optimizers": states, **progress}, part / "state.pt")
+        for old in (self.out / name).glob("*"):
             old.unlink()
-        part.replace(self.out / "checkpoint")
+        part.replace(self.out / name)
 
-    def resume(self) -> None:
-        if not (self.out / "checkpoint").exists():
-            return
-        folder = self.out / "checkpoint"
+    def load(self, folder: Path) -> None:
         self.both.load_state_dict(load_file(folder / "weights.safetensors"), strict=False)
-        state = torch.load(folder / "optimizer.pt", weights_only=True)
+        state = torch.load(folder / "state.pt", weights_only=True)
         self.stage, self.step = state["stage"], state["step"]
-        self.optimizer.load_state_dict(state["optimizer"])
-        print(f"resumed at stage {self.stage}, step {self.step}", flush=True)
+        for optimizer, kept in zip(self.optimizers, state["optimizers"], strict=True):
+            optimizer.load_state_dict(kept)
 
-    def update(self, loss: torch.Tensor, lr: float) -> None:
-        for group in self.optimizer.param_groups:
-            group["lr"] = lr
-        self.optimizer.zero_grad(set_to_none=True)
+    def start(self) -> None:
+        """From this run's checkpoint, else from the trunk that the recipe names, else afresh."""
+        if (self.out / "checkpoint").exists():
+            self.load(self.out / "checkpoint")
+            self.say(f"resumed: {STAGES[self.stage]} {self.step}")
+        elif self.recipe.get("from"):
+            self.load(self.out.parent / self.recipe["from"] / "trunk")
+            self.stage, self.step = STAGES.index("speak"), 0
+            self.say(f"going on from the trunk of {self.recipe['from']}")
+
+    def say(self, text: str) -> None:
+        if not self.rank:
+            print(text, flush=True)
+
+    def rng(self) -> np.random.Generator:
+        key = [self.recipe["seed"], self.stage, self.step, self.rank]
+        return np.random.default_rng(key)
+
+    def update(self, loss: torch.Tensor, rate: float) -> None:
+        for optimizer in self.optimizers:
+            for group in optimizer.param_groups:
+                group["lr"] = rate * group["share"]
+            optimizer.zero_grad()
         loss.backward()
-        nn.utils.clip_grad_norm_(self.both.parameters(), 1.0)
-        self.optimizer.step()
+        # Frozen weights have no gradient, and must not decay either: the optimizers pass them by.
+        with_grad = [p for p in self.both.parameters() if p.grad is not None]
+        if self.workers > 1:
+            flat = torch.cat([p.grad.flatten() for p in with_grad])
+            dist.all_reduce(flat)
+            flat /= self.workers
+            parts = flat.split([p.numel() for p in with_grad])
+            for p, part in zip(with_grad, parts, strict=True):
+                p.grad = part.view_as(p)
+        nn.utils.clip_grad_norm_(with_grad, 1.0)
+        for optimizer in self.optimizers:
+            optimizer.step()
         self.step += 1
 
-    def see(self, pictures: Pictures) -> None:
-        plan, began, first = self.recipe["vision"], time.time(), self.step
-        while self.step < plan["steps"]:
-            rng = np.random.default_rng([self.recipe["seed"], 1, self.step])
-            frames, objects, _ = pictures.load(pictures.pick(rng, plan["takes"], 0.0))
-            with HALF():
-                tokens = features(self.model, frames)
-                loss, error = self.helper(tokens, objects)
-            self.update(loss, rate(self.step, plan["steps"], plan["rate"]))
-            if self.step % 50 == 0:
-                speed = (time.time() - began) / (self.step - first)
-                print(
-                    f"vision {self.step} loss {loss.item():.3f} centre {error:.4f} "
-                    f"{speed:.2f} s/step ({len(frames)} pictures)",
-                    flush=True,
-                )
-            if self.step % 250 == 0:
-                self.save()
-        self.stage, self.step, self.optimizer = 2, 0, self.fresh_optimizer()
-        self.save()
+    def note(self, figures: dict[str, float], steps: int) -> None:
+        """Adds up figures and prints their means now and then."""
+        for name, value in {**figures, "n": 1}.items():
+            self.totals[name] = self.totals.get(name, 0.0) + value
+        if self.step % LOG_EVERY == 0:
+            n = self.totals.pop("n")
+            spent = (time.time() - self.began) / max(1, self.step - self.first)
+            means = " ".join(f"{name} {value / n:.3f}" for name, value in self.totals.items())
+            left = (steps - self.step) * spent / 60
+            where = f"{STAGES[self.stage]} {self.step}/{steps}"
+            self.say(f"{where} {means} | {spent:.2f} s/step, {left:.0f} min left")
+            self.totals = {}
+        if self.step % SAVE_EVERY == 0:
+            self.save()
+        parent = multiprocessing.parent_process()
+        if parent is not None and not parent.is_alive():
+            raise SystemExit("the run was killed")  # else its workers would train on
 
-    def speak(self, pictures: Pictures) -> None:
-        plan, encoder = self.recipe["language"], Encoder(self.tokenizer)
-        pad, image = self.tokenizer.pad_token_id, self.model.config.image_token_id
-        run = torch.compile(language, dynamic=True) if plan["compile"] else language
-        began, first, seen, totals = time.time(), self.step, 0, np.zeros(4)
+    def sights(self, batch: Batch, train_blocks: bool) -> tuple[torch.Tensor, Any]:
+        """Vision tokens of the batch's pictures and of a grey one, and the helper's verdict."""
+        grey = torch.full_like(batch.frames[:1], GREY)
+        with HALF():
+            with torch.set_grad_enabled(train_blocks):
+                patches = blocks_output(self.model, torch.cat([batch.frames, grey]), self.block)
+            tokens = merge(self.model, patches)
+            words = self.model.get_input_embeddings().weight
+            verdict = self.helper(patches[:-1], tokens[:-1], words, batch.objects)
+        return tokens.float(), verdict
+
+    def see(self, pictures: Pictures, plan: dict) -> None:
         while self.step < plan["steps"]:
+            batch = pictures.pick(self.rng(), plan["takes"] // self.workers, 0.0)
+            _, (loss, figures) = self.sights(batch, train_blocks=True)
+            # The rate of this stage falls: its end is a tower to build on, not a trunk.
             share = self.step / plan["steps"]
-            rng = np.random.default_rng([self.recipe["seed"], 2, self.step])
-            easy = max(0.0, 1 - share / plan["easy_until"])
-            rows = pictures.pick(rng, plan["takes"], easy)
-            frames, objects, starts = pictures.load(rows)
-            with HALF():
-                vision = features(self.model, frames, train_blocks=share >= plan["frozen_until"])
-                helper, _ = self.helper(vision, objects)
-            vision = vision.float()
-            examples = []
-            for (_, take), start in zip(rows, starts, strict=True):
-                asked = take["questions"]
-                if not asked:
-                    continue
-                odds = np.array([plan["families"][q["family"]] for q in asked], dtype=float)
-                few = rng.choice(
-                    len(asked), min(len(asked), plan["questions"]), False, odds / odds.sum()
+            warm = min(1.0, (self.step + 1) / 50)
+            self.update(loss, plan["rate"] * warm * (1 - 0.9 * share))
+            self.note({"loss": float(loss.detach()), **figures}, plan["steps"])
+
+    def speak(self, pictures: Pictures, plan: dict, falling: bool) -> None:
+        pad, image = self.tokenizer.pad_token_id, self.model.config.image_token_id
+        while self.step < plan["steps"]:
+            rng, share = self.rng(), self.step / plan["steps"]
+            easy = plan["easy"] * max(0.0, 1 - self.step / plan["easy_until"])
+            batch = pictures.pick(rng, plan["takes"] // self.workers, easy)
+            trains = self.step >= plan["frozen_until"]
+            vision, (helper, seen) = self.sights(batch, trains)
+            groups = replies(rng, batch, self.encoder, plan)
+            weight = sum(sum(e.weights) for group in groups for e, _ in group)
+            spots = max(1, sum(len(e.names) for group in groups for e, _ in group))
+            digits = max(1, sum(len(e.looks) for group in groups for e, _ in group))
+            sequences = sum(len(group) for group in groups)
+            words_loss, look, evidence = torch.zeros(3)
+            for group in groups:
+                data = collate([e for e, _ in group], pad, image)
+                words = self.model.get_input_embeddings()(data["ids"])
+                tokens = torch.cat(
+                    [
+                        vision[[-1] * len(shown) if row.blind else shown].flatten(0, 1)
+                        for row, shown in group
+                    ]
                 )
-                shift = start - take["frames"][0]["at"]
-                for i in few:
-                    row = encoder(make_example(rng, take, asked[i]))
-                    examples.append((row, [f + shift for f in row.frames]))
-            examples.sort(key=lambda e: len(e[0].ids))
-            middle, words_loss, look = len(examples) // 2, torch.zeros(()), torch.zeros(())
-            weight = sum(sum(e[0].weights) for e in examples)
-            spots = {
-                "names": max(1, sum(len(e[0].names) for e in examples)),
-                "looks": max(1, sum(len(e[0].looks) for e in examples)),
-            }
-            for half in (examples[:middle], examples[middle:]):
-                batch = collate([e[0] for e in half], pad, image)
-                words = self.model.get_input_embeddings()(batch["ids"])
-                tokens = torch.cat([vision[which].flatten(0, 1) for _, which in half])
-                words = words.masked_scatter((batch["ids"] == image)[..., None], tokens)
-                learnt = batch["weights"][:, 1:] > 0
+                words = words.masked_scatter((data["ids"] == image)[..., None], tokens)
+                learnt = data["weights"][:, 1:] > 0
                 with HALF():
-                    hidden, *sights = run(self.model, words, batch["positions"])
+                    hidden, names, looks = language(
+                        self.model, words, data["positions"], self.layer
+                    )
                     logits = self.model.lm_head(hidden[:, :-1][learnt]).float()
-                losses = F.cross_entropy(logits, batch["ids"][:, 1:][learnt], reduction="none")
-                words_loss = words_loss + (losses * batch["weights"][:, 1:][learnt]).sum() / weight
-                for sight, kind in zip(sights, ("names", "looks"), strict=True):
-                    which, at, to = batch[kind].unbind(1)
-                    look = look - sight[which, :, at, to].sum() / (LOOK_HEADS * spots[kind])
+                losses = F.cross_entropy(logits, data["ids"][:, 1:][learnt], reduction="none")
+                words_loss = words_loss + (losses * data["weights"][:, 1:][learnt]).sum() / weight
+                for sight, kind, count in ((names, "names", spots), (looks, "looks", digits)):
+                    which, at, to = data[kind].unbind(1)
+                    look = look - sight[which, :, at, to].sum() / (LOOK_HEADS * count)
+                for row, head, at, first, last in data["evidence"].tolist():
+                    seen_there = looks[row, head, at, first : last + 1].logsumexp(-1)
+                    evidence = evidence - seen_there / (LOOK_HEADS * sequences)
             loss = words_loss + plan["helper"] * helper + plan["look"] * look
-            self.update(loss, rate(self.step, plan["steps"], plan["rate"]))
-            seen += len(examples)
-            totals += [float(t.detach()) for t in (words_loss, helper, look)] + [1]
-            if self.step % 50 == 0:
-                spent = time.time() - began
-                means = totals[:3] / totals[3]
-                print(
-                    f"language {self.step}/{plan['steps']} loss {means[0]:.3f} "
-                    f"helper {means[1]:.3f} look {means[2]:.3f} {seen / spent:.0f} sequences/s "
-                    f"{(self.step - first) / spent:.2f} steps/s {spent / 60:.1f} min",
-                    flush=True,
-                )
-                totals[:] = 0
-            if self.step % plan["evaluate_every"] == 0 or self.step == plan["steps"]:
-                self.save()
-                export(self.model, self.tokenizer, self.out / "weights")
-                if self.step < plan["steps"]:
-                    few = plan["evaluate_questions"]
-                    print(table(evaluate(self.out / "weights", few, self.step)), flush=True)
+            loss = loss + plan["evidence"] * evidence
+            warm = min(1.0, (self.step + 1) / 100)
+            self.update(loss, plan["rate"] * (1.02 - share if falling else warm))
+            figures = {"text": float(words_loss.detach()), "look": float(look.detach()), **seen}
+            if plan["evidence"]:
+                figures["evidence"] = float(evidence.detach())
+            self.note(figures, plan["steps"])
+
+    def next_stage(self) -> None:
+        self.stage, self.step = self.stage + 1, 0
+        self.began, self.first, self.totals = time.time(), 0, {}
+
+    def go(self, pictures: Pictures) -> None:
+        self.began, self.first = time.time(), self.step
+        if self.stage == 0:
+            self.see(pictures, self.recipe["see"])
+            self.next_stage()
+            self.optimizers = self.fresh_optimizers(self.recipe["speak"]["eyes"])
+            self.save()
+        if self.stage == 1:
+            self.speak(pictures, self.recipe["speak"], falling=False)
+            self.next_stage()
+            self.save("trunk")
+            self.save()
+        self.speak(pictures, {**self.recipe["speak"], **self.recipe["settle"]}, falling=True)
+        if not self.rank:
+            export(self.model, self.tokenizer, self.out / "weights")
+
+
+def work(rank: int, workers: int, recipe: dict, out: Path) -> None:
+    """One worker process: its own share of every batch."""
+    torch.set_num_threads(1)
+    if workers > 1:
+        store = f"file://{out.resolve() / 'rendezvous'}"
+        patience = timedelta(minutes=20)  # compiling takes the first worker a while
+        dist.init_process_group("gloo", store, patience, workers, rank)
+    run = Run(recipe, out, rank, workers)
+    run.start()
+    run.go(Pictures(out.parent / "pool", recipe["shards"]))
+    if workers > 1:
+        dist.destroy_process_group()
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description="Pretrain vigorl-nano from nothing.")
-    parser.add_argument("--recipe", type=Path, default=RECIPE)
-    parser.add_argument("--out", type=Path, default=Path("runs/nano"))
+    parser = argparse.ArgumentParser(description="Pretrain vigorl-nano.")
+    parser.add_argument("recipe", help="base, teacher or a recipe file")
+    parser.add_argument("--out", type=Path, help="default: runs/nano/<name of the recipe>")
     options = parser.parse_args()
-    recipe = yaml.safe_load(options.recipe.read_text())
-    torch.set_num_threads(recipe["threads"])
-    make_pool(options.out / "pool", recipe["shards"], recipe["threads"])
-    run = Run(recipe, options.out)
-    run.resume()
-    pictures = Pictures(options.out / "pool", recipe["shards"])
-    if run.stage == 1:
-        run.see(pictures)
-    run.speak(pictures)
-    print(table(evaluate(options.out / "weights")))
-    print(table(evaluate(options.out / "weights", blank=True), "with a blank picture"))
+    path = Path(options.recipe)
+    path = path if path.suffix == ".yaml" else RECIPES / f"{options.recipe}.yaml"
+    recipe, out = yaml.safe_load(path.read_text()), options.out or Path("runs/nano") / path.stem
+    out.mkdir(parents=True, exist_ok=True)
+    make_pool(out.parent / "pool", recipe["shards"], os.cpu_count() or 1)
+    (out / "rendezvous").unlink(missing_ok=True)
+    torch.multiprocessing.spawn(work, (recipe["workers"], recipe, out), recipe["workers"])
+    print(markdown(report(Asking(out / "weights", SAMPLE, samples=2, runs=out / "eval"))))
 
 
 if __name__ == "__main__":

@@ -8,14 +8,16 @@ Every byte is a token of its own before merging, so any UTF-8 text survives enco
 
 from __future__ import annotations
 
-from itertools import product
+from itertools import cycle, product
 
 from tokenizers import Regex, Tokenizer, decoders, models, pre_tokenizers, trainers
 from transformers import PreTrainedTokenizerFast
 
-from training.nano.phrases import OTHER, REFERRED, VERIFY
-from warehouse.sources.rooms_questions import WORDING
+from mcts.prompts import choices_line
+from training.nano.data import LINES
+from training.nano.phrases import ALL, DEPTH
 from warehouse.sources.rooms_scene import COLOURS, KINDS, PLURALS
+from warehouse.sources.rooms_wording import WORDING
 
 VOCABULARY = 1600
 SPECIAL = (
@@ -85,17 +87,30 @@ SAMPLES = (
 def corpus() -> list[str]:
     names = [f"{c} {k}" for c, k in product(COLOURS, KINDS)]
     lines = [f"{text} {word} {word.capitalize()}" for word in WORDS for text in ("",) * 3]
-    for group in (*REFERRED, OTHER, VERIFY):
-        lines += [p.format(name=n, a="a", point="(4, 2)") for p in group for n in names]
-    for family in WORDING.values():
-        what = [f"{c} objects" for c in COLOURS] + [PLURALS.get(k, k + "s") for k in KINDS]
-        lines += [
-            w.format(a=a, b=b, what=t) + f" Choices: {a} or {b}.\nThink in at least 3 steps."
-            for w in family
-            for a, b, t in zip(names, names[::-1], what * 3, strict=True)
-        ]
+    far = DEPTH.format(metres=2.5)
+    for phrase in (p for group in ALL for p in group):
+        for depth in ("", far):
+            lines += [phrase.format(name=n, a="a", point="(4, 2)", depth=depth) for n in names]
+    what = [f"{c} objects" for c in COLOURS] + [PLURALS.get(k, k + "s") for k in KINDS]
+    asks = [line.format(k=3) for line in LINES.values()]
+    rows = list(zip(names, names[::-1], names[7:] + names[:7], strict=True))
+    for wording in (w for family in WORDING.values() for w in family):
+        for (a, b, c), t, ask in zip(rows, cycle(what), cycle(asks), strict=False):
+            question = wording.format(a=a, b=b, c=c, what=t, an=f"a {a}", kind=a.split()[1])
+            lines.append(f"{question}{choices_line((a, b, c))}\n{ask}")
     # An answer starts its text without a space: these words need a token of that form too.
-    lines += ["left", "right", "above", "below", "yes", "no", *COLOURS] * 40
+    lines += [
+        "left",
+        "right",
+        "above",
+        "below",
+        "yes",
+        "no",
+        "in",
+        "behind",
+        "straight",
+        *COLOURS,
+    ] * 40
     return lines + list(SAMPLES) * 60
 
 

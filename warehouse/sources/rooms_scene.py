@@ -14,40 +14,17 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
-SIDE = 320  # stored pictures are square, this many pixels a side
-FOCAL = 285.0  # pixels at that side: a field of view of about 59 degrees
+from .rooms_kinds import COLOURS as COLOURS
+from .rooms_kinds import FLOORS, MATERIALS, ON_STAND, SCALES, WALLS
+from .rooms_kinds import KINDS as KINDS
+from .rooms_kinds import PLURALS as PLURALS
+from .rooms_kinds import SIZES as SIZES
+from .rooms_kinds import STAND as STAND
+from .rooms_names import Count as Count
+from .rooms_names import sample_names as sample_names
 
-COLOURS: dict[str, tuple[int, int, int]] = {
-    "red": (214, 45, 42),
-    "orange": (242, 133, 28),
-    "yellow": (247, 214, 54),
-    "green": (52, 158, 72),
-    "blue": (44, 98, 214),
-    "purple": (138, 62, 178),
-}
-KINDS = ("ball", "box", "chair", "cone", "lamp", "table")
-PLURALS = {"box": "boxes"}
-ON_PLINTH = ("ball", "box", "cone")
-
-# Walls and floors stay pale or greyish: the named colours belong to the objects alone.
-WALLS = (
-    (201, 194, 182),
-    (178, 190, 184),
-    (176, 186, 200),
-    (208, 200, 206),
-    (196, 188, 170),
-    (186, 182, 178),
-    (166, 178, 178),
-    (214, 208, 196),
-)
-FLOORS = (
-    (176, 152, 126),
-    (150, 128, 108),
-    (196, 178, 152),
-    (140, 136, 134),
-    (168, 164, 158),
-    (122, 108, 98),
-)
+SIDE = 392  # stored pictures are square, this many pixels a side
+FOCAL = 0.8 * SIDE  # pixels at that side: a field of view of about 64 degrees
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,9 +35,10 @@ class Thing:
     kind: str
     x: float
     z: float
-    base: float  # metres above the floor: 0, or the height of the plinth it stands on
+    base: float  # metres above the floor: 0, or the height of the stand it is on
     scale: float  # 1 is the kind's usual size
-    yaw: float  # radians about the vertical
+    yaw: float  # radians about the vertical; at 0 its front faces the camera's starting place
+    material: str = "plastic"  # how the coloured surface looks; one of MATERIALS, never named
 
     @property
     def name(self) -> str:
@@ -94,7 +72,7 @@ def to_pixels(seen: np.ndarray) -> np.ndarray:
 
 @dataclass(frozen=True, slots=True)
 class Room:
-    """The empty room; `decor` seeds what hangs on the walls and how the floor boards vary."""
+    """The empty room; `decor` seeds what hangs on the walls, the rug and the floor's pattern."""
 
     half_width: float
     depth: float
@@ -103,6 +81,7 @@ class Room:
     floor_style: str  # planks, tiles or plain
     light: tuple[float, float, float]  # unit vector towards the lamp outside the picture
     decor: int
+    plant: tuple[float, float] | None = None  # where on the floor an unnamed potted plant stands
 
 
 @dataclass(frozen=True, slots=True)
@@ -112,110 +91,155 @@ class Scene:
     things: tuple[Thing, ...]
 
 
-@dataclass(frozen=True, slots=True)
-class Count:
-    """The one counting question a scene is built around, so that its answer is balanced."""
-
-    attribute: str  # "kind" or "colour"
-    value: str
-    low: int
-    high: int
-    answer: int  # low or high
-
-
 def footprint(thing: Thing) -> float:
-    """Radius in metres of the floor that a thing (with its plinth) needs to itself."""
-    radius = {"ball": 0.4, "box": 0.5, "chair": 0.45, "cone": 0.42, "lamp": 0.36, "table": 0.66}
-    return max(radius[thing.kind] * thing.scale, 0.52 if thing.base else 0.0)
+    """Radius in metres of the floor that a thing (with its stand) needs to itself."""
+    width, _, depth = SIZES[thing.kind]
+    half = max(width, depth) / 2 if thing.kind in ("ball", "lamp", "vase") else 0.0
+    half = half or float(np.hypot(width, depth)) / 2
+    return max(half * thing.scale, 0.71 * STAND if thing.base else 0.0)
 
 
 def sample_room(rng: np.random.Generator) -> Room:
-    light = np.array([rng.choice([-1, 1]) * rng.uniform(0.25, 0.7), 1.0, rng.uniform(-0.7, -0.2)])
+    light = np.array([rng.choice([-1, 1]) * rng.uniform(0.7, 1.1), 0.9, rng.uniform(-0.6, 0.05)])
     light /= np.linalg.norm(light)
+    half, depth = float(rng.uniform(3.2, 4.2)), float(rng.uniform(6.2, 7.4))
+    plant = None
+    if rng.random() < 0.5:
+        plant = float(rng.choice([-1, 1]) * (half - 0.42)), depth - 0.42
     return Room(
-        half_width=float(rng.uniform(3.2, 4.4)),
-        depth=float(rng.uniform(6.2, 7.6)),
+        half_width=half,
+        depth=depth,
         wall=WALLS[rng.integers(len(WALLS))],
         floor=FLOORS[rng.integers(len(FLOORS))],
         floor_style=("planks", "planks", "tiles", "plain")[rng.integers(4)],
         light=(float(light[0]), float(light[1]), float(light[2])),
         decor=int(rng.integers(2**31)),
+        plant=plant,
     )
 
 
-def sample_names(
-    rng: np.random.Generator, low: int, high: int
-) -> tuple[list[tuple[str, str]], Count]:
-    """Distinct (colour, kind) pairs with a counting question whose two options are equally likely.
-
-    The pair of options is drawn first and then which of them is true, so the options alone tell
-    nothing about the answer.
-    """
-    pairs = [(a, a + 1, p) for a, p in ((1, 0.4), (2, 0.4), (3, 0.2)) if a + 1 <= high]
-    weights = np.array([p for *_, p in pairs])
-    first, second, _ = pairs[rng.choice(len(pairs), p=weights / weights.sum())]
-    answer = int(rng.choice([first, second]))
-    attribute = ("kind", "colour")[rng.integers(2)]
-    values, others = (KINDS, tuple(COLOURS)) if attribute == "kind" else (tuple(COLOURS), KINDS)
-    value = values[rng.integers(6)]
-    total = int(rng.integers(max(low, answer), high + 1))
-    chosen = [(value, others[i]) for i in rng.choice(6, answer, replace=False)]
-    rest = [(v, o) for v in values if v != value for o in others]
-    chosen += [rest[i] for i in rng.choice(len(rest), total - answer, replace=False)]
-    rng.shuffle(chosen)
-    names = [(o, v) if attribute == "kind" else (v, o) for v, o in chosen]
-    return names, Count(attribute, value, first, second, answer)
+def corners(thing: Thing) -> np.ndarray:
+    """The four corners (4, 2) of the floor a thing (with its stand) covers, in x and z."""
+    width, _, depth = SIZES[thing.kind]
+    half = np.array([width, depth]) * thing.scale / 2
+    if thing.base:
+        half = np.maximum(half, STAND / 2)
+    flat = np.array([[-1, -1], [1, -1], [1, 1], [-1, 1]]) * half
+    cos, sin = np.cos(thing.yaw), np.sin(thing.yaw)
+    return flat @ np.array([[cos, -sin], [sin, cos]]) + [thing.x, thing.z]
 
 
-def place(rng: np.random.Generator, scene: Scene, colour: str, kind: str) -> Thing | None:
-    """A free spot for one more object, or None when forty tries find none.
+def apart(one: np.ndarray, other: np.ndarray, gap: float = 0.1) -> bool:
+    """Whether two rectangles on the floor (4, 2) keep `gap` metres between them."""
+    for a, b in ((one, other), (other, one)):
+        for axis in (a[1] - a[0], a[2] - a[1]):
+            axis = axis / np.hypot(*axis)
+            p, q = a @ axis, b @ axis
+            if p.max() + gap < q.min() or q.max() + gap < p.min():
+                return True
+    return False
+
+
+def outline(camera: Camera, thing: Thing) -> tuple[float, float, float, float]:
+    """The rectangle in stored pixels that a thing's bounding box covers."""
+    flat, height = corners(replace(thing, base=0.0)), SIZES[thing.kind][1] * thing.scale
+    points = [(x, thing.base + y, z) for x, z in flat for y in (0.0, height)]
+    seen = camera.project(np.array(points))
+    (x1, y1), (x2, y2) = seen.min(axis=0), seen.max(axis=0)
+    return float(x1), float(y1), float(x2), float(y2)
+
+
+def covered(one: tuple, other: tuple) -> float:
+    """How much of the smaller of two rectangles the other one covers, 0 to 1."""
+    width = min(one[2], other[2]) - max(one[0], other[0])
+    height = min(one[3], other[3]) - max(one[1], other[1])
+    least = min((r[2] - r[0]) * (r[3] - r[1]) for r in (one, other))
+    return max(width, 0.0) * max(height, 0.0) / least
+
+
+def facing(rng: np.random.Generator, scene: Scene, thing: Thing) -> Thing:
+    """The thing turned plausibly; a sofa or a shelf is mostly pushed against a wall."""
+    room, kind = scene.room, thing.kind
+    to_camera = float(np.arctan2(thing.x, thing.z))
+    if kind in ("sofa", "shelf") and rng.random() < 0.7:
+        back = SIZES[kind][2] * thing.scale / 2 + 0.04
+        side = (room.half_width - abs(thing.x)) < (room.depth - thing.z)
+        if side:
+            sign = 1.0 if thing.x > 0 else -1.0
+            return replace(thing, x=sign * (room.half_width - back), yaw=sign * np.pi / 2)
+        return replace(thing, z=room.depth - back, yaw=0.0)
+    if kind in ("sofa", "shelf"):
+        return replace(thing, yaw=to_camera + float(rng.uniform(-0.7, 0.7)))
+    if kind == "chair":
+        return replace(thing, yaw=to_camera + float(rng.uniform(-2.2, 2.2)))
+    return replace(thing, yaw=float(rng.uniform(-np.pi, np.pi)))
+
+
+def place(
+    rng: np.random.Generator, scene: Scene, colour: str, kind: str, like: Thing | None = None
+) -> Thing | None:
+    """A free spot for one more object, or None when sixty tries find none.
 
     The spot is drawn in the picture (a column and a depth) and carried back to the floor, so that
-    objects fill the frame evenly rather than crowding its middle.
+    objects fill the frame evenly rather than crowding its middle. `like` gives the scale, yaw,
+    height and material to keep.
     """
     camera, room = scene.camera, scene.room
     taken = camera.project(np.array([middle(t) for t in scene.things])) if scene.things else None
-    for _ in range(40):
-        depth, column = rng.uniform(2.5, 5.6), rng.uniform(30, SIDE - 30)
-        right = (column - SIDE / 2) / FOCAL * depth
-        cos, sin = np.cos(camera.yaw), np.sin(camera.yaw)
+    floors = [corners(t) for t in scene.things]
+    if room.plant:
+        floors.append(np.array(room.plant) + 0.3 * np.array([[-1, -1], [1, -1], [1, 1], [-1, 1]]))
+    outlines = [outline(camera, t) for t in scene.things]
+    cos, sin = np.cos(camera.yaw), np.sin(camera.yaw)
+    for _ in range(60):
         base = 0.0
-        if kind in ON_PLINTH and rng.random() < 0.45:
-            base = float(rng.uniform(0.4, 1.1))
-        scale = float(rng.uniform(0.88, 1.15)) * (0.85 if base and kind == "box" else 1.0)
-        thing = Thing(
-            colour,
-            kind,
-            float(right * cos + depth * sin),
-            float(depth * cos - right * sin),
-            base,
-            scale,
-            float(rng.uniform(0, 2 * np.pi)),
-        )
-        room_left = footprint(thing)
-        if abs(thing.x) > room.half_width - room_left or thing.z > room.depth - room_left:
+        if kind in ON_STAND and rng.random() < 0.45:
+            base = float(rng.uniform(0.35, 0.85))
+        scale = float(rng.uniform(*SCALES.get(kind, (0.92, 1.08))))
+        if base:
+            scale = min(scale, 0.95)
+        if like:
+            base, scale = like.base, like.scale
+        # Far things must still be large enough to be named.
+        far = min(6.6, FOCAL * min(SIZES[kind][:2]) * scale / 27)
+        depth, column = rng.uniform(2.3, far), rng.uniform(30, SIDE - 30)
+        right = (column - SIDE / 2) / FOCAL * depth
+        x, z = float(right * cos + depth * sin), float(depth * cos - right * sin)
+        thing = Thing(colour, kind, x, z, base, scale, 0.0, str(rng.choice(MATERIALS[kind])))
+        if like:
+            thing = replace(thing, yaw=like.yaw, material=like.material)
+        else:
+            thing = facing(rng, scene, thing)
+        floor = corners(thing)
+        if abs(floor[:, 0]).max() > room.half_width - 0.02 or floor[:, 1].max() > room.depth - 0.02:
             continue
-        if any(
-            np.hypot(thing.x - t.x, thing.z - t.z) < room_left + footprint(t) for t in scene.things
+        if floor[:, 1].min() < 1.2 or not all(apart(floor, other) for other in floors):
+            continue
+        rim = outline(camera, thing)
+        if (
+            min(rim[:2]) < 4
+            or max(rim[2:]) > SIDE - 4
+            or any(covered(rim, o) > 0.4 for o in outlines)
         ):
             continue
         if taken is not None:
             spot = camera.project(np.array([middle(thing)]))[0]
-            if np.min(np.hypot(*(taken - spot).T)) < 0.13 * SIDE:
+            if np.min(np.hypot(*(taken - spot).T)) < 0.11 * SIDE:
                 continue
         return thing
     return None
 
 
 def middle(thing: Thing) -> tuple[float, float, float]:
-    height = {"ball": 0.7, "box": 0.65, "chair": 1.05, "cone": 0.95, "lamp": 1.4, "table": 0.65}
-    return thing.x, thing.base + height[thing.kind] * thing.scale / 2, thing.z
+    return thing.x, thing.base + SIZES[thing.kind][1] * thing.scale / 2, thing.z
 
 
 def furnish(rng: np.random.Generator, names: list[tuple[str, str]]) -> Scene | None:
     """A new room with the named objects in free spots, or None when they did not all fit."""
     camera = Camera(
-        float(rng.uniform(-0.22, 0.22)), float(rng.uniform(0.2, 0.3)), float(rng.uniform(1.6, 1.9))
+        float(rng.uniform(-0.22, 0.22)),
+        float(rng.uniform(0.22, 0.32)),
+        float(rng.uniform(1.6, 1.9)),
     )
     scene = Scene(sample_room(rng), camera, ())
     for colour, kind in names:
@@ -227,13 +251,12 @@ def furnish(rng: np.random.Generator, names: list[tuple[str, str]]) -> Scene | N
 
 
 def moved(rng: np.random.Generator, scene: Scene, index: int) -> Scene | None:
-    """The same scene after one object (with its plinth) was carried to another free spot."""
+    """The same scene after one object (with its stand) was carried to another free spot."""
     old = scene.things[index]
     others = tuple(t for i, t in enumerate(scene.things) if i != index)
-    new = place(rng, replace(scene, things=others), old.colour, old.kind)
+    new = place(rng, replace(scene, things=others), old.colour, old.kind, old)
     if new is None:
         return None
-    new = replace(new, base=old.base, scale=old.scale, yaw=old.yaw)
     things = tuple(new if i == index else t for i, t in enumerate(scene.things))
     return replace(scene, things=things)
 

@@ -1,0 +1,149 @@
+"""Examples as training arrays: token ids, what each token's error counts, where to look.
+
+encoder = Encoder(tokenizer)
+batch = collate([encoder(e) for e in examples], tokenizer.pad_token_id, image_token)
+"""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import torch
+from transformers import PreTrainedTokenizerBase
+
+from training.nano.config import CELLS, LOOK_HEADS, TOKENS_PER_IMAGE
+from training.nano.data import Example
+from warehouse.sources.rooms_scene import COLOURS, KINDS
+
+# What a token's error counts. How a step is worded is largely a free choice and the last digit of
+# a coordinate is under one per cent of the side; names, leading digits and the answer mean reading
+# the picture.
+TEXT_WEIGHT, NAME_WEIGHT, ANSWER_WEIGHT = 0.15, 1.0, 5.0
+DIGIT_WEIGHTS = (2.0, 1.0, 0.25)
+TOLD = {  # how a step tells what may decide an answer; the comma after x has seen all its digits
+    "x": re.compile(r" at \((\d+,)"),
+    "y": re.compile(r" at \(\d+, (\d+)\)"),
+    "depth": re.compile(r" ([\d.]+ m) away"),
+    "colour": re.compile(rf"<think>[^<]*\b({'|'.join(COLOURS)})\b"),
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Encoded:
+    ids: list[int]
+    weights: list[float]  # of each token as a target; 0 for the prompt
+    looks: list[tuple[int, int]]  # (token inside a coordinate, image token it should look at)
+    names: list[tuple[int, int]]  # (last word of the name before it, the same image token)
+    evidence: list[tuple[int, int, int, int]]  # (head, token, first and last it should look at)
+    frames: tuple[int, ...]
+    blind: bool
+
+
+class Encoder:
+    """Turns examples into ids, target weights and the places where attention should go."""
+
+    def __init__(self, tokenizer: PreTrainedTokenizerBase) -> None:
+        ids: Any = tokenizer.convert_tokens_to_ids
+        self.tokenizer = tokenizer
+        self.open, self.image = tokenizer.encode(" (")[0], ids("<|image_pad|>")
+        self.answer = ids("<answer>")
+        self.comma = tokenizer.encode("1, 2")[1]
+        self.kinds = {word_id(tokenizer, kind) for kind in KINDS}
+        self.words = {*self.kinds, *(word_id(tokenizer, colour) for colour in COLOURS)}
+        self.digits = {ids(str(d)) for d in range(10)}
+
+    def __call__(self, example: Example) -> Encoded:
+        prompt, reply = (self.tokenizer.encode(t) for t in (example.prompt, example.reply))
+        ids, start = prompt + reply, len(prompt)
+        weights = [0.0] * start + [
+            NAME_WEIGHT if t in self.words else 2 * TEXT_WEIGHT if t in self.digits else TEXT_WEIGHT
+            for t in reply
+        ]
+        answer = ids.index(self.answer, start)
+        weights[answer + 1 : -2] = [ANSWER_WEIGHT] * (len(ids) - answer - 3)  # not the end marks
+        pads = [i for i, t in enumerate(prompt) if t == self.image]
+        openings = [i for i in range(start, answer) if ids[i] == self.open]
+        looks, names = [], []
+        for at, spot in zip(openings, example.spots, strict=True):
+            column, row = (min(int(v * CELLS), CELLS - 1) for v in (spot.x, spot.y))
+            target = pads[spot.image * TOKENS_PER_IMAGE + row * CELLS + column]
+            names.append((max(i for i in range(start, at) if ids[i] in self.kinds), target))
+            place = 0
+            while ids[at + 1] in self.digits or ids[at + 1] == self.comma:
+                looks.append((at, target))
+                at += 1
+                weights[at] = DIGIT_WEIGHTS[min(place, 2)]
+                place = 0 if ids[at] == self.comma else place + 1
+        if example.blind:  # nothing to read: names and digits are arbitrary, and so is the answer
+            weights[start:answer] = [
+                0.0 if t in self.words or t in self.digits else w
+                for t, w in zip(ids[start:answer], weights[start:answer], strict=True)
+            ]
+            looks, names = [], []
+        evidence = self.spans(example, start, answer)
+        return Encoded(ids, weights, looks, names, evidence, example.frames, example.blind)
+
+    def spans(self, example: Example, start: int, answer: int) -> list[tuple[int, int, int, int]]:
+        """Where the answer should look: at what decides it, in each of the first steps."""
+        if not example.evidence or example.blind:
+            return []
+        offsets = self.tokenizer(example.reply, return_offsets_mapping=True)["offset_mapping"]
+        found = []
+        for head, told in enumerate(TOLD[example.evidence].finditer(example.reply)):
+            if head == LOOK_HEADS:
+                break
+            inside = [
+                i for i, (a, b) in enumerate(offsets) if a < told.end(1) and b > told.start(1)
+            ]
+            found.append((head, answer, start + inside[0], start + inside[-1]))
+        return found
+
+
+def word_id(tokenizer: PreTrainedTokenizerBase, word: str) -> int:
+    """The one token of a word inside a sentence."""
+    (token,) = tokenizer.encode(f" {word}")
+    return token
+
+
+def positions(ids: np.ndarray, image: int) -> np.ndarray:
+    """Qwen3-VL's three position rows for one sequence of single-size pictures, (3, n)."""
+    out = np.empty((3, len(ids)), dtype=np.int64)
+    at = now = 0
+    cell = np.arange(TOKENS_PER_IMAGE)
+    while at < len(ids):
+        if ids[at] == image:
+            out[0, at : at + TOKENS_PER_IMAGE] = now
+            out[1, at : at + TOKENS_PER_IMAGE] = now + cell // CELLS
+            out[2, at : at + TOKENS_PER_IMAGE] = now + cell % CELLS
+            at, now = at + TOKENS_PER_IMAGE, now + CELLS
+        else:
+            out[:, at] = now
+            at, now = at + 1, now + 1
+    return out
+
+
+def collate(rows: list[Encoded], pad: int, image: int) -> dict[str, torch.Tensor]:
+    """Right-padded tensors; with causal attention the padding needs no mask."""
+    length = max(len(r.ids) for r in rows)
+    ids = np.full((len(rows), length), pad)
+    weights = np.zeros((len(rows), length), dtype=np.float32)
+    where = np.zeros((3, len(rows), length), dtype=np.int64)
+    looks, names, evidence = [], [], []
+    for i, row in enumerate(rows):
+        n = len(row.ids)
+        ids[i, :n], weights[i, :n] = row.ids, row.weights
+        where[:, i, :n] = positions(ids[i, :n], image)
+        looks += [(i, at, to) for at, to in row.looks]
+        names += [(i, at, to) for at, to in row.names]
+        evidence += [(i, *where) for where in row.evidence]
+    return {
+        "ids": torch.from_numpy(ids),
+        "weights": torch.from_numpy(weights),
+        "positions": torch.from_numpy(where),
+        "looks": torch.tensor(looks, dtype=torch.long).reshape(-1, 3),
+        "names": torch.tensor(names, dtype=torch.long).reshape(-1, 3),
+        "evidence": torch.tensor(evidence, dtype=torch.long).reshape(-1, 5),
+    }
