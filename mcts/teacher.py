@@ -1,10 +1,10 @@
 """What a search asks of a model, and what it gets back; the one door to any model.
 
 A `Request` is a conversation of texts and pictures and how to sample from it; a `Teacher` answers
-it with a `Reply` of n completions. There are three teachers: `OpenAITeacher` speaks to a server such
-as vLLM (`mcts.openai_teacher`), `Replicas` to several of one model (`mcts.replicas`), `LocalTeacher`
-runs a checkpoint in this process (`mcts.local`). The search does not know which one it has, and asks
-through the journal (`mcts.journal`).
+it with a `Reply` of n completions. There are three teachers: `OpenAITeacher` speaks to a server
+such as vLLM (`mcts.openai_teacher`), `Replicas` to several of one model (`mcts.replicas`),
+`LocalTeacher` runs a checkpoint in this process (`mcts.local`). The search does not know which one
+it has, and asks through the journal (`mcts.journal`).
 
     request = Request(
         messages=(

@@ -75,9 +75,8 @@ def replies(
         chosen = rng.choice(len(asked), few, False, odds / odds.sum()) if few else []
         for i in chosen:
             manner = MANNERS[rng.choice(len(MANNERS), p=manners)]
-            row = encoder(
-                make_example(rng, take, asked[i], manner, bool(rng.random() < plan["blind"]))
-            )
+            blind = bool(rng.random() < plan["blind"])
+            row = encoder(make_example(rng, take, asked[i], manner, blind, plan["imagine"]))
             shown = [start + f for f in row.frames]
             (one if len(shown) == 1 else two).append((row, shown))
     return [group for group in (one, two) if group]

@@ -27,6 +27,7 @@ from training.nano.phrases import (
     OTHER,
     VERIFY,
 )
+from warehouse.sources.rooms_scene import COLOURS, KINDS
 
 Manner = Literal["grounded", "ungrounded", "direct"]
 MANNERS: tuple[Manner, ...] = ("grounded", "ungrounded", "direct")
@@ -144,10 +145,54 @@ def plan_steps(
     return steps
 
 
+def imagined(rng: np.random.Generator, take: dict, question: dict) -> tuple[dict, dict]:
+    """What a model that sees nothing might go on about: what it was asked for, the rest made up.
+
+    Its steps then say nothing about the answer, which should still be one of the options.
+    """
+    asked = question["text"] + choices_line(question["options"])
+    real = list(dict.fromkeys(name for name, _ in question["about"]))
+    words = [word for name in real for word in name.split()]
+
+    def made_up() -> str:
+        pair = [str(rng.choice(list(COLOURS))), str(rng.choice(KINDS))]
+        word = words[rng.integers(len(words))] if words else ""
+        pair[0 if word in COLOURS else 1] = word or pair[1]
+        return " ".join(pair)
+
+    if all(name in asked for name in real):
+        names = real
+    else:  # asked about a colour or a kind: how many, and which, would have to be seen
+        names = list(dict.fromkeys(made_up() for _ in range(rng.integers(1, 5))))
+    others = [made_up() for _ in range(3)]
+    about = [(name, i) for name in names for i in range(len(question["frames"]))]
+    frames = list(take["frames"])
+    for i in question["frames"]:
+        corners = rng.uniform(0.1, 0.8, (len(names) + 3, 2))
+        objects = [
+            Seen(name, x, y, x + 0.1, y + 0.1, True, float(rng.uniform(2, 6)))
+            for name, (x, y) in zip([*names, *others], corners.tolist(), strict=True)
+        ]
+        frames[i] = {**frames[i], "objects": objects}
+    return {**take, "frames": frames}, {**question, "about": about}
+
+
 def make_example(
-    rng: np.random.Generator, take: dict, question: dict, manner: Manner, blind: bool = False
+    rng: np.random.Generator,
+    take: dict,
+    question: dict,
+    manner: Manner,
+    blind: bool = False,
+    imagine: bool = False,
 ) -> Example:
-    """A worked answer to one question of a take (as `pool.load_shard` gives them)."""
+    """A worked answer to one question of a take (as `pool.load_shard` gives them).
+
+    Args:
+        blind: the pictures will be grey.
+        imagine: and the steps are then made up (`imagined`).
+    """
+    if blind and imagine:
+        take, question = imagined(rng, take, question)
     frames = [take["frames"][i] for i in question["frames"]]
     objects = [{o.name: o for o in f["objects"]} for f in frames]
     two = len(frames) == 2

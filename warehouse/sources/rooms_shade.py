@@ -58,9 +58,10 @@ def room_light(scene: Scene, shadows: Shadows, eye: Eye, rays: Array) -> Array:
     """Floor, walls and ceiling seen along rays (3, n)."""
     room, height = scene.room, np.float32(scene.camera.height)
     a, b, c = rays
-    to_x = np.float32(room.half_width) / np.abs(a)
-    to_y = np.where(b < 0, height, np.float32(CEILING) - height) / np.abs(b)
-    to_z = np.where(c > 0, np.float32(room.depth), np.float32(REAR)) / np.abs(c)
+    with np.errstate(divide="ignore"):  # a ray along a wall never meets it
+        to_x = np.float32(room.half_width) / np.abs(a)
+        to_y = np.where(b < 0, height, np.float32(CEILING) - height) / np.abs(b)
+        to_z = np.where(c > 0, np.float32(room.depth), np.float32(REAR)) / np.abs(c)
     t = np.minimum(np.minimum(to_x, to_y), to_z)
     points = rays * t
     points[1] += height

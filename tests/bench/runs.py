@@ -1,0 +1,156 @@
+"""The same searches, asked in our order and in the reference's, on the same virtual server.
+
+    ours = search_all(questions(64), config(wave=4), at_once=64)
+    theirs = reference(questions(64), config())
+    theirs.seconds / ours.seconds, ours.right_per_mtok / theirs.right_per_mtok
+    at_once(ours.requests)                    # seconds for the same requests, known in advance
+
+Time is virtual, so each is run once: it comes out the same every time.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import tempfile
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+
+from curation.grading import grade
+from mcts.coordinates import CoordinateSpace
+from mcts.data import Question
+from mcts.journal import Journal, JournaledTeacher
+from mcts.policy import TeacherPolicy
+from mcts.prompts import load_prompt
+from mcts.reference_order import ReferenceOrder
+from mcts.samples import Policy, together
+from mcts.search import SearchConfig, search, search_id
+from mcts.teacher import Request, Teacher
+from mcts.tree import Tree
+from tests.bench import clock
+from tests.bench.model_server import ModelServer
+
+REFERENCE_AT_ONCE = 10  # trees its script keeps in flight, one request each (method 2, Table A4)
+SIMULATIONS = 20  # the paper's (Table A4); its script runs 8
+
+Wrap = Callable[[Policy, Question, SearchConfig], Policy]
+
+
+def config(wave: int = 1, simulations: int = SIMULATIONS) -> SearchConfig:
+    """The paper's search (Table A4) on Qwen2.5-VL; only the wave is ours."""
+    prompt = load_prompt("points")
+    return SearchConfig(
+        space=CoordinateSpace.qwen25_vl(),
+        prompt_digest=prompt.digest,
+        simulations=simulations,
+        wave=wave,
+    )
+
+
+@dataclass(frozen=True, slots=True)
+class Measured:
+    """What a run took, and what came of it."""
+
+    seconds: float
+    trees: int
+    simulations: int
+    asked: int
+    """Requests."""
+    written: int
+    """Tokens the model wrote."""
+    prompt: int
+    """Prompt tokens sent."""
+    cached: int
+    """Of these, found in the prefix cache."""
+    right: int
+    """Distinct right lines of reasoning, all trees' (`Tree.right_lines`)."""
+    fastest: float
+    """Seconds that no schedule of the same requests beats."""
+    requests: list[Request] = field(repr=False, default_factory=list)
+
+    @property
+    def right_per_mtok(self) -> float:
+        """Right lines for a million tokens written."""
+        return 1e6 * self.right / self.written
+
+    @property
+    def hit_rate(self) -> float:
+        return self.cached / self.prompt
+
+
+def _as_it_is(policy: Policy, question: Question, settings: SearchConfig) -> Policy:
+    return policy
+
+
+async def grow(
+    asked: Sequence[Question],
+    settings: SearchConfig,
+    teacher: Teacher,
+    folder: Path,
+    at_once: int,
+    wrap: Wrap = _as_it_is,
+) -> list[Tree]:
+    """The trees of these questions, `at_once` side by side, through a journal in `folder`."""
+    slots = asyncio.Semaphore(at_once)
+    with Journal(folder) as journal:
+        asking = JournaledTeacher(teacher, journal)
+
+        async def one(question: Question) -> Tree:
+            name = search_id(question, settings, 0, teacher.identity)
+            images = {image.image_id: b"" for image in question.images}
+            policy = TeacherPolicy(question, settings, name, asking, images)
+            async with slots:
+                return await search(
+                    question, settings, wrap(policy, question, settings), grade, name
+                )
+
+        return await together(one(question) for question in asked)
+
+
+def search_all(
+    asked: Sequence[Question], settings: SearchConfig, at_once: int, wrap: Wrap = _as_it_is
+) -> Measured:
+    """Search these questions, `at_once` trees side by side, on a fresh server."""
+    server = ModelServer()
+    with tempfile.TemporaryDirectory(dir=_memory()) as folder:
+        trees, seconds = clock.run(grow(asked, settings, server, Path(folder), at_once, wrap))
+    ledger = server.ledger
+    return Measured(
+        seconds,
+        len(trees),
+        sum(tree.simulations for tree in trees),
+        ledger.requests,
+        ledger.completion_tokens,
+        ledger.prompt_tokens,
+        ledger.cached_tokens,
+        sum(tree.right_lines() for tree in trees),
+        server.fastest(),
+        server.requests,
+    )
+
+
+def reference(
+    asked: Sequence[Question], settings: SearchConfig, at_once: int = REFERENCE_AT_ONCE
+) -> Measured:
+    """Search these questions in the reference's order; its own wave is one simulation."""
+    return search_all(asked, replace(settings, wave=1), at_once, ReferenceOrder)
+
+
+def at_once(requests: Sequence[Request]) -> float:
+    """Seconds for requests that are all known at time 0, each waiting for none of the others.
+
+    The better of two orders, as they were asked and the longest first, on a fresh server.
+    """
+
+    async def all_of_them(order: Sequence[Request], server: ModelServer) -> None:
+        await together(server.complete(request, {}) for request in order)
+
+    longest = sorted(requests, key=lambda request: -request.max_tokens)  # rollouts, steps, answers
+    return min(
+        clock.run(all_of_them(order, ModelServer()))[1] for order in (requests, longest)
+    )
+
+
+def _memory() -> str | None:
+    """A folder in memory where there is one: a journal's fsync is not what is measured here."""
+    return "/dev/shm" if Path("/dev/shm").is_dir() else None
