@@ -22,7 +22,7 @@ ifneq ($(MADE_IN),$(CURDIR))
 endif
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test test-slow check up down vllm sample nano nano-base nano-teacher nano-eval bench-engine lock wheel clean
+.PHONY: help setup demo test test-slow check up down vllm sample nano nano-base nano-teacher nano-eval bench-engine bench-search chaos-search lock wheel clean
 
 help: ## list these targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-10s %s\n", $$1, $$2 }' Makefile
@@ -65,8 +65,14 @@ nano-teacher: $(STAMP) ## train the embedded teacher, on from the student's trun
 nano-eval: $(STAMP) ## how well the embedded models read pictures they have not seen (hours)
 	@$(BIN)/python -m training.nano.headroom $(ARGS)
 
+chaos-search: $(STAMP) ## builds that are killed and starved: 200 seeded scenarios, minutes
+	@$(BIN)/python -m tests.chaos $(ARGS)
+
 bench-engine: $(STAMP) ## how fast the embedded model runs, beside plain transformers
 	@$(BIN)/python -m training.nano.bench_engine $(ARGS)
+
+bench-search: $(STAMP) ## what the search engine gains, as ratios (minutes)
+	@$(BIN)/python -m tests.bench $(ARGS)
 
 setup: $(STAMP) ## only the set-up
 

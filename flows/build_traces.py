@@ -14,6 +14,7 @@ from typing import Annotated, Literal
 from prefect import flow
 from pydantic import Field
 
+from flows import regrading, replaying
 from flows.artifacts import FlowProgress, as_task, show_summary
 from flows.pilot import pilot as search_pilot
 from flows.settings import BuildSettings
@@ -55,6 +56,8 @@ async def build_traces(
     concurrency: Annotated[int, Field(ge=1)] = 32,
     shard: Annotated[int, Field(ge=1)] = 64,
     retry_failed: bool = False,
+    replay: bool = False,
+    regrade: bool = False,
     dry_run: bool = False,
     pilot: Annotated[int, Field(ge=1)] = 4,
     price_in: Annotated[float, Field(ge=0)] | None = None,
@@ -66,6 +69,10 @@ async def build_traces(
     if settings.dry_run:
         forecast = await search_pilot(settings)
         return forecast.text()
+    if settings.replay:
+        return (await replaying.replay(settings)).sentence()
+    if settings.regrade:
+        return (await regrading.regrade(settings)).sentence()
     progress = await FlowProgress.begun(f"build-traces/{task}")
     summary = await build(settings, progress=progress, step=as_task)
     await show_summary(summary, settings.home)

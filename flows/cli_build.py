@@ -73,6 +73,12 @@ def build(
     retry_failed: Annotated[
         bool, typer.Option("--retry-failed", help="Search questions again whose tree failed.")
     ] = False,
+    replay: Annotated[
+        bool, typer.Option("--replay", help="Rebuild trees from recorded responses; no server.")
+    ] = False,
+    regrade: Annotated[
+        bool, typer.Option("--regrade", help="Say what today's grader would score otherwise.")
+    ] = False,
     dry_run: Annotated[
         bool, typer.Option("--dry-run", help="Search a few questions, predict the cost of all.")
     ] = False,

@@ -5,13 +5,13 @@ Results go to stdout, everything about how it went to stderr, so that a pipe get
 
 from __future__ import annotations
 
-import asyncio
 import json
 import sys
 from pathlib import Path
 from typing import Any
 
 from flows.settings import BuildSettings, CurateSettings, Problem
+from flows.stopping import run
 from warehouse.home import Warehouse
 
 
@@ -63,11 +63,24 @@ def build(values: dict[str, Any]) -> None:
     if settings.dry_run:
         from flows.pilot import pilot
 
-        print(asyncio.run(pilot(settings, progress=TerminalProgress())).text())
+        print(run(pilot(settings, progress=TerminalProgress())).text())
+        return
+    if settings.regrade:
+        from flows import regrading
+
+        print(run(regrading.regrade(settings)).sentence())
+        return
+    if settings.replay:
+        from flows import replaying
+
+        replayed = run(replaying.replay(settings, progress=TerminalProgress()))
+        print(replayed.sentence())
+        if replayed.differing or replayed.missing:
+            sys.exit(1)
         return
     from flows import stages
 
-    summary = asyncio.run(stages.build(settings, progress=TerminalProgress()))
+    summary = run(stages.build(settings, progress=TerminalProgress()))
     print(summary.sentence())
     for told in summary.extra.values():
         print(told)
@@ -82,7 +95,7 @@ def curate(values: dict[str, Any]) -> None:
     settings = CurateSettings.checked(**values)
     from flows import curating
 
-    summary = asyncio.run(curating.curate(settings))
+    summary = run(curating.curate(settings))
     print(summary.sentence())
     if dataset := summary.extra.get("dataset"):
         print(f"dataset {dataset}")

@@ -4,13 +4,17 @@ config = search_config(settings, chosen)
 searches = name_searches(questions, config, settings.seed, chosen.teacher.identity)
 purse.open([s.tree_id for s in searches], {})
 ids = await search_shard(warehouse, run_id, searches, config, settings, teaching, purse, progress)
+
+A shard ends with its slowest tree, and a server must not wait for that: `overlapping` lets the
+next shard's trees begin as soon as there is room for them, and shards still end one after another.
 """
 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Sequence
+from collections.abc import Awaitable, Callable, Iterable, Sequence
 from dataclasses import dataclass, replace
+from typing import TypeVar
 
 from curation.grading import grade
 from flows.progress import Progress
@@ -33,6 +37,8 @@ from warehouse.tree_rows import search_rows
 
 # Chains a baseline samples where its tree budget alone is to stop it.
 MOST_SAMPLES = 1024
+
+Shard = TypeVar("Shard")
 
 
 @dataclass(frozen=True, slots=True)
@@ -122,6 +128,50 @@ def renamed_failures(warehouse: Warehouse, searches: Sequence[Search]) -> list[S
         ]
 
 
+class Turn:
+    """A shard's place in the order of shards."""
+
+    def __init__(self, slots: asyncio.Semaphore, before: asyncio.Event) -> None:
+        self.slots = slots
+        """Room for trees, shared by all shards; whoever asks first is served first."""
+        self.before = before
+        """Set when the shard before has ended."""
+        self.begun = asyncio.Event()
+        """To be set when there is room for the next shard's trees."""
+        self.ended = asyncio.Event()
+
+
+async def overlapping(
+    shards: Iterable[Shard], work: Callable[[Shard, Turn], Awaitable[None]], concurrency: int
+) -> None:
+    """Do `work` for each shard, two of them at once at most, begun and ended in order.
+
+    The next one begins when every tree of the one before has. Where `work` commits something it
+    waits for `turn.before` first. The first failure cancels the others.
+    """
+    slots, before = asyncio.Semaphore(concurrency), asyncio.Event()
+    before.set()
+
+    async def one(shard: Shard, turn: Turn) -> None:
+        try:
+            await work(shard, turn)
+            await turn.before.wait()
+        finally:
+            turn.begun.set()
+        turn.ended.set()  # not after a failure: nothing later may be committed then
+
+    try:
+        async with asyncio.TaskGroup() as group:
+            for shard in shards:
+                turn = Turn(slots, before)
+                group.create_task(one(shard, turn))
+                await turn.begun.wait()
+                await before.wait()
+                before = turn.ended
+    except BaseExceptionGroup as several:
+        raise several.exceptions[0] from None
+
+
 async def search_shard(
     warehouse: Warehouse,
     run_id: str,
@@ -131,16 +181,25 @@ async def search_shard(
     teaching: Teaching,
     purse: Purse,
     progress: Progress,
+    turn: Turn | None = None,
 ) -> list[str]:
     """Search some questions side by side and commit their trees together; return their ids.
 
     Trees that the run's budget does not reach to are left for another run, whole or not.
+
+    Args:
+        turn: its place among shards that overlap; alone if left out.
     """
-    slots = asyncio.Semaphore(settings.concurrency)
+    slots = turn.slots if turn else asyncio.Semaphore(settings.concurrency)
+    waiting = len(searches)
 
     async def one(wanted: Search) -> Tree | None:
+        nonlocal waiting
         between = purse.between(wanted.tree_id)
         async with slots:
+            waiting -= 1
+            if turn and not waiting:
+                turn.begun.set()
             try:
                 tree = await search_one(warehouse, wanted, config, teaching, between)
             except OutOfBudget:
@@ -150,6 +209,8 @@ async def search_shard(
 
     # A failure here concerns them all (no server, full disk): the others are cancelled.
     grown = await together(one(wanted) for wanted in searches)
+    if turn:
+        await turn.before.wait()
     trees = [tree for tree in grown if tree is not None and purse.allows(tree.tree_id)]
     rows = [
         search_rows(

@@ -88,6 +88,10 @@ class BuildSettings(_Settings):
     retry_failed: bool = Field(
         False, description="search questions again whose tree failed, under a new name"
     )
+    replay: bool = Field(
+        False, description="rebuild the trees from recorded responses, without a server"
+    )
+    regrade: bool = Field(False, description="say what today's grader would score otherwise")
     dry_run: bool = Field(False, description="search a few questions and predict the cost of all")
     pilot: int = Field(4, ge=1, description="questions a dry run searches")
     price_in: float | None = Field(None, ge=0, description="money a million prompt tokens cost")
@@ -100,6 +104,8 @@ class BuildSettings(_Settings):
         settings = super().checked(**values)
         if settings.samples and settings.strategy == "mcts":
             raise Problem("samples: they are for the strategies best-of-n and linear")
+        if settings.replay + settings.regrade + settings.dry_run > 1:
+            raise Problem("replay, regrade and dry_run: give one of them")
         if (settings.price_in is None) != (settings.price_out is None):
             raise Problem("price_in and price_out: give both, or neither")
         return settings

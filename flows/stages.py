@@ -12,6 +12,8 @@ are in `flows.searching` and `flows.curating`.
 from __future__ import annotations
 
 import asyncio
+import re
+import sys
 import uuid
 from collections.abc import Awaitable, Callable
 from dataclasses import replace
@@ -33,6 +35,7 @@ from flows.teachers import ChosenTeacher, choose_teacher
 from mcts.budget import Budget
 from mcts.data import Question
 from mcts.journal import Journal, JournaledTeacher
+from mcts.patience import PatientTeacher
 from warehouse.home import Warehouse
 from warehouse.rows import read_questions
 from warehouse.tables import record_run
@@ -106,7 +109,7 @@ def teacher_of(settings: BuildSettings) -> ChosenTeacher:
     Raises:
         Problem: it is not there, or its coordinates are not known.
     """
-    return choose_teacher(
+    chosen = choose_teacher(
         settings.teacher,
         model=settings.model,
         space=settings.space,
@@ -117,6 +120,13 @@ def teacher_of(settings: BuildSettings) -> ChosenTeacher:
         concurrency=settings.concurrency,
         home=settings.home,
     )
+    if not re.match(r"https?://", settings.teacher):
+        return chosen
+    # Somebody else runs this server, and may start it again. Our own would not come back.
+    patient = PatientTeacher(
+        chosen.teacher, say=lambda sentence: print(sentence, file=sys.stderr, flush=True)
+    )
+    return replace(chosen, teacher=patient)
 
 
 async def find_questions(

@@ -18,6 +18,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
+from mcts.teacher import TeacherError
+
 if TYPE_CHECKING:
     from mcts.data import Step
     from mcts.samples import Policy, Sample
@@ -38,7 +40,7 @@ class Cost:
 
 @dataclass(slots=True)
 class Spent:
-    """The sum of many requests; also of those that failed, whose tokens and time nobody tells."""
+    """The sum of many requests; also of those that failed, whose tokens nobody tells."""
 
     requests: int = 0
     prompt_tokens: int = 0
@@ -97,8 +99,9 @@ class Meter:
         """The other policy's answer; a policy that tells no cost counts as one request."""
         try:
             samples = await self._policy.sample(node, purpose, steps, n, first)
-        except Exception:
+        except TeacherError as error:
             self.spent.requests += 1  # one that failed was asked as well
+            self.spent.add(Cost(began=error.began, seconds=error.seconds))
             raise
         costs = [cost for sample in samples for cost in sample.costs]
         self.spent.requests += max(1, len(costs))

@@ -20,7 +20,6 @@ Prompts are not in it, only their fingerprints.
 from __future__ import annotations
 
 import asyncio
-import os
 import time
 from array import array
 from collections.abc import Iterator, Mapping
@@ -30,7 +29,17 @@ from pathlib import Path
 from typing import Literal
 
 from mcts import failpoints
-from mcts.journal_records import Failure, Key, Record, decode, encode, intact, search_of
+from mcts.journal_files import SegmentWriter
+from mcts.journal_records import (
+    Failure,
+    Key,
+    Record,
+    decode,
+    encode,
+    intact,
+    search_of,
+    teacher_of,
+)
 from mcts.teacher import Request, Teacher, TeacherError
 
 __all__ = [
@@ -61,14 +70,15 @@ class Journal:
         self.folder = Path(folder)
         self.damage: list[str] = []
         """`file:line` of every broken line that a crash does not explain; each is skipped."""
-        self._segment_bytes = segment_bytes
         self._segments: list[Path] = []
         # All records of a search as (segment, offset) pairs, and, for searches in use, by key.
         # A finished search costs nothing after `forget`, an untouched one 16 bytes a record.
         self._places: dict[str, array[int]] = {}
         self._by_key: dict[str, dict[Key, tuple[int, int]]] = {}
-        self._fd: int | None = None
-        self._size = 0
+        self.teachers: set[str] = set()
+        """Identities of the teachers whose answers it holds, as far as its segments tell."""
+        self._teacher: str | None = None
+        self._writer = SegmentWriter(self.folder, segment_bytes)
         self._waiting: list[tuple[Record, bytes, asyncio.Future[None]]] = []
         self._flusher: asyncio.Task[None] | None = None
         # One thread: writes keep their order, and an fsync never waits behind other work.
@@ -90,10 +100,17 @@ class Journal:
                     self.damage.append(f"{path}:{broken}")
                     broken = 0
                 if intact(line):
+                    if not offset and (teacher := teacher_of(line)):
+                        self.teachers.add(teacher)
                     self._places.setdefault(search_of(line), array("q")).extend((segment, offset))
                 else:
                     broken = number
                 offset += len(line)
+
+    def name_teacher(self, identity: str) -> None:
+        """Say who answers from here on; every new segment tells it in its first line."""
+        self._teacher = identity
+        self.teachers.add(identity)
 
     def find(self, key: Key, fingerprint: str) -> Record | None:
         """The record at `key`, or None.
@@ -165,7 +182,7 @@ class Journal:
             batch, self._waiting = self._waiting, []
             error: BaseException | None = None
             try:
-                entries = [(record.key, line) for record, line, _ in batch]
+                entries = [(record, line) for record, line, _ in batch]
                 await loop.run_in_executor(self._thread, self._write, entries)
             except OSError as reason:
                 error = JournalError(f"cannot write the journal in {self.folder}: {reason}")
@@ -178,56 +195,26 @@ class Journal:
                     if not done.done():  # its caller may have been cancelled meanwhile
                         done.set_exception(error) if error else done.set_result(None)
 
-    def _write(self, entries: list[tuple[Key, bytes]]) -> None:
+    def _write(self, entries: list[tuple[Record, bytes]]) -> None:
         """Write and sync `entries`; they are found from then on. In the journal's own thread."""
-        if self._fd is None or self._size >= self._segment_bytes:
-            self._open_segment()
-        assert self._fd is not None
-        data = memoryview(b"".join(line for _, line in entries))
-        try:
-            while data:
-                data = data[os.write(self._fd, data) :]
-            os.fsync(self._fd)
-        except OSError:
-            self._abandon_segment()
-            raise
+        path, offsets = self._writer.write(entries, self._teacher)
+        if not self._segments or self._segments[-1] != path:
+            self._segments.append(path)
         segment = len(self._segments) - 1
-        for key, line in entries:
-            self._places.setdefault(key.search_id, array("q")).extend((segment, self._size))
+        for (record, _), offset in zip(entries, offsets, strict=True):
+            key = record.key
+            self._places.setdefault(key.search_id, array("q")).extend((segment, offset))
             if key.search_id in self._by_key:
-                self._by_key[key.search_id].setdefault(key, (segment, self._size))
-            self._size += len(line)
-
-    def _open_segment(self) -> None:
-        self._close_segment()
-        # The time sorts them, the rest keeps writers apart; O_EXCL makes sure of it.
-        name = f"{time.time_ns():020d}-{os.getpid()}-{os.urandom(3).hex()}.jsonl"
-        path = self.folder / name
-        self._fd = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_APPEND, 0o644)
-        self._segments.append(path)
-        self._size = 0
-        folder = os.open(self.folder, os.O_RDONLY)
-        try:
-            os.fsync(folder)  # or the file's name might not survive a power cut
-        finally:
-            os.close(folder)
-
-    def _abandon_segment(self) -> None:
-        """Leave a segment whose last write failed: cut off what may be half written."""
-        assert self._fd is not None
-        with suppress(OSError):  # if not: readers skip a torn end, and nothing follows it
-            os.ftruncate(self._fd, self._size)
-        self._close_segment()
-
-    def _close_segment(self) -> None:
-        fd, self._fd = self._fd, None
-        if fd is not None:
-            os.close(fd)
+                self._by_key[key.search_id].setdefault(key, (segment, offset))
 
     def close(self) -> None:
-        """Wait for writes under way and close the segment."""
+        """Store all that was appended, for callers that were cancelled too; close the segment."""
         self._thread.shutdown(wait=True)
-        self._close_segment()
+        left, self._waiting = self._waiting, []
+        if left:
+            with suppress(OSError):  # nobody waits for it any more; it would be asked for again
+                self._write([(record, line) for record, line, _ in left])
+        self._writer.close()
 
     def __enter__(self) -> Journal:
         return self
@@ -271,6 +258,7 @@ class JournaledTeacher:
         if self._teacher is not None and self._identity is None:
             await self._teacher.open()
             self._identity = self._teacher.identity
+            self._journal.name_teacher(self._identity)
         assert self._identity is not None
         fingerprint = request.fingerprint(self._identity)
         record = self._journal.find(key, fingerprint)
@@ -282,17 +270,31 @@ class JournaledTeacher:
                 f"{key.sample}) of search {key.search_id}; resume instead of replaying"
             )
         else:
-            started_at, clock = time.time(), time.perf_counter()
-            try:
-                reply = await self._teacher.complete(request, images)
-                record = Record.of_reply(key, fingerprint, reply, started_at)
-            except TeacherError as error:
-                seconds = time.perf_counter() - clock
-                record = Record.of_failure(key, fingerprint, error, seconds, started_at)
+            record = await self._answer(self._teacher, key, request, fingerprint, images)
             self.asked += 1
             failpoints.reach("after_response")
             await self._journal.append(record)
             failpoints.reach("after_journal")
         if record.failure is not None:
-            raise TeacherError(record.failure.kind, record.failure.message)
+            error = TeacherError(record.failure.kind, record.failure.message)
+            error.began, error.seconds = record.started_at, record.seconds
+            raise error
         return record
+
+    async def _answer(
+        self,
+        teacher: Teacher,
+        key: Key,
+        request: Request,
+        fingerprint: str,
+        images: Mapping[str, bytes],
+    ) -> Record:
+        """The teacher's answer or final failure; its time is that of the try that brought it."""
+        clock = time.perf_counter()
+        try:
+            reply = await teacher.complete(request, images)
+            return Record.of_reply(key, fingerprint, reply, time.time() - reply.seconds)
+        except TeacherError as error:
+            # A teacher that waited for a server that was gone does not count the waiting.
+            seconds = error.seconds or time.perf_counter() - clock
+            return Record.of_failure(key, fingerprint, error, seconds, time.time() - seconds)

@@ -89,9 +89,10 @@ class Record:
         return cls(key, fingerprint, (), failure, 0, None, 0, seconds, started_at)
 
 
-def encode(record: Record) -> bytes:
+def encode(record: Record, teacher: str | None = None) -> bytes:
     """The journal's line: `checksum search_id json`, with its line break. The search id comes first
-    so that an index can be made without parsing the rest."""
+    so that an index can be made without parsing the rest. The first line of a segment also tells
+    the identity of the `teacher` that answers, which those who replay it need."""
     key = record.key
     if not key.search_id.isascii() or len(key.search_id.split()) != 1:
         raise ValueError(f"a search id is one word in ASCII, not {key.search_id!r}")
@@ -104,6 +105,8 @@ def encode(record: Record) -> bytes:
         "seconds": round(record.seconds, 6),
         "started_at": round(record.started_at, 6),
     }
+    if teacher is not None:
+        fields["teacher"] = teacher
     # ASCII JSON: half a surrogate pair, which a model can emit, has no UTF-8 form.
     body = f"{key.search_id} {json.dumps(fields, separators=(',', ':'))}".encode("ascii")
     return b"%08x %s\n" % (zlib.crc32(body), body)
@@ -121,6 +124,12 @@ def intact(line: bytes) -> bool:
 def search_of(line: bytes) -> str:
     """The search id of an intact line."""
     return line[9 : line.index(b" ", 9)].decode("ascii")
+
+
+def teacher_of(line: bytes) -> str | None:
+    """The teacher's identity, from an intact line that tells it."""
+    identity = json.loads(line[line.index(b" ", 9) :]).get("teacher")
+    return None if identity is None else str(identity)
 
 
 def decode(line: bytes) -> Record:

@@ -20,7 +20,15 @@ if TYPE_CHECKING:
 class Trouble(Exception):
     """A broken answer that may be better the next time."""
 
-    def __init__(self, kind: str, message: str, *, wait_s: float = 0.0, tries: int = 99) -> None:
+    def __init__(
+        self,
+        kind: str,
+        message: str,
+        *,
+        wait_s: float = 0.0,
+        tries: int = 99,
+        busy: bool = False,
+    ) -> None:
         super().__init__(message)
         self.kind = kind
         """The kind of `TeacherError` it becomes when no try is left."""
@@ -28,6 +36,8 @@ class Trouble(Exception):
         """Seconds the server wants us to wait."""
         self.tries = tries
         """How many repetitions it is worth at most."""
+        self.busy = busy
+        """Whether the server has no time for anybody, which says nothing about the request."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -158,13 +168,13 @@ def read_json(response: httpx.Response, url: str) -> Any:
         message = response.text[:300]
     message = f"HTTP {status}: {message}"
     if status in (401, 403):
-        raise TeacherUnavailable(f"{url} refuses the API key ({message}).")
+        raise TeacherUnavailable(f"{url} refuses the API key ({message}).", lasting=True)
     if status in (408, 429) or status >= 500:
         try:
             wait_s = float(response.headers.get("retry-after", 0))
         except ValueError:  # a date; the usual backoff will do
             wait_s = 0.0
-        raise Trouble("server_error", message, wait_s=wait_s)
+        raise Trouble("server_error", message, wait_s=wait_s, busy=status in (429, 503))
     raise TeacherError("bad_request", message)
 
 

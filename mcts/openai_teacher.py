@@ -22,7 +22,7 @@ import asyncio
 import base64
 import random
 import time
-from collections import OrderedDict
+from collections import Counter, OrderedDict
 from collections.abc import Iterator, Mapping
 from typing import TYPE_CHECKING, Any
 
@@ -62,6 +62,8 @@ class OpenAITeacher:
     `concurrency` requests are in flight at most; `timeout_s` seconds is the limit of one try;
     a try is repeated up to `retries` times, after `backoff_s` * 2**i seconds with jitter, on
     connection errors, timeouts, 408, 429 (its Retry-After is honoured), 5xx and broken answers.
+    What then still fails is the request's failure only if the server is there and has time: one
+    that is gone, or has answered nothing but 429 or 503, is a `TeacherUnavailable`.
     `connect_retries` is for servers that nobody reaches: fewer, where another can be asked.
     """
 
@@ -94,6 +96,7 @@ class OpenAITeacher:
         self._connect_retries = retries if connect_retries is None else connect_retries
         self._revision = revision
         self._identity: str | None = None
+        self._lost = False  # it went away, and has not said since what it serves
         self._client: httpx.AsyncClient | None = None
         self._loop: asyncio.AbstractEventLoop | None = None
         self._opening = asyncio.Lock()
@@ -174,13 +177,37 @@ class OpenAITeacher:
             async with asyncio.timeout(limit_s):
                 response = await self._client.get(f"{self.url}/v1/models")
             return self._identify(read_models(read_json(response, self.url)))
+        except httpx.ConnectError as error:
+            raise self._nobody(error) from None
         except (TimeoutError, httpx.HTTPError, TeacherError, Trouble) as error:
             told = str(error) or type(error).__name__
             raise TeacherUnavailable(f"{self.url} does not answer ({told}).") from None
 
+    def _nobody(self, error: Exception) -> TeacherUnavailable:
+        return TeacherUnavailable(
+            f"No model server answers at {self.url} ({error or type(error).__name__}): "
+            "start it, or name another teacher; answers already given are kept."
+        )
+
     async def complete(self, request: Request, images: Mapping[str, bytes]) -> Reply:
         """Answer `request`; see `mcts.teacher.Teacher.complete`."""
         await self.open()
+        try:
+            if self._lost:
+                await self._must_be_there()
+            return await self._complete(request, images)
+        except TeacherUnavailable:
+            self._lost = True
+            raise
+
+    async def _must_be_there(self) -> None:
+        """Raise TeacherUnavailable unless the server answers and has the model it had."""
+        identity = await self.served(CONNECT_S)
+        if identity != self._identity:
+            raise TeacherUnavailable(f"{self.url} serves {identity} now, not {self._identity}.")
+        self._lost = False
+
+    async def _complete(self, request: Request, images: Mapping[str, bytes]) -> Reply:
         started = time.perf_counter()
         self.ledger.requests += 1
         refusal: TeacherError | None = None  # the first way's: the others only try around it
@@ -210,6 +237,12 @@ class OpenAITeacher:
             return reply
         self.ledger.failures += 1
         assert refusal is not None
+        refusal.seconds = time.perf_counter() - started
+        if refusal.kind in ("server_error", "timeout", "malformed"):
+            try:
+                await self._must_be_there()
+            except TeacherUnavailable as gone:
+                raise TeacherUnavailable(str(gone), answering=True) from refusal
         raise refusal
 
     def _ways(self, request: Request) -> Iterator[tuple[bool, bool]]:
@@ -305,6 +338,7 @@ class OpenAITeacher:
 
         assert self._client is not None
         failure: Exception
+        dropped, troubles = False, Counter[str]()
         for attempt in range(self._retries + 1):
             wait = self._backoff_s * 2**attempt * random.uniform(0.5, 1.0)
             try:
@@ -319,19 +353,21 @@ class OpenAITeacher:
                         self.ledger.in_flight -= 1
                 return read(read_json(response, self.url))
             except (httpx.ConnectError, httpx.ConnectTimeout, httpx.UnsupportedProtocol) as error:
-                failure = TeacherUnavailable(
-                    f"No model server answers at {self.url} ({error or type(error).__name__}): "
-                    "start it, or name another teacher; answers already given are kept."
-                )
+                failure = self._nobody(error)
+                failure.answering = dropped
                 if attempt >= self._connect_retries:
                     break
             except (TimeoutError, httpx.TimeoutException):
                 failure = TeacherError("timeout", f"no answer within {self._timeout_s:g} s")
             except httpx.TransportError as error:
                 failure = TeacherError("server_error", f"{type(error).__name__}: {error}")
+                dropped = True
             except Trouble as trouble:
                 failure = TeacherError(trouble.kind, str(trouble))
-                if attempt >= trouble.tries:
+                if trouble.busy:
+                    failure = TeacherUnavailable(f"{self.url} has no time for us ({trouble}).")
+                troubles[trouble.kind] += 1  # other faults in between do not use up its tries
+                if troubles[trouble.kind] > trouble.tries:
                     break
                 wait = max(wait, trouble.wait_s)
             if attempt < self._retries:

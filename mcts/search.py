@@ -273,7 +273,7 @@ class RunningSearch:
         steps = whole_thoughts(sample, raw)
         if raw.answer is not None:
             steps = fold_remark(steps)
-        answer = said(sample, self.frame, opened=False).answer
+        answer = raw.answer or said(sample, self.frame, opened=False).answer
         if answer is not None and len(steps) <= limit:
             grade = self.grade(self.tree.question, answer)
             ids = (sample.response_id,)

@@ -161,10 +161,19 @@ class TeacherError(Exception):
         self.kind = kind
         """`bad_request`, `timeout`, `empty`, `malformed` or `server_error`."""
         self.message = message
+        self.began = self.seconds = 0.0
+        """When it was asked (Unix time) and how long that took, in seconds; 0 where unknown."""
 
 
 class TeacherUnavailable(Exception):
     """There is no teacher to ask. The text is one sentence that says where and what to do."""
+
+    def __init__(self, sentence: str, *, answering: bool = False, lasting: bool = False) -> None:
+        super().__init__(sentence)
+        self.answering = answering
+        """Whether it went away while it had this request."""
+        self.lasting = lasting
+        """Whether waiting can't help, such as with a key that is refused."""
 
 
 @dataclass(slots=True)

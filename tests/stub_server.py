@@ -21,6 +21,7 @@ from __future__ import annotations
 import argparse
 import hashlib
 import json
+import os
 import random
 import re
 import socket
@@ -28,7 +29,7 @@ import struct
 import threading
 import time
 from collections import Counter
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from contextlib import suppress
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
@@ -98,7 +99,9 @@ class StubServer:
     """The server, in threads of this process, between `start` and `stop` (or as a context).
 
     `faults` are used up one a chat request, in order of arrival: "429", "500", "503", "reset",
-    "hang", "empty", "malformed", "short" (too few choices), "ok". The other knobs hold throughout.
+    "hang", "empty", "malformed", "cut" (the connection ends in the middle of the answer), "short"
+    (too few choices), "die" (the server's process ends), "ok". `fault_of` computes them instead,
+    from a request's body and how often it came before. The other knobs hold throughout.
     """
 
     def __init__(
@@ -107,6 +110,7 @@ class StubServer:
         port: int = 0,
         log: Path | str | None = None,
         faults: Iterable[str] = (),
+        fault_of: Callable[[dict[str, Any], int], str] | None = None,
         latency_s: float = 0.0,
         retry_after_s: float | None = None,
         refuse_many: bool = False,
@@ -117,7 +121,8 @@ class StubServer:
         poison: str | None = None,
         model: str = MODEL,
     ) -> None:
-        self.faults = list(faults)
+        self.faults, self.fault_of = list(faults), fault_of
+        self._came: Counter[str] = Counter()
         self.latency_s, self.retry_after_s = latency_s, retry_after_s
         self.refuse_many, self.ignore_many = refuse_many, ignore_many
         self.refuse_continue = refuse_continue
@@ -169,8 +174,11 @@ class StubServer:
     def arrive(self, body: dict[str, Any]) -> str:
         """Note a request; the fault it is to meet."""
         with self.lock:
-            fault = self.faults.pop(0) if self.faults else "ok"
-            entry = {"fingerprint": digest(body), "fault": fault}
+            fault, name = self.faults.pop(0) if self.faults else "ok", digest(body)
+            if self.fault_of is not None:
+                fault = self.fault_of(body, self._came[name])
+                self._came[name] += 1
+            entry = {"fingerprint": name, "fault": fault, "seed": body.get("seed")}
             self.requests.append(entry | {"body": body})
             if self._log:
                 with self._log.open("a") as file:  # one write a line, closed: it survives us
@@ -269,6 +277,8 @@ class _Handler(BaseHTTPRequestHandler):
 
     def chat(self, body: dict[str, Any], fault: str) -> None:
         stub = self.stub
+        if fault == "die":
+            os._exit(1)
         if fault == "hang":
             self.connection.settimeout(0.02)
             while not stub.closing.is_set():
@@ -305,19 +315,22 @@ class _Handler(BaseHTTPRequestHandler):
                 choice["stop_reason"] = None
         if fault == "short":
             answer["choices"].pop()
+        if fault == "cut":
+            self.close_connection = True
+            return self.send(200, json.dumps(answer).encode(), share=0.5)
         self.reply(200, answer)
 
     def reply(self, status: int, value: dict[str, Any]) -> None:
         self.send(status, json.dumps(value).encode())
 
-    def send(self, status: int, data: bytes) -> None:
+    def send(self, status: int, data: bytes, share: float = 1.0) -> None:
         self.send_response(status)
         self.send_header("content-type", "application/json")
         self.send_header("content-length", str(len(data)))
         if status == 429 and self.stub.retry_after_s is not None:
             self.send_header("retry-after", str(self.stub.retry_after_s))
         self.end_headers()
-        self.wfile.write(data)
+        self.wfile.write(data[: int(share * len(data))])
 
 
 def main() -> None:

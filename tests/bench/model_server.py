@@ -11,19 +11,20 @@ scheduler does. A step takes
     STEP_S + SEQUENCE_S x sequences that run + PREFILL_S x prompt tokens read
 
 Prompt tokens that the prefix cache holds are not read again; a picture's tokens are prompt tokens
-like others. The n samples of a request share one reading. The figures are those of a 70B model on
-H100s, and where they come from:
+like others. The n samples of a request share one reading. The figures are a 70B model's, on H100s:
 
 * STEP_S, SEQUENCE_S: the line through NVIDIA's published inter-token latencies of Llama-3.1-70B
   (docs.nvidia.com/nim/benchmarking/llm/1.0.0/performance, NIM 1.3.0): 12.64 ms at 5 requests, 15.31
-  at 25, 17.42 at 50, 23.28 at 100, 27.73 at 150, 31.22 at 200. The line stays within 1.6 ms of them.
-  Assumed: that Qwen2.5-VL-72B is as fast, and no slower for the longer prompts here.
+  at 25, 17.42 at 50, 23.28 at 100, 27.73 at 150, 31.22 at 200; it is within 1.2 ms of them. How
+  many GPUs that took, the copy of the page that we read does not show. Assumed: that
+  Qwen2.5-VL-72B on eight is as fast, and no slower for the longer prompts here.
 * PREFILL_S: the same page gives 406.77 ms until the first of 5,000 prompt tokens' answer on two
   H100s in 8 bits, 81 us a token; assumed: eight in 16 bits, with twice the arithmetic, need half.
-* FRONT_S: the page's 25.05 ms until a first token, less one step; pictures are assumed to be
-  prepared in no time, which favours whoever sends more requests.
-* MOST_SEQUENCES: vLLM's default for a server on most GPUs; about where the published figures end.
-* STEP_TOKENS: vLLM's default for a server on H100s (`max_num_batched_tokens`); BLOCK: its block.
+* FRONT_S: before a request reaches the model; the page's 25.05 ms until a first token, less one
+  step. Pictures are assumed to be prepared in no time, which favours whoever asks more often.
+* MOST_SEQUENCES, STEP_TOKENS: vLLM's defaults for a server on H100s (`max_num_seqs` and
+  `max_num_batched_tokens`, vllm/engine/arg_utils.py); assumed: that the line goes on straight
+  beyond 250 sequences, where the published figures end. BLOCK: its block.
 * CACHE_TOKENS: 8 x 80 GB x 0.9, less 145 GB of weights, at 320 KiB a token (80 layers, 8 key-value
   heads of 128, 16 bits) is 1.3 million; less what runs.
 """
@@ -44,7 +45,7 @@ STEP_S = 0.0126
 SEQUENCE_S = 0.000095
 PREFILL_S = 0.00004
 FRONT_S = 0.012
-MOST_SEQUENCES = 256
+MOST_SEQUENCES = 1024
 STEP_TOKENS = 8192
 BLOCK = 16
 CACHE_TOKENS = 1_200_000
@@ -82,7 +83,7 @@ class ModelServer:
 
     identity = "scripted 72B"
 
-    def __init__(self, cache_tokens: int = CACHE_TOKENS) -> None:
+    def __init__(self, cache_tokens: int = CACHE_TOKENS, front_s: float = FRONT_S) -> None:
         self.ledger = Ledger()
         self.requests: list[Request] = []
         """Everything asked, in order."""
@@ -91,7 +92,7 @@ class ModelServer:
         self.read_tokens = 0
         """Prompt tokens that were not in the cache."""
         self._cache: OrderedDict[int, int] = OrderedDict()
-        self._room = cache_tokens
+        self._room, self._front_s = cache_tokens, front_s
         self._heads: set[int] = set()
         self._head_tokens = 0
         self._waiting: deque[_Sequence] = deque()
@@ -112,7 +113,7 @@ class ModelServer:
         self.ledger.requests += 1
         self.ledger.in_flight += 1
         texts = script.texts(request)
-        await asyncio.sleep(FRONT_S)
+        await asyncio.sleep(self._front_s)
         head, turn = _prompt(request)
         entries = list(_entries(head, turn))
         prompt_tokens = sum(tokens for _, tokens in entries)
@@ -143,7 +144,7 @@ class ModelServer:
         written = sum(self.lengths)
         steps = max(math.ceil(written / MOST_SEQUENCES), max(self.lengths, default=0))
         return (
-            FRONT_S * bool(written)
+            self._front_s * bool(written)
             + steps * STEP_S
             + written * SEQUENCE_S
             + self._head_tokens * PREFILL_S

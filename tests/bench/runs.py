@@ -28,10 +28,11 @@ from mcts.search import SearchConfig, search, search_id
 from mcts.teacher import Request, Teacher
 from mcts.tree import Tree
 from tests.bench import clock
-from tests.bench.model_server import ModelServer
+from tests.bench.model_server import FRONT_S, ModelServer
 
 REFERENCE_AT_ONCE = 10  # trees its script keeps in flight, one request each (method 2, Table A4)
 SIMULATIONS = 20  # the paper's (Table A4); its script runs 8
+ENCODE_S = 0.25  # a 1260 x 840 picture as PNG by Pillow: 0.27 to 0.41 s of one core, measured once
 
 Wrap = Callable[[Policy, Question, SearchConfig], Policy]
 
@@ -89,6 +90,7 @@ async def grow(
     folder: Path,
     at_once: int,
     wrap: Wrap = _as_it_is,
+    picture: bytes = b"",
 ) -> list[Tree]:
     """The trees of these questions, `at_once` side by side, through a journal in `folder`."""
     slots = asyncio.Semaphore(at_once)
@@ -97,7 +99,7 @@ async def grow(
 
         async def one(question: Question) -> Tree:
             name = search_id(question, settings, 0, teacher.identity)
-            images = {image.image_id: b"" for image in question.images}
+            images = {image.image_id: picture for image in question.images}
             policy = TeacherPolicy(question, settings, name, asking, images)
             async with slots:
                 return await search(
@@ -108,10 +110,14 @@ async def grow(
 
 
 def search_all(
-    asked: Sequence[Question], settings: SearchConfig, at_once: int, wrap: Wrap = _as_it_is
+    asked: Sequence[Question],
+    settings: SearchConfig,
+    at_once: int,
+    wrap: Wrap = _as_it_is,
+    server: ModelServer | None = None,
 ) -> Measured:
     """Search these questions, `at_once` trees side by side, on a fresh server."""
-    server = ModelServer()
+    server = server or ModelServer()
     with tempfile.TemporaryDirectory(dir=_memory()) as folder:
         trees, seconds = clock.run(grow(asked, settings, server, Path(folder), at_once, wrap))
     ledger = server.ledger
@@ -129,26 +135,42 @@ def search_all(
     )
 
 
-def reference(
-    asked: Sequence[Question], settings: SearchConfig, at_once: int = REFERENCE_AT_ONCE
-) -> Measured:
-    """Search these questions in the reference's order; its own wave is one simulation."""
-    return search_all(asked, replace(settings, wave=1), at_once, ReferenceOrder)
+def reference(asked: Sequence[Question], settings: SearchConfig) -> Measured:
+    """Search these questions in the reference's order, on the server that ours has."""
+    return search_all(asked, replace(settings, wave=1), REFERENCE_AT_ONCE, ReferenceOrder)
+
+
+def released(asked: Sequence[Question], settings: SearchConfig) -> Measured:
+    """The reference's order in its surroundings as released (method 5.8): no prefix cache, and
+    the picture encoded anew for every call."""
+    server = ModelServer(cache_tokens=0, front_s=FRONT_S + ENCODE_S)
+    return search_all(asked, replace(settings, wave=1), REFERENCE_AT_ONCE, ReferenceOrder, server)
+
+
+def alone(run: Callable[[Sequence[Question]], Measured], asked: Sequence[Question]) -> Measured:
+    """One tree at a time, each alone on a fresh server, added up: a single tree, on average."""
+    every = [run([question]) for question in asked]
+    sums = {
+        name: sum(getattr(each, name) for each in every)
+        for name in ("seconds", "trees", "simulations", "asked", "written", "prompt", "cached",
+                     "right", "fastest")
+    }  # fmt: skip
+    return Measured(**sums)
 
 
 def at_once(requests: Sequence[Request]) -> float:
     """Seconds for requests that are all known at time 0, each waiting for none of the others.
 
-    The better of two orders, as they were asked and the longest first, on a fresh server.
+    The better of two orders, as they were asked and the longest first, on a fresh server. Almost a
+    bound: only what one request wrote and another one's prompt repeats is read twice here. A true
+    one, that no schedule beats, is `Measured.fastest`.
     """
 
     async def all_of_them(order: Sequence[Request], server: ModelServer) -> None:
         await together(server.complete(request, {}) for request in order)
 
     longest = sorted(requests, key=lambda request: -request.max_tokens)  # rollouts, steps, answers
-    return min(
-        clock.run(all_of_them(order, ModelServer()))[1] for order in (requests, longest)
-    )
+    return min(clock.run(all_of_them(order, ModelServer()))[1] for order in (requests, longest))
 
 
 def _memory() -> str | None:

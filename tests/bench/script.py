@@ -30,9 +30,13 @@ GOOD = "itself"  # the word that marks a good thought, and is in no other
 _DEMANDED = re.compile(r"at least (\d+) steps")
 _SCENE = re.compile(r"scene (\d+)")
 _WORDS = tuple(
-    "the lamp chair table window shelf corner wall floor shadow edge left right behind near "
-    "above small large wooden blue stands rests leans against beside between under that this "
-    "which seems to be where light falls and it looks closer than before with surface".split()
+    word
+    for line in (
+        "the lamp chair table window shelf corner wall floor shadow edge left right behind near",
+        "above small large wooden blue stands rests leans against beside between under that this",
+        "which seems to be where light falls and it looks closer than before with surface",
+    )
+    for word in line.split()
 )
 
 

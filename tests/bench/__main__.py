@@ -1,0 +1,136 @@
+"""`make bench-search`: what the search engine gains, as ratios, measured against each other here.
+
+    python -m tests.bench                          # minutes; virtual time, processor time, memory
+    python -m tests.bench --quick                  # a small slice of it, in seconds
+    python -m tests.bench --nano                   # and the embedded teacher: search or best-of-n
+    python -m tests.bench --server URL --space qwen2.5-vl      # instead: a real server's share
+    python -m tests.bench --json FILE              # also written down
+
+Figures on the virtual clock are exact and run once: they come out the same every time. Where time
+is real, the median of at least five runs is shown.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import statistics
+import sys
+from collections.abc import Iterator
+from dataclasses import asdict
+from functools import partial
+from pathlib import Path
+
+from tests.bench.lines import Row
+from tests.bench.overhead import cpu_over_http, cpu_per_request, memory
+from tests.bench.runs import (
+    REFERENCE_AT_ONCE,
+    alone,
+    at_once,
+    config,
+    reference,
+    released,
+    search_all,
+)
+from tests.bench.script import questions
+
+NONE = (None, None, None)  # no targets
+LEGEND = f"""\
+Faster: than the reference's order ({REFERENCE_AT_ONCE} trees at once, one request each) at equal
+simulations on the same scripted server. Its time is virtual and exact, so each is run once. As
+released: without prefix cache, and the picture encoded for every call.
+"""
+
+
+def against_the_reference(n: int) -> Iterator[Row]:
+    """`n` questions: our order and the reference's, on the same virtual server."""
+    asked = questions(n)
+    theirs, as_released = reference(asked, config()), released(asked, config())
+    for wave, trees, targets in ((4, 64, (10.0, 1.0, 0.9)), (1, 64, NONE), (1, 32, NONE)):
+        ours = search_all(asked, config(wave), trees)
+        name = f"{n} questions, waves of {wave}, {trees} trees at once: faster"
+        yield Row(name, theirs.seconds / ours.seconds, at_least=targets[0])
+        share = ours.right_per_mtok / theirs.right_per_mtok
+        yield Row("  right traces a token written", share, at_least=targets[1])
+        known = at_once(ours.requests) / ours.seconds
+        yield Row("  of the pace of its requests all asked at time 0", known, at_least=targets[2])
+        yield Row("  of the pace that no schedule can beat", ours.fastest / ours.seconds)
+        yield Row("  prompt tokens found in the prefix cache", ours.hit_rate)
+        yield Row("  faster than the reference as released", as_released.seconds / ours.seconds)
+
+
+def single_trees(n: int) -> Iterator[Row]:
+    """A single tree alone on the server, the mean over `n` of them."""
+    asked = questions(n)
+    theirs = alone(partial(reference, settings=config()), asked)
+    as_released = alone(partial(released, settings=config()), asked)
+    for wave, targets in ((1, (5.0, 1.0)), (4, (10.0, 1.0)), (8, NONE)):
+        ours = alone(partial(search_all, settings=config(wave), at_once=1), asked)
+        name = f"a single tree (mean of {n}), waves of {wave}: faster"
+        yield Row(name, theirs.seconds / ours.seconds, at_least=targets[0])
+        share = ours.right_per_mtok / theirs.right_per_mtok
+        yield Row("  right traces a token written", share, at_least=targets[1])
+        yield Row("  faster than the reference as released", as_released.seconds / ours.seconds)
+
+
+def engine(trees: int, runs: int) -> Iterator[Row]:
+    """What the engine itself costs."""
+    found = statistics.median(cpu_per_request(64, runs=runs))
+    yield Row(f"processor time a request, 64 trees at once (median of {runs})", found, "ms",
+              at_most=1.0)  # fmt: skip
+    found = statistics.median(cpu_over_http(64, runs=runs, simulations=4))
+    yield Row("  with the HTTP client, and a picture of 200 KB in every request", found, "ms")
+    held = memory(trees)
+    yield Row(f"memory over {held.trees} trees, {held.requests} requests: most", held.most_mb, "MB")
+    yield Row("  growth a thousand trees", held.slope_mb, "MB", at_most=0.5)
+
+
+def table(arguments: argparse.Namespace) -> Iterator[Row]:
+    """The rows that were asked for, each as soon as it is known."""
+    if arguments.server:
+        from tests.bench.real import against_itself
+
+        yield from against_itself(
+            arguments.server, arguments.space, arguments.model, arguments.limit, arguments.runs
+        )
+        return
+    quick = arguments.quick
+    yield from against_the_reference(8 if quick else 64)
+    yield from single_trees(2 if quick else 16)
+    yield from engine(300 if quick else 10_000, arguments.runs)
+    if arguments.nano:
+        from tests.bench.nano import search_or_sample
+
+        yield from search_or_sample(arguments.limit, arguments.runs)
+
+
+def main(words: list[str] | None = None) -> int:
+    """Print the table; the exit status is 0 whether or not targets are met."""
+    parser = argparse.ArgumentParser(
+        prog="python -m tests.bench", description=__doc__.split("\n")[0]
+    )
+    parser.add_argument("--quick", action="store_true", help="a small slice, in seconds")
+    parser.add_argument("--nano", action="store_true", help="also the embedded teacher (minutes)")
+    parser.add_argument("--server", help="URL of a real server: measure only that one")
+    parser.add_argument("--space", help="coordinates of its model, such as qwen2.5-vl")
+    parser.add_argument("--model", help="model to ask it for; its first by default")
+    parser.add_argument("--limit", type=int, default=24, help="questions with --nano, --server")
+    parser.add_argument("--runs", type=int, default=5, help="runs where time is real")
+    parser.add_argument("--json", type=Path, help="write the rows here as well")
+    arguments = parser.parse_args(words)
+    if arguments.json and not arguments.json.absolute().parent.is_dir():
+        parser.error(f"--json {arguments.json}: name a file in a folder that is there")
+    if not arguments.server:
+        print(LEGEND)
+    rows = []
+    for row in table(arguments):
+        rows.append(row)
+        print(row.line(), flush=True)
+    if arguments.json:
+        told = [{**asdict(row), "verdict": row.verdict} for row in rows]
+        arguments.json.write_text(json.dumps(told, indent=1) + "\n")
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

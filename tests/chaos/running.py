@@ -1,0 +1,209 @@
+"""Playing one scenario, and counting what came of it.
+
+    prepare(folder, VARIANTS)                # the questions, and a reference for each variant
+    outcome = play(scenario(17), folder)
+    outcome.problems                         # empty, or sentences
+
+Everything a run says and every request its server got is kept in the scenario's folder.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import random
+import shutil
+import signal
+import time
+from collections import Counter
+from collections.abc import Iterable
+from dataclasses import dataclass, field, fields
+from pathlib import Path
+
+from tests.chaos import processes
+from tests.chaos.judging import compare, journaled, logged, read
+from tests.chaos.scenarios import VARIANTS, Run, Scenario, Weather, options
+
+QUESTIONS = 4
+STOP_S = 5.0
+_SIGNALS = {"kill": signal.SIGKILL, "term": signal.SIGTERM, "int": signal.SIGINT}
+
+
+@dataclass(slots=True)
+class Outcome:
+    """What a scenario came to."""
+
+    seed: int
+    faults: Counter[str] = field(default_factory=Counter)
+    """What was done to it, by kind."""
+    lost: int = 0
+    """Trees of the reference that are not in the warehouse."""
+    differing: int = 0
+    """Trees that are not the reference's."""
+    duplicates: int = 0
+    """Requests that arrived although their answers were journaled before the run began."""
+    problems: list[str] = field(default_factory=list)
+    """Anything else that must not happen."""
+    slowest_stop_s: float = 0.0
+    """Longest time from SIGINT or SIGTERM to the process's end."""
+
+    @property
+    def bad(self) -> bool:
+        return bool(self.lost or self.differing or self.duplicates or self.problems)
+
+    def line(self) -> str:
+        """As JSON."""
+        return json.dumps({f.name: getattr(self, f.name) for f in fields(self)})
+
+
+def prepare(folder: Path, variants: Iterable[str]) -> None:
+    """Import the questions once, and build each variant once without any disturbance."""
+
+    def questions() -> None:
+        from tests.fixtures import sat_rows, write_sat
+        from warehouse.home import Warehouse
+        from warehouse.sources.importing import import_questions
+
+        path = write_sat(folder / "SAT_train.parquet", sat_rows(QUESTIONS))
+        import_questions(Warehouse(str(folder / "template")), "sat2", path)
+
+    _must(processes.fork(questions, folder / "prepare.txt"), folder / "prepare.txt")
+    for variant in variants:
+        place = folder / f"reference-{variant}"
+        place.mkdir()
+        home = _home(folder, place)
+        port = processes.free_port()
+        server = processes.serve(port, place / "requests.jsonl", Weather("calm", 0))
+        try:
+            _finish(home, port, VARIANTS[variant], place)
+        finally:
+            _end(server)
+
+
+def play(scenario: Scenario, folder: Path, keep: bool = False) -> Outcome:
+    """Run a scenario in a folder of its own, which stays if it went wrong, or to `keep` it."""
+    outcome, place = Outcome(scenario.seed), folder / f"scenario-{scenario.seed}"
+    shutil.rmtree(place, ignore_errors=True)
+    place.mkdir()
+    home, port, what = _home(folder, place), processes.free_port(), VARIANTS[scenario.variant]
+    for number, run in enumerate(scenario.runs):
+        before, log = journaled(home), place / f"run{number}.jsonl"
+        _disturbed(run, what, home, port, log, scenario.seed * 10 + number, outcome)
+        requests = logged(log)
+        outcome.duplicates += sum(request["seed"] in before for request in requests)
+        outcome.faults.update(r["fault"] for r in requests if r["fault"] != "ok")
+    before, log = journaled(home), place / "last.jsonl"
+    server = processes.serve(port, log, Weather("calm", 0))
+    try:
+        rng = random.Random(f"last {scenario.seed}")
+        _finish(home, port, (*what, *options(rng)), place)
+    except RuntimeError as error:
+        outcome.problems.append(str(error))
+        return outcome
+    finally:
+        _end(server)
+    asked = Counter(request["seed"] for request in logged(log))
+    outcome.duplicates += sum(n for seed, n in asked.items() if seed in before)
+    outcome.duplicates += sum(n - 1 for seed, n in asked.items() if seed not in before)
+    contents = json.loads((place / "contents.json").read_text())
+    reference = json.loads((folder / f"reference-{scenario.variant}/contents.json").read_text())
+    outcome.lost, outcome.differing = compare(contents, reference)
+    if not outcome.bad and not keep:
+        shutil.rmtree(place)
+    return outcome
+
+
+def _home(folder: Path, place: Path) -> Path:
+    return Path(shutil.copytree(folder / "template", place / "home"))
+
+
+def _finish(home: Path, port: int, arguments: tuple[str, ...], place: Path) -> None:
+    """A build to the end, and what the warehouse then holds in `contents.json`."""
+
+    def work() -> None:
+        processes.build(home, f"http://127.0.0.1:{port}", arguments)
+        (place / "contents.json").write_text(json.dumps(read(home)))
+
+    _must(processes.fork(work, place / "last.txt"), place / "last.txt")
+
+
+def _must(pid: int, said: Path) -> None:
+    if status := processes.wait(pid):
+        raise RuntimeError(f"a run nothing disturbs ended with status {status}: see {said}")
+
+
+def _end(server: int) -> None:
+    os.kill(server, signal.SIGKILL)
+    processes.wait(server)
+
+
+def _disturbed(
+    run: Run, what: tuple[str, ...], home: Path, port: int, log: Path, seed: int, outcome: Outcome
+) -> None:
+    """One disturbed run, to its end."""
+    weather = Weather(run.weather, seed, run.dies_at if run.weather == "dies" else 0)
+    server = None if run.weather == "absent" else processes.serve(port, log, weather)
+    point = f"{run.point}:{run.count}" if run.ending in ("failpoint", "full") else ""
+    point += ":full" if run.ending == "full" else ""
+    url, said = f"http://127.0.0.1:{port}", log.with_suffix(".build.txt")
+    arguments = (*what, *run.options)
+    pids = [processes.fork(lambda: processes.build(home, url, arguments, point), said)]
+    if run.rival:
+        pids.append(processes.fork(lambda: processes.build(home, url, arguments), said))
+    statuses: dict[int, int] = {}
+    sent_at = back_at = 0.0
+    end = time.monotonic() + 90
+    while len(statuses) < len(pids):
+        for pid in [pid for pid in pids if pid not in statuses]:
+            if (status := processes.ended(pid)) is not None:
+                statuses[pid] = status
+                if pid == pids[0] and sent_at and run.ending != "kill":
+                    took = time.monotonic() - sent_at
+                    outcome.slowest_stop_s = max(outcome.slowest_stop_s, took)
+        now = time.monotonic()
+        waiting = run.ending in _SIGNALS and not sent_at and pids[0] not in statuses
+        if waiting and len(logged(log)) >= run.count:
+            os.kill(pids[0], _SIGNALS[run.ending])
+            sent_at = now
+        if server and processes.ended(server) is not None:
+            server, back_at = None, now + run.away_s
+        if back_at and now >= back_at:
+            server, back_at = processes.serve(port, log, Weather("calm", seed)), 0.0
+        if now > end:
+            outcome.problems.append(f"a run did not end: see {said}")
+            for pid in pids:
+                if pid not in statuses:
+                    os.kill(pid, signal.SIGKILL)
+            end = float("inf")
+        time.sleep(0.005)
+    if server:
+        _end(server)
+    _judge(run, [statuses[pid] for pid in pids], bool(sent_at), said, outcome)
+
+
+def _judge(run: Run, statuses: list[int], sent: bool, said: Path, outcome: Outcome) -> None:
+    """Whether the run ended as it may, given what was done to it."""
+    allowed = {
+        "failpoint": {0, 137},
+        "full": {0, 1},
+        "kill": {0, 137},
+        "term": {0, 143},
+        "int": {0, 130},
+        "none": {0},
+    }[run.ending]
+    if run.weather == "absent":
+        allowed = {1}  # one sentence, before anything is done
+    rivals = {1} if run.weather == "absent" else {0}
+    status = statuses[0]
+    if status not in allowed or not set(statuses[1:]) <= rivals:
+        outcome.problems.append(f"{run} ended with status {statuses}: see {said}")
+    if "Traceback" in said.read_text() or "never retrieved" in said.read_text():
+        outcome.problems.append(f"{run} ended with a traceback: see {said}")
+    if outcome.slowest_stop_s > STOP_S:
+        outcome.problems.append(f"it took {outcome.slowest_stop_s:.1f} s to stop")
+    if run.weather == "absent":
+        outcome.faults["absent"] += 1
+    elif status:
+        outcome.faults[f"{run.ending} at {run.point}" if not sent else run.ending] += 1
+    if run.rival:
+        outcome.faults["rival"] += 1
