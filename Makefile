@@ -72,7 +72,7 @@ bench-engine: $(STAMP) ## how fast the embedded model runs, beside plain transfo
 	@$(BIN)/python -m training.nano.bench_engine $(ARGS)
 
 bench-search: $(STAMP) ## what the search engine gains, as ratios (minutes)
-	@$(BIN)/python -m tests.bench $(ARGS)
+	@$(BIN)/python -m tests.bench --nano $(ARGS)
 
 setup: $(STAMP) ## only the set-up
 

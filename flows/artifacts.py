@@ -61,8 +61,12 @@ class FlowProgress(Counts):
         self._log.info(f"{total} questions, {already} of their trees are in the warehouse already")
         self._update(force=True)
 
-    def tree(self, right: bool, failed: bool) -> None:
-        super().tree(right, failed)
+    def grown(self, name: str, share: float) -> None:
+        super().grown(name, share)
+        self._update(force=False)
+
+    def tree(self, name: str, right: bool, failed: bool) -> None:
+        super().tree(name, right, failed)
         self._update(force=self.already + self.done == self.total)
 
     def say(self, sentence: str) -> None:
@@ -76,7 +80,7 @@ class FlowProgress(Counts):
         self._said = time.monotonic()
         there = self.already + self.done
         self._log.info(f"{there} of {self.total} trees, {self.line()}")
-        share = 100.0 * there / self.total if self.total else 100.0
+        share = 100.0 * (there + sum(self.growing.values())) / self.total if self.total else 100.0
         update = asyncio.ensure_future(aupdate_progress_artifact(self._artifact, progress=share))
         self._updates.add(update)  # the loop holds tasks only weakly
         update.add_done_callback(self._updates.discard)

@@ -16,6 +16,8 @@ from pydantic import Field
 
 from flows import regrading, replaying
 from flows.artifacts import FlowProgress, as_task, show_summary
+from flows.gpus import held
+from flows.metrics import served
 from flows.pilot import pilot as search_pilot
 from flows.settings import BuildSettings
 from flows.stages import build
@@ -62,6 +64,7 @@ async def build_traces(
     pilot: Annotated[int, Field(ge=1)] = 4,
     price_in: Annotated[float, Field(ge=0)] | None = None,
     price_out: Annotated[float, Field(ge=0)] | None = None,
+    metrics: Annotated[int, Field(ge=1, le=65535)] | None = None,
     home: str | None = None,
 ) -> str:
     """Search a task's questions, curate the trees and report; parameters as in BuildSettings."""
@@ -74,6 +77,8 @@ async def build_traces(
     if settings.regrade:
         return (await regrading.regrade(settings)).sentence()
     progress = await FlowProgress.begun(f"build-traces/{task}")
-    summary = await build(settings, progress=progress, step=as_task)
+    async with held(settings.teacher.startswith("vllm:")):
+        with served(settings.metrics, progress):
+            summary = await build(settings, progress=progress, step=as_task)
     await show_summary(summary, settings.home)
     return summary.sentence()

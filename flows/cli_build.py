@@ -89,6 +89,9 @@ def build(
     price_out: Annotated[
         float | None, typer.Option(help="Money a million written tokens cost.")
     ] = None,
+    metrics: Annotated[
+        int | None, typer.Option(help="Port for Prometheus to read the progress from.")
+    ] = None,
     home: Home = None,
 ) -> None:
     """Search questions, keep every trace with its verdicts; run again to continue."""

@@ -79,8 +79,11 @@ def build(values: dict[str, Any]) -> None:
             sys.exit(1)
         return
     from flows import stages
+    from flows.metrics import served
 
-    summary = run(stages.build(settings, progress=TerminalProgress()))
+    progress = TerminalProgress()
+    with served(settings.metrics, progress):
+        summary = run(stages.build(settings, progress=progress))
     print(summary.sentence())
     for told in summary.extra.values():
         print(told)

@@ -3,8 +3,8 @@
     progress = TerminalProgress()
     await build(settings, progress=progress)
 
-The remaining time is the time so far scaled by what is left, and says nothing before there is
-something to scale.
+The remaining time is the time so far scaled by what is left, parts of trees counted, and nothing
+is said of it before there is something to scale.
 """
 
 from __future__ import annotations
@@ -31,7 +31,10 @@ class Progress(Protocol):
     def start(self, total: int, already: int, teacher: Any) -> None:
         """`total` questions to answer for, `already` of them in the warehouse."""
 
-    def tree(self, right: bool, failed: bool) -> None:
+    def grown(self, name: str, share: float) -> None:
+        """A tree that is being searched has come this far, 0 to 1."""
+
+    def tree(self, name: str, right: bool, failed: bool) -> None:
         """One more tree is complete."""
 
     def say(self, sentence: str) -> None:
@@ -44,7 +47,8 @@ class Quiet:
     """Tells nobody."""
 
     def start(self, total: int, already: int, teacher: Any) -> None: ...
-    def tree(self, right: bool, failed: bool) -> None: ...
+    def grown(self, name: str, share: float) -> None: ...
+    def tree(self, name: str, right: bool, failed: bool) -> None: ...
     def say(self, sentence: str) -> None: ...
     def close(self) -> None: ...
 
@@ -56,18 +60,33 @@ class Counts:
         self.total = self.already = self.done = self.right = self.failed = 0
         self.teacher: Any = None
         self.began = time.monotonic()
+        self.growing: dict[str, float] = {}
+        """Trees that are being searched, with how far each has come."""
 
     def start(self, total: int, already: int, teacher: Any) -> None:
         self.total, self.already, self.teacher = total, already, teacher
         self.began = time.monotonic()
 
-    def tree(self, right: bool, failed: bool) -> None:
+    def grown(self, name: str, share: float) -> None:
+        self.growing[name] = share
+
+    def tree(self, name: str, right: bool, failed: bool) -> None:
+        self.growing.pop(name, None)
         self.done += 1
         self.right += right
         self.failed += failed
 
+    @property
+    def seconds_left(self) -> float | None:
+        """What the rest may take at the pace so far; None before a twentieth of it is done."""
+        wanted = self.total - self.already
+        made = self.done + sum(self.growing.values())
+        if not wanted or made < max(wanted / 20, 1e-9):
+            return None
+        return (time.monotonic() - self.began) / made * (wanted - made)
+
     def line(self) -> str:
-        """Right answers so far, requests in flight, tokens a second, time left."""
+        """Right answers so far, requests in flight, tokens a second, cache hits, time left."""
         seconds = max(time.monotonic() - self.began, 1e-9)
         parts = [f"{self.right} right"]
         if self.failed:
@@ -76,11 +95,11 @@ class Counts:
             ledger = self.teacher.ledger
             parts.append(f"{ledger.in_flight} in flight")
             parts.append(f"{ledger.completion_tokens / seconds:.0f} tokens/s")
-        left = self.total - self.already - self.done
-        if (
-            left and self.done * 5 >= self.done + left
-        ):  # the first ones say little: many run at once
-            parts.append(f"{short_time(seconds / self.done * left)} left")
+            if ledger.cached_tokens:
+                parts.append(f"{ledger.cached_tokens / ledger.prompt_tokens:.0%} of prompts cached")
+        left = self.seconds_left
+        if left is not None and self.already + self.done < self.total:
+            parts.append(f"about {short_time(left)} left")
         return ", ".join(parts)
 
 
@@ -119,8 +138,15 @@ class TerminalProgress(Counts):
             self._task = self._bar.add_task("", total=total, completed=already, line=self.line())
             self._bar.start()
 
-    def tree(self, right: bool, failed: bool) -> None:
-        super().tree(right, failed)
+    def grown(self, name: str, share: float) -> None:
+        super().grown(name, share)
+        self._show()
+
+    def tree(self, name: str, right: bool, failed: bool) -> None:
+        super().tree(name, right, failed)
+        self._show()
+
+    def _show(self) -> None:
         if self._bar is not None:
             self._bar.update(self._task, completed=self.already + self.done, line=self.line())
         elif time.monotonic() - self._said > self._every_s:

@@ -12,6 +12,7 @@ next shard's trees begin as soon as there is room for them, and shards still end
 from __future__ import annotations
 
 import asyncio
+import itertools
 from collections.abc import Awaitable, Callable, Iterable, Sequence
 from dataclasses import dataclass, replace
 from typing import TypeVar
@@ -195,7 +196,7 @@ async def search_shard(
 
     async def one(wanted: Search) -> Tree | None:
         nonlocal waiting
-        between = purse.between(wanted.tree_id)
+        between = _watched(wanted.tree_id, config, purse, progress)
         async with slots:
             waiting -= 1
             if turn and not waiting:
@@ -204,7 +205,8 @@ async def search_shard(
                 tree = await search_one(warehouse, wanted, config, teaching, between)
             except OutOfBudget:
                 return None
-        progress.tree(any(reward >= 1.0 for _, reward in tree.outcomes()), tree.failed)
+        right = any(reward >= 1.0 for _, reward in tree.outcomes())
+        progress.tree(wanted.tree_id, right, tree.failed)
         return tree
 
     # A failure here concerns them all (no server, full disk): the others are cancelled.
@@ -234,6 +236,20 @@ async def search_shard(
     for wanted in searches:
         teaching.journal.forget(wanted.tree_id)
     return [tree.tree_id for tree in trees]
+
+
+def _watched(
+    tree_id: str, config: SearchConfig, purse: Purse, progress: Progress
+) -> Callable[[Spent], None]:
+    """What a search calls between its waves: the purse's check, and word of how far it has come."""
+    check, waves = purse.between(tree_id), itertools.count()
+
+    def between(spent: Spent) -> None:
+        check(spent)
+        if config.strategy == "mcts":
+            progress.grown(tree_id, next(waves) * config.wave / config.simulations)
+
+    return between
 
 
 async def search_one(

@@ -19,13 +19,16 @@ import sys
 import time
 import urllib.error
 import urllib.request
+from collections.abc import Iterable
 from pathlib import Path
 
+from flows.serving_command import has_gpu
 from flows.settings import Problem
 from warehouse.home import Warehouse
 
 PROJECT = Path(__file__).resolve().parent.parent
-POOL = "vigorl"
+WORKERS = {"worker": "vigorl", "gpu-worker": "vigorl-gpu"}
+"""Each worker's work pool; the second is started only where there is a GPU."""
 START_S = 120.0  # the first start makes the database, which takes a while on a slow disk
 
 
@@ -51,17 +54,27 @@ def up(port: int, home: str | None) -> None:
         _start(state, "server", command, env)
         print(f"starting the Prefect server at {url} ...")
     _wait_until_healthy(state, url)
-    _quietly(
-        [*_prefect(), "work-pool", "create", POOL, "--type", "process", "--overwrite"], env, state
-    )
+    for pool in WORKERS.values():
+        create = ["work-pool", "create", pool, "--type", "process", "--overwrite"]
+        _quietly([*_prefect(), *create], env, state)
+    if not _succeeds([*_prefect(), "gcl", "inspect", "gpu"], env):  # else the user's limit stays
+        _quietly([*_prefect(), "gcl", "create", "gpu", "--limit", "1"], env, state)
     _quietly([*_prefect(), "--no-prompt", "deploy", "--all"], env, state)
-    if "worker" not in _running(state):
-        command = [*_prefect(), "worker", "start", "--pool", POOL, "--name", "vigorl"]
-        _start(state, "worker", command, env)
-    _wait_for_worker(state)
+    mine = {name: pool for name, pool in WORKERS.items() if name == "worker" or has_gpu()}
+    for name, pool in mine.items():
+        if name not in _running(state):
+            command = [*_prefect(), "worker", "start", "--pool", pool, "--name", pool]
+            _start(state, name, command, env)
+    _wait_for_workers(state, mine)
     bin_ = Path(sys.executable).parent
     here = "" if str(bin_) in os.environ.get("PATH", "").split(os.pathsep) else f"{bin_}/"
     print(f"server and worker are up: {url} (logs and state in {state})")
+    if "gpu-worker" not in mine:
+        print(
+            "no GPU here: deployments ending in -gpu wait for a machine that has one and runs\n"
+            f"                   PREFECT_API_URL={url}/api prefect worker start --pool "
+            f"{WORKERS['gpu-worker']}"
+        )
     print(f"run a deployment:  {here}prefect deployment run build-traces/sat2 -p limit=24")
     print(f"stop them:         {here}vigorl down")
 
@@ -72,7 +85,7 @@ def down(home: str | None) -> None:
     running = _running(state)
     if not running:
         print(f"nothing that was started from {state} is running")
-    for name in ("worker", "server"):
+    for name in (*WORKERS, "server"):
         if name in running:
             _stop(running[name])
             print(f"{name} stopped")
@@ -114,7 +127,7 @@ def _start(state: Path, name: str, command: list[str], env: dict[str, str]) -> N
 def _running(state: Path) -> dict[str, int]:
     """Process ids of ours that are alive; one that was since given to another program is not."""
     alive = {}
-    for name in ("server", "worker"):
+    for name in ("server", *WORKERS):
         try:
             note = json.loads((state / f"{name}.json").read_text(encoding="utf-8"))
         except (OSError, ValueError):
@@ -172,12 +185,17 @@ def _wait_until_healthy(state: Path, url: str) -> None:
     raise Problem(f"the Prefect server did not start; its log is {state / 'server.log'}")
 
 
-def _wait_for_worker(state: Path) -> None:
+def _wait_for_workers(state: Path, names: Iterable[str]) -> None:
     """A worker that cannot start ends within its first seconds."""
     for _ in range(10):
         time.sleep(0.5)
-        if "worker" not in _running(state):
-            raise Problem(f"the worker did not start; its log is {state / 'worker.log'}")
+        for name in names:
+            if name not in _running(state):
+                raise Problem(f"the {name} did not start; its log is {state / f'{name}.log'}")
+
+
+def _succeeds(command: list[str], env: dict[str, str]) -> bool:
+    return not subprocess.run(command, cwd=PROJECT, env=env, capture_output=True).returncode
 
 
 def _quietly(command: list[str], env: dict[str, str], state: Path) -> None:

@@ -96,6 +96,9 @@ class BuildSettings(_Settings):
     pilot: int = Field(4, ge=1, description="questions a dry run searches")
     price_in: float | None = Field(None, ge=0, description="money a million prompt tokens cost")
     price_out: float | None = Field(None, ge=0, description="money a million written tokens cost")
+    metrics: int | None = Field(
+        None, ge=1, le=65535, description="port for Prometheus to read the progress from"
+    )
     home: str | None = Field(None, description="warehouse folder or s3:// URL; $VIGORL_HOME")
 
     @classmethod

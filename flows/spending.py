@@ -4,7 +4,7 @@
     purse.open(shard, costs)                     # costs: of trees that are in the warehouse already
     tree = await search(..., between=purse.between(tree_id))      # or OutOfBudget
     purse.allows(tree_id)                        # may it be committed?
-    purse.close()
+    purse.close(shard)
 
 A run's tokens and requests are those of the searches its command names, whoever paid for them and
 when: what is in the warehouse and in the journal counts. So a run that is killed and started again
@@ -42,24 +42,23 @@ class Purse:
         self._budget, self._clock = budget, clock
         self._ends = None if run_seconds is None else clock() + run_seconds
         self._before = Spent()
-        self._shard: dict[str, Spent] = {}
+        self._open: dict[str, Spent] = {}
         self.stopped_by: str | None = None
         """The budget that a search was refused for: `tokens`, `requests` or `seconds`."""
 
     def open(self, tree_ids: Sequence[str], costs: Mapping[str, Spent]) -> None:
-        """Begin a shard of searches, in order."""
-        self._shard = {tree_id: costs.get(tree_id) or Spent() for tree_id in tree_ids}
+        """Begin a shard of searches, which come after all that were begun before."""
+        self._open |= {tree_id: costs.get(tree_id) or Spent() for tree_id in tree_ids}
 
-    def close(self) -> None:
-        """End a shard: what it spent comes before all later ones."""
-        self._before = _total([self._before, *self._shard.values()])
-        self._shard = {}
+    def close(self, tree_ids: Sequence[str]) -> None:
+        """End the oldest shard that is open: what it spent comes before all others."""
+        self._before = _total([self._before, *(self._open.pop(name) for name in tree_ids)])
 
     def between(self, tree_id: str) -> Callable[[Spent], None]:
         """What a search calls between its waves; raises OutOfBudget where it must not go on."""
 
         def check(spent: Spent) -> None:
-            self._shard[tree_id] = spent  # the search's own count, which grows as it is answered
+            self._open[tree_id] = spent  # the search's own count, which grows as it is answered
             if self._ends is not None and self._clock() >= self._ends:
                 self.stopped_by = self.stopped_by or "seconds"
                 raise OutOfBudget("seconds")
@@ -73,7 +72,7 @@ class Purse:
         if self._budget == Budget():
             return True
         earlier = [self._before]
-        for other, spent in self._shard.items():
+        for other, spent in self._open.items():
             if other == tree_id:
                 break
             earlier.append(spent)

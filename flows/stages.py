@@ -3,10 +3,10 @@
     summary = await build(BuildSettings(task="sat2", limit=24))
     print(summary.sentence())
 
-A shard of questions is searched, committed and curated before the next one begins, and what is
-committed or journaled is never asked again: killed anywhere and started again with the same
-settings, a build goes on where it was. So does one that its budget stopped. The stages themselves
-are in `flows.searching` and `flows.curating`.
+A shard of questions is committed and curated before the next one is, whose searches begin as soon
+as there is room for them. What is committed or journaled is never asked again: killed anywhere and
+started again with the same settings, a build goes on where it was. So does one that its budget
+stopped. The stages themselves are in `flows.searching` and `flows.curating`.
 """
 
 from __future__ import annotations
@@ -22,9 +22,12 @@ from typing import Any
 from flows.curating import Summary, curate_trees, summarize
 from flows.progress import Progress, Quiet
 from flows.searching import (
+    Search,
     Teaching,
+    Turn,
     committed,
     name_searches,
+    overlapping,
     renamed_failures,
     search_config,
     search_shard,
@@ -75,19 +78,26 @@ async def build(
             teaching = Teaching(chosen.teacher.identity, asking, journal)
             purse = Purse(Budget(settings.run_tokens, settings.run_requests), settings.run_seconds)
             there: list[str] = []
-            for start in range(0, len(searches), settings.shard):
-                shard = searches[start : start + settings.shard]
-                purse.open([s.tree_id for s in shard], done)
+
+            async def work(shard: list[Search], turn: Turn) -> None:
+                names = [s.tree_id for s in shard]
+                purse.open(names, done)
                 missing = [s for s in shard if s.tree_id not in done]
-                ids = [s.tree_id for s in shard if s.tree_id in done]
+                ids = [name for name in names if name in done]
                 if missing and not purse.stopped_by:
                     ids += await step(search_shard)(
-                        warehouse, run_id, missing, config, settings, teaching, purse, progress
-                    )
+                        warehouse, run_id, missing, config, settings, teaching, purse, progress,
+                        turn,
+                    )  # fmt: skip
+                await turn.before.wait()
                 if ids:
                     await step(curate_trees)(warehouse, run_id, ids)
-                there += ids
-                purse.close()
+                there.extend(ids)
+                purse.close(names)
+
+            size = settings.shard
+            shards = (searches[i : i + size] for i in range(0, len(searches), size))
+            await overlapping(shards, work, settings.concurrency)
             asked, replayed = asking.asked, asking.replayed
         for path in journal.damage:
             progress.say(f"{path}: a broken line of the journal was skipped")

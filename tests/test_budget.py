@@ -188,8 +188,9 @@ def test_a_purse_lets_in_the_first_trees_that_use_it_up_whatever_ran_at_once():
     with pytest.raises(OutOfBudget):
         purse.between("c")(c)
     assert [purse.allows(x) for x in "abcd"] == [True, True, False, False]
-    purse.close()
-    purse.open(["e"], {})
+    purse.open(["e"], {})  # shards overlap
+    assert not purse.allows("e")
+    purse.close(["a", "b", "c", "d"])
     assert not purse.allows("e") and purse.stopped_by == "tokens"
 
 

@@ -121,8 +121,10 @@ def test_a_servers_coordinates_follow_from_a_model_name_that_says_them(model, sp
 
 def test_the_flow_builds_traces_and_shows_them(tmp_path):
     from prefect.client.orchestration import get_client
+    from prefect.client.schemas.actions import GlobalConcurrencyLimitCreate
     from prefect.testing.utilities import prefect_test_harness
 
+    from flows import gpus
     from flows.build_traces import build_traces
 
     warehouse = Warehouse(str(tmp_path / "home"))
@@ -132,7 +134,28 @@ def test_the_flow_builds_traces_and_shows_them(tmp_path):
         async with get_client() as client:
             return await client.read_artifacts()
 
+    async def one_at_a_time():
+        """Two flows that want the GPU, and how many held it at once, at most."""
+        async with get_client() as client:
+            await client.create_global_concurrency_limit(
+                GlobalConcurrencyLimitCreate(name="gpu", limit=1)
+            )
+        now = most = 0
+
+        async def wants():
+            nonlocal now, most
+            async with gpus.held(True):
+                now += 1
+                most = max(most, now)
+                await asyncio.sleep(0.3)
+                now -= 1
+
+        await asyncio.gather(wants(), wants())
+        async with gpus.held(False):
+            return most
+
     with prefect_test_harness(server_startup_timeout=120), StubServer() as server:
+        assert asyncio.run(one_at_a_time()) == 1
         said = asyncio.run(
             build_traces(
                 teacher=server.url, space="qwen3-vl", simulations=2, shard=2, home=warehouse.root

@@ -19,7 +19,7 @@ from training.nano.config import (
     language,
     to_patches,
 )
-from training.nano.data import MANNERS, Seen, make_example, mirrored
+from training.nano.data import MANNERS, Seen, imagined, make_example, mirrored
 from training.nano.encode import Encoder, positions
 from training.nano.helpers import cover_maps
 from training.nano.items import Checkpoint
@@ -193,14 +193,43 @@ def test_a_mirrored_take_mirrors_its_answers_and_its_points():
     assert (x, y) == pytest.approx((1 - 0.412, 0.63))
 
 
-def test_without_a_picture_neither_names_nor_digits_are_learnt(tokenizer):
+def test_without_a_picture_names_and_digits_count_little_and_no_attention_is_drawn(tokenizer):
     encoder = Encoder(tokenizer)
     row = encoder(example(ONE, blind=True))
     start = max(i for i, t in enumerate(row.ids) if t == encoder.image)
-    learnt = [t for t, w in zip(row.ids, row.weights, strict=True) if w]
-    assert not row.looks and not row.names and start
-    assert not encoder.digits & set(learnt) and not encoder.words & set(learnt)
-    assert tokenizer.convert_tokens_to_ids("left") in learnt
+    arbitrary = encoder.digits | encoder.words
+    weights = [w for t, w in zip(row.ids[start:], row.weights[start:], strict=True) if w]
+    loud = [t for t, w in zip(row.ids, row.weights, strict=True) if w > 1]
+    assert not row.looks and not row.names and not row.evidence
+    assert not arbitrary & set(loud) and min(weights) > 0
+    assert tokenizer.convert_tokens_to_ids("left") in loud
+
+
+@pytest.mark.parametrize("family", ["count", "colour", "left_right"])
+def test_without_a_picture_steps_are_made_up_and_agree_with_the_answer(family):
+    about = [("red box", 0), ("blue box", 0)]
+    question = {
+        "count": {"text": "How many boxes are there?", "options": ["2", "3"], "about": about},
+        "colour": {"text": "What colour is the box?", "options": ["red", "green"],
+                   "about": about[:1]},
+        "left_right": {"text": "Is the red box left or right of the blue box?",
+                       "options": ["left", "right"], "about": about},
+    }[family] | {"family": family, "answer": "2", "frames": [0]}  # fmt: skip
+    question["answer"] = question["options"][0]
+    answers = set()
+    for seed in range(20):
+        rng = np.random.default_rng(seed)
+        take, asked = imagined(rng, TAKE, question)
+        names = list(dict.fromkeys(name for name, _ in asked["about"]))
+        answers.add(asked["answer"])
+        assert {o.name for o in take["frames"][0]["objects"]} >= set(names)
+        if family == "count":
+            assert len(names) == int(asked["answer"]) and all("box" in name for name in names)
+        elif family == "colour":
+            assert names == [f"{asked['answer']} box"]
+        else:
+            assert names == ["red box", "blue box"] and asked["answer"] == "left"
+    assert answers == ({"left"} if family == "left_right" else set(question["options"]))
 
 
 def test_the_helper_maps_paint_the_nearer_object_over_the_farther():

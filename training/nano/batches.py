@@ -76,7 +76,7 @@ def replies(
         for i in chosen:
             manner = MANNERS[rng.choice(len(MANNERS), p=manners)]
             blind = bool(rng.random() < plan["blind"])
-            row = encoder(make_example(rng, take, asked[i], manner, blind, plan["imagine"]))
+            row = encoder(make_example(rng, take, asked[i], manner, blind))
             shown = [start + f for f in row.frames]
             (one if len(shown) == 1 else two).append((row, shown))
     return [group for group in (one, two) if group]

@@ -85,7 +85,7 @@ class Example:
     reply: str
     spots: tuple[Spot, ...]
     frames: tuple[int, ...]  # places of the pictures among the take's
-    blind: bool = False  # shown grey pictures: only the form and the guess count
+    blind: bool = False  # shown grey pictures: the steps are made up, the answer is a guess
     evidence: str = ""  # what of the first steps decides the answer; see `EVIDENCE`
 
 
@@ -148,33 +148,44 @@ def plan_steps(
 def imagined(rng: np.random.Generator, take: dict, question: dict) -> tuple[dict, dict]:
     """What a model that sees nothing might go on about: what it was asked for, the rest made up.
 
-    Its steps then say nothing about the answer, which should still be one of the options.
+    What is made up decides as little as it can: a number or a colour is one of the options, drawn
+    by lot, and is then the answer.
     """
     asked = question["text"] + choices_line(question["options"])
     real = list(dict.fromkeys(name for name, _ in question["about"]))
-    words = [word for name in real for word in name.split()]
+    words = [word for name in real for word in name.split() if word in question["text"]]
+    answer = question["answer"]
+    if question["family"] in ("count", "colour"):
+        answer = str(rng.choice(question["options"]))
+        words = words[:1] if question["family"] == "count" else [*words[:1], answer]
 
     def made_up() -> str:
         pair = [str(rng.choice(list(COLOURS))), str(rng.choice(KINDS))]
-        word = words[rng.integers(len(words))] if words else ""
-        pair[0 if word in COLOURS else 1] = word or pair[1]
+        for word in words:
+            pair[0 if word in COLOURS else 1] = word
         return " ".join(pair)
 
-    if all(name in asked for name in real):
-        names = real
-    else:  # asked about a colour or a kind: how many, and which, would have to be seen
-        names = list(dict.fromkeys(made_up() for _ in range(rng.integers(1, 5))))
-    others = [made_up() for _ in range(3)]
+    if question["family"] == "count":
+        drawn = (made_up() for _ in range(99))  # each shares its colour or kind, of six or more
+        names = list(dict.fromkeys(drawn))[: int(answer)]
+    elif question["family"] == "colour":
+        names = [made_up()]
+    else:
+        names = [name for name in real if name in asked]
+    words = []
+    others = [name for name in (made_up() for _ in range(4)) if name not in asked]
+    if not names:
+        names = others[:1]
     about = [(name, i) for name in names for i in range(len(question["frames"]))]
     frames = list(take["frames"])
     for i in question["frames"]:
-        corners = rng.uniform(0.1, 0.8, (len(names) + 3, 2))
+        corners = rng.uniform(0.1, 0.8, (len(names) + len(others), 2))
         objects = [
             Seen(name, x, y, x + 0.1, y + 0.1, True, float(rng.uniform(2, 6)))
             for name, (x, y) in zip([*names, *others], corners.tolist(), strict=True)
         ]
         frames[i] = {**frames[i], "objects": objects}
-    return {**take, "frames": frames}, {**question, "about": about}
+    return {**take, "frames": frames}, {**question, "about": about, "answer": answer}
 
 
 def make_example(
@@ -183,15 +194,13 @@ def make_example(
     question: dict,
     manner: Manner,
     blind: bool = False,
-    imagine: bool = False,
 ) -> Example:
     """A worked answer to one question of a take (as `pool.load_shard` gives them).
 
     Args:
-        blind: the pictures will be grey.
-        imagine: and the steps are then made up (`imagined`).
+        blind: the pictures will be grey, and the steps are made up (`imagined`).
     """
-    if blind and imagine:
+    if blind:
         take, question = imagined(rng, take, question)
     frames = [take["frames"][i] for i in question["frames"]]
     objects = [{o.name: o for o in f["objects"]} for f in frames]

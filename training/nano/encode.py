@@ -77,11 +77,10 @@ class Encoder:
                 at += 1
                 weights[at] = DIGIT_WEIGHTS[min(place, 2)]
                 place = 0 if ids[at] == self.comma else place + 1
-        if example.blind:  # nothing to read: names and digits are arbitrary, and so is the answer
-            weights[start:answer] = [
-                0.0 if t in self.words or t in self.digits else w
-                for t, w in zip(ids[start:answer], weights[start:answer], strict=True)
-            ]
+        if example.blind:
+            # Nothing to read: names and digits are made up, and count little. Were their weight
+            # nothing at all, the answers' large one would put answers where names should be.
+            weights[start:answer] = [min(w, 2 * TEXT_WEIGHT) for w in weights[start:answer]]
             looks, names = [], []
         evidence = self.spans(example, start, answer)
         return Encoded(ids, weights, looks, names, evidence, example.frames, example.blind)

@@ -7,10 +7,10 @@ The same command continues an interrupted run. Stage "see" trains the vision tow
 head (`helpers`). Stage "speak" trains the language model on that tower; the helper loss stays on,
 and a second helper draws the attention of a few heads to the cell of the object that is being
 named and pointed at, for the teacher also the answer's attention to what decides it. Both are
-thrown away. The learning rate stays level through these two, and
-their end, the trunk, is kept: stage "settle" lets the rate fall to nothing and gives the model,
-and another recipe can go on from the trunk. Each worker process has one thread and its share of
-every batch; their gradients are averaged. At the end the model answers the committed test sample.
+thrown away. The learning rate stays level through these two, and their end, the trunk, is kept:
+stage "settle" lets the rate fall to nothing, and another recipe can go on from the trunk. A short
+stage "polish" mends manners at a low rate. Each worker process has one thread and its share of
+every batch; gradients are averaged. At the end the model answers the committed test sample.
 """
 
 from __future__ import annotations
@@ -52,7 +52,7 @@ from training.nano.pool import make_pool
 from training.nano.tokenizer import build_tokenizer
 
 RECIPES = Path(__file__).with_name("recipes")
-STAGES = ("see", "speak", "settle")
+STAGES = ("see", "speak", "settle", "polish")
 HALF = partial(torch.autocast, "cpu", torch.bfloat16)  # matrix products only; weights stay float32
 LOG_EVERY, SAVE_EVERY = 50, 250
 
@@ -147,8 +147,7 @@ class Run:
         if self.workers > 1:
             flat = torch.cat([p.grad.flatten() for p in with_grad])
             dist.all_reduce(flat)
-            flat /= self.workers
-            parts = flat.split([p.numel() for p in with_grad])
+            parts = (flat / self.workers).split([p.numel() for p in with_grad])
             for p, part in zip(with_grad, parts, strict=True):
                 p.grad = part.view_as(p)
         nn.utils.clip_grad_norm_(with_grad, 1.0)
@@ -235,8 +234,8 @@ class Run:
                     evidence = evidence - seen_there / (LOOK_HEADS * sequences)
             loss = words_loss + plan["helper"] * helper + plan["look"] * look
             loss = loss + plan["evidence"] * evidence
-            warm = min(1.0, (self.step + 1) / 100)
-            self.update(loss, plan["rate"] * (1.02 - share if falling else warm))
+            warm = 1.0 if self.stage == 2 else (self.step + 1) / 100  # settling goes on from it
+            self.update(loss, plan["rate"] * min(warm, 1.02 - share if falling else 1.0))
             figures = {"text": float(words_loss.detach()), "look": float(look.detach()), **seen}
             if plan["evidence"]:
                 figures["evidence"] = float(evidence.detach())
@@ -258,7 +257,13 @@ class Run:
             self.next_stage()
             self.save("trunk")
             self.save()
-        self.speak(pictures, {**self.recipe["speak"], **self.recipe["settle"]}, falling=True)
+        if self.stage == 2:
+            self.speak(pictures, {**self.recipe["speak"], **self.recipe["settle"]}, falling=True)
+            self.next_stage()
+            self.optimizers = self.fresh_optimizers(self.recipe["speak"]["eyes"])
+            self.save()
+        if "polish" in self.recipe:
+            self.speak(pictures, {**self.recipe["speak"], **self.recipe["polish"]}, falling=True)
         if not self.rank:
             export(self.model, self.tokenizer, self.out / "weights")
 
@@ -268,8 +273,7 @@ def work(rank: int, workers: int, recipe: dict, out: Path) -> None:
     torch.set_num_threads(1)
     if workers > 1:
         store = f"file://{out.resolve() / 'rendezvous'}"
-        patience = timedelta(minutes=20)  # compiling takes the first worker a while
-        dist.init_process_group("gloo", store, patience, workers, rank)
+        dist.init_process_group("gloo", store, timedelta(minutes=20), workers, rank)  # compiling
     run = Run(recipe, out, rank, workers)
     run.start()
     run.go(Pictures(out.parent / "pool", recipe["shards"]))
@@ -282,8 +286,8 @@ def main() -> None:
     parser.add_argument("recipe", help="base, teacher or a recipe file")
     parser.add_argument("--out", type=Path, help="default: runs/nano/<name of the recipe>")
     options = parser.parse_args()
-    path = Path(options.recipe)
-    path = path if path.suffix == ".yaml" else RECIPES / f"{options.recipe}.yaml"
+    named = RECIPES / f"{options.recipe}.yaml"
+    path = named if named.is_file() else Path(options.recipe)
     recipe, out = yaml.safe_load(path.read_text()), options.out or Path("runs/nano") / path.stem
     out.mkdir(parents=True, exist_ok=True)
     make_pool(out.parent / "pool", recipe["shards"], os.cpu_count() or 1)
