@@ -16,8 +16,9 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from warehouse.home import Warehouse, WarehouseError
+from warehouse.present import present
 from warehouse.schema import CHILDREN, TABLES
-from warehouse.tables import Commit, append, insert_new, open_table, scan
+from warehouse.tables import Commit, append, insert_new, open_table
 
 _ATTEMPTS = 10
 
@@ -49,9 +50,11 @@ def commit_tables(
             raise WarehouseError(f"rows of {name} belong to {parent} that are not in the commit")
     total = rows.num_rows
     for _ in range(_ATTEMPTS):
-        if open_table(warehouse, parent):
-            there = scan(warehouse, parent, [key], pc.field(key).isin(rows[key]))[key]
-            if len(there):
+        if delta := open_table(warehouse, parent):
+            keys = [(name,) for name in rows[key].to_pylist()]
+            found = present(warehouse, parent, delta, keys)
+            if found:
+                there = pa.array([name for (name,) in found], rows.schema.field(key).type)
                 rows = _without(rows, key, there)
                 children = {n: _without(table, key, there) for n, table in children.items()}
         if not rows.num_rows:

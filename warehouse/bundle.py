@@ -116,7 +116,7 @@ def write_rows(con: duckdb.DuckDBPyConnection, folder: Path) -> Rows:
     """
     found = con.sql(_CHOSEN_IMAGES).to_arrow_table().to_pylist()
     images = {row["image_id"]: row for row in found}
-    digest = hashlib.sha256(f"vigorl data set, format {FORMAT}\n".encode())
+    digest = _new_digest()
     count = 0
     with pq.ParquetWriter(folder / "rows.parquet", ROWS, compression="zstd") as writer:
         for batch in con.sql(_JOIN).to_arrow_reader(_ROWS_AT_ONCE):
@@ -125,7 +125,7 @@ def write_rows(con: duckdb.DuckDBPyConnection, folder: Path) -> Rows:
                 if row["question"] is None:
                     raise WarehouseError(f"question {row['question_id']} is not in the warehouse")
                 row["image_sizes"] = [_size(images, image_id) for image_id in row["image_ids"]]
-                digest.update(_canonical(row).encode("utf-8", "surrogatepass"))
+                digest.update(_canonical(row))
             writer.write_table(pa.Table.from_pylist(rows, ROWS))
             count += len(rows)
     return Rows(count, digest.hexdigest(), images)
@@ -215,14 +215,27 @@ def read_rows(path: Path) -> Iterator[dict[str, Any]]:
             yield from batch.to_pylist()
 
 
+def hash_rows(path: Path) -> str:
+    """The content hash of a rows.parquet, as its card states it."""
+    digest = _new_digest()
+    for row in read_rows(path):
+        digest.update(_canonical(row))
+    return str(digest.hexdigest())
+
+
 def _size(images: dict[str, dict[str, Any]], image_id: str) -> dict[str, int]:
     if image_id not in images:
         raise WarehouseError(f"image {image_id} is not in the warehouse")
     return {"width": images[image_id]["width"], "height": images[image_id]["height"]}
 
 
-def _canonical(row: dict[str, Any]) -> str:
-    return json.dumps(row, ensure_ascii=False, sort_keys=True, separators=(",", ":")) + "\n"
+def _new_digest() -> Any:
+    return hashlib.sha256(f"vigorl data set, format {FORMAT}\n".encode())
+
+
+def _canonical(row: dict[str, Any]) -> bytes:
+    text = json.dumps(row, ensure_ascii=False, sort_keys=True, separators=(",", ":")) + "\n"
+    return text.encode("utf-8", "surrogatepass")
 
 
 def _image_licences(rows: Rows) -> dict[str, int]:

@@ -36,7 +36,7 @@ __all__ = ["QueryError", "connect", "query", "table_versions"]
 # holds. The other order could show a tree without its nodes.
 _ORDER = [*sorted(CHILDREN, reverse=True), *(name for name in TABLES if name not in CHILDREN)]
 
-# Views that leave out what a newer version replaced are the table itself while there is one version.
+# Views that leave out what a newer version replaced: with one version, they are the table itself.
 _NEWEST = {"latest_traces": ("traces", "linearizer"), "latest_verdicts": ("verdicts", "version")}
 
 
@@ -80,13 +80,14 @@ def _open() -> duckdb.DuckDBPyConnection:
     return duckdb.connect(config={"autoinstall_known_extensions": False})
 
 
-def _fill(
+def create_views(
     con: duckdb.DuckDBPyConnection,
     warehouse: Warehouse,
-    names: Iterable[str] | None,
-    versions: Mapping[str, int | None],
-) -> None:
-    """Create the views, then lock the door."""
+    names: Iterable[str] | None = None,
+    versions: Mapping[str, int | None] | None = None,
+) -> list[str]:
+    """Create the views in `con`, see `connect`; the files they read."""
+    versions = versions or {}
     wanted = None if names is None else _with_parts(names)
     files: list[str] = []
     opened: dict[str, DeltaTable] = {}
@@ -106,6 +107,17 @@ def _fill(
             if wanted is None:
                 _comment(con, TABLES[name])
     _create_sql_views(con, opened, wanted)
+    return files
+
+
+def _fill(
+    con: duckdb.DuckDBPyConnection,
+    warehouse: Warehouse,
+    names: Iterable[str] | None,
+    versions: Mapping[str, int | None],
+) -> None:
+    """Create the views, then lock the door."""
+    files = create_views(con, warehouse, names, versions)
     # Big sorts spill here; DuckDB removes what it wrote when the connection closes.
     scratch = Path(tempfile.gettempdir()) / f"vigorl-duckdb-{id(con)}"
     con.execute(f"SET temp_directory = {_quoted(str(scratch))}")

@@ -82,7 +82,9 @@ def commits_of(
             found[uri] = frozenset([*(ids or ()), *([None] if nulls else ())])
     elif unknown:
         con.register("_commits", source)
-        every = frozenset(i for (i,) in con.execute("SELECT DISTINCT commit_id FROM _commits").fetchall())
+        every = frozenset(
+            i for (i,) in con.execute("SELECT DISTINCT commit_id FROM _commits").fetchall()
+        )
         con.unregister("_commits")
         found.update(dict.fromkeys(unknown, every))
     return {uri: found.get(uri, frozenset()) for uri in uris}
