@@ -17,6 +17,7 @@ import json
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -33,6 +34,7 @@ FORMAT = 1
 
 _STEP = ("thought", "points", "call", "observation")
 _ROWS_AT_ONCE = 1000
+_TRACES_A_PART = 50_000  # joined and sorted at once: some hundred megabytes
 _IMAGES_AT_ONCE = 64
 
 
@@ -71,6 +73,7 @@ IMAGES = pa.schema(
 )
 """Columns of images.parquet: every picture once, encoded as imported."""
 
+# Of the traces in the temp table `part`.
 _JOIN = f"""
 SELECT t.trace_id, t.question_id, t.tree_id, t.task, t.kind, t.origin, t.model, t.linearizer,
        q.split, q.family, q.source, q.licence, q.text AS question, q.choices, q.answer_kind,
@@ -78,12 +81,12 @@ SELECT t.trace_id, t.question_id, t.tree_id, t.task, t.kind, t.origin, t.model, 
        s.steps, t.answer, t.reward, t.wrong_from, t.turns_back_at,
        r.space, r.min_pixels, r.max_pixels, r.factor, r.prompt_hash, q.image_ids
 FROM traces t
-SEMI JOIN chosen USING (trace_id)
+SEMI JOIN part USING (trace_id)
 LEFT JOIN questions q USING (question_id)
 LEFT JOIN trees r USING (tree_id)
 LEFT JOIN (
     SELECT trace_id, list({{{", ".join(f"'{c}': {c}" for c in _STEP)}}} ORDER BY step) AS steps
-    FROM steps SEMI JOIN chosen USING (trace_id)
+    FROM steps SEMI JOIN part USING (trace_id)
     GROUP BY trace_id
 ) s USING (trace_id)
 ORDER BY t.trace_id
@@ -119,7 +122,7 @@ def write_rows(con: duckdb.DuckDBPyConnection, folder: Path) -> Rows:
     digest = _new_digest()
     count = 0
     with pq.ParquetWriter(folder / "rows.parquet", ROWS, compression="zstd") as writer:
-        for batch in con.sql(_JOIN).to_arrow_reader(_ROWS_AT_ONCE):
+        for batch in _joined(con):
             rows = batch.to_pylist()
             for row in rows:
                 if row["question"] is None:
@@ -129,6 +132,22 @@ def write_rows(con: duckdb.DuckDBPyConnection, folder: Path) -> Rows:
             writer.write_table(pa.Table.from_pylist(rows, ROWS))
             count += len(rows)
     return Rows(count, digest.hexdigest(), images)
+
+
+def _joined(con: duckdb.DuckDBPyConnection) -> Iterator[pa.RecordBatch]:
+    """The rows of the chosen traces in order of trace_id, joined part by part."""
+    ends = con.execute(
+        "SELECT trace_id FROM chosen "
+        f"QUALIFY row_number() OVER (ORDER BY trace_id) % {_TRACES_A_PART} = 0 ORDER BY trace_id"
+    ).fetchall()
+    for low, high in pairwise([None, *(end for (end,) in ends), None]):
+        con.execute(
+            "CREATE OR REPLACE TEMP TABLE part AS SELECT trace_id FROM chosen "
+            "WHERE ($low IS NULL OR trace_id > $low) AND ($high IS NULL OR trace_id <= $high)",
+            {"low": low, "high": high},
+        )
+        yield from con.sql(_JOIN).to_arrow_reader(_ROWS_AT_ONCE)
+    con.execute("DROP TABLE part")
 
 
 def write_images(warehouse: Warehouse, rows: Rows, folder: Path) -> None:
@@ -208,19 +227,19 @@ def make_card(con: duckdb.DuckDBPyConnection, rows: Rows, about: dict[str, Any])
     }
 
 
-def read_rows(path: Path) -> Iterator[dict[str, Any]]:
-    """Rows of a rows.parquet, in bounded memory."""
-    with pq.ParquetFile(path) as parquet:
-        for batch in parquet.iter_batches(_ROWS_AT_ONCE):
-            yield from batch.to_pylist()
-
-
 def hash_rows(path: Path) -> str:
     """The content hash of a rows.parquet, as its card states it."""
     digest = _new_digest()
     for row in read_rows(path):
         digest.update(_canonical(row))
     return str(digest.hexdigest())
+
+
+def read_rows(path: Path) -> Iterator[dict[str, Any]]:
+    """Rows of a rows.parquet, in bounded memory."""
+    with pq.ParquetFile(path) as parquet:
+        for batch in parquet.iter_batches(_ROWS_AT_ONCE):
+            yield from batch.to_pylist()
 
 
 def _size(images: dict[str, dict[str, Any]], image_id: str) -> dict[str, int]:

@@ -47,7 +47,7 @@ def query(warehouse: Warehouse, sql: str) -> pa.Table:
         QueryError: the statement is not a question about them, or DuckDB can't answer it.
     """
     with _open() as con:
-        check(con, sql, [*TABLES, *_sql_views()])
+        check(con, sql, [*TABLES, *sql_views()])
         _fill(con, warehouse, names_in(con, sql), {})
         try:
             return con.sql(sql).to_arrow_table()
@@ -77,7 +77,11 @@ def connect(
 
 
 def _open() -> duckdb.DuckDBPyConnection:
-    return duckdb.connect(config={"autoinstall_known_extensions": False})
+    con = duckdb.connect(config={"autoinstall_known_extensions": False})
+    con.execute(
+        "SET enable_progress_bar = false"
+    )  # it would be among the answers of slow questions
+    return con
 
 
 def create_views(
@@ -206,7 +210,7 @@ def _comment(con: duckdb.DuckDBPyConnection, table: Table) -> None:
 def _create_sql_views(
     con: duckdb.DuckDBPyConnection, opened: Mapping[str, DeltaTable], wanted: set[str] | None
 ) -> None:
-    for name, sql in _sql_views().items():
+    for name, sql in sql_views().items():
         if wanted is not None and name not in wanted:
             continue
         table, column = _NEWEST.get(name, ("", ""))
@@ -223,7 +227,7 @@ def _one_version(value: object) -> bool:
 
 
 @cache
-def _sql_views() -> dict[str, str]:
+def sql_views() -> dict[str, str]:
     """The statements of `warehouse/sql/`, those that others ask first."""
     folder = resources.files("warehouse") / "sql"
     waiting = {
@@ -246,7 +250,7 @@ def _with_parts(names: Iterable[str]) -> set[str]:
     while waiting:
         name = waiting.pop()
         wanted.add(name)
-        parts = _words(_sql_views().get(name, "")) & {*TABLES, *_sql_views()}
+        parts = _words(sql_views().get(name, "")) & {*TABLES, *sql_views()}
         waiting |= parts - wanted
     return wanted
 
