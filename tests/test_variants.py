@@ -188,7 +188,7 @@ def test_what_a_tree_saw_enlarged_is_told_where_it_saw_it(remark):
 
 def test_every_form_goes_by_its_name_and_can_be_made_of_every_chain_of_a_real_search():
     tree = grow({}, seeded_teacher, simulations=12)
-    made = {name: 0 for name in VARIANTS}
+    made = dict.fromkeys(VARIANTS, 0)
     for trace in linearize(tree):
         for name, variant in VARIANTS.items():
             form = variant(trace, QUESTION)
