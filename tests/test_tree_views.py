@@ -157,7 +157,7 @@ def test_grpo_prompts_in_sql_are_those_of_the_code(warehouse: Warehouse, stored:
     for (_, model), trees in sorted(groups.items()):
         prompt = grpo_prompt(trees)
         assert prompt is not None
-        made.append({**{f: getattr(prompt, f) for f in (*fields, "band")}, "model": model})
+        made.append({**{f: getattr(prompt, f) for f in fields}, "model": model})
     assert len(made) == 5
     same([{k: row[k] for k in made[0]} for row in found], made)
     assert {row["family"] for row in found} == {"near", "far"}
