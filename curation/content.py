@@ -86,7 +86,7 @@ def _a_mailbox(text: str) -> bool:
 
 def _a_card(text: str) -> bool:
     digits = _digits(text)
-    if not 13 <= len(digits) <= 19 or digits[0] not in "23456" or len(set(digits)) < 3:
+    if not 13 <= len(digits) <= 19 or digits[0] not in "23456" or len(set(digits)) < 2:
         return False
     doubled = [int(d) * (2 - (i % 2 == 0)) for i, d in enumerate(reversed(digits))]
     return sum(d - 9 if d > 9 else d for d in doubled) % 10 == 0
@@ -120,7 +120,11 @@ _RULES: tuple[tuple[str, re.Pattern[str], Callable[[str], bool]], ...] = (
         re.compile(r"(?<!\w)[A-Z]{2}\d{2}(?: ?[A-Z0-9]{4}){2,7}(?: ?[A-Z0-9]{1,3})?(?!\w)"),
         _an_iban,
     ),
-    ("a card number", re.compile(r"(?<![\w.,-])\d(?:[ -]?\d){12,18}(?![\w-])"), _a_card),
+    (
+        "a card number",
+        re.compile(r"(?<![\w.,-])(?<![A-Z]{2}\d\d )\d(?:[ -]?\d){12,18}(?![\w-])"),
+        _a_card,
+    ),
     (
         "a telephone number",
         re.compile(

@@ -145,11 +145,14 @@ def _told(verdict: Verdict, method: str, other: str | None) -> dict[str, Any]:
 def _traces(
     warehouse: Warehouse, task: str, questions: Mapping[str, Asked]
 ) -> list[dict[str, Any]]:
-    """The task's searched traces, and whether every filter that sees one alone keeps it."""
+    """The task's searched traces, and whether every filter that sees one alone keeps it.
+
+    One that those filters have not judged is left out: it must not count as kept by this stage.
+    """
     table = query(
         warehouse,
-        "SELECT trace_id, question_id, kind, answer, text, coalesce(kept, false) AS kept "
-        "FROM latest_traces LEFT JOIN (SELECT trace_id, bool_and(keep) AS kept "
+        "SELECT trace_id, question_id, kind, answer, text, kept "
+        "FROM latest_traces JOIN (SELECT trace_id, bool_and(keep) AS kept "
         f"FROM latest_verdicts WHERE stage IS DISTINCT FROM '{STAGE}' GROUP BY trace_id) "
         f"USING (trace_id) WHERE task = {_quoted(task)} AND origin = 'search' ORDER BY trace_id",
     )
