@@ -4,9 +4,9 @@
 
 An evaluation set is every question whose split is not `train`, and every question of a benchmark,
 whatever its file called the split. A training question matches one when they share an image, when
-images of theirs look alike, or when the training question holds at least half of the evaluation
-question's runs of eight words. Runs that several evaluation questions have are a template ("Is the
-… to the left or to the right of the …") and prove nothing, so they never count as shared.
+images of theirs look alike, or when it holds at least half of the evaluation question's runs of
+eight words, a rare word among them: the same words about another picture are often but the same
+template ("Is there a … in the room?"), and a template is made of words that many questions use.
 """
 
 from __future__ import annotations
@@ -22,12 +22,12 @@ WORDS = 8
 """Words in a run; a shorter question is one run."""
 OVERLAP = 0.5
 """Share of an evaluation question's runs from which a training question matches it."""
-TEMPLATE = 3
-"""A run found in more evaluation questions, or training questions, than this is a template."""
+RARE = 3
+"""A word is rare when at most so many evaluation questions, and training questions, use it."""
 METHODS = {
     "same_image": "sha-256 of the encoded bytes",
     "similar_image": f"{phash.METHOD} <= {phash.ALIKE} of 64 bits",
-    "same_words": f"{WORDS}-grams/1 >= {OVERLAP:g}, in at most {TEMPLATE} questions a side",
+    "same_words": f"{WORDS}-grams/1 >= {OVERLAP:g}, a word of at most {RARE} questions a side",
 }
 """How two questions can match, strongest first, with the method's version and settings."""
 BENCHMARKS = frozenset({
@@ -150,22 +150,21 @@ def _similar_image(
 
 def _same_words(asked: list[Asked], known: list[Asked]) -> dict[str, Match]:
     theirs = {other.question_id: runs(other.text) for other in known}
-    ours = {one.question_id: runs(one.text) for one in asked}
-    often = Counter(run for side in theirs.values() for run in side)
-    here = Counter(run for side in ours.values() for run in side)
-    where: dict[str, list[str]] = {}
-    for question_id, its_runs in theirs.items():
-        for run in its_runs:
-            if often[run] <= TEMPLATE and 0 < here[run] <= TEMPLATE:
-                where.setdefault(run, []).append(question_id)
-    by_id = {other.question_id: other for other in known}
+    use = [Counter(w for one in side for w in set(words_of(one.text))) for side in (asked, known)]
+    rare = {word for word, count in use[1].items() if count <= RARE and 0 < use[0][word] <= RARE}
+    where: dict[str, list[Asked]] = {}
+    for other in known:
+        for run in theirs[other.question_id]:
+            if not rare.isdisjoint(run.split()):
+                where.setdefault(run, []).append(other)
     found = {}
     for one in asked:
-        shared = Counter(i for run in ours[one.question_id] for i in where.get(run, ()))
-        shares = [(n / len(theirs[i]), i) for i, n in shared.items()]
+        ours = runs(one.text)
+        near = {other.question_id: other for run in ours for other in where.get(run, ())}
+        shares = [(len(ours & theirs[i]) / len(theirs[i]), i) for i in near]
         share, other_id = min(shares, key=lambda s: (-s[0], s[1]), default=(0.0, ""))
         if share >= OVERLAP:
-            other = by_id[other_id]
+            other = near[other_id]
             reason = f"it has {share:.0%} of the {WORDS}-word runs of {_told(other)}"
             match = Match(other_id, other.set_name, "same_words", reason, share)
             found[one.question_id] = match

@@ -10,6 +10,9 @@ from curation.decontaminate import Asked, contaminated
 from curation.folds import Place, assign, fold
 from mcts.data import Step, Trace
 from tests.scripted import QUESTION
+from warehouse.home import Warehouse
+from warehouse.hygiene import perceptual_hashes, read_asked
+from warehouse.sources.embedded import import_sample
 
 LONG = (
     "From where the person in the yellow coat stands which of the two lamps is closer to the door"
@@ -76,6 +79,24 @@ def test_a_template_proves_nothing():
     short = [asked(f"e{i}", "How many chairs?", split="test") for i in range(4)]
     assert ways([asked("t", "How many chairs?")], short) == {}
     assert ways([asked("t", "How many chairs?")], short[:2]) == {"t": [("e0", "same_words")]}
+    rare = [
+        *held,
+        asked("rare", "Looking at it from here is the thing left of the lighthouse", split="test"),
+    ]
+    mine = asked("t", "Looking at it from here is the thing left of the lighthouse")
+    assert ways([*alike, mine], rare) == {"t": [("rare", "same_words")]}
+
+
+def test_the_questions_of_the_embedded_sample_share_templates_and_nothing_else(tmp_path):
+    warehouse = Warehouse(str(tmp_path))
+    import_sample(warehouse, "sat2")
+    every = read_asked(warehouse)
+    hashes = perceptual_hashes(warehouse, {i for one in every for i in one.image_ids})
+    training = [one for one in every if not one.evaluates]
+    held = [one for one in every if one.evaluates]
+    assert (len(training), len(held)) == (180, 240)
+    assert {one.text for one in training} & {one.text for one in held}
+    assert len(contaminated(training, held, hashes)) < 5
 
 
 def test_the_strongest_way_comes_first_and_order_plays_no_part():
