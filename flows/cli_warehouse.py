@@ -64,3 +64,43 @@ def snapshot(
     from warehouse.home import Warehouse
 
     print(views.snapshot(Warehouse(home) if home else Warehouse(), out))
+
+
+@warehouse.command()
+def backup(
+    target: Annotated[Path, typer.Argument(help="Folder of the copy; what it has is not copied.")],
+    home: Home = None,
+) -> None:
+    """Copy a warehouse on disk, also while others write; the copy is a warehouse."""
+    from warehouse import backup as copying
+    from warehouse.home import Warehouse
+
+    copied = copying.backup(Warehouse(home) if home else Warehouse(), target)
+    print(f"{copied} files copied to {target}")
+
+
+@warehouse.command("delete-source")
+def delete_source(
+    name: Annotated[str, typer.Argument(help="The source, as in questions.source.")],
+    yes: Annotated[
+        bool, typer.Option("--yes", help="Delete; without it, say what would go.")
+    ] = False,
+    force: Annotated[
+        bool, typer.Option("--force", help="Delete the dataset versions that hold some of it, too.")
+    ] = False,
+    home: Home = None,
+) -> None:
+    """Delete a source for good: its rows everywhere, its pictures, the old files that hold them."""
+    from warehouse import deleting
+    from warehouse.home import Warehouse
+
+    where = Warehouse(home) if home else Warehouse()
+    if yes:
+        deleting.delete_source(where, name, force=force, tell=print)
+        return
+    doomed = deleting.plan(where, name)
+    counts = [f"{len(ids)} {key.removesuffix('_id')}s" for key, ids in doomed.ids.items()]
+    print(f"{name}: {', '.join(counts)}")
+    for version in doomed.versions:
+        print(f"dataset {version.ref} holds some of it and goes with --force")
+    print("nothing is deleted without --yes")

@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import uuid
 from collections.abc import Mapping
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import pyarrow as pa
@@ -63,8 +64,13 @@ def commit_tables(
             return Commit(0, total, None)
         commit_id = uuid.uuid4().hex
         filled = {"commit_id": commit_id, "run_id": run_id}
-        for name, table in children.items():
-            append(warehouse, name, _filled(name, table, filled), f"{parent}:{commit_id}")
+        with ThreadPoolExecutor(len(children)) as pool:
+            ways = [
+                pool.submit(append, warehouse, n, _filled(n, t, filled), f"{parent}:{commit_id}")
+                for n, t in children.items()
+            ]
+        for way in ways:
+            way.result()
         added = insert_new(warehouse, parent, _filled(parent, rows, filled), whole=True)
         if added:
             return Commit(added, total - added, commit_id)

@@ -34,7 +34,7 @@ __all__ = ["QueryError", "connect", "query", "table_versions"]
 
 # Parents before children: whatever commit the parent's snapshot knows, the children's, taken later,
 # holds. The other order could show a tree without its nodes.
-_ORDER = [*sorted(CHILDREN, reverse=True), *(name for name in TABLES if name not in CHILDREN)]
+ORDER = [*sorted(CHILDREN, reverse=True), *(name for name in TABLES if name not in CHILDREN)]
 
 # Views that leave out what a newer version replaced: with one version, they are the table itself.
 _NEWEST = {"latest_traces": ("traces", "linearizer"), "latest_verdicts": ("verdicts", "version")}
@@ -96,7 +96,7 @@ def create_views(
     files: list[str] = []
     opened: dict[str, DeltaTable] = {}
     finished: dict[str | None, frozenset[str]] = {None: frozenset()}
-    for name in _ORDER:
+    for name in ORDER:
         children = CHILDREN.get(name, ())
         if wanted is None or name in wanted or wanted & set(children):
             absent = name in versions and versions[name] is None
@@ -133,7 +133,7 @@ def _fill(
 
 def table_versions(warehouse: Warehouse) -> dict[str, int | None]:
     """The version every table is at now; None for those that do not exist yet."""
-    found = {name: open_table(warehouse, name) for name in _ORDER}
+    found = {name: open_table(warehouse, name) for name in ORDER}
     return {name: delta.version() if delta else None for name, delta in found.items()}
 
 
@@ -156,7 +156,7 @@ def _create_view(
     source = dataset(warehouse, table.name, delta) if delta and uris and warehouse.is_s3 else None
     condition = None
     if table.parent and delta and uris:
-        commits = commits_of(con, delta, uris, source)
+        commits = commits_of(con, warehouse, table.name, delta)
         late = table.name == "verdicts"  # may also be given to a trace that was committed before
         visible = shown(uris, commits, finished, late)
         condition = visible.condition
@@ -191,11 +191,9 @@ def _finished(
     con: duckdb.DuckDBPyConnection, warehouse: Warehouse, parent: DeltaTable | None, name: str
 ) -> frozenset[str]:
     """The commits whose parent rows are there."""
-    uris = parent.file_uris() if parent else []
-    if not parent or not uris:
+    if parent is None or not parent.file_uris():
         return frozenset()
-    source = dataset(warehouse, name, parent) if warehouse.is_s3 else None
-    commits = commits_of(con, parent, uris, source)
+    commits = commits_of(con, warehouse, name, parent)
     return frozenset(i for ids in commits.values() for i in ids if i is not None)
 
 

@@ -24,6 +24,7 @@ from deltalake.exceptions import CommitFailedError
 from warehouse.home import Warehouse, WarehouseError
 from warehouse.schema import TABLES
 from warehouse.tables import WRITER, open_table
+from warehouse.unfinished import note_commits
 from warehouse.versions import list_versions
 
 TARGET_BYTES = 512 * 2**20
@@ -63,6 +64,7 @@ def compact(warehouse: Warehouse, keep_days: float = 7.0) -> list[Compacted]:
             continue
         before = len(delta.file_uris())
         _merge(warehouse, name)
+        note_commits(warehouse, name)
         removed = _remove(warehouse, name, needed.get(name, set()), keep_days)
         delta = open_table(warehouse, name)
         assert delta is not None

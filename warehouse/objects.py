@@ -39,6 +39,9 @@ class Objects(Protocol):
     def exists(self, key: str) -> bool:
         """Whether `key` is there."""
 
+    def delete(self, key: str) -> None:
+        """Remove `key` for good, if it is there; only for what must not be kept."""
+
     def keys(self, prefix: str) -> list[str]:
         """Every key below the folder `prefix`, sorted."""
 
@@ -96,6 +99,9 @@ class LocalObjects:
 
     def exists(self, key: str) -> bool:
         return (self.root / _checked(key)).is_file()
+
+    def delete(self, key: str) -> None:
+        (self.root / _checked(key)).unlink(missing_ok=True)
 
     def keys(self, prefix: str) -> list[str]:
         folder = self.root / _checked(prefix)
@@ -177,6 +183,9 @@ class S3Objects:
             if error.response["ResponseMetadata"]["HTTPStatusCode"] == 404:
                 return False
             raise
+
+    def delete(self, key: str) -> None:
+        self.client.delete_object(Bucket=self.bucket, Key=self._name(key))
 
     def keys(self, prefix: str) -> list[str]:
         start = self._name(prefix) + "/"

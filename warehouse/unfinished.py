@@ -1,24 +1,31 @@
 """Which commits are in a table's files, told from the Delta log where it can be, so not by reading.
 
-    commits = commits_of(con, warehouse, delta, uris)     # {file: the commit ids in it}
+    commits = commits_of(con, warehouse, "steps", delta)     # {file: the commit ids in it}
     only = only_value(delta, "version")                   # the one value a column has, if it is one
 
 A child's row is shown once its parent's commit is there. Checking that row by row costs a join in
 every question. But a file written by one append holds one commit, and the log notes the smallest
 and largest commit_id of each file: where they are equal, nothing has to be read. So a file of
 finished commits is scanned as it is, a file of an unfinished one is left out, and only files that
-hold both, which compaction can make, are filtered.
+hold both, which compaction can make, are filtered. Compaction also notes the commits of the files
+it makes beside them (`note_commits`); without such a note the column is read.
 """
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterable, Mapping
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any
 
 import duckdb
 import pyarrow as pa
 from deltalake import DeltaTable
+
+from warehouse.home import Warehouse
+from warehouse.schema import TABLES
+from warehouse.tables import dataset, open_table
 
 _EXACT = 32  # characters: longer texts are cut off in the log's statistics
 
@@ -54,14 +61,14 @@ def shown(uris: Iterable[str], commits: Commits, finished: frozenset[str], late:
 
 
 def commits_of(
-    con: duckdb.DuckDBPyConnection, delta: DeltaTable, uris: list[str], source: Any = None
+    con: duckdb.DuckDBPyConnection, warehouse: Warehouse, name: str, delta: DeltaTable
 ) -> Commits:
     """The commit ids in each of the table's files.
 
-    Args:
-        source: the table as a pyarrow dataset, where DuckDB can't read the files itself; then what
-            is found by reading is known for all such files together only.
+    On S3, where DuckDB can't read the files itself, what is found by reading is known for all
+    files without a note together only.
     """
+    uris = delta.file_uris()
     named = {uri.rsplit("/", 1)[-1]: uri for uri in uris}
     found: dict[str, frozenset[str | None]] = {}
     for row in _statistics(delta, "commit_id"):
@@ -71,8 +78,11 @@ def commits_of(
             found[uri] = frozenset({None})
         elif nulls is not None and low is not None and low == row["max"] and len(low) <= _EXACT:
             found[uri] = frozenset({low, None} if nulls else {low})
+        else:
+            with suppress(KeyError):
+                found[uri] = frozenset(json.loads(warehouse.objects.get(_note(name, uri))))
     unknown = [uri for uri in uris if uri not in found]
-    if unknown and source is None:
+    if unknown and not warehouse.is_s3:
         listed = ", ".join(map(_quoted, unknown))
         rows_read = con.execute(
             f"SELECT filename, list(DISTINCT commit_id) FILTER (commit_id IS NOT NULL), "
@@ -81,13 +91,32 @@ def commits_of(
         for uri, ids, nulls in rows_read:
             found[uri] = frozenset([*(ids or ()), *([None] if nulls else ())])
     elif unknown:
-        con.register("_commits", source)
-        every = frozenset(
-            i for (i,) in con.execute("SELECT DISTINCT commit_id FROM _commits").fetchall()
-        )
+        con.register("_commits", dataset(warehouse, name, delta))
+        ids = con.execute("SELECT DISTINCT commit_id FROM _commits").fetchall()
         con.unregister("_commits")
-        found.update(dict.fromkeys(unknown, every))
+        found.update(dict.fromkeys(unknown, frozenset(i for (i,) in ids)))
     return {uri: found.get(uri, frozenset()) for uri in uris}
+
+
+def note_commits(warehouse: Warehouse, name: str) -> None:
+    """Note the commits of files that hold several beside them, and drop the notes of files gone."""
+    delta = open_table(warehouse, name)
+    if delta is None or "commit_id" not in TABLES[name].schema.names:
+        return
+    if not warehouse.is_s3:
+        with duckdb.connect() as con:
+            for uri, ids in commits_of(con, warehouse, name, delta).items():
+                if len(ids) > 1:
+                    told = json.dumps(sorted(ids, key=str))
+                    warehouse.objects.put(_note(name, uri), told.encode())
+    files = {uri.rsplit("/", 1)[-1] for uri in delta.file_uris()}
+    for key in warehouse.objects.keys(f"tables/{name}/_commits"):
+        if key.rsplit("/", 1)[-1].removesuffix(".json") not in files:
+            warehouse.objects.delete(key)
+
+
+def _note(name: str, uri: str) -> str:
+    return f"tables/{name}/_commits/{uri.rsplit('/', 1)[-1]}.json"
 
 
 def only_value(delta: DeltaTable, column: str) -> Any:
