@@ -14,8 +14,12 @@ from pathlib import Path
 import boto3
 import pytest
 
+from tests.test_tables import counts, in_process, shard
 from tests.test_versions import fill
 from warehouse.catalog import QueryError, connect, query
+from warehouse.checking import check
+from warehouse.compacting import compact
+from warehouse.deleting import delete_source
 from warehouse.home import Warehouse
 from warehouse.objects import Objects, image_key, put_images
 from warehouse.tables import append, commit_trees, insert_new
@@ -196,3 +200,67 @@ def test_a_number_claimed_by_a_publisher_that_died_is_passed_over(
     warehouse.objects.put("datasets/a/v1/rows.parquet", b"half")
     assert list_versions(warehouse) == []
     assert publish(warehouse, "a", "SELECT trace_id FROM kept_traces").ref == "a@v2"
+
+
+def test_a_warehouse_is_checked_compacted_and_cleared_wherever_it_is(
+    warehouse: Warehouse, tmp_path: Path
+) -> None:
+    fill(warehouse, tmp_path / "in")
+    publish(warehouse, "a", "SELECT trace_id FROM traces")
+    before = query(warehouse, "FROM steps ORDER BY ALL").to_pylist()
+    append(warehouse, "steps", [{"trace_id": "t", "step": 0, "commit_id": "never"}], "killed")
+    for _ in range(2):
+        compact(warehouse, keep_days=0)
+        assert query(warehouse, "FROM steps ORDER BY ALL").to_pylist() == before
+    assert [finding.sentence for finding in check(warehouse) if finding.wrong] == []
+    (source,) = query(warehouse, "SELECT DISTINCT source FROM questions")["source"].to_pylist()
+    delete_source(warehouse, source, force=True)
+    assert query(warehouse, "SELECT count(*) n FROM traces")["n"][0].as_py() == 0
+    assert warehouse.objects.keys("images") == []
+    assert list_versions(warehouse) == []
+    assert [finding.sentence for finding in check(warehouse) if finding.wrong] == []
+
+
+@pytest.mark.parametrize("puts", [1, 2, 4])
+def test_a_kill_during_the_upload_of_a_version_leaves_none(
+    warehouse: Warehouse, tmp_path: Path, puts: int
+) -> None:
+    """Killed after the claim, after the rows, and just before the card."""
+    fill(warehouse, tmp_path / "in")
+    code = f"""
+import os
+from warehouse.home import Warehouse
+from warehouse.objects import S3Objects
+from warehouse.versions import publish
+warehouse, left, put = Warehouse({warehouse.root!r}), [{puts}], S3Objects._put
+def dies(self, key, body):
+    if left[0] == 0:
+        os._exit(137)
+    left[0] -= 1
+    return put(self, key, body)
+S3Objects._put = dies
+os.rename = lambda *_: os._exit(137)
+publish(warehouse, "a", "SELECT trace_id FROM traces")
+"""
+    root = Path(__file__).parent.parent
+    assert subprocess.run([sys.executable, "-c", code], cwd=root, check=False).returncode == 137
+    assert list_versions(warehouse) == []
+    assert query(warehouse, "FROM dataset_versions").num_rows == 0
+    version = publish(warehouse, "a", "SELECT trace_id FROM traces")
+    assert version.ref == ("a@v2" if warehouse.is_s3 else "a@v1")
+    assert [finding.sentence for finding in check(warehouse) if finding.wrong] == []
+
+
+def test_a_kill_between_two_tables_shows_nothing_wherever_they_are(warehouse: Warehouse) -> None:
+    code = f"""
+from tests.test_tables import shard
+from warehouse.home import Warehouse
+from warehouse.tables import commit_trees
+commit_trees(Warehouse({warehouse.root!r}), **shard("a"), run_id="r")
+"""
+    killed = in_process(code, VIGORL_FAILPOINT="between_tables:2")
+    _, errors = killed.communicate(timeout=120)
+    assert killed.returncode == 137, errors
+    assert set(counts(warehouse).values()) == {0}
+    commit_trees(warehouse, **shard("a"), run_id="r")
+    assert counts(warehouse) == {"trees": 1, "nodes": 2, "rollouts": 1, "responses": 1}
