@@ -181,7 +181,7 @@ def verdict_row(trace_id: str, verdict: Verdict, version: int) -> Row:
     }
 
 
-def behavior_rows(trace_id: str, counts: Mapping[str, int], method: str) -> list[Row]:
+def behavior_rows(trace_id: str, counts: Mapping[str, int | None], method: str) -> list[Row]:
     """The rows of `behaviors` for what one method counted in one trace."""
     return [
         {"trace_id": trace_id, "behavior": behavior, "count": count, "method": method}

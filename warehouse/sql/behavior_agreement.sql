@@ -12,6 +12,7 @@ WITH paired AS (
     FROM behaviors AS a
     JOIN behaviors AS b USING (trace_id)
     WHERE a.behavior = b.behavior AND a.method > b.method
+        AND a.count IS NOT NULL AND b.count IS NOT NULL
 ),
 ranked AS (
     -- Ties get the mean of their ranks, as Spearman's correlation wants.

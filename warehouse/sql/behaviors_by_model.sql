@@ -5,7 +5,7 @@ SELECT
     method,
     reward >= 1 AS answered_right,
     behavior,
-    count(*) AS traces,
+    count(behaviors.count) AS traces,
     avg(behaviors.count) AS mean_count,
     avg((behaviors.count > 0)::INT) AS share_of_traces
 FROM behaviors
