@@ -36,7 +36,9 @@ def judge(
     samples: Annotated[
         int, typer.Option(help="Answers drawn where one does not tell a probability.")
     ] = 8,
-    limit: Annotated[int | None, typer.Option(help="Most traces.")] = None,
+    limit: Annotated[
+        int | None, typer.Option(help="Most traces; those with an answer do not count.")
+    ] = None,
     concurrency: Annotated[int, typer.Option(help="Requests at once.")] = 16,
     timeout: Annotated[float, typer.Option(help="Seconds a server may take.")] = 600.0,
     home: Home = None,

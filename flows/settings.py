@@ -148,7 +148,9 @@ class JudgeSettings(_Settings):
         None, ge=1, description="most pixels the server's processor resizes an image to"
     )
     samples: int = Field(8, ge=1, description="answers drawn where one does not tell a probability")
-    limit: int | None = Field(None, ge=1, description="most traces; all when left out")
+    limit: int | None = Field(
+        None, ge=1, description="most traces, those with an answer not counted; all when left out"
+    )
     concurrency: int = Field(16, ge=1, description="requests at once")
     timeout: float = Field(600.0, gt=0, description="seconds a server may take for one request")
     home: str | None = Field(None, description="warehouse folder or s3:// URL; $VIGORL_HOME")

@@ -6,6 +6,7 @@ import io
 import math
 import re
 from dataclasses import replace
+from pathlib import Path
 
 import pytest
 from PIL import Image as Pictures
@@ -322,3 +323,12 @@ def test_alternatives_survive_the_journal_and_change_no_older_hash():
     plain = Request((Message("user", (Text("Is it?"),)),), 1, 0.0, 1.0, 4, ("x",), 7)
     assert plain.fingerprint("m") == "534d63639e01c039a02ee7832af4e92a"
     assert replace(plain, alternatives=5).fingerprint("m") != plain.fingerprint("m")
+
+
+def test_the_statement_of_the_documents_is_answered(warehouse):
+    text = (Path(__file__).resolve().parent.parent / "docs" / "scores.md").read_text("utf-8")
+    statement = text.partition("```sql\n")[2].partition("```")[0]
+    with Judge(model="j") as server:
+        run(warehouse, server, "grounding")
+    # One of the two traces points at blue where it says red.
+    assert query(warehouse, statement).num_rows == 1
