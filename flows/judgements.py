@@ -11,7 +11,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
-from curation import grounding, judging, necessity
+from curation import judging, necessity
 from flows.teachers import ChosenTeacher
 from mcts.coordinates import CoordinateSpace, Frame
 from mcts.data import Question, Step, Trace, content_id
@@ -23,8 +23,9 @@ from mcts.prompts import load_prompt
 from mcts.samples import together
 from mcts.search import SearchConfig
 from mcts.teacher import Request, TeacherError
+from warehouse.catalog import query
 from warehouse.home import Warehouse
-from warehouse.rows import behavior_rows, read_image, read_objects
+from warehouse.rows import behavior_rows, read_image
 
 Row = dict[str, Any]
 Asked = Sequence[tuple[Trace, Question]]
@@ -62,17 +63,21 @@ class Asking:
 
 
 async def look_at_points(asking: Asking, asked: Asked) -> list[Row]:
-    """Rows for the steps about which the boxes know nothing."""
-    shown = [image.image_id for _, question in asked for image in question.images]
-    seen = await asyncio.to_thread(read_objects, asking.warehouse, shown)
+    """Rows for the steps that point, and of which boxes said nothing when the trace was made."""
+    listed = ", ".join(f"'{trace.trace_id}'" for trace, _ in asked)
+    unknown = await asyncio.to_thread(
+        query,
+        asking.warehouse,
+        "SELECT trace_id, step FROM steps "
+        f"WHERE trace_id IN ({listed}) AND x IS NOT NULL AND grounded IS NULL",
+    )
+    open_steps = {(row["trace_id"], row["step"]) for row in unknown.to_pylist()}
     wanted: dict[tuple[str, str, float, float], list[tuple[str, int]]] = {}
     steps: dict[tuple[str, str, float, float], tuple[Step, Question]] = {}
     rows = []
     for trace, question in asked:
-        objects = [seen.get(image.image_id) for image in question.images]
-        known = grounding.check(trace, objects)
-        for number, (step, found) in enumerate(zip(trace.steps, known, strict=True)):
-            if step.point is None or found.grounded is not None:
+        for number, step in enumerate(trace.steps):
+            if step.point is None or (trace.trace_id, number) not in open_steps:
                 continue
             if not 0 <= step.point.image < len(question.images):
                 rows.append(_row(asking, trace.trace_id, number, "no such image"))
