@@ -20,6 +20,7 @@ import typer
 
 from flows import cli_models
 from flows.cli_build import Home, build
+from flows.cli_judge import judge
 
 app = typer.Typer(
     name="vigorl",
@@ -189,6 +190,7 @@ def down(home: Home = None) -> None:
 
 app.command()(cli_models.serve)
 app.command()(cli_models.ask)
+app.command()(judge)
 
 
 def main() -> None:
