@@ -22,12 +22,11 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from mcts.coordinates import CoordinateSpace, Frame, SpaceKind
-from mcts.data import Image
 from mcts.parsing import render
 from mcts.prompts import build_messages, load_prompt
-from warehouse.bundle import read_rows
+from warehouse.bundle import question_of, read_rows
 from warehouse.home import Warehouse, WarehouseError
-from warehouse.rows import question_from, step_from
+from warehouse.rows import step_from
 
 if TYPE_CHECKING:
     from warehouse.versions import Version
@@ -94,18 +93,7 @@ def _trl(
     row: Row, space: CoordinateSpace, prompt: str, min_thoughts: int, pictures: _Pictures
 ) -> Row:
     """One conversation in TRL's form."""
-    images = {
-        image_id: Image(image_id, **size)
-        for image_id, size in zip(row["image_ids"], row["image_sizes"], strict=True)
-    }
-    question = question_from(
-        {
-            **row,
-            "text": row["question"],
-            **{c: row[f"gold_{c}"] for c in ("answers", "boxes", "points")},
-        },
-        images,
-    )
+    question = question_of(row)
     steps = [step_from(step) for step in row["steps"] or ()]
     if any(step.observation for step in steps):
         raise WarehouseError(f"trace {row['trace_id']} zooms: its crops can't be exported yet")
