@@ -18,7 +18,7 @@ from typing import Annotated
 
 import typer
 
-from flows import cli_models
+from flows import cli_models, cli_versions
 from flows.cli_build import Home, build
 
 app = typer.Typer(
@@ -136,6 +136,9 @@ def dataset_show(
     commands.show_dataset(ref, home)
 
 
+dataset.command("diff")(cli_versions.diff)
+
+
 @dataset.command("export")
 def dataset_export(
     ref: Annotated[str, typer.Argument(help="name@vN, or name for the newest.")],
@@ -186,6 +189,8 @@ def down(home: Home = None) -> None:
 
 app.command()(cli_models.serve)
 app.command()(cli_models.ask)
+app.command()(cli_versions.lineage)
+app.command()(cli_versions.revoke)
 
 
 def main() -> None:
