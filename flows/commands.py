@@ -203,7 +203,7 @@ def show_dataset(ref: str, home: str | None) -> None:
 
 
 def export_dataset(
-    ref: str, to: str, out: Path, space: str | None, prompt: str, home: str | None
+    ref: str, to: str, out: Path, space: str | None, prompt: str, files: str, home: str | None
 ) -> None:
     from flows.teachers import space_by_name
     from warehouse import versions
@@ -212,7 +212,9 @@ def export_dataset(
     warehouse = _warehouse(home)
     version = versions.resolve(warehouse, ref)
     try:
-        folder = versions.export(warehouse, version, to, out, space=chosen, prompt=prompt)
+        folder = versions.export(
+            warehouse, version, to, out, space=chosen, prompt=prompt, files=files
+        )
     except ValueError as error:  # no such prompt
         raise Problem(f"--prompt: {error}") from None
     print(f"{version.ref} as {to}: {folder} (load it with datasets.load_dataset({str(folder)!r}))")
