@@ -65,12 +65,14 @@ _ONLY_A_LABEL = re.compile(
     r"\s*(?:is|are|=|:)?\s*\0\W*",
     re.IGNORECASE,
 )
+_NEAR = 120  # characters
 _SUBJECT = r"(?=(?:I|we|there|it|the|a|an|this|that)\b)"
 
 
 def without_coordinates(text: str) -> str:
     """`text` with every coordinate left out; empty when it said nothing else."""
-    pieces = _GAP.split(text)
+    # On one line each, so that no sentence ends inside one.
+    pieces = _GAP.split(_GROUP.sub(lambda mention: " ".join(mention[0].split()), text))
     told = ""
     gap = ""
     for sentence, following in zip(pieces[::2], [*pieces[1::2], ""], strict=True):
@@ -78,7 +80,8 @@ def without_coordinates(text: str) -> str:
         if plain:
             told += (gap if told else "") + plain
             gap = following
-    return told
+    # What stood around a mention may now read as one.
+    return without_coordinates(told) if _GROUP.search(told) else told
 
 
 def _told(sentence: str) -> str:
@@ -87,7 +90,8 @@ def _told(sentence: str) -> str:
     for group in _GROUP.finditer(sentence):
         stem, rest = told + sentence[at : group.start()], sentence[group.end() :]
         images = {" ".join(found.split()) for found in re.findall(_IN_IMAGE, group[0], re.I)}
-        told = _led_up_to(stem, rest)
+        # What leads up to a mention is near it.
+        told = stem[:-_NEAR] + _led_up_to(stem[-_NEAR:], rest, starts=len(stem) <= _NEAR)
         if len(images) == 1 and not says_image:
             told += f" {images.pop()}"
         at = group.end()
@@ -97,12 +101,16 @@ def _told(sentence: str) -> str:
     return _closed_up(told)
 
 
-def _led_up_to(stem: str, rest: str) -> str:
-    """What stands before a mention, ending in what replaces it; NUL marks that nothing does."""
+def _led_up_to(stem: str, rest: str, starts: bool) -> str:
+    """What stands before a mention, ending in what replaces it; NUL marks that nothing does.
+
+    Args:
+        starts: `stem` begins where the sentence does.
+    """
     lead = _LEAD.search(stem)
     kept = stem[: lead.start()] if lead else stem
     prep = " ".join((lead["prep"] or "").lower().split()) if lead else ""
-    if not kept.strip():
+    if starts and not kept.strip():
         if prep:
             return "There" if _VERB_FIRST.match(rest) else "\0"
         return "That spot" if re.match(r"\s*[^\W\d_]", rest) else "\0"
@@ -112,7 +120,7 @@ def _led_up_to(stem: str, rest: str) -> str:
         return f"{kept}there" if located["be"] else f"{kept[: located.start('how')]}\0"
     if _IS.search(kept) and not (lead and lead["label"]):
         # "The position is (3, 4)." must stay a bare label, to be seen as one.
-        label = _ONLY_A_LABEL.fullmatch(f"{kept}\0")
+        label = starts and _ONLY_A_LABEL.fullmatch(f"{kept}\0")
         return f"{kept}\0" if label else f"{kept}there"
     if prep in ("to", "toward", "towards", "on", "onto", "in", "into"):
         return f"{kept}there"

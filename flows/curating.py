@@ -15,6 +15,7 @@ from dataclasses import dataclass, field, replace
 from typing import Any
 
 from curation import filters, linearize
+from flows.corpus import judge_corpus
 from flows.settings import CurateSettings, Problem
 from mcts.coordinates import CoordinateSpace, Frame
 from mcts.parsing import render
@@ -80,6 +81,7 @@ async def curate(
     record_run(warehouse, run_id, "curate", task=settings.task, params=settings.model_dump())
     for start in range(0, len(tree_ids), CURATION_BATCH):
         await step(curate_trees)(warehouse, run_id, tree_ids[start : start + CURATION_BATCH])
+    await step(judge_corpus)(warehouse, run_id, settings.task)
     summary: Summary = await step(summarize)(warehouse, settings.task, tree_ids)
     if settings.publish:
         from warehouse.versions import publish
@@ -110,7 +112,7 @@ def _curate_trees(warehouse: Warehouse, run_id: str, tree_ids: Sequence[str]) ->
         warehouse,
         tree_ids,
         "SELECT DISTINCT tree_id FROM traces JOIN verdicts USING (trace_id) "
-        f"WHERE linearizer = '{linearize.MAKER}' AND version = {version}",
+        f"WHERE linearizer = '{linearize.MAKER}' AND version = {version} AND stage IS NULL",
     )
     todo = sorted(set(tree_ids) - {row["tree_id"] for row in judged})
     traces, steps, verdicts = [], [], []

@@ -28,6 +28,14 @@ FORK = {
     ("1", "rollout", 1): think(220) + "<answer>left</answer>",
 }
 
+# For a baseline, which follows copies as well: one ends right, the other wrong.
+COPIES = {
+    ("", "expand", 0): think(5),
+    ("0", "expand", 0): "<answer>left</answer>",
+    ("", "expand", 1): think(5),
+    ("1", "expand", 0): "<answer>right</answer>",
+}
+
 
 def fork(**changes):
     return grow({**FORK, **changes.pop("script", {})}, simulations=1, children=2, **changes)

@@ -15,7 +15,7 @@ from tests.test_local import make_checkpoint, picture
 from training.nano import asking
 from training.nano.asking import Asking, read, work
 from training.nano.figures import Asked, clusters, measure, shares
-from training.nano.headroom import blind_sentence, markdown, report
+from training.nano.headroom import blind_sentence, markdown, report, side_by_side
 from training.nano.items import Item, Verdict, blank, judge, load_items, messages, pick
 
 SQUARES = (Image("a" * 64, 400, 400), Image("b" * 64, 400, 400))
@@ -233,3 +233,9 @@ def test_the_report_has_a_row_for_all_and_each_family(wanted):
     assert found.questions == {"all": 6, "object_moved": 6} and found.scenes == 1
     assert "pass@3" in text and "| object_moved |" in text and "90% interval" in text
     json.dumps(found.plain())
+    both = side_by_side([found, replace(found, checkpoint="other@1")]).splitlines()
+    names = [head.strip() for head in both[0].split("|")[2:4]]
+    assert names == [found.checkpoint.split("@")[0], "other"]
+    (row,) = (line for line in both if line.startswith("| object_moved"))
+    figures = [figure.strip() for figure in row.split("|")[3:7]]
+    assert figures[:2] == figures[2:] and all(figures)

@@ -10,9 +10,10 @@ from curation.grpo_prompts import band_of, grpo_prompt
 from curation.pairs import pairs
 from curation.step_values import standard_error, step_paths, step_values
 from mcts.coordinates import CoordinateSpace, Frame
+from mcts.data import Grade, Point, Step
 from mcts.parsing import parse, render
-from mcts.search import Grade
-from tests.grown import FORK, fork, grow, think, xs
+from mcts.tree import Node, Rollout, Tree, backup
+from tests.grown import COPIES, FORK, fork, grow, think, xs
 from tests.scripted import QUESTION, seeded_teacher
 
 PIXELS = Frame(CoordinateSpace.original(), QUESTION.images)
@@ -100,6 +101,26 @@ def test_each_worse_sibling_is_rejected_once_and_equals_never_meet():
     assert pair.chosen.steps == () and pair.standard_error is None, "one visit says nothing of it"
     tied = {**FORK, ("0", "rollout", 0): think(110) + "<answer>left</answer>"}
     assert pairs(grow(tied, simulations=1, children=2)) == []
+
+
+def test_of_equally_good_siblings_the_better_known_is_chosen():
+    root = Node(0, "", None)
+    rewards = {1: [1.0], 2: [1.0, 1.0, 1.0], 3: [0.0]}  # the second is as good, and known better
+    for i, earned in rewards.items():
+        node = Node(i, str(i - 1), root, Step(f"A ({i}, {i}).", (Point(i, i),)))
+        root.children.append(node)
+        for j, reward in enumerate(earned):
+            said = "left" if reward else "right"
+            node.rollouts.append(Rollout((), said, reward, "", ("r",), j, rollout_id=10 * i + j))
+            backup(node, reward)
+    (pair,) = pairs(Tree("t", QUESTION, root))
+    assert (pair.chosen.node_id, pair.rejected.node_id, pair.least_visits) == (2, 3, 1)
+
+
+def test_what_says_the_same_is_no_pair_whatever_became_of_it():
+    tree = grow(COPIES, strategy="linear", samples=2)
+    assert [child.value for child in tree.root.children] == [1.0, 0.0]
+    assert pairs(tree) == []
 
 
 def test_a_question_is_rated_by_its_first_steps_not_by_where_the_search_went():

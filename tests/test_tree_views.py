@@ -16,7 +16,7 @@ from flows.curating import curate_trees
 from mcts.data import Question
 from mcts.search import SearchConfig
 from mcts.tree import Tree
-from tests.grown import FORK, grow, think
+from tests.grown import COPIES, FORK, grow, think
 from tests.scripted import CONFIG, QUESTION, seeded_teacher
 from warehouse.catalog import connect, query
 from warehouse.guard import check_repeatable
@@ -75,6 +75,7 @@ def warehouse(tmp_path_factory: pytest.TempPathFactory) -> Warehouse:
     store(warehouse, two, "fork", "m", simulations=1, children=2, script=FORK)
     store(warehouse, three, "chains", "m", strategy="best-of-n", samples=9)
     store(warehouse, four, "linear", "m", strategy="linear", samples=6)
+    store(warehouse, four, "copies", "n", strategy="linear", samples=2, script=COPIES)
     ids = query(warehouse, "SELECT tree_id FROM trees")["tree_id"].to_pylist()
     assert asyncio.run(curate_trees(warehouse, "c", ids)) > 50
     return warehouse
@@ -157,8 +158,8 @@ def test_grpo_prompts_in_sql_are_those_of_the_code(warehouse: Warehouse, stored:
     for (_, model), trees in sorted(groups.items()):
         prompt = grpo_prompt(trees)
         assert prompt is not None
-        made.append({**{f: getattr(prompt, f) for f in (*fields, "band")}, "model": model})
-    assert len(made) == 5
+        made.append({**{f: getattr(prompt, f) for f in fields}, "model": model})
+    assert len(made) == 6
     same([{k: row[k] for k in made[0]} for row in found], made)
     assert {row["family"] for row in found} == {"near", "far"}
 

@@ -68,6 +68,8 @@ def test_no_point_the_parser_knows_survives():
             told = without_coordinates(text)
             assert points_in(text) and not points_in(told), text
             assert "\0" not in told and "  " not in told and " ." not in told
+    for odd in ("A lamp (1,\n 2).", "A lamp (1, (3, 4) 2).", "At (1, 2) and " * 500):
+        assert points_in(odd) and not points_in(without_coordinates(odd))
 
 
 def corrected():

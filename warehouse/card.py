@@ -10,6 +10,8 @@ import json
 from pathlib import Path
 from typing import Any
 
+from warehouse.certificates import told
+
 
 def write_card(card: dict[str, Any], folder: Path) -> None:
     """Write card.json and README.md, in place of those that are there."""
@@ -67,10 +69,11 @@ def readme(card: dict[str, Any]) -> str:
     parts += ["", "## What the filters kept", "", "| filter | kept | dropped |", "|---|---|---|"]
     for row in card["funnel"]:
         parts.append(f"| {row['filter']} {row['version']} | {row['kept']} | {row['dropped']} |")
-    parts += [*_decontamination(card), *_revoked(card), *_samples(card)]
+    parts += [*_revoked(card), *_samples(card), ""]
+    if "decontamination" in card:  # versions published by older code have none
+        parts += told(card["decontamination"])
     versions = ", ".join(f"{name} {v}" for name, v in sorted(card["table_versions"].items()))
     parts += [
-        "",
         "## How it was chosen",
         "",
         "```sql",
@@ -81,20 +84,6 @@ def readme(card: dict[str, Any]) -> str:
         "",
     ]
     return "\n".join(parts)
-
-
-def _decontamination(card: dict[str, Any]) -> list[str]:
-    """The certificate that no evaluation set is in it; nothing where nobody looked."""
-    found = card.get("decontamination")
-    if not found:
-        return []
-    told = found if isinstance(found, dict) else {"certificate": found}
-    lines = [f"- {name.replace('_', ' ')}: {_plain(value)}" for name, value in told.items()]
-    return ["", "## Decontamination", "", *lines]
-
-
-def _plain(value: Any) -> str:
-    return value if isinstance(value, str) else json.dumps(value, ensure_ascii=False)
 
 
 def _revoked(card: dict[str, Any]) -> list[str]:

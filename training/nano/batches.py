@@ -41,7 +41,10 @@ class Pictures:
 
     def pick(self, rng: np.random.Generator, takes: int, easy: float) -> Batch:
         """Takes drawn at random, each from the easy ones with the given probability."""
-        picked, starts, frames, objects = [], [], [], []
+        picked: list[dict] = []
+        starts: list[int] = []
+        frames: list[np.ndarray] = []
+        objects: list[list[Seen]] = []
         for _ in range(takes):
             rows = self.easy if rng.random() < easy else self.takes
             shard, take = rows[rng.integers(len(rows))]

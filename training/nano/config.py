@@ -26,7 +26,7 @@ HIDDEN = 192
 # layer at each token of its coordinate.
 NAME_LAYER, LOOK_LAYER, LOOK_HEADS = 1, 2, 3
 
-VISION = {
+VISION: dict[str, Any] = {
     "depth": 4,
     "hidden_size": 128,
     "intermediate_size": 512,

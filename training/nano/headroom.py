@@ -7,7 +7,8 @@
 Each question is sampled several times (`asking`), with its picture and with a grey one; what
 pass@8 has over pass@1 is what training on the model's own good answers can reach for. *Grounded*
 success also needs every step's point in the visible box of the object the step names (`items`).
-Tables go to stdout, progress to stderr; the tables of a finished evaluation come at once.
+Tables go to stdout, a comparison of the checkpoints last, and progress to stderr; those of a
+finished evaluation come at once.
 """
 
 from __future__ import annotations
@@ -112,6 +113,54 @@ def markdown(found: Report) -> str:
     return "\n".join([*lines, "", blind_sentence(found.figures["all"])])
 
 
+# What the comparison of several checkpoints shows of all questions.
+COMPARED = {
+    "right at once (pass@1)": "pass@1",
+    "right in one of n (pass@n)": "pass@n",
+    "right by majority of n": "majority",
+    "chance": "chance",
+    "grounded pass@1": "grounded pass@1",
+    "grounded pass@n": "grounded pass@n",
+    "grounded majority of n": "grounded majority",
+    "steps that point at what they name": "on object",
+    "median pointing error, of the side": "pointing error",
+    "format followed": "format",
+    "blank picture: pass@1": "blank pass@1",
+    "blank picture: pass@n": "blank pass@n",
+    "guessing alone: pass@n": "blank chance@n",
+}
+
+
+def side_by_side(found: Sequence[Report]) -> str:
+    """Two short tables: every checkpoint over all questions, and its pass@1 by family."""
+    names = [one.checkpoint.partition("@")[0] for one in found]
+    n = str(found[0].samples)
+
+    def of(title: str) -> str:
+        return title.replace("@n", f"@{n}").replace("of n", f"of {n}")
+
+    rows = [
+        [of(title), *(cell(one.figures["all"][name]) for one in found)]
+        for title, name in COMPARED.items()
+    ]
+    heads = ["in %, with 95% intervals", *names]
+    lines = _grid(heads, rows)
+    families = [family for family in found[0].figures if family != "all"]
+    rows = [
+        [
+            family,
+            cell(found[0].figures[family]["chance"]),
+            *(cell(one.figures[family][name]) for one in found for name in BY_FAMILY),
+        ]
+        for family in families
+    ]
+    heads = ["family", "chance", *(f"{one} {name}" for one in names for name in BY_FAMILY)]
+    return "\n".join([*lines, "", *_grid(heads, rows)])
+
+
+BY_FAMILY = ("pass@1", "grounded pass@1")
+
+
 def cell(figure: Figure) -> str:
     """`61.2 [58.0, 64.4]`, in per cent; without a spread only the value."""
     value, low, high = (100 * v for v in (figure.value, figure.low, figure.high))
@@ -196,6 +245,8 @@ def main() -> None:
         except TeacherUnavailable as error:
             sys.exit(str(error))
         print(markdown(found[-1]), end="\n\n", flush=True)
+    if len(found) > 1:
+        print(side_by_side(found), flush=True)
     if options.json:
         options.json.write_text(json.dumps([one.plain() for one in found], indent=1) + "\n")
     if options.markdown:

@@ -51,15 +51,11 @@ def make_shard(folder: Path, index: int) -> None:
         }
         for frame in take.frames:
             picture = draw(frame.scene, side=MODEL_SIDE)
-            seen = [
-                Seen(
-                    name,
-                    *(round(edge / SIDE, 4) for edge in box),
-                    name in picture.clear,
-                    round(picture.depths[name], 2),
-                )
-                for name, box in picture.boxes.items()
-            ]
+            seen = []
+            for name, box in picture.boxes.items():
+                x1, y1, x2, y2 = (round(edge / SIDE, 4) for edge in box)
+                depth = round(picture.depths[name], 2)
+                seen.append(Seen(name, x1, y1, x2, y2, name in picture.clear, depth))
             row["frames"].append({"at": len(frames), "objects": [astuple(o) for o in seen]})
             frames.append(np.asarray(picture.image))
         takes.append(row)

@@ -145,7 +145,7 @@ class Run:
         # Frozen weights have no gradient, and must not decay either: the optimizers pass them by.
         with_grad = [p for p in self.both.parameters() if p.grad is not None]
         if self.workers > 1:
-            flat = torch.cat([p.grad.flatten() for p in with_grad])
+            flat = torch.cat([p.grad.flatten() for p in with_grad if p.grad is not None])
             dist.all_reduce(flat)
             parts = (flat / self.workers).split([p.numel() for p in with_grad])
             for p, part in zip(with_grad, parts, strict=True):
