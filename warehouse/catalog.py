@@ -16,6 +16,7 @@ import tempfile
 from collections.abc import Mapping
 from importlib import resources
 from pathlib import Path
+from urllib.parse import unquote
 
 import duckdb
 import pyarrow as pa
@@ -110,6 +111,7 @@ def _create_view(
         con.register(f"_{table.name}", dataset(warehouse, table.name, delta))
         sql += f" FROM _{table.name}"
     else:
+        uris = [unquote(uri) for uri in uris]  # a folder's name may hold a space
         files += uris
         sql += f" FROM read_parquet([{', '.join(map(_quoted, uris))}], union_by_name = true)"
     if table.parent:
