@@ -21,6 +21,7 @@ import typer
 from flows import cli_models, cli_versions
 from flows.cli_build import Home, build
 from flows.cli_judge import judge
+from flows.cli_warehouse import warehouse
 
 app = typer.Typer(
     name="vigorl",
@@ -34,6 +35,7 @@ dataset = typer.Typer(
     help="Named, immutable versions of what was kept.", no_args_is_help=True, rich_markup_mode=None
 )
 app.add_typer(dataset, name="dataset")
+app.add_typer(warehouse, name="warehouse")
 
 
 @app.command("import")
