@@ -65,11 +65,13 @@ def write_gallery(
     entries: Iterable[GalleryTrace],
     trees: Iterable[GalleryTree] = (),
     title: str = "Traces",
+    funnel: bytes | None = None,
 ) -> Path:
     """Write the pages into `out`, in place of a gallery that is there, and return the first.
 
     Args:
         out: a folder; made when it is not there. Files that are not a gallery's stay untouched.
+        funnel: a PNG of what the filters dropped, to be shown first.
     """
     folder = _Folder(out)
     grown = [folder.tree(entry, title) for entry in trees]
@@ -87,7 +89,10 @@ def write_gallery(
         folder.data(f"traces-{len(rows) // CHUNK:05}", chunk)
     index = {"rows": rows, "names": names.known, "chunk": CHUNK, "trees": grown}
     folder.data("index", index)
-    return folder.page("index.html", title=title, traces=len(rows), trees=len(grown))
+    if funnel:
+        (out / "funnel.png").write_bytes(funnel)
+    counts: dict[str, Any] = {"traces": len(rows), "trees": len(grown)}
+    return folder.page("index.html", title=title, funnel=bool(funnel), **counts)
 
 
 class _Names:
@@ -129,10 +134,10 @@ class _Folder:
 
     def _clear(self) -> None:
         """Remove an earlier gallery, so that nothing revoked since stays on disk."""
-        for pattern in ("data/*.js", "trees/*.html", "images/*"):
+        for pattern in ("data/*.js", "trees/*.html", "images/*", "funnel.png"):
             for old in self.out.glob(pattern):
                 if re.fullmatch(
-                    r"(index|(traces|tree)-.+)\.js|.+\.html|[0-9a-f]{64}\.\w+", old.name
+                    r"(index|(traces|tree)-.+)\.js|.+\.html|([0-9a-f]{64}|funnel)\.\w+", old.name
                 ):
                     old.unlink()
 

@@ -13,7 +13,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from mcts.data import Origin, Step, Trace
 from mcts.parsing import split_steps
@@ -33,7 +33,7 @@ TURNING_BACK = (
 
 
 @dataclass(frozen=True, slots=True)
-class _End:
+class End:
     """One place where the tree reached an answer: a terminal node or a rollout."""
 
     node: Node
@@ -67,7 +67,7 @@ def linearize(tree: Tree, right: float = 1.0) -> list[Trace]:
 
     Order follows node and rollout numbers, so the same tree gives the same list.
     """
-    ends = _ends(tree)
+    ends = ends_of(tree)
     traces = [_direct(tree, end) for end in ends]
     wrong = [end for end in ends if end.reward is not None and end.reward < right]
     for end in ends:
@@ -79,26 +79,27 @@ def linearize(tree: Tree, right: float = 1.0) -> list[Trace]:
     return list({trace.trace_id: trace for trace in reversed(traces)}.values())[::-1]
 
 
-def _ends(tree: Tree) -> list[_End]:
+def ends_of(tree: Tree) -> list[End]:
+    """Where the tree reached answers, by node and rollout number; discarded nodes are none."""
     ends = []
     for node in tree.nodes:
         if node.terminal and not node.discarded:
             problems = tuple(p for n in node.lineage() for p in n.problems)
-            ends.append(_End(node, None, node.answer, node.reward, problems))
+            ends.append(End(node, None, node.answer, node.reward, problems))
         for rollout in node.rollouts:
             problems = tuple(p for n in node.lineage() for p in n.problems) + rollout.problems
-            ends.append(_End(node, rollout, rollout.answer, rollout.reward, problems))
+            ends.append(End(node, rollout, rollout.answer, rollout.reward, problems))
     return ends
 
 
-def _direct(tree: Tree, end: _End) -> Trace:
-    steps, origins, _ = _canonical(end.after(tree.root), frozenset())
+def _direct(tree: Tree, end: End) -> Trace:
+    steps, origins, _ = canonical(end.after(tree.root), frozenset())
     return Trace(
         question_id=tree.question.question_id,
         steps=steps,
         answer=end.answer,
         reward=end.reward,
-        kind="direct",
+        kind="zoom" if any(step.observation for step in steps) else "direct",
         tree_id=tree.tree_id,
         origins=origins,
         problems=end.problems,
@@ -106,14 +107,14 @@ def _direct(tree: Tree, end: _End) -> Trace:
     )
 
 
-def _corrected(tree: Tree, end: _End, wrong: Sequence[_End]) -> Trace | None:
+def _corrected(tree: Tree, end: End, wrong: Sequence[End]) -> Trace | None:
     """The right `end` behind a wrong attempt that parted from it as late as possible.
 
     Latest first, because a mistake seen near where it was made teaches the most; among equals the
     tree's content decides, so that the choice is neither always the first nor a matter of chance.
     """
 
-    def parting(other: _End) -> Node:
+    def parting(other: End) -> Node:
         return [a for a, b in zip(end.path, other.path, strict=False) if a is b][-1]
 
     candidates = [(parting(other), other) for other in wrong]
@@ -123,16 +124,16 @@ def _corrected(tree: Tree, end: _End, wrong: Sequence[_End]) -> Trace | None:
     latest = max(node.depth for node, _ in candidates)
     node, other = min(
         (pair for pair in candidates if pair[0].depth == latest),
-        key=lambda pair: _draw(tree, end, pair[1]),
+        key=lambda pair: draw(tree, end, pair[1]),
     )
     attempt, good = other.after(node), end.after(node)
     shared = end.after(tree.root)[: -len(good)]
     first, made = good[0]
-    sentence = TURNING_BACK[_draw(tree, end, other) % len(TURNING_BACK)]
-    turned = Step(f"{sentence} {first.thought}", first.points)
+    sentence = TURNING_BACK[draw(tree, end, other) % len(TURNING_BACK)]
+    turned = replace(first, thought=f"{sentence} {first.thought}")
     pieces = [*shared, *attempt, (turned, made), *good[1:]]
     marks = frozenset({len(shared), len(shared) + len(attempt)})
-    steps, origins, moved = _canonical(pieces, marks)
+    steps, origins, moved = canonical(pieces, marks)
     return Trace(
         question_id=tree.question.question_id,
         steps=steps,
@@ -153,20 +154,22 @@ def _points(pieces: Sequence[tuple[Step, Origin]]) -> bool:
     return any(step.point is not None for step, _ in pieces)
 
 
-def _draw(tree: Tree, *ends: _End) -> int:
+def draw(tree: Tree, *ends: End) -> int:
     """A number that depends only on which ends of which tree are meant."""
     names = [(e.node.node_id, e.rollout.rollout_id if e.rollout else None) for e in ends]
     digest = hashlib.blake2b(repr((tree.tree_id, names)).encode(), digest_size=8).digest()
     return int.from_bytes(digest, "big")
 
 
-def _canonical(
+def canonical(
     pieces: Sequence[tuple[Step, Origin]], marks: frozenset[int]
 ) -> tuple[tuple[Step, ...], tuple[Origin, ...], dict[int, int]]:
     """Cut and join thoughts so that each step ends with the sentence of its point.
 
-    A remark behind a point belongs to the next step, as the parser would read it. Returns the
-    steps, their origins, and where the pieces numbered in `marks` went.
+    A remark behind a point belongs to the next step, as the parser would read it, but stays where
+    it is before a call that was answered: what comes next was written with the crop in view. A
+    call that nothing answered is left out. Returns the steps, their origins, and where the pieces
+    numbered in `marks` went.
     """
     steps: list[Step] = []
     origins: list[Origin] = []
@@ -182,6 +185,12 @@ def _canonical(
             else:
                 steps.append(part)
                 origins.append(origin)
+        if step.call is not None and step.observation is not None:
+            if remark or not steps:
+                steps.append(Step(remark))
+                origins.append(origin)
+                remark = ""
+            steps[-1] = replace(steps[-1], call=step.call, observation=step.observation)
     if remark:
         steps.append(Step(remark))
         origins.append(pieces[-1][1])

@@ -97,13 +97,16 @@ def gallery(
     sql: Annotated[
         str | None, typer.Option(help="A statement that yields the trace_id of what to show.")
     ] = None,
+    dropped_by: Annotated[
+        str | None, typer.Option(help="Show what this filter dropped, and what its reasons name.")
+    ] = None,
     limit: Annotated[int, typer.Option(min=1, help="Most traces, where no --sql is given.")] = 500,
     home: Home = None,
 ) -> None:
     """Write traces and search trees as pages that open in any browser."""
     from flows import commands
 
-    commands.gallery(out, sql, limit, home)
+    commands.gallery(out, sql, dropped_by, limit, home)
 
 
 @dataset.command("publish")

@@ -161,10 +161,17 @@ def _flat(table: Any) -> Any:
     return table
 
 
-def gallery(out: Path, sql: str | None, limit: int, home: str | None) -> None:
+def gallery(
+    out: Path, sql: str | None, dropped_by: str | None, limit: int, home: str | None
+) -> None:
     from flows import showing
 
-    index, count = showing.gallery(_warehouse(home), out, sql=sql, limit=limit)
+    if sql and dropped_by:
+        raise Problem("--sql and --dropped-by: give one of them")
+    warehouse = _warehouse(home)
+    if dropped_by:
+        sql = showing.dropped_by(warehouse, dropped_by, limit)
+    index, count = showing.gallery(warehouse, out, sql=sql, limit=limit)
     print(f"{count} traces: open {index} in a browser")
 
 

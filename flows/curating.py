@@ -15,6 +15,7 @@ from dataclasses import dataclass, field, replace
 from typing import Any
 
 from curation import behaviors, filters, grounding, linearize
+from flows.corpus import judge_corpus
 from flows.settings import CurateSettings, Problem
 from mcts.coordinates import CoordinateSpace, Frame
 from mcts.parsing import render
@@ -80,6 +81,7 @@ async def curate(
     record_run(warehouse, run_id, "curate", task=settings.task, params=settings.model_dump())
     for start in range(0, len(tree_ids), CURATION_BATCH):
         await step(curate_trees)(warehouse, run_id, tree_ids[start : start + CURATION_BATCH])
+    await step(judge_corpus)(warehouse, run_id, settings.task)
     summary: Summary = await step(summarize)(warehouse, settings.task, tree_ids)
     if settings.publish:
         from warehouse.versions import publish
@@ -110,7 +112,8 @@ def _curate_trees(warehouse: Warehouse, run_id: str, tree_ids: Sequence[str]) ->
         warehouse,
         tree_ids,
         f"SELECT DISTINCT tree_id FROM traces WHERE linearizer = '{linearize.MAKER}' "
-        f"AND trace_id IN (SELECT trace_id FROM verdicts WHERE version = {version}) "
+        "AND trace_id IN "
+        f"(SELECT trace_id FROM verdicts WHERE version = {version} AND stage IS NULL) "
         f"AND trace_id IN (SELECT trace_id FROM behaviors WHERE method = '{behaviors.METHOD}')",
     )
     todo = sorted(set(tree_ids) - {row["tree_id"] for row in judged})

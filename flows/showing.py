@@ -11,6 +11,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from pathlib import Path
 
+from curation.funnel import Dropped, draw_funnel
 from curation.gallery import GalleryTrace, GalleryTree, write_gallery
 from curation.pictures import draw_trace
 from flows.settings import Problem
@@ -32,6 +33,46 @@ def example_picture(warehouse: Warehouse, task: str) -> bytes | None:
     for shown in _gallery_traces(warehouse, rows["trace_id"].to_pylist()):
         return draw_trace(shown.trace, shown.question, shown.images)
     return None
+
+
+# What a filter dropped, beside the trace that its reason names, where it names one.
+_DROPPED = """
+WITH dropped AS (
+    SELECT trace_id, tree_id, other
+    FROM latest_traces JOIN latest_verdicts USING (trace_id)
+    WHERE filter = '{filter}' AND NOT keep
+    ORDER BY other, tree_id, trace_id LIMIT {limit}
+)
+SELECT trace_id FROM (
+    SELECT other, 1 AS place, tree_id, trace_id FROM dropped
+    UNION
+    SELECT other, 0, tree_id, traces.trace_id
+    FROM traces JOIN (SELECT DISTINCT other FROM dropped) ON traces.trace_id = other
+) ORDER BY other, place, tree_id, trace_id
+"""
+
+
+def funnel(warehouse: Warehouse) -> bytes | None:
+    """PNG of what each filter kept and dropped; None where nothing has been judged."""
+    rows = query(warehouse, "FROM verdict_funnel").to_pylist()
+    counts = "SELECT (SELECT count(DISTINCT trace_id) FROM latest_verdicts) AS judged, "
+    counts += "(SELECT count(*) FROM kept_traces) AS kept"
+    (total,) = query(warehouse, counts).to_pylist()
+    return draw_funnel([Dropped(**row) for row in rows], **total) if rows else None
+
+
+def dropped_by(warehouse: Warehouse, name: str, limit: int = 500) -> str:
+    """The statement that chooses what a filter dropped.
+
+    Raises:
+        Problem: no filter of that name has judged anything.
+    """
+    known = query(warehouse, "SELECT DISTINCT filter FROM latest_verdicts ORDER BY filter")
+    names = known["filter"].to_pylist()
+    if name not in names:
+        there = f"there are: {', '.join(names)}" if names else "nothing has been judged yet"
+        raise Problem(f"--dropped-by: no filter {name!r} has judged a trace; {there}")
+    return _DROPPED.format(filter=name.replace("'", "''"), limit=limit)
 
 
 def gallery(
@@ -63,6 +104,7 @@ def gallery(
         out,
         _gallery_traces(warehouse, trace_ids),
         _gallery_trees(warehouse, trees["tree_id"].to_pylist()),
+        funnel=funnel(warehouse),
     )
     return index, len(trace_ids)
 

@@ -19,6 +19,7 @@ from collections.abc import Awaitable, Callable
 from dataclasses import replace
 from typing import Any
 
+from flows.corpus import judge_corpus
 from flows.curating import Summary, curate_trees, summarize
 from flows.progress import Progress, Quiet
 from flows.searching import (
@@ -101,6 +102,7 @@ async def build(
             asked, replayed = asking.asked, asking.replayed
         for path in journal.damage:
             progress.say(f"{path}: a broken line of the journal was skipped")
+        await step(judge_corpus)(warehouse, run_id, settings.task)
         summary = await step(summarize)(warehouse, settings.task, there)
         spent = await asyncio.to_thread(spent_on, warehouse, there)
         extra = {"cost": told_cost(spent, summary.kept, settings.price_in, settings.price_out)}

@@ -183,7 +183,7 @@ class Trace:
     reward: float | None
     """The grader's score of `answer` in [0, 1]; None when it was not graded."""
     kind: str
-    """How it was made: `direct` or `corrected`; later issues add `zoom` and others."""
+    """How it was made: `direct`, `corrected` or `zoom`; `curation.variants` makes other forms."""
     origin: str = "search"
     """`search` for training material, `evaluation` for outputs made to measure a model."""
     tree_id: str | None = None

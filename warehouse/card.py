@@ -10,6 +10,8 @@ import json
 from pathlib import Path
 from typing import Any
 
+from warehouse.certificates import told
+
 
 def write_card(card: dict[str, Any], folder: Path) -> None:
     """Write card.json and README.md, in place of those that are there."""
@@ -67,9 +69,11 @@ def readme(card: dict[str, Any]) -> str:
     parts += ["", "## What the filters kept", "", "| filter | kept | dropped |", "|---|---|---|"]
     for row in card["funnel"]:
         parts.append(f"| {row['filter']} {row['version']} | {row['kept']} | {row['dropped']} |")
+    parts.append("")
+    if "decontamination" in card:  # versions published by older code have none
+        parts += told(card["decontamination"])
     versions = ", ".join(f"{name} {v}" for name, v in sorted(card["table_versions"].items()))
     parts += [
-        "",
         "## How it was chosen",
         "",
         "```sql",

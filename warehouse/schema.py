@@ -18,6 +18,7 @@ from functools import cached_property
 
 import pyarrow as pa
 
+from warehouse.schema_hygiene import HYGIENE_TABLES
 from warehouse.schema_search import SEARCH_TABLES
 from warehouse.schema_traces import TRACE_TABLES
 
@@ -90,7 +91,7 @@ class Table:
 
 TABLES: dict[str, Table] = {
     name: Table(name, sentence, key, columns, parent)
-    for name, sentence, key, columns, parent in (*SEARCH_TABLES, *TRACE_TABLES)
+    for name, sentence, key, columns, parent in (*SEARCH_TABLES, *TRACE_TABLES, *HYGIENE_TABLES)
 }
 """Every table by name."""
 

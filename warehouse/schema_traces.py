@@ -62,11 +62,14 @@ TRACE_TABLES: tuple[tuple[str, str, tuple[str, ...], str, str | None], ...] = (
         """
         trace_id        string   The trace judged (see traces).
         filter          string   Name of the filter.
-        version         int      Version of the filters; the verdicts of the newest count.
+        version         int      Of the filters of one stage together; the newest counts.
         keep            bool     Whether the filter keeps the trace.
         reason          string   Why, in words; empty when kept without remark.
         score           float    The measured quantity behind the decision, where there is one.
         commit_id       string   The commit of its trace; null for a verdict given later.
+        stage           string   corpus for filters that compare a trace with others; else null.
+        method          string   Stage corpus: name, version and settings of what decided.
+        other           string   The trace or question the reason names; null if it names none.
         """,
         "traces",
     ),

@@ -31,6 +31,7 @@ import duckdb
 from warehouse.bundle import make_card, write_images, write_rows
 from warehouse.card import readme, write_card
 from warehouse.catalog import connect, table_versions, view_names
+from warehouse.certificates import certificate
 from warehouse.exports import export
 from warehouse.guard import QueryError, check, check_repeatable
 from warehouse.home import Warehouse, WarehouseError, code_revision
@@ -105,6 +106,7 @@ def publish(warehouse: Warehouse, name: str, sql: str, *, run_id: str | None = N
             "run_id": run_id,
             "created_at": datetime.now(UTC).isoformat(timespec="seconds"),
         }
+        about["decontamination"] = certificate(warehouse, con, versions)
         version = _place(warehouse, make_card(con, rows, about), folder)
     _note(warehouse, version)
     return version

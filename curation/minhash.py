@@ -1,0 +1,136 @@
+"""Texts that say nearly the same: shingles, MinHash, and bands that bring candidates together.
+
+    words = [shingles("the red chair is left of it"), shingles("the red chair is right of it")]
+    jaccard(*words)                                 # 0.25: runs of three words in both, of all
+    copies(words, groups=[0, 0], threshold=0.8)     # [None, None]: neither copies the other
+
+`copies` goes through the texts in the order given and keeps a text unless one kept before is
+similar: so whoever is dropped is similar to the very text that is named, never to a friend of a
+friend. MinHash only proposes; what decides is the Jaccard similarity itself.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import re
+from collections.abc import Sequence
+from functools import lru_cache
+
+import numpy as np
+
+WIDTH = 3
+"""Words in a shingle."""
+BANDS, ROWS = 20, 6
+"""Two texts are compared when all hashes of some band agree: at similarity 0.8 that happens with
+probability 1 - (1 - 0.8 ** 6) ** 20 = 0.998, at 0.5 with 0.27, at 0.3 with 0.01."""
+SEED = 1
+
+_AT_ONCE = 1 << 15  # shingles hashed at once
+_SLACK = 0.2  # how far below the threshold an estimate of 120 hashes may be: over five sigma
+_WORD = re.compile(r"[@\w]+(?:['.,:-][@\w]+)*")
+
+
+def words_of(text: str) -> list[str]:
+    """The words of a text, without case and punctuation."""
+    return _WORD.findall(text.casefold())
+
+
+@lru_cache(maxsize=1 << 16)
+def _number(word: str) -> int:
+    """A word as 64 bits, the same in every process."""
+    data = word.encode("utf-8", "surrogatepass")
+    return int.from_bytes(hashlib.blake2b(data, digest_size=8).digest(), "big")
+
+
+def shingles(text: str, width: int = WIDTH) -> np.ndarray:
+    """The distinct runs of `width` words as sorted 64-bit hashes; a shorter text is one run."""
+    numbers = np.array([_number(word) for word in words_of(text)], dtype=np.uint64)
+    width = max(1, min(width, len(numbers)))
+    runs = (
+        np.lib.stride_tricks.sliding_window_view(numbers, width)
+        if len(numbers)
+        else np.zeros((1, 1), np.uint64)
+    )
+    mixed = np.zeros(len(runs), np.uint64)
+    for column in range(width):
+        mixed = _mix(mixed + runs[:, column])
+    return np.unique(mixed)
+
+
+def jaccard(a: np.ndarray, b: np.ndarray) -> float:
+    """How many of the shingles in either are in both, 0 to 1."""
+    both = len(np.intersect1d(a, b, assume_unique=True))
+    return both / (len(a) + len(b) - both)
+
+
+def signatures(texts: Sequence[np.ndarray], seed: int = SEED) -> np.ndarray:
+    """One row of BANDS * ROWS 32-bit hashes a text: each the least of its shingles' hashes.
+
+    Two rows agree in a place with the probability that is the texts' Jaccard similarity.
+    """
+    count = BANDS * ROWS
+    drawn = [_number(f"{seed}:{i}") for i in range(2 * count)]
+    odd, add = np.array(drawn[:count], np.uint64) | np.uint64(1), np.array(drawn[count:], np.uint64)
+    found = np.empty((len(texts), count), np.uint32)
+    start = 0
+    while start < len(texts):
+        end, size = start + 1, len(texts[start])
+        while end < len(texts) and size + len(texts[end]) <= _AT_ONCE:
+            size += len(texts[end])
+            end += 1
+        lengths = [len(text) for text in texts[start:end]]
+        firsts = np.cumsum([0, *lengths[:-1]])
+        every = np.concatenate(texts[start:end])
+        for k in range(count):
+            hashes = ((every * odd[k] + add[k]) >> np.uint64(32)).astype(np.uint32)
+            found[start:end, k] = np.minimum.reduceat(hashes, firsts)
+        start = end
+    return found
+
+
+def copies(
+    texts: Sequence[np.ndarray], groups: Sequence[int], threshold: float
+) -> list[tuple[int, float] | None]:
+    """For each text the number of an earlier, kept one it is similar to, and how similar.
+
+    Args:
+        texts: their shingles, the ones to prefer first.
+        groups: texts are compared only within a group.
+        threshold: Jaccard similarity from which a text is a copy.
+    """
+    signed = signatures(texts)
+    keys = np.array(groups, np.uint64)[:, None] + np.arange(BANDS, dtype=np.uint64)
+    keys = _mix(keys * np.uint64(0x9E3779B97F4A7C15))
+    for row in range(ROWS):
+        keys = _mix(keys + signed[:, row::ROWS])
+    buckets: dict[int, list[int]] = {}
+    answer: list[tuple[int, float] | None] = []
+    for i in range(len(texts)):
+        here = keys[i].tolist()
+        near = sorted({j for key in here for j in buckets.get(key, ())})
+        found = _most_similar(i, near, texts, signed, threshold)
+        answer.append(found)
+        if found is None:
+            for key in here:
+                buckets.setdefault(key, []).append(i)
+    return answer
+
+
+def _most_similar(
+    i: int, near: list[int], texts: Sequence[np.ndarray], signed: np.ndarray, threshold: float
+) -> tuple[int, float] | None:
+    """The most similar of the candidates `near`, the first among equals, if it is enough."""
+    if not near:
+        return None
+    agree = (signed[near] == signed[i]).mean(axis=1)
+    likely = [near[k] for k in np.flatnonzero(agree >= threshold - _SLACK)]
+    measured = [(jaccard(texts[i], texts[j]), -j) for j in likely]
+    best = max(measured, default=(0.0, 0))
+    return (-best[1], best[0]) if best[0] >= threshold else None
+
+
+def _mix(values: np.ndarray) -> np.ndarray:
+    """Spread 64-bit values over all bits (the finalizer of SplitMix64)."""
+    values = (values ^ (values >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)
+    values = (values ^ (values >> np.uint64(27))) * np.uint64(0x94D049BB133111EB)
+    return values ^ (values >> np.uint64(31))

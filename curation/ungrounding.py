@@ -1,0 +1,142 @@
+"""The same words without their coordinates: what the ungrounded twin of a thought says.
+
+    without_coordinates("I see the lamp at (412, 630).")            # "I see the lamp."
+    without_coordinates("The lamp is at (412, 630).")               # "The lamp is there."
+    without_coordinates("Looking at (412, 630), I see a lamp.")     # "Looking there, I see a lamp."
+
+A mention goes with the words that only lead up to it ("at", "located at the point"). Where the
+sentence would then lack a place, `there` or `that spot` stands in. A sentence that gives nothing
+but coordinates goes as a whole. Which image was meant stays, unless the sentence says it anyway.
+English word lists decide, not a grammar: what they do not know is cut plainly, and coordinates
+never stay.
+"""
+
+from __future__ import annotations
+
+import re
+
+_N = r"-?\d{1,7}(?:\.\d{1,6})?"
+# A point or a box, in round or square brackets, or as x = 3, y = 4.
+_MENTION = (
+    rf"(?:[(\[]\s*(?:x\s*[=:]\s*)?{_N}\s*,\s*(?:y\s*[=:]\s*)?{_N}(?:\s*,\s*{_N}\s*,\s*{_N})?\s*[)\]]"
+    rf"|\bx\s*[=:]\s*{_N}\s*(?:,\s*)?(?:and\s+)?y\s*[=:]\s*{_N})"
+)
+_IN_IMAGE = r"(?:\s+in\s+image\s+\d{1,3}\b)"
+_JOIN = r"(?:\s*[,;&–-]\s*(?:and\s+|or\s+)?|\s+(?:and|or|to)\s+)"
+_GROUP = re.compile(rf"{_MENTION}{_IN_IMAGE}?(?:{_JOIN}{_MENTION}{_IN_IMAGE}?)*", re.IGNORECASE)
+_GAP = re.compile(r"(\s*\n\s*|(?<=[.!?])(?<!approx\.)\s+|(?<=[.!?][\"')\]])\s+)")
+
+_ADVERB = r"(?:approximately|approx\.?|about|roughly|around|near|exactly|precisely|right|just|~)"
+_PLACE = (
+    r"(?:coordinates?|coords?|points?|positions?|locations?|pixels?|spots?|places?|cent(?:er|re)s?)"
+)
+_NOUN = rf"(?:(?:the|its|their|this|that)\s+)?(?:(?:exact|pixel|image|given)\s+)*{_PLACE}\s*:?\s*"
+_AT = r"at|around|near|next\s+to|close\s+to|about"
+_LEAD = re.compile(
+    rf"(?:(?<![\w-])(?:(?P<prep>{_AT}|to|towards?|from|on|onto|in|into|between|by|via)\s+"
+    rf"(?:{_ADVERB}\s*)*(?:{_NOUN})?|(?P<label>(?:with|of)\s+{_NOUN}))|(?:{_ADVERB}\s*)+)$",
+    re.IGNORECASE,
+)
+_BE = r"(?:\b(?:is|are|was|were|be|been|being|seems?|appears?|lies|sits|stands)|'s|'re)"
+_STILL = r"(?:\s+(?:\w+ly|now|also|still|not|in|down|up))*"
+_IS = re.compile(rf"{_BE}{_STILL}\s*$", re.IGNORECASE)
+# "is located at" says where; "the lamp located at" only points, and goes with its point.
+_LOCATED = re.compile(
+    rf"(?P<be>{_BE}{_STILL}\s+)?\b(?P<how>located|situated|positioned|placed|cent(?:er|re)d)\s*$",
+    re.IGNORECASE,
+)
+_GOES_THERE = re.compile(
+    r"\b(?:(?:look|point|click|tap|focus|gaz|glanc|star|peer|aim|check|search|start|end|stop|rest|"
+    r"hang|appear|stand|remain|stay|zoom|verify|inspect|examin)(?:e|s|es|ed|ing)?|lie|lying|sit|"
+    rf"sitting|begin|begins|beginning|found){_STILL}\s*$",
+    re.IGNORECASE,
+)
+_NEEDS_OBJECT = re.compile(
+    r"\b(?:(?:check|click|tap|inspect|focus|mark|select|touch|press)(?:s|es|ed|ing)?|"
+    r"(?:examin|notic|observ|us|choos|consider|compar)(?:e|es|ed|ing)|see|seeing|verify|verifying|"
+    r"revisit|revisiting|above|below|behind|under|over|beside|inside|outside|beyond|with|than|"
+    r"(?:left|right|front|top|side)\s+of)\s*$",
+    re.IGNORECASE,
+)
+_VERB_FIRST = re.compile(r"\s*(?:is|are|was|were|stands?|sits?|lies?|hangs?)\b", re.IGNORECASE)
+_ONLY_A_LABEL = re.compile(
+    r"\W*(?:(?:so|thus|therefore|hence|then|now)\b,?\s*)?"
+    rf"(?:(?:the|its|their|these|this|my)\s+)?(?:[\w']+\s+){{0,2}}?(?:{_PLACE}|answer)"
+    r"\s*(?:is|are|=|:)?\s*\0\W*",
+    re.IGNORECASE,
+)
+_NEAR = 120  # characters
+_SUBJECT = r"(?=(?:I|we|there|it|the|a|an|this|that)\b)"
+
+
+def without_coordinates(text: str) -> str:
+    """`text` with every coordinate left out; empty when it said nothing else."""
+    # On one line each, so that no sentence ends inside one.
+    pieces = _GAP.split(_GROUP.sub(lambda mention: " ".join(mention[0].split()), text))
+    told = ""
+    gap = ""
+    for sentence, following in zip(pieces[::2], [*pieces[1::2], ""], strict=True):
+        plain = _told(sentence) if _GROUP.search(sentence) else sentence
+        if plain:
+            told += (gap if told else "") + plain
+            gap = following
+    # What stood around a mention may now read as one.
+    return without_coordinates(told) if _GROUP.search(told) else told
+
+
+def _told(sentence: str) -> str:
+    says_image = re.search(r"\b(?:picture|image)\b", _GROUP.sub("", sentence), re.IGNORECASE)
+    told, at = "", 0
+    for group in _GROUP.finditer(sentence):
+        stem, rest = told + sentence[at : group.start()], sentence[group.end() :]
+        images = {" ".join(found.split()) for found in re.findall(_IN_IMAGE, group[0], re.I)}
+        # What leads up to a mention is near it.
+        told = stem[:-_NEAR] + _led_up_to(stem[-_NEAR:], rest, starts=len(stem) <= _NEAR)
+        if len(images) == 1 and not says_image:
+            told += f" {images.pop()}"
+        at = group.end()
+    told += sentence[at:]
+    if _ONLY_A_LABEL.fullmatch(told) or not re.search(r"\w", told):
+        return ""
+    return _closed_up(told)
+
+
+def _led_up_to(stem: str, rest: str, starts: bool) -> str:
+    """What stands before a mention, ending in what replaces it; NUL marks that nothing does.
+
+    Args:
+        starts: `stem` begins where the sentence does.
+    """
+    lead = _LEAD.search(stem)
+    kept = stem[: lead.start()] if lead else stem
+    prep = " ".join((lead["prep"] or "").lower().split()) if lead else ""
+    if starts and not kept.strip():
+        if prep:
+            return "There" if _VERB_FIRST.match(rest) else "\0"
+        return "That spot" if re.match(r"\s*[^\W\d_]", rest) else "\0"
+    if prep == "from" or (prep == "by" and _NEEDS_OBJECT.search(kept)):
+        return f"{kept}{prep} there"
+    if located := _LOCATED.search(kept):
+        return f"{kept}there" if located["be"] else f"{kept[: located.start('how')]}\0"
+    if _IS.search(kept) and not (lead and lead["label"]):
+        # "The position is (3, 4)." must stay a bare label, to be seen as one.
+        label = starts and _ONLY_A_LABEL.fullmatch(f"{kept}\0")
+        return f"{kept}\0" if label else f"{kept}there"
+    if prep in ("to", "toward", "towards", "on", "onto", "in", "into"):
+        return f"{kept}there"
+    if prep and _GOES_THERE.search(kept):
+        return f"{kept}there"
+    opens_clause = kept.rstrip().endswith(",") and re.match(r"\s*[^\W\d_]", rest)
+    if not prep and (opens_clause or _NEEDS_OBJECT.search(kept)):
+        return f"{kept.rstrip()} that spot"
+    return f"{kept}\0"
+
+
+def _closed_up(told: str) -> str:
+    """Close the gaps that NUL marks."""
+    told = re.sub(r"[(\[]\s*\0\s*[)\]]", "\0", told)
+    told = re.sub(r"^\W*\0[\s,:;–-]*(\w?)", lambda m: m[1].upper(), told)
+    told = re.sub(rf"\s*,\s*\0\s*,\s*{_SUBJECT}", ", ", told)
+    told = re.sub(r"\s*,\s*\0\s*,\s*", " ", told)
+    told = re.sub(r"[\s,:;–-]*\0\s*(?=[,.;:!?)\]]|$)", "", told)
+    return re.sub(r"\s*\0\s*", " ", told).strip()
