@@ -22,7 +22,7 @@ ifneq ($(MADE_IN),$(CURDIR))
 endif
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test test-slow check up down vllm sample nano nano-base nano-teacher nano-eval bench-engine bench-search chaos-search lock wheel clean
+.PHONY: help setup demo test test-slow check up down vllm sample nano nano-base nano-teacher nano-eval bench-engine bench-search bench-warehouse chaos-search lock wheel clean
 
 help: ## list these targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-10s %s\n", $$1, $$2 }' Makefile
@@ -73,6 +73,9 @@ bench-engine: $(STAMP) ## how fast the embedded model runs, beside plain transfo
 
 bench-search: $(STAMP) ## what the search engine gains, as ratios (minutes)
 	@$(BIN)/python -m tests.bench --nano $(ARGS)
+
+bench-warehouse: $(STAMP) ## the warehouse at size, beside plain DuckDB and pyarrow (ARGS=--quick)
+	@$(BIN)/python -m tests.bench_warehouse $(ARGS)
 
 setup: $(STAMP) ## only the set-up
 

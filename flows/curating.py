@@ -112,8 +112,8 @@ def _curate_trees(warehouse: Warehouse, run_id: str, tree_ids: Sequence[str]) ->
         warehouse,
         tree_ids,
         f"SELECT DISTINCT tree_id FROM traces WHERE linearizer = '{linearize.MAKER}' "
-        "AND trace_id IN "
-        f"(SELECT trace_id FROM verdicts WHERE version = {version} AND stage IS NULL) "
+        f"AND trace_id IN (SELECT trace_id FROM verdicts WHERE version = {version} "
+        "AND stage IS NULL) "
         f"AND trace_id IN (SELECT trace_id FROM behaviors WHERE method = '{behaviors.METHOD}')",
     )
     todo = sorted(set(tree_ids) - {row["tree_id"] for row in judged})

@@ -17,6 +17,7 @@ import json
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -24,8 +25,10 @@ import duckdb
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from mcts.data import Image, Question, Trace
 from warehouse.home import Warehouse, WarehouseError
 from warehouse.objects import WRITERS, image_key
+from warehouse.rows import question_from, step_from
 from warehouse.schema import TABLES
 
 FORMAT = 1
@@ -33,6 +36,7 @@ FORMAT = 1
 
 _STEP = ("thought", "points", "call", "observation")
 _ROWS_AT_ONCE = 1000
+_TRACES_A_PART = 50_000  # joined and sorted at once: some hundred megabytes
 _IMAGES_AT_ONCE = 64
 
 
@@ -71,6 +75,7 @@ IMAGES = pa.schema(
 )
 """Columns of images.parquet: every picture once, encoded as imported."""
 
+# Of the traces in the temp table `part`.
 _JOIN = f"""
 SELECT t.trace_id, t.question_id, t.tree_id, t.task, t.kind, t.origin, t.model, t.linearizer,
        q.split, q.family, q.source, q.licence, q.text AS question, q.choices, q.answer_kind,
@@ -78,12 +83,12 @@ SELECT t.trace_id, t.question_id, t.tree_id, t.task, t.kind, t.origin, t.model, 
        s.steps, t.answer, t.reward, t.wrong_from, t.turns_back_at,
        r.space, r.min_pixels, r.max_pixels, r.factor, r.prompt_hash, q.image_ids
 FROM traces t
-SEMI JOIN chosen USING (trace_id)
+SEMI JOIN part USING (trace_id)
 LEFT JOIN questions q USING (question_id)
 LEFT JOIN trees r USING (tree_id)
 LEFT JOIN (
     SELECT trace_id, list({{{", ".join(f"'{c}': {c}" for c in _STEP)}}} ORDER BY step) AS steps
-    FROM steps SEMI JOIN chosen USING (trace_id)
+    FROM steps SEMI JOIN part USING (trace_id)
     GROUP BY trace_id
 ) s USING (trace_id)
 ORDER BY t.trace_id
@@ -116,19 +121,35 @@ def write_rows(con: duckdb.DuckDBPyConnection, folder: Path) -> Rows:
     """
     found = con.sql(_CHOSEN_IMAGES).to_arrow_table().to_pylist()
     images = {row["image_id"]: row for row in found}
-    digest = hashlib.sha256(f"vigorl data set, format {FORMAT}\n".encode())
+    digest = _new_digest()
     count = 0
     with pq.ParquetWriter(folder / "rows.parquet", ROWS, compression="zstd") as writer:
-        for batch in con.sql(_JOIN).to_arrow_reader(_ROWS_AT_ONCE):
+        for batch in _joined(con):
             rows = batch.to_pylist()
             for row in rows:
                 if row["question"] is None:
                     raise WarehouseError(f"question {row['question_id']} is not in the warehouse")
                 row["image_sizes"] = [_size(images, image_id) for image_id in row["image_ids"]]
-                digest.update(_canonical(row).encode("utf-8", "surrogatepass"))
+                digest.update(_canonical(row))
             writer.write_table(pa.Table.from_pylist(rows, ROWS))
             count += len(rows)
     return Rows(count, digest.hexdigest(), images)
+
+
+def _joined(con: duckdb.DuckDBPyConnection) -> Iterator[pa.RecordBatch]:
+    """The rows of the chosen traces in order of trace_id, joined part by part."""
+    ends = con.execute(
+        "SELECT trace_id FROM chosen "
+        f"QUALIFY row_number() OVER (ORDER BY trace_id) % {_TRACES_A_PART} = 0 ORDER BY trace_id"
+    ).fetchall()
+    for low, high in pairwise([None, *(end for (end,) in ends), None]):
+        con.execute(
+            "CREATE OR REPLACE TEMP TABLE part AS SELECT trace_id FROM chosen "
+            "WHERE ($low IS NULL OR trace_id > $low) AND ($high IS NULL OR trace_id <= $high)",
+            {"low": low, "high": high},
+        )
+        yield from con.sql(_JOIN).to_arrow_reader(_ROWS_AT_ONCE)
+    con.execute("DROP TABLE part")
 
 
 def write_images(warehouse: Warehouse, rows: Rows, folder: Path) -> None:
@@ -208,11 +229,45 @@ def make_card(con: duckdb.DuckDBPyConnection, rows: Rows, about: dict[str, Any])
     }
 
 
+def hash_rows(path: Path) -> str:
+    """The content hash of a rows.parquet, as its card states it."""
+    digest = _new_digest()
+    for row in read_rows(path):
+        digest.update(_canonical(row))
+    return str(digest.hexdigest())
+
+
 def read_rows(path: Path) -> Iterator[dict[str, Any]]:
     """Rows of a rows.parquet, in bounded memory."""
     with pq.ParquetFile(path) as parquet:
         for batch in parquet.iter_batches(_ROWS_AT_ONCE):
             yield from batch.to_pylist()
+
+
+def question_of(row: dict[str, Any]) -> Question:
+    """The question of a version's row."""
+    images = {
+        image_id: Image(image_id, **size)
+        for image_id, size in zip(row["image_ids"], row["image_sizes"], strict=True)
+    }
+    gold = {name: row[f"gold_{name}"] for name in ("answers", "boxes", "points")}
+    return question_from({**row, "text": row["question"], **gold}, images)
+
+
+def trace_of(row: dict[str, Any]) -> Trace:
+    """The trace of a version's row; of where in its tree each step was, a version says nothing."""
+    return Trace(
+        question_id=row["question_id"],
+        steps=tuple(step_from(step) for step in row["steps"] or ()),
+        answer=row["answer"],
+        reward=row["reward"],
+        kind=row["kind"],
+        origin=row["origin"],
+        tree_id=row["tree_id"],
+        wrong_from=row["wrong_from"],
+        turns_back_at=row["turns_back_at"],
+        maker=row["linearizer"] or "",
+    )
 
 
 def _size(images: dict[str, dict[str, Any]], image_id: str) -> dict[str, int]:
@@ -221,8 +276,13 @@ def _size(images: dict[str, dict[str, Any]], image_id: str) -> dict[str, int]:
     return {"width": images[image_id]["width"], "height": images[image_id]["height"]}
 
 
-def _canonical(row: dict[str, Any]) -> str:
-    return json.dumps(row, ensure_ascii=False, sort_keys=True, separators=(",", ":")) + "\n"
+def _new_digest() -> Any:
+    return hashlib.sha256(f"vigorl data set, format {FORMAT}\n".encode())
+
+
+def _canonical(row: dict[str, Any]) -> bytes:
+    text = json.dumps(row, ensure_ascii=False, sort_keys=True, separators=(",", ":")) + "\n"
+    return text.encode("utf-8", "surrogatepass")
 
 
 def _image_licences(rows: Rows) -> dict[str, int]:

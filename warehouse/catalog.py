@@ -5,31 +5,40 @@
     con = connect(warehouse, {"traces": 12})       # as they were at stated versions
 
 The views name the exact files of one snapshot, so a query sees one state however long it runs,
-and data is scanned from disk, never loaded. Rows of unfinished commits are not shown. Every column
+and data is scanned from disk, never loaded. A question opens only the tables it names. Rows of
+unfinished commits are not shown. Every column
 carries its sentence: SELECT table_name, column_name, comment FROM duckdb_columns(). The files of
 `warehouse/sql/` become views of the same name, described by their first line.
 """
 
 from __future__ import annotations
 
+import re
 import tempfile
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
+from functools import cache
 from importlib import resources
 from pathlib import Path
+from urllib.parse import unquote
 
 import duckdb
 import pyarrow as pa
+from deltalake import DeltaTable
 
-from warehouse.guard import QueryError, check
+from warehouse.guard import QueryError, check, names_in
 from warehouse.home import Warehouse
 from warehouse.schema import CHILDREN, TABLES, Table
 from warehouse.tables import dataset, open_table
+from warehouse.unfinished import commits_of, only_value, shown
 
 __all__ = ["QueryError", "connect", "query", "table_versions"]
 
 # Parents before children: whatever commit the parent's snapshot knows, the children's, taken later,
 # holds. The other order could show a tree without its nodes.
 _ORDER = [*sorted(CHILDREN, reverse=True), *(name for name in TABLES if name not in CHILDREN)]
+
+# Views that leave out what a newer version replaced: with one version, they are the table itself.
+_NEWEST = {"latest_traces": ("traces", "linearizer"), "latest_verdicts": ("verdicts", "version")}
 
 
 def query(warehouse: Warehouse, sql: str) -> pa.Table:
@@ -38,8 +47,9 @@ def query(warehouse: Warehouse, sql: str) -> pa.Table:
     Raises:
         QueryError: the statement is not a question about them, or DuckDB can't answer it.
     """
-    with connect(warehouse) as con:
-        check(con, sql, view_names(con))
+    with _open() as con:
+        check(con, sql, [*TABLES, *sql_views()])
+        _fill(con, warehouse, names_in(con, sql), {})
         try:
             return con.sql(sql).to_arrow_table()
         except duckdb.Error as error:
@@ -50,19 +60,69 @@ def query(warehouse: Warehouse, sql: str) -> pa.Table:
 
 
 def connect(
-    warehouse: Warehouse, versions: Mapping[str, int | None] | None = None
+    warehouse: Warehouse,
+    versions: Mapping[str, int | None] | None = None,
+    names: Iterable[str] | None = None,
 ) -> duckdb.DuckDBPyConnection:
     """An in-memory DuckDB with the views, locked: no file but the tables' own, no settings.
 
     Args:
         versions: Delta versions by table (None: the table did not exist); tables left out are
             shown as they are now.
+        names: the tables and views that will be asked, without what they are made of; by default
+            all, with their comments.
     """
+    con = _open()
+    _fill(con, warehouse, names, versions or {})
+    return con
+
+
+def _open() -> duckdb.DuckDBPyConnection:
     con = duckdb.connect(config={"autoinstall_known_extensions": False})
+    con.execute(
+        "SET enable_progress_bar = false"
+    )  # it would be among the answers of slow questions
+    return con
+
+
+def create_views(
+    con: duckdb.DuckDBPyConnection,
+    warehouse: Warehouse,
+    names: Iterable[str] | None = None,
+    versions: Mapping[str, int | None] | None = None,
+) -> list[str]:
+    """Create the views in `con`, see `connect`; the files they read."""
+    versions = versions or {}
+    wanted = None if names is None else _with_parts(names)
     files: list[str] = []
+    opened: dict[str, DeltaTable] = {}
+    finished: dict[str | None, frozenset[str]] = {None: frozenset()}
     for name in _ORDER:
-        _create_view(con, warehouse, TABLES[name], files, versions or {})
-    _create_sql_views(con)
+        children = CHILDREN.get(name, ())
+        if wanted is None or name in wanted or wanted & set(children):
+            absent = name in versions and versions[name] is None
+            delta = None if absent else open_table(warehouse, name, versions.get(name))
+            if delta:
+                opened[name] = delta
+        if children and (wanted is None or wanted & set(children)):
+            finished[name] = _finished(con, warehouse, opened.get(name), name)
+        if wanted is None or name in wanted:
+            known = finished[TABLES[name].parent]
+            _create_view(con, warehouse, TABLES[name], opened.get(name), known, files)
+            if wanted is None:
+                _comment(con, TABLES[name])
+    _create_sql_views(con, opened, wanted)
+    return files
+
+
+def _fill(
+    con: duckdb.DuckDBPyConnection,
+    warehouse: Warehouse,
+    names: Iterable[str] | None,
+    versions: Mapping[str, int | None],
+) -> None:
+    """Create the views, then lock the door."""
+    files = create_views(con, warehouse, names, versions)
     # Big sorts spill here; DuckDB removes what it wrote when the connection closes.
     scratch = Path(tempfile.gettempdir()) / f"vigorl-duckdb-{id(con)}"
     con.execute(f"SET temp_directory = {_quoted(str(scratch))}")
@@ -70,7 +130,6 @@ def connect(
     con.execute("SET enable_external_access = false")
     con.execute("SET python_enable_replacements = false")
     con.execute("SET lock_configuration = true")
-    return con
 
 
 def table_versions(warehouse: Warehouse) -> dict[str, int | None]:
@@ -89,12 +148,24 @@ def _create_view(
     con: duckdb.DuckDBPyConnection,
     warehouse: Warehouse,
     table: Table,
+    delta: DeltaTable | None,
+    finished: frozenset[str],
     files: list[str],
-    versions: Mapping[str, int | None],
 ) -> None:
-    absent = table.name in versions and versions[table.name] is None
-    delta = None if absent else open_table(warehouse, table.name, versions.get(table.name))
+    """The view of one table; what it reads is added to `files`."""
     uris = delta.file_uris() if delta else []
+    source = dataset(warehouse, table.name, delta) if delta and uris and warehouse.is_s3 else None
+    condition = None
+    if table.parent and delta and uris:
+        commits = commits_of(con, delta, uris, source)
+        late = table.name == "verdicts"  # may also be given to a trace that was committed before
+        visible = shown(uris, commits, finished, late)
+        condition = visible.condition
+        if not source:
+            uris = visible.files
+        elif len(visible.files) < len(uris):  # a dataset has all files, so say which commits count
+            everything = frozenset().union(*commits.values())
+            condition = shown([""], {"": everything}, finished, late).condition or "false"
     there = {field.name for field in delta.schema().fields} if delta and uris else set()
     columns = [
         f'"{field.name}"'
@@ -103,21 +174,34 @@ def _create_view(
         for field in table.schema
     ]
     sql = f"CREATE VIEW {table.name} AS SELECT {', '.join(columns)}"
-    if not delta or not uris:
+    if not uris:
         sql += " WHERE false"
-    elif warehouse.is_s3:
+    elif source:
         # DuckDB's own S3 reader is an extension that needs a download; pyarrow reads just as well.
-        con.register(f"_{table.name}", dataset(warehouse, table.name, delta))
+        con.register(f"_{table.name}", source)
         sql += f" FROM _{table.name}"
     else:
+        uris = [unquote(uri) for uri in uris]  # a folder's name may hold a space
         files += uris
         sql += f" FROM read_parquet([{', '.join(map(_quoted, uris))}], union_by_name = true)"
-    if table.parent:
-        seen = f"commit_id IN (SELECT commit_id FROM {table.parent})"
-        # A verdict may also be given to a trace that was committed before.
-        late = "commit_id IS NULL OR " if table.name == "verdicts" else ""
-        sql += f" {'AND' if not uris else 'WHERE'} ({late}{seen})"
+    if condition and uris:
+        sql += f" WHERE {condition}"
     con.execute(sql)
+
+
+def _finished(
+    con: duckdb.DuckDBPyConnection, warehouse: Warehouse, parent: DeltaTable | None, name: str
+) -> frozenset[str]:
+    """The commits whose parent rows are there."""
+    uris = parent.file_uris() if parent else []
+    if not parent or not uris:
+        return frozenset()
+    source = dataset(warehouse, name, parent) if warehouse.is_s3 else None
+    commits = commits_of(con, parent, uris, source)
+    return frozenset(i for ids in commits.values() for i in ids if i is not None)
+
+
+def _comment(con: duckdb.DuckDBPyConnection, table: Table) -> None:
     comments = [f"COMMENT ON VIEW {table.name} IS {_quoted(table.sentence)}"]
     for column in table.schema.names:
         sentence = _quoted(table.describe(column))
@@ -125,24 +209,56 @@ def _create_view(
     con.execute(";".join(comments))
 
 
-def _create_sql_views(con: duckdb.DuckDBPyConnection) -> None:
+def _create_sql_views(
+    con: duckdb.DuckDBPyConnection, opened: Mapping[str, DeltaTable], wanted: set[str] | None
+) -> None:
+    for name, sql in sql_views().items():
+        if wanted is not None and name not in wanted:
+            continue
+        table, column = _NEWEST.get(name, ("", ""))
+        if table in opened and _one_version(only_value(opened[table], column)):
+            sql = f"{sql.partition(chr(10))[0]}\nFROM {table}"
+        con.execute(f"CREATE VIEW {name} AS {sql}")
+        sentence = sql.partition("\n")[0].removeprefix("--").strip()
+        con.execute(f"COMMENT ON VIEW {name} IS {_quoted(sentence)}")
+
+
+def _one_version(value: object) -> bool:
+    """Whether a column's only value is a version: a number, or a name that ends in one."""
+    return isinstance(value, int) or re.fullmatch(r"[^/]+/\d+", str(value)) is not None
+
+
+@cache
+def sql_views() -> dict[str, str]:
+    """The statements of `warehouse/sql/`, those that others ask first."""
     folder = resources.files("warehouse") / "sql"
     waiting = {
         path.name.removesuffix(".sql"): path.read_text(encoding="utf-8")
         for path in folder.iterdir()
         if path.name.endswith(".sql")
     }
+    ordered: dict[str, str] = {}
     while waiting:
-        for name, sql in sorted(waiting.items()):
-            if any(other in sql for other in waiting if other != name):
-                continue  # it asks a view that is not there yet
-            con.execute(f"CREATE VIEW {name} AS {sql}")
-            sentence = sql.partition("\n")[0].removeprefix("--").strip()
-            con.execute(f"COMMENT ON VIEW {name} IS {_quoted(sentence)}")
-            del waiting[name]
-            break
-        else:
+        ready = [n for n, sql in waiting.items() if not (_words(sql) - {n}) & set(waiting)]
+        if not ready:
             raise AssertionError(f"views that ask each other: {sorted(waiting)}")
+        ordered |= {name: waiting.pop(name) for name in sorted(ready)}
+    return ordered
+
+
+def _with_parts(names: Iterable[str]) -> set[str]:
+    """The tables and views named, with those they are made of."""
+    wanted, waiting = set(), {name.lower() for name in names}
+    while waiting:
+        name = waiting.pop()
+        wanted.add(name)
+        parts = _words(sql_views().get(name, "")) & {*TABLES, *sql_views()}
+        waiting |= parts - wanted
+    return wanted
+
+
+def _words(sql: str) -> set[str]:
+    return set(re.findall(r"\w+", sql.partition("\n")[2].lower()))
 
 
 def _duckdb_type(kind: pa.DataType) -> str:

@@ -83,6 +83,24 @@ def check(con: duckdb.DuckDBPyConnection, sql: str, tables: Iterable[str]) -> No
             raise QueryError(f"the function {part['function_name']} can't be used here")
 
 
+def names_in(con: duckdb.DuckDBPyConnection, sql: str) -> set[str] | None:
+    """The tables and views a checked statement may ask; None if it asks which there are."""
+    names = set()
+    for part in _walk(_parse(con, sql)):
+        kind = part.get("type")
+        if kind == "BASE_TABLE":
+            *schema, name = (str(step).lower() for step in part["qualified_name"]["path"])
+            if "information_schema" in schema or name in _CATALOG_VIEWS:
+                return None
+            names.add(name)
+        elif kind == "TABLE_FUNCTION":
+            if str(part["function"].get("function_name", "")).lower().startswith("duckdb_"):
+                return None
+        elif kind == "SHOW_REF" and "query" not in part:
+            return None
+    return names
+
+
 def check_repeatable(con: duckdb.DuckDBPyConnection, sql: str) -> None:
     """Refuse what could give other rows tomorrow, or on another machine, from the same tables.
 

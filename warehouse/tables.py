@@ -31,12 +31,14 @@ from deltalake.exceptions import CommitFailedError, DeltaError, TableNotFoundErr
 
 from mcts.failpoints import reach
 from warehouse.home import Warehouse, WarehouseError, code_revision
+from warehouse.present import present
 from warehouse.schema import CHILDREN, TABLES
 
 Row = Mapping[str, Any]
 Rows: TypeAlias = Iterable[Row] | pa.Table | pa.RecordBatchReader
 
 _ATTEMPTS = 60  # conflicts are settled in milliseconds; this many in a row means something is wrong
+WRITER = WriterProperties(compression="ZSTD", max_row_group_size=122_880)  # groups to pass over
 # Old versions stay readable, so that a published statement can be run again on what it read.
 _CONFIGURATION = {
     "delta.logRetentionDuration": "interval 3650 days",
@@ -115,8 +117,8 @@ def insert_new(
         if not first:
             return 0
         delta = _open_or_create(warehouse, name)
-        present = _present(warehouse, name, delta, [k[0] for k in first])
-        fresh = sorted(i for k, i in first.items() if k not in present)
+        there = present(warehouse, name, delta, first)
+        fresh = sorted(i for k, i in first.items() if k not in there)
         if not fresh or (whole and len(fresh) < len(first)):
             return 0
         counted = Transaction("insert_new", (delta.transaction_version("insert_new") or 0) + 1)
@@ -194,8 +196,9 @@ def _commit(
     total = len(wanted)
     for _ in range(_ATTEMPTS):
         delta = open_table(warehouse, parent)
-        present = _present(warehouse, parent, delta, list(wanted)) if delta and wanted else set()
-        wanted = {name: row for name, row in wanted.items() if (name,) not in present}
+        keys = [(name,) for name in wanted]
+        there = present(warehouse, parent, delta, keys) if delta else set()
+        wanted = {name: row for name, row in wanted.items() if (name,) not in there}
         if not wanted:
             return Commit(0, total, None)
         kept = {n: [r for r in members if r[key] in wanted] for n, members in children.items()}
@@ -245,18 +248,6 @@ def dataset(warehouse: Warehouse, name: str, delta: DeltaTable) -> pa.dataset.Da
     return delta.to_pyarrow_dataset(filesystem=warehouse.arrow_filesystem(name))
 
 
-def _present(
-    warehouse: Warehouse, name: str, delta: DeltaTable, firsts: list[Any]
-) -> set[tuple[Any, ...]]:
-    """Keys in the table whose first column is one of `firsts`."""
-    key = TABLES[name].key
-    if delta.version() == 0:
-        return set()
-    where = pa.dataset.field(key[0]).isin(list(dict.fromkeys(firsts)))
-    found = dataset(warehouse, name, delta).to_table(columns=list(key), filter=where)
-    return set(zip(*(found[column].to_pylist() for column in key), strict=True))
-
-
 def _open_or_create(warehouse: Warehouse, name: str) -> DeltaTable:
     for attempt in range(_ATTEMPTS):
         if (delta := open_table(warehouse, name)) is not None:
@@ -285,7 +276,7 @@ def _write(delta: DeltaTable, data: pa.Table | pa.RecordBatchReader, mark: Trans
         mode="append",
         # A column this code knows and the table does not yet: older rows read as null there.
         schema_mode="merge" if set(data.schema.names) - there else None,
-        writer_properties=WriterProperties(compression="ZSTD"),
+        writer_properties=WRITER,
         commit_properties=CommitProperties(app_transactions=[mark]),
     )
 

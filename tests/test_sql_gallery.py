@@ -1,0 +1,47 @@
+"""Every statement of docs/sql.md runs on a small warehouse, and has rows where that has them."""
+
+from __future__ import annotations
+
+import pytest
+
+from tests.bench_warehouse.gallery import gallery
+from tests.fixtures import sat_rows, write_sat
+from tests.stub_server import StubServer
+from tests.test_build import build, import_sat, vigorl
+from warehouse.catalog import query
+from warehouse.home import Warehouse
+from warehouse.tables import insert_new, scan
+
+# Of what the small warehouse has none: problems of the parser, behaviors, steps held against boxes.
+MAY_BE_EMPTY = {15, 20, 21, 23}
+
+
+@pytest.fixture(scope="module")
+def small(tmp_path_factory: pytest.TempPathFactory) -> Warehouse:
+    """Six questions, searched by a stub, curated and published."""
+    home = tmp_path_factory.mktemp("home")
+    import_sat(write_sat(home / "SAT_train.parquet", sat_rows(6)), home)
+    with StubServer() as server:
+        build(server, home)
+    vigorl("dataset", "publish", "a", "--sql", "SELECT trace_id FROM traces", home=home)
+    return Warehouse(str(home))
+
+
+def test_the_gallery_has_its_questions_in_order() -> None:
+    numbers = [asked.number for asked in gallery()]
+    assert numbers == list(range(1, len(numbers) + 1))
+    assert len(numbers) >= 20
+
+
+@pytest.mark.parametrize("asked", gallery(), ids=lambda asked: f"{asked.number}")
+def test_every_question_of_the_gallery_is_answered(small: Warehouse, asked) -> None:
+    answer = query(small, asked.sql)
+    assert answer.num_rows or asked.number in MAY_BE_EMPTY, asked.title
+
+
+def test_questions_about_behaviors_have_rows_once_there_are_some(small: Warehouse) -> None:
+    trace_id = scan(small, "traces", ["trace_id"])["trace_id"][0].as_py()
+    row = {"trace_id": trace_id, "behavior": "regions", "method": "rule/1", "count": 2}
+    insert_new(small, "behaviors", [row])
+    (asked,) = [a for a in gallery() if "FROM behaviors" in a.sql]
+    assert query(small, asked.sql)["mean_count"].to_pylist() == [2.0]
