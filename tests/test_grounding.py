@@ -212,7 +212,10 @@ def test_curation_rejects_the_deliberately_wrong_trace_and_stores_why(warehouse)
 
 
 def test_curating_again_judges_and_counts_nothing_twice(warehouse):
-    counted = "SELECT (SELECT count(*) FROM verdicts), (SELECT count(*) FROM behaviors)"
+    counted = (
+        "SELECT (SELECT count(*) FROM verdicts WHERE stage IS NULL), "
+        "(SELECT count(*) FROM behaviors)"
+    )
     before = query(warehouse, counted).to_pylist()
     asyncio.run(curate(CurateSettings(task="sat2", home=warehouse.root)))
     assert query(warehouse, counted).to_pylist() == before

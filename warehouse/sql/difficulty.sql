@@ -19,11 +19,6 @@ numbered AS (
     FROM expanded
     GROUP BY tree_id, request
 ),
-outcomes AS (
-    SELECT tree_id, node_id, reward FROM rollouts
-    UNION ALL
-    SELECT tree_id, node_id, reward FROM nodes WHERE terminal AND discarded IS NULL
-),
 first_right AS (
     SELECT outcomes.tree_id, min(expansion) AS expansion
     FROM outcomes
