@@ -3,9 +3,10 @@
     verdicts = judge(trace, question, FILTERS)
     kept = all(verdict.keep for verdict in verdicts)
 
-A filter is a function of a trace and its question that returns a `Verdict`. Every filter sees
-every trace, so that a reject's reasons are complete. Change what a filter decides and raise
-`VERSION`: verdicts are stored with it.
+A filter is a function of a trace and its question that returns a `Verdict`. One more, which is made
+from the boxes in the question's images, is in `curation.grounding`. Every filter sees every trace,
+so that a reject's reasons are complete. Change what a filter decides and raise `VERSION`: verdicts
+are stored with it.
 """
 
 from __future__ import annotations
@@ -16,7 +17,7 @@ from mcts.coordinates import CoordinateSpace, Frame
 from mcts.data import Question, Trace, Verdict
 from mcts.parsing import points_outside, revisits
 
-VERSION = 1
+VERSION = 2
 
 Filter = Callable[[Trace, Question], Verdict]
 

@@ -20,7 +20,7 @@ from mcts.parsing import split_steps
 from mcts.tree import Node, Rollout, Tree
 
 # Raise it with every change of what is made: curation makes the traces of old trees anew then.
-VERSION = 1
+VERSION = 2
 MAKER = f"linearize/{VERSION}"
 
 # How a chain says that its attempt was wrong; one is chosen by the chain's own content.

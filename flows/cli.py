@@ -18,8 +18,9 @@ from typing import Annotated
 
 import typer
 
-from flows import cli_models
+from flows import cli_models, cli_versions
 from flows.cli_build import Home, build
+from flows.cli_judge import judge
 from flows.cli_warehouse import warehouse
 
 app = typer.Typer(
@@ -141,22 +142,30 @@ def dataset_show(
     commands.show_dataset(ref, home)
 
 
+dataset.command("diff")(cli_versions.diff)
+
+
 @dataset.command("export")
 def dataset_export(
     ref: Annotated[str, typer.Argument(help="name@vN, or name for the newest.")],
     out: Annotated[Path, typer.Option(help="Folder to write into.")],
-    to: Annotated[str, typer.Option(help="Form: trl.")] = "trl",
+    to: Annotated[
+        str, typer.Option(help="Form: trl, llama-factory, verl, easyr1, dpo or prm.")
+    ] = "trl",
     space: Annotated[
         str | None,
         typer.Option(help="Coordinates of the model to train; by default the teacher's."),
     ] = None,
     prompt: Annotated[str, typer.Option(help="Prompt file that asks the question.")] = "points",
+    files: Annotated[
+        str, typer.Option(help="parquet with the pictures inside, or jsonl with them beside it.")
+    ] = "parquet",
     home: Home = None,
 ) -> None:
     """Write a version in the form a trainer reads, points in the trained model's coordinates."""
     from flows import commands
 
-    commands.export_dataset(ref, to, out, space, prompt, home)
+    commands.export_dataset(ref, to, out, space, prompt, files, home)
 
 
 @app.command()
@@ -191,6 +200,9 @@ def down(home: Home = None) -> None:
 
 app.command()(cli_models.serve)
 app.command()(cli_models.ask)
+app.command()(judge)
+app.command()(cli_versions.lineage)
+app.command()(cli_versions.revoke)
 
 
 def main() -> None:

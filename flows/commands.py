@@ -102,6 +102,7 @@ def curate(values: dict[str, Any]) -> None:
     print(summary.sentence())
     if dataset := summary.extra.get("dataset"):
         print(f"dataset {dataset}")
+        _say_revoked(dataset, settings.home)
 
 
 def sql(statement: str, format_: str, home: str | None) -> None:
@@ -180,6 +181,16 @@ def publish(name: str, statement: str, home: str | None) -> None:
 
     version = versions.publish(_warehouse(home), name, statement)
     print(f"{version.ref}: {version.n_rows} traces, content {version.content_hash[:16]}")
+    _say_revoked(version.ref, home)
+
+
+def _say_revoked(ref: str, home: str | None) -> None:
+    """Say what a version's statement chose and a revocation took out again."""
+    from warehouse.revoked import told_revoked
+    from warehouse.versions import resolve
+
+    for row in resolve(_warehouse(home), ref).card.get("revoked", ()):
+        print(f"left out, because revoked: {told_revoked(row)}")
 
 
 def list_datasets(home: str | None) -> None:
@@ -199,7 +210,7 @@ def show_dataset(ref: str, home: str | None) -> None:
 
 
 def export_dataset(
-    ref: str, to: str, out: Path, space: str | None, prompt: str, home: str | None
+    ref: str, to: str, out: Path, space: str | None, prompt: str, files: str, home: str | None
 ) -> None:
     from flows.teachers import space_by_name
     from warehouse import versions
@@ -208,7 +219,9 @@ def export_dataset(
     warehouse = _warehouse(home)
     version = versions.resolve(warehouse, ref)
     try:
-        folder = versions.export(warehouse, version, to, out, space=chosen, prompt=prompt)
+        folder = versions.export(
+            warehouse, version, to, out, space=chosen, prompt=prompt, files=files
+        )
     except ValueError as error:  # no such prompt
         raise Problem(f"--prompt: {error}") from None
     print(f"{version.ref} as {to}: {folder} (load it with datasets.load_dataset({str(folder)!r}))")

@@ -14,7 +14,7 @@ from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
-from curation import filters, linearize
+from curation import behaviors, filters, grounding, linearize
 from flows.corpus import judge_corpus
 from flows.settings import CurateSettings, Problem
 from mcts.coordinates import CoordinateSpace, Frame
@@ -22,7 +22,7 @@ from mcts.parsing import render
 from warehouse.catalog import query
 from warehouse.home import Warehouse
 from warehouse.reading import read_trees, rows_about
-from warehouse.rows import trace_rows, verdict_row
+from warehouse.rows import behavior_rows, read_objects, trace_rows, verdict_row
 from warehouse.tables import commit_traces, insert_new, record_run
 
 CURATION_BATCH = 64  # trees held in memory at once
@@ -111,29 +111,39 @@ def _curate_trees(warehouse: Warehouse, run_id: str, tree_ids: Sequence[str]) ->
     judged = rows_about(
         warehouse,
         tree_ids,
-        "SELECT DISTINCT tree_id FROM traces JOIN verdicts USING (trace_id) "
-        f"WHERE linearizer = '{linearize.MAKER}' AND version = {version} AND stage IS NULL",
+        f"SELECT DISTINCT tree_id FROM traces WHERE linearizer = '{linearize.MAKER}' "
+        f"AND trace_id IN (SELECT trace_id FROM verdicts WHERE version = {version} "
+        "AND stage IS NULL) "
+        f"AND trace_id IN (SELECT trace_id FROM behaviors WHERE method = '{behaviors.METHOD}')",
     )
     todo = sorted(set(tree_ids) - {row["tree_id"] for row in judged})
-    traces, steps, verdicts = [], [], []
-    for tree, row in read_trees(warehouse, todo):
+    trees = list(read_trees(warehouse, todo))
+    seen = read_objects(warehouse, [i.image_id for tree, _ in trees for i in tree.question.images])
+    traces, steps, verdicts, counts = [], [], [], []
+    for tree, row in trees:
         question = tree.question
+        objects = [seen.get(image.image_id) for image in question.images]
+        asked = (*filters.FILTERS, grounding.points_on_their_objects(objects))
         pixels = Frame(CoordinateSpace.original(), question.images)
         for trace in linearize.linearize(tree):
             text = render(trace.steps, trace.answer, pixels)
+            grounded = [found.grounded for found in grounding.check(trace, objects)]
             trace_row, step_rows = trace_rows(
-                trace, task=question.task, text=text, model=row["model"]
+                trace, task=question.task, text=text, model=row["model"], grounded=grounded
             )
             traces.append(trace_row)
             steps += step_rows
             verdicts += [
                 verdict_row(trace.trace_id, verdict, version)
-                for verdict in filters.judge(trace, question, filters.FILTERS)
+                for verdict in filters.judge(trace, question, asked)
             ]
+            counted = behaviors.count_behaviors(trace, question, grounded)
+            counts += behavior_rows(trace.trace_id, counted, behaviors.METHOD)
     # Traces the warehouse has are left out of the commit; a newer filter's verdicts are not.
     commit = commit_traces(warehouse, traces, steps=steps, verdicts=verdicts, run_id=run_id)
     if commit.already_there:
         insert_new(warehouse, "verdicts", [{**v, "run_id": run_id} for v in verdicts])
+    insert_new(warehouse, "behaviors", [{**b, "run_id": run_id} for b in counts])
     return commit.added
 
 

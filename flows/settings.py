@@ -126,6 +126,44 @@ class CurateSettings(_Settings):
     home: str | None = Field(None, description="warehouse folder or s3:// URL; $VIGORL_HOME")
 
 
+class JudgeSettings(_Settings):
+    """What `vigorl judge` and the deployments `judge-traces/*` take."""
+
+    task: str = Field("sat2", min_length=1, description="task whose traces are judged")
+    what: Literal["grounding", "behaviors", "necessity"] = Field(
+        "grounding", description="what the model is asked about"
+    )
+    judge: str | None = Field(
+        None, description="the judge of grounding and behaviors, named as a build's teacher is"
+    )
+    teacher: str = Field("nano", description="who answers anew for necessity, named likewise")
+    model: str | None = Field(None, description="model to ask a server for; its first by default")
+    space: str | None = Field(
+        None, description="coordinates the teacher speaks; a judge is told none"
+    )
+    min_pixels: int | None = Field(
+        None, ge=1, description="fewest pixels the server's processor resizes an image to"
+    )
+    max_pixels: int | None = Field(
+        None, ge=1, description="most pixels the server's processor resizes an image to"
+    )
+    samples: int = Field(8, ge=1, description="answers drawn where one does not tell a probability")
+    limit: int | None = Field(
+        None, ge=1, description="most traces, those with an answer not counted; all when left out"
+    )
+    concurrency: int = Field(16, ge=1, description="requests at once")
+    timeout: float = Field(600.0, gt=0, description="seconds a server may take for one request")
+    home: str | None = Field(None, description="warehouse folder or s3:// URL; $VIGORL_HOME")
+
+    @classmethod
+    def checked(cls, **values: Any) -> Self:
+        """The settings, or a `Problem`: a bad field, or nobody to judge."""
+        settings = super().checked(**values)
+        if settings.what != "necessity" and not settings.judge:
+            raise Problem(f"judge: who is to judge {settings.what}? Give a server's URL")
+        return settings
+
+
 class ServeSettings(_Settings):
     """What `vigorl serve` takes; a build's own server (`vllm:MODEL`) has the defaults."""
 

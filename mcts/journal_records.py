@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import json
 import zlib
+from collections.abc import Iterable
 from dataclasses import dataclass
 
 from mcts.data import content_id
@@ -99,7 +100,10 @@ def encode(record: Record, teacher: str | None = None) -> bytes:
     fields = {
         "key": [key.node, key.purpose, key.sample],
         "request": record.fingerprint,
-        "completions": [[c.text, c.finish_reason, c.tokens] for c in record.completions],
+        "completions": [
+            [c.text, c.finish_reason, c.tokens, *([c.first] if c.first else [])]
+            for c in record.completions
+        ],
         "failure": record.failure and [record.failure.kind, record.failure.message],
         "tokens": [record.prompt_tokens, record.cached_tokens, record.completion_tokens],
         "seconds": round(record.seconds, 6),
@@ -141,7 +145,7 @@ def decode(line: bytes) -> Record:
     return Record(
         key=Key(search_of(line), node, purpose, sample),
         fingerprint=fields["request"],
-        completions=tuple(Completion(*completion) for completion in fields["completions"]),
+        completions=tuple(_completion(*completion) for completion in fields["completions"]),
         failure=Failure(*failure) if failure else None,
         prompt_tokens=prompt_tokens,
         cached_tokens=cached_tokens,
@@ -149,3 +153,10 @@ def decode(line: bytes) -> Record:
         seconds=fields["seconds"],
         started_at=fields["started_at"],
     )
+
+
+def _completion(
+    text: str, finish_reason: str, tokens: int, first: Iterable[tuple[str, float]] = ()
+) -> Completion:
+    # JSON knows no tuples.
+    return Completion(text, finish_reason, tokens, tuple((t, p) for t, p in first))

@@ -79,12 +79,21 @@ def read_answer(data: Any, n: int, request: Request, strict: bool) -> Answer:
         raise Trouble("empty", "every completion is empty", tries=1)
     shares = _shares(completion_tokens, [len(text) for text in texts])
     completions = tuple(
-        Completion(text, "length" if reason == "length" else "stop", tokens)
-        for text, reason, tokens in zip(texts, reasons, shares, strict=True)
+        Completion(text, "length" if reason == "length" else "stop", tokens, _first(choice))
+        for text, reason, tokens, choice in zip(texts, reasons, shares, choices, strict=True)
     )
     return Answer(
         completions[:n], prompt_tokens, None if cached is None else int(cached), completion_tokens
     )
+
+
+def _first(choice: dict[str, Any]) -> tuple[tuple[str, float], ...]:
+    """The alternatives of the first token; empty where the server, or its dialect, tells none."""
+    try:
+        told = choice["logprobs"]["content"][0]["top_logprobs"]
+        return tuple((str(one["token"]), float(one["logprob"])) for one in told)
+    except (KeyError, IndexError, TypeError, ValueError):
+        return ()
 
 
 def _text(choice: dict[str, Any], request: Request) -> str:

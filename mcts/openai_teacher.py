@@ -300,6 +300,8 @@ class OpenAITeacher:
         }
         if request.stop:
             body |= {"stop": list(request.stop), "include_stop_str_in_output": True}
+        if request.alternatives:
+            body |= {"logprobs": True, "top_logprobs": request.alternatives}
         if request.continues and continuing:
             body |= {"add_generation_prompt": False, "continue_final_message": True}
         return body

@@ -167,6 +167,24 @@ def points_in(text: str) -> tuple[Point, ...]:
     )
 
 
+def sentences(text: str) -> list[str]:
+    """The sentences of a text, cut where steps are; what ends without an end mark is one too."""
+    ends = [match.end() for match in _SENTENCE_END.finditer(text)]
+    cuts = zip([0, *ends], [*ends, len(text)], strict=True)
+    return [part for start, end in cuts if (part := text[start:end].strip())]
+
+
+def with_points_moved(thought: str, move: Callable[[Point], Point]) -> str:
+    """A thought in original pixels with every point it cites moved, within the point's image."""
+
+    def convert(match: re.Match[str]) -> str:
+        (point,) = points_in(match[0])
+        moved = move(point)
+        return _mention(moved.x, moved.y, match)
+
+    return _rewrite(thought, convert)
+
+
 def points_outside(points: Sequence[Point], frame: Frame) -> tuple[Point, ...]:
     """Those of `points` that lie outside their image."""
     return tuple(point for point in points if not frame.inside(point))

@@ -86,6 +86,9 @@ class Request:
     """A completion ends with the first of these it produces, which is kept in its text."""
     seed: int
     """0 <= seed < 2**63. Sample i of n draws from seed + i, so hash seeds well apart."""
+    alternatives: int = 0
+    """How many of the likeliest first tokens to tell the log probability of, where a teacher can.
+    """
 
     def __post_init__(self) -> None:
         if not self.messages or self.n < 1 or self.max_tokens < 1:
@@ -121,7 +124,9 @@ class Request:
             for message in self.messages
         ]
         sampling = [self.n, float(self.temperature), float(self.top_p), self.max_tokens]
-        return content_id(model_identity, turns, sampling, list(self.stop), self.seed)
+        # Set only by those who ask for them, so that all other requests keep their hashes.
+        more = [self.alternatives] if self.alternatives else []
+        return content_id(model_identity, turns, sampling, list(self.stop), self.seed, *more)
 
 
 @dataclass(frozen=True, slots=True)
@@ -136,6 +141,9 @@ class Completion:
     tokens: int
     """Tokens generated. Where a server reports only the sum over n completions, this completion's
     share of it by length of text."""
+    first: tuple[tuple[str, float], ...] = ()
+    """The likeliest first tokens with their log probabilities, likeliest first; empty where they
+    were not asked for or the teacher does not tell."""
 
 
 @dataclass(frozen=True, slots=True)

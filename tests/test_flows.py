@@ -13,7 +13,7 @@ import typer
 import yaml
 
 from flows import cli
-from flows.settings import BuildSettings, CurateSettings, Problem
+from flows.settings import BuildSettings, CurateSettings, JudgeSettings, Problem
 from flows.teachers import checkpoint_space, choose_teacher
 from mcts.coordinates import CoordinateSpace, SpaceKind
 from tests.fixtures import sat_rows, write_sat
@@ -44,6 +44,7 @@ def test_every_deployment_loads_and_its_parameters_are_the_flows(deployment):
     [
         (cli.build, "flows.build_traces", BuildSettings),
         (cli.curate, "flows.curate_traces", CurateSettings),
+        (cli.judge, "flows.judge_traces", JudgeSettings),
     ],
 )
 def test_a_command_and_its_deployment_take_the_same_parameters(command, module, settings):

@@ -143,7 +143,7 @@ def test_what_was_current_within_the_days_to_keep_is_kept(warehouse: Warehouse) 
 def test_files_that_mix_finished_and_unfinished_commits_show_the_finished(
     tmp_path: Path,
 ) -> None:
-    warehouse = Warehouse(str(tmp_path))
+    warehouse = Warehouse(str(tmp_path / "a folder"))
     commit_trees(warehouse, **shard("a", "b"), run_id="r")
     code = f"""
 from tests import test_tables
@@ -157,11 +157,15 @@ commit_trees(Warehouse({warehouse.root!r}), **test_tables.shard("c"), run_id="r"
     late = {"trace_id": "t", "filter": "f", "version": 1, "keep": True}
     insert_new(warehouse, "verdicts", [late])
     append(warehouse, "verdicts", [{**late, "filter": "g", "commit_id": "never"}], "killed")
-    for _ in range(2):
+    for _ in range(3):
         assert (count(warehouse, "nodes"), count(warehouse, "responses")) == (6, 3)
         assert query(warehouse, "SELECT filter FROM verdicts")["filter"].to_pylist() == ["f"]
         assert scan(warehouse, "nodes").num_rows == 8
-        compact(warehouse, keep_days=0)  # now one file holds both kinds
+        if len(open_table(warehouse, "nodes").file_uris()) > 1:  # type: ignore[union-attr]
+            compact(warehouse, keep_days=0)  # now one file holds both kinds
+        else:  # without its notes, the commits are read
+            for notes in Path(warehouse.root).glob("tables/*/_commits"):
+                shutil.rmtree(notes)
     commit_trees(warehouse, **shard("c"), run_id="r")  # the killed work is done again
     assert (count(warehouse, "nodes"), count(warehouse, "responses")) == (8, 4)
 

@@ -19,8 +19,8 @@ PUBLISHED = {
 def test_all_tables_of_the_design_are_there() -> None:
     assert list(TABLES) == [
         "runs", "images", "questions", "responses", "trees", "nodes", "rollouts", "traces", "steps",
-        "verdicts", "behaviors", "reviews", "dataset_versions", "models", "evaluations",
-        "predictions", "promotions", "revocations", "image_hashes", "folds",
+        "verdicts", "behaviors", "step_scores", "reviews", "dataset_versions", "models",
+        "evaluations", "predictions", "promotions", "revocations", "image_hashes", "folds",
     ]  # fmt: skip
 
 

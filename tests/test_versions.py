@@ -5,7 +5,10 @@ from __future__ import annotations
 import hashlib
 import io
 import json
+import os
 import shutil
+import subprocess
+import sys
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -145,6 +148,38 @@ def test_the_hash_is_of_the_content_not_of_who_wrote_it_when_or_where(
     here, there = (publish(w, "a", KEPT) for w in (warehouse, elsewhere))
     assert here.content_hash == there.content_hash
     assert here.card["table_versions"] is not None
+
+
+_PUBLISH = """
+import sys
+from warehouse.home import Warehouse
+from warehouse.versions import publish
+version = publish(Warehouse(sys.argv[1]), "a", sys.argv[2])
+print(version.ref, version.content_hash, *sorted(version.card["samples"][0].values()))
+"""
+
+
+def test_another_machine_gives_the_same_hash(warehouse: Warehouse, tmp_path: Path) -> None:
+    """The same tables in another folder, in another place of the world, by another process."""
+    sql = "SELECT trace_id FROM kept_traces ORDER BY upper(question_id), trace_id LIMIT 2"
+    told = set()
+    for i, (zone, locale, seed) in enumerate(
+        (("UTC", "C", "0"), ("Pacific/Kiritimati", "tr_TR.UTF-8", "1"), ("America/Lima", "C", "7"))
+    ):
+        home = shutil.copytree(warehouse.root, tmp_path / f"machine {i}" / "elsewhere")
+        shown = {"TZ": zone, "LC_ALL": locale, "LANG": locale, "PYTHONHASHSEED": seed}
+        done = subprocess.run(
+            [sys.executable, "-c", _PUBLISH, str(home), sql],
+            env={**os.environ, **shown, "VIGORL_REVISION": f"r{i}", "HOSTNAME": f"host{i}"},
+            capture_output=True,
+            text=True,
+            check=False,
+        )
+        assert done.returncode == 0, done.stderr
+        told.add(done.stdout)
+    here = publish(warehouse, "a", sql)
+    assert len(told) == 1
+    assert told.pop().split()[:2] == ["a@v1", here.content_hash]
 
 
 def test_a_version_outlives_everything_done_to_the_tables(warehouse: Warehouse) -> None:
@@ -310,7 +345,7 @@ def test_the_trainers_library_takes_an_export(warehouse: Warehouse, tmp_path: Pa
 
 def test_an_export_refuses_what_it_cannot_do(warehouse: Warehouse, tmp_path: Path) -> None:
     version = publish(warehouse, "a", KEPT)
-    with pytest.raises(WarehouseError, match="no export to 'csv'; there are: trl"):
+    with pytest.raises(WarehouseError, match="no export to 'csv'; there are: trl, llama"):
         export(warehouse, version, "csv", tmp_path / "out")
     (tmp_path / "full").mkdir()
     (tmp_path / "full" / "file").touch()

@@ -25,8 +25,10 @@ import duckdb
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from mcts.data import Image, Question, Trace
 from warehouse.home import Warehouse, WarehouseError
 from warehouse.objects import WRITERS, image_key
+from warehouse.rows import question_from, step_from
 from warehouse.schema import TABLES
 
 FORMAT = 1
@@ -240,6 +242,32 @@ def read_rows(path: Path) -> Iterator[dict[str, Any]]:
     with pq.ParquetFile(path) as parquet:
         for batch in parquet.iter_batches(_ROWS_AT_ONCE):
             yield from batch.to_pylist()
+
+
+def question_of(row: dict[str, Any]) -> Question:
+    """The question of a version's row."""
+    images = {
+        image_id: Image(image_id, **size)
+        for image_id, size in zip(row["image_ids"], row["image_sizes"], strict=True)
+    }
+    gold = {name: row[f"gold_{name}"] for name in ("answers", "boxes", "points")}
+    return question_from({**row, "text": row["question"], **gold}, images)
+
+
+def trace_of(row: dict[str, Any]) -> Trace:
+    """The trace of a version's row; of where in its tree each step was, a version says nothing."""
+    return Trace(
+        question_id=row["question_id"],
+        steps=tuple(step_from(step) for step in row["steps"] or ()),
+        answer=row["answer"],
+        reward=row["reward"],
+        kind=row["kind"],
+        origin=row["origin"],
+        tree_id=row["tree_id"],
+        wrong_from=row["wrong_from"],
+        turns_back_at=row["turns_back_at"],
+        maker=row["linearizer"] or "",
+    )
 
 
 def _size(images: dict[str, dict[str, Any]], image_id: str) -> dict[str, int]:

@@ -60,16 +60,16 @@ def readme(card: dict[str, Any]) -> str:
         "",
         "## Who wrote it",
         "",
-        "| teacher | coordinates it spoke | traces |",
-        "|---|---|---|",
+        "| teacher | coordinates it spoke | prompt (hash) | traces |",
+        "|---|---|---|---|",
     ]
     for teacher in card["teachers"]:
-        name = teacher["model"] or "unknown"
-        parts.append(f"| {name} | {_space(teacher)} | {teacher['traces']} |")
+        name, prompt = teacher["model"] or "unknown", teacher["prompt_hash"] or "unknown"
+        parts.append(f"| {name} | {_space(teacher)} | {prompt} | {teacher['traces']} |")
     parts += ["", "## What the filters kept", "", "| filter | kept | dropped |", "|---|---|---|"]
     for row in card["funnel"]:
         parts.append(f"| {row['filter']} {row['version']} | {row['kept']} | {row['dropped']} |")
-    parts.append("")
+    parts += [*_revoked(card), *_samples(card), ""]
     if "decontamination" in card:  # versions published by older code have none
         parts += told(card["decontamination"])
     versions = ", ".join(f"{name} {v}" for name, v in sorted(card["table_versions"].items()))
@@ -84,6 +84,21 @@ def readme(card: dict[str, Any]) -> str:
         "",
     ]
     return "\n".join(parts)
+
+
+def _revoked(card: dict[str, Any]) -> list[str]:
+    """What the statement chose and a revocation took out again."""
+    rows = card.get("revoked") or []
+    lines = [f"| {r['subject']} {r['value']} | {r['reason']} | {r['rows']} |" for r in rows]
+    head = ["", "## Left out, because revoked", "", "| what | why | rows |", "|---|---|---|"]
+    return [*head, *lines] if rows else []
+
+
+def _samples(card: dict[str, Any]) -> list[str]:
+    """Pictures of a few of its traces, which lie beside the card."""
+    samples = card.get("samples", ())
+    shown = [f"![trace {sample['trace_id']}]({sample['file']})" for sample in samples]
+    return ["", "## Some of it, drawn", "", *shown] if shown else []
 
 
 def _mean(value: float | None) -> str:

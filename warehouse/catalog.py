@@ -19,6 +19,7 @@ from collections.abc import Iterable, Mapping
 from functools import cache
 from importlib import resources
 from pathlib import Path
+from urllib.parse import unquote
 
 import duckdb
 import pyarrow as pa
@@ -180,6 +181,7 @@ def _create_view(
         con.register(f"_{table.name}", source)
         sql += f" FROM _{table.name}"
     else:
+        uris = [unquote(uri) for uri in uris]  # a folder's name may hold a space
         files += uris
         sql += f" FROM read_parquet([{', '.join(map(_quoted, uris))}], union_by_name = true)"
     if condition and uris:

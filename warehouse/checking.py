@@ -43,7 +43,9 @@ REFERENCES = (
     ("steps", "trace_id", "traces", "trace_id"),
     ("verdicts", "trace_id", "traces", "trace_id"),
     ("behaviors", "trace_id", "traces", "trace_id"),
+    ("step_scores", "trace_id", "traces", "trace_id"),
     ("reviews", "trace_id", "traces", "trace_id"),
+    ("image_hashes", "image_id", "images", "image_id"),
     ("predictions", "evaluation_id", "evaluations", "evaluation_id"),
     ("predictions", "question_id", "questions", "question_id"),
 )

@@ -35,10 +35,18 @@ _ATTEMPTS = 10
 
 # What hangs on an id, last things first: the rows by which something is found go after it.
 _TABLES_OF = {
-    "trace_id": ("behaviors", "reviews", "predictions", "verdicts", "steps", "traces"),
+    "trace_id": (
+        "behaviors",
+        "step_scores",
+        "reviews",
+        "predictions",
+        "verdicts",
+        "steps",
+        "traces",
+    ),
     "tree_id": ("responses", "rollouts", "nodes", "trees"),
     "question_id": ("predictions", "questions"),
-    "image_id": ("images",),
+    "image_id": ("image_hashes", "folds", "images"),
 }
 
 

@@ -1,41 +1,35 @@
 """A data set version in the form a trainer reads, points in the trained model's own coordinates.
 
-    export(warehouse, version, "trl", Path("out"))          # out/data/train-00000-of-00001.parquet
+    export(warehouse, version, "trl", Path("out"))          # out/data/train/train-00000-of-00001.…
     datasets.load_dataset("out", split="train")             # messages, images, trace_id, …
 
-TRL's form: `messages` (role, content as plain text; TRL puts the images before the first user turn
-itself, so the text must hold no `<image>` mark) and `images` (encoded bytes). The user turn is the
-prompt the search asks with, the assistant turn is the trace. `export.json` beside the data says in
-which coordinate space the numbers are: the trainer's processor must resize exactly so.
+Forms: `trl` and `llama-factory` (SFT), `verl` and `easyr1` (prompts for GRPO), `dpo` (preference
+pairs), `prm` (valued steps); `warehouse.export_forms` says what a row of each holds. `export.json`
+beside the data says in which coordinate space the numbers are: the trainer's processor must resize
+exactly so.
 """
 
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Iterator
+import os
+import shutil
+import uuid
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import asdict
-from itertools import islice
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import pyarrow as pa
-import pyarrow.parquet as pq
-
-from mcts.coordinates import CoordinateSpace, Frame, SpaceKind
-from mcts.data import Image
-from mcts.parsing import render
-from mcts.prompts import build_messages, load_prompt
+from mcts.coordinates import CoordinateSpace, SpaceKind
+from mcts.prompts import load_prompt
 from warehouse.bundle import read_rows
+from warehouse.export_files import FILES, Pictures, write_rows
+from warehouse.export_forms import FORMS, Telling, features
 from warehouse.home import Warehouse, WarehouseError
-from warehouse.rows import question_from, step_from
 
 if TYPE_CHECKING:
     from warehouse.versions import Version
-
-Row = dict[str, Any]
-
-_ROWS_A_FILE = 2000
-_KEPT = ("trace_id", "question_id", "task", "kind", "family")
 
 
 def export(
@@ -47,83 +41,76 @@ def export(
     space: CoordinateSpace | None = None,
     prompt: str = "points",
     min_thoughts: int = 3,
+    files: str = "parquet",
 ) -> Path:
     """Write a version into the empty or new folder `out`; return the folder.
 
     Args:
-        to: the form: `trl`.
+        to: the form, one of `export_forms.FORMS`.
         space: the coordinates of the model to be trained; by default the teacher's.
         prompt: which prompt asks the question, as in a search.
         min_thoughts: the most steps that prompt demands; a shorter trace's demands what it has.
+        files: parquet with the pictures inside, or jsonl with the pictures beside it.
 
     Raises:
-        WarehouseError: the form is unknown, the folder is not empty, or no space was given and the
-            teachers spoke several.
+        WarehouseError: the form or the kind of file is unknown, the folder is not empty, or no
+            space was given and the teachers spoke several.
     """
-    if to not in _FORMS:
-        raise WarehouseError(f"there is no export to {to!r}; there are: {', '.join(_FORMS)}")
+    if to not in FORMS:
+        raise WarehouseError(f"there is no export to {to!r}; there are: {', '.join(FORMS)}")
+    if files not in FILES:
+        raise WarehouseError(f"there are no {files!r} files; there are: {', '.join(FILES)}")
     if out.exists() and (not out.is_dir() or any(out.iterdir())):
         raise WarehouseError(f"{out} is there already and not empty: export into a new folder")
     space = space or _teachers_space(version)
     load_prompt(prompt)  # a wrong name is said before anything is written
     from warehouse.versions import open_version  # which offers this function too
 
-    with open_version(warehouse, version) as folder:
-        (out / "data").mkdir(parents=True)
-        pictures = _Pictures(folder / "images.parquet")
-        rows = (
-            _FORMS[to](row, space, prompt, min_thoughts, pictures)
-            for row in read_rows(folder / "rows.parquet")
-        )
-        counts = _write(rows, out / "data")
+    form = FORMS[to]
+    telling = Telling(warehouse, space, prompt, min_thoughts)
+    columns = {name: features(shape) for name, shape in form.columns.items()}
+    with _in_place_of(out) as work:
+        with (
+            open_version(warehouse, version) as folder,
+            Pictures(folder / "images.parquet") as pictures,
+        ):
+            rows = form.rows(read_rows(folder / "rows.parquet"), telling)
+            counts = write_rows(rows, work, columns, files, pictures)
+        _describe(work, version, to, files, telling, counts)
+    return out
+
+
+@contextmanager
+def _in_place_of(out: Path) -> Iterator[Path]:
+    """A folder to write into that becomes `out` at the end, or nothing if it fails."""
+    out.parent.mkdir(parents=True, exist_ok=True)
+    work = out.parent / f".{out.name}-{uuid.uuid4().hex[:8]}"
+    work.mkdir()
+    try:
+        yield work
+        os.rename(work, out)  # also onto an empty folder
+    finally:
+        shutil.rmtree(work, ignore_errors=True)
+
+
+def _describe(
+    out: Path, version: Version, to: str, files: str, telling: Telling, counts: dict[str, int]
+) -> None:
+    """What lies beside the data: how it was made, and where trainers find it."""
     about = {
         "dataset": version.ref,
         "content_hash": version.content_hash,
         "form": to,
-        "space": asdict(space),
-        "prompt": prompt,
-        "prompt_hash": load_prompt(prompt).digest,
-        "min_thoughts": min_thoughts,
+        "space": asdict(telling.space),
+        "prompt": telling.prompt,
+        "prompt_hash": load_prompt(telling.prompt).digest,
+        "min_thoughts": telling.min_thoughts,
         "rows": counts,
     }
-    (out / "export.json").write_text(json.dumps(about, indent=1) + "\n", encoding="utf-8")
-    return out
-
-
-def _trl(
-    row: Row, space: CoordinateSpace, prompt: str, min_thoughts: int, pictures: _Pictures
-) -> Row:
-    """One conversation in TRL's form."""
-    images = {
-        image_id: Image(image_id, **size)
-        for image_id, size in zip(row["image_ids"], row["image_sizes"], strict=True)
-    }
-    question = question_from(
-        {
-            **row,
-            "text": row["question"],
-            **{c: row[f"gold_{c}"] for c in ("answers", "boxes", "points")},
-        },
-        images,
-    )
-    steps = [step_from(step) for step in row["steps"] or ()]
-    if any(step.observation for step in steps):
-        raise WarehouseError(f"trace {row['trace_id']} zooms: its crops can't be exported yet")
-    # What the prompt demands, the answer must show, or the student learns to ignore it.
-    demanded = min(min_thoughts, len(steps))
-    asked = build_messages(load_prompt(prompt), question, space, demanded)
-    messages = [{"role": message.role, "content": message.text} for message in asked]
-    told = render(steps, row["answer"], Frame(space, question.images))
-    messages.append({"role": "assistant", "content": told})
-    return {
-        "messages": messages,
-        "images": [{"bytes": pictures[i], "path": None} for i in row["image_ids"]],
-        **{column: row[column] for column in _KEPT},
-        "split": row["split"],
-    }
-
-
-_FORMS: dict[str, Callable[[Row, CoordinateSpace, str, int, _Pictures], Row]]
+    _write_json(out / "export.json", about)
+    (out / "README.md").write_text(_readme(version, to, files, counts), encoding="utf-8")
+    if to == "llama-factory":
+        _write_json(out / "dataset_info.json", _dataset_info(version, counts))
 
 
 def _teachers_space(version: Version) -> CoordinateSpace:
@@ -141,55 +128,46 @@ def _teachers_space(version: Version) -> CoordinateSpace:
     return CoordinateSpace(SpaceKind(kind), *rest)
 
 
-class _Pictures:
-    """Encoded pictures by id, read from images.parquet a row group at a time."""
-
-    def __init__(self, path: Path) -> None:
-        self.file = pq.ParquetFile(path)
-        self.group_of = {
-            image_id: group
-            for group in range(self.file.num_row_groups)
-            for image_id in self.file.read_row_group(group, ["image_id"])["image_id"].to_pylist()
+def _dataset_info(version: Version, counts: dict[str, int]) -> dict[str, Any]:
+    """What LLaMA-Factory reads to find a data set: run it with `dataset_dir` at the folder."""
+    tags = {"role_tag": "role", "content_tag": "content", "user_tag": "user"}
+    tags |= {"assistant_tag": "assistant", "system_tag": "system"}
+    return {
+        version.name if split == "train" else f"{version.name}-{split}": {
+            "file_name": f"data/{split}",
+            "formatting": "sharegpt",
+            "columns": {"messages": "messages", "images": "images"},
+            "tags": tags,
         }
-        self.loaded: dict[int, dict[str, bytes]] = {}
-
-    def __getitem__(self, image_id: str) -> bytes:
-        group = self.group_of[image_id]
-        if group not in self.loaded:
-            if len(self.loaded) >= 64:  # of 64 pictures each
-                self.loaded.pop(next(iter(self.loaded)))
-            rows = self.file.read_row_group(group, ["image_id", "bytes"]).to_pylist()
-            self.loaded[group] = {row["image_id"]: row["bytes"] for row in rows}
-        return self.loaded[group][image_id]
+        for split in counts
+    }
 
 
-def _write(rows: Iterator[Row], folder: Path) -> dict[str, int]:
-    """Write rows into one series of Parquet files a split, named as the hub names them."""
-    from datasets import Features, Image, List, Value
-
-    text = Value("string")
-    features = Features(
-        {
-            "messages": List({"role": text, "content": text}),
-            "images": List(Image()),
-            **dict.fromkeys(_KEPT, text),
-        }
+def _readme(version: Version, to: str, files: str, counts: dict[str, int]) -> str:
+    """The front matter by which `datasets` and the hub find the splits, and a line for people."""
+    licences = version.card["licences"]
+    licence = next(iter(licences)).lower() if len(licences) == 1 else "other"
+    found = [f"  - {{split: {split}, path: data/{split}/*.{files}}}" for split in counts]
+    return "\n".join(
+        [
+            "---",
+            f"license: {licence if licence != 'unknown' else 'other'}",
+            "task_categories: [image-text-to-text]",
+            "tags: [vigorl, grounded-reasoning]",
+            "configs:",
+            "- config_name: default",
+            "  data_files:",
+            *found,
+            "---",
+            "",
+            f"# {version.ref} for {to}",
+            "",
+            f"{sum(counts.values())} rows, made from the data set version with the content hash "
+            f"`{version.content_hash}`. The coordinates' frame is in `export.json`.",
+            "",
+        ]
     )
-    counts: dict[str, int] = {}
-    files: dict[str, list[Path]] = {}
-    while some := list(islice(rows, _ROWS_A_FILE)):
-        for split in sorted({row["split"] or "train" for row in some}):
-            members = [row for row in some if (row["split"] or "train") == split]
-            # The schema's metadata tells `datasets` that these bytes are images.
-            table = pa.Table.from_pylist(members, features.arrow_schema)
-            path = folder / f"{split}-{len(files.setdefault(split, [])):05d}.parquet"
-            pq.write_table(table, path, row_group_size=100)
-            files[split].append(path)
-            counts[split] = counts.get(split, 0) + len(members)
-    for paths in files.values():
-        for path in paths:
-            path.rename(path.with_name(f"{path.stem}-of-{len(paths):05d}.parquet"))
-    return counts
 
 
-_FORMS = {"trl": _trl}
+def _write_json(path: Path, value: dict[str, Any]) -> None:
+    path.write_text(json.dumps(value, indent=1) + "\n", encoding="utf-8")

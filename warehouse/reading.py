@@ -35,6 +35,8 @@ def read_trees(warehouse: Warehouse, tree_ids: Sequence[str]) -> Iterator[tuple[
     nodes, rollouts = _grouped(rows_of("nodes"), key), _grouped(rows_of("rollouts"), key)
     responses = _grouped(rows_of("responses", "tree_id, response_id, text"), key)
     trees = rows_of("trees")
+    if not trees:
+        return
     asked = read_questions(warehouse, question_ids=[row["question_id"] for row in trees])
     questions = {question.question_id: question for question in asked}
     for row in trees:

@@ -181,6 +181,14 @@ def verdict_row(trace_id: str, verdict: Verdict, version: int) -> Row:
     }
 
 
+def behavior_rows(trace_id: str, counts: Mapping[str, int | None], method: str) -> list[Row]:
+    """The rows of `behaviors` for what one method counted in one trace."""
+    return [
+        {"trace_id": trace_id, "behavior": behavior, "count": count, "method": method}
+        for behavior, count in counts.items()
+    ]
+
+
 def verdict_from(row: Mapping[str, Any]) -> Verdict:
     return Verdict(row["filter"], row["keep"], row["reason"] or "", row["score"])
 
@@ -190,6 +198,20 @@ def read_images(warehouse: Warehouse, image_ids: Sequence[str]) -> dict[str, Ima
     where = pads.field("image_id").isin(list(dict.fromkeys(image_ids)))
     rows = scan(warehouse, "images", ["image_id", "width", "height"], where).to_pylist()
     return {row["image_id"]: image_from(row) for row in rows}
+
+
+def read_objects(
+    warehouse: Warehouse, image_ids: Sequence[str]
+) -> dict[str, tuple[Box, ...] | None]:
+    """What is visible in each image, as boxes in its pixels; None where nobody said."""
+    if not image_ids:
+        return {}
+    where = pads.field("image_id").isin(list(dict.fromkeys(image_ids)))
+    rows = scan(warehouse, "images", ["image_id", "objects"], where).to_pylist()
+    return {
+        row["image_id"]: None if row["objects"] is None else tuple(Box(**o) for o in row["objects"])
+        for row in rows
+    }
 
 
 def read_image(warehouse: Warehouse, image_id: str) -> bytes:

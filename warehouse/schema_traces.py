@@ -80,8 +80,25 @@ TRACE_TABLES: tuple[tuple[str, str, tuple[str, ...], str, str | None], ...] = (
         """
         trace_id        string   The trace (see traces).
         behavior        string   regions, subgoals, verification, backtracking, ...
-        count           int      How often it occurs in the trace.
-        method          string   How it was counted: a rule and its version, or a judge model.
+        count           int      How often it occurs in the trace; null if a judge gave no number.
+        method          string   How it was counted: rule/1, or judge/1: and the judge model.
+        """,
+        None,
+    ),
+    (
+        "step_scores",
+        "One measure of one step of a trace, made later by a model; boxes fill steps.grounded.",
+        ("trace_id", "step", "score", "method"),
+        """
+        trace_id        string   The trace it belongs to (see traces).
+        step            int      The step measured, from 0 (see steps).
+        score           string   grounding: does it point at what it says; necessity: does it help.
+        method          string   How: region, without or moved, a version, and the model asked.
+        value           float    A probability, or the change in value; null if there is none.
+        base            float    Necessity: mean reward with the step as it is; null for others.
+        n               int      How many answers of the model the value rests on.
+        note            string   logprobs or samples, or why there is no value.
+        responses       [string] Names of the responses behind it, as the judge's journal has them.
         """,
         None,
     ),

@@ -18,6 +18,7 @@ from collections.abc import Iterable, Mapping
 from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any
+from urllib.parse import unquote
 
 import duckdb
 import pyarrow as pa
@@ -83,13 +84,15 @@ def commits_of(
                 found[uri] = frozenset(json.loads(warehouse.objects.get(_note(name, uri))))
     unknown = [uri for uri in uris if uri not in found]
     if unknown and not warehouse.is_s3:
-        listed = ", ".join(map(_quoted, unknown))
+        listed = ", ".join(_quoted(unquote(uri)) for uri in unknown)
         rows_read = con.execute(
             f"SELECT filename, list(DISTINCT commit_id) FILTER (commit_id IS NOT NULL), "
             f"bool_or(commit_id IS NULL) FROM read_parquet([{listed}], filename = true) GROUP BY 1"
         ).fetchall()
-        for uri, ids, nulls in rows_read:
-            found[uri] = frozenset([*(ids or ()), *([None] if nulls else ())])
+        for file, ids, nulls in rows_read:
+            found[named[file.rsplit("/", 1)[-1]]] = frozenset(
+                [*(ids or ()), *([None] if nulls else ())]
+            )
     elif unknown:
         con.register("_commits", dataset(warehouse, name, delta))
         ids = con.execute("SELECT DISTINCT commit_id FROM _commits").fetchall()

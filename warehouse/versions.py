@@ -36,6 +36,9 @@ from warehouse.exports import export
 from warehouse.guard import QueryError, check, check_repeatable
 from warehouse.home import Warehouse, WarehouseError, code_revision
 from warehouse.objects import sync
+from warehouse.revoked import leave_out_revoked, revoked_since, told_revoked
+from warehouse.samples import write_samples
+from warehouse.schema import TABLES
 from warehouse.tables import insert_new
 
 __all__ = ["Version", "export", "list_versions", "open_version", "publish", "resolve", "show"]
@@ -43,6 +46,7 @@ __all__ = ["Version", "export", "list_versions", "open_version", "publish", "res
 _NAME = re.compile(r"[a-z0-9][a-z0-9._-]*")
 _REF = re.compile(r"(?P<name>[^@]+)(?:@v(?P<number>[1-9]\d*))?")
 _FILES = ("rows.parquet", "images.parquet", "README.md", "card.json")  # the card last: it is proof
+_SAMPLES = "sample-*.png"
 
 
 @dataclass(frozen=True, slots=True)
@@ -92,7 +96,8 @@ def publish(warehouse: Warehouse, name: str, sql: str, *, run_id: str | None = N
         )
     versions = table_versions(warehouse)
     with connect(warehouse, versions) as con, _workbench(warehouse) as folder:
-        _choose(con, sql)
+        choose(con, sql)
+        revoked = leave_out_revoked(con)
         rows = write_rows(con, folder)
         if same := _same(list_versions(warehouse, name), rows.content_hash):
             _note(warehouse, same)
@@ -105,6 +110,8 @@ def publish(warehouse: Warehouse, name: str, sql: str, *, run_id: str | None = N
             "revision": code_revision(),
             "run_id": run_id,
             "created_at": datetime.now(UTC).isoformat(timespec="seconds"),
+            "revoked": revoked,
+            "samples": write_samples(folder),
         }
         about["decontamination"] = certificate(warehouse, con, versions)
         version = _place(warehouse, make_card(con, rows, about), folder)
@@ -139,8 +146,12 @@ def resolve(warehouse: Warehouse, ref: str) -> Version:
 
 
 def show(warehouse: Warehouse, ref: str) -> str:
-    """A version's card as Markdown."""
-    return readme(resolve(warehouse, ref).card)
+    """A version's card as Markdown, under what was revoked of it since."""
+    version = resolve(warehouse, ref)
+    with open_version(warehouse, version) as folder:
+        since = revoked_since(warehouse, folder)
+    told = [f"> Revoked since: {told_revoked(row)}\n" for row in since]
+    return "\n".join([*told, readme(version.card)])
 
 
 @contextmanager
@@ -156,7 +167,7 @@ def open_version(warehouse: Warehouse, version: Version) -> Iterator[Path]:
         yield Path(folder)
 
 
-def _choose(con: duckdb.DuckDBPyConnection, sql: str) -> None:
+def choose(con: duckdb.DuckDBPyConnection, sql: str) -> None:
     """Run the statement and keep its trace ids in the temp table `chosen`."""
     check(con, sql, view_names(con))
     check_repeatable(con, sql)
@@ -179,6 +190,11 @@ def _choose(con: duckdb.DuckDBPyConnection, sql: str) -> None:
     unknown = con.execute("FROM chosen ANTI JOIN traces USING (trace_id) LIMIT 1").fetchall()
     if unknown:
         raise WarehouseError(f"the statement chose {unknown[0][0]!r}, which is no trace's id")
+
+
+def read_tables(version: Version) -> dict[str, int | None]:
+    """The version of every table that a data set version was cut from; None: not there yet."""
+    return {name: version.card["table_versions"].get(name) for name in TABLES}
 
 
 @contextmanager
@@ -218,9 +234,9 @@ def _move(warehouse: Warehouse, version: Version, folder: Path) -> bool:
     """Rename the prepared folder to the version's; False if its number is taken."""
     target = Path(warehouse.root) / version.prefix
     target.parent.mkdir(parents=True, exist_ok=True)
-    for file in _FILES:
-        (folder / file).chmod(0o444)
-        sync(folder / file)
+    for file in folder.iterdir():
+        file.chmod(0o444)
+        sync(file)
     try:
         os.rename(folder, target)  # fails on a folder that is not empty
     except OSError:
@@ -239,7 +255,7 @@ def _upload(warehouse: Warehouse, version: Version, folder: Path) -> bool:
     """
     if not warehouse.objects.put(f"{version.prefix}/claim", uuid.uuid4().bytes):
         return False
-    for file in _FILES:
+    for file in (*sorted(path.name for path in folder.glob(_SAMPLES)), *_FILES):
         warehouse.objects.put_file(f"{version.prefix}/{file}", folder / file)
     return True
 

@@ -1,7 +1,10 @@
 -- What each filter kept and dropped, and how many traces it alone dropped.
-WITH dropped AS (
+WITH judged AS (
+    SELECT * FROM latest_verdicts SEMI JOIN latest_traces USING (trace_id)
+),
+dropped AS (
     SELECT trace_id, count(*) AS drops
-    FROM latest_verdicts
+    FROM judged
     WHERE NOT keep
     GROUP BY trace_id
 )
@@ -10,7 +13,7 @@ SELECT
     count(*) FILTER (keep) AS kept,
     count(*) FILTER (NOT keep) AS dropped,
     count(*) FILTER (NOT keep AND drops = 1) AS dropped_by_it_alone
-FROM latest_verdicts
+FROM judged
 LEFT JOIN dropped USING (trace_id)
 GROUP BY filter
 ORDER BY dropped DESC, filter

@@ -1,0 +1,134 @@
+"""Is the cited point on what the step names? Told from ground-truth boxes, where an image has them.
+
+    found = check(trace, objects)               # one `Grounding` a step
+    found[1].grounded                           # True, False, or None: nothing is known
+    verdict = points_on_their_objects(objects)(trace, question)      # a filter, as in `filters`
+
+The rule, all of it:
+
+- A step *names* an object when the object's label stands in its text as whole words, in singular or
+  plural; of labels that overlap, the longest counts (`red box`, not `box`). Labels of all of the
+  question's images are known names. The sentences that hold the points are read first; only where
+  they name nothing, as in "I look at the red box. It is at (3, 4).", the rest of the step is.
+- The step is *grounded* when each point it cites lies in the visible box of an object it names, in
+  the image that the point is in. Edges belong to the box (`Box.contains`), and there is no
+  tolerance beyond them. Of several named objects, or several of one label, any will do: a text
+  does not say which of them it points at.
+- It is *not grounded* when a point lies in none of them; also when its image shows none of them.
+- It is *unknown*, and held against nobody, when it cites no point, when it names no label that one
+  of the images has (boxes need not be around everything), or when nothing is known about the image
+  that it points into.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+
+from mcts.data import Box, Point, Question, Step, Trace, Verdict
+from mcts.parsing import points_in, sentences
+
+# What is visible in each of a question's images, in their order; None where nobody said.
+Objects = Sequence[Sequence[Box] | None]
+
+FILTER = "points_on_their_objects"
+
+
+@dataclass(frozen=True, slots=True)
+class Grounding:
+    """What the boxes say of one step."""
+
+    grounded: bool | None
+    """None when nothing is known."""
+    reason: str
+    """What is wrong, as the end of a sentence about the step; empty unless `grounded` is False."""
+
+
+_UNKNOWN = Grounding(None, "")
+
+
+def check(trace: Trace, objects: Objects) -> list[Grounding]:
+    """Hold every step of `trace` against the boxes in its question's images."""
+    labels = sorted({box.label for seen in objects for box in seen or () if box.label.strip()})
+    return [_check(step, objects, labels) for step in trace.steps]
+
+
+def points_on_their_objects(objects: Objects) -> Callable[[Trace, Question], Verdict]:
+    """The filter that drops a trace of which a step points at something else than it names.
+
+    The wrong attempt of a corrected chain is left out: the chain itself says that it was wrong.
+    """
+
+    def judge(trace: Trace, question: Question) -> Verdict:
+        wrong = _wrong_attempt(trace)
+        checked = enumerate(check(trace, objects), 1)
+        known = [(i, g) for i, g in checked if g.grounded is not None and i - 1 not in wrong]
+        if not known:
+            return Verdict(FILTER, True, "", None)
+        bad = [(i, g) for i, g in known if not g.grounded]
+        share = 1 - len(bad) / len(known)
+        reason = f"step {bad[0][0]} {bad[0][1].reason}" if bad else ""
+        return Verdict(FILTER, not bad, reason, share)
+
+    return judge
+
+
+def _wrong_attempt(trace: Trace) -> range:
+    if trace.wrong_from is None or trace.turns_back_at is None:
+        return range(0)
+    return range(trace.wrong_from, trace.turns_back_at)
+
+
+def named(thought: str, labels: Sequence[str]) -> list[str]:
+    """Which of `labels` a thought names, by the rule above, in the order it names them."""
+    if not labels:
+        return []
+    longest = sorted(labels, key=lambda label: (-len(label), label))
+    any_of = "|".join(f"({_words(label)})" for label in longest)
+    names = re.compile(rf"(?<!\w)(?:{any_of})(?!\w)", re.IGNORECASE)
+    pointing = [sentence for sentence in sentences(thought) if points_in(sentence)]
+    for text in (" ".join(pointing), thought):
+        # One group a label and none inside, so the group that matched tells which it was.
+        found = [longest[match.lastindex - 1] for match in names.finditer(text) if match.lastindex]
+        if found:
+            return list(dict.fromkeys(found))
+    return []
+
+
+def _words(label: str) -> str:
+    """A label as a pattern: any white space between its words, the last in singular or plural."""
+    *first, last = label.split()
+    forms = [rf"{re.escape(last)}(?:e?s)?"]
+    for end, plural in ((r"(?<=[^aeiou])y", "ies"), (r"fe?", "ves")):
+        if found := re.search(f"{end}$", last, re.IGNORECASE):
+            forms.append(re.escape(last[: found.start()]) + plural)
+    return r"\s+".join([*map(re.escape, first), f"(?:{'|'.join(forms)})"])
+
+
+def _check(step: Step, objects: Objects, labels: Sequence[str]) -> Grounding:
+    things = named(step.thought, labels)
+    if not step.points or not things:
+        return _UNKNOWN
+    wanted = {thing.casefold() for thing in things}
+    nothing_known = False
+    for point in step.points:
+        seen = objects[point.image] if 0 <= point.image < len(objects) else None
+        if seen is None:
+            nothing_known = True
+        elif not any(box.label.casefold() in wanted and _holds(box, point) for box in seen):
+            return Grounding(False, _wrong(things, point, seen))
+    return _UNKNOWN if nothing_known else Grounding(True, "")
+
+
+def _holds(box: Box, point: Point) -> bool:
+    # An image's objects do not say which image of a question it is; here they are the point's.
+    return replace(box, image=point.image).contains(point)
+
+
+def _wrong(things: Sequence[str], point: Point, seen: Sequence[Box]) -> str:
+    """What a point is on instead: the smallest object there, since larger ones may be behind it."""
+    there = [box for box in seen if _holds(box, point)]
+    smallest = min(there, key=lambda box: (box.x2 - box.x1) * (box.y2 - box.y1), default=None)
+    what = f"the {smallest.label}" if smallest and smallest.label else "none of the known objects"
+    return f"names {' and '.join(f'the {thing}' for thing in things)} and points at {what}"

@@ -1,0 +1,80 @@
+"""What the commands of `flows.cli_versions` do once their arguments are read."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import asdict
+from pathlib import Path
+
+from flows.settings import Problem
+from warehouse.home import Warehouse
+
+
+def _warehouse(home: str | None) -> Warehouse:
+    return Warehouse(home) if home else Warehouse()
+
+
+def diff(a: str, b: str, format_: str, home: str | None) -> None:
+    """Print a sentence and a table by reason, or everything as JSON."""
+    if format_ not in ("table", "json"):
+        raise Problem(f"--format: it is table or json, not {format_!r}")
+    from warehouse import diff as diffs
+    from warehouse.versions import resolve
+
+    warehouse = _warehouse(home)
+    found = diffs.diff(warehouse, resolve(warehouse, a), resolve(warehouse, b))
+    if format_ == "json":
+        told = {
+            "a": found.a.ref,
+            "b": found.b.ref,
+            "sentence": found.sentence(),
+            "summary": found.summary(),
+            "differences": [asdict(difference) for difference in found.differences],
+        }
+        print(json.dumps(told, ensure_ascii=False, indent=1))
+        return
+    print(found.sentence())
+    if summary := found.summary():
+        import pyarrow as pa
+
+        from flows.commands import show_table
+
+        show_table(pa.Table.from_pylist(summary))
+
+
+def lineage(text: str, format_: str, out: Path | None, most: int, home: str | None) -> None:
+    """Print a lineage, and draw it where a file is named."""
+    if format_ not in ("text", "json"):
+        raise Problem(f"--format: it is text or json, not {format_!r}")
+    if out is not None and out.suffix not in (".png", ".svg"):
+        raise Problem(f"--out: {out.name} is drawn as .png or .svg")
+    from flows.tracing import trace_back
+
+    told = trace_back(_warehouse(home), text, most)
+    print(told.text() if format_ == "text" else json.dumps(told.data(), ensure_ascii=False))
+    if out is not None:
+        told.draw(out)
+
+
+def revoke(subject: str, value: str, reason: str, home: str | None) -> None:
+    """Revoke something and print what came from it."""
+    from warehouse import revoked
+    from warehouse.lineage import Walker
+
+    warehouse = _warehouse(home)
+    if subject not in revoked.SUBJECTS:
+        listed = ", ".join(revoked.SUBJECTS)
+        raise Problem(f"{subject!r} can't be revoked; what can: {listed}")
+    with Walker(warehouse) as walker:
+        thing, _ = walker.find(value, (subject,))
+        found = walker.lineage(thing, most=1_000_000)
+    done = revoked.revoke(warehouse, subject, thing.id, reason)
+    told = "is revoked" if done.new else f"was revoked before ({done.reason})"
+    print(f"{subject} {thing.id} {told}: {found.total('trace')} traces came from it")
+    for kind in ("dataset", "model"):
+        for name in (t.id for t in found.down if t.kind == kind):
+            print(f"{kind} {name}")
+    if found.total("dataset"):
+        print("published versions stay as they are; the next one leaves it out")
+    else:
+        print("no published version holds any of it")

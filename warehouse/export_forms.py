@@ -1,0 +1,276 @@
+"""The forms trainers read: what a row of an export holds, one function a form.
+
+    form = FORMS["llama-factory"]
+    for row in form.rows(rows, telling): …         # a version's rows in, a trainer's rows out
+
+`trl` and `llama-factory` are conversations for SFT, a trace each; `verl` and `easyr1` are prompts
+for GRPO, a question each; `dpo` and `prm` are pairs and valued steps, made from the trees of the
+version's traces. Every number that is a coordinate goes through `Telling`, into the frame of the
+model to be trained.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from itertools import islice
+from typing import Any
+
+from curation.pairs import pairs
+from curation.step_values import step_paths
+from mcts.coordinates import CoordinateSpace, Frame
+from mcts.data import AnswerKind, Point, Question, Step
+from mcts.parsing import render
+from mcts.prompts import build_messages, load_prompt
+from mcts.tree import Tree
+from warehouse.bundle import question_of
+from warehouse.home import Warehouse, WarehouseError
+from warehouse.reading import read_trees
+from warehouse.rows import step_from
+
+Row = dict[str, Any]
+
+MARK = "<image>"
+"""What stands for a picture in a text, for trainers that put them where the text says."""
+KEPT = ("trace_id", "question_id", "task", "kind", "family")
+_TREES_AT_ONCE = 64
+
+
+@dataclass(frozen=True, slots=True)
+class Telling:
+    """How questions and traces are put into words for one model."""
+
+    warehouse: Warehouse
+    space: CoordinateSpace
+    prompt: str
+    min_thoughts: int
+
+    def asked(self, question: Question, most_steps: int | None = None) -> list[dict[str, str]]:
+        """The conversation that asks it, as plain texts.
+
+        Args:
+            most_steps: of the trace that follows. What the prompt demands the answer must show, or
+                the student learns to ignore it.
+        """
+        demanded = self.min_thoughts if most_steps is None else min(self.min_thoughts, most_steps)
+        messages = build_messages(load_prompt(self.prompt), question, self.space, demanded)
+        return [{"role": message.role, "content": message.text} for message in messages]
+
+    def told(self, steps: Sequence[Step], answer: str | None, question: Question) -> str:
+        """A line of reasoning as the model would write it."""
+        return render(steps, answer, Frame(self.space, question.images))
+
+    def gold(self, question: Question) -> str:
+        """The gold answer: the first text, `(x1, y1, x2, y2)` of a box, `(x, y)` of a point."""
+        if question.answer_kind is AnswerKind.BOX:
+            box = question.boxes[0]
+            corners = (Point(box.x1, box.y1, box.image), Point(box.x2, box.y2, box.image))
+            return self._numbers(question, *corners)
+        if question.answer_kind is AnswerKind.POINT:
+            return self._numbers(question, question.points[0])
+        return question.answers[0]
+
+    def _numbers(self, question: Question, *points: Point) -> str:
+        frame = Frame(self.space, question.images)
+        numbers = [f"{value:g}" for point in points for value in frame.to_model(point)]
+        return f"({', '.join(numbers)})"
+
+
+@dataclass(frozen=True, slots=True)
+class Form:
+    """One trainer's form."""
+
+    rows: Callable[[Iterable[Row], Telling], Iterator[Row]]
+    """A trainer's rows, `images` as ids and `split` beside its columns."""
+    columns: dict[str, Any]
+    """The columns by name as `_features` reads them; `images` comes on top."""
+
+
+def _conversations(rows: Iterable[Row], telling: Telling, marked: bool) -> Iterator[Row]:
+    """A trace as a conversation; `marked`, its user turn says where the pictures go."""
+    for row in rows:
+        question = question_of(row)
+        steps = [step_from(step) for step in row["steps"] or ()]
+        if any(step.observation for step in steps):
+            raise WarehouseError(f"trace {row['trace_id']} zooms: its crops can't be exported yet")
+        messages = telling.asked(question, len(steps))
+        told = telling.told(steps, row["answer"], question)
+        messages.append({"role": "assistant", "content": told})
+        if marked:
+            messages = _marked(messages, question, row["trace_id"])
+        yield {**row, "messages": messages, "images": row["image_ids"]}
+
+
+def _trl(rows: Iterable[Row], telling: Telling) -> Iterator[Row]:
+    return _conversations(rows, telling, marked=False)
+
+
+def _llama_factory(rows: Iterable[Row], telling: Telling) -> Iterator[Row]:
+    return _conversations(rows, telling, marked=True)
+
+
+def _questions(rows: Iterable[Row]) -> Iterator[tuple[Row, Question]]:
+    """Each question once, with the first row that has it."""
+    seen: set[str] = set()
+    for row in rows:
+        if row["question_id"] not in seen:
+            seen.add(row["question_id"])
+            yield row, question_of(row)
+
+
+def _verl(rows: Iterable[Row], telling: Telling) -> Iterator[Row]:
+    for index, (row, question) in enumerate(_questions(rows)):
+        about = {
+            "index": index,
+            "split": row["split"] or "train",
+            "question_id": row["question_id"],
+            "family": row["family"],
+            "answer_kind": str(question.answer_kind),
+            "answers": list(question.answers),
+        }
+        yield {
+            **row,
+            "data_source": f"vigorl/{row['task']}",
+            "prompt": _marked(telling.asked(question), question, row["trace_id"]),
+            "ability": row["task"],
+            "reward_model": {"style": "rule", "ground_truth": telling.gold(question)},
+            "extra_info": about,
+            "images": row["image_ids"],
+        }
+
+
+def _easyr1(rows: Iterable[Row], telling: Telling) -> Iterator[Row]:
+    """EasyR1 has one text a problem: what a system turn would say stands in front of it."""
+    for row, question in _questions(rows):
+        asked = _marked(telling.asked(question), question, row["trace_id"])
+        *before, user = (message["content"] for message in asked)
+        marks, text = MARK * len(question.images), user.removeprefix(MARK * len(question.images))
+        yield {
+            **row,
+            "problem": marks + "\n\n".join([*before, text]),
+            "answer": telling.gold(question),
+            "images": row["image_ids"],
+        }
+
+
+def _dpo(rows: Iterable[Row], telling: Telling) -> Iterator[Row]:
+    """Two ways on from one place of a tree as whole turns; what both share weighs on neither."""
+    for row, tree in _trees(rows, telling.warehouse):
+        question = tree.question
+        for pair in pairs(tree):
+            prefix = list(pair.prefix)
+            steps = [[*prefix, *side.steps] for side in (pair.chosen, pair.rejected)]
+            told = [
+                [{"role": "assistant", "content": telling.told(s, side.answer, question)}]
+                for s, side in zip(steps, (pair.chosen, pair.rejected), strict=True)
+            ]
+            yield {
+                **row,
+                "prompt": telling.asked(question, min(map(len, steps))),
+                "chosen": told[0],
+                "rejected": told[1],
+                "tree_id": pair.tree_id,
+                "node_id": pair.parent_id,
+                "margin": pair.margin,
+                "least_visits": pair.least_visits,
+                "images": row["image_ids"],
+            }
+
+
+def _prm(rows: Iterable[Row], telling: Telling) -> Iterator[Row]:
+    """Lines of steps with what each is worth; a label is whether it ever led to a right answer."""
+    for row, tree in _trees(rows, telling.warehouse):
+        question = tree.question
+        for path in step_paths(tree):
+            asked = telling.asked(question, len(path))
+            yield {
+                **row,
+                "prompt": "\n\n".join(message["content"] for message in asked),
+                "completions": [telling.told([v.step], None, question) for v in path],
+                "labels": [v.value > 0 for v in path],
+                "values": [v.value for v in path],
+                "visits": [v.visits for v in path],
+                "standard_errors": [v.standard_error for v in path],
+                "tree_id": tree.tree_id,
+                "node_ids": [v.node_id for v in path],
+                "images": row["image_ids"],
+            }
+
+
+def _trees(rows: Iterable[Row], warehouse: Warehouse) -> Iterator[tuple[Row, Tree]]:
+    """Each tree the version's traces were cut from, with the first row that has it.
+
+    Raises:
+        WarehouseError: a tree is not in the tables any more.
+    """
+    first: dict[str, Row] = {}
+    for row in rows:
+        if row["tree_id"]:
+            first.setdefault(row["tree_id"], {k: v for k, v in row.items() if k != "steps"})
+    ids = iter(sorted(first))
+    while some := list(islice(ids, _TREES_AT_ONCE)):
+        found = {tree.tree_id: tree for tree, _ in read_trees(warehouse, some)}
+        for tree_id in some:
+            if tree_id not in found:
+                raise WarehouseError(f"tree {tree_id} of this version is not in the warehouse")
+            yield first[tree_id], found[tree_id]
+
+
+def _marked(messages: list[dict[str, str]], question: Question, trace_id: str) -> list[Row]:
+    """The conversation with a mark for each picture in front of the user's words."""
+    if any(MARK in message["content"] for message in messages):
+        raise WarehouseError(
+            f"the text of trace {trace_id} holds {MARK}, which stands for a picture in this form"
+        )
+    return [
+        {**m, "content": MARK * len(question.images) + m["content"]} if m["role"] == "user" else m
+        for m in messages
+    ]
+
+
+_TURNS = [{"role": "text", "content": "text"}]
+_TREE = {"question_id": "text", "task": "text", "family": "text", "tree_id": "text"}
+FORMS = {
+    "trl": Form(_trl, {"messages": _TURNS, **dict.fromkeys(KEPT, "text")}),
+    "llama-factory": Form(_llama_factory, {"messages": _TURNS, **dict.fromkeys(KEPT, "text")}),
+    "verl": Form(
+        _verl,
+        {
+            "data_source": "text",
+            "prompt": _TURNS,
+            "ability": "text",
+            "reward_model": {"style": "text", "ground_truth": "text"},
+            "extra_info": {
+                "index": "int",
+                "split": "text",
+                "question_id": "text",
+                "family": "text",
+                "answer_kind": "text",
+                "answers": ["text"],
+            },
+        },
+    ),
+    "easyr1": Form(_easyr1, {"problem": "text", "answer": "text", "question_id": "text"}),
+    "dpo": Form(
+        _dpo,
+        {"prompt": _TURNS, "chosen": _TURNS, "rejected": _TURNS, **_TREE, "node_id": "int",
+         "margin": "float", "least_visits": "int"},
+    ),
+    "prm": Form(
+        _prm,
+        {"prompt": "text", "completions": ["text"], "labels": ["bool"], "values": ["float"],
+         "visits": ["int"], "standard_errors": ["float"], **_TREE, "node_ids": ["int"]},
+    ),
+}  # fmt: skip
+"""Every form by the name it is asked for with."""
+
+
+def features(shape: Any) -> Any:
+    """A column's shape as `datasets` says it."""
+    from datasets import List, Value
+
+    if isinstance(shape, dict):
+        return {name: features(inner) for name, inner in shape.items()}
+    if isinstance(shape, list):
+        return List(features(shape[0]))
+    return Value({"text": "string", "int": "int64", "float": "float64", "bool": "bool"}[shape])
