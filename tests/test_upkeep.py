@@ -34,12 +34,14 @@ def filled(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("filled")
     warehouse = fill(Warehouse(str(folder / "home")), folder / "in")
     (two,) = [q for q in read_questions(warehouse) if len(q.images) == 2]
-    other = {"question_id": "other", "source": "elsewhere", "task": "sat2", "text": "?"}
+    other = {"question_id": "other", "source": "elsewhere", "task": "sat2", "text": "?",
+             "answer_kind": "text"}  # fmt: skip
     insert_new(warehouse, "questions", [{**other, "image_ids": [two.images[1].image_id]}])
     trees = {"trees": [{"tree_id": "kept", "question_id": "other", "task": "sat2"}]}
     nodes = [{"tree_id": "kept", "node_id": 0}]
     commit_trees(warehouse, **trees, nodes=nodes, responses=[], rollouts=[], run_id="r")
-    trace = {"trace_id": "stays", "question_id": "other", "tree_id": "kept", "task": "sat2"}
+    insert_new(warehouse, "questions", [{**other, "question_id": "plain", "image_ids": []}])
+    trace = {"trace_id": "stays", "question_id": "plain", "tree_id": "kept", "task": "sat2"}
     commit_traces(warehouse, [trace], steps=[], verdicts=[], run_id="r")
     return folder / "home"
 
@@ -61,7 +63,7 @@ def test_a_deleted_source_is_in_no_row_no_picture_and_no_old_file(warehouse: War
     told: list[str] = []
     delete_source(warehouse, source, tell=told.append)
     left = {name: scan(warehouse, name).num_rows for name in ("questions", "trees", "nodes")}
-    assert left == {"questions": 1, "trees": 1, "nodes": 1}
+    assert left == {"questions": 2, "trees": 1, "nodes": 1}
     for name, rows in (("traces", 1), ("steps", 0), ("verdicts", 0)):
         assert scan(warehouse, name).num_rows == rows
     (picture,) = scan(warehouse, "images").to_pylist()  # the one the other source shows
