@@ -31,7 +31,7 @@ demo: $(STAMP) ## the whole way once, on the embedded sample and model
 	@$(BIN)/vigorl demo $(ARGS)
 
 test: $(STAMP) ## the tests
-	@$(BIN)/python -m pytest $(ARGS)
+	@$(BIN)/python -m pytest -n auto --dist loadfile $(ARGS)
 
 test-slow: $(STAMP) ## the tests that take minutes
 	@$(BIN)/python -m pytest -m slow $(ARGS)
