@@ -4,8 +4,8 @@
         batch["traces"], batch["steps"], batch["verdicts"]        # and trees, nodes, responses, …
 
 Shapes and value ranges are those of a real build: eight traces a tree, ten steps a trace, a point
-in most steps, four verdicts a trace, tasks and families in unequal shares. Rows come in the best
-order a person could give them, by question, tree, trace and step; `shuffled` takes that away.
+in most steps, four verdicts and two behaviors a trace. Rows come in the best order a person could
+give them, by question, tree, trace and step; `shuffled` takes that away.
 """
 
 from __future__ import annotations
@@ -26,6 +26,7 @@ TRACES_A_TREE = 8
 TREES_A_QUESTION = 2
 NODES_A_TREE = 16
 FILTERS = ("right_answer", "points_inside", "well_formed", "length")
+BEHAVIORS = ("regions", "backtracking")
 TASKS = ("sat2", "vstar")
 FAMILIES = ("left_right", "nearer", "counting", "colour", "behind", "tallest", "text", "size")
 _THINGS = ["lamp", "red chair", "window", "blue cup", "plant", "shelf", "book", "round table"]
@@ -139,6 +140,12 @@ def _batch(rng: np.random.Generator, question_ids: np.ndarray[Any, Any]) -> Batc
         },
         "steps": _steps(rng, traces, of_step, position),
         "verdicts": _verdicts(rng, traces, reward),
+        "behaviors": {
+            "trace_id": traces.take(np.arange(n_traces).repeat(len(BEHAVIORS))),
+            "behavior": pa.array(BEHAVIORS).take(np.tile(np.arange(len(BEHAVIORS)), n_traces)),
+            "count": rng.integers(0, 4, n_traces * len(BEHAVIORS)),
+            "method": pa.repeat("rule/1", n_traces * len(BEHAVIORS)),
+        },
         **_search(rng, trees),
     }  # fmt: skip
     return {name: _table(name, columns) for name, columns in made.items()}

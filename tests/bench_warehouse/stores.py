@@ -107,6 +107,7 @@ def fill(folder: Path, traces: int, batches: int) -> tuple[Warehouse, Plain, Ing
 
 def _commit(warehouse: Warehouse, batch: made_up.Batch, number: int, spent: Ingest) -> None:
     append(warehouse, "questions", batch["questions"], f"questions {number}")
+    append(warehouse, "behaviors", batch["behaviors"], f"behaviors {number}")
     found = {"nodes": batch["nodes"], "responses": batch["responses"]}
     children = {**found, "rollouts": rows_to_arrow("rollouts", [])}
     commit_tables(warehouse, "trees", batch["trees"], children, run_id="made-up")
