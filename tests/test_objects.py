@@ -184,7 +184,8 @@ def test_versions_are_published_and_exported_wherever_they_are(
     assert [v.ref for v in list_versions(warehouse)] == ["a@v1", "a@v2"]
     assert resolve(warehouse, "a") == other
     out = export(warehouse, version, "trl", tmp_path / "out")
-    assert [file.name for file in (out / "data" / "train").iterdir()] == ["train-00000-of-00001.parquet"]
+    (file,) = (out / "data" / "train").iterdir()
+    assert file.name == "train-00000-of-00001.parquet"
 
 
 def test_a_number_claimed_by_a_publisher_that_died_is_passed_over(
