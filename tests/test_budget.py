@@ -167,7 +167,10 @@ def test_a_stopped_tree_is_replayed_to_the_same_rows_without_a_teacher(tmp_path,
         tree, rows = grown(journal, Teacher(), "resume")
     with Journal(tmp_path) as journal:
         again, same = grown(journal, None, "replay")
-    assert same == rows and rows.tree["stopped_by"] == budget.reached(tree.spent)
+    # On a busy machine the time may be up with the last sample, when nothing is left to stop.
+    whole = tree.simulations >= (config.simulations if strategy == "mcts" else config.samples)
+    assert same == rows
+    assert rows.tree["stopped_by"] == (None if whole else budget.reached(tree.spent))
     assert again.spent.seconds == tree.spent.seconds
     assert rows.tree["requests"] == tree.spent.requests
     assert rows.tree["completion_tokens"] == tree.spent.completion_tokens

@@ -70,6 +70,11 @@ def gone(folder, limit_s=6.0):
     return not any(map(running, pids))
 
 
+def _signals():
+    signal.signal(signal.SIGHUP, signal.SIG_IGN)  # as `nohup` does
+    signal.signal(signal.SIGINT, signal.SIG_DFL)  # tests may run in a shell's background
+
+
 def start_serve(folder, *options, how=""):
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
@@ -79,7 +84,7 @@ def start_serve(folder, *options, how=""):
     return subprocess.Popen(
         command, cwd=ROOT, env=os.environ | {"FAKE_VLLM": how}, text=True,
         stdout=subprocess.PIPE, stderr=subprocess.PIPE,
-        preexec_fn=lambda: signal.signal(signal.SIGHUP, signal.SIG_IGN),  # as `nohup` does
+        preexec_fn=_signals,
     )  # fmt: skip
 
 
