@@ -9,6 +9,7 @@ from pathlib import Path
 
 import duckdb
 import pytest
+from deltalake import write_deltalake
 
 from tests.test_tables import in_process, shard
 from tests.test_versions import KEPT, fill
@@ -168,6 +169,18 @@ commit_trees(Warehouse({warehouse.root!r}), **test_tables.shard("c"), run_id="r"
                 shutil.rmtree(notes)
     commit_trees(warehouse, **shard("c"), run_id="r")  # the killed work is done again
     assert (count(warehouse, "nodes"), count(warehouse, "responses")) == (8, 4)
+
+
+def test_a_column_that_only_an_unfinished_commit_has_is_null(tmp_path: Path) -> None:
+    warehouse = Warehouse(str(tmp_path))
+    commit_trees(warehouse, **shard("a"), run_id="r")
+    known = scan(warehouse, "nodes").drop_columns(["problems"])
+    shutil.rmtree(Path(warehouse.root, "tables/nodes"))
+    write_deltalake(warehouse.table_uri("nodes"), known)
+    half = {"tree_id": "b", "node_id": 0, "problems": ["x"], "commit_id": "never"}
+    append(warehouse, "nodes", [half], "killed")
+    found = query(warehouse, "SELECT tree_id, problems FROM nodes").to_pylist()
+    assert found == 2 * [{"tree_id": "a", "problems": None}]
 
 
 def test_writers_go_on_while_files_are_merged(warehouse: Warehouse) -> None:

@@ -25,7 +25,7 @@ import duckdb
 import pyarrow as pa
 from deltalake import DeltaTable
 
-from warehouse.guard import QueryError, check, names_in
+from warehouse.guard import QueryError, check
 from warehouse.home import Warehouse
 from warehouse.schema import CHILDREN, TABLES, Table
 from warehouse.tables import dataset, open_table
@@ -48,8 +48,8 @@ def query(warehouse: Warehouse, sql: str) -> pa.Table:
         QueryError: the statement is not a question about them, or DuckDB can't answer it.
     """
     with _open() as con:
-        check(con, sql, [*TABLES, *sql_views()])
-        _fill(con, warehouse, names_in(con, sql), {})
+        names = check(con, sql, [*TABLES, *sql_views()])
+        _fill(con, warehouse, names, {})
         try:
             return con.sql(sql).to_arrow_table()
         except duckdb.Error as error:
@@ -125,11 +125,13 @@ def _fill(
     files = create_views(con, warehouse, names, versions)
     # Big sorts spill here; DuckDB removes what it wrote when the connection closes.
     scratch = Path(tempfile.gettempdir()) / f"vigorl-duckdb-{id(con)}"
-    con.execute(f"SET temp_directory = {_quoted(str(scratch))}")
-    con.execute(f"SET allowed_paths = [{', '.join(map(_quoted, files))}]")
-    con.execute("SET enable_external_access = false")
-    con.execute("SET python_enable_replacements = false")
-    con.execute("SET lock_configuration = true")
+    con.execute(
+        f"SET temp_directory = {_quoted(str(scratch))};"
+        f"SET allowed_paths = [{', '.join(map(_quoted, files))}];"
+        "SET enable_external_access = false;"
+        "SET python_enable_replacements = false;"
+        "SET lock_configuration = true"
+    )
 
 
 def table_versions(warehouse: Warehouse) -> dict[str, int | None]:
@@ -166,27 +168,36 @@ def _create_view(
         elif len(visible.files) < len(uris):  # a dataset has all files, so say which commits count
             everything = frozenset().union(*commits.values())
             condition = shown([""], {"": everything}, finished, late).condition or "false"
-    there = {field.name for field in delta.schema().fields} if delta and uris else set()
-    columns = [
+    if not delta or not uris:
+        con.execute(f"CREATE VIEW {table.name} AS SELECT {_columns(table, set())} WHERE false")
+        return
+    if source:
+        # DuckDB's own S3 reader is an extension that needs a download; pyarrow reads just as well.
+        con.register(f"_{table.name}", source)
+        rows = f"_{table.name}"
+    else:
+        uris = [unquote(uri) for uri in uris]  # a folder's name may hold a space
+        files += uris
+        rows = f"read_parquet([{', '.join(map(_quoted, uris))}], union_by_name = true)"
+    there = {field.name for field in delta.schema().fields}
+    where = f" WHERE {condition}" if condition else ""
+    made = f"CREATE VIEW {table.name} AS SELECT"
+    try:
+        con.execute(f"{made} {_columns(table, there)} FROM {rows}{where}")
+    except duckdb.BinderException:
+        # A column came with a commit that is not shown: the files that are left do not have it.
+        there = {name for name, *_ in con.execute(f"DESCRIBE FROM {rows}").fetchall()}
+        con.execute(f"{made} {_columns(table, there)} FROM {rows}{where}")
+
+
+def _columns(table: Table, there: set[str]) -> str:
+    """What a view of the table selects from files that have the columns `there`."""
+    return ", ".join(
         f'"{field.name}"'
         if field.name in there
         else f'NULL::{_duckdb_type(field.type)} AS "{field.name}"'
         for field in table.schema
-    ]
-    sql = f"CREATE VIEW {table.name} AS SELECT {', '.join(columns)}"
-    if not uris:
-        sql += " WHERE false"
-    elif source:
-        # DuckDB's own S3 reader is an extension that needs a download; pyarrow reads just as well.
-        con.register(f"_{table.name}", source)
-        sql += f" FROM _{table.name}"
-    else:
-        uris = [unquote(uri) for uri in uris]  # a folder's name may hold a space
-        files += uris
-        sql += f" FROM read_parquet([{', '.join(map(_quoted, uris))}], union_by_name = true)"
-    if condition and uris:
-        sql += f" WHERE {condition}"
-    con.execute(sql)
+    )
 
 
 def _finished(

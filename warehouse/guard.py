@@ -53,8 +53,11 @@ _PICKY_WINDOWS = {
 }  # fmt: skip
 
 
-def check(con: duckdb.DuckDBPyConnection, sql: str, tables: Iterable[str]) -> None:
+def check(con: duckdb.DuckDBPyConnection, sql: str, tables: Iterable[str]) -> set[str] | None:
     """Let one SELECT, WITH, FROM, DESCRIBE, SHOW, SUMMARIZE, VALUES or EXPLAIN of one through.
+
+    Returns:
+        The names of the tables and views it may ask; None if it asks which there are.
 
     Raises:
         QueryError: it is anything else, or names a table or function that may not be asked.
@@ -81,12 +84,12 @@ def check(con: duckdb.DuckDBPyConnection, sql: str, tables: Iterable[str]) -> No
             raise QueryError("SHOW can list TABLES or ALL TABLES, nothing else")
         if str(part.get("function_name", "")).lower() in _NO_FUNCTIONS:
             raise QueryError(f"the function {part['function_name']} can't be used here")
+    return _names_in(parts)
 
 
-def names_in(con: duckdb.DuckDBPyConnection, sql: str) -> set[str] | None:
-    """The tables and views a checked statement may ask; None if it asks which there are."""
+def _names_in(parts: Iterable[dict[str, Any]]) -> set[str] | None:
     names = set()
-    for part in _walk(_parse(con, sql)):
+    for part in parts:
         kind = part.get("type")
         if kind == "BASE_TABLE":
             *schema, name = (str(step).lower() for step in part["qualified_name"]["path"])
