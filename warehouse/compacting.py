@@ -66,8 +66,8 @@ def compact(warehouse: Warehouse, keep_days: float = 7.0) -> list[Compacted]:
         _merge(warehouse, name)
         note_commits(warehouse, name)
         removed = _remove(warehouse, name, needed.get(name, set()), keep_days)
-        delta = open_table(warehouse, name)
-        assert delta is not None
+        delta = _opened(warehouse, name)
+        delta.create_checkpoint()  # the log in one file: every question opens its tables sooner
         done.append(Compacted(name, before, len(delta.file_uris()), removed))
     return done
 
