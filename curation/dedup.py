@@ -19,7 +19,8 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 from curation.minhash import BANDS, ROWS, SEED, WIDTH, copies, shingles, words_of
-from mcts.data import Verdict
+from mcts.data import Point, Verdict
+from mcts.parsing import with_points_told
 
 THRESHOLD = 0.8
 """Jaccard similarity of shingles from which one trace is a near copy of another."""
@@ -29,10 +30,6 @@ METHOD = f"minhash/1 {WIDTH}-words {BANDS}x{ROWS} seed {SEED} >= {THRESHOLD:g}, 
 """Name, version and settings of the comparison; stored with each verdict."""
 
 _TAG = re.compile(r"</?\w+>")
-_NUMBER = r"(-?\d{1,7}(?:\.\d{1,6})?)"
-_POINT = re.compile(
-    rf"\(\s*{_NUMBER}\s*,\s*{_NUMBER}\s*\)(?:\s+in\s+image\s+(\d{{1,3}})\b)?", re.IGNORECASE
-)
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,13 +67,12 @@ def canonical(text: str, sizes: Sequence[tuple[int, int]]) -> str:
         sizes: width and height of each of the question's images, pixels.
     """
 
-    def cell(match: re.Match[str]) -> str:
-        image = int(match[3] or 1) - 1
-        side = max(sizes[image]) if 0 <= image < len(sizes) else CELLS
-        x, y = (int(float(match[k]) * CELLS // side) for k in (1, 2))
-        return f" @{image}:{x}:{y} "
+    def cell(point: Point) -> str:
+        side = max(sizes[point.image]) if 0 <= point.image < len(sizes) else CELLS
+        x, y = (int(v * CELLS // side) for v in (point.x, point.y))
+        return f" @{point.image}:{x}:{y} "
 
-    return " ".join(words_of(_POINT.sub(cell, _TAG.sub(" ", text))))
+    return " ".join(words_of(with_points_told(_TAG.sub(" ", text), cell)))
 
 
 def find_copies(documents: Iterable[Document], threshold: float = THRESHOLD) -> dict[str, Copy]:

@@ -18,7 +18,7 @@ import hashlib
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
-from curation.phash import Groups
+from curation.groups import Groups
 
 SHARE = 0.1
 """Share of the groups that are validation where no other is asked for."""

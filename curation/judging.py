@@ -23,7 +23,7 @@ from PIL import Image as Pictures
 from mcts.data import Box, Image, Point, Question, Step, content_id
 from mcts.pictures import upright
 from mcts.prompts import choices_line
-from mcts.teacher import Completion, Message, Picture, Request, Text
+from mcts.teacher import Completion, Message, Picture, Request, Text, seed_of
 
 VERSION = 1
 
@@ -118,7 +118,7 @@ def region_request(step: Step, crop_id: str, samples: int = 0) -> Request:
         top_p=1.0,
         max_tokens=64 if samples else 4,
         stop=(),
-        seed=_seed(told, crop_id, samples),
+        seed=seed_of(told, crop_id, samples),
         alternatives=0 if samples else ALTERNATIVES,
     )
 
@@ -162,7 +162,7 @@ def counting_request(behavior: str, question: Question, text: str) -> Request:
         top_p=1.0,
         max_tokens=256,
         stop=("</count>",),
-        seed=_seed(told),
+        seed=seed_of(told),
     )
 
 
@@ -170,7 +170,3 @@ def count_in(text: str) -> int | None:
     """The number a judge ended with; None where it gave none."""
     found = re.findall(r"<count>\s*(\d{1,4})\s*</count>", text)
     return int(found[-1]) if found else None
-
-
-def _seed(*parts: object) -> int:
-    return int(content_id(*parts)[:15], 16)

@@ -18,6 +18,8 @@ from itertools import pairwise
 import numpy as np
 from PIL import Image, ImageOps
 
+from curation.groups import Groups
+
 METHOD = "dct-phash/1"
 """Name and version of the hash; stored with it."""
 ALIKE = 6
@@ -108,23 +110,3 @@ def alike(hashes: Mapping[str, int | None], most: int = ALIKE) -> dict[str, str]
     for a, b in pairs(ids, ids, most):
         groups.join((ids[a][0], ids[b][0]))
     return {image_id: groups.name(image_id) for image_id in hashes}
-
-
-class Groups:
-    """Names that belong together, directly or through others; a group has its smallest name."""
-
-    def __init__(self, names: Iterable[str]) -> None:
-        self._above = {name: name for name in names}
-
-    def name(self, one: str) -> str:
-        """The name of the group `one` is in."""
-        while (above := self._above[one]) != one:
-            self._above[one] = self._above[above]  # shorten the way for the next
-            one = above
-        return one
-
-    def join(self, names: Iterable[str]) -> None:
-        """Make one group of those that hold `names`."""
-        smallest, *others = sorted({self.name(one) for one in names})
-        for other in others:
-            self._above[other] = smallest

@@ -105,7 +105,7 @@ async def show_summary(summary: Summary, home: str | None) -> None:
         key=f"summary-{summary.task}",
         description=summary.sentence(),
     )
-    warehouse = Warehouse(home) if home else Warehouse()
+    warehouse = Warehouse.at(home)
     picture = await asyncio.to_thread(example_picture, warehouse, summary.task)
     if picture is not None:
         encoded = base64.b64encode(picture).decode("ascii")

@@ -13,6 +13,18 @@ Home = Annotated[
     str | None,
     typer.Option("--home", help="Warehouse: a folder or s3:// URL. Default: $VIGORL_HOME."),
 ]
+Model = Annotated[str | None, typer.Option("--model", help="Model to ask a server for.")]
+Space = Annotated[
+    str | None,
+    typer.Option(help="The model's coordinates: qwen2-vl, qwen2.5-vl, qwen3-vl, original."),
+]
+MinPixels = Annotated[
+    int | None, typer.Option(help="Fewest pixels the server's processor resizes to.")
+]
+MaxPixels = Annotated[
+    int | None, typer.Option(help="Most pixels the server's processor resizes to.")
+]
+Timeout = Annotated[float, typer.Option(help="Seconds a server may take.")]
 
 
 def build(
@@ -22,21 +34,14 @@ def build(
     teacher: Annotated[
         str, typer.Option(help="nano, a checkpoint folder, vllm:MODEL, a server's URL, or URL,URL.")
     ] = "nano",
-    model: Annotated[str | None, typer.Option(help="Model to ask a server for.")] = None,
-    space: Annotated[
-        str | None,
-        typer.Option(help="The teacher's coordinates: qwen2-vl, qwen2.5-vl, qwen3-vl, original."),
-    ] = None,
-    min_pixels: Annotated[
-        int | None, typer.Option(help="Fewest pixels the server's processor resizes to.")
-    ] = None,
-    max_pixels: Annotated[
-        int | None, typer.Option(help="Most pixels the server's processor resizes to.")
-    ] = None,
+    model: Model = None,
+    space: Space = None,
+    min_pixels: MinPixels = None,
+    max_pixels: MaxPixels = None,
     revision: Annotated[
         str | None, typer.Option(help="Revision of a server's weights, where its name says none.")
     ] = None,
-    timeout: Annotated[float, typer.Option(help="Seconds a server may take.")] = 600.0,
+    timeout: Timeout = 600.0,
     prompt: Annotated[str | None, typer.Option(help="Prompt file to ask with.")] = None,
     simulations: Annotated[int, typer.Option(help="Simulations a tree.")] = 8,
     children: Annotated[int, typer.Option(help="Steps sampled at an expansion.")] = 3,

@@ -10,7 +10,7 @@ from typing import Annotated
 
 import typer
 
-from flows.cli_build import Home
+from flows.cli_build import Home, MaxPixels, MinPixels, Model, Space, Timeout
 
 
 def judge(
@@ -22,17 +22,10 @@ def judge(
     teacher: Annotated[
         str, typer.Option(help="Who answers anew for necessity: nano, a folder, or a URL.")
     ] = "nano",
-    model: Annotated[str | None, typer.Option(help="Model to ask a server for.")] = None,
-    space: Annotated[
-        str | None,
-        typer.Option(help="The teacher's coordinates: qwen2-vl, qwen2.5-vl, qwen3-vl, original."),
-    ] = None,
-    min_pixels: Annotated[
-        int | None, typer.Option(help="Fewest pixels the server's processor resizes to.")
-    ] = None,
-    max_pixels: Annotated[
-        int | None, typer.Option(help="Most pixels the server's processor resizes to.")
-    ] = None,
+    model: Model = None,
+    space: Space = None,
+    min_pixels: MinPixels = None,
+    max_pixels: MaxPixels = None,
     samples: Annotated[
         int, typer.Option(help="Answers drawn where one does not tell a probability.")
     ] = 8,
@@ -40,7 +33,7 @@ def judge(
         int | None, typer.Option(help="Most traces; those with an answer do not count.")
     ] = None,
     concurrency: Annotated[int, typer.Option(help="Requests at once.")] = 16,
-    timeout: Annotated[float, typer.Option(help="Seconds a server may take.")] = 600.0,
+    timeout: Timeout = 600.0,
     home: Home = None,
 ) -> None:
     """Ask a model whether points show what is said, what traces do, which steps they need."""

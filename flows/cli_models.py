@@ -10,7 +10,7 @@ from typing import Annotated, Any
 
 import typer
 
-from flows.cli_build import Home
+from flows.cli_build import Home, MaxPixels, MinPixels, Model, Space, Timeout
 
 
 def serve(
@@ -68,21 +68,12 @@ def ask(
         float | None, typer.Option(help="Default: 0 for one answer, 1 for several.")
     ] = None,
     out: Annotated[Path, typer.Option(help="Picture with the points drawn.")] = Path("ask.png"),
-    served: Annotated[
-        str | None, typer.Option("--model", help="Model to ask a server for.")
-    ] = None,
-    space: Annotated[
-        str | None,
-        typer.Option(help="The model's coordinates: qwen2-vl, qwen2.5-vl, qwen3-vl, original."),
-    ] = None,
-    min_pixels: Annotated[
-        int | None, typer.Option(help="Fewest pixels the server's processor resizes to.")
-    ] = None,
-    max_pixels: Annotated[
-        int | None, typer.Option(help="Most pixels the server's processor resizes to.")
-    ] = None,
+    served: Model = None,
+    space: Space = None,
+    min_pixels: MinPixels = None,
+    max_pixels: MaxPixels = None,
     prompt: Annotated[str | None, typer.Option(help="Prompt file to ask with.")] = None,
-    timeout: Annotated[float, typer.Option(help="Seconds a server may take.")] = 600.0,
+    timeout: Timeout = 600.0,
 ) -> None:
     """Ask a model about pictures: its steps with their points, its answer, and a drawing."""
     from flows import asking

@@ -15,10 +15,6 @@ from flows.stopping import run
 from warehouse.home import Warehouse
 
 
-def _warehouse(home: str | None) -> Warehouse:
-    return Warehouse(home) if home else Warehouse()
-
-
 def list_readers() -> None:
     from warehouse.sources import readers
 
@@ -40,7 +36,7 @@ def import_questions(
     if not task or not path:
         raise Problem("import needs a TASK and a PATH; `vigorl import --list` names the tasks")
     report = importing.import_questions(
-        _warehouse(home),
+        Warehouse.at(home),
         task,
         path,
         split=split,
@@ -110,7 +106,7 @@ def sql(statement: str, format_: str, home: str | None) -> None:
         raise Problem(f"--format: it is table, json or csv, not {format_!r}")
     from warehouse.catalog import query
 
-    table = query(_warehouse(home), statement)
+    table = query(Warehouse.at(home), statement)
     if format_ == "csv":
         import pyarrow.csv
 
@@ -169,7 +165,7 @@ def gallery(
 
     if sql and dropped_by:
         raise Problem("--sql and --dropped-by: give one of them")
-    warehouse = _warehouse(home)
+    warehouse = Warehouse.at(home)
     if dropped_by:
         sql = showing.dropped_by(warehouse, dropped_by, limit)
     index, count = showing.gallery(warehouse, out, sql=sql, limit=limit)
@@ -179,7 +175,7 @@ def gallery(
 def publish(name: str, statement: str, home: str | None) -> None:
     from warehouse import versions
 
-    version = versions.publish(_warehouse(home), name, statement)
+    version = versions.publish(Warehouse.at(home), name, statement)
     print(f"{version.ref}: {version.n_rows} traces, content {version.content_hash[:16]}")
     _say_revoked(version.ref, home)
 
@@ -189,14 +185,14 @@ def _say_revoked(ref: str, home: str | None) -> None:
     from warehouse.revoked import told_revoked
     from warehouse.versions import resolve
 
-    for row in resolve(_warehouse(home), ref).card.get("revoked", ()):
+    for row in resolve(Warehouse.at(home), ref).card.get("revoked", ()):
         print(f"left out, because revoked: {told_revoked(row)}")
 
 
 def list_datasets(home: str | None) -> None:
     from warehouse import versions
 
-    found = versions.list_versions(_warehouse(home))
+    found = versions.list_versions(Warehouse.at(home))
     if not found:
         print("nothing has been published yet; `vigorl dataset publish NAME --sql ...` does")
     for version in found:
@@ -206,7 +202,7 @@ def list_datasets(home: str | None) -> None:
 def show_dataset(ref: str, home: str | None) -> None:
     from warehouse import versions
 
-    print(versions.show(_warehouse(home), ref))
+    print(versions.show(Warehouse.at(home), ref))
 
 
 def export_dataset(
@@ -216,7 +212,7 @@ def export_dataset(
     from warehouse import versions
 
     chosen = space_by_name(space) if space else None
-    warehouse = _warehouse(home)
+    warehouse = Warehouse.at(home)
     version = versions.resolve(warehouse, ref)
     try:
         folder = versions.export(

@@ -22,6 +22,7 @@ from curation import content, dedup, phash
 from curation.decontaminate import METHODS, Asked, Match, contaminated
 from mcts.data import Question, Verdict
 from warehouse.catalog import query
+from warehouse.guard import quoted
 from warehouse.home import Warehouse
 from warehouse.hygiene import perceptual_hashes, place_images, read_asked
 from warehouse.reading import read_traces
@@ -154,7 +155,7 @@ def _traces(
         "SELECT trace_id, question_id, kind, answer, text, kept "
         "FROM latest_traces JOIN (SELECT trace_id, bool_and(keep) AS kept "
         f"FROM latest_verdicts WHERE stage IS DISTINCT FROM '{STAGE}' GROUP BY trace_id) "
-        f"USING (trace_id) WHERE task = {_quoted(task)} AND origin = 'search' ORDER BY trace_id",
+        f"USING (trace_id) WHERE task = {quoted(task)} AND origin = 'search' ORDER BY trace_id",
     )
     return [row for row in table.to_pylist() if row["question_id"] in questions]
 
@@ -164,7 +165,7 @@ def _said_before(warehouse: Warehouse, task: str) -> tuple[dict[str, Said], dict
     table = query(
         warehouse,
         "SELECT trace_id, filter, version, keep, reason, score, method, other FROM latest_verdicts "
-        f"SEMI JOIN (SELECT trace_id FROM traces WHERE task = {_quoted(task)}) USING (trace_id) "
+        f"SEMI JOIN (SELECT trace_id FROM traces WHERE task = {quoted(task)}) USING (trace_id) "
         f"WHERE stage = '{STAGE}'",
     )
     said: dict[str, Said] = {}
@@ -180,7 +181,3 @@ def _sizes(warehouse: Warehouse, asked: Any) -> dict[str, tuple[int, int]]:
     wanted = {image_id for one in asked for image_id in one.image_ids}
     rows = query(warehouse, "SELECT image_id, width, height FROM images").to_pylist()
     return {r["image_id"]: (r["width"], r["height"]) for r in rows if r["image_id"] in wanted}
-
-
-def _quoted(text: str) -> str:
-    return "'" + text.replace("'", "''") + "'"

@@ -20,6 +20,7 @@ from flows.settings import CurateSettings, Problem
 from mcts.coordinates import CoordinateSpace, Frame
 from mcts.parsing import render
 from warehouse.catalog import query
+from warehouse.guard import quoted
 from warehouse.home import Warehouse
 from warehouse.reading import read_trees, rows_about
 from warehouse.rows import behavior_rows, read_objects, trace_rows, verdict_row
@@ -66,11 +67,11 @@ async def curate(
     settings: CurateSettings, *, step: Callable[[Stage], Stage] = lambda stage: stage
 ) -> Summary:
     """Linearize and judge every tree of a task that has not been, by the code as it is now."""
-    warehouse = Warehouse(settings.home) if settings.home else Warehouse()
+    warehouse = Warehouse.at(settings.home)
     run_id = f"curate-{uuid.uuid4().hex[:12]}"
     rows = query(
         warehouse,
-        f"SELECT tree_id FROM trees WHERE task = {_quoted(settings.task)} ORDER BY tree_id",
+        f"SELECT tree_id FROM trees WHERE task = {quoted(settings.task)} ORDER BY tree_id",
     )
     tree_ids = rows["tree_id"].to_pylist()
     if not tree_ids:
@@ -97,7 +98,7 @@ def kept_statement(task: str) -> str:
     """The statement that chooses what every filter keeps: the plainest dataset of a task."""
     return (
         "SELECT trace_id FROM kept_traces JOIN questions USING (question_id) "
-        f"WHERE kept_traces.task = {_quoted(task)} AND origin = 'search' AND split = 'train'"
+        f"WHERE kept_traces.task = {quoted(task)} AND origin = 'search' AND split = 'train'"
     )
 
 
@@ -165,7 +166,3 @@ async def summarize(warehouse: Warehouse, task: str, tree_ids: Sequence[str]) ->
         )
 
     return await asyncio.to_thread(count)
-
-
-def _quoted(text: str) -> str:
-    return "'" + text.replace("'", "''") + "'"

@@ -28,7 +28,7 @@ GROUP BY ALL ORDER BY ALL"""
 
 def run(limit: int, home: str | None) -> None:
     """Run the demo and print what came of it."""
-    warehouse = Warehouse(home) if home else Warehouse()
+    warehouse = Warehouse.at(home)
     settings = BuildSettings.checked(task="sat2", limit=limit, home=warehouse.root)
     print(f"Searching {limit} questions with the embedded model; this takes a minute or two.")
     summary = asyncio.run(stages.build(settings, progress=TerminalProgress()))

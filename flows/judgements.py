@@ -23,8 +23,8 @@ from mcts.prompts import load_prompt
 from mcts.samples import together
 from mcts.search import SearchConfig
 from mcts.teacher import Request, TeacherError
-from warehouse.catalog import query
 from warehouse.home import Warehouse
+from warehouse.reading import rows_among
 from warehouse.rows import behavior_rows, read_image
 
 Row = dict[str, Any]
@@ -64,14 +64,14 @@ class Asking:
 
 async def look_at_points(asking: Asking, asked: Asked) -> list[Row]:
     """Rows for the steps that point, and of which boxes said nothing when the trace was made."""
-    listed = ", ".join(f"'{trace.trace_id}'" for trace, _ in asked)
     unknown = await asyncio.to_thread(
-        query,
+        rows_among,
         asking.warehouse,
-        "SELECT trace_id, step FROM steps "
-        f"WHERE trace_id IN ({listed}) AND x IS NOT NULL AND grounded IS NULL",
+        "(SELECT trace_id, step FROM steps WHERE x IS NOT NULL AND grounded IS NULL)",
+        "trace_id",
+        [trace.trace_id for trace, _ in asked],
     )
-    open_steps = {(row["trace_id"], row["step"]) for row in unknown.to_pylist()}
+    open_steps = {(row["trace_id"], row["step"]) for row in unknown}
     wanted: dict[tuple[str, str, float, float], list[tuple[str, int]]] = {}
     steps: dict[tuple[str, str, float, float], tuple[Step, Question]] = {}
     rows = []

@@ -24,6 +24,7 @@ from flows.teachers import choose_teacher
 from mcts.data import Question, Trace
 from mcts.journal import Journal, JournaledTeacher
 from warehouse.catalog import query
+from warehouse.guard import quoted
 from warehouse.home import Warehouse
 from warehouse.reading import read_traces
 from warehouse.rows import read_questions
@@ -100,9 +101,9 @@ async def judge(
         Problem: the task has no traces, or the model cannot be chosen.
         TeacherUnavailable: nobody answers; what was answered is kept.
     """
-    warehouse = Warehouse(settings.home) if settings.home else Warehouse()
+    warehouse = Warehouse.at(settings.home)
     kind = KINDS[settings.what]
-    task = _quoted(settings.task)
+    task = quoted(settings.task)
     if not query(warehouse, f"FROM traces WHERE task = {task} LIMIT 1").num_rows:
         raise Problem(f"there are no traces of task {settings.task!r} in {warehouse.root}")
     rolls = settings.what == "necessity"
@@ -146,7 +147,7 @@ def _to_do(
     warehouse: Warehouse, kind: Kind, task: str, methods: Sequence[str], limit: int | None
 ) -> list[str]:
     """Traces without a row by these methods, in the order of their ids: a fair sample of all."""
-    listed = ", ".join(map(_quoted, methods))
+    listed = ", ".join(map(quoted, methods))
     done = f"SELECT trace_id FROM {kind.table} WHERE method IN ({listed})"
     wanted = kind.traces.format(task=task, done=done)
     most = "" if limit is None else f"LIMIT {limit}"
@@ -159,7 +160,3 @@ def _read(warehouse: Warehouse, trace_ids: Sequence[str]) -> list[tuple[Trace, Q
     asked = read_questions(warehouse, question_ids=list({trace.question_id for trace in traces}))
     questions = {question.question_id: question for question in asked}
     return [(trace, questions[trace.question_id]) for trace in traces]
-
-
-def _quoted(text: str) -> str:
-    return "'" + text.replace("'", "''") + "'"

@@ -132,7 +132,7 @@ def predict(sample: Sequence[float], total: int) -> Range:
 async def pilot(settings: BuildSettings, *, progress: Progress | None = None) -> Forecast:
     """Search the first few questions that have no tree yet and predict the rest."""
     progress = progress or Quiet()
-    warehouse = Warehouse(settings.home) if settings.home else Warehouse()
+    warehouse = Warehouse.at(settings.home)
     chosen = teacher_of(settings)
     config = search_config(settings, chosen)
     questions = await find_questions(warehouse, settings, progress)

@@ -69,7 +69,7 @@ def regraded(tree: Tree, grader: Grader = grade) -> Iterator[tuple[float | None,
 
 async def regrade(settings: BuildSettings, *, progress: Progress | None = None) -> Regraded:
     """What today's grader says of the warehouse's trees of these settings; nothing is written."""
-    warehouse = Warehouse(settings.home) if settings.home else Warehouse()
+    warehouse = Warehouse.at(settings.home)
     config = search_config(settings, teacher_of(settings))
     questions = await find_questions(warehouse, settings, progress or Quiet())
     with Journal(warehouse.journal_dir) as journal:

@@ -77,7 +77,7 @@ async def replay(settings: BuildSettings, *, progress: Progress | None = None) -
         Problem: nothing is recorded, or the searches of two teachers are.
     """
     progress = progress or Quiet()
-    warehouse = Warehouse(settings.home) if settings.home else Warehouse()
+    warehouse = Warehouse.at(settings.home)
     config = search_config(settings, teacher_of(settings))
     questions = await find_questions(warehouse, settings, progress)
     replayed, run_id = Replayed(len(questions)), f"replay-{uuid.uuid4().hex[:12]}"

@@ -93,7 +93,7 @@ def down(home: str | None) -> None:
 
 
 def _state_folder(home: str | None) -> Path:
-    warehouse = Warehouse(home) if home else Warehouse()
+    warehouse = Warehouse.at(home)
     return warehouse.journal_dir.parent / "prefect"
 
 
@@ -103,7 +103,7 @@ def _environment(state: Path, url: str, home: str | None) -> dict[str, str]:
     env["PREFECT_HOME"] = str(state)
     env["PREFECT_SERVER_ANALYTICS_ENABLED"] = "false"
     env["DO_NOT_TRACK"] = "1"
-    env["VIGORL_HOME"] = Warehouse(home).root if home else Warehouse().root
+    env["VIGORL_HOME"] = Warehouse.at(home).root
     env.setdefault("HF_HUB_OFFLINE", "1")
     return env
 

@@ -115,7 +115,7 @@ class Server:
             self._say(f"reading {self._folder}: its weights' hash will be in the served name")
             self.name = checkpoint_identity(self._folder)
         home = self.settings.home
-        warehouse = Warehouse(home) if home else Warehouse()
+        warehouse = Warehouse.at(home)
         folder = warehouse.journal_dir.parent / "logs"
         folder.mkdir(parents=True, exist_ok=True)
         self.log = folder / time.strftime(f"serve-%Y%m%d-%H%M%S-{os.getpid()}-{self._port}.log")

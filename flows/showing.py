@@ -16,20 +16,21 @@ from curation.gallery import GalleryTrace, GalleryTree, write_gallery
 from curation.pictures import draw_trace
 from flows.settings import Problem
 from warehouse.catalog import query
+from warehouse.guard import quoted
 from warehouse.home import Warehouse
-from warehouse.reading import read_traces, read_trees
+from warehouse.reading import read_traces, read_trees, rows_among
 from warehouse.rows import read_image, read_questions
 
 # A trace that shows what this is about: it turns back and still gets there; else it looks twice.
 _EXAMPLE = """
-SELECT trace_id FROM kept_traces WHERE task = '{task}'
+SELECT trace_id FROM kept_traces WHERE task = {task}
 ORDER BY kind = 'corrected' DESC, abs(n_points - 4), trace_id LIMIT 1
 """
 
 
 def example_picture(warehouse: Warehouse, task: str) -> bytes | None:
     """PNG of one kept trace with its points numbered on the image; None if nothing is kept."""
-    rows = query(warehouse, _EXAMPLE.format(task=task.replace("'", "''")))
+    rows = query(warehouse, _EXAMPLE.format(task=quoted(task)))
     for shown in _gallery_traces(warehouse, rows["trace_id"].to_pylist()):
         return draw_trace(shown.trace, shown.question, shown.images)
     return None
@@ -40,7 +41,7 @@ _DROPPED = """
 WITH dropped AS (
     SELECT trace_id, tree_id, other
     FROM latest_traces JOIN latest_verdicts USING (trace_id)
-    WHERE filter = '{filter}' AND NOT keep
+    WHERE filter = {filter} AND NOT keep
     ORDER BY other, tree_id, trace_id LIMIT {limit}
 )
 SELECT trace_id FROM (
@@ -72,7 +73,7 @@ def dropped_by(warehouse: Warehouse, name: str, limit: int = 500) -> str:
     if name not in names:
         there = f"there are: {', '.join(names)}" if names else "nothing has been judged yet"
         raise Problem(f"--dropped-by: no filter {name!r} has judged a trace; {there}")
-    return _DROPPED.format(filter=name.replace("'", "''"), limit=limit)
+    return _DROPPED.format(filter=quoted(name), limit=limit)
 
 
 def gallery(
@@ -94,16 +95,12 @@ def gallery(
         raise Problem("--sql: the statement must yield a column trace_id")
     found = rows["trace_id"].to_pylist()
     trace_ids = list(dict.fromkeys(str(trace_id) for trace_id in found if trace_id is not None))
-    listed = ", ".join("'" + i.replace("'", "''") + "'" for i in trace_ids) or "NULL"
-    trees = query(
-        warehouse,
-        f"SELECT DISTINCT tree_id FROM traces WHERE trace_id IN ({listed}) "
-        "AND tree_id IS NOT NULL ORDER BY tree_id",
-    )
+    rows_of = rows_among(warehouse, "traces", "trace_id", trace_ids, "tree_id")
+    trees = sorted({row["tree_id"] for row in rows_of if row["tree_id"]})
     index = write_gallery(
         out,
         _gallery_traces(warehouse, trace_ids),
-        _gallery_trees(warehouse, trees["tree_id"].to_pylist()),
+        _gallery_trees(warehouse, trees),
         funnel=funnel(warehouse),
     )
     return index, len(trace_ids)

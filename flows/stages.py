@@ -60,7 +60,7 @@ async def build(
 ) -> Summary:
     """Search a task's questions, curate the trees, and say what came of it."""
     progress = progress or Quiet()
-    warehouse = Warehouse(settings.home) if settings.home else Warehouse()
+    warehouse = Warehouse.at(settings.home)
     chosen = teacher_of(settings)
     config = search_config(settings, chosen)
     questions = await step(find_questions)(warehouse, settings, progress)

@@ -10,10 +10,6 @@ from flows.settings import Problem
 from warehouse.home import Warehouse
 
 
-def _warehouse(home: str | None) -> Warehouse:
-    return Warehouse(home) if home else Warehouse()
-
-
 def diff(a: str, b: str, format_: str, home: str | None) -> None:
     """Print a sentence and a table by reason, or everything as JSON."""
     if format_ not in ("table", "json"):
@@ -21,7 +17,7 @@ def diff(a: str, b: str, format_: str, home: str | None) -> None:
     from warehouse import diff as diffs
     from warehouse.versions import resolve
 
-    warehouse = _warehouse(home)
+    warehouse = Warehouse.at(home)
     found = diffs.diff(warehouse, resolve(warehouse, a), resolve(warehouse, b))
     if format_ == "json":
         told = {
@@ -50,7 +46,7 @@ def lineage(text: str, format_: str, out: Path | None, most: int, home: str | No
         raise Problem(f"--out: {out.name} is drawn as .png or .svg")
     from flows.tracing import trace_back
 
-    told = trace_back(_warehouse(home), text, most)
+    told = trace_back(Warehouse.at(home), text, most)
     print(told.text() if format_ == "text" else json.dumps(told.data(), ensure_ascii=False))
     if out is not None:
         told.draw(out)
@@ -61,7 +57,7 @@ def revoke(subject: str, value: str, reason: str, home: str | None) -> None:
     from warehouse import revoked
     from warehouse.lineage import Walker
 
-    warehouse = _warehouse(home)
+    warehouse = Warehouse.at(home)
     if subject not in revoked.SUBJECTS:
         listed = ", ".join(revoked.SUBJECTS)
         raise Problem(f"{subject!r} can't be revoked; what can: {listed}")

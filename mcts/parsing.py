@@ -161,10 +161,11 @@ def fold_remark(steps: Sequence[Step]) -> tuple[Step, ...]:
 
 def points_in(text: str) -> tuple[Point, ...]:
     """The points a text in original pixels cites, in reading order."""
-    return tuple(
-        Point(float(match[1]), float(match[2]), int(match[4] or 1) - 1)
-        for match in _COORDINATE.finditer(text)
-    )
+    return tuple(_point(match) for match in _COORDINATE.finditer(text))
+
+
+def _point(match: re.Match[str]) -> Point:
+    return Point(float(match[1]), float(match[2]), int(match[4] or 1) - 1)
 
 
 def sentences(text: str) -> list[str]:
@@ -178,11 +179,15 @@ def with_points_moved(thought: str, move: Callable[[Point], Point]) -> str:
     """A thought in original pixels with every point it cites moved, within the point's image."""
 
     def convert(match: re.Match[str]) -> str:
-        (point,) = points_in(match[0])
-        moved = move(point)
+        moved = move(_point(match))
         return _mention(moved.x, moved.y, match)
 
     return _rewrite(thought, convert)
+
+
+def with_points_told(text: str, tell: Callable[[Point], str]) -> str:
+    """A text in original pixels with `tell(point)` in the place of every point it cites."""
+    return _rewrite(text, lambda match: tell(_point(match)))
 
 
 def points_outside(points: Sequence[Point], frame: Frame) -> tuple[Point, ...]:

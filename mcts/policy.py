@@ -14,13 +14,13 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 
 from mcts.budget import Cost
-from mcts.data import Question, Step, content_id
+from mcts.data import Question, Step
 from mcts.journal import JournaledTeacher, Key
 from mcts.journal_records import Record
 from mcts.prompts import build_messages, load_prompt
 from mcts.samples import Sample
 from mcts.search import SearchConfig, thoughts_demanded
-from mcts.teacher import Request
+from mcts.teacher import Request, seed_of
 
 _STOPS = {
     "expand": ("</think>", "</answer>"),
@@ -91,7 +91,7 @@ class TeacherPolicy:
             top_p=config.top_p,
             max_tokens=tokens,
             stop=_STOPS[key.purpose],
-            seed=int(content_id(key.search_id, key.node, key.purpose, key.sample)[:15], 16),
+            seed=seed_of(key.search_id, key.node, key.purpose, key.sample),
         )
 
 

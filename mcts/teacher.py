@@ -38,6 +38,11 @@ MAX_SEED = 2**63 - 1
 """Servers read a seed into a signed 64-bit integer; vLLM refuses a larger one."""
 
 
+def seed_of(*parts: object) -> int:
+    """A request's seed by what it is asked for: a hash, since neighbouring seeds would overlap."""
+    return int(content_id(*parts)[:15], 16)
+
+
 @dataclass(frozen=True, slots=True)
 class Text:
     """A piece of text in a message."""

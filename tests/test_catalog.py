@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from warehouse.catalog import QueryError, connect, query, table_versions
+from warehouse.catalog import QueryError, connect, named_in, query, table_versions
 from warehouse.home import Warehouse
 from warehouse.schema import TABLES
 from warehouse.tables import append, commit_traces, insert_new
@@ -305,3 +305,12 @@ def test_big_sorts_spill_beside_the_warehouse_not_into_the_working_directory(
     sql = "SELECT count(DISTINCT md5(i::VARCHAR)) n FROM range(300000) t(i)"
     assert query(warehouse, sql)["n"][0].as_py() == 300000
     assert os.listdir(tmp_path) == []
+
+
+def test_a_statement_of_ours_opens_what_it_names_and_what_that_is_made_of() -> None:
+    names = named_in("(SELECT tree_id FROM kept_traces JOIN Steps USING (trace_id))")
+    assert names == {"kept_traces", "steps"}
+    with connect(Warehouse("/nowhere/at/all"), names=names) as con:
+        there = {name for (name,) in con.execute("SELECT view_name FROM duckdb_views()").fetchall()}
+    assert {"steps", "kept_traces", "latest_traces", "traces", "verdicts"} <= there
+    assert "responses" not in there and "images" not in there

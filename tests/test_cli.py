@@ -18,13 +18,7 @@ COUNT = "SELECT kind, count(*) AS n FROM traces GROUP BY kind ORDER BY kind"
 @pytest.fixture(scope="module")
 def home(tmp_path_factory):
     """Four questions, searched and curated."""
-    folder = tmp_path_factory.mktemp("home")
-    sample = write_sat(folder.parent / "SAT_train.parquet", sat_rows(4))
-    with StubServer() as server:
-        assert run("import", "sat2", sample, home=folder) == 0
-        options = ("--teacher", server.url, "--space", "qwen3-vl", "--simulations", 3)
-        assert run("build", "sat2", *options, home=folder) == 0
-    return folder
+    return searched(tmp_path_factory.mktemp("cli"), 4, simulations=3)
 
 
 def run(*arguments, home):
@@ -37,6 +31,16 @@ def run(*arguments, home):
     finally:
         sys.argv = given
     return 0
+
+
+def searched(folder, questions, simulations):
+    """The home of a warehouse with so many questions of SAT-2 searched, asking the stub server."""
+    sample, home = write_sat(folder / "SAT_train.parquet", sat_rows(questions)), folder / "home"
+    with StubServer() as server:
+        assert run("import", "sat2", sample, home=home) == 0
+        options = ("--teacher", server.url, "--space", "qwen3-vl", "--simulations", simulations)
+        assert run("build", "sat2", *options, home=home) == 0
+    return home
 
 
 def test_sql_prints_only_the_answer_and_in_the_form_asked_for(home, capsys):

@@ -18,9 +18,7 @@ from curation.pairs import pairs
 from curation.step_values import step_values
 from mcts.coordinates import CoordinateSpace, Frame
 from mcts.parsing import parse
-from tests.fixtures import sat_rows, write_sat
-from tests.stub_server import StubServer
-from tests.test_cli import run
+from tests.test_cli import searched
 from tests.test_versions import KEPT, fill
 from warehouse.catalog import query
 from warehouse.export_forms import FORMS, MARK, Telling
@@ -36,13 +34,7 @@ QWEN3 = CoordinateSpace.qwen3_vl()
 @pytest.fixture(scope="module")
 def made(tmp_path_factory: pytest.TempPathFactory) -> Warehouse:
     """Six searched questions, two of two images, and a version of what was kept."""
-    folder = tmp_path_factory.mktemp("made")
-    sample, home = write_sat(folder / "SAT_train.parquet", sat_rows(6)), folder / "home"
-    with StubServer() as server:
-        assert run("import", "sat2", sample, home=home) == 0
-        options = ("--teacher", server.url, "--space", "qwen3-vl", "--simulations", 6)
-        assert run("build", "sat2", *options, home=home) == 0
-    warehouse = Warehouse(str(home))
+    warehouse = Warehouse(str(searched(tmp_path_factory.mktemp("made"), 6, simulations=6)))
     publish(warehouse, "all", KEPT)
     return warehouse
 

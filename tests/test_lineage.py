@@ -11,9 +11,7 @@ import pytest
 from PIL import Image
 
 from flows.tracing import trace_back
-from tests.fixtures import sat_rows, write_sat
-from tests.stub_server import StubServer
-from tests.test_cli import run
+from tests.test_cli import run, searched
 from warehouse.catalog import query
 from warehouse.home import Warehouse, WarehouseError
 from warehouse.lineage import Thing, Walker
@@ -27,12 +25,7 @@ KEPT = "SELECT trace_id FROM kept_traces"
 @pytest.fixture(scope="module")
 def made(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Four questions searched, two versions, a student of the first and its evaluation."""
-    folder = tmp_path_factory.mktemp("made")
-    sample, home = write_sat(folder / "SAT_train.parquet", sat_rows(4)), folder / "home"
-    with StubServer() as server:
-        assert run("import", "sat2", sample, home=home) == 0
-        options = ("--teacher", server.url, "--space", "qwen3-vl", "--simulations", 3)
-        assert run("build", "sat2", *options, home=home) == 0
+    home = searched(tmp_path_factory.mktemp("made"), 4, simulations=3)
     warehouse = Warehouse(str(home))
     publish(warehouse, "all", KEPT)
     publish(warehouse, "direct", f"{KEPT} WHERE kind = 'direct'")

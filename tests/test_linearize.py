@@ -1,39 +1,18 @@
 """Trees become traces: every direct chain, and corrected ones that tell what is shared once."""
 
-import asyncio
 from dataclasses import replace
 
 import pytest
 
 from curation.filters import FILTERS, judge
-from curation.grading import grade
 from curation.linearize import linearize
 from mcts.coordinates import CoordinateSpace, Frame
 from mcts.data import Origin, Point, Step, Trace
 from mcts.parsing import parse, render
-from mcts.search import search
-from tests.scripted import CONFIG, QUESTION, ScriptedPolicy, seeded_teacher
+from tests.grown import FORK, grow, think
+from tests.scripted import QUESTION, seeded_teacher
 
 PIXELS = Frame(CoordinateSpace.original(), QUESTION.images)
-
-
-def grow(script, otherwise=None, **config):
-    policy = ScriptedPolicy(script, otherwise)
-    return asyncio.run(search(QUESTION, replace(CONFIG, **config), policy, grade, "t"))
-
-
-def think(x, text="Thing at"):
-    return f"<think>{text} ({x}, {x}).</think>"
-
-
-SCRIPT = {
-    ("", "expand", 0): think(100),
-    ("", "expand", 1): think(200),
-    ("0", "rollout", 0): think(110) + "<answer>right</answer>",
-    ("0", "rollout", 1): think(120) + "<answer>left</answer>",
-    ("1", "rollout", 0): think(210) + "<answer>left</answer>",
-    ("1", "rollout", 1): think(220) + "<answer>left</answer>",
-}
 
 
 def xs(trace):
@@ -41,7 +20,7 @@ def xs(trace):
 
 
 def test_every_answer_is_a_direct_chain_right_or_wrong():
-    traces = linearize(grow(SCRIPT, simulations=1, children=2))
+    traces = linearize(grow(FORK, simulations=1, children=2))
     direct = [trace for trace in traces if trace.kind == "direct"]
     assert [(xs(t), t.answer, t.reward) for t in direct] == [
         ([100, 110], "right", 0),
@@ -53,7 +32,7 @@ def test_every_answer_is_a_direct_chain_right_or_wrong():
 
 
 def test_a_corrected_chain_tells_the_shared_prefix_once():
-    corrected = [t for t in linearize(grow(SCRIPT, simulations=1, children=2)) if t.wrong_from]
+    corrected = [t for t in linearize(grow(FORK, simulations=1, children=2)) if t.wrong_from]
     (same_node,) = corrected
     assert xs(same_node) == [100, 110, 120]
     assert (same_node.wrong_from, same_node.turns_back_at) == (1, 2)
@@ -63,7 +42,7 @@ def test_a_corrected_chain_tells_the_shared_prefix_once():
 
 
 def test_the_wrong_attempt_may_be_a_sibling():
-    traces = linearize(grow(SCRIPT, simulations=1, children=2))
+    traces = linearize(grow(FORK, simulations=1, children=2))
     siblings = [t for t in traces if t.kind == "corrected" and t.wrong_from == 0]
     assert [xs(t) for t in siblings] == [[100, 110, 200, 210], [100, 110, 200, 220]]
     assert all(t.turns_back_at == 2 for t in siblings)
@@ -71,12 +50,12 @@ def test_the_wrong_attempt_may_be_a_sibling():
 
 
 def test_a_tree_without_a_wrong_answer_has_nothing_to_correct():
-    script = {key: text.replace("right", "left") for key, text in SCRIPT.items()}
+    script = {key: text.replace("right", "left") for key, text in FORK.items()}
     assert {t.kind for t in linearize(grow(script, simulations=1, children=2))} == {"direct"}
 
 
 def test_the_same_reasoning_is_told_once():
-    script = {**SCRIPT, ("1", "rollout", 0): "<answer>left</answer>"}
+    script = {**FORK, ("1", "rollout", 0): "<answer>left</answer>"}
     script["1", "rollout", 1] = "<answer>left</answer>"
     traces = linearize(grow(script, simulations=1, children=2))
     assert [xs(t) for t in traces if t.kind == "direct"] == [[100, 110], [100, 120], [200]]

@@ -7,6 +7,7 @@ print(readme(card))
 from __future__ import annotations
 
 import json
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -21,21 +22,38 @@ def write_card(card: dict[str, Any], folder: Path) -> None:
         (folder / name).write_text(content, encoding="utf-8")
 
 
-def readme(card: dict[str, Any]) -> str:
-    """The card as Markdown, with the front matter that `datasets.load_dataset` reads."""
-    ref = f"{card['name']}@v{card['version']}"
-    licences = card["licences"]
+def front_matter(licences: Mapping[str, int], configs: Iterable[str]) -> list[str]:
+    """The lines at the head of a README by which `datasets` and the hub find what is in a folder.
+
+    Args:
+        licences: rows by licence.
+        configs: lines of YAML, the list under `configs`.
+    """
     licence = next(iter(licences)).lower() if len(licences) == 1 else "other"
-    parts = [
+    return [
         "---",
         f"license: {licence if licence != 'unknown' else 'other'}",
         "task_categories: [image-text-to-text]",
         "tags: [vigorl, grounded-reasoning]",
         "configs:",
-        "- {config_name: rows, data_files: rows.parquet, default: true}",
-        "- {config_name: images, data_files: images.parquet}",
+        *configs,
         "---",
         "",
+    ]
+
+
+def readme(card: dict[str, Any]) -> str:
+    """The card as Markdown, with the front matter that `datasets.load_dataset` reads."""
+    ref = f"{card['name']}@v{card['version']}"
+    licences = card["licences"]
+    parts = [
+        *front_matter(
+            licences,
+            [
+                "- {config_name: rows, data_files: rows.parquet, default: true}",
+                "- {config_name: images, data_files: images.parquet}",
+            ],
+        ),
         f"# {ref}",
         "",
         f"{card['rows']} traces of {card['questions']} questions about {card['images']} images: "

@@ -6,9 +6,9 @@
 
 The views name the exact files of one snapshot, so a query sees one state however long it runs,
 and data is scanned from disk, never loaded. A question opens only the tables it names. Rows of
-unfinished commits are not shown. Every column
-carries its sentence: SELECT table_name, column_name, comment FROM duckdb_columns(). The files of
-`warehouse/sql/` become views of the same name, described by their first line.
+unfinished commits are not shown. Every column carries its sentence: SELECT table_name,
+column_name, comment FROM duckdb_columns(). The files of `warehouse/sql/` become views of the same
+name, described by their first line.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ import duckdb
 import pyarrow as pa
 from deltalake import DeltaTable
 
-from warehouse.guard import QueryError, check
+from warehouse.guard import QueryError, check, quoted
 from warehouse.home import Warehouse
 from warehouse.schema import CHILDREN, TABLES, Table
 from warehouse.tables import dataset, open_table
@@ -79,9 +79,7 @@ def connect(
 
 def _open() -> duckdb.DuckDBPyConnection:
     con = duckdb.connect(config={"autoinstall_known_extensions": False})
-    con.execute(
-        "SET enable_progress_bar = false"
-    )  # it would be among the answers of slow questions
+    con.execute("SET enable_progress_bar = false")  # it would stand among a slow question's answers
     return con
 
 
@@ -126,8 +124,8 @@ def _fill(
     # Big sorts spill here; DuckDB removes what it wrote when the connection closes.
     scratch = Path(tempfile.gettempdir()) / f"vigorl-duckdb-{id(con)}"
     con.execute(
-        f"SET temp_directory = {_quoted(str(scratch))};"
-        f"SET allowed_paths = [{', '.join(map(_quoted, files))}];"
+        f"SET temp_directory = {quoted(str(scratch))};"
+        f"SET allowed_paths = [{', '.join(map(quoted, files))}];"
         "SET enable_external_access = false;"
         "SET python_enable_replacements = false;"
         "SET lock_configuration = true"
@@ -178,7 +176,7 @@ def _create_view(
     else:
         uris = [unquote(uri) for uri in uris]  # a folder's name may hold a space
         files += uris
-        rows = f"read_parquet([{', '.join(map(_quoted, uris))}], union_by_name = true)"
+        rows = f"read_parquet([{', '.join(map(quoted, uris))}], union_by_name = true)"
     there = {field.name for field in delta.schema().fields}
     where = f" WHERE {condition}" if condition else ""
     made = f"CREATE VIEW {table.name} AS SELECT"
@@ -211,9 +209,9 @@ def _finished(
 
 
 def _comment(con: duckdb.DuckDBPyConnection, table: Table) -> None:
-    comments = [f"COMMENT ON VIEW {table.name} IS {_quoted(table.sentence)}"]
+    comments = [f"COMMENT ON VIEW {table.name} IS {quoted(table.sentence)}"]
     for column in table.schema.names:
-        sentence = _quoted(table.describe(column))
+        sentence = quoted(table.describe(column))
         comments.append(f'COMMENT ON COLUMN {table.name}."{column}" IS {sentence}')
     con.execute(";".join(comments))
 
@@ -229,7 +227,7 @@ def _create_sql_views(
             sql = f"{sql.partition(chr(10))[0]}\nFROM {table}"
         con.execute(f"CREATE VIEW {name} AS {sql}")
         sentence = sql.partition("\n")[0].removeprefix("--").strip()
-        con.execute(f"COMMENT ON VIEW {name} IS {_quoted(sentence)}")
+        con.execute(f"COMMENT ON VIEW {name} IS {quoted(sentence)}")
 
 
 def _one_version(value: object) -> bool:
@@ -248,7 +246,7 @@ def sql_views() -> dict[str, str]:
     }
     ordered: dict[str, str] = {}
     while waiting:
-        ready = [n for n, sql in waiting.items() if not (_words(sql) - {n}) & set(waiting)]
+        ready = [n for n, sql in waiting.items() if not (_words(_unsaid(sql)) - {n}) & set(waiting)]
         if not ready:
             raise AssertionError(f"views that ask each other: {sorted(waiting)}")
         ordered |= {name: waiting.pop(name) for name in sorted(ready)}
@@ -261,13 +259,22 @@ def _with_parts(names: Iterable[str]) -> set[str]:
     while waiting:
         name = waiting.pop()
         wanted.add(name)
-        parts = _words(sql_views().get(name, "")) & {*TABLES, *sql_views()}
-        waiting |= parts - wanted
+        waiting |= named_in(_unsaid(sql_views().get(name, ""))) - wanted
     return wanted
 
 
+def named_in(sql: str) -> set[str]:
+    """The tables and views whose names stand in a statement of our own: what it asks, or more."""
+    return _words(sql) & {*TABLES, *sql_views()}
+
+
 def _words(sql: str) -> set[str]:
-    return set(re.findall(r"\w+", sql.partition("\n")[2].lower()))
+    return set(re.findall(r"\w+", sql.lower()))
+
+
+def _unsaid(view: str) -> str:
+    """A view's statement without the first line, which says in words what it is."""
+    return view.partition("\n")[2]
 
 
 def _duckdb_type(kind: pa.DataType) -> str:
@@ -285,7 +292,3 @@ def _duckdb_type(kind: pa.DataType) -> str:
         pa.timestamp("us", tz="UTC"): "TIMESTAMPTZ",
     }
     return names[kind]
-
-
-def _quoted(text: str) -> str:
-    return "'" + text.replace("'", "''") + "'"

@@ -17,7 +17,6 @@ goes as a whole, its number stays taken, and models trained on it still say so b
 from __future__ import annotations
 
 import time
-import uuid
 from collections.abc import Callable
 from dataclasses import dataclass
 
@@ -28,7 +27,8 @@ from deltalake.exceptions import CommitFailedError
 
 from warehouse.home import Warehouse, WarehouseError
 from warehouse.objects import image_key
-from warehouse.tables import WRITER, insert_new, open_table, scan
+from warehouse.revoked import revoke
+from warehouse.tables import WRITER, open_table, scan
 from warehouse.versions import Version, list_versions, open_version
 
 _ATTEMPTS = 10
@@ -96,7 +96,7 @@ def delete_source(
     if doomed.versions and not force:
         named = ", ".join(version.ref for version in doomed.versions)
         raise WarehouseError(f"published versions hold {source}: {named}; --force deletes them too")
-    _revoke(warehouse, source)
+    revoke(warehouse, "source", source, "deleted with all its rows")
     for version in doomed.versions:
         _drop_version(warehouse, version, source)
         tell(f"dataset {version.ref} is deleted")
@@ -143,13 +143,6 @@ def _holds(warehouse: Warehouse, version: Version, source: str) -> bool:
     with open_version(warehouse, version) as folder:
         sources = pq.read_table(folder / "rows.parquet", columns=["source"])["source"]
     return source in sources.unique().to_pylist()
-
-
-def _revoke(warehouse: Warehouse, source: str) -> None:
-    noted = (pc.field("subject") == "source") & (pc.field("value") == source)
-    if not scan(warehouse, "revocations", ["value"], noted).num_rows:
-        row = {"revocation_id": uuid.uuid4().hex, "subject": "source", "value": source}
-        insert_new(warehouse, "revocations", [{**row, "reason": "deleted with all its rows"}])
 
 
 def _drop_version(warehouse: Warehouse, version: Version, source: str) -> None:

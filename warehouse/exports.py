@@ -24,6 +24,7 @@ from typing import TYPE_CHECKING, Any
 from mcts.coordinates import CoordinateSpace, SpaceKind
 from mcts.prompts import load_prompt
 from warehouse.bundle import read_rows
+from warehouse.card import front_matter
 from warehouse.export_files import FILES, Pictures, write_rows
 from warehouse.export_forms import FORMS, Telling, features
 from warehouse.home import Warehouse, WarehouseError
@@ -145,21 +146,11 @@ def _dataset_info(version: Version, counts: dict[str, int]) -> dict[str, Any]:
 
 def _readme(version: Version, to: str, files: str, counts: dict[str, int]) -> str:
     """The front matter by which `datasets` and the hub find the splits, and a line for people."""
-    licences = version.card["licences"]
-    licence = next(iter(licences)).lower() if len(licences) == 1 else "other"
     found = [f"  - {{split: {split}, path: data/{split}/*.{files}}}" for split in counts]
+    configs = ["- config_name: default", "  data_files:", *found]
     return "\n".join(
         [
-            "---",
-            f"license: {licence if licence != 'unknown' else 'other'}",
-            "task_categories: [image-text-to-text]",
-            "tags: [vigorl, grounded-reasoning]",
-            "configs:",
-            "- config_name: default",
-            "  data_files:",
-            *found,
-            "---",
-            "",
+            *front_matter(version.card["licences"], configs),
             f"# {version.ref} for {to}",
             "",
             f"{sum(counts.values())} rows, made from the data set version with the content hash "

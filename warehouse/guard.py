@@ -22,6 +22,11 @@ class QueryError(Exception):
     """Why a statement can't be asked or failed, in one sentence."""
 
 
+def quoted(text: str) -> str:
+    """A text as SQL writes it, for statements that are put together here."""
+    return "'" + text.replace("'", "''") + "'"
+
+
 _NODES = {"SELECT_NODE", "SET_OPERATION_NODE", "RECURSIVE_CTE_NODE", "CTE_NODE"}
 _TABLE_FUNCTIONS = {
     "range", "generate_series", "unnest", "json_each", "json_tree", "repeat",

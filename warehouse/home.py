@@ -36,6 +36,11 @@ class Warehouse:
         root = self.root.rstrip("/") if self.is_s3 else str(Path(self.root).expanduser().resolve())
         object.__setattr__(self, "root", root)
 
+    @classmethod
+    def at(cls, home: str | None) -> Warehouse:
+        """The warehouse that a command or a deployment was given; without one, $VIGORL_HOME's."""
+        return cls(home) if home else cls()
+
     @property
     def is_s3(self) -> bool:
         return self.root.startswith("s3://")

@@ -9,21 +9,21 @@ A hash is a function of a picture's bytes and is computed once; a place is given
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from itertools import islice
 from typing import Any
 
 import duckdb
-import pyarrow as pa
 from PIL import Image
 
 from curation import phash
 from curation.decontaminate import Asked
 from curation.folds import Place, assign
-from warehouse.catalog import connect, query
+from warehouse.catalog import query
 from warehouse.home import Warehouse
 from warehouse.objects import WRITERS
+from warehouse.reading import rows_among
 from warehouse.rows import read_image
 from warehouse.tables import insert_new
 
@@ -53,7 +53,10 @@ def perceptual_hashes(
     """The hash of each picture, None where it is blank; one that can't be read is left out."""
     wanted = sorted(set(image_ids))
     sql = f"SELECT image_id, hash FROM image_hashes WHERE method = '{phash.METHOD}'"
-    known = {r["image_id"]: r["hash"] for r in _among(warehouse, sql, wanted)}
+    known = {
+        row["image_id"]: row["hash"]
+        for row in rows_among(warehouse, f"({sql})", "image_id", wanted)
+    }
     missing = (image_id for image_id in wanted if image_id not in known)
 
     def computed(image_id: str) -> dict[str, Any] | None:
@@ -108,10 +111,3 @@ def place_images(
         # All or nothing: where another process was faster, its places are read and kept.
         if not changed or insert_new(warehouse, "folds", changed, whole=True):
             return len(changed)
-
-
-def _among(warehouse: Warehouse, sql: str, image_ids: Sequence[str]) -> Iterator[dict[str, Any]]:
-    with connect(warehouse) as con:
-        con.register("_wanted", pa.table({"image_id": pa.array(image_ids, pa.string())}))
-        found = con.sql(f"FROM ({sql}) SEMI JOIN _wanted USING (image_id)")
-        yield from found.to_arrow_table().to_pylist()

@@ -16,7 +16,7 @@ import pyarrow as pa
 from mcts.coordinates import CoordinateSpace, Frame, SpaceKind
 from mcts.data import Question, Trace, Verdict
 from mcts.tree import Tree, TreeRows, rebuild
-from warehouse.catalog import connect
+from warehouse.catalog import connect, named_in
 from warehouse.home import Warehouse
 from warehouse.rows import read_questions, trace_from, verdict_from
 
@@ -30,7 +30,7 @@ def read_trees(warehouse: Warehouse, tree_ids: Sequence[str]) -> Iterator[tuple[
     key = "tree_id"
 
     def rows_of(table: str, columns: str = "*") -> list[Row]:
-        return _rows(warehouse, table, key, tree_ids, columns)
+        return rows_among(warehouse, table, key, tree_ids, columns)
 
     nodes, rollouts = _grouped(rows_of("nodes"), key), _grouped(rows_of("rollouts"), key)
     responses = _grouped(rows_of("responses", "tree_id, response_id, text"), key)
@@ -53,9 +53,9 @@ def read_traces(
     if not trace_ids:
         return []
     key = "trace_id"
-    steps = _grouped(_rows(warehouse, "steps", key, trace_ids), key)
-    verdicts = _grouped(_rows(warehouse, "latest_verdicts", key, trace_ids), key)
-    traces = {row[key]: row for row in _rows(warehouse, "traces", key, trace_ids)}
+    steps = _grouped(rows_among(warehouse, "steps", key, trace_ids), key)
+    verdicts = _grouped(rows_among(warehouse, "latest_verdicts", key, trace_ids), key)
+    traces = {row[key]: row for row in rows_among(warehouse, "traces", key, trace_ids)}
     return [
         (
             trace_from(traces[trace_id], steps.get(trace_id, [])),
@@ -89,14 +89,15 @@ def tree_from(
 
 def rows_about(warehouse: Warehouse, tree_ids: Sequence[str], sql: str) -> list[Row]:
     """Rows of a statement whose `tree_id` is among `tree_ids`."""
-    return _rows(warehouse, f"({sql})", "tree_id", tree_ids)
+    return rows_among(warehouse, f"({sql})", "tree_id", tree_ids)
 
 
-def _rows(
+def rows_among(
     warehouse: Warehouse, table: str, key: str, ids: Sequence[str], columns: str = "*"
 ) -> list[Row]:
+    """Rows of a table, or of a statement in brackets, whose column `key` is among `ids`."""
     # The ids come in as a table: thousands of them in the statement would take seconds to read.
-    with connect(warehouse) as con:
+    with connect(warehouse, names=named_in(table)) as con:
         con.register("_wanted", pa.table({key: pa.array(ids, pa.string())}))
         wanted = f"{key} IN (SELECT {key} FROM _wanted)"
         found = con.sql(f"SELECT {columns} FROM {table} WHERE {wanted} ORDER BY ALL")

@@ -101,7 +101,7 @@ def revoked_since(warehouse: Warehouse, folder: Path) -> list[Row]:
     held = pq.read_table(
         folder / "rows.parquet", columns=["trace_id", "question_id", "source", "image_ids"]
     )
-    with connect(warehouse) as con:
+    with connect(warehouse, names=["revoked_traces", "revocations"]) as con:
         con.register("_held", held)
         con.execute("CREATE TEMP TABLE reached AS SELECT * FROM revoked_traces")
         for subject, column in _BY_COLUMN.items():

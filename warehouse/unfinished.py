@@ -24,6 +24,7 @@ import duckdb
 import pyarrow as pa
 from deltalake import DeltaTable
 
+from warehouse.guard import quoted
 from warehouse.home import Warehouse
 from warehouse.schema import TABLES
 from warehouse.tables import dataset, open_table
@@ -55,7 +56,7 @@ def shown(uris: Iterable[str], commits: Commits, finished: frozenset[str], late:
     strangers = frozenset().union(*(commits[uri] for uri in files)) - visible
     if not strangers:
         return Shown(files, None)
-    listed = ", ".join(_quoted(name) for name in sorted(filter(None, strangers)))
+    listed = ", ".join(quoted(name) for name in sorted(filter(None, strangers)))
     finished_rows = f"commit_id NOT IN ({listed})" if listed else "true"
     absent = "commit_id IS NULL OR" if late else "commit_id IS NOT NULL AND"
     return Shown(files, f"({absent} {finished_rows})")
@@ -84,7 +85,7 @@ def commits_of(
                 found[uri] = frozenset(json.loads(warehouse.objects.get(_note(name, uri))))
     unknown = [uri for uri in uris if uri not in found]
     if unknown and not warehouse.is_s3:
-        listed = ", ".join(_quoted(unquote(uri)) for uri in unknown)
+        listed = ", ".join(quoted(unquote(uri)) for uri in unknown)
         rows_read = con.execute(
             f"SELECT filename, list(DISTINCT commit_id) FILTER (commit_id IS NOT NULL), "
             f"bool_or(commit_id IS NULL) FROM read_parquet([{listed}], filename = true) GROUP BY 1"
@@ -144,7 +145,3 @@ def _statistics(delta: DeltaTable, column: str) -> list[dict[str, Any]]:
     wanted |= {kind: f"{kind}.{column}" for kind in ("min", "max", "null_count")}
     columns = {k: actions[v] if v in there else nothing for k, v in wanted.items()}
     return list(pa.table(columns).to_pylist())
-
-
-def _quoted(text: str) -> str:
-    return "'" + text.replace("'", "''") + "'"

@@ -60,7 +60,7 @@ class Recording:
 
 async def run_once(settings: BuildSettings) -> tuple[float, float, float]:
     """Tokens a second of the search, then of its requests at once; the search's cache hit rate."""
-    warehouse = Warehouse(settings.home) if settings.home else Warehouse()
+    warehouse = Warehouse.at(settings.home)
     chosen = teacher_of(settings)
     recording = Recording(chosen.teacher)
     try:

@@ -25,7 +25,7 @@ from typing import Any
 from mcts.data import content_id
 from mcts.local import LocalTeacher, checkpoint_identity
 from mcts.prompts import load_prompt
-from mcts.teacher import Request, TeacherError
+from mcts.teacher import Request, TeacherError, seed_of
 from training.nano.items import STEPS, Item, blank, load_items, messages, pick
 
 TEMPERATURE = 1.0
@@ -173,7 +173,7 @@ async def _answer(wanted: Asking, part: int, open_: list[tuple[Item, bool]], tol
             shown = blank(item) if grey else item
             request = Request(
                 messages(shown), wanted.samples, TEMPERATURE, 1.0, MAX_TOKENS, ("</answer>",),
-                seed=int(content_id(name)[:15], 16),
+                seed=seed_of(name),
             )  # fmt: skip
             async with slots:
                 try:

@@ -14,13 +14,11 @@ from __future__ import annotations
 
 import argparse
 import asyncio
-import hashlib
 import io
 import statistics
 import tempfile
 import time
 from collections.abc import Sequence
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -35,7 +33,16 @@ from mcts.prompts import load_prompt
 from mcts.search import SearchConfig, search, search_id, together
 from mcts.teacher import Request
 from training.nano import TEACHER
-from training.nano.items import SAMPLE, SPACE, Checkpoint, Item, load_items, messages, pick
+from training.nano.items import (
+    SAMPLE,
+    SPACE,
+    Checkpoint,
+    Item,
+    load_items,
+    messages,
+    pick,
+    with_pictures,
+)
 
 MAX_TOKENS = 160
 BATCHES = (1, 8, 32)
@@ -99,19 +106,14 @@ async def engine_run(teacher: LocalTeacher, items: Sequence[Item], seed: int) ->
 
 def varied(item: Item, number: int) -> Item:
     """The same question about pictures of other bytes: `number` is written into their corners."""
-    images: dict[str, bytes] = {}
-    ids: list[str] = []
-    for data in item.images.values():
+    pictures = []
+    for place, data in enumerate(item.images.values()):
         picture = Pictures.open(io.BytesIO(data)).convert("RGB")
-        picture.putpixel((0, 0), (number % 256, number // 256, len(ids)))
+        picture.putpixel((0, 0), (number % 256, number // 256, place))
         out = io.BytesIO()
         picture.save(out, "PNG", compress_level=1)
-        ids.append(hashlib.sha256(out.getvalue()).hexdigest())
-        images[ids[-1]] = out.getvalue()
-    shown = tuple(
-        replace(image, image_id=name) for image, name in zip(item.question.images, ids, strict=True)
-    )
-    return Item(replace(item.question, images=shown), images, item.boxes)
+        pictures.append(out.getvalue())
+    return with_pictures(item, pictures)
 
 
 async def compare(folder: Path, items: Sequence[Item], batch: int, repeats: int) -> dict[str, Any]:

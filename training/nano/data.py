@@ -157,22 +157,21 @@ def imagined(rng: np.random.Generator, take: dict, question: dict) -> tuple[dict
     answer = question["answer"]
     if question["family"] in ("count", "colour"):
         answer = str(rng.choice(question["options"]))
-        words = words[:1] if question["family"] == "count" else [*words[:1], answer]
 
-    def made_up() -> str:
+    def made_up(*told: str) -> str:
         pair = [str(rng.choice(list(COLOURS))), str(rng.choice(KINDS))]
-        for word in words:
+        for word in told:
             pair[0 if word in COLOURS else 1] = word
         return " ".join(pair)
 
     if question["family"] == "count":
-        drawn = (made_up() for _ in range(99))  # each shares its colour or kind, of six or more
+        # All of one colour, or of one kind: enough draws to find so many of the other.
+        drawn = (made_up(*words[:1]) for _ in range(99))
         names = list(dict.fromkeys(drawn))[: int(answer)]
     elif question["family"] == "colour":
-        names = [made_up()]
+        names = [made_up(*words[:1], answer)]
     else:
         names = [name for name in real if name in asked]
-    words = []
     others = [name for name in (made_up() for _ in range(4)) if name not in asked]
     if not names:
         names = others[:1]

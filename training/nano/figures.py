@@ -15,6 +15,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from curation.groups import Groups
 from training.nano.items import Verdict
 
 DRAWS = 2000
@@ -67,19 +68,12 @@ def measure(asked: Sequence[Asked], draws: int = DRAWS) -> dict[str, dict[str, F
 
 def clusters(groups: Iterable[Sequence[str]]) -> list[int]:
     """A number for each group of pictures; groups that have a picture in common share theirs."""
-    above: dict[str, str] = {}
-
-    def top(name: str) -> str:
-        while above.setdefault(name, name) != name:
-            name = above[name]
-        return name
-
     groups = list(groups)
-    for first, *rest in groups:
-        for other in rest:
-            above[top(other)] = top(first)
+    linked = Groups(name for group in groups for name in group)
+    for group in groups:
+        linked.join(group)
     numbers: dict[str, int] = {}
-    return [numbers.setdefault(top(group[0]), len(numbers)) for group in groups]
+    return [numbers.setdefault(linked.name(group[0]), len(numbers)) for group in groups]
 
 
 def shares(one: Asked) -> dict[str, tuple[float, float]]:

@@ -130,6 +130,8 @@ COMPARED = {
     "guessing alone: pass@n": "blank chance@n",
 }
 
+BY_FAMILY = ("pass@1", "grounded pass@1")
+
 
 def side_by_side(found: Sequence[Report]) -> str:
     """Two short tables: every checkpoint over all questions, and its pass@1 by family."""
@@ -156,9 +158,6 @@ def side_by_side(found: Sequence[Report]) -> str:
     ]
     heads = ["family", "chance", *(f"{one} {name}" for one in names for name in BY_FAMILY)]
     return "\n".join([*lines, "", *_grid(heads, rows)])
-
-
-BY_FAMILY = ("pass@1", "grounded pass@1")
 
 
 def cell(figure: Figure) -> str:

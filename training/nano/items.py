@@ -140,14 +140,18 @@ def messages(item: Item) -> tuple[Message, ...]:
 
 def blank(item: Item) -> Item:
     """The same question about grey pictures of the same sizes; the boxes stay."""
-    grey = [_grey(image.width, image.height) for image in item.question.images]
-    names = [hashlib.sha256(data).hexdigest() for data in grey]
+    return with_pictures(item, [_grey(i.width, i.height) for i in item.question.images])
+
+
+def with_pictures(item: Item, pictures: Sequence[bytes]) -> Item:
+    """The same question about other pictures of the same sizes, encoded; the boxes stay."""
+    names = [hashlib.sha256(data).hexdigest() for data in pictures]
     images = tuple(
         replace(image, image_id=name)
         for image, name in zip(item.question.images, names, strict=True)
     )
     question = replace(item.question, images=images)
-    return Item(question, dict(zip(names, grey, strict=True)), item.boxes)
+    return Item(question, dict(zip(names, pictures, strict=True)), item.boxes)
 
 
 @cache
