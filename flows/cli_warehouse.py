@@ -9,11 +9,14 @@ from __future__ import annotations
 
 import sys
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from flows.cli_build import Home
+
+if TYPE_CHECKING:
+    from warehouse.home import Warehouse
 
 warehouse = typer.Typer(
     help="Check, compact, copy and clear what is stored.",
@@ -22,14 +25,29 @@ warehouse = typer.Typer(
 )
 
 
+def _there(home: str | None) -> Warehouse:
+    """The warehouse at `home`, which must be one: a slip of the pen has nothing wrong with it.
+
+    Raises:
+        Problem: nothing was ever stored there.
+    """
+    from flows.settings import Problem
+    from warehouse.catalog import table_versions
+    from warehouse.home import Warehouse
+
+    found = Warehouse.at(home)
+    if all(version is None for version in table_versions(found).values()):
+        raise Problem(f"there is no warehouse at {found.root}: it has no table")
+    return found
+
+
 @warehouse.command()
 def check(home: Home = None) -> None:
     """Verify every file, hash and reference; one line for each that is wrong, and status 1."""
     from warehouse import checking
-    from warehouse.home import Warehouse
 
     wrong = 0
-    for finding in checking.check(Warehouse(home) if home else Warehouse()):
+    for finding in checking.check(_there(home)):
         wrong += finding.wrong
         print(finding.sentence if finding.wrong else f"remark: {finding.sentence}", flush=True)
     if wrong:
@@ -46,9 +64,8 @@ def compact(
 ) -> None:
     """Merge small files; remove those that no dataset version and no reader can need."""
     from warehouse import compacting
-    from warehouse.home import Warehouse
 
-    for done in compacting.compact(Warehouse(home) if home else Warehouse(), keep_days):
+    for done in compacting.compact(_there(home), keep_days):
         print(done.sentence(), flush=True)
 
 
@@ -61,9 +78,8 @@ def snapshot(
 ) -> None:
     """Write a file of views that any DuckDB client opens; an older one is replaced in one step."""
     from warehouse import snapshot as views
-    from warehouse.home import Warehouse
 
-    print(views.snapshot(Warehouse(home) if home else Warehouse(), out))
+    print(views.snapshot(_there(home), out))
 
 
 @warehouse.command()
@@ -73,9 +89,8 @@ def backup(
 ) -> None:
     """Copy a warehouse on disk, also while others write; the copy is a warehouse."""
     from warehouse import backup as copying
-    from warehouse.home import Warehouse
 
-    copied = copying.backup(Warehouse(home) if home else Warehouse(), target)
+    copied = copying.backup(_there(home), target)
     print(f"{copied} files copied to {target}")
 
 
@@ -92,9 +107,8 @@ def delete_source(
 ) -> None:
     """Delete a source for good: its rows everywhere, its pictures, the old files that hold them."""
     from warehouse import deleting
-    from warehouse.home import Warehouse
 
-    where = Warehouse(home) if home else Warehouse()
+    where = _there(home)
     if yes:
         deleting.delete_source(where, name, force=force, tell=print)
         return

@@ -247,3 +247,11 @@ def test_the_commands_say_what_they_did(
     assert scan(warehouse, "traces").num_rows == 7
     next(Path(warehouse.root, "images").rglob("*/*")).unlink()
     assert "are missing" in said("check", status=1)
+
+
+@pytest.mark.parametrize("words", [("check",), ("compact",), ("snapshot",), ("delete-source", "a")])
+def test_where_no_warehouse_is_nothing_is_called_whole(tmp_path, capsys, words) -> None:
+    assert run("warehouse", *words, home=tmp_path / "nowhere") == 2
+    told = capsys.readouterr()
+    assert not told.out and told.err.startswith("vigorl: there is no warehouse at ")
+    assert not (tmp_path / "nowhere").exists()
