@@ -26,6 +26,7 @@ from mcts.checkpoints import MODEL_TYPES, SPACES, read_json
 from mcts.coordinates import CoordinateSpace
 from mcts.teacher import Teacher
 from training.nano import BASE, TEACHER
+from warehouse.sources import task_of
 
 if TYPE_CHECKING:
     from mcts.openai_teacher import OpenAITeacher
@@ -42,7 +43,12 @@ class ChosenTeacher:
     teacher: Teacher
     space: CoordinateSpace
     prompt: str
+    """The prompt it was trained with; empty where it takes whatever its task asks with."""
     step_tokens: int
+
+    def prompt_for(self, task: str) -> str:
+        """The prompt it is asked with where nobody chose one."""
+        return self.prompt or task_of(task).prompt
 
 
 def choose_teacher(
@@ -87,8 +93,8 @@ def choose_teacher(
         urls = [url.strip().rstrip("/").removesuffix("/v1") for url in name.split(",")]
         found = limited(_server_space(space, model))
         if len(urls) == 1:
-            return ChosenTeacher(client(urls[0]), found, "points", 512)
-        return ChosenTeacher(_replicas(urls, client), found, "points", 512)
+            return ChosenTeacher(client(urls[0]), found, "", 512)
+        return ChosenTeacher(_replicas(urls, client), found, "", 512)
     if own := re.match(r"vllm(-cpu)?:", name):
         from flows.serving import ServedTeacher
         from flows.serving_command import checkpoint_folder
@@ -100,7 +106,7 @@ def choose_teacher(
         folder = checkpoint_folder(served.model)
         known = checkpoint_space(folder) if folder and not space else None
         found = limited(known or _server_space(space, served.model))
-        prompt, tokens = ("nano", 48) if served.model in EMBEDDED else ("points", 512)
+        prompt, tokens = ("nano", 48) if served.model in EMBEDDED else ("", 512)
         return ChosenTeacher(ServedTeacher(served, client), found, prompt, tokens)
     folder = EMBEDDED.get(name) or Path(name)
     if not (folder / "config.json").is_file():
@@ -116,8 +122,21 @@ def choose_teacher(
     taught = checkpoints.checkpoint_manners(folder)
     if taught is not None:  # a student of ours
         tokens = 48 if taught.manners == "nano" else 512
-        return ChosenTeacher(LocalTeacher(folder), found, taught.prompt, tokens)
-    return ChosenTeacher(LocalTeacher(folder), found, "points", 512)
+        return ChosenTeacher(LocalTeacher(folder), found, taught.prompt or "", tokens)
+    return ChosenTeacher(LocalTeacher(folder), found, "", 512)
+
+
+def patient(chosen: ChosenTeacher, name: str) -> ChosenTeacher:
+    """The teacher that `name` means, made to wait for a server that goes away meanwhile."""
+    if not re.match(r"https?://", name):
+        return chosen
+    from mcts.patience import PatientTeacher
+
+    # Somebody else runs this server, and may start it again. Our own would not come back.
+    waiting = PatientTeacher(
+        chosen.teacher, say=lambda sentence: print(sentence, file=sys.stderr, flush=True)
+    )
+    return replace(chosen, teacher=waiting)
 
 
 def _replicas(urls: list[str], client: Callable[..., OpenAITeacher]) -> Teacher:

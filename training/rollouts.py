@@ -161,7 +161,7 @@ def _prompt(model: Any, group: _Group, pieces: Any, grids: Tensor) -> Prompt:
         embeds = embeds.masked_scatter(visual[:, None], torch.cat(list(found.pooler_output)))
         deep = [torch.cat(list(d)) for d in getattr(found, "deepstack_features", None) or ()]
     # A first name of its own: prompts with pictures of equal size must never pass for each other.
-    names = tuple([-group.places[0] - 1, *group.ids])[: len(group.ids)]
+    names = (-group.places[0] - 1, *group.ids)[: len(group.ids)]
     return Prompt(names, embeds, positions[:, 0], int(delta), visual, deep)
 
 

@@ -21,6 +21,7 @@ from typing import Any
 
 from curation.grading import normalize
 from mcts.data import AnswerKind, Box
+from warehouse.sources.below import picture_below
 from warehouse.sources.drafts import Draft, ImportProblem, Picture, ReadContext, Reject
 
 _NUMBER = r"(-?\d+(?:\.\d+)?)"
@@ -71,7 +72,7 @@ def _draft(file: str, row: int, line: bytes, task: str, root: Path) -> Draft | R
         return Reject(file, row, "image", "there is no image name")
     pictures = []
     for name in names:
-        data = _image(root, name)
+        data = picture_below(root, name)
         if isinstance(data, str):
             return Reject(file, row, "image", f"{name}: {data}")
         pictures.append(Picture(data))
@@ -91,21 +92,6 @@ def _draft(file: str, row: int, line: bytes, task: str, root: Path) -> Draft | R
 
 def _is_turn(turn: Any) -> bool:
     return isinstance(turn, dict) and isinstance(turn.get("value"), str)
-
-
-def _image(root: Path, name: str) -> bytes | str:
-    """The bytes of an image below `root`, or the reason why there are none."""
-    if "\0" in name or Path(name).is_absolute() or ".." in Path(name).parts:
-        return "the name leads out of the image root"
-    path = root / name
-    try:
-        if not path.resolve().is_relative_to(root):
-            return "the name leads out of the image root through a link"
-        if not path.is_file():
-            return "there is no such file below the image root"
-        return path.read_bytes()
-    except (OSError, RuntimeError) as error:
-        return f"the file can't be read: {error}"
 
 
 def _split_choices(text: str, gold: str) -> tuple[str, tuple[str, ...]]:
