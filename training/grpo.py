@@ -37,9 +37,9 @@ def train_grpo(
     limit: int | None = None,
     model: str | None = None,
     name: str | None = None,
-    preflight: bool = True,
+    only_check: bool = False,
     told: Told | None = None,
-) -> Row:
+) -> Row | None:
     """Train; the finished model's row of `models`.
 
     Args:
@@ -47,7 +47,7 @@ def train_grpo(
         task: a task whose questions are asked instead; `split` and `limit` are of it.
         model: the student to start from, instead of the recipe's; usually one after SFT.
         name: what to call the model; by default the recipe's name and a hash.
-        preflight: check the data and the model first (`training.preflight`).
+        only_check: check data and model, as before any run, and train nothing.
 
     Raises:
         TrainingError, WarehouseError: in a sentence, what must be put right.
@@ -79,6 +79,8 @@ def train_grpo(
             return run.finished
         left = "".join(f"; {n} left out, {reason}" for reason, n in asked.left_out.items())
         told.say(f"{plan.model_name}: {len(asked.rows)} questions of {what}{left}")
+        if only_check:
+            return None
         rewards = make_rewards(reward, learner.space)
         trained, processor = load(learner)
         shrink(processor, learner)

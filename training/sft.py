@@ -32,16 +32,16 @@ def train_sft(
     *,
     model: str | None = None,
     name: str | None = None,
-    preflight: bool = True,
+    only_check: bool = False,
     told: Told | None = None,
-) -> Row:
+) -> Row | None:
     """Train; the finished model's row of `models`.
 
     Args:
         dataset: name@vN, or name for the newest.
         model: the student to start from, instead of the recipe's.
         name: what to call the model; by default the recipe's name and a hash.
-        preflight: check the data and one batch first (`training.preflight`).
+        only_check: check data and model, as before any run, and train nothing.
 
     Raises:
         TrainingError, WarehouseError: in a sentence, what must be put right.
@@ -62,6 +62,8 @@ def train_sft(
         examples = traces_told(warehouse, folder, version.ref, learner, recipe.min_thoughts)
         left = "".join(f"; {n} left out, {reason}" for reason, n in examples.left_out.items())
         told.say(f"{run.plan.model_name}: {len(examples.rows)} traces of {version.ref}{left}")
+        if only_check:
+            return None
         trained, processor = load(learner)
         shrink(processor, learner)
         trainer = sft_trainer(run, recipe, trained, processor, examples, told)
