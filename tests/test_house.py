@@ -28,7 +28,10 @@ DOORS = {
 HEAVY = {"torch", "transformers", "prefect", "duckdb", "deltalake", "boto3", "datasets", "trl"}
 PURE = ["search", "tree", "data", "coordinates", "parsing"]  # of mcts: values in, values out
 DISK = {"glob", "io", "os", "pathlib", "shutil", "sqlite3", "subprocess", "tempfile"}
-COMES_WITH = {"botocore": "boto3"}  # imported, and declared by its parent
+COMES_WITH = {  # imported under one name, declared under another
+    "botocore": "boto3",
+    "profanity_check": "alt-profanity-check",
+}
 
 MOST_LINES = 300
 LONGER = {  # files that may be longer, and why splitting them would make them harder to read
