@@ -67,9 +67,8 @@ def push(folder: Path, repo: str, *, message: str, tag: str, public: bool = Fals
         hint = " (is HF_TOKEN allowed to write there?)" if status in (401, 403) else ""
         raise WarehouseError(f"{api.endpoint} refuses {repo}: {status}, {why}{hint}") from None
     except Exception as error:
-        if not type(error).__module__.startswith(
-            "httpx"
-        ):  # which of its packages is its own affair
+        # Which of httpx's packages it asks with is its own affair.
+        if not type(error).__module__.startswith("httpx"):
             raise
         raise WarehouseError(f"{api.endpoint} can't be reached: {error}") from None
     return f"{api.endpoint}/datasets/{made.repo_id}"
