@@ -1,0 +1,103 @@
+"""A picture however a data set holds it: bytes, base64, or a name below known folders.
+
+    found = PictureFiles((folder,))
+    found.get(value)                       # bytes; Unusable with the reason where there are none
+
+What Hugging Face's Parquet holds is `{"bytes": …, "path": …}`, either of them possibly null; other
+files hold a name, and VLMEvalKit's TSV base64. A name that leads out of the folders (`..`,
+absolute, through a link) is refused, and nothing is ever fetched from a network.
+"""
+
+from __future__ import annotations
+
+import base64
+import binascii
+import io
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from PIL import Image as Pillow
+
+from warehouse.sources.drafts import Unusable
+
+FORMATS = ("PNG", "JPEG", "WEBP", "GIF", "BMP")
+"""Decoders that only decode: Pillow also knows formats that start other programs."""
+ORIENTATION = 0x0112  # EXIF tag; values 5 to 8 lie on their side
+_MOST_BYTES = 64 << 20
+_LONGEST_NAME = 1024  # characters; a longer text is base64
+
+
+@dataclass(frozen=True, slots=True)
+class PictureFiles:
+    """The folders in which the pictures of one file are looked for, first things first."""
+
+    folders: tuple[Path, ...] = ()
+    told: bool = False
+    """Whether somebody named the folder; else a reason says how that is done."""
+
+    def get(self, value: Any, field: str = "image") -> bytes:
+        """The encoded bytes of one picture.
+
+        Raises:
+            Unusable: there is none, or its name leads nowhere or out of the folders.
+        """
+        if isinstance(value, dict):
+            value = value.get("bytes") or value.get("path")
+        if isinstance(value, bytes | bytearray):
+            if not value:
+                raise Unusable(field, "the picture has no bytes")
+            return bytes(value)
+        if not isinstance(value, str) or not value.strip():
+            raise Unusable(field, "there is no image")
+        text = value.strip()
+        if text.startswith("data:"):
+            text = text.partition("base64,")[2]
+            return from_base64(text, field)
+        if text.startswith(("http://", "https://")):
+            raise Unusable(field, f"{text[:80]}: pictures are never fetched; give a file's name")
+        if len(text) > _LONGEST_NAME:
+            return from_base64(text, field)
+        return self.named(text, field)
+
+    def named(self, name: str, field: str = "image") -> bytes:
+        """The bytes of the file of that name below one of the folders."""
+        if "\0" in name or Path(name).is_absolute() or ".." in Path(name).parts:
+            raise Unusable(field, f"{name}: the name leads out of the image root")
+        for folder in self.folders:
+            root, path = folder.resolve(), folder / name
+            try:
+                if not path.resolve().is_relative_to(root):
+                    raise Unusable(field, f"{name}: the name leads out of the image root through a link")
+                if path.is_file():
+                    if path.stat().st_size > _MOST_BYTES:
+                        raise Unusable(field, f"{name}: the file is larger than {_MOST_BYTES:,}")
+                    return path.read_bytes()
+            except (OSError, RuntimeError) as error:
+                raise Unusable(field, f"{name}: the file can't be read: {error}") from None
+        hint = "" if self.told else "; --image-root says where the images are"
+        raise Unusable(field, f"{name}: there is no such file below the image root{hint}")
+
+
+def from_base64(text: str, field: str = "image") -> bytes:
+    """The bytes that a base64 text stands for; Unusable if it is none."""
+    try:
+        return base64.b64decode("".join(text.split()), validate=True)
+    except (binascii.Error, ValueError):
+        raise Unusable(field, f"this is neither a file's name nor base64: {text[:40]}…") from None
+
+
+def size_of(data: bytes, field: str = "image") -> tuple[int, int]:
+    """Width and height of an encoded picture as it is seen, upright; only its head is read.
+
+    Raises:
+        Unusable: it can't be decoded.
+    """
+    try:
+        with Pillow.open(io.BytesIO(data), formats=FORMATS) as picture:
+            width, height = picture.size
+            turned = int(picture.getexif().get(ORIENTATION) or 1) in (5, 6, 7, 8)
+    except Exception as error:  # damaged bytes make decoders fail in many ways
+        reason = str(error).strip() or type(error).__name__
+        raise Unusable(field, f"the image can't be decoded: {reason}") from None
+    return (height, width) if turned else (width, height)
