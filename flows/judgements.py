@@ -168,7 +168,7 @@ async def vary_steps(asking: Asking, asked: Asked) -> list[Row]:
 
 async def _vary(asking: Asking, trace: Trace, question: Question) -> list[Row]:
     chosen = asking.chosen
-    prompt = load_prompt(chosen.prompt)
+    prompt = load_prompt(chosen.prompt_for(question.task))
     config = SearchConfig(chosen.space, prompt.name, prompt.digest, step_tokens=chosen.step_tokens)
     parts = [question.question_id, asdict(config), asking.samples, asking.identity]
     name = content_id("necessity", necessity.VERSION, *parts)
