@@ -51,7 +51,9 @@ def gold_box(
     width, height = size
     if form is Form.SHARES:
         if any(abs(number) > 1.01 for number in numbers):
-            raise Unusable(field, f"the box ({shown}) should be shares from 0 to 1: are they pixels?")
+            raise Unusable(
+                field, f"the box ({shown}) should be shares from 0 to 1: are they pixels?"
+            )
         numbers = [n * side for n, side in zip(numbers, (width, height) * 2, strict=True)]
     elif all(0 <= number <= 1 for number in numbers):
         raise Unusable(field, f"the box ({shown}) should be pixels: are they shares from 0 to 1?")
@@ -63,7 +65,8 @@ def gold_box(
     inside = 0 <= x1 < x2 <= width and 0 <= y1 < y2 <= height
     if not inside:
         raise Unusable(field, f"the box ({shown}), {form.value}, is not in {width}x{height} pixels")
-    return Box(*(round(edge, DECIMALS) for edge in (x1, y1, x2, y2)), label=label)
+    x1, y1, x2, y2 = (round(edge, DECIMALS) for edge in (x1, y1, x2, y2))
+    return Box(x1, y1, x2, y2, label=label)
 
 
 def _within(edge: float, side: int) -> float:
@@ -80,3 +83,38 @@ def _number(value: Any, field: str) -> float:
     if isinstance(value, bool) or not math.isfinite(number):
         raise Unusable(field, f"{value!r} in the box is no number")
     return number
+
+
+def polygon_boxes(points: Sequence[Any], size: tuple[int, int], field: str) -> tuple[Box, ...]:
+    """A polygon given as shares of width and height, as one box a pixel row and stretch of it.
+
+    Raises:
+        Unusable: these are not at least three points of it, or it covers no pixel row.
+    """
+    if not 3 <= len(points) <= 10_000:
+        raise Unusable(field, f"a polygon has at least three points, this has {len(points)}")
+    corners = []
+    for point in points:
+        if not isinstance(point, list | tuple) or len(point) != 2:
+            raise Unusable(field, f"{point!r} is no point of a polygon")
+        shares = [_number(value, field) for value in point]
+        if not all(0 <= share <= 1 for share in shares):
+            raise Unusable(field, f"{point!r} should be shares of width and height, from 0 to 1")
+        corners.append((shares[0] * size[0], shares[1] * size[1]))
+    sides = list(zip(corners, [*corners[1:], corners[0]], strict=True))
+    boxes: list[Box] = []
+    top, bottom = (f(y for _, y in corners) for f in (min, max))
+    for line in range(math.floor(top), math.ceil(bottom)):
+        y = line + 0.5
+        crossed = sorted(
+            ax + (y - ay) * (bx - ax) / (by - ay)
+            for (ax, ay), (bx, by) in sides
+            if (ay > y) != (by > y)
+        )
+        for left, right in zip(crossed[::2], crossed[1::2], strict=True):
+            if right > left:
+                x1, x2 = round(left, DECIMALS), round(right, DECIMALS)
+                boxes.append(Box(x1, line, x2, min(line + 1, size[1])))
+    if not boxes:
+        raise Unusable(field, "the polygon covers no pixel")
+    return tuple(boxes)

@@ -1,8 +1,8 @@
 """The options of a multiple-choice question, however a benchmark writes them.
 
-    options(["(A) left", "(B) right"])             # ("left", "right")
-    chosen_option("(B)", ("left", "right"))        # "right"
-    text, choices = cut_options("Where is it?\n(A) left\n(B) right\nAnswer with the letter.")
+options(["(A) left", "(B) right"])             # ("left", "right")
+chosen_option("(B)", ("left", "right"))        # "right"
+text, choices = cut_options("Where is it?\n(A) left\n(B) right\nAnswer with the letter.")
 """
 
 from __future__ import annotations
@@ -12,6 +12,7 @@ from collections.abc import Sequence
 from string import ascii_uppercase
 
 from warehouse.sources.drafts import Unusable
+from warehouse.sources.published import Row
 
 _LETTERED = re.compile(r"^\s*(?:\(([A-Z])\)|([A-Z])[.):])\s*(\S.*?)\s*$", re.DOTALL)
 _LETTER = re.compile(r"^\(?([A-Z])\)?[.:]?$")
@@ -70,6 +71,34 @@ def cut_options(text: str) -> tuple[str, tuple[str, ...]]:
         found.insert(0, one)
         lines.pop()
     letters = "".join(letter for letter, _ in found)
-    if len(found) > 1 and any(line.strip() for line in lines) and ascii_uppercase.startswith(letters):
+    if (
+        len(found) > 1
+        and any(line.strip() for line in lines)
+        and ascii_uppercase.startswith(letters)
+    ):
         return "\n".join(lines).strip(), tuple(option for _, option in found)
     return asked, ()
+
+
+def lettered_columns(row: Row) -> tuple[str, ...]:
+    """The options of a row that has a column a letter, as VLMEvalKit's TSV files do."""
+    found: list[str] = []
+    for letter in ascii_uppercase:
+        option = row.optional(letter)
+        if not option:
+            break
+        found.append(option)
+    return tuple(found)
+
+
+def choice_row(row: Row, *names: str) -> tuple[tuple[str, ...], str]:
+    """The options of a multiple-choice row, and the right one, which `answer` names by its letter.
+
+    Args:
+        names: columns that may hold the options as a list; else there is a column a letter.
+    """
+    choices = options(row.items(*names), names[0]) if row.get(*names) is not None else ()
+    choices = choices or lettered_columns(row)
+    if len(choices) < 2:
+        raise Unusable(names[0], f"there are {len(choices)} options")
+    return choices, chosen_option(row.text("answer"), choices)

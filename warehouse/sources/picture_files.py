@@ -68,7 +68,9 @@ class PictureFiles:
             root, path = folder.resolve(), folder / name
             try:
                 if not path.resolve().is_relative_to(root):
-                    raise Unusable(field, f"{name}: the name leads out of the image root through a link")
+                    raise Unusable(
+                        field, f"{name}: the name leads out of the image root through a link"
+                    )
                 if path.is_file():
                     if path.stat().st_size > _MOST_BYTES:
                         raise Unusable(field, f"{name}: the file is larger than {_MOST_BYTES:,}")
@@ -88,7 +90,7 @@ def from_base64(text: str, field: str = "image") -> bytes:
 
 
 def size_of(data: bytes, field: str = "image") -> tuple[int, int]:
-    """Width and height of an encoded picture as it is seen, upright; only its head is read.
+    """Width and height of an encoded picture as it is seen, upright; its pixels are not decoded.
 
     Raises:
         Unusable: it can't be decoded.
@@ -96,7 +98,9 @@ def size_of(data: bytes, field: str = "image") -> tuple[int, int]:
     try:
         with Pillow.open(io.BytesIO(data), formats=FORMATS) as picture:
             width, height = picture.size
-            turned = int(picture.getexif().get(ORIENTATION) or 1) in (5, 6, 7, 8)
+            # Of a PNG, Pillow decodes everything to look for EXIF behind the pixels.
+            may_turn = picture.format != "PNG" or b"eXIf" in data
+            turned = may_turn and int(picture.getexif().get(ORIENTATION) or 1) in (5, 6, 7, 8)
     except Exception as error:  # damaged bytes make decoders fail in many ways
         reason = str(error).strip() or type(error).__name__
         raise Unusable(field, f"the image can't be decoded: {reason}") from None

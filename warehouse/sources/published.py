@@ -6,18 +6,21 @@
 
     FORMATS = published("POPE", draft, needs=("question", "answer", "image"))
 
+    TASKS = (Task("pope", "…", FORMATS),)
+
 `FORMATS` then reads the same rows from Parquet, JSON, JSON Lines, TSV and CSV, streaming. A file
 without the columns it needs is refused as a whole; a row that a `draft` can't use raises `Unusable`
-and becomes a reject with its field and reason.
+and becomes a reject with its field and reason. Where a row holds several questions, `draft` is a
+generator of drafts and of `Unusable` values.
 """
 
 from __future__ import annotations
 
 import ast
 import tempfile
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import ExitStack
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import IO, Any
 
@@ -72,7 +75,7 @@ class Row:
             return str(value).strip()
         raise Unusable(names[0], f"it should be text, not {type(value).__name__}")
 
-    def list(self, *names: str) -> list[Any]:
+    def items(self, *names: str) -> list[Any]:
         """A list, also one written as text (`"['a', 'b']"`); empty where there is none."""
         value = self.get(*names)
         if isinstance(value, str):
@@ -114,7 +117,7 @@ class Row:
 
 
 class Spool:
-    """The base64 pictures of a TSV, on disk, for later rows that name a row instead of repeating.
+    """Pictures by name on disk, such as those of a TSV whose rows name a row instead of repeating.
 
     VLMEvalKit's files (`vlmeval/dataset/image_base.py`) hold in `image` either base64, or, in at
     most 64 characters, the `index` of the row that has it.
@@ -122,42 +125,49 @@ class Spool:
 
     def __init__(self, handle: IO[bytes]) -> None:
         self.handle = handle
-        self.places: dict[str, tuple[int, int]] = {}
+        self.places: dict[str, list[tuple[int, int]]] = {}
         self.index = ""
 
+    def put(self, name: str, data: bytes) -> None:
+        """Keep a picture under a name."""
+        self.places.setdefault(name, []).append((self.handle.seek(0, 2), len(data)))
+        self.handle.write(data)
+
     def get(self, value: str, field: str) -> bytes:
-        """The picture in a cell of the row `index`."""
+        """The picture in a cell of the row `index`, or the one kept under that name."""
         if len(value) > _REFERENCE:
             data = from_base64(value, field)
-            self.handle.seek(0, 2)
-            self.places.setdefault(self.index, (self.handle.tell(), len(data)))
-            self.handle.write(data)
+            self.put(self.index, data)
             return data
         if value not in self.places:
-            raise Unusable(field, f"it refers to the row {value!r}, and no row before has that")
-        at, length = self.places[value]
+            raise Unusable(field, f"it refers to {value!r}, and no picture of that name is there")
+        if len(self.places[value]) > 1:
+            raise Unusable(field, f"it refers to {value!r}, which has several pictures")
+        ((at, length),) = self.places[value]
         self.handle.seek(at)
         return self.handle.read(length)
 
 
 def published(
     name: str,
-    draft: Callable[[Row], Draft],
+    draft: Callable[[Row], Draft | Iterable[Draft | Unusable]],
     needs: Sequence[str],
     *,
     folders: Sequence[str] = (),
     suffixes: Sequence[str] = SUFFIXES,
     keyed: bool = False,
+    licence: str = "",
 ) -> dict[str, ReadFile]:
     """Readers by file suffix.
 
     Args:
-        name: the benchmark's, for sentences.
+        name: the data set's, for sentences and for `questions.source`.
         draft: what a row says; raises Unusable for one that can't be used.
         needs: columns a file must have; `a|b` is either of them.
         folders: names of image folders as published, looked for beside the file and one above it
             where nobody named an image root.
         keyed: its JSON is an object that maps names to rows.
+        licence: of the data set, as an SPDX id.
     """
 
     def read(file: Path, context: ReadContext) -> Iterator[Draft | Reject]:
@@ -171,7 +181,7 @@ def published(
             known = file.suffix.lower() == ".parquet"
             for number, values in records(file, keyed=keyed):
                 if isinstance(values, Broken):
-                    yield Reject(file.name, number, "row", values.reason)
+                    yield Reject(file.name, number, "line", values.reason)
                     continue
                 if not known:
                     _require(name, file, needs, list(values))
@@ -179,7 +189,12 @@ def published(
                 if spool is not None:
                     spool.index = str(values.get("index", ""))
                 try:
-                    yield draft(Row(file, number, values, files, spool))
+                    drafts = draft(Row(file, number, values, files, spool))
+                    for one in (drafts,) if isinstance(drafts, Draft) else drafts:
+                        if isinstance(one, Unusable):
+                            yield Reject(file.name, number, one.field, one.reason)
+                        else:
+                            yield replace(one, source=name, licence=licence)
                 except Unusable as problem:
                     yield Reject(file.name, number, problem.field, problem.reason)
 
@@ -211,10 +226,3 @@ def _several(value: Any) -> Sequence[Any]:
         except (ValueError, SyntaxError, MemoryError, RecursionError):
             return [value]
     return value if isinstance(value, list | tuple) else [value]
-
-
-def by_kind(kinds: Mapping[str, Any], value: str, field: str) -> Any:
-    """`kinds[value]`, or Unusable with what there is."""
-    if value not in kinds:
-        raise Unusable(field, f"{value!r} is none of {', '.join(kinds)}")
-    return kinds[value]

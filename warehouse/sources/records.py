@@ -123,20 +123,22 @@ def _table(file: Path, handle: TextIO, delimiter: str) -> Iterator[Record]:
 
 
 def _json(file: Path, handle: TextIO, keyed: bool) -> Iterator[Record]:
-    """An array's elements, a mapping's values, or the one object that the file is."""
+    """An array's elements, a mapping's values, or objects one behind the other (as POPE's are)."""
     text = _Stream(file, handle)
     first = text.peek()
+    number = 0
     if first == "{" and not keyed:
-        yield 1, _object(text.value())
-        if text.peek():
-            raise ImportProblem(f"{file} holds more than one object: JSON Lines is named .jsonl")
+        while text.peek() == "{":
+            number += 1
+            yield number, _object(text.value())
+        if extra := text.peek():
+            raise ImportProblem(f"{file} is damaged: {extra} found behind object {number}")
         return
     if first != ("{" if keyed else "["):
-        wanted = "an object of rows" if keyed else "an array of objects, or one object"
+        wanted = "an object of rows" if keyed else "an array of objects, or objects"
         raise ImportProblem(f"{file} is not {wanted}")
     closing = "}" if keyed else "]"
     text.skip(first)
-    number = 0
     while text.peek() != closing:
         if number:
             text.skip(",")
@@ -190,6 +192,7 @@ class _Stream:
         self.peek()
         least = _CHUNK
         while True:
+            failure: Exception | None = None
             try:
                 value, end = _DECODER.raw_decode(self.text, self.at)
             except (ValueError, RecursionError) as error:
@@ -199,7 +202,6 @@ class _Stream:
                 if end < len(self.text) or self.ended:
                     self.at = end
                     return value
-                failure = None
             if len(self.text) - self.at > _LONGEST_LINE:
                 raise ImportProblem(f"{self.file} has a value that is too long for a row")
             if not self.more(least) and failure is not None:
