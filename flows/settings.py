@@ -153,6 +153,7 @@ class JudgeSettings(_Settings):
     limit: int | None = Field(
         None, ge=1, description="most traces, those with an answer not counted; all when left out"
     )
+    retry_failed: bool = Field(False, description="ask again what failed for good before")
     concurrency: int = Field(16, ge=1, description="requests at once")
     timeout: float = Field(600.0, gt=0, description="seconds a server may take for one request")
     home: str | None = Field(None, description="warehouse folder or s3:// URL; $VIGORL_HOME")

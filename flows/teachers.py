@@ -128,6 +128,19 @@ def choose_teacher(
     return ChosenTeacher(LocalTeacher(folder), found, "", 512)
 
 
+def patient(chosen: ChosenTeacher, name: str) -> ChosenTeacher:
+    """The teacher that `name` means, made to wait for a server that goes away meanwhile."""
+    if not re.match(r"https?://", name):
+        return chosen
+    from mcts.patience import PatientTeacher
+
+    # Somebody else runs this server, and may start it again. Our own would not come back.
+    waiting = PatientTeacher(
+        chosen.teacher, say=lambda sentence: print(sentence, file=sys.stderr, flush=True)
+    )
+    return replace(chosen, teacher=waiting)
+
+
 def _replicas(urls: list[str], client: Callable[..., OpenAITeacher]) -> Teacher:
     from mcts.replicas import Replicas
 

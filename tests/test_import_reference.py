@@ -71,7 +71,7 @@ def test_reference_lines_become_questions_of_their_kind(
     ("record", "field", "reason"),
     [
         ("{not json", "line", "this is not JSON"),
-        ("[1, 2]", "line", "this is not an object"),
+        ("[1, 2]", "line", "this is not a JSON object"),
         ({"image": "a/b.png"}, "conversations", "there are no question and answer turns"),
         (talk("?", "left", None), "image", "there is no image"),
         (talk("?", "left", "../outside.png"), "image", "../outside.png: the name leads out"),

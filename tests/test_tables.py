@@ -209,8 +209,8 @@ def test_what_the_nouns_hold_their_rows_hold(warehouse: Warehouse) -> None:
     question = Question(
         task="sat2", text="Where? {x}", images=images, answer_kind=AnswerKind.BOX,
         choices=("left", "right"), answers=("left",), boxes=(Box(1, 2, 3.5, 4, 1, "cup"),),
-        points=(Point(1.5, 2, 1),), tolerance=2.5, split="test", family="left_right", source="s", part_of="p",
-        licence="CC-BY-4.0",
+        points=(Point(1.5, 2, 1),), tolerance=2.5, split="test", family="left_right", source="s",
+        licence="CC-BY-4.0", part_of="p",
     )  # fmt: skip
     insert_new(warehouse, "images", [rows.image_row(image) for image in images])
     insert_new(warehouse, "questions", [rows.question_row(question)])

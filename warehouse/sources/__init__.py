@@ -70,7 +70,9 @@ def find_task(name: str) -> Task:
     found = _own().get(name) or _outside(name)
     if found is None:
         there = ", ".join(sorted({*_own(), *entry_points(group=GROUP).names}))
-        raise ImportProblem(f"no task named {name!r}; there are: {there}")
+        raise ImportProblem(
+            f"no task named {name!r}; there are: {there}; any other is read with --columns"
+        )
     return found
 
 

@@ -27,8 +27,8 @@ from warehouse.sources.drafts import (
     Unusable,
 )
 from warehouse.sources.picture_files import PictureFiles
-from warehouse.sources.published import Row, Spool, published
-from warehouse.sources.records import Broken, open_parquet, records
+from warehouse.sources.published import Row, Spool, column_names, published
+from warehouse.sources.tabular import rows_of
 from warehouse.sources.tasks import Task
 
 
@@ -49,7 +49,7 @@ def _asked(row: Row, picture: Picture) -> Draft:
 
 def _read_parquet(file: Path, context: ReadContext) -> Iterator[Draft | Reject]:
     """Questions of one Parquet file, with the pictures of the files beside it."""
-    names = open_parquet(file).schema_arrow.names
+    names = column_names(file)
     if "question" not in names and {"id", "image"} <= set(names):
         return  # a file of pictures
     if "image" in names:
@@ -60,15 +60,15 @@ def _read_parquet(file: Path, context: ReadContext) -> Iterator[Draft | Reject]:
     with tempfile.TemporaryFile() as handle:
         pictures = Spool(handle)
         for beside in _picture_files(file, context):
-            for _, values in records(beside, ("id", "image")):
-                if not isinstance(values, Broken) and values.get("image"):
+            for _, values in rows_of(beside, ("id", "image")):
+                if isinstance(values, dict) and values["image"]:
                     pictures.put(
                         str(values["id"]), PictureFiles((beside.parent,)).get(values["image"])
                     )
-        wanted = ("id", "imageId", "question", "answer", "types")
-        for number, values in records(file, wanted):
+        wanted = [name for name in ("imageId", "question", "answer", "types") if name in names]
+        for number, values in rows_of(file, wanted):
             try:
-                assert not isinstance(values, Broken)  # Parquet's rows are whole
+                assert isinstance(values, dict)  # Parquet's rows are whole
                 row = Row(file, number, values, PictureFiles())
                 yield _asked(row, Picture(pictures.get(row.text("imageId"), "imageId")))
             except Unusable as problem:

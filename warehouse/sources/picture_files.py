@@ -19,12 +19,12 @@ from typing import Any
 
 from PIL import Image as Pillow
 
+from warehouse.sources.below import NO_SUCH_FILE, picture_below
 from warehouse.sources.drafts import Unusable
 
 FORMATS = ("PNG", "JPEG", "WEBP", "GIF", "BMP")
 """Decoders that only decode: Pillow also knows formats that start other programs."""
 ORIENTATION = 0x0112  # EXIF tag; values 5 to 8 lie on their side
-_MOST_BYTES = 64 << 20
 _LONGEST_NAME = 1024  # characters; a longer text is base64
 
 
@@ -54,31 +54,20 @@ class PictureFiles:
         if text.startswith("data:"):
             text = text.partition("base64,")[2]
             return from_base64(text, field)
-        if text.startswith(("http://", "https://")):
-            raise Unusable(field, f"{text[:80]}: pictures are never fetched; give a file's name")
         if len(text) > _LONGEST_NAME:
             return from_base64(text, field)
         return self.named(text, field)
 
     def named(self, name: str, field: str = "image") -> bytes:
         """The bytes of the file of that name below one of the folders."""
-        if "\0" in name or Path(name).is_absolute() or ".." in Path(name).parts:
-            raise Unusable(field, f"{name}: the name leads out of the image root")
         for folder in self.folders:
-            root, path = folder.resolve(), folder / name
-            try:
-                if not path.resolve().is_relative_to(root):
-                    raise Unusable(
-                        field, f"{name}: the name leads out of the image root through a link"
-                    )
-                if path.is_file():
-                    if path.stat().st_size > _MOST_BYTES:
-                        raise Unusable(field, f"{name}: the file is larger than {_MOST_BYTES:,}")
-                    return path.read_bytes()
-            except (OSError, RuntimeError) as error:
-                raise Unusable(field, f"{name}: the file can't be read: {error}") from None
+            found = picture_below(folder.resolve(), name)
+            if isinstance(found, bytes):
+                return found
+            if found != NO_SUCH_FILE:
+                raise Unusable(field, f"{name}: {found}")
         hint = "" if self.told else "; --image-root says where the images are"
-        raise Unusable(field, f"{name}: there is no such file below the image root{hint}")
+        raise Unusable(field, f"{name}: {NO_SUCH_FILE}{hint}")
 
 
 def from_base64(text: str, field: str = "image") -> bytes:

@@ -24,6 +24,9 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import IO, Any
 
+import pyarrow as pa
+import pyarrow.parquet as pq
+
 from warehouse.sources.drafts import (
     Draft,
     ImportProblem,
@@ -33,8 +36,9 @@ from warehouse.sources.drafts import (
     Reject,
     Unusable,
 )
+from warehouse.sources.json_rows import objects_in
 from warehouse.sources.picture_files import PictureFiles, from_base64
-from warehouse.sources.records import Broken, Values, open_parquet, records
+from warehouse.sources.tabular import rows_of
 
 SUFFIXES = (".parquet", ".json", ".jsonl", ".tsv", ".csv")
 _REFERENCE = 64  # characters; a shorter image cell of a TSV names the row that has the picture
@@ -46,7 +50,7 @@ class Row:
 
     file: Path
     number: int
-    values: Values
+    values: dict[str, Any]
     files: PictureFiles
     spool: Spool | None = None
     """Pictures of earlier rows, for a TSV whose rows refer to each other."""
@@ -172,17 +176,21 @@ def published(
 
     def read(file: Path, context: ReadContext) -> Iterator[Draft | Reject]:
         files = picture_files(file, context, folders)
-        if file.suffix.lower() == ".parquet":
-            _require(name, file, needs, open_parquet(file).schema_arrow.names)
+        suffix = file.suffix.lower()
+        known = suffix == ".parquet"
+        if known:
+            _require(name, file, needs, column_names(file))
         with ExitStack() as stack:
             spool = None
-            if file.suffix.lower() == ".tsv":
+            if suffix == ".tsv":
                 spool = Spool(stack.enter_context(tempfile.TemporaryFile()))
-            known = file.suffix.lower() == ".parquet"
-            for number, values in records(file, keyed=keyed):
-                if isinstance(values, Broken):
-                    yield Reject(file.name, number, "line", values.reason)
+            alone = enumerate(objects_in(file, keyed=True), start=1)
+            for number, values in alone if keyed and suffix == ".json" else rows_of(file, None):
+                if isinstance(values, str):
+                    yield Reject(file.name, number, "line", values)
                     continue
+                if not values:
+                    continue  # an empty line
                 if not known:
                     _require(name, file, needs, list(values))
                     known = True
@@ -199,6 +207,15 @@ def published(
                     yield Reject(file.name, number, problem.field, problem.reason)
 
     return dict.fromkeys(suffixes, read)
+
+
+def column_names(file: Path) -> list[str]:
+    """The columns of a Parquet file; ImportProblem where it is none."""
+    try:
+        return list(pq.read_schema(file).names)
+    except (pa.ArrowException, OSError) as error:
+        reason = str(error).strip().splitlines()[0]
+        raise ImportProblem(f"{file} can't be read as Parquet: {reason}") from None
 
 
 def picture_files(file: Path, context: ReadContext, folders: Sequence[str] = ()) -> PictureFiles:

@@ -29,8 +29,8 @@ from curation.zoom_dialogues import WEB
 from mcts.data import AnswerKind
 from warehouse.sources import ical, reference
 from warehouse.sources.drafts import Draft, Picture, ReadContext, Reject, Unusable
+from warehouse.sources.json_rows import objects_in
 from warehouse.sources.published import Row, published
-from warehouse.sources.records import Broken, records
 from warehouse.sources.tasks import Task
 
 _OR = "|OR|"
@@ -91,7 +91,7 @@ _CONFIGURATIONS = published(
 
 def _read_json(file: Any, context: ReadContext) -> Iterator[Draft | Reject]:
     """A file of configurations, or of ICAL's steps: its first row says which."""
-    first = next(iter(records(file)), (0, Broken("")))[1]
+    first = next(iter(objects_in(file)), "")
     steps = isinstance(first, dict) and "examples" in first
     yield from (ical.FORMATS if steps else _CONFIGURATIONS)[".json"](file, context)
 

@@ -12,12 +12,12 @@ from PIL import Image as Pillow
 from mcts.data import Box
 from tests.benchmark_files import drawn
 from tests.sat_files import picture
-from warehouse.sources import records as reading
+from warehouse.sources import json_rows
 from warehouse.sources.boxes import Form, gold_box, polygon_boxes
 from warehouse.sources.drafts import ImportProblem, Unusable
 from warehouse.sources.options import cut_options, options
 from warehouse.sources.picture_files import PictureFiles, size_of
-from warehouse.sources.records import Broken, records
+from warehouse.sources.tabular import rows_of
 
 
 @pytest.mark.parametrize("chunk", [1, 2, 7, 1 << 20])
@@ -36,12 +36,10 @@ def test_json_is_read_in_any_of_its_forms_at_any_size_of_chunk(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, chunk: int, text: str, keyed: bool,
     expected: list[object],
 ) -> None:  # fmt: skip
-    monkeypatch.setattr(reading, "_CHUNK", chunk)
+    monkeypatch.setattr(json_rows, "_CHUNK", chunk)
     path = tmp_path / "a.json"
     path.write_text(text)
-    found = list(records(path, keyed=keyed))
-    assert [values for _, values in found] == expected
-    assert [number for number, _ in found] == list(range(1, len(expected) + 1))
+    assert list(json_rows.objects_in(path, keyed=keyed)) == expected
 
 
 @pytest.mark.parametrize("text", ['[{"a": 1}', '[{"a": 1},]', '[{"a": 1} {"b": 2}]', '[{"a": 1}] 2',
@@ -50,15 +48,13 @@ def test_json_that_is_damaged_is_refused(tmp_path: Path, text: str) -> None:
     path = tmp_path / "a.json"
     path.write_text(text)
     with pytest.raises(ImportProblem, match=r"a\.json"):
-        list(records(path))
+        list(rows_of(path, None))
 
 
 def test_an_element_that_is_no_object_is_broken_and_the_next_is_read(tmp_path: Path) -> None:
     path = tmp_path / "a.json"
     path.write_text('[1, {"a": 2}]')
-    first, second = records(path)
-    assert isinstance(first[1], Broken)
-    assert second == (2, {"a": 2})
+    assert list(rows_of(path, None)) == [(1, "this is not a JSON object"), (2, {"a": 2})]
 
 
 @pytest.mark.parametrize("suffix", [".json", ".jsonl"])
@@ -74,7 +70,7 @@ def test_a_long_file_is_not_held_in_memory(tmp_path: Path, suffix: str) -> None:
             handle.write("]")
     assert path.stat().st_size > 19 << 20
     tracemalloc.start()
-    count = sum(1 for _ in records(path))
+    count = sum(1 for _ in rows_of(path, None))
     peak = tracemalloc.get_traced_memory()[1]
     tracemalloc.stop()
     assert count == 400
