@@ -64,6 +64,12 @@ def import_(
     out: Annotated[Path, typer.Option(help="With --check, the folder for the pictures.")] = Path(
         "import-check"
     ),
+    into: Annotated[
+        str | None, typer.Option(help="With reference-trees, the task that the trees belong to.")
+    ] = None,
+    space: Annotated[
+        str, typer.Option(help="With reference-trees, the coordinates of their points.")
+    ] = "original",
     list_: Annotated[bool, typer.Option("--list", help="List what can be imported.")] = False,
     home: Home = None,
 ) -> None:
@@ -74,7 +80,9 @@ def import_(
         importing.list_tasks()
         return
     reading = importing.Reading(task, path, split, limit, image_root, columns, boxes)
-    if check:
+    if task == importing.TREES:
+        importing.import_trees(reading, into, space, max_rejects, home)
+    elif check:
         importing.check(reading, out)
     else:
         importing.import_(reading, max_rejects, home)

@@ -32,8 +32,7 @@ from warehouse.objects import put_images
 from warehouse.rows import image_row, question_row
 from warehouse.sources import find_task
 from warehouse.sources.checking import Accepted, Checker
-from warehouse.sources.columns import Columns
-from warehouse.sources.drafts import Draft, ImportProblem, ReadContext, Reject
+from warehouse.sources.drafts import Draft, ImportProblem, ReadContext, Reads, Reject
 from warehouse.sources.frames import Frames
 from warehouse.sources.sat import OBJECTS_SUFFIX
 from warehouse.sources.tasks import Task
@@ -74,7 +73,7 @@ def import_questions(
     max_rejects: int | None = None,
     source: str | None = None,
     licence: str | None = None,
-    columns: Columns | None = None,
+    columns: Reads | None = None,
     run_id: str | None = None,
     progress: Callable[[str, int], None] | None = None,
 ) -> ImportReport:
@@ -88,7 +87,7 @@ def import_questions(
         max_rejects: most rows that may be rejected. By default 10, or a tenth of the rows if that
             is more.
         source, licence: of the data set, where the file does not say.
-        columns: read any table by these instead of by the task's own reader.
+        columns: what reads the files instead of the task's own reader, such as a table's columns.
         progress: called with `checking` or `storing` and the number of rows done so far.
 
     Raises:
@@ -145,7 +144,7 @@ def files_of(
     path: str | Path,
     split: str | None = None,
     image_root: str | Path | None = None,
-    columns: Columns | None = None,
+    columns: Reads | None = None,
 ) -> list[tuple[Callable[[], Iterator[Draft | Reject]], str]]:
     """For each file what reads it, from its beginning every time, and the file's split.
 
