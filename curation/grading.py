@@ -64,6 +64,17 @@ def chosen(question: Question, answer: str) -> int | None:
     return None
 
 
+def answers_in_kind(question: Question, answer: str | None) -> bool:
+    """Whether `answer` is one at all, right or wrong: an option, one point, one action."""
+    if answer is None or not answer.strip():
+        return False
+    if question.answer_kind is AnswerKind.TEXT:
+        return not question.choices or chosen(question, answer) is not None
+    if question.answer_kind is AnswerKind.ACTION:
+        return _action(answer) is not None
+    return _answer_point(answer) is not None
+
+
 def _grade_text(question: Question, answer: str) -> Grade:
     if question.choices:
         picked = chosen(question, answer)

@@ -30,6 +30,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from curation.metrics import Metric
 from curation.zoom_dialogues import Lens
 from mcts.data import AnswerKind
 from warehouse.sources.drafts import ReadFile
@@ -69,6 +70,8 @@ class Task:
     """What one zoom call shows, in original pixels; None where a task doesn't zoom."""
     sample: Sample | None = None
     """Questions that come with it; a build without questions imports them."""
+    metrics: Metric | None = None
+    """Its own figures beside accuracy, of its questions and their answers (`curation.metrics`)."""
     plumbing: str = ""
     """Why traces of the embedded models prove only that everything runs, as a clause that ends
     "plumbing: …"; empty where they are worth something."""
