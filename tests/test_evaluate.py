@@ -279,13 +279,11 @@ def test_answers_of_an_evaluation_cannot_be_published(tmp_path):
 
 
 def test_a_benchmarks_own_figures_are_kept(warehouse, monkeypatch):
-    def lefts(questions, predictions):
-        assert [q.question_id for q in questions] == [p.question_id for p in predictions]
-        return {"says left": sum(p.answer == "left" for p in predictions) / len(predictions)}
-
-    monkeypatch.setattr(reports, "task_of", lambda name: Task(name, metrics=lefts))
+    monkeypatch.setattr(reports, "task_of", lambda name: Task(name, metrics=("by_family",)))
     report = run(Scripted(left), warehouse)
-    assert report.metrics == {"says left": 1.0}
+    accuracy = report.figures["all"]["accuracy"].value
+    named = ("accuracy", "accuracy/left_right", "accuracy/macro")
+    assert report.metrics == pytest.approx(dict.fromkeys(named, accuracy))
     (row,) = table(warehouse, "SELECT metrics FROM evaluations")
     assert json.loads(row["metrics"]) == report.metrics
 

@@ -23,7 +23,7 @@ from typing import Any
 
 from curation import grounding
 from curation.grading import answers_in_kind, grade
-from curation.metrics import Prediction
+from curation.predictions import Prediction
 from mcts.coordinates import CoordinateSpace, Frame
 from mcts.data import Question, Trace, content_id
 from mcts.journal import Journal, JournaledTeacher

@@ -12,7 +12,7 @@ from dataclasses import asdict
 from typing import Any
 
 from curation import behaviors
-from curation.metrics import Prediction
+from curation.predictions import Prediction
 from mcts.coordinates import CoordinateSpace, Frame
 from mcts.data import Question, Trace
 from mcts.parsing import render

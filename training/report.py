@@ -14,7 +14,8 @@ from typing import Any
 
 from curation.grading import normalize
 from curation.intervals import Difference, Figure, clusters, difference, mean_of
-from curation.metrics import Prediction
+from curation.metrics import published_figures
+from curation.predictions import Prediction
 from mcts.data import Question
 from warehouse.sources import task_of
 
@@ -120,16 +121,28 @@ def make_report(
     groups = {"all": list(questions)}
     if len(families) > 1:
         groups |= {family or "(none)": some for family, some in sorted(families.items())}
-    own = task_of(questions[0].task).metrics
-    metrics: dict[str, float] = {}
-    if own is not None:
-        pairs = [(q, p) for q in questions for p in predictions[q.question_id]]
-        metrics = dict(own([q for q, _ in pairs], [p for _, p in pairs]))
+    metrics = _published(questions, predictions)
     figures = {family: _figures(some, predictions) for family, some in groups.items()}
     return Report(
         evaluation_id, model_id, benchmark, settings, figures, metrics, questions, predictions,
         **about,
     )  # fmt: skip
+
+
+def _published(
+    questions: Sequence[Question], predictions: Mapping[str, Sequence[Prediction]]
+) -> dict[str, float]:
+    """The figures the benchmark's authors publish; the mean over the samples of each."""
+    names = task_of(questions[0].task).metrics
+    if not names:
+        return {}
+    drawn: dict[str, list[float]] = defaultdict(list)
+    for sample in range(len(predictions[questions[0].question_id])):
+        answers = [predictions[question.question_id][sample].answer for question in questions]
+        for name, value in published_figures(names, questions, answers).items():
+            if value is not None:
+                drawn[name].append(value)
+    return {name: sum(values) / len(values) for name, values in drawn.items()}
 
 
 def _figures(

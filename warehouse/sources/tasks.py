@@ -30,7 +30,6 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from curation.metrics import Metric
 from curation.zoom_dialogues import Lens
 from mcts.data import AnswerKind
 from warehouse.sources.drafts import ReadFile
@@ -66,12 +65,14 @@ class Task:
     """What an answer is, where the file itself doesn't say."""
     prompt: str = "points"
     """The prompt that asks a large model, as `mcts.prompts.load_prompt` names it."""
+    split: str = ""
+    """The split of files whose name says none; an evaluation set is never `train`."""
+    metrics: tuple[str, ...] = ()
+    """Its published figures, as `curation.metrics` names them; accuracy is always told."""
     lens: Lens | None = None
     """What one zoom call shows, in original pixels; None where a task doesn't zoom."""
     sample: Sample | None = None
     """Questions that come with it; a build without questions imports them."""
-    metrics: Metric | None = None
-    """Its own figures beside accuracy, of its questions and their answers (`curation.metrics`)."""
     plumbing: str = ""
     """Why traces of the embedded models prove only that everything runs, as a clause that ends
     "plumbing: …"; empty where they are worth something."""
