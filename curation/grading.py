@@ -88,6 +88,17 @@ def choice_index(choices: Sequence[str], answer: str) -> int | None:
     return None
 
 
+def answers_in_kind(question: Question, answer: str | None) -> bool:
+    """Whether `answer` is one at all, right or wrong: an option, one point, one action."""
+    if answer is None or not answer.strip():
+        return False
+    if question.answer_kind is AnswerKind.TEXT:
+        return not question.choices or chosen(question, answer) is not None
+    if question.answer_kind is AnswerKind.ACTION:
+        return parse_action(answer) is not None
+    return _answer_point(answer) is not None
+
+
 def as_written(text: str) -> str:
     """A text with its own capitals and signs: NFKC, single spaces."""
     return " ".join(unicodedata.normalize("NFKC", text).split())

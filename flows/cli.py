@@ -228,6 +228,7 @@ def down(home: Home = None) -> None:
 app.command()(cli_models.serve)
 app.command()(cli_models.ask)
 app.command()(judge)
+app.command()(cli_evaluate.evaluate)
 app.command()(cli_evaluate.lint_reward)
 app.command()(cli_versions.lineage)
 app.command()(cli_versions.revoke)
