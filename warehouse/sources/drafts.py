@@ -1,11 +1,11 @@
 """What a reader gives: drafts of questions with their encoded pictures, or rejects with a reason.
 
     def read(file: Path, context: ReadContext) -> Iterator[Draft | Reject]: …
-    MINE = Reader("my-task", "my data set (JSONL)", {".jsonl": read})
+    MINE = Task("my-task", "my data set (JSONL)", {".jsonl": read})
 
 A reader only says what a file says. That pictures decode, that the answer is among the choices,
 that boxes lie inside: `warehouse.sources.importing` checks it once, for all readers. A package
-outside this one adds a reader under the entry-point group `vigorl.readers`.
+outside this one adds a task with its reader (`warehouse.sources.tasks`).
 """
 
 from __future__ import annotations
@@ -13,12 +13,21 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Protocol
 
 from mcts.data import AnswerKind, Box, Point
 
 
 class ImportProblem(Exception):
     """Why nothing can be imported at all: one sentence that names the file. Nothing was written."""
+
+
+class Unusable(Exception):
+    """Why a row can't be a question; a reader turns it into a `Reject`."""
+
+    def __init__(self, field: str, reason: str) -> None:
+        super().__init__(f"{field}: {reason}")
+        self.field, self.reason = field, reason
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,6 +55,7 @@ class Draft:
     points: tuple[Point, ...] = ()
     tolerance: float = 0.0
     family: str = ""
+    part_of: str = ""
     source: str = ""
     licence: str = ""
 
@@ -73,13 +83,9 @@ class ReadContext:
 ReadFile = Callable[[Path, ReadContext], Iterator[Draft | Reject]]
 
 
-@dataclass(frozen=True, slots=True)
-class Reader:
-    """The formats a task's questions come in."""
+class Reads(Protocol):
+    """What reads files instead of a task's own reader."""
 
-    task: str
-    title: str
-    """What it reads, for a person choosing."""
-    formats: Mapping[str, ReadFile]
-    """A function by file suffix, such as `.parquet`. It raises ImportProblem if the whole file
-    can't be read, and yields a Reject for a row that can't."""
+    def formats(self) -> Mapping[str, ReadFile]:
+        """A reader by file suffix, as a task has them."""
+        ...
