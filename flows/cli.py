@@ -18,7 +18,7 @@ from typing import Annotated
 
 import typer
 
-from flows import cli_models, cli_versions
+from flows import cli_evaluate, cli_models, cli_versions
 from flows.cli_build import Home, build
 from flows.cli_judge import judge
 from flows.cli_versions import Variant
@@ -52,16 +52,41 @@ def import_(
         int | None,
         typer.Option(min=0, help="Most bad rows. Default: 10, or a tenth of the rows if more."),
     ] = None,
+    columns: Annotated[
+        str | None,
+        typer.Option(help="Read any table: question=COLUMN,image=COLUMN,answer=COLUMN, ..."),
+    ] = None,
+    boxes: Annotated[
+        str, typer.Option(help="With --columns, what four numbers are: xyxy, xywh, xyxy/1000, ...")
+    ] = "xyxy",
+    check: Annotated[
+        bool, typer.Option("--check", help="Only draw the first rows with their gold answers.")
+    ] = False,
+    out: Annotated[Path, typer.Option(help="With --check, the folder for the pictures.")] = Path(
+        "import-check"
+    ),
+    into: Annotated[
+        str | None, typer.Option(help="With reference-trees, the task that the trees belong to.")
+    ] = None,
+    space: Annotated[
+        str, typer.Option(help="With reference-trees, the coordinates of their points.")
+    ] = "original",
     list_: Annotated[bool, typer.Option("--list", help="List what can be imported.")] = False,
     home: Home = None,
 ) -> None:
     """Read questions with their images into the warehouse; bad rows go into a report."""
-    from flows import commands
+    from flows import importing
 
     if list_:
-        commands.list_readers()
+        importing.list_tasks()
+        return
+    reading = importing.Reading(task, path, split, limit, image_root, columns, boxes)
+    if task == importing.TREES:
+        importing.import_trees(reading, into, space, max_rejects, home)
+    elif check:
+        importing.check(reading, out)
     else:
-        commands.import_questions(task, path, split, limit, image_root, max_rejects, home)
+        importing.import_(reading, max_rejects, home)
 
 
 app.command()(build)
@@ -183,6 +208,8 @@ def down(home: Home = None) -> None:
 app.command()(cli_models.serve)
 app.command()(cli_models.ask)
 app.command()(judge)
+app.command()(cli_evaluate.evaluate)
+app.command()(cli_evaluate.lint_reward)
 app.command()(cli_versions.lineage)
 app.command()(cli_versions.revoke)
 

@@ -15,43 +15,6 @@ from flows.stopping import run
 from warehouse.home import Warehouse
 
 
-def list_readers() -> None:
-    from warehouse.sources import tasks
-
-    for name, task in sorted(tasks().items()):
-        print(f"{name:<16} {task.title}")
-
-
-def import_questions(
-    task: str,
-    path: str,
-    split: str | None,
-    limit: int | None,
-    image_root: str | None,
-    max_rejects: int | None,
-    home: str | None,
-) -> None:
-    from warehouse.sources import importing
-
-    if not task or not path:
-        raise Problem("import needs a TASK and a PATH; `vigorl import --list` names the tasks")
-    report = importing.import_questions(
-        Warehouse.at(home),
-        task,
-        path,
-        split=split,
-        limit=limit,
-        image_root=image_root,
-        max_rejects=max_rejects,
-    )
-    print(
-        f"{report.read} rows read: {report.added} questions added, "
-        f"{report.already_there} already there, {report.rejected} rejected"
-    )
-    if report.rejects_path:
-        print(f"the rejected rows and why: {report.rejects_path}", file=sys.stderr)
-
-
 def build(values: dict[str, Any]) -> None:
     settings = BuildSettings.checked(**values)
     from flows.progress import TerminalProgress
