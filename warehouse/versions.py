@@ -26,15 +26,13 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-import duckdb
-
 from warehouse.bundle import write_images, write_rows
 from warehouse.card import readme, write_card
 from warehouse.card_facts import make_card
-from warehouse.catalog import connect, table_versions, view_names
+from warehouse.catalog import connect, table_versions
 from warehouse.certificates import certificate
+from warehouse.choosing import choose
 from warehouse.exports import export
-from warehouse.guard import QueryError, check, check_repeatable
 from warehouse.home import Warehouse, WarehouseError, code_revision
 from warehouse.objects import sync
 from warehouse.revoked import leave_out_revoked, revoked_since, told_revoked
@@ -179,39 +177,6 @@ def open_version(warehouse: Warehouse, version: Version) -> Iterator[Path]:
             with warehouse.objects.local_path(f"{version.prefix}/{file}") as path:
                 shutil.move(path, Path(folder) / file)
         yield Path(folder)
-
-
-def choose(con: duckdb.DuckDBPyConnection, sql: str) -> None:
-    """Run the statement and keep its trace ids in the temp table `chosen`."""
-    check(con, sql, view_names(con))
-    check_repeatable(con, sql)
-    statement = sql.strip().rstrip(";")
-    try:
-        # On lines of its own, so that a remark at the statement's end ends there.
-        columns = [c[0] for c in con.execute(f"DESCRIBE (\n{statement}\n)").fetchall()]
-        if "trace_id" not in columns:
-            raise QueryError(f"the statement gives no trace_id; it gives: {', '.join(columns)}")
-        con.execute(
-            "CREATE TEMP TABLE chosen AS "
-            f"SELECT DISTINCT trace_id::VARCHAR AS trace_id FROM (\n{statement}\n) "
-            "WHERE trace_id IS NOT NULL"
-        )
-    except duckdb.Error as error:
-        raise QueryError(str(error).strip().splitlines()[0]) from None
-    ((n,),) = con.execute("SELECT count(*) FROM chosen").fetchall()
-    if not n:
-        raise WarehouseError("the statement chose no trace, so nothing was published")
-    unknown = con.execute("FROM chosen ANTI JOIN traces USING (trace_id) LIMIT 1").fetchall()
-    if unknown:
-        raise WarehouseError(f"the statement chose {unknown[0][0]!r}, which is no trace's id")
-    ((measured,),) = con.execute(
-        "SELECT count(*) FROM traces SEMI JOIN chosen USING (trace_id) WHERE origin = 'evaluation'"
-    ).fetchall()
-    if measured:
-        raise WarehouseError(
-            f"{measured} of the traces chosen are answers of an evaluation, and nothing may be "
-            "trained on those; add: WHERE origin = 'search'"
-        )
 
 
 def read_tables(version: Version) -> dict[str, int | None]:
