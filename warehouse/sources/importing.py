@@ -32,8 +32,7 @@ from warehouse.objects import put_images
 from warehouse.rows import image_row, question_row
 from warehouse.sources import find_task
 from warehouse.sources.checking import Accepted, Checker
-from warehouse.sources.columns import Columns
-from warehouse.sources.drafts import Draft, ImportProblem, ReadContext, Reject
+from warehouse.sources.drafts import Draft, ImportProblem, ReadContext, Reads, Reject
 from warehouse.sources.frames import Frames
 from warehouse.sources.sat import OBJECTS_SUFFIX
 from warehouse.sources.tasks import Task
@@ -74,7 +73,7 @@ def import_questions(
     max_rejects: int | None = None,
     source: str | None = None,
     licence: str | None = None,
-    columns: Columns | None = None,
+    columns: Reads | None = None,
     run_id: str | None = None,
     progress: Callable[[str, int], None] | None = None,
 ) -> ImportReport:
@@ -88,7 +87,7 @@ def import_questions(
         max_rejects: most rows that may be rejected. By default 10, or a tenth of the rows if that
             is more.
         source, licence: of the data set, where the file does not say.
-        columns: read any table by these instead of by the task's own reader.
+        columns: what reads the files instead of the task's own reader, such as a table's columns.
         progress: called with `checking` or `storing` and the number of rows done so far.
 
     Raises:
@@ -145,7 +144,7 @@ def files_of(
     path: str | Path,
     split: str | None = None,
     image_root: str | Path | None = None,
-    columns: Columns | None = None,
+    columns: Reads | None = None,
 ) -> list[tuple[Callable[[], Iterator[Draft | Reject]], str]]:
     """For each file what reads it, from its beginning every time, and the file's split.
 
@@ -179,21 +178,21 @@ def _files(path: Path, reader: Task, split: str | None) -> list[tuple[Path, str]
     if path.is_file():
         if path.suffix.lower() not in reader.formats:
             raise ImportProblem(f"{path}: {reader.name} is read from {formats}")
-        found = [(path, wanted or split_of(path.name))]
+        found = [(path, wanted or split_of(path.name) or reader.split)]
     elif path.is_dir():
         every = sorted(p for p in path.rglob("*") if p.is_file() and not p.name.startswith("."))
         every = [p for p in every if p.suffix.lower() in reader.formats]
         every = [p for p in every if not p.name.endswith(OBJECTS_SUFFIX)]
         if not every:
             raise ImportProblem(f"{path} holds no {formats} file")
-        found = [(p, _split_within(p, path) or wanted) for p in every]
+        found = [(p, _split_within(p, path) or wanted or reader.split) for p in every]
         found = [(p, s) for p, s in found if wanted is None or s == wanted]
         if not found:
             raise ImportProblem(f"{path} holds no file of the split {split}")
     else:
         raise ImportProblem(f"{path} does not exist")
     for file, its_split in found:
-        if its_split is None:
+        if not its_split:
             raise ImportProblem(f"{file}: its name says no split; say with --split which it is")
     return [(file, its_split) for file, its_split in found if its_split is not None]
 
