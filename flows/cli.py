@@ -21,6 +21,7 @@ import typer
 from flows import cli_evaluate, cli_models, cli_versions
 from flows.cli_build import Home, build
 from flows.cli_judge import judge
+from flows.cli_versions import Variant
 from flows.cli_warehouse import warehouse
 
 app = typer.Typer(
@@ -140,12 +141,13 @@ def gallery(
 def dataset_publish(
     name: Annotated[str, typer.Argument(help="Name; the version number is given.")],
     sql: Annotated[str, typer.Option(help="A SELECT that yields trace_id.")],
+    variant: Variant = None,
     home: Home = None,
 ) -> None:
     """Cut a new version from the warehouse with SQL; equal content is never published twice."""
     from flows import commands
 
-    commands.publish(name, sql, home)
+    commands.publish(name, sql, variant, home)
 
 
 @dataset.command("list")
@@ -170,29 +172,7 @@ def dataset_show(
 dataset.command("diff")(cli_versions.diff)
 
 
-@dataset.command("export")
-def dataset_export(
-    ref: Annotated[str, typer.Argument(help="name@vN, or name for the newest.")],
-    out: Annotated[Path, typer.Option(help="Folder to write into.")],
-    to: Annotated[
-        str, typer.Option(help="Form: trl, llama-factory, verl, easyr1, dpo or prm.")
-    ] = "trl",
-    space: Annotated[
-        str | None,
-        typer.Option(help="Coordinates of the model to train; by default the teacher's."),
-    ] = None,
-    prompt: Annotated[
-        str | None, typer.Option(help="Prompt that asks the question; by default each task's own.")
-    ] = None,
-    files: Annotated[
-        str, typer.Option(help="parquet with the pictures inside, or jsonl with them beside it.")
-    ] = "parquet",
-    home: Home = None,
-) -> None:
-    """Write a version in the form a trainer reads, points in the trained model's coordinates."""
-    from flows import commands
-
-    commands.export_dataset(ref, to, out, space, prompt, files, home)
+dataset.command("export")(cli_versions.export)
 
 
 @app.command()
