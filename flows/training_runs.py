@@ -3,8 +3,8 @@
     row = await trained_by(settings)          # the model's row; the flow's log shows its lines
 
 The command is `vigorl train`, as at a terminal, held by `flows/keeper.py`: when the flow's process
-ends in whatever way, a crash of the worker included, the pipe closes and the training is stopped. It
-loses nothing but the steps since its last checkpoint: run again, it goes on.
+ends in whatever way, a crash of the worker included, the pipe closes and the training is stopped.
+It loses nothing but the steps since its last checkpoint: run again, it goes on.
 """
 
 from __future__ import annotations
