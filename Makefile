@@ -22,7 +22,7 @@ ifneq ($(MADE_IN),$(CURDIR))
 endif
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test test-slow check up down vllm sample nano nano-base nano-teacher nano-eval bench-engine bench-search bench-warehouse chaos-search lock wheel clean
+.PHONY: help setup demo test test-slow check up down vllm sample nano nano-base nano-teacher nano-eval bench-engine bench-search bench-warehouse bench-training chaos-search lock wheel clean
 
 help: ## list these targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-10s %s\n", $$1, $$2 }' Makefile
@@ -76,6 +76,9 @@ bench-search: $(STAMP) ## what the search engine gains, as ratios (minutes)
 
 bench-warehouse: $(STAMP) ## the warehouse at size, beside plain DuckDB and pyarrow (ARGS=--quick)
 	@$(BIN)/python -m tests.bench_warehouse $(ARGS)
+
+bench-training: $(STAMP) ## what wrapping TRL costs a training step, side by side (minutes)
+	@$(BIN)/python -m tests.bench_training $(ARGS)
 
 setup: $(STAMP) ## only the set-up
 

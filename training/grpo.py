@@ -86,7 +86,8 @@ def train_grpo(
         trainer = grpo_trainer(run, recipe, trained, processor, asked, rewards, told)
         if only_check or run.checkpoint() is None:
             told.say(check_rows(asked, learner, processor, recipe.max_prompt))
-            told.say(check_rollouts(trainer, asked))
+            if trainer.accelerator.num_processes == 1:  # else no process has all weights
+                told.say(check_rollouts(trainer, asked))
         if only_check:
             return None
         final = train(run, trainer, told)

@@ -68,7 +68,8 @@ def train_sft(
         trainer = sft_trainer(run, recipe, trained, processor, examples, told)
         if only_check or run.checkpoint() is None:
             told.say(check_rows(examples, learner, processor, recipe.max_tokens))
-            told.say(check_overfit(trainer, examples))
+            if trainer.accelerator.num_processes == 1:  # else no process has all weights
+                told.say(check_overfit(trainer, examples))
         if only_check:
             return None
         final = train(run, trainer, told)

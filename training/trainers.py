@@ -138,6 +138,8 @@ def train(run: Run, trainer: Any, told: Told) -> Any:
 
     set_seed(trainer.args.seed)  # whatever was checked before
     trainer.train(resume_from_checkpoint=str(checkpoint) if checkpoint else None)
+    if trainer.accelerator.num_processes > 1:
+        trainer.save_model(str(run.gathered))  # every process takes part
     model = trainer.accelerator.unwrap_model(trainer.model)
     if hasattr(model, "merge_and_unload"):
         model = model.merge_and_unload()
