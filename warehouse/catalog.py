@@ -109,7 +109,7 @@ def create_views(
             _create_view(con, warehouse, TABLES[name], opened.get(name), known, files)
             if wanted is None:
                 _comment(con, TABLES[name])
-    _create_sql_views(con, opened, wanted)
+    create_sql_views(con, opened, wanted)
     return files
 
 
@@ -216,9 +216,10 @@ def _comment(con: duckdb.DuckDBPyConnection, table: Table) -> None:
     con.execute(";".join(comments))
 
 
-def _create_sql_views(
+def create_sql_views(
     con: duckdb.DuckDBPyConnection, opened: Mapping[str, DeltaTable], wanted: set[str] | None
 ) -> None:
+    """Create the views of `warehouse/sql/` in `con`, which has the tables; see `create_views`."""
     for name, sql in sql_views().items():
         if wanted is not None and name not in wanted:
             continue
