@@ -198,7 +198,7 @@ class EvaluateSettings(_Settings):
         "nano", description="nano, nano-base, a trained model's name or id, a folder, or a URL"
     )
     benchmark: str = Field("sat2", min_length=1, description="task whose questions are asked")
-    split: str | None = Field(None, description="its split; test, or val where there is no test")
+    split: str | None = Field(None, description="its split; test, or else validation")
     limit: int | None = Field(None, ge=1, description="most questions; all when left out")
     against: str | None = Field(
         None, description="a second model, asked the same, to compare question by question"
