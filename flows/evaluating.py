@@ -194,9 +194,10 @@ def find_model(
     folder = Path(where)
     taught = checkpoint_manners(folder) if folder.is_dir() and name not in EMBEDDED else None
     if settings.form is None:
-        return chosen, taught.prompt if taught else chosen.prompt_for(settings.benchmark)
+        own = taught.prompt if taught else None
+        return chosen, own or chosen.prompt_for(settings.benchmark)
     manners = taught.manners if taught else "nano" if name in EMBEDDED else "general"
-    return chosen, PROMPTS[manners][settings.form]
+    return chosen, PROMPTS[manners][settings.form] or chosen.prompt_for(settings.benchmark)
 
 
 def _trained(warehouse: Warehouse, name: str) -> str | None:
