@@ -4,6 +4,7 @@ import asyncio
 import io
 import json
 import os
+import shutil
 import subprocess
 import sys
 from dataclasses import replace
@@ -12,6 +13,7 @@ import pytest
 from PIL import Image as Pictures
 
 from flows import cli
+from mcts.checkpoints import Manners, write_manners
 from mcts.coordinates import CoordinateSpace
 from mcts.data import Question
 from mcts.teacher import Completion, Ledger, Reply, TeacherError, TeacherUnavailable
@@ -24,6 +26,7 @@ from training.nano import BASE
 from training.report import compare
 from warehouse.catalog import query
 from warehouse.home import Warehouse, WarehouseError
+from warehouse.models import Made, keep_model
 from warehouse.rows import image_from, read_image, read_questions
 from warehouse.sources.importing import import_questions
 from warehouse.sources.tasks import Task
@@ -414,3 +417,23 @@ def test_the_flow_measures_and_shows_a_table(warehouse):
     assert shown.type == "table" and shown.key == "evaluation-sat2"
     rows = json.loads(shown.data)
     assert [row["questions"] for row in rows] == ["12", "12"]
+
+
+def test_a_trained_model_is_measured_by_its_name_as_it_was_taught(
+    warehouse, capsys, monkeypatch, tmp_path
+):
+    folder = tmp_path / "student"
+    shutil.copytree(BASE, folder)
+    write_manners(folder, Manners("nano", "answers"))
+    row = keep_model(
+        warehouse, folder,
+        Made("nano-answers", None, "sat2-sft@v1", {}, SPACE, {}, "train-1"),
+    )  # fmt: skip
+    options = ("sat2", "--limit", 3, "--json")
+    assert vigorl("nano-answers", *options, home=warehouse.root, monkeypatch=monkeypatch) == 0
+    report = json.loads(capsys.readouterr().out)
+    assert report["model"] == row["model_id"]
+    assert report["settings"]["prompt"] == "nano-answer"
+    options = (*options, "--form", "grounded")
+    assert vigorl("nano-answers", *options, home=warehouse.root, monkeypatch=monkeypatch) == 0
+    assert json.loads(capsys.readouterr().out)["settings"]["prompt"] == "nano"
