@@ -38,7 +38,7 @@ from warehouse.sources.sat import OBJECTS_SUFFIX
 from warehouse.sources.tasks import Task
 from warehouse.tables import insert_new, record_run
 
-__all__ = ["ImportProblem", "ImportReport", "import_questions", "split_of"]
+__all__ = ["ImportProblem", "ImportReport", "import_questions", "split_named", "split_of"]
 
 _DRAFTS_AT_ONCE = 32  # each holds its pictures
 _PICTURES_AT_ONCE = 64
@@ -164,17 +164,21 @@ def _several(drafts: Iterator[Draft | Reject]) -> Iterator[list[Draft | Reject]]
         yield some
 
 
+def split_named(word: str) -> str:
+    """The split that a word means, as `questions.split` names it: `val` is `validation`."""
+    return _SPLITS.get(word, word)
+
+
 def split_of(name: str) -> str | None:
     """The split a file name says: train-00000-of-00004.parquet, SAT_val.parquet, …; else None."""
-    found = {match.lower() for match in _SPLIT.findall(name.rpartition(".")[0])}
-    found = {_SPLITS.get(word, word) for word in found}
+    found = {split_named(word.lower()) for word in _SPLIT.findall(name.rpartition(".")[0])}
     return found.pop() if len(found) == 1 else None
 
 
 def _files(path: Path, reader: Task, split: str | None) -> list[tuple[Path, str]]:
     """The files to read, each with its split."""
     formats = ", ".join(sorted(reader.formats))
-    wanted = _SPLITS.get(split, split) if split else None
+    wanted = split_named(split) if split else None
     if path.is_file():
         if path.suffix.lower() not in reader.formats:
             raise ImportProblem(f"{path}: {reader.name} is read from {formats}")
