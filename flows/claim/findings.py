@@ -133,7 +133,8 @@ def differences(found: Found) -> list[dict[str, Any]]:
 
 def tell(experiment: Experiment) -> None:
     """Print what is finished, and write it beside the experiment."""
-    lines, kept = [], {}
+    lines: list[str] = []
+    kept: dict[str, Any] = {}
     for kind, title in (("test", "held-out test"), ("validate", "validation")):
         found = read(experiment, kind, "greedy")
         if found is None:
