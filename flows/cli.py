@@ -21,6 +21,7 @@ import typer
 from flows import cli_evaluate, cli_models, cli_versions
 from flows.cli_build import Home, build
 from flows.cli_judge import judge
+from flows.cli_train import train
 from flows.cli_versions import Variant
 from flows.cli_warehouse import warehouse
 
@@ -37,6 +38,7 @@ dataset = typer.Typer(
 )
 app.add_typer(dataset, name="dataset")
 app.add_typer(warehouse, name="warehouse")
+app.add_typer(train, name="train")
 
 
 @app.command("import")
@@ -239,6 +241,7 @@ def _status(error: Exception) -> int | None:
     for module, name, status in (
         ("warehouse.home", "WarehouseError", 2),
         ("warehouse.guard", "QueryError", 2),
+        ("training.errors", "TrainingError", 2),
         ("warehouse.sources.importing", "ImportProblem", 2),
         ("deltalake.exceptions", "DeltaError", 1),
         ("botocore.exceptions", "BotoCoreError", 1),
