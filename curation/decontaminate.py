@@ -1,19 +1,24 @@
 """Training questions that an evaluation set knows already, by picture and by words.
 
-    found = contaminated(training, evaluation, hashes)  # {question_id: [Match(way=…, …)]}
+    found = compare(training, evaluation, hashes)
+    found.contaminated       # {question_id: [Match(way=…, …)]}: left out of training
+    found.words_alone        # {question_id: Match}: told of, and not left out
 
 An evaluation set is every question whose split is not `train`, and every question of a benchmark,
-whatever its file called the split. A training question matches one when they share an image, when
-images of theirs look alike, or when it holds at least half of the evaluation question's runs of
-eight words, a rare word among them: the same words about another picture are often but the same
-template ("Is there a … in the room?"), and a template is made of words that many questions use.
+whatever its file called the split. A training question is contaminated by one when they share an
+image, when images of theirs look alike, or when it holds at least half of the evaluation question's
+runs of eight words and either their images are at least akin or the words are that question's own:
+twelve or more, in pairs that hardly another question uses. The same words about another picture are
+otherwise but the same template ("Is there a … in the room?"): such a question teaches a form that
+is no secret, and the certificate only counts it.
 """
 
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from itertools import pairwise
 
 from curation import phash
 from curation.minhash import words_of
@@ -22,14 +27,22 @@ WORDS = 8
 """Words in a run; a shorter question is one run."""
 OVERLAP = 0.5
 """Share of an evaluation question's runs from which a training question matches it."""
-RARE = 3
-"""A word is rare when at most so many evaluation questions, and training questions, use it."""
+AKIN = 12
+"""Images are akin when at most so many of 64 bits differ: looser than alike, since words say the
+same besides. On the embedded sample, different rooms with the same words: 16 at least."""
+OWN_WORDS, OWN_PAIRS, RARE = 12, 0.75, 3
+"""Words are a question's own when they are so many, and so large a share of their neighbouring
+pairs stands in questions about at most `RARE` pictures of either side. On the embedded sample, all
+templates, the largest share is 0.33."""
 METHODS = {
     "same_image": "sha-256 of the encoded bytes",
     "similar_image": f"{phash.METHOD} <= {phash.ALIKE} of 64 bits",
-    "same_words": f"{WORDS}-grams/1 >= {OVERLAP:g}, a word of at most {RARE} questions a side",
+    "same_words": f"{WORDS}-grams/2 >= {OVERLAP:g}, and {phash.METHOD} <= {AKIN} or {OWN_WORDS} "
+    f"words with {OWN_PAIRS:g} of pairs of at most {RARE} pictures a side",
 }
 """How two questions can match, strongest first, with the method's version and settings."""
+WORDS_ALONE = f"{WORDS}-grams/2 >= {OVERLAP:g}, about another picture"
+"""What is told of and counts for nothing."""
 BENCHMARKS = frozenset({
     "blink", "mathvision", "pope", "realworldqa", "robospatial", "screenspot", "screenspot-pro",
     "screenspot-v2", "visualwebarena", "vstar-bench", "wemath",
@@ -67,31 +80,40 @@ class Match:
     set_name: str
     """The evaluation set it is in: `task/split`."""
     way: str
-    """One of METHODS."""
+    """One of METHODS, or `words_alone`."""
     reason: str
     """In words, with the ids."""
     closeness: float
     """1 for the same image, else the share of equal bits or of shared runs."""
 
 
-def contaminated(
+@dataclass(frozen=True, slots=True)
+class Found:
+    """What a comparison found, by training question."""
+
+    contaminated: dict[str, list[Match]]
+    """The best match of each way, strongest way first."""
+    words_alone: dict[str, Match]
+    """Questions that are not contaminated, with an evaluation question of the same words."""
+
+
+def compare(
     training: Iterable[Asked], evaluation: Sequence[Asked], hashes: Mapping[str, int | None]
-) -> dict[str, list[Match]]:
-    """Training questions that match an evaluation question: the best match of each way, strongest
-    way first.
+) -> Found:
+    """Compare training questions with evaluation questions.
 
     Args:
         hashes: perceptual hashes by image id; a missing or blank image matches by its id only.
     """
     asked = sorted(training, key=lambda one: one.question_id)
     known = sorted(evaluation, key=lambda one: one.question_id)
+    same_words, words_alone = _same_words(asked, known, hashes)
     found: dict[str, list[Match]] = {}
-    for matches in (
-        _same_image(asked, known), _similar_image(asked, known, hashes), _same_words(asked, known)
-    ):  # fmt: skip
+    ways = _same_image(asked, known), _similar_image(asked, known, hashes), same_words
+    for matches in ways:
         for question_id, match in matches.items():
             found.setdefault(question_id, []).append(match)
-    return found
+    return Found(found, {i: match for i, match in words_alone.items() if i not in found})
 
 
 def _same_image(asked: list[Asked], known: list[Asked]) -> dict[str, Match]:
@@ -148,27 +170,92 @@ def _similar_image(
     return found
 
 
-def _same_words(asked: list[Asked], known: list[Asked]) -> dict[str, Match]:
-    theirs = {other.question_id: runs(other.text) for other in known}
-    use = [Counter(w for one in side for w in set(words_of(one.text))) for side in (asked, known)]
-    rare = {word for word, count in use[1].items() if count <= RARE and 0 < use[0][word] <= RARE}
-    where: dict[str, list[Asked]] = {}
-    for other in known:
-        for run in theirs[other.question_id]:
-            if not rare.isdisjoint(run.split()):
-                where.setdefault(run, []).append(other)
-    found = {}
-    for one in asked:
-        ours = runs(one.text)
-        near = {other.question_id: other for run in ours for other in where.get(run, ())}
-        shares = [(len(ours & theirs[i]) / len(theirs[i]), i) for i in near]
-        share, other_id = min(shares, key=lambda s: (-s[0], s[1]), default=(0.0, ""))
-        if share >= OVERLAP:
-            other = near[other_id]
-            reason = f"it has {share:.0%} of the {WORDS}-word runs of {_told(other)}"
-            match = Match(other_id, other.set_name, "same_words", reason, share)
-            found[one.question_id] = match
+def _same_words(
+    asked: list[Asked], known: list[Asked], hashes: Mapping[str, int | None]
+) -> tuple[dict[str, Match], dict[str, Match]]:
+    """Matches by words that count, and those that do not."""
+    of_text, asked_so = _by_text(known), _by_text(asked)
+    where: dict[str, list[str]] = {}
+    for text in of_text:
+        for run in runs(text):
+            where.setdefault(run, []).append(text)
+    own = _own_words(asked, known)
+    counting: dict[str, Match] = {}
+    alone: dict[str, Match] = {}
+    for asking, ones in asked_so.items():
+        shared = Counter(text for run in runs(asking) for text in where.get(run, ()))
+        near = [(n / len(runs(text)), text) for text, n in shared.items()]
+        for share, text in sorted(near, key=lambda found: (-found[0], found[1])):
+            if share < OVERLAP:
+                break
+            others = of_text[text]
+            akin = _akin(ones, others, hashes)
+            for one in ones:
+                other = akin.get(one.question_id, others[0])
+                has = f"it has {share:.0%} of the {WORDS}-word runs of {_told(other)}"
+                match = Match(other.question_id, other.set_name, "same_words", has, share)
+                if one.question_id in akin:
+                    match = replace(match, reason=f"{has}, whose image is akin to its own")
+                elif not own(text):
+                    reason = f"{has}, about another picture"
+                    match = replace(match, way="words_alone", reason=reason)
+                (alone if match.way == "words_alone" else counting).setdefault(
+                    one.question_id, match
+                )
+    return counting, alone
+
+
+def _by_text(side: Iterable[Asked]) -> dict[str, list[Asked]]:
+    found: dict[str, list[Asked]] = {}
+    for one in side:
+        found.setdefault(one.text, []).append(one)
     return found
+
+
+def _akin(
+    ones: Sequence[Asked], others: Sequence[Asked], hashes: Mapping[str, int | None]
+) -> dict[str, Asked]:
+    """Of those that share an image with one of the others, or have an akin one: which that is."""
+    by_hash: dict[int, Asked] = {}
+    by_id: dict[str, Asked] = {}
+    for other in others:
+        for image_id in other.image_ids:
+            by_id.setdefault(image_id, other)
+            value = hashes.get(image_id)
+            if value is not None:
+                by_hash.setdefault(value, other)
+    mine = {hashes.get(image_id) for one in ones for image_id in one.image_ids} - {None}
+    near: dict[int, Asked] = {}
+    for a, b in phash.pairs([value for value in mine if value is not None], by_hash, AKIN):
+        near.setdefault(a, by_hash[b])
+    found: dict[str, Asked] = {}
+    for one in ones:
+        for image_id in one.image_ids:
+            value = hashes.get(image_id)
+            its = by_id.get(image_id) or (None if value is None else near.get(value))
+            if its:
+                found.setdefault(one.question_id, its)
+    return found
+
+
+def _own_words(asked: list[Asked], known: list[Asked]) -> Callable[[str], bool]:
+    """Whether a text's words are its own, and not those of a template."""
+
+    def pairs(text: str) -> set[tuple[str, str]]:
+        return set(pairwise(words_of(text)))
+
+    # By picture: a benchmark may ask a question several times, with its options in other orders.
+    use = [
+        Counter(pair for pair, _ in {(p, o.image_ids) for o in side for p in pairs(o.text)})
+        for side in (asked, known)
+    ]
+
+    def own(text: str) -> bool:
+        mine = pairs(text)
+        rare = sum(all(side[pair] <= RARE for side in use) for pair in mine)
+        return len(words_of(text)) >= OWN_WORDS and rare >= OWN_PAIRS * len(mine)
+
+    return own
 
 
 def runs(text: str) -> frozenset[str]:

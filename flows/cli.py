@@ -156,7 +156,9 @@ def dataset_export(
         str | None,
         typer.Option(help="Coordinates of the model to train; by default the teacher's."),
     ] = None,
-    prompt: Annotated[str, typer.Option(help="Prompt file that asks the question.")] = "points",
+    prompt: Annotated[
+        str | None, typer.Option(help="Prompt that asks the question; by default each task's own.")
+    ] = None,
     files: Annotated[
         str, typer.Option(help="parquet with the pictures inside, or jsonl with them beside it.")
     ] = "parquet",

@@ -32,6 +32,9 @@ def judge(
     limit: Annotated[
         int | None, typer.Option(help="Most traces; those with an answer do not count.")
     ] = None,
+    retry_failed: Annotated[
+        bool, typer.Option("--retry-failed", help="Ask again what failed for good before.")
+    ] = False,
     concurrency: Annotated[int, typer.Option(help="Requests at once.")] = 16,
     timeout: Timeout = 600.0,
     home: Home = None,

@@ -16,10 +16,10 @@ from warehouse.home import Warehouse
 
 
 def list_readers() -> None:
-    from warehouse.sources import readers
+    from warehouse.sources import tasks
 
-    for task, reader in sorted(readers().items()):
-        print(f"{task:<16} {reader.title}")
+    for name, task in sorted(tasks().items()):
+        print(f"{name:<16} {task.title}")
 
 
 def import_questions(
@@ -206,7 +206,13 @@ def show_dataset(ref: str, home: str | None) -> None:
 
 
 def export_dataset(
-    ref: str, to: str, out: Path, space: str | None, prompt: str, files: str, home: str | None
+    ref: str,
+    to: str,
+    out: Path,
+    space: str | None,
+    prompt: str | None,
+    files: str,
+    home: str | None,
 ) -> None:
     from flows.teachers import space_by_name
     from warehouse import versions

@@ -19,7 +19,7 @@ from functools import partial
 from typing import Any
 
 from curation import content, dedup, phash
-from curation.decontaminate import METHODS, Asked, Match, contaminated
+from curation.decontaminate import METHODS, Asked, Match, compare
 from mcts.data import Question, Verdict
 from warehouse.catalog import query
 from warehouse.guard import quoted
@@ -48,11 +48,11 @@ def _judge_corpus(warehouse: Warehouse, run_id: str, task: str) -> int:
     hashes = perceptual_hashes(warehouse, pictures, run_id)
     place_images(warehouse, training, hashes, run_id)
     here = {one.question_id: one for one in training if one.task == task}
-    known = contaminated(here.values(), [one for one in asked if one.evaluates], hashes)
+    found = compare(here.values(), [one for one in asked if one.evaluates], hashes)
     while True:
         traces = _traces(warehouse, task, here)
         before, versions = _said_before(warehouse, task)
-        said = _judged(warehouse, traces, here, known, hashes, before)
+        said = _judged(warehouse, traces, here, found.contaminated, hashes, before)
         rows = [
             {**verdict_row(trace_id, Verdict(name, v["keep"], v["reason"], v["score"]), version),
              "stage": STAGE, "method": v["method"], "other": v["other"], "run_id": run_id}

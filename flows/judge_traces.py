@@ -28,6 +28,7 @@ async def judge_traces(
     max_pixels: Annotated[int | None, Field(ge=1)] = None,
     samples: Annotated[int, Field(ge=1)] = 8,
     limit: Annotated[int | None, Field(ge=1)] = None,
+    retry_failed: bool = False,
     concurrency: Annotated[int, Field(ge=1)] = 16,
     timeout: Annotated[float, Field(gt=0)] = 600.0,
     home: str | None = None,

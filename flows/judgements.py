@@ -6,6 +6,7 @@ Each function takes traces with their questions and returns rows of `step_scores
 from __future__ import annotations
 
 import asyncio
+import itertools
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field
@@ -15,7 +16,7 @@ from curation import judging, necessity
 from flows.teachers import ChosenTeacher
 from mcts.coordinates import CoordinateSpace, Frame
 from mcts.data import Question, Step, Trace, content_id
-from mcts.journal import JournaledTeacher, Key
+from mcts.journal import Journal, JournaledTeacher, Key
 from mcts.journal_records import Record
 from mcts.parsing import render
 from mcts.policy import TeacherPolicy
@@ -43,6 +44,10 @@ class Asking:
     """The full name of a method, version and model included, by its first word."""
     samples: int
     slots: asyncio.Semaphore
+    journal: Journal
+    retry_failed: bool
+    began: float
+    """When this run began (Unix time): what failed since then is not asked again by it."""
     places: defaultdict[str, asyncio.Lock] = field(
         default_factory=lambda: defaultdict(asyncio.Lock)
     )
@@ -56,7 +61,22 @@ class Asking:
         """One request, journaled under what it asks: the same question has the same place."""
         name = content_id(what, judging.VERSION, judging.DIGEST, self.identity, *parts)
         async with self.places[name], self.slots:
-            return await self.teacher.ask(Key(name, "", "judge", 0), request, images)
+            key = Key(self.attempt(name, ""), "", "judge", 0)
+            return await self.teacher.ask(key, request, images)
+
+    def attempt(self, name: str, node: str) -> str:
+        """The name to ask under: the last that was tried, or a new one where that failed before
+        and is to be asked again."""
+
+        def records(tried: str) -> list[Record]:
+            return [found for found in self.journal.records(tried) if found.key.node == node]
+
+        for number in itertools.count(1):
+            tried = name if number == 1 else f"{name}-{number}"
+            failed = any(r.failure and r.started_at < self.began for r in records(tried))
+            if not failed or not (self.retry_failed or records(f"{name}-{number + 1}")):
+                return tried
+        raise AssertionError
 
 
 # ---- grounding: a region around the point, shown to the model ----------------------------------
@@ -129,7 +149,7 @@ async def _look(asking: Asking, step: Step, question: Question) -> Row:
     try:
         record = await asking.put("region", request, {crop_id: crop}, *parts)
     except TeacherError as error:
-        return {"note": str(error)}
+        return {"note": str(error), "error": error.kind}
     value, n = judging.share_of_yes(record.completions)
     note = "samples" if n else "no answer begins with yes or no"
     return {"value": value, "n": n, "note": note, "responses": [record.response_id]}
@@ -139,20 +159,22 @@ async def _look(asking: Asking, step: Step, question: Question) -> Row:
 
 
 async def count_behaviors(asking: Asking, asked: Asked) -> list[Row]:
-    """Rows of `behaviors`; a count is null where the model gave no number."""
+    """Rows of `behaviors`; a count is null where the model gave no number, or was not heard."""
 
     async def one(trace: Trace, question: Question) -> list[Row]:
         pixels = Frame(CoordinateSpace.original(), question.images)
         text = render(trace.steps, trace.answer, pixels)
         counts: dict[str, int | None] = {}
+        errors: dict[str, str] = {}
         for behavior in judging.COUNTED:
             request = judging.counting_request(behavior, question, text)
             try:
                 record = await asking.put(behavior, request, {}, trace.question_id, text)
                 counts[behavior] = judging.count_in(record.completions[0].text)
-            except TeacherError:
-                counts[behavior] = None
-        return behavior_rows(trace.trace_id, counts, asking.methods["judge"])
+            except TeacherError as error:
+                counts[behavior], errors[behavior] = None, error.kind
+        rows = behavior_rows(trace.trace_id, counts, asking.methods["judge"])
+        return [{**row, "error": errors.get(row["behavior"])} for row in rows]
 
     return [row for rows in await together(one(*pair) for pair in asked) for row in rows]
 
@@ -168,7 +190,7 @@ async def vary_steps(asking: Asking, asked: Asked) -> list[Row]:
 
 async def _vary(asking: Asking, trace: Trace, question: Question) -> list[Row]:
     chosen = asking.chosen
-    prompt = load_prompt(chosen.prompt)
+    prompt = load_prompt(chosen.prompt_for(question.task))
     config = SearchConfig(chosen.space, prompt.name, prompt.digest, step_tokens=chosen.step_tokens)
     parts = [question.question_id, asdict(config), asking.samples, asking.identity]
     name = content_id("necessity", necessity.VERSION, *parts)
@@ -179,12 +201,13 @@ async def _vary(asking: Asking, trace: Trace, question: Question) -> list[Row]:
         }
     except KeyError as lost:
         return _unvaried(asking, trace, f"image {lost.args[0]} is not among the objects")
-    policy = TeacherPolicy(question, config, name, asking.teacher, images)
     frame = Frame(chosen.space, question.images)
 
     async def value(steps: Sequence[Step]) -> tuple[float | None, str]:
         place = content_id([step.thought for step in steps])
         async with asking.places[name + place], asking.slots:
+            tried = asking.attempt(name, place)
+            policy = TeacherPolicy(question, config, tried, asking.teacher, images)
             samples = await policy.sample(place, "finish", steps, asking.samples)
         response = samples[0].response_id.rpartition(".")[0]
         return necessity.value(question, samples, frame), response
@@ -192,7 +215,7 @@ async def _vary(asking: Asking, trace: Trace, question: Question) -> list[Row]:
     try:
         base, with_it = await value(trace.steps)
     except TeacherError as error:
-        return _unvaried(asking, trace, str(error))
+        return [row | {"error": error.kind} for row in _unvaried(asking, trace, str(error))]
 
     async def one(number: int, method: str) -> list[Row]:
         changed = necessity.variant(trace.steps, number, method, question)
@@ -205,7 +228,7 @@ async def _vary(asking: Asking, trace: Trace, question: Question) -> list[Row]:
         try:
             after, response = await value(changed)
         except TeacherError as error:
-            return [row | {"n": 0, "note": str(error)}]
+            return [row | {"n": 0, "note": str(error), "error": error.kind}]
         known = base is not None and after is not None
         change = base - after if base is not None and after is not None else None
         note = "samples" if known else "no answer could be graded"

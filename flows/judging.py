@@ -5,25 +5,28 @@
 
 Answers are journaled before they are used, under what was asked and not under who asked, so a step
 that a hundred traces share is asked about once, and a run that was stopped goes on where it was.
-What is stored already, by the same method, is left alone. A request that fails for good becomes a
-row without a value that says why.
+What is stored already, by the same method, is left alone. A server that goes away is waited for.
+A request that fails for good becomes a row without a value that says why; `retry_failed` asks it
+again and puts the new rows of its trace in the place of the old.
 """
 
 from __future__ import annotations
 
 import asyncio
+import time
 import uuid
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
 from curation import judging, necessity
 from flows.judgements import Asking, count_behaviors, look_at_points, vary_steps
 from flows.settings import JudgeSettings, Problem
-from flows.teachers import choose_teacher
+from flows.teachers import choose_teacher, patient
 from mcts.data import Question, Trace
 from mcts.journal import Journal, JournaledTeacher
 from warehouse.catalog import query
+from warehouse.deleting import delete_rows
 from warehouse.guard import quoted
 from warehouse.home import Warehouse
 from warehouse.reading import read_traces
@@ -114,23 +117,31 @@ async def judge(
         min_pixels=settings.min_pixels, max_pixels=settings.max_pixels,
         timeout_s=settings.timeout, concurrency=settings.concurrency,
     )  # fmt: skip
+    chosen = patient(chosen, settings.teacher if rolls else settings.judge or "")
     run_id, judged = f"judge-{uuid.uuid4().hex[:12]}", Judged()
     try:
         await chosen.teacher.open()
         identity = chosen.teacher.identity
         methods = {name: f"{name}/{kind.version}:{identity}" for name in kind.methods}
-        trace_ids = _to_do(warehouse, kind, task, list(methods.values()), settings.limit)
+        failed = _failed(warehouse, kind, methods.values()) if settings.retry_failed else set()
+        trace_ids = _to_do(warehouse, kind, task, methods.values(), failed, settings.limit)
         if not trace_ids:
             return judged
         record_run(warehouse, run_id, "judge", task=settings.task, params=settings.model_dump())
         with Journal(warehouse.journal_dir / "judge") as journal:
             teacher = JournaledTeacher(chosen.teacher, journal)
             asking = Asking(warehouse, teacher, chosen, identity, methods, settings.samples,
-                            asyncio.Semaphore(settings.concurrency))  # fmt: skip
+                            asyncio.Semaphore(settings.concurrency), journal,
+                            settings.retry_failed, time.time())  # fmt: skip
             for start in range(0, len(trace_ids), BATCH):
                 some = trace_ids[start : start + BATCH]
                 rows = await kind.judge(asking, await asyncio.to_thread(_read, warehouse, some))
                 rows = [{**row, "run_id": run_id} for row in rows]
+                if again := sorted(failed.intersection(some)):
+                    where = (
+                        f"{_listed('trace_id', again)} AND {_listed('method', methods.values())}"
+                    )
+                    await asyncio.to_thread(delete_rows, warehouse, kind.table, where)
                 await asyncio.to_thread(insert_new, warehouse, kind.table, rows)
                 judged.traces += len(some)
                 judged.rows += len(rows)
@@ -143,12 +154,30 @@ async def judge(
     return judged
 
 
+def _failed(warehouse: Warehouse, kind: Kind, methods: Iterable[str]) -> set[str]:
+    """Traces with a row by these methods that stands for a failed request."""
+    where = f"error IS NOT NULL AND {_listed('method', methods)}"
+    found = query(warehouse, f"SELECT DISTINCT trace_id FROM {kind.table} WHERE {where}")
+    return set(found["trace_id"].to_pylist())
+
+
+def _listed(column: str, values: Iterable[str]) -> str:
+    return f"{column} IN ({', '.join(map(quoted, values))})"
+
+
 def _to_do(
-    warehouse: Warehouse, kind: Kind, task: str, methods: Sequence[str], limit: int | None
+    warehouse: Warehouse,
+    kind: Kind,
+    task: str,
+    methods: Iterable[str],
+    failed: Iterable[str],
+    limit: int | None,
 ) -> list[str]:
-    """Traces without a row by these methods, in the order of their ids: a fair sample of all."""
-    listed = ", ".join(map(quoted, methods))
-    done = f"SELECT trace_id FROM {kind.table} WHERE method IN ({listed})"
+    """Traces without a row by these methods, and the failed, in the order of their ids: a fair
+    sample of all."""
+    done = f"SELECT trace_id FROM {kind.table} WHERE {_listed('method', methods)}"
+    if again := sorted(failed):
+        done += f" AND NOT {_listed('trace_id', again)}"
     wanted = kind.traces.format(task=task, done=done)
     most = "" if limit is None else f"LIMIT {limit}"
     found = query(warehouse, f"SELECT trace_id FROM ({wanted}) ORDER BY trace_id {most}")

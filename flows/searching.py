@@ -62,7 +62,7 @@ class Teaching:
 def search_config(settings: BuildSettings, chosen: ChosenTeacher) -> SearchConfig:
     """The part of the settings that decides a search's outcome, and so its name."""
     try:
-        prompt = load_prompt(settings.prompt or chosen.prompt)
+        prompt = load_prompt(settings.prompt or chosen.prompt_for(settings.task))
     except ValueError as error:
         raise Problem(f"prompt: {error}") from None
     config = SearchConfig(

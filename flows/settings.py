@@ -55,7 +55,9 @@ class BuildSettings(_Settings):
         None, description="revision of a server's weights; part of every search's name"
     )
     timeout: float = Field(600.0, gt=0, description="seconds a server may take for one request")
-    prompt: str | None = Field(None, description="prompt file; by default the teacher's own")
+    prompt: str | None = Field(
+        None, description="prompt file; by default the teacher's own, or the task's"
+    )
     simulations: int = Field(8, ge=1, description="simulations a tree")
     children: int = Field(3, ge=1, description="steps sampled at an expansion")
     rollouts: int = Field(2, ge=1, description="answers sampled from each new step")
@@ -151,6 +153,7 @@ class JudgeSettings(_Settings):
     limit: int | None = Field(
         None, ge=1, description="most traces, those with an answer not counted; all when left out"
     )
+    retry_failed: bool = Field(False, description="ask again what failed for good before")
     concurrency: int = Field(16, ge=1, description="requests at once")
     timeout: float = Field(600.0, gt=0, description="seconds a server may take for one request")
     home: str | None = Field(None, description="warehouse folder or s3:// URL; $VIGORL_HOME")

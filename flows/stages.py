@@ -12,8 +12,6 @@ stopped. The stages themselves are in `flows.searching` and `flows.curating`.
 from __future__ import annotations
 
 import asyncio
-import re
-import sys
 import uuid
 from collections.abc import Awaitable, Callable
 from dataclasses import replace
@@ -35,11 +33,10 @@ from flows.searching import (
 )
 from flows.settings import BuildSettings, Problem
 from flows.spending import Purse, spent_on, told_cost, told_stop
-from flows.teachers import ChosenTeacher, choose_teacher
+from flows.teachers import ChosenTeacher, choose_teacher, patient
 from mcts.budget import Budget
 from mcts.data import Question
 from mcts.journal import Journal, JournaledTeacher
-from mcts.patience import PatientTeacher
 from warehouse.home import Warehouse
 from warehouse.rows import read_questions
 from warehouse.tables import record_run
@@ -132,13 +129,7 @@ def teacher_of(settings: BuildSettings) -> ChosenTeacher:
         concurrency=settings.concurrency,
         home=settings.home,
     )
-    if not re.match(r"https?://", settings.teacher):
-        return chosen
-    # Somebody else runs this server, and may start it again. Our own would not come back.
-    patient = PatientTeacher(
-        chosen.teacher, say=lambda sentence: print(sentence, file=sys.stderr, flush=True)
-    )
-    return replace(chosen, teacher=patient)
+    return patient(chosen, settings.teacher)
 
 
 async def find_questions(

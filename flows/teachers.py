@@ -25,6 +25,7 @@ from flows.settings import Problem, ServeSettings
 from mcts.coordinates import CoordinateSpace
 from mcts.teacher import Teacher
 from training.nano import BASE, TEACHER
+from warehouse.sources import task_of
 
 if TYPE_CHECKING:
     from mcts.openai_teacher import OpenAITeacher
@@ -48,7 +49,12 @@ class ChosenTeacher:
     teacher: Teacher
     space: CoordinateSpace
     prompt: str
+    """The prompt it was trained with; empty where it takes whatever its task asks with."""
     step_tokens: int
+
+    def prompt_for(self, task: str) -> str:
+        """The prompt it is asked with where nobody chose one."""
+        return self.prompt or task_of(task).prompt
 
 
 def choose_teacher(
@@ -93,8 +99,8 @@ def choose_teacher(
         urls = [url.strip().rstrip("/").removesuffix("/v1") for url in name.split(",")]
         found = limited(_server_space(space, model))
         if len(urls) == 1:
-            return ChosenTeacher(client(urls[0]), found, "points", 512)
-        return ChosenTeacher(_replicas(urls, client), found, "points", 512)
+            return ChosenTeacher(client(urls[0]), found, "", 512)
+        return ChosenTeacher(_replicas(urls, client), found, "", 512)
     if own := re.match(r"vllm(-cpu)?:", name):
         from flows.serving import ServedTeacher
         from flows.serving_command import checkpoint_folder
@@ -106,7 +112,7 @@ def choose_teacher(
         folder = checkpoint_folder(served.model)
         known = checkpoint_space(folder) if folder and not space else None
         found = limited(known or _server_space(space, served.model))
-        prompt, tokens = ("nano", 48) if served.model in EMBEDDED else ("points", 512)
+        prompt, tokens = ("nano", 48) if served.model in EMBEDDED else ("", 512)
         return ChosenTeacher(ServedTeacher(served, client), found, prompt, tokens)
     folder = EMBEDDED.get(name) or Path(name)
     if not (folder / "config.json").is_file():
@@ -119,7 +125,20 @@ def choose_teacher(
     found = space_by_name(space) if space else checkpoint_space(folder)
     if name in EMBEDDED:
         return ChosenTeacher(LocalTeacher(folder), found, "nano", 48)
-    return ChosenTeacher(LocalTeacher(folder), found, "points", 512)
+    return ChosenTeacher(LocalTeacher(folder), found, "", 512)
+
+
+def patient(chosen: ChosenTeacher, name: str) -> ChosenTeacher:
+    """The teacher that `name` means, made to wait for a server that goes away meanwhile."""
+    if not re.match(r"https?://", name):
+        return chosen
+    from mcts.patience import PatientTeacher
+
+    # Somebody else runs this server, and may start it again. Our own would not come back.
+    waiting = PatientTeacher(
+        chosen.teacher, say=lambda sentence: print(sentence, file=sys.stderr, flush=True)
+    )
+    return replace(chosen, teacher=waiting)
 
 
 def _replicas(urls: list[str], client: Callable[..., OpenAITeacher]) -> Teacher:

@@ -53,17 +53,32 @@ class Prompt:
 
 @cache
 def load_prompt(name: str) -> Prompt:
-    """Read `mcts/prompts/<name>.txt`.
+    """Read `mcts/prompts/<name>.txt`; `package:file` is a prompt that another package brings.
 
     Raises:
         ValueError: there is no such prompt, with the names there are.
     """
+    if ":" in name:
+        return _cut(name, _brought(name))
     folder = resources.files("mcts") / "prompts"
     names = sorted(p.name.removesuffix(".txt") for p in folder.iterdir() if p.name.endswith(".txt"))
     if name not in names:
         raise ValueError(f"no prompt named {name!r}; there are: {', '.join(names)}")
-    text = (folder / f"{name}.txt").read_text(encoding="utf-8")
-    before, _, user = text.partition("[user]\n")
+    return _cut(name, (folder / f"{name}.txt").read_text(encoding="utf-8"))
+
+
+def _brought(name: str) -> str:
+    package, _, file = name.partition(":")
+    try:
+        return resources.files(package).joinpath(file).read_text(encoding="utf-8")
+    except (ImportError, OSError, ValueError) as error:
+        raise ValueError(f"the prompt {name!r} can't be read: {error}") from None
+
+
+def _cut(name: str, text: str) -> Prompt:
+    before, user_part, user = text.partition("[user]\n")
+    if not user_part or "{question}" not in user:
+        raise ValueError(f"the prompt {name!r} has no [user] part with a {{question}} in it")
     system = before.partition("[system]\n")[2]
     return Prompt(name, system.strip(), user.strip())
 

@@ -6,7 +6,7 @@ import pytest
 
 from curation import content, phash
 from curation.content import personal_data
-from curation.decontaminate import Asked, contaminated
+from curation.decontaminate import AKIN, Asked, compare
 from curation.folds import Place, assign, fold
 from mcts.data import Step, Trace
 from tests.scripted import QUESTION
@@ -24,7 +24,7 @@ def asked(name, text="?", *images, split="train", task="sat2"):
 
 
 def ways(training, evaluation, hashes=None):
-    found = contaminated(training, evaluation, hashes or {})
+    found = compare(training, evaluation, hashes or {}).contaminated
     return {name: [(m.question_id, m.way) for m in matches] for name, matches in found.items()}
 
 
@@ -41,7 +41,7 @@ def test_an_evaluation_set_is_all_but_train_and_all_of_a_benchmark():
 def test_a_shared_image_is_found_whichever_image_of_the_question_it_is():
     held = [asked("e", "Which?", "x", "y", split="test")]
     clean = asked("b", "What?", "z")
-    (match,) = contaminated([asked("a", "What?", "z", "y"), clean], held, {})["a"]
+    (match,) = compare([asked("a", "What?", "z", "y"), clean], held, {}).contaminated["a"]
     assert (match.question_id, match.set_name, match.way) == ("e", "sat2/test", "same_image")
     assert (
         "image y" in match.reason and "question e of the evaluation set sat2/test" in match.reason
@@ -52,7 +52,7 @@ def test_an_image_that_looks_alike_is_found_and_another_is_not():
     held = [asked("e1", "Which?", "x", split="test"), asked("e2", "Which?", "w", split="test")]
     hashes = {"x": 0b1111, "w": 0, "near": 0b0111, "far": 2**40 - 1, "blank": None}
     training = [asked(name, "What?", name) for name in ("near", "far", "blank", "lost")]
-    found = contaminated(training, held, hashes)
+    found = compare(training, held, hashes).contaminated
     assert list(found) == ["near"]
     (match,) = found["near"]
     assert (match.question_id, match.way, match.closeness) == ("e1", "similar_image", 63 / 64)
@@ -66,25 +66,41 @@ def test_words_are_compared_without_case_and_punctuation_and_in_part():
     part = "Tell me: " + LONG.removeprefix("From where the ")
     training = [asked("same", same), asked("part", part), asked("not", LONG[40:60])]
     assert ways(training, held) == {"same": [("e", "same_words")], "part": [("e", "same_words")]}
-    (match,) = contaminated(training, held, {})["part"]
+    (match,) = compare(training, held, {}).contaminated["part"]
     assert match.closeness == pytest.approx(9 / 12) and "75% of the 8-word runs" in match.reason
 
 
-def test_a_template_proves_nothing():
-    held = [asked(f"e{i}", f"Looking at it from here is the thing left of lamp {i}", split="test")
-            for i in range(9)]  # fmt: skip
-    alike = [asked(f"t{i}", f"Looking at it from here is the thing left of lamp {20 + i}")
-             for i in range(9)]  # fmt: skip
-    assert ways(alike, held) == {}
-    short = [asked(f"e{i}", "How many chairs?", split="test") for i in range(4)]
-    assert ways([asked("t", "How many chairs?")], short) == {}
-    assert ways([asked("t", "How many chairs?")], short[:2]) == {"t": [("e0", "same_words")]}
-    rare = [
-        *held,
-        asked("rare", "Looking at it from here is the thing left of the lighthouse", split="test"),
-    ]
-    mine = asked("t", "Looking at it from here is the thing left of the lighthouse")
-    assert ways([*alike, mine], rare) == {"t": [("rare", "same_words")]}
+def test_a_template_about_another_picture_is_told_of_and_counts_for_nothing():
+    text = "Looking at it from here is the thing left of lamp {} or on the other side of it"
+    held = [asked(f"e{i}", text.format(i), split="test") for i in range(9)]
+    alike = [asked(f"t{i}", text.format(i)) for i in range(9)]
+    found = compare(alike, held, {})
+    assert found.contaminated == {} and len(found.words_alone) == 9
+    match = found.words_alone["t3"]
+    assert (match.question_id, match.way) == ("e3", "words_alone")
+    assert match.reason.endswith(
+        "question e3 of the evaluation set sat2/test, about another picture"
+    )
+    short = [asked("e", "How many chairs?", split="test")]
+    found = compare([asked("t", "How many chairs?")], short, {})
+    assert found.contaminated == {} and list(found.words_alone) == ["t"]
+
+
+def test_a_template_about_an_akin_picture_counts():
+    held = [asked("e", "How many chairs?", "x", split="test")]
+    hashes = {"x": 0, "akin": 2**AKIN - 1, "other": 2 ** (AKIN + 1) - 1, "blank": None}
+    training = [asked(name, "How many chairs?", name) for name in ("akin", "other", "blank")]
+    found = compare(training, held, hashes)
+    assert [(i, m.way) for i, (m,) in found.contaminated.items()] == [("akin", "same_words")]
+    assert found.contaminated["akin"][0].reason.endswith("whose image is akin to its own")
+    assert list(found.words_alone) == ["blank", "other"]
+
+
+def test_words_are_a_questions_own_however_often_its_picture_is_asked_about():
+    held = [asked(f"e{i}", LONG, "x", split="test") for i in range(6)]  # options in other orders
+    assert ways([asked("t", LONG)], held) == {"t": [("e0", "same_words")]}
+    held = [asked(f"e{i}", LONG, split="test") for i in range(6)]  # about six pictures: a template
+    assert ways([asked("t", LONG)], held) == {}
 
 
 def test_the_questions_of_the_embedded_sample_share_templates_and_nothing_else(tmp_path):
@@ -96,7 +112,8 @@ def test_the_questions_of_the_embedded_sample_share_templates_and_nothing_else(t
     held = [one for one in every if one.evaluates]
     assert (len(training), len(held)) == (180, 240)
     assert {one.text for one in training} & {one.text for one in held}
-    assert len(contaminated(training, held, hashes)) < 5
+    found = compare(training, held, hashes)
+    assert found.contaminated == {} and len(found.words_alone) > 40
 
 
 def test_the_strongest_way_comes_first_and_order_plays_no_part():

@@ -13,7 +13,7 @@ from PIL import Image
 from curation import phash
 from curation.dedup import Document, canonical, find_copies
 from curation.minhash import BANDS, ROWS, copies, jaccard, shingles, signatures, words_of
-from warehouse.sources.embedded import SAMPLES
+from warehouse.sources import find_task
 
 WORDS = [f"word{i}" for i in range(500)]
 
@@ -145,7 +145,7 @@ def sample_pictures():
     Pictures of one question show one room, and so do questions that share a picture.
     """
     pictures, asked = {}, []
-    for file in SAMPLES["sat2"].values():
+    for file in find_task("sat2").sample.files.values():
         for row in pq.read_table(file, columns=["images"]).to_pylist():
             names = [hashlib.sha256(image["bytes"]).hexdigest() for image in row["images"]]
             pictures |= dict(zip(names, [i["bytes"] for i in row["images"]], strict=True))

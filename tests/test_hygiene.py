@@ -254,14 +254,16 @@ def test_a_version_carries_a_certificate_of_what_it_was_compared_with(filled, tm
     made = publish(warehouse, "b", everything).card["decontamination"]
     assert made["against"] == [{"set": "sat2/test", "questions": 3, "images": 3}]
     assert (made["questions"], made["images"], made["traces"]) == (3, 3, 3)
-    # Lamp 0 by its words, lamp 1 by its picture.
-    assert made["matches"] == {"same_image": 0, "similar_image": 1, "same_words": 1}
-    assert (made["questions_matched"], made["traces_matched"]) == (2, 2)
+    # Lamp 1 by its picture; lamp 0 is asked about in the same words, about another picture.
+    assert made["matches"] == {"same_image": 0, "similar_image": 1, "same_words": 0}
+    assert (made["questions_matched"], made["traces_matched"]) == (1, 1)
+    assert made["words_alone"]["questions"] == 1
     assert set(made["tables"]) == {"questions", "images", "traces"}
     assert "dct-phash/1" in made["methods"]["similar_image"]
     card = show(warehouse, "b")
     assert "| sat2/test | 3 | 3 |" in card
-    assert "**2 questions (2 traces) match an evaluation question**" in card
+    assert "**1 question (1 trace) matches an evaluation question**" in card
+    assert "1 question uses the words of an evaluation question about another picture" in card
     corpus(warehouse)
     clean = publish(warehouse, "c", "SELECT trace_id FROM kept_traces")
     assert clean.card["decontamination"]["questions_matched"] == 0

@@ -17,7 +17,7 @@ from warehouse.catalog import query
 from warehouse.home import Warehouse
 from warehouse.objects import image_key
 from warehouse.rows import read_image, read_questions
-from warehouse.sources import readers
+from warehouse.sources import tasks
 from warehouse.sources.importing import ImportProblem, import_questions, split_of
 
 
@@ -165,7 +165,7 @@ def test_a_file_that_is_not_what_it_should_be_is_named(
     ]:
         with pytest.raises(ImportProblem, match=message.replace(".", r"\.")):
             import_questions(warehouse, "sat2", path)
-    with pytest.raises(ImportProblem, match="no reader named 'sat3'; there are: sat2, "):
+    with pytest.raises(ImportProblem, match="no task named 'sat3'; there are: sat2, "):
         import_questions(warehouse, "sat3", lacking)
     assert not Path(warehouse.root).exists()
 
@@ -248,9 +248,9 @@ def test_progress_is_told_and_repeated_rows_count_once(
     assert told[-1] == ("storing", 100)
 
 
-def test_every_reader_says_what_it_reads() -> None:
-    assert {"sat2", "vstar", "web-grounding", "web-action"} <= set(readers())
-    for task, reader in readers().items():
-        assert reader.task == task
-        assert reader.title
-        assert all(suffix.startswith(".") for suffix in reader.formats)
+def test_every_task_says_what_it_reads() -> None:
+    assert {"sat2", "vstar", "web-grounding", "web-action"} <= set(tasks())
+    for name, task in tasks().items():
+        assert task.name == name
+        assert task.title
+        assert all(suffix.startswith(".") for suffix in task.formats)

@@ -29,6 +29,7 @@ from mcts.coordinates import CoordinateSpace, Frame
 from mcts.data import AnswerKind, Box, Image, Point, Question, Trace, Verdict
 from mcts.journal_records import Key, Record, decode, encode
 from mcts.parsing import parse, render
+from mcts.patience import PatientTeacher
 from mcts.teacher import Completion, Message, Reply, Request, Text
 from tests.fixtures import picture, sat_rows, write_sat
 from tests.stub_server import StubServer, conversation
@@ -178,6 +179,34 @@ def test_a_request_that_fails_for_good_is_a_row_that_says_why(warehouse):
     rows = scores(warehouse)
     assert [row[2] for row in rows] == [None, None, 0.9, 0.25]
     assert all(row[3:5] == (0, "bad_request: HTTP 400: scripted 400") for row in rows[:2])
+
+
+@pytest.mark.parametrize(("what", "again"), [("grounding", 1), ("behaviors", 8), ("necessity", 9)])
+def test_what_failed_is_asked_again_on_demand_and_its_rows_are_replaced(warehouse, what, again):
+    table = "behaviors" if what == "behaviors" else "step_scores"
+    how = f"SELECT count(*) AS n, count(error) AS failed FROM {table}"
+    with Judge(model="j", fault_of=lambda body, came: "400" if "blue" in str(body) else "ok") as s:
+        run(warehouse, s, what)
+        (first,) = query(warehouse, how).to_pylist()
+        assert first["failed"] > 0
+        s.fault_of = lambda body, came: "ok"
+        assert run(warehouse, s, what).traces == 0
+        before = s.asked()
+        assert run(warehouse, s, what, retry_failed=True).traces == 2
+        asked = s.asked() - before
+        (second,) = query(warehouse, how).to_pylist()
+        assert second["failed"] == 0 and second["n"] >= first["n"]
+        assert run(warehouse, s, what, retry_failed=True).traces == 0
+        assert s.asked() == before + asked
+    assert asked == again
+
+
+def test_a_judge_whose_server_goes_away_is_waited_for(warehouse, monkeypatch, capsys):
+    monkeypatch.setitem(PatientTeacher.__init__.__kwdefaults__, "again_s", 0.05)
+    with Judge(model="j", faults=["ok"] + ["503"] * 7) as server:
+        judged = run(warehouse, server, "grounding", concurrency=1)
+    assert [row[2] for row in scores(warehouse)] == [0.9, 0.9, 0.9, 0.25]
+    assert judged.rows == 4 and "goes on" in capsys.readouterr().err
 
 
 def test_steps_that_boxes_know_are_not_asked_about(warehouse, tmp_path):

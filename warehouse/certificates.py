@@ -15,7 +15,7 @@ from typing import Any
 
 import duckdb
 
-from curation.decontaminate import METHODS, Asked, contaminated
+from curation.decontaminate import METHODS, WORDS_ALONE, Asked, compare
 from warehouse.home import Warehouse
 from warehouse.hygiene import perceptual_hashes, read_asked
 
@@ -39,7 +39,8 @@ def certificate(
     training = [one for one in chosen if not one.evaluates]
     images, known = _images(chosen), _images(evaluation)
     hashes = perceptual_hashes(warehouse, images | known) if evaluation else {}
-    found = contaminated(training, evaluation, hashes)
+    compared = compare(training, evaluation, hashes)
+    found = compared.contaminated
     themselves = [one.question_id for one in chosen if one.evaluates]
     ways = Counter(match.way for matches in found.values() for match in matches)
     sets: dict[str, list[Asked]] = {}
@@ -54,10 +55,11 @@ def certificate(
             for name, some in sorted(sets.items())
         ],
         "tables": {name: versions[name] for name in _COMPARED if versions.get(name) is not None},
-        "methods": METHODS,
+        "methods": dict(METHODS),
         "matches": {way: ways[way] for way in METHODS},
         "questions_matched": len(found),
         "traces_matched": sum(traces[question_id] for question_id in found),
+        "words_alone": {"method": WORDS_ALONE, "questions": len(compared.words_alone)},
         "evaluation_questions": len(themselves),
         "traces_of_evaluation_questions": sum(traces[i] for i in themselves),
         "images_not_compared": len((images | known) - set(hashes)) if evaluation else 0,
@@ -84,27 +86,44 @@ def told(made: Mapping[str, Any]) -> list[str]:
         "| how | matching questions |",
         "|---|---|",
     ]
-    for way, count in made["matches"].items():
-        lines.append(f"| {way.replace('_', ' ')} ({made['methods'][way]}) | {count} |")
+    ways = sorted(made["matches"], key=lambda way: [*METHODS, way].index(way))
+    for way in ways:
+        told = f"{way.replace('_', ' ')} ({made['methods'][way]})"
+        lines.append(f"| {told} | {made['matches'][way]} |")
     lines.append("")
     if made["questions_matched"]:
         lines.append(
-            f"**{made['questions_matched']} questions ({made['traces_matched']} traces) match an "
-            "evaluation question**, such as:"
+            f"**{_so_many(made['questions_matched'], 'question')} "
+            f"({_so_many(made['traces_matched'], 'trace')}) "
+            f"match{'es' if made['questions_matched'] == 1 else ''} an evaluation question**, "
+            "such as:"
         )
         lines += ["", *(f"- question {e['question_id']}: {e['why']}" for e in made["examples"])]
     else:
         lines.append("No question matches one of an evaluation set.")
+    alone = made.get("words_alone", {"questions": 0})  # older certificates do not say
+    if alone["questions"]:
+        lines += [
+            "",
+            f"{_so_many(alone['questions'], 'question')} "
+            f"use{'s' if alone['questions'] == 1 else ''} the words of an evaluation question "
+            f"about another picture ({alone['method']}): a template, which counts for nothing.",
+        ]
     if made["evaluation_questions"]:
         lines += [
             "",
-            f"**{made['evaluation_questions']} questions "
-            f"({made['traces_of_evaluation_questions']} traces) are themselves in one.**",
+            f"**{_so_many(made['evaluation_questions'], 'question')} "
+            f"({_so_many(made['traces_of_evaluation_questions'], 'trace')}) in it belong to an "
+            "evaluation set.**",
         ]
     if made["images_not_compared"]:
         lines += ["", f"{made['images_not_compared']} images could not be read and compared."]
     versions = ", ".join(f"{name} {v}" for name, v in sorted(made["tables"].items()))
     return [*lines, "", f"Compared on table versions: {versions}.", ""]
+
+
+def _so_many(number: int, what: str) -> str:
+    return f"{number} {what}{'' if number == 1 else 's'}"
 
 
 def _images(asked: list[Asked]) -> set[str]:

@@ -113,6 +113,24 @@ def delete_source(
     tell("earlier versions of these tables can't be read any more")
 
 
+def delete_rows(warehouse: Warehouse, name: str, where: str) -> None:
+    """Delete the rows of a table that a condition in SQL names; its older versions keep them.
+
+    Raises:
+        WarehouseError: other writers overtook every attempt.
+    """
+    for attempt in range(_ATTEMPTS):
+        delta = open_table(warehouse, name)
+        if delta is None:
+            return
+        try:
+            delta.delete(where, writer_properties=WRITER)
+            return
+        except CommitFailedError:
+            time.sleep(0.1 * 2**attempt)
+    raise WarehouseError(f"table {name} is too busy: stop what writes, then repeat this")
+
+
 def _belonging(warehouse: Warehouse, table: str, key: str, ids: dict[str, pa.Array]) -> pa.Array:
     """Keys of the rows that name one of the ids."""
     where = None

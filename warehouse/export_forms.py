@@ -12,7 +12,7 @@ model to be trained.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from itertools import islice
 from typing import Any
 
@@ -27,6 +27,7 @@ from warehouse.bundle import question_of
 from warehouse.home import Warehouse, WarehouseError
 from warehouse.reading import read_trees
 from warehouse.rows import step_from
+from warehouse.sources import task_of
 
 Row = dict[str, Any]
 
@@ -42,8 +43,11 @@ class Telling:
 
     warehouse: Warehouse
     space: CoordinateSpace
-    prompt: str
+    prompt: str | None
+    """Which one asks; None for each task's own."""
     min_thoughts: int
+    used: dict[str, str] = field(default_factory=dict)
+    """The hash of each prompt that has asked something so far."""
 
     def asked(self, question: Question, most_steps: int | None = None) -> list[dict[str, str]]:
         """The conversation that asks it, as plain texts.
@@ -53,7 +57,9 @@ class Telling:
                 the student learns to ignore it.
         """
         demanded = self.min_thoughts if most_steps is None else min(self.min_thoughts, most_steps)
-        messages = build_messages(load_prompt(self.prompt), question, self.space, demanded)
+        prompt = load_prompt(self.prompt or task_of(question.task).prompt)
+        self.used[prompt.name] = prompt.digest
+        messages = build_messages(prompt, question, self.space, demanded)
         return [{"role": message.role, "content": message.text} for message in messages]
 
     def told(self, steps: Sequence[Step], answer: str | None, question: Question) -> str:

@@ -40,7 +40,7 @@ def export(
     out: Path,
     *,
     space: CoordinateSpace | None = None,
-    prompt: str = "points",
+    prompt: str | None = None,
     min_thoughts: int = 3,
     files: str = "parquet",
 ) -> Path:
@@ -49,7 +49,7 @@ def export(
     Args:
         to: the form, one of `export_forms.FORMS`.
         space: the coordinates of the model to be trained; by default the teacher's.
-        prompt: which prompt asks the question, as in a search.
+        prompt: which prompt asks the question, as in a search; by default each task's own.
         min_thoughts: the most steps that prompt demands; a shorter trace's demands what it has.
         files: parquet with the pictures inside, or jsonl with the pictures beside it.
 
@@ -64,7 +64,8 @@ def export(
     if out.exists() and (not out.is_dir() or any(out.iterdir())):
         raise WarehouseError(f"{out} is there already and not empty: export into a new folder")
     space = space or _teachers_space(version)
-    load_prompt(prompt)  # a wrong name is said before anything is written
+    if prompt:
+        load_prompt(prompt)  # a wrong name is said before anything is written
     from warehouse.versions import open_version  # which offers this function too
 
     form = FORMS[to]
@@ -103,8 +104,7 @@ def _describe(
         "content_hash": version.content_hash,
         "form": to,
         "space": asdict(telling.space),
-        "prompt": telling.prompt,
-        "prompt_hash": load_prompt(telling.prompt).digest,
+        "prompts": telling.used,
         "min_thoughts": telling.min_thoughts,
         "rows": counts,
     }

@@ -82,6 +82,7 @@ TRACE_TABLES: tuple[tuple[str, str, tuple[str, ...], str, str | None], ...] = (
         behavior        string   regions, subgoals, verification, backtracking, ...
         count           int      How often it occurs in the trace; null if a judge gave no number.
         method          string   How it was counted: rule/1, or judge/1: and the judge model.
+        error           string   Kind of failure where the judge was not heard, such as timeout.
         """,
         None,
     ),
@@ -99,6 +100,7 @@ TRACE_TABLES: tuple[tuple[str, str, tuple[str, ...], str, str | None], ...] = (
         n               int      How many answers of the model the value rests on.
         note            string   logprobs or samples, or why there is no value.
         responses       [string] Names of the responses behind it, as the judge's journal has them.
+        error           string   Kind of failure where the model was not heard, such as timeout.
         """,
         None,
     ),

@@ -36,15 +36,16 @@ def load() -> None:
     import flows.commands
     import flows.curating
     import flows.progress
-    import flows.stages
+    import flows.stages  # noqa: F401
     import mcts.openai_teacher
+    import mcts.patience
     import warehouse.sources.importing  # noqa: F401
 
     httpx.AsyncClient()  # what it imports late, and would import in every fork
     assert threading.active_count() == 1
     defaults = mcts.openai_teacher.OpenAITeacher.__init__.__kwdefaults__
     defaults["backoff_s"] = BACKOFF_S
-    flows.stages.PatientTeacher.__init__.__kwdefaults__["again_s"] = 5 * BACKOFF_S
+    mcts.patience.PatientTeacher.__init__.__kwdefaults__["again_s"] = 5 * BACKOFF_S
 
 
 def fork(work: Callable[[], object], said: Path) -> int:

@@ -1,50 +1,77 @@
-"""Readers of benchmark formats, by task.
+"""The tasks there are: each says what reads its questions and how they are asked.
 
-readers()                # every reader: this package's, then those other packages add
-find_reader("sat2")      # ImportProblem, with the names there are, for an unknown task
+tasks()                  # every task: this package's, then those other packages add
+find_task("sat2")        # ImportProblem, with the names there are, for an unknown one
+task_of("my-own")        # never fails: a task nobody registered has the defaults
 """
 
 from __future__ import annotations
 
+from functools import cache
+from importlib import import_module
 from importlib.metadata import entry_points
 
-from warehouse.sources.drafts import Draft, ImportProblem, Picture, ReadContext, Reader, Reject
+from warehouse.sources.drafts import Draft, ImportProblem, Picture, ReadContext, Reject
+from warehouse.sources.tasks import Sample, Task
 
 __all__ = [
     "Draft",
     "ImportProblem",
     "Picture",
     "ReadContext",
-    "Reader",
     "Reject",
-    "find_reader",
-    "readers",
+    "Sample",
+    "Task",
+    "find_task",
+    "task_of",
+    "tasks",
 ]
 
-
-def readers() -> dict[str, Reader]:
-    """Every reader by its task. An outside package cannot replace one of this package's."""
-    from warehouse.sources import reference, sat
-
-    own = [
-        Reader(
-            "sat2",
-            "SAT: spatial questions (Parquet of SAT-v2 or SAT v1, or reference JSONL)",
-            {".parquet": sat.read, ".jsonl": reference.read},
-        ),
-        Reader("vstar", "visual search (reference JSONL)", {".jsonl": reference.read}),
-        Reader(
-            "web-grounding", "gold boxes on screens (reference JSONL)", {".jsonl": reference.read}
-        ),
-        Reader("web-action", "next browser actions (reference JSONL)", {".jsonl": reference.read}),
-    ]
-    outside = [point.load() for point in entry_points(group="vigorl.readers")]
-    return {reader.task: reader for reader in [*reversed(outside), *own]}
+MODULES = ("sat", "vstar", "web_grounding", "web_action")
+"""Files of this package that have `TASKS`; a new one is added here."""
+GROUP = "vigorl.tasks"
 
 
-def find_reader(task: str) -> Reader:
-    """The reader of a task; ImportProblem if there is none."""
-    known = readers()
-    if task not in known:
-        raise ImportProblem(f"no reader named {task!r}; there are: {', '.join(sorted(known))}")
-    return known[task]
+@cache
+def _own() -> dict[str, Task]:
+    modules = [import_module(f"warehouse.sources.{name}") for name in MODULES]
+    return {task.name: task for module in modules for task in module.TASKS}
+
+
+def tasks() -> dict[str, Task]:
+    """Every task by its name. An outside package cannot replace one of this package's.
+
+    Raises:
+        ImportProblem: what an outside package registered can't be loaded, or is no task.
+    """
+    outside = {name: _outside(name) for name in sorted(entry_points(group=GROUP).names)}
+    return {**{name: task for name, task in outside.items() if task is not None}, **_own()}
+
+
+def find_task(name: str) -> Task:
+    """The task of that name; ImportProblem if there is none."""
+    found = _own().get(name) or _outside(name)
+    if found is None:
+        there = ", ".join(sorted({*_own(), *entry_points(group=GROUP).names}))
+        raise ImportProblem(f"no task named {name!r}; there are: {there}")
+    return found
+
+
+def task_of(name: str) -> Task:
+    """The task of that name, with every default where nobody registered one."""
+    return _own().get(name) or _outside(name) or Task(name)
+
+
+def _outside(name: str) -> Task | None:
+    """What another package registered under this name."""
+    for point in entry_points(group=GROUP, name=name):
+        try:
+            found = point.load()
+        except Exception as error:  # whatever that package does
+            raise ImportProblem(
+                f"the task {name!r} of {point.value} can't be loaded: {error}"
+            ) from error
+        if not isinstance(found, Task) or found.name != name:
+            raise ImportProblem(f"{point.value} is registered as the task {name!r} and is not it")
+        return found
+    return None

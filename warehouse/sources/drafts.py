@@ -1,16 +1,16 @@
 """What a reader gives: drafts of questions with their encoded pictures, or rejects with a reason.
 
     def read(file: Path, context: ReadContext) -> Iterator[Draft | Reject]: …
-    MINE = Reader("my-task", "my data set (JSONL)", {".jsonl": read})
+    MINE = Task("my-task", "my data set (JSONL)", {".jsonl": read})
 
 A reader only says what a file says. That pictures decode, that the answer is among the choices,
 that boxes lie inside: `warehouse.sources.importing` checks it once, for all readers. A package
-outside this one adds a reader under the entry-point group `vigorl.readers`.
+outside this one adds a task with its reader (`warehouse.sources.tasks`).
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -71,15 +71,3 @@ class ReadContext:
 
 
 ReadFile = Callable[[Path, ReadContext], Iterator[Draft | Reject]]
-
-
-@dataclass(frozen=True, slots=True)
-class Reader:
-    """The formats a task's questions come in."""
-
-    task: str
-    title: str
-    """What it reads, for a person choosing."""
-    formats: Mapping[str, ReadFile]
-    """A function by file suffix, such as `.parquet`. It raises ImportProblem if the whole file
-    can't be read, and yields a Reject for a row that can't."""

@@ -29,10 +29,11 @@ from mcts.data import content_id
 from warehouse.home import Warehouse
 from warehouse.objects import put_images
 from warehouse.rows import image_row, question_row
-from warehouse.sources import find_reader
+from warehouse.sources import find_task
 from warehouse.sources.checking import Accepted, Checker
-from warehouse.sources.drafts import Draft, ImportProblem, ReadContext, Reader, Reject
+from warehouse.sources.drafts import Draft, ImportProblem, ReadContext, Reject
 from warehouse.sources.sat import OBJECTS_SUFFIX
+from warehouse.sources.tasks import Task
 from warehouse.tables import insert_new, record_run
 
 __all__ = ["ImportProblem", "ImportReport", "import_questions", "split_of"]
@@ -87,7 +88,7 @@ def import_questions(
         ImportProblem: a file can't be read, too much was rejected, or nothing was good. Nothing
             has been written then.
     """
-    reader = find_reader(task)
+    reader = find_task(task)
     files = _files(Path(path), reader, split)
     context = ReadContext(task, Path(image_root) if image_root else None)
     checker = Checker(task, source, licence)
@@ -142,13 +143,13 @@ def split_of(name: str) -> str | None:
     return found.pop() if len(found) == 1 else None
 
 
-def _files(path: Path, reader: Reader, split: str | None) -> list[tuple[Path, str]]:
+def _files(path: Path, reader: Task, split: str | None) -> list[tuple[Path, str]]:
     """The files to read, each with its split."""
     formats = ", ".join(sorted(reader.formats))
     wanted = _SPLITS.get(split, split) if split else None
     if path.is_file():
         if path.suffix.lower() not in reader.formats:
-            raise ImportProblem(f"{path}: {reader.task} is read from {formats}")
+            raise ImportProblem(f"{path}: {reader.name} is read from {formats}")
         found = [(path, wanted or split_of(path.name))]
     elif path.is_dir():
         every = sorted(p for p in path.rglob("*") if p.is_file() and not p.name.startswith("."))

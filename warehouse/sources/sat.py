@@ -18,7 +18,9 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from mcts.data import Box
+from warehouse.sources import reference
 from warehouse.sources.drafts import Draft, ImportProblem, Picture, ReadContext, Reject
+from warehouse.sources.tasks import SAMPLE, Sample, Task
 
 _COLUMNS = ("question", "answers", "correct_answer", "question_type")
 _ROWS_AT_ONCE = 32  # a row holds whole pictures
@@ -135,3 +137,14 @@ def _read_objects(file: Path) -> dict[str, tuple[Box, ...]]:
 
 def _sentence(error: BaseException) -> str:
     return str(error).strip().splitlines()[0]
+
+
+_ROOMS = {split: SAMPLE / f"rooms-{split}.parquet" for split in ("train", "test")}
+TASKS = (
+    Task(
+        "sat2",
+        "SAT: spatial questions (Parquet of SAT-v2 or SAT v1, or reference JSONL)",
+        {".parquet": read, ".jsonl": reference.read},
+        sample=Sample(_ROOMS, "vigorl-rooms", "Apache-2.0"),
+    ),
+)
