@@ -13,7 +13,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
-from mcts.budget import Meter
+from mcts.budget import Budget, Meter
 from mcts.coordinates import Frame
 from mcts.data import Question, Step
 from mcts.parsing import fold_remark, parse, revisits
@@ -41,7 +41,8 @@ class RunningSearch:
         self.config, self.grade = config, grade
         self.policy = Meter(policy)
         self.frame = Frame(config.space, question.images)
-        self.tree = Tree(tree_id, question, Node(0, "", None), spent=self.policy.spent)
+        root, places = Node(0, "", None), self.policy.places
+        self.tree = Tree(tree_id, question, root, spent=self.policy.spent, places=places)
         self.n_nodes, self.n_rollouts = 1, 0
 
     def reason_to_stop(self) -> str | None:
@@ -50,6 +51,18 @@ class RunningSearch:
         if enough is not None and self.tree.right_lines() >= enough:
             return "enough"
         return self.config.budget.reached(self.tree.spent)
+
+    def simulations_left(self) -> int:
+        """How many may follow, as far as limits on other things let it be foreseen."""
+        config, tree = self.config, self.tree
+        used = [config.budget.share(tree.spent)]
+        if config.enough:
+            used.append(tree.right_lines() / config.enough)
+        left = config.simulations - tree.simulations
+        if not any(used):
+            limited = config.enough or config.budget != Budget()
+            return min(left, 1) if limited else left
+        return min(left, int(tree.simulations * (1 - max(used)) / max(used)))
 
     async def propose(self, leaf: Node, n: int, first: int) -> Sequence[Sample] | TeacherError:
         """Ask for what may follow `leaf`: next steps, or at the greatest depth only answers."""

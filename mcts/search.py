@@ -22,9 +22,10 @@ from mcts.baselines import best_of_n, linear
 from mcts.budget import Budget, Spent
 from mcts.coordinates import CoordinateSpace
 from mcts.data import Grade, Question, content_id
+from mcts.lookahead import Lookahead
 from mcts.running import RunningSearch
 from mcts.samples import Policy, together
-from mcts.tree import Node, Tree, mark_pending, select
+from mcts.tree import Tree, mark_pending, select_wave
 
 
 @dataclass(frozen=True, slots=True)
@@ -96,6 +97,7 @@ async def search(
     grade: Grader,
     tree_id: str,
     between: Callable[[Spent], None] = lambda spent: None,
+    ahead: Callable[[], int] = lambda: 0,
 ) -> Tree:
     """Search one question and return the tree.
 
@@ -106,27 +108,32 @@ async def search(
 
     Args:
         between: told before every wave what was spent so far; what it raises ends the search
-            while no request is under way.
+            while nothing is under way that it waits for.
+        ahead: how many leaves may be asked for before their turn (`mcts.lookahead`) at this
+            moment; the tree is the same with any number.
     """
-    running = RunningSearch(question, config, policy, grade, tree_id)
+    looking = Lookahead(policy)
+    running = RunningSearch(question, config, looking, grade, tree_id)
     tree, wave, more = running.tree, STRATEGIES[config.strategy], True
-    while tree.simulations < (config.simulations if wave is simulate else config.samples):
-        tree.stopped_by = running.reason_to_stop() if more else "explored"
-        if tree.stopped_by:
-            break
-        between(tree.spent)
-        more = await wave(running)
+    try:
+        while tree.simulations < (config.simulations if wave is simulate else config.samples):
+            tree.stopped_by = running.reason_to_stop() if more else "explored"
+            if tree.stopped_by:
+                break
+            between(tree.spent)
+            if wave is simulate and (most := ahead()):
+                looking.look(running, 1 + most)
+            more = await wave(running)
+    finally:
+        tree.vain = await looking.close()
     return tree
 
 
 async def simulate(search: RunningSearch) -> bool:
     """One wave of simulations: select, expand, roll out, back up; whether anything is left."""
     tree, root, config = search.tree, search.tree.root, search.config
-    leaves: list[Node] = []
     width = min(config.wave, config.simulations - tree.simulations)
-    while len(leaves) < width and root.free:
-        leaves.append(select(root, config.exploration))
-        mark_pending(leaves[-1], +1)
+    leaves = select_wave(root, config.exploration, width)
     n = config.children
     offers = await together(search.propose(leaf, n, leaf.attempts * n) for leaf in leaves)
     new = [

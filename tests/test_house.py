@@ -26,7 +26,8 @@ DOORS = {
     "accelerate": {"training"},
 }
 HEAVY = {"torch", "transformers", "prefect", "duckdb", "deltalake", "boto3", "datasets", "trl"}
-PURE = ["search", "running", "lookahead", "tree", "data", "coordinates", "parsing"]  # of mcts: values in, values out
+# Of mcts: values in, values out.
+PURE = ["search", "running", "lookahead", "tree", "data", "coordinates", "parsing"]
 DISK = {"glob", "io", "os", "pathlib", "shutil", "sqlite3", "subprocess", "tempfile"}
 COMES_WITH = {"botocore": "boto3"}  # imported, and declared by its parent
 

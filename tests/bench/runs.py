@@ -10,13 +10,13 @@ Time is virtual, so each is run once: it comes out the same every time.
 
 from __future__ import annotations
 
-import asyncio
 import tempfile
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from curation.grading import grade
+from flows.searching import Room
 from mcts.coordinates import CoordinateSpace
 from mcts.data import Question
 from mcts.journal import Journal, JournaledTeacher
@@ -92,8 +92,12 @@ async def grow(
     wrap: Wrap = _as_it_is,
     picture: bytes = b"",
 ) -> list[Tree]:
-    """The trees of these questions, `at_once` side by side, through a journal in `folder`."""
-    slots = asyncio.Semaphore(at_once)
+    """The trees of these questions, `at_once` side by side, through a journal in `folder`.
+
+    Fewer of them than that look ahead, as in a build; in another order than ours they do not.
+    """
+    slots = Room(at_once)
+    ahead = slots.ahead if wrap is _as_it_is else lambda: 0
     with Journal(folder) as journal:
         asking = JournaledTeacher(teacher, journal)
 
@@ -102,9 +106,8 @@ async def grow(
             images = {image.image_id: picture for image in question.images}
             policy = TeacherPolicy(question, settings, name, asking, images)
             async with slots:
-                return await search(
-                    question, settings, wrap(policy, question, settings), grade, name
-                )
+                asked = wrap(policy, question, settings)
+                return await search(question, settings, asked, grade, name, ahead=ahead)
 
         return await together(one(question) for question in asked)
 
