@@ -14,7 +14,7 @@ from __future__ import annotations
 import asyncio
 import itertools
 from collections.abc import Awaitable, Callable, Iterable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import Literal, TypeVar
 
 from curation.grading import grade
@@ -57,6 +57,8 @@ class Teaching:
     identity: str
     asking: JournaledTeacher
     journal: Journal
+    vain: Spent = field(default_factory=Spent)
+    """What trees asked for ahead and did not need (`mcts.lookahead`); no tree's rows count it."""
 
 
 def search_config(settings: BuildSettings, chosen: ChosenTeacher) -> SearchConfig:
@@ -80,6 +82,7 @@ def search_config(settings: BuildSettings, chosen: ChosenTeacher) -> SearchConfi
         step_tokens=settings.step_tokens or chosen.step_tokens,
         strategy=settings.strategy,
         enough=settings.enough,
+        bounded=chosen.bounded,
         budget=Budget(settings.tree_tokens, settings.tree_requests, settings.tree_seconds),
     )
     if config.strategy == "mcts":
@@ -228,6 +231,8 @@ async def search_shard(
                 tree = await search_one(warehouse, wanted, config, teaching, between, slots.ahead)
             except OutOfBudget:
                 return None
+        teaching.vain.requests += tree.vain.requests
+        teaching.vain.completion_tokens += tree.vain.completion_tokens
         right = any(reward >= 1.0 for _, reward in tree.outcomes())
         progress.tree(wanted.tree_id, right, tree.failed)
         return tree

@@ -103,6 +103,11 @@ async def build(
         summary = await step(summarize)(warehouse, settings.task, there)
         spent = await asyncio.to_thread(spent_on, warehouse, there)
         extra = {"cost": told_cost(spent, summary.kept, settings.price_in, settings.price_out)}
+        if vain := teaching.vain.requests:
+            extra["ahead"] = (
+                f"not counted above: {vain} requests were asked ahead of their turn and not needed "
+                f"({teaching.vain.completion_tokens} tokens written)"
+            )
         if reason := purse.stopped_by:
             limit = getattr(settings, f"run_{reason}")
             extra["stopped"] = told_stop(reason, limit, len(there), len(searches))

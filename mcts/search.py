@@ -67,10 +67,13 @@ class SearchConfig:
     """Stop at this many distinct right lines of reasoning (`Tree.right_lines`)."""
     budget: Budget = field(default_factory=Budget)
     """Stop when this is spent."""
+    bounded: bool = False
+    """Ask the teacher itself to end a rollout with its last allowed step, if it can count steps;
+    else what it says beyond is cut here, after it was paid for."""
 
 
 # Younger fields name a search only where they are set, so that older searches keep their names.
-_YOUNGER = ("strategy", "samples", "enough", "budget")
+_YOUNGER = ("strategy", "samples", "enough", "budget", "bounded")
 
 Grader = Callable[[Question, str | None], Grade]
 

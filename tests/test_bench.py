@@ -4,6 +4,7 @@ import asyncio
 import json
 import time
 from collections import Counter
+from dataclasses import replace
 
 import pytest
 
@@ -98,6 +99,24 @@ def test_answers_depend_on_the_request_alone_and_samples_on_their_seed():
     assert first.completions == again.completions
     (second,), _, _ = served(asking(n=1, seed=8))
     assert second.completions[0] == first.completions[1] != first.completions[0]
+
+
+def test_a_model_that_counts_its_thoughts_says_the_beginning_of_what_it_would_have_said():
+    (free,), _, _ = served(asking(n=8, stop=("</answer>",)))
+    counting = replace(asking(n=8, stop=("</answer>",)), most_thoughts=3)
+    (bounded,), _, _ = served(counting)
+    for whole, part in zip(free.completions, bounded.completions, strict=True):
+        assert whole.text.startswith(part.text)
+        assert part.text == whole.text or part.text.count("</think>") == 3
+    assert free.completion_tokens > bounded.completion_tokens
+
+
+def test_a_tree_alone_is_faster_with_room_to_look_ahead_and_comes_out_the_same():
+    asked, wanted = script.questions(2), config(simulations=10)
+    narrow, wide = (search_all(asked[:1], wanted, room) for room in (1, 32))
+    assert wide.seconds < 0.6 * narrow.seconds
+    assert (wide.right, wide.simulations) == (narrow.right, narrow.simulations)
+    assert narrow.written <= wide.written < 1.1 * narrow.written
 
 
 def test_what_was_read_or_written_before_is_not_read_again():

@@ -50,7 +50,7 @@ def test_the_tree_and_its_cost_are_the_same_however_far_it_looks(wave, seed):
         found.append((flatten(tree), tree.errors, tree.spent.requests, seconds))
     (*_, slow), (*_, near), (*_, fast) = found
     assert [each[:3] for each in found] == [found[0][:3]] * 3
-    assert fast < (0.6 if wave == 1 else 0.9) * slow, "what is certain to come is not waited for one by one"
+    assert fast < (0.6 if wave == 1 else 0.9) * slow, "what is certain is not waited for in turn"
     assert fast <= near <= slow
 
 

@@ -38,13 +38,18 @@ Wrap = Callable[[Policy, Question, SearchConfig], Policy]
 
 
 def config(wave: int = 1, simulations: int = SIMULATIONS) -> SearchConfig:
-    """The paper's search (Table A4) on Qwen2.5-VL; only the wave is ours."""
+    """The paper's search (Table A4) on Qwen2.5-VL; only the wave is ours.
+
+    The reference's five steps of a rollout count the forced answer, so four of them think.
+    """
     prompt = load_prompt("points")
     return SearchConfig(
         space=CoordinateSpace.qwen25_vl(),
         prompt_digest=prompt.digest,
         simulations=simulations,
+        rollout_steps=4,
         wave=wave,
+        bounded=True,
     )
 
 
@@ -140,14 +145,19 @@ def search_all(
 
 def reference(asked: Sequence[Question], settings: SearchConfig) -> Measured:
     """Search these questions in the reference's order, on the server that ours has."""
-    return search_all(asked, replace(settings, wave=1), REFERENCE_AT_ONCE, ReferenceOrder)
+    return search_all(asked, _theirs(settings), REFERENCE_AT_ONCE, ReferenceOrder)
 
 
 def released(asked: Sequence[Question], settings: SearchConfig) -> Measured:
     """The reference's order in its surroundings as released (method 5.8): no prefix cache, and
     the picture encoded anew for every call."""
     server = ModelServer(cache_tokens=0, front_s=FRONT_S + ENCODE_S)
-    return search_all(asked, replace(settings, wave=1), REFERENCE_AT_ONCE, ReferenceOrder, server)
+    return search_all(asked, _theirs(settings), REFERENCE_AT_ONCE, ReferenceOrder, server)
+
+
+def _theirs(settings: SearchConfig) -> SearchConfig:
+    """The same search as the reference is told of it."""
+    return replace(settings, wave=1, bounded=False, rollout_steps=settings.rollout_steps + 1)
 
 
 def alone(run: Callable[[Sequence[Question]], Measured], asked: Sequence[Question]) -> Measured:
