@@ -180,7 +180,7 @@ def draw_trace(trace: Trace, question: Question, images: Sequence[bytes]) -> byt
             unreadable on the card; it is no error.
     """
     marks = marks_of(trace, question)
-    raw = [_opened(data) for data in images]
+    raw = [opened(data) for data in images]
     single = len(raw) == 1 and raw[0].width <= 1.6 * raw[0].height
     inner = _CARD - 2 * _PAD
     room = (0.5 * inner if single else inner - _GAP * (len(raw) - 1)) / max(1, len(raw))
@@ -209,7 +209,7 @@ def draw_trace(trace: Trace, question: Question, images: Sequence[bytes]) -> byt
     return file.getvalue()
 
 
-def _opened(data: bytes) -> Image.Image:
+def opened(data: bytes) -> Image.Image:
     """The picture in `data`, or one that says that it cannot be read."""
     try:
         with Image.open(io.BytesIO(data)) as image:

@@ -27,7 +27,24 @@ __all__ = [
     "tasks",
 ]
 
-MODULES = ("sat", "vstar", "web_grounding", "web_action")
+MODULES = (
+    "sat",
+    "vstar",
+    "web_grounding",
+    "web_action",
+    "blink",
+    "robospatial",
+    "vstar_bench",
+    "screenspot",
+    "visualwebarena",
+    "pope",
+    "gqa",
+    "ai2d",
+    "realworldqa",
+    "mathvision",
+    "wemath",
+    "mmmu",
+)
 """Files of this package that have `TASKS`; a new one is added here."""
 GROUP = "vigorl.tasks"
 
@@ -53,7 +70,9 @@ def find_task(name: str) -> Task:
     found = _own().get(name) or _outside(name)
     if found is None:
         there = ", ".join(sorted({*_own(), *entry_points(group=GROUP).names}))
-        raise ImportProblem(f"no task named {name!r}; there are: {there}")
+        raise ImportProblem(
+            f"no task named {name!r}; there are: {there}; any other is read with --columns"
+        )
     return found
 
 

@@ -10,15 +10,24 @@ outside this one adds a task with its reader (`warehouse.sources.tasks`).
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Protocol
 
 from mcts.data import AnswerKind, Box, Point
 
 
 class ImportProblem(Exception):
     """Why nothing can be imported at all: one sentence that names the file. Nothing was written."""
+
+
+class Unusable(Exception):
+    """Why a row can't be a question; a reader turns it into a `Reject`."""
+
+    def __init__(self, field: str, reason: str) -> None:
+        super().__init__(f"{field}: {reason}")
+        self.field, self.reason = field, reason
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,6 +55,7 @@ class Draft:
     points: tuple[Point, ...] = ()
     tolerance: float = 0.0
     family: str = ""
+    part_of: str = ""
     source: str = ""
     licence: str = ""
 
@@ -71,3 +81,11 @@ class ReadContext:
 
 
 ReadFile = Callable[[Path, ReadContext], Iterator[Draft | Reject]]
+
+
+class Reads(Protocol):
+    """What reads files instead of a task's own reader."""
+
+    def formats(self) -> Mapping[str, ReadFile]:
+        """A reader by file suffix, as a task has them."""
+        ...

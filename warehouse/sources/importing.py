@@ -19,6 +19,7 @@ import warnings
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from functools import partial
 from itertools import islice
 from pathlib import Path
 from typing import Any
@@ -31,12 +32,13 @@ from warehouse.objects import put_images
 from warehouse.rows import image_row, question_row
 from warehouse.sources import find_task
 from warehouse.sources.checking import Accepted, Checker
-from warehouse.sources.drafts import Draft, ImportProblem, ReadContext, Reject
+from warehouse.sources.drafts import Draft, ImportProblem, ReadContext, Reads, Reject
+from warehouse.sources.frames import Frames
 from warehouse.sources.sat import OBJECTS_SUFFIX
 from warehouse.sources.tasks import Task
 from warehouse.tables import insert_new, record_run
 
-__all__ = ["ImportProblem", "ImportReport", "import_questions", "split_of"]
+__all__ = ["ImportProblem", "ImportReport", "import_questions", "split_named", "split_of"]
 
 _DRAFTS_AT_ONCE = 32  # each holds its pictures
 _PICTURES_AT_ONCE = 64
@@ -56,6 +58,8 @@ class ImportReport:
     rejects_path: str | None
     """The CSV that lists the rejects, or None without any."""
     run_id: str
+    warnings: tuple[str, ...] = ()
+    """What looks wrong with the gold boxes, though each alone could be right."""
 
 
 def import_questions(
@@ -69,6 +73,7 @@ def import_questions(
     max_rejects: int | None = None,
     source: str | None = None,
     licence: str | None = None,
+    columns: Reads | None = None,
     run_id: str | None = None,
     progress: Callable[[str, int], None] | None = None,
 ) -> ImportReport:
@@ -82,23 +87,21 @@ def import_questions(
         max_rejects: most rows that may be rejected. By default 10, or a tenth of the rows if that
             is more.
         source, licence: of the data set, where the file does not say.
+        columns: what reads the files instead of the task's own reader, such as a table's columns.
         progress: called with `checking` or `storing` and the number of rows done so far.
 
     Raises:
         ImportProblem: a file can't be read, too much was rejected, or nothing was good. Nothing
             has been written then.
     """
-    reader = find_task(task)
-    files = _files(Path(path), reader, split)
-    context = ReadContext(task, Path(image_root) if image_root else None)
-    checker = Checker(task, source, licence)
+    files = files_of(task, path, split, image_root, columns)
+    checker, frames = Checker(task, source, licence), Frames()
 
     def outcomes(stage: str) -> Iterator[Accepted | Reject]:
         done = 0
-        for file, its_split in files:
-            drafts = reader.formats[file.suffix.lower()](file, context)
+        for drafts, its_split in files:
             left = None if limit is None else limit - done
-            for some in _several(islice(drafts, left)):
+            for some in _several(islice(drafts(), left)):
                 checker.decode_all(some)
                 for draft in some:
                     yield checker.check(draft, its_split) if isinstance(draft, Draft) else draft
@@ -112,7 +115,10 @@ def import_questions(
         read, rejects = 0, []
         for outcome in outcomes("checking"):
             read += 1
-            if isinstance(outcome, Reject):
+            if isinstance(outcome, Accepted):
+                shown = [(image.width, image.height) for image in outcome.question.images]
+                frames.see(outcome.question.boxes, shown)
+            else:
                 rejects.append(outcome)
                 if max_rejects is not None and len(rejects) > max_rejects:
                     raise _too_many(path, rejects, read)
@@ -128,7 +134,29 @@ def import_questions(
         added = _store(warehouse, accepted, run_id)
     already_there = read - len(rejects) - added
     rejects_path = _report(warehouse, task, rejects)
-    return ImportReport(read, added, already_there, len(rejects), rejects_path, run_id)
+    return ImportReport(
+        read, added, already_there, len(rejects), rejects_path, run_id, tuple(frames.warnings())
+    )
+
+
+def files_of(
+    task: str,
+    path: str | Path,
+    split: str | None = None,
+    image_root: str | Path | None = None,
+    columns: Reads | None = None,
+) -> list[tuple[Callable[[], Iterator[Draft | Reject]], str]]:
+    """For each file what reads it, from its beginning every time, and the file's split.
+
+    Raises:
+        ImportProblem: no such task, file or split.
+    """
+    reader = find_task(task) if columns is None else Task(task, formats=columns.formats())
+    context = ReadContext(task, Path(image_root) if image_root else None)
+    return [
+        (partial(reader.formats[file.suffix.lower()], file, context), its_split)
+        for file, its_split in _files(Path(path), reader, split)
+    ]
 
 
 def _several(drafts: Iterator[Draft | Reject]) -> Iterator[list[Draft | Reject]]:
@@ -136,37 +164,47 @@ def _several(drafts: Iterator[Draft | Reject]) -> Iterator[list[Draft | Reject]]
         yield some
 
 
+def split_named(word: str) -> str:
+    """The split that a word means, as `questions.split` names it: `val` is `validation`."""
+    return _SPLITS.get(word, word)
+
+
 def split_of(name: str) -> str | None:
     """The split a file name says: train-00000-of-00004.parquet, SAT_val.parquet, …; else None."""
-    found = {match.lower() for match in _SPLIT.findall(name.rpartition(".")[0])}
-    found = {_SPLITS.get(word, word) for word in found}
+    found = {split_named(word.lower()) for word in _SPLIT.findall(name.rpartition(".")[0])}
     return found.pop() if len(found) == 1 else None
 
 
 def _files(path: Path, reader: Task, split: str | None) -> list[tuple[Path, str]]:
     """The files to read, each with its split."""
     formats = ", ".join(sorted(reader.formats))
-    wanted = _SPLITS.get(split, split) if split else None
+    wanted = split_named(split) if split else None
     if path.is_file():
         if path.suffix.lower() not in reader.formats:
             raise ImportProblem(f"{path}: {reader.name} is read from {formats}")
-        found = [(path, wanted or split_of(path.name))]
+        found = [(path, wanted or split_of(path.name) or reader.split)]
     elif path.is_dir():
         every = sorted(p for p in path.rglob("*") if p.is_file() and not p.name.startswith("."))
         every = [p for p in every if p.suffix.lower() in reader.formats]
         every = [p for p in every if not p.name.endswith(OBJECTS_SUFFIX)]
         if not every:
             raise ImportProblem(f"{path} holds no {formats} file")
-        found = [(p, split_of(p.name) or wanted) for p in every]
+        found = [(p, _split_within(p, path) or wanted or reader.split) for p in every]
         found = [(p, s) for p, s in found if wanted is None or s == wanted]
         if not found:
             raise ImportProblem(f"{path} holds no file of the split {split}")
     else:
         raise ImportProblem(f"{path} does not exist")
     for file, its_split in found:
-        if its_split is None:
+        if not its_split:
             raise ImportProblem(f"{file}: its name says no split; say with --split which it is")
     return [(file, its_split) for file, its_split in found if its_split is not None]
+
+
+def _split_within(file: Path, folder: Path) -> str | None:
+    """The split that a file's name says, or else the nearest folder it lies in."""
+    names = [file.name, *(f"{part}." for part in reversed(file.relative_to(folder).parts[:-1]))]
+    return next((found for name in names if (found := split_of(name))), None)
 
 
 def _store(warehouse: Warehouse, accepted: Iterator[Accepted], run_id: str) -> int:

@@ -1,0 +1,93 @@
+"""Are gold boxes in the pixels of their pictures? Told from all of them together, since one box
+alone may lie anywhere.
+
+    watch = Frames()
+    watch.see(draft.boxes, sizes)        # for each question; sizes of its pictures, upright
+    watch.warnings()                     # sentences, each with what it looks like and what to do
+
+A box in another frame (shares of the sides, thousandths, a resized picture, a corner with a size)
+is still four numbers, mostly inside the picture, so nothing else would notice.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from mcts.data import Box
+
+FEW = 5
+"""Boxes below which nothing is said of them together."""
+LARGE = 1600
+"""Pixels of the longer side from which most places have a number over 1000 now and then."""
+MANY = 20
+"""Boxes on large pictures that stay below 1000 before that is more than chance."""
+
+
+@dataclass(slots=True)
+class Frames:
+    """What the gold boxes of a data set have in common."""
+
+    boxes: int = 0
+    outside: int = 0
+    """Boxes that reach over an edge of their picture."""
+    shares: int = 0
+    """Boxes of which no number is over 1."""
+    crossed: int = 0
+    """Boxes whose second corner isn't right of and below the first."""
+    on_large: int = 0
+    """Boxes on pictures with a side of `LARGE` or more."""
+    far: int = 0
+    """Of these, boxes with a number over 1000."""
+    whole: int = 0
+    """Boxes that cover nearly all of their picture."""
+
+    def see(self, boxes: Sequence[Box], sizes: Sequence[tuple[int, int] | None]) -> None:
+        """Count the boxes of one question; the size of a picture that can't be read is None."""
+        for box in boxes:
+            size = sizes[box.image] if 0 <= box.image < len(sizes) else None
+            if size is None:
+                continue
+            numbers = (box.x1, box.y1, box.x2, box.y2)
+            width, height = box.x2 - box.x1, box.y2 - box.y1
+            self.boxes += 1
+            self.outside += min(numbers) < 0 or box.x2 > size[0] or box.y2 > size[1]
+            self.shares += max(numbers) <= 1 < max(size)
+            self.crossed += width <= 0 or height <= 0
+            self.whole += width * height > 0.9 * size[0] * size[1]
+            if max(size) >= LARGE:
+                self.on_large += 1
+                self.far += max(numbers) > 1000
+
+    def warnings(self) -> list[str]:
+        """What looks wrong, the surest first; empty where nothing does."""
+        if not self.boxes:
+            return []
+        told = []
+        if self.shares * 2 > self.boxes:
+            told.append(
+                f"{self._of(self.shares)} have no number over 1: they look like shares of the "
+                "sides, not pixels (with --columns: --boxes xyxy/1 or xywh/1)"
+            )
+        elif self.crossed and self.crossed * 20 > self.boxes:
+            told.append(
+                f"{self._of(self.crossed)} end left of or above where they begin: they look like a "
+                "corner with width and height (with --columns: --boxes xywh)"
+            )
+        if self.outside and not self.shares * 2 > self.boxes:
+            told.append(
+                f"{self._of(self.outside)} lie outside their picture: they may be in the pixels "
+                "of a picture of another size, in thousandths (--boxes xyxy/1000), or a corner "
+                "with width and height (--boxes xywh)"
+            )
+        if self.on_large >= MANY and not self.far and not self.shares * 2 > self.boxes:
+            told.append(
+                f"none of {self.on_large} gold boxes on large pictures has a number over 1000: "
+                "they look like thousandths of the sides (with --columns: --boxes xyxy/1000)"
+            )
+        if self.boxes >= FEW and self.whole * 2 > self.boxes:
+            told.append(f"{self._of(self.whole)} cover nearly all of their picture")
+        return told
+
+    def _of(self, count: int) -> str:
+        return f"{count} of {self.boxes} gold boxes"
