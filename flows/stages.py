@@ -13,7 +13,7 @@ from __future__ import annotations
 
 import asyncio
 import uuid
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -60,7 +60,7 @@ async def build(
     warehouse = Warehouse.at(settings.home)
     chosen = teacher_of(settings)
     config = search_config(settings, chosen)
-    questions = await step(find_questions)(warehouse, settings, progress)
+    questions = by_picture(await step(find_questions)(warehouse, settings, progress))
     run_id = f"build-{uuid.uuid4().hex[:12]}"
     try:
         await chosen.teacher.open()
@@ -115,6 +115,11 @@ async def build(
     finally:
         progress.close()
         await chosen.teacher.close()
+
+
+def by_picture(questions: Sequence[Question]) -> list[Question]:
+    """Questions about one picture side by side: a server has it read and cached only so long."""
+    return sorted(questions, key=lambda q: ([i.image_id for i in q.images], q.question_id))
 
 
 def teacher_of(settings: BuildSettings) -> ChosenTeacher:
