@@ -81,7 +81,8 @@ def evaluate(
             ends = [f"{end} {100 * share:.1f}%" for end, share in report.outcomes.items()]
             print(f"how answers end: {', '.join(ends)}")
             for name, value in report.metrics.items():
-                print(f"{name}: {value:.4g}")
+                if name.removeprefix("accuracy/") not in (*report.figures, "accuracy"):
+                    print(f"{name}: {value:.4g}")  # what the table does not say
             print()
     print(outcome.sentence())
     if outcome.second is not None:

@@ -91,12 +91,16 @@ class Done:
     seconds: float
     asked: int
     """Requests to the model, those from the journal not counted."""
+    waited: float
+    """Seconds until the first question was done: a model has to be loaded before that."""
 
     @property
     def remaining(self) -> float | None:
-        """Seconds to go at the pace of what was asked; None before anything is known."""
-        left = self.of - self.questions
-        return self.seconds / self.questions * left if self.questions and self.asked else None
+        """Seconds to go at the pace since the first; None before a twentieth of all is done."""
+        if not self.asked or self.questions < max(2, self.of / 20):
+            return None
+        pace = (self.seconds - self.waited) / (self.questions - 1)
+        return pace * (self.of - self.questions)
 
 
 Progress = Callable[[Done], None]
@@ -187,7 +191,7 @@ async def measure(
     )
     began, slots = time.monotonic(), asyncio.Semaphore(concurrency)
     predictions: dict[str, list[Prediction]] = {}
-    done = Done(0, len(questions), 0.0, 0, 0.0, 0)
+    done = Done(0, len(questions), 0.0, 0, 0.0, 0, 0.0)
 
     with Journal(warehouse.journal_dir / "evaluate") as journal:
         journaled = JournaledTeacher(subject.teacher, journal, identity=identity)
@@ -220,6 +224,7 @@ async def measure(
                 tokens=subject.teacher.ledger.completion_tokens,
                 seconds=time.monotonic() - began,
                 asked=journaled.asked,
+                waited=done.waited or time.monotonic() - began,
             )
             progress(done)
 
