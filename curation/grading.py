@@ -4,7 +4,9 @@
     grade(question, None)          # Grade(score=0.0, reason="no answer was given")
 
 Grading is strict: an answer is right when it *is* a gold answer, never when it contains one or is
-contained in one. An answer's coordinates are original pixels, like every point's.
+contained in one. An answer's coordinates are original pixels, like every point's: a model's own
+frame was left when its text was parsed. A point is in a box when it is on an edge or between them,
+both kept to `DECIMALS` places, so that what conversion leaves in the last digits decides nothing.
 """
 
 from __future__ import annotations
@@ -12,8 +14,12 @@ from __future__ import annotations
 import math
 import re
 import unicodedata
+from collections.abc import Sequence
 
-from mcts.data import AnswerKind, Grade, Point, Question
+from curation.actions import Action, parse_action, same_action
+from curation.exact_numbers import bare, number_in
+from mcts.coordinates import DECIMALS
+from mcts.data import AnswerKind, Box, Grade, Point, Question
 from mcts.parsing import points_in
 
 _LETTERED = re.compile(r"^\(?([A-Za-z])(?:\)|\.|:)?(?:\s+(.*))?$", re.DOTALL)
@@ -23,7 +29,6 @@ _NUMBER_WORDS = {
         ("zero", "one", "two", "three", "four", "five", "six", "seven", "eight", "nine", "ten")
     )
 }
-_ACTION = re.compile(r"^\s*(\w+)\s*((?:\[[^\]]*\]\s*)*)$", re.DOTALL)
 
 
 def grade(question: Question, answer: str | None) -> Grade:
@@ -46,22 +51,57 @@ def normalize(text: str) -> str:
     return folded
 
 
+def same_text(a: str, b: str) -> bool:
+    """Whether two free answers are the same: equal as texts, or as exact numbers."""
+    if normalize(bare(a)) == normalize(bare(b)):
+        return True
+    number = number_in(a)
+    return number is not None and number == number_in(b)
+
+
 def chosen(question: Question, answer: str) -> int | None:
     """The index of the choice that `answer` names by its text, its letter or both; else None.
 
-    Text comes first, so that where the choices are themselves letters, the text decides.
-    `B. left` names a choice only when choice B is `left`.
+    Text comes first, letter by letter as written and then as `normalize` reads it, so that where
+    the choices are themselves letters the text decides, and `1.0` is not `1` where both are
+    choices; `(B)` is then the choice that reads B, wherever it stands. `B. left` names a choice
+    only when choice B is `left`.
     """
-    choices = [normalize(choice) for choice in question.choices]
-    said = normalize(answer)
-    if choices.count(said) == 1:
-        return choices.index(said)
-    if match := _LETTERED.match(answer.strip()):
+    return choice_index(question.choices, answer)
+
+
+def choice_index(choices: Sequence[str], answer: str) -> int | None:
+    """`chosen`, of choices without their question."""
+    for read in (as_written, lambda text: normalize(bare(text))):
+        said = read(answer)
+        read_choices = [read(choice) for choice in choices]
+        if read_choices.count(said) == 1:
+            return read_choices.index(said)
+    if match := _LETTERED.match(bare(answer)):
         index = ord(match[1].upper()) - ord("A")
         rest = match[2]
-        if index < len(choices) and (not rest or normalize(rest) == choices[index]):
+        letters = [choice.strip().upper() for choice in choices]
+        if not rest and all(len(letter) == 1 and letter.isalpha() for letter in letters):
+            return letters.index(match[1].upper()) if letters.count(match[1].upper()) == 1 else None
+        if index < len(choices) and (not rest or normalize(rest) == normalize(choices[index])):
             return index
     return None
+
+
+def answers_in_kind(question: Question, answer: str | None) -> bool:
+    """Whether `answer` is one at all, right or wrong: an option, one point, one action."""
+    if answer is None or not answer.strip():
+        return False
+    if question.answer_kind is AnswerKind.TEXT:
+        return not question.choices or chosen(question, answer) is not None
+    if question.answer_kind is AnswerKind.ACTION:
+        return parse_action(answer) is not None
+    return _answer_point(answer) is not None
+
+
+def as_written(text: str) -> str:
+    """A text with its own capitals and signs: NFKC, single spaces."""
+    return " ".join(unicodedata.normalize("NFKC", text).split())
 
 
 def _grade_text(question: Question, answer: str) -> Grade:
@@ -72,7 +112,7 @@ def _grade_text(question: Question, answer: str) -> Grade:
         gold = {chosen(question, text) for text in question.answers}
         right = picked in gold
         return Grade(float(right), "the right choice" if right else "another choice is right")
-    if normalize(answer) in {normalize(gold) for gold in question.answers}:
+    if any(same_text(answer, gold) for gold in question.answers):
         return Grade(1.0, "equals a gold answer")
     return Grade(0.0, "differs from every gold answer")
 
@@ -86,9 +126,16 @@ def _grade_box(question: Question, answer: str) -> Grade:
     point = _answer_point(answer)
     if point is None:
         return Grade(0.0, "the answer is not one point (x, y)")
-    if any(box.contains(point) for box in question.boxes):
+    if any(in_box(point, box) for box in question.boxes):
         return Grade(1.0, "the point is in a gold box")
     return Grade(0.0, "the point is outside every gold box")
+
+
+def in_box(point: Point, box: Box) -> bool:
+    """Whether a point is in a box, its edges included, both kept to `DECIMALS` places."""
+    x, y = round(point.x, DECIMALS), round(point.y, DECIMALS)
+    x1, y1, x2, y2 = (round(edge, DECIMALS) for edge in (box.x1, box.y1, box.x2, box.y2))
+    return point.image == box.image and x1 <= x <= x2 and y1 <= y <= y2
 
 
 def _grade_point(question: Question, answer: str) -> Grade:
@@ -107,23 +154,26 @@ def _grade_point(question: Question, answer: str) -> Grade:
     return Grade(float(right), f"{nearest:.1f} px from the nearest gold point")
 
 
-def _action(text: str) -> tuple[str, tuple[str, ...]] | None:
-    """An action's name and bracketed arguments, as compared; None when it is not an action."""
-    match = _ACTION.match(text)
-    if match is None:
-        return None
-    arguments = re.findall(r"\[([^\]]*)\]", match[2])
-    return match[1].casefold(), tuple(normalize(argument) for argument in arguments)
-
-
 def _grade_action(question: Question, answer: str) -> Grade:
-    said = _action(answer)
+    said = parse_action(answer)
     if said is None:
         return Grade(0.0, "the answer is not an action")
-    if any(said == _action(gold) for gold in question.answers):
+    golds = [gold for text in question.answers if (gold := parse_action(text)) is not None]
+    if any(same_action(said, gold, same_text) for gold in golds):
         return Grade(1.0, "the right action")
-    same_name = any(said[0] == (_action(gold) or ("",))[0] for gold in question.answers)
-    return Grade(0.0, "right action, wrong target or text" if same_name else "another action")
+    alike = [gold for gold in golds if gold.name == said.name]
+    return Grade(0.0, _difference(said, alike[0]) if alike else "another action is right")
+
+
+def _difference(said: Action, gold: Action) -> str:
+    """What two actions of one name differ in."""
+    if said.name == "stop":
+        return "it stops with another answer"
+    if said.name == "scroll":
+        return "it scrolls in another direction"
+    if said.arguments[:1] != gold.arguments[:1]:
+        return "the right action on another element"
+    return "the right action with another text"
 
 
 _GRADERS = {

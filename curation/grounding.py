@@ -96,6 +96,28 @@ def named(thought: str, labels: Sequence[str]) -> list[str]:
     return []
 
 
+def looked_at(trace: Trace, question: Question, objects: Objects) -> float | None:
+    """Share of the objects that a question names, choices included, with a point of `trace` on it.
+
+    None where it names nothing that one of its images is known to show.
+    """
+    labels = sorted({box.label for seen in objects for box in seen or () if box.label.strip()})
+    asked = named(". ".join((question.text, *question.choices)), labels)
+    if not asked:
+        return None
+    points = trace.points
+    found = [
+        any(
+            box.label == label and _holds(box, point)
+            for point in points
+            if 0 <= point.image < len(objects)
+            for box in objects[point.image] or ()
+        )
+        for label in asked
+    ]
+    return sum(found) / len(found)
+
+
 def _words(label: str) -> str:
     """A label as a pattern: any white space between its words, the last in singular or plural."""
     *first, last = label.split()

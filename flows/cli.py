@@ -18,7 +18,7 @@ from typing import Annotated
 
 import typer
 
-from flows import cli_models, cli_versions
+from flows import cli_evaluate, cli_models, cli_versions
 from flows.cli_build import Home, build
 from flows.cli_judge import judge
 from flows.cli_warehouse import warehouse
@@ -220,6 +220,8 @@ def down(home: Home = None) -> None:
 app.command()(cli_models.serve)
 app.command()(cli_models.ask)
 app.command()(judge)
+app.command()(cli_evaluate.evaluate)
+app.command()(cli_evaluate.lint_reward)
 app.command()(cli_versions.lineage)
 app.command()(cli_versions.revoke)
 

@@ -189,3 +189,46 @@ class ServeSettings(_Settings):
     timeout: float = Field(1800.0, gt=0, description="seconds it may take to start")
     extra: tuple[str, ...] = Field((), description="more arguments for vLLM")
     home: str | None = Field(None, description="warehouse whose logs/ gets the log; $VIGORL_HOME")
+
+
+class EvaluateSettings(_Settings):
+    """What `vigorl evaluate` and the deployments `evaluate-model/*` take."""
+
+    model: str = Field(
+        "nano", description="nano, nano-base, a trained model's name or id, a folder, or a URL"
+    )
+    benchmark: str = Field("sat2", min_length=1, description="task whose questions are asked")
+    split: str | None = Field(None, description="its split; test, or val where there is no test")
+    limit: int | None = Field(None, ge=1, description="most questions; all when left out")
+    against: str | None = Field(
+        None, description="a second model, asked the same, to compare question by question"
+    )
+    control: Literal["blank", "shuffled"] | None = Field(
+        None, description="grey pictures, or those of another question, in place of its own"
+    )
+    temperature: float = Field(0.0, ge=0, description="0 is greedy; the paper's tables are at 0.5")
+    top_p: float = Field(1.0, gt=0, le=1, description="nucleus of the sampling")
+    samples: int = Field(1, ge=1, description="answers to each question, above temperature 0")
+    form: Literal["grounded", "ungrounded", "answers"] | None = Field(
+        None, description="the form of answer that is asked for; as the model was taught by default"
+    )
+    prompt: str | None = Field(None, description="prompt file, in place of a form's own")
+    min_thoughts: int = Field(3, ge=1, description="steps that the prompt demands at least")
+    seed: int = Field(0, ge=0, description="seed of the sampling and of shuffled pictures")
+    served: str | None = Field(None, description="model to ask a server for; its first by default")
+    space: str | None = Field(None, description="coordinates a served model speaks")
+    min_pixels: int | None = Field(None, ge=1, description="fewest pixels a server resizes to")
+    max_pixels: int | None = Field(None, ge=1, description="most pixels a server resizes to")
+    concurrency: int = Field(64, ge=1, description="requests at once")
+    timeout: float = Field(600.0, gt=0, description="seconds a server may take for one request")
+    home: str | None = Field(None, description="warehouse folder or s3:// URL; $VIGORL_HOME")
+
+    @classmethod
+    def checked(cls, **values: Any) -> Self:
+        """The settings, or a `Problem`: a bad field, or fields that contradict each other."""
+        settings = super().checked(**values)
+        if settings.samples > 1 and settings.temperature == 0:
+            raise Problem("samples: at temperature 0 all are the same; give a temperature as well")
+        if settings.form and settings.prompt:
+            raise Problem("form and prompt: give one of them")
+        return settings

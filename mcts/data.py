@@ -106,6 +106,8 @@ class Question:
     """The split its source assigns; training never sees anything but `train`."""
     family: str = ""
     """The source's own type of question, such as `left_right`; for balance and reports."""
+    part_of: str = ""
+    """The source's name of the problem it is a part of, where several are scored together."""
     source: str = ""
     """The data set it was published in."""
     licence: str = ""

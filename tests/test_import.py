@@ -105,7 +105,7 @@ BAD_ROWS: list[tuple[dict[str, Any], str, str]] = [
     (row(0, correct_answer=None), "correct_answer", "there is no answer"),
     (row(0, correct_answer="  "), "answer", "there is no answer"),
     (row(0, correct_answer="lef"), "answer", "the answer 'lef' is none of the choices"),
-    (row(0, answers=["left", "Left ", "up"]), "answer", "the answer 'left' is more than one of"),
+    (row(0, answers=["left", "left ", "up"]), "answer", "the answer 'left' is more than one of"),
 ]
 
 
@@ -165,7 +165,7 @@ def test_a_file_that_is_not_what_it_should_be_is_named(
     ]:
         with pytest.raises(ImportProblem, match=message.replace(".", r"\.")):
             import_questions(warehouse, "sat2", path)
-    with pytest.raises(ImportProblem, match="no task named 'sat3'; there are: sat2, "):
+    with pytest.raises(ImportProblem, match="no task named 'sat3'; there are: ai2d, blink, "):
         import_questions(warehouse, "sat3", lacking)
     assert not Path(warehouse.root).exists()
 

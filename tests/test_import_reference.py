@@ -71,9 +71,9 @@ def test_reference_lines_become_questions_of_their_kind(
     ("record", "field", "reason"),
     [
         ("{not json", "line", "this is not JSON"),
-        ("[1, 2]", "conversations", "there are no question and answer turns"),
+        ("[1, 2]", "line", "this is not a JSON object"),
         ({"image": "a/b.png"}, "conversations", "there are no question and answer turns"),
-        (talk("?", "left", None), "image", "there is no image name"),
+        (talk("?", "left", None), "image", "there is no image"),
         (talk("?", "left", "../outside.png"), "image", "../outside.png: the name leads out"),
         (talk("?", "left", "a/../../outside.png"), "image", "a/../../outside.png: the name leads"),
         (talk("?", "left", "/etc/passwd"), "image", "/etc/passwd: the name leads out"),

@@ -210,7 +210,7 @@ def test_what_the_nouns_hold_their_rows_hold(warehouse: Warehouse) -> None:
         task="sat2", text="Where? {x}", images=images, answer_kind=AnswerKind.BOX,
         choices=("left", "right"), answers=("left",), boxes=(Box(1, 2, 3.5, 4, 1, "cup"),),
         points=(Point(1.5, 2, 1),), tolerance=2.5, split="test", family="left_right", source="s",
-        licence="CC-BY-4.0",
+        licence="CC-BY-4.0", part_of="p",
     )  # fmt: skip
     insert_new(warehouse, "images", [rows.image_row(image) for image in images])
     insert_new(warehouse, "questions", [rows.question_row(question)])
@@ -238,6 +238,9 @@ def test_a_column_added_by_newer_code_is_null_in_older_rows(warehouse: Warehouse
 
     older = rows_to_arrow("images", [{"image_id": "a", "width": 3}]).drop_columns(["objects"])
     write_deltalake(warehouse.table_uri("images"), older)
+    assert scan(warehouse, "images", ["image_id", "objects"]).to_pylist() == [
+        {"image_id": "a", "objects": None}
+    ]  # fmt: skip
     objects = [{"label": "cup", "x1": 1.0, "y1": 2.0, "x2": 3.0, "y2": 4.0}]
     insert_new(warehouse, "images", [{"image_id": "b", "objects": objects}])
     found = query(warehouse, "SELECT image_id, objects FROM images ORDER BY 1").to_pylist()

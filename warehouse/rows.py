@@ -55,6 +55,7 @@ def question_row(question: Question) -> Row:
         "tolerance": question.tolerance,
         "split": question.split,
         "family": question.family,
+        "part_of": question.part_of,
         "source": question.source,
         "licence": question.licence,
     }
@@ -74,6 +75,7 @@ def question_from(row: Mapping[str, Any], images: Mapping[str, Image]) -> Questi
         tolerance=row["tolerance"] or 0.0,
         split=row["split"] or "",
         family=row["family"] or "",
+        part_of=row.get("part_of") or "",  # rows of older code have none
         source=row["source"] or "",
         licence=row["licence"] or "",
     )

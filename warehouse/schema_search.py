@@ -53,6 +53,7 @@ SEARCH_TABLES: tuple[tuple[str, str, tuple[str, ...], str, str | None], ...] = (
         tolerance       float    Kind point: the largest accepted distance, in original pixels.
         split           string   The split its source assigns; only train is ever trained on.
         family          string   The source's own type of question, for balance and reports.
+        part_of         string   The problem it is a part of, where several are scored together.
         source          string   The data set it was published in.
         licence         string   Licence of the question and its images.
         source_file     string   Name of the file it was read from.

@@ -17,7 +17,7 @@ TRACE_TABLES: tuple[tuple[str, str, tuple[str, ...], str, str | None], ...] = (
         tree_id         string   The search it was cut from; null where there was none.
         task            string   The question's task.
         origin          string   search for training material, evaluation for measured outputs.
-        kind            string   How it was made: direct, corrected, zoom, ...
+        kind            string   How it was made: direct, corrected, zoom, ...; or answered.
         text            string   The whole reasoning as text, points in original pixels.
         answer          string   Its final answer, points in original pixels; null if none.
         reward          float    The grader's score of the answer, 0 to 1; null if not graded.
@@ -27,7 +27,7 @@ TRACE_TABLES: tuple[tuple[str, str, tuple[str, ...], str, str | None], ...] = (
         turns_back_at   int      Kind corrected: the step (from 0) with which it turns back.
         problems        [string] What the parser found wrong in its responses, one word each.
         model           string   Identity of the model that wrote it.
-        linearizer      string   Name and version of the code that cut it from its tree.
+        linearizer      string   Code that cut it from its tree, or evaluate/1: and the evaluation.
         commit_id       string   The commit it came in; its steps and verdicts carry it too.
         """,
         None,
@@ -166,6 +166,13 @@ TRACE_TABLES: tuple[tuple[str, str, tuple[str, ...], str, str | None], ...] = (
         low             float    Lower end of the 95% interval of accuracy.
         high            float    Upper end of the 95% interval of accuracy.
         settings        string   Decoding settings as JSON.
+        control         string   Shown in place of the pictures: blank or shuffled; null for none.
+        temperature     float    Sampling temperature; 0 is greedy.
+        samples         int      Answers to each question.
+        prompt          string   The prompt file that asked, which decides the form of an answer.
+        n_scenes        int      Groups of questions without a picture in common, as resampled.
+        figures         string   By family, and all: every share with its interval, as JSON.
+        metrics         string   The benchmark's own figures by name, as JSON; null if it has none.
         """,
         None,
     ),
@@ -180,6 +187,12 @@ TRACE_TABLES: tuple[tuple[str, str, tuple[str, ...], str, str | None], ...] = (
         trace_id        string   The whole output as a trace (see traces).
         answer          string   The answer given, points in original pixels; null if none.
         score           float    The grader's score, 0 to 1; null if it could not be graded.
+        reason          string   The grader's words, or why there is no answer.
+        valid           bool     Whether the answer is one of the options, one point or one action.
+        finish_reason   string   stop, or length when the answer was cut off by the limit.
+        error           string   Kind of the request's failure; null if it was answered.
+        looked_at       float    Share of the objects asked about that its points lie on; or null.
+        response        string   What the model wrote, in its own coordinates.
         """,
         None,
     ),

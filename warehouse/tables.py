@@ -240,7 +240,13 @@ def scan(
     delta = open_table(warehouse, name)
     if delta is None:
         return pa.table({c: pa.array([], schema.field(c).type) for c in columns})
-    return dataset(warehouse, name, delta).to_table(columns=columns, filter=where)
+    there = dataset(warehouse, name, delta)
+    found = there.to_table(columns=[c for c in columns if c in there.schema.names], filter=where)
+    for column in columns:  # older rows read as null in a column that came later
+        if column not in found.column_names:
+            nulls = pa.nulls(found.num_rows, schema.field(column).type)
+            found = found.append_column(schema.field(column).name, nulls)
+    return found.select(columns)
 
 
 def dataset(warehouse: Warehouse, name: str, delta: DeltaTable) -> pa.dataset.Dataset:

@@ -190,6 +190,14 @@ def choose(con: duckdb.DuckDBPyConnection, sql: str) -> None:
     unknown = con.execute("FROM chosen ANTI JOIN traces USING (trace_id) LIMIT 1").fetchall()
     if unknown:
         raise WarehouseError(f"the statement chose {unknown[0][0]!r}, which is no trace's id")
+    ((measured,),) = con.execute(
+        "SELECT count(*) FROM traces SEMI JOIN chosen USING (trace_id) WHERE origin = 'evaluation'"
+    ).fetchall()
+    if measured:
+        raise WarehouseError(
+            f"{measured} of the traces chosen are answers of an evaluation, and nothing may be "
+            "trained on those; add: WHERE origin = 'search'"
+        )
 
 
 def read_tables(version: Version) -> dict[str, int | None]:

@@ -27,7 +27,24 @@ __all__ = [
     "tasks",
 ]
 
-MODULES = ("sat", "vstar", "web_grounding", "web_action")
+MODULES = (
+    "sat",
+    "vstar",
+    "web_grounding",
+    "web_action",
+    "blink",
+    "robospatial",
+    "vstar_bench",
+    "screenspot",
+    "visualwebarena",
+    "pope",
+    "gqa",
+    "ai2d",
+    "realworldqa",
+    "mathvision",
+    "wemath",
+    "mmmu",
+)
 """Files of this package that have `TASKS`; a new one is added here."""
 GROUP = "vigorl.tasks"
 

@@ -10,6 +10,8 @@ from __future__ import annotations
 
 from pathlib import Path
 
+NO_SUCH_FILE = "there is no such file below the image root"
+
 
 def picture_below(root: Path, name: str) -> bytes | str:
     """The bytes of a file below `root`, which is resolved, or why there are none."""
@@ -22,7 +24,7 @@ def picture_below(root: Path, name: str) -> bytes | str:
         if not path.resolve().is_relative_to(root):
             return "the name leads out of the image root through a link"
         if not path.is_file():
-            return "there is no such file below the image root"
+            return NO_SUCH_FILE
         return path.read_bytes()
     except (OSError, RuntimeError) as error:
         return f"the file can't be read: {error}"

@@ -19,19 +19,18 @@ from typing import Any
 
 from PIL import Image as Pillow
 
-from curation.grading import normalize
+from curation.actions import parse_action
+from curation.grading import as_written, normalize
 from mcts.data import AnswerKind, Image, Question
 from warehouse.sources.drafts import Draft, Picture, Reject
+from warehouse.sources.picture_files import FORMATS, ORIENTATION
 
 MAX_IMAGE_PIXELS = 64_000_000
 """Largest picture taken, in pixels; more is a decompression bomb or a mistake."""
 MAX_IMAGE_BYTES = 64 << 20
 MAX_ASPECT = 200
 """Longer side over shorter side; Qwen-VL processors refuse more."""
-# Decoders that only decode: Pillow also knows formats that start other programs.
-_FORMATS = ("PNG", "JPEG", "WEBP", "GIF", "BMP")
 _IMAGE_MARK = re.compile(r"\s*<image>\s*")
-_ORIENTATION = 0x0112  # EXIF tag; values 5 to 8 lie on their side
 
 
 @dataclass(frozen=True, slots=True)
@@ -90,6 +89,7 @@ class Checker:
             tolerance=draft.tolerance,
             split=split,
             family=draft.family,
+            part_of=draft.part_of,
             source=self.source or draft.source or self.task,
             licence=self.licence or draft.licence,
         )
@@ -121,16 +121,16 @@ def decode(data: bytes, image_id: str) -> Checked | str:
     if len(data) > MAX_IMAGE_BYTES:
         return f"is a file of {len(data):,} bytes, over {MAX_IMAGE_BYTES:,}"
     try:
-        with Pillow.open(io.BytesIO(data), formats=_FORMATS) as picture:
+        with Pillow.open(io.BytesIO(data), formats=FORMATS) as picture:
             width, height = picture.size
             if width * height > MAX_IMAGE_PIXELS:
                 return f"is {width}x{height} pixels large, over {MAX_IMAGE_PIXELS:,}"
             if max(width, height) > MAX_ASPECT * min(width, height):
                 return f"is {width}x{height} pixels: too narrow to be read"
             picture.verify()  # checksums, and that the file has its end
-        with Pillow.open(io.BytesIO(data), formats=_FORMATS) as picture:
+        with Pillow.open(io.BytesIO(data), formats=FORMATS) as picture:
             picture.load()  # every pixel
-            orientation = int(picture.getexif().get(_ORIENTATION) or 1)
+            orientation = int(picture.getexif().get(ORIENTATION) or 1)
             kind = picture.format or ""
     # Damaged bytes make decoders fail in many ways, and all of them mean the same here.
     except Exception as error:
@@ -145,13 +145,16 @@ def _answer_problem(draft: Draft, images: list[Image]) -> tuple[str, str] | None
     if draft.answer_kind in (AnswerKind.TEXT, AnswerKind.ACTION):
         if not draft.answers or not all(answer.strip() for answer in draft.answers):
             return "answer", "there is no answer"
-        if draft.choices:
-            choices = [normalize(choice) for choice in draft.choices]
+        if draft.answer_kind is AnswerKind.ACTION:
             for answer in draft.answers:
-                count = choices.count(normalize(answer))
-                if count != 1:
+                if parse_action(answer) is None:
+                    return "answer", f"the answer {answer!r} is not an action"
+        elif draft.choices:
+            for answer in draft.answers:
+                if _choice_of(answer, draft.choices) is None:
                     listed = ", ".join(draft.choices)
-                    many = "is more than one" if count else "is none"
+                    same = normalize(answer) in {normalize(choice) for choice in draft.choices}
+                    many = "is more than one" if same else "is none"
                     return "answer", f"the answer {answer!r} {many} of the choices: {listed}"
         return None
     places: list[Any] = [*draft.boxes, *draft.points]
@@ -172,7 +175,15 @@ def _answer_problem(draft: Draft, images: list[Image]) -> tuple[str, str] | None
     return None
 
 
+def _choice_of(answer: str, choices: tuple[str, ...]) -> str | None:
+    """The one choice that an answer is by its text, never by its letter."""
+    for read in (as_written, normalize):
+        same = [choice for choice in choices if read(choice) == read(answer)]
+        if len(same) == 1:
+            return same[0]
+    return None
+
+
 def _as_choice(answer: str, choices: tuple[str, ...]) -> str:
     """The answer as the choice spells it."""
-    same = (choice for choice in choices if normalize(choice) == normalize(answer))
-    return next(same, answer)
+    return _choice_of(answer, choices) or answer

@@ -21,6 +21,14 @@ class ImportProblem(Exception):
     """Why nothing can be imported at all: one sentence that names the file. Nothing was written."""
 
 
+class Unusable(Exception):
+    """Why a row can't be a question; a reader turns it into a `Reject`."""
+
+    def __init__(self, field: str, reason: str) -> None:
+        super().__init__(f"{field}: {reason}")
+        self.field, self.reason = field, reason
+
+
 @dataclass(frozen=True, slots=True)
 class Picture:
     """One encoded image of a draft."""
@@ -46,6 +54,7 @@ class Draft:
     points: tuple[Point, ...] = ()
     tolerance: float = 0.0
     family: str = ""
+    part_of: str = ""
     source: str = ""
     licence: str = ""
 

@@ -179,21 +179,21 @@ def _files(path: Path, reader: Task, split: str | None) -> list[tuple[Path, str]
     if path.is_file():
         if path.suffix.lower() not in reader.formats:
             raise ImportProblem(f"{path}: {reader.name} is read from {formats}")
-        found = [(path, wanted or split_of(path.name))]
+        found = [(path, wanted or split_of(path.name) or reader.split)]
     elif path.is_dir():
         every = sorted(p for p in path.rglob("*") if p.is_file() and not p.name.startswith("."))
         every = [p for p in every if p.suffix.lower() in reader.formats]
         every = [p for p in every if not p.name.endswith(OBJECTS_SUFFIX)]
         if not every:
             raise ImportProblem(f"{path} holds no {formats} file")
-        found = [(p, _split_within(p, path) or wanted) for p in every]
+        found = [(p, _split_within(p, path) or wanted or reader.split) for p in every]
         found = [(p, s) for p, s in found if wanted is None or s == wanted]
         if not found:
             raise ImportProblem(f"{path} holds no file of the split {split}")
     else:
         raise ImportProblem(f"{path} does not exist")
     for file, its_split in found:
-        if its_split is None:
+        if not its_split:
             raise ImportProblem(f"{file}: its name says no split; say with --split which it is")
     return [(file, its_split) for file, its_split in found if its_split is not None]
 

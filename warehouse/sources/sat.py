@@ -145,6 +145,7 @@ TASKS = (
         "sat2",
         "SAT: spatial questions (Parquet of SAT-v2 or SAT v1, or reference JSONL)",
         {".parquet": read, ".jsonl": reference.read},
+        metrics=("by_family",),
         sample=Sample(_ROOMS, "vigorl-rooms", "Apache-2.0"),
     ),
 )

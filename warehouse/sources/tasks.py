@@ -65,6 +65,10 @@ class Task:
     """What an answer is, where the file itself doesn't say."""
     prompt: str = "points"
     """The prompt that asks a large model, as `mcts.prompts.load_prompt` names it."""
+    split: str = ""
+    """The split of files whose name says none; an evaluation set is never `train`."""
+    metrics: tuple[str, ...] = ()
+    """Its published figures, as `curation.metrics` names them; accuracy is always told."""
     lens: Lens | None = None
     """What one zoom call shows, in original pixels; None where a task doesn't zoom."""
     sample: Sample | None = None

@@ -1,0 +1,40 @@
+"""What a model said to a question, read and graded: the noun of every evaluation.
+
+prediction.answer, prediction.score, prediction.valid       # in original pixels
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from mcts.data import Step
+
+
+@dataclass(frozen=True, slots=True)
+class Prediction:
+    """What a model said to one question, once."""
+
+    question_id: str
+    sample: int
+    """Number of the sample, from 0."""
+    response: str
+    """The text as the model wrote it, in its own coordinates."""
+    finish_reason: str
+    """`stop`, or `length` when it was cut off."""
+    error: str | None
+    """Kind of the failure where the request failed for good; None where it was answered."""
+    steps: tuple[Step, ...]
+    answer: str | None
+    """In original pixels; None if none was given."""
+    score: float | None
+    """The grader's; None where the request failed."""
+    reason: str
+    """The grader's words."""
+    valid: bool
+    """Whether the answer is of the form asked for: one of the options, one point, one action."""
+    problems: tuple[str, ...]
+    """What the parser found wrong, one word each."""
+    looked_at: float | None
+    """Share of the objects the question names that a point lies on; None if none is known."""
+    grounded: tuple[bool | None, ...]
+    """Step by step, whether it points at what it names."""

@@ -1,0 +1,242 @@
+"""Measuring a model on a benchmark: from names to models, questions, figures and a comparison.
+
+    outcome = await evaluate(EvaluateSettings.checked(model="nano", benchmark="sat2"), say=print)
+    outcome.report.figures["all"]["accuracy"];  outcome.differences       # against another model
+
+The measuring itself is `training.evaluate`; here is what a person types. The same run again asks
+nothing that was answered.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import sys
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from curation.intervals import Difference
+from flows.progress import short_time
+from flows.settings import EvaluateSettings, Problem
+from flows.teachers import EMBEDDED, ChosenTeacher, choose_teacher, patient
+from mcts.checkpoints import PROMPTS, checkpoint_manners
+from mcts.data import Question
+from training.evaluate import Asking, Done, Subject, measure
+from training.report import Report, compare
+from warehouse.catalog import query
+from warehouse.guard import quoted
+from warehouse.home import Warehouse
+from warehouse.rows import read_questions
+from warehouse.sources import task_of
+
+Say = Callable[[str], None]
+SPLITS = ("test", "val")
+"""What is measured on where no split is named, the first that has questions."""
+
+
+@dataclass(frozen=True, slots=True)
+class Outcome:
+    """What came of an evaluation."""
+
+    report: Report
+    second: Report | None = None
+    """The model it was compared with."""
+    differences: dict[str, Difference] = field(default_factory=dict)
+    """How much better the first is, over all and by family; empty without a second."""
+
+    def sentence(self) -> str:
+        """The outcome in one sentence."""
+        found = self.report.figures["all"]["accuracy"]
+        told = (
+            f"{self.report.model_id} on {self.report.benchmark}: {_per_cent(found.value)} right, "
+            f"95% interval {_interval(found.low, found.high)}, {found.n} questions about "
+            f"{found.clusters} groups of pictures"
+        )
+        control = self.report.settings.get("control")
+        return f"{told}, {control} pictures" if control else told
+
+    def comparison(self) -> str:
+        """The comparison in one sentence."""
+        assert self.second is not None
+        gap = self.differences["all"]
+        clear = "" if gap.clear else ", which includes 0"
+        return (
+            f"{self.report.model_id} minus {self.second.model_id}: {100 * gap.value:+.1f} points, "
+            f"95% interval {_interval(gap.low, gap.high, '+')}{clear} (bootstrap over pictures "
+            f"p = {gap.p:.2g}; {gap.only_first} right only by the first, {gap.only_second} only by "
+            f"the second, McNemar p = {gap.mcnemar:.2g})"
+        )
+
+    def plain(self) -> dict[str, Any]:
+        """As JSON can hold it."""
+        from dataclasses import asdict
+
+        found = self.report.plain()
+        if self.second is not None:
+            found["against"] = self.second.plain()
+            found["differences"] = {f: asdict(gap) for f, gap in self.differences.items()}
+        return found
+
+
+def _per_cent(share: float) -> str:
+    return f"{100 * share:.1f}%"
+
+
+def _interval(low: float, high: float, sign: str = "") -> str:
+    return f"[{100 * low:{sign}.1f}, {100 * high:{sign}.1f}]"
+
+
+async def evaluate(settings: EvaluateSettings, *, say: Say = lambda line: None) -> Outcome:
+    """Measure a model on a benchmark, and compare it with another one where that is asked for.
+
+    Raises:
+        Problem: there are no such questions, no such model, or no such prompt.
+        TeacherUnavailable: nobody answers; what was answered is kept.
+    """
+    warehouse = Warehouse.at(settings.home)
+    questions, split = await asyncio.to_thread(find_benchmark, warehouse, settings, say)
+    reports = []
+    for name in [settings.model, *([settings.against] if settings.against else [])]:
+        report = await _measure(warehouse, settings, name, questions, split, say)
+        if report.failed:
+            say(f"{report.failed} answers could not be had; they count as wrong")
+        reports.append(report)
+    if len(reports) == 1:
+        return Outcome(reports[0])
+    return Outcome(reports[0], reports[1], compare(*reports))
+
+
+def find_benchmark(
+    warehouse: Warehouse, settings: EvaluateSettings, say: Say = lambda line: None
+) -> tuple[list[Question], str]:
+    """The questions to ask and their split; a task that comes with a sample is given it if empty.
+
+    Raises:
+        Problem: there are none.
+    """
+
+    def read() -> tuple[list[Question], str]:
+        for split in [settings.split] if settings.split else SPLITS:
+            found = list(
+                read_questions(warehouse, settings.benchmark, split=split, limit=settings.limit)
+            )
+            if found:
+                return found, split
+        return [], ""
+
+    found, split = read()
+    sample = task_of(settings.benchmark).sample
+    wanted = {settings.split} if settings.split else set(SPLITS)
+    empty = not found and not any(read_questions(warehouse, settings.benchmark, limit=1))
+    if empty and sample is not None and wanted & set(sample.files):
+        from warehouse.sources.embedded import import_sample
+
+        if report := import_sample(warehouse, settings.benchmark):
+            say(f"the embedded sample was imported ({report.added} questions)")
+            found, split = read()
+    if not found:
+        told = settings.split or " or ".join(SPLITS)
+        raise Problem(
+            f"there are no questions of benchmark {settings.benchmark!r}, split {told}, in "
+            f"{warehouse.root}; import some with `vigorl import {settings.benchmark} PATH`"
+        )
+    return found, split
+
+
+async def _measure(
+    warehouse: Warehouse,
+    settings: EvaluateSettings,
+    name: str,
+    questions: list[Question],
+    split: str,
+    say: Say,
+) -> Report:
+    chosen, prompt = find_model(warehouse, settings, name)
+    subject = Subject(chosen.teacher, chosen.space, prompt, chosen.step_tokens)
+    asking = Asking(
+        temperature=settings.temperature, top_p=settings.top_p, samples=settings.samples,
+        min_thoughts=settings.min_thoughts, seed=settings.seed, control=settings.control,
+    )  # fmt: skip
+    try:
+        return await measure(
+            subject, questions, warehouse, asking, benchmark=f"{settings.benchmark}/{split}",
+            concurrency=settings.concurrency, progress=Told(name, say),
+        )  # fmt: skip
+    except KeyError as lost:
+        raise Problem(f"image {lost.args[0]} is not among the warehouse's objects") from None
+    except ValueError as error:  # no such prompt
+        raise Problem(str(error)) from None
+    finally:
+        await chosen.teacher.close()
+
+
+def find_model(
+    warehouse: Warehouse, settings: EvaluateSettings, name: str
+) -> tuple[ChosenTeacher, str]:
+    """The model that `name` means, and the prompt file that asks it.
+
+    Raises:
+        Problem: there is none, or it can't be asked for that form.
+    """
+    where = _trained(warehouse, name) or name
+    chosen = choose_teacher(
+        where, model=settings.served, space=settings.space, min_pixels=settings.min_pixels,
+        max_pixels=settings.max_pixels, timeout_s=settings.timeout,
+        concurrency=settings.concurrency, home=settings.home,
+    )  # fmt: skip
+    chosen = patient(chosen, where)
+    if settings.prompt:
+        return chosen, settings.prompt
+    folder = Path(where)
+    taught = checkpoint_manners(folder) if folder.is_dir() and name not in EMBEDDED else None
+    if settings.form is None:
+        return chosen, taught.prompt if taught else chosen.prompt_for(settings.benchmark)
+    manners = taught.manners if taught else "nano" if name in EMBEDDED else "general"
+    return chosen, PROMPTS[manners][settings.form]
+
+
+def _trained(warehouse: Warehouse, name: str) -> str | None:
+    """The folder of a model that the warehouse has under this name or id."""
+    if name in EMBEDDED or "://" in name or Path(name, "config.json").is_file():
+        return None
+    sql = "SELECT path FROM models WHERE path IS NOT NULL AND (model_id = {0} OR name = {0})"
+    rows = query(warehouse, sql.format(quoted(name))).to_pylist()
+    if not rows:
+        return None
+    if warehouse.is_s3:
+        raise Problem(f"model {name!r} is on S3; copy its folder here and name that")
+    return str(Path(warehouse.root) / rows[0]["path"])
+
+
+class Told:
+    """Says how far an evaluation has come: at once in a terminal, now and then elsewhere."""
+
+    def __init__(self, name: str, say: Say, every_s: float = 15.0) -> None:
+        self._name, self._say = name, say
+        self._live = sys.stderr.isatty() and say is to_stderr
+        self._every_s = 0.2 if self._live else every_s
+        self._said = time.monotonic()
+
+    def __call__(self, done: Done) -> None:
+        last = done.questions == done.of
+        if not last and time.monotonic() - self._said < self._every_s:
+            return
+        self._said = time.monotonic()
+        line = (
+            f"{self._name}: {done.questions} of {done.of} questions, "
+            f"{_per_cent(done.right / done.questions)} right, "
+            f"{done.tokens / max(done.seconds, 1e-9):.0f} tokens/s"
+        )
+        if not last and done.remaining is not None:
+            line += f", about {short_time(done.remaining)} left"
+        if self._live:
+            print(f"\r{line:<100}", end="\n" if last else "", file=sys.stderr, flush=True)
+        else:
+            self._say(line)
+
+
+def to_stderr(line: str) -> None:
+    """Say something beside the results."""
+    print(line, file=sys.stderr, flush=True)

@@ -1,0 +1,245 @@
+"""A benchmark's reader from the one thing that is particular to it: how a row becomes a draft.
+
+    def draft(row: Row) -> Draft:
+        return row.draft(text=row.text("question"), images=row.pictures("image"),
+                         answers=(row.text("answer"),))
+
+    FORMATS = published("POPE", draft, needs=("question", "answer", "image"))
+
+    TASKS = (Task("pope", "…", FORMATS),)
+
+`FORMATS` then reads the same rows from Parquet, JSON, JSON Lines, TSV and CSV, streaming. A file
+without the columns it needs is refused as a whole; a row that a `draft` can't use raises `Unusable`
+and becomes a reject with its field and reason. Where a row holds several questions, `draft` is a
+generator of drafts and of `Unusable` values.
+"""
+
+from __future__ import annotations
+
+import ast
+import tempfile
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import ExitStack
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import IO, Any
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from warehouse.sources.drafts import (
+    Draft,
+    ImportProblem,
+    Picture,
+    ReadContext,
+    ReadFile,
+    Reject,
+    Unusable,
+)
+from warehouse.sources.json_rows import objects_in
+from warehouse.sources.picture_files import PictureFiles, from_base64
+from warehouse.sources.tabular import rows_of
+
+SUFFIXES = (".parquet", ".json", ".jsonl", ".tsv", ".csv")
+_REFERENCE = 64  # characters; a shorter image cell of a TSV names the row that has the picture
+
+
+@dataclass(slots=True)
+class Row:
+    """One row of a benchmark's file, and where its pictures are."""
+
+    file: Path
+    number: int
+    values: dict[str, Any]
+    files: PictureFiles
+    spool: Spool | None = None
+    """Pictures of earlier rows, for a TSV whose rows refer to each other."""
+
+    def get(self, *names: str) -> Any:
+        """The value of the first of these columns that has one; None if none has."""
+        for name in names:
+            value = self.values.get(name)
+            if value is not None and value != "" and value == value:  # NaN is no value
+                return value
+        return None
+
+    def text(self, *names: str) -> str:
+        """A text or a number as text; Unusable where there is none."""
+        found = self.optional(*names)
+        if not found:
+            raise Unusable(names[0], f"there is no {names[0].replace('_', ' ')}")
+        return found
+
+    def optional(self, *names: str) -> str:
+        """A text, or nothing; Unusable where it is something else."""
+        value = self.get(*names)
+        if value is None:
+            return ""
+        if isinstance(value, str | int | float):
+            return str(value).strip()
+        raise Unusable(names[0], f"it should be text, not {type(value).__name__}")
+
+    def items(self, *names: str) -> list[Any]:
+        """A list, also one written as text (`"['a', 'b']"`); empty where there is none."""
+        value = self.get(*names)
+        if isinstance(value, str):
+            try:
+                value = ast.literal_eval(value)  # reads literals, runs nothing
+            except (ValueError, SyntaxError, MemoryError, RecursionError):
+                raise Unusable(names[0], f"it should be a list, not {value[:60]!r}") from None
+        if value is None:
+            return []
+        if not isinstance(value, list | tuple):
+            raise Unusable(names[0], f"it should be a list, not {type(value).__name__}")
+        return list(value)
+
+    def picture(self, *names: str) -> Picture:
+        """The picture in the first of these columns that has one."""
+        name = next((name for name in names if self.get(name) is not None), names[0])
+        return Picture(self._bytes(self.get(name), name))
+
+    def pictures(self, *names: str) -> tuple[Picture, ...]:
+        """All pictures of these columns in order; those that are empty are left out."""
+        found = [
+            Picture(self._bytes(one, name))
+            for name in names
+            if self.get(name) is not None
+            for one in _several(self.get(name))
+        ]
+        if not found:
+            raise Unusable(names[0], "there is no image")
+        return tuple(found)
+
+    def _bytes(self, value: Any, field: str) -> bytes:
+        if self.spool is None or not isinstance(value, str):
+            return self.files.get(value, field)
+        return self.spool.get(value.strip(), field)
+
+    def draft(self, text: str, images: Sequence[Picture], **rest: Any) -> Draft:
+        """A draft of this row."""
+        return Draft(self.file.name, self.number, text, tuple(images), **rest)
+
+
+class Spool:
+    """Pictures by name on disk, such as those of a TSV whose rows name a row instead of repeating.
+
+    VLMEvalKit's files (`vlmeval/dataset/image_base.py`) hold in `image` either base64, or, in at
+    most 64 characters, the `index` of the row that has it.
+    """
+
+    def __init__(self, handle: IO[bytes]) -> None:
+        self.handle = handle
+        self.places: dict[str, list[tuple[int, int]]] = {}
+        self.index = ""
+
+    def put(self, name: str, data: bytes) -> None:
+        """Keep a picture under a name."""
+        self.places.setdefault(name, []).append((self.handle.seek(0, 2), len(data)))
+        self.handle.write(data)
+
+    def get(self, value: str, field: str) -> bytes:
+        """The picture in a cell of the row `index`, or the one kept under that name."""
+        if len(value) > _REFERENCE:
+            data = from_base64(value, field)
+            self.put(self.index, data)
+            return data
+        if value not in self.places:
+            raise Unusable(field, f"it refers to {value!r}, and no picture of that name is there")
+        if len(self.places[value]) > 1:
+            raise Unusable(field, f"it refers to {value!r}, which has several pictures")
+        ((at, length),) = self.places[value]
+        self.handle.seek(at)
+        return self.handle.read(length)
+
+
+def published(
+    name: str,
+    draft: Callable[[Row], Draft | Iterable[Draft | Unusable]],
+    needs: Sequence[str],
+    *,
+    folders: Sequence[str] = (),
+    suffixes: Sequence[str] = SUFFIXES,
+    keyed: bool = False,
+    licence: str = "",
+) -> dict[str, ReadFile]:
+    """Readers by file suffix.
+
+    Args:
+        name: the data set's, for sentences and for `questions.source`.
+        draft: what a row says; raises Unusable for one that can't be used.
+        needs: columns a file must have; `a|b` is either of them.
+        folders: names of image folders as published, looked for beside the file and one above it
+            where nobody named an image root.
+        keyed: its JSON is an object that maps names to rows.
+        licence: of the data set, as an SPDX id.
+    """
+
+    def read(file: Path, context: ReadContext) -> Iterator[Draft | Reject]:
+        files = picture_files(file, context, folders)
+        suffix = file.suffix.lower()
+        known = suffix == ".parquet"
+        if known:
+            _require(name, file, needs, column_names(file))
+        with ExitStack() as stack:
+            spool = None
+            if suffix == ".tsv":
+                spool = Spool(stack.enter_context(tempfile.TemporaryFile()))
+            alone = enumerate(objects_in(file, keyed=True), start=1)
+            for number, values in alone if keyed and suffix == ".json" else rows_of(file, None):
+                if isinstance(values, str):
+                    yield Reject(file.name, number, "line", values)
+                    continue
+                if not values:
+                    continue  # an empty line
+                if not known:
+                    _require(name, file, needs, list(values))
+                    known = True
+                if spool is not None:
+                    spool.index = str(values.get("index", ""))
+                try:
+                    drafts = draft(Row(file, number, values, files, spool))
+                    for one in (drafts,) if isinstance(drafts, Draft) else drafts:
+                        if isinstance(one, Unusable):
+                            yield Reject(file.name, number, one.field, one.reason)
+                        else:
+                            yield replace(one, source=name, licence=licence)
+                except Unusable as problem:
+                    yield Reject(file.name, number, problem.field, problem.reason)
+
+    return dict.fromkeys(suffixes, read)
+
+
+def column_names(file: Path) -> list[str]:
+    """The columns of a Parquet file; ImportProblem where it is none."""
+    try:
+        return list(pq.read_schema(file).names)
+    except (pa.ArrowException, OSError) as error:
+        reason = str(error).strip().splitlines()[0]
+        raise ImportProblem(f"{file} can't be read as Parquet: {reason}") from None
+
+
+def picture_files(file: Path, context: ReadContext, folders: Sequence[str] = ()) -> PictureFiles:
+    """Where the pictures of a file are: below the image root, or beside the file."""
+    if context.image_root is not None:
+        if not context.image_root.is_dir():
+            raise ImportProblem(f"the image root {context.image_root} is not a folder")
+        return PictureFiles((context.image_root,), told=True)
+    beside = [above / folder for above in (file.parent, file.parent.parent) for folder in folders]
+    return PictureFiles((*(path for path in beside if path.is_dir()), file.parent))
+
+
+def _require(name: str, file: Path, needs: Sequence[str], there: Sequence[str]) -> None:
+    missing = [need for need in needs if not any(one in there for one in need.split("|"))]
+    if missing:
+        lacks = ", ".join(need.replace("|", " or ") for need in missing)
+        shown = ", ".join(map(str, there[:20]))
+        raise ImportProblem(f"{file} is not {name}: it has no column {lacks}; it has: {shown}")
+
+
+def _several(value: Any) -> Sequence[Any]:
+    if isinstance(value, str) and value.lstrip().startswith("["):
+        try:
+            value = ast.literal_eval(value)
+        except (ValueError, SyntaxError, MemoryError, RecursionError):
+            return [value]
+    return value if isinstance(value, list | tuple) else [value]
