@@ -3,10 +3,10 @@
     columns = Columns.parsed("question=query,image=screenshot,box=bbox", boxes="xywh/1000")
     task = replace(task_of("my-task"), formats=columns.formats())
 
-Roles are `question`, `image`, `answer`, `choices`, `box`, `objects`, `family`, `source` and
-`licence`. Several columns of one role are joined by `+` (`choices=A+B+C+D`, `box=x1+y1+x2+y2`,
-`image=before+after`), and dots lead into structs and lists (`answer=conversations.1.value`). What a
-value may be:
+Roles are `question`, `image`, `answer`, `choices`, `box`, `objects`, `family`, `source`, `licence`
+and `part_of` (the problem or episode a question is a part of). Several columns of one role are
+joined by `+` (`choices=A+B+C+D`, `box=x1+y1+x2+y2`, `image=before+after`), and dots lead into
+structs and lists (`answer=conversations.1.value`). What a value may be:
 
 - image: bytes; `{bytes, path}` as `datasets` stores them; a path below the image root (by default
   the folder of the file); bytes as base64 text; a list of these. Addresses are never fetched.
@@ -42,10 +42,10 @@ from warehouse.sources.cells import (
 )
 from warehouse.sources.drafts import Draft, ImportProblem, Picture, ReadContext, ReadFile, Reject
 
+_REMARKS = ("family", "source", "licence", "part_of")
 ROLES = (
-    "question", "image", "answer", "choices", "box", "objects", "family", "source", "licence",
+    "question", "image", "answer", "choices", "box", "objects", *_REMARKS,
 )  # fmt: skip
-_REMARKS = ("family", "source", "licence")
 _SEVERAL = ("image", "choices", "box")
 _BOXES = re.compile(r"(xyxy|xywh)(?:/(\d+(?:\.\d+)?))?")
 
@@ -120,7 +120,7 @@ class Columns:
         text = text_of(self._value(row, "question"))
         pictures = self._pictures(row, root)
         choices = self._choices(row)
-        family, source, licence = (
+        family, source, licence, part_of = (
             text_of(self._value(row, role)) if role in self.of else "" for role in _REMARKS
         )
         boxes, choices = self._boxes(row, pictures), self._choices(row)
@@ -128,7 +128,7 @@ class Columns:
         return Draft(
             file, number, text, pictures, AnswerKind.BOX if boxes else self.kind,
             choices=choices, answers=answers, boxes=boxes,
-            family=family, source=source, licence=licence,
+            family=family, source=source, licence=licence, part_of=part_of,
         )  # fmt: skip
 
     @property
