@@ -3,9 +3,11 @@
     for one in installed():
         verdict = one.judge(trace, question, images)      # a Verdict, like every filter's
 
-A package adds its own under the entry-point group `vigorl.content_filters`: a function without
-arguments that returns a `ContentFilter`. It is on when the package is installed and off when it is
-not; its name, version and settings (`method`) are stored with each of its verdicts.
+Two more, for abuse and nudity, are on when the packages that they ask are installed
+(`curation.content_models`). A package adds its own under the entry-point group
+`vigorl.content_filters`: a function without arguments that returns a `ContentFilter`. It is on when
+the package is installed and off when it is not; its name, version and settings (`method`) are
+stored with each of its verdicts.
 
 The rule looks for e-mail addresses, telephone numbers, payment cards (Luhn) and IBANs (mod 97) in
 the question, the thoughts and the answer. What is reserved for examples (example.com, 555-01xx) is
@@ -39,9 +41,11 @@ class ContentFilter:
 
 
 def installed() -> list[ContentFilter]:
-    """The rule, and what installed packages add, by name. None can replace the rule."""
+    """The rule, and what installed packages add, by name. None can replace ours."""
+    from curation.content_models import available
+
     outside = [point.load()() for point in entry_points(group=GROUP)]
-    named = {one.name: one for one in [*outside, PERSONAL_DATA]}
+    named = {one.name: one for one in [*outside, *available(), PERSONAL_DATA]}
     return [named[name] for name in sorted(named)]
 
 
@@ -56,13 +60,18 @@ def personal_data(text: str) -> Iterator[tuple[str, str]]:
                 yield kind, match[0]
 
 
-def _no_personal_data(trace: Trace, question: Question, images: Images) -> Verdict:
-    name = "no_personal_data"
-    places = [
+def told_texts(trace: Trace, question: Question) -> list[tuple[str, str]]:
+    """All that is said in and about a trace: (where, the text)."""
+    return [
         ("the question", question.text),
         *((f"step {i + 1}", step.thought) for i, step in enumerate(trace.steps)),
         ("the answer", trace.answer or ""),
     ]
+
+
+def _no_personal_data(trace: Trace, question: Question, images: Images) -> Verdict:
+    name = "no_personal_data"
+    places = told_texts(trace, question)
     found = [(where, kind) for where, text in places for kind, _ in personal_data(text)]
     # The reason says where and what kind; the datum itself must not spread into another table.
     reason = f"{found[0][0]} holds {found[0][1]}" if found else ""

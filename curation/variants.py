@@ -5,10 +5,10 @@
     for pair in twins(traces): …             # Twin(grounded, ungrounded): both or neither
     made = VARIANTS["ungrounded"](trace, question)
 
-These are forms of a trace, not traces of their own: they are made from the rows of a version when
-it is exported, and no row of the warehouse holds them. So an ablation compares the same chains,
-chosen by the same statement and judged by the same filters, and differs in nothing but the form.
-What links a form to its chain is the chain's `trace_id`, which whoever made the form holds.
+These are forms of a trace, not traces of their own: they are made from the chosen rows when a
+version is published or exported, and no table of the warehouse holds them. So an ablation compares
+the same chains, chosen by the same statement and judged by the same filters, and differs in nothing
+but the form. What links a form to its chain is the chain's `trace_id`, which its row keeps.
 """
 
 from __future__ import annotations
@@ -92,8 +92,10 @@ def answer_only(trace: Trace) -> Trace:
 Variant = Callable[[Trace, Question], Trace | None]
 
 VARIANTS: dict[str, Variant] = {
+    "grounded": lambda trace, question: trace if without_points(trace) else None,
     "ungrounded": lambda trace, question: without_points(trace),
-    "answer": lambda trace, question: answer_only(trace),
-    "zoom": zoomed,
+    "answers": lambda trace, question: answer_only(trace),
+    "zoom": lambda trace, question: trace if trace.kind == "zoom" else zoomed(trace, question),
 }
-"""Each form by its name, which is also its `kind`; None where a trace has no such form."""
+"""Each form by the name it is asked for with; None where a trace has no such form. `grounded` is
+the chain itself, if it has an ungrounded twin: so both versions hold the same chains."""

@@ -21,6 +21,8 @@ import typer
 from flows import cli_evaluate, cli_models, cli_versions
 from flows.cli_build import Home, build
 from flows.cli_judge import judge
+from flows.cli_train import train
+from flows.cli_versions import Variant
 from flows.cli_warehouse import warehouse
 
 app = typer.Typer(
@@ -36,6 +38,7 @@ dataset = typer.Typer(
 )
 app.add_typer(dataset, name="dataset")
 app.add_typer(warehouse, name="warehouse")
+app.add_typer(train, name="train")
 
 
 @app.command("import")
@@ -64,6 +67,12 @@ def import_(
     out: Annotated[Path, typer.Option(help="With --check, the folder for the pictures.")] = Path(
         "import-check"
     ),
+    into: Annotated[
+        str | None, typer.Option(help="With reference-trees, the task that the trees belong to.")
+    ] = None,
+    space: Annotated[
+        str, typer.Option(help="With reference-trees, the coordinates of their points.")
+    ] = "original",
     list_: Annotated[bool, typer.Option("--list", help="List what can be imported.")] = False,
     home: Home = None,
 ) -> None:
@@ -74,7 +83,9 @@ def import_(
         importing.list_tasks()
         return
     reading = importing.Reading(task, path, split, limit, image_root, columns, boxes)
-    if check:
+    if task == importing.TREES:
+        importing.import_trees(reading, into, space, max_rejects, home)
+    elif check:
         importing.check(reading, out)
     else:
         importing.import_(reading, max_rejects, home)
@@ -132,12 +143,13 @@ def gallery(
 def dataset_publish(
     name: Annotated[str, typer.Argument(help="Name; the version number is given.")],
     sql: Annotated[str, typer.Option(help="A SELECT that yields trace_id.")],
+    variant: Variant = None,
     home: Home = None,
 ) -> None:
     """Cut a new version from the warehouse with SQL; equal content is never published twice."""
     from flows import commands
 
-    commands.publish(name, sql, home)
+    commands.publish(name, sql, variant, home)
 
 
 @dataset.command("list")
@@ -162,29 +174,7 @@ def dataset_show(
 dataset.command("diff")(cli_versions.diff)
 
 
-@dataset.command("export")
-def dataset_export(
-    ref: Annotated[str, typer.Argument(help="name@vN, or name for the newest.")],
-    out: Annotated[Path, typer.Option(help="Folder to write into.")],
-    to: Annotated[
-        str, typer.Option(help="Form: trl, llama-factory, verl, easyr1, dpo or prm.")
-    ] = "trl",
-    space: Annotated[
-        str | None,
-        typer.Option(help="Coordinates of the model to train; by default the teacher's."),
-    ] = None,
-    prompt: Annotated[
-        str | None, typer.Option(help="Prompt that asks the question; by default each task's own.")
-    ] = None,
-    files: Annotated[
-        str, typer.Option(help="parquet with the pictures inside, or jsonl with them beside it.")
-    ] = "parquet",
-    home: Home = None,
-) -> None:
-    """Write a version in the form a trainer reads, points in the trained model's coordinates."""
-    from flows import commands
-
-    commands.export_dataset(ref, to, out, space, prompt, files, home)
+dataset.command("export")(cli_versions.export)
 
 
 @app.command()
@@ -251,6 +241,7 @@ def _status(error: Exception) -> int | None:
     for module, name, status in (
         ("warehouse.home", "WarehouseError", 2),
         ("warehouse.guard", "QueryError", 2),
+        ("training.errors", "TrainingError", 2),
         ("warehouse.sources.importing", "ImportProblem", 2),
         ("deltalake.exceptions", "DeltaError", 1),
         ("botocore.exceptions", "BotoCoreError", 1),

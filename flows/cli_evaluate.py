@@ -26,7 +26,7 @@ def evaluate(
         str, typer.Argument(metavar="BENCHMARK", help="Task whose questions are asked.")
     ],
     split: Annotated[
-        str | None, typer.Option(help="Its split. Default: test, or val where there is no test.")
+        str | None, typer.Option(help="Its split. Default: test, or else validation.")
     ] = None,
     limit: Annotated[int | None, typer.Option(help="Most questions.")] = None,
     against: Annotated[

@@ -1,5 +1,6 @@
-"""Commands that ask why: what differs between versions, where a thing comes from, what is bad.
+"""Commands about versions: what a trainer is given, what differs, what it comes from, what is bad.
 
+vigorl dataset export sat2-sft@v1 --to trl --out export --push-to me/sat2-sft
 vigorl dataset diff sat2-sft@v1 sat2-sft@v2
 vigorl lineage sat2-sft@v1 --out lineage.png
 vigorl revoke source web-scrape --reason "its licence was withdrawn"
@@ -13,6 +14,51 @@ from typing import Annotated
 import typer
 
 from flows.cli_build import Home
+
+Variant = Annotated[
+    str | None,
+    typer.Option(
+        help="Tell each trace in another form: grounded (those with an ungrounded twin), "
+        "ungrounded, answers or zoom."
+    ),
+]
+
+
+def export(
+    ref: Annotated[str, typer.Argument(help="name@vN, or name for the newest.")],
+    out: Annotated[
+        Path | None, typer.Option(help="Folder to write into; may be left out with --push-to.")
+    ] = None,
+    to: Annotated[
+        str, typer.Option(help="Form: trl, llama-factory, grpo, verl, easyr1, dpo or prm.")
+    ] = "trl",
+    variant: Variant = None,
+    space: Annotated[
+        str | None,
+        typer.Option(help="Coordinates of the model to train; by default the teacher's."),
+    ] = None,
+    prompt: Annotated[
+        str | None,
+        typer.Option(help="Prompt that asks the question; by default the variant's or the task's."),
+    ] = None,
+    files: Annotated[
+        str, typer.Option(help="parquet with the pictures inside, or jsonl with them beside it.")
+    ] = "parquet",
+    push_to: Annotated[
+        str | None,
+        typer.Option(
+            help="Also put it on a hub, into the repository owner/name (HF_TOKEN, HF_ENDPOINT)."
+        ),
+    ] = None,
+    public: Annotated[
+        bool, typer.Option("--public", help="Let everybody read a repository that is new.")
+    ] = False,
+    home: Home = None,
+) -> None:
+    """Write a version in the form a trainer reads, points in the trained model's coordinates."""
+    from flows import version_commands
+
+    version_commands.export(ref, out, to, variant, space, prompt, files, push_to, public, home)
 
 
 def diff(

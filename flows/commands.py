@@ -135,10 +135,10 @@ def gallery(
     print(f"{count} traces: open {index} in a browser")
 
 
-def publish(name: str, statement: str, home: str | None) -> None:
+def publish(name: str, statement: str, variant: str | None, home: str | None) -> None:
     from warehouse import versions
 
-    version = versions.publish(Warehouse.at(home), name, statement)
+    version = versions.publish(Warehouse.at(home), name, statement, variant=variant)
     print(f"{version.ref}: {version.n_rows} traces, content {version.content_hash[:16]}")
     _say_revoked(version.ref, home)
 
@@ -166,27 +166,3 @@ def show_dataset(ref: str, home: str | None) -> None:
     from warehouse import versions
 
     print(versions.show(Warehouse.at(home), ref))
-
-
-def export_dataset(
-    ref: str,
-    to: str,
-    out: Path,
-    space: str | None,
-    prompt: str | None,
-    files: str,
-    home: str | None,
-) -> None:
-    from flows.teachers import space_by_name
-    from warehouse import versions
-
-    chosen = space_by_name(space) if space else None
-    warehouse = Warehouse.at(home)
-    version = versions.resolve(warehouse, ref)
-    try:
-        folder = versions.export(
-            warehouse, version, to, out, space=chosen, prompt=prompt, files=files
-        )
-    except ValueError as error:  # no such prompt
-        raise Problem(f"--prompt: {error}") from None
-    print(f"{version.ref} as {to}: {folder} (load it with datasets.load_dataset({str(folder)!r}))")

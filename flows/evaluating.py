@@ -30,9 +30,10 @@ from warehouse.guard import quoted
 from warehouse.home import Warehouse
 from warehouse.rows import read_questions
 from warehouse.sources import task_of
+from warehouse.sources.importing import split_named
 
 Say = Callable[[str], None]
-SPLITS = ("test", "val")
+SPLITS = ("test", "validation")
 """What is measured on where no split is named, the first that has questions."""
 
 
@@ -117,8 +118,10 @@ def find_benchmark(
         Problem: there are none.
     """
 
+    splits = [split_named(settings.split)] if settings.split else SPLITS
+
     def read() -> tuple[list[Question], str]:
-        for split in [settings.split] if settings.split else SPLITS:
+        for split in splits:
             found = list(
                 read_questions(warehouse, settings.benchmark, split=split, limit=settings.limit)
             )
@@ -128,9 +131,8 @@ def find_benchmark(
 
     found, split = read()
     sample = task_of(settings.benchmark).sample
-    wanted = {settings.split} if settings.split else set(SPLITS)
     empty = not found and not any(read_questions(warehouse, settings.benchmark, limit=1))
-    if empty and sample is not None and wanted & set(sample.files):
+    if empty and sample is not None and set(splits) & set(sample.files):
         from warehouse.sources.embedded import import_sample
 
         if report := import_sample(warehouse, settings.benchmark):
@@ -192,9 +194,10 @@ def find_model(
     folder = Path(where)
     taught = checkpoint_manners(folder) if folder.is_dir() and name not in EMBEDDED else None
     if settings.form is None:
-        return chosen, taught.prompt if taught else chosen.prompt_for(settings.benchmark)
+        own = taught.prompt if taught else None
+        return chosen, own or chosen.prompt_for(settings.benchmark)
     manners = taught.manners if taught else "nano" if name in EMBEDDED else "general"
-    return chosen, PROMPTS[manners][settings.form]
+    return chosen, PROMPTS[manners][settings.form] or chosen.prompt_for(settings.benchmark)
 
 
 def _trained(warehouse: Warehouse, name: str) -> str | None:

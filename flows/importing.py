@@ -15,6 +15,9 @@ from typing import Any
 
 from flows.settings import Problem
 
+TREES = "reference-trees"
+"""What stands in the place of a task where the reference implementation's trees are read."""
+
 
 @dataclass(frozen=True, slots=True)
 class Reading:
@@ -59,6 +62,9 @@ def list_tasks() -> None:
 
     for name, task in sorted(tasks().items()):
         print(f"{name:<16} {task.title}")
+    print(
+        f"{TREES:<16} the reference implementation's search trees, as trees (its rollouts_*.jsonl)"
+    )
     kinds = ", ".join(tabular.FORMATS)
     print(
         f"\nAny task, also a new one, from {kinds} with --columns question=...,image=...,answer=..."
@@ -81,6 +87,41 @@ def import_(reading: Reading, max_rejects: int | None, home: str | None) -> None
     if report.rejects_path:
         print(f"the rejected rows and why: {report.rejects_path}", file=sys.stderr)
     _warn(report.warnings)
+
+
+def import_trees(
+    reading: Reading, into: str | None, space: str, max_rejects: int | None, home: str | None
+) -> None:
+    """Import the reference implementation's trees, and say what came of it."""
+    from flows.teachers import space_by_name
+    from warehouse.home import Warehouse
+    from warehouse.sources import importing_trees
+
+    if not reading.path:
+        raise Problem("import reference-trees needs a PATH: a rollouts_*.jsonl or its folder")
+    report = importing_trees.import_trees(
+        Warehouse.at(home),
+        reading.path,
+        into=into,
+        split=reading.split,
+        space=space_by_name(space),
+        image_root=reading.image_root,
+        limit=reading.limit,
+        max_rejects=max_rejects,
+    )
+    print(
+        f"{report.trees} trees of {report.task} added, {report.already_there} already there, "
+        f"{report.questions.rejected} rejected"
+    )
+    if report.differing:
+        print(
+            f"{report.differing} of {report.graded} published rewards differ from our grader's, "
+            "which count here; rollouts.grade_reason and nodes.grade_reason say which",
+            file=sys.stderr,
+        )
+    if report.questions.rejects_path:
+        print(f"the rejected rows and why: {report.questions.rejects_path}", file=sys.stderr)
+    print(f"`vigorl curate {report.task}` makes traces of them", file=sys.stderr)
 
 
 def check(reading: Reading, out: Path) -> None:

@@ -16,7 +16,9 @@ class Problem(Exception):
     """Something the user can put right, in one sentence; commands exit with status 2."""
 
 
-class _Settings(BaseModel):
+class Settings(BaseModel):
+    """What all of them are: unchangeable, and without fields that nobody knows."""
+
     model_config = ConfigDict(extra="forbid", frozen=True)
 
     @classmethod
@@ -30,7 +32,7 @@ class _Settings(BaseModel):
             raise Problem(f"{field}: {first['msg']} (it was {first['input']!r})") from None
 
 
-class BuildSettings(_Settings):
+class BuildSettings(Settings):
     """What `vigorl build` and the deployments `build-traces/*` take."""
 
     task: str = Field("sat2", min_length=1, description="task whose questions are searched")
@@ -116,7 +118,7 @@ class BuildSettings(_Settings):
         return settings
 
 
-class CurateSettings(_Settings):
+class CurateSettings(Settings):
     """What `vigorl curate` and the deployments `curate-traces/*` take."""
 
     task: str = Field("sat2", min_length=1, description="task whose trees are curated")
@@ -128,7 +130,7 @@ class CurateSettings(_Settings):
     home: str | None = Field(None, description="warehouse folder or s3:// URL; $VIGORL_HOME")
 
 
-class JudgeSettings(_Settings):
+class JudgeSettings(Settings):
     """What `vigorl judge` and the deployments `judge-traces/*` take."""
 
     task: str = Field("sat2", min_length=1, description="task whose traces are judged")
@@ -167,7 +169,7 @@ class JudgeSettings(_Settings):
         return settings
 
 
-class ServeSettings(_Settings):
+class ServeSettings(Settings):
     """What `vigorl serve` takes; a build's own server (`vllm:MODEL`) has the defaults."""
 
     model: str = Field(min_length=1, description="checkpoint folder, or a model's name on a hub")
@@ -191,14 +193,14 @@ class ServeSettings(_Settings):
     home: str | None = Field(None, description="warehouse whose logs/ gets the log; $VIGORL_HOME")
 
 
-class EvaluateSettings(_Settings):
+class EvaluateSettings(Settings):
     """What `vigorl evaluate` and the deployments `evaluate-model/*` take."""
 
     model: str = Field(
         "nano", description="nano, nano-base, a trained model's name or id, a folder, or a URL"
     )
     benchmark: str = Field("sat2", min_length=1, description="task whose questions are asked")
-    split: str | None = Field(None, description="its split; test, or val where there is no test")
+    split: str | None = Field(None, description="its split; test, or else validation")
     limit: int | None = Field(None, ge=1, description="most questions; all when left out")
     against: str | None = Field(
         None, description="a second model, asked the same, to compare question by question"

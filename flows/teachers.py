@@ -13,15 +13,16 @@ read from its configuration, a server's is given, or follows from a model name t
 
 from __future__ import annotations
 
-import json
 import re
 import sys
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from flows.settings import Problem, ServeSettings
+from mcts import checkpoints
+from mcts.checkpoints import MODEL_TYPES, SPACES, read_json
 from mcts.coordinates import CoordinateSpace
 from mcts.teacher import Teacher
 from training.nano import BASE, TEACHER
@@ -32,13 +33,6 @@ if TYPE_CHECKING:
 
 EMBEDDED = {"nano": TEACHER, "nano-teacher": TEACHER, "nano-base": BASE}
 
-_SPACES = {
-    "qwen2-vl": CoordinateSpace.qwen2_vl,
-    "qwen2.5-vl": CoordinateSpace.qwen25_vl,
-    "qwen3-vl": CoordinateSpace.qwen3_vl,
-    "original": CoordinateSpace.original,
-}
-_MODEL_TYPES = {"qwen2_vl": "qwen2-vl", "qwen2_5_vl": "qwen2.5-vl", "qwen3_vl": "qwen3-vl"}
 _NAMED = re.compile(r"qwen[-_ ]?(2\.5|2|3)[-_ ]?vl", re.IGNORECASE)
 
 
@@ -125,6 +119,10 @@ def choose_teacher(
     found = space_by_name(space) if space else checkpoint_space(folder)
     if name in EMBEDDED:
         return ChosenTeacher(LocalTeacher(folder), found, "nano", 48)
+    taught = checkpoints.checkpoint_manners(folder)
+    if taught is not None:  # a student of ours
+        tokens = 48 if taught.manners == "nano" else 512
+        return ChosenTeacher(LocalTeacher(folder), found, taught.prompt or "", tokens)
     return ChosenTeacher(LocalTeacher(folder), found, "", 512)
 
 
@@ -157,10 +155,10 @@ def _replicas(urls: list[str], client: Callable[..., OpenAITeacher]) -> Teacher:
 def space_by_name(name: str) -> CoordinateSpace:
     """The coordinate space of a model family."""
     try:
-        return _SPACES[name.lower()]()
+        return SPACES[name.lower()]()
     except KeyError:
         raise Problem(
-            f"space: there is no coordinate space {name!r}; there are {', '.join(_SPACES)}"
+            f"space: there is no coordinate space {name!r}; there are {', '.join(SPACES)}"
         ) from None
 
 
@@ -170,8 +168,9 @@ def space_options(
     """The options with which a build is told the coordinates of a served model."""
     limits = {"min-pixels": min_pixels, "max-pixels": max_pixels}
     named = _NAMED.search(model)
-    told = f"--model {model}" if named else f"--space {'|'.join(_SPACES)}"
-    kind = _MODEL_TYPES.get(str(_read(folder / "config.json").get("model_type"))) if folder else ""
+    told = f"--model {model}" if named else f"--space {'|'.join(SPACES)}"
+    config = read_json(folder / "config.json") if folder else {}
+    kind = MODEL_TYPES.get(str(config.get("model_type")))
     if folder and kind:
         found = checkpoint_space(folder)
         told = f"--space {kind}"
@@ -184,18 +183,11 @@ def space_options(
 
 def checkpoint_space(folder: Path) -> CoordinateSpace:
     """The coordinate space of a checkpoint, from its configuration and its image processor's."""
-    kind = str(_read(folder / "config.json").get("model_type"))
-    if kind not in _MODEL_TYPES:
-        raise Problem(f"{folder}: the coordinates of a {kind!r} model are not known; give --space")
-    processor = _read(folder / "preprocessor_config.json")
-    if not processor:
-        processor = _read(folder / "processor_config.json").get("image_processor", {})
-    size = processor.get("size") or {}
-    least = processor.get("min_pixels") or size.get("shortest_edge")
-    most = processor.get("max_pixels") or size.get("longest_edge")
-    limits = {"min_pixels": least, "max_pixels": most}
-    given = {key: int(value) for key, value in limits.items() if value}
-    return _SPACES[_MODEL_TYPES[kind]](**given)
+    try:
+        return checkpoints.checkpoint_space(folder)
+    except ValueError as error:
+        hint = "; give --space" if "not known" in str(error) else ""
+        raise Problem(f"{error}{hint}") from None
 
 
 def _server_space(space: str | None, model: str | None) -> CoordinateSpace:
@@ -205,15 +197,5 @@ def _server_space(space: str | None, model: str | None) -> CoordinateSpace:
         return space_by_name(f"qwen{match[1]}-vl")
     raise Problem(
         "space: a server does not say which coordinates its model speaks; give --space "
-        f"({', '.join(_SPACES)}) or --model with a name that says it"
+        f"({', '.join(SPACES)}) or --model with a name that says it"
     )
-
-
-def _read(path: Path) -> dict[str, Any]:
-    try:
-        found = json.loads(path.read_text(encoding="utf-8"))
-    except FileNotFoundError:
-        return {}
-    except (OSError, ValueError) as error:
-        raise Problem(f"{path}: not readable as JSON ({error})") from None
-    return dict(found)

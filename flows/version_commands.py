@@ -3,11 +3,56 @@
 from __future__ import annotations
 
 import json
+import tempfile
 from dataclasses import asdict
 from pathlib import Path
 
 from flows.settings import Problem
 from warehouse.home import Warehouse
+
+
+def export(
+    ref: str,
+    out: Path | None,
+    to: str,
+    variant: str | None,
+    space: str | None,
+    prompt: str | None,
+    files: str,
+    push_to: str | None,
+    public: bool,
+    home: str | None,
+) -> None:
+    """Write a version in a trainer's form, and put it on a hub where one is named."""
+    if out is None and push_to is None:
+        raise Problem("--out: name a folder to write into, or a repository with --push-to")
+    from warehouse import hub
+
+    if push_to:
+        hub.check_name(push_to)
+        hub.go_online()  # before `datasets` is imported
+    from flows.teachers import space_by_name
+    from warehouse import versions
+
+    chosen = space_by_name(space) if space else None
+    warehouse = Warehouse.at(home)
+    version = versions.resolve(warehouse, ref)
+    with tempfile.TemporaryDirectory() as scratch:
+        folder = out or Path(scratch) / "export"
+        try:
+            versions.export(
+                warehouse, version, to, folder, space=chosen, prompt=prompt, files=files,
+                variant=variant,
+            )  # fmt: skip
+        except ValueError as error:  # no such prompt
+            raise Problem(f"--prompt: {error}") from None
+        told = f"{version.ref} as {to}" + (f", told {variant}" if variant else "")
+        if out:
+            print(f"{told}: {folder} (load it with datasets.load_dataset({str(folder)!r}))")
+        if push_to:
+            tag = f"{version.name}-v{version.number}"
+            url = hub.push(folder, push_to, message=told, tag=tag, public=public)
+            print(f"{told}: {url} (load it with datasets.load_dataset({push_to!r}))")
 
 
 def diff(a: str, b: str, format_: str, home: str | None) -> None:

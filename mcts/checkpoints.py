@@ -26,11 +26,12 @@ MODEL_TYPES = {"qwen2_vl": "qwen2-vl", "qwen2_5_vl": "qwen2.5-vl", "qwen3_vl": "
 """The same families by the `model_type` of their config.json."""
 MANNERS_FILE = "vigorl.json"
 
-PROMPTS = {
+PROMPTS: dict[str, dict[str, str | None]] = {
     "nano": {"grounded": "nano", "ungrounded": "nano-ungrounded", "answers": "nano-answer"},
-    "general": {"grounded": "points", "ungrounded": "thoughts", "answers": "answer"},
+    "general": {"grounded": None, "ungrounded": "thoughts", "answers": "answer"},
 }
-"""Which prompt file asks for which form of answer, by the manners a model was taught."""
+"""Which prompt file asks for which form of answer, by the manners a model was taught; None for each
+task's own."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,8 +44,8 @@ class Manners:
     """What it was taught to answer with: grounded steps, ungrounded steps, or answers alone."""
 
     @property
-    def prompt(self) -> str:
-        """The prompt file that asks it for that form."""
+    def prompt(self) -> str | None:
+        """The prompt file that asks it for that form; None for each task's own."""
         return PROMPTS[self.manners][self.form]
 
 

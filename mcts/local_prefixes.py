@@ -44,7 +44,7 @@ class PrefixCache:
     """Keeps the prompts used last, up to `room_bytes`."""
 
     def __init__(self, room_bytes: int) -> None:
-        self._room = room_bytes
+        self._most = self._room = room_bytes
         self._kept: OrderedDict[tuple[int, ...], Prefix] = OrderedDict()
         self._beginnings: dict[int, tuple[int, ...]] = {}
 
@@ -64,7 +64,7 @@ class PrefixCache:
 
     def add(self, prefix: Prefix) -> None:
         """Keep a prompt, at the cost of those not used for longest."""
-        if prefix.size > self._room or prefix.names in self._kept:
+        if prefix.size > self._most or prefix.names in self._kept:
             return
         self._kept[prefix.names] = prefix
         self._room -= prefix.size

@@ -9,7 +9,8 @@ import pytest
 from curation.grading import grade
 from curation.metrics import published_figures
 from flows import stages
-from flows.settings import BuildSettings
+from flows.evaluating import evaluate
+from flows.settings import BuildSettings, EvaluateSettings
 from flows.stopping import run
 from mcts.data import AnswerKind, Question
 from tests.benchmark_files import EXAMPLES, Example
@@ -77,6 +78,12 @@ def test_every_benchmark_is_imported_searched_and_measured(task: str, tmp_path: 
             simulations=1, home=warehouse.root,
         )  # fmt: skip
         run(stages.build(settings))
+        if example.split != "train":
+            asked = {"model": server.url, "benchmark": task, "space": "qwen3-vl"}
+            outcome = run(evaluate(EvaluateSettings.checked(**asked, home=warehouse.root)))
+            assert outcome.report.benchmark == f"{task}/{example.split}"
+            assert outcome.report.figures["all"]["accuracy"].n == len(questions)
+            assert ("accuracy" in outcome.report.metrics) is bool(tasks()[task].metrics)
     (tree,) = query(warehouse, "SELECT status, n_rollouts FROM trees").to_pylist()
     assert tree["status"] == "complete"
     (graded,) = query(warehouse, "SELECT count(reward) AS n FROM rollouts").to_pylist()

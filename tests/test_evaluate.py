@@ -343,7 +343,10 @@ def test_the_command_measures_compares_and_asks_nothing_twice(warehouse, capsys,
 @pytest.mark.parametrize(
     ("arguments", "sentence"),
     [
-        (("nano", "vstar"), "there are no questions of benchmark 'vstar', split test or val"),
+        (
+            ("nano", "vstar"),
+            "there are no questions of benchmark 'vstar', split test or validation",
+        ),
         (("nano", "sat2", "--split", "nope"), "split nope"),
         (("nobody", "sat2"), "'nobody' is neither"),
         (("nano", "sat2", "--samples", 4), "samples: at temperature 0 all are the same"),

@@ -112,7 +112,9 @@ def test_its_card_tells_counts_funnel_teacher_space_and_licences(warehouse: Ware
     assert card["by_kind"] == {"direct": 3}
     assert card["by_family"] == {"left_right": 3}
     assert (card["licences"], card["image_licences"]) == ({"MIT": 3}, {"MIT": 4})
-    assert card["funnel"] == [{"filter": "right_answer", "version": 1, "kept": 3, "dropped": 3}]
+    assert card["funnel"] == [
+        {"filter": "right_answer", "how": "version 1", "kept": 3, "dropped": 3}
+    ]
     (teacher,) = card["teachers"]
     assert (teacher["model"], teacher["space"], teacher["traces"]) == (
         "teacher@1", "absolute_resized", 3

@@ -1,4 +1,4 @@
-"""The files of a data set version: rows.parquet, images.parquet, card.json, README.md.
+"""The files of a data set version: rows.parquet and images.parquet; `card` writes the others.
 
     rows = write_rows(con, folder)             # the temp table `chosen` names the traces
     write_images(warehouse, rows, folder)
@@ -14,6 +14,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+from collections import Counter
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
@@ -30,6 +31,7 @@ from warehouse.home import Warehouse, WarehouseError
 from warehouse.objects import WRITERS, image_key
 from warehouse.rows import question_from, step_from
 from warehouse.schema import TABLES
+from warehouse.variant_rows import Teller
 
 FORMAT = 1
 """Version of the bundle's layout; part of the content hash."""
@@ -111,10 +113,16 @@ class Rows:
     content_hash: str
     images: dict[str, dict[str, Any]]
     """Every picture of the rows by id, in order: its row of `images`."""
+    counts: Counter[str]
+    """How many rows, and of each kind (`kind direct`), steps and points they have."""
+    left_out: int
+    """Chosen traces that have no form of the variant asked for."""
 
 
-def write_rows(con: duckdb.DuckDBPyConnection, folder: Path) -> Rows:
+def write_rows(con: duckdb.DuckDBPyConnection, folder: Path, variant: str | None = None) -> Rows:
     """Write the rows of the traces in the temp table `chosen`, in order of trace_id.
+
+    Told as a `variant`, a trace that has no such form is left out, and out of `chosen`.
 
     Raises:
         WarehouseError: a trace's question or image is missing from the warehouse.
@@ -122,7 +130,9 @@ def write_rows(con: duckdb.DuckDBPyConnection, folder: Path) -> Rows:
     found = con.sql(_CHOSEN_IMAGES).to_arrow_table().to_pylist()
     images = {row["image_id"]: row for row in found}
     digest = _new_digest()
-    count = 0
+    counts: Counter[str] = Counter()
+    gone: list[str] = []
+    tell = Teller(variant) if variant else None
     with pq.ParquetWriter(folder / "rows.parquet", ROWS, compression="zstd") as writer:
         for batch in _joined(con):
             rows = batch.to_pylist()
@@ -130,10 +140,25 @@ def write_rows(con: duckdb.DuckDBPyConnection, folder: Path) -> Rows:
                 if row["question"] is None:
                     raise WarehouseError(f"question {row['question_id']} is not in the warehouse")
                 row["image_sizes"] = [_size(images, image_id) for image_id in row["image_ids"]]
+            if tell:
+                ids = [row["trace_id"] for row in rows]
+                rows = list(tell(rows))
+                gone += set(ids).difference(row["trace_id"] for row in rows)
+            for row in rows:
                 digest.update(_canonical(row))
+                counts["steps"] += len(row["steps"] or ())
+                counts["points"] += sum(len(step["points"]) for step in row["steps"] or ())
+                counts[f"kind {row['kind']}"] += 1
             writer.write_table(pa.Table.from_pylist(rows, ROWS))
-            count += len(rows)
-    return Rows(count, digest.hexdigest(), images)
+            counts["rows"] += len(rows)
+    if not counts["rows"]:
+        raise WarehouseError(f"nothing of what was chosen can be told as {variant!r}")
+    if gone:
+        con.register("_gone", pa.table({"trace_id": pa.array(gone, pa.string())}))
+        con.execute("DELETE FROM chosen WHERE trace_id IN (SELECT trace_id FROM _gone)")
+        kept = {r["image_id"] for r in con.sql(_CHOSEN_IMAGES).to_arrow_table().to_pylist()}
+        images = {image_id: row for image_id, row in images.items() if image_id in kept}
+    return Rows(counts["rows"], digest.hexdigest(), images, counts, len(gone))
 
 
 def _joined(con: duckdb.DuckDBPyConnection) -> Iterator[pa.RecordBatch]:
@@ -179,54 +204,6 @@ def write_images(warehouse: Warehouse, rows: Rows, folder: Path) -> None:
         for start in range(0, len(every), _IMAGES_AT_ONCE):
             loaded = pool.map(load, every[start : start + _IMAGES_AT_ONCE])
             writer.write_table(pa.Table.from_pylist(list(loaded), IMAGES))
-
-
-def make_card(con: duckdb.DuckDBPyConnection, rows: Rows, about: dict[str, Any]) -> dict[str, Any]:
-    """What a reader must know of a version: counts, funnel, teachers, spaces, licences."""
-    con.execute(
-        "CREATE OR REPLACE TEMP VIEW chosen_rows AS SELECT t.*, q.split, q.family, q.source, "
-        "q.licence, r.space, r.min_pixels, r.max_pixels, r.factor, r.prompt_hash FROM traces t "
-        "SEMI JOIN chosen USING (trace_id) JOIN questions q USING (question_id) "
-        "LEFT JOIN trees r USING (tree_id)"
-    )
-
-    def listed(sql: str) -> list[dict[str, Any]]:
-        return list(con.sql(sql).to_arrow_table().to_pylist())
-
-    def counts(column: str) -> dict[str, int]:
-        sql = f"SELECT {column} AS k, count(*) AS n FROM chosen_rows GROUP BY 1 ORDER BY 2 DESC, 1"
-        return {row["k"] or "unknown": row["n"] for row in listed(sql)}
-
-    (totals,) = listed(
-        "SELECT count(DISTINCT question_id) AS questions, avg(n_steps) AS mean_steps, "
-        "avg(n_points) AS mean_points, avg(reward) AS mean_reward FROM chosen_rows"
-    )
-    return {
-        **about,
-        "format": FORMAT,
-        "content_hash": rows.content_hash,
-        "rows": rows.count,
-        "images": len(rows.images),
-        **totals,
-        **{
-            f"by_{column}": counts(column)
-            for column in ("task", "kind", "family", "split", "origin", "source", "linearizer")
-        },
-        "licences": counts("licence"),
-        "image_licences": _image_licences(rows),
-        "teachers": listed(
-            "SELECT model, space, min_pixels, max_pixels, factor, prompt_hash, "
-            "count(*) AS traces FROM chosen_rows GROUP BY ALL "
-            "ORDER BY traces DESC, model, prompt_hash"
-        ),
-        # Of everything the filters saw of these tasks, what is not in the version included.
-        "funnel": listed(
-            "SELECT filter, version, count(*) FILTER (keep) AS kept, "
-            "count(*) FILTER (NOT keep) AS dropped FROM latest_verdicts SEMI JOIN (SELECT trace_id "
-            "FROM traces WHERE task IN (SELECT task FROM chosen_rows)) USING (trace_id) "
-            "GROUP BY ALL ORDER BY dropped DESC, filter, version"
-        ),
-    }
 
 
 def hash_rows(path: Path) -> str:
@@ -283,8 +260,3 @@ def _new_digest() -> Any:
 def _canonical(row: dict[str, Any]) -> bytes:
     text = json.dumps(row, ensure_ascii=False, sort_keys=True, separators=(",", ":")) + "\n"
     return text.encode("utf-8", "surrogatepass")
-
-
-def _image_licences(rows: Rows) -> dict[str, int]:
-    found = [image["licence"] or "unknown" for image in rows.images.values()]
-    return {licence: found.count(licence) for licence in sorted(set(found))}

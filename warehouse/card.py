@@ -13,6 +13,13 @@ from typing import Any
 
 from warehouse.certificates import told
 
+_TOLD = {
+    "grounded": "chains as they were made, those that can be told without points as well",
+    "ungrounded": "the same chains without their points",
+    "answers": "answers without reasoning, each once",
+    "zoom": "direct chains as dialogues in which places are called for and then shown",
+}
+
 
 def write_card(card: dict[str, Any], folder: Path) -> None:
     """Write card.json and README.md, in place of those that are there."""
@@ -63,6 +70,7 @@ def readme(card: dict[str, Any]) -> str:
         f"Content hash `{card['content_hash']}`, published {card['created_at']} "
         f"by code {card['revision']}.",
         "",
+        *_variant(card),
         "## What is in it",
         "",
     ]
@@ -84,9 +92,11 @@ def readme(card: dict[str, Any]) -> str:
     for teacher in card["teachers"]:
         name, prompt = teacher["model"] or "unknown", teacher["prompt_hash"] or "unknown"
         parts.append(f"| {name} | {_space(teacher)} | {prompt} | {teacher['traces']} |")
-    parts += ["", "## What the filters kept", "", "| filter | kept | dropped |", "|---|---|---|"]
+    parts += ["", "## What the filters kept, of all traces of these tasks", ""]
+    parts += ["| filter | kept | dropped | how it decides |", "|---|---|---|---|"]
     for row in card["funnel"]:
-        parts.append(f"| {row['filter']} {row['version']} | {row['kept']} | {row['dropped']} |")
+        how = row.get("how") or f"version {row['version']}"  # older cards have the version alone
+        parts.append(f"| {row['filter']} | {row['kept']} | {row['dropped']} | {how} |")
     parts += [*_revoked(card), *_samples(card), ""]
     if "decontamination" in card:  # versions published by older code have none
         parts += told(card["decontamination"])
@@ -102,6 +112,17 @@ def readme(card: dict[str, Any]) -> str:
         "",
     ]
     return "\n".join(parts)
+
+
+def _variant(card: dict[str, Any]) -> list[str]:
+    """In which form its traces are told, where that is not their own."""
+    if not card.get("variant"):
+        return []
+    left_out = card.get("left_out")
+    lost = f" {left_out} of the chosen have no such form, or say what another says." * bool(
+        left_out
+    )
+    return [f"Told as `{card['variant']}`: {_TOLD[card['variant']]}.{lost}", ""]
 
 
 def _revoked(card: dict[str, Any]) -> list[str]:

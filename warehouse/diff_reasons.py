@@ -26,6 +26,7 @@ REASONS = {
     "unjudged": "no filter had judged it",
     "row": "what is told of it has changed",
     "statement": "the statement differs",
+    "variant": "it has no such form",
     "others": "other traces came or went",
     "code": "the views' code has changed",
 }
@@ -58,6 +59,11 @@ def explain(trace_id: str, has: Side, lacks: Side) -> _Why:
         return "revoked", f"{first['subject']} {first['value']}", first["reason"]
     if not there.there:
         return _absent(here, there, has, lacks)
+    told = lacks.version.card.get("variant")
+    others = lacks.state.chosen_by(lacks.sql)
+    if told and others and trace_id in others:
+        why = f"{lacks.version.ref} tells its traces as {told!r}: this one has no such form"
+        return "variant", told, f"{why}, or says there what another says"
     own, others = has.state.chosen_by(has.sql), lacks.state.chosen_by(lacks.sql)
     if own is None or others is None or trace_id not in own or trace_id in others:
         # Asked again, a statement does not give what it gave: the views it reads are today's.

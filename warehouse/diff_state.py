@@ -19,9 +19,10 @@ import pyarrow as pa
 from deltalake.exceptions import DeltaError
 
 from warehouse.catalog import connect
+from warehouse.choosing import choose
 from warehouse.guard import QueryError
 from warehouse.home import Warehouse, WarehouseError
-from warehouse.versions import Version, choose, read_tables
+from warehouse.versions import Version, read_tables
 
 Row = dict[str, Any]
 

@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator, Mapping
+from dataclasses import asdict
 from itertools import islice
 from pathlib import Path
 from typing import Any, TextIO
@@ -18,12 +19,16 @@ from typing import Any, TextIO
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from mcts.data import Observation, Point, content_id
+from mcts.zoom import enlarged
 from warehouse.home import WarehouseError
 
 Row = dict[str, Any]
 
 FILES = ("parquet", "jsonl")
-_ROWS_A_FILE = 2000
+_ROWS_A_FILE, _ROWS_A_GROUP = 2000, 100
+_CUT_KEPT = 256  # regions, of a hundred kilobytes or so
+_REGIONS_KEPT = 20 * _ROWS_A_FILE  # more than the rows of one file call for
 _GROUPS_KEPT = 64  # of 64 pictures each
 _ENDINGS = {"JPEG": "jpg", "PNG": "png", "WEBP": "webp", "GIF": "gif", "BMP": "bmp", "TIFF": "tif"}
 
@@ -39,9 +44,26 @@ class Pictures:
             for image_id in self.file.read_row_group(group, ["image_id"])["image_id"].to_pylist()
         }
         self.loaded: dict[int, dict[str, tuple[bytes, str]]] = {}
+        self.regions: dict[str, tuple[str, Observation, Point | None]] = {}
+        self.cut: dict[str, bytes] = {}
+
+    def region(self, image_id: str, seen: Observation, at: Point | None) -> str:
+        """The id of a region of a picture, which is cut out when its bytes are asked for."""
+        name = content_id(image_id, asdict(seen), at and [at.x, at.y])
+        self.regions[name] = (image_id, seen, at)
+        if len(self.regions) > _REGIONS_KEPT:
+            self.regions.pop(next(iter(self.regions)))
+        return name
 
     def __getitem__(self, image_id: str) -> tuple[bytes, str]:
         """The picture's bytes and a file name for it."""
+        if image_id in self.regions:
+            whole, seen, at = self.regions[image_id]
+            if image_id not in self.cut:  # chains of one tree share their first calls
+                if len(self.cut) >= _CUT_KEPT:
+                    self.cut.pop(next(iter(self.cut)))
+                self.cut[image_id] = enlarged(self[whole][0], seen, at)
+            return self.cut[image_id], f"{image_id}.jpg"
         group = self.group_of[image_id]
         if group not in self.loaded:
             if len(self.loaded) >= _GROUPS_KEPT:
@@ -104,14 +126,16 @@ def _parquet(
 
     # The schema's metadata tells `datasets` that these bytes are images.
     schema = Features({**columns, "images": List(Image())}).arrow_schema
-    told = [
-        {
-            **{column: row[column] for column in columns},
-            "images": [{"bytes": pictures[i][0], "path": None} for i in row["images"]],
-        }
-        for row in rows
-    ]
-    pq.write_table(pa.Table.from_pylist(told, schema), path, row_group_size=100)
+    with pq.ParquetWriter(path, schema) as writer:
+        for start in range(0, len(rows), _ROWS_A_GROUP):  # pictures of so many are in memory
+            told = [
+                {
+                    **{column: row[column] for column in columns},
+                    "images": [{"bytes": pictures[i][0], "path": None} for i in row["images"]],
+                }
+                for row in rows[start : start + _ROWS_A_GROUP]
+            ]
+            writer.write_table(pa.Table.from_pylist(told, schema))
 
 
 def _json_lines(

@@ -3,15 +3,15 @@
     form = FORMS["llama-factory"]
     for row in form.rows(rows, telling): …         # a version's rows in, a trainer's rows out
 
-`trl` and `llama-factory` are conversations for SFT, a trace each; `verl` and `easyr1` are prompts
-for GRPO, a question each; `dpo` and `prm` are pairs and valued steps, made from the trees of the
-version's traces. Every number that is a coordinate goes through `Telling`, into the frame of the
-model to be trained.
+`trl` and `llama-factory` are conversations for SFT, a trace each; `grpo` (TRL's), `verl` and
+`easyr1` are prompts for GRPO, a question each, with its pass rate and band as when the version was
+cut; `dpo` and `prm` are pairs and valued steps, made from the trees of the version's traces. Every
+number that is a coordinate goes through `Telling`, into the frame of the model to be trained.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from itertools import islice
 from typing import Any
@@ -24,15 +24,14 @@ from mcts.parsing import render
 from mcts.prompts import build_messages, load_prompt
 from mcts.tree import Tree
 from warehouse.bundle import question_of
+from warehouse.export_dialogues import MARK, asking, blocks, dialogue, flat, pictures_in
+from warehouse.export_files import Pictures
 from warehouse.home import Warehouse, WarehouseError
 from warehouse.reading import read_trees
-from warehouse.rows import step_from
 from warehouse.sources import task_of
 
 Row = dict[str, Any]
 
-MARK = "<image>"
-"""What stands for a picture in a text, for trainers that put them where the text says."""
 KEPT = ("trace_id", "question_id", "task", "kind", "family")
 _TREES_AT_ONCE = 64
 
@@ -48,6 +47,12 @@ class Telling:
     min_thoughts: int
     used: dict[str, str] = field(default_factory=dict)
     """The hash of each prompt that has asked something so far."""
+    pictures: Pictures | None = None
+    """Where crops are cut from; None where nothing zooms."""
+    zooms: bool = False
+    """Whether a row may hold more turns than one, each with pictures of its own."""
+    rates: Mapping[str, tuple[float, str]] = field(default_factory=dict)
+    """Pass rate and band by question, where searches have told."""
 
     def asked(self, question: Question, most_steps: int | None = None) -> list[dict[str, str]]:
         """The conversation that asks it, as plain texts.
@@ -92,27 +97,18 @@ class Form:
     """The columns by name as `_features` reads them; `images` comes on top."""
 
 
-def _conversations(rows: Iterable[Row], telling: Telling, marked: bool) -> Iterator[Row]:
-    """A trace as a conversation; `marked`, its user turn says where the pictures go."""
-    for row in rows:
-        question = question_of(row)
-        steps = [step_from(step) for step in row["steps"] or ()]
-        if any(step.observation for step in steps):
-            raise WarehouseError(f"trace {row['trace_id']} zooms: its crops can't be exported yet")
-        messages = telling.asked(question, len(steps))
-        told = telling.told(steps, row["answer"], question)
-        messages.append({"role": "assistant", "content": told})
-        if marked:
-            messages = _marked(messages, question, row["trace_id"])
-        yield {**row, "messages": messages, "images": row["image_ids"]}
-
-
 def _trl(rows: Iterable[Row], telling: Telling) -> Iterator[Row]:
-    return _conversations(rows, telling, marked=False)
+    for row in rows:
+        turns = dialogue(row, telling)
+        messages = blocks(turns) if telling.zooms else flat(turns, marked=False)
+        yield {**row, "messages": messages, "images": pictures_in(turns)}
 
 
 def _llama_factory(rows: Iterable[Row], telling: Telling) -> Iterator[Row]:
-    return _conversations(rows, telling, marked=True)
+    for row in rows:
+        turns = dialogue(row, telling)
+        messages = flat(turns, marked=True, name=row["trace_id"])
+        yield {**row, "messages": messages, "images": pictures_in(turns)}
 
 
 def _questions(rows: Iterable[Row]) -> Iterator[tuple[Row, Question]]:
@@ -133,11 +129,12 @@ def _verl(rows: Iterable[Row], telling: Telling) -> Iterator[Row]:
             "family": row["family"],
             "answer_kind": str(question.answer_kind),
             "answers": list(question.answers),
+            **_rated(question, telling),
         }
         yield {
             **row,
             "data_source": f"vigorl/{row['task']}",
-            "prompt": _marked(telling.asked(question), question, row["trace_id"]),
+            "prompt": flat(asking(question, telling), marked=True, name=row["trace_id"]),
             "ability": row["task"],
             "reward_model": {"style": "rule", "ground_truth": telling.gold(question)},
             "extra_info": about,
@@ -148,15 +145,35 @@ def _verl(rows: Iterable[Row], telling: Telling) -> Iterator[Row]:
 def _easyr1(rows: Iterable[Row], telling: Telling) -> Iterator[Row]:
     """EasyR1 has one text a problem: what a system turn would say stands in front of it."""
     for row, question in _questions(rows):
-        asked = _marked(telling.asked(question), question, row["trace_id"])
-        *before, user = (message["content"] for message in asked)
-        marks, text = MARK * len(question.images), user.removeprefix(MARK * len(question.images))
+        asked = asking(question, telling)
+        flat(asked, marked=True, name=row["trace_id"])  # no text may hold a mark
         yield {
             **row,
-            "problem": marks + "\n\n".join([*before, text]),
+            "problem": MARK * len(question.images) + "\n\n".join(turn.text for turn in asked),
             "answer": telling.gold(question),
+            **_rated(question, telling),
             "images": row["image_ids"],
         }
+
+
+def _grpo(rows: Iterable[Row], telling: Telling) -> Iterator[Row]:
+    """What TRL's GRPO asks, and what a reward function needs to know of it."""
+    for row, question in _questions(rows):
+        yield {
+            **row,
+            "prompt": flat(asking(question, telling), marked=False),
+            "answer_kind": str(question.answer_kind),
+            "choices": list(question.choices),
+            "answers": list(question.answers),
+            "gold": telling.gold(question),
+            **_rated(question, telling),
+            "images": row["image_ids"],
+        }
+
+
+def _rated(question: Question, telling: Telling) -> Row:
+    rate, band = telling.rates.get(question.question_id, (None, None))
+    return {"pass_rate": rate, "band": band}
 
 
 def _dpo(rows: Iterable[Row], telling: Telling) -> Iterator[Row]:
@@ -222,20 +239,9 @@ def _trees(rows: Iterable[Row], warehouse: Warehouse) -> Iterator[tuple[Row, Tre
             yield first[tree_id], found[tree_id]
 
 
-def _marked(messages: list[dict[str, str]], question: Question, trace_id: str) -> list[Row]:
-    """The conversation with a mark for each picture in front of the user's words."""
-    if any(MARK in message["content"] for message in messages):
-        raise WarehouseError(
-            f"the text of trace {trace_id} holds {MARK}, which stands for a picture in this form"
-        )
-    return [
-        {**m, "content": MARK * len(question.images) + m["content"]} if m["role"] == "user" else m
-        for m in messages
-    ]
-
-
 _TURNS = [{"role": "text", "content": "text"}]
 _TREE = {"question_id": "text", "task": "text", "family": "text", "tree_id": "text"}
+_RATE = {"pass_rate": "float", "band": "text"}
 FORMS = {
     "trl": Form(_trl, {"messages": _TURNS, **dict.fromkeys(KEPT, "text")}),
     "llama-factory": Form(_llama_factory, {"messages": _TURNS, **dict.fromkeys(KEPT, "text")}),
@@ -253,10 +259,18 @@ FORMS = {
                 "family": "text",
                 "answer_kind": "text",
                 "answers": ["text"],
+                **_RATE,
             },
         },
     ),
-    "easyr1": Form(_easyr1, {"problem": "text", "answer": "text", "question_id": "text"}),
+    "easyr1": Form(
+        _easyr1, {"problem": "text", "answer": "text", "question_id": "text", **_RATE}
+    ),
+    "grpo": Form(
+        _grpo,
+        {"prompt": _TURNS, "question_id": "text", "task": "text", "family": "text",
+         "answer_kind": "text", "choices": ["text"], "answers": ["text"], "gold": "text", **_RATE},
+    ),
     "dpo": Form(
         _dpo,
         {"prompt": _TURNS, "chosen": _TURNS, "rejected": _TURNS, **_TREE, "node_id": "int",

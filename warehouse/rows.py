@@ -51,7 +51,7 @@ def question_row(question: Question) -> Row:
         "choices": list(question.choices),
         "answers": list(question.answers),
         "boxes": [_box_row(box) for box in question.boxes],
-        "points": [_point_row(point) for point in question.points],
+        "points": [point_row(point) for point in question.points],
         "tolerance": question.tolerance,
         "split": question.split,
         "family": question.family,
@@ -125,11 +125,11 @@ def trace_rows(
                 "x": point.x if point else None,
                 "y": point.y if point else None,
                 "image": point.image if point else None,
-                "points": [_point_row(p) for p in step.points],
+                "points": [point_row(p) for p in step.points],
                 "n_points": len(step.points),
                 "grounded": grounded[i] if grounded else None,
-                "call": _point_row(step.call) if step.call else None,
-                "observation": _observation_row(step.observation) if step.observation else None,
+                "call": point_row(step.call) if step.call else None,
+                "observation": observation_row(step.observation) if step.observation else None,
                 "node_id": origin.node_id,
                 "rollout_id": origin.rollout_id,
                 "response_id": origin.response_id,
@@ -251,7 +251,7 @@ def read_questions(
             yield question_from(row, images)
 
 
-def _point_row(point: Point) -> Row:
+def point_row(point: Point) -> Row:
     return {"x": point.x, "y": point.y, "image": point.image}
 
 
@@ -266,7 +266,7 @@ def _box_row(box: Box) -> Row:
     }
 
 
-def _observation_row(seen: Observation) -> Row:
+def observation_row(seen: Observation) -> Row:
     box = _box_row(seen.crop)
     del box["label"]
     return {**box, "width": seen.width, "height": seen.height, "marked": seen.marked}

@@ -26,20 +26,20 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-import duckdb
-
-from warehouse.bundle import make_card, write_images, write_rows
+from warehouse.bundle import write_images, write_rows
 from warehouse.card import readme, write_card
-from warehouse.catalog import connect, table_versions, view_names
+from warehouse.card_facts import make_card
+from warehouse.catalog import connect, table_versions
 from warehouse.certificates import certificate
+from warehouse.choosing import choose
 from warehouse.exports import export
-from warehouse.guard import QueryError, check, check_repeatable
 from warehouse.home import Warehouse, WarehouseError, code_revision
 from warehouse.objects import sync
 from warehouse.revoked import leave_out_revoked, revoked_since, told_revoked
 from warehouse.samples import write_samples
 from warehouse.schema import TABLES
 from warehouse.tables import insert_new
+from warehouse.variant_rows import check_variant
 
 __all__ = ["Version", "export", "list_versions", "open_version", "publish", "resolve", "show"]
 
@@ -78,12 +78,21 @@ class Version:
         return f"datasets/{self.name}/v{self.number}"
 
 
-def publish(warehouse: Warehouse, name: str, sql: str, *, run_id: str | None = None) -> Version:
+def publish(
+    warehouse: Warehouse,
+    name: str,
+    sql: str,
+    *,
+    variant: str | None = None,
+    run_id: str | None = None,
+) -> Version:
     """Cut a version of the traces whose trace_id a SELECT gives; or return the equal one there is.
 
     Args:
         name: lower-case letters, digits, `.`, `_` and `-`.
         sql: a SELECT with a column trace_id; other columns, and the order, do not matter.
+        variant: a form that each trace is told in (see `curation.variants`); those that have none
+            are left out.
 
     Raises:
         WarehouseError: the name is no name, or the statement chose nothing, or what it chose is
@@ -94,11 +103,13 @@ def publish(warehouse: Warehouse, name: str, sql: str, *, run_id: str | None = N
         raise WarehouseError(
             f"{name!r} can't name a data set: use lower-case letters, digits, '.', '_' and '-'"
         )
+    if variant:
+        check_variant(variant)
     versions = table_versions(warehouse)
     with connect(warehouse, versions) as con, _workbench(warehouse) as folder:
         choose(con, sql)
         revoked = leave_out_revoked(con)
-        rows = write_rows(con, folder)
+        rows = write_rows(con, folder, variant)
         if same := _same(list_versions(warehouse, name), rows.content_hash):
             _note(warehouse, same)
             return same
@@ -106,6 +117,7 @@ def publish(warehouse: Warehouse, name: str, sql: str, *, run_id: str | None = N
         about = {
             "name": name,
             "sql": sql.strip(),
+            **({"variant": variant} if variant else {}),
             "table_versions": {k: v for k, v in versions.items() if v is not None},
             "revision": code_revision(),
             "run_id": run_id,
@@ -165,39 +177,6 @@ def open_version(warehouse: Warehouse, version: Version) -> Iterator[Path]:
             with warehouse.objects.local_path(f"{version.prefix}/{file}") as path:
                 shutil.move(path, Path(folder) / file)
         yield Path(folder)
-
-
-def choose(con: duckdb.DuckDBPyConnection, sql: str) -> None:
-    """Run the statement and keep its trace ids in the temp table `chosen`."""
-    check(con, sql, view_names(con))
-    check_repeatable(con, sql)
-    statement = sql.strip().rstrip(";")
-    try:
-        # On lines of its own, so that a remark at the statement's end ends there.
-        columns = [c[0] for c in con.execute(f"DESCRIBE (\n{statement}\n)").fetchall()]
-        if "trace_id" not in columns:
-            raise QueryError(f"the statement gives no trace_id; it gives: {', '.join(columns)}")
-        con.execute(
-            "CREATE TEMP TABLE chosen AS "
-            f"SELECT DISTINCT trace_id::VARCHAR AS trace_id FROM (\n{statement}\n) "
-            "WHERE trace_id IS NOT NULL"
-        )
-    except duckdb.Error as error:
-        raise QueryError(str(error).strip().splitlines()[0]) from None
-    ((n,),) = con.execute("SELECT count(*) FROM chosen").fetchall()
-    if not n:
-        raise WarehouseError("the statement chose no trace, so nothing was published")
-    unknown = con.execute("FROM chosen ANTI JOIN traces USING (trace_id) LIMIT 1").fetchall()
-    if unknown:
-        raise WarehouseError(f"the statement chose {unknown[0][0]!r}, which is no trace's id")
-    ((measured,),) = con.execute(
-        "SELECT count(*) FROM traces SEMI JOIN chosen USING (trace_id) WHERE origin = 'evaluation'"
-    ).fetchall()
-    if measured:
-        raise WarehouseError(
-            f"{measured} of the traces chosen are answers of an evaluation, and nothing may be "
-            "trained on those; add: WHERE origin = 'search'"
-        )
 
 
 def read_tables(version: Version) -> dict[str, int | None]:
@@ -283,13 +262,10 @@ def _note(warehouse: Warehouse, version: Version) -> None:
     row = {
         "name": version.name,
         "version": version.number,
-        "content_hash": version.content_hash,
-        "sql": card["sql"],
-        "table_versions": json.dumps(card["table_versions"], sort_keys=True),
         "n_rows": card["rows"],
         "n_images": card["images"],
+        "table_versions": json.dumps(card["table_versions"], sort_keys=True),
         "card": json.dumps(card, sort_keys=True),
-        "run_id": card["run_id"],
-        "revision": card["revision"],
+        **{column: card[column] for column in ("content_hash", "sql", "run_id", "revision")},
     }
     insert_new(warehouse, "dataset_versions", [row])

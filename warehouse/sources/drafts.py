@@ -10,9 +10,10 @@ outside this one adds a task with its reader (`warehouse.sources.tasks`).
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Protocol
 
 from mcts.data import AnswerKind, Box, Point
 
@@ -80,3 +81,11 @@ class ReadContext:
 
 
 ReadFile = Callable[[Path, ReadContext], Iterator[Draft | Reject]]
+
+
+class Reads(Protocol):
+    """What reads files instead of a task's own reader."""
+
+    def formats(self) -> Mapping[str, ReadFile]:
+        """A reader by file suffix, as a task has them."""
+        ...

@@ -32,14 +32,13 @@ from warehouse.objects import put_images
 from warehouse.rows import image_row, question_row
 from warehouse.sources import find_task
 from warehouse.sources.checking import Accepted, Checker
-from warehouse.sources.columns import Columns
-from warehouse.sources.drafts import Draft, ImportProblem, ReadContext, Reject
+from warehouse.sources.drafts import Draft, ImportProblem, ReadContext, Reads, Reject
 from warehouse.sources.frames import Frames
 from warehouse.sources.sat import OBJECTS_SUFFIX
 from warehouse.sources.tasks import Task
 from warehouse.tables import insert_new, record_run
 
-__all__ = ["ImportProblem", "ImportReport", "import_questions", "split_of"]
+__all__ = ["ImportProblem", "ImportReport", "import_questions", "split_named", "split_of"]
 
 _DRAFTS_AT_ONCE = 32  # each holds its pictures
 _PICTURES_AT_ONCE = 64
@@ -74,7 +73,7 @@ def import_questions(
     max_rejects: int | None = None,
     source: str | None = None,
     licence: str | None = None,
-    columns: Columns | None = None,
+    columns: Reads | None = None,
     run_id: str | None = None,
     progress: Callable[[str, int], None] | None = None,
 ) -> ImportReport:
@@ -88,7 +87,7 @@ def import_questions(
         max_rejects: most rows that may be rejected. By default 10, or a tenth of the rows if that
             is more.
         source, licence: of the data set, where the file does not say.
-        columns: read any table by these instead of by the task's own reader.
+        columns: what reads the files instead of the task's own reader, such as a table's columns.
         progress: called with `checking` or `storing` and the number of rows done so far.
 
     Raises:
@@ -145,7 +144,7 @@ def files_of(
     path: str | Path,
     split: str | None = None,
     image_root: str | Path | None = None,
-    columns: Columns | None = None,
+    columns: Reads | None = None,
 ) -> list[tuple[Callable[[], Iterator[Draft | Reject]], str]]:
     """For each file what reads it, from its beginning every time, and the file's split.
 
@@ -165,17 +164,21 @@ def _several(drafts: Iterator[Draft | Reject]) -> Iterator[list[Draft | Reject]]
         yield some
 
 
+def split_named(word: str) -> str:
+    """The split that a word means, as `questions.split` names it: `val` is `validation`."""
+    return _SPLITS.get(word, word)
+
+
 def split_of(name: str) -> str | None:
     """The split a file name says: train-00000-of-00004.parquet, SAT_val.parquet, …; else None."""
-    found = {match.lower() for match in _SPLIT.findall(name.rpartition(".")[0])}
-    found = {_SPLITS.get(word, word) for word in found}
+    found = {split_named(word.lower()) for word in _SPLIT.findall(name.rpartition(".")[0])}
     return found.pop() if len(found) == 1 else None
 
 
 def _files(path: Path, reader: Task, split: str | None) -> list[tuple[Path, str]]:
     """The files to read, each with its split."""
     formats = ", ".join(sorted(reader.formats))
-    wanted = _SPLITS.get(split, split) if split else None
+    wanted = split_named(split) if split else None
     if path.is_file():
         if path.suffix.lower() not in reader.formats:
             raise ImportProblem(f"{path}: {reader.name} is read from {formats}")

@@ -1,0 +1,111 @@
+"""Reinforcement learning of a student on questions, with rewards from the one grader.
+
+    row = train_grpo(warehouse, recipe, dataset="sat2-sft@v1", model="nano-sft-1a2b")
+    row = train_grpo(warehouse, recipe, task="sat2", split="train", limit=1000)
+    vigorl train grpo nano-grpo --dataset sat2-sft@v1 --model nano-sft-1a2b
+
+A group of answers to each question is sampled and graded; what is better than its group is made
+more likely. The same call again goes on where it was killed, or gives the model that is there.
+"""
+
+from __future__ import annotations
+
+from contextlib import ExitStack
+from typing import Any
+
+from training.asked import content_of, task_questions, version_questions
+from training.errors import TrainingError
+from training.recipes import GrpoRecipe
+from training.rewards import PRESETS, RewardSpec, make_rewards
+from training.runs import Plan, open_run
+from training.sft import last_figures, shrink, taught
+from training.students import load, student
+from training.trainers import Told, grpo_trainer, train
+from warehouse.home import Warehouse
+from warehouse.versions import open_version, resolve
+
+Row = dict[str, Any]
+
+
+def train_grpo(
+    warehouse: Warehouse,
+    recipe: GrpoRecipe,
+    *,
+    dataset: str | None = None,
+    task: str | None = None,
+    split: str = "train",
+    limit: int | None = None,
+    model: str | None = None,
+    name: str | None = None,
+    only_check: bool = False,
+    told: Told | None = None,
+) -> Row | None:
+    """Train; the finished model's row of `models`.
+
+    Args:
+        dataset: name@vN whose questions are asked, or name for the newest.
+        task: a task whose questions are asked instead; `split` and `limit` are of it.
+        model: the student to start from, instead of the recipe's; usually one after SFT.
+        name: what to call the model; by default the recipe's name and a hash.
+        only_check: check data and model, as before any run, and train nothing.
+
+    Raises:
+        TrainingError, WarehouseError: in a sentence, what must be put right.
+    """
+    told = told or Told()
+    if (dataset is None) == (task is None):
+        raise TrainingError(
+            "grpo asks the questions of a --dataset, or of a --task: give one of both"
+        )
+    reward = reward_of(recipe)
+    with ExitStack() as stack:
+        found = stack.enter_context(student(warehouse, model or recipe.model))
+        learner = taught(found, recipe)
+        if dataset is not None:
+            version = resolve(warehouse, dataset)
+            folder = stack.enter_context(open_version(warehouse, version))
+            asked = version_questions(warehouse, version, folder, learner, recipe)
+            ref, what = version.ref, version.ref
+        else:
+            assert task is not None
+            asked = task_questions(warehouse, task, split, learner, recipe, limit)
+            ref, what = None, f"task {task}"
+        plan = Plan(
+            "grpo", recipe.settings(), ref, content_of(asked), found.model_id, task=task, name=name
+        )
+        run = stack.enter_context(open_run(warehouse, plan))
+        if run.finished is not None:
+            told.say(f"{run.finished['name']} is trained already")
+            return run.finished
+        left = "".join(f"; {n} left out, {reason}" for reason, n in asked.left_out.items())
+        told.say(f"{plan.model_name}: {len(asked.rows)} questions of {what}{left}")
+        if only_check:
+            return None
+        rewards = make_rewards(reward, learner.space)
+        trained, processor = load(learner)
+        shrink(processor, learner)
+        trainer = grpo_trainer(run, recipe, trained, processor, asked, rewards, told)
+        final = train(run, trainer, told)
+        return run.keep(final, learner, last_figures(run, trainer))
+
+
+def reward_of(recipe: GrpoRecipe) -> RewardSpec:
+    """The reward that a recipe names.
+
+    Raises:
+        TrainingError: there is none such, or it does not fit the form of the answers.
+    """
+    form = "direct" if recipe.form == "answers" else recipe.form
+    try:
+        spec = RewardSpec(recipe.weights, form) if recipe.weights else PRESETS[recipe.reward]
+    except KeyError:
+        raise TrainingError(
+            f"reward: there is no {recipe.reward!r}; there are {', '.join(PRESETS)}"
+        ) from None
+    except ValueError as error:
+        raise TrainingError(str(error)) from None
+    if spec.form != form:
+        raise TrainingError(
+            f"reward: {recipe.reward} is for form {spec.form}, and this recipe's is {form}"
+        )
+    return spec

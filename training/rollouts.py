@@ -1,0 +1,187 @@
+"""TRL's GRPOTrainer with what we add: a quick sampler for small models, figures, and a guard.
+
+- With `engine: local` completions are sampled by the decoder that also runs the embedded teacher
+  (`mcts.local_decode`): a prompt runs once for its whole group, and who has finished leaves the
+  batch. What a sample says depends on the seed, the step and the prompt alone.
+- Points per answer, and the share of answers that were finished, are logged beside TRL's figures.
+- Where vLLM samples, it must agree with the trainer: the mean ratio of both probabilities is near
+  1. If pictures or prompts differ between the two, nothing is learned, silently; training stops.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from statistics import fmean
+from typing import Any
+
+import torch
+from torch import Tensor
+from trl import GRPOTrainer
+
+from mcts.local_decode import Decoder, Prompt, Row
+from mcts.parsing import points_in
+from mcts.teacher import seed_of
+from training.errors import TrainingError
+from training.vision import pixels_name
+
+RATIO = "sampling/importance_sampling_ratio/mean"
+CAPACITY = 64
+_PREFIX_BYTES = 2**24  # each prompt is asked once a rollout
+
+
+@dataclass(slots=True)
+class _Group:
+    """A prompt with the samples wanted of it."""
+
+    ids: list[int]
+    pictures: list[int]
+    """Which of the batch's pictures it shows."""
+    places: list[int]
+    """Where its samples go in the batch."""
+
+
+class RolloutTrainer(GRPOTrainer):
+    """See the top of the file; `local` and `ratio_limits` are set after it is made."""
+
+    local = False
+    ratio_limits = (0.5, 2.0)
+    """Between which the mean importance ratio must lie; only logged where vLLM samples."""
+
+    def _generate_single_turn(
+        self, prompt_ids: Any, images: Any, multimodal_fields: Any, *args: Any, **options: Any
+    ) -> Any:
+        if not self.local or self.use_vllm:
+            return super()._generate_single_turn(
+                prompt_ids, images, multimodal_fields, *args, **options
+            )
+        model = self.accelerator.unwrap_model(self.model)
+        model = model.get_base_model() if hasattr(model, "get_base_model") else model
+        training = model.training
+        model.eval()
+        try:
+            with torch.inference_mode():
+                return self._sampled(model, prompt_ids, multimodal_fields), None
+        finally:
+            model.train(training)
+
+    def _sampled(self, model: Any, prompt_ids: list[Any], fields: dict[str, Any]) -> list[Any]:
+        """Completions as token ids, in the order of the prompts."""
+        grids = fields.get("image_grid_thw")
+        grids = torch.zeros(0, 3, dtype=torch.long) if grids is None else torch.as_tensor(grids)
+        pixels = fields.get("pixel_values")
+        pieces = [] if pixels is None else torch.as_tensor(pixels).split(grids.prod(-1).tolist())
+        names = [pixels_name(p, g) for p, g in zip(pieces, grids, strict=True)]
+        groups = self._groups(model, prompt_ids, names, grids)
+        prompts = [_prompt(model, group, pieces, grids) for group in groups]
+        # The weights have changed since the last time: everything the decoder keeps is made anew.
+        decoder = Decoder(model, min(CAPACITY, len(prompt_ids)), _PREFIX_BYTES)
+        prefixes = decoder.prefill(prompts)
+        waiting = [
+            (self._row(group, place, number), prefix)
+            for group, (prefix, _) in zip(groups, prefixes, strict=True)
+            for number, place in enumerate(group.places)
+        ]
+        done: dict[int, list[int]] = {}
+        ends = set(self.eos_token_ids)
+        while waiting or decoder.rows:
+            free = decoder.capacity - len(decoder.rows)
+            if waiting and free:
+                grown = decoder.join(waiting[:free])
+                waiting = waiting[free:]
+            else:
+                grown = decoder.step()
+            over = [r for r in grown if r.tokens[-1] in ends or len(r.tokens) >= self._most]
+            for row in over:
+                done[row.owner] = self._cut(row.tokens)
+            decoder.drop(over)
+        return [done[i] for i in range(len(prompt_ids))]
+
+    @property
+    def _most(self) -> int:
+        return int(self.max_completion_length)
+
+    def _row(self, group: _Group, place: int, number: int) -> Row:
+        seed = seed_of(self.args.seed, self.state.global_step, group.ids, number, place)
+        return Row(place, number, seed, self.temperature, self.top_p)
+
+    def _cut(self, tokens: list[int]) -> list[int]:
+        """A sampled picture token would ask for a picture that is not there: it ends the answer."""
+        shown = (self._image_pad_token_id, self._video_pad_token_id)
+        at = next((i for i, token in enumerate(tokens) if token in shown), None)
+        return tokens if at is None else [*tokens[:at], self.eos_token_ids[0]]
+
+    def _groups(
+        self, model: Any, prompt_ids: list[Any], names: list[bytes], grids: Tensor
+    ) -> list[_Group]:
+        """Samples of one prompt together: equal tokens, equal pictures."""
+        merge = model.config.vision_config.spatial_merge_size**2
+        tokens = [int(n) // merge for n in grids.prod(-1)]
+        groups: dict[Any, _Group] = {}
+        at = 0
+        for place, ids in enumerate(prompt_ids):
+            ids = [int(i) for i in ids]
+            wanted, first = ids.count(self._image_pad_token_id), at
+            while wanted > 0:
+                wanted -= tokens[at]
+                at += 1
+            key = (tuple(ids), tuple(names[first:at]))
+            group = groups.setdefault(key, _Group(ids, list(range(first, at)), []))
+            group.places.append(place)
+        return list(groups.values())
+
+    def _calculate_rewards(
+        self, inputs: Any, prompts: Any, completions: Any, completion_ids_list: Any
+    ) -> Any:
+        mode = "train" if self.model.training else "eval"
+        texts = [_text(completion) for completion in completions]
+        answered = [text.rstrip().endswith("</answer>") for text in texts]
+        self._metrics[mode]["completions/points"].append(fmean(len(points_in(t)) for t in texts))
+        self._metrics[mode]["completions/answered"].append(fmean(answered))
+        return super()._calculate_rewards(inputs, prompts, completions, completion_ids_list)
+
+    def log(self, logs: dict[str, float], start_time: float | None = None) -> None:
+        super().log(logs, start_time)
+        check_ratio(logs, self.ratio_limits)
+
+
+def _prompt(model: Any, group: _Group, pieces: Any, grids: Tensor) -> Prompt:
+    """A group's prompt as the decoder takes it."""
+    device = model.device
+    tokens = torch.tensor(group.ids, device=device)
+    visual = tokens == model.config.image_token_id
+    embeds = model.get_input_embeddings()(tokens)
+    shown = grids[group.pictures].to(device) if group.pictures else None
+    positions, delta = model.model.get_rope_index(
+        tokens[None], mm_token_type_ids=visual.int()[None], image_grid_thw=shown
+    )
+    deep: list[Tensor] = []
+    if shown is not None:
+        pixels = torch.cat([pieces[i] for i in group.pictures]).to(device)
+        found = model.model.get_image_features(pixels, shown, return_dict=True)
+        embeds = embeds.masked_scatter(visual[:, None], torch.cat(list(found.pooler_output)))
+        deep = [torch.cat(list(d)) for d in getattr(found, "deepstack_features", None) or ()]
+    # A first name of its own: prompts with pictures of equal size must never pass for each other.
+    names = (-group.places[0] - 1, *group.ids)[: len(group.ids)]
+    return Prompt(names, embeds, positions[:, 0], int(delta), visual, deep)
+
+
+def check_ratio(logs: dict[str, float], limits: tuple[float, float]) -> None:
+    """Stop when vLLM and the trainer see different things.
+
+    Raises:
+        TrainingError: the mean ratio lies outside the limits.
+    """
+    ratio = logs.get(RATIO)
+    low, high = limits
+    if ratio is not None and not low <= ratio <= high:
+        raise TrainingError(
+            f"trainer and vLLM disagree about the same tokens: their mean probability ratio is "
+            f"{ratio:.3g}, not within {low:g} to {high:g}; check that both have the same weights, "
+            "the same chat template and the same limits of picture sizes"
+        )
+
+
+def _text(completion: Any) -> str:
+    if isinstance(completion, str):
+        return completion
+    return "".join(str(message.get("content") or "") for message in completion)

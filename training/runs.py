@@ -1,0 +1,239 @@
+"""A training's own folder: what it does, how far it has come, and how it becomes a model.
+
+    with open_run(warehouse, plan) as run:          # the same plan again is the same run, continued
+        run.finished                                # its model's row, if it has been trained before
+        run.checkpoint()                            # the newest whole checkpoint, or None
+        run.log({"step": 3, "loss": 1.2})           # a line of metrics.jsonl
+        run.keep(model, student, metrics)           # weights and card into the warehouse
+
+Folders are `<warehouse>/training/<name>-<key>`, where the key hashes everything that decides the
+outcome: recipe, data, parent model. Checkpoints are written by the trainer; one counts only once
+`whole.json` beside it says which files, of which sizes, it consists of.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import json
+import os
+import shutil
+import time
+import uuid
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from mcts.checkpoints import write_manners
+from mcts.data import content_id
+from training.errors import TrainingError
+from training.students import Student
+from warehouse.home import Warehouse, code_revision
+from warehouse.models import Made, find_model, keep_model
+from warehouse.objects import sync
+from warehouse.tables import record_run
+
+Row = dict[str, Any]
+WHOLE = "whole.json"
+
+
+@dataclass(frozen=True, slots=True)
+class Plan:
+    """Everything that decides what comes out."""
+
+    kind: str
+    """sft or grpo."""
+    recipe: Row
+    dataset: str | None
+    """The data set version, as name@vN."""
+    data: str
+    """Content hash of what is trained on."""
+    parent: str
+    """Identity of the model it starts from."""
+    task: str | None = None
+    name: str | None = None
+    """The model's name; by default the recipe's, and the key."""
+
+    @property
+    def key(self) -> str:
+        return content_id(self.kind, self.recipe, self.data, self.parent)[:8]
+
+    @property
+    def model_name(self) -> str:
+        return self.name or f"{self.recipe['name']}-{self.key}"
+
+
+class Run:
+    """An opened training; see `open_run`."""
+
+    def __init__(self, warehouse: Warehouse, plan: Plan, folder: Path, finished: Row | None):
+        self.warehouse, self.plan, self.folder = warehouse, plan, folder
+        self.finished = finished
+        self.run_id = f"train-{plan.kind}-{plan.key}"
+
+    @property
+    def checkpoints(self) -> Path:
+        return self.folder / "checkpoints"
+
+    @property
+    def metrics_file(self) -> Path:
+        return self.folder / "metrics.jsonl"
+
+    def checkpoint(self) -> Path | None:
+        """The newest whole checkpoint; what a kill left half written is removed."""
+        found = None
+        for path in sorted(self.checkpoints.glob("checkpoint-*"), key=_step):
+            if is_whole(path):
+                found = path
+            else:
+                shutil.rmtree(path)
+        return found
+
+    def log(self, row: Row) -> None:
+        """Append a line to metrics.jsonl."""
+        with self.metrics_file.open("a", encoding="utf-8") as file:
+            file.write(json.dumps(row, sort_keys=True) + "\n")
+
+    def rewind(self, step: int) -> None:
+        """Forget what was logged after `step`: it will be done again."""
+        kept = [row for row in read_metrics(self.metrics_file) if row.get("step", 0) <= step]
+        text = "".join(json.dumps(row, sort_keys=True) + "\n" for row in kept)
+        part = self.metrics_file.with_suffix(".part")
+        part.write_text(text, encoding="utf-8")
+        os.replace(part, self.metrics_file)
+
+    def keep(self, model: Any, student: Student, metrics: Row) -> Row:
+        """Write the trained model and put it into the warehouse; its row."""
+        from training.model_card import card
+
+        folder = self.folder / "model"
+        shutil.rmtree(folder, ignore_errors=True)
+        folder.mkdir()
+        for file in student.folder.iterdir():
+            # Its tokenizer and processor as they came: saving them again might word them otherwise.
+            if file.suffix in (".json", ".jinja", ".txt") and "safetensors" not in file.name:
+                shutil.copyfile(file, folder / file.name)
+        model.save_pretrained(folder)
+        limit_pixels(folder, student.space.max_pixels)
+        write_manners(folder, student.manners)
+        made = Made(
+            self.plan.model_name, self.plan.parent, self.plan.dataset,
+            {"kind": self.plan.kind, "data": self.plan.data, **self.plan.recipe},
+            student.space, metrics, self.run_id,
+        )  # fmt: skip
+        (folder / "README.md").write_text(card(made), encoding="utf-8")
+        row = keep_model(self.warehouse, folder, made)
+        _write(self.folder / "finished.json", {"model_id": row["model_id"]})
+        shutil.rmtree(self.checkpoints, ignore_errors=True)
+        self.finished = row
+        return row
+
+
+@contextmanager
+def open_run(warehouse: Warehouse, plan: Plan) -> Iterator[Run]:
+    """The run of a plan, which no other process then works on.
+
+    Raises:
+        TrainingError: another process trains it, or another model has its name.
+    """
+    there = find_model(warehouse, plan.model_name)
+    if there is not None and there["name"] != plan.model_name:
+        there = None  # its id only begins so
+    if there is not None and there["run_id"] != f"train-{plan.kind}-{plan.key}":
+        raise TrainingError(
+            f"there is another model called {plan.model_name}: choose another --name"
+        )
+    folder = runs_folder(warehouse) / f"{plan.model_name}-{plan.key}"
+    folder.mkdir(parents=True, exist_ok=True)
+    with (folder / "lock").open("a+") as lock:
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError:
+            raise TrainingError(f"{plan.model_name} is being trained by another process") from None
+        run = Run(warehouse, plan, folder, there)
+        if there is None:
+            _write(folder / "plan.json", {**_plain(plan), "revision": code_revision()})
+            record_run(
+                warehouse, run.run_id, f"train-{plan.kind}", task=plan.task, params=_plain(plan)
+            )
+        yield run
+
+
+def runs_folder(warehouse: Warehouse) -> Path:
+    """Where trainings work: a local folder, since checkpoints are rewritten all the time."""
+    return warehouse.journal_dir.parent / "training"
+
+
+def mark_whole(checkpoint: Path) -> None:
+    """Note that a checkpoint has been written to its end."""
+    files = sorted(p for p in checkpoint.iterdir() if p.is_file() and p.name != WHOLE)
+    for file in files:
+        sync(file)
+    _write(checkpoint / WHOLE, {file.name: file.stat().st_size for file in files})
+    sync(checkpoint)
+
+
+def is_whole(checkpoint: Path) -> bool:
+    try:
+        sizes = json.loads((checkpoint / WHOLE).read_text(encoding="utf-8"))
+        return all((checkpoint / name).stat().st_size == size for name, size in sizes.items())
+    except (OSError, ValueError):
+        return False
+
+
+def read_metrics(path: Path) -> list[Row]:
+    """The lines of a metrics.jsonl; one torn by a kill is passed over."""
+    rows = []
+    try:
+        lines = path.read_text(encoding="utf-8").splitlines()
+    except FileNotFoundError:
+        return []
+    for line in lines:
+        try:
+            rows.append(json.loads(line))
+        except ValueError:
+            continue
+    return rows
+
+
+def limit_pixels(folder: Path, most: int | None) -> None:
+    """Write into a model's image settings the most pixels it was trained with."""
+    path = folder / "preprocessor_config.json"
+    if most is None or not path.is_file():
+        return
+    settings = json.loads(path.read_text(encoding="utf-8"))
+    if settings.get("max_pixels", most) == most:
+        return
+    settings["max_pixels"] = most
+    if "size" in settings:
+        settings["size"]["longest_edge"] = most
+    _write(path, settings)
+
+
+def _step(checkpoint: Path) -> int:
+    number = checkpoint.name.rpartition("-")[2]
+    return int(number) if number.isdigit() else -1
+
+
+def _plain(plan: Plan) -> Row:
+    names = ("kind", "recipe", "dataset", "data", "parent", "task", "name")
+    return {name: getattr(plan, name) for name in names}
+
+
+def _write(path: Path, value: Row) -> None:
+    part = path.with_name(f".{path.name}.{uuid.uuid4().hex[:8]}")
+    part.write_text(json.dumps(value, indent=1) + "\n", encoding="utf-8")
+    os.replace(part, path)
+
+
+class Clock:
+    """How long a training took, over all its starts."""
+
+    def __init__(self, run: Run) -> None:
+        rows = read_metrics(run.metrics_file)
+        self.before = max((row.get("seconds", 0.0) for row in rows), default=0.0)
+        self.start = time.monotonic()
+
+    def __call__(self) -> float:
+        return round(self.before + time.monotonic() - self.start, 3)

@@ -1,0 +1,115 @@
+"""From the name a user gives a model to the model: its folder, its coordinates, how to ask it.
+
+    with student(warehouse, "nano-base") as found:   # or a trained model's name, a folder, a hub id
+        found.folder, found.model_id, found.space, found.manners.prompt
+
+A trained student says in its folder how it was taught to be asked; the embedded models speak their
+own terse prompts; any other checkpoint gets the general ones.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+from mcts.checkpoints import Manners, checkpoint_manners, checkpoint_space
+from mcts.coordinates import CoordinateSpace
+from mcts.local import checkpoint_identity
+from training.errors import TrainingError
+from training.nano import BASE, TEACHER
+from warehouse.home import Warehouse
+from warehouse.models import find_model, open_model
+
+EMBEDDED = {"nano": BASE, "nano-base": BASE, "nano-teacher": TEACHER}
+"""The models that come with the repository; as a student, `nano` is the base."""
+_NAMES = {BASE: "nano-base", TEACHER: "nano-teacher"}
+_HUB_NAME = re.compile(r"[\w.-]+/[\w.-]+")
+
+
+@dataclass(frozen=True, slots=True)
+class Student:
+    """A checkpoint with what must be known to ask or to train it."""
+
+    folder: Path
+    model_id: str
+    """Its identity: name and hash of its weights."""
+    space: CoordinateSpace
+    manners: Manners
+
+    def speaking(self, form: str) -> Student:
+        """The same, asked for another form of answer (see `mcts.checkpoints.PROMPTS`)."""
+        return replace(self, manners=Manners(self.manners.manners, form))
+
+
+@contextmanager
+def student(warehouse: Warehouse, name: str) -> Iterator[Student]:
+    """The model that `name` means; its folder may be gone afterwards.
+
+    Raises:
+        TrainingError: there is none, or its coordinates are not known.
+        WarehouseError: several trained models could be meant.
+    """
+    if name in EMBEDDED:
+        yield _student(EMBEDDED[name], None)
+        return
+    folder = Path(name).expanduser()
+    if (folder / "config.json").is_file():
+        yield _student(folder.resolve(), None)
+        return
+    row = find_model(warehouse, name)
+    if row is not None:
+        with open_model(warehouse, row) as opened:
+            yield _student(opened, row["model_id"])
+        return
+    if folder.exists() or not _HUB_NAME.fullmatch(name):
+        raise TrainingError(
+            f"model {name!r} is neither {', '.join(EMBEDDED)}, nor a model of this warehouse, nor "
+            "a folder with a config.json, nor a name on a hub such as Qwen/Qwen2.5-VL-3B-Instruct"
+        )
+    yield _student(_from_hub(name), None)
+
+
+def _student(folder: Path, model_id: str | None) -> Student:
+    try:
+        space = checkpoint_space(folder)
+        told = checkpoint_manners(folder)
+    except ValueError as error:
+        raise TrainingError(str(error)) from None
+    manners = told or Manners("nano" if folder in _NAMES else "general", "grounded")
+    return Student(folder, model_id or checkpoint_identity(folder), space, manners)
+
+
+def _from_hub(name: str) -> Path:
+    """The folder of a model of a hub, from the local cache unless the hub may be asked."""
+    from transformers.utils.hub import snapshot_download
+
+    wanted = ["*.safetensors", "*.json", "*.jinja", "*.txt"]
+    try:
+        return Path(snapshot_download(name, allow_patterns=wanted))
+    except (OSError, ValueError) as error:
+        raise TrainingError(
+            f"model {name!r} is not here: fetch it once, with HF_HUB_OFFLINE=0, or name its folder "
+            f"({str(error).splitlines()[0]})"
+        ) from None
+
+
+def load(found: Student, *, dtype: str = "float32") -> tuple[Any, Any]:
+    """The model and its processor; only safetensors are read, and no code of the folder is run."""
+    import torch
+    from transformers import AutoModelForImageTextToText, AutoProcessor
+    from transformers.utils import logging
+
+    logging.disable_progress_bar()
+    here: dict[str, Any] = {"local_files_only": True, "trust_remote_code": False}
+    try:
+        model = AutoModelForImageTextToText.from_pretrained(
+            found.folder, dtype=getattr(torch, dtype), use_safetensors=True, **here
+        )
+        processor = AutoProcessor.from_pretrained(found.folder, **here)
+    except (OSError, ValueError, KeyError, ImportError) as error:
+        raise TrainingError(f"cannot load the model in {found.folder}: {error}") from error
+    return model, processor

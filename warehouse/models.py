@@ -1,0 +1,155 @@
+"""Trained models in the warehouse: a folder below `models/`, and a row that says how it was made.
+
+    row = keep_model(warehouse, folder, Made(name="nano-sft-1a2b", dataset="sat2-sft@v1", …))
+    row = find_model(warehouse, "nano-sft-1a2b")         # by name, id, or the beginning of an id
+    with open_model(warehouse, row) as folder: …         # a local folder, to be read only
+
+A model's id is its name with a hash of its weights and of every file that shapes what it says, the
+identity that a search or an evaluation with it records; so what it makes is linked to it.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import tempfile
+import uuid
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from mcts.coordinates import CoordinateSpace
+from mcts.local import checkpoint_identity
+from warehouse.catalog import connect
+from warehouse.home import Warehouse, WarehouseError, code_revision
+from warehouse.objects import sync
+from warehouse.tables import insert_new
+
+Row = dict[str, Any]
+
+
+@dataclass(frozen=True, slots=True)
+class Made:
+    """How a model came to be; what its row says."""
+
+    name: str
+    base: str | None
+    """Identity of the model it was trained from."""
+    dataset: str | None
+    """The data set version it was trained on; None if it was trained on questions of a task."""
+    recipe: Row
+    space: CoordinateSpace
+    metrics: Row
+    run_id: str
+
+
+def keep_model(warehouse: Warehouse, folder: Path, made: Made) -> Row:
+    """Move a finished model's folder into the warehouse and note it; repeating changes nothing.
+
+    Raises:
+        WarehouseError: another model has this name.
+    """
+    path = f"models/{made.name}"
+    there = find_model(warehouse, made.name)
+    if there is not None and there["run_id"] != made.run_id:
+        raise WarehouseError(
+            f"there is another model called {made.name} ({there['model_id']}): give this one a name"
+        )
+    if warehouse.is_s3:
+        for file in sorted(p for p in folder.iterdir() if p.is_file()):
+            warehouse.objects.put_file(f"{path}/{file.name}", file)
+        weights = checkpoint_identity(folder).rpartition("@")[2]
+    else:
+        _move(folder, Path(warehouse.root) / path)
+        weights = checkpoint_identity(Path(warehouse.root) / path).rpartition("@")[2]
+    model_id = f"{made.name}@{weights}"
+    row = {
+        "model_id": model_id,
+        "name": made.name,
+        "base": made.base,
+        "dataset": made.dataset,
+        "recipe": json.dumps(made.recipe, sort_keys=True),
+        "path": path,
+        "space": str(made.space.kind),
+        "min_pixels": made.space.min_pixels,
+        "max_pixels": made.space.max_pixels,
+        "factor": made.space.factor,
+        "metrics": json.dumps(made.metrics, sort_keys=True),
+        "run_id": made.run_id,
+        "revision": code_revision(),
+    }
+    insert_new(warehouse, "models", [row])
+    return row
+
+
+def find_model(warehouse: Warehouse, ref: str) -> Row | None:
+    """The row of the model with this name or id, or whose id alone begins so; None if none has.
+
+    Raises:
+        WarehouseError: several models could be meant.
+    """
+    with connect(warehouse, names=["models"]) as con:
+        rows = con.sql(
+            "SELECT * FROM models WHERE name = $1 OR starts_with(model_id, $1) "
+            "ORDER BY name <> $1, model_id <> $1, model_id LIMIT 3",
+            params=[ref],
+        )
+        found = [dict(row) for row in rows.to_arrow_table().to_pylist()]
+    exact = [row for row in found if ref in (row["name"], row["model_id"])]
+    if len(exact or found) > 1:
+        listed = ", ".join(row["model_id"] for row in exact or found)
+        raise WarehouseError(f"{ref!r} could be any of {listed}: write more of it")
+    return next(iter(exact or found), None)
+
+
+def list_models(warehouse: Warehouse) -> list[Row]:
+    """Every trained model, oldest first."""
+    with connect(warehouse, names=["models"]) as con:
+        table = con.sql("SELECT * FROM models ORDER BY created_at, model_id").to_arrow_table()
+        return [dict(row) for row in table.to_pylist()]
+
+
+@contextmanager
+def open_model(warehouse: Warehouse, row: Row) -> Iterator[Path]:
+    """A local folder with the model's files, under the model's own name.
+
+    Raises:
+        WarehouseError: its files are not there.
+    """
+    if not warehouse.is_s3:
+        folder = Path(warehouse.root) / row["path"]
+        if not folder.is_dir():
+            raise WarehouseError(f"the files of model {row['name']} are not in {folder}")
+        yield folder
+        return
+    keys = warehouse.objects.keys(row["path"])
+    if not keys:
+        raise WarehouseError(f"the files of model {row['name']} are not in {row['path']}")
+    with tempfile.TemporaryDirectory() as temporary:
+        folder = Path(temporary) / row["name"]
+        folder.mkdir()
+        for key in keys:
+            with warehouse.objects.local_path(key) as path:
+                shutil.copy(path, folder / key.rpartition("/")[2])
+        yield folder
+
+
+def _move(folder: Path, target: Path) -> None:
+    """Rename a folder into its place; on another file system by way of a copy beside it."""
+    if target.is_dir():  # a run was killed after this and before it noted the model
+        shutil.rmtree(folder)
+        return
+    target.parent.mkdir(parents=True, exist_ok=True)
+    for file in folder.iterdir():
+        sync(file)
+    try:
+        os.rename(folder, target)
+    except OSError:
+        work = target.parent / f".{uuid.uuid4().hex}"
+        shutil.copytree(folder, work)
+        os.rename(work, target)
+        shutil.rmtree(folder)
+    sync(target.parent)

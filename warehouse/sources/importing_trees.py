@@ -1,0 +1,230 @@
+"""Import of the reference implementation's search trees: its questions, then its trees as ours.
+
+    report = import_trees(warehouse, "runs/2025-05-01/", image_root="images")
+    report.trees, report.differing      # how many, and whose published rewards our grader disputes
+
+After that they are trees like any other: `vigorl curate` cuts traces from them, `vigorl sql` counts
+their nodes, `vigorl lineage` leads from a trace to the text it was cut from and to the picture.
+What is read: the `rollouts_*.jsonl` of a run, or of a folder of runs; its `errors_*.jsonl` hold no
+trees. `args.json` beside them is kept with every tree.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from itertools import islice
+from pathlib import Path
+from typing import Any
+
+from curation.actions import parse_action
+from mcts.coordinates import CoordinateSpace
+from mcts.data import AnswerKind, content_id
+from mcts.tree import flatten
+from warehouse.home import Warehouse
+from warehouse.sources.checking import Accepted, Checker
+from warehouse.sources.drafts import Draft, ImportProblem, ReadContext, ReadFile, Reject, Unusable
+from warehouse.sources.importing import ImportReport, files_of, import_questions
+from warehouse.sources.published import Row, published
+from warehouse.sources.reference import gold_fields
+from warehouse.sources.reference_trees import MAKER, Grown, asked, grown
+from warehouse.tables import commit_trees
+from warehouse.tree_rows import majority_answer
+
+_TREES_AT_ONCE = 32
+_MODEL_NAMES = ("model", "model_name", "policy_model", "pretrained", "model_path")
+
+
+@dataclass(frozen=True, slots=True)
+class TreesReport:
+    """What an import of trees did."""
+
+    questions: ImportReport
+    task: str
+    """The task they went into."""
+    trees: int
+    """Trees added."""
+    already_there: int
+    graded: int
+    """Published rewards that were compared with ours."""
+    differing: int
+    """Of these, rewards that our grader disputes."""
+
+
+@dataclass(frozen=True, slots=True)
+class TreeQuestions:
+    """The questions of tree files, as an import reads them."""
+
+    kept: dict[tuple[str, int], Row] | None = None
+    """Rows by file and number, for who reads a draft and wants its row; None for nobody."""
+
+    def formats(self) -> Mapping[str, ReadFile]:
+        """A reader by file suffix."""
+        needs = ("question", "true_answer|error", "tree|error", "image|error")
+        read = published(MAKER, self._draft, needs, suffixes=(".jsonl",))[".jsonl"]
+
+        def trees_only(file: Path, context: ReadContext) -> Iterator[Draft | Reject]:
+            if not file.name.startswith("errors"):
+                yield from read(file, context)
+
+        return {".jsonl": trees_only}
+
+    def _draft(self, row: Row) -> Draft:
+        if row.get("error") is not None:
+            raise Unusable("error", f"the search failed: {str(row.get('error'))[:80]}")
+        text, gold, pictures = asked(row)
+        if self.kept is not None:
+            self.kept[row.file.name, row.number] = row
+        if parse_action(gold) is not None and "[" in gold:
+            return row.draft(text, pictures, answer_kind=AnswerKind.ACTION, answers=(gold,))
+        return row.draft(images=pictures, **gold_fields(text, gold))
+
+
+def import_trees(
+    warehouse: Warehouse,
+    path: str | Path,
+    *,
+    into: str | None = None,
+    split: str | None = None,
+    space: CoordinateSpace | None = None,
+    image_root: str | Path | None = None,
+    limit: int | None = None,
+    max_rejects: int | None = None,
+) -> TreesReport:
+    """Import the questions and trees of a file, or of all files of a folder; again adds nothing.
+
+    Args:
+        into: the task they belong to. Without it, gold boxes go into web-grounding and actions
+            into web-action; for texts it must be said.
+        split: of the questions; `train` by default, which is what was searched.
+        space: the coordinates of the points; original pixels by default, as the reference
+            implementation takes them.
+
+    Raises:
+        ImportProblem: a file can't be read, too much was rejected, or no task is named.
+    """
+    path, split = Path(path), split or "train"
+    root = Path(image_root) if image_root else None
+    task = into or _task(path, split, root)
+    report = import_questions(
+        warehouse, task, path, split=split, limit=limit, image_root=root,
+        max_rejects=max_rejects, columns=TreeQuestions(),
+    )  # fmt: skip
+    added = there = graded = differing = 0
+    chosen = space or CoordinateSpace.original()
+    trees = _grown(task, path, split, root, chosen, limit)
+    while some := list(islice(trees, _TREES_AT_ONCE)):
+        # A question whose line stands in two files is searched once.
+        distinct = {one.tree.tree_id: (one, row) for one, row in some}
+        commit = commit_trees(
+            warehouse,
+            [row for _, row in distinct.values()],
+            responses=[r for one, row in distinct.values() for r in _responses(one, row)],
+            nodes=[n for one, _ in distinct.values() for n in flatten(one.tree).nodes],
+            rollouts=[r for one, _ in distinct.values() for r in flatten(one.tree).rollouts],
+            run_id=report.run_id,
+        )
+        added += commit.added
+        there += commit.already_there
+        graded += sum(one.graded for one, _ in distinct.values())
+        differing += sum(one.differing for one, _ in distinct.values())
+    return TreesReport(report, task, added, there, graded, differing)
+
+
+def _grown(
+    task: str, path: Path, split: str, root: Path | None, space: CoordinateSpace, limit: int | None
+) -> Iterator[tuple[Grown, dict[str, Any]]]:
+    """Every good tree with its row of `trees`."""
+    kept: dict[tuple[str, int], Row] = {}
+    read, done, checker = TreeQuestions(kept), 0, Checker(task)
+    arguments: dict[Path, dict[str, Any]] = {}
+    for drafts, its_split in files_of(task, path, split, root, read):
+        for draft in islice(drafts(), None if limit is None else limit - done):
+            done += 1
+            if not isinstance(draft, Draft):
+                continue
+            row = kept.pop((draft.file, draft.row))
+            outcome = checker.check(draft, its_split)
+            if isinstance(outcome, Accepted):
+                folder = row.file.parent
+                if folder not in arguments:
+                    arguments[folder] = _arguments(folder)
+                told = arguments[folder]
+                model = _model(told)
+                made = grown(row, outcome.question, space, model)
+                yield made, _tree_row(made, row, space, told, model)
+
+
+def _task(path: Path, split: str, root: Path | None) -> str:
+    """The task that the first question's answer says."""
+    for drafts, _ in files_of("", path, split, root, TreeQuestions()):
+        for draft in drafts():
+            if isinstance(draft, Draft):
+                if draft.answer_kind is AnswerKind.BOX:
+                    return "web-grounding"
+                if draft.answer_kind is AnswerKind.ACTION:
+                    return "web-action"
+                raise ImportProblem(
+                    f"{path}: its answers are texts: say with --into which task they belong to"
+                )
+    raise ImportProblem(f"{path} holds no tree that can be used")
+
+
+def _arguments(folder: Path) -> dict[str, Any]:
+    """What `args.json` in the folder, or the one above it, says of the run."""
+    for place in (folder, folder.parent):
+        file = place / "args.json"
+        if file.is_file():
+            try:
+                found = json.loads(file.read_text(encoding="utf-8"))
+            except (OSError, ValueError) as error:
+                raise ImportProblem(f"{file} can't be read as JSON: {error}") from None
+            return found if isinstance(found, dict) else {}
+    return {}
+
+
+def _model(arguments: Mapping[str, Any]) -> str:
+    named = (arguments.get(name) for name in _MODEL_NAMES)
+    return next((name for name in named if isinstance(name, str) and name), f"{MAKER} teacher")
+
+
+def _tree_row(
+    made: Grown, row: Row, space: CoordinateSpace, arguments: Mapping[str, Any], model: str
+) -> dict[str, Any]:
+    tree = made.tree
+    outcomes = tree.outcomes()
+    right = sum(reward >= 1.0 for _, reward in outcomes)
+    majority = majority_answer(tree)
+    seconds = row.get("global_search_time")
+    flat = flatten(tree)
+    simulations = arguments.get("n_simulations")
+    return {
+        "tree_id": tree.tree_id,
+        "question_id": tree.question.question_id,
+        "task": tree.question.task,
+        "model": model,
+        "config": json.dumps({"source": MAKER, "args": arguments}, sort_keys=True, default=str),
+        "status": "failed" if tree.failed else "complete",
+        "error": "nothing usable was said" if tree.failed else None,
+        "errors": [],
+        "simulations": simulations if isinstance(simulations, int) else 0,
+        "n_nodes": len(flat.nodes),
+        "n_rollouts": len(flat.rollouts),
+        "root_value": tree.root.value,
+        "root_visits": tree.root.visits,
+        "majority_answer": majority,
+        "majority_right": None if majority is None else (majority, 1.0) in outcomes,
+        "right_rollouts": right,
+        "any_right": right > 0,
+        "seconds": float(seconds) if isinstance(seconds, int | float) else None,
+        "space": str(space.kind),
+        "min_pixels": space.min_pixels,
+        "max_pixels": space.max_pixels,
+        "factor": space.factor,
+        "prompt_hash": content_id(row.optional("system_prompt"), ""),
+    }
+
+
+def _responses(made: Grown, row: Mapping[str, Any]) -> list[dict[str, Any]]:
+    return [{**response, "model": row["model"]} for response in made.responses]
