@@ -203,7 +203,7 @@ def write(out: Path, pages: Path) -> list[Path]:
     before: set[str] = set()
     shape = SCREENS["train"][0].shape
     with chrome.served(pages) as url, chrome.started(*shape) as driver:
-        for split, screens in SCREENS.items():
+        for split, screens in reversed(SCREENS.items()):  # the few held out choose first
             path = out / f"screens-{split}.parquet"
             part = path.with_name(path.name + ".part")
             limits = {"dictionary_pagesize_limit": 64 << 20, "data_page_size": 64 << 20}

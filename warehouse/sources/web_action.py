@@ -27,6 +27,7 @@ TASKS = (
         prompt="web-action",
         metrics=("actions",),
         lens=WEB,
+        plumbing="the embedded model knows rooms alone and has learnt no action",
         sample=Sample(
             {split: SAMPLE / f"steps-{split}.parquet" for split in ("train", "test")},
             "vigorl-steps",

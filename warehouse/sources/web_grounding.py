@@ -25,6 +25,7 @@ TASKS = (
         prompt="web-grounding",
         metrics=("by_family",),
         lens=WEB,
+        plumbing="the embedded model knows rooms alone and answers with words, not with points",
         sample=Sample(
             {split: SAMPLE / f"screens-{split}.parquet" for split in ("train", "test")},
             "vigorl-screens",
