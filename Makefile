@@ -22,7 +22,7 @@ ifneq ($(MADE_IN),$(CURDIR))
 endif
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test test-slow check up down vllm sample nano nano-base nano-teacher nano-eval task-control bench-engine bench-search bench-warehouse chaos-search lock wheel clean
+.PHONY: help setup demo test test-slow check up down vllm sample nano nano-base nano-teacher nano-eval task-control bench-engine bench-search bench-warehouse chaos-search claim lock wheel clean
 
 help: ## list these targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-10s %s\n", $$1, $$2 }' Makefile
@@ -67,6 +67,9 @@ nano-eval: $(STAMP) ## how well the embedded models read pictures they have not 
 
 task-control: $(STAMP) ## what the embedded model is worth on each task, beside grey pictures (minutes)
 	@$(BIN)/python -m flows.control sat2 vstar web-grounding web-action $(ARGS)
+
+claim: $(STAMP) ## the paper's claim on the embedded models (hours; ARGS=--quick for a check)
+	@$(BIN)/python -m flows.claim $(ARGS)
 
 chaos-search: $(STAMP) ## builds that are killed and starved: 200 seeded scenarios, minutes
 	@$(BIN)/python -m tests.chaos $(ARGS)

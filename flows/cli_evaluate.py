@@ -81,11 +81,13 @@ def evaluate(
             ends = [f"{end} {100 * share:.1f}%" for end, share in report.outcomes.items()]
             print(f"how answers end: {', '.join(ends)}")
             for name, value in report.metrics.items():
-                print(f"{name}: {value:.4g}")
+                if name.removeprefix("accuracy/") not in (*report.figures, "accuracy"):
+                    print(f"{name}: {value:.4g}")  # what the table does not say
             print()
     print(outcome.sentence())
     if outcome.second is not None:
         print(outcome.comparison())
+        show_table(pa.Table.from_pylist(outcome.differences_by_family()))
     asked = sum(r.asked for r in (outcome.report, outcome.second) if r is not None)
     replayed = sum(r.replayed for r in (outcome.report, outcome.second) if r is not None)
     evaluating.to_stderr(f"{asked} requests, {replayed} answered from the journal")

@@ -60,12 +60,15 @@ def compact(
     keep_days: Annotated[
         float, typer.Option(min=1, help="Days that replaced files stay, for whoever reads them.")
     ] = 7.0,
+    sort: Annotated[
+        bool, typer.Option("--sort", help="Also sort rows by what they are looked up by.")
+    ] = False,
     home: Home = None,
 ) -> None:
     """Merge small files; remove those that no dataset version and no reader can need."""
     from warehouse import compacting
 
-    for done in compacting.compact(_there(home), keep_days):
+    for done in compacting.compact(_there(home), keep_days, sort=sort):
         print(done.sentence(), flush=True)
 
 
@@ -76,7 +79,8 @@ def snapshot(
     ] = None,
     home: Home = None,
 ) -> None:
-    """Write a file of views that any DuckDB client opens; an older one is replaced in one step."""
+    """Write a file that any DuckDB client opens, views on disk or rows from S3; an older one is
+    replaced in one step."""
     from warehouse import snapshot as views
 
     print(views.snapshot(_there(home), out))
@@ -84,10 +88,13 @@ def snapshot(
 
 @warehouse.command()
 def backup(
-    target: Annotated[Path, typer.Argument(help="Folder of the copy; what it has is not copied.")],
+    target: Annotated[
+        str,
+        typer.Argument(help="Folder or s3:// prefix of the copy; what it has is not copied."),
+    ],
     home: Home = None,
 ) -> None:
-    """Copy a warehouse on disk, also while others write; the copy is a warehouse."""
+    """Copy a warehouse, also while others write, to a folder or to S3; the copy is a warehouse."""
     from warehouse import backup as copying
 
     copied = copying.backup(_there(home), target)
@@ -117,4 +124,6 @@ def delete_source(
     print(f"{name}: {', '.join(counts)}")
     for version in doomed.versions:
         print(f"dataset {version.ref} holds some of it and goes with --force")
+    for sentence in deleting.out_of_reach(where, doomed):
+        print(f"out of reach: {sentence}")
     print("nothing is deleted without --yes")

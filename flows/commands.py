@@ -81,21 +81,43 @@ def sql(statement: str, format_: str, home: str | None) -> None:
         show_table(table)
 
 
+_LEAST_WIDTH = 12  # characters in which a column can still be read
+
+
 def show_table(table: Any, most: int = 200) -> None:
-    """Print an Arrow table with aligned columns, as wide as the terminal allows."""
+    """Print an Arrow table with aligned columns, or line by line where there are too many to
+    read."""
     from rich.console import Console
     from rich.table import Table
 
+    # Piped output is not squeezed to some terminal's width.
+    console = Console(highlight=False, markup=False, width=None if sys.stdout.isatty() else 200)
+    if table.num_columns * _LEAST_WIDTH > console.width:
+        _show_records(table.slice(0, most))
+        _say_more(table.num_rows - most)
+        return
     shown = Table(show_edge=False, header_style="bold", pad_edge=False)
     for field in table.schema:
         right = str(field.type).startswith(("int", "uint", "double", "float", "decimal", "hugeint"))
         shown.add_column(field.name, justify="right" if right else "left", overflow="fold")
     for row in table.slice(0, most).to_pylist():
         shown.add_row(*(_cell(value) for value in row.values()))
-    # Piped output is not squeezed to some terminal's width.
-    Console(highlight=False, markup=False, width=None if sys.stdout.isatty() else 200).print(shown)
-    if table.num_rows > most:
-        left = table.num_rows - most
+    console.print(shown)
+    _say_more(table.num_rows - most)
+
+
+def _show_records(table: Any) -> None:
+    """Each row as lines of `column  value`."""
+    width = max(map(len, table.column_names))
+    for number, row in enumerate(table.to_pylist(), 1):
+        print(f"--- {number}")
+        for column, value in row.items():
+            told = _cell(value).replace("\n", f"\n{' ' * (width + 2)}")
+            print(f"{column:<{width}}  {told}".rstrip())
+
+
+def _say_more(left: int) -> None:
+    if left > 0:
         print(f"... {left} more rows; --format csv or json gives all", file=sys.stderr)
 
 
@@ -125,6 +147,7 @@ def gallery(
     out: Path, sql: str | None, dropped_by: str | None, limit: int, home: str | None
 ) -> None:
     from flows import showing
+    from warehouse.catalog import query
 
     if sql and dropped_by:
         raise Problem("--sql and --dropped-by: give one of them")
@@ -132,7 +155,11 @@ def gallery(
     if dropped_by:
         sql = showing.dropped_by(warehouse, dropped_by, limit)
     index, count = showing.gallery(warehouse, out, sql=sql, limit=limit)
-    print(f"{count} traces: open {index} in a browser")
+    total = None if sql else query(warehouse, "SELECT count(*) AS n FROM traces")["n"][0].as_py()
+    told = f"{count} traces"
+    if total and total > count:
+        told = f"{count} of {total} traces, some of every tree"
+    print(f"{told}: open {index} in a browser")
 
 
 def publish(name: str, statement: str, variant: str | None, home: str | None) -> None:

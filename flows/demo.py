@@ -37,7 +37,7 @@ def run(limit: int, home: str | None) -> None:
     png = showing.example_picture(warehouse, "sat2")
     if png is not None:
         picture.write_bytes(png)
-    index, _ = showing.gallery(warehouse, Path(warehouse.root) / "gallery")
+    index, _ = showing.gallery(warehouse, Path(warehouse.root) / "gallery", limit=10_000)
 
     print(f"\n{summary.sentence()}, dataset {version.ref} ({version.n_rows} traces)\n")
     if png is not None:

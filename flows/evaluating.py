@@ -12,7 +12,8 @@ from __future__ import annotations
 import asyncio
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -25,9 +26,8 @@ from mcts.checkpoints import PROMPTS, checkpoint_manners
 from mcts.data import Question
 from training.evaluate import Asking, Done, Subject, measure
 from training.report import Report, compare
-from warehouse.catalog import query
-from warehouse.guard import quoted
 from warehouse.home import Warehouse
+from warehouse.models import find_model, open_model
 from warehouse.rows import read_questions
 from warehouse.sources import task_of
 from warehouse.sources.importing import split_named
@@ -69,6 +69,21 @@ class Outcome:
             f"p = {gap.p:.2g}; {gap.only_first} right only by the first, {gap.only_second} only by "
             f"the second, McNemar p = {gap.mcnemar:.2g})"
         )
+
+    def differences_by_family(self) -> list[dict[str, str]]:
+        """The comparison as a table, in points; how often only one of the two was right."""
+        return [
+            {
+                "family": family,
+                "questions": str(gap.n),
+                "first minus second": f"{100 * gap.value:+.1f} "
+                + _interval(gap.low, gap.high, "+"),
+                "only the first": str(gap.only_first),
+                "only the second": str(gap.only_second),
+                "McNemar p": f"{gap.mcnemar:.2g}",
+            }
+            for family, gap in self.differences.items()
+        ]
 
     def plain(self) -> dict[str, Any]:
         """As JSON can hold it."""
@@ -155,34 +170,35 @@ async def _measure(
     split: str,
     say: Say,
 ) -> Report:
-    chosen, prompt = find_model(warehouse, settings, name)
-    subject = Subject(chosen.teacher, chosen.space, prompt, chosen.step_tokens)
-    asking = Asking(
-        temperature=settings.temperature, top_p=settings.top_p, samples=settings.samples,
-        min_thoughts=settings.min_thoughts, seed=settings.seed, control=settings.control,
-    )  # fmt: skip
-    try:
-        return await measure(
-            subject, questions, warehouse, asking, benchmark=f"{settings.benchmark}/{split}",
-            concurrency=settings.concurrency, progress=Told(name, say),
+    with _opened(warehouse, name) as where:
+        chosen, prompt = choose_model(settings, name, where)
+        subject = Subject(chosen.teacher, chosen.space, prompt, chosen.step_tokens)
+        asking = Asking(
+            temperature=settings.temperature, top_p=settings.top_p, samples=settings.samples,
+            min_thoughts=settings.min_thoughts, seed=settings.seed, control=settings.control,
         )  # fmt: skip
-    except KeyError as lost:
-        raise Problem(f"image {lost.args[0]} is not among the warehouse's objects") from None
-    except ValueError as error:  # no such prompt
-        raise Problem(str(error)) from None
-    finally:
-        await chosen.teacher.close()
+        try:
+            return await measure(
+                subject, questions, warehouse, asking, benchmark=f"{settings.benchmark}/{split}",
+                concurrency=settings.concurrency, progress=Told(name, say),
+            )  # fmt: skip
+        except KeyError as lost:
+            raise Problem(f"image {lost.args[0]} is not among the warehouse's objects") from None
+        except ValueError as error:  # no such prompt
+            raise Problem(str(error)) from None
+        finally:
+            await chosen.teacher.close()
 
 
-def find_model(
-    warehouse: Warehouse, settings: EvaluateSettings, name: str
-) -> tuple[ChosenTeacher, str]:
-    """The model that `name` means, and the prompt file that asks it.
+def choose_model(settings: EvaluateSettings, name: str, where: str) -> tuple[ChosenTeacher, str]:
+    """The model called `name`, and the prompt file that asks it.
+
+    Args:
+        where: its folder if it is a trained one, else the name again.
 
     Raises:
-        Problem: there is none, or it can't be asked for that form.
+        Problem: there is none, or its coordinates are not known.
     """
-    where = _trained(warehouse, name) or name
     chosen = choose_teacher(
         where, model=settings.served, space=settings.space, min_pixels=settings.min_pixels,
         max_pixels=settings.max_pixels, timeout_s=settings.timeout,
@@ -191,26 +207,27 @@ def find_model(
     chosen = patient(chosen, where)
     if settings.prompt:
         return chosen, settings.prompt
+    if settings.form is None:
+        return chosen, chosen.prompt_for(settings.benchmark)
     folder = Path(where)
     taught = checkpoint_manners(folder) if folder.is_dir() and name not in EMBEDDED else None
-    if settings.form is None:
-        own = taught.prompt if taught else None
-        return chosen, own or chosen.prompt_for(settings.benchmark)
     manners = taught.manners if taught else "nano" if name in EMBEDDED else "general"
-    return chosen, PROMPTS[manners][settings.form] or chosen.prompt_for(settings.benchmark)
+    # None: what its task asks with.
+    return chosen, PROMPTS[manners][settings.form] or task_of(settings.benchmark).prompt
 
 
-def _trained(warehouse: Warehouse, name: str) -> str | None:
-    """The folder of a model that the warehouse has under this name or id."""
-    if name in EMBEDDED or "://" in name or Path(name, "config.json").is_file():
-        return None
-    sql = "SELECT path FROM models WHERE path IS NOT NULL AND (model_id = {0} OR name = {0})"
-    rows = query(warehouse, sql.format(quoted(name))).to_pylist()
-    if not rows:
-        return None
-    if warehouse.is_s3:
-        raise Problem(f"model {name!r} is on S3; copy its folder here and name that")
-    return str(Path(warehouse.root) / rows[0]["path"])
+@contextmanager
+def _opened(warehouse: Warehouse, name: str) -> Iterator[str]:
+    """Where a model is: a local folder of one that was trained here, else its name."""
+    known = name in EMBEDDED or "://" in name or name.startswith(("vllm:", "vllm-cpu:"))
+    row = None
+    if not known and not Path(name, "config.json").is_file():
+        row = find_model(warehouse, name)
+    if row is None:
+        yield name
+        return
+    with open_model(warehouse, row) as folder:
+        yield str(folder)
 
 
 class Told:

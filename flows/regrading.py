@@ -20,7 +20,8 @@ from flows.searching import search_config
 from flows.settings import BuildSettings
 from flows.stages import find_questions, teacher_of
 from mcts.journal import Journal
-from mcts.search import FAILED, Grader
+from mcts.running import FAILED
+from mcts.search import Grader
 from mcts.tree import Tree, backup
 from warehouse.home import Warehouse
 from warehouse.reading import read_trees

@@ -14,8 +14,8 @@ from __future__ import annotations
 import asyncio
 import itertools
 from collections.abc import Awaitable, Callable, Iterable, Sequence
-from dataclasses import dataclass, replace
-from typing import TypeVar
+from dataclasses import dataclass, field, replace
+from typing import Literal, TypeVar
 
 from curation.grading import grade
 from flows.progress import Progress
@@ -57,6 +57,8 @@ class Teaching:
     identity: str
     asking: JournaledTeacher
     journal: Journal
+    vain: Spent = field(default_factory=Spent)
+    """What trees asked for ahead and did not need (`mcts.lookahead`); no tree's rows count it."""
 
 
 def search_config(settings: BuildSettings, chosen: ChosenTeacher) -> SearchConfig:
@@ -80,6 +82,7 @@ def search_config(settings: BuildSettings, chosen: ChosenTeacher) -> SearchConfi
         step_tokens=settings.step_tokens or chosen.step_tokens,
         strategy=settings.strategy,
         enough=settings.enough,
+        bounded=chosen.bounded,
         budget=Budget(settings.tree_tokens, settings.tree_requests, settings.tree_seconds),
     )
     if config.strategy == "mcts":
@@ -129,10 +132,33 @@ def renamed_failures(warehouse: Warehouse, searches: Sequence[Search]) -> list[S
         ]
 
 
+class Room(asyncio.Semaphore):
+    """Room for `size` trees at once; where fewer are there, they look ahead in what is left."""
+
+    def __init__(self, size: int) -> None:
+        super().__init__(size)
+        self._size, self._there = size, 0
+
+    async def acquire(self) -> Literal[True]:
+        """Wait for a place."""
+        await super().acquire()
+        self._there += 1
+        return True
+
+    def release(self) -> None:
+        """Give a place back."""
+        self._there -= 1
+        super().release()
+
+    def ahead(self) -> int:
+        """How many leaves each of the trees may ask for ahead: together they fill the room."""
+        return max(0, self._size // max(1, self._there) - 1)
+
+
 class Turn:
     """A shard's place in the order of shards."""
 
-    def __init__(self, slots: asyncio.Semaphore, before: asyncio.Event) -> None:
+    def __init__(self, slots: Room, before: asyncio.Event) -> None:
         self.slots = slots
         """Room for trees, shared by all shards; whoever asks first is served first."""
         self.before = before
@@ -150,7 +176,7 @@ async def overlapping(
     The next one begins when every tree of the one before has. Where `work` commits something it
     waits for `turn.before` first. The first failure cancels the others.
     """
-    slots, before = asyncio.Semaphore(concurrency), asyncio.Event()
+    slots, before = Room(concurrency), asyncio.Event()
     before.set()
 
     async def one(shard: Shard, turn: Turn) -> None:
@@ -191,7 +217,7 @@ async def search_shard(
     Args:
         turn: its place among shards that overlap; alone if left out.
     """
-    slots = turn.slots if turn else asyncio.Semaphore(settings.concurrency)
+    slots = turn.slots if turn else Room(settings.concurrency)
     waiting = len(searches)
 
     async def one(wanted: Search) -> Tree | None:
@@ -202,9 +228,11 @@ async def search_shard(
             if turn and not waiting:
                 turn.begun.set()
             try:
-                tree = await search_one(warehouse, wanted, config, teaching, between)
+                tree = await search_one(warehouse, wanted, config, teaching, between, slots.ahead)
             except OutOfBudget:
                 return None
+        teaching.vain.requests += tree.vain.requests
+        teaching.vain.completion_tokens += tree.vain.completion_tokens
         right = any(reward >= 1.0 for _, reward in tree.outcomes())
         progress.tree(wanted.tree_id, right, tree.failed)
         return tree
@@ -258,6 +286,7 @@ async def search_one(
     config: SearchConfig,
     teaching: Teaching,
     between: Callable[[Spent], None] = lambda spent: None,
+    ahead: Callable[[], int] = lambda: 0,
 ) -> Tree:
     """Search one question; one whose picture is lost makes a failed tree that says so."""
     question = wanted.question
@@ -267,4 +296,4 @@ async def search_one(
         reason = f"image {lost.args[0]} is not among the warehouse's objects"
         return Tree(wanted.tree_id, question, Node(0, "", None), errors=(reason,))
     policy = TeacherPolicy(question, config, wanted.tree_id, teaching.asking, images)
-    return await search(question, config, policy, grade, wanted.tree_id, between)
+    return await search(question, config, policy, grade, wanted.tree_id, between, ahead)

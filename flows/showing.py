@@ -53,6 +53,15 @@ SELECT trace_id FROM (
 """
 
 
+# The same share of every tree; what is of one tree stands together.
+_SOME = """
+SELECT trace_id FROM (
+    SELECT trace_id, tree_id FROM traces
+    ORDER BY row_number() OVER (PARTITION BY tree_id ORDER BY trace_id), tree_id LIMIT {limit}
+) ORDER BY tree_id, trace_id
+"""
+
+
 def funnel(warehouse: Warehouse) -> bytes | None:
     """PNG of what each filter kept and dropped; None where nothing has been judged."""
     rows = query(warehouse, "FROM verdict_funnel").to_pylist()
@@ -82,14 +91,13 @@ def gallery(
     """Write a gallery of traces and of the trees they come from; return its index and how many.
 
     Args:
-        sql: a statement that yields `trace_id`; by default the first `limit` traces, kept and
-            rejected alike.
+        sql: a statement that yields `trace_id`; by default `limit` traces, as many of one tree as
+            of another, kept and rejected alike.
 
     Raises:
         Problem: the statement has no `trace_id`.
     """
-    # Whole trees together, so that a page of the gallery shows what belongs together.
-    chosen = sql or f"SELECT trace_id FROM traces ORDER BY tree_id, trace_id LIMIT {limit}"
+    chosen = sql or _SOME.format(limit=limit)
     rows = query(warehouse, chosen)
     if "trace_id" not in rows.column_names:
         raise Problem("--sql: the statement must yield a column trace_id")

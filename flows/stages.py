@@ -13,7 +13,7 @@ from __future__ import annotations
 
 import asyncio
 import uuid
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -61,7 +61,7 @@ async def build(
     warehouse = Warehouse.at(settings.home)
     chosen = teacher_of(settings)
     config = search_config(settings, chosen)
-    questions = await step(find_questions)(warehouse, settings, progress)
+    questions = by_picture(await step(find_questions)(warehouse, settings, progress))
     run_id = f"build-{uuid.uuid4().hex[:12]}"
     try:
         await chosen.teacher.open()
@@ -106,6 +106,11 @@ async def build(
         extra = {"cost": told_cost(spent, summary.kept, settings.price_in, settings.price_out)}
         if settings.teacher in EMBEDDED and (why := task_of(settings.task).plumbing):
             extra["remark"] = f"plumbing: these traces show that everything runs, no more ({why})"
+        if vain := teaching.vain.requests:
+            extra["ahead"] = (
+                f"not counted above: {vain} requests were asked ahead of their turn and not needed "
+                f"({teaching.vain.completion_tokens} tokens written)"
+            )
         if reason := purse.stopped_by:
             limit = getattr(settings, f"run_{reason}")
             extra["stopped"] = told_stop(reason, limit, len(there), len(searches))
@@ -113,6 +118,11 @@ async def build(
     finally:
         progress.close()
         await chosen.teacher.close()
+
+
+def by_picture(questions: Sequence[Question]) -> list[Question]:
+    """Questions about one picture side by side: a server has it read and cached only so long."""
+    return sorted(questions, key=lambda q: ([i.image_id for i in q.images], q.question_id))
 
 
 def teacher_of(settings: BuildSettings) -> ChosenTeacher:

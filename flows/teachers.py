@@ -45,6 +45,8 @@ class ChosenTeacher:
     prompt: str
     """The prompt it was trained with; empty where it takes whatever its task asks with."""
     step_tokens: int
+    bounded: bool = False
+    """Whether it may be asked to count its steps: servers are, in this process nobody does."""
 
     def prompt_for(self, task: str) -> str:
         """The prompt it is asked with where nobody chose one."""
@@ -93,8 +95,8 @@ def choose_teacher(
         urls = [url.strip().rstrip("/").removesuffix("/v1") for url in name.split(",")]
         found = limited(_server_space(space, model))
         if len(urls) == 1:
-            return ChosenTeacher(client(urls[0]), found, "", 512)
-        return ChosenTeacher(_replicas(urls, client), found, "", 512)
+            return ChosenTeacher(client(urls[0]), found, "", 512, bounded=True)
+        return ChosenTeacher(_replicas(urls, client), found, "", 512, bounded=True)
     if own := re.match(r"vllm(-cpu)?:", name):
         from flows.serving import ServedTeacher
         from flows.serving_command import checkpoint_folder
@@ -107,7 +109,7 @@ def choose_teacher(
         known = checkpoint_space(folder) if folder and not space else None
         found = limited(known or _server_space(space, served.model))
         prompt, tokens = ("nano", 48) if served.model in EMBEDDED else ("", 512)
-        return ChosenTeacher(ServedTeacher(served, client), found, prompt, tokens)
+        return ChosenTeacher(ServedTeacher(served, client), found, prompt, tokens, bounded=True)
     folder = EMBEDDED.get(name) or Path(name)
     if not (folder / "config.json").is_file():
         raise Problem(

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import tempfile
+import uuid
 from dataclasses import asdict
 from pathlib import Path
 
@@ -33,6 +34,7 @@ def export(
         hub.go_online()  # before `datasets` is imported
     from flows.teachers import space_by_name
     from warehouse import versions
+    from warehouse.tables import record_run
 
     chosen = space_by_name(space) if space else None
     warehouse = Warehouse.at(home)
@@ -46,6 +48,11 @@ def export(
             )  # fmt: skip
         except ValueError as error:  # no such prompt
             raise Problem(f"--prompt: {error}") from None
+        record_run(
+            warehouse, f"export-{uuid.uuid4().hex[:12]}", "export",
+            params={"dataset": version.ref, "to": to, "variant": variant, "push_to": push_to,
+                    "out": str(out.absolute()) if out else None},
+        )  # fmt: skip
         told = f"{version.ref} as {to}" + (f", told {variant}" if variant else "")
         if out:
             print(f"{told}: {folder} (load it with datasets.load_dataset({str(folder)!r}))")

@@ -25,7 +25,7 @@ from mcts.teacher import TeacherError
 from mcts.tree import EXPANSION_ATTEMPTS, Node, Rollout
 
 if TYPE_CHECKING:
-    from mcts.search import RunningSearch
+    from mcts.running import RunningSearch
 
 # About as many answers as one expansion with its rollouts samples, so that a wave of either
 # strategy, the grain in which budgets are kept, is of one size.

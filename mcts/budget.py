@@ -85,6 +85,15 @@ class Budget:
             return "seconds"
         return None
 
+    def share(self, spent: Spent) -> float:
+        """How much of it `spent` has used, 0 to 1, by the limit that is nearest."""
+        used = [
+            (self.tokens, spent.completion_tokens),
+            (self.requests, spent.requests),
+            (self.seconds, spent.seconds if self.seconds else 0.0),
+        ]
+        return max(min(1.0, n / limit) if limit else 0.0 for limit, n in used)
+
 
 class Meter:
     """A policy that counts what another one's answers cost."""
@@ -92,11 +101,14 @@ class Meter:
     def __init__(self, policy: Policy) -> None:
         self._policy = policy
         self.spent = Spent()
+        self.places: set[tuple[str, str, int]] = set()
+        """Node, purpose and first sample of everything asked."""
 
     async def sample(
         self, node: str, purpose: str, steps: Sequence[Step], n: int, first: int = 0
     ) -> Sequence[Sample]:
         """The other policy's answer; a policy that tells no cost counts as one request."""
+        self.places.add((node, purpose, first))
         try:
             samples = await self._policy.sample(node, purpose, steps, n, first)
         except TeacherError as error:

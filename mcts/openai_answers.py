@@ -40,6 +40,16 @@ class Trouble(Exception):
         """Whether the server has no time for anybody, which says nothing about the request."""
 
 
+def thoughts_at_most(n: int) -> str:
+    """A regular expression for any text that ends with its `n`-th `</think>`, if it has so many.
+
+    For servers that keep to one while they write (vLLM's structured outputs). It holds no other
+    tag back: only "</th" is never begun for anything else.
+    """
+    other = r"(?:[^<]|<+(?:[^/<]|/(?:[^t<]|t[^h<])))*"
+    return rf"(?:{other}</think>){{0,{n - 1}}}{other}(?:</think>)?"
+
+
 @dataclass(frozen=True, slots=True)
 class Answer:
     """The choices of one HTTP request."""

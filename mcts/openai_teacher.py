@@ -11,6 +11,7 @@ What a server cannot do is found out the first time it matters, and made up for:
     it refuses to continue a turn       the partial turn goes into the last user message, under
                                         "Previous thoughts:"
     it drops the stop string            the stop string is put back where it is unambiguous
+    it refuses to count thoughts        it is not told to; whoever asked cuts what is too long
 
 A server that accepts an assistant turn but silently starts a new one cannot be told from one that
 continues it: pass `can_continue=False` for it.
@@ -33,6 +34,7 @@ from mcts.openai_answers import (
     read_answer,
     read_json,
     read_models,
+    thoughts_at_most,
 )
 from mcts.pictures import upright
 from mcts.teacher import (
@@ -81,6 +83,7 @@ class OpenAITeacher:
         revision: str = "",
         can_sample_many: bool | None = None,
         can_continue: bool | None = None,
+        can_count: bool | None = None,
         image_cache_bytes: int = 256 * 2**20,
     ) -> None:
         self.url = url.rstrip("/").removesuffix("/v1")
@@ -90,6 +93,8 @@ class OpenAITeacher:
         """Whether the server answers n > 1; None until it has been found out."""
         self.can_continue = can_continue
         """Whether it continues a partial assistant turn; None until it has been found out."""
+        self.can_count = can_count
+        """Whether it takes a grammar that bounds the thoughts; None until it has been found out."""
         self._headers = {"Authorization": f"Bearer {api_key}"} if api_key else {}
         self._concurrency, self._timeout_s = concurrency, timeout_s
         self._retries, self._backoff_s = retries, backoff_s
@@ -211,9 +216,9 @@ class OpenAITeacher:
         started = time.perf_counter()
         self.ledger.requests += 1
         refusal: TeacherError | None = None  # the first way's: the others only try around it
-        for many, continuing in self._ways(request):
+        for many, continuing, counting in self._ways(request):
             try:
-                answers = await self._ask(request, images, many, continuing)
+                answers = await self._ask(request, images, many, continuing, counting)
             except TeacherError as error:
                 refusal = refusal or error
                 # What the server does not know it calls a bad request; other failures are final.
@@ -224,6 +229,8 @@ class OpenAITeacher:
                 self.can_sample_many = many
             if request.continues:
                 self.can_continue = continuing
+            if request.most_thoughts:
+                self.can_count = counting
             completions = tuple(c for answer in answers for c in answer.completions)
             known = [a.cached_tokens for a in answers if a.cached_tokens is not None]
             reply = Reply(
@@ -245,7 +252,7 @@ class OpenAITeacher:
                 raise TeacherUnavailable(str(gone), answering=True) from refusal
         raise refusal
 
-    def _ways(self, request: Request) -> Iterator[tuple[bool, bool]]:
+    def _ways(self, request: Request) -> Iterator[tuple[bool, bool, bool]]:
         """Ways to put the request, best first; one only, once the server is known."""
 
         def options(known: bool | None, matters: bool) -> tuple[bool, ...]:
@@ -255,14 +262,22 @@ class OpenAITeacher:
 
         for continuing in options(self.can_continue, request.continues):
             for many in options(self.can_sample_many, request.n > 1):
-                yield many, continuing
+                for counting in options(self.can_count, request.most_thoughts > 0):
+                    yield many, continuing, counting
 
     async def _ask(
-        self, request: Request, images: Mapping[str, bytes], many: bool, continuing: bool
+        self,
+        request: Request,
+        images: Mapping[str, bytes],
+        many: bool,
+        continuing: bool,
+        counting: bool,
     ) -> list[Answer]:
         # With many known to work, too few choices are the server's slip and worth a retry.
         strict = self.can_sample_many is True
         body = self._body(request, images, continuing)
+        if request.most_thoughts and counting:
+            body["structured_outputs"] = {"regex": thoughts_at_most(request.most_thoughts)}
 
         def read(data: Any) -> Answer:
             return read_answer(data, body["n"], request, strict)

@@ -92,7 +92,15 @@ class TeacherPolicy:
             max_tokens=tokens,
             stop=_STOPS[key.purpose],
             seed=seed_of(key.search_id, key.node, key.purpose, key.sample),
+            most_thoughts=self._most_thoughts(key.purpose, len(steps)),
         )
+
+    def _most_thoughts(self, purpose: str, depth: int) -> int:
+        """How many thoughts may follow `depth` of them before an answer is forced; 0 untold."""
+        left = self._config.max_depth - depth
+        if not self._config.bounded or purpose not in ("rollout", "chain"):
+            return 0
+        return left if purpose == "chain" else min(self._config.rollout_steps, left)
 
 
 def storable(text: str) -> str:

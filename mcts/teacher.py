@@ -94,6 +94,9 @@ class Request:
     alternatives: int = 0
     """How many of the likeliest first tokens to tell the log probability of, where a teacher can.
     """
+    most_thoughts: int = 0
+    """A completion ends with this many thoughts of its own at the latest, where a teacher can
+    count them (`</think>`); others go on, and who asks must cut. 0: as many as it likes."""
 
     def __post_init__(self) -> None:
         if not self.messages or self.n < 1 or self.max_tokens < 1:
@@ -130,7 +133,8 @@ class Request:
         ]
         sampling = [self.n, float(self.temperature), float(self.top_p), self.max_tokens]
         # Set only by those who ask for them, so that all other requests keep their hashes.
-        more = [self.alternatives] if self.alternatives else []
+        more: list[Any] = [self.alternatives] if self.alternatives else []
+        more += ["most_thoughts", self.most_thoughts] if self.most_thoughts else []
         return content_id(model_identity, turns, sampling, list(self.stop), self.seed, *more)
 
 

@@ -15,7 +15,7 @@ from __future__ import annotations
 import math
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, Protocol
 
 from mcts.budget import Spent
 from mcts.coordinates import Frame
@@ -147,6 +147,10 @@ class Tree:
     lines of reasoning), or the limit reached: `tokens`, `requests`, `seconds`."""
     spent: Spent = field(default_factory=Spent)
     """What its requests cost; known while it is searched, not stored with it."""
+    places: set[tuple[str, str, int]] | None = None
+    """Node, purpose and first sample of every request it was made with; None if nobody knows."""
+    vain: Spent = field(default_factory=Spent)
+    """What was asked ahead and not used; no part of `spent`, nor of the tree."""
 
     @property
     def nodes(self) -> list[Node]:
@@ -192,7 +196,15 @@ class Tree:
         return len(lines)
 
 
-def uct(parent: Node, child: Node, exploration: float) -> float:
+class Counted(Protocol):
+    """What `uct` looks at."""
+
+    visits: int
+    total: float
+    pending: int
+
+
+def uct(parent: Counted, child: Counted, exploration: float) -> float:
     """Upper confidence bound of `child`: V + c * sqrt(ln(N + 1) / (n + 1)).
 
     Simulations still under way count as visits that earned nothing, so that those of one wave
@@ -215,6 +227,15 @@ def select(root: Node, exploration: float) -> Node:
     while followed := [child for child in node.children if child.free]:
         node = max(followed, key=lambda child: uct(node, child, exploration))
     return node
+
+
+def select_wave(root: Node, exploration: float, width: int) -> list[Node]:
+    """Up to `width` leaves, one after the other, each marked as pending before the next."""
+    leaves: list[Node] = []
+    while len(leaves) < width and root.free:
+        leaves.append(select(root, exploration))
+        mark_pending(leaves[-1], +1)
+    return leaves
 
 
 def backup(node: Node, reward: float) -> None:

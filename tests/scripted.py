@@ -4,7 +4,8 @@ import hashlib
 
 from mcts.coordinates import CoordinateSpace
 from mcts.data import AnswerKind, Image, Question
-from mcts.search import Sample, SearchConfig
+from mcts.samples import Sample
+from mcts.search import SearchConfig
 
 IMAGE = Image("f" * 64, 1000, 1000)
 QUESTION = Question(

@@ -116,6 +116,7 @@ class StubServer:
         refuse_many: bool = False,
         ignore_many: bool = False,
         refuse_continue: bool = False,
+        refuse_grammar: bool = False,
         drop_stop: bool = False,
         tell_stop_reason: bool = True,
         poison: str | None = None,
@@ -125,7 +126,7 @@ class StubServer:
         self._came: Counter[str] = Counter()
         self.latency_s, self.retry_after_s = latency_s, retry_after_s
         self.refuse_many, self.ignore_many = refuse_many, ignore_many
-        self.refuse_continue = refuse_continue
+        self.refuse_continue, self.refuse_grammar = refuse_continue, refuse_grammar
         self.drop_stop, self.tell_stop_reason = drop_stop, tell_stop_reason
         self.poison = poison
         """A prompt that contains this always gets a 500."""
@@ -191,6 +192,8 @@ class StubServer:
             return "n > 1 is not supported"
         if self.refuse_continue and body.get("continue_final_message"):
             return "continue_final_message is not supported"
+        if self.refuse_grammar and "structured_outputs" in body:
+            return "structured_outputs is not supported"
         if body.get("continue_final_message") and body.get("add_generation_prompt", True):
             return "continue_final_message and add_generation_prompt exclude each other"
         return None

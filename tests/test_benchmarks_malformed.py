@@ -228,3 +228,34 @@ def test_a_parquet_with_a_column_of_another_type_names_the_row(tmp_path: Path) -
                              "options": ["a"]}), path)  # fmt: skip
     (found,) = rejected("ai2d", path)
     assert (found.row, found.field) == (1, "options")
+
+
+JUNK: list[Any] = [
+    None, "", 0, -1.5, True, [], [1], [None], {}, {"bytes": None}, "x", "[1", "(A)", "\0", 10**400,
+    float("nan"), [[1, 2], [3]], [{}], "<image 1>", "data:image/png;base64,@@", "é" * 2000,
+    "\ud800",
+]  # fmt: skip
+PICTURE = {"pope": {"image": "p.png"}}
+GOOD: dict[str, dict[str, Any]] = {bad[0]: bad[2] for bad in BAD if "examples" not in bad[2]}
+
+
+@pytest.mark.parametrize("task", sorted({**GOOD, "gqa": files.GQA_ROW}))
+def test_whatever_a_cell_holds_a_row_is_read_or_named(tmp_path: Path, task: str) -> None:
+    """No junk in any column of any reader ends in anything but a question or a reject."""
+    image_file(tmp_path, "p.png", 1)
+    row = {
+        name: "p.png" if isinstance(value, dict) and "bytes" in value else value
+        for name, value in {**PICTURE.get(task, {}), **GOOD.get(task, files.GQA_ROW)}.items()
+    }
+    suffix = "jsonl" if ".jsonl" in tasks()[task].formats else "json"
+    if task in ("gqa", "visualwebarena", "web-grounding"):
+        suffix = "json"
+    rows = [{**row, name: junk} for name in row for junk in JUNK]
+    path = tmp_path / f"published.{suffix}"
+    texts = [json.dumps(r) for r in (row, *rows)]
+    if task == "gqa":
+        path.write_text("{" + ",".join(f'"{i}": {text}' for i, text in enumerate(texts)) + "}")
+    else:
+        path.write_text("\n".join(texts))
+    image_file(tmp_path, str(row.get("img_filename") or row.get("image_path") or "q.png"), 1)
+    assert {one.row for one in rejected(task, path)} <= set(range(1, len(rows) + 2))

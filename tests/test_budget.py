@@ -13,6 +13,7 @@ from flows.pilot import pilot, predict
 from flows.settings import BuildSettings, Problem
 from flows.spending import OutOfBudget, Purse, told_cost
 from mcts.budget import Budget, Cost, Spent
+from mcts.data import AnswerKind, Image, Question
 from mcts.journal import Journal, JournaledTeacher
 from mcts.policy import TeacherPolicy
 from mcts.samples import Sample
@@ -24,6 +25,7 @@ from tests.scripted import CONFIG, QUESTION, ScriptedPolicy, seeded_teacher
 from tests.stub_server import StubServer
 from warehouse.catalog import query
 from warehouse.home import Warehouse
+from warehouse.rows import read_questions
 from warehouse.sources.importing import import_questions
 from warehouse.tree_rows import search_rows
 
@@ -222,8 +224,10 @@ def build(home, server, **given):
 
 
 def trees(home):
-    sql = "SELECT tree_id, question_id, completion_tokens, n_nodes FROM trees ORDER BY question_id"
-    return query(home, sql).to_pylist()
+    """In the order in which a build searches them."""
+    found = query(home, "SELECT tree_id, question_id, completion_tokens, n_nodes FROM trees")
+    order = [q.question_id for q in stages.by_picture(list(read_questions(home, "sat2")))]
+    return sorted(found.to_pylist(), key=lambda tree: order.index(tree["question_id"]))
 
 
 @pytest.mark.parametrize("concurrency", [1, 8])
@@ -336,3 +340,21 @@ def test_the_cost_of_a_kept_trace_is_told_with_its_money():
 def test_settings_that_contradict_each_other_are_a_sentence(given, sentence):
     with pytest.raises(Problem, match=sentence):
         BuildSettings.checked(**given)
+
+
+def test_questions_about_one_picture_are_searched_side_by_side():
+    def asked(text, *images):
+        pictures = tuple(Image(name * 64, 10, 10) for name in images)
+        return Question("t", text, pictures, AnswerKind.TEXT, ("a", "b"), ("a",))
+
+    mixed = [
+        asked("1", "b"),
+        asked("2", "a"),
+        asked("3", "b"),
+        asked("4", "a", "b"),
+        asked("5", "a"),
+    ]
+    ordered = stages.by_picture(mixed)
+    shown = [[image.image_id[0] for image in question.images] for question in ordered]
+    assert shown == [["a"], ["a"], ["a", "b"], ["b"], ["b"]]
+    assert stages.by_picture(mixed[::-1]) == ordered

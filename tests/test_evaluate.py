@@ -3,17 +3,23 @@
 import asyncio
 import io
 import json
+import os
+import shutil
+import subprocess
+import sys
 from dataclasses import replace
 
 import pytest
 from PIL import Image as Pictures
 
 from flows import cli
+from mcts.checkpoints import Manners, write_manners
 from mcts.coordinates import CoordinateSpace
-from mcts.data import Question
+from mcts.data import Grade, Question
 from mcts.teacher import Completion, Ledger, Reply, TeacherError, TeacherUnavailable
 from tests.fixtures import sat_rows, write_sat
 from tests.stub_server import StubServer
+from training import evaluate as evaluating
 from training import report as reports
 from training.controls import asked_about, lenders, shown_pictures
 from training.evaluate import Asking, Subject, evaluate, measure
@@ -21,6 +27,7 @@ from training.nano import BASE
 from training.report import compare
 from warehouse.catalog import query
 from warehouse.home import Warehouse, WarehouseError
+from warehouse.models import Made, keep_model
 from warehouse.rows import image_from, read_image, read_questions
 from warehouse.sources.importing import import_questions
 from warehouse.sources.tasks import Task
@@ -106,6 +113,16 @@ def test_what_was_found_is_stored_and_asked_once(warehouse):
     assert again.evaluation_id == report.evaluation_id and again.figures == report.figures
     assert len(table(warehouse, "FROM evaluations")) == 1
     assert len(table(warehouse, "FROM predictions")) == 12
+
+
+def test_answers_graded_otherwise_are_another_evaluation(warehouse, monkeypatch):
+    first = run(Scripted(left), warehouse)
+    monkeypatch.setattr(evaluating, "grade", lambda question, answer: Grade(0.0, "a new grader"))
+    again = run(Scripted(left), warehouse)
+    assert again.asked == 0 and again.evaluation_id != first.evaluation_id
+    stored = table(warehouse, "SELECT accuracy FROM evaluations ORDER BY accuracy")
+    assert [row["accuracy"] for row in stored] == [0, first.figures["all"]["accuracy"].value]
+    assert len(table(warehouse, "FROM predictions")) == 24
 
 
 def test_an_evaluation_that_was_stopped_goes_on_where_it_was(warehouse):
@@ -369,3 +386,65 @@ def test_a_picture_that_is_lost_is_told(warehouse):
     lost = replace(question, images=(replace(question.images[0], image_id="0" * 64),))
     with pytest.raises(KeyError, match="0000"):
         run(Scripted(left), warehouse, [lost])
+
+
+def test_a_killed_evaluation_asks_again_for_nothing_it_had(warehouse, tmp_path):
+    log = tmp_path / "requests.jsonl"
+    command = [sys.executable, "-m", "flows.cli", "evaluate"]
+    with StubServer(log=log) as server:
+        command += [server.url, "sat2", "--space", "qwen3-vl", "--home", warehouse.root, "--json"]
+        environment = {**os.environ, "VIGORL_FAILPOINT": "after_journal:5"}
+        command += ["--concurrency", "1"]
+        killed = subprocess.run(command, env=environment, capture_output=True, timeout=120)
+        assert killed.returncode != 0
+        assert not table(warehouse, "FROM evaluations")
+        del environment["VIGORL_FAILPOINT"]
+        done = subprocess.run(command, env=environment, capture_output=True, timeout=120)
+        assert done.returncode == 0, done.stderr
+        report = json.loads(done.stdout)
+        assert report["asked"] + report["replayed"] == 12 and report["replayed"] >= 4
+        assert server.asked() <= 13, "only what was in flight may be asked for twice"
+    assert len(table(warehouse, "FROM predictions")) == 12
+
+
+def test_the_flow_measures_and_shows_a_table(warehouse):
+    from prefect.client.orchestration import get_client
+    from prefect.testing.utilities import prefect_test_harness
+
+    from flows.evaluate_model import evaluate_model
+
+    async def artifacts():
+        async with get_client() as client:
+            return await client.read_artifacts()
+
+    with prefect_test_harness(server_startup_timeout=120), StubServer() as server:
+        said = asyncio.run(
+            evaluate_model(
+                model=server.url, against=server.url, space="qwen3-vl", home=warehouse.root
+            )
+        )
+        (shown,) = asyncio.run(artifacts())
+    assert "12 questions" in said and "which includes 0" in said
+    assert shown.type == "table" and shown.key == "evaluation-sat2"
+    rows = json.loads(shown.data)
+    assert [row["questions"] for row in rows] == ["12", "12"]
+
+
+def test_a_trained_model_is_measured_by_its_name_as_it_was_taught(
+    warehouse, capsys, monkeypatch, tmp_path
+):
+    folder = tmp_path / "student"
+    shutil.copytree(BASE, folder)
+    write_manners(folder, Manners("nano", "answers"))
+    row = keep_model(
+        warehouse, folder,
+        Made("nano-answers", None, "sat2-sft@v1", {}, SPACE, {}, "train-1"),
+    )  # fmt: skip
+    options = ("sat2", "--limit", 3, "--json")
+    assert vigorl("nano-answers", *options, home=warehouse.root, monkeypatch=monkeypatch) == 0
+    report = json.loads(capsys.readouterr().out)
+    assert report["model"] == row["model_id"]
+    assert report["settings"]["prompt"] == "nano-answer"
+    options = (*options, "--form", "grounded")
+    assert vigorl("nano-answers", *options, home=warehouse.root, monkeypatch=monkeypatch) == 0
+    assert json.loads(capsys.readouterr().out)["settings"]["prompt"] == "nano"

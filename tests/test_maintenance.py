@@ -8,6 +8,7 @@ import threading
 from pathlib import Path
 
 import duckdb
+import pyarrow.parquet as pq
 import pytest
 from deltalake import write_deltalake
 
@@ -15,8 +16,9 @@ from tests.test_tables import in_process, shard
 from tests.test_versions import KEPT, fill
 from warehouse.catalog import connect, query
 from warehouse.checking import check
-from warehouse.compacting import compact, stated_versions
+from warehouse.compacting import SORTED_BY, compact, stated_versions
 from warehouse.home import Warehouse, WarehouseError
+from warehouse.schema import TABLES
 from warehouse.snapshot import snapshot
 from warehouse.tables import append, commit_trees, insert_new, open_table, scan
 from warehouse.versions import publish
@@ -224,5 +226,24 @@ def test_any_duckdb_client_opens_the_snapshot_and_a_new_one_replaces_it(
     assert [p.name for p in Path(warehouse.root).glob("*duckdb*")] == ["vigorl.duckdb"]
     with pytest.raises(WarehouseError, match="its folder is not there"):
         snapshot(warehouse, tmp_path / "nowhere" / "x.duckdb")
-    with pytest.raises(WarehouseError, match="on S3"):
-        snapshot(Warehouse("s3://bucket"))
+
+
+def test_sorting_puts_a_traces_rows_side_by_side_and_changes_none(tmp_path: Path) -> None:
+    warehouse = Warehouse(str(tmp_path))
+    names = [f"{i:02d}" for i in range(20)]
+    for some in (names[::2], names[1::2]):  # two builds that ran side by side
+        commit_trees(warehouse, **shard(*some), run_id="r")
+    before = query(warehouse, "FROM nodes ORDER BY ALL").to_pylist()
+    plain = {each.table: each.after for each in compact(warehouse)}
+    assert plain["nodes"] == 1 and _stored(warehouse, "nodes") != sorted(names * 2)
+    compact(warehouse, sort=True)
+    assert _stored(warehouse, "nodes") == sorted(names * 2)
+    assert query(warehouse, "FROM nodes ORDER BY ALL").to_pylist() == before
+    assert set(SORTED_BY) <= set(TABLES)
+    assert all(column in TABLES[name].schema.names for name, column in SORTED_BY.items())
+
+
+def _stored(warehouse: Warehouse, name: str) -> list[str]:
+    """The tree ids of a table of one file, in the order of its rows."""
+    (uri,) = open_table(warehouse, name).file_uris()  # type: ignore[union-attr]
+    return [str(tree_id) for tree_id in pq.read_table(uri)["tree_id"].to_pylist()]

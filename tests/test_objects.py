@@ -234,11 +234,11 @@ from warehouse.home import Warehouse
 from warehouse.objects import S3Objects
 from warehouse.versions import publish
 warehouse, left, put = Warehouse({warehouse.root!r}), [{puts}], S3Objects._put
-def dies(self, key, body):
+def dies(self, key, body, *more):
     if left[0] == 0:
         os._exit(137)
     left[0] -= 1
-    return put(self, key, body)
+    return put(self, key, body, *more)
 S3Objects._put = dies
 os.rename = lambda *_: os._exit(137)
 publish(warehouse, "a", "SELECT trace_id FROM traces")

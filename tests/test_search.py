@@ -8,6 +8,9 @@ import pytest
 
 from curation.grading import grade
 from mcts.coordinates import Frame
+from mcts.data import Step
+from mcts.journal import Journal, JournaledTeacher, Key
+from mcts.policy import TeacherPolicy
 from mcts.search import search, search_id, thoughts_demanded
 from mcts.teacher import TeacherError
 from mcts.tree import flatten, rebuild
@@ -250,3 +253,20 @@ def test_when_one_request_meets_a_dead_server_the_others_stop():
     with pytest.raises(Gone):
         run(policy)
     assert finished == []
+
+
+def test_a_teacher_is_told_how_many_thoughts_may_follow_only_where_the_search_says_so(tmp_path):
+    def most(config, purpose, depth):
+        with Journal(tmp_path) as journal:
+            asking = JournaledTeacher(None, journal, "replay", identity="m")
+            policy = TeacherPolicy(QUESTION, config, "t", asking, {})
+        steps = [Step("A thing at (1, 2).")] * depth
+        return policy.request(Key("t", "0", purpose, 0), steps, 1).most_thoughts
+
+    bounded = replace(CONFIG, bounded=True)
+    assert search_id(QUESTION, CONFIG, 0, "m") != search_id(QUESTION, bounded, 0, "m")
+    assert most(CONFIG, "rollout", 1) == most(bounded, "expand", 1) == 0
+    assert most(bounded, "finish", 9) == 0
+    assert most(bounded, "rollout", 1) == CONFIG.rollout_steps
+    assert most(bounded, "rollout", 8) == CONFIG.max_depth - 8
+    assert most(bounded, "chain", 0) == CONFIG.max_depth

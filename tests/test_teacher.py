@@ -1,6 +1,7 @@
 """The server client against a real HTTP server: what it sends, what it survives, what it says."""
 
 import asyncio
+import re
 import subprocess
 import sys
 import time
@@ -257,6 +258,31 @@ async def test_a_server_that_cannot_continue_a_turn_is_told_the_thoughts_in_the_
         await teacher.close()
 
 
+async def test_a_server_is_told_by_a_grammar_when_thoughts_are_enough_or_not_where_it_refuses():
+    request = replace(ask("<think>a</think>", n=2, stop=ROLLOUT), most_thoughts=2)
+    with StubServer() as server:
+        teacher = client(server)
+        usual = await teacher.complete(request, IMAGES)
+        grammar = re.compile(server.requests[-1]["body"]["structured_outputs"]["regex"])
+        assert teacher.can_count is True and server.asked() == 1
+        await teacher.complete(ask(n=2), IMAGES)
+        assert "structured_outputs" not in server.requests[-1]["body"]
+        await teacher.close()
+    thought = "\n<think>It is < 3 px from </b> (1, 2).</think>"
+    for allowed in (thought, 2 * thought, f"{thought}\n<answer>yes</answer>", "<think>cut off"):
+        assert grammar.fullmatch(allowed)
+    for denied in (3 * thought, f"{2 * thought}\n<answer>yes</answer>", f"{2 * thought}.", "</th"):
+        assert not grammar.fullmatch(denied)
+    with StubServer(refuse_grammar=True) as server:
+        teacher = client(server)
+        reply = await teacher.complete(request, IMAGES)
+        assert reply.completions == usual.completions and teacher.can_count is False
+        before = server.asked()
+        await teacher.complete(replace(request, seed=5), IMAGES)
+        assert server.asked() == before + 1  # known now: no further probe
+        await teacher.close()
+
+
 @pytest.mark.parametrize("tell", [True, False])
 async def test_a_dropped_stop_string_is_put_back(tell):
     with StubServer() as server:
@@ -273,6 +299,7 @@ def test_the_fingerprint_changes_with_whatever_changes_the_answer():
     others = [
         ask("<think>"), ask(n=3), ask(n=2, stop=ROLLOUT), ask(n=2, seed=2), ask(n=2, max_tokens=7),
         replace(base, temperature=0.5), replace(base, top_p=0.5), replace(base, messages=system),
+        replace(base, most_thoughts=5), replace(base, alternatives=5),
     ]  # fmt: skip
     variants = [base.fingerprint("model"), base.fingerprint("other model")]
     variants += [request.fingerprint("model") for request in others]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 import shutil
 import threading
@@ -14,6 +15,9 @@ import pytest
 from deltalake import write_deltalake
 
 from mcts import failpoints
+from mcts.journal import Journal
+from mcts.journal_records import Key, Record
+from mcts.teacher import Completion, Reply
 from tests.test_cli import run
 from tests.test_tables import counts, in_process, shard
 from tests.test_versions import KEPT, fill
@@ -99,6 +103,42 @@ def test_published_versions_that_hold_it_are_named_and_go_only_by_force(
     assert [f.sentence for f in check(warehouse) if f.wrong] == []
     # Its number is never given again.
     assert publish(warehouse, "a", "SELECT trace_id FROM traces").ref == "a@v2"
+
+
+def test_what_the_journal_recorded_of_it_goes_and_what_is_out_of_reach_is_named(
+    warehouse: Warehouse, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    source = of(warehouse)
+    publish(warehouse, "a", KEPT)
+    out = tmp_path / "out"
+    words = ("export", "a", "--to", "llama-factory", "--out", str(out))
+    assert run("dataset", *words, home=warehouse.root) == 0
+    insert_new(warehouse, "models", [{"model_id": "student@1", "dataset": "a@v1"}])
+    (doomed, *_) = plan(warehouse, source).ids["tree_id"].to_pylist()
+    for folder in (warehouse.journal_dir, warehouse.journal_dir / "judge"):
+        asyncio.run(journaled(folder, doomed, "kept"))
+    assert run("warehouse", "delete-source", source, home=warehouse.root) == 0
+    told = capsys.readouterr().out
+    assert "out of reach: export of a@v1 of 20" in told and f": {out}\n" in told
+    assert "out of reach: model student@1, trained on a@v1" in told
+    said: list[str] = []
+    delete_source(warehouse, source, force=True, tell=said.append)
+    assert "1 responses deleted from the journal" in said
+    assert [line for line in said if line.startswith("not reached: ")] == [
+        line.replace("out of reach: ", "not reached: ")
+        for line in told.splitlines() if line.startswith("out of reach: ")
+    ]  # fmt: skip
+    with Journal(warehouse.journal_dir) as journal:
+        assert [len(list(journal.records(name))) for name in (doomed, "kept")] == [0, 1]
+        assert journal.damage == []
+    assert any("judge" in line for line in said)
+
+
+async def journaled(folder: Path, *search_ids: str) -> None:
+    with Journal(folder) as journal:
+        for search_id in search_ids:
+            reply = Reply((Completion("Yes", "stop", 1),), 5, None, 1, 0.5)
+            await journal.append(Record.of_reply(Key(search_id, "", "expand", 0), "f", reply, 1.0))
 
 
 def test_an_interrupted_deletion_is_finished_by_repeating_it(

@@ -91,12 +91,16 @@ class Done:
     seconds: float
     asked: int
     """Requests to the model, those from the journal not counted."""
+    waited: float
+    """Seconds until the first question was done: a model has to be loaded before that."""
 
     @property
     def remaining(self) -> float | None:
-        """Seconds to go at the pace of what was asked; None before anything is known."""
-        left = self.of - self.questions
-        return self.seconds / self.questions * left if self.questions and self.asked else None
+        """Seconds to go at the pace since the first; None before a twentieth of all is done."""
+        if not self.asked or self.questions < max(2, self.of / 20):
+            return None
+        pace = (self.seconds - self.waited) / (self.questions - 1)
+        return pace * (self.of - self.questions)
 
 
 Progress = Callable[[Done], None]
@@ -172,10 +176,6 @@ async def measure(
     if not isinstance(subject.teacher, LocalTeacher):  # whose identity is in its folder
         await subject.teacher.open()
     identity = subject.teacher.identity
-    evaluation_id = content_id(
-        MAKER, identity, benchmark, sorted(q.question_id for q in questions), asdict(config),
-        asking.seed, asking.control or "",
-    )  # fmt: skip
     run_id = f"evaluate-{uuid.uuid4().hex[:12]}"
     settings: dict[str, Any] = {"space": asdict(subject.space), "prompt": prompt.name}
     settings |= asdict(asking) | {"step_tokens": subject.step_tokens}
@@ -187,7 +187,7 @@ async def measure(
     )
     began, slots = time.monotonic(), asyncio.Semaphore(concurrency)
     predictions: dict[str, list[Prediction]] = {}
-    done = Done(0, len(questions), 0.0, 0, 0.0, 0)
+    done = Done(0, len(questions), 0.0, 0, 0.0, 0, 0.0)
 
     with Journal(warehouse.journal_dir / "evaluate") as journal:
         journaled = JournaledTeacher(subject.teacher, journal, identity=identity)
@@ -220,6 +220,7 @@ async def measure(
                 tokens=subject.teacher.ledger.completion_tokens,
                 seconds=time.monotonic() - began,
                 asked=journaled.asked,
+                waited=done.waited or time.monotonic() - began,
             )
             progress(done)
 
@@ -230,6 +231,15 @@ async def measure(
         except BaseExceptionGroup as several:
             raise several.exceptions[0] from None
         asked, replayed = journaled.asked, journaled.replayed
+    # What was said is part of the name: graded otherwise, or asked anew, it is another evaluation.
+    answered = sorted(
+        (p.question_id, p.sample, p.response, p.score, p.answer, p.error)
+        for some in predictions.values()
+        for p in some
+    )
+    evaluation_id = content_id(
+        MAKER, identity, benchmark, asdict(config), asking.seed, asking.control or "", answered
+    )
     report = make_report(
         evaluation_id, identity, benchmark, settings, questions, predictions, run_id=run_id,
         asked=asked, replayed=replayed, seconds=time.monotonic() - began,

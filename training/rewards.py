@@ -29,6 +29,7 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import lru_cache
 from typing import Any
 
 from curation import grounding
@@ -103,7 +104,7 @@ class Read:
     pixels: tuple[str, ...]
     """The same with their coordinates in original pixels."""
     whole: bool
-    """Whether the text is think blocks and then one answer, and nothing else."""
+    """Whether the text is think blocks, not too many, then one answer, and nothing else."""
 
 
 def read(
@@ -123,7 +124,7 @@ def read(
         while block := _BLOCK.match(before, at):
             thoughts.append(block[1].strip())
             at = block.end()
-        whole = answer is not None and not before[at:].strip()
+        whole = answer is not None and not before[at:].strip() and len(thoughts) <= MOST_STEPS
     written = tuple(thoughts) if whole else ()
     pixels = tuple(_in_pixels(thought, frame) for thought in written)
     return Read(asked, frame, form, min_thoughts, answer, written, pixels, whole)
@@ -252,15 +253,21 @@ def _reward(name: str, spec: RewardSpec, space: CoordinateSpace) -> Reward:
     ) -> list[float | None]:
         if "question" not in columns:
             raise ValueError("rewards need a column `question` (training.columns.question_column)")
-        asked = [read_question(text) for text in columns["question"]]
-        demanded = columns.get("min_thoughts") or [1] * len(asked)
+        demanded = columns.get("min_thoughts") or [1] * len(columns["question"])
         return [
-            part(read(text_of(completion), of, space, spec.form, int(least or 1)))
-            for completion, of, least in zip(completions, asked, demanded, strict=True)
+            part(_read_once(text_of(completion), of, space, spec.form, int(least or 1)))
+            for completion, of, least in zip(
+                completions, columns["question"], demanded, strict=True
+            )
         ]
 
     reward.__name__ = reward.__qualname__ = name
     return reward
+
+
+@lru_cache(maxsize=1024)  # each part reads the same completions
+def _read_once(text: str, column: str, space: CoordinateSpace, form: str, least: int) -> Read:
+    return read(text, read_question(column), space, form, least)
 
 
 def text_of(completion: Any) -> str:

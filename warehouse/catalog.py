@@ -27,6 +27,7 @@ from deltalake import DeltaTable
 
 from warehouse.guard import QueryError, check, quoted
 from warehouse.home import Warehouse
+from warehouse.migrations import selected
 from warehouse.schema import CHILDREN, TABLES, Table
 from warehouse.tables import dataset, open_table
 from warehouse.unfinished import commits_of, only_value, shown
@@ -109,7 +110,7 @@ def create_views(
             _create_view(con, warehouse, TABLES[name], opened.get(name), known, files)
             if wanted is None:
                 _comment(con, TABLES[name])
-    _create_sql_views(con, opened, wanted)
+    create_sql_views(con, opened, wanted)
     return files
 
 
@@ -167,7 +168,7 @@ def _create_view(
             everything = frozenset().union(*commits.values())
             condition = shown([""], {"": everything}, finished, late).condition or "false"
     if not delta or not uris:
-        con.execute(f"CREATE VIEW {table.name} AS SELECT {_columns(table, set())} WHERE false")
+        con.execute(f"CREATE VIEW {table.name} AS SELECT {selected(table, set())} WHERE false")
         return
     if source:
         # DuckDB's own S3 reader is an extension that needs a download; pyarrow reads just as well.
@@ -181,21 +182,11 @@ def _create_view(
     where = f" WHERE {condition}" if condition else ""
     made = f"CREATE VIEW {table.name} AS SELECT"
     try:
-        con.execute(f"{made} {_columns(table, there)} FROM {rows}{where}")
+        con.execute(f"{made} {selected(table, there)} FROM {rows}{where}")
     except duckdb.BinderException:
         # A column came with a commit that is not shown: the files that are left do not have it.
         there = {name for name, *_ in con.execute(f"DESCRIBE FROM {rows}").fetchall()}
-        con.execute(f"{made} {_columns(table, there)} FROM {rows}{where}")
-
-
-def _columns(table: Table, there: set[str]) -> str:
-    """What a view of the table selects from files that have the columns `there`."""
-    return ", ".join(
-        f'"{field.name}"'
-        if field.name in there
-        else f'NULL::{_duckdb_type(field.type)} AS "{field.name}"'
-        for field in table.schema
-    )
+        con.execute(f"{made} {selected(table, there)} FROM {rows}{where}")
 
 
 def _finished(
@@ -216,9 +207,10 @@ def _comment(con: duckdb.DuckDBPyConnection, table: Table) -> None:
     con.execute(";".join(comments))
 
 
-def _create_sql_views(
+def create_sql_views(
     con: duckdb.DuckDBPyConnection, opened: Mapping[str, DeltaTable], wanted: set[str] | None
 ) -> None:
+    """Create the views of `warehouse/sql/` in `con`, which has the tables; see `create_views`."""
     for name, sql in sql_views().items():
         if wanted is not None and name not in wanted:
             continue
@@ -275,20 +267,3 @@ def _words(sql: str) -> set[str]:
 def _unsaid(view: str) -> str:
     """A view's statement without the first line, which says in words what it is."""
     return view.partition("\n")[2]
-
-
-def _duckdb_type(kind: pa.DataType) -> str:
-    if pa.types.is_list(kind):
-        return f"{_duckdb_type(kind.value_type)}[]"
-    if pa.types.is_struct(kind):
-        fields = (f'"{field.name}" {_duckdb_type(field.type)}' for field in kind)
-        return f"STRUCT({', '.join(fields)})"
-    names = {
-        pa.string(): "VARCHAR",
-        pa.int64(): "BIGINT",
-        pa.int32(): "INTEGER",
-        pa.float64(): "DOUBLE",
-        pa.bool_(): "BOOLEAN",
-        pa.timestamp("us", tz="UTC"): "TIMESTAMPTZ",
-    }
-    return names[kind]

@@ -1,6 +1,7 @@
 """Fewer, larger files: `compact` merges what small commits left, and removes what nobody needs.
 
     for done in compact(warehouse, keep_days=7): print(done.sentence())
+    compact(warehouse, sort=True)       # rows of a tree, or a trace, side by side
 
 Merging changes no row and fails no writer: appends go on beside it. A file it replaced stays until
 nobody can need it any more. The rule: a file is removed when it is in no version of its table that
@@ -8,6 +9,9 @@ nobody can need it any more. The rule: a file is removed when it is in no versio
     - is the current one,
     - was stated by a published data set version, so that its statement can be run again, or
     - was current within the last `keep_days`, so that whoever reads now can finish.
+
+Builds that ran side by side leave their rows mixed, and whoever looks one trace up reads them all:
+sorted, its rows lie together, and the file's statistics lead there. Sorting writes every file anew.
 
 Bundles of published versions are objects, not files of tables; nothing here comes near them.
 """
@@ -30,7 +34,17 @@ from warehouse.versions import list_versions
 TARGET_BYTES = 512 * 2**20
 """Size of file that merging aims at."""
 
+SORTED_BY = {
+    **dict.fromkeys(("steps", "verdicts", "behaviors", "step_scores", "predictions"), "trace_id"),
+    **dict.fromkeys(("traces", "nodes", "rollouts", "responses"), "tree_id"),
+    "trees": "question_id",
+    "image_hashes": "image_id",
+}
+"""What the rows of a table are looked up and joined by; other tables are small, or stay as they
+are."""
+
 _ATTEMPTS = 10
+_SORT_BYTES = 2**30  # held in memory at once; the rest is spilled to disk
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,8 +64,11 @@ class Compacted:
         return f"{told}, {self.removed} old ones removed"
 
 
-def compact(warehouse: Warehouse, keep_days: float = 7.0) -> list[Compacted]:
+def compact(warehouse: Warehouse, keep_days: float = 7.0, *, sort: bool = False) -> list[Compacted]:
     """Merge the small files of every table and remove what the rule above lets go.
+
+    Args:
+        sort: also sort the tables of `SORTED_BY`.
 
     Raises:
         WarehouseError: other writers overtook every attempt.
@@ -63,7 +80,7 @@ def compact(warehouse: Warehouse, keep_days: float = 7.0) -> list[Compacted]:
         if delta is None:
             continue
         before = len(delta.file_uris())
-        _merge(warehouse, name)
+        _merge(warehouse, name, SORTED_BY.get(name) if sort else None)
         note_commits(warehouse, name)
         removed = _remove(warehouse, name, needed.get(name, set()), keep_days)
         delta = _opened(warehouse, name)
@@ -81,12 +98,21 @@ def stated_versions(warehouse: Warehouse) -> dict[str, set[int]]:
     return stated
 
 
-def _merge(warehouse: Warehouse, name: str) -> None:
+def _merge(warehouse: Warehouse, name: str, sorted_by: str | None) -> None:
     for attempt in range(_ATTEMPTS):
         delta = _opened(warehouse, name)
-        if len(delta.file_uris()) < 2:
+        if len(delta.file_uris()) < (1 if sorted_by else 2):
             return
         try:
+            if sorted_by:
+                delta.optimize.z_order(
+                    [sorted_by],  # of one column, a plain sort
+                    target_size=TARGET_BYTES,
+                    max_concurrent_tasks=1,
+                    max_spill_size=_SORT_BYTES,
+                    writer_properties=WRITER,
+                )
+                return
             delta.optimize.compact(
                 target_size=TARGET_BYTES,
                 max_concurrent_tasks=1,  # memory before speed: a task holds a whole file

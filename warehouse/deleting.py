@@ -7,8 +7,10 @@
 A revocation leaves a source in the history and out of what comes; this is for what must not be
 kept. First the revocation is noted, so that what is published from now on leaves the source out.
 Then the rows go, those that hang on others first, so that an interrupted deletion finds the rest
-when it is repeated; then the pictures no other source shows; then every replaced file of these
-tables, so that none of their earlier versions can be read any more. No build should run meanwhile.
+when it is repeated; what the journal recorded of its searches goes before the trees that name them;
+then the pictures no other source shows; then every replaced file of these tables, so that none of
+their earlier versions can be read any more. No build should run meanwhile. What is out of reach is
+told by name as far as it is known: exports, models, records of judges.
 
 A version's bundle cannot lose single rows: it is named by their hash. So a version that holds some
 goes as a whole, its number stays taken, and models trained on it still say so by name.
@@ -16,6 +18,7 @@ goes as a whole, its number stays taken, and models trained on it still say so b
 
 from __future__ import annotations
 
+import json
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -25,6 +28,7 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 from deltalake.exceptions import CommitFailedError
 
+from mcts.journal_purge import purge
 from warehouse.home import Warehouse, WarehouseError
 from warehouse.objects import image_key
 from warehouse.revoked import revoke
@@ -73,6 +77,25 @@ def plan(warehouse: Warehouse, source: str) -> Doomed:
     return Doomed({name: _array(values) for name, values in ids.items()}, held)
 
 
+def out_of_reach(warehouse: Warehouse, doomed: Doomed) -> list[str]:
+    """What holds, or was made of, some of it and stays: a sentence each."""
+    refs = {version.ref for version in doomed.versions}
+    told = []
+    exports = scan(warehouse, "runs", ["params", "created_at"], pc.field("kind") == "export")
+    for row in exports.to_pylist():
+        made = json.loads(row["params"])
+        if made["dataset"] in refs:
+            where = " and ".join(filter(None, (made.get("out"), made.get("push_to"))))
+            told.append(f"export of {made['dataset']} of {row['created_at']:%Y-%m-%d}: {where}")
+    models = scan(warehouse, "models", ["model_id", "dataset"]).to_pylist()
+    told += [f"model {m['model_id']}, trained on {m['dataset']}" for m in models
+             if m["dataset"] in refs]  # fmt: skip
+    judges = warehouse.journal_dir / "judge"
+    if any(judges.glob("*.jsonl")):
+        told.append(f"{judges}: what judges were asked names no source; the folder can be removed")
+    return told
+
+
 def delete_source(
     warehouse: Warehouse,
     source: str,
@@ -96,10 +119,13 @@ def delete_source(
     if doomed.versions and not force:
         named = ", ".join(version.ref for version in doomed.versions)
         raise WarehouseError(f"published versions hold {source}: {named}; --force deletes them too")
+    stays = out_of_reach(warehouse, doomed)  # while the rows that tell it are there
     revoke(warehouse, "source", source, "deleted with all its rows")
     for version in doomed.versions:
         _drop_version(warehouse, version, source)
         tell(f"dataset {version.ref} is deleted")
+    gone = purge(warehouse.journal_dir, set(doomed.ids["tree_id"].to_pylist()))
+    tell(f"{gone} responses deleted from the journal")
     for key, names in _TABLES_OF.items():
         for name in names:
             if gone := _delete_rows(warehouse, name, key, doomed.ids[key]):
@@ -111,6 +137,8 @@ def delete_source(
         if delta := open_table(warehouse, name):
             delta.vacuum(retention_hours=0, enforce_retention_duration=False, dry_run=False)
     tell("earlier versions of these tables can't be read any more")
+    for sentence in stays:
+        tell(f"not reached: {sentence}")
 
 
 def delete_rows(warehouse: Warehouse, name: str, where: str) -> None:

@@ -36,7 +36,11 @@ _WHERE_IDS_ARE = (
     ("response", "SELECT response_id AS id FROM responses"),
     ("run", "SELECT run_id AS id FROM runs"),
     ("evaluation", "SELECT evaluation_id AS id FROM evaluations"),
-    ("model", "SELECT model_id AS id FROM models UNION SELECT model FROM trees"),
+    (
+        "model",
+        "SELECT model_id AS id FROM models UNION SELECT model FROM trees "
+        "UNION SELECT model_id FROM evaluations",
+    ),
     ("source", "SELECT source AS id FROM questions UNION SELECT source FROM images"),
 )
 

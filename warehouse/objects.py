@@ -30,8 +30,9 @@ class Objects(Protocol):
     def put(self, key: str, data: bytes) -> bool:
         """Store `data` under `key` unless the key is taken; whether it was stored."""
 
-    def put_file(self, key: str, path: Path) -> bool:
-        """Store a local file under `key` unless the key is taken; whether it was stored."""
+    def put_file(self, key: str, path: Path, replace: bool = False) -> bool:
+        """Store a local file under `key`; whether it was stored, which it is not if the key is
+        taken and `replace` does not say that it may be."""
 
     def get(self, key: str) -> bytes:
         """The bytes of `key`."""
@@ -44,6 +45,9 @@ class Objects(Protocol):
 
     def keys(self, prefix: str) -> list[str]:
         """Every key below the folder `prefix`, sorted."""
+
+    def sizes(self, prefix: str = "") -> dict[str, int]:
+        """Bytes by key of all that is below the folder `prefix`, or of everything; sorted."""
 
     def local_path(self, key: str) -> Any:
         """A context manager: a local file with the bytes of `key`, to be read only."""
@@ -83,13 +87,13 @@ class LocalObjects:
     def put(self, key: str, data: bytes) -> bool:
         return self._place(key, lambda handle: handle.write(data))
 
-    def put_file(self, key: str, path: Path) -> bool:
+    def put_file(self, key: str, path: Path, replace: bool = False) -> bool:
         def copy(handle: Any) -> None:
             with path.open("rb") as source:
                 while block := source.read(1 << 20):
                     handle.write(block)
 
-        return self._place(key, copy)
+        return self._place(key, copy, replace)
 
     def get(self, key: str) -> bytes:
         try:
@@ -104,9 +108,16 @@ class LocalObjects:
         (self.root / _checked(key)).unlink(missing_ok=True)
 
     def keys(self, prefix: str) -> list[str]:
-        folder = self.root / _checked(prefix)
-        files = (path for path in folder.rglob("*") if path.is_file())
-        return sorted(path.relative_to(self.root).as_posix() for path in files)
+        return list(self.sizes(prefix))
+
+    def sizes(self, prefix: str = "") -> dict[str, int]:
+        folder = self.root / _checked(prefix) if prefix else self.root
+        found: dict[str, int] = {}
+        for path in folder.rglob("*"):
+            with suppress(FileNotFoundError):  # a temporary file that is gone again
+                if path.is_file():
+                    found[path.relative_to(self.root).as_posix()] = path.stat().st_size
+        return dict(sorted(found.items()))
 
     @contextmanager
     def local_path(self, key: str) -> Iterator[Path]:
@@ -114,7 +125,7 @@ class LocalObjects:
             raise KeyError(key)
         yield self.root / key
 
-    def _place(self, key: str, write: Any) -> bool:
+    def _place(self, key: str, write: Any, replace: bool = False) -> bool:
         target = self.root / _checked(key)
         target.parent.mkdir(parents=True, exist_ok=True)
         # The temporary file lies outside every folder that is listed, on the same file system.
@@ -126,6 +137,10 @@ class LocalObjects:
                 write(handle)
                 handle.flush()
                 os.fsync(handle.fileno())
+            if replace:
+                os.replace(temporary, target)
+                sync(target.parent)
+                return True
             try:
                 os.link(temporary, target)  # unlike rename, fails when the name is taken
             except FileExistsError:
@@ -162,9 +177,9 @@ class S3Objects:
     def put(self, key: str, data: bytes) -> bool:
         return self._put(key, data)
 
-    def put_file(self, key: str, path: Path) -> bool:
+    def put_file(self, key: str, path: Path, replace: bool = False) -> bool:
         with path.open("rb") as body:
-            return self._put(key, body)
+            return self._put(key, body, replace)
 
     def get(self, key: str) -> bytes:
         try:
@@ -188,13 +203,17 @@ class S3Objects:
         self.client.delete_object(Bucket=self.bucket, Key=self._name(key))
 
     def keys(self, prefix: str) -> list[str]:
-        start = self._name(prefix) + "/"
+        return list(self.sizes(prefix))
+
+    def sizes(self, prefix: str = "") -> dict[str, int]:
+        start = self._name(prefix) if prefix else self.prefix
+        start = f"{start}/" if start else ""
         pages = self.client.get_paginator("list_objects_v2").paginate(
             Bucket=self.bucket, Prefix=start
         )
-        names = (item["Key"] for page in pages for item in page.get("Contents", ()))
+        found = (item for page in pages for item in page.get("Contents", ()))
         strip = len(self.prefix) + 1 if self.prefix else 0
-        return sorted(name[strip:] for name in names)
+        return dict(sorted((item["Key"][strip:], int(item["Size"])) for item in found))
 
     @contextmanager
     def local_path(self, key: str) -> Iterator[Path]:
@@ -208,13 +227,12 @@ class S3Objects:
                 raise
             yield path
 
-    def _put(self, key: str, body: Any) -> bool:
+    def _put(self, key: str, body: Any, replace: bool = False) -> bool:
         from botocore.exceptions import ClientError
 
+        unless = {} if replace else {"IfNoneMatch": "*"}
         try:
-            self.client.put_object(
-                Bucket=self.bucket, Key=self._name(key), Body=body, IfNoneMatch="*"
-            )
+            self.client.put_object(Bucket=self.bucket, Key=self._name(key), Body=body, **unless)
             return True
         except ClientError as error:
             # 412: the name is taken. 409: another conditional put of it is under way and wins.

@@ -38,10 +38,16 @@ def search_rows(
     """Rows of a finished search.
 
     Args:
-        records: all its journaled responses, failures included.
+        records: all its journaled responses, failures included; those that were asked for ahead
+            and then not used (`mcts.lookahead`) make no rows.
         model: identity of the teacher that gave them.
     """
-    records = list(records)
+    used = tree.places
+    records = [
+        record
+        for record in records
+        if used is None or (record.key.node, record.key.purpose, record.key.sample) in used
+    ]
     flat = flatten(tree)
     outcomes = tree.outcomes()
     known = [r.cached_tokens for r in records if r.cached_tokens is not None]

@@ -158,12 +158,16 @@ def resolve(warehouse: Warehouse, ref: str) -> Version:
 
 
 def show(warehouse: Warehouse, ref: str) -> str:
-    """A version's card as Markdown, under what was revoked of it since."""
+    """A version's card as Markdown, under what was revoked of it since; its pictures by where they
+    are, if they are on this disk."""
     version = resolve(warehouse, ref)
     with open_version(warehouse, version) as folder:
         since = revoked_since(warehouse, folder)
     told = [f"> Revoked since: {told_revoked(row)}\n" for row in since]
-    return "\n".join([*told, readme(version.card)])
+    text = readme(version.card).split("---\n\n", 1)[-1]  # without what only programs read
+    if not warehouse.is_s3:
+        text = text.replace("](sample-", f"]({warehouse.root}/{version.prefix}/sample-")
+    return "\n".join([*told, text])
 
 
 @contextmanager

@@ -30,4 +30,4 @@ class Row:
         """The row as text."""
         target = f">= {self.at_least:g}" if self.at_least is not None else ""
         target = f"<= {self.at_most:g}" if self.at_most is not None else target
-        return f"{self.what:<68} {self.value:>9.3g} {self.unit:<7} {target:>7} {self.verdict:>4}"
+        return f"{self.what:<74} {self.value:>9.3g} {self.unit:<7} {target:>7} {self.verdict:>4}"

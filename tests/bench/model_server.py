@@ -123,9 +123,15 @@ class ModelServer:
         for text, length in zip(texts, lengths, strict=True):
             after = list(_entries(head, turn + text))
             self._waiting.append(_Sequence(job, length, after))
-        self._wake()
-        await job.answered
         self.lengths += lengths
+        self._wake()
+        try:
+            await job.answered
+        except asyncio.CancelledError:
+            # Whoever withdraws pays for it in full; a real server would stop writing.
+            self.ledger.in_flight -= 1
+            self.ledger.completion_tokens += sum(lengths)
+            raise
         completions = tuple(
             Completion(text, "stop", length) for text, length in zip(texts, lengths, strict=True)
         )

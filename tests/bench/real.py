@@ -1,6 +1,8 @@
 """A real server's share: searching it, against handing it the very same requests all at once.
 
     python -m tests.bench --server http://gpu:8000 --space qwen2.5-vl
+    python -m tests.bench --server vllm:./checkpoint       # a server of its own, for as long
+    python -m tests.bench --server vllm-cpu:nano           # without a GPU: the embedded teacher
 
 Questions of the embedded sample are searched (waves of four, 64 trees at once) and every request is
 recorded. Then the same requests go to the same server with no waiting of one for another, which is
@@ -20,9 +22,10 @@ from contextlib import suppress
 from dataclasses import replace
 
 from flows.progress import Quiet
-from flows.searching import Teaching, name_searches, search_config, search_one
+from flows.searching import Room, Teaching, name_searches, search_config, search_one
 from flows.settings import BuildSettings
 from flows.stages import find_questions, teacher_of
+from flows.teachers import ChosenTeacher
 from mcts.journal import Journal, JournaledTeacher
 from mcts.samples import together
 from mcts.teacher import Ledger, Reply, Request, Teacher, TeacherError
@@ -50,50 +53,68 @@ class Recording:
     async def open(self) -> None:
         await self._teacher.open()
 
-    async def close(self) -> None:
-        await self._teacher.close()
+    async def close(self) -> None: ...
 
     async def complete(self, request: Request, images: Mapping[str, bytes]) -> Reply:
         self.asked.append((request, images))
         return await self._teacher.complete(request, images)
 
 
-async def run_once(settings: BuildSettings) -> tuple[float, float, float]:
-    """Tokens a second of the search, then of its requests at once; the search's cache hit rate."""
+async def run_once(settings: BuildSettings, chosen: ChosenTeacher) -> tuple[float, float, float]:
+    """Tokens a second of the search, then of its requests at once; the search's cache hit rate.
+
+    The teacher is open, and stays so.
+    """
     warehouse = Warehouse.at(settings.home)
-    chosen = teacher_of(settings)
     recording = Recording(chosen.teacher)
-    try:
-        await recording.open()
-        questions = await find_questions(warehouse, settings, Quiet())
-        wanted = search_config(settings, chosen)
-        searches = name_searches(questions, wanted, settings.seed, recording.identity)
-        slots = asyncio.Semaphore(settings.concurrency)
-        began = replace(recording.ledger)
-        clock = time.perf_counter()
-        with Journal(warehouse.journal_dir) as journal:
-            asking = JournaledTeacher(recording, journal)
-            teaching = Teaching(recording.identity, asking, journal)
+    questions = await find_questions(warehouse, settings, Quiet())
+    wanted = search_config(settings, chosen)
+    searches = name_searches(questions, wanted, settings.seed, recording.identity)
+    room = Room(settings.concurrency)
+    began = replace(recording.ledger)
+    clock = time.perf_counter()
+    with Journal(warehouse.journal_dir) as journal:
+        asking = JournaledTeacher(recording, journal)
+        teaching = Teaching(recording.identity, asking, journal)
 
-            async def one(i: int) -> None:
-                async with slots:
-                    await search_one(warehouse, searches[i], wanted, teaching)
+        async def one(i: int) -> None:
+            async with room:
+                await search_one(warehouse, searches[i], wanted, teaching, ahead=room.ahead)
 
-            await together(one(i) for i in range(len(searches)))
-        searched = time.perf_counter() - clock
-        between = replace(recording.ledger)
-        clock = time.perf_counter()
-        await together(_asked(chosen.teacher, *each) for each in list(recording.asked))
-        batched = time.perf_counter() - clock
-        ended = recording.ledger
-    finally:
-        await recording.close()
+        await together(one(i) for i in range(len(searches)))
+    searched = time.perf_counter() - clock
+    between = replace(recording.ledger)
+    clock = time.perf_counter()
+    await together(_asked(chosen.teacher, *each) for each in list(recording.asked))
+    batched = time.perf_counter() - clock
+    ended = recording.ledger
     prompt = between.prompt_tokens - began.prompt_tokens
     return (
         (between.completion_tokens - began.completion_tokens) / searched,
         (ended.completion_tokens - between.completion_tokens) / batched,
         (between.cached_tokens - began.cached_tokens) / max(1, prompt),
     )
+
+
+async def _runs(
+    url: str, space: str | None, model: str | None, limit: int, runs: int
+) -> list[tuple[float, float, float]]:
+    """Each run in an empty warehouse and with a seed of its own, all on one server."""
+    with tempfile.TemporaryDirectory() as home:
+        given = BuildSettings.checked(
+            task="sat2", teacher=url, space=space, model=model, limit=limit, wave=4,
+            concurrency=AT_ONCE, home=home,
+        )  # fmt: skip
+        chosen = teacher_of(given)
+        found = []
+        try:
+            await chosen.teacher.open()
+            for seed in range(runs):
+                fresh = {"seed": seed, "home": f"{home}/{seed}"}
+                found.append(await run_once(given.model_copy(update=fresh), chosen))
+        finally:
+            await chosen.teacher.close()
+    return found
 
 
 async def _asked(teacher: Teacher, request: Request, images: Mapping[str, bytes]) -> None:
@@ -105,14 +126,7 @@ def against_itself(
     url: str, space: str | None, model: str | None, limit: int, runs: int
 ) -> Iterator[Row]:
     """Rows of the comparison, medians of `runs`."""
-    found = []
-    for seed in range(runs):
-        with tempfile.TemporaryDirectory() as home:
-            settings = BuildSettings.checked(
-                task="sat2", teacher=url, space=space, model=model, limit=limit, seed=seed,
-                wave=4, concurrency=AT_ONCE, home=home,
-            )  # fmt: skip
-            found.append(asyncio.run(run_once(settings)))
+    found = asyncio.run(_runs(url, space, model, limit, runs))
     share = statistics.median(searched / max(batched, 1e-9) for searched, batched, _ in found)
     hits = statistics.median(hit for *_, hit in found)
     yield Row(f"of the server's own batched pace (median of {runs})", share, at_least=0.85)

@@ -10,6 +10,7 @@ whoever asks in another order is answered by the same model. The assumptions, al
 * a thought is 30 to 60 words, about 70 tokens, and cites one point; half of all thoughts are good;
 * the model thinks at least the k steps that the prompt demands (the search draws k from 3..7), then
   ends before each further one with probability 0.6;
+* it can count its thoughts if it is asked to (`Request.most_thoughts`), as vLLM by a grammar;
 * an answer is right with probability 0.2 + 0.6 x the share of good thoughts before it, so there is
   something that a search can find: a beginning that is better than another.
 """
@@ -76,7 +77,7 @@ def texts(request: Request) -> list[str]:
             begun,
             int(demanded[1]),
             gold,
-            "</think>" in request.stop,
+            1 if "</think>" in request.stop else request.most_thoughts,
             (width, height),
         )
         for i in range(request.n)
@@ -84,7 +85,7 @@ def texts(request: Request) -> list[str]:
 
 
 def _line(
-    draw: random.Random, begun: str, demanded: int, gold: int, one: bool, size: tuple[int, int]
+    draw: random.Random, begun: str, demanded: int, gold: int, most: int, size: tuple[int, int]
 ) -> str:
     thoughts, good = begun.count("<think>"), begun.count(GOOD)
     if begun.endswith("<answer>"):
@@ -97,7 +98,7 @@ def _line(
         at = f"({draw.randint(0, size[0])}, {draw.randint(0, size[1])})"
         said.append(f"<think>I look at {subject}, {words}, at {at}.</think>")
         thoughts, good = thoughts + 1, good + fine
-        if one:
+        if len(said) == most:
             break
     else:
         said.append(f"<answer>{_answer(draw, thoughts, good, gold)}</answer>")

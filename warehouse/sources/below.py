@@ -26,5 +26,5 @@ def picture_below(root: Path, name: str) -> bytes | str:
         if not path.is_file():
             return NO_SUCH_FILE
         return path.read_bytes()
-    except (OSError, RuntimeError) as error:
+    except (OSError, RuntimeError, ValueError) as error:  # ValueError: a name of no file system
         return f"the file can't be read: {error}"

@@ -66,7 +66,7 @@ def gold_box(
     if not inside:
         raise Unusable(field, f"the box ({shown}), {form.value}, is not in {width}x{height} pixels")
     x1, y1, x2, y2 = (round(edge, DECIMALS) for edge in (x1, y1, x2, y2))
-    return Box(x1, y1, x2, y2, label=label)
+    return Box(x1, y1, x2, y2, label=label.encode("utf-8", "replace").decode("utf-8"))
 
 
 def _within(edge: float, side: int) -> float:

@@ -67,6 +67,11 @@ class Checker:
         text = _IMAGE_MARK.sub(" ", draft.text).strip()
         if not text:
             return reject("question", "the question is empty")
+        said = {"question": (text,), "choices": draft.choices, "answer": draft.answers}
+        said |= {"family": (draft.family,), "part_of": (draft.part_of,)}
+        for field, words in said.items():
+            if any(not _writable(word) for word in words):
+                return reject(field, "it holds half a character (a lone surrogate)")
         if not draft.images:
             return reject("images", "there is no image")
         images: list[Checked] = []
@@ -138,6 +143,15 @@ def decode(data: bytes, image_id: str) -> Checked | str:
     if orientation in (5, 6, 7, 8):
         width, height = height, width
     return Checked(Image(image_id, width, height), kind, orientation)
+
+
+def _writable(text: str) -> bool:
+    """Whether a text can be stored: JSON can write half a surrogate pair, UTF-8 can't."""
+    try:
+        text.encode()
+    except UnicodeEncodeError:
+        return False
+    return True
 
 
 def _answer_problem(draft: Draft, images: list[Image]) -> tuple[str, str] | None:

@@ -28,7 +28,7 @@ from warehouse.sources.drafts import Draft, ImportProblem, ReadContext, ReadFile
 from warehouse.sources.importing import ImportReport, files_of, import_questions
 from warehouse.sources.published import Row, published
 from warehouse.sources.reference import gold_fields
-from warehouse.sources.reference_trees import MAKER, Grown, asked, grown
+from warehouse.sources.reference_trees import MAKER, Grown, asked, grown, number
 from warehouse.tables import commit_trees
 from warehouse.tree_rows import majority_answer
 
@@ -196,7 +196,6 @@ def _tree_row(
     outcomes = tree.outcomes()
     right = sum(reward >= 1.0 for _, reward in outcomes)
     majority = majority_answer(tree)
-    seconds = row.get("global_search_time")
     flat = flatten(tree)
     simulations = arguments.get("n_simulations")
     return {
@@ -217,7 +216,7 @@ def _tree_row(
         "majority_right": None if majority is None else (majority, 1.0) in outcomes,
         "right_rollouts": right,
         "any_right": right > 0,
-        "seconds": float(seconds) if isinstance(seconds, int | float) else None,
+        "seconds": number(row.get("global_search_time")),
         "space": str(space.kind),
         "min_pixels": space.min_pixels,
         "max_pixels": space.max_pixels,

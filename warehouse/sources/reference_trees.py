@@ -26,6 +26,7 @@ from curation.grading import grade
 from mcts.coordinates import CoordinateSpace, Frame
 from mcts.data import Question, Step, content_id
 from mcts.parsing import Parsed, fold_remark, parse
+from mcts.policy import storable
 from mcts.tree import Node, Rollout, Tree, backup
 from warehouse.sources.drafts import Picture, Unusable
 from warehouse.sources.published import Row
@@ -55,6 +56,7 @@ def asked(row: Row) -> tuple[str, str, tuple[Picture, ...]]:
     Raises:
         Unusable: one of them is missing, or the tree is none.
     """
+    row.optional("system_prompt")
     text = row.text("question").replace("<image>", "").strip()
     gold = row.text("true_answer")
     _check(row.get("tree"), "tree")
@@ -145,7 +147,7 @@ class _Grower:
 
     def fill(self, node: Node, said: dict[str, Any]) -> None:
         """A node's thought, or its answer with the grade it earns."""
-        text = said["thought_text"]
+        text = storable(said["thought_text"])
         if node.terminal and "<answer>" not in text:
             text = f"<answer>{text}</answer>"
         assert node.parent is not None
@@ -168,7 +170,7 @@ class _Grower:
     def roll_out(self, node: Node, said: dict[str, Any], depth: int) -> None:
         """One rollout: what it sampled itself stands behind the texts of the node's own path."""
         texts = said["ephemeral_texts"]
-        text = "\n".join(texts[depth:])
+        text = storable("\n".join(texts[depth:]))
         number = len(node.rollouts)
         response_id = self.note(text, node.path, "rollout", number)
         parsed = _finished(parse(text, self.frame))
@@ -190,14 +192,14 @@ class _Grower:
 
     def judge(self, answer: str | None, published: Any) -> tuple[float | None, str]:
         """Our score and its reason, with the published reward where that is another."""
-        found = grade(self.made.tree.question, answer)
-        if found.score is None or not isinstance(published, int | float):
+        found, told = grade(self.made.tree.question, answer), number(published)
+        if found.score is None or told is None:
             return found.score, found.reason
         self.made.graded += 1
-        if (found.score >= 1) == (published >= 1):
+        if (found.score >= 1) == (told >= 1):
             return found.score, found.reason
         self.made.differing += 1
-        return found.score, f"{found.reason}; the published reward is {published:g}"
+        return found.score, f"{found.reason}; the published reward is {told:g}"
 
     def note(self, text: str, path: str, purpose: str, sample: int) -> str:
         """Keep a text as a response; its name."""
@@ -210,10 +212,16 @@ class _Grower:
                 "path": path,
                 "purpose": purpose,
                 "sample": sample,
-                "text": text.encode("utf-8", "replace").decode("utf-8"),
+                "text": text,
             }
         )
         return response_id
+
+
+def number(value: Any) -> float | None:
+    """A plain number, or None where it is none."""
+    plain = isinstance(value, int | float) and not isinstance(value, bool)
+    return float(value) if plain and abs(value) < 1e9 else None  # neither NaN nor infinity is
 
 
 def _finished(parsed: Parsed) -> Parsed:

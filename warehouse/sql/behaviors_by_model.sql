@@ -10,5 +10,12 @@ SELECT
     avg((behaviors.count > 0)::INT) AS share_of_traces
 FROM behaviors
 JOIN latest_traces USING (trace_id)
+-- What was said of grey pictures, or of another question's, is in behaviors_by_evaluation.
+ANTI JOIN (
+    SELECT trace_id
+    FROM predictions
+    SEMI JOIN (SELECT evaluation_id FROM evaluations WHERE control IS NOT NULL)
+        USING (evaluation_id)
+) USING (trace_id)
 GROUP BY ALL
 ORDER BY ALL
