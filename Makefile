@@ -22,7 +22,7 @@ ifneq ($(MADE_IN),$(CURDIR))
 endif
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test test-slow check up down vllm sample nano nano-base nano-teacher nano-eval task-control bench-engine bench-search bench-warehouse chaos-search claim lock wheel clean
+.PHONY: help setup demo test test-slow check up down vllm sample nano nano-base nano-teacher nano-eval task-control bench-engine bench-search bench-warehouse chaos-search claim lock wheel clean bench-training
 
 help: ## list these targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-10s %s\n", $$1, $$2 }' Makefile
@@ -82,6 +82,9 @@ bench-search: $(STAMP) ## what the search engine gains, as ratios (minutes)
 
 bench-warehouse: $(STAMP) ## the warehouse at size, beside plain DuckDB and pyarrow (ARGS=--quick)
 	@$(BIN)/python -m tests.bench_warehouse $(ARGS)
+
+bench-training: $(STAMP) ## what wrapping TRL costs a training step, side by side (minutes)
+	@$(BIN)/python -m tests.bench_training $(ARGS)
 
 setup: $(STAMP) ## only the set-up
 
