@@ -22,7 +22,7 @@ ifneq ($(MADE_IN),$(CURDIR))
 endif
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test test-slow check up down vllm vllm-cpu sample nano nano-base nano-teacher nano-eval bench-engine bench-search bench-warehouse chaos-search lock wheel clean
+.PHONY: help setup demo test test-slow check up down vllm vllm-cpu sample nano nano-base nano-teacher nano-eval task-control bench-engine bench-search bench-warehouse chaos-search claim lock wheel clean bench-training
 
 help: ## list these targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-10s %s\n", $$1, $$2 }' Makefile
@@ -70,6 +70,12 @@ nano-teacher: $(STAMP) ## train the embedded teacher, on from the student's trun
 nano-eval: $(STAMP) ## how well the embedded models read pictures they have not seen (hours)
 	@$(BIN)/python -m training.nano.headroom $(ARGS)
 
+task-control: $(STAMP) ## what the embedded model is worth on each task, beside grey pictures (minutes)
+	@$(BIN)/python -m flows.control sat2 vstar web-grounding web-action $(ARGS)
+
+claim: $(STAMP) ## the paper's claim on the embedded models (hours; ARGS=--quick for a check)
+	@$(BIN)/python -m flows.claim $(ARGS)
+
 chaos-search: $(STAMP) ## builds that are killed and starved: 200 seeded scenarios, minutes
 	@$(BIN)/python -m tests.chaos $(ARGS)
 
@@ -81,6 +87,9 @@ bench-search: $(STAMP) ## what the search engine gains, as ratios (minutes)
 
 bench-warehouse: $(STAMP) ## the warehouse at size, beside plain DuckDB and pyarrow (ARGS=--quick)
 	@$(BIN)/python -m tests.bench_warehouse $(ARGS)
+
+bench-training: $(STAMP) ## what wrapping TRL costs a training step, side by side (minutes)
+	@$(BIN)/python -m tests.bench_training $(ARGS)
 
 setup: $(STAMP) ## only the set-up
 

@@ -40,14 +40,24 @@ class Lens:
     """Whether the called point is drawn on it."""
 
 
+REACH = 1 / 6
+"""Of a picture's longer side, half the side of what is shown where a task has no lens of its own: a
+ninth of the picture, three times as large."""
 VISUAL_SEARCH = Lens(182, 672)
 WEB = Lens(100, 512, marked=True)
 
 
+def fitting(question: Question) -> Lens:
+    """A lens for a task that has none: it shows the same share of small pictures as of large."""
+    longest = max(max(image.width, image.height) for image in question.images)
+    return Lens(min(VISUAL_SEARCH.reach, REACH * longest), VISUAL_SEARCH.side)
+
+
 def zoomed(
-    trace: Trace, question: Question, lens: Lens = VISUAL_SEARCH, most_calls: int = 4
+    trace: Trace, question: Question, lens: Lens | None = None, most_calls: int = 4
 ) -> Trace | None:
-    """The dialogue made of a direct chain, with at most `most_calls` calls.
+    """The dialogue made of a direct chain, with at most `most_calls` calls; without a lens, with
+    one that fits the pictures.
 
     Steps whose point was shown already, lies outside its image, or comes when the calls are used
     up are told without a call. The last step has none, so that a thought always leads to the
@@ -55,6 +65,7 @@ def zoomed(
     """
     if trace.kind != "direct":
         return None
+    lens = lens or fitting(question)
     frame = Frame(CoordinateSpace.original(), question.images)
     seen: list[Point] = []
     steps: list[Step] = []

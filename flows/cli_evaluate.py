@@ -87,6 +87,7 @@ def evaluate(
     print(outcome.sentence())
     if outcome.second is not None:
         print(outcome.comparison())
+        show_table(pa.Table.from_pylist(outcome.differences_by_family()))
     asked = sum(r.asked for r in (outcome.report, outcome.second) if r is not None)
     replayed = sum(r.replayed for r in (outcome.report, outcome.second) if r is not None)
     evaluating.to_stderr(f"{asked} requests, {replayed} answered from the journal")

@@ -70,6 +70,21 @@ class Outcome:
             f"the second, McNemar p = {gap.mcnemar:.2g})"
         )
 
+    def differences_by_family(self) -> list[dict[str, str]]:
+        """The comparison as a table, in points; how often only one of the two was right."""
+        return [
+            {
+                "family": family,
+                "questions": str(gap.n),
+                "first minus second": f"{100 * gap.value:+.1f} "
+                + _interval(gap.low, gap.high, "+"),
+                "only the first": str(gap.only_first),
+                "only the second": str(gap.only_second),
+                "McNemar p": f"{gap.mcnemar:.2g}",
+            }
+            for family, gap in self.differences.items()
+        ]
+
     def plain(self) -> dict[str, Any]:
         """As JSON can hold it."""
         from dataclasses import asdict

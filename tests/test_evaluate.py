@@ -15,10 +15,11 @@ from PIL import Image as Pictures
 from flows import cli
 from mcts.checkpoints import Manners, write_manners
 from mcts.coordinates import CoordinateSpace
-from mcts.data import Question
+from mcts.data import Grade, Question
 from mcts.teacher import Completion, Ledger, Reply, TeacherError, TeacherUnavailable
 from tests.fixtures import sat_rows, write_sat
 from tests.stub_server import StubServer
+from training import evaluate as evaluating
 from training import report as reports
 from training.controls import asked_about, lenders, shown_pictures
 from training.evaluate import Asking, Subject, evaluate, measure
@@ -112,6 +113,16 @@ def test_what_was_found_is_stored_and_asked_once(warehouse):
     assert again.evaluation_id == report.evaluation_id and again.figures == report.figures
     assert len(table(warehouse, "FROM evaluations")) == 1
     assert len(table(warehouse, "FROM predictions")) == 12
+
+
+def test_answers_graded_otherwise_are_another_evaluation(warehouse, monkeypatch):
+    first = run(Scripted(left), warehouse)
+    monkeypatch.setattr(evaluating, "grade", lambda question, answer: Grade(0.0, "a new grader"))
+    again = run(Scripted(left), warehouse)
+    assert again.asked == 0 and again.evaluation_id != first.evaluation_id
+    stored = table(warehouse, "SELECT accuracy FROM evaluations ORDER BY accuracy")
+    assert [row["accuracy"] for row in stored] == [0, first.figures["all"]["accuracy"].value]
+    assert len(table(warehouse, "FROM predictions")) == 24
 
 
 def test_an_evaluation_that_was_stopped_goes_on_where_it_was(warehouse):

@@ -104,6 +104,12 @@ def test_prompts_for_grpo_ask_each_question_once(
         gold = row["answer"] if to == "easyr1" else row["reward_model"]["ground_truth"]
         assert gold == question.answers[0]
     assert (to == "easyr1") == rows[0].get("problem", "").startswith(MARK)
+    if to == "easyr1":  # how EasyR1 itself reads a folder
+        from datasets import load_dataset
+
+        out, cache = str(tmp_path / "out"), str(tmp_path / "cache")
+        read = load_dataset("parquet", data_dir=out, split="train", cache_dir=cache)
+        assert len(read) == len(rows)
 
 
 def test_a_gold_box_is_in_the_models_frame(tmp_path: Path) -> None:

@@ -137,6 +137,15 @@ def test_a_dialogue_shows_a_crop_only_behind_the_call_that_asked_for_it():
     assert text.rindex("</tool_call>") < text.rindex("<think>"), "a thought leads to the answer"
 
 
+def test_a_call_shows_the_tasks_region_or_a_share_of_the_picture():
+    chain = chain_of("A (100, 100).", "B (500, 500).", "So left.")
+    (seen, *_) = [step.observation for step in zoomed(chain, QUESTION, WEB).steps]
+    assert seen.crop == Box(0, 0, 200, 200) and seen.marked
+    longest = max(max(image.width, image.height) for image in QUESTION.images)
+    (seen, *_) = [step.observation for step in zoomed(chain, QUESTION).steps]
+    assert seen.crop.x2 - seen.crop.x1 == pytest.approx(min(364, longest / 3))
+
+
 def test_a_dialogue_calls_once_a_place_inside_the_image_and_not_too_often():
     chain = chain_of("A (9, 9).", "B (12, 9).", "C (9, 1200).", "D (500, 9).", "E (9, 500).", "So.")
     called = [step.call is not None for step in zoomed(chain, QUESTION).steps]

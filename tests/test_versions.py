@@ -13,10 +13,13 @@ from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
+import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 from PIL import Image as Pillow
 
+from flows import showing
+from flows.commands import show_table
 from mcts.coordinates import CoordinateSpace, Frame, SpaceKind
 from mcts.data import Image, Origin, Point, Question, Step, Trace, Verdict
 from mcts.parsing import parse
@@ -104,6 +107,34 @@ def test_a_version_holds_all_that_training_needs(warehouse: Warehouse) -> None:
     assert (two["space"], two["max_pixels"], two["factor"]) == ("absolute_resized", 9800, 28)
     assert len(images) == 4
     assert all(hashlib.sha256(i["bytes"]).hexdigest() == i["image_id"] for i in images)
+
+
+def test_a_card_is_shown_without_what_only_programs_read_and_its_pictures_can_be_opened(
+    warehouse: Warehouse,
+) -> None:
+    version = publish(warehouse, "sat2-sft", KEPT)
+    told = show(warehouse, "sat2-sft")
+    assert told.startswith("# sat2-sft@v1\n")
+    (first, *_) = [line for line in told.splitlines() if line.startswith("![trace ")]
+    assert Path(first.partition("](")[2].rstrip(")")).is_file()
+    with open_version(warehouse, version) as folder:
+        assert (folder / "README.md").read_text().startswith("---\nlicense: mit\n")
+
+
+def test_a_gallery_without_a_statement_shows_some_of_every_tree(warehouse: Warehouse) -> None:
+    chosen = query(warehouse, showing._SOME.format(limit=3))["trace_id"].to_pylist()
+    trees = query(warehouse, "SELECT trace_id, tree_id FROM traces").to_pylist()
+    assert len({row["tree_id"] for row in trees if row["trace_id"] in chosen}) == len(chosen) == 3
+
+
+def test_an_answer_with_very_many_columns_is_shown_row_by_row(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    show_table(pa.table({f"column {i}": [i, None] for i in range(30)}))
+    lines = capsys.readouterr().out.splitlines()
+    assert lines[:2] == ["--- 1", "column 0   0"] and lines[31:33] == ["--- 2", "column 0"]
+    show_table(pa.table({"a": [1], "b": [2]}))
+    assert capsys.readouterr().out.splitlines()[0].split() == ["a", "┃", "b"]
 
 
 def test_its_card_tells_counts_funnel_teacher_space_and_licences(warehouse: Warehouse) -> None:

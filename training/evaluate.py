@@ -176,10 +176,6 @@ async def measure(
     if not isinstance(subject.teacher, LocalTeacher):  # whose identity is in its folder
         await subject.teacher.open()
     identity = subject.teacher.identity
-    evaluation_id = content_id(
-        MAKER, identity, benchmark, sorted(q.question_id for q in questions), asdict(config),
-        asking.seed, asking.control or "",
-    )  # fmt: skip
     run_id = f"evaluate-{uuid.uuid4().hex[:12]}"
     settings: dict[str, Any] = {"space": asdict(subject.space), "prompt": prompt.name}
     settings |= asdict(asking) | {"step_tokens": subject.step_tokens}
@@ -235,6 +231,15 @@ async def measure(
         except BaseExceptionGroup as several:
             raise several.exceptions[0] from None
         asked, replayed = journaled.asked, journaled.replayed
+    # What was said is part of the name: graded otherwise, or asked anew, it is another evaluation.
+    answered = sorted(
+        (p.question_id, p.sample, p.response, p.score, p.answer, p.error)
+        for some in predictions.values()
+        for p in some
+    )
+    evaluation_id = content_id(
+        MAKER, identity, benchmark, asdict(config), asking.seed, asking.control or "", answered
+    )
     report = make_report(
         evaluation_id, identity, benchmark, settings, questions, predictions, run_id=run_id,
         asked=asked, replayed=replayed, seconds=time.monotonic() - began,

@@ -13,9 +13,11 @@ from collections.abc import Iterable, Iterator
 from typing import Any
 
 from curation.variants import VARIANTS
+from curation.zoom_dialogues import zoomed
 from mcts.data import Trace
 from warehouse.home import WarehouseError
 from warehouse.rows import observation_row, point_row
+from warehouse.sources import task_of
 
 Row = dict[str, Any]
 
@@ -44,7 +46,11 @@ class Teller:
         from warehouse.bundle import question_of, trace_of
 
         for row in rows:
-            made = VARIANTS[self.name](trace_of(row), question_of(row))
+            trace, question = trace_of(row), question_of(row)
+            if self.name == "zoom" and trace.kind == "direct":
+                made = zoomed(trace, question, task_of(question.task).lens)
+            else:
+                made = VARIANTS[self.name](trace, question)
             if made is not None and self.name == "answers":
                 # All chains of a question that agree are one answer: the first stands for them.
                 made = None if made.trace_id in self._said else made

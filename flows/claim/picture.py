@@ -1,0 +1,73 @@
+"""Bars with intervals as an SVG picture, for a README and a browser alike.
+
+svg = draw([Bar("ViGoRL", Interval(0.8, 0.78, 0.82), marked=True), ...], "right answers in %")
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from html import escape
+from typing import Protocol
+
+ROW, TOP, LEFT, WIDTH, RIGHT = 30, 44, 250, 420, 70  # pixels
+INK, MARKED, PLAIN, RULE = "#24292f", "#1f6feb", "#8c959f", "#d0d7de"
+
+
+class _Interval(Protocol):
+    @property
+    def value(self) -> float: ...
+    @property
+    def low(self) -> float: ...
+    @property
+    def high(self) -> float: ...
+
+
+@dataclass(frozen=True, slots=True)
+class Bar:
+    """One row of the picture."""
+
+    label: str
+    interval: _Interval
+    """Shares, 0 to 1."""
+    marked: bool = False
+    """Whether it is the one that the picture is about."""
+
+
+def draw(bars: Sequence[Bar], title: str) -> str:
+    """An SVG picture, a bar a row from where the axis begins; lines show the intervals."""
+    lowest = min((bar.interval.low for bar in bars), default=0.0)
+    begin = max(0.0, int(10 * lowest - 0.5) / 10)
+    height = TOP + ROW * len(bars) + 28
+
+    def x(share: float) -> float:
+        return LEFT + WIDTH * (share - begin) / (1 - begin)
+
+    parts = [
+        f'<svg xmlns="http://www.w3.org/2000/svg" width="{LEFT + WIDTH + RIGHT}" '
+        f'height="{height}" font-family="sans-serif" font-size="13" fill="{INK}">',
+        '<rect width="100%" height="100%" fill="white"/>',
+        f'<text x="{LEFT}" y="20" font-weight="bold">{escape(title)}</text>',
+    ]
+    bottom = TOP + ROW * len(bars)
+    for tenth in range(round(10 * begin), 11):
+        at = x(tenth / 10)
+        parts.append(
+            f'<line x1="{at:.1f}" x2="{at:.1f}" y1="{TOP - 8}" y2="{bottom}" stroke="{RULE}"/>'
+            f'<text x="{at:.1f}" y="{bottom + 18}" text-anchor="middle">{10 * tenth}</text>'
+        )
+    for number, bar in enumerate(bars):
+        y, found = TOP + ROW * number, bar.interval
+        middle = y + ROW / 2 - 4
+        colour = MARKED if bar.marked else PLAIN
+        parts.append(
+            f'<text x="{LEFT - 10}" y="{middle + 5:.1f}" text-anchor="end"'
+            f"{' font-weight=' + chr(34) + 'bold' + chr(34) if bar.marked else ''}>"
+            f"{escape(bar.label)}</text>"
+            f'<rect x="{x(begin):.1f}" y="{y}" width="{x(found.value) - x(begin):.1f}" '
+            f'height="{ROW - 8}" fill="{colour}"/>'
+            f'<line x1="{x(found.low):.1f}" x2="{x(found.high):.1f}" y1="{middle:.1f}" '
+            f'y2="{middle:.1f}" stroke="{INK}" stroke-width="2"/>'
+            f'<text x="{x(found.high) + 8:.1f}" y="{middle + 5:.1f}">{100 * found.value:.1f}</text>'
+        )
+    return "\n".join([*parts, "</svg>", ""])

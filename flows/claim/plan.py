@@ -1,0 +1,156 @@
+"""What the claim's experiment does, as data: its arms, its sizes, and the stages in their order.
+
+    for stage in stages(FULL): stage.name, stage.after, stage.seconds
+    ARMS["vigorl"].told              # what a reader of the table is told it is
+
+An arm is a way to train the embedded student; all arms see the same questions, and every arm's
+optimizer steps add up to `warm_steps + rl_steps`. A stage is one process, short enough to be worth
+keeping alone; its outcome is a small JSON file, and a stage that has one is not run again.
+"""
+
+from __future__ import annotations
+
+from dataclasses import asdict, dataclass
+from typing import Any
+
+from mcts.data import content_id
+
+
+@dataclass(frozen=True, slots=True)
+class Size:
+    """How large the experiment is. Part of its identity, so two sizes never share a stage."""
+
+    questions: int
+    """Training questions, of all families alike; a multiple of 12."""
+    validation: int
+    """Questions that settings may be tuned on."""
+    test: int
+    """Questions that are asked once, when every model is trained."""
+    seeds: tuple[int, ...]
+    """Of searches and trainings; an arm has a model for each."""
+    simulations: int
+    """Simulations a tree."""
+    per_question: int
+    """Most traces of a question in a training set."""
+    warm_steps: int
+    """Optimizer steps of SFT before GRPO."""
+    rl_steps: int
+    """Optimizer steps of GRPO after SFT."""
+    draw_seed: int = 70_001
+    """Of the questions; each split adds its place."""
+
+    @property
+    def name(self) -> str:
+        """Short and telling apart: `claim-1a2b3c4d`."""
+        return f"claim-{content_id(asdict(self))[:8]}"
+
+    @property
+    def all_steps(self) -> int:
+        """Optimizer steps of every arm."""
+        return self.warm_steps + self.rl_steps
+
+
+FULL = Size(480, 240, 1200, (0, 1, 2), 8, 10, warm_steps=90, rl_steps=90)
+QUICK = Size(48, 24, 240, (0,), 4, 8, warm_steps=12, rl_steps=6)
+
+
+@dataclass(frozen=True, slots=True)
+class Arm:
+    """One way to a student, or a model as it is."""
+
+    told: str
+    """A row's name in the table."""
+    form: str
+    """What its answers look like: grounded, ungrounded or answers."""
+    data: str | None = None
+    """Whose traces its SFT is on: `mcts`, or `chains` sampled without a search."""
+    rl: bool = False
+    """Whether GRPO ends its training."""
+
+    @property
+    def recipes(self) -> tuple[str, ...]:
+        """The recipes it goes through, in order."""
+        suffix = {"grounded": "", "ungrounded": "-ungrounded", "answers": "-answers"}[self.form]
+        sft = (f"nano-sft{suffix}",) if self.data else ()
+        return (*sft, f"nano-grpo{suffix}") if self.rl else sft
+
+
+ARMS: dict[str, Arm] = {
+    "base-answers": Arm("base, answers alone", "answers"),
+    "base-ungrounded": Arm("base, thoughts without points", "ungrounded"),
+    "base": Arm("base, grounded thoughts", "grounded"),
+    "sft-answers": Arm("SFT on answers", "answers", "mcts"),
+    "sft-chains": Arm("SFT on chains without a search", "grounded", "chains"),
+    "grpo": Arm("GRPO without grounding", "ungrounded", rl=True),
+    "sft-mcts": Arm("MCTS-SFT", "grounded", "mcts"),
+    "ungrounded": Arm("ViGoRL without grounding", "ungrounded", "mcts", rl=True),
+    "vigorl": Arm("ViGoRL: MCTS-SFT + GRPO", "grounded", "mcts", rl=True),
+}
+"""Every row of the table by its name in stages and models."""
+
+TRAINED = tuple(name for name, arm in ARMS.items() if arm.recipes)
+SPLITS = ("train", "validation", "test")
+DECODINGS = {"greedy": 0.0, "sampled": 0.5}
+"""Temperatures the test is asked at; the paper's tables are at 0.5."""
+CONTROLLED = ("base", "vigorl")
+"""Arms that are asked about blank pictures as well."""
+
+EXPECTED = {"grpo": 0.05, "sft-answers": 0.0, "sft-mcts": 0.0}
+"""What ViGoRL is to be better than, and by how much at least, beside its interval excluding 0."""
+
+
+@dataclass(frozen=True, slots=True)
+class Stage:
+    """One process of the experiment."""
+
+    name: str
+    """What it does, then for which arm, and seed: `train/vigorl@0`."""
+    after: tuple[str, ...]
+    """Stages whose outcome it needs."""
+
+    @property
+    def what(self) -> str:
+        """The kind of stage."""
+        return self.name.partition("/")[0]
+
+    @property
+    def arm(self) -> str:
+        """The arm, or what is searched with."""
+        return self.name.partition("/")[2].partition("@")[0]
+
+    @property
+    def seed(self) -> int:
+        """The seed; 0 where none is named."""
+        return int(self.name.partition("@")[2] or 0)
+
+
+def stages(size: Size) -> list[Stage]:
+    """Every stage, each behind those it needs.
+
+    The test split is asked only when every model is trained, so nothing that was seen there can
+    have shaped a training.
+    """
+    found = [Stage("questions", ())]
+    for seed in size.seeds:
+        found.append(Stage(f"search/mcts@{seed}", ("questions",)))
+        found.append(Stage(f"search/chains@{seed}", (f"search/mcts@{seed}",)))
+        for name in TRAINED:
+            arm = ARMS[name]
+            after = (f"search/{arm.data}@{seed}",) if arm.data else ("questions",)
+            if arm.rl and arm.data:
+                found.append(Stage(f"warm/{name}@{seed}", after))
+                after = (f"warm/{name}@{seed}",)
+            found.append(Stage(f"train/{name}@{seed}", after))
+    trained = tuple(stage.name for stage in found if stage.what == "train")
+    for name, arm in ARMS.items():
+        for seed in size.seeds if arm.recipes else (None,):
+            suffix = "" if seed is None else f"@{seed}"
+            mine = () if seed is None else (f"train/{name}{suffix}",)
+            found.append(Stage(f"validate/{name}{suffix}", mine or ("questions",)))
+            found.append(Stage(f"test/{name}{suffix}", trained))
+    return found
+
+
+def plain(size: Size) -> dict[str, Any]:
+    """The size as JSON can hold it."""
+    return {**asdict(size), "seeds": list(size.seeds)}

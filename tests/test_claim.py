@@ -1,0 +1,167 @@
+"""The claim's experiment: a fair plan, stages that are run once, intervals that say how sure."""
+
+import json
+import sys
+from xml.etree import ElementTree
+
+import numpy as np
+import pytest
+
+from curation.intervals import mean_of
+from flows.claim.__main__ import Failed, Runner, needed, prepared
+from flows.claim.findings import Found as Findings
+from flows.claim.findings import differences, interval, sentence
+from flows.claim.picture import Bar, draw
+from flows.claim.plan import ARMS, FULL, QUICK, TRAINED, Stage, stages
+from flows.claim.work import STAGES, Experiment
+from training.recipes import load_recipe
+
+
+@pytest.fixture(params=[FULL, QUICK], ids=["full", "quick"])
+def size(request):
+    return request.param
+
+
+def test_every_stage_comes_after_those_it_needs_and_has_a_function(size):
+    seen = set()
+    for stage in stages(size):
+        assert stage.what in STAGES
+        assert seen.issuperset(stage.after), stage
+        assert stage.name not in seen
+        seen.add(stage.name)
+
+
+def test_nothing_is_asked_of_the_test_split_before_every_model_is_trained(size):
+    plan = {stage.name: stage for stage in stages(size)}
+    trained = {name for name, stage in plan.items() if stage.what == "train"}
+    assert len(trained) == len(TRAINED) * len(size.seeds)
+    for name, stage in plan.items():
+        if stage.what == "test":
+            assert trained <= needed(plan, name)
+        else:
+            assert not any(before.startswith("test/") for before in needed(plan, name) - {name})
+
+
+def test_every_arm_takes_as_many_steps(size):
+    plan = stages(size)
+    for name in TRAINED:
+        arm = ARMS[name]
+        warmed = any(s.what == "warm" and s.arm == name for s in plan)
+        last = size.rl_steps if arm.rl and arm.data else size.all_steps
+        assert last + (size.warm_steps if warmed else 0) == size.all_steps
+
+
+def test_arms_differ_in_what_their_names_say():
+    for arm in ARMS.values():
+        for name in arm.recipes:
+            recipe = load_recipe(name)
+            assert (recipe.form, recipe.model) == (arm.form, "nano-base")
+    assert ARMS["ungrounded"].recipes != ARMS["vigorl"].recipes
+    assert load_recipe("nano-grpo").reward == "grounded"
+    assert load_recipe("nano-grpo-ungrounded").reward == "ungrounded"
+    same = {"name", "form", "reward"}
+    for kind in ("sft", "grpo"):
+        ours, theirs = (
+            load_recipe(f"nano-{kind}{suffix}").settings() for suffix in ("", "-ungrounded")
+        )
+        assert {k: v for k, v in ours.items() if k not in same} == {
+            k: v for k, v in theirs.items() if k not in same
+        }
+
+
+def test_one_seeds_interval_is_that_of_the_pictures():
+    rng = np.random.default_rng(1)
+    scenes = rng.integers(60, size=200)
+    scores = rng.random(200).round()
+    ours, known = interval(scores[None], list(scenes)), mean_of(list(scores), list(scenes))
+    assert ours.value == pytest.approx(known.value)
+    assert (ours.low, ours.high) == pytest.approx((known.low, known.high), abs=0.015)
+
+
+def test_seeds_that_disagree_widen_the_interval():
+    scenes = list(range(400))
+    agreeing = np.full((3, 400), 0.5)
+    differing = agreeing + np.array([[-0.2], [0.0], [0.2]])
+    assert interval(agreeing, scenes).high - interval(agreeing, scenes).low == pytest.approx(0)
+    apart = interval(differing, scenes)
+    assert apart.low == pytest.approx(0.3) and apart.high == pytest.approx(0.7)
+
+
+def findings(**scores):
+    n = len(next(iter(scores.values()))[0])
+    return Findings(
+        tuple(map(str, range(n))), tuple(range(n)), ("",) * n,
+        {name: np.array(rows, dtype=float) for name, rows in scores.items()}, {},
+    )  # fmt: skip
+
+
+def test_the_claim_holds_only_where_the_gap_is_large_and_sure():
+    n = 200
+    ours = [[1.0] * (n - 20) + [0.0] * 20] * 2
+    four_less = [[1.0] * (n - 28) + [0.0] * 28] * 2
+    ten_less = [[1.0] * (n - 40) + [0.0] * 40] * 2
+    found = findings(vigorl=ours, grpo=four_less, **{"sft-answers": four_less, "sft-mcts": ours})
+    held = {row["than"]: row["held"] for row in differences(found)}
+    assert held == {"grpo": False, "sft-answers": True, "sft-mcts": False}
+    (row,) = differences(findings(vigorl=ours, grpo=ten_less))
+    assert row["held"] and "+10.0" in sentence(row) and "holds" in sentence(row)
+
+
+def test_the_picture_is_svg_whose_bars_are_as_long_as_their_shares():
+    found = findings(a=[[1.0, 0.0, 1.0, 0.0]])
+    half = interval(found.scores["a"], found.scenes)
+    svg = ElementTree.fromstring(draw([Bar("<a> & b", half), Bar("c", half, True)], "t & t"))
+    space = "{http://www.w3.org/2000/svg}"
+    bars = svg.findall(f"{space}rect")[1:]
+    assert len(bars) == 2 and bars[0].get("width") == bars[1].get("width")
+    texts = [text.text for text in svg.findall(f"{space}text")]
+    assert {"t & t", "<a> & b", "50.0"} <= set(texts)
+
+
+OUTCOME = (
+    "import json, pathlib, sys; path = pathlib.Path(sys.argv[1]);"
+    "path.parent.mkdir(exist_ok=True); path.write_text(json.dumps({'seconds': 1}));"
+    "print(sys.argv[1], file=open(path.parent.parent / 'ran', 'a'))"
+)
+PLAN = [Stage("a", ()), Stage("b", ("a",)), Stage("c", ("b",)), Stage("d", ())]
+
+
+def runner(tmp_path, failing=()):
+    experiment = Experiment(tmp_path, QUICK)
+
+    def command(stage):
+        if stage.name in failing:
+            return [sys.executable, "-c", "import sys; sys.exit('it is broken')"]
+        return [sys.executable, "-c", OUTCOME, str(experiment.file(stage.name))]
+
+    return Runner(experiment, 2, command)
+
+
+def ran(tmp_path):
+    return [line.rpartition("/")[2][0] for line in (tmp_path / "ran").read_text().splitlines()]
+
+
+def test_a_stage_runs_once_and_after_those_it_needs(tmp_path):
+    runner(tmp_path).run(PLAN)
+    order = ran(tmp_path)
+    assert sorted(order) == ["a", "b", "c", "d"]
+    assert order.index("a") < order.index("b") < order.index("c")
+    runner(tmp_path).run(PLAN)
+    assert len(ran(tmp_path)) == 4
+
+
+def test_what_needs_a_failed_stage_waits_and_the_rest_goes_on(tmp_path, capfd):
+    with pytest.raises(Failed, match="failed: b"):
+        runner(tmp_path, failing={"b"}).run(PLAN)
+    assert sorted(ran(tmp_path)) == ["a", "d"]
+    assert "it is broken" in capfd.readouterr().err
+    runner(tmp_path).run(PLAN)
+    assert sorted(ran(tmp_path)) == ["a", "b", "c", "d"]
+
+
+def test_a_folder_of_another_size_is_left_alone(tmp_path):
+    prepared(tmp_path, QUICK)
+    prepared(tmp_path, QUICK)
+    with pytest.raises(SystemExit, match="another size"):
+        prepared(tmp_path, FULL)
+    assert json.loads((tmp_path / "plan.json").read_text())["questions"] == QUICK.questions
