@@ -106,7 +106,8 @@ def plain_grpo(warehouse: Warehouse, recipe: GrpoRecipe, number: int, cached: An
         beta=recipe.beta, top_k=0, epsilon_high=recipe.epsilon_high, use_cpu=True, bf16=False,
         reward_weights=rewards.weights, gradient_checkpointing=False, report_to="none",
         logging_steps=1, disable_tqdm=True, save_strategy="steps", save_steps=1000,
-        seed=recipe.seed, dataloader_pin_memory=False, mask_truncated_completions=True, remove_unused_columns=False,
+        seed=recipe.seed, dataloader_pin_memory=False, mask_truncated_completions=True,
+        remove_unused_columns=False,
     )  # fmt: skip
     trainer = GRPOTrainer(
         model=model, args=args, reward_funcs=rewards.functions, train_dataset=asked.dataset(),
