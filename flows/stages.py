@@ -33,12 +33,13 @@ from flows.searching import (
 )
 from flows.settings import BuildSettings, Problem
 from flows.spending import Purse, spent_on, told_cost, told_stop
-from flows.teachers import ChosenTeacher, choose_teacher, patient
+from flows.teachers import EMBEDDED, ChosenTeacher, choose_teacher, patient
 from mcts.budget import Budget
 from mcts.data import Question
 from mcts.journal import Journal, JournaledTeacher
 from warehouse.home import Warehouse
 from warehouse.rows import read_questions
+from warehouse.sources import task_of
 from warehouse.tables import record_run
 
 Stage = Callable[..., Awaitable[Any]]
@@ -103,6 +104,8 @@ async def build(
         summary = await step(summarize)(warehouse, settings.task, there)
         spent = await asyncio.to_thread(spent_on, warehouse, there)
         extra = {"cost": told_cost(spent, summary.kept, settings.price_in, settings.price_out)}
+        if settings.teacher in EMBEDDED and (why := task_of(settings.task).plumbing):
+            extra["remark"] = f"plumbing: these traces show that everything runs, no more ({why})"
         if vain := teaching.vain.requests:
             extra["ahead"] = (
                 f"not counted above: {vain} requests were asked ahead of their turn and not needed "

@@ -15,6 +15,7 @@ from typing import Any
 
 from training.asked import content_of, task_questions, version_questions
 from training.errors import TrainingError
+from training.preflight import check_rollouts, check_rows
 from training.recipes import GrpoRecipe
 from training.rewards import PRESETS, RewardSpec, make_rewards
 from training.runs import Plan, open_run
@@ -79,12 +80,16 @@ def train_grpo(
             return run.finished
         left = "".join(f"; {n} left out, {reason}" for reason, n in asked.left_out.items())
         told.say(f"{plan.model_name}: {len(asked.rows)} questions of {what}{left}")
-        if only_check:
-            return None
         rewards = make_rewards(reward, learner.space)
         trained, processor = load(learner)
         shrink(processor, learner)
         trainer = grpo_trainer(run, recipe, trained, processor, asked, rewards, told)
+        if only_check or run.checkpoint() is None:
+            told.say(check_rows(asked, learner, processor, recipe.max_prompt))
+            if trainer.accelerator.num_processes == 1:  # else no process has all weights
+                told.say(check_rollouts(trainer, asked))
+        if only_check:
+            return None
         final = train(run, trainer, told)
         return run.keep(final, learner, last_figures(run, trainer))
 

@@ -98,6 +98,7 @@ class RolloutTrainer(GRPOTrainer):
 
     @property
     def _most(self) -> int:
+        assert self.max_completion_length is not None  # the recipe always says
         return int(self.max_completion_length)
 
     def _row(self, group: _Group, place: int, number: int) -> Row:

@@ -77,6 +77,11 @@ class Run:
         return self.folder / "checkpoints"
 
     @property
+    def gathered(self) -> Path:
+        """Where the weights are collected when several processes train."""
+        return self.folder / "gathered"
+
+    @property
     def metrics_file(self) -> Path:
         return self.folder / "metrics.jsonl"
 
@@ -86,7 +91,7 @@ class Run:
         for path in sorted(self.checkpoints.glob("checkpoint-*"), key=_step):
             if is_whole(path):
                 found = path
-            else:
+            elif is_main():
                 shutil.rmtree(path)
         return found
 
@@ -97,6 +102,8 @@ class Run:
 
     def rewind(self, step: int) -> None:
         """Forget what was logged after `step`: it will be done again."""
+        if not is_main():
+            return
         kept = [row for row in read_metrics(self.metrics_file) if row.get("step", 0) <= step]
         text = "".join(json.dumps(row, sort_keys=True) + "\n" for row in kept)
         part = self.metrics_file.with_suffix(".part")
@@ -104,7 +111,12 @@ class Run:
         os.replace(part, self.metrics_file)
 
     def keep(self, model: Any, student: Student, metrics: Row) -> Row:
-        """Write the trained model and put it into the warehouse; its row."""
+        """Write the trained model and put it into the warehouse; its row.
+
+        Of several processes only the first does; the others get an empty row.
+        """
+        if not is_main():
+            return {}
         from training.model_card import card
 
         folder = self.folder / "model"
@@ -114,7 +126,12 @@ class Run:
             # Its tokenizer and processor as they came: saving them again might word them otherwise.
             if file.suffix in (".json", ".jinja", ".txt") and "safetensors" not in file.name:
                 shutil.copyfile(file, folder / file.name)
-        model.save_pretrained(folder)
+        if self.gathered.is_dir():  # of several processes, each of which has but a part
+            for file in self.gathered.iterdir():
+                if "safetensors" in file.name or file.name == "config.json":
+                    shutil.copyfile(file, folder / file.name)
+        else:
+            model.save_pretrained(folder)
         limit_pixels(folder, student.space.max_pixels)
         write_manners(folder, student.manners)
         made = Made(
@@ -125,7 +142,8 @@ class Run:
         (folder / "README.md").write_text(card(made), encoding="utf-8")
         row = keep_model(self.warehouse, folder, made)
         _write(self.folder / "finished.json", {"model_id": row["model_id"]})
-        shutil.rmtree(self.checkpoints, ignore_errors=True)
+        for done in (self.checkpoints, self.gathered):
+            shutil.rmtree(done, ignore_errors=True)
         self.finished = row
         return row
 
@@ -146,6 +164,9 @@ def open_run(warehouse: Warehouse, plan: Plan) -> Iterator[Run]:
         )
     folder = runs_folder(warehouse) / f"{plan.model_name}-{plan.key}"
     folder.mkdir(parents=True, exist_ok=True)
+    if not is_main():  # the first process of this training holds the lock
+        yield Run(warehouse, plan, folder, there)
+        return
     with (folder / "lock").open("a+") as lock:
         try:
             fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
@@ -158,6 +179,11 @@ def open_run(warehouse: Warehouse, plan: Plan) -> Iterator[Run]:
                 warehouse, run.run_id, f"train-{plan.kind}", task=plan.task, params=_plain(plan)
             )
         yield run
+
+
+def is_main() -> bool:
+    """Whether this is the only process of a training, or the first of several."""
+    return os.environ.get("RANK", "0") == "0"
 
 
 def runs_folder(warehouse: Warehouse) -> Path:

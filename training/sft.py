@@ -15,6 +15,7 @@ from typing import Any
 
 from training.errors import TrainingError
 from training.examples import traces_told
+from training.preflight import check_overfit, check_rows
 from training.recipes import SftRecipe
 from training.runs import Plan, Run, open_run, read_metrics
 from training.students import Student, load, student
@@ -62,11 +63,15 @@ def train_sft(
         examples = traces_told(warehouse, folder, version.ref, learner, recipe.min_thoughts)
         left = "".join(f"; {n} left out, {reason}" for reason, n in examples.left_out.items())
         told.say(f"{run.plan.model_name}: {len(examples.rows)} traces of {version.ref}{left}")
-        if only_check:
-            return None
         trained, processor = load(learner)
         shrink(processor, learner)
         trainer = sft_trainer(run, recipe, trained, processor, examples, told)
+        if only_check or run.checkpoint() is None:
+            told.say(check_rows(examples, learner, processor, recipe.max_tokens))
+            if trainer.accelerator.num_processes == 1:  # else no process has all weights
+                told.say(check_overfit(trainer, examples))
+        if only_check:
+            return None
         final = train(run, trainer, told)
         return run.keep(final, learner, last_figures(run, trainer))
 

@@ -134,7 +134,12 @@ def train(run: Run, trainer: Any, told: Told) -> Any:
         run.rewind(step)
     else:
         run.rewind(0)
+    from transformers import set_seed
+
+    set_seed(trainer.args.seed)  # whatever was checked before
     trainer.train(resume_from_checkpoint=str(checkpoint) if checkpoint else None)
+    if trainer.accelerator.num_processes > 1:
+        trainer.save_model(str(run.gathered))  # every process takes part
     model = trainer.accelerator.unwrap_model(trainer.model)
     if hasattr(model, "merge_and_unload"):
         model = model.merge_and_unload()
@@ -171,14 +176,13 @@ def _common(run: Run, recipe: SftRecipe | GrpoRecipe, batch: int) -> Row:
             raise TrainingError(f"a batch of {batch} can't be shared among {devices} devices")
     gpu = torch.cuda.is_available()
     half = recipe.precision == "bfloat16" and gpu
-    trackers = recipe.trackers
-    if trackers is None:
-        trackers = ("trackio",) if importlib.util.find_spec("trackio") else ()
+    default = ["trackio"] if importlib.util.find_spec("trackio") else []
+    trackers = default if recipe.trackers is None else list(recipe.trackers)
     return {
         "output_dir": str(run.checkpoints),
         "run_name": run.plan.model_name,
         "project": "vigorl",
-        "report_to": list(trackers) or "none",
+        "report_to": trackers or "none",
         "per_device_train_batch_size": micro,
         "gradient_accumulation_steps": batch // (micro * devices),
         "learning_rate": recipe.learning_rate,

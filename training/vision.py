@@ -80,7 +80,7 @@ class _Features:
 
 def pixels_name(pixels: Tensor, grid: Tensor) -> bytes:
     """A hash of a picture's patches."""
-    data = pixels.detach().to(device="cpu", dtype=torch.float32).contiguous().numpy()
+    data = pixels.detach().to(device="cpu", dtype=torch.float32).contiguous().numpy().tobytes()
     digest = hashlib.blake2b(data, digest_size=16)
     digest.update(repr(grid.tolist()).encode())
     return digest.digest()

@@ -3,9 +3,10 @@
     columns = Columns.parsed("question=query,image=screenshot,box=bbox", boxes="xywh/1000")
     task = replace(task_of("my-task"), formats=columns.formats())
 
-Roles are `question`, `image`, `answer`, `choices`, `box`, `family`, `source` and `licence`. Several
-columns of one role are joined by `+` (`choices=A+B+C+D`, `box=x1+y1+x2+y2`, `image=before+after`),
-and dots lead into structs and lists (`answer=conversations.1.value`). What a value may be:
+Roles are `question`, `image`, `answer`, `choices`, `box`, `objects`, `family`, `source`, `licence`
+and `part_of` (the problem or episode a question is a part of). Several columns of one role are
+joined by `+` (`choices=A+B+C+D`, `box=x1+y1+x2+y2`, `image=before+after`), and dots lead into
+structs and lists (`answer=conversations.1.value`). What a value may be:
 
 - image: bytes; `{bytes, path}` as `datasets` stores them; a path below the image root (by default
   the folder of the file); bytes as base64 text; a list of these. Addresses are never fetched.
@@ -15,13 +16,15 @@ and dots lead into structs and lists (`answer=conversations.1.value`). What a va
 - box: four numbers, a list of such, the text of either, or a struct with four numbers. `boxes` says
   what they mean: `xyxy` or `xywh`, in pixels of the picture, or behind a slash the number that
   stands for its whole side: `xyxy/1`, `xywh/1000`. With a box the answer is a point in it.
+- objects: what is visible in the first picture, a list of structs with a `label` and four numbers;
+  by it points are judged, so it should name all there is.
 """
 
 from __future__ import annotations
 
 import re
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -39,8 +42,10 @@ from warehouse.sources.cells import (
 )
 from warehouse.sources.drafts import Draft, ImportProblem, Picture, ReadContext, ReadFile, Reject
 
-ROLES = ("question", "image", "answer", "choices", "box", "family", "source", "licence")
-_REMARKS = ("family", "source", "licence")
+_REMARKS = ("family", "source", "licence", "part_of")
+ROLES = (
+    "question", "image", "answer", "choices", "box", "objects", *_REMARKS,
+)  # fmt: skip
 _SEVERAL = ("image", "choices", "box")
 _BOXES = re.compile(r"(xyxy|xywh)(?:/(\d+(?:\.\d+)?))?")
 
@@ -113,9 +118,9 @@ class Columns:
 
     def _draft(self, file: str, number: int, row: dict[str, Any], root: Path) -> Draft:
         text = text_of(self._value(row, "question"))
-        pictures = tuple(Picture(data) for data in self._images(row, root))
+        pictures = self._pictures(row, root)
         choices = self._choices(row)
-        family, source, licence = (
+        family, source, licence, part_of = (
             text_of(self._value(row, role)) if role in self.of else "" for role in _REMARKS
         )
         boxes, choices = self._boxes(row, pictures), self._choices(row)
@@ -123,7 +128,7 @@ class Columns:
         return Draft(
             file, number, text, pictures, AnswerKind.BOX if boxes else self.kind,
             choices=choices, answers=answers, boxes=boxes,
-            family=family, source=source, licence=licence,
+            family=family, source=source, licence=licence, part_of=part_of,
         )  # fmt: skip
 
     @property
@@ -140,14 +145,31 @@ class Columns:
     def _value(self, row: dict[str, Any], role: str) -> Any:
         return follow(row, role, self.of[role][0])
 
-    def _images(self, row: dict[str, Any], root: Path) -> list[bytes]:
+    def _pictures(self, row: dict[str, Any], root: Path) -> tuple[Picture, ...]:
         stored: list[Any] = []
         for value in self._values(row, "image"):
             value = listed(value) if isinstance(value, str) else value
             stored += value if isinstance(value, list) else [value]
         if not stored:
             raise BadCell("image", "there is no image")
-        return [picture_of(value, root) for value in stored]
+        first, *others = (Picture(picture_of(value, root)) for value in stored)
+        if "objects" in self.of:
+            first = Picture(first.data, self._objects(row, first))
+        return (first, *others)
+
+    def _objects(self, row: dict[str, Any], picture: Picture) -> tuple[Box, ...] | None:
+        seen = self._value(row, "objects")
+        if seen is None:
+            return None
+        if not isinstance(seen, list) or not all(isinstance(one, dict) for one in seen):
+            raise BadCell("objects", "this is not a list of structs")
+        boxes = self._in_pixels(
+            [four for one in seen for four in fours(one, self.corners)], picture
+        )
+        return tuple(
+            replace(box, label=text_of(one.get("label")))
+            for box, one in zip(boxes, seen, strict=True)
+        )
 
     def _choices(self, row: dict[str, Any]) -> tuple[str, ...]:
         if "choices" not in self.of or self.boxes_in:
@@ -172,13 +194,11 @@ class Columns:
             return ()
         values = self._values(row, self.boxes_in)
         written = fours(values[0] if len(values) == 1 else values, self.corners)
-        return self._in_pixels(written, pictures)
+        return self._in_pixels(written, pictures[0])
 
-    def _in_pixels(
-        self, written: list[list[float]], pictures: tuple[Picture, ...]
-    ) -> tuple[Box, ...]:
-        """Boxes of the first picture."""
-        across, down = size_of(pictures[0]) if self.whole else (1, 1)
+    def _in_pixels(self, written: list[list[float]], picture: Picture) -> tuple[Box, ...]:
+        """Boxes in the pixels of the first picture."""
+        across, down = size_of(picture) if self.whole else (1, 1)
         scale = (across / (self.whole or 1), down / (self.whole or 1))
         boxes = []
         for x1, y1, c, d in written:

@@ -74,5 +74,5 @@ class Task:
     sample: Sample | None = None
     """Questions that come with it; a build without questions imports them."""
     plumbing: str = ""
-    """Why traces of the embedded models prove only that everything runs, as a clause that ends
-    "plumbing: …"; empty where they are worth something."""
+    """Why traces of the embedded models prove here that everything runs, and no more: a clause that
+    every such run ends with; empty where they are worth something (`flows.control` measures)."""

@@ -1,17 +1,31 @@
-"""Visual search: small things in large pictures, as the reference implementation publishes it."""
+"""Visual search: small things in large pictures.
+
+Read are the reference implementation's JSONL, and Parquet with the columns of the embedded sample
+(`rooms_search`): `image`, `question`, `options`, `answer`, `category` and `objects`.
+"""
 
 from __future__ import annotations
 
 from curation.zoom_dialogues import VISUAL_SEARCH
 from warehouse.sources import reference
-from warehouse.sources.tasks import Task
+from warehouse.sources.columns import Columns
+from warehouse.sources.tasks import SAMPLE, Sample, Task
 
+_TABLE = Columns.parsed(
+    "question=question,image=image,answer=answer,choices=options,family=category,objects=objects"
+)
 TASKS = (
     Task(
         "vstar",
-        "visual search: small things in large pictures (reference JSONL)",
-        {".jsonl": reference.read},
+        "visual search: small things in large pictures (reference JSONL, or Parquet)",
+        {".jsonl": reference.read, ".parquet": _TABLE.read},
         prompt="visual-search",
         lens=VISUAL_SEARCH,
+        plumbing="the embedded model sees 196 pixels a side, too few for small things",
+        sample=Sample(
+            {split: SAMPLE / f"search-{split}.parquet" for split in ("train", "test")},
+            "vigorl-rooms-search",
+            "Apache-2.0",
+        ),
     ),
 )
