@@ -74,7 +74,7 @@ def plain_sft(warehouse: Warehouse, recipe: SftRecipe, number: int, cached: Any)
         save_strategy="steps", save_steps=1000, seed=recipe.seed, dataloader_pin_memory=False,
     )  # fmt: skip
     trainer = SFTTrainer(model=model, args=args, train_dataset=rows, processing_class=processor)
-    return spent(trainer.train)
+    return spent(quiet(trainer).train)
 
 
 def ours_grpo(warehouse: Warehouse, recipe: GrpoRecipe, number: int) -> float:
@@ -113,7 +113,15 @@ def plain_grpo(warehouse: Warehouse, recipe: GrpoRecipe, number: int, cached: An
         model=model, args=args, reward_funcs=rewards.functions, train_dataset=asked.dataset(),
         processing_class=processor,
     )  # fmt: skip
-    return spent(trainer.train)
+    return spent(quiet(trainer).train)
+
+
+def quiet(trainer: Any) -> Any:
+    """Without the figures that TRL prints, which ours doesn't."""
+    from transformers.trainer_callback import PrinterCallback
+
+    trainer.remove_callback(PrinterCallback)
+    return trainer
 
 
 def spent(work: Callable[[], Any]) -> float:
