@@ -135,7 +135,8 @@ def told(task: str, teacher: str, seen: Measured, grey: Measured) -> str:
             f"  {'':<34}{'pictures':>10}{'grey':>10}",
             row("trees with a right answer", mean(seen.right), mean(grey.right)),
             row("answers that are right", mean(seen.share), mean(grey.share)),
-            row("traces kept", seen.kept, grey.kept, "d"),
+            # Nothing is known to be in a grey picture, so its points are not judged.
+            f"  {'traces kept':<34}{seen.kept:>10}",
             f"  pictures add {added}: {verdict}",
         ]
     )

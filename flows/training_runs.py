@@ -96,7 +96,7 @@ async def _run(wanted: list[str]) -> str:
             log.info(last)
             if found := _STEP.match(last):
                 share = 100.0 * int(found[1]) / int(found[2])
-                await aupdate_progress_artifact(progress, progress=share)  # type: ignore[arg-type]
+                await aupdate_progress_artifact(progress, progress=share)
             if made := _MODEL.match(last):
                 name = made[1]
         status = await process.wait()

@@ -70,11 +70,11 @@ def plain_sft(warehouse: Warehouse, recipe: SftRecipe, number: int, cached: Any)
         output_dir=str(Path(warehouse.root) / f"bench-plain-{number}"), max_steps=recipe.steps or 1,
         per_device_train_batch_size=recipe.micro_batch, learning_rate=recipe.learning_rate,
         assistant_only_loss=True, max_length=None, gradient_checkpointing=False, use_cpu=True,
-        bf16=False, report_to="none", logging_steps=1, disable_tqdm=True, save_strategy="no",
-        seed=recipe.seed, dataloader_pin_memory=False,
+        bf16=False, report_to="none", logging_steps=1, disable_tqdm=True,
+        save_strategy="steps", save_steps=1000, seed=recipe.seed, dataloader_pin_memory=False,
     )  # fmt: skip
     trainer = SFTTrainer(model=model, args=args, train_dataset=rows, processing_class=processor)
-    return spent(trainer.train)
+    return spent(quiet(trainer).train)
 
 
 def ours_grpo(warehouse: Warehouse, recipe: GrpoRecipe, number: int) -> float:
@@ -105,14 +105,23 @@ def plain_grpo(warehouse: Warehouse, recipe: GrpoRecipe, number: int, cached: An
         max_completion_length=recipe.max_completion, learning_rate=recipe.learning_rate,
         beta=recipe.beta, top_k=0, epsilon_high=recipe.epsilon_high, use_cpu=True, bf16=False,
         reward_weights=rewards.weights, gradient_checkpointing=False, report_to="none",
-        logging_steps=1, disable_tqdm=True, save_strategy="no", seed=recipe.seed,
-        dataloader_pin_memory=False, mask_truncated_completions=True, remove_unused_columns=False,
+        logging_steps=1, disable_tqdm=True, save_strategy="steps", save_steps=1000,
+        seed=recipe.seed, dataloader_pin_memory=False, mask_truncated_completions=True,
+        remove_unused_columns=False,
     )  # fmt: skip
     trainer = GRPOTrainer(
         model=model, args=args, reward_funcs=rewards.functions, train_dataset=asked.dataset(),
         processing_class=processor,
     )  # fmt: skip
-    return spent(trainer.train)
+    return spent(quiet(trainer).train)
+
+
+def quiet(trainer: Any) -> Any:
+    """Without the figures that TRL prints, which ours doesn't."""
+    from transformers.trainer_callback import PrinterCallback
+
+    trainer.remove_callback(PrinterCallback)
+    return trainer
 
 
 def spent(work: Callable[[], Any]) -> float:

@@ -176,3 +176,25 @@ def test_what_cannot_be_asked_is_said(made: Warehouse, tmp_path: Path) -> None:
         train_grpo(made, grpo("steps=1"))
     with pytest.raises(TrainingError, match="0 questions to ask"):
         train_grpo(made, grpo("steps=1"), task="nothing")
+
+
+class Killed(Exception):
+    """In place of a kill, in this process."""
+
+
+def test_an_interrupted_training_goes_on_from_its_checkpoint_to_the_same_step(
+    made: Warehouse,
+) -> None:
+    recipe = grpo("steps=4", "save_every=2", ALL)
+
+    def stop(step: int, of: int, figures: dict[str, Any]) -> None:
+        if step == 3:
+            raise Killed
+
+    with pytest.raises(Killed):
+        train_grpo(made, recipe, task="sat2", name="stopped", told=Told(stop))
+    said: list[str] = []
+    row = train_grpo(made, recipe, task="sat2", name="stopped", told=Told(say=said.append))
+    assert row is not None and "going on after step 2" in said
+    assert not [line for line in said if line.startswith("sampler")], "checked only once"
+    assert [r["step"] for r in logged(made, row) if "loss" in r] == [1, 2, 3, 4]

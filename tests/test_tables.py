@@ -6,6 +6,7 @@ import os
 import subprocess
 import sys
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -26,6 +27,7 @@ from mcts.data import (
 from warehouse import rows
 from warehouse.catalog import query
 from warehouse.home import Warehouse
+from warehouse.schema import TABLES
 from warehouse.tables import (
     append,
     commit_traces,
@@ -252,3 +254,19 @@ def test_a_run_is_noted_once(warehouse: Warehouse) -> None:
         record_run(warehouse, "r", "build", task="sat2", params={"simulations": 8})
     assert scan(warehouse, "runs").num_rows == 1
     assert open_table(warehouse, "trees") is None
+
+
+def test_a_table_whose_sentences_were_worded_otherwise_takes_new_rows(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    warehouse = Warehouse(str(tmp_path))
+    now = TABLES["runs"]
+    before = now.columns.replace("What was run", "In older words, what was run")
+    assert before != now.columns
+    with monkeypatch.context() as earlier:
+        earlier.setitem(TABLES, "runs", replace(now, columns=before))
+        record_run(warehouse, "one", "import")
+    record_run(warehouse, "two", "import")
+    many = rows_to_arrow("runs", [{"run_id": f"r{i}", "kind": "build"} for i in range(3)])
+    assert append(warehouse, "runs", many.to_reader(max_chunksize=2), "a stream")
+    assert query(warehouse, "SELECT count(*) AS n FROM runs").to_pylist() == [{"n": 5}]

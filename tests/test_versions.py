@@ -121,6 +121,14 @@ def test_a_card_is_shown_without_what_only_programs_read_and_its_pictures_can_be
         assert (folder / "README.md").read_text().startswith("---\nlicense: mit\n")
 
 
+def test_a_step_of_which_nobody_said_where_it_points_is_published(warehouse: Warehouse) -> None:
+    (known, *_) = query(warehouse, "FROM traces").to_pylist()
+    trace = {"trace_id": "bare", "question_id": known["question_id"], "task": "sat2"}
+    step = {"trace_id": "bare", "step": 0, "thought": "A."}  # no list of points, not an empty one
+    commit_traces(warehouse, [trace], steps=[step], verdicts=[], run_id="r")
+    assert publish(warehouse, "a", "SELECT trace_id FROM traces WHERE trace_id = 'bare'").n_rows
+
+
 def test_a_gallery_without_a_statement_shows_some_of_every_tree(warehouse: Warehouse) -> None:
     chosen = query(warehouse, showing._SOME.format(limit=3))["trace_id"].to_pylist()
     trees = query(warehouse, "SELECT trace_id, tree_id FROM traces").to_pylist()

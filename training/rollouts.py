@@ -133,7 +133,8 @@ class RolloutTrainer(GRPOTrainer):
     def _calculate_rewards(
         self, inputs: Any, prompts: Any, completions: Any, completion_ids_list: Any
     ) -> Any:
-        mode = "train" if self.model.training else "eval"
+        model = self.model
+        mode = "train" if model is None or model.training else "eval"
         texts = [_text(completion) for completion in completions]
         answered = [text.rstrip().endswith("</answer>") for text in texts]
         self._metrics[mode]["completions/points"].append(fmean(len(points_in(t)) for t in texts))

@@ -147,7 +147,7 @@ def write_rows(con: duckdb.DuckDBPyConnection, folder: Path, variant: str | None
             for row in rows:
                 digest.update(_canonical(row))
                 counts["steps"] += len(row["steps"] or ())
-                counts["points"] += sum(len(step["points"]) for step in row["steps"] or ())
+                counts["points"] += sum(len(step["points"] or ()) for step in row["steps"] or ())
                 counts[f"kind {row['kind']}"] += 1
             writer.write_table(pa.Table.from_pylist(rows, ROWS))
             counts["rows"] += len(rows)

@@ -13,8 +13,10 @@ UTC. Null means "not known" or "not applicable", never zero.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cached_property
+from typing import Any
 
 import pyarrow as pa
 
@@ -100,3 +102,15 @@ CHILDREN: dict[str, tuple[str, ...]] = {
     "traces": ("steps", "verdicts"),
 }
 """Tables whose rows are written before, and shown only with, the rows of the table named first."""
+
+
+def as_described(data: Any, there: Mapping[str, Any]) -> Any:
+    """A table or a stream of batches with its fields' metadata as a stored table has it.
+
+    A sentence that was worded anew since the table was made would be refused; a cast leaves it.
+    """
+    schema = pa.schema([f.with_metadata(there.get(f.name, f.metadata)) for f in data.schema])
+    if isinstance(data, pa.Table):
+        return pa.Table.from_arrays(data.columns, schema=schema)
+    batches = (pa.RecordBatch.from_arrays(batch.columns, schema=schema) for batch in data)
+    return pa.RecordBatchReader.from_batches(schema, batches)

@@ -32,7 +32,7 @@ from deltalake.exceptions import CommitFailedError, DeltaError, TableNotFoundErr
 from mcts.failpoints import reach
 from warehouse.home import Warehouse, WarehouseError, code_revision
 from warehouse.present import present
-from warehouse.schema import CHILDREN, TABLES
+from warehouse.schema import CHILDREN, TABLES, as_described
 
 Row = Mapping[str, Any]
 Rows: TypeAlias = Iterable[Row] | pa.Table | pa.RecordBatchReader
@@ -275,13 +275,15 @@ def _open_or_create(warehouse: Warehouse, name: str) -> DeltaTable:
 
 
 def _write(delta: DeltaTable, data: pa.Table | pa.RecordBatchReader, mark: Transaction) -> None:
-    there = {field.name for field in delta.schema().fields}
+    there = {field.name: field.metadata for field in delta.schema().fields}
+    more = set(data.schema.names) - set(there)
+    data = as_described(data, there)
     write_deltalake(
         delta,
         data,
         mode="append",
         # A column this code knows and the table does not yet: older rows read as null there.
-        schema_mode="merge" if set(data.schema.names) - there else None,
+        schema_mode="merge" if more else None,
         writer_properties=WRITER,
         commit_properties=CommitProperties(app_transactions=[mark]),
     )
