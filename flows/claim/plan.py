@@ -143,10 +143,10 @@ def stages(size: Size) -> list[Stage]:
             found.append(Stage(f"train/{name}@{seed}", after))
     trained = tuple(stage.name for stage in found if stage.what == "train")
     for name, arm in ARMS.items():
-        for seed in size.seeds if arm.recipes else (None,):
-            suffix = "" if seed is None else f"@{seed}"
-            mine = () if seed is None else (f"train/{name}{suffix}",)
-            found.append(Stage(f"validate/{name}{suffix}", mine or ("questions",)))
+        suffixes = [f"@{seed}" for seed in size.seeds] if arm.recipes else [""]
+        for suffix in suffixes:
+            mine = f"train/{name}{suffix}" if suffix else "questions"
+            found.append(Stage(f"validate/{name}{suffix}", (mine,)))
             found.append(Stage(f"test/{name}{suffix}", trained))
     return found
 
