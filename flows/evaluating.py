@@ -21,10 +21,11 @@ from typing import Any
 from curation.intervals import Difference
 from flows.progress import short_time
 from flows.settings import EvaluateSettings, Problem
-from flows.teachers import EMBEDDED, ChosenTeacher, choose_teacher, patient
+from flows.teachers import ChosenTeacher, choose_teacher, patient
 from mcts.checkpoints import PROMPTS, checkpoint_manners
 from mcts.data import Question
 from training.evaluate import Asking, Done, Subject, measure
+from training.nano import EMBEDDED
 from training.report import Report, compare
 from warehouse.home import Warehouse
 from warehouse.models import find_model, open_model

@@ -25,7 +25,7 @@ import shutil
 from pathlib import Path
 
 from flows.settings import Problem, ServeSettings
-from flows.teachers import EMBEDDED
+from training.nano import EMBEDDED
 
 PROJECT = Path(__file__).resolve().parent.parent
 _DEVICES = ("nvidia[0-9]*", "kfd", "dxg", "accel*")  # NVIDIA, AMD, WSL, TPU and Gaudi

@@ -33,10 +33,11 @@ from flows.searching import (
 )
 from flows.settings import BuildSettings, Problem
 from flows.spending import Purse, spent_on, told_cost, told_stop
-from flows.teachers import EMBEDDED, ChosenTeacher, choose_teacher, patient
+from flows.teachers import ChosenTeacher, choose_teacher, patient
 from mcts.budget import Budget
 from mcts.data import Question
 from mcts.journal import Journal, JournaledTeacher
+from training.nano import EMBEDDED
 from warehouse.home import Warehouse
 from warehouse.rows import read_questions
 from warehouse.sources import task_of

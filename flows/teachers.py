@@ -25,13 +25,11 @@ from mcts import checkpoints
 from mcts.checkpoints import MODEL_TYPES, SPACES, read_json
 from mcts.coordinates import CoordinateSpace
 from mcts.teacher import Teacher
-from training.nano import BASE, TEACHER
+from training.nano import EMBEDDED
 from warehouse.sources import task_of
 
 if TYPE_CHECKING:
     from mcts.openai_teacher import OpenAITeacher
-
-EMBEDDED = {"nano": TEACHER, "nano-teacher": TEACHER, "nano-base": BASE}
 
 _NAMED = re.compile(r"qwen[-_ ]?(2\.5|2|3)[-_ ]?vl", re.IGNORECASE)
 

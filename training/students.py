@@ -20,12 +20,10 @@ from mcts.checkpoints import Manners, checkpoint_manners, checkpoint_space
 from mcts.coordinates import CoordinateSpace
 from mcts.local import checkpoint_identity
 from training.errors import TrainingError
-from training.nano import BASE, TEACHER
+from training.nano import BASE, EMBEDDED, TEACHER
 from warehouse.home import Warehouse
 from warehouse.models import find_model, open_model
 
-EMBEDDED = {"nano": BASE, "nano-base": BASE, "nano-teacher": TEACHER}
-"""The models that come with the repository; as a student, `nano` is the base."""
 _NAMES = {BASE: "nano-base", TEACHER: "nano-teacher"}
 _HUB_NAME = re.compile(r"[\w.-]+/[\w.-]+")
 

@@ -5,3 +5,6 @@ from pathlib import Path
 WEIGHTS = Path(__file__).with_name("weights")
 BASE = WEIGHTS / "base"  # nano-base, the student
 TEACHER = WEIGHTS / "teacher"  # nano-teacher, the default teacher
+
+EMBEDDED = {"nano": TEACHER, "nano-teacher": TEACHER, "nano-base": BASE}
+"""What they are called wherever a model is named."""
