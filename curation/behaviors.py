@@ -69,7 +69,7 @@ def count_behaviors(
         grounded: for each step whether its point is on what it names, where that was checked.
     """
     counts = dict.fromkeys(BEHAVIORS, 0)
-    frame = Frame(CoordinateSpace.original(), question.images)
+    frame = Frame.of(CoordinateSpace.original(), question)
     regions: list[Point] = []
     for i, step in enumerate(trace.steps):
         point = step.point

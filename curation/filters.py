@@ -73,7 +73,7 @@ def point_in_every_step(trace: Trace, question: Question) -> Verdict:
 
 def inside_image(trace: Trace, question: Question) -> Verdict:
     """Every point lies in its image."""
-    frame = Frame(CoordinateSpace.original(), question.images)
+    frame = Frame.of(CoordinateSpace.original(), question)
     outside = points_outside(trace.points, frame)
     reason = ""
     if outside:
@@ -88,7 +88,7 @@ def no_repeated_point(trace: Trace, question: Question) -> Verdict:
     The wrong attempt of a corrected chain and the right one are two branches; what they share
     belongs to both.
     """
-    frame = Frame(CoordinateSpace.original(), question.images)
+    frame = Frame.of(CoordinateSpace.original(), question)
     repeats = 0
     reason = ""
     for i, step in enumerate(trace.steps):

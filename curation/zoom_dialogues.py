@@ -66,7 +66,7 @@ def zoomed(
     if trace.kind != "direct":
         return None
     lens = lens or fitting(question)
-    frame = Frame(CoordinateSpace.original(), question.images)
+    frame = Frame.of(CoordinateSpace.original(), question)
     seen: list[Point] = []
     steps: list[Step] = []
     for step in trace.steps[:-1]:

@@ -125,7 +125,7 @@ def _curate_trees(warehouse: Warehouse, run_id: str, tree_ids: Sequence[str]) ->
         question = tree.question
         objects = [seen.get(image.image_id) for image in question.images]
         asked = (*filters.FILTERS, grounding.points_on_their_objects(objects))
-        pixels = Frame(CoordinateSpace.original(), question.images)
+        pixels = Frame.of(CoordinateSpace.original(), question)
         for trace in linearize.linearize(tree):
             text = render(trace.steps, trace.answer, pixels)
             grounded = [found.grounded for found in grounding.check(trace, objects)]

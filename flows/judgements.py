@@ -162,7 +162,7 @@ async def count_behaviors(asking: Asking, asked: Asked) -> list[Row]:
     """Rows of `behaviors`; a count is null where the model gave no number, or was not heard."""
 
     async def one(trace: Trace, question: Question) -> list[Row]:
-        pixels = Frame(CoordinateSpace.original(), question.images)
+        pixels = Frame.of(CoordinateSpace.original(), question)
         text = render(trace.steps, trace.answer, pixels)
         counts: dict[str, int | None] = {}
         errors: dict[str, str] = {}
@@ -201,7 +201,7 @@ async def _vary(asking: Asking, trace: Trace, question: Question) -> list[Row]:
         }
     except KeyError as lost:
         return _unvaried(asking, trace, f"image {lost.args[0]} is not among the objects")
-    frame = Frame(chosen.space, question.images)
+    frame = Frame.of(chosen.space, question)
 
     async def value(steps: Sequence[Step]) -> tuple[float | None, str]:
         place = content_id([step.thought for step in steps])

@@ -4,7 +4,7 @@ Qwen2.5-VL speaks absolute pixels of the image *as resized for it*, Qwen2-VL and
 0-1000 of width and height, people and gold boxes speak original pixels. Mixing them up is silent,
 so no function here takes a bare pair of numbers without the frame that gives it its meaning.
 
-    frame = Frame(CoordinateSpace.qwen25_vl(), question.images)
+    frame = Frame.of(CoordinateSpace.qwen25_vl(), question)
     point = frame.to_point(412, 630)              # model units -> original pixels
     x, y = frame.to_model(point)                  # original pixels -> whole model units
 
@@ -19,7 +19,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from enum import StrEnum
 
-from mcts.data import Image, Point
+from mcts.data import AnswerKind, Image, Point, Question
 
 # Points are kept to a thousandth of a pixel: far below half a model unit for any real image, and
 # short enough that a point written as text in original pixels reads back as the same point.
@@ -122,6 +122,14 @@ class Frame:
 
     space: CoordinateSpace
     images: Sequence[Image]
+    answers_point: bool = True
+    """Whether an answer is a place in an image; elsewhere `(1, 2)` in one is what was said."""
+
+    @classmethod
+    def of(cls, space: CoordinateSpace, question: Question) -> Frame:
+        """What texts about `question` are written in by a model that speaks `space`."""
+        pointing = question.answer_kind in (AnswerKind.BOX, AnswerKind.POINT)
+        return cls(space, question.images, pointing)
 
     def to_point(self, x: float, y: float, image: int = 0) -> Point:
         """The point, in original pixels, that a model means by `x`, `y`.

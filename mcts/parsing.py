@@ -88,7 +88,7 @@ def parse(text: str, frame: Frame, *, inside: str | None = None) -> Parsed:
         elif tag == "answer":
             if not closed:
                 continue  # an answer cut off in mid-word is no answer
-            answer = _in_pixels(content, frame, problems)
+            answer = _in_pixels(content, frame, problems) if frame.answers_point else content
             if not content:
                 problems.append(Problem("empty_answer", ""))
                 answer = None
@@ -142,7 +142,8 @@ def render(
             lines.append(f"<tool_call>{call}</tool_call>")
     close_turn()
     if answer is not None:
-        lines.append(f"<answer>{_from_pixels(answer, frame)}</answer>")
+        told = _from_pixels(answer, frame) if frame.answers_point else answer
+        lines.append(f"<answer>{told}</answer>")
     return "\n".join(lines)
 
 

@@ -125,7 +125,7 @@ def build_messages(
         messages.append(Message("system", (Text(_fill(prompt.system, gaps)),)))
     pictures = [Picture(image.image_id) for image in question.images]
     messages.append(Message("user", (*pictures, Text(_fill(prompt.user, gaps)))))
-    partial = render(steps, None, Frame(space, question.images))
+    partial = render(steps, None, Frame.of(space, question))
     if open_answer:
         partial = f"{partial}\n<answer>" if partial else "<answer>"
     if partial:

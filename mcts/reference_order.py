@@ -39,7 +39,7 @@ class ReferenceOrder:
 
     def __init__(self, policy: Policy, question: Question, config: SearchConfig) -> None:
         self._policy, self._config = policy, config
-        self._frame = Frame(config.space, question.images)
+        self._frame = Frame.of(config.space, question)
         self._turn = asyncio.Lock()  # fair: who comes first is served first
 
     async def sample(

@@ -40,7 +40,7 @@ class RunningSearch:
     ) -> None:
         self.config, self.grade = config, grade
         self.policy = Meter(policy)
-        self.frame = Frame(config.space, question.images)
+        self.frame = Frame.of(config.space, question)
         root, places = Node(0, "", None), self.policy.places
         self.tree = Tree(tree_id, question, root, spent=self.policy.spent, places=places)
         self.n_nodes, self.n_rollouts = 1, 0

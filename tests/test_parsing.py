@@ -5,7 +5,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from mcts.coordinates import CoordinateSpace, Frame
-from mcts.data import Image, Point, Step
+from mcts.data import AnswerKind, Image, Point, Question, Step
 from mcts.parsing import parse, points_in, render, revisits
 
 IMAGES = (Image("a", 320, 240), Image("b", 1000, 500))
@@ -176,3 +176,21 @@ def test_absurd_numbers_are_no_crash_and_no_point(text):
 def test_a_thought_without_a_point_is_noted():
     parsed = parse("<think>Hm.</think><think>Box (1, 2). Red.</think>", PIXELS)
     assert kinds(parsed) == ["thought_without_point"]
+
+
+@pytest.mark.parametrize(
+    ("kind", "said", "meant"),
+    [
+        (AnswerKind.TEXT, "(3, 4)", "(3, 4)"),
+        (AnswerKind.ACTION, "type [3] [(500, 250)]", "type [3] [(500, 250)]"),
+        (AnswerKind.BOX, "(500, 250)", "(160, 60)"),
+        (AnswerKind.POINT, "(500, 250)", "(160, 60)"),
+    ],
+)
+def test_numbers_in_an_answer_are_a_place_only_where_the_question_asks_for_one(kind, said, meant):
+    question = Question("any", "What is it?", IMAGES, kind)
+    frame = Frame.of(CoordinateSpace.qwen3_vl(), question)
+    parsed = parse(f"<think>Here (500, 250).</think><answer>{said}</answer>", frame)
+    assert parsed.steps[0].points == (Point(160.0, 60.0),)
+    assert parsed.answer == meant
+    assert f"<answer>{said}</answer>" in render(parsed.steps, parsed.answer, frame)

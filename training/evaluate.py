@@ -257,7 +257,7 @@ def _read(
     error: str | None,
 ) -> Prediction:
     """What a response says and what it is worth. Its pictures have the sizes of the question's."""
-    parsed = said(sample, Frame(space, question.images), opened=False)
+    parsed = said(sample, Frame.of(space, question), opened=False)
     steps = fold_remark(parsed.steps) if parsed.answer is not None else parsed.steps
     grade_ = grade(question, parsed.answer)
     trace = Trace(question.question_id, steps, parsed.answer, grade_.score, "direct")

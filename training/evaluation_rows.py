@@ -58,7 +58,7 @@ def _store_some(warehouse: Warehouse, report: Report, questions: Any) -> None:
             predicted.append(_prediction(report.evaluation_id, trace, said))
             if trace.trace_id in traces:
                 continue  # two samples that say the same
-            pixels = Frame(CoordinateSpace.original(), question.images)
+            pixels = Frame.of(CoordinateSpace.original(), question)
             row, its_steps = trace_rows(
                 trace, task=question.task, text=render(trace.steps, trace.answer, pixels),
                 model=report.model_id, grounded=said.grounded,

@@ -111,7 +111,7 @@ def read(
     text: str, asked: AskedQuestion, space: CoordinateSpace, form: str, min_thoughts: int = 1
 ) -> Read:
     """Read one completion; nothing about it is an error."""
-    frame = Frame(space, asked.question.images)
+    frame = Frame.of(space, asked.question)
     answer: str | None = None
     thoughts: list[str] = []
     whole = False

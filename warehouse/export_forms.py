@@ -69,7 +69,7 @@ class Telling:
 
     def told(self, steps: Sequence[Step], answer: str | None, question: Question) -> str:
         """A line of reasoning as the model would write it."""
-        return render(steps, answer, Frame(self.space, question.images))
+        return render(steps, answer, Frame.of(self.space, question))
 
     def gold(self, question: Question) -> str:
         """The gold answer: the first text, `(x1, y1, x2, y2)` of a box, `(x, y)` of a point."""
@@ -82,7 +82,7 @@ class Telling:
         return question.answers[0]
 
     def _numbers(self, question: Question, *points: Point) -> str:
-        frame = Frame(self.space, question.images)
+        frame = Frame.of(self.space, question)
         numbers = [f"{value:g}" for point in points for value in frame.to_model(point)]
         return f"({', '.join(numbers)})"
 

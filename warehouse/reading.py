@@ -82,7 +82,7 @@ def tree_from(
     """The tree of a row of `trees` with all that belongs to it, in any order."""
     texts = {r["response_id"]: r["text"] for r in responses if r["text"] is not None}
     rows = TreeRows([dict(n) for n in nodes], [dict(r) for r in rollouts])
-    frame = Frame(space_of(row), question.images)
+    frame = Frame.of(space_of(row), question)
     errors = row["errors"] or ()
     return rebuild(row["tree_id"], question, rows, texts, frame, row["simulations"], errors)
 

@@ -163,7 +163,7 @@ def _grey(width: int, height: int) -> bytes:
 
 def judge(question: Question, boxes: Boxes, text: str) -> Verdict:
     """Hold an answer against the gold answer and its points against the boxes."""
-    parsed = parse(text, Frame(SPACE, question.images))
+    parsed = parse(text, Frame.of(SPACE, question))
     choice = None if parsed.answer is None else chosen(question, parsed.answer)
     right = grade(question, parsed.answer).score == 1.0
     hits, pointed, whole, errors = 0, 0, bool(parsed.steps), []

@@ -113,7 +113,7 @@ def grown(row: Row, question: Question, space: CoordinateSpace, model: str) -> G
     tree_id = content_id(MAKER, question.question_id, prompt, published, str(space.kind), model)
     root = Node(0, "", None, attempts=1)
     made = Grown(Tree(tree_id, question, root))
-    grower = _Grower(made, Frame(space, question.images))
+    grower = _Grower(made, Frame.of(space, question))
     todo: list[tuple[Node, dict[str, Any], int]] = [(root, published, 1)]
     while todo:
         node, said, depth = todo.pop()
