@@ -361,8 +361,8 @@ def test_the_command_measures_compares_and_asks_nothing_twice(warehouse, capsys,
     ("arguments", "sentence"),
     [
         (
-            ("nano", "vstar"),
-            "there are no questions of benchmark 'vstar', split test or validation",
+            ("nano", "blink"),
+            "there are no questions of benchmark 'blink', split test or validation",
         ),
         (("nano", "sat2", "--split", "nope"), "split nope"),
         (("nobody", "sat2"), "'nobody' is neither"),

@@ -209,7 +209,11 @@ def test_train_and_test_share_no_picture():
 
 
 def test_the_sample_is_small_enough_to_ship():
-    assert sum(path.stat().st_size for path in SAMPLE.glob("*.parquet")) < 6.5e6
+    def size(pattern):
+        return sum(path.stat().st_size for path in SAMPLE.glob(pattern))
+
+    assert size("rooms-*.parquet") < 6.5e6
+    assert size("*.parquet") - size("rooms-*.parquet") < 4.5e6
 
 
 def test_the_same_seed_writes_the_same_bytes_with_any_number_of_workers(tmp_path, monkeypatch):
