@@ -25,8 +25,9 @@ import random
 import time
 from collections import Counter, OrderedDict
 from collections.abc import Iterator, Mapping
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
+from mcts.connections import Connections
 from mcts.openai_answers import (
     Answer,
     Trouble,
@@ -47,9 +48,6 @@ from mcts.teacher import (
     Text,
     picture_bytes,
 )
-
-if TYPE_CHECKING:
-    import httpx
 
 MAX_WAIT_S = 60.0
 """No single wait between two tries is longer, whatever the server asks for."""
@@ -102,7 +100,7 @@ class OpenAITeacher:
         self._revision = revision
         self._identity: str | None = None
         self._lost = False  # it went away, and has not said since what it serves
-        self._client: httpx.AsyncClient | None = None
+        self._client: Connections | None = None
         self._loop: asyncio.AbstractEventLoop | None = None
         self._opening = asyncio.Lock()
         self._slots = asyncio.Semaphore(concurrency)
@@ -132,12 +130,17 @@ class OpenAITeacher:
                 host = httpx.URL(self.url).host
             except httpx.InvalidURL as error:
                 raise TeacherUnavailable(f"{self.url} is no address: {error}") from None
-            self._client = httpx.AsyncClient(
-                headers=self._headers,
-                # An answer may take minutes, a connection may not: else nobody is there.
-                timeout=httpx.Timeout(self._timeout_s, connect=min(self._timeout_s, CONNECT_S)),
-                limits=httpx.Limits(max_connections=None, max_keepalive_connections=None),
-                trust_env=host not in ("localhost", "127.0.0.1", "::1"),  # no proxy to ourselves
+            outside = host not in ("localhost", "127.0.0.1", "::1")  # no proxy to ourselves
+            trusted = httpx.create_ssl_context(trust_env=outside)  # read once for all connections
+            self._client = Connections(
+                lambda: httpx.AsyncClient(
+                    headers=self._headers,
+                    # An answer may take minutes, a connection may not: else nobody is there.
+                    timeout=httpx.Timeout(self._timeout_s, connect=min(self._timeout_s, CONNECT_S)),
+                    limits=httpx.Limits(max_connections=None, max_keepalive_connections=None),
+                    trust_env=outside,
+                    verify=trusted,
+                )
             )
         async with self._opening:
             if self._identity is None:
@@ -180,7 +183,7 @@ class OpenAITeacher:
         assert self._client is not None
         try:
             async with asyncio.timeout(limit_s):
-                response = await self._client.get(f"{self.url}/v1/models")
+                response = await self._client.request("GET", f"{self.url}/v1/models")
             return self._identify(read_models(read_json(response, self.url)))
         except httpx.ConnectError as error:
             raise self._nobody(error) from None
@@ -396,4 +399,4 @@ class OpenAITeacher:
         """Close the connections."""
         client, self._client, self._loop = self._client, None, None
         if client is not None:
-            await client.aclose()
+            await client.close()
