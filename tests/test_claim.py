@@ -90,8 +90,8 @@ def test_seeds_that_disagree_widen_the_interval():
 def findings(**scores):
     n = len(next(iter(scores.values()))[0])
     return Findings(
-        tuple(map(str, range(n))), tuple(range(n)), ("",) * n,
-        {name: np.array(rows, dtype=float) for name, rows in scores.items()}, {},
+        tuple(map(str, range(n))), tuple(range(n)),
+        {name: np.array(rows, dtype=float) for name, rows in scores.items()},
     )  # fmt: skip
 
 

@@ -17,7 +17,7 @@ from typing import Any
 from mcts.journal_records import Record
 from mcts.policy import sample_id, storable
 from mcts.search import SearchConfig
-from mcts.tree import Tree, flatten
+from mcts.tree import Tree, TreeRows, flatten
 
 Row = dict[str, Any]
 
@@ -49,10 +49,7 @@ def search_rows(
         if used is None or (record.key.node, record.key.purpose, record.key.sample) in used
     ]
     flat = flatten(tree)
-    outcomes = tree.outcomes()
     known = [r.cached_tokens for r in records if r.cached_tokens is not None]
-    right = sum(reward >= 1.0 for _, reward in outcomes)
-    majority = majority_answer(tree)
     space = config.space
     row = {
         "tree_id": tree.tree_id,
@@ -68,14 +65,7 @@ def search_rows(
         "errors": list(tree.errors),
         "simulations": tree.simulations,
         "stopped_by": tree.stopped_by,
-        "n_nodes": len(flat.nodes),
-        "n_rollouts": len(flat.rollouts),
-        "root_value": tree.root.value,
-        "root_visits": tree.root.visits,
-        "majority_answer": majority,
-        "majority_right": None if majority is None else (majority, 1.0) in outcomes,
-        "right_rollouts": right,
-        "any_right": right > 0,
+        **found_in(tree, flat),
         "requests": len(records),
         "prompt_tokens": sum(record.prompt_tokens for record in records),
         "cached_tokens": sum(known) if known else None,
@@ -89,6 +79,23 @@ def search_rows(
     }
     responses = [r for record in records for r in response_rows(record, model)]
     return SearchRows(row, flat.nodes, flat.rollouts, responses)
+
+
+def found_in(tree: Tree, flat: TreeRows) -> Row:
+    """What a tree's row says of what the search found, whoever searched."""
+    outcomes = tree.outcomes()
+    right = sum(reward >= 1.0 for _, reward in outcomes)
+    majority = majority_answer(tree)
+    return {
+        "n_nodes": len(flat.nodes),
+        "n_rollouts": len(flat.rollouts),
+        "root_value": tree.root.value,
+        "root_visits": tree.root.visits,
+        "majority_answer": majority,
+        "majority_right": None if majority is None else (majority, 1.0) in outcomes,
+        "right_rollouts": right,
+        "any_right": right > 0,
+    }
 
 
 def response_rows(record: Record, model: str) -> list[Row]:

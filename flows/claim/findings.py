@@ -67,10 +67,7 @@ class Found:
 
     questions: tuple[str, ...]
     scenes: tuple[int, ...]
-    families: tuple[str, ...]
     scores: dict[str, Scores]
-    models: dict[str, list[str]]
-    """Each arm's model ids, seed by seed."""
 
 
 def read(experiment: Experiment, kind: str, asked: str) -> Found | None:
@@ -93,27 +90,25 @@ def read(experiment: Experiment, kind: str, asked: str) -> Found | None:
     listed = ", ".join(quoted(e["evaluation_id"]) for some in ids.values() for e in some)
     rows = query(
         warehouse,
-        "SELECT evaluation_id, question_id, any_value(family) AS family, "
-        "any_value(image_ids) AS images, avg(coalesce(score, 0)) AS score "
+        "SELECT evaluation_id, question_id, any_value(image_ids) AS images, "
+        "avg(coalesce(score, 0)) AS score "
         "FROM predictions JOIN questions USING (question_id) "
         f"WHERE evaluation_id IN ({listed}) GROUP BY ALL ORDER BY question_id, evaluation_id",
     ).to_pylist()
     by: dict[str, dict[str, float]] = defaultdict(dict)
-    about: dict[str, tuple[str, tuple[str, ...]]] = {}
+    pictures: dict[str, tuple[str, ...]] = {}
     for row in rows:
         by[row["evaluation_id"]][row["question_id"]] = row["score"]
-        about[row["question_id"]] = row["family"], tuple(row["images"])
-    order = sorted(about)
+        pictures[row["question_id"]] = tuple(row["images"])
+    order = sorted(pictures)
     scores = {
         name: np.array([[by[e["evaluation_id"]][q] for q in order] for e in some])
         for name, some in ids.items()
     }
     return Found(
         tuple(order),
-        tuple(clusters([about[q][1] for q in order])),
-        tuple(about[q][0] for q in order),
+        tuple(clusters([pictures[q] for q in order])),
         scores,
-        {name: [e["model_id"] for e in some] for name, some in ids.items()},
     )
 
 

@@ -4,14 +4,13 @@
     fours("(3, 4, 20, 21)", "xyxy")                      # [[3.0, 4.0, 20.0, 21.0]]
 
 `warehouse.sources.columns` says which forms are read. A cell that holds none of them is a
-`BadCell`, with the role it was read for and the reason.
+`Unusable`, with the role it was read for and the reason.
 """
 
 from __future__ import annotations
 
 import base64
 import binascii
-import io
 import json
 import math
 import re
@@ -19,17 +18,14 @@ from pathlib import Path
 from string import ascii_uppercase
 from typing import Any
 
-from PIL import Image as Pillow
-
 from curation.grading import normalize
+from warehouse.sources import picture_files
 from warehouse.sources.below import picture_below
-from warehouse.sources.drafts import Picture
+from warehouse.sources.drafts import Picture, Unusable
 
 _NUMBER = re.compile(r"-?\d+(?:\.\d+)?(?:[eE][-+]?\d+)?")
 _DATA_ADDRESS = re.compile(r"data:image/[\w.+-]+;base64,")
 _LONGEST_NAME = 1024  # characters; what is longer is no path
-_ON_ITS_SIDE = (5, 6, 7, 8)  # EXIF orientations
-_ORIENTATION = 0x0112
 # The names under which a struct says its four numbers, in the order in which they are read.
 _CORNERS = (
     ("x1", "y1", "x2", "y2"),
@@ -44,10 +40,6 @@ _WITH_SIZE = (
 )
 
 
-class BadCell(Exception):
-    """Why a row can't be a question: the role, and the reason."""
-
-
 def follow(row: dict[str, Any], role: str, name: str) -> Any:
     """The value a dotted name leads to; a name with dots in it is tried as it is first."""
     if name in row:
@@ -60,7 +52,7 @@ def follow(row: dict[str, Any], role: str, name: str) -> Any:
             value = value[int(part)]
         else:
             there = f"; it has: {', '.join(map(str, row))}" if value is row else ""
-            raise BadCell(role, f"the row has no {name}{there}")
+            raise Unusable(role, f"the row has no {name}{there}")
     return value
 
 
@@ -108,7 +100,7 @@ def fours(value: Any, corners: str) -> list[list[float]]:
     if isinstance(value, str):
         value = listed(value.replace("(", "[").replace(")", "]"))
     if value is None or value == [] or value == "":
-        raise BadCell("box", "there is no box")
+        raise Unusable("box", "there is no box")
     if isinstance(value, list) and all(isinstance(part, list | dict) for part in value):
         return [_four(part, corners) for part in value]
     return [_four(value, corners)]
@@ -119,7 +111,7 @@ def _four(value: Any, corners: str) -> list[float]:
         names = _WITH_SIZE if corners == "xywh" else _CORNERS
         known = next((four for four in names if set(four) <= set(value)), None)
         if known is None:
-            raise BadCell("box", f"a struct of {', '.join(value)} is not {corners}")
+            raise Unusable("box", f"a struct of {', '.join(value)} is not {corners}")
         value = [value[name] for name in known]
     numbers = _NUMBER.findall(value) if isinstance(value, str) else value
     try:
@@ -127,7 +119,7 @@ def _four(value: Any, corners: str) -> list[float]:
     except (TypeError, ValueError):
         found = []
     if len(found) != 4 or not all(map(math.isfinite, found)):
-        raise BadCell("box", f"a box is four numbers, not {str(value)[:60]!r}")
+        raise Unusable("box", f"a box is four numbers, not {str(value)[:60]!r}")
     return found
 
 
@@ -137,7 +129,7 @@ def picture_of(value: Any, root: Path) -> bytes:
     if isinstance(value, bytes | bytearray) and value:
         return bytes(value)
     if not isinstance(value, str) or not value.strip():
-        raise BadCell("image", "there is no image")
+        raise Unusable("image", "there is no image")
     data: bytes | str
     if len(value) > _LONGEST_NAME or _DATA_ADDRESS.match(value):
         try:
@@ -147,16 +139,13 @@ def picture_of(value: Any, root: Path) -> bytes:
     else:
         data = picture_below(root, value)
     if isinstance(data, str):
-        raise BadCell("image", f"{value[:80]}: {data}")
+        raise Unusable("image", f"{value[:80]}: {data}")
     return data
 
 
 def size_of(picture: Picture) -> tuple[int, int]:
     """Width and height as a viewer shows the picture; (1, 1) where it can't be read."""
     try:
-        with Pillow.open(io.BytesIO(picture.data)) as opened:
-            across, down = opened.size
-            on_its_side = opened.getexif().get(_ORIENTATION) in _ON_ITS_SIDE
-    except Exception:  # the checker says what is wrong with it
+        return picture_files.size_of(picture.data)
+    except Unusable:  # the checker says what is wrong with it
         return 1, 1
-    return (down, across) if on_its_side else (across, down)

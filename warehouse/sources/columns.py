@@ -31,7 +31,6 @@ from typing import Any
 from mcts.data import AnswerKind, Box
 from warehouse.sources import tabular
 from warehouse.sources.cells import (
-    BadCell,
     answer_of,
     follow,
     fours,
@@ -40,7 +39,15 @@ from warehouse.sources.cells import (
     size_of,
     text_of,
 )
-from warehouse.sources.drafts import Draft, ImportProblem, Picture, ReadContext, ReadFile, Reject
+from warehouse.sources.drafts import (
+    Draft,
+    ImportProblem,
+    Picture,
+    ReadContext,
+    ReadFile,
+    Reject,
+    Unusable,
+)
 
 _REMARKS = ("family", "source", "licence", "part_of")
 ROLES = (
@@ -113,8 +120,8 @@ class Columns:
                 continue
             try:
                 yield self._draft(file.name, number, row, root)
-            except BadCell as bad:
-                yield Reject(file.name, number, *map(str, bad.args))
+            except Unusable as bad:
+                yield Reject(file.name, number, bad.field, bad.reason)
 
     def _draft(self, file: str, number: int, row: dict[str, Any], root: Path) -> Draft:
         text = text_of(self._value(row, "question"))
@@ -151,7 +158,7 @@ class Columns:
             value = listed(value) if isinstance(value, str) else value
             stored += value if isinstance(value, list) else [value]
         if not stored:
-            raise BadCell("image", "there is no image")
+            raise Unusable("image", "there is no image")
         first, *others = (Picture(picture_of(value, root)) for value in stored)
         if "objects" in self.of:
             first = Picture(first.data, self._objects(row, first))
@@ -162,7 +169,7 @@ class Columns:
         if seen is None:
             return None
         if not isinstance(seen, list) or not all(isinstance(one, dict) for one in seen):
-            raise BadCell("objects", "this is not a list of structs")
+            raise Unusable("objects", "this is not a list of structs")
         boxes = self._in_pixels(
             [four for one in seen for four in fours(one, self.corners)], picture
         )
@@ -178,7 +185,7 @@ class Columns:
         if len(values) == 1:
             found = listed(values[0]) if isinstance(values[0], str) else values[0]
             if found is not None and not isinstance(found, list):
-                raise BadCell("choices", "this is not a list of choices")
+                raise Unusable("choices", "this is not a list of choices")
             values = found or []
         return tuple(text for text in map(text_of, values) if text)
 

@@ -30,7 +30,7 @@ from warehouse.sources.published import Row, published
 from warehouse.sources.reference import gold_fields
 from warehouse.sources.reference_trees import MAKER, Grown, asked, grown, number
 from warehouse.tables import commit_trees
-from warehouse.tree_rows import majority_answer
+from warehouse.tree_rows import found_in
 
 _TREES_AT_ONCE = 32
 _MODEL_NAMES = ("model", "model_name", "policy_model", "pretrained", "model_path")
@@ -193,9 +193,6 @@ def _tree_row(
     made: Grown, row: Row, space: CoordinateSpace, arguments: Mapping[str, Any], model: str
 ) -> dict[str, Any]:
     tree = made.tree
-    outcomes = tree.outcomes()
-    right = sum(reward >= 1.0 for _, reward in outcomes)
-    majority = majority_answer(tree)
     flat = flatten(tree)
     simulations = arguments.get("n_simulations")
     return {
@@ -208,14 +205,7 @@ def _tree_row(
         "error": "nothing usable was said" if tree.failed else None,
         "errors": [],
         "simulations": simulations if isinstance(simulations, int) else 0,
-        "n_nodes": len(flat.nodes),
-        "n_rollouts": len(flat.rollouts),
-        "root_value": tree.root.value,
-        "root_visits": tree.root.visits,
-        "majority_answer": majority,
-        "majority_right": None if majority is None else (majority, 1.0) in outcomes,
-        "right_rollouts": right,
-        "any_right": right > 0,
+        **found_in(tree, flat),
         "seconds": number(row.get("global_search_time")),
         "space": str(space.kind),
         "min_pixels": space.min_pixels,
