@@ -22,7 +22,7 @@ ifneq ($(MADE_IN),$(CURDIR))
 endif
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test test-slow check up down vllm vllm-cpu sample nano nano-base nano-teacher nano-eval task-control bench-engine bench-search bench-warehouse chaos-search claim lock wheel clean bench-training
+.PHONY: help setup demo test test-slow check up down vllm vllm-cpu sample nano nano-base nano-teacher nano-reader nano-eval task-control bench-engine bench-search bench-warehouse chaos-search claim lock wheel clean bench-training
 
 help: ## list these targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-10s %s\n", $$1, $$2 }' Makefile
@@ -66,6 +66,9 @@ nano-base: $(STAMP) ## train the embedded student
 
 nano-teacher: $(STAMP) ## train the embedded teacher, on from the student's trunk
 	@$(BIN)/python -m training.nano.pretrain teacher $(ARGS)
+
+nano-reader: $(STAMP) ## train the student of the claim, on from the committed nano-base (minutes)
+	@$(BIN)/python -m training.nano.pretrain reader $(ARGS)
 
 nano-eval: $(STAMP) ## how well the embedded models read pictures they have not seen (hours)
 	@$(BIN)/python -m training.nano.headroom $(ARGS)

@@ -9,7 +9,7 @@ import torch
 import yaml
 from PIL import Image
 
-from training.nano import BASE, TEACHER
+from training.nano import BASE, READER, TEACHER
 from training.nano.config import (
     GRID,
     PATCH,
@@ -62,7 +62,7 @@ def example(question, manner="grounded", seed=0, **options):
     return make_example(np.random.default_rng(seed), TAKE, question, manner, **options)
 
 
-@pytest.fixture(scope="module", params=[BASE, TEACHER], ids=["base", "teacher"])
+@pytest.fixture(scope="module", params=[BASE, TEACHER, READER], ids=["base", "teacher", "reader"])
 def nano(request) -> Checkpoint:
     return Checkpoint(request.param)
 
@@ -276,7 +276,7 @@ def test_a_broken_off_turn_is_continued(nano):
 
 
 def test_each_checkpoint_is_one_small_safetensors_file():
-    for folder in (BASE, TEACHER):
+    for folder in (BASE, TEACHER, READER):
         files = {p.name for p in Path(folder).iterdir()}
         assert "model.safetensors" in files
         assert not any(name.endswith((".bin", ".pt", ".pkl")) for name in files)
@@ -286,9 +286,9 @@ def test_each_checkpoint_is_one_small_safetensors_file():
 def test_every_recipe_names_known_families_and_manners():
     for path in RECIPES.glob("*.yaml"):
         recipe = yaml.safe_load(path.read_text())
-        for stage in ("speak", "settle"):
-            plan = {**recipe["speak"], **recipe[stage]}
-            assert set(plan["manners"]) == set(MANNERS)
+        for stage in {"speak", "settle", "polish"} & set(recipe):
+            plan = {**recipe.get("speak", {}), **recipe[stage]}
+            assert set(plan["manners"]) <= set(MANNERS)
             assert sum(plan["manners"].values()) == pytest.approx(1)
             assert set(plan["families"]) <= set(FAMILIES)
     base = yaml.safe_load((RECIPES / "base.yaml").read_text())["speak"]["manners"]

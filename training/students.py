@@ -20,11 +20,11 @@ from mcts.checkpoints import Manners, checkpoint_manners, checkpoint_space
 from mcts.coordinates import CoordinateSpace
 from mcts.local import checkpoint_identity
 from training.errors import TrainingError
-from training.nano import BASE, EMBEDDED, TEACHER
+from training.nano import BASE, EMBEDDED, READER, TEACHER
 from warehouse.home import Warehouse
 from warehouse.models import find_model, open_model
 
-_NAMES = {BASE: "nano-base", TEACHER: "nano-teacher"}
+_NAMES = {BASE, READER, TEACHER}
 _HUB_NAME = re.compile(r"[\w.-]+/[\w.-]+")
 
 

@@ -19,6 +19,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from pathlib import Path
 
 from flows.claim import findings
@@ -27,7 +28,6 @@ from flows.claim.work import Experiment, do
 from flows.progress import short_time
 from flows.training_commands import TrainingError
 
-FOLDERS = {FULL: Path("runs/claim"), QUICK: Path("runs/claim-quick")}
 _LOOK_S = 0.5
 
 Command = Callable[[Stage], list[str]]
@@ -126,6 +126,12 @@ class Runner:
         return self.experiment.folder / "logs" / f"{name.replace('/', '.')}.log"
 
 
+def folder_of(size: Size, quick: bool) -> Path:
+    """Where an experiment goes unless told: one folder for each size and start."""
+    other = "" if size.start == FULL.start else f"-from-{Path(size.start).name}"
+    return Path("runs") / f"claim{'-quick' if quick else ''}{other}"
+
+
 def prepared(folder: Path, size: Size) -> Experiment:
     """The experiment in `folder`; one of another size there is not touched.
 
@@ -135,8 +141,8 @@ def prepared(folder: Path, size: Size) -> Experiment:
     told = folder / "plan.json"
     if told.exists() and json.loads(told.read_text("utf-8")) != plain(size):
         sys.exit(
-            f"{told}: this folder holds a claim of another size; move it away or name another "
-            "--folder"
+            f"{told}: this folder holds a claim of another size or start; move it away or name "
+            "another --folder"
         )
     folder.mkdir(parents=True, exist_ok=True)
     told.write_text(json.dumps(plain(size)) + "\n", "utf-8")
@@ -147,13 +153,19 @@ def main() -> None:
     parser = argparse.ArgumentParser(prog="make claim", description=__doc__.partition("\n")[0])
     parser.add_argument("--quick", action="store_true", help="one seed, and little of everything")
     parser.add_argument("--folder", type=Path, help="where all of it goes; runs/claim[-quick]")
+    parser.add_argument(
+        "--from", dest="start", default=FULL.start, help="the model that every arm starts from"
+    )
     parser.add_argument("--workers", type=int, default=os.cpu_count() or 1, help="stages at once")
+    parser.add_argument("--seeds", type=int, help="how many; more go on from fewer")
     parser.add_argument("--until", help="only stages this one needs, and itself")
     parser.add_argument("--report", action="store_true", help="only tell what is finished")
     parser.add_argument("--stage", help=argparse.SUPPRESS)
     options = parser.parse_args()
     size = QUICK if options.quick else FULL
-    experiment = prepared(options.folder or FOLDERS[size], size)
+    seeds = tuple(range(options.seeds)) if options.seeds else size.seeds
+    size = replace(size, start=options.start, seeds=seeds)
+    experiment = prepared(options.folder or folder_of(size, options.quick), size)
     plan = {stage.name: stage for stage in stages(size)}
     if options.stage:
         try:
@@ -169,7 +181,8 @@ def main() -> None:
     if not options.report:
 
         def command(stage: Stage) -> list[str]:
-            here = ["--folder", str(experiment.folder), *(["--quick"] if options.quick else [])]
+            here = ["--folder", str(experiment.folder), "--from", size.start]
+            here += ["--seeds", str(len(size.seeds)), *(["--quick"] if options.quick else [])]
             return [sys.executable, "-m", "flows.claim", *here, "--stage", stage.name]
 
         lock = (experiment.folder / "lock").open("a+")

@@ -18,7 +18,7 @@ import numpy as np
 
 from curation.intervals import clusters
 from flows.claim.picture import Bar, draw
-from flows.claim.plan import ARMS, DECODINGS, EXPECTED, stages
+from flows.claim.plan import ARMS, EXPECTED, stages
 from flows.claim.work import Experiment
 from flows.progress import short_time
 from warehouse.catalog import query
@@ -26,6 +26,7 @@ from warehouse.guard import quoted
 from warehouse.home import Warehouse
 
 DRAWS = 2000
+POINTED = "steps that point at what they name"
 
 Scores = np.ndarray
 """(seeds, questions): each question's score by each seed's model, the questions in one order."""
@@ -75,7 +76,7 @@ def read(experiment: Experiment, kind: str, asked: str) -> Found | None:
 
     Args:
         kind: `validate` or `test`.
-        asked: which of a stage's evaluations: `greedy`, `sampled` or `blank`.
+        asked: which of a stage's evaluations: `greedy` or `blank`.
     """
     warehouse = Warehouse.at(experiment.home)
     ids: dict[str, list[dict[str, Any]]] = {}
@@ -157,28 +158,35 @@ def tell(experiment: Experiment) -> None:
 def table(experiment: Experiment, kind: str, title: str, found: Found) -> list[str]:
     """A row an arm; in per cent, with intervals."""
     n, scenes = len(found.questions), len(set(found.scenes))
-    more = {a: read(experiment, kind, a) for a in (*DECODINGS, "blank") if a != "greedy"}
-    columns = {"greedy": found, **{a: f for a, f in more.items() if f is not None}}
-    heads = {"greedy": "right, greedy", "sampled": "right, T = 0.5", "blank": "blank pictures"}
-    told = [heads[a] for a in columns]
+    blank = read(experiment, kind, "blank")
+    columns = [found] if blank is None else [found, blank]
+    told = ["right", "blank pictures"][: len(columns)]
     lines = [
         f"{n} {title} questions about {scenes} scenes, seeds {list(experiment.size.seeds)}:",
         "",
-        "| trained as | steps | " + " | ".join([*told, "seeds, greedy"]) + " |",
-        "|---|---:|" + "---:|" * (len(told) + 1),
+        "| trained as | steps | " + " | ".join([*told, "by seed", POINTED]) + " |",
+        "|---|---:|" + "---:|" * (len(told) + 2),
     ]
     for name, arm in ARMS.items():
         if name not in found.scores:
             continue
         steps = experiment.size.all_steps if arm.recipes else 0
         cells = [
-            interval(f.scores[name], f.scenes).text() if name in f.scores else "-"
-            for f in columns.values()
+            interval(f.scores[name], f.scenes).text() if name in f.scores else "-" for f in columns
         ]
         single = found.scores[name].mean(axis=1)
         spread = ", ".join(f"{100 * v:.1f}" for v in single) if arm.recipes else "-"
-        lines.append("| " + " | ".join([arm.told, str(steps), *cells, spread]) + " |")
+        pointed = [e["grounded"] for e in evaluations(experiment, kind, name) if "grounded" in e]
+        share = f"{100 * np.mean(pointed):.1f}" if pointed else "-"
+        lines.append("| " + " | ".join([arm.told, str(steps), *cells, spread, share]) + " |")
     return lines
+
+
+def evaluations(experiment: Experiment, kind: str, arm: str) -> list[dict[str, Any]]:
+    """What the greedy evaluations of an arm came to, a model each."""
+    mine = [s for s in stages(experiment.size) if s.what == kind and s.arm == arm]
+    outcomes = [o for s in mine if (o := experiment.outcome(s.name)) is not None]
+    return [o["evaluations"]["greedy"] for o in outcomes]
 
 
 def sentence(row: dict[str, Any]) -> str:

@@ -15,13 +15,18 @@ from typing import Any
 
 from mcts.data import content_id
 
+FAMILIES = (
+    "above_below", "camera_turn", "closer", "colour", "depth_order", "exists", "front_behind",
+    "goal_aim", "left_right",
+)  # fmt: skip
+
 
 @dataclass(frozen=True, slots=True)
 class Size:
-    """How large the experiment is. Part of its identity, so two sizes never share a stage."""
+    """How large the experiment is. Two sizes never share a stage; see `plain`."""
 
     questions: int
-    """Training questions, of all families alike; a multiple of 12."""
+    """Training questions, of all families alike; a multiple of their number."""
     validation: int
     """Questions that settings may be tuned on."""
     test: int
@@ -32,17 +37,24 @@ class Size:
     """Simulations a tree."""
     per_question: int
     """Most traces of a question in a training set."""
+    most_steps: int
+    """Most steps of a trace there. A short training on long ones makes a student ramble."""
     warm_steps: int
     """Optimizer steps of SFT before GRPO."""
     rl_steps: int
     """Optimizer steps of GRPO after SFT."""
     draw_seed: int = 70_001
     """Of the questions; each split adds its place."""
+    start: str = "nano-reader"
+    """The model that every arm starts from."""
+    families: tuple[str, ...] = FAMILIES
+    """Kinds of questions: those that the teacher answers better than by chance. The others would
+    add the same tosses of a coin to every arm."""
 
     @property
     def name(self) -> str:
         """Short and telling apart: `claim-1a2b3c4d`."""
-        return f"claim-{content_id(asdict(self))[:8]}"
+        return f"claim-{content_id(plain(self))[:8]}"
 
     @property
     def all_steps(self) -> int:
@@ -50,8 +62,8 @@ class Size:
         return self.warm_steps + self.rl_steps
 
 
-FULL = Size(480, 240, 1200, (0, 1, 2), 8, 10, warm_steps=90, rl_steps=90)
-QUICK = Size(48, 24, 240, (0,), 4, 8, warm_steps=12, rl_steps=6)
+FULL = Size(180, 180, 1008, (0, 1, 2), 8, 10, 6, warm_steps=50, rl_steps=40)
+QUICK = Size(54, 27, 243, (0,), 4, 8, 6, warm_steps=12, rl_steps=6)
 
 
 @dataclass(frozen=True, slots=True)
@@ -90,8 +102,6 @@ ARMS: dict[str, Arm] = {
 
 TRAINED = tuple(name for name, arm in ARMS.items() if arm.recipes)
 SPLITS = ("train", "validation", "test")
-DECODINGS = {"greedy": 0.0, "sampled": 0.5}
-"""Temperatures the test is asked at; the paper's tables are at 0.5."""
 CONTROLLED = ("base", "vigorl")
 """Arms that are asked about blank pictures as well."""
 
@@ -152,5 +162,8 @@ def stages(size: Size) -> list[Stage]:
 
 
 def plain(size: Size) -> dict[str, Any]:
-    """The size as JSON can hold it."""
-    return {**asdict(size), "seeds": list(size.seeds)}
+    """What tells one experiment from another, as JSON can hold it: all but its seeds. Each seed is
+    an experiment of its own, so one with more of them goes on from one with fewer."""
+    told = {**asdict(size), "families": list(size.families)}
+    del told["seeds"]
+    return told

@@ -11,13 +11,14 @@ from __future__ import annotations
 
 import asyncio
 import json
+import os
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from flows.claim.plan import ARMS, CONTROLLED, DECODINGS, SPLITS, Size, Stage
+from flows.claim.plan import ARMS, CONTROLLED, SPLITS, Size, Stage
 from flows.settings import BuildSettings, EvaluateSettings
 from warehouse.guard import quoted
 from warehouse.home import Warehouse
@@ -87,7 +88,10 @@ def questions(experiment: Experiment, stage: Stage) -> Row:
     for place, split in enumerate(SPLITS):
         path = drawn / f"rooms-{split}.parquet"
         if not path.exists():
-            write_split(drawn, split, size.draw_seed + place, wanted[split], progress=True)
+            write_split(
+                drawn, split, size.draw_seed + place, wanted[split], progress=True,
+                families=size.families, workers=os.cpu_count() or 1,  # no other stage runs yet
+            )  # fmt: skip
         report = import_questions(Warehouse.at(experiment.home), TASK, path, split=split)
         counts[split] = report.added + report.already_there
     return {"counts": counts}
@@ -125,7 +129,8 @@ def search(experiment: Experiment, stage: Stage) -> Row:
         warehouse,
         name,
         "SELECT trace_id FROM kept_traces JOIN questions USING (question_id) "
-        f"WHERE origin = 'search' AND split = 'train' AND tree_id IN ({mine}) "
+        f"WHERE origin = 'search' AND split = 'train' AND n_steps <= {size.most_steps} "
+        f"AND tree_id IN ({mine}) "
         "QUALIFY row_number() OVER (PARTITION BY question_id "
         f"ORDER BY md5(trace_id || {quoted(str(seed))}), trace_id) <= {size.per_question}",
     )
@@ -156,7 +161,7 @@ def train(experiment: Experiment, stage: Stage) -> Row:
     steps = size.rl_steps if arm.data else size.all_steps
     settings = TrainSettings.checked(
         kind="grpo", recipe=arm.recipes[-1], task=TASK, split="train", name=name,
-        model=warmed["model"] if warmed else None, home=experiment.home,
+        model=warmed["model"] if warmed else size.start, home=experiment.home,
         override=(f"steps={steps}", f"seed={stage.seed}", f"bands={EVERY_BAND}"),
     )  # fmt: skip
     return _made(run_training(settings), steps)
@@ -167,7 +172,8 @@ def _sft(experiment: Experiment, stage: Stage, name: str, steps: int) -> Row:
 
     arm = ARMS[stage.arm]
     settings = TrainSettings.checked(
-        kind="sft", recipe=arm.recipes[0], name=name, home=experiment.home,
+        kind="sft", recipe=arm.recipes[0], name=name, model=experiment.size.start,
+        home=experiment.home,
         dataset=experiment.known(f"search/{arm.data}@{stage.seed}")["dataset"],
         override=(f"steps={steps}", f"seed={stage.seed}"),
     )  # fmt: skip
@@ -181,37 +187,32 @@ def _made(row: Row | None, steps: int) -> Row:
 
 def validate(experiment: Experiment, stage: Stage) -> Row:
     """An arm on the validation split, greedily."""
-    return {"evaluations": {"greedy": _measured(experiment, stage, "validation", 0.0)}}
+    return {"evaluations": {"greedy": _measured(experiment, stage, "validation")}}
 
 
 def test(experiment: Experiment, stage: Stage) -> Row:
-    """An arm on the test split, at every temperature, and some of them blind."""
-    found = {
-        name: _measured(experiment, stage, "test", temperature)
-        for name, temperature in DECODINGS.items()
-    }
+    """An arm on the test split, greedily, and some of them blind."""
+    found = {"greedy": _measured(experiment, stage, "test")}
     if stage.arm in CONTROLLED:
-        found["blank"] = _measured(experiment, stage, "test", 0.0, "blank")
+        found["blank"] = _measured(experiment, stage, "test", "blank")
     return {"evaluations": found}
 
 
-def _measured(
-    experiment: Experiment, stage: Stage, split: str, temperature: float, control: str | None = None
-) -> Row:
+def _measured(experiment: Experiment, stage: Stage, split: str, control: str | None = None) -> Row:
     from flows import evaluating
 
     arm = ARMS[stage.arm]
     trained = arm.recipes and experiment.known(f"train/{stage.name.partition('/')[2]}")
     settings = EvaluateSettings.checked(
-        model=trained["model"] if trained else "nano-base", benchmark=TASK, split=split,
-        temperature=temperature, control=control, form=arm.form, seed=stage.seed,
+        model=trained["model"] if trained else experiment.size.start, benchmark=TASK, split=split,
+        temperature=0.0, control=control, form=arm.form, seed=stage.seed,
         home=experiment.home,
     )  # fmt: skip
     report = asyncio.run(evaluating.evaluate(settings, say=evaluating.to_stderr)).report
     return {
         "evaluation_id": report.evaluation_id,
         "model_id": report.model_id,
-        "accuracy": report.figures["all"]["accuracy"].value,
+        **{name: found.value for name, found in report.figures["all"].items()},
     }
 
 

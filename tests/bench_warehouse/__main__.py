@@ -103,6 +103,8 @@ def main(words: list[str] | None = None) -> int:
     quick = arguments.quick
     traces = arguments.traces or (10_000 if quick else 1_000_000)
     seconds = arguments.seconds or (10.0 if quick else 60.0)
+    if arguments.folder:
+        arguments.folder.mkdir(parents=True, exist_ok=True)
     folder = Path(tempfile.mkdtemp(prefix="bench-warehouse-", dir=arguments.folder))
     print(_LEGEND)
     try:

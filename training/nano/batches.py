@@ -7,17 +7,18 @@ groups = replies(rng, batch, encoder, plan)        # encoded answers, one-image 
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
 import torch
 
-from training.nano.data import MANNERS, Seen, make_example, mirrored
+from training.nano.data import MANNERS, PRACTICE, Seen, make_example, mirrored
 from training.nano.encode import Encoded, Encoder
 from training.nano.pool import load_shard
 
 GREY = 128
+HIDDEN_SHARE = 0.5  # of the steps that are given come without their pictures
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,7 +69,7 @@ def replies(
 
     Those with one image and those with two come apart, so that little is padded.
     """
-    manners = [plan["manners"][m] for m in MANNERS]
+    manners = [plan["manners"].get(m, 0.0) for m in MANNERS]
     one: list[tuple[Encoded, list[int]]] = []
     two: list[tuple[Encoded, list[int]]] = []
     for take, start in zip(batch.takes, batch.starts, strict=True):
@@ -78,8 +79,10 @@ def replies(
         chosen = rng.choice(len(asked), few, False, odds / odds.sum()) if few else []
         for i in chosen:
             manner = MANNERS[rng.choice(len(MANNERS), p=manners)]
-            blind = bool(rng.random() < plan["blind"])
+            blind = bool(rng.random() < plan["blind"]) and manner not in PRACTICE
             row = encoder(make_example(rng, take, asked[i], manner, blind))
+            if manner == "reading" and rng.random() < HIDDEN_SHARE:
+                row = replace(row, blind=True)  # only the steps can tell
             shown = [start + f for f in row.frames]
             (one if len(shown) == 1 else two).append((row, shown))
     return [group for group in (one, two) if group]

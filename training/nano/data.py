@@ -5,9 +5,11 @@
     batch = collate([row, ...], pad, image)                    # padded arrays for one step
 
 A question is answered in one of three ways, asked for by the prompt's last line: in grounded steps
-(each cites the point of what it names), in the same steps without their points, or directly. The
-text is exactly what the chat template renders, so a model trained here is prompted correctly by
-any program that uses the template.
+(each cites the point of what it names), in the same steps without their points, or directly. Three
+more manners practise parts of the first alone (`PRACTICE`): pointing at what one is told to,
+reading an answer off steps that someone else has written, and thinking without points though nobody
+said so. The text is exactly what the chat template renders, so a model trained here is prompted
+correctly by any program that uses the template.
 """
 
 from __future__ import annotations
@@ -29,13 +31,15 @@ from training.nano.phrases import (
 )
 from warehouse.sources.rooms_scene import COLOURS, KINDS
 
-Manner = Literal["grounded", "ungrounded", "direct"]
-MANNERS: tuple[Manner, ...] = ("grounded", "ungrounded", "direct")
+Manner = Literal["grounded", "ungrounded", "direct", "pointing", "reading", "thinking"]
+PRACTICE: tuple[Manner, ...] = ("pointing", "reading", "thinking")
+MANNERS: tuple[Manner, ...] = ("grounded", "ungrounded", "direct", *PRACTICE)
 LINES = {
     "grounded": "Think in at least {k} steps.",
     "ungrounded": "Think in at least {k} steps, no points.",
     "direct": "Answer directly.",
 }
+PRACTICE_LINES = dict.fromkeys(("reading", "thinking"), LINES["grounded"])
 STEP_WEIGHTS = {3: 0.7, 4: 0.2, 5: 0.1}  # how often k steps are asked for
 OTHER_SHARE = 0.6  # of the steps beyond those needed: another object; else a second look
 TELLS_DEPTH = {"front_behind", "closer", "depth_order", "perspective"}
@@ -199,6 +203,8 @@ def make_example(
     Args:
         blind: the pictures will be grey, and the steps are made up (`imagined`).
     """
+    if manner == "pointing":
+        return make_pointing(rng, take, question)
     if blind:
         take, question = imagined(rng, take, question)
     frames = [take["frames"][i] for i in question["frames"]]
@@ -207,7 +213,7 @@ def make_example(
     k = int(rng.choice(list(STEP_WEIGHTS), p=list(STEP_WEIGHTS.values())))
     prompt = (
         f"<|im_start|>user\n{IMAGE * len(frames)}{question['text']}"
-        f"{choices_line(question['options'])}\n{LINES[manner].format(k=k)}"
+        f"{choices_line(question['options'])}\n{({**LINES, **PRACTICE_LINES})[manner].format(k=k)}"
         "<|im_end|>\n<|im_start|>assistant\n"
     )
     final = f"<answer>{question['answer']}</answer><|im_end|>"
@@ -226,18 +232,42 @@ def make_example(
             first = phrase[0] if phrase.startswith("I ") else phrase[0].lower()
             phrase = f"In the {('first', 'second')[i]} picture, {first}{phrase[1:]}"
         spot = Spot(x, y, i)
-        if manner == "ungrounded":
+        if manner in ("ungrounded", "thinking"):
             phrase = phrase.replace(" at {point}", "")
-        far = DEPTH.format(metres=thing.depth) if question["family"] in TELLS_DEPTH else ""
-        article = "an" if name[0] in "aeiou" else "a"
-        text = phrase.format(name=name, a=article, point=written(spot, two), depth=far)
-        lines.append(f"<think>{text}</think>\n")
+        lines.append(told(phrase, thing, written(spot, two), question["family"] in TELLS_DEPTH))
         spots.append(spot)
-    return Example(
-        prompt,
-        "".join(lines) + final,
-        () if manner == "ungrounded" else tuple(spots),
-        places,
-        blind,
-        EVIDENCE.get(question["family"], ""),
+    evidence = "" if manner == "thinking" else EVIDENCE.get(question["family"], "")
+    steps = "".join(f"<think>{text}</think>\n" for text in lines)
+    if manner == "reading":  # the steps are given, and only the answer is learnt
+        return Example(prompt + steps, final, (), places, evidence=evidence)
+    pointed = tuple(spots) if manner == "grounded" else ()
+    return Example(prompt, steps + final, pointed, places, blind, evidence)
+
+
+def told(phrase: str, thing: Seen, point: str, how_far: bool) -> str:
+    """A sentence about one object, where it is, and perhaps how far away."""
+    far = DEPTH.format(metres=thing.depth) if how_far else ""
+    article = "an" if thing.name[0] in "aeiou" else "a"
+    return phrase.format(name=thing.name, a=article, point=point, depth=far)
+
+
+def make_pointing(rng: np.random.Generator, take: dict, question: dict) -> Example:
+    """Some objects of the question's pictures to point at, in the order in which they are named."""
+    frames = [take["frames"][i] for i in question["frames"]]
+    two = len(frames) == 2
+    clear = [(o, i) for i, f in enumerate(frames) for o in f["objects"] if o.clear]
+    rng.shuffle(clear)
+    how_far = bool(rng.random() < 0.5)
+    lines, asked, spots = [], [], []
+    for thing, i in clear[: int(rng.integers(1, 5))]:
+        asked.append(f"the {thing.name}" + (f" in image {i + 1}" if two else ""))
+        spots.append(Spot(*thing.centre, i))
+        phrase = str(rng.choice(LOOKED_FOR))
+        lines.append(told(phrase, thing, written(spots[-1], two), how_far) + "\n")
+    far = " Say how far away each is." if how_far else ""
+    prompt = (
+        f"<|im_start|>user\n{IMAGE * len(frames)}Point at {', '.join(asked)}.{far}"
+        "<|im_end|>\n<|im_start|>assistant\n"
     )
+    reply = "".join(lines) + "<|im_end|>"
+    return Example(prompt, reply, tuple(spots), tuple(question["frames"]))

@@ -62,8 +62,9 @@ class Encoder:
             NAME_WEIGHT if t in self.words else 2 * TEXT_WEIGHT if t in self.digits else TEXT_WEIGHT
             for t in reply
         ]
-        answer = ids.index(self.answer, start)
-        weights[answer + 1 : -2] = [ANSWER_WEIGHT] * (len(ids) - answer - 3)  # not the end marks
+        answer = ids.index(self.answer, start) if self.answer in reply else len(ids) - 1
+        if answer < len(ids) - 1:  # not the end marks
+            weights[answer + 1 : -2] = [ANSWER_WEIGHT] * (len(ids) - answer - 3)
         pads = [i for i, t in enumerate(prompt) if t == self.image]
         openings = [i for i in range(start, answer) if ids[i] == self.open]
         looks, names = [], []
@@ -82,22 +83,23 @@ class Encoder:
             # nothing at all, the answers' large one would put answers where names should be.
             weights[start:answer] = [min(w, 2 * TEXT_WEIGHT) for w in weights[start:answer]]
             looks, names = [], []
-        evidence = self.spans(example, start, answer)
+        evidence = self.spans(example, answer)
         return Encoded(ids, weights, looks, names, evidence, example.frames, example.blind)
 
-    def spans(self, example: Example, start: int, answer: int) -> list[tuple[int, int, int, int]]:
+    def spans(self, example: Example, answer: int) -> list[tuple[int, int, int, int]]:
         """Where the answer should look: at what decides it, in each of the first steps."""
         if not example.evidence or example.blind:
             return []
-        offsets = self.tokenizer(example.reply, return_offsets_mapping=True)["offset_mapping"]
+        text = example.prompt + example.reply
+        offsets = self.tokenizer(text, return_offsets_mapping=True)["offset_mapping"]
         found = []
-        for head, told in enumerate(TOLD[example.evidence].finditer(example.reply)):
+        for head, told in enumerate(TOLD[example.evidence].finditer(text)):
             if head == LOOK_HEADS:
                 break
             inside = [
                 i for i, (a, b) in enumerate(offsets) if a < told.end(1) and b > told.start(1)
             ]
-            found.append((head, answer, start + inside[0], start + inside[-1]))
+            found.append((head, answer, inside[0], inside[-1]))
         return found
 
 

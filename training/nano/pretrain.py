@@ -2,6 +2,7 @@
 
     python -m training.nano.pretrain base       # from nothing, by recipes/base.yaml
     python -m training.nano.pretrain teacher    # on from the base's trunk, by recipes/teacher.yaml
+    python -m training.nano.pretrain reader     # on from the committed base, by recipes/reader.yaml
 
 The same command continues an interrupted run. Stage "see" trains the vision tower with a helper
 head (`helpers`). Stage "speak" trains the language model on that tower; the helper loss stays on,
@@ -32,6 +33,7 @@ import yaml
 from safetensors.torch import load_file, save_file
 from torch import nn
 
+from training.nano import WEIGHTS
 from training.nano.asking import Asking
 from training.nano.batches import GREY, Batch, Pictures, replies
 from training.nano.config import (
@@ -48,6 +50,7 @@ from training.nano.export import export
 from training.nano.headroom import markdown, report
 from training.nano.helpers import Helper, word_ids
 from training.nano.items import SAMPLE
+from training.nano.optimizers import fresh_optimizers
 from training.nano.pool import make_pool
 from training.nano.tokenizer import build_tokenizer
 
@@ -68,34 +71,12 @@ class Run:
         self.both = nn.ModuleDict({"model": self.model, "helper": self.helper})
         self.encoder = Encoder(self.tokenizer)
         self.stage, self.step = 0, 0
-        self.optimizers = self.fresh_optimizers()
+        self.optimizers = fresh_optimizers(self.both)
         # One layer is compiled, not a whole model: the others run the same code.
         compiled: Any = partial(torch.compile, dynamic=True) if recipe["compile"] else lambda f: f
         self.block, self.layer = compiled(vision_block), compiled(text_layer)
         self.totals: dict[str, float] = {}
         self.began, self.first = time.time(), 0
-
-    def fresh_optimizers(self, eyes: float = 1.0) -> list[torch.optim.Optimizer]:
-        """Muon for the blocks' matrices, AdamW for embeddings, heads and vectors.
-
-        `eyes` is the share of the rate at which the vision tower and the helper learn.
-        """
-        groups: dict[tuple[bool, bool], list[nn.Parameter]] = {}
-        for name, p in self.both.named_parameters():
-            matrix = p.ndim == 2 and (".blocks." in name or ".layers." in name)
-            sees = name.startswith(("model.model.visual.", "helper."))
-            groups.setdefault((matrix, sees), []).append(p)
-        matrices, others = (
-            [
-                {"params": groups[kind, sees], "share": eyes if sees else 1.0}
-                for sees in (True, False)
-            ]
-            for kind in (True, False)
-        )
-        return [
-            torch.optim.Muon(matrices, weight_decay=0.05, adjust_lr_fn="match_rms_adamw"),
-            torch.optim.AdamW(others, betas=(0.9, 0.97), weight_decay=0.01, fused=True),
-        ]
 
     def save(self, name: str = "checkpoint") -> None:
         if self.rank:
@@ -123,6 +104,11 @@ class Run:
         if (self.out / "checkpoint").exists():
             self.load(self.out / "checkpoint")
             self.say(f"resumed: {STAGES[self.stage]} {self.step}")
+        elif "weights" in self.recipe:
+            weights = load_file(WEIGHTS / self.recipe["weights"] / "model.safetensors")
+            self.model.load_state_dict(weights, strict=False)  # its head is its embeddings
+            self.stage = STAGES.index("polish")
+            self.say(f"going on from the committed weights of {self.recipe['weights']}")
         elif self.recipe.get("from"):
             self.load(self.out.parent / self.recipe["from"] / "trunk")
             self.stage, self.step = STAGES.index("speak"), 0
@@ -250,7 +236,7 @@ class Run:
         if self.stage == 0:
             self.see(pictures, self.recipe["see"])
             self.next_stage()
-            self.optimizers = self.fresh_optimizers(self.recipe["speak"]["eyes"])
+            self.optimizers = fresh_optimizers(self.both, self.recipe["speak"]["eyes"])
             self.save()
         if self.stage == 1:
             self.speak(pictures, self.recipe["speak"], falling=False)
@@ -260,10 +246,11 @@ class Run:
         if self.stage == 2:
             self.speak(pictures, {**self.recipe["speak"], **self.recipe["settle"]}, falling=True)
             self.next_stage()
-            self.optimizers = self.fresh_optimizers(self.recipe["speak"]["eyes"])
+            self.optimizers = fresh_optimizers(self.both, self.recipe["speak"]["eyes"])
             self.save()
         if "polish" in self.recipe:
-            self.speak(pictures, {**self.recipe["speak"], **self.recipe["polish"]}, falling=True)
+            plan = {**self.recipe.get("speak", {}), **self.recipe["polish"]}
+            self.speak(pictures, plan, falling=True)
         if not self.rank:
             export(self.model, self.tokenizer, self.out / "weights")
 

@@ -78,15 +78,18 @@ class Block:
     seed: int
     number: int
     share: int
+    families: tuple[str, ...] = FAMILIES
 
 
-def blocks(split: str, seed: int, questions: int) -> list[Block]:
+def blocks(
+    split: str, seed: int, questions: int, families: tuple[str, ...] = FAMILIES
+) -> list[Block]:
     """The blocks of a split; raises ValueError where families would not get equally many."""
-    each, over = divmod(questions, len(FAMILIES))
+    each, over = divmod(questions, len(families))
     if over or each < 1:
-        raise ValueError(f"the number of questions must be a multiple of {len(FAMILIES)}")
+        raise ValueError(f"the number of questions must be a multiple of {len(families)}")
     return [
-        Block(split, seed, number, min(SHARE, each - start))
+        Block(split, seed, number, min(SHARE, each - start), families)
         for number, start in enumerate(range(0, each, SHARE))
     ]
 
@@ -97,14 +100,14 @@ def planned(block: Block) -> list[tuple[Take, list[RoomQuestion]]]:
     balance = Balance(slack=np.inf)  # guides the drafts; what is kept is chosen below
     wanted = ceil(SPARE * block.share)
     takes: list[Take] = []
-    found: dict[str, list[tuple[int, RoomQuestion]]] = {family: [] for family in FAMILIES}
+    found: dict[str, list[tuple[int, RoomQuestion]]] = {family: [] for family in block.families}
     while True:
-        lacking = [f for f in FAMILIES if len(found[f]) < wanted]
+        lacking = [f for f in block.families if len(found[f]) < wanted]
         if not lacking:
             break
         needed = min(lacking, key=lambda f: len(found[f]))
         take = sample_take(rng, 2, 8, CHANGE.get(needed), pictures=False)
-        for family in FAMILIES:
+        for family in block.families:
             times = 1 if family in CHANGE else ASKED
             asked = [ask(rng, take, family, balance) for _ in range(times)]
             # Of two questions about the same objects, one: they would be much the same.
@@ -169,14 +172,20 @@ def in_order(parts: list[Block], workers: int) -> Iterator[tuple[list[dict], lis
 
 
 def write_split(
-    out: Path, split: str, seed: int, questions: int, workers: int = 1, progress: bool = False
+    out: Path,
+    split: str,
+    seed: int,
+    questions: int,
+    workers: int = 1,
+    progress: bool = False,
+    families: tuple[str, ...] = FAMILIES,
 ) -> dict[str, int]:
     """Writes one split's two files; counts its questions, its pictures and the files' bytes.
 
     Each block is a row group, written as soon as it is drawn: memory does not grow with the split.
     The files appear under their names only when they are whole.
     """
-    parts = blocks(split, seed, questions)
+    parts = blocks(split, seed, questions, families)
     paths = [out / f"rooms-{split}.parquet", out / f"rooms-{split}.objects.parquet"]
     unfinished = [path.with_name(path.name + ".part") for path in paths]
     counts = [0, 0]

@@ -1,0 +1,74 @@
+"""What the claim's student practises apart: pointing, reading given steps, thinking in words."""
+
+import numpy as np
+import pytest
+
+from tests.test_nano import ONE, TAKE, TWO, example
+from training.nano.batches import replies
+from training.nano.config import CELLS, LOOK_HEADS
+from training.nano.data import IMAGE, LINES, PRACTICE, make_example
+from training.nano.encode import Encoder
+from training.nano.tokenizer import build_tokenizer
+
+
+@pytest.fixture(scope="module")
+def encoder():
+    return Encoder(build_tokenizer())
+
+
+def decoded(encoder, ids):
+    return encoder.tokenizer.decode(ids)
+
+
+@pytest.mark.parametrize("question", [ONE, TWO])
+def test_given_steps_are_read_and_only_the_answer_is_learnt(encoder, question):
+    made, whole = example(question, "reading"), example(question, "grounded")
+    row = encoder(made)
+    assert made.prompt + made.reply == whole.prompt + whole.reply
+    assert made.reply == f"<answer>{question['answer']}</answer><|im_end|>"
+    learnt = [token for token, weight in zip(row.ids, row.weights, strict=True) if weight]
+    assert decoded(encoder, learnt) == made.reply
+    assert not row.looks and not row.names
+
+
+def test_an_answer_that_is_read_looks_at_the_numbers_that_decide_it(encoder):
+    row = encoder(example(ONE, "reading"))
+    heads = [head for head, *_ in row.evidence]
+    assert heads == list(range(LOOK_HEADS))
+    first = {decoded(encoder, row.ids[a : b + 1]).strip(" ,") for _, _, a, b in row.evidence[:2]}
+    assert first == {"412", "700"}
+    assert {row.ids[at] for _, at, _, _ in row.evidence} == {encoder.answer}
+
+
+def test_pointing_says_where_each_thing_is_in_the_order_asked(encoder):
+    for seed in range(8):
+        made = make_example(np.random.default_rng(seed), TAKE, TWO, "pointing")
+        assert made.prompt.count(IMAGE) == 2 and "<answer>" not in made.reply
+        asked = made.prompt.partition("Point at ")[2].partition(".")[0].split(", ")
+        lines = made.reply.removesuffix("<|im_end|>").splitlines()
+        assert len(lines) == len(asked) == len(made.spots)
+        for name, line, spot in zip(asked, lines, made.spots, strict=True):
+            thing, _, image = name.removeprefix("the ").partition(" in ")
+            assert thing in line and image in line
+            assert f"({round(spot.x * 1000)}, {round(spot.y * 1000)})" in line
+        row = encoder(made)
+        pads = [i for i, token in enumerate(row.ids) if token == encoder.image]
+        cells = [pads.index(to) % (CELLS * CELLS) for _, to in row.names]
+        assert cells == [int(s.y * CELLS) * CELLS + int(s.x * CELLS) for s in made.spots]
+
+
+def test_asked_to_think_the_student_thinks_in_words():
+    made, twin = example(ONE, "thinking", seed=3), example(ONE, "ungrounded", seed=3)
+    assert made.reply == twin.reply and " at (" not in made.reply and not made.spots
+    line = made.prompt.splitlines()[2]
+    assert line.startswith(LINES["grounded"].partition("{")[0]) and "no points" not in line
+
+
+def test_practice_is_never_blind(encoder):
+    class Shown:
+        takes, starts = [TAKE], [0]
+
+    plan = {"questions": 2, "families": {}, "blind": 1.0, "manners": dict.fromkeys(PRACTICE, 1 / 3)}
+    rng = np.random.default_rng(0)
+    rows = [row for group in replies(rng, Shown, encoder, plan) for row, _ in group]
+    assert rows and not any(row.blind for row in rows)
