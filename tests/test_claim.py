@@ -1,5 +1,6 @@
 """The claim's experiment: a fair plan, stages that are run once, intervals that say how sure."""
 
+import dataclasses
 import json
 import sys
 from xml.etree import ElementTree
@@ -8,9 +9,9 @@ import numpy as np
 import pytest
 
 from curation.intervals import mean_of
-from flows.claim.__main__ import Failed, Runner, needed, prepared
+from flows.claim.__main__ import Failed, Runner, folder_of, needed, prepared
 from flows.claim.findings import Found as Findings
-from flows.claim.findings import differences, interval, sentence
+from flows.claim.findings import by_family, differences, interval, sentence
 from flows.claim.picture import Bar, draw
 from flows.claim.plan import ARMS, FULL, QUICK, TRAINED, Stage, stages
 from flows.claim.work import STAGES, Experiment
@@ -107,6 +108,14 @@ def test_the_claim_holds_only_where_the_gap_is_large_and_sure():
     assert row["held"] and "+10.0" in sentence(row) and "holds" in sentence(row)
 
 
+def test_kinds_of_questions_are_told_apart():
+    found = findings(vigorl=[[1.0, 0.0, 1.0, 1.0], [1.0, 1.0, 0.0, 1.0]])
+    found = dataclasses.replace(found, families=("b", "b", "a", "a"))
+    head, *_, row = by_family(found)[2:]
+    assert head == "| trained as | a | b |"
+    assert row.endswith("| 75.0 | 75.0 |") and ARMS["vigorl"].told in row
+
+
 def test_the_picture_is_svg_whose_bars_are_as_long_as_their_shares():
     found = findings(a=[[1.0, 0.0, 1.0, 0.0]])
     half = interval(found.scores["a"], found.scenes)
@@ -164,4 +173,20 @@ def test_a_folder_of_another_size_is_left_alone(tmp_path):
     prepared(tmp_path, QUICK)
     with pytest.raises(SystemExit, match="another size"):
         prepared(tmp_path, FULL)
+    with pytest.raises(SystemExit, match="another size or start"):
+        prepared(tmp_path, dataclasses.replace(QUICK, start="nano-base"))
     assert json.loads((tmp_path / "plan.json").read_text())["questions"] == QUICK.questions
+
+
+def test_more_seeds_go_on_from_fewer(tmp_path):
+    more = dataclasses.replace(QUICK, seeds=(0, 1))
+    prepared(tmp_path, QUICK)
+    assert prepared(tmp_path, more).size.seeds == (0, 1)
+    assert more.name == QUICK.name
+    assert {s.name for s in stages(QUICK)} < {s.name for s in stages(more)}
+
+
+def test_each_start_has_a_folder_of_its_own():
+    other = dataclasses.replace(FULL, start="runs/x/nano-base")
+    assert folder_of(FULL, quick=False).as_posix() == "runs/claim"
+    assert folder_of(other, quick=True).as_posix() == "runs/claim-quick-from-nano-base"

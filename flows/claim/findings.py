@@ -69,6 +69,8 @@ class Found:
     questions: tuple[str, ...]
     scenes: tuple[int, ...]
     scores: dict[str, Scores]
+    families: tuple[str, ...] = ()
+    """Of each question."""
 
 
 def read(experiment: Experiment, kind: str, asked: str) -> Found | None:
@@ -92,15 +94,18 @@ def read(experiment: Experiment, kind: str, asked: str) -> Found | None:
     rows = query(
         warehouse,
         "SELECT evaluation_id, question_id, any_value(image_ids) AS images, "
+        "any_value(family) AS family, "
         "avg(coalesce(score, 0)) AS score "
         "FROM predictions JOIN questions USING (question_id) "
         f"WHERE evaluation_id IN ({listed}) GROUP BY ALL ORDER BY question_id, evaluation_id",
     ).to_pylist()
     by: dict[str, dict[str, float]] = defaultdict(dict)
     pictures: dict[str, tuple[str, ...]] = {}
+    families: dict[str, str] = {}
     for row in rows:
         by[row["evaluation_id"]][row["question_id"]] = row["score"]
         pictures[row["question_id"]] = tuple(row["images"])
+        families[row["question_id"]] = row["family"]
     order = sorted(pictures)
     scores = {
         name: np.array([[by[e["evaluation_id"]][q] for q in order] for e in some])
@@ -110,6 +115,7 @@ def read(experiment: Experiment, kind: str, asked: str) -> Found | None:
         tuple(order),
         tuple(clusters([pictures[q] for q in order])),
         scores,
+        tuple(families[q] for q in order),
     )
 
 
@@ -140,7 +146,8 @@ def tell(experiment: Experiment) -> None:
         if kind == "test":
             rows = differences(found)
             kept["differences"] = [{**row, "gap": asdict(row["gap"])} for row in rows]
-            lines += ["", *map(sentence, rows), "", *behaviors(experiment)]
+            lines += ["", *map(sentence, rows), "", *by_family(found)]
+            lines += ["", *behaviors(experiment)]
             bars = [
                 Bar(ARMS[name].told, interval(s, found.scenes), name == "vigorl")
                 for name, s in found.scores.items()
@@ -179,6 +186,22 @@ def table(experiment: Experiment, kind: str, title: str, found: Found) -> list[s
         pointed = [e["grounded"] for e in evaluations(experiment, kind, name) if "grounded" in e]
         share = f"{100 * np.mean(pointed):.1f}" if pointed else "-"
         lines.append("| " + " | ".join([arm.told, str(steps), *cells, spread, share]) + " |")
+    return lines
+
+
+def by_family(found: Found) -> list[str]:
+    """A row an arm, a column a kind of question; in per cent, over the seeds."""
+    of = np.array(found.families)
+    names = sorted(set(found.families))
+    lines = [
+        "By kind of question:",
+        "",
+        "| trained as | " + " | ".join(name.replace("_", " ") for name in names) + " |",
+        "|---|" + "---:|" * len(names),
+    ]
+    for arm, scores in found.scores.items():
+        cells = [f"{100 * scores[:, of == name].mean():.1f}" for name in names]
+        lines.append("| " + " | ".join([ARMS[arm].told, *cells]) + " |")
     return lines
 
 
