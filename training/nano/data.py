@@ -261,7 +261,8 @@ def make_pointing(rng: np.random.Generator, take: dict, question: dict) -> Examp
     lines, asked, spots = [], [], []
     for thing, i in clear[: int(rng.integers(1, 5))]:
         asked.append(f"the {thing.name}" + (f" in image {i + 1}" if two else ""))
-        spots.append(Spot(*thing.centre, i))
+        x, y = thing.centre
+        spots.append(Spot(x, y, i))
         phrase = str(rng.choice(LOOKED_FOR))
         lines.append(told(phrase, thing, written(spots[-1], two), how_far) + "\n")
     far = " Say how far away each is." if how_far else ""
