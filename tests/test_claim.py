@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from curation.intervals import mean_of
-from flows.claim.__main__ import Failed, Runner, folder_of, needed, prepared
+from flows.claim.__main__ import Failed, Runner, folder_of, main, needed, prepared
 from flows.claim.findings import Found as Findings
 from flows.claim.findings import by_family, differences, interval, sentence
 from flows.claim.picture import Bar, draw
@@ -109,11 +109,11 @@ def test_the_claim_holds_only_where_the_gap_is_large_and_sure():
 
 
 def test_kinds_of_questions_are_told_apart():
-    found = findings(vigorl=[[1.0, 0.0, 1.0, 1.0], [1.0, 1.0, 0.0, 1.0]])
+    found = findings(vigorl=[[1.0, 0.0, 1.0, 1.0], [0.0, 1.0, 1.0, 1.0]])
     found = dataclasses.replace(found, families=("b", "b", "a", "a"))
     head, *_, row = by_family(found)[2:]
     assert head == "| trained as | a | b |"
-    assert row.endswith("| 75.0 | 75.0 |") and ARMS["vigorl"].told in row
+    assert row.endswith("| 100.0 | 50.0 |") and ARMS["vigorl"].told in row
 
 
 def test_the_picture_is_svg_whose_bars_are_as_long_as_their_shares():
@@ -190,3 +190,20 @@ def test_each_start_has_a_folder_of_its_own():
     other = dataclasses.replace(FULL, start="runs/x/nano-base")
     assert folder_of(FULL, quick=False).as_posix() == "runs/claim"
     assert folder_of(other, quick=True).as_posix() == "runs/claim-quick-from-nano-base"
+
+
+@pytest.mark.parametrize(
+    ("words", "sentence"),
+    [
+        (["--seeds", "0"], "--seeds 0: at least one is needed"),
+        (["--from", "nobody"], "--from nobody is neither nano,"),
+    ],
+)
+def test_a_bad_option_is_told_before_anything_is_done(
+    words, sentence, tmp_path, capsys, monkeypatch
+):
+    monkeypatch.setattr(sys, "argv", ["claim", "--folder", str(tmp_path / "made"), *words])
+    with pytest.raises(SystemExit) as ended:
+        main()
+    assert ended.value.code == 2 and sentence in capsys.readouterr().err
+    assert not (tmp_path / "made").exists()

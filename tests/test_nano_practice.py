@@ -64,11 +64,17 @@ def test_asked_to_think_the_student_thinks_in_words():
     assert line.startswith(LINES["grounded"].partition("{")[0]) and "no points" not in line
 
 
-def test_practice_is_never_blind(encoder):
+@pytest.mark.parametrize("manner", PRACTICE)
+def test_what_is_practised_is_never_made_up_and_only_readers_miss_their_pictures(encoder, manner):
     class Shown:
-        takes, starts = [TAKE], [0]
+        takes, starts = [TAKE] * 40, [0] * 40
 
-    plan = {"questions": 2, "families": {}, "blind": 1.0, "manners": dict.fromkeys(PRACTICE, 1 / 3)}
-    rng = np.random.default_rng(0)
-    rows = [row for group in replies(rng, Shown, encoder, plan) for row, _ in group]
-    assert rows and not any(row.blind for row in rows)
+    plan = {"questions": 1, "families": {}, "blind": 1.0, "manners": {manner: 1.0}}
+    groups = replies(np.random.default_rng(0), Shown, encoder, plan)
+    rows = [row for group in groups for row, _ in group]
+    hidden = sum(row.blind for row in rows)
+    assert len(rows) == 40
+    assert 10 < hidden < 30 if manner == "reading" else hidden == 0
+    # What is made up has no attention drawn to it.
+    assert all(row.evidence if manner == "reading" else not row.evidence for row in rows)
+    assert all(row.looks if manner == "pointing" else not row.looks for row in rows)

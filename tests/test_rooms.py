@@ -236,6 +236,14 @@ def test_a_split_has_as_many_questions_of_each_family_as_asked_for():
         blocks("held-out", 9, 100)
 
 
+def test_a_split_can_be_of_some_families_alone():
+    (part,) = blocks("generated", 9, 6, ("left_right", "camera_turn"))
+    sizes = Counter(q.family for _, questions in planned(part) for q in questions)
+    assert sizes == {"left_right": 3, "camera_turn": 3}
+    with pytest.raises(ValueError, match="multiple of 2"):
+        blocks("generated", 9, 7, ("left_right", "camera_turn"))
+
+
 def test_no_split_shares_its_random_numbers_with_another_or_with_pretraining():
     taken = [seed for seed, _ in SPLITS.values()] + [rooms.HELD_OUT_SEED, pool.TRAIN_SEED]
     assert sorted(taken) == sorted(rooms.TAKEN_SEEDS) and len(set(taken)) == len(taken)

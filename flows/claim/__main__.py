@@ -27,6 +27,7 @@ from flows.claim.plan import FULL, QUICK, Size, Stage, plain, stages
 from flows.claim.work import Experiment, do
 from flows.progress import short_time
 from flows.training_commands import TrainingError
+from training.nano import EMBEDDED
 
 _LOOK_S = 0.5
 
@@ -152,7 +153,9 @@ def prepared(folder: Path, size: Size) -> Experiment:
 def main() -> None:
     parser = argparse.ArgumentParser(prog="make claim", description=__doc__.partition("\n")[0])
     parser.add_argument("--quick", action="store_true", help="one seed, and little of everything")
-    parser.add_argument("--folder", type=Path, help="where all of it goes; runs/claim[-quick]")
+    parser.add_argument(
+        "--folder", type=Path, help="where all of it goes; by size and start, below runs/"
+    )
     parser.add_argument(
         "--from", dest="start", default=FULL.start, help="the model that every arm starts from"
     )
@@ -163,7 +166,14 @@ def main() -> None:
     parser.add_argument("--stage", help=argparse.SUPPRESS)
     options = parser.parse_args()
     size = QUICK if options.quick else FULL
-    seeds = tuple(range(options.seeds)) if options.seeds else size.seeds
+    seeds = size.seeds if options.seeds is None else tuple(range(options.seeds))
+    if not seeds:
+        parser.error(f"--seeds {options.seeds}: at least one is needed")
+    if options.start not in EMBEDDED and not (Path(options.start) / "config.json").is_file():
+        parser.error(
+            f"--from {options.start} is neither {', '.join(EMBEDDED)}, nor a folder with a "
+            "config.json"
+        )
     size = replace(size, start=options.start, seeds=seeds)
     experiment = prepared(options.folder or folder_of(size, options.quick), size)
     plan = {stage.name: stage for stage in stages(size)}

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import json
 from collections import defaultdict
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
@@ -83,10 +83,8 @@ def read(experiment: Experiment, kind: str, asked: str) -> Found | None:
     warehouse = Warehouse.at(experiment.home)
     ids: dict[str, list[dict[str, Any]]] = {}
     for name in ARMS:
-        mine = [s for s in stages(experiment.size) if s.what == kind and s.arm == name]
-        outcomes = [experiment.outcome(s.name) for s in mine]
-        found = [o["evaluations"].get(asked) for o in outcomes if o is not None]
-        if len(found) == len(mine) and all(found):
+        found = evaluations(experiment, kind, name, asked)
+        if found:
             ids[name] = found
     if not ids:
         return None
@@ -171,8 +169,7 @@ def table(experiment: Experiment, kind: str, title: str, found: Found) -> list[s
     lines = [
         f"{n} {title} questions about {scenes} scenes, seeds {list(experiment.size.seeds)}:",
         "",
-        "| trained as | steps | " + " | ".join([*told, "by seed", POINTED]) + " |",
-        "|---|---:|" + "---:|" * (len(told) + 2),
+        *heading(["steps", *told, "by seed", POINTED]),
     ]
     for name, arm in ARMS.items():
         if name not in found.scores:
@@ -183,33 +180,36 @@ def table(experiment: Experiment, kind: str, title: str, found: Found) -> list[s
         ]
         single = found.scores[name].mean(axis=1)
         spread = ", ".join(f"{100 * v:.1f}" for v in single) if arm.recipes else "-"
-        pointed = [e["grounded"] for e in evaluations(experiment, kind, name) if "grounded" in e]
+        greedy = evaluations(experiment, kind, name, "greedy")
+        pointed = [e["grounded"] for e in greedy if "grounded" in e]
         share = f"{100 * np.mean(pointed):.1f}" if pointed else "-"
         lines.append("| " + " | ".join([arm.told, str(steps), *cells, spread, share]) + " |")
     return lines
+
+
+def heading(columns: Iterable[str]) -> list[str]:
+    """The head of a table with a row an arm."""
+    names = ["trained as", *(name.replace("_", " ") for name in columns)]
+    return [f"| {' | '.join(names)} |", "|---|" + "---:|" * (len(names) - 1)]
 
 
 def by_family(found: Found) -> list[str]:
     """A row an arm, a column a kind of question; in per cent, over the seeds."""
     of = np.array(found.families)
     names = sorted(set(found.families))
-    lines = [
-        "By kind of question:",
-        "",
-        "| trained as | " + " | ".join(name.replace("_", " ") for name in names) + " |",
-        "|---|" + "---:|" * len(names),
-    ]
+    lines = ["By kind of question:", "", *heading(names)]
     for arm, scores in found.scores.items():
         cells = [f"{100 * scores[:, of == name].mean():.1f}" for name in names]
         lines.append("| " + " | ".join([ARMS[arm].told, *cells]) + " |")
     return lines
 
 
-def evaluations(experiment: Experiment, kind: str, arm: str) -> list[dict[str, Any]]:
-    """What the greedy evaluations of an arm came to, a model each."""
+def evaluations(experiment: Experiment, kind: str, arm: str, asked: str) -> list[dict[str, Any]]:
+    """What an arm's evaluations came to, a model each; empty until all of them are finished."""
     mine = [s for s in stages(experiment.size) if s.what == kind and s.arm == arm]
-    outcomes = [o for s in mine if (o := experiment.outcome(s.name)) is not None]
-    return [o["evaluations"]["greedy"] for o in outcomes]
+    outcomes = [experiment.outcome(s.name) for s in mine]
+    found = [o["evaluations"].get(asked) for o in outcomes if o is not None]
+    return found if len(found) == len(mine) and all(found) else []
 
 
 def sentence(row: dict[str, Any]) -> str:
@@ -240,12 +240,7 @@ def behaviors(experiment: Experiment) -> list[str]:
     for row in rows:
         counts[ids[row["evaluation_id"]], row["behavior"]].append(row["mean_count"])
         names[row["behavior"]] = None
-    lines = [
-        "What an answer does, mean counts by rule:",
-        "",
-        "| trained as | " + " | ".join(name.replace("_", " ") for name in names) + " |",
-        "|---|" + "---:|" * len(names),
-    ]
+    lines = ["What an answer does, mean counts by rule:", "", *heading(names)]
     for arm in ARMS:
         cells = [
             f"{np.mean(counts[arm, name]):.2f}" if counts[arm, name] else "-" for name in names

@@ -39,7 +39,6 @@ LINES = {
     "ungrounded": "Think in at least {k} steps, no points.",
     "direct": "Answer directly.",
 }
-PRACTICE_LINES = dict.fromkeys(("reading", "thinking"), LINES["grounded"])
 STEP_WEIGHTS = {3: 0.7, 4: 0.2, 5: 0.1}  # how often k steps are asked for
 OTHER_SHARE = 0.6  # of the steps beyond those needed: another object; else a second look
 TELLS_DEPTH = {"front_behind", "closer", "depth_order", "perspective"}
@@ -211,9 +210,10 @@ def make_example(
     objects = [{o.name: o for o in f["objects"]} for f in frames]
     two = len(frames) == 2
     k = int(rng.choice(list(STEP_WEIGHTS), p=list(STEP_WEIGHTS.values())))
+    line = LINES.get(manner, LINES["grounded"])  # reading and thinking ask for grounded steps too
     prompt = (
         f"<|im_start|>user\n{IMAGE * len(frames)}{question['text']}"
-        f"{choices_line(question['options'])}\n{({**LINES, **PRACTICE_LINES})[manner].format(k=k)}"
+        f"{choices_line(question['options'])}\n{line.format(k=k)}"
         "<|im_end|>\n<|im_start|>assistant\n"
     )
     final = f"<answer>{question['answer']}</answer><|im_end|>"

@@ -56,7 +56,9 @@ class Encoder:
         self.digits = {ids(str(d)) for d in range(10)}
 
     def __call__(self, example: Example) -> Encoded:
-        prompt, reply = (self.tokenizer.encode(t) for t in (example.prompt, example.reply))
+        texts = [example.prompt, example.reply]
+        read = self.tokenizer(texts, return_offsets_mapping=True)
+        prompt, reply = read["input_ids"]
         ids, start = prompt + reply, len(prompt)
         weights = [0.0] * start + [
             NAME_WEIGHT if t in self.words else 2 * TEXT_WEIGHT if t in self.digits else TEXT_WEIGHT
@@ -83,17 +85,23 @@ class Encoder:
             # nothing at all, the answers' large one would put answers where names should be.
             weights[start:answer] = [min(w, 2 * TEXT_WEIGHT) for w in weights[start:answer]]
             looks, names = [], []
-        evidence = self.spans(example, answer)
+        evidence = self.spans(example, answer, read["offset_mapping"])
         return Encoded(ids, weights, looks, names, evidence, example.frames, example.blind)
 
-    def spans(self, example: Example, answer: int) -> list[tuple[int, int, int, int]]:
-        """Where the answer should look: at what decides it, in each of the first steps."""
+    def spans(
+        self, example: Example, answer: int, read: list[list[tuple[int, int]]]
+    ) -> list[tuple[int, int, int, int]]:
+        """Where the answer should look: at what decides it, in each of the first steps.
+
+        `read` holds the characters of each token, of the prompt and of the reply.
+        """
         if not example.evidence or example.blind:
             return []
-        text = example.prompt + example.reply
-        offsets = self.tokenizer(text, return_offsets_mapping=True)["offset_mapping"]
+        before = len(example.prompt)
+        offsets = read[0] + [(a + before, b + before) for a, b in read[1]]
         found = []
-        for head, told in enumerate(TOLD[example.evidence].finditer(text)):
+        steps = TOLD[example.evidence].finditer(example.prompt + example.reply)
+        for head, told in enumerate(steps):
             if head == LOOK_HEADS:
                 break
             inside = [

@@ -108,6 +108,7 @@ class Run:
             weights = load_file(WEIGHTS / self.recipe["weights"] / "model.safetensors")
             self.model.load_state_dict(weights, strict=False)  # its head is its embeddings
             self.stage = STAGES.index("polish")
+            self.optimizers = fresh_optimizers(self.both, self.recipe["polish"]["eyes"])
             self.say(f"going on from the committed weights of {self.recipe['weights']}")
         elif self.recipe.get("from"):
             self.load(self.out.parent / self.recipe["from"] / "trunk")
