@@ -47,7 +47,7 @@ def test_every_arm_takes_as_many_steps(size):
     plan = stages(size)
     for name in TRAINED:
         arm = ARMS[name]
-        warmed = any(s.what == "warm" and s.arm == name for s in plan)
+        warmed = any(s.what == "warm" and s.arm == (arm.warmed or name) for s in plan)
         last = size.rl_steps if arm.rl and arm.data else size.all_steps
         assert last + (size.warm_steps if warmed else 0) == size.all_steps
 
@@ -60,6 +60,12 @@ def test_arms_differ_in_what_their_names_say():
     assert ARMS["ungrounded"].recipes != ARMS["vigorl"].recipes
     assert load_recipe("nano-grpo").reward == "grounded"
     assert load_recipe("nano-grpo-ungrounded").reward == "ungrounded"
+    assert ARMS["verified"].recipes == ("nano-sft", "nano-grpo-verified")
+    paid = load_recipe("nano-grpo-verified")
+    assert paid.reward == "verified"
+    assert paid.settings() | {"name": "", "reward": ""} == (
+        load_recipe("nano-grpo").settings() | {"name": "", "reward": ""}
+    )
     same = {"name", "form", "reward"}
     for kind in ("sft", "grpo"):
         ours, theirs = (

@@ -22,6 +22,7 @@ from training.students import load, student
 from training.trainers import Told, grpo_trainer
 from warehouse.catalog import query
 from warehouse.home import Warehouse
+from warehouse.lineage import Walker
 from warehouse.versions import open_version, resolve
 
 
@@ -57,6 +58,10 @@ def test_grpo_runs_logs_its_parts_and_moves_the_language_model(made: Warehouse) 
     assert (first["step"], second["step"]) == (1, 2)
     assert first["kl"] == pytest.approx(0, abs=1e-6), "the reference is where it started"
     assert 0 <= first["reward"] <= 1
+    with Walker(made) as walker:
+        found = walker.lineage(walker.find(row["model_id"])[0])
+    assert len(row["question_ids"]) == found.total("question", up=True) > 1
+    assert found.total("image", up=True) > 0, "it leads down to the pixels without a version"
 
 
 def test_grpo_on_a_version_asks_its_questions_and_has_its_lineage(made: Warehouse) -> None:

@@ -1,5 +1,7 @@
 """What the claim's student practises apart: pointing, reading given steps, thinking in words."""
 
+import re
+
 import numpy as np
 import pytest
 
@@ -9,6 +11,8 @@ from training.nano.config import CELLS, LOOK_HEADS
 from training.nano.data import IMAGE, LINES, PRACTICE, make_example
 from training.nano.encode import Encoder
 from training.nano.tokenizer import build_tokenizer
+
+POINTED = re.compile(r"(\w+ \w+) at \((\d+), (\d+)\)")
 
 
 @pytest.fixture(scope="module")
@@ -22,13 +26,39 @@ def decoded(encoder, ids):
 
 @pytest.mark.parametrize("question", [ONE, TWO])
 def test_given_steps_are_read_and_only_the_answer_is_learnt(encoder, question):
-    made, whole = example(question, "reading"), example(question, "grounded")
+    made = example(question, "reading")
     row = encoder(made)
-    assert made.prompt + made.reply == whole.prompt + whole.reply
+    asked, _, steps = made.prompt.partition("<|im_start|>assistant\n")
+    assert asked == example(question, "grounded").prompt.partition("<|im_start|>assistant\n")[0]
+    told = [POINTED.search(step).groups() for step in steps.splitlines()]
+    for (name, image), (said, x, y) in zip(question["about"], told, strict=False):
+        there = {o.name: o for o in TAKE["frames"][question["frames"][image]]["objects"]}[name]
+        assert (said, int(x), int(y)) == (name, *(round(1000 * v) for v in there.centre))
+    assert len(told) >= len(question["about"])
     assert made.reply == f"<answer>{question['answer']}</answer><|im_end|>"
     learnt = [token for token, weight in zip(row.ids, row.weights, strict=True) if weight]
     assert decoded(encoder, learnt) == made.reply
     assert not row.looks and not row.names
+
+
+def test_what_was_asked_about_is_not_given_away_by_how_a_step_begins():
+    def first(manner, seed):
+        made = example(ONE, manner, seed=seed)
+        return (made.prompt + made.reply).partition("<think>")[2].partition("</think>")[0]
+
+    also = [
+        sum("also" in first(manner, seed) for seed in range(60))
+        for manner in ("grounded", "reading")
+    ]
+    assert also[0] == 0 and 5 < also[1] < 30, "only steps that are given"
+
+
+def test_whether_a_thing_is_there_is_read_from_the_names(encoder):
+    question = {**ONE, "family": "exists", "text": "Is there a red box or a blue ball?", "answer": "yes",
+                "options": ["yes", "no"]}  # fmt: skip
+    row = encoder(example(question, "reading"))
+    seen = [decoded(encoder, row.ids[a : b + 1]).strip() for _, _, a, b in row.evidence]
+    assert seen[:2] == ["red box", "blue ball"] and len(seen) == LOOK_HEADS
 
 
 def test_an_answer_that_is_read_looks_at_the_numbers_that_decide_it(encoder):

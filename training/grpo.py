@@ -71,9 +71,11 @@ def train_grpo(
             assert task is not None
             asked = task_questions(warehouse, task, split, learner, recipe, limit)
             ref, what = None, f"task {task}"
+        ids = tuple(row["question_id"] for row in asked.rows) if ref is None else ()
         plan = Plan(
-            "grpo", recipe.settings(), ref, content_of(asked), found.model_id, task=task, name=name
-        )
+            "grpo", recipe.settings(), ref, content_of(asked), found.model_id, task=task,
+            name=name, question_ids=ids,
+        )  # fmt: skip
         run = stack.enter_context(open_run(warehouse, plan))
         if run.finished is not None:
             told.say(f"{run.finished['name']} is trained already")

@@ -54,6 +54,8 @@ class Plan:
     task: str | None = None
     name: str | None = None
     """The model's name; by default the recipe's, and the key."""
+    question_ids: tuple[str, ...] = ()
+    """The questions of the task; the hash of the data is of them too."""
 
     @property
     def key(self) -> str:
@@ -137,7 +139,7 @@ class Run:
         made = Made(
             self.plan.model_name, self.plan.parent, self.plan.dataset,
             {"kind": self.plan.kind, "data": self.plan.data, **self.plan.recipe},
-            student.space, metrics, self.run_id,
+            student.space, metrics, self.run_id, self.plan.question_ids,
         )  # fmt: skip
         (folder / "README.md").write_text(card(made), encoding="utf-8")
         row = keep_model(self.warehouse, folder, made)

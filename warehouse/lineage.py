@@ -1,6 +1,7 @@
 """Where a thing comes from, and what has come of it: from a model down to the pixels, and back.
 
-    found = lineage(warehouse, find(warehouse, "sat2-sft@v1"))
+    with Walker(warehouse) as walker:
+        found = walker.lineage(walker.find("sat2-sft@v1")[0])
     found.up, found.down            # Things, nearest first; found.edges says what is made from what
     found.total("model")            # how many models it reaches, exactly
 

@@ -68,6 +68,11 @@ _ALWAYS = (
     ("trace", "dataset", "SELECT trace_id AS made_from, ref AS made_into FROM _held"),
     ("dataset", "model", "SELECT dataset AS made_from, model_id AS made_into FROM models"),
     (
+        "question",
+        "model",
+        "SELECT unnest(question_ids) AS made_from, model_id AS made_into FROM models",
+    ),
+    (
         "model",
         "model",
         "SELECT coalesce(b.model_id, m.base) AS made_from, m.model_id AS made_into "

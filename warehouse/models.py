@@ -44,6 +44,8 @@ class Made:
     space: CoordinateSpace
     metrics: Row
     run_id: str
+    question_ids: tuple[str, ...] = ()
+    """The questions it was trained on where these are of no data set version."""
 
 
 def keep_model(warehouse: Warehouse, folder: Path, made: Made) -> Row:
@@ -71,6 +73,7 @@ def keep_model(warehouse: Warehouse, folder: Path, made: Made) -> Row:
         "name": made.name,
         "base": made.base,
         "dataset": made.dataset,
+        "question_ids": list(made.question_ids) or None,
         "recipe": json.dumps(made.recipe, sort_keys=True),
         "path": path,
         "space": str(made.space.kind),

@@ -143,6 +143,7 @@ TRACE_TABLES: tuple[tuple[str, str, tuple[str, ...], str, str | None], ...] = (
         name            string   The name a person uses.
         base            string   The model it was trained from; null if from scratch.
         dataset         string   The data set version it was trained on, as name@vN.
+        question_ids    [string] The questions of a task it was trained on, where no version was.
         recipe          string   How it was trained, as JSON.
         path            string   Where its files are, relative to the warehouse's objects.
         space           string   Its coordinates: absolute_resized, normalized_1000, ...

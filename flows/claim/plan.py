@@ -43,8 +43,9 @@ class Size:
     """Optimizer steps of SFT before GRPO."""
     rl_steps: int
     """Optimizer steps of GRPO after SFT."""
-    draw_seed: int = 70_001
-    """Of the questions; each split adds its place."""
+    draw_seeds: tuple[int, ...] = (70_001, 70_002, 70_004)
+    """Of the questions of each split. 70,003 drew the test questions of an earlier plan; what they
+    told has shaped this one, so it is tested on others."""
     start: str = "nano-reader"
     """The model that every arm starts from."""
     families: tuple[str, ...] = FAMILIES
@@ -78,13 +79,19 @@ class Arm:
     """Whose traces its SFT is on: `mcts`, or `chains` sampled without a search."""
     rl: bool = False
     """Whether GRPO ends its training."""
+    verified: bool = False
+    """Whether GRPO pays for points on what the steps name, as told from boxes, and not for any
+    points inside the image."""
+    warmed: str | None = None
+    """The arm whose SFT before GRPO is this one's too."""
 
     @property
     def recipes(self) -> tuple[str, ...]:
         """The recipes it goes through, in order."""
         suffix = {"grounded": "", "ungrounded": "-ungrounded", "answers": "-answers"}[self.form]
         sft = (f"nano-sft{suffix}",) if self.data else ()
-        return (*sft, f"nano-grpo{suffix}") if self.rl else sft
+        grpo = f"nano-grpo{'-verified' if self.verified else suffix}"
+        return (*sft, grpo) if self.rl else sft
 
 
 ARMS: dict[str, Arm] = {
@@ -97,6 +104,9 @@ ARMS: dict[str, Arm] = {
     "sft-mcts": Arm("MCTS-SFT", "grounded", "mcts"),
     "ungrounded": Arm("ViGoRL without grounding", "ungrounded", "mcts", rl=True),
     "vigorl": Arm("ViGoRL: MCTS-SFT + GRPO", "grounded", "mcts", rl=True),
+    "verified": Arm(
+        "ViGoRL, points verified", "grounded", "mcts", rl=True, verified=True, warmed="vigorl"
+    ),
 }
 """Every row of the table by its name in stages and models."""
 
@@ -135,12 +145,14 @@ class Stage:
 
 
 def stages(size: Size) -> list[Stage]:
-    """Every stage, each behind those it needs.
+    """Every stage, each behind those it needs, what a seed's models come to before the next seed.
 
     The test split is asked only when every model is trained, so nothing that was seen there can
     have shaped a training.
     """
     found = [Stage("questions", ())]
+    untrained = [name for name in ARMS if name not in TRAINED]
+    found += [Stage(f"validate/{name}", ("questions",)) for name in untrained]
     for seed in size.seeds:
         found.append(Stage(f"search/mcts@{seed}", ("questions",)))
         found.append(Stage(f"search/chains@{seed}", (f"search/mcts@{seed}",)))
@@ -148,22 +160,20 @@ def stages(size: Size) -> list[Stage]:
             arm = ARMS[name]
             after = (f"search/{arm.data}@{seed}",) if arm.data else ("questions",)
             if arm.rl and arm.data:
-                found.append(Stage(f"warm/{name}@{seed}", after))
-                after = (f"warm/{name}@{seed}",)
-            found.append(Stage(f"train/{name}@{seed}", after))
-    trained = tuple(stage.name for stage in found if stage.what == "train")
-    for name, arm in ARMS.items():
-        suffixes = [f"@{seed}" for seed in size.seeds] if arm.recipes else [""]
-        for suffix in suffixes:
-            mine = f"train/{name}{suffix}" if suffix else "questions"
-            found.append(Stage(f"validate/{name}{suffix}", (mine,)))
-            found.append(Stage(f"test/{name}{suffix}", trained))
+                if arm.warmed is None:
+                    found.append(Stage(f"warm/{name}@{seed}", after))
+                after = (f"warm/{arm.warmed or name}@{seed}",)
+            trained = Stage(f"train/{name}@{seed}", after)
+            found += [trained, Stage(f"validate/{name}@{seed}", (trained.name,))]
+    every = tuple(stage.name for stage in found if stage.what == "train")
+    found += [Stage(f"test/{name}", every) for name in untrained]
+    found += [Stage(f"test/{name}@{seed}", every) for name in TRAINED for seed in size.seeds]
     return found
 
 
 def plain(size: Size) -> dict[str, Any]:
     """What tells one experiment from another, as JSON can hold it: all but its seeds. Each seed is
     an experiment of its own, so one with more of them goes on from one with fewer."""
-    told = {**asdict(size), "families": list(size.families)}
+    told = asdict(size)
     del told["seeds"]
-    return told
+    return {name: list(v) if isinstance(v, tuple) else v for name, v in told.items()}

@@ -85,11 +85,11 @@ def questions(experiment: Experiment, stage: Stage) -> Row:
     wanted = {"train": size.questions, "validation": size.validation, "test": size.test}
     drawn = experiment.folder / "rooms"
     drawn.mkdir(parents=True, exist_ok=True)
-    for place, split in enumerate(SPLITS):
+    for draw_seed, split in zip(size.draw_seeds, SPLITS, strict=True):
         path = drawn / f"rooms-{split}.parquet"
         if not path.exists():
             write_split(
-                drawn, split, size.draw_seed + place, wanted[split], progress=True,
+                drawn, split, draw_seed, wanted[split], progress=True,
                 families=size.families, workers=os.cpu_count() or 1,  # no other stage runs yet
             )  # fmt: skip
         report = import_questions(Warehouse.at(experiment.home), TASK, path, split=split)
@@ -157,7 +157,8 @@ def train(experiment: Experiment, stage: Stage) -> Row:
         return _sft(experiment, stage, name, size.all_steps)
     from flows.training_commands import TrainSettings, run_training
 
-    warmed = experiment.known(f"warm/{stage.name.partition('/')[2]}") if arm.data else None
+    before = arm.warmed or stage.arm
+    warmed = experiment.known(f"warm/{before}@{stage.seed}") if arm.data else None
     steps = size.rl_steps if arm.data else size.all_steps
     settings = TrainSettings.checked(
         kind="grpo", recipe=arm.recipes[-1], task=TASK, split="train", name=name,

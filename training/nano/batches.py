@@ -18,7 +18,7 @@ from training.nano.encode import Encoded, Encoder
 from training.nano.pool import load_shard
 
 GREY = 128
-HIDDEN_SHARE = 0.5  # of the steps that are given come without their pictures
+HIDDEN_SHARE = 0.5  # of the steps that are given come without their pictures, if not told
 
 
 @dataclass(frozen=True, slots=True)
@@ -79,9 +79,11 @@ def replies(
         chosen = rng.choice(len(asked), few, False, odds / odds.sum()) if few else []
         for i in chosen:
             manner = MANNERS[rng.choice(len(MANNERS), p=manners)]
+            if manner != "pointing" and asked[i]["family"] in plan.get("only_read", ()):
+                manner = "reading"
             blind = bool(rng.random() < plan["blind"]) and manner not in PRACTICE
             row = encoder(make_example(rng, take, asked[i], manner, blind))
-            if manner == "reading" and rng.random() < HIDDEN_SHARE:
+            if manner == "reading" and rng.random() < plan.get("hidden", HIDDEN_SHARE):
                 row = replace(row, blind=True)  # only the steps can tell
             shown = [start + f for f in row.frames]
             (one if len(shown) == 1 else two).append((row, shown))

@@ -41,6 +41,7 @@ LINES = {
 }
 STEP_WEIGHTS = {3: 0.7, 4: 0.2, 5: 0.1}  # how often k steps are asked for
 OTHER_SHARE = 0.6  # of the steps beyond those needed: another object; else a second look
+REWORDED_SHARE = 0.5  # of the steps to read from: they begin as any step may
 TELLS_DEPTH = {"front_behind", "closer", "depth_order", "perspective"}
 IMAGE = "<|vision_start|>" + "<|image_pad|>" * TOKENS_PER_IMAGE + "<|vision_end|>"
 SWAPPED = {"left": "right", "right": "left"}
@@ -50,6 +51,7 @@ EVIDENCE = {
     "above_below": "y",
     **dict.fromkeys(TELLS_DEPTH - {"perspective"}, "depth"),
     "colour": "colour",
+    "exists": "name",
 }
 
 
@@ -226,6 +228,9 @@ def make_example(
         x, y = thing.centre
         if how == "verify":  # a second look lands close by, not on the same digits
             x, y = (float(np.clip(v + rng.uniform(-0.004, 0.004), 0, 1)) for v in (x, y))
+        if manner == "reading" and how != "verify" and rng.random() < REWORDED_SHARE:
+            # What was asked about must be known by its name, not by how the step begins.
+            how = str(rng.choice(["asked", "other"]))
         asked = (LOOKED_FOR_FIRST, LOOKED_FOR_SECOND)[i] if two else LOOKED_FOR
         phrase = str(rng.choice({"asked": asked, "other": OTHER, "verify": VERIFY}[how]))
         if two and how != "asked":  # say which picture is meant before pointing into it

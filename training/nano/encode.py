@@ -23,11 +23,13 @@ from warehouse.sources.rooms_scene import COLOURS, KINDS
 # the picture.
 TEXT_WEIGHT, NAME_WEIGHT, ANSWER_WEIGHT = 0.15, 1.0, 5.0
 DIGIT_WEIGHTS = (2.0, 1.0, 0.25)
-TOLD = {  # how a step tells what may decide an answer; the comma after x has seen all its digits
+# How a step tells what may decide an answer. What ends a number has seen all its digits.
+TOLD = {
     "x": re.compile(r" at \((\d+,)"),
-    "y": re.compile(r" at \(\d+, (\d+)\)"),
+    "y": re.compile(r" at \(\d+, (\d+\))"),
     "depth": re.compile(r" ([\d.]+ m) away"),
     "colour": re.compile(rf"<think>[^<]*\b({'|'.join(COLOURS)})\b"),
+    "name": re.compile(rf"<think>[^<]*\b((?:{'|'.join(COLOURS)}) (?:{'|'.join(KINDS)}))\b"),
 }
 
 
