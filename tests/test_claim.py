@@ -11,7 +11,7 @@ import pytest
 from curation.intervals import mean_of
 from flows.claim.__main__ import Failed, Runner, folder_of, main, needed, prepared
 from flows.claim.findings import Found as Findings
-from flows.claim.findings import by_family, differences, interval, sentence
+from flows.claim.findings import by_family, by_places, differences, interval, sentence
 from flows.claim.picture import Bar, draw
 from flows.claim.plan import ARMS, FULL, QUICK, TRAINED, Stage, stages
 from flows.claim.work import STAGES, Experiment
@@ -47,7 +47,7 @@ def test_every_arm_takes_as_many_steps(size):
     plan = stages(size)
     for name in TRAINED:
         arm = ARMS[name]
-        warmed = any(s.what == "warm" and s.arm == (arm.warmed or name) for s in plan)
+        warmed = any(s.what == "warm" and s.arm == name for s in plan)
         last = size.rl_steps if arm.rl and arm.data else size.all_steps
         assert last + (size.warm_steps if warmed else 0) == size.all_steps
 
@@ -60,7 +60,6 @@ def test_arms_differ_in_what_their_names_say():
     assert ARMS["ungrounded"].recipes != ARMS["vigorl"].recipes
     assert load_recipe("nano-grpo").reward == "grounded"
     assert load_recipe("nano-grpo-ungrounded").reward == "ungrounded"
-    assert ARMS["verified"].recipes == ("nano-sft", "nano-grpo-verified")
     paid = load_recipe("nano-grpo-verified")
     assert paid.reward == "verified"
     assert paid.settings() | {"name": "", "reward": ""} == (
@@ -120,6 +119,15 @@ def test_kinds_of_questions_are_told_apart():
     head, *_, row = by_family(found)[2:]
     assert head == "| trained as | a | b |"
     assert row.endswith("| 100.0 | 50.0 |") and ARMS["vigorl"].told in row
+
+
+def test_a_gap_is_told_where_places_decide_and_elsewhere():
+    found = findings(vigorl=[[1.0, 1.0, 0.0, 1.0]], grpo=[[0.0, 0.0, 0.0, 1.0]])
+    found = dataclasses.replace(found, families=("left_right", "goal_aim", "colour", "colour"))
+    head, _, row = by_places(found)
+    assert "where places decide (2 questions) | elsewhere (2 questions)" in head
+    assert row.startswith(f"| {ARMS['grpo'].told} | +100.0 [")
+    assert "| +0.0 [" in row
 
 
 def test_the_picture_is_svg_whose_bars_are_as_long_as_their_shares():

@@ -54,8 +54,8 @@ def test_what_was_asked_about_is_not_given_away_by_how_a_step_begins():
 
 
 def test_whether_a_thing_is_there_is_read_from_the_names(encoder):
-    question = {**ONE, "family": "exists", "text": "Is there a red box or a blue ball?", "answer": "yes",
-                "options": ["yes", "no"]}  # fmt: skip
+    text = "Is there a red box or a blue ball?"
+    question = {**ONE, "family": "exists", "text": text, "answer": "yes", "options": ["yes", "no"]}
     row = encoder(example(question, "reading"))
     seen = [decoded(encoder, row.ids[a : b + 1]).strip() for _, _, a, b in row.evidence]
     assert seen[:2] == ["red box", "blue ball"] and len(seen) == LOOK_HEADS
@@ -108,3 +108,18 @@ def test_what_is_practised_is_never_made_up_and_only_readers_miss_their_pictures
     # What is made up has no attention drawn to it.
     assert all(row.evidence if manner == "reading" else not row.evidence for row in rows)
     assert all(row.looks if manner == "pointing" else not row.looks for row in rows)
+
+
+def test_families_that_are_only_read_are_never_thought_about(encoder):
+    class Shown:
+        takes, starts = [{**TAKE, "questions": [ONE]}] * 20, [0] * 20
+
+    plan = {"questions": 1, "families": {}, "blind": 0.0, "hidden": 1.0}
+    for only in (["left_right"], []):
+        told = {**plan, "only_read": only, "manners": {"thinking": 1.0}}
+        (rows,) = replies(np.random.default_rng(0), Shown, encoder, told)
+        said = [decoded(encoder, [t for t, w in zip(r.ids, r.weights, strict=True) if w])
+                for r, _ in rows]  # fmt: skip
+        assert all("<answer>left</answer>" in text for text in said)
+        assert all(("<think>" in text) == (not only) for text in said)
+        assert all(row.blind == bool(only) for row, _ in rows)

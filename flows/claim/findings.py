@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import json
 from collections import defaultdict
-from collections.abc import Iterable, Sequence
+from collections.abc import Collection, Iterable, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
@@ -18,7 +18,7 @@ import numpy as np
 
 from curation.intervals import clusters
 from flows.claim.picture import Bar, draw
-from flows.claim.plan import ARMS, EXPECTED, stages
+from flows.claim.plan import ARMS, EXPECTED, PLACES, stages
 from flows.claim.work import Experiment
 from flows.progress import short_time
 from warehouse.catalog import query
@@ -131,6 +131,30 @@ def differences(found: Found) -> list[dict[str, Any]]:
     return rows
 
 
+def among(found: Found, families: Collection[str]) -> Found:
+    """The same of some kinds of questions only."""
+    mine = [i for i, family in enumerate(found.families) if family in families]
+    return Found(
+        tuple(found.questions[i] for i in mine),
+        tuple(found.scenes[i] for i in mine),
+        {name: scores[:, mine] for name, scores in found.scores.items()},
+        tuple(found.families[i] for i in mine),
+    )
+
+
+def by_places(found: Found) -> list[str]:
+    """The differences where the answer hangs on places, and elsewhere: a row an arm."""
+    parts = [among(found, PLACES), among(found, set(found.families) - set(PLACES))]
+    gaps = [{row["than"]: row["gap"] for row in differences(part)} for part in parts]
+    told = [f"{what} ({len(part.questions)} questions)" for what, part in zip(
+        ("where places decide", "elsewhere"), parts, strict=True)]  # fmt: skip
+    lines = [f"| ViGoRL minus | {' | '.join(told)} |", "|---|---:|---:|"]
+    for name in gaps[0]:
+        cells = [of[name].text("+") for of in gaps]
+        lines.append(f"| {ARMS[name].told} | {' | '.join(cells)} |")
+    return lines
+
+
 def tell(experiment: Experiment) -> None:
     """Print what is finished, and write it beside the experiment."""
     lines: list[str] = []
@@ -144,7 +168,7 @@ def tell(experiment: Experiment) -> None:
         if kind == "test":
             rows = differences(found)
             kept["differences"] = [{**row, "gap": asdict(row["gap"])} for row in rows]
-            lines += ["", *map(sentence, rows), "", *by_family(found)]
+            lines += ["", *map(sentence, rows), "", *by_places(found), "", *by_family(found)]
             lines += ["", *behaviors(experiment)]
             bars = [
                 Bar(ARMS[name].told, interval(s, found.scenes), name == "vigorl")

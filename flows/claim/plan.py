@@ -15,10 +15,9 @@ from typing import Any
 
 from mcts.data import content_id
 
-FAMILIES = (
-    "above_below", "camera_turn", "closer", "colour", "depth_order", "exists", "front_behind",
-    "goal_aim", "left_right",
-)  # fmt: skip
+PLACES = ("above_below", "camera_turn", "goal_aim", "left_right")
+"""Kinds of questions whose answer hangs on where things are in the picture."""
+FAMILIES = tuple(sorted((*PLACES, "closer", "colour", "depth_order", "exists", "front_behind")))
 
 
 @dataclass(frozen=True, slots=True)
@@ -28,7 +27,7 @@ class Size:
     questions: int
     """Training questions, of all families alike; a multiple of their number."""
     validation: int
-    """Questions that settings may be tuned on."""
+    """Questions that settings may be tuned on, with the models of the first seed."""
     test: int
     """Questions that are asked once, when every model is trained."""
     seeds: tuple[int, ...]
@@ -79,19 +78,13 @@ class Arm:
     """Whose traces its SFT is on: `mcts`, or `chains` sampled without a search."""
     rl: bool = False
     """Whether GRPO ends its training."""
-    verified: bool = False
-    """Whether GRPO pays for points on what the steps name, as told from boxes, and not for any
-    points inside the image."""
-    warmed: str | None = None
-    """The arm whose SFT before GRPO is this one's too."""
 
     @property
     def recipes(self) -> tuple[str, ...]:
         """The recipes it goes through, in order."""
         suffix = {"grounded": "", "ungrounded": "-ungrounded", "answers": "-answers"}[self.form]
         sft = (f"nano-sft{suffix}",) if self.data else ()
-        grpo = f"nano-grpo{'-verified' if self.verified else suffix}"
-        return (*sft, grpo) if self.rl else sft
+        return (*sft, f"nano-grpo{suffix}") if self.rl else sft
 
 
 ARMS: dict[str, Arm] = {
@@ -104,9 +97,6 @@ ARMS: dict[str, Arm] = {
     "sft-mcts": Arm("MCTS-SFT", "grounded", "mcts"),
     "ungrounded": Arm("ViGoRL without grounding", "ungrounded", "mcts", rl=True),
     "vigorl": Arm("ViGoRL: MCTS-SFT + GRPO", "grounded", "mcts", rl=True),
-    "verified": Arm(
-        "ViGoRL, points verified", "grounded", "mcts", rl=True, verified=True, warmed="vigorl"
-    ),
 }
 """Every row of the table by its name in stages and models."""
 
@@ -145,7 +135,7 @@ class Stage:
 
 
 def stages(size: Size) -> list[Stage]:
-    """Every stage, each behind those it needs, what a seed's models come to before the next seed.
+    """Every stage, each behind those it needs; one seed's before the next.
 
     The test split is asked only when every model is trained, so nothing that was seen there can
     have shaped a training.
@@ -160,11 +150,12 @@ def stages(size: Size) -> list[Stage]:
             arm = ARMS[name]
             after = (f"search/{arm.data}@{seed}",) if arm.data else ("questions",)
             if arm.rl and arm.data:
-                if arm.warmed is None:
-                    found.append(Stage(f"warm/{name}@{seed}", after))
-                after = (f"warm/{arm.warmed or name}@{seed}",)
+                found.append(Stage(f"warm/{name}@{seed}", after))
+                after = (f"warm/{name}@{seed}",)
             trained = Stage(f"train/{name}@{seed}", after)
-            found += [trained, Stage(f"validate/{name}@{seed}", (trained.name,))]
+            found.append(trained)
+            if seed == size.seeds[0]:
+                found.append(Stage(f"validate/{name}@{seed}", (trained.name,)))
     every = tuple(stage.name for stage in found if stage.what == "train")
     found += [Stage(f"test/{name}", every) for name in untrained]
     found += [Stage(f"test/{name}@{seed}", every) for name in TRAINED for seed in size.seeds]

@@ -157,8 +157,7 @@ def train(experiment: Experiment, stage: Stage) -> Row:
         return _sft(experiment, stage, name, size.all_steps)
     from flows.training_commands import TrainSettings, run_training
 
-    before = arm.warmed or stage.arm
-    warmed = experiment.known(f"warm/{before}@{stage.seed}") if arm.data else None
+    warmed = experiment.known(f"warm/{stage.name.partition('/')[2]}") if arm.data else None
     steps = size.rl_steps if arm.data else size.all_steps
     settings = TrainSettings.checked(
         kind="grpo", recipe=arm.recipes[-1], task=TASK, split="train", name=name,
