@@ -12,7 +12,7 @@ from curation.intervals import mean_of
 from flows.claim.__main__ import Failed, Runner, folder_of, main, needed, prepared
 from flows.claim.findings import Found as Findings
 from flows.claim.findings import by_family, by_places, differences, interval, sentence
-from flows.claim.picture import Bar, draw
+from flows.claim.picture import Row, draw
 from flows.claim.plan import ARMS, FULL, QUICK, TRAINED, Stage, stages
 from flows.claim.work import STAGES, Experiment
 from training.recipes import load_recipe
@@ -130,15 +130,18 @@ def test_a_gap_is_told_where_places_decide_and_elsewhere():
     assert "| +0.0 [" in row
 
 
-def test_the_picture_is_svg_whose_bars_are_as_long_as_their_shares():
-    found = findings(a=[[1.0, 0.0, 1.0, 0.0]])
-    half = interval(found.scores["a"], found.scenes)
-    svg = ElementTree.fromstring(draw([Bar("<a> & b", half), Bar("c", half, True)], "t & t"))
+def test_the_picture_is_svg_whose_dots_lie_inside_their_intervals():
+    found = findings(a=[[1.0, 0.0, 1.0, 0.0]], b=[[1.0, 0.0, 1.0, 1.0]])
+    half, more = (interval(found.scores[name], found.scenes) for name in "ab")
+    svg = ElementTree.fromstring(draw([Row("<a> & b", half), Row("c", more, True)], "t & t"))
     space = "{http://www.w3.org/2000/svg}"
-    bars = svg.findall(f"{space}rect")[1:]
-    assert len(bars) == 2 and bars[0].get("width") == bars[1].get("width")
+    dots = [float(dot.get("cx")) for dot in svg.findall(f"{space}circle")]
+    lines = [line for line in svg.findall(f"{space}line") if line.get("stroke-width")]
+    for dot, line in zip(dots, lines, strict=True):
+        assert float(line.get("x1")) < dot < float(line.get("x2"))
+    assert dots[0] < dots[1]
     texts = [text.text for text in svg.findall(f"{space}text")]
-    assert {"t & t", "<a> & b", "50.0"} <= set(texts)
+    assert {"t & t", "<a> & b", "50.0", "75.0"} <= set(texts)
 
 
 OUTCOME = (

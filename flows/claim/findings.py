@@ -17,7 +17,7 @@ from typing import Any
 import numpy as np
 
 from curation.intervals import clusters
-from flows.claim.picture import Bar, draw
+from flows.claim.picture import Row, draw
 from flows.claim.plan import ARMS, EXPECTED, PLACES, stages
 from flows.claim.work import Experiment
 from flows.progress import short_time
@@ -170,11 +170,11 @@ def tell(experiment: Experiment) -> None:
             kept["differences"] = [{**row, "gap": asdict(row["gap"])} for row in rows]
             lines += ["", *map(sentence, rows), "", *by_places(found), "", *by_family(found)]
             lines += ["", *behaviors(experiment)]
-            bars = [
-                Bar(ARMS[name].told, interval(s, found.scenes), name == "vigorl")
+            drawn = [
+                Row(ARMS[name].told, interval(s, found.scenes), name == "vigorl")
                 for name, s in found.scores.items()
             ]
-            svg = draw(bars, f"right answers in %, {len(found.questions)} held-out questions")
+            svg = draw(drawn, f"right answers in %, {len(found.questions)} held-out questions")
             (experiment.folder / "claim.svg").write_text(svg, "utf-8")
             break  # the validation split has done its part
     lines += ["", spent(experiment)]

@@ -1,6 +1,6 @@
-"""Bars with intervals as an SVG picture, for a README and a browser alike.
+"""Means with intervals as an SVG picture, for a README and a browser alike.
 
-svg = draw([Bar("ViGoRL", Interval(0.8, 0.78, 0.82), marked=True), ...], "right answers in %")
+svg = draw([Row("ViGoRL", Interval(0.8, 0.78, 0.82), marked=True), ...], "right answers in %")
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ class _Interval(Protocol):
 
 
 @dataclass(frozen=True, slots=True)
-class Bar:
+class Row:
     """One row of the picture."""
 
     label: str
@@ -34,11 +34,14 @@ class Bar:
     """Whether it is the one that the picture is about."""
 
 
-def draw(bars: Sequence[Bar], title: str) -> str:
-    """An SVG picture, a bar a row from where the axis begins; lines show the intervals."""
-    lowest = min((bar.interval.low for bar in bars), default=0.0)
+def draw(rows: Sequence[Row], title: str) -> str:
+    """An SVG picture, a dot a row with its interval as a line.
+
+    Dots, since their axis need not begin at 0: a bar that is cut off lies about its length.
+    """
+    lowest = min((row.interval.low for row in rows), default=0.0)
     begin = max(0.0, int(10 * lowest - 0.5) / 10)
-    height = TOP + ROW * len(bars) + 28
+    height = TOP + ROW * len(rows) + 28
 
     def x(share: float) -> float:
         return LEFT + WIDTH * (share - begin) / (1 - begin)
@@ -49,25 +52,24 @@ def draw(bars: Sequence[Bar], title: str) -> str:
         '<rect width="100%" height="100%" fill="white"/>',
         f'<text x="{LEFT}" y="20" font-weight="bold">{escape(title)}</text>',
     ]
-    bottom = TOP + ROW * len(bars)
+    bottom = TOP + ROW * len(rows)
     for tenth in range(round(10 * begin), 11):
         at = x(tenth / 10)
         parts.append(
             f'<line x1="{at:.1f}" x2="{at:.1f}" y1="{TOP - 8}" y2="{bottom}" stroke="{RULE}"/>'
             f'<text x="{at:.1f}" y="{bottom + 18}" text-anchor="middle">{10 * tenth}</text>'
         )
-    for number, bar in enumerate(bars):
-        y, found = TOP + ROW * number, bar.interval
+    for number, row in enumerate(rows):
+        y, found = TOP + ROW * number, row.interval
         middle = y + ROW / 2 - 4
-        colour = MARKED if bar.marked else PLAIN
+        colour = MARKED if row.marked else PLAIN
         parts.append(
             f'<text x="{LEFT - 10}" y="{middle + 5:.1f}" text-anchor="end"'
-            f"{' font-weight=' + chr(34) + 'bold' + chr(34) if bar.marked else ''}>"
-            f"{escape(bar.label)}</text>"
-            f'<rect x="{x(begin):.1f}" y="{y}" width="{x(found.value) - x(begin):.1f}" '
-            f'height="{ROW - 8}" fill="{colour}"/>'
+            f"{' font-weight=' + chr(34) + 'bold' + chr(34) if row.marked else ''}>"
+            f"{escape(row.label)}</text>"
             f'<line x1="{x(found.low):.1f}" x2="{x(found.high):.1f}" y1="{middle:.1f}" '
-            f'y2="{middle:.1f}" stroke="{INK}" stroke-width="2"/>'
+            f'y2="{middle:.1f}" stroke="{colour}" stroke-width="3"/>'
+            f'<circle cx="{x(found.value):.1f}" cy="{middle:.1f}" r="6" fill="{colour}"/>'
             f'<text x="{x(found.high) + 8:.1f}" y="{middle + 5:.1f}">{100 * found.value:.1f}</text>'
         )
     return "\n".join([*parts, "</svg>", ""])
