@@ -121,7 +121,8 @@ class Decoder:
         embeds = chunk[0][0].embeds.new_zeros(len(chunk), width, chunk[0][0].embeds.shape[1])
         positions = starts.new_zeros(3, len(chunk), width)
         visual = torch.zeros(len(chunk), width, dtype=torch.bool, device=device)
-        deep: list[list[Tensor]] = [[] for _ in chunk[0][0].deep]
+        # A prompt without pictures has none; it may lead a chunk of others that have.
+        deep: list[list[Tensor]] = [[] for _ in range(max(len(p.deep) for p, _, _ in chunk))]
         kv = KeyValues(self._text, len(chunk))
         for row, (prompt, known, shared) in enumerate(chunk):
             size = sizes[row]

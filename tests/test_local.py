@@ -184,6 +184,14 @@ async def test_greedy_text_equals_plain_generate_alone_and_in_a_batch(folder, te
     assert len({text for (text,) in expected}) == len(PROMPTS)
 
 
+async def test_words_alone_and_a_picture_are_read_side_by_side(folder):
+    words, picture = ask("Think of a word, and of many more, " * 6), ask("Name it", "red")
+    expected = [[generate(folder, request)] for request in (words, picture)]
+    together = LocalTeacher(folder, batch=8, threads=1)
+    assert await texts(together, words, picture) == expected
+    await together.close()
+
+
 async def test_a_sample_depends_on_its_seed_and_not_on_its_neighbours(folder, teacher):
     three = ask("Name a thing", "red", n=3, temperature=1.0, seed=7)
     alone = (await texts(teacher, three))[0]
