@@ -6,10 +6,12 @@ import numpy as np
 import pytest
 
 from tests.test_nano import ONE, TAKE, TWO, example
+from training.nano import READER, pool
 from training.nano.batches import replies
 from training.nano.config import CELLS, LOOK_HEADS
 from training.nano.data import IMAGE, LINES, PRACTICE, make_example
 from training.nano.encode import Encoder
+from training.nano.reading import FAMILIES, HELD_OUT, read_off, table
 from training.nano.tokenizer import build_tokenizer
 
 POINTED = re.compile(r"(\w+ \w+) at \((\d+), (\d+)\)")
@@ -123,3 +125,16 @@ def test_families_that_are_only_read_are_never_thought_about(encoder):
         assert all("<answer>left</answer>" in text for text in said)
         assert all(("<think>" in text) == (not only) for text in said)
         assert all(row.blind == bool(only) for row, _ in rows)
+
+
+def test_reading_is_measured_with_the_picture_and_with_a_grey_one(tmp_path, monkeypatch):
+    monkeypatch.setattr(pool, "TAKES_PER_SHARD", 2)
+    pool.make_shard(tmp_path, HELD_OUT)
+    found = read_off(READER, tmp_path, 2)
+    asked = {hidden: sum(len(v) for (_, h), v in found.items() if h == hidden) for hidden in (0, 1)}
+    assert asked[False] == asked[True] > 4
+    right = [r for rights in found.values() for r in rights]
+    assert sum(right) / len(right) > 0.6, "it reads far better than chance"
+    head, _, *rows = table({"nano-reader": found})
+    assert head == "| family | questions | nano-reader | nano-reader, grey |"
+    assert len(rows) == len(FAMILIES) + 1 and rows[-1].startswith(f"| all | {asked[False]} |")

@@ -46,19 +46,20 @@ def read_off(folder: Path, pool: Path, takes: int) -> Read:
             example = make_example(rng, take, question, "reading")
             text = (example.prompt + "<answer>").replace(IMAGE, ONE_IMAGE)
             shown = [np.asarray(frames[take["frames"][i]["at"]]) for i in example.frames]
-            for hidden in (False, True):
-                pixels = [np.full_like(p, GREY) if hidden else p for p in shown]
-                answer = _continued(model, text, [Image.fromarray(p) for p in pixels])
-                found[question["family"], hidden].append(answer == question["answer"])
+            grey = [np.full_like(pixels, GREY) for pixels in shown]
+            for hidden, answer in enumerate(_continued(model, text, [shown, grey])):
+                found[question["family"], bool(hidden)].append(answer == question["answer"])
     return found
 
 
-def _continued(model: Checkpoint, text: str, images: list[Image.Image]) -> str:
-    batch = model.processor(text=[text], images=images, return_tensors="pt")
+def _continued(model: Checkpoint, text: str, shown: list[list[np.ndarray]]) -> list[str]:
+    """What the model makes of the same text with each of the lists of pictures."""
+    images = [Image.fromarray(pixels) for pictures in shown for pixels in pictures]
+    batch = model.processor(text=[text] * len(shown), images=images, return_tensors="pt")
     with torch.inference_mode():
         said = model.model.generate(**batch, max_new_tokens=MOST_TOKENS, do_sample=False)
-    tokens = said[0, batch["input_ids"].shape[1] :]
-    return str(model.processor.tokenizer.decode(tokens)).partition("<")[0].strip()
+    told = model.processor.tokenizer.batch_decode(said[:, batch["input_ids"].shape[1] :])
+    return [str(words).partition("<")[0].strip() for words in told]
 
 
 def table(found: dict[str, Read]) -> list[str]:
@@ -81,7 +82,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description="Read answers off given steps.")
     parser.add_argument("models", nargs="*", default=["nano-reader"], choices=sorted(EMBEDDED))
     parser.add_argument("--pool", type=Path, default=Path("runs/nano/pool"))
-    parser.add_argument("--takes", type=int, default=120, help="of which questions are asked")
+    parser.add_argument("--takes", type=int, default=30, help="of which questions are asked")
     options = parser.parse_args()
     options.pool.mkdir(parents=True, exist_ok=True)
     make_shard(options.pool, HELD_OUT)
