@@ -1,16 +1,21 @@
 """What the claim's student practises apart: pointing, reading given steps, thinking in words."""
 
 import re
+import sys
 
 import numpy as np
 import pytest
+import yaml
 
+from flows.claim.plan import FAMILIES as ASKED
+from flows.claim.plan import PLACES
 from tests.test_nano import ONE, TAKE, TWO, example
-from training.nano import READER, pool
+from training.nano import READER, pool, reading
 from training.nano.batches import replies
 from training.nano.config import CELLS, LOOK_HEADS
 from training.nano.data import IMAGE, LINES, PRACTICE, make_example
 from training.nano.encode import Encoder
+from training.nano.pretrain import RECIPES
 from training.nano.reading import FAMILIES, HELD_OUT, read_off, table
 from training.nano.tokenizer import build_tokenizer
 
@@ -101,7 +106,7 @@ def test_what_is_practised_is_never_made_up_and_only_readers_miss_their_pictures
     class Shown:
         takes, starts = [TAKE] * 40, [0] * 40
 
-    plan = {"questions": 1, "families": {}, "blind": 1.0, "manners": {manner: 1.0}}
+    plan = {"questions": 1, "families": {}, "blind": 1.0, "hidden": 0.5, "manners": {manner: 1.0}}
     groups = replies(np.random.default_rng(0), Shown, encoder, plan)
     rows = [row for group in groups for row, _ in group]
     hidden = sum(row.blind for row in rows)
@@ -127,7 +132,12 @@ def test_families_that_are_only_read_are_never_thought_about(encoder):
         assert all(row.blind == bool(only) for row, _ in rows)
 
 
-def test_reading_is_measured_with_the_picture_and_with_a_grey_one(tmp_path, monkeypatch):
+def test_the_reader_and_the_claim_mean_the_same_families():
+    told = yaml.safe_load((RECIPES / "reader.yaml").read_text())["polish"]["only_read"]
+    assert set(told) == set(PLACES) and set(FAMILIES) == set(ASKED)
+
+
+def test_reading_is_measured_with_the_picture_and_with_a_grey_one(tmp_path, monkeypatch, capsys):
     monkeypatch.setattr(pool, "TAKES_PER_SHARD", 2)
     pool.make_shard(tmp_path, HELD_OUT)
     found = read_off(READER, tmp_path, 2)
@@ -138,3 +148,12 @@ def test_reading_is_measured_with_the_picture_and_with_a_grey_one(tmp_path, monk
     head, _, *rows = table({"nano-reader": found})
     assert head == "| family | questions | nano-reader | nano-reader, grey |"
     assert len(rows) == len(FAMILIES) + 1 and rows[-1].startswith(f"| all | {asked[False]} |")
+
+    monkeypatch.setattr(reading, "read_off", lambda folder, *_: {READER: found}[folder])
+    monkeypatch.setattr(sys, "argv", ["reading", "--pool", str(tmp_path)])
+    reading.main()
+    assert capsys.readouterr().out.splitlines() == table({"nano-reader": found})
+    monkeypatch.setattr(sys, "argv", ["reading", "nobody"])
+    with pytest.raises(SystemExit, match="2"):
+        reading.main()
+    assert "nobody is none of nano, " in capsys.readouterr().err

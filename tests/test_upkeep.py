@@ -113,14 +113,21 @@ def test_what_the_journal_recorded_of_it_goes_and_what_is_out_of_reach_is_named(
     out = tmp_path / "out"
     words = ("export", "a", "--to", "llama-factory", "--out", str(out))
     assert run("dataset", *words, home=warehouse.root) == 0
-    insert_new(warehouse, "models", [{"model_id": "student@1", "dataset": "a@v1"}])
-    (doomed, *_) = plan(warehouse, source).ids["tree_id"].to_pylist()
+    ids = plan(warehouse, source).ids
+    asked = [*ids["question_id"].to_pylist(), "of another source"]
+    student = {"model_id": "student@1", "dataset": "a@v1"}
+    rewarded = {"model_id": "rewarded@1", "question_ids": asked}
+    elsewhere = {"model_id": "elsewhere@1", "question_ids": asked[-1:]}
+    insert_new(warehouse, "models", [student, rewarded, elsewhere])
+    (doomed, *_) = ids["tree_id"].to_pylist()
     for folder in (warehouse.journal_dir, warehouse.journal_dir / "judge"):
         asyncio.run(journaled(folder, doomed, "kept"))
     assert run("warehouse", "delete-source", source, home=warehouse.root) == 0
     told = capsys.readouterr().out
     assert "out of reach: export of a@v1 of 20" in told and f": {out}\n" in told
     assert "out of reach: model student@1, trained on a@v1" in told
+    assert f"out of reach: model rewarded@1, trained on {len(asked) - 1} of its questions" in told
+    assert "elsewhere@1" not in told
     said: list[str] = []
     delete_source(warehouse, source, force=True, tell=said.append)
     assert "1 responses deleted from the journal" in said

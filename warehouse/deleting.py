@@ -87,9 +87,12 @@ def out_of_reach(warehouse: Warehouse, doomed: Doomed) -> list[str]:
         if made["dataset"] in refs:
             where = " and ".join(filter(None, (made.get("out"), made.get("push_to"))))
             told.append(f"export of {made['dataset']} of {row['created_at']:%Y-%m-%d}: {where}")
-    models = scan(warehouse, "models", ["model_id", "dataset"]).to_pylist()
-    told += [f"model {m['model_id']}, trained on {m['dataset']}" for m in models
-             if m["dataset"] in refs]  # fmt: skip
+    gone = set(doomed.ids["question_id"].to_pylist())
+    for model in scan(warehouse, "models", ["model_id", "dataset", "question_ids"]).to_pylist():
+        if model["dataset"] in refs:
+            told.append(f"model {model['model_id']}, trained on {model['dataset']}")
+        elif asked := gone.intersection(model["question_ids"] or ()):
+            told.append(f"model {model['model_id']}, trained on {len(asked)} of its questions")
     judges = warehouse.journal_dir / "judge"
     if any(judges.glob("*.jsonl")):
         told.append(f"{judges}: what judges were asked names no source; the folder can be removed")

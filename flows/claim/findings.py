@@ -146,9 +146,9 @@ def by_places(found: Found) -> list[str]:
     """The differences where the answer hangs on places, and elsewhere: a row an arm."""
     parts = [among(found, PLACES), among(found, set(found.families) - set(PLACES))]
     gaps = [{row["than"]: row["gap"] for row in differences(part)} for part in parts]
-    told = [f"{what} ({len(part.questions)} questions)" for what, part in zip(
-        ("where places decide", "elsewhere"), parts, strict=True)]  # fmt: skip
-    lines = [f"| ViGoRL minus | {' | '.join(told)} |", "|---|---:|---:|"]
+    named = zip(("where places decide", "elsewhere"), parts, strict=True)
+    told = [f"{where} ({len(part.questions)} questions)" for where, part in named]
+    lines = heading(told, "ViGoRL minus")
     for name in gaps[0]:
         cells = [of[name].text("+") for of in gaps]
         lines.append(f"| {ARMS[name].told} | {' | '.join(cells)} |")
@@ -211,9 +211,9 @@ def table(experiment: Experiment, kind: str, title: str, found: Found) -> list[s
     return lines
 
 
-def heading(columns: Iterable[str]) -> list[str]:
+def heading(columns: Iterable[str], first: str = "trained as") -> list[str]:
     """The head of a table with a row an arm."""
-    names = ["trained as", *(name.replace("_", " ") for name in columns)]
+    names = [first, *(name.replace("_", " ") for name in columns)]
     return [f"| {' | '.join(names)} |", "|---|" + "---:|" * (len(names) - 1)]
 
 

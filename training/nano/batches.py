@@ -18,7 +18,6 @@ from training.nano.encode import Encoded, Encoder
 from training.nano.pool import load_shard
 
 GREY = 128
-HIDDEN_SHARE = 0.5  # of the steps that are given come without their pictures, if not told
 
 
 @dataclass(frozen=True, slots=True)
@@ -83,7 +82,7 @@ def replies(
                 manner = "reading"
             blind = bool(rng.random() < plan["blind"]) and manner not in PRACTICE
             row = encoder(make_example(rng, take, asked[i], manner, blind))
-            if manner == "reading" and rng.random() < plan.get("hidden", HIDDEN_SHARE):
+            if manner == "reading" and rng.random() < plan["hidden"]:
                 row = replace(row, blind=True)  # only the steps can tell
             shown = [start + f for f in row.frames]
             (one if len(shown) == 1 else two).append((row, shown))
