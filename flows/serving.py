@@ -71,8 +71,9 @@ def serve(settings: ServeSettings) -> None:
     try:
         with Server(settings, tell) as server:
             server.wait()
-            print(server.url, flush=True)
+            # The URL comes last: whoever waits for it may end the server at once.
             tell(f"serving {server.name} until Ctrl-C; {server.advice}")
+            print(server.url, flush=True)
             server.process.wait()
             server.check()
     except KeyboardInterrupt:
