@@ -36,11 +36,13 @@ def test_nothing_is_asked_of_the_test_split_before_every_model_is_trained(size):
     plan = {stage.name: stage for stage in stages(size)}
     trained = {name for name, stage in plan.items() if stage.what == "train"}
     assert len(trained) == len(TRAINED) * len(size.seeds)
-    for name, stage in plan.items():
-        if stage.what == "test":
+    tested = {name for name, stage in plan.items() if stage.what in ("test", "sampled")}
+    assert len(tested) == 2 * (len(trained) + len(ARMS) - len(TRAINED))
+    for name in plan:
+        if name in tested:
             assert trained <= needed(plan, name)
         else:
-            assert not any(before.startswith("test/") for before in needed(plan, name) - {name})
+            assert not tested & needed(plan, name)
 
 
 def test_every_arm_takes_as_many_steps(size):
@@ -201,6 +203,12 @@ def test_more_seeds_go_on_from_fewer(tmp_path):
     assert prepared(tmp_path, more).size.seeds == (0, 1)
     assert more.name == QUICK.name
     assert {s.name for s in stages(QUICK)} < {s.name for s in stages(more)}
+
+
+def test_more_samples_of_the_same_models_are_no_other_experiment(tmp_path):
+    prepared(tmp_path, QUICK)
+    more = dataclasses.replace(QUICK, samples=QUICK.samples + 1)
+    assert prepared(tmp_path, more).size.name == QUICK.name
 
 
 def test_each_start_has_a_folder_of_its_own():

@@ -18,7 +18,7 @@ import numpy as np
 
 from curation.intervals import clusters
 from flows.claim.picture import Row, draw
-from flows.claim.plan import ARMS, EXPECTED, PLACES, stages
+from flows.claim.plan import ARMS, EXPECTED, PLACES, TEMPERATURE, stages
 from flows.claim.work import Experiment
 from flows.progress import short_time
 from warehouse.catalog import query
@@ -77,8 +77,8 @@ def read(experiment: Experiment, kind: str, asked: str) -> Found | None:
     """Scores of the arms from the warehouse; None before any arm is finished.
 
     Args:
-        kind: `validate` or `test`.
-        asked: which of a stage's evaluations: `greedy` or `blank`.
+        kind: `validate`, `test` or `sampled`.
+        asked: which of a stage's evaluations: `greedy`, `blank` or `sampled`.
     """
     warehouse = Warehouse.at(experiment.home)
     ids: dict[str, list[dict[str, Any]]] = {}
@@ -166,10 +166,15 @@ def tell(experiment: Experiment) -> None:
         kept[kind] = {name: asdict(interval(s, found.scenes)) for name, s in found.scores.items()}
         lines += ["", *table(experiment, kind, title, found)]
         if kind == "test":
-            rows = differences(found)
-            kept["differences"] = [{**row, "gap": asdict(row["gap"])} for row in rows]
-            lines += ["", *map(sentence, rows), "", *by_places(found), "", *by_family(found)]
-            lines += ["", *behaviors(experiment)]
+            for how, scores in (
+                ("greedy", found),
+                (f"at T = {TEMPERATURE}", read(experiment, "sampled", "sampled")),
+            ):
+                rows = differences(scores) if scores else []
+                kept[f"differences, {how}"] = [{**row, "gap": asdict(row["gap"])} for row in rows]
+                if rows:
+                    lines += ["", f"{how.capitalize()}:", "", *map(sentence, rows)]
+            lines += ["", *by_places(found), "", *by_family(found), "", *behaviors(experiment)]
             drawn = [
                 Row(ARMS[name].told, interval(s, found.scenes), name == "vigorl")
                 for name, s in found.scores.items()
@@ -187,20 +192,23 @@ def tell(experiment: Experiment) -> None:
 def table(experiment: Experiment, kind: str, title: str, found: Found) -> list[str]:
     """A row an arm; in per cent, with intervals."""
     n, scenes = len(found.questions), len(set(found.scenes))
-    blank = read(experiment, kind, "blank")
-    columns = [found] if blank is None else [found, blank]
-    told = ["right", "blank pictures"][: len(columns)]
+    more = {
+        f"right at T = {TEMPERATURE}": read(experiment, "sampled", "sampled") if kind == "test" else None,
+        "blank pictures": read(experiment, kind, "blank"),
+    }
+    columns = {"right, greedy": found, **{told: scores for told, scores in more.items() if scores}}
     lines = [
         f"{n} {title} questions about {scenes} scenes, seeds {list(experiment.size.seeds)}:",
         "",
-        *heading(["steps", *told, "by seed", POINTED]),
+        *heading(["steps", *columns, "by seed", POINTED]),
     ]
     for name, arm in ARMS.items():
         if name not in found.scores:
             continue
         steps = experiment.size.all_steps if arm.recipes else 0
         cells = [
-            interval(f.scores[name], f.scenes).text() if name in f.scores else "-" for f in columns
+            interval(f.scores[name], f.scenes).text() if name in f.scores else "-"
+            for f in columns.values()
         ]
         single = found.scores[name].mean(axis=1)
         spread = ", ".join(f"{100 * v:.1f}" for v in single) if arm.recipes else "-"
@@ -241,7 +249,7 @@ def sentence(row: dict[str, Any]) -> str:
     at_least = f", at least {100 * row['least']:.0f} expected" if row["least"] else ""
     verdict = "holds" if row["held"] else "does not hold"
     return (
-        f"ViGoRL minus {ARMS[row['than']].told}: {row['gap'].text('+')} points{at_least}; "
+        f"- ViGoRL minus {ARMS[row['than']].told}: {row['gap'].text('+')} points{at_least}; "
         f"the claim {verdict}."
     )
 

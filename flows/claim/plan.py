@@ -42,6 +42,8 @@ class Size:
     """Optimizer steps of SFT before GRPO."""
     rl_steps: int
     """Optimizer steps of GRPO after SFT."""
+    samples: int
+    """Answers to each test question at `TEMPERATURE`, beside the greedy one."""
     draw_seeds: tuple[int, ...] = (70_001, 70_002, 70_004)
     """Of the questions of each split. 70,003 drew the test questions of an earlier plan; what they
     told has shaped this one, so it is tested on others."""
@@ -62,8 +64,10 @@ class Size:
         return self.warm_steps + self.rl_steps
 
 
-FULL = Size(180, 180, 1008, (0, 1, 2), 8, 10, 6, warm_steps=50, rl_steps=40)
-QUICK = Size(54, 27, 243, (0,), 4, 8, 6, warm_steps=12, rl_steps=6)
+FULL = Size(180, 180, 1008, (0, 1, 2), 8, 10, 6, warm_steps=50, rl_steps=40, samples=4)
+QUICK = Size(54, 27, 243, (0,), 4, 8, 6, warm_steps=12, rl_steps=6, samples=1)
+TEMPERATURE = 0.5
+"""Of sampled test answers, as in the paper's tables."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -157,14 +161,16 @@ def stages(size: Size) -> list[Stage]:
             if seed == size.seeds[0]:
                 found.append(Stage(f"validate/{name}@{seed}", (trained.name,)))
     every = tuple(stage.name for stage in found if stage.what == "train")
-    found += [Stage(f"test/{name}", every) for name in untrained]
-    found += [Stage(f"test/{name}@{seed}", every) for name in TRAINED for seed in size.seeds]
+    for what in ("test", "sampled"):
+        found += [Stage(f"{what}/{name}", every) for name in untrained]
+        found += [Stage(f"{what}/{name}@{seed}", every) for name in TRAINED for seed in size.seeds]
     return found
 
 
 def plain(size: Size) -> dict[str, Any]:
-    """What tells one experiment from another, as JSON can hold it: all but its seeds. Each seed is
-    an experiment of its own, so one with more of them goes on from one with fewer."""
+    """What tells one experiment from another, as JSON can hold it: all but its seeds and samples.
+    Each seed is an experiment of its own, so one with more of them goes on from one with fewer;
+    and how many answers are sampled of a finished model changes nothing that was done before."""
     told = asdict(size)
-    del told["seeds"]
+    del told["seeds"], told["samples"]
     return {name: list(v) if isinstance(v, tuple) else v for name, v in told.items()}

@@ -18,7 +18,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from flows.claim.plan import ARMS, CONTROLLED, SPLITS, Size, Stage
+from flows.claim.plan import ARMS, CONTROLLED, SPLITS, TEMPERATURE, Size, Stage
 from flows.settings import BuildSettings, EvaluateSettings
 from warehouse.guard import quoted
 from warehouse.home import Warehouse
@@ -198,14 +198,23 @@ def test(experiment: Experiment, stage: Stage) -> Row:
     return {"evaluations": found}
 
 
-def _measured(experiment: Experiment, stage: Stage, split: str, control: str | None = None) -> Row:
+def sampled(experiment: Experiment, stage: Stage) -> Row:
+    """An arm on the same test questions, its answers sampled."""
+    how = {"temperature": TEMPERATURE, "samples": experiment.size.samples}
+    return {"evaluations": {"sampled": _measured(experiment, stage, "test", **how)}}
+
+
+def _measured(
+    experiment: Experiment, stage: Stage, split: str, control: str | None = None, *,
+    temperature: float = 0.0, samples: int = 1,
+) -> Row:  # fmt: skip
     from flows import evaluating
 
     arm = ARMS[stage.arm]
     trained = arm.recipes and experiment.known(f"train/{stage.name.partition('/')[2]}")
     settings = EvaluateSettings.checked(
         model=trained["model"] if trained else experiment.size.start, benchmark=TASK, split=split,
-        temperature=0.0, control=control, form=arm.form, seed=stage.seed,
+        temperature=temperature, samples=samples, control=control, form=arm.form, seed=stage.seed,
         home=experiment.home,
     )  # fmt: skip
     report = asyncio.run(evaluating.evaluate(settings, say=evaluating.to_stderr)).report
@@ -223,5 +232,6 @@ STAGES: dict[str, Callable[[Experiment, Stage], Row]] = {
     "train": train,
     "validate": validate,
     "test": test,
+    "sampled": sampled,
 }
 """Every kind of stage by its name."""
