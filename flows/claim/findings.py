@@ -192,11 +192,11 @@ def tell(experiment: Experiment) -> None:
 def table(experiment: Experiment, kind: str, title: str, found: Found) -> list[str]:
     """A row an arm; in per cent, with intervals."""
     n, scenes = len(found.questions), len(set(found.scenes))
-    more = {
-        f"right at T = {TEMPERATURE}": read(experiment, "sampled", "sampled") if kind == "test" else None,
-        "blank pictures": read(experiment, kind, "blank"),
-    }
-    columns = {"right, greedy": found, **{told: scores for told, scores in more.items() if scores}}
+    columns = {"right, greedy": found}
+    if kind == "test" and (sampled := read(experiment, "sampled", "sampled")):
+        columns[f"right at T = {TEMPERATURE}"] = sampled
+    if blank := read(experiment, kind, "blank"):
+        columns["blank pictures"] = blank
     lines = [
         f"{n} {title} questions about {scenes} scenes, seeds {list(experiment.size.seeds)}:",
         "",

@@ -200,8 +200,9 @@ def test(experiment: Experiment, stage: Stage) -> Row:
 
 def sampled(experiment: Experiment, stage: Stage) -> Row:
     """An arm on the same test questions, its answers sampled."""
-    how = {"temperature": TEMPERATURE, "samples": experiment.size.samples}
-    return {"evaluations": {"sampled": _measured(experiment, stage, "test", **how)}}
+    samples = experiment.size.samples
+    found = _measured(experiment, stage, "test", temperature=TEMPERATURE, samples=samples)
+    return {"evaluations": {"sampled": found}}
 
 
 def _measured(
