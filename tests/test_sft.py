@@ -13,6 +13,7 @@ from typing import Any
 import pytest
 import torch
 from safetensors.torch import load_file
+from trackio.sqlite_storage import SQLiteStorage
 
 from mcts.checkpoints import checkpoint_manners
 from mcts.local import checkpoint_identity
@@ -96,6 +97,27 @@ def test_a_trained_student_differs_where_it_should_and_loads_again(
         assert row["name"] in (folder / "README.md").read_text()
         with student(made, row["name"]) as found:
             assert load(found)[0].config.model_type == "qwen3_vl"
+
+
+def test_the_curve_is_in_trackio_and_stdout_is_left_alone(
+    made: Warehouse, capfd: pytest.CaptureFixture[str]
+) -> None:
+    row = train_sft(made, sft("steps=2", "seed=11"), "kept")
+    assert row is not None
+    steps = [f for f in logged(made, row) if "loss" in f]
+    drawn = [m for m in SQLiteStorage.get_logs("vigorl", row["name"]) if "train/loss" in m]
+    assert [m["train/loss"] for m in drawn] == [f["loss"] for f in steps]
+    assert [m["train/global_step"] for m in drawn] == [1, 2]
+    said = capfd.readouterr()
+    assert said.out == "" and "Created new run" in said.err
+
+
+def test_a_tracker_that_is_not_there_is_named(
+    made: Warehouse, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
+    with pytest.raises(TrainingError, match="trackers: wandb is not installed"):
+        train_sft(made, sft("trackers=[wandb]"), "kept")
 
 
 def test_a_model_knows_what_it_was_made_from(made: Warehouse, row: dict[str, Any]) -> None:

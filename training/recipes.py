@@ -61,7 +61,7 @@ class _Recipe(_Checked):
     )
     save_every: Positive = Field(20, description="steps between checkpoints")
     trackers: tuple[Literal["trackio", "wandb", "mlflow"], ...] | None = Field(
-        None, description="where curves go beside the file; trackio if left out and installed"
+        None, description="where curves go beside the file; trackio where nothing is said"
     )
 
     def settings(self) -> dict[str, Any]:

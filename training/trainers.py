@@ -12,7 +12,9 @@ from __future__ import annotations
 
 import importlib.util
 import os
+import sys
 from collections.abc import Callable
+from contextlib import redirect_stdout
 from dataclasses import dataclass
 from typing import Any
 
@@ -137,7 +139,8 @@ def train(run: Run, trainer: Any, told: Told) -> Any:
     from transformers import set_seed
 
     set_seed(trainer.args.seed)  # whatever was checked before
-    trainer.train(resume_from_checkpoint=str(checkpoint) if checkpoint else None)
+    with redirect_stdout(sys.stderr):  # trackers greet there, and stdout is for the model's name
+        trainer.train(resume_from_checkpoint=str(checkpoint) if checkpoint else None)
     if trainer.accelerator.num_processes > 1:
         trainer.save_model(str(run.gathered))  # every process takes part
     model = trainer.accelerator.unwrap_model(trainer.model)
@@ -176,8 +179,12 @@ def _common(run: Run, recipe: SftRecipe | GrpoRecipe, batch: int) -> Row:
             raise TrainingError(f"a batch of {batch} can't be shared among {devices} devices")
     gpu = torch.cuda.is_available()
     half = recipe.precision == "bfloat16" and gpu
-    default = ["trackio"] if importlib.util.find_spec("trackio") else []
-    trackers = default if recipe.trackers is None else list(recipe.trackers)
+    trackers = ["trackio"] if recipe.trackers is None else list(recipe.trackers)
+    for missing in (name for name in trackers if not importlib.util.find_spec(name)):
+        raise TrainingError(
+            f"trackers: {missing} is not installed; `pip install {missing}`, or name others in the "
+            "recipe (`trackers: []` for none)"
+        )
     return {
         "output_dir": str(run.checkpoints),
         "run_name": run.plan.model_name,
