@@ -11,13 +11,13 @@ import torch
 from tests.trained import grpo, logged, warehouse_with_traces
 from training import preflight
 from training.asked import pass_rates, task_questions, version_questions
+from training.course import taught
 from training.errors import TrainingError
 from training.grpo import reward_of, train_grpo
 from training.recipes import GrpoRecipe
 from training.rewards import make_rewards
 from training.rollouts import RATIO, check_ratio
 from training.runs import Plan, open_run
-from training.sft import taught
 from training.students import load, student
 from training.trainers import Told, grpo_trainer
 from warehouse.catalog import query

@@ -10,10 +10,11 @@ import torch
 
 from tests.trained import sft, warehouse_with_traces
 from training import preflight
+from training.course import taught
 from training.errors import TrainingError
 from training.examples import Examples, traces_told
 from training.runs import Plan, open_run
-from training.sft import taught, train_sft
+from training.sft import train_sft
 from training.students import Student, load, student
 from training.trainers import Told, sft_trainer
 from warehouse.home import Warehouse

@@ -18,11 +18,12 @@ from trackio.sqlite_storage import SQLiteStorage
 from mcts.checkpoints import checkpoint_manners
 from mcts.local import checkpoint_identity
 from tests.trained import logged, sft, warehouse_with_traces
+from training.course import taught
 from training.errors import TrainingError
 from training.examples import traces_told
 from training.nano import BASE
 from training.runs import Plan, open_run
-from training.sft import taught, train_sft
+from training.sft import train_sft
 from training.students import load, student
 from training.trainers import Told, sft_trainer
 from warehouse.catalog import query

@@ -41,6 +41,11 @@ class Examples:
     left_out: dict[str, int]
     """How many rows were not taken, by the reason."""
 
+    @property
+    def left(self) -> str:
+        """What was left out, as the end of a sentence; empty if nothing was."""
+        return "".join(f"; {n} left out, {reason}" for reason, n in self.left_out.items())
+
     def dataset(self) -> Any:
         """A `datasets.Dataset` whose rows have `images`, decoded when they are read."""
         from datasets import Dataset

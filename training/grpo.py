@@ -11,17 +11,18 @@ more likely. The same call again goes on where it was killed, or gives the model
 from __future__ import annotations
 
 from contextlib import ExitStack
+from functools import partial
 from typing import Any
 
 from training.asked import content_of, task_questions, version_questions
+from training.course import Checks, course, taught
 from training.errors import TrainingError
-from training.preflight import check_rollouts, check_rows
+from training.preflight import check_rollouts
 from training.recipes import GrpoRecipe
 from training.rewards import PRESETS, RewardSpec, make_rewards
 from training.runs import Plan, open_run
-from training.sft import last_figures, shrink, taught
-from training.students import load, student
-from training.trainers import Told, grpo_trainer, train
+from training.students import student
+from training.trainers import Told, grpo_trainer
 from warehouse.home import Warehouse
 from warehouse.versions import open_version, resolve
 
@@ -80,20 +81,11 @@ def train_grpo(
         if run.finished is not None:
             told.say(f"{run.finished['name']} is trained already")
             return run.finished
-        left = "".join(f"; {n} left out, {reason}" for reason, n in asked.left_out.items())
-        told.say(f"{plan.model_name}: {len(asked.rows)} questions of {what}{left}")
+        told.say(f"{plan.model_name}: {len(asked.rows)} questions of {what}{asked.left}")
         rewards = make_rewards(reward, learner.space)
-        trained, processor = load(learner)
-        shrink(processor, learner)
-        trainer = grpo_trainer(run, recipe, trained, processor, asked, rewards, told)
-        if only_check or run.checkpoint() is None:
-            told.say(check_rows(asked, learner, processor, recipe.max_prompt))
-            if trainer.accelerator.num_processes == 1:  # else no process has all weights
-                told.say(check_rollouts(trainer, asked))
-        if only_check:
-            return None
-        final = train(run, trainer, told)
-        return run.keep(final, learner, last_figures(run, trainer))
+        make = partial(grpo_trainer, run, recipe, asked=asked, rewards=rewards, told=told)
+        checks = Checks(recipe.max_prompt, check_rollouts, only_check)
+        return course(run, learner, asked, make, checks, told)
 
 
 def reward_of(recipe: GrpoRecipe) -> RewardSpec:

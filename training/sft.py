@@ -10,16 +10,16 @@ call again goes on where it was killed, or gives the model that is there.
 from __future__ import annotations
 
 from contextlib import ExitStack
-from dataclasses import replace
+from functools import partial
 from typing import Any
 
-from training.errors import TrainingError
+from training.course import Checks, course, taught
 from training.examples import traces_told
-from training.preflight import check_overfit, check_rows
+from training.preflight import check_overfit
 from training.recipes import SftRecipe
-from training.runs import Plan, Run, open_run, read_metrics
-from training.students import Student, load, student
-from training.trainers import Told, sft_trainer, train
+from training.runs import Plan, open_run
+from training.students import student
+from training.trainers import Told, sft_trainer
 from warehouse.home import Warehouse
 from warehouse.versions import open_version, resolve
 
@@ -61,48 +61,7 @@ def train_sft(
             return run.finished
         folder = stack.enter_context(open_version(warehouse, version))
         examples = traces_told(warehouse, folder, version.ref, learner, recipe.min_thoughts)
-        left = "".join(f"; {n} left out, {reason}" for reason, n in examples.left_out.items())
-        told.say(f"{run.plan.model_name}: {len(examples.rows)} traces of {version.ref}{left}")
-        trained, processor = load(learner)
-        shrink(processor, learner)
-        trainer = sft_trainer(run, recipe, trained, processor, examples, told)
-        if only_check or run.checkpoint() is None:
-            told.say(check_rows(examples, learner, processor, recipe.max_tokens))
-            if trainer.accelerator.num_processes == 1:  # else no process has all weights
-                told.say(check_overfit(trainer, examples))
-        if only_check:
-            return None
-        final = train(run, trainer, told)
-        return run.keep(final, learner, last_figures(run, trainer))
-
-
-def taught(found: Student, recipe: Any) -> Student:
-    """The student as the recipe asks it: the form of its answers, the pictures' size."""
-    learner = found.speaking(recipe.form)
-    if recipe.max_pixels is None:
-        return learner
-    least = learner.space.min_pixels
-    if least is not None and least > recipe.max_pixels:
-        raise TrainingError(f"max_pixels: the model's pictures have at least {least} pixels")
-    return replace(learner, space=replace(learner.space, max_pixels=recipe.max_pixels))
-
-
-def shrink(processor: Any, learner: Student) -> None:
-    """Have the processor resize pictures as the student's coordinates say."""
-    images, most = processor.image_processor, learner.space.max_pixels
-    if most is None:
-        return
-    size = dict(images.size)
-    size["longest_edge"] = most
-    images.size = size
-    if hasattr(images, "max_pixels"):
-        images.max_pixels = most
-
-
-def last_figures(run: Run, trainer: Any) -> Row:
-    """The newest value of everything that was logged."""
-    figures: Row = {}
-    for row in read_metrics(run.metrics_file):
-        figures.update(row)
-    figures.pop("step", None)
-    return {**figures, "steps": int(trainer.state.global_step)}
+        told.say(f"{plan.model_name}: {len(examples.rows)} traces of {version.ref}{examples.left}")
+        make = partial(sft_trainer, run, recipe, examples=examples, told=told)
+        checks = Checks(recipe.max_tokens, check_overfit, only_check)
+        return course(run, learner, examples, make, checks, told)
