@@ -173,7 +173,7 @@ def tell(experiment: Experiment) -> None:
                 rows = differences(scores) if scores else []
                 kept[f"differences, {how}"] = [{**row, "gap": asdict(row["gap"])} for row in rows]
                 if rows:
-                    lines += ["", f"{how.capitalize()}:", "", *map(sentence, rows)]
+                    lines += ["", f"{how[0].upper()}{how[1:]}:", "", *map(sentence, rows)]
             lines += ["", *by_places(found), "", *by_family(found), "", *behaviors(experiment)]
             drawn = [
                 Row(ARMS[name].told, interval(s, found.scenes), name == "vigorl")
