@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 
 from curation.intervals import mean_of
+from flows.claim import findings as report
 from flows.claim.__main__ import Failed, Runner, folder_of, main, needed, prepared
 from flows.claim.findings import Found as Findings
 from flows.claim.findings import by_family, by_places, differences, interval, sentence
@@ -113,6 +114,27 @@ def test_the_claim_holds_only_where_the_gap_is_large_and_sure():
     assert held == {"grpo": False, "sft-answers": True, "sft-mcts": False}
     (row,) = differences(findings(vigorl=ours, grpo=ten_less))
     assert row["held"] and "+10.0" in sentence(row) and "holds" in sentence(row)
+
+
+def test_sampled_answers_are_told_beside_greedy_ones_where_they_are_there(monkeypatch):
+    right, half = [[1.0] * 40], [[1.0] * 20 + [0.0] * 20]
+    found = {
+        "greedy": findings(grpo=half, vigorl=right),
+        "sampled": findings(grpo=right, vigorl=half),
+    }
+    monkeypatch.setattr(report, "read", lambda experiment, kind, asked: found.get(asked))
+    monkeypatch.setattr(report, "evaluations", lambda *_: [])
+    experiment = Experiment(None, dataclasses.replace(QUICK, seeds=(0,)))
+    _, _, head, _, *rows = report.table(experiment, "test", "test", found["greedy"])
+    assert "| right, greedy | right at T = 0.5 | by seed |" in head
+    cells = {row.split(" | ")[0].strip("| "): row.split(" | ")[2:4] for row in rows}
+    assert [cell.split()[0] for cell in cells[ARMS["vigorl"].told]] == ["100.0", "50.0"]
+    greedy, sampled = report.both_ways(experiment, found["greedy"]).items()
+    assert greedy[0] == "greedy" and greedy[1][0]["held"]
+    assert sampled[0] == "at T = 0.5" and not sampled[1][0]["held"]
+    del found["sampled"]
+    assert "at T" not in report.table(experiment, "test", "test", found["greedy"])[2]
+    assert list(report.both_ways(experiment, found["greedy"])) == ["greedy"]
 
 
 def test_kinds_of_questions_are_told_apart():

@@ -131,6 +131,13 @@ def differences(found: Found) -> list[dict[str, Any]]:
     return rows
 
 
+def both_ways(experiment: Experiment, greedy: Found) -> dict[str, list[dict[str, Any]]]:
+    """`differences` by how the answers were found, those that are there."""
+    ways = {"greedy": greedy, f"at T = {TEMPERATURE}": read(experiment, "sampled", "sampled")}
+    told = {how: differences(found) for how, found in ways.items() if found is not None}
+    return {how: rows for how, rows in told.items() if rows}
+
+
 def among(found: Found, families: Collection[str]) -> Found:
     """The same of some kinds of questions only."""
     mine = [i for i, family in enumerate(found.families) if family in families]
@@ -166,14 +173,9 @@ def tell(experiment: Experiment) -> None:
         kept[kind] = {name: asdict(interval(s, found.scenes)) for name, s in found.scores.items()}
         lines += ["", *table(experiment, kind, title, found)]
         if kind == "test":
-            for how, scores in (
-                ("greedy", found),
-                (f"at T = {TEMPERATURE}", read(experiment, "sampled", "sampled")),
-            ):
-                rows = differences(scores) if scores else []
+            for how, rows in both_ways(experiment, found).items():
                 kept[f"differences, {how}"] = [{**row, "gap": asdict(row["gap"])} for row in rows]
-                if rows:
-                    lines += ["", f"{how[0].upper()}{how[1:]}:", "", *map(sentence, rows)]
+                lines += ["", f"{how[0].upper()}{how[1:]}:", "", *map(sentence, rows)]
             lines += ["", *by_places(found), "", *by_family(found), "", *behaviors(experiment)]
             drawn = [
                 Row(ARMS[name].told, interval(s, found.scenes), name == "vigorl")
