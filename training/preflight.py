@@ -183,10 +183,21 @@ def check_rollouts(trainer: Any, asked: Examples) -> str:
 
 @contextmanager
 def greedy(trainer: Any) -> Iterator[None]:
-    """The sampler at temperature 0 and for a few tokens, whichever it is."""
-    if trainer.use_vllm:  # its log-probabilities are compared instead
-        yield
-        return
+    """The sampler at temperature 0 and for a few tokens, whichever it is, unseen by trackers: TRL
+    tells them how long sampling took, and they are met only when training begins."""
+    trackers, trainer.args.report_to = trainer.args.report_to, []
+    try:
+        if trainer.use_vllm:  # its log-probabilities are compared instead
+            yield
+        else:
+            with _greedy(trainer):
+                yield
+    finally:
+        trainer.args.report_to = trackers
+
+
+@contextmanager
+def _greedy(trainer: Any) -> Iterator[None]:
     config = trainer.generation_config
     sampled = (trainer.temperature, trainer.max_completion_length)
     given = (config.do_sample, config.max_new_tokens, config.temperature)

@@ -16,6 +16,7 @@ import sys
 from collections.abc import Callable
 from contextlib import redirect_stdout
 from dataclasses import dataclass
+from functools import wraps
 from typing import Any
 
 from training.errors import TrainingError
@@ -139,8 +140,7 @@ def train(run: Run, trainer: Any, told: Told) -> Any:
     from transformers import set_seed
 
     set_seed(trainer.args.seed)  # whatever was checked before
-    with redirect_stdout(sys.stderr):  # trackers greet there, and stdout is for the model's name
-        trainer.train(resume_from_checkpoint=str(checkpoint) if checkpoint else None)
+    trainer.train(resume_from_checkpoint=str(checkpoint) if checkpoint else None)
     if trainer.accelerator.num_processes > 1:
         trainer.save_model(str(run.gathered))  # every process takes part
     model = trainer.accelerator.unwrap_model(trainer.model)
@@ -227,11 +227,29 @@ def _peft(recipe: SftRecipe | GrpoRecipe) -> Any:
 
 
 def _quiet(trainer: Any) -> Any:
-    """Without the library's own printing of figures: `Told` gets them."""
+    """Without the library's own printing of figures, which `Told` gets; trackers greet on stderr,
+    since stdout is the caller's."""
+    from transformers.integrations.integration_utils import INTEGRATION_TO_CALLBACK
     from transformers.trainer_callback import PrinterCallback
 
     trainer.remove_callback(PrinterCallback)
+    trackers = tuple(INTEGRATION_TO_CALLBACK[name] for name in trainer.args.report_to)
+    for callback in trainer.callback_handler.callbacks:
+        if isinstance(callback, trackers):
+            callback.on_train_begin = _on_stderr(callback.on_train_begin)
+            callback.on_train_end = _on_stderr(callback.on_train_end)
     return trainer
+
+
+def _on_stderr(method: Callable[..., Any]) -> Callable[..., Any]:
+    """The same, printing to stderr."""
+
+    @wraps(method)
+    def quiet(*args: Any, **options: Any) -> Any:
+        with redirect_stdout(sys.stderr):
+            return method(*args, **options)
+
+    return quiet
 
 
 def _callbacks(run: Run, told: Told) -> list[Any]:
