@@ -233,7 +233,7 @@ def _quiet(trainer: Any) -> Any:
     from transformers.trainer_callback import PrinterCallback
 
     trainer.remove_callback(PrinterCallback)
-    trackers = tuple(INTEGRATION_TO_CALLBACK[name] for name in trainer.args.report_to)
+    trackers: Any = tuple(INTEGRATION_TO_CALLBACK[name] for name in trainer.args.report_to)
     for callback in trainer.callback_handler.callbacks:
         if isinstance(callback, trackers):
             callback.on_train_begin = _on_stderr(callback.on_train_begin)
