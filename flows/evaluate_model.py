@@ -2,8 +2,9 @@
 
     prefect deployment run evaluate-model/sat2 -p model=nano-base -p against=nano
 
-The flow is `flows.evaluating.evaluate`, which `vigorl evaluate` runs as well; its figures become a
-table artifact. What was answered is journaled, so a run goes on where the last one was stopped.
+The flow is `flows.stages.evaluate.evaluate`, which `vigorl evaluate` runs as well; its figures
+become a table artifact. What was answered is journaled, so a run goes on where the last one was
+stopped.
 """
 
 from __future__ import annotations
@@ -14,8 +15,8 @@ from prefect import flow
 from prefect.artifacts import acreate_table_artifact
 from pydantic import Field
 
-from flows.evaluating import evaluate
 from flows.settings import EvaluateSettings
+from flows.stages.evaluate import evaluate
 
 
 @flow(name="evaluate-model", log_prints=True)

@@ -12,8 +12,8 @@ from typing import Annotated, Literal
 from prefect import flow
 from pydantic import Field
 
-from flows.judging import judge as judge_them
 from flows.settings import JudgeSettings
+from flows.stages.judge import judge as judge_them
 
 
 @flow(name="judge-traces", log_prints=True)

@@ -3,7 +3,8 @@
     prefect deployment run train-grpo/sat2 -p model=nano-sft-1a2b3c4d
 
 The same as `vigorl train grpo`, in a process of its own that never outlives the flow
-(`flows.training_runs`). A run that was stopped goes on where it was when it is started again.
+(`flows.orchestration.training_process`). A run that was stopped goes on where it was when it is
+started again.
 """
 
 from __future__ import annotations
@@ -13,8 +14,8 @@ from typing import Annotated
 from prefect import flow
 from pydantic import Field
 
-from flows.training_commands import TrainSettings
-from flows.training_runs import trained_by
+from flows.orchestration.training_process import trained_by
+from flows.stages.train import TrainSettings
 
 
 @flow(name="train-grpo", log_prints=True)

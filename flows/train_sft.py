@@ -3,7 +3,8 @@
     prefect deployment run train-sft/sat2 -p dataset=sat2-sft@v1
 
 The same as `vigorl train sft`, in a process of its own that never outlives the flow
-(`flows.training_runs`). A run that was stopped goes on where it was when it is started again.
+(`flows.orchestration.training_process`). A run that was stopped goes on where it was when it is
+started again.
 """
 
 from __future__ import annotations
@@ -13,8 +14,8 @@ from typing import Annotated
 from prefect import flow
 from pydantic import Field
 
-from flows.training_commands import TrainSettings
-from flows.training_runs import trained_by
+from flows.orchestration.training_process import trained_by
+from flows.stages.train import TrainSettings
 
 
 @flow(name="train-sft", log_prints=True)

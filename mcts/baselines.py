@@ -21,11 +21,11 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 from mcts.samples import Sample, together
-from mcts.teacher import TeacherError
+from mcts.teachers.base import TeacherError
 from mcts.tree import EXPANSION_ATTEMPTS, Node, Rollout
 
 if TYPE_CHECKING:
-    from mcts.running import RunningSearch
+    from mcts.engine import RunningSearch
 
 # About as many answers as one expansion with its rollouts samples, so that a wave of either
 # strategy, the grain in which budgets are kept, is of one size.

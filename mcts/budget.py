@@ -18,7 +18,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
-from mcts.teacher import TeacherError
+from mcts.teachers.base import TeacherError
 
 if TYPE_CHECKING:
     from mcts.data import Step

@@ -69,7 +69,7 @@ class Box:
 
 
 class AnswerKind(StrEnum):
-    """How an answer is compared with the gold one; one grader a kind (`curation.grading`)."""
+    """How an answer is compared with the gold one; one grader a kind (`curation.grading.grade`)."""
 
     TEXT = "text"
     """A choice, a word or a number: `answers` holds the accepted texts."""
@@ -185,7 +185,7 @@ class Trace:
     reward: float | None
     """The grader's score of `answer` in [0, 1]; None when it was not graded."""
     kind: str
-    """How it was made: `direct`, `corrected` or `zoom`; `curation.variants` makes other forms."""
+    """How it was made: `direct`, `corrected` or `zoom`; see also `curation.traces.variants`."""
     origin: str = "search"
     """`search` for training material, `evaluation` for outputs made to measure a model."""
     tree_id: str | None = None

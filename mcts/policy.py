@@ -15,12 +15,12 @@ from collections.abc import Mapping, Sequence
 
 from mcts.budget import Cost
 from mcts.data import Question, Step
-from mcts.journal import JournaledTeacher, Key
-from mcts.journal_records import Record
+from mcts.journal.journal import JournaledTeacher, Key
+from mcts.journal.records import Record
 from mcts.prompts import build_messages, load_prompt
 from mcts.samples import Sample
 from mcts.search import SearchConfig, thoughts_demanded
-from mcts.teacher import Request, seed_of
+from mcts.teachers.base import Request, seed_of
 
 _STOPS = {
     "expand": ("</think>", "</answer>"),

@@ -19,7 +19,7 @@ from importlib import resources
 from mcts.coordinates import CoordinateSpace, Frame, SpaceKind
 from mcts.data import AnswerKind, Question, Step, content_id
 from mcts.parsing import render
-from mcts.teacher import Message, Picture, Text
+from mcts.teachers.base import Message, Picture, Text
 
 _COORDINATES = {
     SpaceKind.NORMALIZED_1000: "in thousandths of the image's width and height, "

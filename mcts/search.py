@@ -22,8 +22,8 @@ from mcts.baselines import best_of_n, linear
 from mcts.budget import Budget, Spent
 from mcts.coordinates import CoordinateSpace
 from mcts.data import Grade, Question, content_id
-from mcts.lookahead import Lookahead
-from mcts.running import RunningSearch
+from mcts.engine import RunningSearch
+from mcts.prefetch import Lookahead
 from mcts.samples import Policy, together
 from mcts.tree import Tree, mark_pending, select_wave
 
@@ -112,7 +112,7 @@ async def search(
     Args:
         between: told before every wave what was spent so far; what it raises ends the search
             while nothing is under way that it waits for.
-        ahead: how many leaves may be asked for before their turn (`mcts.lookahead`) at this
+        ahead: how many leaves may be asked for before their turn (`mcts.prefetch`) at this
             moment; the tree is the same with any number.
     """
     looking = Lookahead(policy)

@@ -11,7 +11,7 @@ from __future__ import annotations
 import io
 
 from mcts.data import Observation, Point
-from mcts.pictures import upright
+from mcts.image_io import upright
 
 _DOT, _RIM = 7, 2  # pixels of the picture shown: radius of the dot that marks a point, and its rim
 

@@ -14,8 +14,9 @@ from pathlib import Path
 import pytest
 from packaging.requirements import Requirement
 from packaging.utils import canonicalize_name
+from setuptools import find_packages
 
-from tests.house import PACKAGES, ROOT, project_files, pyproject
+from tests.support.project_files import PACKAGES, ROOT, project_files, pyproject
 
 PROJECT = pyproject()["project"]
 SETUPTOOLS = pyproject()["tool"]["setuptools"]
@@ -62,7 +63,8 @@ def test_every_package_is_ours_not_a_namesake_from_pypi() -> None:
 
 def test_every_folder_with_code_is_listed_as_a_package() -> None:
     folders = {path.parent.relative_to(ROOT).as_posix() for path in project_files()}
-    assert sorted(folder.replace("/", ".") for folder in folders) == sorted(SETUPTOOLS["packages"])
+    found = find_packages(str(ROOT), include=SETUPTOOLS["packages"]["find"]["include"])
+    assert sorted(folder.replace("/", ".") for folder in folders) == sorted(found)
 
 
 def test_every_data_file_is_listed_as_package_data() -> None:
@@ -151,7 +153,6 @@ def test_every_make_target_that_is_named_exists_and_is_listed_by_make_help() -> 
     workflow = (ROOT / ".ci" / "run").read_text()
     for name, text in [(p.name, p.read_text()) for p in DOCUMENTS] + [(".ci/run", workflow)]:
         named = re.findall(r"(?:^\s*|`|&& )make ([a-z][a-z-]*)", text, re.MULTILINE)
-        assert named, name
         assert set(named) <= targets, f"{name} names a make target that is not there"
 
 
@@ -161,7 +162,7 @@ def test_make_runs_modules_and_commands_that_exist() -> None:
         path = ROOT / module.replace(".", "/")
         runs = path.with_suffix(".py").is_file() or (path / "__main__.py").is_file()
         assert runs, f"no module {module}"
-    from flows.cli import app
+    from flows.cli.app import app
 
     commands = {c.name or c.callback.__name__ for c in app.registered_commands}
     for command in re.findall(r"\$\(BIN\)/vigorl (\w+)", makefile):

@@ -16,15 +16,15 @@ from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
-from curation.variants import answer_only, without_points
+from curation.traces.variants import answer_only, without_points
 from mcts.data import Question, Trace
-from mcts.pictures import upright
+from mcts.image_io import upright
 from training.errors import TrainingError
 from training.students import Student
-from warehouse.bundle import question_of, read_rows, trace_of
-from warehouse.export_files import Pictures
-from warehouse.export_forms import Telling
-from warehouse.home import Warehouse
+from warehouse.exports.files import Pictures
+from warehouse.exports.formats import Telling
+from warehouse.storage.home import Warehouse
+from warehouse.versions.bundle import question_of, read_rows, trace_of
 
 Row = dict[str, Any]
 _KEPT_PICTURES = 128

@@ -14,17 +14,17 @@ from contextlib import ExitStack
 from functools import partial
 from typing import Any
 
-from training.asked import content_of, task_questions, version_questions
-from training.course import Checks, course, taught
 from training.errors import TrainingError
+from training.grpo_questions import content_of, task_questions, version_questions
 from training.preflight import check_rollouts
 from training.recipes import GrpoRecipe
-from training.rewards import PRESETS, RewardSpec, make_rewards
+from training.rewards.rewards import PRESETS, RewardSpec, make_rewards
+from training.run_training import Checks, course, taught
 from training.runs import Plan, open_run
 from training.students import student
 from training.trainers import Told, grpo_trainer
-from warehouse.home import Warehouse
-from warehouse.versions import open_version, resolve
+from warehouse.storage.home import Warehouse
+from warehouse.versions.versions import open_version, resolve
 
 Row = dict[str, Any]
 

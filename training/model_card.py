@@ -9,8 +9,8 @@ from typing import Any
 
 import yaml
 
-from warehouse.home import code_revision
 from warehouse.models import Made
+from warehouse.storage.home import code_revision
 
 
 def card(made: Made) -> str:

@@ -18,7 +18,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
 
-from mcts.checkpoints import read_json
+from mcts.teachers.checkpoints import read_json
 from training.errors import TrainingError
 from training.examples import Examples, decoded
 from training.students import Student

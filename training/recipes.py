@@ -103,7 +103,7 @@ class GrpoRecipe(_Recipe):
     scale_rewards: Literal["group", "batch", "none"] = Field(
         "group", description="what advantages are divided by"
     )
-    reward: str = Field("grounded", description="a preset of `training.rewards`")
+    reward: str = Field("grounded", description="a preset of `training.rewards.rewards`")
     weights: dict[str, Share] | None = Field(
         None, description="parts of the reward and their weights, in place of a preset"
     )

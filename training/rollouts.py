@@ -1,8 +1,8 @@
 """TRL's GRPOTrainer with what we add: a quick sampler for small models, figures, and a guard.
 
 - With `engine: local` completions are sampled by the decoder that also runs the embedded teacher
-  (`mcts.local_decode`): a prompt runs once for its whole group, and who has finished leaves the
-  batch. What a sample says depends on the seed, the step and the prompt alone.
+  (`mcts.teachers.local.decoder`): a prompt runs once for its whole group, and who has finished
+  leaves the batch. What a sample says depends on the seed, the step and the prompt alone.
 - Points per answer, and the share of answers that were finished, are logged beside TRL's figures.
 - Where vLLM samples, it must agree with the trainer: the mean ratio of both probabilities is near
   1. If pictures or prompts differ between the two, nothing is learned, silently; training stops.
@@ -18,11 +18,11 @@ import torch
 from torch import Tensor
 from trl import GRPOTrainer
 
-from mcts.local_decode import Decoder, Prompt, Row
 from mcts.parsing import points_in
-from mcts.teacher import seed_of
+from mcts.teachers.base import seed_of
+from mcts.teachers.local.decoder import Decoder, Prompt, Row
 from training.errors import TrainingError
-from training.vision import pixels_name
+from training.vision_cache import pixels_name
 
 RATIO = "sampling/importance_sampling_ratio/mean"
 CAPACITY = 64

@@ -25,14 +25,14 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from mcts.checkpoints import write_manners
 from mcts.data import content_id
+from mcts.teachers.checkpoints import write_manners
 from training.errors import TrainingError
 from training.students import Student
-from warehouse.home import Warehouse, code_revision
 from warehouse.models import Made, find_model, keep_model
-from warehouse.objects import sync
-from warehouse.tables import record_run
+from warehouse.storage.home import Warehouse, code_revision
+from warehouse.storage.objects import sync
+from warehouse.tables.delta import record_run
 
 Row = dict[str, Any]
 WHOLE = "whole.json"

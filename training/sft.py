@@ -13,15 +13,15 @@ from contextlib import ExitStack
 from functools import partial
 from typing import Any
 
-from training.course import Checks, course, taught
 from training.examples import traces_told
 from training.preflight import check_overfit
 from training.recipes import SftRecipe
+from training.run_training import Checks, course, taught
 from training.runs import Plan, open_run
 from training.students import student
 from training.trainers import Told, sft_trainer
-from warehouse.home import Warehouse
-from warehouse.versions import open_version, resolve
+from warehouse.storage.home import Warehouse
+from warehouse.versions.versions import open_version, resolve
 
 Row = dict[str, Any]
 

@@ -16,13 +16,13 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from mcts.checkpoints import Manners, checkpoint_manners, checkpoint_space
 from mcts.coordinates import CoordinateSpace
-from mcts.local import checkpoint_identity
+from mcts.teachers.checkpoints import Manners, checkpoint_manners, checkpoint_space
+from mcts.teachers.local.teacher import checkpoint_identity
 from training.errors import TrainingError
-from training.nano import BASE, EMBEDDED, READER, TEACHER
-from warehouse.home import Warehouse
+from vigorl_nano import BASE, EMBEDDED, READER, TEACHER
 from warehouse.models import find_model, open_model
+from warehouse.storage.home import Warehouse
 
 _NAMES = {BASE, READER, TEACHER}
 _HUB_NAME = re.compile(r"[\w.-]+/[\w.-]+")
@@ -39,7 +39,7 @@ class Student:
     manners: Manners
 
     def speaking(self, form: str) -> Student:
-        """The same, asked for another form of answer (see `mcts.checkpoints.PROMPTS`)."""
+        """The same, asked for another form of answer (see `mcts.teachers.checkpoints.PROMPTS`)."""
         return replace(self, manners=Manners(self.manners.manners, form))
 
 

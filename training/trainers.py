@@ -23,7 +23,7 @@ from training.errors import TrainingError
 from training.examples import Examples
 from training.recipes import GrpoRecipe, SftRecipe
 from training.runs import Clock, Run, mark_whole
-from training.vision import Seen, remember_pictures
+from training.vision_cache import Seen, remember_pictures
 
 Row = dict[str, Any]
 
@@ -77,7 +77,7 @@ def grpo_trainer(
     run: Run, recipe: GrpoRecipe, model: Any, processor: Any, asked: Examples, rewards: Any,
     told: Told,
 ) -> Any:  # fmt: skip
-    """TRL's GRPOTrainer for a recipe; `rewards` as `training.rewards.make_rewards` gives them."""
+    """TRL's GRPOTrainer for a recipe; `rewards` as `make_rewards` gives them."""
     offline()
     from trl import GRPOConfig
 

@@ -22,11 +22,11 @@ from pathlib import Path
 from typing import Any
 
 from mcts.coordinates import CoordinateSpace
-from mcts.local import checkpoint_identity
-from warehouse.catalog import connect
-from warehouse.home import Warehouse, WarehouseError, code_revision
-from warehouse.objects import sync
-from warehouse.tables import insert_new
+from mcts.teachers.local.teacher import checkpoint_identity
+from warehouse.query.catalog import connect
+from warehouse.storage.home import Warehouse, WarehouseError, code_revision
+from warehouse.storage.objects import sync
+from warehouse.tables.delta import insert_new
 
 Row = dict[str, Any]
 

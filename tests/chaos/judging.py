@@ -14,7 +14,7 @@ import json
 from pathlib import Path
 
 from mcts.data import content_id
-from mcts.journal_records import decode, intact
+from mcts.journal.records import decode, intact
 
 # Who wrote a row and when differs from run to run, and so does what is named after it.
 VOLATILE = {"run_id", "revision", "created_at", "commit_id", "seconds"}
@@ -25,8 +25,8 @@ Contents = dict[str, list[str]]
 
 def read(home: Path) -> Contents:
     """Every row that belongs to a tree, as a sorted list of hashes, by tree."""
-    from warehouse.catalog import connect
-    from warehouse.home import Warehouse
+    from warehouse.query.catalog import connect
+    from warehouse.storage.home import Warehouse
 
     found: Contents = {}
     with connect(Warehouse(str(home))) as con:

@@ -21,7 +21,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from tests.chaos.scenarios import Weather
-from tests.stub_server import StubServer
+from tests.support.stub_server import StubServer
 
 BACKOFF_S = 0.02
 TIMEOUT_S = "2"  # of a request: what hangs costs this much
@@ -32,20 +32,15 @@ def load() -> None:
     import duckdb  # noqa: F401
     import httpx
 
-    import flows.cli
-    import flows.commands
-    import flows.curating
-    import flows.progress
-    import flows.stages  # noqa: F401
-    import mcts.openai_teacher
-    import mcts.patience
+    import mcts.teachers.reconnect
+    import mcts.teachers.server
     import warehouse.sources.importing  # noqa: F401
 
     httpx.AsyncClient()  # what it imports late, and would import in every fork
     assert threading.active_count() == 1
-    defaults = mcts.openai_teacher.OpenAITeacher.__init__.__kwdefaults__
+    defaults = mcts.teachers.server.OpenAITeacher.__init__.__kwdefaults__
     defaults["backoff_s"] = BACKOFF_S
-    mcts.patience.PatientTeacher.__init__.__kwdefaults__["again_s"] = 5 * BACKOFF_S
+    mcts.teachers.reconnect.PatientTeacher.__init__.__kwdefaults__["again_s"] = 5 * BACKOFF_S
 
 
 def fork(work: Callable[[], object], said: Path) -> int:
@@ -73,7 +68,7 @@ def fork(work: Callable[[], object], said: Path) -> int:
 
 def build(home: Path, url: str, options: Sequence[str], failpoint: str = "") -> None:
     """The command `vigorl build`, in this process."""
-    from flows import cli
+    from flows.cli import app as cli
 
     os.environ.update(VIGORL_HOME=str(home), VIGORL_FAILPOINT=failpoint, VIGORL_REVISION="chaos")
     sys.argv = ["vigorl", "build", "sat2", "--teacher", url, "--space", "qwen3-vl"]

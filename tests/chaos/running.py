@@ -60,9 +60,9 @@ def prepare(folder: Path, variants: Iterable[str]) -> None:
     """Import the questions once, and build each variant once without any disturbance."""
 
     def questions() -> None:
-        from tests.fixtures import sat_rows, write_sat
-        from warehouse.home import Warehouse
+        from tests.support.fixtures import sat_rows, write_sat
         from warehouse.sources.importing import import_questions
+        from warehouse.storage.home import Warehouse
 
         path = write_sat(folder / "SAT_train.parquet", sat_rows(QUESTIONS))
         import_questions(Warehouse(str(folder / "template")), "sat2", path)

@@ -13,7 +13,7 @@ import random
 from dataclasses import dataclass
 from typing import Any
 
-from tests.stub_server import digest
+from tests.support.stub_server import digest
 
 # What a search is, and so what its undisturbed reference is.
 VARIANTS = {

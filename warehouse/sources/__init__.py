@@ -11,7 +11,7 @@ from functools import cache
 from importlib import import_module
 from importlib.metadata import entry_points
 
-from warehouse.sources.drafts import Draft, ImportProblem, Picture, ReadContext, Reject
+from warehouse.sources.reading.drafts import Draft, ImportProblem, Picture, ReadContext, Reject
 from warehouse.sources.tasks import Sample, Task
 
 __all__ = [
@@ -51,7 +51,7 @@ GROUP = "vigorl.tasks"
 
 @cache
 def _own() -> dict[str, Task]:
-    modules = [import_module(f"warehouse.sources.{name}") for name in MODULES]
+    modules = [import_module(f"warehouse.sources.benchmarks.{name}") for name in MODULES]
     return {task.name: task for module in modules for task in module.TASKS}
 
 

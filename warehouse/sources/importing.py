@@ -27,16 +27,16 @@ from typing import Any
 from PIL import Image as Pillow
 
 from mcts.data import content_id
-from warehouse.home import Warehouse
-from warehouse.objects import put_images
-from warehouse.rows import image_row, question_row
 from warehouse.sources import find_task
-from warehouse.sources.checking import Accepted, Checker
-from warehouse.sources.drafts import Draft, ImportProblem, ReadContext, Reads, Reject
-from warehouse.sources.frames import Frames
-from warehouse.sources.sat import OBJECTS_SUFFIX
+from warehouse.sources.benchmarks.sat import OBJECTS_SUFFIX
+from warehouse.sources.reading.box_units import Frames
+from warehouse.sources.reading.drafts import Draft, ImportProblem, ReadContext, Reads, Reject
+from warehouse.sources.reading.row_checks import Accepted, Checker
 from warehouse.sources.tasks import Task
-from warehouse.tables import insert_new, record_run
+from warehouse.storage.home import Warehouse
+from warehouse.storage.objects import put_images
+from warehouse.tables.delta import insert_new, record_run
+from warehouse.tables.rows import image_row, question_row
 
 __all__ = ["ImportProblem", "ImportReport", "import_questions", "split_named", "split_of"]
 

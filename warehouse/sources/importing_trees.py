@@ -18,19 +18,26 @@ from itertools import islice
 from pathlib import Path
 from typing import Any
 
-from curation.actions import parse_action
+from curation.grading.actions import parse_action
 from mcts.coordinates import CoordinateSpace
 from mcts.data import AnswerKind, content_id
 from mcts.tree import flatten
-from warehouse.home import Warehouse
-from warehouse.sources.checking import Accepted, Checker
-from warehouse.sources.drafts import Draft, ImportProblem, ReadContext, ReadFile, Reject, Unusable
 from warehouse.sources.importing import ImportReport, files_of, import_questions
 from warehouse.sources.published import Row, published
-from warehouse.sources.reference import gold_fields
+from warehouse.sources.reading.drafts import (
+    Draft,
+    ImportProblem,
+    ReadContext,
+    ReadFile,
+    Reject,
+    Unusable,
+)
+from warehouse.sources.reading.reference import gold_fields
+from warehouse.sources.reading.row_checks import Accepted, Checker
 from warehouse.sources.reference_trees import MAKER, Grown, asked, grown, number
-from warehouse.tables import commit_trees
-from warehouse.tree_rows import found_in
+from warehouse.storage.home import Warehouse
+from warehouse.tables.delta import commit_trees
+from warehouse.tables.tree_rows import found_in
 
 _TREES_AT_ONCE = 32
 _MODEL_NAMES = ("model", "model_name", "policy_model", "pretrained", "model_path")

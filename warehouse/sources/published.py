@@ -27,7 +27,7 @@ from typing import IO, Any
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from warehouse.sources.drafts import (
+from warehouse.sources.reading.drafts import (
     Draft,
     ImportProblem,
     Picture,
@@ -36,9 +36,9 @@ from warehouse.sources.drafts import (
     Reject,
     Unusable,
 )
-from warehouse.sources.json_rows import objects_in
-from warehouse.sources.picture_files import PictureFiles, from_base64
-from warehouse.sources.tabular import rows_of
+from warehouse.sources.reading.image_files import PictureFiles, from_base64
+from warehouse.sources.reading.json_rows import objects_in
+from warehouse.sources.reading.tabular import rows_of
 
 SUFFIXES = (".parquet", ".json", ".jsonl", ".tsv", ".csv")
 _REFERENCE = 64  # characters; a shorter image cell of a TSV names the row that has the picture

@@ -22,14 +22,14 @@ from dataclasses import dataclass, field
 from pathlib import PurePosixPath
 from typing import Any
 
-from curation.grading import grade
+from curation.grading.grade import grade
 from mcts.coordinates import CoordinateSpace, Frame
 from mcts.data import Question, Step, content_id
 from mcts.parsing import Parsed, fold_remark, parse
 from mcts.policy import storable
 from mcts.tree import Node, Rollout, Tree, backup
-from warehouse.sources.drafts import Picture, Unusable
 from warehouse.sources.published import Row
+from warehouse.sources.reading.drafts import Picture, Unusable
 
 MAKER = "grounded-rl"
 MOST_NODES, MOST_DEPTH = 100_000, 100

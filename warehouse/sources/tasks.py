@@ -30,9 +30,9 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from curation.zoom_dialogues import Lens
+from curation.traces.zoom_dialogues import Lens
 from mcts.data import AnswerKind
-from warehouse.sources.drafts import ReadFile
+from warehouse.sources.reading.drafts import ReadFile
 
 SAMPLE = Path(__file__).resolve().parent / "sample"
 """The folder of the samples that come with vigorl."""
@@ -68,11 +68,12 @@ class Task:
     split: str = ""
     """The split of files whose name says none; an evaluation set is never `train`."""
     metrics: tuple[str, ...] = ()
-    """Its published figures, as `curation.metrics` names them; accuracy is always told."""
+    """Its published figures (`curation.scores.benchmark_metrics`), beside accuracy."""
     lens: Lens | None = None
     """What one zoom call shows, in original pixels; None where a task doesn't zoom."""
     sample: Sample | None = None
     """Questions that come with it; a build without questions imports them."""
     plumbing: str = ""
     """Why traces of the embedded models prove here that everything runs, and no more: a clause that
-    every such run ends with; empty where they are worth something (`flows.control` measures)."""
+    every such run ends with; empty where they are worth something (`vigorl_nano.task_control`
+    measures)."""

@@ -1,0 +1,201 @@
+"""How fast the in-process engine is, beside transformers' own `generate` on the same prompts.
+
+    python -m benchmarks.engine                       # about two minutes
+    python -m benchmarks.engine --folder runs/nano/weights --repeats 9
+
+Both sides sample at temperature 1 without a nucleus, stop at the end token, use one thread and are
+paid from encoded pictures to texts. They take turns; each repetition has questions that neither
+has seen, so no cache helps. What counts is tokens per second over the tokens really produced, end
+token included, padding behind it not. The last figure is how full the engine's batch is while a
+real tree search with the default settings runs on it.
+"""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import io
+import statistics
+import tempfile
+import time
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import torch
+from PIL import Image as Pictures
+
+from curation.grading.grade import grade
+from mcts.journal.journal import Journal, JournaledTeacher
+from mcts.policy import TeacherPolicy
+from mcts.prompts import load_prompt
+from mcts.search import SearchConfig, search, search_id, together
+from mcts.teachers.base import Request
+from mcts.teachers.local.teacher import LocalTeacher
+from vigorl_nano import TEACHER
+from vigorl_nano.evaluation.items import (
+    SAMPLE,
+    SPACE,
+    Checkpoint,
+    Item,
+    load_items,
+    messages,
+    pick,
+    with_pictures,
+)
+
+MAX_TOKENS = 160
+BATCHES = (1, 8, 32)
+
+
+class Plain:
+    """Batched `generate`, the way any program that uses transformers would call it."""
+
+    def __init__(self, folder: Path) -> None:
+        checkpoint = Checkpoint(folder)
+        self._model, self._processor = checkpoint.model, checkpoint.processor
+        self._processor.tokenizer.padding_side = "left"
+        ends = self._model.generation_config.eos_token_id
+        self._ends = set(ends if isinstance(ends, list) else [ends])
+
+    @torch.inference_mode()
+    def run(self, items: Sequence[Item], seed: int) -> tuple[int, float]:
+        """Answer `items` together: tokens produced and seconds."""
+        torch.set_num_threads(1)
+        torch.manual_seed(seed)
+        start = time.perf_counter()
+        texts, pictures = [], []
+        for item in items:
+            shown = [{"type": "image"} for _ in item.question.images]
+            text = messages(item)[0].text
+            turn = {"role": "user", "content": [*shown, {"type": "text", "text": text}]}
+            texts.append(
+                self._processor.apply_chat_template(
+                    [turn], add_generation_prompt=True, tokenize=False
+                )
+            )
+            pictures.append(
+                [Pictures.open(io.BytesIO(data)).convert("RGB") for data in item.images.values()]
+            )
+        batch = self._processor(text=texts, images=pictures, padding=True, return_tensors="pt")
+        out = self._model.generate(
+            **batch, max_new_tokens=MAX_TOKENS, do_sample=True, temperature=1.0, top_k=0, top_p=1.0
+        )
+        new = out[:, batch["input_ids"].shape[1] :].tolist()
+        self._processor.tokenizer.batch_decode(new)
+        return sum(self._length(row) for row in new), time.perf_counter() - start
+
+    def _length(self, row: list[int]) -> int:
+        ends = (i + 1 for i, token in enumerate(row) if token in self._ends)
+        return next(ends, len(row))
+
+
+async def engine_run(teacher: LocalTeacher, items: Sequence[Item], seed: int) -> tuple[int, float]:
+    """Answer `items` together: tokens produced and seconds."""
+    start = time.perf_counter()
+    replies = await asyncio.gather(
+        *(
+            teacher.complete(
+                Request(messages(item), 1, 1.0, 1.0, MAX_TOKENS, (), seed * 1000 + i), item.images
+            )
+            for i, item in enumerate(items)
+        )
+    )
+    return sum(reply.completion_tokens for reply in replies), time.perf_counter() - start
+
+
+def varied(item: Item, number: int) -> Item:
+    """The same question about pictures of other bytes: `number` is written into their corners."""
+    pictures = []
+    for place, data in enumerate(item.images.values()):
+        picture = Pictures.open(io.BytesIO(data)).convert("RGB")
+        picture.putpixel((0, 0), (number % 256, number // 256, place))
+        out = io.BytesIO()
+        picture.save(out, "PNG", compress_level=1)
+        pictures.append(out.getvalue())
+    return with_pictures(item, pictures)
+
+
+async def compare(folder: Path, items: Sequence[Item], batch: int, repeats: int) -> dict[str, Any]:
+    """Median tokens per second of both sides at one batch size.
+
+    Raises:
+        ValueError: there are not enough questions for `repeats` fresh batches.
+    """
+    if len(items) < batch * (repeats + 1):
+        raise ValueError(f"{repeats} batches of {batch} need {batch * (repeats + 1)} questions")
+    plain, teacher = Plain(folder), LocalTeacher(folder, batch=batch, threads=1)
+    await teacher.open()
+    speeds: dict[str, list[float]] = {"engine": [], "generate": []}
+    for repeat in range(repeats + 1):
+        some = items[repeat * batch : (repeat + 1) * batch]
+        sides = ["engine", "generate"]
+        for side in sides if repeat % 2 else reversed(sides):
+            if side == "engine":
+                tokens, seconds = await engine_run(teacher, some, repeat)
+            else:
+                tokens, seconds = await asyncio.to_thread(plain.run, some, repeat)
+            if repeat:  # the first time warms up both
+                speeds[side].append(tokens / seconds)
+    await teacher.close()
+    engine, other = (statistics.median(speeds[side]) for side in ("engine", "generate"))
+    return {"batch": batch, "engine": engine, "generate": other, "ratio": engine / other}
+
+
+async def occupancy(folder: Path, items: Sequence[Item], batch: int = 32) -> dict[str, float]:
+    """Search `items` side by side with the default settings; how full the batch was meanwhile."""
+    prompt = load_prompt("nano")
+    config = SearchConfig(SPACE, prompt.name, prompt.digest, step_tokens=48)
+    teacher = LocalTeacher(folder, batch=batch, threads=1)
+    await teacher.open()
+    start = time.perf_counter()
+    with tempfile.TemporaryDirectory() as kept, Journal(kept) as journal:
+        asking = JournaledTeacher(teacher, journal)
+
+        async def one(item: Item) -> Any:
+            name = search_id(item.question, config, 0, teacher.identity)
+            policy = TeacherPolicy(item.question, config, name, asking, item.images)
+            return await search(item.question, config, policy, grade, name)
+
+        await together(one(item) for item in items)
+    seconds = time.perf_counter() - start
+    found = {
+        "share": teacher.occupancy,
+        "tokens_per_second": teacher.ledger.completion_tokens / seconds,
+    }
+    await teacher.close()
+    return found
+
+
+async def run(options: argparse.Namespace) -> None:
+    items = pick(load_items(options.parquet), 0, seed=1)
+    # No picture twice: what one request's picture costs is paid by that request.
+    fresh = [varied(item, number) for number, item in enumerate(items)]
+    print(f"{options.folder}: tokens per second on one thread, median of {options.repeats}")
+    for batch in BATCHES:
+        repeats = max(1, min(options.repeats, len(fresh) // batch - 1))
+        row = await compare(options.folder, fresh, batch, repeats)
+        print(
+            f"  batch {batch:>2}: engine {row['engine']:7.0f}   generate {row['generate']:7.0f}"
+            f"   ratio {row['ratio']:.2f}",
+            flush=True,
+        )
+    for trees in dict.fromkeys((options.trees, 4 * options.trees)):
+        found = await occupancy(options.folder, fresh[:trees])
+        print(
+            f"  {trees} searches side by side: {found['share']:.0%} of a batch of 32 occupied, "
+            f"{found['tokens_per_second']:.0f} tokens per second"
+        )
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description="Measure the in-process engine's speed.")
+    parser.add_argument("--folder", type=Path, default=TEACHER, help="the checkpoint")
+    parser.add_argument("--parquet", type=Path, default=SAMPLE, help="questions to ask")
+    parser.add_argument("--repeats", type=int, default=5, help="repetitions at each batch size")
+    parser.add_argument("--trees", type=int, default=6, help="questions searched for occupancy")
+    asyncio.run(run(parser.parse_args()))
+
+
+if __name__ == "__main__":
+    main()

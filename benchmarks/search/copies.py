@@ -1,0 +1,65 @@
+"""How long it takes to find the copies among many traces, and in how much memory.
+
+    python -m benchmarks.search.copies                  # 100,000 made-up traces
+    python -m benchmarks.search.copies --traces 20000
+
+A tenth of them are a trace before with up to three words changed. `one` has all of them about one
+picture, so that each may be compared with every other; `many` spreads them over a thousand
+pictures; `template` is one picture again, and half of every trace is the same words in all of them.
+"""
+
+from __future__ import annotations
+
+import argparse
+import random
+import resource
+import time
+
+from curation.filters.dedup import Document, find_copies
+
+_RARE = [f"word{i}" for i in range(3000)]
+_COMMON = [f"common{i}" for i in range(16)]
+
+
+def made_up(n: int, pictures: int, template: bool, seed: int = 0) -> list[Document]:
+    """Traces of five steps of seventeen words; the same ones for the same arguments."""
+    rng = random.Random(seed)
+    found: list[Document] = []
+    for i in range(n):
+        about = (f"picture{rng.randrange(pictures)}",)
+        words: list[str] = []
+        if i % 10 == 9:
+            before = found[rng.randrange(len(found))]
+            about, words = before.pictures, before.text.split()
+            for _ in range(rng.randrange(4)):
+                words[rng.randrange(len(words))] = rng.choice(_RARE)
+        else:
+            for _ in range(5):
+                words += [f"@0:{rng.randrange(32)}:{rng.randrange(32)}"]
+                words += _COMMON if template else rng.choices(_RARE, k=16)
+                words += rng.choices(_RARE, k=8 if template else 0)
+        name = f"{rng.getrandbits(128):032x}"
+        found.append(Document(name, "direct", "left", about, " ".join(words)))
+    return found
+
+
+def main() -> None:
+    arguments = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    arguments.add_argument("--traces", type=int, default=100_000)
+    n = arguments.parse_args().traces
+    print(f"{'':<10}{'traces':>9}{'copies':>9}{'CPU s':>9}{'wall s':>9}{'peak MB':>9}")
+    for name, pictures, template in (
+        ("many", 1000, False),
+        ("one", 1, False),
+        ("template", 1, True),
+    ):
+        documents = made_up(n, pictures, template)
+        start, worked = time.perf_counter(), time.process_time()
+        copies = find_copies(documents)
+        wall, cpu = time.perf_counter() - start, time.process_time() - worked
+        peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
+        print(f"{name:<10}{n:>9}{len(copies):>9}{cpu:>9.1f}{wall:>9.1f}{peak:>9.0f}", flush=True)
+
+
+if __name__ == "__main__":
+    main()

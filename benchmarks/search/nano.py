@@ -1,0 +1,81 @@
+"""Is searching worth its tokens? The embedded teacher in process, tree search against best-of-n.
+
+    for row in search_or_sample(limit=24, runs=5): ...
+
+Both strategies search the same questions of the embedded sample with the same tokens a tree, as
+`vigorl build` does it, each time in an empty warehouse of its own and with a seed of its own.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import statistics
+import tempfile
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Any
+
+from benchmarks.search.lines import Row
+from flows.settings import BuildSettings
+from flows.stages.build import build
+from warehouse.query.catalog import query
+from warehouse.storage.home import Warehouse
+
+TREE_TOKENS = 3000  # about what 8 simulations of the embedded teacher write
+PLENTY = 1000
+
+
+@dataclass(frozen=True, slots=True)
+class Built:
+    """What one build came to."""
+
+    seconds: float
+    trees: int
+    kept: int
+    written: int
+
+    @property
+    def trees_per_hour(self) -> float:
+        return 3600 * self.trees / self.seconds
+
+    @property
+    def kept_per_mtok(self) -> float:
+        return 1e6 * self.kept / max(1, self.written)
+
+
+def build_once(
+    strategy: str, limit: int, seed: int, tree_tokens: int = TREE_TOKENS, **given: Any
+) -> Built:
+    """Search `limit` questions in an empty warehouse with `tree_tokens` tokens each.
+
+    `given` are further fields of `BuildSettings`, such as another teacher than the embedded one.
+    """
+    plenty = {"simulations": PLENTY} if strategy == "mcts" else {"samples": PLENTY}
+    with tempfile.TemporaryDirectory() as home:
+        settings = BuildSettings.checked(
+            task="sat2", strategy=strategy, limit=limit, seed=seed, tree_tokens=tree_tokens,
+            home=home, **plenty, **given,
+        )  # fmt: skip
+        began = time.perf_counter()
+        summary = asyncio.run(build(settings))
+        seconds = time.perf_counter() - began
+        written = query(Warehouse(home), "SELECT sum(completion_tokens) AS n FROM trees")
+        return Built(seconds, summary.trees, summary.kept, int(written["n"][0].as_py() or 0))
+
+
+def search_or_sample(limit: int, runs: int) -> Iterator[Row]:
+    """Rows of both strategies, medians over `runs` seeds, taken in turn, and their ratio."""
+    every: dict[str, list[Built]] = {"mcts": [], "best-of-n": []}
+    for seed in range(runs):
+        for strategy, found in every.items():
+            found.append(build_once(strategy, limit, seed))
+    of = f"(median of {runs})"
+    kept = {}
+    for strategy, found in every.items():
+        pace = statistics.median(built.trees_per_hour for built in found)
+        kept[strategy] = statistics.median(built.kept_per_mtok for built in found)
+        yield Row(f"nano, {strategy}: trees an hour {of}", pace, "")
+        yield Row("  kept traces a million tokens written", kept[strategy], "")
+    ratio = kept["mcts"] / max(kept["best-of-n"], 1e-9)
+    yield Row("nano, search against best-of-n at equal tokens: kept traces", ratio)

@@ -1,0 +1,123 @@
+"""Two writers that are killed at random and a reader, on one warehouse: what is lost, what is half.
+
+    for row in crowd(folder, seconds=60): print(row.line())
+
+A writer commits shards of trees, each under names of its own, and notes a shard in a synced file
+once its commit has returned: those must be there at the end. Every so often one writer is killed
+with SIGKILL and started again, with the next shard. The reader asks all the while; each answer must
+show every tree with all its children, and no child alone.
+"""
+
+from __future__ import annotations
+
+import os
+import random
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+from benchmarks.search.lines import Row
+from warehouse.query.catalog import query
+from warehouse.storage.home import Warehouse
+
+_NODES, _TREES = 3, 4
+_WRITER = f"""
+import os, sys
+from warehouse.storage.home import Warehouse
+from warehouse.tables.delta import commit_trees
+
+root, notes, writer, start = sys.argv[1:]
+warehouse = Warehouse(root)
+with open(notes, "a") as done:
+    for number in range(int(start), 10**9):
+        names = [f"{{writer}}-{{number}}-{{i}}" for i in range({_TREES})]
+        commit_trees(
+            warehouse,
+            [{{"tree_id": n, "question_id": "q", "task": "sat2"}} for n in names],
+            nodes=[{{"tree_id": n, "node_id": i}} for n in names for i in range({_NODES})],
+            responses=[
+                {{"tree_id": n, "response_id": f"{{n}}-{{i}}"}} for n in names for i in range(2)
+            ],
+            rollouts=[{{"tree_id": n, "rollout_id": 0, "node_id": 1}} for n in names],
+            run_id=f"{{writer}}-{{number}}",
+        )
+        done.write(f"{{number}}\\n")
+        done.flush()
+        os.fsync(done.fileno())
+"""
+# Trees that are not whole, and children whose tree is not there.
+_HALF = f"""
+SELECT (SELECT count(*) FROM trees) AS trees,
+    (SELECT count(*) FROM trees LEFT JOIN (
+        SELECT tree_id, count(*) AS n FROM nodes GROUP BY 1
+    ) USING (tree_id) WHERE n IS DISTINCT FROM {_NODES})
+    + (SELECT count(*) FROM trees ANTI JOIN rollouts USING (tree_id))
+    + (SELECT count(*) FROM trees LEFT JOIN (
+        SELECT tree_id, count(*) AS n FROM responses GROUP BY 1
+    ) USING (tree_id) WHERE n IS DISTINCT FROM 2)
+    + (SELECT count(*) FROM nodes ANTI JOIN trees USING (tree_id)) AS half
+"""
+
+
+def crowd(folder: Path, seconds: float, seed: int = 7) -> Iterator[Row]:
+    """Let them write, kill and read for so long, then look at what is there."""
+    folder.mkdir()
+    warehouse, rng = Warehouse(str(folder / "warehouse")), random.Random(seed)
+    writers = {name: _start(warehouse, folder, name, 0) for name in "ab"}
+    starts = dict.fromkeys(writers, 0)
+    kills = half = errors = reads = 0
+    end, next_kill = time.monotonic() + seconds, time.monotonic() + 2
+    try:
+        while time.monotonic() < end:
+            try:
+                (seen,) = query(warehouse, _HALF).to_pylist()
+                half += seen["half"]
+                reads += 1
+            except Exception as error:
+                errors += 1
+                print(f"the reader failed: {error}", file=sys.stderr)
+            if time.monotonic() > next_kill:
+                name = rng.choice(sorted(writers))
+                writers[name].send_signal(signal.SIGKILL)
+                writers[name].wait()
+                kills += 1
+                # Sometimes the shard it was at is tried again, as a build would; sometimes not.
+                starts[name] = _noted(folder, name) + rng.choice((1, 1, 2))
+                writers[name] = _start(warehouse, folder, name, starts[name])
+                next_kill = time.monotonic() + rng.uniform(0.5, 4)
+    finally:
+        for writer in writers.values():
+            writer.send_signal(signal.SIGKILL)
+            writer.wait()
+    (seen,) = query(warehouse, _HALF).to_pylist()
+    there = set(query(warehouse, "SELECT tree_id FROM trees")["tree_id"].to_pylist())
+    promised = [
+        f"{name}-{number}-{i}"
+        for name in writers
+        for number in map(int, _notes(folder, name).read_text().split())
+        for i in range(_TREES)
+    ]
+    lost = sum(tree not in there for tree in promised)
+    yield Row(f"{seconds:.0f} s, 2 writers, {kills} kills: lost of {len(promised):,} trees", lost,
+              "lost", at_most=0)  # fmt: skip
+    yield Row("  half commits seen, then and at the end", half + seen["half"], "half", at_most=0)
+    yield Row(f"  errors of the reader in {reads} readings", errors, "errors", at_most=0)
+
+
+def _start(warehouse: Warehouse, folder: Path, name: str, start: int) -> subprocess.Popen[bytes]:
+    arguments = [warehouse.root, str(_notes(folder, name)), name, str(start)]
+    _notes(folder, name).touch()
+    return subprocess.Popen([sys.executable, "-c", _WRITER, *arguments], env=os.environ)
+
+
+def _notes(folder: Path, name: str) -> Path:
+    return folder / f"committed-{name}"
+
+
+def _noted(folder: Path, name: str) -> int:
+    """The last shard that a writer knows to be committed; -1 for none."""
+    numbers = _notes(folder, name).read_text().split()
+    return int(numbers[-1]) if numbers else -1

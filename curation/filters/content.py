@@ -1,0 +1,145 @@
+"""Filters of what a text or picture holds: personal data by rule; others as packages add them.
+
+    for one in installed():
+        verdict = one.judge(trace, question, images)      # a Verdict, like every filter's
+
+Two more, for abuse and nudity, are on when the packages that they ask are installed
+(`curation.filters.content_models`). A package adds its own under the entry-point group
+`vigorl.content_filters`: a function without arguments that returns a `ContentFilter`. It is on when
+the package is installed and off when it is not; its name, version and settings (`method`) are
+stored with each of its verdicts.
+
+The rule looks for e-mail addresses, telephone numbers, payment cards (Luhn) and IBANs (mod 97) in
+the question, the thoughts and the answer. What is reserved for examples (example.com, 555-01xx) is
+nobody's, and a coordinate is no telephone number.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from importlib.metadata import entry_points
+
+from mcts.data import Question, Trace, Verdict
+
+GROUP = "vigorl.content_filters"
+
+Images = Callable[[], Sequence[bytes]]
+
+
+@dataclass(frozen=True, slots=True)
+class ContentFilter:
+    """One filter of content."""
+
+    name: str
+    """The name its verdicts carry, such as `no_personal_data`."""
+    method: str
+    """Name, version and settings of the rule or model; stored with each verdict."""
+    judge: Callable[[Trace, Question, Images], Verdict]
+    """Called with a trace, its question, and a function that loads the question's images."""
+
+
+def installed() -> list[ContentFilter]:
+    """The rule, and what installed packages add, by name. None can replace ours."""
+    from curation.filters.content_models import available
+
+    outside = [point.load()() for point in entry_points(group=GROUP)]
+    named = {one.name: one for one in [*outside, *available(), PERSONAL_DATA]}
+    return [named[name] for name in sorted(named)]
+
+
+def personal_data(text: str) -> Iterator[tuple[str, str]]:
+    """What in a text names or pays a person: (kind, the matching text)."""
+    taken: list[tuple[int, int]] = []  # the digits of an IBAN may look like a card, and so on
+    for kind, pattern, holds in _RULES:
+        for match in pattern.finditer(text):
+            start, end = match.span()
+            if holds(match[0]) and not any(a < end and start < b for a, b in taken):
+                taken.append((start, end))
+                yield kind, match[0]
+
+
+def told_texts(trace: Trace, question: Question) -> list[tuple[str, str]]:
+    """All that is said in and about a trace: (where, the text)."""
+    return [
+        ("the question", question.text),
+        *((f"step {i + 1}", step.thought) for i, step in enumerate(trace.steps)),
+        ("the answer", trace.answer or ""),
+    ]
+
+
+def _no_personal_data(trace: Trace, question: Question, images: Images) -> Verdict:
+    name = "no_personal_data"
+    places = told_texts(trace, question)
+    found = [(where, kind) for where, text in places for kind, _ in personal_data(text)]
+    # The reason says where and what kind; the datum itself must not spread into another table.
+    reason = f"{found[0][0]} holds {found[0][1]}" if found else ""
+    return Verdict(name, not found, reason, float(len(found)))
+
+
+PERSONAL_DATA = ContentFilter("no_personal_data", "rules/1", _no_personal_data)
+
+
+def _digits(text: str) -> str:
+    return re.sub(r"\D", "", text)
+
+
+def _a_mailbox(text: str) -> bool:
+    domain = text.rpartition("@")[2].casefold()
+    last = domain.rpartition(".")[2]
+    nobodys = re.fullmatch(r"(.+\.)?(example\.(com|net|org)|.*\.?(example|test|invalid|localhost))",
+                           domain)  # fmt: skip
+    return not nobodys and last not in _FILE_ENDINGS
+
+
+def _a_card(text: str) -> bool:
+    digits = _digits(text)
+    if not 13 <= len(digits) <= 19 or digits[0] not in "23456" or len(set(digits)) < 2:
+        return False
+    doubled = [int(d) * (2 - (i % 2 == 0)) for i, d in enumerate(reversed(digits))]
+    return sum(d - 9 if d > 9 else d for d in doubled) % 10 == 0
+
+
+def _an_iban(text: str) -> bool:
+    plain = re.sub(r"\s", "", text).upper()
+    # Read as a number after its first four characters went to the end, letters as 10 to 35.
+    number = "".join(str(int(c, 36)) for c in plain[4:] + plain[:4])
+    return 15 <= len(plain) <= 34 and int(number) % 97 == 1
+
+
+def _a_telephone(text: str) -> bool:
+    digits = _digits(text)
+    if text.startswith("+"):
+        return 8 <= len(digits) <= 15 and not re.fullmatch(r"1\d{3}55501\d\d", digits)
+    area, exchange = digits[-10:-7], digits[-7:-4]
+    fictional = exchange == "555" and digits[-4:-2] == "01"
+    return area[0] not in "01" and exchange[0] not in "01" and not fictional
+
+
+_FILE_ENDINGS = frozenset({"png", "jpg", "jpeg", "gif", "svg", "webp", "css", "js", "html", "pdf"})
+_RULES: tuple[tuple[str, re.Pattern[str], Callable[[str], bool]], ...] = (
+    (
+        "an e-mail address",
+        re.compile(r"(?<![\w.+-])[\w+-]+(?:\.[\w+-]+)*@(?:[\w-]+\.)+[a-z]{2,24}(?![\w-])", re.I),
+        _a_mailbox,
+    ),
+    (
+        "an IBAN",
+        re.compile(r"(?<!\w)[A-Z]{2}\d{2}(?: ?[A-Z0-9]{4}){2,7}(?: ?[A-Z0-9]{1,3})?(?!\w)"),
+        _an_iban,
+    ),
+    (
+        "a card number",
+        re.compile(r"(?<![\w.,-])(?<![A-Z]{2}\d\d )\d(?:[ -]?\d){12,18}(?![\w-])"),
+        _a_card,
+    ),
+    (
+        "a telephone number",
+        re.compile(
+            r"(?<![\w+.])\+\d{1,3}(?:[ .-]?\(?\d{1,4}\)?){2,6}(?![\w-])"
+            r"|(?<![\w.,-])(?:1[ .-])?(?:\(\d{3}\) ?|\d{3}[.-])\d{3}[.-]\d{4}(?![\w-])"
+        ),
+        _a_telephone,
+    ),
+)

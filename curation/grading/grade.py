@@ -1,0 +1,184 @@
+"""One grader for each kind of answer; search, filters, GRPO rewards and evaluation all call it.
+
+    grade(question, "left")        # Grade(score=1.0, reason="the right choice")
+    grade(question, None)          # Grade(score=0.0, reason="no answer was given")
+
+Grading is strict: an answer is right when it *is* a gold answer, never when it contains one or is
+contained in one. An answer's coordinates are original pixels, like every point's: a model's own
+frame was left when its text was parsed. A point is in a box when it is on an edge or between them,
+both kept to `DECIMALS` places, so that what conversion leaves in the last digits decides nothing.
+"""
+
+from __future__ import annotations
+
+import math
+import re
+import unicodedata
+from collections.abc import Sequence
+
+from curation.grading.actions import Action, parse_action, same_action
+from curation.grading.exact_numbers import bare, number_in
+from mcts.coordinates import DECIMALS
+from mcts.data import AnswerKind, Box, Grade, Point, Question
+from mcts.parsing import points_in
+
+_LETTERED = re.compile(r"^\(?([A-Za-z])(?:\)|\.|:)?(?:\s+(.*))?$", re.DOTALL)
+_NUMBER_WORDS = {
+    word: str(number)
+    for number, word in enumerate(
+        ("zero", "one", "two", "three", "four", "five", "six", "seven", "eight", "nine", "ten")
+    )
+}
+
+
+def grade(question: Question, answer: str | None) -> Grade:
+    """Score `answer` in [0, 1] against the question's gold answer."""
+    if answer is None or not answer.strip():
+        return Grade(0.0, "no answer was given")
+    return _GRADERS[question.answer_kind](question, answer)
+
+
+def normalize(text: str) -> str:
+    """A text as it is compared: NFKC, case folded, single spaces, no quotes or end mark, digits."""
+    folded = " ".join(unicodedata.normalize("NFKC", text).casefold().split())
+    folded = folded.strip("\"'`“”‘’ ").rstrip(".!").strip()
+    if folded in _NUMBER_WORDS:
+        return _NUMBER_WORDS[folded]
+    # Commas only where thousands are: `1,2` is two numbers, not twelve.
+    if len(folded) < 20 and re.fullmatch(r"[+-]?(\d+|\d{1,3}(,\d{3})+)(\.\d+)?", folded):
+        number = float(folded.replace(",", ""))
+        return str(int(number)) if number == int(number) else repr(number)
+    return folded
+
+
+def same_text(a: str, b: str) -> bool:
+    """Whether two free answers are the same: equal as texts, or as exact numbers."""
+    if normalize(bare(a)) == normalize(bare(b)):
+        return True
+    number = number_in(a)
+    return number is not None and number == number_in(b)
+
+
+def chosen(question: Question, answer: str) -> int | None:
+    """The index of the choice that `answer` names by its text, its letter or both; else None.
+
+    Text comes first, letter by letter as written and then as `normalize` reads it, so that where
+    the choices are themselves letters the text decides, and `1.0` is not `1` where both are
+    choices; `(B)` is then the choice that reads B, wherever it stands. `B. left` names a choice
+    only when choice B is `left`.
+    """
+    return choice_index(question.choices, answer)
+
+
+def choice_index(choices: Sequence[str], answer: str) -> int | None:
+    """`chosen`, of choices without their question."""
+    for read in (as_written, lambda text: normalize(bare(text))):
+        said = read(answer)
+        read_choices = [read(choice) for choice in choices]
+        if read_choices.count(said) == 1:
+            return read_choices.index(said)
+    if match := _LETTERED.match(bare(answer)):
+        index = ord(match[1].upper()) - ord("A")
+        rest = match[2]
+        letters = [choice.strip().upper() for choice in choices]
+        if not rest and all(len(letter) == 1 and letter.isalpha() for letter in letters):
+            return letters.index(match[1].upper()) if letters.count(match[1].upper()) == 1 else None
+        if index < len(choices) and (not rest or normalize(rest) == normalize(choices[index])):
+            return index
+    return None
+
+
+def answers_in_kind(question: Question, answer: str | None) -> bool:
+    """Whether `answer` is one at all, right or wrong: an option, one point, one action."""
+    if answer is None or not answer.strip():
+        return False
+    if question.answer_kind is AnswerKind.TEXT:
+        return not question.choices or chosen(question, answer) is not None
+    if question.answer_kind is AnswerKind.ACTION:
+        return parse_action(answer) is not None
+    return _answer_point(answer) is not None
+
+
+def as_written(text: str) -> str:
+    """A text with its own capitals and signs: NFKC, single spaces."""
+    return " ".join(unicodedata.normalize("NFKC", text).split())
+
+
+def _grade_text(question: Question, answer: str) -> Grade:
+    if question.choices:
+        picked = chosen(question, answer)
+        if picked is None:
+            return Grade(0.0, "not one of the choices")
+        gold = {chosen(question, text) for text in question.answers}
+        right = picked in gold
+        return Grade(float(right), "the right choice" if right else "another choice is right")
+    if any(same_text(answer, gold) for gold in question.answers):
+        return Grade(1.0, "equals a gold answer")
+    return Grade(0.0, "differs from every gold answer")
+
+
+def _answer_point(answer: str) -> Point | None:
+    points = points_in(answer)
+    return points[0] if len(points) == 1 else None
+
+
+def _grade_box(question: Question, answer: str) -> Grade:
+    point = _answer_point(answer)
+    if point is None:
+        return Grade(0.0, "the answer is not one point (x, y)")
+    if any(in_box(point, box) for box in question.boxes):
+        return Grade(1.0, "the point is in a gold box")
+    return Grade(0.0, "the point is outside every gold box")
+
+
+def in_box(point: Point, box: Box) -> bool:
+    """Whether a point is in a box, its edges included, both kept to `DECIMALS` places."""
+    x, y = round(point.x, DECIMALS), round(point.y, DECIMALS)
+    x1, y1, x2, y2 = (round(edge, DECIMALS) for edge in (box.x1, box.y1, box.x2, box.y2))
+    return point.image == box.image and x1 <= x <= x2 and y1 <= y <= y2
+
+
+def _grade_point(question: Question, answer: str) -> Grade:
+    point = _answer_point(answer)
+    if point is None:
+        return Grade(0.0, "the answer is not one point (x, y)")
+    distances = [
+        math.hypot(gold.x - point.x, gold.y - point.y)
+        for gold in question.points
+        if gold.image == point.image
+    ]
+    if not distances:
+        return Grade(0.0, "no gold point is in that image")
+    nearest = min(distances)
+    right = nearest <= question.tolerance
+    return Grade(float(right), f"{nearest:.1f} px from the nearest gold point")
+
+
+def _grade_action(question: Question, answer: str) -> Grade:
+    said = parse_action(answer)
+    if said is None:
+        return Grade(0.0, "the answer is not an action")
+    golds = [gold for text in question.answers if (gold := parse_action(text)) is not None]
+    if any(same_action(said, gold, same_text) for gold in golds):
+        return Grade(1.0, "the right action")
+    alike = [gold for gold in golds if gold.name == said.name]
+    return Grade(0.0, _difference(said, alike[0]) if alike else "another action is right")
+
+
+def _difference(said: Action, gold: Action) -> str:
+    """What two actions of one name differ in."""
+    if said.name == "stop":
+        return "it stops with another answer"
+    if said.name == "scroll":
+        return "it scrolls in another direction"
+    if said.arguments[:1] != gold.arguments[:1]:
+        return "the right action on another element"
+    return "the right action with another text"
+
+
+_GRADERS = {
+    AnswerKind.TEXT: _grade_text,
+    AnswerKind.BOX: _grade_box,
+    AnswerKind.POINT: _grade_point,
+    AnswerKind.ACTION: _grade_action,
+}

@@ -1,0 +1,231 @@
+"""Traces and search trees as static pages a person can browse, straight from disk.
+
+    index = write_gallery(Path("gallery"), entries, trees, title="sat2")    # open it in a browser
+
+Nothing is fetched: pages, pictures and data lie in one folder and point to each other by relative
+links. Pictures are named by their content and written once. Data goes into script files of a
+hundred traces each, loaded when a page of cards needs them, so that `entries` may be a stream of
+thousands: one trace at a time is held, beside a short row of each for the filters.
+
+Every text comes from outside. The templates escape it, the data files hold no `<`, and the scripts
+write text as text, never as HTML.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import io
+import json
+import re
+from collections.abc import Iterable, Sequence
+from dataclasses import asdict, dataclass
+from importlib.resources import files
+from pathlib import Path
+from typing import Any
+
+from jinja2 import Environment, PackageLoader, StrictUndefined
+from PIL import Image
+
+from curation.render.gallery_data import shown_mark, shown_nodes, shown_question, shown_step
+from curation.render.marks import marks_of, role_of
+from mcts.data import Question, Trace, Verdict, content_id
+from mcts.tree import Tree
+
+CHUNK = 100
+"""Traces in one data file."""
+
+# What browsers show, by the first bytes of a file; anything else is written anew as PNG.
+_SHOWN = {b"\x89PNG\r\n": "png", b"\xff\xd8\xff": "jpg", b"GIF8": "gif", b"BM": "bmp"}
+_SAFE_NAME = re.compile(r"[A-Za-z0-9_-]{1,80}")
+
+
+@dataclass(frozen=True, slots=True)
+class GalleryTrace:
+    """A trace with all that is shown of it."""
+
+    question: Question
+    trace: Trace
+    verdicts: tuple[Verdict, ...]
+    """What the filters said; empty when the trace was never judged."""
+    images: tuple[bytes, ...]
+    """The question's encoded images, in order; fewer when some are lost."""
+
+
+@dataclass(frozen=True, slots=True)
+class GalleryTree:
+    """A search tree with its question's images."""
+
+    tree: Tree
+    images: tuple[bytes, ...]
+    """The question's encoded images, in order; fewer when some are lost."""
+
+
+def write_gallery(
+    out: Path,
+    entries: Iterable[GalleryTrace],
+    trees: Iterable[GalleryTree] = (),
+    title: str = "Traces",
+    funnel: bytes | None = None,
+) -> Path:
+    """Write the pages into `out`, in place of a gallery that is there, and return the first.
+
+    Args:
+        out: a folder; made when it is not there. Files that are not a gallery's stay untouched.
+        funnel: a PNG of what the filters dropped, to be shown first.
+    """
+    folder = _Folder(out)
+    grown = [folder.tree(entry, title) for entry in trees]
+    pages = {row["id"]: row["page"] for row in grown}
+    rows: list[list[Any]] = []
+    names = _Names()
+    chunk: list[dict[str, Any]] = []
+    for entry in entries:
+        rows.append(names.row(entry))
+        chunk.append(folder.trace(entry, pages))
+        if len(chunk) == CHUNK:
+            folder.data(f"traces-{len(rows) // CHUNK - 1:05}", chunk)
+            chunk = []
+    if chunk:
+        folder.data(f"traces-{len(rows) // CHUNK:05}", chunk)
+    index = {"rows": rows, "names": names.known, "chunk": CHUNK, "trees": grown}
+    folder.data("index", index)
+    if funnel:
+        (out / "funnel.png").write_bytes(funnel)
+    counts: dict[str, Any] = {"traces": len(rows), "trees": len(grown)}
+    return folder.page("index.html", title=title, funnel=bool(funnel), **counts)
+
+
+class _Names:
+    """Short rows for the filters: names by number, so that thousands of rows stay small."""
+
+    def __init__(self) -> None:
+        self.known: dict[str, list[str]] = {"kind": [], "family": [], "filter": []}
+
+    def row(self, entry: GalleryTrace) -> list[Any]:
+        """[trace id, kind, family, numbers of the filters that dropped it, 1 kept | 0 | null]."""
+        dropped = [self._number("filter", v.filter) for v in entry.verdicts if not v.keep]
+        kept = int(not dropped) if entry.verdicts else None
+        kind = self._number("kind", entry.trace.kind)
+        family = self._number("family", entry.question.family or entry.question.task)
+        return [entry.trace.trace_id, kind, family, dropped, kept]
+
+    def _number(self, group: str, name: str) -> int:
+        if name not in self.known[group]:
+            self.known[group].append(name)
+        return self.known[group].index(name)
+
+
+class _Folder:
+    """Where a gallery's files go."""
+
+    def __init__(self, out: Path) -> None:
+        self.out = out
+        self.written: dict[str, str] = {}  # image hash -> its path below `out`
+        self.pages = Environment(
+            loader=PackageLoader("curation.render"), autoescape=True, undefined=StrictUndefined
+        )
+        if (out / "data" / "index.js").exists():
+            self._clear()
+        for part in ("data", "images", "assets", "trees"):
+            (out / part).mkdir(parents=True, exist_ok=True)
+        for asset in files("curation.render").joinpath("templates").iterdir():
+            if asset.name.endswith((".css", ".js")):
+                (out / "assets" / asset.name).write_bytes(asset.read_bytes())
+
+    def _clear(self) -> None:
+        """Remove an earlier gallery, so that nothing revoked since stays on disk."""
+        for pattern in ("data/*.js", "trees/*.html", "images/*", "funnel.png"):
+            for old in self.out.glob(pattern):
+                if re.fullmatch(
+                    r"(index|(traces|tree)-.+)\.js|.+\.html|([0-9a-f]{64}|funnel)\.\w+", old.name
+                ):
+                    old.unlink()
+
+    def page(self, name: str, template: str = "", **values: Any) -> Path:
+        path = self.out / name
+        text = self.pages.get_template(template or name).render(**values)
+        path.write_text(text, encoding="utf-8", errors="replace")
+        return path
+
+    def data(self, name: str, value: Any) -> None:
+        """Write `value` as a script; JSON with no `<`, so that nothing can end or open a tag."""
+        text = json.dumps(value, separators=(",", ":"))
+        for char in "<>&":
+            text = text.replace(char, f"\\u{ord(char):04x}")
+        script = f"gallery.take({json.dumps(name)},{text});\n"
+        (self.out / "data" / f"{name}.js").write_text(script, encoding="ascii")
+
+    def image(self, data: bytes) -> str | None:
+        """The path of a picture below the folder, written at its first use; None if unreadable."""
+        digest = hashlib.sha256(data).hexdigest()
+        if digest not in self.written:
+            self.written[digest] = self._store(digest, data)
+        return self.written[digest] or None
+
+    def _store(self, digest: str, data: bytes) -> str:
+        kind = next((kind for head, kind in _SHOWN.items() if data.startswith(head)), None)
+        if data[:4] == b"RIFF" and data[8:12] == b"WEBP":
+            kind = "webp"
+        if kind is None:
+            try:
+                with Image.open(io.BytesIO(data)) as picture:
+                    file = io.BytesIO()
+                    picture.convert("RGBA").save(file, "PNG")
+            except (OSError, ValueError, SyntaxError, Image.DecompressionBombError):
+                return ""
+            data, kind = file.getvalue(), "png"
+        name = f"images/{digest}.{kind}"
+        (self.out / name).write_bytes(data)
+        return name
+
+    def pictures(self, question: Question, images: Sequence[bytes]) -> list[dict[str, Any]]:
+        paths: list[str | None] = [self.image(data) for data in images[: len(question.images)]]
+        paths += [None] * (len(question.images) - len(paths))
+        return [
+            {"src": path, "w": image.width, "h": image.height}
+            for path, image in zip(paths, question.images, strict=True)
+        ]
+
+    def trace(self, entry: GalleryTrace, pages: dict[str, str]) -> dict[str, Any]:
+        """All that the cards and the opened view show of one trace."""
+        trace, question = entry.trace, entry.question
+        marks = marks_of(trace, question)
+        kept = all(verdict.keep for verdict in entry.verdicts) if entry.verdicts else None
+        return {
+            "id": trace.trace_id,
+            "tree": trace.tree_id,
+            "page": pages.get(trace.tree_id or ""),
+            "kind": trace.kind,
+            "kept": kept,
+            "answer": trace.answer,
+            "reward": trace.reward,
+            "problems": list(trace.problems),
+            "verdicts": [asdict(verdict) for verdict in entry.verdicts],
+            "steps": [
+                {
+                    "n": str(i + 1),
+                    "role": role_of(trace, i),
+                    **shown_step(step, [m for m in marks if m.label == str(i + 1)], question),
+                }
+                for i, step in enumerate(trace.steps)
+            ],
+            "answer_marks": [shown_mark(m, question) for m in marks if m.label == "A"],
+            **shown_question(question),
+            "images": self.pictures(question, entry.images),
+        }
+
+    def tree(self, entry: GalleryTree, title: str) -> dict[str, Any]:
+        """Write a tree's page and data; returns its row in the list of trees."""
+        tree, question = entry.tree, entry.tree.question
+        name = tree.tree_id if _SAFE_NAME.fullmatch(tree.tree_id) else content_id(tree.tree_id)
+        images = self.pictures(question, entry.images)
+        nodes = list(shown_nodes(tree))
+        data = {"id": tree.tree_id, **shown_question(question), "images": images, "nodes": nodes}
+        self.data(f"tree-{name}", {**data, "errors": list(tree.errors)})
+        page = f"trees/{name}.html"
+        self.page(page, "tree.html", title=title, question=question.text, data=f"tree-{name}")
+        ends = tree.outcomes()
+        counts = {"nodes": len(nodes), "ends": len(ends), "right": sum(r >= 1 for _, r in ends)}
+        counts |= {"simulations": tree.simulations}
+        row = {"id": tree.tree_id, "page": page, "q": question.text, "value": tree.root.value}
+        return {**row, **counts, "family": question.family, "images": images}

@@ -1,0 +1,129 @@
+"""A question drawn with what counts as right: gold boxes and points on its pictures.
+
+    png = draw_gold(question, choices, answers, boxes, points, [data], remarks=["row 3"])
+
+What is drawn is what the numbers say, in the pixels of the picture: a box that lies beside the
+picture stands on a hatched margin beside it, so that a wrong coordinate frame is seen at once.
+"""
+
+from __future__ import annotations
+
+import io
+from collections.abc import Sequence
+
+from PIL import Image, ImageDraw
+
+from curation.render.text_layout import BLUE, INK, LINE, MUTED, ORANGE, PAPER, font, wrap
+from curation.render.trace_card import opened
+from mcts.data import Box, Point
+
+_CARD, _PAD, _GAP = 1400, 40, 24
+_TALLEST = 1000  # pixels of a picture on the card
+_BEYOND = 0.4  # of a picture's longer side that is shown beside it, at most
+
+
+def draw_gold(
+    text: str,
+    choices: Sequence[str],
+    answers: Sequence[str],
+    boxes: Sequence[Box],
+    points: Sequence[Point],
+    pictures: Sequence[bytes],
+    remarks: Sequence[str] = (),
+    problem: str = "",
+) -> bytes:
+    """A card as PNG; a picture that can't be read is said to be unreadable on it.
+
+    Args:
+        remarks: what else is said of the question, such as where it comes from.
+        problem: why it can't be used, if so; written in another colour.
+    """
+    room = (_CARD - 2 * _PAD - _GAP * (len(pictures) - 1)) / max(1, len(pictures))
+    drawn = [
+        _with_gold(
+            opened(data),
+            [box for box in boxes if box.image == i],
+            [point for point in points if point.image == i],
+            room,
+        )
+        for i, data in enumerate(pictures)
+    ]
+    right = [*answers]
+    right += [f"in box ({b.x1:g}, {b.y1:g}, {b.x2:g}, {b.y2:g}) {b.label}".strip() for b in boxes]
+    right += [f"at ({p.x:g}, {p.y:g})" for p in points]
+    words = [(text, 30.0, INK)]
+    words += [(" / ".join(choices), 22.0, MUTED)] if choices else []
+    words += [(f"Right: {'; '.join(right) or 'nothing is'}", 24.0, BLUE)]
+    words += [(problem, 22.0, ORANGE)] if problem else []
+    words += [(" · ".join(remarks), 18.0, MUTED)] if remarks else []
+    lines = [
+        (line, size, colour)
+        for said, size, colour in words
+        for line in wrap(said, size, _CARD - 2 * _PAD)
+    ]
+    tall = max((picture.height for picture in drawn), default=0)
+    below = sum(round(size * 1.4) for _, size, _ in lines)
+    card = Image.new("RGB", (_CARD, 2 * _PAD + tall + _GAP + below), PAPER)
+    x = _PAD
+    for picture in drawn:
+        card.paste(picture, (x, _PAD))
+        x += picture.width + _GAP
+    y, pen = _PAD + tall + _GAP, ImageDraw.Draw(card)
+    for line, size, colour in lines:
+        pen.text((_PAD, y), line, colour, font(size))
+        y += round(size * 1.4)
+    out = io.BytesIO()
+    card.save(out, "PNG")
+    return out.getvalue()
+
+
+def _with_gold(
+    picture: Image.Image, boxes: Sequence[Box], points: Sequence[Point], room: float
+) -> Image.Image:
+    """The picture, as large as fits, on a margin as wide as its gold needs."""
+    most = _BEYOND * max(picture.size)
+    xs = [0.0, picture.width, *(x for b in boxes for x in (b.x1, b.x2)), *(p.x for p in points)]
+    ys = [0.0, picture.height, *(y for b in boxes for y in (b.y1, b.y2)), *(p.y for p in points)]
+    left, top = max(min(xs), -most), max(min(ys), -most)
+    across = min(max(xs), picture.width + most) - left
+    down = min(max(ys), picture.height + most) - top
+    scale = min(room / across, _TALLEST / down)
+    ground = _hatched(max(1, round(across * scale)), max(1, round(down * scale)))
+    size = (max(1, round(picture.width * scale)), max(1, round(picture.height * scale)))
+    resized = picture.resize(size, Image.Resampling.LANCZOS)
+    ground.paste(resized, (round(-left * scale), round(-top * scale)))
+    pen = ImageDraw.Draw(ground)
+
+    def at(x: float, y: float) -> tuple[float, float]:
+        return (
+            min(max((x - left) * scale, 1), ground.width - 2),
+            min(max((y - top) * scale, 1), ground.height - 2),
+        )
+
+    for number, box in enumerate(boxes, start=1):
+        (x1, x2), (y1, y2) = sorted((box.x1, box.x2)), sorted((box.y1, box.y2))
+        a, b = at(x1, y1), at(x2, y2)
+        # The line lies around the box, so that a small thing is not covered by it.
+        for colour, out, width in (("white", 5, 5), (BLUE, 4, 3)):
+            pen.rectangle(
+                (a[0] - out, a[1] - out, b[0] + out, b[1] + out), outline=colour, width=width
+            )
+        if len(boxes) > 1:
+            pen.text((a[0], max(a[1] - 10, 10)), str(number), BLUE, font(18), anchor="ls",
+                     stroke_width=3, stroke_fill="white")  # fmt: skip
+    for point in points:
+        x, y = at(point.x, point.y)
+        for colour, radius, width in (("white", 11, 5), (BLUE, 10, 3)):
+            pen.ellipse(
+                (x - radius, y - radius, x + radius, y + radius), outline=colour, width=width
+            )
+    return ground
+
+
+def _hatched(width: int, height: int) -> Image.Image:
+    """A ground that is seen to be no picture."""
+    ground = Image.new("RGB", (width, height), PAPER)
+    pen = ImageDraw.Draw(ground)
+    for x in range(-height, width, 14):
+        pen.line((x, height, x + height, 0), fill=LINE, width=2)
+    return ground

@@ -1,0 +1,238 @@
+"""A trace drawn on its pictures: numbered points in step order, and beside them what was thought.
+
+    picture = draw_points(image, [Point(82, 40), Point(210, 133)])    # Pillow in, Pillow out
+    png = draw_trace(trace, question, [image_bytes])                  # a whole card, as PNG
+
+A marker is a ring exactly on its point and a numbered badge next to it, so that the number hides
+nothing of what is pointed at. Steps of a wrong attempt have orange square badges, all others blue
+round ones: shape and colour say the same thing. A point outside its image is never moved in: its
+badge stands hollow in an added margin, with an arrow that points away from the picture.
+"""
+
+from __future__ import annotations
+
+import io
+import math
+from collections.abc import Sequence
+
+from PIL import Image, ImageDraw, ImageOps, UnidentifiedImageError
+
+from curation.render.marks import BADGE, NOMINAL, Mark, arrange, marks_of, outward
+from curation.render.text_layout import (
+    BLUE,
+    LINE,
+    MUTED,
+    PAPER,
+    colour_of,
+    font,
+    words_beside,
+)
+from mcts.data import Box, Point, Question, Trace
+from mcts.data import Image as Stored
+
+_FINER = 2  # overlays are drawn this much larger and averaged down: Pillow's shapes are jagged
+_MARGIN = 46.0  # around a picture with a point outside, at the nominal size
+_CARD, _PAD, _GAP = 1680, 60, 56  # a card's width, its border, the space between its parts
+
+
+def draw_points(
+    image: Image.Image, points: Sequence[Point], image_index: int = 0, *, side: int = 720
+) -> Image.Image:
+    """Number `points` in their order and draw those of image `image_index` on it."""
+    sizes = [Stored("", *ImageOps.exif_transpose(image).size)] * (image_index + 1)
+    marks = [Mark(str(i + 1), point) for i, point in enumerate(points)]
+    here = [mark for mark in marks if mark.point.image == image_index]
+    return draw_marks(image, arrange(here, sizes), side=side)
+
+
+def draw_marks(
+    image: Image.Image, marks: Sequence[Mark], boxes: Sequence[Box] = (), *, side: int = 720
+) -> Image.Image:
+    """Draw arranged `marks`, all of this image, joined in order by a thin line.
+
+    Args:
+        boxes: regions to outline, such as the crops a zoom showed, in the image's pixels.
+        side: pixels of the longer side of the picture that comes out, margin aside.
+    """
+    picture = _upright(image)
+    scale = side / max(picture.size)
+    picture = picture.resize(
+        (max(1, round(picture.width * scale)), max(1, round(picture.height * scale))),
+        Image.Resampling.LANCZOS,
+    )
+    unit = side / NOMINAL
+    margin = round(_MARGIN * unit) if any(mark.outside for mark in marks) else 0
+    framed = ImageOps.expand(picture, margin, PAPER)
+    layer = Image.new("RGBA", (framed.width * _FINER, framed.height * _FINER))
+    pen = _Pen(ImageDraw.Draw(layer), unit * _FINER, scale * _FINER, margin * _FINER, picture.size)
+    for box in boxes:
+        pen.box(box)
+    pen.route(marks)
+    for mark in marks:
+        pen.mark(mark)
+    layer = layer.resize(framed.size, Image.Resampling.LANCZOS)
+    return Image.alpha_composite(framed.convert("RGBA"), layer).convert("RGB")
+
+
+def _upright(image: Image.Image) -> Image.Image:
+    """The picture as a viewer shows it: turned as its EXIF says, what is transparent white."""
+    image = ImageOps.exif_transpose(image).convert("RGBA")
+    return Image.alpha_composite(Image.new("RGBA", image.size, "white"), image).convert("RGB")
+
+
+class _Pen:
+    """Draws marks on a layer over a picture; sizes are given for the nominal picture."""
+
+    def __init__(
+        self,
+        draw: ImageDraw.ImageDraw,
+        unit: float,
+        scale: float,
+        margin: float,
+        size: tuple[int, int],
+    ) -> None:
+        self.draw, self.unit, self.scale, self.margin = draw, unit, scale, margin
+        self.width, self.height = size[0] * _FINER, size[1] * _FINER
+
+    def at(self, point: Point) -> tuple[float, float]:
+        """Where a point is on the layer; one outside stands on the picture's edge."""
+        x = min(max(point.x * self.scale, 0), self.width)
+        y = min(max(point.y * self.scale, 0), self.height)
+        return x + self.margin, y + self.margin
+
+    def badge(self, mark: Mark) -> tuple[float, float]:
+        """The middle of a mark's badge on the layer."""
+        x, y = self.at(mark.point)
+        return x + mark.badge[0] * self.unit, y + mark.badge[1] * self.unit
+
+    def box(self, box: Box) -> None:
+        a, b = self.at(Point(box.x1, box.y1)), self.at(Point(box.x2, box.y2))
+        for colour, width in (("white", 4), (BLUE, 1.6)):
+            self.draw.rectangle((*a, *b), outline=colour, width=round(width * self.unit))
+
+    def route(self, marks: Sequence[Mark]) -> None:
+        """The thin line through the points, in order; into a wrong attempt it is dashed."""
+        ends = [self.badge(m) if m.outside else self.at(m.point) for m in marks if m.label != "A"]
+        for k in ("halo", "line"):
+            for a, b, mark in zip(ends, ends[1:], marks[1:], strict=False):
+                for start, end in _dashes(a, b, 7 * self.unit if mark.role == "wrong" else 0):
+                    colour = (255, 255, 255, 210) if k == "halo" else colour_of(mark.role)
+                    width = round((4.2 if k == "halo" else 1.8) * self.unit)
+                    self.draw.line((start, end), fill=colour, width=width)
+
+    def mark(self, mark: Mark) -> None:
+        colour, unit = colour_of(mark.role), self.unit
+        x, y = self.badge(mark)
+        if mark.outside:
+            dx, dy = outward(mark.point, self.width / self.scale, self.height / self.scale)
+            tip, root = 24 * unit, 15 * unit
+            arrow = [(x + dx * tip, y + dy * tip)]
+            arrow += [
+                (x + dx * root + s * dy * 6 * unit, y + dy * root - s * dx * 6 * unit)
+                for s in (1, -1)
+            ]
+            self.draw.polygon(arrow, fill=colour)
+        else:
+            px, py = self.at(mark.point)
+            for fill, width in (("white", 5), (colour, 1.8)):
+                self.draw.line((px, py, x, y), fill=fill, width=round(width * unit))
+            for fill, radius in (("white", 6.4), (colour, 4.9), ("white", 2.9)):
+                self._round((px, py), radius * unit, fill)
+            self._round((px, py), 1.5 * unit, colour)
+        self._badge((x, y), mark.role, BADGE * unit, "white")
+        self._badge((x, y), mark.role, (BADGE - 1.6) * unit, colour)
+        if mark.outside:
+            self._badge((x, y), mark.role, (BADGE - 3.2) * unit, "white")
+        letter = colour if mark.outside else "white"
+        size = (13 if len(mark.label) < 2 else 11) * unit
+        self.draw.text(
+            (x, y), mark.label, letter, font(size), anchor="mm", stroke_width=0.35 * unit
+        )
+
+    def _round(self, at: tuple[float, float], r: float, fill: str) -> None:
+        self.draw.ellipse((at[0] - r, at[1] - r, at[0] + r, at[1] + r), fill=fill)
+
+    def _badge(self, at: tuple[float, float], role: str, r: float, fill: str) -> None:
+        if role != "wrong":
+            self._round(at, r, fill)
+            return
+        corners = (at[0] - r, at[1] - r, at[0] + r, at[1] + r)
+        self.draw.rounded_rectangle(corners, radius=r * 0.35, fill=fill)
+
+
+def _dashes(
+    a: tuple[float, float], b: tuple[float, float], dash: float
+) -> list[tuple[tuple[float, float], tuple[float, float]]]:
+    """The line from `a` to `b` in pieces of `dash` with gaps between; whole when `dash` is 0."""
+    count = max(1, int(math.dist(a, b) / dash)) if dash else 1
+    along = [
+        (a[0] + (b[0] - a[0]) * k / count, a[1] + (b[1] - a[1]) * k / count)
+        for k in range(count + 1)
+    ]
+    return list(zip(along[::2], along[1::2], strict=False))
+
+
+def draw_trace(trace: Trace, question: Question, images: Sequence[bytes]) -> bytes:
+    """A card for one trace, as PNG: its numbered picture(s), its question, steps and answer.
+
+    Args:
+        images: the question's encoded images, in order. One that cannot be read is said to be
+            unreadable on the card; it is no error.
+    """
+    marks = marks_of(trace, question)
+    raw = [opened(data) for data in images]
+    single = len(raw) == 1 and raw[0].width <= 1.6 * raw[0].height
+    inner = _CARD - 2 * _PAD
+    room = (0.5 * inner if single else inner - _GAP * (len(raw) - 1)) / max(1, len(raw))
+    pictures = [
+        _drawn(picture, i, trace, marks, (room, 900.0 if single else 760.0))
+        for i, picture in enumerate(raw)
+    ]
+    left = _PAD + (pictures[0].width + _GAP if single else 0)
+    top = _PAD + (0 if single or not pictures else max(p.height for p in pictures) + _GAP)
+    # Measured on a scrap first: how tall the words are decides how tall the card is.
+    scrap = Image.new("RGB", (1, 1))
+    width = _CARD - _PAD - left
+    tall = words_beside(scrap, (left, top), width, trace, question, marks)
+    tall = max(tall, _PAD + max((p.height for p in pictures), default=0))
+    card = Image.new("RGB", (_CARD, round(tall) + _PAD), PAPER)
+    draw = ImageDraw.Draw(card)
+    x: float = _PAD
+    for picture in pictures:
+        card.paste(picture, (round(x), _PAD))
+        edge = (round(x) - 1, _PAD - 1, round(x) + picture.width, _PAD + picture.height)
+        draw.rectangle(edge, outline=LINE, width=1)
+        x += picture.width + _GAP
+    words_beside(card, (left, top), width, trace, question, marks)
+    file = io.BytesIO()
+    card.save(file, "PNG")
+    return file.getvalue()
+
+
+def opened(data: bytes) -> Image.Image:
+    """The picture in `data`, or one that says that it cannot be read."""
+    try:
+        with Image.open(io.BytesIO(data)) as image:
+            return _upright(image)
+    except (UnidentifiedImageError, OSError, ValueError, SyntaxError, Image.DecompressionBombError):
+        blank = Image.new("RGB", (480, 360), LINE)
+        text = "this image cannot be read"
+        ImageDraw.Draw(blank).text((240, 180), text, MUTED, font(22), anchor="mm")
+        return blank
+
+
+def _drawn(
+    picture: Image.Image,
+    index: int,
+    trace: Trace,
+    marks: Sequence[Mark],
+    room: tuple[float, float],
+) -> Image.Image:
+    """Image `index` with its marks and crops, as large as fits in `room`, margin included."""
+    here = [mark for mark in marks if mark.point.image == index]
+    looks = [step.observation.crop for step in trace.steps if step.observation]
+    crops = [crop for crop in looks if crop.image == index]
+    grown = 1 + 2 * _MARGIN / NOMINAL if any(mark.outside for mark in here) else 1
+    longer = max(picture.size)
+    side = min(room[0] / picture.width, room[1] / picture.height) * longer / grown
+    return draw_marks(picture, here, crops, side=round(side))

@@ -1,0 +1,90 @@
+"""What a line of reasoning does, counted by rule: places, returns, goals, checks, retreats.
+
+    counts = count_behaviors(trace, question)
+    counts["regions"], counts["backtracking"]           # 4, 1; every behavior is there, also with 0
+
+The rules read what is on the page, so that anyone can check a count by eye. They are the six rows
+that a trace has in the table `behaviors` under the method `rule/1`; judge models count the first
+four of ViGoRL's Table 5 in rows of their own (`curation.scores.judge_prompts`). A count is of
+steps:
+
+- `regions`: places looked at. A step's point opens a new one unless it is within `REGION` of one
+  that an earlier step opened, in the same image.
+- `revisits`: steps whose point lies in a region that an earlier step opened.
+- `subgoals`: steps that say what is to be found out next ("First, I need to find the lamp").
+- `verification`: steps that check something said before, *and* cite the place where they look.
+- `backtracking`: steps that give up what was just said ("Wait, that does not fit"), and the step
+  with which a corrected chain turns back, whatever its words. Such a step is no verification.
+- `grounded_subgoals`: subgoals that cite a point which boxes do not show to be elsewhere.
+
+Change what a rule counts and raise `VERSION`: old counts stay beside the new ones.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+
+from mcts.coordinates import CoordinateSpace, Frame
+from mcts.data import Point, Question, Trace
+
+VERSION = 1
+METHOD = f"rule/{VERSION}"
+
+BEHAVIORS = (
+    "regions", "revisits", "subgoals", "verification", "backtracking", "grounded_subgoals",
+)  # fmt: skip
+
+# Two points closer than this share of the image's longer side look at one region. Wider than the
+# filters' `SAME_PLACE`, which asks for the same spot: two looks at one thing seldom hit that.
+REGION = 0.05
+
+_DO = r"(?:find|locate|identify|look\s+(?:at|for)|check|determine|compare|examine|see|count|read)"
+_SUBGOAL = re.compile(
+    rf"\b(?:I|we)(?:\s+(?:will|must|should|can|have\s+to|need\s+to|want\s+to)|'ll)"
+    rf"(?:\s+(?:first|next|now|then|also))?\s+{_DO}\b"
+    rf"|\b(?:let\s+me|let's|let\s+us)(?:\s+(?:first|next|now|then|also))?\s+{_DO}\b"
+    rf"|\b(?:next|first|now|then)\s*,?\s+(?:I|we)\s+{_DO}\b"
+    rf"|\b(?:to\s+(?:start|begin|answer)|the\s+(?:next|first)\s+(?:step|thing)\s+is\s+to)\b",
+    re.IGNORECASE,
+)
+_CHECKING = re.compile(
+    r"\b(?:double-?\s?check\w*|check(?:ing)?|verif\w+|confirm\w*|make\s+sure|"
+    r"look(?:ing)?\s+(?:\w+\s+)?(?:again|closer|more\s+closely)|re-?examin\w+)\b",
+    re.IGNORECASE,
+)
+_RETREAT = re.compile(
+    r"\b(?:wait|hold\s+on|on\s+second\s+thought|actually|seems?\s+(?:off|wrong)|is\s+off\s+here|"
+    r"(?:that|this)\s+(?:is|was|does)\s*(?:n't|not)\s+(?:right|correct|fit)|that\s+does\s+not\s+fit|"
+    r"(?:a|my)\s+mistake|I\s+was\s+(?:wrong|mistaken)|go(?:ing)?\s+back)\b",
+    re.IGNORECASE,
+)
+
+
+def count_behaviors(
+    trace: Trace, question: Question, grounded: Sequence[bool | None] = ()
+) -> dict[str, int]:
+    """How often `trace` shows each of `BEHAVIORS`, by the rules above.
+
+    Args:
+        grounded: for each step whether its point is on what it names, where that was checked.
+    """
+    counts = dict.fromkeys(BEHAVIORS, 0)
+    frame = Frame.of(CoordinateSpace.original(), question)
+    regions: list[Point] = []
+    for i, step in enumerate(trace.steps):
+        point = step.point
+        if point is not None and any(frame.same_place(point, r, REGION) for r in regions):
+            counts["revisits"] += 1
+        elif point is not None:
+            regions.append(point)
+        retreats = i == trace.turns_back_at or _RETREAT.search(step.thought) is not None
+        counts["backtracking"] += retreats
+        if not retreats and point is not None and _CHECKING.search(step.thought):
+            counts["verification"] += 1
+        if not retreats and _SUBGOAL.search(step.thought):
+            counts["subgoals"] += 1
+            elsewhere = bool(grounded) and grounded[i] is False
+            counts["grounded_subgoals"] += point is not None and not elsewhere
+    counts["regions"] = len(regions)
+    return counts

@@ -1,0 +1,208 @@
+"""The figures a benchmark publishes, from its questions and what was answered. Pure.
+
+    figures = METRICS["pope"](questions, answers)        # {"f1": 0.86, "precision": …}
+    figures = published_figures(task.metrics, questions, answers)
+
+A metric is a function of questions and answers, one answer a question in the same order, None where
+there was none. Every figure is a share from 0 to 1, None where nothing was there to count. Answers
+are graded by `curation.grading.grade` like everywhere; a question that can't be graded is left out.
+"""
+
+from __future__ import annotations
+
+import re
+from collections import defaultdict
+from collections.abc import Callable, Iterable, Mapping, Sequence
+
+from curation.grading.actions import parse_action
+from curation.grading.grade import chosen, grade, normalize
+from mcts.data import AnswerKind, Question
+
+Answers = Sequence[str | None]
+Figures = dict[str, float | None]
+Metric = Callable[[Sequence[Question], Answers], Figures]
+
+
+def accuracy(questions: Sequence[Question], answers: Answers) -> Figures:
+    """The share of right answers, every question counted alike."""
+    return {"accuracy": _mean(score for _, score in _scores(questions, answers))}
+
+
+def by_family(questions: Sequence[Question], answers: Answers) -> Figures:
+    """Accuracy of each family, and their mean with every family counted alike: `macro`."""
+    return _by(questions, answers, lambda question: question.family, "macro")
+
+
+def by_halves(questions: Sequence[Question], answers: Answers) -> Figures:
+    """Accuracy by what stands on either side of a family's slash, such as `mobile/icon`."""
+    halves: defaultdict[str, list[float]] = defaultdict(list)
+    for question, score in _scores(questions, answers):
+        for half in question.family.split("/"):
+            halves[half].append(score)
+    return {f"accuracy/{half}": _mean(scores) for half, scores in sorted(halves.items())}
+
+
+def pope(questions: Sequence[Question], answers: Answers) -> Figures:
+    """POPE: precision, recall and F1 of *yes*, and how often *yes* is said, also a category.
+
+    An answer that is neither yes nor no is wrong, is no *yes*, and is counted in `unreadable`. The
+    authors read every text without a *no* in it as a yes. `f1/macro` is the categories' mean.
+    """
+    pairs = list(zip(questions, answers, strict=True))
+    figures = _yes_figures(pairs, "")
+    categories = sorted({question.family for question, _ in pairs})
+    for category in categories:
+        some = [pair for pair in pairs if pair[0].family == category]
+        figures |= _yes_figures(some, f"/{category}")
+    figures["f1/macro"] = _mean(figures[f"f1/{category}"] for category in categories)
+    return figures
+
+
+def _yes_figures(pairs: Sequence[tuple[Question, str | None]], name: str) -> Figures:
+    counts: defaultdict[tuple[str, str], int] = defaultdict(int)
+    for question, answer in pairs:
+        index = chosen(question, answer) if answer else None
+        said = "neither" if index is None else normalize(question.choices[index])
+        counts[(normalize(question.answers[0]), said)] += 1
+    total = sum(counts.values())
+    hits = counts["yes", "yes"]
+    said_yes, are_yes = (
+        sum(n for pair, n in counts.items() if pair[place] == "yes") for place in (1, 0)
+    )
+    neither = sum(n for (_, said), n in counts.items() if said == "neither")
+    precision, recall = _share(hits, said_yes), _share(hits, are_yes)
+    return {
+        f"accuracy{name}": _share(hits + counts["no", "no"], total),
+        f"precision{name}": precision,
+        f"recall{name}": recall,
+        f"f1{name}": _f1(precision, recall),
+        f"yes_rate{name}": _share(said_yes, total),
+        f"unreadable{name}": _share(neither, total),
+    }
+
+
+def _f1(precision: float | None, recall: float | None) -> float | None:
+    if recall is None:
+        return None
+    if not precision or not recall:
+        return 0.0
+    return 2 * precision * recall / (precision + recall)
+
+
+def robospatial(questions: Sequence[Question], answers: Answers) -> Figures:
+    """RoboSpatial-Home: accuracy a category; `yes_no` is of all questions with that answer."""
+    figures = by_family(questions, answers)
+    scores = _scores(questions, answers)
+    asked = [score for question, score in scores if question.answer_kind is AnswerKind.TEXT]
+    return {**figures, "accuracy/yes_no": _mean(asked)}
+
+
+def actions(questions: Sequence[Question], answers: Answers) -> Figures:
+    """Web actions: whether the kind of action is right, and accuracy of each gold kind."""
+    named: list[float] = []
+    kinds: defaultdict[str, list[float]] = defaultdict(list)
+    golds = {q.question_id: [parse_action(text) for text in q.answers] for q in questions}
+    for question, answer in zip(questions, answers, strict=True):
+        said = parse_action(answer or "")
+        names = {gold.name for gold in golds[question.question_id] if gold}
+        named.append(float(said is not None and said.name in names))
+    for question, score in _scores(questions, answers):
+        for kind in {gold.name for gold in golds[question.question_id] if gold}:
+            kinds[kind].append(score)
+    figures = {f"accuracy/{kind}": _mean(scores) for kind, scores in sorted(kinds.items())}
+    return {"action": _mean(named), **figures}
+
+
+_KEY = re.compile(r"^([23])steps_(\d|multi)$")
+
+
+def wemath(questions: Sequence[Question], answers: Answers) -> Figures:
+    """We-Math's four kinds of problem, and its strict and loose score.
+
+    Of the problems whose every part was answered, by the whole problem (right or wrong) and its
+    steps: wrong, and a step too: `insufficient_knowledge`; wrong with every step right:
+    `inadequate_generalization`; right with every step right (strict) or any (loose):
+    `complete_mastery`; right otherwise: rote memorization. A score is the share of mastery plus
+    half of that of inadequate generalization; `rote_memorization` is its share of the problems
+    that are right. Problems that miss a part are left out, and `incomplete` tells their share.
+    """
+    parts: defaultdict[tuple[int, str], dict[str, float]] = defaultdict(dict)
+    steps: defaultdict[str, list[float]] = defaultdict(list)
+    for question, score in _scores(questions, answers):
+        if match := _KEY.match(question.family):
+            parts[int(match[1]), question.part_of][match[2]] = score
+            steps[match[1] if match[2] == "multi" else "1"].append(score)
+    whole: list[tuple[bool, list[bool]]] = []
+    for (count, _), found in parts.items():
+        names = [str(n) for n in range(1, count + 1)]
+        if all(name in found for name in [*names, "multi"]):
+            whole.append((found["multi"] == 1, [found[name] == 1 for name in names]))
+    total = len(whole)
+    insufficient = sum(not right and not all(each) for right, each in whole)
+    inadequate = sum(not right and all(each) for right, each in whole)
+    figures: Figures = {
+        "insufficient_knowledge": _share(insufficient, total),
+        "inadequate_generalization": _share(inadequate, total),
+        "incomplete": _share(len(parts) - total, len(parts)),
+    }
+    solved = sum(right for right, _ in whole)
+    for name, enough in (("strict", all), ("loose", any)):
+        mastered = sum(right and enough(each) for right, each in whole)
+        figures[f"score_{name}"] = _share(mastered + 0.5 * inadequate, total)
+        figures[f"complete_mastery_{name}"] = _share(mastered, total)
+        figures[f"rote_memorization_{name}"] = _share(solved - mastered, solved)
+    for count_of in ("1", "2", "3"):
+        figures[f"accuracy/{count_of}_step"] = _mean(steps[count_of])
+    return figures
+
+
+METRICS: Mapping[str, Metric] = {
+    "accuracy": accuracy,
+    "by_family": by_family,
+    "by_halves": by_halves,
+    "pope": pope,
+    "robospatial": robospatial,
+    "actions": actions,
+    "wemath": wemath,
+}
+
+
+def published_figures(
+    names: Iterable[str], questions: Sequence[Question], answers: Answers
+) -> Figures:
+    """Accuracy, and the figures of the metrics named.
+
+    Raises:
+        ValueError: there is no metric of that name, with the names there are.
+    """
+    figures = accuracy(questions, answers)
+    for name in names:
+        if name not in METRICS:
+            raise ValueError(f"no metric named {name!r}; there are: {', '.join(METRICS)}")
+        figures |= METRICS[name](questions, answers)
+    return figures
+
+
+def _scores(questions: Sequence[Question], answers: Answers) -> list[tuple[Question, float]]:
+    """Every question that can be graded, with its score."""
+    graded = ((q, grade(q, answer).score) for q, answer in zip(questions, answers, strict=True))
+    return [(question, score) for question, score in graded if score is not None]
+
+
+def _by(
+    questions: Sequence[Question], answers: Answers, of: Callable[[Question], str], mean: str
+) -> Figures:
+    groups: defaultdict[str, list[float]] = defaultdict(list)
+    for question, score in _scores(questions, answers):
+        groups[of(question)].append(score)
+    figures = {f"accuracy/{name}": _mean(scores) for name, scores in sorted(groups.items())}
+    return {**figures, f"accuracy/{mean}": _mean(figures.values())}
+
+
+def _mean(values: Iterable[float | None]) -> float | None:
+    known = [value for value in values if value is not None]
+    return sum(known) / len(known) if known else None
+
+
+def _share(part: float, total: float) -> float | None:
+    return part / total if total else None

@@ -1,0 +1,141 @@
+"""How sure a mean is, and a difference of two: bootstrap intervals that resample pictures.
+
+    scenes = clusters([question_image_ids, ...])          # questions that share a picture, together
+    mean_of(scores, scenes)                               # Figure(value, low, high, n, clusters)
+    difference(scores_a, scores_b, scenes)                # paired: the same questions, in one order
+    mcnemar(scores_a, scores_b)                           # exact, on right or wrong
+
+Questions about one picture share its luck, so intervals resample pictures (and all questions about
+them), never questions. Everything follows from the seed.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from curation.filters.union_find import Groups
+
+DRAWS = 2000
+_AT_ONCE = 100  # draws held in memory together
+
+
+@dataclass(frozen=True, slots=True)
+class Figure:
+    """A mean with its 95% interval."""
+
+    value: float
+    low: float
+    high: float
+    n: int
+    """Questions it is the mean of."""
+    clusters: int
+    """Groups of questions without a picture in common."""
+
+
+@dataclass(frozen=True, slots=True)
+class Difference:
+    """How much better the first of two models is on the same questions."""
+
+    value: float
+    """Mean of the first minus mean of the second."""
+    low: float
+    """Lower end of the 95% interval."""
+    high: float
+    """Upper end of the 95% interval."""
+    p: float
+    """Two-sided, from the same draws; the smallest it can be is 2 over their number and one."""
+    only_first: int
+    """Questions the first alone has right, by its first sample."""
+    only_second: int
+    """Questions the second alone has right."""
+    mcnemar: float
+    """Two-sided p of the exact McNemar test on those two; it takes questions for independent."""
+    n: int
+    clusters: int
+
+    @property
+    def clear(self) -> bool:
+        """Whether the interval leaves out zero."""
+        return self.low > 0 or self.high < 0
+
+
+def clusters(groups: Iterable[Sequence[str]]) -> list[int]:
+    """A number for each group of pictures; groups that have a picture in common share theirs."""
+    groups = list(groups)
+    linked = Groups(name for group in groups for name in group)
+    for group in groups:
+        linked.join(group)
+    numbers: dict[str, int] = {}
+    return [numbers.setdefault(linked.name(group[0]), len(numbers)) for group in groups]
+
+
+def mean_of(values: Sequence[float], scenes: Sequence[int], *, seed: int = 0) -> Figure:
+    """The mean of `values`, one a question, with its interval.
+
+    Args:
+        scenes: a number for each question, the same for those that belong together.
+
+    Raises:
+        ValueError: there are no values.
+    """
+    if not values:
+        raise ValueError("there is nothing to take the mean of")
+    sums, counts = _by_scene(values, scenes)
+    drawn = np.concatenate([(w @ sums) / (w @ counts) for w in _weights(len(sums), seed)])
+    low, high = np.percentile(drawn, [2.5, 97.5])
+    return Figure(float(np.mean(values)), float(low), float(high), len(values), len(sums))
+
+
+def difference(
+    first: Sequence[float], second: Sequence[float], scenes: Sequence[int], *, seed: int = 0
+) -> Difference:
+    """How much better `first` is than `second`, question by question in one order.
+
+    Where a value is the mean of several samples, McNemar takes more than half for right.
+    """
+    if len(first) != len(second):
+        raise ValueError(f"{len(first)} and {len(second)} values can't be paired")
+    gaps = [a - b for a, b in zip(first, second, strict=True)]
+    sums, counts = _by_scene(gaps, scenes)
+    drawn = np.concatenate([(w @ sums) / (w @ counts) for w in _weights(len(sums), seed)])
+    low, high = np.percentile(drawn, [2.5, 97.5])
+    tail = min(int((drawn <= 0).sum()), int((drawn >= 0).sum()))
+    p = min(1.0, 2 * (1 + tail) / (1 + len(drawn)))
+    only_first, only_second, exact = mcnemar(first, second)
+    value = float(np.mean(gaps))
+    return Difference(
+        value, float(low), float(high), p, only_first, only_second, exact, len(gaps), len(sums)
+    )
+
+
+def mcnemar(first: Sequence[float], second: Sequence[float]) -> tuple[int, int, float]:
+    """How many only the first has right, how many only the second, and the exact two-sided p."""
+    pairs = [(a > 0.5, b > 0.5) for a, b in zip(first, second, strict=True)]
+    only_first = sum(a and not b for a, b in pairs)
+    only_second = sum(b and not a for a, b in pairs)
+    n, k = only_first + only_second, min(only_first, only_second)
+    # log of the binomial coefficients, so that thousands of pairs do not overflow.
+    logs = [
+        math.lgamma(n + 1) - math.lgamma(i + 1) - math.lgamma(n - i + 1) - n * math.log(2)
+        for i in range(k + 1)
+    ]
+    return only_first, only_second, min(1.0, 2 * math.fsum(map(math.exp, logs)))
+
+
+def _by_scene(values: Sequence[float], scenes: Sequence[int]) -> tuple[np.ndarray, np.ndarray]:
+    """Sum of the values and number of questions of each scene."""
+    number = np.unique(np.asarray(scenes), return_inverse=True)[1]
+    sums = np.bincount(number, weights=np.asarray(values, dtype=float))
+    return sums, np.bincount(number).astype(float)
+
+
+def _weights(n: int, seed: int) -> Iterator[np.ndarray]:
+    """How often each of `n` scenes is drawn, some draws at a time."""
+    rng = np.random.default_rng(seed)
+    for start in range(0, DRAWS, _AT_ONCE):
+        size = min(_AT_ONCE, DRAWS - start)
+        yield rng.multinomial(n, np.full(n, 1 / n), size=size).astype(float)

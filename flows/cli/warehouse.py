@@ -1,0 +1,129 @@
+"""`vigorl warehouse …`: looking after what is stored. `flows.cli.app` puts it among the commands.
+
+vigorl warehouse check
+vigorl warehouse compact --keep-days 30
+vigorl warehouse delete-source NAME --yes
+"""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from flows.cli.build import Home
+
+if TYPE_CHECKING:
+    from warehouse.storage.home import Warehouse
+
+warehouse = typer.Typer(
+    help="Check, compact, copy and clear what is stored.",
+    no_args_is_help=True,
+    rich_markup_mode=None,
+)
+
+
+def _there(home: str | None) -> Warehouse:
+    """The warehouse at `home`, which must be one: a slip of the pen has nothing wrong with it.
+
+    Raises:
+        Problem: nothing was ever stored there.
+    """
+    from flows.settings import Problem
+    from warehouse.query.catalog import table_versions
+    from warehouse.storage.home import Warehouse
+
+    found = Warehouse.at(home)
+    if all(version is None for version in table_versions(found).values()):
+        raise Problem(f"there is no warehouse at {found.root}: it has no table")
+    return found
+
+
+@warehouse.command()
+def check(home: Home = None) -> None:
+    """Verify every file, hash and reference; one line for each that is wrong, and status 1."""
+    from warehouse.maintenance import check as checking
+
+    wrong = 0
+    for finding in checking.check(_there(home)):
+        wrong += finding.wrong
+        print(finding.sentence if finding.wrong else f"remark: {finding.sentence}", flush=True)
+    if wrong:
+        sys.exit(1)
+    print("everything is there, and is what it says")
+
+
+@warehouse.command()
+def compact(
+    keep_days: Annotated[
+        float, typer.Option(min=1, help="Days that replaced files stay, for whoever reads them.")
+    ] = 7.0,
+    sort: Annotated[
+        bool, typer.Option("--sort", help="Also sort rows by what they are looked up by.")
+    ] = False,
+    home: Home = None,
+) -> None:
+    """Merge small files; remove those that no dataset version and no reader can need."""
+    from warehouse.maintenance import compact as compacting
+
+    for done in compacting.compact(_there(home), keep_days, sort=sort):
+        print(done.sentence(), flush=True)
+
+
+@warehouse.command()
+def snapshot(
+    out: Annotated[
+        Path | None, typer.Option(help="File to write. Default: vigorl.duckdb in the warehouse.")
+    ] = None,
+    home: Home = None,
+) -> None:
+    """Write a file that any DuckDB client opens, views on disk or rows from S3; an older one is
+    replaced in one step."""
+    from warehouse.query import snapshot as views
+
+    print(views.snapshot(_there(home), out))
+
+
+@warehouse.command()
+def backup(
+    target: Annotated[
+        str,
+        typer.Argument(help="Folder or s3:// prefix of the copy; what it has is not copied."),
+    ],
+    home: Home = None,
+) -> None:
+    """Copy a warehouse, also while others write, to a folder or to S3; the copy is a warehouse."""
+    from warehouse.maintenance import backup as copying
+
+    copied = copying.backup(_there(home), target)
+    print(f"{copied} files copied to {target}")
+
+
+@warehouse.command("delete-source")
+def delete_source(
+    name: Annotated[str, typer.Argument(help="The source, as in questions.source.")],
+    yes: Annotated[
+        bool, typer.Option("--yes", help="Delete; without it, say what would go.")
+    ] = False,
+    force: Annotated[
+        bool, typer.Option("--force", help="Delete the dataset versions that hold some of it, too.")
+    ] = False,
+    home: Home = None,
+) -> None:
+    """Delete a source for good: its rows everywhere, its pictures, the old files that hold them."""
+    from warehouse.maintenance import delete as deleting
+
+    where = _there(home)
+    if yes:
+        deleting.delete_source(where, name, force=force, tell=print)
+        return
+    doomed = deleting.plan(where, name)
+    counts = [f"{len(ids)} {key.removesuffix('_id')}s" for key, ids in doomed.ids.items()]
+    print(f"{name}: {', '.join(counts)}")
+    for version in doomed.versions:
+        print(f"dataset {version.ref} holds some of it and goes with --force")
+    for sentence in deleting.out_of_reach(where, doomed):
+        print(f"out of reach: {sentence}")
+    print("nothing is deleted without --yes")

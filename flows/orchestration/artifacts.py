@@ -1,0 +1,116 @@
+"""What Prefect shows of a run: stages as tasks, a progress bar, a summary table, a picture.
+
+progress = await FlowProgress.begun("build-traces/sat2")
+summary = await build(settings, progress=progress, step=as_task)
+await show_summary(summary, settings.home)
+"""
+
+from __future__ import annotations
+
+import asyncio
+import base64
+import time
+from collections.abc import Awaitable, Callable
+from typing import Any
+from uuid import UUID
+
+from prefect import task
+from prefect.artifacts import (
+    acreate_image_artifact,
+    acreate_progress_artifact,
+    acreate_table_artifact,
+    aupdate_progress_artifact,
+)
+from prefect.cache_policies import NO_CACHE
+from prefect.logging import get_run_logger
+
+from flows.stages.curate import Summary
+from flows.stages.gallery import example_picture
+from flows.stages.progress import Counts
+from warehouse.storage.home import Warehouse
+
+UPDATE_EVERY_S = 3.0  # each update is a request to the Prefect server
+
+
+def as_task(stage: Callable[..., Awaitable[Any]]) -> Callable[..., Awaitable[Any]]:
+    """Run a stage as a Prefect task; results and caches live in the warehouse, not in Prefect."""
+    name = stage.__name__.replace("_", "-")
+    make = task(name=name, cache_policy=NO_CACHE, persist_result=False)
+    made: Callable[..., Awaitable[Any]] = make(stage)
+    return made
+
+
+class FlowProgress(Counts):
+    """A progress artifact, updated every few seconds."""
+
+    def __init__(self, name: str, artifact: UUID, log: Any) -> None:
+        super().__init__()
+        self._name, self._artifact, self._log = name, artifact, log
+        self._said = 0.0
+        self._updates: set[asyncio.Task[Any]] = set()
+
+    @classmethod
+    async def begun(cls, name: str) -> FlowProgress:
+        """A new progress artifact at 0%."""
+        artifact = await acreate_progress_artifact(0.0, description=f"{name}: trees searched")
+        assert isinstance(artifact, UUID)
+        return cls(name, artifact, get_run_logger())
+
+    def start(self, total: int, already: int, teacher: Any) -> None:
+        super().start(total, already, teacher)
+        self._log.info(f"{total} questions, {already} of their trees are in the warehouse already")
+        self._update(force=True)
+
+    def grown(self, name: str, share: float) -> None:
+        super().grown(name, share)
+        self._update(force=False)
+
+    def tree(self, name: str, right: bool, failed: bool) -> None:
+        super().tree(name, right, failed)
+        self._update(force=self.already + self.done == self.total)
+
+    def say(self, sentence: str) -> None:
+        self._log.info(sentence)
+
+    def close(self) -> None: ...
+
+    def _update(self, force: bool) -> None:
+        if not force and time.monotonic() - self._said < UPDATE_EVERY_S:
+            return
+        self._said = time.monotonic()
+        there = self.already + self.done
+        self._log.info(f"{there} of {self.total} trees, {self.line()}")
+        share = 100.0 * (there + sum(self.growing.values())) / self.total if self.total else 100.0
+        update = asyncio.ensure_future(aupdate_progress_artifact(self._artifact, progress=share))
+        self._updates.add(update)  # the loop holds tasks only weakly
+        update.add_done_callback(self._updates.discard)
+
+
+async def show_summary(summary: Summary, home: str | None) -> None:
+    """The run's figures as a table, and one of its traces as a picture."""
+    log = get_run_logger()
+    log.info(summary.sentence())
+    counts: dict[str, object] = {
+        "questions searched": summary.questions,
+        "trees with a right answer": summary.right,
+        "trees that failed": summary.failed,
+        "traces": summary.traces,
+        "traces kept": summary.kept,
+        "requests to the teacher": summary.asked,
+        "answered from the journal": summary.replayed,
+        **summary.extra,
+    }
+    await acreate_table_artifact(
+        [{"what": what, "count": count} for what, count in counts.items()],
+        key=f"summary-{summary.task}",
+        description=summary.sentence(),
+    )
+    warehouse = Warehouse.at(home)
+    picture = await asyncio.to_thread(example_picture, warehouse, summary.task)
+    if picture is not None:
+        encoded = base64.b64encode(picture).decode("ascii")
+        await acreate_image_artifact(
+            f"data:image/png;base64,{encoded}",
+            key=f"trace-{summary.task}",
+            description="One kept trace: its points, numbered in the order they were looked at.",
+        )

@@ -1,0 +1,38 @@
+"""Events that set off the next stage: a version was published, a student was trained.
+
+    published(version)          # vigorl.dataset.published, of the resource vigorl.dataset.<name>
+    trained(row)                # vigorl.model.trained, of the resource vigorl.model.<name>
+
+The deployments in `prefect.yaml` wait for them. Only flows emit them: a command at a terminal sets
+nothing off.
+"""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+from prefect.events import emit_event
+
+from warehouse.versions.versions import Version
+
+PUBLISHED, TRAINED = "vigorl.dataset.published", "vigorl.model.trained"
+
+
+def published(version: Version) -> None:
+    """Tell that a data set version is there."""
+    emit_event(
+        PUBLISHED,
+        resource={"prefect.resource.id": f"vigorl.dataset.{version.name}"},
+        payload={"version": version.ref, "rows": version.n_rows},
+    )
+
+
+def trained(row: dict[str, Any]) -> None:
+    """Tell that a student is there; `vigorl.kind` says by which training."""
+    kind = json.loads(row["recipe"])["kind"]
+    emit_event(
+        TRAINED,
+        resource={"prefect.resource.id": f"vigorl.model.{row['name']}", "vigorl.kind": kind},
+        payload={"model": row["name"], "dataset": row["dataset"] or "", "kind": kind},
+    )

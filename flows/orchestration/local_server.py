@@ -1,0 +1,207 @@
+"""A Prefect server and a worker of our own, in the background, for `make up`.
+
+    vigorl up                 # server, worker, deployments; says where the pages are
+    prefect deployment run build-traces/sat2
+    vigorl down
+
+Their state and logs are in `<warehouse>/prefect/`, apart from any other Prefect of the user's.
+Only processes recorded there are ever stopped.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import socket
+import subprocess
+import sys
+import time
+import urllib.error
+import urllib.request
+from collections.abc import Iterable
+from pathlib import Path
+
+from flows.settings import Problem
+from flows.teachers.vllm_command import has_gpu
+from warehouse.storage.home import Warehouse
+
+PROJECT = Path(__file__).resolve().parents[2]
+WORKERS = {"worker": "vigorl", "gpu-worker": "vigorl-gpu"}
+"""Each worker's work pool; the second is started only where there is a GPU."""
+START_S = 120.0  # the first start makes the database, which takes a while on a slow disk
+
+
+def up(port: int, home: str | None) -> None:
+    """Start what is not running yet, and apply the deployments of `prefect.yaml`.
+
+    Raises:
+        Problem: the port is taken by something else, or the server does not start.
+    """
+    if not (PROJECT / "prefect.yaml").is_file():
+        raise Problem(f"there is no prefect.yaml in {PROJECT}: run this from a checkout")
+    state = _state_folder(home)
+    url = f"http://127.0.0.1:{port}"
+    env = _environment(state, url, home)
+    running = _running(state)
+    if "server" not in running:
+        if _taken(port):
+            raise Problem(
+                f"port {port} is taken by another program; stop that, or choose one with --port "
+                f"and set PREFECT_API_URL=http://127.0.0.1:PORT/api for prefect commands"
+            )
+        command = [*_prefect(), "server", "start", "--host", "127.0.0.1", "--port", str(port)]
+        _start(state, "server", command, env)
+        print(f"starting the Prefect server at {url} ...")
+    _wait_until_healthy(state, url)
+    for pool in WORKERS.values():
+        create = ["work-pool", "create", pool, "--type", "process", "--overwrite"]
+        _quietly([*_prefect(), *create], env, state)
+    if not _succeeds([*_prefect(), "gcl", "inspect", "gpu"], env):  # else the user's limit stays
+        _quietly([*_prefect(), "gcl", "create", "gpu", "--limit", "1"], env, state)
+    _quietly([*_prefect(), "--no-prompt", "deploy", "--all"], env, state)
+    mine = {name: pool for name, pool in WORKERS.items() if name == "worker" or has_gpu()}
+    for name, pool in mine.items():
+        if name not in _running(state):
+            command = [*_prefect(), "worker", "start", "--pool", pool, "--name", pool]
+            _start(state, name, command, env)
+    _wait_for_workers(state, mine)
+    bin_ = Path(sys.executable).parent
+    here = "" if str(bin_) in os.environ.get("PATH", "").split(os.pathsep) else f"{bin_}/"
+    print(f"server and worker are up: {url} (logs and state in {state})")
+    if "gpu-worker" not in mine:
+        print(
+            "no GPU here: deployments ending in -gpu wait for a machine that has one and runs\n"
+            f"                   PREFECT_API_URL={url}/api prefect worker start --pool "
+            f"{WORKERS['gpu-worker']}"
+        )
+    print(f"run a deployment:  {here}prefect deployment run build-traces/sat2 -p limit=24")
+    print(f"stop them:         {here}vigorl down")
+
+
+def down(home: str | None) -> None:
+    """Stop the worker and the server that `up` started here."""
+    state = _state_folder(home)
+    running = _running(state)
+    if not running:
+        print(f"nothing that was started from {state} is running")
+    for name in (*WORKERS, "server"):
+        if name in running:
+            _stop(running[name])
+            print(f"{name} stopped")
+        (state / f"{name}.json").unlink(missing_ok=True)
+
+
+def _state_folder(home: str | None) -> Path:
+    warehouse = Warehouse.at(home)
+    return warehouse.journal_dir.parent / "prefect"
+
+
+def _environment(state: Path, url: str, home: str | None) -> dict[str, str]:
+    env = dict(os.environ)
+    env["PREFECT_API_URL"] = f"{url}/api"
+    env["PREFECT_HOME"] = str(state)
+    env["PREFECT_SERVER_ANALYTICS_ENABLED"] = "false"
+    env["DO_NOT_TRACK"] = "1"
+    env["VIGORL_HOME"] = Warehouse.at(home).root
+    env.setdefault("HF_HUB_OFFLINE", "1")
+    return env
+
+
+def _prefect() -> list[str]:
+    return [sys.executable, "-m", "prefect"]
+
+
+def _start(state: Path, name: str, command: list[str], env: dict[str, str]) -> None:
+    """Start a process that outlives this one, in a group of its own, and note it."""
+    state.mkdir(parents=True, exist_ok=True)
+    with (state / f"{name}.log").open("ab") as log:
+        process = subprocess.Popen(
+            command, cwd=PROJECT, env=env, stdin=subprocess.DEVNULL, stdout=log, stderr=log,
+            start_new_session=True,
+        )  # fmt: skip
+    note = {"pid": process.pid, "started": _started_at(process.pid)}
+    (state / f"{name}.json").write_text(json.dumps(note), encoding="utf-8")
+
+
+def _running(state: Path) -> dict[str, int]:
+    """Process ids of ours that are alive; one that was since given to another program is not."""
+    alive = {}
+    for name in ("server", *WORKERS):
+        try:
+            note = json.loads((state / f"{name}.json").read_text(encoding="utf-8"))
+        except (OSError, ValueError):
+            continue
+        started = _started_at(note["pid"])
+        if started is not None and started == note["started"]:
+            alive[name] = note["pid"]
+    return alive
+
+
+def _started_at(pid: int) -> str | None:
+    """When a process was started, in the system's own count; None if it is not running."""
+    try:
+        fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
+    except OSError:
+        found = subprocess.run(
+            ["ps", "-o", "stat=,lstart=", "-p", str(pid)], capture_output=True, text=True
+        )
+        state, _, started = found.stdout.strip().partition(" ")
+        return started.strip() or None if not state.startswith("Z") else None
+    return None if fields[0] == "Z" else fields[19]
+
+
+def _stop(pid: int) -> None:
+    """End a process group of ours: politely, then not."""
+    for sign, patience_s in ((signal.SIGINT, 15), (signal.SIGTERM, 10), (signal.SIGKILL, 5)):
+        try:
+            os.killpg(pid, sign)
+        except ProcessLookupError:
+            return
+        end = time.monotonic() + patience_s
+        while time.monotonic() < end:
+            if _started_at(pid) is None:
+                return
+            time.sleep(0.2)
+
+
+def _taken(port: int) -> bool:
+    with socket.socket() as probe:
+        return probe.connect_ex(("127.0.0.1", port)) == 0
+
+
+def _wait_until_healthy(state: Path, url: str) -> None:
+    end = time.monotonic() + START_S
+    while time.monotonic() < end:
+        try:
+            with urllib.request.urlopen(f"{url}/api/health", timeout=5) as answer:
+                if answer.status == 200:
+                    return
+        except (urllib.error.URLError, OSError):
+            pass
+        if "server" not in _running(state):
+            break
+        time.sleep(0.5)
+    raise Problem(f"the Prefect server did not start; its log is {state / 'server.log'}")
+
+
+def _wait_for_workers(state: Path, names: Iterable[str]) -> None:
+    """A worker that cannot start ends within its first seconds."""
+    for _ in range(10):
+        time.sleep(0.5)
+        for name in names:
+            if name not in _running(state):
+                raise Problem(f"the {name} did not start; its log is {state / f'{name}.log'}")
+
+
+def _succeeds(command: list[str], env: dict[str, str]) -> bool:
+    return not subprocess.run(command, cwd=PROJECT, env=env, capture_output=True).returncode
+
+
+def _quietly(command: list[str], env: dict[str, str], state: Path) -> None:
+    done = subprocess.run(command, cwd=PROJECT, env=env, capture_output=True, text=True)
+    with (state / "setup.log").open("a", encoding="utf-8") as log:
+        log.write(f"$ {' '.join(command)}\n{done.stdout}{done.stderr}\n")
+    if done.returncode:
+        last = (done.stderr or done.stdout).strip().splitlines()[-1:]
+        raise Problem(f"`{' '.join(command[2:])}` failed: {' '.join(last)}; see {log.name}")

@@ -1,0 +1,133 @@
+"""Traces and trees from the warehouse, ready to be looked at.
+
+    png = example_picture(warehouse, "sat2")               # one good trace, points on the picture
+    index = gallery(warehouse, Path("gallery"), sql=None)  # pages to browse
+
+What is drawn is `curation.render.trace_card` and `curation.render.gallery`; this module only
+fetches.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+
+from curation.render.funnel import Dropped, draw_funnel
+from curation.render.gallery import GalleryTrace, GalleryTree, write_gallery
+from curation.render.trace_card import draw_trace
+from flows.settings import Problem
+from warehouse.query.catalog import query
+from warehouse.query.read_back import read_traces, read_trees, rows_among
+from warehouse.query.sql_guard import quoted
+from warehouse.storage.home import Warehouse
+from warehouse.tables.rows import read_image, read_questions
+
+# A trace that shows what this is about: it turns back and still gets there; else it looks twice.
+_EXAMPLE = """
+SELECT trace_id FROM kept_traces WHERE task = {task}
+ORDER BY kind = 'corrected' DESC, abs(n_points - 4), trace_id LIMIT 1
+"""
+
+
+def example_picture(warehouse: Warehouse, task: str) -> bytes | None:
+    """PNG of one kept trace with its points numbered on the image; None if nothing is kept."""
+    rows = query(warehouse, _EXAMPLE.format(task=quoted(task)))
+    for shown in _gallery_traces(warehouse, rows["trace_id"].to_pylist()):
+        return draw_trace(shown.trace, shown.question, shown.images)
+    return None
+
+
+# What a filter dropped, beside the trace that its reason names, where it names one.
+_DROPPED = """
+WITH dropped AS (
+    SELECT trace_id, tree_id, other
+    FROM latest_traces JOIN latest_verdicts USING (trace_id)
+    WHERE filter = {filter} AND NOT keep
+    ORDER BY other, tree_id, trace_id LIMIT {limit}
+)
+SELECT trace_id FROM (
+    SELECT other, 1 AS place, tree_id, trace_id FROM dropped
+    UNION
+    SELECT other, 0, tree_id, traces.trace_id
+    FROM traces JOIN (SELECT DISTINCT other FROM dropped) ON traces.trace_id = other
+) ORDER BY other, place, tree_id, trace_id
+"""
+
+
+# The same share of every tree; what is of one tree stands together.
+_SOME = """
+SELECT trace_id FROM (
+    SELECT trace_id, tree_id FROM traces
+    ORDER BY row_number() OVER (PARTITION BY tree_id ORDER BY trace_id), tree_id LIMIT {limit}
+) ORDER BY tree_id, trace_id
+"""
+
+
+def funnel(warehouse: Warehouse) -> bytes | None:
+    """PNG of what each filter kept and dropped; None where nothing has been judged."""
+    rows = query(warehouse, "FROM verdict_funnel").to_pylist()
+    counts = "SELECT (SELECT count(DISTINCT trace_id) FROM latest_verdicts) AS judged, "
+    counts += "(SELECT count(*) FROM kept_traces) AS kept"
+    (total,) = query(warehouse, counts).to_pylist()
+    return draw_funnel([Dropped(**row) for row in rows], **total) if rows else None
+
+
+def dropped_by(warehouse: Warehouse, name: str, limit: int = 500) -> str:
+    """The statement that chooses what a filter dropped.
+
+    Raises:
+        Problem: no filter of that name has judged anything.
+    """
+    known = query(warehouse, "SELECT DISTINCT filter FROM latest_verdicts ORDER BY filter")
+    names = known["filter"].to_pylist()
+    if name not in names:
+        there = f"there are: {', '.join(names)}" if names else "nothing has been judged yet"
+        raise Problem(f"--dropped-by: no filter {name!r} has judged a trace; {there}")
+    return _DROPPED.format(filter=quoted(name), limit=limit)
+
+
+def gallery(
+    warehouse: Warehouse, out: Path, *, sql: str | None = None, limit: int = 500
+) -> tuple[Path, int]:
+    """Write a gallery of traces and of the trees they come from; return its index and how many.
+
+    Args:
+        sql: a statement that yields `trace_id`; by default `limit` traces, as many of one tree as
+            of another, kept and rejected alike.
+
+    Raises:
+        Problem: the statement has no `trace_id`.
+    """
+    chosen = sql or _SOME.format(limit=limit)
+    rows = query(warehouse, chosen)
+    if "trace_id" not in rows.column_names:
+        raise Problem("--sql: the statement must yield a column trace_id")
+    found = rows["trace_id"].to_pylist()
+    trace_ids = list(dict.fromkeys(str(trace_id) for trace_id in found if trace_id is not None))
+    rows_of = rows_among(warehouse, "traces", "trace_id", trace_ids, "tree_id")
+    trees = sorted({row["tree_id"] for row in rows_of if row["tree_id"]})
+    index = write_gallery(
+        out,
+        _gallery_traces(warehouse, trace_ids),
+        _gallery_trees(warehouse, trees),
+        funnel=funnel(warehouse),
+    )
+    return index, len(trace_ids)
+
+
+def _gallery_traces(warehouse: Warehouse, trace_ids: list[str]) -> Iterator[GalleryTrace]:
+    for start in range(0, len(trace_ids), 200):
+        some = read_traces(warehouse, trace_ids[start : start + 200])
+        asked = read_questions(warehouse, question_ids=[trace.question_id for trace, _ in some])
+        questions = {question.question_id: question for question in asked}
+        for trace, verdicts in some:
+            question = questions[trace.question_id]
+            images = tuple(read_image(warehouse, image.image_id) for image in question.images)
+            yield GalleryTrace(question, trace, tuple(verdicts), images)
+
+
+def _gallery_trees(warehouse: Warehouse, tree_ids: list[str]) -> Iterator[GalleryTree]:
+    for start in range(0, len(tree_ids), 50):
+        for tree, _ in read_trees(warehouse, tree_ids[start : start + 50]):
+            images = tuple(read_image(warehouse, i.image_id) for i in tree.question.images)
+            yield GalleryTree(tree, images)

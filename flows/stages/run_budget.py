@@ -1,0 +1,130 @@
+"""What a run may spend, shared out in the order of its questions; and what a kept trace has cost.
+
+    purse = Purse(Budget(tokens=1_000_000), run_seconds=3600)
+    purse.open(shard, costs)                     # costs: of trees that are in the warehouse already
+    tree = await search(..., between=purse.between(tree_id))      # or OutOfBudget
+    purse.allows(tree_id)                        # may it be committed?
+    purse.close(shard)
+
+A run's tokens and requests are those of the searches its command names, whoever paid for them and
+when: what is in the warehouse and in the journal counts. So a run that is killed and started again
+has one budget, not two, and a stopped one goes on only with a larger budget. What is committed is
+the first questions whose trees use the budget up, whatever ran at once: a tree is allowed exactly
+if all before it together leave something. Searches beyond that point end between two waves, as soon
+as it is known; what they were answered stays in the journal for later. Time is this run's own, by
+the clock: every tree that is whole when it is up is committed.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from typing import Any
+
+from mcts.budget import Budget, Spent
+from warehouse.query.read_back import rows_about
+from warehouse.storage.home import Warehouse
+
+
+class OutOfBudget(Exception):
+    """A search that the run's budget does not reach to; nothing it was answered is lost."""
+
+
+class Purse:
+    """What a run has spent, tree by tree, against what it may."""
+
+    def __init__(
+        self,
+        budget: Budget,
+        run_seconds: float | None = None,
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
+        self._budget, self._clock = budget, clock
+        self._ends = None if run_seconds is None else clock() + run_seconds
+        self._before = Spent()
+        self._open: dict[str, Spent] = {}
+        self.stopped_by: str | None = None
+        """The budget that a search was refused for: `tokens`, `requests` or `seconds`."""
+
+    def open(self, tree_ids: Sequence[str], costs: Mapping[str, Spent]) -> None:
+        """Begin a shard of searches, which come after all that were begun before."""
+        self._open |= {tree_id: costs.get(tree_id) or Spent() for tree_id in tree_ids}
+
+    def close(self, tree_ids: Sequence[str]) -> None:
+        """End the oldest shard that is open: what it spent comes before all others."""
+        self._before = _total([self._before, *(self._open.pop(name) for name in tree_ids)])
+
+    def between(self, tree_id: str) -> Callable[[Spent], None]:
+        """What a search calls between its waves; raises OutOfBudget where it must not go on."""
+
+        def check(spent: Spent) -> None:
+            self._open[tree_id] = spent  # the search's own count, which grows as it is answered
+            if self._ends is not None and self._clock() >= self._ends:
+                self.stopped_by = self.stopped_by or "seconds"
+                raise OutOfBudget("seconds")
+            if not self.allows(tree_id):
+                raise OutOfBudget(self.stopped_by)
+
+        return check
+
+    def allows(self, tree_id: str) -> bool:
+        """Whether all searches before this one together leave something of the budget."""
+        if self._budget == Budget():
+            return True
+        earlier = [self._before]
+        for other, spent in self._open.items():
+            if other == tree_id:
+                break
+            earlier.append(spent)
+        reason = self._budget.reached(_total(earlier))
+        self.stopped_by = self.stopped_by or reason
+        return reason is None
+
+
+def _total(several: Iterable[Spent]) -> Spent:
+    """The sum, without times: those of one run are the clock's."""
+    total = Spent()
+    for spent in several:
+        total.requests += spent.requests
+        total.prompt_tokens += spent.prompt_tokens
+        total.completion_tokens += spent.completion_tokens
+    return total
+
+
+def told_stop(reason: str, limit: float, done: int, total: int) -> str:
+    """One sentence about a run that its budget stopped."""
+    more = "the same command" if reason == "seconds" else "the same command with a larger budget"
+    return (
+        f"stopped by --run-{reason} {limit:.15g}: {done} of {total} questions have their trees; "
+        f"{more} goes on from here"
+    )
+
+
+def spent_on(warehouse: Warehouse, tree_ids: Sequence[str]) -> dict[str, Any]:
+    """What the trees of these ids cost: trees, requests, tokens, and seconds of requests."""
+    columns = ("requests", "prompt_tokens", "completion_tokens", "seconds")
+    rows = rows_about(warehouse, tree_ids, f"SELECT tree_id, {', '.join(columns)} FROM trees")
+    return {column: sum(row[column] or 0 for row in rows) for column in columns}
+
+
+def told_cost(
+    spent: Mapping[str, Any], kept: int, price_in: float | None, price_out: float | None
+) -> str:
+    """One sentence: what a kept trace cost, every search that found nothing included.
+
+    Args:
+        price_in, price_out: money per million prompt and completion tokens. Prompt tokens are
+            priced in full, also those that a server's prefix cache may have made cheaper.
+    """
+    prompt, written = spent["prompt_tokens"], spent["completion_tokens"]
+    money = None
+    if price_in is not None and price_out is not None:
+        money = (prompt * price_in + written * price_out) / 1e6
+    whole = f"{written} tokens written, {prompt} prompt tokens, {spent['requests']} requests"
+    whole += f", {money:.4g} in money" if money is not None else ""
+    if not kept:
+        return f"the searches cost {whole}; no trace was kept"
+    each = f"{written / kept:.4g} tokens written, {prompt / kept:.4g} prompt tokens, "
+    each += f"{spent['seconds'] / kept:.3g} s of requests"
+    each += f", {money / kept:.4g} in money" if money is not None else ""
+    return f"a kept trace cost {each} (all searches: {whole})"

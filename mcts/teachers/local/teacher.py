@@ -1,0 +1,140 @@
+"""The teacher in this process: a checkpoint on disk, run by torch, no server needed.
+
+    teacher = LocalTeacher("vigorl_nano/weights/teacher")
+    await teacher.open()                              # loads; TeacherUnavailable says what is wrong
+    reply = await teacher.complete(request, images)
+    await teacher.close()
+
+One thread runs the model, so the event loop never waits for it. Requests queue; their samples
+join the running batch as others leave it, up to `batch` at once; the n samples of a request share
+one prefill, and prompts share what they begin with. A sample's text depends on its own seed, not
+on who runs beside it (up to rounding in the last digit of a logit, which all batching has).
+"""
+
+from __future__ import annotations
+
+import asyncio
+import hashlib
+import threading
+import time
+from collections.abc import Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from mcts.teachers.base import Ledger, Reply, Request, TeacherError, TeacherUnavailable
+
+if TYPE_CHECKING:
+    from mcts.teachers.local.worker import Worker
+
+
+def checkpoint_identity(folder: Path | str) -> str:
+    """`name@hash` over the weights and every file that shapes what the model sees or says.
+
+    Raises:
+        TeacherUnavailable: there is no checkpoint in `folder`.
+    """
+    folder = Path(folder)
+    if not folder.is_dir():
+        raise TeacherUnavailable(f"there is no model folder {folder}: give one, or a server's URL")
+    files = sorted(p for p in folder.iterdir() if p.suffix in {".safetensors", ".json", ".jinja"})
+    if not any(p.suffix == ".safetensors" for p in files):
+        raise TeacherUnavailable(f"{folder} holds no model: a .safetensors file is missing")
+    digest = hashlib.blake2b(digest_size=8)
+    for path in [*files, *sorted(folder.glob("*.txt"))]:
+        digest.update(path.name.encode())
+        with path.open("rb") as file:
+            while data := file.read(2**20):
+                digest.update(data)
+    return f"{folder.resolve().name}@{digest.hexdigest()}"
+
+
+class LocalTeacher:
+    """A Qwen-VL checkpoint in this process; see `mcts.teachers.base.Teacher`.
+
+    `batch` samples run at once; `threads` is torch's (by default one for a small model, else every
+    core, up to 8); `image_cache` pictures and `prefix_cache_bytes` of prompts are kept.
+    """
+
+    def __init__(
+        self,
+        folder: Path | str,
+        *,
+        batch: int = 32,
+        device: str = "cpu",
+        threads: int | None = None,
+        image_cache: int = 256,
+        prefix_cache_bytes: int = 2**28,
+    ) -> None:
+        self.folder = Path(folder)
+        self.ledger = Ledger()
+        self._batch, self._device = batch, device
+        self._threads = threads
+        self._image_cache, self._prefix_bytes = image_cache, prefix_cache_bytes
+        self._identity: str | None = None
+        self._worker: Worker | None = None
+        self._opening = threading.Lock()
+
+    @property
+    def identity(self) -> str:
+        """The folder's name and a hash of its files; needs no torch."""
+        if self._identity is None:
+            self._identity = checkpoint_identity(self.folder)
+        return self._identity
+
+    @property
+    def occupancy(self) -> float:
+        """Mean share of the batch that was taken while the model decoded; 0 when it has not."""
+        return self._worker.occupancy if self._worker else 0.0
+
+    async def open(self) -> None:
+        """Load the checkpoint, off the event loop.
+
+        Raises:
+            TeacherUnavailable: the folder holds no model that runs here.
+        """
+        if self._worker is None:
+            await asyncio.to_thread(self._load)
+
+    def _load(self) -> None:
+        with self._opening:
+            if self._worker is None:
+                _ = self.identity  # fails early, with the plainest message
+                from mcts.teachers.local.checkpoint import Checkpoint
+                from mcts.teachers.local.decoder import Decoder
+                from mcts.teachers.local.worker import Worker, threads
+
+                checkpoint = Checkpoint.load(self.folder, self._device, self._image_cache)
+                decoder = Decoder(checkpoint.model, self._batch, self._prefix_bytes)
+                self._worker = Worker(checkpoint, decoder, self._threads or threads(checkpoint))
+
+    async def complete(self, request: Request, images: Mapping[str, bytes]) -> Reply:
+        """Answer `request`; see `mcts.teachers.base.Teacher.complete`."""
+        await self.open()
+        assert self._worker is not None
+        from mcts.teachers.local.worker import Job
+
+        started = time.perf_counter()
+        job = Job(request, images)
+        self.ledger.requests += 1
+        self.ledger.in_flight += 1
+        try:
+            self._worker.submit(job)
+            completions, prompt_tokens, cached = await asyncio.wrap_future(job.answer)
+            if not any(completion.text for completion in completions):
+                raise TeacherError("empty", "every completion is empty")
+        except TeacherError:
+            self.ledger.failures += 1
+            raise
+        finally:
+            self.ledger.in_flight -= 1
+        tokens = sum(completion.tokens for completion in completions)
+        seconds = time.perf_counter() - started
+        reply = Reply(completions, prompt_tokens, cached, tokens, seconds)
+        self.ledger.add(reply)
+        return reply
+
+    async def close(self) -> None:
+        """Stop the thread and free the model; what is still waiting fails as unavailable."""
+        worker, self._worker = self._worker, None
+        if worker is not None:
+            await asyncio.to_thread(worker.stop)

@@ -1,0 +1,213 @@
+"""One chain in other forms: without coordinates, as an answer alone, as a dialogue that zooms."""
+
+from dataclasses import replace
+
+import pytest
+
+from curation.traces.linearize import linearize
+from curation.traces.strip_points import without_coordinates
+from curation.traces.variants import VARIANTS, answer_only, twins, without_points
+from curation.traces.zoom_dialogues import WEB, Lens, observe, zoomed
+from mcts.coordinates import CoordinateSpace, Frame
+from mcts.data import Box, Image, Observation, Origin, Point, Step, Trace
+from mcts.parsing import parse, points_in, render
+from mcts.tree import Node, Rollout, Tree
+from tests.support.grown import fork, grow, xs
+from tests.support.scripted import QUESTION, seeded_teacher
+from vigorl_nano.pretraining import phrases
+
+PIXELS = Frame(CoordinateSpace.original(), QUESTION.images)
+PHRASES = [phrase for group in phrases.ALL for phrase in group]
+
+
+@pytest.mark.parametrize(
+    ("grounded", "told"),
+    [
+        ("The lamp is at (412, 630).", "The lamp is there."),
+        ("The lamp (412, 630) is left of the chair (1, 2).", "The lamp is left of the chair."),
+        ("Looking at (412, 630), I see it.", "Looking there, I see it."),
+        ("Looking again at (412, 630), I see it.", "Looking again, I see it."),
+        ("At (412, 630), I see a lamp.", "I see a lamp."),
+        ("Near (1, 2) stands a dog.", "There stands a dog."),
+        ("(412, 630) is the lamp.", "That spot is the lamp."),
+        ("First, (1, 2) shows a lamp.", "First, that spot shows a lamp."),
+        ("The lamp, located at coordinates (1, 2), is on.", "The lamp is on."),
+        ("It is located at the point (1.5, 2).", "It is located there."),
+        ("In this room, at (1, 2), I see a lamp.", "In this room, I see a lamp."),
+        ("I click (412, 630).", "I click that spot."),
+        ("I move to (1, 2).", "I move there."),
+        ("The lamps are at (1, 2), (3, 4), and (5, 6).", "The lamps are there."),
+        ("A lamp (at (1, 2)) and a chair [3, 4].", "A lamp and a chair."),
+        ("The box [10, 20, 30, 40] holds it.", "The box holds it."),
+        ("The lamp at x=412, y=630 is on.", "The lamp is on."),
+        ("The lamp is left of (1, 2).", "The lamp is left of that spot."),
+        ("I see a cup at (1, 2) in image 2.", "I see a cup in image 2."),
+        ("In the second image, a cup at (1, 2) in image 2.", "In the second image, a cup."),
+        ("A cup.\nIts coordinates are (1, 2).\nIt is red.", "A cup.\nIt is red."),
+        ("(412, 630)", ""),
+        ("It looks at 2 cups (see above), 1,200 in all.", None),
+        ("Its colour is (255, 0, 0), so it is red.", None),
+    ],
+)
+def test_a_thought_reads_well_without_its_coordinates(grounded, told):
+    assert without_coordinates(grounded) == (grounded if told is None else told)
+
+
+@pytest.mark.parametrize("phrase", PHRASES)
+def test_the_embedded_models_phrases_lose_what_their_own_ungrounded_form_loses(phrase):
+    words = {"name": "lamp", "a": "a", "depth": " 2.0 m away"}
+    for point in ("(412, 630)", "(41.5, 63.25)"):
+        told = without_coordinates(phrase.format(point=point, **words))
+        assert told == phrase.replace(" at {point}", "").format(point="", **words)
+
+
+def test_no_point_the_parser_knows_survives():
+    for phrase in ("at {}", "{}", "is at {}", "see {}, {} or {}", "near {}: {}; ({})", "\n{}\n{}"):
+        for point in ("(1, 2)", "( 1.5 ,2 )", "(-3, 4) in image 2", "(0,0)  IN  image 12"):
+            text = f"The lamp {phrase.replace('{}', point)} and so on."
+            told = without_coordinates(text)
+            assert points_in(text) and not points_in(told), text
+            assert "\0" not in told and "  " not in told and " ." not in told
+    for odd in ("A lamp (1,\n 2).", "A lamp (1, (3, 4) 2).", "At (1, 2) and " * 500):
+        assert points_in(odd) and not points_in(without_coordinates(odd))
+
+
+def corrected():
+    return next(t for t in linearize(fork()) if t.kind == "corrected" and t.wrong_from == 1)
+
+
+def test_an_ungrounded_twin_keeps_the_chain_and_loses_every_point():
+    chain = corrected()
+    twin = without_points(chain)
+    assert twin.points == () and "(" not in render(twin.steps, None, PIXELS)
+    assert [s.thought for s in twin.steps] == [
+        s.thought.replace(f" at ({s.point.x:g}, {s.point.x:g})", "") for s in chain.steps
+    ]
+    assert (twin.answer, twin.reward, twin.origins) == (chain.answer, 1.0, chain.origins)
+    assert (twin.wrong_from, twin.turns_back_at) == (1, 2)
+    assert twin.kind == "ungrounded" and twin.trace_id != chain.trace_id
+
+
+def chain_of(*thoughts, **fields):
+    steps = tuple(Step(thought, points_in(thought)) for thought in thoughts)
+    origins = tuple(Origin(i + 1) for i in range(len(steps)))
+    fields = {"answer": "left", "reward": 1.0, "kind": "direct", "origins": origins} | fields
+    return Trace(QUESTION.question_id, steps, **fields)
+
+
+def test_a_step_of_coordinates_alone_goes_and_the_marks_move_with_the_rest():
+    chain = chain_of("(1, 1)", "A (2, 2).", "Wait. B (3, 3).", wrong_from=1, turns_back_at=2)
+    twin = without_points(chain)
+    assert [s.thought for s in twin.steps] == ["A.", "Wait. B."]
+    assert (twin.wrong_from, twin.turns_back_at) == (0, 1)
+    assert [o.node_id for o in twin.origins] == [2, 3]
+
+
+def test_a_chain_with_nothing_left_to_say_has_no_twin_and_drops_out_of_both_sides():
+    bare = chain_of("(1, 1)", "At (2, 2).")
+    nothing_wrong = chain_of("(1, 1)", "Wait. B (3, 3).", wrong_from=0, turns_back_at=1)
+    good = chain_of("A (1, 1).")
+    assert without_points(bare) is None and without_points(nothing_wrong) is None
+    (pair,) = twins([bare, good, nothing_wrong])
+    assert pair.grounded is good and [s.thought for s in pair.ungrounded.steps] == ["A."]
+
+
+def test_an_answer_that_is_a_point_stays_in_every_form():
+    chain = chain_of("A (1, 1).", answer="(5, 6)")
+    assert without_points(chain).answer == answer_only(chain).answer == "(5, 6)"
+
+
+def test_all_chains_that_agree_make_one_answer_row():
+    rows = [answer_only(trace) for trace in linearize(fork()) if trace.reward == 1]
+    assert len(rows) > 2 and len(set(rows)) == len({row.trace_id for row in rows}) == 1
+    assert rows[0].steps == () and render((), rows[0].answer, PIXELS) == "<answer>left</answer>"
+
+
+def test_a_dialogue_shows_a_crop_only_behind_the_call_that_asked_for_it():
+    chain = chain_of("A (100, 100).", "B (500, 500).", "C (900, 900).", "So left.")
+    dialogue = zoomed(chain, QUESTION)
+    assert [s.thought for s in dialogue.steps] == [s.thought for s in chain.steps]
+    assert [s.call for s in dialogue.steps] == [*(s.point for s in chain.steps[:3]), None]
+    for step in dialogue.steps:
+        assert (step.call is None) == (step.observation is None)
+        assert step.call is None or step.observation.crop.contains(step.call)
+    assert dialogue.kind == "zoom" and dialogue.answer == "left"
+    text = render(dialogue.steps, dialogue.answer, PIXELS)
+    assert parse(text, PIXELS).steps == tuple(replace(s, observation=None) for s in dialogue.steps)
+    assert text.rindex("</tool_call>") < text.rindex("<think>"), "a thought leads to the answer"
+
+
+def test_a_call_shows_the_tasks_region_or_a_share_of_the_picture():
+    chain = chain_of("A (100, 100).", "B (500, 500).", "So left.")
+    (seen, *_) = [step.observation for step in zoomed(chain, QUESTION, WEB).steps]
+    assert seen.crop == Box(0, 0, 200, 200) and seen.marked
+    longest = max(max(image.width, image.height) for image in QUESTION.images)
+    (seen, *_) = [step.observation for step in zoomed(chain, QUESTION).steps]
+    assert seen.crop.x2 - seen.crop.x1 == pytest.approx(min(364, longest / 3))
+
+
+def test_a_dialogue_calls_once_a_place_inside_the_image_and_not_too_often():
+    chain = chain_of("A (9, 9).", "B (12, 9).", "C (9, 1200).", "D (500, 9).", "E (9, 500).", "So.")
+    called = [step.call is not None for step in zoomed(chain, QUESTION).steps]
+    assert called == [True, False, False, True, True, False]
+    few = zoomed(chain, QUESTION, most_calls=2)
+    assert [step.call is not None for step in few.steps] == [True, False, False, True, False, False]
+
+
+def test_only_a_direct_chain_with_somewhere_to_look_becomes_a_dialogue():
+    assert zoomed(chain_of("A (1, 1)."), QUESTION) is None, "its only step leads to the answer"
+    assert zoomed(corrected(), QUESTION) is None
+
+
+@pytest.mark.parametrize(
+    ("at", "size", "crop", "shown"),
+    [
+        ((500, 500), (1000, 1000), (400, 400, 600, 600), (512, 512)),
+        ((10, 990), (1000, 1000), (0, 800, 200, 1000), (512, 512)),
+        ((10, 20), (400, 100), (0, 0, 200, 100), (512, 256)),
+        ((10, 20), (50, 100), (0, 0, 50, 100), (256, 512)),
+    ],
+)
+def test_a_crop_at_the_edge_is_moved_inside_and_never_squeezed(at, size, crop, shown):
+    seen = observe(Point(*at), Image("i", *size), WEB)
+    assert seen == Observation(Box(*crop), *shown, marked=True)
+
+
+def zooming_tree(remark=""):
+    """A tree that holds an observation: root - A, seen enlarged - rollout B."""
+    seen = observe(Point(100, 100), QUESTION.images[0], Lens(50, 100))
+    root = Node(0, "", None)
+    looked = Step(f"A (100, 100).{remark}", (Point(100, 100),), Point(100, 100), seen)
+    node = Node(1, "0", root, looked, response_id="r")
+    root.children.append(node)
+    lost = Point(7, 7)  # a call that nothing answered
+    steps = (Step("B (300, 300).", (Point(300, 300),), lost),)
+    node.rollouts.append(Rollout(steps, "left", 1.0, "", ("s",), 0, rollout_id=0))
+    return Tree("t", QUESTION, root), seen
+
+
+@pytest.mark.parametrize("remark", ["", " It is far."])
+def test_what_a_tree_saw_enlarged_is_told_where_it_saw_it(remark):
+    tree, seen = zooming_tree(remark)
+    (trace,) = linearize(tree)
+    assert trace.kind == "zoom"
+    thoughts = ["A (100, 100).", "It is far.", "B (300, 300)."]
+    assert [s.thought for s in trace.steps] == [t for t in thoughts if remark or "far" not in t]
+    assert [s.observation for s in trace.steps[-2:]] == [seen, None]
+    assert [s.call for s in trace.steps[-2:]] == [Point(100, 100), None]
+
+
+def test_every_form_goes_by_its_name_and_can_be_made_of_every_chain_of_a_real_search():
+    tree = grow({}, seeded_teacher, simulations=12)
+    made = dict.fromkeys(VARIANTS, 0)
+    for trace in linearize(tree):
+        for name, variant in VARIANTS.items():
+            form = variant(trace, QUESTION)
+            if form is not None:
+                made[name] += 1
+                kinds = {"grounded": trace.kind, "answers": "answer"}
+                assert form.kind == kinds.get(name, name)
+                assert form.question_id == trace.question_id
+                assert form == variant(trace, QUESTION)
+    assert all(count > 10 for count in made.values()), made
+    assert xs(linearize(fork())[0].steps) == [100, 110]

@@ -1,0 +1,144 @@
+"""Each command on a small real warehouse: what it prints, where, and with which status."""
+
+import csv
+import io
+import json
+import sys
+from pathlib import Path
+
+import pytest
+
+from flows.cli import app as cli
+from tests.support.fixtures import picture, sat_rows, write_sat
+from tests.support.stub_server import StubServer
+
+COUNT = "SELECT kind, count(*) AS n FROM traces GROUP BY kind ORDER BY kind"
+
+
+@pytest.fixture(scope="module")
+def home(tmp_path_factory):
+    """Four questions, searched and curated."""
+    return searched(tmp_path_factory.mktemp("cli"), 4, simulations=3)
+
+
+def run(*arguments, home):
+    """Run a command in this process; its status."""
+    given, sys.argv = sys.argv, ["vigorl", *map(str, arguments), "--home", str(home)]
+    try:
+        cli.main()
+    except SystemExit as left:
+        return left.code or 0
+    finally:
+        sys.argv = given
+    return 0
+
+
+def searched(folder, questions, simulations):
+    """The home of a warehouse with so many questions of SAT-2 searched, asking the stub server."""
+    sample, home = write_sat(folder / "SAT_train.parquet", sat_rows(questions)), folder / "home"
+    with StubServer() as server:
+        assert run("import", "sat2", sample, home=home) == 0
+        options = ("--teacher", server.url, "--space", "qwen3-vl", "--simulations", simulations)
+        assert run("build", "sat2", *options, home=home) == 0
+    return home
+
+
+def test_sql_prints_only_the_answer_and_in_the_form_asked_for(home, capsys):
+    assert run("sql", COUNT, home=home) == 0
+    table = capsys.readouterr().out
+    assert run("sql", COUNT, "--format", "json", home=home) == 0
+    rows = [json.loads(line) for line in capsys.readouterr().out.splitlines()]
+    assert [row["kind"] for row in rows] == ["corrected", "direct"]
+    assert all(str(row["n"]) in table for row in rows)
+    nested = "SELECT problems, n_steps FROM traces WHERE len(problems) = 0 LIMIT 2"
+    assert run("sql", nested, "--format", "csv", home=home) == 0
+    told = list(csv.DictReader(io.StringIO(capsys.readouterr().out)))
+    assert [row["problems"] for row in told] == ["[]", "[]"]
+
+
+@pytest.mark.parametrize(
+    ("arguments", "sentence"),
+    [
+        (("sql", "DROP TABLE traces"), "only questions can be asked"),
+        (("sql", "SELECT nope FROM traces"), "nope"),
+        (("sql", "SELECT 1", "--format", "xml"), "--format: it is table, json or csv"),
+        (("gallery", "--sql", "SELECT 1 AS one"), "must yield a column trace_id"),
+        (("dataset", "publish", "a b", "--sql", "SELECT trace_id FROM traces"), "a b"),
+        (("dataset", "show", "none@v1"), "there is no data set none@v1"),
+        (("import", "sat2"), "import needs a TASK and a PATH"),
+        (("import", "sat2", "nowhere.parquet"), "nowhere.parquet does not exist"),
+        (("curate", "vstar"), "there are no trees of task 'vstar'"),
+        (("build", "blink"), "there are no questions of task 'blink'"),
+    ],
+)
+def test_bad_input_is_one_sentence_on_stderr_and_status_2(arguments, sentence, home, capsys):
+    capsys.readouterr()
+    if arguments[0] == "build":
+        arguments = (*arguments, "--teacher", "http://127.0.0.1:9", "--space", "qwen3-vl")
+    assert run(*arguments, home=home) == 2
+    said = capsys.readouterr()
+    assert said.out == "" and said.err.startswith("vigorl: ") and said.err.count("\n") == 1
+    assert sentence in said.err
+
+
+def test_a_warehouse_that_cannot_be_written_is_a_sentence(tmp_path, capsys):
+    sample = write_sat(tmp_path / "SAT_train.parquet", sat_rows(2))
+    (tmp_path / "file").write_text("in the way")
+    assert run("import", "sat2", sample, home=tmp_path / "file") == 1
+    said = capsys.readouterr().err
+    assert said.startswith("vigorl: ") and said.count("\n") == 1
+
+
+def test_bad_rows_are_told_and_good_ones_go_in(tmp_path, capsys):
+    rows = sat_rows(5)
+    rows[1]["images"][0]["bytes"] = picture(3)[:100]
+    rows[2]["correct_answer"] = "behind"
+    sample = write_sat(tmp_path / "SAT_train.parquet", rows)
+    assert run("import", "sat2", sample, home=tmp_path / "home") == 0
+    said = capsys.readouterr()
+    assert "5 rows read: 3 questions added, 0 already there, 2 rejected" in said.out
+    report = said.err.strip().rpartition(": ")[2]
+    reasons = list(csv.DictReader(io.StringIO(Path(report).read_text(encoding="utf-8"))))
+    assert [(row["row"], row["field"]) for row in reasons] == [
+        ("2", "images"),
+        ("3", "answer"),
+    ]
+    assert run("import", "sat2", sample, home=tmp_path / "home") == 0
+    assert "0 questions added, 3 already there, 2 rejected" in capsys.readouterr().out
+
+
+def test_a_version_is_published_listed_shown_and_exported(home, capsys, tmp_path):
+    import datasets
+
+    statement = "SELECT trace_id FROM kept_traces WHERE kind = 'direct'"
+    assert run("dataset", "publish", "pointing", "--sql", statement, home=home) == 0
+    told = capsys.readouterr().out
+    assert told.startswith("pointing@v1: ")
+    assert run("dataset", "publish", "pointing", "--sql", statement, home=home) == 0
+    assert capsys.readouterr().out == told, "equal content is not a new version"
+    assert run("dataset", "list", home=home) == 0
+    assert capsys.readouterr().out.startswith("pointing@v1 ")
+    assert run("dataset", "show", "pointing", home=home) == 0
+    assert "stub-teacher" in capsys.readouterr().out
+    out = tmp_path / "out"
+    options = ("--to", "trl", "--space", "qwen2.5-vl", "--prompt", "nano", "--out", out)
+    assert run("dataset", "export", "pointing@v1", *options, home=home) == 0
+    rows = datasets.load_dataset(str(out), split="train", cache_dir=str(tmp_path / "cache"))
+    assert rows[0]["messages"][-1]["content"].startswith("<think>")
+    assert "Think in at least" in rows[0]["messages"][0]["content"]
+    assert rows[0]["images"][0].size == (56, 56)
+
+
+def test_curating_again_changes_nothing_and_publishes(home, capsys):
+    assert run("sql", COUNT, "--format", "json", home=home) == 0
+    before = capsys.readouterr().out
+    assert run("curate", "sat2", "--publish", "all", home=home) == 0
+    assert "dataset all@v1" in capsys.readouterr().out
+    assert run("sql", COUNT, "--format", "json", home=home) == 0
+    assert capsys.readouterr().out == before
+
+
+def test_the_gallery_has_a_page_for_every_tree(home, capsys, tmp_path):
+    assert run("gallery", "--out", tmp_path / "pages", home=home) == 0
+    assert str(tmp_path / "pages" / "index.html") in capsys.readouterr().out
+    assert len(list((tmp_path / "pages" / "trees").glob("*.html"))) >= 4

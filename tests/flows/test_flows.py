@@ -1,0 +1,183 @@
+"""Commands, deployments and settings say the same thing, and a deployment's flow really runs."""
+
+import asyncio
+import importlib
+import inspect
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+import typer
+import yaml
+
+from flows.cli import app as cli
+from flows.cli import evaluate as cli_evaluate
+from flows.settings import (
+    BuildSettings,
+    CurateSettings,
+    EvaluateSettings,
+    JudgeSettings,
+    Problem,
+)
+from flows.teachers.resolve import checkpoint_space, choose_teacher
+from mcts.coordinates import CoordinateSpace, SpaceKind
+from tests.support.fixtures import sat_rows, write_sat
+from tests.support.stub_server import StubServer
+from vigorl_nano import TEACHER
+from warehouse.query.catalog import query
+from warehouse.sources.importing import import_questions
+from warehouse.storage.home import Warehouse
+
+PROJECT = Path(__file__).resolve().parents[2]
+DEPLOYMENTS = yaml.safe_load((PROJECT / "prefect.yaml").read_text())["deployments"]
+
+
+def flow_of(deployment):
+    module, _, name = deployment["entrypoint"].rpartition(".")
+    return getattr(importlib.import_module(module), name)
+
+
+@pytest.mark.parametrize("deployment", DEPLOYMENTS, ids=lambda d: d["entrypoint"])
+def test_every_deployment_loads_and_its_parameters_are_the_flows(deployment):
+    flow = flow_of(deployment)
+    assert set(deployment["parameters"]) <= set(inspect.signature(flow.fn).parameters)
+    assert flow.name == deployment["entrypoint"].rpartition(".")[2].replace("_", "-")
+
+
+@pytest.mark.parametrize(
+    ("command", "module", "settings"),
+    [
+        (cli.build, "flows.build_traces", BuildSettings),
+        (cli.curate, "flows.curate_traces", CurateSettings),
+        (cli.judge, "flows.judge_traces", JudgeSettings),
+        (cli_evaluate.evaluate, "flows.evaluate_model", EvaluateSettings),
+    ],
+)
+def test_a_command_and_its_deployment_take_the_same_parameters(command, module, settings):
+    """Names, defaults and bounds are written three times so that each reads plainly; held here."""
+    flow = getattr(importlib.import_module(module), module.rpartition(".")[2])
+    fields = settings.model_fields
+    flow_defaults = {n: p.default for n, p in inspect.signature(flow.fn).parameters.items()}
+    assert flow_defaults == {name: field.default for name, field in fields.items()}
+    options = dict(inspect.signature(command).parameters)
+    options.pop("json_", None)  # how a command prints
+    for name, parameter in options.items():
+        if parameter.default is not inspect.Parameter.empty:
+            assert parameter.default == fields[name].default, name
+    assert set(options) == set(fields)
+    bounds = flow.parameters.model_dump()["properties"]
+    for name, field in fields.items():
+        for constraint in field.metadata:
+            for bound, key in (("ge", "minimum"), ("gt", "exclusiveMinimum"), ("le", "maximum")):
+                if (value := getattr(constraint, bound, None)) is not None:
+                    schema = bounds[name]
+                    kinds = [schema, *schema.get("anyOf", [])]
+                    assert any(kind.get(key) == value for kind in kinds), (name, schema)
+
+
+def test_a_bad_setting_is_a_sentence_that_names_it():
+    with pytest.raises(Problem, match=r"top_p: .* less than or equal to 1 \(it was 2\)"):
+        BuildSettings.checked(top_p=2)
+
+
+def test_help_answers_without_loading_heavy_libraries():
+    code = (
+        "import sys; from flows import cli; "
+        "heavy = {'torch','transformers','prefect','duckdb','pyarrow','pandas'}; "
+        "sys.exit(', '.join(heavy & set(sys.modules)) or 0)"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
+    assert done.returncode == 0, f"loaded for --help: {done.stderr}"
+
+
+def test_every_command_is_in_the_readme():
+    readme = (PROJECT / "README.md").read_text(encoding="utf-8")
+    commands = typer.main.get_command(cli.app).commands
+    missing = [name for name in commands if f"vigorl {name}" not in readme]
+    assert missing == []
+
+
+def test_the_readmes_sql_is_answered(tmp_path):
+    readme = (PROJECT / "README.md").read_text(encoding="utf-8")
+    statements = readme.partition("```sql\n")[2].partition("```")[0].split("\n\n")
+    assert len(statements) >= 5
+    for statement in statements:
+        query(Warehouse(str(tmp_path)), statement)
+
+
+def test_a_checkpoint_says_which_coordinates_it_speaks(tmp_path):
+    (tmp_path / "config.json").write_text('{"model_type": "qwen2_5_vl"}')
+    (tmp_path / "preprocessor_config.json").write_text('{"min_pixels": 3136, "max_pixels": 501760}')
+    assert checkpoint_space(tmp_path) == CoordinateSpace.qwen25_vl(3136, 501760)
+    (tmp_path / "config.json").write_text('{"model_type": "llava"}')
+    with pytest.raises(Problem, match="'llava' model are not known; give --space"):
+        checkpoint_space(tmp_path)
+    nano = checkpoint_space(TEACHER)
+    assert (nano.kind, nano.max_pixels) == (SpaceKind.NORMALIZED_1000, 196 * 196)
+
+
+@pytest.mark.parametrize(
+    ("model", "space"),
+    [
+        ("Qwen/Qwen2.5-VL-72B-Instruct", CoordinateSpace.qwen25_vl()),
+        ("Qwen/Qwen3-VL-8B", CoordinateSpace.qwen3_vl()),
+        ("qwen2-vl-7b", CoordinateSpace.qwen2_vl()),
+    ],
+)
+def test_a_servers_coordinates_follow_from_a_model_name_that_says_them(model, space):
+    assert choose_teacher("http://gpu:8000", model=model).space == space
+
+
+def test_the_flow_builds_traces_and_shows_them(tmp_path):
+    from prefect.client.orchestration import get_client
+    from prefect.client.schemas.actions import GlobalConcurrencyLimitCreate
+    from prefect.testing.utilities import prefect_test_harness
+
+    from flows.build_traces import build_traces
+    from flows.orchestration import gpu_slots as gpus
+
+    warehouse = Warehouse(str(tmp_path / "home"))
+    import_questions(warehouse, "sat2", write_sat(tmp_path / "SAT_train.parquet", sat_rows(3)))
+
+    async def artifacts():
+        async with get_client() as client:
+            return await client.read_artifacts()
+
+    async def one_at_a_time():
+        """Two flows that want the GPU, and how many held it at once, at most."""
+        async with get_client() as client:
+            await client.create_global_concurrency_limit(
+                GlobalConcurrencyLimitCreate(name="gpu", limit=1)
+            )
+        now = most = 0
+
+        async def wants():
+            nonlocal now, most
+            async with gpus.held(True):
+                now += 1
+                most = max(most, now)
+                await asyncio.sleep(0.3)
+                now -= 1
+
+        await asyncio.gather(wants(), wants())
+        async with gpus.held(False):
+            return most
+
+    with prefect_test_harness(server_startup_timeout=120), StubServer() as server:
+        assert asyncio.run(one_at_a_time()) == 1
+        said = asyncio.run(
+            build_traces(
+                teacher=server.url, space="qwen3-vl", simulations=2, shard=2, home=warehouse.root
+            )
+        )
+        end = time.monotonic() + 20  # artifacts are written behind the flow's back
+        while len(shown := asyncio.run(artifacts())) < 3 and time.monotonic() < end:
+            time.sleep(0.5)
+    assert said.startswith("3 questions searched, ")
+    assert {artifact.type for artifact in shown} == {"progress", "table", "image"}
+    (progress,) = [a for a in shown if a.type == "progress"]
+    assert progress.data == 100.0
+    rows = query(warehouse, "SELECT count(*) AS n FROM trees WHERE status = 'complete'")
+    assert rows["n"].to_pylist() == [3]

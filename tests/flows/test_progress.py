@@ -1,0 +1,69 @@
+"""What a running build tells: the progress line, and the same figures for Prometheus."""
+
+import socket
+import time
+import urllib.error
+import urllib.request
+from types import SimpleNamespace
+
+import pytest
+from prometheus_client.parser import text_string_to_metric_families
+
+from flows.settings import Problem
+from flows.stages.progress import Counts
+from flows.stages.prometheus import served
+from mcts.teachers.base import Ledger
+
+
+def counts(**ledger: int) -> Counts:
+    found = Counts()
+    found.start(10, 2, SimpleNamespace(ledger=Ledger(**ledger)))
+    return found
+
+
+def free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return probe.getsockname()[1]
+
+
+def test_time_left_counts_parts_of_trees_and_is_not_told_too_soon():
+    found = counts()
+    assert found.seconds_left is None
+    found.began = time.monotonic() - 30.0
+    found.grown("a", 0.1)
+    assert found.seconds_left is None  # 0.1 of 8 trees
+    found.tree("a", True, False)
+    found.grown("b", 0.5)
+    assert found.seconds_left == pytest.approx(30 / 1.5 * 6.5, rel=0.01)
+    assert "about 2 min 10 s left" in found.line()
+    for name in "bcdefgh":
+        found.tree(name, False, True)
+    assert "left" not in found.line() and "7 failed" in found.line()
+
+
+def test_the_line_tells_cache_hits_only_where_the_teacher_counts_them():
+    assert "cached" not in counts(prompt_tokens=100).line()
+    assert "80% of prompts cached" in counts(prompt_tokens=100, cached_tokens=80).line()
+
+
+def test_prometheus_reads_the_same_figures_while_the_build_runs():
+    found = counts(requests=7, in_flight=3, prompt_tokens=100, cached_tokens=80, failures=1)
+    found.tree("a", True, False)
+    found.grown("b", 0.5)
+    port = free_port()
+    with served(port, found):
+        with pytest.raises(Problem, match=str(port)), served(port, found):
+            pass
+        told = urllib.request.urlopen(f"http://127.0.0.1:{port}/metrics").read().decode()
+    values = {
+        (sample.name, *sample.labels.values()): sample.value
+        for family in text_string_to_metric_families(told)
+        for sample in family.samples
+    }
+    assert values["vigorl_trees", "wanted"] == 10 and values["vigorl_trees", "running"] == 1
+    assert values["vigorl_requests_in_flight",] == 3
+    assert values["vigorl_requests_total", "failed"] == 1
+    assert values["vigorl_tokens_total", "prompt_cached"] == 80
+    with pytest.raises(urllib.error.URLError, match="refused"):
+        urllib.request.urlopen(f"http://127.0.0.1:{port}/metrics")

@@ -1,0 +1,157 @@
+"""Trees rebuilt from what is recorded: byte for byte, at any concurrency, with no server."""
+
+import asyncio
+import json
+import shutil
+from dataclasses import replace
+
+import pytest
+
+from curation.grading.grade import grade
+from flows.settings import BuildSettings, Problem
+from flows.stages import build as stages
+from flows.stages import replay as replaying
+from flows.stages.regrade import regrade, regraded
+from flows.stages.replay import stored_rows
+from mcts.data import Grade
+from tests.support.fixtures import sat_rows, write_sat
+from tests.support.stub_server import StubServer
+from warehouse.query.catalog import query
+from warehouse.query.read_back import read_trees
+from warehouse.sources.importing import import_questions
+from warehouse.storage.home import Warehouse
+
+N = 6
+
+
+@pytest.fixture(scope="module")
+def built(tmp_path_factory):
+    """A warehouse of a build, and its settings; its server is gone."""
+    folder = tmp_path_factory.mktemp("built")
+    home = Warehouse(str(folder / "home"))
+    import_questions(home, "sat2", write_sat(folder / "SAT_train.parquet", sat_rows(N)))
+    with StubServer(poison="scene 2?") as server:
+        settings = BuildSettings(
+            teacher=server.url, space="qwen3-vl", simulations=3, wave=2, shard=4, home=home.root
+        )
+        asyncio.run(stages.build(settings))
+    return home, settings
+
+
+@pytest.fixture
+def copy(built, tmp_path):
+    """A copy of it to change."""
+    home, settings = built
+    shutil.copytree(home.root, tmp_path / "home")
+    return Warehouse(str(tmp_path / "home")), replace_home(settings, tmp_path / "home")
+
+
+def replace_home(settings, home, **changed):
+    return BuildSettings(**{**settings.model_dump(), "home": str(home), **changed})
+
+
+def replay(settings):
+    return asyncio.run(replaying.replay(settings))
+
+
+def forget_tables(home):
+    """Leave the questions and the journal, as if nothing had ever been committed."""
+    for table in ("trees", "nodes", "rollouts", "responses", "traces", "steps", "verdicts"):
+        shutil.rmtree(f"{home.root}/tables/{table}")
+
+
+def tree_ids(home):
+    return query(home, "SELECT tree_id FROM trees ORDER BY tree_id")["tree_id"].to_pylist()
+
+
+@pytest.mark.parametrize("concurrency", [1, 8, 64])
+def test_a_replay_makes_the_warehouses_trees_byte_for_byte(built, concurrency):
+    home, settings = built
+    told = replay(replace_home(settings, home.root, concurrency=concurrency, shard=concurrency))
+    assert (told.same, told.new, told.differing, told.missing) == (N, [], [], {})
+    assert told.sentence().startswith(f"{N} of {N} trees rebuilt from recorded responses")
+
+
+def test_a_journal_alone_is_enough_to_make_the_warehouse_again(built, copy):
+    home, settings = copy
+    forget_tables(home)
+    told = replay(replace_home(settings, home.root, concurrency=8))
+    assert len(told.new) == N and not told.missing
+    original, _ = built
+    ids = tree_ids(original)
+    assert stored_rows(home, ids) == stored_rows(original, ids)
+    count = "SELECT count(*) AS n, sum(reward) AS r FROM kept_traces"
+    assert query(home, count).to_pylist() == query(original, count).to_pylist()
+
+
+def test_the_warehouses_responses_are_enough_where_the_journal_is_gone(copy):
+    home, settings = copy
+    shutil.rmtree(home.journal_dir)
+    told = replay(settings)
+    assert (told.same, told.missing) == (N, {})
+
+
+def test_a_tree_with_a_missing_response_is_told_and_the_others_are_rebuilt(copy):
+    home, settings = copy
+    forget_tables(home)
+    (segment, *_) = sorted(home.journal_dir.glob("*.jsonl"))
+    lines = segment.read_bytes().splitlines(keepends=True)
+    segment.write_bytes(b"".join(lines[:-1]))
+    told = replay(settings)
+    assert len(told.missing) == 1 and len(told.new) == N - 1
+    assert "no answer for node" in next(iter(told.missing.values()))
+
+
+def test_the_journals_of_two_workers_in_one_folder_are_one(copy):
+    home, settings = copy
+    forget_tables(home)
+    (segment, *_) = sorted(home.journal_dir.glob("*.jsonl"))
+    lines = segment.read_bytes().splitlines(keepends=True)
+    segment.write_bytes(b"".join(lines[::2]))
+    segment.with_name("9-other-worker.jsonl").write_bytes(b"".join(lines[1::2]))
+    assert len(replay(settings).new) == N
+
+
+def test_a_tree_that_is_not_what_its_responses_make_is_told(built, monkeypatch):
+    _, settings = built
+
+    def same_score(question, answer):
+        return replace(grade(question, answer), reason="told anew")
+
+    monkeypatch.setattr(replaying, "grade", same_score)
+    told = replay(settings)
+    assert (told.same, len(told.differing)) == (1, N - 1), "the failed tree was graded by nobody"
+    assert "differs from the warehouse's" in told.sentence()
+
+
+def test_other_settings_have_nothing_recorded(built):
+    home, settings = built
+    with pytest.raises(Problem, match="nothing is recorded"):
+        replay(replace_home(settings, home.root, seed=7))
+    with pytest.raises(Problem, match="give one of them"):
+        BuildSettings.checked(replay=True, dry_run=True)
+
+
+def test_the_journal_is_compact_and_says_each_prompt_by_its_fingerprint_only(built):
+    home, _ = built
+    data = b"".join(path.read_bytes() for path in home.journal_dir.glob("*.jsonl"))
+    texts = query(home, "SELECT text FROM responses WHERE text IS NOT NULL")["text"].to_pylist()
+    requests = query(home, "SELECT count(DISTINCT request_id) AS n FROM responses").to_pylist()
+    assert b"Which" not in data and b"scene 1" not in data
+    # Beside the texts themselves a request costs a few hundred bytes, an image or prompt none.
+    assert len(data) < len(json.dumps(texts)) + 400 * requests[0]["n"]
+
+
+def test_scoring_anew_keeps_every_node_and_counts_what_changes(built):
+    home, settings = built
+    told = asyncio.run(regrade(settings))
+    assert (told.trees, told.outcomes, told.changed) == (N, 0, ())
+    for tree, _ in read_trees(home, tree_ids(home)):
+        before = [(n.path, n.visits, n.value, n.reward) for n in tree.nodes]
+        assert list(regraded(tree, grade)) == []
+        assert [(n.path, n.visits, n.value, n.reward) for n in tree.nodes] == before
+        scored = len(tree.outcomes())
+        right = sum(score >= 1.0 for _, score in tree.outcomes())
+        assert len(list(regraded(tree, lambda *_: Grade(0.0, "strict")))) == right
+        assert [(n.path, n.visits) for n in tree.nodes] == [(p, v) for p, v, *_ in before]
+        assert len(tree.outcomes()) == scored and not tree.root.total

@@ -1,0 +1,157 @@
+"""A server that goes away: it is waited for, and only what kills it fails."""
+
+import asyncio
+from contextlib import suppress
+
+import pytest
+
+from mcts.journal.journal import Journal, JournaledTeacher, Key
+from mcts.teachers.base import (
+    Ledger,
+    Message,
+    Reply,
+    Request,
+    TeacherError,
+    TeacherUnavailable,
+    Text,
+)
+from mcts.teachers.reconnect import STRIKES, PatientTeacher
+from mcts.teachers.server import OpenAITeacher
+from tests.support.stub_server import StubServer
+
+
+def ask(text="Which? Choices: a or b.", seed=1):
+    return Request((Message("user", (Text(text),)),), 1, 1.0, 1.0, 200, ("</think>",), seed)
+
+
+def patient(url, said, **options):
+    quick = {"retries": 1, "backoff_s": 0.01, "timeout_s": 2.0} | options
+    return PatientTeacher(OpenAITeacher(url, **quick), again_s=0.02, say=said.append)
+
+
+async def until(condition):
+    async with asyncio.timeout(5):
+        while not condition():
+            await asyncio.sleep(0.01)
+
+
+async def test_a_server_that_is_gone_is_waited_for_and_the_same_answer_comes():
+    said = []
+    with StubServer() as server:
+        port = int(server.url.rpartition(":")[2])
+        teacher = patient(server.url, said)
+        first = await teacher.complete(ask(), {})
+    asking = asyncio.gather(*(teacher.complete(ask(seed=s), {}) for s in (1, 2, 3)))
+    await until(lambda: said)
+    assert "No model server answers" in said[0] and "Waiting until it is back" in said[0]
+    await asyncio.sleep(0.1)
+    assert not asking.done() and len(said) == 1, "one sentence, however long and for however many"
+    with StubServer(port=port) as server:
+        replies = await asyncio.wait_for(asking, 5)
+        assert server.asked() == 3
+    await teacher.close()
+    assert replies[0].completions == first.completions
+    assert said[1:] == ["The model server answers again: the run goes on."]
+
+
+async def test_a_server_that_never_was_is_not_waited_for():
+    with StubServer() as server:
+        url = server.url
+    with pytest.raises(TeacherUnavailable, match="start it"):
+        await patient(url, []).open()
+
+
+async def test_a_server_that_comes_back_with_another_model_is_not_asked():
+    said = []
+    with StubServer(model="right") as server:
+        port = int(server.url.rpartition(":")[2])
+        teacher = patient(server.url, said)
+        await teacher.complete(ask(), {})
+    asking = asyncio.create_task(teacher.complete(ask(seed=2), {}))
+    await until(lambda: said)
+    with StubServer(port=port, model="wrong") as wrong:
+        await until(lambda: "serves wrong, not right" in said[-1])
+        assert not wrong.asked()
+    with StubServer(port=port, model="right"):
+        await asyncio.wait_for(asking, 5)
+    await teacher.close()
+
+
+@pytest.mark.parametrize("status", ["429", "503"])
+async def test_a_server_with_no_time_is_waited_for_and_no_question_fails_of_it(status):
+    said = []
+    with StubServer(faults=["ok"] + [status] * 7) as server:
+        teacher = patient(server.url, said)
+        await teacher.complete(ask(), {})
+        assert (await teacher.complete(ask(seed=2), {})).completions
+        await teacher.close()
+    assert "has no time for us" in said[0] and "goes on" in said[-1]
+
+
+async def test_a_key_that_is_refused_later_ends_the_run():
+    with StubServer(faults=["ok", "401"]) as server:
+        teacher = patient(server.url, [])
+        await teacher.complete(ask(), {})
+        with pytest.raises(TeacherUnavailable, match="refuses the API key"):
+            await teacher.complete(ask(seed=2), {})
+        await teacher.close()
+
+
+class Fragile:
+    """A server that is killed by whoever asks about poison, and comes back."""
+
+    identity = "m"
+
+    def __init__(self):
+        self.ledger = Ledger()
+        self.asked = []
+        self.dead = False
+        self.lives = 0
+
+    async def open(self):
+        pass
+
+    async def complete(self, request, images):
+        text = request.messages[0].text
+        if self.dead:
+            self.dead = False  # the supervisor starts it again
+            raise TeacherUnavailable("gone")
+        self.asked.append(text)
+        life = self.lives
+        await asyncio.sleep(0.01)
+        if text == "poison":
+            self.dead, self.lives = True, self.lives + 1
+        if life != self.lives:
+            raise TeacherUnavailable("gone", answering=True)
+        return Reply((), 1, None, 1, 0.01)
+
+    async def close(self):
+        pass
+
+
+async def test_a_request_that_kills_the_server_fails_alone_and_its_siblings_do_not():
+    server = Fragile()
+    teacher = PatientTeacher(server, again_s=0.001)
+    texts = ["a", "b", "poison", "c", "d"]
+    asking = [teacher.complete(ask(text), {}) for text in texts]
+    results = await asyncio.wait_for(asyncio.gather(*asking, return_exceptions=True), 10)
+    failed = [text for text, r in zip(texts, results, strict=True) if isinstance(r, Exception)]
+    assert failed == ["poison"]
+    assert isinstance(results[2], TeacherError) and results[2].kind == "server_error"
+    assert server.asked.count("poison") == STRIKES + 1
+
+
+async def test_the_time_of_a_failure_is_journaled_and_told_when_it_is_replayed(tmp_path):
+    spans = []
+    for _ in range(2):
+        with StubServer(faults=["500"] * 3) as server, Journal(tmp_path) as journal:
+            teacher = OpenAITeacher(server.url, retries=2, backoff_s=0.1)
+            asking = JournaledTeacher(teacher, journal)
+            with suppress(TeacherError):
+                await asking.ask(Key("s", "0", "expand", 0), ask(), {})
+            try:
+                await asking.ask(Key("s", "0", "expand", 0), ask(), {})
+            except TeacherError as error:
+                spans.append((error.began, error.seconds))
+            await teacher.close()
+    assert spans[0] == spans[1] and spans[0][1] >= 0.15 and spans[0][0] > 1e9

@@ -1,0 +1,209 @@
+"""Several real servers as one teacher: where requests go, and what happens when one goes away."""
+
+import asyncio
+import json
+from collections import Counter
+from contextlib import ExitStack, asynccontextmanager
+
+import pytest
+
+from flows.settings import BuildSettings, Problem
+from flows.stages import build as stages
+from flows.teachers.resolve import choose_teacher
+from mcts.teachers.base import Message, Picture, Request, TeacherError, TeacherUnavailable, Text
+from mcts.teachers.replicas import Replicas, place
+from mcts.teachers.server import OpenAITeacher
+from tests.support.fixtures import sat_rows, write_sat
+from tests.support.stub_server import StubServer
+from warehouse.query.catalog import query
+from warehouse.sources.importing import import_questions
+from warehouse.storage.home import Warehouse
+
+PNG = b"\x89PNG\r\n\x1a\n not really a picture, the stub only hashes it"
+
+
+def ask(tree: int, partial: str = "", seed: int = 1, text: str = "Choices: yes or no.") -> Request:
+    """A request about the picture of one tree."""
+    messages = (Message("user", (Picture(f"{tree:064d}"), Text(text))),)
+    if partial:
+        messages += (Message("assistant", (Text(partial),)),)
+    return Request(messages, 1, 1.0, 1.0, 100, ("</answer>",), seed)
+
+
+def images(tree: int) -> dict[str, bytes]:
+    return {f"{tree:064d}": PNG}
+
+
+@asynccontextmanager
+async def replicas(servers, **options):
+    teachers = [
+        OpenAITeacher(s.url, connect_retries=1, retries=1, backoff_s=0.01, timeout_s=5.0)
+        for s in servers
+    ]
+    teacher = Replicas(teachers, **options)
+    try:
+        yield teacher
+    finally:
+        await teacher.close()
+
+
+@pytest.fixture
+def servers():
+    with ExitStack() as stack:
+        yield [stack.enter_context(StubServer()) for _ in range(3)]
+
+
+def trees_at(server: StubServer) -> set[str]:
+    """The questions, pictures included, that a server was asked."""
+    turns = [turn for r in server.requests for turn in r["body"]["messages"]]
+    return {json.dumps(turn["content"]) for turn in turns if turn["role"] == "user"}
+
+
+async def homes(teacher: Replicas, servers, trees: int) -> dict[int, int]:
+    """Which server answers each tree now."""
+    found = {}
+    for tree in range(trees):
+        before = [server.asked() for server in servers]
+        await teacher.complete(ask(tree), images(tree))
+        (found[tree],) = (i for i, s in enumerate(servers) if s.asked() > before[i])
+    return found
+
+
+async def test_every_request_of_a_tree_goes_to_one_server_and_trees_spread_over_all(servers):
+    async with replicas(servers) as teacher:
+        home = await homes(teacher, servers, 60)
+        before = [server.asked() for server in servers]
+        for seed, partial in enumerate(("<think>a</think>", "<think>b</think>", "<answer>")):
+            await teacher.complete(ask(7, partial, seed), images(7))
+        asked = [server.asked() - n for server, n in zip(servers, before, strict=True)]
+    assert asked[home[7]] == sum(asked) == 3
+    assert min(Counter(home.values()).values()) >= 5  # of 20 each
+    assert teacher.ledger.requests == 63 and teacher.ledger.completion_tokens > 0
+
+
+def test_where_a_tree_goes_depends_on_its_pictures_alone_and_crops_do_not_move_it():
+    later = Message("user", (Picture("c" * 64),))
+    longer = Request((*ask(1, "<think>").messages, later), 1, 1.0, 1.0, 9, (), 0)
+    assert place(longer) == place(ask(1, seed=9)) == place(ask(1, text="Another question?"))
+    assert place(ask(1)) != place(ask(2))
+
+
+async def test_identity_knows_nothing_of_the_servers_and_their_order_moves_no_tree(servers):
+    with StubServer() as alone:
+        single = OpenAITeacher(alone.url)
+        await single.open()
+        await single.close()
+    async with replicas(servers) as teacher:
+        await teacher.open()
+        assert teacher.identity == single.identity
+        home = await homes(teacher, servers, 12)
+    async with replicas(servers[::-1]) as teacher:
+        assert await homes(teacher, servers, 12) == home
+
+
+async def test_when_a_server_goes_away_only_its_trees_move_and_they_return_with_it(servers):
+    told, now = [], [0.0]
+    async with replicas(servers, say=told.append, clock=lambda: now[0], again_s=30) as teacher:
+        home = await homes(teacher, servers, 48)
+        servers[1].stop()
+        moved = await homes(teacher, servers, 48)
+        assert {tree: moved[tree] for tree in home if home[tree] != 1} == {
+            tree: at for tree, at in home.items() if at != 1
+        }
+        assert {moved[tree] for tree in home if home[tree] == 1} == {0, 2}  # spread, not dumped
+        assert len(told) == 1 and "its trees move" in told[0] and servers[1].url in told[0]
+        with StubServer(port=int(servers[1].url.rpartition(":")[2])) as back:
+            servers[1] = back
+            assert await homes(teacher, servers, 48) == moved  # not looked for yet
+            now[0] = 31.0
+            assert await homes(teacher, servers, 48) == home
+        assert "answers again" in told[-1]
+
+
+async def test_requests_in_flight_at_a_server_that_dies_are_answered_by_another(servers):
+    async with replicas(servers) as teacher:
+        await teacher.open()
+        for server in servers:
+            server.latency_s = 0.3
+        asked = [asyncio.create_task(teacher.complete(ask(t), images(t))) for t in range(12)]
+        while sum(server.in_flight for server in servers) < 12:
+            await asyncio.sleep(0.01)
+        servers[0].stop()
+        replies = await asyncio.gather(*asked)
+    assert all(reply.completions[0].text for reply in replies)
+
+
+async def test_a_question_that_a_living_server_fails_at_fails_and_moves_nowhere():
+    with StubServer(poison="POISON") as first, StubServer(poison="POISON") as second:
+        told = []
+        async with replicas([first, second], say=told.append) as teacher:
+            with pytest.raises(TeacherError, match="server_error"):
+                await teacher.complete(ask(1, text="POISON"), images(1))
+        assert sorted([first.asked(), second.asked()]) == [0, 2]  # the retry, at the same one
+        assert told == []
+
+
+async def test_servers_of_different_models_are_one_clear_sentence():
+    with StubServer(model="one") as first, StubServer(model="two") as second:
+        async with replicas([first, second]) as teacher:
+            sentence = f"must serve one model: {first.url} serves one, {second.url} serves two"
+            with pytest.raises(TeacherUnavailable, match=sentence):
+                await teacher.open()
+
+
+async def test_a_server_that_returns_with_another_model_is_not_asked(servers):
+    told, now = [], [0.0]
+    async with replicas(servers[:2], say=told.append, clock=lambda: now[0]) as teacher:
+        await teacher.open()
+        servers[0].stop()
+        # As vLLM answers to a model it does not have; that is no failure of the question.
+        port = int(servers[0].url.rpartition(":")[2])
+        with StubServer(model="other", port=port, faults=["404"] * 99) as other:
+            for now[0] in (0.0, 31.0, 62.0):
+                for tree in range(16):
+                    await teacher.complete(ask(tree), images(tree))
+            assert other.asked() == 1
+    assert "serves other, not" in told[0] and "still away" in told[-1] and len(told) == 2
+
+
+async def test_one_missing_at_the_start_is_told_and_none_left_is_unavailable(servers):
+    servers[0].stop()
+    told = []
+    async with replicas(servers, say=told.append) as teacher:
+        await teacher.open()
+        assert servers[0].url in told[0]
+        assert set((await homes(teacher, servers, 20)).values()) == {1, 2}
+        for server in servers[1:]:
+            server.stop()
+        urls = ", ".join(server.url for server in servers)
+        with pytest.raises(TeacherUnavailable, match=f"None of {urls} answers"):
+            await teacher.complete(ask(1), images(1))
+    async with replicas(servers) as teacher:
+        with pytest.raises(TeacherUnavailable, match="None of"):
+            await teacher.open()
+
+
+@pytest.mark.parametrize(
+    ("name", "sentence"),
+    [("http://a,b:8000", "'b:8000' among the servers is no URL"), ("http://a,http://a/v1", "once")],
+)
+def test_a_bad_list_of_servers_is_a_sentence(name, sentence):
+    with pytest.raises(Problem, match=sentence):
+        choose_teacher(name, space="qwen3-vl")
+
+
+def test_a_build_over_two_servers_is_the_build_over_one(tmp_path, servers):
+    sample = write_sat(tmp_path / "SAT_train.parquet", sat_rows(12))
+    columns = "SELECT tree_id, node_id, thought, x, y FROM nodes ORDER BY tree_id, node_id"
+    built = []
+    for urls in (servers[0].url, f"{servers[1].url},{servers[2].url}"):
+        warehouse = Warehouse(str(tmp_path / f"home{len(built)}"))
+        import_questions(warehouse, "sat2", sample)
+        settings = BuildSettings(
+            task="sat2", teacher=urls, space="qwen3-vl", simulations=1, home=warehouse.root
+        )
+        asyncio.run(stages.build(settings))
+        built.append(query(warehouse, columns).to_pylist())
+    assert built[0] == built[1]
+    assert servers[1].asked() and servers[2].asked()
+    assert not trees_at(servers[1]) & trees_at(servers[2])

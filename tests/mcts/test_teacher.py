@@ -1,0 +1,341 @@
+"""The server client against a real HTTP server: what it sends, what it survives, what it says."""
+
+import asyncio
+import re
+import subprocess
+import sys
+import time
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from mcts.teachers.base import (
+    MAX_SEED,
+    Message,
+    OpenAITeacher,
+    Picture,
+    Request,
+    TeacherError,
+    TeacherUnavailable,
+    Text,
+)
+from tests.support.stub_server import StubServer
+
+PNG = b"\x89PNG\r\n\x1a\n not really a picture, the stub only hashes it"
+IMAGES = {"a" * 64: PNG}
+EXPAND = ("</think>", "</answer>")
+ROLLOUT = ("</answer>",)
+
+
+def ask(partial: str = "", *, n: int = 1, stop=EXPAND, seed: int = 1, max_tokens=400) -> Request:
+    """A request as the search makes it."""
+    text = Text("Is the lamp left of the chair? Choices: yes or no.\nThink in at least 3 steps.")
+    messages = (Message("user", (Picture("a" * 64), text)),)
+    if partial:
+        messages += (Message("assistant", (Text(partial),)),)
+    return Request(messages, n, 1.0, 1.0, max_tokens, stop, seed)
+
+
+def client(server: StubServer, **options) -> OpenAITeacher:
+    return OpenAITeacher(server.url, **{"backoff_s": 0.01, "timeout_s": 5.0} | options)
+
+
+async def complete(server: StubServer, request: Request, **options):
+    teacher = client(server, **options)
+    try:
+        return await teacher.complete(request, IMAGES)
+    finally:
+        await teacher.close()
+
+
+async def failure(server: StubServer, request: Request, **options) -> TeacherError:
+    with pytest.raises(TeacherError) as caught:
+        await complete(server, request, **options)
+    return caught.value
+
+
+async def test_a_step_ends_with_its_stop_string_and_a_rollout_with_an_answer():
+    with StubServer() as server:
+        step = (await complete(server, ask(n=3))).completions
+        rollout = (await complete(server, ask("<think>a</think>", stop=ROLLOUT))).completions
+    assert len(step) == 3
+    assert all(c.text.startswith("<think>") and c.text.endswith("</think>") for c in step)
+    assert rollout[0].text.count("</think>") >= 2
+    assert rollout[0].text.endswith(("<answer>yes</answer>", "<answer>no</answer>"))
+    assert rollout[0].finish_reason == "stop"
+
+
+async def test_a_completion_at_the_token_limit_says_so():
+    with StubServer() as server:
+        (completion,) = (await complete(server, ask(max_tokens=2))).completions
+    assert completion.finish_reason == "length"
+    assert not completion.text.endswith("</think>")
+
+
+async def test_n_samples_are_one_request_and_equal_n_single_ones_with_seeds_one_apart():
+    with StubServer() as server:
+        together = (await complete(server, ask(n=3, seed=50))).completions
+        assert server.asked() == 1
+        single = [(await complete(server, ask(seed=50 + i))).completions[0] for i in range(3)]
+    assert [c.text for c in together] == [c.text for c in single]
+    assert len({c.text for c in together}) == 3
+
+
+async def test_usage_and_cached_tokens_are_recorded():
+    with StubServer() as server:
+        teacher = client(server)
+        reply = await teacher.complete(ask(n=3), IMAGES)
+        await teacher.close()
+    assert reply.prompt_tokens > 0 and reply.cached_tokens is not None
+    assert reply.completion_tokens == sum(c.tokens for c in reply.completions)
+    assert reply.seconds > 0
+    assert (teacher.ledger.requests, teacher.ledger.retries, teacher.ledger.in_flight) == (1, 0, 0)
+    assert teacher.ledger.completion_tokens == reply.completion_tokens
+
+
+async def test_the_request_a_server_gets_has_the_picture_the_partial_turn_and_the_sampling():
+    with StubServer() as server:
+        await complete(server, ask("<think>a</think>", n=2, seed=9))
+    body = server.requests[0]["body"]
+    user, assistant = body["messages"]
+    assert user["content"][0]["image_url"]["url"].startswith("data:image/png;base64,iVBOR")
+    assert assistant == {"role": "assistant", "content": "<think>a</think>"}
+    assert (body["continue_final_message"], body["add_generation_prompt"]) == (True, False)
+    assert (body["n"], body["seed"], body["stop"]) == (2, 9, list(EXPAND))
+    assert body["include_stop_str_in_output"] is True
+
+
+@pytest.mark.parametrize("fault", ["429", "500", "503", "reset", "malformed", "empty"])
+async def test_a_passing_fault_is_retried_and_changes_nothing(fault):
+    with StubServer() as server:
+        smooth = await complete(server, ask(n=2))
+    with StubServer(faults=[fault]) as server:
+        bumpy = await complete(server, ask(n=2))
+        assert server.asked() == 2
+    assert bumpy.completions == smooth.completions
+
+
+async def test_too_few_choices_are_retried_once_the_server_is_known_to_give_many():
+    with StubServer(faults=["ok", "short"]) as server:
+        teacher = client(server)
+        await teacher.complete(ask(n=3), IMAGES)
+        reply = await teacher.complete(ask(n=3, seed=5), IMAGES)
+        await teacher.close()
+        assert len(reply.completions) == 3
+        assert [r["body"]["n"] for r in server.requests] == [3, 3, 3]
+
+
+async def test_retry_after_is_honoured():
+    with StubServer(faults=["429"], retry_after_s=0.4) as server:
+        started = time.monotonic()
+        await complete(server, ask())
+    assert time.monotonic() - started >= 0.4
+
+
+async def test_a_timeout_hangs_up_and_the_request_is_asked_again():
+    with StubServer(faults=["hang"]) as server:
+        reply = await complete(server, ask(), timeout_s=0.3)
+        assert reply.completions
+        await asyncio.sleep(0.1)
+        assert server.hung_up == 1  # the server saw the connection close
+
+
+async def test_cancelling_a_request_hangs_up():
+    with StubServer(faults=["hang"]) as server:
+        teacher = client(server)
+        task = asyncio.create_task(teacher.complete(ask(), IMAGES))
+        while not server.asked():
+            await asyncio.sleep(0.01)
+        task.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await task
+        await asyncio.sleep(0.1)
+        assert server.hung_up == 1
+        assert teacher.ledger.in_flight == 0
+        await teacher.close()
+
+
+@pytest.mark.parametrize(
+    ("fault", "kind"),
+    [
+        ("500", "server_error"),
+        ("reset", "server_error"),
+        ("hang", "timeout"),
+        ("malformed", "malformed"),
+        ("empty", "empty"),
+    ],
+)
+async def test_a_fault_that_stays_becomes_a_final_error_of_its_kind(fault, kind):
+    with StubServer(faults=[fault] * 9) as server:
+        # Short only where it is to run out: a pause of this process would use up a try as well.
+        limit = 0.2 if fault == "hang" else 10.0
+        error = await failure(server, ask(), retries=2, timeout_s=limit)
+        assert error.kind == kind
+        assert server.asked() == (2 if fault == "empty" else 3)
+
+
+async def test_a_poisoned_question_fails_alone():
+    with StubServer(poison="POISON") as server:
+        teacher = client(server, retries=1)
+        bad = Request((Message("user", (Text("POISON"),)),), 1, 1.0, 1.0, 9, (), 0)
+        good, poisoned = await asyncio.gather(
+            teacher.complete(ask(), IMAGES), teacher.complete(bad, {}), return_exceptions=True
+        )
+        await teacher.close()
+    assert isinstance(poisoned, TeacherError) and poisoned.kind == "server_error"
+    assert good.completions[0].text
+    assert teacher.ledger.failures == 1
+
+
+async def test_a_bad_request_is_final_at_once_with_the_servers_words():
+    with StubServer(faults=["400"]) as server:
+        error = await failure(server, ask())
+        assert server.asked() == 1
+    assert error.kind == "bad_request" and "scripted 400" in error.message
+
+
+async def test_no_server_is_one_clear_sentence_not_a_failed_request():
+    with StubServer() as server:
+        url = server.url
+    teacher = OpenAITeacher(url, retries=1, backoff_s=0.01)
+    with pytest.raises(TeacherUnavailable, match=f"No model server answers at {url}.*start it"):
+        await teacher.complete(ask(), IMAGES)
+    await teacher.close()
+
+
+async def test_a_server_that_goes_away_makes_the_teacher_unavailable():
+    with StubServer() as server:
+        teacher = client(server, retries=1)
+        await teacher.complete(ask(), IMAGES)
+    with pytest.raises(TeacherUnavailable):
+        await teacher.complete(ask(seed=2), IMAGES)
+    await teacher.close()
+
+
+async def test_the_model_is_found_and_a_wrong_name_is_told():
+    with StubServer(model="qwen") as server:
+        teacher = client(server, revision="abc")
+        await teacher.open()
+        assert teacher.identity == "qwen@abc"
+        await teacher.close()
+        with pytest.raises(TeacherUnavailable, match="serves qwen, not other"):
+            await client(server, model="other").open()
+
+
+async def test_no_more_requests_are_in_flight_than_allowed():
+    with StubServer(latency_s=0.03) as server:
+        teacher = client(server, concurrency=4)
+        await asyncio.gather(*(teacher.complete(ask(seed=i), IMAGES) for i in range(24)))
+        await teacher.close()
+        assert server.most_in_flight == 4
+
+
+@pytest.mark.parametrize("knob", ["refuse_many", "ignore_many"])
+async def test_a_server_without_n_gets_single_requests_and_gives_the_same_samples(knob):
+    with StubServer() as server:
+        usual = await complete(server, ask(n=3))
+    with StubServer(**{knob: True}) as server:
+        teacher = client(server)
+        reply = await teacher.complete(ask(n=3), IMAGES)
+        assert [c.text for c in reply.completions] == [c.text for c in usual.completions]
+        assert teacher.can_sample_many is False
+        before = server.asked()
+        await teacher.complete(ask(n=2, seed=4), IMAGES)
+        assert server.asked() == before + 2  # known now: no further probe
+        await teacher.close()
+
+
+async def test_a_server_that_cannot_continue_a_turn_is_told_the_thoughts_in_the_question():
+    with StubServer(refuse_continue=True) as server:
+        teacher = client(server)
+        thoughts = "<think>One.</think>\n<think>Two.</think>\n<think>Three.</think>\n<answer>"
+        reply = await teacher.complete(ask(thoughts, stop=ROLLOUT), IMAGES)
+        assert reply.completions[0].text in ("yes</answer>", "no</answer>")
+        assert teacher.can_continue is False
+        (message,) = server.requests[-1]["body"]["messages"]
+        assert "Previous thoughts:\n<think>One." in message["content"][-1]["text"]
+        await teacher.close()
+
+
+async def test_a_server_is_told_by_a_grammar_when_thoughts_are_enough_or_not_where_it_refuses():
+    request = replace(ask("<think>a</think>", n=2, stop=ROLLOUT), most_thoughts=2)
+    with StubServer() as server:
+        teacher = client(server)
+        usual = await teacher.complete(request, IMAGES)
+        grammar = re.compile(server.requests[-1]["body"]["structured_outputs"]["regex"])
+        assert teacher.can_count is True and server.asked() == 1
+        await teacher.complete(ask(n=2), IMAGES)
+        assert "structured_outputs" not in server.requests[-1]["body"]
+        await teacher.close()
+    thought = "\n<think>It is < 3 px from </b> (1, 2).</think>"
+    for allowed in (thought, 2 * thought, f"{thought}\n<answer>yes</answer>", "<think>cut off"):
+        assert grammar.fullmatch(allowed)
+    for denied in (3 * thought, f"{2 * thought}\n<answer>yes</answer>", f"{2 * thought}.", "</th"):
+        assert not grammar.fullmatch(denied)
+    with StubServer(refuse_grammar=True) as server:
+        teacher = client(server)
+        reply = await teacher.complete(request, IMAGES)
+        assert reply.completions == usual.completions and teacher.can_count is False
+        before = server.asked()
+        await teacher.complete(replace(request, seed=5), IMAGES)
+        assert server.asked() == before + 1  # known now: no further probe
+        await teacher.close()
+
+
+@pytest.mark.parametrize("tell", [True, False])
+async def test_a_dropped_stop_string_is_put_back(tell):
+    with StubServer() as server:
+        usual = [await complete(server, ask(n=4)), await complete(server, ask(stop=ROLLOUT))]
+    with StubServer(drop_stop=True, tell_stop_reason=tell) as server:
+        dropped = [await complete(server, ask(n=4)), await complete(server, ask(stop=ROLLOUT))]
+    texts = [[c.text for c in reply.completions] for reply in usual]
+    assert [[c.text for c in reply.completions] for reply in dropped] == texts
+
+
+def test_the_fingerprint_changes_with_whatever_changes_the_answer():
+    base = ask(n=2)
+    system = (Message("system", base.messages[0].parts),)
+    others = [
+        ask("<think>"), ask(n=3), ask(n=2, stop=ROLLOUT), ask(n=2, seed=2), ask(n=2, max_tokens=7),
+        replace(base, temperature=0.5), replace(base, top_p=0.5), replace(base, messages=system),
+        replace(base, most_thoughts=5), replace(base, alternatives=5),
+    ]  # fmt: skip
+    variants = [base.fingerprint("model"), base.fingerprint("other model")]
+    variants += [request.fingerprint("model") for request in others]
+    assert len(set(variants)) == len(variants)
+    assert ask(n=2).fingerprint("model") == variants[0]
+
+
+def test_every_sample_seed_fits_a_signed_64_bit_integer():
+    assert ask(seed=MAX_SEED, n=2).sample_seed(1) == 0
+    with pytest.raises(ValueError, match="seed"):
+        ask(seed=MAX_SEED + 1)
+
+
+def test_the_search_and_its_teacher_interface_load_without_torch_or_httpx():
+    code = "import sys, mcts.search, mcts.teachers.base; print({'torch', 'httpx'} & {*sys.modules})"
+    root = Path(__file__).parents[2]
+    out = subprocess.run([sys.executable, "-c", code], cwd=root, capture_output=True, text=True)
+    assert out.stdout.strip() == "set()", out.stderr
+
+
+def test_a_picture_that_lies_on_its_side_is_sent_upright():
+    import io
+
+    from PIL import Image
+
+    from mcts.image_io import upright
+
+    lying, exif = Image.new("RGB", (40, 20), "red"), Image.Exif()
+    plain, tagged = io.BytesIO(), io.BytesIO()
+    lying.save(plain, "JPEG")
+    exif[0x0112] = 6
+    lying.save(tagged, "JPEG", exif=exif)
+    assert upright(plain.getvalue()) == plain.getvalue()
+    assert Image.open(io.BytesIO(upright(tagged.getvalue()))).size == (20, 40)
+
+
+async def test_an_address_that_is_none_is_a_sentence():
+    with pytest.raises(TeacherUnavailable, match="is no address"):
+        await OpenAITeacher("http://localhost:port").open()

@@ -1,0 +1,205 @@
+"""GRPO on the embedded student: the sampler, the questions asked, what is logged and kept."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+
+from tests.support.trained import grpo, logged, warehouse_with_traces
+from training import preflight
+from training.errors import TrainingError
+from training.grpo import reward_of, train_grpo
+from training.grpo_questions import pass_rates, task_questions, version_questions
+from training.recipes import GrpoRecipe
+from training.rewards.rewards import make_rewards
+from training.rollouts import RATIO, check_ratio
+from training.run_training import taught
+from training.runs import Plan, open_run
+from training.students import load, student
+from training.trainers import Told, grpo_trainer
+from warehouse.lineage.lineage import Walker
+from warehouse.query.catalog import query
+from warehouse.storage.home import Warehouse
+from warehouse.versions.versions import open_version, resolve
+
+
+@pytest.fixture(scope="module")
+def made(tmp_path_factory: pytest.TempPathFactory) -> Warehouse:
+    return warehouse_with_traces(tmp_path_factory.mktemp("made"))
+
+
+ALL = "bands=[unsolved, hard, medium, easy, solved]"
+
+
+def trainer_for(made: Warehouse, recipe: GrpoRecipe, name: str) -> tuple[Any, Any]:
+    """A trainer that has not begun, and what it asks."""
+    with student(made, "nano-base") as found:
+        learner = taught(found, recipe)
+        asked = task_questions(made, "sat2", "train", learner, recipe)
+        model, processor = load(learner)
+        rewards = make_rewards(reward_of(recipe), learner.space)
+        with open_run(made, Plan("grpo", recipe.settings(), None, name, "x", name=name)) as run:
+            return grpo_trainer(run, recipe, model, processor, asked, rewards, Told()), asked
+
+
+def test_grpo_runs_logs_its_parts_and_moves_the_language_model(made: Warehouse) -> None:
+    row = train_grpo(made, grpo("steps=2", ALL), task="sat2")
+    assert row is not None and row["dataset"] is None
+    first, second = (figures for figures in logged(made, row) if "loss" in figures)
+    for name in (
+        "rewards/correctness/mean", "rewards/format/mean", "rewards/grounding/mean", "reward_std",
+        "frac_reward_zero_std", "entropy", "completions/mean_length", "completions/points",
+        "completions/answered", "kl", "step_time",
+    ):  # fmt: skip
+        assert name in first, name
+    assert (first["step"], second["step"]) == (1, 2)
+    assert first["kl"] == pytest.approx(0, abs=1e-6), "the reference is where it started"
+    assert 0 <= first["reward"] <= 1
+    with Walker(made) as walker:
+        found = walker.lineage(walker.find(row["model_id"])[0])
+    assert len(row["question_ids"]) == found.total("question", up=True) > 1
+    assert found.total("image", up=True) > 0, "it leads down to the pixels without a version"
+
+
+def test_grpo_on_a_version_asks_its_questions_and_has_its_lineage(made: Warehouse) -> None:
+    row = train_grpo(made, grpo("steps=1", ALL), dataset="kept", name="on-a-version")
+    assert row is not None and row["dataset"] == "kept@v1"
+    again = train_grpo(made, grpo("steps=1", ALL), dataset="kept", name="on-a-version")
+    assert again is not None and again["model_id"] == row["model_id"]
+
+
+def test_both_samplers_say_the_same_and_the_trainer_agrees(made: Warehouse) -> None:
+    said = []
+    for engine in ("local", "transformers"):
+        trainer, asked = trainer_for(made, grpo("steps=1", ALL, f"engine={engine}"), engine)
+        assert preflight.check_rollouts(trainer, asked).startswith("sampler and trainer agree")
+        dataset = asked.dataset()
+        rows = [dataset[i] for i in range(len(dataset))]
+        from trl.data_utils import prepare_multimodal_messages
+
+        prompts = [prepare_multimodal_messages(r["prompt"], images=r["images"]) for r in rows]
+        ids, images, fields = trainer._tokenize_prompts([p for p in prompts for _ in range(2)])
+        assert {len(row["images"]) for row in rows} == {1, 2}
+        with preflight.greedy(trainer):
+            said.append(trainer._generate_single_turn(ids, images, fields, 2)[0])
+    assert said[0] == said[1]
+    assert said[0][0::2] == said[0][1::2]
+
+
+def test_samples_of_a_group_differ_and_depend_on_the_step_alone(made: Warehouse) -> None:
+    trainer, asked = trainer_for(made, grpo("steps=1", ALL), "samples")
+    from trl.data_utils import prepare_multimodal_messages
+
+    row = asked.dataset()[0]
+    prompt = prepare_multimodal_messages(row["prompt"], images=row["images"])
+    ids, images, fields = trainer._tokenize_prompts([prompt] * 4)
+    one, two = (trainer._generate_single_turn(ids, images, fields, 4)[0] for _ in range(2))
+    assert one == two
+    assert len({tuple(tokens) for tokens in one}) > 1
+    trainer.state.global_step = 1
+    assert trainer._generate_single_turn(ids, images, fields, 4)[0] != one
+
+
+def test_a_sampler_with_other_weights_is_found_out(made: Warehouse) -> None:
+    trainer, asked = trainer_for(made, grpo("steps=1", ALL), "other-weights")
+    sample = trainer._sampled
+
+    def disturbed(model: Any, *arguments: Any) -> Any:
+        weight = model.model.language_model.layers[0].mlp.down_proj.weight
+        kept = weight.detach().clone()
+        weight.mul_(-3)
+        try:
+            return sample(model, *arguments)
+        finally:
+            weight.copy_(kept)
+
+    trainer._sampled = disturbed
+    with pytest.raises(TrainingError, match="sampler and trainer disagree"):
+        preflight.check_rollouts(trainer, asked)
+
+
+def test_only_questions_with_something_to_learn_are_asked(made: Warehouse) -> None:
+    ids = [row["question_id"] for row in query(made, "FROM questions").to_pylist()]
+    rates = pass_rates(made, ids)
+    assert set(rates) == set(ids)
+    bands = [band for _, band in rates.values()]
+    version = resolve(made, "kept")
+    with student(made, "nano-base") as found, open_version(made, version) as folder:
+        for band in set(bands):
+            recipe = grpo(f"bands=[{band}]", "questions=1", "curriculum=easy_first")
+            learner = taught(found, recipe)
+            asked = task_questions(made, "sat2", "train", learner, recipe)
+            shown = [row["question_id"] for row in asked.rows]
+            assert sorted(shown) == sorted(i for i in ids if rates[i][1] == band)
+            assert [rates[i][0] for i in shown] == sorted(
+                (rates[i][0] for i in shown), reverse=True
+            )
+            assert sum(asked.left_out.values()) == len(ids) - len(shown)
+        everything = version_questions(made, version, folder, learner, grpo(ALL))
+        assert len({row["question_id"] for row in everything.rows}) == len(everything.rows)
+        with pytest.raises(TrainingError, match="a batch of answers takes 400"):
+            task_questions(made, "sat2", "train", learner, grpo(ALL, "questions=400"))
+
+
+@pytest.mark.parametrize(
+    ("ratio", "stops"), [(1.0, False), (0.6, False), (1e-6, True), (3.0, True)]
+)
+def test_a_sampler_that_disagrees_stops_the_training(ratio: float, stops: bool) -> None:
+    if not stops:
+        check_ratio({RATIO: ratio}, (0.5, 2.0))
+        return
+    with pytest.raises(TrainingError, match="trainer and vLLM disagree"):
+        check_ratio({RATIO: ratio}, (0.5, 2.0))
+
+
+def test_a_frozen_tower_looks_at_a_picture_once_and_says_the_same(made: Warehouse) -> None:
+    from training.examples import decoded
+    from training.vision_cache import remember_pictures
+
+    with student(made, "nano-base") as found:
+        model, processor = load(found)
+    asked = query(made, "SELECT DISTINCT unnest(image_ids) AS i FROM questions ORDER BY i LIMIT 2")
+    from warehouse.tables.rows import read_image
+
+    pictures = [decoded(read_image(made, row["i"])) for row in asked.to_pylist()]
+    seen = processor.image_processor(images=[*pictures, pictures[0]], return_tensors="pt")
+    arguments = (seen["pixel_values"], seen["image_grid_thw"])
+    with torch.no_grad():
+        plain = model.model.get_image_features(*arguments, return_dict=True).pooler_output
+        memory = remember_pictures(model)
+        known = [model.model.get_image_features(*arguments).pooler_output for _ in range(2)]
+    assert memory.computed == 2
+    for some in known:
+        assert all(torch.allclose(a, b, atol=1e-5) for a, b in zip(plain, some, strict=True))
+
+
+def test_what_cannot_be_asked_is_said(made: Warehouse, tmp_path: Path) -> None:
+    with pytest.raises(TrainingError, match="give one of both"):
+        train_grpo(made, grpo("steps=1"))
+    with pytest.raises(TrainingError, match="0 questions to ask"):
+        train_grpo(made, grpo("steps=1"), task="nothing")
+
+
+class Killed(Exception):
+    """In place of a kill, in this process."""
+
+
+def test_an_interrupted_training_goes_on_from_its_checkpoint_to_the_same_step(
+    made: Warehouse,
+) -> None:
+    recipe = grpo("steps=4", "save_every=2", ALL)
+
+    def stop(step: int, of: int, figures: dict[str, Any]) -> None:
+        if step == 3:
+            raise Killed
+
+    with pytest.raises(Killed):
+        train_grpo(made, recipe, task="sat2", name="stopped", told=Told(stop))
+    said: list[str] = []
+    row = train_grpo(made, recipe, task="sat2", name="stopped", told=Told(say=said.append))
+    assert row is not None and "going on after step 2" in said
+    assert not [line for line in said if line.startswith("sampler")], "checked only once"
+    assert [r["step"] for r in logged(made, row) if "loss" in r] == [1, 2, 3, 4]

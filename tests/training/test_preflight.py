@@ -1,0 +1,126 @@
+"""The checks before a training find what is planted, and change nothing."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import Any
+
+import pytest
+import torch
+
+from tests.support.trained import sft, warehouse_with_traces
+from training import preflight
+from training.errors import TrainingError
+from training.examples import Examples, traces_told
+from training.run_training import taught
+from training.runs import Plan, open_run
+from training.sft import train_sft
+from training.students import Student, load, student
+from training.trainers import Told, sft_trainer
+from warehouse.models import list_models
+from warehouse.storage.home import Warehouse
+from warehouse.versions.versions import open_version, resolve
+
+
+@pytest.fixture(scope="module")
+def made(tmp_path_factory: pytest.TempPathFactory) -> Warehouse:
+    return warehouse_with_traces(tmp_path_factory.mktemp("made"))
+
+
+@pytest.fixture(scope="module")
+def ready(made: Warehouse) -> tuple[Student, Examples, Any, Any]:
+    """A student, what it is to learn, its processor, and a trainer that has not begun."""
+    version, recipe = resolve(made, "kept"), sft("steps=1")
+    with student(made, "nano-base") as found, open_version(made, version) as folder:
+        learner = taught(found, recipe)
+        examples = traces_told(made, folder, version.ref, learner, 3)
+        model, processor = load(learner)
+        plan = Plan("sft", recipe.settings(), version.ref, "preflight", found.model_id)
+        with open_run(made, plan) as run:
+            trainer = sft_trainer(run, recipe, model, processor, examples, Told())
+        return learner, examples, processor, trainer
+
+
+def changed(examples: Examples, **fields: Any) -> Examples:
+    """The rows with the last one's fields replaced."""
+    return replace(examples, rows=[*examples.rows[:-1], {**examples.rows[-1], **fields}])
+
+
+def test_good_rows_pass_and_their_longest_is_told(ready: Any) -> None:
+    learner, examples, processor, _ = ready
+    said = preflight.check_rows(examples, learner, processor, 4096)
+    assert said.startswith(f"{len(examples.rows)} rows and ")
+
+
+def test_a_text_with_a_place_for_a_picture_too_many_is_found(ready: Any) -> None:
+    learner, examples, processor, _ = ready
+    messages = [dict(message) for message in examples.rows[-1]["messages"]]
+    messages[0]["content"] += " <|image_pad|>"
+    with pytest.raises(TrainingError, match=rf"row {len(examples.rows)} .*places for"):
+        preflight.check_rows(changed(examples, messages=messages), learner, processor, None)
+
+
+def test_a_picture_of_another_size_is_found(ready: Any) -> None:
+    learner, examples, processor, _ = ready
+    wrong = changed(examples, image_sizes=[[9, 9] for _ in examples.rows[-1]["image_ids"]])
+    with pytest.raises(TrainingError, match=r"not \(9, 9\)"):
+        preflight.check_rows(wrong, learner, processor, None)
+
+
+def test_a_picture_that_does_not_open_is_found(ready: Any) -> None:
+    learner, examples, processor, _ = ready
+    broken = replace(examples, picture=lambda image_id: b"no picture")
+    with pytest.raises(TrainingError, match="can't be opened"):
+        preflight.check_rows(broken, learner, processor, None)
+
+
+def test_nothing_is_cut_off_a_row_that_is_too_long_is_refused(ready: Any) -> None:
+    learner, examples, processor, _ = ready
+    with pytest.raises(TrainingError, match="more than 60; nothing is cut off"):
+        preflight.check_rows(examples, learner, processor, 60)
+
+
+def test_a_processor_that_writes_other_picture_tokens_is_found(ready: Any) -> None:
+    learner, examples, processor, _ = ready
+    images = processor.image_processor
+    images.merge_size = 1  # the text then gets four times as many
+    try:
+        with pytest.raises(TrainingError, match=r"writes 196 picture tokens .* expects 49"):
+            preflight.check_rows(examples, learner, processor, None)
+    finally:
+        images.merge_size = 2
+
+
+def test_one_batch_overfits_and_the_weights_are_put_back(ready: Any) -> None:
+    _, examples, _, trainer = ready
+    before = {name: value.clone() for name, value in trainer.model.state_dict().items()}
+    assert preflight.check_overfit(trainer, examples).startswith("one batch overfits: loss ")
+    after = trainer.model.state_dict()
+    assert all(torch.equal(after[name], value) for name, value in before.items())
+
+
+def test_weights_that_the_loss_does_not_reach_are_found(ready: Any) -> None:
+    _, examples, _, trainer = ready
+    trained = [p for p in trainer.model.parameters() if p.requires_grad]
+    for weight in trained[1:]:
+        weight.requires_grad_(False)
+    still = trained[0].register_hook(torch.zeros_like)
+    try:
+        with pytest.raises(TrainingError, match="not learned by heart"):
+            preflight.check_overfit(trainer, examples)
+        trained[0].requires_grad_(False)
+        with pytest.raises(TrainingError, match="every weight is frozen"):
+            preflight.check_overfit(trainer, examples)
+    finally:
+        still.remove()
+        for weight in trained:
+            weight.requires_grad_(True)
+
+
+def test_checking_alone_trains_nothing(made: Warehouse) -> None:
+    said: list[str] = []
+    assert (
+        train_sft(made, sft("steps=2"), "kept", only_check=True, told=Told(say=said.append)) is None
+    )
+    assert any("overfits" in line for line in said)
+    assert not list_models(made)

@@ -1,0 +1,163 @@
+"""What a completion earns: by part, by form, by answer kind, in the student's own coordinates."""
+
+import pytest
+
+from mcts.coordinates import CoordinateSpace, Frame
+from mcts.data import AnswerKind, Box, Image, Question, Step
+from mcts.parsing import points_in, render
+from training.rewards.question_column import question_column, read_question
+from training.rewards.rewards import PRESETS, RewardSpec, make_rewards
+
+IMAGES = (Image("a", 640, 480), Image("b", 500, 500))
+QUESTION = Question(
+    "sat2", "Is the lamp left of the box?", IMAGES, AnswerKind.TEXT,
+    choices=("left", "right"), answers=("left",),
+)  # fmt: skip
+OBJECTS = (
+    (Box(40, 40, 80, 80, label="red lamp"), Box(300, 200, 400, 300, label="blue box")),
+    (Box(100, 100, 150, 150, label="red lamp"),),
+)
+SPACE = CoordinateSpace.qwen3_vl()
+GOOD = ("I see the red lamp at (94, 125).", "Here is the blue box at (547, 521).")
+
+
+def text(*thoughts, answer="left"):
+    blocks = [f"<think>{thought}</think>" for thought in thoughts]
+    return "\n".join([*blocks, f"<answer>{answer}</answer>"])
+
+
+def parts(completion, spec="grounded", question=QUESTION, objects=OBJECTS, space=SPACE, **columns):
+    rewards = make_rewards(PRESETS[spec] if isinstance(spec, str) else spec, space)
+    columns["question"] = [question_column(question, objects)]
+    scores = [f([""], [completion], **columns)[0] for f in rewards.functions]
+    found = dict(zip(rewards.names, scores, strict=True))
+    return found | {"total": rewards.total([""], [completion], **columns)[0]}
+
+
+def test_a_question_and_its_boxes_survive_the_column():
+    asked = read_question(question_column(QUESTION, OBJECTS))
+    assert asked.question == QUESTION and tuple(asked.objects) == OBJECTS
+    assert read_question(question_column(QUESTION)).objects == [None, None]
+    with pytest.raises(ValueError, match="column question"):
+        read_question('{"text": "no images"}')
+
+
+def test_a_right_pointed_answer_earns_everything_and_a_wrong_one_only_its_form():
+    assert parts(text(*GOOD)) == {"correctness": 1, "format": 1, "grounding": 1, "total": 1}
+    wrong = parts(text(*GOOD, answer="right"))
+    assert wrong["correctness"] == 0 and wrong["total"] == pytest.approx(0.3)
+    assert parts("<answer>left</answer>")["total"] == pytest.approx(0.7)
+
+
+def test_chat_messages_earn_what_their_text_earns():
+    messages = [{"role": "assistant", "content": [{"type": "text", "text": text(*GOOD)}]}]
+    assert parts(messages)["total"] == 1
+    assert parts([{"role": "assistant", "content": text(*GOOD)}])["total"] == 1
+    assert parts([])["total"] == 0
+
+
+@pytest.mark.parametrize(
+    "completion",
+    [
+        text(*GOOD) + " So it is left.",
+        "Well. " + text(*GOOD),
+        text(*GOOD).replace("</think>\n<think>", "</think> and <think>", 1),
+        text(GOOD[0], "  ", GOOD[1]),
+        text(GOOD[0], GOOD[0]),
+        text(*GOOD).replace("</think>", "", 1),
+        text(f"<think>{GOOD[0]}</think>", GOOD[1]),
+        text(*GOOD, "See <point>(3, 4)</point> there."),
+        text(*(f"I see thing number {i} at ({i * 20}, 50)." for i in range(40))),
+        text(GOOD[0] + " and so on" * 200, GOOD[1]),
+        text("(94, 125)", GOOD[1]),
+        text(*GOOD) + "<|im_end|>",
+    ],
+)
+def test_what_breaks_the_form_earns_nothing_for_form_or_points(completion):
+    found = parts(completion)
+    assert found["format"] == 0 and found["grounding"] == 0
+
+
+def test_a_comparison_sign_is_no_tag():
+    assert parts(text("The lamp at (94, 125) is < 3 m away, 2 < 3 > 1."))["total"] == 1
+
+
+def test_as_many_thoughts_as_were_asked_for():
+    assert parts(text(*GOOD), min_thoughts=[2])["format"] == 1
+    assert parts(text(*GOOD), min_thoughts=[3])["format"] == 0
+
+
+@pytest.mark.parametrize(
+    ("thoughts", "score"),
+    [
+        (GOOD, 1),
+        ((GOOD[0], "I see the blue box there."), 0),
+        ((GOOD[0], "Here is the blue box at (1047, 521)."), 0),
+        ((GOOD[0], "Here is the blue box at (94, -5)."), 0),
+        ((GOOD[0], "Here is the blue box at (94, 125) in image 3."), 0),
+        ((GOOD[0], "Here is the blue box at (94, 125) in image 2."), 1),
+        ((GOOD[0], "Here is the blue box at (95, 126)."), 0),
+        ((GOOD[0], "Looking again, I see the red lamp at (95, 126)."), 1),
+        ((GOOD[0], "Looking again, the lamp at (95, 126).", "I check the lamp at (94, 125)."), 0),
+        (("I see (1, 2) and (300, 4) and (5, 600) and (700, 700) here.",), 0),
+        (("The box at (94, 125) is beside (9999999, 9999999).",), 0),
+    ],
+)
+def test_every_step_points_inside_at_a_place_of_its_own(thoughts, score):
+    assert parts(text(*thoughts))["grounding"] == score
+
+
+def test_verified_steps_point_at_what_they_name():
+    def earned(*thoughts, **more):
+        return parts(text(*thoughts), "verified", **more)["verified"]
+
+    beside, vague = "Here is the blue box at (900, 900).", "Something is at (547, 521)."
+    third = "In the second picture, the red lamp is at (250, 250) in image 2."
+    assert earned(*GOOD) == 1 and earned(*GOOD, third) == 1
+    assert earned(GOOD[0], beside) == 0 and earned(GOOD[0], vague) == 0
+    assert earned(*GOOD, beside) == pytest.approx(1 / 3)
+    assert earned(GOOD[0], beside, objects=None) == 1, "without boxes it is the plain part"
+
+
+def test_other_forms():
+    plain = ("I see the red lamp.", "Here is the blue box.")
+    assert parts(text(*plain), "ungrounded")["total"] == 1
+    assert parts(text(*GOOD), "ungrounded")["format"] == 0
+    assert parts("<answer>left</answer>", "direct")["total"] == 1
+    assert parts(text(*plain), "direct")["format"] == 0
+
+
+@pytest.mark.parametrize(
+    "space", [SPACE, CoordinateSpace.qwen25_vl(3136, 50_000), CoordinateSpace.original()]
+)
+def test_an_answer_that_is_a_point_is_read_in_the_students_coordinates(space):
+    question = Question(
+        "web", "Where is the box?", IMAGES[:1], AnswerKind.BOX, boxes=(Box(300, 200, 400, 300),)
+    )
+    frame = Frame(space, question.images)
+    for gold, score in (("(350, 250)", 1), ("(410, 250)", 0)):
+        thought = "I see the blue box at (350, 250)."
+        said = render((Step(thought, points_in(thought)),), gold, frame)
+        found = parts(said, "verified", question, OBJECTS[:1], space)
+        assert found["correctness"] == score and found["verified"] == 1
+
+
+@pytest.mark.parametrize(
+    ("weights", "form", "sentence"),
+    [
+        ({"correctness": 0.5, "format": 0.5}, "grounded", "over 0.5"),
+        ({"correctness": 0.7, "format": 0.7}, "grounded", "sum to 1.4"),
+        ({"correctness": 1.2, "format": -0.2}, "grounded", "between 0 and 1"),
+        ({"correctness": 0.9, "charm": 0.1}, "grounded", "no part 'charm'"),
+        ({"correctness": 0.9, "grounding": 0.1}, "ungrounded", "needs form grounded"),
+        ({"correctness": 1.0}, "verbose", "form: it is"),
+    ],
+)
+def test_a_spec_that_form_could_win_is_refused(weights, form, sentence):
+    with pytest.raises(ValueError, match=sentence):
+        RewardSpec(weights, form)
+
+
+def test_a_missing_question_column_is_a_sentence():
+    with pytest.raises(ValueError, match="column `question`"):
+        make_rewards(PRESETS["grounded"], SPACE).functions[0]([""], [""])

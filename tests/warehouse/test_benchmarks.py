@@ -1,0 +1,105 @@
+"""Every benchmark in every form it is published in: imported, graded, searched and measured."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from curation.grading.grade import grade
+from curation.scores.benchmark_metrics import published_figures
+from flows.cli.interrupts import run
+from flows.settings import BuildSettings, EvaluateSettings
+from flows.stages import build as stages
+from flows.stages.evaluate import evaluate
+from mcts.data import AnswerKind, Question
+from tests.support.benchmark_files import EXAMPLES, Example
+from tests.support.stub_server import StubServer
+from warehouse.query.catalog import query
+from warehouse.sources import Draft, ReadContext, Reject, tasks
+from warehouse.sources.importing import _files, import_questions
+from warehouse.sources.reading.row_checks import Accepted, Checker
+from warehouse.storage.home import Warehouse
+from warehouse.tables.rows import read_questions
+
+IDS = [f"{one.task}-{one.write.__name__}" for one in EXAMPLES]
+
+
+def read(example: Example, folder: Path) -> tuple[list[Question], list[Reject]]:
+    """What import makes of a published file, without a warehouse."""
+    task = tasks()[example.task]
+    checker, context = Checker(task.name), ReadContext(task.name)
+    outcomes = [
+        checker.check(draft, split) if isinstance(draft, Draft) else draft
+        # A training source's file says no split; evaluation sets have their own.
+        for file, split in _files(example.write(folder), task, None if task.split else "train")
+        for draft in task.formats[file.suffix](file, context)
+    ]
+    good = [one.question for one in outcomes if isinstance(one, Accepted)]
+    return good, [one for one in outcomes if isinstance(one, Reject)]
+
+
+@pytest.fixture(autouse=True)
+def published(tmp_path: Path) -> None:
+    (tmp_path / "published").mkdir()
+
+
+@pytest.mark.parametrize("example", EXAMPLES, ids=IDS)
+def test_a_published_file_becomes_questions_that_grade(example: Example, tmp_path: Path) -> None:
+    questions, rejected = read(example, tmp_path / "published")
+    assert (len(questions), rejected) == (example.count, [])
+    question = next(q for q in questions if q.text.startswith(example.text))
+    assert (question.split, question.family) == (example.split, example.family)
+    assert (question.choices, question.boxes) == (example.choices, example.boxes)
+    assert len(question.images) == example.n_images
+    assert grade(question, example.gold).score == 1
+    assert grade(question, example.wrong).score == 0
+
+
+def test_every_task_has_a_published_file_here() -> None:
+    reference = {
+        "sat2",
+        "vstar",
+    }  # tests/warehouse/test_import.py and tests/warehouse/test_import_reference.py
+    own = {name for name, task in tasks().items() if task.formats}
+    assert own - reference == {example.task for example in EXAMPLES}
+
+
+@pytest.mark.parametrize("task", sorted({example.task for example in EXAMPLES}))
+def test_every_benchmark_is_imported_searched_and_measured(task: str, tmp_path: Path) -> None:
+    example = next(one for one in EXAMPLES if one.task == task)
+    warehouse = Warehouse(str(tmp_path / "home"))
+    split = None if tasks()[task].split else "train"
+    path = example.write(tmp_path / "published")
+    report = import_questions(warehouse, task, path, split=split)
+    assert (report.added, report.rejected) == (example.count, 0)
+    questions = list(read_questions(warehouse, task))
+    assert {question.split for question in questions} == {example.split}
+    with StubServer() as server:
+        settings = BuildSettings.checked(
+            task=task, split=example.split, teacher=server.url, space="qwen3-vl", limit=1,
+            simulations=1, home=warehouse.root,
+        )  # fmt: skip
+        run(stages.build(settings))
+        if example.split != "train":
+            asked = {"model": server.url, "benchmark": task, "space": "qwen3-vl"}
+            outcome = run(evaluate(EvaluateSettings.checked(**asked, home=warehouse.root)))
+            assert outcome.report.benchmark == f"{task}/{example.split}"
+            assert outcome.report.figures["all"]["accuracy"].n == len(questions)
+            assert ("accuracy" in outcome.report.metrics) is bool(tasks()[task].metrics)
+    (tree,) = query(warehouse, "SELECT status, n_rollouts FROM trees").to_pylist()
+    assert tree["status"] == "complete"
+    (graded,) = query(warehouse, "SELECT count(reward) AS n FROM rollouts").to_pylist()
+    assert graded["n"] == tree["n_rollouts"] > 0
+    # The stub knows no answer, so figures are told of the gold ones, and of none.
+    figures = published_figures(tasks()[task].metrics, questions, [golden(q) for q in questions])
+    assert figures["accuracy"] == 1
+    assert published_figures((), questions, [None] * len(questions))["accuracy"] == 0
+
+
+def golden(question: Question) -> str:
+    """A right answer, of any kind."""
+    if question.answer_kind is AnswerKind.BOX:
+        box = question.boxes[0]
+        return f"({(box.x1 + box.x2) / 2}, {(box.y1 + box.y2) / 2})"
+    return question.answers[0]

@@ -1,0 +1,198 @@
+"""A version told in other forms, exported and published: twins, answers, dialogues that zoom."""
+
+from __future__ import annotations
+
+import json
+import re
+from itertools import pairwise
+from pathlib import Path
+from typing import Any
+
+import pyarrow.parquet as pq
+import pytest
+
+from curation.traces.variants import answer_only, without_points
+from mcts.coordinates import CoordinateSpace
+from tests.flows.test_cli import searched
+from tests.warehouse.test_versions import KEPT
+from warehouse.query.catalog import query
+from warehouse.storage.home import Warehouse, WarehouseError
+from warehouse.versions.bundle import trace_of
+from warehouse.versions.diff import diff
+from warehouse.versions.versions import export, open_version, publish, resolve, show
+
+QWEN3 = CoordinateSpace.qwen3_vl()
+COORDINATE = re.compile(r"\(\d[\d.]*, \d[\d.]*\)")
+SFT = [("trl", "parquet"), ("llama-factory", "parquet"), ("trl", "jsonl")]
+
+
+@pytest.fixture(scope="module")
+def made(tmp_path_factory: pytest.TempPathFactory) -> Warehouse:
+    warehouse = Warehouse(str(searched(tmp_path_factory.mktemp("made"), 4, simulations=5)))
+    publish(warehouse, "all", KEPT)
+    return warehouse
+
+
+def exported(
+    warehouse: Warehouse, out: Path, to: str = "trl", ref: str = "all", **options: Any
+) -> list[dict[str, Any]]:
+    from datasets import load_dataset
+
+    export(warehouse, resolve(warehouse, ref), to, out, space=QWEN3, **options)
+    return list(load_dataset(str(out), split="train", cache_dir=str(out.parent / "cache")))
+
+
+def test_twins_are_the_same_chains_with_and_without_their_points(
+    made: Warehouse, tmp_path: Path
+) -> None:
+    grounded = exported(made, tmp_path / "g", variant="grounded")
+    ungrounded = exported(made, tmp_path / "u", variant="ungrounded")
+    assert [row["trace_id"] for row in grounded] == [row["trace_id"] for row in ungrounded]
+    assert {row["kind"] for row in grounded} == {"direct", "corrected"}
+    for with_points, without in zip(grounded, ungrounded, strict=True):
+        assert COORDINATE.search(with_points["messages"][-1]["content"])
+        assert without["kind"] == "ungrounded"
+        told = "\n".join(message["content"] for message in without["messages"])
+        assert "Do not write coordinates" in told and not COORDINATE.search(told)
+    about = json.loads((tmp_path / "u" / "export.json").read_text())
+    assert about["variant"] == "ungrounded" and list(about["prompts"]) == ["thoughts"]
+
+
+def test_an_answer_counts_once_however_often_it_was_reached(
+    made: Warehouse, tmp_path: Path
+) -> None:
+    rows = exported(made, tmp_path / "out", variant="answers")
+    kept = query(made, "SELECT DISTINCT question_id, answer FROM kept_traces")
+    assert len(rows) == kept.num_rows < resolve(made, "all").n_rows
+    for row in rows:
+        assert re.fullmatch(r"<answer>.+</answer>", row["messages"][-1]["content"])
+        assert "without any reasoning" in row["messages"][0]["content"]
+
+
+@pytest.mark.parametrize(("to", "files"), SFT)
+def test_a_dialogue_holds_each_crop_behind_the_call_for_it(
+    made: Warehouse, tmp_path: Path, to: str, files: str
+) -> None:
+    rows = exported(made, tmp_path / "out", to, variant="zoom", files=files)
+    assert rows
+    for row in rows:
+        turns = [(m["role"], m["content"]) for m in row["messages"]]
+        if to == "trl":
+            told = [
+                (r, "".join("<image>" if b["type"] == "image" else b["text"] for b in content))
+                for r, content in turns
+            ]
+        else:
+            told = turns
+        assert [r for r, _ in told[:2]] == ["system", "user"] and told[-1][0] == "assistant"
+        assert "search_coordinate" in told[0][1]
+        shown = 0
+        for (before, call), (role, text) in pairwise(told[1:]):
+            assert (before, role) in {("user", "assistant"), ("assistant", "user")}
+            if role == "user":
+                assert call.endswith("</tool_call>") and text.startswith("<image><observation>")
+                shown += 1
+        assert shown >= 1 and told[-1][1].endswith("</answer>")
+        asked = told[1][1].count("<image>")
+        assert len(row["images"]) == asked + shown
+        if files == "parquet":
+            assert {max(picture.size) for picture in row["images"][asked:]} == {672}
+        else:
+            assert all((tmp_path / "out" / path).is_file() for path in row["images"])
+
+
+def test_trl_puts_the_crops_of_a_dialogue_where_they_belong(
+    made: Warehouse, tmp_path: Path
+) -> None:
+    from trl.data_utils import prepare_multimodal_messages
+
+    row = exported(made, tmp_path / "out", variant="zoom")[0]
+    filled = prepare_multimodal_messages(row["messages"], images=row["images"])
+    pictures = [
+        block["image"] for m in filled for block in m["content"] if block["type"] == "image"
+    ]
+    assert pictures == row["images"]
+
+
+def test_a_published_variant_keeps_the_way_to_its_chains(made: Warehouse, tmp_path: Path) -> None:
+    version = publish(made, "plain", KEPT, variant="ungrounded")
+    assert version == publish(made, "plain", KEPT, variant="ungrounded")
+    with (
+        open_version(made, version) as folder,
+        open_version(made, resolve(made, "all")) as base,
+    ):
+        rows = {r["trace_id"]: r for r in pq.read_table(folder / "rows.parquet").to_pylist()}
+        for row in pq.read_table(base / "rows.parquet").to_pylist():
+            twin = without_points(trace_of(row))
+            told = rows.pop(row["trace_id"], None)
+            assert (twin is None) == (told is None)
+            if twin and told:
+                again = trace_of(told)
+                assert (again.steps, again.kind, again.answer) == (
+                    twin.steps, "ungrounded", twin.answer,
+                )  # fmt: skip
+        assert rows == {}
+    assert (version.card["by_kind"], version.card["mean_points"]) == (
+        {"ungrounded": version.n_rows},
+        0,
+    )
+    assert "Told as `ungrounded`: the same chains without their points." in show(made, "plain")
+    rows_told = exported(made, tmp_path / "out", ref="plain")
+    assert rows_told == exported(made, tmp_path / "same", variant="ungrounded")
+
+
+def test_answers_are_published_once_and_a_diff_says_why_the_others_are_missing(
+    made: Warehouse,
+) -> None:
+    version = publish(made, "answers", KEPT, variant="answers")
+    base = resolve(made, "all")
+    assert version.card["left_out"] == base.n_rows - version.n_rows > 0
+    with open_version(made, version) as folder:
+        traces = [trace_of(r) for r in pq.read_table(folder / "rows.parquet").to_pylist()]
+    assert len({answer_only(trace).trace_id for trace in traces}) == len(traces)
+    found = diff(made, base, version)
+    removed = [d for d in found.differences if d.change == "removed"]
+    assert len(removed) == version.card["left_out"]
+    assert {(d.reason, d.what) for d in removed} == {("variant", "answers")}
+
+
+def test_a_variant_that_cannot_be_had_is_refused(made: Warehouse, tmp_path: Path) -> None:
+    publish(made, "told", KEPT, variant="ungrounded")
+    for ref, to, variant, why in (
+        ("all", "trl", "pointless", "no variant 'pointless'; there are: grounded, ungrounded"),
+        ("all", "dpo", "ungrounded", "made from trees, and has no variants"),
+        ("told", "trl", "grounded", "holds its traces told as 'ungrounded'"),
+    ):
+        with pytest.raises(WarehouseError, match=why):
+            export(made, resolve(made, ref), to, tmp_path / "out", space=QWEN3, variant=variant)
+    assert not (tmp_path / "out").exists()
+    with pytest.raises(WarehouseError, match="there is no variant 'x'"):
+        publish(made, "x", KEPT, variant="x")
+    corrected = "SELECT trace_id FROM kept_traces WHERE kind = 'corrected'"
+    with pytest.raises(WarehouseError, match="can be told as 'zoom'"):
+        publish(made, "x", corrected, variant="zoom")
+
+
+PROMPTS = """
+SELECT min(trace_id) AS trace_id FROM latest_traces
+JOIN grpo_prompts USING (question_id, model)
+WHERE split = 'train' AND band != 'solved' GROUP BY question_id
+"""
+
+
+@pytest.mark.parametrize("to", ["grpo", "verl", "easyr1"])
+def test_prompts_carry_the_pass_rate_their_version_was_cut_by(
+    made: Warehouse, tmp_path: Path, to: str
+) -> None:
+    version = publish(made, "prompts", PROMPTS)
+    rows = exported(made, tmp_path / "out", to, ref="prompts")
+    known = {r["question_id"]: r for r in query(made, "FROM grpo_prompts").to_pylist()}
+    assert len(rows) == version.n_rows == version.card["questions"] > 0
+    for row in rows:
+        about = row["extra_info"] if to == "verl" else row
+        rated = known[about["question_id"]]
+        assert (about["pass_rate"], about["band"]) == (rated["pass_rate"], rated["band"])
+        assert about["band"] != "solved"
+    if to == "grpo":
+        assert [m["role"] for m in rows[0]["prompt"]] == ["system", "user"]
+        assert rows[0]["gold"] in rows[0]["answers"]

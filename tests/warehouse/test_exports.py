@@ -1,0 +1,216 @@
+"""Every form of an export: loaded by `datasets`, with its pictures, in the model's frame."""
+
+from __future__ import annotations
+
+import io
+import json
+import re
+import shutil
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pyarrow.parquet as pq
+import pytest
+from PIL import Image as Pillow
+
+from curation.traces.preferences import pairs
+from curation.traces.step_values import step_values
+from mcts.coordinates import CoordinateSpace, Frame
+from mcts.parsing import parse
+from tests.flows.test_cli import searched
+from tests.warehouse.test_versions import KEPT, fill
+from warehouse.exports.formats import FORMS, MARK, Telling
+from warehouse.query.catalog import query
+from warehouse.query.read_back import read_trees
+from warehouse.storage.home import Warehouse, WarehouseError
+from warehouse.tables.delta import open_table
+from warehouse.tables.rows import read_questions
+from warehouse.versions.versions import export, open_version, publish, resolve
+
+QWEN3 = CoordinateSpace.qwen3_vl()
+
+
+@pytest.fixture(scope="module")
+def made(tmp_path_factory: pytest.TempPathFactory) -> Warehouse:
+    """Six searched questions, two of two images, and a version of what was kept."""
+    warehouse = Warehouse(str(searched(tmp_path_factory.mktemp("made"), 6, simulations=6)))
+    publish(warehouse, "all", KEPT)
+    return warehouse
+
+
+def exported(warehouse: Warehouse, to: str, out: Path, **options: Any) -> list[dict[str, Any]]:
+    from datasets import load_dataset
+
+    export(warehouse, resolve(warehouse, "all"), to, out, space=QWEN3, **options)
+    loaded = load_dataset(str(out), split="train", cache_dir=str(out.parent / "cache"))
+    return list(loaded)
+
+
+def numbers(text: str) -> Iterator[float]:
+    for pair in re.findall(r"\(([\d.]+), ([\d.]+)\)", text):
+        yield from map(float, pair)
+
+
+@pytest.mark.parametrize("files", ["parquet", "jsonl"])
+@pytest.mark.parametrize("to", list(FORMS))
+def test_every_form_loads_with_its_pictures(
+    made: Warehouse, tmp_path: Path, to: str, files: str
+) -> None:
+    rows = exported(made, to, tmp_path / "out", files=files)
+    sizes = {q.question_id: [(i.width, i.height) for i in q.images] for q in read_questions(made)}
+    assert rows
+    for row in rows:
+        assert set(row) == {*FORMS[to].columns, "images"}
+        pictures = row["images"]
+        if files == "jsonl":
+            pictures = [Pillow.open(tmp_path / "out" / path) for path in pictures]
+        name = row["extra_info"]["question_id"] if to == "verl" else row["question_id"]
+        assert [picture.size for picture in pictures] == sizes[name]
+    about = json.loads((tmp_path / "out" / "export.json").read_text())
+    assert (about["form"], about["rows"]) == (to, {"train": len(rows)})
+    assert (about["dataset"], about["space"]["kind"]) == ("all@v1", "normalized_1000")
+
+
+def test_a_conversation_has_one_mark_for_each_picture(made: Warehouse, tmp_path: Path) -> None:
+    rows = exported(made, "llama-factory", tmp_path / "out")
+    assert {len(row["images"]) for row in rows} == {1, 2}
+    for row in rows:
+        texts = [m["content"] for m in row["messages"]]
+        assert [m["role"] for m in row["messages"]] == ["system", "user", "assistant"]
+        assert [t.count(MARK) for t in texts] == [0, len(row["images"]), 0]
+        assert texts[1].startswith(MARK)
+        assert max(numbers(texts[2])) > 112, "thousandths, not pixels of a picture 56 pixels wide"
+    info = json.loads((tmp_path / "out" / "dataset_info.json").read_text())
+    (entry,) = info.values()
+    assert entry["formatting"] == "sharegpt"
+    assert list((tmp_path / "out" / entry["file_name"]).glob("*.parquet"))
+
+
+@pytest.mark.parametrize(("to", "text"), [("verl", "prompt"), ("easyr1", "problem")])
+def test_prompts_for_grpo_ask_each_question_once(
+    made: Warehouse, tmp_path: Path, to: str, text: str
+) -> None:
+    rows = exported(made, to, tmp_path / "out")
+    asked = query(made, "SELECT DISTINCT question_id FROM kept_traces")
+    questions = {q.question_id: q for q in read_questions(made)}
+    assert len(rows) == asked.num_rows
+    for row in rows:
+        about = row["extra_info"] if to == "verl" else row
+        question = questions[about["question_id"]]
+        told = row[text] if to == "easyr1" else "\n".join(m["content"] for m in row[text])
+        assert question.text in told and told.count(MARK) == len(question.images)
+        assert "at least 3 steps" in told and "1000" in told
+        gold = row["answer"] if to == "easyr1" else row["reward_model"]["ground_truth"]
+        assert gold == question.answers[0]
+    assert (to == "easyr1") == rows[0].get("problem", "").startswith(MARK)
+    if to == "easyr1":  # how EasyR1 itself reads a folder
+        from datasets import load_dataset
+
+        out, cache = str(tmp_path / "out"), str(tmp_path / "cache")
+        read = load_dataset("parquet", data_dir=out, split="train", cache_dir=cache)
+        assert len(read) == len(rows)
+
+
+def test_a_gold_box_is_in_the_models_frame(tmp_path: Path) -> None:
+    from dataclasses import replace
+
+    from mcts.data import AnswerKind, Box, Image, Point, Question
+
+    image = Image("i", 200, 100)
+    asked = Question("web", "Where?", (image,), AnswerKind.BOX, boxes=(Box(20, 10, 60, 50),))
+    point = replace(asked, answer_kind=AnswerKind.POINT, boxes=(), points=(Point(20, 10),))
+    telling = Telling(Warehouse(str(tmp_path)), QWEN3, "points", 3)
+    assert telling.gold(asked) == "(100, 100, 300, 500)"
+    assert telling.gold(point) == "(100, 100)"
+    exact = replace(telling, space=CoordinateSpace.original())
+    assert exact.gold(asked) == "(20, 10, 60, 50)"
+
+
+def test_pairs_are_those_of_the_trees_told_as_whole_turns(made: Warehouse, tmp_path: Path) -> None:
+    rows = exported(made, "dpo", tmp_path / "out")
+    ids = query(made, "SELECT DISTINCT tree_id FROM kept_traces")["tree_id"].to_pylist()
+    trees = {tree.tree_id: tree for tree, _ in read_trees(made, ids)}
+    found = {i: pairs(tree) for i, tree in trees.items()}
+    assert len(rows) == sum(map(len, found.values())) > 0
+    for row in rows:
+        frame = Frame(QWEN3, trees[row["tree_id"]].question.images)
+        chosen, rejected = (row[side][0] for side in ("chosen", "rejected"))
+        assert chosen["role"] == "assistant" and chosen["content"] != rejected["content"]
+        (pair, *_) = [
+            p
+            for p in found[row["tree_id"]]
+            if (p.parent_id, p.margin) == (row["node_id"], row["margin"])
+        ]
+        shared = len(pair.prefix)
+        a, b = parse(chosen["content"], frame), parse(rejected["content"], frame)
+        assert [s.thought for s in a.steps[:shared]] == [s.thought for s in b.steps[:shared]]
+        assert a.answer is not None and b.answer is not None
+        assert row["margin"] > 0
+
+
+def test_steps_carry_what_the_search_found_them_worth(made: Warehouse, tmp_path: Path) -> None:
+    rows = exported(made, "prm", tmp_path / "out")
+    ids = query(made, "SELECT DISTINCT tree_id FROM kept_traces")["tree_id"].to_pylist()
+    worth = {
+        (v.tree_id, v.node_id): (v.value, v.visits)
+        for tree, _ in read_trees(made, ids)
+        for v in step_values(tree)
+    }
+    told = {}
+    for row in rows:
+        assert len(row["completions"]) == len(row["labels"]) == len(row["node_ids"])
+        assert all(text.startswith("<think>") for text in row["completions"])
+        assert row["labels"] == [value > 0 for value in row["values"]]
+        for node, *valued in zip(row["node_ids"], row["values"], row["visits"], strict=True):
+            told[row["tree_id"], node] = tuple(valued)
+    assert told == worth
+
+
+def test_a_failed_export_leaves_nothing(made: Warehouse, tmp_path: Path) -> None:
+    warehouse = Warehouse(str(shutil.copytree(made.root, tmp_path / "home")))
+    version = resolve(warehouse, "all")
+    out = tmp_path / "exports" / "out"
+    for to, files, why in (("csv", "parquet", "no export"), ("trl", "xml", "no 'xml' files")):
+        with pytest.raises(WarehouseError, match=why):
+            export(warehouse, version, to, out, files=files)
+    questions = open_table(warehouse, "questions")
+    assert questions is not None
+    questions.update(updates={"text": "'Left of the <image>?'"})
+    marked = publish(warehouse, "marked", KEPT)
+    with pytest.raises(WarehouseError, match="holds <image>, which stands for a picture"):
+        export(warehouse, marked, "llama-factory", out)
+    shutil.rmtree(Path(warehouse.root) / "tables" / "trees")
+    with pytest.raises(WarehouseError, match="is not in the warehouse"):
+        export(warehouse, version, "dpo", out)
+    assert not out.parent.exists() or list(out.parent.iterdir()) == []
+
+
+def test_each_split_is_found_under_its_name(tmp_path: Path) -> None:
+    from datasets import load_dataset
+
+    warehouse = fill(Warehouse(str(tmp_path / "home")), tmp_path / "in")
+    questions = open_table(warehouse, "questions")
+    assert questions is not None
+    (first, *_) = query(warehouse, "SELECT question_id FROM questions ORDER BY 1").to_pylist()
+    name = first["question_id"]
+    questions.update(updates={"split": "'val'"}, predicate=f"question_id = '{name}'")
+    out = export(warehouse, publish(warehouse, "a", KEPT), "llama-factory", tmp_path / "out")
+    loaded = load_dataset(str(out), cache_dir=str(tmp_path / "cache"))
+    assert {split: len(rows) for split, rows in loaded.items()} == {"train": 2, "val": 1}
+    assert set(json.loads((out / "dataset_info.json").read_text())) == {"a", "a-val"}
+
+
+def test_a_version_has_pictures_of_some_of_its_traces(made: Warehouse) -> None:
+    version = resolve(made, "all")
+    with open_version(made, version) as folder:
+        held = set(pq.read_table(folder / "rows.parquet")["trace_id"].to_pylist())
+        shown = version.card["samples"]
+        assert len(shown) == 3 and {s["trace_id"] for s in shown} <= held
+        kinds = {r["trace_id"]: r["kind"] for r in query(made, "FROM traces").to_pylist()}
+        assert {kinds[s["trace_id"]] for s in shown} == {"direct", "corrected"}
+        readme = (folder / "README.md").read_text()
+        for sample in shown:
+            data = (folder / sample["file"]).read_bytes()
+            assert Pillow.open(io.BytesIO(data)).width > 1000
+            assert f"]({sample['file']})" in readme

@@ -1,0 +1,255 @@
+"""From a model down to the pixels and back, and what a revocation reaches on the way."""
+
+from __future__ import annotations
+
+import io
+import json
+import shutil
+from pathlib import Path
+
+import pytest
+from PIL import Image
+
+from flows.stages.lineage_view import trace_back
+from tests.flows.test_cli import run, searched
+from warehouse.lineage.lineage import Thing, Walker
+from warehouse.query.catalog import query
+from warehouse.storage.home import Warehouse, WarehouseError
+from warehouse.tables.delta import insert_new
+from warehouse.versions.revocations import revoke
+from warehouse.versions.versions import list_versions, publish, show
+
+KEPT = "SELECT trace_id FROM kept_traces"
+
+
+@pytest.fixture(scope="module")
+def made(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Four questions searched, two versions, a student of the first and its evaluation."""
+    home = searched(tmp_path_factory.mktemp("made"), 4, simulations=3)
+    warehouse = Warehouse(str(home))
+    publish(warehouse, "all", KEPT)
+    publish(warehouse, "direct", f"{KEPT} WHERE kind = 'direct'")
+    student = {"model_id": "student@1", "name": "student", "dataset": "all@v1", "base": "base@0"}
+    insert_new(warehouse, "models", [student])
+    insert_new(
+        warehouse,
+        "evaluations",
+        [{"evaluation_id": "e1", "model_id": "student@1", "benchmark": "sat2/val"}],
+    )
+    return home
+
+
+@pytest.fixture
+def warehouse(made: Path, tmp_path: Path) -> Warehouse:
+    return Warehouse(str(shutil.copytree(made, tmp_path / "home")))
+
+
+def one(warehouse: Warehouse, sql: str) -> str:
+    return str(query(warehouse, sql).column(0)[0].as_py())
+
+
+def kinds(things: list[Thing]) -> set[str]:
+    return {thing.kind for thing in things}
+
+
+def test_a_model_leads_down_to_the_pixels_and_to_its_evaluation(made: Path) -> None:
+    warehouse = Warehouse(str(made))
+    with Walker(warehouse) as walker:
+        focus, _ = walker.find("student")
+        found = walker.lineage(focus, most=2)
+    assert focus == Thing("model", ("student@1",))
+    assert kinds(found.up) >= {"dataset", "trace", "tree", "question", "image", "source", "model"}
+    assert [t.id for t in found.down] == ["e1"]
+    held = query(warehouse, "SELECT sum(n_rows) n FROM dataset_versions WHERE name = 'all'")
+    assert found.total("trace", up=True) == held["n"][0].as_py()
+    assert found.total("image", up=True) == query(warehouse, "FROM images").num_rows
+    assert {t.id for t in found.up if t.kind == "model"} == {"stub-teacher", "base@0"}
+
+
+def test_an_image_leads_up_to_every_version_and_model_even_behind_a_group(made: Path) -> None:
+    """With one thing shown at a time, what only the rest leads to is still reached."""
+    warehouse = Warehouse(str(made))
+    image = one(
+        warehouse,
+        "SELECT image_id FROM (SELECT question_id, unnest(image_ids) AS image_id FROM questions) "
+        "JOIN kept_traces USING (question_id) ORDER BY 1 LIMIT 1",
+    )
+    with Walker(warehouse) as walker:
+        found = walker.lineage(walker.find(image[:10])[0], most=1)
+    below = query(
+        warehouse,
+        "SELECT DISTINCT trace_id FROM traces JOIN questions USING (question_id) "
+        f"WHERE list_contains(image_ids, '{image}')",
+    )
+    assert found.total("trace") == below.num_rows > 2
+    ids = {i for t in found.down for i in t.ids}
+    assert {"all@v1", "direct@v1", "student@1", "e1"} <= ids
+
+
+def test_every_step_of_a_trace_leads_to_its_node_or_response(made: Path) -> None:
+    warehouse = Warehouse(str(made))
+    trace = one(warehouse, "SELECT min(trace_id) FROM kept_traces WHERE kind = 'corrected'")
+    told = trace_back(warehouse, trace[:8]).data()
+    things = [(t["kind"], i) for t in told["things"] if t["up"] for i in t["ids"]]
+    steps = query(
+        warehouse,
+        f"SELECT * FROM steps JOIN traces USING (trace_id) WHERE trace_id = '{trace}'",
+    ).to_pylist()
+    assert len(told["steps"]) == len(steps) > 2
+    for step in steps:
+        assert ("node", f"{step['tree_id']}/{step['node_id']}") in things
+        assert ("response", step["response_id"]) in things
+    assert "image" in {kind for kind, _ in things}
+
+
+def test_a_row_is_a_trace_in_one_version(made: Path) -> None:
+    warehouse = Warehouse(str(made))
+    trace = one(warehouse, "SELECT min(trace_id) FROM kept_traces WHERE kind = 'direct'")
+    whole, row = trace_back(warehouse, trace), trace_back(warehouse, f"direct@v1/{trace[:9]}")
+    assert {t.id for t in whole.lineage.down if t.kind == "dataset"} == {"all@v1", "direct@v1"}
+    assert {t.id for t in row.lineage.down if t.kind == "dataset"} == {"direct@v1"}
+    assert "a row of direct@v1" in row.text()
+    with pytest.raises(WarehouseError, match="direct@v1 has no row whose trace_id begins"):
+        trace_back(warehouse, "direct@v1/zzz")
+
+
+@pytest.mark.parametrize("kind", ["tree", "question", "response", "node", "run", "source"])
+def test_everything_else_has_a_lineage_too(made: Path, kind: str) -> None:
+    warehouse = Warehouse(str(made))
+    ids = {
+        "tree": "SELECT min(tree_id) FROM trees",
+        "question": "SELECT min(question_id) FROM questions",
+        "response": "SELECT min(response_id) FROM nodes",
+        "node": "SELECT min(tree_id || '/' || node_id) FROM nodes WHERE node_id > 0",
+        "run": "SELECT run_id FROM runs WHERE kind = 'build'",
+        "source": "SELECT min(source) FROM images",
+    }
+    told = trace_back(warehouse, f"{kind}:{one(warehouse, ids[kind])}")
+    assert told.lineage.focus.kind == kind
+    if kind not in ("run", "source"):
+        assert {"image", "source"} <= kinds(told.lineage.up)
+    if kind not in ("response", "node"):  # these may have led to no kept trace
+        assert {"trace", "dataset", "model"} <= kinds(told.lineage.down)
+
+
+@pytest.mark.parametrize("ending", ["png", "svg"])
+def test_a_drawing_shows_the_points_on_the_picture(made: Path, tmp_path: Path, ending: str) -> None:
+    warehouse = Warehouse(str(made))
+    trace = one(warehouse, "SELECT min(trace_id) FROM kept_traces WHERE kind = 'direct'")
+    with_pixels = trace_back(warehouse, trace).draw(tmp_path / f"a.{ending}")
+    without = trace_back(warehouse, "all@v1").draw(tmp_path / f"b.{ending}")
+    if ending == "svg":
+        text = with_pixels.read_text()
+        assert text.count("<image ") >= 1 and trace in text
+        assert "<image " not in without.read_text()
+        return
+    picture = Image.open(io.BytesIO(with_pixels.read_bytes())).convert("RGB")
+    foot = picture.crop((0, picture.height - 520, 620, picture.height))
+    colours = {colour for _, colour in foot.getcolors(1 << 20) or ()}
+    assert (255, 0, 0) in colours  # the red box of the scene
+    assert (0x12, 0x59, 0xC3) in colours  # the blue of a mark
+
+
+def test_what_names_nothing_or_too_much_is_one_sentence(made: Path, capsys) -> None:
+    warehouse = Warehouse(str(made))
+    for text, sentence in (
+        ("nope", "nothing in .* is called 'nope'"),
+        ("all@v9", "is called 'all@v9'"),
+        ("all@v9/abc", "there is no data set all@v9; there are: all@v1, direct@v1"),
+        ("", "could be .*: write more of it"),
+        (f"{one(warehouse, 'SELECT min(tree_id) FROM trees')}/999", "has no node 999"),
+    ):
+        with pytest.raises(WarehouseError, match=sentence):
+            trace_back(warehouse, text)
+    capsys.readouterr()
+    assert run("lineage", "nope", home=made) == 2
+    said = capsys.readouterr()
+    assert said.out == "" and said.err.count("\n") == 1
+    assert run("lineage", "all@v1", "--out", "x.gif", home=made) == 2
+    assert "x.gif is drawn as .png or .svg" in capsys.readouterr().err
+
+
+def test_a_revocation_lists_what_came_of_it_and_the_next_version_goes_without(
+    warehouse: Warehouse, capsys
+) -> None:
+    question = one(warehouse, "SELECT min(question_id) FROM kept_traces")
+    rows = query(
+        warehouse, f"SELECT trace_id FROM kept_traces WHERE question_id = '{question}'"
+    ).num_rows
+    capsys.readouterr()
+    revoking = ("revoke", "question", question[:12], "--reason", "two lamps")
+    assert run(*revoking, home=warehouse.root) == 0
+    said = capsys.readouterr().out
+    assert f"question {question} is revoked" in said
+    assert {"dataset all@v1", "dataset direct@v1", "model student@1"} <= set(said.splitlines())
+    assert run(*revoking[:-1], "again", home=warehouse.root) == 0
+    assert "was revoked before (two lamps)" in capsys.readouterr().out
+    assert query(warehouse, "FROM revocations").num_rows == 1
+
+    assert f"Revoked since: question {question} (two lamps), {rows} rows" in show(warehouse, "all")
+    assert run("curate", "sat2", "--publish", "all", home=warehouse.root) == 0
+    left_out = f"left out, because revoked: question {question} (two lamps), {rows} rows"
+    assert left_out in capsys.readouterr().out
+    first, second = list_versions(warehouse, "all")
+    assert second.n_rows == first.n_rows - rows
+    assert second.card["revoked"] == [
+        {"subject": "question", "value": question, "reason": "two lamps", "rows": rows}
+    ]
+    told = show(warehouse, "all")
+    assert "Revoked since" not in told and f"| question {question} | two lamps | {rows} |" in told
+
+    assert run("dataset", "diff", "all@v1", "all@v2", "--format", "json", home=warehouse.root) == 0
+    differences = json.loads(capsys.readouterr().out)["differences"]
+    assert len(differences) == rows
+    assert {(d["change"], d["reason"], d["detail"]) for d in differences} == {
+        ("removed", "revoked", "two lamps")
+    }
+    assert run("dataset", "diff", "all@v1", "all@v2", home=warehouse.root) == 0
+    table = capsys.readouterr().out
+    assert f"{rows} removed, 0 added, 0 changed" in table and "two lamps" in table
+
+
+@pytest.mark.parametrize("subject", ["source", "run", "image", "trace"])
+def test_whatever_is_revoked_reaches_its_traces_and_no_others(
+    warehouse: Warehouse, subject: str
+) -> None:
+    before = publish(warehouse, "all", KEPT)
+    value, rest = {
+        "source": ("SELECT min(source) FROM images", "SELECT 0"),
+        "run": ("SELECT run_id FROM runs WHERE kind = 'build'", "SELECT 0"),
+        "image": (
+            "SELECT min(i) FROM (SELECT unnest(image_ids) AS i FROM questions "
+            "JOIN kept_traces USING (question_id))",
+            "SELECT count(*) FROM kept_traces JOIN questions USING (question_id) "
+            "WHERE NOT list_contains(image_ids, '{value}')",
+        ),
+        "trace": ("SELECT min(trace_id) FROM kept_traces", "SELECT count(*) - 1 FROM kept_traces"),
+    }[subject]
+    named = one(warehouse, value)
+    left = int(one(warehouse, rest.format(value=named)))
+    revoke(warehouse, subject, named, "bad")
+    if not left:
+        with pytest.raises(WarehouseError, match=f"every trace .* is revoked.*{named}"):
+            publish(warehouse, "all", KEPT)
+        return
+    after = publish(warehouse, "all", KEPT)
+    assert after.n_rows == left < before.n_rows
+
+
+def test_what_cannot_be_revoked_is_one_sentence(warehouse: Warehouse, capsys) -> None:
+    for arguments, sentence in (
+        (("model", "student@1", "--reason", "x"), "'model' can't be revoked; what can: source,"),
+        (("source", "nowhere", "--reason", "x"), "no source in "),
+        (("source", "sat2", "--reason", " "), "a revocation needs a reason"),
+    ):
+        capsys.readouterr()
+        assert run("revoke", *arguments, home=warehouse.root) == 2
+        said = capsys.readouterr()
+        assert sentence in said.err and said.err.count("\n") == 1 and said.out == ""
+    assert query(warehouse, "FROM revocations").num_rows == 0
+
+
+def test_a_revoked_thing_is_marked_in_every_lineage(warehouse: Warehouse) -> None:
+    image = one(warehouse, "SELECT min(image_id) FROM images")
+    revoke(warehouse, "image", image, "a face")
+    assert "REVOKED: a face" in trace_back(warehouse, image).text()

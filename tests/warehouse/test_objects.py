@@ -1,0 +1,267 @@
+"""Objects and tables in a folder and on S3 (a local stand-in server), through the same code."""
+
+from __future__ import annotations
+
+import hashlib
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+import boto3
+import pytest
+
+from tests.warehouse.test_tables import counts, in_process, shard
+from tests.warehouse.test_versions import fill
+from warehouse.maintenance.check import check
+from warehouse.maintenance.compact import compact
+from warehouse.maintenance.delete import delete_source
+from warehouse.query.catalog import QueryError, connect, query
+from warehouse.storage.home import Warehouse
+from warehouse.storage.objects import Objects, image_key, put_images
+from warehouse.tables.delta import append, commit_trees, insert_new
+from warehouse.versions.versions import export, list_versions, publish, resolve
+
+
+@pytest.fixture(scope="module")
+def s3() -> Iterator[str]:
+    """The address of a running S3 stand-in."""
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port = probe.getsockname()[1]
+    server = subprocess.Popen(
+        [sys.executable, "-m", "moto.server", "-H", "127.0.0.1", "-p", str(port)],
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.DEVNULL,
+    )
+    for _ in range(300):
+        with socket.socket() as probe:
+            if probe.connect_ex(("127.0.0.1", port)) == 0:
+                break
+        time.sleep(0.1)
+    yield f"http://127.0.0.1:{port}"
+    server.terminate()
+    server.wait(timeout=20)
+
+
+@pytest.fixture(params=["folder", "s3"])
+def warehouse(
+    request: pytest.FixtureRequest, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> Warehouse:
+    if request.param == "folder":
+        return Warehouse(str(tmp_path / "home"))
+    monkeypatch.setenv("AWS_ENDPOINT_URL", request.getfixturevalue("s3"))
+    monkeypatch.setenv("AWS_ACCESS_KEY_ID", "test")
+    monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", "test")
+    monkeypatch.setenv("AWS_DEFAULT_REGION", "us-east-1")
+    bucket = f"b{time.monotonic_ns()}"
+    boto3.client("s3").create_bucket(Bucket=bucket)
+    return Warehouse(f"s3://{bucket}/some/prefix")
+
+
+@pytest.fixture
+def objects(warehouse: Warehouse) -> Objects:
+    return warehouse.objects
+
+
+def test_what_is_put_can_be_read_and_listed(objects: Objects, tmp_path: Path) -> None:
+    (tmp_path / "file").write_bytes(b"two")
+    assert objects.put("reports/b/1.csv", b"one")
+    assert objects.put_file("reports/a.csv", tmp_path / "file")
+    assert objects.get("reports/b/1.csv") == b"one"
+    assert objects.exists("reports/a.csv")
+    assert not objects.exists("reports/c.csv")
+    assert objects.keys("reports") == ["reports/a.csv", "reports/b/1.csv"]
+    assert objects.keys("nothing") == []
+    with objects.local_path("reports/a.csv") as path:
+        assert path.read_bytes() == b"two"
+    for read in (objects.get, lambda key: objects.local_path(key).__enter__()):
+        with pytest.raises(KeyError):
+            read("reports/c.csv")
+
+
+def test_a_name_is_given_once_and_its_bytes_never_change(objects: Objects) -> None:
+    assert objects.put("a/b", b"first")
+    assert not objects.put("a/b", b"second")
+    assert objects.get("a/b") == b"first"
+
+
+def test_of_many_who_put_one_name_at_once_one_wins(objects: Objects) -> None:
+    with ThreadPoolExecutor(8) as pool:
+        won = list(pool.map(lambda i: objects.put("a/b", bytes([i])), range(8)))
+    assert won.count(True) == 1
+    assert objects.get("a/b") == bytes([won.index(True)])
+
+
+@pytest.mark.parametrize("key", ["", "/etc/passwd", "../x", "a/../../x", "a//b", "a/./b", "a\\b"])
+def test_a_key_that_leaves_the_root_is_refused(objects: Objects, key: str) -> None:
+    with pytest.raises(ValueError, match="not an object key"):
+        objects.put(key, b"")
+
+
+def test_an_upload_that_breaks_off_leaves_no_object(objects: Objects, tmp_path: Path) -> None:
+    with pytest.raises(FileNotFoundError):
+        objects.put_file("a/b", tmp_path / "missing")
+    assert not objects.exists("a/b")
+    assert objects.keys("a") == []
+    assert objects.put("a/b", b"whole")
+
+
+def test_a_kill_during_a_put_leaves_no_object(tmp_path: Path) -> None:
+    code = f"""
+import os
+from pathlib import Path
+from warehouse.storage.objects import LocalObjects
+os.fsync = lambda handle: os._exit(137)
+LocalObjects(Path({str(tmp_path)!r})).put("a/b", b"x" * 100_000)
+"""
+    root = Path(__file__).parents[2]
+    assert subprocess.run([sys.executable, "-c", code], cwd=root, check=False).returncode == 137
+    objects = Warehouse(str(tmp_path)).objects
+    assert not objects.exists("a/b")
+    assert objects.keys("a") == []
+    assert objects.put("a/b", b"whole")
+    assert objects.get("a/b") == b"whole"
+
+
+def test_images_are_stored_under_the_hash_of_their_bytes(objects: Objects) -> None:
+    pictures = [b"one", b"two", b"one"]
+    for _ in range(2):
+        put_images(objects, pictures)
+    assert len(objects.keys("images")) == 2
+    image_id = hashlib.sha256(b"two").hexdigest()
+    assert image_key(image_id) == f"images/{image_id[:2]}/{image_id}"
+    assert objects.get(image_key(image_id)) == b"two"
+
+
+def test_tables_behave_the_same_wherever_they_are(warehouse: Warehouse) -> None:
+    tree = {"tree_id": "t", "question_id": "q", "task": "sat2", "any_right": True}
+    node = {"tree_id": "t", "node_id": 0, "problems": ["empty_think"]}
+    behavior = {"trace_id": "t", "behavior": "regions", "method": "rule", "count": 2}
+    for _ in range(2):
+        commit_trees(warehouse, [tree], responses=[], nodes=[node], rollouts=[], run_id="r")
+        append(warehouse, "behaviors", [behavior], app_id="a")
+        insert_new(warehouse, "images", [{"image_id": "i", "objects": None}])
+    for name in ("trees", "nodes", "behaviors", "images"):
+        assert query(warehouse, f"SELECT count(*) n FROM {name}")["n"][0].as_py() == 1
+    sql = "SELECT problems[1] p FROM nodes JOIN trees USING (tree_id) WHERE any_right"
+    assert query(warehouse, sql)["p"].to_pylist() == ["empty_think"]
+
+
+def test_writers_who_race_never_double_a_key_wherever_they_write(warehouse: Warehouse) -> None:
+    def write(start: int) -> int:
+        return insert_new(warehouse, "images", [{"image_id": str(start + i)} for i in range(4)])
+
+    with ThreadPoolExecutor(4) as pool:
+        assert sum(pool.map(write, range(4))) == 7
+    assert query(warehouse, "SELECT count(*) n FROM images")["n"][0].as_py() == 7
+
+
+def test_questions_reach_no_file_wherever_the_tables_are(warehouse: Warehouse) -> None:
+    insert_new(warehouse, "images", [{"image_id": "i"}])
+    for sql in ("SELECT * FROM read_text('/etc/passwd')", "SELECT * FROM _images"):
+        with pytest.raises(QueryError):
+            query(warehouse, sql)
+    with connect(warehouse) as con:
+        assert con.execute("SELECT count(*) FROM images").fetchall() == [(1,)]
+
+
+def test_journals_are_local_even_when_the_warehouse_is_not(warehouse: Warehouse) -> None:
+    assert warehouse.journal_dir.name == "journal"
+    assert "s3:" not in str(warehouse.journal_dir)
+
+
+def test_versions_are_published_and_exported_wherever_they_are(
+    warehouse: Warehouse, tmp_path: Path
+) -> None:
+    fill(warehouse, tmp_path / "in")
+    version = publish(warehouse, "a", "SELECT trace_id FROM kept_traces")
+    assert publish(warehouse, "a", "SELECT trace_id FROM kept_traces") == version
+    other = publish(warehouse, "a", "SELECT trace_id FROM traces")
+    assert [v.ref for v in list_versions(warehouse)] == ["a@v1", "a@v2"]
+    assert resolve(warehouse, "a") == other
+    out = export(warehouse, version, "trl", tmp_path / "out")
+    (file,) = (out / "data" / "train").iterdir()
+    assert file.name == "train-00000-of-00001.parquet"
+
+
+def test_a_number_claimed_by_a_publisher_that_died_is_passed_over(
+    s3: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("AWS_ENDPOINT_URL", s3)
+    for name in ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY"):
+        monkeypatch.setenv(name, "test")
+    monkeypatch.setenv("AWS_DEFAULT_REGION", "us-east-1")
+    boto3.client("s3").create_bucket(Bucket="claimed")
+    warehouse = fill(Warehouse("s3://claimed"), tmp_path / "in")
+    warehouse.objects.put("datasets/a/v1/claim", b"somebody")
+    warehouse.objects.put("datasets/a/v1/rows.parquet", b"half")
+    assert list_versions(warehouse) == []
+    assert publish(warehouse, "a", "SELECT trace_id FROM kept_traces").ref == "a@v2"
+
+
+def test_a_warehouse_is_checked_compacted_and_cleared_wherever_it_is(
+    warehouse: Warehouse, tmp_path: Path
+) -> None:
+    fill(warehouse, tmp_path / "in")
+    publish(warehouse, "a", "SELECT trace_id FROM traces")
+    before = query(warehouse, "FROM steps ORDER BY ALL").to_pylist()
+    append(warehouse, "steps", [{"trace_id": "t", "step": 0, "commit_id": "never"}], "killed")
+    for _ in range(2):
+        compact(warehouse, keep_days=0)
+        assert query(warehouse, "FROM steps ORDER BY ALL").to_pylist() == before
+    assert [finding.sentence for finding in check(warehouse) if finding.wrong] == []
+    (source,) = query(warehouse, "SELECT DISTINCT source FROM questions")["source"].to_pylist()
+    delete_source(warehouse, source, force=True)
+    assert query(warehouse, "SELECT count(*) n FROM traces")["n"][0].as_py() == 0
+    assert warehouse.objects.keys("images") == []
+    assert list_versions(warehouse) == []
+    assert [finding.sentence for finding in check(warehouse) if finding.wrong] == []
+
+
+@pytest.mark.parametrize("puts", [1, 2, 4])
+def test_a_kill_during_the_upload_of_a_version_leaves_none(
+    warehouse: Warehouse, tmp_path: Path, puts: int
+) -> None:
+    """Killed after the claim, after the rows, and just before the card."""
+    fill(warehouse, tmp_path / "in")
+    code = f"""
+import os
+from warehouse.storage.home import Warehouse
+from warehouse.storage.objects import S3Objects
+from warehouse.versions.versions import publish
+warehouse, left, put = Warehouse({warehouse.root!r}), [{puts}], S3Objects._put
+def dies(self, key, body, *more):
+    if left[0] == 0:
+        os._exit(137)
+    left[0] -= 1
+    return put(self, key, body, *more)
+S3Objects._put = dies
+os.rename = lambda *_: os._exit(137)
+publish(warehouse, "a", "SELECT trace_id FROM traces")
+"""
+    root = Path(__file__).parents[2]
+    assert subprocess.run([sys.executable, "-c", code], cwd=root, check=False).returncode == 137
+    assert list_versions(warehouse) == []
+    assert query(warehouse, "FROM dataset_versions").num_rows == 0
+    version = publish(warehouse, "a", "SELECT trace_id FROM traces")
+    assert version.ref == ("a@v2" if warehouse.is_s3 else "a@v1")
+    assert [finding.sentence for finding in check(warehouse) if finding.wrong] == []
+
+
+def test_a_kill_between_two_tables_shows_nothing_wherever_they_are(warehouse: Warehouse) -> None:
+    code = f"""
+from tests.warehouse.test_tables import shard
+from warehouse.storage.home import Warehouse
+from warehouse.tables.delta import commit_trees
+commit_trees(Warehouse({warehouse.root!r}), **shard("a"), run_id="r")
+"""
+    killed = in_process(code, VIGORL_FAILPOINT="between_tables:2")
+    _, errors = killed.communicate(timeout=120)
+    assert killed.returncode == 137, errors
+    assert set(counts(warehouse).values()) == {0}
+    commit_trees(warehouse, **shard("a"), run_id="r")
+    assert counts(warehouse) == {"trees": 1, "nodes": 2, "rollouts": 1, "responses": 1}

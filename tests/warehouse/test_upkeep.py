@@ -1,0 +1,304 @@
+"""Deleting a source, copying while others write, full disks, and tables that older code wrote."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import shutil
+import threading
+from collections import Counter
+from pathlib import Path
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+from deltalake import write_deltalake
+
+from mcts import failpoints
+from mcts.journal.journal import Journal
+from mcts.journal.records import Key, Record
+from mcts.teachers.base import Completion, Reply
+from tests.flows.test_cli import run
+from tests.warehouse.test_tables import counts, in_process, shard
+from tests.warehouse.test_versions import KEPT, fill
+from warehouse.maintenance.backup import backup
+from warehouse.maintenance.check import check
+from warehouse.maintenance.delete import delete_source, plan
+from warehouse.query.catalog import query
+from warehouse.storage.home import Warehouse, WarehouseError
+from warehouse.tables.delta import commit_traces, commit_trees, insert_new, open_table, scan
+from warehouse.tables.rows import read_questions
+from warehouse.tables.schema import TABLES
+from warehouse.versions.versions import list_versions, publish
+
+
+@pytest.fixture(scope="module")
+def filled(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Three questions of one source; a fourth of another shows one of their two pictures each."""
+    folder = tmp_path_factory.mktemp("filled")
+    warehouse = fill(Warehouse(str(folder / "home")), folder / "in")
+    (two,) = [q for q in read_questions(warehouse) if len(q.images) == 2]
+    other = {"question_id": "other", "source": "elsewhere", "task": "sat2", "text": "?",
+             "answer_kind": "text"}  # fmt: skip
+    insert_new(warehouse, "questions", [{**other, "image_ids": [two.images[1].image_id]}])
+    trees = {"trees": [{"tree_id": "kept", "question_id": "other", "task": "sat2"}]}
+    nodes = [{"tree_id": "kept", "node_id": 0}]
+    commit_trees(warehouse, **trees, nodes=nodes, responses=[], rollouts=[], run_id="r")
+    insert_new(warehouse, "questions", [{**other, "question_id": "plain", "image_ids": []}])
+    trace = {"trace_id": "stays", "question_id": "plain", "tree_id": "kept", "task": "sat2"}
+    commit_traces(warehouse, [trace], steps=[], verdicts=[], run_id="r")
+    return folder / "home"
+
+
+@pytest.fixture
+def warehouse(filled: Path, tmp_path: Path) -> Warehouse:
+    return Warehouse(str(shutil.copytree(filled, tmp_path / "home")))
+
+
+def of(warehouse: Warehouse) -> str:
+    found = scan(warehouse, "questions", ["source"])["source"].to_pylist()
+    return str(next(source for source in found if source != "elsewhere"))
+
+
+def test_a_deleted_source_is_in_no_row_no_picture_and_no_old_file(warehouse: Warehouse) -> None:
+    source = of(warehouse)
+    thought = scan(warehouse, "steps", ["thought"])["thought"][0].as_py()
+    before = open_table(warehouse, "steps").version()  # type: ignore[union-attr]
+    told: list[str] = []
+    delete_source(warehouse, source, tell=told.append)
+    left = {name: scan(warehouse, name).num_rows for name in ("questions", "trees", "nodes")}
+    assert left == {"questions": 2, "trees": 1, "nodes": 1}
+    for name, rows in (("traces", 1), ("steps", 0), ("verdicts", 0)):
+        assert scan(warehouse, name).num_rows == rows
+    (picture,) = scan(warehouse, "images").to_pylist()  # the one the other source shows
+    assert [key.rsplit("/", 1)[-1] for key in warehouse.objects.keys("images")] == [
+        picture["image_id"]
+    ]
+    for file in Path(warehouse.root, "tables/steps").glob("*.parquet"):
+        found = pq.read_table(file)["thought"].to_pylist()
+        assert thought not in found
+    old = open_table(warehouse, "steps", before)
+    assert old and not any(Path(uri).exists() for uri in old.file_uris())
+    assert any(line.startswith("steps: ") for line in told)
+    assert [f.sentence for f in check(warehouse) if f.wrong] == []
+    (noted,) = scan(warehouse, "revocations").to_pylist()
+    assert (noted["subject"], noted["value"]) == ("source", source)
+    delete_source(warehouse, source)  # again: nothing is left to do
+
+
+def test_published_versions_that_hold_it_are_named_and_go_only_by_force(
+    warehouse: Warehouse,
+) -> None:
+    source = of(warehouse)
+    publish(warehouse, "a", KEPT)
+    with pytest.raises(WarehouseError, match=r"hold .*: a@v1; --force deletes them too"):
+        delete_source(warehouse, source)
+    assert scan(warehouse, "traces").num_rows == 7
+    assert scan(warehouse, "revocations").num_rows == 0
+    with pytest.raises(WarehouseError, match="nothing in the warehouse has the source 'sat'"):
+        delete_source(warehouse, "sat")
+    delete_source(warehouse, source, force=True)
+    assert list_versions(warehouse) == []
+    assert [p.name for p in Path(warehouse.root, "datasets/a/v1").iterdir()] == ["deleted"]
+    assert [f.sentence for f in check(warehouse) if f.wrong] == []
+    # Its number is never given again.
+    assert publish(warehouse, "a", "SELECT trace_id FROM traces").ref == "a@v2"
+
+
+def test_what_the_journal_recorded_of_it_goes_and_what_is_out_of_reach_is_named(
+    warehouse: Warehouse, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    source = of(warehouse)
+    publish(warehouse, "a", KEPT)
+    out = tmp_path / "out"
+    words = ("export", "a", "--to", "llama-factory", "--out", str(out))
+    assert run("dataset", *words, home=warehouse.root) == 0
+    ids = plan(warehouse, source).ids
+    asked = [*ids["question_id"].to_pylist(), "of another source"]
+    student = {"model_id": "student@1", "dataset": "a@v1"}
+    rewarded = {"model_id": "rewarded@1", "question_ids": asked}
+    elsewhere = {"model_id": "elsewhere@1", "question_ids": asked[-1:]}
+    insert_new(warehouse, "models", [student, rewarded, elsewhere])
+    (doomed, *_) = ids["tree_id"].to_pylist()
+    for folder in (warehouse.journal_dir, warehouse.journal_dir / "judge"):
+        asyncio.run(journaled(folder, doomed, "kept"))
+    assert run("warehouse", "delete-source", source, home=warehouse.root) == 0
+    told = capsys.readouterr().out
+    assert "out of reach: export of a@v1 of 20" in told and f": {out}\n" in told
+    assert "out of reach: model student@1, trained on a@v1" in told
+    assert f"out of reach: model rewarded@1, trained on {len(asked) - 1} of its questions" in told
+    assert "elsewhere@1" not in told
+    said: list[str] = []
+    delete_source(warehouse, source, force=True, tell=said.append)
+    assert "1 responses deleted from the journal" in said
+    assert [line for line in said if line.startswith("not reached: ")] == [
+        line.replace("out of reach: ", "not reached: ")
+        for line in told.splitlines() if line.startswith("out of reach: ")
+    ]  # fmt: skip
+    with Journal(warehouse.journal_dir) as journal:
+        assert [len(list(journal.records(name))) for name in (doomed, "kept")] == [0, 1]
+        assert journal.damage == []
+    assert any("judge" in line for line in said)
+
+
+async def journaled(folder: Path, *search_ids: str) -> None:
+    with Journal(folder) as journal:
+        for search_id in search_ids:
+            reply = Reply((Completion("Yes", "stop", 1),), 5, None, 1, 0.5)
+            await journal.append(Record.of_reply(Key(search_id, "", "expand", 0), "f", reply, 1.0))
+
+
+def test_an_interrupted_deletion_is_finished_by_repeating_it(
+    warehouse: Warehouse, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from warehouse.maintenance import delete as deleting
+
+    source, real = of(warehouse), deleting._delete_rows
+
+    def dies(warehouse: Warehouse, name: str, key: str, ids: pa.Array) -> int:
+        if name == "trees":
+            raise KeyboardInterrupt
+        return real(warehouse, name, key, ids)
+
+    monkeypatch.setattr(deleting, "_delete_rows", dies)
+    with pytest.raises(KeyboardInterrupt):
+        delete_source(warehouse, source)
+    monkeypatch.undo()
+    assert len(plan(warehouse, source).ids["tree_id"]) == 3
+    delete_source(warehouse, source)
+    assert scan(warehouse, "trees")["tree_id"].to_pylist() == ["kept"]
+
+
+def test_a_copy_made_while_a_writer_runs_is_a_whole_warehouse(
+    warehouse: Warehouse, tmp_path: Path
+) -> None:
+    stop, failed, target = threading.Event(), [], tmp_path / "copy"
+
+    def write() -> None:
+        try:
+            number = 0
+            while not stop.is_set():
+                commit_trees(warehouse, **shard(f"t{number}"), run_id="r")
+                number += 1
+        except Exception as error:
+            failed.append(error)
+
+    for name in range(3):
+        commit_trees(warehouse, **shard(f"first{name}"), run_id="r")
+    writer = threading.Thread(target=write)
+    writer.start()
+    try:
+        assert backup(warehouse, target) > 20
+    finally:
+        stop.set()
+        writer.join(timeout=120)
+    assert not failed
+    copy = Warehouse(str(target))
+    found = counts(copy)
+    assert found["trees"] >= 7
+    whole = "SELECT count(*) n FROM trees WHERE tree_id LIKE 't%' OR tree_id LIKE 'first%'"
+    shards = query(copy, whole)["n"][0].as_py() - 3  # three trees of the sample have no nodes
+    assert found["nodes"] == 2 * shards + 1 and found["responses"] == shards
+    # The shards' questions were never imported; nothing else may be missing.
+    wrong = [f.sentence for f in check(copy) if f.wrong]
+    assert all(sentence.startswith("trees: ") for sentence in wrong), wrong
+    assert publish(copy, "a", KEPT).n_rows == 3
+    backup(warehouse, target)
+    assert counts(copy) == counts(warehouse)
+    assert backup(warehouse, target) <= 1
+    with pytest.raises(WarehouseError, match="inside the warehouse"):
+        backup(warehouse, Path(warehouse.root) / "copy")
+
+
+@pytest.mark.parametrize("place", ["before_commit:1:full", "between_tables:2:full"])
+def test_a_disk_that_is_full_during_a_commit_shows_nothing_half(
+    tmp_path: Path, place: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    warehouse = Warehouse(str(tmp_path))
+    monkeypatch.setenv("VIGORL_FAILPOINT", place)
+    monkeypatch.setattr(failpoints, "_passages", Counter())
+    with pytest.raises(OSError, match="No space left"):
+        commit_trees(warehouse, **shard("a", "b"), run_id="r")
+    monkeypatch.delenv("VIGORL_FAILPOINT")
+    assert set(counts(warehouse).values()) == {0}
+    commit_trees(warehouse, **shard("a", "b"), run_id="r")
+    assert counts(warehouse) == {"trees": 2, "nodes": 4, "rollouts": 2, "responses": 2}
+
+
+def test_a_file_that_cannot_be_written_whole_is_never_committed(tmp_path: Path) -> None:
+    """The operating system's own limit on file sizes stands for a full disk."""
+    code = f"""
+import resource, signal
+from tests.warehouse.test_tables import shard
+from warehouse.storage.home import Warehouse
+from warehouse.tables.delta import commit_trees
+warehouse = Warehouse({str(tmp_path)!r})
+commit_trees(warehouse, **shard("a"), run_id="r")
+signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+resource.setrlimit(resource.RLIMIT_FSIZE, (4000, 4000))
+try:
+    commit_trees(warehouse, **shard("b"), run_id="r")
+except Exception as error:
+    print(type(error).__name__, flush=True)
+"""
+    process = in_process(code)
+    said, errors = process.communicate(timeout=120)
+    assert said.strip() in ("OSError", "DeltaError"), (said, errors)
+    warehouse = Warehouse(str(tmp_path))
+    assert counts(warehouse) == {"trees": 1, "nodes": 2, "rollouts": 1, "responses": 1}
+    commit_trees(warehouse, **shard("b"), run_id="r")
+    assert counts(warehouse)["nodes"] == 4
+
+
+def test_tables_that_the_first_code_wrote_are_read_and_written_today(tmp_path: Path) -> None:
+    """tests/support/first_schema.json holds the columns as they were then."""
+    dropped = {"runs": {"finished_at"}}  # before anything was released
+    kinds = {"string": pa.string(), "int": pa.int64(), "float": pa.float64(), "bool": pa.bool_(),
+             "time": pa.timestamp("us", tz="UTC"), "[string]": pa.list_(pa.string())}  # fmt: skip
+    older = json.loads((Path(__file__).parents[1] / "support" / "first_schema.json").read_text())
+    warehouse = Warehouse(str(tmp_path))
+    for name, columns in older.items():
+        lost = set(columns) - set(TABLES[name].schema.names)
+        assert lost == dropped.get(name, set()), f"{name} lost {lost}"
+        row = {column: f"old {column}" for column, kind in columns.items() if kind == "string"}
+        row |= {"commit_id": "c"} if "commit_id" in columns else {}
+        types = {
+            column: kinds[kind] if kind in kinds else TABLES[name].schema.field(column).type
+            for column, kind in columns.items()
+        }
+        table = pa.Table.from_pylist([row], pa.schema(list(types.items())))
+        write_deltalake(warehouse.table_uri(name), table)
+    for name in older:
+        (row,) = query(warehouse, f"FROM {name}").to_pylist()
+        assert list(row) == TABLES[name].schema.names
+        added = set(row) - set(older[name])
+        assert all(row[column] is None for column in added)
+    commit_trees(warehouse, **shard("new"), run_id="r")
+    insert_new(warehouse, "questions", [{"question_id": "new", "text": "?"}])
+    assert query(warehouse, "SELECT count(*) n FROM nodes")["n"][0].as_py() == 3
+    assert query(warehouse, "SELECT count(*) n FROM questions")["n"][0].as_py() == 2
+
+
+def test_the_commands_say_what_they_did(
+    warehouse: Warehouse, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def said(*words: str, status: int = 0) -> str:
+        assert run("warehouse", *words, home=warehouse.root) == status
+        return capsys.readouterr().out
+
+    assert said("check") == "everything is there, and is what it says\n"
+    assert "files became" in said("compact")
+    assert said("snapshot").endswith("vigorl.duckdb\n")
+    assert "files copied to" in said("backup", str(tmp_path / "copy"))
+    assert "3 questions, 3 trees, 6 traces" in said("delete-source", of(warehouse))
+    assert scan(warehouse, "traces").num_rows == 7
+    next(Path(warehouse.root, "images").rglob("*/*")).unlink()
+    assert "are missing" in said("check", status=1)
+
+
+@pytest.mark.parametrize("words", [("check",), ("compact",), ("snapshot",), ("delete-source", "a")])
+def test_where_no_warehouse_is_nothing_is_called_whole(tmp_path, capsys, words) -> None:
+    assert run("warehouse", *words, home=tmp_path / "nowhere") == 2
+    told = capsys.readouterr()
+    assert not told.out and told.err.startswith("vigorl: there is no warehouse at ")
+    assert not (tmp_path / "nowhere").exists()

@@ -1,0 +1,223 @@
+"""What an evaluation found: shares with their intervals, over all questions and by family.
+
+report.figures["all"]["accuracy"], report.figures["left_right"]["format"]
+print(report.text());  report.plain()            # for a person; as JSON can hold it
+compare(report, other)                           # paired, on the questions both were asked
+"""
+
+from __future__ import annotations
+
+from collections import Counter, defaultdict
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, field
+from typing import Any
+
+from curation.grading.grade import normalize
+from curation.scores.benchmark_metrics import published_figures
+from curation.scores.bootstrap import Difference, Figure, clusters, difference, mean_of
+from curation.scores.prediction import Prediction
+from mcts.data import Question
+from warehouse.sources import task_of
+
+TITLES = {
+    "accuracy": "right",
+    "pass@k": "right once of k",
+    "majority": "right by majority",
+    "format": "well formed",
+    "pointed": "points in every step",
+    "grounded": "steps on what they name",
+}
+"""Shares by name, with what a table calls them."""
+
+
+@dataclass(frozen=True, slots=True)
+class Report:
+    """One model on one set of questions."""
+
+    evaluation_id: str
+    model_id: str
+    benchmark: str
+    settings: Mapping[str, Any]
+    """How it was asked."""
+    figures: dict[str, dict[str, Figure]]
+    """By family, and `all`: each share of `TITLES` that applies."""
+    metrics: dict[str, float]
+    """The benchmark's own figures."""
+    questions: Sequence[Question]
+    predictions: Mapping[str, Sequence[Prediction]]
+    """By question id, in order of samples."""
+    run_id: str = ""
+    asked: int = 0
+    """Requests to the model."""
+    replayed: int = 0
+    """Requests answered from the journal."""
+    seconds: float = 0.0
+    outcomes: dict[str, float] = field(default_factory=dict)
+    """Share of the answers by outcome, from the view `error_taxonomy`; filled when stored."""
+
+    @property
+    def scores(self) -> dict[str, float]:
+        """Each question's mean score; what was not answered counts as 0."""
+        return {
+            question_id: sum(p.score or 0.0 for p in said) / len(said)
+            for question_id, said in self.predictions.items()
+        }
+
+    @property
+    def failed(self) -> int:
+        """Answers that could not be had."""
+        return sum(p.error is not None for said in self.predictions.values() for p in said)
+
+    def plain(self) -> dict[str, Any]:
+        """As JSON can hold it: shares, not per cent."""
+        return {
+            "evaluation_id": self.evaluation_id,
+            "model": self.model_id,
+            "benchmark": self.benchmark,
+            "settings": dict(self.settings),
+            "figures": {
+                f: {k: asdict(v) for k, v in row.items()} for f, row in self.figures.items()
+            },
+            "metrics": dict(self.metrics),
+            "outcomes": self.outcomes,
+            "asked": self.asked,
+            "replayed": self.replayed,
+            "failed": self.failed,
+            "seconds": round(self.seconds, 2),
+        }
+
+    def rows(self) -> list[dict[str, str]]:
+        """The table, a row a family, in per cent with intervals."""
+        names = list(self.figures["all"])
+        return [
+            {
+                "family": family,
+                "questions": str(row["accuracy"].n),
+                **{TITLES[name]: cell(row[name]) if name in row else "" for name in names},
+            }
+            for family, row in self.figures.items()
+        ]
+
+
+def cell(figure: Figure) -> str:
+    """`61.2 [58.0, 64.4]`, in per cent."""
+    value, low, high = (100 * v for v in (figure.value, figure.low, figure.high))
+    return f"{value:.1f} [{low:.1f}, {high:.1f}]"
+
+
+def make_report(
+    evaluation_id: str,
+    model_id: str,
+    benchmark: str,
+    settings: Mapping[str, Any],
+    questions: Sequence[Question],
+    predictions: Mapping[str, Sequence[Prediction]],
+    **about: Any,
+) -> Report:
+    """Measure what was answered."""
+    families: dict[str, list[Question]] = defaultdict(list)
+    for question in questions:
+        families[question.family].append(question)
+    groups = {"all": list(questions)}
+    if len(families) > 1:
+        groups |= {family or "(none)": some for family, some in sorted(families.items())}
+    metrics = _published(questions, predictions)
+    figures = {family: _figures(some, predictions) for family, some in groups.items()}
+    return Report(
+        evaluation_id, model_id, benchmark, settings, figures, metrics, questions, predictions,
+        **about,
+    )  # fmt: skip
+
+
+def _published(
+    questions: Sequence[Question], predictions: Mapping[str, Sequence[Prediction]]
+) -> dict[str, float]:
+    """The figures the benchmark's authors publish; the mean over the samples of each."""
+    names = task_of(questions[0].task).metrics
+    if not names:
+        return {}
+    drawn: dict[str, list[float]] = defaultdict(list)
+    for sample in range(len(predictions[questions[0].question_id])):
+        answers = [predictions[question.question_id][sample].answer for question in questions]
+        for name, value in published_figures(names, questions, answers).items():
+            if value is not None:
+                drawn[name].append(value)
+    return {name: sum(values) / len(values) for name, values in drawn.items()}
+
+
+def _figures(
+    questions: Sequence[Question], predictions: Mapping[str, Sequence[Prediction]]
+) -> dict[str, Figure]:
+    scenes = clusters([[image.image_id for image in q.images] for q in questions])
+    pointing = any(
+        step.points for q in questions for p in predictions[q.question_id] for step in p.steps
+    )
+    values: dict[str, list[tuple[float, int]]] = defaultdict(list)
+    for question, scene in zip(questions, scenes, strict=True):
+        for name, value in _shares(question, predictions[question.question_id]).items():
+            values[name].append((value, scene))
+    return {
+        name: mean_of([v for v, _ in values[name]], [s for _, s in values[name]])
+        for name in TITLES
+        if values[name] and (name != "pointed" or pointing)
+    }
+
+
+def _shares(question: Question, said: Sequence[Prediction]) -> dict[str, float]:
+    """One question's part of every figure that applies to it."""
+    n = len(said)
+    scores = [p.score or 0.0 for p in said]
+    found = {
+        "accuracy": sum(scores) / n,
+        "format": sum(p.valid and not set(p.problems) - {"thought_without_point"} for p in said)
+        / n,
+    }
+    if n > 1:
+        found["pass@k"] = max(scores)
+        found["majority"] = _majority(said)
+    found["pointed"] = sum(
+        bool(p.steps) and all(s.points for s in p.steps)
+        and not {"point_outside_image", "thought_without_point"} & set(p.problems)
+        for p in said
+    ) / n  # fmt: skip
+    known = [hit for p in said for hit in p.grounded if hit is not None]
+    if known:
+        found["grounded"] = sum(known) / len(known)
+    return found
+
+
+def _majority(said: Sequence[Prediction]) -> float:
+    """The mean score of the answers given most often; of those given equally often, the mean."""
+    votes = Counter(normalize(p.answer) for p in said if p.answer is not None)
+    if not votes:
+        return 0.0
+    most = max(votes.values())
+    winners = {answer for answer, count in votes.items() if count == most}
+    scores = {normalize(p.answer): p.score or 0.0 for p in said if p.answer is not None}
+    return sum(scores[answer] for answer in winners) / len(winners)
+
+
+def compare(first: Report, second: Report) -> dict[str, Difference]:
+    """How much better `first` is than `second`, over all and by family of common questions.
+
+    Raises:
+        ValueError: they have no question in common.
+    """
+    a, b = first.scores, second.scores
+    families: dict[str, list[Question]] = {"all": []}
+    for question in first.questions:
+        if question.question_id in b:
+            families["all"].append(question)
+            families.setdefault(question.family or "(none)", []).append(question)
+    if not families["all"]:
+        raise ValueError("the two evaluations have no question in common")
+    if len(families) == 2:
+        families = {"all": families["all"]}
+    return {
+        family: difference(
+            [a[q.question_id] for q in some],
+            [b[q.question_id] for q in some],
+            clusters([[image.image_id for image in q.images] for q in some]),
+        )
+        for family, some in families.items()
+    }

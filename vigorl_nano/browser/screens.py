@@ -1,0 +1,239 @@
+"""Screenshots of real pages with their elements' boxes: the sample of the task `web-grounding`.
+
+    npm pack gentelella@4.2.0 && tar xzf gentelella-4.2.0.tgz
+    python -m vigorl_nano.browser.screens --pages package/dist --out warehouse/sources/sample
+
+What is asked is where something is that the page names: an element by its own words (`text`), or a
+picture without words by the name its page gives it for screen readers (`icon`). A name that two
+elements of a screen share is not asked about, and no name twice in all. The boxes come from the
+page as it is laid out, so they are exact; an element counts when nothing lies in front of it.
+Beside each question lie all elements of its screen with their names.
+"""
+
+from __future__ import annotations
+
+import argparse
+import io
+import os
+import sys
+import time
+from collections import Counter
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from importlib import resources
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+from PIL import Image
+
+from vigorl_nano.browser import chrome
+
+DESKTOP, PHONE = (1280, 800, 1.0), (390, 780, 2.0)  # CSS pixels, and pixels of one
+EACH = 5
+"""Questions of each family about a screen, at most."""
+_LONGEST = 48  # characters of a name
+_SETTLED = 1.5  # seconds until a page has drawn itself
+_CORNERS = ("x1", "y1", "x2", "y2")
+_VERBS = {
+    "link": "Go to",
+    "button": "Press",
+    "tab": "Open the tab",
+    "field": "Type into",
+    "textbox": "Type into",
+    "combobox": "Choose from",
+    "list": "Choose from",
+    "checkbox": "Tick",
+    "radio": "Choose",
+    "switch": "Switch",
+}
+
+SCHEMA = pa.schema(
+    [
+        ("image", pa.struct([("bytes", pa.binary()), ("path", pa.string())])),
+        ("instruction", pa.string()),
+        ("bbox", pa.list_(pa.float64())),
+        ("data_type", pa.string()),
+        (
+            "objects",
+            pa.list_(pa.struct([("label", pa.string()), *((c, pa.float64()) for c in _CORNERS)])),
+        ),
+    ]
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Screen:
+    """A page as it is shown."""
+
+    page: str
+    shape: tuple[int, int, float] = DESKTOP
+    dark: bool = False
+
+
+SCREENS = {
+    "train": (
+        Screen("inbox"), Screen("general_elements"), Screen("file_manager"), Screen("login"),
+        Screen("kanban"), Screen("settings"), Screen("orders", dark=True), Screen("contacts"),
+        Screen("inbox", PHONE), Screen("user_management", dark=True),
+    ),
+    "test": (
+        Screen("form"), Screen("projects"), Screen("register"), Screen("widgets", PHONE),
+    ),
+}  # fmt: skip
+"""What is committed: pages of one kind are never on both sides."""
+
+
+@dataclass(frozen=True, slots=True)
+class Element:
+    """Something on a page that can be used; its box in pixels of the screenshot."""
+
+    name: str
+    role: str
+    family: str
+    """`text` where its name can be read on the screen, `icon` where it is a picture."""
+    box: tuple[float, float, float, float]
+    whole: bool = True
+    """Whether it is wholly seen, and no part of another element."""
+    written: str = ""
+    """All that is written on it."""
+
+
+def elements(driver: Any, scale: float = 1.0, within: str = "body") -> list[Element]:
+    """What can be used on the page as it is shown, in reading order.
+
+    Each that is whole is marked in the page with the attribute `data-vigorl`, its place among these
+    from 1.
+    """
+    script = resources.files("vigorl_nano.browser").joinpath("elements.js").read_text("utf-8")
+    found = []
+    for one in driver.execute_script(script, within):
+        named = one["name"] or one["said"] or one["written"]  # the last is shorter than a word
+        family = "text" if one["name"] or not one["said"] else "icon"
+        box = tuple(round(one[corner] * scale, 2) for corner in _CORNERS)
+        made = Element(named[:_LONGEST], one["role"], family, box, one["whole"], one["written"])
+        found.append(made)
+    return found
+
+
+def asked(found: Sequence[Element], before: set[str]) -> list[Element]:
+    """Which elements are asked about: of each family some, spread over the screen.
+
+    Args:
+        before: names that were asked about already, on any screen; those chosen are added.
+    """
+    names = Counter(one.name.casefold() for one in found)
+    chosen = []
+    for family in ("text", "icon"):
+        fit = [
+            one
+            for one in found
+            if one.family == family
+            and one.whole
+            and one.name
+            and one.name.casefold() not in before
+            and names[one.name.casefold()] == 1
+            and len(one.name) < _LONGEST
+        ]
+        step = max(1.0, len(fit) / EACH)
+        chosen += [fit[int(i * step)] for i in range(min(EACH, len(fit)))]
+    before |= {one.name.casefold() for one in chosen}
+    return chosen
+
+
+def instruction(element: Element) -> str:
+    """What somebody wants: to use what is named, or what the picture does."""
+    if element.family == "icon":
+        return element.name
+    return f'{_VERBS.get(element.role, "Choose")} "{element.name}"'
+
+
+def encoded(png: bytes, lossless: bool = False) -> bytes:
+    """A screenshot as WebP; without loss it is smaller where all is flat."""
+    out = io.BytesIO()
+    Image.open(io.BytesIO(png)).convert("RGB").save(
+        out, "WEBP", quality=100 if lossless else 84, lossless=lossless, method=4
+    )
+    return out.getvalue()
+
+
+def show(driver: Any, url: str, screen: Screen) -> None:
+    """Load a page, in its dark colours if so, and wait until it has drawn itself."""
+    width, height, scale = screen.shape
+    shape = {"width": width, "height": height, "deviceScaleFactor": scale, "mobile": False}
+    driver.execute_cdp_cmd("Emulation.setDeviceMetricsOverride", shape)
+    scheme = [{"name": "prefers-color-scheme", "value": "dark" if screen.dark else "light"}]
+    driver.execute_cdp_cmd("Emulation.setEmulatedMedia", {"features": scheme})
+    driver.get(f"{url}/production/{screen.page}.html")
+    if screen.dark:
+        driver.execute_script("document.documentElement.setAttribute('data-theme', 'dark')")
+    time.sleep(_SETTLED)
+
+
+def rows_of(
+    driver: Any, url: str, screens: Sequence[Screen], before: set[str]
+) -> Iterator[list[dict[str, Any]]]:
+    """The rows about each screen."""
+    for screen in screens:
+        show(driver, url, screen)
+        found = elements(driver, screen.shape[2])
+        name = f"{screen.page}{'-phone' * (screen.shape == PHONE)}{'-dark' * screen.dark}"
+        stored = {"bytes": encoded(driver.get_screenshot_as_png()), "path": f"{name}.webp"}
+        objects = [
+            {"label": one.name, **dict(zip(_CORNERS, one.box, strict=True))}
+            for one in found
+            if one.name and one.whole
+        ]
+        yield [
+            {
+                "image": stored,
+                "instruction": instruction(one),
+                "bbox": list(one.box),
+                "data_type": one.family,
+                "objects": objects,
+            }
+            for one in asked(found, before)
+        ]
+
+
+def write(out: Path, pages: Path) -> list[Path]:
+    """Write every split's file; each appears under its name only when it is whole."""
+    paths: list[Path] = []
+    before: set[str] = set()
+    shape = SCREENS["train"][0].shape
+    with chrome.served(pages) as url, chrome.started(*shape) as driver:
+        for split, screens in reversed(SCREENS.items()):  # the few held out choose first
+            path = out / f"screens-{split}.parquet"
+            part = path.with_name(path.name + ".part")
+            limits = {"dictionary_pagesize_limit": 64 << 20, "data_page_size": 64 << 20}
+            with pq.ParquetWriter(part, SCHEMA, compression="zstd", **limits) as file:
+                for rows in rows_of(driver, url, screens, before):
+                    file.write_table(
+                        pa.Table.from_pylist(rows, SCHEMA), row_group_size=len(rows) or 1
+                    )
+            os.replace(part, path)
+            paths.append(path)
+    return paths
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description="Screenshots of pages with questions.")
+    parser.add_argument("--pages", type=Path, required=True, help="gentelella's unpacked dist")
+    parser.add_argument("--out", type=Path, required=True, help="folder for the Parquet files")
+    args = parser.parse_args()
+    if not (args.pages / "production" / "inbox.html").is_file():
+        parser.error(
+            f"{args.pages} holds no production/inbox.html: unpack gentelella and name dist"
+        )
+    args.out.mkdir(parents=True, exist_ok=True)
+    try:
+        paths = write(args.out, args.pages)
+    except chrome.BrowserMissing as missing:
+        sys.exit(str(missing))
+    for path in paths:
+        print(f"{path}: {pq.read_metadata(path).num_rows} questions, {path.stat().st_size} bytes")
+
+
+if __name__ == "__main__":
+    main()

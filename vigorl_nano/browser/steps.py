@@ -1,0 +1,167 @@
+"""Steps of MiniWoB++ episodes that its pages rewarded: the sample of the task `web-action`.
+
+    python -m vigorl_nano.browser.steps --out warehouse/sources/sample
+
+A script plays some tasks by their own words. Only an episode that ends with the page's full reward
+is kept, each of its steps as a question: the numbered screenshot, the objective with the actions so
+far, and the action that was taken. So every gold action was right in a real browser; others may be
+right as well (checkboxes can be ticked in any order), and are then marked wrong offline.
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import re
+import sys
+from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from vigorl_nano.browser import chrome
+from vigorl_nano.browser.episodes import Episode, Seen, playing
+from vigorl_nano.browser.screens import Element, encoded
+
+SEEDS = {"train": range(100, 104), "test": range(900, 902)}
+_CORNERS = ("x1", "y1", "x2", "y2")
+_ORDINAL = re.compile(r"(\d+)(?:st|nd|rd|th)")
+
+SCHEMA = pa.schema(
+    [
+        ("image", pa.struct([("bytes", pa.binary()), ("path", pa.string())])),
+        ("question", pa.string()),
+        ("answer", pa.string()),
+        ("action", pa.string()),
+        ("episode", pa.string()),
+        (
+            "objects",
+            pa.list_(pa.struct([("label", pa.string()), *((c, pa.float64()) for c in _CORNERS)])),
+        ),
+    ]
+)
+
+Plan = list[tuple[str, str]]
+"""What is to be done in turn: an element's name, and what is typed into it, empty for a click. A
+name such as `#2` is the second field."""
+
+
+def _quoted(words: str) -> list[str]:
+    return re.findall(r'"([^"]*)"', words)
+
+
+def _listed(words: str) -> Plan:
+    """`Select a, b and click Submit.`: each of them, then the button."""
+    named = re.sub(r"^Select | and click Submit\.$", "", words)
+    wanted = [] if named == "nothing" else named.split(", ")
+    return [*((name, "") for name in wanted), ("Submit", "")]
+
+
+def _nth(words: str) -> Plan:
+    found = _ORDINAL.search(words)
+    return [(f"#{found[1] if found else 1}", "")]
+
+
+PLAYS: dict[str, Callable[[str], Plan]] = {
+    "click-button": lambda words: [(_quoted(words)[0], "")],
+    "click-link": lambda words: [(_quoted(words)[0], "")],
+    "click-test-2": lambda words: [("ONE", "")],
+    "click-tab": lambda words: [(words.removeprefix("Click on ").rstrip("."), "")],
+    "click-option": _listed,
+    "click-checkboxes": _listed,
+    "click-collapsible": lambda words: [("Section", ""), ("Submit", "")],
+    "enter-text": lambda words: [("#1", _quoted(words)[0]), ("Submit", "")],
+    "focus-text-2": _nth,
+    "login-user": lambda words: [
+        ("#1", _quoted(words)[0]), ("#2", _quoted(words)[1]), ("Login", ""),
+    ],
+}  # fmt: skip
+"""How each task that is played is solved, from its objective."""
+
+
+def number_of(name: str, found: Sequence[Element]) -> int | None:
+    """The number of the element that a plan names."""
+    if name.startswith("#") and name[1:].isdecimal():
+        fields = [i for i, one in enumerate(found, start=1) if one.role == "field"]
+        place = int(name[1:]) - 1
+        return fields[place] if place < len(fields) else None
+    for fits in (str.__eq__, str.startswith):
+        same = [
+            i for i, one in enumerate(found, start=1) if fits(one.name.casefold(), name.casefold())
+        ]
+        if same:
+            return same[0]
+    return None
+
+
+def played(episode: Episode) -> list[tuple[Seen, str]] | None:
+    """The steps of an episode that the page rewarded in full; None for one that it did not."""
+    steps = []
+    reward = None
+    for name, typed in PLAYS[episode.task](episode.objective):
+        seen = episode.look()
+        number = number_of(name, seen.elements)
+        if number is None:
+            return None
+        action = f"type [{number}] [{typed}]" if typed else f"click [{number}]"
+        steps.append((seen, action))
+        reward = episode.act(action).reward
+    return steps if reward == 1.0 else None
+
+
+def rows_of(start: Callable[[str, int], Episode], seeds: Sequence[int]) -> Iterator[dict[str, Any]]:
+    """A row for each step of each episode that was played to its end."""
+    for task in PLAYS:
+        for seed in seeds:
+            steps = played(start(task, seed))
+            if steps is None:
+                print(f"{task} {seed}: not solved, left out", file=sys.stderr)
+                continue
+            for turn, (seen, action) in enumerate(steps, start=1):
+                path = f"{task}-{seed}-{turn}.webp"
+                yield {
+                    "image": {"bytes": encoded(seen.picture, lossless=True), "path": path},
+                    "question": seen.question,
+                    "answer": action,
+                    "action": action.partition(" ")[0],
+                    "episode": f"{task}-{seed}",
+                    "objects": [
+                        {"label": one.name, **dict(zip(_CORNERS, one.box, strict=True))}
+                        for one in seen.elements
+                        if one.name
+                    ],
+                }
+
+
+def write(out: Path) -> list[Path]:
+    """Write every split's file; each appears under its name only when it is whole."""
+    paths = []
+    with playing() as start:
+        for split, seeds in SEEDS.items():
+            path = out / f"steps-{split}.parquet"
+            part = path.with_name(path.name + ".part")
+            rows = list(rows_of(start, seeds))
+            table = pa.Table.from_pylist(rows, SCHEMA)
+            pq.write_table(table, part, compression="zstd")
+            os.replace(part, path)
+            paths.append(path)
+    return paths
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description="Steps of episodes that pages rewarded.")
+    parser.add_argument("--out", type=Path, required=True, help="folder for the Parquet files")
+    args = parser.parse_args()
+    args.out.mkdir(parents=True, exist_ok=True)
+    try:
+        paths = write(args.out)
+    except chrome.BrowserMissing as missing:
+        sys.exit(str(missing))
+    for path in paths:
+        print(f"{path}: {pq.read_metadata(path).num_rows} questions, {path.stat().st_size} bytes")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,238 @@
+"""What each stage of the claim does; plain functions of the experiment's folder and the stage.
+
+    outcome = do(Experiment(folder, FULL), Stage("train/vigorl@0", ("warm/vigorl@0",)))
+
+Everything they call can be interrupted and gone on with by itself (a build replays its journal, a
+training goes on from its checkpoint, an evaluation asks only what is missing), so a stage that was
+killed is simply run again. What a stage returns is all that later stages and the report know of it.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import os
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from flows.settings import BuildSettings, EvaluateSettings
+from vigorl_nano.claim.plan import ARMS, CONTROLLED, SPLITS, TEMPERATURE, Size, Stage
+from warehouse.query.sql_guard import quoted
+from warehouse.storage.home import Warehouse
+
+Row = dict[str, Any]
+TASK = "sat2"
+EVERY_BAND = "[unsolved, hard, medium, easy, solved]"
+
+
+@dataclass(frozen=True, slots=True)
+class Experiment:
+    """One run of the claim: its folder holds its warehouse, logs, and a file a finished stage."""
+
+    folder: Path
+    size: Size
+
+    @property
+    def home(self) -> str:
+        """Its own warehouse, apart from the user's."""
+        return str(self.folder / "warehouse")
+
+    def outcome(self, stage: str) -> Row | None:
+        """What a finished stage returned; None while it is not finished."""
+        try:
+            return json.loads(self.file(stage).read_text("utf-8"))
+        except FileNotFoundError:
+            return None
+
+    def known(self, stage: str) -> Row:
+        """The outcome of a stage that must be finished."""
+        found = self.outcome(stage)
+        assert found is not None, f"stage {stage} has no outcome"
+        return found
+
+    def file(self, stage: str) -> Path:
+        """Where a stage's outcome is kept."""
+        return self.folder / "stages" / f"{stage.replace('/', '.')}.json"
+
+    def model_name(self, arm: str, seed: int, part: str = "") -> str:
+        """What a trained model is called in the warehouse."""
+        return f"{self.size.name}-{arm}{part}-{seed}"
+
+
+def do(experiment: Experiment, stage: Stage) -> Row:
+    """Run a stage and keep its outcome."""
+    begun, used = time.monotonic(), time.process_time()
+    outcome = STAGES[stage.what](experiment, stage)
+    outcome["seconds"] = round(time.monotonic() - begun, 1)
+    outcome["cpu_seconds"] = round(time.process_time() - used, 1)
+    path = experiment.file(stage.name)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    part = path.with_suffix(".part")
+    part.write_text(json.dumps(outcome, indent=1) + "\n", "utf-8")
+    part.replace(path)
+    return outcome
+
+
+def questions(experiment: Experiment, stage: Stage) -> Row:
+    """Draw and import the questions of every split, each with random numbers of its own."""
+    from vigorl_nano.rooms.rooms import write_split
+    from warehouse.sources.importing import import_questions
+
+    size, counts = experiment.size, {}
+    wanted = {"train": size.questions, "validation": size.validation, "test": size.test}
+    drawn = experiment.folder / "rooms"
+    drawn.mkdir(parents=True, exist_ok=True)
+    for draw_seed, split in zip(size.draw_seeds, SPLITS, strict=True):
+        path = drawn / f"rooms-{split}.parquet"
+        if not path.exists():
+            write_split(
+                drawn, split, draw_seed, wanted[split], progress=True,
+                families=size.families, workers=os.cpu_count() or 1,  # no other stage runs yet
+            )  # fmt: skip
+        report = import_questions(Warehouse.at(experiment.home), TASK, path, split=split)
+        counts[split] = report.added + report.already_there
+    return {"counts": counts}
+
+
+def search(experiment: Experiment, stage: Stage) -> Row:
+    """Search the training questions, or sample chains at equal tokens; publish what is kept."""
+    from flows.stages import build as stages
+    from flows.stages.progress import TerminalProgress
+    from warehouse.query.catalog import query
+    from warehouse.versions.versions import publish
+
+    size, seed, warehouse = experiment.size, stage.seed, Warehouse.at(experiment.home)
+    how: Row = {"simulations": size.simulations, "wave": 4}
+    strategy = "mcts"
+    if stage.arm == "chains":
+        trees = experiment.known(f"search/mcts@{seed}")
+        how = {"tree_tokens": max(1, round(trees["tokens"] / trees["trees"]))}
+        strategy = "best-of-n"
+    settings = BuildSettings.checked(
+        task=TASK, seed=seed, strategy=strategy, concurrency=8, home=experiment.home, **how
+    )
+    summary = asyncio.run(stages.build(settings, progress=TerminalProgress()))
+    mine = (
+        f"SELECT tree_id FROM trees WHERE seed = {seed} "
+        f"AND coalesce(config ->> 'strategy', 'mcts') = {quoted(strategy)}"
+    )
+    (spent,) = query(
+        warehouse,
+        "SELECT count(*) AS trees, sum(completion_tokens)::BIGINT AS tokens, "
+        f"sum(any_right::INT)::BIGINT AS right FROM trees WHERE tree_id IN ({mine})",
+    ).to_pylist()
+    name = f"{size.name}-{stage.arm}-{seed}"
+    version = publish(
+        warehouse,
+        name,
+        "SELECT trace_id FROM kept_traces JOIN questions USING (question_id) "
+        f"WHERE origin = 'search' AND split = 'train' AND n_steps <= {size.most_steps} "
+        f"AND tree_id IN ({mine}) "
+        "QUALIFY row_number() OVER (PARTITION BY question_id "
+        f"ORDER BY md5(trace_id || {quoted(str(seed))}), trace_id) <= {size.per_question}",
+    )
+    return {
+        "dataset": version.ref,
+        "traces": version.n_rows,
+        "kept": summary.kept,
+        "settings": settings.model_dump(exclude_defaults=True, exclude={"home"}),
+        **spent,
+    }
+
+
+def warm(experiment: Experiment, stage: Stage) -> Row:
+    """The SFT before an arm's GRPO."""
+    name = experiment.model_name(stage.arm, stage.seed, "-warm")
+    return _sft(experiment, stage, name, experiment.size.warm_steps)
+
+
+def train(experiment: Experiment, stage: Stage) -> Row:
+    """The last training of an arm."""
+    arm, size = ARMS[stage.arm], experiment.size
+    name = experiment.model_name(stage.arm, stage.seed)
+    if not arm.rl:
+        return _sft(experiment, stage, name, size.all_steps)
+    from flows.stages.train import TrainSettings, run_training
+
+    warmed = experiment.known(f"warm/{stage.name.partition('/')[2]}") if arm.data else None
+    steps = size.rl_steps if arm.data else size.all_steps
+    settings = TrainSettings.checked(
+        kind="grpo", recipe=arm.recipes[-1], task=TASK, split="train", name=name,
+        model=warmed["model"] if warmed else size.start, home=experiment.home,
+        override=(f"steps={steps}", f"seed={stage.seed}", f"bands={EVERY_BAND}"),
+    )  # fmt: skip
+    return _made(run_training(settings), steps)
+
+
+def _sft(experiment: Experiment, stage: Stage, name: str, steps: int) -> Row:
+    from flows.stages.train import TrainSettings, run_training
+
+    arm = ARMS[stage.arm]
+    settings = TrainSettings.checked(
+        kind="sft", recipe=arm.recipes[0], name=name, model=experiment.size.start,
+        home=experiment.home,
+        dataset=experiment.known(f"search/{arm.data}@{stage.seed}")["dataset"],
+        override=(f"steps={steps}", f"seed={stage.seed}"),
+    )  # fmt: skip
+    return _made(run_training(settings), steps)
+
+
+def _made(row: Row | None, steps: int) -> Row:
+    assert row is not None
+    return {"model": row["name"], "model_id": row["model_id"], "steps": steps}
+
+
+def validate(experiment: Experiment, stage: Stage) -> Row:
+    """An arm on the validation split, greedily."""
+    return {"evaluations": {"greedy": _measured(experiment, stage, "validation")}}
+
+
+def test(experiment: Experiment, stage: Stage) -> Row:
+    """An arm on the test split, greedily, and some of them blind."""
+    found = {"greedy": _measured(experiment, stage, "test")}
+    if stage.arm in CONTROLLED:
+        found["blank"] = _measured(experiment, stage, "test", "blank")
+    return {"evaluations": found}
+
+
+def sampled(experiment: Experiment, stage: Stage) -> Row:
+    """An arm on the same test questions, its answers sampled."""
+    samples = experiment.size.samples
+    found = _measured(experiment, stage, "test", temperature=TEMPERATURE, samples=samples)
+    return {"evaluations": {"sampled": found}}
+
+
+def _measured(
+    experiment: Experiment, stage: Stage, split: str, control: str | None = None, *,
+    temperature: float = 0.0, samples: int = 1,
+) -> Row:  # fmt: skip
+    from flows.stages import evaluate as evaluating
+
+    arm = ARMS[stage.arm]
+    trained = arm.recipes and experiment.known(f"train/{stage.name.partition('/')[2]}")
+    settings = EvaluateSettings.checked(
+        model=trained["model"] if trained else experiment.size.start, benchmark=TASK, split=split,
+        temperature=temperature, samples=samples, control=control, form=arm.form, seed=stage.seed,
+        home=experiment.home,
+    )  # fmt: skip
+    report = asyncio.run(evaluating.evaluate(settings, say=evaluating.to_stderr)).report
+    return {
+        "evaluation_id": report.evaluation_id,
+        "model_id": report.model_id,
+        **{name: found.value for name, found in report.figures["all"].items()},
+    }
+
+
+STAGES: dict[str, Callable[[Experiment, Stage], Row]] = {
+    "questions": questions,
+    "search": search,
+    "warm": warm,
+    "train": train,
+    "validate": validate,
+    "test": test,
+    "sampled": sampled,
+}
+"""Every kind of stage by its name."""

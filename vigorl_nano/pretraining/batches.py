@@ -1,0 +1,89 @@
+"""Random access to the pool, and the batches that the two stages of pretraining learn from.
+
+pictures = Pictures(Path("runs/nano/pool"), shards=40)
+batch = pictures.pick(rng, takes=16, easy=0.2)     # mirrored and dimmed at random
+groups = replies(rng, batch, encoder, plan)        # encoded answers, one-image ones first
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import numpy as np
+import torch
+
+from vigorl_nano.pretraining.data import MANNERS, PRACTICE, Seen, make_example, mirrored
+from vigorl_nano.pretraining.encode import Encoded, Encoder
+from vigorl_nano.pretraining.pool import load_shard
+
+GREY = 128
+
+
+@dataclass(frozen=True, slots=True)
+class Batch:
+    """Some takes and their pictures, one take after the other."""
+
+    takes: list[dict]
+    starts: list[int]  # where each take's pictures begin
+    frames: torch.Tensor  # uint8 (n, 196, 196, 3)
+    objects: list[list[Seen]]  # what each picture shows
+
+
+class Pictures:
+    """Every shard's frames stay on disk, its takes in memory."""
+
+    def __init__(self, folder: Path, shards: int) -> None:
+        loaded = [load_shard(folder, i) for i in range(shards)]
+        self.frames = [frames for frames, _ in loaded]
+        self.takes = [(s, take) for s, (_, takes) in enumerate(loaded) for take in takes]
+        self.easy = [row for row in self.takes if row[1]["easy"]]
+
+    def pick(self, rng: np.random.Generator, takes: int, easy: float) -> Batch:
+        """Takes drawn at random, each from the easy ones with the given probability."""
+        picked: list[dict] = []
+        starts: list[int] = []
+        frames: list[np.ndarray] = []
+        objects: list[list[Seen]] = []
+        for _ in range(takes):
+            rows = self.easy if rng.random() < easy else self.takes
+            shard, take = rows[rng.integers(len(rows))]
+            starts.append(len(frames))
+            flip, light = rng.random() < 0.5, rng.uniform(0.88, 1.12)
+            if flip:
+                take = mirrored(take)
+            for frame in take["frames"]:
+                pixels = np.asarray(self.frames[shard][frame["at"]])
+                pixels = pixels[:, ::-1] if flip else pixels
+                frames.append(np.minimum(pixels * np.float32(light), 255).astype(np.uint8))
+                objects.append(frame["objects"])
+            picked.append(take)
+        return Batch(picked, starts, torch.from_numpy(np.stack(frames)), objects)
+
+
+def replies(
+    rng: np.random.Generator, batch: Batch, encoder: Encoder, plan: dict
+) -> list[list[tuple[Encoded, list[int]]]]:
+    """Worked answers to a few questions of each take, with the batch's pictures that each shows.
+
+    Those with one image and those with two come apart, so that little is padded.
+    """
+    manners = [plan["manners"].get(m, 0.0) for m in MANNERS]
+    one: list[tuple[Encoded, list[int]]] = []
+    two: list[tuple[Encoded, list[int]]] = []
+    for take, start in zip(batch.takes, batch.starts, strict=True):
+        asked = take["questions"]
+        odds = np.array([plan["families"].get(q["family"], 1.0) for q in asked], dtype=float)
+        few = min(len(asked), plan["questions"])
+        chosen = rng.choice(len(asked), few, False, odds / odds.sum()) if few else []
+        for i in chosen:
+            manner = MANNERS[rng.choice(len(MANNERS), p=manners)]
+            if manner != "pointing" and asked[i]["family"] in plan.get("only_read", ()):
+                manner = "reading"
+            blind = bool(rng.random() < plan["blind"]) and manner not in PRACTICE
+            row = encoder(make_example(rng, take, asked[i], manner, blind))
+            if manner == "reading" and rng.random() < plan["hidden"]:
+                row = replace(row, blind=True)  # only the steps can tell
+            shown = [start + f for f in row.frames]
+            (one if len(shown) == 1 else two).append((row, shown))
+    return [group for group in (one, two) if group]

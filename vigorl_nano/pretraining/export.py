@@ -1,0 +1,92 @@
+"""Writes a model folder that plain transformers classes load offline, swapping it in at once.
+
+    export(model, tokenizer, Path("runs/nano/base/weights"))
+    AutoProcessor.from_pretrained(folder); AutoModelForImageTextToText.from_pretrained(folder)
+
+Qwen3-VL's own processor class insists on a video processor, which needs torchvision. The folder
+therefore names the library's plain processor for the same image and text handling, PaddleOCR-VL's
+(pictures by Qwen2-VL's image processor, each `<|image_pad|>` repeated by its grid): it loads with
+nothing but Pillow. Servers that ask for Qwen3-VL's processor by class find the files they
+expect, the video settings among them.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors.torch import save_file
+from transformers import PreTrainedTokenizerBase
+
+from vigorl_nano.pretraining.config import MERGE, PATCH, SIDE
+
+TEMPLATE = Path(__file__).with_name("chat_template.jinja")
+IMAGE_SETTINGS = {
+    "image_processor_type": "Qwen2VLImageProcessor",
+    "do_convert_rgb": True,
+    "do_resize": True,
+    "do_rescale": True,
+    "do_normalize": True,
+    "resample": 3,
+    "rescale_factor": 1 / 255,
+    "image_mean": [0.5, 0.5, 0.5],
+    "image_std": [0.5, 0.5, 0.5],
+    "patch_size": PATCH,
+    "temporal_patch_size": 2,
+    "merge_size": MERGE,
+    "min_pixels": SIDE * SIDE,
+    "max_pixels": SIDE * SIDE,
+    "size": {"shortest_edge": SIDE * SIDE, "longest_edge": SIDE * SIDE},
+}
+VIDEO_SETTINGS = {
+    "video_processor_type": "Qwen3VLVideoProcessor",
+    "image_mean": [0.5, 0.5, 0.5],
+    "image_std": [0.5, 0.5, 0.5],
+    "patch_size": PATCH,
+    "temporal_patch_size": 2,
+    "merge_size": MERGE,
+    "size": {"shortest_edge": SIDE * SIDE, "longest_edge": SIDE * SIDE},
+}
+
+
+def export(model: Any, tokenizer: PreTrainedTokenizerBase, folder: Path) -> Path:
+    """Saves weights as float16 and everything needed to load them; the old folder goes last."""
+    part = folder.with_name(f".{folder.name}.{os.getpid()}.part")
+    shutil.rmtree(part, ignore_errors=True)
+    part.mkdir(parents=True)
+    # lm_head is the embedding matrix: storing it twice would only make the file larger.
+    state = {
+        k: v.detach().to(torch.float16).contiguous()
+        for k, v in model.state_dict().items()
+        if k != "lm_head.weight"
+    }
+    save_file(state, part / "model.safetensors", metadata={"format": "pt"})
+    # Without a stated type the library would compute in half precision, slow and coarse on a CPU.
+    model.config.dtype = torch.float32
+    model.config.architectures = [type(model).__name__]
+    model.config.save_pretrained(part)
+    tokenizer.save_pretrained(part)
+    shutil.copy(TEMPLATE, part / "chat_template.jinja")
+    settings = {
+        "processor_config.json": {"processor_class": "PaddleOCRVLProcessor"},
+        "preprocessor_config.json": IMAGE_SETTINGS,
+        "video_preprocessor_config.json": VIDEO_SETTINGS,
+        "generation_config.json": {
+            "do_sample": False,
+            "eos_token_id": tokenizer.eos_token_id,
+            "pad_token_id": tokenizer.pad_token_id,
+            "max_new_tokens": 256,
+        },
+    }
+    for name, content in settings.items():
+        (part / name).write_text(json.dumps(content, indent=2) + "\n")
+    old = folder.with_name(f".{folder.name}.{os.getpid()}.old")
+    if folder.exists():
+        folder.rename(old)
+    part.rename(folder)
+    shutil.rmtree(old, ignore_errors=True)
+    return folder

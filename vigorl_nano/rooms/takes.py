@@ -1,0 +1,135 @@
+"""One scene taken once, or twice with a change in between.
+
+take = sample_take(rng, low=2, high=8, change="moved")
+take.frames[0].image, take.outcome
+
+plan = sample_take(rng, change="turned", pictures=False)    # the truth alone, without drawing
+take = developed(plan, side=196)                            # the pictures, when they are wanted
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+
+import numpy as np
+from PIL import Image
+
+from vigorl_nano.rooms.draw import Box, Sight, draw, look
+from vigorl_nano.rooms.scene import SIDE, Count, Scene, furnish, moved, sample_names, turned
+
+LAYOUTS = 8  # tries to show every object clearly before the best layout is taken
+MOVES = 12  # tries to find the moved object another place
+UNDRAWN = Image.new("RGB", (1, 1))  # stands for the picture of a frame that was only looked at
+
+
+@dataclass(frozen=True, slots=True)
+class Frame:
+    """What one picture shows; boxes are pixels of the stored side, x2 and y2 exclusive."""
+
+    scene: Scene
+    image: Image.Image  # RGB; one pixel where no picture was wanted
+    boxes: dict[str, Box]
+    clear: tuple[str, ...]  # names in alphabetical order
+    depths: dict[str, float]  # metres from the camera to the object's middle
+    shown: dict[str, float]  # share of the object's own pixels that nothing hides, 0 to 1
+
+    def centre(self, name: str) -> tuple[float, float]:
+        x1, y1, x2, y2 = self.boxes[name]
+        return (x1 + x2) / 2, (y1 + y2) / 2
+
+
+@dataclass(frozen=True, slots=True)
+class Take:
+    frames: tuple[Frame, ...]
+    count: Count
+    change: str | None  # None, "moved" or "turned"
+    outcome: str  # the moved object's name, or "left"/"right"; "" without a change
+
+
+def frame_of(scene: Scene, sight: Sight, image: Image.Image = UNDRAWN) -> Frame:
+    clear = tuple(sorted(sight.clear))
+    return Frame(scene, image, sight.boxes, clear, sight.depths, sight.shown)
+
+
+def developed(take: Take, side: int = SIDE, over: int = 2) -> Take:
+    """The same take with its pictures drawn, `side` pixels a side."""
+    frames = []
+    for frame in take.frames:
+        picture = draw(frame.scene, side, over)
+        frames.append(frame_of(frame.scene, picture, picture.image))
+    return replace(take, frames=tuple(frames))
+
+
+def laid_out(rng: np.random.Generator, names: list[tuple[str, str]]) -> Frame | None:
+    """A room with these objects: all of them clear, or as many as the best of a few layouts has."""
+    best: Frame | None = None
+    for _ in range(LAYOUTS):
+        scene = furnish(rng, names)
+        if scene is None:
+            continue
+        frame = frame_of(scene, look(scene))
+        if best is None or len(frame.clear) > len(best.clear):
+            best = frame
+        if len(best.clear) == len(names):
+            break
+    return best
+
+
+def sample_take(
+    rng: np.random.Generator,
+    low: int = 2,
+    high: int = 8,
+    change: str | None = None,
+    pictures: bool = True,
+    side: int = SIDE,
+    over: int = 2,
+) -> Take:
+    """A take of a room with `low` to `high` objects; `change` is None, "moved" or "turned".
+
+    The names are drawn once and positions several times, so that rooms that are hard to lay out
+    do not become rare; after that, some objects may be partly hidden. At least one object is clear
+    in every frame; a moved object is, before and after, and so is another one that stayed.
+    """
+    if change == "moved" and high < 2:
+        raise ValueError("a moved object needs another one that stayed")
+    while True:
+        names, count = sample_names(rng, max(low, 2) if change == "moved" else low, high)
+        first = laid_out(rng, names)
+        if first is None or not first.clear:
+            continue
+        frames, outcome = [first], ""
+        if change == "moved":
+            # Drawn once as well: objects that are hard to move must not move less often.
+            index = int(
+                rng.choice([i for i, t in enumerate(first.scene.things) if t.name in first.clear])
+            )
+            outcome = first.scene.things[index].name
+            after = carried(rng, first, index)
+            if after is None:
+                continue
+            frames.append(after)
+        elif change == "turned":
+            angle = float(rng.choice([-1, 1]) * rng.uniform(0.13, 0.34))
+            scene, outcome = turned(first.scene, angle), "right" if angle > 0 else "left"
+            after = frame_of(scene, look(scene))
+            if not set(first.clear) & set(after.clear):
+                continue
+            frames.append(after)
+        take = Take(tuple(frames), count, change, outcome)
+        return developed(take, side, over) if pictures else take
+
+
+def carried(rng: np.random.Generator, first: Frame, index: int) -> Frame | None:
+    """The frame after one object has moved by at least a tenth of the side in the picture."""
+    name = first.scene.things[index].name
+    for _ in range(MOVES):
+        scene = moved(rng, first.scene, index)
+        if scene is None:
+            continue
+        after = frame_of(scene, look(scene))
+        if name not in after.clear or len(set(first.clear) & set(after.clear)) < 2:
+            continue
+        (a, b), (c, d) = first.centre(name), after.centre(name)
+        if np.hypot(a - c, b - d) >= 0.1 * SIDE:
+            return after
+    return None

@@ -1,0 +1,198 @@
+"""Is everything there, and is it what it says? `check` reads all of it and lists what is wrong.
+
+    for finding in check(warehouse):
+        print(finding.sentence)            # "images: the bytes of image 3f… are damaged"
+
+Tables: every file of the newest version and of each version that a published data set was cut from
+is there, and as large as the log says; keys name one row; references lead somewhere. Objects: every
+picture has the hash it is named by, every bundle the content its card states. What is no damage, a
+commit that never finished, an object nobody refers to, is told as a remark.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+
+import duckdb
+import pyarrow as pa
+import pyarrow.parquet as pq
+from deltalake.exceptions import DeltaError
+
+from warehouse.maintenance.compact import stated_versions
+from warehouse.query.catalog import connect
+from warehouse.storage.home import Warehouse, WarehouseError
+from warehouse.storage.objects import WRITERS, image_key
+from warehouse.tables.delta import open_table, scan
+from warehouse.tables.schema import CHILDREN, TABLES
+from warehouse.versions.bundle import hash_rows
+from warehouse.versions.versions import Version, list_versions, open_version
+
+# Column of a table, and the table and column its values must be found in; nulls refer to nothing.
+REFERENCES = (
+    ("questions", "unnest(image_ids)", "images", "image_id"),
+    ("trees", "question_id", "questions", "question_id"),
+    ("nodes", "tree_id", "trees", "tree_id"),
+    ("rollouts", "tree_id", "trees", "tree_id"),
+    ("responses", "tree_id", "trees", "tree_id"),
+    ("nodes", "response_id", "responses", "response_id"),
+    ("traces", "question_id", "questions", "question_id"),
+    ("traces", "tree_id", "trees", "tree_id"),
+    ("steps", "trace_id", "traces", "trace_id"),
+    ("verdicts", "trace_id", "traces", "trace_id"),
+    ("behaviors", "trace_id", "traces", "trace_id"),
+    ("step_scores", "trace_id", "traces", "trace_id"),
+    ("reviews", "trace_id", "traces", "trace_id"),
+    ("image_hashes", "image_id", "images", "image_id"),
+    ("predictions", "evaluation_id", "evaluations", "evaluation_id"),
+    ("predictions", "question_id", "questions", "question_id"),
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Finding:
+    """One thing that was found."""
+
+    sentence: str
+    wrong: bool = True
+    """False for a remark: something left over, which harms nobody."""
+
+
+def check(warehouse: Warehouse) -> Iterator[Finding]:
+    """Everything that is wrong, and remarks, as they are found. Reads every byte of pictures."""
+    lost = list(_files(warehouse))
+    yield from lost
+    broken = {finding.sentence.split(":")[0] for finding in lost}
+    for name in TABLES:
+        if not broken & {name, TABLES[name].parent}:
+            with connect(warehouse, names=[name]) as con:
+                yield from _keys(con, name)
+    for reference in REFERENCES:
+        asked = {reference[0], reference[2]}
+        if not broken & (asked | {TABLES[name].parent for name in asked}):
+            with connect(warehouse, names=asked) as con:
+                yield from _reference(con, *reference)
+    yield from _unfinished(warehouse, broken)
+    if "images" not in broken:
+        yield from _images(warehouse)
+    yield from _bundles(warehouse)
+
+
+def _files(warehouse: Warehouse) -> Iterator[Finding]:
+    needed = stated_versions(warehouse)
+    for name in TABLES:
+        newest = open_table(warehouse, name)
+        if newest is None:
+            continue
+        folder = warehouse.arrow_filesystem(name)
+        for number in sorted(needed.get(name, set()) | {newest.version()}):
+            try:
+                delta = open_table(warehouse, name, number)
+            except DeltaError as error:
+                yield Finding(f"{name}: its version {number} can't be read: {_first_line(error)}")
+                continue
+            assert delta is not None
+            actions = pa.table(delta.get_add_actions(flatten=True))
+            stated = dict(
+                zip(actions["path"].to_pylist(), actions["size_bytes"].to_pylist(), strict=True)
+            )
+            for info in folder.get_file_info(list(stated)):
+                if not info.is_file:
+                    yield Finding(f"{name}: the file {info.path} of version {number} is missing")
+                elif info.size != stated[info.path]:
+                    sizes = f"{info.size} bytes, not {stated[info.path]}"
+                    yield Finding(f"{name}: the file {info.path} of version {number} has {sizes}")
+
+
+def _keys(con: duckdb.DuckDBPyConnection, name: str) -> Iterator[Finding]:
+    key = ", ".join(TABLES[name].key)
+    try:
+        (doubled,) = con.execute(
+            f"SELECT count(*) FROM (SELECT 1 FROM {name} GROUP BY {key} HAVING count(*) > 1)"
+        ).fetchall()[0]
+    except duckdb.Error as error:
+        yield Finding(f"{name}: it can't be read: {_first_line(error)}")
+        return
+    if doubled:
+        yield Finding(f"{name}: {doubled} keys ({key}) name more than one row")
+
+
+def _reference(
+    con: duckdb.DuckDBPyConnection, table: str, column: str, target: str, key: str
+) -> Iterator[Finding]:
+    lost, example = con.execute(
+        f"SELECT count(DISTINCT ref), min(ref) FROM (SELECT {column} AS ref FROM {table}) "
+        f"ANTI JOIN {target} ON {target}.{key} = ref WHERE ref IS NOT NULL"
+    ).fetchall()[0]
+    if lost:
+        yield Finding(f"{table}: {lost} rows' {key} is not in {target}, such as {example}")
+
+
+def _unfinished(warehouse: Warehouse, broken: set[str]) -> Iterator[Finding]:
+    for parent, children in CHILDREN.items():
+        if parent in broken:
+            continue
+        finished = set(scan(warehouse, parent, ["commit_id"])["commit_id"].unique().to_pylist())
+        for name in children:
+            if name not in broken:
+                ids = scan(warehouse, name, ["commit_id"])["commit_id"]
+                if strangers := set(ids.unique().to_pylist()) - finished - {None}:
+                    what = f"{len(strangers)} commits never finished; their rows are not shown"
+                    yield Finding(f"{name}: {what}", wrong=False)
+
+
+def _images(warehouse: Warehouse) -> Iterator[Finding]:
+    wanted = set(scan(warehouse, "images", ["image_id"])["image_id"].to_pylist())
+    stored = {key.rsplit("/", 1)[-1] for key in warehouse.objects.keys("images")}
+
+    def damaged(image_id: str) -> bool:
+        data = warehouse.objects.get(image_key(image_id))
+        return hashlib.sha256(data).hexdigest() != image_id
+
+    for image_id in sorted(wanted - stored):
+        yield Finding(f"images: the bytes of image {image_id} are missing")
+    there = sorted(stored)
+    with ThreadPoolExecutor(WRITERS) as pool:
+        for image_id, bad in zip(there, pool.map(damaged, there), strict=True):
+            if bad:
+                yield Finding(f"images: the bytes of image {image_id} are damaged")
+    if orphans := stored - wanted:
+        yield Finding(f"images: {len(orphans)} stored pictures are in no row", wrong=False)
+
+
+def _bundles(warehouse: Warehouse) -> Iterator[Finding]:
+    published = list_versions(warehouse)
+    for version in published:
+        yield from _bundle(warehouse, version)
+    noted = scan(warehouse, "dataset_versions", ["name", "version", "content_hash"])
+    cards = {(v.name, v.number): v.content_hash for v in published}
+    for row in noted.sort_by([("name", "ascending"), ("version", "ascending")]).to_pylist():
+        ref = f"{row['name']}@v{row['version']}"
+        if (row["name"], row["version"]) not in cards:
+            deleted = f"datasets/{row['name']}/v{row['version']}/deleted"
+            if not warehouse.objects.exists(deleted):
+                yield Finding(f"dataset {ref}: it is in dataset_versions, but its files are gone")
+        elif cards[row["name"], row["version"]] != row["content_hash"]:
+            yield Finding(f"dataset {ref}: its card and dataset_versions state different hashes")
+
+
+def _bundle(warehouse: Warehouse, version: Version) -> Iterator[Finding]:
+    try:
+        with open_version(warehouse, version) as folder:
+            if hash_rows(folder / "rows.parquet") != version.content_hash:
+                yield Finding(f"dataset {version.ref}: its rows are not those its card states")
+            with pq.ParquetFile(folder / "images.parquet") as parquet:
+                for batch in parquet.iter_batches(64, columns=["image_id", "bytes"]):
+                    for row in batch.to_pylist():
+                        if hashlib.sha256(row["bytes"]).hexdigest() != row["image_id"]:
+                            yield Finding(
+                                f"dataset {version.ref}: its picture {row['image_id']} is damaged"
+                            )
+    except (OSError, KeyError, pa.ArrowException, WarehouseError) as error:
+        yield Finding(f"dataset {version.ref}: it can't be read: {_first_line(error)}")
+
+
+def _first_line(error: BaseException) -> str:
+    return (str(error).strip() or type(error).__name__).splitlines()[0]

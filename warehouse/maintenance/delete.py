@@ -1,0 +1,226 @@
+"""Taking a source out of the warehouse for good: its rows, its pictures, what was published of it.
+
+    doomed = plan(warehouse, "sat2-leak")         # what would go; nothing is touched
+    delete_source(warehouse, "sat2-leak")         # WarehouseError if a published version holds some
+    delete_source(warehouse, "sat2-leak", force=True)          # those versions go as well
+
+A revocation leaves a source in the history and out of what comes; this is for what must not be
+kept. First the revocation is noted, so that what is published from now on leaves the source out.
+Then the rows go, those that hang on others first, so that an interrupted deletion finds the rest
+when it is repeated; what the journal recorded of its searches goes before the trees that name them;
+then the pictures no other source shows; then every replaced file of these tables, so that none of
+their earlier versions can be read any more. No build should run meanwhile. What is out of reach is
+told by name as far as it is known: exports, models, records of judges.
+
+A version's bundle cannot lose single rows: it is named by their hash. So a version that holds some
+goes as a whole, its number stays taken, and models trained on it still say so by name.
+"""
+
+from __future__ import annotations
+
+import json
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import pyarrow as pa
+import pyarrow.compute as pc
+import pyarrow.parquet as pq
+from deltalake.exceptions import CommitFailedError
+
+from mcts.journal.purge import purge
+from warehouse.storage.home import Warehouse, WarehouseError
+from warehouse.storage.objects import image_key
+from warehouse.tables.delta import WRITER, open_table, scan
+from warehouse.versions.revocations import revoke
+from warehouse.versions.versions import Version, list_versions, open_version
+
+_ATTEMPTS = 10
+
+# What hangs on an id, last things first: the rows by which something is found go after it.
+_TABLES_OF = {
+    "trace_id": (
+        "behaviors",
+        "step_scores",
+        "reviews",
+        "predictions",
+        "verdicts",
+        "steps",
+        "traces",
+    ),
+    "tree_id": ("responses", "rollouts", "nodes", "trees"),
+    "question_id": ("predictions", "questions"),
+    "image_id": ("image_hashes", "folds", "images"),
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Doomed:
+    """What belongs to a source."""
+
+    ids: dict[str, pa.Array]
+    """question_id, tree_id, trace_id and image_id that it alone accounts for."""
+    versions: list[Version]
+    """Published versions that hold some of it."""
+
+
+def plan(warehouse: Warehouse, source: str) -> Doomed:
+    """Find what belongs to a source; an interrupted deletion is found again."""
+    of_source = pc.field("source") == source
+    questions = scan(warehouse, "questions", ["question_id"], of_source)["question_id"]
+    trees = _belonging(warehouse, "trees", "tree_id", {"question_id": questions})
+    wanted = {"question_id": questions, "tree_id": trees}
+    traces = _belonging(warehouse, "traces", "trace_id", wanted)
+    ids = {"question_id": questions, "tree_id": trees, "trace_id": traces}
+    ids["image_id"] = _images(warehouse, source)
+    held = [v for v in list_versions(warehouse) if _holds(warehouse, v, source)]
+    return Doomed({name: _array(values) for name, values in ids.items()}, held)
+
+
+def out_of_reach(warehouse: Warehouse, doomed: Doomed) -> list[str]:
+    """What holds, or was made of, some of it and stays: a sentence each."""
+    refs = {version.ref for version in doomed.versions}
+    told = []
+    exports = scan(warehouse, "runs", ["params", "created_at"], pc.field("kind") == "export")
+    for row in exports.to_pylist():
+        made = json.loads(row["params"])
+        if made["dataset"] in refs:
+            where = " and ".join(filter(None, (made.get("out"), made.get("push_to"))))
+            told.append(f"export of {made['dataset']} of {row['created_at']:%Y-%m-%d}: {where}")
+    gone = set(doomed.ids["question_id"].to_pylist())
+    for model in scan(warehouse, "models", ["model_id", "dataset", "question_ids"]).to_pylist():
+        if model["dataset"] in refs:
+            told.append(f"model {model['model_id']}, trained on {model['dataset']}")
+        elif asked := gone.intersection(model["question_ids"] or ()):
+            told.append(f"model {model['model_id']}, trained on {len(asked)} of its questions")
+    judges = warehouse.journal_dir / "judge"
+    if any(judges.glob("*.jsonl")):
+        told.append(f"{judges}: what judges were asked names no source; the folder can be removed")
+    return told
+
+
+def delete_source(
+    warehouse: Warehouse,
+    source: str,
+    *,
+    force: bool = False,
+    tell: Callable[[str], None] = lambda line: None,
+) -> None:
+    """Delete all that belongs to a source, and tell of each step.
+
+    Args:
+        force: delete the published versions that hold some of it, too.
+
+    Raises:
+        WarehouseError: nothing has that source, or a version holds some and `force` is not given.
+    """
+    doomed = plan(warehouse, source)
+    noted = pc.field("value") == source
+    there = any(map(len, doomed.ids.values())) or doomed.versions
+    if not there and not scan(warehouse, "revocations", ["value"], noted).num_rows:
+        raise WarehouseError(f"nothing in the warehouse has the source {source!r}")
+    if doomed.versions and not force:
+        named = ", ".join(version.ref for version in doomed.versions)
+        raise WarehouseError(f"published versions hold {source}: {named}; --force deletes them too")
+    stays = out_of_reach(warehouse, doomed)  # while the rows that tell it are there
+    revoke(warehouse, "source", source, "deleted with all its rows")
+    for version in doomed.versions:
+        _drop_version(warehouse, version, source)
+        tell(f"dataset {version.ref} is deleted")
+    gone = purge(warehouse.journal_dir, set(doomed.ids["tree_id"].to_pylist()))
+    tell(f"{gone} responses deleted from the journal")
+    for key, names in _TABLES_OF.items():
+        for name in names:
+            if gone := _delete_rows(warehouse, name, key, doomed.ids[key]):
+                tell(f"{name}: {gone} rows deleted")
+    for image_id in doomed.ids["image_id"].to_pylist():
+        warehouse.objects.delete(image_key(image_id))
+    tell(f"{len(doomed.ids['image_id'])} pictures deleted")
+    for name in sorted({name for names in _TABLES_OF.values() for name in names}):
+        if delta := open_table(warehouse, name):
+            delta.vacuum(retention_hours=0, enforce_retention_duration=False, dry_run=False)
+    tell("earlier versions of these tables can't be read any more")
+    for sentence in stays:
+        tell(f"not reached: {sentence}")
+
+
+def delete_rows(warehouse: Warehouse, name: str, where: str) -> None:
+    """Delete the rows of a table that a condition in SQL names; its older versions keep them.
+
+    Raises:
+        WarehouseError: other writers overtook every attempt.
+    """
+    for attempt in range(_ATTEMPTS):
+        delta = open_table(warehouse, name)
+        if delta is None:
+            return
+        try:
+            delta.delete(where, writer_properties=WRITER)
+            return
+        except CommitFailedError:
+            time.sleep(0.1 * 2**attempt)
+    raise WarehouseError(f"table {name} is too busy: stop what writes, then repeat this")
+
+
+def _belonging(warehouse: Warehouse, table: str, key: str, ids: dict[str, pa.Array]) -> pa.Array:
+    """Keys of the rows that name one of the ids."""
+    where = None
+    for column, values in ids.items():
+        named = pc.field(column).isin(_array(values))
+        where = named if where is None else where | named
+    return scan(warehouse, table, [key], where)[key]
+
+
+def _images(warehouse: Warehouse, source: str) -> pa.Array:
+    """Pictures of the source, and of its questions, that no question of another source shows."""
+    of_source = pc.field("source") == source
+    others = pc.field("source").is_null() | (pc.field("source") != source)
+    mine = scan(warehouse, "images", ["image_id"], of_source)["image_id"].to_pylist()
+    mine += _shown(warehouse, of_source)
+    return pa.array(sorted(set(mine) - set(_shown(warehouse, others))), pa.string())
+
+
+def _shown(warehouse: Warehouse, where: pc.Expression) -> list[str]:
+    return pc.list_flatten(
+        scan(warehouse, "questions", ["image_ids"], where)["image_ids"]
+    ).to_pylist()
+
+
+def _holds(warehouse: Warehouse, version: Version, source: str) -> bool:
+    if source not in version.card["by_source"]:
+        return False
+    with open_version(warehouse, version) as folder:
+        sources = pq.read_table(folder / "rows.parquet", columns=["source"])["source"]
+    return source in sources.unique().to_pylist()
+
+
+def _drop_version(warehouse: Warehouse, version: Version, source: str) -> None:
+    """Its card first, which makes it a version; what stays keeps its number taken."""
+    keys = warehouse.objects.keys(version.prefix)
+    warehouse.objects.put(f"{version.prefix}/deleted", f"it held rows of {source}\n".encode())
+    for key in sorted(keys, key=lambda key: not key.endswith("/card.json")):
+        if not key.endswith("/claim"):
+            warehouse.objects.delete(key)
+
+
+def _delete_rows(warehouse: Warehouse, name: str, key: str, ids: pa.Array) -> int:
+    """Delete the rows with one of the ids in column `key`; how many there were."""
+    for attempt in range(_ATTEMPTS):
+        delta = open_table(warehouse, name)
+        if delta is None or not len(ids):
+            return 0
+        try:
+            # A join, since a list of so many ids would be a statement of megabytes.
+            merged = delta.merge(
+                pa.table({key: ids}), f"rows.{key} = ids.{key}", source_alias="ids",
+                target_alias="rows", writer_properties=WRITER,
+            )  # fmt: skip
+            return int(merged.when_matched_delete().execute()["num_target_rows_deleted"])
+        except CommitFailedError:
+            time.sleep(0.1 * 2**attempt)
+    raise WarehouseError(f"table {name} is too busy: stop what writes, then repeat this")
+
+
+def _array(values: pa.Array) -> pa.Array:
+    """Distinct ids as one array."""
+    return pa.array(values.unique().to_pylist(), pa.string())

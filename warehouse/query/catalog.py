@@ -1,0 +1,269 @@
+"""DuckDB over the warehouse: a view for every table, and SQL that can only read them.
+
+    query(warehouse, "SELECT kind, count(*) FROM traces GROUP BY kind")     # pyarrow.Table
+    con = connect(warehouse)                       # the same views, for code in this room
+    con = connect(warehouse, {"traces": 12})       # as they were at stated versions
+
+The views name the exact files of one snapshot, so a query sees one state however long it runs,
+and data is scanned from disk, never loaded. A question opens only the tables it names. Rows of
+unfinished commits are not shown. Every column carries its sentence: SELECT table_name,
+column_name, comment FROM duckdb_columns(). The files of `warehouse/query/sql/` become views of the
+same name, described by their first line.
+"""
+
+from __future__ import annotations
+
+import re
+import tempfile
+from collections.abc import Iterable, Mapping
+from functools import cache
+from importlib import resources
+from pathlib import Path
+from urllib.parse import unquote
+
+import duckdb
+import pyarrow as pa
+from deltalake import DeltaTable
+
+from warehouse.query.commit_visibility import commits_of, only_value, shown
+from warehouse.query.sql_guard import QueryError, check, quoted
+from warehouse.storage.home import Warehouse
+from warehouse.tables.delta import dataset, open_table
+from warehouse.tables.migrations import selected
+from warehouse.tables.schema import CHILDREN, TABLES, Table
+
+__all__ = ["QueryError", "connect", "query", "table_versions"]
+
+# Parents before children: whatever commit the parent's snapshot knows, the children's, taken later,
+# holds. The other order could show a tree without its nodes.
+ORDER = [*sorted(CHILDREN, reverse=True), *(name for name in TABLES if name not in CHILDREN)]
+
+# Views that leave out what a newer version replaced: with one version, they are the table itself.
+_NEWEST = {"latest_traces": ("traces", "linearizer"), "latest_verdicts": ("verdicts", "version")}
+
+
+def query(warehouse: Warehouse, sql: str) -> pa.Table:
+    """The answer to one question in SQL about the warehouse's tables.
+
+    Raises:
+        QueryError: the statement is not a question about them, or DuckDB can't answer it.
+    """
+    with _open() as con:
+        names = check(con, sql, [*TABLES, *sql_views()])
+        _fill(con, warehouse, names, {})
+        try:
+            return con.sql(sql).to_arrow_table()
+        except duckdb.Error as error:
+            kind, _, message = str(error).strip().splitlines()[0].rpartition(" Error: ")
+            raise QueryError(message or kind) from None
+        except pa.ArrowException as error:
+            raise QueryError(f"the answer can't be given as a table: {error}") from None
+
+
+def connect(
+    warehouse: Warehouse,
+    versions: Mapping[str, int | None] | None = None,
+    names: Iterable[str] | None = None,
+) -> duckdb.DuckDBPyConnection:
+    """An in-memory DuckDB with the views, locked: no file but the tables' own, no settings.
+
+    Args:
+        versions: Delta versions by table (None: the table did not exist); tables left out are
+            shown as they are now.
+        names: the tables and views that will be asked, without what they are made of; by default
+            all, with their comments.
+    """
+    con = _open()
+    _fill(con, warehouse, names, versions or {})
+    return con
+
+
+def _open() -> duckdb.DuckDBPyConnection:
+    con = duckdb.connect(config={"autoinstall_known_extensions": False})
+    con.execute("SET enable_progress_bar = false")  # it would stand among a slow question's answers
+    return con
+
+
+def create_views(
+    con: duckdb.DuckDBPyConnection,
+    warehouse: Warehouse,
+    names: Iterable[str] | None = None,
+    versions: Mapping[str, int | None] | None = None,
+) -> list[str]:
+    """Create the views in `con`, see `connect`; the files they read."""
+    versions = versions or {}
+    wanted = None if names is None else _with_parts(names)
+    files: list[str] = []
+    opened: dict[str, DeltaTable] = {}
+    finished: dict[str | None, frozenset[str]] = {None: frozenset()}
+    for name in ORDER:
+        children = CHILDREN.get(name, ())
+        if wanted is None or name in wanted or wanted & set(children):
+            absent = name in versions and versions[name] is None
+            delta = None if absent else open_table(warehouse, name, versions.get(name))
+            if delta:
+                opened[name] = delta
+        if children and (wanted is None or wanted & set(children)):
+            finished[name] = _finished(con, warehouse, opened.get(name), name)
+        if wanted is None or name in wanted:
+            known = finished[TABLES[name].parent]
+            _create_view(con, warehouse, TABLES[name], opened.get(name), known, files)
+            if wanted is None:
+                _comment(con, TABLES[name])
+    create_sql_views(con, opened, wanted)
+    return files
+
+
+def _fill(
+    con: duckdb.DuckDBPyConnection,
+    warehouse: Warehouse,
+    names: Iterable[str] | None,
+    versions: Mapping[str, int | None],
+) -> None:
+    """Create the views, then lock the door."""
+    files = create_views(con, warehouse, names, versions)
+    # Big sorts spill here; DuckDB removes what it wrote when the connection closes.
+    scratch = Path(tempfile.gettempdir()) / f"vigorl-duckdb-{id(con)}"
+    con.execute(
+        f"SET temp_directory = {quoted(str(scratch))};"
+        f"SET allowed_paths = [{', '.join(map(quoted, files))}];"
+        "SET enable_external_access = false;"
+        "SET python_enable_replacements = false;"
+        "SET lock_configuration = true"
+    )
+
+
+def table_versions(warehouse: Warehouse) -> dict[str, int | None]:
+    """The version every table is at now; None for those that do not exist yet."""
+    found = {name: open_table(warehouse, name) for name in ORDER}
+    return {name: delta.version() if delta else None for name, delta in found.items()}
+
+
+def view_names(con: duckdb.DuckDBPyConnection) -> list[str]:
+    """The views a user can ask."""
+    found = con.execute("SELECT view_name FROM duckdb_views() WHERE schema_name = 'main'")
+    return [name for (name,) in found.fetchall() if name in TABLES or not name.startswith("_")]
+
+
+def _create_view(
+    con: duckdb.DuckDBPyConnection,
+    warehouse: Warehouse,
+    table: Table,
+    delta: DeltaTable | None,
+    finished: frozenset[str],
+    files: list[str],
+) -> None:
+    """The view of one table; what it reads is added to `files`."""
+    uris = delta.file_uris() if delta else []
+    source = dataset(warehouse, table.name, delta) if delta and uris and warehouse.is_s3 else None
+    condition = None
+    if table.parent and delta and uris:
+        commits = commits_of(con, warehouse, table.name, delta)
+        late = table.name == "verdicts"  # may also be given to a trace that was committed before
+        visible = shown(uris, commits, finished, late)
+        condition = visible.condition
+        if not source:
+            uris = visible.files
+        elif len(visible.files) < len(uris):  # a dataset has all files, so say which commits count
+            everything = frozenset().union(*commits.values())
+            condition = shown([""], {"": everything}, finished, late).condition or "false"
+    if not delta or not uris:
+        con.execute(f"CREATE VIEW {table.name} AS SELECT {selected(table, set())} WHERE false")
+        return
+    if source:
+        # DuckDB's own S3 reader is an extension that needs a download; pyarrow reads just as well.
+        con.register(f"_{table.name}", source)
+        rows = f"_{table.name}"
+    else:
+        uris = [unquote(uri) for uri in uris]  # a folder's name may hold a space
+        files += uris
+        rows = f"read_parquet([{', '.join(map(quoted, uris))}], union_by_name = true)"
+    there = {field.name for field in delta.schema().fields}
+    where = f" WHERE {condition}" if condition else ""
+    made = f"CREATE VIEW {table.name} AS SELECT"
+    try:
+        con.execute(f"{made} {selected(table, there)} FROM {rows}{where}")
+    except duckdb.BinderException:
+        # A column came with a commit that is not shown: the files that are left do not have it.
+        there = {name for name, *_ in con.execute(f"DESCRIBE FROM {rows}").fetchall()}
+        con.execute(f"{made} {selected(table, there)} FROM {rows}{where}")
+
+
+def _finished(
+    con: duckdb.DuckDBPyConnection, warehouse: Warehouse, parent: DeltaTable | None, name: str
+) -> frozenset[str]:
+    """The commits whose parent rows are there."""
+    if parent is None or not parent.file_uris():
+        return frozenset()
+    commits = commits_of(con, warehouse, name, parent)
+    return frozenset(i for ids in commits.values() for i in ids if i is not None)
+
+
+def _comment(con: duckdb.DuckDBPyConnection, table: Table) -> None:
+    comments = [f"COMMENT ON VIEW {table.name} IS {quoted(table.sentence)}"]
+    for column in table.schema.names:
+        sentence = quoted(table.describe(column))
+        comments.append(f'COMMENT ON COLUMN {table.name}."{column}" IS {sentence}')
+    con.execute(";".join(comments))
+
+
+def create_sql_views(
+    con: duckdb.DuckDBPyConnection, opened: Mapping[str, DeltaTable], wanted: set[str] | None
+) -> None:
+    """Create the views of `sql/` in `con`, which has the tables; see `create_views`."""
+    for name, sql in sql_views().items():
+        if wanted is not None and name not in wanted:
+            continue
+        table, column = _NEWEST.get(name, ("", ""))
+        if table in opened and _one_version(only_value(opened[table], column)):
+            sql = f"{sql.partition(chr(10))[0]}\nFROM {table}"
+        con.execute(f"CREATE VIEW {name} AS {sql}")
+        sentence = sql.partition("\n")[0].removeprefix("--").strip()
+        con.execute(f"COMMENT ON VIEW {name} IS {quoted(sentence)}")
+
+
+def _one_version(value: object) -> bool:
+    """Whether a column's only value is a version: a number, or a name that ends in one."""
+    return isinstance(value, int) or re.fullmatch(r"[^/]+/\d+", str(value)) is not None
+
+
+@cache
+def sql_views() -> dict[str, str]:
+    """The statements of `warehouse/query/sql/`, those that others ask first."""
+    folder = resources.files("warehouse.query") / "sql"
+    waiting = {
+        path.name.removesuffix(".sql"): path.read_text(encoding="utf-8")
+        for path in folder.iterdir()
+        if path.name.endswith(".sql")
+    }
+    ordered: dict[str, str] = {}
+    while waiting:
+        ready = [n for n, sql in waiting.items() if not (_words(_unsaid(sql)) - {n}) & set(waiting)]
+        if not ready:
+            raise AssertionError(f"views that ask each other: {sorted(waiting)}")
+        ordered |= {name: waiting.pop(name) for name in sorted(ready)}
+    return ordered
+
+
+def _with_parts(names: Iterable[str]) -> set[str]:
+    """The tables and views named, with those they are made of."""
+    wanted, waiting = set(), {name.lower() for name in names}
+    while waiting:
+        name = waiting.pop()
+        wanted.add(name)
+        waiting |= named_in(_unsaid(sql_views().get(name, ""))) - wanted
+    return wanted
+
+
+def named_in(sql: str) -> set[str]:
+    """The tables and views whose names stand in a statement of our own: what it asks, or more."""
+    return _words(sql) & {*TABLES, *sql_views()}
+
+
+def _words(sql: str) -> set[str]:
+    return set(re.findall(r"\w+", sql.lower()))
+
+
+def _unsaid(view: str) -> str:
+    """A view's statement without the first line, which says in words what it is."""
+    return view.partition("\n")[2]

@@ -1,0 +1,147 @@
+"""Which commits are in a table's files, told from the Delta log where it can be, so not by reading.
+
+    commits = commits_of(con, warehouse, "steps", delta)     # {file: the commit ids in it}
+    only = only_value(delta, "version")                   # the one value a column has, if it is one
+
+A child's row is shown once its parent's commit is there. Checking that row by row costs a join in
+every question. But a file written by one append holds one commit, and the log notes the smallest
+and largest commit_id of each file: where they are equal, nothing has to be read. So a file of
+finished commits is scanned as it is, a file of an unfinished one is left out, and only files that
+hold both, which compaction can make, are filtered. Compaction also notes the commits of the files
+it makes beside them (`note_commits`); without such a note the column is read.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable, Mapping
+from contextlib import suppress
+from dataclasses import dataclass
+from typing import Any
+from urllib.parse import unquote
+
+import duckdb
+import pyarrow as pa
+from deltalake import DeltaTable
+
+from warehouse.query.sql_guard import quoted
+from warehouse.storage.home import Warehouse
+from warehouse.tables.delta import dataset, open_table
+from warehouse.tables.schema import TABLES
+
+_EXACT = 32  # characters: longer texts are cut off in the log's statistics
+
+Commits = Mapping[str, frozenset[str | None]]
+"""The commit ids in each file, by its address; None among them for rows that carry none."""
+
+
+@dataclass(frozen=True, slots=True)
+class Shown:
+    """How the rows of a child that may be seen are found."""
+
+    files: list[str]
+    """Addresses of the files that hold any."""
+    condition: str | None
+    """What a row of these files must satisfy; None when all of them may be seen."""
+
+
+def shown(uris: Iterable[str], commits: Commits, finished: frozenset[str], late: bool) -> Shown:
+    """What to read of a child whose parent knows the `finished` commits.
+
+    Args:
+        late: rows without a commit may be seen too.
+    """
+    visible = finished | {None} if late else finished
+    files = [uri for uri in uris if commits[uri] & visible]
+    strangers = frozenset().union(*(commits[uri] for uri in files)) - visible
+    if not strangers:
+        return Shown(files, None)
+    listed = ", ".join(quoted(name) for name in sorted(filter(None, strangers)))
+    finished_rows = f"commit_id NOT IN ({listed})" if listed else "true"
+    absent = "commit_id IS NULL OR" if late else "commit_id IS NOT NULL AND"
+    return Shown(files, f"({absent} {finished_rows})")
+
+
+def commits_of(
+    con: duckdb.DuckDBPyConnection, warehouse: Warehouse, name: str, delta: DeltaTable
+) -> Commits:
+    """The commit ids in each of the table's files.
+
+    On S3, where DuckDB can't read the files itself, what is found by reading is known for all
+    files without a note together only.
+    """
+    uris = delta.file_uris()
+    named = {uri.rsplit("/", 1)[-1]: uri for uri in uris}
+    found: dict[str, frozenset[str | None]] = {}
+    for row in _statistics(delta, "commit_id"):
+        low, rows, nulls = row["min"], row["num_records"], row["null_count"]
+        uri = named[row["path"].rsplit("/", 1)[-1]]
+        if nulls is not None and rows is not None and nulls == rows:
+            found[uri] = frozenset({None})
+        elif nulls is not None and low is not None and low == row["max"] and len(low) <= _EXACT:
+            found[uri] = frozenset({low, None} if nulls else {low})
+        else:
+            with suppress(KeyError):
+                found[uri] = frozenset(json.loads(warehouse.objects.get(_note(name, uri))))
+    unknown = [uri for uri in uris if uri not in found]
+    if unknown and not warehouse.is_s3:
+        listed = ", ".join(quoted(unquote(uri)) for uri in unknown)
+        rows_read = con.execute(
+            f"SELECT filename, list(DISTINCT commit_id) FILTER (commit_id IS NOT NULL), "
+            f"bool_or(commit_id IS NULL) FROM read_parquet([{listed}], filename = true) GROUP BY 1"
+        ).fetchall()
+        for file, ids, nulls in rows_read:
+            found[named[file.rsplit("/", 1)[-1]]] = frozenset(
+                [*(ids or ()), *([None] if nulls else ())]
+            )
+    elif unknown:
+        con.register("_commits", dataset(warehouse, name, delta))
+        ids = con.execute("SELECT DISTINCT commit_id FROM _commits").fetchall()
+        con.unregister("_commits")
+        found.update(dict.fromkeys(unknown, frozenset(i for (i,) in ids)))
+    return {uri: found.get(uri, frozenset()) for uri in uris}
+
+
+def note_commits(warehouse: Warehouse, name: str) -> None:
+    """Note the commits of files that hold several beside them, and drop the notes of files gone."""
+    delta = open_table(warehouse, name)
+    if delta is None or "commit_id" not in TABLES[name].schema.names:
+        return
+    if not warehouse.is_s3:
+        with duckdb.connect() as con:
+            for uri, ids in commits_of(con, warehouse, name, delta).items():
+                if len(ids) > 1:
+                    told = json.dumps(sorted(ids, key=str))
+                    warehouse.objects.put(_note(name, uri), told.encode())
+    files = {uri.rsplit("/", 1)[-1] for uri in delta.file_uris()}
+    for key in warehouse.objects.keys(f"tables/{name}/_commits"):
+        if key.rsplit("/", 1)[-1].removesuffix(".json") not in files:
+            warehouse.objects.delete(key)
+
+
+def _note(name: str, uri: str) -> str:
+    return f"tables/{name}/_commits/{uri.rsplit('/', 1)[-1]}.json"
+
+
+def only_value(delta: DeltaTable, column: str) -> Any:
+    """The value that all rows have in a column, by the log; None if they differ or it can't say."""
+    values = set()
+    for row in _statistics(delta, column):
+        low = row["min"]
+        if row["null_count"] != 0 or low is None or low != row["max"]:
+            return None
+        if isinstance(low, str) and len(low) >= _EXACT:
+            return None
+        values.add(low)
+    return values.pop() if len(values) == 1 else None
+
+
+def _statistics(delta: DeltaTable, column: str) -> list[dict[str, Any]]:
+    """What the log says of a column, one row a file; null where it says nothing."""
+    actions = pa.table(delta.get_add_actions(flatten=True))
+    there = set(actions.column_names)
+    nothing = pa.nulls(actions.num_rows)
+    wanted = {"path": "path", "num_records": "num_records"}
+    wanted |= {kind: f"{kind}.{column}" for kind in ("min", "max", "null_count")}
+    columns = {k: actions[v] if v in there else nothing for k, v in wanted.items()}
+    return list(pa.table(columns).to_pylist())

@@ -1,0 +1,111 @@
+"""Searched and curated things read back from the warehouse as the values they were.
+
+    for tree, row in read_trees(warehouse, tree_ids): …      # mcts.tree.Tree and its row of trees
+    for trace, verdicts in read_traces(warehouse, trace_ids): …
+
+Only what is committed is read. Ask for some dozens or hundreds at a time: all of it is in memory.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any
+
+import pyarrow as pa
+
+from mcts.coordinates import CoordinateSpace, Frame, SpaceKind
+from mcts.data import Question, Trace, Verdict
+from mcts.tree import Tree, TreeRows, rebuild
+from warehouse.query.catalog import connect, named_in
+from warehouse.storage.home import Warehouse
+from warehouse.tables.rows import read_questions, trace_from, verdict_from
+
+Row = dict[str, Any]
+
+
+def read_trees(warehouse: Warehouse, tree_ids: Sequence[str]) -> Iterator[tuple[Tree, Row]]:
+    """Committed trees of those ids, with their rows of `trees`, in order of id."""
+    if not tree_ids:
+        return
+    key = "tree_id"
+
+    def rows_of(table: str, columns: str = "*") -> list[Row]:
+        return rows_among(warehouse, table, key, tree_ids, columns)
+
+    nodes, rollouts = _grouped(rows_of("nodes"), key), _grouped(rows_of("rollouts"), key)
+    responses = _grouped(rows_of("responses", "tree_id, response_id, text"), key)
+    trees = rows_of("trees")
+    if not trees:
+        return
+    asked = read_questions(warehouse, question_ids=[row["question_id"] for row in trees])
+    questions = {question.question_id: question for question in asked}
+    for row in trees:
+        tree_id = row["tree_id"]
+        parts = (nodes[tree_id], rollouts.get(tree_id, []), responses.get(tree_id, []))
+        yield tree_from(row, *parts, questions[row["question_id"]]), row
+
+
+def read_traces(
+    warehouse: Warehouse, trace_ids: Sequence[str]
+) -> list[tuple[Trace, list[Verdict]]]:
+    """Traces with each filter's latest verdict, in the order of `trace_ids`; unknown ids are left
+    out."""
+    if not trace_ids:
+        return []
+    key = "trace_id"
+    steps = _grouped(rows_among(warehouse, "steps", key, trace_ids), key)
+    verdicts = _grouped(rows_among(warehouse, "latest_verdicts", key, trace_ids), key)
+    traces = {row[key]: row for row in rows_among(warehouse, "traces", key, trace_ids)}
+    return [
+        (
+            trace_from(traces[trace_id], steps.get(trace_id, [])),
+            [verdict_from(row) for row in verdicts.get(trace_id, [])],
+        )
+        for trace_id in trace_ids
+        if trace_id in traces
+    ]
+
+
+def space_of(row: Mapping[str, Any]) -> CoordinateSpace:
+    """The coordinate space recorded in a row of `trees` or `models`."""
+    kind = SpaceKind(row["space"])
+    return CoordinateSpace(kind, row["min_pixels"], row["max_pixels"], row["factor"])
+
+
+def tree_from(
+    row: Mapping[str, Any],
+    nodes: Sequence[Mapping[str, Any]],
+    rollouts: Sequence[Mapping[str, Any]],
+    responses: Sequence[Mapping[str, Any]],
+    question: Question,
+) -> Tree:
+    """The tree of a row of `trees` with all that belongs to it, in any order."""
+    texts = {r["response_id"]: r["text"] for r in responses if r["text"] is not None}
+    rows = TreeRows([dict(n) for n in nodes], [dict(r) for r in rollouts])
+    frame = Frame.of(space_of(row), question)
+    errors = row["errors"] or ()
+    return rebuild(row["tree_id"], question, rows, texts, frame, row["simulations"], errors)
+
+
+def rows_about(warehouse: Warehouse, tree_ids: Sequence[str], sql: str) -> list[Row]:
+    """Rows of a statement whose `tree_id` is among `tree_ids`."""
+    return rows_among(warehouse, f"({sql})", "tree_id", tree_ids)
+
+
+def rows_among(
+    warehouse: Warehouse, table: str, key: str, ids: Sequence[str], columns: str = "*"
+) -> list[Row]:
+    """Rows of a table, or of a statement in brackets, whose column `key` is among `ids`."""
+    # The ids come in as a table: thousands of them in the statement would take seconds to read.
+    with connect(warehouse, names=named_in(table)) as con:
+        con.register("_wanted", pa.table({key: pa.array(ids, pa.string())}))
+        wanted = f"{key} IN (SELECT {key} FROM _wanted)"
+        found = con.sql(f"SELECT {columns} FROM {table} WHERE {wanted} ORDER BY ALL")
+        return list(found.to_arrow_table().to_pylist())
+
+
+def _grouped(rows: Sequence[Row], key: str) -> dict[str, list[Row]]:
+    grouped: dict[str, list[Row]] = {}
+    for row in rows:
+        grouped.setdefault(row[key], []).append(row)
+    return grouped

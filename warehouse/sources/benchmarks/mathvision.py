@@ -1,0 +1,50 @@
+r"""MathVision: problems of mathematical competitions that need their picture.
+
+Schema (dataset card of MathLLMs/MathVision; loader in lmms-eval, lmms_eval/tasks/mathvision):
+`id`, `question` with `<image1>` where the picture stands, `options` (empty for a free answer),
+`image` (a name such as `images/1.jpg`), `decoded_image`, `answer` (a letter, or a text such as `3`
+or `\frac{1}{2}`), `solution`, `level` (1 to 5), `subject`. Splits `test` and `testmini`.
+VLMEvalKit's TSV has `choices` as text and `category`.
+
+Published figure: accuracy, also a subject. Options and numbers are graded as everywhere here:
+exactly, a fraction equal to its decimal.
+"""
+
+from __future__ import annotations
+
+import re
+
+from warehouse.sources.published import Row, published
+from warehouse.sources.reading.drafts import Draft
+from warehouse.sources.reading.options import chosen_option, options
+from warehouse.sources.tasks import Task
+
+_MARK = re.compile(r"\s*<image\s?\d*>\s*")
+
+
+def _draft(row: Row) -> Draft:
+    given = row.items("options", "choices")
+    choices = options(given, "options") if given else ()
+    right = row.text("answer")
+    if choices:
+        right = chosen_option(right, choices)
+    return row.draft(
+        _MARK.sub(" ", row.text("question")),
+        [row.picture("decoded_image", "image")],
+        choices=choices,
+        answers=(right,),
+        family=row.optional("subject", "category"),
+    )
+
+
+TASKS = (
+    Task(
+        "mathvision",
+        "MathVision: competition mathematics with pictures (Parquet, JSON Lines, or a TSV)",
+        published(
+            "MathVision", _draft, ("question", "answer", "options|choices", "decoded_image|image")
+        ),
+        split="test",
+        metrics=("by_family",),
+    ),
+)

@@ -1,0 +1,31 @@
+"""Visual search: small things in large pictures.
+
+Read are the reference implementation's JSONL, and Parquet with the columns of the embedded sample
+(`rooms_search`): `image`, `question`, `options`, `answer`, `category` and `objects`.
+"""
+
+from __future__ import annotations
+
+from curation.traces.zoom_dialogues import VISUAL_SEARCH
+from warehouse.sources.reading import reference
+from warehouse.sources.reading.columns import Columns
+from warehouse.sources.tasks import SAMPLE, Sample, Task
+
+_TABLE = Columns.parsed(
+    "question=question,image=image,answer=answer,choices=options,family=category,objects=objects"
+)
+TASKS = (
+    Task(
+        "vstar",
+        "visual search: small things in large pictures (reference JSONL, or Parquet)",
+        {".jsonl": reference.read, ".parquet": _TABLE.read},
+        prompt="visual-search",
+        lens=VISUAL_SEARCH,
+        plumbing="the embedded model sees 196 pixels a side, too few for small things",
+        sample=Sample(
+            {split: SAMPLE / f"search-{split}.parquet" for split in ("train", "test")},
+            "vigorl-rooms-search",
+            "Apache-2.0",
+        ),
+    ),
+)

@@ -1,0 +1,78 @@
+"""V*Bench: 191 questions about small things in large photos.
+
+Schema (dataset card of craigwu/vstar_bench; github.com/penghao-wu/vstar, vstar_bench_eval.py):
+`test_questions.jsonl` has `image` (a name such as `direct_attributes/sa_4690.jpg`), `text` (the
+question, lettered options a line each, and how to answer), `category` (direct_attributes or
+relative_position), `label` (a letter), `question_id`. Beside each picture lies a JSON of its name
+with `target_object` and `bbox` ([left, top, width, height] in pixels): where it is found, the boxes
+of what is asked about become the picture's objects. lmms-lab/vstar-bench has the same columns in
+Parquet; VLMEvalKit's TSV has a column a letter, `question` and `answer`.
+
+Published figure: accuracy, also a category.
+"""
+
+from __future__ import annotations
+
+import json
+from pathlib import PurePosixPath
+from typing import Any
+
+from curation.traces.zoom_dialogues import VISUAL_SEARCH
+from mcts.data import Box
+from warehouse.sources.published import Row, published
+from warehouse.sources.reading.boxes import Form, gold_box
+from warehouse.sources.reading.drafts import Draft, Picture, Unusable
+from warehouse.sources.reading.image_files import size_of
+from warehouse.sources.reading.options import choice_row, chosen_option, cut_options
+from warehouse.sources.tasks import Task
+
+CATEGORIES = ("direct_attributes", "relative_position")
+
+
+def _draft(row: Row) -> Draft:
+    category = row.text("category")
+    if category not in CATEGORIES:
+        raise Unusable("category", f"it is {' or '.join(CATEGORIES)}, not {category!r}")
+    text, choices = cut_options(row.text("text", "question"))
+    if choices:
+        right = chosen_option(row.text("label", "answer"), choices, "label")
+    else:
+        choices, right = choice_row(row, "options")
+    picture = row.picture("image")
+    picture = Picture(picture.data, _targets(row, picture.data))
+    return row.draft(text, [picture], choices=choices, answers=(right,), family=category)
+
+
+def _targets(row: Row, data: bytes) -> tuple[Box, ...] | None:
+    """The boxes of what is asked about, where the JSON beside the picture has them."""
+    name = row.get("image")
+    if not isinstance(name, str) or len(name) > 255 or row.spool is not None:
+        return None
+    try:
+        found: Any = json.loads(row.files.named(str(PurePosixPath(name).with_suffix(".json"))))
+    except (Unusable, ValueError):
+        return None
+    labels, boxes = (found.get(key) for key in ("target_object", "bbox"))
+    if not isinstance(labels, list) or not isinstance(boxes, list) or len(labels) != len(boxes):
+        raise Unusable("image", f"the JSON beside {name} names not one box for each target_object")
+    size = size_of(data)
+    return tuple(
+        gold_box(box, Form.XYWH, size, "image", label=str(label))
+        for label, box in zip(labels, boxes, strict=True)
+    )
+
+
+TASKS = (
+    Task(
+        "vstar-bench",
+        "V*Bench: small things in large photos (JSON Lines, Parquet, or VLMEvalKit's TSV)",
+        published(
+            "V*Bench", _draft, ("image", "category", "text|question", "label|answer"),
+            suffixes=(".jsonl", ".parquet", ".tsv"),
+        ),
+        prompt="visual-search",
+        split="test",
+        metrics=("by_family",),
+        lens=VISUAL_SEARCH,
+    ),
+)  # fmt: skip

@@ -1,0 +1,298 @@
+"""Writing and reading the Delta tables: nothing twice, nothing half, whoever else is writing.
+
+    append(warehouse, "behaviors", rows, app_id="count-regions:4711")   # repeating it adds nothing
+    insert_new(warehouse, "questions", rows)           # rows whose key is there already are dropped
+    commit_trees(warehouse, trees, responses=…, nodes=…, rollouts=…, run_id=run)
+
+Rows are plain dicts with the columns of `warehouse.tables.schema` as keys (missing ones are null;
+`revision` and `created_at` are filled in), or an Arrow table or batch reader.
+
+Delta commits one table at a time. So what belongs together is written children first, under a
+`commit_id`, and the parent row last: readers show a child only when its `commit_id` is among the
+parent's. A process killed in between leaves rows that nobody sees.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import random
+import socket
+import time
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from typing import Any, TypeAlias
+
+import pyarrow as pa
+import pyarrow.dataset
+from deltalake import CommitProperties, DeltaTable, Transaction, WriterProperties, write_deltalake
+from deltalake.exceptions import CommitFailedError, DeltaError, TableNotFoundError
+
+from mcts.failpoints import reach
+from warehouse.storage.home import Warehouse, WarehouseError, code_revision
+from warehouse.tables.key_index import present
+from warehouse.tables.schema import CHILDREN, TABLES, as_described
+
+Row = Mapping[str, Any]
+Rows: TypeAlias = Iterable[Row] | pa.Table | pa.RecordBatchReader
+
+_ATTEMPTS = 60  # conflicts are settled in milliseconds; this many in a row means something is wrong
+WRITER = WriterProperties(compression="ZSTD", max_row_group_size=122_880)  # groups to pass over
+# Old versions stay readable, so that a published statement can be run again on what it read.
+_CONFIGURATION = {
+    "delta.logRetentionDuration": "interval 3650 days",
+    "delta.deletedFileRetentionDuration": "interval 3650 days",
+}
+
+
+def open_table(warehouse: Warehouse, name: str, version: int | None = None) -> DeltaTable | None:
+    """The Delta table `name` at `version` (or the newest); None before its first row."""
+    try:
+        options = warehouse.storage_options
+        return DeltaTable(warehouse.table_uri(name), version=version, storage_options=options)
+    except TableNotFoundError:
+        return None
+
+
+def rows_to_arrow(name: str, rows: Iterable[Row], **fill: Any) -> pa.Table:
+    """Rows as an Arrow table in the schema of `name`; `fill` gives columns the rows lack.
+
+    Raises:
+        ValueError: a row has a column the table does not, or lacks its key.
+    """
+    table = TABLES[name]
+    known = set(table.schema.names)
+    fill = {"revision": code_revision(), "created_at": datetime.now(UTC), **fill}
+    fill = {column: value for column, value in fill.items() if column in known}
+    filled = []
+    for row in rows:
+        if unknown := set(row) - known:
+            raise ValueError(f"{name} has no column {', '.join(sorted(unknown))}")
+        row = {**fill, **row}
+        if lacking := [column for column in table.key if row.get(column) is None]:
+            raise ValueError(f"a row of {name} has no {lacking[0]}")
+        filled.append(row)
+    return pa.Table.from_pylist(filled, schema=table.schema)
+
+
+def append(warehouse: Warehouse, name: str, rows: Rows, app_id: str) -> bool:
+    """Append rows in one atomic commit named `app_id`; whether they were added.
+
+    A second append under the same `app_id` adds nothing, also when two processes race.
+    """
+    data = rows if isinstance(rows, pa.Table | pa.RecordBatchReader) else rows_to_arrow(name, rows)
+    if isinstance(data, pa.Table) and not data.num_rows:
+        return False
+    for attempt in range(_ATTEMPTS):
+        delta = _open_or_create(warehouse, name)
+        if delta.transaction_version(app_id) is not None:
+            return False
+        try:
+            _write(delta, data, Transaction(app_id, 1))
+            return True
+        except CommitFailedError:
+            if isinstance(data, pa.RecordBatchReader):
+                raise  # a stream cannot be read twice
+            _wait(attempt)
+    raise WarehouseError(f"table {name} is too busy: {_ATTEMPTS} commits in a row were overtaken")
+
+
+def insert_new(
+    warehouse: Warehouse, name: str, rows: Iterable[Row] | pa.Table, *, whole: bool = False
+) -> int:
+    """Append the rows whose key is not in the table yet, in one atomic commit; return how many.
+
+    Two writers never both add a key: every insert into a table carries one shared, counted
+    transaction, so of two that read the same state one fails to commit, and looks again.
+
+    Args:
+        whole: all or nothing: if any of the keys is there already, add no row and return 0.
+    """
+    key = TABLES[name].key
+    data = rows if isinstance(rows, pa.Table) else rows_to_arrow(name, rows)
+    keys = list(zip(*(data[column].to_pylist() for column in key), strict=True))
+    first = {k: i for i, k in reversed(list(enumerate(keys)))}
+    for attempt in range(_ATTEMPTS):
+        if not first:
+            return 0
+        delta = _open_or_create(warehouse, name)
+        there = present(warehouse, name, delta, first)
+        fresh = sorted(i for k, i in first.items() if k not in there)
+        if not fresh or (whole and len(fresh) < len(first)):
+            return 0
+        counted = Transaction("insert_new", (delta.transaction_version("insert_new") or 0) + 1)
+        try:
+            _write(delta, data.take(fresh), counted)
+            return len(fresh)
+        except CommitFailedError:
+            _wait(attempt)
+    raise WarehouseError(f"table {name} is too busy: {_ATTEMPTS} commits in a row were overtaken")
+
+
+@dataclass(frozen=True, slots=True)
+class Commit:
+    """What a commit of trees or traces did."""
+
+    added: int
+    """Trees or traces that are now there because of it."""
+    already_there: int
+    """Those left out, with all that belongs to them, because they were there."""
+    commit_id: str | None
+    """None when nothing was added."""
+
+
+def commit_trees(
+    warehouse: Warehouse,
+    trees: Sequence[Row],
+    *,
+    responses: Sequence[Row],
+    nodes: Sequence[Row],
+    rollouts: Sequence[Row],
+    run_id: str,
+) -> Commit:
+    """Add a shard of trees with everything in them, whole or not at all.
+
+    Rows hold the columns of their tables (`warehouse/tables/schema_search.py`) but `commit_id`;
+    every row has a `tree_id`. Trees that are there already are left out, so a repeated or doubled
+    commit adds nothing.
+    """
+    children = {"responses": responses, "nodes": nodes, "rollouts": rollouts}
+    return _commit(warehouse, "trees", trees, children, run_id)
+
+
+def commit_traces(
+    warehouse: Warehouse,
+    traces: Sequence[Row],
+    *,
+    steps: Sequence[Row],
+    verdicts: Sequence[Row],
+    run_id: str,
+) -> Commit:
+    """Add traces with their steps and first verdicts, whole or not at all.
+
+    Rows hold the columns of their tables (`warehouse/tables/schema_traces.py`) but `commit_id`;
+    every row has a `trace_id`. Traces that are there already are left out, with their verdicts: a
+    later verdict on a known trace goes in with `insert_new(warehouse, "verdicts", rows)`.
+    """
+    return _commit(warehouse, "traces", traces, {"steps": steps, "verdicts": verdicts}, run_id)
+
+
+def _commit(
+    warehouse: Warehouse,
+    parent: str,
+    rows: Sequence[Row],
+    children: Mapping[str, Sequence[Row]],
+    run_id: str,
+) -> Commit:
+    assert set(children) == set(CHILDREN[parent])
+    (key,) = TABLES[parent].key
+    wanted = {row[key]: row for row in rows}
+    if len(wanted) < len(rows):
+        raise ValueError(f"two of the {parent} have one {key}")
+    for name, members in children.items():
+        if strays := {row[key] for row in members} - set(wanted):
+            raise ValueError(f"{name} of {parent} that are not in the commit: {sorted(strays)[:3]}")
+    total = len(wanted)
+    for _ in range(_ATTEMPTS):
+        delta = open_table(warehouse, parent)
+        keys = [(name,) for name in wanted]
+        there = present(warehouse, parent, delta, keys) if delta else set()
+        wanted = {name: row for name, row in wanted.items() if (name,) not in there}
+        if not wanted:
+            return Commit(0, total, None)
+        kept = {n: [r for r in members if r[key] in wanted] for n, members in children.items()}
+        commit_id = _content_hash([list(wanted.values()), kept, run_id])
+        fill = {"commit_id": commit_id, "run_id": run_id}
+        reach("before_commit")
+        for name, members in kept.items():
+            data = rows_to_arrow(name, members, **fill)
+            append(warehouse, name, data, app_id=f"{parent}:{commit_id}")
+            reach("between_tables")
+        data = rows_to_arrow(parent, wanted.values(), **fill)
+        # All or nothing: were some of them let in by another writer meanwhile, a commit_id would
+        # name rows of which only some are shown. Then the shard is cut anew instead.
+        added = insert_new(warehouse, parent, data, whole=True)
+        if added:
+            reach("after_commit")
+            return Commit(added, total - added, commit_id)
+    raise WarehouseError(f"table {parent} is too busy: every attempt to commit was overtaken")
+
+
+def record_run(
+    warehouse: Warehouse, run_id: str, kind: str, *, task: str | None = None, params: object = None
+) -> None:
+    """Note that a run has started; repeating it changes nothing."""
+    row = {"run_id": run_id, "kind": kind, "task": task, "host": socket.gethostname()}
+    row["params"] = json.dumps(params, sort_keys=True, default=str)
+    insert_new(warehouse, "runs", [row])
+
+
+def scan(
+    warehouse: Warehouse, name: str, columns: Sequence[str] | None = None, where: Any = None
+) -> pa.Table:
+    """Rows of a table as Arrow, in memory; for readers inside this room. No row, no file: empty.
+
+    Shows every row, also those of unfinished commits; questions for people go to `catalog`.
+    """
+    schema = TABLES[name].schema
+    columns = list(columns or schema.names)
+    delta = open_table(warehouse, name)
+    if delta is None:
+        return pa.table({c: pa.array([], schema.field(c).type) for c in columns})
+    there = dataset(warehouse, name, delta)
+    found = there.to_table(columns=[c for c in columns if c in there.schema.names], filter=where)
+    for column in columns:  # older rows read as null in a column that came later
+        if column not in found.column_names:
+            nulls = pa.nulls(found.num_rows, schema.field(column).type)
+            found = found.append_column(schema.field(column).name, nulls)
+    return found.select(columns)
+
+
+def dataset(warehouse: Warehouse, name: str, delta: DeltaTable) -> pa.dataset.Dataset:
+    """The exact files of `delta`, the table `name`, as a dataset that is read lazily."""
+    return delta.to_pyarrow_dataset(filesystem=warehouse.arrow_filesystem(name))
+
+
+def _open_or_create(warehouse: Warehouse, name: str) -> DeltaTable:
+    for attempt in range(_ATTEMPTS):
+        if (delta := open_table(warehouse, name)) is not None:
+            return delta
+        try:
+            return DeltaTable.create(
+                warehouse.table_uri(name),
+                TABLES[name].schema,
+                mode="ignore",
+                description=TABLES[name].sentence,
+                configuration=_CONFIGURATION,
+                storage_options=warehouse.storage_options,
+            )
+        except DeltaError:
+            if attempt > 5:  # not another writer's creation, then: say what it is
+                raise
+            _wait(attempt)
+    raise WarehouseError(f"table {name} can't be created")
+
+
+def _write(delta: DeltaTable, data: pa.Table | pa.RecordBatchReader, mark: Transaction) -> None:
+    there = {field.name: field.metadata for field in delta.schema().fields}
+    more = set(data.schema.names) - set(there)
+    data = as_described(data, there)
+    write_deltalake(
+        delta,
+        data,
+        mode="append",
+        # A column this code knows and the table does not yet: older rows read as null there.
+        schema_mode="merge" if more else None,
+        writer_properties=WRITER,
+        commit_properties=CommitProperties(app_transactions=[mark]),
+    )
+
+
+def _wait(attempt: int) -> None:
+    time.sleep(random.uniform(0, min(1.0, 0.01 * 2**attempt)))
+
+
+def _content_hash(value: object) -> str:
+    text = json.dumps(value, ensure_ascii=False, sort_keys=True, default=str)
+    return hashlib.blake2b(text.encode("utf-8", "surrogatepass"), digest_size=16).hexdigest()

@@ -1,0 +1,272 @@
+"""The nouns of `mcts.data` as rows of the warehouse's tables, and back.
+
+    row = question_row(question);  question = question_from(row, images)
+    trace, steps = trace_rows(trace, task="sat2", …);  trace = trace_from(trace, steps)
+    for question in read_questions(warehouse, "sat2", split="train", limit=100): …
+
+There and back gives an equal value: what a dataclass holds, its rows hold.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any
+
+import pyarrow.dataset as pads
+
+from mcts.data import (
+    AnswerKind,
+    Box,
+    Image,
+    Observation,
+    Origin,
+    Point,
+    Question,
+    Step,
+    Trace,
+    Verdict,
+)
+from warehouse.storage.home import Warehouse
+from warehouse.storage.objects import image_key
+from warehouse.tables.delta import scan
+
+Row = dict[str, Any]
+
+
+def image_row(image: Image) -> Row:
+    return {"image_id": image.image_id, "width": image.width, "height": image.height}
+
+
+def image_from(row: Mapping[str, Any]) -> Image:
+    return Image(row["image_id"], row["width"], row["height"])
+
+
+def question_row(question: Question) -> Row:
+    return {
+        "question_id": question.question_id,
+        "task": question.task,
+        "text": question.text,
+        "image_ids": [image.image_id for image in question.images],
+        "answer_kind": str(question.answer_kind),
+        "choices": list(question.choices),
+        "answers": list(question.answers),
+        "boxes": [_box_row(box) for box in question.boxes],
+        "points": [point_row(point) for point in question.points],
+        "tolerance": question.tolerance,
+        "split": question.split,
+        "family": question.family,
+        "part_of": question.part_of,
+        "source": question.source,
+        "licence": question.licence,
+    }
+
+
+def question_from(row: Mapping[str, Any], images: Mapping[str, Image]) -> Question:
+    """Raises KeyError when one of its images is not among `images` (by image_id)."""
+    return Question(
+        task=row["task"],
+        text=row["text"],
+        images=tuple(images[image_id] for image_id in row["image_ids"]),
+        answer_kind=AnswerKind(row["answer_kind"]),
+        choices=tuple(row["choices"] or ()),
+        answers=tuple(row["answers"] or ()),
+        boxes=tuple(Box(**box) for box in row["boxes"] or ()),
+        points=tuple(Point(**point) for point in row["points"] or ()),
+        tolerance=row["tolerance"] or 0.0,
+        split=row["split"] or "",
+        family=row["family"] or "",
+        part_of=row.get("part_of") or "",  # rows of older code have none
+        source=row["source"] or "",
+        licence=row["licence"] or "",
+    )
+
+
+def trace_rows(
+    trace: Trace,
+    *,
+    task: str,
+    text: str,
+    model: str | None = None,
+    grounded: Sequence[bool | None] = (),
+) -> tuple[Row, list[Row]]:
+    """The row of `traces` and the rows of `steps`.
+
+    Args:
+        text: the whole reasoning as text in original pixels.
+        grounded: one a step, where it was checked.
+    """
+    row = {
+        "trace_id": trace.trace_id,
+        "question_id": trace.question_id,
+        "tree_id": trace.tree_id,
+        "task": task,
+        "origin": trace.origin,
+        "kind": trace.kind,
+        "text": text,
+        "answer": trace.answer,
+        "reward": trace.reward,
+        "n_steps": len(trace.steps),
+        "n_points": len(trace.points),
+        "wrong_from": trace.wrong_from,
+        "turns_back_at": trace.turns_back_at,
+        "problems": list(trace.problems),
+        "model": model,
+        "linearizer": trace.maker or None,
+    }
+    steps = []
+    for i, step in enumerate(trace.steps):
+        origin = trace.origins[i] if trace.origins else Origin(None)
+        point = step.point
+        steps.append(
+            {
+                "trace_id": trace.trace_id,
+                "step": i,
+                "thought": step.thought,
+                "x": point.x if point else None,
+                "y": point.y if point else None,
+                "image": point.image if point else None,
+                "points": [point_row(p) for p in step.points],
+                "n_points": len(step.points),
+                "grounded": grounded[i] if grounded else None,
+                "call": point_row(step.call) if step.call else None,
+                "observation": observation_row(step.observation) if step.observation else None,
+                "node_id": origin.node_id,
+                "rollout_id": origin.rollout_id,
+                "response_id": origin.response_id,
+            }
+        )
+    return row, steps
+
+
+def trace_from(row: Mapping[str, Any], steps: Sequence[Mapping[str, Any]]) -> Trace:
+    """`steps` in any order."""
+    steps = sorted(steps, key=lambda step: step["step"])
+    origins = tuple(Origin(s["node_id"], s["rollout_id"], s["response_id"]) for s in steps)
+    unknown = all(origin == Origin(None) for origin in origins)
+    return Trace(
+        question_id=row["question_id"],
+        steps=tuple(step_from(step) for step in steps),
+        answer=row["answer"],
+        reward=row["reward"],
+        kind=row["kind"],
+        origin=row["origin"],
+        tree_id=row["tree_id"],
+        origins=() if unknown else origins,
+        wrong_from=row["wrong_from"],
+        turns_back_at=row["turns_back_at"],
+        problems=tuple(row["problems"] or ()),
+        maker=row["linearizer"] or "",
+    )
+
+
+def step_from(row: Mapping[str, Any]) -> Step:
+    """A step from a row of `steps`, or from a step struct of a published version."""
+    seen = row["observation"]
+    observation = None
+    if seen:
+        crop = Box(seen["x1"], seen["y1"], seen["x2"], seen["y2"], seen["image"])
+        observation = Observation(crop, seen["width"], seen["height"], seen["marked"])
+    call = Point(**row["call"]) if row["call"] else None
+    points = tuple(Point(**point) for point in row["points"] or ())
+    return Step(row["thought"], points, call, observation)
+
+
+def verdict_row(trace_id: str, verdict: Verdict, version: int) -> Row:
+    """`version` is that of the filters together."""
+    return {
+        "trace_id": trace_id,
+        "filter": verdict.filter,
+        "version": version,
+        "keep": verdict.keep,
+        "reason": verdict.reason,
+        "score": verdict.score,
+    }
+
+
+def behavior_rows(trace_id: str, counts: Mapping[str, int | None], method: str) -> list[Row]:
+    """The rows of `behaviors` for what one method counted in one trace."""
+    return [
+        {"trace_id": trace_id, "behavior": behavior, "count": count, "method": method}
+        for behavior, count in counts.items()
+    ]
+
+
+def verdict_from(row: Mapping[str, Any]) -> Verdict:
+    return Verdict(row["filter"], row["keep"], row["reason"] or "", row["score"])
+
+
+def read_images(warehouse: Warehouse, image_ids: Sequence[str]) -> dict[str, Image]:
+    """Images by id; those that are not there are left out."""
+    where = pads.field("image_id").isin(list(dict.fromkeys(image_ids)))
+    rows = scan(warehouse, "images", ["image_id", "width", "height"], where).to_pylist()
+    return {row["image_id"]: image_from(row) for row in rows}
+
+
+def read_objects(
+    warehouse: Warehouse, image_ids: Sequence[str]
+) -> dict[str, tuple[Box, ...] | None]:
+    """What is visible in each image, as boxes in its pixels; None where nobody said."""
+    if not image_ids:
+        return {}
+    where = pads.field("image_id").isin(list(dict.fromkeys(image_ids)))
+    rows = scan(warehouse, "images", ["image_id", "objects"], where).to_pylist()
+    return {
+        row["image_id"]: None if row["objects"] is None else tuple(Box(**o) for o in row["objects"])
+        for row in rows
+    }
+
+
+def read_image(warehouse: Warehouse, image_id: str) -> bytes:
+    """The encoded bytes of a picture; KeyError if it is not there."""
+    return warehouse.objects.get(image_key(image_id))
+
+
+def read_questions(
+    warehouse: Warehouse,
+    task: str | None = None,
+    *,
+    split: str | None = None,
+    family: str | None = None,
+    limit: int | None = None,
+    question_ids: Sequence[str] | None = None,
+) -> Iterator[Question]:
+    """Questions in the order of their ids, which is the same after any re-import.
+
+    An id is a hash, so the first `limit` are also a fair sample of the rest.
+    """
+    wanted = {"task": task, "split": split, "family": family}
+    conditions = [pads.field(name) == value for name, value in wanted.items() if value is not None]
+    if question_ids is not None:
+        conditions.append(pads.field("question_id").isin(list(question_ids)))
+    where = None
+    for condition in conditions:
+        where = condition if where is None else where & condition
+    table = scan(warehouse, "questions", where=where).sort_by("question_id")
+    if limit is not None:
+        table = table.slice(0, limit)
+    for batch in table.to_batches(max_chunksize=1000):
+        rows = batch.to_pylist()
+        images = read_images(warehouse, [i for row in rows for i in row["image_ids"]])
+        for row in rows:
+            yield question_from(row, images)
+
+
+def point_row(point: Point) -> Row:
+    return {"x": point.x, "y": point.y, "image": point.image}
+
+
+def _box_row(box: Box) -> Row:
+    return {
+        "label": box.label,
+        "x1": box.x1,
+        "y1": box.y1,
+        "x2": box.x2,
+        "y2": box.y2,
+        "image": box.image,
+    }
+
+
+def observation_row(seen: Observation) -> Row:
+    box = _box_row(seen.crop)
+    del box["label"]
+    return {**box, "width": seen.width, "height": seen.height, "marked": seen.marked}

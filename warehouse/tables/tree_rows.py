@@ -1,0 +1,137 @@
+"""A finished search as rows: `trees`, `nodes`, `rollouts` and the `responses` they came from.
+
+    rows = search_rows(tree, config, records, model=teacher.identity, seed=0)
+    commit_trees(warehouse, [rows.tree], responses=rows.responses, …, run_id=run_id)
+
+What a row says of cost is summed from the journal's records, not from a clock, so a search that
+was interrupted and resumed makes the same rows as one that was not.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable
+from dataclasses import asdict, dataclass
+from typing import Any
+
+from mcts.journal.records import Record
+from mcts.policy import sample_id, storable
+from mcts.search import SearchConfig
+from mcts.tree import Tree, TreeRows, flatten
+
+Row = dict[str, Any]
+
+
+@dataclass(frozen=True, slots=True)
+class SearchRows:
+    """Everything one search leaves in the warehouse."""
+
+    tree: Row
+    nodes: list[Row]
+    rollouts: list[Row]
+    responses: list[Row]
+
+
+def search_rows(
+    tree: Tree, config: SearchConfig, records: Iterable[Record], *, model: str, seed: int
+) -> SearchRows:
+    """Rows of a finished search.
+
+    Args:
+        records: all its journaled responses, failures included; those that were asked for ahead
+            and then not used (`mcts.prefetch`) make no rows.
+        model: identity of the teacher that gave them.
+    """
+    used = tree.places
+    records = [
+        record
+        for record in records
+        if used is None or (record.key.node, record.key.purpose, record.key.sample) in used
+    ]
+    flat = flatten(tree)
+    known = [r.cached_tokens for r in records if r.cached_tokens is not None]
+    space = config.space
+    row = {
+        "tree_id": tree.tree_id,
+        "question_id": tree.question.question_id,
+        "task": tree.question.task,
+        "model": model,
+        "config": json.dumps(asdict(config), sort_keys=True),
+        "seed": seed,
+        "status": "failed" if tree.failed else "complete",
+        "error": (tree.errors[0] if tree.errors else "nothing usable was said")
+        if tree.failed
+        else None,
+        "errors": list(tree.errors),
+        "simulations": tree.simulations,
+        "stopped_by": tree.stopped_by,
+        **found_in(tree, flat),
+        "requests": len(records),
+        "prompt_tokens": sum(record.prompt_tokens for record in records),
+        "cached_tokens": sum(known) if known else None,
+        "completion_tokens": sum(record.completion_tokens for record in records),
+        "seconds": sum(record.seconds for record in records),
+        "space": str(space.kind),
+        "min_pixels": space.min_pixels,
+        "max_pixels": space.max_pixels,
+        "factor": space.factor,
+        "prompt_hash": config.prompt_digest,
+    }
+    responses = [r for record in records for r in response_rows(record, model)]
+    return SearchRows(row, flat.nodes, flat.rollouts, responses)
+
+
+def found_in(tree: Tree, flat: TreeRows) -> Row:
+    """What a tree's row says of what the search found, whoever searched."""
+    outcomes = tree.outcomes()
+    right = sum(reward >= 1.0 for _, reward in outcomes)
+    majority = majority_answer(tree)
+    return {
+        "n_nodes": len(flat.nodes),
+        "n_rollouts": len(flat.rollouts),
+        "root_value": tree.root.value,
+        "root_visits": tree.root.visits,
+        "majority_answer": majority,
+        "majority_right": None if majority is None else (majority, 1.0) in outcomes,
+        "right_rollouts": right,
+        "any_right": right > 0,
+    }
+
+
+def response_rows(record: Record, model: str) -> list[Row]:
+    """One row a sample; a failed request is one row with its error."""
+    shared = {
+        "tree_id": record.key.search_id,
+        "path": record.key.node,
+        "purpose": record.key.purpose,
+        "fingerprint": record.fingerprint,
+        "model": model,
+        "request_id": record.response_id,
+    }
+    once = {
+        "prompt_tokens": record.prompt_tokens,
+        "cached_tokens": record.cached_tokens,
+        "seconds": record.seconds,
+    }
+    if record.failure is not None:
+        failed = {"error": record.failure.kind, "message": record.failure.message}
+        first = {"response_id": sample_id(record, 0), "sample": record.key.sample}
+        return [{**shared, **once, **first, **failed}]
+    return [
+        {
+            **shared,
+            **(once if i == 0 else {}),
+            "response_id": sample_id(record, i),
+            "sample": record.key.sample + i,
+            "text": storable(completion.text),
+            "finish_reason": completion.finish_reason,
+            "tokens": completion.tokens,
+        }
+        for i, completion in enumerate(record.completions)
+    ]
+
+
+def majority_answer(tree: Tree) -> str | None:
+    """The answer most outcomes gave, the first met among equals: self-consistency over the tree."""
+    answers = [answer for answer, _ in tree.outcomes()]
+    return max(dict.fromkeys(answers), key=answers.count) if answers else None

@@ -1,0 +1,127 @@
+"""What has been revoked, and what that reaches: rows left out of new versions, rows told of in old.
+
+    revoked = leave_out_revoked(con)               # out of the temp table `chosen`, for the card
+    since = revoked_since(warehouse, folder)       # of a published version's files
+    revocation = revoke(warehouse, "source", "web-scrape", "its licence was withdrawn")
+
+A published version never changes, so a revocation cannot take rows out of it: it says so, and
+the next version goes without. A revoked source, question, image or run takes every trace with it
+that was made from it (the view `revoked_traces`).
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import duckdb
+import pyarrow.parquet as pq
+
+from mcts.data import content_id
+from warehouse.query.catalog import connect
+from warehouse.storage.home import Warehouse, WarehouseError
+from warehouse.tables.delta import insert_new, scan
+
+Row = dict[str, Any]
+
+SUBJECTS = ("source", "question", "run", "image", "trace")
+_SUMMED = (
+    "SELECT subject, value, reason, count(*) AS rows FROM revoked_traces "
+    "SEMI JOIN chosen USING (trace_id) GROUP BY ALL ORDER BY rows DESC, subject, value"
+)
+# What a bundle says itself still counts when the tables have forgotten it.
+_BY_COLUMN = {"trace": "trace_id", "question": "question_id", "source": "source"}
+
+
+@dataclass(frozen=True, slots=True)
+class Revocation:
+    """One thing marked as bad."""
+
+    subject: str
+    value: str
+    reason: str
+    """The first reason given; a later revocation of the same thing does not replace it."""
+    new: bool
+    """Whether it was not revoked before."""
+
+
+def revoke(warehouse: Warehouse, subject: str, value: str, reason: str) -> Revocation:
+    """Mark a source, question, run, image or trace as bad; doing it again changes nothing.
+
+    Raises:
+        WarehouseError: the subject is none of these, or no reason is given.
+    """
+    if subject not in SUBJECTS:
+        raise WarehouseError(f"{subject!r} can't be revoked; what can: {', '.join(SUBJECTS)}")
+    if not reason.strip():
+        raise WarehouseError("a revocation needs a reason: whoever meets it later will ask")
+    revocation_id = content_id("revocation", subject, value)
+    row = {"subject": subject, "value": value, "reason": reason.strip()}
+    new = bool(insert_new(warehouse, "revocations", [{"revocation_id": revocation_id, **row}]))
+    for there in revocations(warehouse):
+        if (there["subject"], there["value"]) == (subject, value):
+            row = there
+    return Revocation(subject, value, row["reason"], new)
+
+
+def revocations(warehouse: Warehouse) -> list[Row]:
+    """Everything revoked: subject, value and reason."""
+    return list(scan(warehouse, "revocations", ["subject", "value", "reason"]).to_pylist())
+
+
+def leave_out_revoked(con: duckdb.DuckDBPyConnection) -> list[Row]:
+    """Take revoked traces out of the temp table `chosen`; say which revocation took how many.
+
+    A trace that two revocations reach counts for both.
+
+    Raises:
+        WarehouseError: nothing is left.
+    """
+    rows: list[Row] = list(con.sql(_SUMMED).to_arrow_table().to_pylist())
+    if rows:
+        con.execute("DELETE FROM chosen WHERE trace_id IN (SELECT trace_id FROM revoked_traces)")
+        if not con.execute("SELECT 1 FROM chosen LIMIT 1").fetchall():
+            raise WarehouseError(
+                "every trace the statement chose is revoked, so nothing was published: "
+                + told_revoked(rows[0])
+            )
+    return rows
+
+
+def revoked_since(warehouse: Warehouse, folder: Path) -> list[Row]:
+    """What of a version's files is revoked now: subject, value, reason and the number of rows.
+
+    Args:
+        folder: the version's files. What was revoked before it was published is not in them.
+    """
+    marked = revocations(warehouse)
+    if not marked:
+        return []
+    held = pq.read_table(
+        folder / "rows.parquet", columns=["trace_id", "question_id", "source", "image_ids"]
+    )
+    with connect(warehouse, names=["revoked_traces", "revocations"]) as con:
+        con.register("_held", held)
+        con.execute("CREATE TEMP TABLE reached AS SELECT * FROM revoked_traces")
+        for subject, column in _BY_COLUMN.items():
+            con.execute(
+                "INSERT INTO reached SELECT h.trace_id, revocation_id, subject, value, reason "
+                f"FROM _held h JOIN revocations ON subject = '{subject}' AND value = h.{column}"
+            )
+        con.execute(
+            "INSERT INTO reached SELECT h.trace_id, revocation_id, subject, value, reason FROM "
+            "(SELECT trace_id, unnest(image_ids) AS image_id FROM _held) h "
+            "JOIN revocations ON subject = 'image' AND value = h.image_id"
+        )
+        found = con.sql(
+            "SELECT subject, value, reason, count(DISTINCT trace_id) AS rows FROM reached "
+            "SEMI JOIN _held USING (trace_id) GROUP BY ALL ORDER BY rows DESC, subject, value"
+        )
+        return list(found.to_arrow_table().to_pylist())
+
+
+def told_revoked(row: Row) -> str:
+    """A revocation's reach in words."""
+    rows = "1 row" if row["rows"] == 1 else f"{row['rows']} rows"
+    return f"{row['subject']} {row['value']} ({row['reason']}), {rows}"

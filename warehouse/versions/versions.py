@@ -1,0 +1,276 @@
+"""Data set versions: `name@vN`, cut from the warehouse with SQL and never changed afterwards.
+
+    version = publish(warehouse, "sat2-sft", "SELECT trace_id FROM kept_traces")
+    version = resolve(warehouse, "sat2-sft@v1")            # or "sat2-sft" for the newest
+    print(show(warehouse, "sat2-sft"))
+    export(warehouse, version, "trl", Path("out"), space=CoordinateSpace.qwen25_vl())
+
+A version is a folder `datasets/<name>/vN/` that holds copies of all it needs, pictures included:
+nothing done to the tables later can reach it. It appears whole or not at all, publishing equal
+content again gives the version that is there, and the same statement on the same rows has the same
+content hash on any machine.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import shutil
+import tempfile
+import uuid
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+from warehouse.exports.export import export
+from warehouse.query.catalog import connect, table_versions
+from warehouse.storage.home import Warehouse, WarehouseError, code_revision
+from warehouse.storage.objects import sync
+from warehouse.tables.delta import insert_new
+from warehouse.tables.schema import TABLES
+from warehouse.versions.bundle import write_images, write_rows
+from warehouse.versions.card import readme, write_card
+from warehouse.versions.card_facts import make_card
+from warehouse.versions.certificate import certificate
+from warehouse.versions.revocations import leave_out_revoked, revoked_since, told_revoked
+from warehouse.versions.samples import write_samples
+from warehouse.versions.selection import choose
+from warehouse.versions.variants import check_variant
+
+__all__ = ["Version", "export", "list_versions", "open_version", "publish", "resolve", "show"]
+
+_NAME = re.compile(r"[a-z0-9][a-z0-9._-]*")
+_REF = re.compile(r"(?P<name>[^@]+)(?:@v(?P<number>[1-9]\d*))?")
+_FILES = ("rows.parquet", "images.parquet", "README.md", "card.json")  # the card last: it is proof
+_SAMPLES = "sample-*.png"
+
+
+@dataclass(frozen=True, slots=True)
+class Version:
+    """One published version."""
+
+    name: str
+    number: int
+    card: dict[str, Any]
+
+    @property
+    def ref(self) -> str:
+        """Its name for people: `name@vN`."""
+        return f"{self.name}@v{self.number}"
+
+    @property
+    def content_hash(self) -> str:
+        """SHA-256 (hex) of its rows, pictures included."""
+        return str(self.card["content_hash"])
+
+    @property
+    def n_rows(self) -> int:
+        """Traces in it."""
+        return int(self.card["rows"])
+
+    @property
+    def prefix(self) -> str:
+        """Where its files are among the warehouse's objects."""
+        return f"datasets/{self.name}/v{self.number}"
+
+
+def publish(
+    warehouse: Warehouse,
+    name: str,
+    sql: str,
+    *,
+    variant: str | None = None,
+    run_id: str | None = None,
+) -> Version:
+    """Cut a version of the traces whose trace_id a SELECT gives; or return the equal one there is.
+
+    Args:
+        name: lower-case letters, digits, `.`, `_` and `-`.
+        sql: a SELECT with a column trace_id; other columns, and the order, do not matter.
+        variant: a form that each trace is told in (see `curation.traces.variants`); those that have
+        none
+            are left out.
+
+    Raises:
+        WarehouseError: the name is no name, or the statement chose nothing, or what it chose is
+            incomplete.
+        QueryError: the statement can't be run, or might choose otherwise tomorrow.
+    """
+    if not _NAME.fullmatch(name):
+        raise WarehouseError(
+            f"{name!r} can't name a data set: use lower-case letters, digits, '.', '_' and '-'"
+        )
+    if variant:
+        check_variant(variant)
+    versions = table_versions(warehouse)
+    with connect(warehouse, versions) as con, _workbench(warehouse) as folder:
+        choose(con, sql)
+        revoked = leave_out_revoked(con)
+        rows = write_rows(con, folder, variant)
+        if same := _same(list_versions(warehouse, name), rows.content_hash):
+            _note(warehouse, same)
+            return same
+        write_images(warehouse, rows, folder)
+        about = {
+            "name": name,
+            "sql": sql.strip(),
+            **({"variant": variant} if variant else {}),
+            "table_versions": {k: v for k, v in versions.items() if v is not None},
+            "revision": code_revision(),
+            "run_id": run_id,
+            "created_at": datetime.now(UTC).isoformat(timespec="seconds"),
+            "revoked": revoked,
+            "samples": write_samples(folder),
+        }
+        about["decontamination"] = certificate(warehouse, con, versions)
+        version = _place(warehouse, make_card(con, rows, about), folder)
+    _note(warehouse, version)
+    return version
+
+
+def list_versions(warehouse: Warehouse, name: str | None = None) -> list[Version]:
+    """Every version, or every version of one name, by name and number."""
+    prefix = f"datasets/{name}" if name else "datasets"
+    cards = [key for key in warehouse.objects.keys(prefix) if key.endswith("/card.json")]
+    found = [_read(warehouse, key) for key in cards]
+    return sorted(found, key=lambda version: (version.name, version.number))
+
+
+def resolve(warehouse: Warehouse, ref: str) -> Version:
+    """The version `name@vN`, or the newest of `name`.
+
+    Raises:
+        WarehouseError: there is none, with what there is.
+    """
+    match = _REF.fullmatch(ref)
+    if not match or not _NAME.fullmatch(match["name"]):
+        raise WarehouseError(f"{ref!r} names no data set version; write name@v1, or name")
+    there = list_versions(warehouse, match["name"])
+    wanted = [v for v in there if match["number"] in (None, str(v.number))]
+    if not wanted:
+        others = there or list_versions(warehouse)
+        listed = ", ".join(version.ref for version in others) or "nothing is published yet"
+        raise WarehouseError(f"there is no data set {ref}; there are: {listed}")
+    return wanted[-1]
+
+
+def show(warehouse: Warehouse, ref: str) -> str:
+    """A version's card as Markdown, under what was revoked of it since; its pictures by where they
+    are, if they are on this disk."""
+    version = resolve(warehouse, ref)
+    with open_version(warehouse, version) as folder:
+        since = revoked_since(warehouse, folder)
+    told = [f"> Revoked since: {told_revoked(row)}\n" for row in since]
+    text = readme(version.card).split("---\n\n", 1)[-1]  # without what only programs read
+    if not warehouse.is_s3:
+        text = text.replace("](sample-", f"]({warehouse.root}/{version.prefix}/sample-")
+    return "\n".join([*told, text])
+
+
+@contextmanager
+def open_version(warehouse: Warehouse, version: Version) -> Iterator[Path]:
+    """A local folder with the version's files, to be read only."""
+    if not warehouse.is_s3:
+        yield Path(warehouse.root) / version.prefix
+        return
+    with tempfile.TemporaryDirectory() as folder:
+        for file in _FILES:
+            with warehouse.objects.local_path(f"{version.prefix}/{file}") as path:
+                shutil.move(path, Path(folder) / file)
+        yield Path(folder)
+
+
+def read_tables(version: Version) -> dict[str, int | None]:
+    """The version of every table that a data set version was cut from; None: not there yet."""
+    return {name: version.card["table_versions"].get(name) for name in TABLES}
+
+
+@contextmanager
+def _workbench(warehouse: Warehouse) -> Iterator[Path]:
+    """A folder to prepare a version in: on the warehouse's own file system where it has one."""
+    if warehouse.is_s3:
+        folder = Path(tempfile.mkdtemp())
+    else:
+        folder = Path(warehouse.root) / ".partial" / uuid.uuid4().hex
+        folder.mkdir(parents=True)
+    try:
+        yield folder
+    finally:
+        shutil.rmtree(folder, ignore_errors=True)
+
+
+def _place(warehouse: Warehouse, card: dict[str, Any], folder: Path) -> Version:
+    """Give the prepared files the next free number, in one step."""
+    name = card["name"]
+    number = 0
+    while True:
+        # Taking number N + 1 only succeeds if nobody did since N was seen to be the last, so no
+        # equal version can have slipped in between.
+        there = list_versions(warehouse, name)
+        if same := _same(there, card["content_hash"]):
+            return same
+        number = max(number, there[-1].number if there else 0) + 1
+        version = Version(name, number, {**card, "version": number})
+        write_card(version.card, folder)
+        if warehouse.is_s3 and _upload(warehouse, version, folder):
+            return version
+        if not warehouse.is_s3 and _move(warehouse, version, folder):
+            return version
+
+
+def _move(warehouse: Warehouse, version: Version, folder: Path) -> bool:
+    """Rename the prepared folder to the version's; False if its number is taken."""
+    target = Path(warehouse.root) / version.prefix
+    target.parent.mkdir(parents=True, exist_ok=True)
+    for file in folder.iterdir():
+        file.chmod(0o444)
+        sync(file)
+    try:
+        os.rename(folder, target)  # fails on a folder that is not empty
+    except OSError:
+        if not target.exists():
+            raise
+        return False
+    sync(target.parent)
+    return True
+
+
+def _upload(warehouse: Warehouse, version: Version, folder: Path) -> bool:
+    """Put the prepared files; False if the number is taken.
+
+    Whoever puts the claim owns the number; the card, put last, makes it a version. A publisher that
+    dies in between leaves a number that is never used.
+    """
+    if not warehouse.objects.put(f"{version.prefix}/claim", uuid.uuid4().bytes):
+        return False
+    for file in (*sorted(path.name for path in folder.glob(_SAMPLES)), *_FILES):
+        warehouse.objects.put_file(f"{version.prefix}/{file}", folder / file)
+    return True
+
+
+def _same(there: list[Version], content_hash: str) -> Version | None:
+    return next((version for version in there if version.content_hash == content_hash), None)
+
+
+def _read(warehouse: Warehouse, key: str) -> Version:
+    card = json.loads(warehouse.objects.get(key))
+    return Version(card["name"], card["version"], card)
+
+
+def _note(warehouse: Warehouse, version: Version) -> None:
+    """The row that makes a version findable in SQL; the folder is the truth."""
+    card = version.card
+    row = {
+        "name": version.name,
+        "version": version.number,
+        "n_rows": card["rows"],
+        "n_images": card["images"],
+        "table_versions": json.dumps(card["table_versions"], sort_keys=True),
+        "card": json.dumps(card, sort_keys=True),
+        **{column: card[column] for column in ("content_hash", "sql", "run_id", "revision")},
+    }
+    insert_new(warehouse, "dataset_versions", [row])
