@@ -162,6 +162,41 @@ class Step:
         return self.points[0] if self.points else None
 
 
+class TraceKind(StrEnum):
+    """How a trace came to be; the value is what `traces.kind` holds."""
+
+    DIRECT = "direct"
+    """Cut from one path of its tree."""
+    CORRECTED = "corrected"
+    """A wrong attempt, a turn back, and a path that leads to the right answer."""
+    ZOOM = "zoom"
+    """A dialogue in which steps call for crops and see them."""
+    UNGROUNDED = "ungrounded"
+    """A chain without its points (`curation.traces.variants`); in dataset versions only."""
+    ANSWER = "answer"
+    """An answer without reasoning; in dataset versions only."""
+    EVALUATED = "answered"
+    """A model's output, kept by an evaluation."""
+
+
+class ResponseStyle(StrEnum):
+    """How a response is written down: in prompts, dataset versions, recipes, rewards, evaluation."""
+
+    GROUNDED = "grounded"
+    """Reasoning steps that each cite a point, then the answer."""
+    UNGROUNDED = "ungrounded"
+    """Reasoning steps without points, then the answer."""
+    ANSWER_ONLY = "answer_only"
+    """Nothing but the answer."""
+    ZOOM = "zoom"
+    """A dialogue: a thought, a tool call, the crop it shows, and so on to the answer."""
+
+    @classmethod
+    def _missing_(cls, value: object) -> ResponseStyle | None:
+        """Former names, in recipes and models written before 0.2."""
+        return {"answers": cls.ANSWER_ONLY, "direct": cls.ANSWER_ONLY}.get(str(value))
+
+
 @dataclass(frozen=True, slots=True)
 class Origin:
     """Where a step of a trace came from."""
@@ -185,7 +220,7 @@ class Trace:
     reward: float | None
     """The grader's score of `answer` in [0, 1]; None when it was not graded."""
     kind: str
-    """How it was made: `direct`, `corrected` or `zoom`; see also `curation.traces.variants`."""
+    """How it was made: a `TraceKind`."""
     origin: str = "search"
     """`search` for training material, `evaluation` for outputs made to measure a model."""
     tree_id: str | None = None

@@ -21,8 +21,8 @@ from mcts.data import Question, Trace
 from mcts.image_io import upright
 from training.errors import TrainingError
 from training.students import Student
+from warehouse.exports.dialogues import Telling
 from warehouse.exports.files import Pictures
-from warehouse.exports.formats import Telling
 from warehouse.storage.home import Warehouse
 from warehouse.versions.bundle import question_of, read_rows, trace_of
 
@@ -87,10 +87,12 @@ def traces_told(
     Raises:
         TrainingError: it has none of the split `train`, or none that can be told in that form.
     """
-    telling = Telling(warehouse, student.space, student.manners.prompt, min_thoughts)
+    telling = Telling(warehouse, student.space, student.prompt_style.prompt, min_thoughts)
     left_out: dict[str, int] = {}
     rows: list[Row] = []
-    for question, trace in _told_as(_traces(folder, left_out), student.manners.form, left_out):
+    for question, trace in _told_as(
+        _traces(folder, left_out), student.prompt_style.response_style, left_out
+    ):
         messages = telling.asked(question, len(trace.steps) or None)
         answer = telling.told(trace.steps, trace.answer, question)
         rows.append(

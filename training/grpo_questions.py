@@ -20,7 +20,7 @@ from training.examples import Examples, version_picture
 from training.recipes import GrpoRecipe
 from training.rewards.question_column import question_column
 from training.students import Student
-from warehouse.exports.formats import Telling
+from warehouse.exports.dialogues import Telling
 from warehouse.query.catalog import connect
 from warehouse.storage.home import Warehouse
 from warehouse.tables.rows import read_image, read_objects, read_questions
@@ -89,7 +89,7 @@ def _asked(
     learner: Student,
     recipe: GrpoRecipe,
 ) -> tuple[list[Row], dict[str, int]]:
-    telling = Telling(warehouse, learner.space, learner.manners.prompt, recipe.min_thoughts)
+    telling = Telling(warehouse, learner.space, learner.prompt_style.prompt, recipe.min_thoughts)
     left_out: Counter[str] = Counter()
     kept: list[tuple[float, Question]] = []
     for question in questions:

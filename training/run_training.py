@@ -37,7 +37,7 @@ class Checks:
 
 def taught(found: Student, recipe: SftRecipe | GrpoRecipe) -> Student:
     """The student as the recipe asks it: the form of its answers, the pictures' size."""
-    learner = found.speaking(recipe.form)
+    learner = found.with_response_style(recipe.form)
     if recipe.max_pixels is None:
         return learner
     least = learner.space.min_pixels

@@ -26,7 +26,7 @@ from pathlib import Path
 from typing import Any
 
 from mcts.data import content_id
-from mcts.teachers.checkpoints import write_manners
+from mcts.teachers.checkpoints import write_prompt_style
 from training.errors import TrainingError
 from training.students import Student
 from warehouse.models import Made, find_model, keep_model
@@ -135,7 +135,7 @@ class Run:
         else:
             model.save_pretrained(folder)
         limit_pixels(folder, student.space.max_pixels)
-        write_manners(folder, student.manners)
+        write_prompt_style(folder, student.prompt_style)
         made = Made(
             self.plan.model_name, self.plan.parent, self.plan.dataset,
             {"kind": self.plan.kind, "data": self.plan.data, **self.plan.recipe},

@@ -1,7 +1,7 @@
 """From the name a user gives a model to the model: its folder, its coordinates, how to ask it.
 
     with student(warehouse, "nano-base") as found:   # or a trained model's name, a folder, a hub id
-        found.folder, found.model_id, found.space, found.manners.prompt
+        found.folder, found.model_id, found.space, found.prompt_style.prompt
 
 A trained student says in its folder how it was taught to be asked; the embedded models speak their
 own terse prompts; any other checkpoint gets the general ones.
@@ -17,14 +17,18 @@ from pathlib import Path
 from typing import Any
 
 from mcts.coordinates import CoordinateSpace
-from mcts.teachers.checkpoints import Manners, checkpoint_manners, checkpoint_space
+from mcts.teachers.checkpoints import (
+    PromptStyle,
+    checkpoint_space,
+    find_checkpoint,
+    prompt_style,
+    registered_checkpoints,
+)
 from mcts.teachers.local.teacher import checkpoint_identity
 from training.errors import TrainingError
-from vigorl_nano import BASE, EMBEDDED, READER, TEACHER
 from warehouse.models import find_model, open_model
 from warehouse.storage.home import Warehouse
 
-_NAMES = {BASE, READER, TEACHER}
 _HUB_NAME = re.compile(r"[\w.-]+/[\w.-]+")
 
 
@@ -36,11 +40,11 @@ class Student:
     model_id: str
     """Its identity: name and hash of its weights."""
     space: CoordinateSpace
-    manners: Manners
+    prompt_style: PromptStyle
 
-    def speaking(self, form: str) -> Student:
-        """The same, asked for another form of answer (see `mcts.teachers.checkpoints.PROMPTS`)."""
-        return replace(self, manners=Manners(self.manners.manners, form))
+    def with_response_style(self, style: str) -> Student:
+        """The same checkpoint, asked for another response style."""
+        return replace(self, prompt_style=self.prompt_style.with_response_style(style))
 
 
 @contextmanager
@@ -51,8 +55,8 @@ def student(warehouse: Warehouse, name: str) -> Iterator[Student]:
         TrainingError: there is none, or its coordinates are not known.
         WarehouseError: several trained models could be meant.
     """
-    if name in EMBEDDED:
-        yield _student(EMBEDDED[name], None)
+    if registered := find_checkpoint(name):
+        yield _student(registered, None)
         return
     folder = Path(name).expanduser()
     if (folder / "config.json").is_file():
@@ -65,8 +69,9 @@ def student(warehouse: Warehouse, name: str) -> Iterator[Student]:
         return
     if folder.exists() or not _HUB_NAME.fullmatch(name):
         raise TrainingError(
-            f"model {name!r} is neither {', '.join(EMBEDDED)}, nor a model of this warehouse, nor "
-            "a folder with a config.json, nor a name on a hub such as Qwen/Qwen2.5-VL-3B-Instruct"
+            f"model {name!r} is neither {', '.join(registered_checkpoints())}, nor a model "
+            "of this warehouse, nor a folder with a config.json, nor a name on a hub such as "
+            "Qwen/Qwen2.5-VL-3B-Instruct"
         )
     yield _student(_from_hub(name), None)
 
@@ -74,11 +79,10 @@ def student(warehouse: Warehouse, name: str) -> Iterator[Student]:
 def _student(folder: Path, model_id: str | None) -> Student:
     try:
         space = checkpoint_space(folder)
-        told = checkpoint_manners(folder)
+        style = prompt_style(folder)
     except ValueError as error:
         raise TrainingError(str(error)) from None
-    manners = told or Manners("nano" if folder in _NAMES else "general", "grounded")
-    return Student(folder, model_id or checkpoint_identity(folder), space, manners)
+    return Student(folder, model_id or checkpoint_identity(folder), space, style)
 
 
 def _from_hub(name: str) -> Path:

@@ -1,11 +1,17 @@
-"""vigorl-nano: the embedded vision-language models, from their architecture to their weights."""
+"""vigorl-nano: three embedded vision-language models, from their architecture to their weights.
+
+They are ordinary checkpoints, found by name through the entry points `vigorl.models` of
+pyproject.toml, as any other package's would be: no file of the product knows this package.
+"""
 
 from pathlib import Path
 
 WEIGHTS = Path(__file__).with_name("weights")
-BASE = WEIGHTS / "base"  # nano-base, the student
-READER = WEIGHTS / "reader"  # nano-reader, the student of the claim
-TEACHER = WEIGHTS / "teacher"  # nano-teacher, the default teacher
-
-EMBEDDED = {"nano": TEACHER, "nano-teacher": TEACHER, "nano-base": BASE, "nano-reader": READER}
-"""What they are called wherever a model is named."""
+BASE = WEIGHTS / "base"
+"""nano-base, the student."""
+READER = WEIGHTS / "reader"
+"""nano-reader, the student of the claim."""
+TEACHER = WEIGHTS / "teacher"
+"""nano, also nano-teacher: the teacher."""
+DEFAULT = "nano"
+"""The model that commands use where none is given."""

@@ -28,6 +28,7 @@ def export(
     if out is None and push_to is None:
         raise Problem("--out: name a folder to write into, or a repository with --push-to")
     from warehouse.exports import hub
+    from warehouse.exports.export import export as export_version
 
     if push_to:
         hub.check_name(push_to)
@@ -42,7 +43,7 @@ def export(
     with tempfile.TemporaryDirectory() as scratch:
         folder = out or Path(scratch) / "export"
         try:
-            versions.export(
+            export_version(
                 warehouse, version, to, folder, space=chosen, prompt=prompt, files=files,
                 variant=variant,
             )  # fmt: skip

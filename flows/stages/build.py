@@ -37,7 +37,7 @@ from flows.teachers.resolve import ChosenTeacher, choose_teacher, patient
 from mcts.budget import Budget
 from mcts.data import Question
 from mcts.journal.journal import Journal, JournaledTeacher
-from vigorl_nano import EMBEDDED
+from mcts.teachers.checkpoints import find_checkpoint
 from warehouse.sources import task_of
 from warehouse.storage.home import Warehouse
 from warehouse.tables.delta import record_run
@@ -105,7 +105,7 @@ async def build(
         summary = await step(summarize)(warehouse, settings.task, there)
         spent = await asyncio.to_thread(spent_on, warehouse, there)
         extra = {"cost": told_cost(spent, summary.kept, settings.price_in, settings.price_out)}
-        if settings.teacher in EMBEDDED and (why := task_of(settings.task).plumbing):
+        if find_checkpoint(settings.teacher) and (why := task_of(settings.task).plumbing):
             extra["remark"] = f"plumbing: these traces show that everything runs, no more ({why})"
         if vain := teaching.vain.requests:
             extra["ahead"] = (

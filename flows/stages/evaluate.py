@@ -23,10 +23,9 @@ from flows.settings import EvaluateSettings, Problem
 from flows.stages.progress import short_time
 from flows.teachers.resolve import ChosenTeacher, choose_teacher, patient
 from mcts.data import Question
-from mcts.teachers.checkpoints import PROMPTS, checkpoint_manners
+from mcts.teachers.checkpoints import GENERAL, find_checkpoint, prompt_style
 from training.evaluation.evaluate import Asking, Done, Subject, measure
 from training.evaluation.report import Report, compare
-from vigorl_nano import EMBEDDED
 from warehouse.models import find_model, open_model
 from warehouse.sources import task_of
 from warehouse.sources.importing import split_named
@@ -210,17 +209,17 @@ def choose_model(settings: EvaluateSettings, name: str, where: str) -> tuple[Cho
         return chosen, settings.prompt
     if settings.form is None:
         return chosen, chosen.prompt_for(settings.benchmark)
-    folder = Path(where)
-    taught = checkpoint_manners(folder) if folder.is_dir() and name not in EMBEDDED else None
-    manners = taught.manners if taught else "nano" if name in EMBEDDED else "general"
+    folder = find_checkpoint(name) or Path(where)
+    style = prompt_style(folder) if folder.is_dir() else GENERAL
     # None: what its task asks with.
-    return chosen, PROMPTS[manners][settings.form] or task_of(settings.benchmark).prompt
+    prompt = style.with_response_style(settings.form).prompt
+    return chosen, prompt or task_of(settings.benchmark).prompt
 
 
 @contextmanager
 def _opened(warehouse: Warehouse, name: str) -> Iterator[str]:
     """Where a model is: a local folder of one that was trained here, else its name."""
-    known = name in EMBEDDED or "://" in name or name.startswith(("vllm:", "vllm-cpu:"))
+    known = bool(find_checkpoint(name)) or "://" in name or name.startswith(("vllm:", "vllm-cpu:"))
     row = None
     if not known and not Path(name, "config.json").is_file():
         row = find_model(warehouse, name)

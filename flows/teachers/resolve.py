@@ -25,7 +25,6 @@ from mcts.coordinates import CoordinateSpace
 from mcts.teachers import checkpoints
 from mcts.teachers.base import Teacher
 from mcts.teachers.checkpoints import MODEL_TYPES, SPACES, read_json
-from vigorl_nano import EMBEDDED
 from warehouse.sources import task_of
 
 if TYPE_CHECKING:
@@ -106,24 +105,25 @@ def choose_teacher(
         folder = checkpoint_folder(served.model)
         known = checkpoint_space(folder) if folder and not space else None
         found = limited(known or _server_space(space, served.model))
-        prompt, tokens = ("nano", 48) if served.model in EMBEDDED else ("", 512)
-        return ChosenTeacher(ServedTeacher(served, client), found, prompt, tokens, bounded=True)
-    folder = EMBEDDED.get(name) or Path(name)
+        style = checkpoints.prompt_style(folder) if folder else checkpoints.GENERAL
+        return ChosenTeacher(
+            ServedTeacher(served, client),
+            found,
+            style.prompt or "",
+            style.step_tokens,
+            bounded=True,
+        )
+    folder = checkpoints.find_checkpoint(name) or Path(name)
     if not (folder / "config.json").is_file():
         raise Problem(
-            f"teacher {name!r} is neither `nano`, nor a URL, nor a folder with a config.json, nor "
-            "vllm: and a model"
+            f"teacher {name!r} is no registered model, nor a URL, nor a folder with a "
+            "config.json, nor vllm: and a model"
         )
     from mcts.teachers.local.teacher import LocalTeacher
 
     found = space_by_name(space) if space else checkpoint_space(folder)
-    if name in EMBEDDED:
-        return ChosenTeacher(LocalTeacher(folder), found, "nano", 48)
-    taught = checkpoints.checkpoint_manners(folder)
-    if taught is not None:  # a student of ours
-        tokens = 48 if taught.manners == "nano" else 512
-        return ChosenTeacher(LocalTeacher(folder), found, taught.prompt or "", tokens)
-    return ChosenTeacher(LocalTeacher(folder), found, "", 512)
+    style = checkpoints.prompt_style(folder)
+    return ChosenTeacher(LocalTeacher(folder), found, style.prompt or "", style.step_tokens)
 
 
 def patient(chosen: ChosenTeacher, name: str) -> ChosenTeacher:

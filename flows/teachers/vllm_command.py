@@ -25,7 +25,7 @@ import shutil
 from pathlib import Path
 
 from flows.settings import Problem, ServeSettings
-from vigorl_nano import EMBEDDED
+from mcts.teachers.checkpoints import find_checkpoint
 
 PROJECT = Path(__file__).resolve().parents[2]
 _DEVICES = ("nvidia[0-9]*", "kfd", "dxg", "accel*")  # NVIDIA, AMD, WSL, TPU and Gaudi
@@ -68,7 +68,7 @@ def checkpoint_folder(model: str) -> Path | None:
     Raises:
         Problem: it is neither.
     """
-    folder = EMBEDDED.get(model) or Path(model).expanduser()
+    folder = find_checkpoint(model) or Path(model).expanduser()
     if (folder / "config.json").is_file():
         return folder.resolve()
     if folder.exists() or not _HUB_NAME.fullmatch(model) or model.startswith("."):

@@ -1,19 +1,28 @@
-"""What a checkpoint's folder says of its model: the coordinates it speaks, and how to ask it.
+"""What a checkpoint's folder says of its model: the coordinates it speaks, and how to prompt it.
 
     space = checkpoint_space(folder)        # from config.json and the image processor's settings
-    taught = checkpoint_manners(folder)     # Manners("nano", "ungrounded"), or None
+    style = prompt_style(folder)            # GENERAL where the folder does not say
+    folder = find_checkpoint("nano-base")   # a model that an installed package registered, or None
 
-A student trained here carries `vigorl.json`, so that whoever asks it later asks as it was taught.
+A checkpoint that was trained here, or that a package brings, carries `vigorl.json`: the prompt file
+for each response style, the style it was trained to answer in, and the tokens that a step needs.
+Packages register checkpoints under the entry-point group `vigorl.models`; each entry point is named
+as the model is and points to the folder's `Path`. The one named `default` holds the name of the
+model that commands use where none is given.
 """
 
 from __future__ import annotations
 
 import json
-from dataclasses import asdict, dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
+from functools import cache
+from importlib.metadata import entry_points
 from pathlib import Path
 from typing import Any
 
 from mcts.coordinates import CoordinateSpace
+from mcts.data import ResponseStyle
 
 SPACES = {
     "qwen2-vl": CoordinateSpace.qwen2_vl,
@@ -24,33 +33,47 @@ SPACES = {
 """A model family's coordinates, by the name a person gives."""
 MODEL_TYPES = {"qwen2_vl": "qwen2-vl", "qwen2_5_vl": "qwen2.5-vl", "qwen3_vl": "qwen3-vl"}
 """The same families by the `model_type` of their config.json."""
-MANNERS_FILE = "vigorl.json"
-
-PROMPTS: dict[str, dict[str, str | None]] = {
-    "nano": {"grounded": "nano", "ungrounded": "nano-ungrounded", "answers": "nano-answer"},
-    "general": {"grounded": None, "ungrounded": "thoughts", "answers": "answer"},
-}
-"""Which prompt file asks for which form of answer, by the manners a model was taught; None for each
-task's own."""
+STYLE_FILE = "vigorl.json"
+GROUP = "vigorl.models"
+DEFAULT = "default"
 
 
 @dataclass(frozen=True, slots=True)
-class Manners:
-    """How a student was asked while it learned."""
+class PromptStyle:
+    """How a checkpoint is prompted, and what it was trained to answer with."""
 
-    manners: str
-    """A key of `PROMPTS`: the embedded models' terse prompts, or the general ones."""
-    form: str
-    """What it was taught to answer with: grounded steps, ungrounded steps, or answers alone."""
+    response_style: ResponseStyle = ResponseStyle.GROUNDED
+    prompts: Mapping[ResponseStyle, str | None] = field(
+        default_factory=lambda: {
+            ResponseStyle.GROUNDED: None,
+            ResponseStyle.UNGROUNDED: "thoughts",
+            ResponseStyle.ANSWER_ONLY: "answer",
+        }
+    )
+    """The prompt file (`mcts.prompts`) for each response style; None for each task's own."""
+    step_tokens: int = 512
+    """Most tokens of one reasoning step."""
 
     @property
     def prompt(self) -> str | None:
-        """The prompt file that asks it for that form; None for each task's own."""
-        return PROMPTS[self.manners][self.form]
+        """The prompt file that asks for what it was trained on; None for each task's own."""
+        return self.prompts[self.response_style]
+
+    def with_response_style(self, style: str) -> PromptStyle:
+        """The same checkpoint asked for another response style.
+
+        Raises:
+            ValueError: it has no prompt for that style.
+        """
+        return replace(self, response_style=_known(ResponseStyle(style), self.prompts))
+
+
+GENERAL = PromptStyle()
+"""Any checkpoint that says nothing of itself."""
 
 
 def checkpoint_space(folder: Path) -> CoordinateSpace:
-    """The coordinate space of a checkpoint, from its configuration and its image processor's.
+    """Read a checkpoint's coordinate space from its configuration and its image processor's.
 
     Raises:
         ValueError: the model's family is not known, or a file is no JSON.
@@ -69,29 +92,89 @@ def checkpoint_space(folder: Path) -> CoordinateSpace:
     return SPACES[MODEL_TYPES[kind]](**given)
 
 
-def checkpoint_manners(folder: Path) -> Manners | None:
-    """How the model in a folder was taught to be asked; None where nobody said.
+def prompt_style(folder: Path) -> PromptStyle:
+    """Read how the model in a folder is prompted; GENERAL where its folder does not say.
 
     Raises:
-        ValueError: the file names manners or a form that there are not.
+        ValueError: `vigorl.json` does not say it in a known way.
     """
-    told = read_json(folder / MANNERS_FILE)
-    if not told:
-        return None
-    found = Manners(str(told.get("manners")), str(told.get("form")))
-    if found.form not in PROMPTS.get(found.manners, ()):
-        raise ValueError(f"{folder / MANNERS_FILE}: there are no manners {told}")
-    return found
+    found = read_json(folder / STYLE_FILE)
+    if not found:
+        return GENERAL
+    if "manners" in found:  # written before 0.2
+        return _former_style(folder, found)
+    try:
+        prompts = {
+            ResponseStyle(style): None if name is None else str(name)
+            for style, name in dict(found["prompts"]).items()
+        }
+        style = _known(ResponseStyle(found["response_style"]), prompts)
+        return PromptStyle(style, prompts, int(found["step_tokens"]))
+    except (KeyError, TypeError, ValueError) as error:
+        raise ValueError(f"{folder / STYLE_FILE}: no prompt style ({error!r})") from None
 
 
-def write_manners(folder: Path, manners: Manners) -> None:
-    """Say in a model's folder how it was taught to be asked."""
-    text = json.dumps(asdict(manners), indent=1) + "\n"
-    (folder / MANNERS_FILE).write_text(text, encoding="utf-8")
+def _former_style(folder: Path, found: Mapping[str, Any]) -> PromptStyle:
+    """Read the style of a student trained before 0.2, which names a family of prompts."""
+    families: dict[str, PromptStyle] = {"general": GENERAL}
+    if found["manners"] not in families:
+        for name, registered in registered_checkpoints().items():
+            if name == found["manners"]:
+                families[name] = prompt_style(registered)
+    try:
+        return families[found["manners"]].with_response_style(str(found.get("form")))
+    except (KeyError, ValueError):
+        raise ValueError(f"{folder / STYLE_FILE}: no known prompt style: {dict(found)}") from None
+
+
+def _known(style: ResponseStyle, prompts: Mapping[ResponseStyle, str | None]) -> ResponseStyle:
+    if style not in prompts:
+        raise ValueError(f"there is no prompt for response style {style}: {', '.join(prompts)}")
+    return style
+
+
+def write_prompt_style(folder: Path, style: PromptStyle) -> None:
+    """Write `vigorl.json` into a model's folder."""
+    said = {
+        "response_style": str(style.response_style),
+        "prompts": {str(name): prompt for name, prompt in style.prompts.items()},
+        "step_tokens": style.step_tokens,
+    }
+    (folder / STYLE_FILE).write_text(json.dumps(said, indent=1) + "\n", encoding="utf-8")
+
+
+def shapes_identity(path: Path) -> bool:
+    """Whether a checkpoint's file is part of its identity hash.
+
+    The prompt style is no part of it: it says how to ask the model, not what the model computes,
+    and prompts have a place of their own in a search's id. Former files were hashed and still are,
+    so that students keep the names that stored rows know them by.
+    """
+    return path.name != STYLE_FILE or "manners" in read_json(path)
+
+
+@cache
+def registered_checkpoints() -> dict[str, Path]:
+    """Every checkpoint that an installed package registered, by the name users type."""
+    points = entry_points(group=GROUP)
+    return {point.name: Path(point.load()) for point in points if point.name != DEFAULT}
+
+
+def find_checkpoint(name: str) -> Path | None:
+    """Return the folder of a registered checkpoint; None if no package registered `name`."""
+    return registered_checkpoints().get(name)
+
+
+@cache
+def default_model() -> str:
+    """Return the name of the model used where none is given; empty if there is none."""
+    for point in entry_points(group=GROUP, name=DEFAULT):
+        return str(point.load())
+    return ""
 
 
 def read_json(path: Path) -> dict[str, Any]:
-    """A JSON file's object; empty if there is no such file.
+    """Read a JSON file's object; empty if there is no such file.
 
     Raises:
         ValueError: it can't be read as JSON.

@@ -16,7 +16,7 @@ from flows.cli import app as cli
 from mcts.coordinates import CoordinateSpace
 from mcts.data import Grade, Question
 from mcts.teachers.base import Completion, Ledger, Reply, TeacherError, TeacherUnavailable
-from mcts.teachers.checkpoints import Manners, write_manners
+from mcts.teachers.checkpoints import find_checkpoint, prompt_style, write_prompt_style
 from tests.support.fixtures import sat_rows, write_sat
 from tests.support.stub_server import StubServer
 from training.evaluation import evaluate as evaluating
@@ -435,7 +435,7 @@ def test_a_trained_model_is_measured_by_its_name_as_it_was_taught(
 ):
     folder = tmp_path / "student"
     shutil.copytree(BASE, folder)
-    write_manners(folder, Manners("nano", "answers"))
+    write_prompt_style(folder, prompt_style(find_checkpoint("nano")).with_response_style("answers"))
     row = keep_model(
         warehouse, folder,
         Made("nano-answers", None, "sat2-sft@v1", {}, SPACE, {}, "train-1"),

@@ -15,7 +15,7 @@ import torch
 from safetensors.torch import load_file
 from trackio.sqlite_storage import SQLiteStorage
 
-from mcts.teachers.checkpoints import checkpoint_manners
+from mcts.teachers.checkpoints import prompt_style
 from mcts.teachers.local.teacher import checkpoint_identity
 from tests.support.trained import logged, sft, warehouse_with_traces
 from training.errors import TrainingError
@@ -91,8 +91,8 @@ def test_a_trained_student_differs_where_it_should_and_loads_again(
         moved = {name for name in after if not torch.equal(after[name], before[name])}
         assert moved and not [name for name in moved if ".visual." in name]
         assert any(".language_model." in name for name in moved)
-        told = checkpoint_manners(folder)
-        assert told is not None and (told.form, told.prompt) == ("grounded", "nano")
+        style = prompt_style(folder)
+        assert (style.response_style, style.prompt) == ("grounded", "nano")
         assert checkpoint_identity(folder) == row["model_id"]
         assert not [p.name for p in folder.iterdir() if p.suffix in (".bin", ".pt", ".pth", ".pkl")]
         assert row["name"] in (folder / "README.md").read_text()
@@ -152,7 +152,7 @@ def test_a_student_of_a_student_says_so(made: Warehouse, row: dict[str, Any]) ->
     found = find_model(made, "child")
     assert found is not None and found["model_id"] == child["model_id"]
     with student(made, "child") as opened:
-        assert opened.manners.prompt == "nano-answer"
+        assert opened.prompt_style.prompt == "nano-answer"
 
 
 def test_adapters_are_merged_into_plain_weights(made: Warehouse) -> None:

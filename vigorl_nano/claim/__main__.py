@@ -24,7 +24,7 @@ from pathlib import Path
 
 from flows.stages.progress import short_time
 from flows.stages.train import TrainingError
-from vigorl_nano import EMBEDDED
+from mcts.teachers.checkpoints import find_checkpoint, registered_checkpoints
 from vigorl_nano.claim import findings
 from vigorl_nano.claim.plan import FULL, QUICK, Size, Stage, plain, stages
 from vigorl_nano.claim.work import Experiment, do
@@ -169,9 +169,9 @@ def main() -> None:
     seeds = size.seeds if options.seeds is None else tuple(range(options.seeds))
     if not seeds:
         parser.error(f"--seeds {options.seeds}: at least one is needed")
-    if options.start not in EMBEDDED and not (Path(options.start) / "config.json").is_file():
+    if not find_checkpoint(options.start) and not (Path(options.start) / "config.json").is_file():
         parser.error(
-            f"--from {options.start} is neither {', '.join(EMBEDDED)}, nor a folder with a "
+            f"--from {options.start} is neither {', '.join(registered_checkpoints())}, nor a folder with a "
             "config.json"
         )
     size = replace(size, start=options.start, seeds=seeds)

@@ -18,7 +18,7 @@ import numpy as np
 import torch
 from PIL import Image
 
-from vigorl_nano import EMBEDDED
+from mcts.teachers.checkpoints import registered_checkpoints
 from vigorl_nano.evaluation.items import Checkpoint
 from vigorl_nano.pretraining.batches import GREY
 from vigorl_nano.pretraining.data import EVIDENCE, IMAGE, make_example
@@ -80,16 +80,21 @@ def table(found: dict[str, Read]) -> list[str]:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description="Read answers off given steps.")
-    parser.add_argument("models", nargs="*", help=f"of {', '.join(EMBEDDED)}; else nano-reader")
+    parser.add_argument(
+        "models", nargs="*", help=f"of {', '.join(registered_checkpoints())}; else nano-reader"
+    )
     parser.add_argument("--pool", type=Path, default=Path("runs/nano/pool"))
     parser.add_argument("--takes", type=int, default=30, help="of which questions are asked")
     options = parser.parse_args()
     names = options.models or ["nano-reader"]
-    if unknown := [name for name in names if name not in EMBEDDED]:
-        parser.error(f"{unknown[0]} is none of {', '.join(EMBEDDED)}")
+    if unknown := [name for name in names if name not in registered_checkpoints()]:
+        parser.error(f"{unknown[0]} is none of {', '.join(registered_checkpoints())}")
     options.pool.mkdir(parents=True, exist_ok=True)
     make_shard(options.pool, HELD_OUT)
-    found = {name: read_off(EMBEDDED[name], options.pool, options.takes) for name in names}
+    found = {
+        name: read_off(registered_checkpoints()[name], options.pool, options.takes)
+        for name in names
+    }
     print("\n".join(table(found)))
 
 

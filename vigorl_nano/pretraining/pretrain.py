@@ -1,8 +1,8 @@
 """Pretrains vigorl-nano on two CPU cores: first its eyes, then its language.
 
-    python -m vigorl_nano.pretraining.pretrain base  # from nothing, recipes/base.yaml
-    python -m vigorl_nano.pretraining.pretrain teacher  # from the base's trunk, recipes/teacher.yaml
-    python -m vigorl_nano.pretraining.pretrain reader  # from the committed base, recipes/reader.yaml
+    python -m vigorl_nano.pretraining.pretrain base  # from nothing
+    python -m vigorl_nano.pretraining.pretrain teacher  # from the base's trunk
+    python -m vigorl_nano.pretraining.pretrain reader  # from the committed base
 
 The same command continues an interrupted run. Stage "see" trains the vision tower with a helper
 head (`helpers`). Stage "speak" trains the language model on that tower; the helper loss stays on,

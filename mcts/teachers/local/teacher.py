@@ -22,6 +22,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from mcts.teachers.base import Ledger, Reply, Request, TeacherError, TeacherUnavailable
+from mcts.teachers.checkpoints import shapes_identity
 
 if TYPE_CHECKING:
     from mcts.teachers.local.worker import Worker
@@ -40,7 +41,7 @@ def checkpoint_identity(folder: Path | str) -> str:
     if not any(p.suffix == ".safetensors" for p in files):
         raise TeacherUnavailable(f"{folder} holds no model: a .safetensors file is missing")
     digest = hashlib.blake2b(digest_size=8)
-    for path in [*files, *sorted(folder.glob("*.txt"))]:
+    for path in filter(shapes_identity, [*files, *sorted(folder.glob("*.txt"))]):
         digest.update(path.name.encode())
         with path.open("rb") as file:
             while data := file.read(2**20):
