@@ -72,7 +72,8 @@ def test_every_data_file_is_listed_as_package_data() -> None:
         file
         for package, patterns in SETUPTOOLS["package-data"].items()
         for pattern in patterns
-        for file in (ROOT / package.replace(".", "/")).glob(pattern)
+        for folder in (PACKAGES if package == "*" else [package.replace(".", "/")])
+        for file in (ROOT / folder).glob(pattern)
     }
     data = [path for path in project_files(suffix="") if path.suffix != ".py"]
     missing = [str(path.relative_to(ROOT)) for path in data if path not in covered]
