@@ -33,8 +33,9 @@ from training.runs import Plan, open_run
 from training.students import load, student
 from training.trainers import Told, grpo_trainer, sft_trainer, train
 from vigorl_nano import BASE
+from warehouse.exports.export import export
 from warehouse.storage.home import Warehouse
-from warehouse.versions.versions import export, open_version, resolve
+from warehouse.versions.versions import open_version, resolve
 
 SFT_STEPS, SFT_ROUNDS = 2, 2
 """So many times the steps and rounds asked for: its steps are a sixth as long as those of GRPO."""

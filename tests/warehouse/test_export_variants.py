@@ -15,11 +15,12 @@ from curation.traces.variants import answer_only, without_points
 from mcts.coordinates import CoordinateSpace
 from tests.flows.test_cli import searched
 from tests.warehouse.test_versions import KEPT
+from warehouse.exports.export import export
 from warehouse.query.catalog import query
 from warehouse.storage.home import Warehouse, WarehouseError
 from warehouse.versions.bundle import trace_of
 from warehouse.versions.diff import diff
-from warehouse.versions.versions import export, open_version, publish, resolve, show
+from warehouse.versions.versions import open_version, publish, resolve, show
 
 QWEN3 = CoordinateSpace.qwen3_vl()
 COORDINATE = re.compile(r"\(\d[\d.]*, \d[\d.]*\)")
@@ -169,7 +170,7 @@ def test_a_variant_that_cannot_be_had_is_refused(made: Warehouse, tmp_path: Path
     with pytest.raises(WarehouseError, match="there is no variant 'x'"):
         publish(made, "x", KEPT, variant="x")
     corrected = "SELECT trace_id FROM kept_traces WHERE kind = 'corrected'"
-    with pytest.raises(WarehouseError, match="can be told as 'zoom'"):
+    with pytest.raises(WarehouseError, match="no chosen trace can be written"):
         publish(made, "x", corrected, variant="zoom")
 
 

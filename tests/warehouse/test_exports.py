@@ -20,13 +20,15 @@ from mcts.coordinates import CoordinateSpace, Frame
 from mcts.parsing import parse
 from tests.flows.test_cli import searched
 from tests.warehouse.test_versions import KEPT, fill
-from warehouse.exports.formats import FORMS, MARK, Telling
+from warehouse.exports.dialogues import MARK, Telling
+from warehouse.exports.export import export
+from warehouse.exports.formats import FORMS
 from warehouse.query.catalog import query
 from warehouse.query.read_back import read_trees
 from warehouse.storage.home import Warehouse, WarehouseError
 from warehouse.tables.delta import open_table
 from warehouse.tables.rows import read_questions
-from warehouse.versions.versions import export, open_version, publish, resolve
+from warehouse.versions.versions import open_version, publish, resolve
 
 QWEN3 = CoordinateSpace.qwen3_vl()
 

@@ -16,6 +16,7 @@ import pytest
 
 from tests.warehouse.test_tables import counts, in_process, shard
 from tests.warehouse.test_versions import fill
+from warehouse.exports.export import export
 from warehouse.maintenance.check import check
 from warehouse.maintenance.compact import compact
 from warehouse.maintenance.delete import delete_source
@@ -23,7 +24,7 @@ from warehouse.query.catalog import QueryError, connect, query
 from warehouse.storage.home import Warehouse
 from warehouse.storage.objects import Objects, image_key, put_images
 from warehouse.tables.delta import append, commit_trees, insert_new
-from warehouse.versions.versions import export, list_versions, publish, resolve
+from warehouse.versions.versions import list_versions, publish, resolve
 
 
 @pytest.fixture(scope="module")

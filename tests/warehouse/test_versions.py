@@ -24,12 +24,13 @@ from mcts.coordinates import CoordinateSpace, Frame, SpaceKind
 from mcts.data import Image, Origin, Point, Question, Step, Trace, Verdict
 from mcts.parsing import parse
 from tests.support.sat_files import picture, row, sat2
+from warehouse.exports.export import export
 from warehouse.query.catalog import QueryError, query
 from warehouse.sources.importing import import_questions
 from warehouse.storage.home import Warehouse, WarehouseError
 from warehouse.tables.delta import commit_traces, commit_trees
 from warehouse.tables.rows import read_questions, trace_rows, verdict_row
-from warehouse.versions.versions import export, list_versions, open_version, publish, resolve, show
+from warehouse.versions.versions import list_versions, open_version, publish, resolve, show
 
 KEPT = "SELECT trace_id FROM kept_traces"
 SIZES = ((112, 84), (168, 140), (84, 112))

@@ -29,12 +29,13 @@ from tests.support.project_files import ROOT
 from tests.support.stub_server import StubServer, conversation
 from vigorl_nano import task_control as control
 from vigorl_nano.task_control import Measured, difference, grey_questions, told
+from warehouse.exports.export import export
 from warehouse.query.catalog import query
 from warehouse.sources import find_task
 from warehouse.sources.samples import import_sample
 from warehouse.storage.home import Warehouse
 from warehouse.tables.rows import read_image, read_questions
-from warehouse.versions.versions import export, publish
+from warehouse.versions.versions import publish
 
 WEB = ("vstar", "web-grounding", "web-action")
 QWEN25 = CoordinateSpace.qwen25_vl(3136, 200_000)  # screens are resized, so its pixels are not ours

@@ -11,17 +11,20 @@ that zooms: then its contents are blocks, in which each picture has its place.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
 
 from mcts import zoom
-from mcts.data import Question
-from warehouse.storage.home import WarehouseError
+from mcts.coordinates import CoordinateSpace, Frame
+from mcts.data import AnswerKind, Point, Question, Step
+from mcts.parsing import render
+from mcts.prompts import build_messages, load_prompt
+from warehouse.exports.files import Pictures
+from warehouse.sources import task_of
+from warehouse.storage.home import Warehouse, WarehouseError
 from warehouse.tables.rows import step_from
 from warehouse.versions.bundle import question_of
-
-if TYPE_CHECKING:
-    from warehouse.exports.formats import Telling
 
 Row = dict[str, Any]
 
@@ -39,6 +42,57 @@ class Turn:
     text: str
     pictures: tuple[str, ...] = ()
     """Ids of its pictures, which stand in front of its text."""
+
+
+@dataclass(frozen=True, slots=True)
+class Telling:
+    """How questions and traces are put into words for one model."""
+
+    warehouse: Warehouse
+    space: CoordinateSpace
+    prompt: str | None
+    """Which one asks; None for each task's own."""
+    min_thoughts: int
+    used: dict[str, str] = field(default_factory=dict)
+    """The hash of each prompt that has asked something so far."""
+    pictures: Pictures | None = None
+    """Where crops are cut from; None where nothing zooms."""
+    zooms: bool = False
+    """Whether a row may hold more turns than one, each with pictures of its own."""
+    rates: Mapping[str, tuple[float, str]] = field(default_factory=dict)
+    """Pass rate and band by question, where searches have told."""
+
+    def asked(self, question: Question, most_steps: int | None = None) -> list[dict[str, str]]:
+        """The conversation that asks it, as plain texts.
+
+        Args:
+            most_steps: of the trace that follows. What the prompt demands the answer must show, or
+                the student learns to ignore it.
+        """
+        demanded = self.min_thoughts if most_steps is None else min(self.min_thoughts, most_steps)
+        prompt = load_prompt(self.prompt or task_of(question.task).prompt)
+        self.used[prompt.name] = prompt.digest
+        messages = build_messages(prompt, question, self.space, demanded)
+        return [{"role": message.role, "content": message.text} for message in messages]
+
+    def told(self, steps: Sequence[Step], answer: str | None, question: Question) -> str:
+        """A line of reasoning as the model would write it."""
+        return render(steps, answer, Frame.of(self.space, question))
+
+    def gold(self, question: Question) -> str:
+        """The gold answer: the first text, `(x1, y1, x2, y2)` of a box, `(x, y)` of a point."""
+        if question.answer_kind is AnswerKind.BOX:
+            box = question.boxes[0]
+            corners = (Point(box.x1, box.y1, box.image), Point(box.x2, box.y2, box.image))
+            return self._numbers(question, *corners)
+        if question.answer_kind is AnswerKind.POINT:
+            return self._numbers(question, question.points[0])
+        return question.answers[0]
+
+    def _numbers(self, question: Question, *points: Point) -> str:
+        frame = Frame.of(self.space, question)
+        numbers = [f"{value:g}" for point in points for value in frame.to_model(point)]
+        return f"({', '.join(numbers)})"
 
 
 def asking(question: Question, telling: Telling, most_steps: int | None = None) -> list[Turn]:

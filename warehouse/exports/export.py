@@ -20,24 +20,22 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import asdict
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import duckdb
 from deltalake.exceptions import DeltaError
 
 from mcts.coordinates import CoordinateSpace, SpaceKind
 from mcts.prompts import load_prompt
-from warehouse.exports.dialogues import BLOCKS
+from warehouse.exports.dialogues import BLOCKS, Telling
 from warehouse.exports.files import FILES, Pictures, write_rows
-from warehouse.exports.formats import FORMS, Telling, features
+from warehouse.exports.formats import FORMS, features
 from warehouse.query.catalog import connect
 from warehouse.storage.home import Warehouse, WarehouseError
 from warehouse.versions.bundle import read_rows
 from warehouse.versions.card import front_matter
 from warehouse.versions.variants import PROMPTS, Teller, check_variant
-
-if TYPE_CHECKING:
-    from warehouse.versions.versions import Version
+from warehouse.versions.versions import Version, open_version, read_tables
 
 
 def export(
@@ -79,7 +77,6 @@ def export(
     prompt = prompt or PROMPTS.get(variant or "")
     if prompt:
         load_prompt(prompt)  # a wrong name is said before anything is written
-    from warehouse.versions.versions import open_version  # which offers this function too
 
     form = FORMS[to]
     zooms = variant == "zoom" or "zoom" in version.card["by_kind"]
@@ -165,8 +162,6 @@ def _variant(version: Version, to: str, variant: str | None) -> str | None:
 def pass_rates(warehouse: Warehouse, version: Version) -> dict[str, tuple[float, str]]:
     """Pass rate and band of each question that was searched, as when the version was cut; of
     several models the one whose searches say most."""
-    from warehouse.versions.versions import read_tables
-
     try:
         with connect(warehouse, read_tables(version), names=["grpo_prompts"]) as con:
             rows = con.sql(

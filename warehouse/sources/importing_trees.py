@@ -22,6 +22,7 @@ from curation.grading.actions import parse_action
 from mcts.coordinates import CoordinateSpace
 from mcts.data import AnswerKind, content_id
 from mcts.tree import flatten
+from warehouse.sources.benchmarks.reference import gold_fields
 from warehouse.sources.importing import ImportReport, files_of, import_questions
 from warehouse.sources.published import Row, published
 from warehouse.sources.reading.drafts import (
@@ -32,7 +33,6 @@ from warehouse.sources.reading.drafts import (
     Reject,
     Unusable,
 )
-from warehouse.sources.reading.reference import gold_fields
 from warehouse.sources.reading.row_checks import Accepted, Checker
 from warehouse.sources.reference_trees import MAKER, Grown, asked, grown, number
 from warehouse.storage.home import Warehouse

@@ -22,6 +22,7 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, replace
 from pathlib import Path
+from string import ascii_uppercase
 from typing import IO, Any
 
 import pyarrow as pa
@@ -38,6 +39,7 @@ from warehouse.sources.reading.drafts import (
 )
 from warehouse.sources.reading.image_files import PictureFiles, from_base64
 from warehouse.sources.reading.json_rows import objects_in
+from warehouse.sources.reading.options import chosen_option, options
 from warehouse.sources.reading.tabular import rows_of
 
 SUFFIXES = (".parquet", ".json", ".jsonl", ".tsv", ".csv")
@@ -243,3 +245,27 @@ def _several(value: Any) -> Sequence[Any]:
         except (ValueError, SyntaxError, MemoryError, RecursionError):
             return [value]
     return value if isinstance(value, list | tuple) else [value]
+
+
+def lettered_columns(row: Row) -> tuple[str, ...]:
+    """The options of a row that has a column a letter, as VLMEvalKit's TSV files do."""
+    found: list[str] = []
+    for letter in ascii_uppercase:
+        option = row.optional(letter)
+        if not option:
+            break
+        found.append(option)
+    return tuple(found)
+
+
+def choice_row(row: Row, *names: str) -> tuple[tuple[str, ...], str]:
+    """The options of a multiple-choice row, and the right one, which `answer` names by its letter.
+
+    Args:
+        names: columns that may hold the options as a list; else there is a column a letter.
+    """
+    choices = options(row.items(*names), names[0]) if row.get(*names) is not None else ()
+    choices = choices or lettered_columns(row)
+    if len(choices) < 2:
+        raise Unusable(names[0], f"there are {len(choices)} options")
+    return choices, chosen_option(row.text("answer"), choices)

@@ -15,7 +15,7 @@ from __future__ import annotations
 import hashlib
 import json
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from itertools import pairwise
@@ -31,7 +31,6 @@ from warehouse.storage.home import Warehouse, WarehouseError
 from warehouse.storage.objects import WRITERS, image_key
 from warehouse.tables.rows import question_from, step_from
 from warehouse.tables.schema import TABLES
-from warehouse.versions.variants import Teller
 
 FORMAT = 1
 """Version of the bundle's layout; part of the content hash."""
@@ -119,10 +118,16 @@ class Rows:
     """Chosen traces that have no form of the variant asked for."""
 
 
-def write_rows(con: duckdb.DuckDBPyConnection, folder: Path, variant: str | None = None) -> Rows:
+def write_rows(
+    con: duckdb.DuckDBPyConnection,
+    folder: Path,
+    restyle: Callable[[Iterable[dict[str, Any]]], Iterator[dict[str, Any]]] | None = None,
+) -> Rows:
     """Write the rows of the traces in the temp table `chosen`, in order of trace_id.
 
-    Told as a `variant`, a trace that has no such form is left out, and out of `chosen`.
+    Args:
+        restyle: rewrites rows in another response style; a trace that it drops is left out, and
+            taken out of `chosen`.
 
     Raises:
         WarehouseError: a trace's question or image is missing from the warehouse.
@@ -132,7 +137,6 @@ def write_rows(con: duckdb.DuckDBPyConnection, folder: Path, variant: str | None
     digest = _new_digest()
     counts: Counter[str] = Counter()
     gone: list[str] = []
-    tell = Teller(variant) if variant else None
     with pq.ParquetWriter(folder / "rows.parquet", ROWS, compression="zstd") as writer:
         for batch in _joined(con):
             rows = batch.to_pylist()
@@ -140,9 +144,9 @@ def write_rows(con: duckdb.DuckDBPyConnection, folder: Path, variant: str | None
                 if row["question"] is None:
                     raise WarehouseError(f"question {row['question_id']} is not in the warehouse")
                 row["image_sizes"] = [_size(images, image_id) for image_id in row["image_ids"]]
-            if tell:
+            if restyle:
                 ids = [row["trace_id"] for row in rows]
-                rows = list(tell(rows))
+                rows = list(restyle(rows))
                 gone += set(ids).difference(row["trace_id"] for row in rows)
             for row in rows:
                 digest.update(_canonical(row))
@@ -152,7 +156,7 @@ def write_rows(con: duckdb.DuckDBPyConnection, folder: Path, variant: str | None
             writer.write_table(pa.Table.from_pylist(rows, ROWS))
             counts["rows"] += len(rows)
     if not counts["rows"]:
-        raise WarehouseError(f"nothing of what was chosen can be told as {variant!r}")
+        raise WarehouseError("no chosen trace can be written in the response style asked for")
     if gone:
         con.register("_gone", pa.table({"trace_id": pa.array(gone, pa.string())}))
         con.execute("DELETE FROM chosen WHERE trace_id IN (SELECT trace_id FROM _gone)")

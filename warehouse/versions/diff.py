@@ -1,32 +1,76 @@
-"""What differs between two data set versions, row by row, and why.
+"""What differs between two dataset versions, row by row, and why.
 
     told = diff(warehouse, resolve(warehouse, "sat2-sft@v1"), resolve(warehouse, "sat2-sft@v2"))
     print(told.sentence())    # sat2-sft@v1 (1040 rows) -> sat2-sft@v2 (980 rows): 60 removed, …
     told.differences[0]       # trace_id, removed | added | changed, reason, what, detail
 
 A version stores its statement and the versions of all tables it read, so both states can still be
-asked. A row that one version has and the other lacks is explained by asking each statement of each
-state: if the lacking side's tables are enough to lose it, what those tables say of the trace is the
-reason (it is not there, revoked, dropped by a filter, cut anew, …); if not, the statement is.
+queried. A row that one version has and the other lacks is explained by running each statement on
+each state: if the lacking side's tables are enough to lose it, what those tables say of the trace
+is the reason (it is not there, revoked, dropped by a filter, cut anew, …); if not, the statement
+is. A reason is only given when the facts show it. Only the differing traces are looked up, and
+everything about all of them in a few queries.
 """
 
 from __future__ import annotations
 
-from collections import Counter
+from collections import Counter, defaultdict
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from functools import cache, cached_property
 from pathlib import Path
-from typing import Any
+from typing import Any, Self
 
 import duckdb
 import pyarrow as pa
+from deltalake.exceptions import DeltaError
 
-from warehouse.storage.home import Warehouse
-from warehouse.versions.diff_reasons import REASONS, Side, explain
-from warehouse.versions.diff_state import State
-from warehouse.versions.versions import Version, open_version
+from warehouse.query.catalog import connect
+from warehouse.query.sql_guard import QueryError
+from warehouse.storage.home import Warehouse, WarehouseError
+from warehouse.versions.selection import choose
+from warehouse.versions.versions import Version, open_version, read_tables
 
 Row = dict[str, Any]
+
+REASONS = {
+    "revoked": "revoked",
+    "deleted": "deleted from the tables",
+    "question": "its question is new",
+    "tree": "its search is new",
+    "curated": "its tree was curated since",
+    "linearizer": "cut anew by another linearizer",
+    "filter": "a filter decides otherwise",
+    "unjudged": "no filter had judged it",
+    "row": "what is told of it has changed",
+    "statement": "the statement differs",
+    "variant": "it has no such form",
+    "others": "other traces came or went",
+    "code": "the views' code has changed",
+}
+"""What each reason means, in words for a table."""
+
+_Why = tuple[str, str, str]
+# Tables that every command writes into, whatever it is about.
+_BOOKKEEPING = {"runs", "dataset_versions"}
+
+_FACTS = """
+SELECT d.trace_id, t.trace_id IS NOT NULL AS there, l.trace_id IS NOT NULL AS latest,
+       t.linearizer, n.newest, n.cuts, r.run_id AS tree_run, t.run_id AS trace_run,
+       q.question_id IS NOT NULL AS question, r.tree_id IS NOT NULL AS tree,
+       {'split': q.split, 'family': q.family, 'source': q.source, 'licence': q.licence,
+        'kind': t.kind, 'reward': t.reward, 'task': t.task, 'origin': t.origin} AS told
+FROM _differing d
+LEFT JOIN traces t USING (trace_id)
+LEFT JOIN (SELECT trace_id FROM latest_traces) l USING (trace_id)
+LEFT JOIN questions q ON q.question_id = d.question_id
+LEFT JOIN trees r ON r.tree_id = d.tree_id
+LEFT JOIN (
+    SELECT tree_id, count(*) AS cuts,
+           max_by(linearizer, try_cast(split_part(linearizer, '/', 2) AS INT)) AS newest
+    FROM traces GROUP BY tree_id
+) n ON n.tree_id = d.tree_id
+"""
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,7 +81,7 @@ class Difference:
     change: str
     """`removed`, `added` or `changed`."""
     reason: str
-    """A key of `diff_reasons.REASONS`, which says what it means."""
+    """A key of `REASONS`, which says what it means."""
     what: str
     """What the reason is about: filters, a revoked thing, columns, a version of the linearizer."""
     detail: str
@@ -147,3 +191,205 @@ def _changed(con: duckdb.DuckDBPyConnection) -> Iterator[Difference]:
 def _short(value: str | None, most: int = 80) -> str:
     text = "nothing" if value is None else value
     return text if len(text) <= most else f"{text[: most - 1]}…"
+
+
+@dataclass(frozen=True, slots=True)
+class Fact:
+    """What one state of the tables said of one trace."""
+
+    row: Row
+    verdicts: dict[str, Row] = field(default_factory=dict)
+    """Each filter's latest word, by the filter's name: version, keep, reason."""
+    revoked: tuple[Row, ...] = ()
+    """The revocations that reach it: subject, value, reason."""
+
+    @property
+    def there(self) -> bool:
+        """Whether the trace is in the tables."""
+        return bool(self.row["there"])
+
+
+class State:
+    """One version's tables, open for as long as they are needed."""
+
+    def __init__(self, warehouse: Warehouse, version: Version, differing: pa.Table) -> None:
+        self.version = version
+        try:
+            self.con = connect(warehouse, read_tables(version))
+        except (DeltaError, duckdb.Error, OSError) as error:
+            first = str(error).strip().splitlines()[0]
+            raise WarehouseError(
+                f"the tables {version.ref} was cut from can't be read as they were then: {first}"
+            ) from None
+        self.con.register("_differing", differing)
+        self.chosen_by = cache(self._chosen_by)
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.con.close()
+
+    def fact(self, trace_id: str) -> Fact:
+        """What the tables said of one of the differing traces."""
+        return self._facts[trace_id]
+
+    def _chosen_by(self, sql: str) -> frozenset[str] | None:
+        """Those of the differing traces that `sql` chooses; None if it can't be asked here."""
+        try:
+            choose(self.con, sql)
+        except QueryError:
+            return None
+        except WarehouseError:  # it chose nothing
+            self.con.execute("CREATE OR REPLACE TEMP TABLE chosen (trace_id VARCHAR)")
+        sql = "SELECT trace_id FROM chosen SEMI JOIN _differing USING (trace_id)"
+        chosen = frozenset(trace_id for (trace_id,) in self.con.execute(sql).fetchall())
+        self.con.execute("DROP TABLE chosen")
+        return chosen
+
+    @cached_property
+    def _facts(self) -> dict[str, Fact]:
+        verdicts: dict[str, dict[str, Row]] = defaultdict(dict)
+        for row in self._rows(
+            "SELECT trace_id, filter, version, keep, reason FROM latest_verdicts "
+            "SEMI JOIN _differing USING (trace_id) ORDER BY filter"
+        ):
+            verdicts[row["trace_id"]][row["filter"]] = row
+        revoked: dict[str, list[Row]] = defaultdict(list)
+        for row in self._rows(
+            "SELECT trace_id, subject, value, reason FROM revoked_traces "
+            "SEMI JOIN _differing USING (trace_id) ORDER BY ALL"
+        ):
+            revoked[row["trace_id"]].append(row)
+        return {
+            (i := row["trace_id"]): Fact(row, verdicts.get(i, {}), tuple(revoked.get(i, ())))
+            for row in self._rows(_FACTS)
+        }
+
+    def _rows(self, sql: str) -> list[Row]:
+        try:
+            return list(self.con.sql(sql).to_arrow_table().to_pylist())
+        except duckdb.Error as error:
+            first = str(error).strip().splitlines()[0]
+            raise WarehouseError(
+                f"the tables {self.version.ref} was cut from can't be read: {first}"
+            ) from None
+
+
+@dataclass(frozen=True, slots=True)
+class Side:
+    """One of the two versions, with the tables it was cut from."""
+
+    version: Version
+    state: State
+
+    @property
+    def sql(self) -> str:
+        return str(self.version.card["sql"])
+
+
+def explain(trace_id: str, has: Side, lacks: Side) -> _Why:
+    """The reason, what it is about, and the detail, why `lacks` has no row of the trace."""
+    here, there = has.state.fact(trace_id), lacks.state.fact(trace_id)
+    if there.revoked:
+        first = there.revoked[0]
+        return "revoked", f"{first['subject']} {first['value']}", first["reason"]
+    if not there.there:
+        return _absent(here, there, has, lacks)
+    told = lacks.version.card.get("variant")
+    others = lacks.state.chosen_by(lacks.sql)
+    if told and others and trace_id in others:
+        why = f"{lacks.version.ref} tells its traces as {told!r}: this one has no such form"
+        return "variant", told, f"{why}, or says there what another says"
+    own, others = has.state.chosen_by(has.sql), lacks.state.chosen_by(lacks.sql)
+    if own is None or others is None or trace_id not in own or trace_id in others:
+        # Asked again, a statement does not give what it gave: the views it reads are today's.
+        was, now = has.version.card["revision"], lacks.version.card["revision"]
+        return "code", f"{was[:12]} and {now[:12]}", "a view it is chosen by means something else"
+    crossed = lacks.state.chosen_by(has.sql)
+    if crossed is not None and trace_id in crossed:
+        return "statement", *_statement(there, lacks)
+    told = _tables(here, there, has, lacks)
+    other_way = has.state.chosen_by(lacks.sql)
+    if other_way is not None and trace_id not in other_way:
+        # Either alone would lose it. What the tables say is the nearer cause.
+        return (*told[:2], f"{told[2]}; nor does {lacks.version.ref}'s statement choose it")
+    return told
+
+
+def _absent(here: Fact, there: Fact, has: Side, lacks: Side) -> _Why:
+    """The lacking side's tables do not hold the trace."""
+    if _traces(has) <= _traces(lacks):  # the side without it came later, and lost it
+        return "deleted", "", "the trace is no longer in the tables"
+    run = here.row["tree_run"] or here.row["trace_run"]
+    if not there.row["question"]:
+        return "question", "", f"its question was not imported for {lacks.version.ref} yet"
+    if not there.row["tree"]:
+        return "tree", str(run or ""), f"its tree was not searched for {lacks.version.ref} yet"
+    if there.row["cuts"]:
+        what = f"{_named(there.row['newest'])} -> {_named(here.row['linearizer'])}"
+        return "linearizer", what, "its tree was there, cut otherwise"
+    return "curated", str(here.row["trace_run"] or ""), "its tree was there, not curated yet"
+
+
+def _traces(side: Side) -> int:
+    """The version of the table of traces that a side read."""
+    return int(side.version.card["table_versions"].get("traces", -1))
+
+
+def _statement(there: Fact, lacks: Side) -> tuple[str, str]:
+    """What the statement that does not choose it may have gone by."""
+    drops = [row for row in there.verdicts.values() if not row["keep"]]
+    if drops:
+        what = ", ".join(row["filter"] for row in drops)
+        reasons = "; ".join(f"{row['filter']}: {row['reason']}" for row in drops)
+        return what, f"{lacks.version.ref}'s does not choose it; filters drop it ({reasons})"
+    kept = "every filter keeps it" if there.verdicts else "no filter judged it"
+    return "", f"{lacks.version.ref}'s does not choose it; {kept}"
+
+
+def _tables(here: Fact, there: Fact, has: Side, lacks: Side) -> _Why:
+    """What the two states of the tables say unlike of a trace both hold."""
+    drops = {
+        name: row
+        for name, row in there.verdicts.items()
+        if not row["keep"] and here.verdicts.get(name, {"keep": True})["keep"]
+    }
+    if drops:
+        told = "; ".join(_turned(here.verdicts.get(f), row, has, lacks) for f, row in drops.items())
+        return "filter", ", ".join(drops), told
+    if here.verdicts and not there.verdicts:
+        return "unjudged", "", f"{lacks.version.ref} was published before it was judged"
+    if here.row["latest"] and not there.row["latest"]:
+        what = f"{_named(here.row['linearizer'])} -> {_named(there.row['newest'])}"
+        return "linearizer", what, "its tree has been cut anew, and the newest cut counts"
+    unlike = {
+        column: f"{column}: {here.row['told'][column]} in {has.version.ref}, {value}"
+        for column, value in there.row["told"].items()
+        if here.row["told"][column] != value
+    }
+    if unlike:
+        told = "; ".join(unlike.values())
+        return "row", ", ".join(unlike), f"{told} in {lacks.version.ref}"
+    mine, theirs = has.version.card["table_versions"], lacks.version.card["table_versions"]
+    moved = sorted(n for n in {*mine, *theirs} - _BOOKKEEPING if mine.get(n) != theirs.get(n))
+    return (
+        "others",
+        ", ".join(moved),
+        "nothing told of it differs: the statement weighs traces against each other, or against "
+        "other tables, and these have changed",
+    )
+
+
+def _named(linearizer: str | None) -> str:
+    return linearizer or "unnamed"
+
+
+def _turned(before: Row | None, row: Row, has: Side, lacks: Side) -> str:
+    """One filter's two words on a trace, told from the side that has the row."""
+    name, reason = row["filter"], row["reason"] or "without a reason"
+    by = f"version {row['version']} of the filters"
+    dropped = f"dropped by {by}, in {lacks.version.ref} ({reason})"
+    if before is None:
+        return f"{name}: {dropped}, not asked in {has.version.ref}"
+    return f"{name}: {dropped}, kept by version {before['version']}, in {has.version.ref}"

@@ -18,6 +18,7 @@ from mcts.data import Trace
 from warehouse.sources import task_of
 from warehouse.storage.home import WarehouseError
 from warehouse.tables.rows import observation_row, point_row
+from warehouse.versions.bundle import question_of, trace_of
 
 Row = dict[str, Any]
 
@@ -43,8 +44,6 @@ class Teller:
 
     def __call__(self, rows: Iterable[Row]) -> Iterator[Row]:
         """The rows in that form."""
-        from warehouse.versions.bundle import question_of, trace_of
-
         for row in rows:
             trace, question = trace_of(row), question_of(row)
             if self.name == "zoom" and trace.kind == "direct":

@@ -3,7 +3,7 @@
     version = publish(warehouse, "sat2-sft", "SELECT trace_id FROM kept_traces")
     version = resolve(warehouse, "sat2-sft@v1")            # or "sat2-sft" for the newest
     print(show(warehouse, "sat2-sft"))
-    export(warehouse, version, "trl", Path("out"), space=CoordinateSpace.qwen25_vl())
+    with open_version(warehouse, version) as folder: …    # rows.parquet, images.parquet, card.json
 
 A version is a folder `datasets/<name>/vN/` that holds copies of all it needs, pictures included:
 nothing done to the tables later can reach it. It appears whole or not at all, publishing equal
@@ -26,22 +26,17 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-from warehouse.exports.export import export
 from warehouse.query.catalog import connect, table_versions
 from warehouse.storage.home import Warehouse, WarehouseError, code_revision
 from warehouse.storage.objects import sync
 from warehouse.tables.delta import insert_new
 from warehouse.tables.schema import TABLES
 from warehouse.versions.bundle import write_images, write_rows
-from warehouse.versions.card import readme, write_card
-from warehouse.versions.card_facts import make_card
+from warehouse.versions.card import make_card, readme, write_card, write_samples
 from warehouse.versions.certificate import certificate
 from warehouse.versions.revocations import leave_out_revoked, revoked_since, told_revoked
-from warehouse.versions.samples import write_samples
 from warehouse.versions.selection import choose
-from warehouse.versions.variants import check_variant
-
-__all__ = ["Version", "export", "list_versions", "open_version", "publish", "resolve", "show"]
+from warehouse.versions.variants import Teller
 
 _NAME = re.compile(r"[a-z0-9][a-z0-9._-]*")
 _REF = re.compile(r"(?P<name>[^@]+)(?:@v(?P<number>[1-9]\d*))?")
@@ -104,13 +99,12 @@ def publish(
         raise WarehouseError(
             f"{name!r} can't name a data set: use lower-case letters, digits, '.', '_' and '-'"
         )
-    if variant:
-        check_variant(variant)
+    restyle = Teller(variant) if variant else None
     versions = table_versions(warehouse)
     with connect(warehouse, versions) as con, _workbench(warehouse) as folder:
         choose(con, sql)
         revoked = leave_out_revoked(con)
-        rows = write_rows(con, folder, variant)
+        rows = write_rows(con, folder, restyle)
         if same := _same(list_versions(warehouse, name), rows.content_hash):
             _note(warehouse, same)
             return same

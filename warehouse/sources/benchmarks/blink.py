@@ -12,9 +12,8 @@ Published figure: accuracy a subtask, and their mean.
 
 from __future__ import annotations
 
-from warehouse.sources.published import Row, published
+from warehouse.sources.published import Row, choice_row, published
 from warehouse.sources.reading.drafts import Draft, Unusable
-from warehouse.sources.reading.options import choice_row
 from warehouse.sources.tasks import Task
 
 SUBTASKS = (

@@ -15,9 +15,8 @@ from __future__ import annotations
 
 import re
 
-from warehouse.sources.published import Row, published
+from warehouse.sources.published import Row, choice_row, published
 from warehouse.sources.reading.drafts import Draft, Picture, Unusable
-from warehouse.sources.reading.options import choice_row
 from warehouse.sources.tasks import Task
 
 _MARK = re.compile(r"<image\s?(\d+)>")

@@ -10,9 +10,9 @@ Published figure: accuracy.
 
 from __future__ import annotations
 
-from warehouse.sources.published import Row, published
+from warehouse.sources.published import Row, choice_row, published
 from warehouse.sources.reading.drafts import Draft
-from warehouse.sources.reading.options import choice_row, chosen_option, cut_options
+from warehouse.sources.reading.options import chosen_option, cut_options
 from warehouse.sources.tasks import Task
 
 

@@ -18,7 +18,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from mcts.data import Box
-from warehouse.sources.reading import reference
+from warehouse.sources.benchmarks import reference
 from warehouse.sources.reading.drafts import Draft, ImportProblem, Picture, ReadContext, Reject
 from warehouse.sources.tasks import SAMPLE, Sample, Task
 

@@ -27,9 +27,8 @@ from typing import Any
 
 from curation.traces.zoom_dialogues import WEB
 from mcts.data import AnswerKind
-from warehouse.sources.benchmarks import ical
+from warehouse.sources.benchmarks import ical, reference
 from warehouse.sources.published import Row, published
-from warehouse.sources.reading import reference
 from warehouse.sources.reading.drafts import Draft, Picture, ReadContext, Reject, Unusable
 from warehouse.sources.reading.json_rows import objects_in
 from warehouse.sources.tasks import Task

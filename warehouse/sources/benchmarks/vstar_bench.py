@@ -19,11 +19,11 @@ from typing import Any
 
 from curation.traces.zoom_dialogues import VISUAL_SEARCH
 from mcts.data import Box
-from warehouse.sources.published import Row, published
+from warehouse.sources.published import Row, choice_row, published
 from warehouse.sources.reading.boxes import Form, gold_box
 from warehouse.sources.reading.drafts import Draft, Picture, Unusable
 from warehouse.sources.reading.image_files import size_of
-from warehouse.sources.reading.options import choice_row, chosen_option, cut_options
+from warehouse.sources.reading.options import chosen_option, cut_options
 from warehouse.sources.tasks import Task
 
 CATEGORIES = ("direct_attributes", "relative_position")

@@ -10,8 +10,7 @@ from __future__ import annotations
 
 from curation.traces.zoom_dialogues import WEB
 from mcts.data import AnswerKind
-from warehouse.sources.benchmarks import ical
-from warehouse.sources.reading import reference
+from warehouse.sources.benchmarks import ical, reference
 from warehouse.sources.reading.columns import Columns
 from warehouse.sources.tasks import SAMPLE, Sample, Task
 

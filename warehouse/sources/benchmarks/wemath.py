@@ -17,9 +17,9 @@ from __future__ import annotations
 
 import re
 
-from warehouse.sources.published import Row, published
+from warehouse.sources.published import Row, lettered_columns, published
 from warehouse.sources.reading.drafts import Draft, Unusable
-from warehouse.sources.reading.options import chosen_option, lettered_columns, options
+from warehouse.sources.reading.options import chosen_option, options
 from warehouse.sources.tasks import Task
 
 _OPTION = re.compile(r"(?:^|;)\s*(?=[A-H]\s*[.:)])")

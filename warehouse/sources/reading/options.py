@@ -11,7 +11,6 @@ import re
 from collections.abc import Sequence
 from string import ascii_uppercase
 
-from warehouse.sources.published import Row
 from warehouse.sources.reading.drafts import Unusable
 
 _LETTERED = re.compile(r"^\s*(?:\(([A-Z])\)|([A-Z])[.):])\s*(\S.*?)\s*$", re.DOTALL)
@@ -78,27 +77,3 @@ def cut_options(text: str) -> tuple[str, tuple[str, ...]]:
     ):
         return "\n".join(lines).strip(), tuple(option for _, option in found)
     return asked, ()
-
-
-def lettered_columns(row: Row) -> tuple[str, ...]:
-    """The options of a row that has a column a letter, as VLMEvalKit's TSV files do."""
-    found: list[str] = []
-    for letter in ascii_uppercase:
-        option = row.optional(letter)
-        if not option:
-            break
-        found.append(option)
-    return tuple(found)
-
-
-def choice_row(row: Row, *names: str) -> tuple[tuple[str, ...], str]:
-    """The options of a multiple-choice row, and the right one, which `answer` names by its letter.
-
-    Args:
-        names: columns that may hold the options as a list; else there is a column a letter.
-    """
-    choices = options(row.items(*names), names[0]) if row.get(*names) is not None else ()
-    choices = choices or lettered_columns(row)
-    if len(choices) < 2:
-        raise Unusable(names[0], f"there are {len(choices)} options")
-    return choices, chosen_option(row.text("answer"), choices)
