@@ -100,20 +100,20 @@ def test_a_full_disk_stops_the_build_with_one_sentence_and_loses_nothing(home, p
         _, said = build.communicate(timeout=120)
         assert build.returncode == 1
         assert said.count("\n") == 1 and "No space left on device" in said
-        before = server.asked()
+        before = server.request_count()
         again = start(home, server)
         _, said = again.communicate(timeout=120)
         assert again.returncode == 0, said
         assert server.repeated() == [] or point.startswith("journal")
         if point.startswith("between"):
-            assert server.asked() == before, "every answer was journaled"
+            assert server.request_count() == before, "every answer was journaled"
 
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
 def test_a_signal_stops_a_build_in_seconds_and_what_was_answered_is_kept(home, number):
     with StubServer(latency_s=0.3) as server:
         build = start(home, server)
-        while server.asked() < 8:
+        while server.request_count() < 8:
             time.sleep(0.02)
         began = time.monotonic()
         build.send_signal(number)

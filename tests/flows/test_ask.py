@@ -125,7 +125,7 @@ def test_bad_input_is_a_sentence_and_nothing_is_asked(
     said = capsys.readouterr()
     assert said.out == "" and said.err.startswith("vigorl: ") and said.err.count("\n") == 1
     assert sentence in said.err
-    assert server.asked() == 0 and sorted(room.parent.iterdir()) == before
+    assert server.request_count() == 0 and sorted(room.parent.iterdir()) == before
 
 
 def test_a_model_that_is_none_and_a_server_that_is_not_there_are_sentences(room, capsys):

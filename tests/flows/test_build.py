@@ -63,7 +63,7 @@ def straight(sample, tmp_path_factory):
         import_sat(sample, home)
         done = build(server, home)
         assert done.stdout.startswith("6 questions searched, ")
-        requests = server.asked()
+        requests = server.request_count()
     return contents(home), requests
 
 
@@ -114,10 +114,10 @@ def test_a_finished_build_asks_nothing_and_adds_nothing(sample, tmp_path):
     with StubServer() as server:
         import_sat(sample, tmp_path)
         build(server, tmp_path)
-        asked, before = server.asked(), contents(tmp_path)
+        asked, before = server.request_count(), contents(tmp_path)
         done = build(server, tmp_path)
         assert "6 of 6 trees are in the warehouse already" in done.stderr
-        assert server.asked() == asked
+        assert server.request_count() == asked
     assert contents(tmp_path) == before
 
 

@@ -145,7 +145,7 @@ def test_a_region_around_the_point_is_shown_to_the_judge_and_its_probability_kep
         ("red", 388.0, 0.25, 1, "logprobs", "region/1"),
     ]
     # The two traces share their second step: it is asked about once.
-    assert (judged.traces, judged.rows, judged.asked, server.asked()) == (2, 4, 3, 3)
+    assert (judged.traces, judged.rows, judged.asked, server.request_count()) == (2, 4, 3, 3)
 
 
 @pytest.mark.parametrize("tells", ["nothing", "refuses"])
@@ -163,19 +163,19 @@ def test_without_probabilities_the_share_of_yes_among_samples_stands_in(warehous
 def test_nothing_is_asked_twice_and_what_is_stored_is_left_alone(warehouse):
     with Judge(model="j") as server:
         run(warehouse, server, "grounding", limit=1)
-        once = server.asked()
+        once = server.request_count()
         run(warehouse, server, "grounding")
-        assert (once, server.asked()) == (2, 3)
+        assert (once, server.request_count()) == (2, 3)
         assert run(warehouse, server, "grounding").sentence() == "there is nothing left to judge"
-        assert server.asked() == 3 and server.repeated() == []
+        assert server.request_count() == 3 and server.repeated() == []
 
 
 def test_a_request_that_fails_for_good_is_a_row_that_says_why(warehouse):
     with Judge(model="j", fault_of=lambda body, came: "400" if "blue" in str(body) else "ok") as s:
         run(warehouse, s, "grounding")
-        asked = s.asked()
+        asked = s.request_count()
         run(warehouse, s, "grounding")
-        assert s.asked() == asked
+        assert s.request_count() == asked
     rows = scores(warehouse)
     assert [row[2] for row in rows] == [None, None, 0.9, 0.25]
     assert all(row[3:5] == (0, "bad_request: HTTP 400: scripted 400") for row in rows[:2])
@@ -191,13 +191,13 @@ def test_what_failed_is_asked_again_on_demand_and_its_rows_are_replaced(warehous
         assert first["failed"] > 0
         s.fault_of = lambda body, came: "ok"
         assert run(warehouse, s, what).traces == 0
-        before = s.asked()
+        before = s.request_count()
         assert run(warehouse, s, what, retry_failed=True).traces == 2
-        asked = s.asked() - before
+        asked = s.request_count() - before
         (second,) = query(warehouse, how).to_pylist()
         assert second["failed"] == 0 and second["n"] >= first["n"]
         assert run(warehouse, s, what, retry_failed=True).traces == 0
-        assert s.asked() == before + asked
+        assert s.request_count() == before + asked
     assert asked == again
 
 
@@ -221,7 +221,7 @@ def test_steps_that_boxes_know_are_not_asked_about(warehouse, tmp_path):
     commit_traces(known, rows, steps=steps, verdicts=verdicts, run_id="r")
     with Judge(model="j") as server:
         assert run(known, server, "grounding").traces == 0
-        assert server.asked() == 0
+        assert server.request_count() == 0
 
 
 def test_a_judge_counts_the_four_behaviors_and_agreement_is_reported(warehouse):
@@ -233,9 +233,9 @@ def test_a_judge_counts_the_four_behaviors_and_agreement_is_reported(warehouse):
     insert_new(warehouse, "behaviors", rule)
     with Judge(model="j") as server:
         judged = run(warehouse, server, "behaviors")
-        assert (judged.rows, server.asked()) == (8, 8)
+        assert (judged.rows, server.request_count()) == (8, 8)
         run(warehouse, server, "behaviors")
-        assert server.asked() == 8
+        assert server.request_count() == 8
     rows = query(
         warehouse,
         "SELECT behavior, count FROM behaviors WHERE method = 'judge/1:j' GROUP BY ALL ORDER BY 1",
@@ -257,9 +257,9 @@ def test_a_count_the_judge_did_not_give_is_null_and_not_zero(warehouse):
 def test_a_step_the_answer_needs_loses_value_when_it_is_left_out(warehouse):
     with Judge(model="t") as server:
         judged = run(warehouse, server, "necessity", samples=2)
-        asked = server.asked()
+        asked = server.request_count()
         run(warehouse, server, "necessity", samples=2)
-        assert server.asked() == asked and server.repeated() == []
+        assert server.request_count() == asked and server.repeated() == []
     rows = query(
         warehouse,
         "SELECT step, split_part(method, '/', 1) AS how, value, base, n "

@@ -238,18 +238,18 @@ def test_a_run_that_its_budget_stops_commits_whole_trees_and_goes_on_with_a_larg
         straight = Warehouse(str(tmp_path / "straight"))
         import_questions(straight, "sat2", tmp_path / "SAT_train.parquet")
         build(straight, server)
-        expected, requests = trees(straight), server.asked()
+        expected, requests = trees(straight), server.request_count()
         costs = [tree["completion_tokens"] for tree in expected]
         limit = sum(costs[:2]) + 1  # so the third tree is the last to be let in
         stopped = build(home, server, run_tokens=limit, concurrency=concurrency)
         assert trees(home) == expected[:3], "the same trees, however many ran at once"
         assert stopped.extra["stopped"].startswith(f"stopped by --run-tokens {limit}: 3 of 6 ")
-        asked = server.asked()
+        asked = server.request_count()
         again = build(home, server, run_tokens=limit, concurrency=concurrency)
-        assert server.asked() == asked and trees(home) == expected[:3], "one budget, not two"
+        assert server.request_count() == asked and trees(home) == expected[:3], "one budget, not two"
         whole = build(home, server, run_tokens=10 * limit, concurrency=concurrency)
         assert trees(home) == expected and "stopped" not in whole.extra
-        assert server.asked() == 2 * requests, "nothing was asked again to go on"
+        assert server.request_count() == 2 * requests, "nothing was asked again to go on"
     assert again.extra["stopped"] == stopped.extra["stopped"]
 
 
@@ -258,7 +258,7 @@ def test_a_run_whose_time_is_up_says_so_and_the_same_command_goes_on(home):
         stopped = build(home, server, run_seconds=1e-9)
         assert "stopped by --run-seconds" in stopped.extra["stopped"]
         assert "the same command goes on" in stopped.extra["stopped"]
-        assert trees(home) == [] and server.asked() == 0
+        assert trees(home) == [] and server.request_count() == 0
         assert "stopped" not in build(home, server, run_seconds=600).extra
     assert len(trees(home)) == 6
 
@@ -286,13 +286,13 @@ def test_a_dry_run_predicts_and_what_it_was_answered_is_not_asked_again(home):
         found = asyncio.run(pilot(settings))
         assert query(home, "SELECT count(*) AS n FROM trees UNION ALL SELECT count(*) FROM runs "
                      "WHERE kind = 'build'")["n"].to_pylist() == [0, 0]  # fmt: skip
-        asked = server.asked()
+        asked = server.request_count()
         assert asked == found.spent.requests > 0
         assert (found.questions, found.missing, found.pilot) == (6, 6, 3)
         assert asyncio.run(pilot(settings)).text() == found.text(), "from the journal this time"
-        assert server.asked() == asked
+        assert server.request_count() == asked
         summary = build(home, server)
-        assert summary.replayed == asked and server.asked() == summary.asked + asked
+        assert summary.replayed == asked and server.request_count() == summary.asked + asked
         (cost,) = query(home, "SELECT sum(requests) AS r, sum(prompt_tokens) AS p, "
                         "sum(completion_tokens) AS c FROM trees").to_pylist()  # fmt: skip
         for predicted, real in [

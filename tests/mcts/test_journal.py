@@ -213,7 +213,7 @@ async def test_what_was_answered_once_is_not_asked_again(tmp_path):
         with Journal(tmp_path) as journal:
             asking = await ask_all(journal, server.url, 8)
         assert (asking.replayed, asking.asked) == (5, 3)
-        assert server.asked() == 8
+        assert server.request_count() == 8
         assert server.repeated() == []
 
 
@@ -240,7 +240,7 @@ async def test_a_final_failure_is_replayed_identically(tmp_path):
                     await ask_all(journal, server.url, 1)
                 errors.append((caught.value.kind, caught.value.message, str(caught.value)))
         assert errors[0] == errors[1]
-        assert server.asked() == 1
+        assert server.request_count() == 1
 
 
 async def test_a_missing_server_and_a_cancelled_request_leave_no_record(tmp_path):
@@ -251,7 +251,7 @@ async def test_a_missing_server_and_a_cancelled_request_leave_no_record(tmp_path
             await ask_all(journal, server.url, 1)
         with StubServer(faults=["hang"]) as slow:
             task = asyncio.create_task(ask_all(journal, slow.url, 1))
-            while not slow.asked():
+            while not slow.request_count():
                 await asyncio.sleep(0.01)
             task.cancel()
             with pytest.raises(asyncio.CancelledError):
@@ -273,7 +273,7 @@ def test_a_killed_process_asks_again_only_what_was_not_journaled(tmp_path, point
         command = [sys.executable, "-c", RUN, str(tmp_path), server.url]
         killed = os.environ | {"VIGORL_FAILPOINT": f"{point}:4"}
         assert subprocess.run(command, cwd=ROOT, env=killed).returncode == 137
-        assert server.asked() == 4
+        assert server.request_count() == 4
         assert subprocess.run(command, cwd=ROOT).returncode == 0
-        assert server.asked() == 6 + lost
+        assert server.request_count() == 6 + lost
         assert len(server.repeated()) == lost

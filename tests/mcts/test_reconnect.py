@@ -48,7 +48,7 @@ async def test_a_server_that_is_gone_is_waited_for_and_the_same_answer_comes():
     assert not asking.done() and len(said) == 1, "one sentence, however long and for however many"
     with StubServer(port=port) as server:
         replies = await asyncio.wait_for(asking, 5)
-        assert server.asked() == 3
+        assert server.request_count() == 3
     await teacher.close()
     assert replies[0].completions == first.completions
     assert said[1:] == ["The model server answers again: the run goes on."]
@@ -71,7 +71,7 @@ async def test_a_server_that_comes_back_with_another_model_is_not_asked():
     await until(lambda: said)
     with StubServer(port=port, model="wrong") as wrong:
         await until(lambda: "serves wrong, not right" in said[-1])
-        assert not wrong.asked()
+        assert not wrong.request_count()
     with StubServer(port=port, model="right"):
         await asyncio.wait_for(asking, 5)
     await teacher.close()

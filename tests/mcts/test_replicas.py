@@ -63,19 +63,19 @@ async def homes(teacher: Replicas, servers, trees: int) -> dict[int, int]:
     """Which server answers each tree now."""
     found = {}
     for tree in range(trees):
-        before = [server.asked() for server in servers]
+        before = [server.request_count() for server in servers]
         await teacher.complete(ask(tree), images(tree))
-        (found[tree],) = (i for i, s in enumerate(servers) if s.asked() > before[i])
+        (found[tree],) = (i for i, s in enumerate(servers) if s.request_count() > before[i])
     return found
 
 
 async def test_every_request_of_a_tree_goes_to_one_server_and_trees_spread_over_all(servers):
     async with replicas(servers) as teacher:
         home = await homes(teacher, servers, 60)
-        before = [server.asked() for server in servers]
+        before = [server.request_count() for server in servers]
         for seed, partial in enumerate(("<think>a</think>", "<think>b</think>", "<answer>")):
             await teacher.complete(ask(7, partial, seed), images(7))
-        asked = [server.asked() - n for server, n in zip(servers, before, strict=True)]
+        asked = [server.request_count() - n for server, n in zip(servers, before, strict=True)]
     assert asked[home[7]] == sum(asked) == 3
     assert min(Counter(home.values()).values()) >= 5  # of 20 each
     assert teacher.ledger.requests == 63 and teacher.ledger.completion_tokens > 0
@@ -139,7 +139,7 @@ async def test_a_question_that_a_living_server_fails_at_fails_and_moves_nowhere(
         async with replicas([first, second], say=told.append) as teacher:
             with pytest.raises(TeacherError, match="server_error"):
                 await teacher.complete(ask(1, text="POISON"), images(1))
-        assert sorted([first.asked(), second.asked()]) == [0, 2]  # the retry, at the same one
+        assert sorted([first.request_count(), second.request_count()]) == [0, 2]  # the retry, at the same one
         assert told == []
 
 
@@ -162,7 +162,7 @@ async def test_a_server_that_returns_with_another_model_is_not_asked(servers):
             for now[0] in (0.0, 31.0, 62.0):
                 for tree in range(16):
                     await teacher.complete(ask(tree), images(tree))
-            assert other.asked() == 1
+            assert other.request_count() == 1
     assert "serves other, not" in told[0] and "still away" in told[-1] and len(told) == 2
 
 
@@ -205,5 +205,5 @@ def test_a_build_over_two_servers_is_the_build_over_one(tmp_path, servers):
         asyncio.run(stages.build(settings))
         built.append(query(warehouse, columns).to_pylist())
     assert built[0] == built[1]
-    assert servers[1].asked() and servers[2].asked()
+    assert servers[1].request_count() and servers[2].request_count()
     assert not trees_at(servers[1]) & trees_at(servers[2])

@@ -76,7 +76,7 @@ async def test_a_completion_at_the_token_limit_says_so():
 async def test_n_samples_are_one_request_and_equal_n_single_ones_with_seeds_one_apart():
     with StubServer() as server:
         together = (await complete(server, ask(n=3, seed=50))).completions
-        assert server.asked() == 1
+        assert server.request_count() == 1
         single = [(await complete(server, ask(seed=50 + i))).completions[0] for i in range(3)]
     assert [c.text for c in together] == [c.text for c in single]
     assert len({c.text for c in together}) == 3
@@ -112,7 +112,7 @@ async def test_a_passing_fault_is_retried_and_changes_nothing(fault):
         smooth = await complete(server, ask(n=2))
     with StubServer(faults=[fault]) as server:
         bumpy = await complete(server, ask(n=2))
-        assert server.asked() == 2
+        assert server.request_count() == 2
     assert bumpy.completions == smooth.completions
 
 
@@ -145,7 +145,7 @@ async def test_cancelling_a_request_hangs_up():
     with StubServer(faults=["hang"]) as server:
         teacher = client(server)
         task = asyncio.create_task(teacher.complete(ask(), IMAGES))
-        while not server.asked():
+        while not server.request_count():
             await asyncio.sleep(0.01)
         task.cancel()
         with pytest.raises(asyncio.CancelledError):
@@ -172,7 +172,7 @@ async def test_a_fault_that_stays_becomes_a_final_error_of_its_kind(fault, kind)
         limit = 0.2 if fault == "hang" else 10.0
         error = await failure(server, ask(), retries=2, timeout_s=limit)
         assert error.kind == kind
-        assert server.asked() == (2 if fault == "empty" else 3)
+        assert server.request_count() == (2 if fault == "empty" else 3)
 
 
 async def test_a_poisoned_question_fails_alone():
@@ -191,7 +191,7 @@ async def test_a_poisoned_question_fails_alone():
 async def test_a_bad_request_is_final_at_once_with_the_servers_words():
     with StubServer(faults=["400"]) as server:
         error = await failure(server, ask())
-        assert server.asked() == 1
+        assert server.request_count() == 1
     assert error.kind == "bad_request" and "scripted 400" in error.message
 
 
@@ -240,9 +240,9 @@ async def test_a_server_without_n_gets_single_requests_and_gives_the_same_sample
         reply = await teacher.complete(ask(n=3), IMAGES)
         assert [c.text for c in reply.completions] == [c.text for c in usual.completions]
         assert teacher.can_sample_many is False
-        before = server.asked()
+        before = server.request_count()
         await teacher.complete(ask(n=2, seed=4), IMAGES)
-        assert server.asked() == before + 2  # known now: no further probe
+        assert server.request_count() == before + 2  # known now: no further probe
         await teacher.close()
 
 
@@ -264,7 +264,7 @@ async def test_a_server_is_told_by_a_grammar_when_thoughts_are_enough_or_not_whe
         teacher = client(server)
         usual = await teacher.complete(request, IMAGES)
         grammar = re.compile(server.requests[-1]["body"]["structured_outputs"]["regex"])
-        assert teacher.can_count is True and server.asked() == 1
+        assert teacher.can_count is True and server.request_count() == 1
         await teacher.complete(ask(n=2), IMAGES)
         assert "structured_outputs" not in server.requests[-1]["body"]
         await teacher.close()
@@ -277,9 +277,9 @@ async def test_a_server_is_told_by_a_grammar_when_thoughts_are_enough_or_not_whe
         teacher = client(server)
         reply = await teacher.complete(request, IMAGES)
         assert reply.completions == usual.completions and teacher.can_count is False
-        before = server.asked()
+        before = server.request_count()
         await teacher.complete(replace(request, seed=5), IMAGES)
-        assert server.asked() == before + 1  # known now: no further probe
+        assert server.request_count() == before + 1  # known now: no further probe
         await teacher.close()
 
 

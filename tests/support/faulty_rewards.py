@@ -20,7 +20,7 @@ def _right(text, gold):
 
 
 def substring_grading(prompts, completions, answer, **columns):
-    """Right when the gold answer is somewhere in what was said."""
+    """Right when the gold answer is somewhere in the completion."""
     return [float(gold.lower() in _answer(c)) for c, gold in zip(completions, answer, strict=True)]
 
 
@@ -91,7 +91,7 @@ def never_the_same(prompts, completions, **columns):
 def fair(prompts, completions, question, **columns):
     """No fault: strict, bounded, and it pays for nothing but the answer."""
     scores = []
-    for text, asked in zip(completions, question, strict=True):
+    for text, column in zip(completions, question, strict=True):
         found = re.search(r"\A[^<]*(?:<think>[^<]*</think>\s*)*<answer>([^<]*)</answer>\s*\Z", text)
-        scores.append(float(bool(found) and found[1] in json.loads(asked)["answers"]))
+        scores.append(float(bool(found) and found[1] in json.loads(column)["answers"]))
     return scores

@@ -47,13 +47,13 @@ def main(home: str) -> None:
     """Replace every answer in the document."""
     warehouse = Warehouse(home)
     text = DOCUMENT.read_text(encoding="utf-8")
-    for asked in gallery():
-        told = answer(warehouse, asked.sql)
-        block = re.compile(re.escape(asked.sql) + r"\n```\n\n```text\n.*?```", re.DOTALL)
-        new = f"{asked.sql}\n```\n\n```text\n{told}\n```"
+    for entry in gallery():
+        shown = answer(warehouse, entry.sql)
+        block = re.compile(re.escape(entry.sql) + r"\n```\n\n```text\n.*?```", re.DOTALL)
+        new = f"{entry.sql}\n```\n\n```text\n{shown}\n```"
         text, n = block.subn(lambda _, new=new: new, text)
         if n != 1:
-            raise SystemExit(f"question {asked.number} has no answer to replace")
+            raise SystemExit(f"question {entry.number} has no answer to replace")
     DOCUMENT.write_text(text, encoding="utf-8")
 
 

@@ -8,10 +8,10 @@ request equals the single request with seed + i.
     with StubServer() as server:
         teacher = OpenAITeacher(server.url)
         ...
-        assert server.asked() == 12
+        assert server.request_count() == 12
     with StubServer(faults=["429", "500", "reset"]) as server: ...    # then it behaves
 
-As a program it outlives the process under test, and its log counts what a killed one had asked:
+As a program it outlives the process under test, and its log counts what a killed one had requested:
 
     python -m tests.support.stub_server --port 0 --log requests.jsonl         # prints its URL
 """
@@ -57,8 +57,8 @@ def conversation(body: dict[str, Any]) -> tuple[str, str]:
     if turns[-1][0] == "assistant":
         return "\n".join(text for _, text in turns[:-1]), turns[-1][1]
     prompt = "\n".join(text for _, text in turns)
-    told = re.search(r"Previous thoughts:\n(.*)\nContinue", prompt, re.DOTALL)
-    return (prompt[: told.start()], told.group(1)) if told else (prompt, "")
+    continued = re.search(r"Previous thoughts:\n(.*)\nContinue", prompt, re.DOTALL)
+    return (prompt[: continued.start()], continued.group(1)) if continued else (prompt, "")
 
 
 def turn_after(prompt: str, partial: str, rng: random.Random) -> str:
@@ -163,7 +163,7 @@ class StubServer:
     def __exit__(self, *_: object) -> None:
         self.stop()
 
-    def asked(self) -> int:
+    def request_count(self) -> int:
         """How many chat requests arrived, retries and faults included."""
         return len(self.requests)
 

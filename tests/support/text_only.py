@@ -69,8 +69,8 @@ def fitted(
     optimiser.step(loss)
     final = weights.detach()
 
-    def guess(asked: Sequence[RoomQuestion]) -> np.ndarray:
-        best = (tensor_of(asked)[:, :, used] @ final).argmax(1).numpy()
-        return best == np.array([q.options.index(q.answer) for q in asked])
+    def guess(questions: Sequence[RoomQuestion]) -> np.ndarray:
+        best = (tensor_of(questions)[:, :, used] @ final).argmax(1).numpy()
+        return best == np.array([q.options.index(q.answer) for q in questions])
 
     return guess

@@ -346,7 +346,7 @@ def test_the_command_measures_compares_and_asks_nothing_twice(warehouse, capsys,
         options = ("sat2", "--space", "qwen3-vl", "--json")
         assert vigorl(server.url, *options, home=warehouse.root, monkeypatch=monkeypatch) == 0
         first = json.loads(capsys.readouterr().out)
-        asked = server.asked()
+        asked = server.request_count()
         assert first["asked"] == 12 and first["benchmark"] == "sat2/test"
         options = ("sat2", "--space", "qwen3-vl", "--against", server.url)
         assert vigorl(server.url, *options, home=warehouse.root, monkeypatch=monkeypatch) == 0
@@ -354,7 +354,7 @@ def test_the_command_measures_compares_and_asks_nothing_twice(warehouse, capsys,
         assert "% right, 95% interval [" in said.out and "minus" in said.out
         assert "how answers end: " in said.out
         assert "0 requests, 24 answered from the journal" in said.err
-        assert server.asked() == asked
+        assert server.request_count() == asked
 
 
 @pytest.mark.parametrize(
@@ -403,7 +403,7 @@ def test_a_killed_evaluation_asks_again_for_nothing_it_had(warehouse, tmp_path):
         assert done.returncode == 0, done.stderr
         report = json.loads(done.stdout)
         assert report["asked"] + report["replayed"] == 12 and report["replayed"] >= 4
-        assert server.asked() <= 13, "only what was in flight may be asked for twice"
+        assert server.request_count() <= 13, "only what was in flight may be asked for twice"
     assert len(table(warehouse, "FROM predictions")) == 12
 
 
