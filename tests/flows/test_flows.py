@@ -9,7 +9,6 @@ import time
 from pathlib import Path
 
 import pytest
-import typer
 import yaml
 
 from flows.cli import app as cli
@@ -90,21 +89,6 @@ def test_help_answers_without_loading_heavy_libraries():
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
     assert done.returncode == 0, f"loaded for --help: {done.stderr}"
-
-
-def test_every_command_is_in_the_readme():
-    readme = (PROJECT / "README.md").read_text(encoding="utf-8")
-    commands = typer.main.get_command(cli.app).commands
-    missing = [name for name in commands if f"vigorl {name}" not in readme]
-    assert missing == []
-
-
-def test_the_readmes_sql_is_answered(tmp_path):
-    readme = (PROJECT / "README.md").read_text(encoding="utf-8")
-    statements = readme.partition("```sql\n")[2].partition("```")[0].split("\n\n")
-    assert len(statements) >= 5
-    for statement in statements:
-        query(Warehouse(str(tmp_path)), statement)
 
 
 def test_a_checkpoint_says_which_coordinates_it_speaks(tmp_path):

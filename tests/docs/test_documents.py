@@ -1,0 +1,113 @@
+"""Links lead somewhere, files and modules that are named exist, statements are answered."""
+
+from __future__ import annotations
+
+import importlib
+import re
+from pathlib import Path
+
+import pytest
+import yaml
+
+from tests.docs.documents import DOCUMENTS, ROOT, blocks, links, spans
+from tests.support.project_files import PACKAGES, pyproject
+from warehouse.query.catalog import query
+from warehouse.storage.home import Warehouse
+
+TOP = (*PACKAGES, "benchmarks", "tests", "docs")
+
+
+def anchors(document: Path) -> set[str]:
+    """The headings of a document, as links name them."""
+    found = re.findall(r"^#+ (.+)$", document.read_text(encoding="utf-8"), re.MULTILINE)
+    plain = (re.sub(r"[^\w\- ]", "", heading.lower()) for heading in found)
+    return {heading.strip().replace(" ", "-") for heading in plain}
+
+
+def named(document: Path) -> str:
+    return str(document.relative_to(ROOT))
+
+
+@pytest.mark.parametrize("document", DOCUMENTS, ids=named)
+def test_links_between_files_lead_somewhere(document: Path) -> None:
+    for address in links(document):
+        path, _, anchor = address.partition("#")
+        if ":" in path:
+            continue
+        target = (document.parent / path).resolve() if path else document
+        assert target.exists(), f"{named(document)} links to {address}"
+        if anchor:
+            assert anchor in anchors(target), f"{named(document)} links to {address}"
+
+
+@pytest.mark.parametrize("document", DOCUMENTS, ids=named)
+def test_files_that_are_named_exist(document: Path) -> None:
+    for span in spans(document):
+        if re.fullmatch(rf"(?:{'|'.join(TOP)})/[\w./-]*", span) and "*" not in span:
+            assert (ROOT / span).exists(), f"{named(document)} names {span}"
+
+
+@pytest.mark.parametrize("document", DOCUMENTS, ids=named)
+def test_python_names_that_are_named_exist(document: Path) -> None:
+    for span in spans(document):
+        if re.fullmatch(rf"(?:{'|'.join(PACKAGES)})(?:\.\w+)+", span):
+            assert found(span), f"{named(document)} names {span}"
+
+
+def found(name: str) -> bool:
+    """Whether a dotted name is a module, or something in one."""
+    parts = name.split(".")
+    for cut in range(len(parts), 0, -1):
+        try:
+            value = importlib.import_module(".".join(parts[:cut]))
+        except ModuleNotFoundError:
+            continue
+        for part in parts[cut:]:
+            if not hasattr(value, part):
+                return False
+            value = getattr(value, part)
+        return True
+    return False
+
+
+@pytest.mark.parametrize("name", ["sql.md", "datasets.md", "training.md", "building.md"])
+def test_sql_in_the_documents_is_answered(name: str, tmp_path: Path) -> None:
+    """On an empty warehouse, where every table and view is there."""
+    document = ROOT / "docs" / name
+    statements = [
+        statement
+        for kind, block in blocks(document)
+        if kind == "sql"
+        for statement in block.split("\n\n")
+    ]
+    for kind, block in blocks(document):
+        if kind == "sh":
+            statements += re.findall(r'(?:sql|--sql) "([^"…]+)"', block)
+    for statement in statements:
+        query(Warehouse(str(tmp_path)), statement)
+
+
+def test_the_citation_is_of_this_version() -> None:
+    citation = yaml.safe_load((ROOT / "CITATION.cff").read_text(encoding="utf-8"))
+    project = pyproject()["project"]
+    assert citation["cff-version"] == "1.2.0"
+    assert citation["version"] == project["version"]
+    assert citation["license"] == project["license"]
+    assert [author["name"] for author in citation["authors"]] == [
+        author["name"] for author in project["authors"]
+    ]
+    for reference in citation["references"]:
+        assert {"type", "title", "authors"} <= set(reference)
+
+
+def test_the_site_shows_every_page() -> None:
+    from docs.site_pages import PAGES
+
+    class Loader(yaml.SafeLoader):
+        """Knows none of MkDocs' own tags, and needs none."""
+
+    navigation = yaml.load((ROOT / "mkdocs.yml").read_text(encoding="utf-8"), Loader)["nav"]
+    shown = set(re.findall(r"[\w./-]+\.md", str(navigation)))
+    there = {path.relative_to(ROOT / "docs").as_posix() for path in (ROOT / "docs").rglob("*.md")}
+    assert shown == there | set(PAGES.values())
+    assert all((ROOT / source).is_file() for source in PAGES)
