@@ -19,6 +19,7 @@ import statistics
 import tempfile
 import time
 from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -26,33 +27,63 @@ import torch
 from PIL import Image as Pictures
 
 from curation.grading.grade import grade
+from mcts.concurrency import gather
+from mcts.config import SearchConfig, search_id
+from mcts.coordinates import CoordinateSpace
+from mcts.data import Question
 from mcts.journal.journal import Journal, JournaledTeacher
-from mcts.policy import TeacherPolicy
-from mcts.prompts import load_prompt
-from mcts.search import SearchConfig, search, search_id, together
-from mcts.teachers.base import Request
+from mcts.prompts import build_messages, load_prompt
+from mcts.search import search
+from mcts.teacher_policy import TeacherPolicy
+from mcts.teachers.base import Message, Request
 from mcts.teachers.local.teacher import LocalTeacher
+from training.evaluation.controls import asked_about
 from vigorl_nano import TEACHER
-from vigorl_nano.evaluation.items import (
-    SAMPLE,
-    SPACE,
-    Checkpoint,
-    Item,
-    load_items,
-    messages,
-    pick,
-    with_pictures,
-)
+from vigorl_nano.pretraining.export import load_checkpoint
+from warehouse.sources import task_of
+from warehouse.sources.importing import import_questions
+from warehouse.storage.home import Warehouse
+from warehouse.tables.rows import read_image, read_questions
 
+SPACE = CoordinateSpace.qwen3_vl()  # thousandths: the limits of the resize do not matter to it
+STEPS = 3  # as many pointed steps are asked for, at least
 MAX_TOKENS = 160
 BATCHES = (1, 8, 32)
+
+
+@dataclass(frozen=True, slots=True)
+class Item:
+    """One question with the encoded images it is about, by image id in its order."""
+
+    question: Question
+    images: dict[str, bytes]
+
+
+def load_items(parquet: Path | None) -> list[Item]:
+    """Read questions in SAT-v2's schema; by default the embedded sample's."""
+    sample = task_of("sat2").sample
+    if parquet is None:
+        assert sample is not None
+        parquet = sample.files["test"]
+    with tempfile.TemporaryDirectory() as home:
+        warehouse = Warehouse.at(home)
+        import_questions(warehouse, "sat2", parquet, split="test")
+        return [
+            Item(question, {i.image_id: read_image(warehouse, i.image_id) for i in question.images})
+            for question in read_questions(warehouse, "sat2")
+        ]
+
+
+def messages(item: Item) -> tuple[Message, ...]:
+    """The prompt: the question with its options, and how many steps at least."""
+    return build_messages(load_prompt("nano"), item.question, SPACE, STEPS)
 
 
 class Plain:
     """Batched `generate`, the way any program that uses transformers would call it."""
 
     def __init__(self, folder: Path) -> None:
-        checkpoint = Checkpoint(folder)
+        checkpoint = load_checkpoint(folder)
         self._model, self._processor = checkpoint.model, checkpoint.processor
         self._processor.tokenizer.padding_side = "left"
         ends = self._model.generation_config.eos_token_id
@@ -113,7 +144,7 @@ def varied(item: Item, number: int) -> Item:
         out = io.BytesIO()
         picture.save(out, "PNG", compress_level=1)
         pictures.append(out.getvalue())
-    return with_pictures(item, pictures)
+    return Item(*asked_about(item.question, pictures))
 
 
 async def compare(folder: Path, items: Sequence[Item], batch: int, repeats: int) -> dict[str, Any]:
@@ -157,7 +188,7 @@ async def occupancy(folder: Path, items: Sequence[Item], batch: int = 32) -> dic
             policy = TeacherPolicy(item.question, config, name, asking, item.images)
             return await search(item.question, config, policy, grade, name)
 
-        await together(one(item) for item in items)
+        await gather(one(item) for item in items)
     seconds = time.perf_counter() - start
     found = {
         "share": teacher.occupancy,
@@ -168,7 +199,7 @@ async def occupancy(folder: Path, items: Sequence[Item], batch: int = 32) -> dic
 
 
 async def run(options: argparse.Namespace) -> None:
-    items = pick(load_items(options.parquet), 0, seed=1)
+    items = load_items(options.parquet)
     # No picture twice: what one request's picture costs is paid by that request.
     fresh = [varied(item, number) for number, item in enumerate(items)]
     print(f"{options.folder}: tokens per second on one thread, median of {options.repeats}")
@@ -191,7 +222,7 @@ async def run(options: argparse.Namespace) -> None:
 def main() -> None:
     parser = argparse.ArgumentParser(description="Measure the in-process engine's speed.")
     parser.add_argument("--folder", type=Path, default=TEACHER, help="the checkpoint")
-    parser.add_argument("--parquet", type=Path, default=SAMPLE, help="questions to ask")
+    parser.add_argument("--parquet", type=Path, help="questions to ask")
     parser.add_argument("--repeats", type=int, default=5, help="repetitions at each batch size")
     parser.add_argument("--trees", type=int, default=6, help="questions searched for occupancy")
     asyncio.run(run(parser.parse_args()))

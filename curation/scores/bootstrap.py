@@ -25,7 +25,7 @@ _AT_ONCE = 100  # draws held in memory together
 
 @dataclass(frozen=True, slots=True)
 class Figure:
-    """A mean with its 95% interval."""
+    """A mean with its interval, of 95% unless another level was asked for."""
 
     value: float
     low: float
@@ -73,11 +73,14 @@ def clusters(groups: Iterable[Sequence[str]]) -> list[int]:
     return [numbers.setdefault(linked.name(group[0]), len(numbers)) for group in groups]
 
 
-def mean_of(values: Sequence[float], scenes: Sequence[int], *, seed: int = 0) -> Figure:
+def mean_of(
+    values: Sequence[float], scenes: Sequence[int], *, level: float = 0.95, seed: int = 0
+) -> Figure:
     """The mean of `values`, one a question, with its interval.
 
     Args:
         scenes: a number for each question, the same for those that belong together.
+        level: of the interval; 0.9 for two one-sided tests at 5%.
 
     Raises:
         ValueError: there are no values.
@@ -86,7 +89,8 @@ def mean_of(values: Sequence[float], scenes: Sequence[int], *, seed: int = 0) ->
         raise ValueError("there is nothing to take the mean of")
     sums, counts = _by_scene(values, scenes)
     drawn = np.concatenate([(w @ sums) / (w @ counts) for w in _weights(len(sums), seed)])
-    low, high = np.percentile(drawn, [2.5, 97.5])
+    tail = round(50 * (1 - level), 6)
+    low, high = np.percentile(drawn, [tail, 100 - tail])
     return Figure(float(np.mean(values)), float(low), float(high), len(values), len(sums))
 
 

@@ -10,7 +10,6 @@ import yaml
 from PIL import Image
 
 from vigorl_nano import BASE, READER, TEACHER
-from vigorl_nano.evaluation.items import Checkpoint
 from vigorl_nano.pretraining.auxiliary_heads import cover_maps
 from vigorl_nano.pretraining.config import (
     GRID,
@@ -23,6 +22,7 @@ from vigorl_nano.pretraining.config import (
 )
 from vigorl_nano.pretraining.data import LINES, MANNERS, Seen, imagined, make_example, mirrored
 from vigorl_nano.pretraining.encode import Encoder, positions
+from vigorl_nano.pretraining.export import Checkpoint, load_checkpoint
 from vigorl_nano.pretraining.pretrain import RECIPES
 from vigorl_nano.pretraining.tokenizer import SPECIAL, TAGS, build_tokenizer
 from vigorl_nano.rooms.scene import COLOURS, KINDS
@@ -64,7 +64,7 @@ def example(question, manner="grounded", seed=0, **options):
 
 @pytest.fixture(scope="module", params=[BASE, TEACHER, READER], ids=["base", "teacher", "reader"])
 def nano(request) -> Checkpoint:
-    return Checkpoint(request.param)
+    return load_checkpoint(request.param)
 
 
 @pytest.fixture(scope="module")

@@ -11,14 +11,13 @@ from tests.nano.test_models import ONE, TAKE, TWO, example
 from vigorl_nano import READER
 from vigorl_nano.claim.plan import FAMILIES as ASKED
 from vigorl_nano.claim.plan import PLACES
-from vigorl_nano.evaluation import reading
-from vigorl_nano.evaluation.reading import FAMILIES, HELD_OUT, read_off, table
-from vigorl_nano.pretraining import pool
+from vigorl_nano.pretraining import pool, reading
 from vigorl_nano.pretraining.batches import replies
 from vigorl_nano.pretraining.config import CELLS, LOOK_HEADS
 from vigorl_nano.pretraining.data import IMAGE, LINES, PRACTICE, make_example
 from vigorl_nano.pretraining.encode import Encoder
 from vigorl_nano.pretraining.pretrain import RECIPES
+from vigorl_nano.pretraining.reading import FAMILIES, HELD_OUT, read_off, table
 from vigorl_nano.pretraining.tokenizer import build_tokenizer
 
 POINTED = re.compile(r"(\w+ \w+) at \((\d+), (\d+)\)")

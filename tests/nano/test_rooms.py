@@ -23,7 +23,7 @@ from vigorl_nano.rooms.questions import (
     ask,
     sample_take,
 )
-from vigorl_nano.rooms.rooms import QUESTION_SCHEMA, SPLITS, blocks, drawn, planned, write_split
+from vigorl_nano.rooms.sample import QUESTION_SCHEMA, SPLITS, blocks, drawn, planned, write_split
 from vigorl_nano.rooms.scene import COLOURS, KINDS, SIDE, distance, sample_names
 
 SAMPLE = Path(__file__).parents[2] / "warehouse" / "sources" / "sample"

@@ -16,7 +16,7 @@ from vigorl_nano.rooms.questions import (
     sample_take,
     worded,
 )
-from vigorl_nano.rooms.rooms import blocks, planned
+from vigorl_nano.rooms.sample import blocks, planned
 
 SEED = 88_001
 Asked = dict[str, list[RoomQuestion]]

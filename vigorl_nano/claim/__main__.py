@@ -171,8 +171,8 @@ def main() -> None:
         parser.error(f"--seeds {options.seeds}: at least one is needed")
     if not find_checkpoint(options.start) and not (Path(options.start) / "config.json").is_file():
         parser.error(
-            f"--from {options.start} is neither {', '.join(registered_checkpoints())}, nor a folder with a "
-            "config.json"
+            f"--from {options.start} is neither {', '.join(registered_checkpoints())}, nor a "
+            "folder with a config.json"
         )
     size = replace(size, start=options.start, seeds=seeds)
     experiment = prepared(options.folder or folder_of(size, options.quick), size)

@@ -78,7 +78,7 @@ def do(experiment: Experiment, stage: Stage) -> Row:
 
 def questions(experiment: Experiment, stage: Stage) -> Row:
     """Draw and import the questions of every split, each with random numbers of its own."""
-    from vigorl_nano.rooms.rooms import write_split
+    from vigorl_nano.rooms.sample import write_split
     from warehouse.sources.importing import import_questions
 
     size, counts = experiment.size, {}

@@ -1,7 +1,7 @@
 """Writes a model folder that plain transformers classes load offline, swapping it in at once.
 
     export(model, tokenizer, Path("runs/nano/base/weights"))
-    AutoProcessor.from_pretrained(folder); AutoModelForImageTextToText.from_pretrained(folder)
+    checkpoint = load_checkpoint(folder)         # its model and processor, by transformers alone
 
 Qwen3-VL's own processor class insists on a video processor, which needs torchvision. The folder
 therefore names the library's plain processor for the same image and text handling, PaddleOCR-VL's
@@ -16,12 +16,14 @@ import json
 import os
 import shutil
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 from safetensors.torch import save_file
 from transformers import PreTrainedTokenizerBase
 
+from mcts.data import ResponseStyle
+from mcts.teachers.checkpoints import PromptStyle, write_prompt_style
 from vigorl_nano.pretraining.config import MERGE, PATCH, SIDE
 
 TEMPLATE = Path(__file__).with_name("chat_template.jinja")
@@ -53,8 +55,38 @@ VIDEO_SETTINGS = {
 }
 
 
+STYLE = PromptStyle(
+    prompts={
+        ResponseStyle.GROUNDED: "nano",
+        ResponseStyle.UNGROUNDED: "nano-ungrounded",
+        ResponseStyle.ANSWER_ONLY: "nano-answer",
+    },
+    step_tokens=48,
+)
+"""How these models are prompted."""
+
+
+class Checkpoint(NamedTuple):
+    """A model folder, loaded as any transformers program would."""
+
+    model: Any
+    processor: Any
+
+
+def load_checkpoint(folder: Path) -> Checkpoint:
+    """Load a model folder from disk."""
+    from transformers import AutoModelForImageTextToText, AutoProcessor
+
+    processor = AutoProcessor.from_pretrained(folder, local_files_only=True)
+    model = AutoModelForImageTextToText.from_pretrained(folder, local_files_only=True)
+    return Checkpoint(model.eval(), processor)
+
+
 def export(model: Any, tokenizer: PreTrainedTokenizerBase, folder: Path) -> Path:
-    """Saves weights as float16 and everything needed to load them; the old folder goes last."""
+    """Write weights as float16 and everything needed to load and prompt them.
+
+    The folder that was there before is removed last.
+    """
     part = folder.with_name(f".{folder.name}.{os.getpid()}.part")
     shutil.rmtree(part, ignore_errors=True)
     part.mkdir(parents=True)
@@ -84,6 +116,7 @@ def export(model: Any, tokenizer: PreTrainedTokenizerBase, folder: Path) -> Path
     }
     for name, content in settings.items():
         (part / name).write_text(json.dumps(content, indent=2) + "\n")
+    write_prompt_style(part, STYLE)
     old = folder.with_name(f".{folder.name}.{os.getpid()}.old")
     if folder.exists():
         folder.rename(old)

@@ -34,9 +34,7 @@ from safetensors.torch import load_file, save_file
 from torch import nn
 
 from vigorl_nano import WEIGHTS
-from vigorl_nano.evaluation.asking import Asking
-from vigorl_nano.evaluation.headroom import markdown, report
-from vigorl_nano.evaluation.items import SAMPLE
+from vigorl_nano.evaluate import TASK, markdown, measure_checkpoint
 from vigorl_nano.pretraining.auxiliary_heads import Helper, word_ids
 from vigorl_nano.pretraining.batches import GREY, Batch, Pictures, replies
 from vigorl_nano.pretraining.config import (
@@ -53,6 +51,7 @@ from vigorl_nano.pretraining.export import export
 from vigorl_nano.pretraining.optimizers import fresh_optimizers
 from vigorl_nano.pretraining.pool import make_pool
 from vigorl_nano.pretraining.tokenizer import build_tokenizer
+from warehouse.sources import task_of
 
 RECIPES = Path(__file__).with_name("recipes")
 STAGES = ("see", "speak", "settle", "polish")
@@ -281,7 +280,10 @@ def main() -> None:
     make_pool(out.parent / "pool", recipe["shards"], os.cpu_count() or 1)
     (out / "rendezvous").unlink(missing_ok=True)
     torch.multiprocessing.spawn(work, (recipe["workers"], recipe, out), recipe["workers"])
-    print(markdown(report(Asking(out / "weights", SAMPLE, samples=2, runs=out / "eval"))))
+    sample = task_of(TASK).sample
+    assert sample is not None
+    home = out / "evaluations"
+    print(markdown(measure_checkpoint(out / "weights", sample.files["test"], home, samples=2)))
 
 
 if __name__ == "__main__":

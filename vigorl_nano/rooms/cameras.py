@@ -1,6 +1,6 @@
 """The two lenses of the ray caster: the camera's perspective, and the light's parallel rays.
 
-eye = Eye(side, focal, height, yaw, pitch)      # for rooms_cast.cast
+eye = Eye(side, focal, height, yaw, pitch)      # for ray_caster.cast
 sun = Sun(side, light, points)
 """
 

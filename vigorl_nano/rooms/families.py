@@ -3,7 +3,7 @@
     draft = BY_FAMILY["closer"](rng, take, take.frames[0], "closer")
 
 Each function drafts one question about things that are clear in the frame, drawn by lot, or gives
-None where this lot has no safe answer (too close to call, too few objects). `rooms_questions` puts
+None where this lot has no safe answer (too close to call, too few objects). `questions` puts
 a draft into words.
 """
 

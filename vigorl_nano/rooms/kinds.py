@@ -1,6 +1,6 @@
 """What can stand in a room: colours, kinds with their sizes and materials, and muted surroundings.
 
-Numbers alone; `rooms_scene` puts them together.
+Numbers alone; `scene` puts them together.
 """
 
 from __future__ import annotations

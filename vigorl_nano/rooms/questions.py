@@ -3,9 +3,9 @@
     take = sample_take(rng, low=2, high=8, change="turned")
     question = ask(rng, take, "camera_turn", Balance(slack=2))
 
-`ask` has several questions drafted (`rooms_families` says what each family asks), puts them into
-words (`rooms_wording`) and keeps the one that best evens out what words have hinted at so far
-(`rooms_balance`). `rooms_takes` makes takes.
+`ask` has several questions drafted (`families` says what each family asks), puts them into
+words (`wording`) and keeps the one that best evens out what words have hinted at so far
+(`balance`). `takes` makes takes.
 """
 
 from __future__ import annotations
@@ -40,7 +40,7 @@ class RoomQuestion:
     answer: str
     frames: tuple[int, ...]  # which of the take's frames it shows, in order
     about: tuple[tuple[str, int], ...]  # (object name, place in `frames`): what one must look at
-    notes: Notes = ()  # what its words hint at (see `rooms_balance`)
+    notes: Notes = ()  # what its words hint at (see `balance`)
 
 
 def ask(rng: Rng, take: Take, family: str, balance: Balance, frame: int = 0) -> RoomQuestion | None:

@@ -4,7 +4,7 @@ Solids are axis-aligned boxes, upright cone frusta and ellipsoids, gathered in g
 somewhere and are turned about the vertical. Each is met by rays only within the rectangle of pixels
 that its bounding box covers, so a picture costs what its objects cover:
 
-    hits = cast(Table.of(groups), lens)       # `lens` is one of rooms_lens
+    hits = cast(Table.of(groups), lens)       # `lens` is one of `cameras`
     hits.solid, hits.depth, hits.own
 """
 

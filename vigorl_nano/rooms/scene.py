@@ -5,7 +5,7 @@ drawing code needs, so the same scene can be drawn twice with one object moved o
 
     names, count = sample_names(rng, 2, 5)
     scene = furnish(rng, names)
-    picture = rooms_draw.draw(scene)
+    picture = draw.draw(scene)
 """
 
 from __future__ import annotations

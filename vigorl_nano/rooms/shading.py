@@ -17,7 +17,7 @@ CEILING = 2.8
 REAR = 1.5  # metres behind the camera to the wall that is never seen
 SUNLIGHT = np.array([1.22, 1.09, 0.92], np.float32)[:, None]
 SKYLIGHT = np.array([0.38, 0.40, 0.43], np.float32)[:, None]
-# Pattern of rooms_texture.SURFACES, strength and sharpness of the highlight, mirror, diffuse share.
+# Pattern of texture.SURFACES, strength and sharpness of the highlight, mirror, diffuse share.
 MATERIALS = {
     "matt": (0, 0.0, 8, 0.0, 1.0),
     "sky": (0, 0.0, 8, 0.0, 0.3),

@@ -1,13 +1,13 @@
 """Rendered rooms with questions, in exactly SAT-v2's published schema.
 
-    python -m vigorl_nano.rooms.rooms --out warehouse/sources/sample    # the committed files
-    python -m vigorl_nano.rooms.rooms --out runs/rooms --split held-out --questions 4200
-    python -m vigorl_nano.rooms.rooms --out runs/rooms --split generated --questions 9000 --seed 7
+    python -m vigorl_nano.rooms --out warehouse/sources/sample    # the committed files
+    python -m vigorl_nano.rooms --out runs/rooms --split held-out --questions 4200
+    python -m vigorl_nano.rooms --out runs/rooms --split generated --questions 9000 --seed 7
 
 A split is a fixed function of its seed and size, however many workers draw it: it is made in
 numbered blocks, each with random numbers of its own. A block looks at more rooms than it needs,
 asks every family about them, keeps the questions whose words together tell nothing
-(`rooms_balance.evened`) and only then draws the pictures. Beside the questions lies the truth about
+(`balance.evened`) and only then draws the pictures. Beside the questions lies the truth about
 the pictures, `rooms-*.objects.parquet`: for each stored picture (by the SHA-256 of its bytes) the
 visible extent of each object in pixels (x2 and y2 exclusive), how far it is and how much it shows.
 """

@@ -1,6 +1,6 @@
 """How often an embedded model reads the right answer off exact steps that it is given.
 
-    python -m vigorl_nano.evaluation.reading nano-reader nano-teacher
+    python -m vigorl_nano.pretraining.reading nano-reader nano-teacher
 
 A part of the way from a picture to an answer, alone: the steps name what the question is about, and
 point at it, as the scene has it. Asked with the picture and with a grey one, about takes that no
@@ -19,9 +19,9 @@ import torch
 from PIL import Image
 
 from mcts.teachers.checkpoints import registered_checkpoints
-from vigorl_nano.evaluation.items import Checkpoint
 from vigorl_nano.pretraining.batches import GREY
 from vigorl_nano.pretraining.data import EVIDENCE, IMAGE, make_example
+from vigorl_nano.pretraining.export import Checkpoint, load_checkpoint
 from vigorl_nano.pretraining.pool import load_shard, make_shard
 
 FAMILIES = tuple(sorted(EVIDENCE.keys() - {"object_moved", "perspective"}))  # these are guesses
@@ -35,7 +35,7 @@ Read = dict[tuple[str, bool], list[bool]]
 
 def read_off(folder: Path, pool: Path, takes: int) -> Read:
     """Greedy answers of the checkpoint in `folder` to the questions of the first `takes` takes."""
-    model = Checkpoint(folder)
+    model = load_checkpoint(folder)
     frames, shard = load_shard(pool, HELD_OUT)
     rng = np.random.default_rng(0)
     found: Read = defaultdict(list)
