@@ -103,10 +103,7 @@ def test_the_citation_is_of_this_version() -> None:
 def test_the_site_shows_every_page() -> None:
     from docs.site_pages import PAGES
 
-    class Loader(yaml.SafeLoader):
-        """Knows none of MkDocs' own tags, and needs none."""
-
-    navigation = yaml.load((ROOT / "mkdocs.yml").read_text(encoding="utf-8"), Loader)["nav"]
+    navigation = yaml.safe_load((ROOT / "mkdocs.yml").read_text(encoding="utf-8"))["nav"]
     shown = set(re.findall(r"[\w./-]+\.md", str(navigation)))
     there = {path.relative_to(ROOT / "docs").as_posix() for path in (ROOT / "docs").rglob("*.md")}
     assert shown == there | set(PAGES.values())
