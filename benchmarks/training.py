@@ -21,11 +21,11 @@ from statistics import median
 from typing import Any
 
 import torch
+from training.grpo_questions import task_questions
 
 from tests.support.trained import grpo, sft, warehouse_with_traces
 from training.examples import traces_told
 from training.grpo import reward_of
-from training.grpo_questions import task_questions
 from training.recipes import GrpoRecipe, SftRecipe
 from training.rewards.rewards import make_rewards
 from training.run_training import taught

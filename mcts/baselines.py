@@ -1,103 +1,87 @@
-"""What a tree search is measured against, grown by the same engine: sampling without a tree.
+"""Baselines without a tree policy, run by the same engine: best-of-n and linear sampling.
 
-Best-of-n samples whole chains from the question, several to a request. Linear sampling, which
-people also call distillation sampling, thinks one step a request from the question to an answer,
-and then begins anew. Both know nothing of what earlier chains earned. Each function here is one
-wave of its strategy, as `mcts.search.simulate` is of the tree search:
+    more = await best_of_n(run)             # one wave; False when the teacher gives nothing
 
-    more = await best_of_n(search)          # False: the teacher gives nothing to go on with
+Best-of-n samples whole chains from the question, several per request. Linear sampling (also called
+distillation sampling) takes one step per request from the question to an answer, then starts
+again. Neither uses the rewards of earlier chains. Each function is one wave of its strategy, as
+`mcts.search.simulate` is of the tree search.
 
-What they make is a tree like any other, so that it is stored, linearized and shown by the same
-code: the chains of best-of-n are rollouts of the root, those of linear sampling are its children.
-The answer most of them gave, self-consistency, is `majority_answer` of the table `trees`. Neither
-drops anything: a repeated point or a copy is part of what such sampling gives, and filters judge
-it later as they judge every trace. To compare at equal tokens, give both strategies one
-`Budget(tokens=...)` and simulations or samples in plenty.
+Both produce an ordinary tree, which the same code stores, linearizes and displays: best-of-n chains
+are rollouts of the root, linear chains are its children. The most frequent answer
+(self-consistency) is `majority_answer` of the table `trees`. Nothing is discarded: repeated points
+and copies belong to what such sampling gives, and filters decide on them later. To compare at
+equal tokens, give both strategies one `Budget(tokens=...)` and ample simulations or samples.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from typing import TYPE_CHECKING
-
-from mcts.samples import Sample, together
+from mcts.concurrency import gather
+from mcts.engine import SearchRun
 from mcts.teachers.base import TeacherError
 from mcts.tree import EXPANSION_ATTEMPTS, Node, Rollout
 
-if TYPE_CHECKING:
-    from mcts.engine import RunningSearch
-
-# About as many answers as one expansion with its rollouts samples, so that a wave of either
-# strategy, the grain in which budgets are kept, is of one size.
-CHAINS_A_REQUEST = 8
+# About as many answers as one expansion with its rollouts, so that a wave, the granularity of
+# budgets, has one size in every strategy.
+CHAINS_PER_REQUEST = 8
 
 
-async def best_of_n(search: RunningSearch) -> bool:
-    """Sample whole chains from the question alone: one request, or `wave` of them side by side."""
-    tree, config = search.tree, search.config
+async def best_of_n(run: SearchRun) -> bool:
+    """Sample whole chains from the question: one request, or `wave` of them concurrently."""
+    tree, config = run.tree, run.config
     requests: list[tuple[int, int]] = []  # first sample, number of samples
     first = tree.simulations
     while first < config.samples and len(requests) < config.wave:
-        requests.append((first, min(CHAINS_A_REQUEST, config.samples - first)))
+        requests.append((first, min(CHAINS_PER_REQUEST, config.samples - first)))
         first += requests[-1][1]
-    for drawn in await together(_chains(search, *request) for request in requests):
+    for rollouts in await gather(_sample_chains(run, *request) for request in requests):
         tree.root.attempts += 1
-        search.settle(tree.root, drawn)
+        run.record_rollouts(tree.root, rollouts)
     tree.simulations = first
-    return _worth_going_on(tree.root)
+    return _is_productive(tree.root)
 
 
-async def _chains(search: RunningSearch, first: int, n: int) -> list[Rollout] | TeacherError:
-    """`n` chains from one request; what is too long is cut and made to answer."""
-    root = search.tree.root
+async def _sample_chains(run: SearchRun, first: int, n: int) -> list[Rollout] | TeacherError:
+    """Sample `n` chains in one request; a chain that is too long is cut and its answer forced."""
+    root, limit = run.tree.root, run.config.max_depth
     try:
-        samples = await search.policy.sample(root.path, "chain", (), n, first)
+        samples = await run.policy.sample(root.path, "chain", (), n, first)
     except TeacherError as error:
         return error
-    limit = search.config.max_depth
-    return await together(
-        search.finish(root, (), sample, first + i, limit) for i, sample in enumerate(samples)
+    return await gather(
+        run.finish_rollout(root, sample, first + i, limit) for i, sample in enumerate(samples)
     )
 
 
-async def linear(search: RunningSearch) -> bool:
-    """Think one chain step by step to its answer, or `wave` of them side by side."""
-    tree, config = search.tree, search.config
+async def linear(run: SearchRun) -> bool:
+    """Sample one chain step by step to its answer, or `wave` of them concurrently."""
+    tree, config = run.tree, run.config
     first = tree.simulations
     numbers = range(first, min(first + config.wave, config.samples))
     tips = dict.fromkeys(numbers, tree.root)
     ends: dict[int, Node] = {}
     while tips:
-        # A chain's first step is a sample of the root of its own number; later steps have a node
-        # to themselves. All step together and are hung in order, so that node numbers are fixed.
-        asked = [(number, tip, 0 if tip.parent else number) for number, tip in tips.items()]
-        offers = await together(search.propose(tip, 1, sample) for _, tip, sample in asked)
-        for (number, tip, sample), offer in zip(asked, offers, strict=True):
-            end = _hang(search, tip, offer, sample)
-            if end is not None and not end.terminal:
-                tips[number] = end
-                continue
+        # A chain's first step is the root's sample with the chain's number; every later step has a
+        # node to itself. All chains step together and are added in order: node numbers are fixed.
+        requests = [(number, tip, 0 if tip.parent else number) for number, tip in tips.items()]
+        proposals = await gather(run.propose(tip, 1, sample) for _, tip, sample in requests)
+        for (number, tip, sample), proposed in zip(requests, proposals, strict=True):
             del tips[number]
-            if end is not None:
-                ends[number] = end
+            tip.attempts += 1
+            if isinstance(proposed, TeacherError):
+                run.record_error(tip, proposed)
+                continue
+            node = run.add_response(tip, proposed[0], sample, reject_repeats=False)
+            if node.terminal:
+                ends[number] = node
+            elif not node.discarded:
+                tips[number] = node
     for number in sorted(ends):
-        search.settle(ends[number], [])
+        run.record_rollouts(ends[number], [])
     tree.simulations += len(numbers)
-    return _worth_going_on(tree.root)
+    return _is_productive(tree.root)
 
 
-def _hang(
-    search: RunningSearch, tip: Node, offer: Sequence[Sample] | TeacherError, number: int
-) -> Node | None:
-    """Hang the next step under `tip`; the node to go on from, or None where the chain breaks."""
-    tip.attempts += 1
-    if isinstance(offer, TeacherError):
-        search.note(tip, offer)
-        return None
-    node = search.graft(tip, offer[0], number, choosy=False)
-    return None if node.discarded else node
-
-
-def _worth_going_on(root: Node) -> bool:
-    """Whether anything was earned yet, or too little asked to say; a dead teacher is given up."""
+def _is_productive(root: Node) -> bool:
+    """Return whether any reward arrived, or too little was tried to give the teacher up."""
     return root.visits > 0 or root.attempts < EXPANSION_ATTEMPTS

@@ -1,15 +1,15 @@
 """The coordinate contract: points are original pixels; a model's frame is converted at the edge.
 
-Qwen2.5-VL speaks absolute pixels of the image *as resized for it*, Qwen2-VL and Qwen3-VL speak
-0-1000 of width and height, people and gold boxes speak original pixels. Mixing them up is silent,
-so no function here takes a bare pair of numbers without the frame that gives it its meaning.
+Qwen2.5-VL writes absolute pixels of the image *as resized for it*, Qwen2-VL and Qwen3-VL write
+0-1000 of width and height, people and gold boxes use original pixels. Mixing them up is silent, so
+no function here takes a bare pair of numbers without the frame that gives it its meaning.
 
     frame = Frame.of(CoordinateSpace.qwen25_vl(), question)
     point = frame.to_point(412, 630)              # model units -> original pixels
     x, y = frame.to_model(point)                  # original pixels -> whole model units
 
-There and back moves no point by more than half a model unit. A point outside the image stays
-outside: nothing is clamped; `inside` says so and the parser records it.
+A round trip moves no point by more than half a model unit. A point outside the image stays
+outside: nothing is clamped; `inside` detects it and the parser records it.
 """
 
 from __future__ import annotations
@@ -21,8 +21,8 @@ from enum import StrEnum
 
 from mcts.data import AnswerKind, Image, Point, Question
 
-# Points are kept to a thousandth of a pixel: far below half a model unit for any real image, and
-# short enough that a point written as text in original pixels reads back as the same point.
+# Points are rounded to a thousandth of a pixel: far below half a model unit for any real image, and
+# short enough that a point written as text in original pixels parses back to the same point.
 DECIMALS = 3
 
 
@@ -34,12 +34,12 @@ class SpaceKind(StrEnum):
     NORMALIZED_1000 = "normalized_1000"
     """Thousandths of the width and of the height (Qwen2-VL, Qwen3-VL)."""
     ABSOLUTE_ORIGINAL = "absolute_original"
-    """Pixels of the image as stored: what people and gold boxes mean."""
+    """Pixels of the image as stored: used by people and gold boxes."""
 
 
 @dataclass(frozen=True, slots=True)
 class CoordinateSpace:
-    """The frame one model speaks; recorded with every tree and every exported data set."""
+    """The frame of one model's coordinates; recorded with every tree and every exported dataset."""
 
     kind: SpaceKind
     min_pixels: int | None = None
@@ -73,11 +73,11 @@ class CoordinateSpace:
 
     @classmethod
     def original(cls) -> CoordinateSpace:
-        """Original pixels: what people write and what the warehouse stores."""
+        """Original pixels: what people write and the warehouse stores."""
         return cls(SpaceKind.ABSOLUTE_ORIGINAL)
 
     def size(self, image: Image) -> tuple[float, float]:
-        """Width and height of `image` in this space's units."""
+        """Return width and height of `image` in this space's units."""
         if self.kind is SpaceKind.NORMALIZED_1000:
             return 1000.0, 1000.0
         if self.kind is SpaceKind.ABSOLUTE_ORIGINAL:
@@ -92,7 +92,7 @@ class CoordinateSpace:
 def smart_resize(
     height: int, width: int, factor: int, min_pixels: int, max_pixels: int
 ) -> tuple[int, int]:
-    """The size (height, width) a Qwen-VL processor resizes an image to.
+    """Compute the size (height, width) to which a Qwen-VL processor resizes an image.
 
     Both sides become multiples of `factor`, the area falls within [min_pixels, max_pixels], and
     the aspect ratio is kept as nearly as that allows. The processors apply the same rule
@@ -118,21 +118,21 @@ def smart_resize(
 
 @dataclass(frozen=True, slots=True)
 class Frame:
-    """A coordinate space together with the images it is applied to: enough to convert numbers."""
+    """A coordinate space with the images it applies to: all that a conversion needs."""
 
     space: CoordinateSpace
     images: Sequence[Image]
     answers_point: bool = True
-    """Whether an answer is a place in an image; elsewhere `(1, 2)` in one is what was said."""
+    """Whether answers are points; in other answers `(1, 2)` is text and is not converted."""
 
     @classmethod
     def of(cls, space: CoordinateSpace, question: Question) -> Frame:
-        """What texts about `question` are written in by a model that speaks `space`."""
+        """Return the frame of texts about `question` by a model whose coordinates are `space`."""
         pointing = question.answer_kind in (AnswerKind.BOX, AnswerKind.POINT)
         return cls(space, question.images, pointing)
 
     def to_point(self, x: float, y: float, image: int = 0) -> Point:
-        """The point, in original pixels, that a model means by `x`, `y`.
+        """Convert a model's `x`, `y` to a point in original pixels.
 
         Raises:
             IndexError: there is no such image.
@@ -146,7 +146,7 @@ class Frame:
         )
 
     def to_model(self, point: Point) -> tuple[float, float]:
-        """`point` in the model's units: whole numbers, but for original pixels, kept exact."""
+        """Convert `point` to the model's units: whole numbers, or exact original pixels."""
         shown = self.images[point.image]
         if self.space.kind is SpaceKind.ABSOLUTE_ORIGINAL:
             return point.x, point.y
@@ -154,14 +154,14 @@ class Frame:
         return round(point.x * width / shown.width), round(point.y * height / shown.height)
 
     def inside(self, point: Point) -> bool:
-        """Whether `point` lies in its image; edges belong to it."""
+        """Return whether `point` lies in its image, edges included."""
         if not 0 <= point.image < len(self.images):
             return False
         shown = self.images[point.image]
         return 0 <= point.x <= shown.width and 0 <= point.y <= shown.height
 
     def same_place(self, a: Point, b: Point, share: float) -> bool:
-        """Whether two points are closer than `share` of their image's longer side."""
+        """Return whether two points are closer than `share` of their image's longer side."""
         if a.image != b.image or not 0 <= a.image < len(self.images):
             return False
         shown = self.images[a.image]

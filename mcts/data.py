@@ -172,7 +172,7 @@ class TraceKind(StrEnum):
     ZOOM = "zoom"
     """A dialogue in which steps call for crops and see them."""
     UNGROUNDED = "ungrounded"
-    """A chain without its points (`curation.traces.variants`); in dataset versions only."""
+    """A chain without its points (`curation.traces.response_styles`); in dataset versions only."""
     ANSWER = "answer"
     """An answer without reasoning; in dataset versions only."""
     EVALUATED = "answered"

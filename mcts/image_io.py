@@ -1,6 +1,6 @@
-"""A stored picture as a model must see it: turned upright where its EXIF tag says that it lies.
+"""Encoded images as a model must see them: rotated as their EXIF orientation tag demands.
 
-data = upright(data)        # unchanged unless the tag asks for turning
+data = upright(data)        # unchanged unless the tag demands a rotation
 """
 
 from __future__ import annotations
@@ -11,18 +11,17 @@ _ORIENTATION = 0x0112
 
 
 def upright(data: bytes) -> bytes:
-    """Encoded picture bytes whose pixels need no turning.
+    """Apply the EXIF orientation of an encoded image to its pixels.
 
-    Sizes and points are those of the upright picture, and not every server looks at the tag.
+    Sizes and points are those of the upright image, and not every server reads the tag.
     """
     if b"Exif" not in data[:4096] and b"eXIf" not in data[:4096]:
-        return data  # decided without decoding: few pictures have the tag
+        return data  # decided without decoding: few images have the tag
     from PIL import Image, ImageOps
 
-    with Image.open(io.BytesIO(data)) as picture:
-        if picture.getexif().get(_ORIENTATION, 1) == 1:
+    with Image.open(io.BytesIO(data)) as image:
+        if image.getexif().get(_ORIENTATION, 1) == 1:
             return data
-        turned = ImageOps.exif_transpose(picture)
         out = io.BytesIO()
-        turned.save(out, "PNG")
+        ImageOps.exif_transpose(image).save(out, "PNG")
     return out.getvalue()

@@ -1,13 +1,13 @@
-"""Text <-> steps: what a model wrote becomes `Step`s in original pixels, and back.
+"""Text <-> steps: parse a model's text into `Step`s in original pixels, and render steps as text.
 
-    parsed = parse(response_text, frame)      # never raises: what is wrong is in parsed.problems
+    parsed = parse(response_text, frame)      # never raises; errors are in parsed.problems
     text = render(parsed.steps, parsed.answer, frame)
 
 The grammar is the field's: `<think>…(x, y).</think>`, `<answer>…</answer>`, and for zoom
 `<tool_call>{"name": "search_coordinate", "arguments": {"coordinate": [x, y]}}</tool_call>` followed
-by an `<observation>` that is not the model's. A coordinate is `(x, y)`, with ` in image 2` behind
-it when it is not in the first image. A step ends with the sentence that holds its point, so one
-think block with three such sentences and three think blocks parse into the same three steps:
+by an `<observation>` that is not the model's. A coordinate is `(x, y)`, followed by ` in image 2`
+when it is not in the first image. A step ends with the sentence of its point, so one think block
+with three such sentences and three think blocks parse into the same three steps, and
 parse(render(trace)) == trace either way.
 """
 
@@ -29,7 +29,7 @@ _NUMBER = r"-?\d{1,7}(?:\.\d{1,6})?"
 _COORDINATE = re.compile(
     rf"\(\s*({_NUMBER})\s*,\s*({_NUMBER})\s*\)(?:(\s+in\s+image\s+)(\d{{1,3}})\b)?", re.IGNORECASE
 )
-# Words with which a step says that it goes back to a place on purpose.
+# Words by which a step announces that it returns to a place on purpose.
 _REVISIT = re.compile(
     r"\b(again|check(?:ing|ed|s)?|verif\w+|confirm\w*|double-check\w*|wait|actually|re-?examin\w+|"
     r"look(ing)? back|go(ing)? back|return(ing)? to|seems? off|mistake\w*|correct(ing|ion))\b",
@@ -41,17 +41,17 @@ _SENTENCE_END = re.compile(r"[.!?][\"')\]]*(?=\s|$)|\n")
 
 @dataclass(frozen=True, slots=True)
 class Problem:
-    """One thing wrong with a text; a value, so that a malformed response is kept, not lost."""
+    """One error in a text; a value, so that a malformed response is kept."""
 
     kind: str
-    """One word a query can group by, such as `point_outside_image`."""
+    """A word to group by in queries, such as `point_outside_image`."""
     detail: str
     """The offending text, shortened."""
 
 
 @dataclass(frozen=True, slots=True)
-class Parsed:
-    """What a text says."""
+class ParsedResponse:
+    """A model's text as steps and an answer."""
 
     steps: tuple[Step, ...]
     answer: str | None
@@ -59,8 +59,8 @@ class Parsed:
     problems: tuple[Problem, ...] = ()
 
 
-def parse(text: str, frame: Frame, *, inside: str | None = None) -> Parsed:
-    """Read a model's `text`, whose coordinates are in `frame`, into steps in original pixels.
+def parse(text: str, frame: Frame, *, inside: str | None = None) -> ParsedResponse:
+    """Parse a model's `text`, with coordinates in `frame`, into steps in original pixels.
 
     Args:
         text: a response, or several joined; at most one answer is read.
@@ -87,7 +87,7 @@ def parse(text: str, frame: Frame, *, inside: str | None = None) -> Parsed:
             problems.append(Problem("text_after_answer", content[:80]))
         elif tag == "answer":
             if not closed:
-                continue  # an answer cut off in mid-word is no answer
+                continue  # an answer that was cut off is no answer
             answer = _in_pixels(content, frame, problems) if frame.answers_point else content
             if not content:
                 problems.append(Problem("empty_answer", ""))
@@ -109,16 +109,16 @@ def parse(text: str, frame: Frame, *, inside: str | None = None) -> Parsed:
             else:
                 problems.append(Problem("empty_think", ""))
     close_thoughts()
-    return Parsed(tuple(steps), answer, tuple(problems))
+    return ParsedResponse(tuple(steps), answer, tuple(problems))
 
 
 def render(
     steps: Sequence[Step], answer: str | None, frame: Frame, *, one_block: bool = False
 ) -> str:
-    """Write steps and answer as a model that speaks `frame` would.
+    """Render steps and answer as text, with coordinates in `frame`.
 
     Args:
-        one_block: put the thoughts of one turn into a single think block instead of one each.
+        one_block: one think block per turn instead of one per thought.
     """
     lines: list[str] = []
     turn: list[str] = []
@@ -134,7 +134,7 @@ def render(
         turn.append(_from_pixels(step.thought, frame))
         if step.call is not None:
             close_turn()
-            coordinate = [_plain(value) for value in frame.to_model(step.call)]
+            coordinate = [_format_number(value) for value in frame.to_model(step.call)]
             arguments: dict[str, object] = {"coordinate": coordinate}
             if step.call.image:
                 arguments["image"] = step.call.image + 1
@@ -142,18 +142,18 @@ def render(
             lines.append(f"<tool_call>{call}</tool_call>")
     close_turn()
     if answer is not None:
-        told = _from_pixels(answer, frame) if frame.answers_point else answer
-        lines.append(f"<answer>{told}</answer>")
+        text = _from_pixels(answer, frame) if frame.answers_point else answer
+        lines.append(f"<answer>{text}</answer>")
     return "\n".join(lines)
 
 
 def revisits(thought: str) -> bool:
-    """Whether a thought says that it looks at something again: it verifies, or turns back."""
+    """Return whether a thought announces a second look: it verifies, or turns back."""
     return _REVISIT.search(thought) is not None
 
 
 def fold_remark(steps: Sequence[Step]) -> tuple[Step, ...]:
-    """Steps with a closing remark put back into the thought that it closes."""
+    """Merge a closing remark, a last step without a point, into the step before it."""
     if len(steps) < 2 or steps[-1].point is not None:
         return tuple(steps)
     *before, last, remark = steps
@@ -161,7 +161,7 @@ def fold_remark(steps: Sequence[Step]) -> tuple[Step, ...]:
 
 
 def points_in(text: str) -> tuple[Point, ...]:
-    """The points a text in original pixels cites, in reading order."""
+    """Return the points that a text in original pixels cites, in reading order."""
     return tuple(_point(match) for match in _COORDINATE.finditer(text))
 
 
@@ -170,37 +170,37 @@ def _point(match: re.Match[str]) -> Point:
 
 
 def sentences(text: str) -> list[str]:
-    """The sentences of a text, cut where steps are; what ends without an end mark is one too."""
+    """Split a text into sentences, at the same ends as steps; the last may lack its end mark."""
     ends = [match.end() for match in _SENTENCE_END.finditer(text)]
     cuts = zip([0, *ends], [*ends, len(text)], strict=True)
     return [part for start, end in cuts if (part := text[start:end].strip())]
 
 
-def with_points_moved(thought: str, move: Callable[[Point], Point]) -> str:
-    """A thought in original pixels with every point it cites moved, within the point's image."""
+def move_points(thought: str, move: Callable[[Point], Point]) -> str:
+    """Move every point that a thought in original pixels cites, within the point's image."""
 
     def convert(match: re.Match[str]) -> str:
         moved = move(_point(match))
-        return _mention(moved.x, moved.y, match)
+        return _format_point(moved.x, moved.y, match)
 
-    return _rewrite(thought, convert)
+    return _COORDINATE.sub(convert, thought)
 
 
-def with_points_told(text: str, tell: Callable[[Point], str]) -> str:
-    """A text in original pixels with `tell(point)` in the place of every point it cites."""
-    return _rewrite(text, lambda match: tell(_point(match)))
+def replace_points(text: str, replacement: Callable[[Point], str]) -> str:
+    """Replace every point that a text in original pixels cites by `replacement(point)`."""
+    return _COORDINATE.sub(lambda match: replacement(_point(match)), text)
 
 
 def points_outside(points: Sequence[Point], frame: Frame) -> tuple[Point, ...]:
-    """Those of `points` that lie outside their image."""
+    """Return the `points` that lie outside their image."""
     return tuple(point for point in points if not frame.inside(point))
 
 
 def _blocks(text: str, inside: str | None) -> Iterator[tuple[str | None, str, bool]]:
-    """Cut `text` at its tags: (tag or None for bare text, content, whether it was closed).
+    """Split `text` at its tags into (tag or None for bare text, content, whether it was closed).
 
-    A tag that opens inside another block closes that block unfinished; a closing tag that does
-    not match is passed over as text of no block.
+    A tag that opens inside another block ends that block unclosed; a closing tag that does not
+    match stays part of the text.
     """
     tag, start = inside, 0
     for match in _TAG.finditer(text):
@@ -214,9 +214,9 @@ def _blocks(text: str, inside: str | None) -> Iterator[tuple[str | None, str, bo
 
 
 def split_steps(text: str) -> list[Step]:
-    """Cut thoughts (original pixels) into steps, each ending with the sentence of its point.
+    """Split thoughts (original pixels) into steps, each ending with the sentence of its point.
 
-    What follows the last point is a closing remark: a last step without a point.
+    Text after the last point is a closing remark: a last step without a point.
     """
     steps: list[Step] = []
     start = 0
@@ -234,52 +234,48 @@ def split_steps(text: str) -> list[Step]:
     return steps
 
 
-def _rewrite(text: str, convert: Callable[[re.Match[str]], str]) -> str:
-    return _COORDINATE.sub(convert, text)
-
-
 def _in_pixels(text: str, frame: Frame, problems: list[Problem]) -> str:
-    """Rewrite a text's coordinates from `frame` to original pixels, recording what is wrong."""
+    """Convert a text's coordinates from `frame` to original pixels; record errors in `problems`."""
 
     def convert(match: re.Match[str]) -> str:
         image = int(match[4] or 1) - 1
         if not 0 <= image < len(frame.images):
             problems.append(Problem("no_such_image", match[0]))
-            return match[0].replace("(", "[").replace(")", "]")  # no point, and never read as one
+            return match[0].replace("(", "[").replace(")", "]")  # no longer a coordinate
         point = frame.to_point(float(match[1]), float(match[2]), image)
         if not frame.inside(point):
             problems.append(Problem("point_outside_image", match[0]))
-        return _mention(point.x, point.y, match)
+        return _format_point(point.x, point.y, match)
 
-    return _rewrite(text, convert)
+    return _COORDINATE.sub(convert, text)
 
 
 def _from_pixels(text: str, frame: Frame) -> str:
-    """Rewrite a text's coordinates from original pixels to `frame`."""
+    """Convert a text's coordinates from original pixels to `frame`."""
     if frame.space.kind is SpaceKind.ABSOLUTE_ORIGINAL:
         return text
 
     def convert(match: re.Match[str]) -> str:
         image = int(match[4] or 1) - 1
         x, y = frame.to_model(Point(float(match[1]), float(match[2]), image))
-        return _mention(x, y, match)
+        return _format_point(x, y, match)
 
-    return _rewrite(text, convert)
+    return _COORDINATE.sub(convert, text)
 
 
-def _mention(x: float, y: float, match: re.Match[str]) -> str:
+def _format_point(x: float, y: float, match: re.Match[str]) -> str:
     suffix = f"{match[3]}{match[4]}" if match[4] else ""
-    return f"({_plain(x)}, {_plain(y)}){suffix}"
+    return f"({_format_number(x)}, {_format_number(y)}){suffix}"
 
 
-def _plain(value: float) -> int | float:
-    """A number without needless decimals: 82.0 -> 82, 81.9200001 -> 81.92."""
+def _format_number(value: float) -> int | float:
+    """Drop needless decimals: 82.0 -> 82, 81.9200001 -> 81.92."""
     rounded = round(value, DECIMALS)
     return int(rounded) if rounded == int(rounded) else rounded
 
 
 def _zoom_call(content: str, frame: Frame, problems: list[Problem]) -> Point | None:
-    """The point a tool call asks for, or None with the reason among `problems`."""
+    """Parse the point of a tool call; None, with the reason in `problems`, if there is none."""
     try:
         arguments = json.loads(content)["arguments"]
         x, y = (float(value) for value in arguments["coordinate"])

@@ -1,113 +1,102 @@
-"""A search's policy: a question's prompt, asked of a teacher through the journal.
+"""A policy proposes continuations of a line of reasoning; the search asks nothing else.
 
-    policy = TeacherPolicy(question, config, tree_id, asking, images)
-    tree = await search(question, config, policy, grade, tree_id)
+    samples = await policy.sample("0.2", "expand", steps, n=3)
+    parsed = parse_response(samples[0], frame)          # steps, answer, problems
 
-This is where a place in a tree becomes a request. Expansion and rollout of one node are the same
-prompt and differ only in where they stop, so a server's prefix cache serves the second. Each
-sample's seed is a hash of its place (consecutive seeds would overlap between requests), and so is
-its name, so a search that is run again asks for the same things under the same names.
+`mcts.teacher_policy` is the policy that asks a model through the journal; tests use scripts.
+`MeteredPolicy` counts what another policy's answers cost.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Protocol
 
-from mcts.budget import Cost
-from mcts.data import Question, Step
-from mcts.journal.journal import JournaledTeacher, Key
-from mcts.journal.records import Record
-from mcts.prompts import build_messages, load_prompt
-from mcts.samples import Sample
-from mcts.search import SearchConfig, thoughts_demanded
-from mcts.teachers.base import Request, seed_of
+from mcts.budget import Cost, Usage
+from mcts.coordinates import Frame
+from mcts.data import Step
+from mcts.parsing import ParsedResponse, parse
+from mcts.teachers.base import TeacherError
 
-_STOPS = {
-    "expand": ("</think>", "</answer>"),
-    "step": ("</think>", "</answer>"),
-    "rollout": ("</answer>",),
-    "chain": ("</answer>",),
-    "answer": ("</answer>",),
-    "finish": ("</answer>",),
-}
-_ONLY_THE_ANSWER = frozenset({"answer", "finish"})
-# An answer is a few words or one action; it needs no more than this, whatever a step may need.
-_ANSWER_TOKENS = 64
+RequestKey = tuple[str, str, int]
+"""Node path, purpose and number of the first sample: the name of a request within a search."""
 
 
-class TeacherPolicy:
-    """Proposes continuations for one search; see `mcts.samples.Policy`."""
+@dataclass(frozen=True, slots=True)
+class Sample:
+    """One completion, as the search sees it."""
 
-    def __init__(
-        self,
-        question: Question,
-        config: SearchConfig,
-        tree_id: str,
-        asking: JournaledTeacher,
-        images: Mapping[str, bytes],
-    ) -> None:
-        self._question, self._config, self._tree_id = question, config, tree_id
-        self._asking, self._images = asking, images
-        self._prompt = load_prompt(config.prompt)
-        self._min_thoughts = thoughts_demanded(tree_id, config)
+    text: str
+    finish_reason: str
+    """`stop`, or `length` when the token limit cut it off."""
+    response_id: str
+    costs: tuple[Cost, ...] = ()
+    """Costs of its request; of several samples that share one, on the first sample only."""
+
+
+class Policy(Protocol):
+    """Proposes continuations of a reasoning prefix."""
 
     async def sample(
         self, node: str, purpose: str, steps: Sequence[Step], n: int, first: int = 0
-    ) -> list[Sample]:
-        """`n` continuations of `steps`, from the journal or from the teacher."""
-        key = Key(self._tree_id, node, purpose, first)
-        record = await self._asking.ask(key, self.request(key, steps, n), self._images)
-        # Half a surrogate pair, which a model can emit, can be written neither to a table nor into
-        # the next request; the journal keeps it.
-        tokens = record.prompt_tokens, record.completion_tokens
-        cost = Cost(*tokens, record.started_at, record.seconds)
-        return [
-            Sample(
-                storable(completion.text),
-                completion.finish_reason,
-                sample_id(record, i),
-                () if i else (cost,),
-            )
-            for i, completion in enumerate(record.completions)
-        ]
+    ) -> Sequence[Sample]:
+        """Return `n` continuations of `steps` at the tree node with path `node`.
 
-    def request(self, key: Key, steps: Sequence[Step], n: int) -> Request:
-        """What is asked at `key`."""
-        config = self._config
-        finishing = key.purpose in _ONLY_THE_ANSWER
-        tokens = config.step_tokens
-        if finishing:
-            tokens = min(tokens, _ANSWER_TOKENS)
-        elif key.purpose == "rollout":
-            tokens *= config.rollout_steps + 1
-        elif key.purpose == "chain":
-            tokens *= config.max_depth + 1
-        return Request(
-            messages=build_messages(
-                self._prompt, self._question, config.space, self._min_thoughts, steps, finishing
-            ),
-            n=n,
-            temperature=config.temperature,
-            top_p=config.top_p,
-            max_tokens=tokens,
-            stop=_STOPS[key.purpose],
-            seed=seed_of(key.search_id, key.node, key.purpose, key.sample),
-            most_thoughts=self._most_thoughts(key.purpose, len(steps)),
-        )
+        `purpose` is `expand` (the next step), `rollout` (on to an answer), `chain` (from the
+        question all the way to an answer), `step` (one step of a rollout taken step by step), or
+        nothing but the answer: `answer` for children, `finish` for rollouts. Samples are numbered
+        from `first`; node, purpose and number identify a sample for ever.
 
-    def _most_thoughts(self, purpose: str, depth: int) -> int:
-        """How many thoughts may follow `depth` of them before an answer is forced; 0 untold."""
-        left = self._config.max_depth - depth
-        if not self._config.bounded or purpose not in ("rollout", "chain"):
-            return 0
-        return left if purpose == "chain" else min(self._config.rollout_steps, left)
+        Raises:
+            TeacherError: the request failed for good.
+        """
+        ...
 
 
-def storable(text: str) -> str:
-    """`text` with what UTF-8 cannot hold replaced by question marks."""
-    return text.encode("utf-8", "replace").decode("utf-8")
+class MeteredPolicy:
+    """A policy that counts what another policy's answers cost."""
+
+    def __init__(self, policy: Policy) -> None:
+        self._policy = policy
+        self.usage = Usage()
+        self.request_keys: set[RequestKey] = set()
+        """Every request made."""
+
+    async def sample(
+        self, node: str, purpose: str, steps: Sequence[Step], n: int, first: int = 0
+    ) -> Sequence[Sample]:
+        """Return the other policy's samples; without costs they count as one request."""
+        self.request_keys.add((node, purpose, first))
+        try:
+            samples = await self._policy.sample(node, purpose, steps, n, first)
+        except TeacherError as error:
+            self.usage.requests += 1  # a failed request was sent too
+            self.usage.add(Cost(started_at=error.started_at, seconds=error.seconds))
+            raise
+        costs = [cost for sample in samples for cost in sample.costs]
+        self.usage.requests += max(1, len(costs))
+        for cost in costs:
+            self.usage.add(cost)
+        return samples
 
 
-def sample_id(record: Record, i: int) -> str:
-    """The name of the `i`-th response in a record."""
-    return f"{record.response_id}.{i}"
+def parse_response(sample: Sample, frame: Frame, *, answer_opened: bool = False) -> ParsedResponse:
+    """Parse a response; a turn that ends right after its answer closes the answer as well.
+
+    Args:
+        answer_opened: the request ended in an opened answer tag.
+    """
+    inside = "answer" if answer_opened else None
+    parsed = parse(sample.text, frame, inside=inside)
+    if parsed.answer is None and sample.finish_reason == "stop" and "</answer>" not in sample.text:
+        closed = parse(f"{sample.text}</answer>", frame, inside=inside)
+        return ParsedResponse(parsed.steps, closed.answer, parsed.problems)
+    return parsed
+
+
+def complete_steps(sample: Sample, parsed: ParsedResponse) -> tuple[Step, ...]:
+    """Return a response's steps without a last one that the token limit cut off."""
+    kinds = {problem.kind for problem in parsed.problems}
+    cut_off = parsed.answer is None and sample.finish_reason == "length"
+    return parsed.steps[:-1] if cut_off and "unclosed_answer" not in kinds else parsed.steps

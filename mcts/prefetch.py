@@ -1,17 +1,15 @@
-"""Asking ahead: what a search is sure to want is asked for before it is its turn.
+"""Prefetching: request what a search is certain to need before it asks for it.
 
-    tree = await search(question, config, policy, grade, tree_id, ahead=lambda: 8)
+    tree = await search(question, config, policy, grade, tree_id, prefetch=lambda: 8)
 
-One simulation must know what the one before has earned, so a textbook search asks for one leaf at a
-time and a server idles. But with few simulations and a wide bound (UCT's c is 2) most leaves get
-their turn sooner or later, whatever is earned. So before a wave with a leaf that nobody has asked
-for yet, some futures are played through to the last simulation, with answers to come right or wrong
-as coins fall. A leaf that is expanded in all of them is asked for now, with its rollouts, and so
-are its children where all futures expand those.
-
-Nothing of it decides the tree. A place in it is asked for under the same name, with the same seed,
-whenever that is, and the search takes only what it asks for itself: the tree, and what it counts as
-spent, are the same without. What was asked for in vain is journaled like any answer, and counted.
+One simulation must know what the one before it earned, so a textbook search requests one leaf at a
+time and the server idles. But with few simulations and a wide bound (UCT's c is 2) most leaves get
+their turn sooner or later, whatever the rewards. So before a wave with a leaf that was not yet
+requested, some futures are simulated to the last simulation, with random rewards. A leaf that all
+of them expand is requested now, with its rollouts, and so are its children where all futures expand
+those. This is speculative execution: the tree does not depend on it. A request has the same name
+and seed whenever it is made, and the search uses only what it asks for itself, so the tree and its
+`usage` stay the same. Unused answers are journaled like any other, and counted separately.
 """
 
 from __future__ import annotations
@@ -21,197 +19,187 @@ import random
 from collections.abc import Sequence
 from dataclasses import replace
 from functools import partial
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
-from mcts.budget import Spent
+from mcts.budget import Usage
+from mcts.concurrency import gather
+from mcts.config import SearchConfig
 from mcts.data import Step
-from mcts.engine import RunningSearch
-from mcts.samples import Policy, Sample, together
+from mcts.engine import SearchRun
+from mcts.policy import Policy, RequestKey, Sample
 from mcts.teachers.base import TeacherError
 from mcts.tree import Node, mark_pending, select_wave, uct
 
-if TYPE_CHECKING:
-    from mcts.search import SearchConfig
-
 FUTURES = 12
-"""How many are played through. With more of them, less is asked in vain and less is asked ahead."""
-FAR = 32
-"""Simulations that a future goes on for at most."""
-
-Place = tuple[str, str, int]
-"""Node, purpose and first sample: what names a request within a search."""
+"""Futures simulated. More of them waste fewer requests, and find fewer to prefetch."""
+MAX_SIMULATIONS = 32
+"""Simulations of a future at most."""
 
 
-class Lookahead:
-    """A policy that another one answers, for some leaves ahead of their turn."""
+class Prefetcher:
+    """A policy that sends some of another policy's requests before their turn."""
 
     def __init__(self, policy: Policy) -> None:
         self._policy = policy
-        self._answers: dict[Place, asyncio.Future[Sequence[Sample]]] = {}
-        self._wanted: set[Place] = set()
+        self._answers: dict[RequestKey, asyncio.Future[Sequence[Sample]]] = {}
+        self._used: set[RequestKey] = set()
         self._explorations: list[asyncio.Future[None]] = []
         self.explored: set[tuple[str, int]] = set()
-        """Leaves that are or were asked for ahead, by path and attempt."""
+        """Leaves that were requested before their turn, by path and attempt."""
 
     async def sample(
         self, node: str, purpose: str, steps: Sequence[Step], n: int, first: int = 0
     ) -> Sequence[Sample]:
-        """The other policy's answer, taken up where it was asked for already."""
-        self._wanted.add((node, purpose, first))
-        return await self.ask(node, purpose, steps, n, first)
+        """Return the other policy's samples, from the request already sent where there is one."""
+        self._used.add((node, purpose, first))
+        return await self.request(node, purpose, steps, n, first)
 
-    async def ask(
-        self, node: str, purpose: str, steps: Sequence[Step], n: int, first: int
+    async def request(
+        self, node: str, purpose: str, steps: Sequence[Step], n: int, first: int = 0
     ) -> Sequence[Sample]:
-        """As `sample`, for nobody yet."""
-        place = (node, purpose, first)
+        """Send the request speculatively; `sample` reuses the answer."""
+        key = (node, purpose, first)
 
-        def ended(answer: asyncio.Future[Sequence[Sample]]) -> None:
+        def forget_failure(answer: asyncio.Future[Sequence[Sample]]) -> None:
             if answer.cancelled() or isinstance(answer.exception(), TeacherError | None):
                 return
-            self._answers.pop(place, None)  # no answer, a failure of ours: to be asked again
+            self._answers.pop(key, None)  # our own failure is no answer: request again
 
-        if place not in self._answers:
+        if key not in self._answers:
             answer = asyncio.ensure_future(self._policy.sample(node, purpose, steps, n, first))
-            answer.add_done_callback(ended)
-            self._answers[place] = answer
-        return await asyncio.shield(self._answers[place])
+            answer.add_done_callback(forget_failure)
+            self._answers[key] = answer
+        return await asyncio.shield(self._answers[key])
 
-    def look(self, search: RunningSearch, most: int) -> None:
-        """Ask for up to `most` leaves that are sure to come, if the next wave wants one of them."""
-        config, tree = search.config, search.tree
-        left = min(FAR, search.simulations_left())
+    def prefetch(self, run: SearchRun, limit: int) -> None:
+        """Request up to `limit` leaves certain to be expanded, if the next wave needs a new one."""
+        config, tree = run.config, run.tree
+        left = min(MAX_SIMULATIONS, run.simulations_left())
         wave = select_wave(tree.root, config.exploration, min(config.wave, left))
         for leaf in wave:
             mark_pending(leaf, -1)
         if all((leaf.path, leaf.attempts) in self.explored for leaf in wave):
             return
-        draw = random.Random(f"{tree.tree_id} {tree.simulations}")
-        sure = certain(tree.root, config, left, draw)
-        here = {leaf.path: leaf for leaf in tree.root.walk()}
-        aside = RunningSearch(tree.question, config, _Aside(self), search.grade, tree.tree_id)
-        for path in sure[:most]:
-            if path not in here:
-                continue  # a child of one of the others
-            copy = replace(here[path], children=list(here[path].children))
-            if (copy.path, copy.attempts) not in self.explored:
-                exploring = asyncio.ensure_future(
-                    _explore(aside, copy, path, set(sure[:most]), self.explored)
+        rng = random.Random(f"{tree.tree_id} {tree.simulations}")
+        paths = certain_leaves(tree.root, config, left, rng)[:limit]
+        nodes = {node.path: node for node in tree.root.walk()}
+        speculative = SearchRun(tree.question, config, _Speculative(self), run.grade, tree.tree_id)
+        for path in paths:
+            if path not in nodes:
+                continue  # a child of another of these leaves
+            leaf = replace(nodes[path], children=list(nodes[path].children))
+            if (leaf.path, leaf.attempts) not in self.explored:
+                exploration = asyncio.ensure_future(
+                    _explore(speculative, leaf, path, set(paths), self.explored)
                 )
-                exploring.add_done_callback(_seen)
-                self._explorations.append(exploring)
+                exploration.add_done_callback(_retrieve_exception)
+                self._explorations.append(exploration)
 
-    async def close(self) -> Spent:
-        """Withdraw what is under way; what was answered in vain."""
-        under_way: list[asyncio.Future[Any]] = [*self._explorations, *self._answers.values()]
-        for each in under_way:
-            each.cancel()
-        await asyncio.gather(*under_way, return_exceptions=True)
-        vain = Spent()
-        for place in self._answers.keys() - self._wanted:
-            vain.requests += 1
-            answer = self._answers[place]
+    async def close(self) -> Usage:
+        """Cancel what is in flight; return the usage of answers that were not used."""
+        in_flight: list[asyncio.Future[Any]] = [*self._explorations, *self._answers.values()]
+        for future in in_flight:
+            future.cancel()
+        await asyncio.gather(*in_flight, return_exceptions=True)
+        unused = Usage()
+        for key in self._answers.keys() - self._used:
+            unused.requests += 1
+            answer = self._answers[key]
             if not answer.cancelled() and not answer.exception():
                 for sample in answer.result():
                     for cost in sample.costs:
-                        vain.add(cost)
-        return vain
+                        unused.add(cost)
+        return unused
 
 
-class _Aside:
-    """A policy for exploring ahead: nobody wants its answers yet."""
+class _Speculative:
+    """The policy of a speculative exploration: its answers do not count as used."""
 
-    def __init__(self, lookahead: Lookahead) -> None:
-        self._lookahead = lookahead
-
-    async def sample(
-        self, node: str, purpose: str, steps: Sequence[Step], n: int, first: int = 0
-    ) -> Sequence[Sample]:
-        return await self._lookahead.ask(node, purpose, steps, n, first)
+    def __init__(self, prefetcher: Prefetcher) -> None:
+        self.sample = prefetcher.request
 
 
-def _seen(exploring: asyncio.Future[None]) -> None:
-    """A failure of ours meets whoever asks next as well; here nobody waits for it."""
-    if not exploring.cancelled():
-        exploring.exception()
+def _retrieve_exception(exploration: asyncio.Future[None]) -> None:
+    """Mark a failure as seen: the search meets the same one when it makes the request itself."""
+    if not exploration.cancelled():
+        exploration.exception()
 
 
 async def _explore(
-    search: RunningSearch,
-    leaf: Node,
-    path: str,
-    sure: set[str],
-    explored: set[tuple[str, int]],
+    run: SearchRun, leaf: Node, path: str, certain: set[str], explored: set[tuple[str, int]]
 ) -> None:
-    """Ask for all that a simulation at `leaf` asks for, and at those of its children in `sure`.
+    """Request what a simulation at `leaf` needs, and below it at the children in `certain`.
 
-    `leaf` is a copy, and `search` nobody's: what becomes of them is thrown away.
+    `leaf` is a copy and `run` a run of its own; what they become is thrown away.
     """
     explored.add((leaf.path, leaf.attempts))
-    n = search.config.children
-    new = search.expand(leaf, await search.propose(leaf, n, leaf.attempts * n))
-    base = f"{path}." if path else ""
-    below = [(node, f"{base}{i}") for i, node in enumerate(new) if not node.terminal]
-    further = [_explore(search, node, name, sure, explored) for node, name in below if name in sure]
-    await together([*(_finish(search, node) for node, _ in below), *further])
+    n = run.config.children
+    new = run.expand(leaf, await run.propose(leaf, n, leaf.attempts * n))
+    prefix = f"{path}." if path else ""
+    children = [(node, f"{prefix}{i}") for i, node in enumerate(new) if not node.terminal]
+    deeper = [
+        _explore(run, node, name, certain, explored) for node, name in children if name in certain
+    ]
+    await gather([*(_rollout(run, node) for node, _ in children), *deeper])
 
 
-async def _finish(search: RunningSearch, node: Node) -> None:
-    await search.roll_out(node)
+async def _rollout(run: SearchRun, node: Node) -> None:
+    await run.rollout(node)
 
 
-def certain(root: Node, config: SearchConfig, left: int, draw: random.Random) -> list[str]:
-    """Paths of the leaves that the last `left` simulations expand whatever they earn, next first.
+def certain_leaves(root: Node, config: SearchConfig, left: int, rng: random.Random) -> list[str]:
+    """Return the paths that the last `left` simulations expand in every future, the next first.
 
-    A child that is not there yet goes by its number among those that will be followed.
+    A child that does not exist yet goes by its number among those that will be followed.
     """
-    first = _future(root, config, left, draw)
-    sure = set(first)
+    first = _simulate_future(root, config, left, rng)
+    certain = set(first)
     for _ in range(FUTURES - 1):
-        sure &= set(_future(root, config, left, draw)) if sure else sure
-    return [path for path in first if path in sure]
+        if certain:
+            certain &= set(_simulate_future(root, config, left, rng))
+    return [path for path in first if path in certain]
 
 
-def _future(root: Node, config: SearchConfig, left: int, draw: random.Random) -> list[str]:
-    """Paths of the leaves in the order in which one imagined future expands them.
+def _simulate_future(root: Node, config: SearchConfig, left: int, rng: random.Random) -> list[str]:
+    """Return the paths of the leaves in the order in which one random future expands them.
 
-    It goes as `mcts.search.simulate` does, but each new child is either right in all its rollouts
-    or wrong in all of them, as a coin falls: no real child differs more from its siblings.
+    It proceeds as `mcts.search.simulate`, but all rollouts of a new child are right, or all are
+    wrong, with equal probability: no real child differs more from its siblings.
     """
-    imagined = _Imagined.of(root, None)
+    future = _FutureNode.copy(root, None)
     expanded: list[str] = []
-    while left > 0 and imagined.free:
-        wave: list[_Imagined] = []
-        while len(wave) < min(config.wave, left) and imagined.free:
-            wave.append(imagined.select(config.exploration))
-            wave[-1].pend(+1)
+    while left > 0 and future.free:
+        wave: list[_FutureNode] = []
+        while len(wave) < min(config.wave, left) and future.free:
+            wave.append(future.select(config.exploration))
+            wave[-1].mark_pending(+1)
         for leaf in wave:
-            leaf.pend(-1)
-            leaf.expand(config.children, config.rollouts, draw)
+            leaf.mark_pending(-1)
+            leaf.expand(config.children, config.rollouts, rng)
             expanded.append(leaf.path)
         left -= len(wave)
     return expanded
 
 
-class _Imagined:
-    """What of a node decides where a simulation goes; made by the thousand, so it is no `Node`."""
+class _FutureNode:
+    """The part of a `Node` that selection reads; created by the thousand, so it is small."""
 
     __slots__ = ("children", "open", "parent", "path", "pending", "total", "visits")
 
-    def __init__(self, path: str, parent: _Imagined | None, open: bool = True) -> None:
+    def __init__(self, path: str, parent: _FutureNode | None, open: bool = True) -> None:
         self.path, self.parent, self.open = path, parent, open
         self.visits = self.pending = 0
         self.total = 0.0
-        self.children: list[_Imagined] = []
+        self.children: list[_FutureNode] = []
 
     @classmethod
-    def of(cls, node: Node, parent: _Imagined | None) -> _Imagined:
-        """A real node with all below it, but for what no simulation enters."""
-        found = cls(node.path, parent, node.open)
-        found.visits, found.total = node.visits, node.total
+    def copy(cls, node: Node, parent: _FutureNode | None) -> _FutureNode:
+        """Copy a real node and all below it, without discarded nodes."""
+        future = cls(node.path, parent, node.open)
+        future.visits, future.total = node.visits, node.total
         followed = [child for child in node.children if not child.discarded]
-        found.children = [cls.of(child, found) for child in followed]
-        return found
+        future.children = [cls.copy(child, future) for child in followed]
+        return future
 
     @property
     def free(self) -> bool:
@@ -220,7 +208,7 @@ class _Imagined:
             return False
         return any(child.free for child in self.children) if self.children else not self.pending
 
-    def select(self, exploration: float) -> _Imagined:
+    def select(self, exploration: float) -> _FutureNode:
         """As `mcts.tree.select`."""
         node = self
         while node.children:
@@ -228,20 +216,21 @@ class _Imagined:
             node = max(free, key=partial(uct, node, exploration=exploration))
         return node
 
-    def pend(self, change: int) -> None:
-        node: _Imagined | None = self
+    def mark_pending(self, change: int) -> None:
+        """As `mcts.tree.mark_pending`."""
+        node: _FutureNode | None = self
         while node is not None:
             node.pending += change
             node = node.parent
 
-    def expand(self, children: int, rollouts: int, draw: random.Random) -> None:
-        """Hang new children here, and back up what their rollouts earn."""
-        base = f"{self.path}." if self.path else ""
+    def expand(self, children: int, rollouts: int, rng: random.Random) -> None:
+        """Add new children, and backpropagate what their rollouts earn."""
+        prefix = f"{self.path}." if self.path else ""
         for i in range(children):
-            child = _Imagined(f"{base}{i}", self)
+            child = _FutureNode(f"{prefix}{i}", self)
             self.children.append(child)
-            earned = rollouts * (draw.random() < 0.5)
-            node: _Imagined | None = child
+            earned = rollouts * (rng.random() < 0.5)
+            node: _FutureNode | None = child
             while node is not None:
                 node.visits += rollouts
                 node.total += earned

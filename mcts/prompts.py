@@ -1,11 +1,17 @@
-"""Prompts are text files with named gaps; this module fills them and builds a teacher's messages.
+"""Prompts: text files with placeholders, from which a teacher's messages are built.
 
     messages = build_messages(load_prompt("points"), question, space, min_thoughts=4, steps=path)
 
-A prompt file has a `[user]` part and usually a `[system]` part. The gaps are `{question}`,
-`{choices}`, `{min_thoughts}`, `{coordinates}`, `{several_images}` and `{answer_form}`; anything
-else in braces is left alone, since questions may hold braces. What has been thought so far is a
-partial assistant turn, so that along a branch prompts only ever grow and prefix caches hit.
+A prompt file has a `[user]` part and usually a `[system]` part. The placeholders are `{question}`,
+`{choices}`, `{min_thoughts}`, `{coordinates}`, `{several_images}` and `{answer_form}`; other braces
+are left alone, since questions may contain some. Steps so far are a partial assistant turn, so that
+prompts only grow along a branch and prefix caches hit.
+
+The files in `mcts/prompts` are named without their suffix. Another package adds names through the
+entry-point group `vigorl.prompts`, whose values are the packages that hold the files:
+
+    [project.entry-points."vigorl.prompts"]
+    haiku = "my_package.prompts"          # my_package/prompts/haiku.txt is the prompt `haiku`
 """
 
 from __future__ import annotations
@@ -15,11 +21,15 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cache
 from importlib import resources
+from importlib.metadata import entry_points
 
 from mcts.coordinates import CoordinateSpace, Frame, SpaceKind
 from mcts.data import AnswerKind, Question, Step, content_id
 from mcts.parsing import render
-from mcts.teachers.base import Message, Picture, Text
+from mcts.teachers.base import ImagePart, Message, TextPart
+
+GROUP = "vigorl.prompts"
+"""The entry-point group of prompts that other packages add."""
 
 _COORDINATES = {
     SpaceKind.NORMALIZED_1000: "in thousandths of the image's width and height, "
@@ -27,7 +37,9 @@ _COORDINATES = {
     SpaceKind.ABSOLUTE_RESIZED: "in pixels of the image as you see it, from (0, 0) at the top left",
     SpaceKind.ABSOLUTE_ORIGINAL: "in pixels of the image, from (0, 0) at the top left",
 }
-_GAP = re.compile(r"\{(?:question|choices|min_thoughts|coordinates|several_images|answer_form)\}")
+_PLACEHOLDER = re.compile(
+    r"\{(?:question|choices|min_thoughts|coordinates|several_images|answer_form)\}"
+)
 _ANSWER_FORMS = {
     AnswerKind.TEXT: "",
     AnswerKind.BOX: " as one location (x, y)",
@@ -38,7 +50,7 @@ _ANSWER_FORMS = {
 
 @dataclass(frozen=True, slots=True)
 class Prompt:
-    """A prompt file, cut into its parts."""
+    """The parts of a prompt file."""
 
     name: str
     system: str
@@ -53,38 +65,37 @@ class Prompt:
 
 @cache
 def load_prompt(name: str) -> Prompt:
-    """Read `mcts/prompts/<name>.txt`; `package:file` is a prompt that another package brings.
+    """Load a prompt by its name, or as `package:file` from a package's resources.
 
     Raises:
-        ValueError: there is no such prompt, with the names there are.
+        ValueError: there is no such prompt, or it cannot be read.
     """
+    built_in = resources.files("mcts") / "prompts"
+    files = (path.name for path in built_in.iterdir())
+    names = {file.removesuffix(".txt") for file in files if file.endswith(".txt")}
+    added = {point.name: point.value for point in entry_points(group=GROUP)}
     if ":" in name:
-        return _cut(name, _brought(name))
-    folder = resources.files("mcts") / "prompts"
-    names = sorted(p.name.removesuffix(".txt") for p in folder.iterdir() if p.name.endswith(".txt"))
-    if name not in names:
-        raise ValueError(f"no prompt named {name!r}; there are: {', '.join(names)}")
-    return _cut(name, (folder / f"{name}.txt").read_text(encoding="utf-8"))
-
-
-def _brought(name: str) -> str:
-    package, _, file = name.partition(":")
+        package, _, file = name.partition(":")
+    elif name in names:
+        package, file = "mcts", f"prompts/{name}.txt"
+    elif name in added:
+        package, file = added[name], f"{name}.txt"
+    else:
+        raise ValueError(
+            f"no prompt named {name!r}; there are: {', '.join(sorted(names | added.keys()))}"
+        )
     try:
-        return resources.files(package).joinpath(file).read_text(encoding="utf-8")
+        text = resources.files(package).joinpath(file).read_text(encoding="utf-8")
     except (ImportError, OSError, ValueError) as error:
         raise ValueError(f"the prompt {name!r} can't be read: {error}") from None
-
-
-def _cut(name: str, text: str) -> Prompt:
     before, user_part, user = text.partition("[user]\n")
     if not user_part or "{question}" not in user:
         raise ValueError(f"the prompt {name!r} has no [user] part with a {{question}} in it")
-    system = before.partition("[system]\n")[2]
-    return Prompt(name, system.strip(), user.strip())
+    return Prompt(name, before.partition("[system]\n")[2].strip(), user.strip())
 
 
 def choices_line(choices: Sequence[str]) -> str:
-    """How choices are shown behind a question: ` Choices: a, b or c.`, or nothing."""
+    """Return the line of choices after a question: ` Choices: a, b or c.`, or nothing."""
     if not choices:
         return ""
     *first, last = choices
@@ -100,15 +111,15 @@ def build_messages(
     steps: Sequence[Step] = (),
     open_answer: bool = False,
 ) -> tuple[Message, ...]:
-    """The conversation that asks for the next step, or the rest, of a line of reasoning.
+    """Build the conversation that requests the next step, or the rest, of a line of reasoning.
 
     Args:
-        min_thoughts: the least number of steps the prompt demands.
-        steps: what has been thought so far, in original pixels.
-        open_answer: end in an opened answer tag, so that nothing but the answer can follow.
+        min_thoughts: the number of steps that the prompt demands at least.
+        steps: the steps so far, in original pixels.
+        open_answer: end in an opened answer tag, so that only the answer can follow.
     """
     several = len(question.images) > 1
-    gaps = {
+    values = {
         "{question}": question.text,
         "{choices}": choices_line(question.choices),
         "{min_thoughts}": str(min_thoughts),
@@ -122,17 +133,17 @@ def build_messages(
     }
     messages: list[Message] = []
     if prompt.system:
-        messages.append(Message("system", (Text(_fill(prompt.system, gaps)),)))
-    pictures = [Picture(image.image_id) for image in question.images]
-    messages.append(Message("user", (*pictures, Text(_fill(prompt.user, gaps)))))
+        messages.append(Message("system", (TextPart(_fill(prompt.system, values)),)))
+    images = [ImagePart(image.image_id) for image in question.images]
+    messages.append(Message("user", (*images, TextPart(_fill(prompt.user, values)))))
     partial = render(steps, None, Frame.of(space, question))
     if open_answer:
         partial = f"{partial}\n<answer>" if partial else "<answer>"
     if partial:
-        messages.append(Message("assistant", (Text(partial),)))
+        messages.append(Message("assistant", (TextPart(partial),)))
     return tuple(messages)
 
 
-def _fill(template: str, gaps: dict[str, str]) -> str:
-    # In one pass: what a question says in braces must not be filled in turn.
-    return _GAP.sub(lambda match: gaps[match[0]], template)
+def _fill(template: str, values: dict[str, str]) -> str:
+    # In one pass: braces in a question are not placeholders.
+    return _PLACEHOLDER.sub(lambda match: values[match[0]], template)

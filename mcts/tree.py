@@ -1,13 +1,13 @@
-"""The search tree: nodes that hold one step each, the statistics on them, and their rows.
+"""The search tree: nodes that hold one step each, their statistics, and their rows.
 
     leaf = select(tree.root, exploration=2.0)
-    backup(leaf, reward=1.0)
+    backpropagate(leaf, reward=1.0)
     rows = flatten(tree)                           # plain dicts, parent by number
     same = rebuild(tree_id, question, rows, texts, frame)   # texts: raw responses by id
 
-A node is a thought, or a final answer (then it is terminal). What a response offered but the search
-would not follow (a repeated point, a copy of its sibling) stays in the tree as a discarded node
-with its reason, so that nothing a teacher was asked for disappears.
+A node is a thought, or a final answer (then it is terminal). A step that the search does not
+follow (a repeated point, a copy of its sibling) stays in the tree as a discarded node with its
+reason, so that no response disappears.
 """
 
 from __future__ import annotations
@@ -17,12 +17,12 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Protocol
 
-from mcts.budget import Spent
+from mcts.budget import Usage
 from mcts.coordinates import Frame
 from mcts.data import Question, Step
 from mcts.parsing import fold_remark, parse, points_in
 
-# A node whose samples were all discarded is asked once more, with new seeds, before it is given up.
+# A node whose samples were all discarded is expanded once more, with new seeds, then given up.
 EXPANSION_ATTEMPTS = 2
 
 
@@ -31,10 +31,10 @@ class Rollout:
     """A continuation from a node to an answer, sampled in one request."""
 
     steps: tuple[Step, ...]
-    """What it thought beyond the node's own path."""
+    """Its steps beyond the node's own path."""
     answer: str | None
     reward: float | None
-    """The grader's score; None when it could not be sampled or graded."""
+    """The grader's score; None when the rollout could not be sampled or graded."""
     reason: str
     """The grader's reason, or the failure's."""
     response_ids: tuple[str, ...]
@@ -42,12 +42,12 @@ class Rollout:
     sample: int
     problems: tuple[str, ...] = ()
     rollout_id: int = -1
-    """Counted from 0 within the tree; given when the tree takes it in."""
+    """Counted from 0 within the tree; assigned when it is recorded."""
 
 
 @dataclass(slots=True, eq=False)
 class Node:
-    """One step of reasoning, or one final answer, and what the search knows about it."""
+    """One step of reasoning, or one final answer, with its statistics."""
 
     node_id: int
     """Counted from 0 (the root) in order of creation."""
@@ -68,9 +68,9 @@ class Node:
     reason: str = ""
     visits: int = 0
     total: float = 0.0
-    """Sum of the rewards backed up through it."""
+    """Sum of the rewards backpropagated through it."""
     pending: int = 0
-    """Simulations of the running wave that are under way below it (virtual loss)."""
+    """Simulations of the current wave that are in flight below it (virtual loss)."""
     attempts: int = 0
     """How often it was expanded."""
     children: list[Node] = field(default_factory=list)
@@ -78,6 +78,7 @@ class Node:
 
     @property
     def terminal(self) -> bool:
+        """Whether the node is a final answer."""
         return self.answer is not None
 
     @property
@@ -87,13 +88,13 @@ class Node:
 
     @property
     def rewards(self) -> list[float]:
-        """What the node itself earned: its answer's reward, or its rollouts'."""
-        earned = [self.reward] if self.terminal else [r.reward for r in self.rollouts]
-        return [reward for reward in earned if reward is not None]
+        """The node's own rewards: its answer's, or its rollouts'."""
+        rewards = [self.reward] if self.terminal else [r.reward for r in self.rollouts]
+        return [reward for reward in rewards if reward is not None]
 
     @property
     def value(self) -> float | None:
-        """Mean reward backed up through the node; None before the first."""
+        """Mean reward backpropagated through the node; None before the first."""
         return self.total / self.visits if self.visits else None
 
     @property
@@ -108,23 +109,23 @@ class Node:
 
     @property
     def free(self) -> bool:
-        """Whether another simulation of the running wave could still start below this node."""
+        """Whether another simulation of the current wave could still start below this node."""
         if not self.open:
             return False
         followed = [child for child in self.children if not child.discarded]
         return any(child.free for child in followed) if followed else not self.pending
 
     def lineage(self) -> list[Node]:
-        """The nodes from the root to this one."""
+        """Return the nodes from the root to this one."""
         above = self.parent.lineage() if self.parent else []
         return [*above, self]
 
     def steps(self) -> tuple[Step, ...]:
-        """The thoughts from the root to this node."""
+        """Return the steps from the root to this node."""
         return tuple(node.step for node in self.lineage() if node.step is not None)
 
     def walk(self) -> Iterator[Node]:
-        """This node and all below it, parents first, siblings in order."""
+        """Yield this node and all below it, parents first, siblings in order."""
         yield self
         for child in self.children:
             yield from child.walk()
@@ -132,7 +133,7 @@ class Node:
 
 @dataclass(slots=True, eq=False)
 class Tree:
-    """A search and what came of it."""
+    """The result of a search."""
 
     tree_id: str
     """The search id: hash of question, configuration, seed, prompt and teacher."""
@@ -141,16 +142,16 @@ class Tree:
     simulations: int = 0
     """Simulations completed; of a baseline, chains sampled."""
     errors: tuple[str, ...] = ()
-    """Final failures of single requests, in the order met; they cost their own branch only."""
+    """Final failures of single requests, in order; each cost its own branch only."""
     stopped_by: str | None = None
     """Why it ended before its last simulation: `explored` (every branch ended), `enough` (right
     lines of reasoning), or the limit reached: `tokens`, `requests`, `seconds`."""
-    spent: Spent = field(default_factory=Spent)
-    """What its requests cost; known while it is searched, not stored with it."""
-    places: set[tuple[str, str, int]] | None = None
-    """Node, purpose and first sample of every request it was made with; None if nobody knows."""
-    vain: Spent = field(default_factory=Spent)
-    """What was asked ahead and not used; no part of `spent`, nor of the tree."""
+    usage: Usage = field(default_factory=Usage)
+    """Cost of its requests; known during the search, not stored with the tree."""
+    request_keys: set[tuple[str, str, int]] | None = None
+    """Node path, purpose and first sample of every request it was made of; None if unknown."""
+    unused_prefetch: Usage = field(default_factory=Usage)
+    """Cost of prefetched answers that were not used; no part of `usage`, nor of the tree."""
 
     @property
     def nodes(self) -> list[Node]:
@@ -165,21 +166,21 @@ class Tree:
 
     @property
     def failed(self) -> bool:
-        """Whether the teacher gave nothing at all to search with."""
+        """Whether no reward arrived at all."""
         return self.root.visits == 0
 
     def outcomes(self) -> list[tuple[str, float]]:
-        """Every graded (answer, reward) of the tree: terminal nodes, then rollouts."""
+        """Return every graded (answer, reward): terminal nodes, then rollouts."""
         ends = [(node.answer, node.reward) for node in self.nodes if not node.discarded]
         ends += [(rollout.answer, rollout.reward) for rollout in self.rollouts]
         return [(a, r) for a, r in ends if a is not None and r is not None]
 
     def right_lines(self) -> int:
-        """How many distinct lines of reasoning lead to a fully right answer.
+        """Count the distinct lines of reasoning that lead to a fully right answer.
 
-        Two are the same when they give the same answer and cite the same places in the same order,
-        to the pixel, whatever their words; one that points at nothing does not count. What is
-        later told as a corrected chain is not counted here: it is made of these.
+        Two lines are the same when they give the same answer and cite the same pixels in the same
+        order, whatever their words; a line without points does not count. Corrected chains are made
+        of these lines and are not counted.
         """
         lines = set()
 
@@ -196,18 +197,18 @@ class Tree:
         return len(lines)
 
 
-class Counted(Protocol):
-    """What `uct` looks at."""
+class NodeStatistics(Protocol):
+    """What `uct` reads."""
 
     visits: int
     total: float
     pending: int
 
 
-def uct(parent: Counted, child: Counted, exploration: float) -> float:
-    """Upper confidence bound of `child`: V + c * sqrt(ln(N + 1) / (n + 1)).
+def uct(parent: NodeStatistics, child: NodeStatistics, exploration: float) -> float:
+    """Compute the upper confidence bound of `child`: V + c * sqrt(ln(N + 1) / (n + 1)).
 
-    Simulations still under way count as visits that earned nothing, so that those of one wave
+    Simulations in flight count as visits without reward (virtual loss), so that those of one wave
     spread over the tree instead of queueing on one branch.
     """
     parent_visits = parent.visits + parent.pending
@@ -217,7 +218,7 @@ def uct(parent: Counted, child: Counted, exploration: float) -> float:
 
 
 def select(root: Node, exploration: float) -> Node:
-    """Descend to the node that the next simulation expands: by `uct`, first of equals.
+    """Return the node that the next simulation expands: descend by `uct`, first of equals.
 
     Nodes with nothing left to learn (answers, discarded steps, exhausted branches) are passed over,
     so no simulation is spent on seeing the same answer twice; so are leaves that a simulation of
@@ -230,7 +231,7 @@ def select(root: Node, exploration: float) -> Node:
 
 
 def select_wave(root: Node, exploration: float, width: int) -> list[Node]:
-    """Up to `width` leaves, one after the other, each marked as pending before the next."""
+    """Select up to `width` leaves in turn; each is marked as pending before the next."""
     leaves: list[Node] = []
     while len(leaves) < width and root.free:
         leaves.append(select(root, exploration))
@@ -238,15 +239,15 @@ def select_wave(root: Node, exploration: float, width: int) -> list[Node]:
     return leaves
 
 
-def backup(node: Node, reward: float) -> None:
-    """Count one reward on `node` and on every node above it."""
+def backpropagate(node: Node, reward: float) -> None:
+    """Add one visit and its reward to `node` and to every node above it."""
     for above in node.lineage():
         above.visits += 1
         above.total += reward
 
 
 def mark_pending(node: Node, change: int) -> None:
-    """Add (+1) or lift (-1) the virtual loss of one simulation along `node`'s lineage."""
+    """Add (+1) or remove (-1) the virtual loss of one simulation along `node`'s lineage."""
     for above in node.lineage():
         above.pending += change
 
@@ -260,7 +261,7 @@ class TreeRows:
 
 
 def flatten(tree: Tree) -> TreeRows:
-    """Rows of a tree, nodes and rollouts in order of their ids, parents by number."""
+    """Convert a tree to rows: nodes and rollouts in order of their ids, parents by number."""
     nodes: list[dict[str, Any]] = []
     rollouts: list[dict[str, Any]] = []
     for node in tree.nodes:
@@ -317,11 +318,11 @@ def rebuild(
     simulations: int = 0,
     errors: Sequence[str] = (),
 ) -> Tree:
-    """The tree that `flatten` made `rows` of; its statistics are counted anew from the rewards.
+    """Rebuild the tree from `flatten`'s rows; statistics are recomputed from the rewards.
 
     Args:
-        texts: raw response texts by response id; rollouts keep only pointers to them.
-        frame: the teacher's coordinate space and the question's images, to read those texts.
+        texts: raw response texts by response id; rollouts only refer to them.
+        frame: the teacher's coordinate space and the question's images, to parse those texts.
 
     Raises:
         KeyError: a rollout's response is not among `texts`.
@@ -367,5 +368,5 @@ def rebuild(
         )
     for node in nodes.values():
         for reward in node.rewards:
-            backup(node, reward)
+            backpropagate(node, reward)
     return Tree(tree_id, question, nodes[0], simulations, tuple(errors))

@@ -1,9 +1,9 @@
-"""What a model is shown when it zooms: a region of the picture enlarged, and a sentence about it.
+"""The crop that a zoom call shows, as an enlarged image and the sentence that goes with it.
 
-    data = enlarged(picture, observation, point)     # JPEG, as large as the observation says
-    told(observation)                                # "<observation>Here is the region …"
+    data = render_crop(image_bytes, observation, point)   # JPEG, in the observation's size
+    observation_text(observation)                         # "<observation>Here is the region …"
 
-Which region that is was decided by whoever made the observation; nothing here moves or clips it.
+The observation determines the region; nothing here moves or clips it.
 """
 
 from __future__ import annotations
@@ -13,30 +13,30 @@ import io
 from mcts.data import Observation, Point
 from mcts.image_io import upright
 
-_DOT, _RIM = 7, 2  # pixels of the picture shown: radius of the dot that marks a point, and its rim
+_DOT, _RIM = 7, 2  # pixels of the crop: radius of the dot that marks a point, and its rim
 
 
-def enlarged(data: bytes, seen: Observation, at: Point | None = None) -> bytes:
-    """The region of an encoded picture that an observation shows, as a JPEG hardly anybody can tell
-    from it: an enlargement gains nothing from being kept to the bit.
+def render_crop(data: bytes, observation: Observation, point: Point | None = None) -> bytes:
+    """Crop and enlarge an encoded image as an observation shows it.
+
+    Returns:
+        A JPEG of high quality: an enlargement gains nothing from lossless storage.
 
     Args:
-        at: the point that was called for, in original pixels; drawn where the observation says so.
+        point: where the zoom call pointed, in original pixels; drawn if `observation.marked`.
 
     Raises:
-        OSError: the picture cannot be decoded.
+        OSError: the image cannot be decoded.
     """
     from PIL import Image, ImageDraw
 
-    crop = seen.crop
-    with Image.open(io.BytesIO(upright(data))) as picture:
+    crop, size = observation.crop, (observation.width, observation.height)
+    with Image.open(io.BytesIO(upright(data))) as image:
         region = (crop.x1, crop.y1, crop.x2, crop.y2)
-        shown = picture.convert("RGB").resize(
-            (seen.width, seen.height), Image.Resampling.LANCZOS, box=region
-        )
-    if seen.marked and at is not None:
-        x = (at.x - crop.x1) * seen.width / (crop.x2 - crop.x1)
-        y = (at.y - crop.y1) * seen.height / (crop.y2 - crop.y1)
+        shown = image.convert("RGB").resize(size, Image.Resampling.LANCZOS, box=region)
+    if observation.marked and point is not None:
+        x = (point.x - crop.x1) * size[0] / (crop.x2 - crop.x1)
+        y = (point.y - crop.y1) * size[1] / (crop.y2 - crop.y1)
         draw = ImageDraw.Draw(shown)
         for radius, colour in ((_DOT + _RIM, "white"), (_DOT, "red")):
             draw.ellipse((x - radius, y - radius, x + radius, y + radius), fill=colour)
@@ -45,7 +45,7 @@ def enlarged(data: bytes, seen: Observation, at: Point | None = None) -> bytes:
     return out.getvalue()
 
 
-def told(seen: Observation) -> str:
-    """What is said with the region."""
-    dot = " A red dot marks that place." if seen.marked else ""
+def observation_text(observation: Observation) -> str:
+    """Return the text that accompanies the crop."""
+    dot = " A red dot marks that place." if observation.marked else ""
     return f"<observation>Here is the region around that place, enlarged.{dot}</observation>"

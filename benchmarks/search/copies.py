@@ -30,7 +30,7 @@ def made_up(n: int, pictures: int, template: bool, seed: int = 0) -> list[Docume
         words: list[str] = []
         if i % 10 == 9:
             before = found[rng.randrange(len(found))]
-            about, words = before.pictures, before.text.split()
+            about, words = before.images, before.text.split()
             for _ in range(rng.randrange(4)):
                 words[rng.randrange(len(words))] = rng.choice(_RARE)
         else:

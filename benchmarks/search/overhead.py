@@ -30,9 +30,10 @@ from PIL import Image
 from benchmarks.search import clock, script
 from benchmarks.search.runs import config, grow
 from curation.grading.grade import grade
+from mcts.config import search_id
 from mcts.journal.journal import Journal, JournaledTeacher
-from mcts.policy import TeacherPolicy
-from mcts.search import search, search_id
+from mcts.search import search
+from mcts.teacher_policy import TeacherPolicy
 from mcts.teachers.base import Completion, Ledger, Reply, Request
 from mcts.teachers.server import OpenAITeacher
 

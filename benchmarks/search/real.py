@@ -24,11 +24,11 @@ from dataclasses import replace
 from benchmarks.search.lines import Row
 from flows.settings import BuildSettings
 from flows.stages.build import find_questions, teacher_of
-from flows.stages.progress import Quiet
+from flows.progress import Quiet
 from flows.stages.search import Room, Teaching, name_searches, search_config, search_one
 from flows.teachers.resolve import ChosenTeacher
+from mcts.concurrency import gather
 from mcts.journal.journal import Journal, JournaledTeacher
-from mcts.samples import together
 from mcts.teachers.base import Ledger, Reply, Request, Teacher, TeacherError
 from warehouse.storage.home import Warehouse
 
@@ -79,13 +79,13 @@ async def run_once(settings: BuildSettings, chosen: ChosenTeacher) -> tuple[floa
 
         async def one(i: int) -> None:
             async with room:
-                await search_one(warehouse, searches[i], wanted, teaching, ahead=room.ahead)
+                await search_one(warehouse, searches[i], wanted, teaching, prefetch=room.ahead)
 
-        await together(one(i) for i in range(len(searches)))
+        await gather(one(i) for i in range(len(searches)))
     searched = time.perf_counter() - clock
     between = replace(recording.ledger)
     clock = time.perf_counter()
-    await together(_asked(chosen.teacher, *each) for each in list(recording.asked))
+    await gather(_asked(chosen.teacher, *each) for each in list(recording.asked))
     batched = time.perf_counter() - clock
     ended = recording.ledger
     prompt = between.prompt_tokens - began.prompt_tokens

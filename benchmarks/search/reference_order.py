@@ -25,10 +25,10 @@ import asyncio
 from collections.abc import Sequence
 
 from mcts.budget import Cost
+from mcts.config import SearchConfig
 from mcts.coordinates import Frame
 from mcts.data import Question, Step
-from mcts.samples import Policy, Sample, said, whole_thoughts
-from mcts.search import SearchConfig
+from mcts.policy import Policy, Sample, complete_steps, parse_response
 
 # The requests of one rollout get numbers of their own, apart from every other's.
 _STEPS_APART = 1000
@@ -65,11 +65,11 @@ class ReferenceOrder:
             (sample,) = await self._policy.sample(node, "step", path, 1, number + i)
             costs += sample.costs
             texts.append(sample.text)
-            parsed = said(sample, self._frame, opened=False)
+            parsed = parse_response(sample, self._frame)
             if parsed.answer is not None:
                 text = "\n".join(texts)
                 return Sample(text, sample.finish_reason, sample.response_id, costs)
-            path += whole_thoughts(sample, parsed)
+            path += complete_steps(sample, parsed)
         (forced,) = await self._policy.sample(node, "finish", path, 1, number)
         text = "\n".join([*texts, f"<answer>{forced.text}"])
         return Sample(text, forced.finish_reason, forced.response_id, costs + forced.costs)

@@ -21,13 +21,15 @@ from benchmarks.search.model_server import FRONT_S, ModelServer
 from benchmarks.search.reference_order import ReferenceOrder
 from curation.grading.grade import grade
 from flows.stages.search import Room
+from mcts.concurrency import gather
+from mcts.config import SearchConfig, search_id
 from mcts.coordinates import CoordinateSpace
 from mcts.data import Question
 from mcts.journal.journal import Journal, JournaledTeacher
-from mcts.policy import TeacherPolicy
+from mcts.policy import Policy
 from mcts.prompts import load_prompt
-from mcts.samples import Policy, together
-from mcts.search import SearchConfig, search, search_id
+from mcts.search import search
+from mcts.teacher_policy import TeacherPolicy
 from mcts.teachers.base import Request, Teacher
 from mcts.tree import Tree
 
@@ -114,9 +116,9 @@ async def grow(
             policy = TeacherPolicy(question, settings, name, asking, images)
             async with slots:
                 asked = wrap(policy, question, settings)
-                return await search(question, settings, asked, grade, name, ahead=ahead)
+                return await search(question, settings, asked, grade, name, prefetch=ahead)
 
-        return await together(one(question) for question in asked)
+        return await gather(one(question) for question in asked)
 
 
 def search_all(

@@ -10,7 +10,7 @@ whoever asks in another order is answered by the same model. The assumptions, al
 * a thought is 30 to 60 words, about 70 tokens, and cites one point; half of all thoughts are good;
 * the model thinks at least the k steps that the prompt demands (the search draws k from 3..7), then
   ends before each further one with probability 0.6;
-* it can count its thoughts if it is asked to (`Request.most_thoughts`), as vLLM by a grammar;
+* it can count its thoughts if it is asked to (`Request.max_thoughts`), as vLLM by a grammar;
 * an answer is right with probability 0.2 + 0.6 x the share of good thoughts before it, so there is
   something that a search can find: a beginning that is better than another.
 """
@@ -77,7 +77,7 @@ def texts(request: Request) -> list[str]:
             begun,
             int(demanded[1]),
             gold,
-            1 if "</think>" in request.stop else request.most_thoughts,
+            1 if "</think>" in request.stop else request.max_thoughts,
             (width, height),
         )
         for i in range(request.n)

@@ -28,22 +28,22 @@ _WRITER = f"""
 import os, sys
 from warehouse.storage.home import Warehouse
 from warehouse.tables.delta import commit_trees
+from warehouse.tables.tree_rows import SearchRows
 
 root, notes, writer, start = sys.argv[1:]
 warehouse = Warehouse(root)
 with open(notes, "a") as done:
     for number in range(int(start), 10**9):
         names = [f"{{writer}}-{{number}}-{{i}}" for i in range({_TREES})]
-        commit_trees(
-            warehouse,
-            [{{"tree_id": n, "question_id": "q", "task": "sat2"}} for n in names],
+        rows = SearchRows(
+            trees=[{{"tree_id": n, "question_id": "q", "task": "sat2"}} for n in names],
             nodes=[{{"tree_id": n, "node_id": i}} for n in names for i in range({_NODES})],
             responses=[
                 {{"tree_id": n, "response_id": f"{{n}}-{{i}}"}} for n in names for i in range(2)
             ],
             rollouts=[{{"tree_id": n, "rollout_id": 0, "node_id": 1}} for n in names],
-            run_id=f"{{writer}}-{{number}}",
         )
+        commit_trees(warehouse, rows, run_id=f"{{writer}}-{{number}}")
         done.write(f"{{number}}\\n")
         done.flush()
         os.fsync(done.fileno())

@@ -24,8 +24,7 @@ from benchmarks.warehouse import made_up
 from warehouse.query.catalog import connect, sql_views
 from warehouse.storage.home import Warehouse
 from warehouse.storage.objects import put_images
-from warehouse.tables.bulk import commit_tables
-from warehouse.tables.delta import append, rows_to_arrow
+from warehouse.tables.delta import append, commit_tables, rows_to_arrow
 from warehouse.tables.schema import TABLES
 
 ROWS_A_GROUP = 122_880

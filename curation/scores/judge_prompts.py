@@ -23,7 +23,7 @@ from PIL import Image as Pictures
 from mcts.data import Box, Image, Point, Question, Step, content_id
 from mcts.image_io import upright
 from mcts.prompts import choices_line
-from mcts.teachers.base import Completion, Message, Picture, Request, Text, seed_of
+from mcts.teachers.base import Completion, ImagePart, Message, Request, TextPart, seed_of
 
 VERSION = 1
 
@@ -112,21 +112,21 @@ def region_request(step: Step, crop_id: str, samples: int = 0) -> Request:
     """
     told = _REGION.replace("{thought}", " ".join(step.thought.split()))
     return Request(
-        messages=(Message("user", (Picture(crop_id), Text(told))),),
+        messages=(Message("user", (ImagePart(crop_id), TextPart(told))),),
         n=max(1, samples),
         temperature=1.0 if samples else 0.0,
         top_p=1.0,
         max_tokens=64 if samples else 4,
         stop=(),
         seed=seed_of(told, crop_id, samples),
-        alternatives=0 if samples else ALTERNATIVES,
+        top_logprobs=0 if samples else ALTERNATIVES,
     )
 
 
 def probability(completions: Sequence[Completion]) -> float | None:
     """P(yes) among yes and no, from the first token's probabilities; None where neither is told."""
     told = {True: 0.0, False: 0.0}
-    for token, logprob in completions[0].first if completions else ():
+    for token, logprob in completions[0].top_logprobs if completions else ():
         said = _yes(token)
         if said is not None:
             told[said] += math.exp(min(0.0, logprob))
@@ -156,7 +156,7 @@ def counting_request(behavior: str, question: Question, text: str) -> Request:
     # In one pass: what a reasoning says in braces must not be filled in turn.
     told = re.sub("|".join(map(re.escape, asked)), lambda gap: asked[gap[0]], _COUNTING)
     return Request(
-        messages=(Message("user", (Text(told),)),),
+        messages=(Message("user", (TextPart(told),)),),
         n=1,
         temperature=0.0,
         top_p=1.0,

@@ -17,8 +17,8 @@ from dataclasses import replace
 from curation.grading.grade import grade
 from mcts.coordinates import Frame
 from mcts.data import Point, Question, Step
-from mcts.parsing import points_in, with_points_moved
-from mcts.samples import Sample, said
+from mcts.parsing import move_points, points_in
+from mcts.policy import Sample, parse_response
 
 VERSION = 1
 METHODS = ("without", "moved")
@@ -47,12 +47,15 @@ def variant(
 
     if not step.points:
         return None
-    thought = with_points_moved(step.thought, away)
+    thought = move_points(step.thought, away)
     return (*before, Step(thought, points_in(thought)), *after)
 
 
 def value(question: Question, samples: Sequence[Sample], frame: Frame) -> float | None:
     """Mean reward of answers that were asked for at once; None where none could be graded."""
-    scores = [grade(question, said(sample, frame, opened=True).answer).score for sample in samples]
+    scores = [
+        grade(question, parse_response(sample, frame, answer_opened=True).answer).score
+        for sample in samples
+    ]
     known = [score for score in scores if score is not None]
     return sum(known) / len(known) if known else None

@@ -22,10 +22,11 @@ from curation.render.trace_card import draw_trace
 from flows.settings import BuildSettings, Problem
 from flows.stages.search import search_config
 from flows.teachers.resolve import ChosenTeacher, choose_teacher
+from mcts.config import SearchConfig, search_id
 from mcts.data import AnswerKind, Grade, Question, Step, Trace
 from mcts.journal.journal import Journal, JournaledTeacher
-from mcts.policy import TeacherPolicy
-from mcts.search import SearchConfig, search, search_id
+from mcts.search import search
+from mcts.teacher_policy import TeacherPolicy
 from mcts.teachers.base import TeacherUnavailable
 from warehouse.sources.reading.row_checks import decode
 

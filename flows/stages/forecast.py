@@ -18,7 +18,7 @@ from dataclasses import dataclass
 
 from flows.settings import BuildSettings
 from flows.stages.build import find_questions, teacher_of
-from flows.stages.progress import Progress, Quiet, short_time
+from flows.progress import Progress, Quiet, short_time
 from flows.stages.search import (
     Teaching,
     committed,
@@ -27,9 +27,9 @@ from flows.stages.search import (
     search_config,
     search_one,
 )
-from mcts.budget import Spent
+from mcts.budget import Usage
+from mcts.concurrency import gather
 from mcts.journal.journal import Journal, JournaledTeacher
-from mcts.samples import together
 from mcts.tree import Tree
 from warehouse.storage.home import Warehouse
 
@@ -61,7 +61,7 @@ class Forecast:
     """Pilot trees that found a right answer."""
     failed: tuple[str, ...]
     """Why pilot trees failed."""
-    spent: Spent
+    spent: Usage
     """What the pilot cost, now or when it was first asked."""
     requests: Range
     prompt_tokens: Range
@@ -154,7 +154,7 @@ async def pilot(settings: BuildSettings, *, progress: Progress | None = None) ->
                 async with slots:
                     return await search_one(warehouse, tried[i], config, teaching)
 
-            trees = await together(one(i) for i in range(len(tried)))
+            trees = await gather(one(i) for i in range(len(tried)))
         return forecast(trees, len(searches), len(missing), settings)
     finally:
         await chosen.teacher.close()
@@ -164,15 +164,15 @@ def forecast(
     trees: Sequence[Tree], questions: int, missing: int, settings: BuildSettings
 ) -> Forecast:
     """What `trees`, the first of `missing`, say of all of them."""
-    spent = Spent(spans=[span for tree in trees for span in tree.spent.spans])
+    spent = Usage(spans=[span for tree in trees for span in tree.usage.spans])
     for tree in trees:
-        spent.requests += tree.spent.requests
-        spent.prompt_tokens += tree.spent.prompt_tokens
-        spent.completion_tokens += tree.spent.completion_tokens
+        spent.requests += tree.usage.requests
+        spent.prompt_tokens += tree.usage.prompt_tokens
+        spent.completion_tokens += tree.usage.completion_tokens
     if not trees:
         none = Range(0.0, 0.0, 0.0)
         return Forecast(questions, missing, 0, 0, (), spent, none, none, none, 0.0, 0.0)
-    each = [tree.spent.seconds for tree in trees]
+    each = [tree.usage.seconds for tree in trees]
     alone = sum(each) / len(each) * missing / min(settings.concurrency, missing)
     in_line = spent.seconds / len(trees) * missing
     return Forecast(
@@ -182,9 +182,9 @@ def forecast(
         sum(any(reward >= 1.0 for _, reward in tree.outcomes()) for tree in trees),
         tuple((tree.errors or ("nothing usable was said",))[0] for tree in trees if tree.failed),
         spent,
-        predict([tree.spent.requests for tree in trees], missing),
-        predict([tree.spent.prompt_tokens for tree in trees], missing),
-        predict([tree.spent.completion_tokens for tree in trees], missing),
+        predict([tree.usage.requests for tree in trees], missing),
+        predict([tree.usage.prompt_tokens for tree in trees], missing),
+        predict([tree.usage.completion_tokens for tree in trees], missing),
         min(max(alone, *each), in_line),
         max(alone, in_line, *each),
         settings.price_in,

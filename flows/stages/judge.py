@@ -148,8 +148,8 @@ async def judge(
                 judged.rows += len(rows)
                 found = [row.get("count" if kind.table == "behaviors" else "value") for row in rows]
                 judged.values += [float(value) for value in found if value is not None]
-                judged.asked, judged.replayed = teacher.asked, teacher.replayed
-                progress(f"{judged.traces} of {len(trace_ids)} traces, {teacher.asked} requests")
+                judged.asked, judged.replayed = teacher.requested, teacher.replayed
+                progress(f"{judged.traces} of {len(trace_ids)} traces, {teacher.requested} requests")
     finally:
         await chosen.teacher.close()
     return judged

@@ -15,15 +15,15 @@ from typing import Any
 from curation.scores import judge_prompts as judging
 from curation.scores import necessity
 from flows.teachers.resolve import ChosenTeacher
+from mcts.concurrency import gather
+from mcts.config import SearchConfig
 from mcts.coordinates import CoordinateSpace, Frame
 from mcts.data import Question, Step, Trace, content_id
-from mcts.journal.journal import Journal, JournaledTeacher, Key
-from mcts.journal.records import Record
+from mcts.journal.journal import Journal, JournaledTeacher
+from mcts.journal.records import Key, Record
 from mcts.parsing import render
-from mcts.policy import TeacherPolicy
 from mcts.prompts import load_prompt
-from mcts.samples import together
-from mcts.search import SearchConfig
+from mcts.teacher_policy import TeacherPolicy
 from mcts.teachers.base import Request, TeacherError
 from warehouse.query.read_back import rows_among
 from warehouse.storage.home import Warehouse
@@ -107,7 +107,7 @@ async def look_at_points(asking: Asking, asked: Asked) -> list[Row]:
             key = (image_id, step.thought, step.point.x, step.point.y)
             wanted.setdefault(key, []).append((trace.trace_id, number))
             steps[key] = step, question
-    answers = await together(_look(asking, *steps[key]) for key in wanted)
+    answers = await gather(_look(asking, *steps[key]) for key in wanted)
     for places, answer in zip(wanted.values(), answers, strict=True):
         rows += [_row(asking, trace_id, number) | answer for trace_id, number in places]
     return rows
@@ -141,7 +141,7 @@ async def _look(asking: Asking, step: Step, question: Question) -> Row:
             if value is not None:
                 names = [record.response_id]
                 return {"value": value, "n": 1, "note": "logprobs", "responses": names}
-            if not any(completion.first for completion in record.completions):
+            if not any(completion.top_logprobs for completion in record.completions):
                 asking.tells_probabilities = False
         except TeacherError:
             pass  # some servers refuse to tell probabilities; what else is wrong shows below
@@ -177,7 +177,7 @@ async def count_behaviors(asking: Asking, asked: Asked) -> list[Row]:
         rows = behavior_rows(trace.trace_id, counts, asking.methods["judge"])
         return [{**row, "error": errors.get(row["behavior"])} for row in rows]
 
-    return [row for rows in await together(one(*pair) for pair in asked) for row in rows]
+    return [row for rows in await gather(one(*pair) for pair in asked) for row in rows]
 
 
 # ---- necessity: the answer without a step, or with its point moved -------------------------------
@@ -185,7 +185,7 @@ async def count_behaviors(asking: Asking, asked: Asked) -> list[Row]:
 
 async def vary_steps(asking: Asking, asked: Asked) -> list[Row]:
     """Rows for every step that can be left out, or whose point can be moved."""
-    found = await together(_vary(asking, trace, question) for trace, question in asked)
+    found = await gather(_vary(asking, trace, question) for trace, question in asked)
     return [row for rows in found for row in rows]
 
 
@@ -239,7 +239,7 @@ async def _vary(asking: Asking, trace: Trace, question: Question) -> list[Row]:
         ]  # fmt: skip
 
     tried = [(i, method) for i in range(len(trace.steps)) for method in necessity.METHODS]
-    return [row for rows in await together(one(*pair) for pair in tried) for row in rows]
+    return [row for rows in await gather(one(*pair) for pair in tried) for row in rows]
 
 
 def _unvaried(asking: Asking, trace: Trace, why: str) -> list[Row]:

@@ -16,13 +16,13 @@ from dataclasses import dataclass
 from curation.grading.grade import grade
 from flows.settings import BuildSettings
 from flows.stages.build import find_questions, teacher_of
-from flows.stages.progress import Progress, Quiet
+from flows.progress import Progress, Quiet
 from flows.stages.replay import recorded_searches
 from flows.stages.search import search_config
-from mcts.engine import FAILED
+from mcts.config import Grader
+from mcts.engine import FAILURE_PREFIX
 from mcts.journal.journal import Journal
-from mcts.search import Grader
-from mcts.tree import Tree, backup
+from mcts.tree import Tree, backpropagate
 from warehouse.query.read_back import read_trees
 from warehouse.storage.home import Warehouse
 
@@ -57,7 +57,7 @@ def regraded(tree: Tree, grader: Grader = grade) -> Iterator[tuple[float | None,
     for node in nodes:
         node.visits, node.total = 0, 0.0
         for scored in ([node] if node.terminal else []) + node.rollouts:
-            if scored.reason.startswith(FAILED):
+            if scored.reason.startswith(FAILURE_PREFIX):
                 continue
             told = grader(tree.question, scored.answer)
             if told.score != scored.reward:
@@ -65,7 +65,7 @@ def regraded(tree: Tree, grader: Grader = grade) -> Iterator[tuple[float | None,
             scored.reward, scored.reason = told.score, told.reason
     for node in nodes:
         for reward in node.rewards:
-            backup(node, reward)
+            backpropagate(node, reward)
 
 
 async def regrade(settings: BuildSettings, *, progress: Progress | None = None) -> Regraded:

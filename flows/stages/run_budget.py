@@ -21,7 +21,7 @@ import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
 
-from mcts.budget import Budget, Spent
+from mcts.budget import Budget, Usage
 from warehouse.query.read_back import rows_about
 from warehouse.storage.home import Warehouse
 
@@ -41,23 +41,23 @@ class Purse:
     ) -> None:
         self._budget, self._clock = budget, clock
         self._ends = None if run_seconds is None else clock() + run_seconds
-        self._before = Spent()
-        self._open: dict[str, Spent] = {}
+        self._before = Usage()
+        self._open: dict[str, Usage] = {}
         self.stopped_by: str | None = None
         """The budget that a search was refused for: `tokens`, `requests` or `seconds`."""
 
-    def open(self, tree_ids: Sequence[str], costs: Mapping[str, Spent]) -> None:
+    def open(self, tree_ids: Sequence[str], costs: Mapping[str, Usage]) -> None:
         """Begin a shard of searches, which come after all that were begun before."""
-        self._open |= {tree_id: costs.get(tree_id) or Spent() for tree_id in tree_ids}
+        self._open |= {tree_id: costs.get(tree_id) or Usage() for tree_id in tree_ids}
 
     def close(self, tree_ids: Sequence[str]) -> None:
         """End the oldest shard that is open: what it spent comes before all others."""
         self._before = _total([self._before, *(self._open.pop(name) for name in tree_ids)])
 
-    def between(self, tree_id: str) -> Callable[[Spent], None]:
+    def between(self, tree_id: str) -> Callable[[Usage], None]:
         """What a search calls between its waves; raises OutOfBudget where it must not go on."""
 
-        def check(spent: Spent) -> None:
+        def check(spent: Usage) -> None:
             self._open[tree_id] = spent  # the search's own count, which grows as it is answered
             if self._ends is not None and self._clock() >= self._ends:
                 self.stopped_by = self.stopped_by or "seconds"
@@ -81,9 +81,9 @@ class Purse:
         return reason is None
 
 
-def _total(several: Iterable[Spent]) -> Spent:
+def _total(several: Iterable[Usage]) -> Usage:
     """The sum, without times: those of one run are the clock's."""
-    total = Spent()
+    total = Usage()
     for spent in several:
         total.requests += spent.requests
         total.prompt_tokens += spent.prompt_tokens

@@ -1,20 +1,20 @@
-"""Every response of a model, once, in durable segments on the local disk; a search replays them.
+"""The journal: every model response, stored once and durably, so that a search can be replayed.
 
-A response is written here before anyone uses it, under the place in the search that asked for it
-(`Key`), with the fingerprint of the request that made it. Killed anywhere and started again, the
-same search finds what it had and asks only for what is missing.
+A response is written here before it is used, under the place in the search that requested it
+(`Key`), with the fingerprint of its request. Killed anywhere and started again, the same search
+finds what it had and requests only what is missing.
 
     with Journal(folder) as journal:
-        asking = JournaledTeacher(teacher, journal)              # mode="replay": never asks
-        record = await asking.ask(Key(search_id, "0.2", "expand", 0), request, images)
+        teacher = JournaledTeacher(teacher, journal)             # mode="replay": no requests
+        record = await teacher.ask(Key(search_id, "0.2", "expand", 0), request, images)
         record.completions                                       # or TeacherError, also replayed
 
-A folder holds `*.jsonl` segments. Each writer appends to segments of its own, so processes may
-share a folder, and copying the segments of two folders into one merges them. A line is
-`checksum search_id json`: the CRC-32 (8 hex digits) of all that follows it. A line torn by a
-crash fails its checksum, and that response is asked for again. Of several records with one key
+A folder holds `*.jsonl` segments (`mcts.journal.segments`). Each writer appends to segments of its
+own, so processes may share a folder, and copying the segments of two folders into one merges them.
+A line is `checksum search_id json`: the CRC-32 (8 hex digits) of all that follows it. A line torn
+by a crash fails its checksum, and that response is requested again. Of several records with one key
 the first counts (segments in order of their names, which begin with the time they were opened).
-Prompts are not in it, only their fingerprints.
+Prompts are not stored, only their fingerprints.
 """
 
 from __future__ import annotations
@@ -29,23 +29,9 @@ from pathlib import Path
 from typing import Literal
 
 from mcts import failpoints
-from mcts.journal.records import (
-    Failure,
-    Key,
-    Record,
-    decode,
-    encode,
-    intact,
-    search_of,
-    teacher_of,
-)
+from mcts.journal.records import Key, Record, decode, encode, is_intact, search_of, teacher_of
 from mcts.journal.segments import SegmentWriter
 from mcts.teachers.base import Request, Teacher, TeacherError
-
-__all__ = [
-    "Failure", "Journal", "JournalError", "JournalMismatch", "JournaledTeacher", "Key", "Record",
-    "ReplayMiss",
-]  # fmt: skip
 
 
 class JournalError(Exception):
@@ -53,7 +39,7 @@ class JournalError(Exception):
 
 
 class JournalMismatch(Exception):
-    """The journal holds a response at this place in the search, but to another request."""
+    """The journal holds a response under this key, but to another request."""
 
 
 class ReplayMiss(Exception):
@@ -61,9 +47,10 @@ class ReplayMiss(Exception):
 
 
 class Journal:
-    """The responses in `folder`, made if it is not there.
+    """The responses in `folder`, which is created if it is missing.
 
-    Raises JournalError if the folder cannot be made or read.
+    Raises:
+        JournalError: the folder cannot be created or read.
     """
 
     def __init__(self, folder: Path | str, *, segment_bytes: int = 64 * 2**20) -> None:
@@ -71,12 +58,12 @@ class Journal:
         self.damage: list[str] = []
         """`file:line` of every broken line that a crash does not explain; each is skipped."""
         self._segments: list[Path] = []
-        # All records of a search as (segment, offset) pairs, and, for searches in use, by key.
-        # A finished search costs nothing after `forget`, an untouched one 16 bytes a record.
-        self._places: dict[str, array[int]] = {}
+        # The positions of a search's records: (segment, offset) pairs, and by key once it is used.
+        # A finished search costs nothing after `forget`, an unused one 16 bytes per record.
+        self._positions: dict[str, array[int]] = {}
         self._by_key: dict[str, dict[Key, tuple[int, int]]] = {}
         self.teachers: set[str] = set()
-        """Identities of the teachers whose answers it holds, as far as its segments tell."""
+        """Identities of the teachers whose answers it holds, as far as its segments name them."""
         self._teacher: str | None = None
         self._writer = SegmentWriter(self.folder, segment_bytes)
         self._waiting: list[tuple[Record, bytes, asyncio.Future[None]]] = []
@@ -96,33 +83,35 @@ class Journal:
         offset, broken = 0, 0
         with path.open("rb") as file:
             for number, line in enumerate(file, 1):
-                if broken:  # something follows it, so it was not a crash's torn end
+                if broken:  # a line follows, so it is not the torn end of a crash
                     self.damage.append(f"{path}:{broken}")
                     broken = 0
-                if intact(line):
+                if is_intact(line):
                     if not offset and (teacher := teacher_of(line)):
                         self.teachers.add(teacher)
-                    self._places.setdefault(search_of(line), array("q")).extend((segment, offset))
+                    self._positions.setdefault(search_of(line), array("q")).extend(
+                        (segment, offset)
+                    )
                 else:
                     broken = number
                 offset += len(line)
 
     def name_teacher(self, identity: str) -> None:
-        """Say who answers from here on; every new segment tells it in its first line."""
+        """Set the teacher that answers from now on; new segments name it in their first line."""
         self._teacher = identity
         self.teachers.add(identity)
 
     def find(self, key: Key, fingerprint: str) -> Record | None:
-        """The record at `key`, or None.
+        """Return the record at `key`, or None.
 
         Raises:
-            JournalMismatch: there is one, made by a request with another fingerprint.
+            JournalMismatch: its request had another fingerprint.
             JournalError: it can no longer be read.
         """
-        place = self._index(key.search_id).get(key)
-        if place is None:
+        position = self._index(key.search_id).get(key)
+        if position is None:
             return None
-        record = self._read(*place)
+        record = self._read(*position)
         if record.fingerprint != fingerprint:
             raise JournalMismatch(
                 f"the journal's answer for node '{key.node}' ({key.purpose}, sample {key.sample}) "
@@ -132,21 +121,21 @@ class Journal:
         return record
 
     def records(self, search_id: str) -> Iterator[Record]:
-        """Every record of a search, one a key, in the order of their keys."""
-        for _, place in sorted(self._index(search_id).items(), key=lambda item: item[0].order):
-            yield self._read(*place)
+        """Yield every record of a search, one per key, in the order of their keys."""
+        for _, position in sorted(self._index(search_id).items(), key=lambda item: item[0].order):
+            yield self._read(*position)
 
     def forget(self, search_id: str) -> None:
         """Drop a finished search from memory; its records stay on disk, for the next opening."""
-        self._places.pop(search_id, None)
+        self._positions.pop(search_id, None)
         self._by_key.pop(search_id, None)
 
     def _index(self, search_id: str) -> dict[Key, tuple[int, int]]:
         if search_id not in self._by_key:
             index: dict[Key, tuple[int, int]] = {}
-            places = self._places.get(search_id, array("q"))
-            for place in zip(places[::2], places[1::2], strict=True):
-                index.setdefault(self._read(*place).key, place)
+            flat = self._positions.get(search_id, array("q"))
+            for position in zip(flat[::2], flat[1::2], strict=True):
+                index.setdefault(self._read(*position).key, position)
             self._by_key[search_id] = index
         return self._by_key[search_id]
 
@@ -158,12 +147,12 @@ class Journal:
                 line = file.readline()
         except OSError as error:
             raise JournalError(f"cannot read {path} at byte {offset}: {error}") from error
-        if not intact(line):
+        if not is_intact(line):
             raise JournalError(f"{path} has changed: no whole record at byte {offset}")
         return decode(line)
 
     async def append(self, record: Record) -> None:
-        """Store `record`; returns when it is on the disk. Appends made together share one fsync.
+        """Store `record`; return when it is on disk. Concurrent appends share one fsync.
 
         Raises:
             JournalError: it could not be written (disk full, say) and is not stored.
@@ -192,27 +181,27 @@ class Journal:
                 raise
             finally:
                 for _, _, done in batch:
-                    if not done.done():  # its caller may have been cancelled meanwhile
+                    if not done.done():  # its caller may have been cancelled
                         done.set_exception(error) if error else done.set_result(None)
 
     def _write(self, entries: list[tuple[Record, bytes]]) -> None:
-        """Write and sync `entries`; they are found from then on. In the journal's own thread."""
+        """Write, sync and index `entries`; runs in the journal's own thread."""
         path, offsets = self._writer.write(entries, self._teacher)
         if not self._segments or self._segments[-1] != path:
             self._segments.append(path)
         segment = len(self._segments) - 1
         for (record, _), offset in zip(entries, offsets, strict=True):
             key = record.key
-            self._places.setdefault(key.search_id, array("q")).extend((segment, offset))
+            self._positions.setdefault(key.search_id, array("q")).extend((segment, offset))
             if key.search_id in self._by_key:
                 self._by_key[key.search_id].setdefault(key, (segment, offset))
 
     def close(self) -> None:
-        """Store all that was appended, for callers that were cancelled too; close the segment."""
+        """Store all that was appended, by cancelled callers too; close the segment."""
         self._thread.shutdown(wait=True)
         left, self._waiting = self._waiting, []
         if left:
-            with suppress(OSError):  # nobody waits for it any more; it would be asked for again
+            with suppress(OSError):  # no caller waits for it; it would be requested again
                 self._write([(record, line) for record, line, _ in left])
         self._writer.close()
 
@@ -224,10 +213,10 @@ class Journal:
 
 
 class JournaledTeacher:
-    """A teacher asked through a journal: what was answered once is never asked again.
+    """A teacher behind a journal: no request that was answered is sent again.
 
-    In mode `resume` a missing response is asked for; in mode `replay` it raises `ReplayMiss`, and
-    no teacher is needed, only the `identity` of the one that answered.
+    In mode `resume` a missing response is requested from the teacher; in mode `replay` it raises
+    `ReplayMiss`, and instead of a teacher only the `identity` of the one that answered is needed.
     """
 
     def __init__(
@@ -239,21 +228,21 @@ class JournaledTeacher:
         identity: str | None = None,
     ) -> None:
         if teacher is None and (mode != "replay" or identity is None):
-            raise ValueError("only a replay can do without a teacher, and it needs its identity")
+            raise ValueError("without a teacher only replay is possible, and it needs the identity")
         self._teacher, self._journal, self._mode = teacher, journal, mode
         self._identity = identity
-        self.asked = 0
+        self.requested = 0
         """Requests answered by the teacher."""
         self.replayed = 0
         """Requests answered from the journal."""
 
     async def ask(self, key: Key, request: Request, images: Mapping[str, bytes]) -> Record:
-        """The response at `key`, from the journal or else from the teacher, then journaled.
+        """Return the response at `key`: from the journal, or from the teacher and then journaled.
 
         Raises:
-            TeacherError: the request failed for good, now or when it was first asked.
+            TeacherError: the request failed for good, now or when it was first sent.
             TeacherUnavailable: no server; nothing is journaled.
-            JournalMismatch, JournalError, ReplayMiss: see there.
+            JournalMismatch, JournalError, ReplayMiss: see these classes.
         """
         if self._teacher is not None and self._identity is None:
             await self._teacher.open()
@@ -271,13 +260,13 @@ class JournaledTeacher:
             )
         else:
             record = await self._answer(self._teacher, key, request, fingerprint, images)
-            self.asked += 1
+            self.requested += 1
             failpoints.reach("after_response")
             await self._journal.append(record)
             failpoints.reach("after_journal")
         if record.failure is not None:
             error = TeacherError(record.failure.kind, record.failure.message)
-            error.began, error.seconds = record.started_at, record.seconds
+            error.started_at, error.seconds = record.started_at, record.seconds
             raise error
         return record
 
@@ -289,12 +278,12 @@ class JournaledTeacher:
         fingerprint: str,
         images: Mapping[str, bytes],
     ) -> Record:
-        """The teacher's answer or final failure; its time is that of the try that brought it."""
+        """Return the teacher's answer or final failure, timed by the attempt that produced it."""
         clock = time.perf_counter()
         try:
             reply = await teacher.complete(request, images)
             return Record.of_reply(key, fingerprint, reply, time.time() - reply.seconds)
         except TeacherError as error:
-            # A teacher that waited for a server that was gone does not count the waiting.
+            # A teacher that waited for its server excludes the waiting from its time.
             seconds = error.seconds or time.perf_counter() - clock
             return Record.of_failure(key, fingerprint, error, seconds, time.time() - seconds)

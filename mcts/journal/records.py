@@ -1,9 +1,9 @@
-"""What one line of the journal says, and how it is written: a key, a request's hash, an outcome.
+"""One line of the journal and its encoding: a key, the request's hash, the outcome.
 
     record = Record.of_reply(key, request.fingerprint(teacher.identity), reply, time.time())
     assert decode(encode(record)) == record
 
-A record holds no prompt: the search that asks can make it again, and the fingerprint proves it.
+A record holds no prompt: the search can build it again, and the fingerprint proves it.
 """
 
 from __future__ import annotations
@@ -19,20 +19,20 @@ from mcts.teachers.base import Completion, Reply, TeacherError
 
 @dataclass(frozen=True, slots=True)
 class Key:
-    """The place in a search that asks."""
+    """The place of a request in a search."""
 
     search_id: str
     """Hash of question, config, seed and model; no spaces."""
     node: str
     """Path of the node from the root, child indices joined by dots, such as `0.2.1`; root is ``."""
     purpose: str
-    """What is asked for: `expand`, `rollout`, `answer`, `finish`, `judge`."""
+    """What is requested: `expand`, `rollout`, `answer`, `finish`, `judge`."""
     sample: int
-    """Index of the request's first sample among all of this purpose at this node."""
+    """Index of the request's first sample among those of this purpose at this node."""
 
     @property
     def order(self) -> tuple[list[tuple[int, str]], str, int]:
-        """Sorts keys of one search: a parent before its children, child 2 before child 10."""
+        """A sort key within a search: a parent before its children, child 2 before child 10."""
         path = [(len(step), step) for step in self.node.split(".") if step]
         return path, self.purpose, self.sample
 
@@ -61,13 +61,13 @@ class Record:
     """Prompt tokens from the prefix cache; None where unknown."""
     completion_tokens: int
     seconds: float
-    """Wall clock from asking to answer."""
+    """Wall time from request to answer."""
     started_at: float
     """Unix time in seconds."""
 
     @property
     def response_id(self) -> str:
-        """Content hash: what was asked, where, and what came back; not when or how fast."""
+        """Content hash of key, request and outcome, without times."""
         key = [self.key.search_id, self.key.node, self.key.purpose, self.key.sample]
         answers = [[c.text, c.finish_reason, c.tokens] for c in self.completions]
         failure = self.failure and [self.failure.kind, self.failure.message]
@@ -75,7 +75,7 @@ class Record:
 
     @classmethod
     def of_reply(cls, key: Key, fingerprint: str, reply: Reply, started_at: float) -> Record:
-        """The record of an answer."""
+        """Make the record of an answer."""
         return cls(
             key, fingerprint, reply.completions, None, reply.prompt_tokens, reply.cached_tokens,
             reply.completion_tokens, reply.seconds, started_at,
@@ -85,23 +85,25 @@ class Record:
     def of_failure(
         cls, key: Key, fingerprint: str, error: TeacherError, seconds: float, started_at: float
     ) -> Record:
-        """The record of a final failure."""
+        """Make the record of a final failure."""
         failure = Failure(error.kind, error.message)
         return cls(key, fingerprint, (), failure, 0, None, 0, seconds, started_at)
 
 
 def encode(record: Record, teacher: str | None = None) -> bytes:
-    """The journal's line: `checksum search_id json`, with its line break. The search id comes first
-    so that an index can be made without parsing the rest. The first line of a segment also tells
-    the identity of the `teacher` that answers, which those who replay it need."""
+    """Encode a record as a line: `checksum search_id json`, with its line break.
+
+    The search id comes first so that indexing need not parse the rest. The first line of a segment
+    also names the `teacher` that answers, whose identity a replay needs.
+    """
     key = record.key
     if not key.search_id.isascii() or len(key.search_id.split()) != 1:
-        raise ValueError(f"a search id is one word in ASCII, not {key.search_id!r}")
+        raise ValueError(f"a search id is one ASCII word, not {key.search_id!r}")
     fields = {
         "key": [key.node, key.purpose, key.sample],
         "request": record.fingerprint,
         "completions": [
-            [c.text, c.finish_reason, c.tokens, *([c.first] if c.first else [])]
+            [c.text, c.finish_reason, c.tokens, *([c.top_logprobs] if c.top_logprobs else [])]
             for c in record.completions
         ],
         "failure": record.failure and [record.failure.kind, record.failure.message],
@@ -116,8 +118,8 @@ def encode(record: Record, teacher: str | None = None) -> bytes:
     return b"%08x %s\n" % (zlib.crc32(body), body)
 
 
-def intact(line: bytes) -> bool:
-    """Whether a line is whole: its checksum holds, and it ends."""
+def is_intact(line: bytes) -> bool:
+    """Return whether a line is complete and its checksum holds."""
     try:
         whole = line[8:9] == b" " and line.endswith(b"\n") and b" " in line[9:]
         return whole and int(line[:8], 16) == zlib.crc32(line[9:-1])
@@ -126,18 +128,18 @@ def intact(line: bytes) -> bool:
 
 
 def search_of(line: bytes) -> str:
-    """The search id of an intact line."""
+    """Return the search id of an intact line."""
     return line[9 : line.index(b" ", 9)].decode("ascii")
 
 
 def teacher_of(line: bytes) -> str | None:
-    """The teacher's identity, from an intact line that tells it."""
+    """Return the teacher's identity from an intact line, or None if the line has none."""
     identity = json.loads(line[line.index(b" ", 9) :]).get("teacher")
     return None if identity is None else str(identity)
 
 
 def decode(line: bytes) -> Record:
-    """The record of an intact line; its times come back rounded to microseconds."""
+    """Decode the record of an intact line; its times are rounded to microseconds."""
     fields = json.loads(line[line.index(b" ", 9) :])
     node, purpose, sample = fields["key"]
     prompt_tokens, cached_tokens, completion_tokens = fields["tokens"]
@@ -156,7 +158,7 @@ def decode(line: bytes) -> Record:
 
 
 def _completion(
-    text: str, finish_reason: str, tokens: int, first: Iterable[tuple[str, float]] = ()
+    text: str, finish_reason: str, tokens: int, top_logprobs: Iterable[tuple[str, float]] = ()
 ) -> Completion:
-    # JSON knows no tuples.
-    return Completion(text, finish_reason, tokens, tuple((t, p) for t, p in first))
+    # JSON has no tuples.
+    return Completion(text, finish_reason, tokens, tuple((t, p) for t, p in top_logprobs))

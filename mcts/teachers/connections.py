@@ -1,12 +1,12 @@
-"""Several small connection pools as one HTTP client, for hundreds of requests at once.
+"""Several small connection pools as one HTTP client, for hundreds of concurrent requests.
 
     connections = Connections(lambda: httpx.AsyncClient(...))
     response = await connections.request("POST", url, json=body)
     await connections.close()
 
-A pool of httpx looks at every one of its connections, down to the socket, whenever a request
-begins or ends: with hundreds of them that costs more than all else. So each pool carries at most
-`SIZE` requests at a time, and one more is opened when all are full.
+An httpx pool checks each of its connections, down to the socket, whenever a request begins or
+ends: with hundreds of them that costs more than all else. So each pool carries at most `POOL_SIZE`
+requests at a time, and another one is opened when all are full.
 """
 
 from __future__ import annotations
@@ -17,31 +17,31 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     import httpx
 
-SIZE = 4
+POOL_SIZE = 4
 
 
 class Connections:
-    """As many pools as the requests under way need; `make` opens one."""
+    """As many pools as the requests in flight need; `make` opens one."""
 
     def __init__(self, make: Callable[[], httpx.AsyncClient]) -> None:
         self._make = make
         self._pools: list[httpx.AsyncClient] = []
-        self._under_way: list[int] = []
+        self._in_flight: list[int] = []
 
-    async def request(self, method: str, url: str, **given: Any) -> httpx.Response:
-        """As `httpx.AsyncClient.request`, over the first pool that has room."""
-        at = next((i for i, n in enumerate(self._under_way) if n < SIZE), len(self._pools))
+    async def request(self, method: str, url: str, **options: Any) -> httpx.Response:
+        """As `httpx.AsyncClient.request`, through the first pool with a free connection."""
+        at = next((i for i, n in enumerate(self._in_flight) if n < POOL_SIZE), len(self._pools))
         if at == len(self._pools):
             self._pools.append(self._make())
-            self._under_way.append(0)
-        self._under_way[at] += 1
+            self._in_flight.append(0)
+        self._in_flight[at] += 1
         try:
-            return await self._pools[at].request(method, url, **given)
+            return await self._pools[at].request(method, url, **options)
         finally:
-            self._under_way[at] -= 1
+            self._in_flight[at] -= 1
 
     async def close(self) -> None:
         """Close every connection."""
-        pools, self._pools, self._under_way = self._pools, [], []
+        pools, self._pools, self._in_flight = self._pools, [], []
         for pool in pools:
             await pool.aclose()

@@ -1,13 +1,13 @@
-"""A teacher that waits for its server to come back, where others give up.
+"""A teacher that waits for its server to come back.
 
-    teacher = PatientTeacher(OpenAITeacher(url), say=print)
-    await teacher.open()                              # TeacherUnavailable: it never was there
-    reply = await teacher.complete(request, images)   # however long the server is gone meanwhile
+    teacher = ReconnectingTeacher(OpenAITeacher(url), report=print)
+    await teacher.open()                              # TeacherUnavailable: it was never reachable
+    reply = await teacher.complete(request, images)   # waits while the server is away
 
-A run of days outlives its server's restarts. While the server is gone one request at a time looks
-for it, the others wait. A request that was under way when the server went away is suspect: it may
-be what killed it. Suspects are asked again one by one, and one that takes the server along time
-after time becomes a failure of its own, so that a poisoned question ends and its siblings do not.
+A run of days outlives restarts of its server. While the server is away one request at a time tries
+it, the others wait. A request that was in flight when the server went away is a suspect: it may
+have crashed it. Suspects are sent again one by one, and one that crashes the server repeatedly
+becomes a failure of its own, so that it ends its own branch and nothing else.
 """
 
 from __future__ import annotations
@@ -18,47 +18,47 @@ from collections.abc import Callable, Mapping
 from mcts.teachers.base import Ledger, Reply, Request, Teacher, TeacherError, TeacherUnavailable
 
 STRIKES = 3
-"""A server that went away this often while it had one suspect to answer was killed by it."""
+"""A suspect during which the server went away this often is what crashed it."""
 
 
-class PatientTeacher:
-    """`teacher`, asked again every `again_s` seconds while there is no server to ask.
+class ReconnectingTeacher:
+    """Another teacher, tried again every `retry_s` seconds while its server is away.
 
-    `say` is told, in a sentence, when the server is gone and when it is back.
+    `report` receives a sentence when the server goes away and when it is back.
     """
 
     def __init__(
         self,
         teacher: Teacher,
         *,
-        again_s: float = 5.0,
-        say: Callable[[str], None] = lambda sentence: None,
+        retry_s: float = 5.0,
+        report: Callable[[str], None] = lambda sentence: None,
     ) -> None:
-        self._teacher, self._again_s, self._say = teacher, again_s, say
+        self._teacher, self._retry_s, self._report = teacher, retry_s, report
         self._away = ""
-        """Why there is no server now, as said last; empty while there is one."""
+        """Why there is no server now, as last reported; empty while there is one."""
         self._one_by_one = asyncio.Lock()
 
     @property
     def identity(self) -> str:
-        """The other teacher's."""
+        """The wrapped teacher's."""
         return self._teacher.identity
 
     @property
     def ledger(self) -> Ledger:
-        """The other teacher's."""
+        """The wrapped teacher's."""
         return self._teacher.ledger
 
     async def open(self) -> None:
-        """Reach the server; this does not wait, for a server that never was may be a slip.
+        """Reach the server; do not wait for one that was never reachable: its URL may be mistyped.
 
         Raises:
-            TeacherUnavailable: there is none.
+            TeacherUnavailable: there is no server.
         """
         await self._teacher.open()
 
     async def complete(self, request: Request, images: Mapping[str, bytes]) -> Reply:
-        """Answer `request`, as soon as there is a server; see `Teacher.complete`.
+        """Answer `request` once there is a server; see `mcts.teachers.base.Teacher.complete`.
 
         Raises:
             TeacherUnavailable: only where waiting can't help.
@@ -70,41 +70,41 @@ class PatientTeacher:
                 try:
                     return await self._teacher.complete(request, images)
                 except TeacherUnavailable as error:
-                    self._lost(error)
-                    suspect = error.answering
+                    self._mark_away(error)
+                    suspect = error.in_flight
                 continue
             async with self._one_by_one:
                 if self._away:
-                    await asyncio.sleep(self._again_s)
+                    await asyncio.sleep(self._retry_s)
                 elif not suspect:
                     continue
                 try:
                     reply = await self._teacher.complete(request, images)
                 except TeacherUnavailable as error:
-                    self._lost(error)
-                    strikes += error.answering
+                    self._mark_away(error)
+                    strikes += error.in_flight
                     if strikes >= STRIKES:
-                        told = f"the server went away {STRIKES} times while it had this request"
-                        raise TeacherError("server_error", told) from error
+                        message = f"the server went away {STRIKES} times while it had this request"
+                        raise TeacherError("server_error", message) from error
                     continue
                 except TeacherError:
-                    self._found()
+                    self._mark_back()
                     raise
-                self._found()
+                self._mark_back()
                 return reply
 
-    def _lost(self, error: TeacherUnavailable) -> None:
-        if error.lasting:
+    def _mark_away(self, error: TeacherUnavailable) -> None:
+        if error.permanent:
             raise error
         if str(error) != self._away:
             self._away = str(error)
-            self._say(f"{error} Waiting until it is back; Ctrl-C stops, and nothing is lost.")
+            self._report(f"{error} Waiting until it is back; Ctrl-C stops, and nothing is lost.")
 
-    def _found(self) -> None:
+    def _mark_back(self) -> None:
         if self._away:
             self._away = ""
-            self._say("The model server answers again: the run goes on.")
+            self._report("The model server answers again: the run goes on.")
 
     async def close(self) -> None:
-        """Close the other teacher."""
+        """Close the wrapped teacher."""
         await self._teacher.close()

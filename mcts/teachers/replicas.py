@@ -1,16 +1,14 @@
-"""Several servers of one model as one teacher: a tree stays with one, as long as that one is there.
+"""Several servers of one model as one teacher; a tree stays with one server while that is up.
 
     servers = [OpenAITeacher(url, connect_retries=1) for url in urls]
-    teacher = Replicas(servers, say=print)
+    teacher = Replicas(servers, report=print)
     await teacher.open()      # TeacherUnavailable: none answers, or they serve different models
     reply = await teacher.complete(request, images)
 
-Prefix caches live in the servers, so what belongs together goes to one place: every request about
-the same pictures, and with them every request of a tree. Which server that is follows from the
-pictures' ids by rendezvous hashing (Thaler and Ravishankar 1998): no state is shared, and when a
-server comes or goes only its own trees move. What a server would have answered another one
-answers; the search, its name and its journal know of no servers, so their number and addresses may
-change between runs.
+Prefix caches live in the servers, so all requests about the same images, and thus all requests of
+a tree, go to one server. Rendezvous hashing of the image ids chooses it (Thaler and Ravishankar
+1998): no state is shared, and when a server comes or goes only its own trees move. Search ids and
+journals do not name servers, so their number and addresses may change between runs.
 """
 
 from __future__ import annotations
@@ -21,64 +19,64 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, fields
 
 from mcts.data import content_id
-from mcts.teachers.base import Ledger, Picture, Reply, Request, TeacherError, TeacherUnavailable
+from mcts.teachers.base import ImagePart, Ledger, Reply, Request, TeacherError, TeacherUnavailable
 from mcts.teachers.server import OpenAITeacher
 
 CHECK_S = 10.0
-"""Seconds in which a server must say what it serves to count as there."""
+"""Seconds within which a server must name its model to count as up."""
 
 
 @dataclass(slots=True)
 class _Replica:
-    """One of the servers, and whether it can be asked."""
+    """One of the servers, and whether it is up."""
 
     teacher: OpenAITeacher
-    again_at: float | None = None
-    """When to look for it again, on the teacher's clock; None while it is there."""
-    told: str = ""
-    """Why it is away, as said last."""
+    retry_at: float | None = None
+    """When to try it again, on the teacher's clock; None while it is up."""
+    reported: str = ""
+    """Why it is down, as last reported."""
 
 
 class Replicas:
     """Servers of one model; see `mcts.teachers.base.Teacher`.
 
-    A server that went away is looked for again after `again_s` seconds, by `clock`. `say` is told,
-    in a sentence, when one goes and when it returns.
+    A server that went down is tried again after `retry_s` seconds by `clock`. `report` receives a
+    sentence when a server goes down and when it returns.
 
     Raises:
-        ValueError: there are no servers, or two have one address.
+        ValueError: there are no servers, or two have the same address.
     """
 
     def __init__(
         self,
         teachers: Sequence[OpenAITeacher],
         *,
-        again_s: float = 30.0,
-        say: Callable[[str], None] = lambda sentence: None,
+        retry_s: float = 30.0,
+        report: Callable[[str], None] = lambda sentence: None,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         if not teachers or len({teacher.url for teacher in teachers}) < len(teachers):
-            raise ValueError("replicas are one or more servers with addresses of their own")
+            raise ValueError("replicas are one or more servers with different addresses")
         self._replicas = [_Replica(teacher) for teacher in teachers]
-        self._again_s, self._say, self._clock = again_s, say, clock
+        self._retry_s, self._report, self._clock = retry_s, report, clock
         self._identity: str | None = None
 
     @property
     def identity(self) -> str:
-        """The model's, the same whichever and how many the servers are."""
+        """The model's identity, the same for every server."""
         if self._identity is None:
-            raise RuntimeError("the teacher's identity is known only after open()")
+            raise RuntimeError("the teacher's identity is available only after open()")
         return self._identity
 
     @property
     def ledger(self) -> Ledger:
-        """The sum of what was asked of each; a request that moved counts at both."""
+        """The sum over the servers; a request that moved counts at both."""
         ledgers = [replica.teacher.ledger for replica in self._replicas]
         sums = {f.name: sum(getattr(one, f.name) for one in ledgers) for f in fields(Ledger)}
         return Ledger(**sums)
 
     async def open(self) -> None:
-        """Find the model on every server; those that do not answer are looked for again later.
+        """Find the model on every server; those that do not answer are tried again later.
 
         Raises:
             TeacherUnavailable: none of them answers, or they do not serve the same model.
@@ -97,24 +95,24 @@ class Replicas:
             else:
                 found.setdefault(replica.teacher.identity, replica.teacher.url)
         if not found:
-            raise self._none_of_them(missing[-1][1])
+            raise self._all_down(missing[-1][1])
         if len(found) > 1:
-            told = ", ".join(f"{url} serves {identity}" for identity, url in found.items())
-            raise TeacherUnavailable(f"Servers of one teacher must serve one model: {told}.")
+            served = ", ".join(f"{url} serves {identity}" for identity, url in found.items())
+            raise TeacherUnavailable(f"Servers of one teacher must serve one model: {served}.")
         self._identity = next(iter(found))
         for replica, error in missing:
-            self._lost(replica, error)
+            self._mark_down(replica, error)
 
     async def complete(self, request: Request, images: Mapping[str, bytes]) -> Reply:
         """Answer `request`; see `mcts.teachers.base.Teacher.complete`.
 
         Raises:
-            TeacherUnavailable: none of the servers is there, those given up before included.
+            TeacherUnavailable: none of the servers is up, those known to be down included.
         """
         await self.open()
         last: TeacherUnavailable | None = None
-        for replica in self._in_turn(place(request)):
-            if replica.again_at is not None and not await self._is_back(replica):
+        for replica in self._ranked(affinity_key(request)):
+            if replica.retry_at is not None and not await self._is_back(replica):
                 continue
             try:
                 return await replica.teacher.complete(request, images)
@@ -122,15 +120,15 @@ class Replicas:
                 last = error
             except TeacherError:
                 try:
-                    await replica.teacher.served(CHECK_S)
+                    await replica.teacher.served_identity(CHECK_S)
                 except TeacherUnavailable as gone:
                     last = gone
                 else:
-                    raise  # the server has the model: it is this request that fails
-            self._lost(replica, last)
-        raise self._none_of_them(last)
+                    raise  # the server has the model: the request itself fails
+            self._mark_down(replica, last)
+        raise self._all_down(last)
 
-    def _none_of_them(self, last: TeacherUnavailable | None) -> TeacherUnavailable:
+    def _all_down(self, last: TeacherUnavailable | None) -> TeacherUnavailable:
         if last is not None and len(self._replicas) == 1:
             return last
         urls = ", ".join(replica.teacher.url for replica in self._replicas)
@@ -139,51 +137,53 @@ class Replicas:
             f"None of {urls} answers{why}: start one; answers already given are kept."
         )
 
-    def _in_turn(self, key: str) -> list[_Replica]:
-        """The servers in the order in which `key` prefers them, those known to be away last."""
+    def _ranked(self, key: str) -> list[_Replica]:
+        """Return the servers in the order of preference of `key`, those known to be down last."""
         now = self._clock()
 
-        def away(replica: _Replica) -> bool:
-            return replica.again_at is not None and replica.again_at > now
+        def down(replica: _Replica) -> bool:
+            return replica.retry_at is not None and replica.retry_at > now
 
         ranked = sorted(self._replicas, key=lambda r: content_id(r.teacher.url, key), reverse=True)
-        return sorted(ranked, key=away)
+        return sorted(ranked, key=down)
 
     async def _is_back(self, replica: _Replica) -> bool:
-        """Look for a server that went away; it must serve what it served."""
-        replica.again_at = self._clock() + self._again_s  # meanwhile the others do not wait for it
+        """Try a server that was down; it must serve the same model."""
+        replica.retry_at = (
+            self._clock() + self._retry_s
+        )  # meanwhile other requests do not wait for it
         teacher = replica.teacher
         try:
-            identity = await teacher.served(CHECK_S)
+            identity = await teacher.served_identity(CHECK_S)
             if identity != self._identity:
                 served = f"{teacher.url} serves {identity}, not {self._identity}"
                 raise TeacherUnavailable(served)
         except TeacherUnavailable as error:
-            if str(error) != replica.told:
-                replica.told = str(error)
-                self._say(f"{teacher.url} is still away: {error}")
+            if str(error) != replica.reported:
+                replica.reported = str(error)
+                self._report(f"{teacher.url} is still down: {error}")
             return False
-        if replica.again_at is not None:
-            replica.again_at, replica.told = None, ""
-            self._say(f"{teacher.url} answers again: its trees go back to it")
+        if replica.retry_at is not None:
+            replica.retry_at, replica.reported = None, ""
+            self._report(f"{teacher.url} answers again: its trees go back to it")
         return True
 
-    def _lost(self, replica: _Replica, error: TeacherUnavailable) -> None:
-        if replica.again_at is None:  # of many requests in flight, the first one tells
-            url, seconds = replica.teacher.url, self._again_s
-            self._say(f"{url} is away, its trees move; tried again in {seconds:g} s ({error})")
-        replica.again_at = self._clock() + self._again_s
+    def _mark_down(self, replica: _Replica, error: TeacherUnavailable) -> None:
+        if replica.retry_at is None:  # the first of many requests in flight reports it
+            url, seconds = replica.teacher.url, self._retry_s
+            self._report(f"{url} is down, its trees move; tried again in {seconds:g} s ({error})")
+        replica.retry_at = self._clock() + self._retry_s
 
     async def close(self) -> None:
         """Close the connections to all of them."""
         await asyncio.gather(*(replica.teacher.close() for replica in self._replicas))
 
 
-def place(request: Request) -> str:
-    """What decides where a request goes: the question's pictures, or its text if it has none.
+def affinity_key(request: Request) -> str:
+    """Return what decides a request's server: the question's images, or its text without any.
 
-    Crops shown later in a dialogue do not count, or a branch would wander from server to server.
+    Crops shown later in a dialogue do not count, or a branch would move between servers.
     """
     first = next((m for m in request.messages if m.role == "user"), request.messages[0])
-    shown = [part.image_id for part in first.parts if isinstance(part, Picture)]
+    shown = [part.image_id for part in first.parts if isinstance(part, ImagePart)]
     return content_id(*shown) if shown else content_id(first.text)

@@ -1,9 +1,10 @@
-"""Reading what an OpenAI-compatible server answered, and telling a broken answer from a good one.
+"""Parse the responses of an OpenAI-compatible server, and classify the broken ones.
 
-`read_json` sorts HTTP answers into good, worth repeating and final. `read_answer` turns the JSON of
-`/v1/chat/completions` into an `Answer`, or raises `Trouble` when asking again may help. It also
-puts back a stop string that the server left out, and tells a partial turn to one that cannot
-continue it.
+    reply = read_reply(read_json(response, url), n, request, strict=False)
+
+`read_json` tells HTTP responses that are good from those worth a retry (`RetryableError`) and final
+ones (`TeacherError`). `read_reply` reads the JSON of `/v1/chat/completions`, and restores a stop
+string that the server left out. `fold_partial_turn` is for servers that cannot continue a turn.
 """
 
 from __future__ import annotations
@@ -11,14 +12,21 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from mcts.teachers.base import Completion, Message, Request, TeacherError, TeacherUnavailable, Text
+from mcts.teachers.base import (
+    Completion,
+    Message,
+    Request,
+    TeacherError,
+    TeacherUnavailable,
+    TextPart,
+)
 
 if TYPE_CHECKING:
     import httpx
 
 
-class Trouble(Exception):
-    """A broken answer that may be better the next time."""
+class RetryableError(Exception):
+    """A broken response; another attempt may succeed."""
 
     def __init__(
         self,
@@ -26,34 +34,34 @@ class Trouble(Exception):
         message: str,
         *,
         wait_s: float = 0.0,
-        tries: int = 99,
+        retries: int = 99,
         busy: bool = False,
     ) -> None:
         super().__init__(message)
         self.kind = kind
-        """The kind of `TeacherError` it becomes when no try is left."""
+        """The kind of `TeacherError` it becomes when no attempt is left."""
         self.wait_s = wait_s
-        """Seconds the server wants us to wait."""
-        self.tries = tries
-        """How many repetitions it is worth at most."""
+        """Seconds the server asks to wait."""
+        self.retries = retries
+        """Retries it is worth at most."""
         self.busy = busy
-        """Whether the server has no time for anybody, which says nothing about the request."""
+        """Whether the server is overloaded, which says nothing about the request."""
 
 
-def thoughts_at_most(n: int) -> str:
-    """A regular expression for any text that ends with its `n`-th `</think>`, if it has so many.
+def thought_limit_pattern(n: int) -> str:
+    """Return a regular expression for texts that end with their `n`-th `</think>` at the latest.
 
-    For servers that keep to one while they write (vLLM's structured outputs). It holds no other
-    tag back: only "<<" is never written, and "</th" is begun for nothing else. At every character
-    one way through it is open, or vLLM takes milliseconds a token: `other` is unrolled for that.
+    For servers that generate within a grammar (vLLM's structured outputs). It allows every other
+    tag; only "<<" and another use of "</th" are excluded. It is deterministic at every character
+    (`other` is unrolled for that), since otherwise vLLM takes milliseconds per token.
     """
     other = r"[^<]*(?:<(?:[^/<]|/[^t<]|/t[^h<])[^<]*)*"
     return rf"(?:{other}</think>){{0,{n - 1}}}{other}(?:</think>)?"
 
 
 @dataclass(frozen=True, slots=True)
-class Answer:
-    """The choices of one HTTP request."""
+class ParsedReply:
+    """The completions and token counts of one HTTP response."""
 
     completions: tuple[Completion, ...]
     prompt_tokens: int
@@ -61,14 +69,14 @@ class Answer:
     completion_tokens: int
 
 
-def read_answer(data: Any, n: int, request: Request, strict: bool) -> Answer:
-    """The `n` completions in `data`, in order of their index.
+def read_reply(data: Any, n: int, request: Request, strict: bool) -> ParsedReply:
+    """Return the `n` completions in `data`, in order of their index.
 
-    With `strict` false, too few choices mean that the server cannot sample many.
+    With `strict` false, too few choices mean that the server does not support n > 1.
 
     Raises:
-        Trouble: worth asking again: not the documented shape, too few choices, all empty.
-        TeacherError: asking again will not help.
+        RetryableError: not the documented structure, too few choices, or all of them empty.
+        TeacherError: another attempt will not help.
     """
     try:
         choices = sorted(data["choices"], key=lambda choice: int(choice.get("index", 0)))
@@ -79,36 +87,38 @@ def read_answer(data: Any, n: int, request: Request, strict: bool) -> Answer:
         completion_tokens = int(usage.get("completion_tokens", 0))
         cached = (usage.get("prompt_tokens_details") or {}).get("cached_tokens")
     except (KeyError, TypeError, ValueError, AttributeError) as error:
-        raise Trouble("malformed", f"unexpected answer ({error!r}): {str(data)[:200]}") from None
+        raise RetryableError(
+            "malformed", f"unexpected answer ({error!r}): {str(data)[:200]}"
+        ) from None
     if len(texts) < n:
-        message = f"{len(texts)} choices where {n} were asked for"
+        message = f"{len(texts)} choices where {n} were requested"
         if texts and not strict:
             raise TeacherError("bad_request", message)
-        raise Trouble("malformed", message)
+        raise RetryableError("malformed", message)
     if not any(texts):
-        # A seeded model that ends its turn at once will do so again: one more try is enough.
-        raise Trouble("empty", "every completion is empty", tries=1)
+        # A seeded model that ends its turn at once will do so again: one retry is enough.
+        raise RetryableError("empty", "every completion is empty", retries=1)
     shares = _shares(completion_tokens, [len(text) for text in texts])
     completions = tuple(
-        Completion(text, "length" if reason == "length" else "stop", tokens, _first(choice))
+        Completion(text, "length" if reason == "length" else "stop", tokens, _top_logprobs(choice))
         for text, reason, tokens, choice in zip(texts, reasons, shares, choices, strict=True)
     )
-    return Answer(
+    return ParsedReply(
         completions[:n], prompt_tokens, None if cached is None else int(cached), completion_tokens
     )
 
 
-def _first(choice: dict[str, Any]) -> tuple[tuple[str, float], ...]:
-    """The alternatives of the first token; empty where the server, or its dialect, tells none."""
+def _top_logprobs(choice: dict[str, Any]) -> tuple[tuple[str, float], ...]:
+    """Read the alternatives of the first token; empty where the server reports none."""
     try:
-        told = choice["logprobs"]["content"][0]["top_logprobs"]
-        return tuple((str(one["token"]), float(one["logprob"])) for one in told)
+        tokens = choice["logprobs"]["content"][0]["top_logprobs"]
+        return tuple((str(token["token"]), float(token["logprob"])) for token in tokens)
     except (KeyError, IndexError, TypeError, ValueError):
         return ()
 
 
 def _text(choice: dict[str, Any], request: Request) -> str:
-    """The choice's text with its stop string, whatever the server did with it."""
+    """Read the choice's text, with its stop string even if the server dropped it."""
     message = choice["message"]
     text = message.get("content") or ""
     if not isinstance(text, str):
@@ -116,12 +126,12 @@ def _text(choice: dict[str, Any], request: Request) -> str:
     if not text and (message.get("reasoning_content") or message.get("reasoning")):
         raise TeacherError(
             "bad_request",
-            "the server takes the thoughts out of the text: start it without a reasoning parser",
+            "the server removes the thoughts from the text: start it without a reasoning parser",
         )
     partial = request.messages[-1].text if request.continues else ""
     opened = _last_tag(partial)
     if opened and text.lstrip().startswith(opened):
-        # A server that could not continue the turn opens the tag anew; the caller has it already.
+        # A server that could not continue the turn opens the tag again; the prompt has it already.
         text = text.lstrip()[len(opened) :]
     if choice.get("finish_reason") == "stop" and not text.endswith(request.stop):
         text += _dropped_stop(choice, request, partial + text)
@@ -129,7 +139,7 @@ def _text(choice: dict[str, Any], request: Request) -> str:
 
 
 def _last_tag(partial: str) -> str:
-    """The opening tag `partial` ends with, such as `<answer>`; empty if it ends with none."""
+    """Return the opening tag at the end of `partial`, such as `<answer>`, or an empty string."""
     partial = partial.rstrip()
     start = partial.rfind("<")
     is_tag = start >= 0 and partial.endswith(">") and not partial.startswith("</", start)
@@ -137,11 +147,11 @@ def _last_tag(partial: str) -> str:
 
 
 def _dropped_stop(choice: dict[str, Any], request: Request, turn: str) -> str:
-    """The stop string that ended the turn but is missing from it; empty if the model just ended.
+    """Return the stop string that ended the turn but is missing from it; empty if none did.
 
-    vLLM says which one in `stop_reason` (a string; null or a token id at the end of the turn).
-    Other servers do not: then a closing tag counts if its element is open in the turn so far, and
-    only if it is the only one.
+    vLLM names it in `stop_reason` (a string; null or a token id at the end of the turn). Other
+    servers do not: then it is the closing tag whose element is open in the turn so far, if there
+    is exactly one.
     """
     if "stop_reason" in choice:
         reason = choice["stop_reason"]
@@ -158,48 +168,54 @@ def _dropped_stop(choice: dict[str, Any], request: Request, turn: str) -> str:
 
 
 def _shares(total: int, lengths: list[int]) -> list[int]:
-    """`total` split in proportion to `lengths`, in whole numbers that add up to it."""
+    """Split `total` in proportion to `lengths`, into whole numbers that add up to it."""
     whole = sum(lengths)
     ends = [total * sum(lengths[: i + 1]) // whole for i in range(len(lengths))]
     return [end - start for start, end in zip([0, *ends], ends, strict=False)]
 
 
 def read_models(data: Any) -> dict[str, dict[str, Any]]:
-    """The served models' cards by name, from the JSON of `/v1/models`."""
+    """Return the served models' cards by name, from the JSON of `/v1/models`."""
     try:
         return {str(card["id"]): dict(card) for card in data["data"]}
     except (KeyError, TypeError, ValueError):
-        raise Trouble("malformed", f"not a list of models: {str(data)[:200]}") from None
+        raise RetryableError("malformed", f"not a list of models: {str(data)[:200]}") from None
 
 
 def read_json(response: httpx.Response, url: str) -> Any:
-    """The JSON of a good response; the right exception for any other."""
+    """Return the JSON of a good response.
+
+    Raises:
+        TeacherUnavailable: the API key is refused.
+        RetryableError: a timeout, an overloaded or failing server, or no JSON.
+        TeacherError: any other status.
+    """
     status = response.status_code
     if status == 200:
         try:
             return response.json()
         except ValueError:
-            raise Trouble("malformed", "the answer is not JSON") from None
+            raise RetryableError("malformed", "the answer is not JSON") from None
     try:
-        told = response.json()
-        told = told.get("error", told)
-        message = str(told.get("message", told))
+        error = response.json()
+        error = error.get("error", error)
+        message = str(error.get("message", error))
     except (ValueError, AttributeError):
         message = response.text[:300]
     message = f"HTTP {status}: {message}"
     if status in (401, 403):
-        raise TeacherUnavailable(f"{url} refuses the API key ({message}).", lasting=True)
+        raise TeacherUnavailable(f"{url} refuses the API key ({message}).", permanent=True)
     if status in (408, 429) or status >= 500:
         try:
             wait_s = float(response.headers.get("retry-after", 0))
         except ValueError:  # a date; the usual backoff will do
             wait_s = 0.0
-        raise Trouble("server_error", message, wait_s=wait_s, busy=status in (429, 503))
+        raise RetryableError("server_error", message, wait_s=wait_s, busy=status in (429, 503))
     raise TeacherError("bad_request", message)
 
 
 def fold_partial_turn(messages: list[Message]) -> list[Message]:
-    """The conversation with its partial turn told in the last user message instead."""
+    """Move the partial turn of a conversation into its last user message."""
     *before, last_user, partial = messages
-    told = Text(f"\nPrevious thoughts:\n{partial.text}\nContinue right after them.")
-    return [*before, Message("user", (*last_user.parts, told))]
+    thoughts = TextPart(f"\nPrevious thoughts:\n{partial.text}\nContinue right after them.")
+    return [*before, Message("user", (*last_user.parts, thoughts))]

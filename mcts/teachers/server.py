@@ -1,20 +1,20 @@
-"""The teacher behind an OpenAI-compatible server; made for vLLM, content with less.
+"""A teacher behind an OpenAI-compatible server; made for vLLM, with fallbacks for others.
 
     teacher = OpenAITeacher("http://localhost:8000", concurrency=64)
-    await teacher.open()          # finds the model; TeacherUnavailable if nobody is there
+    await teacher.open()          # finds the model; TeacherUnavailable if there is no server
     reply = await teacher.complete(request, images)
     await teacher.close()
 
-What a server cannot do is found out the first time it matters, and made up for:
+A missing feature is detected the first time it matters, and replaced:
 
     it refuses or ignores n > 1         n requests of one sample each, with seeds seed + i
     it refuses to continue a turn       the partial turn goes into the last user message, under
                                         "Previous thoughts:"
-    it drops the stop string            the stop string is put back where it is unambiguous
-    it refuses to count thoughts        it is not told to; whoever asked cuts what is too long
+    it drops the stop string            the stop string is added where it is unambiguous
+    it refuses to count thoughts        it is not asked to; the caller cuts what is too long
 
-A server that accepts an assistant turn but silently starts a new one cannot be told from one that
-continues it: pass `can_continue=False` for it.
+A server that accepts an assistant turn but silently starts a new one looks like one that continues
+it: pass `can_continue=False` for it.
 """
 
 from __future__ import annotations
@@ -35,36 +35,36 @@ from mcts.teachers.base import (
     Request,
     TeacherError,
     TeacherUnavailable,
-    Text,
-    picture_bytes,
+    TextPart,
+    image_bytes,
 )
 from mcts.teachers.connections import Connections
 from mcts.teachers.responses import (
-    Answer,
-    Trouble,
+    ParsedReply,
+    RetryableError,
     fold_partial_turn,
-    read_answer,
     read_json,
     read_models,
-    thoughts_at_most,
+    read_reply,
+    thought_limit_pattern,
 )
 
 MAX_WAIT_S = 60.0
-"""No single wait between two tries is longer, whatever the server asks for."""
+"""Upper limit of one wait between two attempts, whatever the server asks for."""
 
 CONNECT_S = 10.0
-"""A server that cannot be reached within this is not there."""
+"""A server that cannot be reached within this time is unavailable."""
 
 
 class OpenAITeacher:
-    """A client with a fixed concurrency, retries and a timeout that really cancels.
+    """A client with a fixed concurrency, retries, and a timeout that cancels the request.
 
-    `concurrency` requests are in flight at most; `timeout_s` seconds is the limit of one try;
-    a try is repeated up to `retries` times, after `backoff_s` * 2**i seconds with jitter, on
+    At most `concurrency` requests are in flight; `timeout_s` seconds is the limit of one attempt;
+    an attempt is repeated up to `retries` times, after `backoff_s` * 2**i seconds with jitter, on
     connection errors, timeouts, 408, 429 (its Retry-After is honoured), 5xx and broken answers.
-    What then still fails is the request's failure only if the server is there and has time: one
-    that is gone, or has answered nothing but 429 or 503, is a `TeacherUnavailable`.
-    `connect_retries` is for servers that nobody reaches: fewer, where another can be asked.
+    What still fails then is the request's failure only if the server is there and has capacity: a
+    server that is gone, or answered only 429 or 503, is a `TeacherUnavailable`. `connect_retries`
+    limits attempts at an unreachable server: fewer, where there is another one.
     """
 
     def __init__(
@@ -88,37 +88,37 @@ class OpenAITeacher:
         self.model = model
         self.ledger = Ledger()
         self.can_sample_many = can_sample_many
-        """Whether the server answers n > 1; None until it has been found out."""
+        """Whether the server answers n > 1; None until known."""
         self.can_continue = can_continue
-        """Whether it continues a partial assistant turn; None until it has been found out."""
+        """Whether it continues a partial assistant turn; None until known."""
         self.can_count = can_count
-        """Whether it takes a grammar that bounds the thoughts; None until it has been found out."""
+        """Whether it accepts a grammar that limits the thoughts; None until known."""
         self._headers = {"Authorization": f"Bearer {api_key}"} if api_key else {}
         self._concurrency, self._timeout_s = concurrency, timeout_s
         self._retries, self._backoff_s = retries, backoff_s
         self._connect_retries = retries if connect_retries is None else connect_retries
         self._revision = revision
         self._identity: str | None = None
-        self._lost = False  # it went away, and has not said since what it serves
+        self._lost = False  # it went away, and its model was not checked since
         self._client: Connections | None = None
         self._loop: asyncio.AbstractEventLoop | None = None
         self._opening = asyncio.Lock()
         self._slots = asyncio.Semaphore(concurrency)
         self._urls: OrderedDict[str, str] = OrderedDict()
-        self._urls_room = image_cache_bytes
+        self._url_bytes_left = image_cache_bytes
 
     @property
     def identity(self) -> str:
         """The served model's name, its root path where that differs, and the caller's revision."""
         if self._identity is None:
-            raise RuntimeError("the teacher's identity is known only after open()")
+            raise RuntimeError("the teacher's identity is available only after open()")
         return self._identity
 
     async def open(self) -> None:
         """Find the model the server serves.
 
         Raises:
-            TeacherUnavailable: nobody answers, the key is refused, or the model is not served.
+            TeacherUnavailable: no answer, the API key is refused, or the model is not served.
         """
         import httpx
 
@@ -129,17 +129,17 @@ class OpenAITeacher:
             try:
                 host = httpx.URL(self.url).host
             except httpx.InvalidURL as error:
-                raise TeacherUnavailable(f"{self.url} is no address: {error}") from None
-            outside = host not in ("localhost", "127.0.0.1", "::1")  # no proxy to ourselves
-            trusted = httpx.create_ssl_context(trust_env=outside)  # read once for all connections
+                raise TeacherUnavailable(f"{self.url} is not a valid URL: {error}") from None
+            remote = host not in ("localhost", "127.0.0.1", "::1")  # no proxy to this machine
+            tls = httpx.create_ssl_context(trust_env=remote)  # read once for all connections
             self._client = Connections(
                 lambda: httpx.AsyncClient(
                     headers=self._headers,
-                    # An answer may take minutes, a connection may not: else nobody is there.
+                    # An answer may take minutes; a server that takes long to connect is down.
                     timeout=httpx.Timeout(self._timeout_s, connect=min(self._timeout_s, CONNECT_S)),
                     limits=httpx.Limits(max_connections=None, max_keepalive_connections=None),
-                    trust_env=outside,
-                    verify=trusted,
+                    trust_env=remote,
+                    verify=tls,
                 )
             )
         async with self._opening:
@@ -155,27 +155,27 @@ class OpenAITeacher:
             ) from None
         if self.model is None and len(cards) != 1:
             served = ", ".join(cards) or "nothing"
-            raise TeacherUnavailable(f"{self.url} serves {served}: say which model to ask.")
+            raise TeacherUnavailable(f"{self.url} serves {served}: name the model to use.")
         self.model = self.model or next(iter(cards))
         return self._identify(cards)
 
     def _identify(self, cards: Mapping[str, Mapping[str, Any]]) -> str:
-        """What the asked model is called, weights included, among what a server serves."""
+        """Return the identity of our model, weights included, among the served models."""
         assert self.model is not None
         if self.model not in cards:
             served = ", ".join(cards) or "nothing"
             raise TeacherUnavailable(f"{self.url} serves {served}, not {self.model}.")
         # `created` and `permission` change at each start of the server; `root` does not. A name
-        # that holds a hash of the weights says more than the folder they were loaded from.
+        # with a hash of the weights is more precise than the folder they were loaded from.
         root = cards[self.model].get("root") if "@" not in self.model else None
         names = [self.model, root if root != self.model else None, self._revision]
         return "@".join(str(name) for name in names if name)
 
-    async def served(self, limit_s: float) -> str:
-        """The identity of what the server serves at this moment: asked once, past any queue.
+    async def served_identity(self, limit_s: float) -> str:
+        """Ask the server, once and ahead of any queue, for its model's current identity.
 
         Raises:
-            TeacherUnavailable: it does not say so within `limit_s` seconds, or has it no more.
+            TeacherUnavailable: no answer within `limit_s` seconds, or the model is gone.
         """
         import httpx
 
@@ -186,12 +186,12 @@ class OpenAITeacher:
                 response = await self._client.request("GET", f"{self.url}/v1/models")
             return self._identify(read_models(read_json(response, self.url)))
         except httpx.ConnectError as error:
-            raise self._nobody(error) from None
-        except (TimeoutError, httpx.HTTPError, TeacherError, Trouble) as error:
-            told = str(error) or type(error).__name__
-            raise TeacherUnavailable(f"{self.url} does not answer ({told}).") from None
+            raise self._unreachable(error) from None
+        except (TimeoutError, httpx.HTTPError, TeacherError, RetryableError) as error:
+            detail = str(error) or type(error).__name__
+            raise TeacherUnavailable(f"{self.url} does not answer ({detail}).") from None
 
-    def _nobody(self, error: Exception) -> TeacherUnavailable:
+    def _unreachable(self, error: Exception) -> TeacherUnavailable:
         return TeacherUnavailable(
             f"No model server answers at {self.url} ({error or type(error).__name__}): "
             "start it, or name another teacher; answers already given are kept."
@@ -202,15 +202,15 @@ class OpenAITeacher:
         await self.open()
         try:
             if self._lost:
-                await self._must_be_there()
+                await self._check_model()
             return await self._complete(request, images)
         except TeacherUnavailable:
             self._lost = True
             raise
 
-    async def _must_be_there(self) -> None:
-        """Raise TeacherUnavailable unless the server answers and has the model it had."""
-        identity = await self.served(CONNECT_S)
+    async def _check_model(self) -> None:
+        """Raise TeacherUnavailable unless the server answers and still serves the same model."""
+        identity = await self.served_identity(CONNECT_S)
         if identity != self._identity:
             raise TeacherUnavailable(f"{self.url} serves {identity} now, not {self._identity}.")
         self._lost = False
@@ -218,13 +218,13 @@ class OpenAITeacher:
     async def _complete(self, request: Request, images: Mapping[str, bytes]) -> Reply:
         started = time.perf_counter()
         self.ledger.requests += 1
-        refusal: TeacherError | None = None  # the first way's: the others only try around it
-        for many, continuing, counting in self._ways(request):
+        refusal: TeacherError | None = None  # of the first form; the others are fallbacks
+        for many, continuing, counting in self._request_forms(request):
             try:
-                answers = await self._ask(request, images, many, continuing, counting)
+                answers = await self._send_as(request, images, many, continuing, counting)
             except TeacherError as error:
                 refusal = refusal or error
-                # What the server does not know it calls a bad request; other failures are final.
+                # An unknown feature is answered as a bad request; other failures are final.
                 if error.kind != "bad_request":
                     break
                 continue
@@ -232,14 +232,14 @@ class OpenAITeacher:
                 self.can_sample_many = many
             if request.continues:
                 self.can_continue = continuing
-            if request.most_thoughts:
+            if request.max_thoughts:
                 self.can_count = counting
             completions = tuple(c for answer in answers for c in answer.completions)
-            known = [a.cached_tokens for a in answers if a.cached_tokens is not None]
+            cached = [a.cached_tokens for a in answers if a.cached_tokens is not None]
             reply = Reply(
                 completions=completions,
                 prompt_tokens=answers[0].prompt_tokens,
-                cached_tokens=known[0] if known else None,
+                cached_tokens=cached[0] if cached else None,
                 completion_tokens=sum(answer.completion_tokens for answer in answers),
                 seconds=time.perf_counter() - started,
             )
@@ -250,13 +250,13 @@ class OpenAITeacher:
         refusal.seconds = time.perf_counter() - started
         if refusal.kind in ("server_error", "timeout", "malformed"):
             try:
-                await self._must_be_there()
+                await self._check_model()
             except TeacherUnavailable as gone:
-                raise TeacherUnavailable(str(gone), answering=True) from refusal
+                raise TeacherUnavailable(str(gone), in_flight=True) from refusal
         raise refusal
 
-    def _ways(self, request: Request) -> Iterator[tuple[bool, bool, bool]]:
-        """Ways to put the request, best first; one only, once the server is known."""
+    def _request_forms(self, request: Request) -> Iterator[tuple[bool, bool, bool]]:
+        """Yield the forms of the request, best first; only one, once the features are known."""
 
         def options(known: bool | None, matters: bool) -> tuple[bool, ...]:
             if not matters:
@@ -265,31 +265,31 @@ class OpenAITeacher:
 
         for continuing in options(self.can_continue, request.continues):
             for many in options(self.can_sample_many, request.n > 1):
-                for counting in options(self.can_count, request.most_thoughts > 0):
+                for counting in options(self.can_count, request.max_thoughts > 0):
                     yield many, continuing, counting
 
-    async def _ask(
+    async def _send_as(
         self,
         request: Request,
         images: Mapping[str, bytes],
         many: bool,
         continuing: bool,
         counting: bool,
-    ) -> list[Answer]:
-        # With many known to work, too few choices are the server's slip and worth a retry.
+    ) -> list[ParsedReply]:
+        # Where n > 1 is known to work, too few choices are an error worth a retry.
         strict = self.can_sample_many is True
         body = self._body(request, images, continuing)
-        if request.most_thoughts and counting:
-            body["structured_outputs"] = {"regex": thoughts_at_most(request.most_thoughts)}
+        if request.max_thoughts and counting:
+            body["structured_outputs"] = {"regex": thought_limit_pattern(request.max_thoughts)}
 
-        def read(data: Any) -> Answer:
-            return read_answer(data, body["n"], request, strict)
+        def read(data: Any) -> ParsedReply:
+            return read_reply(data, body["n"], request, strict)
 
         if many:
             body["n"] = request.n
             return [await self._send("POST", "/v1/chat/completions", body, read)]
         try:
-            async with asyncio.TaskGroup() as group:  # the first failure withdraws the others
+            async with asyncio.TaskGroup() as group:  # the first failure cancels the others
                 tasks = []
                 for i in range(request.n):
                     single = body | {"seed": request.sample_seed(i)}
@@ -318,18 +318,18 @@ class OpenAITeacher:
         }
         if request.stop:
             body |= {"stop": list(request.stop), "include_stop_str_in_output": True}
-        if request.alternatives:
-            body |= {"logprobs": True, "top_logprobs": request.alternatives}
+        if request.top_logprobs:
+            body |= {"logprobs": True, "top_logprobs": request.top_logprobs}
         if request.continues and continuing:
             body |= {"add_generation_prompt": False, "continue_final_message": True}
         return body
 
     def _message(self, message: Message, images: Mapping[str, bytes]) -> dict[str, Any]:
-        if all(isinstance(part, Text) for part in message.parts):
+        if all(isinstance(part, TextPart) for part in message.parts):
             return {"role": message.role, "content": message.text}
         content: list[dict[str, Any]] = []
         for part in message.parts:
-            if isinstance(part, Text):
+            if isinstance(part, TextPart):
                 content.append({"type": "text", "text": part.text})
             else:
                 url = self._image_url(part.image_id, images)
@@ -340,25 +340,25 @@ class OpenAITeacher:
         if image_id in self._urls:
             self._urls.move_to_end(image_id)
             return self._urls[image_id]
-        data = upright(picture_bytes(images, image_id))
+        data = upright(image_bytes(images, image_id))
         kind = "jpeg" if data[:2] == b"\xff\xd8" else "webp" if data[:4] == b"RIFF" else "png"
         url = f"data:image/{kind};base64,{base64.b64encode(data).decode('ascii')}"
         self._urls[image_id] = url
-        self._urls_room -= len(url)
-        while self._urls_room < 0 and len(self._urls) > 1:
-            self._urls_room += len(self._urls.popitem(last=False)[1])
+        self._url_bytes_left -= len(url)
+        while self._url_bytes_left < 0 and len(self._urls) > 1:
+            self._url_bytes_left += len(self._urls.popitem(last=False)[1])
         return url
 
     async def _send(self, method: str, path: str, body: Any, read: Any) -> Any:
-        """Send until `read` accepts the answer; what it returns.
+        """Send until `read` accepts the answer; return what it returns.
 
-        Raises TeacherError (final for this request) or TeacherUnavailable (nobody is there).
+        Raises TeacherError (final for this request) or TeacherUnavailable (there is no server).
         """
         import httpx
 
         assert self._client is not None
         failure: Exception
-        dropped, troubles = False, Counter[str]()
+        dropped, errors = False, Counter[str]()
         for attempt in range(self._retries + 1):
             wait = self._backoff_s * 2**attempt * random.uniform(0.5, 1.0)
             try:
@@ -373,8 +373,8 @@ class OpenAITeacher:
                         self.ledger.in_flight -= 1
                 return read(read_json(response, self.url))
             except (httpx.ConnectError, httpx.ConnectTimeout, httpx.UnsupportedProtocol) as error:
-                failure = self._nobody(error)
-                failure.answering = dropped
+                failure = self._unreachable(error)
+                failure.in_flight = dropped
                 if attempt >= self._connect_retries:
                     break
             except (TimeoutError, httpx.TimeoutException):
@@ -382,14 +382,14 @@ class OpenAITeacher:
             except httpx.TransportError as error:
                 failure = TeacherError("server_error", f"{type(error).__name__}: {error}")
                 dropped = True
-            except Trouble as trouble:
-                failure = TeacherError(trouble.kind, str(trouble))
-                if trouble.busy:
-                    failure = TeacherUnavailable(f"{self.url} has no time for us ({trouble}).")
-                troubles[trouble.kind] += 1  # other faults in between do not use up its tries
-                if troubles[trouble.kind] > trouble.tries:
+            except RetryableError as error:
+                failure = TeacherError(error.kind, str(error))
+                if error.busy:
+                    failure = TeacherUnavailable(f"{self.url} has no capacity ({error}).")
+                errors[error.kind] += 1  # each kind has its own number of retries
+                if errors[error.kind] > error.retries:
                     break
-                wait = max(wait, trouble.wait_s)
+                wait = max(wait, error.wait_s)
             if attempt < self._retries:
                 self.ledger.retries += 1
                 await asyncio.sleep(min(wait, MAX_WAIT_S))

@@ -24,16 +24,16 @@ from benchmarks.search.overhead import cpu_per_request, memory
 from benchmarks.search.real import against_itself
 from benchmarks.search.runs import config, reference, search_all
 from flows.stages.search import overlapping
-from mcts.samples import together
-from mcts.teachers.base import Message, Picture, Request, Text
+from mcts.concurrency import gather
+from mcts.teachers.base import ImagePart, Message, Request, TextPart
 from tests.support.stub_server import StubServer
 
 
 def asking(begun="", n=1, scene=0, stop=("</think>", "</answer>"), seed=7):
     said = f"Think in at least 3 steps. Is the lamp left or right in scene {scene}?"
-    messages = [Message("user", (Picture(f"{scene:064x}"), Text(said)))]
+    messages = [Message("user", (ImagePart(f"{scene:064x}"), TextPart(said)))]
     if begun:
-        messages.append(Message("assistant", (Text(begun),)))
+        messages.append(Message("assistant", (TextPart(begun),)))
     return Request(tuple(messages), n, 1.0, 1.0, 512, stop, seed)
 
 
@@ -110,7 +110,7 @@ def test_answers_depend_on_the_request_alone_and_samples_on_their_seed():
 
 def test_a_model_that_counts_its_thoughts_says_the_beginning_of_what_it_would_have_said():
     (free,), _, _ = served(asking(n=8, stop=("</answer>",)))
-    counting = replace(asking(n=8, stop=("</answer>",)), most_thoughts=3)
+    counting = replace(asking(n=8, stop=("</answer>",)), max_thoughts=3)
     (bounded,), _, _ = served(counting)
     for whole, part in zip(free.completions, bounded.completions, strict=True):
         assert whole.text.startswith(part.text)
@@ -250,7 +250,7 @@ def shards_of(seconds, concurrency):
                     turn.begun.set()
                 await asyncio.sleep(lasts)
 
-        await together(tree(lasts) for lasts in seconds[shard])
+        await gather(tree(lasts) for lasts in seconds[shard])
         await turn.before.wait()
         happened.append((now(), shard, "commit"))
 

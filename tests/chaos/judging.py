@@ -14,7 +14,7 @@ import json
 from pathlib import Path
 
 from mcts.data import content_id
-from mcts.journal.records import decode, intact
+from mcts.journal.records import decode, is_intact
 
 # Who wrote a row and when differs from run to run, and so does what is named after it.
 VOLATILE = {"run_id", "revision", "created_at", "commit_id", "seconds"}
@@ -51,7 +51,7 @@ def journaled(home: Path) -> set[int]:
         line
         for path in (home / "journal").glob("*.jsonl")
         for line in path.read_bytes().splitlines(keepends=True)
-        if intact(line)
+        if is_intact(line)
     ]
     keys = [decode(line).key for line in lines]
     return {int(content_id(k.search_id, k.node, k.purpose, k.sample)[:15], 16) for k in keys}

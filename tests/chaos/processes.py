@@ -40,7 +40,7 @@ def load() -> None:
     assert threading.active_count() == 1
     defaults = mcts.teachers.server.OpenAITeacher.__init__.__kwdefaults__
     defaults["backoff_s"] = BACKOFF_S
-    mcts.teachers.reconnect.PatientTeacher.__init__.__kwdefaults__["again_s"] = 5 * BACKOFF_S
+    mcts.teachers.reconnect.ReconnectingTeacher.__init__.__kwdefaults__["retry_s"] = 5 * BACKOFF_S
 
 
 def fork(work: Callable[[], object], said: Path) -> int:

@@ -11,7 +11,8 @@ from pathlib import Path
 
 import pytest
 
-from mcts.journal.journal import Journal, Key, Record
+from mcts.journal.journal import Journal
+from mcts.journal.records import Key, Record
 from mcts.teachers.base import Completion, Reply
 from tests.chaos.judging import compare
 from tests.chaos.scenarios import POINTS, Weather, scenario

@@ -12,7 +12,7 @@ from curation.traces.step_values import standard_error, step_paths, step_values
 from mcts.coordinates import CoordinateSpace, Frame
 from mcts.data import Grade, Point, Step
 from mcts.parsing import parse, render
-from mcts.tree import Node, Rollout, Tree, backup
+from mcts.tree import Node, Rollout, Tree, backpropagate
 from tests.support.grown import COPIES, FORK, fork, grow, think, xs
 from tests.support.scripted import QUESTION, seeded_teacher
 
@@ -112,7 +112,7 @@ def test_of_equally_good_siblings_the_better_known_is_chosen():
         for j, reward in enumerate(earned):
             said = "left" if reward else "right"
             node.rollouts.append(Rollout((), said, reward, "", ("r",), j, rollout_id=10 * i + j))
-            backup(node, reward)
+            backpropagate(node, reward)
     (pair,) = pairs(Tree("t", QUESTION, root))
     assert (pair.chosen.node_id, pair.rejected.node_id, pair.least_visits) == (2, 3, 1)
 

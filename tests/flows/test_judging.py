@@ -29,8 +29,8 @@ from mcts.coordinates import CoordinateSpace, Frame
 from mcts.data import AnswerKind, Box, Image, Point, Question, Trace, Verdict
 from mcts.journal.records import Key, Record, decode, encode
 from mcts.parsing import parse, render
-from mcts.teachers.base import Completion, Message, Reply, Request, Text
-from mcts.teachers.reconnect import PatientTeacher
+from mcts.teachers.base import Completion, Message, Reply, Request, TextPart
+from mcts.teachers.reconnect import ReconnectingTeacher
 from tests.support.fixtures import picture, sat_rows, write_sat
 from tests.support.stub_server import StubServer, conversation
 from warehouse.query.catalog import query
@@ -202,7 +202,7 @@ def test_what_failed_is_asked_again_on_demand_and_its_rows_are_replaced(warehous
 
 
 def test_a_judge_whose_server_goes_away_is_waited_for(warehouse, monkeypatch, capsys):
-    monkeypatch.setitem(PatientTeacher.__init__.__kwdefaults__, "again_s", 0.05)
+    monkeypatch.setitem(ReconnectingTeacher.__init__.__kwdefaults__, "retry_s", 0.05)
     with Judge(model="j", faults=["ok"] + ["503"] * 7) as server:
         judged = run(warehouse, server, "grounding", concurrency=1)
     assert [row[2] for row in scores(warehouse)] == [0.9, 0.9, 0.9, 0.25]
@@ -349,9 +349,9 @@ def test_alternatives_survive_the_journal_and_change_no_older_hash():
     reply = Reply((Completion("Yes", "stop", 1, told),), 5, None, 1, 0.5)
     record = Record.of_reply(Key("s", "", "judge", 0), "f", reply, 1.0)
     assert decode(encode(record)) == record
-    plain = Request((Message("user", (Text("Is it?"),)),), 1, 0.0, 1.0, 4, ("x",), 7)
+    plain = Request((Message("user", (TextPart("Is it?"),)),), 1, 0.0, 1.0, 4, ("x",), 7)
     assert plain.fingerprint("m") == "534d63639e01c039a02ee7832af4e92a"
-    assert replace(plain, alternatives=5).fingerprint("m") != plain.fingerprint("m")
+    assert replace(plain, top_logprobs=5).fingerprint("m") != plain.fingerprint("m")
 
 
 def test_the_statement_of_the_documents_is_answered(warehouse):

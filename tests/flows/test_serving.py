@@ -19,7 +19,7 @@ from flows.stages import build as stages
 from flows.teachers import vllm as serving
 from flows.teachers import vllm_command as serving_command
 from flows.teachers.resolve import choose_teacher
-from mcts.teachers.base import Message, Request, TeacherUnavailable, Text
+from mcts.teachers.base import Message, Request, TeacherUnavailable, TextPart
 from mcts.teachers.local.teacher import checkpoint_identity
 from mcts.teachers.server import OpenAITeacher
 from tests.support.fixtures import sat_rows, write_sat
@@ -250,7 +250,7 @@ async def test_a_server_that_dies_during_a_build_tells_why(vllm):
     )
     await teacher.open()
     os.kill(note(vllm)["server"], signal.SIGKILL)
-    request = Request((Message("user", (Text("?"),)),), 1, 0.0, 1.0, 9, (), 0)
+    request = Request((Message("user", (TextPart("?"),)),), 1, 0.0, 1.0, 9, (), 0)
     with pytest.raises(TeacherUnavailable, match=r"vLLM ended by itself \(status 137\): INFO load"):
         await teacher.complete(request, {})
     assert gone(vllm, 0.5)  # the engine as well

@@ -13,8 +13,8 @@ from curation.render.gallery_data import shown_nodes
 from curation.traces.linearize import linearize
 from mcts.coordinates import Frame
 from mcts.journal.records import Key
-from mcts.policy import TeacherPolicy
 from mcts.search import search
+from mcts.teacher_policy import TeacherPolicy
 from mcts.teachers.base import TeacherError
 from mcts.tree import flatten, rebuild
 from tests.support.scripted import CONFIG, QUESTION, ScriptedPolicy, seeded_teacher
@@ -26,7 +26,7 @@ def think(x, y, text="A thing at"):
 
 
 def chains(node, purpose, steps, sample):
-    """A teacher that can also say a whole chain at once."""
+    """A teacher that can also answer with a whole chain."""
     if purpose == "chain":
         draw = random.Random(sample)
         thoughts = "".join(think(draw.randint(0, 999), 5) for _ in range(draw.randint(1, 4)))
@@ -114,7 +114,7 @@ def test_side_by_side_or_one_after_the_other_the_chains_are_the_same():
     assert lines(LINEAR) == lines(replace(LINEAR, wave=6))
 
 
-def test_a_chain_too_long_is_cut_and_made_to_answer():
+def test_a_chain_too_long_is_cut_and_its_answer_forced():
     long = "".join(think(80 * i, 50) for i in range(1, 12)) + "<answer>right</answer>"
     script = {("", "chain", 0): long, ("", "finish", 0): "left</answer>"}
     tree = run(ScriptedPolicy(script), replace(BEST, samples=1))
@@ -173,7 +173,7 @@ def test_the_reference_order_is_one_request_at_a_time_and_a_step_a_request():
     assert purposes == ["expand"] * 3 + (["step"] * 4 + ["finish"]) * 6
     assert [node for node, *_ in policy.log] == [""] * 3 + ["0"] * 10 + ["1"] * 10 + ["2"] * 10
     assert all(len(rollout.steps) == 4 and rollout.reward == 1 for rollout in tree.rollouts)
-    assert tree.spent.requests == 1 + 3, "where no costs are told, a call counts as one"
+    assert tree.usage.requests == 1 + 3, "without costs, a call counts as one"
 
 
 def test_a_whole_chain_may_write_as_much_as_its_steps():

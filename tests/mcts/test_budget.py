@@ -12,12 +12,13 @@ from flows.settings import BuildSettings, Problem
 from flows.stages import build as stages
 from flows.stages.forecast import pilot, predict
 from flows.stages.run_budget import OutOfBudget, Purse, told_cost
-from mcts.budget import Budget, Cost, Spent
+from mcts.budget import Budget, Cost, Usage
+from mcts.config import search_id
 from mcts.data import AnswerKind, Image, Question
 from mcts.journal.journal import Journal, JournaledTeacher
-from mcts.policy import TeacherPolicy
-from mcts.samples import Sample
-from mcts.search import search, search_id
+from mcts.policy import Sample
+from mcts.search import search
+from mcts.teacher_policy import TeacherPolicy
 from mcts.teachers.base import Completion, Ledger, Reply, TeacherError
 from mcts.tree import flatten
 from tests.support.fixtures import sat_rows, write_sat
@@ -35,14 +36,14 @@ class Paid(ScriptedPolicy):
 
     async def sample(self, node, purpose, steps, n, first=0):
         samples = await super().sample(node, purpose, steps, n, first)
-        cost = Cost(100, 10 * n, began=float(len(self.log)), seconds=1.0)
+        cost = Cost(100, 10 * n, started_at=float(len(self.log)), seconds=1.0)
         return [Sample(s.text, s.finish_reason, s.response_id, () if i else (cost,))
                 for i, s in enumerate(samples)]  # fmt: skip
 
 
-def run(config, policy=None, between=lambda spent: None):
+def run(config, policy=None, before_wave=lambda usage: None):
     policy = policy or Paid(otherwise=seeded_teacher)
-    return asyncio.run(search(QUESTION, config, policy, grade, "t", between)), policy
+    return asyncio.run(search(QUESTION, config, policy, grade, "t", before_wave)), policy
 
 
 PLENTY = replace(CONFIG, simulations=50, samples=200)
@@ -54,13 +55,13 @@ PLENTY = replace(CONFIG, simulations=50, samples=200)
 )
 def test_a_budget_stops_every_strategy_after_the_wave_that_uses_it_up(strategy, budget):
     whole = replace(PLENTY, strategy=strategy)
-    spends = []
-    run(whole, between=lambda spent: spends.append(replace(spent, spans=list(spent.spans))))
+    usages = []
+    run(whole, before_wave=lambda usage: usages.append(replace(usage, spans=list(usage.spans))))
     tree, _ = run(replace(whole, budget=budget))
-    before = [spent for spent in spends if not budget.reached(spent)]
-    first_over = spends[len(before)]
+    before = [usage for usage in usages if not budget.reached(usage)]
+    first_over = usages[len(before)]
     assert tree.stopped_by == budget.reached(first_over)
-    assert tree.spent == first_over, "neither a wave too few nor one too many"
+    assert tree.usage == first_over, "neither a wave too few nor one too many"
     assert 0 < tree.simulations < 50
 
 
@@ -96,20 +97,20 @@ def test_an_answer_without_a_point_is_no_right_line():
     assert tree.stopped_by == "explored"
 
 
-def test_time_is_counted_where_requests_were_under_way():
-    spent = Spent()
-    for began, seconds in [(10.0, 2.0), (11.0, 3.0), (100.0, 1.0), (10.5, 0.5)]:
-        spent.add(Cost(1, 1, began, seconds))
-    assert spent.seconds == pytest.approx(5.0), "overlaps once, the pause not at all"
+def test_time_is_counted_while_requests_are_in_flight():
+    usage = Usage()
+    for start, seconds in [(10.0, 2.0), (11.0, 3.0), (100.0, 1.0), (10.5, 0.5)]:
+        usage.add(Cost(1, 1, start, seconds))
+    assert usage.seconds == pytest.approx(5.0), "overlaps once, the pause not at all"
 
 
 def test_a_failed_request_counts_as_one():
     gone = TeacherError("timeout", "no answer")
     tree, _ = run(PLENTY, Paid(otherwise=lambda *_: gone))
-    assert tree.spent.requests == 2
+    assert tree.usage.requests == 2
 
 
-def test_searches_named_before_there_were_strategies_keep_their_names():
+def test_searches_older_than_strategies_keep_their_ids():
     assert search_id(QUESTION, CONFIG, 0, "m") == "8f32377c02e1f756630b9eed94ed1525"
     other = replace(CONFIG, simulations=20, wave=4)
     assert search_id(QUESTION, other, 7, "m") == "75fd50543f487930c92670948b0df917"
@@ -130,17 +131,17 @@ def test_searches_named_before_there_were_strategies_keep_their_names():
 
 
 class Teacher:
-    """Answers from `seeded_teacher`'s words, a function of the request; counts what is asked."""
+    """Answers from `seeded_teacher`'s words, a function of the request; counts requests."""
 
     identity, ledger = "seeded", Ledger()
 
     def __init__(self):
-        self.asked = 0
+        self.requests = 0
 
     async def open(self): ...
 
     async def complete(self, request, images):
-        self.asked += 1
+        self.requests += 1
         await asyncio.sleep(0.001 * random.random())
         completions = []
         for i in range(request.n):
@@ -158,24 +159,24 @@ class Teacher:
 def test_a_stopped_tree_is_replayed_to_the_same_rows_without_a_teacher(tmp_path, strategy, budget):
     config = replace(PLENTY, strategy=strategy, wave=2, budget=budget)
 
-    def grown(journal, teacher, mode):
-        asking = JournaledTeacher(teacher, journal, mode, identity="seeded")
-        policy = TeacherPolicy(QUESTION, config, "t", asking, {})
+    def rows_of(journal, teacher, mode):
+        teacher = JournaledTeacher(teacher, journal, mode, identity="seeded")
+        policy = TeacherPolicy(QUESTION, config, "t", teacher, {})
         tree = asyncio.run(search(QUESTION, config, policy, grade, "t"))
         rows = search_rows(tree, config, journal.records("t"), model="m", seed=0)
         return tree, rows
 
     with Journal(tmp_path) as journal:
-        tree, rows = grown(journal, Teacher(), "resume")
+        tree, rows = rows_of(journal, Teacher(), "resume")
     with Journal(tmp_path) as journal:
-        again, same = grown(journal, None, "replay")
+        again, same = rows_of(journal, None, "replay")
     # On a busy machine the time may be up with the last sample, when nothing is left to stop.
     whole = tree.simulations >= (config.simulations if strategy == "mcts" else config.samples)
     assert same == rows
-    assert rows.tree["stopped_by"] == (None if whole else budget.reached(tree.spent))
-    assert again.spent.seconds == tree.spent.seconds
-    assert rows.tree["requests"] == tree.spent.requests
-    assert rows.tree["completion_tokens"] == tree.spent.completion_tokens
+    assert rows.tree["stopped_by"] == (None if whole else budget.reached(tree.usage))
+    assert again.usage.seconds == tree.usage.seconds
+    assert rows.tree["requests"] == tree.usage.requests
+    assert rows.tree["completion_tokens"] == tree.usage.completion_tokens
 
 
 # ---- runs -----------------------------------------------------------------------------------
@@ -183,8 +184,8 @@ def test_a_stopped_tree_is_replayed_to_the_same_rows_without_a_teacher(tmp_path,
 
 def test_a_purse_lets_in_the_first_trees_that_use_it_up_whatever_ran_at_once():
     purse = Purse(Budget(tokens=100))
-    purse.open(["a", "b", "c", "d"], {"b": Spent(1, 0, 60)})
-    a, c = Spent(), Spent()
+    purse.open(["a", "b", "c", "d"], {"b": Usage(1, 0, 60)})
+    a, c = Usage(), Usage()
     purse.between("a")(a)
     purse.between("c")(c)
     c.completion_tokens = 500  # a later one costs a lot; that takes nothing from an earlier one
@@ -203,10 +204,10 @@ def test_a_purse_whose_time_is_up_starts_nothing_but_keeps_what_is_whole():
     now = [0.0]
     purse = Purse(Budget(), 10, clock=lambda: now[0])
     purse.open(["a", "b"], {})
-    purse.between("a")(Spent())
+    purse.between("a")(Usage())
     now[0] = 10
     with pytest.raises(OutOfBudget):
-        purse.between("b")(Spent())
+        purse.between("b")(Usage())
     assert purse.allows("a") and purse.stopped_by == "seconds"
 
 
@@ -246,7 +247,9 @@ def test_a_run_that_its_budget_stops_commits_whole_trees_and_goes_on_with_a_larg
         assert stopped.extra["stopped"].startswith(f"stopped by --run-tokens {limit}: 3 of 6 ")
         asked = server.request_count()
         again = build(home, server, run_tokens=limit, concurrency=concurrency)
-        assert server.request_count() == asked and trees(home) == expected[:3], "one budget, not two"
+        assert server.request_count() == asked and trees(home) == expected[:3], (
+            "one budget, not two"
+        )
         whole = build(home, server, run_tokens=10 * limit, concurrency=concurrency)
         assert trees(home) == expected and "stopped" not in whole.extra
         assert server.request_count() == 2 * requests, "nothing was asked again to go on"

@@ -5,7 +5,7 @@ import asyncio
 import httpx
 import pytest
 
-from mcts.teachers.connections import SIZE, Connections
+from mcts.teachers.connections import POOL_SIZE, Connections
 
 
 def counting(opened, most):
@@ -35,18 +35,18 @@ async def test_many_requests_share_as_few_pools_as_carry_them():
     connections = counting(opened, most)
     for _ in range(2):
         answers = await asyncio.gather(
-            *(connections.request("GET", f"http://model/{i}") for i in range(3 * SIZE - 1))
+            *(connections.request("GET", f"http://model/{i}") for i in range(3 * POOL_SIZE - 1))
         )
-        assert [a.text for a in answers] == [f"/{i}" for i in range(3 * SIZE - 1)]
+        assert [a.text for a in answers] == [f"/{i}" for i in range(3 * POOL_SIZE - 1)]
     assert len(opened) == 3
-    assert max(most.values()) == SIZE
+    assert max(most.values()) == POOL_SIZE
     await connections.close()
 
 
 async def test_a_request_that_fails_leaves_its_place():
     opened, most = [], {}
     connections = counting(opened, most)
-    for _ in range(SIZE + 1):
+    for _ in range(POOL_SIZE + 1):
         with pytest.raises(httpx.ReadError):
             await connections.request("GET", "http://model/broken")
     assert len(opened) == 1

@@ -15,20 +15,19 @@ from mcts.journal.journal import (
     JournaledTeacher,
     JournalError,
     JournalMismatch,
-    Key,
-    Record,
     ReplayMiss,
 )
+from mcts.journal.records import Key, Record
 from mcts.teachers.base import (
     Completion,
     Message,
-    OpenAITeacher,
     Reply,
     Request,
     TeacherError,
     TeacherUnavailable,
-    Text,
+    TextPart,
 )
+from mcts.teachers.server import OpenAITeacher
 from tests.support.stub_server import StubServer
 
 ROOT = Path(__file__).parents[2]
@@ -193,31 +192,31 @@ def test_the_response_id_names_the_content_and_not_the_time():
 
 
 def question(seed: int) -> Request:
-    text = Text("Which? Choices: a or b.\nThink in at least 3 steps.")
+    text = TextPart("Which? Choices: a or b.\nThink in at least 3 steps.")
     return Request((Message("user", (text,)),), 2, 1.0, 1.0, 200, ("</think>",), seed)
 
 
 async def ask_all(journal: Journal, url: str, count: int, **options) -> JournaledTeacher:
     teacher = OpenAITeacher(url, retries=0, backoff_s=0.01, can_sample_many=True)
-    asking = JournaledTeacher(teacher, journal, **options)
+    journaled = JournaledTeacher(teacher, journal, **options)
     for i in range(count):
-        await asking.ask(Key("s", str(i), "expand", 0), question(i), {})
+        await journaled.ask(Key("s", str(i), "expand", 0), question(i), {})
     await teacher.close()
-    return asking
+    return journaled
 
 
-async def test_what_was_answered_once_is_not_asked_again(tmp_path):
+async def test_an_answered_request_is_not_sent_again(tmp_path):
     with StubServer() as server:
         with Journal(tmp_path) as journal:
             await ask_all(journal, server.url, 5)
         with Journal(tmp_path) as journal:
-            asking = await ask_all(journal, server.url, 8)
-        assert (asking.replayed, asking.asked) == (5, 3)
+            journaled = await ask_all(journal, server.url, 8)
+        assert (journaled.replayed, journaled.requested) == (5, 3)
         assert server.request_count() == 8
         assert server.repeated() == []
 
 
-async def test_a_replay_needs_no_server_and_never_asks(tmp_path):
+async def test_a_replay_needs_no_server(tmp_path):
     with StubServer() as server, Journal(tmp_path) as journal:
         await ask_all(journal, server.url, 2)
         answers = [r.completions for r in journal.records("s")]
@@ -268,7 +267,7 @@ with Journal(sys.argv[1]) as journal:
 
 
 @pytest.mark.parametrize(("point", "lost"), [("after_response", 1), ("after_journal", 0)])
-def test_a_killed_process_asks_again_only_what_was_not_journaled(tmp_path, point, lost):
+def test_a_killed_process_repeats_only_requests_not_journaled(tmp_path, point, lost):
     with StubServer() as server:
         command = [sys.executable, "-c", RUN, str(tmp_path), server.url]
         killed = os.environ | {"VIGORL_FAILPOINT": f"{point}:4"}

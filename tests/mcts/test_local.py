@@ -10,12 +10,12 @@ import torch
 from PIL import Image, ImageDraw
 
 from mcts.teachers.base import (
+    ImagePart,
     Message,
-    Picture,
     Request,
     TeacherError,
     TeacherUnavailable,
-    Text,
+    TextPart,
 )
 from mcts.teachers.local.decoder import choose, uniform
 from mcts.teachers.local.teacher import LocalTeacher, checkpoint_identity
@@ -93,7 +93,7 @@ async def teacher(folder):
     await made.close()
 
 
-def picture(colour: str, size: tuple[int, int] = (64, 64)) -> bytes:
+def image_bytes(colour: str, size: tuple[int, int] = (64, 64)) -> bytes:
     image = Image.new("RGB", size, "white")
     ImageDraw.Draw(image).rectangle((8, 8, 40, 30), fill=colour)
     data = io.BytesIO()
@@ -101,12 +101,16 @@ def picture(colour: str, size: tuple[int, int] = (64, 64)) -> bytes:
     return data.getvalue()
 
 
-IMAGES = {"red": picture("red"), "blue": picture("blue"), "wide": picture("green", (128, 64))}
+IMAGES = {
+    "red": image_bytes("red"),
+    "blue": image_bytes("blue"),
+    "wide": image_bytes("green", (128, 64)),
+}
 
 
 def ask(
     text: str = "What is it?",
-    *pictures: str,
+    *image_ids: str,
     partial: str = "",
     n: int = 1,
     temperature: float = 0.0,
@@ -115,9 +119,9 @@ def ask(
     stop: tuple[str, ...] = (),
     seed: int = 0,
 ) -> Request:
-    messages = (Message("user", (*map(Picture, pictures), Text(text))),)
+    messages = (Message("user", (*map(ImagePart, image_ids), TextPart(text))),)
     if partial:
-        messages += (Message("assistant", (Text(partial),)),)
+        messages += (Message("assistant", (TextPart(partial),)),)
     return Request(messages, n, temperature, top_p, max_tokens, stop, seed)
 
 
@@ -145,7 +149,7 @@ def generate(folder: Path, request: Request) -> str:
         {
             "role": m.role,
             "content": [
-                {"type": "text", "text": p.text} if isinstance(p, Text) else {"type": "image"}
+                {"type": "text", "text": p.text} if isinstance(p, TextPart) else {"type": "image"}
                 for p in m.parts
             ],
         }
@@ -184,12 +188,12 @@ async def test_greedy_text_equals_plain_generate_alone_and_in_a_batch(folder, te
     assert len({text for (text,) in expected}) == len(PROMPTS)
 
 
-async def test_words_alone_and_a_picture_are_read_side_by_side(folder):
-    words, picture = ask("Think of a word, and of many more, " * 6), ask("Name it", "red")
-    expected = [[generate(folder, request)] for request in (words, picture)]
-    together = LocalTeacher(folder, batch=8, threads=1)
-    assert await texts(together, words, picture) == expected
-    await together.close()
+async def test_requests_with_and_without_an_image_run_in_one_batch(folder):
+    words, image = ask("Think of a word, and of many more, " * 6), ask("Name it", "red")
+    expected = [[generate(folder, request)] for request in (words, image)]
+    teacher = LocalTeacher(folder, batch=8, threads=1)
+    assert await texts(teacher, words, image) == expected
+    await teacher.close()
 
 
 async def test_a_sample_depends_on_its_seed_and_not_on_its_neighbours(folder, teacher):
@@ -244,14 +248,14 @@ async def test_an_overlong_prompt_is_that_requests_error_only(teacher):
 
 
 @pytest.mark.parametrize("images", [{}, {"red": b"not a picture"}, {"red": IMAGES["red"][:60]}])
-async def test_a_missing_or_broken_picture_is_that_requests_error_only(teacher, images):
+async def test_a_missing_or_broken_image_is_that_requests_error_only(teacher, images):
     with pytest.raises(TeacherError) as caught:
         await teacher.complete(ask("?", "red"), images)
     assert caught.value.kind == "bad_request"
     assert (await texts(teacher, ask()))[0]
 
 
-async def test_what_prompts_have_in_common_is_run_once(teacher):
+async def test_a_common_prefix_of_prompts_is_run_once(teacher):
     first = await teacher.complete(ask("What is it, then?", "red"), IMAGES)
     assert first.cached_tokens == 0
     again = await teacher.complete(ask("What is it, then?", "red"), IMAGES)
@@ -259,12 +263,12 @@ async def test_what_prompts_have_in_common_is_run_once(teacher):
     grown = ask("What is it, then?", "red", partial="<think>It is red.</think>\n")
     reply = await teacher.complete(grown, IMAGES)
     assert first.prompt_tokens <= reply.cached_tokens < reply.prompt_tokens
-    # The same words about another picture share nothing behind the picture's place.
+    # The same words about another image share nothing after the image.
     other = await teacher.complete(ask("What is it, then?", "blue"), IMAGES)
     assert other.cached_tokens < first.prompt_tokens / 2
 
 
-async def test_the_picture_changes_the_answer(teacher):
+async def test_the_image_changes_the_answer(teacher):
     red, blue = await texts(teacher, ask("?", "red"), ask("?", "blue"))
     assert red != blue
 

@@ -179,7 +179,7 @@ def test_a_thought_without_a_point_is_noted():
 
 
 @pytest.mark.parametrize(
-    ("kind", "said", "meant"),
+    ("kind", "text", "meant"),
     [
         (AnswerKind.TEXT, "(3, 4)", "(3, 4)"),
         (AnswerKind.ACTION, "type [3] [(500, 250)]", "type [3] [(500, 250)]"),
@@ -187,10 +187,10 @@ def test_a_thought_without_a_point_is_noted():
         (AnswerKind.POINT, "(500, 250)", "(160, 60)"),
     ],
 )
-def test_numbers_in_an_answer_are_a_place_only_where_the_question_asks_for_one(kind, said, meant):
+def test_numbers_in_an_answer_are_a_place_only_where_the_question_asks_for_one(kind, text, meant):
     question = Question("any", "What is it?", IMAGES, kind)
     frame = Frame.of(CoordinateSpace.qwen3_vl(), question)
-    parsed = parse(f"<think>Here (500, 250).</think><answer>{said}</answer>", frame)
+    parsed = parse(f"<think>Here (500, 250).</think><answer>{text}</answer>", frame)
     assert parsed.steps[0].points == (Point(160.0, 60.0),)
     assert parsed.answer == meant
-    assert f"<answer>{said}</answer>" in render(parsed.steps, parsed.answer, frame)
+    assert f"<answer>{text}</answer>" in render(parsed.steps, parsed.answer, frame)

@@ -1,11 +1,12 @@
-"""A server that goes away: it is waited for, and only what kills it fails."""
+"""A server that goes away: requests wait for it, and only one that crashes it fails."""
 
 import asyncio
 from contextlib import suppress
 
 import pytest
 
-from mcts.journal.journal import Journal, JournaledTeacher, Key
+from mcts.journal.journal import Journal, JournaledTeacher
+from mcts.journal.records import Key
 from mcts.teachers.base import (
     Ledger,
     Message,
@@ -13,20 +14,20 @@ from mcts.teachers.base import (
     Request,
     TeacherError,
     TeacherUnavailable,
-    Text,
+    TextPart,
 )
-from mcts.teachers.reconnect import STRIKES, PatientTeacher
+from mcts.teachers.reconnect import STRIKES, ReconnectingTeacher
 from mcts.teachers.server import OpenAITeacher
 from tests.support.stub_server import StubServer
 
 
 def ask(text="Which? Choices: a or b.", seed=1):
-    return Request((Message("user", (Text(text),)),), 1, 1.0, 1.0, 200, ("</think>",), seed)
+    return Request((Message("user", (TextPart(text),)),), 1, 1.0, 1.0, 200, ("</think>",), seed)
 
 
-def patient(url, said, **options):
+def reconnecting(url, log, **options):
     quick = {"retries": 1, "backoff_s": 0.01, "timeout_s": 2.0} | options
-    return PatientTeacher(OpenAITeacher(url, **quick), again_s=0.02, say=said.append)
+    return ReconnectingTeacher(OpenAITeacher(url, **quick), retry_s=0.02, report=log.append)
 
 
 async def until(condition):
@@ -35,42 +36,42 @@ async def until(condition):
             await asyncio.sleep(0.01)
 
 
-async def test_a_server_that_is_gone_is_waited_for_and_the_same_answer_comes():
-    said = []
+async def test_requests_wait_for_a_server_that_is_away_and_get_the_same_answer():
+    log = []
     with StubServer() as server:
         port = int(server.url.rpartition(":")[2])
-        teacher = patient(server.url, said)
+        teacher = reconnecting(server.url, log)
         first = await teacher.complete(ask(), {})
     asking = asyncio.gather(*(teacher.complete(ask(seed=s), {}) for s in (1, 2, 3)))
-    await until(lambda: said)
-    assert "No model server answers" in said[0] and "Waiting until it is back" in said[0]
+    await until(lambda: log)
+    assert "No model server answers" in log[0] and "Waiting until it is back" in log[0]
     await asyncio.sleep(0.1)
-    assert not asking.done() and len(said) == 1, "one sentence, however long and for however many"
+    assert not asking.done() and len(log) == 1, "one message, however long and for however many"
     with StubServer(port=port) as server:
         replies = await asyncio.wait_for(asking, 5)
         assert server.request_count() == 3
     await teacher.close()
     assert replies[0].completions == first.completions
-    assert said[1:] == ["The model server answers again: the run goes on."]
+    assert log[1:] == ["The model server answers again: the run goes on."]
 
 
-async def test_a_server_that_never_was_is_not_waited_for():
+async def test_a_server_that_was_never_reachable_fails_at_once():
     with StubServer() as server:
         url = server.url
     with pytest.raises(TeacherUnavailable, match="start it"):
-        await patient(url, []).open()
+        await reconnecting(url, []).open()
 
 
-async def test_a_server_that_comes_back_with_another_model_is_not_asked():
-    said = []
+async def test_a_server_that_comes_back_with_another_model_gets_no_request():
+    log = []
     with StubServer(model="right") as server:
         port = int(server.url.rpartition(":")[2])
-        teacher = patient(server.url, said)
+        teacher = reconnecting(server.url, log)
         await teacher.complete(ask(), {})
     asking = asyncio.create_task(teacher.complete(ask(seed=2), {}))
-    await until(lambda: said)
+    await until(lambda: log)
     with StubServer(port=port, model="wrong") as wrong:
-        await until(lambda: "serves wrong, not right" in said[-1])
+        await until(lambda: "serves wrong, not right" in log[-1])
         assert not wrong.request_count()
     with StubServer(port=port, model="right"):
         await asyncio.wait_for(asking, 5)
@@ -78,19 +79,19 @@ async def test_a_server_that_comes_back_with_another_model_is_not_asked():
 
 
 @pytest.mark.parametrize("status", ["429", "503"])
-async def test_a_server_with_no_time_is_waited_for_and_no_question_fails_of_it(status):
-    said = []
+async def test_an_overloaded_server_is_waited_for_and_no_question_fails(status):
+    log = []
     with StubServer(faults=["ok"] + [status] * 7) as server:
-        teacher = patient(server.url, said)
+        teacher = reconnecting(server.url, log)
         await teacher.complete(ask(), {})
         assert (await teacher.complete(ask(seed=2), {})).completions
         await teacher.close()
-    assert "has no time for us" in said[0] and "goes on" in said[-1]
+    assert "has no capacity" in log[0] and "goes on" in log[-1]
 
 
 async def test_a_key_that_is_refused_later_ends_the_run():
     with StubServer(faults=["ok", "401"]) as server:
-        teacher = patient(server.url, [])
+        teacher = reconnecting(server.url, [])
         await teacher.complete(ask(), {})
         with pytest.raises(TeacherUnavailable, match="refuses the API key"):
             await teacher.complete(ask(seed=2), {})
@@ -98,13 +99,13 @@ async def test_a_key_that_is_refused_later_ends_the_run():
 
 
 class Fragile:
-    """A server that is killed by whoever asks about poison, and comes back."""
+    """A server that every request about poison crashes, and that comes back."""
 
     identity = "m"
 
     def __init__(self):
         self.ledger = Ledger()
-        self.asked = []
+        self.texts = []
         self.dead = False
         self.lives = 0
 
@@ -116,32 +117,32 @@ class Fragile:
         if self.dead:
             self.dead = False  # the supervisor starts it again
             raise TeacherUnavailable("gone")
-        self.asked.append(text)
+        self.texts.append(text)
         life = self.lives
         await asyncio.sleep(0.01)
         if text == "poison":
             self.dead, self.lives = True, self.lives + 1
         if life != self.lives:
-            raise TeacherUnavailable("gone", answering=True)
+            raise TeacherUnavailable("gone", in_flight=True)
         return Reply((), 1, None, 1, 0.01)
 
     async def close(self):
         pass
 
 
-async def test_a_request_that_kills_the_server_fails_alone_and_its_siblings_do_not():
+async def test_a_request_that_crashes_the_server_fails_and_its_siblings_do_not():
     server = Fragile()
-    teacher = PatientTeacher(server, again_s=0.001)
+    teacher = ReconnectingTeacher(server, retry_s=0.001)
     texts = ["a", "b", "poison", "c", "d"]
     asking = [teacher.complete(ask(text), {}) for text in texts]
     results = await asyncio.wait_for(asyncio.gather(*asking, return_exceptions=True), 10)
     failed = [text for text, r in zip(texts, results, strict=True) if isinstance(r, Exception)]
     assert failed == ["poison"]
     assert isinstance(results[2], TeacherError) and results[2].kind == "server_error"
-    assert server.asked.count("poison") == STRIKES + 1
+    assert server.texts.count("poison") == STRIKES + 1
 
 
-async def test_the_time_of_a_failure_is_journaled_and_told_when_it_is_replayed(tmp_path):
+async def test_the_time_of_a_failure_is_journaled_and_replayed(tmp_path):
     spans = []
     for _ in range(2):
         with StubServer(faults=["500"] * 3) as server, Journal(tmp_path) as journal:
@@ -152,6 +153,6 @@ async def test_the_time_of_a_failure_is_journaled_and_told_when_it_is_replayed(t
             try:
                 await asking.ask(Key("s", "0", "expand", 0), ask(), {})
             except TeacherError as error:
-                spans.append((error.began, error.seconds))
+                spans.append((error.started_at, error.seconds))
             await teacher.close()
     assert spans[0] == spans[1] and spans[0][1] >= 0.15 and spans[0][0] > 1e9

@@ -10,8 +10,15 @@ import pytest
 from flows.settings import BuildSettings, Problem
 from flows.stages import build as stages
 from flows.teachers.resolve import choose_teacher
-from mcts.teachers.base import Message, Picture, Request, TeacherError, TeacherUnavailable, Text
-from mcts.teachers.replicas import Replicas, place
+from mcts.teachers.base import (
+    ImagePart,
+    Message,
+    Request,
+    TeacherError,
+    TeacherUnavailable,
+    TextPart,
+)
+from mcts.teachers.replicas import Replicas, affinity_key
 from mcts.teachers.server import OpenAITeacher
 from tests.support.fixtures import sat_rows, write_sat
 from tests.support.stub_server import StubServer
@@ -23,10 +30,10 @@ PNG = b"\x89PNG\r\n\x1a\n not really a picture, the stub only hashes it"
 
 
 def ask(tree: int, partial: str = "", seed: int = 1, text: str = "Choices: yes or no.") -> Request:
-    """A request about the picture of one tree."""
-    messages = (Message("user", (Picture(f"{tree:064d}"), Text(text))),)
+    """A request about the image of one tree."""
+    messages = (Message("user", (ImagePart(f"{tree:064d}"), TextPart(text))),)
     if partial:
-        messages += (Message("assistant", (Text(partial),)),)
+        messages += (Message("assistant", (TextPart(partial),)),)
     return Request(messages, 1, 1.0, 1.0, 100, ("</answer>",), seed)
 
 
@@ -54,7 +61,7 @@ def servers():
 
 
 def trees_at(server: StubServer) -> set[str]:
-    """The questions, pictures included, that a server was asked."""
+    """The questions, images included, that a server received."""
     turns = [turn for r in server.requests for turn in r["body"]["messages"]]
     return {json.dumps(turn["content"]) for turn in turns if turn["role"] == "user"}
 
@@ -75,17 +82,21 @@ async def test_every_request_of_a_tree_goes_to_one_server_and_trees_spread_over_
         before = [server.request_count() for server in servers]
         for seed, partial in enumerate(("<think>a</think>", "<think>b</think>", "<answer>")):
             await teacher.complete(ask(7, partial, seed), images(7))
-        asked = [server.request_count() - n for server, n in zip(servers, before, strict=True)]
-    assert asked[home[7]] == sum(asked) == 3
+        sent = [server.request_count() - n for server, n in zip(servers, before, strict=True)]
+    assert sent[home[7]] == sum(sent) == 3
     assert min(Counter(home.values()).values()) >= 5  # of 20 each
     assert teacher.ledger.requests == 63 and teacher.ledger.completion_tokens > 0
 
 
-def test_where_a_tree_goes_depends_on_its_pictures_alone_and_crops_do_not_move_it():
-    later = Message("user", (Picture("c" * 64),))
+def test_a_trees_server_depends_on_its_images_alone_and_crops_do_not_move_it():
+    later = Message("user", (ImagePart("c" * 64),))
     longer = Request((*ask(1, "<think>").messages, later), 1, 1.0, 1.0, 9, (), 0)
-    assert place(longer) == place(ask(1, seed=9)) == place(ask(1, text="Another question?"))
-    assert place(ask(1)) != place(ask(2))
+    assert (
+        affinity_key(longer)
+        == affinity_key(ask(1, seed=9))
+        == affinity_key(ask(1, text="Another question?"))
+    )
+    assert affinity_key(ask(1)) != affinity_key(ask(2))
 
 
 async def test_identity_knows_nothing_of_the_servers_and_their_order_moves_no_tree(servers):
@@ -102,8 +113,8 @@ async def test_identity_knows_nothing_of_the_servers_and_their_order_moves_no_tr
 
 
 async def test_when_a_server_goes_away_only_its_trees_move_and_they_return_with_it(servers):
-    told, now = [], [0.0]
-    async with replicas(servers, say=told.append, clock=lambda: now[0], again_s=30) as teacher:
+    log, now = [], [0.0]
+    async with replicas(servers, report=log.append, clock=lambda: now[0], retry_s=30) as teacher:
         home = await homes(teacher, servers, 48)
         servers[1].stop()
         moved = await homes(teacher, servers, 48)
@@ -111,13 +122,13 @@ async def test_when_a_server_goes_away_only_its_trees_move_and_they_return_with_
             tree: at for tree, at in home.items() if at != 1
         }
         assert {moved[tree] for tree in home if home[tree] == 1} == {0, 2}  # spread, not dumped
-        assert len(told) == 1 and "its trees move" in told[0] and servers[1].url in told[0]
+        assert len(log) == 1 and "its trees move" in log[0] and servers[1].url in log[0]
         with StubServer(port=int(servers[1].url.rpartition(":")[2])) as back:
             servers[1] = back
             assert await homes(teacher, servers, 48) == moved  # not looked for yet
             now[0] = 31.0
             assert await homes(teacher, servers, 48) == home
-        assert "answers again" in told[-1]
+        assert "answers again" in log[-1]
 
 
 async def test_requests_in_flight_at_a_server_that_dies_are_answered_by_another(servers):
@@ -125,22 +136,23 @@ async def test_requests_in_flight_at_a_server_that_dies_are_answered_by_another(
         await teacher.open()
         for server in servers:
             server.latency_s = 0.3
-        asked = [asyncio.create_task(teacher.complete(ask(t), images(t))) for t in range(12)]
+        tasks = [asyncio.create_task(teacher.complete(ask(t), images(t))) for t in range(12)]
         while sum(server.in_flight for server in servers) < 12:
             await asyncio.sleep(0.01)
         servers[0].stop()
-        replies = await asyncio.gather(*asked)
+        replies = await asyncio.gather(*tasks)
     assert all(reply.completions[0].text for reply in replies)
 
 
 async def test_a_question_that_a_living_server_fails_at_fails_and_moves_nowhere():
     with StubServer(poison="POISON") as first, StubServer(poison="POISON") as second:
-        told = []
-        async with replicas([first, second], say=told.append) as teacher:
+        log = []
+        async with replicas([first, second], report=log.append) as teacher:
             with pytest.raises(TeacherError, match="server_error"):
                 await teacher.complete(ask(1, text="POISON"), images(1))
-        assert sorted([first.request_count(), second.request_count()]) == [0, 2]  # the retry, at the same one
-        assert told == []
+        counts = sorted([first.request_count(), second.request_count()])
+        assert counts == [0, 2]  # the retry goes to the same server
+        assert log == []
 
 
 async def test_servers_of_different_models_are_one_clear_sentence():
@@ -151,9 +163,9 @@ async def test_servers_of_different_models_are_one_clear_sentence():
                 await teacher.open()
 
 
-async def test_a_server_that_returns_with_another_model_is_not_asked(servers):
-    told, now = [], [0.0]
-    async with replicas(servers[:2], say=told.append, clock=lambda: now[0]) as teacher:
+async def test_a_server_that_returns_with_another_model_gets_no_request(servers):
+    log, now = [], [0.0]
+    async with replicas(servers[:2], report=log.append, clock=lambda: now[0]) as teacher:
         await teacher.open()
         servers[0].stop()
         # As vLLM answers to a model it does not have; that is no failure of the question.
@@ -163,15 +175,15 @@ async def test_a_server_that_returns_with_another_model_is_not_asked(servers):
                 for tree in range(16):
                     await teacher.complete(ask(tree), images(tree))
             assert other.request_count() == 1
-    assert "serves other, not" in told[0] and "still away" in told[-1] and len(told) == 2
+    assert "serves other, not" in log[0] and "still down" in log[-1] and len(log) == 2
 
 
-async def test_one_missing_at_the_start_is_told_and_none_left_is_unavailable(servers):
+async def test_a_server_missing_at_the_start_is_reported_and_none_left_is_unavailable(servers):
     servers[0].stop()
-    told = []
-    async with replicas(servers, say=told.append) as teacher:
+    log = []
+    async with replicas(servers, report=log.append) as teacher:
         await teacher.open()
-        assert servers[0].url in told[0]
+        assert servers[0].url in log[0]
         assert set((await homes(teacher, servers, 20)).values()) == {1, 2}
         for server in servers[1:]:
             server.stop()

@@ -7,11 +7,13 @@ from dataclasses import replace
 import pytest
 
 from curation.grading.grade import grade
+from mcts.config import draw_min_thoughts, search_id
 from mcts.coordinates import Frame
 from mcts.data import Step
-from mcts.journal.journal import Journal, JournaledTeacher, Key
-from mcts.policy import TeacherPolicy
-from mcts.search import search, search_id, thoughts_demanded
+from mcts.journal.journal import Journal, JournaledTeacher
+from mcts.journal.records import Key
+from mcts.search import search
+from mcts.teacher_policy import TeacherPolicy
 from mcts.teachers.base import TeacherError
 from mcts.tree import flatten, rebuild
 from tests.support.scripted import CONFIG, QUESTION, ScriptedPolicy, seeded_teacher
@@ -119,7 +121,7 @@ def test_a_tree_whose_every_child_is_discarded_ends_without_a_crash():
     policy = ScriptedPolicy(otherwise=lambda *_: think(5000, 5000))
     tree = run(policy)
     assert tree.failed and tree.root.value is None
-    assert [entry[3] for entry in policy.log] == [0, 3], "asked once more, with new samples"
+    assert [entry[3] for entry in policy.log] == [0, 3], "requested once more, with new samples"
 
 
 def test_a_response_that_thinks_and_answers_keeps_its_reasoning():
@@ -131,7 +133,7 @@ def test_a_response_that_thinks_and_answers_keeps_its_reasoning():
     assert [step.point.x for step in end.steps()] == [100, 200]
 
 
-def test_a_rollout_over_the_limit_is_cut_and_made_to_answer():
+def test_a_rollout_over_the_limit_is_cut_and_its_answer_forced():
     long = "".join(think(100 * i, 50) for i in range(1, 9)) + "<answer>right</answer>"
     script = {("", "expand", 0): think(5, 5), ("0", "rollout", 0): long}
     script[("0", "finish", 0)] = "left</answer>"
@@ -205,7 +207,7 @@ def test_a_search_is_named_by_everything_that_decides_it():
     }
     assert base == search_id(QUESTION, CONFIG, 0, "m") and base not in others
     assert len(others) == 5
-    demands = {thoughts_demanded(str(i), CONFIG) for i in range(200)}
+    demands = {draw_min_thoughts(str(i), CONFIG) for i in range(200)}
     assert demands == {3, 4, 5, 6, 7}
 
 
@@ -255,18 +257,18 @@ def test_when_one_request_meets_a_dead_server_the_others_stop():
     assert finished == []
 
 
-def test_a_teacher_is_told_how_many_thoughts_may_follow_only_where_the_search_says_so(tmp_path):
-    def most(config, purpose, depth):
+def test_a_request_limits_the_thoughts_only_in_a_bounded_search(tmp_path):
+    def limit(config, purpose, depth):
         with Journal(tmp_path) as journal:
-            asking = JournaledTeacher(None, journal, "replay", identity="m")
-            policy = TeacherPolicy(QUESTION, config, "t", asking, {})
+            teacher = JournaledTeacher(None, journal, "replay", identity="m")
+            policy = TeacherPolicy(QUESTION, config, "t", teacher, {})
         steps = [Step("A thing at (1, 2).")] * depth
-        return policy.request(Key("t", "0", purpose, 0), steps, 1).most_thoughts
+        return policy.request(Key("t", "0", purpose, 0), steps, 1).max_thoughts
 
     bounded = replace(CONFIG, bounded=True)
     assert search_id(QUESTION, CONFIG, 0, "m") != search_id(QUESTION, bounded, 0, "m")
-    assert most(CONFIG, "rollout", 1) == most(bounded, "expand", 1) == 0
-    assert most(bounded, "finish", 9) == 0
-    assert most(bounded, "rollout", 1) == CONFIG.rollout_steps
-    assert most(bounded, "rollout", 8) == CONFIG.max_depth - 8
-    assert most(bounded, "chain", 0) == CONFIG.max_depth
+    assert limit(CONFIG, "rollout", 1) == limit(bounded, "expand", 1) == 0
+    assert limit(bounded, "finish", 9) == 0
+    assert limit(bounded, "rollout", 1) == CONFIG.rollout_steps
+    assert limit(bounded, "rollout", 8) == CONFIG.max_depth - 8
+    assert limit(bounded, "chain", 0) == CONFIG.max_depth

@@ -1,4 +1,4 @@
-"""The server client against a real HTTP server: what it sends, what it survives, what it says."""
+"""The server client against a real HTTP server: requests, retries, errors, fallbacks."""
 
 import asyncio
 import re
@@ -12,14 +12,14 @@ import pytest
 
 from mcts.teachers.base import (
     MAX_SEED,
+    ImagePart,
     Message,
-    OpenAITeacher,
-    Picture,
     Request,
     TeacherError,
     TeacherUnavailable,
-    Text,
+    TextPart,
 )
+from mcts.teachers.server import OpenAITeacher
 from tests.support.stub_server import StubServer
 
 PNG = b"\x89PNG\r\n\x1a\n not really a picture, the stub only hashes it"
@@ -30,10 +30,12 @@ ROLLOUT = ("</answer>",)
 
 def ask(partial: str = "", *, n: int = 1, stop=EXPAND, seed: int = 1, max_tokens=400) -> Request:
     """A request as the search makes it."""
-    text = Text("Is the lamp left of the chair? Choices: yes or no.\nThink in at least 3 steps.")
-    messages = (Message("user", (Picture("a" * 64), text)),)
+    text = TextPart(
+        "Is the lamp left of the chair? Choices: yes or no.\nThink in at least 3 steps."
+    )
+    messages = (Message("user", (ImagePart("a" * 64), text)),)
     if partial:
-        messages += (Message("assistant", (Text(partial),)),)
+        messages += (Message("assistant", (TextPart(partial),)),)
     return Request(messages, n, 1.0, 1.0, max_tokens, stop, seed)
 
 
@@ -75,11 +77,11 @@ async def test_a_completion_at_the_token_limit_says_so():
 
 async def test_n_samples_are_one_request_and_equal_n_single_ones_with_seeds_one_apart():
     with StubServer() as server:
-        together = (await complete(server, ask(n=3, seed=50))).completions
+        at_once = (await complete(server, ask(n=3, seed=50))).completions
         assert server.request_count() == 1
         single = [(await complete(server, ask(seed=50 + i))).completions[0] for i in range(3)]
-    assert [c.text for c in together] == [c.text for c in single]
-    assert len({c.text for c in together}) == 3
+    assert [c.text for c in at_once] == [c.text for c in single]
+    assert len({c.text for c in at_once}) == 3
 
 
 async def test_usage_and_cached_tokens_are_recorded():
@@ -94,7 +96,7 @@ async def test_usage_and_cached_tokens_are_recorded():
     assert teacher.ledger.completion_tokens == reply.completion_tokens
 
 
-async def test_the_request_a_server_gets_has_the_picture_the_partial_turn_and_the_sampling():
+async def test_a_request_has_the_image_the_partial_turn_and_the_sampling():
     with StubServer() as server:
         await complete(server, ask("<think>a</think>", n=2, seed=9))
     body = server.requests[0]["body"]
@@ -133,7 +135,7 @@ async def test_retry_after_is_honoured():
     assert time.monotonic() - started >= 0.4
 
 
-async def test_a_timeout_hangs_up_and_the_request_is_asked_again():
+async def test_a_timeout_hangs_up_and_the_request_is_sent_again():
     with StubServer(faults=["hang"]) as server:
         reply = await complete(server, ask(), timeout_s=0.3)
         assert reply.completions
@@ -178,7 +180,7 @@ async def test_a_fault_that_stays_becomes_a_final_error_of_its_kind(fault, kind)
 async def test_a_poisoned_question_fails_alone():
     with StubServer(poison="POISON") as server:
         teacher = client(server, retries=1)
-        bad = Request((Message("user", (Text("POISON"),)),), 1, 1.0, 1.0, 9, (), 0)
+        bad = Request((Message("user", (TextPart("POISON"),)),), 1, 1.0, 1.0, 9, (), 0)
         good, poisoned = await asyncio.gather(
             teacher.complete(ask(), IMAGES), teacher.complete(bad, {}), return_exceptions=True
         )
@@ -213,7 +215,7 @@ async def test_a_server_that_goes_away_makes_the_teacher_unavailable():
     await teacher.close()
 
 
-async def test_the_model_is_found_and_a_wrong_name_is_told():
+async def test_the_model_is_found_and_a_wrong_name_is_reported():
     with StubServer(model="qwen") as server:
         teacher = client(server, revision="abc")
         await teacher.open()
@@ -246,7 +248,7 @@ async def test_a_server_without_n_gets_single_requests_and_gives_the_same_sample
         await teacher.close()
 
 
-async def test_a_server_that_cannot_continue_a_turn_is_told_the_thoughts_in_the_question():
+async def test_a_server_that_cannot_continue_a_turn_gets_the_thoughts_in_the_question():
     with StubServer(refuse_continue=True) as server:
         teacher = client(server)
         thoughts = "<think>One.</think>\n<think>Two.</think>\n<think>Three.</think>\n<answer>"
@@ -258,8 +260,8 @@ async def test_a_server_that_cannot_continue_a_turn_is_told_the_thoughts_in_the_
         await teacher.close()
 
 
-async def test_a_server_is_told_by_a_grammar_when_thoughts_are_enough_or_not_where_it_refuses():
-    request = replace(ask("<think>a</think>", n=2, stop=ROLLOUT), most_thoughts=2)
+async def test_thoughts_are_limited_by_a_grammar_except_where_the_server_refuses():
+    request = replace(ask("<think>a</think>", n=2, stop=ROLLOUT), max_thoughts=2)
     with StubServer() as server:
         teacher = client(server)
         usual = await teacher.complete(request, IMAGES)
@@ -283,11 +285,11 @@ async def test_a_server_is_told_by_a_grammar_when_thoughts_are_enough_or_not_whe
         await teacher.close()
 
 
-@pytest.mark.parametrize("tell", [True, False])
-async def test_a_dropped_stop_string_is_put_back(tell):
+@pytest.mark.parametrize("names_stop", [True, False])
+async def test_a_dropped_stop_string_is_put_back(names_stop):
     with StubServer() as server:
         usual = [await complete(server, ask(n=4)), await complete(server, ask(stop=ROLLOUT))]
-    with StubServer(drop_stop=True, tell_stop_reason=tell) as server:
+    with StubServer(drop_stop=True, tell_stop_reason=names_stop) as server:
         dropped = [await complete(server, ask(n=4)), await complete(server, ask(stop=ROLLOUT))]
     texts = [[c.text for c in reply.completions] for reply in usual]
     assert [[c.text for c in reply.completions] for reply in dropped] == texts
@@ -299,7 +301,7 @@ def test_the_fingerprint_changes_with_whatever_changes_the_answer():
     others = [
         ask("<think>"), ask(n=3), ask(n=2, stop=ROLLOUT), ask(n=2, seed=2), ask(n=2, max_tokens=7),
         replace(base, temperature=0.5), replace(base, top_p=0.5), replace(base, messages=system),
-        replace(base, most_thoughts=5), replace(base, alternatives=5),
+        replace(base, max_thoughts=5), replace(base, top_logprobs=5),
     ]  # fmt: skip
     variants = [base.fingerprint("model"), base.fingerprint("other model")]
     variants += [request.fingerprint("model") for request in others]
@@ -320,7 +322,7 @@ def test_the_search_and_its_teacher_interface_load_without_torch_or_httpx():
     assert out.stdout.strip() == "set()", out.stderr
 
 
-def test_a_picture_that_lies_on_its_side_is_sent_upright():
+def test_an_image_with_an_orientation_tag_is_sent_upright():
     import io
 
     from PIL import Image
@@ -336,6 +338,6 @@ def test_a_picture_that_lies_on_its_side_is_sent_upright():
     assert Image.open(io.BytesIO(upright(tagged.getvalue()))).size == (20, 40)
 
 
-async def test_an_address_that_is_none_is_a_sentence():
-    with pytest.raises(TeacherUnavailable, match="is no address"):
+async def test_an_invalid_url_is_one_sentence():
+    with pytest.raises(TeacherUnavailable, match="is not a valid URL"):
         await OpenAITeacher("http://localhost:port").open()

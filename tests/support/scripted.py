@@ -2,10 +2,10 @@
 
 import hashlib
 
+from mcts.config import SearchConfig
 from mcts.coordinates import CoordinateSpace
 from mcts.data import AnswerKind, Image, Question
-from mcts.samples import Sample
-from mcts.search import SearchConfig
+from mcts.policy import Sample
 
 IMAGE = Image("f" * 64, 1000, 1000)
 QUESTION = Question(

@@ -13,8 +13,8 @@ from curation.traces.grpo_prompts import grpo_prompt
 from curation.traces.preferences import pairs
 from curation.traces.step_values import step_values
 from flows.stages.curate import curate_trees
+from mcts.config import SearchConfig
 from mcts.data import Question
-from mcts.search import SearchConfig
 from mcts.tree import Tree
 from tests.support.grown import COPIES, FORK, grow, think
 from tests.support.scripted import CONFIG, QUESTION, seeded_teacher
@@ -57,10 +57,7 @@ def store(warehouse: Warehouse, question: Question, tree_id: str, model: str, **
     config: SearchConfig = replace(CONFIG, **search)
     rows = search_rows(tree, config, [], model=model, seed=0)
     responses = [{"response_id": i, "tree_id": tree_id, "text": t} for i, t in said.items()]
-    commit_trees(
-        warehouse, [rows.tree], responses=responses, nodes=rows.nodes, rollouts=rows.rollouts,
-        run_id="r",
-    )  # fmt: skip
+    commit_trees(warehouse, replace(rows, responses=responses), run_id="r")
 
 
 @pytest.fixture(scope="module")

@@ -25,14 +25,14 @@ from typing import Any
 from curation.filters import grounding
 from curation.grading.grade import answers_in_kind, grade
 from curation.scores.prediction import Prediction
+from mcts.config import SearchConfig, search_id
 from mcts.coordinates import CoordinateSpace, Frame
 from mcts.data import Question, Trace, content_id
 from mcts.journal.journal import Journal, JournaledTeacher
 from mcts.parsing import fold_remark
-from mcts.policy import TeacherPolicy
+from mcts.policy import Sample, parse_response
 from mcts.prompts import load_prompt
-from mcts.samples import Sample, said
-from mcts.search import SearchConfig, search_id
+from mcts.teacher_policy import TeacherPolicy
 from mcts.teachers.base import Teacher, TeacherError
 from mcts.teachers.local.teacher import LocalTeacher
 from training.evaluation.controls import asked_about, shown_pictures
@@ -220,7 +220,7 @@ async def measure(
                 right=done.right + sum(scores) / len(scores),
                 tokens=subject.teacher.ledger.completion_tokens,
                 seconds=time.monotonic() - began,
-                asked=journaled.asked,
+                asked=journaled.requested,
                 waited=done.waited or time.monotonic() - began,
             )
             progress(done)
@@ -231,7 +231,7 @@ async def measure(
                     group.create_task(one(question))
         except BaseExceptionGroup as several:
             raise several.exceptions[0] from None
-        asked, replayed = journaled.asked, journaled.replayed
+        asked, replayed = journaled.requested, journaled.replayed
     # What was said is part of the name: graded otherwise, or asked anew, it is another evaluation.
     answered = sorted(
         (p.question_id, p.sample, p.response, p.score, p.answer, p.error)
@@ -258,7 +258,7 @@ def _read(
     error: str | None,
 ) -> Prediction:
     """What a response says and what it is worth. Its pictures have the sizes of the question's."""
-    parsed = said(sample, Frame.of(space, question), opened=False)
+    parsed = parse_response(sample, Frame.of(space, question))
     steps = fold_remark(parsed.steps) if parsed.answer is not None else parsed.steps
     grade_ = grade(question, parsed.answer)
     trace = Trace(question.question_id, steps, parsed.answer, grade_.score, "direct")

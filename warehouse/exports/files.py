@@ -20,10 +20,9 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from mcts.data import Observation, Point, content_id
-from mcts.zoom import enlarged
+from mcts.zoom import render_crop
 from warehouse.storage.home import WarehouseError
-
-Row = dict[str, Any]
+from warehouse.tables.schema import Row
 
 FILES = ("parquet", "jsonl")
 _ROWS_A_FILE, _ROWS_A_GROUP = 2000, 100
@@ -62,7 +61,7 @@ class Pictures:
             if image_id not in self.cut:  # chains of one tree share their first calls
                 if len(self.cut) >= _CUT_KEPT:
                     self.cut.pop(next(iter(self.cut)))
-                self.cut[image_id] = enlarged(self[whole][0], seen, at)
+                self.cut[image_id] = render_crop(self[whole][0], seen, at)
             return self.cut[image_id], f"{image_id}.jpg"
         group = self.group_of[image_id]
         if group not in self.loaded:

@@ -28,7 +28,7 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 from deltalake.exceptions import CommitFailedError
 
-from mcts.journal.purge import purge
+from mcts.journal.segments import purge
 from warehouse.storage.home import Warehouse, WarehouseError
 from warehouse.storage.objects import image_key
 from warehouse.tables.delta import WRITER, open_table, scan

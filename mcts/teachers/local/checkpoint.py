@@ -1,11 +1,11 @@
-"""From a request to the model's own input, and from its tokens back to text.
+"""A loaded checkpoint: from a request to the model's input, and from its tokens back to text.
 
-`Checkpoint` holds what a folder holds: a vision-language model of the Qwen-VL family, its
-tokenizer with the chat template, and its image processor. It renders requests as `transformers`
-would, but looks at each picture only once.
+`Checkpoint` holds a vision-language model of the Qwen-VL family, its tokenizer with the chat
+template, and its image processor. It renders requests as `transformers` would, but encodes each
+image only once.
 
-    checkpoint = Checkpoint.load(folder, device="cpu")
-    prompt = checkpoint.prompt(request, images)         # TeacherError if it cannot be one
+    checkpoint = Checkpoint.load(folder, device="cpu", image_cache=256)
+    prompt = checkpoint.prompt(request, images)         # or TeacherError
     text, ended = checkpoint.read(tokens, request.stop)
 """
 
@@ -22,15 +22,15 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from mcts.teachers.base import Request, TeacherError, TeacherUnavailable, Text, picture_bytes
+from mcts.teachers.base import Request, TeacherError, TeacherUnavailable, TextPart, image_bytes
 from mcts.teachers.local.decoder import Prompt
 
 IMAGE_PAD = "<|image_pad|>"
 
 
 @dataclass(frozen=True, slots=True)
-class Features:
-    """What the vision tower makes of one picture."""
+class ImageFeatures:
+    """The vision tower's output for one image."""
 
     image_id: str
     grid: Tensor
@@ -38,68 +38,68 @@ class Features:
     embeds: Tensor
     """(tokens, width)."""
     deep: tuple[Tensor, ...]
-    """Added in the first layers of the text model, one each: (tokens, width). Qwen3-VL only."""
+    """DeepStack: added in the first layers of the text model, (tokens, width). Qwen3-VL only."""
 
 
 @dataclass(slots=True)
 class Checkpoint:
-    """A loaded model and all that turns requests into its input."""
+    """A loaded model with its tokenizer and image processor."""
 
     model: Any
     tokenizer: Any
     image_processor: Any
-    ends: frozenset[int]
+    end_tokens: frozenset[int]
     """Tokens that end a turn."""
     context: int
-    """Most tokens of prompt and completion together."""
-    room: int
-    """How many pictures' features are kept."""
-    _seen: OrderedDict[str, Features] = field(default_factory=OrderedDict)
-    _stopping: dict[tuple[str, ...], dict[int, bool]] = field(default_factory=dict)
+    """Token limit of prompt and completion together."""
+    image_cache: int
+    """Number of images whose features are cached."""
+    _features: OrderedDict[str, ImageFeatures] = field(default_factory=OrderedDict)
+    _stop_tokens: dict[tuple[str, ...], dict[int, bool]] = field(default_factory=dict)
     """For each set of stop strings: whether a token could complete one."""
 
     @classmethod
     def load(cls, folder: Path, device: str, image_cache: int) -> Checkpoint:
-        """Read a checkpoint from disk; no code from it is run, and no hub is asked.
+        """Load a checkpoint from disk; neither runs code from it nor accesses a hub.
 
         Raises:
-            TeacherUnavailable: it does not load as a Qwen-VL model.
+            TeacherUnavailable: it is not a Qwen-VL model, or cannot be loaded.
         """
         from transformers import AutoImageProcessor, AutoModelForImageTextToText, AutoTokenizer
         from transformers.utils import logging
 
-        logging.disable_progress_bar()  # a bar a model, in the middle of our own progress
-        here: dict[str, Any] = {"local_files_only": True, "trust_remote_code": False}
+        logging.disable_progress_bar()  # it would disturb our own progress line
+        options: dict[str, Any] = {"local_files_only": True, "trust_remote_code": False}
         try:
             model: Any = AutoModelForImageTextToText.from_pretrained(
-                folder, dtype=torch.float32, use_safetensors=True, **here
+                folder, dtype=torch.float32, use_safetensors=True, **options
             )
-            tokenizer = AutoTokenizer.from_pretrained(folder, **here)
-            image_processor = AutoImageProcessor.from_pretrained(folder, **here)
+            tokenizer = AutoTokenizer.from_pretrained(folder, **options)
+            image_processor = AutoImageProcessor.from_pretrained(folder, **options)
         except (OSError, ValueError, KeyError, ImportError) as error:
             raise TeacherUnavailable(f"cannot load the model in {folder}: {error}") from error
         if not hasattr(model.model, "get_rope_index") or tokenizer.chat_template is None:
             raise TeacherUnavailable(
-                f"{folder} holds a {model.config.model_type} model; in this process only the "
-                "Qwen-VL family with a chat template runs: serve it and give its URL instead"
+                f"{folder} holds a {model.config.model_type} model; only the Qwen-VL family with a "
+                "chat template runs in this process: serve it and give its URL instead"
             )
-        named = [tokenizer.eos_token_id, tokenizer.get_vocab().get("<|im_end|>")]
+        ends = [tokenizer.eos_token_id, tokenizer.get_vocab().get("<|im_end|>")]
         configured = model.generation_config.eos_token_id
-        named += configured if isinstance(configured, list) else [configured]
+        ends += configured if isinstance(configured, list) else [configured]
         return cls(
             model=model.to(device).eval(),
             tokenizer=tokenizer,
             image_processor=image_processor,
-            ends=frozenset(token for token in named if token is not None),
+            end_tokens=frozenset(token for token in ends if token is not None),
             context=int(model.config.get_text_config().max_position_embeddings),
-            room=image_cache,
+            image_cache=image_cache,
         )
 
     def prompt(self, request: Request, images: Mapping[str, bytes]) -> Prompt:
         """Render, tokenize and embed a request.
 
         Raises:
-            TeacherError: a picture is missing or broken, or the prompt fills the whole context.
+            TeacherError: an image is missing or broken, or the prompt fills the whole context.
         """
         features = [self.features(image_id, images) for image_id in request.image_ids]
         ids = self._token_ids(request, features)
@@ -120,21 +120,24 @@ class Checkpoint:
         if features:
             embeds = embeds.masked_scatter(visual[:, None], torch.cat([f.embeds for f in features]))
             deep = [torch.cat(layer) for layer in zip(*(f.deep for f in features), strict=True)]
-            pieces = iter([name for f in features for name in _piece_names(f)])
+            patches = iter([name for f in features for name in _patch_names(f)])
             names = [
-                next(pieces) if shown else i for i, shown in zip(ids, visual.tolist(), strict=True)
+                next(patches) if is_image else token
+                for token, is_image in zip(ids, visual.tolist(), strict=True)
             ]
         return Prompt(tuple(names), embeds, positions[:, 0], int(delta), visual, deep)
 
-    def _token_ids(self, request: Request, features: Sequence[Features]) -> list[int]:
+    def _token_ids(self, request: Request, features: Sequence[ImageFeatures]) -> list[int]:
         turns = []
         for message in request.messages:
             parts = [
-                {"type": "text", "text": part.text} if isinstance(part, Text) else {"type": "image"}
+                {"type": "text", "text": part.text}
+                if isinstance(part, TextPart)
+                else {"type": "image"}
                 for part in message.parts
             ]
-            plain = all(isinstance(part, Text) for part in message.parts)
-            turns.append({"role": message.role, "content": message.text if plain else parts})
+            text_only = all(isinstance(part, TextPart) for part in message.parts)
+            turns.append({"role": message.role, "content": message.text if text_only else parts})
         try:
             text = self.tokenizer.apply_chat_template(
                 turns,
@@ -142,51 +145,52 @@ class Checkpoint:
                 add_generation_prompt=not request.continues,
                 continue_final_message=request.continues,
             )
-        except Exception as error:  # a template is a program: whatever it raises is about this text
+        except Exception as error:  # a template is a program and can raise anything
             raise TeacherError("bad_request", f"the chat template failed: {error}") from error
         before, *rest = text.split(IMAGE_PAD)
         if len(rest) != len(features):
             raise TeacherError(
-                "bad_request", f"{len(rest)} places for pictures, but {len(features)} pictures"
+                "bad_request",
+                f"the rendered prompt has {len(rest)} image tags for {len(features)} images",
             )
         for one, after in zip(features, rest, strict=True):
             before += IMAGE_PAD * len(one.embeds) + after
         ids: list[int] = self.tokenizer(before, add_special_tokens=False)["input_ids"]
         return ids
 
-    def features(self, image_id: str, images: Mapping[str, bytes]) -> Features:
-        """What the vision tower makes of a picture; computed once while it is kept."""
-        if image_id in self._seen:
-            self._seen.move_to_end(image_id)
-            return self._seen[image_id]
+    def features(self, image_id: str, images: Mapping[str, bytes]) -> ImageFeatures:
+        """Encode an image with the vision tower, or return its cached features."""
+        if image_id in self._features:
+            self._features.move_to_end(image_id)
+            return self._features[image_id]
         from PIL import Image, ImageOps
 
         try:
-            with Image.open(io.BytesIO(picture_bytes(images, image_id))) as opened:
-                picture = ImageOps.exif_transpose(opened).convert("RGB")
+            with Image.open(io.BytesIO(image_bytes(images, image_id))) as opened:
+                image = ImageOps.exif_transpose(opened).convert("RGB")
         except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
             raise TeacherError("bad_request", f"image {image_id} is broken: {error}") from error
-        data = self.image_processor(images=[picture], return_tensors="pt")
+        data = self.image_processor(images=[image], return_tensors="pt")
         device, grid = self.model.device, data["image_grid_thw"].to(self.model.device)
         out = self.model.model.get_image_features(
             data["pixel_values"].to(device), grid, return_dict=True
         )
         deep = tuple(layer[0] for layer in getattr(out, "deepstack_features", None) or ())
-        found = Features(image_id, grid[0], out.pooler_output[0], deep)
-        self._seen[image_id] = found
-        while len(self._seen) > self.room:
-            self._seen.popitem(last=False)
+        found = ImageFeatures(image_id, grid[0], out.pooler_output[0], deep)
+        self._features[image_id] = found
+        while len(self._features) > self.image_cache:
+            self._features.popitem(last=False)
         return found
 
     def read(self, tokens: Sequence[int], stop: Sequence[str]) -> tuple[str, bool]:
-        """The text of generated tokens, and whether their last one ended the completion.
+        """Return the text if the last token ended the completion, and whether it did.
 
-        Text behind the first stop string is cut off; the stop string stays.
+        Text after the first stop string is cut off; the stop string stays.
         """
-        if tokens[-1] in self.ends:
+        if tokens[-1] in self.end_tokens:
             return self._decode(tokens[:-1]), True
         if stop and self._may_stop(tokens[-1], tuple(stop)):
-            # The last token can only complete a stop string among as many tokens as it has bytes.
+            # A stop string has at most as many tokens as bytes.
             longest = max(len(s.encode()) for s in stop)
             tail = self._decode(tokens[-longest:])
             if any(s in tail for s in stop):
@@ -197,26 +201,26 @@ class Checkpoint:
         return "", False
 
     def _may_stop(self, token: int, stop: tuple[str, ...]) -> bool:
-        """Whether a token could complete a stop string: most cannot, and need not be read."""
-        known = self._stopping.setdefault(stop, {})
+        """Return whether a token could complete a stop string: most cannot."""
+        known = self._stop_tokens.setdefault(stop, {})
         if token not in known:
             text = self._decode([token])
-            # A piece of a letter shows as the replacement mark; spaces may be lost at the edges.
+            # A part of a letter decodes to the replacement mark; spaces may be lost at the edges.
             unsure = not text or "\ufffd" in text or any(s[-1:].isspace() for s in stop)
             known[token] = unsure or any(s[-1:] in text for s in stop)
         return known[token]
 
     def text(self, tokens: Sequence[int]) -> str:
-        """The text of generated tokens, special tokens such as `<think>` included."""
+        """Return the text of generated tokens, special tokens such as `<think>` included."""
         return self._decode(tokens)
 
     def _decode(self, tokens: Sequence[int]) -> str:
-        # The Rust tokenizer itself: the wrapper around it costs more than a step of a small model.
+        # The Rust tokenizer itself: its wrapper takes longer than a step of a small model.
         text: str = self.tokenizer.backend_tokenizer.decode(list(tokens), skip_special_tokens=False)
         return text
 
 
-def _piece_names(features: Features) -> list[int]:
-    """A number for each token of a picture, unlike any token id and any other picture's."""
+def _patch_names(features: ImageFeatures) -> list[int]:
+    """Name each token of an image by a number distinct from token ids and other images'."""
     first = int.from_bytes(hashlib.blake2b(features.image_id.encode(), digest_size=6).digest())
     return [-(first * 65536 + i) - 1 for i in range(len(features.embeds))]

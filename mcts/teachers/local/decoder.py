@@ -1,19 +1,19 @@
-"""A batch of sequences that grow together on one vision-language model, joining and leaving freely.
+"""Continuous batching: sequences of one vision-language model that join and leave between steps.
 
-The decoder keeps one row a sequence in key-value tensors it owns. A sequence's tokens lie at slots
-0, 1, 2, … of its row, whatever its position ids are, and a mask says how far each row is filled;
-so rows of any length stand side by side without padding, a finished row is overwritten by the
-last one, and a new one is copied in between two steps. Prompts are run once each and shared by
-all samples; what they have in common with an earlier prompt is copied, not run again.
+The decoder has one row per sequence in key-value tensors of its own. A sequence's tokens are at
+slots 0, 1, 2, … of its row, whatever its position ids are, and a mask marks how far each row is
+filled; so rows of any length run without padding, a finished row is overwritten by the last one,
+and a new row is copied in between two steps. Each prompt is run once and shared by its samples; a
+prefix in common with an earlier prompt is copied, not run again.
 
     decoder = Decoder(model, capacity=32, prefix_bytes=2**28)
     (prefix,) = decoder.prefill([prompt])
     decoder.join([(Row(sampling, ...), prefix), ...])
     while decoder.rows:
-        for row in decoder.step(): ...            # rows that got a token; `drop` the finished
+        for row in decoder.step(): ...            # each row has a new token; `drop` the finished
 
-Each token is drawn with a uniform number that depends only on the sample's own seed and the
-token's index, never on the neighbours in the batch.
+Each token is drawn with a uniform number that depends only on the sample's seed and the token's
+index, never on the other rows of the batch.
 """
 
 from __future__ import annotations
@@ -26,13 +26,12 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from mcts.teachers.local.kv_cache import KeyValues
+from mcts.teachers.local.kv_cache import KeyValueCache
 from mcts.teachers.local.prefix_cache import Prefix, PrefixCache
 from mcts.teachers.local.small_model import SmallText
 
 PREFILL_TOKENS = 4096
-"""At most about this many tokens run at once, so that a crowd of prompts does not eat the memory.
-"""
+"""Upper limit, roughly, of tokens in one prefill, so that many prompts do not exhaust memory."""
 
 
 @dataclass(slots=True)
@@ -40,19 +39,18 @@ class Prompt:
     """A prompt, ready for the model."""
 
     names: tuple[int, ...]
-    """What stands at each position: a token id, or a number that names a piece of a picture. Equal
-    names in front mean equal keys and values."""
+    """The content of each position: a token id, or a negative number that names an image patch.
+    Equal names in front mean equal keys and values."""
     embeds: Tensor
-    """(length, width): token embeddings, picture features put in."""
+    """(length, width): token embeddings, with image features inserted."""
     positions: Tensor
     """(3, length): time, row and column of every token."""
     delta: int
     """The position id after the prompt, minus its length."""
     visual: Tensor
-    """(length,) bool: where pictures are."""
+    """(length,) bool: positions of images."""
     deep: list[Tensor]
-    """For each of the first layers, what is added at the pictures' tokens: (visual tokens, width).
-    """
+    """DeepStack features of the first layers, added at image positions: (visual tokens, width)."""
 
 
 @dataclass(slots=True)
@@ -60,24 +58,24 @@ class Row:
     """One sample while it grows."""
 
     owner: Any
-    """Whoever wants to know; the decoder does not look at it."""
+    """The caller's object; the decoder does not use it."""
     index: int
-    """Which of its owner's samples this is."""
+    """Number of the sample among its owner's."""
     seed: int
     temperature: float
     top_p: float
     tokens: list[int] = field(default_factory=list)
-    """Generated so far; the last one has not been through the model yet."""
+    """Generated so far; the last one has not been run through the model yet."""
     length: int = 0
-    """Slots filled: the prompt and all generated tokens but the last."""
+    """Slots filled: the prompt and all generated tokens except the last."""
     delta: int = 0
 
 
 class Decoder:
-    """Runs prompts and grows samples; not thread-safe, and to be used in inference mode."""
+    """Runs prompts and decodes samples; not thread-safe, for use in inference mode."""
 
     def __init__(self, model: Any, capacity: int, prefix_bytes: int, *, small: bool = True) -> None:
-        """`small`: run a model that is small enough by `mcts.teachers.local.small_model`."""
+        """`small`: run a small enough model by `mcts.teachers.local.small_model`."""
         self._text = model.model.language_model
         self._head = model.get_output_embeddings()
         self._embed = model.get_input_embeddings()
@@ -85,14 +83,14 @@ class Decoder:
         self.rows: list[Row] = []
         self.prefixes = PrefixCache(prefix_bytes)
         self._small = SmallText(model) if small and SmallText.fits(model) else None
-        self._kv = KeyValues(self._text, capacity)
+        self._kv = KeyValueCache(self._text, capacity)
         self.steps = 0
         """Decoding steps so far."""
-        self.grown = 0
-        """Tokens that they gave, over all rows."""
+        self.row_steps = 0
+        """Tokens decoded in them, over all rows."""
 
     def prefill(self, prompts: Sequence[Prompt]) -> list[tuple[Prefix, int]]:
-        """Run prompts; each one's keys, values and last logits, and how many tokens were known."""
+        """Run prompts; return each one's `Prefix` and how many of its tokens were cached."""
         done: dict[int, tuple[Prefix, int]] = {}
         todo: list[tuple[int, Prefix | None, int]] = []
         for i, prompt in enumerate(prompts):
@@ -101,7 +99,7 @@ class Decoder:
                 done[i] = (known, shared)
             else:
                 todo.append((i, known, min(shared, len(prompt.names) - 1)))
-        # Alike beside alike, since a chunk runs as wide as its widest; `pop` takes that one first.
+        # Sorted by length, since a chunk runs as wide as its widest prompt; `pop` takes that first.
         todo.sort(key=lambda item: len(prompts[item[0]].names) - item[2])
         while todo:
             chunk = [todo.pop()]
@@ -121,9 +119,9 @@ class Decoder:
         embeds = chunk[0][0].embeds.new_zeros(len(chunk), width, chunk[0][0].embeds.shape[1])
         positions = starts.new_zeros(3, len(chunk), width)
         visual = torch.zeros(len(chunk), width, dtype=torch.bool, device=device)
-        # A prompt without pictures has none; it may lead a chunk of others that have.
+        # A prompt without images has no features; it may be in one chunk with others that have.
         deep: list[list[Tensor]] = [[] for _ in range(max(len(p.deep) for p, _, _ in chunk))]
-        kv = KeyValues(self._text, len(chunk))
+        kv = KeyValueCache(self._text, len(chunk))
         for row, (prompt, known, shared) in enumerate(chunk):
             size = sizes[row]
             embeds[row, :size] = prompt.embeds[shared:]
@@ -146,16 +144,16 @@ class Decoder:
 
     def _forward(
         self,
-        kv: KeyValues,
+        kv: KeyValueCache,
         embeds: Tensor,
         positions: Tensor,
         slots: Tensor,
         visual: Tensor | None = None,
         deep: Sequence[Tensor] = (),
     ) -> Tensor:
-        """Hidden states of new tokens at `slots` (rows, new tokens), which see all slots before.
+        """Compute the hidden states of new tokens at `slots` (rows, new tokens), causally.
 
-        `positions` is (3, rows, new tokens), or (rows,) for one generated token a row.
+        `positions` is (3, rows, new tokens), or (rows,) for one generated token per row.
         """
         if self._small is not None:
             return self._small(kv, embeds, positions, slots, visual, deep)
@@ -175,7 +173,7 @@ class Decoder:
         return hidden
 
     def join(self, newcomers: Sequence[tuple[Row, Prefix]]) -> list[Row]:
-        """Add samples and draw the first token of each. Returns their rows."""
+        """Add samples and draw the first token of each; return their rows."""
         for row, prefix in newcomers:
             row.length, row.delta = len(prefix.names), prefix.delta
             self._kv.put(len(self.rows), prefix.keys_values)
@@ -185,7 +183,7 @@ class Decoder:
         return rows
 
     def step(self) -> list[Row]:
-        """Give every row one more token. Returns the rows."""
+        """Decode one more token of every row; return the rows."""
         numbers = [[row.tokens[-1], row.length, row.length + row.delta] for row in self.rows]
         known = torch.tensor(numbers, device=self._embed.weight.device)
         embeds = self._embed(known[:, :1])
@@ -193,7 +191,7 @@ class Decoder:
         for row in self.rows:
             row.length += 1
         self.steps += 1
-        self.grown += len(self.rows)
+        self.row_steps += len(self.rows)
         self._draw(self.rows, self._head(hidden[:, -1]))
         return self.rows
 
@@ -206,7 +204,7 @@ class Decoder:
             row.tokens.append(token)
 
     def drop(self, finished: Sequence[Row]) -> None:
-        """Take rows out; the last ones move into their places."""
+        """Remove rows; the last rows move into their places."""
         for row in finished:
             at = next(i for i, other in enumerate(self.rows) if other is row)
             last = self.rows.pop()
@@ -216,7 +214,7 @@ class Decoder:
 
 
 def uniform(seed: int, index: int) -> float:
-    """A number in [0, 1) for the token at `index` of the sample with `seed`."""
+    """Return a uniform number in [0, 1) for the token at `index` of the sample with `seed`."""
     name = seed.to_bytes(8, "little") + index.to_bytes(8, "little")
     return (int.from_bytes(hashlib.blake2b(name, digest_size=8).digest(), "little") >> 11) / 2**53
 
@@ -224,29 +222,32 @@ def uniform(seed: int, index: int) -> float:
 def choose(
     logits: Tensor, temperatures: list[float], top_ps: list[float], uniforms: list[float]
 ) -> list[int]:
-    """A token a row: the likeliest at temperature 0, else the one where the cumulative probability
-    passes the row's uniform number. Every row is computed by itself."""
+    """Choose a token per row, independently of the other rows.
+
+    The likeliest at temperature 0, otherwise the one where the cumulative probability exceeds the
+    row's uniform number (inverse transform sampling).
+    """
     greedy = [i for i, temperature in enumerate(temperatures) if temperature <= 0]
     plain = [i for i, t in enumerate(temperatures) if t > 0 and top_ps[i] >= 1]
     nucleus = [i for i, t in enumerate(temperatures) if t > 0 and top_ps[i] < 1]
     tokens = logits.argmax(-1) if greedy else torch.empty(len(logits), dtype=torch.long)
     tokens = tokens.to(logits.device)
-    for some in (plain, nucleus):
-        if not some:
+    for rows in (plain, nucleus):
+        if not rows:
             continue
-        heat = logits.new_tensor([temperatures[i] for i in some])[:, None]
-        at = logits.new_tensor([uniforms[i] for i in some], dtype=torch.float64)[:, None]
-        these = logits if len(some) == len(logits) else logits[some]
+        heat = logits.new_tensor([temperatures[i] for i in rows])[:, None]
+        at = logits.new_tensor([uniforms[i] for i in rows], dtype=torch.float64)[:, None]
+        these = logits if len(rows) == len(logits) else logits[rows]
         probs = torch.softmax(these.float() / heat, -1).double()
         order = None
-        if some is nucleus:
+        if rows is nucleus:
             probs, order = probs.sort(dim=-1, descending=True, stable=True)
-            limit = probs.new_tensor([top_ps[i] for i in some])[:, None]
-            # A token stays if those before it do not fill the nucleus yet: the first always does.
+            limit = probs.new_tensor([top_ps[i] for i in rows])[:, None]
+            # A token stays if those before it do not fill the nucleus yet; the first always stays.
             probs = probs.masked_fill(probs.cumsum(-1) - probs >= limit, 0.0)
         sums = probs.cumsum(-1)
         picked = torch.searchsorted(sums, at * sums[:, -1:], right=True)
         picked = picked.clamp(max=probs.shape[-1] - 1)
-        tokens[some] = (picked if order is None else order.gather(-1, picked))[:, 0]
+        tokens[rows] = (picked if order is None else order.gather(-1, picked))[:, 0]
     found: list[int] = tokens.tolist()
     return found

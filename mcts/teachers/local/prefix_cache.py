@@ -1,24 +1,22 @@
-"""Prompts that have been run, kept while there is room, so that what they begin with is run once.
+"""The prefix cache: keys and values of earlier prompts, so that common prefixes are run once.
 
-    cache = PrefixCache(room_bytes=2**28)
-    prefix, shared = cache.find(names)     # the longest common beginning with any kept prompt
+    cache = PrefixCache(max_bytes=2**28)
+    prefix, shared = cache.find(names)     # the longest common prefix with any cached prompt
     cache.add(Prefix(names, keys_values, logits, delta))
 
-In a tree search every prompt is its parent's plus a step, and is asked for twice (rollout, then
-expansion): most of what a search would run, it has run.
+In a tree search every prompt is its parent's plus a step, and is used twice (rollout, then
+expansion), so most tokens of a prompt have been run before.
 """
 
 from __future__ import annotations
 
 from collections import OrderedDict
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
 
-if TYPE_CHECKING:
-    from torch import Tensor
+from torch import Tensor
 
 BLOCK = 16
-"""Beginnings are indexed at multiples of this many tokens, so shorter ones are not found."""
+"""Prefixes are indexed at multiples of this many tokens; shorter ones are not found."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -26,54 +24,54 @@ class Prefix:
     """A prompt that has been run."""
 
     names: tuple[int, ...]
-    """What stands at each position; see `mcts.teachers.local.decoder.Prompt`."""
+    """The content of each position; see `mcts.teachers.local.decoder.Prompt`."""
     keys_values: Tensor
     """(layers, 2, heads, length, width)."""
     logits: Tensor
-    """(vocabulary,): of the token after the prompt."""
+    """(vocabulary,): logits of the token after the prompt."""
     delta: int
     """The next position id minus the length."""
 
     @property
     def size(self) -> int:
-        """Bytes."""
+        """Size in bytes."""
         return self.keys_values.nbytes + self.logits.nbytes
 
 
 class PrefixCache:
-    """Keeps the prompts used last, up to `room_bytes`."""
+    """Keeps the most recently used prompts, up to `max_bytes`."""
 
-    def __init__(self, room_bytes: int) -> None:
-        self._most = self._room = room_bytes
-        self._kept: OrderedDict[tuple[int, ...], Prefix] = OrderedDict()
-        self._beginnings: dict[int, tuple[int, ...]] = {}
+    def __init__(self, max_bytes: int) -> None:
+        self._max_bytes = self._bytes_left = max_bytes
+        self._prompts: OrderedDict[tuple[int, ...], Prefix] = OrderedDict()
+        self._by_prefix: dict[int, tuple[int, ...]] = {}
 
     def find(self, names: tuple[int, ...]) -> tuple[Prefix | None, int]:
-        """The kept prompt with the longest common beginning, and its length in tokens."""
-        if names in self._kept:
-            self._kept.move_to_end(names)
-            return self._kept[names], len(names)
+        """Return the cached prompt with the longest common prefix, and that prefix's length."""
+        if names in self._prompts:
+            self._prompts.move_to_end(names)
+            return self._prompts[names], len(names)
         for end in range(len(names) // BLOCK * BLOCK, 0, -BLOCK):
-            found = self._beginnings.get(hash(names[:end]))
+            found = self._by_prefix.get(hash(names[:end]))
             if found is not None and found[:end] == names[:end]:
                 while end < min(len(names), len(found)) and names[end] == found[end]:
                     end += 1
-                self._kept.move_to_end(found)
-                return self._kept[found], end
+                self._prompts.move_to_end(found)
+                return self._prompts[found], end
         return None, 0
 
     def add(self, prefix: Prefix) -> None:
-        """Keep a prompt, at the cost of those not used for longest."""
-        if prefix.size > self._most or prefix.names in self._kept:
+        """Cache a prompt; evict the least recently used ones."""
+        if prefix.size > self._max_bytes or prefix.names in self._prompts:
             return
-        self._kept[prefix.names] = prefix
-        self._room -= prefix.size
+        self._prompts[prefix.names] = prefix
+        self._bytes_left -= prefix.size
         for end in range(BLOCK, len(prefix.names) + 1, BLOCK):
-            self._beginnings[hash(prefix.names[:end])] = prefix.names
-        while self._room < 0:
-            names, oldest = self._kept.popitem(last=False)
-            self._room += oldest.size
+            self._by_prefix[hash(prefix.names[:end])] = prefix.names
+        while self._bytes_left < 0:
+            names, oldest = self._prompts.popitem(last=False)
+            self._bytes_left += oldest.size
             for end in range(BLOCK, len(names) + 1, BLOCK):
-                beginning = hash(names[:end])
-                if self._beginnings.get(beginning) == names:
-                    del self._beginnings[beginning]
+                key = hash(names[:end])
+                if self._by_prefix.get(key) == names:
+                    del self._by_prefix[key]

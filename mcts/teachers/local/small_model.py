@@ -1,12 +1,12 @@
-"""A small Qwen3-VL text model's forward pass with little else than its arithmetic.
+"""The forward pass of a small Qwen3-VL text model, reduced to its arithmetic.
 
     if SmallText.fits(model):
         hidden = SmallText(model)(kv, embeds, positions, slots, visual, deep)
 
 A model of a few million weights spends most of a decoding step in Python, between operations of
-microseconds. This is the computation of transformers' `Qwen3VLTextModel` (version 5.19) with the
-projections that read the same input put side by side and the rotary angles looked up, and nothing
-around it; a test compares the two. Larger models and other families keep the library's own code.
+microseconds. This is the computation of transformers' `Qwen3VLTextModel` (version 5.19) alone, with
+projections of the same input fused and rotary angles looked up; a test compares the two. Larger
+models and other families use the library's own code.
 """
 
 from __future__ import annotations
@@ -19,10 +19,10 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from mcts.teachers.local.kv_cache import KeyValues
+from mcts.teachers.local.kv_cache import KeyValueCache
 
-MOST_PARAMETERS = 50_000_000
-"""A larger model does not notice what is saved, and would notice that its weights are copied."""
+MAX_PARAMETERS = 50_000_000
+"""A larger model would gain little, and its weights would be copied."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,7 +39,7 @@ class _Layer:
 
 
 class SmallText:
-    """Computes what the text model of `model` computes; holds copies of some of its weights."""
+    """Computes the text model of `model`, with copies of some of its weights."""
 
     def __init__(self, model: Any) -> None:
         self._text = text = model.model.language_model
@@ -48,13 +48,13 @@ class SmallText:
         self._width, self._eps = text.layers[0].self_attn.head_dim, config.rms_norm_eps
         self._scaling = text.layers[0].self_attn.scaling
         self._layers = [self._fuse(layer) for layer in text.layers]
-        # A generated token has one position, not three: its angles are looked up.
+        # A generated token has one position id instead of three: its angles are looked up.
         where = torch.arange(config.max_position_embeddings, device=text.norm.weight.device)
         self._angles = self._rotary(text.norm.weight, where[None, None].expand(3, -1, -1))
 
     @staticmethod
     def fits(model: Any) -> bool:
-        """Whether `model` is one that this computes."""
+        """Return whether this class can compute `model`."""
         text = model.model.language_model
         config = text.config
         return (
@@ -62,7 +62,7 @@ class SmallText:
             and config.hidden_act == "silu"
             and not config.attention_bias
             and config.rope_parameters["rope_type"] == "default"
-            and sum(weights.numel() for weights in text.parameters()) < MOST_PARAMETERS
+            and sum(weights.numel() for weights in text.parameters()) < MAX_PARAMETERS
             and all(weights.dtype == torch.float32 for weights in text.parameters())
         )
 
@@ -81,28 +81,28 @@ class SmallText:
         )
 
     def _rotary(self, like: Tensor, positions: Tensor) -> tuple[Tensor, Tensor]:
-        """Cosines, and sines with the sign that the swapped half of a head takes: (rows, n, w)."""
+        """Return cosines, and sines signed for the swapped halves of a head: (rows, n, w)."""
         cos, sin = self._text.rotary_emb(like, positions)
         half = sin.shape[-1] // 2
         return cos, torch.cat((-sin[..., :half], sin[..., half:]), -1)
 
     def __call__(
         self,
-        kv: KeyValues,
+        kv: KeyValueCache,
         embeds: Tensor,
         positions: Tensor,
         slots: Tensor,
         visual: Tensor | None = None,
         deep: Sequence[Tensor] = (),
     ) -> Tensor:
-        """Hidden states of new tokens; see `mcts.teachers.local.decoder.Decoder`.
+        """Compute the hidden states of new tokens; see `mcts.teachers.local.decoder.Decoder`.
 
         Args:
             embeds: (rows, new tokens, model width).
-            positions: (3, rows, new tokens); (rows,) for one generated token a row.
+            positions: (3, rows, new tokens); (rows,) for one generated token per row.
             slots: (rows, new tokens): where the new tokens go; each sees all slots up to its own.
-            visual: (rows, new tokens) bool: where pictures are.
-            deep: what the first layers add at the pictures' tokens: (visual tokens, model width).
+            visual: (rows, new tokens) bool: positions of images.
+            deep: what the first layers add at image tokens: (visual tokens, model width).
         """
         if positions.ndim == 1:
             cos, sin = (table[0, positions, None] for table in self._angles)
@@ -125,7 +125,7 @@ class SmallText:
         return F.rms_norm(x, size, self._text.norm.weight, eps)
 
     def _attend(
-        self, kv: KeyValues, i: int, h: Tensor, cos: Tensor, sin: Tensor, mask: Tensor
+        self, kv: KeyValueCache, i: int, h: Tensor, cos: Tensor, sin: Tensor, mask: Tensor
     ) -> Tensor:
         rows, n = h.shape[:2]
         layer, heads, width = self._layers[i], self._heads, self._width
@@ -142,7 +142,7 @@ class SmallText:
                 enable_gqa=heads != self._kv_heads,
             )  # fmt: skip
             return mixed.transpose(1, 2).reshape(rows, n, -1)
-        # For a single query a row the fused kernel is slower than two products.
+        # For one query per row the fused kernel is slower than two matrix products.
         q = q.view(rows, self._kv_heads, -1, width) * self._scaling
         scores = torch.matmul(q, keys.transpose(2, 3)).add_(mask)
         return torch.matmul(scores.softmax(-1), values).view(rows, 1, -1)

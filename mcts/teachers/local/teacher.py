@@ -1,14 +1,14 @@
-"""The teacher in this process: a checkpoint on disk, run by torch, no server needed.
+"""A teacher in this process: a checkpoint on disk, run by torch, without a server.
 
     teacher = LocalTeacher("vigorl_nano/weights/teacher")
-    await teacher.open()                              # loads; TeacherUnavailable says what is wrong
+    await teacher.open()                              # loads the model, or TeacherUnavailable
     reply = await teacher.complete(request, images)
     await teacher.close()
 
 One thread runs the model, so the event loop never waits for it. Requests queue; their samples
 join the running batch as others leave it, up to `batch` at once; the n samples of a request share
-one prefill, and prompts share what they begin with. A sample's text depends on its own seed, not
-on who runs beside it (up to rounding in the last digit of a logit, which all batching has).
+one prefill, and prompts share common prefixes. A sample's text depends on its own seed, not on its
+neighbours in the batch (up to rounding in the last digit of a logit, as in all batching).
 """
 
 from __future__ import annotations
@@ -29,14 +29,14 @@ if TYPE_CHECKING:
 
 
 def checkpoint_identity(folder: Path | str) -> str:
-    """`name@hash` over the weights and every file that shapes what the model sees or says.
+    """Return `name@hash`, over the weights and every file that affects the model's input or output.
 
     Raises:
-        TeacherUnavailable: there is no checkpoint in `folder`.
+        TeacherUnavailable: `folder` holds no checkpoint.
     """
     folder = Path(folder)
     if not folder.is_dir():
-        raise TeacherUnavailable(f"there is no model folder {folder}: give one, or a server's URL")
+        raise TeacherUnavailable(f"there is no model folder {folder}: name one, or a server's URL")
     files = sorted(p for p in folder.iterdir() if p.suffix in {".safetensors", ".json", ".jinja"})
     if not any(p.suffix == ".safetensors" for p in files):
         raise TeacherUnavailable(f"{folder} holds no model: a .safetensors file is missing")
@@ -52,8 +52,8 @@ def checkpoint_identity(folder: Path | str) -> str:
 class LocalTeacher:
     """A Qwen-VL checkpoint in this process; see `mcts.teachers.base.Teacher`.
 
-    `batch` samples run at once; `threads` is torch's (by default one for a small model, else every
-    core, up to 8); `image_cache` pictures and `prefix_cache_bytes` of prompts are kept.
+    `batch` samples run at once; `threads` is torch's (by default one for a small model, otherwise
+    every core, up to 8); `image_cache` images and `prefix_cache_bytes` of prompts are cached.
     """
 
     def __init__(
@@ -84,14 +84,14 @@ class LocalTeacher:
 
     @property
     def occupancy(self) -> float:
-        """Mean share of the batch that was taken while the model decoded; 0 when it has not."""
+        """Mean share of the batch in use while the model decoded; 0 before it has."""
         return self._worker.occupancy if self._worker else 0.0
 
     async def open(self) -> None:
         """Load the checkpoint, off the event loop.
 
         Raises:
-            TeacherUnavailable: the folder holds no model that runs here.
+            TeacherUnavailable: the folder holds no model that can run here.
         """
         if self._worker is None:
             await asyncio.to_thread(self._load)
@@ -99,14 +99,15 @@ class LocalTeacher:
     def _load(self) -> None:
         with self._opening:
             if self._worker is None:
-                _ = self.identity  # fails early, with the plainest message
+                _ = self.identity  # fails early, with the clearest message
                 from mcts.teachers.local.checkpoint import Checkpoint
                 from mcts.teachers.local.decoder import Decoder
-                from mcts.teachers.local.worker import Worker, threads
+                from mcts.teachers.local.worker import Worker, default_threads
 
                 checkpoint = Checkpoint.load(self.folder, self._device, self._image_cache)
                 decoder = Decoder(checkpoint.model, self._batch, self._prefix_bytes)
-                self._worker = Worker(checkpoint, decoder, self._threads or threads(checkpoint))
+                threads = self._threads or default_threads(checkpoint)
+                self._worker = Worker(checkpoint, decoder, threads)
 
     async def complete(self, request: Request, images: Mapping[str, bytes]) -> Reply:
         """Answer `request`; see `mcts.teachers.base.Teacher.complete`."""
@@ -135,7 +136,7 @@ class LocalTeacher:
         return reply
 
     async def close(self) -> None:
-        """Stop the thread and free the model; what is still waiting fails as unavailable."""
+        """Stop the thread and free the model; waiting requests fail as unavailable."""
         worker, self._worker = self._worker, None
         if worker is not None:
             await asyncio.to_thread(worker.stop)

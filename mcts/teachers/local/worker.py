@@ -2,7 +2,7 @@
 
 worker = Worker(checkpoint, decoder, threads=1)
 worker.submit(job)                  # from any thread; `job.answer` is a future
-worker.stop()                       # what is still waiting fails as unavailable
+worker.stop()                       # waiting jobs fail as unavailable
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from mcts.teachers.base import Completion, Request, TeacherError, TeacherUnavail
 from mcts.teachers.local.checkpoint import Checkpoint
 from mcts.teachers.local.decoder import Decoder, Row
 from mcts.teachers.local.prefix_cache import Prefix
-from mcts.teachers.local.small_model import MOST_PARAMETERS
+from mcts.teachers.local.small_model import MAX_PARAMETERS
 
 MAX_THREADS = 8
 
@@ -33,7 +33,7 @@ class Job:
     request: Request
     images: Mapping[str, bytes]
     answer: Future[tuple[tuple[Completion, ...], int, int]] = field(default_factory=Future)
-    """Completions, prompt tokens and how many of those were known."""
+    """Completions, prompt tokens, and how many of those came from the prefix cache."""
     prefix: Prefix | None = None
     cached: int = 0
     started: int = 0
@@ -41,21 +41,22 @@ class Job:
     done: dict[int, Completion] = field(default_factory=dict)
 
     def fail(self, error: BaseException) -> None:
+        """End the job with `error`, unless it was cancelled."""
         if self.answer.set_running_or_notify_cancel():
             self.answer.set_exception(error)
 
 
-def threads(checkpoint: Checkpoint) -> int:
-    """How many threads of torch a model runs fastest on."""
-    # A small model's operations are so short that threads would mostly wait for each other
+def default_threads(checkpoint: Checkpoint) -> int:
+    """Return the number of torch threads with which a model runs fastest."""
+    # A small model's operations are so short that threads mostly wait for each other
     # (3 million parameters on two cores: a sixth of the speed).
-    if sum(weights.numel() for weights in checkpoint.model.parameters()) < MOST_PARAMETERS:
+    if sum(weights.numel() for weights in checkpoint.model.parameters()) < MAX_PARAMETERS:
         return 1
     return min(len(os.sched_getaffinity(0)), MAX_THREADS)
 
 
 class Worker:
-    """The thread that runs the model."""
+    """Runs the model in its own thread, batching the samples of all jobs."""
 
     def __init__(self, checkpoint: Checkpoint, decoder: Decoder, threads: int) -> None:
         self._checkpoint, self._decoder, self._threads = checkpoint, decoder, threads
@@ -67,12 +68,15 @@ class Worker:
 
     @property
     def occupancy(self) -> float:
-        return self._decoder.grown / max(1, self._decoder.steps * self._decoder.capacity)
+        """Mean share of the batch in use while the model decoded."""
+        return self._decoder.row_steps / max(1, self._decoder.steps * self._decoder.capacity)
 
     def submit(self, job: Job) -> None:
+        """Queue a job; may be called from any thread."""
         self._inbox.put(job)
 
     def stop(self) -> None:
+        """End the thread; waiting jobs fail as unavailable."""
         self._inbox.put(None)
         self._thread.join()
 
@@ -84,8 +88,8 @@ class Worker:
                     try:
                         self._admit()
                         if self._decoder.rows:
-                            self._settle(self._decoder.step())
-                    except Exception as error:  # a bug, or no memory: whoever waits is told
+                            self._finish(self._decoder.step())
+                    except Exception as error:  # a bug, or out of memory: the jobs fail
                         self._fail_all(error)
         finally:
             while not self._inbox.empty():
@@ -94,7 +98,7 @@ class Worker:
             self._fail_all(TeacherUnavailable("the local teacher was closed"))
 
     def _collect(self) -> bool:
-        """Take what has arrived; wait only when there is nothing else to do. False at the end."""
+        """Receive new jobs, waiting only when idle; return False after `stop`."""
         while True:
             idle = not self._decoder.rows and not self._waiting
             try:
@@ -107,34 +111,34 @@ class Worker:
             self._live.add(job)
 
     def _admit(self) -> None:
-        """Let waiting samples into the batch, once enough rows are free to make it worth while."""
-        gone = [row for row in self._decoder.rows if row.owner.answer.cancelled()]
-        self._decoder.drop(gone)
+        """Move waiting samples into the batch, once enough rows are free."""
+        cancelled = [row for row in self._decoder.rows if row.owner.answer.cancelled()]
+        self._decoder.drop(cancelled)
         self._live = {job for job in self._live if not job.answer.done()}
         self._waiting = deque(job for job in self._waiting if job in self._live)
         free = self._decoder.capacity - len(self._decoder.rows)
-        wanted = sum(job.request.n - job.started for job in self._waiting)
-        # A prefill holds up everybody in the batch, so newcomers come in groups.
-        if not wanted or free < min(wanted, max(1, self._decoder.capacity // 4)):
+        needed = sum(job.request.n - job.started for job in self._waiting)
+        # A prefill delays the whole batch, so samples are admitted in groups.
+        if not needed or free < min(needed, max(1, self._decoder.capacity // 4)):
             return
-        coming: list[tuple[Job, int]] = []
+        admitted: list[tuple[Job, int]] = []
         while free and self._waiting:
             job = self._waiting[0]
             count = min(free, job.request.n - job.started)
-            coming.append((job, count))
+            admitted.append((job, count))
             free -= count
             if job.started + count == job.request.n:
                 self._waiting.popleft()
             else:
                 break
-        self._prefill([job for job, _ in coming if job.prefix is None])
+        self._prefill([job for job, _ in admitted if job.prefix is None])
         rows: list[tuple[Row, Prefix]] = []
-        for job, count in coming:
+        for job, count in admitted:
             if job.prefix is not None:
                 rows += [(_row(job, job.started + i), job.prefix) for i in range(count)]
                 job.started += count
         if rows:
-            self._settle(self._decoder.join(rows))
+            self._finish(self._decoder.join(rows))
 
     def _prefill(self, jobs: list[Job]) -> None:
         ready, prompts = [], []
@@ -147,8 +151,8 @@ class Worker:
         for job, (prefix, cached) in zip(ready, self._decoder.prefill(prompts), strict=True):
             job.prefix, job.cached = prefix, cached
 
-    def _settle(self, rows: list[Row]) -> None:
-        """Finish the rows whose newest token ended them."""
+    def _finish(self, rows: list[Row]) -> None:
+        """Complete the rows that their newest token ended, and the jobs with no row left."""
         finished = []
         for row in rows:
             job: Job = row.owner
@@ -164,7 +168,7 @@ class Worker:
         self._decoder.drop(finished)
         for job in {row.owner for row in finished}:
             n, prefix = job.request.n, job.prefix
-            assert prefix is not None  # or it would have had no rows
+            assert prefix is not None  # a job with rows has a prefix
             if len(job.done) == n and job.answer.set_running_or_notify_cancel():
                 completions = tuple(job.done[i] for i in range(n))
                 job.answer.set_result((completions, len(prefix.names), job.cached))

@@ -1,0 +1,82 @@
+"""What decides a search besides its question, seed and teacher, and the id that follows from it.
+
+    config = SearchConfig(space=CoordinateSpace.qwen3_vl(), simulations=20)
+    tree_id = search_id(question, config, seed=0, teacher=teacher.identity)
+
+The configuration is hashed into the id: renaming a field or changing a default renames searches.
+"""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Callable
+from dataclasses import asdict, dataclass, field
+
+from mcts.budget import Budget
+from mcts.coordinates import CoordinateSpace
+from mcts.data import Grade, Question, content_id
+
+Grader = Callable[[Question, str | None], Grade]
+
+
+@dataclass(frozen=True, slots=True)
+class SearchConfig:
+    """Parameters of a search; part of its identity."""
+
+    space: CoordinateSpace
+    """The teacher's coordinate space."""
+    prompt: str = "points"
+    """Name of the prompt (`mcts.prompts`)."""
+    prompt_digest: str = ""
+    """Content hash of that prompt."""
+    simulations: int = 8
+    children: int = 3
+    """Steps sampled when a node is expanded."""
+    rollouts: int = 2
+    """Answers sampled from each new child."""
+    max_depth: int = 10
+    """Steps after which only an answer may follow."""
+    rollout_steps: int = 5
+    """Steps of a rollout before its answer is forced."""
+    exploration: float = 2.0
+    """The constant c of UCT."""
+    wave: int = 1
+    """Simulations that run at once within a tree."""
+    temperature: float = 1.0
+    top_p: float = 1.0
+    step_tokens: int = 512
+    """Token limit of one step; a rollout may use `rollout_steps + 1` times as many."""
+    min_thoughts: tuple[int, int] = (3, 7)
+    """The prompt demands at least k thoughts, with k drawn from this range, ends included."""
+    repeat_radius: float = 0.01
+    """Two points closer than this share of the image's longer side are the same place."""
+    strategy: str = "mcts"
+    """`mcts`, or a baseline: `best-of-n`, `linear`."""
+    samples: int = 16
+    """Chains that the baselines sample; `mcts` counts simulations instead."""
+    enough: int | None = None
+    """Stop at this many distinct correct lines of reasoning (`Tree.right_lines`)."""
+    budget: Budget = field(default_factory=Budget)
+    """Stop when this is spent."""
+    bounded: bool = False
+    """Ask the teacher to end a rollout at its last allowed step, if it can count steps; otherwise
+    what it writes beyond that is cut here, after it was paid for."""
+
+
+# Fields added later are hashed only where they are set, so that older searches keep their ids.
+_LATER_FIELDS = ("strategy", "samples", "enough", "budget", "bounded")
+
+
+def search_id(question: Question, config: SearchConfig, seed: int, teacher: str) -> str:
+    """Name a search: ids are equal exactly when everything that decides the search is equal."""
+    hashed = asdict(config)
+    defaults = asdict(SearchConfig(config.space))
+    for name in _LATER_FIELDS:
+        if hashed[name] == defaults[name]:
+            del hashed[name]
+    return content_id(question.question_id, hashed, seed, teacher)
+
+
+def draw_min_thoughts(tree_id: str, config: SearchConfig) -> int:
+    """Draw the k of "at least k steps": one value for a whole tree, drawn anew for each tree."""
+    return random.Random(tree_id).randint(*config.min_thoughts)
