@@ -1,17 +1,15 @@
-"""Filters of what a text or picture holds: personal data by rule; others as packages add them.
+"""Filters of what a text or image holds: personal data by rule; others as packages bring them.
 
-    for one in installed():
-        verdict = one.judge(trace, question, images)      # a Verdict, like every filter's
+    verdict = NoPersonalData().apply(trace, question, Context())
 
-Two more, for abuse and nudity, are on when the packages that they ask are installed
-(`curation.filters.content_models`). A package adds its own under the entry-point group
-`vigorl.content_filters`: a function without arguments that returns a `ContentFilter`. It is on when
-the package is installed and off when it is not; its name, version and settings (`method`) are
-stored with each of its verdicts.
+Two more, for abuse and nudity, ask models of optional packages (`curation.filters.content_models`).
+A package brings its own under the entry-point group `vigorl.content_filters`: a function without
+arguments that returns a `ContentFilter`. Like those two it runs when a filter file names it, never
+because its package is installed.
 
 The rule looks for e-mail addresses, telephone numbers, payment cards (Luhn) and IBANs (mod 97) in
-the question, the thoughts and the answer. What is reserved for examples (example.com, 555-01xx) is
-nobody's, and a coordinate is no telephone number.
+the question, the thoughts and the answer. What is reserved for examples (example.com, 555-01xx)
+belongs to no person, and a coordinate is no telephone number.
 """
 
 from __future__ import annotations
@@ -19,8 +17,10 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
-from importlib.metadata import entry_points
 
+from pydantic import Field
+
+from curation.filters.base import CORPUS, Context, TraceFilter
 from mcts.data import Question, Trace, Verdict
 
 GROUP = "vigorl.content_filters"
@@ -30,7 +30,7 @@ Images = Callable[[], Sequence[bytes]]
 
 @dataclass(frozen=True, slots=True)
 class ContentFilter:
-    """One filter of content."""
+    """A filter of content that a package brings; it has no values to set."""
 
     name: str
     """The name its verdicts carry, such as `no_personal_data`."""
@@ -38,15 +38,6 @@ class ContentFilter:
     """Name, version and settings of the rule or model; stored with each verdict."""
     judge: Callable[[Trace, Question, Images], Verdict]
     """Called with a trace, its question, and a function that loads the question's images."""
-
-
-def installed() -> list[ContentFilter]:
-    """The rule, and what installed packages add, by name. None can replace ours."""
-    from curation.filters.content_models import available
-
-    outside = [point.load()() for point in entry_points(group=GROUP)]
-    named = {one.name: one for one in [*outside, *available(), PERSONAL_DATA]}
-    return [named[name] for name in sorted(named)]
 
 
 def personal_data(text: str) -> Iterator[tuple[str, str]]:
@@ -60,8 +51,8 @@ def personal_data(text: str) -> Iterator[tuple[str, str]]:
                 yield kind, match[0]
 
 
-def told_texts(trace: Trace, question: Question) -> list[tuple[str, str]]:
-    """All that is said in and about a trace: (where, the text)."""
+def texts_of(trace: Trace, question: Question) -> list[tuple[str, str]]:
+    """All texts in and about a trace: (where, the text)."""
     return [
         ("the question", question.text),
         *((f"step {i + 1}", step.thought) for i, step in enumerate(trace.steps)),
@@ -69,16 +60,21 @@ def told_texts(trace: Trace, question: Question) -> list[tuple[str, str]]:
     ]
 
 
-def _no_personal_data(trace: Trace, question: Question, images: Images) -> Verdict:
+class NoPersonalData(TraceFilter):
+    """No e-mail address, telephone number, payment card or IBAN is in its texts or its question."""
+
     name = "no_personal_data"
-    places = told_texts(trace, question)
-    found = [(where, kind) for where, text in places for kind, _ in personal_data(text)]
-    # The reason says where and what kind; the datum itself must not spread into another table.
-    reason = f"{found[0][0]} holds {found[0][1]}" if found else ""
-    return Verdict(name, not found, reason, float(len(found)))
+    maker = "rules/1"
+    stage = CORPUS
+    max_found: int = Field(0, ge=0, description="addresses and numbers of persons in all texts")
 
-
-PERSONAL_DATA = ContentFilter("no_personal_data", "rules/1", _no_personal_data)
+    def apply(self, trace: Trace, question: Question, context: Context) -> Verdict:
+        places = texts_of(trace, question)
+        found = [(where, kind) for where, text in places for kind, _ in personal_data(text)]
+        keep = len(found) <= self.max_found
+        # The reason says where and what kind; the datum itself must not spread to another table.
+        reason = "" if keep else f"{found[0][0]} holds {found[0][1]}"
+        return Verdict(self.name, keep, reason, float(len(found)))
 
 
 def _digits(text: str) -> str:
@@ -88,9 +84,10 @@ def _digits(text: str) -> str:
 def _a_mailbox(text: str) -> bool:
     domain = text.rpartition("@")[2].casefold()
     last = domain.rpartition(".")[2]
-    nobodys = re.fullmatch(r"(.+\.)?(example\.(com|net|org)|.*\.?(example|test|invalid|localhost))",
-                           domain)  # fmt: skip
-    return not nobodys and last not in _FILE_ENDINGS
+    reserved = re.fullmatch(
+        r"(.+\.)?(example\.(com|net|org)|.*\.?(example|test|invalid|localhost))", domain
+    )
+    return not reserved and last not in _FILE_ENDINGS
 
 
 def _a_card(text: str) -> bool:

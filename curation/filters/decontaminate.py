@@ -1,14 +1,14 @@
-"""Training questions that an evaluation set knows already, by picture and by words.
+"""Training questions that an evaluation set knows already, by image and by words.
 
     found = compare(training, evaluation, hashes)
     found.contaminated       # {question_id: [Match(way=…, …)]}: left out of training
-    found.words_alone        # {question_id: Match}: told of, and not left out
+    found.words_alone        # {question_id: Match}: reported, and not left out
 
 An evaluation set is every question whose split is not `train`, and every question of a benchmark,
 whatever its file called the split. A training question is contaminated by one when they share an
 image, when images of theirs look alike, or when it holds at least half of the evaluation question's
 runs of eight words and either their images are at least akin or the words are that question's own:
-twelve or more, in pairs that hardly another question uses. The same words about another picture are
+twelve or more, in pairs that hardly another question uses. The same words about another image are
 otherwise but the same template ("Is there a … in the room?"): such a question teaches a form that
 is no secret, and the certificate only counts it.
 """
@@ -20,29 +20,71 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from itertools import pairwise
 
-from curation.filters import image_hash as phash
+from pydantic import Field
+
+from curation.filters import image_hash
+from curation.filters.base import CORPUS, Filter
 from curation.filters.minhash import words_of
 
-WORDS = 8
-"""Words in a run; a shorter question is one run."""
-OVERLAP = 0.5
-"""Share of an evaluation question's runs from which a training question matches it."""
-AKIN = 12
-"""Images are akin when at most so many of 64 bits differ: looser than alike, since words say the
-same besides. On the embedded sample, different rooms with the same words: 16 at least."""
-OWN_WORDS, OWN_PAIRS, RARE = 12, 0.75, 3
-"""Words are a question's own when they are so many, and so large a share of their neighbouring
-pairs stands in questions about at most `RARE` pictures of either side. On the embedded sample, all
-templates, the largest share is 0.33."""
-METHODS = {
-    "same_image": "sha-256 of the encoded bytes",
-    "similar_image": f"{phash.METHOD} <= {phash.ALIKE} of 64 bits",
-    "same_words": f"{WORDS}-grams/2 >= {OVERLAP:g}, and {phash.METHOD} <= {AKIN} or {OWN_WORDS} "
-    f"words with {OWN_PAIRS:g} of pairs of at most {RARE} pictures a side",
-}
-"""How two questions can match, strongest first, with the method's version and settings."""
-WORDS_ALONE = f"{WORDS}-grams/2 >= {OVERLAP:g}, about another picture"
-"""What is told of and counts for nothing."""
+
+class NotInEvaluation(Filter):
+    """No evaluation set has its question: the same image, one that looks alike, or the words."""
+
+    name = "not_in_evaluation"
+    maker = "decontaminate/2"
+    stage = CORPUS
+    max_hash_bits: int = Field(
+        image_hash.ALIKE,
+        ge=0,
+        le=16,
+        description="bits of 64 in which the hashes of two images that look alike may differ",
+    )
+    run_words: int = Field(8, ge=1, description="words in a run; a shorter question is one run")
+    min_overlap: float = Field(
+        0.5,
+        gt=0,
+        le=1,
+        description="share of an evaluation question's runs from which the words match, 0 to 1",
+    )
+    # Looser than alike, since the words say the same besides. On the embedded sample, different
+    # rooms with the same words differ in 16 at least.
+    max_akin_bits: int = Field(
+        12,
+        ge=0,
+        le=24,
+        description="bits of 64 in which the images may differ where the words match too",
+    )
+    # On the embedded sample, all templates, the largest share of such pairs is 0.33.
+    min_own_words: int = Field(
+        12, ge=1, description="words from which a question's words can be its own"
+    )
+    min_own_pairs: float = Field(
+        0.75,
+        ge=0,
+        le=1,
+        description="share of a question's neighbouring words that hardly another one uses, from "
+        "which its words are its own, 0 to 1",
+    )
+    max_pair_images: int = Field(
+        3, ge=1, description="images of either side with such a pair of words in their questions"
+    )
+
+    def methods(self) -> dict[str, str]:
+        """How two questions can match, strongest first, with the values."""
+        return {
+            "same_image": "sha-256 of the encoded bytes",
+            "similar_image": f"{image_hash.METHOD} <= {self.max_hash_bits} of 64 bits",
+            "same_words": f"{self.run_words}-grams/2 >= {self.min_overlap:g}, and "
+            f"{image_hash.METHOD} <= {self.max_akin_bits} or {self.min_own_words} words with "
+            f"{self.min_own_pairs:g} of pairs of at most {self.max_pair_images} pictures a side",
+        }
+
+
+DEFAULT = NotInEvaluation()
+METHODS = DEFAULT.methods()
+NotInEvaluation.default_method = "; ".join(f"{way}: {how}" for way, how in METHODS.items())
+WORDS_ALONE = f"{DEFAULT.run_words}-grams/2 >= {DEFAULT.min_overlap:g}, about another picture"
+"""What is reported and counts for nothing."""
 BENCHMARKS = frozenset({
     "blink", "mathvision", "pope", "realworldqa", "robospatial", "screenspot", "screenspot-pro",
     "screenspot-v2", "visualwebarena", "vstar-bench", "wemath",
@@ -51,7 +93,7 @@ BENCHMARKS = frozenset({
 
 
 @dataclass(frozen=True, slots=True)
-class Asked:
+class ComparedQuestion:
     """A question as it is compared."""
 
     question_id: str
@@ -88,7 +130,7 @@ class Match:
 
 
 @dataclass(frozen=True, slots=True)
-class Found:
+class Contamination:
     """What a comparison found, by training question."""
 
     contaminated: dict[str, list[Match]]
@@ -98,44 +140,51 @@ class Found:
 
 
 def compare(
-    training: Iterable[Asked], evaluation: Sequence[Asked], hashes: Mapping[str, int | None]
-) -> Found:
+    training: Iterable[ComparedQuestion],
+    evaluation: Sequence[ComparedQuestion],
+    hashes: Mapping[str, int | None],
+    rule: NotInEvaluation = DEFAULT,
+) -> Contamination:
     """Compare training questions with evaluation questions.
 
     Args:
         hashes: perceptual hashes by image id; a missing or blank image matches by its id only.
     """
-    asked = sorted(training, key=lambda one: one.question_id)
+    ours = sorted(training, key=lambda one: one.question_id)
     known = sorted(evaluation, key=lambda one: one.question_id)
-    same_words, words_alone = _same_words(asked, known, hashes)
+    same_words, words_alone = _same_words(ours, known, hashes, rule)
     found: dict[str, list[Match]] = {}
-    ways = _same_image(asked, known), _similar_image(asked, known, hashes), same_words
+    similar = _similar_image(ours, known, hashes, rule.max_hash_bits)
+    ways = _same_image(ours, known), similar, same_words
     for matches in ways:
         for question_id, match in matches.items():
             found.setdefault(question_id, []).append(match)
-    return Found(found, {i: match for i, match in words_alone.items() if i not in found})
+    return Contamination(found, {i: match for i, match in words_alone.items() if i not in found})
 
 
-def _same_image(asked: list[Asked], known: list[Asked]) -> dict[str, Match]:
-    there: dict[str, Asked] = {}
+def _same_image(ours: list[ComparedQuestion], known: list[ComparedQuestion]) -> dict[str, Match]:
+    there: dict[str, ComparedQuestion] = {}
     for other in known:
         for image_id in other.image_ids:
             there.setdefault(image_id, other)
     found: dict[str, Match] = {}
-    for one in asked:
+    for one in ours:
         shared = [image_id for image_id in one.image_ids if image_id in there]
         if shared:
             its = there[shared[0]]
-            reason = f"it shares image {shared[0]} with {_told(its)}"
+            reason = f"it shares image {shared[0]} with {_named(its)}"
             found[one.question_id] = Match(its.question_id, its.set_name, "same_image", reason, 1.0)
     return found
 
 
 def _similar_image(
-    asked: list[Asked], known: list[Asked], hashes: Mapping[str, int | None]
+    ours: list[ComparedQuestion],
+    known: list[ComparedQuestion],
+    hashes: Mapping[str, int | None],
+    max_bits: int,
 ) -> dict[str, Match]:
-    def by_hash(side: list[Asked]) -> dict[int, tuple[str, Asked]]:
-        first: dict[int, tuple[str, Asked]] = {}
+    def by_hash(side: list[ComparedQuestion]) -> dict[int, tuple[str, ComparedQuestion]]:
+        first: dict[int, tuple[str, ComparedQuestion]] = {}
         for one in side:
             for image_id in one.image_ids:
                 value = hashes.get(image_id)
@@ -143,24 +192,22 @@ def _similar_image(
                     first.setdefault(value, (image_id, one))
         return first
 
-    ours, theirs = by_hash(asked), by_hash(known)
+    mine_by_hash, theirs = by_hash(ours), by_hash(known)
     nearest: dict[int, tuple[int, int]] = {}
-    for mine, its in phash.pairs(ours, theirs):
-        near = (phash.distance(mine, its), its)
+    for mine, its in image_hash.pairs(mine_by_hash, theirs, max_bits):
+        near = (image_hash.distance(mine, its), its)
         nearest[mine] = min(near, nearest.get(mine, near))
     found: dict[str, Match] = {}
     shared = {image_id for other in known for image_id in other.image_ids}
-    for one in asked:
+    for one in ours:
         for image_id in one.image_ids:
             value = hashes.get(image_id)
-            if (
-                value is None or value not in nearest or image_id in shared
-            ):  # the very image: told of already
-                continue
+            if value is None or value not in nearest or image_id in shared:
+                continue  # a shared image is reported as such
             bits, hashed = nearest[value]
             its_image, other = theirs[hashed]
             reason = (
-                f"its image {image_id} looks like image {its_image} of {_told(other)} "
+                f"its image {image_id} looks like image {its_image} of {_named(other)} "
                 f"({bits} of 64 bits differ)"
             )
             close = 1 - bits / 64
@@ -171,28 +218,32 @@ def _similar_image(
 
 
 def _same_words(
-    asked: list[Asked], known: list[Asked], hashes: Mapping[str, int | None]
+    ours: list[ComparedQuestion],
+    known: list[ComparedQuestion],
+    hashes: Mapping[str, int | None],
+    rule: NotInEvaluation,
 ) -> tuple[dict[str, Match], dict[str, Match]]:
     """Matches by words that count, and those that do not."""
-    of_text, asked_so = _by_text(known), _by_text(asked)
+    of_text, ours_by_text = _by_text(known), _by_text(ours)
     where: dict[str, list[str]] = {}
     for text in of_text:
-        for run in runs(text):
+        for run in runs(text, rule.run_words):
             where.setdefault(run, []).append(text)
-    own = _own_words(asked, known)
+    own = _own_words(ours, known, rule)
     counting: dict[str, Match] = {}
     alone: dict[str, Match] = {}
-    for asking, ones in asked_so.items():
-        shared = Counter(text for run in runs(asking) for text in where.get(run, ()))
-        near = [(n / len(runs(text)), text) for text, n in shared.items()]
+    for text_of_ours, ones in ours_by_text.items():
+        mine = runs(text_of_ours, rule.run_words)
+        shared = Counter(text for run in mine for text in where.get(run, ()))
+        near = [(n / len(runs(text, rule.run_words)), text) for text, n in shared.items()]
         for share, text in sorted(near, key=lambda found: (-found[0], found[1])):
-            if share < OVERLAP:
+            if share < rule.min_overlap:
                 break
             others = of_text[text]
-            akin = _akin(ones, others, hashes)
+            akin = _akin(ones, others, hashes, rule.max_akin_bits)
             for one in ones:
                 other = akin.get(one.question_id, others[0])
-                has = f"it has {share:.0%} of the {WORDS}-word runs of {_told(other)}"
+                has = f"it has {share:.0%} of the {rule.run_words}-word runs of {_named(other)}"
                 match = Match(other.question_id, other.set_name, "same_words", has, share)
                 if one.question_id in akin:
                     match = replace(match, reason=f"{has}, whose image is akin to its own")
@@ -205,19 +256,22 @@ def _same_words(
     return counting, alone
 
 
-def _by_text(side: Iterable[Asked]) -> dict[str, list[Asked]]:
-    found: dict[str, list[Asked]] = {}
+def _by_text(side: Iterable[ComparedQuestion]) -> dict[str, list[ComparedQuestion]]:
+    found: dict[str, list[ComparedQuestion]] = {}
     for one in side:
         found.setdefault(one.text, []).append(one)
     return found
 
 
 def _akin(
-    ones: Sequence[Asked], others: Sequence[Asked], hashes: Mapping[str, int | None]
-) -> dict[str, Asked]:
+    ones: Sequence[ComparedQuestion],
+    others: Sequence[ComparedQuestion],
+    hashes: Mapping[str, int | None],
+    max_bits: int,
+) -> dict[str, ComparedQuestion]:
     """Of those that share an image with one of the others, or have an akin one: which that is."""
-    by_hash: dict[int, Asked] = {}
-    by_id: dict[str, Asked] = {}
+    by_hash: dict[int, ComparedQuestion] = {}
+    by_id: dict[str, ComparedQuestion] = {}
     for other in others:
         for image_id in other.image_ids:
             by_id.setdefault(image_id, other)
@@ -225,10 +279,11 @@ def _akin(
             if value is not None:
                 by_hash.setdefault(value, other)
     mine = {hashes.get(image_id) for one in ones for image_id in one.image_ids} - {None}
-    near: dict[int, Asked] = {}
-    for a, b in phash.pairs([value for value in mine if value is not None], by_hash, AKIN):
+    near: dict[int, ComparedQuestion] = {}
+    known = [value for value in mine if value is not None]
+    for a, b in image_hash.pairs(known, by_hash, max_bits):
         near.setdefault(a, by_hash[b])
-    found: dict[str, Asked] = {}
+    found: dict[str, ComparedQuestion] = {}
     for one in ones:
         for image_id in one.image_ids:
             value = hashes.get(image_id)
@@ -238,32 +293,35 @@ def _akin(
     return found
 
 
-def _own_words(asked: list[Asked], known: list[Asked]) -> Callable[[str], bool]:
+def _own_words(
+    ours: list[ComparedQuestion], known: list[ComparedQuestion], rule: NotInEvaluation
+) -> Callable[[str], bool]:
     """Whether a text's words are its own, and not those of a template."""
 
     def pairs(text: str) -> set[tuple[str, str]]:
         return set(pairwise(words_of(text)))
 
-    # By picture: a benchmark may ask a question several times, with its options in other orders.
+    # By image: a benchmark may ask a question several times, with its options in other orders.
     use = [
         Counter(pair for pair, _ in {(p, o.image_ids) for o in side for p in pairs(o.text)})
-        for side in (asked, known)
+        for side in (ours, known)
     ]
 
     def own(text: str) -> bool:
         mine = pairs(text)
-        rare = sum(all(side[pair] <= RARE for side in use) for pair in mine)
-        return len(words_of(text)) >= OWN_WORDS and rare >= OWN_PAIRS * len(mine)
+        rare = sum(all(side[pair] <= rule.max_pair_images for side in use) for pair in mine)
+        enough = len(words_of(text)) >= rule.min_own_words
+        return enough and rare >= rule.min_own_pairs * len(mine)
 
     return own
 
 
-def runs(text: str) -> frozenset[str]:
-    """The distinct runs of eight words of a question; a shorter one is a single run."""
+def runs(text: str, n: int) -> frozenset[str]:
+    """The distinct runs of `n` words of a question; a shorter one is a single run."""
     words = words_of(text)
-    last = max(1, len(words) - WORDS + 1)
-    return frozenset(" ".join(words[i : i + WORDS]) for i in range(last))
+    last = max(1, len(words) - n + 1)
+    return frozenset(" ".join(words[i : i + n]) for i in range(last))
 
 
-def _told(other: Asked) -> str:
+def _named(other: ComparedQuestion) -> str:
     return f"question {other.question_id} of the evaluation set {other.set_name}"

@@ -2,9 +2,9 @@
 
     found = find_copies(documents)          # {trace_id: Copy(of="…", similarity=0.93)}
 
-A trace is what is said about pictures. So two traces are compared when they are of one kind, give
-one answer, and are about the same pictures, or ones that look the same: two of one question, or of
-two questions about one image. The same words about another picture are another example.
+A trace is what is said about images. So two traces are compared when they are of one kind, give
+one answer, and are about the same images, or ones that look the same: two of one question, or of
+two questions about one image. The same words about another image are another example.
 
 What is compared is the canonical text: words without case, tags and punctuation, and each point as
 the cell it falls in, so that a pixel more or less makes no difference. Of a group of copies the
@@ -18,16 +18,58 @@ import re
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
+from pydantic import Field
+
+from curation.filters.base import CORPUS, Filter
+from curation.filters.image_hash import ALIKE
 from curation.filters.minhash import BANDS, ROWS, SEED, WIDTH, copies, shingles, words_of
 from mcts.data import Point, Verdict
-from mcts.parsing import with_points_told
+from mcts.parsing import replace_points
 
 THRESHOLD = 0.8
-"""Jaccard similarity of shingles from which one trace is a near copy of another."""
 CELLS = 32
-"""Cells along an image's longer side; points in one cell are the same place."""
-METHOD = f"minhash/1 {WIDTH}-words {BANDS}x{ROWS} seed {SEED} >= {THRESHOLD:g}, {CELLS} cells"
-"""Name, version and settings of the comparison; stored with each verdict."""
+MAKER = "minhash/1"
+METHOD = f"{MAKER} {WIDTH}-words {BANDS}x{ROWS} seed {SEED} >= {THRESHOLD:g}, {CELLS} cells"
+
+
+class CopyFilter(Filter):
+    """What both filters of copies count as the same."""
+
+    maker = MAKER
+    stage = CORPUS
+    default_method = METHOD
+    cells: int = Field(
+        CELLS,
+        ge=1,
+        description="cells along an image's longer side; points in one cell are one place",
+    )
+    max_hash_bits: int = Field(
+        ALIKE,
+        ge=0,
+        le=16,
+        description="bits of 64 in which the hashes of two images that count as one may differ",
+    )
+
+
+class NoExactCopy(CopyFilter):
+    """No other trace has the same words about the same images."""
+
+    name = "no_exact_copy"
+
+
+class NoNearCopy(CopyFilter):
+    """No other trace has nearly the same words about the same images."""
+
+    name = "no_near_copy"
+    min_similarity: float = Field(
+        THRESHOLD,
+        ge=0.1,
+        le=1,
+        description="share of the runs of words in either text that are in both (Jaccard), from "
+        "which one is a copy of the other, 0 to 1",
+    )
+    shingle_words: int = Field(WIDTH, ge=1, description="words in a run")
+
 
 _TAG = re.compile(r"</?\w+>")
 
@@ -40,8 +82,8 @@ class Document:
     kind: str
     answer: str
     """The final answer, in lower case; empty if none was given."""
-    pictures: tuple[str, ...]
-    """Its question's images, each by the name of its group of alike pictures."""
+    images: tuple[str, ...]
+    """Its question's images, each by the name of its group of images that look alike."""
     text: str
     """Its canonical text."""
     good: bool = True
@@ -59,58 +101,82 @@ class Copy:
     """Whether their canonical texts are equal."""
 
 
-def canonical(text: str, sizes: Sequence[tuple[int, int]]) -> str:
+def canonical(text: str, sizes: Sequence[tuple[int, int]], cells: int = CELLS) -> str:
     """A trace's text as it is compared.
 
     Args:
         text: the whole reasoning, points in original pixels.
         sizes: width and height of each of the question's images, pixels.
+        cells: cells along an image's longer side.
     """
 
     def cell(point: Point) -> str:
-        side = max(sizes[point.image]) if 0 <= point.image < len(sizes) else CELLS
-        x, y = (int(v * CELLS // side) for v in (point.x, point.y))
+        side = max(sizes[point.image]) if 0 <= point.image < len(sizes) else cells
+        x, y = (int(v * cells // side) for v in (point.x, point.y))
         return f" @{point.image}:{x}:{y} "
 
-    return " ".join(words_of(with_points_told(_TAG.sub(" ", text), cell)))
+    return " ".join(words_of(replace_points(_TAG.sub(" ", text), cell)))
 
 
-def find_copies(documents: Iterable[Document], threshold: float = THRESHOLD) -> dict[str, Copy]:
-    """The traces to drop, each with the kept one it copies."""
-    ordered = sorted(documents, key=lambda d: (not d.good, d.trace_id))
-    found: dict[str, Copy] = {}
+def find_copies(documents: Sequence[Document], near: NoNearCopy | None = None) -> dict[str, Copy]:
+    """The traces to drop, each with the kept one that it copies.
+
+    Args:
+        near: how near copies are found; with the default values when left out.
+    """
+    exact = exact_copies(documents)
+    rest = [one for one in documents if one.trace_id not in exact]
+    return kept_originals(exact, near_copies(rest, near or NoNearCopy()))
+
+
+def exact_copies(documents: Iterable[Document]) -> dict[str, Copy]:
+    """The traces whose canonical text another trace has, each with the one to keep."""
     first: dict[tuple[object, ...], Document] = {}
-    for one in ordered:
+    found: dict[str, Copy] = {}
+    for one in _best_first(documents):
         same = first.setdefault((*_group(one), one.text), one)
         if same is not one:
             found[one.trace_id] = Copy(same.trace_id, 1.0, exact=True)
-    different = list(first.values())
+    return found
+
+
+def near_copies(documents: Iterable[Document], near: NoNearCopy) -> dict[str, Copy]:
+    """The traces whose text is similar to that of one to keep, which is named."""
+    ordered = _best_first(documents)
     numbers: dict[tuple[object, ...], int] = {}
-    groups = [numbers.setdefault(_group(one), len(numbers)) for one in different]
-    texts = [shingles(one.text) for one in different]
-    for one, near in zip(different, copies(texts, groups, threshold), strict=True):
-        if near is not None:
-            found[one.trace_id] = Copy(different[near[0]].trace_id, near[1], exact=False)
-    # The text of an exact copy may itself have been dropped as a near copy: name what is kept.
-    for trace_id, copy in found.items():
-        if copy.exact and copy.of in found:
-            above = found[copy.of]
+    groups = [numbers.setdefault(_group(one), len(numbers)) for one in ordered]
+    texts = [shingles(one.text, near.shingle_words) for one in ordered]
+    found = zip(ordered, copies(texts, groups, near.min_similarity), strict=True)
+    return {
+        one.trace_id: Copy(ordered[copy[0]].trace_id, copy[1], exact=False)
+        for one, copy in found
+        if copy is not None
+    }
+
+
+def kept_originals(exact: dict[str, Copy], near: dict[str, Copy]) -> dict[str, Copy]:
+    """Both, where an exact copy of what was dropped as a near one names the trace that is kept."""
+    found = {**exact, **near}
+    for trace_id, copy in exact.items():
+        if copy.of in near:
+            above = near[copy.of]
             found[trace_id] = Copy(above.of, above.similarity, exact=False)
     return found
 
 
-def verdicts(trace_id: str, found: dict[str, Copy]) -> list[tuple[Verdict, str | None]]:
-    """What the two filters say of a trace, each with the id of the trace it names."""
-    copy = found.get(trace_id)
-    exact, near = Verdict("no_exact_copy", True, ""), Verdict("no_near_copy", True, "")
-    if copy is None:
-        return [(exact, None), (near, None)]
-    if copy.exact:
-        reason = f"it says word for word what trace {copy.of} says"
-        return [(Verdict(exact.filter, False, reason, 1.0), copy.of), (near, None)]
-    reason = f"it says nearly what trace {copy.of} says (similarity {copy.similarity:.2f})"
-    return [(exact, None), (Verdict(near.filter, False, reason, copy.similarity), copy.of)]
+def verdict(one: CopyFilter, copy: Copy | None) -> tuple[Verdict, str | None]:
+    """What a filter of copies says of a trace, and the id of the trace that it names."""
+    if copy is None or copy.exact != isinstance(one, NoExactCopy):
+        return Verdict(one.name, True, ""), None
+    reason = f"it says word for word what trace {copy.of} says"
+    if not copy.exact:
+        reason = f"it says nearly what trace {copy.of} says (similarity {copy.similarity:.2f})"
+    return Verdict(one.name, False, reason, copy.similarity), copy.of
+
+
+def _best_first(documents: Iterable[Document]) -> list[Document]:
+    return sorted(documents, key=lambda one: (not one.good, one.trace_id))
 
 
 def _group(one: Document) -> tuple[object, ...]:
-    return one.kind, one.answer, one.pictures
+    return one.kind, one.answer, one.images

@@ -1,8 +1,8 @@
-"""Is the cited point on what the step names? Told from ground-truth boxes, where an image has them.
+"""Decides from ground-truth boxes whether a step points at what it names.
 
     found = check(trace, objects)               # one `Grounding` a step
     found[1].grounded                           # True, False, or None: nothing is known
-    verdict = points_on_their_objects(objects)(trace, question)      # a filter, as in `filters`
+    PointsOnTheirObjects().apply(trace, question, Context(objects))          # as a filter
 
 The rule, all of it:
 
@@ -15,24 +15,26 @@ The rule, all of it:
   tolerance beyond them. Of several named objects, or several of one label, any will do: a text
   does not say which of them it points at.
 - It is *not grounded* when a point lies in none of them; also when its image shows none of them.
-- It is *unknown*, and held against nobody, when it cites no point, when it names no label that one
-  of the images has (boxes need not be around everything), or when nothing is known about the image
-  that it points into.
+- It is *unknown*, and counts against no trace, when it cites no point, when it names no label that
+  one of the images has (boxes need not be around everything), or when nothing is known about the
+  image that it points into.
 """
 
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
+from pydantic import Field
+
+from curation.filters.base import Context, TraceFilter
+from curation.filters.rules import MAKER
 from mcts.data import Box, Point, Question, Step, Trace, Verdict
 from mcts.parsing import points_in, sentences
 
-# What is visible in each of a question's images, in their order; None where nobody said.
+# What is visible in each of a question's images, in their order; None where it is unknown.
 Objects = Sequence[Sequence[Box] | None]
-
-FILTER = "points_on_their_objects"
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,24 +56,29 @@ def check(trace: Trace, objects: Objects) -> list[Grounding]:
     return [_check(step, objects, labels) for step in trace.steps]
 
 
-def points_on_their_objects(objects: Objects) -> Callable[[Trace, Question], Verdict]:
-    """The filter that drops a trace of which a step points at something else than it names.
+class PointsOnTheirObjects(TraceFilter):
+    """No step points at something else than it names; a trace about which nothing is known is kept.
 
     The wrong attempt of a corrected chain is left out: the chain itself says that it was wrong.
     """
 
-    def judge(trace: Trace, question: Question) -> Verdict:
+    name = "points_on_their_objects"
+    maker = MAKER
+    min_share: float = Field(
+        1.0, ge=0, le=1, description="share of the steps that can be checked and are right, 0 to 1"
+    )
+
+    def apply(self, trace: Trace, question: Question, context: Context) -> Verdict:
         wrong = _wrong_attempt(trace)
-        checked = enumerate(check(trace, objects), 1)
+        checked = enumerate(check(trace, context.objects), 1)
         known = [(i, g) for i, g in checked if g.grounded is not None and i - 1 not in wrong]
         if not known:
-            return Verdict(FILTER, True, "", None)
+            return Verdict(self.name, True, "", None)
         bad = [(i, g) for i, g in known if not g.grounded]
         share = 1 - len(bad) / len(known)
-        reason = f"step {bad[0][0]} {bad[0][1].reason}" if bad else ""
-        return Verdict(FILTER, not bad, reason, share)
-
-    return judge
+        keep = share >= self.min_share
+        reason = "" if keep else f"step {bad[0][0]} {bad[0][1].reason}"
+        return Verdict(self.name, keep, reason, share)
 
 
 def _wrong_attempt(trace: Trace) -> range:
@@ -102,8 +109,8 @@ def looked_at(trace: Trace, question: Question, objects: Objects) -> float | Non
     None where it names nothing that one of its images is known to show.
     """
     labels = sorted({box.label for seen in objects for box in seen or () if box.label.strip()})
-    asked = named(". ".join((question.text, *question.choices)), labels)
-    if not asked:
+    wanted = named(". ".join((question.text, *question.choices)), labels)
+    if not wanted:
         return None
     points = trace.points
     found = [
@@ -113,7 +120,7 @@ def looked_at(trace: Trace, question: Question, objects: Objects) -> float | Non
             if 0 <= point.image < len(objects)
             for box in objects[point.image] or ()
         )
-        for label in asked
+        for label in wanted
     ]
     return sum(found) / len(found)
 

@@ -5,8 +5,8 @@
     copies(words, groups=[0, 0], threshold=0.8)     # [None, None]: neither copies the other
 
 `copies` goes through the texts in the order given and keeps a text unless one kept before is
-similar: so whoever is dropped is similar to the very text that is named, never to a friend of a
-friend. MinHash only proposes; what decides is the Jaccard similarity itself.
+similar: what is dropped is similar to the very text that is named, never only to a third one.
+MinHash only proposes; what decides is the Jaccard similarity itself.
 """
 
 from __future__ import annotations
@@ -22,7 +22,8 @@ WIDTH = 3
 """Words in a shingle."""
 BANDS, ROWS = 20, 6
 """Two texts are compared when all hashes of some band agree: at similarity 0.8 that happens with
-probability 1 - (1 - 0.8 ** 6) ** 20 = 0.998, at 0.5 with 0.27, at 0.3 with 0.01."""
+probability 1 - (1 - 0.8 ** 6) ** 20 = 0.998, at 0.5 with 0.27, at 0.3 with 0.01. For a lower
+threshold than 0.8 the same hashes make more and shorter bands, see `rows_of_a_band`."""
 SEED = 1
 
 _AT_ONCE = 1 << 15  # shingles hashed at once
@@ -88,6 +89,15 @@ def signatures(texts: Sequence[np.ndarray], seed: int = SEED) -> np.ndarray:
     return found
 
 
+def rows_of_a_band(threshold: float) -> int:
+    """The longest bands with which 99 of 100 texts of similarity `threshold` are compared."""
+    count = BANDS * ROWS
+    for rows in (6, 5, 4, 3, 2):
+        if 1 - (1 - threshold**rows) ** (count // rows) >= 0.99:
+            return rows
+    return 1
+
+
 def copies(
     texts: Sequence[np.ndarray], groups: Sequence[int], threshold: float
 ) -> list[tuple[int, float] | None]:
@@ -99,10 +109,11 @@ def copies(
         threshold: Jaccard similarity from which a text is a copy.
     """
     signed = signatures(texts)
-    keys = np.array(groups, np.uint64)[:, None] + np.arange(BANDS, dtype=np.uint64)
-    keys = _mix(keys * np.uint64(0x9E3779B97F4A7C15))
-    for row in range(ROWS):
-        keys = _mix(keys + signed[:, row::ROWS])
+    rows = rows_of_a_band(threshold)
+    bands = np.arange(BANDS * ROWS // rows, dtype=np.uint64)
+    keys = _mix((np.array(groups, np.uint64)[:, None] + bands) * np.uint64(0x9E3779B97F4A7C15))
+    for row in range(rows):
+        keys = _mix(keys + signed[:, row::rows])
     buckets: dict[int, list[int]] = {}
     answer: list[tuple[int, float] | None] = []
     for i in range(len(texts)):

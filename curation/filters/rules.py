@@ -1,106 +1,141 @@
-"""Filters say of each trace whether to keep it, and why; rejects are kept with their reasons.
+"""Filters that follow from the trace and its question alone.
 
-    verdicts = judge(trace, question, FILTERS)
+    verdicts = apply_filters(trace, question, FILTERS)
     kept = all(verdict.keep for verdict in verdicts)
 
-A filter is a function of a trace and its question that returns a `Verdict`. One more, which is made
-from the boxes in the question's images, is in `curation.filters.grounding`. Every filter sees every
-trace, so that a reject's reasons are complete. Change what a filter decides and raise `VERSION`:
-verdicts are stored with it.
+`curation.filters.grounding` has one more, which needs the boxes in the question's images. Change
+what a filter decides and raise `VERSION`: verdicts are stored with it.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from pydantic import Field
 
+from curation.filters.base import Context, TraceFilter
 from mcts.coordinates import CoordinateSpace, Frame
 from mcts.data import Question, Trace, Verdict
 from mcts.parsing import points_outside, revisits
 
 VERSION = 2
-
-Filter = Callable[[Trace, Question], Verdict]
-
-# Two points closer than this share of the image's longer side are the same place.
+MAKER = f"rules/{VERSION}"
 SAME_PLACE = 0.01
-# Problems that spoil a text as training material. `answer_forced` is not one: the answer tag was
-# opened for the model, and what it wrote is well formed. The others have filters of their own.
-_HARMLESS = frozenset({"answer_forced", "point_outside_image", "thought_without_point"})
+"""Two points closer than this share of the image's longer side are the same place."""
 
 
-def judge(trace: Trace, question: Question, filters: Sequence[Filter]) -> list[Verdict]:
-    """What each of `filters` says of `trace`, in their order."""
-    return [apply(trace, question) for apply in filters]
-
-
-def right_answer(trace: Trace, question: Question) -> Verdict:
+class RightAnswer(TraceFilter):
     """The grader gave the answer full marks."""
+
     name = "right_answer"
-    if trace.reward is None:
-        return Verdict(name, False, "the answer was not graded")
-    if trace.answer is None:
-        return Verdict(name, False, "no answer was given", trace.reward)
-    keep = trace.reward >= 1.0
-    return Verdict(name, keep, "" if keep else "the answer is wrong", trace.reward)
+    maker = MAKER
+    min_reward: float = Field(1.0, ge=0, le=1, description="the grader's score, 0 to 1")
+
+    def apply(self, trace: Trace, question: Question, context: Context) -> Verdict:
+        if trace.reward is None:
+            return Verdict(self.name, False, "the answer was not graded")
+        if trace.answer is None:
+            return Verdict(self.name, False, "no answer was given", trace.reward)
+        keep = trace.reward >= self.min_reward
+        return Verdict(self.name, keep, "" if keep else "the answer is wrong", trace.reward)
 
 
-def well_formed(trace: Trace, question: Question) -> Verdict:
-    """Every response it was cut from followed the format."""
-    bad = sorted(set(trace.problems) - _HARMLESS)
-    reason = f"the responses had: {', '.join(bad)}" if bad else ""
-    if not trace.steps:
-        reason = "it has no thought"
-    return Verdict("well_formed", not reason, reason, float(len(bad)))
+class WellFormed(TraceFilter):
+    """Every response that the trace was cut from followed the format."""
+
+    name = "well_formed"
+    maker = MAKER
+    # `answer_forced`: the answer tag was opened for the model, and what it wrote is well formed.
+    # The others have filters of their own.
+    ignored_problems: tuple[str, ...] = Field(
+        ("answer_forced", "point_outside_image", "thought_without_point"),
+        description="problems of the parser, one word each, that are let through",
+    )
+    min_steps: int = Field(1, ge=0, description="steps of the trace")
+
+    def apply(self, trace: Trace, question: Question, context: Context) -> Verdict:
+        bad = sorted(set(trace.problems) - set(self.ignored_problems))
+        reason = f"the responses had: {', '.join(bad)}" if bad else ""
+        if len(trace.steps) < self.min_steps:
+            reason = f"it has {len(trace.steps)} steps" if trace.steps else "it has no thought"
+        return Verdict(self.name, not reason, reason, float(len(bad)))
 
 
-def point_in_every_step(trace: Trace, question: Question) -> Verdict:
-    """Every thought cites a point; only a remark within a thought that does may go without."""
-    steps = trace.steps
-    if len(steps) > 1 and steps[-1].point is None:
-        steps = steps[:-1]
-    without = [i for i, step in enumerate(steps) if step.point is None]
-    share = 1 - len(without) / len(steps) if steps else 0.0
-    reason = ""
-    if not steps:
-        reason = "it has no thought"
-    elif without:
-        reason = f"step {without[0] + 1} cites no point"
-    # A step ends with its point, so a thought without one was read as part of the next step.
-    elif "thought_without_point" in trace.problems:
-        reason = "a thought cites no point"
-    return Verdict("point_in_every_step", not reason, reason, share)
+class PointInEveryStep(TraceFilter):
+    """Every thought cites a point; only a remark behind the last one that does may go without."""
+
+    name = "point_in_every_step"
+    maker = MAKER
+    min_share: float = Field(
+        1.0, ge=0, le=1, description="share of the steps that cite a point, 0 to 1"
+    )
+
+    def apply(self, trace: Trace, question: Question, context: Context) -> Verdict:
+        steps = trace.steps
+        if len(steps) > 1 and steps[-1].point is None:
+            steps = steps[:-1]
+        without = [i for i, step in enumerate(steps) if step.point is None]
+        share = 1 - len(without) / len(steps) if steps else 0.0
+        reason = ""
+        if not steps:
+            reason = "it has no thought"
+        elif share < self.min_share:
+            reason = f"step {without[0] + 1} cites no point"
+        # A step ends with its point, so a thought without one was read as part of the next step.
+        elif self.min_share == 1 and "thought_without_point" in trace.problems:
+            reason = "a thought cites no point"
+        return Verdict(self.name, not reason, reason, share)
 
 
-def inside_image(trace: Trace, question: Question) -> Verdict:
+class InsideImage(TraceFilter):
     """Every point lies in its image."""
-    frame = Frame.of(CoordinateSpace.original(), question)
-    outside = points_outside(trace.points, frame)
-    reason = ""
-    if outside:
-        point = outside[0]
-        reason = f"({point.x:g}, {point.y:g}) is outside image {point.image + 1}"
-    return Verdict("inside_image", not reason, reason, float(len(outside)))
+
+    name = "inside_image"
+    maker = MAKER
+    max_outside: int = Field(0, ge=0, description="points of the trace outside their image")
+
+    def apply(self, trace: Trace, question: Question, context: Context) -> Verdict:
+        frame = Frame.of(CoordinateSpace.original(), question)
+        outside = points_outside(trace.points, frame)
+        reason = ""
+        if len(outside) > self.max_outside:
+            point = outside[0]
+            reason = f"({point.x:g}, {point.y:g}) is outside image {point.image + 1}"
+        return Verdict(self.name, not reason, reason, float(len(outside)))
 
 
-def no_repeated_point(trace: Trace, question: Question) -> Verdict:
+class NoRepeatedPoint(TraceFilter):
     """No step of a branch goes back to a place an earlier one cited, unless it says so.
 
     The wrong attempt of a corrected chain and the right one are two branches; what they share
     belongs to both.
     """
-    frame = Frame.of(CoordinateSpace.original(), question)
-    repeats = 0
-    reason = ""
-    for i, step in enumerate(trace.steps):
-        if step.point is None or revisits(step.thought):
-            continue
-        for j in _before(trace, i):
-            earlier = trace.steps[j].points
-            if any(frame.same_place(a, b, SAME_PLACE) for a in step.points for b in earlier):
-                repeats += 1
-                reason = reason or f"step {i + 1} cites the place of step {j + 1} again"
-                break
-    return Verdict("no_repeated_point", not reason, reason, float(repeats))
+
+    name = "no_repeated_point"
+    maker = MAKER
+    min_distance: float = Field(
+        SAME_PLACE,
+        ge=0,
+        le=1,
+        description="share of the image's longer side; points closer than that are one place",
+    )
+    max_repeats: int = Field(0, ge=0, description="steps that go back to an earlier place")
+
+    def apply(self, trace: Trace, question: Question, context: Context) -> Verdict:
+        frame = Frame.of(CoordinateSpace.original(), question)
+        repeats = 0
+        reason = ""
+        for i, step in enumerate(trace.steps):
+            if step.point is None or revisits(step.thought):
+                continue
+            for j in _before(trace, i):
+                earlier = trace.steps[j].points
+                if any(
+                    frame.same_place(a, b, self.min_distance) for a in step.points for b in earlier
+                ):
+                    repeats += 1
+                    reason = reason or f"step {i + 1} cites the place of step {j + 1} again"
+                    break
+        keep = repeats <= self.max_repeats
+        return Verdict(self.name, keep, "" if keep else reason, float(repeats))
 
 
 def _before(trace: Trace, i: int) -> list[int]:
@@ -111,10 +146,5 @@ def _before(trace: Trace, i: int) -> list[int]:
     return [*range(wrong), *range(turn, i)]
 
 
-FILTERS: tuple[Filter, ...] = (
-    right_answer,
-    well_formed,
-    point_in_every_step,
-    inside_image,
-    no_repeated_point,
-)
+FILTERS = (RightAnswer(), WellFormed(), PointInEveryStep(), InsideImage(), NoRepeatedPoint())
+"""The rules with their default values."""

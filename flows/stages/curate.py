@@ -1,9 +1,9 @@
-"""Curating: committed trees become traces with verdicts, and a summary says what came of it.
+"""Curation: committed trees become traces with verdicts, and a summary says what came of it.
 
-    summary = await curate(CurateSettings(task="sat2", publish="sat2-sft"))
+    summary = await curate(CurateSettings(task="sat2", filters="filters.yaml", publish="sat2-sft"))
 
-Trees are read back from the warehouse, so a build and a later curation see the same. What the
-code as it is now has judged already is left alone.
+Trees are read back from the warehouse, so a build and a later curation see the same. What the same
+filters with the same values have judged already is left alone; the teacher is never asked.
 """
 
 from __future__ import annotations
@@ -15,19 +15,28 @@ from dataclasses import dataclass, field, replace
 from typing import Any
 
 from curation.filters import grounding
-from curation.filters import rules as filters
+from curation.filters.base import Context, Filter, apply_filters
+from curation.filters.config import (
+    DEFAULT_FILTERS,
+    FilterProblem,
+    load_filters,
+    trace_filters,
+)
 from curation.scores import behaviors
 from curation.traces import linearize
 from flows.settings import CurateSettings, Problem
-from flows.stages.curate_corpus import judge_corpus
+from flows.stages.curate_corpus import filter_corpus
+from flows.stages.verdicts import Stored, Verdicts, as_row, changed_rows, stored_verdicts
 from mcts.coordinates import CoordinateSpace, Frame
+from mcts.data import Trace
 from mcts.parsing import render
 from warehouse.query.catalog import query
 from warehouse.query.read_back import read_trees, rows_about
 from warehouse.query.sql_guard import quoted
 from warehouse.storage.home import Warehouse
 from warehouse.tables.delta import commit_traces, insert_new, record_run
-from warehouse.tables.rows import behavior_rows, read_objects, trace_rows, verdict_row
+from warehouse.tables.rows import behavior_rows, read_objects, trace_rows
+from warehouse.tables.schema import Row
 
 CURATION_BATCH = 64  # trees held in memory at once
 
@@ -69,23 +78,17 @@ class Summary:
 async def curate(
     settings: CurateSettings, *, step: Callable[[Stage], Stage] = lambda stage: stage
 ) -> Summary:
-    """Linearize and judge every tree of a task that has not been, by the code as it is now."""
+    """Cut and filter every tree of a task that has not been, by these filters and today's code."""
+    filters = read_filters(settings.filters)
     warehouse = Warehouse.at(settings.home)
     run_id = f"curate-{uuid.uuid4().hex[:12]}"
-    rows = query(
-        warehouse,
-        f"SELECT tree_id FROM trees WHERE task = {quoted(settings.task)} ORDER BY tree_id",
-    )
-    tree_ids = rows["tree_id"].to_pylist()
-    if not tree_ids:
-        raise Problem(
-            f"there are no trees of task {settings.task!r} in {warehouse.root}; "
-            f"make some with `vigorl build {settings.task}`"
-        )
-    record_run(warehouse, run_id, "curate", task=settings.task, params=settings.model_dump())
+    tree_ids = trees_of(warehouse, settings.task)
+    params = run_params(settings, filters)
+    record_run(warehouse, run_id, "curate", task=settings.task, params=params)
     for start in range(0, len(tree_ids), CURATION_BATCH):
-        await step(curate_trees)(warehouse, run_id, tree_ids[start : start + CURATION_BATCH])
-    await step(judge_corpus)(warehouse, run_id, settings.task)
+        some = tree_ids[start : start + CURATION_BATCH]
+        await step(curate_trees)(warehouse, run_id, some, filters)
+    await step(filter_corpus)(warehouse, run_id, settings.task, filters)
     summary: Summary = await step(summarize)(warehouse, settings.task, tree_ids)
     if settings.publish:
         from warehouse.versions.versions import publish
@@ -97,6 +100,40 @@ async def curate(
     return replace(summary, run_id=run_id)
 
 
+def read_filters(path: str | None) -> tuple[Filter, ...]:
+    """The filters of a file, or the default ones.
+
+    Raises:
+        Problem: the file, the entry and the field that is wrong.
+    """
+    try:
+        return load_filters(path) if path else DEFAULT_FILTERS
+    except FilterProblem as problem:
+        raise Problem(str(problem)) from None
+
+
+def run_params(settings: Any, filters: Sequence[Filter]) -> dict[str, Any]:
+    """What is recorded of a run: its settings, and the filters where a file chose them."""
+    chosen = {"applied_filters": {one.name: one.method for one in filters}}
+    return {**settings.params(), **(chosen if settings.filters else {})}
+
+
+def trees_of(warehouse: Warehouse, task: str) -> list[str]:
+    """The ids of a task's trees.
+
+    Raises:
+        Problem: there are none.
+    """
+    rows = query(warehouse, f"SELECT tree_id FROM trees WHERE task = {quoted(task)} ORDER BY 1")
+    tree_ids: list[str] = rows["tree_id"].to_pylist()
+    if not tree_ids:
+        raise Problem(
+            f"there are no trees of task {task!r} in {warehouse.root}; "
+            f"make some with `vigorl build {task}`"
+        )
+    return tree_ids
+
+
 def kept_statement(task: str) -> str:
     """The statement that chooses what every filter keeps: the plainest dataset of a task."""
     return (
@@ -105,29 +142,78 @@ def kept_statement(task: str) -> str:
     )
 
 
-async def curate_trees(warehouse: Warehouse, run_id: str, tree_ids: Sequence[str]) -> int:
-    """Cut traces from committed trees, judge them, commit both; return how many traces are new."""
-    return await asyncio.to_thread(_curate_trees, warehouse, run_id, tree_ids)
+async def curate_trees(
+    warehouse: Warehouse,
+    run_id: str,
+    tree_ids: Sequence[str],
+    filters: Sequence[Filter] = DEFAULT_FILTERS,
+) -> int:
+    """Cut traces from committed trees, filter them, commit both; return how many are new."""
+    return await asyncio.to_thread(_curate_trees, warehouse, run_id, tree_ids, filters)
 
 
-def _curate_trees(warehouse: Warehouse, run_id: str, tree_ids: Sequence[str]) -> int:
-    version = filters.VERSION
-    judged = rows_about(
+@dataclass(slots=True)
+class Cut:
+    """Traces cut from trees, with all rows that belong to them."""
+
+    traces: list[Trace] = field(default_factory=list)
+    rows: list[Row] = field(default_factory=list)
+    """Rows of `traces`, in the same order."""
+    steps: list[Row] = field(default_factory=list)
+    behaviors: list[Row] = field(default_factory=list)
+    verdicts: Verdicts = field(default_factory=dict)
+
+
+def _curate_trees(
+    warehouse: Warehouse, run_id: str, tree_ids: Sequence[str], filters: Sequence[Filter]
+) -> int:
+    cut = cut_trees(warehouse, uncurated(warehouse, tree_ids, filters), filters)
+    first = changed_rows(cut.verdicts, Stored(), None, run_id)
+    commit = commit_traces(warehouse, cut.rows, steps=cut.steps, verdicts=first, run_id=run_id)
+    # Traces the warehouse has are left out of the commit; new verdicts on them are not.
+    ahead = 0
+    while commit.already_there:
+        stored = stored_verdicts(warehouse, None, trace_ids=list(cut.verdicts))
+        rows = changed_rows(cut.verdicts, stored, None, run_id, ahead)
+        if not rows or insert_new(warehouse, "verdicts", rows, whole=True):
+            break
+        ahead += 1  # another process was faster
+    insert_new(warehouse, "behaviors", [{**b, "run_id": run_id} for b in cut.behaviors])
+    return commit.added
+
+
+def uncurated(
+    warehouse: Warehouse, tree_ids: Sequence[str], filters: Sequence[Filter]
+) -> list[str]:
+    """Trees with a trace that today's code and these filters have not cut, judged and counted."""
+    rows = rows_about(
         warehouse,
         tree_ids,
-        f"SELECT DISTINCT tree_id FROM traces WHERE linearizer = '{linearize.MAKER}' "
-        f"AND trace_id IN (SELECT trace_id FROM verdicts WHERE version = {version} "
-        "AND stage IS NULL) "
-        f"AND trace_id IN (SELECT trace_id FROM behaviors WHERE method = '{behaviors.METHOD}')",
+        "SELECT tree_id, trace_id, filter, coalesce(method, 'rules/' || version) AS method, "
+        f"trace_id IN (SELECT trace_id FROM behaviors WHERE method = '{behaviors.METHOD}') "
+        "AS counted FROM traces LEFT JOIN "
+        "(SELECT trace_id, filter, version, method FROM latest_verdicts WHERE stage IS NULL) "
+        f"USING (trace_id) WHERE linearizer = '{linearize.MAKER}'",
     )
-    todo = sorted(set(tree_ids) - {row["tree_id"] for row in judged})
-    trees = list(read_trees(warehouse, todo))
+    wanted = {one.name: one.method for one in trace_filters(filters, None)}
+    methods: dict[tuple[str, str], dict[str, str]] = {}
+    open_trees = set(tree_ids) - {row["tree_id"] for row in rows}
+    for row in rows:
+        methods.setdefault((row["tree_id"], row["trace_id"]), {})[row["filter"]] = row["method"]
+        if not row["counted"]:
+            open_trees.add(row["tree_id"])
+    return sorted(open_trees | {tree for (tree, _), found in methods.items() if found != wanted})
+
+
+def cut_trees(warehouse: Warehouse, tree_ids: Sequence[str], filters: Sequence[Filter]) -> Cut:
+    """The traces of these trees with the verdicts of the first stage; nothing is written."""
+    cut = Cut()
+    trees = list(read_trees(warehouse, tree_ids))
     seen = read_objects(warehouse, [i.image_id for tree, _ in trees for i in tree.question.images])
-    traces, steps, verdicts, counts = [], [], [], []
+    applied = trace_filters(filters, None)
     for tree, row in trees:
         question = tree.question
         objects = [seen.get(image.image_id) for image in question.images]
-        asked = (*filters.FILTERS, grounding.points_on_their_objects(objects))
         pixels = Frame.of(CoordinateSpace.original(), question)
         for trace in linearize.linearize(tree):
             text = render(trace.steps, trace.answer, pixels)
@@ -135,20 +221,17 @@ def _curate_trees(warehouse: Warehouse, run_id: str, tree_ids: Sequence[str]) ->
             trace_row, step_rows = trace_rows(
                 trace, task=question.task, text=text, model=row["model"], grounded=grounded
             )
-            traces.append(trace_row)
-            steps += step_rows
-            verdicts += [
-                verdict_row(trace.trace_id, verdict, version)
-                for verdict in filters.judge(trace, question, asked)
-            ]
-            counted = behaviors.count_behaviors(trace, question, grounded)
-            counts += behavior_rows(trace.trace_id, counted, behaviors.METHOD)
-    # Traces the warehouse has are left out of the commit; a newer filter's verdicts are not.
-    commit = commit_traces(warehouse, traces, steps=steps, verdicts=verdicts, run_id=run_id)
-    if commit.already_there:
-        insert_new(warehouse, "verdicts", [{**v, "run_id": run_id} for v in verdicts])
-    insert_new(warehouse, "behaviors", [{**b, "run_id": run_id} for b in counts])
-    return commit.added
+            cut.traces.append(trace)
+            cut.rows.append(trace_row)
+            cut.steps += step_rows
+            verdicts = apply_filters(trace, question, applied, Context(objects))
+            methods = {one.name: one.method for one in applied}
+            cut.verdicts[trace.trace_id] = {
+                v.filter: as_row(v, methods[v.filter]) for v in verdicts
+            }
+            counts = behaviors.count_behaviors(trace, question, grounded)
+            cut.behaviors += behavior_rows(trace.trace_id, counts, behaviors.METHOD)
+    return cut
 
 
 async def summarize(warehouse: Warehouse, task: str, tree_ids: Sequence[str]) -> Summary:

@@ -4,14 +4,14 @@ import random
 
 import pytest
 
-from curation.filters import content
-from curation.filters import image_hash as phash
-from curation.filters.content import personal_data
-from curation.filters.decontaminate import AKIN, Asked, compare
+from curation.filters import image_hash
+from curation.filters.base import Context
+from curation.filters.content import NoPersonalData, personal_data
+from curation.filters.decontaminate import DEFAULT, ComparedQuestion, compare
 from curation.filters.split import Place, assign, fold
 from mcts.data import Step, Trace
 from tests.support.scripted import QUESTION
-from warehouse.query.dedup_inputs import perceptual_hashes, read_asked
+from warehouse.query.dedup_inputs import perceptual_hashes, read_compared
 from warehouse.sources.samples import import_sample
 from warehouse.storage.home import Warehouse
 
@@ -20,8 +20,8 @@ LONG = (
 )
 
 
-def asked(name, text="?", *images, split="train", task="sat2"):
-    return Asked(name, task, split, text, images or (f"picture of {name}",))
+def question(name, text="?", *images, split="train", task="sat2"):
+    return ComparedQuestion(name, task, split, text, images or (f"picture of {name}",))
 
 
 def ways(training, evaluation, hashes=None):
@@ -33,16 +33,16 @@ def ways(training, evaluation, hashes=None):
 
 
 def test_an_evaluation_set_is_all_but_train_and_all_of_a_benchmark():
-    assert not asked("a").evaluates
-    assert asked("a", split="validation").evaluates and asked("a", split="").evaluates
-    assert asked("a", task="screenspot-pro").evaluates
-    assert asked("a", split="test").set_name == "sat2/test"
+    assert not question("a").evaluates
+    assert question("a", split="validation").evaluates and question("a", split="").evaluates
+    assert question("a", task="screenspot-pro").evaluates
+    assert question("a", split="test").set_name == "sat2/test"
 
 
 def test_a_shared_image_is_found_whichever_image_of_the_question_it_is():
-    held = [asked("e", "Which?", "x", "y", split="test")]
-    clean = asked("b", "What?", "z")
-    (match,) = compare([asked("a", "What?", "z", "y"), clean], held, {}).contaminated["a"]
+    held = [question("e", "Which?", "x", "y", split="test")]
+    clean = question("b", "What?", "z")
+    (match,) = compare([question("a", "What?", "z", "y"), clean], held, {}).contaminated["a"]
     assert (match.question_id, match.set_name, match.way) == ("e", "sat2/test", "same_image")
     assert (
         "image y" in match.reason and "question e of the evaluation set sat2/test" in match.reason
@@ -50,22 +50,25 @@ def test_a_shared_image_is_found_whichever_image_of_the_question_it_is():
 
 
 def test_an_image_that_looks_alike_is_found_and_another_is_not():
-    held = [asked("e1", "Which?", "x", split="test"), asked("e2", "Which?", "w", split="test")]
+    held = [
+        question("e1", "Which?", "x", split="test"),
+        question("e2", "Which?", "w", split="test"),
+    ]
     hashes = {"x": 0b1111, "w": 0, "near": 0b0111, "far": 2**40 - 1, "blank": None}
-    training = [asked(name, "What?", name) for name in ("near", "far", "blank", "lost")]
+    training = [question(name, "What?", name) for name in ("near", "far", "blank", "lost")]
     found = compare(training, held, hashes).contaminated
     assert list(found) == ["near"]
     (match,) = found["near"]
     assert (match.question_id, match.way, match.closeness) == ("e1", "similar_image", 63 / 64)
     assert "image x of question e1" in match.reason and "(1 of 64 bits differ)" in match.reason
-    assert phash.ALIKE < 40
+    assert image_hash.ALIKE < 40
 
 
 def test_words_are_compared_without_case_and_punctuation_and_in_part():
-    held = [asked("e", LONG, split="test")]
+    held = [question("e", LONG, split="test")]
     same = LONG.upper().replace("COAT", "coat,") + "?!"
     part = "Tell me: " + LONG.removeprefix("From where the ")
-    training = [asked("same", same), asked("part", part), asked("not", LONG[40:60])]
+    training = [question("same", same), question("part", part), question("not", LONG[40:60])]
     assert ways(training, held) == {"same": [("e", "same_words")], "part": [("e", "same_words")]}
     (match,) = compare(training, held, {}).contaminated["part"]
     assert match.closeness == pytest.approx(9 / 12) and "75% of the 8-word runs" in match.reason
@@ -73,8 +76,8 @@ def test_words_are_compared_without_case_and_punctuation_and_in_part():
 
 def test_a_template_about_another_picture_is_told_of_and_counts_for_nothing():
     text = "Looking at it from here is the thing left of lamp {} or on the other side of it"
-    held = [asked(f"e{i}", text.format(i), split="test") for i in range(9)]
-    alike = [asked(f"t{i}", text.format(i)) for i in range(9)]
+    held = [question(f"e{i}", text.format(i), split="test") for i in range(9)]
+    alike = [question(f"t{i}", text.format(i)) for i in range(9)]
     found = compare(alike, held, {})
     assert found.contaminated == {} and len(found.words_alone) == 9
     match = found.words_alone["t3"]
@@ -82,15 +85,20 @@ def test_a_template_about_another_picture_is_told_of_and_counts_for_nothing():
     assert match.reason.endswith(
         "question e3 of the evaluation set sat2/test, about another picture"
     )
-    short = [asked("e", "How many chairs?", split="test")]
-    found = compare([asked("t", "How many chairs?")], short, {})
+    short = [question("e", "How many chairs?", split="test")]
+    found = compare([question("t", "How many chairs?")], short, {})
     assert found.contaminated == {} and list(found.words_alone) == ["t"]
 
 
 def test_a_template_about_an_akin_picture_counts():
-    held = [asked("e", "How many chairs?", "x", split="test")]
-    hashes = {"x": 0, "akin": 2**AKIN - 1, "other": 2 ** (AKIN + 1) - 1, "blank": None}
-    training = [asked(name, "How many chairs?", name) for name in ("akin", "other", "blank")]
+    held = [question("e", "How many chairs?", "x", split="test")]
+    hashes = {
+        "x": 0,
+        "akin": 2**DEFAULT.max_akin_bits - 1,
+        "other": 2 ** (DEFAULT.max_akin_bits + 1) - 1,
+        "blank": None,
+    }
+    training = [question(name, "How many chairs?", name) for name in ("akin", "other", "blank")]
     found = compare(training, held, hashes)
     assert [(i, m.way) for i, (m,) in found.contaminated.items()] == [("akin", "same_words")]
     assert found.contaminated["akin"][0].reason.endswith("whose image is akin to its own")
@@ -98,16 +106,19 @@ def test_a_template_about_an_akin_picture_counts():
 
 
 def test_words_are_a_questions_own_however_often_its_picture_is_asked_about():
-    held = [asked(f"e{i}", LONG, "x", split="test") for i in range(6)]  # options in other orders
-    assert ways([asked("t", LONG)], held) == {"t": [("e0", "same_words")]}
-    held = [asked(f"e{i}", LONG, split="test") for i in range(6)]  # about six pictures: a template
-    assert ways([asked("t", LONG)], held) == {}
+    # With the options in other orders.
+    held = [question(f"e{i}", LONG, "x", split="test") for i in range(6)]
+    assert ways([question("t", LONG)], held) == {"t": [("e0", "same_words")]}
+    held = [
+        question(f"e{i}", LONG, split="test") for i in range(6)
+    ]  # about six pictures: a template
+    assert ways([question("t", LONG)], held) == {}
 
 
 def test_the_questions_of_the_embedded_sample_share_templates_and_nothing_else(tmp_path):
     warehouse = Warehouse(str(tmp_path))
     import_sample(warehouse, "sat2")
-    every = read_asked(warehouse)
+    every = read_compared(warehouse)
     hashes = perceptual_hashes(warehouse, {i for one in every for i in one.image_ids})
     training = [one for one in every if not one.evaluates]
     held = [one for one in every if one.evaluates]
@@ -118,8 +129,8 @@ def test_the_questions_of_the_embedded_sample_share_templates_and_nothing_else(t
 
 
 def test_the_strongest_way_comes_first_and_order_plays_no_part():
-    held = [asked("e1", LONG, "x", split="test"), asked("e2", LONG, "x", split="validation")]
-    training = [asked("a", LONG, "x"), asked("b", LONG, "y")]
+    held = [question("e1", LONG, "x", split="test"), question("e2", LONG, "x", split="validation")]
+    training = [question("a", LONG, "x"), question("b", LONG, "y")]
     hashes = {"x": 7, "y": 3}
     expected = {
         "a": [("e1", "same_image"), ("e1", "same_words")],
@@ -226,27 +237,8 @@ def test_what_only_looks_like_it_is_left_alone(text):
 def test_the_reason_says_where_and_never_repeats_the_datum():
     steps = (Step("A cup (3, 4)."), Step("The note says jane@acme.org (5, 6)."))
     trace = Trace(QUESTION.question_id, steps, "left", 1.0, "direct")
-    verdict = content.PERSONAL_DATA.judge(trace, QUESTION, list)
+    verdict = NoPersonalData().apply(trace, QUESTION, Context())
     assert (verdict.filter, verdict.keep, verdict.score) == ("no_personal_data", False, 1.0)
     assert verdict.reason == "step 2 holds an e-mail address"
-    assert content.PERSONAL_DATA.judge(
-        Trace("q", steps[:1], "left", 1, "direct"), QUESTION, list
-    ).keep
-
-
-def test_a_package_adds_a_filter_and_cannot_replace_the_rule(monkeypatch):
-    class Point:
-        def __init__(self, name):
-            self.name = name
-
-        def load(self):
-            return lambda: content.ContentFilter(self.name, "other/1", None)
-
-    points = [Point("no_bad_words"), Point("no_personal_data")]
-    monkeypatch.setattr(
-        content, "entry_points", lambda group: points if group == content.GROUP else []
-    )
-    assert [(f.name, f.method) for f in content.installed()] == [
-        ("no_bad_words", "other/1"),
-        ("no_personal_data", "rules/1"),
-    ]
+    harmless = Trace("q", steps[:1], "left", 1, "direct")
+    assert NoPersonalData().apply(harmless, QUESTION, Context()).keep

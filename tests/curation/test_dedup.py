@@ -10,7 +10,7 @@ import pyarrow.parquet as pq
 import pytest
 from PIL import Image
 
-from curation.filters import image_hash as phash
+from curation.filters import image_hash
 from curation.filters.dedup import Document, canonical, find_copies
 from curation.filters.minhash import BANDS, ROWS, copies, jaccard, shingles, signatures, words_of
 from warehouse.sources import find_task
@@ -30,7 +30,7 @@ def changed(text, rng, n):
 
 
 def document(trace_id, text, **more):
-    given = {"kind": "direct", "answer": "left", "pictures": ("p",), "text": text, **more}
+    given = {"kind": "direct", "answer": "left", "images": ("p",), "text": text, **more}
     return Document(trace_id, **given)
 
 
@@ -121,7 +121,7 @@ def test_only_what_says_the_same_of_the_same_pictures_is_a_copy():
     for other in (
         {"kind": "corrected"},
         {"answer": "right"},
-        {"pictures": ("q",)},
+        {"images": ("q",)},
         {"text": "the blue sofa stands behind the table and nobody sees it from here"},
     ):
         assert find_copies([one, document("b", **{"text": text, **other})]) == {}
@@ -150,7 +150,7 @@ def sample_pictures():
             names = [hashlib.sha256(image["bytes"]).hexdigest() for image in row["images"]]
             pictures |= dict(zip(names, [i["bytes"] for i in row["images"]], strict=True))
             asked.append(names)
-    rooms = phash.Groups(pictures)
+    rooms = image_hash.Groups(pictures)
     for names in asked:
         rooms.join(names)
     return pictures, {name: rooms.name(name) for name in pictures}
@@ -171,11 +171,11 @@ def again(data, kind, scale, **options):
 
 def test_two_rooms_of_the_sample_are_not_alike(sample):
     pictures, rooms = sample
-    hashes = {name: phash.phash(data) for name, data in pictures.items()}
+    hashes = {name: image_hash.phash(data) for name, data in pictures.items()}
     assert len(set(rooms.values())) > 20
     for a, b in combinations(pictures, 2):
         if rooms[a] != rooms[b]:
-            assert phash.distance(hashes[a], hashes[b]) > phash.ALIKE
+            assert image_hash.distance(hashes[a], hashes[b]) > image_hash.ALIKE
 
 
 @pytest.mark.parametrize(
@@ -187,8 +187,8 @@ def test_two_rooms_of_the_sample_are_not_alike(sample):
 )  # fmt: skip
 def test_a_picture_encoded_again_at_another_size_is_alike(sample, kind, scale, options):
     for name, data in sorted(sample[0].items())[:40]:
-        other = phash.phash(again(data, kind, scale, **options))
-        assert phash.distance(phash.phash(data), other) <= phash.ALIKE, name
+        other = image_hash.phash(again(data, kind, scale, **options))
+        assert image_hash.distance(image_hash.phash(data), other) <= image_hash.ALIKE, name
 
 
 def test_the_hash_is_the_median_of_the_low_cosine_frequencies():
@@ -204,15 +204,15 @@ def test_the_hash_is_the_median_of_the_low_cosine_frequencies():
                         * np.cos(np.pi * v * (2 * x + 1) / 64)
                     )
     bits = "".join("1" if value > np.median(low) else "0" for value in low.ravel())
-    assert phash.hash_of(grey) == int(bits, 2)
+    assert image_hash.hash_of(grey) == int(bits, 2)
 
 
 def test_blank_pictures_are_not_alike_and_a_turned_one_is_hashed_upright(sample):
     blank = Image.new("RGB", (80, 60), "white")
     file = io.BytesIO()
     blank.save(file, "PNG")
-    assert phash.phash(file.getvalue()) is None
-    assert phash.alike({"a": None, "b": None}) == {"a": "a", "b": "b"}
+    assert image_hash.phash(file.getvalue()) is None
+    assert image_hash.alike({"a": None, "b": None}) == {"a": "a", "b": "b"}
     data = next(iter(sample[0].values()))
     with Image.open(io.BytesIO(data)) as picture:
         exif = Image.Exif()
@@ -220,7 +220,10 @@ def test_blank_pictures_are_not_alike_and_a_turned_one_is_hashed_upright(sample)
         lying = picture.convert("RGB").rotate(90, expand=True)
         turned = io.BytesIO()
         lying.save(turned, "PNG", exif=exif)
-    assert phash.distance(phash.phash(turned.getvalue()), phash.phash(data)) <= phash.ALIKE
+    assert (
+        image_hash.distance(image_hash.phash(turned.getvalue()), image_hash.phash(data))
+        <= image_hash.ALIKE
+    )
 
 
 @pytest.mark.parametrize("most", [0, 3, 6])
@@ -230,9 +233,12 @@ def test_no_pair_of_hashes_within_the_distance_is_missed_and_none_told_twice(mos
     for value in some[:150]:
         flips = rng.sample(range(64), rng.randrange(9))
         some.append(value ^ sum(1 << bit for bit in flips))
-    found = list(phash.pairs(some[:250], some[200:], most))
+    found = list(image_hash.pairs(some[:250], some[200:], most))
     near = {
-        (a, b) for a in set(some[:250]) for b in set(some[200:]) if phash.distance(a, b) <= most
+        (a, b)
+        for a in set(some[:250])
+        for b in set(some[200:])
+        if image_hash.distance(a, b) <= most
     }
     assert len(found) == len(set(found)) and set(found) == near
     assert len(near) > 10
@@ -240,4 +246,4 @@ def test_no_pair_of_hashes_within_the_distance_is_missed_and_none_told_twice(mos
 
 def test_alike_pictures_form_groups_named_by_their_smallest_id():
     hashes = {"c": 0b0, "b": 0b111111, "a": 0b111111111111, "z": 2**64 - 1}
-    assert phash.alike(hashes) == {"a": "a", "b": "a", "c": "a", "z": "z"}
+    assert image_hash.alike(hashes) == {"a": "a", "b": "a", "c": "a", "z": "z"}

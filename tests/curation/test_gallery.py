@@ -10,7 +10,8 @@ from dataclasses import replace
 import pytest
 from PIL import Image as Picture
 
-from curation.filters.rules import FILTERS, judge
+from curation.filters.base import apply_filters
+from curation.filters.rules import FILTERS
 from curation.grading.grade import grade
 from curation.render import gallery
 from curation.render.gallery import GalleryTrace, GalleryTree, write_gallery
@@ -48,7 +49,7 @@ def traced(question, *points, answer="left", **more):
 
 
 def entry(question, trace, *images):
-    return GalleryTrace(question, trace, tuple(judge(trace, question, FILTERS)), images)
+    return GalleryTrace(question, trace, tuple(apply_filters(trace, question, FILTERS)), images)
 
 
 def data(out, name):

@@ -5,8 +5,9 @@ from dataclasses import replace
 
 import pytest
 
-from curation.filters.grounding import check, named, points_on_their_objects
-from curation.filters.rules import FILTERS, judge
+from curation.filters.base import Context, apply_filters
+from curation.filters.grounding import PointsOnTheirObjects, check, named
+from curation.filters.rules import FILTERS
 from curation.grading.grade import grade
 from flows.settings import CurateSettings
 from flows.stages.curate import curate
@@ -98,22 +99,33 @@ def test_a_label_is_matched_as_text_whatever_stands_in_it():
 
 
 def test_right_answer_and_wrong_objects_is_rejected_by_the_filter_alone_with_the_reason():
-    filters = (*FILTERS, points_on_their_objects((FIRST, SECOND)))
+    filters = (*FILTERS, PointsOnTheirObjects())
+    context = Context((FIRST, SECOND))
+
+    def dropped(trace):
+        return [v for v in apply_filters(trace, QUESTION, filters, context) if not v.keep]
+
     good = trace_of("The red box is at (150, 150).", "The blue ball is at (620, 620).")
-    assert all(verdict.keep for verdict in judge(good, QUESTION, filters))
+    assert dropped(good) == []
     bad = trace_of("The blue ball is at (620, 620).", "The red box is at (610, 639).")
-    (verdict,) = [verdict for verdict in judge(bad, QUESTION, filters) if not verdict.keep]
+    (verdict,) = [
+        verdict for verdict in apply_filters(bad, QUESTION, filters, context) if not verdict.keep
+    ]
     assert verdict.filter == "points_on_their_objects"
     assert verdict.reason == "step 2 names the red box and points at the blue ball"
     assert verdict.score == 0.5
     nowhere = trace_of("The red box is at (900, 100).")
-    (verdict,) = [verdict for verdict in judge(nowhere, QUESTION, filters) if not verdict.keep]
+    (verdict,) = [
+        verdict
+        for verdict in apply_filters(nowhere, QUESTION, filters, context)
+        if not verdict.keep
+    ]
     assert verdict.reason == "step 1 names the red box and points at none of the known objects"
 
 
 def test_where_nothing_is_known_the_filter_keeps_without_a_word_or_a_score():
     trace = trace_of("The red box is at (900, 900).")
-    verdict = points_on_their_objects((None, None))(trace, QUESTION)
+    verdict = PointsOnTheirObjects().apply(trace, QUESTION, Context((None, None)))
     assert (verdict.keep, verdict.reason, verdict.score) == (True, "", None)
 
 
@@ -122,11 +134,11 @@ def test_the_wrong_attempt_of_a_corrected_chain_is_not_held_against_it():
         "The red box is at (900, 900).", "Wait. The red box is at (150, 150).",
         wrong_from=0, turns_back_at=1,
     )  # fmt: skip
-    verdict = points_on_their_objects((FIRST, SECOND))(trace, QUESTION)
+    verdict = PointsOnTheirObjects().apply(trace, QUESTION, Context((FIRST, SECOND)))
     assert verdict.keep and verdict.score == 1.0
     assert [found.grounded for found in check(trace, (FIRST, SECOND))] == [False, True]
     late = replace(trace, wrong_from=1, turns_back_at=2)
-    assert not points_on_their_objects((FIRST, SECOND))(late, QUESTION).keep
+    assert not PointsOnTheirObjects().apply(late, QUESTION, Context((FIRST, SECOND))).keep
 
 
 @pytest.fixture(scope="module")
@@ -165,10 +177,7 @@ def warehouse(tmp_path_factory):
         {"response_id": f"{node}/{purpose}/{i}", "tree_id": "tree", "text": text}
         for (node, purpose, i), text in script.items()
     ]
-    commit_trees(
-        warehouse, [rows.tree], responses=responses, nodes=rows.nodes, rollouts=rows.rollouts,
-        run_id="r",
-    )  # fmt: skip
+    commit_trees(warehouse, replace(rows, responses=responses), run_id="r")
     asyncio.run(curate(CurateSettings(task="sat2", home=warehouse.root)))
     return warehouse
 

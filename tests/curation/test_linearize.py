@@ -4,7 +4,8 @@ from dataclasses import replace
 
 import pytest
 
-from curation.filters.rules import FILTERS, judge
+from curation.filters.base import apply_filters
+from curation.filters.rules import FILTERS
 from curation.traces.linearize import linearize
 from mcts.coordinates import CoordinateSpace, Frame
 from mcts.data import Origin, Point, Step, Trace
@@ -106,7 +107,7 @@ GOOD = trace_of("Box (10, 10).", "Ball (500, 500).")
     ],
 )
 def test_a_filter_rejects_with_its_reason(trace, filter, reason):
-    verdicts = {verdict.filter: verdict for verdict in judge(trace, QUESTION, FILTERS)}
+    verdicts = {verdict.filter: verdict for verdict in apply_filters(trace, QUESTION, FILTERS)}
     assert not verdicts[filter].keep and reason in verdicts[filter].reason
     assert len(verdicts) == len(FILTERS), "every filter speaks"
 
@@ -127,7 +128,7 @@ def test_a_filter_rejects_with_its_reason(trace, filter, reason):
     ],
 )
 def test_good_traces_are_kept_by_every_filter(trace):
-    assert [v for v in judge(trace, QUESTION, FILTERS) if not v.keep] == []
+    assert [v for v in apply_filters(trace, QUESTION, FILTERS) if not v.keep] == []
 
 
 def test_returning_into_the_shared_part_is_a_repeat_even_after_turning_back():
@@ -135,6 +136,6 @@ def test_returning_into_the_shared_part_is_a_repeat_even_after_turning_back():
         trace_of("Shared (1, 1).", "Box (10, 90).", "Wait. Look (90, 90).", "It (1, 2)."),
         kind="corrected", wrong_from=1, turns_back_at=2,
     )  # fmt: skip
-    rejected = [v.reason for v in judge(trace, QUESTION, FILTERS) if not v.keep]
+    rejected = [v.reason for v in apply_filters(trace, QUESTION, FILTERS) if not v.keep]
     assert rejected == ["step 4 cites the place of step 1 again"]
     assert Point(1, 1) in trace.points

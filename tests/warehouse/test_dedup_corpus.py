@@ -12,10 +12,11 @@ import pytest
 from deltalake import DeltaTable
 from PIL import Image
 
-from curation.filters import content
-from curation.filters.rules import FILTERS, judge
+from curation.filters.base import apply_filters
+from curation.filters.config import DEFAULT_FILTERS
+from curation.filters.rules import FILTERS
 from flows.cli import app as cli
-from flows.stages.curate_corpus import judge_corpus
+from flows.stages.curate_corpus import filter_corpus
 from mcts.data import Step, Trace
 from mcts.parsing import points_in
 from tests.support.sat_files import picture, row, sat2
@@ -70,13 +71,15 @@ def commit(warehouse, question, *traces, judged=True):
         rows.append(told)
         steps += its_steps
         if judged:
-            verdicts += [verdict_row(trace.trace_id, v, 7) for v in judge(trace, question, FILTERS)]
+            verdicts += [
+                verdict_row(trace.trace_id, v, 7) for v in apply_filters(trace, question, FILTERS)
+            ]
     commit_traces(warehouse, rows, steps=steps, verdicts=verdicts, run_id="r")
     return [trace.trace_id for trace in traces]
 
 
-def corpus(warehouse):
-    return asyncio.run(judge_corpus(warehouse, "c", "sat2"))
+def corpus(warehouse, filters=DEFAULT_FILTERS):
+    return asyncio.run(filter_corpus(warehouse, "c", "sat2", filters))
 
 
 def kept(warehouse):
@@ -154,9 +157,7 @@ def test_judging_again_adds_nothing_and_leaves_the_other_filters_alone(filled):
     assert query(warehouse, sql).to_pylist() == alone
 
 
-def test_a_filter_that_is_no_longer_asked_is_out_and_so_is_one_of_the_other_stage(
-    filled, monkeypatch
-):
+def test_a_filter_that_no_longer_runs_is_out_and_so_is_one_of_the_other_stage(filled):
     warehouse, (one, *_) = filled
     trace = traced(one, SAYINGS[0].replace("cup", "card of jane@acme.org"))
     (trace_id,) = commit(warehouse, one, trace)
@@ -165,8 +166,8 @@ def test_a_filter_that_is_no_longer_asked_is_out_and_so_is_one_of_the_other_stag
     assert dropped(warehouse)[trace_id, "no_personal_data"]["reason"] == (
         "step 1 holds an e-mail address"
     )
-    monkeypatch.setattr(content, "installed", list)
-    assert corpus(warehouse) == 1
+    others = [one for one in DEFAULT_FILTERS if one.name != "no_personal_data"]
+    assert corpus(warehouse, others) == 1
     assert kept(warehouse) == {trace_id}
     # The stages' versions are counted apart: a first filter of a newer version 8 ends version 7
     # of its own stage only.
@@ -192,7 +193,7 @@ def test_verdicts_written_before_there_were_stages_still_count(filled):
     DeltaTable.create(warehouse.table_uri("verdicts"), pa.schema(old))
     trace = traced(one, SAYINGS[0])
     rows, steps = trace_rows(trace, task="sat2", text=SAYINGS[0])
-    verdicts = [verdict_row(trace.trace_id, v, 1) for v in judge(trace, one, FILTERS)]
+    verdicts = [verdict_row(trace.trace_id, v, 1) for v in apply_filters(trace, one, FILTERS)]
     commit_traces(warehouse, [rows], steps=steps, verdicts=verdicts, run_id="old")
     assert kept(warehouse) == {trace.trace_id}
     assert corpus(warehouse) == 1 and corpus(warehouse) == 0
@@ -263,7 +264,7 @@ def test_a_version_carries_a_certificate_of_what_it_was_compared_with(filled, tm
     card = show(warehouse, "b")
     assert "| sat2/test | 3 | 3 |" in card
     assert "**1 question (1 trace) matches an evaluation question**" in card
-    assert "1 question uses the words of an evaluation question about another picture" in card
+    assert "1 question uses the words of an evaluation question about another image" in card
     corpus(warehouse)
     clean = publish(warehouse, "c", "SELECT trace_id FROM kept_traces")
     assert clean.card["decontamination"]["questions_matched"] == 0

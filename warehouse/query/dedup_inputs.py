@@ -1,10 +1,10 @@
-"""What hygiene reads and keeps: questions to compare, perceptual hashes, places in the split.
+"""Inputs of deduplication, decontamination and the split: questions, perceptual hashes, places.
 
-    asked = read_asked(warehouse)                               # every question, as it is compared
-    hashes = perceptual_hashes(warehouse, image_ids, run_id)    # those not known yet are computed
+    questions = read_compared(warehouse)              # every question, as it is compared
+    hashes = perceptual_hashes(warehouse, image_ids, run_id)    # those not stored yet are computed
     place_images(warehouse, training, hashes, run_id)           # the table `folds`
 
-A hash is a function of a picture's bytes and is computed once; a place is given once and kept.
+A hash is a function of an image's bytes and is computed once; a place is assigned once and kept.
 """
 
 from __future__ import annotations
@@ -17,8 +17,8 @@ from typing import Any
 import duckdb
 from PIL import Image
 
-from curation.filters import image_hash as phash
-from curation.filters.decontaminate import Asked
+from curation.filters import image_hash
+from curation.filters.decontaminate import ComparedQuestion
 from curation.filters.split import Place, assign
 from warehouse.query.catalog import query
 from warehouse.query.read_back import rows_among
@@ -27,19 +27,21 @@ from warehouse.storage.objects import WRITERS
 from warehouse.tables.delta import insert_new
 from warehouse.tables.rows import read_image
 
-_AT_ONCE = 5000  # hashes written at once, so that an interruption loses little
+_BATCH = 5000  # hashes written at once, so that an interruption loses little
 _UNREADABLE = (OSError, ValueError, SyntaxError, KeyError, Image.DecompressionBombError)
-_ASKED = "SELECT question_id, task, split, text, image_ids FROM questions"
+_QUESTIONS = "SELECT question_id, task, split, text, image_ids FROM questions"
 
 
-def read_asked(source: Warehouse | duckdb.DuckDBPyConnection) -> list[Asked]:
-    """Every question, as the warehouse is now or as a connection shows it."""
+def read_compared(
+    source: Warehouse | duckdb.DuckDBPyConnection,
+) -> list[ComparedQuestion]:
+    """Read every question, from the warehouse now or from a connection with its own state."""
     if isinstance(source, Warehouse):
-        table = query(source, _ASKED)
+        table = query(source, _QUESTIONS)
     else:
-        table = source.sql(_ASKED).to_arrow_table()
+        table = source.sql(_QUESTIONS).to_arrow_table()
     return [
-        Asked(
+        ComparedQuestion(
             row["question_id"], row["task"], row["split"] or "", row["text"] or "",
             tuple(row["image_ids"]),
         )
@@ -48,47 +50,51 @@ def read_asked(source: Warehouse | duckdb.DuckDBPyConnection) -> list[Asked]:
 
 
 def perceptual_hashes(
-    warehouse: Warehouse, image_ids: Iterable[str], run_id: str | None = None
+    warehouse: Warehouse,
+    image_ids: Iterable[str],
+    run_id: str | None = None,
+    *,
+    store: bool = True,
 ) -> dict[str, int | None]:
-    """The hash of each picture, None where it is blank; one that can't be read is left out."""
-    wanted = sorted(set(image_ids))
-    sql = f"SELECT image_id, hash FROM image_hashes WHERE method = '{phash.METHOD}'"
+    """The hash of each image, None where it is blank; unreadable images are left out."""
+    ids = sorted(set(image_ids))
+    sql = f"SELECT image_id, hash FROM image_hashes WHERE method = '{image_hash.METHOD}'"
     known = {
-        row["image_id"]: row["hash"]
-        for row in rows_among(warehouse, f"({sql})", "image_id", wanted)
+        row["image_id"]: row["hash"] for row in rows_among(warehouse, f"({sql})", "image_id", ids)
     }
-    missing = (image_id for image_id in wanted if image_id not in known)
+    missing = (image_id for image_id in ids if image_id not in known)
 
-    def computed(image_id: str) -> dict[str, Any] | None:
+    def compute(image_id: str) -> dict[str, Any] | None:
         try:
-            value = phash.phash(read_image(warehouse, image_id))
+            value = image_hash.phash(read_image(warehouse, image_id))
         except _UNREADABLE:
             return None
         text = None if value is None else f"{value:016x}"
-        return {"image_id": image_id, "method": phash.METHOD, "hash": text, "run_id": run_id}
+        return {"image_id": image_id, "method": image_hash.METHOD, "hash": text, "run_id": run_id}
 
     with ThreadPoolExecutor(WRITERS) as pool:
-        while some := list(islice(missing, _AT_ONCE)):
-            rows = [row for row in pool.map(computed, some) if row]
-            insert_new(warehouse, "image_hashes", rows)
+        while batch := list(islice(missing, _BATCH)):
+            rows = [row for row in pool.map(compute, batch) if row]
+            if store:
+                insert_new(warehouse, "image_hashes", rows)
             known |= {row["image_id"]: row["hash"] for row in rows}
     return {i: None if text is None else int(text, 16) for i, text in sorted(known.items())}
 
 
 def place_images(
     warehouse: Warehouse,
-    training: Sequence[Asked],
+    training: Sequence[ComparedQuestion],
     hashes: Mapping[str, int | None],
     run_id: str | None = None,
 ) -> int:
-    """Give the pictures of training questions their places; how many rows were written.
+    """Assign the images of training questions to places; return how many rows were written.
 
     Args:
-        training: the training questions of every task, for tasks may share pictures.
+        training: the training questions of every task, since tasks may share images.
     """
-    pictures = {image_id for one in training for image_id in one.image_ids}
-    alike = phash.alike({image_id: hashes.get(image_id) for image_id in pictures})
-    together = [*(one.image_ids for one in training), *alike.items()]
+    image_ids = {image_id for question in training for image_id in question.image_ids}
+    alike = image_hash.alike({image_id: hashes.get(image_id) for image_id in image_ids})
+    together = [*(question.image_ids for question in training), *alike.items()]
     while True:
         rows = query(
             warehouse,
@@ -108,6 +114,6 @@ def place_images(
             for image_id, place in places.items()
             if known.get(image_id) != place
         ]
-        # All or nothing: where another process was faster, its places are read and kept.
+        # All or nothing: if another process was faster, its places are read and kept.
         if not changed or insert_new(warehouse, "folds", changed, whole=True):
             return len(changed)

@@ -1,0 +1,156 @@
+"""What a curation would keep and drop, before it is done: `vigorl curate TASK --dry-run`.
+
+    preview = await preview_curation(CurateSettings(task="sat2", filters="filters.yaml"))
+    print(preview.text())
+
+Computed by the functions that curate, on the same trees; nothing is written.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+
+from curation.filters.base import CORPUS, Filter
+from flows.settings import CurateSettings
+from flows.stages.curate import CURATION_BATCH, cut_trees, read_filters, trees_of, uncurated
+from flows.stages.curate_corpus import corpus_traces, corpus_verdicts, read_corpus, stored_traces
+from flows.stages.verdicts import Verdicts, stored_verdicts
+from mcts.data import Trace
+from warehouse.query.catalog import query
+from warehouse.query.sql_guard import quoted
+from warehouse.storage.home import Warehouse
+
+_EXAMPLES = 3
+
+
+@dataclass(slots=True)
+class Change:
+    """What one filter, or all together, keeps now and then."""
+
+    name: str
+    kept_now: int | None = None
+    """None where it has judged no trace."""
+    kept_then: int | None = None
+    newly_dropped: list[str] = field(default_factory=list)
+    """Trace ids, in order."""
+    newly_kept: list[str] = field(default_factory=list)
+
+
+@dataclass(frozen=True, slots=True)
+class Preview:
+    """The outcome of a curation that was not done."""
+
+    task: str
+    traces_now: int
+    traces_then: int
+    filters: list[Change]
+    """Those that ran last and those that would run, in order."""
+    total: Change
+    """Traces that every filter keeps."""
+
+    def text(self) -> str:
+        """A table with one line a filter, the totals, and some trace ids of what changes."""
+        head = ("filter", "kept now", "kept then", "newly dropped", "newly kept")
+        lines = [
+            (c.name, c.kept_now, c.kept_then, len(c.newly_dropped), len(c.newly_kept))
+            for c in (*self.filters, self.total)
+        ]
+        table = [head, *(tuple("-" if c is None else str(c) for c in line) for line in lines)]
+        widths = [max(len(row[i]) for row in table) for i in range(len(head))]
+        shown = [
+            "  ".join(
+                cell.ljust(width) if i == 0 else cell.rjust(width)
+                for i, (cell, width) in enumerate(zip(row, widths, strict=True))
+            )
+            for row in table
+        ]
+        shown.insert(-1, "-" * len(shown[0]))
+        for change in self.filters:
+            for word, ids in (("drops", change.newly_dropped), ("lets pass", change.newly_kept)):
+                if ids:
+                    more = f", and {len(ids) - _EXAMPLES} more" * (len(ids) > _EXAMPLES)
+                    shown.append(f"{change.name} newly {word}: {', '.join(ids[:_EXAMPLES])}{more}")
+        traces = f"{self.traces_now} traces of {self.task} now, {self.traces_then} then"
+        return "\n".join([*shown, f"{traces}; a dry run: nothing was written"])
+
+
+async def preview_curation(settings: CurateSettings) -> Preview:
+    """What `curate` with these settings would change; nothing is written."""
+    filters = read_filters(settings.filters)
+    return await asyncio.to_thread(_preview, Warehouse.at(settings.home), settings.task, filters)
+
+
+def _preview(warehouse: Warehouse, task: str, filters: Sequence[Filter]) -> Preview:
+    tree_ids = trees_of(warehouse, task)
+    latest = query(
+        warehouse,
+        "SELECT trace_id, tree_id FROM latest_traces "
+        f"WHERE task = {quoted(task)} AND origin = 'search'",
+    ).to_pylist()
+    first, corpus = (stored_verdicts(warehouse, stage, task=task) for stage in (None, CORPUS))
+    now = {
+        row["trace_id"]: {
+            **first.verdicts.get(row["trace_id"], {}),
+            **corpus.verdicts.get(row["trace_id"], {}),
+        }
+        for row in latest
+    }
+    traces: dict[str, Trace] = {}
+    rows = {}
+    recut: set[str] = set()
+    verdicts: Verdicts = {}
+    for start in range(0, len(tree_ids), CURATION_BATCH):
+        todo = uncurated(warehouse, tree_ids[start : start + CURATION_BATCH], filters)
+        cut = cut_trees(warehouse, todo, filters)
+        recut.update(todo)
+        verdicts |= cut.verdicts
+        traces |= {t.trace_id: t for t in cut.traces if t.trace_id not in now}
+        rows |= {row["trace_id"]: row for row in cut.rows}
+    for row in latest:
+        if row["tree_id"] not in recut:
+            verdicts[row["trace_id"]] = first.verdicts.get(row["trace_id"], {})
+    beside = read_corpus(warehouse, task, filters)
+    known = [r for r in corpus_traces(warehouse, task, beside) if r["tree_id"] not in recut]
+    known += [
+        {**row, "kept": all(v["keep"] for v in verdicts[trace_id].values())}
+        for trace_id, row in rows.items()
+        if row["question_id"] in beside.questions
+    ]
+    known.sort(key=lambda row: str(row["trace_id"]))
+
+    def load(trace_ids: Sequence[str]) -> list[Trace]:
+        new = [traces[trace_id] for trace_id in trace_ids if trace_id in traces]
+        return new + stored_traces(warehouse, [i for i in trace_ids if i not in traces])
+
+    second = corpus_verdicts(warehouse, filters, beside, known, corpus.verdicts, load)
+    then = {i: {**v, **second.get(i, corpus.verdicts.get(i, {}))} for i, v in verdicts.items()}
+    names = [one.name for one in filters]
+    names += sorted({name for of_trace in now.values() for name in of_trace} - set(names))
+    changes = [_change(name, now, then, [name]) for name in names]
+    total = _change("all filters", now, then, names)
+    return Preview(task, len(now), len(then), changes, total)
+
+
+def _change(name: str, now: Verdicts, then: Verdicts, names: Iterable[str]) -> Change:
+    """What `names` keep together; a trace that none of them judged counts as kept by none."""
+
+    def kept(verdicts: Verdicts, trace_id: str) -> bool | None:
+        of_trace: Mapping[str, Mapping[str, bool]] = verdicts.get(trace_id, {})
+        given = [of_trace[n]["keep"] for n in names if n in of_trace]
+        return all(given) if given else None
+
+    names = list(names)
+    change = Change(name)
+    for trace_id in sorted({*now, *then}):
+        before, after = kept(now, trace_id), kept(then, trace_id)
+        if before is not None:
+            change.kept_now = (change.kept_now or 0) + before
+        if after is not None:
+            change.kept_then = (change.kept_then or 0) + after
+        if after is False and before is not False:
+            change.newly_dropped.append(trace_id)
+        if before is False and after is not False:
+            change.newly_kept.append(trace_id)
+    return change

@@ -1,0 +1,112 @@
+"""Verdicts between curation and the warehouse: what is stored, and which rows a change adds.
+
+    stored = stored_verdicts(warehouse, None, trace_ids=ids)     # of one stage, the newest ones
+    rows = changed_rows(verdicts, stored, None, run_id)          # insert them whole, or look again
+
+A stage's verdicts on a trace have one version and are replaced together: when any of them changed,
+the trace is given a new version of all (`latest_verdicts`). What decided is in the column `method`,
+which is null for the rules of `rules.VERSION` with their default values.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+from curation.filters import rules
+from curation.filters.base import CORPUS
+from mcts.data import Verdict
+from warehouse.query.catalog import query
+from warehouse.query.read_back import rows_among
+from warehouse.query.sql_guard import quoted
+from warehouse.storage.home import Warehouse
+from warehouse.tables.rows import verdict_row
+from warehouse.tables.schema import Row
+
+Verdicts = dict[str, dict[str, Row]]
+"""By trace and filter: keep, reason, score, method and other."""
+
+NO_FILTER = "(none)"
+"""The filter of a row which says that no filter of the stage runs any more; views hide it."""
+
+_COLUMNS = "trace_id, filter, version, keep, reason, score, method, other"
+
+
+@dataclass(frozen=True, slots=True)
+class Stored:
+    """The newest verdicts of one stage."""
+
+    verdicts: Verdicts = field(default_factory=dict)
+    versions: dict[str, int] = field(default_factory=dict)
+    """The newest version by trace, where there is one."""
+
+
+def as_row(verdict: Verdict, method: str, other: str | None = None) -> Row:
+    """A verdict as it is compared with stored ones."""
+    kept = {"keep": verdict.keep, "reason": verdict.reason, "score": verdict.score}
+    return {**kept, "method": method, "other": other}
+
+
+def stored_verdicts(
+    warehouse: Warehouse,
+    stage: str | None,
+    *,
+    task: str | None = None,
+    trace_ids: Sequence[str] = (),
+) -> Stored:
+    """The newest verdicts of a stage: of all traces of a task, or of these."""
+    of_stage = f"stage IS NOT DISTINCT FROM {quoted(stage) if stage else 'NULL'}"
+    newest = f"SELECT {_COLUMNS} FROM latest_verdicts WHERE {of_stage}"
+    versions = (
+        f"SELECT trace_id, max(version) AS newest FROM verdicts WHERE {of_stage} GROUP BY trace_id"
+    )
+
+    def rows(sql: str) -> list[dict[str, Any]]:
+        if task is None:
+            return rows_among(warehouse, f"({sql})", "trace_id", trace_ids)
+        of_task = f"SELECT trace_id FROM traces WHERE task = {quoted(task)}"
+        return query(warehouse, f"FROM ({sql}) SEMI JOIN ({of_task}) USING (trace_id)").to_pylist()
+
+    stored = Stored(versions={row["trace_id"]: row["newest"] for row in rows(versions)})
+    for row in rows(newest):
+        trace_id, name, version = row.pop("trace_id"), row.pop("filter"), row.pop("version")
+        if stage is None and row["method"] is None:
+            row["method"] = f"rules/{version}"
+        stored.verdicts.setdefault(trace_id, {})[name] = row
+    return stored
+
+
+def changed_rows(
+    verdicts: Verdicts, stored: Stored, stage: str | None, run_id: str, ahead: int = 0
+) -> list[Row]:
+    """Rows of `verdicts` for the traces whose stored ones are of other filters, or differ.
+
+    Of the first stage, whose verdicts follow from trace and question, only the methods are
+    compared.
+
+    Args:
+        ahead: how many versions to pass over, where another process has taken them.
+    """
+
+    def compared(of_trace: Mapping[str, Row]) -> object:
+        return of_trace if stage else {name: row["method"] for name, row in of_trace.items()}
+
+    rows: list[Row] = []
+    for trace_id, given in verdicts.items():
+        if compared(given) == compared(stored.verdicts.get(trace_id, {})):
+            continue
+        version = stored.versions.get(trace_id, 0) + 1 + ahead
+        if stage is None:
+            version = max(version, rules.VERSION)
+        if not given:
+            given = {NO_FILTER: as_row(Verdict(NO_FILTER, True, ""), NO_FILTER)}
+        for name, row in given.items():
+            verdict = Verdict(name, row["keep"], row["reason"], row["score"])
+            made = {**verdict_row(trace_id, verdict, version), "run_id": run_id}
+            if stage == CORPUS:
+                made |= {"stage": stage, "method": row["method"], "other": row["other"]}
+            elif (row["method"], version) != (rules.MAKER, rules.VERSION):
+                made["method"] = row["method"]
+            rows.append(made)
+    return rows
