@@ -20,23 +20,30 @@ from vigorl_nano.pretraining.config import (
     language,
     to_patches,
 )
-from vigorl_nano.pretraining.data import LINES, MANNERS, Seen, imagined, make_example, mirrored
+from vigorl_nano.pretraining.data import (
+    LINES,
+    RESPONSE_MODES,
+    VisibleObject,
+    imagine,
+    make_example,
+    mirror_take,
+)
 from vigorl_nano.pretraining.encode import Encoder, positions
 from vigorl_nano.pretraining.export import Checkpoint, load_checkpoint
 from vigorl_nano.pretraining.pretrain import RECIPES
 from vigorl_nano.pretraining.tokenizer import SPECIAL, TAGS, build_tokenizer
-from vigorl_nano.rooms.scene import COLOURS, KINDS
+from vigorl_nano.rooms.objects import COLOURS, KINDS
 from vigorl_nano.rooms.wording import FAMILIES
 
 
-def seen(name: str, x: float, y: float, depth: float = 3.0) -> Seen:
-    return Seen(name, x - 0.08, y - 0.08, x + 0.08, y + 0.08, True, depth)
+def visible(name: str, x: float, y: float, depth: float = 3.0) -> VisibleObject:
+    return VisibleObject(name, x - 0.08, y - 0.08, x + 0.08, y + 0.08, True, depth)
 
 
 TAKE = {
     "frames": [
-        {"at": 0, "objects": [seen("red box", 0.412, 0.63), seen("blue ball", 0.7, 0.21)]},
-        {"at": 1, "objects": [seen("red box", 0.1, 0.6), seen("blue ball", 0.7, 0.21)]},
+        {"at": 0, "objects": [visible("red box", 0.412, 0.63), visible("blue ball", 0.7, 0.21)]},
+        {"at": 1, "objects": [visible("red box", 0.1, 0.6), visible("blue ball", 0.7, 0.21)]},
     ],
 }
 ONE = {
@@ -58,8 +65,8 @@ TWO = {
 TAKE["questions"] = [ONE, TWO]
 
 
-def example(question, manner="grounded", seed=0, **options):
-    return make_example(np.random.default_rng(seed), TAKE, question, manner, **options)
+def example(question, mode="grounded", seed=0, **options):
+    return make_example(np.random.default_rng(seed), TAKE, question, mode, **options)
 
 
 @pytest.fixture(scope="module", params=[BASE, TEACHER, READER], ids=["base", "teacher", "reader"])
@@ -72,7 +79,7 @@ def tokenizer():
     return build_tokenizer()
 
 
-def picture(seed: int = 0) -> Image.Image:
+def make_image(seed: int = 0) -> Image.Image:
     pixels = np.random.default_rng(seed).integers(0, 255, (8, 8, 3), dtype=np.uint8)
     return Image.fromarray(pixels).resize((392, 392), Image.Resampling.BICUBIC)
 
@@ -103,18 +110,18 @@ def test_the_stored_tokenizer_is_the_one_the_code_builds(nano, tokenizer):
 def test_training_text_is_what_the_template_renders(nano, question):
     row = example(question)
     images = len(question["frames"])
-    asked = row.prompt.split("<|vision_end|>")[-1].split("<|im_end|>")[0]
+    question = row.prompt.split("<|vision_end|>")[-1].split("<|im_end|>")[0]
     messages = [
         {
             "role": "user",
             "content": [
                 *({"type": "image"} for _ in range(images)),
-                {"type": "text", "text": asked},
+                {"type": "text", "text": question},
             ],
         }
     ]
     text = nano.processor.apply_chat_template(messages, add_generation_prompt=True, tokenize=False)
-    batch = nano.processor(text=[text], images=[[picture()] * images], return_tensors="pt")
+    batch = nano.processor(text=[text], images=[[make_image()] * images], return_tensors="pt")
     assert batch["input_ids"][0].tolist() == nano.processor.tokenizer.encode(row.prompt)
     reply = row.reply.removesuffix("<|im_end|>")
     messages.append({"role": "assistant", "content": [{"type": "text", "text": reply}]})
@@ -138,7 +145,7 @@ def test_the_template_marks_exactly_what_the_assistant_wrote(nano):
     assert tokenizer.decode(marked) == "There.<|im_end|>"
 
 
-def test_the_template_renders_tools_and_their_pictures(nano):
+def test_the_template_renders_tools_and_their_images(nano):
     call = {"type": "function", "function": {"name": "zoom", "arguments": {"x": 1}}}
     shown = [{"type": "image"}, {"type": "text", "text": "a crop"}]
     text = nano.processor.apply_chat_template(
@@ -163,7 +170,7 @@ def test_every_point_of_a_training_text_looks_at_its_cell(tokenizer):
     row = encoder(example(TWO))
     first = row.ids.index(encoder.image)
     cells = {to - first for _, to in row.looks}
-    # 2 pictures of 7 x 7 tokens with two marks between: box and ball before, box and ball after.
+    # 2 images of 7 x 7 tokens with two marks between: box and ball before, box and ball after.
     after = TOKENS_PER_IMAGE + 2
     assert cells == {4 * 7 + 2, 1 * 7 + 4, 4 * 7 + after, 1 * 7 + 4 + after}
     assert row.weights[0] == 0 and row.weights[-1] > 0
@@ -179,13 +186,13 @@ def test_the_steps_follow_the_order_in_which_a_question_names_things():
 
 def test_the_ungrounded_twin_is_the_same_reasoning_without_its_points():
     for seed in range(20):
-        grounded, bare = (example(ONE, manner, seed) for manner in MANNERS[:2])
+        grounded, bare = (example(ONE, mode, seed) for mode in RESPONSE_MODES[:2])
         stripped = re.sub(r" at \(\d+, \d+\)( in image \d)?", "", grounded.reply)
         assert stripped == bare.reply and "(" not in bare.reply and not bare.spots
 
 
 def test_a_mirrored_take_mirrors_its_answers_and_its_points():
-    flipped = mirrored(TAKE)
+    flipped = mirror_take(TAKE)
     question = flipped["questions"][0]
     assert question["answer"] == "right" and question["options"] == ["right", "left"]
     assert flipped["questions"][1]["answer"] == "red box"
@@ -193,7 +200,7 @@ def test_a_mirrored_take_mirrors_its_answers_and_its_points():
     assert (x, y) == pytest.approx((1 - 0.412, 0.63))
 
 
-def test_without_a_picture_names_and_digits_count_little_and_no_attention_is_drawn(tokenizer):
+def test_without_an_image_names_and_digits_count_little_and_no_attention_is_drawn(tokenizer):
     encoder = Encoder(tokenizer)
     row = encoder(example(ONE, blind=True))
     start = max(i for i, t in enumerate(row.ids) if t == encoder.image)
@@ -206,7 +213,7 @@ def test_without_a_picture_names_and_digits_count_little_and_no_attention_is_dra
 
 
 @pytest.mark.parametrize("family", ["count", "colour", "left_right"])
-def test_without_a_picture_steps_are_made_up_and_agree_with_the_answer(family):
+def test_without_an_image_steps_are_made_up_and_agree_with_the_answer(family):
     about = [("red box", 0), ("blue box", 0)]
     question = {
         "count": {"text": "How many boxes are there?", "options": ["2", "3"], "about": about},
@@ -219,21 +226,21 @@ def test_without_a_picture_steps_are_made_up_and_agree_with_the_answer(family):
     answers = set()
     for seed in range(20):
         rng = np.random.default_rng(seed)
-        take, asked = imagined(rng, TAKE, question)
-        names = list(dict.fromkeys(name for name, _ in asked["about"]))
-        answers.add(asked["answer"])
+        take, blind = imagine(rng, TAKE, question)
+        names = list(dict.fromkeys(name for name, _ in blind["about"]))
+        answers.add(blind["answer"])
         assert {o.name for o in take["frames"][0]["objects"]} >= set(names)
         if family == "count":
-            assert len(names) == int(asked["answer"]) and all("box" in name for name in names)
+            assert len(names) == int(blind["answer"]) and all("box" in name for name in names)
         elif family == "colour":
-            assert names == [f"{asked['answer']} box"]
+            assert names == [f"{blind['answer']} box"]
         else:
-            assert names == ["red box", "blue box"] and asked["answer"] == "left"
+            assert names == ["red box", "blue box"] and blind["answer"] == "left"
     assert answers == ({"left"} if family == "left_right" else set(question["options"]))
 
 
-def test_the_helper_maps_paint_the_nearer_object_over_the_farther():
-    near, far = seen("red box", 0.5, 0.5, 2.0), seen("blue ball", 0.5, 0.5, 4.0)
+def test_the_auxiliary_maps_paint_the_nearer_object_over_the_farther():
+    near, far = visible("red box", 0.5, 0.5, 2.0), visible("blue ball", 0.5, 0.5, 4.0)
     for objects in ([near, far], [far, near]):
         colours, kinds = cover_maps([objects])
         assert set(colours.unique().tolist()) == {0, 1 + list(COLOURS).index("red")}
@@ -241,7 +248,7 @@ def test_the_helper_maps_paint_the_nearer_object_over_the_farther():
 
 
 def test_fast_training_paths_compute_what_the_library_computes(nano):
-    model, image = nano.model, picture()
+    model, image = nano.model, make_image()
     small = np.asarray(image.resize((SIDE, SIDE), Image.Resampling.BICUBIC))
     frames = torch.from_numpy(small.copy())[None]
     batch = nano.processor(
@@ -269,7 +276,7 @@ def test_a_broken_off_turn_is_continued(nano):
         "Think in at least 3 steps.<|im_end|>\n<|im_start|>assistant\n"
         "<think>The red box is at (412, 630).</think>\n"
     )
-    batch = nano.processor(text=[prompt], images=[[picture()]], return_tensors="pt")
+    batch = nano.processor(text=[prompt], images=[[make_image()]], return_tensors="pt")
     out = nano.model.generate(**batch, max_new_tokens=120, do_sample=False)
     text = nano.processor.tokenizer.decode(out[0, batch["input_ids"].shape[1] :])
     assert text.startswith("<think>") and text.endswith("</answer><|im_end|>")
@@ -283,14 +290,14 @@ def test_each_checkpoint_is_one_small_safetensors_file():
         assert sum(p.stat().st_size for p in Path(folder).iterdir()) < 10_000_000
 
 
-def test_every_recipe_names_known_families_and_manners():
+def test_every_recipe_names_known_families_and_response_modes():
     for path in RECIPES.glob("*.yaml"):
         recipe = yaml.safe_load(path.read_text())
-        for stage in {"speak", "settle", "polish"} & set(recipe):
-            plan = {**recipe.get("speak", {}), **recipe[stage]}
-            forms = set(LINES) if "speak" in recipe else set(MANNERS) - {"grounded"}
-            assert set(plan["manners"]) == forms
-            assert sum(plan["manners"].values()) == pytest.approx(1)
-            assert set(plan["families"]) | set(plan.get("only_read", ())) <= set(FAMILIES)
-    base = yaml.safe_load((RECIPES / "base.yaml").read_text())["speak"]["manners"]
+        for stage in {"language", "anneal", "finetune"} & set(recipe):
+            plan = {**recipe.get("language", {}), **recipe[stage]}
+            modes = set(LINES) if "language" in recipe else set(RESPONSE_MODES) - {"grounded"}
+            assert set(plan["response_modes"]) == modes
+            assert sum(plan["response_modes"].values()) == pytest.approx(1)
+            assert set(plan["families"]) | set(plan.get("reading_only", ())) <= set(FAMILIES)
+    base = yaml.safe_load((RECIPES / "base.yaml").read_text())["language"]["response_modes"]
     assert base["grounded"] == base["ungrounded"]

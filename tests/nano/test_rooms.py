@@ -12,19 +12,21 @@ import pytest
 from PIL import Image
 
 from vigorl_nano.pretraining import pool
-from vigorl_nano.rooms import rooms
-from vigorl_nano.rooms.questions import (
-    CHANCE,
-    FAMILIES,
-    Balance,
-    Frame,
-    RoomQuestion,
-    Take,
-    ask,
-    sample_take,
+from vigorl_nano.rooms import sample
+from vigorl_nano.rooms.balance import Balance
+from vigorl_nano.rooms.objects import COLOURS, KINDS, sample_names
+from vigorl_nano.rooms.questions import RoomQuestion, ask
+from vigorl_nano.rooms.sample import (
+    QUESTION_SCHEMA,
+    SPLITS,
+    blocks,
+    plan_block,
+    render_image,
+    write_split,
 )
-from vigorl_nano.rooms.sample import QUESTION_SCHEMA, SPLITS, blocks, drawn, planned, write_split
-from vigorl_nano.rooms.scene import COLOURS, KINDS, SIDE, distance, sample_names
+from vigorl_nano.rooms.scene import SIDE, distance
+from vigorl_nano.rooms.takes import Frame, Take, sample_take
+from vigorl_nano.rooms.wording import CHANCE, FAMILIES
 
 SAMPLE = Path(__file__).parents[2] / "warehouse" / "sources" / "sample"
 NAME = re.compile(rf"\b({'|'.join(COLOURS)}) ({'|'.join(KINDS)})\b")
@@ -82,7 +84,7 @@ def truth(question: RoomQuestion, take: Take) -> str:
 def takes(seed: int, number: int) -> list[Take]:
     rng = np.random.default_rng(seed)
     return [
-        sample_take(rng, 2, 8, (None, "moved", "turned")[i % 3], pictures=False)
+        sample_take(rng, 2, 8, (None, "moved", "turned")[i % 3], images=False)
         for i in range(number)
     ]
 
@@ -161,9 +163,9 @@ def test_a_moved_object_is_clear_before_and_after_and_another_one_stayed():
             assert np.hypot(a[0] - b[0], a[1] - b[1]) >= 0.1 * SIDE
 
 
-def test_pictures_are_drawn_at_the_side_asked_for_and_boxes_stay_in_stored_pixels():
+def test_images_are_drawn_at_the_side_asked_for_and_boxes_stay_in_stored_pixels():
     take = sample_take(np.random.default_rng(7), 3, 3, side=98)
-    same = sample_take(np.random.default_rng(7), 3, 3, pictures=False)
+    same = sample_take(np.random.default_rng(7), 3, 3, images=False)
     assert take.frames[0].image.size == (98, 98)
     assert take.frames[0].scene == same.frames[0].scene
     for name, box in same.frames[0].boxes.items():
@@ -189,7 +191,7 @@ def test_the_sample_is_balanced_by_place_and_by_opposite_answers(split):
 
 
 @pytest.mark.parametrize("split", ["train", "test"])
-def test_the_sample_has_sat_columns_and_truth_for_every_picture(split):
+def test_the_sample_has_sat_columns_and_truth_for_every_image(split):
     table = pq.read_table(SAMPLE / f"rooms-{split}.parquet")
     assert table.schema.equals(QUESTION_SCHEMA)
     seen = {row["image_sha256"]: row["objects"] for row in rows(split, ".objects")}
@@ -203,7 +205,7 @@ def test_the_sample_has_sat_columns_and_truth_for_every_picture(split):
     assert Image.open(io.BytesIO(image["bytes"])).size == (SIDE, SIDE)
 
 
-def test_train_and_test_share_no_picture():
+def test_train_and_test_share_no_image():
     train, test = ({r["image_sha256"] for r in rows(s, ".objects")} for s in ("train", "test"))
     assert not train & test
 
@@ -217,7 +219,7 @@ def test_the_sample_is_small_enough_to_ship():
 
 
 def test_the_same_seed_writes_the_same_bytes_with_any_number_of_workers(tmp_path, monkeypatch):
-    monkeypatch.setattr(rooms, "SHARE", 1)  # two blocks
+    monkeypatch.setattr(sample, "SHARE", 1)  # two blocks
     for workers in (1, 2):
         (tmp_path / str(workers)).mkdir()
         counts = write_split(tmp_path / str(workers), "generated", 5, 24, workers)
@@ -228,9 +230,9 @@ def test_the_same_seed_writes_the_same_bytes_with_any_number_of_workers(tmp_path
 
 
 def test_a_split_has_as_many_questions_of_each_family_as_asked_for():
-    parts = blocks("held-out", 9, 12 * (rooms.SHARE + 3))
-    assert [part.share for part in parts] == [rooms.SHARE, 3]
-    sizes = Counter(q.family for _, questions in planned(parts[1]) for q in questions)
+    parts = blocks("held-out", 9, 12 * (sample.SHARE + 3))
+    assert [part.share for part in parts] == [sample.SHARE, 3]
+    sizes = Counter(q.family for _, questions in plan_block(parts[1]) for q in questions)
     assert sizes == dict.fromkeys(FAMILIES, 3)
     with pytest.raises(ValueError, match="multiple of 12"):
         blocks("held-out", 9, 100)
@@ -238,28 +240,28 @@ def test_a_split_has_as_many_questions_of_each_family_as_asked_for():
 
 def test_a_split_can_be_of_some_families_alone():
     (part,) = blocks("generated", 9, 6, ("left_right", "camera_turn"))
-    sizes = Counter(q.family for _, questions in planned(part) for q in questions)
+    sizes = Counter(q.family for _, questions in plan_block(part) for q in questions)
     assert sizes == {"left_right": 3, "camera_turn": 3}
     with pytest.raises(ValueError, match="multiple of 2"):
         blocks("generated", 9, 7, ("left_right", "camera_turn"))
 
 
 def test_no_split_shares_its_random_numbers_with_another_or_with_pretraining():
-    taken = [seed for seed, _ in SPLITS.values()] + [rooms.HELD_OUT_SEED, pool.TRAIN_SEED]
-    assert sorted(taken) == sorted(rooms.TAKEN_SEEDS) and len(set(taken)) == len(taken)
+    taken = [seed for seed, _ in SPLITS.values()] + [sample.HELD_OUT_SEED, pool.TRAIN_SEED]
+    assert sorted(taken) == sorted(sample.TAKEN_SEEDS) and len(set(taken)) == len(taken)
 
 
-def test_the_committed_pictures_are_what_the_code_draws():
+def test_the_committed_images_are_what_the_code_draws():
     stored = {i["path"]: i["bytes"] for row in rows("train") for i in row["images"]}
     (block,) = blocks("train", *SPLITS["train"])
     compared = 0
-    for number, (take, _) in enumerate(planned(block)[:4]):
+    for number, (take, _) in enumerate(plan_block(block)[:4]):
         for i, frame in enumerate(take.frames):
             path = f"rooms-train-0000-{number:04d}-{i}.jpg"
             if path in stored:
                 now, then = (
                     np.asarray(Image.open(io.BytesIO(data)), dtype=float)
-                    for data in (drawn(frame.scene)[0], stored[path])
+                    for data in (render_image(frame.scene)[0], stored[path])
                 )
                 assert np.abs(now - then).mean() < 0.5, path
                 compared += 1

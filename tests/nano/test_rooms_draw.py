@@ -7,25 +7,31 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from vigorl_nano.rooms.cameras import Sun
 from vigorl_nano.rooms.draw import draw, eye_of, look
-from vigorl_nano.rooms.ray_caster import BALL, BOX, CONE, Group, Solid, Table, cast
+from vigorl_nano.rooms.objects import COLOURS, KINDS, sample_names
+from vigorl_nano.rooms.ray_caster import (
+    BALL,
+    BOX,
+    CONE,
+    Group,
+    ParallelProjection,
+    Solid,
+    Table,
+    cast,
+)
 from vigorl_nano.rooms.scene import (
-    COLOURS,
     FOCAL,
-    KINDS,
     SIDE,
     Camera,
     Room,
     Scene,
     Thing,
-    apart,
+    are_apart,
     corners,
     distance,
     furnish,
-    moved,
-    sample_names,
-    turned,
+    move_thing,
+    turn_camera,
 )
 from vigorl_nano.rooms.shapes import furniture
 
@@ -50,12 +56,12 @@ def sampled_scenes(count: int, seed: int, names: int) -> list[Scene]:
 
 @pytest.mark.parametrize(("side", "over"), [(196, 2), (392, 2)])
 def test_a_ball_straight_ahead_lands_where_perspective_puts_it(side, over):
-    picture = draw(scene_of(BALL_AHEAD), side, over)
+    rendering = draw(scene_of(BALL_AHEAD), side, over)
     radius = FOCAL * 0.25 / np.sqrt(4.0**2 - 0.25**2)
     expected = [SIDE / 2 - radius, SIDE / 2 - radius, SIDE / 2 + radius, SIDE / 2 + radius]
-    assert picture.boxes["red ball"] == pytest.approx(expected, abs=1.0)
-    assert picture.image.size == (side, side)
-    red, green, blue = picture.image.getpixel((side // 2, side // 2))
+    assert rendering.boxes["red ball"] == pytest.approx(expected, abs=1.0)
+    assert rendering.image.size == (side, side)
+    red, green, blue = rendering.image.getpixel((side // 2, side // 2))
     assert red > 2 * max(green, blue)
 
 
@@ -70,16 +76,16 @@ def test_depth_is_along_the_view_in_the_buffer_and_to_the_middle_in_the_facts():
 
 def test_boxes_and_shown_are_those_of_the_number_buffer():
     for scene in sampled_scenes(3, 5, 6):
-        picture = draw(scene, 196, 1)
+        rendering = draw(scene, 196, 1)
         table = Table.of(furniture(scene))
         owner = table.owner[cast(table, eye_of(scene, 196)).solid]
         for number, thing in enumerate(scene.things, 1):
             rows, columns = np.nonzero(owner == number)
             edges = (columns.min(), rows.min(), columns.max() + 1, rows.max() + 1)
-            assert picture.boxes[thing.name] == tuple(2.0 * edge for edge in edges)
+            assert rendering.boxes[thing.name] == tuple(2.0 * edge for edge in edges)
             alone = Table.of([g for g in furniture(scene) if g.owner == number])
             whole = np.count_nonzero(cast(alone, eye_of(scene, 196)).solid)
-            assert picture.shown[thing.name] == pytest.approx(len(rows) / whole)
+            assert rendering.shown[thing.name] == pytest.approx(len(rows) / whole)
 
 
 def test_a_nearer_object_hides_a_farther_one_and_never_the_other_way_round():
@@ -97,7 +103,7 @@ def test_clear_leaves_out_what_the_frame_cuts_and_what_is_too_small():
     assert look(scene_of(cut)).clear == frozenset()
     small = replace(BALL_AHEAD, scale=0.5, z=6.0)
     assert look(scene_of(small)).clear == draw(scene_of(small), 196).clear == frozenset()
-    behind = turned(scene_of(BALL_AHEAD), np.pi)
+    behind = turn_camera(scene_of(BALL_AHEAD), np.pi)
     assert look(behind).boxes == {} and look(behind).shown == {"red ball": 0.0}
 
 
@@ -156,7 +162,7 @@ def test_the_same_scene_gives_the_same_bytes_and_boxes_do_not_depend_on_the_side
         assert large.boxes[name] == pytest.approx(box, abs=1.01)
 
 
-def test_what_is_clear_at_a_look_is_clear_in_the_picture():
+def test_what_is_clear_at_a_look_is_clear_in_the_image():
     for scene in sampled_scenes(8, 9, 6):
         quick, fine = look(scene), draw(scene, 196, 2)
         assert quick.clear <= fine.clear
@@ -177,19 +183,19 @@ def test_eight_objects_mostly_fit_and_stand_in_the_room_apart_from_one_another()
         for i, floor in enumerate(floors):
             assert np.abs(floor[:, 0]).max() <= scene.room.half_width
             assert floor[:, 1].max() <= scene.room.depth
-            assert all(apart(floor, other, 0.0) for other in floors[:i])
+            assert all(are_apart(floor, other, 0.0) for other in floors[:i])
     assert fitted > 15
 
 
 def test_a_moved_object_keeps_its_looks_and_a_turn_to_the_right_shifts_things_left():
     rng = np.random.default_rng(4)
     scene = sampled_scenes(1, 4, 4)[0]
-    after = moved(rng, scene, 1)
+    after = move_thing(rng, scene, 1)
     assert after is not None and after.things[0] == scene.things[0]
     old, new = scene.things[1], after.things[1]
     assert replace(new, x=old.x, z=old.z) == old and np.hypot(new.x - old.x, new.z - old.z) > 0
     ahead = scene_of(BALL_AHEAD)
-    right = look(turned(ahead, 0.2)).boxes["red ball"]
+    right = look(turn_camera(ahead, 0.2)).boxes["red ball"]
     assert right[2] < look(ahead).boxes["red ball"][0] + 5
 
 
@@ -203,7 +209,7 @@ def test_rays_meet_the_three_solids_at_their_surfaces():
     for shape, (size, top, area) in shapes.items():
         table = Table.of([Group(1, 1.0, 0.0, 2.0, 0.6, (Solid(shape, size, (9, 9, 9), "matt"),))])
         light = np.array([1e-3, 1.0, 1e-3])
-        sun = Sun(200, light / np.linalg.norm(light), table.corners.reshape(-1, 3))
+        sun = ParallelProjection(200, light / np.linalg.norm(light), table.corners.reshape(-1, 3))
         hits = cast(table, sun)
         height = -(hits.depth[hits.solid > 0] + sun.start)
         assert height.max() == pytest.approx(top, abs=0.01)

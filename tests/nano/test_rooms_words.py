@@ -5,18 +5,12 @@ import pytest
 import torch
 
 from tests.support.text_only import fitted
-from vigorl_nano.rooms.balance import Balance, evened
+from vigorl_nano.rooms.balance import Balance, even_out
 from vigorl_nano.rooms.families import BY_FAMILY
-from vigorl_nano.rooms.questions import (
-    CHANCE,
-    CHANGE,
-    FAMILIES,
-    RoomQuestion,
-    ask,
-    sample_take,
-    worded,
-)
-from vigorl_nano.rooms.sample import blocks, planned
+from vigorl_nano.rooms.questions import RoomQuestion, ask, put_into_words
+from vigorl_nano.rooms.sample import blocks, plan_block
+from vigorl_nano.rooms.takes import sample_take
+from vigorl_nano.rooms.wording import CHANCE, CHANGE, FAMILIES
 
 SEED = 88_001
 Asked = dict[str, list[RoomQuestion]]
@@ -38,12 +32,12 @@ def as_they_come(seed: int, number: int) -> Asked:
     """Drafts that nothing has balanced: what a reader learns from them is how rooms lean."""
     rng, found = np.random.default_rng(seed), []
     for i in range(number):
-        take = sample_take(rng, 2, 8, ("moved", "turned")[i % 2], pictures=False)
+        take = sample_take(rng, 2, 8, ("moved", "turned")[i % 2], images=False)
         for family in FAMILIES:
             if CHANGE.get(family) in (None, take.change):
                 for _ in range(3):
                     draft = BY_FAMILY[family](rng, take, take.frames[0], family)
-                    found += [worded(rng, draft, family, 0)] if draft else []
+                    found += [put_into_words(rng, draft, family, 0)] if draft else []
     return by_family(found)
 
 
@@ -65,7 +59,7 @@ def most_common_answer(questions: list[RoomQuestion]) -> list[bool]:
 
 
 def test_a_reader_who_knows_how_rooms_lean_gains_nothing_from_a_split():
-    parts = [q for b in blocks("x", SEED, 1200) for _, kept in planned(b) for q in kept]
+    parts = [q for b in blocks("x", SEED, 1200) for _, kept in plan_block(b) for q in kept]
     kept, lore = by_family(parts), as_they_come(SEED + 1, 240)
     learnt = {}
     for family in FAMILIES:
@@ -81,7 +75,7 @@ def test_a_reader_who_knows_how_rooms_lean_gains_nothing_from_a_split():
 @pytest.mark.slow
 def test_a_reader_trained_on_some_blocks_gains_nothing_on_others():
     parts = [
-        by_family([q for _, kept in planned(block) for q in kept])
+        by_family([q for _, kept in plan_block(block) for q in kept])
         for block in blocks("x", SEED + 2, 6000)
     ]
     everything = []
@@ -103,7 +97,7 @@ def test_a_reader_trained_on_some_blocks_gains_nothing_on_others():
 @pytest.mark.parametrize("share", [4, 20])
 def test_in_a_block_places_and_answers_come_equally_often(share):
     (block,) = blocks("x", SEED + 3, 12 * share)
-    for family, questions in by_family([q for _, kept in planned(block) for q in kept]).items():
+    for family, questions in by_family([q for _, kept in plan_block(block) for q in kept]).items():
         places = [q.options.index(q.answer) for q in questions]
         sums = np.bincount(places, minlength=round(1 / CHANCE[family]))
         assert sums.max() - sums.min() <= 2, (family, sums)
@@ -114,7 +108,7 @@ def test_in_a_block_places_and_answers_come_equally_often(share):
 def test_questions_sampled_in_turn_never_tip_a_cue_beyond_the_slack():
     rng, balance = np.random.default_rng(4), Balance(slack=2)
     for i in range(60):
-        take = sample_take(rng, 2, 8, (None, "moved", "turned")[i % 3], pictures=False)
+        take = sample_take(rng, 2, 8, (None, "moved", "turned")[i % 3], images=False)
         for family in FAMILIES:
             ask(rng, take, family, balance)
     assert balance.tally and max(map(abs, balance.tally.values())) <= 2
@@ -130,7 +124,7 @@ def test_balance_turns_down_what_tips_a_cue_and_takes_what_rights_it():
 
 def test_the_evened_subset_cancels_where_it_can():
     leaning = [((("sofa", "vase"), 1.0),)] * 16 + [((("sofa", "vase"), -1.0),)] * 4
-    chosen = evened(leaning, 8)
+    chosen = even_out(leaning, 8)
     assert len(set(chosen)) == 8 and sum(leaning[i][0][1] for i in chosen) == 0
     with pytest.raises(ValueError, match="9 wanted of 8"):
-        evened(leaning[:8], 9)
+        even_out(leaning[:8], 9)

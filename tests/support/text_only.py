@@ -17,8 +17,8 @@ from itertools import pairwise
 import numpy as np
 import torch
 
+from vigorl_nano.rooms.objects import COLOURS, KINDS
 from vigorl_nano.rooms.questions import RoomQuestion
-from vigorl_nano.rooms.scene import COLOURS, KINDS
 
 SIZE = 1 << 13
 NAMED = {*COLOURS, *KINDS}

@@ -22,7 +22,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
 
-from flows.stages.progress import short_time
+from flows.progress import short_time
 from flows.stages.train import TrainingError
 from mcts.teachers.checkpoints import find_checkpoint, registered_checkpoints
 from vigorl_nano.claim import findings

@@ -17,7 +17,7 @@ from typing import Any
 import numpy as np
 
 from curation.scores.bootstrap import clusters
-from flows.stages.progress import short_time
+from flows.progress import short_time
 from vigorl_nano.claim.interval_plot import Row, draw
 from vigorl_nano.claim.plan import ARMS, EXPECTED, PLACES, TEMPERATURE, stages
 from vigorl_nano.claim.work import Experiment

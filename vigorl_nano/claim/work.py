@@ -99,8 +99,8 @@ def questions(experiment: Experiment, stage: Stage) -> Row:
 
 def search(experiment: Experiment, stage: Stage) -> Row:
     """Search the training questions, or sample chains at equal tokens; publish what is kept."""
+    from flows.progress import TerminalProgress
     from flows.stages import build as stages
-    from flows.stages.progress import TerminalProgress
     from warehouse.query.catalog import query
     from warehouse.versions.versions import publish
 

@@ -1,9 +1,9 @@
 """Loss heads that pretraining throws away: what the vision tower must know, read out directly.
 
-    helper = Helper(word_ids(tokenizer))
-    loss, error = helper(patches, tokens, embedding, objects)
+    head = AuxiliaryHead(word_ids(tokenizer))
+    loss, figures = head(patches, tokens, embedding, objects)
 
-A reply's tokens say little about a picture, a list of what is in it says much. The helper reads
+A reply's tokens say little about an image, a list of what is in it says much. The head reads
 the colour and kind that cover each patch, and from each merged token the object whose centre lies
 in its cell: its place, its depth, and its colour and kind as nearness to the *word embeddings* of
 their names. That last loss ties what is seen to the words for it, so that the language model finds
@@ -19,11 +19,11 @@ from torch import nn
 from transformers import PreTrainedTokenizerBase
 
 from vigorl_nano.pretraining.config import CELLS, GRID, HIDDEN, MERGE, VISION
-from vigorl_nano.pretraining.data import Seen
+from vigorl_nano.pretraining.data import VisibleObject
 from vigorl_nano.pretraining.encode import word_id
-from vigorl_nano.rooms.scene import COLOURS, KINDS
+from vigorl_nano.rooms.objects import COLOURS, KINDS
 
-READ = {"there": 1, "x1": 10, "x2": 10, "y1": 10, "y2": 10, "centre": 2, "depth": 1}
+OUTPUTS = {"there": 1, "x1": 10, "x2": 10, "y1": 10, "y2": 10, "centre": 2, "depth": 1}
 SHARPNESS = 16.0  # of the softmax over cosines with the words
 NEAREST, FARTHEST = 1.5, 8.0  # metres; depth is read as its logarithm between these
 
@@ -33,31 +33,31 @@ def word_ids(tokenizer: PreTrainedTokenizerBase) -> torch.Tensor:
     return torch.tensor([word_id(tokenizer, word) for word in (*COLOURS, *KINDS)])
 
 
-class Helper(nn.Module):
+class AuxiliaryHead(nn.Module):
     """Linear read-outs of patches (n, 196, 128) and of merged tokens (n, 49, 192)."""
 
     def __init__(self, words: torch.Tensor) -> None:
         super().__init__()
         self.words = words
         self.cover = nn.Linear(VISION["hidden_size"], len(COLOURS) + len(KINDS) + 2)
-        self.read = nn.Linear(HIDDEN, sum(READ.values()))
+        self.read = nn.Linear(HIDDEN, sum(OUTPUTS.values()))
 
     def forward(
         self,
         patches: torch.Tensor,
         tokens: torch.Tensor,
         embedding: torch.Tensor,
-        pictures: list[list[Seen]],
+        images: list[list[VisibleObject]],
     ) -> tuple[torch.Tensor, dict[str, float]]:
         """The summed loss, and figures for the log: centre error and share of names read right."""
-        colours, kinds = cover_maps(pictures)
+        colours, kinds = cover_maps(images)
         cover = self.cover(patches).float().split([len(COLOURS) + 1, len(KINDS) + 1], -1)
         loss = F.cross_entropy(cover[0].flatten(0, 1), colours.flatten())
         loss = loss + F.cross_entropy(cover[1].flatten(0, 1), kinds.flatten())
 
-        there, cells = centres(pictures)
-        read = self.read(tokens).float().split(list(READ.values()), -1)
-        out = dict(zip(READ, read, strict=True))
+        there, cells = centres(images)
+        read = self.read(tokens).float().split(list(OUTPUTS.values()), -1)
+        out = dict(zip(OUTPUTS, read, strict=True))
         loss = loss + 2 * F.binary_cross_entropy_with_logits(out["there"].squeeze(-1), there)
         at = tuple(torch.tensor(list(cells)).unbind(1))
         seen = list(cells.values())
@@ -89,16 +89,16 @@ class Helper(nn.Module):
         return loss, figures
 
 
-def cover_maps(pictures: list[list[Seen]]) -> tuple[torch.Tensor, torch.Tensor]:
+def cover_maps(images: list[list[VisibleObject]]) -> tuple[torch.Tensor, torch.Tensor]:
     """Colour and kind of the nearest object over each patch, 0 for none; (n, 196) each.
 
     Boxes stand for outlines: they are drawn in a little, far ones first. Patches are in the order
     in which the tower keeps them, merge blocks of 2 x 2.
     """
-    colours = np.zeros((len(pictures), GRID, GRID), dtype=np.int64)
+    colours = np.zeros((len(images), GRID, GRID), dtype=np.int64)
     kinds = np.zeros_like(colours)
     middles = (np.arange(GRID) + 0.5) / GRID
-    for i, objects in enumerate(pictures):
+    for i, objects in enumerate(images):
         for o in sorted(objects, key=lambda o: -o.depth):
             dx, dy = 0.1 * (o.x2 - o.x1), 0.1 * (o.y2 - o.y1)
             columns = np.flatnonzero((middles > o.x1 + dx) & (middles < o.x2 - dx))
@@ -106,18 +106,20 @@ def cover_maps(pictures: list[list[Seen]]) -> tuple[torch.Tensor, torch.Tensor]:
             colour, kind = o.name.split()
             colours[i, rows[:, None], columns] = 1 + list(COLOURS).index(colour)
             kinds[i, rows[:, None], columns] = 1 + KINDS.index(kind)
-    blocks = (len(pictures), CELLS, MERGE, CELLS, MERGE)
+    blocks = (len(images), CELLS, MERGE, CELLS, MERGE)
     return tuple(  # type: ignore[return-value]
-        torch.from_numpy(m.reshape(blocks).transpose(0, 1, 3, 2, 4).reshape(len(pictures), -1))
+        torch.from_numpy(m.reshape(blocks).transpose(0, 1, 3, 2, 4).reshape(len(images), -1))
         for m in (colours, kinds)
     )
 
 
-def centres(pictures: list[list[Seen]]) -> tuple[torch.Tensor, dict[tuple[int, int], Seen]]:
+def centres(
+    images: list[list[VisibleObject]],
+) -> tuple[torch.Tensor, dict[tuple[int, int], VisibleObject]]:
     """Which cells hold an object's centre, (n, 49), and the object of each; the nearest of two."""
-    there = torch.zeros(len(pictures), CELLS * CELLS)
-    cells: dict[tuple[int, int], Seen] = {}
-    for i, objects in enumerate(pictures):
+    there = torch.zeros(len(images), CELLS * CELLS)
+    cells: dict[tuple[int, int], VisibleObject] = {}
+    for i, objects in enumerate(images):
         for o in objects:
             x, y = (min(int(v * CELLS), CELLS - 1) for v in o.centre)
             at = (i, y * CELLS + x)

@@ -1,8 +1,8 @@
 """Random access to the pool, and the batches that the two stages of pretraining learn from.
 
-pictures = Pictures(Path("runs/nano/pool"), shards=40)
-batch = pictures.pick(rng, takes=16, easy=0.2)     # mirrored and dimmed at random
-groups = replies(rng, batch, encoder, plan)        # encoded answers, one-image ones first
+pool = FramePool(Path("runs/nano/pool"), shards=40)
+batch = pool.pick(rng, takes=16, easy=0.2)     # mirrored and dimmed at random
+groups = make_replies(rng, batch, encoder, plan)        # encoded answers, one-image ones first
 """
 
 from __future__ import annotations
@@ -13,7 +13,13 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from vigorl_nano.pretraining.data import MANNERS, PRACTICE, Seen, make_example, mirrored
+from vigorl_nano.pretraining.data import (
+    PRACTICE,
+    RESPONSE_MODES,
+    VisibleObject,
+    make_example,
+    mirror_take,
+)
 from vigorl_nano.pretraining.encode import Encoded, Encoder
 from vigorl_nano.pretraining.pool import load_shard
 
@@ -22,15 +28,15 @@ GREY = 128
 
 @dataclass(frozen=True, slots=True)
 class Batch:
-    """Some takes and their pictures, one take after the other."""
+    """Some takes and their images, one take after the other."""
 
     takes: list[dict]
-    starts: list[int]  # where each take's pictures begin
+    starts: list[int]  # where each take's images begin
     frames: torch.Tensor  # uint8 (n, 196, 196, 3)
-    objects: list[list[Seen]]  # what each picture shows
+    objects: list[list[VisibleObject]]  # what each image shows
 
 
-class Pictures:
+class FramePool:
     """Every shard's frames stay on disk, its takes in memory."""
 
     def __init__(self, folder: Path, shards: int) -> None:
@@ -44,14 +50,14 @@ class Pictures:
         picked: list[dict] = []
         starts: list[int] = []
         frames: list[np.ndarray] = []
-        objects: list[list[Seen]] = []
+        objects: list[list[VisibleObject]] = []
         for _ in range(takes):
             rows = self.easy if rng.random() < easy else self.takes
             shard, take = rows[rng.integers(len(rows))]
             starts.append(len(frames))
             flip, light = rng.random() < 0.5, rng.uniform(0.88, 1.12)
             if flip:
-                take = mirrored(take)
+                take = mirror_take(take)
             for frame in take["frames"]:
                 pixels = np.asarray(self.frames[shard][frame["at"]])
                 pixels = pixels[:, ::-1] if flip else pixels
@@ -61,28 +67,28 @@ class Pictures:
         return Batch(picked, starts, torch.from_numpy(np.stack(frames)), objects)
 
 
-def replies(
+def make_replies(
     rng: np.random.Generator, batch: Batch, encoder: Encoder, plan: dict
 ) -> list[list[tuple[Encoded, list[int]]]]:
-    """Worked answers to a few questions of each take, with the batch's pictures that each shows.
+    """Worked answers to a few questions of each take, with the batch's images that each shows.
 
     Those with one image and those with two come apart, so that little is padded.
     """
-    manners = [plan["manners"].get(m, 0.0) for m in MANNERS]
+    shares = [plan["response_modes"].get(mode, 0.0) for mode in RESPONSE_MODES]
     one: list[tuple[Encoded, list[int]]] = []
     two: list[tuple[Encoded, list[int]]] = []
     for take, start in zip(batch.takes, batch.starts, strict=True):
-        asked = take["questions"]
-        odds = np.array([plan["families"].get(q["family"], 1.0) for q in asked], dtype=float)
-        few = min(len(asked), plan["questions"])
-        chosen = rng.choice(len(asked), few, False, odds / odds.sum()) if few else []
+        questions = take["questions"]
+        odds = np.array([plan["families"].get(q["family"], 1.0) for q in questions], dtype=float)
+        few = min(len(questions), plan["questions"])
+        chosen = rng.choice(len(questions), few, False, odds / odds.sum()) if few else []
         for i in chosen:
-            manner = MANNERS[rng.choice(len(MANNERS), p=manners)]
-            if manner != "pointing" and asked[i]["family"] in plan.get("only_read", ()):
-                manner = "reading"
-            blind = bool(rng.random() < plan["blind"]) and manner not in PRACTICE
-            row = encoder(make_example(rng, take, asked[i], manner, blind))
-            if manner == "reading" and rng.random() < plan["hidden"]:
+            mode = RESPONSE_MODES[rng.choice(len(RESPONSE_MODES), p=shares)]
+            if mode != "pointing" and questions[i]["family"] in plan.get("reading_only", ()):
+                mode = "reading"
+            blind = bool(rng.random() < plan["blind"]) and mode not in PRACTICE
+            row = encoder(make_example(rng, take, questions[i], mode, blind))
+            if mode == "reading" and rng.random() < plan["hidden"]:
                 row = replace(row, blind=True)  # only the steps can tell
             shown = [start + f for f in row.frames]
             (one if len(shown) == 1 else two).append((row, shown))

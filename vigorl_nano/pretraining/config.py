@@ -83,7 +83,7 @@ def build_model(tokenizer: PreTrainedTokenizerFast) -> Qwen3VLForConditionalGene
 
 
 def to_patches(frames: torch.Tensor) -> torch.Tensor:
-    """Pictures uint8 (n, 196, 196, 3) to normalized patches (n, 196, 588) in merge-block order."""
+    """Images uint8 (n, 196, 196, 3) to normalized patches (n, 196, 588) in merge-block order."""
     n = frames.shape[0]
     x = frames.permute(0, 3, 1, 2).float() / 127.5 - 1.0
     x = x.reshape(n, 3, CELLS, MERGE, PATCH, CELLS, MERGE, PATCH)
@@ -95,8 +95,8 @@ def blocks_output(
 ) -> torch.Tensor:
     """The vision blocks' output before merging, (n, 196, 128), in merge-block order.
 
-    The same computation as the model's own vision tower, for pictures of one size as one batch
-    (the library's version attends to each picture in a Python loop). `block` may be a compiled
+    The same computation as the model's own vision tower, for images of one size as one batch
+    (the library's version attends to each image in a Python loop). `block` may be a compiled
     `vision_block`.
     """
     visual = model.model.visual
@@ -130,7 +130,7 @@ def merge(model: Qwen3VLForConditionalGeneration, x: torch.Tensor) -> torch.Tens
 
 
 def features(model: Qwen3VLForConditionalGeneration, frames: torch.Tensor) -> torch.Tensor:
-    """Merged vision tokens of uint8 pictures, (n, 49, 192)."""
+    """Merged vision tokens of uint8 images, (n, 49, 192)."""
     return merge(model, blocks_output(model, frames))
 
 

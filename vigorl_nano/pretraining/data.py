@@ -4,12 +4,12 @@
     row = Encoder(tokenizer)(example)                          # ids, weights, where to look
     batch = collate([row, ...], pad, image)                    # padded arrays for one step
 
-A question is answered in one of three ways, asked for by the prompt's last line: in grounded steps
-(each cites the point of what it names), in the same steps without their points, or directly. Three
-more manners practise parts of the first alone (`PRACTICE`): pointing at what one is told to,
-reading an answer off steps that someone else has written, and thinking without points though nobody
-said so. The text is exactly what the chat template renders, so a model trained here is prompted
-correctly by any program that uses the template.
+The prompt's last line asks for one of three response modes: grounded steps (each cites the point of
+what it names), the same steps without their points, or the answer only. Three more modes practise
+parts of the first alone (`PRACTICE`): pointing at named objects, reading an answer off given steps,
+and thinking without points although the prompt does not ask for that. The text is exactly what the
+chat template renders, so a model trained here is prompted correctly by any program that uses the
+template.
 """
 
 from __future__ import annotations
@@ -29,15 +29,15 @@ from vigorl_nano.pretraining.phrases import (
     OTHER,
     VERIFY,
 )
-from vigorl_nano.rooms.scene import COLOURS, KINDS
+from vigorl_nano.rooms.objects import COLOURS, KINDS
 
-Manner = Literal["grounded", "ungrounded", "direct", "pointing", "reading", "thinking"]
-PRACTICE: tuple[Manner, ...] = ("pointing", "reading", "thinking")
-MANNERS: tuple[Manner, ...] = ("grounded", "ungrounded", "direct", *PRACTICE)
+ResponseMode = Literal["grounded", "ungrounded", "answer_only", "pointing", "reading", "thinking"]
+PRACTICE: tuple[ResponseMode, ...] = ("pointing", "reading", "thinking")
+RESPONSE_MODES: tuple[ResponseMode, ...] = ("grounded", "ungrounded", "answer_only", *PRACTICE)
 LINES = {
     "grounded": "Think in at least {k} steps.",
     "ungrounded": "Think in at least {k} steps, no points.",
-    "direct": "Answer directly.",
+    "answer_only": "Answer directly.",
 }
 STEP_WEIGHTS = {3: 0.7, 4: 0.2, 5: 0.1}  # how often k steps are asked for
 OTHER_SHARE = 0.6  # of the steps beyond those needed: another object; else a second look
@@ -56,8 +56,8 @@ EVIDENCE = {
 
 
 @dataclass(frozen=True, slots=True)
-class Seen:
-    """One object in a picture; the box is its visible extent as shares of the side."""
+class VisibleObject:
+    """One object in an image; the box is its visible extent as shares of the side."""
 
     name: str
     x1: float
@@ -71,8 +71,10 @@ class Seen:
     def centre(self) -> tuple[float, float]:
         return (self.x1 + self.x2) / 2, (self.y1 + self.y2) / 2
 
-    def mirrored(self) -> Seen:
-        return Seen(self.name, 1 - self.x2, self.y1, 1 - self.x1, self.y2, self.clear, self.depth)
+    def mirror(self) -> VisibleObject:
+        return VisibleObject(
+            self.name, 1 - self.x2, self.y1, 1 - self.x1, self.y2, self.clear, self.depth
+        )
 
 
 @dataclass(frozen=True, slots=True)
@@ -89,20 +91,20 @@ class Example:
     prompt: str
     reply: str
     spots: tuple[Spot, ...]
-    frames: tuple[int, ...]  # places of the pictures among the take's
-    blind: bool = False  # shown grey pictures: the steps are made up, the answer is a guess
+    frames: tuple[int, ...]  # places of the images among the take's
+    blind: bool = False  # shown grey images: the steps are made up, the answer is a guess
     evidence: str = ""  # what of the first steps decides the answer; see `EVIDENCE`
 
 
-def mirrored(take: dict) -> dict:
-    """The same take seen in a mirror: objects change sides, and so do the answers about sides."""
+def mirror_take(take: dict) -> dict:
+    """Mirror a take: objects change sides, and so do the answers about sides."""
 
     def flip(word: str) -> str:
         return SWAPPED.get(word, word)
 
     return {
         **take,
-        "frames": [{**f, "objects": [o.mirrored() for o in f["objects"]]} for f in take["frames"]],
+        "frames": [{**f, "objects": [o.mirror() for o in f["objects"]]} for f in take["frames"]],
         "questions": [
             {**q, "answer": flip(q["answer"]), "options": [flip(o) for o in q["options"]]}
             for q in take["questions"]
@@ -110,8 +112,8 @@ def mirrored(take: dict) -> dict:
     }
 
 
-def written(place: Spot, two: bool) -> str:
-    """A point as the model writes it: thousandths of the side."""
+def format_point(place: Spot, two: bool) -> str:
+    """Write a point as the model does: in thousandths of the side."""
     x, y = (min(round(v * 1000), 999) for v in (place.x, place.y))
     return f"({x}, {y})" + (f" in image {place.image + 1}" if two else "")
 
@@ -119,18 +121,18 @@ def written(place: Spot, two: bool) -> str:
 def plan_steps(
     rng: np.random.Generator, take: dict, question: dict, wanted: int
 ) -> list[tuple[str, int, str]]:
-    """(name, image, manner) of each step: first what was asked about, then what is left to say."""
+    """(name, image, role) of each step: first what the question is about, then other objects."""
     frames = [take["frames"][i] for i in question["frames"]]
     centres = [{o.name: o.centre for o in f["objects"]} for f in frames]
     about = [(name, i) for name, i in question["about"]]
     # In the order in which the question mentions them: an order chosen by what is true would have
     # the first step give the answer away.
-    asked = question["text"] + choices_line(question["options"])
-    about.sort(key=lambda n: asked.find(n[0]))
+    text = question["text"] + choices_line(question["options"])
+    about.sort(key=lambda n: text.find(n[0]))
     if question["family"] == "count":
-        # From left to right, as people count, so that what is still to come can be told.
+        # From left to right, as people count, so that what is still to come is known.
         about.sort(key=lambda n: centres[0][n[0]][0])
-    steps = [(n, i, "asked") for n, i in about]
+    steps = [(n, i, "subject") for n, i in about]
     rest = [
         (o.name, i)
         for i, f in enumerate(frames)
@@ -150,22 +152,22 @@ def plan_steps(
     return steps
 
 
-def imagined(rng: np.random.Generator, take: dict, question: dict) -> tuple[dict, dict]:
-    """What a model that sees nothing might go on about: what it was asked for, the rest made up.
+def imagine(rng: np.random.Generator, take: dict, question: dict) -> tuple[dict, dict]:
+    """Make up what a model that sees nothing might say about what the question names.
 
     What is made up decides as little as it can: a number or a colour is one of the options, drawn
     by lot, and is then the answer.
     """
-    asked = question["text"] + choices_line(question["options"])
+    text = question["text"] + choices_line(question["options"])
     real = list(dict.fromkeys(name for name, _ in question["about"]))
     words = [word for name in real for word in name.split() if word in question["text"]]
     answer = question["answer"]
     if question["family"] in ("count", "colour"):
         answer = str(rng.choice(question["options"]))
 
-    def made_up(*told: str) -> str:
+    def made_up(*given: str) -> str:
         pair = [str(rng.choice(list(COLOURS))), str(rng.choice(KINDS))]
-        for word in told:
+        for word in given:
             pair[0 if word in COLOURS else 1] = word
         return " ".join(pair)
 
@@ -176,8 +178,8 @@ def imagined(rng: np.random.Generator, take: dict, question: dict) -> tuple[dict
     elif question["family"] == "colour":
         names = [made_up(*words[:1], answer)]
     else:
-        names = [name for name in real if name in asked]
-    others = [name for name in (made_up() for _ in range(4)) if name not in asked]
+        names = [name for name in real if name in text]
+    others = [name for name in (made_up() for _ in range(4)) if name not in text]
     if not names:
         names = others[:1]
     about = [(name, i) for name in names for i in range(len(question["frames"]))]
@@ -185,7 +187,7 @@ def imagined(rng: np.random.Generator, take: dict, question: dict) -> tuple[dict
     for i in question["frames"]:
         corners = rng.uniform(0.1, 0.8, (len(names) + len(others), 2))
         objects = [
-            Seen(name, x, y, x + 0.1, y + 0.1, True, float(rng.uniform(2, 6)))
+            VisibleObject(name, x, y, x + 0.1, y + 0.1, True, float(rng.uniform(2, 6)))
             for name, (x, y) in zip([*names, *others], corners.tolist(), strict=True)
         ]
         frames[i] = {**frames[i], "objects": objects}
@@ -196,23 +198,23 @@ def make_example(
     rng: np.random.Generator,
     take: dict,
     question: dict,
-    manner: Manner,
+    mode: ResponseMode,
     blind: bool = False,
 ) -> Example:
-    """A worked answer to one question of a take (as `pool.load_shard` gives them).
+    """Make a worked answer to one question of a take (as `pool.load_shard` gives them).
 
     Args:
-        blind: the pictures will be grey, and the steps are made up (`imagined`).
+        blind: the images will be grey, and the steps are made up (`imagine`).
     """
-    if manner == "pointing":
+    if mode == "pointing":
         return make_pointing(rng, take, question)
     if blind:
-        take, question = imagined(rng, take, question)
+        take, question = imagine(rng, take, question)
     frames = [take["frames"][i] for i in question["frames"]]
     objects = [{o.name: o for o in f["objects"]} for f in frames]
     two = len(frames) == 2
     k = int(rng.choice(list(STEP_WEIGHTS), p=list(STEP_WEIGHTS.values())))
-    line = LINES.get(manner, LINES["grounded"])  # reading and thinking ask for grounded steps too
+    line = LINES.get(mode, LINES["grounded"])  # reading and thinking ask for grounded steps too
     prompt = (
         f"<|im_start|>user\n{IMAGE * len(frames)}{question['text']}"
         f"{choices_line(question['options'])}\n{line.format(k=k)}"
@@ -220,59 +222,61 @@ def make_example(
     )
     final = f"<answer>{question['answer']}</answer><|im_end|>"
     places = tuple(question["frames"])
-    if manner == "direct":
+    if mode == "answer_only":
         return Example(prompt, final, (), places, blind)
     lines, spots = [], []
-    for name, i, how in plan_steps(rng, take, question, k + int(rng.random() < 0.1)):
+    for name, i, role in plan_steps(rng, take, question, k + int(rng.random() < 0.1)):
         thing = objects[i][name]
         x, y = thing.centre
-        if how == "verify":  # a second look lands close by, not on the same digits
+        if role == "verify":  # a second look lands close by, not on the same digits
             x, y = (float(np.clip(v + rng.uniform(-0.004, 0.004), 0, 1)) for v in (x, y))
-        if manner == "reading" and how != "verify" and rng.random() < REWORDED_SHARE:
-            # What was asked about must be known by its name, not by how the step begins.
-            how = str(rng.choice(["asked", "other"]))
-        asked = (LOOKED_FOR_FIRST, LOOKED_FOR_SECOND)[i] if two else LOOKED_FOR
-        phrase = str(rng.choice({"asked": asked, "other": OTHER, "verify": VERIFY}[how]))
-        if two and how != "asked":  # say which picture is meant before pointing into it
+        if mode == "reading" and role != "verify" and rng.random() < REWORDED_SHARE:
+            # What the question is about must be known by its name, not by how the step begins.
+            role = str(rng.choice(["subject", "other"]))
+        subject = (LOOKED_FOR_FIRST, LOOKED_FOR_SECOND)[i] if two else LOOKED_FOR
+        phrase = str(rng.choice({"subject": subject, "other": OTHER, "verify": VERIFY}[role]))
+        if two and role != "subject":  # say which image is meant before pointing into it
             first = phrase[0] if phrase.startswith("I ") else phrase[0].lower()
             phrase = f"In the {('first', 'second')[i]} picture, {first}{phrase[1:]}"
         spot = Spot(x, y, i)
-        if manner in ("ungrounded", "thinking"):
+        if mode in ("ungrounded", "thinking"):
             phrase = phrase.replace(" at {point}", "")
-        lines.append(told(phrase, thing, written(spot, two), question["family"] in TELLS_DEPTH))
+        lines.append(
+            format_step(phrase, thing, format_point(spot, two), question["family"] in TELLS_DEPTH)
+        )
         spots.append(spot)
-    evidence = "" if manner == "thinking" else EVIDENCE.get(question["family"], "")
+    evidence = "" if mode == "thinking" else EVIDENCE.get(question["family"], "")
     steps = "".join(f"<think>{text}</think>\n" for text in lines)
-    if manner == "reading":  # the steps are given, and only the answer is learnt
+    if mode == "reading":  # the steps are given, and only the answer is learned
         return Example(prompt + steps, final, (), places, evidence=evidence)
-    pointed = tuple(spots) if manner == "grounded" else ()
+    pointed = tuple(spots) if mode == "grounded" else ()
     return Example(prompt, steps + final, pointed, places, blind, evidence)
 
 
-def told(phrase: str, thing: Seen, point: str, how_far: bool) -> str:
-    """A sentence about one object, where it is, and perhaps how far away."""
+def format_step(phrase: str, thing: VisibleObject, point: str, how_far: bool) -> str:
+    """Word one step: an object, where it is, and perhaps how far away."""
     far = DEPTH.format(metres=thing.depth) if how_far else ""
     article = "an" if thing.name[0] in "aeiou" else "a"
     return phrase.format(name=thing.name, a=article, point=point, depth=far)
 
 
 def make_pointing(rng: np.random.Generator, take: dict, question: dict) -> Example:
-    """Some objects of the question's pictures to point at, in the order in which they are named."""
+    """Make an exercise: point at some objects of the question's images, in the order named."""
     frames = [take["frames"][i] for i in question["frames"]]
     two = len(frames) == 2
     clear = [(o, i) for i, f in enumerate(frames) for o in f["objects"] if o.clear]
     rng.shuffle(clear)
     how_far = bool(rng.random() < 0.5)
-    lines, asked, spots = [], [], []
+    lines, names, spots = [], [], []
     for thing, i in clear[: int(rng.integers(1, 5))]:
-        asked.append(f"the {thing.name}" + (f" in image {i + 1}" if two else ""))
+        names.append(f"the {thing.name}" + (f" in image {i + 1}" if two else ""))
         x, y = thing.centre
         spots.append(Spot(x, y, i))
         phrase = str(rng.choice(LOOKED_FOR))
-        lines.append(told(phrase, thing, written(spots[-1], two), how_far) + "\n")
+        lines.append(format_step(phrase, thing, format_point(spots[-1], two), how_far) + "\n")
     far = " Say how far away each is." if how_far else ""
     prompt = (
-        f"<|im_start|>user\n{IMAGE * len(frames)}Point at {', '.join(asked)}.{far}"
+        f"<|im_start|>user\n{IMAGE * len(frames)}Point at {', '.join(names)}.{far}"
         "<|im_end|>\n<|im_start|>assistant\n"
     )
     reply = "".join(lines) + "<|im_end|>"

@@ -16,15 +16,15 @@ from transformers import PreTrainedTokenizerBase
 
 from vigorl_nano.pretraining.config import CELLS, LOOK_HEADS, TOKENS_PER_IMAGE
 from vigorl_nano.pretraining.data import Example
-from vigorl_nano.rooms.scene import COLOURS, KINDS
+from vigorl_nano.rooms.objects import COLOURS, KINDS
 
 # What a token's error counts. How a step is worded is largely a free choice and the last digit of
 # a coordinate is under one per cent of the side; names, leading digits and the answer mean reading
-# the picture.
+# the image.
 TEXT_WEIGHT, NAME_WEIGHT, ANSWER_WEIGHT = 0.15, 1.0, 5.0
 DIGIT_WEIGHTS = (2.0, 1.0, 0.25)
-# How a step tells what may decide an answer. What ends a number has seen all its digits.
-TOLD = {
+# Where a step holds what may decide an answer. What ends a number has seen all its digits.
+EVIDENCE_PATTERNS = {
     "x": re.compile(r" at \((\d+,)"),
     "y": re.compile(r" at \(\d+, (\d+\))"),
     "depth": re.compile(r" ([\d.]+ m) away"),
@@ -102,12 +102,12 @@ class Encoder:
         before = len(example.prompt)
         offsets = read[0] + [(a + before, b + before) for a, b in read[1]]
         found = []
-        steps = TOLD[example.evidence].finditer(example.prompt + example.reply)
-        for head, told in enumerate(steps):
+        steps = EVIDENCE_PATTERNS[example.evidence].finditer(example.prompt + example.reply)
+        for head, match in enumerate(steps):
             if head == LOOK_HEADS:
                 break
             inside = [
-                i for i, (a, b) in enumerate(offsets) if a < told.end(1) and b > told.start(1)
+                i for i, (a, b) in enumerate(offsets) if a < match.end(1) and b > match.start(1)
             ]
             found.append((head, answer, inside[0], inside[-1]))
         return found
@@ -120,7 +120,7 @@ def word_id(tokenizer: PreTrainedTokenizerBase, word: str) -> int:
 
 
 def positions(ids: np.ndarray, image: int) -> np.ndarray:
-    """Qwen3-VL's three position rows for one sequence of single-size pictures, (3, n)."""
+    """Qwen3-VL's three position rows for one sequence of single-size images, (3, n)."""
     out = np.empty((3, len(ids)), dtype=np.int64)
     at = now = 0
     cell = np.arange(TOKENS_PER_IMAGE)

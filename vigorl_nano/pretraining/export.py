@@ -5,7 +5,7 @@
 
 Qwen3-VL's own processor class insists on a video processor, which needs torchvision. The folder
 therefore names the library's plain processor for the same image and text handling, PaddleOCR-VL's
-(pictures by Qwen2-VL's image processor, each `<|image_pad|>` repeated by its grid): it loads with
+(images by Qwen2-VL's image processor, each `<|image_pad|>` repeated by its grid): it loads with
 nothing but Pillow. Servers that ask for Qwen3-VL's processor by class find the files they
 expect, the video settings among them.
 """

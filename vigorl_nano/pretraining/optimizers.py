@@ -1,6 +1,6 @@
 """The optimizers of pretraining: Muon for the blocks' matrices, AdamW for all else.
 
-optimizers = fresh_optimizers(nn.ModuleDict({"model": model, "helper": helper}), eyes=0.2)
+optimizers = make_optimizers(nn.ModuleDict({"model": model, "auxiliary": head}), vision_rate=0.2)
 for group in optimizers[0].param_groups: group["lr"] = rate * group["share"]
 """
 
@@ -10,20 +10,25 @@ import torch
 from torch import nn
 
 
-def fresh_optimizers(both: nn.ModuleDict, eyes: float = 1.0) -> list[torch.optim.Optimizer]:
-    """Muon for the blocks' matrices, AdamW for embeddings, heads and vectors.
+def make_optimizers(
+    modules: nn.ModuleDict, vision_rate: float = 1.0
+) -> list[torch.optim.Optimizer]:
+    """Make Muon for the blocks' matrices, AdamW for embeddings, heads and vectors.
 
     Args:
-        both: `model` and `helper`.
-        eyes: the share of the rate at which the vision tower and the helper learn.
+        modules: `model` and `auxiliary`.
+        vision_rate: share of the rate at which the vision tower and the auxiliary head learn.
     """
     groups: dict[tuple[bool, bool], list[nn.Parameter]] = {}
-    for name, p in both.named_parameters():
+    for name, p in modules.named_parameters():
         matrix = p.ndim == 2 and (".blocks." in name or ".layers." in name)
-        sees = name.startswith(("model.model.visual.", "helper."))
+        sees = name.startswith(("model.model.visual.", "auxiliary."))
         groups.setdefault((matrix, sees), []).append(p)
     matrices, others = (
-        [{"params": groups[kind, sees], "share": eyes if sees else 1.0} for sees in (True, False)]
+        [
+            {"params": groups[kind, sees], "share": vision_rate if sees else 1.0}
+            for sees in (True, False)
+        ]
         for kind in (True, False)
     )
     return [

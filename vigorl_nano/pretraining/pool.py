@@ -1,4 +1,4 @@
-"""The pretraining pictures: drawn once at the model's size, kept as plain arrays.
+"""The pretraining images: drawn once at the model's size, kept as plain arrays.
 
 A shard is a fixed function of its seed, so the same call continues an interrupted pool:
 
@@ -22,10 +22,13 @@ from typing import Any
 import numpy as np
 
 from vigorl_nano.pretraining.config import SIDE as MODEL_SIDE
-from vigorl_nano.pretraining.data import Seen
+from vigorl_nano.pretraining.data import VisibleObject
+from vigorl_nano.rooms.balance import Balance
 from vigorl_nano.rooms.draw import draw
-from vigorl_nano.rooms.questions import CHANGE, FAMILIES, Balance, Take, ask, sample_take
+from vigorl_nano.rooms.questions import ask
 from vigorl_nano.rooms.scene import SIDE
+from vigorl_nano.rooms.takes import Take, sample_take
+from vigorl_nano.rooms.wording import CHANGE, FAMILIES
 
 TAKES_PER_SHARD = 400
 TRAIN_SEED = 40_000  # far from the seeds of the samples and of the tests
@@ -43,21 +46,21 @@ def make_shard(folder: Path, index: int) -> None:
     for _ in range(TAKES_PER_SHARD):
         change = (None, None, None, "moved", "turned")[rng.integers(5)]
         easy = bool(rng.random() < EASY_SHARE)
-        take = sample_take(rng, *((2, 3) if easy else (3, 8)), change, pictures=False)
+        take = sample_take(rng, *((2, 3) if easy else (3, 8)), change, images=False)
         row: dict[str, Any] = {
             "easy": easy,
             "frames": [],
             "questions": questions(rng, take, balance),
         }
         for frame in take.frames:
-            picture = draw(frame.scene, side=MODEL_SIDE)
+            rendering = draw(frame.scene, side=MODEL_SIDE)
             seen = []
-            for name, box in picture.boxes.items():
+            for name, box in rendering.boxes.items():
                 x1, y1, x2, y2 = (round(edge / SIDE, 4) for edge in box)
-                depth = round(picture.depths[name], 2)
-                seen.append(Seen(name, x1, y1, x2, y2, name in picture.clear, depth))
+                depth = round(rendering.depths[name], 2)
+                seen.append(VisibleObject(name, x1, y1, x2, y2, name in rendering.clear, depth))
             row["frames"].append({"at": len(frames), "objects": [astuple(o) for o in seen]})
-            frames.append(np.asarray(picture.image))
+            frames.append(np.asarray(rendering.image))
         takes.append(row)
     part = folder / f"{index:04d}.npy.part"
     with part.open("wb") as file:
@@ -103,17 +106,17 @@ def make_pool(folder: Path, shards: int, workers: int = 2) -> None:
 
 
 def load_shard(folder: Path, index: int) -> tuple[np.ndarray, list[dict]]:
-    """The shard's frames, memory-mapped, and its takes with their objects as `Seen`."""
+    """The shard's frames, memory-mapped, and its takes with their objects as `VisibleObject`."""
     frames = np.load(folder / f"{index:04d}.npy", mmap_mode="r", allow_pickle=False)
     takes = json.loads((folder / f"{index:04d}.json").read_text())
     for take in takes:
         for frame in take["frames"]:
-            frame["objects"] = [Seen(*values) for values in frame["objects"]]
+            frame["objects"] = [VisibleObject(*values) for values in frame["objects"]]
     return frames, takes
 
 
 if __name__ == "__main__":
-    parser = argparse.ArgumentParser(description="Draw the pretraining pictures.")
+    parser = argparse.ArgumentParser(description="Draw the pretraining images.")
     parser.add_argument("--out", type=Path, default=Path("runs/nano/pool"))
     parser.add_argument("--shards", type=int, default=40)
     parser.add_argument("--workers", type=int, default=2)

@@ -2,8 +2,8 @@
 
     python -m vigorl_nano.pretraining.reading nano-reader nano-teacher
 
-A part of the way from a picture to an answer, alone: the steps name what the question is about, and
-point at it, as the scene has it. Asked with the picture and with a grey one, about takes that no
+A part of the way from an image to an answer, alone: the steps name what the question is about, and
+point at it, as the scene has it. Asked with the image and with a grey one, about takes that no
 model was trained on, in the nine families of `make claim`.
 """
 
@@ -30,7 +30,7 @@ ONE_IMAGE = "<|vision_start|><|image_pad|><|vision_end|>"
 MOST_TOKENS = 8
 
 Read = dict[tuple[str, bool], list[bool]]
-"""(family, picture hidden) -> whether each answer was right."""
+"""(family, image hidden) -> whether each answer was right."""
 
 
 def read_off(folder: Path, pool: Path, takes: int) -> Read:
@@ -53,8 +53,8 @@ def read_off(folder: Path, pool: Path, takes: int) -> Read:
 
 
 def _continued(model: Checkpoint, text: str, shown: list[list[np.ndarray]]) -> list[str]:
-    """What the model makes of the same text with each of the lists of pictures."""
-    images = [Image.fromarray(pixels) for pictures in shown for pixels in pictures]
+    """What the model makes of the same text with each of the lists of images."""
+    images = [Image.fromarray(pixels) for frames in shown for pixels in frames]
     batch = model.processor(text=[text] * len(shown), images=images, return_tensors="pt")
     with torch.inference_mode():
         said = model.model.generate(**batch, max_new_tokens=MOST_TOKENS, do_sample=False)
@@ -63,7 +63,7 @@ def _continued(model: Checkpoint, text: str, shown: list[list[np.ndarray]]) -> l
 
 
 def table(found: dict[str, Read]) -> list[str]:
-    """A row a family, for each model with the picture and without; in per cent."""
+    """A row a family, for each model with the image and without; in per cent."""
     heads = [f"{name}{', grey' * hidden}" for name in found for hidden in (False, True)]
     lines = [f"| family | questions | {' | '.join(heads)} |", "|---|" + "---:|" * (len(heads) + 1)]
     for family in (*FAMILIES, "all"):

@@ -16,7 +16,7 @@ from transformers import PreTrainedTokenizerFast
 from mcts.prompts import choices_line
 from vigorl_nano.pretraining.data import LINES
 from vigorl_nano.pretraining.phrases import ALL, DEPTH
-from vigorl_nano.rooms.scene import COLOURS, KINDS, PLURALS
+from vigorl_nano.rooms.objects import COLOURS, KINDS, PLURALS
 from vigorl_nano.rooms.wording import WORDING
 
 VOCABULARY = 1600

@@ -8,7 +8,7 @@ Where all values of a cue sum to nothing, the cue tells nothing. Two ways to get
     if balance.allows(notes):
         balance.add(notes)
 
-    kept = evened(list_of_notes, size=20)      # afterwards: the subset whose cues sum to least
+    kept = even_out(list_of_notes, size=20)      # afterwards: the subset whose cues sum to least
 
 The second is far the stronger for small sets: with a few questions a cue, sampling leaves an odd
 one over, and odd ones lean the way rooms lean (sofas stand far away, vases are small).
@@ -46,7 +46,7 @@ class Balance:
             self.tally[cue] += value
 
 
-def evened(candidates: Sequence[Notes], size: int) -> list[int]:
+def even_out(candidates: Sequence[Notes], size: int) -> list[int]:
     """Indices, ascending, of `size` candidates whose cues nearly cancel.
 
     Starts with the first ones and swaps one for another, always the best swap for the sum of

@@ -1,10 +1,10 @@
 """Draws a scene, and says exactly which pixels of each object can be seen.
 
     sight = look(scene)             # coarse and quick: enough to turn down a scene
-    picture = draw(scene, 196)      # the finished picture
-    picture.image, picture.boxes["red ball"], picture.clear
+    rendering = draw(scene, 196)      # the finished image
+    rendering.image, rendering.boxes["red ball"], rendering.clear
 
-A picture is a pure function of its scene: the same bytes on every call.
+An image is a pure function of its scene: the same bytes on every call.
 """
 
 from __future__ import annotations
@@ -15,8 +15,7 @@ from functools import lru_cache
 import numpy as np
 from PIL import Image
 
-from vigorl_nano.rooms.cameras import Eye
-from vigorl_nano.rooms.ray_caster import Hits, Table, cast
+from vigorl_nano.rooms.ray_caster import Hits, PerspectiveProjection, Table, cast
 from vigorl_nano.rooms.scene import FOCAL, SIDE, Scene, distance
 from vigorl_nano.rooms.shading import shade
 from vigorl_nano.rooms.shapes import decoration, furniture
@@ -36,18 +35,18 @@ class Sight:
 
 
 @dataclass(frozen=True, slots=True)
-class Picture(Sight):
-    """A sight with its picture, RGB, as many pixels a side as were asked for."""
+class Rendering(Sight):
+    """A sight with its image, RGB, as many pixels a side as were asked for."""
 
     image: Image.Image
 
 
-def eye_of(scene: Scene, side: int) -> Eye:
+def eye_of(scene: Scene, side: int) -> PerspectiveProjection:
     camera = scene.camera
-    return Eye(side, FOCAL * side / SIDE, camera.height, camera.yaw, camera.pitch)
+    return PerspectiveProjection(side, FOCAL * side / SIDE, camera.height, camera.yaw, camera.pitch)
 
 
-def facts(scene: Scene, table: Table, hits: Hits, strict: float) -> Sight:
+def visibility(scene: Scene, table: Table, hits: Hits, strict: float) -> Sight:
     """Boxes and clear names; `strict` stored pixels are asked for beyond what clear needs."""
     scale = SIDE / hits.solid.shape[0]
     boxes: dict[str, Box] = {}
@@ -76,17 +75,17 @@ def facts(scene: Scene, table: Table, hits: Hits, strict: float) -> Sight:
 
 
 def look(scene: Scene) -> Sight:
-    """What the camera sees, without the cost of a finished picture.
+    """What the camera sees, without the cost of a finished image.
 
     Boxes are good to about three stored pixels. `clear` is a little stricter than that of `draw`,
     so that what is clear here is clear there.
     """
     table = Table.of(furniture(scene))
-    return facts(scene, table, cast(table, eye_of(scene, LOOK)), strict=3.0)
+    return visibility(scene, table, cast(table, eye_of(scene, LOOK)), strict=3.0)
 
 
-def draw(scene: Scene, side: int = SIDE, over: int = 2) -> Picture:
-    """The finished picture, `side` pixels a side, from `over` x `over` rays a pixel.
+def draw(scene: Scene, side: int = SIDE, over: int = 2) -> Rendering:
+    """The finished image, `side` pixels a side, from `over` x `over` rays a pixel.
 
     Boxes are exact to one ray and in pixels of the stored side, whatever `side` is.
     """
@@ -94,10 +93,10 @@ def draw(scene: Scene, side: int = SIDE, over: int = 2) -> Picture:
     table = Table.of([*things, *decoration(scene.room)])
     eye = eye_of(scene, side * over)
     hits = cast(table, eye)
-    sight = facts(scene, table, hits, strict=0.0)
+    sight = visibility(scene, table, hits, strict=0.0)
     light = shade(scene, table, Table.of(things), eye, hits)
-    image = Image.fromarray(developed(light, over))
-    return Picture(sight.boxes, sight.clear, sight.shown, sight.depths, image)
+    image = Image.fromarray(tone_map(light, over))
+    return Rendering(sight.boxes, sight.clear, sight.shown, sight.depths, image)
 
 
 @lru_cache(maxsize=8)
@@ -106,7 +105,7 @@ def vignette(side: int) -> np.ndarray:
     return (1.06 - 0.42 * (x * x + y * y)).astype(np.float32)
 
 
-def developed(light: np.ndarray, over: int) -> np.ndarray:
+def tone_map(light: np.ndarray, over: int) -> np.ndarray:
     """Averages rays to pixels and turns linear light (3, n, n) into bytes (side, side, 3).
 
     What is too bright is dimmed as a whole, so that an orange never turns yellow.

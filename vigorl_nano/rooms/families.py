@@ -15,11 +15,12 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from vigorl_nano.rooms.scene import COLOURS, KINDS, SIDE
+from vigorl_nano.rooms.objects import COLOURS, KINDS
+from vigorl_nano.rooms.scene import SIDE
 from vigorl_nano.rooms.takes import Frame, Take
-from vigorl_nano.rooms.wording import counted, with_article
+from vigorl_nano.rooms.wording import plural, with_article
 
-GAP = 0.07 * SIDE  # pixels between two middles that are told apart in the picture
+GAP = 0.07 * SIDE  # pixels between two middles that are told apart in the image
 NEARER = 1.15  # ratio of two distances that are told apart
 POLES = {
     "left_right": ("left", "right"),
@@ -30,7 +31,7 @@ Rng = np.random.Generator
 
 
 @dataclass(slots=True)
-class Draft:
+class QuestionDraft:
     """A question before its wording and the order of its options are chosen."""
 
     answer: str
@@ -42,7 +43,7 @@ class Draft:
     templates: str = ""  # only wordings that hold this
 
 
-def shuffled(rng: Rng, names: tuple[str, ...] | list[str], size: int) -> list[str]:
+def draw_names(rng: Rng, names: tuple[str, ...] | list[str], size: int) -> list[str]:
     return [names[int(i)] for i in rng.permutation(len(names))[:size]]
 
 
@@ -59,11 +60,11 @@ def kind(name: str) -> str:
     return name.split()[1]
 
 
-def relation(rng: Rng, take: Take, seen: Frame, family: str) -> Draft | None:
+def relation(rng: Rng, take: Take, seen: Frame, family: str) -> QuestionDraft | None:
     """Left or right, above or below, in front or behind."""
     if len(seen.clear) < 2:
         return None
-    a, b = shuffled(rng, seen.clear, 2)
+    a, b = draw_names(rng, seen.clear, 2)
     if family == "front_behind":
         near, far = seen.depths[a], seen.depths[b]
         if max(near, far) / min(near, far) < NEARER:
@@ -78,23 +79,23 @@ def relation(rng: Rng, take: Take, seen: Frame, family: str) -> Draft | None:
     sign = 1.0 if gap > 0 else -1.0
     notes = [(("a", kind(a)), sign), (("b", kind(b)), sign)]
     notes += contest(*((kind(a), kind(b)) if gap > 0 else (kind(b), kind(a))))[:1]
-    return Draft(answer, [other], {"a": a, "b": b}, [a, b], notes, sign)
+    return QuestionDraft(answer, [other], {"a": a, "b": b}, [a, b], notes, sign)
 
 
-def closer(rng: Rng, take: Take, seen: Frame, family: str) -> Draft | None:
+def closer(rng: Rng, take: Take, seen: Frame, family: str) -> QuestionDraft | None:
     if len(seen.clear) < 2:
         return None
-    a, b = sorted(shuffled(rng, seen.clear, 2), key=lambda n: seen.depths[n])
+    a, b = sorted(draw_names(rng, seen.clear, 2), key=lambda n: seen.depths[n])
     if seen.depths[b] / seen.depths[a] < NEARER:
         return None
-    return Draft(a, [b], {}, [a, b], contest(kind(a), kind(b)))
+    return QuestionDraft(a, [b], {}, [a, b], contest(kind(a), kind(b)))
 
 
-def depth_order(rng: Rng, take: Take, seen: Frame, family: str) -> Draft | None:
+def depth_order(rng: Rng, take: Take, seen: Frame, family: str) -> QuestionDraft | None:
     if len(seen.clear) < 3:
         return None
     word = ("nearest", "farthest")[rng.integers(2)]
-    names = sorted(shuffled(rng, seen.clear, 3), key=lambda n: seen.depths[n])
+    names = sorted(draw_names(rng, seen.clear, 3), key=lambda n: seen.depths[n])
     if word == "farthest":
         names.reverse()
     answer, *others = names
@@ -103,22 +104,24 @@ def depth_order(rng: Rng, take: Take, seen: Frame, family: str) -> Draft | None:
         return None
     pairs = [note for other in others for note in contest(kind(answer), kind(other), word)]
     notes = [(cue, value / 2) for cue, value in pairs]  # the answer is in two of them
-    return Draft(answer, others, {}, sorted(names), notes, templates=word)
+    return QuestionDraft(answer, others, {}, sorted(names), notes, templates=word)
 
 
-def count(rng: Rng, take: Take, seen: Frame, family: str) -> Draft | None:
-    asked = take.count
+def count(rng: Rng, take: Take, seen: Frame, family: str) -> QuestionDraft | None:
+    target = take.count
     if len(seen.clear) < len(seen.scene.things):
         return None
-    sign = 1.0 if asked.answer == asked.high else -1.0
-    other = asked.low if sign > 0 else asked.high
-    cues = [("low", asked.low), ("low", asked.low, asked.attribute), ("value", asked.value)]
-    about = [n for n in seen.clear if asked.value in n.split()]
-    words = {"what": counted(asked)}
-    return Draft(str(asked.answer), [str(other)], words, about, [(c, sign) for c in cues], sign)
+    sign = 1.0 if target.answer == target.high else -1.0
+    other = target.low if sign > 0 else target.high
+    cues = [("low", target.low), ("low", target.low, target.attribute), ("value", target.value)]
+    about = [n for n in seen.clear if target.value in n.split()]
+    words = {"what": plural(target)}
+    return QuestionDraft(
+        str(target.answer), [str(other)], words, about, [(c, sign) for c in cues], sign
+    )
 
 
-def exists(rng: Rng, take: Take, seen: Frame, family: str) -> Draft | None:
+def exists(rng: Rng, take: Take, seen: Frame, family: str) -> QuestionDraft | None:
     """Yes about an object of the room; no, mostly about a colour and a kind both in it, apart."""
     names = [t.name for t in seen.scene.things]
     if len(seen.clear) < len(names):
@@ -145,10 +148,10 @@ def exists(rng: Rng, take: Take, seen: Frame, family: str) -> Draft | None:
     colour = name.split()[0]
     answer, other = ("yes", "no") if sign > 0 else ("no", "yes")
     notes = [(("colour", colour), sign), (("kind", kind(name)), sign)]
-    return Draft(answer, [other], {"an": with_article(name)}, about[:3], notes, sign)
+    return QuestionDraft(answer, [other], {"an": with_article(name)}, about[:3], notes, sign)
 
 
-def colour(rng: Rng, take: Take, seen: Frame, family: str) -> Draft | None:
+def colour(rng: Rng, take: Take, seen: Frame, family: str) -> QuestionDraft | None:
     """The colour of the only object of its kind; the wrong one is in the room where it can be."""
     kinds = Counter(t.kind for t in seen.scene.things)
     names = [n for n in seen.clear if kinds[kind(n)] == 1]
@@ -159,32 +162,32 @@ def colour(rng: Rng, take: Take, seen: Frame, family: str) -> Draft | None:
     there = sorted({t.colour for t in seen.scene.things} - {answer})
     wrong = there or [c for c in COLOURS if c != answer]
     other = wrong[rng.integers(len(wrong))]
-    return Draft(answer, [other], {"kind": kind(name)}, [name], contest(answer, other))
+    return QuestionDraft(answer, [other], {"kind": kind(name)}, [name], contest(answer, other))
 
 
-def object_moved(rng: Rng, take: Take, seen: Frame, family: str) -> Draft | None:
+def object_moved(rng: Rng, take: Take, seen: Frame, family: str) -> QuestionDraft | None:
     stayed = [n for n in take.frames[0].clear if n in take.frames[1].clear and n != take.outcome]
     if not stayed:
         return None
     other = stayed[rng.integers(len(stayed))]
     names = [take.outcome, other]
-    return Draft(take.outcome, [other], {}, names, contest(kind(take.outcome), kind(other)))
+    return QuestionDraft(take.outcome, [other], {}, names, contest(kind(take.outcome), kind(other)))
 
 
-def camera_turn(rng: Rng, take: Take, seen: Frame, family: str) -> Draft | None:
+def camera_turn(rng: Rng, take: Take, seen: Frame, family: str) -> QuestionDraft | None:
     both = [n for n in take.frames[0].clear if n in take.frames[1].clear]
     if not both:
         return None
     other = "left" if take.outcome == "right" else "right"
-    about = shuffled(rng, both, 1 + int(rng.integers(2)))
-    return Draft(take.outcome, [other], {}, about, [], 1.0 if other == "right" else -1.0)
+    about = draw_names(rng, both, 1 + int(rng.integers(2)))
+    return QuestionDraft(take.outcome, [other], {}, about, [], 1.0 if other == "right" else -1.0)
 
 
-def perspective(rng: Rng, take: Take, seen: Frame, family: str) -> Draft | None:
+def perspective(rng: Rng, take: Take, seen: Frame, family: str) -> QuestionDraft | None:
     """Standing at one object, facing a second: on which hand is the third, by floor positions?"""
     if len(seen.clear) < 3:
         return None
-    names = shuffled(rng, seen.clear, 3)
+    names = draw_names(rng, seen.clear, 3)
     spots = {t.name: np.array([t.x, t.z]) for t in seen.scene.things}
     a, b, c = (spots[n] for n in names)
     facing, towards = (b - a) / np.linalg.norm(b - a), (c - a) / np.linalg.norm(c - a)
@@ -195,10 +198,10 @@ def perspective(rng: Rng, take: Take, seen: Frame, family: str) -> Draft | None:
     answer, other = ("left", "right") if sign > 0 else ("right", "left")
     words = dict(zip("abc", names, strict=True))
     notes = [((slot, kind(name)), sign) for slot, name in words.items()]
-    return Draft(answer, [other], words, names, notes, sign)
+    return QuestionDraft(answer, [other], words, names, notes, sign)
 
 
-def goal_aim(rng: Rng, take: Take, seen: Frame, family: str) -> Draft | None:
+def goal_aim(rng: Rng, take: Take, seen: Frame, family: str) -> QuestionDraft | None:
     # The two options are drawn before the object, so that they do not tell which is right.
     turn, other_turn = ("left", "right") if rng.random() < 0.5 else ("right", "left")
     answer, other = turn, other_turn
@@ -219,10 +222,10 @@ def goal_aim(rng: Rng, take: Take, seen: Frame, family: str) -> Draft | None:
     pair = "/".join(sorted((answer, other)))
     sign = 1.0 if answer < other else -1.0
     notes = [((pair,), sign), ((pair, kind(name)), sign)]
-    return Draft(answer, [other], {"a": name}, [name], notes)
+    return QuestionDraft(answer, [other], {"a": name}, [name], notes)
 
 
-BY_FAMILY: dict[str, Callable[[Rng, Take, Frame, str], Draft | None]] = {
+BY_FAMILY: dict[str, Callable[[Rng, Take, Frame, str], QuestionDraft | None]] = {
     "left_right": relation,
     "above_below": relation,
     "front_behind": relation,

@@ -13,22 +13,10 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from vigorl_nano.rooms.balance import Balance, Notes
-from vigorl_nano.rooms.families import BY_FAMILY, Draft, Rng, shuffled
-from vigorl_nano.rooms.takes import Frame, Take, sample_take
-from vigorl_nano.rooms.wording import CHANCE, CHANGE, FAMILIES, WORDING
+from vigorl_nano.rooms.families import BY_FAMILY, QuestionDraft, Rng, draw_names
+from vigorl_nano.rooms.takes import Take
+from vigorl_nano.rooms.wording import CHANGE, WORDING
 
-__all__ = [
-    "CHANCE",
-    "CHANGE",
-    "FAMILIES",
-    "WORDING",
-    "Balance",
-    "Frame",
-    "RoomQuestion",
-    "Take",
-    "ask",
-    "sample_take",
-]
 DRAFTS = 8  # a question is the best balanced of so many
 
 
@@ -52,7 +40,7 @@ def ask(rng: Rng, take: Take, family: str, balance: Balance, frame: int = 0) -> 
         draft = BY_FAMILY[family](rng, take, take.frames[frame], family)
         if draft is None:
             continue
-        question = worded(rng, draft, family, frame)
+        question = put_into_words(rng, draft, family, frame)
         if not balance.allows(question.notes):
             continue
         if best is None or balance.tips(question.notes) < balance.tips(best.notes):
@@ -62,12 +50,12 @@ def ask(rng: Rng, take: Take, family: str, balance: Balance, frame: int = 0) -> 
     return best
 
 
-def worded(rng: Rng, draft: Draft, family: str, frame: int) -> RoomQuestion:
+def put_into_words(rng: Rng, draft: QuestionDraft, family: str, frame: int) -> RoomQuestion:
     """The draft with a wording and an order of options, both by lot."""
     wordings = [w for w in WORDING[family] if draft.templates in w]
     wording = wordings[rng.integers(len(wordings))]
     place, size = int(rng.integers(1 + len(draft.others))), 1 + len(draft.others)
-    others = shuffled(rng, draft.others, len(draft.others))
+    others = draw_names(rng, draft.others, len(draft.others))
     options = (*others[:place], draft.answer, *others[place:])
     words = draft.words
     if family in ("closer", "depth_order"):  # they name the objects in the order of the options
@@ -85,11 +73,11 @@ def worded(rng: Rng, draft: Draft, family: str, frame: int) -> RoomQuestion:
         draft.answer,
         frames,
         about,
-        merged(family, notes),
+        merge_notes(family, notes),
     )
 
 
-def merged(family: str, notes: list[tuple[tuple, float]]) -> Notes:
+def merge_notes(family: str, notes: list[tuple[tuple, float]]) -> Notes:
     """Each cue once, under its family."""
     sums: dict[tuple, float] = {}
     for cue, value in notes:

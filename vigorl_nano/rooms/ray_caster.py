@@ -2,10 +2,13 @@
 
 Solids are axis-aligned boxes, upright cone frusta and ellipsoids, gathered in groups that stand
 somewhere and are turned about the vertical. Each is met by rays only within the rectangle of pixels
-that its bounding box covers, so a picture costs what its objects cover:
+that its bounding box covers, so an image costs what its objects cover:
 
-    hits = cast(Table.of(groups), lens)       # `lens` is one of `cameras`
+    eye = PerspectiveProjection(side, focal, height, yaw, pitch)      # a camera's image
+    hits = cast(Table.of(groups), eye)
     hits.solid, hits.depth, hits.own
+
+A `ParallelProjection` is what a far light sees; all it does not see lies in shadow.
 """
 
 from __future__ import annotations
@@ -103,8 +106,8 @@ def bounds(shape: Array, size: Array) -> tuple[Array, Array]:
     return low, high
 
 
-class Lens(Protocol):
-    """Rays of a picture. Along a ray the parameter is the depth in metres."""
+class Projection(Protocol):
+    """Rays of an image. Along a ray the parameter is the depth in metres."""
 
     shape: tuple[int, int]  # rows, columns
     origin: tuple  # three numbers, or three arrays of `shape`
@@ -115,6 +118,66 @@ class Lens(Protocol):
         ...
 
 
+class PerspectiveProjection:
+    """A perspective projection: `side` x `side` rays, `focal` pixels of that side long."""
+
+    def __init__(self, side: int, focal: float, height: float, yaw: float, pitch: float) -> None:
+        self.shape = (side, side)
+        self.side, self.focal = side, focal
+        self.origin = (np.float32(0), np.float32(height), np.float32(0))
+        cy, sy, cp, sp = np.cos(yaw), np.sin(yaw), np.cos(pitch), np.sin(pitch)
+        self.axes = np.array(  # rows: right, up, forward in the world
+            [[cy, 0, -sy], [sp * sy, cp, sp * cy], [cp * sy, -sp, cp * cy]], np.float32
+        )
+        step = ((np.arange(side) + 0.5 - side / 2) / focal).astype(np.float32)
+        right, up, forward = self.axes
+        self.ahead = tuple(
+            (right[i] * step)[None, :] + (forward[i] - up[i] * step)[:, None] for i in range(3)
+        )
+
+    def rectangles(self, corners: Array) -> Array:
+        seen = (corners - np.array([0, self.origin[1], 0], np.float32)) @ self.axes.T
+        depth = np.maximum(seen[..., 2], NEAR)
+        u = self.side / 2 + self.focal * seen[..., 0] / depth
+        v = self.side / 2 - self.focal * seen[..., 1] / depth
+        found = frames(v, u, self.shape)
+        found[seen[..., 2].max(axis=1) <= NEAR] = 0
+        return found
+
+
+class ParallelProjection:
+    """Parallel rays against `light` over everything in `points` (n, 3), `side` rays a side."""
+
+    def __init__(self, side: int, light: Array, points: Array, margin: float = 0.25) -> None:
+        self.shape = (side, side)
+        right = np.array([light[2], 0.0, -light[0]])
+        right /= np.linalg.norm(right)
+        self.axes = np.stack([right, np.cross(light, right), -light]).astype(np.float32)
+        flat = points @ self.axes.T
+        low, high = flat[:, :2].min(axis=0) - margin, flat[:, :2].max(axis=0) + margin
+        self.low = low.astype(np.float32)
+        self.step = ((high - low) / side).astype(np.float32)
+        self.start = np.float32(flat[:, 2].min() - 1)
+        u, v = ((np.arange(side) + 0.5) * self.step[i] + self.low[i] for i in range(2))
+        a, b, c = self.axes
+        self.origin = tuple(
+            (a[i] * u)[None, :] + (b[i] * v + c[i] * self.start)[:, None] for i in range(3)
+        )
+        self.ahead = tuple(np.float32(v) for v in c)
+
+    def rectangles(self, corners: Array) -> Array:
+        flat = corners @ self.axes.T
+        u, v = ((flat[..., i] - self.low[i]) / self.step[i] for i in range(2))
+        return frames(v, u, self.shape)
+
+
+def frames(v: Array, u: Array, shape: tuple[int, int]) -> Array:
+    """Whole-pixel rectangles round points (n, 8), kept within the image."""
+    edges = [np.floor(v.min(1)), np.floor(u.min(1)), np.ceil(v.max(1)) + 1, np.ceil(u.max(1)) + 1]
+    limits = (shape[0], shape[1], shape[0], shape[1])
+    return np.stack([np.clip(e, 0, n) for e, n in zip(edges, limits, strict=True)], 1).astype(int)
+
+
 @dataclass(frozen=True, slots=True)
 class Hits:
     solid: Array  # int16 (rows, columns): number of the nearest solid, 0 for none
@@ -123,13 +186,13 @@ class Hits:
     areas: dict[int, tuple[slice, slice]]  # by owner: rows and columns that hold all its pixels
 
 
-def cast(table: Table, lens: Lens) -> Hits:
-    """The nearest solid at each pixel of a lens. What is nearer than NEAR is not seen."""
-    solid = np.zeros(lens.shape, np.int16)
-    depth = np.full(lens.shape, FAR, np.float32)
+def cast(table: Table, projection: Projection) -> Hits:
+    """The nearest solid at each pixel of a projection. What is nearer than NEAR is not seen."""
+    solid = np.zeros(projection.shape, np.int16)
+    depth = np.full(projection.shape, FAR, np.float32)
     own: dict[int, int] = {}
     areas: dict[int, tuple[slice, slice]] = {}
-    spots, number = lens.rectangles(table.corners), 0
+    spots, number = projection.rectangles(table.corners), 0
     for group in table.groups:
         first = number
         number += len(group.solids)
@@ -139,7 +202,7 @@ def cast(table: Table, lens: Lens) -> Hits:
             continue
         (top, left), (bottom, right) = mine[:, :2].min(axis=0), mine[:, 2:].max(axis=0)
         area = slice(top, bottom), slice(left, right)
-        rays = Rays.to_group(lens, group, area)
+        rays = Rays.to_group(projection, group, area)
         near = np.full((bottom - top, right - left), FAR, np.float32)
         which = np.zeros(near.shape, np.int16)
         for i, part in enumerate(group.solids):
@@ -169,13 +232,13 @@ class Rays:
     over: tuple  # 1 / d
 
     @classmethod
-    def to_group(cls, lens: Lens, group: Group, area: tuple[slice, slice]) -> Rays:
+    def to_group(cls, projection: Projection, group: Group, area: tuple[slice, slice]) -> Rays:
         cos, sin = np.float32(np.cos(group.yaw)), np.float32(np.sin(group.yaw))
-        x, y, z = lens.origin
+        x, y, z = projection.origin
         if isinstance(x, np.ndarray):
             x, y, z = x[area], y[area], z[area]
         x, y, z = x - np.float32(group.x), y - np.float32(group.y), z - np.float32(group.z)
-        a, b, c = lens.ahead
+        a, b, c = projection.ahead
         if isinstance(a, np.ndarray):
             a, b, c = a[area], b[area], c[area]
         d = (a * cos - c * sin, b, a * sin + c * cos)

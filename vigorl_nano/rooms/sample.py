@@ -7,8 +7,8 @@
 A split is a fixed function of its seed and size, however many workers draw it: it is made in
 numbered blocks, each with random numbers of its own. A block looks at more rooms than it needs,
 asks every family about them, keeps the questions whose words together tell nothing
-(`balance.evened`) and only then draws the pictures. Beside the questions lies the truth about
-the pictures, `rooms-*.objects.parquet`: for each stored picture (by the SHA-256 of its bytes) the
+(`balance.evened`) and only then draws the images. Beside the questions lies the truth about
+the images, `rooms-*.objects.parquet`: for each stored image (by the SHA-256 of its bytes) the
 visible extent of each object in pixels (x2 and y2 exclusive), how far it is and how much it shows.
 """
 
@@ -29,18 +29,12 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from vigorl_nano.rooms.balance import evened
+from vigorl_nano.rooms.balance import Balance, even_out
 from vigorl_nano.rooms.draw import draw
-from vigorl_nano.rooms.questions import (
-    CHANGE,
-    FAMILIES,
-    Balance,
-    RoomQuestion,
-    Take,
-    ask,
-    sample_take,
-)
+from vigorl_nano.rooms.questions import RoomQuestion, ask
 from vigorl_nano.rooms.scene import Scene
+from vigorl_nano.rooms.takes import Take, sample_take
+from vigorl_nano.rooms.wording import CHANGE, FAMILIES
 
 SPLITS = {"train": (30_251, 180), "test": (30_252, 240)}  # committed: seed, number of questions
 HELD_OUT_SEED = 30_253
@@ -52,7 +46,7 @@ TAKEN_SEEDS = (
 )  # 40_000: pretraining (vigorl_nano/pretraining/pool.py)
 SHARE = 50  # questions of each family in a whole block
 SPARE = 1.5  # takes with a candidate for each question that is kept
-ASKED = 2  # times a family is asked about one take; once about its change
+TRIES = 2  # times a family is asked about one take; once about its change
 OVER = 3  # finer than the pixels by this factor before averaging
 JPEG_QUALITY = 88
 
@@ -99,7 +93,7 @@ def blocks(
     ]
 
 
-def planned(block: Block) -> list[tuple[Take, list[RoomQuestion]]]:
+def plan_block(block: Block) -> list[tuple[Take, list[RoomQuestion]]]:
     """The block's takes, not yet drawn, each with the questions that are kept about it."""
     rng = np.random.default_rng([block.seed, block.number])
     balance = Balance(slack=np.inf)  # guides the drafts; what is kept is chosen below
@@ -111,47 +105,47 @@ def planned(block: Block) -> list[tuple[Take, list[RoomQuestion]]]:
         if not lacking:
             break
         needed = min(lacking, key=lambda f: len(found[f]))
-        take = sample_take(rng, 2, 8, CHANGE.get(needed), pictures=False)
+        take = sample_take(rng, 2, 8, CHANGE.get(needed), images=False)
         for family in block.families:
-            times = 1 if family in CHANGE else ASKED
-            asked = [ask(rng, take, family, balance) for _ in range(times)]
+            times = 1 if family in CHANGE else TRIES
+            drafts = [ask(rng, take, family, balance) for _ in range(times)]
             # Of two questions about the same objects, one: they would be much the same.
-            differing = {frozenset(q.about): q for q in asked if q is not None}
+            differing = {frozenset(q.about): q for q in drafts if q is not None}
             found[family] += [(len(takes), question) for question in differing.values()]
         takes.append(take)
     kept: list[list[RoomQuestion]] = [[] for _ in takes]
     for pairs in found.values():
-        for i in evened([question.notes for _, question in pairs], block.share):
+        for i in even_out([question.notes for _, question in pairs], block.share):
             kept[pairs[i][0]].append(pairs[i][1])
     return [(take, mine) for take, mine in zip(takes, kept, strict=True) if mine]
 
 
-def drawn(scene: Scene) -> tuple[bytes, list[dict]]:
-    """The picture as it is stored, a fixed function of the scene, and the objects seen in it."""
-    picture = draw(scene, over=OVER)
+def render_image(scene: Scene) -> tuple[bytes, list[dict]]:
+    """The image as it is stored, a fixed function of the scene, and the objects seen in it."""
+    rendering = draw(scene, over=OVER)
     out = io.BytesIO()
-    # Colour at half the resolution: no model reads the pictures finer than that.
-    picture.image.save(out, "JPEG", quality=JPEG_QUALITY, subsampling="4:2:0", optimize=True)
+    # Colour at half the resolution: no model reads the images finer than that.
+    rendering.image.save(out, "JPEG", quality=JPEG_QUALITY, subsampling="4:2:0", optimize=True)
     objects = [
         dict(
             zip(
                 ("label", *_NUMBERS),
-                (name, *box, picture.depths[name], picture.shown[name]),
+                (name, *box, rendering.depths[name], rendering.shown[name]),
                 strict=True,
             )
         )
-        for name, box in picture.boxes.items()
+        for name, box in rendering.boxes.items()
     ]
     return out.getvalue(), objects
 
 
 def rows_of(block: Block) -> tuple[list[dict], list[dict]]:
-    """A block's question rows and object rows, with its pictures."""
+    """A block's question rows and object rows, with its images."""
     rows, truth = [], {}
-    for number, (take, questions) in enumerate(planned(block)):
+    for number, (take, questions) in enumerate(plan_block(block)):
         stored = {}
         for i in sorted({i for question in questions for i in question.frames}):
-            data, objects = drawn(take.frames[i].scene)
+            data, objects = render_image(take.frames[i].scene)
             path = f"rooms-{block.split}-{block.number:04d}-{number:04d}-{i}.jpg"
             stored[i] = {"bytes": data, "path": path}
             truth[hashlib.sha256(data).hexdigest()] = objects
@@ -168,7 +162,7 @@ def rows_of(block: Block) -> tuple[list[dict], list[dict]]:
     return rows, [{"image_sha256": digest, "objects": seen} for digest, seen in truth.items()]
 
 
-def in_order(parts: list[Block], workers: int) -> Iterator[tuple[list[dict], list[dict]]]:
+def make_blocks(parts: list[Block], workers: int) -> Iterator[tuple[list[dict], list[dict]]]:
     if workers < 2 or len(parts) < 2:
         yield from map(rows_of, parts)
         return
@@ -185,7 +179,7 @@ def write_split(
     progress: bool = False,
     families: tuple[str, ...] = FAMILIES,
 ) -> dict[str, int]:
-    """Writes one split's two files; counts its questions, its pictures and the files' bytes.
+    """Writes one split's two files; counts its questions, its images and the files' bytes.
 
     Each block is a row group, written as soon as it is drawn: memory does not grow with the split.
     The files appear under their names only when they are whole.
@@ -194,7 +188,7 @@ def write_split(
     paths = [out / f"rooms-{split}.parquet", out / f"rooms-{split}.objects.parquet"]
     unfinished = [path.with_name(path.name + ".part") for path in paths]
     counts = [0, 0]
-    # A picture that several questions share is stored once: the dictionary holds them all.
+    # An image that several questions share is stored once: the dictionary holds them all.
     settings = {
         "compression": "zstd",
         "dictionary_pagesize_limit": 64 << 20,
@@ -202,7 +196,7 @@ def write_split(
     }
     schemas = (QUESTION_SCHEMA, OBJECT_SCHEMA)
     files = [pq.ParquetWriter(p, s, **settings) for p, s in zip(unfinished, schemas, strict=True)]
-    for done, both in enumerate(in_order(parts, workers), 1):
+    for done, both in enumerate(make_blocks(parts, workers), 1):
         for i, rows in enumerate(both):
             table = pa.Table.from_pylist(rows, schemas[i])
             files[i].write_table(table, row_group_size=len(table))
@@ -213,7 +207,7 @@ def write_split(
         file.close()
         os.replace(part, path)
     size = sum(path.stat().st_size for path in paths)
-    return {"questions": counts[0], "pictures": counts[1], "bytes": size}
+    return {"questions": counts[0], "images": counts[1], "bytes": size}
 
 
 def main() -> None:

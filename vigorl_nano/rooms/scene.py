@@ -5,7 +5,7 @@ drawing code needs, so the same scene can be drawn twice with one object moved o
 
     names, count = sample_names(rng, 2, 5)
     scene = furnish(rng, names)
-    picture = draw.draw(scene)
+    rendering = draw.draw(scene)
 """
 
 from __future__ import annotations
@@ -14,16 +14,9 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
-from vigorl_nano.rooms.kinds import COLOURS as COLOURS
-from vigorl_nano.rooms.kinds import FLOORS, MATERIALS, ON_STAND, SCALES, WALLS
-from vigorl_nano.rooms.kinds import KINDS as KINDS
-from vigorl_nano.rooms.kinds import PLURALS as PLURALS
-from vigorl_nano.rooms.kinds import SIZES as SIZES
-from vigorl_nano.rooms.kinds import STAND as STAND
-from vigorl_nano.rooms.object_names import Count as Count
-from vigorl_nano.rooms.object_names import sample_names as sample_names
+from vigorl_nano.rooms.objects import FLOORS, MATERIALS, ON_STAND, SCALES, SIZES, STAND, WALLS
 
-SIDE = 392  # stored pictures are square, this many pixels a side
+SIDE = 392  # stored images are square, this many pixels a side
 FOCAL = 0.8 * SIDE  # pixels at that side: a field of view of about 64 degrees
 
 
@@ -60,7 +53,7 @@ class Camera:
         return np.stack([right, y * cos + ahead * sin, ahead * cos - y * sin], axis=1)
 
     def project(self, points: np.ndarray) -> np.ndarray:
-        """World points (n, 3), all in front of the camera, to stored-picture pixels (n, 2)."""
+        """World points (n, 3), all in front of the camera, to stored-image pixels (n, 2)."""
         return to_pixels(self.view(points))
 
 
@@ -79,7 +72,7 @@ class Room:
     wall: tuple[int, int, int]
     floor: tuple[int, int, int]
     floor_style: str  # planks, tiles or plain
-    light: tuple[float, float, float]  # unit vector towards the lamp outside the picture
+    light: tuple[float, float, float]  # unit vector towards the lamp outside the image
     decor: int
     plant: tuple[float, float] | None = None  # where on the floor an unnamed potted plant stands
 
@@ -129,7 +122,7 @@ def corners(thing: Thing) -> np.ndarray:
     return flat @ np.array([[cos, -sin], [sin, cos]]) + [thing.x, thing.z]
 
 
-def apart(one: np.ndarray, other: np.ndarray, gap: float = 0.1) -> bool:
+def are_apart(one: np.ndarray, other: np.ndarray, gap: float = 0.1) -> bool:
     """Whether two rectangles on the floor (4, 2) keep `gap` metres between them."""
     for a, b in ((one, other), (other, one)):
         for axis in (a[1] - a[0], a[2] - a[1]):
@@ -149,7 +142,7 @@ def outline(camera: Camera, thing: Thing) -> tuple[float, float, float, float]:
     return float(x1), float(y1), float(x2), float(y2)
 
 
-def covered(one: tuple, other: tuple) -> float:
+def overlap(one: tuple, other: tuple) -> float:
     """How much of the smaller of two rectangles the other one covers, 0 to 1."""
     width = min(one[2], other[2]) - max(one[0], other[0])
     height = min(one[3], other[3]) - max(one[1], other[1])
@@ -157,7 +150,7 @@ def covered(one: tuple, other: tuple) -> float:
     return max(width, 0.0) * max(height, 0.0) / least
 
 
-def facing(rng: np.random.Generator, scene: Scene, thing: Thing) -> Thing:
+def turn_plausibly(rng: np.random.Generator, scene: Scene, thing: Thing) -> Thing:
     """The thing turned plausibly; a sofa or a shelf is mostly pushed against a wall."""
     room, kind = scene.room, thing.kind
     to_camera = float(np.arctan2(thing.x, thing.z))
@@ -180,7 +173,7 @@ def place(
 ) -> Thing | None:
     """A free spot for one more object, or None when sixty tries find none.
 
-    The spot is drawn in the picture (a column and a depth) and carried back to the floor, so that
+    The spot is drawn in the image (a column and a depth) and carried back to the floor, so that
     objects fill the frame evenly rather than crowding its middle. `like` gives the scale, yaw,
     height and material to keep.
     """
@@ -209,17 +202,17 @@ def place(
         if like:
             thing = replace(thing, yaw=like.yaw, material=like.material)
         else:
-            thing = facing(rng, scene, thing)
+            thing = turn_plausibly(rng, scene, thing)
         floor = corners(thing)
         if abs(floor[:, 0]).max() > room.half_width - 0.02 or floor[:, 1].max() > room.depth - 0.02:
             continue
-        if floor[:, 1].min() < 1.2 or not all(apart(floor, other) for other in floors):
+        if floor[:, 1].min() < 1.2 or not all(are_apart(floor, other) for other in floors):
             continue
         rim = outline(camera, thing)
         if (
             min(rim[:2]) < 4
             or max(rim[2:]) > SIDE - 4
-            or any(covered(rim, o) > 0.4 for o in outlines)
+            or any(overlap(rim, o) > 0.4 for o in outlines)
         ):
             continue
         if taken is not None:
@@ -250,7 +243,7 @@ def furnish(rng: np.random.Generator, names: list[tuple[str, str]]) -> Scene | N
     return scene
 
 
-def moved(rng: np.random.Generator, scene: Scene, index: int) -> Scene | None:
+def move_thing(rng: np.random.Generator, scene: Scene, index: int) -> Scene | None:
     """The same scene after one object (with its stand) was carried to another free spot."""
     old = scene.things[index]
     others = tuple(t for i, t in enumerate(scene.things) if i != index)
@@ -261,7 +254,7 @@ def moved(rng: np.random.Generator, scene: Scene, index: int) -> Scene | None:
     return replace(scene, things=things)
 
 
-def turned(scene: Scene, radians: float) -> Scene:
+def turn_camera(scene: Scene, radians: float) -> Scene:
     """The same scene after the camera turned; positive is to the right."""
     camera = scene.camera
     return replace(scene, camera=replace(camera, yaw=camera.yaw + radians))

@@ -1,12 +1,12 @@
-"""Large pictures of rooms with small things in them: the sample of the task `vstar`.
+"""Large images of rooms with small things in them: the sample of the task `vstar`.
 
     python -m vigorl_nano.rooms.search_sample --out warehouse/sources/sample    # what is committed
 
 Questions have V*Bench's two forms. `direct_attributes`: the colour of the only ball, box or vase
 (four options, a guess gets 25%). `relative_position`: whether one thing is on the left or the right
 side of another (two options, 50%). The things asked about are small, 30 to 220 pixels of 2048; what
-fills the picture is furniture, which is never asked about. Beside each question lies what is
-visible in its picture: each object's box in pixels, x2 and y2 exclusive.
+fills the image is furniture, which is never asked about. Beside each question lies what is
+visible in its image: each object's box in pixels, x2 and y2 exclusive.
 """
 
 from __future__ import annotations
@@ -24,28 +24,28 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 from PIL import Image
 
-from vigorl_nano.rooms.draw import Box, draw, eye_of, facts
-from vigorl_nano.rooms.kinds import COLOURS, MATERIALS, SIZES
+from vigorl_nano.rooms.draw import Box, draw, eye_of, visibility
+from vigorl_nano.rooms.objects import COLOURS, MATERIALS, SIZES
 from vigorl_nano.rooms.ray_caster import Table, cast
 from vigorl_nano.rooms.scene import (
     FOCAL,
     SIDE,
     Scene,
     Thing,
-    apart,
+    are_apart,
     corners,
-    covered,
     furnish,
     outline,
+    overlap,
 )
 from vigorl_nano.rooms.shapes import furniture
 
-SPLITS = {"train": (60_251, 14), "test": (60_252, 8)}  # seed, pictures
+SPLITS = {"train": (60_251, 14), "test": (60_252, 8)}  # seed, images
 ACROSS, DOWN = 2048, 1536  # pixels; drawn square, then cut above and below
 SMALL = ("ball", "box", "vase")
 LARGE = ("chair", "lamp", "shelf", "sofa", "table")
 SIDES = ((30, 110), (130, 300))
-"""Pixels of a thing's shorter side, at least, and longer side, at most: even pictures, odd ones."""
+"""Pixels of a thing's shorter side, at least, and longer side, at most: even images, odd ones."""
 APART = 0.06  # of the width, between two middles that are told apart
 OPTIONS = 4
 QUALITY = 76  # of the stored WebP
@@ -68,18 +68,18 @@ SCHEMA = pa.schema(
 
 
 @dataclass(frozen=True, slots=True)
-class Found:
+class SearchRoom:
     """A room that can be asked about."""
 
     scene: Scene
     small: tuple[str, ...]
     """The names of the small things, all of them clear."""
     boxes: dict[str, Box]
-    """What is visible of each object in the large picture, as far as it is judged, in pixels."""
+    """What is visible of each object in the large image, as far as it is judged, in pixels."""
 
 
 def boxes_of(seen: dict[str, Box], shown: dict[str, float]) -> dict[str, Box]:
-    """Boxes in stored pixels of the square as boxes in the large picture, cut to it."""
+    """Boxes in stored pixels of the square as boxes in the large image, cut to it."""
     scale, above = ACROSS / SIDE, (ACROSS - DOWN) / 2
     boxes = {}
     for name, (x1, y1, x2, y2) in seen.items():
@@ -89,7 +89,7 @@ def boxes_of(seen: dict[str, Box], shown: dict[str, float]) -> dict[str, Box]:
     return boxes
 
 
-def find(rng: np.random.Generator, number: int) -> Found:
+def find_room(rng: np.random.Generator, number: int) -> SearchRoom:
     """A furnished room with one small ball, box and vase that are all seen clearly.
 
     Over six numbers each of the three has each colour once.
@@ -106,7 +106,7 @@ def find(rng: np.random.Generator, number: int) -> Found:
         small = []
         for place, kind in enumerate(SMALL):
             colour = colours[(number + (place + number // 6) * 2) % len(colours)]
-            thing = spread(rng, scene, colour, kind, sides)
+            thing = place_small(rng, scene, colour, kind, sides)
             if thing is None:
                 break
             scene = replace(scene, things=(*scene.things, thing))
@@ -114,14 +114,14 @@ def find(rng: np.random.Generator, number: int) -> Found:
         if len(small) < len(SMALL):
             continue
         table = Table.of(furniture(scene))
-        sight = facts(scene, table, cast(table, eye_of(scene, _RAYS)), strict=0.0)
+        sight = visibility(scene, table, cast(table, eye_of(scene, _RAYS)), strict=0.0)
         boxes = boxes_of(sight.boxes, sight.shown)
-        if all(name in boxes and clear(boxes[name], sight.shown[name], sides) for name in small):
-            return Found(scene, tuple(small), boxes)
+        if all(name in boxes and is_clear(boxes[name], sight.shown[name], sides) for name in small):
+            return SearchRoom(scene, tuple(small), boxes)
 
 
-def clear(box: Box, shown: float, sides: tuple[int, int]) -> bool:
-    """Whether a small thing is wholly seen, in the picture, and of a size that is meant."""
+def is_clear(box: Box, shown: float, sides: tuple[int, int]) -> bool:
+    """Whether a small thing is wholly seen, in the image, and of a size that is meant."""
     x1, y1, x2, y2 = box
     inside = x1 > 12 and y1 > 12 and x2 < ACROSS - 12 and y2 < DOWN - 12
     width, height = x2 - x1, y2 - y1
@@ -133,7 +133,7 @@ def clear(box: Box, shown: float, sides: tuple[int, int]) -> bool:
     )
 
 
-def spread(
+def place_small(
     rng: np.random.Generator, scene: Scene, colour: str, kind: str, sides: tuple[int, int]
 ) -> Thing | None:
     """A small thing on a free spot of the floor, or None when forty tries find none."""
@@ -158,27 +158,27 @@ def spread(
         if abs(floor[:, 0]).max() > room.half_width - 0.05 or floor[:, 1].max() > room.depth - 0.05:
             continue
         rim = outline(camera, thing)
-        free = all(apart(floor, other, 0.05) for other in floors)
-        if free and not any(covered(rim, other) > 0.02 for other in outlines):
+        free = all(are_apart(floor, other, 0.05) for other in floors)
+        if free and not any(overlap(rim, other) > 0.02 for other in outlines):
             return thing
     return None
 
 
-def drawn(found: Found, over: int = 1) -> tuple[bytes, list[dict]]:
-    """The stored picture, and the objects seen in it."""
-    picture = draw(found.scene, ACROSS, over)
+def render_image(found: SearchRoom, over: int = 1) -> tuple[bytes, list[dict]]:
+    """The stored image, and the objects seen in it."""
+    rendering = draw(found.scene, ACROSS, over)
     above = (ACROSS - DOWN) // 2
-    image: Image.Image = picture.image.crop((0, above, ACROSS, above + DOWN))
+    image: Image.Image = rendering.image.crop((0, above, ACROSS, above + DOWN))
     out = io.BytesIO()
     image.save(out, "WEBP", quality=QUALITY, method=6)
-    boxes = boxes_of(picture.boxes, picture.shown)
+    boxes = boxes_of(rendering.boxes, rendering.shown)
     objects = [
         {"label": name, **dict(zip(_CORNERS, box, strict=True))} for name, box in boxes.items()
     ]
     return out.getvalue(), objects
 
 
-def questions(rng: np.random.Generator, found: Found, number: int) -> Iterator[dict]:
+def questions(rng: np.random.Generator, found: SearchRoom, number: int) -> Iterator[dict]:
     """What is asked about a room: each colour, and each two things that are clearly apart."""
     for place, name in enumerate(found.small):
         colour, kind = name.split()
@@ -206,26 +206,26 @@ def questions(rng: np.random.Generator, found: Found, number: int) -> Iterator[d
         }
 
 
-def rows_of(split: str, seed: int, pictures: int) -> Iterator[list[dict]]:
-    """The rows about each picture; a picture depends on its number alone, not on how many."""
-    for number in range(pictures):
+def rows_of(split: str, seed: int, images: int) -> Iterator[list[dict]]:
+    """The rows about each image; an image depends on its number alone, not on how many."""
+    for number in range(images):
         rng = np.random.default_rng([seed, number])
-        found = find(rng, number)
-        data, objects = drawn(found)
+        found = find_room(rng, number)
+        data, objects = render_image(found)
         stored = {"bytes": data, "path": f"search-{split}-{number:03}.webp"}
         yield [
-            {"image": stored, **asked, "objects": objects}
-            for asked in questions(rng, found, number)
+            {"image": stored, **question, "objects": objects}
+            for question in questions(rng, found, number)
         ]
 
 
-def write(out: Path, split: str, seed: int, pictures: int) -> Path:
+def write(out: Path, split: str, seed: int, images: int) -> Path:
     """Write one split's file; it appears under its name only when it is whole."""
     path = out / f"search-{split}.parquet"
     part = path.with_name(path.name + ".part")
     limits = {"dictionary_pagesize_limit": 64 << 20, "data_page_size": 64 << 20}
     with pq.ParquetWriter(part, SCHEMA, compression="zstd", **limits) as file:
-        for rows in rows_of(split, seed, pictures):
+        for rows in rows_of(split, seed, images):
             table = pa.Table.from_pylist(rows, SCHEMA)
             file.write_table(table, row_group_size=len(table))
     os.replace(part, path)
@@ -237,8 +237,8 @@ def main() -> None:
     parser.add_argument("--out", type=Path, required=True, help="folder for the Parquet files")
     args = parser.parse_args()
     args.out.mkdir(parents=True, exist_ok=True)
-    for split, (seed, pictures) in SPLITS.items():
-        path = write(args.out, split, seed, pictures)
+    for split, (seed, images) in SPLITS.items():
+        path = write(args.out, split, seed, images)
         print(f"{path}: {pq.read_metadata(path).num_rows} questions, {path.stat().st_size} bytes")
 
 

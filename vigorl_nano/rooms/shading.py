@@ -7,8 +7,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from vigorl_nano.rooms.cameras import Eye
-from vigorl_nano.rooms.ray_caster import BALL, BOX, CONE, Array, Hits, Table
+from vigorl_nano.rooms.ray_caster import BALL, BOX, CONE, Array, Hits, PerspectiveProjection, Table
 from vigorl_nano.rooms.scene import Room, Scene
 from vigorl_nano.rooms.shadows import Contact, Shadows
 from vigorl_nano.rooms.texture import floor_factor, surface_factor
@@ -33,7 +32,9 @@ def linear(colour: tuple) -> Array:
     return (np.array(colour, np.float32) / 255) ** 2
 
 
-def shade(scene: Scene, table: Table, casting: Table, eye: Eye, hits: Hits) -> Array:
+def shade(
+    scene: Scene, table: Table, casting: Table, eye: PerspectiveProjection, hits: Hits
+) -> Array:
     """Linear light (3, rows, columns); `casting` holds the groups that throw shadows."""
     light = np.array(scene.room.light)
     shadows = Shadows(casting, light, int(np.clip(eye.side // 7, 40, 150)) * 4)
@@ -54,7 +55,7 @@ def shade(scene: Scene, table: Table, casting: Table, eye: Eye, hits: Hits) -> A
     return result.reshape(3, rows, columns)
 
 
-def room_light(scene: Scene, shadows: Shadows, eye: Eye, rays: Array) -> Array:
+def room_light(scene: Scene, shadows: Shadows, eye: PerspectiveProjection, rays: Array) -> Array:
     """Floor, walls and ceiling seen along rays (3, n)."""
     room, height = scene.room, np.float32(scene.camera.height)
     a, b, c = rays
@@ -84,7 +85,7 @@ def room_light(scene: Scene, shadows: Shadows, eye: Eye, rays: Array) -> Array:
     corner = np.float32(0.28) * np.exp(-edge * np.float32(3.2))
     corner += np.float32(0.22) * np.exp(-y * 4) + np.float32(0.12) * np.exp((y - CEILING) * 4)
     sky = (np.float32(1.3) + np.float32(0.06) * y) * (1 - corner)
-    direct = np.maximum(normal, 0) * (1 - shadow[wall]) * (np.float32(0.75) * fall(room, x, z))
+    direct = np.maximum(normal, 0) * (1 - shadow[wall]) * (np.float32(0.75) * falloff(room, x, z))
     paint = linear(room.wall)[:, None] * wall_tone(room, y)
     result[:, wall] = paint * (SKYLIGHT * sky + SUNLIGHT * direct)
     return result
@@ -102,7 +103,9 @@ def wall_tone(room: Room, y: Array) -> Array:
     return tone
 
 
-def floor_light(scene: Scene, eye: Eye, points: Array, t: Array, shadow: Array) -> Array:
+def floor_light(
+    scene: Scene, eye: PerspectiveProjection, points: Array, t: Array, shadow: Array
+) -> Array:
     room = scene.room
     x, _, z = points
     pixel = t * np.float32(1.6 / eye.focal)
@@ -112,11 +115,11 @@ def floor_light(scene: Scene, eye: Eye, points: Array, t: Array, shadow: Array) 
     dim = 1 - np.float32(0.3) * np.exp(-edge * 4)
     dim *= 1 - np.float32(0.75) * Contact(scene).at(x, z)
     direct = (1 - shadow) * np.float32(room.light[1])
-    direct *= fall(room, x, z) * np.float32(0.85) + sunbeam(room, points) * np.float32(0.6)
+    direct *= falloff(room, x, z) * np.float32(0.85) + sunbeam(room, points) * np.float32(0.6)
     return paint * (SKYLIGHT * (dim * np.float32(1.12)) + SUNLIGHT * direct)
 
 
-def fall(room: Room, x: Array, z: Array) -> Array:
+def falloff(room: Room, x: Array, z: Array) -> Array:
     """Light falls off across the room, away from the side it comes in at."""
     return (
         np.float32(1.0) + np.float32(np.sign(room.light[0]) * 0.09) * x - (z - 3) * np.float32(0.02)
@@ -166,7 +169,13 @@ def rug(room: Room, x: Array, z: Array, pixel: Array, paint: Array) -> None:
 
 
 def thing_light(
-    scene: Scene, table: Table, shadows: Shadows, eye: Eye, rays: Array, depth: Array, solid: Array
+    scene: Scene,
+    table: Table,
+    shadows: Shadows,
+    eye: PerspectiveProjection,
+    rays: Array,
+    depth: Array,
+    solid: Array,
 ) -> Array:
     """Solids number `solid` (n,) seen along rays (3, n) at `depth` (n,)."""
     world = rays * depth
@@ -176,7 +185,7 @@ def thing_light(
     local = np.stack([dx * cos - dz * sin, world[1] - gy, dx * sin + dz * cos])
     bent, u, v = normals(table, solid, local)
     normal = np.stack([bent[0] * cos + bent[2] * sin, bent[1], bent[2] * cos - bent[0] * sin])
-    looks = looks_of(table)[:, solid]
+    looks = surface_properties(table)[:, solid]
     paint, (pattern, gloss, sharp, mirror, diffuse, glow, open_) = looks[:3], looks[3:]
     factor = surface_factor(pattern, u, v)
     paint = paint * (factor * factor)
@@ -199,7 +208,9 @@ def thing_light(
         slant = (ray * n).sum(axis=0)
         bounce = ray - 2 * slant * n
         edge = (1 - np.minimum(np.abs(slant), 1)) ** 4
-        sky = around(bounce[1]) * open_[shiny] * (mirror[shiny] + np.float32(0.25) * edge)
+        sky = (
+            environment_light(bounce[1]) * open_[shiny] * (mirror[shiny] + np.float32(0.25) * edge)
+        )
         spark = np.maximum(sun @ bounce, 1e-3) ** sharp[shiny] * gloss[shiny]
         spark *= lit[shiny] > 0.02
         metal = mirror[shiny] > 0.3
@@ -208,7 +219,7 @@ def thing_light(
     return result
 
 
-def around(up: Array) -> Array:
+def environment_light(up: Array) -> Array:
     """Brightness of the room in the direction with that upward part: floor, dim wall, ceiling."""
     return (
         np.float32(0.34)
@@ -217,7 +228,7 @@ def around(up: Array) -> Array:
     )
 
 
-def looks_of(table: Table) -> Array:
+def surface_properties(table: Table) -> Array:
     """(10, n + 1): linear colour, then MATERIALS' five numbers, glow and share of ambient light."""
     solids = [s for g in table.groups for s in g.solids]
     columns = [(*linear(s.colour), *MATERIALS[s.material], s.glow, s.shade) for s in solids]

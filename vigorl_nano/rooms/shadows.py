@@ -9,15 +9,15 @@ from __future__ import annotations
 
 import numpy as np
 
-from vigorl_nano.rooms.cameras import Sun
-from vigorl_nano.rooms.ray_caster import FAR, Table, cast
-from vigorl_nano.rooms.scene import SIZES, STAND, Scene
+from vigorl_nano.rooms.objects import SIZES, STAND
+from vigorl_nano.rooms.ray_caster import FAR, ParallelProjection, Table, cast
+from vigorl_nano.rooms.scene import Scene
 
 Array = np.ndarray
-COARSE = 4  # texels of the light's picture to one of its wide blur
+COARSE = 4  # texels of the light's image to one of its wide blur
 
 
-def blurred(values: Array, radius: int) -> Array:
+def blur(values: Array, radius: int) -> Array:
     """Box blur applied twice along both axes: nearly a Gaussian."""
     for axis in (0, 1, 0, 1):
         n = 2 * radius + 1
@@ -29,12 +29,12 @@ def blurred(values: Array, radius: int) -> Array:
     return values
 
 
-def coarse(values: Array) -> Array:
+def downsample(values: Array) -> Array:
     side = len(values) // COARSE
     return values.reshape(side, COARSE, side, COARSE).mean(axis=(1, 3), dtype=np.float32)
 
 
-def sampled(grid: Array, u: Array, v: Array) -> Array:
+def bilinear(grid: Array, u: Array, v: Array) -> Array:
     """Bilinear look-up at (column, row) places; `grid`'s edge stands for all that lies outside."""
     rows, columns = grid.shape
     u, v = (np.clip(w, np.float32(0), np.float32(n - 1.001)) for w, n in ((u, columns), (v, rows)))
@@ -58,20 +58,20 @@ class Shadows:
         if self.empty:
             return
         self.light = light.astype(np.float32)
-        self.sun = Sun(side, light, table.corners.reshape(-1, 3), 0.6)
+        self.sun = ParallelProjection(side, light, table.corners.reshape(-1, 3), 0.6)
         hits = cast(table, self.sun)
         texel = float(self.sun.step.mean())
         self.depth = hits.depth
         covered = (hits.solid > 0).astype(np.float32)
         wide = max(1, round(0.055 / texel / COARSE))
-        self.sharp = blurred(covered, max(1, round(0.018 / texel)))
-        self.soft = blurred(coarse(covered), wide)
-        total = blurred(coarse(np.where(covered > 0, hits.depth, np.float32(0))), wide)
+        self.sharp = blur(covered, max(1, round(0.018 / texel)))
+        self.soft = blur(downsample(covered), wide)
+        total = blur(downsample(np.where(covered > 0, hits.depth, np.float32(0))), wide)
         self.blocker = np.where(self.soft > 1e-4, total / np.maximum(self.soft, 1e-4), FAR)
         self.texel = np.float32(texel)
 
     def places(self, points: Array) -> Array:
-        """Column and row in the light's picture, and depth, of points (3, n)."""
+        """Column and row in the light's image, and depth, of points (3, n)."""
         u, v, depth = self.sun.axes @ points
         return np.stack(
             [
@@ -94,10 +94,10 @@ class Shadows:
         cell = (v.astype(np.intp) // COARSE) * len(self.soft) + u.astype(np.intp) // COARSE
         some = np.flatnonzero(self.blocker.take(cell) < FAR)
         near, u, v = near[some], u[some], v[some]
-        soft = sampled(self.soft, u / COARSE - shift, v / COARSE - shift)
+        soft = bilinear(self.soft, u / COARSE - shift, v / COARSE - shift)
         away = depth.take(near) - self.blocker.take(cell[some])
         away = np.clip(away / np.float32(2.4), np.float32(0), np.float32(1))
-        result[near] = soft * away + sampled(self.sharp, u, v) * (1 - away)
+        result[near] = soft * away + bilinear(self.sharp, u, v) * (1 - away)
         return result
 
     def on_things(self, points: Array, normals: Array) -> Array:
@@ -159,4 +159,4 @@ class Contact:
         self.grid = 1 - light
 
     def at(self, x: Array, z: Array) -> Array:
-        return sampled(self.grid, (x + self.half) / self.cell, z / self.cell)
+        return bilinear(self.grid, (x + self.half) / self.cell, z / self.cell)

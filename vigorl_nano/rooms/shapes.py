@@ -10,8 +10,9 @@ from itertools import pairwise
 
 import numpy as np
 
+from vigorl_nano.rooms.objects import COLOURS, STAND
 from vigorl_nano.rooms.ray_caster import BALL, BOX, CONE, Group, Solid
-from vigorl_nano.rooms.scene import COLOURS, STAND, Room, Scene, Thing
+from vigorl_nano.rooms.scene import Room, Scene, Thing
 
 RGB = tuple[float, float, float]
 STEEL: RGB = (120, 119, 122)
@@ -198,7 +199,7 @@ def plant(x: float, z: float, decor: int) -> Group:
         angle, y = 2.4 * i, 0.5 + 0.045 * i
         out = (0.19 - 0.009 * i) * rng.uniform(0.7, 1.15)
         spot = (out * np.cos(angle), y, out * np.sin(angle))
-        m.ball(spot, (0.085, rng.uniform(0.09, 0.15), 0.085), tinted(LEAF, rng.uniform(0.8, 1.2)))
+        m.ball(spot, (0.085, rng.uniform(0.09, 0.15), 0.085), tint(LEAF, rng.uniform(0.8, 1.2)))
     return Group(0, x, 0.0, z, 0.0, tuple(m.made))
 
 
@@ -213,7 +214,7 @@ def furniture(scene: Scene) -> list[Group]:
     return groups
 
 
-def tinted(colour: tuple, factor: float) -> RGB:
+def tint(colour: tuple, factor: float) -> RGB:
     red, green, blue = (min(255.0, c * factor) for c in colour)
     return red, green, blue
 
@@ -232,7 +233,7 @@ def window(m: Maker, width: float, cloth: RGB) -> None:
         for side in (-1, 1):
             for i in range(4):
                 at = (side * (x + 0.3 - 0.085 * i), -0.06)
-                m.cone((0.1, 2.42), (0.055, 0.045), tinted(cloth, 1 - 0.03 * (i % 2)), "fabric", at)
+                m.cone((0.1, 2.42), (0.055, 0.045), tint(cloth, 1 - 0.03 * (i % 2)), "fabric", at)
 
 
 def prints(m: Maker, rng: np.random.Generator, wall: RGB) -> None:
@@ -244,8 +245,8 @@ def prints(m: Maker, rng: np.random.Generator, wall: RGB) -> None:
         m.box((x + 0.035, x + w - 0.035), (y + 0.035, y + h - 0.035), (-0.037, 0), (226, 223, 216))
         a, b = x + w * 0.24, x + w * 0.76
         tone, low = rng.uniform(0.55, 0.8), y + h * 0.24
-        m.box((a, b), (low, y + h * 0.76), (-0.038, 0), tinted(wall, tone))
-        m.box((a, b), (low, low + h * rng.uniform(0.1, 0.3)), (-0.039, 0), tinted(wall, tone * 0.7))
+        m.box((a, b), (low, y + h * 0.76), (-0.038, 0), tint(wall, tone))
+        m.box((a, b), (low, low + h * rng.uniform(0.1, 0.3)), (-0.039, 0), tint(wall, tone * 0.7))
         x += w + rng.uniform(0.15, 0.4)
 
 
@@ -259,7 +260,7 @@ def door(m: Maker, wood: RGB) -> None:
 
 def decoration(room: Room) -> list[Group]:
     """Window, prints and door by the room's `decor`, in muted tones no named object shares."""
-    rng, wall = np.random.default_rng(room.decor), tinted(room.wall, 1.0)
+    rng, wall = np.random.default_rng(room.decor), tint(room.wall, 1.0)
     width, depth = room.half_width, room.depth
     walls = [
         (rng.uniform(-1.3, 1.3), depth, 0.0),
@@ -272,7 +273,7 @@ def decoration(room: Room) -> list[Group]:
     ):
         m = Maker(1.0, wall, "matt")
         if what == "window":
-            cloth = tinted(wall, rng.uniform(0.6, 0.85)) if rng.random() < 0.6 else (0.0, 0.0, 0.0)
+            cloth = tint(wall, rng.uniform(0.6, 0.85)) if rng.random() < 0.6 else (0.0, 0.0, 0.0)
             window(m, rng.uniform(1.1, 1.8), cloth)
         elif what == "prints":
             prints(m, rng, wall)

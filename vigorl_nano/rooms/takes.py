@@ -3,8 +3,8 @@
 take = sample_take(rng, low=2, high=8, change="moved")
 take.frames[0].image, take.outcome
 
-plan = sample_take(rng, change="turned", pictures=False)    # the truth alone, without drawing
-take = developed(plan, side=196)                            # the pictures, when they are wanted
+plan = sample_take(rng, change="turned", images=False)    # the truth alone, without drawing
+take = render_take(plan, side=196)                            # the images, when they are wanted
 """
 
 from __future__ import annotations
@@ -15,19 +15,20 @@ import numpy as np
 from PIL import Image
 
 from vigorl_nano.rooms.draw import Box, Sight, draw, look
-from vigorl_nano.rooms.scene import SIDE, Count, Scene, furnish, moved, sample_names, turned
+from vigorl_nano.rooms.objects import Count, sample_names
+from vigorl_nano.rooms.scene import SIDE, Scene, furnish, move_thing, turn_camera
 
 LAYOUTS = 8  # tries to show every object clearly before the best layout is taken
 MOVES = 12  # tries to find the moved object another place
-UNDRAWN = Image.new("RGB", (1, 1))  # stands for the picture of a frame that was only looked at
+UNDRAWN = Image.new("RGB", (1, 1))  # stands for the image of a frame that was only looked at
 
 
 @dataclass(frozen=True, slots=True)
 class Frame:
-    """What one picture shows; boxes are pixels of the stored side, x2 and y2 exclusive."""
+    """What one image shows; boxes are pixels of the stored side, x2 and y2 exclusive."""
 
     scene: Scene
-    image: Image.Image  # RGB; one pixel where no picture was wanted
+    image: Image.Image  # RGB; one pixel where no image was wanted
     boxes: dict[str, Box]
     clear: tuple[str, ...]  # names in alphabetical order
     depths: dict[str, float]  # metres from the camera to the object's middle
@@ -51,16 +52,16 @@ def frame_of(scene: Scene, sight: Sight, image: Image.Image = UNDRAWN) -> Frame:
     return Frame(scene, image, sight.boxes, clear, sight.depths, sight.shown)
 
 
-def developed(take: Take, side: int = SIDE, over: int = 2) -> Take:
-    """The same take with its pictures drawn, `side` pixels a side."""
+def render_take(take: Take, side: int = SIDE, over: int = 2) -> Take:
+    """The same take with its images drawn, `side` pixels a side."""
     frames = []
     for frame in take.frames:
-        picture = draw(frame.scene, side, over)
-        frames.append(frame_of(frame.scene, picture, picture.image))
+        rendering = draw(frame.scene, side, over)
+        frames.append(frame_of(frame.scene, rendering, rendering.image))
     return replace(take, frames=tuple(frames))
 
 
-def laid_out(rng: np.random.Generator, names: list[tuple[str, str]]) -> Frame | None:
+def lay_out(rng: np.random.Generator, names: list[tuple[str, str]]) -> Frame | None:
     """A room with these objects: all of them clear, or as many as the best of a few layouts has."""
     best: Frame | None = None
     for _ in range(LAYOUTS):
@@ -80,7 +81,7 @@ def sample_take(
     low: int = 2,
     high: int = 8,
     change: str | None = None,
-    pictures: bool = True,
+    images: bool = True,
     side: int = SIDE,
     over: int = 2,
 ) -> Take:
@@ -94,7 +95,7 @@ def sample_take(
         raise ValueError("a moved object needs another one that stayed")
     while True:
         names, count = sample_names(rng, max(low, 2) if change == "moved" else low, high)
-        first = laid_out(rng, names)
+        first = lay_out(rng, names)
         if first is None or not first.clear:
             continue
         frames, outcome = [first], ""
@@ -104,26 +105,26 @@ def sample_take(
                 rng.choice([i for i, t in enumerate(first.scene.things) if t.name in first.clear])
             )
             outcome = first.scene.things[index].name
-            after = carried(rng, first, index)
+            after = move_in_view(rng, first, index)
             if after is None:
                 continue
             frames.append(after)
         elif change == "turned":
             angle = float(rng.choice([-1, 1]) * rng.uniform(0.13, 0.34))
-            scene, outcome = turned(first.scene, angle), "right" if angle > 0 else "left"
+            scene, outcome = turn_camera(first.scene, angle), "right" if angle > 0 else "left"
             after = frame_of(scene, look(scene))
             if not set(first.clear) & set(after.clear):
                 continue
             frames.append(after)
         take = Take(tuple(frames), count, change, outcome)
-        return developed(take, side, over) if pictures else take
+        return render_take(take, side, over) if images else take
 
 
-def carried(rng: np.random.Generator, first: Frame, index: int) -> Frame | None:
-    """The frame after one object has moved by at least a tenth of the side in the picture."""
+def move_in_view(rng: np.random.Generator, first: Frame, index: int) -> Frame | None:
+    """The frame after one object has moved by at least a tenth of the side in the image."""
     name = first.scene.things[index].name
     for _ in range(MOVES):
-        scene = moved(rng, first.scene, index)
+        scene = move_thing(rng, first.scene, index)
         if scene is None:
             continue
         after = frame_of(scene, look(scene))

@@ -1,6 +1,6 @@
 """Grey patterns that repeat: floor boards, tiles and carpet, wood grain, cloth and brushed metal.
 
-A pattern multiplies a colour; it is made once from a fixed seed, so pictures stay the same:
+A pattern multiplies a colour; it is made once from a fixed seed, so images stay the same:
 
     factor = floor_factor("planks", x, z, texel)
 """

@@ -8,7 +8,7 @@ Slots: {a}, {b}, {c} are object names, {an} a name with its article, {what} a pl
 
 from __future__ import annotations
 
-from vigorl_nano.rooms.scene import PLURALS, Count
+from vigorl_nano.rooms.objects import PLURALS, Count
 
 WORDING = {
     "left_right": (
@@ -79,7 +79,7 @@ def with_article(name: str) -> str:
     return f"{'an' if name[0] in 'aeiou' else 'a'} {name}"
 
 
-def counted(count: Count) -> str:
+def plural(count: Count) -> str:
     """The plural that a counting question asks for: "boxes", "red objects"."""
     if count.attribute == "kind":
         return PLURALS.get(count.value, count.value + "s")
