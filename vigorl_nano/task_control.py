@@ -1,29 +1,26 @@
-"""What trees of a task are worth with a teacher: searched with their pictures, and with grey ones.
+"""Whether a task's trees depend on their images: searched as they are, and with grey images.
 
     python -m vigorl_nano.task_control vstar web-grounding web-action
 
-Each task's embedded sample is searched twice in warehouses that are thrown away: as it is, and
-with every picture replaced by a grey one of its size. A tree with a right answer proves little
-where two or four choices are guessed at a dozen times a tree; what only the picture can tell is the
-difference between the two. Where grey pictures do as well, or no trace is kept, a run shows that
-everything runs and no more: it is plumbing.
+Each task's embedded sample is searched twice in temporary warehouses: as it is, and with every
+image replaced by a grey one of its size. A tree with a right answer proves little where two or four
+choices are guessed at a dozen times a tree; what only the image can tell is the difference between
+the two. Where grey images do as well, or no trace is kept, a run is a smoke test only.
 """
 
 from __future__ import annotations
 
 import argparse
 import asyncio
-import hashlib
 import random
 import tempfile
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 
 from flows.settings import BuildSettings
 from flows.stages import build as stages
-from mcts.data import Question
-from training.evaluation.controls import shown_pictures
+from training.evaluation.controls import asked_about, shown_pictures
 from warehouse.query.catalog import query
 from warehouse.sources.samples import import_sample
 from warehouse.storage.home import Warehouse
@@ -46,7 +43,7 @@ JOIN questions USING (question_id) ORDER BY text, question_id
 
 @dataclass(frozen=True, slots=True)
 class Measured:
-    """What came of one way of showing the questions; one entry a tree, in the order of texts."""
+    """The result of one search of a sample; one entry a tree, in the order of texts."""
 
     right: tuple[bool, ...]
     """Whether a tree found a right answer."""
@@ -57,27 +54,22 @@ class Measured:
 
 
 def grey_questions(source: Warehouse, target: Warehouse, task: str, limit: int) -> int:
-    """Put a task's first questions into `target`, each about grey pictures; how many."""
+    """Put a task's first questions into `target`, each about grey images; return how many."""
     questions = list(read_questions(source, task, split="train", limit=limit))
     grey = shown_pictures(questions, "blank", 0, lambda name: b"")
-    rows, images, stored = [], [], []
+    rows, images, encoded = [], [], []
     for question in questions:
-        pictures = grey(question)
-        named = [
-            replace(image, image_id=hashlib.sha256(data).hexdigest())
-            for image, data in zip(question.images, pictures, strict=True)
-        ]
-        about: Question = replace(question, images=tuple(named))
+        about, data = asked_about(question, grey(question))
         rows.append({**question_row(about), "run_id": "control"})
-        images += [{**image_row(image), "run_id": "control"} for image in named]
-        stored += pictures
-    put_images(target.objects, stored)
+        images += [{**image_row(image), "run_id": "control"} for image in about.images]
+        encoded += data.values()
+    put_images(target.objects, encoded)
     insert_new(target, "images", images)
     return insert_new(target, "questions", rows)
 
 
-def searched(warehouse: Warehouse, task: str, limit: int, teacher: dict[str, str]) -> Measured:
-    """Search a task's questions and count what came of it."""
+def search_sample(warehouse: Warehouse, task: str, limit: int, teacher: dict[str, str]) -> Measured:
+    """Search a task's questions and measure the trees."""
     settings = BuildSettings.checked(task=task, limit=limit, home=warehouse.root, **teacher)
     asyncio.run(stages.build(settings))
     rows = query(warehouse, _ANSWERS).to_pylist()
@@ -88,18 +80,18 @@ def searched(warehouse: Warehouse, task: str, limit: int, teacher: dict[str, str
     )
 
 
-def control(task: str, limit: int, teacher: dict[str, str]) -> tuple[Measured, Measured]:
-    """The task's sample searched with its pictures, and with grey ones."""
+def run_control(task: str, limit: int, teacher: dict[str, str]) -> tuple[Measured, Measured]:
+    """Search the task's sample with its images, and with grey ones."""
     with tempfile.TemporaryDirectory(prefix="vigorl-control-") as folder:
         seen, grey = (Warehouse.at(str(Path(folder) / name)) for name in ("seen", "grey"))
         if import_sample(seen, task) is None:
             raise SystemExit(f"{task} has no embedded sample")
         grey_questions(seen, grey, task, limit)
-        return searched(seen, task, limit, teacher), searched(grey, task, limit, teacher)
+        return search_sample(seen, task, limit, teacher), search_sample(grey, task, limit, teacher)
 
 
 def difference(seen: Sequence[float], grey: Sequence[float]) -> tuple[float, float, float]:
-    """What pictures add to the share of right answers, with its 95% interval over questions.
+    """Measure what images add to the share of right answers, with a 95% interval over questions.
 
     The two need not be the same questions in the same order: each is resampled by itself.
     """
@@ -116,34 +108,34 @@ def difference(seen: Sequence[float], grey: Sequence[float]) -> tuple[float, flo
     return mean(seen) - mean(grey), low, high
 
 
-def told(task: str, teacher: str, seen: Measured, grey: Measured) -> str:
-    """The figures as lines of text."""
+def format_result(task: str, teacher: str, seen: Measured, grey: Measured) -> str:
+    """Format the figures as lines of text."""
 
-    def row(what: str, one: float, other: float, form: str = ".1%") -> str:
-        return f"  {what:<34}{one:>10{form}}{other:>10{form}}"
+    def row(what: str, one: float, other: float) -> str:
+        return f"  {what:<34}{one:>10.1%}{other:>10.1%}"
 
     def mean(values: Sequence[float]) -> float:
         return sum(values) / len(values) if values else 0.0
 
     by, low, high = difference(seen.share, grey.share)
     sees = low > 0 and bool(seen.kept)
-    verdict = "the pictures count" if sees else "plumbing: nothing here shows that it sees"
+    verdict = "the images count" if sees else "smoke test only: nothing here shows that it sees"
     added = f"{100 * by:+.1f} points [{100 * low:+.1f}, {100 * high:+.1f}]"
     return "\n".join(
         [
             f"{task}, {len(seen.right)} questions of its sample, teacher {teacher}",
-            f"  {'':<34}{'pictures':>10}{'grey':>10}",
+            f"  {'':<34}{'images':>10}{'grey':>10}",
             row("trees with a right answer", mean(seen.right), mean(grey.right)),
             row("answers that are right", mean(seen.share), mean(grey.share)),
-            # Nothing is known to be in a grey picture, so its points are not judged.
+            # Nothing is known to be in a grey image, so its points are not checked.
             f"  {'traces kept':<34}{seen.kept:>10}",
-            f"  pictures add {added}: {verdict}",
+            f"  images add {added}: {verdict}",
         ]
     )
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description="Search samples with and without their pictures.")
+    parser = argparse.ArgumentParser(description="Search samples with and without their images.")
     parser.add_argument("tasks", nargs="+", help="tasks with an embedded sample")
     parser.add_argument("--limit", type=int, default=_LIMIT, help="questions of each")
     parser.add_argument("--teacher", default="nano", help="as `vigorl build` names it")
@@ -151,7 +143,9 @@ def main() -> None:
     args = parser.parse_args()
     teacher = {"teacher": args.teacher} | ({"space": args.space} if args.space else {})
     for task in args.tasks:
-        print(told(task, args.teacher, *control(task, args.limit, teacher)), flush=True)
+        print(
+            format_result(task, args.teacher, *run_control(task, args.limit, teacher)), flush=True
+        )
 
 
 if __name__ == "__main__":

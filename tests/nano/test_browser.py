@@ -17,7 +17,7 @@ from PIL import Image
 from vigorl_nano.browser import chrome, episodes, screens, steps
 
 try:
-    chrome.installed()
+    chrome.find_browser()
     episodes.tasks()
     MISSING = ""
 except chrome.BrowserMissing as missing:
@@ -42,14 +42,14 @@ PAGE = """<!doctype html><style>body {margin: 0; font: 16px sans-serif; height: 
 def shown(tmp_path_factory: pytest.TempPathFactory):  # type: ignore[no-untyped-def]
     folder = tmp_path_factory.mktemp("pages")
     (folder / "page.html").write_text(PAGE)
-    with chrome.served(folder) as url, chrome.started(300, 200, 2.0) as driver:
+    with chrome.serve_folder(folder) as url, chrome.open_browser(300, 200, 2.0) as driver:
         driver.get(f"{url}/page.html")
         yield driver
 
 
 @pytest.fixture(scope="module")
 def start():  # type: ignore[no-untyped-def]
-    with episodes.playing() as begin:
+    with episodes.open_episodes() as begin:
         yield begin
 
 
@@ -73,27 +73,27 @@ def test_only_what_can_be_told_apart_is_asked_about(shown) -> None:  # type: ign
     found = screens.elements(shown, 2.0)
     assert [one.name for one in found if not one.whole] == ["Covered", "Cut off"]
     before: set[str] = set()
-    asked = [screens.instruction(one) for one in screens.asked(found, before)]
-    assert asked == ['Press "Save it 3"', "Alarm"]
-    assert screens.asked(found, before) == []
+    requests = [screens.instruction(one) for one in screens.choose_elements(found, before)]
+    assert requests == ['Press "Save it 3"', "Alarm"]
+    assert screens.choose_elements(found, before) == []
 
 
 @browser
 def test_a_page_reaches_no_other_machine(shown) -> None:  # type: ignore[no-untyped-def]
-    said = shown.execute_async_script(
+    error = shown.execute_async_script(
         "const done = arguments[0]; fetch('http://example.org/').then(() => done('reached'),"
         " error => done(String(error)))"
     )
-    assert "Failed to fetch" in said
+    assert "Failed to fetch" in error
 
 
 @browser
 @pytest.mark.parametrize("task", ["login-user", "click-checkboxes", "click-link"])
 def test_an_episode_played_rightly_earns_the_pages_reward(start, task: str) -> None:  # type: ignore[no-untyped-def]
-    played = steps.played(start(task, 3))
+    played = steps.play(start(task, 3))
     assert played
     seen, action = played[-1]
-    assert Image.open(io.BytesIO(seen.picture)).size == (480, 630)
+    assert Image.open(io.BytesIO(seen.image)).size == (480, 630)
     assert seen.question.startswith("OBJECTIVE: ") and "\nPREVIOUS ACTIONS: " in seen.question
     assert action.startswith("click [")
 
@@ -101,7 +101,7 @@ def test_an_episode_played_rightly_earns_the_pages_reward(start, task: str) -> N
 @browser
 def test_a_wrong_action_earns_the_pages_penalty(start) -> None:  # type: ignore[no-untyped-def]
     episode = start("click-test-2", 5)
-    seen = episode.look()
+    seen = episode.observe()
     wrong = steps.number_of("TWO", seen.elements)
     outcome = episode.act(f"click [{wrong}]")
     assert (outcome.done, outcome.reward) == (True, -1.0)
@@ -109,7 +109,7 @@ def test_a_wrong_action_earns_the_pages_penalty(start) -> None:  # type: ignore[
 
 @browser
 def test_the_same_seed_is_the_same_problem(start) -> None:  # type: ignore[no-untyped-def]
-    looks = [start("click-option", seed).look() for seed in (11, 11, 12)]
+    looks = [start("click-option", seed).observe() for seed in (11, 11, 12)]
     assert looks[0] == looks[1]
     assert looks[0].question != looks[2].question
 
@@ -117,7 +117,7 @@ def test_the_same_seed_is_the_same_problem(start) -> None:  # type: ignore[no-un
 @browser
 def test_what_cannot_be_done_is_said_and_costs_a_step(start) -> None:  # type: ignore[no-untyped-def]
     episode = start("enter-text", 1)
-    episode.look()
+    episode.observe()
     for text, problem in [
         ("click [99]", "there is no element [99]"),
         ("click [x]", "there is no element [x]"),
@@ -141,7 +141,7 @@ def test_what_cannot_be_done_is_said_and_costs_a_step(start) -> None:  # type: i
 @browser
 def test_an_episode_without_end_is_ended(start) -> None:  # type: ignore[no-untyped-def]
     episode = start("enter-text", 1)
-    episode.look()
+    episode.observe()
     outcomes = [episode.act("scroll [up]") for _ in range(episodes.MOST_STEPS)]
     assert [outcome.reward for outcome in outcomes] == [None] * (len(outcomes) - 1) + [0.0]
 
@@ -185,7 +185,7 @@ def test_numbers_stay_in_the_picture_and_do_not_cover_each_other() -> None:
         screens.Element("a", "button", "text", (0, 0, 40, 20)),
         screens.Element("b", "button", "text", (80, 60, 120, 80)),
     ]
-    drawn = Image.open(io.BytesIO(episodes.numbered(out.getvalue(), found, 1.0)))
+    drawn = Image.open(io.BytesIO(episodes.draw_numbers(out.getvalue(), found, 1.0)))
     assert drawn.size == blank.size
     white = {colour: n for n, colour in drawn.getcolors(9999)}[(255, 255, 255)]
     assert 100 < 120 * 80 - white < 2000

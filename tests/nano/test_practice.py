@@ -17,7 +17,7 @@ from vigorl_nano.pretraining.config import CELLS, LOOK_HEADS
 from vigorl_nano.pretraining.data import IMAGE, LINES, PRACTICE, make_example
 from vigorl_nano.pretraining.encode import Encoder
 from vigorl_nano.pretraining.pretrain import RECIPES
-from vigorl_nano.pretraining.reading import FAMILIES, HELD_OUT, read_off, table
+from vigorl_nano.pretraining.reading import FAMILIES, HELD_OUT, read_off, render_table
 from vigorl_nano.pretraining.tokenizer import build_tokenizer
 
 POINTED = re.compile(r"(\w+ \w+) at \((\d+), (\d+)\)")
@@ -153,14 +153,14 @@ def test_reading_is_measured_with_the_image_and_with_a_grey_one(tmp_path, monkey
     assert counts[False] == counts[True] > 4
     right = [r for rights in found.values() for r in rights]
     assert sum(right) / len(right) > 0.6, "it reads far better than chance"
-    head, _, *rows = table({"nano-reader": found})
+    head, _, *rows = render_table({"nano-reader": found})
     assert head == "| family | questions | nano-reader | nano-reader, grey |"
     assert len(rows) == len(FAMILIES) + 1 and rows[-1].startswith(f"| all | {counts[False]} |")
 
     monkeypatch.setattr(reading, "read_off", lambda folder, *_: {READER: found}[folder])
     monkeypatch.setattr(sys, "argv", ["reading", "--pool", str(tmp_path)])
     reading.main()
-    assert capsys.readouterr().out.splitlines() == table({"nano-reader": found})
+    assert capsys.readouterr().out.splitlines() == render_table({"nano-reader": found})
     monkeypatch.setattr(sys, "argv", ["reading", "nobody"])
     with pytest.raises(SystemExit, match="2"):
         reading.main()

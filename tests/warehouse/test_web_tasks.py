@@ -28,7 +28,7 @@ from mcts.prompts import build_messages, load_prompt
 from tests.support.project_files import ROOT
 from tests.support.stub_server import StubServer, conversation
 from vigorl_nano import task_control as control
-from vigorl_nano.task_control import Measured, difference, grey_questions, told
+from vigorl_nano.task_control import Measured, difference, format_result, grey_questions
 from warehouse.exports.export import export
 from warehouse.query.catalog import query
 from warehouse.sources import find_task
@@ -247,12 +247,12 @@ def test_grey_questions_ask_the_same_about_nothing(tmp_path: Path) -> None:
         assert len(Image.open(BytesIO(data)).convert("RGB").getcolors()) == 1
 
 
-def test_the_control_calls_plumbing_what_grey_pictures_do_as_well() -> None:
+def test_the_control_calls_a_smoke_test_what_grey_images_do_as_well() -> None:
     guess = Measured((True,) * 20, (0.5, 0.25) * 10, 40)
     sees = Measured((True,) * 20, (1.0, 0.75) * 10, 40)
-    assert "the pictures count" in told("t", "nano", sees, guess)
-    assert "plumbing" in told("t", "nano", guess, guess)
-    assert "plumbing" in told("t", "nano", replace(sees, kept=0), guess)
+    assert "the images count" in format_result("t", "nano", sees, guess)
+    assert "smoke test only" in format_result("t", "nano", guess, guess)
+    assert "smoke test only" in format_result("t", "nano", replace(sees, kept=0), guess)
     by, low, high = difference(sees.share, guess.share)
     assert by == 0.5 and 0.4 < low < 0.5 < high < 0.6
     assert difference((), ()) == (0.0, 0.0, 0.0)

@@ -1,8 +1,8 @@
-"""Debian's Chromium, headless, and what is missing where it cannot be started.
+"""Starts a headless Chromium, or says what must be installed first.
 
-with started(1280, 800) as driver:
+with open_browser(1280, 800) as driver:
     driver.get(pages_url + "/index.html")
-with served(folder) as url:
+with serve_folder(folder) as url:
     ...                                    # a folder's files at an address of this machine only
 
 Pages get no network but this machine, animations are off, and every page is as large as asked, in
@@ -24,7 +24,7 @@ from typing import Any
 
 
 class BrowserMissing(Exception):
-    """What must be installed before pages can be shown: one sentence."""
+    """Pages can't be shown; the message says in one sentence what must be installed."""
 
 
 _BROWSERS = ("chromium", "chromium-browser", "google-chrome")
@@ -40,13 +40,13 @@ _FLAGS = (
     "--force-color-profile=srgb",
     "--font-render-hinting=none",
     "--force-prefers-reduced-motion",
-    # A name is resolved by nobody, so a page can reach only this machine.
+    # No name is resolved, so a page can reach only this machine.
     "--host-resolver-rules=MAP * ~NOTFOUND, EXCLUDE localhost, EXCLUDE 127.0.0.1",
 )
 
 
-def installed() -> str:
-    """The browser's path.
+def find_browser() -> str:
+    """Return the browser's path.
 
     Raises:
         BrowserMissing: the browser, its driver or the Python package is not there.
@@ -66,13 +66,13 @@ def installed() -> str:
 
 
 @contextmanager
-def started(width: int, height: int, scale: float = 1.0) -> Iterator[Any]:
-    """A selenium driver whose pages are `width` x `height` CSS pixels, each `scale` pixels large.
+def open_browser(width: int, height: int, scale: float = 1.0) -> Iterator[Any]:
+    """Open a selenium driver: pages of `width` x `height` CSS pixels, each `scale` pixels large.
 
     Raises:
-        BrowserMissing: see `installed`.
+        BrowserMissing: see `find_browser`.
     """
-    browser = installed()
+    browser = find_browser()
     from selenium import webdriver
     from selenium.webdriver.chrome.service import Service
 
@@ -101,8 +101,8 @@ class _Quiet(SimpleHTTPRequestHandler):
 
 
 @contextmanager
-def served(folder: Path) -> Iterator[str]:
-    """The files of a folder at an address that only this machine can reach, for as long."""
+def serve_folder(folder: Path) -> Iterator[str]:
+    """Serve a folder's files at an address that only this machine can reach."""
     server = ThreadingHTTPServer(("127.0.0.1", 0), partial(_Quiet, directory=str(folder)))
     thread = threading.Thread(target=server.serve_forever, daemon=True)
     thread.start()

@@ -1,8 +1,8 @@
 """MiniWoB++ as an environment: numbered screenshots out, actions in, and the page's own rewards.
 
-    with playing(scale=3) as start:                    # one browser for many episodes
+    with open_episodes(scale=3) as start:                    # one browser for many episodes
         episode = start("login-user", seed=7)
-        seen = episode.look()                          # picture, question, numbered elements
+        seen = episode.observe()                       # image, question, numbered elements
         outcome = episode.act("type [1] [keli] [0]")   # reward None while it goes on
         outcome = episode.act("click [3]")
         outcome.reward                                 # 1.0: the page says that it was done right
@@ -10,7 +10,7 @@
 An action is a text in the grammar of `curation.grading.actions`: `click [id]`, `hover [id]`, `type
 [id] [text]` with Enter behind it unless `[0]` follows, `press [key]`, `scroll [direction]`,
 `go_back`, and `stop [answer]`, which ends the episode. What can't be done (no such number, no
-action) is an outcome that says so, and costs a step; nothing a model writes raises. The reward is
+action) is a result that says so, and costs a step; nothing a model writes raises. The reward is
 the page's raw one, from -1 to 1, without its penalty for time.
 """
 
@@ -53,20 +53,20 @@ _STATE = "return [WOB_DONE_GLOBAL, WOB_RAW_REWARD_GLOBAL, core.getUtterance(), W
 
 
 @dataclass(frozen=True, slots=True)
-class Seen:
-    """What is shown before an action."""
+class Observation:
+    """The page before an action."""
 
-    picture: bytes
+    image: bytes
     """PNG of the page; each element has a frame with its number."""
     question: str
     """The objective and the actions so far, as ICAL and VisualWebArena put them."""
     elements: tuple[Element, ...]
-    """What the numbers stand for, from 1; boxes in pixels of the picture."""
+    """What the numbers stand for, from 1; boxes in pixels of the image."""
 
 
 @dataclass(frozen=True, slots=True)
-class Outcome:
-    """What came of an action."""
+class ActionResult:
+    """The result of an action."""
 
     reward: float | None
     """The page's reward, -1 to 1; None while the episode goes on."""
@@ -89,20 +89,20 @@ class Episode:
     objective: str = ""
     actions: list[str] = field(default_factory=list)
     answer: str | None = None
-    """What `stop` said."""
+    """The answer given with `stop`."""
     _elements: tuple[Element, ...] = ()
 
-    def look(self) -> Seen:
-        """The page as it is now."""
-        found = self._settled()
+    def observe(self) -> Observation:
+        """Observe the page as it is now."""
+        found = self._stable_elements()
         self._elements = tuple(found)
-        picture = numbered(self.driver.get_screenshot_as_png(), found, self.scale)
+        image = draw_numbers(self.driver.get_screenshot_as_png(), found, self.scale)
         previous = "; ".join(self.actions) or "None"
         question = f"OBJECTIVE: {self.objective}\nPREVIOUS ACTIONS: {previous}"
-        return Seen(picture, question, self._elements)
+        return Observation(image, question, self._elements)
 
-    def _settled(self) -> list[Element]:
-        """The elements once none of them moves any more, or after a while all the same."""
+    def _stable_elements(self) -> list[Element]:
+        """Wait until no element moves any more, for some seconds at most."""
         end = time.monotonic() + _READY_S / 4
         before: list[Element] = []
         while True:
@@ -112,31 +112,31 @@ class Episode:
             before = found
             time.sleep(_SETTLED_S)
 
-    def act(self, text: str) -> Outcome:
-        """Do what `text` says, and see what the page makes of it."""
+    def act(self, text: str) -> ActionResult:
+        """Do the action in `text`, and read what the page makes of it."""
         action = parse_action(text)
         if action is None:
-            return self._ended(f"{text[:60]!r} is no action")
+            return self._result(f"{text[:60]!r} is no action")
         self.actions.append(" ".join(text.split()))
         if action.name == "stop":
             self.answer = action.arguments[0] if action.arguments else ""
-            return Outcome(self._state()[1])
+            return ActionResult(self._state()[1])
         problem = self._do(action.name, action.arguments, text)
         time.sleep(_SETTLED_S)
-        return self._ended(problem)
+        return self._result(problem)
 
-    def _ended(self, problem: str) -> Outcome:
+    def _result(self, problem: str) -> ActionResult:
         done, reward = self._state()
         if not done and len(self.actions) >= MOST_STEPS:
-            return Outcome(0.0, f"there were {MOST_STEPS} actions")
-        return Outcome(reward if done else None, problem)
+            return ActionResult(0.0, f"there were {MOST_STEPS} actions")
+        return ActionResult(reward if done else None, problem)
 
     def _state(self) -> tuple[bool, float]:
         done, reward, *_ = self.driver.execute_script(_STATE)
         return bool(done), float(reward) if done else 0.0
 
     def _do(self, name: str, arguments: Sequence[str], text: str) -> str:
-        """Do it in the browser; why it can't be done, or nothing."""
+        """Do it in the browser; return why it can't be done, or an empty text."""
         from selenium.common.exceptions import WebDriverException
         from selenium.webdriver.common.action_chains import ActionChains
         from selenium.webdriver.common.keys import Keys
@@ -177,14 +177,14 @@ class Episode:
 
 
 @contextmanager
-def playing(scale: float = 3.0) -> Iterator[Callable[[str, int], Episode]]:
-    """A browser with MiniWoB++'s pages; what is yielded starts an episode of a task.
+def open_episodes(scale: float = 3.0) -> Iterator[Callable[[str, int], Episode]]:
+    """Open a browser with MiniWoB++'s pages; what is yielded starts an episode of a task.
 
     Raises:
         BrowserMissing: the browser or the package `miniwob` is not there.
     """
     pages = _pages()
-    with chrome.served(pages) as url, chrome.started(WIDTH, HEIGHT, scale) as driver:
+    with chrome.serve_folder(pages) as url, chrome.open_browser(WIDTH, HEIGHT, scale) as driver:
 
         def start(task: str, seed: int) -> Episode:
             if task not in tasks():
@@ -202,7 +202,7 @@ def playing(scale: float = 3.0) -> Iterator[Callable[[str, int], Episode]]:
 
 
 def tasks() -> list[str]:
-    """The names of MiniWoB++'s tasks."""
+    """List the names of MiniWoB++'s tasks."""
     return sorted(path.stem for path in (_pages() / "miniwob").glob("*.html"))
 
 
@@ -215,10 +215,10 @@ def _pages() -> Path:
     return Path(spec.origin).parent / "html"
 
 
-def numbered(png: bytes, found: Sequence[Element], scale: float = 1.0) -> bytes:
-    """A screenshot with a frame and a number for each element, as PNG."""
-    picture = Image.open(io.BytesIO(png)).convert("RGB")
-    pen, face = ImageDraw.Draw(picture), font(max(11, 5.5 * scale))
+def draw_numbers(png: bytes, found: Sequence[Element], scale: float = 1.0) -> bytes:
+    """Draw a frame and a number for each element into a screenshot, as PNG."""
+    image = Image.open(io.BytesIO(png)).convert("RGB")
+    pen, face = ImageDraw.Draw(image), font(max(11, 5.5 * scale))
     line = max(1, round(0.6 * scale))
     for number, one in enumerate(found, start=1):
         colour = _COLOURS[number % len(_COLOURS)]
@@ -228,10 +228,10 @@ def numbered(png: bytes, found: Sequence[Element], scale: float = 1.0) -> bytes:
         colour = _COLOURS[number % len(_COLOURS)]
         left, top, right, bottom = pen.textbbox((0, 0), str(number), face)
         width, height = right - left + 2 * line + 2, bottom - top + 2 * line + 2
-        x = min(max(one.box[2] - width / 2, 0), picture.width - width)
+        x = min(max(one.box[2] - width / 2, 0), image.width - width)
         y = max(one.box[1] - height / 2 - line, 0)
         pen.rectangle((x, y, x + width, y + height), fill=colour)
         pen.text((x + width / 2, y + height / 2), str(number), "white", face, anchor="mm")
     out = io.BytesIO()
-    picture.save(out, "PNG")
+    image.save(out, "PNG")
     return out.getvalue()

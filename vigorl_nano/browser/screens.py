@@ -1,13 +1,13 @@
-"""Screenshots of real pages with their elements' boxes: the sample of the task `web-grounding`.
+"""Makes the sample of the task `web-grounding`: screenshots of pages with their elements' boxes.
 
     npm pack gentelella@4.2.0 && tar xzf gentelella-4.2.0.tgz
     python -m vigorl_nano.browser.screens --pages package/dist --out warehouse/sources/sample
 
-What is asked is where something is that the page names: an element by its own words (`text`), or a
-picture without words by the name its page gives it for screen readers (`icon`). A name that two
-elements of a screen share is not asked about, and no name twice in all. The boxes come from the
-page as it is laid out, so they are exact; an element counts when nothing lies in front of it.
-Beside each question lie all elements of its screen with their names.
+A question asks where an element is that the page names: by its own words (`text`), or an image
+without words by the name that its page gives it for screen readers (`icon`). A name that two
+elements of a screen share is left out, and none is used twice in all. The boxes come from the page
+as it is laid out, so they are exact; an element counts when nothing lies in front of it. Beside
+each question lie all elements of its screen with their names.
 """
 
 from __future__ import annotations
@@ -82,7 +82,7 @@ SCREENS = {
         Screen("form"), Screen("projects"), Screen("register"), Screen("widgets", PHONE),
     ),
 }  # fmt: skip
-"""What is committed: pages of one kind are never on both sides."""
+"""The committed splits: pages of one kind are never in both."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -92,16 +92,16 @@ class Element:
     name: str
     role: str
     family: str
-    """`text` where its name can be read on the screen, `icon` where it is a picture."""
+    """`text` where its name can be read on the screen, `icon` where it is an image."""
     box: tuple[float, float, float, float]
     whole: bool = True
     """Whether it is wholly seen, and no part of another element."""
     written: str = ""
-    """All that is written on it."""
+    """All text on it."""
 
 
 def elements(driver: Any, scale: float = 1.0, within: str = "body") -> list[Element]:
-    """What can be used on the page as it is shown, in reading order.
+    """List what can be used on the page as it is shown, in reading order.
 
     Each that is whole is marked in the page with the attribute `data-vigorl`, its place among these
     from 1.
@@ -117,11 +117,11 @@ def elements(driver: Any, scale: float = 1.0, within: str = "body") -> list[Elem
     return found
 
 
-def asked(found: Sequence[Element], before: set[str]) -> list[Element]:
-    """Which elements are asked about: of each family some, spread over the screen.
+def choose_elements(found: Sequence[Element], before: set[str]) -> list[Element]:
+    """Choose the elements to ask about: some of each family, spread over the screen.
 
     Args:
-        before: names that were asked about already, on any screen; those chosen are added.
+        before: names used before, on any screen; those chosen are added.
     """
     names = Counter(one.name.casefold() for one in found)
     chosen = []
@@ -143,14 +143,14 @@ def asked(found: Sequence[Element], before: set[str]) -> list[Element]:
 
 
 def instruction(element: Element) -> str:
-    """What somebody wants: to use what is named, or what the picture does."""
+    """Word the request: use what is named, or what the icon does."""
     if element.family == "icon":
         return element.name
     return f'{_VERBS.get(element.role, "Choose")} "{element.name}"'
 
 
-def encoded(png: bytes, lossless: bool = False) -> bytes:
-    """A screenshot as WebP; without loss it is smaller where all is flat."""
+def encode(png: bytes, lossless: bool = False) -> bytes:
+    """Encode a screenshot as WebP; lossless is smaller where all is flat."""
     out = io.BytesIO()
     Image.open(io.BytesIO(png)).convert("RGB").save(
         out, "WEBP", quality=100 if lossless else 84, lossless=lossless, method=4
@@ -158,7 +158,7 @@ def encoded(png: bytes, lossless: bool = False) -> bytes:
     return out.getvalue()
 
 
-def show(driver: Any, url: str, screen: Screen) -> None:
+def load_page(driver: Any, url: str, screen: Screen) -> None:
     """Load a page, in its dark colours if so, and wait until it has drawn itself."""
     width, height, scale = screen.shape
     shape = {"width": width, "height": height, "deviceScaleFactor": scale, "mobile": False}
@@ -174,12 +174,12 @@ def show(driver: Any, url: str, screen: Screen) -> None:
 def rows_of(
     driver: Any, url: str, screens: Sequence[Screen], before: set[str]
 ) -> Iterator[list[dict[str, Any]]]:
-    """The rows about each screen."""
+    """Make the rows about each screen."""
     for screen in screens:
-        show(driver, url, screen)
+        load_page(driver, url, screen)
         found = elements(driver, screen.shape[2])
         name = f"{screen.page}{'-phone' * (screen.shape == PHONE)}{'-dark' * screen.dark}"
-        stored = {"bytes": encoded(driver.get_screenshot_as_png()), "path": f"{name}.webp"}
+        stored = {"bytes": encode(driver.get_screenshot_as_png()), "path": f"{name}.webp"}
         objects = [
             {"label": one.name, **dict(zip(_CORNERS, one.box, strict=True))}
             for one in found
@@ -193,7 +193,7 @@ def rows_of(
                 "data_type": one.family,
                 "objects": objects,
             }
-            for one in asked(found, before)
+            for one in choose_elements(found, before)
         ]
 
 
@@ -202,7 +202,7 @@ def write(out: Path, pages: Path) -> list[Path]:
     paths: list[Path] = []
     before: set[str] = set()
     shape = SCREENS["train"][0].shape
-    with chrome.served(pages) as url, chrome.started(*shape) as driver:
+    with chrome.serve_folder(pages) as url, chrome.open_browser(*shape) as driver:
         for split, screens in reversed(SCREENS.items()):  # the few held out choose first
             path = out / f"screens-{split}.parquet"
             part = path.with_name(path.name + ".part")

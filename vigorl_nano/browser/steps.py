@@ -1,4 +1,4 @@
-"""Steps of MiniWoB++ episodes that its pages rewarded: the sample of the task `web-action`.
+"""Makes the sample of the task `web-action`: steps of MiniWoB++ episodes that its pages rewarded.
 
     python -m vigorl_nano.browser.steps --out warehouse/sources/sample
 
@@ -22,8 +22,8 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from vigorl_nano.browser import chrome
-from vigorl_nano.browser.episodes import Episode, Seen, playing
-from vigorl_nano.browser.screens import Element, encoded
+from vigorl_nano.browser.episodes import Episode, Observation, open_episodes
+from vigorl_nano.browser.screens import Element, encode
 
 SEEDS = {"train": range(100, 104), "test": range(900, 902)}
 _CORNERS = ("x1", "y1", "x2", "y2")
@@ -44,15 +44,15 @@ SCHEMA = pa.schema(
 )
 
 Plan = list[tuple[str, str]]
-"""What is to be done in turn: an element's name, and what is typed into it, empty for a click. A
-name such as `#2` is the second field."""
+"""Actions in turn: an element's name, and what is typed into it, empty for a click. A name such as
+`#2` is the second field."""
 
 
-def _quoted(words: str) -> list[str]:
+def _quotes(words: str) -> list[str]:
     return re.findall(r'"([^"]*)"', words)
 
 
-def _listed(words: str) -> Plan:
+def _list_plan(words: str) -> Plan:
     """`Select a, b and click Submit.`: each of them, then the button."""
     named = re.sub(r"^Select | and click Submit\.$", "", words)
     wanted = [] if named == "nothing" else named.split(", ")
@@ -65,24 +65,24 @@ def _nth(words: str) -> Plan:
 
 
 PLAYS: dict[str, Callable[[str], Plan]] = {
-    "click-button": lambda words: [(_quoted(words)[0], "")],
-    "click-link": lambda words: [(_quoted(words)[0], "")],
+    "click-button": lambda words: [(_quotes(words)[0], "")],
+    "click-link": lambda words: [(_quotes(words)[0], "")],
     "click-test-2": lambda words: [("ONE", "")],
     "click-tab": lambda words: [(words.removeprefix("Click on ").rstrip("."), "")],
-    "click-option": _listed,
-    "click-checkboxes": _listed,
+    "click-option": _list_plan,
+    "click-checkboxes": _list_plan,
     "click-collapsible": lambda words: [("Section", ""), ("Submit", "")],
-    "enter-text": lambda words: [("#1", _quoted(words)[0]), ("Submit", "")],
+    "enter-text": lambda words: [("#1", _quotes(words)[0]), ("Submit", "")],
     "focus-text-2": _nth,
     "login-user": lambda words: [
-        ("#1", _quoted(words)[0]), ("#2", _quoted(words)[1]), ("Login", ""),
+        ("#1", _quotes(words)[0]), ("#2", _quotes(words)[1]), ("Login", ""),
     ],
 }  # fmt: skip
-"""How each task that is played is solved, from its objective."""
+"""How each task is solved, from its objective."""
 
 
 def number_of(name: str, found: Sequence[Element]) -> int | None:
-    """The number of the element that a plan names."""
+    """Find the number of the element that a plan names."""
     if name.startswith("#") and name[1:].isdecimal():
         fields = [i for i, one in enumerate(found, start=1) if one.role == "field"]
         place = int(name[1:]) - 1
@@ -96,12 +96,12 @@ def number_of(name: str, found: Sequence[Element]) -> int | None:
     return None
 
 
-def played(episode: Episode) -> list[tuple[Seen, str]] | None:
-    """The steps of an episode that the page rewarded in full; None for one that it did not."""
+def play(episode: Episode) -> list[tuple[Observation, str]] | None:
+    """Play an episode; return its steps, or None if the page did not reward it in full."""
     steps = []
     reward = None
     for name, typed in PLAYS[episode.task](episode.objective):
-        seen = episode.look()
+        seen = episode.observe()
         number = number_of(name, seen.elements)
         if number is None:
             return None
@@ -112,17 +112,17 @@ def played(episode: Episode) -> list[tuple[Seen, str]] | None:
 
 
 def rows_of(start: Callable[[str, int], Episode], seeds: Sequence[int]) -> Iterator[dict[str, Any]]:
-    """A row for each step of each episode that was played to its end."""
+    """Make a row for each step of each solved episode."""
     for task in PLAYS:
         for seed in seeds:
-            steps = played(start(task, seed))
+            steps = play(start(task, seed))
             if steps is None:
                 print(f"{task} {seed}: not solved, left out", file=sys.stderr)
                 continue
             for turn, (seen, action) in enumerate(steps, start=1):
                 path = f"{task}-{seed}-{turn}.webp"
                 yield {
-                    "image": {"bytes": encoded(seen.picture, lossless=True), "path": path},
+                    "image": {"bytes": encode(seen.image, lossless=True), "path": path},
                     "question": seen.question,
                     "answer": action,
                     "action": action.partition(" ")[0],
@@ -138,7 +138,7 @@ def rows_of(start: Callable[[str, int], Episode], seeds: Sequence[int]) -> Itera
 def write(out: Path) -> list[Path]:
     """Write every split's file; each appears under its name only when it is whole."""
     paths = []
-    with playing() as start:
+    with open_episodes() as start:
         for split, seeds in SEEDS.items():
             path = out / f"steps-{split}.parquet"
             part = path.with_name(path.name + ".part")

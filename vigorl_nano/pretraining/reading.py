@@ -2,9 +2,9 @@
 
     python -m vigorl_nano.pretraining.reading nano-reader nano-teacher
 
-A part of the way from an image to an answer, alone: the steps name what the question is about, and
-point at it, as the scene has it. Asked with the image and with a grey one, about takes that no
-model was trained on, in the nine families of `make claim`.
+Measures one part of answering alone: the given steps name what the question is about and point at
+it, from the scene's truth. Each question is shown with its image and with a grey one, about takes
+that no model was trained on, in the nine families of `make claim`.
 """
 
 from __future__ import annotations
@@ -19,6 +19,7 @@ import torch
 from PIL import Image
 
 from mcts.teachers.checkpoints import registered_checkpoints
+from vigorl_nano.evaluate import table
 from vigorl_nano.pretraining.batches import GREY
 from vigorl_nano.pretraining.data import EVIDENCE, IMAGE, make_example
 from vigorl_nano.pretraining.export import Checkpoint, load_checkpoint
@@ -34,8 +35,8 @@ Read = dict[tuple[str, bool], list[bool]]
 
 
 def read_off(folder: Path, pool: Path, takes: int) -> Read:
-    """Greedy answers of the checkpoint in `folder` to the questions of the first `takes` takes."""
-    model = load_checkpoint(folder)
+    """Answer the questions of the first `takes` takes greedily with the checkpoint in `folder`."""
+    checkpoint = load_checkpoint(folder)
     frames, shard = load_shard(pool, HELD_OUT)
     rng = np.random.default_rng(0)
     found: Read = defaultdict(list)
@@ -47,25 +48,26 @@ def read_off(folder: Path, pool: Path, takes: int) -> Read:
             text = (example.prompt + "<answer>").replace(IMAGE, ONE_IMAGE)
             shown = [np.asarray(frames[take["frames"][i]["at"]]) for i in example.frames]
             grey = [np.full_like(pixels, GREY) for pixels in shown]
-            for hidden, answer in enumerate(_continued(model, text, [shown, grey])):
+            for hidden, answer in enumerate(_complete(checkpoint, text, [shown, grey])):
                 found[question["family"], bool(hidden)].append(answer == question["answer"])
     return found
 
 
-def _continued(model: Checkpoint, text: str, shown: list[list[np.ndarray]]) -> list[str]:
-    """What the model makes of the same text with each of the lists of images."""
+def _complete(checkpoint: Checkpoint, text: str, shown: list[list[np.ndarray]]) -> list[str]:
+    """Continue the same text with each of the lists of images."""
     images = [Image.fromarray(pixels) for frames in shown for pixels in frames]
-    batch = model.processor(text=[text] * len(shown), images=images, return_tensors="pt")
+    batch = checkpoint.processor(text=[text] * len(shown), images=images, return_tensors="pt")
     with torch.inference_mode():
-        said = model.model.generate(**batch, max_new_tokens=MOST_TOKENS, do_sample=False)
-    told = model.processor.tokenizer.batch_decode(said[:, batch["input_ids"].shape[1] :])
-    return [str(words).partition("<")[0].strip() for words in told]
+        tokens = checkpoint.model.generate(**batch, max_new_tokens=MOST_TOKENS, do_sample=False)
+    new = tokens[:, batch["input_ids"].shape[1] :]
+    texts = checkpoint.processor.tokenizer.batch_decode(new)
+    return [str(words).partition("<")[0].strip() for words in texts]
 
 
-def table(found: dict[str, Read]) -> list[str]:
-    """A row a family, for each model with the image and without; in per cent."""
+def render_table(found: dict[str, Read]) -> list[str]:
+    """Render a row a family, for each model with the image and with a grey one; in per cent."""
     heads = [f"{name}{', grey' * hidden}" for name in found for hidden in (False, True)]
-    lines = [f"| family | questions | {' | '.join(heads)} |", "|---|" + "---:|" * (len(heads) + 1)]
+    rows = []
     for family in (*FAMILIES, "all"):
         cells, n = [], 0
         for read in found.values():
@@ -74,8 +76,8 @@ def table(found: dict[str, Read]) -> list[str]:
                 right = [r for name in names for r in read.get((name, hidden), ())]
                 n = len(right)
                 cells.append(f"{100 * fmean(right):.1f}" if right else "-")
-        lines.append(f"| {family} | {n} | {' | '.join(cells)} |")
-    return lines
+        rows.append([family, str(n), *cells])
+    return table(["family", "questions", *heads], rows)
 
 
 def main() -> None:
@@ -95,7 +97,7 @@ def main() -> None:
         name: read_off(registered_checkpoints()[name], options.pool, options.takes)
         for name in names
     }
-    print("\n".join(table(found)))
+    print("\n".join(render_table(found)))
 
 
 if __name__ == "__main__":
