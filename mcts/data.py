@@ -1,9 +1,9 @@
-"""The nouns every room speaks: images, points, questions, steps, traces.
+"""The values that every package uses: images, points, questions, steps, traces.
 
-All of them are frozen values; what can be derived from their fields is a property, never a field.
-One rule holds everywhere: a `Point` or a `Box` is in *original pixels* of a named image, x to the
-right and y down, never in a model's own frame. Models' frames live in `mcts.coordinates` and are
-converted at the edge, so two coordinate frames can never meet in one variable.
+All of them are frozen; what can be derived from their fields is a property, never a field. One rule
+holds everywhere: a `Point` or a `Box` is in *original pixels* of a named image, x to the right and
+y down, never in a model's own frame. `mcts.coordinates` converts models' frames at the edge, so two
+coordinate frames never meet in one variable.
 
     question = Question(task="sat2", text="Is the chair left of the lamp?", images=(image,),
                         answer_kind=AnswerKind.TEXT, choices=("yes", "no"), answers=("yes",))
@@ -20,14 +20,14 @@ from typing import Any
 
 
 def content_id(*parts: Any) -> str:
-    """A 128-bit hex id of JSON-serialisable `parts`: equal content, equal id, on every machine."""
+    """Hash JSON-serialisable `parts` to a 128-bit hex id: equal content has an equal id everywhere."""
     canonical = json.dumps(parts, ensure_ascii=False, sort_keys=True, separators=(",", ":"))
     return hashlib.blake2b(canonical.encode("utf-8", "surrogatepass"), digest_size=16).hexdigest()
 
 
 @dataclass(frozen=True, slots=True)
 class Image:
-    """A stored picture, named by what is in it."""
+    """A stored image, named by its content."""
 
     image_id: str
     """SHA-256 (hex) of the encoded bytes exactly as stored."""
@@ -60,16 +60,16 @@ class Box:
     image: int = 0
     """Which of the question's images, counted from 0."""
     label: str = ""
-    """What the box is around, where that is known."""
+    """What the box encloses, where that is known."""
 
     def contains(self, point: Point) -> bool:
-        """Whether `point` lies in the box; its edges belong to it."""
+        """Return whether `point` lies in the box, edges included."""
         same_image = point.image == self.image
         return same_image and self.x1 <= point.x <= self.x2 and self.y1 <= point.y <= self.y2
 
 
 class AnswerKind(StrEnum):
-    """How an answer is compared with the gold one; one grader a kind (`curation.grading.grade`)."""
+    """How an answer is compared with the gold one; one grader per kind (`curation.grading.grade`)."""
 
     TEXT = "text"
     """A choice, a word or a number: `answers` holds the accepted texts."""
@@ -83,19 +83,19 @@ class AnswerKind(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Question:
-    """One thing to be answered from one or several images, with its gold answer."""
+    """A question about one or several images, with its gold answer."""
 
     task: str
-    """The task it belongs to: `sat2`, `vstar`, `web-grounding`, `web-action` or a user's own."""
+    """Its task: `sat2`, `vstar`, `web-grounding`, `web-action` or a user's own."""
     text: str
     """The question as its authors wrote it, without choices and without image markers."""
     images: tuple[Image, ...]
-    """One or more images, in the order the question speaks of them."""
+    """One or more images, in the order in which the question refers to them."""
     answer_kind: AnswerKind
     choices: tuple[str, ...] = ()
     """The options shown, in the order shown; empty when the answer is free."""
     answers: tuple[str, ...] = ()
-    """Gold answers of kinds TEXT and ACTION; each of them alone is right."""
+    """Gold answers of kinds TEXT and ACTION; each of them is right."""
     boxes: tuple[Box, ...] = ()
     """Gold boxes of kind BOX; a point in any of them is right."""
     points: tuple[Point, ...] = ()
@@ -105,17 +105,17 @@ class Question:
     split: str = "train"
     """The split its source assigns; training never sees anything but `train`."""
     family: str = ""
-    """The source's own type of question, such as `left_right`; for balance and reports."""
+    """The source's type of question, such as `left_right`; for balance and reports."""
     part_of: str = ""
-    """The source's name of the problem it is a part of, where several are scored together."""
+    """The source's name of the problem it belongs to, where several questions score together."""
     source: str = ""
-    """The data set it was published in."""
+    """The dataset in which it was published."""
     licence: str = ""
     """The licence of the question and its images, as an SPDX id where there is one."""
 
     @property
     def question_id(self) -> str:
-        """Content hash of what is asked, about which pixels, and what counts as right."""
+        """Content hash of the question, its images and its gold answers."""
         boxes = [[b.x1, b.y1, b.x2, b.y2, b.image] for b in self.boxes]
         points = [[p.x, p.y, p.image] for p in self.points]
         image_ids = [image.image_id for image in self.images]
@@ -127,38 +127,38 @@ class Question:
 
 @dataclass(frozen=True, slots=True)
 class Observation:
-    """What the environment showed a model after a zoom call: a crop of one image."""
+    """What a zoom call shows a model: a crop of one image."""
 
     crop: Box
     """The region shown, in original pixels; clipped to the image."""
     width: int
-    """Pixels of the picture the model was given."""
+    """Pixels of the crop as shown to the model."""
     height: int
-    """Pixels of the picture the model was given."""
+    """Pixels of the crop as shown to the model."""
     marked: bool = False
-    """Whether the called point was drawn on it."""
+    """Whether the point of the call was drawn on it."""
 
 
 @dataclass(frozen=True, slots=True)
 class Step:
-    """One thought. It ends with the sentence that cites its point.
+    """One reasoning step, which ends with the sentence that cites its point.
 
-    Coordinates inside `thought` are written in original pixels; `mcts.parsing` rewrites them when a
-    text enters from, or leaves for, a model's frame.
+    Coordinates inside `thought` are in original pixels; `mcts.parsing` converts them from and to a
+    model's frame.
     """
 
     thought: str
     """The text, with its coordinates, in original pixels."""
     points: tuple[Point, ...] = ()
-    """Every point the thought cites, in reading order; usually one, none in closing remarks."""
+    """Every point the thought cites, in reading order; usually one; none in closing remarks."""
     call: Point | None = None
-    """The point this step asked to see enlarged, if it called the zoom tool."""
+    """The point of the step's zoom call, if it made one."""
     observation: Observation | None = None
-    """What that call showed."""
+    """What the call showed."""
 
     @property
     def point(self) -> Point | None:
-        """The point the step is about: the first it cites."""
+        """The first point the step cites."""
         return self.points[0] if self.points else None
 
 
@@ -180,7 +180,7 @@ class TraceKind(StrEnum):
 
 
 class ResponseStyle(StrEnum):
-    """How a response is written down: in prompts, dataset versions, recipes, rewards, evaluation."""
+    """How a response is written: in prompts, dataset versions, recipes, rewards, evaluation."""
 
     GROUNDED = "grounded"
     """Reasoning steps that each cite a point, then the answer."""
@@ -199,19 +199,19 @@ class ResponseStyle(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Origin:
-    """Where a step of a trace came from."""
+    """The origin of a trace's step."""
 
     node_id: int | None
-    """The tree node whose thought it is, or from which the rollout started."""
+    """The tree node that holds it, or from which its rollout started."""
     rollout_id: int | None = None
-    """The rollout of that node it was sampled in; None for the node's own step."""
+    """The rollout of that node in which it was sampled; None for the node's own step."""
     response_id: str | None = None
-    """The journaled model response that holds its text; None for text the pipeline wrote."""
+    """The journaled response with its text; None for text that the pipeline wrote."""
 
 
 @dataclass(frozen=True, slots=True)
 class Trace:
-    """A finished line of reasoning about one question, ready to be filtered and trained on."""
+    """A complete line of reasoning about one question, to be filtered and trained on."""
 
     question_id: str
     steps: tuple[Step, ...]
@@ -224,21 +224,21 @@ class Trace:
     origin: str = "search"
     """`search` for training material, `evaluation` for outputs made to measure a model."""
     tree_id: str | None = None
-    """The search tree it was cut from."""
+    """Its search tree."""
     origins: tuple[Origin, ...] = ()
-    """One a step, in order."""
+    """One per step, in order."""
     wrong_from: int | None = None
-    """Kind `corrected`: index of the first step of the wrong attempt; what is before is shared."""
+    """Kind `corrected`: index of the first step of the wrong attempt; earlier steps are shared."""
     turns_back_at: int | None = None
-    """Kind `corrected`: index of the step with which the reasoning turns back."""
+    """Kind `corrected`: index of the step in which the reasoning turns back."""
     problems: tuple[str, ...] = ()
-    """What the parser found wrong in the responses it was cut from, as `kind` words."""
+    """Kinds of the parser's problems (`mcts.parsing.Problem`) in its responses."""
     maker: str = ""
-    """Name and version of the code that cut it from its tree, such as `linearize/1`."""
+    """Name and version of the code that made it, such as `linearize/1`."""
 
     @property
     def trace_id(self) -> str:
-        """Content hash: the same reasoning, cut from one tree by one code, has the same id."""
+        """Content hash: the same reasoning, made from one tree by one code, has the same id."""
         thoughts = [step.thought for step in self.steps]
         sources = [[o.node_id, o.rollout_id] for o in self.origins]
         made = [self.kind, self.maker]
@@ -252,21 +252,21 @@ class Trace:
 
 @dataclass(frozen=True, slots=True)
 class Grade:
-    """A grader's word on an answer."""
+    """A grader's decision on an answer."""
 
     score: float | None
-    """In [0, 1]; None means *not graded*, which is never the same as wrong."""
+    """In [0, 1]; None means *not graded*, which is not the same as wrong."""
     reason: str
-    """Why, in a few words a person can check."""
+    """A short reason that a person can check."""
 
 
 @dataclass(frozen=True, slots=True)
 class Verdict:
-    """A filter's word on a trace. Rejects are kept, with the reason."""
+    """A filter's decision on a trace. Rejected traces are stored with the reason."""
 
     filter: str
     keep: bool
     reason: str
-    """Empty when kept without remark."""
+    """Empty if there is nothing to remark."""
     score: float | None = None
-    """The measured quantity behind the decision, where there is one."""
+    """The measured quantity of the decision, where there is one."""

@@ -18,7 +18,6 @@ import asyncio
 import random
 from collections.abc import Sequence
 from dataclasses import replace
-from functools import partial
 from typing import Any
 
 from mcts.budget import Usage
@@ -28,7 +27,7 @@ from mcts.data import Step
 from mcts.engine import SearchRun
 from mcts.policy import Policy, RequestKey, Sample
 from mcts.teachers.base import TeacherError
-from mcts.tree import Node, mark_pending, select_wave, uct
+from mcts.tree import Node, backpropagate, mark_pending, select_wave
 
 FUTURES = 12
 """Futures simulated. More of them waste fewer requests, and find fewer to prefetch."""
@@ -168,21 +167,21 @@ def _simulate_future(root: Node, config: SearchConfig, left: int, rng: random.Ra
     """
     future = _FutureNode.copy(root, None)
     expanded: list[str] = []
-    while left > 0 and future.free:
-        wave: list[_FutureNode] = []
-        while len(wave) < min(config.wave, left) and future.free:
-            wave.append(future.select(config.exploration))
-            wave[-1].mark_pending(+1)
-        for leaf in wave:
-            leaf.mark_pending(-1)
-            leaf.expand(config.children, config.rollouts, rng)
+    while len(expanded) < left and future.free:
+        width = min(config.wave, left - len(expanded))
+        for leaf in select_wave(future, config.exploration, width):
+            mark_pending(leaf, -1)
+            prefix = f"{leaf.path}." if leaf.path else ""
+            for i in range(config.children):
+                child = _FutureNode(f"{prefix}{i}", leaf)
+                leaf.children.append(child)
+                backpropagate(child, config.rollouts * (rng.random() < 0.5), config.rollouts)
             expanded.append(leaf.path)
-        left -= len(wave)
     return expanded
 
 
 class _FutureNode:
-    """The part of a `Node` that selection reads; created by the thousand, so it is small."""
+    """A `mcts.tree.SearchNode`; created by the thousand, so it is smaller than a `Node`."""
 
     __slots__ = ("children", "open", "parent", "path", "pending", "total", "visits")
 
@@ -207,31 +206,3 @@ class _FutureNode:
         if not self.open:
             return False
         return any(child.free for child in self.children) if self.children else not self.pending
-
-    def select(self, exploration: float) -> _FutureNode:
-        """As `mcts.tree.select`."""
-        node = self
-        while node.children:
-            free = [child for child in node.children if child.free]
-            node = max(free, key=partial(uct, node, exploration=exploration))
-        return node
-
-    def mark_pending(self, change: int) -> None:
-        """As `mcts.tree.mark_pending`."""
-        node: _FutureNode | None = self
-        while node is not None:
-            node.pending += change
-            node = node.parent
-
-    def expand(self, children: int, rollouts: int, rng: random.Random) -> None:
-        """Add new children, and backpropagate what their rollouts earn."""
-        prefix = f"{self.path}." if self.path else ""
-        for i in range(children):
-            child = _FutureNode(f"{prefix}{i}", self)
-            self.children.append(child)
-            earned = rollouts * (rng.random() < 0.5)
-            node: _FutureNode | None = child
-            while node is not None:
-                node.visits += rollouts
-                node.total += earned
-                node = node.parent

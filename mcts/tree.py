@@ -15,7 +15,8 @@ from __future__ import annotations
 import math
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any, Protocol
+from functools import partial
+from typing import Any, Protocol, Self, TypeVar
 
 from mcts.budget import Usage
 from mcts.coordinates import Frame
@@ -197,15 +198,25 @@ class Tree:
         return len(lines)
 
 
-class NodeStatistics(Protocol):
-    """What `uct` reads."""
+class SearchNode(Protocol):
+    """The part of a node that selection and backpropagation use."""
 
     visits: int
     total: float
     pending: int
 
+    @property
+    def parent(self) -> Self | None: ...
+    @property
+    def children(self) -> Sequence[Self]: ...
+    @property
+    def free(self) -> bool: ...
 
-def uct(parent: NodeStatistics, child: NodeStatistics, exploration: float) -> float:
+
+N = TypeVar("N", bound=SearchNode)
+
+
+def uct(parent: SearchNode, child: SearchNode, exploration: float) -> float:
     """Compute the upper confidence bound of `child`: V + c * sqrt(ln(N + 1) / (n + 1)).
 
     Simulations in flight count as visits without reward (virtual loss), so that those of one wave
@@ -217,7 +228,7 @@ def uct(parent: NodeStatistics, child: NodeStatistics, exploration: float) -> fl
     return mean + exploration * math.sqrt(math.log(parent_visits + 1) / (visits + 1))
 
 
-def select(root: Node, exploration: float) -> Node:
+def select(root: N, exploration: float) -> N:
     """Return the node that the next simulation expands: descend by `uct`, first of equals.
 
     Nodes with nothing left to learn (answers, discarded steps, exhausted branches) are passed over,
@@ -226,30 +237,32 @@ def select(root: Node, exploration: float) -> Node:
     """
     node = root
     while followed := [child for child in node.children if child.free]:
-        node = max(followed, key=lambda child: uct(node, child, exploration))
+        node = max(followed, key=partial(uct, node, exploration=exploration))
     return node
 
 
-def select_wave(root: Node, exploration: float, width: int) -> list[Node]:
+def select_wave(root: N, exploration: float, width: int) -> list[N]:
     """Select up to `width` leaves in turn; each is marked as pending before the next."""
-    leaves: list[Node] = []
+    leaves: list[N] = []
     while len(leaves) < width and root.free:
         leaves.append(select(root, exploration))
         mark_pending(leaves[-1], +1)
     return leaves
 
 
-def backpropagate(node: Node, reward: float) -> None:
-    """Add one visit and its reward to `node` and to every node above it."""
-    for above in node.lineage():
-        above.visits += 1
-        above.total += reward
+def backpropagate(node: SearchNode | None, reward: float, visits: int = 1) -> None:
+    """Add `visits` with the sum of their rewards to `node` and to every node above it."""
+    while node is not None:
+        node.visits += visits
+        node.total += reward
+        node = node.parent
 
 
-def mark_pending(node: Node, change: int) -> None:
-    """Add (+1) or remove (-1) the virtual loss of one simulation along `node`'s lineage."""
-    for above in node.lineage():
-        above.pending += change
+def mark_pending(node: SearchNode | None, change: int) -> None:
+    """Add (+1) or remove (-1) the virtual loss of one simulation at `node` and above it."""
+    while node is not None:
+        node.pending += change
+        node = node.parent
 
 
 @dataclass(frozen=True, slots=True)

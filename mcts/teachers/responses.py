@@ -10,7 +10,9 @@ string that the server left out. `fold_partial_turn` is for servers that cannot 
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import Any
+
+import httpx
 
 from mcts.teachers.base import (
     Completion,
@@ -20,9 +22,6 @@ from mcts.teachers.base import (
     TeacherUnavailable,
     TextPart,
 )
-
-if TYPE_CHECKING:
-    import httpx
 
 
 class RetryableError(Exception):

@@ -24,8 +24,10 @@ import base64
 import random
 import time
 from collections import Counter, OrderedDict
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from typing import Any
+
+import httpx
 
 from mcts.image_io import upright
 from mcts.teachers.base import (
@@ -38,7 +40,6 @@ from mcts.teachers.base import (
     TextPart,
     image_bytes,
 )
-from mcts.teachers.connections import Connections
 from mcts.teachers.responses import (
     ParsedReply,
     RetryableError,
@@ -54,6 +55,9 @@ MAX_WAIT_S = 60.0
 
 CONNECT_S = 10.0
 """A server that cannot be reached within this time is unavailable."""
+
+POOL_SIZE = 4
+"""Concurrent requests of one httpx connection pool."""
 
 
 class OpenAITeacher:
@@ -120,8 +124,6 @@ class OpenAITeacher:
         Raises:
             TeacherUnavailable: no answer, the API key is refused, or the model is not served.
         """
-        import httpx
-
         loop = asyncio.get_running_loop()
         if self._loop is not loop:  # connections and locks belong to the loop they were made in
             self._loop, self._opening = loop, asyncio.Lock()
@@ -177,8 +179,6 @@ class OpenAITeacher:
         Raises:
             TeacherUnavailable: no answer within `limit_s` seconds, or the model is gone.
         """
-        import httpx
-
         await self.open()
         assert self._client is not None
         try:
@@ -354,8 +354,6 @@ class OpenAITeacher:
 
         Raises TeacherError (final for this request) or TeacherUnavailable (there is no server).
         """
-        import httpx
-
         assert self._client is not None
         failure: Exception
         dropped, errors = False, Counter[str]()
@@ -400,3 +398,35 @@ class OpenAITeacher:
         client, self._client, self._loop = self._client, None, None
         if client is not None:
             await client.close()
+
+
+class Connections:
+    """Several small connection pools as one HTTP client; `make` opens a pool.
+
+    An httpx pool checks each of its connections, down to the socket, whenever a request begins or
+    ends: with hundreds of them that costs more than all else. So each pool carries at most
+    `POOL_SIZE` requests at a time, and another one is opened when all are full.
+    """
+
+    def __init__(self, make: Callable[[], httpx.AsyncClient]) -> None:
+        self._make = make
+        self._pools: list[httpx.AsyncClient] = []
+        self._in_flight: list[int] = []
+
+    async def request(self, method: str, url: str, **options: Any) -> httpx.Response:
+        """As `httpx.AsyncClient.request`, through the first pool with a free connection."""
+        at = next((i for i, n in enumerate(self._in_flight) if n < POOL_SIZE), len(self._pools))
+        if at == len(self._pools):
+            self._pools.append(self._make())
+            self._in_flight.append(0)
+        self._in_flight[at] += 1
+        try:
+            return await self._pools[at].request(method, url, **options)
+        finally:
+            self._in_flight[at] -= 1
+
+    async def close(self) -> None:
+        """Close every connection."""
+        pools, self._pools, self._in_flight = self._pools, [], []
+        for pool in pools:
+            await pool.aclose()

@@ -11,7 +11,7 @@ from curation.grading.grade import grade
 from flows.settings import BuildSettings, Problem
 from flows.stages import build as stages
 from flows.stages.forecast import pilot, predict
-from flows.stages.run_budget import OutOfBudget, Purse, told_cost
+from flows.stages.run_budget import OutOfBudget, RunBudget, describe_cost
 from mcts.budget import Budget, Cost, Usage
 from mcts.config import search_id
 from mcts.data import AnswerKind, Image, Question
@@ -183,7 +183,7 @@ def test_a_stopped_tree_is_replayed_to_the_same_rows_without_a_teacher(tmp_path,
 
 
 def test_a_purse_lets_in_the_first_trees_that_use_it_up_whatever_ran_at_once():
-    purse = Purse(Budget(tokens=100))
+    purse = RunBudget(Budget(tokens=100))
     purse.open(["a", "b", "c", "d"], {"b": Usage(1, 0, 60)})
     a, c = Usage(), Usage()
     purse.between("a")(a)
@@ -202,7 +202,7 @@ def test_a_purse_lets_in_the_first_trees_that_use_it_up_whatever_ran_at_once():
 
 def test_a_purse_whose_time_is_up_starts_nothing_but_keeps_what_is_whole():
     now = [0.0]
-    purse = Purse(Budget(), 10, clock=lambda: now[0])
+    purse = RunBudget(Budget(), 10, clock=lambda: now[0])
     purse.open(["a", "b"], {})
     purse.between("a")(Usage())
     now[0] = 10
@@ -227,7 +227,7 @@ def build(home, server, **given):
 def trees(home):
     """In the order in which a build searches them."""
     found = query(home, "SELECT tree_id, question_id, completion_tokens, n_nodes FROM trees")
-    order = [q.question_id for q in stages.by_picture(list(read_questions(home, "sat2")))]
+    order = [q.question_id for q in stages.by_image(list(read_questions(home, "sat2")))]
     return sorted(found.to_pylist(), key=lambda tree: order.index(tree["question_id"]))
 
 
@@ -325,10 +325,10 @@ def test_a_prediction_covers_the_truth_as_often_as_it_says():
 
 def test_the_cost_of_a_kept_trace_is_told_with_its_money():
     spent = {"requests": 8, "prompt_tokens": 4000, "completion_tokens": 1000, "seconds": 6.0}
-    told = told_cost(spent, 4, 1.0, 2.0)
+    told = describe_cost(spent, 4, 1.0, 2.0)
     assert told.startswith("a kept trace cost 250 tokens written, 1000 prompt tokens, 1.5 s")
     assert "0.0015 in money" in told and "0.006 in money" in told
-    assert "no trace was kept" in told_cost(spent, 0, None, None)
+    assert "no trace was kept" in describe_cost(spent, 0, None, None)
 
 
 @pytest.mark.parametrize(
@@ -357,7 +357,7 @@ def test_questions_about_one_picture_are_searched_side_by_side():
         asked("4", "a", "b"),
         asked("5", "a"),
     ]
-    ordered = stages.by_picture(mixed)
+    ordered = stages.by_image(mixed)
     shown = [[image.image_id[0] for image in question.images] for question in ordered]
     assert shown == [["a"], ["a"], ["a", "b"], ["b"], ["b"]]
-    assert stages.by_picture(mixed[::-1]) == ordered
+    assert stages.by_image(mixed[::-1]) == ordered

@@ -98,8 +98,8 @@ def test_a_token_without_a_stop_strings_last_letter_is_not_read_again(checkpoint
     tokens = tokens["input_ids"]
     checkpoint.read(tokens, ("</answer>",))
     calls = []
-    decode = checkpoint._decode
-    monkeypatch.setattr(Checkpoint, "_decode", lambda self, some: calls.append(1) or decode(some))
+    decode = checkpoint.decode
+    monkeypatch.setattr(Checkpoint, "decode", lambda self, some: calls.append(1) or decode(some))
     for end in range(1, len(tokens)):
         assert checkpoint.read(tokens[:end], ("</answer>",)) == ("", False)
     assert len(calls) <= len(set(tokens))

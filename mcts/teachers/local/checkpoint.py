@@ -188,13 +188,13 @@ class Checkpoint:
         Text after the first stop string is cut off; the stop string stays.
         """
         if tokens[-1] in self.end_tokens:
-            return self._decode(tokens[:-1]), True
+            return self.decode(tokens[:-1]), True
         if stop and self._may_stop(tokens[-1], tuple(stop)):
             # A stop string has at most as many tokens as bytes.
             longest = max(len(s.encode()) for s in stop)
-            tail = self._decode(tokens[-longest:])
+            tail = self.decode(tokens[-longest:])
             if any(s in tail for s in stop):
-                text = self._decode(tokens)
+                text = self.decode(tokens)
                 ends = [text.find(s) + len(s) for s in stop if s in text]
                 if ends:
                     return text[: min(ends)], True
@@ -204,17 +204,14 @@ class Checkpoint:
         """Return whether a token could complete a stop string: most cannot."""
         known = self._stop_tokens.setdefault(stop, {})
         if token not in known:
-            text = self._decode([token])
+            text = self.decode([token])
             # A part of a letter decodes to the replacement mark; spaces may be lost at the edges.
             unsure = not text or "\ufffd" in text or any(s[-1:].isspace() for s in stop)
             known[token] = unsure or any(s[-1:] in text for s in stop)
         return known[token]
 
-    def text(self, tokens: Sequence[int]) -> str:
+    def decode(self, tokens: Sequence[int]) -> str:
         """Return the text of generated tokens, special tokens such as `<think>` included."""
-        return self._decode(tokens)
-
-    def _decode(self, tokens: Sequence[int]) -> str:
         # The Rust tokenizer itself: its wrapper takes longer than a step of a small model.
         text: str = self.tokenizer.backend_tokenizer.decode(list(tokens), skip_special_tokens=False)
         return text

@@ -57,12 +57,10 @@ class KeyValueCache:
         """As `write`, with the axes of transformers: (rows, heads, new tokens, width)."""
         return self.write(keys.transpose(1, 2), values.transpose(1, 2), layer)
 
-    def put(self, rows: slice | int, both: Tensor) -> None:
-        """Copy (layers, 2, heads, tokens, width) into the first slots of one row or several."""
+    def put(self, row: int, both: Tensor) -> None:
+        """Copy keys and values (layers, 2, heads, tokens, width) into the first slots of a row."""
         self._reserve(both.shape[3])
-        if isinstance(rows, slice):
-            both = both[:, :, None]
-        self._store[:, :, rows, :, : both.shape[-2]] = both
+        self._store[:, :, row, :, : both.shape[-2]] = both
 
     def take(self, row: int, length: int) -> Tensor:
         """Return a copy of a row's first slots: (layers, 2, heads, length, width)."""

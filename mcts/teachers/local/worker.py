@@ -159,7 +159,7 @@ class Worker:
             text, ended = self._checkpoint.read(row.tokens, job.request.stop)
             full = row.length + 1 >= self._checkpoint.context
             if not ended and (full or len(row.tokens) >= job.request.max_tokens):
-                text = self._checkpoint.text(row.tokens)
+                text = self._checkpoint.decode(row.tokens)
             elif not ended:
                 continue
             reason = "stop" if ended else "length"
