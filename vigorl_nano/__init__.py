@@ -1,7 +1,8 @@
 """vigorl-nano: three embedded vision-language models, from their architecture to their weights.
 
 They are ordinary checkpoints, found by name through the entry points `vigorl.models` of
-pyproject.toml, as any other package's would be: no file of the product knows this package.
+pyproject.toml, and their recipes through `vigorl.recipes`, as any other package's would be: no file
+of the product knows this package.
 """
 
 from pathlib import Path
@@ -15,3 +16,5 @@ TEACHER = WEIGHTS / "teacher"
 """nano, also nano-teacher: the teacher."""
 DEFAULT = "nano"
 """The model that commands use where none is given."""
+RECIPES = Path(__file__).with_name("recipes")
+"""Training recipes for these models."""

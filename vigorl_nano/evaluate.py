@@ -33,7 +33,7 @@ from flows.settings import EvaluateSettings
 from flows.stages.evaluate import evaluate, to_stderr
 from mcts.data import Question
 from mcts.teachers.base import TeacherUnavailable
-from training.evaluation.report import Report, cell
+from training.evaluation.report import EvaluationReport, cell
 from vigorl_nano import BASE, TEACHER
 from warehouse.sources.importing import import_questions
 from warehouse.storage.home import Warehouse
@@ -101,12 +101,12 @@ def measure_checkpoint(
     return make_measurement(seen, blank, samples)
 
 
-def _evaluate(settings: EvaluateSettings) -> Report:
+def _evaluate(settings: EvaluateSettings) -> EvaluationReport:
     """One evaluation, in a process of its own."""
     return asyncio.run(evaluate(settings, say=to_stderr)).report
 
 
-def make_measurement(seen: Report, blank: Report, samples: int) -> Measurement:
+def make_measurement(seen: EvaluationReport, blank: EvaluationReport, samples: int) -> Measurement:
     """Join the evaluation with images and the one with grey images."""
     figures = {}
     for family in seen.figures:

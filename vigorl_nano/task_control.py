@@ -20,9 +20,9 @@ from pathlib import Path
 
 from flows.settings import BuildSettings
 from flows.stages import build as stages
-from training.evaluation.controls import asked_about, shown_pictures
+from training.evaluation.controls import control_images, with_images
 from warehouse.query.catalog import query
-from warehouse.sources.samples import import_sample
+from warehouse.sources.importing import import_sample
 from warehouse.storage.home import Warehouse
 from warehouse.storage.objects import put_images
 from warehouse.tables.delta import insert_new
@@ -56,10 +56,10 @@ class Measured:
 def grey_questions(source: Warehouse, target: Warehouse, task: str, limit: int) -> int:
     """Put a task's first questions into `target`, each about grey images; return how many."""
     questions = list(read_questions(source, task, split="train", limit=limit))
-    grey = shown_pictures(questions, "blank", 0, lambda name: b"")
+    grey = control_images(questions, "blank", 0, lambda name: b"")
     rows, images, encoded = [], [], []
     for question in questions:
-        about, data = asked_about(question, grey(question))
+        about, data = with_images(question, grey(question))
         rows.append({**question_row(about), "run_id": "control"})
         images += [{**image_row(image), "run_id": "control"} for image in about.images]
         encoded += data.values()

@@ -10,12 +10,25 @@ import pytest
 
 from curation.scores.bootstrap import mean_of
 from training.recipes import load_recipe
-from vigorl_nano.claim import findings as report
-from vigorl_nano.claim.__main__ import Failed, Runner, folder_of, main, needed, prepared
-from vigorl_nano.claim.findings import Found as Findings
-from vigorl_nano.claim.findings import by_family, by_places, differences, interval, sentence
-from vigorl_nano.claim.interval_plot import Row, draw
+from vigorl_nano.claim import report
+from vigorl_nano.claim.__main__ import (
+    Runner,
+    StageFailed,
+    default_folder,
+    main,
+    needed,
+    open_experiment,
+)
+from vigorl_nano.claim.interval_plot import Row, draw_intervals
 from vigorl_nano.claim.plan import ARMS, FULL, QUICK, TRAINED, Stage, stages
+from vigorl_nano.claim.report import (
+    ArmScores,
+    by_family,
+    by_places,
+    differences,
+    expectation_sentence,
+    interval,
+)
 from vigorl_nano.claim.work import STAGES, Experiment
 
 
@@ -27,7 +40,7 @@ def size(request):
 def test_every_stage_comes_after_those_it_needs_and_has_a_function(size):
     seen = set()
     for stage in stages(size):
-        assert stage.what in STAGES
+        assert stage.kind in STAGES
         assert seen.issuperset(stage.after), stage
         assert stage.name not in seen
         seen.add(stage.name)
@@ -35,9 +48,9 @@ def test_every_stage_comes_after_those_it_needs_and_has_a_function(size):
 
 def test_nothing_is_asked_of_the_test_split_before_every_model_is_trained(size):
     plan = {stage.name: stage for stage in stages(size)}
-    trained = {name for name, stage in plan.items() if stage.what == "train"}
+    trained = {name for name, stage in plan.items() if stage.kind == "train"}
     assert len(trained) == len(TRAINED) * len(size.seeds)
-    tested = {name for name, stage in plan.items() if stage.what in ("test", "sampled")}
+    tested = {name for name, stage in plan.items() if stage.kind in ("test", "sampled")}
     assert len(tested) == 2 * (len(trained) + len(ARMS) - len(TRAINED))
     for name in plan:
         if name in tested:
@@ -50,7 +63,7 @@ def test_every_arm_takes_as_many_steps(size):
     plan = stages(size)
     for name in TRAINED:
         arm = ARMS[name]
-        warmed = any(s.what == "warm" and s.arm == name for s in plan)
+        warmed = any(s.kind == "warm" and s.arm == name for s in plan)
         last = size.rl_steps if arm.rl and arm.data else size.all_steps
         assert last + (size.warm_steps if warmed else 0) == size.all_steps
 
@@ -59,7 +72,7 @@ def test_arms_differ_in_what_their_names_say():
     for arm in ARMS.values():
         for name in arm.recipes:
             recipe = load_recipe(name)
-            assert (recipe.form, recipe.model) == (arm.form, "nano-base")
+            assert (recipe.response_style, recipe.model) == (arm.response_style, "nano-base")
     assert ARMS["ungrounded"].recipes != ARMS["vigorl"].recipes
     assert load_recipe("nano-grpo").reward == "grounded"
     assert load_recipe("nano-grpo-ungrounded").reward == "ungrounded"
@@ -68,7 +81,7 @@ def test_arms_differ_in_what_their_names_say():
     assert paid.settings() | {"name": "", "reward": ""} == (
         load_recipe("nano-grpo").settings() | {"name": "", "reward": ""}
     )
-    same = {"name", "form", "reward"}
+    same = {"name", "response_style", "reward"}
     for kind in ("sft", "grpo"):
         ours, theirs = (
             load_recipe(f"nano-{kind}{suffix}").settings() for suffix in ("", "-ungrounded")
@@ -78,7 +91,7 @@ def test_arms_differ_in_what_their_names_say():
         }
 
 
-def test_one_seeds_interval_is_that_of_the_pictures():
+def test_one_seeds_interval_is_that_of_the_images():
     rng = np.random.default_rng(1)
     scenes = rng.integers(60, size=200)
     scores = rng.random(200).round()
@@ -96,9 +109,9 @@ def test_seeds_that_disagree_widen_the_interval():
     assert apart.low == pytest.approx(0.3) and apart.high == pytest.approx(0.7)
 
 
-def findings(**scores):
+def scores_of(**scores):
     n = len(next(iter(scores.values()))[0])
-    return Findings(
+    return ArmScores(
         tuple(map(str, range(n))), tuple(range(n)),
         {name: np.array(rows, dtype=float) for name, rows in scores.items()},
     )  # fmt: skip
@@ -109,55 +122,63 @@ def test_the_claim_holds_only_where_the_gap_is_large_and_sure():
     ours = [[1.0] * (n - 20) + [0.0] * 20] * 2
     four_less = [[1.0] * (n - 28) + [0.0] * 28] * 2
     ten_less = [[1.0] * (n - 40) + [0.0] * 40] * 2
-    found = findings(vigorl=ours, grpo=four_less, **{"sft-answers": four_less, "sft-mcts": ours})
+    found = scores_of(vigorl=ours, grpo=four_less, **{"sft-answers": four_less, "sft-mcts": ours})
     held = {row["than"]: row["held"] for row in differences(found)}
     assert held == {"grpo": False, "sft-answers": True, "sft-mcts": False}
-    (row,) = differences(findings(vigorl=ours, grpo=ten_less))
-    assert row["held"] and "+10.0" in sentence(row) and "holds" in sentence(row)
+    (row,) = differences(scores_of(vigorl=ours, grpo=ten_less))
+    assert (
+        row["held"]
+        and "+10.0" in expectation_sentence(row)
+        and "holds" in expectation_sentence(row)
+    )
 
 
-def test_sampled_answers_are_told_beside_greedy_ones_where_they_are_there(monkeypatch):
+def test_sampled_answers_are_shown_beside_greedy_ones_where_they_are_there(monkeypatch):
     right, half = [[1.0] * 40], [[1.0] * 20 + [0.0] * 20]
     found = {
-        "greedy": findings(grpo=half, vigorl=right),
-        "sampled": findings(grpo=right, vigorl=half),
+        "greedy": scores_of(grpo=half, vigorl=right),
+        "sampled": scores_of(grpo=right, vigorl=half),
     }
-    monkeypatch.setattr(report, "read", lambda experiment, kind, asked: found.get(asked))
+    monkeypatch.setattr(
+        report, "read_scores", lambda experiment, kind, sampling: found.get(sampling)
+    )
     monkeypatch.setattr(report, "evaluations", lambda *_: [])
     experiment = Experiment(None, dataclasses.replace(QUICK, seeds=(0,)))
-    _, _, head, _, *rows = report.table(experiment, "test", "test", found["greedy"])
+    _, _, head, _, *rows = report.arm_table(experiment, "test", "test", found["greedy"])
     assert "| right, greedy | right at T = 0.5 | by seed |" in head
     cells = {row.split(" | ")[0].strip("| "): row.split(" | ")[2:4] for row in rows}
-    assert [cell.split()[0] for cell in cells[ARMS["vigorl"].told]] == ["100.0", "50.0"]
-    greedy, sampled = report.both_ways(experiment, found["greedy"]).items()
+    assert [cell.split()[0] for cell in cells[ARMS["vigorl"].title]] == ["100.0", "50.0"]
+    greedy, sampled = report.differences_by_sampling(experiment, found["greedy"]).items()
     assert greedy[0] == "greedy" and greedy[1][0]["held"]
     assert sampled[0] == "at T = 0.5" and not sampled[1][0]["held"]
     del found["sampled"]
-    assert "at T" not in report.table(experiment, "test", "test", found["greedy"])[2]
-    assert list(report.both_ways(experiment, found["greedy"])) == ["greedy"]
+    assert "at T" not in report.arm_table(experiment, "test", "test", found["greedy"])[2]
+    assert list(report.differences_by_sampling(experiment, found["greedy"])) == ["greedy"]
 
 
-def test_kinds_of_questions_are_told_apart():
-    found = findings(vigorl=[[1.0, 0.0, 1.0, 1.0], [0.0, 1.0, 1.0, 1.0]])
+def test_kinds_of_questions_are_separated():
+    found = scores_of(vigorl=[[1.0, 0.0, 1.0, 1.0], [0.0, 1.0, 1.0, 1.0]])
     found = dataclasses.replace(found, families=("b", "b", "a", "a"))
     head, *_, row = by_family(found)[2:]
     assert head == "| trained as | a | b |"
-    assert row.endswith("| 100.0 | 50.0 |") and ARMS["vigorl"].told in row
+    assert row.endswith("| 100.0 | 50.0 |") and ARMS["vigorl"].title in row
 
 
-def test_a_gap_is_told_where_places_decide_and_elsewhere():
-    found = findings(vigorl=[[1.0, 1.0, 0.0, 1.0]], grpo=[[0.0, 0.0, 0.0, 1.0]])
+def test_a_gap_is_shown_where_places_decide_and_elsewhere():
+    found = scores_of(vigorl=[[1.0, 1.0, 0.0, 1.0]], grpo=[[0.0, 0.0, 0.0, 1.0]])
     found = dataclasses.replace(found, families=("left_right", "goal_aim", "colour", "colour"))
     head, _, row = by_places(found)
     assert "where places decide (2 questions) | elsewhere (2 questions)" in head
-    assert row.startswith(f"| {ARMS['grpo'].told} | +100.0 [")
+    assert row.startswith(f"| {ARMS['grpo'].title} | +100.0 [")
     assert "| +0.0 [" in row
 
 
-def test_the_picture_is_svg_whose_dots_lie_inside_their_intervals():
-    found = findings(a=[[1.0, 0.0, 1.0, 0.0]], b=[[1.0, 0.0, 1.0, 1.0]])
+def test_the_plot_is_svg_whose_dots_lie_inside_their_intervals():
+    found = scores_of(a=[[1.0, 0.0, 1.0, 0.0]], b=[[1.0, 0.0, 1.0, 1.0]])
     half, more = (interval(found.scores[name], found.scenes) for name in "ab")
-    svg = ElementTree.fromstring(draw([Row("<a> & b", half), Row("c", more, True)], "t & t"))
+    svg = ElementTree.fromstring(
+        draw_intervals([Row("<a> & b", half), Row("c", more, True)], "t & t")
+    )
     space = "{http://www.w3.org/2000/svg}"
     dots = [float(dot.get("cx")) for dot in svg.findall(f"{space}circle")]
     lines = [line for line in svg.findall(f"{space}line") if line.get("stroke-width")]
@@ -201,7 +222,7 @@ def test_a_stage_runs_once_and_after_those_it_needs(tmp_path):
 
 
 def test_what_needs_a_failed_stage_waits_and_the_rest_goes_on(tmp_path, capfd):
-    with pytest.raises(Failed, match="failed: b"):
+    with pytest.raises(StageFailed, match="failed: b"):
         runner(tmp_path, failing={"b"}).run(PLAN)
     assert sorted(ran(tmp_path)) == ["a", "d"]
     assert "it is broken" in capfd.readouterr().err
@@ -210,33 +231,33 @@ def test_what_needs_a_failed_stage_waits_and_the_rest_goes_on(tmp_path, capfd):
 
 
 def test_a_folder_of_another_size_is_left_alone(tmp_path):
-    prepared(tmp_path, QUICK)
-    prepared(tmp_path, QUICK)
+    open_experiment(tmp_path, QUICK)
+    open_experiment(tmp_path, QUICK)
     with pytest.raises(SystemExit, match="another size"):
-        prepared(tmp_path, FULL)
+        open_experiment(tmp_path, FULL)
     with pytest.raises(SystemExit, match="another size or start"):
-        prepared(tmp_path, dataclasses.replace(QUICK, start="nano-base"))
+        open_experiment(tmp_path, dataclasses.replace(QUICK, start="nano-base"))
     assert json.loads((tmp_path / "plan.json").read_text())["questions"] == QUICK.questions
 
 
 def test_more_seeds_go_on_from_fewer(tmp_path):
     more = dataclasses.replace(QUICK, seeds=(0, 1))
-    prepared(tmp_path, QUICK)
-    assert prepared(tmp_path, more).size.seeds == (0, 1)
+    open_experiment(tmp_path, QUICK)
+    assert open_experiment(tmp_path, more).size.seeds == (0, 1)
     assert more.name == QUICK.name
     assert {s.name for s in stages(QUICK)} < {s.name for s in stages(more)}
 
 
 def test_more_samples_of_the_same_models_are_no_other_experiment(tmp_path):
-    prepared(tmp_path, QUICK)
+    open_experiment(tmp_path, QUICK)
     more = dataclasses.replace(QUICK, samples=QUICK.samples + 1)
-    assert prepared(tmp_path, more).size.name == QUICK.name
+    assert open_experiment(tmp_path, more).size.name == QUICK.name
 
 
 def test_each_start_has_a_folder_of_its_own():
     other = dataclasses.replace(FULL, start="runs/x/nano-base")
-    assert folder_of(FULL, quick=False).as_posix() == "runs/claim"
-    assert folder_of(other, quick=True).as_posix() == "runs/claim-quick-from-nano-base"
+    assert default_folder(FULL, quick=False).as_posix() == "runs/claim"
+    assert default_folder(other, quick=True).as_posix() == "runs/claim-quick-from-nano-base"
 
 
 @pytest.mark.parametrize(
@@ -246,7 +267,7 @@ def test_each_start_has_a_folder_of_its_own():
         (["--from", "nobody"], "--from nobody is neither nano,"),
     ],
 )
-def test_a_bad_option_is_told_before_anything_is_done(
+def test_a_bad_option_is_reported_before_anything_is_done(
     words, sentence, tmp_path, capsys, monkeypatch
 ):
     monkeypatch.setattr(sys, "argv", ["claim", "--folder", str(tmp_path / "made"), *words])

@@ -1,8 +1,8 @@
-"""What an evaluation found: shares with their intervals, over all questions and by family.
+"""The report of an evaluation: shares with their intervals, over all questions and by family.
 
 report.figures["all"]["accuracy"], report.figures["left_right"]["format"]
-print(report.text());  report.plain()            # for a person; as JSON can hold it
-compare(report, other)                           # paired, on the questions both were asked
+report.rows(), report.plain()                    # a table for people; values for JSON
+compare(report, other)                           # paired, on the questions of both
 """
 
 from __future__ import annotations
@@ -27,18 +27,18 @@ TITLES = {
     "pointed": "points in every step",
     "grounded": "steps on what they name",
 }
-"""Shares by name, with what a table calls them."""
+"""Shares by name, with their titles in tables."""
 
 
 @dataclass(frozen=True, slots=True)
-class Report:
+class EvaluationReport:
     """One model on one set of questions."""
 
     evaluation_id: str
     model_id: str
     benchmark: str
     settings: Mapping[str, Any]
-    """How it was asked."""
+    """Prompt, coordinates and sampling."""
     figures: dict[str, dict[str, Figure]]
     """By family, and `all`: each share of `TITLES` that applies."""
     metrics: dict[str, float]
@@ -47,7 +47,7 @@ class Report:
     predictions: Mapping[str, Sequence[Prediction]]
     """By question id, in order of samples."""
     run_id: str = ""
-    asked: int = 0
+    requests: int = 0
     """Requests to the model."""
     replayed: int = 0
     """Requests answered from the journal."""
@@ -57,19 +57,19 @@ class Report:
 
     @property
     def scores(self) -> dict[str, float]:
-        """Each question's mean score; what was not answered counts as 0."""
+        """Each question's mean score; a failed request counts as 0."""
         return {
-            question_id: sum(p.score or 0.0 for p in said) / len(said)
-            for question_id, said in self.predictions.items()
+            question_id: sum(p.score or 0.0 for p in predictions) / len(predictions)
+            for question_id, predictions in self.predictions.items()
         }
 
     @property
     def failed(self) -> int:
-        """Answers that could not be had."""
-        return sum(p.error is not None for said in self.predictions.values() for p in said)
+        """Requests that failed for good."""
+        return sum(p.error is not None for some in self.predictions.values() for p in some)
 
     def plain(self) -> dict[str, Any]:
-        """As JSON can hold it: shares, not per cent."""
+        """Return values for JSON: shares, not per cent."""
         return {
             "evaluation_id": self.evaluation_id,
             "model": self.model_id,
@@ -80,14 +80,14 @@ class Report:
             },
             "metrics": dict(self.metrics),
             "outcomes": self.outcomes,
-            "asked": self.asked,
+            "requests": self.requests,
             "replayed": self.replayed,
             "failed": self.failed,
             "seconds": round(self.seconds, 2),
         }
 
     def rows(self) -> list[dict[str, str]]:
-        """The table, a row a family, in per cent with intervals."""
+        """Return the table, a row a family, in per cent with intervals."""
         names = list(self.figures["all"])
         return [
             {
@@ -100,7 +100,7 @@ class Report:
 
 
 def cell(figure: Figure) -> str:
-    """`61.2 [58.0, 64.4]`, in per cent."""
+    """Format a figure in per cent: `61.2 [58.0, 64.4]`."""
     value, low, high = (100 * v for v in (figure.value, figure.low, figure.high))
     return f"{value:.1f} [{low:.1f}, {high:.1f}]"
 
@@ -113,8 +113,8 @@ def make_report(
     questions: Sequence[Question],
     predictions: Mapping[str, Sequence[Prediction]],
     **about: Any,
-) -> Report:
-    """Measure what was answered."""
+) -> EvaluationReport:
+    """Compute all figures of an evaluation's predictions."""
     families: dict[str, list[Question]] = defaultdict(list)
     for question in questions:
         families[question.family].append(question)
@@ -123,7 +123,7 @@ def make_report(
         groups |= {family or "(none)": some for family, some in sorted(families.items())}
     metrics = _published(questions, predictions)
     figures = {family: _figures(some, predictions) for family, some in groups.items()}
-    return Report(
+    return EvaluationReport(
         evaluation_id, model_id, benchmark, settings, figures, metrics, questions, predictions,
         **about,
     )  # fmt: skip
@@ -132,7 +132,7 @@ def make_report(
 def _published(
     questions: Sequence[Question], predictions: Mapping[str, Sequence[Prediction]]
 ) -> dict[str, float]:
-    """The figures the benchmark's authors publish; the mean over the samples of each."""
+    """Return the figures that the benchmark's authors publish, each averaged over the samples."""
     names = task_of(questions[0].task).metrics
     if not names:
         return {}
@@ -163,42 +163,39 @@ def _figures(
     }
 
 
-def _shares(question: Question, said: Sequence[Prediction]) -> dict[str, float]:
-    """One question's part of every figure that applies to it."""
-    n = len(said)
-    scores = [p.score or 0.0 for p in said]
-    found = {
-        "accuracy": sum(scores) / n,
-        "format": sum(p.valid and not set(p.problems) - {"thought_without_point"} for p in said)
-        / n,
-    }
+def _shares(question: Question, predictions: Sequence[Prediction]) -> dict[str, float]:
+    """Return one question's part of every figure that applies to it."""
+    n = len(predictions)
+    scores = [p.score or 0.0 for p in predictions]
+    well_formed = [p.valid and not set(p.problems) - {"thought_without_point"} for p in predictions]
+    found = {"accuracy": sum(scores) / n, "format": sum(well_formed) / n}
     if n > 1:
         found["pass@k"] = max(scores)
-        found["majority"] = _majority(said)
+        found["majority"] = _majority(predictions)
     found["pointed"] = sum(
         bool(p.steps) and all(s.points for s in p.steps)
         and not {"point_outside_image", "thought_without_point"} & set(p.problems)
-        for p in said
+        for p in predictions
     ) / n  # fmt: skip
-    known = [hit for p in said for hit in p.grounded if hit is not None]
+    known = [hit for p in predictions for hit in p.grounded if hit is not None]
     if known:
         found["grounded"] = sum(known) / len(known)
     return found
 
 
-def _majority(said: Sequence[Prediction]) -> float:
-    """The mean score of the answers given most often; of those given equally often, the mean."""
-    votes = Counter(normalize(p.answer) for p in said if p.answer is not None)
+def _majority(predictions: Sequence[Prediction]) -> float:
+    """Return the score of the most frequent answer; of several equally frequent ones, the mean."""
+    votes = Counter(normalize(p.answer) for p in predictions if p.answer is not None)
     if not votes:
         return 0.0
     most = max(votes.values())
     winners = {answer for answer, count in votes.items() if count == most}
-    scores = {normalize(p.answer): p.score or 0.0 for p in said if p.answer is not None}
+    scores = {normalize(p.answer): p.score or 0.0 for p in predictions if p.answer is not None}
     return sum(scores[answer] for answer in winners) / len(winners)
 
 
-def compare(first: Report, second: Report) -> dict[str, Difference]:
-    """How much better `first` is than `second`, over all and by family of common questions.
+def compare(first: EvaluationReport, second: EvaluationReport) -> dict[str, Difference]:
+    """Return how much better `first` is than `second`, over all and by family of common questions.
 
     Raises:
         ValueError: they have no question in common.

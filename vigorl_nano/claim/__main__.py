@@ -1,11 +1,11 @@
-"""The paper's claim, shown end to end on the embedded models, or shown to fail there.
+"""Tests the paper's claim end to end on the embedded models.
 
     make claim                     # hours on two cores; interrupted, the same command goes on
     make claim ARGS=--quick        # one seed and little of everything: a check, no proof
-    make claim ARGS=--report       # only the table and the picture of what is finished
+    make claim ARGS=--report       # only the tables and the plot of what is finished
 
-Stages run as processes, one a core, each after those it needs. A stage that fails is told with the
-end of its log; the others that do not need it go on.
+Stages run as processes, one a core, each after those it needs. If a stage fails, the end of its log
+is printed, and the stages that do not need it go on.
 """
 
 from __future__ import annotations
@@ -23,11 +23,11 @@ from dataclasses import replace
 from pathlib import Path
 
 from flows.progress import short_time
-from flows.stages.train import TrainingError
 from mcts.teachers.checkpoints import find_checkpoint, registered_checkpoints
-from vigorl_nano.claim import findings
-from vigorl_nano.claim.plan import FULL, QUICK, Size, Stage, plain, stages
-from vigorl_nano.claim.work import Experiment, do
+from training.errors import TrainingError
+from vigorl_nano.claim.plan import FULL, QUICK, Size, Stage, size_identity, stages
+from vigorl_nano.claim.report import write_report
+from vigorl_nano.claim.work import Experiment, run_stage
 
 _LOOK_S = 0.5
 
@@ -35,7 +35,7 @@ Command = Callable[[Stage], list[str]]
 """The command of a stage's process."""
 
 
-class Failed(Exception):
+class StageFailed(Exception):
     """Stages failed; the others are finished."""
 
 
@@ -51,7 +51,7 @@ class Runner:
         """Run every stage; returns when all are finished.
 
         Raises:
-            Failed: some failed; the sentence names them and their logs.
+            StageFailed: some failed; the sentence names them and their logs.
         """
         done = {s.name for s in wanted if self.experiment.outcome(s.name) is not None}
         kept = len(done)
@@ -67,17 +67,17 @@ class Runner:
                 if not self.running:
                     break  # what is left needs what failed
                 time.sleep(_LOOK_S)
-                for name in self.ended():
+                for name in self.finished():
                     done.add(name)
-                    self.tell(name, len(done), len(wanted), kept)
+                    self.report(name, len(done), len(wanted), kept)
         finally:
             self.stop()
         if self.failed:
             logs = self.experiment.folder / "logs"
-            raise Failed(f"failed: {', '.join(self.failed)}; see {logs}")
+            raise StageFailed(f"failed: {', '.join(self.failed)}; see {logs}")
 
     def start(self, stage: Stage) -> None:
-        """Start a stage's process, of one thread: stages side by side share no core."""
+        """Start a stage's process, of one thread: each stage has a core."""
         log = self.log(stage.name)
         log.parent.mkdir(parents=True, exist_ok=True)
         with log.open("ab") as file:
@@ -87,33 +87,33 @@ class Runner:
             )  # fmt: skip
         self.running[stage.name] = process
 
-    def ended(self) -> list[str]:
-        """Stages that have finished well since it was last asked."""
-        well = []
+    def finished(self) -> list[str]:
+        """Return the stages that succeeded since the last call; print those that failed."""
+        succeeded = []
         for name, process in list(self.running.items()):
             if process.poll() is None:
                 continue
             del self.running[name]
             if process.returncode == 0:
-                well.append(name)
+                succeeded.append(name)
             else:
                 self.failed.append(name)
                 lines = self.log(name).read_text("utf-8", "replace").splitlines()[-5:]
                 print(f"{name} failed:", *lines, sep="\n    ", file=sys.stderr, flush=True)
-        return well
+        return succeeded
 
-    def tell(self, name: str, done: int, of: int, kept: int) -> None:
-        """Say that a stage is finished, and what it came to."""
-        outcome = self.experiment.known(name)
+    def report(self, name: str, done: int, of: int, kept: int) -> None:
+        """Print that a stage is finished, and its result."""
+        outcome = self.experiment.required_outcome(name)
         found = next(iter(outcome.get("evaluations", {}).values()), None)
-        told = f": {100 * found['accuracy']:.1f}% right" if found else ""
+        result = f": {100 * found['accuracy']:.1f}% right" if found else ""
         if "traces" in outcome:
-            told = f": {outcome['traces']} traces of {outcome['trees']} questions"
+            result = f": {outcome['traces']} traces of {outcome['trees']} questions"
         took = short_time(outcome["seconds"])
-        print(f"[{done}/{of}] {name}{told} ({took})", file=sys.stderr, flush=True)
+        print(f"[{done}/{of}] {name}{result} ({took})", file=sys.stderr, flush=True)
 
     def stop(self) -> None:
-        """End what is still running; it goes on when the experiment does."""
+        """Stop what is still running; the same command continues it."""
         for process in self.running.values():
             process.send_signal(signal.SIGTERM)
         for process in self.running.values():
@@ -123,30 +123,30 @@ class Runner:
                 process.kill()
 
     def log(self, name: str) -> Path:
-        """Where a stage's output goes."""
+        """Return where a stage's output goes."""
         return self.experiment.folder / "logs" / f"{name.replace('/', '.')}.log"
 
 
-def folder_of(size: Size, quick: bool) -> Path:
-    """Where an experiment goes unless told: one folder for each size and start."""
+def default_folder(size: Size, quick: bool) -> Path:
+    """Return where an experiment goes by default: a folder for each size and start."""
     other = "" if size.start == FULL.start else f"-from-{Path(size.start).name}"
     return Path("runs") / f"claim{'-quick' if quick else ''}{other}"
 
 
-def prepared(folder: Path, size: Size) -> Experiment:
-    """The experiment in `folder`; one of another size there is not touched.
+def open_experiment(folder: Path, size: Size) -> Experiment:
+    """Open or begin the experiment in `folder`; one of another size there is not touched.
 
     Raises:
         SystemExit: the folder holds an experiment of another size.
     """
-    told = folder / "plan.json"
-    if told.exists() and json.loads(told.read_text("utf-8")) != plain(size):
+    plan = folder / "plan.json"
+    if plan.exists() and json.loads(plan.read_text("utf-8")) != size_identity(size):
         sys.exit(
-            f"{told}: this folder holds a claim of another size or start; move it away or name "
+            f"{plan}: this folder holds a claim of another size or start; move it away or name "
             "another --folder"
         )
     folder.mkdir(parents=True, exist_ok=True)
-    told.write_text(json.dumps(plain(size)) + "\n", "utf-8")
+    plan.write_text(json.dumps(size_identity(size)) + "\n", "utf-8")
     return Experiment(folder, size)
 
 
@@ -162,7 +162,7 @@ def main() -> None:
     parser.add_argument("--workers", type=int, default=os.cpu_count() or 1, help="stages at once")
     parser.add_argument("--seeds", type=int, help="how many; more go on from fewer")
     parser.add_argument("--until", help="only stages this one needs, and itself")
-    parser.add_argument("--report", action="store_true", help="only tell what is finished")
+    parser.add_argument("--report", action="store_true", help="only report what is finished")
     parser.add_argument("--stage", help=argparse.SUPPRESS)
     options = parser.parse_args()
     size = QUICK if options.quick else FULL
@@ -175,11 +175,11 @@ def main() -> None:
             "folder with a config.json"
         )
     size = replace(size, start=options.start, seeds=seeds)
-    experiment = prepared(options.folder or folder_of(size, options.quick), size)
+    experiment = open_experiment(options.folder or default_folder(size, options.quick), size)
     plan = {stage.name: stage for stage in stages(size)}
     if options.stage:
         try:
-            do(experiment, plan[options.stage])
+            run_stage(experiment, plan[options.stage])
         except TrainingError as error:
             sys.exit(f"vigorl: {error}")
         return
@@ -205,9 +205,9 @@ def main() -> None:
             Runner(experiment, options.workers, command).run(wanted)
         except KeyboardInterrupt:
             sys.exit("stopped; what was done is kept, the same command continues")
-        except Failed as failed:
+        except StageFailed as failed:
             sys.exit(str(failed))
-    findings.tell(experiment)
+    write_report(experiment)
 
 
 def needed(plan: dict[str, Stage], name: str) -> set[str]:

@@ -1,6 +1,6 @@
-"""Means with intervals as an SVG picture, for a README and a browser alike.
+"""Draws means with their intervals as SVG, for a README and a browser alike.
 
-svg = draw([Row("ViGoRL", Interval(0.8, 0.78, 0.82), marked=True), ...], "right answers in %")
+svg = draw_intervals([Row("ViGoRL", figure, marked=True), ...], "right answers in %")
 """
 
 from __future__ import annotations
@@ -8,36 +8,28 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from html import escape
-from typing import Protocol
+
+from curation.scores.bootstrap import Figure
 
 ROW, TOP, LEFT, WIDTH, RIGHT = 30, 44, 250, 420, 70  # pixels
 INK, MARKED, PLAIN, RULE = "#24292f", "#1f6feb", "#8c959f", "#d0d7de"
 
 
-class _Interval(Protocol):
-    @property
-    def value(self) -> float: ...
-    @property
-    def low(self) -> float: ...
-    @property
-    def high(self) -> float: ...
-
-
 @dataclass(frozen=True, slots=True)
 class Row:
-    """One row of the picture."""
+    """One row of the plot."""
 
     label: str
-    interval: _Interval
+    interval: Figure
     """Shares, 0 to 1."""
     marked: bool = False
-    """Whether it is the one that the picture is about."""
+    """Whether it is the row that the plot is about."""
 
 
-def draw(rows: Sequence[Row], title: str) -> str:
-    """An SVG picture, a dot a row with its interval as a line.
+def draw_intervals(rows: Sequence[Row], title: str) -> str:
+    """Draw a dot a row, with its interval as a line.
 
-    Dots, since their axis need not begin at 0: a bar that is cut off lies about its length.
+    Dots, since their axis need not begin at 0: a bar that does not start at 0 misleads.
     """
     lowest = min((row.interval.low for row in rows), default=0.0)
     begin = max(0.0, int(10 * lowest - 0.5) / 10)

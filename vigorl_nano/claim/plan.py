@@ -1,11 +1,11 @@
 """What the claim's experiment does, as data: its arms, its sizes, and the stages in their order.
 
     for stage in stages(FULL): stage.name, stage.after, stage.seconds
-    ARMS["vigorl"].told              # what a reader of the table is told it is
+    ARMS["vigorl"].title             # its row in the table
 
 An arm is a way to train the embedded student; all arms see the same questions, and every arm's
-optimizer steps add up to `warm_steps + rl_steps`. A stage is one process, short enough to be worth
-keeping alone; its outcome is a small JSON file, and a stage that has one is not run again.
+optimizer steps add up to `warm_steps + rl_steps`. A stage is one process; its outcome is a small
+JSON file, and a stage that has one is not run again.
 """
 
 from __future__ import annotations
@@ -13,23 +13,27 @@ from __future__ import annotations
 from dataclasses import asdict, dataclass
 from typing import Any
 
-from mcts.data import content_id
+from mcts.data import ResponseStyle, content_id
+
+GROUNDED = ResponseStyle.GROUNDED
+UNGROUNDED = ResponseStyle.UNGROUNDED
+ANSWER_ONLY = ResponseStyle.ANSWER_ONLY
 
 PLACES = ("above_below", "camera_turn", "goal_aim", "left_right")
-"""Kinds of questions whose answer hangs on where things are in the picture."""
+"""Kinds of questions whose answer depends on where things are in the image."""
 FAMILIES = tuple(sorted((*PLACES, "closer", "colour", "depth_order", "exists", "front_behind")))
 
 
 @dataclass(frozen=True, slots=True)
 class Size:
-    """How large the experiment is. Two sizes never share a stage; see `plain`."""
+    """How large the experiment is. Two sizes never share a stage; see `size_identity`."""
 
     questions: int
     """Training questions, of all families alike; a multiple of their number."""
     validation: int
     """Questions that settings may be tuned on, with the models of the first seed."""
     test: int
-    """Questions that are asked once, when every model is trained."""
+    """Questions asked only when every model is trained."""
     seeds: tuple[int, ...]
     """Of searches and trainings; an arm has a model for each."""
     simulations: int
@@ -45,8 +49,8 @@ class Size:
     samples: int
     """Answers to each test question at `TEMPERATURE`, beside the greedy one."""
     draw_seeds: tuple[int, ...] = (70_001, 70_002, 70_004)
-    """Of the questions of each split. 70,003 drew the test questions of an earlier plan; what they
-    told has shaped this one, so it is tested on others."""
+    """Of the questions of each split. 70,003 drew the test questions of an earlier plan, whose
+    results shaped this one, so it is tested on others."""
     start: str = "nano-reader"
     """The model that every arm starts from."""
     families: tuple[str, ...] = FAMILIES
@@ -55,8 +59,8 @@ class Size:
 
     @property
     def name(self) -> str:
-        """Short and telling apart: `claim-1a2b3c4d`."""
-        return f"claim-{content_id(plain(self))[:8]}"
+        """A short unique name: `claim-1a2b3c4d`."""
+        return f"claim-{content_id(size_identity(self))[:8]}"
 
     @property
     def all_steps(self) -> int:
@@ -70,47 +74,51 @@ TEMPERATURE = 0.5
 """Of sampled test answers, as in the paper's tables."""
 
 
+SUFFIXES = {GROUNDED: "", UNGROUNDED: "-ungrounded", ANSWER_ONLY: "-answers"}
+"""The end of a recipe's name for each response style."""
+
+
 @dataclass(frozen=True, slots=True)
 class Arm:
     """One way to a student, or a model as it is."""
 
-    told: str
+    title: str
     """A row's name in the table."""
-    form: str
-    """What its answers look like: grounded, ungrounded or answers."""
+    response_style: ResponseStyle
+    """How its answers are written down."""
     data: str | None = None
-    """Whose traces its SFT is on: `mcts`, or `chains` sampled without a search."""
+    """The source of its SFT traces: `mcts`, or `chains` sampled without a search."""
     rl: bool = False
-    """Whether GRPO ends its training."""
+    """Whether its training ends with GRPO."""
 
     @property
     def recipes(self) -> tuple[str, ...]:
         """The recipes it goes through, in order."""
-        suffix = {"grounded": "", "ungrounded": "-ungrounded", "answers": "-answers"}[self.form]
+        suffix = SUFFIXES[self.response_style]
         sft = (f"nano-sft{suffix}",) if self.data else ()
         return (*sft, f"nano-grpo{suffix}") if self.rl else sft
 
 
 ARMS: dict[str, Arm] = {
-    "base-answers": Arm("base, answers alone", "answers"),
-    "base-ungrounded": Arm("base, thoughts without points", "ungrounded"),
-    "base": Arm("base, grounded thoughts", "grounded"),
-    "sft-answers": Arm("SFT on answers", "answers", "mcts"),
-    "sft-chains": Arm("SFT on chains without a search", "grounded", "chains"),
-    "grpo": Arm("GRPO without grounding", "ungrounded", rl=True),
-    "sft-mcts": Arm("MCTS-SFT", "grounded", "mcts"),
-    "ungrounded": Arm("ViGoRL without grounding", "ungrounded", "mcts", rl=True),
-    "vigorl": Arm("ViGoRL: MCTS-SFT + GRPO", "grounded", "mcts", rl=True),
+    "base-answers": Arm("base, answers alone", ANSWER_ONLY),
+    "base-ungrounded": Arm("base, thoughts without points", UNGROUNDED),
+    "base": Arm("base, grounded thoughts", GROUNDED),
+    "sft-answers": Arm("SFT on answers", ANSWER_ONLY, "mcts"),
+    "sft-chains": Arm("SFT on chains without a search", GROUNDED, "chains"),
+    "grpo": Arm("GRPO without grounding", UNGROUNDED, rl=True),
+    "sft-mcts": Arm("MCTS-SFT", GROUNDED, "mcts"),
+    "ungrounded": Arm("ViGoRL without grounding", UNGROUNDED, "mcts", rl=True),
+    "vigorl": Arm("ViGoRL: MCTS-SFT + GRPO", GROUNDED, "mcts", rl=True),
 }
 """Every row of the table by its name in stages and models."""
 
 TRAINED = tuple(name for name, arm in ARMS.items() if arm.recipes)
 SPLITS = ("train", "validation", "test")
 CONTROLLED = ("base", "vigorl")
-"""Arms that are asked about blank pictures as well."""
+"""Arms that are also evaluated with blank images."""
 
 EXPECTED = {"grpo": 0.05, "sft-answers": 0.0, "sft-mcts": 0.0}
-"""What ViGoRL is to be better than, and by how much at least, beside its interval excluding 0."""
+"""The arms ViGoRL should beat, and by how much at least; the interval must exclude 0 as well."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -123,7 +131,7 @@ class Stage:
     """Stages whose outcome it needs."""
 
     @property
-    def what(self) -> str:
+    def kind(self) -> str:
         """The kind of stage."""
         return self.name.partition("/")[0]
 
@@ -139,10 +147,9 @@ class Stage:
 
 
 def stages(size: Size) -> list[Stage]:
-    """Every stage, each behind those it needs; one seed's before the next.
+    """List every stage, each behind those it needs; one seed's before the next.
 
-    The test split is asked only when every model is trained, so nothing that was seen there can
-    have shaped a training.
+    The test split is used only when every model is trained, so it can't have shaped a training.
     """
     found = [Stage("questions", ())]
     untrained = [name for name in ARMS if name not in TRAINED]
@@ -160,17 +167,19 @@ def stages(size: Size) -> list[Stage]:
             found.append(trained)
             if seed == size.seeds[0]:
                 found.append(Stage(f"validate/{name}@{seed}", (trained.name,)))
-    every = tuple(stage.name for stage in found if stage.what == "train")
+    every = tuple(stage.name for stage in found if stage.kind == "train")
     for what in ("test", "sampled"):
         found += [Stage(f"{what}/{name}", every) for name in untrained]
         found += [Stage(f"{what}/{name}@{seed}", every) for name in TRAINED for seed in size.seeds]
     return found
 
 
-def plain(size: Size) -> dict[str, Any]:
-    """What tells one experiment from another, as JSON can hold it: all but its seeds and samples.
-    Each seed is an experiment of its own, so one with more of them goes on from one with fewer;
-    and how many answers are sampled of a finished model changes nothing that was done before."""
-    told = asdict(size)
-    del told["seeds"], told["samples"]
-    return {name: list(v) if isinstance(v, tuple) else v for name, v in told.items()}
+def size_identity(size: Size) -> dict[str, Any]:
+    """Return what distinguishes experiments, as JSON holds it: all but the seeds and samples.
+
+    Each seed is an experiment of its own, so one with more of them continues one with fewer; and
+    the number of answers sampled of a finished model changes nothing that was done before.
+    """
+    fields = asdict(size)
+    del fields["seeds"], fields["samples"]
+    return {name: list(v) if isinstance(v, tuple) else v for name, v in fields.items()}

@@ -1,10 +1,10 @@
-"""What each stage of the claim does; plain functions of the experiment's folder and the stage.
+"""Runs the claim's stages: plain functions of the experiment's folder and the stage.
 
-    outcome = do(Experiment(folder, FULL), Stage("train/vigorl@0", ("warm/vigorl@0",)))
+    outcome = run_stage(Experiment(folder, FULL), Stage("train/vigorl@0", ("warm/vigorl@0",)))
 
-Everything they call can be interrupted and gone on with by itself (a build replays its journal, a
-training goes on from its checkpoint, an evaluation asks only what is missing), so a stage that was
-killed is simply run again. What a stage returns is all that later stages and the report know of it.
+Everything they call can be interrupted and continued (a build replays its journal, a training loads
+its checkpoint, an evaluation asks only what is missing), so a stage that was killed is simply run
+again. A stage's outcome is all that later stages and the report read of it.
 """
 
 from __future__ import annotations
@@ -41,31 +41,31 @@ class Experiment:
         return str(self.folder / "warehouse")
 
     def outcome(self, stage: str) -> Row | None:
-        """What a finished stage returned; None while it is not finished."""
+        """Return what a finished stage returned; None while it is not finished."""
         try:
             return json.loads(self.file(stage).read_text("utf-8"))
         except FileNotFoundError:
             return None
 
-    def known(self, stage: str) -> Row:
-        """The outcome of a stage that must be finished."""
+    def required_outcome(self, stage: str) -> Row:
+        """Return the outcome of a stage that must be finished."""
         found = self.outcome(stage)
         assert found is not None, f"stage {stage} has no outcome"
         return found
 
     def file(self, stage: str) -> Path:
-        """Where a stage's outcome is kept."""
+        """Return where a stage's outcome is stored."""
         return self.folder / "stages" / f"{stage.replace('/', '.')}.json"
 
     def model_name(self, arm: str, seed: int, part: str = "") -> str:
-        """What a trained model is called in the warehouse."""
+        """Name a trained model in the warehouse."""
         return f"{self.size.name}-{arm}{part}-{seed}"
 
 
-def do(experiment: Experiment, stage: Stage) -> Row:
-    """Run a stage and keep its outcome."""
+def run_stage(experiment: Experiment, stage: Stage) -> Row:
+    """Run a stage and store its outcome."""
     begun, used = time.monotonic(), time.process_time()
-    outcome = STAGES[stage.what](experiment, stage)
+    outcome = STAGES[stage.kind](experiment, stage)
     outcome["seconds"] = round(time.monotonic() - begun, 1)
     outcome["cpu_seconds"] = round(time.process_time() - used, 1)
     path = experiment.file(stage.name)
@@ -76,7 +76,7 @@ def do(experiment: Experiment, stage: Stage) -> Row:
     return outcome
 
 
-def questions(experiment: Experiment, stage: Stage) -> Row:
+def draw_questions(experiment: Experiment, stage: Stage) -> Row:
     """Draw and import the questions of every split, each with random numbers of its own."""
     from vigorl_nano.rooms.sample import write_split
     from warehouse.sources.importing import import_questions
@@ -97,7 +97,7 @@ def questions(experiment: Experiment, stage: Stage) -> Row:
     return {"counts": counts}
 
 
-def search(experiment: Experiment, stage: Stage) -> Row:
+def search_questions(experiment: Experiment, stage: Stage) -> Row:
     """Search the training questions, or sample chains at equal tokens; publish what is kept."""
     from flows.progress import TerminalProgress
     from flows.stages import build as stages
@@ -108,7 +108,7 @@ def search(experiment: Experiment, stage: Stage) -> Row:
     how: Row = {"simulations": size.simulations, "wave": 4}
     strategy = "mcts"
     if stage.arm == "chains":
-        trees = experiment.known(f"search/mcts@{seed}")
+        trees = experiment.required_outcome(f"search/mcts@{seed}")
         how = {"tree_tokens": max(1, round(trees["tokens"] / trees["trees"]))}
         strategy = "best-of-n"
     settings = BuildSettings.checked(
@@ -143,28 +143,30 @@ def search(experiment: Experiment, stage: Stage) -> Row:
     }
 
 
-def warm(experiment: Experiment, stage: Stage) -> Row:
-    """The SFT before an arm's GRPO."""
+def train_warm_up(experiment: Experiment, stage: Stage) -> Row:
+    """Train the SFT before an arm's GRPO."""
     name = experiment.model_name(stage.arm, stage.seed, "-warm")
     return _sft(experiment, stage, name, experiment.size.warm_steps)
 
 
-def train(experiment: Experiment, stage: Stage) -> Row:
-    """The last training of an arm."""
+def train_arm(experiment: Experiment, stage: Stage) -> Row:
+    """Train the last part of an arm."""
     arm, size = ARMS[stage.arm], experiment.size
     name = experiment.model_name(stage.arm, stage.seed)
     if not arm.rl:
         return _sft(experiment, stage, name, size.all_steps)
     from flows.stages.train import TrainSettings, run_training
 
-    warmed = experiment.known(f"warm/{stage.name.partition('/')[2]}") if arm.data else None
+    warmed = (
+        experiment.required_outcome(f"warm/{stage.name.partition('/')[2]}") if arm.data else None
+    )
     steps = size.rl_steps if arm.data else size.all_steps
     settings = TrainSettings.checked(
         kind="grpo", recipe=arm.recipes[-1], task=TASK, split="train", name=name,
         model=warmed["model"] if warmed else size.start, home=experiment.home,
         override=(f"steps={steps}", f"seed={stage.seed}", f"bands={EVERY_BAND}"),
     )  # fmt: skip
-    return _made(run_training(settings), steps)
+    return _model_outcome(run_training(settings), steps)
 
 
 def _sft(experiment: Experiment, stage: Stage, name: str, steps: int) -> Row:
@@ -174,49 +176,49 @@ def _sft(experiment: Experiment, stage: Stage, name: str, steps: int) -> Row:
     settings = TrainSettings.checked(
         kind="sft", recipe=arm.recipes[0], name=name, model=experiment.size.start,
         home=experiment.home,
-        dataset=experiment.known(f"search/{arm.data}@{stage.seed}")["dataset"],
+        dataset=experiment.required_outcome(f"search/{arm.data}@{stage.seed}")["dataset"],
         override=(f"steps={steps}", f"seed={stage.seed}"),
     )  # fmt: skip
-    return _made(run_training(settings), steps)
+    return _model_outcome(run_training(settings), steps)
 
 
-def _made(row: Row | None, steps: int) -> Row:
+def _model_outcome(row: Row | None, steps: int) -> Row:
     assert row is not None
     return {"model": row["name"], "model_id": row["model_id"], "steps": steps}
 
 
-def validate(experiment: Experiment, stage: Stage) -> Row:
-    """An arm on the validation split, greedily."""
-    return {"evaluations": {"greedy": _measured(experiment, stage, "validation")}}
+def evaluate_validation(experiment: Experiment, stage: Stage) -> Row:
+    """Evaluate an arm on the validation split, greedily."""
+    return {"evaluations": {"greedy": _evaluate(experiment, stage, "validation")}}
 
 
-def test(experiment: Experiment, stage: Stage) -> Row:
-    """An arm on the test split, greedily, and some of them blind."""
-    found = {"greedy": _measured(experiment, stage, "test")}
+def evaluate_test(experiment: Experiment, stage: Stage) -> Row:
+    """Evaluate an arm on the test split, greedily; some arms with blank images as well."""
+    found = {"greedy": _evaluate(experiment, stage, "test")}
     if stage.arm in CONTROLLED:
-        found["blank"] = _measured(experiment, stage, "test", "blank")
+        found["blank"] = _evaluate(experiment, stage, "test", "blank")
     return {"evaluations": found}
 
 
-def sampled(experiment: Experiment, stage: Stage) -> Row:
-    """An arm on the same test questions, its answers sampled."""
+def evaluate_sampled(experiment: Experiment, stage: Stage) -> Row:
+    """Evaluate an arm on the same test questions, with sampled answers."""
     samples = experiment.size.samples
-    found = _measured(experiment, stage, "test", temperature=TEMPERATURE, samples=samples)
+    found = _evaluate(experiment, stage, "test", temperature=TEMPERATURE, samples=samples)
     return {"evaluations": {"sampled": found}}
 
 
-def _measured(
+def _evaluate(
     experiment: Experiment, stage: Stage, split: str, control: str | None = None, *,
     temperature: float = 0.0, samples: int = 1,
 ) -> Row:  # fmt: skip
     from flows.stages import evaluate as evaluating
 
     arm = ARMS[stage.arm]
-    trained = arm.recipes and experiment.known(f"train/{stage.name.partition('/')[2]}")
+    trained = arm.recipes and experiment.required_outcome(f"train/{stage.name.partition('/')[2]}")
     settings = EvaluateSettings.checked(
         model=trained["model"] if trained else experiment.size.start, benchmark=TASK, split=split,
-        temperature=temperature, samples=samples, control=control, form=arm.form, seed=stage.seed,
-        home=experiment.home,
+        temperature=temperature, samples=samples, control=control, seed=stage.seed,
+        response_style=arm.response_style, home=experiment.home,
     )  # fmt: skip
     report = asyncio.run(evaluating.evaluate(settings, say=evaluating.to_stderr)).report
     return {
@@ -227,12 +229,12 @@ def _measured(
 
 
 STAGES: dict[str, Callable[[Experiment, Stage], Row]] = {
-    "questions": questions,
-    "search": search,
-    "warm": warm,
-    "train": train,
-    "validate": validate,
-    "test": test,
-    "sampled": sampled,
+    "questions": draw_questions,
+    "search": search_questions,
+    "warm": train_warm_up,
+    "train": train_arm,
+    "validate": evaluate_validation,
+    "test": evaluate_test,
+    "sampled": evaluate_sampled,
 }
 """Every kind of stage by its name."""

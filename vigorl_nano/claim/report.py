@@ -1,26 +1,27 @@
-"""What the claim's evaluations say: a table, the differences that were to be expected, a picture.
+"""Reports the claim's evaluations: tables, the expected differences, a plot.
 
-    tell(experiment)        # prints the tables, writes claim.md, claim.json and claim.svg
+    write_report(experiment)        # prints the tables, writes claim.md, claim.json and claim.svg
 
-Intervals resample pictures with all questions about them, and the seeds of the trainings, both:
-another search or training would have come out otherwise, and so would other questions.
+Intervals resample both images, with all questions about them, and the seeds of the trainings.
 """
 
 from __future__ import annotations
 
 import json
 from collections import defaultdict
-from collections.abc import Collection, Iterable, Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
 import numpy as np
 
-from curation.scores.bootstrap import clusters
+from curation.scores.bootstrap import Figure, clusters
 from flows.progress import short_time
-from vigorl_nano.claim.interval_plot import Row, draw
+from training.evaluation.report import cell
+from vigorl_nano.claim.interval_plot import Row, draw_intervals
 from vigorl_nano.claim.plan import ARMS, EXPECTED, PLACES, TEMPERATURE, stages
 from vigorl_nano.claim.work import Experiment
+from vigorl_nano.evaluate import table
 from warehouse.query.catalog import query
 from warehouse.query.sql_guard import quoted
 from warehouse.storage.home import Warehouse
@@ -32,22 +33,8 @@ Scores = np.ndarray
 """(seeds, questions): each question's score by each seed's model, the questions in one order."""
 
 
-@dataclass(frozen=True, slots=True)
-class Interval:
-    """A mean, or a difference of two, with its 95% interval."""
-
-    value: float
-    low: float
-    high: float
-
-    def text(self, sign: str = "") -> str:
-        """`61.2 [58.0, 64.4]`, in points."""
-        value, low, high = (100 * v for v in (self.value, self.low, self.high))
-        return f"{value:{sign}.1f} [{low:{sign}.1f}, {high:{sign}.1f}]"
-
-
-def interval(scores: Scores, scenes: Sequence[int], seed: int = 0) -> Interval:
-    """The mean over questions and seeds, both resampled, the questions of a scene together."""
+def interval(scores: Scores, scenes: Sequence[int], seed: int = 0) -> Figure:
+    """Take the mean over questions and seeds, both resampled, a scene's questions together."""
     number = np.unique(np.asarray(scenes), return_inverse=True)[1]
     counts = np.bincount(number).astype(float)
     sums = np.stack([np.bincount(number, weights=row) for row in scores])
@@ -59,11 +46,11 @@ def interval(scores: Scores, scenes: Sequence[int], seed: int = 0) -> Interval:
         weights = rng.multinomial(parts, np.full(parts, 1 / parts))
         drawn[i] = (sums[rows].mean(axis=0) @ weights) / (counts @ weights)
     low, high = np.percentile(drawn, [2.5, 97.5])
-    return Interval(float(scores.mean()), float(low), float(high))
+    return Figure(float(scores.mean()), float(low), float(high), scores.shape[1], parts)
 
 
 @dataclass(frozen=True, slots=True)
-class Found:
+class ArmScores:
     """The scores of every arm whose stages of one kind are all finished."""
 
     questions: tuple[str, ...]
@@ -73,17 +60,17 @@ class Found:
     """Of each question."""
 
 
-def read(experiment: Experiment, kind: str, asked: str) -> Found | None:
-    """Scores of the arms from the warehouse; None before any arm is finished.
+def read_scores(experiment: Experiment, kind: str, sampling: str) -> ArmScores | None:
+    """Read the scores of the arms from the warehouse; None before any arm is finished.
 
     Args:
         kind: `validate`, `test` or `sampled`.
-        asked: which of a stage's evaluations: `greedy`, `blank` or `sampled`.
+        sampling: which of a stage's evaluations: `greedy`, `blank` or `sampled`.
     """
     warehouse = Warehouse.at(experiment.home)
     ids: dict[str, list[dict[str, Any]]] = {}
     for name in ARMS:
-        found = evaluations(experiment, kind, name, asked)
+        found = evaluations(experiment, kind, name, sampling)
         if found:
             ids[name] = found
     if not ids:
@@ -98,27 +85,27 @@ def read(experiment: Experiment, kind: str, asked: str) -> Found | None:
         f"WHERE evaluation_id IN ({listed}) GROUP BY ALL ORDER BY question_id, evaluation_id",
     ).to_pylist()
     by: dict[str, dict[str, float]] = defaultdict(dict)
-    pictures: dict[str, tuple[str, ...]] = {}
+    images: dict[str, tuple[str, ...]] = {}
     families: dict[str, str] = {}
     for row in rows:
         by[row["evaluation_id"]][row["question_id"]] = row["score"]
-        pictures[row["question_id"]] = tuple(row["images"])
+        images[row["question_id"]] = tuple(row["images"])
         families[row["question_id"]] = row["family"]
-    order = sorted(pictures)
+    order = sorted(images)
     scores = {
         name: np.array([[by[e["evaluation_id"]][q] for q in order] for e in some])
         for name, some in ids.items()
     }
-    return Found(
+    return ArmScores(
         tuple(order),
-        tuple(clusters([pictures[q] for q in order])),
+        tuple(clusters([images[q] for q in order])),
         scores,
         tuple(families[q] for q in order),
     )
 
 
-def differences(found: Found) -> list[dict[str, Any]]:
-    """ViGoRL minus each arm it was to beat, question by question and seed by seed."""
+def differences(found: ArmScores) -> list[dict[str, Any]]:
+    """Compute ViGoRL minus each arm it should beat, question by question and seed by seed."""
     ours = found.scores.get("vigorl")
     rows = []
     for name, least in EXPECTED.items():
@@ -131,17 +118,22 @@ def differences(found: Found) -> list[dict[str, Any]]:
     return rows
 
 
-def both_ways(experiment: Experiment, greedy: Found) -> dict[str, list[dict[str, Any]]]:
-    """`differences` by how the answers were found, those that are there."""
-    ways = {"greedy": greedy, f"at T = {TEMPERATURE}": read(experiment, "sampled", "sampled")}
-    told = {how: differences(found) for how, found in ways.items() if found is not None}
-    return {how: rows for how, rows in told.items() if rows}
+def differences_by_sampling(
+    experiment: Experiment, greedy: ArmScores
+) -> dict[str, list[dict[str, Any]]]:
+    """Compute `differences` for greedy and for sampled answers, where they are there."""
+    ways = {
+        "greedy": greedy,
+        f"at T = {TEMPERATURE}": read_scores(experiment, "sampled", "sampled"),
+    }
+    found = {how: differences(scores) for how, scores in ways.items() if scores is not None}
+    return {how: rows for how, rows in found.items() if rows}
 
 
-def among(found: Found, families: Collection[str]) -> Found:
-    """The same of some kinds of questions only."""
+def restrict(found: ArmScores, families: Collection[str]) -> ArmScores:
+    """Keep only some kinds of questions."""
     mine = [i for i, family in enumerate(found.families) if family in families]
-    return Found(
+    return ArmScores(
         tuple(found.questions[i] for i in mine),
         tuple(found.scenes[i] for i in mine),
         {name: scores[:, mine] for name, scores in found.scores.items()},
@@ -149,67 +141,62 @@ def among(found: Found, families: Collection[str]) -> Found:
     )
 
 
-def by_places(found: Found) -> list[str]:
-    """The differences where the answer hangs on places, and elsewhere: a row an arm."""
-    parts = [among(found, PLACES), among(found, set(found.families) - set(PLACES))]
+def by_places(found: ArmScores) -> list[str]:
+    """Render the differences where the answer depends on places, and elsewhere: a row an arm."""
+    parts = [restrict(found, PLACES), restrict(found, set(found.families) - set(PLACES))]
     gaps = [{row["than"]: row["gap"] for row in differences(part)} for part in parts]
     named = zip(("where places decide", "elsewhere"), parts, strict=True)
-    told = [f"{where} ({len(part.questions)} questions)" for where, part in named]
-    lines = heading(told, "ViGoRL minus")
-    for name in gaps[0]:
-        cells = [of[name].text("+") for of in gaps]
-        lines.append(f"| {ARMS[name].told} | {' | '.join(cells)} |")
-    return lines
+    heads = [f"{where} ({len(part.questions)} questions)" for where, part in named]
+    rows = [[ARMS[name].title, *(cell(of[name], "+") for of in gaps)] for name in gaps[0]]
+    return table(["ViGoRL minus", *heads], rows)
 
 
-def tell(experiment: Experiment) -> None:
-    """Print what is finished, and write it beside the experiment."""
+def write_report(experiment: Experiment) -> None:
+    """Print the tables of what is finished, and write them beside the experiment."""
     lines: list[str] = []
     kept: dict[str, Any] = {}
     for kind, title in (("test", "held-out test"), ("validate", "validation")):
-        found = read(experiment, kind, "greedy")
+        found = read_scores(experiment, kind, "greedy")
         if found is None:
             continue
         kept[kind] = {name: asdict(interval(s, found.scenes)) for name, s in found.scores.items()}
-        lines += ["", *table(experiment, kind, title, found)]
+        lines += ["", *arm_table(experiment, kind, title, found)]
         if kind == "test":
-            for how, rows in both_ways(experiment, found).items():
+            for how, rows in differences_by_sampling(experiment, found).items():
                 kept[f"differences, {how}"] = [{**row, "gap": asdict(row["gap"])} for row in rows]
-                lines += ["", f"{how[0].upper()}{how[1:]}:", "", *map(sentence, rows)]
+                lines += ["", f"{how[0].upper()}{how[1:]}:", "", *map(expectation_sentence, rows)]
             lines += ["", *by_places(found), "", *by_family(found), "", *behaviors(experiment)]
-            drawn = [
-                Row(ARMS[name].told, interval(s, found.scenes), name == "vigorl")
+            plot_rows = [
+                Row(ARMS[name].title, interval(s, found.scenes), name == "vigorl")
                 for name, s in found.scores.items()
             ]
-            svg = draw(drawn, f"right answers in %, {len(found.questions)} held-out questions")
+            svg = draw_intervals(
+                plot_rows, f"right answers in %, {len(found.questions)} held-out questions"
+            )
             (experiment.folder / "claim.svg").write_text(svg, "utf-8")
             break  # the validation split has done its part
-    lines += ["", spent(experiment)]
+    lines += ["", time_spent(experiment)]
     text = "\n".join(lines).strip() + "\n"
     print(text, end="")
     (experiment.folder / "claim.md").write_text(text, "utf-8")
     (experiment.folder / "claim.json").write_text(json.dumps(kept, indent=1) + "\n", "utf-8")
 
 
-def table(experiment: Experiment, kind: str, title: str, found: Found) -> list[str]:
-    """A row an arm; in per cent, with intervals."""
+def arm_table(experiment: Experiment, kind: str, title: str, found: ArmScores) -> list[str]:
+    """Render a row an arm; in per cent, with intervals."""
     n, scenes = len(found.questions), len(set(found.scenes))
     columns = {"right, greedy": found}
-    if kind == "test" and (sampled := read(experiment, "sampled", "sampled")):
+    if kind == "test" and (sampled := read_scores(experiment, "sampled", "sampled")):
         columns[f"right at T = {TEMPERATURE}"] = sampled
-    if blank := read(experiment, kind, "blank"):
-        columns["blank pictures"] = blank
-    lines = [
-        f"{n} {title} questions about {scenes} scenes, seeds {list(experiment.size.seeds)}:",
-        "",
-        *heading(["steps", *columns, "by seed", POINTED]),
-    ]
+    if blank := read_scores(experiment, kind, "blank"):
+        columns["blank images"] = blank
+    rows = []
     for name, arm in ARMS.items():
         if name not in found.scores:
             continue
         steps = experiment.size.all_steps if arm.recipes else 0
         cells = [
-            interval(f.scores[name], f.scenes).text() if name in f.scores else "-"
+            cell(interval(f.scores[name], f.scenes)) if name in f.scores else "-"
             for f in columns.values()
         ]
         single = found.scores[name].mean(axis=1)
@@ -217,51 +204,48 @@ def table(experiment: Experiment, kind: str, title: str, found: Found) -> list[s
         greedy = evaluations(experiment, kind, name, "greedy")
         pointed = [e["grounded"] for e in greedy if "grounded" in e]
         share = f"{100 * np.mean(pointed):.1f}" if pointed else "-"
-        lines.append("| " + " | ".join([arm.told, str(steps), *cells, spread, share]) + " |")
-    return lines
+        rows.append([arm.title, str(steps), *cells, spread, share])
+    heads = ["trained as", "steps", *columns, "by seed", POINTED]
+    seeds = list(experiment.size.seeds)
+    return [f"{n} {title} questions about {scenes} scenes, seeds {seeds}:", "", *table(heads, rows)]
 
 
-def heading(columns: Iterable[str], first: str = "trained as") -> list[str]:
-    """The head of a table with a row an arm."""
-    names = [first, *(name.replace("_", " ") for name in columns)]
-    return [f"| {' | '.join(names)} |", "|---|" + "---:|" * (len(names) - 1)]
-
-
-def by_family(found: Found) -> list[str]:
-    """A row an arm, a column a kind of question; in per cent, over the seeds."""
+def by_family(found: ArmScores) -> list[str]:
+    """Render a row an arm, a column a kind of question; in per cent, over the seeds."""
     of = np.array(found.families)
     names = sorted(set(found.families))
-    lines = ["By kind of question:", "", *heading(names)]
-    for arm, scores in found.scores.items():
-        cells = [f"{100 * scores[:, of == name].mean():.1f}" for name in names]
-        lines.append("| " + " | ".join([ARMS[arm].told, *cells]) + " |")
-    return lines
+    rows = [
+        [ARMS[arm].title, *(f"{100 * scores[:, of == name].mean():.1f}" for name in names)]
+        for arm, scores in found.scores.items()
+    ]
+    heads = ["trained as", *(name.replace("_", " ") for name in names)]
+    return ["By kind of question:", "", *table(heads, rows)]
 
 
-def evaluations(experiment: Experiment, kind: str, arm: str, asked: str) -> list[dict[str, Any]]:
-    """What an arm's evaluations came to, a model each; empty until all of them are finished."""
-    mine = [s for s in stages(experiment.size) if s.what == kind and s.arm == arm]
+def evaluations(experiment: Experiment, kind: str, arm: str, sampling: str) -> list[dict[str, Any]]:
+    """Return an arm's evaluations, a model each; empty until all of them are finished."""
+    mine = [s for s in stages(experiment.size) if s.kind == kind and s.arm == arm]
     outcomes = [experiment.outcome(s.name) for s in mine]
-    found = [o["evaluations"].get(asked) for o in outcomes if o is not None]
+    found = [o["evaluations"].get(sampling) for o in outcomes if o is not None]
     return found if len(found) == len(mine) and all(found) else []
 
 
-def sentence(row: dict[str, Any]) -> str:
-    """Whether an expectation holds."""
+def expectation_sentence(row: dict[str, Any]) -> str:
+    """Say whether an expectation holds."""
     at_least = f", at least {100 * row['least']:.0f} expected" if row["least"] else ""
     verdict = "holds" if row["held"] else "does not hold"
     return (
-        f"- ViGoRL minus {ARMS[row['than']].told}: {row['gap'].text('+')} points{at_least}; "
+        f"- ViGoRL minus {ARMS[row['than']].title}: {cell(row['gap'], '+')} points{at_least}; "
         f"the claim {verdict}."
     )
 
 
 def behaviors(experiment: Experiment) -> list[str]:
-    """Mean counts an answer, by rule (the paper's Table 5), from the greedy test answers."""
+    """Render mean counts an answer, by rule (the paper's Table 5), from the greedy test answers."""
     ids = {
         outcome["evaluations"]["greedy"]["evaluation_id"]: stage.arm
         for stage in stages(experiment.size)
-        if stage.what == "test" and (outcome := experiment.outcome(stage.name)) is not None
+        if stage.kind == "test" and (outcome := experiment.outcome(stage.name)) is not None
     }
     rows = query(
         Warehouse.at(experiment.home),
@@ -274,18 +258,19 @@ def behaviors(experiment: Experiment) -> list[str]:
     for row in rows:
         counts[ids[row["evaluation_id"]], row["behavior"]].append(row["mean_count"])
         names[row["behavior"]] = None
-    lines = ["What an answer does, mean counts by rule:", "", *heading(names)]
+    lines = []
     for arm in ARMS:
         cells = [
             f"{np.mean(counts[arm, name]):.2f}" if counts[arm, name] else "-" for name in names
         ]
         if set(cells) != {"-"}:
-            lines.append("| " + " | ".join([ARMS[arm].told, *cells]) + " |")
-    return lines
+            lines.append([ARMS[arm].title, *cells])
+    heads = ["trained as", *(name.replace("_", " ") for name in names)]
+    return ["Behaviors of an answer, mean counts by rule:", "", *table(heads, lines)]
 
 
-def spent(experiment: Experiment) -> str:
-    """How long the finished stages took."""
+def time_spent(experiment: Experiment) -> str:
+    """Say how long the finished stages took."""
     plan = stages(experiment.size)
     outcomes = [o for s in plan if (o := experiment.outcome(s.name)) is not None]
     seconds = sum(o["seconds"] for o in outcomes)
