@@ -2,7 +2,7 @@
 
     space = checkpoint_space(folder)        # from config.json and the image processor's settings
     style = prompt_style(folder)            # GENERAL where the folder does not say
-    folder = find_checkpoint("nano-base")   # a model that an installed package registered, or None
+    folder = find_checkpoint("my-model")    # a model that an installed package registered, or None
 
 A checkpoint that was trained here, or that a package brings, carries `vigorl.json`: the prompt file
 for each response style, the style it was trained to answer in, and the tokens that a step needs.

@@ -1,6 +1,6 @@
 """A teacher in this process: a checkpoint on disk, run by torch, without a server.
 
-    teacher = LocalTeacher("vigorl_nano/weights/teacher")
+    teacher = LocalTeacher("checkpoints/qwen3-vl-4b")
     await teacher.open()                              # loads the model, or TeacherUnavailable
     reply = await teacher.complete(request, images)
     await teacher.close()
