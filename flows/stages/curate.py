@@ -59,7 +59,7 @@ class Summary:
     traces: int = 0
     kept: int = 0
     """Traces every filter keeps."""
-    asked: int = 0
+    requests: int = 0
     """Requests sent to the teacher this time."""
     replayed: int = 0
     """Requests answered from the journal this time."""
@@ -83,8 +83,7 @@ async def curate(
     warehouse = Warehouse.at(settings.home)
     run_id = f"curate-{uuid.uuid4().hex[:12]}"
     tree_ids = trees_of(warehouse, settings.task)
-    params = run_params(settings, filters)
-    record_run(warehouse, run_id, "curate", task=settings.task, params=params)
+    record_run(warehouse, run_id, "curate", task=settings.task, params=settings.params())
     for start in range(0, len(tree_ids), CURATION_BATCH):
         some = tree_ids[start : start + CURATION_BATCH]
         await step(curate_trees)(warehouse, run_id, some, filters)
@@ -110,12 +109,6 @@ def read_filters(path: str | None) -> tuple[Filter, ...]:
         return load_filters(path) if path else DEFAULT_FILTERS
     except FilterProblem as problem:
         raise Problem(str(problem)) from None
-
-
-def run_params(settings: Any, filters: Sequence[Filter]) -> dict[str, Any]:
-    """What is recorded of a run: its settings, and the filters where a file chose them."""
-    chosen = {"applied_filters": {one.name: one.method for one in filters}}
-    return {**settings.params(), **(chosen if settings.filters else {})}
 
 
 def trees_of(warehouse: Warehouse, task: str) -> list[str]:
