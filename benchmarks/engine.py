@@ -37,7 +37,7 @@ from mcts.search import search
 from mcts.teacher_policy import TeacherPolicy
 from mcts.teachers.base import Message, Request
 from mcts.teachers.local.teacher import LocalTeacher
-from training.evaluation.controls import asked_about
+from training.evaluation.controls import with_images
 from vigorl_nano import TEACHER
 from vigorl_nano.pretraining.export import load_checkpoint
 from warehouse.sources import task_of
@@ -144,7 +144,7 @@ def varied(item: Item, number: int) -> Item:
         out = io.BytesIO()
         picture.save(out, "PNG", compress_level=1)
         pictures.append(out.getvalue())
-    return Item(*asked_about(item.question, pictures))
+    return Item(*with_images(item.question, pictures))
 
 
 async def compare(folder: Path, items: Sequence[Item], batch: int, repeats: int) -> dict[str, Any]:

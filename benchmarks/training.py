@@ -21,17 +21,17 @@ from statistics import median
 from typing import Any
 
 import torch
-from training.grpo_questions import task_questions
 
 from tests.support.trained import grpo, sft, warehouse_with_traces
-from training.examples import traces_told
+from training.examples import sft_examples
 from training.grpo import reward_of
+from training.grpo_prompts import task_prompts
 from training.recipes import GrpoRecipe, SftRecipe
 from training.rewards.rewards import make_rewards
-from training.run_training import taught
+from training.run_training import prepare_student
 from training.runs import Plan, open_run
-from training.students import load, student
-from training.trainers import Told, grpo_trainer, sft_trainer, train
+from training.students import load_model, open_student
+from training.trainers import TrainingReporter, grpo_trainer, sft_trainer, train
 from vigorl_nano import BASE
 from warehouse.exports.export import export
 from warehouse.storage.home import Warehouse
@@ -46,26 +46,26 @@ GRPO = (ALL, "questions=2", "group=8", "micro_batch=16", "max_completion=128", "
 
 def ours_sft(warehouse: Warehouse, recipe: SftRecipe, number: int) -> float:
     version = resolve(warehouse, "kept")
-    with student(warehouse, "nano-base") as found, open_version(warehouse, version) as folder:
-        learner = taught(found, recipe)
-        examples = traces_told(warehouse, folder, version.ref, learner, recipe.min_thoughts)
+    with open_student(warehouse, "nano-base") as found, open_version(warehouse, version) as folder:
+        student = prepare_student(found, recipe)
+        examples = sft_examples(warehouse, folder, version.ref, student, recipe.min_thoughts)
         plan = Plan("sft", recipe.settings(), version.ref, f"bench-{number}", found.model_id)
         with open_run(warehouse, plan) as run:
-            trainer = sft_trainer(run, recipe, *load(learner), examples, Told())
-            return spent(lambda: train(run, trainer, Told()))
+            trainer = sft_trainer(run, recipe, *load_model(student), examples, TrainingReporter())
+            return spent(lambda: train(run, trainer, TrainingReporter()))
 
 
 def plain_sft(warehouse: Warehouse, recipe: SftRecipe, number: int, cached: Any) -> float:
     from datasets import load_dataset
     from trl import SFTConfig, SFTTrainer
 
-    with student(warehouse, "nano-base") as found:
-        learner, out = taught(found, recipe), Path(warehouse.root) / "bench-export"
+    with open_student(warehouse, "nano-base") as found:
+        student, out = prepare_student(found, recipe), Path(warehouse.root) / "bench-export"
         if not out.exists():
             version = resolve(warehouse, "kept")
-            export(warehouse, version, "trl", out, space=learner.space, prompt="nano")
+            export(warehouse, version, "trl", out, space=student.space, prompt="nano")
         rows = load_dataset(str(out), split="train", cache_dir=str(out.parent / "bench-cache"))
-        model, processor = load(learner)
+        model, processor = load_model(student)
     if cached is not None:
         cached(model)
     model.model.visual.requires_grad_(False)
@@ -81,24 +81,26 @@ def plain_sft(warehouse: Warehouse, recipe: SftRecipe, number: int, cached: Any)
 
 
 def ours_grpo(warehouse: Warehouse, recipe: GrpoRecipe, number: int) -> float:
-    with student(warehouse, "nano-base") as found:
-        learner = taught(found, recipe)
-        asked = task_questions(warehouse, "sat2", "train", learner, recipe)
-        rewards = make_rewards(reward_of(recipe), learner.space)
+    with open_student(warehouse, "nano-base") as found:
+        student = prepare_student(found, recipe)
+        prompts = task_prompts(warehouse, "sat2", "train", student, recipe)
+        rewards = make_rewards(reward_of(recipe), student.space)
         plan = Plan("grpo", recipe.settings(), None, f"bench-{number}", found.model_id)
         with open_run(warehouse, plan) as run:
-            trainer = grpo_trainer(run, recipe, *load(learner), asked, rewards, Told())
-            return spent(lambda: train(run, trainer, Told()))
+            trainer = grpo_trainer(
+                run, recipe, *load_model(student), prompts, rewards, TrainingReporter()
+            )
+            return spent(lambda: train(run, trainer, TrainingReporter()))
 
 
 def plain_grpo(warehouse: Warehouse, recipe: GrpoRecipe, number: int, cached: Any) -> float:
     from trl import GRPOConfig, GRPOTrainer
 
-    with student(warehouse, "nano-base") as found:
-        learner = taught(found, recipe)
-        asked = task_questions(warehouse, "sat2", "train", learner, recipe)
-        rewards = make_rewards(reward_of(recipe), learner.space)
-        model, processor = load(learner)
+    with open_student(warehouse, "nano-base") as found:
+        student = prepare_student(found, recipe)
+        prompts = task_prompts(warehouse, "sat2", "train", student, recipe)
+        rewards = make_rewards(reward_of(recipe), student.space)
+        model, processor = load_model(student)
     if cached is not None:
         cached(model)
     model.model.visual.requires_grad_(False)
@@ -113,7 +115,7 @@ def plain_grpo(warehouse: Warehouse, recipe: GrpoRecipe, number: int, cached: An
         remove_unused_columns=False,
     )  # fmt: skip
     trainer = GRPOTrainer(
-        model=model, args=args, reward_funcs=rewards.functions, train_dataset=asked.dataset(),
+        model=model, args=args, reward_funcs=rewards.functions, train_dataset=prompts.dataset(),
         processing_class=processor,
     )  # fmt: skip
     return spent(quiet(trainer).train)
@@ -151,7 +153,7 @@ def main() -> None:
     parser.add_argument("--rounds", type=int, default=3)
     given = parser.parse_args()
     torch.set_num_threads(1)
-    from training.vision_cache import remember_pictures
+    from training.vision_cache import cache_image_features
 
     folder = Path(tempfile.mkdtemp())
     try:
@@ -162,13 +164,13 @@ def main() -> None:
         s = compare(
             "sft", SFT_ROUNDS * given.rounds, SFT_STEPS * given.steps,
             lambda n: plain_sft(warehouse, taught_, n, None),
-            lambda n: plain_sft(warehouse, taught_, n, remember_pictures),
+            lambda n: plain_sft(warehouse, taught_, n, cache_image_features),
             lambda n: ours_sft(warehouse, taught_, n),
         )  # fmt: skip
         g = compare(
             "grpo", given.rounds, given.steps,
             lambda n: plain_grpo(warehouse, asked, n, None),
-            lambda n: plain_grpo(warehouse, asked, n, remember_pictures),
+            lambda n: plain_grpo(warehouse, asked, n, cache_image_features),
             lambda n: ours_grpo(warehouse, asked, n),
             lambda n: ours_grpo(warehouse, quick, n),
         )  # fmt: skip

@@ -1,7 +1,7 @@
-"""What a person can put right before or while a student is trained, in one sentence."""
+"""What a user can put right before or while a student is trained, in one sentence."""
 
 from __future__ import annotations
 
 
 class TrainingError(Exception):
-    """A recipe, a model or a data set that cannot be trained with as it is; exit status 2."""
+    """A recipe, a model or a dataset that cannot be trained with as it is; exit status 2."""

@@ -1,32 +1,40 @@
-"""Reinforcement learning of a student on questions, with rewards from the one grader.
+"""Reinforcement learning of a student with GRPO; rewards come from the one grader.
 
-    row = train_grpo(warehouse, recipe, dataset="sat2-sft@v1", model="nano-sft-1a2b")
+    row = train_grpo(warehouse, recipe, dataset="sat2-sft@v1", model="sat2-sft-1a2b")
     row = train_grpo(warehouse, recipe, task="sat2", split="train", limit=1000)
-    vigorl train grpo nano-grpo --dataset sat2-sft@v1 --model nano-sft-1a2b
+    vigorl train grpo qwen3-vl-4b-grpo --dataset sat2-sft@v1 --model sat2-sft-1a2b
 
-A group of answers to each question is sampled and graded; what is better than its group is made
-more likely. The same call again goes on where it was killed, or gives the model that is there.
+Which GRPO this is: TRL's `GRPOTrainer`. For each question a group of answers is sampled and scored;
+an answer's advantage is its reward minus the group's mean, divided by the group's standard
+deviation (`scale_rewards`), and the loss is PPO's clipped ratio a token. It departs from the paper
+(ViGoRL, table A2), and from Shao et al. 2024, where a recipe says so, and by default in these:
+
+- the clip is asymmetric (0.2 below, 0.28 above) and the loss is averaged over all tokens of the
+  batch, not answer by answer (`loss_type: dapo`, Yu et al. 2025); the paper's recipes say `grpo`;
+- there is no KL term unless `beta` is set, and answers cut off at the limit are masked;
+- questions that searches always or never solved are left out (`bands`);
+- the reward is in parts that no wrong answer can outweigh (`training.rewards.rewards`).
+
+The same call again continues after a kill, or returns the model that is there.
 """
 
 from __future__ import annotations
 
 from contextlib import ExitStack
 from functools import partial
-from typing import Any
 
 from training.errors import TrainingError
-from training.grpo_questions import content_of, task_questions, version_questions
+from training.grpo_prompts import prompts_hash, task_prompts, version_prompts
 from training.preflight import check_rollouts
 from training.recipes import GrpoRecipe
-from training.rewards.rewards import PRESETS, RewardSpec, make_rewards
-from training.run_training import Checks, course, taught
+from training.rewards.rewards import RewardSpec, make_rewards, preset
+from training.run_training import Checks, prepare_student, run_training, student_name
 from training.runs import Plan, open_run
-from training.students import student
-from training.trainers import Told, grpo_trainer
+from training.students import open_student
+from training.trainers import TrainingReporter, grpo_trainer
 from warehouse.storage.home import Warehouse
+from warehouse.tables.schema import Row
 from warehouse.versions.versions import open_version, resolve
-
-Row = dict[str, Any]
 
 
 def train_grpo(
@@ -40,71 +48,72 @@ def train_grpo(
     model: str | None = None,
     name: str | None = None,
     only_check: bool = False,
-    told: Told | None = None,
+    reporter: TrainingReporter | None = None,
 ) -> Row | None:
-    """Train; the finished model's row of `models`.
+    """Train a student; return the finished model's row of `models`, or None after checks alone.
 
     Args:
-        dataset: name@vN whose questions are asked, or name for the newest.
-        task: a task whose questions are asked instead; `split` and `limit` are of it.
+        dataset: name@vN whose questions are the prompts, or name for the newest.
+        task: a task whose questions are the prompts instead; `split` and `limit` are of it.
         model: the student to start from, instead of the recipe's; usually one after SFT.
-        name: what to call the model; by default the recipe's name and a hash.
+        name: the new model's name; by default the recipe's name and a hash.
         only_check: check data and model, as before any run, and train nothing.
 
     Raises:
-        TrainingError, WarehouseError: in a sentence, what must be put right.
+        TrainingError, WarehouseError: one sentence that says what to put right.
     """
-    told = told or Told()
+    reporter = reporter or TrainingReporter()
     if (dataset is None) == (task is None):
         raise TrainingError(
-            "grpo asks the questions of a --dataset, or of a --task: give one of both"
+            "grpo takes the questions of a --dataset, or of a --task: give one of both"
         )
     reward = reward_of(recipe)
     with ExitStack() as stack:
-        found = stack.enter_context(student(warehouse, model or recipe.model))
-        learner = taught(found, recipe)
+        start = stack.enter_context(open_student(warehouse, student_name(recipe, model)))
+        student = prepare_student(start, recipe)
         if dataset is not None:
             version = resolve(warehouse, dataset)
             folder = stack.enter_context(open_version(warehouse, version))
-            asked = version_questions(warehouse, version, folder, learner, recipe)
-            ref, what = version.ref, version.ref
+            prompts = version_prompts(warehouse, version, folder, student, recipe)
+            ref, source = version.ref, version.ref
         else:
             assert task is not None
-            asked = task_questions(warehouse, task, split, learner, recipe, limit)
-            ref, what = None, f"task {task}"
-        ids = tuple(row["question_id"] for row in asked.rows) if ref is None else ()
+            prompts = task_prompts(warehouse, task, split, student, recipe, limit)
+            ref, source = None, f"task {task}"
+        ids = tuple(row["question_id"] for row in prompts.rows) if ref is None else ()
         plan = Plan(
-            "grpo", recipe.settings(), ref, content_of(asked), found.model_id, task=task,
+            "grpo", recipe.settings(), ref, prompts_hash(prompts), start.model_id, task=task,
             name=name, question_ids=ids,
         )  # fmt: skip
         run = stack.enter_context(open_run(warehouse, plan))
         if run.finished is not None:
-            told.say(f"{run.finished['name']} is trained already")
+            reporter.message(f"{run.finished['name']} is trained already")
             return run.finished
-        told.say(f"{plan.model_name}: {len(asked.rows)} questions of {what}{asked.left}")
-        rewards = make_rewards(reward, learner.space)
-        make = partial(grpo_trainer, run, recipe, asked=asked, rewards=rewards, told=told)
+        reporter.message(
+            f"{plan.model_name}: {len(prompts.rows)} questions of {source}{prompts.left_out_text}"
+        )
+        rewards = make_rewards(reward, student.space)
+        make = partial(
+            grpo_trainer, run, recipe, prompts=prompts, rewards=rewards, reporter=reporter
+        )
         checks = Checks(recipe.max_prompt, check_rollouts, only_check)
-        return course(run, learner, asked, make, checks, told)
+        return run_training(run, student, prompts, make, checks, reporter)
 
 
 def reward_of(recipe: GrpoRecipe) -> RewardSpec:
-    """The reward that a recipe names.
+    """Return the reward that a recipe names.
 
     Raises:
-        TrainingError: there is none such, or it does not fit the form of the answers.
+        TrainingError: there is none of that name, or it is for another response style.
     """
-    form = "direct" if recipe.form == "answers" else recipe.form
+    style = recipe.response_style
     try:
-        spec = RewardSpec(recipe.weights, form) if recipe.weights else PRESETS[recipe.reward]
-    except KeyError:
-        raise TrainingError(
-            f"reward: there is no {recipe.reward!r}; there are {', '.join(PRESETS)}"
-        ) from None
+        spec = RewardSpec(recipe.weights, style) if recipe.weights else preset(recipe.reward)
     except ValueError as error:
         raise TrainingError(str(error)) from None
-    if spec.form != form:
+    if spec.response_style is not style:
         raise TrainingError(
-            f"reward: {recipe.reward} is for form {spec.form}, and this recipe's is {form}"
+            f"reward: {recipe.reward} is for response style {spec.response_style}, and this "
+            f"recipe's is {style}"
         )
     return spec

@@ -1,6 +1,6 @@
-"""The README of a trained model: what it is, what it was made from, how to ask it.
+"""Writes the README of a trained model: what it is, what it was made from, how it was trained.
 
-(folder / "README.md").write_text(card(made))
+(folder / "README.md").write_text(model_card(made))
 """
 
 from __future__ import annotations
@@ -9,23 +9,25 @@ from typing import Any
 
 import yaml
 
+from mcts.data import ResponseStyle
 from warehouse.models import Made
 from warehouse.storage.home import code_revision
 
+_LEARNED = {
+    ResponseStyle.GROUNDED: "think in steps that each point into the image, then answer",
+    ResponseStyle.UNGROUNDED: "think in steps, then answer",
+    ResponseStyle.ANSWER_ONLY: "answer at once, without reasoning",
+}
 
-def card(made: Made) -> str:
-    """A trained model's card, in Markdown, with front matter for a hub."""
+
+def model_card(made: Made) -> str:
+    """Return a trained model's card, in Markdown, with front matter for a hub."""
     recipe = dict(made.recipe)
     front: dict[str, Any] = {
         "library_name": "transformers",
         "pipeline_tag": "image-text-to-text",
         "tags": ["vigorl", "grounded-reasoning", recipe["kind"]],
     }
-    learned = {
-        "grounded": "think in steps that each point at the picture, then answer",
-        "ungrounded": "think in steps, then answer",
-        "answers": "answer at once, without reasoning",
-    }[recipe["form"]]
     lines = [
         "---",
         yaml.safe_dump(front, sort_keys=False).strip(),
@@ -33,25 +35,24 @@ def card(made: Made) -> str:
         "",
         f"# {made.name}",
         "",
-        f"Trained by {recipe['kind'].upper()} to {learned}.",
+        f"Trained by {recipe['kind'].upper()} to {_LEARNED[recipe['response_style']]}.",
         "",
         f"- started from: `{made.base}`",
         f"- trained on: {_data(made)}",
         f"- code: {code_revision()}",
-        f"- coordinates it speaks: {_space(made)}",
+        f"- coordinates: {_space(made)}",
         f"- steps: {made.metrics.get('steps')}, in {made.metrics.get('seconds', 0):.0f} seconds",
         "",
-        "Where each row it learned from came from: `vigorl lineage "
+        "Origin of every row that it was trained on: `vigorl lineage "
         f"{made.name}`. Weights are safetensors; nothing in this folder runs code.",
         "",
-        "## Measured while it was trained",
+        "## Training metrics",
         "",
-        "| what | last |",
+        "| metric | last value |",
         "|---|---|",
         *(f"| {key} | {_number(value)} |" for key, value in sorted(made.metrics.items())),
         "",
-        "These are the trainer's own figures, on what it trained on; they say nothing of questions "
-        "it has not seen.",
+        "These are measured on the training data; they say nothing of unseen questions.",
         "",
         "## Recipe",
         "",
@@ -74,7 +75,7 @@ def _space(made: Made) -> str:
     if space.min_pixels is None:
         return str(space.kind)
     return (
-        f"{space.kind}, pictures of {space.min_pixels} to {space.max_pixels} pixels, sides in "
+        f"{space.kind}, images of {space.min_pixels} to {space.max_pixels} pixels, sides in "
         f"multiples of {space.factor}"
     )
 

@@ -1,15 +1,15 @@
 """Checks before any training: what would otherwise fail hours later, or fail silently.
 
-    check_rows(examples, learner, processor, context)       # every row
-    check_overfit(trainer, examples)                        # SFT: one batch can be learned by heart
-    check_rollouts(trainer, asked)                          # GRPO: sampler and trainer agree
+    check_rows(examples, student, processor, limit)         # every row
+    check_overfit(trainer, examples)                        # SFT: one batch can be overfitted
+    check_rollouts(trainer, prompts)                        # GRPO: sampler and trainer agree
 
-- Every row's text has a place for each of its pictures, every picture opens with the size that its
-  points were told by, the processor makes as many tokens of it as the model expects, and nothing is
+- Every row's text has a place for each of its images, every image opens with the size that its
+  points refer to, the processor makes as many tokens of it as the model expects, and nothing is
   longer than what the model or the recipe allows: nothing is ever cut off.
-- A batch is learned by heart in a few steps, and forgotten again: else the loss reaches no weights.
-- What the sampler finds likeliest is what the trainer finds likeliest, token by token: else one of
-  the two sees other pictures, another prompt or other weights.
+- One batch is overfitted in a few steps, then the weights are restored: else the loss reaches none.
+- The sampler's likeliest tokens are the trainer's likeliest, too: else one of the two sees other
+  images, another prompt or other weights.
 """
 
 from __future__ import annotations
@@ -20,74 +20,82 @@ from typing import Any
 
 from mcts.teachers.checkpoints import read_json
 from training.errors import TrainingError
-from training.examples import Examples, decoded
+from training.examples import Examples, decode_image
 from training.students import Student
+from training.trainers import (
+    generate,
+    image_pad_token,
+    prepare_batch,
+    reset_metrics,
+    tokenize_prompts,
+)
+from warehouse.tables.schema import Row
 
 PAD = "<|image_pad|>"
 OVERFIT_STEPS, OVERFIT_ROWS, OVERFIT_TO = 30, 4, 0.8
-"""At most so many steps on so many rows until the loss is this share of what it was."""
+"""In at most so many steps on so many rows the loss must fall to this share."""
 AGREED = 0.98
 """Share of greedy tokens that must be the trainer's likeliest, too; ties differ by rounding."""
 _PROMPTS, _TOKENS = 2, 48
 
 
-def check_rows(examples: Examples, learner: Student, processor: Any, limit: int | None) -> str:
-    """Look at every row; a sentence for people.
+def check_rows(examples: Examples, student: Student, processor: Any, limit: int | None) -> str:
+    """Check every row; return the outcome as a sentence.
 
     Args:
-        limit: most tokens of a row, pictures included; None for the model's context alone.
+        limit: most tokens of a row, images included; None for the model's context alone.
 
     Raises:
-        TrainingError: with the first row that is wrong, and what to do.
+        TrainingError: a row is wrong; it names the first, and what to do.
     """
-    context = _context(learner)
+    context = _context(student)
     most = min(limit, context) if limit else context
     tokens_of: dict[tuple[int, int], int] = {}
-    seen: dict[str, tuple[int, int]] = {}
+    sizes: dict[str, tuple[int, int]] = {}
     longest = 0
     for number, row in enumerate(examples.rows, 1):
         where = f"row {number} ({row.get('trace_id') or row['question_id']})"
-        pictures = 0
+        image_tokens = 0
         for image_id, size in zip(row["image_ids"], row["image_sizes"], strict=True):
-            if image_id not in seen:
-                seen[image_id] = _opened(examples, image_id, where)
-            if seen[image_id] != tuple(size):
+            if image_id not in sizes:
+                sizes[image_id] = _image_size(examples, image_id, where)
+            if sizes[image_id] != tuple(size):
                 raise TrainingError(
-                    f"{where}: picture {image_id} has {seen[image_id]} pixels, not {tuple(size)} "
-                    "as its points were told by; import it anew"
+                    f"{where}: image {image_id} has {sizes[image_id]} pixels, not {tuple(size)} "
+                    "as its points refer to; import it anew"
                 )
-            if seen[image_id] not in tokens_of:
-                tokens_of[seen[image_id]] = _tokens(examples, image_id, learner, processor)
-            pictures += tokens_of[seen[image_id]]
-        text = _rendered(row, processor)
+            if sizes[image_id] not in tokens_of:
+                tokens_of[sizes[image_id]] = _image_tokens(examples, image_id, student, processor)
+            image_tokens += tokens_of[sizes[image_id]]
+        text = _apply_chat_template(row, processor)
         if text.count(PAD) != len(row["image_ids"]):
             raise TrainingError(
                 f"{where}: its text has {text.count(PAD)} places for {len(row['image_ids'])} "
-                f"pictures; a question that holds {PAD} can't be trained on, leave it out"
+                f"images; a question that holds {PAD} can't be trained on, leave it out"
             )
         length = len(processor.tokenizer(text, add_special_tokens=False)["input_ids"])
-        longest = max(longest, length + pictures - len(row["image_ids"]))
+        longest = max(longest, length + image_tokens - len(row["image_ids"]))
         if longest > most:
             raise TrainingError(
                 f"{where}: {longest} tokens, more than {most}; nothing is cut off, so leave it out "
                 "of the version, lower max_pixels, or raise the recipe's limit"
             )
     return (
-        f"{len(examples.rows)} rows and {len(seen)} pictures fit, the longest has {longest} tokens"
+        f"{len(examples.rows)} rows and {len(sizes)} images fit, the longest has {longest} tokens"
     )
 
 
 def check_overfit(trainer: Any, examples: Examples) -> str:
-    """Learn one batch by heart, then put the weights back.
+    """Overfit one batch, then restore the weights; return the outcome as a sentence.
 
     Raises:
-        TrainingError: nothing of it is learned, or its loss does not fall.
+        TrainingError: no token is learned, or the loss does not fall.
     """
     import torch
 
     dataset = examples.dataset()
     some = [dataset[i] for i in range(min(OVERFIT_ROWS, len(examples.rows)))]
-    batch = trainer._prepare_inputs(trainer.data_collator(some))
+    batch = prepare_batch(trainer, some)
     if not bool((batch["labels"] != -100).any()):
         raise TrainingError(
             "no token of the first rows is learned: the chat template marks no assistant tokens"
@@ -116,9 +124,8 @@ def check_overfit(trainer: Any, examples: Examples) -> str:
             optimizer.zero_grad()
         else:
             raise TrainingError(
-                f"one batch is not learned by heart: its loss went from {losses[0]:.3g} to "
-                f"{losses[-1]:.3g} in {OVERFIT_STEPS} steps; check what is frozen and what is "
-                "masked"
+                f"one batch can't be overfitted: its loss went from {losses[0]:.3g} to "
+                f"{losses[-1]:.3g} in {OVERFIT_STEPS} steps; check what is frozen and masked"
             )
     finally:
         with torch.no_grad():
@@ -126,13 +133,12 @@ def check_overfit(trainer: Any, examples: Examples) -> str:
                 weight.copy_(was)
                 weight.grad = None
         model.train(training)
-        trainer._metrics["train"].clear()
-        trainer._total_train_tokens = 0
+        reset_metrics(trainer)
     return f"one batch overfits: loss {losses[0]:.3g} to {losses[-1]:.3g} in {len(losses)} steps"
 
 
-def check_rollouts(trainer: Any, asked: Examples) -> str:
-    """Sample greedily, and ask the trainer's own forward pass about the same tokens.
+def check_rollouts(trainer: Any, prompts: Examples) -> str:
+    """Sample greedily, and compare with the trainer's own forward pass over the same tokens.
 
     Raises:
         TrainingError: they disagree.
@@ -140,51 +146,57 @@ def check_rollouts(trainer: Any, asked: Examples) -> str:
     import torch
     from trl.data_utils import prepare_multimodal_messages
 
-    dataset = asked.dataset()
-    rows = [dataset[i] for i in range(min(_PROMPTS, len(asked.rows)))]
-    prompts = [prepare_multimodal_messages(row["prompt"], images=row["images"]) for row in rows]
-    ids, images, fields = trainer._tokenize_prompts(prompts)
+    dataset = prompts.dataset()
+    rows = [dataset[i] for i in range(min(_PROMPTS, len(prompts.rows)))]
+    chats = [prepare_multimodal_messages(row["prompt"], images=row["images"]) for row in rows]
+    ids, images, fields = tokenize_prompts(trainer, chats)
     with greedy(trainer):
-        completions, logprobs = trainer._generate_single_turn(ids, images, fields, 1)
+        completions, logprobs = generate(trainer, ids, images, fields)
     same = total = 0
     off = 0.0
-    model = trainer.accelerator.unwrap_model(trainer.model)
     for i, (prompt, completion) in enumerate(zip(ids, completions, strict=True)):
-        _, _, own = trainer._tokenize_prompts([prompts[i]])
-        tokens = torch.tensor([[*map(int, prompt), *completion]], device=model.device)
-        inputs = {
-            k: torch.as_tensor(v, device=model.device)
-            for k, v in own.items()
-            if k in ("pixel_values", "image_grid_thw")
-        }
-        kinds = (tokens == trainer._image_pad_token_id).int()
-        with torch.no_grad():
-            logits = model(
-                input_ids=tokens, attention_mask=torch.ones_like(tokens), mm_token_type_ids=kinds,
-                **inputs,
-            ).logits  # fmt: skip
-        after = logits[0, len(prompt) - 1 : -1].float()
-        after[:, trainer._image_pad_token_id] = -torch.inf  # which no sampler may write
-        wrote = torch.tensor(completion, device=model.device)
-        same += int((after.argmax(-1) == wrote).sum())
+        logits = _forward(trainer, chats[i], [*map(int, prompt), *completion])
+        after = logits[len(prompt) - 1 : -1].float()
+        after[:, image_pad_token(trainer)] = -torch.inf  # which no sampler may write
+        sampled = torch.tensor(completion, device=after.device)
+        same += int((after.argmax(-1) == sampled).sum())
         total += len(completion)
         if logprobs is not None:
-            told = torch.tensor(logprobs[i], device=model.device)
-            ours = after.log_softmax(-1).gather(-1, wrote[:, None])[:, 0]
-            off = max(off, float((told - ours).abs().mean()))
+            theirs = torch.tensor(logprobs[i], device=after.device)
+            ours = after.log_softmax(-1).gather(-1, sampled[:, None])[:, 0]
+            off = max(off, float((theirs - ours).abs().mean()))
     if same < AGREED * total or off > 0.1:
         raise TrainingError(
             f"sampler and trainer disagree: {same} of {total} greedy tokens are the trainer's "
-            "likeliest; check that both have the same weights, chat template and picture sizes"
+            "likeliest; check that both have the same weights, chat template and image sizes"
         )
-    trainer._metrics["train"].clear()
+    reset_metrics(trainer)
     return f"sampler and trainer agree: {same} of {total} greedy tokens"
+
+
+def _forward(trainer: Any, chat: Any, tokens: list[int]) -> Any:
+    """Return the trainer's logits (tokens x vocabulary) for one prompt and its completion."""
+    import torch
+
+    model = trainer.accelerator.unwrap_model(trainer.model)
+    _, _, fields = tokenize_prompts(trainer, [chat])
+    inputs = {
+        k: torch.as_tensor(v, device=model.device)
+        for k, v in fields.items()
+        if k in ("pixel_values", "image_grid_thw")
+    }
+    ids = torch.tensor([tokens], device=model.device)
+    with torch.no_grad():
+        return model(
+            input_ids=ids, attention_mask=torch.ones_like(ids),
+            mm_token_type_ids=(ids == image_pad_token(trainer)).int(), **inputs,
+        ).logits[0]  # fmt: skip
 
 
 @contextmanager
 def greedy(trainer: Any) -> Iterator[None]:
-    """The sampler at temperature 0 and for a few tokens, whichever it is, unseen by trackers: TRL
-    tells them how long sampling took, and they are met only when training begins."""
+    """Sample at temperature 0 and for a few tokens, unseen by trackers: TRL sends them how long
+    sampling took, and they are set up only when training begins."""
     trackers, trainer.args.report_to = trainer.args.report_to, []
     try:
         if trainer.use_vllm:  # its log-probabilities are compared instead
@@ -214,50 +226,51 @@ def _greedy(trainer: Any) -> Iterator[None]:
         trainer.generation_kwargs = kwargs
 
 
-def _context(learner: Student) -> int:
-    config = read_json(learner.folder / "config.json")
-    told = config.get("text_config", config).get("max_position_embeddings")
-    return int(told or config.get("max_position_embeddings") or 2**31)
+def _context(student: Student) -> int:
+    """Return the most tokens that the model can read."""
+    config = read_json(student.folder / "config.json")
+    of_text = config.get("text_config", config).get("max_position_embeddings")
+    return int(of_text or config.get("max_position_embeddings") or 2**31)
 
 
-def _opened(examples: Examples, image_id: str, where: str) -> tuple[int, int]:
+def _image_size(examples: Examples, image_id: str, where: str) -> tuple[int, int]:
     try:
-        width, height = decoded(examples.picture(image_id)).size
+        width, height = decode_image(examples.read_image(image_id)).size
     except (OSError, KeyError, ValueError) as error:
-        raise TrainingError(f"{where}: picture {image_id} can't be opened ({error})") from None
+        raise TrainingError(f"{where}: image {image_id} can't be opened ({error})") from None
     return int(width), int(height)
 
 
-def _tokens(examples: Examples, image_id: str, learner: Student, processor: Any) -> int:
-    """How many tokens the processor makes of a picture, and that it resizes as the points say."""
-    picture = decoded(examples.picture(image_id))
+def _image_tokens(examples: Examples, image_id: str, student: Student, processor: Any) -> int:
+    """Count the tokens the processor makes of an image; check that it resizes as the points do."""
+    image = decode_image(examples.read_image(image_id))
     images = processor.image_processor
-    grid = [int(n) for n in images(images=[picture], return_tensors="pt")["image_grid_thw"][0]]
+    grid = [int(n) for n in images(images=[image], return_tensors="pt")["image_grid_thw"][0]]
     text = f"<|vision_start|>{PAD}<|vision_end|>"
-    made = processor(images=[picture], text=[text], return_tensors="pt")["input_ids"][0].tolist()
+    made = processor(images=[image], text=[text], return_tensors="pt")["input_ids"][0].tolist()
     count = made.count(processor.tokenizer.convert_tokens_to_ids(PAD))
-    vision = read_json(learner.folder / "config.json").get("vision_config", {})
+    vision = read_json(student.folder / "config.json").get("vision_config", {})
     expected = grid[0] * grid[1] * grid[2] // vision.get("spatial_merge_size", 2) ** 2
     if count != expected:
         raise TrainingError(
-            f"picture {image_id}: the processor writes {count} picture tokens where the model "
+            f"image {image_id}: the processor writes {count} image tokens where the model "
             f"expects {expected}; the processor's files are not this model's"
         )
-    if learner.space.factor and learner.space.kind == "absolute_resized":
+    if student.space.factor and student.space.kind == "absolute_resized":
         from mcts.data import Image
 
-        size = learner.space.size(Image(image_id, *picture.size))
+        size = student.space.size(Image(image_id, *image.size))
         resized = (grid[2] * images.patch_size, grid[1] * images.patch_size)
         if size != resized:
             raise TrainingError(
-                f"picture {image_id}: the processor resizes it to {resized}, but points are told "
+                f"image {image_id}: the processor resizes it to {resized}, but points are written "
                 f"in {size}; set max_pixels in the recipe to what the processor has"
             )
     return count
 
 
-def _rendered(row: dict[str, Any], processor: Any) -> str:
-    """A row as the chat template writes it, pictures as single places."""
+def _apply_chat_template(row: Row, processor: Any) -> str:
+    """Return a row as the chat template writes it, one place an image."""
     turns = []
     for message in row.get("messages") or row["prompt"]:
         content: Any = [{"type": "text", "text": message["content"]}]

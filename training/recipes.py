@@ -1,27 +1,32 @@
-"""Recipes: what a training does, as a checked YAML file of plain words.
+"""Recipes: everything that a training does, as a checked YAML file.
 
-    recipe = load_recipe("nano-sft", ["learning_rate=2e-4", "lora.rank=16"])
+    recipe = load_recipe("qwen3-vl-4b-sft", ["learning_rate=2e-4", "lora.rank=16"])
     recipe = load_recipe("my/recipe.yaml")
     recipe.settings()            # everything that decides the outcome, for the model's row
 
-Those that come along are the files of `training/recipes/`. A file may begin with `like: NAME` and
-say only what it does otherwise.
+Built-in recipes are the files of `training/recipes/` and of every folder that an installed package
+registers under the entry-point group `vigorl.recipes`, as a module's attribute that is a `Path`. A
+file may begin with `like: NAME` and hold only what differs.
 """
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Sequence
-from importlib import resources
+from functools import cache
+from importlib.metadata import entry_points
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
 import yaml
-from pydantic import BaseModel, ConfigDict, Field, TypeAdapter, ValidationError
+from pydantic import BaseModel, ConfigDict, Field, TypeAdapter, ValidationError, field_validator
 
+from mcts.data import ResponseStyle
 from training.errors import TrainingError
 
 Positive = Annotated[int, Field(ge=1)]
 Share = Annotated[float, Field(ge=0, le=1)]
+GROUP = "vigorl.recipes"
 
 
 class _Checked(BaseModel):
@@ -42,8 +47,10 @@ class Lora(_Checked):
 class _Recipe(_Checked):
     name: str = Field(min_length=1, pattern=r"^[a-z0-9][a-z0-9._-]*$")
     about: str = Field(description="what it is for, in a sentence")
-    model: str = Field("nano-base", description="the student where none is given")
-    form: Literal["grounded", "ungrounded", "answers"] = "grounded"
+    model: str | None = Field(None, description="the student where the command names none")
+    response_style: ResponseStyle = Field(
+        ResponseStyle.GROUNDED, description="how the student answers"
+    )
     min_thoughts: Positive = Field(3, description="most steps a prompt demands")
     seed: Annotated[int, Field(ge=0)] = 0
     learning_rate: Annotated[float, Field(gt=0)]
@@ -57,28 +64,35 @@ class _Recipe(_Checked):
     precision: Literal["float32", "bfloat16"] = "float32"
     gradient_checkpointing: bool = False
     max_pixels: Positive | None = Field(
-        None, description="most pixels the student's processor resizes to; else as it came"
+        None, description="most pixels the student's processor resizes to; unchanged when left out"
     )
     save_every: Positive = Field(20, description="steps between checkpoints")
     trackers: tuple[Literal["trackio", "wandb", "mlflow"], ...] | None = Field(
-        None, description="where curves go beside the file; trackio where nothing is said"
+        None, description="where curves go beside the file; trackio when left out"
     )
 
+    @field_validator("response_style")
+    @classmethod
+    def _can_be_trained(cls, style: ResponseStyle) -> ResponseStyle:
+        if style is ResponseStyle.ZOOM:
+            raise ValueError("zoom dialogues can be exported, but not trained on here")
+        return style
+
     def settings(self) -> dict[str, Any]:
-        """All that decides the outcome, as JSON's types."""
+        """Return all that decides the outcome, as JSON's types."""
         left_out = {"about", "save_every", "trackers", "micro_batch"}
         return self.model_dump(mode="json", exclude=left_out)
 
 
 class SftRecipe(_Recipe):
-    """Supervised fine-tuning on the traces of a data set version."""
+    """Supervised fine-tuning on the traces of a dataset version."""
 
     kind: Literal["sft"]
     epochs: Annotated[float, Field(gt=0)] = 1.0
     steps: Positive | None = Field(None, description="optimizer steps, in place of epochs")
     batch: Positive = Field(32, description="traces an optimizer step, over all devices")
     max_tokens: Positive | None = Field(
-        None, description="longest sequence that may be there; nothing is ever cut off"
+        None, description="longest sequence allowed; nothing is ever cut off"
     )
 
 
@@ -91,7 +105,7 @@ class GrpoRecipe(_Recipe):
     updates: Positive = Field(1, description="optimizer steps made of one batch of answers")
     group: Annotated[int, Field(ge=2)] = Field(8, description="answers a question")
     max_completion: Positive = Field(256, description="most tokens of an answer")
-    max_prompt: Positive | None = Field(None, description="longest prompt, pictures included")
+    max_prompt: Positive | None = Field(None, description="longest prompt, images included")
     temperature: Annotated[float, Field(gt=0)] = 1.0
     top_p: Annotated[float, Field(gt=0, le=1)] = 1.0
     beta: Annotated[float, Field(ge=0)] = Field(0.0, description="weight of the KL term")
@@ -108,11 +122,11 @@ class GrpoRecipe(_Recipe):
         None, description="parts of the reward and their weights, in place of a preset"
     )
     bands: tuple[Literal["unsolved", "hard", "medium", "easy", "solved"], ...] = Field(
-        ("hard", "medium", "easy"), description="pass-rate bands asked; where rates are known"
+        ("hard", "medium", "easy"), description="pass-rate bands used, where rates are known"
     )
     curriculum: Literal["none", "easy_first"] = "none"
     engine: Literal["local", "transformers", "vllm"] = Field(
-        "transformers", description="what samples; local is for small models, vllm for GPUs"
+        "transformers", description="what samples: local for small models, vllm for GPUs"
     )
     vllm_memory: Share = Field(0.3, description="share of the GPU's memory that vLLM takes")
     ratio_low: Annotated[float, Field(gt=0)] = Field(
@@ -125,16 +139,21 @@ Recipe = Annotated[SftRecipe | GrpoRecipe, Field(discriminator="kind")]
 _READ: TypeAdapter[SftRecipe | GrpoRecipe] = TypeAdapter(Recipe)
 
 
+@cache
+def _built_in() -> dict[str, Path]:
+    """The files of all built-in recipes by name."""
+    folders = [Path(point.load()) for point in entry_points(group=GROUP)]
+    folders.append(Path(__file__).with_name("recipes"))
+    return {file.stem: file for folder in folders for file in folder.glob("*.yaml")}
+
+
 def recipe_names() -> list[str]:
-    """The recipes that come along."""
-    folder = resources.files("training") / "recipes"
-    return sorted(
-        p.name.removesuffix(".yaml") for p in folder.iterdir() if p.name.endswith(".yaml")
-    )
+    """Return the names of the built-in recipes."""
+    return sorted(_built_in())
 
 
 def load_recipe(name: str, overrides: Sequence[str] = ()) -> SftRecipe | GrpoRecipe:
-    """Read a recipe that comes along, or a file; `overrides` are `key=value`, `lora.rank=8` too.
+    """Read a built-in recipe or a file; `overrides` are `key=value`, also `lora.rank=8`.
 
     Raises:
         TrainingError: there is no such recipe, or a field of it is wrong.
@@ -143,43 +162,63 @@ def load_recipe(name: str, overrides: Sequence[str] = ()) -> SftRecipe | GrpoRec
     for override in overrides:
         key, equals, text = override.partition("=")
         if not equals or not key.strip():
-            raise TrainingError(f"-o {override!r} is not of the form key=value")
+            raise TrainingError(f"-o {override!r} is not written key=value")
+        if key.strip() == "form":
+            print(f"-o {override}: form is called response_style now", file=sys.stderr)
+            key = "response_style"
         _put(values, key.strip().split("."), _value(override, text))
     try:
         return _READ.validate_python(values)
     except ValidationError as error:
         first = error.errors()[0]
         field = ".".join(str(part) for part in first["loc"][1:]) or "kind"
-        told = first["type"] != "missing" and not isinstance(first["input"], dict)
-        given = f" (it was {first['input']!r})" if told else ""
+        shown = first["type"] != "missing" and not isinstance(first["input"], dict)
+        given = f" (it was {first['input']!r})" if shown else ""
         raise TrainingError(f"recipe {name}, {field}: {first['msg']}{given}") from None
 
 
 def _read(name: str, above: tuple[str, ...] = ()) -> dict[str, Any]:
-    if name in recipe_names():
-        text = (resources.files("training") / "recipes" / f"{name}.yaml").read_text("utf-8")
-        stem = name
-    else:
-        path = Path(name).expanduser()
-        if not path.is_file():
-            known = ", ".join(recipe_names())
-            raise TrainingError(f"there is no recipe {name!r}, nor such a file; there are: {known}")
-        try:
-            text, stem = path.read_text("utf-8"), path.stem
-        except (OSError, UnicodeDecodeError) as error:
-            raise TrainingError(f"recipe {name} can't be read: {error}") from None
+    path = _built_in().get(name) or Path(name).expanduser()
+    if not path.is_file():
+        known = ", ".join(recipe_names())
+        raise TrainingError(f"there is no recipe {name!r}, nor such a file; there are: {known}")
     try:
-        values = yaml.safe_load(text)
+        values = yaml.safe_load(path.read_text("utf-8"))
+    except (OSError, UnicodeDecodeError) as error:
+        raise TrainingError(f"recipe {name} can't be read: {error}") from None
     except yaml.YAMLError as error:
         raise TrainingError(f"recipe {name} is no YAML: {str(error).splitlines()[0]}") from None
     if not isinstance(values, dict):
         raise TrainingError(f"recipe {name} holds no fields")
-    values.setdefault("name", stem)
+    values = _with_new_names(values, f"recipe {name}")
+    values.setdefault("name", path.stem)
     if like := values.pop("like", None):
         if like in (*above, name):
             raise TrainingError(f"recipe {name}, like: {like} leads back to itself")
         values = {**_read(str(like), (*above, name)), **values}
     return values
+
+
+def _with_new_names(values: dict[str, Any], where: str) -> dict[str, Any]:
+    """Rename fields that recipes had before 0.2, and say so on stderr."""
+    if "form" in values and "response_style" not in values:
+        print(f"{where}: form is called response_style now", file=sys.stderr)
+        return {"response_style" if k == "form" else k: v for k, v in values.items()}
+    return values
+
+
+def key_settings(settings: dict[str, Any]) -> dict[str, Any]:
+    """Return a recipe's settings as a run's key hashes them: with the words of version 0.1.
+
+    So a training that was begun then goes on, and a model that was trained then is found.
+    """
+    former = {"answer_only": "answers"}
+    settings = dict(settings)
+    if style := settings.pop("response_style", None):
+        settings["form"] = former.get(style, style)
+    if settings.get("reward") == "answer_only":
+        settings["reward"] = "direct"
+    return settings
 
 
 def _value(override: str, text: str) -> Any:

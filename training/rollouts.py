@@ -1,11 +1,13 @@
-"""TRL's GRPOTrainer with what we add: a quick sampler for small models, figures, and a guard.
+"""TRL's GRPOTrainer with additions: a fast sampler for small models, metrics, and a guard.
 
 - With `engine: local` completions are sampled by the decoder that also runs the embedded teacher
-  (`mcts.teachers.local.decoder`): a prompt runs once for its whole group, and who has finished
-  leaves the batch. What a sample says depends on the seed, the step and the prompt alone.
-- Points per answer, and the share of answers that were finished, are logged beside TRL's figures.
+  (`mcts.teachers.local.decoder`): a prompt runs once for its whole group, and a sample that has
+  ended leaves the batch. A sample depends on the seed, the step and the prompt alone.
+- Points per answer, and the share of answers that were finished, are logged beside TRL's metrics.
 - Where vLLM samples, it must agree with the trainer: the mean ratio of both probabilities is near
-  1. If pictures or prompts differ between the two, nothing is learned, silently; training stops.
+  1. If images or prompts differ between the two, nothing is learned, silently; so training stops.
+
+The private names of TRL that are overridden or read here are listed in `training.trainers`.
 """
 
 from __future__ import annotations
@@ -22,20 +24,21 @@ from mcts.parsing import points_in
 from mcts.teachers.base import seed_of
 from mcts.teachers.local.decoder import Decoder, Prompt, Row
 from training.errors import TrainingError
-from training.vision_cache import pixels_name
+from training.rewards.rewards import text_of
+from training.vision_cache import pixels_hash
 
 RATIO = "sampling/importance_sampling_ratio/mean"
 CAPACITY = 64
-_PREFIX_BYTES = 2**24  # each prompt is asked once a rollout
+_PREFIX_BYTES = 2**24  # each prompt is used once a rollout
 
 
 @dataclass(slots=True)
 class _Group:
-    """A prompt with the samples wanted of it."""
+    """A prompt and its samples."""
 
     ids: list[int]
-    pictures: list[int]
-    """Which of the batch's pictures it shows."""
+    images: list[int]
+    """Which of the batch's images it has."""
     places: list[int]
     """Where its samples go in the batch."""
 
@@ -65,15 +68,15 @@ class RolloutTrainer(GRPOTrainer):
             model.train(training)
 
     def _sampled(self, model: Any, prompt_ids: list[Any], fields: dict[str, Any]) -> list[Any]:
-        """Completions as token ids, in the order of the prompts."""
+        """Return completions as token ids, in the order of the prompts."""
         grids = fields.get("image_grid_thw")
         grids = torch.zeros(0, 3, dtype=torch.long) if grids is None else torch.as_tensor(grids)
         pixels = fields.get("pixel_values")
         pieces = [] if pixels is None else torch.as_tensor(pixels).split(grids.prod(-1).tolist())
-        names = [pixels_name(p, g) for p, g in zip(pieces, grids, strict=True)]
-        groups = self._groups(model, prompt_ids, names, grids)
+        hashes = [pixels_hash(p, g) for p, g in zip(pieces, grids, strict=True)]
+        groups = self._groups(model, prompt_ids, hashes, grids)
         prompts = [_prompt(model, group, pieces, grids) for group in groups]
-        # The weights have changed since the last time: everything the decoder keeps is made anew.
+        # The weights have changed since the last call: the decoder must keep nothing from it.
         decoder = Decoder(model, min(CAPACITY, len(prompt_ids)), _PREFIX_BYTES)
         prefixes = decoder.prefill(prompts)
         waiting = [
@@ -106,15 +109,15 @@ class RolloutTrainer(GRPOTrainer):
         return Row(place, number, seed, self.temperature, self.top_p)
 
     def _cut(self, tokens: list[int]) -> list[int]:
-        """A sampled picture token would ask for a picture that is not there: it ends the answer."""
-        shown = (self._image_pad_token_id, self._video_pad_token_id)
-        at = next((i for i, token in enumerate(tokens) if token in shown), None)
+        """End the answer at a sampled image token, which stands for an image that is not there."""
+        pads = (self._image_pad_token_id, self._video_pad_token_id)
+        at = next((i for i, token in enumerate(tokens) if token in pads), None)
         return tokens if at is None else [*tokens[:at], self.eos_token_ids[0]]
 
     def _groups(
-        self, model: Any, prompt_ids: list[Any], names: list[bytes], grids: Tensor
+        self, model: Any, prompt_ids: list[Any], hashes: list[bytes], grids: Tensor
     ) -> list[_Group]:
-        """Samples of one prompt together: equal tokens, equal pictures."""
+        """Group the samples of one prompt: equal tokens, equal images."""
         merge = model.config.vision_config.spatial_merge_size**2
         tokens = [int(n) // merge for n in grids.prod(-1)]
         groups: dict[Any, _Group] = {}
@@ -125,7 +128,7 @@ class RolloutTrainer(GRPOTrainer):
             while wanted > 0:
                 wanted -= tokens[at]
                 at += 1
-            key = (tuple(ids), tuple(names[first:at]))
+            key = (tuple(ids), tuple(hashes[first:at]))
             group = groups.setdefault(key, _Group(ids, list(range(first, at)), []))
             group.places.append(place)
         return list(groups.values())
@@ -135,7 +138,7 @@ class RolloutTrainer(GRPOTrainer):
     ) -> Any:
         model = self.model
         mode = "train" if model is None or model.training else "eval"
-        texts = [_text(completion) for completion in completions]
+        texts = [text_of(completion) for completion in completions]
         answered = [text.rstrip().endswith("</answer>") for text in texts]
         self._metrics[mode]["completions/points"].append(fmean(len(points_in(t)) for t in texts))
         self._metrics[mode]["completions/answered"].append(fmean(answered))
@@ -147,28 +150,28 @@ class RolloutTrainer(GRPOTrainer):
 
 
 def _prompt(model: Any, group: _Group, pieces: Any, grids: Tensor) -> Prompt:
-    """A group's prompt as the decoder takes it."""
+    """Return a group's prompt as the decoder takes it."""
     device = model.device
     tokens = torch.tensor(group.ids, device=device)
     visual = tokens == model.config.image_token_id
     embeds = model.get_input_embeddings()(tokens)
-    shown = grids[group.pictures].to(device) if group.pictures else None
+    shown = grids[group.images].to(device) if group.images else None
     positions, delta = model.model.get_rope_index(
         tokens[None], mm_token_type_ids=visual.int()[None], image_grid_thw=shown
     )
     deep: list[Tensor] = []
     if shown is not None:
-        pixels = torch.cat([pieces[i] for i in group.pictures]).to(device)
+        pixels = torch.cat([pieces[i] for i in group.images]).to(device)
         found = model.model.get_image_features(pixels, shown, return_dict=True)
         embeds = embeds.masked_scatter(visual[:, None], torch.cat(list(found.pooler_output)))
         deep = [torch.cat(list(d)) for d in getattr(found, "deepstack_features", None) or ()]
-    # A first name of its own: prompts with pictures of equal size must never pass for each other.
+    # A first name of its own: prompts with images of equal size must never share a prefix.
     names = (-group.places[0] - 1, *group.ids)[: len(group.ids)]
     return Prompt(names, embeds, positions[:, 0], int(delta), visual, deep)
 
 
 def check_ratio(logs: dict[str, float], limits: tuple[float, float]) -> None:
-    """Stop when vLLM and the trainer see different things.
+    """Stop a training in which vLLM and the trainer see different inputs.
 
     Raises:
         TrainingError: the mean ratio lies outside the limits.
@@ -179,11 +182,5 @@ def check_ratio(logs: dict[str, float], limits: tuple[float, float]) -> None:
         raise TrainingError(
             f"trainer and vLLM disagree about the same tokens: their mean probability ratio is "
             f"{ratio:.3g}, not within {low:g} to {high:g}; check that both have the same weights, "
-            "the same chat template and the same limits of picture sizes"
+            "the same chat template and the same limits of image sizes"
         )
-
-
-def _text(completion: Any) -> str:
-    if isinstance(completion, str):
-        return completion
-    return "".join(str(message.get("content") or "") for message in completion)

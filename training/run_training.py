@@ -1,9 +1,9 @@
-"""What every training does once its data is chosen: load, check, train, keep.
+"""Runs one training: load the student, check, train, store the model.
 
-    learner = taught(found, recipe)                       # how the student is asked here
-    row = course(run, learner, examples, make, checks, told)   # its row of `models`
+    student = prepare_student(start, recipe)         # as the recipe prompts it
+    row = run_training(run, student, examples, make_trainer, checks, reporter)   # of `models`
 
-`sft.py` and `grpo.py` say what is learned from, with which trainer, and what is checked before.
+`sft.py` and `grpo.py` choose the examples, the trainer, and what is checked before.
 """
 
 from __future__ import annotations
@@ -17,67 +17,77 @@ from training.examples import Examples
 from training.preflight import check_rows
 from training.recipes import GrpoRecipe, SftRecipe
 from training.runs import Run, read_metrics
-from training.students import Student, load
-from training.trainers import Told, train
-
-Row = dict[str, Any]
+from training.students import Student, load_model
+from training.trainers import TrainingReporter, train
+from warehouse.tables.schema import Row
 
 
 @dataclass(frozen=True, slots=True)
 class Checks:
-    """What is looked at before the first step; a training that goes on was looked at before."""
+    """What is checked before the first step; a training that continues was checked before."""
 
     limit: int | None
-    """Most tokens of a row, pictures included; None for the model's context alone."""
+    """Most tokens of a row, images included; None for the model's context alone."""
     works: Callable[[Any, Examples], str]
-    """Whether trainer and model work together: a sentence for people, or a TrainingError."""
+    """Checks that trainer and model work together; returns a sentence or raises TrainingError."""
     only: bool = False
     """Whether to check and train nothing."""
 
 
-def taught(found: Student, recipe: SftRecipe | GrpoRecipe) -> Student:
-    """The student as the recipe asks it: the form of its answers, the pictures' size."""
-    learner = found.with_response_style(recipe.form)
-    if recipe.max_pixels is None:
-        return learner
-    least = learner.space.min_pixels
-    if least is not None and least > recipe.max_pixels:
-        raise TrainingError(f"max_pixels: the model's pictures have at least {least} pixels")
-    return replace(learner, space=replace(learner.space, max_pixels=recipe.max_pixels))
-
-
-def course(
-    run: Run,
-    learner: Student,
-    examples: Examples,
-    make: Callable[[Any, Any], Any],
-    checks: Checks,
-    told: Told,
-) -> Row | None:
-    """Take a run to its end; the finished model's row, or None after checks alone.
-
-    Args:
-        make: the trainer of a loaded model and its processor.
+def student_name(recipe: SftRecipe | GrpoRecipe, given: str | None) -> str:
+    """Return the name of the model to start from: the given one, or the recipe's.
 
     Raises:
-        TrainingError: in a sentence, what must be put right.
+        TrainingError: neither is there.
     """
-    model, processor = load(learner)
-    _shrink(processor, learner)
-    trainer = make(model, processor)
+    if name := given or recipe.model:
+        return name
+    raise TrainingError(f"recipe {recipe.name} names no model to start from: give --model")
+
+
+def prepare_student(start: Student, recipe: SftRecipe | GrpoRecipe) -> Student:
+    """Return the student with the recipe's response style and image size."""
+    student = start.with_response_style(recipe.response_style)
+    if recipe.max_pixels is None:
+        return student
+    least = student.space.min_pixels
+    if least is not None and least > recipe.max_pixels:
+        raise TrainingError(f"max_pixels: the model's images have at least {least} pixels")
+    return replace(student, space=replace(student.space, max_pixels=recipe.max_pixels))
+
+
+def run_training(
+    run: Run,
+    student: Student,
+    examples: Examples,
+    make_trainer: Callable[[Any, Any], Any],
+    checks: Checks,
+    reporter: TrainingReporter,
+) -> Row | None:
+    """Load, check, train and store one run; return the model's row, or None after checks alone.
+
+    Args:
+        make_trainer: builds the trainer from a loaded model and its processor.
+
+    Raises:
+        TrainingError: one sentence that says what to put right.
+    """
+    model, processor = load_model(student)
+    _limit_image_size(processor, student)
+    trainer = make_trainer(model, processor)
     if checks.only or run.checkpoint() is None:
-        told.say(check_rows(examples, learner, processor, checks.limit))
+        reporter.message(check_rows(examples, student, processor, checks.limit))
         if trainer.accelerator.num_processes == 1:  # else no process has all weights
-            told.say(checks.works(trainer, examples))
+            reporter.message(checks.works(trainer, examples))
     if checks.only:
         return None
-    final = train(run, trainer, told)
-    return run.keep(final, learner, _last_figures(run, trainer))
+    trained = train(run, trainer, reporter)
+    return run.store_model(trained, student, _last_metrics(run, trainer))
 
 
-def _shrink(processor: Any, learner: Student) -> None:
-    """Have the processor resize pictures as the student's coordinates say."""
-    images, most = processor.image_processor, learner.space.max_pixels
+def _limit_image_size(processor: Any, student: Student) -> None:
+    """Have the processor resize images as the student's coordinates say."""
+    images, most = processor.image_processor, student.space.max_pixels
     if most is None:
         return
     size = dict(images.size)
@@ -87,10 +97,10 @@ def _shrink(processor: Any, learner: Student) -> None:
         images.max_pixels = most
 
 
-def _last_figures(run: Run, trainer: Any) -> Row:
-    """The newest value of everything that was logged."""
-    figures: Row = {}
+def _last_metrics(run: Run, trainer: Any) -> Row:
+    """Return the newest value of everything that was logged."""
+    metrics: Row = {}
     for row in read_metrics(run.metrics_file):
-        figures.update(row)
-    figures.pop("step", None)
-    return {**figures, "steps": int(trainer.state.global_step)}
+        metrics.update(row)
+    metrics.pop("step", None)
+    return {**metrics, "steps": int(trainer.state.global_step)}

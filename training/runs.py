@@ -1,14 +1,14 @@
-"""A training's own folder: what it does, how far it has come, and how it becomes a model.
+"""A training run's folder: its plan, its progress, and the model it ends in.
 
     with open_run(warehouse, plan) as run:          # the same plan again is the same run, continued
         run.finished                                # its model's row, if it has been trained before
-        run.checkpoint()                            # the newest whole checkpoint, or None
+        run.checkpoint()                            # the newest complete checkpoint, or None
         run.log({"step": 3, "loss": 1.2})           # a line of metrics.jsonl
-        run.keep(model, student, metrics)           # weights and card into the warehouse
+        run.store_model(model, student, metrics)    # weights and card into the warehouse
 
 Folders are `<warehouse>/training/<name>-<key>`, where the key hashes everything that decides the
-outcome: recipe, data, parent model. Checkpoints are written by the trainer; one counts only once
-`whole.json` beside it says which files, of which sizes, it consists of.
+outcome: recipe, data, parent model. Checkpoints are written by the trainer; one counts only once it
+holds `whole.json`, which lists its files and their sizes.
 """
 
 from __future__ import annotations
@@ -28,38 +28,42 @@ from typing import Any
 from mcts.data import content_id
 from mcts.teachers.checkpoints import write_prompt_style
 from training.errors import TrainingError
+from training.model_card import model_card
+from training.recipes import key_settings
 from training.students import Student
 from warehouse.models import Made, find_model, keep_model
 from warehouse.storage.home import Warehouse, code_revision
 from warehouse.storage.objects import sync
 from warehouse.tables.delta import record_run
+from warehouse.tables.schema import Row
 
-Row = dict[str, Any]
-WHOLE = "whole.json"
+COMPLETE = "whole.json"
+"""The file that a complete checkpoint holds; runs on disk have it under this name."""
 
 
 @dataclass(frozen=True, slots=True)
 class Plan:
-    """Everything that decides what comes out."""
+    """Everything that decides the outcome of a run."""
 
     kind: str
     """sft or grpo."""
     recipe: Row
     dataset: str | None
-    """The data set version, as name@vN."""
+    """The dataset version, as name@vN."""
     data: str
-    """Content hash of what is trained on."""
+    """Content hash of the training data."""
     parent: str
-    """Identity of the model it starts from."""
+    """Identity of the model that it starts from."""
     task: str | None = None
     name: str | None = None
-    """The model's name; by default the recipe's, and the key."""
+    """The model's name; by default the recipe's and the key."""
     question_ids: tuple[str, ...] = ()
-    """The questions of the task; the hash of the data is of them too."""
+    """The questions of the task; the data's hash covers them too."""
 
     @property
     def key(self) -> str:
-        return content_id(self.kind, self.recipe, self.data, self.parent)[:8]
+        """Eight hex digits that hash all of it but the names."""
+        return content_id(self.kind, key_settings(self.recipe), self.data, self.parent)[:8]
 
     @property
     def model_name(self) -> str:
@@ -67,7 +71,7 @@ class Plan:
 
 
 class Run:
-    """An opened training; see `open_run`."""
+    """An opened training run; see `open_run`."""
 
     def __init__(self, warehouse: Warehouse, plan: Plan, folder: Path, finished: Row | None):
         self.warehouse, self.plan, self.folder = warehouse, plan, folder
@@ -88,10 +92,10 @@ class Run:
         return self.folder / "metrics.jsonl"
 
     def checkpoint(self) -> Path | None:
-        """The newest whole checkpoint; what a kill left half written is removed."""
+        """Return the newest complete checkpoint; remove what a kill left half written."""
         found = None
         for path in sorted(self.checkpoints.glob("checkpoint-*"), key=_step):
-            if is_whole(path):
+            if is_complete(path):
                 found = path
             elif is_main():
                 shutil.rmtree(path)
@@ -103,7 +107,7 @@ class Run:
             file.write(json.dumps(row, sort_keys=True) + "\n")
 
     def rewind(self, step: int) -> None:
-        """Forget what was logged after `step`: it will be done again."""
+        """Delete what was logged after `step`: those steps will be repeated."""
         if not is_main():
             return
         kept = [row for row in read_metrics(self.metrics_file) if row.get("step", 0) <= step]
@@ -112,15 +116,13 @@ class Run:
         part.write_text(text, encoding="utf-8")
         os.replace(part, self.metrics_file)
 
-    def keep(self, model: Any, student: Student, metrics: Row) -> Row:
-        """Write the trained model and put it into the warehouse; its row.
+    def store_model(self, model: Any, student: Student, metrics: Row) -> Row:
+        """Write the trained model, put it into the warehouse and return its row.
 
         Of several processes only the first does; the others get an empty row.
         """
         if not is_main():
             return {}
-        from training.model_card import card
-
         folder = self.folder / "model"
         shutil.rmtree(folder, ignore_errors=True)
         folder.mkdir()
@@ -141,21 +143,21 @@ class Run:
             {"kind": self.plan.kind, "data": self.plan.data, **self.plan.recipe},
             student.space, metrics, self.run_id, self.plan.question_ids,
         )  # fmt: skip
-        (folder / "README.md").write_text(card(made), encoding="utf-8")
+        (folder / "README.md").write_text(model_card(made), encoding="utf-8")
         row = keep_model(self.warehouse, folder, made)
         _write(self.folder / "finished.json", {"model_id": row["model_id"]})
-        for done in (self.checkpoints, self.gathered):
-            shutil.rmtree(done, ignore_errors=True)
+        for folder in (self.checkpoints, self.gathered):
+            shutil.rmtree(folder, ignore_errors=True)
         self.finished = row
         return row
 
 
 @contextmanager
 def open_run(warehouse: Warehouse, plan: Plan) -> Iterator[Run]:
-    """The run of a plan, which no other process then works on.
+    """Open the run of a plan and lock it against other processes.
 
     Raises:
-        TrainingError: another process trains it, or another model has its name.
+        TrainingError: another process is training it, or another model has its name.
     """
     there = find_model(warehouse, plan.model_name)
     if there is not None and there["name"] != plan.model_name:
@@ -184,34 +186,35 @@ def open_run(warehouse: Warehouse, plan: Plan) -> Iterator[Run]:
 
 
 def is_main() -> bool:
-    """Whether this is the only process of a training, or the first of several."""
+    """Return whether this is the only process of a training, or the first of several."""
     return os.environ.get("RANK", "0") == "0"
 
 
 def runs_folder(warehouse: Warehouse) -> Path:
-    """Where trainings work: a local folder, since checkpoints are rewritten all the time."""
+    """Return the local folder of all runs: checkpoints are rewritten too often for S3."""
     return warehouse.journal_dir.parent / "training"
 
 
-def mark_whole(checkpoint: Path) -> None:
-    """Note that a checkpoint has been written to its end."""
-    files = sorted(p for p in checkpoint.iterdir() if p.is_file() and p.name != WHOLE)
+def mark_complete(checkpoint: Path) -> None:
+    """Record that a checkpoint has been written completely."""
+    files = sorted(p for p in checkpoint.iterdir() if p.is_file() and p.name != COMPLETE)
     for file in files:
         sync(file)
-    _write(checkpoint / WHOLE, {file.name: file.stat().st_size for file in files})
+    _write(checkpoint / COMPLETE, {file.name: file.stat().st_size for file in files})
     sync(checkpoint)
 
 
-def is_whole(checkpoint: Path) -> bool:
+def is_complete(checkpoint: Path) -> bool:
+    """Return whether a checkpoint has all files that it was marked complete with."""
     try:
-        sizes = json.loads((checkpoint / WHOLE).read_text(encoding="utf-8"))
+        sizes = json.loads((checkpoint / COMPLETE).read_text(encoding="utf-8"))
         return all((checkpoint / name).stat().st_size == size for name, size in sizes.items())
     except (OSError, ValueError):
         return False
 
 
 def read_metrics(path: Path) -> list[Row]:
-    """The lines of a metrics.jsonl; one torn by a kill is passed over."""
+    """Read the lines of a metrics.jsonl; one torn by a kill is skipped."""
     rows = []
     try:
         lines = path.read_text(encoding="utf-8").splitlines()
@@ -226,7 +229,7 @@ def read_metrics(path: Path) -> list[Row]:
 
 
 def limit_pixels(folder: Path, most: int | None) -> None:
-    """Write into a model's image settings the most pixels it was trained with."""
+    """Write the most pixels it was trained with into a model's image settings."""
     path = folder / "preprocessor_config.json"
     if most is None or not path.is_file():
         return
@@ -256,7 +259,7 @@ def _write(path: Path, value: Row) -> None:
 
 
 class Clock:
-    """How long a training took, over all its starts."""
+    """Seconds that a training took, over all its starts."""
 
     def __init__(self, run: Run) -> None:
         rows = read_metrics(run.metrics_file)

@@ -1,10 +1,10 @@
-"""From the name a user gives a model to the model: its folder, its coordinates, how to ask it.
+"""Finds the model that a user names: its folder, its coordinates, how to prompt it.
 
-    with student(warehouse, "nano-base") as found:   # or a trained model's name, a folder, a hub id
-        found.folder, found.model_id, found.space, found.prompt_style.prompt
+    with open_student(warehouse, name) as student:   # or a folder, or a name on a hub
+        student.folder, student.model_id, student.space, student.prompt_style.prompt
+        model, processor = load_model(student)
 
-A trained student says in its folder how it was taught to be asked; the embedded models speak their
-own terse prompts; any other checkpoint gets the general ones.
+A checkpoint's `vigorl.json` says how it is prompted (`mcts.teachers.checkpoints`).
 """
 
 from __future__ import annotations
@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import Any
 
 from mcts.coordinates import CoordinateSpace
+from mcts.data import ResponseStyle
 from mcts.teachers.checkpoints import (
     PromptStyle,
     checkpoint_space,
@@ -34,7 +35,7 @@ _HUB_NAME = re.compile(r"[\w.-]+/[\w.-]+")
 
 @dataclass(frozen=True, slots=True)
 class Student:
-    """A checkpoint with what must be known to ask or to train it."""
+    """A checkpoint with what must be known to prompt or to train it."""
 
     folder: Path
     model_id: str
@@ -42,18 +43,25 @@ class Student:
     space: CoordinateSpace
     prompt_style: PromptStyle
 
-    def with_response_style(self, style: str) -> Student:
-        """The same checkpoint, asked for another response style."""
-        return replace(self, prompt_style=self.prompt_style.with_response_style(style))
+    def with_response_style(self, style: ResponseStyle) -> Student:
+        """Return the same checkpoint, prompted for another response style.
+
+        Raises:
+            TrainingError: it has no prompt for that style.
+        """
+        try:
+            return replace(self, prompt_style=self.prompt_style.with_response_style(style))
+        except ValueError as error:
+            raise TrainingError(f"model {self.model_id}: {error}") from None
 
 
 @contextmanager
-def student(warehouse: Warehouse, name: str) -> Iterator[Student]:
-    """The model that `name` means; its folder may be gone afterwards.
+def open_student(warehouse: Warehouse, name: str) -> Iterator[Student]:
+    """Yield the model called `name`; its folder may be gone afterwards.
 
     Raises:
         TrainingError: there is none, or its coordinates are not known.
-        WarehouseError: several trained models could be meant.
+        WarehouseError: the name fits several trained models.
     """
     if registered := find_checkpoint(name):
         yield _student(registered, None)
@@ -86,7 +94,7 @@ def _student(folder: Path, model_id: str | None) -> Student:
 
 
 def _from_hub(name: str) -> Path:
-    """The folder of a model of a hub, from the local cache unless the hub may be asked."""
+    """Return the folder of a hub's model, from the local cache unless the hub may be contacted."""
     from transformers.utils.hub import snapshot_download
 
     wanted = ["*.safetensors", "*.json", "*.jinja", "*.txt"]
@@ -99,19 +107,19 @@ def _from_hub(name: str) -> Path:
         ) from None
 
 
-def load(found: Student, *, dtype: str = "float32") -> tuple[Any, Any]:
-    """The model and its processor; only safetensors are read, and no code of the folder is run."""
+def load_model(student: Student, *, dtype: str = "float32") -> tuple[Any, Any]:
+    """Load the model and its processor; only safetensors are read, no code of the folder is run."""
     import torch
     from transformers import AutoModelForImageTextToText, AutoProcessor
     from transformers.utils import logging
 
     logging.disable_progress_bar()
-    here: dict[str, Any] = {"local_files_only": True, "trust_remote_code": False}
+    local: dict[str, Any] = {"local_files_only": True, "trust_remote_code": False}
     try:
         model = AutoModelForImageTextToText.from_pretrained(
-            found.folder, dtype=getattr(torch, dtype), use_safetensors=True, **here
+            student.folder, dtype=getattr(torch, dtype), use_safetensors=True, **local
         )
-        processor = AutoProcessor.from_pretrained(found.folder, **here)
+        processor = AutoProcessor.from_pretrained(student.folder, **local)
     except (OSError, ValueError, KeyError, ImportError) as error:
-        raise TrainingError(f"cannot load the model in {found.folder}: {error}") from error
+        raise TrainingError(f"cannot load the model in {student.folder}: {error}") from error
     return model, processor

@@ -1,11 +1,13 @@
-"""The one door to TRL: from a recipe to its trainers, and what they tell while they run.
+"""The one door to TRL: builds its trainers from recipes, runs them, and holds its private names.
 
-    trainer = sft_trainer(run, recipe, model, processor, examples, told)
-    trainer = grpo_trainer(run, recipe, model, processor, questions, rewards, told)
-    train(run, trainer, told)          # from the newest whole checkpoint, if there is one
+    trainer = sft_trainer(run, recipe, model, processor, examples, reporter)
+    trainer = grpo_trainer(run, recipe, model, processor, prompts, rewards, reporter)
+    train(run, trainer, reporter)      # from the newest complete checkpoint, if there is one
 
-Everything that TRL would decide by itself and that matters is decided here: loss on the assistant's
-tokens only, nothing truncated, nothing packed, nothing uploaded, safetensors only.
+Every choice of TRL's that matters is made here: loss on the assistant's tokens only, nothing
+truncated, nothing packed, nothing uploaded, safetensors only. `PRIVATE_NAMES` lists what is used of
+TRL beyond its documented interface: by `training.rollouts`, which overrides its sampler, and by the
+functions at the end, through which `training.preflight` works.
 """
 
 from __future__ import annotations
@@ -22,23 +24,37 @@ from typing import Any
 from training.errors import TrainingError
 from training.examples import Examples
 from training.recipes import GrpoRecipe, SftRecipe
-from training.runs import Clock, Run, mark_whole
-from training.vision_cache import Seen, remember_pictures
+from training.rewards.rewards import Rewards
+from training.runs import Clock, Run, mark_complete
+from training.vision_cache import FeatureCache, cache_image_features
+from warehouse.tables.schema import Row
 
-Row = dict[str, Any]
+PRIVATE_NAMES = {
+    "SFTTrainer": ("_prepare_inputs", "_metrics", "_total_train_tokens"),
+    "GRPOTrainer": (
+        "_generate_single_turn",
+        "_tokenize_prompts",
+        "_calculate_rewards",
+        "_metrics",
+        "_total_train_tokens",
+        "_image_pad_token_id",
+        "_video_pad_token_id",
+    ),
+}
+"""Private methods and attributes of TRL's trainers that are used; a test finds those that went."""
 
 
 @dataclass(frozen=True, slots=True)
-class Told:
-    """What whoever waits is told."""
+class TrainingReporter:
+    """Receives the progress and the messages of a training."""
 
-    progress: Callable[[int, int, Row], None] = lambda step, of, figures: None
-    """Called after a step with its number, how many there are, and the newest figures."""
-    say: Callable[[str], None] = lambda sentence: None
+    progress: Callable[[int, int, Row], None] = lambda step, steps, metrics: None
+    """Called after a step with its number, how many there are, and the newest metrics."""
+    message: Callable[[str], None] = lambda sentence: None
 
 
 def offline() -> None:
-    """Nothing is asked of, or told to, a hub; set before TRL is imported."""
+    """Keep TRL and its libraries off the network; call it before TRL is imported."""
     os.environ.setdefault("HF_HUB_OFFLINE", "1")
     os.environ.setdefault("HF_HUB_DISABLE_TELEMETRY", "1")
     os.environ.setdefault("TRL_EXPERIMENTAL_SILENCE", "1")
@@ -46,9 +62,10 @@ def offline() -> None:
 
 
 def sft_trainer(
-    run: Run, recipe: SftRecipe, model: Any, processor: Any, examples: Examples, told: Told
-) -> Any:
-    """TRL's SFTTrainer for a recipe."""
+    run: Run, recipe: SftRecipe, model: Any, processor: Any, examples: Examples,
+    reporter: TrainingReporter,
+) -> Any:  # fmt: skip
+    """Build TRL's SFTTrainer for a recipe."""
     offline()
     from trl import SFTConfig, SFTTrainer
 
@@ -58,26 +75,26 @@ def sft_trainer(
         **length,
         num_train_epochs=recipe.epochs,
         assistant_only_loss=True,
-        max_length=None,  # cutting would drop image tokens; too long a row is refused beforehand
+        max_length=None,  # truncation would drop image tokens; `check_rows` refuses too long a row
         packing=False,
     )
-    freeze(model, recipe)
+    freeze_vision(model, recipe)
     trainer = SFTTrainer(
         model=model,
         args=args,
         train_dataset=examples.dataset(),
         processing_class=processor,
-        callbacks=_callbacks(run, told),
+        callbacks=_callbacks(run, reporter),
         peft_config=_peft(recipe),
     )
     return _quiet(trainer)
 
 
 def grpo_trainer(
-    run: Run, recipe: GrpoRecipe, model: Any, processor: Any, asked: Examples, rewards: Any,
-    told: Told,
+    run: Run, recipe: GrpoRecipe, model: Any, processor: Any, prompts: Examples, rewards: Rewards,
+    reporter: TrainingReporter,
 ) -> Any:  # fmt: skip
-    """TRL's GRPOTrainer for a recipe; `rewards` as `make_rewards` gives them."""
+    """Build TRL's GRPOTrainer for a recipe."""
     offline()
     from trl import GRPOConfig
 
@@ -111,35 +128,35 @@ def grpo_trainer(
         shuffle_dataset=recipe.curriculum == "none",
         mask_truncated_completions=True,
     )
-    seen = freeze(model, recipe)
+    cache = freeze_vision(model, recipe)
     trainer = RolloutTrainer(
         model=model,
         args=args,
         reward_funcs=rewards.functions,
-        train_dataset=asked.dataset(),
+        train_dataset=prompts.dataset(),
         processing_class=processor,
-        callbacks=_callbacks(run, told),
+        callbacks=_callbacks(run, reporter),
         peft_config=_peft(recipe),
     )
     trainer.local = recipe.engine == "local"
     trainer.ratio_limits = (recipe.ratio_low, recipe.ratio_high)
-    if seen is not None and trainer.ref_model is not None:
-        remember_pictures(trainer.ref_model, seen)
+    if cache is not None and trainer.ref_model is not None:
+        cache_image_features(trainer.ref_model, cache)
     return _quiet(trainer)
 
 
-def train(run: Run, trainer: Any, told: Told) -> Any:
-    """Train to the end, on from the newest whole checkpoint; the model, adapters merged."""
+def train(run: Run, trainer: Any, reporter: TrainingReporter) -> Any:
+    """Train to the end, from the newest complete checkpoint on; return the merged model."""
     checkpoint = run.checkpoint()
     if checkpoint is not None:
         step = int(checkpoint.name.rpartition("-")[2])
-        told.say(f"going on after step {step}")
+        reporter.message(f"going on after step {step}")
         run.rewind(step)
     else:
         run.rewind(0)
     from transformers import set_seed
 
-    set_seed(trainer.args.seed)  # whatever was checked before
+    set_seed(trainer.args.seed)  # the checks before may have used random numbers
     trainer.train(resume_from_checkpoint=str(checkpoint) if checkpoint else None)
     if trainer.accelerator.num_processes > 1:
         trainer.save_model(str(run.gathered))  # every process takes part
@@ -149,8 +166,8 @@ def train(run: Run, trainer: Any, told: Told) -> Any:
     return model
 
 
-def freeze(model: Any, recipe: SftRecipe | GrpoRecipe) -> Seen | None:
-    """Leave out of the training what the recipe says; a frozen tower here remembers pictures.
+def freeze_vision(model: Any, recipe: SftRecipe | GrpoRecipe) -> FeatureCache | None:
+    """Freeze the vision tower where the recipe says so; on a CPU its outputs are cached.
 
     Raises:
         TrainingError: the vision tower to be frozen is not found.
@@ -162,13 +179,13 @@ def freeze(model: Any, recipe: SftRecipe | GrpoRecipe) -> Seen | None:
     if tower is None:
         raise TrainingError("freeze_vision: this model's vision tower is not known; set it false")
     tower.requires_grad_(False)
-    # On a GPU the tower is quick, and memory is what is short.
-    small = model.device.type == "cpu" and hasattr(base, "get_image_features")
-    return remember_pictures(model) if small else None
+    # On a GPU the tower is fast and memory is short.
+    cached = model.device.type == "cpu" and hasattr(base, "get_image_features")
+    return cache_image_features(model) if cached else None
 
 
 def _common(run: Run, recipe: SftRecipe | GrpoRecipe, batch: int) -> Row:
-    """What both trainers take, `batch` sequences an optimizer step over all devices."""
+    """Return what both trainers take, `batch` sequences an optimizer step over all devices."""
     import torch
 
     devices = int(os.environ.get("WORLD_SIZE", "1"))
@@ -227,8 +244,8 @@ def _peft(recipe: SftRecipe | GrpoRecipe) -> Any:
 
 
 def _quiet(trainer: Any) -> Any:
-    """Without the library's own printing of figures, which `Told` gets; trackers greet on stderr,
-    since stdout is the caller's."""
+    """Remove the library's printing of metrics, which the reporter gets, and have trackers print on
+    stderr: stdout is the caller's."""
     from transformers.integrations.integration_utils import INTEGRATION_TO_CALLBACK
     from transformers.trainer_callback import PrinterCallback
 
@@ -242,7 +259,7 @@ def _quiet(trainer: Any) -> Any:
 
 
 def _on_stderr(method: Callable[..., Any]) -> Callable[..., Any]:
-    """The same, printing to stderr."""
+    """Return the method, printing to stderr."""
 
     @wraps(method)
     def quiet(*args: Any, **options: Any) -> Any:
@@ -252,23 +269,51 @@ def _on_stderr(method: Callable[..., Any]) -> Callable[..., Any]:
     return quiet
 
 
-def _callbacks(run: Run, told: Told) -> list[Any]:
+def _callbacks(run: Run, reporter: TrainingReporter) -> list[Any]:
     from transformers import TrainerCallback
 
     clock = Clock(run)
 
-    class Telling(TrainerCallback):
-        """Writes figures down as they come, and marks checkpoints that are whole."""
+    class RunCallback(TrainerCallback):
+        """Writes metrics as they come, and marks checkpoints that are complete."""
 
         def on_log(self, args: Any, state: Any, control: Any, logs: Any = None, **_: Any) -> None:
             if not state.is_world_process_zero or not logs:
                 return
-            figures = {k: v for k, v in logs.items() if isinstance(v, int | float)}
-            run.log({"step": state.global_step, "seconds": clock(), **figures})
-            told.progress(state.global_step, state.max_steps, figures)
+            metrics = {k: v for k, v in logs.items() if isinstance(v, int | float)}
+            run.log({"step": state.global_step, "seconds": clock(), **metrics})
+            reporter.progress(state.global_step, state.max_steps, metrics)
 
         def on_save(self, args: Any, state: Any, control: Any, **_: Any) -> None:
             if state.is_world_process_zero:
-                mark_whole(run.checkpoints / f"checkpoint-{state.global_step}")
+                mark_complete(run.checkpoints / f"checkpoint-{state.global_step}")
 
-    return [Telling()]
+    return [RunCallback()]
+
+
+def prepare_batch(trainer: Any, rows: list[Row]) -> Row:
+    """Return rows as a batch of tensors on the trainer's device."""
+    batch: Row = trainer._prepare_inputs(trainer.data_collator(rows))
+    return batch
+
+
+def tokenize_prompts(trainer: Any, prompts: list[Any]) -> tuple[list[Any], Any, Row]:
+    """Return token ids, images, and the processor's fields for the images, as GRPO makes them."""
+    ids, images, fields = trainer._tokenize_prompts(prompts)
+    return ids, images, fields
+
+
+def generate(trainer: Any, ids: list[Any], images: Any, fields: Row, group: int = 1) -> Any:
+    """Sample as GRPO does; return token ids, and their log-probabilities where vLLM samples."""
+    return trainer._generate_single_turn(ids, images, fields, group)
+
+
+def image_pad_token(trainer: Any) -> int:
+    """Return the token that stands for a part of an image in GRPO's prompts."""
+    return int(trainer._image_pad_token_id)
+
+
+def reset_metrics(trainer: Any) -> None:
+    """Forget what checks before the first step left in the trainer's counters."""
+    trainer._metrics["train"].clear()
+    trainer._total_train_tokens = 0

@@ -1,10 +1,10 @@
-"""What a frozen vision tower makes of a picture, computed once for as long as it is frozen.
+"""Caches what a frozen vision tower computes of an image, for as long as it is frozen.
 
-    seen = remember_pictures(model)          # model.model.get_image_features now remembers
-    remember_pictures(reference, seen)       # a reference with the same tower shares what is known
+    cache = cache_image_features(model)        # model.model.get_image_features now looks here first
+    cache_image_features(reference, cache)     # a reference with the same tower shares the cache
 
-A group of answers is about one picture, and each training step looks at it several times over:
-while sampling, for the reference, and for the loss. The tensors are the same ones.
+A group of answers is about one image, and each training step looks at it several times over: while
+sampling, for the reference, and for the loss. The tensors are the same ones.
 """
 
 from __future__ import annotations
@@ -16,43 +16,45 @@ from typing import Any
 import torch
 from torch import Tensor
 
-ROOM_BYTES = 2**29
+CACHE_BYTES = 2**29
 
 
-class Seen:
-    """Features of pictures by a hash of their pixels, those used last within `room` bytes."""
+class FeatureCache:
+    """Image features by a hash of the pixels; the least recently used go over `max_bytes`."""
 
-    def __init__(self, room: int = ROOM_BYTES) -> None:
-        self.room, self.bytes = room, 0
+    def __init__(self, max_bytes: int = CACHE_BYTES) -> None:
+        self.max_bytes, self.bytes = max_bytes, 0
         self.kept: OrderedDict[bytes, tuple[Tensor, ...]] = OrderedDict()
         self.computed = 0
-        """Pictures that went through the tower."""
+        """Images that went through the tower."""
 
-    def get(self, name: bytes) -> tuple[Tensor, ...] | None:
-        if name in self.kept:
-            self.kept.move_to_end(name)
-        return self.kept.get(name)
+    def get(self, key: bytes) -> tuple[Tensor, ...] | None:
+        """Return the features of an image, or None."""
+        if key in self.kept:
+            self.kept.move_to_end(key)
+        return self.kept.get(key)
 
-    def put(self, name: bytes, features: tuple[Tensor, ...]) -> None:
-        self.kept[name] = features
+    def put(self, key: bytes, features: tuple[Tensor, ...]) -> None:
+        """Add the features of an image that went through the tower."""
+        self.kept[key] = features
         self.computed += 1
         self.bytes += sum(part.nbytes for part in features)
-        while self.bytes > self.room and len(self.kept) > 1:
+        while self.bytes > self.max_bytes and len(self.kept) > 1:
             _, oldest = self.kept.popitem(last=False)
             self.bytes -= sum(part.nbytes for part in oldest)
 
 
-def remember_pictures(model: Any, seen: Seen | None = None) -> Seen:
-    """Have a model whose vision tower is frozen remember pictures; what remembers them."""
-    seen = seen or Seen()
+def cache_image_features(model: Any, cache: FeatureCache | None = None) -> FeatureCache:
+    """Make a model whose vision tower is frozen use a cache; return the cache."""
+    cache = cache or FeatureCache()
     inner = model.model
     compute = inner.get_image_features
 
     def get_image_features(pixel_values: Tensor, image_grid_thw: Tensor, **options: Any) -> Any:
         pieces = pixel_values.split(image_grid_thw.prod(-1).tolist())
-        names = [pixels_name(p, g) for p, g in zip(pieces, image_grid_thw, strict=True)]
-        known = {name: found for name in set(names) if (found := seen.get(name)) is not None}
-        missing = {name: i for i, name in enumerate(names) if name not in known}
+        keys = [pixels_hash(p, g) for p, g in zip(pieces, image_grid_thw, strict=True)]
+        known = {key: found for key in set(keys) if (found := cache.get(key)) is not None}
+        missing = {key: i for i, key in enumerate(keys) if key not in known}
         if missing:
             wanted = list(missing.values())
             with torch.no_grad():
@@ -61,14 +63,14 @@ def remember_pictures(model: Any, seen: Seen | None = None) -> Seen:
                     **{**options, "return_dict": True},
                 )  # fmt: skip
             deep = getattr(out, "deepstack_features", None) or []
-            for at, name in enumerate(missing):
-                known[name] = (out.pooler_output[at], *(layer[at] for layer in deep))
-                seen.put(name, tuple(part.detach().clone() for part in known[name]))
-        layers = list(zip(*(known[name] for name in names), strict=True))
+            for at, key in enumerate(missing):
+                known[key] = (out.pooler_output[at], *(layer[at] for layer in deep))
+                cache.put(key, tuple(part.detach().clone() for part in known[key]))
+        layers = list(zip(*(known[key] for key in keys), strict=True))
         return _Features(layers[0], list(layers[1:]))
 
     inner.get_image_features = get_image_features
-    return seen
+    return cache
 
 
 class _Features:
@@ -78,8 +80,8 @@ class _Features:
         self.pooler_output, self.deepstack_features = pooler_output, deepstack_features
 
 
-def pixels_name(pixels: Tensor, grid: Tensor) -> bytes:
-    """A hash of a picture's patches."""
+def pixels_hash(pixels: Tensor, grid: Tensor) -> bytes:
+    """Return a hash of an image's patches."""
     data = pixels.detach().to(device="cpu", dtype=torch.float32).contiguous().numpy().tobytes()
     digest = hashlib.blake2b(data, digest_size=16)
     digest.update(repr(grid.tolist()).encode())

@@ -10,7 +10,7 @@ import sys
 from dataclasses import replace
 
 import pytest
-from PIL import Image as Pictures
+from PIL import Image
 
 from flows.cli import app as cli
 from mcts.coordinates import CoordinateSpace
@@ -21,8 +21,8 @@ from tests.support.fixtures import sat_rows, write_sat
 from tests.support.stub_server import StubServer
 from training.evaluation import evaluate as evaluating
 from training.evaluation import report as reports
-from training.evaluation.controls import asked_about, lenders, shown_pictures
-from training.evaluation.evaluate import Asking, Subject, evaluate, measure
+from training.evaluation.controls import control_images, image_donors, with_images
+from training.evaluation.evaluate import EvaluationProtocol, Subject, evaluate, measure
 from training.evaluation.report import compare
 from vigorl_nano import BASE
 from warehouse.models import Made, keep_model
@@ -75,10 +75,12 @@ def questions_of(warehouse):
     return list(read_questions(warehouse, "sat2"))
 
 
-def run(teacher, warehouse, questions=None, *, prompt="nano", asking=None, **more):
+def run(teacher, warehouse, questions=None, *, prompt="nano", protocol=None, **more):
     subject = Subject(teacher, SPACE, prompt, 48)
     questions = questions_of(warehouse) if questions is None else questions
-    return asyncio.run(measure(subject, questions, warehouse, asking or Asking(), **more))
+    return asyncio.run(
+        measure(subject, questions, warehouse, protocol or EvaluationProtocol(), **more)
+    )
 
 
 def left(prompt):
@@ -94,7 +96,7 @@ def test_what_was_found_is_stored_and_asked_once(warehouse):
     report = run(teacher, warehouse)
     gold = sum(question.answers == ("left",) for question in questions_of(warehouse)) / 12
     assert report.figures["all"]["accuracy"].value == pytest.approx(gold)
-    assert (report.asked, report.replayed, len(teacher.requests)) == (12, 0, 12)
+    assert (report.requests, report.replayed, len(teacher.requests)) == (12, 0, 12)
     (row,) = table(warehouse, "FROM evaluations")
     assert row["accuracy"] == pytest.approx(gold) and row["low"] < gold < row["high"]
     assert (row["benchmark"], row["n_questions"], row["prompt"]) == ("sat2/test", 12, "nano")
@@ -109,7 +111,7 @@ def test_what_was_found_is_stored_and_asked_once(warehouse):
     assert all(r["score"] == r["reward"] and r["count"] == 1 for r in found)
     assert {(r["x"], r["y"]) for r in found} == {(5.6, 11.2)}, "thousandths of 56 pixels"
     again = run(teacher, warehouse)
-    assert (again.asked, again.replayed, len(teacher.requests)) == (0, 12, 12)
+    assert (again.requests, again.replayed, len(teacher.requests)) == (0, 12, 12)
     assert again.evaluation_id == report.evaluation_id and again.figures == report.figures
     assert len(table(warehouse, "FROM evaluations")) == 1
     assert len(table(warehouse, "FROM predictions")) == 12
@@ -119,7 +121,7 @@ def test_answers_graded_otherwise_are_another_evaluation(warehouse, monkeypatch)
     first = run(Scripted(left), warehouse)
     monkeypatch.setattr(evaluating, "grade", lambda question, answer: Grade(0.0, "a new grader"))
     again = run(Scripted(left), warehouse)
-    assert again.asked == 0 and again.evaluation_id != first.evaluation_id
+    assert again.requests == 0 and again.evaluation_id != first.evaluation_id
     stored = table(warehouse, "SELECT accuracy FROM evaluations ORDER BY accuracy")
     assert [row["accuracy"] for row in stored] == [0, first.figures["all"]["accuracy"].value]
     assert len(table(warehouse, "FROM predictions")) == 24
@@ -137,7 +139,7 @@ def test_an_evaluation_that_was_stopped_goes_on_where_it_was(warehouse):
     assert not table(warehouse, "FROM evaluations") and not table(warehouse, "FROM predictions")
     teacher = Scripted(left)
     report = run(teacher, warehouse)
-    assert (report.asked, report.replayed) == (7, 5)
+    assert (report.requests, report.replayed) == (7, 5)
     assert not {r.messages[-1].text for r in teacher.requests} & set(asked[:5])
 
 
@@ -206,8 +208,8 @@ def test_samples_are_averaged_and_voted(warehouse):
                 ),
             )
 
-    asking = Asking(temperature=0.5, samples=4)
-    report = run(Varied(left), warehouse, asking=asking)
+    protocol = EvaluationProtocol(temperature=0.5, samples=4)
+    report = run(Varied(left), warehouse, protocol=protocol)
     share = sum(q.answers == ("left",) for q in questions_of(warehouse)) / 12
     figures = report.figures["all"]
     assert figures["accuracy"].value == pytest.approx((2 * share + (1 - share)) / 4)
@@ -215,7 +217,7 @@ def test_samples_are_averaged_and_voted(warehouse):
     assert len(table(warehouse, "FROM predictions")) == 48
     assert len(table(warehouse, "FROM traces")) == 36, "two equal outputs are one trace"
     with pytest.raises(ValueError, match="one at temperature 0"):
-        Asking(samples=4)
+        EvaluationProtocol(samples=4)
 
 
 def test_two_models_that_say_the_same_have_traces_of_their_own(warehouse):
@@ -247,11 +249,11 @@ def test_controls_show_other_pictures_of_the_same_sizes_and_store_none(warehouse
     own = {}
     for control in (None, "blank", "shuffled"):
         teacher = Scripted(left)
-        run(teacher, warehouse, asking=Asking(control=control))
+        run(teacher, warehouse, protocol=EvaluationProtocol(control=control))
         for request, shown in zip(teacher.requests, teacher.pictures, strict=True):
             text = request.messages[-1].text
             pictures = own.setdefault(text, shown)
-            with Pictures.open(io.BytesIO(shown[0])) as seen:
+            with Image.open(io.BytesIO(shown[0])) as seen:
                 assert seen.size == (56, 56)
                 colours = seen.convert("RGB").getcolors(1 << 16)
             assert (len(colours) == 1) is (control == "blank")
@@ -268,20 +270,20 @@ def test_a_shuffled_picture_of_another_size_is_made_to_fit():
     small, large = (image_from({"image_id": n, "width": w, "height": 40})
                     for n, w in (("a", 40), ("b", 80)))  # fmt: skip
     asked = [Question("t", n, (i,), "text") for n, i in (("1", small), ("2", large))]
-    assert lenders(asked, 0)[asked[0].question_id] == asked[1]
+    assert image_donors(asked, 0)[asked[0].question_id] == asked[1]
 
     def read(image_id):
         out = io.BytesIO()
-        Pictures.new("RGB", (40 if image_id == "a" else 80, 40), "red").save(out, "PNG")
+        Image.new("RGB", (40 if image_id == "a" else 80, 40), "red").save(out, "PNG")
         return out.getvalue()
 
-    (shown,) = shown_pictures(asked, "shuffled", 0, read)(asked[0])
-    with Pictures.open(io.BytesIO(shown)) as seen:
+    (shown,) = control_images(asked, "shuffled", 0, read)(asked[0])
+    with Image.open(io.BytesIO(shown)) as seen:
         assert seen.size == (40, 40)
-    seen_question, data = asked_about(asked[0], [shown])
+    seen_question, data = with_images(asked[0], [shown])
     assert seen_question.question_id != asked[0].question_id and list(data.values()) == [shown]
-    (alone,) = shown_pictures(asked[:1], "shuffled", 0, read)(asked[0])
-    with Pictures.open(io.BytesIO(alone)) as seen:
+    (alone,) = control_images(asked[:1], "shuffled", 0, read)(asked[0])
+    with Image.open(io.BytesIO(alone)) as seen:
         assert seen.getcolors() == [(1600, (128, 128, 128))], "nobody's picture to lend: grey"
 
 
@@ -306,7 +308,7 @@ def test_a_benchmarks_own_figures_are_kept(warehouse, monkeypatch):
 
 
 def test_the_embedded_model_is_measured_in_each_of_its_forms(tmp_path):
-    from warehouse.sources.samples import import_sample
+    from warehouse.sources.importing import import_sample
 
     warehouse = Warehouse(str(tmp_path))
     import_sample(warehouse, "sat2")
@@ -347,7 +349,7 @@ def test_the_command_measures_compares_and_asks_nothing_twice(warehouse, capsys,
         assert vigorl(server.url, *options, home=warehouse.root, monkeypatch=monkeypatch) == 0
         first = json.loads(capsys.readouterr().out)
         asked = server.request_count()
-        assert first["asked"] == 12 and first["benchmark"] == "sat2/test"
+        assert first["requests"] == 12 and first["benchmark"] == "sat2/test"
         options = ("sat2", "--space", "qwen3-vl", "--against", server.url)
         assert vigorl(server.url, *options, home=warehouse.root, monkeypatch=monkeypatch) == 0
         said = capsys.readouterr()
@@ -402,7 +404,7 @@ def test_a_killed_evaluation_asks_again_for_nothing_it_had(warehouse, tmp_path):
         done = subprocess.run(command, env=environment, capture_output=True, timeout=120)
         assert done.returncode == 0, done.stderr
         report = json.loads(done.stdout)
-        assert report["asked"] + report["replayed"] == 12 and report["replayed"] >= 4
+        assert report["requests"] + report["replayed"] == 12 and report["replayed"] >= 4
         assert server.request_count() <= 13, "only what was in flight may be asked for twice"
     assert len(table(warehouse, "FROM predictions")) == 12
 

@@ -1,4 +1,4 @@
-"""GRPO on the embedded student: the sampler, the questions asked, what is logged and kept."""
+"""GRPO on the embedded student: the sampler, the prompts, what is logged and stored."""
 
 from __future__ import annotations
 
@@ -12,16 +12,17 @@ from tests.support.trained import grpo, logged, warehouse_with_traces
 from training import preflight
 from training.errors import TrainingError
 from training.grpo import reward_of, train_grpo
-from training.grpo_questions import pass_rates, task_questions, version_questions
+from training.grpo_prompts import task_prompts, version_prompts
 from training.recipes import GrpoRecipe
 from training.rewards.rewards import make_rewards
 from training.rollouts import RATIO, check_ratio
-from training.run_training import taught
+from training.run_training import prepare_student
 from training.runs import Plan, open_run
-from training.students import load, student
-from training.trainers import Told, grpo_trainer
+from training.students import load_model, open_student
+from training.trainers import TrainingReporter, grpo_trainer
 from warehouse.lineage.lineage import Walker
 from warehouse.query.catalog import query
+from warehouse.query.read_back import read_pass_rates
 from warehouse.storage.home import Warehouse
 from warehouse.versions.versions import open_version, resolve
 
@@ -35,14 +36,16 @@ ALL = "bands=[unsolved, hard, medium, easy, solved]"
 
 
 def trainer_for(made: Warehouse, recipe: GrpoRecipe, name: str) -> tuple[Any, Any]:
-    """A trainer that has not begun, and what it asks."""
-    with student(made, "nano-base") as found:
-        learner = taught(found, recipe)
-        asked = task_questions(made, "sat2", "train", learner, recipe)
-        model, processor = load(learner)
-        rewards = make_rewards(reward_of(recipe), learner.space)
+    """A trainer that has not begun, and its prompts."""
+    with open_student(made, "nano-base") as found:
+        student = prepare_student(found, recipe)
+        prompts = task_prompts(made, "sat2", "train", student, recipe)
+        model, processor = load_model(student)
+        rewards = make_rewards(reward_of(recipe), student.space)
         with open_run(made, Plan("grpo", recipe.settings(), None, name, "x", name=name)) as run:
-            return grpo_trainer(run, recipe, model, processor, asked, rewards, Told()), asked
+            return grpo_trainer(
+                run, recipe, model, processor, prompts, rewards, TrainingReporter()
+            ), prompts
 
 
 def test_grpo_runs_logs_its_parts_and_moves_the_language_model(made: Warehouse) -> None:
@@ -72,11 +75,11 @@ def test_grpo_on_a_version_asks_its_questions_and_has_its_lineage(made: Warehous
 
 
 def test_both_samplers_say_the_same_and_the_trainer_agrees(made: Warehouse) -> None:
-    said = []
+    messages = []
     for engine in ("local", "transformers"):
-        trainer, asked = trainer_for(made, grpo("steps=1", ALL, f"engine={engine}"), engine)
-        assert preflight.check_rollouts(trainer, asked).startswith("sampler and trainer agree")
-        dataset = asked.dataset()
+        trainer, prompts = trainer_for(made, grpo("steps=1", ALL, f"engine={engine}"), engine)
+        assert preflight.check_rollouts(trainer, prompts).startswith("sampler and trainer agree")
+        dataset = prompts.dataset()
         rows = [dataset[i] for i in range(len(dataset))]
         from trl.data_utils import prepare_multimodal_messages
 
@@ -84,16 +87,16 @@ def test_both_samplers_say_the_same_and_the_trainer_agrees(made: Warehouse) -> N
         ids, images, fields = trainer._tokenize_prompts([p for p in prompts for _ in range(2)])
         assert {len(row["images"]) for row in rows} == {1, 2}
         with preflight.greedy(trainer):
-            said.append(trainer._generate_single_turn(ids, images, fields, 2)[0])
-    assert said[0] == said[1]
-    assert said[0][0::2] == said[0][1::2]
+            messages.append(trainer._generate_single_turn(ids, images, fields, 2)[0])
+    assert messages[0] == messages[1]
+    assert messages[0][0::2] == messages[0][1::2]
 
 
 def test_samples_of_a_group_differ_and_depend_on_the_step_alone(made: Warehouse) -> None:
-    trainer, asked = trainer_for(made, grpo("steps=1", ALL), "samples")
+    trainer, prompts = trainer_for(made, grpo("steps=1", ALL), "samples")
     from trl.data_utils import prepare_multimodal_messages
 
-    row = asked.dataset()[0]
+    row = prompts.dataset()[0]
     prompt = prepare_multimodal_messages(row["prompt"], images=row["images"])
     ids, images, fields = trainer._tokenize_prompts([prompt] * 4)
     one, two = (trainer._generate_single_turn(ids, images, fields, 4)[0] for _ in range(2))
@@ -104,7 +107,7 @@ def test_samples_of_a_group_differ_and_depend_on_the_step_alone(made: Warehouse)
 
 
 def test_a_sampler_with_other_weights_is_found_out(made: Warehouse) -> None:
-    trainer, asked = trainer_for(made, grpo("steps=1", ALL), "other-weights")
+    trainer, prompts = trainer_for(made, grpo("steps=1", ALL), "other-weights")
     sample = trainer._sampled
 
     def disturbed(model: Any, *arguments: Any) -> Any:
@@ -118,30 +121,30 @@ def test_a_sampler_with_other_weights_is_found_out(made: Warehouse) -> None:
 
     trainer._sampled = disturbed
     with pytest.raises(TrainingError, match="sampler and trainer disagree"):
-        preflight.check_rollouts(trainer, asked)
+        preflight.check_rollouts(trainer, prompts)
 
 
 def test_only_questions_with_something_to_learn_are_asked(made: Warehouse) -> None:
     ids = [row["question_id"] for row in query(made, "FROM questions").to_pylist()]
-    rates = pass_rates(made, ids)
+    rates = read_pass_rates(made, ids)
     assert set(rates) == set(ids)
     bands = [band for _, band in rates.values()]
     version = resolve(made, "kept")
-    with student(made, "nano-base") as found, open_version(made, version) as folder:
+    with open_student(made, "nano-base") as found, open_version(made, version) as folder:
         for band in set(bands):
             recipe = grpo(f"bands=[{band}]", "questions=1", "curriculum=easy_first")
-            learner = taught(found, recipe)
-            asked = task_questions(made, "sat2", "train", learner, recipe)
-            shown = [row["question_id"] for row in asked.rows]
+            student = prepare_student(found, recipe)
+            prompts = task_prompts(made, "sat2", "train", student, recipe)
+            shown = [row["question_id"] for row in prompts.rows]
             assert sorted(shown) == sorted(i for i in ids if rates[i][1] == band)
             assert [rates[i][0] for i in shown] == sorted(
                 (rates[i][0] for i in shown), reverse=True
             )
-            assert sum(asked.left_out.values()) == len(ids) - len(shown)
-        everything = version_questions(made, version, folder, learner, grpo(ALL))
+            assert sum(prompts.left_out.values()) == len(ids) - len(shown)
+        everything = version_prompts(made, version, folder, student, grpo(ALL))
         assert len({row["question_id"] for row in everything.rows}) == len(everything.rows)
         with pytest.raises(TrainingError, match="a batch of answers takes 400"):
-            task_questions(made, "sat2", "train", learner, grpo(ALL, "questions=400"))
+            task_prompts(made, "sat2", "train", student, grpo(ALL, "questions=400"))
 
 
 @pytest.mark.parametrize(
@@ -156,20 +159,22 @@ def test_a_sampler_that_disagrees_stops_the_training(ratio: float, stops: bool) 
 
 
 def test_a_frozen_tower_looks_at_a_picture_once_and_says_the_same(made: Warehouse) -> None:
-    from training.examples import decoded
-    from training.vision_cache import remember_pictures
+    from training.examples import decode_image
+    from training.vision_cache import cache_image_features
 
-    with student(made, "nano-base") as found:
-        model, processor = load(found)
-    asked = query(made, "SELECT DISTINCT unnest(image_ids) AS i FROM questions ORDER BY i LIMIT 2")
+    with open_student(made, "nano-base") as found:
+        model, processor = load_model(found)
+    prompts = query(
+        made, "SELECT DISTINCT unnest(image_ids) AS i FROM questions ORDER BY i LIMIT 2"
+    )
     from warehouse.tables.rows import read_image
 
-    pictures = [decoded(read_image(made, row["i"])) for row in asked.to_pylist()]
+    pictures = [decode_image(read_image(made, row["i"])) for row in prompts.to_pylist()]
     seen = processor.image_processor(images=[*pictures, pictures[0]], return_tensors="pt")
     arguments = (seen["pixel_values"], seen["image_grid_thw"])
     with torch.no_grad():
         plain = model.model.get_image_features(*arguments, return_dict=True).pooler_output
-        memory = remember_pictures(model)
+        memory = cache_image_features(model)
         known = [model.model.get_image_features(*arguments).pooler_output for _ in range(2)]
     assert memory.computed == 2
     for some in known:
@@ -192,14 +197,20 @@ def test_an_interrupted_training_goes_on_from_its_checkpoint_to_the_same_step(
 ) -> None:
     recipe = grpo("steps=4", "save_every=2", ALL)
 
-    def stop(step: int, of: int, figures: dict[str, Any]) -> None:
+    def stop(step: int, steps: int, metrics: dict[str, Any]) -> None:
         if step == 3:
             raise Killed
 
     with pytest.raises(Killed):
-        train_grpo(made, recipe, task="sat2", name="stopped", told=Told(stop))
-    said: list[str] = []
-    row = train_grpo(made, recipe, task="sat2", name="stopped", told=Told(say=said.append))
-    assert row is not None and "going on after step 2" in said
-    assert not [line for line in said if line.startswith("sampler")], "checked only once"
+        train_grpo(made, recipe, task="sat2", name="stopped", reporter=TrainingReporter(stop))
+    messages: list[str] = []
+    row = train_grpo(
+        made,
+        recipe,
+        task="sat2",
+        name="stopped",
+        reporter=TrainingReporter(message=messages.append),
+    )
+    assert row is not None and "going on after step 2" in messages
+    assert not [line for line in messages if line.startswith("sampler")], "checked only once"
     assert [r["step"] for r in logged(made, row) if "loss" in r] == [1, 2, 3, 4]

@@ -11,12 +11,12 @@ import torch
 from tests.support.trained import sft, warehouse_with_traces
 from training import preflight
 from training.errors import TrainingError
-from training.examples import Examples, traces_told
-from training.run_training import taught
+from training.examples import Examples, sft_examples
+from training.run_training import prepare_student
 from training.runs import Plan, open_run
 from training.sft import train_sft
-from training.students import Student, load, student
-from training.trainers import Told, sft_trainer
+from training.students import Student, load_model, open_student
+from training.trainers import TrainingReporter, sft_trainer
 from warehouse.models import list_models
 from warehouse.storage.home import Warehouse
 from warehouse.versions.versions import open_version, resolve
@@ -29,16 +29,16 @@ def made(tmp_path_factory: pytest.TempPathFactory) -> Warehouse:
 
 @pytest.fixture(scope="module")
 def ready(made: Warehouse) -> tuple[Student, Examples, Any, Any]:
-    """A student, what it is to learn, its processor, and a trainer that has not begun."""
+    """A student, its examples, its processor, and a trainer that has not begun."""
     version, recipe = resolve(made, "kept"), sft("steps=1")
-    with student(made, "nano-base") as found, open_version(made, version) as folder:
-        learner = taught(found, recipe)
-        examples = traces_told(made, folder, version.ref, learner, 3)
-        model, processor = load(learner)
+    with open_student(made, "nano-base") as found, open_version(made, version) as folder:
+        student = prepare_student(found, recipe)
+        examples = sft_examples(made, folder, version.ref, student, 3)
+        model, processor = load_model(student)
         plan = Plan("sft", recipe.settings(), version.ref, "preflight", found.model_id)
         with open_run(made, plan) as run:
-            trainer = sft_trainer(run, recipe, model, processor, examples, Told())
-        return learner, examples, processor, trainer
+            trainer = sft_trainer(run, recipe, model, processor, examples, TrainingReporter())
+        return student, examples, processor, trainer
 
 
 def changed(examples: Examples, **fields: Any) -> Examples:
@@ -46,47 +46,47 @@ def changed(examples: Examples, **fields: Any) -> Examples:
     return replace(examples, rows=[*examples.rows[:-1], {**examples.rows[-1], **fields}])
 
 
-def test_good_rows_pass_and_their_longest_is_told(ready: Any) -> None:
-    learner, examples, processor, _ = ready
-    said = preflight.check_rows(examples, learner, processor, 4096)
-    assert said.startswith(f"{len(examples.rows)} rows and ")
+def test_good_rows_pass_and_their_longest_is_reported(ready: Any) -> None:
+    student, examples, processor, _ = ready
+    messages = preflight.check_rows(examples, student, processor, 4096)
+    assert messages.startswith(f"{len(examples.rows)} rows and ")
 
 
 def test_a_text_with_a_place_for_a_picture_too_many_is_found(ready: Any) -> None:
-    learner, examples, processor, _ = ready
+    student, examples, processor, _ = ready
     messages = [dict(message) for message in examples.rows[-1]["messages"]]
     messages[0]["content"] += " <|image_pad|>"
     with pytest.raises(TrainingError, match=rf"row {len(examples.rows)} .*places for"):
-        preflight.check_rows(changed(examples, messages=messages), learner, processor, None)
+        preflight.check_rows(changed(examples, messages=messages), student, processor, None)
 
 
 def test_a_picture_of_another_size_is_found(ready: Any) -> None:
-    learner, examples, processor, _ = ready
+    student, examples, processor, _ = ready
     wrong = changed(examples, image_sizes=[[9, 9] for _ in examples.rows[-1]["image_ids"]])
     with pytest.raises(TrainingError, match=r"not \(9, 9\)"):
-        preflight.check_rows(wrong, learner, processor, None)
+        preflight.check_rows(wrong, student, processor, None)
 
 
 def test_a_picture_that_does_not_open_is_found(ready: Any) -> None:
-    learner, examples, processor, _ = ready
-    broken = replace(examples, picture=lambda image_id: b"no picture")
+    student, examples, processor, _ = ready
+    broken = replace(examples, read_image=lambda image_id: b"no picture")
     with pytest.raises(TrainingError, match="can't be opened"):
-        preflight.check_rows(broken, learner, processor, None)
+        preflight.check_rows(broken, student, processor, None)
 
 
 def test_nothing_is_cut_off_a_row_that_is_too_long_is_refused(ready: Any) -> None:
-    learner, examples, processor, _ = ready
+    student, examples, processor, _ = ready
     with pytest.raises(TrainingError, match="more than 60; nothing is cut off"):
-        preflight.check_rows(examples, learner, processor, 60)
+        preflight.check_rows(examples, student, processor, 60)
 
 
 def test_a_processor_that_writes_other_picture_tokens_is_found(ready: Any) -> None:
-    learner, examples, processor, _ = ready
+    student, examples, processor, _ = ready
     images = processor.image_processor
     images.merge_size = 1  # the text then gets four times as many
     try:
-        with pytest.raises(TrainingError, match=r"writes 196 picture tokens .* expects 49"):
-            preflight.check_rows(examples, learner, processor, None)
+        with pytest.raises(TrainingError, match=r"writes 196 image tokens .* expects 49"):
+            preflight.check_rows(examples, student, processor, None)
     finally:
         images.merge_size = 2
 
@@ -106,7 +106,7 @@ def test_weights_that_the_loss_does_not_reach_are_found(ready: Any) -> None:
         weight.requires_grad_(False)
     still = trained[0].register_hook(torch.zeros_like)
     try:
-        with pytest.raises(TrainingError, match="not learned by heart"):
+        with pytest.raises(TrainingError, match="can't be overfitted"):
             preflight.check_overfit(trainer, examples)
         trained[0].requires_grad_(False)
         with pytest.raises(TrainingError, match="every weight is frozen"):
@@ -118,9 +118,16 @@ def test_weights_that_the_loss_does_not_reach_are_found(ready: Any) -> None:
 
 
 def test_checking_alone_trains_nothing(made: Warehouse) -> None:
-    said: list[str] = []
+    messages: list[str] = []
     assert (
-        train_sft(made, sft("steps=2"), "kept", only_check=True, told=Told(say=said.append)) is None
+        train_sft(
+            made,
+            sft("steps=2"),
+            "kept",
+            only_check=True,
+            reporter=TrainingReporter(message=messages.append),
+        )
+        is None
     )
-    assert any("overfits" in line for line in said)
+    assert any("overfits" in line for line in messages)
     assert not list_models(made)

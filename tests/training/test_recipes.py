@@ -1,4 +1,4 @@
-"""Recipes: every one that comes along loads, overrides hold, and a wrong field is named."""
+"""Recipes: every built-in one loads, overrides hold, and a wrong field is named."""
 
 from __future__ import annotations
 
@@ -6,9 +6,12 @@ from pathlib import Path
 
 import pytest
 
+from mcts.data import ResponseStyle
 from training.errors import TrainingError
 from training.grpo import reward_of
-from training.recipes import GrpoRecipe, SftRecipe, load_recipe, recipe_names
+from training.recipes import GrpoRecipe, SftRecipe, key_settings, load_recipe, recipe_names
+from training.run_training import student_name
+from training.runs import Plan
 
 
 @pytest.mark.parametrize("name", recipe_names())
@@ -16,9 +19,11 @@ def test_every_recipe_loads_under_its_own_name_and_says_what_it_is_for(name: str
     recipe = load_recipe(name)
     assert recipe.name == name
     assert recipe.about.endswith(".")
-    assert (recipe.form != "grounded") == ("ungrounded" in name or "answers" in name)
+    styled = "ungrounded" in name or "answers" in name
+    assert (recipe.response_style is not ResponseStyle.GROUNDED) == styled
+    assert recipe.model
     if isinstance(recipe, GrpoRecipe):
-        assert reward_of(recipe).form == recipe.form
+        assert reward_of(recipe).response_style is recipe.response_style
 
 
 def test_the_papers_figures_are_in_its_recipes() -> None:
@@ -61,7 +66,7 @@ def test_a_recipe_of_ones_own_says_only_what_differs(tmp_path: Path) -> None:
         ("nope", [], "there is no recipe 'nope'"),
         ("nano-sft", ["batch=0"], "nano-sft, batch: .*greater than or equal to 1 .it was 0."),
         ("nano-sft", ["batsch=8"], "nano-sft, batsch: Extra inputs"),
-        ("nano-sft", ["batch"], "'batch' is not of the form key=value"),
+        ("nano-sft", ["batch"], "'batch' is not written key=value"),
         ("nano-grpo", ["engine=fast"], "engine: .*'local', 'transformers' or 'vllm'"),
     ],
 )
@@ -77,12 +82,48 @@ def test_recipes_that_lead_back_to_themselves_are_refused(tmp_path: Path) -> Non
         load_recipe(str(path))
 
 
-def test_a_reward_must_fit_the_form_of_the_answers() -> None:
-    recipe = load_recipe("nano-grpo", ["form=ungrounded"])
+def test_a_reward_must_fit_the_response_style() -> None:
+    recipe = load_recipe("nano-grpo", ["response_style=ungrounded"])
     assert isinstance(recipe, GrpoRecipe)
-    with pytest.raises(TrainingError, match="reward: grounded is for form grounded"):
+    with pytest.raises(TrainingError, match="reward: grounded is for response style grounded"):
         reward_of(recipe)
     recipe = load_recipe("nano-grpo", ["weights={correctness: 0.4, format: 0.6}"])
     assert isinstance(recipe, GrpoRecipe)
     with pytest.raises(TrainingError, match=r"correctness must be over 0\.5"):
         reward_of(recipe)
+
+
+def test_former_words_work_and_say_their_new_names(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    former = tmp_path / "mine.yaml"
+    former.write_text("like: nano-grpo\nabout: Mine.\nform: answers\nreward: direct\n")
+    recipe = load_recipe(str(former))
+    assert isinstance(recipe, GrpoRecipe)
+    assert f"recipe {former}: form is called response_style now" in capsys.readouterr().err
+    assert recipe.response_style is ResponseStyle.ANSWER_ONLY
+    assert reward_of(recipe).response_style is ResponseStyle.ANSWER_ONLY
+    assert "reward direct is called answer_only now" in capsys.readouterr().err
+    overridden = load_recipe("nano-sft", ["form=ungrounded"])
+    assert overridden.response_style is ResponseStyle.UNGROUNDED
+    assert "-o form=ungrounded: form is called response_style now" in capsys.readouterr().err
+    # What a run's key hashes has the words of 0.1: trainings begun then go on.
+    hashed = key_settings(recipe.settings())
+    assert (hashed["form"], hashed["reward"]) == ("answers", "direct")
+    assert "response_style" not in hashed
+
+
+def test_a_run_begun_by_version_0_1_keeps_its_key() -> None:
+    plan = Plan("sft", load_recipe("nano-sft-answers").settings(), "a@v1", "data", "parent")
+    assert plan.key == "cfe5c56a"
+
+
+def test_a_recipe_without_a_student_needs_one_from_the_command(tmp_path: Path) -> None:
+    path = tmp_path / "bare.yaml"
+    path.write_text("kind: sft\nabout: Bare.\nlearning_rate: 1.0e-4\n")
+    recipe = load_recipe(str(path))
+    assert student_name(recipe, "some-model") == "some-model"
+    with pytest.raises(TrainingError, match="bare names no model to start from: give --model"):
+        student_name(recipe, None)
+    with pytest.raises(TrainingError, match="zoom dialogues can be exported, but not trained"):
+        load_recipe(str(path), ["response_style=zoom"])

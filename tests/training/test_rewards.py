@@ -1,9 +1,9 @@
-"""What a completion earns: by part, by form, by answer kind, in the student's own coordinates."""
+"""What a completion earns: by part, response style and answer kind, in a student's coordinates."""
 
 import pytest
 
 from mcts.coordinates import CoordinateSpace, Frame
-from mcts.data import AnswerKind, Box, Image, Question, Step
+from mcts.data import AnswerKind, Box, Image, Question, ResponseStyle, Step
 from mcts.parsing import points_in, render
 from training.rewards.question_column import question_column, read_question
 from training.rewards.rewards import PRESETS, RewardSpec, make_rewards
@@ -123,8 +123,8 @@ def test_other_forms():
     plain = ("I see the red lamp.", "Here is the blue box.")
     assert parts(text(*plain), "ungrounded")["total"] == 1
     assert parts(text(*GOOD), "ungrounded")["format"] == 0
-    assert parts("<answer>left</answer>", "direct")["total"] == 1
-    assert parts(text(*plain), "direct")["format"] == 0
+    assert parts("<answer>left</answer>", "answer_only")["total"] == 1
+    assert parts(text(*plain), "answer_only")["format"] == 0
 
 
 @pytest.mark.parametrize(
@@ -143,19 +143,19 @@ def test_an_answer_that_is_a_point_is_read_in_the_students_coordinates(space):
 
 
 @pytest.mark.parametrize(
-    ("weights", "form", "sentence"),
+    ("weights", "style", "sentence"),
     [
         ({"correctness": 0.5, "format": 0.5}, "grounded", "over 0.5"),
         ({"correctness": 0.7, "format": 0.7}, "grounded", "sum to 1.4"),
         ({"correctness": 1.2, "format": -0.2}, "grounded", "between 0 and 1"),
         ({"correctness": 0.9, "charm": 0.1}, "grounded", "no part 'charm'"),
-        ({"correctness": 0.9, "grounding": 0.1}, "ungrounded", "needs form grounded"),
-        ({"correctness": 1.0}, "verbose", "form: it is"),
+        ({"correctness": 0.9, "grounding": 0.1}, "ungrounded", "needs response style grounded"),
+        ({"correctness": 1.0}, "zoom", "no reward for zoom dialogues"),
     ],
 )
-def test_a_spec_that_form_could_win_is_refused(weights, form, sentence):
+def test_a_spec_that_form_could_win_is_refused(weights, style, sentence):
     with pytest.raises(ValueError, match=sentence):
-        RewardSpec(weights, form)
+        RewardSpec(weights, ResponseStyle(style))
 
 
 def test_a_missing_question_column_is_a_sentence():

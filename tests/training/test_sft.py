@@ -19,12 +19,12 @@ from mcts.teachers.checkpoints import prompt_style
 from mcts.teachers.local.teacher import checkpoint_identity
 from tests.support.trained import logged, sft, warehouse_with_traces
 from training.errors import TrainingError
-from training.examples import traces_told
-from training.run_training import taught
+from training.examples import sft_examples
+from training.run_training import prepare_student
 from training.runs import Plan, open_run
 from training.sft import train_sft
-from training.students import load, student
-from training.trainers import Told, sft_trainer
+from training.students import load_model, open_student
+from training.trainers import TrainingReporter, sft_trainer
 from vigorl_nano import BASE
 from warehouse.lineage.lineage import Walker
 from warehouse.models import find_model, open_model
@@ -50,17 +50,17 @@ def weights(folder: Path) -> dict[str, torch.Tensor]:
     return {name: value.float() for name, value in load_file(folder / "model.safetensors").items()}
 
 
-@pytest.mark.parametrize("form", ["grounded", "ungrounded", "answers"])
-def test_only_the_assistants_tokens_are_learned_token_by_token(made: Warehouse, form: str) -> None:
-    recipe = sft(f"form={form}", "name=mask")
+@pytest.mark.parametrize("style", ["grounded", "ungrounded", "answer_only"])
+def test_only_the_assistants_tokens_are_learned_token_by_token(made: Warehouse, style: str) -> None:
+    recipe = sft(f"response_style={style}", "name=mask")
     version = resolve(made, "kept")
-    with student(made, "nano-base") as found, open_version(made, version) as folder:
-        learner = taught(found, recipe)
-        examples = traces_told(made, folder, version.ref, learner, 3)
-        model, processor = load(learner)
-        plan = Plan("sft", recipe.settings(), version.ref, form, found.model_id)
+    with open_student(made, "nano-base") as found, open_version(made, version) as folder:
+        student = prepare_student(found, recipe)
+        examples = sft_examples(made, folder, version.ref, student, 3)
+        model, processor = load_model(student)
+        plan = Plan("sft", recipe.settings(), version.ref, style, found.model_id)
         with open_run(made, plan) as run:
-            trainer = sft_trainer(run, recipe, model, processor, examples, Told())
+            trainer = sft_trainer(run, recipe, model, processor, examples, TrainingReporter())
             dataset = examples.dataset()
             some = [dataset[i] for i in range(len(dataset))]
             batch = trainer.data_collator(some)
@@ -96,8 +96,8 @@ def test_a_trained_student_differs_where_it_should_and_loads_again(
         assert checkpoint_identity(folder) == row["model_id"]
         assert not [p.name for p in folder.iterdir() if p.suffix in (".bin", ".pt", ".pth", ".pkl")]
         assert row["name"] in (folder / "README.md").read_text()
-        with student(made, row["name"]) as found:
-            assert load(found)[0].config.model_type == "qwen3_vl"
+        with open_student(made, row["name"]) as found:
+            assert load_model(found)[0].config.model_type == "qwen3_vl"
 
 
 def test_the_curve_is_in_trackio_and_stdout_is_left_alone(
@@ -109,8 +109,8 @@ def test_the_curve_is_in_trackio_and_stdout_is_left_alone(
     drawn = [m for m in SQLiteStorage.get_logs("vigorl", row["name"]) if "train/loss" in m]
     assert [m["train/loss"] for m in drawn] == [f["loss"] for f in steps]
     assert [m["train/global_step"] for m in drawn] == [1, 2]
-    said = capfd.readouterr()
-    assert said.out == "" and "Created new run" in said.err
+    printed = capfd.readouterr()
+    assert printed.out == "" and "Created new run" in printed.err
 
 
 def test_a_tracker_that_is_not_there_is_named(
@@ -134,8 +134,8 @@ def test_a_model_knows_what_it_was_made_from(made: Warehouse, row: dict[str, Any
 
 def test_training_again_gives_the_model_that_is_there(made: Warehouse, row: dict[str, Any]) -> None:
     steps: list[int] = []
-    told = Told(lambda step, of, figures: steps.append(step))
-    again = train_sft(made, sft("steps=3"), "kept", told=told)
+    reporter = TrainingReporter(lambda step, steps_, metrics: steps.append(step))
+    again = train_sft(made, sft("steps=3"), "kept", reporter=reporter)
     assert again is not None and again["model_id"] == row["model_id"]
     assert not steps
     assert len(query(made, f"FROM models WHERE name = '{row['name']}'").to_pylist()) == 1
@@ -147,11 +147,13 @@ def test_another_training_may_not_take_a_models_name(made: Warehouse, row: dict[
 
 
 def test_a_student_of_a_student_says_so(made: Warehouse, row: dict[str, Any]) -> None:
-    child = train_sft(made, sft("steps=1", "form=answers"), "kept", model=row["name"], name="child")
+    child = train_sft(
+        made, sft("steps=1", "response_style=answer_only"), "kept", model=row["name"], name="child"
+    )
     assert child is not None and child["base"] == row["model_id"]
     found = find_model(made, "child")
     assert found is not None and found["model_id"] == child["model_id"]
-    with student(made, "child") as opened:
+    with open_student(made, "child") as opened:
         assert opened.prompt_style.prompt == "nano-answer"
 
 
@@ -169,31 +171,31 @@ TRAIN = """
 import sys
 from tests.support.trained import sft
 from training.sft import train_sft
-from training.trainers import Told
+from training.trainers import TrainingReporter
 from warehouse.storage.home import Warehouse
-said = lambda *parts: print(*parts, flush=True)
-told = Told(lambda step, of, figures: said("step", step), said)
+show = lambda *parts: print(*parts, flush=True)
+reporter = TrainingReporter(lambda step, steps, metrics: show("step", step), show)
 recipe = sft("steps=8", "save_every=2", "seed=5")
-train_sft(Warehouse(sys.argv[1]), recipe, "kept", name=sys.argv[2], told=told)
+train_sft(Warehouse(sys.argv[1]), recipe, "kept", name=sys.argv[2], reporter=reporter)
 """
 
 
 def run_until(warehouse: Warehouse, name: str, step: int | None) -> list[str]:
-    """Train in a process of its own, killed when it has said `step`; what it said."""
+    """Train in a process of its own, killed when it has printed `step`; its output."""
     env = {**os.environ, "OMP_NUM_THREADS": "1"}
     command = [sys.executable, "-c", TRAIN, warehouse.root, name]
-    said = []
+    printed = []
     with subprocess.Popen(
         command, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True, env=env
     ) as process:
         assert process.stdout is not None
         for line in process.stdout:
-            said.append(line.strip())
-            if step is not None and said[-1] == f"step {step}":
+            printed.append(line.strip())
+            if step is not None and printed[-1] == f"step {step}":
                 process.send_signal(signal.SIGKILL)
                 break
     assert step is not None or process.returncode == 0
-    return said
+    return printed
 
 
 @pytest.mark.timeout(600)

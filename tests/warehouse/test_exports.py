@@ -20,9 +20,9 @@ from mcts.coordinates import CoordinateSpace, Frame
 from mcts.parsing import parse
 from tests.flows.test_cli import searched
 from tests.warehouse.test_versions import KEPT, fill
-from warehouse.exports.dialogues import MARK, Telling
+from warehouse.exports.dialogues import MARK, ConversationRenderer
 from warehouse.exports.export import export
-from warehouse.exports.formats import FORMS
+from warehouse.exports.formats import FORMATS
 from warehouse.query.catalog import query
 from warehouse.query.read_back import read_trees
 from warehouse.storage.home import Warehouse, WarehouseError
@@ -55,7 +55,7 @@ def numbers(text: str) -> Iterator[float]:
 
 
 @pytest.mark.parametrize("files", ["parquet", "jsonl"])
-@pytest.mark.parametrize("to", list(FORMS))
+@pytest.mark.parametrize("to", list(FORMATS))
 def test_every_form_loads_with_its_pictures(
     made: Warehouse, tmp_path: Path, to: str, files: str
 ) -> None:
@@ -63,14 +63,14 @@ def test_every_form_loads_with_its_pictures(
     sizes = {q.question_id: [(i.width, i.height) for i in q.images] for q in read_questions(made)}
     assert rows
     for row in rows:
-        assert set(row) == {*FORMS[to].columns, "images"}
+        assert set(row) == {*FORMATS[to].columns, "images"}
         pictures = row["images"]
         if files == "jsonl":
             pictures = [Pillow.open(tmp_path / "out" / path) for path in pictures]
         name = row["extra_info"]["question_id"] if to == "verl" else row["question_id"]
         assert [picture.size for picture in pictures] == sizes[name]
     about = json.loads((tmp_path / "out" / "export.json").read_text())
-    assert (about["form"], about["rows"]) == (to, {"train": len(rows)})
+    assert (about["format"], about["rows"]) == (to, {"train": len(rows)})
     assert (about["dataset"], about["space"]["kind"]) == ("all@v1", "normalized_1000")
 
 
@@ -122,11 +122,11 @@ def test_a_gold_box_is_in_the_models_frame(tmp_path: Path) -> None:
     image = Image("i", 200, 100)
     asked = Question("web", "Where?", (image,), AnswerKind.BOX, boxes=(Box(20, 10, 60, 50),))
     point = replace(asked, answer_kind=AnswerKind.POINT, boxes=(), points=(Point(20, 10),))
-    telling = Telling(Warehouse(str(tmp_path)), QWEN3, "points", 3)
-    assert telling.gold(asked) == "(100, 100, 300, 500)"
-    assert telling.gold(point) == "(100, 100)"
-    exact = replace(telling, space=CoordinateSpace.original())
-    assert exact.gold(asked) == "(20, 10, 60, 50)"
+    renderer = ConversationRenderer(Warehouse(str(tmp_path)), QWEN3, "points", 3)
+    assert renderer.gold_answer(asked) == "(100, 100, 300, 500)"
+    assert renderer.gold_answer(point) == "(100, 100)"
+    exact = replace(renderer, space=CoordinateSpace.original())
+    assert exact.gold_answer(asked) == "(20, 10, 60, 50)"
 
 
 def test_pairs_are_those_of_the_trees_told_as_whole_turns(made: Warehouse, tmp_path: Path) -> None:

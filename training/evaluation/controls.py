@@ -1,10 +1,10 @@
-"""What a model is shown to see whether it looks: grey pictures, or those of another question.
+"""Control images: grey ones, or another question's, to see whether a model looks at all.
 
-    shown = shown_pictures(questions, "shuffled", seed=0, read=lambda image_id: read_image(...))
-    shown[question.question_id]         # the pictures' bytes, in the question's order
+    images = control_images(questions, "shuffled", seed=0, read=lambda image_id: read_image(...))
+    images(question)                    # the encoded images, in the question's order
 
-Sizes stay, so a point means the same place as in the question's own pictures. These pictures are
-made for the asking and kept nowhere: neither the tables nor a training set ever hold them.
+Sizes stay, so a point means the same place as in the question's own images. Control images are made
+for one request and stored nowhere: neither tables nor training sets ever hold them.
 """
 
 from __future__ import annotations
@@ -16,23 +16,23 @@ from collections.abc import Callable, Sequence
 from dataclasses import replace
 from functools import cache
 
-from PIL import Image as Pictures
+from PIL import Image
 
 from mcts.data import Question
 
 CONTROLS = ("blank", "shuffled")
 
-Shown = Callable[[Question], list[bytes]]
+ImageSource = Callable[[Question], list[bytes]]
 
 
-def shown_pictures(
+def control_images(
     questions: Sequence[Question], control: str | None, seed: int, read: Callable[[str], bytes]
-) -> Shown:
-    """What gives the encoded pictures shown with a question.
+) -> ImageSource:
+    """Return a function from a question to the encoded images that are shown with it.
 
     Args:
         control: None for the question's own, `blank` for grey ones, `shuffled` for those of another
-            of `questions` that has no picture in common with it; grey where there is none.
+            of `questions` that has no image in common with it; grey where there is none.
         read: the stored bytes of an image id.
     """
     if control is None:
@@ -41,25 +41,25 @@ def shown_pictures(
         return lambda question: [_grey(image.width, image.height) for image in question.images]
     if control != "shuffled":
         raise ValueError(f"control: it is {' or '.join(CONTROLS)}, not {control!r}")
-    lent = lenders(questions, seed)
+    donors = image_donors(questions, seed)
 
-    def shown(question: Question) -> list[bytes]:
-        lender = lent.get(question.question_id)
-        if lender is None:
+    def shuffled(question: Question) -> list[bytes]:
+        donor = donors.get(question.question_id)
+        if donor is None:
             return [_grey(image.width, image.height) for image in question.images]
-        pictures = []
+        images = []
         for i, image in enumerate(question.images):
-            other = lender.images[i % len(lender.images)]
-            pictures.append(_resized(read(other.image_id), image.width, image.height))
-        return pictures
+            other = donor.images[i % len(donor.images)]
+            images.append(_resized(read(other.image_id), image.width, image.height))
+        return images
 
-    return shown
+    return shuffled
 
 
-def lenders(questions: Sequence[Question], seed: int) -> dict[str, Question]:
-    """For each question another one whose pictures it is shown; those without one are left out.
+def image_donors(questions: Sequence[Question], seed: int) -> dict[str, Question]:
+    """Return for each question another one whose images it gets; those without one are left out.
 
-    One whose pictures are of the same sizes is preferred, so that nothing is stretched.
+    One whose images are of the same sizes is preferred, so that nothing is stretched.
     """
     order = sorted(questions, key=lambda question: question.question_id)
     random.Random(seed).shuffle(order)
@@ -78,13 +78,13 @@ def lenders(questions: Sequence[Question], seed: int) -> dict[str, Question]:
     return found
 
 
-def asked_about(question: Question, pictures: Sequence[bytes]) -> tuple[Question, dict[str, bytes]]:
-    """The question with the pictures that are shown in place of its own, and their bytes by id."""
-    names = [hashlib.sha256(data).hexdigest() for data in pictures]
-    images = tuple(
-        replace(image, image_id=name) for image, name in zip(question.images, names, strict=True)
+def with_images(question: Question, images: Sequence[bytes]) -> tuple[Question, dict[str, bytes]]:
+    """Return the question with those images in place of its own, and their bytes by id."""
+    ids = [hashlib.sha256(data).hexdigest() for data in images]
+    replaced = tuple(
+        replace(image, image_id=name) for image, name in zip(question.images, ids, strict=True)
     )
-    return replace(question, images=images), dict(zip(names, pictures, strict=True))
+    return replace(question, images=replaced), dict(zip(ids, images, strict=True))
 
 
 def _sizes(question: Question) -> list[tuple[int, int]]:
@@ -94,14 +94,14 @@ def _sizes(question: Question) -> list[tuple[int, int]]:
 @cache
 def _grey(width: int, height: int) -> bytes:
     out = io.BytesIO()
-    Pictures.new("RGB", (width, height), (128, 128, 128)).save(out, "PNG")
+    Image.new("RGB", (width, height), (128, 128, 128)).save(out, "PNG")
     return out.getvalue()
 
 
 def _resized(data: bytes, width: int, height: int) -> bytes:
-    with Pictures.open(io.BytesIO(data)) as picture:
-        if picture.size == (width, height):
+    with Image.open(io.BytesIO(data)) as image:
+        if image.size == (width, height):
             return data
         out = io.BytesIO()
-        picture.convert("RGB").resize((width, height)).save(out, "PNG")
+        image.convert("RGB").resize((width, height)).save(out, "PNG")
     return out.getvalue()

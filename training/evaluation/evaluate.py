@@ -1,63 +1,72 @@
-"""Measures a model on questions: asks each of them through a journal, grades, and says how sure.
+"""Evaluates a model on questions: responses through a journal, grades, figures with intervals.
 
-    report = evaluate("checkpoints/student", questions, warehouse)      # a script, a small model
+    report = evaluate("checkpoints/student", questions, warehouse, space=…, prompt=…)   # a script
     report.figures["all"]["accuracy"]                                   # Figure(value, low, high)
-    report = await measure(subject, questions, warehouse, asking)       # any teacher
+    report = await measure(subject, questions, warehouse, EvaluationProtocol())     # any teacher
 
 One request a question, to the answer's end or the limit: what is cut off has no answer. The grader
 is `curation.grading.grade`, the one of search and rewards: an answer is right when it is the gold
 answer, never when it contains it. Responses are journaled before they are used, so an evaluation
-that was killed goes on where it was, and the same one again asks nothing; what it found is stored
-as rows of `evaluations` and `predictions`, and every output as a trace whose `origin` is
-`evaluation`.
+that was killed continues, and a repeated one sends no request. The outcome is stored as rows of
+`evaluations` and `predictions`, and every output as a trace whose `origin` is `evaluation`. Traces
+are committed first and the row of `evaluations` last: a visible evaluation is complete.
 """
 
 from __future__ import annotations
 
 import asyncio
+import json
 import time
 import uuid
 from collections.abc import Callable, Sequence
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
 from curation.filters import grounding
 from curation.grading.grade import answers_in_kind, grade
+from curation.scores import behaviors
 from curation.scores.prediction import Prediction
 from mcts.config import SearchConfig, search_id
 from mcts.coordinates import CoordinateSpace, Frame
-from mcts.data import Question, Trace, content_id
+from mcts.data import Question, Trace, TraceKind, content_id
 from mcts.journal.journal import Journal, JournaledTeacher
-from mcts.parsing import fold_remark
+from mcts.parsing import fold_remark, render
 from mcts.policy import Sample, parse_response
 from mcts.prompts import load_prompt
 from mcts.teacher_policy import TeacherPolicy
 from mcts.teachers.base import Teacher, TeacherError
 from mcts.teachers.local.teacher import LocalTeacher
-from training.evaluation.controls import asked_about, shown_pictures
-from training.evaluation.report import Report, make_report
-from training.evaluation.rows import MAKER, store
+from training.evaluation.controls import control_images, with_images
+from training.evaluation.report import EvaluationReport, make_report
+from warehouse.query.catalog import query
+from warehouse.query.sql_guard import quoted
 from warehouse.storage.home import Warehouse
-from warehouse.tables.delta import record_run
-from warehouse.tables.rows import read_image, read_objects
+from warehouse.tables.delta import commit_traces, insert_new, record_run
+from warehouse.tables.rows import behavior_rows, read_image, read_objects, trace_rows
+from warehouse.tables.schema import Row
+
+VERSION = 1
+"""Raise it when a response is parsed or graded differently: evaluations are made anew then."""
+MAKER = f"evaluate/{VERSION}"
+_QUESTIONS_COMMITTED_TOGETHER = 2000
 
 
 @dataclass(frozen=True, slots=True)
 class Subject:
-    """A model to be measured, with what must be known to ask it."""
+    """A model to be evaluated, with what must be known to prompt it."""
 
     teacher: Teacher
     space: CoordinateSpace
     prompt: str
-    """The prompt file that asks it."""
+    """The prompt file."""
     step_tokens: int = 512
     """Most tokens of one step; an answer may have one more than `max_steps` times as many."""
 
 
 @dataclass(frozen=True, slots=True)
-class Asking:
-    """How a model is asked; part of an evaluation's identity."""
+class EvaluationProtocol:
+    """How responses are sampled; part of an evaluation's identity."""
 
     temperature: float = 0.0
     """0 is greedy: the likeliest answer. The paper's tables are at 0.5."""
@@ -70,7 +79,7 @@ class Asking:
     """Decides only how long an answer may be."""
     seed: int = 0
     control: str | None = None
-    """`blank` or `shuffled`: what is shown in place of the question's own pictures."""
+    """`blank` or `shuffled`: what is shown in place of the question's own images."""
 
     def __post_init__(self) -> None:
         if self.samples < 1 or (self.samples > 1 and self.temperature == 0):
@@ -80,8 +89,8 @@ class Asking:
 
 
 @dataclass(frozen=True, slots=True)
-class Done:
-    """How far it has come; what `progress` is told."""
+class EvaluationProgress:
+    """How far an evaluation has come."""
 
     questions: int
     of: int
@@ -90,7 +99,7 @@ class Done:
     tokens: int
     """Written by the model since the beginning; replayed answers are not."""
     seconds: float
-    asked: int
+    requests: int
     """Requests to the model, those from the journal not counted."""
     waited: float
     """Seconds until the first question was done: a model has to be loaded before that."""
@@ -98,13 +107,13 @@ class Done:
     @property
     def remaining(self) -> float | None:
         """Seconds to go at the pace since the first; None before a twentieth of all is done."""
-        if not self.asked or self.questions < max(2, self.of / 20):
+        if not self.requests or self.questions < max(2, self.of / 20):
             return None
         pace = (self.seconds - self.waited) / (self.questions - 1)
         return pace * (self.of - self.questions)
 
 
-Progress = Callable[[Done], None]
+ReportProgress = Callable[[EvaluationProgress], None]
 
 
 def evaluate(
@@ -114,21 +123,21 @@ def evaluate(
     *,
     space: CoordinateSpace,
     prompt: str,
-    asking: Asking | None = None,
+    protocol: EvaluationProtocol | None = None,
     benchmark: str | None = None,
     step_tokens: int = 48,
     threads: int = 1,
-    progress: Progress = lambda done: None,
-) -> Report:
-    """Measure the checkpoint in `folder`, in this process; see `measure`."""
+    progress: ReportProgress = lambda progress: None,
+) -> EvaluationReport:
+    """Evaluate the checkpoint in `folder`, in this process; see `measure`."""
     teacher = LocalTeacher(folder, batch=48, threads=threads)
     subject = Subject(teacher, space, prompt, step_tokens)
 
-    async def run() -> Report:
+    async def run() -> EvaluationReport:
         try:
             return await measure(
-                subject, questions, warehouse, asking or Asking(), benchmark=benchmark,
-                concurrency=96, progress=progress,
+                subject, questions, warehouse, protocol or EvaluationProtocol(),
+                benchmark=benchmark, concurrency=96, progress=progress,
             )  # fmt: skip
         finally:
             await teacher.close()
@@ -140,116 +149,158 @@ async def measure(
     subject: Subject,
     questions: Sequence[Question],
     warehouse: Warehouse,
-    asking: Asking,
+    protocol: EvaluationProtocol,
     *,
     benchmark: str | None = None,
     concurrency: int = 32,
-    progress: Progress = lambda done: None,
-) -> Report:
-    """Ask, grade, measure and store.
+    progress: ReportProgress = lambda progress: None,
+) -> EvaluationReport:
+    """Evaluate any model: sample, grade, measure and store.
 
     Args:
-        questions: with their pictures in the warehouse.
-        benchmark: what they are called together; by default their task and split.
+        questions: with their images in the warehouse.
+        benchmark: a name for all of them; by default their task and split.
         concurrency: requests at once.
+        progress: called after each question.
 
     Raises:
         ValueError: there are no questions, or no such prompt.
-        TeacherUnavailable: nobody answers; what was answered is kept.
-        KeyError: a picture is not among the warehouse's objects.
+        TeacherUnavailable: no answer from the server; the responses so far are kept.
+        KeyError: an image is not among the warehouse's objects.
     """
     if not questions:
         raise ValueError("there are no questions to ask")
-    prompt = load_prompt(subject.prompt)
-    config = SearchConfig(
-        space=subject.space,
-        prompt=prompt.name,
-        prompt_digest=prompt.digest,
-        max_depth=asking.max_steps,
-        temperature=asking.temperature,
-        top_p=asking.top_p,
-        step_tokens=subject.step_tokens,
-        min_thoughts=(asking.min_thoughts, asking.min_thoughts),
-        strategy="best-of-n",
-        samples=asking.samples,
-    )
+    began = time.monotonic()
+    config = _search_config(subject, protocol)
     benchmark = benchmark or f"{questions[0].task}/{questions[0].split}"
     if not isinstance(subject.teacher, LocalTeacher):  # whose identity is in its folder
         await subject.teacher.open()
     identity = subject.teacher.identity
     run_id = f"evaluate-{uuid.uuid4().hex[:12]}"
-    settings: dict[str, Any] = {"space": asdict(subject.space), "prompt": prompt.name}
-    settings |= asdict(asking) | {"step_tokens": subject.step_tokens}
+    settings: dict[str, Any] = {"space": asdict(subject.space), "prompt": config.prompt}
+    settings |= asdict(protocol) | {"step_tokens": subject.step_tokens}
     record_run(warehouse, run_id, "evaluate", task=questions[0].task, params=settings)
-    images = [image.image_id for question in questions for image in question.images]
-    objects = await asyncio.to_thread(read_objects, warehouse, images)
-    shown = shown_pictures(
-        questions, asking.control, asking.seed, lambda image_id: read_image(warehouse, image_id)
-    )
-    began, slots = time.monotonic(), asyncio.Semaphore(concurrency)
-    predictions: dict[str, list[Prediction]] = {}
-    done = Done(0, len(questions), 0.0, 0, 0.0, 0, 0.0)
-
-    with Journal(warehouse.journal_dir / "evaluate") as journal:
-        journaled = JournaledTeacher(subject.teacher, journal, identity=identity)
-        journal.name_teacher(identity)
-
-        async def one(question: Question) -> None:
-            nonlocal done
-            async with slots:
-                pictures = await asyncio.to_thread(shown, question)
-                seen, data = asked_about(question, pictures)
-                name = search_id(seen, config, asking.seed, identity)
-                policy = TeacherPolicy(seen, config, name, journaled, data)
-                try:
-                    samples = await policy.sample("", "chain", (), asking.samples)
-                    error = None
-                except TeacherError as failure:
-                    error = None if failure.kind == "empty" else failure.kind
-                    samples = [Sample("", "stop", "")] * asking.samples
-                journal.forget(name)
-            known = [objects.get(image.image_id) for image in question.images]
-            predictions[question.question_id] = [
-                _read(question, known, subject.space, i, sample, error)
-                for i, sample in enumerate(samples)
-            ]
-            scores = [p.score or 0.0 for p in predictions[question.question_id]]
-            done = replace(
-                done,
-                questions=done.questions + 1,
-                right=done.right + sum(scores) / len(scores),
-                tokens=subject.teacher.ledger.completion_tokens,
-                seconds=time.monotonic() - began,
-                asked=journaled.requested,
-                waited=done.waited or time.monotonic() - began,
-            )
-            progress(done)
-
-        try:
-            async with asyncio.TaskGroup() as group:
-                for question in questions:
-                    group.create_task(one(question))
-        except BaseExceptionGroup as several:
-            raise several.exceptions[0] from None
-        asked, replayed = journaled.requested, journaled.replayed
-    # What was said is part of the name: graded otherwise, or asked anew, it is another evaluation.
+    evaluation = _Evaluation(subject, questions, warehouse, protocol, config, progress)
+    predictions = await evaluation.run(concurrency)
+    # The responses are part of the identity: sampled or graded anew, it is another evaluation.
     answered = sorted(
         (p.question_id, p.sample, p.response, p.score, p.answer, p.error)
         for some in predictions.values()
         for p in some
     )
     evaluation_id = content_id(
-        MAKER, identity, benchmark, asdict(config), asking.seed, asking.control or "", answered
+        MAKER, identity, benchmark, asdict(config), protocol.seed, protocol.control or "", answered
     )
     report = make_report(
         evaluation_id, identity, benchmark, settings, questions, predictions, run_id=run_id,
-        asked=asked, replayed=replayed, seconds=time.monotonic() - began,
+        requests=evaluation.requests, replayed=evaluation.replayed,
+        seconds=time.monotonic() - began,
     )  # fmt: skip
     await asyncio.to_thread(store, warehouse, report)
     return report
 
 
-def _read(
+def _search_config(subject: Subject, protocol: EvaluationProtocol) -> SearchConfig:
+    """Return the settings under which responses are journaled: whole chains, one request each."""
+    prompt = load_prompt(subject.prompt)
+    return SearchConfig(
+        space=subject.space,
+        prompt=prompt.name,
+        prompt_digest=prompt.digest,
+        max_depth=protocol.max_steps,
+        temperature=protocol.temperature,
+        top_p=protocol.top_p,
+        step_tokens=subject.step_tokens,
+        min_thoughts=(protocol.min_thoughts, protocol.min_thoughts),
+        strategy="best-of-n",
+        samples=protocol.samples,
+    )
+
+
+class _Evaluation:
+    """Samples and grades all questions, many at once."""
+
+    def __init__(
+        self,
+        subject: Subject,
+        questions: Sequence[Question],
+        warehouse: Warehouse,
+        protocol: EvaluationProtocol,
+        config: SearchConfig,
+        progress: ReportProgress,
+    ) -> None:
+        self.subject, self.questions, self.warehouse = subject, questions, warehouse
+        self.protocol, self.config, self.progress = protocol, config, progress
+        self.predictions: dict[str, list[Prediction]] = {}
+        self.requests = self.replayed = 0
+        self._began, self._waited, self._right = time.monotonic(), 0.0, 0.0
+
+    async def run(self, concurrency: int) -> dict[str, list[Prediction]]:
+        """Return the predictions by question id, in order of samples."""
+        warehouse, protocol = self.warehouse, self.protocol
+        ids = [image.image_id for question in self.questions for image in question.images]
+        self._objects = await asyncio.to_thread(read_objects, warehouse, ids)
+        self._images = control_images(
+            self.questions, protocol.control, protocol.seed, lambda i: read_image(warehouse, i)
+        )
+        slots = asyncio.Semaphore(concurrency)
+        identity = self.subject.teacher.identity
+        with Journal(warehouse.journal_dir / "evaluate") as journal:
+            teacher = JournaledTeacher(self.subject.teacher, journal, identity=identity)
+            journal.name_teacher(identity)
+
+            async def one(question: Question) -> None:
+                async with slots:
+                    self._add(question, await self._predict(question, teacher, journal))
+                    self._report_progress(teacher.requested)
+
+            try:
+                async with asyncio.TaskGroup() as group:
+                    for question in self.questions:
+                        group.create_task(one(question))
+            except BaseExceptionGroup as several:
+                raise several.exceptions[0] from None
+            self.requests, self.replayed = teacher.requested, teacher.replayed
+        return self.predictions
+
+    async def _predict(
+        self, question: Question, teacher: JournaledTeacher, journal: Journal
+    ) -> list[Prediction]:
+        images = await asyncio.to_thread(self._images, question)
+        shown, data = with_images(question, images)
+        seed, n = self.protocol.seed, self.protocol.samples
+        name = search_id(shown, self.config, seed, self.subject.teacher.identity)
+        policy = TeacherPolicy(shown, self.config, name, teacher, data)
+        error = None
+        try:
+            samples = await policy.sample("", "chain", (), n)
+        except TeacherError as failure:
+            error = None if failure.kind == "empty" else failure.kind
+            samples = [Sample("", "stop", "")] * n
+        journal.forget(name)
+        objects = [self._objects.get(image.image_id) for image in question.images]
+        return [
+            _graded(question, objects, self.subject.space, i, sample, error)
+            for i, sample in enumerate(samples)
+        ]
+
+    def _add(self, question: Question, predictions: list[Prediction]) -> None:
+        self.predictions[question.question_id] = predictions
+        self._right += sum(p.score or 0.0 for p in predictions) / len(predictions)
+
+    def _report_progress(self, requests: int) -> None:
+        seconds = time.monotonic() - self._began
+        self._waited = self._waited or seconds
+        tokens = self.subject.teacher.ledger.completion_tokens
+        self.progress(
+            EvaluationProgress(
+                len(self.predictions), len(self.questions), self._right, tokens, seconds, requests,
+                self._waited,
+            )
+        )  # fmt: skip
+
+
+def _graded(
     question: Question,
     objects: grounding.Objects,
     space: CoordinateSpace,
@@ -257,11 +308,11 @@ def _read(
     sample: Sample,
     error: str | None,
 ) -> Prediction:
-    """What a response says and what it is worth. Its pictures have the sizes of the question's."""
+    """Parse and grade one response; control images have the sizes of the question's own."""
     parsed = parse_response(sample, Frame.of(space, question))
     steps = fold_remark(parsed.steps) if parsed.answer is not None else parsed.steps
-    grade_ = grade(question, parsed.answer)
-    trace = Trace(question.question_id, steps, parsed.answer, grade_.score, "direct")
+    found = grade(question, parsed.answer)
+    trace = Trace(question.question_id, steps, parsed.answer, found.score, TraceKind.DIRECT)
     return Prediction(
         question_id=question.question_id,
         sample=number,
@@ -270,10 +321,98 @@ def _read(
         error=error,
         steps=steps,
         answer=parsed.answer,
-        score=None if error else grade_.score,
-        reason=f"the request failed: {error}" if error else grade_.reason,
+        score=None if error else found.score,
+        reason=f"the request failed: {error}" if error else found.reason,
         valid=answers_in_kind(question, parsed.answer),
         problems=tuple(problem.kind for problem in parsed.problems),
         looked_at=grounding.looked_at(trace, question, objects),
-        grounded=tuple(found.grounded for found in grounding.check(trace, objects)),
+        grounded=tuple(step.grounded for step in grounding.check(trace, objects)),
     )
+
+
+def store(warehouse: Warehouse, report: EvaluationReport) -> None:
+    """Store what is not there yet; fill in the report's outcomes from what is stored."""
+    for start in range(0, len(report.questions), _QUESTIONS_COMMITTED_TOGETHER):
+        some = report.questions[start : start + _QUESTIONS_COMMITTED_TOGETHER]
+        _store_predictions(warehouse, report, some)
+    insert_new(warehouse, "evaluations", [_evaluation_row(report)])
+    shares = query(
+        warehouse,
+        "SELECT outcome, sum(answers)::BIGINT AS answers FROM error_taxonomy "
+        f"WHERE evaluation_id = {quoted(report.evaluation_id)} GROUP BY outcome "
+        "ORDER BY answers DESC, outcome",
+    ).to_pylist()
+    total = sum(row["answers"] for row in shares)
+    report.outcomes.update({row["outcome"]: row["answers"] / total for row in shares})
+
+
+def _store_predictions(
+    warehouse: Warehouse, report: EvaluationReport, questions: Sequence[Question]
+) -> None:
+    traces: dict[str, Row] = {}
+    steps: list[Row] = []
+    counts: list[Row] = []
+    predicted: list[Row] = []
+    for question in questions:
+        for prediction in report.predictions[question.question_id]:
+            trace = _trace(question, prediction, report.evaluation_id)
+            predicted.append(_prediction_row(report.evaluation_id, trace, prediction))
+            if trace.trace_id in traces:
+                continue  # two samples with the same text
+            pixels = Frame.of(CoordinateSpace.original(), question)
+            row, its_steps = trace_rows(
+                trace, task=question.task, text=render(trace.steps, trace.answer, pixels),
+                model=report.model_id, grounded=prediction.grounded,
+            )  # fmt: skip
+            traces[trace.trace_id] = row
+            steps += its_steps
+            counted = behaviors.count_behaviors(trace, question, prediction.grounded)
+            counts += behavior_rows(trace.trace_id, counted, behaviors.METHOD)
+    run = {"run_id": report.run_id}
+    commit_traces(warehouse, list(traces.values()), steps=steps, verdicts=[], run_id=report.run_id)
+    insert_new(warehouse, "behaviors", [row | run for row in counts])
+    insert_new(warehouse, "predictions", [row | run for row in predicted])
+
+
+def _trace(question: Question, prediction: Prediction, evaluation_id: str) -> Trace:
+    """Return a response as a trace; its maker names the evaluation, so that none is in two."""
+    return Trace(
+        question_id=question.question_id,
+        steps=prediction.steps,
+        answer=prediction.answer,
+        reward=prediction.score,
+        kind=TraceKind.EVALUATED,
+        origin="evaluation",
+        problems=prediction.problems,
+        maker=f"{MAKER}:{evaluation_id}",
+    )
+
+
+def _prediction_row(evaluation_id: str, trace: Trace, prediction: Prediction) -> Row:
+    copied = ("question_id", "sample", "answer", "score", "reason", "valid", "finish_reason",
+              "error", "looked_at", "response")  # fmt: skip
+    row = {name: getattr(prediction, name) for name in copied}
+    return {"evaluation_id": evaluation_id, "trace_id": trace.trace_id, **row}
+
+
+def _evaluation_row(report: EvaluationReport) -> Row:
+    overall = report.figures["all"]["accuracy"]
+    figures = {f: {k: asdict(v) for k, v in row.items()} for f, row in report.figures.items()}
+    return {
+        "evaluation_id": report.evaluation_id,
+        "model_id": report.model_id,
+        "benchmark": report.benchmark,
+        "n_questions": len(report.questions),
+        "accuracy": overall.value,
+        "low": overall.low,
+        "high": overall.high,
+        "settings": json.dumps(dict(report.settings), sort_keys=True),
+        "control": report.settings.get("control"),
+        "temperature": report.settings.get("temperature"),
+        "samples": report.settings.get("samples"),
+        "prompt": report.settings.get("prompt"),
+        "n_scenes": overall.clusters,
+        "figures": json.dumps(figures, sort_keys=True),
+        "metrics": json.dumps(report.metrics, sort_keys=True) if report.metrics else None,
+        "run_id": report.run_id,
+    }

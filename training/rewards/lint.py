@@ -1,23 +1,23 @@
-"""Tries to cheat a reward: whether any trick earns more than honest work, or leaves [0, 1].
+"""Tries to cheat a reward: does any trick earn more than an honest completion, or leave [0, 1]?
 
     report = lint(make_rewards(PRESETS["grounded"], space).total, space)
     report.findings            # empty when every attempt failed
-    report = lint(load_reward("my_rewards:accuracy"), space)     # anyone's, as TRL would call it
+    report = lint(load_reward("my_rewards:accuracy"), space)     # any function that TRL takes
 
 Each of `training.rewards.exploits`' tricks is scored beside the honest completion it was made from.
-What is found, worst first:
+Kinds of findings, worst first:
 
-- `error`: the reward fails, or gives something that is not one number (or None) a completion;
+- `error`: the reward raises, or returns something else than one number (or None) a completion;
 - `bounds`: a score is outside [0, 1], or not a number;
 - `slow`: one text takes longer than `SECONDS`;
-- `unsteady`: the same completions score otherwise the second time;
+- `unsteady`: the same completion scores differently the second time;
 - `raised`: a trick earns more than what it was made from;
 - `beats right`: a wrong answer with a trick earns at least what a plain right answer does. Only for
   rewards that look at the answer at all, which a part such as a format reward need not.
 
-Who pays for points without holding them against the boxes in an image, pays for points pasted at
-random as well. That is a `limit` of such a reward, told apart; of one that looks at boxes, and had
-them, it is a finding where it earns more on average (a point in many hits something by luck).
+A reward that pays for points without checking them against the boxes in an image pays for points
+pasted at random as well. That is a `limit` of such a reward, listed apart; for a reward that checks
+boxes, and had them, it is a finding where it earns more on average (some points hit by luck).
 """
 
 from __future__ import annotations
@@ -35,13 +35,12 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from mcts.coordinates import CoordinateSpace
-from training.rewards.exploit_edits import MOVED, PASTED
-from training.rewards.exploits import Probe, gold_of, probes
+from training.rewards.exploits import MOVED, PASTED, Probe, Trick, gold_of, probes
 from training.rewards.rewards import Reward
 
 SECONDS = 5.0
 KINDS = ("error", "bounds", "slow", "unsteady", "raised", "beats right", "limit")
-"""From worst to what can't be helped."""
+"""From the worst to what is inherent."""
 _SLACK = 1e-6
 _LUCK = 0.02  # what points at random may earn on average
 
@@ -56,30 +55,30 @@ class Finding:
     question: str
     """The text of the question it worked on."""
     completion: str
-    """What was said, shortened."""
+    """The text, shortened."""
     score: float | None
     against: float | None
-    """What it should not have exceeded; None where that isn't the point."""
+    """What it should not have exceeded; None where nothing is compared."""
     note: str = ""
 
     def sentence(self) -> str:
-        """What happened, for a person."""
-        told = f"{self.kind}: {self.trick}"
+        """Return the finding as one sentence."""
+        text = f"{self.kind}: {self.trick}"
         if self.score is not None and self.against is not None:
-            told += f" earns {self.score:.3g} where honest work earns {self.against:.3g}"
+            text += f" earns {self.score:.3g} where honest work earns {self.against:.3g}"
         elif self.score is not None:
-            told += f" earns {self.score:.3g}"
-        return f"{told}{self.note and f' ({self.note})'}: {self.completion!r}"
+            text += f" earns {self.score:.3g}"
+        return f"{text}{self.note and f' ({self.note})'}: {self.completion!r}"
 
 
 @dataclass(frozen=True, slots=True)
 class LintReport:
-    """What came of it."""
+    """The findings, and what honest completions earn."""
 
     findings: tuple[Finding, ...]
     """Tricks that worked, worst first; one of each kind and trick."""
     limits: tuple[Finding, ...]
-    """What no reward of its kind could tell."""
+    """What no reward of its kind could detect."""
     completions: int
     """How many were scored."""
     honest: dict[str, float]
@@ -96,7 +95,7 @@ class LintReport:
         return not self.findings
 
 
-class _Broken(Exception):
+class _RewardFailed(Exception):
     def __init__(self, kind: str, note: str) -> None:
         super().__init__(note)
         self.kind = kind
@@ -110,100 +109,134 @@ def lint(
     one_block: bool = False,
     messages: bool = False,
 ) -> LintReport:
-    """Play every trick on `reward`.
+    """Try every trick on `reward`.
 
     Args:
         space: the coordinates that the completions are written in.
         one_block: write the thoughts in one think block, where the reward wants them so.
         messages: give completions as chat messages instead of texts.
     """
-    began, scored = time.monotonic(), 0
-    found: dict[tuple[str, str], Finding] = {}
-    sums: dict[str, list[float]] = {}
-    sees = sees_boxes = False
-    gains: list[float] = []
-
-    def note(
-        kind: str, trick: str, probe: Probe, text: str, *figures: float | None, why: str = ""
-    ) -> None:
-        shown = text if len(text) <= 160 else f"{text[:100]} ... {text[-50:]}"
-        score, against = (*figures, None, None)[:2]
-        new = Finding(kind, trick, probe.question.text, shown, score, against, why)
-        worst = found.setdefault((kind, trick), new)
-        if (new.score or 0) - (new.against or 0) > (worst.score or 0) - (worst.against or 0):
-            found[kind, trick] = new
-
+    began = time.monotonic()
+    linter = _Linter(reward, messages)
     for probe in probes(space, random.Random(seed), one_block=one_block):
-        honest: dict[str, float | None] = {}
-        for name, text in probe.honest.items():
-            try:
-                first, again = (_score(reward, probe, [text], messages)[0] for _ in range(2))
-            except _Broken as broken:
-                note(broken.kind, f"honest ({name})", probe, text, why=str(broken))
-                continue
-            scored += 1
-            if first != again:
-                note("unsteady", f"honest ({name})", probe, text, first, again)
-            if first is not None and not 0 <= first <= 1:
-                note("bounds", f"honest ({name})", probe, text, first)
-            honest[name] = first
-            if first is not None:
-                sums.setdefault(name, []).append(first)
+        linter.check(probe)
+    return linter.report(time.monotonic() - began)
+
+
+class _Linter:
+    """Scores probes and collects what is found."""
+
+    def __init__(self, reward: Reward, messages: bool) -> None:
+        self.reward, self.messages = reward, messages
+        self.scored = 0
+        self.found: dict[tuple[str, str], Finding] = {}
+        self.honest: dict[str, list[float]] = {}
+        self.sees_answers = self.sees_boxes = False
+        self.gains: list[float] = []
+        """What points pasted at random earned, where boxes were known."""
+
+    def check(self, probe: Probe) -> None:
+        """Score a probe's honest completions, then its tricks beside them."""
+        honest = self._score_honest(probe)
         right, wrong = honest.get("right"), honest.get("wrong")
         differs = right is not None and wrong is not None and right > wrong + _SLACK
-        sees = sees or differs
-        least_right = min((s for n, s in honest.items() if n.startswith("right") and s is not None),
-                          default=None)  # fmt: skip
+        self.sees_answers = self.sees_answers or differs
+        least_right = min(
+            (s for name, s in honest.items() if name.startswith("right") and s is not None),
+            default=None,
+        )
         for trick in probe.tricks:
-            if any(name in trick.name for kind, name in found if kind == "slow"):
+            if any(name in trick.name for kind, name in self.found if kind == "slow"):
                 continue  # known; each further one would take as long
             try:
-                (score,) = _score(reward, probe, [trick.text], messages)
-            except _Broken as broken:
-                note(broken.kind, trick.name, probe, trick.text, why=str(broken))
+                (score,) = _score(self.reward, probe, [trick.text], self.messages)
+            except _RewardFailed as failure:
+                self._add(failure.kind, trick.name, probe, trick.text, note=str(failure))
                 continue
-            scored += 1
+            self.scored += 1
             if score is None:
                 continue
-            base = honest.get(trick.base)
-            if not 0 <= score <= 1:
-                note("bounds", trick.name, probe, trick.text, score)
-            if base is not None and probe.known and trick.name == MOVED:
-                sees_boxes = sees_boxes or score < base - _SLACK
-            if base is not None and probe.known and trick.name == PASTED:
-                gains.append(score - base)
-            if base is not None and score > base + _SLACK:
-                kind = "raised"
-                if trick.name == PASTED:
-                    kind = "pasted" if probe.known else "limit"
-                note(kind, trick.name, probe, trick.text, score, base)
-            if (
-                differs
-                and not trick.right
-                and least_right is not None
-                and score >= least_right - _SLACK
-            ):
-                note("beats right", trick.name, probe, trick.text, score, least_right)
-    lucky = found.pop(("pasted", PASTED), None)
-    if lucky and sum(gains) > _LUCK * len(gains):
-        kind = "raised" if sees_boxes else "limit"
-        found.setdefault((kind, PASTED), replace(lucky, kind=kind))
-    ordered = sorted(found.values(), key=lambda f: (KINDS.index(f.kind), f.trick))
-    return LintReport(
-        tuple(f for f in ordered if f.kind != "limit"),
-        tuple(f for f in ordered if f.kind == "limit"),
-        scored,
-        {name: sum(scores) / len(scores) for name, scores in sums.items()},
-        sees,
-        sees_boxes,
-        time.monotonic() - began,
-    )
+            self._compare(probe, trick, score, honest.get(trick.base))
+            unbeaten = least_right if differs and not trick.right else None
+            if unbeaten is not None and score >= unbeaten - _SLACK:
+                self._add("beats right", trick.name, probe, trick.text, score, unbeaten)
+
+    def _score_honest(self, probe: Probe) -> dict[str, float | None]:
+        honest: dict[str, float | None] = {}
+        for name, text in probe.honest.items():
+            label = f"honest ({name})"
+            try:
+                first, again = (
+                    _score(self.reward, probe, [text], self.messages)[0] for _ in range(2)
+                )
+            except _RewardFailed as failure:
+                self._add(failure.kind, label, probe, text, note=str(failure))
+                continue
+            self.scored += 1
+            if first != again:
+                self._add("unsteady", label, probe, text, first, again)
+            if first is not None and not 0 <= first <= 1:
+                self._add("bounds", label, probe, text, first)
+            honest[name] = first
+            if first is not None:
+                self.honest.setdefault(name, []).append(first)
+        return honest
+
+    def _compare(self, probe: Probe, trick: Trick, score: float, base: float | None) -> None:
+        """Compare a trick's score with the bounds, and with what it was made from."""
+        if not 0 <= score <= 1:
+            self._add("bounds", trick.name, probe, trick.text, score)
+        if base is None:
+            return
+        if probe.known and trick.name == MOVED:
+            self.sees_boxes = self.sees_boxes or score < base - _SLACK
+        if probe.known and trick.name == PASTED:
+            self.gains.append(score - base)
+        if score > base + _SLACK:
+            kind = "raised"
+            if trick.name == PASTED:
+                kind = "pasted" if probe.known else "limit"
+            self._add(kind, trick.name, probe, trick.text, score, base)
+
+    def _add(
+        self,
+        kind: str,
+        trick: str,
+        probe: Probe,
+        text: str,
+        score: float | None = None,
+        against: float | None = None,
+        note: str = "",
+    ) -> None:
+        """Keep a finding if it is the worst of its kind and trick."""
+        shown = text if len(text) <= 160 else f"{text[:100]} ... {text[-50:]}"
+        new = Finding(kind, trick, probe.question.text, shown, score, against, note)
+        worst = self.found.setdefault((kind, trick), new)
+        if (new.score or 0) - (new.against or 0) > (worst.score or 0) - (worst.against or 0):
+            self.found[kind, trick] = new
+
+    def report(self, seconds: float) -> LintReport:
+        """Return what was found."""
+        pasted = self.found.pop(("pasted", PASTED), None)
+        if pasted and sum(self.gains) > _LUCK * len(self.gains):
+            kind = "raised" if self.sees_boxes else "limit"
+            self.found.setdefault((kind, PASTED), replace(pasted, kind=kind))
+        ordered = sorted(self.found.values(), key=lambda f: (KINDS.index(f.kind), f.trick))
+        return LintReport(
+            tuple(f for f in ordered if f.kind != "limit"),
+            tuple(f for f in ordered if f.kind == "limit"),
+            self.scored,
+            {name: sum(scores) / len(scores) for name, scores in self.honest.items()},
+            self.sees_answers,
+            self.sees_boxes,
+            seconds,
+        )
 
 
 def _score(
     reward: Reward, probe: Probe, texts: Sequence[str], messages: bool
 ) -> list[float | None]:
-    """The scores of completions of one question, called as TRL would."""
+    """Score completions of one question, calling the reward as TRL does."""
     question = probe.question
     gold = gold_of(question)
     values: dict[str, Any] = {
@@ -222,22 +255,24 @@ def _score(
         with _within(SECONDS):
             scores = reward(prompts=prompts, completions=completions, **columns)
     except TimeoutError:
-        raise _Broken("slow", f"over {SECONDS:g} s for {max(map(len, texts))} characters") from None
+        raise _RewardFailed(
+            "slow", f"over {SECONDS:g} s for {max(map(len, texts))} characters"
+        ) from None
     except Exception as error:
-        raise _Broken("error", f"{type(error).__name__}: {error}"[:160]) from None
+        raise _RewardFailed("error", f"{type(error).__name__}: {error}"[:160]) from None
     try:
         plain = [None if score is None else float(score) for score in scores]
     except (TypeError, ValueError):
-        raise _Broken("error", f"gives {scores!r:.80}, not a number a completion") from None
+        raise _RewardFailed("error", f"gives {scores!r:.80}, not a number a completion") from None
     if len(plain) != len(texts):
-        raise _Broken("error", f"gives {len(plain)} scores for {len(texts)} completions")
-    # What is no number is out of every bound, and worse than all others.
+        raise _RewardFailed("error", f"gives {len(plain)} scores for {len(texts)} completions")
+    # NaN is out of every bound, and worse than all other scores.
     return [math.inf if score is not None and math.isnan(score) else score for score in plain]
 
 
 @contextmanager
 def _within(seconds: float) -> Iterator[None]:
-    """Ends the block with TimeoutError after `seconds`, where this thread can take signals."""
+    """End the block with TimeoutError after `seconds`, where this thread can take signals."""
     if threading.current_thread() is not threading.main_thread() or not hasattr(
         signal, "setitimer"
     ):
@@ -257,7 +292,7 @@ def _within(seconds: float) -> Iterator[None]:
 
 
 def load_reward(name: str) -> Reward:
-    """The reward that `module:function` names, looked for in the working folder as well.
+    """Import the reward `module:function`, also from the working folder.
 
     Raises:
         ValueError: there is no such module or function.

@@ -1,32 +1,33 @@
-"""Rewards for GRPO: what a completion earns, in parts that TRL takes as reward functions.
+"""Rewards for GRPO: scores a completion in parts, which TRL takes as reward functions.
 
     rewards = make_rewards(PRESETS["grounded"], CoordinateSpace.qwen3_vl())
     GRPOTrainer(reward_funcs=rewards.functions, args=GRPOConfig(reward_weights=rewards.weights))
     rewards.total(prompts, completions, question=[...])          # the weighted sum, in [0, 1]
 
-A row's `question` column (`training.rewards.question_column`) says what was asked; completions are
+A row's `question` column (`training.rewards.question_column`) holds the question; completions are
 texts, or chat messages, in the student's own coordinates. The parts, each of them in [0, 1]:
 
 - `correctness`: the grader's score (`curation.grading.grade`) of the one answer that ends the text.
   Two answers are none, and so is an answer that anything follows.
 - `format`: one think block a step, then one answer, and nothing else: no other tag, no text
-  outside, no thought that is empty, said twice or endless, and as many thoughts as the column
-  `min_thoughts` asks for, where there is one.
-- `grounding`: the form is right and every step points into the image, at a place of its own; a
-  step that says it checks may go back to a place once.
-- `verified`: the same, and the steps point at what they name, told from the boxes in the image
+  outside, no thought that is empty, repeated or endless, and as many thoughts as the column
+  `min_thoughts` demands, where there is one.
+- `grounding`: the format is right and every step points into the image, at a place of its own; a
+  step that says it checks may return to a place once.
+- `verified`: the same, and the steps point at what they name, by the boxes in the image
   (`curation.filters.grounding`). Half of the steps is worth nothing, so that pointing at random
   earns nothing; all of them is 1. A step that names nothing known counts as a miss: being vague
   does not pay. Where an image has no boxes, it is `grounding`.
 
 Weights sum to 1 and correctness weighs more than the rest together. So a wrong answer, whatever is
-done around it, earns less than a right one in the worst of forms. `training.rewards.lint` tries to
+written around it, earns less than a right one in the worst format. `training.rewards.lint` tries to
 prove the opposite of this and of any other reward.
 """
 
 from __future__ import annotations
 
 import re
+import sys
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import lru_cache
@@ -36,12 +37,10 @@ from curation.filters import grounding
 from curation.filters.rules import SAME_PLACE
 from curation.grading.grade import grade
 from mcts.coordinates import CoordinateSpace, Frame
-from mcts.data import Point, Step, Trace
+from mcts.data import Point, ResponseStyle, Step, Trace, TraceKind
 from mcts.parsing import parse, points_in, revisits
-from training.rewards.question_column import AskedQuestion, read_question
+from training.rewards.question_column import GradedQuestion, read_question
 
-FORMS = ("grounded", "ungrounded", "direct")
-"""What an answer looks like: pointed steps, steps without points, or nothing but the answer."""
 MOST_STEPS = 16
 MOST_CHARACTERS = 1_000
 """In one thought: several sentences, and far from a page."""
@@ -67,13 +66,13 @@ class RewardSpec:
     """Which parts a reward has, and what each weighs."""
 
     weights: Mapping[str, float]
-    """Part by part; they sum to 1, and correctness is more than half of it."""
-    form: str = "grounded"
-    """One of `FORMS`."""
+    """By part; they sum to 1, and correctness is more than half of it."""
+    response_style: ResponseStyle = ResponseStyle.GROUNDED
+    """What `format` checks; zoom dialogues have no reward yet."""
 
     def __post_init__(self) -> None:
-        if self.form not in FORMS:
-            raise ValueError(f"form: it is {', '.join(FORMS)}, not {self.form!r}")
+        if self.response_style is ResponseStyle.ZOOM:
+            raise ValueError("response_style: there is no reward for zoom dialogues")
         if unknown := [name for name in self.weights if name not in PARTS]:
             raise ValueError(f"weights: no part {unknown[0]!r}; there are {', '.join(PARTS)}")
         if any(not 0 <= weight <= 1 for weight in self.weights.values()):
@@ -82,20 +81,22 @@ class RewardSpec:
             raise ValueError(f"weights: they sum to {sum(self.weights.values()):g}, not to 1")
         if self.weights.get("correctness", 0) <= 0.5:
             raise ValueError(
-                "weights: correctness must be over 0.5, or form could beat a right answer"
+                "weights: correctness must be over 0.5, or format could beat a right answer"
             )
         pointing = [name for name in ("grounding", "verified") if self.weights.get(name)]
-        if pointing and self.form != "grounded":
-            raise ValueError(f"weights: {pointing[0]} needs form grounded, not {self.form}")
+        if pointing and self.response_style is not ResponseStyle.GROUNDED:
+            raise ValueError(
+                f"weights: {pointing[0]} needs response style grounded, not {self.response_style}"
+            )
 
 
 @dataclass(frozen=True, slots=True)
-class Read:
+class ParsedCompletion:
     """A completion as the parts see it."""
 
-    asked: AskedQuestion
+    graded: GradedQuestion
     frame: Frame
-    form: str
+    response_style: ResponseStyle
     min_thoughts: int
     answer: str | None
     """In original pixels; None where the text does not end in its one answer."""
@@ -107,11 +108,15 @@ class Read:
     """Whether the text is think blocks, not too many, then one answer, and nothing else."""
 
 
-def read(
-    text: str, asked: AskedQuestion, space: CoordinateSpace, form: str, min_thoughts: int = 1
-) -> Read:
-    """Read one completion; nothing about it is an error."""
-    frame = Frame.of(space, asked.question)
+def parse_completion(
+    text: str,
+    graded: GradedQuestion,
+    space: CoordinateSpace,
+    response_style: ResponseStyle,
+    min_thoughts: int = 1,
+) -> ParsedCompletion:
+    """Parse one completion; any text is valid input."""
+    frame = Frame.of(space, graded.question)
     answer: str | None = None
     thoughts: list[str] = []
     whole = False
@@ -127,32 +132,34 @@ def read(
         whole = answer is not None and not before[at:].strip() and len(thoughts) <= MOST_STEPS
     written = tuple(thoughts) if whole else ()
     pixels = tuple(_in_pixels(thought, frame) for thought in written)
-    return Read(asked, frame, form, min_thoughts, answer, written, pixels, whole)
+    return ParsedCompletion(
+        graded, frame, response_style, min_thoughts, answer, written, pixels, whole
+    )
 
 
 def _in_pixels(thought: str, frame: Frame) -> str:
-    """A thought with its coordinates in original pixels; one in no image is no point any more."""
+    """Return a thought in original pixels; a point in no image is no point any more."""
     return "\n".join(step.thought for step in parse(f"<think>{thought}</think>", frame).steps)
 
 
-def correctness(said: Read) -> float | None:
-    """The grader's score of the answer."""
-    return grade(said.asked.question, said.answer).score
+def correctness(parsed: ParsedCompletion) -> float | None:
+    """Return the grader's score of the answer."""
+    return grade(parsed.graded.question, parsed.answer).score
 
 
-def well_formed(said: Read) -> float:
-    """1 for the form that was asked for, else 0."""
-    thoughts = said.thoughts
-    if said.form == "direct":
-        return float(said.whole and not thoughts)
+def well_formed(parsed: ParsedCompletion) -> float:
+    """Return 1 for a completion in the demanded response style, else 0."""
+    thoughts = parsed.thoughts
+    if parsed.response_style is ResponseStyle.ANSWER_ONLY:
+        return float(parsed.whole and not thoughts)
     right = (
-        said.whole
-        and max(1, said.min_thoughts) <= len(thoughts) <= MOST_STEPS
+        parsed.whole
+        and max(1, parsed.min_thoughts) <= len(thoughts) <= MOST_STEPS
         and all(len(thought) <= MOST_CHARACTERS for thought in thoughts)
         and all(_words(thought) >= LEAST_WORDS for thought in thoughts)
         and len({" ".join(thought.casefold().split()) for thought in thoughts}) == len(thoughts)
     )
-    if said.form == "ungrounded":
+    if parsed.response_style is ResponseStyle.UNGROUNDED:
         right = right and not any(points_in(thought) for thought in thoughts)
     return float(right)
 
@@ -161,46 +168,52 @@ def _words(thought: str) -> int:
     return len(re.findall(r"[^\W\d_]{2,}|\b[aI]\b", _NUMBERS.sub(" ", thought)))
 
 
-def grounded(said: Read) -> float:
-    """1 when every step points, inside the image and at a place of its own, else 0."""
-    if not well_formed(said):
+def grounded(parsed: ParsedCompletion) -> float:
+    """Return 1 when every step points, inside the image and at a place of its own, else 0."""
+    if not well_formed(parsed):
         return 0.0
-    places: list[tuple[Point, int]] = []  # a place, and how often it was looked at
-    for written, thought in zip(said.thoughts, said.pixels, strict=True):
+    places: list[tuple[Point, int]] = []  # a place, and how often it was visited
+    for written, thought in zip(parsed.thoughts, parsed.pixels, strict=True):
         points = points_in(thought)
         # What was written as a point and is none any more is in no image.
         if not 1 <= len(points) <= MOST_POINTS or len(points) < len(points_in(written)):
             return 0.0
         for point in points:
-            if not said.frame.inside(point):
+            if not parsed.frame.inside(point):
                 return 0.0
-            again = [
-                i for i, (p, _) in enumerate(places) if said.frame.same_place(p, point, SAME_PLACE)
-            ]
-            if not again:
+            again = next(
+                (
+                    i
+                    for i, (place, _) in enumerate(places)
+                    if parsed.frame.same_place(place, point, SAME_PLACE)
+                ),
+                None,
+            )
+            if again is None:
                 places.append((point, 1))
                 continue
-            place, looks = places[again[0]]
-            if looks > 1 or not revisits(thought):
+            place, visits = places[again]
+            if visits > 1 or not revisits(thought):
                 return 0.0
-            places[again[0]] = (place, looks + 1)
+            places[again] = (place, visits + 1)
     return 1.0
 
 
-def verified(said: Read) -> float:
-    """How many of the steps point at what they name, counted from a half up; see the top."""
-    if not grounded(said):
+def verified(parsed: ParsedCompletion) -> float:
+    """Return the share of steps that point at what they name: half is 0, all is 1."""
+    if not grounded(parsed):
         return 0.0
-    if any(seen is None for seen in said.asked.objects):
+    graded = parsed.graded
+    if any(boxes is None for boxes in graded.objects):
         return 1.0
-    steps = tuple(Step(thought, points_in(thought)) for thought in said.pixels)
-    trace = Trace(said.asked.question.question_id, steps, said.answer, None, "direct")
-    found = grounding.check(trace, said.asked.objects)
+    steps = tuple(Step(thought, points_in(thought)) for thought in parsed.pixels)
+    trace = Trace(graded.question.question_id, steps, parsed.answer, None, TraceKind.DIRECT)
+    found = grounding.check(trace, graded.objects)
     share = sum(step.grounded is True for step in found) / len(found)
     return max(0.0, 2 * share - 1)
 
 
-PARTS: dict[str, Callable[[Read], float | None]] = {
+PARTS: dict[str, Callable[[ParsedCompletion], float | None]] = {
     "correctness": correctness,
     "format": well_formed,
     "grounding": grounded,
@@ -211,10 +224,24 @@ PARTS: dict[str, Callable[[Read], float | None]] = {
 PRESETS = {
     "grounded": RewardSpec({"correctness": 0.7, "format": 0.15, "grounding": 0.15}),
     "verified": RewardSpec({"correctness": 0.7, "format": 0.1, "verified": 0.2}),
-    "ungrounded": RewardSpec({"correctness": 0.7, "format": 0.3}, form="ungrounded"),
-    "direct": RewardSpec({"correctness": 0.7, "format": 0.3}, form="direct"),
+    "ungrounded": RewardSpec({"correctness": 0.7, "format": 0.3}, ResponseStyle.UNGROUNDED),
+    "answer_only": RewardSpec({"correctness": 0.7, "format": 0.3}, ResponseStyle.ANSWER_ONLY),
 }
-"""Rewards by the name a recipe gives; form always weighs the same, so that runs compare."""
+"""Rewards by the name in a recipe; all but correctness weighs 0.3 always, so that runs compare."""
+
+
+def preset(name: str) -> RewardSpec:
+    """Return the preset of that name; a former name gets a sentence on stderr.
+
+    Raises:
+        ValueError: there is none.
+    """
+    if name == "direct":  # until 0.2
+        print("reward direct is called answer_only now", file=sys.stderr)
+        name = "answer_only"
+    if name not in PRESETS:
+        raise ValueError(f"reward: there is no {name!r}; there are {', '.join(PRESETS)}")
+    return PRESETS[name]
 
 
 @dataclass(frozen=True, slots=True)
@@ -229,7 +256,7 @@ class Rewards:
     def total(
         self, prompts: Sequence[Any], completions: Sequence[Any], **columns: Any
     ) -> list[float | None]:
-        """The weighted sum of the parts, in [0, 1]; None where the answer could not be graded."""
+        """Return the weighted sum of the parts, in [0, 1]; None where the answer is not graded."""
         parts = [function(prompts, completions, **columns) for function in self.functions]
         return [
             None if None in scores
@@ -239,7 +266,7 @@ class Rewards:
 
 
 def make_rewards(spec: RewardSpec, space: CoordinateSpace) -> Rewards:
-    """The parts of `spec` for a student that speaks `space`, but for those that weigh nothing."""
+    """Build the reward functions of `spec` for a student that writes in `space`."""
     names = [name for name, weight in spec.weights.items() if weight]
     functions = [_reward(name, spec, space) for name in names]
     return Rewards(functions, [spec.weights[name] for name in names], names)
@@ -255,7 +282,7 @@ def _reward(name: str, spec: RewardSpec, space: CoordinateSpace) -> Reward:
             raise ValueError("rewards need a column `question` (training.rewards.question_column)")
         demanded = columns.get("min_thoughts") or [1] * len(columns["question"])
         return [
-            part(_read_once(text_of(completion), of, space, spec.form, int(least or 1)))
+            part(_parsed(text_of(completion), of, space, spec.response_style, int(least or 1)))
             for completion, of, least in zip(
                 completions, columns["question"], demanded, strict=True
             )
@@ -266,12 +293,14 @@ def _reward(name: str, spec: RewardSpec, space: CoordinateSpace) -> Reward:
 
 
 @lru_cache(maxsize=1024)  # each part reads the same completions
-def _read_once(text: str, column: str, space: CoordinateSpace, form: str, least: int) -> Read:
-    return read(text, read_question(column), space, form, least)
+def _parsed(
+    text: str, column: str, space: CoordinateSpace, style: ResponseStyle, least: int
+) -> ParsedCompletion:
+    return parse_completion(text, read_question(column), space, style, least)
 
 
 def text_of(completion: Any) -> str:
-    """What the model wrote: a text, or the assistant's turns of a list of chat messages."""
+    """Return what the model wrote, from a text or a list of chat messages."""
     if isinstance(completion, str):
         return completion
     turns = []

@@ -1,19 +1,19 @@
-"""A trace as turns of a conversation: one answer, or several where it was shown something.
+"""A trace as turns of a conversation: one answer, or several where it was shown crops.
 
-    turns = dialogue(row, telling)        # [Turn("system", …), Turn("user", …, (image_id,)), …]
-    flat(turns, marked=True)              # texts, `<image>` standing for each picture
+    renderer = ConversationRenderer(warehouse, space, prompt=None, min_thoughts=3)
+    turns = conversation(row, renderer)   # [Turn("system", …), Turn("user", …, (image_id,)), …]
+    flat(turns, marked=True)              # texts, `<image>` standing for each image
     blocks(turns)                         # lists of {"type": "image"} and {"type": "text", …}
 
-An observation is a user's turn that holds the region called for, enlarged. Pictures stand in front
-of the words of their turn. A form whose pictures all stand in the first turn can't hold a dialogue
-that zooms: then its contents are blocks, in which each picture has its place.
+An observation is a user's turn that holds the crop called for. Images stand in front of the words
+of their turn. A format whose images all stand in the first turn can't hold a dialogue that zooms:
+then its contents are blocks, in which each image has its place.
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any
 
 from mcts import zoom
 from mcts.coordinates import CoordinateSpace, Frame
@@ -24,12 +24,11 @@ from warehouse.exports.files import Pictures
 from warehouse.sources import task_of
 from warehouse.storage.home import Warehouse, WarehouseError
 from warehouse.tables.rows import step_from
+from warehouse.tables.schema import Row
 from warehouse.versions.bundle import question_of
 
-Row = dict[str, Any]
-
 MARK = "<image>"
-"""What stands for a picture in a text, for trainers that put them where the text says."""
+"""What stands for an image in a text, for trainers that put images where the text says."""
 BLOCKS = [{"role": "text", "content": [{"type": "text", "text": "text"}]}]
 """The columns of a conversation in blocks; the text of an image's block is null."""
 
@@ -40,47 +39,50 @@ class Turn:
 
     role: str
     text: str
-    pictures: tuple[str, ...] = ()
-    """Ids of its pictures, which stand in front of its text."""
+    image_ids: tuple[str, ...] = ()
+    """Its images, which stand in front of its text."""
 
 
 @dataclass(frozen=True, slots=True)
-class Telling:
-    """How questions and traces are put into words for one model."""
+class ConversationRenderer:
+    """Writes questions and traces as one model reads and writes them."""
 
     warehouse: Warehouse
     space: CoordinateSpace
-    prompt: str | None
-    """Which one asks; None for each task's own."""
+    prompt_file: str | None
+    """The prompt file (`mcts.prompts`); None for each task's own."""
     min_thoughts: int
     used: dict[str, str] = field(default_factory=dict)
-    """The hash of each prompt that has asked something so far."""
-    pictures: Pictures | None = None
+    """The hash of each prompt that was rendered so far."""
+    images: Pictures | None = None
     """Where crops are cut from; None where nothing zooms."""
     zooms: bool = False
-    """Whether a row may hold more turns than one, each with pictures of its own."""
+    """Whether a row may hold several turns with images of their own."""
     rates: Mapping[str, tuple[float, str]] = field(default_factory=dict)
-    """Pass rate and band by question, where searches have told."""
+    """Pass rate and band by question, where searches have measured one."""
 
-    def asked(self, question: Question, most_steps: int | None = None) -> list[dict[str, str]]:
-        """The conversation that asks it, as plain texts.
+    def prompt(self, question: Question, most_steps: int | None = None) -> list[dict[str, str]]:
+        """Render the messages that pose the question, as plain texts.
 
         Args:
             most_steps: of the trace that follows. What the prompt demands the answer must show, or
                 the student learns to ignore it.
         """
         demanded = self.min_thoughts if most_steps is None else min(self.min_thoughts, most_steps)
-        prompt = load_prompt(self.prompt or task_of(question.task).prompt)
+        prompt = load_prompt(self.prompt_file or task_of(question.task).prompt)
         self.used[prompt.name] = prompt.digest
         messages = build_messages(prompt, question, self.space, demanded)
         return [{"role": message.role, "content": message.text} for message in messages]
 
-    def told(self, steps: Sequence[Step], answer: str | None, question: Question) -> str:
-        """A line of reasoning as the model would write it."""
+    def completion(self, steps: Sequence[Step], answer: str | None, question: Question) -> str:
+        """Render reasoning steps and an answer as the model would write them."""
         return render(steps, answer, Frame.of(self.space, question))
 
-    def gold(self, question: Question) -> str:
-        """The gold answer: the first text, `(x1, y1, x2, y2)` of a box, `(x, y)` of a point."""
+    def gold_answer(self, question: Question) -> str:
+        """Render the gold answer: the first text, `(x1, y1, x2, y2)` of a box, `(x, y)` of a point.
+
+        Numbers are in the model's own coordinates.
+        """
         if question.answer_kind is AnswerKind.BOX:
             box = question.boxes[0]
             corners = (Point(box.x1, box.y1, box.image), Point(box.x2, box.y2, box.image))
@@ -95,67 +97,70 @@ class Telling:
         return f"({', '.join(numbers)})"
 
 
-def asking(question: Question, telling: Telling, most_steps: int | None = None) -> list[Turn]:
-    """The turns that ask a question; the user's has its pictures."""
+def prompt_turns(
+    question: Question, renderer: ConversationRenderer, most_steps: int | None = None
+) -> list[Turn]:
+    """Return the turns that pose a question; the user's has its images."""
     ids = tuple(image.image_id for image in question.images)
     return [
         Turn(message["role"], message["content"], ids if message["role"] == "user" else ())
-        for message in telling.asked(question, most_steps)
+        for message in renderer.prompt(question, most_steps)
     ]
 
 
-def dialogue(row: Row, telling: Telling) -> list[Turn]:
-    """The whole conversation of a version's row.
+def conversation(row: Row, renderer: ConversationRenderer) -> list[Turn]:
+    """Return the whole conversation of a version's row.
 
     Raises:
-        WarehouseError: it was shown something, and there are no pictures to cut that from.
+        WarehouseError: it was shown a crop, and there are no images to cut that from.
     """
     question = question_of(row)
     steps = [step_from(step) for step in row["steps"] or ()]
-    turns = asking(question, telling, len(steps))
-    said = 0
+    turns = prompt_turns(question, renderer, len(steps))
+    written = 0
     for i, step in enumerate(steps, 1):
         if step.observation is None:
             continue
-        if telling.pictures is None:
-            raise WarehouseError(f"trace {row['trace_id']} zooms, and no pictures are at hand")
-        turns.append(Turn("assistant", telling.told(steps[said:i], None, question)))
+        if renderer.images is None:
+            raise WarehouseError(f"trace {row['trace_id']} zooms, and no images are at hand")
+        turns.append(Turn("assistant", renderer.completion(steps[written:i], None, question)))
         image_id = question.images[step.observation.crop.image].image_id
-        crop = telling.pictures.region(image_id, step.observation, step.call)
-        turns.append(Turn("user", zoom.told(step.observation), (crop,)))
-        said = i
-    turns.append(Turn("assistant", telling.told(steps[said:], row["answer"], question)))
+        crop = renderer.images.region(image_id, step.observation, step.call)
+        turns.append(Turn("user", zoom.observation_text(step.observation), (crop,)))
+        written = i
+    answer = renderer.completion(steps[written:], row["answer"], question)
+    turns.append(Turn("assistant", answer))
     return turns
 
 
-def pictures_in(turns: list[Turn]) -> list[str]:
-    """The pictures of all turns, in order."""
-    return [image_id for turn in turns for image_id in turn.pictures]
+def image_ids_in(turns: list[Turn]) -> list[str]:
+    """Return the images of all turns, in order."""
+    return [image_id for turn in turns for image_id in turn.image_ids]
 
 
 def flat(turns: list[Turn], marked: bool, name: str = "") -> list[dict[str, str]]:
-    """Messages with plain texts; `marked`, each picture leaves a mark in its turn.
+    """Return messages with plain texts; `marked`, each image leaves a mark in its turn.
 
     Raises:
         WarehouseError: a text of the row `name` holds the mark already.
     """
     if marked and any(MARK in turn.text for turn in turns):
         raise WarehouseError(
-            f"the text of trace {name} holds {MARK}, which stands for a picture in this form"
+            f"the text of trace {name} holds {MARK}, which stands for an image in this format"
         )
     return [
-        {"role": turn.role, "content": MARK * len(turn.pictures) * marked + turn.text}
+        {"role": turn.role, "content": MARK * len(turn.image_ids) * marked + turn.text}
         for turn in turns
     ]
 
 
 def blocks(turns: list[Turn]) -> list[Row]:
-    """Messages whose contents are lists of blocks."""
+    """Return messages whose contents are lists of blocks."""
     return [
         {
             "role": turn.role,
             "content": [
-                *({"type": "image", "text": None} for _ in turn.pictures),
+                *({"type": "image", "text": None} for _ in turn.image_ids),
                 {"type": "text", "text": turn.text},
             ],
         }

@@ -1,10 +1,11 @@
-"""A data set version in the form a trainer reads, points in the trained model's own coordinates.
+"""A dataset version in the format a trainer reads, points in the trained model's own coordinates.
 
     export(warehouse, version, "trl", Path("out"))          # out/data/train/train-00000-of-00001.…
     datasets.load_dataset("out", split="train")             # messages, images, trace_id, …
-    export(warehouse, version, "trl", Path("twin"), variant="ungrounded")
+    export(warehouse, version, "trl", Path("twin"),
+           response_style=ResponseStyle.UNGROUNDED)
 
-Forms: `trl` and `llama-factory` (SFT), `grpo` (TRL's), `verl` and `easyr1` (prompts for GRPO),
+Formats: `trl` and `llama-factory` (SFT), `grpo` (TRL's), `verl` and `easyr1` (prompts for GRPO),
 `dpo` (preference pairs), `prm` (valued steps); `warehouse.exports.formats` says what a row of each
 holds. `export.json` beside the data says in which coordinate space the numbers are: the trainer's
 processor must resize exactly so.
@@ -26,15 +27,16 @@ import duckdb
 from deltalake.exceptions import DeltaError
 
 from mcts.coordinates import CoordinateSpace, SpaceKind
+from mcts.data import ResponseStyle, TraceKind
 from mcts.prompts import load_prompt
-from warehouse.exports.dialogues import BLOCKS, Telling
+from warehouse.exports.dialogues import BLOCKS, ConversationRenderer
 from warehouse.exports.files import FILES, Pictures, write_rows
-from warehouse.exports.formats import FORMS, features
-from warehouse.query.catalog import connect
+from warehouse.exports.formats import FORMATS, ExportFormat, features
+from warehouse.query.read_back import read_pass_rates
 from warehouse.storage.home import Warehouse, WarehouseError
 from warehouse.versions.bundle import read_rows
 from warehouse.versions.card import front_matter
-from warehouse.versions.variants import PROMPTS, Teller, check_variant
+from warehouse.versions.response_styles import PROMPTS, Restyler
 from warehouse.versions.versions import Version, open_version, read_tables
 
 
@@ -48,59 +50,60 @@ def export(
     prompt: str | None = None,
     min_thoughts: int = 3,
     files: str = "parquet",
-    variant: str | None = None,
+    response_style: ResponseStyle | None = None,
 ) -> Path:
     """Write a version into the empty or new folder `out`; return the folder.
 
     Args:
-        to: the form, one of `export_forms.FORMS`.
+        to: the format, one of `warehouse.exports.formats.FORMATS`.
         space: the coordinates of the model to be trained; by default the teacher's.
-        prompt: which prompt asks the question, as in a search; by default the variant's, or else
-            each task's own.
+        prompt: the prompt file, as in a search; by default the response style's, or else each
+            task's own.
         min_thoughts: the most steps that prompt demands; a shorter trace's demands what it has.
-        files: parquet with the pictures inside, or jsonl with the pictures beside it.
-        variant: a form that each trace is told in, one of `curation.traces.variants.VARIANTS`.
+        files: parquet with the images inside, or jsonl with the images beside it.
+        response_style: rewrite each trace in this style; those that can't be are left out.
 
     Raises:
-        WarehouseError: the form, the variant or the kind of file is unknown, the folder is not
-            empty, the version or the form has no variants, or no space was given and the teachers
-            spoke several.
+        WarehouseError: the format or the kind of file is unknown, the folder is not empty, the
+            version or the format can't have that response style, or no space was given and the
+            teachers spoke several.
     """
-    if to not in FORMS:
-        raise WarehouseError(f"there is no export to {to!r}; there are: {', '.join(FORMS)}")
+    if to not in FORMATS:
+        raise WarehouseError(f"there is no export to {to!r}; there are: {', '.join(FORMATS)}")
     if files not in FILES:
         raise WarehouseError(f"there are no {files!r} files; there are: {', '.join(FILES)}")
     if out.exists() and (not out.is_dir() or any(out.iterdir())):
         raise WarehouseError(f"{out} is there already and not empty: export into a new folder")
-    variant = _variant(version, to, variant)
+    style = _response_style(version, to, response_style)
     space = space or _teachers_space(version)
-    prompt = prompt or PROMPTS.get(variant or "")
+    prompt = prompt or (PROMPTS[style] if style else None)
     if prompt:
-        load_prompt(prompt)  # a wrong name is said before anything is written
+        load_prompt(prompt)  # a wrong name fails before anything is written
 
-    form = FORMS[to]
-    zooms = variant == "zoom" or "zoom" in version.card["by_kind"]
-    shapes = form.columns
+    format_ = FORMATS[to]
+    zooms = style is ResponseStyle.ZOOM or TraceKind.ZOOM in version.card["by_kind"]
+    shapes = format_.columns
     if zooms and to == "trl":
         shapes = {**shapes, "messages": BLOCKS}
     columns = {name: features(shape) for name, shape in shapes.items()}
     with _in_place_of(out) as work:
         with (
             open_version(warehouse, version) as folder,
-            Pictures(folder / "images.parquet") as pictures,
+            Pictures(folder / "images.parquet") as images,
         ):
-            rates = pass_rates(warehouse, version) if "pass_rate" in str(form.columns) else {}
-            telling = Telling(
-                warehouse, space, prompt, min_thoughts, pictures=pictures, zooms=zooms, rates=rates
+            rates = _pass_rates(warehouse, version, format_)
+            renderer = ConversationRenderer(
+                warehouse, space, prompt, min_thoughts, images=images, zooms=zooms, rates=rates
             )
             rows = read_rows(folder / "rows.parquet")
-            tell = None
-            if variant and variant != version.card.get("variant"):
-                tell = Teller(variant)
-                rows = tell(rows)
-            counts = write_rows(form.rows(rows, telling), work, columns, files, pictures)
-        about = {"variant": variant, "left_out": tell.left_out if tell else 0} if variant else {}
-        _describe(work, version, to, files, telling, counts, about)
+            restyle = None
+            if style and style is not version.response_style:
+                restyle = Restyler(style)
+                rows = restyle(rows)
+            counts = write_rows(format_.rows(rows, renderer), work, columns, files, images)
+        left_out = restyle.left_out if restyle else 0
+        about = {"response_style": str(style), "left_out": left_out} if style else {}
+        _describe(work, version, to, files, renderer, counts, about)
     return out
 
 
@@ -122,20 +125,20 @@ def _describe(
     version: Version,
     to: str,
     files: str,
-    telling: Telling,
+    renderer: ConversationRenderer,
     counts: dict[str, int],
-    told_as: dict[str, Any],
+    restyled: dict[str, Any],
 ) -> None:
-    """What lies beside the data: how it was made, and where trainers find it."""
+    """Write what lies beside the data: how it was made, and where trainers find it."""
     about = {
         "dataset": version.ref,
         "content_hash": version.content_hash,
-        "form": to,
-        "space": asdict(telling.space),
-        "prompts": telling.used,
-        "min_thoughts": telling.min_thoughts,
+        "format": to,
+        "space": asdict(renderer.space),
+        "prompts": renderer.used,
+        "min_thoughts": renderer.min_thoughts,
         "rows": counts,
-        **told_as,
+        **restyled,
     }
     _write_json(out / "export.json", about)
     (out / "README.md").write_text(_readme(version, to, files, counts), encoding="utf-8")
@@ -143,35 +146,33 @@ def _describe(
         _write_json(out / "dataset_info.json", _dataset_info(version, counts))
 
 
-def _variant(version: Version, to: str, variant: str | None) -> str | None:
-    """The form that the rows are told in: what is asked for, or what the version holds."""
-    held = version.card.get("variant")
-    if variant is None:
-        return str(held) if held else None
-    check_variant(variant)
+def _response_style(
+    version: Version, to: str, wanted: ResponseStyle | None
+) -> ResponseStyle | None:
+    """Return the style to write rows in: the wanted one, or the one that the version is in."""
+    held = version.response_style
+    if wanted is None:
+        return held
     if to in ("dpo", "prm"):
-        raise WarehouseError(f"an export to {to} is made from trees, and has no variants")
-    if held and held != variant:
+        raise WarehouseError(f"an export to {to} is made from trees, and has no response style")
+    if held and held is not wanted:
         raise WarehouseError(
-            f"{version.ref} holds its traces told as {held!r}: the version it came from has the "
-            "others"
+            f"{version.ref} was published with response style {held}: the version it came from can "
+            "be exported with others"
         )
-    return variant
+    return wanted
 
 
-def pass_rates(warehouse: Warehouse, version: Version) -> dict[str, tuple[float, str]]:
-    """Pass rate and band of each question that was searched, as when the version was cut; of
-    several models the one whose searches say most."""
+def _pass_rates(
+    warehouse: Warehouse, version: Version, format_: ExportFormat
+) -> dict[str, tuple[float, str]]:
+    """Return pass rates and bands as when the version was cut, for a format that has them."""
+    if "pass_rate" not in str(format_.columns):
+        return {}
     try:
-        with connect(warehouse, read_tables(version), names=["grpo_prompts"]) as con:
-            rows = con.sql(
-                "SELECT question_id, pass_rate, band FROM grpo_prompts "
-                "QUALIFY row_number() OVER (PARTITION BY question_id ORDER BY outcomes DESC, model)"
-                " = 1"
-            ).to_arrow_table()
+        return read_pass_rates(warehouse, tables=read_tables(version))
     except (DeltaError, duckdb.Error, OSError):
-        return {}  # a copied bundle, or tables that a deletion has shortened: nobody can say
-    return {r["question_id"]: (r["pass_rate"], r["band"]) for r in rows.to_pylist()}
+        return {}  # a copied bundle, or tables that a deletion has shortened: they are not known
 
 
 def _teachers_space(version: Version) -> CoordinateSpace:
@@ -190,7 +191,7 @@ def _teachers_space(version: Version) -> CoordinateSpace:
 
 
 def _dataset_info(version: Version, counts: dict[str, int]) -> dict[str, Any]:
-    """What LLaMA-Factory reads to find a data set: run it with `dataset_dir` at the folder."""
+    """What LLaMA-Factory reads to find a dataset: run it with `dataset_dir` at the folder."""
     tags = {"role_tag": "role", "content_tag": "content", "user_tag": "user"}
     tags |= {"assistant_tag": "assistant", "system_tag": "system"}
     return {
@@ -213,7 +214,7 @@ def _readme(version: Version, to: str, files: str, counts: dict[str, int]) -> st
             *front_matter(version.card["licences"], configs),
             f"# {version.ref} for {to}",
             "",
-            f"{sum(counts.values())} rows, made from the data set version with the content hash "
+            f"{sum(counts.values())} rows, made from the dataset version with the content hash "
             f"`{version.content_hash}`. The coordinates' frame is in `export.json`.",
             "",
         ]

@@ -1,12 +1,15 @@
-"""The forms trainers read: what a row of an export holds, one function a form.
+"""Export formats: what a row holds for each trainer, one function a format.
 
-    form = FORMS["llama-factory"]
-    for row in form.rows(rows, telling): …         # a version's rows in, a trainer's rows out
+    format_ = FORMATS["llama-factory"]
+    for row in format_.rows(rows, renderer): …     # a version's rows in, a trainer's rows out
+
+To add a format: a function from rows to rows, and an entry with its columns in `FORMATS`.
 
 `trl` and `llama-factory` are conversations for SFT, a trace each; `grpo` (TRL's), `verl` and
 `easyr1` are prompts for GRPO, a question each, with its pass rate and band as when the version was
 cut; `dpo` and `prm` are pairs and valued steps, made from the trees of the version's traces. Every
-number that is a coordinate goes through `Telling`, into the frame of the model to be trained.
+number that is a coordinate goes through `ConversationRenderer`, into the frame of the model to be
+trained.
 """
 
 from __future__ import annotations
@@ -20,39 +23,46 @@ from curation.traces.preferences import pairs
 from curation.traces.step_values import step_paths
 from mcts.data import Question
 from mcts.tree import Tree
-from warehouse.exports.dialogues import MARK, Telling, asking, blocks, dialogue, flat, pictures_in
+from warehouse.exports.dialogues import (
+    MARK,
+    ConversationRenderer,
+    blocks,
+    conversation,
+    flat,
+    image_ids_in,
+    prompt_turns,
+)
 from warehouse.query.read_back import read_trees
 from warehouse.storage.home import Warehouse, WarehouseError
+from warehouse.tables.schema import Row
 from warehouse.versions.bundle import question_of
-
-Row = dict[str, Any]
 
 KEPT = ("trace_id", "question_id", "task", "kind", "family")
 _TREES_AT_ONCE = 64
 
 
 @dataclass(frozen=True, slots=True)
-class Form:
-    """One trainer's form."""
+class ExportFormat:
+    """What one trainer reads."""
 
-    rows: Callable[[Iterable[Row], Telling], Iterator[Row]]
-    """A trainer's rows, `images` as ids and `split` beside its columns."""
+    rows: Callable[[Iterable[Row], ConversationRenderer], Iterator[Row]]
+    """From a version's rows to the trainer's: its columns, `images` as ids, and `split`."""
     columns: dict[str, Any]
-    """The columns by name as `_features` reads them; `images` comes on top."""
+    """Type by column name, as `features` reads it; `images` comes on top."""
 
 
-def _trl(rows: Iterable[Row], telling: Telling) -> Iterator[Row]:
+def _trl(rows: Iterable[Row], renderer: ConversationRenderer) -> Iterator[Row]:
     for row in rows:
-        turns = dialogue(row, telling)
-        messages = blocks(turns) if telling.zooms else flat(turns, marked=False)
-        yield {**row, "messages": messages, "images": pictures_in(turns)}
+        turns = conversation(row, renderer)
+        messages = blocks(turns) if renderer.zooms else flat(turns, marked=False)
+        yield {**row, "messages": messages, "images": image_ids_in(turns)}
 
 
-def _llama_factory(rows: Iterable[Row], telling: Telling) -> Iterator[Row]:
+def _llama_factory(rows: Iterable[Row], renderer: ConversationRenderer) -> Iterator[Row]:
     for row in rows:
-        turns = dialogue(row, telling)
+        turns = conversation(row, renderer)
         messages = flat(turns, marked=True, name=row["trace_id"])
-        yield {**row, "messages": messages, "images": pictures_in(turns)}
+        yield {**row, "messages": messages, "images": image_ids_in(turns)}
 
 
 def _questions(rows: Iterable[Row]) -> Iterator[tuple[Row, Question]]:
@@ -64,7 +74,7 @@ def _questions(rows: Iterable[Row]) -> Iterator[tuple[Row, Question]]:
             yield row, question_of(row)
 
 
-def _verl(rows: Iterable[Row], telling: Telling) -> Iterator[Row]:
+def _verl(rows: Iterable[Row], renderer: ConversationRenderer) -> Iterator[Row]:
     for index, (row, question) in enumerate(_questions(rows)):
         about = {
             "index": index,
@@ -73,69 +83,69 @@ def _verl(rows: Iterable[Row], telling: Telling) -> Iterator[Row]:
             "family": row["family"],
             "answer_kind": str(question.answer_kind),
             "answers": list(question.answers),
-            **_rated(question, telling),
+            **_rated(question, renderer),
         }
         yield {
             **row,
             "data_source": f"vigorl/{row['task']}",
-            "prompt": flat(asking(question, telling), marked=True, name=row["trace_id"]),
+            "prompt": flat(prompt_turns(question, renderer), marked=True, name=row["trace_id"]),
             "ability": row["task"],
-            "reward_model": {"style": "rule", "ground_truth": telling.gold(question)},
+            "reward_model": {"style": "rule", "ground_truth": renderer.gold_answer(question)},
             "extra_info": about,
             "images": row["image_ids"],
         }
 
 
-def _easyr1(rows: Iterable[Row], telling: Telling) -> Iterator[Row]:
-    """EasyR1 has one text a problem: what a system turn would say stands in front of it."""
+def _easyr1(rows: Iterable[Row], renderer: ConversationRenderer) -> Iterator[Row]:
+    """EasyR1 has one text a problem: the system turn's text stands in front of it."""
     for row, question in _questions(rows):
-        asked = asking(question, telling)
-        flat(asked, marked=True, name=row["trace_id"])  # no text may hold a mark
+        turns = prompt_turns(question, renderer)
+        flat(turns, marked=True, name=row["trace_id"])  # no text may hold a mark
         yield {
             **row,
-            "problem": MARK * len(question.images) + "\n\n".join(turn.text for turn in asked),
-            "answer": telling.gold(question),
-            **_rated(question, telling),
+            "problem": MARK * len(question.images) + "\n\n".join(turn.text for turn in turns),
+            "answer": renderer.gold_answer(question),
+            **_rated(question, renderer),
             "images": row["image_ids"],
         }
 
 
-def _grpo(rows: Iterable[Row], telling: Telling) -> Iterator[Row]:
-    """What TRL's GRPO asks, and what a reward function needs to know of it."""
+def _grpo(rows: Iterable[Row], renderer: ConversationRenderer) -> Iterator[Row]:
+    """Prompts for TRL's GRPO, and what a reward function needs to know of each."""
     for row, question in _questions(rows):
         yield {
             **row,
-            "prompt": flat(asking(question, telling), marked=False),
+            "prompt": flat(prompt_turns(question, renderer), marked=False),
             "answer_kind": str(question.answer_kind),
             "choices": list(question.choices),
             "answers": list(question.answers),
-            "gold": telling.gold(question),
-            **_rated(question, telling),
+            "gold": renderer.gold_answer(question),
+            **_rated(question, renderer),
             "images": row["image_ids"],
         }
 
 
-def _rated(question: Question, telling: Telling) -> Row:
-    rate, band = telling.rates.get(question.question_id, (None, None))
+def _rated(question: Question, renderer: ConversationRenderer) -> Row:
+    rate, band = renderer.rates.get(question.question_id, (None, None))
     return {"pass_rate": rate, "band": band}
 
 
-def _dpo(rows: Iterable[Row], telling: Telling) -> Iterator[Row]:
+def _dpo(rows: Iterable[Row], renderer: ConversationRenderer) -> Iterator[Row]:
     """Two ways on from one place of a tree as whole turns; what both share weighs on neither."""
-    for row, tree in _trees(rows, telling.warehouse):
+    for row, tree in _trees(rows, renderer.warehouse):
         question = tree.question
         for pair in pairs(tree):
             prefix = list(pair.prefix)
             steps = [[*prefix, *side.steps] for side in (pair.chosen, pair.rejected)]
-            told = [
-                [{"role": "assistant", "content": telling.told(s, side.answer, question)}]
+            completions = [
+                [{"role": "assistant", "content": renderer.completion(s, side.answer, question)}]
                 for s, side in zip(steps, (pair.chosen, pair.rejected), strict=True)
             ]
             yield {
                 **row,
-                "prompt": telling.asked(question, min(map(len, steps))),
-                "chosen": told[0],
-                "rejected": told[1],
+                "prompt": renderer.prompt(question, min(map(len, steps))),
+                "chosen": completions[0],
+                "rejected": completions[1],
                 "tree_id": pair.tree_id,
                 "node_id": pair.parent_id,
                 "margin": pair.margin,
@@ -144,16 +154,16 @@ def _dpo(rows: Iterable[Row], telling: Telling) -> Iterator[Row]:
             }
 
 
-def _prm(rows: Iterable[Row], telling: Telling) -> Iterator[Row]:
+def _prm(rows: Iterable[Row], renderer: ConversationRenderer) -> Iterator[Row]:
     """Lines of steps with what each is worth; a label is whether it ever led to a right answer."""
-    for row, tree in _trees(rows, telling.warehouse):
+    for row, tree in _trees(rows, renderer.warehouse):
         question = tree.question
         for path in step_paths(tree):
-            asked = telling.asked(question, len(path))
+            messages = renderer.prompt(question, len(path))
             yield {
                 **row,
-                "prompt": "\n\n".join(message["content"] for message in asked),
-                "completions": [telling.told([v.step], None, question) for v in path],
+                "prompt": "\n\n".join(message["content"] for message in messages),
+                "completions": [renderer.completion([v.step], None, question) for v in path],
                 "labels": [v.value > 0 for v in path],
                 "values": [v.value for v in path],
                 "visits": [v.visits for v in path],
@@ -186,10 +196,12 @@ def _trees(rows: Iterable[Row], warehouse: Warehouse) -> Iterator[tuple[Row, Tre
 _TURNS = [{"role": "text", "content": "text"}]
 _TREE = {"question_id": "text", "task": "text", "family": "text", "tree_id": "text"}
 _RATE = {"pass_rate": "float", "band": "text"}
-FORMS = {
-    "trl": Form(_trl, {"messages": _TURNS, **dict.fromkeys(KEPT, "text")}),
-    "llama-factory": Form(_llama_factory, {"messages": _TURNS, **dict.fromkeys(KEPT, "text")}),
-    "verl": Form(
+FORMATS = {
+    "trl": ExportFormat(_trl, {"messages": _TURNS, **dict.fromkeys(KEPT, "text")}),
+    "llama-factory": ExportFormat(
+        _llama_factory, {"messages": _TURNS, **dict.fromkeys(KEPT, "text")}
+    ),
+    "verl": ExportFormat(
         _verl,
         {
             "data_source": "text",
@@ -207,30 +219,30 @@ FORMS = {
             },
         },
     ),
-    "easyr1": Form(
+    "easyr1": ExportFormat(
         _easyr1, {"problem": "text", "answer": "text", "question_id": "text", **_RATE}
     ),
-    "grpo": Form(
+    "grpo": ExportFormat(
         _grpo,
         {"prompt": _TURNS, "question_id": "text", "task": "text", "family": "text",
          "answer_kind": "text", "choices": ["text"], "answers": ["text"], "gold": "text", **_RATE},
     ),
-    "dpo": Form(
+    "dpo": ExportFormat(
         _dpo,
         {"prompt": _TURNS, "chosen": _TURNS, "rejected": _TURNS, **_TREE, "node_id": "int",
          "margin": "float", "least_visits": "int"},
     ),
-    "prm": Form(
+    "prm": ExportFormat(
         _prm,
         {"prompt": "text", "completions": ["text"], "labels": ["bool"], "values": ["float"],
          "visits": ["int"], "standard_errors": ["float"], **_TREE, "node_ids": ["int"]},
     ),
 }  # fmt: skip
-"""Every form by the name it is asked for with."""
+"""Every format by the name that `--to` takes."""
 
 
 def features(shape: Any) -> Any:
-    """A column's shape as `datasets` says it."""
+    """Return a column's type as `datasets` writes it."""
     from datasets import List, Value
 
     if isinstance(shape, dict):

@@ -19,8 +19,7 @@ from mcts.tree import Tree, TreeRows, rebuild
 from warehouse.query.catalog import connect, named_in
 from warehouse.storage.home import Warehouse
 from warehouse.tables.rows import read_questions, trace_from, verdict_from
-
-Row = dict[str, Any]
+from warehouse.tables.schema import Row
 
 
 def read_trees(warehouse: Warehouse, tree_ids: Sequence[str]) -> Iterator[tuple[Tree, Row]]:
@@ -64,6 +63,30 @@ def read_traces(
         for trace_id in trace_ids
         if trace_id in traces
     ]
+
+
+def read_pass_rates(
+    warehouse: Warehouse,
+    question_ids: Sequence[str] | None = None,
+    tables: Mapping[str, int | None] | None = None,
+) -> dict[str, tuple[float, str]]:
+    """Read pass rate and band of each searched question, by the model that searched it most.
+
+    Args:
+        question_ids: only these; all when left out.
+        tables: the tables' versions to read; the newest when left out.
+    """
+    with connect(warehouse, tables, names=["grpo_prompts"]) as con:
+        wanted = ""
+        if question_ids is not None:
+            ids = pa.array(question_ids, pa.string())
+            con.register("_wanted", pa.table({"question_id": ids}))
+            wanted = "SEMI JOIN _wanted USING (question_id) "
+        rows = con.sql(
+            f"SELECT question_id, pass_rate, band FROM grpo_prompts {wanted}QUALIFY row_number() "
+            "OVER (PARTITION BY question_id ORDER BY outcomes DESC, model) = 1"
+        ).to_arrow_table()
+    return {r["question_id"]: (r["pass_rate"], r["band"]) for r in rows.to_pylist()}
 
 
 def space_of(row: Mapping[str, Any]) -> CoordinateSpace:

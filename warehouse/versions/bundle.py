@@ -115,7 +115,7 @@ class Rows:
     counts: Counter[str]
     """How many rows, and of each kind (`kind direct`), steps and points they have."""
     left_out: int
-    """Chosen traces that have no form of the variant asked for."""
+    """Chosen traces that can't be written in the response style asked for, or repeat an answer."""
 
 
 def write_rows(

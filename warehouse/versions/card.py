@@ -20,14 +20,16 @@ import duckdb
 import pyarrow.parquet as pq
 
 from curation.render.trace_card import draw_trace
+from mcts.data import ResponseStyle
 from warehouse.versions.bundle import FORMAT, Rows, question_of, trace_of
-from warehouse.versions.certificate import told
+from warehouse.versions.certificate import certificate_lines
+from warehouse.versions.response_styles import response_style_of
 
-_TOLD = {
-    "grounded": "chains as they were made, those that can be told without points as well",
-    "ungrounded": "the same chains without their points",
-    "answers": "answers without reasoning, each once",
-    "zoom": "direct chains as dialogues in which places are called for and then shown",
+_STYLES = {
+    ResponseStyle.GROUNDED: "the chains as searched, those that can be written without points too",
+    ResponseStyle.UNGROUNDED: "the same chains without their points",
+    ResponseStyle.ANSWER_ONLY: "answers without reasoning, each once",
+    ResponseStyle.ZOOM: "direct chains as dialogues that call for crops and are shown them",
 }
 
 MOST = 3
@@ -65,7 +67,7 @@ def make_card(con: duckdb.DuckDBPyConnection, rows: Rows, about: dict[str, Any])
             f"by_{column}": counts(column)
             for column in ("task", "kind", "family", "split", "origin", "source", "linearizer")
         },
-        **_as_told(rows, about),
+        **_restyled_facts(rows, about),
         "licences": counts("licence"),
         "image_licences": _image_licences(rows),
         "teachers": listed(
@@ -84,9 +86,9 @@ def make_card(con: duckdb.DuckDBPyConnection, rows: Rows, about: dict[str, Any])
     }
 
 
-def _as_told(rows: Rows, about: dict[str, Any]) -> dict[str, Any]:
-    """What of these facts a variant changes: the tables know of the chains as they were made."""
-    if not about.get("variant"):
+def _restyled_facts(rows: Rows, about: dict[str, Any]) -> dict[str, Any]:
+    """The facts that a response style changes: the tables hold the chains as they were searched."""
+    if response_style_of(about) is None:
         return {}
     kinds = {k.removeprefix("kind "): n for k, n in rows.counts.items() if k.startswith("kind ")}
     return {
@@ -183,7 +185,7 @@ def readme(card: dict[str, Any]) -> str:
         f"Content hash `{card['content_hash']}`, published {card['created_at']} "
         f"by code {card['revision']}.",
         "",
-        *_variant(card),
+        *_response_style(card),
         "## What is in it",
         "",
     ]
@@ -212,7 +214,7 @@ def readme(card: dict[str, Any]) -> str:
         parts.append(f"| {row['filter']} | {row['kept']} | {row['dropped']} | {how} |")
     parts += [*_revoked(card), *_samples(card), ""]
     if "decontamination" in card:  # versions published by older code have none
-        parts += told(card["decontamination"])
+        parts += certificate_lines(card["decontamination"])
     versions = ", ".join(f"{name} {v}" for name, v in sorted(card["table_versions"].items()))
     parts += [
         "## How it was chosen",
@@ -227,15 +229,13 @@ def readme(card: dict[str, Any]) -> str:
     return "\n".join(parts)
 
 
-def _variant(card: dict[str, Any]) -> list[str]:
-    """In which form its traces are told, where that is not their own."""
-    if not card.get("variant"):
+def _response_style(card: dict[str, Any]) -> list[str]:
+    """In which response style its traces are written, where it is not their own."""
+    if (style := response_style_of(card)) is None:
         return []
     left_out = card.get("left_out")
-    lost = f" {left_out} of the chosen have no such form, or say what another says." * bool(
-        left_out
-    )
-    return [f"Told as `{card['variant']}`: {_TOLD[card['variant']]}.{lost}", ""]
+    lost = f" {left_out} of the chosen can't be written so, or repeat another." if left_out else ""
+    return [f"Response style `{style}`: {_STYLES[style]}.{lost}", ""]
 
 
 def _revoked(card: dict[str, Any]) -> list[str]:

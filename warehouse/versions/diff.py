@@ -19,19 +19,19 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 from functools import cache, cached_property
 from pathlib import Path
-from typing import Any, Self
+from typing import Self
 
 import duckdb
 import pyarrow as pa
 from deltalake.exceptions import DeltaError
 
+from curation.filters.config import describe_change
 from warehouse.query.catalog import connect
 from warehouse.query.sql_guard import QueryError
 from warehouse.storage.home import Warehouse, WarehouseError
+from warehouse.tables.schema import Row
 from warehouse.versions.selection import choose
 from warehouse.versions.versions import Version, open_version, read_tables
-
-Row = dict[str, Any]
 
 REASONS = {
     "revoked": "revoked",
@@ -44,7 +44,7 @@ REASONS = {
     "unjudged": "no filter had judged it",
     "row": "what is told of it has changed",
     "statement": "the statement differs",
-    "variant": "it has no such form",
+    "response style": "it can't be written so, or repeats another",
     "others": "other traces came or went",
     "code": "the views' code has changed",
 }
@@ -251,7 +251,7 @@ class State:
     def _facts(self) -> dict[str, Fact]:
         verdicts: dict[str, dict[str, Row]] = defaultdict(dict)
         for row in self._rows(
-            "SELECT trace_id, filter, version, keep, reason FROM latest_verdicts "
+            "SELECT trace_id, filter, version, keep, reason, method FROM latest_verdicts "
             "SEMI JOIN _differing USING (trace_id) ORDER BY filter"
         ):
             verdicts[row["trace_id"]][row["filter"]] = row
@@ -296,11 +296,11 @@ def explain(trace_id: str, has: Side, lacks: Side) -> _Why:
         return "revoked", f"{first['subject']} {first['value']}", first["reason"]
     if not there.there:
         return _absent(here, there, has, lacks)
-    told = lacks.version.card.get("variant")
+    style = lacks.version.response_style
     others = lacks.state.chosen_by(lacks.sql)
-    if told and others and trace_id in others:
-        why = f"{lacks.version.ref} tells its traces as {told!r}: this one has no such form"
-        return "variant", told, f"{why}, or says there what another says"
+    if style and others and trace_id in others:
+        why = f"{lacks.version.ref} has the response style {style}: this trace can't be written so"
+        return "response style", str(style), f"{why}, or repeats another"
     own, others = has.state.chosen_by(has.sql), lacks.state.chosen_by(lacks.sql)
     if own is None or others is None or trace_id not in own or trace_id in others:
         # Asked again, a statement does not give what it gave: the views it reads are today's.
@@ -357,7 +357,8 @@ def _tables(here: Fact, there: Fact, has: Side, lacks: Side) -> _Why:
     }
     if drops:
         told = "; ".join(_turned(here.verdicts.get(f), row, has, lacks) for f, row in drops.items())
-        return "filter", ", ".join(drops), told
+        what = [_with_values(f, here.verdicts.get(f), row) for f, row in drops.items()]
+        return "filter", ", ".join(what), told
     if here.verdicts and not there.verdicts:
         return "unjudged", "", f"{lacks.version.ref} was published before it was judged"
     if here.row["latest"] and not there.row["latest"]:
@@ -383,6 +384,15 @@ def _tables(here: Fact, there: Fact, has: Side, lacks: Side) -> _Why:
 
 def _named(linearizer: str | None) -> str:
     return linearizer or "unnamed"
+
+
+def _with_values(name: str, before: Row | None, row: Row) -> str:
+    """The filter's name, and which of its values changed from the older state to the newer."""
+    if before is None:
+        return name
+    older, newer = sorted((before, row), key=lambda verdict: int(verdict["version"]))
+    change = describe_change(name, older["method"], newer["method"])
+    return f"{name} ({change})" if change else name
 
 
 def _turned(before: Row | None, row: Row, has: Side, lacks: Side) -> str:

@@ -13,7 +13,6 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import duckdb
 import pyarrow.parquet as pq
@@ -22,8 +21,7 @@ from mcts.data import content_id
 from warehouse.query.catalog import connect
 from warehouse.storage.home import Warehouse, WarehouseError
 from warehouse.tables.delta import insert_new, scan
-
-Row = dict[str, Any]
+from warehouse.tables.schema import Row
 
 SUBJECTS = ("source", "question", "run", "image", "trace")
 _SUMMED = (

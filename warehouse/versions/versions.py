@@ -26,6 +26,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
+from mcts.data import ResponseStyle
 from warehouse.query.catalog import connect, table_versions
 from warehouse.storage.home import Warehouse, WarehouseError, code_revision
 from warehouse.storage.objects import sync
@@ -34,9 +35,9 @@ from warehouse.tables.schema import TABLES
 from warehouse.versions.bundle import write_images, write_rows
 from warehouse.versions.card import make_card, readme, write_card, write_samples
 from warehouse.versions.certificate import certificate
+from warehouse.versions.response_styles import Restyler, response_style_of
 from warehouse.versions.revocations import leave_out_revoked, revoked_since, told_revoked
 from warehouse.versions.selection import choose
-from warehouse.versions.variants import Teller
 
 _NAME = re.compile(r"[a-z0-9][a-z0-9._-]*")
 _REF = re.compile(r"(?P<name>[^@]+)(?:@v(?P<number>[1-9]\d*))?")
@@ -68,6 +69,11 @@ class Version:
         return int(self.card["rows"])
 
     @property
+    def response_style(self) -> ResponseStyle | None:
+        """The style that all its rows were written in; None if they are as they were searched."""
+        return response_style_of(self.card)
+
+    @property
     def prefix(self) -> str:
         """Where its files are among the warehouse's objects."""
         return f"datasets/{self.name}/v{self.number}"
@@ -78,7 +84,7 @@ def publish(
     name: str,
     sql: str,
     *,
-    variant: str | None = None,
+    response_style: ResponseStyle | None = None,
     run_id: str | None = None,
 ) -> Version:
     """Cut a version of the traces whose trace_id a SELECT gives; or return the equal one there is.
@@ -86,9 +92,7 @@ def publish(
     Args:
         name: lower-case letters, digits, `.`, `_` and `-`.
         sql: a SELECT with a column trace_id; other columns, and the order, do not matter.
-        variant: a form that each trace is told in (see `curation.traces.variants`); those that have
-        none
-            are left out.
+        response_style: rewrite each trace in this style; those that can't be are left out.
 
     Raises:
         WarehouseError: the name is no name, or the statement chose nothing, or what it chose is
@@ -99,7 +103,7 @@ def publish(
         raise WarehouseError(
             f"{name!r} can't name a data set: use lower-case letters, digits, '.', '_' and '-'"
         )
-    restyle = Teller(variant) if variant else None
+    restyle = Restyler(response_style) if response_style else None
     versions = table_versions(warehouse)
     with connect(warehouse, versions) as con, _workbench(warehouse) as folder:
         choose(con, sql)
@@ -112,7 +116,7 @@ def publish(
         about = {
             "name": name,
             "sql": sql.strip(),
-            **({"variant": variant} if variant else {}),
+            **({"response_style": str(response_style)} if response_style else {}),
             "table_versions": {k: v for k, v in versions.items() if v is not None},
             "revision": code_revision(),
             "run_id": run_id,

@@ -1,4 +1,4 @@
-"""A version told in other forms, exported and published: twins, answers, dialogues that zoom."""
+"""Response styles, exported and published: with and without points, answers alone, zooms."""
 
 from __future__ import annotations
 
@@ -11,15 +11,17 @@ from typing import Any
 import pyarrow.parquet as pq
 import pytest
 
-from curation.traces.variants import answer_only, without_points
+from curation.traces.response_styles import answer_only, without_points
 from mcts.coordinates import CoordinateSpace
-from tests.flows.test_cli import searched
+from mcts.data import ResponseStyle
+from tests.flows.test_cli import run, searched
 from tests.warehouse.test_versions import KEPT
 from warehouse.exports.export import export
 from warehouse.query.catalog import query
 from warehouse.storage.home import Warehouse, WarehouseError
 from warehouse.versions.bundle import trace_of
 from warehouse.versions.diff import diff
+from warehouse.versions.response_styles import parse_response_style
 from warehouse.versions.versions import open_version, publish, resolve, show
 
 QWEN3 = CoordinateSpace.qwen3_vl()
@@ -43,11 +45,11 @@ def exported(
     return list(load_dataset(str(out), split="train", cache_dir=str(out.parent / "cache")))
 
 
-def test_twins_are_the_same_chains_with_and_without_their_points(
+def test_grounded_and_ungrounded_exports_hold_the_same_chains(
     made: Warehouse, tmp_path: Path
 ) -> None:
-    grounded = exported(made, tmp_path / "g", variant="grounded")
-    ungrounded = exported(made, tmp_path / "u", variant="ungrounded")
+    grounded = exported(made, tmp_path / "g", response_style=ResponseStyle.GROUNDED)
+    ungrounded = exported(made, tmp_path / "u", response_style=ResponseStyle.UNGROUNDED)
     assert [row["trace_id"] for row in grounded] == [row["trace_id"] for row in ungrounded]
     assert {row["kind"] for row in grounded} == {"direct", "corrected"}
     for with_points, without in zip(grounded, ungrounded, strict=True):
@@ -56,13 +58,13 @@ def test_twins_are_the_same_chains_with_and_without_their_points(
         told = "\n".join(message["content"] for message in without["messages"])
         assert "Do not write coordinates" in told and not COORDINATE.search(told)
     about = json.loads((tmp_path / "u" / "export.json").read_text())
-    assert about["variant"] == "ungrounded" and list(about["prompts"]) == ["thoughts"]
+    assert about["response_style"] == "ungrounded" and list(about["prompts"]) == ["thoughts"]
 
 
 def test_an_answer_counts_once_however_often_it_was_reached(
     made: Warehouse, tmp_path: Path
 ) -> None:
-    rows = exported(made, tmp_path / "out", variant="answers")
+    rows = exported(made, tmp_path / "out", response_style=ResponseStyle.ANSWER_ONLY)
     kept = query(made, "SELECT DISTINCT question_id, answer FROM kept_traces")
     assert len(rows) == kept.num_rows < resolve(made, "all").n_rows
     for row in rows:
@@ -74,7 +76,7 @@ def test_an_answer_counts_once_however_often_it_was_reached(
 def test_a_dialogue_holds_each_crop_behind_the_call_for_it(
     made: Warehouse, tmp_path: Path, to: str, files: str
 ) -> None:
-    rows = exported(made, tmp_path / "out", to, variant="zoom", files=files)
+    rows = exported(made, tmp_path / "out", to, response_style=ResponseStyle.ZOOM, files=files)
     assert rows
     for row in rows:
         turns = [(m["role"], m["content"]) for m in row["messages"]]
@@ -107,7 +109,7 @@ def test_trl_puts_the_crops_of_a_dialogue_where_they_belong(
 ) -> None:
     from trl.data_utils import prepare_multimodal_messages
 
-    row = exported(made, tmp_path / "out", variant="zoom")[0]
+    row = exported(made, tmp_path / "out", response_style=ResponseStyle.ZOOM)[0]
     filled = prepare_multimodal_messages(row["messages"], images=row["images"])
     pictures = [
         block["image"] for m in filled for block in m["content"] if block["type"] == "image"
@@ -115,9 +117,11 @@ def test_trl_puts_the_crops_of_a_dialogue_where_they_belong(
     assert pictures == row["images"]
 
 
-def test_a_published_variant_keeps_the_way_to_its_chains(made: Warehouse, tmp_path: Path) -> None:
-    version = publish(made, "plain", KEPT, variant="ungrounded")
-    assert version == publish(made, "plain", KEPT, variant="ungrounded")
+def test_a_published_response_style_keeps_the_way_to_its_chains(
+    made: Warehouse, tmp_path: Path
+) -> None:
+    version = publish(made, "plain", KEPT, response_style=ResponseStyle.UNGROUNDED)
+    assert version == publish(made, "plain", KEPT, response_style=ResponseStyle.UNGROUNDED)
     with (
         open_version(made, version) as folder,
         open_version(made, resolve(made, "all")) as base,
@@ -137,15 +141,17 @@ def test_a_published_variant_keeps_the_way_to_its_chains(made: Warehouse, tmp_pa
         {"ungrounded": version.n_rows},
         0,
     )
-    assert "Told as `ungrounded`: the same chains without their points." in show(made, "plain")
+    assert "Response style `ungrounded`: the same chains without their points." in show(
+        made, "plain"
+    )
     rows_told = exported(made, tmp_path / "out", ref="plain")
-    assert rows_told == exported(made, tmp_path / "same", variant="ungrounded")
+    assert rows_told == exported(made, tmp_path / "same", response_style=ResponseStyle.UNGROUNDED)
 
 
 def test_answers_are_published_once_and_a_diff_says_why_the_others_are_missing(
     made: Warehouse,
 ) -> None:
-    version = publish(made, "answers", KEPT, variant="answers")
+    version = publish(made, "answers", KEPT, response_style=ResponseStyle.ANSWER_ONLY)
     base = resolve(made, "all")
     assert version.card["left_out"] == base.n_rows - version.n_rows > 0
     with open_version(made, version) as folder:
@@ -154,24 +160,48 @@ def test_answers_are_published_once_and_a_diff_says_why_the_others_are_missing(
     found = diff(made, base, version)
     removed = [d for d in found.differences if d.change == "removed"]
     assert len(removed) == version.card["left_out"]
-    assert {(d.reason, d.what) for d in removed} == {("variant", "answers")}
+    assert {(d.reason, d.what) for d in removed} == {("response style", "answer_only")}
 
 
-def test_a_variant_that_cannot_be_had_is_refused(made: Warehouse, tmp_path: Path) -> None:
-    publish(made, "told", KEPT, variant="ungrounded")
-    for ref, to, variant, why in (
-        ("all", "trl", "pointless", "no variant 'pointless'; there are: grounded, ungrounded"),
-        ("all", "dpo", "ungrounded", "made from trees, and has no variants"),
-        ("told", "trl", "grounded", "holds its traces told as 'ungrounded'"),
+def test_a_response_style_that_cannot_be_had_is_refused(made: Warehouse, tmp_path: Path) -> None:
+    publish(made, "told", KEPT, response_style=ResponseStyle.UNGROUNDED)
+    for ref, to, style, why in (
+        ("all", "dpo", ResponseStyle.UNGROUNDED, "made from trees, and has no response style"),
+        ("told", "trl", ResponseStyle.GROUNDED, "was published with response style ungrounded"),
     ):
         with pytest.raises(WarehouseError, match=why):
-            export(made, resolve(made, ref), to, tmp_path / "out", space=QWEN3, variant=variant)
+            export(
+                made, resolve(made, ref), to, tmp_path / "out", space=QWEN3, response_style=style
+            )
     assert not (tmp_path / "out").exists()
-    with pytest.raises(WarehouseError, match="there is no variant 'x'"):
-        publish(made, "x", KEPT, variant="x")
+    with pytest.raises(WarehouseError, match="no response style 'x'; there are: grounded, ungro"):
+        parse_response_style("x")
     corrected = "SELECT trace_id FROM kept_traces WHERE kind = 'corrected'"
     with pytest.raises(WarehouseError, match="no chosen trace can be written"):
-        publish(made, "x", corrected, variant="zoom")
+        publish(made, "x", corrected, response_style=ResponseStyle.ZOOM)
+
+
+def test_a_card_with_the_former_key_is_read_and_its_content_found_again(made: Warehouse) -> None:
+    version = publish(made, "once", KEPT, response_style=ResponseStyle.ANSWER_ONLY)
+    path = Path(made.root) / version.prefix / "card.json"
+    card = json.loads(path.read_text())
+    assert card.pop("response_style") == "answer_only"
+    path.chmod(0o644)
+    path.write_text(json.dumps({**card, "variant": "answers"}))
+    former = resolve(made, "once")
+    assert former.response_style is ResponseStyle.ANSWER_ONLY
+    assert "Response style `answer_only`: answers without reasoning" in show(made, "once")
+    assert publish(made, "once", KEPT, response_style=ResponseStyle.ANSWER_ONLY) == former
+
+
+def test_the_former_flag_works_and_says_its_new_name(
+    made: Warehouse, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    out = tmp_path / "answers"
+    command = ("dataset", "export", "all", "--variant", "answers", "--space", "qwen3-vl")
+    assert run(*command, "--out", out, home=made.root) == 0
+    assert "--variant is called --response-style now" in capsys.readouterr().err
+    assert json.loads((out / "export.json").read_text())["response_style"] == "answer_only"
 
 
 PROMPTS = """

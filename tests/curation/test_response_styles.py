@@ -1,15 +1,15 @@
-"""One chain in other forms: without coordinates, as an answer alone, as a dialogue that zooms."""
+"""One chain in each response style: without coordinates, as an answer alone, as a dialogue."""
 
 from dataclasses import replace
 
 import pytest
 
 from curation.traces.linearize import linearize
+from curation.traces.response_styles import CONVERTERS, answer_only, without_points
 from curation.traces.strip_points import without_coordinates
-from curation.traces.variants import VARIANTS, answer_only, twins, without_points
 from curation.traces.zoom_dialogues import WEB, Lens, observe, zoomed
 from mcts.coordinates import CoordinateSpace, Frame
-from mcts.data import Box, Image, Observation, Origin, Point, Step, Trace
+from mcts.data import Box, Image, Observation, Origin, Point, ResponseStyle, Step, Trace
 from mcts.parsing import parse, points_in, render
 from mcts.tree import Node, Rollout, Tree
 from tests.support.grown import fork, grow, xs
@@ -108,8 +108,15 @@ def test_a_chain_with_nothing_left_to_say_has_no_twin_and_drops_out_of_both_side
     nothing_wrong = chain_of("(1, 1)", "Wait. B (3, 3).", wrong_from=0, turns_back_at=1)
     good = chain_of("A (1, 1).")
     assert without_points(bare) is None and without_points(nothing_wrong) is None
-    (pair,) = twins([bare, good, nothing_wrong])
-    assert pair.grounded is good and [s.thought for s in pair.ungrounded.steps] == ["A."]
+    grounded, ungrounded = (
+        [
+            made
+            for trace in (bare, good, nothing_wrong)
+            if (made := CONVERTERS[style](trace, QUESTION))
+        ]
+        for style in (ResponseStyle.GROUNDED, ResponseStyle.UNGROUNDED)
+    )
+    assert grounded == [good] and [[s.thought for s in t.steps] for t in ungrounded] == [["A."]]
 
 
 def test_an_answer_that_is_a_point_stays_in_every_form():
@@ -197,17 +204,18 @@ def test_what_a_tree_saw_enlarged_is_told_where_it_saw_it(remark):
     assert [s.call for s in trace.steps[-2:]] == [Point(100, 100), None]
 
 
-def test_every_form_goes_by_its_name_and_can_be_made_of_every_chain_of_a_real_search():
+def test_every_style_can_be_made_of_every_chain_of_a_real_search():
     tree = grow({}, seeded_teacher, simulations=12)
-    made = dict.fromkeys(VARIANTS, 0)
+    made = dict.fromkeys(CONVERTERS, 0)
     for trace in linearize(tree):
-        for name, variant in VARIANTS.items():
-            form = variant(trace, QUESTION)
-            if form is not None:
-                made[name] += 1
-                kinds = {"grounded": trace.kind, "answers": "answer"}
-                assert form.kind == kinds.get(name, name)
-                assert form.question_id == trace.question_id
-                assert form == variant(trace, QUESTION)
+        for style, convert in CONVERTERS.items():
+            rewritten = convert(trace, QUESTION)
+            if rewritten is not None:
+                made[style] += 1
+                kinds = {"grounded": trace.kind, "answer_only": "answer"}
+                assert rewritten.kind == kinds.get(style, style)
+                assert rewritten.question_id == trace.question_id
+                assert rewritten == convert(trace, QUESTION)
+    assert set(made) == set(ResponseStyle)
     assert all(count > 10 for count in made.values()), made
     assert xs(linearize(fork())[0].steps) == [100, 110]
