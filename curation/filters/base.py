@@ -2,7 +2,7 @@
 
     class ShortEnough(TraceFilter):
         name = "short_enough"
-        max_steps: int = Field(8, ge=1, description="steps of a trace")
+        max_steps: int = Field(default=8, ge=1, description="steps of a trace")
 
         def apply(self, trace, question, context):
             n = len(trace.steps)

@@ -66,7 +66,9 @@ class NoPersonalData(TraceFilter):
     name = "no_personal_data"
     maker = "rules/1"
     stage = CORPUS
-    max_found: int = Field(0, ge=0, description="addresses and numbers of persons in all texts")
+    max_found: int = Field(
+        default=0, ge=0, description="addresses and numbers of persons in all texts"
+    )
 
     def apply(self, trace: Trace, question: Question, context: Context) -> Verdict:
         places = texts_of(trace, question)

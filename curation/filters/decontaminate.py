@@ -34,14 +34,16 @@ class NotInEvaluation(Filter):
     maker = "decontaminate/2"
     stage = CORPUS
     max_hash_bits: int = Field(
-        image_hash.ALIKE,
+        default=image_hash.ALIKE,
         ge=0,
         le=16,
         description="bits of 64 in which the hashes of two images that look alike may differ",
     )
-    run_words: int = Field(8, ge=1, description="words in a run; a shorter question is one run")
+    run_words: int = Field(
+        default=8, ge=1, description="words in a run; a shorter question is one run"
+    )
     min_overlap: float = Field(
-        0.5,
+        default=0.5,
         gt=0,
         le=1,
         description="share of an evaluation question's runs from which the words match, 0 to 1",
@@ -49,24 +51,26 @@ class NotInEvaluation(Filter):
     # Looser than alike, since the words say the same besides. On the embedded sample, different
     # rooms with the same words differ in 16 at least.
     max_akin_bits: int = Field(
-        12,
+        default=12,
         ge=0,
         le=24,
         description="bits of 64 in which the images may differ where the words match too",
     )
     # On the embedded sample, all templates, the largest share of such pairs is 0.33.
     min_own_words: int = Field(
-        12, ge=1, description="words from which a question's words can be its own"
+        default=12, ge=1, description="words from which a question's words can be its own"
     )
     min_own_pairs: float = Field(
-        0.75,
+        default=0.75,
         ge=0,
         le=1,
         description="share of a question's neighbouring words that hardly another one uses, from "
         "which its words are its own, 0 to 1",
     )
     max_pair_images: int = Field(
-        3, ge=1, description="images of either side with such a pair of words in their questions"
+        default=3,
+        ge=1,
+        description="images of either side with such a pair of words in their questions",
     )
 
     def methods(self) -> dict[str, str]:

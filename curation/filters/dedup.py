@@ -39,12 +39,12 @@ class CopyFilter(Filter):
     stage = CORPUS
     default_method = METHOD
     cells: int = Field(
-        CELLS,
+        default=CELLS,
         ge=1,
         description="cells along an image's longer side; points in one cell are one place",
     )
     max_hash_bits: int = Field(
-        ALIKE,
+        default=ALIKE,
         ge=0,
         le=16,
         description="bits of 64 in which the hashes of two images that count as one may differ",
@@ -62,13 +62,13 @@ class NoNearCopy(CopyFilter):
 
     name = "no_near_copy"
     min_similarity: float = Field(
-        THRESHOLD,
+        default=THRESHOLD,
         ge=0.1,
         le=1,
         description="share of the runs of words in either text that are in both (Jaccard), from "
         "which one is a copy of the other, 0 to 1",
     )
-    shingle_words: int = Field(WIDTH, ge=1, description="words in a run")
+    shingle_words: int = Field(default=WIDTH, ge=1, description="words in a run")
 
 
 _TAG = re.compile(r"</?\w+>")

@@ -65,7 +65,10 @@ class PointsOnTheirObjects(TraceFilter):
     name = "points_on_their_objects"
     maker = MAKER
     min_share: float = Field(
-        1.0, ge=0, le=1, description="share of the steps that can be checked and are right, 0 to 1"
+        default=1.0,
+        ge=0,
+        le=1,
+        description="share of the steps that can be checked and are right, 0 to 1",
     )
 
     def apply(self, trace: Trace, question: Question, context: Context) -> Verdict:

@@ -27,7 +27,7 @@ class RightAnswer(TraceFilter):
 
     name = "right_answer"
     maker = MAKER
-    min_reward: float = Field(1.0, ge=0, le=1, description="the grader's score, 0 to 1")
+    min_reward: float = Field(default=1.0, ge=0, le=1, description="the grader's score, 0 to 1")
 
     def apply(self, trace: Trace, question: Question, context: Context) -> Verdict:
         if trace.reward is None:
@@ -46,10 +46,10 @@ class WellFormed(TraceFilter):
     # `answer_forced`: the answer tag was opened for the model, and what it wrote is well formed.
     # The others have filters of their own.
     ignored_problems: tuple[str, ...] = Field(
-        ("answer_forced", "point_outside_image", "thought_without_point"),
+        default=("answer_forced", "point_outside_image", "thought_without_point"),
         description="problems of the parser, one word each, that are let through",
     )
-    min_steps: int = Field(1, ge=0, description="steps of the trace")
+    min_steps: int = Field(default=1, ge=0, description="steps of the trace")
 
     def apply(self, trace: Trace, question: Question, context: Context) -> Verdict:
         bad = sorted(set(trace.problems) - set(self.ignored_problems))
@@ -65,7 +65,7 @@ class PointInEveryStep(TraceFilter):
     name = "point_in_every_step"
     maker = MAKER
     min_share: float = Field(
-        1.0, ge=0, le=1, description="share of the steps that cite a point, 0 to 1"
+        default=1.0, ge=0, le=1, description="share of the steps that cite a point, 0 to 1"
     )
 
     def apply(self, trace: Trace, question: Question, context: Context) -> Verdict:
@@ -90,7 +90,7 @@ class InsideImage(TraceFilter):
 
     name = "inside_image"
     maker = MAKER
-    max_outside: int = Field(0, ge=0, description="points of the trace outside their image")
+    max_outside: int = Field(default=0, ge=0, description="points of the trace outside their image")
 
     def apply(self, trace: Trace, question: Question, context: Context) -> Verdict:
         frame = Frame.of(CoordinateSpace.original(), question)
@@ -112,12 +112,12 @@ class NoRepeatedPoint(TraceFilter):
     name = "no_repeated_point"
     maker = MAKER
     min_distance: float = Field(
-        SAME_PLACE,
+        default=SAME_PLACE,
         ge=0,
         le=1,
         description="share of the image's longer side; points closer than that are one place",
     )
-    max_repeats: int = Field(0, ge=0, description="steps that go back to an earlier place")
+    max_repeats: int = Field(default=0, ge=0, description="steps that go back to an earlier place")
 
     def apply(self, trace: Trace, question: Question, context: Context) -> Verdict:
         frame = Frame.of(CoordinateSpace.original(), question)

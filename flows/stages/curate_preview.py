@@ -21,6 +21,7 @@ from mcts.data import Trace
 from warehouse.query.catalog import query
 from warehouse.query.sql_guard import quoted
 from warehouse.storage.home import Warehouse
+from warehouse.tables.schema import Row
 
 _EXAMPLES = 3
 
@@ -98,7 +99,7 @@ def _preview(warehouse: Warehouse, task: str, filters: Sequence[Filter]) -> Prev
         for row in latest
     }
     traces: dict[str, Trace] = {}
-    rows = {}
+    rows: dict[str, Row] = {}
     recut: set[str] = set()
     verdicts: Verdicts = {}
     for start in range(0, len(tree_ids), CURATION_BATCH):
