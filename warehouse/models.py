@@ -1,7 +1,7 @@
 """Trained models in the warehouse: a folder below `models/`, and a row that says how it was made.
 
-    row = keep_model(warehouse, folder, Made(name="nano-sft-1a2b", dataset="sat2-sft@v1", …))
-    row = find_model(warehouse, "nano-sft-1a2b")         # by name, id, or the beginning of an id
+    row = keep_model(warehouse, folder, Made(name="sat2-sft-1a2b", dataset="sat2-sft@v1", …))
+    row = find_model(warehouse, "sat2-sft-1a2b")         # by name, id, or the beginning of an id
     with open_model(warehouse, row) as folder: …         # a local folder, to be read only
 
 A model's id is its name with a hash of its weights and of every file that shapes what it says, the
@@ -19,7 +19,6 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 from mcts.coordinates import CoordinateSpace
 from mcts.teachers.local.teacher import checkpoint_identity
@@ -27,8 +26,7 @@ from warehouse.query.catalog import connect
 from warehouse.storage.home import Warehouse, WarehouseError, code_revision
 from warehouse.storage.objects import sync
 from warehouse.tables.delta import insert_new
-
-Row = dict[str, Any]
+from warehouse.tables.schema import Row
 
 
 @dataclass(frozen=True, slots=True)

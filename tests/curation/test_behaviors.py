@@ -10,6 +10,7 @@ from mcts.parsing import parse
 from warehouse.query.catalog import query
 from warehouse.storage.home import Warehouse
 from warehouse.tables.delta import commit_traces, commit_trees, insert_new
+from warehouse.tables.tree_rows import SearchRows
 
 IMAGES = (Image("a" * 64, 1000, 600), Image("b" * 64, 1000, 600))
 QUESTION = Question("sat2", "Where?", IMAGES, AnswerKind.TEXT, (), ("left",))
@@ -158,7 +159,7 @@ def test_difficulty_tells_which_expansion_first_found_a_right_answer(tmp_path):
             ("chains", 0, 0, 0.0), ("chains", 1, 0, None), ("chains", 2, 0, 1.0),
         )
     ]  # fmt: skip
-    commit_trees(warehouse, trees, responses=[], nodes=nodes, rollouts=rollouts, run_id="r")
+    commit_trees(warehouse, SearchRows(trees, nodes, rollouts), run_id="r")
     rows = query(
         warehouse,
         "SELECT tree_id, strategy, expansions, expansions_to_success, chains_to_success "

@@ -17,7 +17,7 @@ from mcts.parsing import parse
 from mcts.search import search
 from tests.support.scripted import CONFIG, ScriptedPolicy
 from warehouse.query.catalog import query
-from warehouse.sources.samples import import_sample
+from warehouse.sources.importing import import_sample
 from warehouse.storage.home import Warehouse
 from warehouse.tables.delta import commit_trees
 from warehouse.tables.rows import read_objects, read_questions

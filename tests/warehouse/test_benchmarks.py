@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from curation.grading.grade import grade
-from curation.scores.benchmark_metrics import published_figures
+from curation.scores.benchmark_metrics import published_metrics
 from flows.cli.interrupts import run
 from flows.settings import BuildSettings, EvaluateSettings
 from flows.stages import build as stages
@@ -92,9 +92,9 @@ def test_every_benchmark_is_imported_searched_and_measured(task: str, tmp_path: 
     (graded,) = query(warehouse, "SELECT count(reward) AS n FROM rollouts").to_pylist()
     assert graded["n"] == tree["n_rollouts"] > 0
     # The stub knows no answer, so figures are told of the gold ones, and of none.
-    figures = published_figures(tasks()[task].metrics, questions, [golden(q) for q in questions])
+    figures = published_metrics(tasks()[task].metrics, questions, [golden(q) for q in questions])
     assert figures["accuracy"] == 1
-    assert published_figures((), questions, [None] * len(questions))["accuracy"] == 0
+    assert published_metrics((), questions, [None] * len(questions))["accuracy"] == 0
 
 
 def golden(question: Question) -> str:

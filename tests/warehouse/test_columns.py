@@ -211,7 +211,7 @@ BAD: list[tuple[dict[str, Any], str, str]] = [
     ({"i": "b.png"}, "image", "b.png: there is no such file below the image root"),
     ({"i": ""}, "image", "there is no image"),
     ({"i": []}, "image", "there is no image"),
-    ({"i": "?" * 2000}, "image", "?"),
+    ({"i": "?" * 2000}, "image", "this is neither a file's name nor base64: ??"),
     ({"b": [1, 2, 3]}, "box", "a box is four numbers, not '[1, 2, 3]'"),
     ({"b": "nowhere"}, "box", "a box is four numbers, not 'nowhere'"),
     ({"b": None}, "box", "there is no box"),

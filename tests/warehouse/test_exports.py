@@ -14,7 +14,7 @@ import pyarrow.parquet as pq
 import pytest
 from PIL import Image as Pillow
 
-from curation.traces.preferences import pairs
+from curation.traces.preferences import preference_pairs
 from curation.traces.step_values import step_values
 from mcts.coordinates import CoordinateSpace, Frame
 from mcts.parsing import parse
@@ -133,7 +133,7 @@ def test_pairs_are_those_of_the_trees_told_as_whole_turns(made: Warehouse, tmp_p
     rows = exported(made, "dpo", tmp_path / "out")
     ids = query(made, "SELECT DISTINCT tree_id FROM kept_traces")["tree_id"].to_pylist()
     trees = {tree.tree_id: tree for tree, _ in read_trees(made, ids)}
-    found = {i: pairs(tree) for i, tree in trees.items()}
+    found = {i: preference_pairs(tree) for i, tree in trees.items()}
     assert len(rows) == sum(map(len, found.values())) > 0
     for row in rows:
         frame = Frame(QWEN3, trees[row["tree_id"]].question.images)

@@ -158,7 +158,7 @@ def test_a_file_that_is_not_what_it_should_be_is_named(
         (broken, "train-broken.parquet can't be read as Parquet"),
         (half, "train-half.parquet can't be read as Parquet"),
         (typed, "train-typed.parquet: column images should be a list of pictures, not string"),
-        (unnamed, "questions.parquet: its name says no split"),
+        (unnamed, "questions.parquet: its name has no split"),
         (tmp_path / "none.parquet", "none.parquet does not exist"),
         (tmp_path / "empty", "empty holds no .jsonl, .parquet file"),
         (Path(__file__), "sat2 is read from .jsonl, .parquet"),

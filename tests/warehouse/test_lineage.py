@@ -2,17 +2,17 @@
 
 from __future__ import annotations
 
-import io
 import json
+import re
 import shutil
 from pathlib import Path
 
 import pytest
 from PIL import Image
 
-from flows.stages.lineage_view import trace_back
+from flows.stages.lineage_view import escape_label, load_lineage
 from tests.flows.test_cli import run, searched
-from warehouse.lineage.lineage import Thing, Walker
+from warehouse.lineage.lineage import Entity, Walker
 from warehouse.query.catalog import query
 from warehouse.storage.home import Warehouse, WarehouseError
 from warehouse.tables.delta import insert_new
@@ -48,7 +48,7 @@ def one(warehouse: Warehouse, sql: str) -> str:
     return str(query(warehouse, sql).column(0)[0].as_py())
 
 
-def kinds(things: list[Thing]) -> set[str]:
+def kinds(things: list[Entity]) -> set[str]:
     return {thing.kind for thing in things}
 
 
@@ -57,13 +57,21 @@ def test_a_model_leads_down_to_the_pixels_and_to_its_evaluation(made: Path) -> N
     with Walker(warehouse) as walker:
         focus, _ = walker.find("student")
         found = walker.lineage(focus, most=2)
-    assert focus == Thing("model", ("student@1",))
-    assert kinds(found.up) >= {"dataset", "trace", "tree", "question", "image", "source", "model"}
-    assert [t.id for t in found.down] == ["e1"]
+    assert focus == Entity("model", ("student@1",))
+    assert kinds(found.ancestors) >= {
+        "dataset",
+        "trace",
+        "tree",
+        "question",
+        "image",
+        "source",
+        "model",
+    }
+    assert [t.id for t in found.descendants] == ["e1"]
     held = query(warehouse, "SELECT sum(n_rows) n FROM dataset_versions WHERE name = 'all'")
     assert found.total("trace", up=True) == held["n"][0].as_py()
     assert found.total("image", up=True) == query(warehouse, "FROM images").num_rows
-    assert {t.id for t in found.up if t.kind == "model"} == {"stub-teacher", "base@0"}
+    assert {t.id for t in found.ancestors if t.kind == "model"} == {"stub-teacher", "base@0"}
 
 
 def test_an_image_leads_up_to_every_version_and_model_even_behind_a_group(made: Path) -> None:
@@ -82,20 +90,20 @@ def test_an_image_leads_up_to_every_version_and_model_even_behind_a_group(made: 
         f"WHERE list_contains(image_ids, '{image}')",
     )
     assert found.total("trace") == below.num_rows > 2
-    ids = {i for t in found.down for i in t.ids}
+    ids = {i for t in found.descendants for i in t.ids}
     assert {"all@v1", "direct@v1", "student@1", "e1"} <= ids
 
 
 def test_every_step_of_a_trace_leads_to_its_node_or_response(made: Path) -> None:
     warehouse = Warehouse(str(made))
     trace = one(warehouse, "SELECT min(trace_id) FROM kept_traces WHERE kind = 'corrected'")
-    told = trace_back(warehouse, trace[:8]).data()
-    things = [(t["kind"], i) for t in told["things"] if t["up"] for i in t["ids"]]
+    data = load_lineage(warehouse, trace[:8]).data()
+    things = [(t["kind"], i) for t in data["things"] if t["up"] for i in t["ids"]]
     steps = query(
         warehouse,
         f"SELECT * FROM steps JOIN traces USING (trace_id) WHERE trace_id = '{trace}'",
     ).to_pylist()
-    assert len(told["steps"]) == len(steps) > 2
+    assert len(data["steps"]) == len(steps) > 2
     for step in steps:
         assert ("node", f"{step['tree_id']}/{step['node_id']}") in things
         assert ("response", step["response_id"]) in things
@@ -105,12 +113,15 @@ def test_every_step_of_a_trace_leads_to_its_node_or_response(made: Path) -> None
 def test_a_row_is_a_trace_in_one_version(made: Path) -> None:
     warehouse = Warehouse(str(made))
     trace = one(warehouse, "SELECT min(trace_id) FROM kept_traces WHERE kind = 'direct'")
-    whole, row = trace_back(warehouse, trace), trace_back(warehouse, f"direct@v1/{trace[:9]}")
-    assert {t.id for t in whole.lineage.down if t.kind == "dataset"} == {"all@v1", "direct@v1"}
-    assert {t.id for t in row.lineage.down if t.kind == "dataset"} == {"direct@v1"}
+    whole, row = load_lineage(warehouse, trace), load_lineage(warehouse, f"direct@v1/{trace[:9]}")
+    assert {t.id for t in whole.lineage.descendants if t.kind == "dataset"} == {
+        "all@v1",
+        "direct@v1",
+    }
+    assert {t.id for t in row.lineage.descendants if t.kind == "dataset"} == {"direct@v1"}
     assert "a row of direct@v1" in row.text()
     with pytest.raises(WarehouseError, match="direct@v1 has no row whose trace_id begins"):
-        trace_back(warehouse, "direct@v1/zzz")
+        load_lineage(warehouse, "direct@v1/zzz")
 
 
 @pytest.mark.parametrize("kind", ["tree", "question", "response", "node", "run", "source"])
@@ -124,30 +135,72 @@ def test_everything_else_has_a_lineage_too(made: Path, kind: str) -> None:
         "run": "SELECT run_id FROM runs WHERE kind = 'build'",
         "source": "SELECT min(source) FROM images",
     }
-    told = trace_back(warehouse, f"{kind}:{one(warehouse, ids[kind])}")
-    assert told.lineage.focus.kind == kind
+    view = load_lineage(warehouse, f"{kind}:{one(warehouse, ids[kind])}")
+    assert view.lineage.focus.kind == kind
     if kind not in ("run", "source"):
-        assert {"image", "source"} <= kinds(told.lineage.up)
+        assert {"image", "source"} <= kinds(view.lineage.ancestors)
     if kind not in ("response", "node"):  # these may have led to no kept trace
-        assert {"trace", "dataset", "model"} <= kinds(told.lineage.down)
+        assert {"trace", "dataset", "model"} <= kinds(view.lineage.descendants)
 
 
-@pytest.mark.parametrize("ending", ["png", "svg"])
-def test_a_drawing_shows_the_points_on_the_picture(made: Path, tmp_path: Path, ending: str) -> None:
+def test_markdown_shows_the_graph_and_the_points_on_the_image(made: Path, tmp_path: Path) -> None:
     warehouse = Warehouse(str(made))
     trace = one(warehouse, "SELECT min(trace_id) FROM kept_traces WHERE kind = 'direct'")
-    with_pixels = trace_back(warehouse, trace).draw(tmp_path / f"a.{ending}")
-    without = trace_back(warehouse, "all@v1").draw(tmp_path / f"b.{ending}")
-    if ending == "svg":
-        text = with_pixels.read_text()
-        assert text.count("<image ") >= 1 and trace in text
-        assert "<image " not in without.read_text()
-        return
-    picture = Image.open(io.BytesIO(with_pixels.read_bytes())).convert("RGB")
-    foot = picture.crop((0, picture.height - 520, 620, picture.height))
-    colours = {colour for _, colour in foot.getcolors(1 << 20) or ()}
+    view = load_lineage(warehouse, trace)
+    files = view.write(tmp_path / "of a trace.md")
+    text = files[0].read_text()
+    assert [f.name for f in files[1:]] == ["of a trace-1.png"]
+    assert "![image 1](of%20a%20trace-1.png)" in text
+    graph = text.split("```mermaid\n")[1].split("```")[0]
+    assert graph == view.mermaid()
+    lines = graph.splitlines()
+    assert lines[0] == "flowchart LR" and f'n0["trace {trace[:12]}' in lines[1]
+    assert sum("-->" in line for line in lines) == len(view.lineage.edges)
+    colours = {colour for _, colour in Image.open(files[1]).getcolors(1 << 20) or ()}
     assert (255, 0, 0) in colours  # the red box of the scene
     assert (0x12, 0x59, 0xC3) in colours  # the blue of a mark
+    version = load_lineage(warehouse, "all@v1")
+    assert version.write(tmp_path / "b.mmd") == [tmp_path / "b.mmd"]
+    assert (tmp_path / "b.mmd").read_text() == version.mermaid()
+    (written,) = version.write(tmp_path / "b.json")
+    assert json.loads(written.read_text()) == version.data()
+    assert version.write(tmp_path / "b.md") == [tmp_path / "b.md"]  # no image of its own
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        'say "hi"] --> x["y',
+        "`code` ```\n# heading",
+        "line one\r\nline two\tend",
+        "<script>alert(1)</script> & #quot; %%{init: {}}%%",
+        "style a fill:#f00; *bold* _it_ $$x$$ fa:fa-car | {} () \\",
+        "1. list\u202e \x1b[31m \ud800",
+        "Größe 図形 😀",
+    ],
+)
+def test_no_text_can_break_out_of_a_label(text: str) -> None:
+    label = escape_label(text)
+    assert re.fullmatch(r"(?:[\w .,-]|#\d+;)*", label) and "_" not in label
+    assert label.encode().decode() == label
+    shown = re.sub(r"#(\d+);", lambda match: chr(int(match[1])), label)
+    assert shown == "".join(c for c in " ".join(text.split()) if c.isprintable())
+
+
+def test_hostile_names_stay_inside_their_labels(warehouse: Warehouse, tmp_path: Path) -> None:
+    """A question's text and a model's name are whatever somebody else wrote."""
+    name = 'evil"]\n```\n<b>`x`</b> --> n0'
+    row = {"model_id": f"{name}@1", "name": name, "dataset": "all@v1"}
+    insert_new(warehouse, "models", [row])
+    view = load_lineage(warehouse, name)
+    view.write(tmp_path / "evil.md")
+    text = (tmp_path / "evil.md").read_text()
+    assert text.count("```") == 2 and "<b>" not in text
+    node = re.compile(r'    n\d+\["(?:[\w .,-]|#\d+;|<br/>)*"\](?::::\w+)?')
+    edge = re.compile(r"    n\d+ --> n\d+")
+    lines = view.mermaid().splitlines()[1:-2]
+    assert len(lines) == len(view.lineage.entities) + len(view.lineage.edges)
+    assert all(node.fullmatch(line) or edge.fullmatch(line) for line in lines)
 
 
 def test_what_names_nothing_or_too_much_is_one_sentence(made: Path, capsys) -> None:
@@ -155,18 +208,21 @@ def test_what_names_nothing_or_too_much_is_one_sentence(made: Path, capsys) -> N
     for text, sentence in (
         ("nope", "nothing in .* is called 'nope'"),
         ("all@v9", "is called 'all@v9'"),
-        ("all@v9/abc", "there is no data set all@v9; there are: all@v1, direct@v1"),
+        ("all@v9/abc", "there is no dataset all@v9; there are: all@v1, direct@v1"),
         ("", "could be .*: write more of it"),
         (f"{one(warehouse, 'SELECT min(tree_id) FROM trees')}/999", "has no node 999"),
     ):
         with pytest.raises(WarehouseError, match=sentence):
-            trace_back(warehouse, text)
+            load_lineage(warehouse, text)
     capsys.readouterr()
     assert run("lineage", "nope", home=made) == 2
     said = capsys.readouterr()
     assert said.out == "" and said.err.count("\n") == 1
     assert run("lineage", "all@v1", "--out", "x.gif", home=made) == 2
-    assert "x.gif is drawn as .png or .svg" in capsys.readouterr().err
+    assert "x.gif should end in .md, .mmd, .json" in capsys.readouterr().err
+    assert run("lineage", "all@v1", "--out", "x.png", home=made) == 2
+    refused = capsys.readouterr().err
+    assert "write --out x.md" in refused and refused.count("\n") == 1
 
 
 def test_a_revocation_lists_what_came_of_it_and_the_next_version_goes_without(
@@ -252,4 +308,4 @@ def test_what_cannot_be_revoked_is_one_sentence(warehouse: Warehouse, capsys) ->
 def test_a_revoked_thing_is_marked_in_every_lineage(warehouse: Warehouse) -> None:
     image = one(warehouse, "SELECT min(image_id) FROM images")
     revoke(warehouse, "image", image, "a face")
-    assert "REVOKED: a face" in trace_back(warehouse, image).text()
+    assert "REVOKED: a face" in load_lineage(warehouse, image).text()

@@ -147,16 +147,16 @@ def test_files_that_mix_finished_and_unfinished_commits_show_the_finished(
     tmp_path: Path,
 ) -> None:
     warehouse = Warehouse(str(tmp_path / "a folder"))
-    commit_trees(warehouse, **shard("a", "b"), run_id="r")
+    commit_trees(warehouse, shard("a", "b"), run_id="r")
     code = f"""
 from tests.warehouse import test_tables
 from warehouse.storage.home import Warehouse
 from warehouse.tables.delta import commit_trees
-commit_trees(Warehouse({warehouse.root!r}), **test_tables.shard("c"), run_id="r")
+commit_trees(Warehouse({warehouse.root!r}), test_tables.shard("c"), run_id="r")
 """
     killed = in_process(code, VIGORL_FAILPOINT="between_tables:2")
     assert killed.wait(timeout=120) == 137
-    commit_trees(warehouse, **shard("d"), run_id="r")
+    commit_trees(warehouse, shard("d"), run_id="r")
     late = {"trace_id": "t", "filter": "f", "version": 1, "keep": True}
     insert_new(warehouse, "verdicts", [late])
     append(warehouse, "verdicts", [{**late, "filter": "g", "commit_id": "never"}], "killed")
@@ -169,13 +169,13 @@ commit_trees(Warehouse({warehouse.root!r}), **test_tables.shard("c"), run_id="r"
         else:  # without its notes, the commits are read
             for notes in Path(warehouse.root).glob("tables/*/_commits"):
                 shutil.rmtree(notes)
-    commit_trees(warehouse, **shard("c"), run_id="r")  # the killed work is done again
+    commit_trees(warehouse, shard("c"), run_id="r")  # the killed work is done again
     assert (count(warehouse, "nodes"), count(warehouse, "responses")) == (8, 4)
 
 
 def test_a_column_that_only_an_unfinished_commit_has_is_null(tmp_path: Path) -> None:
     warehouse = Warehouse(str(tmp_path))
-    commit_trees(warehouse, **shard("a"), run_id="r")
+    commit_trees(warehouse, shard("a"), run_id="r")
     known = scan(warehouse, "nodes").drop_columns(["problems"])
     shutil.rmtree(Path(warehouse.root, "tables/nodes"))
     write_deltalake(warehouse.table_uri("nodes"), known)
@@ -193,7 +193,7 @@ def test_writers_go_on_while_files_are_merged(warehouse: Warehouse) -> None:
         nonlocal written
         try:
             while not stop.is_set() or written < 8:
-                commit_trees(warehouse, **shard(f"t{written}"), run_id="r")
+                commit_trees(warehouse, shard(f"t{written}"), run_id="r")
                 insert_new(warehouse, "models", [{"model_id": str(written)}])
                 written += 1
         except Exception as error:
@@ -232,7 +232,7 @@ def test_sorting_puts_a_traces_rows_side_by_side_and_changes_none(tmp_path: Path
     warehouse = Warehouse(str(tmp_path))
     names = [f"{i:02d}" for i in range(20)]
     for some in (names[::2], names[1::2]):  # two builds that ran side by side
-        commit_trees(warehouse, **shard(*some), run_id="r")
+        commit_trees(warehouse, shard(*some), run_id="r")
     before = query(warehouse, "FROM nodes ORDER BY ALL").to_pylist()
     plain = {each.table: each.after for each in compact(warehouse)}
     assert plain["nodes"] == 1 and _stored(warehouse, "nodes") != sorted(names * 2)

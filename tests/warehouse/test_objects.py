@@ -24,6 +24,7 @@ from warehouse.query.catalog import QueryError, connect, query
 from warehouse.storage.home import Warehouse
 from warehouse.storage.objects import Objects, image_key, put_images
 from warehouse.tables.delta import append, commit_trees, insert_new
+from warehouse.tables.tree_rows import SearchRows
 from warehouse.versions.versions import list_versions, publish, resolve
 
 
@@ -143,7 +144,7 @@ def test_tables_behave_the_same_wherever_they_are(warehouse: Warehouse) -> None:
     node = {"tree_id": "t", "node_id": 0, "problems": ["empty_think"]}
     behavior = {"trace_id": "t", "behavior": "regions", "method": "rule", "count": 2}
     for _ in range(2):
-        commit_trees(warehouse, [tree], responses=[], nodes=[node], rollouts=[], run_id="r")
+        commit_trees(warehouse, SearchRows([tree], [node]), run_id="r")
         append(warehouse, "behaviors", [behavior], app_id="a")
         insert_new(warehouse, "images", [{"image_id": "i", "objects": None}])
     for name in ("trees", "nodes", "behaviors", "images"):
@@ -258,11 +259,11 @@ def test_a_kill_between_two_tables_shows_nothing_wherever_they_are(warehouse: Wa
 from tests.warehouse.test_tables import shard
 from warehouse.storage.home import Warehouse
 from warehouse.tables.delta import commit_trees
-commit_trees(Warehouse({warehouse.root!r}), **shard("a"), run_id="r")
+commit_trees(Warehouse({warehouse.root!r}), shard("a"), run_id="r")
 """
     killed = in_process(code, VIGORL_FAILPOINT="between_tables:2")
     _, errors = killed.communicate(timeout=120)
     assert killed.returncode == 137, errors
     assert set(counts(warehouse).values()) == {0}
-    commit_trees(warehouse, **shard("a"), run_id="r")
+    commit_trees(warehouse, shard("a"), run_id="r")
     assert counts(warehouse) == {"trees": 1, "nodes": 2, "rollouts": 1, "responses": 1}

@@ -10,15 +10,15 @@ from typing import Any
 import pytest
 from PIL import Image
 
-from curation.render.question_card import draw_gold
+from curation.render.question_card import draw_question
 from curation.render.text_layout import BLUE
 from flows.cli import app as cli
 from mcts.data import Box, Point
 from tests.support.sat_files import picture, row, sat2
-from warehouse.sources import preview as looking
+from warehouse.sources import preview
 from warehouse.sources.importing import ImportProblem
-from warehouse.sources.preview import look_at
-from warehouse.sources.reading.box_units import Frames
+from warehouse.sources.preview import preview_import
+from warehouse.sources.reading.box_units import BoxUnits
 from warehouse.sources.reading.columns import Columns
 
 WIDTH, HEIGHT = 1920, 1080
@@ -37,12 +37,12 @@ def looked(shots: Path, boxes: list[Any], form: str = "xyxy", **how: Any) -> Any
     rows = [{"q": f"where is thing {i}?", "i": "a.png", "b": box} for i, box in enumerate(boxes)]
     file.write_text("".join(json.dumps(r) + "\n" for r in rows))
     columns = Columns.parsed("question=q,image=i,box=b", form)
-    return look_at("mine", file, out=shots.parent / "look", columns=columns, **how)
+    return preview_import("mine", file, out=shots.parent / "look", columns=columns, **how)
 
 
 @pytest.fixture(autouse=True)
 def few_drawn(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(looking, "DRAWN", 2)
+    monkeypatch.setattr(preview, "DRAWN", 2)
 
 
 PLACES = [(61 * i % 1500, 37 * i % 900) for i in range(1, 41)]
@@ -64,11 +64,11 @@ def test_boxes_in_pixels_are_drawn_and_nothing_is_said(shots: Path) -> None:
          "40 of 40 gold boxes have no number over 1: they look like shares"),
         ([[x * 1000 // WIDTH, y * 1000 // HEIGHT, (x + 120) * 1000 // WIDTH,
            (y + 40) * 1000 // HEIGHT] for x, y in PLACES],
-         "none of 40 gold boxes on large pictures has a number over 1000: they look like"),
+         "none of 40 gold boxes on large images has a number over 1000: they look like"),
         ([[x, y, 120, 40] for x, y in PLACES],
          "gold boxes end left of or above where they begin: they look like a corner with width"),
-        ([[2 * n for n in box] for box in PIXELS], "gold boxes lie outside their picture"),
-        ([[0, 0, WIDTH, HEIGHT - 1]] * 5, "5 of 5 gold boxes cover nearly all of their picture"),
+        ([[2 * n for n in box] for box in PIXELS], "gold boxes lie outside their image"),
+        ([[0, 0, WIDTH, HEIGHT - 1]] * 5, "5 of 5 gold boxes cover nearly all of their image"),
     ],
 )  # fmt: skip
 def test_a_wrong_frame_is_told(boxes: list[list[float]], said: str, shots: Path) -> None:
@@ -88,9 +88,9 @@ def test_the_advice_that_a_warning_gives_is_right(shots: Path) -> None:
 
 
 def test_few_boxes_are_not_judged_together() -> None:
-    frames = Frames()
-    frames.see([Box(10, 10, 90, 40)], [(1920, 1080)])
-    frames.see([Box(0, 0, 1, 1)], [None])  # a picture that can't be read says nothing
+    frames = BoxUnits()
+    frames.add([Box(10, 10, 90, 40)], [(1920, 1080)])
+    frames.add([Box(0, 0, 1, 1)], [None])  # a picture that can't be read says nothing
     assert frames.boxes == 1 and frames.warnings() == []
 
 
@@ -105,7 +105,7 @@ def blue_at(png: bytes) -> list[tuple[int, int]]:
 
 def test_gold_is_drawn_where_its_numbers_are() -> None:
     data = picture(1, size=(660, 400))  # twice as large on the card, 40 pixels from its corner
-    drawn = blue_at(draw_gold("?", (), (), [Box(100, 50, 200, 100)], [Point(400, 300)], [data]))
+    drawn = blue_at(draw_question("?", (), (), [Box(100, 50, 200, 100)], [Point(400, 300)], [data]))
     box = [(x, y) for x, y in drawn if x < 600]
     assert (min(box), max(box)) == ((236, 136), (444, 244))
     ring = [(x, y) for x, y in drawn if x > 600]
@@ -115,27 +115,27 @@ def test_gold_is_drawn_where_its_numbers_are() -> None:
 
 def test_a_box_beside_its_picture_is_drawn_beside_it() -> None:
     data = picture(1, size=(600, 400))
-    card = draw_gold("?", (), (), [Box(650, 100, 700, 150)], (), [data])
+    card = draw_question("?", (), (), [Box(650, 100, 700, 150)], (), [data])
     scale = (1400 - 80) / 700  # the picture and a hundred pixels of margin fill the card
     places = blue_at(card)
     assert min(x for x, _ in places) == pytest.approx(40 + 650 * scale, abs=6)
-    far = draw_gold("?", (), (), [Box(6500, 100, 7000, 150)], (), [data])
+    far = draw_question("?", (), (), [Box(6500, 100, 7000, 150)], (), [data])
     assert Image.open(io.BytesIO(far)).width == 1400
 
 
 def test_a_picture_or_a_row_that_is_bad_is_drawn_as_well(tmp_path: Path) -> None:
     rows = [row(0), row(1, b"not a picture"), row(2, correct_answer="behind")]
     file = sat2(tmp_path / "train.parquet", rows)
-    found = look_at("sat2", file, out=tmp_path / "look", limit=3)
+    found = preview_import("sat2", file, out=tmp_path / "look", limit=3)
     assert [reject.row for reject in found.rejects] == [2, 3]
     assert len(found.files) == 3
     assert found.lines[2].endswith(
         "[answer: the answer 'behind' is none of the choices: left, right]"
     )
     with pytest.raises(ImportProblem, match="is empty"):
-        look_at("sat2", sat2(tmp_path / "train2.parquet", []), out=tmp_path / "look")
-    with pytest.raises(ImportProblem, match="is no folder"):
-        look_at("sat2", file, out=file)
+        preview_import("sat2", sat2(tmp_path / "train2.parquet", []), out=tmp_path / "look")
+    with pytest.raises(ImportProblem, match="is not a folder"):
+        preview_import("sat2", file, out=file)
 
 
 def run(arguments: list[str], monkeypatch: pytest.MonkeyPatch) -> int:

@@ -12,12 +12,12 @@ from PIL import Image as Pillow
 from mcts.data import Box
 from tests.support.benchmark_files import drawn
 from tests.support.sat_files import picture
-from warehouse.sources.reading import json_rows
-from warehouse.sources.reading.boxes import Form, gold_box, polygon_boxes
+from warehouse.sources.reading import tabular
+from warehouse.sources.reading.boxes import BoxFormat, gold_box, polygon_boxes
 from warehouse.sources.reading.drafts import ImportProblem, Unusable
-from warehouse.sources.reading.image_files import PictureFiles, size_of
+from warehouse.sources.reading.image_files import ImageFiles, image_size
 from warehouse.sources.reading.options import cut_options, options
-from warehouse.sources.reading.tabular import rows_of
+from warehouse.sources.reading.tabular import read_rows
 
 
 @pytest.mark.parametrize("chunk", [1, 2, 7, 1 << 20])
@@ -36,10 +36,10 @@ def test_json_is_read_in_any_of_its_forms_at_any_size_of_chunk(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, chunk: int, text: str, keyed: bool,
     expected: list[object],
 ) -> None:  # fmt: skip
-    monkeypatch.setattr(json_rows, "_CHUNK", chunk)
+    monkeypatch.setattr(tabular, "_CHUNK", chunk)
     path = tmp_path / "a.json"
     path.write_text(text)
-    assert list(json_rows.objects_in(path, keyed=keyed)) == expected
+    assert list(tabular.read_json_objects(path, keyed=keyed)) == expected
 
 
 @pytest.mark.parametrize("text", ['[{"a": 1}', '[{"a": 1},]', '[{"a": 1} {"b": 2}]', '[{"a": 1}] 2',
@@ -48,13 +48,13 @@ def test_json_that_is_damaged_is_refused(tmp_path: Path, text: str) -> None:
     path = tmp_path / "a.json"
     path.write_text(text)
     with pytest.raises(ImportProblem, match=r"a\.json"):
-        list(rows_of(path, None))
+        list(read_rows(path, None))
 
 
 def test_an_element_that_is_no_object_is_broken_and_the_next_is_read(tmp_path: Path) -> None:
     path = tmp_path / "a.json"
     path.write_text('[1, {"a": 2}]')
-    assert list(rows_of(path, None)) == [(1, "this is not a JSON object"), (2, {"a": 2})]
+    assert list(read_rows(path, None)) == [(1, "this is not a JSON object"), (2, {"a": 2})]
 
 
 @pytest.mark.parametrize("suffix", [".json", ".jsonl"])
@@ -70,7 +70,7 @@ def test_a_long_file_is_not_held_in_memory(tmp_path: Path, suffix: str) -> None:
             handle.write("]")
     assert path.stat().st_size > 19 << 20
     tracemalloc.start()
-    count = sum(1 for _ in rows_of(path, None))
+    count = sum(1 for _ in read_rows(path, None))
     peak = tracemalloc.get_traced_memory()[1]
     tracemalloc.stop()
     assert count == 400
@@ -79,21 +79,21 @@ def test_a_long_file_is_not_held_in_memory(tmp_path: Path, suffix: str) -> None:
 
 def test_boxes_of_every_form_mean_the_same_place() -> None:
     size = (200, 100)
-    assert gold_box([20, 10, 40, 30], Form.XYWH, size) == Box(20, 10, 60, 40)
-    assert gold_box([20, 10, 60, 40], Form.XYXY, size) == Box(20, 10, 60, 40)
-    assert gold_box([0.1, 0.1, 0.3, 0.4], Form.SHARES, size) == Box(20, 10, 60, 40)
+    assert gold_box([20, 10, 40, 30], BoxFormat.XYWH, size) == Box(20, 10, 60, 40)
+    assert gold_box([20, 10, 60, 40], BoxFormat.XYXY, size) == Box(20, 10, 60, 40)
+    assert gold_box([0.1, 0.1, 0.3, 0.4], BoxFormat.SHARES, size) == Box(20, 10, 60, 40)
 
 
 @pytest.mark.parametrize(
     ("values", "form", "expected"),
     [
-        ([-1, -2, 20, 10], Form.XYXY, (0, 0, 20, 10)),
-        ([190, 90, 202, 101], Form.XYXY, (190, 90, 200, 100)),
-        ([0.95, 0.5, 1.005, 1.0], Form.SHARES, (190, 50, 200, 100)),
+        ([-1, -2, 20, 10], BoxFormat.XYXY, (0, 0, 20, 10)),
+        ([190, 90, 202, 101], BoxFormat.XYXY, (190, 90, 200, 100)),
+        ([0.95, 0.5, 1.005, 1.0], BoxFormat.SHARES, (190, 50, 200, 100)),
     ],
 )
 def test_a_box_a_little_over_the_edge_is_cut_there(
-    values: list[float], form: Form, expected: tuple[float, ...]
+    values: list[float], form: BoxFormat, expected: tuple[float, ...]
 ) -> None:
     box = gold_box(values, form, (200, 100))
     assert (box.x1, box.y1, box.x2, box.y2) == expected
@@ -102,18 +102,18 @@ def test_a_box_a_little_over_the_edge_is_cut_there(
 @pytest.mark.parametrize(
     ("values", "form"),
     [
-        ([-3, 0, 20, 10], Form.XYXY),
-        ([190, 90, 203, 100], Form.XYXY),
-        ([20, 10, 20, 40], Form.XYXY),
-        ([60, 40, 20, 10], Form.XYXY),
-        ([0, 0, 1, 1], Form.XYXY),
-        ([0, 0, 2, 1], Form.SHARES),
-        ([1, 2, 3, float("nan")], Form.XYXY),
-        ([1, 2, 3, None], Form.XYXY),
-        ([True, 2, 3, 4], Form.XYXY),
+        ([-3, 0, 20, 10], BoxFormat.XYXY),
+        ([190, 90, 203, 100], BoxFormat.XYXY),
+        ([20, 10, 20, 40], BoxFormat.XYXY),
+        ([60, 40, 20, 10], BoxFormat.XYXY),
+        ([0, 0, 1, 1], BoxFormat.XYXY),
+        ([0, 0, 2, 1], BoxFormat.SHARES),
+        ([1, 2, 3, float("nan")], BoxFormat.XYXY),
+        ([1, 2, 3, None], BoxFormat.XYXY),
+        ([True, 2, 3, 4], BoxFormat.XYXY),
     ],
 )
-def test_numbers_of_another_form_are_no_box(values: list[object], form: Form) -> None:
+def test_numbers_of_another_form_are_no_box(values: list[object], form: BoxFormat) -> None:
     with pytest.raises(Unusable):
         gold_box(values, form, (200, 100))
 
@@ -154,20 +154,20 @@ def test_letters_are_taken_off_options_only_where_all_have_their_own() -> None:
 
 
 def test_a_picture_is_measured_upright_from_its_head() -> None:
-    assert size_of(drawn(1, (200, 100))[:200]) == (200, 100)  # of a PNG, the head is enough
+    assert image_size(drawn(1, (200, 100))[:200]) == (200, 100)  # of a PNG, the head is enough
     exif = Pillow.Exif()
     exif[0x0112] = 6
-    assert size_of(picture(1, "JPEG", (80, 60), exif=exif)) == (60, 80)
-    assert size_of(picture(1, "PNG", (80, 60), exif=exif)) == (60, 80)
+    assert image_size(picture(1, "JPEG", (80, 60), exif=exif)) == (60, 80)
+    assert image_size(picture(1, "PNG", (80, 60), exif=exif)) == (60, 80)
     with pytest.raises(Unusable, match="can't be decoded"):
-        size_of(b"no picture")
+        image_size(b"no picture")
 
 
 def test_a_named_picture_is_found_in_the_first_folder_that_has_it(tmp_path: Path) -> None:
     for name in ("one", "two"):
         (tmp_path / name).mkdir()
     (tmp_path / "two" / "a.png").write_bytes(b"second")
-    files = PictureFiles((tmp_path / "one", tmp_path / "two"))
+    files = ImageFiles((tmp_path / "one", tmp_path / "two"))
     assert files.get("a.png") == b"second"
     (tmp_path / "one" / "a.png").write_bytes(b"first")
     assert files.get({"bytes": None, "path": "a.png"}) == b"first"

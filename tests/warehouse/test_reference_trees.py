@@ -18,7 +18,7 @@ from mcts.coordinates import CoordinateSpace
 from mcts.data import AnswerKind
 from tests.support.benchmark_files import image_file
 from tests.support.sat_files import rejects
-from warehouse.lineage.lineage import Thing, Walker
+from warehouse.lineage.lineage import Entity, Walker
 from warehouse.query.catalog import query
 from warehouse.query.read_back import read_trees
 from warehouse.sources.importing_trees import TreeQuestions, import_trees
@@ -157,8 +157,8 @@ def test_traces_are_cut_from_it_and_lead_back_to_the_text_and_the_picture(
         "<answer>left</answer>"
     )
     with Walker(warehouse) as walker:
-        found = walker.lineage(Thing("trace", (told["trace_id"],)))
-    assert {"response", "node", "tree", "question", "image"} <= {thing.kind for thing in found.up}
+        found = walker.lineage(Entity("trace", (told["trace_id"],)))
+    assert {"response", "node", "tree", "question", "image"} <= {thing.kind for thing in found.ancestors}
     steps = query(
         warehouse,
         "SELECT s.thought, r.text FROM steps s JOIN responses r USING (response_id) "
@@ -218,8 +218,8 @@ def test_a_folder_is_read_without_its_errors(warehouse: Warehouse, tmp_path: Pat
         (record(true_answer=None), "true_answer", "there is no true answer"),
         (record(image="/data/images/sat/9.png"), "image", "9.png: there is no such file"),
         (record(image="../../1.png"), "image", "../../1.png: the name leads out"),
-        (record(tree={"children": []}), "tree", "it is no node: it has no thought_text"),
-        (record(node("?", {"thought_text": 3})), "tree.children[0]", "it is no node"),
+        (record(tree={"children": []}), "tree", "it is not a node: it has no thought_text"),
+        (record(node("?", {"thought_text": 3})), "tree.children[0]", "it is not a node"),
         (record(node("?", node("a", rollouts=[{"reward": 1}]))), "tree.children[0].rollouts[0]",
          "it has no ephemeral_texts"),
         (record({**node("?"), "children": "none"}), "tree.children", "it should be a list"),

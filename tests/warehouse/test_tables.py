@@ -38,6 +38,7 @@ from warehouse.tables.delta import (
     scan,
 )
 from warehouse.tables.schema import TABLES
+from warehouse.tables.tree_rows import SearchRows
 
 Row = dict[str, Any]
 
@@ -47,7 +48,7 @@ def warehouse(tmp_path: Path) -> Warehouse:
     return Warehouse(str(tmp_path / "home"))
 
 
-def shard(*names: str, answer: str = "yes") -> dict[str, Any]:
+def shard(*names: str, answer: str = "yes") -> SearchRows:
     """Trees with two nodes, a rollout and a response each."""
     trees: list[Row] = [
         {"tree_id": n, "question_id": f"q-{n}", "task": "sat2", "any_right": True} for n in names
@@ -63,7 +64,7 @@ def shard(*names: str, answer: str = "yes") -> dict[str, Any]:
     responses: list[Row] = [
         {"tree_id": n, "response_id": f"{n}-r0", "text": "<think>a (1, 2).</think>"} for n in names
     ]
-    return {"trees": trees, "responses": responses, "nodes": nodes, "rollouts": rollouts}
+    return SearchRows(trees, nodes, rollouts, responses)
 
 
 def counts(warehouse: Warehouse) -> dict[str, int]:
@@ -134,10 +135,10 @@ def test_an_unknown_column_or_a_missing_key_is_refused(warehouse: Warehouse) -> 
 
 
 def test_a_committed_shard_is_shown_whole_and_only_once(warehouse: Warehouse) -> None:
-    first = commit_trees(warehouse, **shard("a", "b"), run_id="r1")
+    first = commit_trees(warehouse, shard("a", "b"), run_id="r1")
     assert (first.added, first.already_there) == (2, 0)
-    assert commit_trees(warehouse, **shard("a", "b"), run_id="r1").added == 0
-    again = commit_trees(warehouse, **shard("b", "c", answer="no"), run_id="r2")
+    assert commit_trees(warehouse, shard("a", "b"), run_id="r1").added == 0
+    again = commit_trees(warehouse, shard("b", "c", answer="no"), run_id="r2")
     assert (again.added, again.already_there) == (1, 1)
     assert counts(warehouse) == {"trees": 3, "nodes": 6, "rollouts": 3, "responses": 3}
     answers = query(warehouse, "SELECT tree_id, answer FROM rollouts ORDER BY 1")
@@ -160,7 +161,7 @@ def test_a_kill_inside_a_commit_shows_nothing_half(
 from tests.warehouse import test_tables
 from warehouse.storage.home import Warehouse
 from warehouse.tables.delta import commit_trees
-commit_trees(Warehouse({warehouse.root!r}), **test_tables.shard("a", "b"), run_id="r1")
+commit_trees(Warehouse({warehouse.root!r}), test_tables.shard("a", "b"), run_id="r1")
 """
     killed = in_process(code, VIGORL_FAILPOINT=place)
     _, errors = killed.communicate(timeout=60)
@@ -168,7 +169,7 @@ commit_trees(Warehouse({warehouse.root!r}), **test_tables.shard("a", "b"), run_i
     whole = {"trees": 2, "nodes": 4, "rollouts": 2, "responses": 2}
     assert counts(warehouse) == (whole if seen_after_kill else dict.fromkeys(whole, 0))
     # The next start of the same work finishes it, under its own run id.
-    commit_trees(warehouse, **shard("a", "b"), run_id="r2")
+    commit_trees(warehouse, shard("a", "b"), run_id="r2")
     assert counts(warehouse) == whole
 
 
@@ -177,7 +178,7 @@ def test_two_shards_that_overlap_and_race_leave_every_tree_whole(warehouse: Ware
     with ThreadPoolExecutor(6) as pool:
         done = list(
             pool.map(
-                lambda s: commit_trees(warehouse, **s, run_id=s["trees"][0]["tree_id"]), shards
+                lambda s: commit_trees(warehouse, s, run_id=s.trees[0]["tree_id"]), shards
             )
         )
     assert sum(commit.added for commit in done) == 9

@@ -10,7 +10,7 @@ import pytest
 
 from curation.traces import sampling
 from curation.traces.grpo_prompts import grpo_prompt
-from curation.traces.preferences import pairs
+from curation.traces.preferences import preference_pairs
 from curation.traces.step_values import step_values
 from flows.stages.curate import curate_trees
 from mcts.config import SearchConfig
@@ -117,7 +117,7 @@ def test_pairs_in_sql_are_those_of_the_code(warehouse: Warehouse, stored: Stored
     ).to_pylist()
     made = []
     for tree, row in stored:
-        for pair in pairs(tree):
+        for pair in preference_pairs(tree):
             sides = {"chosen": pair.chosen, "rejected": pair.rejected}
             made.append(
                 {

@@ -29,6 +29,7 @@ from warehouse.storage.home import Warehouse, WarehouseError
 from warehouse.tables.delta import commit_traces, commit_trees, insert_new, open_table, scan
 from warehouse.tables.rows import read_questions
 from warehouse.tables.schema import TABLES
+from warehouse.tables.tree_rows import SearchRows
 from warehouse.versions.versions import list_versions, publish
 
 
@@ -41,9 +42,9 @@ def filled(tmp_path_factory: pytest.TempPathFactory) -> Path:
     other = {"question_id": "other", "source": "elsewhere", "task": "sat2", "text": "?",
              "answer_kind": "text"}  # fmt: skip
     insert_new(warehouse, "questions", [{**other, "image_ids": [two.images[1].image_id]}])
-    trees = {"trees": [{"tree_id": "kept", "question_id": "other", "task": "sat2"}]}
+    trees = [{"tree_id": "kept", "question_id": "other", "task": "sat2"}]
     nodes = [{"tree_id": "kept", "node_id": 0}]
-    commit_trees(warehouse, **trees, nodes=nodes, responses=[], rollouts=[], run_id="r")
+    commit_trees(warehouse, SearchRows(trees, nodes), run_id="r")
     insert_new(warehouse, "questions", [{**other, "question_id": "plain", "image_ids": []}])
     trace = {"trace_id": "stays", "question_id": "plain", "tree_id": "kept", "task": "sat2"}
     commit_traces(warehouse, [trace], steps=[], verdicts=[], run_id="r")
@@ -178,13 +179,13 @@ def test_a_copy_made_while_a_writer_runs_is_a_whole_warehouse(
         try:
             number = 0
             while not stop.is_set():
-                commit_trees(warehouse, **shard(f"t{number}"), run_id="r")
+                commit_trees(warehouse, shard(f"t{number}"), run_id="r")
                 number += 1
         except Exception as error:
             failed.append(error)
 
     for name in range(3):
-        commit_trees(warehouse, **shard(f"first{name}"), run_id="r")
+        commit_trees(warehouse, shard(f"first{name}"), run_id="r")
     writer = threading.Thread(target=write)
     writer.start()
     try:
@@ -218,10 +219,10 @@ def test_a_disk_that_is_full_during_a_commit_shows_nothing_half(
     monkeypatch.setenv("VIGORL_FAILPOINT", place)
     monkeypatch.setattr(failpoints, "_passages", Counter())
     with pytest.raises(OSError, match="No space left"):
-        commit_trees(warehouse, **shard("a", "b"), run_id="r")
+        commit_trees(warehouse, shard("a", "b"), run_id="r")
     monkeypatch.delenv("VIGORL_FAILPOINT")
     assert set(counts(warehouse).values()) == {0}
-    commit_trees(warehouse, **shard("a", "b"), run_id="r")
+    commit_trees(warehouse, shard("a", "b"), run_id="r")
     assert counts(warehouse) == {"trees": 2, "nodes": 4, "rollouts": 2, "responses": 2}
 
 
@@ -233,11 +234,11 @@ from tests.warehouse.test_tables import shard
 from warehouse.storage.home import Warehouse
 from warehouse.tables.delta import commit_trees
 warehouse = Warehouse({str(tmp_path)!r})
-commit_trees(warehouse, **shard("a"), run_id="r")
+commit_trees(warehouse, shard("a"), run_id="r")
 signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
 resource.setrlimit(resource.RLIMIT_FSIZE, (4000, 4000))
 try:
-    commit_trees(warehouse, **shard("b"), run_id="r")
+    commit_trees(warehouse, shard("b"), run_id="r")
 except Exception as error:
     print(type(error).__name__, flush=True)
 """
@@ -246,7 +247,7 @@ except Exception as error:
     assert said.strip() in ("OSError", "DeltaError"), (said, errors)
     warehouse = Warehouse(str(tmp_path))
     assert counts(warehouse) == {"trees": 1, "nodes": 2, "rollouts": 1, "responses": 1}
-    commit_trees(warehouse, **shard("b"), run_id="r")
+    commit_trees(warehouse, shard("b"), run_id="r")
     assert counts(warehouse)["nodes"] == 4
 
 
@@ -273,7 +274,7 @@ def test_tables_that_the_first_code_wrote_are_read_and_written_today(tmp_path: P
         assert list(row) == TABLES[name].schema.names
         added = set(row) - set(older[name])
         assert all(row[column] is None for column in added)
-    commit_trees(warehouse, **shard("new"), run_id="r")
+    commit_trees(warehouse, shard("new"), run_id="r")
     insert_new(warehouse, "questions", [{"question_id": "new", "text": "?"}])
     assert query(warehouse, "SELECT count(*) n FROM nodes")["n"][0].as_py() == 3
     assert query(warehouse, "SELECT count(*) n FROM questions")["n"][0].as_py() == 2

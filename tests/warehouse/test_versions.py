@@ -30,6 +30,7 @@ from warehouse.sources.importing import import_questions
 from warehouse.storage.home import Warehouse, WarehouseError
 from warehouse.tables.delta import commit_traces, commit_trees
 from warehouse.tables.rows import read_questions, trace_rows, verdict_row
+from warehouse.tables.tree_rows import SearchRows
 from warehouse.versions.versions import list_versions, open_version, publish, resolve, show
 
 KEPT = "SELECT trace_id FROM kept_traces"
@@ -66,7 +67,7 @@ def fill(
             "task": "sat2", "model": "teacher@1", "space": "absolute_resized", "factor": 28,
             "min_pixels": 3136, "max_pixels": 9800, "prompt_hash": "p",
         }  # fmt: skip
-        commit_trees(warehouse, [tree], responses=[], nodes=[], rollouts=[], run_id=run_id)
+        commit_trees(warehouse, SearchRows([tree]), run_id=run_id)
         rows, steps, verdicts = [], [], []
         for trace in traces_of(question):
             told, its_steps = trace_rows(trace, task="sat2", text="…", model="teacher@1")

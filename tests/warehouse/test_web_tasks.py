@@ -32,7 +32,7 @@ from vigorl_nano.task_control import Measured, difference, format_result, grey_q
 from warehouse.exports.export import export
 from warehouse.query.catalog import query
 from warehouse.sources import find_task
-from warehouse.sources.samples import import_sample
+from warehouse.sources.importing import import_sample
 from warehouse.storage.home import Warehouse
 from warehouse.tables.rows import read_image, read_questions
 from warehouse.versions.versions import publish
@@ -99,7 +99,7 @@ def built(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFacto
             min_pixels=QWEN25.min_pixels, max_pixels=QWEN25.max_pixels, simulations=2,
         )  # fmt: skip
     assert summary.sentence().startswith("4 questions searched, 4 trees with a right answer")
-    assert "remark" not in summary.extra, "only the embedded model is said to be plumbing"
+    assert "remark" not in summary.extra, "only with a registered model is it a smoke test"
     return warehouse
 
 
@@ -230,7 +230,7 @@ def test_the_embedded_model_runs_on_each_sample_and_says_what_it_is_worth(
     summary = run(task, str(tmp_path / task), limit=1, simulations=1)
     assert summary.trees == 1 and not summary.failed
     remark = summary.extra["remark"]
-    assert remark.startswith("plumbing: these traces show that everything runs, no more (")
+    assert remark.startswith("smoke test only: these traces show that everything runs (")
 
 
 def test_grey_questions_ask_the_same_about_nothing(tmp_path: Path) -> None:

@@ -19,7 +19,7 @@ from dataclasses import dataclass
 from itertools import islice
 from typing import Any
 
-from curation.traces.preferences import pairs
+from curation.traces.preferences import preference_pairs
 from curation.traces.step_values import step_paths
 from mcts.data import Question
 from mcts.tree import Tree
@@ -134,7 +134,7 @@ def _dpo(rows: Iterable[Row], renderer: ConversationRenderer) -> Iterator[Row]:
     """Two ways on from one place of a tree as whole turns; what both share weighs on neither."""
     for row, tree in _trees(rows, renderer.warehouse):
         question = tree.question
-        for pair in pairs(tree):
+        for pair in preference_pairs(tree):
             prefix = list(pair.prefix)
             steps = [[*prefix, *side.steps] for side in (pair.chosen, pair.rejected)]
             completions = [

@@ -1,21 +1,22 @@
-"""Where a thing comes from, and what has come of it: from a model down to the pixels, and back.
+"""Lineage: what an entity was made from and what was made from it, from a model to the pixels.
 
     with Walker(warehouse) as walker:
-        found = walker.lineage(walker.find("sat2-sft@v1")[0])
-    found.up, found.down            # Things, nearest first; found.edges says what is made from what
-    found.total("model")            # how many models it reaches, exactly
+        lineage = walker.lineage(walker.find("sat2-sft@v1")[0])
+        walker.describe(lineage.descendants)      # {entity: "direct, 4 steps, right, kept"}
+    lineage.ancestors, lineage.descendants        # nearest first; lineage.edges joins them
+    lineage.total("model")                        # how many models it reaches, exactly
 
-A `Thing` is one row of something, or a group of several that are not shown one by one: a data set
-has thousands of traces. Groups are walked like single things, so that nothing is lost behind one:
-whatever is reached at all is in some Thing.
+An `Entity` is one row of something, or a group of several that are not listed one by one: a dataset
+has thousands of traces. Groups are walked like single entities, so that nothing is lost behind one:
+whatever is reached at all is in some entity.
 """
 
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
-from typing import Any, Self
+from typing import Self
 
 import duckdb
 import pyarrow as pa
@@ -24,12 +25,13 @@ import pyarrow.parquet as pq
 from warehouse.lineage.relations import Relation, relations
 from warehouse.query.catalog import connect
 from warehouse.storage.home import Warehouse, WarehouseError
+from warehouse.tables.schema import Row
 from warehouse.versions.versions import Version, list_versions, open_version
 
 MOST = 6
-"""Things of a kind shown one by one at each remove; the rest is one group."""
+"""Entities of a kind listed one by one at each distance; the rest is one group."""
 
-_WHERE_IDS_ARE = (
+_ID_QUERIES = (
     ("trace", "SELECT trace_id AS id FROM traces"),
     ("tree", "SELECT tree_id AS id FROM trees"),
     ("question", "SELECT question_id AS id FROM questions"),
@@ -45,10 +47,51 @@ _WHERE_IDS_ARE = (
     ("source", "SELECT source AS id FROM questions UNION SELECT source FROM images"),
 )
 
+_DESCRIPTIONS = {
+    "image": """
+        SELECT image_id AS id, concat_ws(', ', width || 'x' || height || ' ' || format,
+        nullif(licence, '')) AS words FROM images""",
+    "question": """
+        SELECT question_id AS id, concat_ws(', ', '"' || text || '"', nullif(family, ''),
+        'imported in ' || run_id) AS words FROM questions""",
+    "tree": """
+        SELECT tree_id AS id, concat_ws(', ', simulations || ' simulations',
+        n_nodes || ' nodes', 'value ' || round(root_value, 2), 'searched in ' || run_id) AS words
+        FROM trees""",
+    "response": """
+        SELECT response_id AS id, concat_ws(', ', purpose, tokens || ' tokens', model,
+        '"' || text || '"') AS words FROM responses""",
+    "node": """
+        SELECT tree_id || '/' || node_id AS id, concat_ws(', ', 'step ' || depth,
+        '"' || coalesce(thought, answer) || '"', visits || ' visits',
+        'value ' || round(value, 2)) AS words FROM nodes""",
+    "trace": """
+        SELECT trace_id AS id, concat_ws(', ', kind, n_steps || ' steps',
+        CASE WHEN reward >= 1 THEN 'right' WHEN reward IS NULL THEN 'not graded' ELSE 'wrong' END,
+        coalesce(judged, 'not judged')) AS words FROM traces LEFT JOIN (
+            SELECT trace_id, CASE WHEN bool_and(keep) THEN 'kept by ' || count(*) || ' filters'
+            ELSE 'dropped: ' || string_agg(nullif(reason, ''), '; ' ORDER BY filter)
+            FILTER (NOT keep) END AS judged
+            FROM latest_verdicts GROUP BY trace_id
+        ) USING (trace_id)""",
+    "dataset": """
+        SELECT name || '@v' || version AS id, n_rows || ' rows, ' || n_images || ' images, content '
+        || content_hash[:12] AS words FROM dataset_versions""",
+    "model": """
+        SELECT model_id AS id, concat_ws(', ', nullif(name, model_id), 'trained in ' || run_id)
+        AS words FROM models""",
+    "evaluation": """
+        SELECT evaluation_id AS id, benchmark || ': ' || round(100 * accuracy, 1) || '% of '
+        || n_questions AS words FROM evaluations""",
+    "run": """
+        SELECT run_id AS id, concat_ws(', ', kind, task, host, created_at::DATE) AS words
+        FROM runs""",
+}
+
 
 @dataclass(frozen=True, slots=True)
-class Thing:
-    """One thing, or a group of one kind."""
+class Entity:
+    """One row of something, or a group of one kind."""
 
     kind: str
     ids: tuple[str, ...]
@@ -65,21 +108,28 @@ class Thing:
 
 @dataclass
 class Lineage:
-    """A thing with everything it was made from and everything made from it."""
+    """An entity with everything it was made from and everything made from it."""
 
-    focus: Thing
-    up: list[Thing] = field(default_factory=list)
-    down: list[Thing] = field(default_factory=list)
-    edges: list[tuple[Thing, Thing]] = field(default_factory=list)
+    focus: Entity
+    ancestors: list[Entity] = field(default_factory=list)
+    descendants: list[Entity] = field(default_factory=list)
+    edges: list[tuple[Entity, Entity]] = field(default_factory=list)
     """(made from, made into); each once."""
 
+    @property
+    def entities(self) -> list[Entity]:
+        """The focus, its ancestors and its descendants, each once."""
+        return list(dict.fromkeys([self.focus, *self.ancestors, *self.descendants]))
+
     def total(self, kind: str, *, up: bool = False) -> int:
-        """How many of a kind came of it, or went into it."""
-        return sum(len(t.ids) for t in (self.up if up else self.down) if t.kind == kind)
+        """Count the descendants of a kind, or the ancestors (`up`)."""
+        return sum(
+            len(e.ids) for e in (self.ancestors if up else self.descendants) if e.kind == kind
+        )
 
 
 class Walker:
-    """The tables, opened once for any number of look-ups."""
+    """Follows relations through the tables, which it opens once for any number of look-ups."""
 
     def __init__(self, warehouse: Warehouse) -> None:
         self.warehouse = warehouse
@@ -93,99 +143,101 @@ class Walker:
     def __exit__(self, *_: object) -> None:
         self.con.close()
 
-    def rows(self, sql: str, ids: Sequence[str]) -> list[dict[str, Any]]:
-        """Rows of a statement that asks the table `_ids(id)`."""
+    def rows(self, sql: str, ids: Sequence[str]) -> list[Row]:
+        """Run a statement that reads the given ids as the table `_ids(id)`."""
         self.con.register("_ids", pa.table({"id": pa.array(ids, pa.string())}))
         return list(self.con.sql(sql).to_arrow_table().to_pylist())
 
-    def lineage(self, focus: Thing, most: int = MOST, within: str | None = None) -> Lineage:
-        """Walk both ways from a thing.
+    def lineage(self, focus: Entity, most: int = MOST, within: str | None = None) -> Lineage:
+        """Walk both ways from an entity.
 
         Args:
-            most: how many things of a kind are shown one by one at each remove.
-            within: only this data set version, of those a trace is in.
+            most: how many entities of a kind are listed one by one at each distance.
+            within: the only dataset version to follow, of those a trace is in.
         """
-        found = Lineage(focus)
-        self._walk(found, found.up, most, within, upward=True)
-        self._walk(found, found.down, most, within, upward=False)
-        found.edges = list(dict.fromkeys(found.edges))
-        return found
+        lineage = Lineage(focus)
+        self._walk(lineage, lineage.ancestors, most, within, upward=True)
+        self._walk(lineage, lineage.descendants, most, within, upward=False)
+        lineage.edges = list(dict.fromkeys(lineage.edges))
+        return lineage
 
     def _walk(
-        self, found: Lineage, out: list[Thing], most: int, within: str | None, *, upward: bool
+        self, lineage: Lineage, out: list[Entity], most: int, within: str | None, *, upward: bool
     ) -> None:
-        ways = relations(found.focus.kind)
-        if upward:  # what a run wrote is below it; nothing is above
-            ways = [way for way in ways if way.parent != "run"]
-        place = {(found.focus.kind, i): found.focus for i in found.focus.ids}
-        frontier = [found.focus]
+        """Breadth first: one query per relation and distance, however many entities there are."""
+        focus = lineage.focus
+        followed = relations(focus.kind)
+        if upward:  # runs are roots: what a run wrote descends from it
+            followed = [relation for relation in followed if relation.parent != "run"]
+        entity_of = {(focus.kind, i): focus for i in focus.ids}
+        frontier = [focus]
         while frontier:
-            fresh: dict[str, dict[str, None]] = {}
-            links: list[tuple[Thing, str, str]] = []
-            for way in ways:
-                near, far = (way.child, way.parent) if upward else (way.parent, way.child)
-                things = [thing for thing in frontier if thing.kind == near]
-                for here, there in self._pairs(way, things, upward):
-                    if within and far == "dataset" and there != within:
+            new: dict[str, dict[str, None]] = {}
+            links: list[tuple[Entity, str, str]] = []
+            for relation in followed:
+                near, far = (relation.child, relation.parent)[:: 1 if upward else -1]
+                members = [entity for entity in frontier if entity.kind == near]
+                for near_id, far_id in self._pairs(relation, members, upward):
+                    if within and far == "dataset" and far_id != within:
                         continue
-                    links.append((place[near, here], far, there))
-                    if (far, there) not in place:
-                        fresh.setdefault(far, {})[there] = None
-            frontier = []
-            for kind, ids in fresh.items():
-                for thing in _grouped(kind, list(ids), most):
-                    place.update({(kind, i): thing for i in thing.ids})
-                    frontier.append(thing)
+                    links.append((entity_of[near, near_id], far, far_id))
+                    if (far, far_id) not in entity_of:
+                        new.setdefault(far, {})[far_id] = None
+            frontier = [e for kind, ids in new.items() for e in _grouped(kind, list(ids), most)]
+            entity_of |= {(entity.kind, i): entity for entity in frontier for i in entity.ids}
             out += frontier
-            for near_thing, kind, there in links:
-                ends = (place[kind, there], near_thing)
-                if ends[0] is not ends[1]:
-                    found.edges.append(ends if upward else (ends[1], ends[0]))
+            for entity, kind, far_id in links:
+                other = entity_of[kind, far_id]
+                if other is not entity:
+                    lineage.edges.append((other, entity) if upward else (entity, other))
 
-    def _pairs(self, way: Relation, things: list[Thing], upward: bool) -> list[tuple[str, str]]:
-        ids = [i for thing in things for i in thing.ids]
+    def _pairs(
+        self, relation: Relation, entities: list[Entity], upward: bool
+    ) -> list[tuple[str, str]]:
+        """(near id, far id) of all entities, in their order."""
+        ids = [i for entity in entities for i in entity.ids]
         if not ids:
             return []
         near, far = ("made_into", "made_from") if upward else ("made_from", "made_into")
         order = {i: n for n, i in enumerate(ids)}
         rows = self.rows(
-            f"SELECT DISTINCT {near} AS here, {far} AS there FROM ({way.sql}) "
+            f"SELECT DISTINCT {near} AS near, {far} AS far FROM ({relation.sql}) "
             f"SEMI JOIN _ids ON {near} = _ids.id WHERE {far} IS NOT NULL AND {far} <> ''",
             ids,
         )
-        pairs = [(row["here"], row["there"]) for row in rows]
+        pairs = [(row["near"], row["far"]) for row in rows]
         return sorted(pairs, key=lambda pair: (order[pair[0]], pair[1]))
 
-    def find(self, text: str, kinds: Sequence[str] = ()) -> tuple[Thing, str | None]:
-        """What `text` names: an id, the beginning of one, a name, `kind:id`, or a row of a version.
+    def find(self, text: str, kinds: Sequence[str] = ()) -> tuple[Entity, str | None]:
+        """Find an entity by id, the beginning of one, name, `kind:id`, or as a row of a version.
 
-        Returns the thing and, for a row (`name@vN/trace`), the version it is a row of.
+        Returns the entity and, for a row (`name@vN/trace`), the version it is a row of.
 
         Raises:
-            WarehouseError: it names nothing, or several things.
+            WarehouseError: it names nothing, or several entities.
         """
         kind, _, rest = text.partition(":")
-        if rest and kind in {name for name, _ in _WHERE_IDS_ARE} | {"node", "dataset"}:
+        if rest and kind in {name for name, _ in _ID_QUERIES} | {"node", "dataset"}:
             kinds, text = (kind,), rest
         if match := re.fullmatch(r"([^@/]+(?:@v\d+))/(\w+)", text):
             return self._row(*match.groups())
         if match := re.fullmatch(r"(\w+)/(\d+)", text):
             return self._node(*match.groups()), None
         matches = self._matching(text, kinds)
-        exact = [thing for thing in matches if thing.id == text]
+        exact = [entity for entity in matches if entity.id == text]
         matches = exact or matches
         if len(matches) == 1:
             return matches[0], None
         if not matches:
             among = f"no {' or '.join(kinds)}" if kinds else "nothing"
             raise WarehouseError(f"{among} in {self.warehouse.root} is called {text!r}")
-        listed = ", ".join(f"{thing.kind}:{thing.id}" for thing in matches[:4])
+        listed = ", ".join(f"{entity.kind}:{entity.id}" for entity in matches[:4])
         more = " and more" if len(matches) > 4 else ""
         raise WarehouseError(f"{text!r} could be {listed}{more}: write more of it")
 
-    def _matching(self, text: str, kinds: Sequence[str]) -> list[Thing]:
+    def _matching(self, text: str, kinds: Sequence[str]) -> list[Entity]:
         found = []
-        for kind, sql in _WHERE_IDS_ARE:
+        for kind, sql in _ID_QUERIES:
             if kinds and kind not in kinds:
                 continue
             rows = self.con.execute(
@@ -193,47 +245,77 @@ class Walker:
                 "ORDER BY id <> ?, id LIMIT 5",
                 [text, text],
             ).fetchall()
-            found += [Thing(kind, (name,)) for (name,) in rows]
+            found += [Entity(kind, (name,)) for (name,) in rows]
         if not kinds or "model" in kinds:
             named = self.con.execute("SELECT model_id FROM models WHERE name = ?", [text])
-            found += [Thing("model", (name,)) for (name,) in named.fetchall()]
+            found += [Entity("model", (name,)) for (name,) in named.fetchall()]
         if not kinds or "dataset" in kinds:
             ours = [v for v in self.versions.values() if text in (v.name, v.ref)]
-            found += [Thing("dataset", (v.ref,)) for v in ours[-1:]]
+            found += [Entity("dataset", (v.ref,)) for v in ours[-1:]]
         return list(dict.fromkeys(found))
 
-    def _row(self, ref: str, trace: str) -> tuple[Thing, str]:
+    def _row(self, ref: str, trace: str) -> tuple[Entity, str]:
         if ref not in self.versions:
             listed = ", ".join(self.versions) or "nothing is published yet"
-            raise WarehouseError(f"there is no data set {ref}; there are: {listed}")
+            raise WarehouseError(f"there is no dataset {ref}; there are: {listed}")
         rows = self.con.execute(
             "SELECT trace_id FROM _held WHERE ref = ? AND starts_with(trace_id, ?) LIMIT 2",
             [ref, trace],
         ).fetchall()
         if len(rows) != 1:
-            told = "no row" if not rows else "several rows"
-            raise WarehouseError(f"{ref} has {told} whose trace_id begins with {trace!r}")
-        return Thing("trace", (rows[0][0],)), ref
+            count = "no row" if not rows else "several rows"
+            raise WarehouseError(f"{ref} has {count} whose trace_id begins with {trace!r}")
+        return Entity("trace", (rows[0][0],)), ref
 
-    def _node(self, tree: str, number: str) -> Thing:
-        found = self.find(tree, ("tree",))[0]
-        there = self.con.execute(
-            "SELECT 1 FROM nodes WHERE tree_id = ? AND node_id = ?", [found.id, int(number)]
+    def _node(self, tree: str, number: str) -> Entity:
+        tree_id = self.find(tree, ("tree",))[0].id
+        rows = self.con.execute(
+            "SELECT 1 FROM nodes WHERE tree_id = ? AND node_id = ?", [tree_id, int(number)]
         ).fetchall()
-        if not there:
-            raise WarehouseError(f"tree {found.id} has no node {number}")
-        return Thing("node", (f"{found.id}/{int(number)}",))
+        if not rows:
+            raise WarehouseError(f"tree {tree_id} has no node {number}")
+        return Entity("node", (f"{tree_id}/{int(number)}",))
+
+    def describe(self, entities: Iterable[Entity]) -> dict[Entity, str]:
+        """Describe each in a few words; of a group its size; a revocation comes first."""
+        entities = list(entities)
+        revoked = {
+            (row["subject"], row["value"]): row["reason"]
+            for row in self.con.sql("FROM revocations").to_arrow_table().to_pylist()
+        }
+        words: dict[tuple[str, str], str] = {}
+        for kind in {entity.kind for entity in entities} & set(_DESCRIPTIONS):
+            ids = [entity.id for entity in entities if entity.kind == kind and entity.single]
+            sql = f"SELECT id, words FROM ({_DESCRIPTIONS[kind]}) SEMI JOIN _ids USING (id)"
+            words.update({(kind, row["id"]): row["words"] for row in self.rows(sql, ids)})
+        described = {}
+        for entity in entities:
+            text = words.get((entity.kind, entity.id)) or ""
+            if not entity.single:
+                text = f"{len(entity.ids)} more"
+            elif reason := revoked.get((entity.kind, entity.id)):
+                text = f"REVOKED: {reason}{'; ' if text else ''}{text}"
+            described[entity] = " ".join(text.split())
+        return described
+
+    def steps(self, trace_id: str) -> list[Row]:
+        """A trace's steps, each with its point in original pixels, its node and its response."""
+        return self.rows(
+            "SELECT step, thought, x, y, image, points, node_id, rollout_id, response_id "
+            "FROM steps SEMI JOIN _ids ON trace_id = _ids.id ORDER BY step",
+            [trace_id],
+        )
 
 
-def _grouped(kind: str, ids: list[str], most: int) -> list[Thing]:
-    """The first ids one by one, the rest together; a rest of one is no group."""
+def _grouped(kind: str, ids: list[str], most: int) -> list[Entity]:
+    """The first ids as single entities, the rest as one group, unless that would be one id."""
     singles = ids if len(ids) <= most + 1 else ids[:most]
     rest = tuple(ids[len(singles) :])
-    return [*(Thing(kind, (i,)) for i in singles), *([Thing(kind, rest)] if rest else [])]
+    return [*(Entity(kind, (i,)) for i in singles), *([Entity(kind, rest)] if rest else [])]
 
 
 def _held(warehouse: Warehouse, versions: Sequence[Version]) -> pa.Table:
-    """Which traces every version holds: its files say so, not the tables."""
+    """The traces of every version, read from its files: the tables do not hold them."""
     parts = []
     for version in versions:
         with open_version(warehouse, version) as folder:

@@ -1,30 +1,24 @@
-"""What is made from what, as SQL: each relation yields pairs (made_from, made_into) of ids.
+"""The relations of lineage, as SQL: each yields pairs (made_from, made_into) of ids.
 
     for relation in relations("trace"):      # those a walk that starts at a trace follows
         relation.parent, relation.child, relation.sql
 
-Seen from a trace, a node or a response, the way between a search and a trace leads through the
-single responses and nodes; seen from anything larger it is one step, or there would be millions.
-A node is named `tree_id/node_id`, a data set version `name@vN`.
+From a trace, a node or a response, the path between a search and a trace leads through the single
+responses and nodes; from anything larger it is one edge, or there would be millions. A node is
+named `tree_id/node_id`, a dataset version `name@vN`.
 """
 
 from __future__ import annotations
 
 from dataclasses import dataclass
 
-KINDS = (
-    "source", "run", "image", "question", "tree", "response", "node", "trace", "dataset", "model",
-    "evaluation",
-)  # fmt: skip
-"""Everything lineage speaks of, in the order in which one is usually made from another."""
-
 CLOSE_UP = frozenset({"trace", "node", "response"})
-"""Where a walk must start to be shown single responses and nodes."""
+"""Kinds from which a walk follows single responses and nodes."""
 
 
 @dataclass(frozen=True, slots=True)
 class Relation:
-    """One way in which things are made from others."""
+    """One way in which a kind of entity is made from another."""
 
     parent: str
     child: str
@@ -37,7 +31,7 @@ _ALWAYS = (
     (
         "source",
         "question",
-        # Most have the source of their pictures, and are reached through these.
+        # Most have the source of their images, and are reached through these.
         "SELECT source AS made_from, question_id AS made_into FROM questions ANTI JOIN "
         "(SELECT question_id, images.source FROM (SELECT question_id, unnest(image_ids) AS "
         "image_id FROM questions) JOIN images USING (image_id)) USING (question_id, source)",
@@ -112,7 +106,7 @@ _CLOSE = (
     ),
     (
         "response",
-        "trace",  # steps of a rollout, which are no nodes
+        "trace",  # steps of a rollout, which are not nodes
         "SELECT response_id AS made_from, trace_id AS made_into FROM steps "
         "WHERE rollout_id IS NOT NULL",
     ),
@@ -138,8 +132,8 @@ _RUN = tuple(
 
 
 def relations(start: str) -> list[Relation]:
-    """The relations a walk follows that starts at a thing of kind `start`."""
+    """The relations that a walk follows from an entity of kind `start`."""
     between = _CLOSE if start in CLOSE_UP else _FAR
-    # Every row was written by some run; only who asks about a run is shown that.
+    # Every row was written by some run; only a walk from a run follows that.
     runs = _RUN if start == "run" else ()
     return [Relation(*parts) for parts in (*_ALWAYS, *between, *runs)]

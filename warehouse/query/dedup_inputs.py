@@ -19,7 +19,7 @@ from PIL import Image
 
 from curation.filters import image_hash
 from curation.filters.decontaminate import ComparedQuestion
-from curation.filters.split import Place, assign
+from curation.filters.split import Place, assign_places
 from warehouse.query.catalog import query
 from warehouse.query.read_back import rows_among
 from warehouse.storage.home import Warehouse
@@ -93,7 +93,7 @@ def place_images(
         training: the training questions of every task, since tasks may share images.
     """
     image_ids = {image_id for question in training for image_id in question.image_ids}
-    alike = image_hash.alike({image_id: hashes.get(image_id) for image_id in image_ids})
+    alike = image_hash.group_similar({image_id: hashes.get(image_id) for image_id in image_ids})
     together = [*(question.image_ids for question in training), *alike.items()]
     while True:
         rows = query(
@@ -102,7 +102,7 @@ def place_images(
         ).to_pylist()
         known = {row["image_id"]: Place(row["group_id"], row["place"]) for row in rows}
         versions = {row["image_id"]: row["version"] for row in rows}
-        places = assign(together, known)
+        places = assign_places(together, known)
         changed = [
             {
                 "image_id": image_id,

@@ -1,8 +1,8 @@
-"""The tasks there are: each says what reads its questions and how they are asked.
+"""The registry of tasks: this package's and those of other packages' entry points.
 
-tasks()                  # every task: this package's, then those other packages add
-find_task("sat2")        # ImportProblem, with the names there are, for an unknown one
-task_of("my-own")        # never fails: a task nobody registered has the defaults
+tasks()                  # every task by its name
+find_task("sat2")        # ImportProblem, with the known names, for an unknown one
+task_of("my-own")        # never fails: an unregistered task has the defaults
 """
 
 from __future__ import annotations
@@ -45,12 +45,12 @@ MODULES = (
     "wemath",
     "mmmu",
 )
-"""Files of this package that have `TASKS`; a new one is added here."""
+"""Modules of `benchmarks/` that have `TASKS`; a new one is added here."""
 GROUP = "vigorl.tasks"
 
 
 @cache
-def _own() -> dict[str, Task]:
+def _builtin() -> dict[str, Task]:
     modules = [import_module(f"warehouse.sources.benchmarks.{name}") for name in MODULES]
     return {task.name: task for module in modules for task in module.TASKS}
 
@@ -59,34 +59,34 @@ def tasks() -> dict[str, Task]:
     """Every task by its name. An outside package cannot replace one of this package's.
 
     Raises:
-        ImportProblem: what an outside package registered can't be loaded, or is no task.
+        ImportProblem: what an outside package registered can't be loaded, or is not a task.
     """
-    outside = {name: _outside(name) for name in sorted(entry_points(group=GROUP).names)}
-    return {**{name: task for name, task in outside.items() if task is not None}, **_own()}
+    outside = {name: _registered(name) for name in sorted(entry_points(group=GROUP).names)}
+    return {**{name: task for name, task in outside.items() if task is not None}, **_builtin()}
 
 
 def find_task(name: str) -> Task:
     """The task of that name; ImportProblem if there is none."""
-    found = _own().get(name) or _outside(name)
+    found = _builtin().get(name) or _registered(name)
     if found is None:
-        there = ", ".join(sorted({*_own(), *entry_points(group=GROUP).names}))
+        known = ", ".join(sorted({*_builtin(), *entry_points(group=GROUP).names}))
         raise ImportProblem(
-            f"no task named {name!r}; there are: {there}; any other is read with --columns"
+            f"no task named {name!r}; there are: {known}; any other is read with --columns"
         )
     return found
 
 
 def task_of(name: str) -> Task:
-    """The task of that name, with every default where nobody registered one."""
-    return _own().get(name) or _outside(name) or Task(name)
+    """The task of that name, with every default where none is registered."""
+    return _builtin().get(name) or _registered(name) or Task(name)
 
 
-def _outside(name: str) -> Task | None:
+def _registered(name: str) -> Task | None:
     """What another package registered under this name."""
     for point in entry_points(group=GROUP, name=name):
         try:
             found = point.load()
-        except Exception as error:  # whatever that package does
+        except Exception as error:  # that package's code may raise anything
             raise ImportProblem(
                 f"the task {name!r} of {point.value} can't be loaded: {error}"
             ) from error

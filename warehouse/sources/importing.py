@@ -1,12 +1,13 @@
-"""Import: questions and their pictures from files into the warehouse, all that is good, once.
+"""Imports questions and their images from files into the warehouse.
 
     report = import_questions(warehouse, "sat2", "SAT_train.parquet", limit=1000)
     report.added, report.already_there, report.rejected, report.rejects_path
+    report = import_sample(warehouse, "sat2")        # what comes with the task; None without
 
 Files are read twice: first everything is checked and nothing written; then, if not too much was
-rejected, it is stored in bounded batches, pictures before the rows that name them. Ids are content
-hashes, so importing again, also after an interruption, adds only what is missing. What was left
-out is listed in a CSV below `rejects/`: file, row, field and reason, a line each.
+rejected, it is stored in bounded batches, images before the rows that name them. Ids are content
+hashes, so importing again, also after an interruption, adds only what is missing. Rejects are
+listed in a CSV below `rejects/`: file, row, field and reason, a line each.
 """
 
 from __future__ import annotations
@@ -17,7 +18,7 @@ import re
 import uuid
 import warnings
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from functools import partial
 from itertools import islice
@@ -27,10 +28,10 @@ from typing import Any
 from PIL import Image as Pillow
 
 from mcts.data import content_id
-from warehouse.sources import find_task
+from warehouse.sources import find_task, task_of
 from warehouse.sources.benchmarks.sat import OBJECTS_SUFFIX
-from warehouse.sources.reading.box_units import Frames
-from warehouse.sources.reading.drafts import Draft, ImportProblem, ReadContext, Reads, Reject
+from warehouse.sources.reading.box_units import BoxUnits
+from warehouse.sources.reading.drafts import Draft, ImportProblem, ReadContext, Readers, Reject
 from warehouse.sources.reading.row_checks import Accepted, Checker
 from warehouse.sources.tasks import Task
 from warehouse.storage.home import Warehouse
@@ -38,18 +39,16 @@ from warehouse.storage.objects import put_images
 from warehouse.tables.delta import insert_new, record_run
 from warehouse.tables.rows import image_row, question_row
 
-__all__ = ["ImportProblem", "ImportReport", "import_questions", "split_named", "split_of"]
-
-_DRAFTS_AT_ONCE = 32  # each holds its pictures
-_PICTURES_AT_ONCE = 64
-_ROWS_AT_ONCE = 4096
+_DRAFT_BATCH = 32  # each holds its images
+_IMAGE_BATCH = 64
+_ROW_BATCH = 4096
 _SPLITS = {"val": "validation", "valid": "validation", "dev": "validation"}
 _SPLIT = re.compile(r"(?<![a-z])(train|validation|valid|val|dev|test)(?![a-z])", re.IGNORECASE)
 
 
 @dataclass(frozen=True, slots=True)
 class ImportReport:
-    """What an import did. `read` is the sum of `added`, `already_there` and `rejected`."""
+    """Counts of an import; `read` is the sum of `added`, `already_there` and `rejected`."""
 
     read: int
     added: int
@@ -59,7 +58,7 @@ class ImportReport:
     """The CSV that lists the rejects, or None without any."""
     run_id: str
     warnings: tuple[str, ...] = ()
-    """What looks wrong with the gold boxes, though each alone could be right."""
+    """What looks wrong with the gold boxes together, though each alone could be right."""
 
 
 def import_questions(
@@ -73,70 +72,99 @@ def import_questions(
     max_rejects: int | None = None,
     source: str | None = None,
     licence: str | None = None,
-    columns: Reads | None = None,
+    columns: Readers | None = None,
     run_id: str | None = None,
     progress: Callable[[str, int], None] | None = None,
 ) -> ImportReport:
     """Import a file, or all files of a folder.
 
     Args:
-        split: in a folder, take only the files of this split; a file whose name says no split
-            belongs to this one. A single file belongs to it whatever its name says.
+        split: in a folder, import only the files of this split; a file whose name has no split
+            belongs to it. A single file belongs to it whatever its name.
         limit: read at most this many rows.
         image_root: the folder that image names in a file are relative to.
         max_rejects: most rows that may be rejected. By default 10, or a tenth of the rows if that
             is more.
-        source, licence: of the data set, where the file does not say.
-        columns: what reads the files instead of the task's own reader, such as a table's columns.
+        source, licence: of the dataset, where the file does not say.
+        columns: reads the files instead of the task's own reader, such as a table's columns.
         progress: called with `checking` or `storing` and the number of rows done so far.
 
     Raises:
-        ImportProblem: a file can't be read, too much was rejected, or nothing was good. Nothing
+        ImportProblem: a file can't be read, too much was rejected, or nothing was usable. Nothing
             has been written then.
     """
     files = files_of(task, path, split, image_root, columns)
-    checker, frames = Checker(task, source, licence), Frames()
+    checker = Checker(task, source, licence)
 
     def outcomes(stage: str) -> Iterator[Accepted | Reject]:
         done = 0
-        for drafts, its_split in files:
-            left = None if limit is None else limit - done
-            for some in _several(islice(drafts(), left)):
-                checker.decode_all(some)
-                for draft in some:
-                    yield checker.check(draft, its_split) if isinstance(draft, Draft) else draft
-                done += len(some)
+        for drafts, file_split in files:
+            limited = islice(drafts(), None if limit is None else limit - done)
+            while batch := list(islice(limited, _DRAFT_BATCH)):
+                checker.decode_all(batch)
+                for draft in batch:
+                    yield checker.check(draft, file_split) if isinstance(draft, Draft) else draft
+                done += len(batch)
                 if progress:
                     progress(stage, done)
 
     with warnings.catch_warnings():
         # The checker has its own, smaller limit, and rejects instead of warning.
         warnings.simplefilter("ignore", Pillow.DecompressionBombWarning)
-        read, rejects = 0, []
-        for outcome in outcomes("checking"):
-            read += 1
-            if isinstance(outcome, Accepted):
-                shown = [(image.width, image.height) for image in outcome.question.images]
-                frames.see(outcome.question.boxes, shown)
-            else:
-                rejects.append(outcome)
-                if max_rejects is not None and len(rejects) > max_rejects:
-                    raise _too_many(path, rejects, read)
-        if len(rejects) > (max(10, read // 10) if max_rejects is None else max_rejects):
-            raise _too_many(path, rejects, read)
-        if len(rejects) == read:
-            raise _too_many(path, rejects, read) if rejects else ImportProblem(f"{path} is empty")
-
+        read, rejects, units = _check_all(path, outcomes("checking"), max_rejects)
         run_id = run_id or f"import-{uuid.uuid4().hex[:12]}"
         params = {"path": str(path), "split": split, "limit": limit, "max_rejects": max_rejects}
         record_run(warehouse, run_id, "import", task=task, params=params)
         accepted = (o for o in outcomes("storing") if isinstance(o, Accepted))
         added = _store(warehouse, accepted, run_id)
     already_there = read - len(rejects) - added
-    rejects_path = _report(warehouse, task, rejects)
+    rejects_path = _write_rejects(warehouse, task, rejects)
     return ImportReport(
-        read, added, already_there, len(rejects), rejects_path, run_id, tuple(frames.warnings())
+        read, added, already_there, len(rejects), rejects_path, run_id, tuple(units.warnings())
     )
+
+
+def _check_all(
+    path: str | Path, outcomes: Iterator[Accepted | Reject], max_rejects: int | None
+) -> tuple[int, list[Reject], BoxUnits]:
+    """Count and check all rows; ImportProblem where too many, or all, are rejected."""
+    read, rejects, units = 0, list[Reject](), BoxUnits()
+    for outcome in outcomes:
+        read += 1
+        if isinstance(outcome, Accepted):
+            sizes = [(image.width, image.height) for image in outcome.question.images]
+            units.add(outcome.question.boxes, sizes)
+        else:
+            rejects.append(outcome)
+            if max_rejects is not None and len(rejects) > max_rejects:
+                raise _too_many(path, rejects, read)
+    if not read:
+        raise ImportProblem(f"{path} is empty")
+    allowed = max(10, read // 10) if max_rejects is None else max_rejects
+    if len(rejects) > allowed or len(rejects) == read:
+        raise _too_many(path, rejects, read)
+    return read, rejects, units
+
+
+def import_sample(warehouse: Warehouse, task: str) -> ImportReport | None:
+    """Import every split of a task's sample; importing again adds nothing."""
+    total: ImportReport | None = None
+    sample = task_of(task).sample
+    if sample is None:
+        return None
+    for split, path in sample.files.items():
+        report = import_questions(
+            warehouse, task, path, split=split, source=sample.source, licence=sample.licence
+        )
+        if total is not None:
+            report = replace(
+                report,
+                read=total.read + report.read,
+                added=total.added + report.added,
+                already_there=total.already_there + report.already_there,
+            )
+        total = report
+    return total
 
 
 def files_of(
@@ -144,9 +172,9 @@ def files_of(
     path: str | Path,
     split: str | None = None,
     image_root: str | Path | None = None,
-    columns: Reads | None = None,
+    columns: Readers | None = None,
 ) -> list[tuple[Callable[[], Iterator[Draft | Reject]], str]]:
-    """For each file what reads it, from its beginning every time, and the file's split.
+    """Find the files to read: for each a function that reads it anew, and its split.
 
     Raises:
         ImportProblem: no such task, file or split.
@@ -154,23 +182,18 @@ def files_of(
     reader = find_task(task) if columns is None else Task(task, formats=columns.formats())
     context = ReadContext(task, Path(image_root) if image_root else None)
     return [
-        (partial(reader.formats[file.suffix.lower()], file, context), its_split)
-        for file, its_split in _files(Path(path), reader, split)
+        (partial(reader.formats[file.suffix.lower()], file, context), file_split)
+        for file, file_split in _files(Path(path), reader, split)
     ]
 
 
-def _several(drafts: Iterator[Draft | Reject]) -> Iterator[list[Draft | Reject]]:
-    while some := list(islice(drafts, _DRAFTS_AT_ONCE)):
-        yield some
-
-
 def split_named(word: str) -> str:
-    """The split that a word means, as `questions.split` names it: `val` is `validation`."""
+    """The split that a word means, as stored in `questions.split`: `val` is `validation`."""
     return _SPLITS.get(word, word)
 
 
 def split_of(name: str) -> str | None:
-    """The split a file name says: train-00000-of-00004.parquet, SAT_val.parquet, …; else None."""
+    """The split in a file name: train-00000-of-00004.parquet, SAT_val.parquet, …; else None."""
     found = {split_named(word.lower()) for word in _SPLIT.findall(name.rpartition(".")[0])}
     return found.pop() if len(found) == 1 else None
 
@@ -195,29 +218,29 @@ def _files(path: Path, reader: Task, split: str | None) -> list[tuple[Path, str]
             raise ImportProblem(f"{path} holds no file of the split {split}")
     else:
         raise ImportProblem(f"{path} does not exist")
-    for file, its_split in found:
-        if not its_split:
-            raise ImportProblem(f"{file}: its name says no split; say with --split which it is")
-    return [(file, its_split) for file, its_split in found if its_split is not None]
+    for file, file_split in found:
+        if not file_split:
+            raise ImportProblem(f"{file}: its name has no split; say with --split which it is")
+    return [(file, file_split) for file, file_split in found if file_split is not None]
 
 
 def _split_within(file: Path, folder: Path) -> str | None:
-    """The split that a file's name says, or else the nearest folder it lies in."""
+    """The split in a file's name, or else in the name of the nearest folder it lies in."""
     names = [file.name, *(f"{part}." for part in reversed(file.relative_to(folder).parts[:-1]))]
     return next((found for name in names if (found := split_of(name))), None)
 
 
 def _store(warehouse: Warehouse, accepted: Iterator[Accepted], run_id: str) -> int:
-    """Store questions and pictures; how many questions were new."""
+    """Store questions and images; return how many questions were new."""
     added = 0
-    pictures: list[bytes] = []
+    encoded: list[bytes] = []
     images: dict[str, dict[str, Any]] = {}
     questions: list[dict[str, Any]] = []
     imported_at = datetime.now(UTC)
 
     def flush_rows() -> int:
-        put_images(warehouse.objects, pictures)
-        pictures.clear()
+        put_images(warehouse.objects, encoded)
+        encoded.clear()
         provenance = {"run_id": run_id}
         insert_new(warehouse, "images", [{**row, **provenance} for row in images.values()])
         new = insert_new(warehouse, "questions", [{**row, **provenance} for row in questions])
@@ -226,28 +249,28 @@ def _store(warehouse: Warehouse, accepted: Iterator[Accepted], run_id: str) -> i
         return new
 
     for one in accepted:
-        for checked, picture in zip(one.images, one.draft.images, strict=True):
-            if checked.image.image_id in images:
+        for decoded, picture in zip(one.images, one.draft.images, strict=True):
+            if decoded.image.image_id in images:
                 continue
-            pictures.append(picture.data)
+            encoded.append(picture.data)
             objects = None
             if picture.objects is not None:
                 objects = [
                     {"label": b.label, "x1": b.x1, "y1": b.y1, "x2": b.x2, "y2": b.y2}
                     for b in picture.objects
                 ]
-            images[checked.image.image_id] = {
-                **image_row(checked.image),
-                "format": checked.format,
-                "orientation": checked.orientation,
+            images[decoded.image.image_id] = {
+                **image_row(decoded.image),
+                "format": decoded.format,
+                "orientation": decoded.orientation,
                 "bytes": len(picture.data),
                 "objects": objects,
                 "licence": one.question.licence,
                 "source": one.question.source,
             }
-        if len(pictures) >= _PICTURES_AT_ONCE:
-            put_images(warehouse.objects, pictures)
-            pictures.clear()
+        if len(encoded) >= _IMAGE_BATCH:
+            put_images(warehouse.objects, encoded)
+            encoded.clear()
         questions.append(
             {
                 **question_row(one.question),
@@ -256,7 +279,7 @@ def _store(warehouse: Warehouse, accepted: Iterator[Accepted], run_id: str) -> i
                 "imported_at": imported_at,
             }
         )
-        if len(questions) >= _ROWS_AT_ONCE:
+        if len(questions) >= _ROW_BATCH:
             added += flush_rows()
     return added + flush_rows()
 
@@ -269,8 +292,8 @@ def _too_many(path: str | Path, rejects: list[Reject], read: int) -> ImportProbl
     )
 
 
-def _report(warehouse: Warehouse, task: str, rejects: list[Reject]) -> str | None:
-    """Write the rejects; the same rejects make the same file."""
+def _write_rejects(warehouse: Warehouse, task: str, rejects: list[Reject]) -> str | None:
+    """Write the rejects as CSV; the same rejects give the same file."""
     if not rejects:
         return None
     text = io.StringIO()

@@ -1,12 +1,12 @@
-"""Import of the reference implementation's search trees: its questions, then its trees as ours.
+"""Imports the reference implementation's search trees: its questions, then its trees as ours.
 
     report = import_trees(warehouse, "runs/2025-05-01/", image_root="images")
     report.trees, report.differing      # how many, and whose published rewards our grader disputes
 
 After that they are trees like any other: `vigorl curate` cuts traces from them, `vigorl sql` counts
-their nodes, `vigorl lineage` leads from a trace to the text it was cut from and to the picture.
-What is read: the `rollouts_*.jsonl` of a run, or of a folder of runs; its `errors_*.jsonl` hold no
-trees. `args.json` beside them is kept with every tree.
+their nodes, `vigorl lineage` leads from a trace to the text it was cut from and to the image. Read
+are the `rollouts_*.jsonl` of a run, or of a folder of runs; `errors_*.jsonl` hold no trees.
+`args.json` beside them is stored with every tree.
 """
 
 from __future__ import annotations
@@ -34,10 +34,16 @@ from warehouse.sources.reading.drafts import (
     Unusable,
 )
 from warehouse.sources.reading.row_checks import Accepted, Checker
-from warehouse.sources.reference_trees import MAKER, Grown, asked, grown, number
+from warehouse.sources.reference_trees import (
+    MAKER,
+    ImportedTree,
+    convert_tree,
+    number,
+    read_question,
+)
 from warehouse.storage.home import Warehouse
 from warehouse.tables.delta import commit_trees
-from warehouse.tables.tree_rows import found_in
+from warehouse.tables.tree_rows import SearchRows, outcome_columns
 
 _TREES_AT_ONCE = 32
 _MODEL_NAMES = ("model", "model_name", "policy_model", "pretrained", "model_path")
@@ -45,7 +51,7 @@ _MODEL_NAMES = ("model", "model_name", "policy_model", "pretrained", "model_path
 
 @dataclass(frozen=True, slots=True)
 class TreesReport:
-    """What an import of trees did."""
+    """Counts of an import of trees."""
 
     questions: ImportReport
     task: str
@@ -64,7 +70,7 @@ class TreeQuestions:
     """The questions of tree files, as an import reads them."""
 
     kept: dict[tuple[str, int], Row] | None = None
-    """Rows by file and number, for who reads a draft and wants its row; None for nobody."""
+    """Where to keep rows, by file and number, for callers that need a draft's row; or None."""
 
     def formats(self) -> Mapping[str, ReadFile]:
         """A reader by file suffix."""
@@ -80,12 +86,12 @@ class TreeQuestions:
     def _draft(self, row: Row) -> Draft:
         if row.get("error") is not None:
             raise Unusable("error", f"the search failed: {str(row.get('error'))[:80]}")
-        text, gold, pictures = asked(row)
+        text, gold, images = read_question(row)
         if self.kept is not None:
             self.kept[row.file.name, row.number] = row
         if parse_action(gold) is not None and "[" in gold:
-            return row.draft(text, pictures, answer_kind=AnswerKind.ACTION, answers=(gold,))
-        return row.draft(images=pictures, **gold_fields(text, gold))
+            return row.draft(text, images, answer_kind=AnswerKind.ACTION, answers=(gold,))
+        return row.draft(images=images, **gold_fields(text, gold))
 
 
 def import_trees(
@@ -118,53 +124,45 @@ def import_trees(
         warehouse, task, path, split=split, limit=limit, image_root=root,
         max_rejects=max_rejects, columns=TreeQuestions(),
     )  # fmt: skip
-    added = there = graded = differing = 0
-    chosen = space or CoordinateSpace.original()
-    trees = _grown(task, path, split, root, chosen, limit)
-    while some := list(islice(trees, _TREES_AT_ONCE)):
+    added = already_there = graded = differing = 0
+    trees = _read_trees(task, path, split, root, space or CoordinateSpace.original(), limit)
+    while batch := list(islice(trees, _TREES_AT_ONCE)):
         # A question whose line stands in two files is searched once.
-        distinct = {one.tree.tree_id: (one, row) for one, row in some}
-        commit = commit_trees(
-            warehouse,
-            [row for _, row in distinct.values()],
-            responses=[r for one, row in distinct.values() for r in _responses(one, row)],
-            nodes=[n for one, _ in distinct.values() for n in flatten(one.tree).nodes],
-            rollouts=[r for one, _ in distinct.values() for r in flatten(one.tree).rollouts],
-            run_id=report.run_id,
-        )
+        distinct = {imported.tree.tree_id: (imported, rows) for imported, rows in batch}.values()
+        rows = SearchRows.joined([rows for _, rows in distinct])
+        commit = commit_trees(warehouse, rows, run_id=report.run_id)
         added += commit.added
-        there += commit.already_there
-        graded += sum(one.graded for one, _ in distinct.values())
-        differing += sum(one.differing for one, _ in distinct.values())
-    return TreesReport(report, task, added, there, graded, differing)
+        already_there += commit.already_there
+        graded += sum(imported.graded for imported, _ in distinct)
+        differing += sum(imported.differing for imported, _ in distinct)
+    return TreesReport(report, task, added, already_there, graded, differing)
 
 
-def _grown(
+def _read_trees(
     task: str, path: Path, split: str, root: Path | None, space: CoordinateSpace, limit: int | None
-) -> Iterator[tuple[Grown, dict[str, Any]]]:
-    """Every good tree with its row of `trees`."""
+) -> Iterator[tuple[ImportedTree, SearchRows]]:
+    """Every usable tree with its rows."""
     kept: dict[tuple[str, int], Row] = {}
-    read, done, checker = TreeQuestions(kept), 0, Checker(task)
+    reader, count, checker = TreeQuestions(kept), 0, Checker(task)
     arguments: dict[Path, dict[str, Any]] = {}
-    for drafts, its_split in files_of(task, path, split, root, read):
-        for draft in islice(drafts(), None if limit is None else limit - done):
-            done += 1
+    for drafts, file_split in files_of(task, path, split, root, reader):
+        for draft in islice(drafts(), None if limit is None else limit - count):
+            count += 1
             if not isinstance(draft, Draft):
                 continue
             row = kept.pop((draft.file, draft.row))
-            outcome = checker.check(draft, its_split)
+            outcome = checker.check(draft, file_split)
             if isinstance(outcome, Accepted):
                 folder = row.file.parent
                 if folder not in arguments:
-                    arguments[folder] = _arguments(folder)
-                told = arguments[folder]
-                model = _model(told)
-                made = grown(row, outcome.question, space, model)
-                yield made, _tree_row(made, row, space, told, model)
+                    arguments[folder] = _read_arguments(folder)
+                args = arguments[folder]
+                imported = convert_tree(row, outcome.question, space, _model(args))
+                yield imported, _rows(imported, row, space, args)
 
 
 def _task(path: Path, split: str, root: Path | None) -> str:
-    """The task that the first question's answer says."""
+    """The task that the first question's answer implies."""
     for drafts, _ in files_of("", path, split, root, TreeQuestions()):
         for draft in drafts():
             if isinstance(draft, Draft):
@@ -178,10 +176,10 @@ def _task(path: Path, split: str, root: Path | None) -> str:
     raise ImportProblem(f"{path} holds no tree that can be used")
 
 
-def _arguments(folder: Path) -> dict[str, Any]:
-    """What `args.json` in the folder, or the one above it, says of the run."""
-    for place in (folder, folder.parent):
-        file = place / "args.json"
+def _read_arguments(folder: Path) -> dict[str, Any]:
+    """Read the run's `args.json`, in the folder or the one above it."""
+    for parent in (folder, folder.parent):
+        file = parent / "args.json"
         if file.is_file():
             try:
                 found = json.loads(file.read_text(encoding="utf-8"))
@@ -196,13 +194,13 @@ def _model(arguments: Mapping[str, Any]) -> str:
     return next((name for name in named if isinstance(name, str) and name), f"{MAKER} teacher")
 
 
-def _tree_row(
-    made: Grown, row: Row, space: CoordinateSpace, arguments: Mapping[str, Any], model: str
-) -> dict[str, Any]:
-    tree = made.tree
-    flat = flatten(tree)
+def _rows(
+    imported: ImportedTree, row: Row, space: CoordinateSpace, arguments: Mapping[str, Any]
+) -> SearchRows:
+    """The rows of the warehouse that an imported tree becomes."""
+    tree, flat, model = imported.tree, flatten(imported.tree), _model(arguments)
     simulations = arguments.get("n_simulations")
-    return {
+    tree_row = {
         "tree_id": tree.tree_id,
         "question_id": tree.question.question_id,
         "task": tree.question.task,
@@ -212,7 +210,7 @@ def _tree_row(
         "error": "nothing usable was said" if tree.failed else None,
         "errors": [],
         "simulations": simulations if isinstance(simulations, int) else 0,
-        **found_in(tree, flat),
+        **outcome_columns(tree, flat),
         "seconds": number(row.get("global_search_time")),
         "space": str(space.kind),
         "min_pixels": space.min_pixels,
@@ -220,7 +218,5 @@ def _tree_row(
         "factor": space.factor,
         "prompt_hash": content_id(row.optional("system_prompt"), ""),
     }
-
-
-def _responses(made: Grown, row: Mapping[str, Any]) -> list[dict[str, Any]]:
-    return [{**response, "model": row["model"]} for response in made.responses]
+    responses = [{**response, "model": model} for response in imported.responses]
+    return SearchRows([tree_row], flat.nodes, flat.rollouts, responses)

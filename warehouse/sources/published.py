@@ -1,7 +1,7 @@
-"""A benchmark's reader from the one thing that is particular to it: how a row becomes a draft.
+"""Builds a benchmark's readers from one function: how a row becomes a draft.
 
     def draft(row: Row) -> Draft:
-        return row.draft(text=row.text("question"), images=row.pictures("image"),
+        return row.draft(text=row.text("question"), images=row.images("image"),
                          answers=(row.text("answer"),))
 
     FORMATS = published("POPE", draft, needs=("question", "answer", "image"))
@@ -9,8 +9,8 @@
     TASKS = (Task("pope", "…", FORMATS),)
 
 `FORMATS` then reads the same rows from Parquet, JSON, JSON Lines, TSV and CSV, streaming. A file
-without the columns it needs is refused as a whole; a row that a `draft` can't use raises `Unusable`
-and becomes a reject with its field and reason. Where a row holds several questions, `draft` is a
+without the columns it needs is refused as a whole; a row for which `draft` raises `Unusable`
+becomes a reject with its field and reason. Where a row holds several questions, `draft` is a
 generator of drafts and of `Unusable` values.
 """
 
@@ -37,25 +37,25 @@ from warehouse.sources.reading.drafts import (
     Reject,
     Unusable,
 )
-from warehouse.sources.reading.image_files import PictureFiles, from_base64
-from warehouse.sources.reading.json_rows import objects_in
+from warehouse.sources.reading.image_files import ImageFiles, from_base64
 from warehouse.sources.reading.options import chosen_option, options
-from warehouse.sources.reading.tabular import rows_of
+from warehouse.sources.reading.tabular import read_json_objects, read_rows
+from warehouse.storage.home import first_line
 
 SUFFIXES = (".parquet", ".json", ".jsonl", ".tsv", ".csv")
-_REFERENCE = 64  # characters; a shorter image cell of a TSV names the row that has the picture
+_REFERENCE = 64  # characters; a shorter image cell of a TSV names the row that has the image
 
 
 @dataclass(slots=True)
 class Row:
-    """One row of a benchmark's file, and where its pictures are."""
+    """One row of a benchmark's file, and where its images are."""
 
     file: Path
     number: int
     values: dict[str, Any]
-    files: PictureFiles
+    files: ImageFiles
     spool: Spool | None = None
-    """Pictures of earlier rows, for a TSV whose rows refer to each other."""
+    """Images of earlier rows, for a TSV whose rows refer to each other."""
 
     def get(self, *names: str) -> Any:
         """The value of the first of these columns that has one; None if none has."""
@@ -95,13 +95,13 @@ class Row:
             raise Unusable(names[0], f"it should be a list, not {type(value).__name__}")
         return list(value)
 
-    def picture(self, *names: str) -> Picture:
-        """The picture in the first of these columns that has one."""
+    def image(self, *names: str) -> Picture:
+        """The image in the first of these columns that has one."""
         name = next((name for name in names if self.get(name) is not None), names[0])
         return Picture(self._bytes(self.get(name), name))
 
-    def pictures(self, *names: str) -> tuple[Picture, ...]:
-        """All pictures of these columns in order; those that are empty are left out."""
+    def images(self, *names: str) -> tuple[Picture, ...]:
+        """All images of these columns in order, without the empty ones."""
         found = [
             Picture(self._bytes(one, name))
             for name in names
@@ -111,6 +111,8 @@ class Row:
         if not found:
             raise Unusable(names[0], "there is no image")
         return tuple(found)
+
+    picture, pictures = image, images  # their names before 0.1, which readers elsewhere may use
 
     def _bytes(self, value: Any, field: str) -> bytes:
         if self.spool is None or not isinstance(value, str):
@@ -123,7 +125,7 @@ class Row:
 
 
 class Spool:
-    """Pictures by name on disk, such as those of a TSV whose rows name a row instead of repeating.
+    """Images by name in a file on disk, for a TSV whose rows may refer to another row's image.
 
     VLMEvalKit's files (`vlmeval/dataset/image_base.py`) hold in `image` either base64, or, in at
     most 64 characters, the `index` of the row that has it.
@@ -135,20 +137,20 @@ class Spool:
         self.index = ""
 
     def put(self, name: str, data: bytes) -> None:
-        """Keep a picture under a name."""
+        """Store an image under a name."""
         self.places.setdefault(name, []).append((self.handle.seek(0, 2), len(data)))
         self.handle.write(data)
 
     def get(self, value: str, field: str) -> bytes:
-        """The picture in a cell of the row `index`, or the one kept under that name."""
+        """Decode the image in a cell of the row `index`, or get the one stored under that name."""
         if len(value) > _REFERENCE:
             data = from_base64(value, field)
             self.put(self.index, data)
             return data
         if value not in self.places:
-            raise Unusable(field, f"it refers to {value!r}, and no picture of that name is there")
+            raise Unusable(field, f"it refers to {value!r}, and no image of that name is there")
         if len(self.places[value]) > 1:
-            raise Unusable(field, f"it refers to {value!r}, which has several pictures")
+            raise Unusable(field, f"it refers to {value!r}, which has several images")
         ((at, length),) = self.places[value]
         self.handle.seek(at)
         return self.handle.read(length)
@@ -167,17 +169,17 @@ def published(
     """Readers by file suffix.
 
     Args:
-        name: the data set's, for sentences and for `questions.source`.
-        draft: what a row says; raises Unusable for one that can't be used.
+        name: the dataset's, for messages and for `questions.source`.
+        draft: converts a row; raises Unusable for one that can't be used.
         needs: columns a file must have; `a|b` is either of them.
         folders: names of image folders as published, looked for beside the file and one above it
-            where nobody named an image root.
+            where no image root is given.
         keyed: its JSON is an object that maps names to rows.
-        licence: of the data set, as an SPDX id.
+        licence: of the dataset, as an SPDX id.
     """
 
     def read(file: Path, context: ReadContext) -> Iterator[Draft | Reject]:
-        files = picture_files(file, context, folders)
+        files = find_image_files(file, context, folders)
         suffix = file.suffix.lower()
         known = suffix == ".parquet"
         if known:
@@ -186,8 +188,10 @@ def published(
             spool = None
             if suffix == ".tsv":
                 spool = Spool(stack.enter_context(tempfile.TemporaryFile()))
-            alone = enumerate(objects_in(file, keyed=True), start=1)
-            for number, values in alone if keyed and suffix == ".json" else rows_of(file, None):
+            rows: Iterable[tuple[int, dict[str, Any] | str]] = read_rows(file, None)
+            if keyed and suffix == ".json":
+                rows = enumerate(read_json_objects(file, keyed=True), start=1)
+            for number, values in rows:
                 if isinstance(values, str):
                     yield Reject(file.name, number, "line", values)
                     continue
@@ -212,29 +216,28 @@ def published(
 
 
 def column_names(file: Path) -> list[str]:
-    """The columns of a Parquet file; ImportProblem where it is none."""
+    """The columns of a Parquet file; ImportProblem where it is not Parquet."""
     try:
         return list(pq.read_schema(file).names)
     except (pa.ArrowException, OSError) as error:
-        reason = str(error).strip().splitlines()[0]
-        raise ImportProblem(f"{file} can't be read as Parquet: {reason}") from None
+        raise ImportProblem(f"{file} can't be read as Parquet: {first_line(error)}") from None
 
 
-def picture_files(file: Path, context: ReadContext, folders: Sequence[str] = ()) -> PictureFiles:
-    """Where the pictures of a file are: below the image root, or beside the file."""
+def find_image_files(file: Path, context: ReadContext, folders: Sequence[str] = ()) -> ImageFiles:
+    """Find the folders of a file's images: the image root, or beside the file."""
     if context.image_root is not None:
         if not context.image_root.is_dir():
             raise ImportProblem(f"the image root {context.image_root} is not a folder")
-        return PictureFiles((context.image_root,), told=True)
+        return ImageFiles((context.image_root,), given=True)
     beside = [above / folder for above in (file.parent, file.parent.parent) for folder in folders]
-    return PictureFiles((*(path for path in beside if path.is_dir()), file.parent))
+    return ImageFiles((*(path for path in beside if path.is_dir()), file.parent))
 
 
-def _require(name: str, file: Path, needs: Sequence[str], there: Sequence[str]) -> None:
-    missing = [need for need in needs if not any(one in there for one in need.split("|"))]
+def _require(name: str, file: Path, needs: Sequence[str], columns: Sequence[str]) -> None:
+    missing = [need for need in needs if not any(one in columns for one in need.split("|"))]
     if missing:
         lacks = ", ".join(need.replace("|", " or ") for need in missing)
-        shown = ", ".join(map(str, there[:20]))
+        shown = ", ".join(map(str, columns[:20]))
         raise ImportProblem(f"{file} is not {name}: it has no column {lacks}; it has: {shown}")
 
 
@@ -248,7 +251,7 @@ def _several(value: Any) -> Sequence[Any]:
 
 
 def lettered_columns(row: Row) -> tuple[str, ...]:
-    """The options of a row that has a column a letter, as VLMEvalKit's TSV files do."""
+    """The options of a row that has one column per letter, as VLMEvalKit's TSV files do."""
     found: list[str] = []
     for letter in ascii_uppercase:
         option = row.optional(letter)
@@ -262,7 +265,7 @@ def choice_row(row: Row, *names: str) -> tuple[tuple[str, ...], str]:
     """The options of a multiple-choice row, and the right one, which `answer` names by its letter.
 
     Args:
-        names: columns that may hold the options as a list; else there is a column a letter.
+        names: columns that may hold the options as a list; else each letter has its column.
     """
     choices = options(row.items(*names), names[0]) if row.get(*names) is not None else ()
     choices = choices or lettered_columns(row)

@@ -1,7 +1,7 @@
-"""The reference implementation's search trees: what a line of its `rollouts_*.jsonl` says.
+"""Converts the reference implementation's search trees, a line of its `rollouts_*.jsonl` each.
 
-    text, gold, images = asked(row)                # the question it was searched for
-    tree, responses = grown(row, question, space)  # our tree, and the texts it was made of
+    text, gold, images = read_question(row)            # the question it was searched for
+    imported = convert_tree(row, question, space, model)    # our tree, and its responses
 
 Schema (github.com/Gabesarch/grounded-rl, its tree search): `question`, `image` (the path it had
 when it was searched), `true_answer`, `tree`, `system_prompt`, `global_search_time` in seconds. A
@@ -9,11 +9,11 @@ node has `thought_text` (of a terminal one the answer alone), `is_terminal`, `va
 `visit_count`, `rollouts`, `children`, `used_coords`; a rollout has `final_answer`, `reward`,
 `ephemeral_texts` (everything from the question on), `depth` (texts it sampled itself).
 
-What was written is kept; what was judged is judged again by our grader, so that these trees and
-ours mean the same by right. Its own judge takes an answer that contains the gold one, and an
-unfinished thought as an answer. Where the two differ, the reason says so (`the published reward is
-1`). Values and visits are counted anew from the rewards; a terminal node's rollouts are its answer
-told again, and count once.
+Texts are kept; answers are graded again by our grader, so that these trees and ours mean the same
+by right. The reference grader accepts an answer that contains the gold one, and an unfinished
+thought as an answer. Where the two differ, the reason says so (`the published reward is 1`). Values
+and visits are recomputed from the rewards; a terminal node's rollouts only repeat its answer, and
+count once.
 """
 
 from __future__ import annotations
@@ -25,24 +25,22 @@ from typing import Any
 from curation.grading.grade import grade
 from mcts.coordinates import CoordinateSpace, Frame
 from mcts.data import Question, Step, content_id
-from mcts.parsing import Parsed, fold_remark, parse
-from mcts.policy import storable
-from mcts.tree import Node, Rollout, Tree, backup
+from mcts.parsing import ParsedResponse, fold_remark, parse
+from mcts.teacher_policy import storable
+from mcts.tree import Node, Rollout, Tree, backpropagate
 from warehouse.sources.published import Row
 from warehouse.sources.reading.drafts import Picture, Unusable
 
 MAKER = "grounded-rl"
 MOST_NODES, MOST_DEPTH = 100_000, 100
 
-RowOf = dict[str, Any]
-
 
 @dataclass(slots=True)
-class Grown:
+class ImportedTree:
     """A published tree as one of ours."""
 
     tree: Tree
-    responses: list[RowOf] = field(default_factory=list)
+    responses: list[dict[str, Any]] = field(default_factory=list)
     """Rows of `responses`: one a node, one a rollout."""
     graded: int = 0
     """Outcomes that have a published reward and one of ours."""
@@ -50,8 +48,8 @@ class Grown:
     """Of these, outcomes whose rewards differ."""
 
 
-def asked(row: Row) -> tuple[str, str, tuple[Picture, ...]]:
-    """The question, the gold answer and the pictures.
+def read_question(row: Row) -> tuple[str, str, tuple[Picture, ...]]:
+    """Read the question, the gold answer and the images.
 
     Raises:
         Unusable: one of them is missing, or the tree is none.
@@ -62,17 +60,17 @@ def asked(row: Row) -> tuple[str, str, tuple[Picture, ...]]:
     _check(row.get("tree"), "tree")
     names = row.get("image")
     names = names if isinstance(names, list) else [names]
-    return text, gold, tuple(Picture(_picture(row, name)) for name in names)
+    return text, gold, tuple(Picture(_read_image(row, name)) for name in names)
 
 
-def _picture(row: Row, name: Any) -> bytes:
-    """A picture by the path it had elsewhere: its longest end that is below the image root."""
+def _read_image(row: Row, name: Any) -> bytes:
+    """Read an image by the path it had elsewhere: the longest ending found below the image root."""
     if not isinstance(name, str) or not name.strip():
         raise Unusable("image", "there is no image name")
     parts = [part for part in PurePosixPath(name.strip()).parts if part != "/"]
     for i in range(len(parts)):
         try:
-            return row.files.named("/".join(parts[i:]), "image")
+            return row.files.read_named("/".join(parts[i:]), "image")
         except Unusable as problem:
             missing = problem
             if "there is no such file" not in problem.reason:
@@ -81,17 +79,17 @@ def _picture(row: Row, name: Any) -> bytes:
 
 
 def _check(root: Any, at: str) -> None:
-    """Raise Unusable where a tree has not the shape it should have; looks at every node."""
-    todo, seen = [(root, at, 0)], 0
+    """Raise Unusable unless the tree has the expected structure at every node."""
+    todo, count = [(root, at, 0)], 0
     while todo:
         node, at, depth = todo.pop()
-        seen += 1
-        if seen > MOST_NODES or depth > MOST_DEPTH:
+        count += 1
+        if count > MOST_NODES or depth > MOST_DEPTH:
             raise Unusable(
                 "tree", f"it has over {MOST_NODES:,} nodes, or is over {MOST_DEPTH} deep"
             )
         if not isinstance(node, dict) or not isinstance(node.get("thought_text"), str):
-            raise Unusable(at, "it is no node: it has no thought_text")
+            raise Unusable(at, "it is not a node: it has no thought_text")
         for name in ("children", "rollouts"):
             if not isinstance(node.get(name) or [], list):
                 raise Unusable(f"{at}.{name}", "it should be a list")
@@ -99,12 +97,12 @@ def _check(root: Any, at: str) -> None:
             texts = rollout.get("ephemeral_texts") if isinstance(rollout, dict) else None
             if not isinstance(texts, list) or not all(isinstance(text, str) for text in texts):
                 raise Unusable(f"{at}.rollouts[{i}]", "it has no ephemeral_texts")
-        below = enumerate(node.get("children") or [])
-        todo += [(child, f"{at}.children[{i}]", depth + 1) for i, child in below]
+        children = enumerate(node.get("children") or [])
+        todo += [(child, f"{at}.children[{i}]", depth + 1) for i, child in children]
 
 
-def grown(row: Row, question: Question, space: CoordinateSpace, model: str) -> Grown:
-    """The tree of a row that `asked` has accepted.
+def convert_tree(row: Row, question: Question, space: CoordinateSpace, model: str) -> ImportedTree:
+    """Convert the tree of a row that `read_question` has accepted.
 
     Args:
         space: the coordinates its points were written in.
@@ -112,31 +110,32 @@ def grown(row: Row, question: Question, space: CoordinateSpace, model: str) -> G
     published, prompt = row.get("tree"), row.optional("system_prompt")
     tree_id = content_id(MAKER, question.question_id, prompt, published, str(space.kind), model)
     root = Node(0, "", None, attempts=1)
-    made = Grown(Tree(tree_id, question, root))
-    grower = _Grower(made, Frame.of(space, question))
+    imported = ImportedTree(Tree(tree_id, question, root))
+    builder = _TreeBuilder(imported, Frame.of(space, question))
     todo: list[tuple[Node, dict[str, Any], int]] = [(root, published, 1)]
     while todo:
-        node, said, depth = todo.pop()
+        node, source, depth = todo.pop()
         if node is not root:
-            grower.fill(node, said)
+            builder.fill_node(node, source)
         if not node.terminal and not node.discarded:
-            for rollout in said.get("rollouts") or []:
-                grower.roll_out(node, rollout, depth)
+            for rollout in source.get("rollouts") or []:
+                builder.add_rollout(node, rollout, depth)
         children = []
-        for child in said.get("children") or []:
-            children.append((grower.hang(node, bool(child.get("is_terminal"))), child, depth + 1))
+        for child in source.get("children") or []:
+            added = builder.add_node(node, bool(child.get("is_terminal")))
+            children.append((added, child, depth + 1))
         todo += reversed(children)
-    return made
+    return imported
 
 
-class _Grower:
-    """Fills a tree from what was published, and notes every text as a response."""
+class _TreeBuilder:
+    """Builds a tree from a published one, and records every text as a response."""
 
-    def __init__(self, made: Grown, frame: Frame) -> None:
-        self.made, self.frame = made, frame
+    def __init__(self, imported: ImportedTree, frame: Frame) -> None:
+        self.imported, self.frame = imported, frame
         self.nodes, self.rollouts = 1, 0
 
-    def hang(self, parent: Node, terminal: bool) -> Node:
+    def add_node(self, parent: Node, terminal: bool) -> Node:
         number = len(parent.children)
         path = f"{parent.path}.{number}" if parent.path else str(number)
         node = Node(self.nodes, path, parent, sample=number, attempts=0 if terminal else 1)
@@ -145,21 +144,23 @@ class _Grower:
         parent.children.append(node)
         return node
 
-    def fill(self, node: Node, said: dict[str, Any]) -> None:
-        """A node's thought, or its answer with the grade it earns."""
-        text = storable(said["thought_text"])
+    def fill_node(self, node: Node, source: dict[str, Any]) -> None:
+        """Set a node's thought, or its answer with its grade."""
+        text = storable(source["thought_text"])
         if node.terminal and "<answer>" not in text:
             text = f"<answer>{text}</answer>"
         assert node.parent is not None
-        node.response_id = self.note(text, node.parent.path, "expand", node.sample or 0)
+        node.response_id = self.add_response(text, node.parent.path, "expand", node.sample or 0)
         parsed = parse(text, self.frame)
         node.problems = tuple(problem.kind for problem in parsed.problems)
         if node.terminal:
             node.answer = parsed.answer or ""
-            rewards = [r.get("reward") for r in said.get("rollouts") or []] or [said.get("value")]
-            node.reward, node.reason = self.judge(parsed.answer, rewards[0])
+            rewards = [r.get("reward") for r in source.get("rollouts") or []] or [
+                source.get("value")
+            ]
+            node.reward, node.reason = self.grade(parsed.answer, rewards[0])
             if node.reward is not None:
-                backup(node, node.reward)
+                backpropagate(node, node.reward)
         elif parsed.steps:
             thought = "\n".join(step.thought for step in parsed.steps)
             points = tuple(point for step in parsed.steps for point in step.points)
@@ -167,14 +168,14 @@ class _Grower:
         else:
             node.discarded = "nothing_said"
 
-    def roll_out(self, node: Node, said: dict[str, Any], depth: int) -> None:
-        """One rollout: what it sampled itself stands behind the texts of the node's own path."""
-        texts = said["ephemeral_texts"]
+    def add_rollout(self, node: Node, source: dict[str, Any], depth: int) -> None:
+        """Add one rollout; its own texts follow those of the node's path."""
+        texts = source["ephemeral_texts"]
         text = storable("\n".join(texts[depth:]))
         number = len(node.rollouts)
-        response_id = self.note(text, node.path, "rollout", number)
+        response_id = self.add_response(text, node.path, "rollout", number)
         parsed = _finished(parse(text, self.frame))
-        reward, reason = self.judge(parsed.answer, said.get("reward"))
+        reward, reason = self.grade(parsed.answer, source.get("reward"))
         rollout = Rollout(
             steps=parsed.steps,
             answer=parsed.answer,
@@ -188,24 +189,24 @@ class _Grower:
         self.rollouts += 1
         node.rollouts.append(rollout)
         if reward is not None:
-            backup(node, reward)
+            backpropagate(node, reward)
 
-    def judge(self, answer: str | None, published: Any) -> tuple[float | None, str]:
-        """Our score and its reason, with the published reward where that is another."""
-        found, told = grade(self.made.tree.question, answer), number(published)
-        if found.score is None or told is None:
-            return found.score, found.reason
-        self.made.graded += 1
-        if (found.score >= 1) == (told >= 1):
-            return found.score, found.reason
-        self.made.differing += 1
-        return found.score, f"{found.reason}; the published reward is {told:g}"
+    def grade(self, answer: str | None, published: Any) -> tuple[float | None, str]:
+        """Our score and its reason, which names the published reward where that differs."""
+        ours, theirs = grade(self.imported.tree.question, answer), number(published)
+        if ours.score is None or theirs is None:
+            return ours.score, ours.reason
+        self.imported.graded += 1
+        if (ours.score >= 1) == (theirs >= 1):
+            return ours.score, ours.reason
+        self.imported.differing += 1
+        return ours.score, f"{ours.reason}; the published reward is {theirs:g}"
 
-    def note(self, text: str, path: str, purpose: str, sample: int) -> str:
-        """Keep a text as a response; its name."""
-        tree_id = self.made.tree.tree_id
+    def add_response(self, text: str, path: str, purpose: str, sample: int) -> str:
+        """Record a text as a response; return its id."""
+        tree_id = self.imported.tree.tree_id
         response_id = content_id(tree_id, path, purpose, sample)
-        self.made.responses.append(
+        self.imported.responses.append(
             {
                 "response_id": response_id,
                 "tree_id": tree_id,
@@ -219,12 +220,12 @@ class _Grower:
 
 
 def number(value: Any) -> float | None:
-    """A plain number, or None where it is none."""
+    """The value as a plain number, or None."""
     plain = isinstance(value, int | float) and not isinstance(value, bool)
     return float(value) if plain and abs(value) < 1e9 else None  # neither NaN nor infinity is
 
 
-def _finished(parsed: Parsed) -> Parsed:
+def _finished(parsed: ParsedResponse) -> ParsedResponse:
     """As `mcts.tree.rebuild` reads a rollout: a remark behind the last point goes with it."""
     steps = fold_remark(parsed.steps) if parsed.answer is not None else parsed.steps
-    return Parsed(steps, parsed.answer, parsed.problems)
+    return ParsedResponse(steps, parsed.answer, parsed.problems)

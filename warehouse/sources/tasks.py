@@ -1,4 +1,4 @@
-"""A task is data: what reads its questions, how they are asked, what an answer is, how far to zoom.
+"""A task is data: its readers, prompt, answer kind, metrics and zoom.
 
     TASKS = (
         Task(
@@ -11,23 +11,24 @@
         ),
     )
 
-That, in one file beside this one, named in `warehouse.sources.MODULES`, and a test: nothing else
-knows a task by its name. A package outside this repository has the same object and names it under
-the entry-point group `vigorl.tasks`, the entry point bearing the task's name:
+Nothing else knows a task by its name: a task of this package is one file in `benchmarks/`, named in
+`warehouse.sources.MODULES`, and a test. A package outside this repository has the same object and
+names it under the entry-point group `vigorl.tasks`, the entry point bearing the task's name:
 
     [project.entry-points."vigorl.tasks"]
     my-task = "my_package.tasks:MY_TASK"
 
-Its prompt may lie in that package too: `prompt="my_package:prompts/mine.txt"` (`mcts.prompts`).
-Where a task says nothing of a field, the default does for pictures with questions and texts as
-answers. A name that nobody registered is a task all the same, with every default, so questions
-read by column (`vigorl import my-task table.csv --columns …`) can be searched at once.
+Its prompt may lie in that package too: `prompt="my_package:prompts/mine.txt"` (`mcts.prompts`). The
+defaults suit images with questions and texts as answers. An unregistered name is a task too, with
+every default, so questions read by column (`vigorl import my-task table.csv --columns …`) can be
+searched at once.
 """
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import InitVar, dataclass, field
 from pathlib import Path
 
 from curation.traces.zoom_dialogues import Lens
@@ -40,40 +41,50 @@ SAMPLE = Path(__file__).resolve().parent / "sample"
 
 @dataclass(frozen=True, slots=True)
 class Sample:
-    """Questions that come with a task, so that it can be tried without a download."""
+    """Questions included with a task, so that it can be tried without a download."""
 
     files: Mapping[str, Path]
     """A file by split; the task's own reader reads it."""
     source: str
-    """The data set's name, as `questions.source` says it."""
+    """The dataset's name, stored as `questions.source`."""
     licence: str
-    """The licence of questions and pictures, as an SPDX id where there is one."""
+    """The licence of questions and images, as an SPDX id where there is one."""
 
 
 @dataclass(frozen=True, slots=True)
 class Task:
-    """Everything that is particular to one task or benchmark."""
+    """Everything that is specific to one task or benchmark."""
 
     name: str
-    """What users type, and what `questions.task` says."""
+    """What users type, stored as `questions.task`."""
     title: str = ""
-    """What is read, for a person choosing: the data set and its file format."""
+    """The dataset and its file formats, for a list of tasks."""
     formats: Mapping[str, ReadFile] = field(default_factory=dict)
     """A reader by file suffix, such as `.parquet`. It raises ImportProblem if the whole file can't
     be read, and yields a Reject for a row that can't."""
     kind: AnswerKind = AnswerKind.TEXT
-    """What an answer is, where the file itself doesn't say."""
+    """How answers are graded, where the file itself doesn't say."""
     prompt: str = "points"
-    """The prompt that asks a large model, as `mcts.prompts.load_prompt` names it."""
+    """The prompt for large models, as `mcts.prompts.load_prompt` names it."""
     split: str = ""
-    """The split of files whose name says none; an evaluation set is never `train`."""
+    """The split of files whose name has none; an evaluation set is never `train`."""
     metrics: tuple[str, ...] = ()
-    """Its published figures (`curation.scores.benchmark_metrics`), beside accuracy."""
+    """Its published metrics (`curation.scores.benchmark_metrics`), besides accuracy."""
     lens: Lens | None = None
-    """What one zoom call shows, in original pixels; None where a task doesn't zoom."""
+    """The region one zoom call shows, in original pixels; None where a task doesn't zoom."""
     sample: Sample | None = None
-    """Questions that come with it; a build without questions imports them."""
-    plumbing: str = ""
-    """Why traces of the embedded models prove here that everything runs, and no more: a clause that
-    every such run ends with; empty where they are worth something (`vigorl_nano.task_control`
-    measures)."""
+    """Questions included with it; a build without questions imports them."""
+    smoke_test_only: str = ""
+    """Why results of the embedded models only show that everything runs: a clause added to the
+    report of such a run; empty where they mean more (`make task-control` measures)."""
+    plumbing: InitVar[str] = ""
+    """The former name of `smoke_test_only`; accepted until 0.2."""
+
+    def __post_init__(self, plumbing: str) -> None:
+        if plumbing:
+            warnings.warn(
+                f"task {self.name}: plumbing is called smoke_test_only now",
+                DeprecationWarning,
+                stacklevel=3,
+            )
+            object.__setattr__(self, "smoke_test_only", plumbing)

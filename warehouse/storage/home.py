@@ -1,4 +1,4 @@
-"""Where a warehouse is: a folder, or `s3://bucket/prefix`; everything else asks here for paths.
+"""The location of a warehouse: a folder, or `s3://bucket/prefix`; all paths come from here.
 
     warehouse = Warehouse()                        # $VIGORL_HOME, or ./vigorl-data
     warehouse = Warehouse("s3://bucket/vigorl")    # credentials from the environment, as for boto3
@@ -22,7 +22,12 @@ from warehouse.storage.objects import LocalObjects, Objects, S3Objects
 
 
 class WarehouseError(Exception):
-    """Something the warehouse cannot do, in one sentence for the person who asked."""
+    """Something the warehouse cannot do, in one sentence for the user."""
+
+
+def first_line(error: BaseException) -> str:
+    """The first line of an error's message, or its type where it has none."""
+    return (str(error).strip() or type(error).__name__).splitlines()[0]
 
 
 @dataclass(frozen=True)
@@ -38,7 +43,7 @@ class Warehouse:
 
     @classmethod
     def at(cls, home: str | None) -> Warehouse:
-        """The warehouse that a command or a deployment was given; without one, $VIGORL_HOME's."""
+        """The warehouse given to a command or a deployment; by default $VIGORL_HOME's."""
         return cls(home) if home else cls()
 
     @property
@@ -46,12 +51,12 @@ class Warehouse:
         return self.root.startswith("s3://")
 
     def table_uri(self, name: str) -> str:
-        """Where the Delta table `name` is."""
+        """The address of the Delta table `name`."""
         return f"{self.root}/tables/{name}"
 
     @cached_property
     def objects(self) -> Objects:
-        """Images, data set bundles, reports, checkpoints: everything that is not a table."""
+        """Images, dataset bundles, reports, checkpoints: everything that is not a table."""
         if self.is_s3:
             bucket, _, prefix = self.root.removeprefix("s3://").partition("/")
             return S3Objects(bucket, prefix)

@@ -1,15 +1,16 @@
-"""Writing and reading the Delta tables: nothing twice, nothing half, whoever else is writing.
+"""Writes and reads the Delta tables: nothing twice, nothing half, also with several writers.
 
     append(warehouse, "behaviors", rows, app_id="count-regions:4711")   # repeating it adds nothing
     insert_new(warehouse, "questions", rows)           # rows whose key is there already are dropped
-    commit_trees(warehouse, trees, responses=…, nodes=…, rollouts=…, run_id=run)
+    commit_trees(warehouse, search_rows(tree, …), run_id=run)          # with all that is in them
+    commit_tables(warehouse, "traces", traces, {"steps": …, "verdicts": …}, run_id=run)   # Arrow
 
 Rows are plain dicts with the columns of `warehouse.tables.schema` as keys (missing ones are null;
 `revision` and `created_at` are filled in), or an Arrow table or batch reader.
 
 Delta commits one table at a time. So what belongs together is written children first, under a
 `commit_id`, and the parent row last: readers show a child only when its `commit_id` is among the
-parent's. A process killed in between leaves rows that nobody sees.
+parent's. A process killed in between leaves rows that no reader sees.
 """
 
 from __future__ import annotations
@@ -19,23 +20,25 @@ import json
 import random
 import socket
 import time
-from collections.abc import Iterable, Mapping, Sequence
+import uuid
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any, TypeAlias
 
 import pyarrow as pa
+import pyarrow.compute as pc
 import pyarrow.dataset
 from deltalake import CommitProperties, DeltaTable, Transaction, WriterProperties, write_deltalake
 from deltalake.exceptions import CommitFailedError, DeltaError, TableNotFoundError
 
 from mcts.failpoints import reach
 from warehouse.storage.home import Warehouse, WarehouseError, code_revision
-from warehouse.tables.key_index import present
+from warehouse.tables.key_index import existing_keys
 from warehouse.tables.schema import CHILDREN, TABLES, as_described
+from warehouse.tables.tree_rows import SearchRows
 
-Row = Mapping[str, Any]
-Rows: TypeAlias = Iterable[Row] | pa.Table | pa.RecordBatchReader
+Rows: TypeAlias = Iterable[Mapping[str, Any]] | pa.Table | pa.RecordBatchReader
 
 _ATTEMPTS = 60  # conflicts are settled in milliseconds; this many in a row means something is wrong
 WRITER = WriterProperties(compression="ZSTD", max_row_group_size=122_880)  # groups to pass over
@@ -55,7 +58,7 @@ def open_table(warehouse: Warehouse, name: str, version: int | None = None) -> D
         return None
 
 
-def rows_to_arrow(name: str, rows: Iterable[Row], **fill: Any) -> pa.Table:
+def rows_to_arrow(name: str, rows: Iterable[Mapping[str, Any]], **fill: Any) -> pa.Table:
     """Rows as an Arrow table in the schema of `name`; `fill` gives columns the rows lack.
 
     Raises:
@@ -99,7 +102,11 @@ def append(warehouse: Warehouse, name: str, rows: Rows, app_id: str) -> bool:
 
 
 def insert_new(
-    warehouse: Warehouse, name: str, rows: Iterable[Row] | pa.Table, *, whole: bool = False
+    warehouse: Warehouse,
+    name: str,
+    rows: Iterable[Mapping[str, Any]] | pa.Table,
+    *,
+    whole: bool = False,
 ) -> int:
     """Append the rows whose key is not in the table yet, in one atomic commit; return how many.
 
@@ -109,22 +116,21 @@ def insert_new(
     Args:
         whole: all or nothing: if any of the keys is there already, add no row and return 0.
     """
-    key = TABLES[name].key
     data = rows if isinstance(rows, pa.Table) else rows_to_arrow(name, rows)
-    keys = list(zip(*(data[column].to_pylist() for column in key), strict=True))
+    keys = _keys(data, TABLES[name].key)
     first = {k: i for i, k in reversed(list(enumerate(keys)))}
     for attempt in range(_ATTEMPTS):
         if not first:
             return 0
         delta = _open_or_create(warehouse, name)
-        there = present(warehouse, name, delta, first)
-        fresh = sorted(i for k, i in first.items() if k not in there)
-        if not fresh or (whole and len(fresh) < len(first)):
+        known = existing_keys(warehouse, name, delta, first)
+        new = sorted(i for k, i in first.items() if k not in known)
+        if not new or (whole and len(new) < len(first)):
             return 0
         counted = Transaction("insert_new", (delta.transaction_version("insert_new") or 0) + 1)
         try:
-            _write(delta, data.take(fresh), counted)
-            return len(fresh)
+            _write(delta, data.take(new), counted)
+            return len(new)
         except CommitFailedError:
             _wait(attempt)
     raise WarehouseError(f"table {name} is too busy: {_ATTEMPTS} commits in a row were overtaken")
@@ -135,38 +141,30 @@ class Commit:
     """What a commit of trees or traces did."""
 
     added: int
-    """Trees or traces that are now there because of it."""
+    """Trees or traces that this commit added."""
     already_there: int
     """Those left out, with all that belongs to them, because they were there."""
     commit_id: str | None
     """None when nothing was added."""
 
 
-def commit_trees(
-    warehouse: Warehouse,
-    trees: Sequence[Row],
-    *,
-    responses: Sequence[Row],
-    nodes: Sequence[Row],
-    rollouts: Sequence[Row],
-    run_id: str,
-) -> Commit:
-    """Add a shard of trees with everything in them, whole or not at all.
+def commit_trees(warehouse: Warehouse, rows: SearchRows, *, run_id: str) -> Commit:
+    """Add trees with everything in them, whole or not at all.
 
     Rows hold the columns of their tables (`warehouse/tables/schema_search.py`) but `commit_id`;
     every row has a `tree_id`. Trees that are there already are left out, so a repeated or doubled
     commit adds nothing.
     """
-    children = {"responses": responses, "nodes": nodes, "rollouts": rollouts}
-    return _commit(warehouse, "trees", trees, children, run_id)
+    children = {"responses": rows.responses, "nodes": rows.nodes, "rollouts": rows.rollouts}
+    return _commit_rows(warehouse, "trees", rows.trees, children, run_id)
 
 
 def commit_traces(
     warehouse: Warehouse,
-    traces: Sequence[Row],
+    traces: Sequence[Mapping[str, Any]],
     *,
-    steps: Sequence[Row],
-    verdicts: Sequence[Row],
+    steps: Sequence[Mapping[str, Any]],
+    verdicts: Sequence[Mapping[str, Any]],
     run_id: str,
 ) -> Commit:
     """Add traces with their steps and first verdicts, whole or not at all.
@@ -175,48 +173,101 @@ def commit_traces(
     every row has a `trace_id`. Traces that are there already are left out, with their verdicts: a
     later verdict on a known trace goes in with `insert_new(warehouse, "verdicts", rows)`.
     """
-    return _commit(warehouse, "traces", traces, {"steps": steps, "verdicts": verdicts}, run_id)
+    children = {"steps": steps, "verdicts": verdicts}
+    return _commit_rows(warehouse, "traces", traces, children, run_id)
 
 
-def _commit(
+def _commit_rows(
     warehouse: Warehouse,
     parent: str,
-    rows: Sequence[Row],
-    children: Mapping[str, Sequence[Row]],
+    rows: Sequence[Mapping[str, Any]],
+    children: Mapping[str, Sequence[Mapping[str, Any]]],
     run_id: str,
 ) -> Commit:
+    """Commit plain rows under a hash of their content, so that repeating a killed commit finds and
+    completes what it left."""
+    (key,) = TABLES[parent].key
+
+    def content_id(new: Collection[str]) -> str:
+        kept = {n: [r for r in members if r[key] in new] for n, members in children.items()}
+        return _content_hash([[row for row in rows if row[key] in new], kept, run_id])
+
+    tables = {name: rows_to_arrow(name, members) for name, members in children.items()}
+    return commit_tables(
+        warehouse, parent, rows_to_arrow(parent, rows), tables, run_id=run_id, name=content_id
+    )
+
+
+def commit_tables(
+    warehouse: Warehouse,
+    parent: str,
+    rows: pa.Table,
+    children: Mapping[str, pa.Table],
+    *,
+    run_id: str,
+    name: Callable[[Collection[str]], str] = lambda keys: uuid.uuid4().hex,
+) -> Commit:
+    """Add the rows of `parent` that are new, with the children's rows that belong to them.
+
+    Args:
+        parent: trees or traces.
+        rows: in the schema of the parent; `commit_id` and `run_id` are filled in.
+        children: in their tables' schemas, every child table of the parent by name.
+        name: the commit id for the keys that are new; by default random, which is quick for
+            hundreds of thousands of rows, but a killed commit that is repeated leaves hidden rows.
+
+    Raises:
+        ValueError: a child's row belongs to none of `rows`, or a key is there twice.
+    """
     assert set(children) == set(CHILDREN[parent])
     (key,) = TABLES[parent].key
-    wanted = {row[key]: row for row in rows}
-    if len(wanted) < len(rows):
+    if pc.count_distinct(rows[key]).as_py() < rows.num_rows:
         raise ValueError(f"two of the {parent} have one {key}")
-    for name, members in children.items():
-        if strays := {row[key] for row in members} - set(wanted):
-            raise ValueError(f"{name} of {parent} that are not in the commit: {sorted(strays)[:3]}")
-    total = len(wanted)
+    for child, table in children.items():
+        outside = table[key].filter(pc.invert(pc.is_in(table[key], value_set=rows[key])))
+        if len(outside):
+            examples = sorted(set(outside.to_pylist()))[:3]
+            raise ValueError(f"{child} of {parent} that are not in the commit: {examples}")
+    total = rows.num_rows
     for _ in range(_ATTEMPTS):
         delta = open_table(warehouse, parent)
-        keys = [(name,) for name in wanted]
-        there = present(warehouse, parent, delta, keys) if delta else set()
-        wanted = {name: row for name, row in wanted.items() if (name,) not in there}
-        if not wanted:
+        known = existing_keys(warehouse, parent, delta, _keys(rows, (key,))) if delta else set()
+        if known:
+            known_ids = pa.array([i for (i,) in known], rows.schema.field(key).type)
+            rows = _without(rows, key, known_ids)
+            children = {n: _without(table, key, known_ids) for n, table in children.items()}
+        if not rows.num_rows:
             return Commit(0, total, None)
-        kept = {n: [r for r in members if r[key] in wanted] for n, members in children.items()}
-        commit_id = _content_hash([list(wanted.values()), kept, run_id])
+        commit_id = name(set(rows[key].to_pylist()))
         fill = {"commit_id": commit_id, "run_id": run_id}
         reach("before_commit")
-        for name, members in kept.items():
-            data = rows_to_arrow(name, members, **fill)
-            append(warehouse, name, data, app_id=f"{parent}:{commit_id}")
+        for child, table in children.items():
+            append(warehouse, child, _filled(table, fill), app_id=f"{parent}:{commit_id}")
             reach("between_tables")
-        data = rows_to_arrow(parent, wanted.values(), **fill)
-        # All or nothing: were some of them let in by another writer meanwhile, a commit_id would
-        # name rows of which only some are shown. Then the shard is cut anew instead.
-        added = insert_new(warehouse, parent, data, whole=True)
+        # All or nothing: were some of them added by another writer meanwhile, a commit_id would
+        # name rows of which only some are shown. Then the shard is cut again instead.
+        added = insert_new(warehouse, parent, _filled(rows, fill), whole=True)
         if added:
             reach("after_commit")
             return Commit(added, total - added, commit_id)
     raise WarehouseError(f"table {parent} is too busy: every attempt to commit was overtaken")
+
+
+def _without(table: pa.Table, key: str, known: pa.Array) -> pa.Table:
+    return table.filter(pc.invert(pc.is_in(table[key], value_set=known)))
+
+
+def _filled(table: pa.Table, values: Mapping[str, str]) -> pa.Table:
+    """The table with these columns set to one value each."""
+    columns = [
+        pa.repeat(values[field.name], table.num_rows) if field.name in values else table[field.name]
+        for field in table.schema
+    ]
+    return pa.table(columns, schema=table.schema)
+
+
+def _keys(table: pa.Table, columns: Sequence[str]) -> list[tuple[Any, ...]]:
+    return list(zip(*(table[column].to_pylist() for column in columns), strict=True))
 
 
 def record_run(
@@ -231,17 +282,17 @@ def record_run(
 def scan(
     warehouse: Warehouse, name: str, columns: Sequence[str] | None = None, where: Any = None
 ) -> pa.Table:
-    """Rows of a table as Arrow, in memory; for readers inside this room. No row, no file: empty.
+    """Read rows of a table into memory; empty for a table that does not exist yet.
 
-    Shows every row, also those of unfinished commits; questions for people go to `catalog`.
+    Shows every row, also those of unfinished commits; for what users may see, use `catalog`.
     """
     schema = TABLES[name].schema
     columns = list(columns or schema.names)
     delta = open_table(warehouse, name)
     if delta is None:
         return pa.table({c: pa.array([], schema.field(c).type) for c in columns})
-    there = dataset(warehouse, name, delta)
-    found = there.to_table(columns=[c for c in columns if c in there.schema.names], filter=where)
+    stored = dataset(warehouse, name, delta)
+    found = stored.to_table(columns=[c for c in columns if c in stored.schema.names], filter=where)
     for column in columns:  # older rows read as null in a column that came later
         if column not in found.column_names:
             nulls = pa.nulls(found.num_rows, schema.field(column).type)
@@ -275,9 +326,9 @@ def _open_or_create(warehouse: Warehouse, name: str) -> DeltaTable:
 
 
 def _write(delta: DeltaTable, data: pa.Table | pa.RecordBatchReader, mark: Transaction) -> None:
-    there = {field.name: field.metadata for field in delta.schema().fields}
-    more = set(data.schema.names) - set(there)
-    data = as_described(data, there)
+    stored = {field.name: field.metadata for field in delta.schema().fields}
+    more = set(data.schema.names) - set(stored)
+    data = as_described(data, stored)
     write_deltalake(
         delta,
         data,

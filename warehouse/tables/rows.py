@@ -29,8 +29,7 @@ from mcts.data import (
 from warehouse.storage.home import Warehouse
 from warehouse.storage.objects import image_key
 from warehouse.tables.delta import scan
-
-Row = dict[str, Any]
+from warehouse.tables.schema import Row
 
 
 def image_row(image: Image) -> Row:

@@ -1,8 +1,8 @@
-"""What the warehouse's tables hold: one sentence a table, one sentence a column.
+"""The schema of every table: one sentence a table, one sentence a column.
 
 The definitions are text, one column a line (`name  type  sentence`), so that they read as the
 documentation they are; here they become pyarrow schemas whose fields carry the sentence as
-metadata. Names and meanings are a promise to whoever wrote SQL against them: add, never rename.
+metadata. Users write SQL against names and meanings: add columns, never rename them.
 
     schema = TABLES["traces"].schema           # pyarrow.Schema; description in each field
     TABLES["steps"].describe("x")              # "Pixels from the left edge of ..."
@@ -20,9 +20,11 @@ from typing import Any
 
 import pyarrow as pa
 
-from warehouse.tables.schema_hygiene import HYGIENE_TABLES
 from warehouse.tables.schema_search import SEARCH_TABLES
 from warehouse.tables.schema_traces import TRACE_TABLES
+
+Row = dict[str, Any]
+"""One row of a table or of a file, by column name."""
 
 _BOX = [("label", pa.string()), *((name, pa.float64()) for name in ("x1", "y1", "x2", "y2"))]
 _POINT = [("x", pa.float64()), ("y", pa.float64()), ("image", pa.int32())]
@@ -33,7 +35,7 @@ _TYPES = {
     "bool": pa.bool_(),
     "time": pa.timestamp("us", tz="UTC"),
     "point": pa.struct(_POINT),
-    # A thing seen in one image, and a gold box, which must say in which image it lies.
+    # An object seen in one image; a gold box also names the image it lies in.
     "object": pa.struct(_BOX),
     "box": pa.struct([*_BOX, ("image", pa.int32())]),
     "observation": pa.struct(
@@ -93,7 +95,7 @@ class Table:
 
 TABLES: dict[str, Table] = {
     name: Table(name, sentence, key, columns, parent)
-    for name, sentence, key, columns, parent in (*SEARCH_TABLES, *TRACE_TABLES, *HYGIENE_TABLES)
+    for name, sentence, key, columns, parent in (*SEARCH_TABLES, *TRACE_TABLES)
 }
 """Every table by name."""
 
@@ -104,12 +106,13 @@ CHILDREN: dict[str, tuple[str, ...]] = {
 """Tables whose rows are written before, and shown only with, the rows of the table named first."""
 
 
-def as_described(data: Any, there: Mapping[str, Any]) -> Any:
-    """A table or a stream of batches with its fields' metadata as a stored table has it.
+def as_described(data: Any, stored: Mapping[str, Any]) -> Any:
+    """Give a table or a stream of batches the field metadata of the stored table.
 
-    A sentence that was worded anew since the table was made would be refused; a cast leaves it.
+    Delta Lake refuses metadata that differs, and a sentence may have been reworded since the table
+    was created; a cast would leave it as it is.
     """
-    schema = pa.schema([f.with_metadata(there.get(f.name, f.metadata)) for f in data.schema])
+    schema = pa.schema([f.with_metadata(stored.get(f.name, f.metadata)) for f in data.schema])
     if isinstance(data, pa.Table):
         return pa.Table.from_arrays(data.columns, schema=schema)
     batches = (pa.RecordBatch.from_arrays(batch.columns, schema=schema) for batch in data)

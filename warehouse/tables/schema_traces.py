@@ -1,4 +1,4 @@
-"""The columns of what is made from trees: traces, verdicts, data sets, models, evaluations.
+"""Tables of what is made from trees and images: traces, datasets, models, evaluations, hashes.
 
 Read by `warehouse.tables.schema`. Each entry: name, sentence, key columns, columns (name, type,
 sentence), parent table.
@@ -219,6 +219,29 @@ TRACE_TABLES: tuple[tuple[str, str, tuple[str, ...], str, str | None], ...] = (
         subject         string   What is revoked: source, question, run, image or trace.
         value           string   Its name or id.
         reason          string   Why it is revoked.
+        """,
+        None,
+    ),
+    (
+        "image_hashes",
+        "What one picture looks like, in 64 bits: alike pictures differ in few of them.",
+        ("image_id", "method"),
+        """
+        image_id        string   The picture (see images).
+        method          string   Name and version of the hash, such as dct-phash/1.
+        hash            string   Its 64 bits as 16 hex digits; null for a blank picture.
+        """,
+        None,
+    ),
+    (
+        "folds",
+        "Where a training picture stands between validation and training; the newest row counts.",
+        ("image_id", "version"),
+        """
+        image_id        string   The picture (see images).
+        version         int      1, and one more each time its group or its place has changed.
+        group_id        string   Its group: pictures alike, or of one question; the smallest id.
+        place           float    Of the group, 0 to 1: any share's validation lies below it.
         """,
         None,
     ),

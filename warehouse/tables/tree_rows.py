@@ -1,7 +1,7 @@
 """A finished search as rows: `trees`, `nodes`, `rollouts` and the `responses` they came from.
 
     rows = search_rows(tree, config, records, model=teacher.identity, seed=0)
-    commit_trees(warehouse, [rows.tree], responses=rows.responses, …, run_id=run_id)
+    commit_trees(warehouse, rows, run_id=run_id)
 
 What a row says of cost is summed from the journal's records, not from a clock, so a search that
 was interrupted and resumed makes the same rows as one that was not.
@@ -10,26 +10,36 @@ was interrupted and resumed makes the same rows as one that was not.
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable
-from dataclasses import asdict, dataclass
-from typing import Any
+from collections.abc import Iterable, Sequence
+from dataclasses import asdict, dataclass, field
 
+from mcts.config import SearchConfig
 from mcts.journal.records import Record
-from mcts.policy import sample_id, storable
-from mcts.search import SearchConfig
+from mcts.teacher_policy import sample_id, storable
 from mcts.tree import Tree, TreeRows, flatten
-
-Row = dict[str, Any]
+from warehouse.tables.schema import Row
 
 
 @dataclass(frozen=True, slots=True)
 class SearchRows:
-    """Everything one search leaves in the warehouse."""
+    """Rows of one search, or of several: everything they leave in the warehouse."""
 
-    tree: Row
-    nodes: list[Row]
-    rollouts: list[Row]
-    responses: list[Row]
+    trees: list[Row]
+    nodes: list[Row] = field(default_factory=list)
+    rollouts: list[Row] = field(default_factory=list)
+    responses: list[Row] = field(default_factory=list)
+
+    @property
+    def tree(self) -> Row:
+        """The row of the tree, where these are the rows of one search."""
+        (tree,) = self.trees
+        return tree
+
+    @classmethod
+    def joined(cls, searches: Sequence[SearchRows]) -> SearchRows:
+        """The rows of several searches, to be committed together."""
+        tables = ("trees", "nodes", "rollouts", "responses")
+        return cls(*([row for one in searches for row in getattr(one, t)] for t in tables))
 
 
 def search_rows(
@@ -42,7 +52,7 @@ def search_rows(
             and then not used (`mcts.prefetch`) make no rows.
         model: identity of the teacher that gave them.
     """
-    used = tree.places
+    used = tree.request_keys
     records = [
         record
         for record in records
@@ -65,7 +75,7 @@ def search_rows(
         "errors": list(tree.errors),
         "simulations": tree.simulations,
         "stopped_by": tree.stopped_by,
-        **found_in(tree, flat),
+        **outcome_columns(tree, flat),
         "requests": len(records),
         "prompt_tokens": sum(record.prompt_tokens for record in records),
         "cached_tokens": sum(known) if known else None,
@@ -78,11 +88,11 @@ def search_rows(
         "prompt_hash": config.prompt_digest,
     }
     responses = [r for record in records for r in response_rows(record, model)]
-    return SearchRows(row, flat.nodes, flat.rollouts, responses)
+    return SearchRows([row], flat.nodes, flat.rollouts, responses)
 
 
-def found_in(tree: Tree, flat: TreeRows) -> Row:
-    """What a tree's row says of what the search found, whoever searched."""
+def outcome_columns(tree: Tree, flat: TreeRows) -> Row:
+    """Columns of `trees` that say what a search found, of our own searches and imported ones."""
     outcomes = tree.outcomes()
     right = sum(reward >= 1.0 for _, reward in outcomes)
     majority = majority_answer(tree)

@@ -357,8 +357,8 @@ def _tables(here: Fact, there: Fact, has: Side, lacks: Side) -> _Why:
     }
     if drops:
         told = "; ".join(_turned(here.verdicts.get(f), row, has, lacks) for f, row in drops.items())
-        what = [_with_values(f, here.verdicts.get(f), row) for f, row in drops.items()]
-        return "filter", ", ".join(what), told
+        names = [_with_values(f, here.verdicts.get(f), row) for f, row in drops.items()]
+        return "filter", ", ".join(names), told
     if here.verdicts and not there.verdicts:
         return "unjudged", "", f"{lacks.version.ref} was published before it was judged"
     if here.row["latest"] and not there.row["latest"]:

@@ -21,9 +21,7 @@ def _draft(row: Row) -> Draft:
         right = numbered_option(row.text("answer"), choices)
     else:
         choices, right = choice_row(row, "options")
-    return row.draft(
-        row.text("question"), [row.picture("image")], choices=choices, answers=(right,)
-    )
+    return row.draft(row.text("question"), [row.image("image")], choices=choices, answers=(right,))
 
 
 TASKS = (

@@ -41,7 +41,7 @@ def _draft(row: Row) -> Draft:
     if subtask not in SUBTASKS:
         raise Unusable("sub_task", f"BLINK has no subtask {subtask!r}")
     choices, right = choice_row(row, "choices")
-    images = row.pictures("image", "image_1", "image_2", "image_3", "image_4")
+    images = row.images("image", "image_1", "image_2", "image_3", "image_4")
     return row.draft(
         row.text("question"), images, choices=choices, answers=(right,), family=subtask
     )

@@ -27,14 +27,14 @@ from warehouse.sources.reading.drafts import (
     Reject,
     Unusable,
 )
-from warehouse.sources.reading.image_files import PictureFiles
-from warehouse.sources.reading.tabular import rows_of
+from warehouse.sources.reading.image_files import ImageFiles
+from warehouse.sources.reading.tabular import read_rows
 from warehouse.sources.tasks import Task
 
 
 def _draft(row: Row) -> Draft:
     if row.get("image") is not None:
-        return _asked(row, row.picture("image"))
+        return _asked(row, row.image("image"))
     name = f"{row.text('imageId')}.jpg"
     return _asked(row, Picture(row.files.get(name, "imageId")))
 
@@ -60,16 +60,16 @@ def _read_parquet(file: Path, context: ReadContext) -> Iterator[Draft | Reject]:
     with tempfile.TemporaryFile() as handle:
         pictures = Spool(handle)
         for beside in _picture_files(file, context):
-            for _, values in rows_of(beside, ("id", "image")):
+            for _, values in read_rows(beside, ("id", "image")):
                 if isinstance(values, dict) and values["image"]:
                     pictures.put(
-                        str(values["id"]), PictureFiles((beside.parent,)).get(values["image"])
+                        str(values["id"]), ImageFiles((beside.parent,)).get(values["image"])
                     )
         wanted = [name for name in ("imageId", "question", "answer", "types") if name in names]
-        for number, values in rows_of(file, wanted):
+        for number, values in read_rows(file, wanted):
             try:
                 assert isinstance(values, dict)  # Parquet's rows are whole
-                row = Row(file, number, values, PictureFiles())
+                row = Row(file, number, values, ImageFiles())
                 yield _asked(row, Picture(pictures.get(row.text("imageId"), "imageId")))
             except Unusable as problem:
                 yield Reject(file.name, number, problem.field, problem.reason)

@@ -30,7 +30,7 @@ def _draft(row: Row) -> Draft:
         right = chosen_option(right, choices)
     return row.draft(
         _MARK.sub(" ", row.text("question")),
-        [row.picture("decoded_image", "image")],
+        [row.image("decoded_image", "image")],
         choices=choices,
         answers=(right,),
         family=row.optional("subject", "category"),

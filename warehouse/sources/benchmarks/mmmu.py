@@ -61,10 +61,10 @@ def _draft(row: Row) -> Draft:
 def _pictures(row: Row) -> tuple[tuple[Picture, ...], dict[int, int]]:
     """The pictures there are, and at which place each of the published numbers is."""
     if row.get("image") is not None:
-        pictures = row.pictures("image")
+        pictures = row.images("image")
         return pictures, {n: n for n in range(1, len(pictures) + 1)}
     numbers = [n for n in range(1, _MOST + 1) if row.get(f"image_{n}") is not None]
-    pictures = row.pictures(*(f"image_{n}" for n in numbers or [1]))
+    pictures = row.images(*(f"image_{n}" for n in numbers or [1]))
     return pictures, {n: place for place, n in enumerate(numbers, start=1)}
 
 

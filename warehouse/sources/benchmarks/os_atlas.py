@@ -16,16 +16,16 @@ from collections.abc import Iterator
 
 from mcts.data import AnswerKind, Box
 from warehouse.sources.published import Row, published
-from warehouse.sources.reading.boxes import Form, gold_box
+from warehouse.sources.reading.boxes import BoxFormat, gold_box
 from warehouse.sources.reading.drafts import Draft, Picture, Unusable
-from warehouse.sources.reading.image_files import size_of
+from warehouse.sources.reading.image_files import image_size
 
 DOMAINS = ("desktop", "mobile", "web")
 
 
 def _drafts(row: Row) -> Iterator[Draft | Unusable]:
-    data = row.picture("img_filename").data
-    size = size_of(data, "img_filename")
+    data = row.image("img_filename").data
+    size = image_size(data, "img_filename")
     elements = row.items("elements") if "elements" in row.values else [row.values]
     found: list[tuple[str, Box]] = []
     for i, element in enumerate(elements, start=1):
@@ -58,7 +58,7 @@ def _element(row: Row, element: object, size: tuple[int, int], at: str) -> tuple
     values = element.get("bbox")
     if not isinstance(values, list):
         raise Unusable(f"{at}bbox", "there is no box")
-    return instruction, gold_box(values, Form.SHARES, size, f"{at}bbox", label=instruction)
+    return instruction, gold_box(values, BoxFormat.SHARES, size, f"{at}bbox", label=instruction)
 
 
 FORMATS = published(

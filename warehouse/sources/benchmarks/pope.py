@@ -29,7 +29,7 @@ def _draft(row: Row) -> Draft:
         raise Unusable("category", f"it is {', '.join(CATEGORIES)}, not {category!r}")
     return row.draft(
         row.text("question", "text"),
-        [row.picture("image")],
+        [row.image("image")],
         choices=("yes", "no"),
         answers=(answer,),
         family=category,

@@ -27,7 +27,7 @@ def _draft(row: Row) -> Draft:
         choices, right = ("yes", "no"), right.casefold()
     family = "options" if len(choices) > 2 or (choices and choices[0] != "yes") else "short"
     return row.draft(
-        text, [row.picture("image", "image_path")], choices=choices, answers=(right,), family=family
+        text, [row.image("image", "image_path")], choices=choices, answers=(right,), family=family
     )
 
 

@@ -75,7 +75,7 @@ def gold_fields(text: str, gold: str) -> dict[str, Any]:
 
 def _asked(row: Row) -> Draft:
     text, gold = said(row)
-    return row.draft(images=row.pictures("image", "images"), **gold_fields(text, gold))
+    return row.draft(images=row.images("image", "images"), **gold_fields(text, gold))
 
 
 def _action(row: Row) -> Draft:
@@ -83,7 +83,7 @@ def _action(row: Row) -> Draft:
     parsed = parse_action(gold)
     return row.draft(
         text,
-        row.pictures("image", "images"),
+        row.images("image", "images"),
         answer_kind=AnswerKind.ACTION,
         answers=(gold,),
         family=parsed.name if parsed else "",

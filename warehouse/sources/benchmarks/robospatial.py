@@ -19,7 +19,7 @@ from mcts.data import AnswerKind
 from warehouse.sources.published import Row, published
 from warehouse.sources.reading.boxes import polygon_boxes
 from warehouse.sources.reading.drafts import Draft, Unusable
-from warehouse.sources.reading.image_files import size_of
+from warehouse.sources.reading.image_files import image_size
 from warehouse.sources.tasks import Task
 
 CATEGORIES = ("configuration", "compatibility", "context")
@@ -30,14 +30,14 @@ def _draft(row: Row) -> Draft:
     category = row.text("category")
     if category not in CATEGORIES:
         raise Unusable("category", f"it is {', '.join(CATEGORIES)}, not {category!r}")
-    picture = row.picture("img")
+    picture = row.image("img")
     text = _HOW.sub("", row.text("question"))
     answer = row.text("answer")
     if answer.casefold() in ("yes", "no"):
         return row.draft(
             text, [picture], choices=("yes", "no"), answers=(answer.casefold(),), family=category
         )
-    boxes = polygon_boxes(row.items("answer"), size_of(picture.data, "img"), "answer")
+    boxes = polygon_boxes(row.items("answer"), image_size(picture.data, "img"), "answer")
     return row.draft(text, [picture], answer_kind=AnswerKind.BOX, boxes=boxes, family=category)
 
 

@@ -5,18 +5,18 @@ Schemas:
 - ScreenSpot (github.com/njucckevin/SeeClick) and ScreenSpot-v2 (OS-Copilot/ScreenSpot-v2): JSON,
   one array a platform, with `img_filename`, `bbox` as [left, top, width, height] in pixels,
   `instruction`, `data_type` (text or icon), `data_source` (ios, android, macos, windows, or a kind
-  of web site). Pictures lie in `screenspot_imgs/` or `screenspotv2_image/`.
+  of web site). Images lie in `screenspot_imgs/` or `screenspotv2_image/`.
 - rootsautomation/ScreenSpot (dataset card): the same in Parquet with `image` and `file_name`, and
   `bbox` as [left, top, right, bottom] in *shares* of width and height.
 - ScreenSpot-Pro (likaixin/ScreenSpot-Pro; loader in VLMEvalKit, vlmeval/dataset/GUI): JSON, one
   array an application, with `img_filename`, `bbox` as [left, top, right, bottom] in pixels of
   `img_size`, `instruction`, `ui_type` (text or icon), `application`, `platform`, `group` (Dev,
-  Creative, CAD, Scientific, Office, OS). Pictures lie in `images/`. Where a picture has been
+  Creative, CAD, Scientific, Office, OS). Images lie in `images/`. Where an image has been
   resized, its box is resized with it, if the shape is the same.
 - VLMEvalKit's TSV files have `image` in base64, `question` for the instruction, and the first or
-  third form's `bbox` as text.
+  third format's `bbox` as text.
 
-A point in the box is right, its edges included. Published figures: accuracy; by platform (Pro: by
+A point in the box is right, its edges included. Published metrics: accuracy; by platform (Pro: by
 group) and type, and the mean of those cells.
 """
 
@@ -27,9 +27,9 @@ from collections.abc import Callable
 from curation.traces.zoom_dialogues import WEB
 from mcts.data import AnswerKind
 from warehouse.sources.published import Row, published
-from warehouse.sources.reading.boxes import Form, gold_box
+from warehouse.sources.reading.boxes import BoxFormat, gold_box
 from warehouse.sources.reading.drafts import Draft, Picture, Unusable
-from warehouse.sources.reading.image_files import size_of
+from warehouse.sources.reading.image_files import image_size
 from warehouse.sources.tasks import Task
 
 PLATFORMS = {
@@ -47,32 +47,32 @@ def _platform_draft(row: Row) -> Draft:
     where = row.text("data_source", "platform").casefold()
     if where not in PLATFORMS:
         raise Unusable("data_source", f"no platform is known for {where!r}")
-    picture, size = _picture(row)
+    image, size = _image(row)
     values = row.items("bbox")
-    form = Form.SHARES if row.file.suffix.lower() == ".parquet" else Form.XYWH
-    return _asked(row, picture, values, form, size, f"{PLATFORMS[where]}/{_type(row)}")
+    box_format = BoxFormat.SHARES if row.file.suffix.lower() == ".parquet" else BoxFormat.XYWH
+    return _box_draft(row, image, values, box_format, size, f"{PLATFORMS[where]}/{_type(row)}")
 
 
 def _pro_draft(row: Row) -> Draft:
     group = _GROUP_NAMES.get(row.text("group", "category").casefold())
     if group is None:
         raise Unusable("group", f"it is one of {', '.join(GROUPS)}, not {row.get('group')!r}")
-    picture, size = _picture(row)
-    told = row.items("img_size")
+    image, size = _image(row)
+    stated = row.items("img_size")
     measured = size
-    if told:
-        if len(told) != 2 or not all(isinstance(n, int | float) and n > 0 for n in told):
-            raise Unusable("img_size", f"it is width and height, not {told!r}")
-        measured = (int(told[0]), int(told[1]))
+    if stated:
+        if len(stated) != 2 or not all(isinstance(n, int | float) and n > 0 for n in stated):
+            raise Unusable("img_size", f"it is width and height, not {stated!r}")
+        measured = (int(stated[0]), int(stated[1]))
         if abs(measured[0] / measured[1] / (size[0] / size[1]) - 1) > _SAME_SHAPE:
-            reason = f"the picture is {size[0]}x{size[1]}, not {measured[0]}x{measured[1]}"
+            reason = f"the image is {size[0]}x{size[1]}, not {measured[0]}x{measured[1]}"
             raise Unusable("img_size", reason)
     values = row.items("bbox")
     if measured != size and len(values) == 4:
-        box = gold_box(values, Form.XYXY, measured)
+        box = gold_box(values, BoxFormat.XYXY, measured)
         across, down = size[0] / measured[0], size[1] / measured[1]
         values = [box.x1 * across, box.y1 * down, box.x2 * across, box.y2 * down]
-    return _asked(row, picture, values, Form.XYXY, size, f"{group}/{_type(row)}")
+    return _box_draft(row, image, values, BoxFormat.XYXY, size, f"{group}/{_type(row)}")
 
 
 def _type(row: Row) -> str:
@@ -82,19 +82,24 @@ def _type(row: Row) -> str:
     return found
 
 
-def _picture(row: Row) -> tuple[Picture, tuple[int, int]]:
-    picture = row.picture("image", "img_filename")
-    return picture, size_of(picture.data)
+def _image(row: Row) -> tuple[Picture, tuple[int, int]]:
+    image = row.image("image", "img_filename")
+    return image, image_size(image.data)
 
 
-def _asked(
-    row: Row, picture: Picture, values: list[object], form: Form, size: tuple[int, int], family: str
+def _box_draft(
+    row: Row,
+    image: Picture,
+    values: list[object],
+    box_format: BoxFormat,
+    size: tuple[int, int],
+    family: str,
 ) -> Draft:
     return row.draft(
         row.text("instruction", "question"),
-        [picture],
+        [image],
         answer_kind=AnswerKind.BOX,
-        boxes=(gold_box(values, form, size),),
+        boxes=(gold_box(values, box_format, size),),
         family=family,
     )
 
@@ -118,13 +123,13 @@ def _task(name: str, title: str, source: str, draft: Callable[[Row], Draft], *ki
     )
 
 
-_FORMS = "(JSON with images beside it, Parquet, or VLMEvalKit's TSV)"
+_FORMATS = "(JSON with images beside it, Parquet, or VLMEvalKit's TSV)"
 _KIND = ("data_type|ui_type", "data_source|platform")
 TASKS = (
-    _task("screenspot", f"ScreenSpot: targets on screens {_FORMS}", "ScreenSpot",
+    _task("screenspot", f"ScreenSpot: targets on screens {_FORMATS}", "ScreenSpot",
           _platform_draft, *_KIND),
-    _task("screenspot-v2", f"ScreenSpot-v2: the same, corrected {_FORMS}", "ScreenSpot-v2",
+    _task("screenspot-v2", f"ScreenSpot-v2: the same, corrected {_FORMATS}", "ScreenSpot-v2",
           _platform_draft, *_KIND),
-    _task("screenspot-pro", f"ScreenSpot-Pro: small targets on large screens {_FORMS}",
+    _task("screenspot-pro", f"ScreenSpot-Pro: small targets on large screens {_FORMATS}",
           "ScreenSpot-Pro", _pro_draft, "ui_type|data_type", "group|category"),
 )  # fmt: skip

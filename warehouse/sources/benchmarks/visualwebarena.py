@@ -30,7 +30,7 @@ from mcts.data import AnswerKind
 from warehouse.sources.benchmarks import ical, reference
 from warehouse.sources.published import Row, published
 from warehouse.sources.reading.drafts import Draft, Picture, ReadContext, Reject, Unusable
-from warehouse.sources.reading.json_rows import objects_in
+from warehouse.sources.reading.tabular import read_json_objects
 from warehouse.sources.tasks import Task
 
 _OR = "|OR|"
@@ -78,7 +78,7 @@ def _answers(evaluation: Any) -> tuple[str, ...]:
 def _screenshot(row: Row, site: str, number: str) -> Picture:
     for name in (f"{site}_{number}.png", f"{number}.png"):
         try:
-            return Picture(row.files.named(name, "screenshot"))
+            return Picture(row.files.read_named(name, "screenshot"))
         except Unusable as problem:
             missing = problem
     raise missing
@@ -91,7 +91,7 @@ _CONFIGURATIONS = published(
 
 def _read_json(file: Any, context: ReadContext) -> Iterator[Draft | Reject]:
     """A file of configurations, or of ICAL's steps: its first row says which."""
-    first = next(iter(objects_in(file)), "")
+    first = next(iter(read_json_objects(file)), "")
     steps = isinstance(first, dict) and "examples" in first
     yield from (ical.FORMATS if steps else _CONFIGURATIONS)[".json"](file, context)
 

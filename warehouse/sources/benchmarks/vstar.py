@@ -21,7 +21,7 @@ TASKS = (
         {".jsonl": reference.read, ".parquet": _TABLE.read},
         prompt="visual-search",
         lens=VISUAL_SEARCH,
-        plumbing="the embedded model sees 196 pixels a side, too few for small things",
+        smoke_test_only="the embedded model sees 196 pixels a side, too few for small things",
         sample=Sample(
             {split: SAMPLE / f"search-{split}.parquet" for split in ("train", "test")},
             "vigorl-rooms-search",

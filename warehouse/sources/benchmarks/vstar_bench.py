@@ -20,9 +20,9 @@ from typing import Any
 from curation.traces.zoom_dialogues import VISUAL_SEARCH
 from mcts.data import Box
 from warehouse.sources.published import Row, choice_row, published
-from warehouse.sources.reading.boxes import Form, gold_box
+from warehouse.sources.reading.boxes import BoxFormat, gold_box
 from warehouse.sources.reading.drafts import Draft, Picture, Unusable
-from warehouse.sources.reading.image_files import size_of
+from warehouse.sources.reading.image_files import image_size
 from warehouse.sources.reading.options import chosen_option, cut_options
 from warehouse.sources.tasks import Task
 
@@ -38,7 +38,7 @@ def _draft(row: Row) -> Draft:
         right = chosen_option(row.text("label", "answer"), choices, "label")
     else:
         choices, right = choice_row(row, "options")
-    picture = row.picture("image")
+    picture = row.image("image")
     picture = Picture(picture.data, _targets(row, picture.data))
     return row.draft(text, [picture], choices=choices, answers=(right,), family=category)
 
@@ -49,15 +49,15 @@ def _targets(row: Row, data: bytes) -> tuple[Box, ...] | None:
     if not isinstance(name, str) or len(name) > 255 or row.spool is not None:
         return None
     try:
-        found: Any = json.loads(row.files.named(str(PurePosixPath(name).with_suffix(".json"))))
+        found: Any = json.loads(row.files.read_named(str(PurePosixPath(name).with_suffix(".json"))))
     except (Unusable, ValueError):
         return None
     labels, boxes = (found.get(key) for key in ("target_object", "bbox"))
     if not isinstance(labels, list) or not isinstance(boxes, list) or len(labels) != len(boxes):
         raise Unusable("image", f"the JSON beside {name} names not one box for each target_object")
-    size = size_of(data)
+    size = image_size(data)
     return tuple(
-        gold_box(box, Form.XYWH, size, "image", label=str(label))
+        gold_box(box, BoxFormat.XYWH, size, "image", label=str(label))
         for label, box in zip(labels, boxes, strict=True)
     )
 

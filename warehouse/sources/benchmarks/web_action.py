@@ -2,8 +2,8 @@
 
 Read from ICAL's recorded steps (`warehouse.sources.benchmarks.ical`) and from the reference
 implementation's JSON Lines, whose answers are actions such as `click [12]`; and from Parquet with
-the columns of the embedded sample (`vigorl_nano.browser.steps`): `image`, `question`, `answer`,
-`action`, `episode` and `objects`.
+the columns of the embedded sample: `image`, `question`, `answer`, `action`, `episode` and
+`objects`.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ TASKS = (
         prompt="web-action",
         metrics=("actions",),
         lens=WEB,
-        plumbing="the embedded model knows rooms alone and has learnt no action",
+        smoke_test_only="the embedded model knows rooms alone and has learnt no action",
         sample=Sample(
             {split: SAMPLE / f"steps-{split}.parquet" for split in ("train", "test")},
             "vigorl-steps",

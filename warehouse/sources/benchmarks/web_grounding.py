@@ -2,8 +2,7 @@
 
 Read from OS-Atlas's JSON (`warehouse.sources.benchmarks.os_atlas`) and from the reference
 implementation's JSON Lines, whose answers are boxes in pixels; and from Parquet with the columns of
-the embedded sample (`vigorl_nano.browser.screens`): `image`, `instruction`, `bbox`, `data_type` and
-`objects`.
+the embedded sample: `image`, `instruction`, `bbox`, `data_type` and `objects`.
 """
 
 from __future__ import annotations
@@ -26,7 +25,9 @@ TASKS = (
         prompt="web-grounding",
         metrics=("by_family",),
         lens=WEB,
-        plumbing="the embedded model knows rooms alone and answers with words, not with points",
+        smoke_test_only=(
+            "the embedded model knows rooms alone and answers with words, not with points"
+        ),
         sample=Sample(
             {split: SAMPLE / f"screens-{split}.parquet" for split in ("train", "test")},
             "vigorl-screens",

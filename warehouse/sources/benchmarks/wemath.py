@@ -38,7 +38,7 @@ def _draft(row: Row) -> Draft:
         raise Unusable("option", f"there are no lettered options in {row.get('option')!r}")
     return row.draft(
         row.text("question"),
-        [row.picture("image_path", "image")],
+        [row.image("image_path", "image")],
         choices=choices,
         answers=(chosen_option(row.text("answer"), choices),),
         family=key,

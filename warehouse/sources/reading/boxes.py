@@ -1,13 +1,13 @@
-"""Gold boxes however a benchmark writes them, as boxes in original pixels.
+"""Converts gold boxes, however a benchmark writes them, into boxes in original pixels.
 
-    gold_box([42, 1102, 197, 70], Form.XYWH, size)          # left, top, width, height in pixels
-    gold_box([0.1, 0.2, 0.3, 0.4], Form.SHARES, size)       # left, top, right, bottom, 0 to 1
+    gold_box([42, 1102, 197, 70], BoxFormat.XYWH, size)       # left, top, width, height in pixels
+    gold_box([0.1, 0.2, 0.3, 0.4], BoxFormat.SHARES, size)    # left, top, right, bottom, 0 to 1
 
-A data set's form is known and never guessed from one row; what contradicts it is refused: a share
-over 1, or a pixel box whose every number is at most 1, which is a share in the wrong place. A box
-that reaches over the picture's edge by at most `SLACK` pixels is cut there (annotation tools round,
-and ScreenSpot writes -1 for an edge); the points it holds within the picture are the same. Numbers
-are kept to a thousandth of a pixel, as points are, so that a point on an edge is on it.
+A dataset's box format is known and never guessed from one row; what contradicts it is refused: a
+share over 1, or a pixel box whose every number is at most 1, which is a share in the wrong place. A
+box that reaches over the image's edge by at most `SLACK` pixels is clipped there (annotation tools
+round, and ScreenSpot writes -1 for an edge); the points it holds within the image are the same.
+Numbers are rounded to a thousandth of a pixel, as points are, so that a point on an edge is on it.
 """
 
 from __future__ import annotations
@@ -22,10 +22,10 @@ from mcts.data import Box
 from warehouse.sources.reading.drafts import Unusable
 
 SLACK = 2.0
-"""Pixels by which a gold box may reach over the edge of its picture."""
+"""Pixels by which a gold box may reach over the edge of its image."""
 
 
-class Form(Enum):
+class BoxFormat(Enum):
     """What the four numbers of a box mean."""
 
     XYXY = "left, top, right, bottom in pixels"
@@ -34,22 +34,26 @@ class Form(Enum):
 
 
 def gold_box(
-    values: Sequence[Any], form: Form, size: tuple[int, int], field: str = "bbox", label: str = ""
+    values: Sequence[Any],
+    box_format: BoxFormat,
+    size: tuple[int, int],
+    field: str = "bbox",
+    label: str = "",
 ) -> Box:
-    """A box in original pixels.
+    """Convert four numbers into a box in original pixels.
 
     Args:
-        size: width and height of the picture.
+        size: width and height of the image.
 
     Raises:
-        Unusable: these are not four numbers of that form, or the box lies outside the picture.
+        Unusable: these are not four numbers in that format, or the box lies outside the picture.
     """
     numbers = [_number(value, field) for value in values]
     if len(numbers) != 4:
         raise Unusable(field, f"a box has four numbers, this has {len(numbers)}")
     shown = ", ".join(f"{number:g}" for number in numbers)
     width, height = size
-    if form is Form.SHARES:
+    if box_format is BoxFormat.SHARES:
         if any(abs(number) > 1.01 for number in numbers):
             raise Unusable(
                 field, f"the box ({shown}) should be shares from 0 to 1: are they pixels?"
@@ -58,18 +62,19 @@ def gold_box(
     elif all(0 <= number <= 1 for number in numbers):
         raise Unusable(field, f"the box ({shown}) should be pixels: are they shares from 0 to 1?")
     x1, y1, x2, y2 = numbers
-    if form is Form.XYWH:
+    if box_format is BoxFormat.XYWH:
         x2, y2 = x1 + x2, y1 + y2
-    x1, x2 = _within(x1, width), _within(x2, width)
-    y1, y2 = _within(y1, height), _within(y2, height)
+    x1, x2 = _clipped(x1, width), _clipped(x2, width)
+    y1, y2 = _clipped(y1, height), _clipped(y2, height)
     inside = 0 <= x1 < x2 <= width and 0 <= y1 < y2 <= height
     if not inside:
-        raise Unusable(field, f"the box ({shown}), {form.value}, is not in {width}x{height} pixels")
+        meant = f"the box ({shown}), {box_format.value}"
+        raise Unusable(field, f"{meant}, is not in {width}x{height} pixels")
     x1, y1, x2, y2 = (round(edge, DECIMALS) for edge in (x1, y1, x2, y2))
     return Box(x1, y1, x2, y2, label=label.encode("utf-8", "replace").decode("utf-8"))
 
 
-def _within(edge: float, side: int) -> float:
+def _clipped(edge: float, side: int) -> float:
     if -SLACK <= edge < 0:
         return 0.0
     return float(side) if side < edge <= side + SLACK else edge
@@ -81,12 +86,12 @@ def _number(value: Any, field: str) -> float:
     except (TypeError, ValueError):
         number = math.nan
     if isinstance(value, bool) or not math.isfinite(number):
-        raise Unusable(field, f"{value!r} in the box is no number")
+        raise Unusable(field, f"{value!r} in the box is not a number")
     return number
 
 
 def polygon_boxes(points: Sequence[Any], size: tuple[int, int], field: str) -> tuple[Box, ...]:
-    """A polygon given as shares of width and height, as one box a pixel row and stretch of it.
+    """Convert a polygon in shares of width and height into boxes: one a pixel row and stretch.
 
     Raises:
         Unusable: these are not at least three points of it, or it covers no pixel row.
@@ -96,7 +101,7 @@ def polygon_boxes(points: Sequence[Any], size: tuple[int, int], field: str) -> t
     corners = []
     for point in points:
         if not isinstance(point, list | tuple) or len(point) != 2:
-            raise Unusable(field, f"{point!r} is no point of a polygon")
+            raise Unusable(field, f"{point!r} is not a point of a polygon")
         shares = [_number(value, field) for value in point]
         if not all(0 <= share <= 1 for share in shares):
             raise Unusable(field, f"{point!r} should be shares of width and height, from 0 to 1")

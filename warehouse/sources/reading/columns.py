@@ -1,4 +1,4 @@
-"""Any table as questions: the user says which column is what.
+"""Reads any table as questions: the user says which column is what.
 
     columns = Columns.parsed("question=query,image=screenshot,box=bbox", boxes="xywh/1000")
     task = replace(task_of("my-task"), formats=columns.formats())
@@ -14,31 +14,27 @@ structs and lists (`answer=conversations.1.value`). What a value may be:
   the index of one, from 0, or its letter, where no choice is itself that number or letter.
 - choices: a list, the JSON of one, or the columns joined by `+`; empty ones are left out.
 - box: four numbers, a list of such, the text of either, or a struct with four numbers. `boxes` says
-  what they mean: `xyxy` or `xywh`, in pixels of the picture, or behind a slash the number that
+  what they mean: `xyxy` or `xywh`, in pixels of the image, or behind a slash the number that
   stands for its whole side: `xyxy/1`, `xywh/1000`. With a box the answer is a point in it.
-- objects: what is visible in the first picture, a list of structs with a `label` and four numbers;
+- objects: what is visible in the first image, a list of structs with a `label` and four numbers;
   by it points are judged, so it should name all there is.
 """
 
 from __future__ import annotations
 
+import json
+import math
 import re
 from collections.abc import Iterator
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
+from string import ascii_uppercase
 from typing import Any
 
+from curation.grading.grade import normalize
 from mcts.data import AnswerKind, Box
 from warehouse.sources.reading import tabular
-from warehouse.sources.reading.cells import (
-    answer_of,
-    follow,
-    fours,
-    listed,
-    picture_of,
-    size_of,
-    text_of,
-)
 from warehouse.sources.reading.drafts import (
     Draft,
     ImportProblem,
@@ -48,13 +44,27 @@ from warehouse.sources.reading.drafts import (
     Reject,
     Unusable,
 )
+from warehouse.sources.reading.image_files import ImageFiles, image_size
 
-_REMARKS = ("family", "source", "licence", "part_of")
+_DETAILS = ("family", "source", "licence", "part_of")
 ROLES = (
-    "question", "image", "answer", "choices", "box", "objects", *_REMARKS,
+    "question", "image", "answer", "choices", "box", "objects", *_DETAILS,
 )  # fmt: skip
 _SEVERAL = ("image", "choices", "box")
 _BOXES = re.compile(r"(xyxy|xywh)(?:/(\d+(?:\.\d+)?))?")
+_NUMBER = re.compile(r"-?\d+(?:\.\d+)?(?:[eE][-+]?\d+)?")
+# Names of a struct's four numbers, in the order in which they are read.
+_CORNERS = (
+    ("x1", "y1", "x2", "y2"),
+    ("xmin", "ymin", "xmax", "ymax"),
+    ("x_min", "y_min", "x_max", "y_max"),
+    ("left", "top", "right", "bottom"),
+)
+_WITH_SIZE = (
+    ("x", "y", "w", "h"),
+    ("x", "y", "width", "height"),
+    ("left", "top", "width", "height"),
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,7 +76,7 @@ class Columns:
     corners: str = "xyxy"
     """What a box's four numbers are: two corners, or a corner with width and height (`xywh`)."""
     whole: float | None = None
-    """The number that stands for a whole side of the picture; None where boxes are in pixels."""
+    """The number that stands for a whole side of the image; None where boxes are in pixels."""
     kind: AnswerKind = AnswerKind.TEXT
     """What an answer is where no column of boxes says it."""
 
@@ -114,7 +124,7 @@ class Columns:
         if not root.is_dir():
             raise ImportProblem(f"the image root {context.image_root} is not a folder")
         wanted = list(dict.fromkeys(name for names in self.of.values() for name in names))
-        for number, row in tabular.rows_of(file, wanted):
+        for number, row in tabular.read_rows(file, wanted):
             if isinstance(row, str):
                 yield Reject(file.name, number, "row", row)
                 continue
@@ -124,16 +134,15 @@ class Columns:
                 yield Reject(file.name, number, bad.field, bad.reason)
 
     def _draft(self, file: str, number: int, row: dict[str, Any], root: Path) -> Draft:
-        text = text_of(self._value(row, "question"))
-        pictures = self._pictures(row, root)
-        choices = self._choices(row)
+        text = as_text(self._value(row, "question"))
+        images = self._images(row, root)
         family, source, licence, part_of = (
-            text_of(self._value(row, role)) if role in self.of else "" for role in _REMARKS
+            as_text(self._value(row, role)) if role in self.of else "" for role in _DETAILS
         )
-        boxes, choices = self._boxes(row, pictures), self._choices(row)
-        answers = tuple(answer_of(answer, choices) for answer in self._answers(row))
+        boxes, choices = self._boxes(row, images), self._choices(row)
+        answers = tuple(resolve_choice(answer, choices) for answer in self._answers(row))
         return Draft(
-            file, number, text, pictures, AnswerKind.BOX if boxes else self.kind,
+            file, number, text, images, AnswerKind.BOX if boxes else self.kind,
             choices=choices, answers=answers, boxes=boxes,
             family=family, source=source, licence=licence, part_of=part_of,
         )  # fmt: skip
@@ -147,35 +156,36 @@ class Columns:
 
     def _values(self, row: dict[str, Any], role: str) -> list[Any]:
         """What the columns of a role hold."""
-        return [follow(row, role, name) for name in self.of[role]]
+        return [value_at(row, role, name) for name in self.of[role]]
 
     def _value(self, row: dict[str, Any], role: str) -> Any:
-        return follow(row, role, self.of[role][0])
+        return value_at(row, role, self.of[role][0])
 
-    def _pictures(self, row: dict[str, Any], root: Path) -> tuple[Picture, ...]:
+    def _images(self, row: dict[str, Any], root: Path) -> tuple[Picture, ...]:
         stored: list[Any] = []
         for value in self._values(row, "image"):
-            value = listed(value) if isinstance(value, str) else value
+            value = parse_list(value) if isinstance(value, str) else value
             stored += value if isinstance(value, list) else [value]
         if not stored:
             raise Unusable("image", "there is no image")
-        first, *others = (Picture(picture_of(value, root)) for value in stored)
+        files = ImageFiles((root,), given=True)
+        first, *others = (Picture(files.get(value)) for value in stored)
         if "objects" in self.of:
             first = Picture(first.data, self._objects(row, first))
         return (first, *others)
 
-    def _objects(self, row: dict[str, Any], picture: Picture) -> tuple[Box, ...] | None:
-        seen = self._value(row, "objects")
-        if seen is None:
+    def _objects(self, row: dict[str, Any], image: Picture) -> tuple[Box, ...] | None:
+        objects = self._value(row, "objects")
+        if objects is None:
             return None
-        if not isinstance(seen, list) or not all(isinstance(one, dict) for one in seen):
+        if not isinstance(objects, list) or not all(isinstance(one, dict) for one in objects):
             raise Unusable("objects", "this is not a list of structs")
         boxes = self._in_pixels(
-            [four for one in seen for four in fours(one, self.corners)], picture
+            [four for one in objects for four in parse_boxes(one, self.corners)], image
         )
         return tuple(
-            replace(box, label=text_of(one.get("label")))
-            for box, one in zip(boxes, seen, strict=True)
+            replace(box, label=as_text(one.get("label")))
+            for box, one in zip(boxes, objects, strict=True)
         )
 
     def _choices(self, row: dict[str, Any]) -> tuple[str, ...]:
@@ -183,32 +193,118 @@ class Columns:
             return ()
         values = self._values(row, "choices")
         if len(values) == 1:
-            found = listed(values[0]) if isinstance(values[0], str) else values[0]
+            found = parse_list(values[0]) if isinstance(values[0], str) else values[0]
             if found is not None and not isinstance(found, list):
                 raise Unusable("choices", "this is not a list of choices")
             values = found or []
-        return tuple(text for text in map(text_of, values) if text)
+        return tuple(text for text in map(as_text, values) if text)
 
     def _answers(self, row: dict[str, Any]) -> tuple[str, ...]:
         if self.boxes_in:
             return ()
         value = self._value(row, "answer")
         values = value if isinstance(value, list) else [value]
-        return tuple(text_of(value) for value in values if value is not None)
+        return tuple(as_text(value) for value in values if value is not None)
 
-    def _boxes(self, row: dict[str, Any], pictures: tuple[Picture, ...]) -> tuple[Box, ...]:
+    def _boxes(self, row: dict[str, Any], images: tuple[Picture, ...]) -> tuple[Box, ...]:
         if self.boxes_in is None:
             return ()
         values = self._values(row, self.boxes_in)
-        written = fours(values[0] if len(values) == 1 else values, self.corners)
-        return self._in_pixels(written, pictures[0])
+        written = parse_boxes(values[0] if len(values) == 1 else values, self.corners)
+        return self._in_pixels(written, images[0])
 
-    def _in_pixels(self, written: list[list[float]], picture: Picture) -> tuple[Box, ...]:
-        """Boxes in the pixels of the first picture."""
-        across, down = size_of(picture) if self.whole else (1, 1)
-        scale = (across / (self.whole or 1), down / (self.whole or 1))
+    def _in_pixels(self, written: list[list[float]], image: Picture) -> tuple[Box, ...]:
+        """Boxes in the pixels of the first image."""
+        width = height = 1
+        if self.whole:
+            with suppress(Unusable):  # the checker says what is wrong with the image
+                width, height = image_size(image.data)
+        scale = (width / (self.whole or 1), height / (self.whole or 1))
         boxes = []
         for x1, y1, c, d in written:
             x2, y2 = (x1 + c, y1 + d) if self.corners == "xywh" else (c, d)
             boxes.append(Box(x1 * scale[0], y1 * scale[1], x2 * scale[0], y2 * scale[1]))
         return tuple(boxes)
+
+
+def value_at(row: dict[str, Any], role: str, name: str) -> Any:
+    """The value at a dotted name; a name with dots in it is tried as it is first."""
+    if name in row:
+        return row[name]
+    value: Any = row
+    for part in name.split("."):
+        if isinstance(value, dict) and part in value:
+            value = value[part]
+        elif isinstance(value, list) and part.isdigit() and int(part) < len(value):
+            value = value[int(part)]
+        else:
+            columns = f"; it has: {', '.join(map(str, row))}" if value is row else ""
+            raise Unusable(role, f"the row has no {name}{columns}")
+    return value
+
+
+def as_text(value: Any) -> str:
+    if isinstance(value, bool):
+        return "yes" if value else "no"
+    if isinstance(value, float) and value.is_integer():
+        return str(int(value))
+    return "" if value is None else str(value).strip()
+
+
+def parse_list(text: str) -> list[Any] | str:
+    """Parse the list that a text writes down, or return the text."""
+    if not text.lstrip().startswith("["):
+        return text
+    for written in (text, text.replace("'", '"')):
+        try:
+            found = json.loads(written)
+        except (ValueError, RecursionError):
+            continue
+        if isinstance(found, list):
+            return found
+    return text
+
+
+def resolve_choice(text: str, choices: tuple[str, ...]) -> str:
+    """The choice that an answer names by its text, its index from 0 or its letter; or itself."""
+    known = {normalize(choice) for choice in choices}
+    if not choices or normalize(text) in known:
+        return text
+    index = -1
+    if text.isdecimal() and len(text) < 4:
+        index = int(text)
+    elif len(text.strip("(). ")) == 1:
+        index = ascii_uppercase.find(text.strip("(). ").upper())
+    return choices[index] if 0 <= index < len(choices) else text
+
+
+def parse_boxes(value: Any, corners: str) -> list[list[float]]:
+    """Parse boxes, however they are written, as lists of four numbers.
+
+    Args:
+        corners: xyxy or xywh; of a struct, the numbers whose names say so.
+    """
+    if isinstance(value, str):
+        value = parse_list(value.replace("(", "[").replace(")", "]"))
+    if value is None or value == [] or value == "":
+        raise Unusable("box", "there is no box")
+    if isinstance(value, list) and all(isinstance(part, list | dict) for part in value):
+        return [_parse_box(part, corners) for part in value]
+    return [_parse_box(value, corners)]
+
+
+def _parse_box(value: Any, corners: str) -> list[float]:
+    if isinstance(value, dict):
+        names = _WITH_SIZE if corners == "xywh" else _CORNERS
+        known = next((four for four in names if set(four) <= set(value)), None)
+        if known is None:
+            raise Unusable("box", f"a struct of {', '.join(value)} is not {corners}")
+        value = [value[name] for name in known]
+    numbers = _NUMBER.findall(value) if isinstance(value, str) else value
+    try:
+        found = [float(number) for number in numbers]
+    except (TypeError, ValueError):
+        found = []
+    if len(found) != 4 or not all(map(math.isfinite, found)):
+        raise Unusable("box", f"a box is four numbers, not {str(value)[:60]!r}")
+    return found

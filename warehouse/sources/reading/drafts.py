@@ -1,11 +1,11 @@
-"""What a reader gives: drafts of questions with their encoded pictures, or rejects with a reason.
+"""What a reader yields: drafts of questions with their encoded images, or rejects with a reason.
 
     def read(file: Path, context: ReadContext) -> Iterator[Draft | Reject]: …
-    MINE = Task("my-task", "my data set (JSONL)", {".jsonl": read})
+    MINE = Task("my-task", "my dataset (JSONL)", {".jsonl": read})
 
-A reader only says what a file says. That pictures decode, that the answer is among the choices,
-that boxes lie inside: `warehouse.sources.importing` checks it once, for all readers. A package
-outside this one adds a task with its reader (`warehouse.sources.tasks`).
+A reader only returns what a file says. That images decode, that the answer is among the choices,
+that boxes lie inside: `warehouse.sources.reading.row_checks` checks it once, for all readers. A
+package outside this one adds a task with its reader (`warehouse.sources.tasks`).
 """
 
 from __future__ import annotations
@@ -73,7 +73,7 @@ class Reject:
 
 @dataclass(frozen=True, slots=True)
 class ReadContext:
-    """What a reader may need beside the file."""
+    """What a reader may need besides the file."""
 
     task: str
     image_root: Path | None = None
@@ -83,9 +83,9 @@ class ReadContext:
 ReadFile = Callable[[Path, ReadContext], Iterator[Draft | Reject]]
 
 
-class Reads(Protocol):
-    """What reads files instead of a task's own reader."""
+class Readers(Protocol):
+    """Readers of files that replace a task's own, such as a table's columns."""
 
     def formats(self) -> Mapping[str, ReadFile]:
-        """A reader by file suffix, as a task has them."""
+        """A reader by file suffix, as in `Task.formats`."""
         ...

@@ -1,11 +1,12 @@
-"""A picture however a data set holds it: bytes, base64, or a name below known folders.
+"""Reads an image however a dataset stores it: bytes, base64, or a name below known folders.
 
-    found = PictureFiles((folder,))
-    found.get(value)                       # bytes; Unusable with the reason where there are none
+    files = ImageFiles((folder,))
+    files.get(value)                       # bytes; Unusable with the reason where there are none
 
-What Hugging Face's Parquet holds is `{"bytes": …, "path": …}`, either of them possibly null; other
-files hold a name, and VLMEvalKit's TSV base64. A name that leads out of the folders (`..`,
-absolute, through a link) is refused, and nothing is ever fetched from a network.
+Hugging Face's Parquet holds `{"bytes": …, "path": …}`, either of them possibly null; other files
+hold a name, and VLMEvalKit's TSV base64. A name in a dataset is not to be trusted: one that leads
+out of the folders (`..`, absolute, through a link) is refused, and nothing is ever fetched from a
+network.
 """
 
 from __future__ import annotations
@@ -20,24 +21,24 @@ from typing import Any
 from PIL import Image as Pillow
 
 from warehouse.sources.reading.drafts import Unusable
-from warehouse.sources.reading.safe_path import NO_SUCH_FILE, picture_below
 
 FORMATS = ("PNG", "JPEG", "WEBP", "GIF", "BMP")
 """Decoders that only decode: Pillow also knows formats that start other programs."""
 ORIENTATION = 0x0112  # EXIF tag; values 5 to 8 lie on their side
 _LONGEST_NAME = 1024  # characters; a longer text is base64
+_MISSING = "there is no such file below the image root"
 
 
 @dataclass(frozen=True, slots=True)
-class PictureFiles:
-    """The folders in which the pictures of one file are looked for, first things first."""
+class ImageFiles:
+    """The folders in which the images of one file are looked for, in this order."""
 
     folders: tuple[Path, ...] = ()
-    told: bool = False
-    """Whether somebody named the folder; else a reason says how that is done."""
+    given: bool = False
+    """Whether the user named the folder; else a reason says how to."""
 
     def get(self, value: Any, field: str = "image") -> bytes:
-        """The encoded bytes of one picture.
+        """Read the encoded bytes of one image.
 
         Raises:
             Unusable: there is none, or its name leads nowhere or out of the folders.
@@ -46,7 +47,7 @@ class PictureFiles:
             value = value.get("bytes") or value.get("path")
         if isinstance(value, bytes | bytearray):
             if not value:
-                raise Unusable(field, "the picture has no bytes")
+                raise Unusable(field, "the image has no bytes")
             return bytes(value)
         if not isinstance(value, str) or not value.strip():
             raise Unusable(field, "there is no image")
@@ -56,40 +57,55 @@ class PictureFiles:
             return from_base64(text, field)
         if len(text) > _LONGEST_NAME:
             return from_base64(text, field)
-        return self.named(text, field)
+        return self.read_named(text, field)
 
-    def named(self, name: str, field: str = "image") -> bytes:
-        """The bytes of the file of that name below one of the folders."""
+    def read_named(self, name: str, field: str = "image") -> bytes:
+        """Read the file of that name below one of the folders."""
         for folder in self.folders:
-            found = picture_below(folder.resolve(), name)
+            found = _read_below(folder.resolve(), name)
             if isinstance(found, bytes):
                 return found
-            if found != NO_SUCH_FILE:
+            if found != _MISSING:
                 raise Unusable(field, f"{name}: {found}")
-        hint = "" if self.told else "; --image-root says where the images are"
-        raise Unusable(field, f"{name}: {NO_SUCH_FILE}{hint}")
+        hint = "" if self.given else "; --image-root says where the images are"
+        raise Unusable(field, f"{name}: {_MISSING}{hint}")
+
+
+def _read_below(root: Path, name: str) -> bytes | str:
+    """The bytes of a file below `root`, which is resolved, or a clause that says why not."""
+    if "://" in name:
+        return "addresses are not fetched; give files or bytes"
+    if "\0" in name or Path(name).is_absolute() or ".." in Path(name).parts:
+        return "the name leads out of the image root"
+    path = root / name
+    try:
+        if not path.resolve().is_relative_to(root):
+            return "the name leads out of the image root through a link"
+        return path.read_bytes() if path.is_file() else _MISSING
+    except (OSError, RuntimeError, ValueError) as error:  # ValueError: a name of no file system
+        return f"the file can't be read: {error}"
 
 
 def from_base64(text: str, field: str = "image") -> bytes:
-    """The bytes that a base64 text stands for; Unusable if it is none."""
+    """Decode a base64 text; Unusable if it is none."""
     try:
         return base64.b64decode("".join(text.split()), validate=True)
     except (binascii.Error, ValueError):
         raise Unusable(field, f"this is neither a file's name nor base64: {text[:40]}…") from None
 
 
-def size_of(data: bytes, field: str = "image") -> tuple[int, int]:
-    """Width and height of an encoded picture as it is seen, upright; its pixels are not decoded.
+def image_size(data: bytes, field: str = "image") -> tuple[int, int]:
+    """Width and height of an encoded image as displayed, upright; its pixels are not decoded.
 
     Raises:
         Unusable: it can't be decoded.
     """
     try:
-        with Pillow.open(io.BytesIO(data), formats=FORMATS) as picture:
-            width, height = picture.size
+        with Pillow.open(io.BytesIO(data), formats=FORMATS) as image:
+            width, height = image.size
             # Of a PNG, Pillow decodes everything to look for EXIF behind the pixels.
-            may_turn = picture.format != "PNG" or b"eXIf" in data
-            turned = may_turn and int(picture.getexif().get(ORIENTATION) or 1) in (5, 6, 7, 8)
+            may_turn = image.format != "PNG" or b"eXIf" in data
+            turned = may_turn and int(image.getexif().get(ORIENTATION) or 1) in (5, 6, 7, 8)
     except Exception as error:  # damaged bytes make decoders fail in many ways
         reason = str(error).strip() or type(error).__name__
         raise Unusable(field, f"the image can't be decoded: {reason}") from None

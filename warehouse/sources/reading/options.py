@@ -1,4 +1,4 @@
-"""The options of a multiple-choice question, however a benchmark writes them.
+"""Parses the options of a multiple-choice question, however a benchmark writes them.
 
 options(["(A) left", "(B) right"])             # ("left", "right")
 chosen_option("(B)", ("left", "right"))        # "right"
@@ -23,19 +23,19 @@ _INSTRUCTION = re.compile(
 
 
 def lettered(line: str) -> tuple[str, str] | None:
-    """The letter and the text of `(A) text`, `A. text`, `A) text` or `A: text`; else None."""
+    """Parse the letter and the text of `(A) text`, `A. text`, `A) text` or `A: text`; else None."""
     match = _LETTERED.match(line)
     return (match[1] or match[2], match[3]) if match else None
 
 
 def options(values: Sequence[object], field: str = "choices") -> tuple[str, ...]:
-    """Options as texts, without letters where every one of them has its own."""
+    """Options as texts, without their letters where each has its own."""
     texts = [str(value).strip() for value in values]
     if any(not text for text in texts):
         raise Unusable(field, "an option is empty")
-    cut = [lettered(text) for text in texts]
-    if all(one and one[0] == letter for one, letter in zip(cut, ascii_uppercase, strict=False)):
-        return tuple(one[1] for one in cut if one)
+    parsed = [lettered(text) for text in texts]
+    if all(one and one[0] == letter for one, letter in zip(parsed, ascii_uppercase, strict=False)):
+        return tuple(one[1] for one in parsed if one)
     return tuple(texts)
 
 
@@ -44,7 +44,7 @@ def chosen_option(letter: str, choices: Sequence[str], field: str = "answer") ->
     match = _LETTER.match(letter.strip())
     index = ascii_uppercase.index(match[1]) if match else -1
     if not 0 <= index < len(choices):
-        raise Unusable(field, f"the answer {letter!r} is no letter of {len(choices)} options")
+        raise Unusable(field, f"the answer {letter!r} is not a letter of {len(choices)} options")
     return choices[index]
 
 
@@ -52,19 +52,19 @@ def numbered_option(number: object, choices: Sequence[str], field: str = "answer
     """The option that a number counted from 0 names, as text or as a number."""
     text = str(number).strip()
     if not text.isdigit() or int(text) >= len(choices):
-        raise Unusable(field, f"the answer {text!r} is no number of {len(choices)} options")
+        raise Unusable(field, f"the answer {text!r} is not a number of {len(choices)} options")
     return choices[int(text)]
 
 
 def cut_options(text: str) -> tuple[str, tuple[str, ...]]:
-    """A question without its lettered last lines, and those as options; no options if in doubt.
+    """Split a question into its text and its lettered last lines; no options if in doubt.
 
-    A last line that only says how to answer is cut away with them.
+    A last line that only says how to answer is removed with them.
     """
     lines = text.strip().splitlines()
     if len(lines) > 1 and _INSTRUCTION.match(lines[-1]) and not lettered(lines[-1]):
         lines.pop()
-    asked = "\n".join(lines).strip()
+    whole = "\n".join(lines).strip()
     found: list[tuple[str, str]] = []
     while lines and (one := lettered(lines[-1])):
         found.insert(0, one)
@@ -76,4 +76,4 @@ def cut_options(text: str) -> tuple[str, tuple[str, ...]]:
         and ascii_uppercase.startswith(letters)
     ):
         return "\n".join(lines).strip(), tuple(option for _, option in found)
-    return asked, ()
+    return whole, ()

@@ -1,10 +1,10 @@
-"""Is a draft a question that can be asked and graded? The same checks for every reader.
+"""Checks that a draft can be shown, asked and graded; the same checks for every reader.
 
     checker = Checker(task="sat2")
     accepted = checker.check(draft, split="train")       # Accepted, or Reject with field and reason
 
-Every picture is decoded to its last pixel, once: a truncated one fails here and not in the middle
-of a training run.
+Every image is decoded to its last pixel, once: a truncated one fails here and not in the middle of
+a training run.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ from warehouse.sources.reading.drafts import Draft, Picture, Reject
 from warehouse.sources.reading.image_files import FORMATS, ORIENTATION
 
 MAX_IMAGE_PIXELS = 64_000_000
-"""Largest picture taken, in pixels; more is a decompression bomb or a mistake."""
+"""Largest image accepted, in pixels; more is a decompression bomb or a mistake."""
 MAX_IMAGE_BYTES = 64 << 20
 MAX_ASPECT = 200
 """Longer side over shorter side; Qwen-VL processors refuse more."""
@@ -34,8 +34,8 @@ _IMAGE_MARK = re.compile(r"\s*<image>\s*")
 
 
 @dataclass(frozen=True, slots=True)
-class Checked:
-    """What decoding a picture told."""
+class DecodedImage:
+    """Size, format and orientation of an image that decodes."""
 
     image: Image
     format: str
@@ -44,19 +44,19 @@ class Checked:
 
 @dataclass(frozen=True, slots=True)
 class Accepted:
-    """A question and the pictures it is about, ready to be stored."""
+    """A question and its images, ready to be stored."""
 
     draft: Draft
     question: Question
-    images: tuple[Checked, ...]
+    images: tuple[DecodedImage, ...]
 
 
 class Checker:
-    """Checks drafts of one task, and remembers the pictures it has decoded (their sizes only)."""
+    """Checks drafts of one task; caches the sizes of images it has decoded."""
 
     def __init__(self, task: str, source: str | None = None, licence: str | None = None) -> None:
         self.task, self.source, self.licence = task, source, licence
-        self._seen: dict[bytes, Checked | str] = {}
+        self._decoded: dict[bytes, DecodedImage | str] = {}
 
     def check(self, draft: Draft, split: str) -> Accepted | Reject:
         """A question of `split`, or why the draft can't be one."""
@@ -67,25 +67,25 @@ class Checker:
         text = _IMAGE_MARK.sub(" ", draft.text).strip()
         if not text:
             return reject("question", "the question is empty")
-        said = {"question": (text,), "choices": draft.choices, "answer": draft.answers}
-        said |= {"family": (draft.family,), "part_of": (draft.part_of,)}
-        for field, words in said.items():
-            if any(not _writable(word) for word in words):
+        texts = {"question": (text,), "choices": draft.choices, "answer": draft.answers}
+        texts |= {"family": (draft.family,), "part_of": (draft.part_of,)}
+        for field, values in texts.items():
+            if not all(map(_is_utf8, values)):
                 return reject(field, "it holds half a character (a lone surrogate)")
         if not draft.images:
             return reject("images", "there is no image")
-        images: list[Checked] = []
-        for i, picture in enumerate(draft.images, start=1):
-            checked = self.picture(picture)
-            if isinstance(checked, str):
-                return reject("images", f"image {i} {checked}")
-            images.append(checked)
-        if problem := _answer_problem(draft, [checked.image for checked in images]):
+        images: list[DecodedImage] = []
+        for i, encoded in enumerate(draft.images, start=1):
+            decoded = self.decode_image(encoded)
+            if isinstance(decoded, str):
+                return reject("images", f"image {i} {decoded}")
+            images.append(decoded)
+        if problem := _answer_problem(draft, [decoded.image for decoded in images]):
             return reject(*problem)
         question = Question(
             task=self.task,
             text=text,
-            images=tuple(checked.image for checked in images),
+            images=tuple(decoded.image for decoded in images),
             answer_kind=draft.answer_kind,
             choices=draft.choices,
             answers=tuple(_as_choice(answer, draft.choices) for answer in draft.answers),
@@ -101,52 +101,52 @@ class Checker:
         return Accepted(draft, question, tuple(images))
 
     def decode_all(self, drafts: Iterable[Draft | Reject]) -> None:
-        """Decode the pictures of several drafts at once: decoders run beside each other."""
+        """Decode the images of several drafts in parallel."""
         data = {
-            hashlib.sha256(picture.data).digest(): picture.data
+            hashlib.sha256(image.data).digest(): image.data
             for draft in drafts
             if isinstance(draft, Draft)
-            for picture in draft.images
+            for image in draft.images
         }
-        new = [digest for digest in data if digest not in self._seen]
+        new = [digest for digest in data if digest not in self._decoded]
         with ThreadPoolExecutor() as pool:
             decoded = pool.map(lambda digest: decode(data[digest], digest.hex()), new)
-            self._seen.update(zip(new, decoded, strict=True))
+            self._decoded.update(zip(new, decoded, strict=True))
 
-    def picture(self, picture: Picture) -> Checked | str:
-        """What is in an encoded picture, or what is wrong with it."""
-        digest = hashlib.sha256(picture.data).digest()
-        if digest not in self._seen:
-            self._seen[digest] = decode(picture.data, digest.hex())
-        return self._seen[digest]
+    def decode_image(self, image: Picture) -> DecodedImage | str:
+        """Decode an image, or say what is wrong with it."""
+        digest = hashlib.sha256(image.data).digest()
+        if digest not in self._decoded:
+            self._decoded[digest] = decode(image.data, digest.hex())
+        return self._decoded[digest]
 
 
-def decode(data: bytes, image_id: str) -> Checked | str:
-    """Decode a picture fully; what it is, or a clause that says what is wrong with it."""
+def decode(data: bytes, image_id: str) -> DecodedImage | str:
+    """Decode an image fully; return a clause that says what is wrong with it if it fails."""
     if len(data) > MAX_IMAGE_BYTES:
         return f"is a file of {len(data):,} bytes, over {MAX_IMAGE_BYTES:,}"
     try:
-        with Pillow.open(io.BytesIO(data), formats=FORMATS) as picture:
-            width, height = picture.size
+        with Pillow.open(io.BytesIO(data), formats=FORMATS) as image:
+            width, height = image.size
             if width * height > MAX_IMAGE_PIXELS:
                 return f"is {width}x{height} pixels large, over {MAX_IMAGE_PIXELS:,}"
             if max(width, height) > MAX_ASPECT * min(width, height):
                 return f"is {width}x{height} pixels: too narrow to be read"
-            picture.verify()  # checksums, and that the file has its end
-        with Pillow.open(io.BytesIO(data), formats=FORMATS) as picture:
-            picture.load()  # every pixel
-            orientation = int(picture.getexif().get(ORIENTATION) or 1)
-            kind = picture.format or ""
+            image.verify()  # checksums, and that the file has its end
+        with Pillow.open(io.BytesIO(data), formats=FORMATS) as image:
+            image.load()  # every pixel
+            orientation = int(image.getexif().get(ORIENTATION) or 1)
+            kind = image.format or ""
     # Damaged bytes make decoders fail in many ways, and all of them mean the same here.
     except Exception as error:
         return f"can't be decoded: {str(error).strip() or type(error).__name__}"
     if orientation in (5, 6, 7, 8):
         width, height = height, width
-    return Checked(Image(image_id, width, height), kind, orientation)
+    return DecodedImage(Image(image_id, width, height), kind, orientation)
 
 
-def _writable(text: str) -> bool:
-    """Whether a text can be stored: JSON can write half a surrogate pair, UTF-8 can't."""
+def _is_utf8(text: str) -> bool:
+    """Whether a text can be stored as UTF-8: JSON can hold half a surrogate pair."""
     try:
         text.encode()
     except UnicodeEncodeError:

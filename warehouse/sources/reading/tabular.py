@@ -1,9 +1,13 @@
-"""Rows of any table as plain values, a few at a time: Parquet, Arrow, JSON, JSON lines, CSV, TSV.
+"""Reads rows of any table a few at a time: Parquet, Arrow, JSON, JSON lines, CSV, TSV.
 
-    for number, row in rows_of(Path("train.parquet"), ["question", "image"]): …
+    for number, row in read_rows(Path("train.parquet"), ["question", "image"]): …
+    for row in read_json_objects(file): …                # a dict, or a clause for what is none
+    for row in read_json_objects(file, keyed=True): …    # {"a": {…}, …}: its name is `_key`
 
 `.arrow` is what `datasets.Dataset.save_to_disk` writes. Only the columns that are wanted are read,
-and nothing is held but a batch of rows, so a file may be larger than the memory.
+and only a batch of rows is held, so a file may be larger than the memory. A JSON array's elements
+are read one at a time; a file that is one object is one row, and so is each of several objects one
+behind the other (as POPE's are).
 """
 
 from __future__ import annotations
@@ -12,22 +16,23 @@ import csv
 import json
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, TextIO
 
 import pyarrow as pa
 import pyarrow.parquet as pq
 
 from warehouse.sources.reading.drafts import ImportProblem
-from warehouse.sources.reading.json_rows import objects_in
+from warehouse.storage.home import first_line
+from warehouse.tables.schema import Row
 
 _ROWS_AT_ONCE = 32  # a row may hold whole pictures
-_LONGEST = 96 << 20  # bytes of one line or cell; a picture as text is a third longer than its bytes
+_LONGEST = 96 << 20  # of one line, cell or JSON value; base64 is a third longer than an image
+_CHUNK = 1 << 20  # characters
+_SPACE = " \t\r\n"
 
-Row = dict[str, Any]
 
-
-def rows_of(file: Path, columns: Sequence[str] | None) -> Iterator[tuple[int, Row | str]]:
-    """Rows with their numbers from 1; instead of one that can't be read, a clause that says why.
+def read_rows(file: Path, columns: Sequence[str] | None) -> Iterator[tuple[int, Row | str]]:
+    """Read rows with their numbers from 1; instead of an unreadable one, a clause that says why.
 
     Args:
         columns: those that are needed, `a.b` for something within `a`; None for all there are. A
@@ -41,9 +46,9 @@ def rows_of(file: Path, columns: Sequence[str] | None) -> Iterator[tuple[int, Ro
         for row, values in enumerate(_ALL[file.suffix.lower()](file, columns), start=1):
             yield row, values
     except (pa.ArrowException, OSError, csv.Error, UnicodeDecodeError) as error:
-        said = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
+        reason = first_line(error)
         after = f" after row {row}" if row else ""
-        raise ImportProblem(f"{file} can't be read{after}: {said}") from None
+        raise ImportProblem(f"{file} can't be read{after}: {reason}") from None
 
 
 def _parquet(file: Path, columns: Sequence[str] | None) -> Iterator[Row | str]:
@@ -99,7 +104,7 @@ def _separated(by: str) -> Callable[[Path, Sequence[str] | None], Iterator[Row |
 
 
 def _json(file: Path, columns: Sequence[str] | None) -> Iterator[Row | str]:
-    return objects_in(file)
+    return read_json_objects(file)
 
 
 def _chosen(file: Path, columns: Sequence[str] | None, names: Sequence[str]) -> list[str]:
@@ -108,9 +113,115 @@ def _chosen(file: Path, columns: Sequence[str] | None, names: Sequence[str]) -> 
         return list(names)
     heads = [name if name in names else name.partition(".")[0] for name in columns]
     if missing := [name for name in heads if name not in names]:
-        there = ", ".join(names) or "none"
-        raise ImportProblem(f"{file} has no column {', '.join(missing)}; it has: {there}")
+        available = ", ".join(names) or "none"
+        raise ImportProblem(f"{file} has no column {', '.join(missing)}; it has: {available}")
     return list(dict.fromkeys(heads))
+
+
+def read_json_objects(file: Path, *, keyed: bool = False) -> Iterator[Row | str]:
+    """Read the objects of a JSON file one by one; instead of another value, a clause says so.
+
+    Args:
+        keyed: the file is one object that maps names to rows.
+
+    Raises:
+        ImportProblem: the file can't be read, is not JSON, or ends in the middle.
+    """
+    try:
+        with file.open(encoding="utf-8-sig") as handle:
+            yield from _objects(_JsonText(file, handle), keyed)
+    except OSError as error:
+        raise ImportProblem(f"{file} can't be read: {error.strerror or error}") from None
+    except UnicodeDecodeError as error:
+        raise ImportProblem(f"{file} is not text in UTF-8: {error.reason}") from None
+
+
+def _objects(text: _JsonText, keyed: bool) -> Iterator[Row | str]:
+    first = text.peek()
+    if first == "{" and not keyed:
+        while text.peek() == "{":
+            yield _object(text.value())
+    elif first == ("{" if keyed else "["):
+        yield from _members(text, first, keyed)
+    else:
+        wanted = "an object of rows" if keyed else "an array of objects, or objects"
+        raise ImportProblem(f"{text.file} is not {wanted}")
+    if extra := text.peek():
+        raise ImportProblem(f"{text.file} is damaged: {extra} found behind its last row")
+
+
+def _members(text: _JsonText, first: str, keyed: bool) -> Iterator[Row | str]:
+    closing = "}" if keyed else "]"
+    text.skip(first)
+    begun = False
+    while text.peek() != closing:
+        if begun:
+            text.skip(",")
+        begun = True
+        key = None
+        if keyed:
+            key = text.value()
+            text.skip(":")
+        values = _object(text.value())
+        yield values if isinstance(values, str) or key is None else {**values, "_key": key}
+    text.skip(closing)
+
+
+class _JsonText:
+    """JSON text that is read from its file as it is parsed."""
+
+    def __init__(self, file: Path, handle: TextIO) -> None:
+        self.file, self.handle = file, handle
+        self.text, self.at, self.ended = "", 0, False
+
+    def more(self, least: int = _CHUNK) -> bool:
+        """Read on, dropping what is parsed; False at the end."""
+        chunk = "" if self.ended else self.handle.read(least)
+        self.ended = not chunk
+        self.text = self.text[self.at :] + chunk
+        self.at = 0
+        return bool(chunk)
+
+    def peek(self) -> str:
+        """The next character that is not white space; empty at the end."""
+        while True:
+            while self.at < len(self.text) and self.text[self.at] in _SPACE:
+                self.at += 1
+            if self.at < len(self.text):
+                return self.text[self.at]
+            if not self.more():
+                return ""
+
+    def skip(self, expected: str) -> None:
+        if self.peek() != expected:
+            found = self.peek() or "the end of the file"
+            raise ImportProblem(f"{self.file} is damaged: {expected} expected, {found} found")
+        self.at += 1
+
+    def value(self) -> Any:
+        """Parse the next value."""
+        self.peek()
+        least = _CHUNK
+        while True:
+            failure: Exception | None = None
+            try:
+                value, end = json.JSONDecoder().raw_decode(self.text, self.at)
+            except (ValueError, RecursionError) as error:
+                failure = error
+            else:
+                # A number may go on where the text read so far ends.
+                if end < len(self.text) or self.ended:
+                    self.at = end
+                    return value
+            if len(self.text) - self.at > _LONGEST:
+                raise ImportProblem(f"{self.file} has a value that is too long for a row")
+            if not self.more(least) and failure is not None:
+                raise ImportProblem(f"{self.file} is not whole JSON: {failure}")
+            least *= 2  # each try reads the value from its start
+
+
+def _object(value: Any) -> Row | str:
+    return value if isinstance(value, dict) else "this is not a JSON object"
 
 
 FORMATS: dict[str, Callable[[Path, Sequence[str] | None], Iterator[Row | str]]] = {
