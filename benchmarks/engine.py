@@ -1,13 +1,13 @@
-"""How fast the in-process engine is, beside transformers' own `generate` on the same prompts.
+"""Speed of the in-process engine, beside transformers' own `generate` on the same prompts.
 
     python -m benchmarks.engine                       # about two minutes
     python -m benchmarks.engine --folder runs/nano/weights --repeats 9
 
 Both sides sample at temperature 1 without a nucleus, stop at the end token, use one thread and are
-paid from encoded pictures to texts. They take turns; each repetition has questions that neither
-has seen, so no cache helps. What counts is tokens per second over the tokens really produced, end
-token included, padding behind it not. The last figure is how full the engine's batch is while a
-real tree search with the default settings runs on it.
+timed from encoded images to texts. They take turns; each repetition has questions that neither has
+seen, so no cache helps. The figure is tokens per second over the generated tokens, end token
+included, padding after it excluded. The last figure is the occupancy of the engine's batch during a
+real tree search with the default settings.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from PIL import Image as Pictures
+from PIL import Image
 
 from curation.grading.grade import grade
 from mcts.concurrency import gather
@@ -45,15 +45,15 @@ from warehouse.sources.importing import import_questions
 from warehouse.storage.home import Warehouse
 from warehouse.tables.rows import read_image, read_questions
 
-SPACE = CoordinateSpace.qwen3_vl()  # thousandths: the limits of the resize do not matter to it
-STEPS = 3  # as many pointed steps are asked for, at least
+SPACE = CoordinateSpace.qwen3_vl()  # thousandths: independent of the resize limits
+STEPS = 3  # the prompt demands at least so many
 MAX_TOKENS = 160
 BATCHES = (1, 8, 32)
 
 
 @dataclass(frozen=True, slots=True)
 class Item:
-    """One question with the encoded images it is about, by image id in its order."""
+    """A question with its encoded images, by image id in its order."""
 
     question: Question
     images: dict[str, bytes]
@@ -75,12 +75,12 @@ def load_items(parquet: Path | None) -> list[Item]:
 
 
 def messages(item: Item) -> tuple[Message, ...]:
-    """The prompt: the question with its options, and how many steps at least."""
+    """Build the prompt: the question with its choices and the least number of steps."""
     return build_messages(load_prompt("nano"), item.question, SPACE, STEPS)
 
 
-class Plain:
-    """Batched `generate`, the way any program that uses transformers would call it."""
+class BatchedGenerate:
+    """Batched `generate`, as any program that uses transformers would call it."""
 
     def __init__(self, folder: Path) -> None:
         checkpoint = load_checkpoint(folder)
@@ -91,24 +91,24 @@ class Plain:
 
     @torch.inference_mode()
     def run(self, items: Sequence[Item], seed: int) -> tuple[int, float]:
-        """Answer `items` together: tokens produced and seconds."""
+        """Answer `items` in one batch; return generated tokens and seconds."""
         torch.set_num_threads(1)
         torch.manual_seed(seed)
         start = time.perf_counter()
-        texts, pictures = [], []
+        texts, images = [], []
         for item in items:
-            shown = [{"type": "image"} for _ in item.question.images]
+            image_parts = [{"type": "image"} for _ in item.question.images]
             text = messages(item)[0].text
-            turn = {"role": "user", "content": [*shown, {"type": "text", "text": text}]}
+            turn = {"role": "user", "content": [*image_parts, {"type": "text", "text": text}]}
             texts.append(
                 self._processor.apply_chat_template(
                     [turn], add_generation_prompt=True, tokenize=False
                 )
             )
-            pictures.append(
-                [Pictures.open(io.BytesIO(data)).convert("RGB") for data in item.images.values()]
+            images.append(
+                [Image.open(io.BytesIO(data)).convert("RGB") for data in item.images.values()]
             )
-        batch = self._processor(text=texts, images=pictures, padding=True, return_tensors="pt")
+        batch = self._processor(text=texts, images=images, padding=True, return_tensors="pt")
         out = self._model.generate(
             **batch, max_new_tokens=MAX_TOKENS, do_sample=True, temperature=1.0, top_k=0, top_p=1.0
         )
@@ -122,7 +122,7 @@ class Plain:
 
 
 async def engine_run(teacher: LocalTeacher, items: Sequence[Item], seed: int) -> tuple[int, float]:
-    """Answer `items` together: tokens produced and seconds."""
+    """Answer `items` in one batch; return generated tokens and seconds."""
     start = time.perf_counter()
     replies = await asyncio.gather(
         *(
@@ -136,26 +136,26 @@ async def engine_run(teacher: LocalTeacher, items: Sequence[Item], seed: int) ->
 
 
 def varied(item: Item, number: int) -> Item:
-    """The same question about pictures of other bytes: `number` is written into their corners."""
-    pictures = []
+    """Return the question about images with other bytes: `number` is a pixel in their corners."""
+    encoded = []
     for place, data in enumerate(item.images.values()):
-        picture = Pictures.open(io.BytesIO(data)).convert("RGB")
-        picture.putpixel((0, 0), (number % 256, number // 256, place))
+        image = Image.open(io.BytesIO(data)).convert("RGB")
+        image.putpixel((0, 0), (number % 256, number // 256, place))
         out = io.BytesIO()
-        picture.save(out, "PNG", compress_level=1)
-        pictures.append(out.getvalue())
-    return Item(*with_images(item.question, pictures))
+        image.save(out, "PNG", compress_level=1)
+        encoded.append(out.getvalue())
+    return Item(*with_images(item.question, encoded))
 
 
 async def compare(folder: Path, items: Sequence[Item], batch: int, repeats: int) -> dict[str, Any]:
-    """Median tokens per second of both sides at one batch size.
+    """Measure the median tokens per second of both sides at one batch size.
 
     Raises:
         ValueError: there are not enough questions for `repeats` fresh batches.
     """
     if len(items) < batch * (repeats + 1):
         raise ValueError(f"{repeats} batches of {batch} need {batch * (repeats + 1)} questions")
-    plain, teacher = Plain(folder), LocalTeacher(folder, batch=batch, threads=1)
+    plain, teacher = BatchedGenerate(folder), LocalTeacher(folder, batch=batch, threads=1)
     await teacher.open()
     speeds: dict[str, list[float]] = {"engine": [], "generate": []}
     for repeat in range(repeats + 1):
@@ -166,7 +166,7 @@ async def compare(folder: Path, items: Sequence[Item], batch: int, repeats: int)
                 tokens, seconds = await engine_run(teacher, some, repeat)
             else:
                 tokens, seconds = await asyncio.to_thread(plain.run, some, repeat)
-            if repeat:  # the first time warms up both
+            if repeat:  # the first repetition warms up both
                 speeds[side].append(tokens / seconds)
     await teacher.close()
     engine, other = (statistics.median(speeds[side]) for side in ("engine", "generate"))
@@ -174,33 +174,34 @@ async def compare(folder: Path, items: Sequence[Item], batch: int, repeats: int)
 
 
 async def occupancy(folder: Path, items: Sequence[Item], batch: int = 32) -> dict[str, float]:
-    """Search `items` side by side with the default settings; how full the batch was meanwhile."""
+    """Search `items` concurrently with the default settings; return the batch occupancy."""
     prompt = load_prompt("nano")
     config = SearchConfig(SPACE, prompt.name, prompt.digest, step_tokens=48)
     teacher = LocalTeacher(folder, batch=batch, threads=1)
     await teacher.open()
     start = time.perf_counter()
     with tempfile.TemporaryDirectory() as kept, Journal(kept) as journal:
-        asking = JournaledTeacher(teacher, journal)
+        journaled = JournaledTeacher(teacher, journal)
 
         async def one(item: Item) -> Any:
             name = search_id(item.question, config, 0, teacher.identity)
-            policy = TeacherPolicy(item.question, config, name, asking, item.images)
+            policy = TeacherPolicy(item.question, config, name, journaled, item.images)
             return await search(item.question, config, policy, grade, name)
 
         await gather(one(item) for item in items)
     seconds = time.perf_counter() - start
-    found = {
+    result = {
         "share": teacher.occupancy,
         "tokens_per_second": teacher.ledger.completion_tokens / seconds,
     }
     await teacher.close()
-    return found
+    return result
 
 
 async def run(options: argparse.Namespace) -> None:
+    """Print the table."""
     items = load_items(options.parquet)
-    # No picture twice: what one request's picture costs is paid by that request.
+    # No image twice: each request pays for its own image.
     fresh = [varied(item, number) for number, item in enumerate(items)]
     print(f"{options.folder}: tokens per second on one thread, median of {options.repeats}")
     for batch in BATCHES:
@@ -214,7 +215,7 @@ async def run(options: argparse.Namespace) -> None:
     for trees in dict.fromkeys((options.trees, 4 * options.trees)):
         found = await occupancy(options.folder, fresh[:trees])
         print(
-            f"  {trees} searches side by side: {found['share']:.0%} of a batch of 32 occupied, "
+            f"  {trees} concurrent searches: {found['share']:.0%} of a batch of 32 occupied, "
             f"{found['tokens_per_second']:.0f} tokens per second"
         )
 
@@ -222,7 +223,7 @@ async def run(options: argparse.Namespace) -> None:
 def main() -> None:
     parser = argparse.ArgumentParser(description="Measure the in-process engine's speed.")
     parser.add_argument("--folder", type=Path, default=TEACHER, help="the checkpoint")
-    parser.add_argument("--parquet", type=Path, help="questions to ask")
+    parser.add_argument("--parquet", type=Path, help="questions, in SAT-v2's schema")
     parser.add_argument("--repeats", type=int, default=5, help="repetitions at each batch size")
     parser.add_argument("--trees", type=int, default=6, help="questions searched for occupancy")
     asyncio.run(run(parser.parse_args()))

@@ -1,13 +1,12 @@
-"""What the engine itself costs: processor time a request, and memory over thousands of trees.
+"""The engine's own cost: processor time per request, and memory over thousands of trees.
 
     cpu_per_request(64)              # milliseconds, all threads, without the scripted model's own
     cpu_over_http(64)                # with the client of a real server
-    memory(10_000)                   # megabytes resident as trees go by, and their slope
+    memory(10_000)                   # resident megabytes over the trees, and their slope
 
 The clock is real here, so the first is repeated and the median taken. Counted is all that a build
-does for a response but for the connection: selecting, prompts, names, the journal with its fsync,
-parsing, grading, backing up. The model only waits and speaks; what its speaking costs is measured
-and taken off.
+does for a response except the connection: selection, prompts, keys, the journal with its fsync,
+parsing, grading, backpropagation. The cost of generating the scripted answers is subtracted.
 """
 
 from __future__ import annotations
@@ -27,8 +26,8 @@ from pathlib import Path
 
 from PIL import Image
 
-from benchmarks.search import clock, script
-from benchmarks.search.runs import config, grow
+from benchmarks.search import scripted_model, virtual_clock
+from benchmarks.search.compare_orders import config, search_trees
 from curation.grading.grade import grade
 from mcts.config import search_id
 from mcts.journal.journal import Journal, JournaledTeacher
@@ -37,55 +36,56 @@ from mcts.teacher_policy import TeacherPolicy
 from mcts.teachers.base import Completion, Ledger, Reply, Request
 from mcts.teachers.server import OpenAITeacher
 
-WAITS_S = 0.05
+WAIT_S = 0.05
 
 
-class QuickModel:
-    """A `Teacher` that answers after WAITS_S and knows what its own work cost."""
+class InstantModel:
+    """A `Teacher` that answers after WAIT_S and measures its own work."""
 
     identity = "scripted"
 
     def __init__(self) -> None:
         self.ledger = Ledger()
         self.own_s = 0.0
-        """Processor seconds spent on making up answers."""
+        """Processor seconds of generating the answers."""
 
     async def open(self) -> None: ...
     async def close(self) -> None: ...
 
     async def complete(self, request: Request, images: Mapping[str, bytes]) -> Reply:
         self.ledger.requests += 1
-        began = time.thread_time()
-        said = tuple(
-            Completion(text, "stop", script.tokens(text)) for text in script.texts(request)
+        start = time.thread_time()
+        completions = tuple(
+            Completion(text, "stop", scripted_model.tokens(text))
+            for text in scripted_model.texts(request)
         )
-        self.own_s += time.thread_time() - began
-        await asyncio.sleep(WAITS_S)
-        return Reply(said, 100, 90, sum(each.tokens for each in said), WAITS_S)
+        self.own_s += time.thread_time() - start
+        await asyncio.sleep(WAIT_S)
+        return Reply(completions, 100, 90, sum(c.tokens for c in completions), WAIT_S)
 
 
 def cpu_per_request(at_once: int = 64, runs: int = 5, simulations: int = 8) -> list[float]:
-    """Milliseconds of processor time a request, with `at_once` trees in flight, one a run."""
+    """Measure processor milliseconds per request, `at_once` trees in flight; one per run."""
     found = []
     for run in range(runs):
-        model, settings = QuickModel(), config(simulations=simulations)
-        questions = script.questions(at_once, first=run * at_once)
+        model, settings = InstantModel(), config(simulations=simulations)
+        questions = scripted_model.questions(at_once, first=run * at_once)
         with tempfile.TemporaryDirectory() as folder:
-            began = time.process_time()
-            asyncio.run(grow(questions, settings, model, Path(folder), at_once))
-            spent = time.process_time() - began - model.own_s
-        found.append(1000 * spent / model.ledger.requests)
+            start = time.process_time()
+            asyncio.run(search_trees(questions, settings, model, Path(folder), at_once))
+            seconds = time.process_time() - start - model.own_s
+        found.append(1000 * seconds / model.ledger.requests)
     return found
 
 
 def cpu_over_http(at_once: int = 64, runs: int = 5, simulations: int = 8) -> list[float]:
-    """The same with the client: real HTTP to a stub server in another process, a picture and all.
+    """Measure the same with the HTTP client, an image included, against a stub server.
 
-    The stub writes short steps, so this adds what a connection costs and shows little of parsing.
+    The stub writes short steps, so this adds the cost of a connection and little parsing.
     """
     found = []
     for run in range(runs):
-        command = [sys.executable, "-m", "tests.support.stub_server", "--latency", str(WAITS_S)]
+        command = [sys.executable, "-m", "tests.support.stub_server", "--latency", str(WAIT_S)]
         with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as stub:
             try:
                 assert stub.stdout is not None
@@ -98,21 +98,23 @@ def cpu_over_http(at_once: int = 64, runs: int = 5, simulations: int = 8) -> lis
 
 async def _cpu_of(url: str, run: int, at_once: int, simulations: int) -> float:
     teacher = OpenAITeacher(url, concurrency=4 * at_once)
-    questions = script.questions(at_once, first=run * at_once)
+    questions = scripted_model.questions(at_once, first=run * at_once)
     try:
         await teacher.open()
         with tempfile.TemporaryDirectory() as folder:
-            began = time.process_time()
-            wanted = config(simulations=simulations)
-            await grow(questions, wanted, teacher, Path(folder), at_once, picture=_picture())
-            spent = time.process_time() - began
+            start = time.process_time()
+            settings = config(simulations=simulations)
+            await search_trees(
+                questions, settings, teacher, Path(folder), at_once, image=_photograph()
+            )
+            seconds = time.process_time() - start
     finally:
         await teacher.close()
-    return 1000 * spent / teacher.ledger.requests
+    return 1000 * seconds / teacher.ledger.requests
 
 
-def _picture() -> bytes:
-    """A JPEG of 1260 x 840 pixels with a photograph's bytes: about 200 KB."""
+def _photograph() -> bytes:
+    """Make a JPEG of 1260 x 840 pixels as large as a photograph: about 200 KB."""
     noise = Image.effect_noise((1260, 840), 30).convert("RGB")
     data = io.BytesIO()
     noise.save(data, "JPEG", quality=50)
@@ -121,55 +123,57 @@ def _picture() -> bytes:
 
 @dataclass(frozen=True, slots=True)
 class Memory:
-    """Resident memory over a streaming run."""
+    """Resident memory during a streaming run."""
 
     trees: int
     requests: int
     begin_mb: float
-    """After the first tenth of the trees: by then everything is loaded and pools are filled."""
-    most_mb: float
+    """After the first tenth of the trees, when everything is loaded and pools are filled."""
+    max_mb: float
     slope_mb: float
-    """Megabytes a thousand trees, by least squares over all but the first tenth."""
+    """Megabytes per thousand trees, by least squares over all but the first tenth."""
 
 
 def memory(trees: int = 10_000, at_once: int = 64, simulations: int = 2) -> Memory:
-    """Search `trees` questions in a stream, each forgotten once it is whole, on a virtual clock."""
-    model, settings = QuickModel(), config(simulations=simulations)
-    seen: list[tuple[int, float]] = []
+    """Search `trees` questions in a stream on a virtual clock, forgetting each finished tree."""
+    model, settings = InstantModel(), config(simulations=simulations)
+    samples: list[tuple[int, float]] = []
 
     async def stream(folder: Path) -> None:
         todo, done = iter(range(trees)), 0
         with Journal(folder) as journal:
-            asking = JournaledTeacher(model, journal)
+            teacher = JournaledTeacher(model, journal)
 
             async def work() -> None:
                 nonlocal done
                 for i in todo:
-                    (question,) = script.questions(1, first=i)
+                    (question,) = scripted_model.questions(1, first=i)
                     name = search_id(question, settings, 0, model.identity)
-                    policy = TeacherPolicy(question, settings, name, asking, {})
+                    policy = TeacherPolicy(question, settings, name, teacher, {})
                     await search(question, settings, policy, grade, name)
-                    list(journal.records(name))  # as a commit reads them
+                    list(journal.records(name))  # as a commit does
                     journal.forget(name)
                     done += 1
                     if done % max(1, trees // 100) == 0:
-                        seen.append((done, resident_mb()))
+                        samples.append((done, resident_mb()))
 
             async with asyncio.TaskGroup() as group:
                 for _ in range(at_once):
                     group.create_task(work())
 
     with tempfile.TemporaryDirectory() as folder:
-        clock.run(stream(Path(folder)))
-    late = [each for each in seen if each[0] > trees // 10] or seen
+        virtual_clock.run(stream(Path(folder)))
+    late = [each for each in samples if each[0] > trees // 10] or samples
     slope = 0.0
     if len(late) > 1:
         slope = statistics.linear_regression([n for n, _ in late], [mb for _, mb in late]).slope
-    return Memory(trees, model.ledger.requests, late[0][1], max(mb for _, mb in seen), 1000 * slope)
+    return Memory(
+        trees, model.ledger.requests, late[0][1], max(mb for _, mb in samples), 1000 * slope
+    )
 
 
 def resident_mb() -> float:
-    """Megabytes of this process in memory now; where the system does not tell, the most so far."""
+    """Return this process's resident megabytes; where unavailable, their maximum so far."""
     try:
         pages = int(Path("/proc/self/statm").read_text().split()[1])
         return pages * os.sysconf("SC_PAGE_SIZE") / 2**20

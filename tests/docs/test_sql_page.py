@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from benchmarks.warehouse.gallery import gallery
+from benchmarks.warehouse.sql_questions import sql_questions
 from tests.flows.test_build import build, import_sat, vigorl
 from tests.support.fixtures import sat_rows, write_sat
 from tests.support.stub_server import StubServer
@@ -27,12 +27,12 @@ def small(tmp_path_factory: pytest.TempPathFactory) -> Warehouse:
 
 
 def test_the_gallery_has_its_questions_in_order() -> None:
-    numbers = [asked.number for asked in gallery()]
+    numbers = [asked.number for asked in sql_questions()]
     assert numbers == list(range(1, len(numbers) + 1))
     assert len(numbers) >= 20
 
 
-@pytest.mark.parametrize("asked", gallery(), ids=lambda asked: f"{asked.number}")
+@pytest.mark.parametrize("asked", sql_questions(), ids=lambda asked: f"{asked.number}")
 def test_every_question_of_the_gallery_is_answered(small: Warehouse, asked) -> None:
     answer = query(small, asked.sql)
     assert answer.num_rows or asked.number in MAY_BE_EMPTY, asked.title

@@ -7,9 +7,9 @@ from dataclasses import replace
 
 import pytest
 
-from benchmarks.search import clock, script
+from benchmarks.search import scripted_model, virtual_clock
+from benchmarks.search.compare_orders import config as paper
 from benchmarks.search.model_server import ModelServer
-from benchmarks.search.runs import config as paper
 from curation.grading.grade import grade
 from mcts.budget import Budget
 from mcts.config import search_id
@@ -25,7 +25,9 @@ from warehouse.tables.tree_rows import search_rows
 
 def timed_search(policy, config, prefetch=0, tree_id="t"):
     """A tree and the virtual seconds it took."""
-    return clock.run(search(QUESTION, config, policy, grade, tree_id, prefetch=lambda: prefetch))
+    return virtual_clock.run(
+        search(QUESTION, config, policy, grade, tree_id, prefetch=lambda: prefetch)
+    )
 
 
 async def a_second(node, purpose):
@@ -146,11 +148,11 @@ def test_a_cancelled_search_cancels_its_prefetched_requests():
             await running
         assert in_flight["now"] == 0 and len(asyncio.all_tasks()) == 1
 
-    clock.run(main())
+    virtual_clock.run(main())
 
 
 def test_rows_hold_what_the_tree_used_and_the_journal_all_that_was_answered(tmp_path):
-    (question,) = script.questions(1, first=5)
+    (question,) = scripted_model.questions(1, first=5)
     found = []
     for leaves in (0, 31):
         server = ModelServer()
@@ -164,7 +166,7 @@ def test_rows_hold_what_the_tree_used_and_the_journal_all_that_was_answered(tmp_
                 records = list(journal.records(name))
                 return tree, records, search_rows(tree, paper(), records, model="m", seed=0)
 
-        (tree, records, rows), _ = clock.run(main(tmp_path / str(leaves)))
+        (tree, records, rows), _ = virtual_clock.run(main(tmp_path / str(leaves)))
         unused = tree.unused_prefetch
         assert len(records) == rows.tree["requests"] + unused.requests == len(server.requests)
         assert rows.tree["completion_tokens"] == tree.usage.completion_tokens

@@ -12,8 +12,8 @@ import re
 import sys
 from pathlib import Path
 
-from benchmarks.warehouse.gallery import gallery
-from flows.cli.commands import _cell
+from benchmarks.warehouse.sql_questions import sql_questions
+from flows.cli.output import format_cell
 from warehouse.query.catalog import query
 from warehouse.storage.home import Warehouse
 
@@ -24,7 +24,7 @@ MOST_ROWS, MOST_CELL, MOST_LINE = 8, 48, 120
 def answer(warehouse: Warehouse, sql: str) -> str:
     """The answer to one statement as the document shows it."""
     table = query(warehouse, sql)
-    rows = [[_cut(_cell(v)) for v in row.values()] for row in table.to_pylist()[:MOST_ROWS]]
+    rows = [[_cut(format_cell(v)) for v in row.values()] for row in table.to_pylist()[:MOST_ROWS]]
     columns = list(zip(table.column_names, *rows, strict=True))
     right = [str(f.type).startswith(("int", "double", "decimal", "float")) for f in table.schema]
     widths = [max(map(len, column)) for column in columns]
@@ -47,7 +47,7 @@ def main(home: str) -> None:
     """Replace every answer in the document."""
     warehouse = Warehouse(home)
     text = DOCUMENT.read_text(encoding="utf-8")
-    for entry in gallery():
+    for entry in sql_questions():
         shown = answer(warehouse, entry.sql)
         block = re.compile(re.escape(entry.sql) + r"\n```\n\n```text\n.*?```", re.DOTALL)
         new = f"{entry.sql}\n```\n\n```text\n{shown}\n```"

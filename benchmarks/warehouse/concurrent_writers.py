@@ -1,11 +1,11 @@
-"""Two writers that are killed at random and a reader, on one warehouse: what is lost, what is half.
+"""Two writers that are killed at random and a reader, on one warehouse: lost and partial commits.
 
-    for row in crowd(folder, seconds=60): print(row.line())
+    for row in concurrent_writers(folder, seconds=60): print(row.line())
 
-A writer commits shards of trees, each under names of its own, and notes a shard in a synced file
-once its commit has returned: those must be there at the end. Every so often one writer is killed
-with SIGKILL and started again, with the next shard. The reader asks all the while; each answer must
-show every tree with all its children, and no child alone.
+A writer commits shards of trees under its own names, and notes each shard in a synced file once its
+commit has returned: those must exist at the end. From time to time one writer is killed by SIGKILL
+and started again with the next shard. The reader queries all the time; each answer must contain
+every tree with all its children, and no child without its tree.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ import time
 from collections.abc import Iterator
 from pathlib import Path
 
-from benchmarks.search.lines import Row
+from benchmarks.rows import Row
 from warehouse.query.catalog import query
 from warehouse.storage.home import Warehouse
 
@@ -48,8 +48,8 @@ with open(notes, "a") as done:
         done.flush()
         os.fsync(done.fileno())
 """
-# Trees that are not whole, and children whose tree is not there.
-_HALF = f"""
+# Trees that are incomplete, and children without their tree.
+_PARTIAL = f"""
 SELECT (SELECT count(*) FROM trees) AS trees,
     (SELECT count(*) FROM trees LEFT JOIN (
         SELECT tree_id, count(*) AS n FROM nodes GROUP BY 1
@@ -62,8 +62,8 @@ SELECT (SELECT count(*) FROM trees) AS trees,
 """
 
 
-def crowd(folder: Path, seconds: float, seed: int = 7) -> Iterator[Row]:
-    """Let them write, kill and read for so long, then look at what is there."""
+def concurrent_writers(folder: Path, seconds: float, seed: int = 7) -> Iterator[Row]:
+    """Write, kill and read for `seconds`, then compare with what was noted."""
     folder.mkdir()
     warehouse, rng = Warehouse(str(folder / "warehouse")), random.Random(seed)
     writers = {name: _start(warehouse, folder, name, 0) for name in "ab"}
@@ -73,7 +73,7 @@ def crowd(folder: Path, seconds: float, seed: int = 7) -> Iterator[Row]:
     try:
         while time.monotonic() < end:
             try:
-                (seen,) = query(warehouse, _HALF).to_pylist()
+                (seen,) = query(warehouse, _PARTIAL).to_pylist()
                 half += seen["half"]
                 reads += 1
             except Exception as error:
@@ -84,27 +84,27 @@ def crowd(folder: Path, seconds: float, seed: int = 7) -> Iterator[Row]:
                 writers[name].send_signal(signal.SIGKILL)
                 writers[name].wait()
                 kills += 1
-                # Sometimes the shard it was at is tried again, as a build would; sometimes not.
-                starts[name] = _noted(folder, name) + rng.choice((1, 1, 2))
+                # Sometimes its current shard is tried again, as in a build; sometimes not.
+                starts[name] = _last_noted(folder, name) + rng.choice((1, 1, 2))
                 writers[name] = _start(warehouse, folder, name, starts[name])
                 next_kill = time.monotonic() + rng.uniform(0.5, 4)
     finally:
         for writer in writers.values():
             writer.send_signal(signal.SIGKILL)
             writer.wait()
-    (seen,) = query(warehouse, _HALF).to_pylist()
-    there = set(query(warehouse, "SELECT tree_id FROM trees")["tree_id"].to_pylist())
+    (seen,) = query(warehouse, _PARTIAL).to_pylist()
+    stored = set(query(warehouse, "SELECT tree_id FROM trees")["tree_id"].to_pylist())
     promised = [
         f"{name}-{number}-{i}"
         for name in writers
         for number in map(int, _notes(folder, name).read_text().split())
         for i in range(_TREES)
     ]
-    lost = sum(tree not in there for tree in promised)
+    lost = sum(tree not in stored for tree in promised)
     yield Row(f"{seconds:.0f} s, 2 writers, {kills} kills: lost of {len(promised):,} trees", lost,
               "lost", at_most=0)  # fmt: skip
     yield Row("  half commits seen, then and at the end", half + seen["half"], "half", at_most=0)
-    yield Row(f"  errors of the reader in {reads} readings", errors, "errors", at_most=0)
+    yield Row(f"  errors of the reader in {reads} queries", errors, "errors", at_most=0)
 
 
 def _start(warehouse: Warehouse, folder: Path, name: str, start: int) -> subprocess.Popen[bytes]:
@@ -117,7 +117,7 @@ def _notes(folder: Path, name: str) -> Path:
     return folder / f"committed-{name}"
 
 
-def _noted(folder: Path, name: str) -> int:
-    """The last shard that a writer knows to be committed; -1 for none."""
+def _last_noted(folder: Path, name: str) -> int:
+    """Return the last shard that a writer noted as committed; -1 for none."""
     numbers = _notes(folder, name).read_text().split()
     return int(numbers[-1]) if numbers else -1

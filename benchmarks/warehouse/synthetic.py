@@ -1,11 +1,11 @@
-"""Made-up search trees and traces by the million, as Arrow tables: seeded, vectorised, no file.
+"""Synthetic search trees and traces by the million, as Arrow tables: seeded and vectorised.
 
     for batch in batches(traces=1_000_000, batches=20):
         batch["traces"], batch["steps"], batch["verdicts"]        # and trees, nodes, responses, …
 
-Shapes and value ranges are those of a real build: eight traces a tree, ten steps a trace, a point
-in most steps, four verdicts and two behaviors a trace. Rows come in the best order a person could
-give them, by question, tree, trace and step; `shuffled` takes that away.
+Shapes and value ranges are those of a real build: eight traces per tree, ten steps per trace, a
+point in most steps, four verdicts and two behaviors per trace. Rows are in the best possible order,
+by question, tree, trace and step; `shuffled` removes that order.
 """
 
 from __future__ import annotations
@@ -21,10 +21,10 @@ import pyarrow.compute as pc
 
 from warehouse.tables.schema import TABLES
 
-STEPS_A_TRACE = 10
-TRACES_A_TREE = 8
-TREES_A_QUESTION = 2
-NODES_A_TREE = 16
+STEPS_PER_TRACE = 10
+TRACES_PER_TREE = 8
+TREES_PER_QUESTION = 2
+NODES_PER_TREE = 16
 FILTERS = ("right_answer", "points_inside", "well_formed", "length")
 BEHAVIORS = ("regions", "backtracking")
 TASKS = ("sat2", "vstar")
@@ -32,37 +32,37 @@ FAMILIES = ("left_right", "nearer", "counting", "colour", "behind", "tallest", "
 _THINGS = ["lamp", "red chair", "window", "blue cup", "plant", "shelf", "book", "round table"]
 _WHERE = ["is left of", "stands behind", "is nearer than", "lies on", "is below", "hides"]
 
-_PICTURES = 500
+_N_IMAGES = 500
 
 Batch = dict[str, pa.Table]
 
 
-def pictures() -> list[bytes]:
-    """The bytes that the images stand for; too few to measure the disk with."""
-    return [f"made-up picture {i}".encode() for i in range(_PICTURES)]
+def image_bytes() -> list[bytes]:
+    """Return the content of the images, too small to matter on disk."""
+    return [f"synthetic image {i}".encode() for i in range(_N_IMAGES)]
 
 
 def images() -> pa.Table:
-    """The rows of `images`, all of them."""
-    n = _PICTURES
-    ids = sorted(hashlib.sha256(picture).hexdigest() for picture in pictures())
+    """Return all rows of the table `images`."""
+    n = _N_IMAGES
+    ids = sorted(hashlib.sha256(data).hexdigest() for data in image_bytes())
     return _table("images", {
         "image_id": pa.array(ids), "width": np.full(n, 640), "height": np.full(n, 480),
-        "format": pa.repeat("PNG", n), "source": pa.repeat("made-up", n),
+        "format": pa.repeat("PNG", n), "source": pa.repeat("synthetic", n),
         "licence": pa.repeat("CC0-1.0", n),
     })  # fmt: skip
 
 
 def batches(traces: int, batches: int, seed: int = 7) -> Iterator[Batch]:
-    """`traces` traces with all that belongs to them, in `batches` parts of whole questions."""
-    questions = traces // (TRACES_A_TREE * TREES_A_QUESTION)
+    """Yield `traces` traces with their other rows, in `batches` parts of whole questions."""
+    questions = traces // (TRACES_PER_TREE * TREES_PER_QUESTION)
     names = np.sort(np.frombuffer(np.random.default_rng(seed).bytes(16 * questions), "S16"))
     for part, ids in enumerate(np.array_split(names, batches)):
         yield _batch(np.random.default_rng([seed, part]), ids)
 
 
 def shuffled(batch: Batch, seed: int = 7) -> Batch:
-    """The same rows as a build brings them: trees in no order; a tree's own rows stay together."""
+    """Shuffle the trees, as in a build; the rows of a tree stay together."""
     trees = batch["trees"]["tree_id"].to_numpy(zero_copy_only=False)
     order = np.random.default_rng(seed).permutation(len(trees))
     place = np.empty_like(order)
@@ -72,7 +72,7 @@ def shuffled(batch: Batch, seed: int = 7) -> Batch:
         if name == "questions":
             moved[name] = table
             continue
-        # Every tree has equally many rows of every table but steps, whose trees are looked up.
+        # Every tree has equally many rows in every table except steps, whose trees are looked up.
         of_tree = place[_tree_of(name, table, batch, len(trees))]
         moved[name] = table.take(np.argsort(of_tree, kind="stable"))
     return moved
@@ -82,25 +82,25 @@ def _tree_of(name: str, table: pa.Table, batch: Batch, trees: int) -> np.ndarray
     if name != "steps":
         return np.repeat(np.arange(trees), table.num_rows // trees)
     steps = batch["traces"]["n_steps"].to_numpy()
-    return np.repeat(np.arange(trees).repeat(TRACES_A_TREE), steps)
+    return np.repeat(np.arange(trees).repeat(TRACES_PER_TREE), steps)
 
 
 def _batch(rng: np.random.Generator, question_ids: np.ndarray[Any, Any]) -> Batch:
     n = len(question_ids)
     questions = _hex(question_ids)
     task, family = _pick(rng, TASKS, n), _pick(rng, FAMILIES, n)
-    shown = images()["image_id"].take(rng.integers(0, _PICTURES, n)).combine_chunks()
-    n_trees = n * TREES_A_QUESTION
-    of_tree = np.repeat(np.arange(n), TREES_A_QUESTION)
+    shown = images()["image_id"].take(rng.integers(0, _N_IMAGES, n)).combine_chunks()
+    n_trees = n * TREES_PER_QUESTION
+    of_tree = np.repeat(np.arange(n), TREES_PER_QUESTION)
     trees = _sorted_ids(rng, of_tree, 16)
-    n_traces = n_trees * TRACES_A_TREE
-    of_trace = np.repeat(np.arange(n_trees), TRACES_A_TREE)
+    n_traces = n_trees * TRACES_PER_TREE
+    of_trace = np.repeat(np.arange(n_trees), TRACES_PER_TREE)
     traces = _sorted_ids(rng, of_trace, 16)
     reward = (rng.random(n_traces) < 0.45).astype(float)
-    n_steps = rng.integers(STEPS_A_TRACE - 6, STEPS_A_TRACE + 7, n_traces)
+    n_steps = rng.integers(STEPS_PER_TRACE - 6, STEPS_PER_TRACE + 7, n_traces)
     of_step = np.repeat(np.arange(n_traces), n_steps)
     position = np.arange(len(of_step)) - np.repeat(np.cumsum(n_steps) - n_steps, n_steps)
-    right = reward.reshape(n_trees, TRACES_A_TREE)
+    right = reward.reshape(n_trees, TRACES_PER_TREE)
     made = {
         "questions": {
             "question_id": questions, "task": task, "family": family,
@@ -116,7 +116,7 @@ def _batch(rng: np.random.Generator, question_ids: np.ndarray[Any, Any]) -> Batc
             "tree_id": trees, "question_id": questions.take(of_tree), "task": task.take(of_tree),
             "model": _pick(rng, ["teacher-7b", "teacher-72b"], n_trees),
             "status": _pick(rng, ["complete"], n_trees), "seed": np.zeros(n_trees, int),
-            "simulations": np.full(n_trees, 20), "n_nodes": np.full(n_trees, NODES_A_TREE),
+            "simulations": np.full(n_trees, 20), "n_nodes": np.full(n_trees, NODES_PER_TREE),
             "root_value": right.mean(axis=1), "any_right": right.any(axis=1),
             "right_rollouts": right.sum(axis=1).astype(int),
             "requests": rng.integers(20, 60, n_trees), "seconds": 60 * rng.random(n_trees),
@@ -160,7 +160,7 @@ def _steps(rng: np.random.Generator, traces: pa.Array, of_step: Any, position: A
         "x": pa.array(x, mask=pointless), "y": pa.array(y, mask=pointless),
         "image": pa.array(np.zeros(n, np.int32), mask=pointless), "n_points": (~pointless) * 1,
         "grounded": pa.array(rng.random(n) < 0.7, mask=pointless | (rng.random(n) < 0.5)),
-        "node_id": rng.integers(0, NODES_A_TREE, n),
+        "node_id": rng.integers(0, NODES_PER_TREE, n),
         "response_id": _hex(np.frombuffer(rng.bytes(8 * n), "S8")),
     }  # fmt: skip
 
@@ -180,9 +180,9 @@ def _verdicts(rng: np.random.Generator, traces: pa.Array, reward: Any) -> Any:
 
 
 def _search(rng: np.random.Generator, trees: pa.Array) -> dict[str, Any]:
-    n = len(trees) * NODES_A_TREE
-    number = np.tile(np.arange(NODES_A_TREE), len(trees))
-    of_node = trees.take(np.arange(len(trees)).repeat(NODES_A_TREE))
+    n = len(trees) * NODES_PER_TREE
+    number = np.tile(np.arange(NODES_PER_TREE), len(trees))
+    of_node = trees.take(np.arange(len(trees)).repeat(NODES_PER_TREE))
     responses = _hex(np.frombuffer(rng.bytes(8 * n), "S8"))
     nodes = {
         "tree_id": of_node, "node_id": number, "depth": (number + 2) // 3,
@@ -202,7 +202,7 @@ def _table(name: str, columns: dict[str, Any]) -> pa.Table:
     schema = TABLES[name].schema
     rows = len(next(iter(columns.values())))
     columns = {
-        "revision": pa.repeat("made-up", rows),
+        "revision": pa.repeat("synthetic", rows),
         "created_at": pa.repeat(pa.scalar(datetime(2026, 1, 1, tzinfo=UTC)), rows),
         **columns,
     }
@@ -225,7 +225,7 @@ def _hex(ids: np.ndarray[Any, Any]) -> pa.Array:
 
 
 def _sorted_ids(rng: np.random.Generator, group: Any, width: int) -> pa.Array:
-    """Random ids that are in order inside each group."""
+    """Generate random ids that are sorted inside each group."""
     ids = np.frombuffer(rng.bytes(width * len(group)), f"S{width}")
     return _hex(ids[np.lexsort((ids, group))])
 

@@ -1,6 +1,6 @@
-"""The statements of docs/sql.md, as the benchmark and the tests ask them.
+"""The SQL questions of docs/sql.md, for the benchmark and the tests.
 
-for question in gallery():
+for question in sql_questions():
     question.number, question.title, question.sql
 """
 
@@ -15,15 +15,15 @@ _QUESTION = re.compile(r"^## (\d+)\. (.+?)\n.*?^```sql\n(.*?)^```", re.MULTILINE
 
 
 @dataclass(frozen=True, slots=True)
-class Asked:
-    """One question of the gallery."""
+class SqlQuestion:
+    """A numbered question with its SQL."""
 
     number: int
     title: str
     sql: str
 
 
-def gallery(document: Path = _DOCUMENT) -> list[Asked]:
-    """The questions in order."""
+def sql_questions(document: Path = _DOCUMENT) -> list[SqlQuestion]:
+    """Read the questions in order."""
     found = _QUESTION.findall(document.read_text(encoding="utf-8"))
-    return [Asked(int(number), title, sql.strip()) for number, title, sql in found]
+    return [SqlQuestion(int(number), title, sql.strip()) for number, title, sql in found]

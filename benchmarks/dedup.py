@@ -1,11 +1,11 @@
-"""How long it takes to find the copies among many traces, and in how much memory.
+"""Time and memory of finding near-duplicates among many traces.
 
-    python -m benchmarks.search.copies                  # 100,000 made-up traces
-    python -m benchmarks.search.copies --traces 20000
+    python -m benchmarks.dedup                  # 100,000 synthetic traces
+    python -m benchmarks.dedup --traces 20000
 
-A tenth of them are a trace before with up to three words changed. `one` has all of them about one
-picture, so that each may be compared with every other; `many` spreads them over a thousand
-pictures; `template` is one picture again, and half of every trace is the same words in all of them.
+A tenth of them are copies of an earlier trace with up to three words changed. In `one` all are
+about one image, so that each may be compared with every other; `many` spreads them over a thousand
+images; `template` is about one image again, and half of every trace is the same in all of them.
 """
 
 from __future__ import annotations
@@ -21,16 +21,16 @@ _RARE = [f"word{i}" for i in range(3000)]
 _COMMON = [f"common{i}" for i in range(16)]
 
 
-def made_up(n: int, pictures: int, template: bool, seed: int = 0) -> list[Document]:
-    """Traces of five steps of seventeen words; the same ones for the same arguments."""
+def synthetic_traces(n: int, images: int, template: bool, seed: int = 0) -> list[Document]:
+    """Generate traces of five steps of seventeen words, a function of the arguments."""
     rng = random.Random(seed)
-    found: list[Document] = []
+    documents: list[Document] = []
     for i in range(n):
-        about = (f"picture{rng.randrange(pictures)}",)
+        image_ids = (f"image{rng.randrange(images)}",)
         words: list[str] = []
         if i % 10 == 9:
-            before = found[rng.randrange(len(found))]
-            about, words = before.images, before.text.split()
+            earlier = documents[rng.randrange(len(documents))]
+            image_ids, words = earlier.images, earlier.text.split()
             for _ in range(rng.randrange(4)):
                 words[rng.randrange(len(words))] = rng.choice(_RARE)
         else:
@@ -39,8 +39,8 @@ def made_up(n: int, pictures: int, template: bool, seed: int = 0) -> list[Docume
                 words += _COMMON if template else rng.choices(_RARE, k=16)
                 words += rng.choices(_RARE, k=8 if template else 0)
         name = f"{rng.getrandbits(128):032x}"
-        found.append(Document(name, "direct", "left", about, " ".join(words)))
-    return found
+        documents.append(Document(name, "direct", "left", image_ids, " ".join(words)))
+    return documents
 
 
 def main() -> None:
@@ -48,12 +48,12 @@ def main() -> None:
     arguments.add_argument("--traces", type=int, default=100_000)
     n = arguments.parse_args().traces
     print(f"{'':<10}{'traces':>9}{'copies':>9}{'CPU s':>9}{'wall s':>9}{'peak MB':>9}")
-    for name, pictures, template in (
+    for name, images, template in (
         ("many", 1000, False),
         ("one", 1, False),
         ("template", 1, True),
     ):
-        documents = made_up(n, pictures, template)
+        documents = synthetic_traces(n, images, template)
         start, worked = time.perf_counter(), time.process_time()
         copies = find_copies(documents)
         wall, cpu = time.perf_counter() - start, time.process_time() - worked
