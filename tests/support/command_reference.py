@@ -67,13 +67,13 @@ def _section(path: str, context: typer.Context) -> list[str]:
 
 
 def _paragraphs(context: typer.Context) -> list[str]:
-    """The help text; a paragraph that keeps its line breaks (after \\b) is shown as typed."""
+    """The help text; an example, or lines to be kept as they are (after \\b), is shown as typed."""
     shown = []
     for paragraph in (context.command.help or "").strip().split("\n\n"):
         lines = paragraph.strip("\n").split("\n")
         if lines[0].strip() == "\b":
             shown.append("\n".join(["```sh", *(line.strip() for line in lines[1:]), "```"]))
-        elif lines[0].startswith("    "):
+        elif lines[0].strip().startswith("vigorl "):
             shown.append("\n".join(["```sh", *(line.strip() for line in lines), "```"]))
         else:
             shown.append(" ".join(line.strip() for line in lines))
