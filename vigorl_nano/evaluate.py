@@ -27,10 +27,11 @@ from multiprocessing import get_context
 from pathlib import Path
 from typing import Any
 
-from curation.scores.bootstrap import Figure, clusters, mean_of
+from curation.scores.bootstrap import Estimate, clusters, mean_of
 from curation.scores.prediction import Prediction
+from flows.progress import report_to_stderr
 from flows.settings import EvaluateSettings
-from flows.stages.evaluate import evaluate, to_stderr
+from flows.stages.evaluate import evaluate
 from mcts.data import Question
 from mcts.teachers.base import TeacherUnavailable
 from training.evaluation.report import EvaluationReport, cell
@@ -68,9 +69,9 @@ class Measurement:
 
     name: str
     samples: int
-    figures: dict[str, dict[str, Figure]]
+    figures: dict[str, dict[str, Estimate]]
     """By family, and `all`: the figures of `COLUMNS`."""
-    gap: Figure
+    gap: Estimate
     """Blind pass@1 minus chance, with the 90% interval of two one-sided tests at 5%."""
 
 
@@ -103,7 +104,7 @@ def measure_checkpoint(
 
 def _evaluate(settings: EvaluateSettings) -> EvaluationReport:
     """One evaluation, in a process of its own."""
-    return asyncio.run(evaluate(settings, say=to_stderr)).report
+    return asyncio.run(evaluate(settings, report=report_to_stderr)).report
 
 
 def make_measurement(seen: EvaluationReport, blank: EvaluationReport, samples: int) -> Measurement:
@@ -187,7 +188,7 @@ def _titles(samples: int) -> list[str]:
     ]
 
 
-def blind_sentence(gap: Figure) -> str:
+def blind_sentence(gap: Estimate) -> str:
     """Whether answers without the images are as good as guesses (two one-sided tests)."""
     verdict = "lies" if gap.low >= -MARGIN and gap.high <= MARGIN else "does not lie"
     return (

@@ -9,7 +9,7 @@ Package, version and threshold are the `method` of their verdicts, so a dataset 
 models saw it. Both are blunt: they find what is plainly meant so, in English and in photographs.
 
 alt-profanity-check unpickles its own model when it is imported. That trusts its authors no further
-than installing their code does, but who would rather not can leave it out.
+than installing their code does, and the filter can be left out.
 """
 
 from __future__ import annotations

@@ -34,7 +34,7 @@ class NotInEvaluation(Filter):
     maker = "decontaminate/2"
     stage = CORPUS
     max_hash_bits: int = Field(
-        default=image_hash.ALIKE,
+        default=image_hash.SIMILAR_BITS,
         ge=0,
         le=16,
         description="bits of 64 in which the hashes of two images that look alike may differ",
@@ -198,7 +198,7 @@ def _similar_image(
 
     mine_by_hash, theirs = by_hash(ours), by_hash(known)
     nearest: dict[int, tuple[int, int]] = {}
-    for mine, its in image_hash.pairs(mine_by_hash, theirs, max_bits):
+    for mine, its in image_hash.close_pairs(mine_by_hash, theirs, max_bits):
         near = (image_hash.distance(mine, its), its)
         nearest[mine] = min(near, nearest.get(mine, near))
     found: dict[str, Match] = {}
@@ -285,7 +285,7 @@ def _akin(
     mine = {hashes.get(image_id) for one in ones for image_id in one.image_ids} - {None}
     near: dict[int, ComparedQuestion] = {}
     known = [value for value in mine if value is not None]
-    for a, b in image_hash.pairs(known, by_hash, max_bits):
+    for a, b in image_hash.close_pairs(known, by_hash, max_bits):
         near.setdefault(a, by_hash[b])
     found: dict[str, ComparedQuestion] = {}
     for one in ones:

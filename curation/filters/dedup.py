@@ -1,8 +1,8 @@
-"""Traces that say what another says: exact copies, and near ones.
+"""Traces that repeat another: exact copies, and near ones.
 
     found = find_copies(documents)          # {trace_id: Copy(of="…", similarity=0.93)}
 
-A trace is what is said about images. So two traces are compared when they are of one kind, give
+A trace is about images, so two traces are compared when they are of one kind, give
 one answer, and are about the same images, or ones that look the same: two of one question, or of
 two questions about one image. The same words about another image are another example.
 
@@ -21,7 +21,7 @@ from dataclasses import dataclass
 from pydantic import Field
 
 from curation.filters.base import CORPUS, Filter
-from curation.filters.image_hash import ALIKE
+from curation.filters.image_hash import SIMILAR_BITS
 from curation.filters.minhash import BANDS, ROWS, SEED, WIDTH, copies, shingles, words_of
 from mcts.data import Point, Verdict
 from mcts.parsing import replace_points
@@ -44,7 +44,7 @@ class CopyFilter(Filter):
         description="cells along an image's longer side; points in one cell are one place",
     )
     max_hash_bits: int = Field(
-        default=ALIKE,
+        default=SIMILAR_BITS,
         ge=0,
         le=16,
         description="bits of 64 in which the hashes of two images that count as one may differ",

@@ -1,9 +1,9 @@
-"""Pictures that look alike: a perceptual hash of 64 bits, and those within a few bits of it.
+"""Images that look alike: a perceptual hash of 64 bits, and those within a few bits of it.
 
     phash(data)                                   # 0x9f3a…, the same after re-encoding or resizing
-    groups = alike({"a": h1, "b": h2, "c": h3})   # {"a": "a", "b": "a", "c": "c"}
+    groups = group_similar({"a": h1, "b": h2, "c": h3})   # {"a": "a", "b": "a", "c": "c"}
 
-The hash is the usual one: the picture in 32 x 32 grey values, its cosine transform, and of the 64
+The hash is the usual one: the image in 32 x 32 grey values, its cosine transform, and of the 64
 lowest frequencies whether each is above their median. It sees how light and dark are laid out, and
 neither colour nor detail: two frames of one room in which something small has moved are alike.
 For keeping training and evaluation apart that is the safe side to err on.
@@ -18,16 +18,16 @@ from itertools import pairwise
 import numpy as np
 from PIL import Image, ImageOps
 
-from curation.filters.union_find import Groups
+from curation.filters.union_find import UnionFind
 
 METHOD = "dct-phash/1"
 """Name and version of the hash; stored with it."""
-ALIKE = 6
-"""Two pictures are alike when at most so many of their 64 bits differ. Measured on the embedded
+SIMILAR_BITS = 6
+"""Two images are alike when at most so many of their 64 bits differ. Measured on the embedded
 sample: re-encoded to JPEG of quality 20 at half the size, 4; two different rooms, at least 8."""
 
 _SIDE, _KEPT = 32, 8
-_FLAT = 2.0  # grey levels; a picture that varies less is blank, and all blank ones would be alike
+_FLAT = 2.0  # grey levels; an image that varies less is blank, and all blank ones would be alike
 _CELLS = 1 << 22  # distances computed at once
 
 _n = np.arange(_SIDE)
@@ -35,14 +35,14 @@ _COSINES = np.cos(np.pi * np.outer(np.arange(_KEPT), 2 * _n + 1) / (2 * _SIDE)) 
 
 
 def phash(data: bytes) -> int | None:
-    """The hash of an encoded picture; None if it is blank.
+    """Hash an encoded image; None if it is blank.
 
     Raises:
         OSError, ValueError, SyntaxError, Image.DecompressionBombError: it cannot be decoded.
     """
-    with Image.open(io.BytesIO(data)) as picture:
-        picture.draft("RGB", (8 * _SIDE, 8 * _SIDE))  # a JPEG is decoded no larger than needed
-        upright = ImageOps.exif_transpose(picture).convert("RGBA")
+    with Image.open(io.BytesIO(data)) as image:
+        image.draft("RGB", (8 * _SIDE, 8 * _SIDE))  # a JPEG is decoded no larger than needed
+        upright = ImageOps.exif_transpose(image).convert("RGBA")
     white = Image.new("RGBA", upright.size, "white")
     grey = Image.alpha_composite(white, upright).convert("L")
     small = grey.resize((_SIDE, _SIDE), Image.Resampling.LANCZOS, reducing_gap=3.0)
@@ -50,7 +50,7 @@ def phash(data: bytes) -> int | None:
 
 
 def hash_of(grey: np.ndarray) -> int | None:
-    """The hash of 32 x 32 grey values; None if they are all nearly the same."""
+    """Hash 32 x 32 grey values; None if they are all nearly the same."""
     if grey.std() < _FLAT:
         return None
     low = (_COSINES @ grey @ _COSINES.T).ravel()
@@ -59,20 +59,20 @@ def hash_of(grey: np.ndarray) -> int | None:
 
 
 def distance(a: int, b: int) -> int:
-    """In how many bits two hashes differ."""
+    """Count the bits in which two hashes differ."""
     return (a ^ b).bit_count()
 
 
-def pairs(
-    left: Iterable[int], right: Iterable[int], most: int = ALIKE
+def close_pairs(
+    left: Iterable[int], right: Iterable[int], max_bits: int = SIMILAR_BITS
 ) -> Iterator[tuple[int, int]]:
-    """Every (hash of `left`, hash of `right`) that differ in at most `most` bits, once each.
+    """Yield every (hash of `left`, hash of `right`) at most `max_bits` bits apart, once each.
 
-    Cut into `most + 1` bands, two such hashes agree in one band at least, so that only hashes that
-    share a band are compared. No pair is missed.
+    Cut into `max_bits + 1` bands, two such hashes agree in one band at least, so that only hashes
+    that share a band are compared. No pair is missed.
     """
     a, b = (np.unique(np.fromiter(side, np.uint64)) for side in (left, right))
-    edges = np.linspace(0, 64, most + 2).astype(int)
+    edges = np.linspace(0, 64, max_bits + 2).astype(int)
     bands = [
         (np.uint64(start), np.uint64((1 << (end - start)) - 1)) for start, end in pairwise(edges)
     ]
@@ -88,25 +88,25 @@ def pairs(
             for start in range(0, len(here) if len(there) else 0, rows):
                 some = here[start : start + rows]
                 differing = some[:, None] ^ there[None, :]
-                found = np.bitwise_count(differing) <= most
-                for before, mask_before in bands[:n]:  # an earlier band has told of these
+                found = np.bitwise_count(differing) <= max_bits
+                for before, mask_before in bands[:n]:  # an earlier band has yielded these
                     found &= (differing >> before) & mask_before != 0
                 for i, j in zip(*np.nonzero(found), strict=True):
                     yield int(some[i]), int(there[j])
 
 
-def alike(hashes: Mapping[str, int | None], most: int = ALIKE) -> dict[str, str]:
-    """Each picture's group, named by its smallest id: pictures alike, or linked by ones that are.
+def group_similar(hashes: Mapping[str, int | None], max_bits: int = SIMILAR_BITS) -> dict[str, str]:
+    """Group images that are alike, or linked by ones that are; a group is named by its smallest id.
 
-    A blank picture is alone.
+    A blank image is alone.
     """
     ids: dict[int, list[str]] = {}
     for image_id, value in sorted(hashes.items()):
         if value is not None:
             ids.setdefault(value, []).append(image_id)
-    groups = Groups(hashes)
+    groups = UnionFind(hashes)
     for same in ids.values():
-        groups.join(same)
-    for a, b in pairs(ids, ids, most):
-        groups.join((ids[a][0], ids[b][0]))
-    return {image_id: groups.name(image_id) for image_id in hashes}
+        groups.union(same)
+    for a, b in close_pairs(ids, ids, max_bits):
+        groups.union((ids[a][0], ids[b][0]))
+    return {image_id: groups.find(image_id) for image_id in hashes}

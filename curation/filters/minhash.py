@@ -1,4 +1,4 @@
-"""Texts that say nearly the same: shingles, MinHash, and bands that bring candidates together.
+"""Texts that are nearly the same: shingles, MinHash, and bands that bring candidates together.
 
     words = [shingles("the red chair is left of it"), shingles("the red chair is right of it")]
     jaccard(*words)                                 # 0.25: runs of three words in both, of all

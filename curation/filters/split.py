@@ -1,14 +1,14 @@
-"""Training and validation split by picture: one side for all that shares, or nearly shares, one.
+"""Training and validation split by image: one side for all that shares, or nearly shares, one.
 
-    places = assign([["a", "b"], ["b", "c"], ["d"]], known={})    # a, b and c have one place
-    fold(places["a"].at, share=0.1)                              # "train"
+    places = assign_places([["a", "b"], ["b", "c"], ["d"]], known={})    # a, b, c have one place
+    split_of(places["a"].at, share=0.1)                                  # "train"
 
-Pictures that look alike, and all pictures of one question, are one group. A group has a place
+Images that look alike, and all images of one question, are one group. A group has a place
 between 0 and 1, a hash of its name; the places below 0.1 are a validation set of a tenth, those
 below 0.05 a part of the same. Row order plays no part, and importing again changes nothing.
 
 A group that grows keeps its place. That takes memory (`known`), for no hash of its members can
-promise it: a new one may be named first. Where new pictures join two groups into one, the greater
+promise it: a new one may be named first. Where new images join two groups into one, the greater
 place counts: whatever was trained on once is never validation afterwards.
 """
 
@@ -18,15 +18,15 @@ import hashlib
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
-from curation.filters.union_find import Groups
+from curation.filters.union_find import UnionFind
 
 SHARE = 0.1
-"""Share of the groups that are validation where no other is asked for."""
+"""Share of the groups that are validation by default."""
 
 
 @dataclass(frozen=True, slots=True)
 class Place:
-    """Where a picture stands between validation (near 0) and training."""
+    """Where an image stands between validation (near 0) and training."""
 
     group: str
     """The group's name: the smallest image id in it."""
@@ -34,28 +34,30 @@ class Place:
     """In [0, 1), the same for the whole group."""
 
 
-def assign(together: Iterable[Sequence[str]], known: Mapping[str, Place]) -> dict[str, Place]:
-    """The place of every picture, old and new.
+def assign_places(
+    together: Iterable[Sequence[str]], known: Mapping[str, Place]
+) -> dict[str, Place]:
+    """Give every image, old and new, its place.
 
     Args:
         together: image ids that belong on one side: those of a question, those that look alike.
         known: the places given before; a group once made stays one.
     """
     links = [*map(list, together), *([image_id, p.group] for image_id, p in known.items())]
-    groups = Groups(image_id for image_ids in links for image_id in image_ids)
+    groups = UnionFind(image_id for image_ids in links for image_id in image_ids)
     for image_ids in links:
-        groups.join(image_ids)
+        groups.union(image_ids)
     at: dict[str, float] = {}
     for image_id, place in known.items():
-        name = groups.name(image_id)
+        name = groups.find(image_id)
         at[name] = max(place.at, at.get(name, 0.0))
     every = {image_id for image_ids in links for image_id in image_ids}
-    names = {image_id: groups.name(image_id) for image_id in sorted(every)}
+    names = {image_id: groups.find(image_id) for image_id in sorted(every)}
     return {i: Place(name, at[name] if name in at else _hashed(name)) for i, name in names.items()}
 
 
-def fold(at: float, share: float = SHARE) -> str:
-    """The side of a place: `validation` or `train`."""
+def split_of(at: float, share: float = SHARE) -> str:
+    """Return the side of a place: `validation` or `train`."""
     return "validation" if at < share else "train"
 
 

@@ -1,8 +1,8 @@
-"""Things that belong together, directly or through others.
+"""Union-find: which names belong together, directly or through others.
 
-groups = Groups(["a", "b", "c"])
-groups.join(["a", "b"])
-groups.name("b")                # "a": a group has the smallest of its names
+groups = UnionFind(["a", "b", "c"])
+groups.union(["a", "b"])
+groups.find("b")                # "a": a group has the smallest of its names
 """
 
 from __future__ import annotations
@@ -10,21 +10,21 @@ from __future__ import annotations
 from collections.abc import Iterable
 
 
-class Groups:
-    """Names that belong together, directly or through others; a group has its smallest name."""
+class UnionFind:
+    """Disjoint groups of names; each group is named by its smallest member."""
 
     def __init__(self, names: Iterable[str]) -> None:
-        self._above = {name: name for name in names}
+        self._parent = {name: name for name in names}
 
-    def name(self, one: str) -> str:
-        """The name of the group `one` is in."""
-        while (above := self._above[one]) != one:
-            self._above[one] = self._above[above]  # shorten the way for the next
-            one = above
-        return one
+    def find(self, name: str) -> str:
+        """Return the name of the group that `name` is in."""
+        while (parent := self._parent[name]) != name:
+            self._parent[name] = self._parent[parent]  # halves the path for the next search
+            name = parent
+        return name
 
-    def join(self, names: Iterable[str]) -> None:
-        """Make one group of those that hold `names`."""
-        smallest, *others = sorted({self.name(one) for one in names})
+    def union(self, names: Iterable[str]) -> None:
+        """Merge the groups that hold `names`."""
+        smallest, *others = sorted({self.find(name) for name in names})
         for other in others:
-            self._above[other] = smallest
+            self._parent[other] = smallest

@@ -1,7 +1,7 @@
 """Browser actions as texts, and when two of them are the same.
 
     parse_action("type [7] [red wine glass]")     # Action("type", ("7", "red wine glass"))
-    same_action(said, gold)                       # every part equal, not only the name
+    same_action(action, gold)                     # every part equal, not only the name
 
 The grammar is VisualWebArena's (browser_env/actions.py): `click [id]`, `hover [id]`, `type [id]
 [text] [1]` where the last says whether Enter is pressed behind it (it is when left out), `press
@@ -29,7 +29,7 @@ _ONE = re.compile(r"^\[(.*)\]$", re.DOTALL)
 
 @dataclass(frozen=True, slots=True)
 class Action:
-    """What a browser is told to do."""
+    """One action of a browser."""
 
     name: str
     """In lower case, such as `click`."""
@@ -64,18 +64,18 @@ def parse_action(text: str) -> Action | None:
 
 
 def same_action(
-    said: Action, gold: Action, same_answer: Callable[[str, str], bool] = str.__eq__
+    action: Action, gold: Action, same_answer: Callable[[str, str], bool] = str.__eq__
 ) -> bool:
     """Whether two actions do the same: every part is equal.
 
     Args:
         same_answer: compares what two `stop`s answer.
     """
-    if said.name != gold.name or len(said.arguments) != len(gold.arguments):
+    if action.name != gold.name or len(action.arguments) != len(gold.arguments):
         return False
-    if said.name == "stop" and said.arguments:
-        return same_answer(said.arguments[0], gold.arguments[0])
-    return said.arguments == gold.arguments
+    if action.name == "stop" and action.arguments:
+        return same_answer(action.arguments[0], gold.arguments[0])
+    return action.arguments == gold.arguments
 
 
 def _typed(rest: str) -> Action | None:

@@ -73,10 +73,10 @@ def chosen(question: Question, answer: str) -> int | None:
 def choice_index(choices: Sequence[str], answer: str) -> int | None:
     """`chosen`, of choices without their question."""
     for read in (as_written, lambda text: normalize(bare(text))):
-        said = read(answer)
+        text = read(answer)
         read_choices = [read(choice) for choice in choices]
-        if read_choices.count(said) == 1:
-            return read_choices.index(said)
+        if read_choices.count(text) == 1:
+            return read_choices.index(text)
     if match := _LETTERED.match(bare(answer)):
         index = ord(match[1].upper()) - ord("A")
         rest = match[2]
@@ -155,23 +155,23 @@ def _grade_point(question: Question, answer: str) -> Grade:
 
 
 def _grade_action(question: Question, answer: str) -> Grade:
-    said = parse_action(answer)
-    if said is None:
+    action = parse_action(answer)
+    if action is None:
         return Grade(0.0, "the answer is not an action")
     golds = [gold for text in question.answers if (gold := parse_action(text)) is not None]
-    if any(same_action(said, gold, same_text) for gold in golds):
+    if any(same_action(action, gold, same_text) for gold in golds):
         return Grade(1.0, "the right action")
-    alike = [gold for gold in golds if gold.name == said.name]
-    return Grade(0.0, _difference(said, alike[0]) if alike else "another action is right")
+    alike = [gold for gold in golds if gold.name == action.name]
+    return Grade(0.0, _difference(action, alike[0]) if alike else "another action is right")
 
 
-def _difference(said: Action, gold: Action) -> str:
+def _difference(action: Action, gold: Action) -> str:
     """What two actions of one name differ in."""
-    if said.name == "stop":
+    if action.name == "stop":
         return "it stops with another answer"
-    if said.name == "scroll":
+    if action.name == "scroll":
         return "it scrolls in another direction"
-    if said.arguments[:1] != gold.arguments[:1]:
+    if action.arguments[:1] != gold.arguments[:1]:
         return "the right action on another element"
     return "the right action with another text"
 

@@ -1,6 +1,6 @@
 """A question drawn with what counts as right: gold boxes and points on its pictures.
 
-    png = draw_gold(question, choices, answers, boxes, points, [data], remarks=["row 3"])
+    png = draw_question(question, choices, answers, boxes, points, [data], remarks=["row 3"])
 
 What is drawn is what the numbers say, in the pixels of the picture: a box that lies beside the
 picture stands on a hatched margin beside it, so that a wrong coordinate frame is seen at once.
@@ -22,7 +22,7 @@ _TALLEST = 1000  # pixels of a picture on the card
 _BEYOND = 0.4  # of a picture's longer side that is shown beside it, at most
 
 
-def draw_gold(
+def draw_question(
     text: str,
     choices: Sequence[str],
     answers: Sequence[str],
@@ -40,7 +40,7 @@ def draw_gold(
     """
     room = (_CARD - 2 * _PAD - _GAP * (len(pictures) - 1)) / max(1, len(pictures))
     drawn = [
-        _with_gold(
+        _with_answer(
             opened(data),
             [box for box in boxes if box.image == i],
             [point for point in points if point.image == i],
@@ -77,7 +77,7 @@ def draw_gold(
     return out.getvalue()
 
 
-def _with_gold(
+def _with_answer(
     picture: Image.Image, boxes: Sequence[Box], points: Sequence[Point], room: float
 ) -> Image.Image:
     """The picture, as large as fits, on a margin as wide as its gold needs."""

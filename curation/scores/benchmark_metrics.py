@@ -1,10 +1,10 @@
-"""The figures a benchmark publishes, from its questions and what was answered. Pure.
+"""The metrics a benchmark publishes, from its questions and the answers. Pure.
 
-    figures = METRICS["pope"](questions, answers)        # {"f1": 0.86, "precision": …}
-    figures = published_figures(task.metrics, questions, answers)
+    metrics = METRICS["pope"](questions, answers)        # {"f1": 0.86, "precision": …}
+    metrics = published_metrics(task.metrics, questions, answers)
 
 A metric is a function of questions and answers, one answer a question in the same order, None where
-there was none. Every figure is a share from 0 to 1, None where nothing was there to count. Answers
+there was none. Every metric is a share from 0 to 1, None where nothing was there to count. Answers
 are graded by `curation.grading.grade` like everywhere; a question that can't be graded is left out.
 """
 
@@ -19,21 +19,21 @@ from curation.grading.grade import chosen, grade, normalize
 from mcts.data import AnswerKind, Question
 
 Answers = Sequence[str | None]
-Figures = dict[str, float | None]
-Metric = Callable[[Sequence[Question], Answers], Figures]
+Metrics = dict[str, float | None]
+Metric = Callable[[Sequence[Question], Answers], Metrics]
 
 
-def accuracy(questions: Sequence[Question], answers: Answers) -> Figures:
+def accuracy(questions: Sequence[Question], answers: Answers) -> Metrics:
     """The share of right answers, every question counted alike."""
     return {"accuracy": _mean(score for _, score in _scores(questions, answers))}
 
 
-def by_family(questions: Sequence[Question], answers: Answers) -> Figures:
+def by_family(questions: Sequence[Question], answers: Answers) -> Metrics:
     """Accuracy of each family, and their mean with every family counted alike: `macro`."""
     return _by(questions, answers, lambda question: question.family, "macro")
 
 
-def by_halves(questions: Sequence[Question], answers: Answers) -> Figures:
+def by_halves(questions: Sequence[Question], answers: Answers) -> Metrics:
     """Accuracy by what stands on either side of a family's slash, such as `mobile/icon`."""
     halves: defaultdict[str, list[float]] = defaultdict(list)
     for question, score in _scores(questions, answers):
@@ -42,34 +42,34 @@ def by_halves(questions: Sequence[Question], answers: Answers) -> Figures:
     return {f"accuracy/{half}": _mean(scores) for half, scores in sorted(halves.items())}
 
 
-def pope(questions: Sequence[Question], answers: Answers) -> Figures:
+def pope(questions: Sequence[Question], answers: Answers) -> Metrics:
     """POPE: precision, recall and F1 of *yes*, and how often *yes* is said, also a category.
 
     An answer that is neither yes nor no is wrong, is no *yes*, and is counted in `unreadable`. The
     authors read every text without a *no* in it as a yes. `f1/macro` is the categories' mean.
     """
     pairs = list(zip(questions, answers, strict=True))
-    figures = _yes_figures(pairs, "")
+    metrics = _yes_metrics(pairs, "")
     categories = sorted({question.family for question, _ in pairs})
     for category in categories:
         some = [pair for pair in pairs if pair[0].family == category]
-        figures |= _yes_figures(some, f"/{category}")
-    figures["f1/macro"] = _mean(figures[f"f1/{category}"] for category in categories)
-    return figures
+        metrics |= _yes_metrics(some, f"/{category}")
+    metrics["f1/macro"] = _mean(metrics[f"f1/{category}"] for category in categories)
+    return metrics
 
 
-def _yes_figures(pairs: Sequence[tuple[Question, str | None]], name: str) -> Figures:
+def _yes_metrics(pairs: Sequence[tuple[Question, str | None]], name: str) -> Metrics:
     counts: defaultdict[tuple[str, str], int] = defaultdict(int)
     for question, answer in pairs:
         index = chosen(question, answer) if answer else None
-        said = "neither" if index is None else normalize(question.choices[index])
-        counts[(normalize(question.answers[0]), said)] += 1
+        reply = "neither" if index is None else normalize(question.choices[index])
+        counts[(normalize(question.answers[0]), reply)] += 1
     total = sum(counts.values())
     hits = counts["yes", "yes"]
     said_yes, are_yes = (
         sum(n for pair, n in counts.items() if pair[place] == "yes") for place in (1, 0)
     )
-    neither = sum(n for (_, said), n in counts.items() if said == "neither")
+    neither = sum(n for (_, reply), n in counts.items() if reply == "neither")
     precision, recall = _share(hits, said_yes), _share(hits, are_yes)
     return {
         f"accuracy{name}": _share(hits + counts["no", "no"], total),
@@ -89,34 +89,34 @@ def _f1(precision: float | None, recall: float | None) -> float | None:
     return 2 * precision * recall / (precision + recall)
 
 
-def robospatial(questions: Sequence[Question], answers: Answers) -> Figures:
+def robospatial(questions: Sequence[Question], answers: Answers) -> Metrics:
     """RoboSpatial-Home: accuracy a category; `yes_no` is of all questions with that answer."""
-    figures = by_family(questions, answers)
+    metrics = by_family(questions, answers)
     scores = _scores(questions, answers)
-    asked = [score for question, score in scores if question.answer_kind is AnswerKind.TEXT]
-    return {**figures, "accuracy/yes_no": _mean(asked)}
+    yes_no = [score for question, score in scores if question.answer_kind is AnswerKind.TEXT]
+    return {**metrics, "accuracy/yes_no": _mean(yes_no)}
 
 
-def actions(questions: Sequence[Question], answers: Answers) -> Figures:
+def actions(questions: Sequence[Question], answers: Answers) -> Metrics:
     """Web actions: whether the kind of action is right, and accuracy of each gold kind."""
     named: list[float] = []
     kinds: defaultdict[str, list[float]] = defaultdict(list)
     golds = {q.question_id: [parse_action(text) for text in q.answers] for q in questions}
     for question, answer in zip(questions, answers, strict=True):
-        said = parse_action(answer or "")
+        action = parse_action(answer or "")
         names = {gold.name for gold in golds[question.question_id] if gold}
-        named.append(float(said is not None and said.name in names))
+        named.append(float(action is not None and action.name in names))
     for question, score in _scores(questions, answers):
         for kind in {gold.name for gold in golds[question.question_id] if gold}:
             kinds[kind].append(score)
-    figures = {f"accuracy/{kind}": _mean(scores) for kind, scores in sorted(kinds.items())}
-    return {"action": _mean(named), **figures}
+    metrics = {f"accuracy/{kind}": _mean(scores) for kind, scores in sorted(kinds.items())}
+    return {"action": _mean(named), **metrics}
 
 
 _KEY = re.compile(r"^([23])steps_(\d|multi)$")
 
 
-def wemath(questions: Sequence[Question], answers: Answers) -> Figures:
+def wemath(questions: Sequence[Question], answers: Answers) -> Metrics:
     """We-Math's four kinds of problem, and its strict and loose score.
 
     Of the problems whose every part was answered, by the whole problem (right or wrong) and its
@@ -140,7 +140,7 @@ def wemath(questions: Sequence[Question], answers: Answers) -> Figures:
     total = len(whole)
     insufficient = sum(not right and not all(each) for right, each in whole)
     inadequate = sum(not right and all(each) for right, each in whole)
-    figures: Figures = {
+    metrics: Metrics = {
         "insufficient_knowledge": _share(insufficient, total),
         "inadequate_generalization": _share(inadequate, total),
         "incomplete": _share(len(parts) - total, len(parts)),
@@ -148,12 +148,12 @@ def wemath(questions: Sequence[Question], answers: Answers) -> Figures:
     solved = sum(right for right, _ in whole)
     for name, enough in (("strict", all), ("loose", any)):
         mastered = sum(right and enough(each) for right, each in whole)
-        figures[f"score_{name}"] = _share(mastered + 0.5 * inadequate, total)
-        figures[f"complete_mastery_{name}"] = _share(mastered, total)
-        figures[f"rote_memorization_{name}"] = _share(solved - mastered, solved)
+        metrics[f"score_{name}"] = _share(mastered + 0.5 * inadequate, total)
+        metrics[f"complete_mastery_{name}"] = _share(mastered, total)
+        metrics[f"rote_memorization_{name}"] = _share(solved - mastered, solved)
     for count_of in ("1", "2", "3"):
-        figures[f"accuracy/{count_of}_step"] = _mean(steps[count_of])
-    return figures
+        metrics[f"accuracy/{count_of}_step"] = _mean(steps[count_of])
+    return metrics
 
 
 METRICS: Mapping[str, Metric] = {
@@ -167,20 +167,20 @@ METRICS: Mapping[str, Metric] = {
 }
 
 
-def published_figures(
+def published_metrics(
     names: Iterable[str], questions: Sequence[Question], answers: Answers
-) -> Figures:
-    """Accuracy, and the figures of the metrics named.
+) -> Metrics:
+    """Accuracy, and the named metrics.
 
     Raises:
         ValueError: there is no metric of that name, with the names there are.
     """
-    figures = accuracy(questions, answers)
+    metrics = accuracy(questions, answers)
     for name in names:
         if name not in METRICS:
             raise ValueError(f"no metric named {name!r}; there are: {', '.join(METRICS)}")
-        figures |= METRICS[name](questions, answers)
-    return figures
+        metrics |= METRICS[name](questions, answers)
+    return metrics
 
 
 def _scores(questions: Sequence[Question], answers: Answers) -> list[tuple[Question, float]]:
@@ -191,12 +191,12 @@ def _scores(questions: Sequence[Question], answers: Answers) -> list[tuple[Quest
 
 def _by(
     questions: Sequence[Question], answers: Answers, of: Callable[[Question], str], mean: str
-) -> Figures:
+) -> Metrics:
     groups: defaultdict[str, list[float]] = defaultdict(list)
     for question, score in _scores(questions, answers):
         groups[of(question)].append(score)
-    figures = {f"accuracy/{name}": _mean(scores) for name, scores in sorted(groups.items())}
-    return {**figures, f"accuracy/{mean}": _mean(figures.values())}
+    metrics = {f"accuracy/{name}": _mean(scores) for name, scores in sorted(groups.items())}
+    return {**metrics, f"accuracy/{mean}": _mean(metrics.values())}
 
 
 def _mean(values: Iterable[float | None]) -> float | None:

@@ -1,11 +1,11 @@
-"""How sure a mean is, and a difference of two: bootstrap intervals that resample pictures.
+"""Bootstrap intervals of means and of paired differences, which resample images.
 
-    scenes = clusters([question_image_ids, ...])          # questions that share a picture, together
-    mean_of(scores, scenes)                               # Figure(value, low, high, n, clusters)
+    scenes = clusters([question_image_ids, ...])          # questions that share an image, together
+    mean_of(scores, scenes)                               # Estimate(value, low, high, n, clusters)
     difference(scores_a, scores_b, scenes)                # paired: the same questions, in one order
     mcnemar(scores_a, scores_b)                           # exact, on right or wrong
 
-Questions about one picture share its luck, so intervals resample pictures (and all questions about
+Questions about one image share its luck, so intervals resample images (with all questions about
 them), never questions. Everything follows from the seed.
 """
 
@@ -17,15 +17,15 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from curation.filters.union_find import Groups
+from curation.filters.union_find import UnionFind
 
 DRAWS = 2000
 _AT_ONCE = 100  # draws held in memory together
 
 
 @dataclass(frozen=True, slots=True)
-class Figure:
-    """A mean with its interval, of 95% unless another level was asked for."""
+class Estimate:
+    """A mean with its interval, of 95% by default."""
 
     value: float
     low: float
@@ -33,7 +33,7 @@ class Figure:
     n: int
     """Questions it is the mean of."""
     clusters: int
-    """Groups of questions without a picture in common."""
+    """Groups of questions without an image in common."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,18 +64,18 @@ class Difference:
 
 
 def clusters(groups: Iterable[Sequence[str]]) -> list[int]:
-    """A number for each group of pictures; groups that have a picture in common share theirs."""
+    """Number the groups of images; groups that have an image in common share a number."""
     groups = list(groups)
-    linked = Groups(name for group in groups for name in group)
+    linked = UnionFind(name for group in groups for name in group)
     for group in groups:
-        linked.join(group)
+        linked.union(group)
     numbers: dict[str, int] = {}
-    return [numbers.setdefault(linked.name(group[0]), len(numbers)) for group in groups]
+    return [numbers.setdefault(linked.find(group[0]), len(numbers)) for group in groups]
 
 
 def mean_of(
     values: Sequence[float], scenes: Sequence[int], *, level: float = 0.95, seed: int = 0
-) -> Figure:
+) -> Estimate:
     """The mean of `values`, one a question, with its interval.
 
     Args:
@@ -91,7 +91,7 @@ def mean_of(
     drawn = np.concatenate([(w @ sums) / (w @ counts) for w in _weights(len(sums), seed)])
     tail = round(50 * (1 - level), 6)
     low, high = np.percentile(drawn, [tail, 100 - tail])
-    return Figure(float(np.mean(values)), float(low), float(high), len(values), len(sums))
+    return Estimate(float(np.mean(values)), float(low), float(high), len(values), len(sums))
 
 
 def difference(

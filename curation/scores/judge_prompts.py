@@ -1,13 +1,14 @@
-"""What a judge model is asked about a trace, and how its answer is read. Pure: requests in and out.
+"""Prompts of a judge model about a trace, and how its answers are read. Pure: requests in and out.
 
-    look = region_request(step, crop_id)                 # does this region show what is said?
-    probability(record.completions)                      # 0.93, or None where it said neither
+    look = region_request(step, crop_id)                 # does the region show what the step says?
+    probability(record.completions)                      # 0.93, or None where it is neither
 
     ask = counting_request("subgoals", question, text)   # how many subgoals has this reasoning?
     count_in(record.completions[0].text)                 # 2, or None where it gave no number
 
-The four counting questions are those of ViGoRL's Table 5, in words of our own. Change what is asked
-or how it is read and raise `VERSION`, which is part of the method that answers are stored under.
+The four counting questions are those of ViGoRL's Table 5, in words of our own. Change a prompt or
+how its answer is read and raise `VERSION`, which is part of the method that answers are stored
+under.
 """
 
 from __future__ import annotations
@@ -18,7 +19,7 @@ import math
 import re
 from collections.abc import Sequence
 
-from PIL import Image as Pictures
+from PIL import Image as PILImage
 
 from mcts.data import Box, Image, Point, Question, Step, content_id
 from mcts.image_io import upright
@@ -30,7 +31,7 @@ VERSION = 1
 # Side of the region shown around a point, as a share of the image's longer side, and in pixels at
 # least; and the side to which a smaller region is enlarged, since models see little in few pixels.
 REGION_SHARE, LEAST_REGION, LEAST_SIDE = 0.25, 64, 336
-ALTERNATIVES = 10  # first tokens whose probability is asked for
+ALTERNATIVES = 10  # first tokens whose probability is requested
 _BEFORE_A_WORD = " \t\n\"'*_`([Ġ▁"  # what may stand before a word, tokenizers' spaces included
 
 _REGION = """\
@@ -67,7 +68,7 @@ COUNTED = {
 """The question to a judge for each behavior it counts."""
 
 DIGEST = content_id(_REGION, _COUNTING, COUNTED)
-"""Content hash of all that a judge is told."""
+"""Content hash of all prompts."""
 
 
 def region_around(point: Point, image: Image) -> Box | None:
@@ -83,20 +84,20 @@ def region_around(point: Point, image: Image) -> Box | None:
 
 
 def cut_out(data: bytes, region: Box) -> tuple[str, bytes]:
-    """The name (SHA-256) and the bytes, as PNG, of a region of an encoded picture.
+    """The name (SHA-256) and the bytes, as PNG, of a region of an encoded image.
 
     Raises:
-        OSError: the picture cannot be decoded.
+        OSError: the image cannot be decoded.
     """
-    with Pictures.open(io.BytesIO(upright(data))) as picture:
+    with PILImage.open(io.BytesIO(upright(data))) as image:
         edges = (region.x1, region.y1), (region.x2, region.y2)
         (left, top), (right, bottom) = ((math.floor(x), math.floor(y)) for x, y in edges)
         right, bottom = max(right, left + 1), max(bottom, top + 1)
-        crop = picture.convert("RGB").crop((left, top, right, bottom))
+        crop = image.convert("RGB").crop((left, top, right, bottom))
     grow = LEAST_SIDE / max(crop.size)
     if grow > 1:
         size = (max(1, round(crop.width * grow)), max(1, round(crop.height * grow)))
-        crop = crop.resize(size, Pictures.Resampling.LANCZOS)
+        crop = crop.resize(size, PILImage.Resampling.LANCZOS)
     out = io.BytesIO()
     crop.save(out, "PNG")
     return hashlib.sha256(out.getvalue()).hexdigest(), out.getvalue()
@@ -110,35 +111,35 @@ def region_request(step: Step, crop_id: str, samples: int = 0) -> Request:
         samples: 0 asks once for the likeliest answer and the probabilities of its first word, more
             for that many sampled answers.
     """
-    told = _REGION.replace("{thought}", " ".join(step.thought.split()))
+    prompt = _REGION.replace("{thought}", " ".join(step.thought.split()))
     return Request(
-        messages=(Message("user", (ImagePart(crop_id), TextPart(told))),),
+        messages=(Message("user", (ImagePart(crop_id), TextPart(prompt))),),
         n=max(1, samples),
         temperature=1.0 if samples else 0.0,
         top_p=1.0,
         max_tokens=64 if samples else 4,
         stop=(),
-        seed=seed_of(told, crop_id, samples),
+        seed=seed_of(prompt, crop_id, samples),
         top_logprobs=0 if samples else ALTERNATIVES,
     )
 
 
 def probability(completions: Sequence[Completion]) -> float | None:
-    """P(yes) among yes and no, from the first token's probabilities; None where neither is told."""
-    told = {True: 0.0, False: 0.0}
+    """P(yes) among yes and no, by the first token's probabilities; None where neither is likely."""
+    mass = {True: 0.0, False: 0.0}
     for token, logprob in completions[0].top_logprobs if completions else ():
-        said = _yes(token)
-        if said is not None:
-            told[said] += math.exp(min(0.0, logprob))
-    both = told[True] + told[False]
+        yes = _yes(token)
+        if yes is not None:
+            mass[yes] += math.exp(min(0.0, logprob))
+    both = mass[True] + mass[False]
     # A model whose first word is seldom either is not answering yet: its first word says nothing.
-    return told[True] / both if both >= 0.5 else None
+    return mass[True] / both if both >= 0.5 else None
 
 
 def share_of_yes(completions: Sequence[Completion]) -> tuple[float | None, int]:
     """The share of yes among the answers that begin with yes or no, and how many those are."""
-    said = [yes for completion in completions if (yes := _yes(completion.text)) is not None]
-    return (sum(said) / len(said) if said else None), len(said)
+    given = [yes for completion in completions if (yes := _yes(completion.text)) is not None]
+    return (sum(given) / len(given) if given else None), len(given)
 
 
 def _yes(text: str) -> bool | None:
@@ -148,21 +149,21 @@ def _yes(text: str) -> bool | None:
 
 def counting_request(behavior: str, question: Question, text: str) -> Request:
     """How often a reasoning shows `behavior`, one of `COUNTED`; the answer is the likeliest."""
-    asked = {
+    values = {
         "{question}": f"{question.text}{choices_line(question.choices)}",
         "{text}": text,
         "{ask}": COUNTED[behavior],
     }
     # In one pass: what a reasoning says in braces must not be filled in turn.
-    told = re.sub("|".join(map(re.escape, asked)), lambda gap: asked[gap[0]], _COUNTING)
+    prompt = re.sub("|".join(map(re.escape, values)), lambda gap: values[gap[0]], _COUNTING)
     return Request(
-        messages=(Message("user", (TextPart(told),)),),
+        messages=(Message("user", (TextPart(prompt),)),),
         n=1,
         temperature=0.0,
         top_p=1.0,
         max_tokens=256,
         stop=("</count>",),
-        seed=seed_of(told),
+        seed=seed_of(prompt),
     )
 
 

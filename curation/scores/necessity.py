@@ -1,7 +1,7 @@
-"""Is a step needed? The answer is asked for with it, without it, and with its point moved.
+"""Whether a step is needed: answers with it, without it, and with its point moved.
 
-    changed = variant(trace.steps, 1, "moved", question)      # the steps with step 2 pointing away
-    change = value(with_it) - value(with_change)              # > 0: the step helped
+    changed = change_step(trace.steps, 1, "moved", question)    # step 2 points elsewhere
+    change = mean_reward(with_it) - mean_reward(with_change)    # > 0: the step helped
 
 The model reads the reasoning and must answer at once, so that it cannot think the missing step
 again: what is measured is what the answer owes to the step as written. The value of a reasoning is
@@ -24,10 +24,10 @@ VERSION = 1
 METHODS = ("without", "moved")
 
 
-def variant(
+def change_step(
     steps: Sequence[Step], number: int, method: str, question: Question
 ) -> tuple[Step, ...] | None:
-    """The steps with step `number` (from 0) left out or pointing elsewhere.
+    """Return the steps with step `number` (from 0) left out or pointing elsewhere.
 
     A moved point goes half the image's width and height on, around the edges, which is the farthest
     from where it was. None where there is nothing to change: the only step, or one without a point.
@@ -36,7 +36,7 @@ def variant(
     if method == "without":
         return (*before, *after) if len(steps) > 1 else None
     if method != "moved":
-        raise ValueError(f"no way to change a step is named {method!r}")
+        raise ValueError(f"no method to change a step is named {method!r}")
     if any(not 0 <= point.image < len(question.images) for point in step.points):
         return None
 
@@ -51,8 +51,8 @@ def variant(
     return (*before, Step(thought, points_in(thought)), *after)
 
 
-def value(question: Question, samples: Sequence[Sample], frame: Frame) -> float | None:
-    """Mean reward of answers that were asked for at once; None where none could be graded."""
+def mean_reward(question: Question, samples: Sequence[Sample], frame: Frame) -> float | None:
+    """Average the rewards of answers drawn at once; None where none could be graded."""
     scores = [
         grade(question, parse_response(sample, frame, answer_opened=True).answer).score
         for sample in samples

@@ -1,4 +1,4 @@
-"""What a model said to a question, read and graded: the noun of every evaluation.
+"""A model's answer to a question, parsed and graded: the noun of every evaluation.
 
 prediction.answer, prediction.score, prediction.valid       # in original pixels
 """
@@ -12,7 +12,7 @@ from mcts.data import Step
 
 @dataclass(frozen=True, slots=True)
 class Prediction:
-    """What a model said to one question, once."""
+    """A model's answer to one question, once."""
 
     question_id: str
     sample: int
@@ -31,7 +31,7 @@ class Prediction:
     reason: str
     """The grader's words."""
     valid: bool
-    """Whether the answer is of the form asked for: one of the options, one point, one action."""
+    """Whether the answer is of the expected kind: one of the options, one point, one action."""
     problems: tuple[str, ...]
     """What the parser found wrong, one word each."""
     looked_at: float | None

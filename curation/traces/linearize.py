@@ -5,8 +5,8 @@
 A *direct* chain is the path to one answer, right or wrong; filters decide later, with reasons. A
 *corrected* chain walks a wrong attempt, says that it was wrong, and goes on with a right one
 (ViGoRL, section 3.2). The two attempts part at some node of the tree, so the wrong one may be the
-same node's other rollout, a sibling, or a branch that left much earlier; what they share is told
-once. Steps come out canonical: rendering a trace and parsing it gives the same steps.
+same node's other rollout, a sibling, or a branch that left much earlier; what they share is
+written once. Steps come out canonical: rendering a trace and parsing it gives the same steps.
 """
 
 from __future__ import annotations
@@ -75,7 +75,7 @@ def linearize(tree: Tree, right: float = 1.0) -> list[Trace]:
             corrected = _corrected(tree, end, wrong)
             if corrected is not None:
                 traces.append(corrected)
-    # Two rollouts that answer at once say the same thing: one line of reasoning, told once.
+    # Two rollouts that answer at once are the same line of reasoning: one trace.
     return list({trace.trace_id: trace for trace in reversed(traces)}.values())[::-1]
 
 

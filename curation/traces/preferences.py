@@ -1,7 +1,7 @@
 """Preference pairs: two ways to go on from one place in a tree, of which one did better.
 
-    for pair in pairs(tree): …
-    sure = [p for p in pairs(tree) if p.margin >= 0.5 and p.least_visits >= 4]
+    for pair in preference_pairs(tree): …
+    sure = [p for p in preference_pairs(tree) if p.margin >= 0.5 and p.least_visits >= 4]
 
 At each node the child with the highest value is preferred to every child with a lower one, so that
 each worse step is rejected once and pairs grow with the children, not with their square. Both
@@ -46,7 +46,7 @@ class Continuation:
 
 
 @dataclass(frozen=True, slots=True)
-class Pair:
+class PreferencePair:
     """A preferred and a rejected continuation of one prefix."""
 
     tree_id: str
@@ -75,7 +75,7 @@ class Pair:
         return min(self.chosen.visits, self.rejected.visits)
 
 
-def pairs(tree: Tree) -> list[Pair]:
+def preference_pairs(tree: Tree) -> list[PreferencePair]:
     """Every pair of a tree, by the node where they part and then by the rejected child.
 
     The chosen child is the one of highest value, then of most visits, then the first. A child that
@@ -83,7 +83,7 @@ def pairs(tree: Tree) -> list[Pair]:
     are rollouts of the root, not children, and make no pairs.
     """
     ends = [end for end in ends_of(tree) if end.reward is not None]
-    found: list[Pair] = []
+    found: list[PreferencePair] = []
     for parent in tree.nodes:
         children = [c for c in parent.children if c.visits and not c.discarded]
         if len({child.value for child in children}) < 2:
@@ -91,14 +91,14 @@ def pairs(tree: Tree) -> list[Pair]:
         best = min(children, key=lambda c: (-(c.value or 0), -c.visits, c.node_id))
         chosen = _continuation(tree, parent, best, ends, +1)
         prefix, _, _ = canonical([(step, Origin(None)) for step in parent.steps()], frozenset())
-        said = {_words(best)}
+        seen = {_words(best)}
         for child in children:
-            if child.value == best.value or _words(child) in said:
+            if child.value == best.value or _words(child) in seen:
                 continue
-            said.add(_words(child))
+            seen.add(_words(child))
             rejected = _continuation(tree, parent, child, ends, -1)
             place = (tree.tree_id, tree.question.question_id, parent.node_id)
-            found.append(Pair(*place, prefix, chosen, rejected))
+            found.append(PreferencePair(*place, prefix, chosen, rejected))
     return found
 
 

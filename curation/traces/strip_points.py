@@ -70,35 +70,35 @@ _SUBJECT = r"(?=(?:I|we|there|it|the|a|an|this|that)\b)"
 
 
 def without_coordinates(text: str) -> str:
-    """`text` with every coordinate left out; empty when it said nothing else."""
+    """`text` with every coordinate left out; empty when nothing else is left."""
     # On one line each, so that no sentence ends inside one.
     pieces = _GAP.split(_GROUP.sub(lambda mention: " ".join(mention[0].split()), text))
-    told = ""
+    kept = ""
     gap = ""
     for sentence, following in zip(pieces[::2], [*pieces[1::2], ""], strict=True):
-        plain = _told(sentence) if _GROUP.search(sentence) else sentence
+        plain = _without_mentions(sentence) if _GROUP.search(sentence) else sentence
         if plain:
-            told += (gap if told else "") + plain
+            kept += (gap if kept else "") + plain
             gap = following
     # What stood around a mention may now read as one.
-    return without_coordinates(told) if _GROUP.search(told) else told
+    return without_coordinates(kept) if _GROUP.search(kept) else kept
 
 
-def _told(sentence: str) -> str:
+def _without_mentions(sentence: str) -> str:
     says_image = re.search(r"\b(?:picture|image)\b", _GROUP.sub("", sentence), re.IGNORECASE)
-    told, at = "", 0
+    kept, at = "", 0
     for group in _GROUP.finditer(sentence):
-        stem, rest = told + sentence[at : group.start()], sentence[group.end() :]
+        stem, rest = kept + sentence[at : group.start()], sentence[group.end() :]
         images = {" ".join(found.split()) for found in re.findall(_IN_IMAGE, group[0], re.I)}
         # What leads up to a mention is near it.
-        told = stem[:-_NEAR] + _led_up_to(stem[-_NEAR:], rest, starts=len(stem) <= _NEAR)
+        kept = stem[:-_NEAR] + _led_up_to(stem[-_NEAR:], rest, starts=len(stem) <= _NEAR)
         if len(images) == 1 and not says_image:
-            told += f" {images.pop()}"
+            kept += f" {images.pop()}"
         at = group.end()
-    told += sentence[at:]
-    if _ONLY_A_LABEL.fullmatch(told) or not re.search(r"\w", told):
+    kept += sentence[at:]
+    if _ONLY_A_LABEL.fullmatch(kept) or not re.search(r"\w", kept):
         return ""
-    return _closed_up(told)
+    return _closed_up(kept)
 
 
 def _led_up_to(stem: str, rest: str, starts: bool) -> str:
@@ -132,11 +132,11 @@ def _led_up_to(stem: str, rest: str, starts: bool) -> str:
     return f"{kept}\0"
 
 
-def _closed_up(told: str) -> str:
+def _closed_up(text: str) -> str:
     """Close the gaps that NUL marks."""
-    told = re.sub(r"[(\[]\s*\0\s*[)\]]", "\0", told)
-    told = re.sub(r"^\W*\0[\s,:;–-]*(\w?)", lambda m: m[1].upper(), told)
-    told = re.sub(rf"\s*,\s*\0\s*,\s*{_SUBJECT}", ", ", told)
-    told = re.sub(r"\s*,\s*\0\s*,\s*", " ", told)
-    told = re.sub(r"[\s,:;–-]*\0\s*(?=[,.;:!?)\]]|$)", "", told)
-    return re.sub(r"\s*\0\s*", " ", told).strip()
+    text = re.sub(r"[(\[]\s*\0\s*[)\]]", "\0", text)
+    text = re.sub(r"^\W*\0[\s,:;–-]*(\w?)", lambda m: m[1].upper(), text)
+    text = re.sub(rf"\s*,\s*\0\s*,\s*{_SUBJECT}", ", ", text)
+    text = re.sub(r"\s*,\s*\0\s*,\s*", " ", text)
+    text = re.sub(r"[\s,:;–-]*\0\s*(?=[,.;:!?)\]]|$)", "", text)
+    return re.sub(r"\s*\0\s*", " ", text).strip()

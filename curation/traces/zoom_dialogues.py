@@ -1,4 +1,4 @@
-"""A direct chain told as a dialogue that zooms: each place is called for, and then shown.
+"""A direct chain written as a dialogue that zooms: each place is requested, and then shown.
 
     dialogue = zoomed(trace, question)                     # None if there is nothing to zoom into
     dialogue = zoomed(trace, question, lens=WEB, most_calls=4)
@@ -11,7 +11,7 @@ What such a dialogue is, and is not: its words were written without the crops (a
 reference implementation are). It teaches the form: when a call is made, what comes back, that
 reasoning goes on behind it. It can't teach to use what only the crop shows. Dialogues whose words
 were written with the crops in view come from trees that hold observations; `linearize` keeps them,
-under the same kind `zoom`. The two are told apart by `Trace.maker`.
+under the same kind `zoom`. They differ in `Trace.maker`.
 """
 
 from __future__ import annotations
@@ -35,20 +35,20 @@ class Lens:
     reach: float
     """Half the side of the region shown, in original pixels."""
     side: int
-    """Longer side of the picture the model is given, in pixels."""
+    """Longer side of the image the model is given, in pixels."""
     marked: bool = False
     """Whether the called point is drawn on it."""
 
 
 REACH = 1 / 6
-"""Of a picture's longer side, half the side of what is shown where a task has no lens of its own: a
-ninth of the picture, three times as large."""
+"""Of an image's longer side, half the side of what is shown where a task has no lens of its own: a
+ninth of the image, three times as large."""
 VISUAL_SEARCH = Lens(182, 672)
 WEB = Lens(100, 512, marked=True)
 
 
 def fitting(question: Question) -> Lens:
-    """A lens for a task that has none: it shows the same share of small pictures as of large."""
+    """A lens for a task that has none: it shows the same share of small images as of large."""
     longest = max(max(image.width, image.height) for image in question.images)
     return Lens(min(VISUAL_SEARCH.reach, REACH * longest), VISUAL_SEARCH.side)
 
@@ -60,7 +60,7 @@ def zoomed(
     one that fits the pictures.
 
     Steps whose point was shown already, lies outside its image, or comes when the calls are used
-    up are told without a call. The last step has none, so that a thought always leads to the
+    up are written without a call. The last step has none, so that a thought always leads to the
     answer. None if no step is left to call, or the trace is not a direct chain.
     """
     if trace.kind != "direct":

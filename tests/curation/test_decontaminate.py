@@ -8,11 +8,11 @@ from curation.filters import image_hash
 from curation.filters.base import Context
 from curation.filters.content import NoPersonalData, personal_data
 from curation.filters.decontaminate import DEFAULT, ComparedQuestion, compare
-from curation.filters.split import Place, assign, fold
+from curation.filters.split import Place, assign_places, split_of
 from mcts.data import Step, Trace
 from tests.support.scripted import QUESTION
 from warehouse.query.dedup_inputs import perceptual_hashes, read_compared
-from warehouse.sources.samples import import_sample
+from warehouse.sources.importing import import_sample
 from warehouse.storage.home import Warehouse
 
 LONG = (
@@ -61,7 +61,7 @@ def test_an_image_that_looks_alike_is_found_and_another_is_not():
     (match,) = found["near"]
     assert (match.question_id, match.way, match.closeness) == ("e1", "similar_image", 63 / 64)
     assert "image x of question e1" in match.reason and "(1 of 64 bits differ)" in match.reason
-    assert image_hash.ALIKE < 40
+    assert image_hash.SIMILAR_BITS < 40
 
 
 def test_words_are_compared_without_case_and_punctuation_and_in_part():
@@ -147,17 +147,17 @@ def test_the_strongest_way_comes_first_and_order_plays_no_part():
 
 def test_pictures_of_one_question_and_alike_ones_are_on_one_side_in_any_order():
     together = [["a", "b"], ["b", "c"], ["d"], ["e", "f"], ["g", "f"]]
-    places = assign(together, {})
+    places = assign_places(together, {})
     assert places["a"] == places["b"] == places["c"] and places["e"] == places["f"] == places["g"]
     assert len({place.group for place in places.values()}) == 3
     random.shuffle(together)
-    assert assign([list(reversed(some)) for some in together], {}) == places
+    assert assign_places([list(reversed(some)) for some in together], {}) == places
 
 
 def test_a_share_of_the_groups_is_validation_and_a_smaller_share_is_part_of_it():
-    places = assign([[f"image {i}"] for i in range(4000)], {})
+    places = assign_places([[f"image {i}"] for i in range(4000)], {})
     counts = {
-        s: {i for i, p in places.items() if fold(p.at, s) == "validation"} for s in (0.05, 0.1)
+        s: {i for i, p in places.items() if split_of(p.at, s) == "validation"} for s in (0.05, 0.1)
     }
     assert 320 < len(counts[0.1]) < 480
     assert counts[0.05] < counts[0.1]
@@ -171,7 +171,7 @@ def test_growing_moves_nothing_that_was_placed():
         new = [f"{rng.getrandbits(32):08x}" for _ in range(30)]
         old = list(known) or new
         some = [[i, rng.choice(old)] if rng.random() < 0.3 else [i] for i in new]
-        grown = assign(some, known)
+        grown = assign_places(some, known)
         joined = {i: {grown[j].group for j in pair} for pair in some for i in pair}
         assert all(len(groups) == 1 for groups in joined.values())
         assert all(grown[i].at == place.at for i, place in known.items())
@@ -180,10 +180,10 @@ def test_growing_moves_nothing_that_was_placed():
 
 def test_groups_that_are_joined_go_to_the_training_side():
     known = {"a": Place("a", 0.05), "b": Place("b", 0.7), "c": Place("c", 0.2)}
-    grown = assign([["new", "a"], ["new", "b"]], known)
+    grown = assign_places([["new", "a"], ["new", "b"]], known)
     assert {grown[i] for i in ("a", "b", "new")} == {Place("a", 0.7)}
     assert grown["c"] == known["c"]
-    assert [fold(grown[i].at) for i in ("a", "b")] == ["train", "train"]
+    assert [split_of(grown[i].at) for i in ("a", "b")] == ["train", "train"]
 
 
 # ---- personal data --------------------------------------------------------------------------

@@ -13,6 +13,7 @@ from PIL import Image
 from curation.filters import image_hash
 from curation.filters.dedup import Document, canonical, find_copies
 from curation.filters.minhash import BANDS, ROWS, copies, jaccard, shingles, signatures, words_of
+from curation.filters.union_find import UnionFind
 from warehouse.sources import find_task
 
 WORDS = [f"word{i}" for i in range(500)]
@@ -150,10 +151,10 @@ def sample_pictures():
             names = [hashlib.sha256(image["bytes"]).hexdigest() for image in row["images"]]
             pictures |= dict(zip(names, [i["bytes"] for i in row["images"]], strict=True))
             asked.append(names)
-    rooms = image_hash.Groups(pictures)
+    rooms = UnionFind(pictures)
     for names in asked:
-        rooms.join(names)
-    return pictures, {name: rooms.name(name) for name in pictures}
+        rooms.union(names)
+    return pictures, {name: rooms.find(name) for name in pictures}
 
 
 @pytest.fixture(scope="module")
@@ -175,7 +176,7 @@ def test_two_rooms_of_the_sample_are_not_alike(sample):
     assert len(set(rooms.values())) > 20
     for a, b in combinations(pictures, 2):
         if rooms[a] != rooms[b]:
-            assert image_hash.distance(hashes[a], hashes[b]) > image_hash.ALIKE
+            assert image_hash.distance(hashes[a], hashes[b]) > image_hash.SIMILAR_BITS
 
 
 @pytest.mark.parametrize(
@@ -188,7 +189,7 @@ def test_two_rooms_of_the_sample_are_not_alike(sample):
 def test_a_picture_encoded_again_at_another_size_is_alike(sample, kind, scale, options):
     for name, data in sorted(sample[0].items())[:40]:
         other = image_hash.phash(again(data, kind, scale, **options))
-        assert image_hash.distance(image_hash.phash(data), other) <= image_hash.ALIKE, name
+        assert image_hash.distance(image_hash.phash(data), other) <= image_hash.SIMILAR_BITS, name
 
 
 def test_the_hash_is_the_median_of_the_low_cosine_frequencies():
@@ -212,7 +213,7 @@ def test_blank_pictures_are_not_alike_and_a_turned_one_is_hashed_upright(sample)
     file = io.BytesIO()
     blank.save(file, "PNG")
     assert image_hash.phash(file.getvalue()) is None
-    assert image_hash.alike({"a": None, "b": None}) == {"a": "a", "b": "b"}
+    assert image_hash.group_similar({"a": None, "b": None}) == {"a": "a", "b": "b"}
     data = next(iter(sample[0].values()))
     with Image.open(io.BytesIO(data)) as picture:
         exif = Image.Exif()
@@ -222,7 +223,7 @@ def test_blank_pictures_are_not_alike_and_a_turned_one_is_hashed_upright(sample)
         lying.save(turned, "PNG", exif=exif)
     assert (
         image_hash.distance(image_hash.phash(turned.getvalue()), image_hash.phash(data))
-        <= image_hash.ALIKE
+        <= image_hash.SIMILAR_BITS
     )
 
 
@@ -233,7 +234,7 @@ def test_no_pair_of_hashes_within_the_distance_is_missed_and_none_told_twice(mos
     for value in some[:150]:
         flips = rng.sample(range(64), rng.randrange(9))
         some.append(value ^ sum(1 << bit for bit in flips))
-    found = list(image_hash.pairs(some[:250], some[200:], most))
+    found = list(image_hash.close_pairs(some[:250], some[200:], most))
     near = {
         (a, b)
         for a in set(some[:250])
@@ -246,4 +247,4 @@ def test_no_pair_of_hashes_within_the_distance_is_missed_and_none_told_twice(mos
 
 def test_alike_pictures_form_groups_named_by_their_smallest_id():
     hashes = {"c": 0b0, "b": 0b111111, "a": 0b111111111111, "z": 2**64 - 1}
-    assert image_hash.alike(hashes) == {"a": "a", "b": "a", "c": "a", "z": "z"}
+    assert image_hash.group_similar(hashes) == {"a": "a", "b": "a", "c": "a", "z": "z"}

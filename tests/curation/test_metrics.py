@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from curation.scores.benchmark_metrics import METRICS, published_figures
+from curation.scores.benchmark_metrics import METRICS, published_metrics
 from mcts.data import AnswerKind, Box, Image, Question
 from warehouse.sources import tasks
 
@@ -92,7 +92,7 @@ def test_screens_are_told_by_platform_and_type() -> None:
         for i, family in enumerate(families)
     ]
     said = ["(5, 5)", "(5, 11)", "(10, 10)", None]
-    figures = published_figures(("by_family", "by_halves"), questions, said)
+    figures = published_metrics(("by_family", "by_halves"), questions, said)
     assert figures["accuracy"] == 0.5
     assert figures["accuracy/mobile/text"] == 0.5
     assert figures["accuracy/macro"] == pytest.approx((0.5 + 1 + 0) / 3)
@@ -102,7 +102,7 @@ def test_screens_are_told_by_platform_and_type() -> None:
 
 def test_blink_counts_every_subtask_alike() -> None:
     questions = [asked(str(i), "yes", "Jigsaw" if i < 3 else "Counting") for i in range(4)]
-    figures = published_figures(("by_family",), questions, ["yes", "yes", "yes", "no"])
+    figures = published_metrics(("by_family",), questions, ["yes", "yes", "yes", "no"])
     assert (figures["accuracy"], figures["accuracy/macro"]) == (0.75, 0.5)
 
 
@@ -135,4 +135,4 @@ def test_every_metric_that_a_task_names_is_there() -> None:
     named = {name for task in tasks().values() for name in task.metrics}
     assert named <= set(METRICS)
     with pytest.raises(ValueError, match="no metric named 'luck'; there are: accuracy, by_family"):
-        published_figures(("luck",), [], [])
+        published_metrics(("luck",), [], [])

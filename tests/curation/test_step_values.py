@@ -7,7 +7,7 @@ from itertools import pairwise
 import pytest
 
 from curation.traces.grpo_prompts import band_of, grpo_prompt
-from curation.traces.preferences import pairs
+from curation.traces.preferences import preference_pairs
 from curation.traces.step_values import standard_error, step_paths, step_values
 from mcts.coordinates import CoordinateSpace, Frame
 from mcts.data import Grade, Point, Step
@@ -66,7 +66,7 @@ def test_paths_hold_every_valued_step_in_order_and_end_where_values_end():
 
 
 def test_the_better_sibling_is_preferred_to_the_worse_one_with_how_sure_that_is():
-    (pair,) = pairs(fork())
+    (pair,) = preference_pairs(fork())
     assert (pair.parent_id, pair.prefix) == (0, ())
     assert (pair.chosen.node_id, pair.rejected.node_id) == (2, 1)
     assert (pair.chosen.value, pair.rejected.value, pair.margin) == (1.0, 0.5, 0.5)
@@ -77,7 +77,7 @@ def test_the_better_sibling_is_preferred_to_the_worse_one_with_how_sure_that_is(
 
 
 def test_both_continuations_follow_one_prefix_and_run_on_to_their_answers():
-    found = pairs(busy())
+    found = preference_pairs(busy())
     assert len(found) > 5 and any(pair.prefix for pair in found)
     for pair in found:
         assert pair.margin > 0 and pair.chosen.reward > pair.rejected.reward
@@ -90,17 +90,17 @@ def test_both_continuations_follow_one_prefix_and_run_on_to_their_answers():
             text = render((*pair.prefix, *side.steps), side.answer, PIXELS)
             said = parse(text, PIXELS)
             assert (said.steps, said.answer) == ((*pair.prefix, *side.steps), side.answer)
-    assert found == pairs(busy())
+    assert found == preference_pairs(busy())
 
 
 def test_each_worse_sibling_is_rejected_once_and_equals_never_meet():
     answers = ["left", "right", "right", "left"]
     script = {("", "expand", i): f"<answer>{a}</answer>" for i, a in enumerate(answers)}
-    (pair,) = pairs(grow(script, simulations=1, children=4))
+    (pair,) = preference_pairs(grow(script, simulations=1, children=4))
     assert (pair.chosen.answer, pair.rejected.answer) == ("left", "right")
     assert pair.chosen.steps == () and pair.standard_error is None, "one visit says nothing of it"
     tied = {**FORK, ("0", "rollout", 0): think(110) + "<answer>left</answer>"}
-    assert pairs(grow(tied, simulations=1, children=2)) == []
+    assert preference_pairs(grow(tied, simulations=1, children=2)) == []
 
 
 def test_of_equally_good_siblings_the_better_known_is_chosen():
@@ -113,14 +113,14 @@ def test_of_equally_good_siblings_the_better_known_is_chosen():
             said = "left" if reward else "right"
             node.rollouts.append(Rollout((), said, reward, "", ("r",), j, rollout_id=10 * i + j))
             backpropagate(node, reward)
-    (pair,) = pairs(Tree("t", QUESTION, root))
+    (pair,) = preference_pairs(Tree("t", QUESTION, root))
     assert (pair.chosen.node_id, pair.rejected.node_id, pair.least_visits) == (2, 3, 1)
 
 
 def test_what_says_the_same_is_no_pair_whatever_became_of_it():
     tree = grow(COPIES, strategy="linear", samples=2)
     assert [child.value for child in tree.root.children] == [1.0, 0.0]
-    assert pairs(tree) == []
+    assert preference_pairs(tree) == []
 
 
 def test_a_question_is_rated_by_its_first_steps_not_by_where_the_search_went():
@@ -159,7 +159,7 @@ def test_what_nobody_graded_has_no_value_no_pair_and_no_band():
         node.visits, node.total = 0, 0.0
         for rollout in node.rollouts:
             rollout.reward = Grade(None, "").score
-    assert step_values(tree) == [] and pairs(tree) == [] and grpo_prompt([tree]) is None
+    assert step_values(tree) == [] and preference_pairs(tree) == [] and grpo_prompt([tree]) is None
 
 
 @pytest.mark.parametrize(

@@ -13,8 +13,8 @@ from dataclasses import asdict, dataclass, field
 from typing import Any
 
 from curation.grading.grade import normalize
-from curation.scores.benchmark_metrics import published_figures
-from curation.scores.bootstrap import Difference, Figure, clusters, difference, mean_of
+from curation.scores.benchmark_metrics import published_metrics
+from curation.scores.bootstrap import Difference, Estimate, clusters, difference, mean_of
 from curation.scores.prediction import Prediction
 from mcts.data import Question
 from warehouse.sources import task_of
@@ -39,7 +39,7 @@ class EvaluationReport:
     benchmark: str
     settings: Mapping[str, Any]
     """Prompt, coordinates and sampling."""
-    figures: dict[str, dict[str, Figure]]
+    figures: dict[str, dict[str, Estimate]]
     """By family, and `all`: each share of `TITLES` that applies."""
     metrics: dict[str, float]
     """The benchmark's own figures."""
@@ -99,10 +99,10 @@ class EvaluationReport:
         ]
 
 
-def cell(figure: Figure) -> str:
-    """Format a figure in per cent: `61.2 [58.0, 64.4]`."""
+def cell(figure: Estimate, sign: str = "") -> str:
+    """Format a figure in per cent: `61.2 [58.0, 64.4]`; a difference with `sign="+"`."""
     value, low, high = (100 * v for v in (figure.value, figure.low, figure.high))
-    return f"{value:.1f} [{low:.1f}, {high:.1f}]"
+    return f"{value:{sign}.1f} [{low:{sign}.1f}, {high:{sign}.1f}]"
 
 
 def make_report(
@@ -139,7 +139,7 @@ def _published(
     drawn: dict[str, list[float]] = defaultdict(list)
     for sample in range(len(predictions[questions[0].question_id])):
         answers = [predictions[question.question_id][sample].answer for question in questions]
-        for name, value in published_figures(names, questions, answers).items():
+        for name, value in published_metrics(names, questions, answers).items():
             if value is not None:
                 drawn[name].append(value)
     return {name: sum(values) / len(values) for name, values in drawn.items()}
@@ -147,7 +147,7 @@ def _published(
 
 def _figures(
     questions: Sequence[Question], predictions: Mapping[str, Sequence[Prediction]]
-) -> dict[str, Figure]:
+) -> dict[str, Estimate]:
     scenes = clusters([[image.image_id for image in q.images] for q in questions])
     pointing = any(
         step.points for q in questions for p in predictions[q.question_id] for step in p.steps

@@ -9,7 +9,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from html import escape
 
-from curation.scores.bootstrap import Figure
+from curation.scores.bootstrap import Estimate
 
 ROW, TOP, LEFT, WIDTH, RIGHT = 30, 44, 250, 420, 70  # pixels
 INK, MARKED, PLAIN, RULE = "#24292f", "#1f6feb", "#8c959f", "#d0d7de"
@@ -20,7 +20,7 @@ class Row:
     """One row of the plot."""
 
     label: str
-    interval: Figure
+    interval: Estimate
     """Shares, 0 to 1."""
     marked: bool = False
     """Whether it is the row that the plot is about."""

@@ -15,7 +15,7 @@ from typing import Any
 
 import numpy as np
 
-from curation.scores.bootstrap import Figure, clusters
+from curation.scores.bootstrap import Estimate, clusters
 from flows.progress import short_time
 from training.evaluation.report import cell
 from vigorl_nano.claim.interval_plot import Row, draw_intervals
@@ -33,7 +33,7 @@ Scores = np.ndarray
 """(seeds, questions): each question's score by each seed's model, the questions in one order."""
 
 
-def interval(scores: Scores, scenes: Sequence[int], seed: int = 0) -> Figure:
+def interval(scores: Scores, scenes: Sequence[int], seed: int = 0) -> Estimate:
     """Take the mean over questions and seeds, both resampled, a scene's questions together."""
     number = np.unique(np.asarray(scenes), return_inverse=True)[1]
     counts = np.bincount(number).astype(float)
@@ -46,7 +46,7 @@ def interval(scores: Scores, scenes: Sequence[int], seed: int = 0) -> Figure:
         weights = rng.multinomial(parts, np.full(parts, 1 / parts))
         drawn[i] = (sums[rows].mean(axis=0) @ weights) / (counts @ weights)
     low, high = np.percentile(drawn, [2.5, 97.5])
-    return Figure(float(scores.mean()), float(low), float(high), scores.shape[1], parts)
+    return Estimate(float(scores.mean()), float(low), float(high), scores.shape[1], parts)
 
 
 @dataclass(frozen=True, slots=True)
