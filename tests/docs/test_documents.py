@@ -54,6 +54,14 @@ def test_python_names_that_are_named_exist(document: Path) -> None:
             assert found(span), f"{named(document)} names {span}"
 
 
+@pytest.mark.parametrize("name", ["tasks.md", "filters.md"])
+def test_python_examples_run(name: str) -> None:
+    """Those that need a browser aside."""
+    for kind, block in blocks(ROOT / "docs" / name):
+        if kind == "python" and "browser" not in block:
+            exec(compile(block, name, "exec"), {})
+
+
 def found(name: str) -> bool:
     """Whether a dotted name is a module, or something in one."""
     parts = name.split(".")
