@@ -71,15 +71,15 @@ def train_grpo(
     with ExitStack() as stack:
         start = stack.enter_context(open_student(warehouse, student_name(recipe, model)))
         student = prepare_student(start, recipe)
+        ref = None
         if dataset is not None:
             version = resolve(warehouse, dataset)
+            ref = version.ref
             folder = stack.enter_context(open_version(warehouse, version))
             prompts = version_prompts(warehouse, version, folder, student, recipe)
-            ref, source = version.ref, version.ref
         else:
             assert task is not None
             prompts = task_prompts(warehouse, task, split, student, recipe, limit)
-            ref, source = None, f"task {task}"
         ids = tuple(row["question_id"] for row in prompts.rows) if ref is None else ()
         plan = Plan(
             "grpo", recipe.settings(), ref, prompts_hash(prompts), start.model_id, task=task,
@@ -89,9 +89,8 @@ def train_grpo(
         if run.finished is not None:
             reporter.message(f"{run.finished['name']} is trained already")
             return run.finished
-        reporter.message(
-            f"{plan.model_name}: {len(prompts.rows)} questions of {source}{prompts.left_out_text}"
-        )
+        chosen = f"{len(prompts.rows)} questions of {ref or f'task {task}'}"
+        reporter.message(f"{plan.model_name}: {chosen}{prompts.left_out_text}")
         rewards = make_rewards(reward, student.space)
         make = partial(
             grpo_trainer, run, recipe, prompts=prompts, rewards=rewards, reporter=reporter

@@ -15,7 +15,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from typing import Any
 
 from mcts.teachers.checkpoints import read_json
@@ -197,33 +197,33 @@ def _forward(trainer: Any, chat: Any, tokens: list[int]) -> Any:
 def greedy(trainer: Any) -> Iterator[None]:
     """Sample at temperature 0 and for a few tokens, unseen by trackers: TRL sends them how long
     sampling took, and they are set up only when training begins."""
-    trackers, trainer.args.report_to = trainer.args.report_to, []
-    try:
-        if trainer.use_vllm:  # its log-probabilities are compared instead
-            yield
-        else:
-            with _greedy(trainer):
-                yield
-    finally:
-        trainer.args.report_to = trackers
+    with ExitStack() as stack:
+        stack.enter_context(_attributes(trainer.args, report_to=[]))
+        if not trainer.use_vllm:  # its log-probabilities are compared instead
+            kwargs = {**trainer.generation_kwargs, "do_sample": False, "max_new_tokens": _TOKENS}
+            kwargs.pop("temperature", None)
+            config = {"do_sample": False, "max_new_tokens": _TOKENS, "temperature": None}
+            stack.enter_context(_attributes(trainer.generation_config, **config))
+            stack.enter_context(
+                _attributes(
+                    trainer, temperature=0.0, max_completion_length=_TOKENS,
+                    generation_kwargs=kwargs,
+                )
+            )  # fmt: skip
+        yield
 
 
 @contextmanager
-def _greedy(trainer: Any) -> Iterator[None]:
-    config = trainer.generation_config
-    sampled = (trainer.temperature, trainer.max_completion_length)
-    given = (config.do_sample, config.max_new_tokens, config.temperature)
-    kwargs = dict(trainer.generation_kwargs)
-    trainer.temperature, trainer.max_completion_length = 0.0, _TOKENS
-    config.do_sample, config.max_new_tokens, config.temperature = False, _TOKENS, None
-    trainer.generation_kwargs = {**kwargs, "do_sample": False, "max_new_tokens": _TOKENS}
-    trainer.generation_kwargs.pop("temperature", None)
+def _attributes(target: Any, **values: Any) -> Iterator[None]:
+    """Set attributes, and restore them afterwards."""
+    before = {name: getattr(target, name) for name in values}
+    for name, value in values.items():
+        setattr(target, name, value)
     try:
         yield
     finally:
-        trainer.temperature, trainer.max_completion_length = sampled
-        config.do_sample, config.max_new_tokens, config.temperature = given
-        trainer.generation_kwargs = kwargs
+        for name, value in before.items():
+            setattr(target, name, value)
 
 
 def _context(student: Student) -> int:

@@ -17,7 +17,6 @@ import fcntl
 import json
 import os
 import shutil
-import time
 import uuid
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -25,10 +24,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from mcts.data import content_id
+import yaml
+
+from mcts.data import ResponseStyle, content_id
 from mcts.teachers.checkpoints import write_prompt_style
 from training.errors import TrainingError
-from training.model_card import model_card
 from training.recipes import key_settings
 from training.students import Student
 from warehouse.models import Made, find_model, keep_model
@@ -39,6 +39,12 @@ from warehouse.tables.schema import Row
 
 COMPLETE = "whole.json"
 """The file that a complete checkpoint holds; runs on disk have it under this name."""
+_LEARNED = {
+    ResponseStyle.GROUNDED: "think in steps that each point into the image, then answer",
+    ResponseStyle.UNGROUNDED: "think in steps, then answer",
+    ResponseStyle.ANSWER_ONLY: "answer at once, without reasoning",
+}
+"""What a student learns, for its card."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -258,13 +264,65 @@ def _write(path: Path, value: Row) -> None:
     os.replace(part, path)
 
 
-class Clock:
-    """Seconds that a training took, over all its starts."""
+def model_card(made: Made) -> str:
+    """Return a trained model's card, in Markdown, with front matter for a hub."""
+    recipe = dict(made.recipe)
+    front: dict[str, Any] = {
+        "library_name": "transformers",
+        "pipeline_tag": "image-text-to-text",
+        "tags": ["vigorl", "grounded-reasoning", recipe["kind"]],
+    }
+    lines = [
+        "---",
+        yaml.safe_dump(front, sort_keys=False).strip(),
+        "---",
+        "",
+        f"# {made.name}",
+        "",
+        f"Trained by {recipe['kind'].upper()} to {_LEARNED[recipe['response_style']]}.",
+        "",
+        f"- started from: `{made.base}`",
+        f"- trained on: {_data(made)}",
+        f"- code: {code_revision()}",
+        f"- coordinates: {_space(made)}",
+        f"- steps: {made.metrics.get('steps')}, in {made.metrics.get('seconds', 0):.0f} seconds",
+        "",
+        "Origin of every row that it was trained on: `vigorl lineage "
+        f"{made.name}`. Weights are safetensors; nothing in this folder runs code.",
+        "",
+        "## Training metrics",
+        "",
+        "| metric | last value |",
+        "|---|---|",
+        *(f"| {key} | {_number(value)} |" for key, value in sorted(made.metrics.items())),
+        "",
+        "These are measured on the training data; they say nothing of unseen questions.",
+        "",
+        "## Recipe",
+        "",
+        "```yaml",
+        yaml.safe_dump(recipe, sort_keys=True).strip(),
+        "```",
+        "",
+    ]
+    return "\n".join(lines)
 
-    def __init__(self, run: Run) -> None:
-        rows = read_metrics(run.metrics_file)
-        self.before = max((row.get("seconds", 0.0) for row in rows), default=0.0)
-        self.start = time.monotonic()
 
-    def __call__(self) -> float:
-        return round(self.before + time.monotonic() - self.start, 3)
+def _data(made: Made) -> str:
+    if made.dataset:
+        return f"{made.dataset} (content `{made.recipe['data'][:16]}`)"
+    return f"questions with the content `{made.recipe['data'][:16]}`"
+
+
+def _space(made: Made) -> str:
+    space = made.space
+    if space.min_pixels is None:
+        return str(space.kind)
+    return (
+        f"{space.kind}, images of {space.min_pixels} to {space.max_pixels} pixels, sides in "
+        f"multiples of {space.factor}"
+    )
+
+
+def _number(value: Any) -> str:
+    return f"{value:.4g}" if isinstance(value, float) else str(value)

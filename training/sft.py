@@ -1,6 +1,6 @@
 """Supervised fine-tuning of a student on a dataset version.
 
-    row = train_sft(warehouse, load_recipe("qwen3-vl-4b-sft"), "sat2-sft@v1")       # its row in `models`
+    row = train_sft(warehouse, load_recipe("qwen3-vl-4b-sft"), "sat2-sft@v1")   # of `models`
     vigorl train sft qwen3-vl-4b-sft --dataset sat2-sft@v1
 
 The loss is next-token cross-entropy on the assistant's tokens only; nothing is truncated or packed,

@@ -15,6 +15,7 @@ from __future__ import annotations
 import importlib.util
 import os
 import sys
+import time
 from collections.abc import Callable
 from contextlib import redirect_stdout
 from dataclasses import dataclass
@@ -25,7 +26,7 @@ from training.errors import TrainingError
 from training.examples import Examples
 from training.recipes import GrpoRecipe, SftRecipe
 from training.rewards.rewards import Rewards
-from training.runs import Clock, Run, mark_complete
+from training.runs import Run, mark_complete, read_metrics
 from training.vision_cache import FeatureCache, cache_image_features
 from warehouse.tables.schema import Row
 
@@ -132,7 +133,7 @@ def grpo_trainer(
     trainer = RolloutTrainer(
         model=model,
         args=args,
-        reward_funcs=rewards.functions,
+        reward_funcs=list(rewards.functions),
         train_dataset=prompts.dataset(),
         processing_class=processor,
         callbacks=_callbacks(run, reporter),
@@ -272,7 +273,8 @@ def _on_stderr(method: Callable[..., Any]) -> Callable[..., Any]:
 def _callbacks(run: Run, reporter: TrainingReporter) -> list[Any]:
     from transformers import TrainerCallback
 
-    clock = Clock(run)
+    before = max((row.get("seconds", 0.0) for row in read_metrics(run.metrics_file)), default=0.0)
+    began = time.monotonic()
 
     class RunCallback(TrainerCallback):
         """Writes metrics as they come, and marks checkpoints that are complete."""
@@ -281,7 +283,8 @@ def _callbacks(run: Run, reporter: TrainingReporter) -> list[Any]:
             if not state.is_world_process_zero or not logs:
                 return
             metrics = {k: v for k, v in logs.items() if isinstance(v, int | float)}
-            run.log({"step": state.global_step, "seconds": clock(), **metrics})
+            seconds = round(before + time.monotonic() - began, 3)  # over all starts of the run
+            run.log({"step": state.global_step, "seconds": seconds, **metrics})
             reporter.progress(state.global_step, state.max_steps, metrics)
 
         def on_save(self, args: Any, state: Any, control: Any, **_: Any) -> None:

@@ -11,10 +11,11 @@ from __future__ import annotations
 
 import hashlib
 from collections import OrderedDict
-from typing import Any
+from types import SimpleNamespace
+from typing import TYPE_CHECKING, Any
 
-import torch
-from torch import Tensor
+if TYPE_CHECKING:  # torch takes seconds to import, and `vigorl train list` needs none of it
+    from torch import Tensor
 
 CACHE_BYTES = 2**29
 
@@ -46,6 +47,8 @@ class FeatureCache:
 
 def cache_image_features(model: Any, cache: FeatureCache | None = None) -> FeatureCache:
     """Make a model whose vision tower is frozen use a cache; return the cache."""
+    import torch
+
     cache = cache or FeatureCache()
     inner = model.model
     compute = inner.get_image_features
@@ -67,22 +70,16 @@ def cache_image_features(model: Any, cache: FeatureCache | None = None) -> Featu
                 known[key] = (out.pooler_output[at], *(layer[at] for layer in deep))
                 cache.put(key, tuple(part.detach().clone() for part in known[key]))
         layers = list(zip(*(known[key] for key in keys), strict=True))
-        return _Features(layers[0], list(layers[1:]))
+        # The two fields of the library's output that its models read.
+        return SimpleNamespace(pooler_output=layers[0], deepstack_features=list(layers[1:]))
 
     inner.get_image_features = get_image_features
     return cache
 
 
-class _Features:
-    """The two fields of the library's own output that its models read."""
-
-    def __init__(self, pooler_output: Any, deepstack_features: list[Any]) -> None:
-        self.pooler_output, self.deepstack_features = pooler_output, deepstack_features
-
-
 def pixels_hash(pixels: Tensor, grid: Tensor) -> bytes:
     """Return a hash of an image's patches."""
-    data = pixels.detach().to(device="cpu", dtype=torch.float32).contiguous().numpy().tobytes()
+    data = pixels.detach().cpu().float().contiguous().numpy().tobytes()
     digest = hashlib.blake2b(data, digest_size=16)
     digest.update(repr(grid.tolist()).encode())
     return digest.digest()

@@ -17,12 +17,13 @@ from mcts.coordinates import CoordinateSpace
 from mcts.data import Grade, Question
 from mcts.teachers.base import Completion, Ledger, Reply, TeacherError, TeacherUnavailable
 from mcts.teachers.checkpoints import find_checkpoint, prompt_style, write_prompt_style
+from mcts.teachers.local.teacher import LocalTeacher
 from tests.support.fixtures import sat_rows, write_sat
 from tests.support.stub_server import StubServer
 from training.evaluation import evaluate as evaluating
 from training.evaluation import report as reports
 from training.evaluation.controls import control_images, image_donors, with_images
-from training.evaluation.evaluate import EvaluationProtocol, Subject, evaluate, measure
+from training.evaluation.evaluate import EvaluationProtocol, Subject, measure
 from training.evaluation.report import compare
 from vigorl_nano import BASE
 from warehouse.models import Made, keep_model
@@ -307,7 +308,7 @@ def test_a_benchmarks_own_figures_are_kept(warehouse, monkeypatch):
     assert json.loads(row["metrics"]) == report.metrics
 
 
-def test_the_embedded_model_is_measured_in_each_of_its_forms(tmp_path):
+def test_the_embedded_model_is_measured_in_each_response_style(tmp_path):
     from warehouse.sources.importing import import_sample
 
     warehouse = Warehouse(str(tmp_path))
@@ -315,7 +316,7 @@ def test_the_embedded_model_is_measured_in_each_of_its_forms(tmp_path):
     questions = list(read_questions(warehouse, "sat2", split="test", limit=12))
     told = {}
     for prompt in ("nano", "nano-ungrounded", "nano-answer"):
-        report = evaluate(BASE, questions, warehouse, space=SPACE, prompt=prompt)
+        report = run(LocalTeacher(BASE), warehouse, questions, prompt=prompt)
         assert report.figures["all"]["accuracy"].value > 0.2
         told[prompt] = report.figures["all"]
     assert told["nano"]["pointed"].value > 0.8 and told["nano"]["grounded"].value > 0.5

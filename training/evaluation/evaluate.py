@@ -1,7 +1,7 @@
 """Evaluates a model on questions: responses through a journal, grades, figures with intervals.
 
     report = evaluate("checkpoints/student", questions, warehouse, space=…, prompt=…)   # a script
-    report.figures["all"]["accuracy"]                                   # Figure(value, low, high)
+    report.figures["all"]["accuracy"]                                   # Estimate(value, low, high)
     report = await measure(subject, questions, warehouse, EvaluationProtocol())     # any teacher
 
 One request a question, to the answer's end or the limit: what is cut off has no answer. The grader
@@ -20,7 +20,6 @@ import time
 import uuid
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
-from pathlib import Path
 from typing import Any
 
 from curation.filters import grounding
@@ -114,35 +113,6 @@ class EvaluationProgress:
 
 
 ReportProgress = Callable[[EvaluationProgress], None]
-
-
-def evaluate(
-    folder: Path | str,
-    questions: Sequence[Question],
-    warehouse: Warehouse,
-    *,
-    space: CoordinateSpace,
-    prompt: str,
-    protocol: EvaluationProtocol | None = None,
-    benchmark: str | None = None,
-    step_tokens: int = 48,
-    threads: int = 1,
-    progress: ReportProgress = lambda progress: None,
-) -> EvaluationReport:
-    """Evaluate the checkpoint in `folder`, in this process; see `measure`."""
-    teacher = LocalTeacher(folder, batch=48, threads=threads)
-    subject = Subject(teacher, space, prompt, step_tokens)
-
-    async def run() -> EvaluationReport:
-        try:
-            return await measure(
-                subject, questions, warehouse, protocol or EvaluationProtocol(),
-                benchmark=benchmark, concurrency=96, progress=progress,
-            )  # fmt: skip
-        finally:
-            await teacher.close()
-
-    return asyncio.run(run())
 
 
 async def measure(

@@ -172,6 +172,7 @@ def grounded(parsed: ParsedCompletion) -> float:
     """Return 1 when every step points, inside the image and at a place of its own, else 0."""
     if not well_formed(parsed):
         return 0.0
+    same_place = parsed.frame.same_place
     places: list[tuple[Point, int]] = []  # a place, and how often it was visited
     for written, thought in zip(parsed.thoughts, parsed.pixels, strict=True):
         points = points_in(thought)
@@ -181,21 +182,14 @@ def grounded(parsed: ParsedCompletion) -> float:
         for point in points:
             if not parsed.frame.inside(point):
                 return 0.0
-            again = next(
-                (
-                    i
-                    for i, (place, _) in enumerate(places)
-                    if parsed.frame.same_place(place, point, SAME_PLACE)
-                ),
-                None,
-            )
-            if again is None:
+            near = [i for i, (p, _) in enumerate(places) if same_place(p, point, SAME_PLACE)]
+            if not near:
                 places.append((point, 1))
                 continue
-            place, visits = places[again]
+            place, visits = places[near[0]]
             if visits > 1 or not revisits(thought):
                 return 0.0
-            places[again] = (place, visits + 1)
+            places[near[0]] = (place, visits + 1)
     return 1.0
 
 
