@@ -1,11 +1,11 @@
-"""What our wrapping of TRL costs: processor time of the same steps, with and without it.
+"""The overhead of our wrapping of TRL: processor time of the same steps with and without it.
 
     make bench-training                # or: python -m benchmarks.training --steps 6 --rounds 3
 
 Both sides train the embedded student on the same rows with the same settings, in turns. One is
-TRL's own trainer over an exported data set, as its documentation shows it; the other is what
-`vigorl train` runs, checkpoints and figures included. A side's figure is the median of its rounds;
-processor time, since other programs on the machine would decide wall time.
+TRL's own trainer on an exported dataset, as in its documentation; the other is what `vigorl train`
+runs, checkpoints and metrics included. A side's figure is the median of its rounds, in processor
+time, since wall time depends on other programs on the machine.
 """
 
 from __future__ import annotations
@@ -38,7 +38,7 @@ from warehouse.storage.home import Warehouse
 from warehouse.versions.versions import open_version, resolve
 
 SFT_STEPS, SFT_ROUNDS = 2, 2
-"""So many times the steps and rounds asked for: its steps are a sixth as long as those of GRPO."""
+"""Multiples of --steps and --rounds for SFT, whose steps are a sixth as long as those of GRPO."""
 ALL = "bands=[unsolved, hard, medium, easy, solved]"
 SFT = ("batch=8", "micro_batch=8", "save_every=1000")
 GRPO = (ALL, "questions=2", "group=8", "micro_batch=16", "max_completion=128", "save_every=1000")
@@ -52,7 +52,7 @@ def ours_sft(warehouse: Warehouse, recipe: SftRecipe, number: int) -> float:
         plan = Plan("sft", recipe.settings(), version.ref, f"bench-{number}", found.model_id)
         with open_run(warehouse, plan) as run:
             trainer = sft_trainer(run, recipe, *load_model(student), examples, TrainingReporter())
-            return spent(lambda: train(run, trainer, TrainingReporter()))
+            return processor_seconds(lambda: train(run, trainer, TrainingReporter()))
 
 
 def plain_sft(warehouse: Warehouse, recipe: SftRecipe, number: int, cached: Any) -> float:
@@ -77,7 +77,7 @@ def plain_sft(warehouse: Warehouse, recipe: SftRecipe, number: int, cached: Any)
         save_strategy="steps", save_steps=1000, seed=recipe.seed, dataloader_pin_memory=False,
     )  # fmt: skip
     trainer = SFTTrainer(model=model, args=args, train_dataset=rows, processing_class=processor)
-    return spent(quiet(trainer).train)
+    return processor_seconds(quiet(trainer).train)
 
 
 def ours_grpo(warehouse: Warehouse, recipe: GrpoRecipe, number: int) -> float:
@@ -90,7 +90,7 @@ def ours_grpo(warehouse: Warehouse, recipe: GrpoRecipe, number: int) -> float:
             trainer = grpo_trainer(
                 run, recipe, *load_model(student), prompts, rewards, TrainingReporter()
             )
-            return spent(lambda: train(run, trainer, TrainingReporter()))
+            return processor_seconds(lambda: train(run, trainer, TrainingReporter()))
 
 
 def plain_grpo(warehouse: Warehouse, recipe: GrpoRecipe, number: int, cached: Any) -> float:
@@ -118,32 +118,32 @@ def plain_grpo(warehouse: Warehouse, recipe: GrpoRecipe, number: int, cached: An
         model=model, args=args, reward_funcs=rewards.functions, train_dataset=prompts.dataset(),
         processing_class=processor,
     )  # fmt: skip
-    return spent(quiet(trainer).train)
+    return processor_seconds(quiet(trainer).train)
 
 
 def quiet(trainer: Any) -> Any:
-    """Without the figures that TRL prints, which ours doesn't."""
+    """Remove TRL's printing of metrics, which our trainer does not do."""
     from transformers.trainer_callback import PrinterCallback
 
     trainer.remove_callback(PrinterCallback)
     return trainer
 
 
-def spent(work: Callable[[], Any]) -> float:
-    """Processor seconds of `work`."""
+def processor_seconds(work: Callable[[], Any]) -> float:
+    """Run `work`; return its processor seconds."""
     start = time.process_time()
     work()
     return time.process_time() - start
 
 
 def compare(name: str, rounds: int, steps: int, *sides: Callable[[int], float]) -> list[float]:
-    """Medians of the sides' seconds a step, their rounds taken in turns."""
-    found: list[list[float]] = [[] for _ in sides]
+    """Return the medians of the sides' seconds per step, their rounds taken in turns."""
+    times: list[list[float]] = [[] for _ in sides]
     for number in range(rounds):
         for i, side in enumerate(sides):
-            found[i].append(side(number * len(sides) + i) / steps)
-        print(name, *(f"{seconds[-1]:.2f}" for seconds in found), file=sys.stderr, flush=True)
-    return [median(seconds) for seconds in found]
+            times[i].append(side(number * len(sides) + i) / steps)
+        print(name, *(f"{seconds[-1]:.2f}" for seconds in times), file=sys.stderr, flush=True)
+    return [median(seconds) for seconds in times]
 
 
 def main() -> None:
@@ -159,28 +159,28 @@ def main() -> None:
     try:
         warehouse = warehouse_with_traces(folder)
         steps = f"steps={given.steps}"
-        taught_ = sft(*SFT, f"steps={SFT_STEPS * given.steps}")
-        asked, quick = grpo(*GRPO, steps, "engine=transformers"), grpo(*GRPO, steps)
+        sft_recipe = sft(*SFT, f"steps={SFT_STEPS * given.steps}")
+        plain_recipe, own_recipe = grpo(*GRPO, steps, "engine=transformers"), grpo(*GRPO, steps)
         s = compare(
             "sft", SFT_ROUNDS * given.rounds, SFT_STEPS * given.steps,
-            lambda n: plain_sft(warehouse, taught_, n, None),
-            lambda n: plain_sft(warehouse, taught_, n, cache_image_features),
-            lambda n: ours_sft(warehouse, taught_, n),
+            lambda n: plain_sft(warehouse, sft_recipe, n, None),
+            lambda n: plain_sft(warehouse, sft_recipe, n, cache_image_features),
+            lambda n: ours_sft(warehouse, sft_recipe, n),
         )  # fmt: skip
         g = compare(
             "grpo", given.rounds, given.steps,
-            lambda n: plain_grpo(warehouse, asked, n, None),
-            lambda n: plain_grpo(warehouse, asked, n, cache_image_features),
-            lambda n: ours_grpo(warehouse, asked, n),
-            lambda n: ours_grpo(warehouse, quick, n),
+            lambda n: plain_grpo(warehouse, plain_recipe, n, None),
+            lambda n: plain_grpo(warehouse, plain_recipe, n, cache_image_features),
+            lambda n: ours_grpo(warehouse, plain_recipe, n),
+            lambda n: ours_grpo(warehouse, own_recipe, n),
         )  # fmt: skip
     finally:
         shutil.rmtree(folder)
     rounds = f"{given.rounds} rounds, {SFT_ROUNDS * given.rounds} of SFT"
-    print(f"processor seconds a step, {BASE.name}, medians of {rounds}")
+    print(f"processor seconds per step, {BASE.name}, medians of {rounds}")
     print("|  | SFT | GRPO |\n|---|---:|---:|")
     print(f"| TRL's own trainer | {s[0]:.2f} | {g[0]:.2f} |")
-    print(f"| the same, remembering pictures | {s[1]:.2f} | {g[1]:.2f} |")
+    print(f"| the same, caching image features | {s[1]:.2f} | {g[1]:.2f} |")
     print(f"| `vigorl train`, TRL's sampler | {s[2]:.2f} | {g[2]:.2f} |")
     print(f"| `vigorl train`, our sampler | | {g[3]:.2f} |")
     print(f"| wrapping alone | {s[2] / s[1] - 1:+.1%} | {g[2] / g[1] - 1:+.1%} |")

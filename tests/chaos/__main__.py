@@ -1,8 +1,8 @@
-"""Runs scenarios side by side and prints one report; exit status 1 if anything went wrong.
+"""Run scenarios in parallel and print one report; exit status 1 if anything failed.
 
     python -m tests.chaos --scenarios 200 --jobs 2
 
-Failing scenarios are named by their seeds, and their files stay.
+Failing scenarios are listed by their seeds, and their files are kept.
 """
 
 from __future__ import annotations
@@ -18,12 +18,12 @@ from collections import Counter
 from pathlib import Path
 
 from tests.chaos import processes
-from tests.chaos.running import play, prepare
+from tests.chaos.runner import play, prepare
 from tests.chaos.scenarios import scenario
 
 
 def main() -> int:
-    """The command; its exit status."""
+    """Run the command; return its exit status."""
     parser = argparse.ArgumentParser(prog="tests.chaos", description="Builds under seeded faults.")
     parser.add_argument("--scenarios", type=int, default=200)
     parser.add_argument("--first", type=int, default=0, help="the first scenario's seed")
@@ -35,10 +35,10 @@ def main() -> int:
     options = parser.parse_args()
     seeds = list(range(options.first, options.first + options.scenarios))
     seeds = options.seed or seeds
-    began, keep = time.monotonic(), len(seeds) == 1
+    start, keep = time.monotonic(), len(seeds) == 1
     processes.load()
     folder = Path(tempfile.mkdtemp(prefix="vigorl-chaos-"))
-    prepare(folder, {scenario(seed).variant for seed in seeds})
+    prepare(folder, {scenario(seed).search for seed in seeds})
     jobs = max(1, min(options.jobs, len(seeds)))
     for job in range(jobs):
         mine, lines = seeds[job::jobs], folder / f"outcomes-{job}.jsonl"
@@ -50,7 +50,7 @@ def main() -> int:
 
         processes.fork(work, folder / f"job-{job}.txt")
     statuses = [os.wait()[1] for _ in range(jobs)]
-    report = _report(folder, time.monotonic() - began)
+    report = _report(folder, time.monotonic() - start)
     if any(statuses) or report["scenarios"] != len(seeds):
         print(f"the harness itself failed: see {folder}/job-*.txt", file=sys.stderr)
         return 2
@@ -65,7 +65,7 @@ def main() -> int:
 
 
 def _report(folder: Path, seconds: float) -> dict:
-    """Add the outcomes up and print them."""
+    """Sum up the outcomes and print them."""
     outcomes = [
         json.loads(line)
         for path in sorted(folder.glob("outcomes-*.jsonl"))
@@ -89,8 +89,8 @@ def _report(folder: Path, seconds: float) -> dict:
         print(f"{name:<42} {value:>8}")
     print("faults: " + ", ".join(f"{n} {kind}" for kind, n in sorted(faults.items())))
     for outcome in sorted(bad, key=lambda o: o["seed"]):
-        told = {k: v for k, v in outcome.items() if v and k not in ("faults", "slowest_stop_s")}
-        print(f"FAILED: python -m tests.chaos --seed {outcome['seed']}   {told}")
+        details = {k: v for k, v in outcome.items() if v and k not in ("faults", "slowest_stop_s")}
+        print(f"FAILED: python -m tests.chaos --seed {outcome['seed']}   {details}")
     return report | {"faults": dict(faults), "failing seeds": [o["seed"] for o in bad]}
 
 

@@ -1,11 +1,11 @@
-"""Processes of a scenario, forked from one that has everything imported.
+"""Processes of a scenario, forked from one that has imported everything.
 
     load()                                     # once, before the first fork
-    pid = fork(lambda: build(home, url, options, failpoint=""), said=folder / "build.txt")
+    pid = fork(lambda: build(home, url, options, failpoint=""), output=folder / "build.txt")
     pid = serve(port, log, Weather("storm", seed=17))
 
-What forks must have no threads and no open tables: DuckDB, Delta's runtime and Arrow's pools
-start theirs at first use, and no thread survives a fork.
+The parent must have no threads and no open tables: DuckDB, Delta's runtime and Arrow's pools start
+theirs at first use, and threads do not survive a fork.
 """
 
 from __future__ import annotations
@@ -24,11 +24,11 @@ from tests.chaos.scenarios import Weather
 from tests.support.stub_server import StubServer
 
 BACKOFF_S = 0.02
-TIMEOUT_S = "2"  # of a request: what hangs costs this much
+TIMEOUT_S = "2"  # of a request: the cost of one that hangs
 
 
 def load() -> None:
-    """Import what a build uses, so that a fork has it at once; nothing is run."""
+    """Import what a build uses, so that forks need not; run nothing."""
     import duckdb  # noqa: F401
     import httpx
 
@@ -36,28 +36,28 @@ def load() -> None:
     import mcts.teachers.server
     import warehouse.sources.importing  # noqa: F401
 
-    httpx.AsyncClient()  # what it imports late, and would import in every fork
+    httpx.AsyncClient()  # its late imports, once for all forks
     assert threading.active_count() == 1
     defaults = mcts.teachers.server.OpenAITeacher.__init__.__kwdefaults__
     defaults["backoff_s"] = BACKOFF_S
     mcts.teachers.reconnect.ReconnectingTeacher.__init__.__kwdefaults__["retry_s"] = 5 * BACKOFF_S
 
 
-def fork(work: Callable[[], object], said: Path) -> int:
-    """Run `work` in a process of its own, its output appended to `said`; its id."""
+def fork(work: Callable[[], object], output: Path) -> int:
+    """Run `work` in a process of its own, its output appended to `output`; return its id."""
     pid = os.fork()
     if pid:
         return pid
     status = 1
     try:
-        out = os.open(said, os.O_WRONLY | os.O_CREAT | os.O_APPEND)
+        out = os.open(output, os.O_WRONLY | os.O_CREAT | os.O_APPEND)
         os.dup2(out, 1)
         os.dup2(out, 2)
-        random.seed()  # or all forks would draw the same
+        random.seed()  # otherwise all forks would draw the same
         work()
         status = 0
-    except SystemExit as leaving:
-        status = leaving.code if isinstance(leaving.code, int) else 1
+    except SystemExit as exit:
+        status = exit.code if isinstance(exit.code, int) else 1
     except BaseException:
         traceback.print_exc()
     finally:
@@ -67,7 +67,7 @@ def fork(work: Callable[[], object], said: Path) -> int:
 
 
 def build(home: Path, url: str, options: Sequence[str], failpoint: str = "") -> None:
-    """The command `vigorl build`, in this process."""
+    """Run `vigorl build` in this process."""
     from flows.cli import app as cli
 
     os.environ.update(VIGORL_HOME=str(home), VIGORL_FAILPOINT=failpoint, VIGORL_REVISION="chaos")
@@ -75,19 +75,19 @@ def build(home: Path, url: str, options: Sequence[str], failpoint: str = "") -> 
     sys.argv += ["--timeout", TIMEOUT_S, *options]
     try:
         cli.main()
-    except SystemExit as leaving:
-        if leaving.code:
+    except SystemExit as exit:
+        if exit.code:
             raise
 
 
 def serve(port: int, log: Path, weather: Weather) -> int:
-    """Serve on `port` in a process of its own; its id, once it listens."""
+    """Serve on `port` in a process of its own; return its id once it listens."""
 
     def work() -> None:
-        def fault_of(body: dict, came_before: int) -> str:
+        def fault_of(body: dict, attempt: int) -> str:
             if weather.dies_at and len(server.requests) + 1 >= weather.dies_at:
                 return "die"
-            return weather.fault_of(body, came_before)
+            return weather.fault_of(body, attempt)
 
         server = StubServer(port=port, log=log, fault_of=fault_of).start()
         threading.Event().wait()
@@ -103,7 +103,7 @@ def serve(port: int, log: Path, weather: Weather) -> int:
 
 
 def free_port() -> int:
-    """A port to come back to: outside the range from which the system gives them away."""
+    """Find a port that a restarted server can use: outside the system's ephemeral range."""
     while True:
         port = 20_000 + int.from_bytes(os.urandom(2)) % 10_000
         with socket.socket() as trying:
@@ -114,8 +114,8 @@ def free_port() -> int:
         return port
 
 
-def ended(pid: int) -> int | None:
-    """The exit status of a child, 128 + the signal that ended it; None while it runs."""
+def exit_status(pid: int) -> int | None:
+    """Return a child's exit status, 128 + the signal that ended it; None while it runs."""
     done, status = os.waitpid(pid, os.WNOHANG)
     if not done:
         return None
@@ -124,9 +124,9 @@ def ended(pid: int) -> int | None:
 
 
 def wait(pid: int, limit_s: float = 120.0) -> int:
-    """Its exit status; it is killed if it does not end in time."""
+    """Wait for a child and return its exit status; kill it after `limit_s`."""
     end = time.monotonic() + limit_s
-    while (status := ended(pid)) is None:
+    while (status := exit_status(pid)) is None:
         if time.monotonic() > end:
             os.kill(pid, 9)
             limit_s, end = 0.0, float("inf")

@@ -1,10 +1,10 @@
-"""What goes wrong in a scenario, as a function of its seed.
+"""The faults of a scenario, as a function of its seed.
 
     scenario(17).runs[0]      # Run(ending="failpoint", point="journal_write", count=9, …)
     weather = Weather("storm", seed=17)
     server = StubServer(fault_of=weather.fault_of)
 
-Where processes die is fixed to the passage or request; when the answers arrive is not.
+Where a process dies is fixed to the failpoint's count or the request; arrival times are not.
 """
 
 from __future__ import annotations
@@ -15,13 +15,13 @@ from typing import Any
 
 from tests.support.stub_server import digest
 
-# What a search is, and so what its undisturbed reference is.
-VARIANTS = {
+# Options of the searches; each has a reference built without faults.
+SEARCHES = {
     "mcts": ("--simulations", "2", "--max-depth", "4"),
     "waves": ("--simulations", "3", "--wave", "3", "--children", "2", "--max-depth", "4"),
     "linear": ("--strategy", "linear", "--samples", "3", "--max-depth", "4"),
 }
-# Failpoints, and about how often a build of these passes them; a later count lets it finish.
+# Failpoints, and about how often such a build reaches them; with a later count it finishes.
 POINTS = {
     "after_response": 40,
     "journal_write": 25,
@@ -30,45 +30,45 @@ POINTS = {
     "between_tables": 15,
     "after_commit": 6,
 }
-_PASSING = ("429", "500", "503", "reset", "malformed", "cut", "empty", "hang")
+_TRANSIENT_FAULTS = ("429", "500", "503", "reset", "malformed", "cut", "empty", "hang")
 
 
 @dataclass(frozen=True, slots=True)
 class Run:
-    """One disturbed run of the build."""
+    """One run of the build, with its faults."""
 
     ending: str
     """`failpoint`, `full` (the disk, at a failpoint), `kill`, `term`, `int`, or `none`."""
     point: str
     """The failpoint."""
     count: int
-    """At which passage of the point, or after which request to the server, the end comes."""
+    """It ends when it reaches the point for this time, or after this request to the server."""
     weather: str
     """The server is `calm`, a `storm`, `dies` and comes back, or is `absent`."""
     dies_at: int
-    """At which of its requests a server that dies does so."""
+    """The request at which a server that dies does so."""
     away_s: float
-    """After how many seconds it is back."""
+    """Seconds until it is back."""
     rival: bool
-    """Whether a second build runs at the same time, undisturbed by signals and failpoints."""
+    """Whether a second build runs at the same time, without signals and failpoints."""
     options: tuple[str, ...]
-    """Options that decide how, and not what, is searched."""
+    """Options that affect how the search runs, not its result."""
 
 
 @dataclass(frozen=True, slots=True)
 class Scenario:
-    """Some disturbed runs over one warehouse."""
+    """Some runs with faults on one warehouse."""
 
     seed: int
-    variant: str
+    search: str
     runs: tuple[Run, ...]
 
 
 def scenario(seed: int) -> Scenario:
-    """The scenario of a seed."""
+    """Return the scenario of a seed."""
     rng = random.Random(f"scenario {seed}")
     runs = tuple(_run(rng) for _ in range(rng.choice([1, 1, 2, 3])))
-    return Scenario(seed, rng.choice(list(VARIANTS)), runs)
+    return Scenario(seed, rng.choice(list(SEARCHES)), runs)
 
 
 def _run(rng: random.Random) -> Run:
@@ -91,24 +91,24 @@ def _run(rng: random.Random) -> Run:
 
 
 def options(rng: random.Random) -> tuple[str, ...]:
-    """Concurrency and shard size, which may be others in each run."""
+    """Draw concurrency and shard size, which may differ between runs."""
     return ("--concurrency", rng.choice("148"), "--shard", rng.choice("1234"))
 
 
 @dataclass(frozen=True, slots=True)
 class Weather:
-    """The faults of a server: of each request the first few tries, never so many that it fails."""
+    """The faults of a server: on the first few attempts of a request, never enough to fail it."""
 
     kind: str
     seed: int
     dies_at: int = 0
 
-    def fault_of(self, body: dict[str, Any], came_before: int) -> str:
-        """The fault a request meets at its first, second, ... coming."""
+    def fault_of(self, body: dict[str, Any], attempt: int) -> str:
+        """Return the fault of a request at its attempt 0, 1, ..."""
         if self.kind != "storm":
             return "ok"
         rng = random.Random(f"{self.seed} {digest(body)}")
-        faults = [rng.choice(_PASSING) for _ in range(rng.choice([0, 0, 1, 2, 3]))]
-        # An answer that stays empty is final, and a hanging server takes the time-out each time.
+        faults = [rng.choice(_TRANSIENT_FAULTS) for _ in range(rng.choice([0, 0, 1, 2, 3]))]
+        # A repeated empty answer is final, and every hang costs a time-out.
         once = [f for i, f in enumerate(faults) if f not in ("empty", "hang") or not i]
-        return once[came_before] if came_before < len(once) else "ok"
+        return once[attempt] if attempt < len(once) else "ok"

@@ -1,4 +1,4 @@
-"""A slice of `make chaos-search`, and single disasters that a person should read about plainly."""
+"""A slice of `make chaos-search`, and single faults whose message a person reads."""
 
 import asyncio
 import json
@@ -14,7 +14,7 @@ import pytest
 from mcts.journal.journal import Journal
 from mcts.journal.records import Key, Record
 from mcts.teachers.base import Completion, Reply
-from tests.chaos.judging import compare
+from tests.chaos.contents import compare
 from tests.chaos.scenarios import POINTS, Weather, scenario
 from tests.support.fixtures import sat_rows, write_sat
 from tests.support.stub_server import StubServer
@@ -41,7 +41,7 @@ def test_a_slice_of_the_scenarios_loses_doubles_and_changes_nothing(tmp_path):
     assert report["duplicate requests of journaled responses"] == 0
 
 
-def test_two_hundred_scenarios_reach_every_kind_of_disaster():
+def test_two_hundred_scenarios_contain_every_kind_of_fault():
     runs = [run for seed in range(200) for run in scenario(seed).runs]
     for point in POINTS:
         assert sum(run.point == point and run.ending == "failpoint" for run in runs) > 5, point
@@ -60,7 +60,7 @@ def test_a_storm_is_a_function_of_the_request_and_passes():
         assert faults[4:] == ["ok", "ok"], "never so many that a request fails for good"
 
 
-def test_a_missing_and_a_changed_tree_are_seen():
+def test_a_missing_and_a_changed_tree_are_detected():
     reference = {"a": ["x"], "b": ["y"]}
     assert compare(reference, reference) == (0, 0)
     assert compare({"a": ["x"]}, reference) == (1, 0)
@@ -98,13 +98,13 @@ def start(home, server, failpoint=""):
 def test_a_full_disk_stops_the_build_with_one_sentence_and_loses_nothing(home, point):
     with StubServer() as server:
         build = start(home, server, point)
-        _, said = build.communicate(timeout=120)
+        _, stderr = build.communicate(timeout=120)
         assert build.returncode == 1
-        assert said.count("\n") == 1 and "No space left on device" in said
+        assert stderr.count("\n") == 1 and "No space left on device" in stderr
         before = server.request_count()
         again = start(home, server)
-        _, said = again.communicate(timeout=120)
-        assert again.returncode == 0, said
+        _, stderr = again.communicate(timeout=120)
+        assert again.returncode == 0, stderr
         assert server.repeated() == [] or point.startswith("journal")
         if point.startswith("between"):
             assert server.request_count() == before, "every answer was journaled"
@@ -116,11 +116,11 @@ def test_a_signal_stops_a_build_in_seconds_and_what_was_answered_is_kept(home, n
         build = start(home, server)
         while server.request_count() < 8:
             time.sleep(0.02)
-        began = time.monotonic()
+        sent_at = time.monotonic()
         build.send_signal(number)
-        _, said = build.communicate(timeout=60)
-        assert time.monotonic() - began < 5
+        _, stderr = build.communicate(timeout=60)
+        assert time.monotonic() - sent_at < 5
         assert build.returncode == 128 + number
-        assert said == "vigorl: stopped; what was done is kept, the same command continues\n"
+        assert stderr == "vigorl: stopped; what was done is kept, the same command continues\n"
         lines = [line for p in home.glob("journal/*.jsonl") for line in p.read_bytes().splitlines()]
         assert lines

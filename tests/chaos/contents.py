@@ -1,10 +1,10 @@
-"""What a warehouse holds, and how it differs from what it should hold.
+"""The contents of a warehouse, compared with those it should have.
 
-    contents = read(home)            # {tree_id: rows}, without what may differ between two runs
+    contents = read(home)            # {tree_id: rows}, without columns that differ between runs
     lost, differing = compare(contents, reference)
-    seeds = journaled(home)          # of the requests whose answers are journaled
+    seeds = journaled(home)          # of requests whose answers are journaled
 
-The server logs the sampling seed of each request, which is a hash of its place in its search.
+The server logs the sampling seed of each request, which is a hash of its key.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from pathlib import Path
 from mcts.data import content_id
 from mcts.journal.records import decode, is_intact
 
-# Who wrote a row and when differs from run to run, and so does what is named after it.
+# The writer and time of a row differ from run to run, and so do ids derived from them.
 VOLATILE = {"run_id", "revision", "created_at", "commit_id", "seconds"}
 TABLES = ("trees", "nodes", "rollouts", "responses", "traces")
 
@@ -24,7 +24,7 @@ Contents = dict[str, list[str]]
 
 
 def read(home: Path) -> Contents:
-    """Every row that belongs to a tree, as a sorted list of hashes, by tree."""
+    """Read every row of each tree, as a sorted list of hashes."""
     from warehouse.query.catalog import connect
     from warehouse.storage.home import Warehouse
 
@@ -40,13 +40,13 @@ def read(home: Path) -> Contents:
 
 
 def compare(contents: Contents, reference: Contents) -> tuple[int, int]:
-    """How many trees of the reference are not there, and how many are there but not equal."""
+    """Count the reference's trees that are missing, and the trees that differ from it."""
     lost = set(reference) - set(contents)
     return len(lost), sum(contents[tree] != reference.get(tree) for tree in contents)
 
 
 def journaled(home: Path) -> set[int]:
-    """The sampling seeds, which name requests, of all that is journaled."""
+    """Return the sampling seeds, which identify requests, of all journaled records."""
     lines = [
         line
         for path in (home / "journal").glob("*.jsonl")
@@ -58,5 +58,5 @@ def journaled(home: Path) -> set[int]:
 
 
 def logged(log: Path) -> list[dict]:
-    """The requests in a server's log."""
+    """Read the requests in a server's log."""
     return [json.loads(line) for line in log.read_text().splitlines()] if log.exists() else []
