@@ -16,14 +16,21 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
-from flows.settings import BuildSettings, EvaluateSettings
+from flows.progress import TerminalProgress, report_to_stderr
+from flows.settings import BuildSettings, EvaluateSettings, GrpoSettings, SftSettings
+from flows.stages.build import build
+from flows.stages.evaluate import evaluate
+from flows.stages.train import train
 from vigorl_nano.claim.plan import ARMS, CONTROLLED, SPLITS, TEMPERATURE, Size, Stage
+from vigorl_nano.rooms.sample import write_split
+from warehouse.query.catalog import query
 from warehouse.query.sql_guard import quoted
+from warehouse.sources.importing import import_questions
 from warehouse.storage.home import Warehouse
+from warehouse.tables.schema import Row
+from warehouse.versions.versions import publish
 
-Row = dict[str, Any]
 TASK = "sat2"
 EVERY_BAND = "[unsolved, hard, medium, easy, solved]"
 
@@ -78,9 +85,6 @@ def run_stage(experiment: Experiment, stage: Stage) -> Row:
 
 def draw_questions(experiment: Experiment, stage: Stage) -> Row:
     """Draw and import the questions of every split, each with random numbers of its own."""
-    from vigorl_nano.rooms.sample import write_split
-    from warehouse.sources.importing import import_questions
-
     size, counts = experiment.size, {}
     wanted = {"train": size.questions, "validation": size.validation, "test": size.test}
     drawn = experiment.folder / "rooms"
@@ -99,11 +103,6 @@ def draw_questions(experiment: Experiment, stage: Stage) -> Row:
 
 def search_questions(experiment: Experiment, stage: Stage) -> Row:
     """Search the training questions, or sample chains at equal tokens; publish what is kept."""
-    from flows.progress import TerminalProgress
-    from flows.stages import build as stages
-    from warehouse.query.catalog import query
-    from warehouse.versions.versions import publish
-
     size, seed, warehouse = experiment.size, stage.seed, Warehouse.at(experiment.home)
     how: Row = {"simulations": size.simulations, "wave": 4}
     strategy = "mcts"
@@ -114,7 +113,7 @@ def search_questions(experiment: Experiment, stage: Stage) -> Row:
     settings = BuildSettings.checked(
         task=TASK, seed=seed, strategy=strategy, concurrency=8, home=experiment.home, **how
     )
-    summary = asyncio.run(stages.build(settings, progress=TerminalProgress()))
+    summary = asyncio.run(build(settings, progress=TerminalProgress()))
     mine = (
         f"SELECT tree_id FROM trees WHERE seed = {seed} "
         f"AND coalesce(config ->> 'strategy', 'mcts') = {quoted(strategy)}"
@@ -155,31 +154,26 @@ def train_arm(experiment: Experiment, stage: Stage) -> Row:
     name = experiment.model_name(stage.arm, stage.seed)
     if not arm.rl:
         return _sft(experiment, stage, name, size.all_steps)
-    from flows.stages.train import TrainSettings, run_training
-
-    warmed = (
-        experiment.required_outcome(f"warm/{stage.name.partition('/')[2]}") if arm.data else None
-    )
+    run = stage.name.partition("/")[2]
+    warmed = experiment.required_outcome(f"warm/{run}") if arm.data else None
     steps = size.rl_steps if arm.data else size.all_steps
-    settings = TrainSettings.checked(
-        kind="grpo", recipe=arm.recipes[-1], task=TASK, split="train", name=name,
+    settings = GrpoSettings.checked(
+        recipe=arm.recipes[-1], task=TASK, split="train", name=name,
         model=warmed["model"] if warmed else size.start, home=experiment.home,
         override=(f"steps={steps}", f"seed={stage.seed}", f"bands={EVERY_BAND}"),
     )  # fmt: skip
-    return _model_outcome(run_training(settings), steps)
+    return _model_outcome(train(settings), steps)
 
 
 def _sft(experiment: Experiment, stage: Stage, name: str, steps: int) -> Row:
-    from flows.stages.train import TrainSettings, run_training
-
     arm = ARMS[stage.arm]
-    settings = TrainSettings.checked(
-        kind="sft", recipe=arm.recipes[0], name=name, model=experiment.size.start,
+    settings = SftSettings.checked(
+        recipe=arm.recipes[0], name=name, model=experiment.size.start,
         home=experiment.home,
         dataset=experiment.required_outcome(f"search/{arm.data}@{stage.seed}")["dataset"],
         override=(f"steps={steps}", f"seed={stage.seed}"),
     )  # fmt: skip
-    return _model_outcome(run_training(settings), steps)
+    return _model_outcome(train(settings), steps)
 
 
 def _model_outcome(row: Row | None, steps: int) -> Row:
@@ -211,8 +205,6 @@ def _evaluate(
     experiment: Experiment, stage: Stage, split: str, control: str | None = None, *,
     temperature: float = 0.0, samples: int = 1,
 ) -> Row:  # fmt: skip
-    from flows.stages import evaluate as evaluating
-
     arm = ARMS[stage.arm]
     trained = arm.recipes and experiment.required_outcome(f"train/{stage.name.partition('/')[2]}")
     settings = EvaluateSettings.checked(
@@ -220,7 +212,7 @@ def _evaluate(
         temperature=temperature, samples=samples, control=control, seed=stage.seed,
         response_style=arm.response_style, home=experiment.home,
     )  # fmt: skip
-    report = asyncio.run(evaluating.evaluate(settings, say=evaluating.to_stderr)).report
+    report = asyncio.run(evaluate(settings, report=report_to_stderr)).report
     return {
         "evaluation_id": report.evaluation_id,
         "model_id": report.model_id,
