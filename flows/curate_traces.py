@@ -1,4 +1,4 @@
-"""The deployments `curate-traces/*`: judge a task's trees anew, by the code as it is now.
+"""The deployments `curate-traces/*`: filter a task's trees anew, by the code as it is now.
 
     prefect deployment run curate-traces/sat2 -p publish=sat2-sft
 
@@ -12,20 +12,22 @@ from prefect import flow
 
 from flows.orchestration import events
 from flows.orchestration.artifacts import as_task, show_summary
+from flows.parameters import takes
 from flows.settings import CurateSettings
 from flows.stages.curate import curate
+from flows.stages.curate_preview import preview_curation
 from warehouse.storage.home import Warehouse
 from warehouse.versions.versions import resolve
 
 
 @flow(name="curate-traces", log_prints=True)
-async def curate_traces(
-    task: str = "sat2", publish: str | None = None, home: str | None = None
-) -> str:
-    """Linearize and judge a task's trees, and publish what is kept if a name is given."""
-    settings = CurateSettings.checked(**locals())
+@takes(CurateSettings)
+async def curate_traces(settings: CurateSettings) -> str:
+    """Linearize and filter a task's trees, and publish what is kept if a name is given."""
+    if settings.dry_run:
+        return (await preview_curation(settings)).text()
     summary = await curate(settings, step=as_task)
     await show_summary(summary, settings.home)
     if dataset := summary.extra.get("dataset"):
-        events.published(resolve(Warehouse.at(settings.home), str(dataset)))
+        events.emit_published(resolve(Warehouse.at(settings.home), str(dataset)))
     return summary.sentence()

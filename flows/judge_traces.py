@@ -2,38 +2,20 @@
 
     prefect deployment run judge-traces/sat2 -p what=behaviors -p judge=http://gpu:8000
 
-What was answered is kept and not asked again, so a run goes on where the last one was stopped.
+Responses are kept and not asked for again, so a run that was stopped continues.
 """
 
 from __future__ import annotations
 
-from typing import Annotated, Literal
-
 from prefect import flow
-from pydantic import Field
 
+from flows.parameters import takes
 from flows.settings import JudgeSettings
-from flows.stages.judge import judge as judge_them
+from flows.stages.judge import judge
 
 
 @flow(name="judge-traces", log_prints=True)
-async def judge_traces(
-    task: str = "sat2",
-    what: Literal["grounding", "behaviors", "necessity"] = "grounding",
-    judge: str | None = None,
-    teacher: str = "nano",
-    model: str | None = None,
-    space: str | None = None,
-    min_pixels: Annotated[int | None, Field(ge=1)] = None,
-    max_pixels: Annotated[int | None, Field(ge=1)] = None,
-    samples: Annotated[int, Field(ge=1)] = 8,
-    limit: Annotated[int | None, Field(ge=1)] = None,
-    retry_failed: bool = False,
-    concurrency: Annotated[int, Field(ge=1)] = 16,
-    timeout: Annotated[float, Field(gt=0)] = 600.0,
-    home: str | None = None,
-) -> str:
+@takes(JudgeSettings)
+async def judge_traces(settings: JudgeSettings) -> str:
     """Score steps or count behaviors with a model, for the traces that have no answer yet."""
-    settings = JudgeSettings.checked(**locals())
-    judged = await judge_them(settings, progress=print)
-    return judged.sentence()
+    return (await judge(settings, report=print)).sentence()

@@ -11,12 +11,12 @@ import shlex
 import sys
 from pathlib import Path
 
-from flows.cli import commands
+from flows.cli.output import show_table
+from flows.progress import TerminalProgress
 from flows.settings import BuildSettings
 from flows.stages import build as stages
 from flows.stages import gallery as showing
 from flows.stages.curate import kept_statement
-from flows.stages.progress import TerminalProgress
 from warehouse.query.catalog import query
 from warehouse.storage.home import Warehouse
 from warehouse.versions.versions import publish
@@ -28,27 +28,27 @@ FROM traces JOIN questions USING (question_id)
 GROUP BY ALL ORDER BY ALL"""
 
 
-def run(limit: int, home: str | None) -> None:
+def run_demo(limit: int, home: str | None) -> None:
     """Run the demo and print what came of it."""
     warehouse = Warehouse.at(home)
     settings = BuildSettings.checked(task="sat2", limit=limit, home=warehouse.root)
     print(f"Searching {limit} questions with the embedded model; this takes a minute or two.")
     summary = asyncio.run(stages.build(settings, progress=TerminalProgress()))
     version = publish(warehouse, DATASET, kept_statement("sat2"))
-    picture = Path(warehouse.root) / "demo-trace.png"
-    png = showing.example_picture(warehouse, "sat2")
+    drawing = Path(warehouse.root) / "demo-trace.png"
+    png = showing.draw_example(warehouse, "sat2")
     if png is not None:
-        picture.write_bytes(png)
+        drawing.write_bytes(png)
     index, _ = showing.gallery(warehouse, Path(warehouse.root) / "gallery", limit=10_000)
 
     print(f"\n{summary.sentence()}, dataset {version.ref} ({version.n_rows} traces)\n")
     if png is not None:
-        print(f"One of them, drawn:   {_near(picture)}")
+        print(f"One of them, drawn:   {_near(drawing)}")
     print(f"All of them, browsed: {_near(index)}\n")
     print("A question in SQL, and its answer:\n")
     command = Path(sys.argv[0]) if sys.argv else Path("vigorl")
     print(f"$ {_near(command)} sql {shlex.quote(' '.join(FIRST_QUESTION.split()))}\n")
-    commands.show_table(query(warehouse, FIRST_QUESTION))
+    show_table(query(warehouse, FIRST_QUESTION))
     print(f"\nNext: {_near(command)} dataset show {version.ref}, or `make up` for Prefect.")
 
 

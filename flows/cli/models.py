@@ -1,84 +1,119 @@
-"""The commands that are about a model rather than the warehouse: `vigorl serve`, `vigorl ask`.
-
-`flows.cli.app` puts them among the others.
-"""
+"""Commands about a model: `vigorl serve`, `ask`, `evaluate`, `lint-reward`."""
 
 from __future__ import annotations
 
-from pathlib import Path
-from typing import Annotated, Any
+import json
+import sys
+from typing import Annotated
 
 import typer
 
-from flows.cli.build import Home, MaxPixels, MinPixels, Model, Space, Timeout
+from flows.parameters import takes
+from flows.settings import (
+    AskSettings,
+    EvaluateSettings,
+    LintSettings,
+    Problem,
+    ServeSettings,
+)
+
+Json = Annotated[bool, typer.Option("--json", help="Print the figures as JSON.")]
 
 
-def serve(
-    model: Annotated[
-        str, typer.Argument(metavar="MODEL", help="A checkpoint folder, or a name on a hub.")
-    ],
-    extra: Annotated[
-        list[str] | None, typer.Argument(metavar="[-- FLAGS]", help="More flags for vLLM.")
-    ] = None,
-    host: Annotated[str, typer.Option(help="Address to listen on; 0.0.0.0 for all.")] = "127.0.0.1",
-    port: Annotated[int, typer.Option(help="Port to listen on.")] = 8000,
-    name: Annotated[
-        str | None, typer.Option(help="Name to serve it under; by default it names the weights.")
-    ] = None,
-    tensor_parallel: Annotated[
-        int, typer.Option(help="GPUs that share one copy of the model.")
-    ] = 1,
-    data_parallel: Annotated[int, typer.Option(help="Copies of the model.")] = 1,
-    context: Annotated[
-        int | None, typer.Option(help="Most tokens of prompt and answer. Default: what fits.")
-    ] = None,
-    images: Annotated[int, typer.Option(help="Most pictures in one prompt.")] = 8,
-    min_pixels: Annotated[
-        int | None, typer.Option(help="Fewest pixels a picture is resized to.")
-    ] = None,
-    max_pixels: Annotated[
-        int | None, typer.Option(help="Most pixels a picture is resized to.")
-    ] = None,
-    seed: Annotated[int, typer.Option(help="Seed of requests that have none.")] = 0,
-    cpu: Annotated[bool, typer.Option("--cpu", help="This vLLM is a build for CPUs.")] = False,
-    timeout: Annotated[float, typer.Option(help="Seconds it may take to start.")] = 1800.0,
-    home: Home = None,
-) -> None:
-    """Start a vLLM server for tree search, print its URL, stop it on Ctrl-C."""
-    values = dict(locals())
-    from flows.settings import ServeSettings
-    from flows.teachers import vllm as serving
+@takes(ServeSettings)
+def serve(settings: ServeSettings) -> None:
+    """Start a vLLM server for tree search, print its URL, stop it on Ctrl-C.
 
-    serving.serve(ServeSettings.checked(**values | {"extra": tuple(extra or ())}))
+    vigorl serve Qwen/Qwen2.5-VL-72B-Instruct --tensor-parallel 8
+    """
+    from flows.teachers.vllm import serve as run_server
+
+    run_server(settings)
 
 
-def ask(
-    model: Annotated[
-        str, typer.Argument(metavar="MODEL", help="nano, nano-base, a checkpoint folder, or a URL.")
-    ],
-    words: Annotated[
-        list[str], typer.Argument(metavar="IMAGE... QUESTION", help="Pictures, then the question.")
-    ],
-    choice: Annotated[
-        list[str] | None, typer.Option(help="An answer to choose from; may be repeated.")
-    ] = None,
-    n: Annotated[int, typer.Option(help="Answers to sample.")] = 1,
-    seed: Annotated[int, typer.Option(help="Seed of the sampling.")] = 0,
-    temperature: Annotated[
-        float | None, typer.Option(help="Default: 0 for one answer, 1 for several.")
-    ] = None,
-    out: Annotated[Path, typer.Option(help="Picture with the points drawn.")] = Path("ask.png"),
-    served: Model = None,
-    space: Space = None,
-    min_pixels: MinPixels = None,
-    max_pixels: MaxPixels = None,
-    prompt: Annotated[str | None, typer.Option(help="Prompt file to ask with.")] = None,
-    timeout: Timeout = 600.0,
-) -> None:
-    """Ask a model about pictures: its steps with their points, its answer, and a drawing."""
-    from flows.stages import ask as asking
+@takes(AskSettings)
+def ask(settings: AskSettings) -> None:
+    """Ask a model about images: its steps with their points, its answer, and a drawing.
 
-    values: dict[str, Any] = {"model": served, "space": space, "prompt": prompt}
-    values |= {"min_pixels": min_pixels, "max_pixels": max_pixels, "timeout": timeout}
-    values |= {"samples": n, "seed": seed, "temperature": temperature}
-    asking.ask(model, words, choice or (), out, values)
+    vigorl ask http://gpu:8000 room.png "Is the lamp left of the chair?" --space qwen2.5-vl
+    """
+    from flows.stages.ask import ask as ask_model
+
+    ask_model(settings)
+
+
+@takes(EvaluateSettings)
+def evaluate(settings: EvaluateSettings, json_: Json = False) -> None:
+    """Measure a model on a benchmark: how often it is right, how sure that is, what goes wrong.
+
+    vigorl evaluate ./checkpoints/student sat2 --against ./checkpoints/base --limit 200
+    """
+    from flows.cli.interrupts import run
+    from flows.progress import report_to_stderr
+    from flows.stages import evaluate as stage
+
+    outcome = run(stage.evaluate(settings, report=report_to_stderr))
+    if json_:
+        print(json.dumps(outcome.plain(), ensure_ascii=False))
+        return
+    import pyarrow as pa
+
+    from flows.cli.output import show_table
+
+    reports = [report for report in (outcome.report, outcome.second) if report is not None]
+    for report in reports:
+        print(report.model_id)
+        show_table(pa.Table.from_pylist(report.rows()))
+        ends = [f"{end} {100 * share:.1f}%" for end, share in report.outcomes.items()]
+        print(f"how answers end: {', '.join(ends)}")
+        for name, value in report.metrics.items():
+            if name.removeprefix("accuracy/") not in (*report.figures, "accuracy"):
+                print(f"{name}: {value:.4g}")  # what the table does not show
+        print()
+    print(outcome.sentence())
+    if outcome.second is not None:
+        print(outcome.comparison())
+        show_table(pa.Table.from_pylist(outcome.differences_by_family()))
+    requests, replayed = (sum(getattr(r, n) for r in reports) for n in ("requests", "replayed"))
+    report_to_stderr(f"{requests} requests, {replayed} answered from the journal")
+
+
+@takes(LintSettings)
+def lint_reward(settings: LintSettings, json_: Json = False) -> None:
+    """Try to cheat a reward; status 1 if any trick earns more than honest work.
+
+    vigorl lint-reward my_rewards:total --space qwen2.5-vl
+    """
+    from dataclasses import asdict
+
+    from flows.teachers.spaces import space_by_name
+    from training.rewards.lint import lint, load_reward
+    from training.rewards.rewards import PRESETS, make_rewards
+
+    reward, space = settings.reward, space_by_name(settings.space)
+    if reward in PRESETS:
+        function = make_rewards(PRESETS[reward], space).total
+    elif ":" in reward:
+        try:
+            function = load_reward(reward)
+        except ValueError as error:
+            raise Problem(str(error)) from None
+    else:
+        raise Problem(f"reward: {reward!r} is none of {', '.join(PRESETS)}, nor module:function")
+    report = lint(
+        function, space, seed=settings.seed, one_block=settings.one_block,
+        messages=settings.messages,
+    )  # fmt: skip
+    if json_:
+        print(json.dumps(asdict(report) | {"reward": reward, "clean": report.clean}))
+    else:
+        for finding in (*report.findings, *report.limits):
+            print(finding.sentence())
+        honest = ", ".join(f"{name} {mean:.3g}" for name, mean in report.honest.items())
+        print(f"honest completions earn: {honest}", file=sys.stderr)
+        if not report.sees_answers:
+            print("it scores right and wrong answers alike", file=sys.stderr)
+        outcome = "nothing found" if report.clean else f"{len(report.findings)} faults found"
+        print(f"{reward}: {outcome} in {report.completions} completions")
+    if not report.clean:
+        sys.exit(1)

@@ -1,83 +1,77 @@
-"""Commands that train students on what was kept.
-
-vigorl train sft nano-sft --dataset sat2-sft@v1
-vigorl train grpo nano-grpo --dataset sat2-sft@v1 --model nano-sft-1a2b3c4d -o steps=20
-"""
+"""Commands that train students: `vigorl train sft`, `vigorl train grpo`, `vigorl train list`."""
 
 from __future__ import annotations
 
+import os
+import signal
+import sys
 from typing import Annotated
 
 import typer
 
-from flows.cli.build import Home
+from flows.cli.interrupts import SENTENCE
+from flows.cli.output import Home
+from flows.parameters import takes
+from flows.settings import GrpoSettings, SftSettings, TrainSettings
 
 train = typer.Typer(
     help="Train students; the same command again continues.",
     no_args_is_help=True,
     rich_markup_mode=None,
 )
-
-RecipeName = Annotated[
-    str, typer.Argument(metavar="RECIPE", help="A recipe that comes along, or a YAML file.")
-]
-Start = Annotated[
-    str | None,
-    typer.Option("--model", help="Model to start from: nano-base, a trained one, a folder, ..."),
-]
-Name = Annotated[
-    str | None, typer.Option(help="What to call the model. Default: the recipe, and a hash.")
-]
-Overrides = Annotated[
-    list[str] | None, typer.Option("-o", help="key=value in place of the recipe's; repeatable.")
-]
 Preflight = Annotated[
     bool, typer.Option("--preflight", help="Only check data and model, as is done before any run.")
 ]
 
 
 @train.command()
-def sft(
-    recipe: RecipeName,
-    dataset: Annotated[str, typer.Option(help="name@vN, or name for the newest.")],
-    model: Start = None,
-    name: Name = None,
-    override: Overrides = None,
-    preflight: Preflight = False,
-    home: Home = None,
-) -> None:
-    """Teach a student the traces of a dataset version."""
-    values = dict(locals())
-    from flows.stages import train as training_commands
+@takes(SftSettings)
+def sft(settings: SftSettings, preflight: Preflight = False) -> None:
+    """Teach a student the traces of a dataset version.
 
-    training_commands.train("sft", values)
+    vigorl train sft my-sft.yaml --dataset sat2-sft@v1 -o steps=200
+    """
+    _train(settings, preflight)
 
 
 @train.command()
-def grpo(
-    recipe: RecipeName,
-    dataset: Annotated[
-        str | None, typer.Option(help="Ask its questions: name@vN, or name for the newest.")
-    ] = None,
-    task: Annotated[str | None, typer.Option(help="Ask the questions of a task instead.")] = None,
-    split: Annotated[str, typer.Option(help="Split of the task's questions.")] = "train",
-    limit: Annotated[int | None, typer.Option(help="Most questions of the task.")] = None,
-    model: Start = None,
-    name: Name = None,
-    override: Overrides = None,
-    preflight: Preflight = False,
-    home: Home = None,
-) -> None:
-    """Reward a student for right answers in the right form."""
-    values = dict(locals())
-    from flows.stages import train as training_commands
+@takes(GrpoSettings)
+def grpo(settings: GrpoSettings, preflight: Preflight = False) -> None:
+    """Reward a student for right answers in the right response style.
 
-    training_commands.train("grpo", values)
+    vigorl train grpo my-grpo.yaml --dataset sat2-sft@v1 --model my-sft-1a2b3c4d
+    """
+    _train(settings, preflight)
 
 
 @train.command("list")
 def list_(home: Home = None) -> None:
-    """List the recipes that come along, and the models trained so far."""
-    from flows.stages import train as training_commands
+    """List the built-in recipes, and the models trained so far.
 
-    training_commands.list_training(home)
+    vigorl train list
+    """
+    from training.recipes import load_recipe, recipe_names
+    from warehouse.models import list_models
+    from warehouse.storage.home import Warehouse
+
+    for name in recipe_names():
+        print(f"{name:<24} {load_recipe(name).about}")
+    for row in list_models(Warehouse.at(home)):
+        print(f"{row['name']:<24} from {row['base']}, on {row['dataset'] or 'questions of a task'}")
+
+
+def _train(settings: TrainSettings, only_check: bool) -> None:
+    from flows.stages.train import train as train_student
+
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, _leave)
+    row = train_student(settings, only_check=only_check)
+    if row is not None:
+        print(f"model {row['name']} ({row['model_id']})")
+        print(f"where it comes from: vigorl lineage {row['name']}", file=sys.stderr)
+
+
+def _leave(number: int, frame: object) -> None:
+    """End at once: what the last checkpoint holds is kept."""
+    os.write(2, f"vigorl: {SENTENCE}\n".encode())
+    os._exit(128 + number)

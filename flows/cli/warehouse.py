@@ -1,22 +1,14 @@
-"""`vigorl warehouse …`: looking after what is stored. `flows.cli.app` puts it among the commands.
-
-vigorl warehouse check
-vigorl warehouse compact --keep-days 30
-vigorl warehouse delete-source NAME --yes
-"""
+"""The commands `vigorl warehouse …`: check, compact, copy and clear what is stored."""
 
 from __future__ import annotations
 
 import sys
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import Annotated, Any
 
 import typer
 
-from flows.cli.build import Home
-
-if TYPE_CHECKING:
-    from warehouse.storage.home import Warehouse
+from flows.cli.output import Home
 
 warehouse = typer.Typer(
     help="Check, compact, copy and clear what is stored.",
@@ -25,8 +17,8 @@ warehouse = typer.Typer(
 )
 
 
-def _there(home: str | None) -> Warehouse:
-    """The warehouse at `home`, which must be one: a slip of the pen has nothing wrong with it.
+def _existing(home: str | None) -> Any:
+    """Open the warehouse at `home`, which must exist: a mistyped path would pass every check.
 
     Raises:
         Problem: nothing was ever stored there.
@@ -43,11 +35,14 @@ def _there(home: str | None) -> Warehouse:
 
 @warehouse.command()
 def check(home: Home = None) -> None:
-    """Verify every file, hash and reference; one line for each that is wrong, and status 1."""
+    """Verify every file, hash and reference; one line for each that is wrong, and status 1.
+
+    vigorl warehouse check
+    """
     from warehouse.maintenance import check as checking
 
     wrong = 0
-    for finding in checking.check(_there(home)):
+    for finding in checking.check(_existing(home)):
         wrong += finding.wrong
         print(finding.sentence if finding.wrong else f"remark: {finding.sentence}", flush=True)
     if wrong:
@@ -58,17 +53,21 @@ def check(home: Home = None) -> None:
 @warehouse.command()
 def compact(
     keep_days: Annotated[
-        float, typer.Option(min=1, help="Days that replaced files stay, for whoever reads them.")
+        float,
+        typer.Option(min=1, help="Days that replaced files stay, for readers of them."),
     ] = 7.0,
     sort: Annotated[
         bool, typer.Option("--sort", help="Also sort rows by what they are looked up by.")
     ] = False,
     home: Home = None,
 ) -> None:
-    """Merge small files; remove those that no dataset version and no reader can need."""
+    """Merge small files; remove those that no dataset version and no reader can need.
+
+    vigorl warehouse compact --keep-days 30
+    """
     from warehouse.maintenance import compact as compacting
 
-    for done in compacting.compact(_there(home), keep_days, sort=sort):
+    for done in compacting.compact(_existing(home), keep_days, sort=sort):
         print(done.sentence(), flush=True)
 
 
@@ -80,10 +79,13 @@ def snapshot(
     home: Home = None,
 ) -> None:
     """Write a file that any DuckDB client opens, views on disk or rows from S3; an older one is
-    replaced in one step."""
+    replaced in one step.
+
+        vigorl warehouse snapshot --out vigorl.duckdb
+    """
     from warehouse.query import snapshot as views
 
-    print(views.snapshot(_there(home), out))
+    print(views.snapshot(_existing(home), out))
 
 
 @warehouse.command()
@@ -94,10 +96,13 @@ def backup(
     ],
     home: Home = None,
 ) -> None:
-    """Copy a warehouse, also while others write, to a folder or to S3; the copy is a warehouse."""
+    """Copy a warehouse, also while others write, to a folder or to S3; the copy is a warehouse.
+
+    vigorl warehouse backup s3://bucket/copy
+    """
     from warehouse.maintenance import backup as copying
 
-    copied = copying.backup(_there(home), target)
+    copied = copying.backup(_existing(home), target)
     print(f"{copied} files copied to {target}")
 
 
@@ -112,12 +117,15 @@ def delete_source(
     ] = False,
     home: Home = None,
 ) -> None:
-    """Delete a source for good: its rows everywhere, its pictures, the old files that hold them."""
+    """Delete a source for good: its rows everywhere, its images, the old files that hold them.
+
+    vigorl warehouse delete-source web-scrape --yes
+    """
     from warehouse.maintenance import delete as deleting
 
-    where = _there(home)
+    where = _existing(home)
     if yes:
-        deleting.delete_source(where, name, force=force, tell=print)
+        deleting.delete_source(where, name, force=force, report=print)
         return
     doomed = deleting.plan(where, name)
     counts = [f"{len(ids)} {key.removesuffix('_id')}s" for key, ids in doomed.ids.items()]

@@ -1,4 +1,4 @@
-"""What Prefect shows of a run: stages as tasks, a progress bar, a summary table, a picture.
+"""What Prefect shows of a run: stages as tasks, a progress bar, a summary table, an image.
 
 progress = await FlowProgress.begun("build-traces/sat2")
 summary = await build(settings, progress=progress, step=as_task)
@@ -24,9 +24,9 @@ from prefect.artifacts import (
 from prefect.cache_policies import NO_CACHE
 from prefect.logging import get_run_logger
 
+from flows.progress import Counts
 from flows.stages.curate import Summary
-from flows.stages.gallery import example_picture
-from flows.stages.progress import Counts
+from flows.stages.gallery import draw_example
 from warehouse.storage.home import Warehouse
 
 UPDATE_EVERY_S = 3.0  # each update is a request to the Prefect server
@@ -46,7 +46,7 @@ class FlowProgress(Counts):
     def __init__(self, name: str, artifact: UUID, log: Any) -> None:
         super().__init__()
         self._name, self._artifact, self._log = name, artifact, log
-        self._said = 0.0
+        self._updated = 0.0
         self._updates: set[asyncio.Task[Any]] = set()
 
     @classmethod
@@ -69,15 +69,15 @@ class FlowProgress(Counts):
         super().tree(name, right, failed)
         self._update(force=self.already + self.done == self.total)
 
-    def say(self, sentence: str) -> None:
+    def report(self, sentence: str) -> None:
         self._log.info(sentence)
 
     def close(self) -> None: ...
 
     def _update(self, force: bool) -> None:
-        if not force and time.monotonic() - self._said < UPDATE_EVERY_S:
+        if not force and time.monotonic() - self._updated < UPDATE_EVERY_S:
             return
-        self._said = time.monotonic()
+        self._updated = time.monotonic()
         there = self.already + self.done
         self._log.info(f"{there} of {self.total} trees, {self.line()}")
         share = 100.0 * (there + sum(self.growing.values())) / self.total if self.total else 100.0
@@ -87,7 +87,7 @@ class FlowProgress(Counts):
 
 
 async def show_summary(summary: Summary, home: str | None) -> None:
-    """The run's figures as a table, and one of its traces as a picture."""
+    """Show the run's figures as a table, and one of its traces drawn."""
     log = get_run_logger()
     log.info(summary.sentence())
     counts: dict[str, object] = {
@@ -96,7 +96,7 @@ async def show_summary(summary: Summary, home: str | None) -> None:
         "trees that failed": summary.failed,
         "traces": summary.traces,
         "traces kept": summary.kept,
-        "requests to the teacher": summary.asked,
+        "requests to the teacher": summary.requests,
         "answered from the journal": summary.replayed,
         **summary.extra,
     }
@@ -106,11 +106,11 @@ async def show_summary(summary: Summary, home: str | None) -> None:
         description=summary.sentence(),
     )
     warehouse = Warehouse.at(home)
-    picture = await asyncio.to_thread(example_picture, warehouse, summary.task)
-    if picture is not None:
-        encoded = base64.b64encode(picture).decode("ascii")
+    drawing = await asyncio.to_thread(draw_example, warehouse, summary.task)
+    if drawing is not None:
+        encoded = base64.b64encode(drawing).decode("ascii")
         await acreate_image_artifact(
             f"data:image/png;base64,{encoded}",
             key=f"trace-{summary.task}",
-            description="One kept trace: its points, numbered in the order they were looked at.",
+            description="One kept trace: its points, numbered in the order of its steps.",
         )

@@ -1,7 +1,7 @@
 """Events that set off the next stage: a version was published, a student was trained.
 
-    published(version)          # vigorl.dataset.published, of the resource vigorl.dataset.<name>
-    trained(row)                # vigorl.model.trained, of the resource vigorl.model.<name>
+    emit_published(version)     # vigorl.dataset.published, of the resource vigorl.dataset.<name>
+    emit_trained(row)           # vigorl.model.trained, of the resource vigorl.model.<name>
 
 The deployments in `prefect.yaml` wait for them. Only flows emit them: a command at a terminal sets
 nothing off.
@@ -10,17 +10,17 @@ nothing off.
 from __future__ import annotations
 
 import json
-from typing import Any
 
 from prefect.events import emit_event
 
+from warehouse.tables.schema import Row
 from warehouse.versions.versions import Version
 
 PUBLISHED, TRAINED = "vigorl.dataset.published", "vigorl.model.trained"
 
 
-def published(version: Version) -> None:
-    """Tell that a data set version is there."""
+def emit_published(version: Version) -> None:
+    """Announce a dataset version."""
     emit_event(
         PUBLISHED,
         resource={"prefect.resource.id": f"vigorl.dataset.{version.name}"},
@@ -28,8 +28,8 @@ def published(version: Version) -> None:
     )
 
 
-def trained(row: dict[str, Any]) -> None:
-    """Tell that a student is there; `vigorl.kind` says by which training."""
+def emit_trained(row: Row) -> None:
+    """Announce a trained student; `vigorl.kind` says by which training."""
     kind = json.loads(row["recipe"])["kind"]
     emit_event(
         TRAINED,

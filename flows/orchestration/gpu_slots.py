@@ -1,11 +1,11 @@
-"""Whose turn it is on this server's GPUs: flows that need one wait for each other in Prefect.
+"""Slots on this server's GPUs: flows that need one wait for each other in Prefect.
 
     async with held(settings.teacher.startswith("vllm:")):
         ...
 
 `vigorl up` makes the global concurrency limit `gpu` (one flow at a time; `prefect gcl update gpu
 --limit N` where there are more) and the work pool `vigorl-gpu`, whose worker runs where a GPU is.
-Outside Prefect nothing is held: whoever types a command sees what else is running.
+Outside Prefect nothing is held: who types a command sees what else is running.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ LIMIT = "gpu"
 async def held(needed: bool) -> AsyncIterator[None]:
     """Hold one of the GPU slots while the block runs, as soon as one is free.
 
-    A Prefect server that has no such limit lets everybody in. A lease that could not be renewed in
+    A Prefect server that has no such limit lets every flow in. A lease that could not be renewed in
     time does not end a run of days.
     """
     if not needed:

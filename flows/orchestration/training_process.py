@@ -1,6 +1,6 @@
-"""A training under Prefect: a process of its own, told about in artifacts, and never orphaned.
+"""A training under Prefect: a process of its own, shown in artifacts, and never orphaned.
 
-    row = await trained_by(settings)          # the model's row; the flow's log shows its lines
+    sentence = await train_in_process(settings)      # the flow's log shows the training's lines
 
 The command is `vigorl train`, as at a terminal, held by `flows/teachers/supervise.py`: when the
 flow's process ends in whatever way, a crash of the worker included, the pipe closes and the
@@ -11,15 +11,11 @@ on.
 from __future__ import annotations
 
 import asyncio
-import base64
 import json
 import re
 import sys
-from pathlib import Path
-from typing import Any
 
 from prefect.artifacts import (
-    acreate_image_artifact,
     acreate_progress_artifact,
     acreate_table_artifact,
     aupdate_progress_artifact,
@@ -27,66 +23,57 @@ from prefect.artifacts import (
 from prefect.logging import get_run_logger
 
 from flows.orchestration import events
-from flows.orchestration.curves import curves
-from flows.settings import Problem
-from flows.stages.train import TrainSettings, recipe_of
+from flows.settings import Problem, TrainSettings
+from flows.stages.train import recipe_of
 from flows.teachers import supervise
 from training.runs import read_metrics, runs_folder
 from warehouse.models import find_model, list_models
 from warehouse.storage.home import Warehouse
+from warehouse.tables.schema import Row
 from warehouse.versions.versions import resolve
 
-Row = dict[str, Any]
-KEEPER = Path(supervise.__file__)
-PATIENCE_S = 10
+STOP_S = 10
+"""Seconds a training has to end in good order before it is killed."""
 _STEP = re.compile(r"^step (\d+) of (\d+)")
 _MODEL = re.compile(r"^model (\S+) ")
 
 
-async def trained_by(settings: TrainSettings, min_new_rows: int = 0) -> str:
-    """Train, show, and tell what waits for it; a sentence of what came of it.
+async def train_in_process(settings: TrainSettings, min_new_rows: int = 0) -> str:
+    """Train, show the figures, announce the model; return a sentence about it.
 
     Args:
         min_new_rows: do nothing unless the version has so many rows more than the newest one that a
             model was trained on by this recipe.
     """
-    recipe_of(settings)  # a bad recipe is said before anything is started
+    recipe_of(settings)  # a bad recipe is reported before anything is started
     warehouse = Warehouse.at(settings.home)
-    if few := await asyncio.to_thread(_too_few, warehouse, settings, min_new_rows):
-        get_run_logger().info(few)
-        return few
+    if reason := await asyncio.to_thread(too_few_rows, warehouse, settings, min_new_rows):
+        get_run_logger().info(reason)
+        return reason
     name = await _run(command(settings))
     row = await asyncio.to_thread(find_model, warehouse, name)
     if row is None:
-        raise Problem(f"the training said it made {name}, which is not in the warehouse")
+        raise Problem(f"the training made {name}, which is not in the warehouse")
     await _show(warehouse, row)
-    events.trained(row)
+    events.emit_trained(row)
     return f"{row['name']}: {json.loads(row['metrics'])['steps']} steps, from {row['base']}"
 
 
 def command(settings: TrainSettings) -> list[str]:
-    """The `vigorl train` that does it."""
-    given = {
-        "--dataset": settings.dataset,
-        "--task": settings.task,
-        "--split": settings.split if settings.task else None,
-        "--limit": settings.limit,
-        "--model": settings.model,
-        "--name": settings.name,
-        "--home": settings.home,
-    }
-    options = [str(part) for key, value in given.items() if value for part in (key, value)]
+    """Return the `vigorl train` that does it."""
+    given = settings.model_dump(exclude={"recipe", "override"}, exclude_defaults=True)
+    options = [str(part) for key, value in given.items() for part in (f"--{key}", value)]
     options += [part for override in settings.override for part in ("-o", override)]
     vigorl = [sys.executable, "-m", "flows.cli", "train", settings.kind]
     return [*vigorl, settings.recipe, *options]
 
 
-async def _run(wanted: list[str]) -> str:
+async def _run(line: list[str]) -> str:
     """Run a training to its end; the name of its model."""
     log = get_run_logger()
     progress = await acreate_progress_artifact(0.0, description="training: optimizer steps")
     process = await asyncio.create_subprocess_exec(
-        sys.executable, "-I", str(KEEPER), str(PATIENCE_S), *wanted,
+        sys.executable, "-I", supervise.__file__, str(STOP_S), *line,
         stdin=asyncio.subprocess.PIPE,  # held, never written to: its end is the training's
         stdout=asyncio.subprocess.PIPE, stderr=asyncio.subprocess.STDOUT,
     )  # fmt: skip
@@ -112,23 +99,24 @@ async def _run(wanted: list[str]) -> str:
 
 
 async def _show(warehouse: Warehouse, row: Row) -> None:
-    """Curves as a picture, last figures as a table."""
+    """Show each figure's first and last value as a table; trackio has the curves."""
     metrics: Row = json.loads(row["metrics"])
-    key = re.sub(r"[^a-z0-9-]", "-", row["name"])
-    rows = [{"figure": name, "last": value} for name, value in sorted(metrics.items())]
-    await acreate_table_artifact(rows, key=f"training-{key}", description=row["model_id"])
     folder = next(iter(runs_folder(warehouse).glob(f"{row['name']}-*")), None)
     logged = read_metrics(folder / "metrics.jsonl") if folder else []
-    picture = await asyncio.to_thread(curves, logged)
-    if picture is not None:
-        told = base64.b64encode(picture).decode("ascii")
-        await acreate_image_artifact(
-            f"data:image/png;base64,{told}", key=f"curves-{key}", description=row["model_id"]
-        )
+    rows = [
+        {
+            "figure": name,
+            "first": next((found[name] for found in logged if name in found), None),
+            "last": value,
+        }
+        for name, value in sorted(metrics.items())
+    ]
+    key = re.sub(r"[^a-z0-9-]", "-", row["name"])
+    await acreate_table_artifact(rows, key=f"training-{key}", description=row["model_id"])
 
 
-def _too_few(warehouse: Warehouse, settings: TrainSettings, min_new_rows: int) -> str | None:
-    """Why a training is not worth it yet; None if it is."""
+def too_few_rows(warehouse: Warehouse, settings: TrainSettings, min_new_rows: int) -> str | None:
+    """Return why a training is not worth it yet; None if it is."""
     if not min_new_rows or not settings.dataset:
         return None
     version = resolve(warehouse, settings.dataset)

@@ -1,10 +1,10 @@
-"""One question about pictures, asked as a build asks it: the steps, their points, the answer.
+"""One question about images, asked as a build asks it: the steps, their points, the answer.
 
-    vigorl ask nano room.png "Is the lamp left of the chair?" --choice yes --choice no
+    vigorl ask ./student room.png "Is the lamp left of the chair?" --choice yes --choice no
     vigorl ask http://gpu:8000 a.jpg b.jpg "What moved?" --space qwen2.5-vl --n 3
 
 It is a build's own search by the strategy best-of-n, so the prompt, the client and the reading of
-what comes back are a build's. Points are printed, and drawn into a picture, in pixels of the files
+what comes back are a build's. Points are printed, and drawn into an image, in pixels of the files
 as they were given. Nothing is written to the warehouse.
 """
 
@@ -16,12 +16,11 @@ import os
 import tempfile
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
 
 from curation.render.trace_card import draw_trace
-from flows.settings import BuildSettings, Problem
+from flows.settings import AskSettings, BuildSettings, Problem, TeacherSettings
 from flows.stages.search import search_config
-from flows.teachers.resolve import ChosenTeacher, choose_teacher
+from flows.teachers.resolve import ResolvedTeacher, resolve
 from mcts.config import SearchConfig, search_id
 from mcts.data import AnswerKind, Grade, Question, Step, Trace
 from mcts.journal.journal import Journal, JournaledTeacher
@@ -31,34 +30,30 @@ from mcts.teachers.base import TeacherUnavailable
 from warehouse.sources.reading.row_checks import decode
 
 
-def ask(
-    model: str, words: Sequence[str], choices: Sequence[str], out: Path, values: dict[str, Any]
-) -> None:
-    """`vigorl ask`: print each sample's steps and answer, and draw it into `out`.
-
-    Args:
-        words: paths of pictures, then the question.
-        values: fields of `BuildSettings` about the teacher and how to sample from it; `samples`
-            are drawn.
+def ask(settings: AskSettings) -> None:
+    """Print each sample's steps and answer, and draw it into `settings.out`.
 
     Raises:
-        Problem: a picture is missing or broken, there is no question, or no such model.
-        TeacherUnavailable: nobody answers.
+        Problem: an image is missing or broken, there is no question, or no such model.
+        TeacherUnavailable: the model does not answer.
     """
-    if values["temperature"] is None:  # one is the likeliest text, of several none is like another
-        values = values | {"temperature": 0.0 if values["samples"] == 1 else 1.0}
-    settings = BuildSettings.checked(task="ask", teacher=model, strategy="best-of-n", **values)
-    question, images = read_question(words, choices)
+    words, out = settings.words, settings.out
+    temperature = settings.temperature
+    if temperature is None:  # one is the likeliest text, of several none is like another
+        temperature = 0.0 if settings.n == 1 else 1.0
+    teacher = TeacherSettings.of(settings, teacher=settings.model, model=settings.served)
+    build = BuildSettings.checked(
+        **teacher.model_dump(), task="ask", strategy="best-of-n", samples=settings.n,
+        seed=settings.seed, temperature=temperature, prompt=settings.prompt,
+    )  # fmt: skip
+    question, images = read_question(words, settings.choice)
     if out.suffix.lower() != ".png" or not out.absolute().parent.is_dir():
         raise Problem(f"--out {out}: name a .png file in a folder that is there")
     if out.exists() and any(out.samefile(path) for path in words[:-1]):
-        raise Problem(f"--out {out}: that is one of the pictures asked about")
-    chosen = choose_teacher(
-        model, model=settings.model, space=settings.space, min_pixels=settings.min_pixels,
-        max_pixels=settings.max_pixels, timeout_s=settings.timeout,
-    )  # fmt: skip
-    config = search_config(settings, chosen)
-    traces = asyncio.run(answers(chosen, question, images, config, settings.seed))
+        raise Problem(f"--out {out}: that is one of the images asked about")
+    resolved = resolve(teacher)
+    config = search_config(build, resolved)
+    traces = asyncio.run(answers(resolved, question, images, config, settings.seed))
     shown = [images[image.image_id] for image in question.images]
     for i, trace in enumerate(traces):
         if len(traces) > 1:
@@ -72,10 +67,10 @@ def ask(
 def read_question(
     words: Sequence[str], choices: Sequence[str]
 ) -> tuple[Question, dict[str, bytes]]:
-    """The question of the last of `words` about the pictures of the others, and their bytes.
+    """Read the question, the last of `words`, and the bytes of the images before it.
 
     Raises:
-        Problem: a file is missing or no picture, or there is nothing to ask.
+        Problem: a file is missing or no image, or there is nothing to ask.
     """
     *paths, text = words
     if not paths or not text.strip() or os.path.isfile(text):
@@ -97,28 +92,28 @@ def read_question(
 
 
 async def answers(
-    chosen: ChosenTeacher,
+    resolved: ResolvedTeacher,
     question: Question,
     images: dict[str, bytes],
     config: SearchConfig,
     seed: int,
 ) -> list[Trace]:
-    """Whole lines of reasoning; ungraded, as nobody gave a gold answer.
+    """Sample whole chains of reasoning; ungraded, as there is no gold answer.
 
     Raises:
         TeacherUnavailable: there is no teacher, or it answers nothing.
     """
     with tempfile.TemporaryDirectory() as folder, Journal(folder) as journal:
         try:
-            await chosen.teacher.open()
-            name = search_id(question, config, seed, chosen.teacher.identity)
-            asking = JournaledTeacher(chosen.teacher, journal)
-            policy = TeacherPolicy(question, config, name, asking, images)
+            await resolved.teacher.open()
+            name = search_id(question, config, seed, resolved.teacher.identity)
+            teacher = JournaledTeacher(resolved.teacher, journal)
+            policy = TeacherPolicy(question, config, name, teacher, images)
             tree = await search(question, config, policy, _ungraded, name)
         finally:
-            await chosen.teacher.close()
+            await resolved.teacher.close()
     if not tree.root.rollouts:
-        why = tree.errors[0] if tree.errors else "nothing was said"
+        why = tree.errors[0] if tree.errors else "it wrote nothing"
         raise TeacherUnavailable(f"the model could not answer: {why}")
     return [
         Trace(
@@ -134,17 +129,17 @@ def _ungraded(question: Question, answer: str | None) -> Grade:
 
 
 def lines(trace: Trace) -> list[str]:
-    """A trace for a terminal: numbered steps, each with its points in original pixels."""
+    """Format a trace for a terminal: numbered steps, each with its points in original pixels."""
 
-    def told(step: Step) -> str:
+    def step_line(step: Step) -> str:
         places = [
             f"({point.x:g}, {point.y:g})" + (f" in image {point.image + 1}" if point.image else "")
             for point in step.points
         ]
         return f"[{', '.join(places) or 'no point'}] {' '.join(step.thought.split())}"
 
-    said = [f"{i}. {told(step)}" for i, step in enumerate(trace.steps, 1)]
-    said.append(f"answer: {trace.answer if trace.answer is not None else 'none was given'}")
+    shown = [f"{i}. {step_line(step)}" for i, step in enumerate(trace.steps, 1)]
+    shown.append(f"answer: {trace.answer if trace.answer is not None else 'none was given'}")
     if trace.problems:
-        said.append(f"remarks: {', '.join(dict.fromkeys(trace.problems))}")
-    return said
+        shown.append(f"remarks: {', '.join(dict.fromkeys(trace.problems))}")
+    return shown

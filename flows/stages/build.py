@@ -1,4 +1,4 @@
-"""Building traces, as a plain function: the same under a command and under Prefect.
+"""A build of traces, as a plain function: the same under a command and under Prefect.
 
     summary = await build(BuildSettings(task="sat2", limit=24))
     print(summary.sentence())
@@ -17,15 +17,15 @@ from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import replace
 from typing import Any
 
+from flows.progress import Progress, Quiet
 from flows.settings import BuildSettings, Problem
-from flows.stages.curate import Summary, curate_trees, summarize
-from flows.stages.curate_corpus import judge_corpus
-from flows.stages.progress import Progress, Quiet
-from flows.stages.run_budget import Purse, spent_on, told_cost, told_stop
+from flows.stages.curate import Summary, curate_trees, read_filters, summarize
+from flows.stages.curate_corpus import filter_corpus
+from flows.stages.run_budget import RunBudget, describe_cost, describe_stop, spent_on
 from flows.stages.search import (
+    OpenTeacher,
     Search,
-    Teaching,
-    Turn,
+    ShardTurn,
     committed,
     name_searches,
     overlapping,
@@ -33,7 +33,7 @@ from flows.stages.search import (
     search_config,
     search_shard,
 )
-from flows.teachers.resolve import ChosenTeacher, choose_teacher, patient
+from flows.teachers.resolve import resolve
 from mcts.budget import Budget
 from mcts.data import Question
 from mcts.journal.journal import Journal, JournaledTeacher
@@ -57,99 +57,85 @@ async def build(
     progress: Progress | None = None,
     step: Callable[[Stage], Stage] = plain,
 ) -> Summary:
-    """Search a task's questions, curate the trees, and say what came of it."""
+    """Search a task's questions, curate the trees, and sum up the outcome."""
     progress = progress or Quiet()
+    filters = read_filters(settings.filters)
     warehouse = Warehouse.at(settings.home)
-    chosen = teacher_of(settings)
-    config = search_config(settings, chosen)
-    questions = by_picture(await step(find_questions)(warehouse, settings, progress))
+    resolved = resolve(settings, reconnect=True)
+    config = search_config(settings, resolved)
+    questions = by_image(await step(find_questions)(warehouse, settings, progress))
     run_id = f"build-{uuid.uuid4().hex[:12]}"
     try:
-        await chosen.teacher.open()
-        record_run(warehouse, run_id, "build", task=settings.task, params=settings.model_dump())
-        searches = name_searches(questions, config, settings.seed, chosen.teacher.identity)
+        await resolved.teacher.open()
+        record_run(warehouse, run_id, "build", task=settings.task, params=settings.params())
+        searches = name_searches(questions, config, settings.seed, resolved.teacher.identity)
         if settings.retry_failed:
             searches = renamed_failures(warehouse, searches)
         done = committed(warehouse, [s.tree_id for s in searches])
-        progress.start(len(searches), len(done), chosen.teacher)
-        asked = replayed = 0
+        progress.start(len(searches), len(done), resolved.teacher)
         with Journal(warehouse.journal_dir) as journal:
-            asking = JournaledTeacher(chosen.teacher, journal)
-            teaching = Teaching(chosen.teacher.identity, asking, journal)
-            purse = Purse(Budget(settings.run_tokens, settings.run_requests), settings.run_seconds)
+            teacher = JournaledTeacher(resolved.teacher, journal)
+            opened = OpenTeacher(resolved.teacher.identity, teacher, journal)
+            limits = Budget(settings.run_tokens, settings.run_requests)
+            budget = RunBudget(limits, settings.run_seconds)
             there: list[str] = []
 
-            async def work(shard: list[Search], turn: Turn) -> None:
+            async def work(shard: list[Search], turn: ShardTurn) -> None:
                 names = [s.tree_id for s in shard]
-                purse.open(names, done)
+                budget.begin(names, done)
                 missing = [s for s in shard if s.tree_id not in done]
                 ids = [name for name in names if name in done]
-                if missing and not purse.stopped_by:
+                if missing and not budget.stopped_by:
                     ids += await step(search_shard)(
-                        warehouse, run_id, missing, config, settings, teaching, purse, progress,
+                        warehouse, run_id, missing, config, settings, opened, budget, progress,
                         turn,
                     )  # fmt: skip
                 await turn.before.wait()
                 if ids:
-                    await step(curate_trees)(warehouse, run_id, ids)
+                    await step(curate_trees)(warehouse, run_id, ids, filters)
                 there.extend(ids)
-                purse.close(names)
+                budget.end(names)
 
             size = settings.shard
             shards = (searches[i : i + size] for i in range(0, len(searches), size))
             await overlapping(shards, work, settings.concurrency)
-            asked, replayed = asking.asked, asking.replayed
         for path in journal.damage:
-            progress.say(f"{path}: a broken line of the journal was skipped")
-        await step(judge_corpus)(warehouse, run_id, settings.task)
+            progress.report(f"{path}: a broken line of the journal was skipped")
+        await step(filter_corpus)(warehouse, run_id, settings.task, filters)
         summary = await step(summarize)(warehouse, settings.task, there)
         spent = await asyncio.to_thread(spent_on, warehouse, there)
-        extra = {"cost": told_cost(spent, summary.kept, settings.price_in, settings.price_out)}
-        if find_checkpoint(settings.teacher) and (why := task_of(settings.task).plumbing):
-            extra["remark"] = f"plumbing: these traces show that everything runs, no more ({why})"
-        if vain := teaching.vain.requests:
-            extra["ahead"] = (
-                f"not counted above: {vain} requests were asked ahead of their turn and not needed "
-                f"({teaching.vain.completion_tokens} tokens written)"
+        extra = {"cost": describe_cost(spent, summary.kept, settings.price_in, settings.price_out)}
+        if find_checkpoint(settings.teacher) and (why := task_of(settings.task).smoke_test_only):
+            extra["remark"] = f"smoke test only: these traces show that everything runs ({why})"
+        if unused := opened.unused_prefetch.requests:
+            extra["prefetch"] = (
+                f"not counted above: {unused} requests were prefetched and not used "
+                f"({opened.unused_prefetch.completion_tokens} tokens written)"
             )
-        if reason := purse.stopped_by:
+        if reason := budget.stopped_by:
             limit = getattr(settings, f"run_{reason}")
-            extra["stopped"] = told_stop(reason, limit, len(there), len(searches))
-        return replace(summary, asked=asked, replayed=replayed, run_id=run_id, extra=extra)
+            extra["stopped"] = describe_stop(reason, limit, len(there), len(searches))
+        return replace(
+            summary,
+            requests=teacher.requested,
+            replayed=teacher.replayed,
+            run_id=run_id,
+            extra=extra,
+        )
     finally:
         progress.close()
-        await chosen.teacher.close()
+        await resolved.teacher.close()
 
 
-def by_picture(questions: Sequence[Question]) -> list[Question]:
-    """Questions about one picture side by side: a server has it read and cached only so long."""
+def by_image(questions: Sequence[Question]) -> list[Question]:
+    """Sort questions by image: a server keeps what it has read of one cached only so long."""
     return sorted(questions, key=lambda q: ([i.image_id for i in q.images], q.question_id))
-
-
-def teacher_of(settings: BuildSettings) -> ChosenTeacher:
-    """The teacher the settings name, not opened yet.
-
-    Raises:
-        Problem: it is not there, or its coordinates are not known.
-    """
-    chosen = choose_teacher(
-        settings.teacher,
-        model=settings.model,
-        space=settings.space,
-        min_pixels=settings.min_pixels,
-        max_pixels=settings.max_pixels,
-        revision=settings.revision,
-        timeout_s=settings.timeout,
-        concurrency=settings.concurrency,
-        home=settings.home,
-    )
-    return patient(chosen, settings.teacher)
 
 
 async def find_questions(
     warehouse: Warehouse, settings: BuildSettings, progress: Progress
 ) -> list[Question]:
-    """The questions to search, in the order of their ids.
+    """Return the questions to search, in the order of their ids.
 
     A task that has none yet, but an embedded sample, is given the sample.
 
@@ -163,11 +149,11 @@ async def find_questions(
 
     questions = await asyncio.to_thread(read)
     if not questions:
-        from warehouse.sources.samples import import_sample
+        from warehouse.sources.importing import import_sample
 
         report = await asyncio.to_thread(import_sample, warehouse, settings.task)
         if report:
-            progress.say(
+            progress.report(
                 f"no {settings.task} questions were in the warehouse: the embedded sample was "
                 f"imported ({report.added} questions)"
             )

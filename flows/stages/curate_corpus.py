@@ -143,7 +143,7 @@ def corpus_verdicts(
 
     @cache
     def documents(cells: int, max_hash_bits: int) -> list[dedup.Document]:
-        alike = image_hash.alike(corpus.hashes, max_hash_bits)
+        alike = image_hash.group_similar(corpus.hashes, max_hash_bits)
         return [_document(row, corpus, alike, sizes, cells, good) for row in traces]
 
     by_name = {one.name: one for one in filters if isinstance(one, dedup.CopyFilter)}

@@ -1,6 +1,7 @@
-"""Measuring a model on a benchmark: from names to models, questions, figures and a comparison.
+"""Evaluation of a model on a benchmark: from names to models, questions, figures, a comparison.
 
-    outcome = await evaluate(EvaluateSettings.checked(model="nano", benchmark="sat2"), say=print)
+    settings = EvaluateSettings.checked(model="./student", benchmark="sat2")
+    outcome = await evaluate(settings, report=print)
     outcome.report.figures["all"]["accuracy"];  outcome.differences       # against another model
 
 The measuring itself is `training.evaluation.evaluate`; here is what a person types. The same run
@@ -10,29 +11,32 @@ again asks nothing that was answered.
 from __future__ import annotations
 
 import asyncio
-import sys
-import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 from curation.scores.bootstrap import Difference
-from flows.settings import EvaluateSettings, Problem
-from flows.stages.progress import short_time
-from flows.teachers.resolve import ChosenTeacher, choose_teacher, patient
+from flows.progress import ProgressLine, Report, ignore
+from flows.settings import EvaluateSettings, FieldProblem, Problem, TeacherSettings
+from flows.teachers.resolve import ResolvedTeacher, resolve
 from mcts.data import Question
 from mcts.teachers.checkpoints import GENERAL, find_checkpoint, prompt_style
-from training.evaluation.evaluate import Asking, Done, Subject, measure
-from training.evaluation.report import Report, compare
+from training.evaluation.evaluate import (
+    EvaluationProgress,
+    EvaluationProtocol,
+    Subject,
+    measure,
+)
+from training.evaluation.report import EvaluationReport, compare
 from warehouse.models import find_model, open_model
 from warehouse.sources import task_of
 from warehouse.sources.importing import split_named
 from warehouse.storage.home import Warehouse
 from warehouse.tables.rows import read_questions
 
-Say = Callable[[str], None]
 SPLITS = ("test", "validation")
 """What is measured on where no split is named, the first that has questions."""
 
@@ -41,37 +45,37 @@ SPLITS = ("test", "validation")
 class Outcome:
     """What came of an evaluation."""
 
-    report: Report
-    second: Report | None = None
+    report: EvaluationReport
+    second: EvaluationReport | None = None
     """The model it was compared with."""
     differences: dict[str, Difference] = field(default_factory=dict)
     """How much better the first is, over all and by family; empty without a second."""
 
     def sentence(self) -> str:
-        """The outcome in one sentence."""
+        """Sum up the outcome."""
         found = self.report.figures["all"]["accuracy"]
-        told = (
+        sentence = (
             f"{self.report.model_id} on {self.report.benchmark}: {_per_cent(found.value)} right, "
             f"95% interval {_interval(found.low, found.high)}, {found.n} questions about "
-            f"{found.clusters} groups of pictures"
+            f"{found.clusters} groups of images"
         )
         control = self.report.settings.get("control")
-        return f"{told}, {control} pictures" if control else told
+        return f"{sentence}, {control} images" if control else sentence
 
     def comparison(self) -> str:
-        """The comparison in one sentence."""
+        """Sum up the comparison."""
         assert self.second is not None
         gap = self.differences["all"]
         clear = "" if gap.clear else ", which includes 0"
         return (
             f"{self.report.model_id} minus {self.second.model_id}: {100 * gap.value:+.1f} points, "
-            f"95% interval {_interval(gap.low, gap.high, '+')}{clear} (bootstrap over pictures "
+            f"95% interval {_interval(gap.low, gap.high, '+')}{clear} (bootstrap over images "
             f"p = {gap.p:.2g}; {gap.only_first} right only by the first, {gap.only_second} only by "
             f"the second, McNemar p = {gap.mcnemar:.2g})"
         )
 
     def differences_by_family(self) -> list[dict[str, str]]:
-        """The comparison as a table, in points; how often only one of the two was right."""
+        """Return the comparison as a table, in points; how often only one was right."""
         return [
             {
                 "family": family,
@@ -86,7 +90,7 @@ class Outcome:
         ]
 
     def plain(self) -> dict[str, Any]:
-        """As JSON can hold it."""
+        """Return the outcome as JSON holds it."""
         from dataclasses import asdict
 
         found = self.report.plain()
@@ -104,30 +108,30 @@ def _interval(low: float, high: float, sign: str = "") -> str:
     return f"[{100 * low:{sign}.1f}, {100 * high:{sign}.1f}]"
 
 
-async def evaluate(settings: EvaluateSettings, *, say: Say = lambda line: None) -> Outcome:
+async def evaluate(settings: EvaluateSettings, *, report: Report = ignore) -> Outcome:
     """Measure a model on a benchmark, and compare it with another one where that is asked for.
 
     Raises:
         Problem: there are no such questions, no such model, or no such prompt.
-        TeacherUnavailable: nobody answers; what was answered is kept.
+        TeacherUnavailable: the model does not answer; its responses so far are kept.
     """
     warehouse = Warehouse.at(settings.home)
-    questions, split = await asyncio.to_thread(find_benchmark, warehouse, settings, say)
+    questions, split = await asyncio.to_thread(find_benchmark, warehouse, settings, report)
     reports = []
     for name in [settings.model, *([settings.against] if settings.against else [])]:
-        report = await _measure(warehouse, settings, name, questions, split, say)
-        if report.failed:
-            say(f"{report.failed} answers could not be had; they count as wrong")
-        reports.append(report)
+        measured = await _measure(warehouse, settings, name, questions, split, report)
+        if measured.failed:
+            report(f"{measured.failed} answers failed; they count as wrong")
+        reports.append(measured)
     if len(reports) == 1:
         return Outcome(reports[0])
     return Outcome(reports[0], reports[1], compare(*reports))
 
 
 def find_benchmark(
-    warehouse: Warehouse, settings: EvaluateSettings, say: Say = lambda line: None
+    warehouse: Warehouse, settings: EvaluateSettings, report: Report = ignore
 ) -> tuple[list[Question], str]:
-    """The questions to ask and their split; a task that comes with a sample is given it if empty.
+    """Return the questions to ask and their split; a task with a sample is given it if empty.
 
     Raises:
         Problem: there are none.
@@ -148,15 +152,15 @@ def find_benchmark(
     sample = task_of(settings.benchmark).sample
     empty = not found and not any(read_questions(warehouse, settings.benchmark, limit=1))
     if empty and sample is not None and set(splits) & set(sample.files):
-        from warehouse.sources.samples import import_sample
+        from warehouse.sources.importing import import_sample
 
         if report := import_sample(warehouse, settings.benchmark):
-            say(f"the embedded sample was imported ({report.added} questions)")
+            report(f"the embedded sample was imported ({report.added} questions)")
             found, split = read()
     if not found:
-        told = settings.split or " or ".join(SPLITS)
+        splits_shown = settings.split or " or ".join(SPLITS)
         raise Problem(
-            f"there are no questions of benchmark {settings.benchmark!r}, split {told}, in "
+            f"there are no questions of benchmark {settings.benchmark!r}, split {splits_shown}, in "
             f"{warehouse.root}; import some with `vigorl import {settings.benchmark} PATH`"
         )
     return found, split
@@ -168,57 +172,64 @@ async def _measure(
     name: str,
     questions: list[Question],
     split: str,
-    say: Say,
-) -> Report:
+    report: Report,
+) -> EvaluationReport:
     with _opened(warehouse, name) as where:
-        chosen, prompt = choose_model(settings, name, where)
-        subject = Subject(chosen.teacher, chosen.space, prompt, chosen.step_tokens)
-        asking = Asking(
+        resolved, prompt = resolve_model(settings, name, where)
+        subject = Subject(resolved.teacher, resolved.space, prompt, resolved.step_tokens)
+        protocol = EvaluationProtocol(
             temperature=settings.temperature, top_p=settings.top_p, samples=settings.samples,
             min_thoughts=settings.min_thoughts, seed=settings.seed, control=settings.control,
         )  # fmt: skip
+        head = name.replace("{", "{{").replace("}", "}}") + ": {done} of {total} questions"
+        line = ProgressLine(head, report=report)
         try:
             return await measure(
-                subject, questions, warehouse, asking, benchmark=f"{settings.benchmark}/{split}",
-                concurrency=settings.concurrency, progress=Told(name, say),
+                subject, questions, warehouse, protocol, benchmark=f"{settings.benchmark}/{split}",
+                concurrency=settings.concurrency, progress=partial(_show, line),
             )  # fmt: skip
         except KeyError as lost:
             raise Problem(f"image {lost.args[0]} is not among the warehouse's objects") from None
         except ValueError as error:  # no such prompt
             raise Problem(str(error)) from None
         finally:
-            await chosen.teacher.close()
+            line.close()
+            await resolved.teacher.close()
 
 
-def choose_model(settings: EvaluateSettings, name: str, where: str) -> tuple[ChosenTeacher, str]:
-    """The model called `name`, and the prompt file that asks it.
+def _show(line: ProgressLine, done: EvaluationProgress) -> None:
+    right = _per_cent(done.right / done.questions)
+    figures = f"{right} right, {done.tokens / max(done.seconds, 1e-9):.0f} tokens/s"
+    line.update(done.questions, done.of, figures, done.remaining)
+
+
+def resolve_model(settings: EvaluateSettings, name: str, where: str) -> tuple[ResolvedTeacher, str]:
+    """Return the model called `name`, and the prompt file that asks it.
 
     Args:
         where: its folder if it is a trained one, else the name again.
 
     Raises:
-        Problem: there is none, or its coordinates are not known.
+        Problem: there is none, its coordinates are not known, or it has no such prompt.
     """
-    chosen = choose_teacher(
-        where, model=settings.served, space=settings.space, min_pixels=settings.min_pixels,
-        max_pixels=settings.max_pixels, timeout_s=settings.timeout,
-        concurrency=settings.concurrency, home=settings.home,
-    )  # fmt: skip
-    chosen = patient(chosen, where)
+    teacher = TeacherSettings.of(settings, teacher=where, model=settings.served)
+    resolved = resolve(teacher, reconnect=True)
     if settings.prompt:
-        return chosen, settings.prompt
-    if settings.form is None:
-        return chosen, chosen.prompt_for(settings.benchmark)
+        return resolved, settings.prompt
+    if settings.response_style is None:
+        return resolved, resolved.prompt_for(settings.benchmark)
     folder = find_checkpoint(name) or Path(where)
     style = prompt_style(folder) if folder.is_dir() else GENERAL
-    # None: what its task asks with.
-    prompt = style.with_response_style(settings.form).prompt
-    return chosen, prompt or task_of(settings.benchmark).prompt
+    try:
+        prompt = style.with_response_style(settings.response_style).prompt
+    except ValueError as error:
+        raise FieldProblem("response_style", str(error)) from None
+    return resolved, prompt or task_of(settings.benchmark).prompt
 
 
 @contextmanager
 def _opened(warehouse: Warehouse, name: str) -> Iterator[str]:
-    """Where a model is: a local folder of one that was trained here, else its name."""
+    """Yield where a model is: a local folder of one that was trained here, else its name."""
     known = bool(find_checkpoint(name)) or "://" in name or name.startswith(("vllm:", "vllm-cpu:"))
     row = None
     if not known and not Path(name, "config.json").is_file():
@@ -228,35 +239,3 @@ def _opened(warehouse: Warehouse, name: str) -> Iterator[str]:
         return
     with open_model(warehouse, row) as folder:
         yield str(folder)
-
-
-class Told:
-    """Says how far an evaluation has come: at once in a terminal, now and then elsewhere."""
-
-    def __init__(self, name: str, say: Say, every_s: float = 15.0) -> None:
-        self._name, self._say = name, say
-        self._live = sys.stderr.isatty() and say is to_stderr
-        self._every_s = 0.2 if self._live else every_s
-        self._said = time.monotonic()
-
-    def __call__(self, done: Done) -> None:
-        last = done.questions == done.of
-        if not last and time.monotonic() - self._said < self._every_s:
-            return
-        self._said = time.monotonic()
-        line = (
-            f"{self._name}: {done.questions} of {done.of} questions, "
-            f"{_per_cent(done.right / done.questions)} right, "
-            f"{done.tokens / max(done.seconds, 1e-9):.0f} tokens/s"
-        )
-        if not last and done.remaining is not None:
-            line += f", about {short_time(done.remaining)} left"
-        if self._live:
-            print(f"\r{line:<100}", end="\n" if last else "", file=sys.stderr, flush=True)
-        else:
-            self._say(line)
-
-
-def to_stderr(line: str) -> None:
-    """Say something beside the results."""
-    print(line, file=sys.stderr, flush=True)

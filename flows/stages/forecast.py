@@ -1,6 +1,6 @@
 """`vigorl build --dry-run`: a few questions are searched to say what all of them will cost.
 
-    forecast = await pilot(BuildSettings(limit=1000, dry_run=True))
+    forecast = await forecast_build(BuildSettings.checked(task="sat2", limit=1000))
     print(forecast.text())
 
 The pilot's trees are thrown away but its responses are not: they are in the journal, under the
@@ -16,17 +16,18 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from flows.settings import BuildSettings
-from flows.stages.build import find_questions, teacher_of
 from flows.progress import Progress, Quiet, short_time
+from flows.settings import BuildSettings
+from flows.stages.build import find_questions
 from flows.stages.search import (
-    Teaching,
+    OpenTeacher,
     committed,
     name_searches,
     renamed_failures,
     search_config,
     search_one,
 )
+from flows.teachers.resolve import resolve
 from mcts.budget import Usage
 from mcts.concurrency import gather
 from mcts.journal.journal import Journal, JournaledTeacher
@@ -74,7 +75,7 @@ class Forecast:
     price_out: float | None = None
 
     def text(self) -> str:
-        """The forecast, for a person."""
+        """Format the forecast for a person."""
         if not self.missing:
             return f"all {self.questions} questions have their trees: there is nothing to ask"
         lines = [
@@ -115,7 +116,7 @@ def _known(found: Range) -> list[float]:
 
 
 def predict(sample: Sequence[float], total: int) -> Range:
-    """The sum over `total` things of which `sample` are known; spread by Student's t, 90%."""
+    """Predict the sum over `total` things of which `sample` are known; 90% by Student's t."""
     known, rest = len(sample), total - len(sample)
     mean = sum(sample) / known
     middle = mean * total
@@ -129,16 +130,16 @@ def predict(sample: Sequence[float], total: int) -> Range:
     return Range(middle, max(float(sum(sample)), middle - spread), middle + spread)
 
 
-async def pilot(settings: BuildSettings, *, progress: Progress | None = None) -> Forecast:
-    """Search the first few questions that have no tree yet and predict the rest."""
+async def forecast_build(settings: BuildSettings, *, progress: Progress | None = None) -> Forecast:
+    """Search the first few questions that have no tree yet and predict the cost of the rest."""
     progress = progress or Quiet()
     warehouse = Warehouse.at(settings.home)
-    chosen = teacher_of(settings)
-    config = search_config(settings, chosen)
+    resolved = resolve(settings, reconnect=True)
+    config = search_config(settings, resolved)
     questions = await find_questions(warehouse, settings, progress)
     try:
-        await chosen.teacher.open()
-        identity = chosen.teacher.identity
+        await resolved.teacher.open()
+        identity = resolved.teacher.identity
         searches = name_searches(questions, config, settings.seed, identity)
         if settings.retry_failed:
             searches = renamed_failures(warehouse, searches)
@@ -147,23 +148,22 @@ async def pilot(settings: BuildSettings, *, progress: Progress | None = None) ->
         tried = missing[: settings.pilot]
         slots = asyncio.Semaphore(settings.concurrency)
         with Journal(warehouse.journal_dir) as journal:
-            asking = JournaledTeacher(chosen.teacher, journal)
-            teaching = Teaching(identity, asking, journal)
+            opened = OpenTeacher(identity, JournaledTeacher(resolved.teacher, journal), journal)
 
             async def one(i: int) -> Tree:
                 async with slots:
-                    return await search_one(warehouse, tried[i], config, teaching)
+                    return await search_one(warehouse, tried[i], config, opened)
 
             trees = await gather(one(i) for i in range(len(tried)))
         return forecast(trees, len(searches), len(missing), settings)
     finally:
-        await chosen.teacher.close()
+        await resolved.teacher.close()
 
 
 def forecast(
     trees: Sequence[Tree], questions: int, missing: int, settings: BuildSettings
 ) -> Forecast:
-    """What `trees`, the first of `missing`, say of all of them."""
+    """Predict from `trees`, the first of `missing`, what all of them cost."""
     spent = Usage(spans=[span for tree in trees for span in tree.usage.spans])
     for tree in trees:
         spent.requests += tree.usage.requests
@@ -180,7 +180,7 @@ def forecast(
         missing,
         len(trees),
         sum(any(reward >= 1.0 for _, reward in tree.outcomes()) for tree in trees),
-        tuple((tree.errors or ("nothing usable was said",))[0] for tree in trees if tree.failed),
+        tuple((tree.errors or ("nothing usable",))[0] for tree in trees if tree.failed),
         spent,
         predict([tree.usage.requests for tree in trees], missing),
         predict([tree.usage.prompt_tokens for tree in trees], missing),

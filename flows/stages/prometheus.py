@@ -16,8 +16,8 @@ from prometheus_client import CollectorRegistry, start_http_server
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metric
 from prometheus_client.registry import Collector
 
+from flows.progress import Counts
 from flows.settings import Problem
-from flows.stages.progress import Counts
 
 
 class BuildCollector(Collector):

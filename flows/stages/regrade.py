@@ -1,9 +1,9 @@
 """Trees scored anew by the grader as it is now, their topology kept: what would change.
 
-    told = await regrade(BuildSettings(task="sat2", regrade=True, teacher=url, space="qwen3-vl"))
-    print(told.sentence())           # 6 trees scored anew: 0 scores in 0 trees are others; ...
+    regraded = await regrade(BuildSettings(task="sat2", teacher=url, space="qwen3-vl"))
+    print(regraded.sentence())       # 6 trees scored anew: 0 scores in 0 trees are others; ...
 
-    changes = list(regraded(tree))   # one tree, in place
+    changes = list(regrade_tree(tree))     # one tree, in place
 
 No server is asked and nothing is written.
 """
@@ -14,11 +14,12 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 
 from curation.grading.grade import grade
-from flows.settings import BuildSettings
-from flows.stages.build import find_questions, teacher_of
 from flows.progress import Progress, Quiet
+from flows.settings import BuildSettings
+from flows.stages.build import find_questions
 from flows.stages.replay import recorded_searches
 from flows.stages.search import search_config
+from flows.teachers.resolve import resolve
 from mcts.config import Grader
 from mcts.engine import FAILURE_PREFIX
 from mcts.journal.journal import Journal
@@ -41,14 +42,14 @@ class Regraded:
     now_wrong: int
 
     def sentence(self) -> str:
-        """For a person."""
+        """Sum up the outcome."""
         return (
             f"{self.trees} trees scored anew: {self.outcomes} scores in {len(self.changed)} trees "
             f"are others; {self.now_right} trees gain a right answer, {self.now_wrong} lose theirs"
         )
 
 
-def regraded(tree: Tree, grader: Grader = grade) -> Iterator[tuple[float | None, float | None]]:
+def regrade_tree(tree: Tree, grader: Grader = grade) -> Iterator[tuple[float | None, float | None]]:
     """Score `tree` anew in place, its topology kept; yields each score that changes, old and new.
 
     What could not be sampled stays unscored.
@@ -59,19 +60,19 @@ def regraded(tree: Tree, grader: Grader = grade) -> Iterator[tuple[float | None,
         for scored in ([node] if node.terminal else []) + node.rollouts:
             if scored.reason.startswith(FAILURE_PREFIX):
                 continue
-            told = grader(tree.question, scored.answer)
-            if told.score != scored.reward:
-                yield scored.reward, told.score
-            scored.reward, scored.reason = told.score, told.reason
+            graded = grader(tree.question, scored.answer)
+            if graded.score != scored.reward:
+                yield scored.reward, graded.score
+            scored.reward, scored.reason = graded.score, graded.reason
     for node in nodes:
         for reward in node.rewards:
             backpropagate(node, reward)
 
 
 async def regrade(settings: BuildSettings, *, progress: Progress | None = None) -> Regraded:
-    """What today's grader says of the warehouse's trees of these settings; nothing is written."""
+    """Score the warehouse's trees of these settings anew; nothing is written."""
     warehouse = Warehouse.at(settings.home)
-    config = search_config(settings, teacher_of(settings))
+    config = search_config(settings, resolve(settings))
     questions = await find_questions(warehouse, settings, progress or Quiet())
     with Journal(warehouse.journal_dir) as journal:
         _, searches = recorded_searches(warehouse, journal, settings, config, questions)
@@ -81,7 +82,7 @@ async def regrade(settings: BuildSettings, *, progress: Progress | None = None) 
         ids = [s.tree_id for s in searches[start : start + settings.shard]]
         for tree, _ in read_trees(warehouse, ids):
             right = any(score >= 1.0 for _, score in tree.outcomes())
-            others = len(list(regraded(tree)))
+            others = len(list(regrade_tree(tree)))
             now = any(score >= 1.0 for _, score in tree.outcomes())
             trees, outcomes = trees + 1, outcomes + others
             now_right, now_wrong = now_right + (now > right), now_wrong + (right > now)

@@ -1,11 +1,11 @@
-"""Trees rebuilt from what is recorded, with no server, to be compared or stored.
+"""Replay: trees rebuilt from recorded responses, with no server, to be compared or stored.
 
     replayed = await replay(BuildSettings(task="sat2", replay=True, teacher=url, space="qwen3-vl"))
     print(replayed.sentence())       # 6 trees rebuilt …: 6 are those of the warehouse, 0 are new …
 
 A search is a function of its responses, so the same responses make the same tree, to the byte,
 however many trees are rebuilt at once. Responses come from the journal or, where that is gone,
-from the warehouse. Who answered is not asked of any server: journal and warehouse know it.
+from the warehouse; so does the name of the model that answered.
 """
 
 from __future__ import annotations
@@ -19,27 +19,28 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from curation.grading.grade import grade
+from flows.progress import Progress, Quiet
 from flows.settings import BuildSettings, Problem
-from flows.stages.build import find_questions, teacher_of
-from flows.stages.curate import curate_trees
-from flows.stages.progress import Progress, Quiet
+from flows.stages.build import find_questions
+from flows.stages.curate import curate_trees, read_filters
 from flows.stages.search import Search, name_searches, renamed_failures, search_config
-from mcts.journal.journal import Journal, JournaledTeacher, JournalMismatch, Key, Record, ReplayMiss
-from mcts.journal.records import Failure
-from mcts.policy import TeacherPolicy
-from mcts.samples import together
-from mcts.search import SearchConfig, search
+from flows.teachers.resolve import resolve
+from mcts.concurrency import gather
+from mcts.config import SearchConfig
+from mcts.journal.journal import Journal, JournaledTeacher, JournalMismatch, ReplayMiss
+from mcts.journal.records import Failure, Key, Record
+from mcts.search import search
+from mcts.teacher_policy import TeacherPolicy
 from mcts.teachers.base import Completion
 from warehouse.query.read_back import rows_about
 from warehouse.storage.home import Warehouse
 from warehouse.tables.delta import commit_trees, record_run, rows_to_arrow
+from warehouse.tables.schema import Row
 from warehouse.tables.tree_rows import SearchRows, search_rows
 
 # Who wrote a row, when and how: not what the search found.
 _WRITING = frozenset({"run_id", "revision", "created_at", "commit_id"})
 _TABLES = ("trees", "nodes", "rollouts", "responses")
-
-Row = dict[str, Any]
 
 
 @dataclass(slots=True)
@@ -57,17 +58,17 @@ class Replayed:
     """Trees that could not be rebuilt, and why."""
 
     def sentence(self) -> str:
-        """For a person."""
+        """Sum up the outcome."""
         rebuilt = self.same + len(self.new) + len(self.differing)
-        told = (
+        sentence = (
             f"{rebuilt} of {self.questions} trees rebuilt from recorded responses: {self.same} are "
             f"those of the warehouse, {len(self.new)} are new, {len(self.differing)} differ"
         )
         for tree_id in self.differing[:3]:
-            told += f"\n{tree_id} differs from the warehouse's"
+            sentence += f"\n{tree_id} differs from the warehouse's"
         for tree_id, reason in list(self.missing.items())[:3]:
-            told += f"\n{tree_id} cannot be rebuilt: {reason}"
-        return told
+            sentence += f"\n{tree_id} cannot be rebuilt: {reason}"
+        return sentence
 
 
 async def replay(settings: BuildSettings, *, progress: Progress | None = None) -> Replayed:
@@ -78,18 +79,18 @@ async def replay(settings: BuildSettings, *, progress: Progress | None = None) -
     """
     progress = progress or Quiet()
     warehouse = Warehouse.at(settings.home)
-    config = search_config(settings, teacher_of(settings))
+    config = search_config(settings, resolve(settings))
     questions = await find_questions(warehouse, settings, progress)
     replayed, run_id = Replayed(len(questions)), f"replay-{uuid.uuid4().hex[:12]}"
     with Journal(warehouse.journal_dir) as journal:
         identity, searches = recorded_searches(warehouse, journal, settings, config, questions)
         for start in range(0, len(searches), settings.shard):
             shard = searches[start : start + settings.shard]
-            grown = await _rebuild(warehouse, journal, shard, config, settings, identity)
+            rebuilt = await _rebuild(warehouse, journal, shard, config, settings, identity)
             stored = await asyncio.to_thread(stored_rows, warehouse, [s.tree_id for s in shard])
             fresh: list[SearchRows] = []
-            for wanted, rows in zip(shard, grown, strict=True):
-                name = wanted.tree_id
+            for named, rows in zip(shard, rebuilt, strict=True):
+                name = named.tree_id
                 if isinstance(rows, str):
                     replayed.missing[name] = rows
                 elif name not in stored:
@@ -112,7 +113,7 @@ def recorded_searches(
     config: SearchConfig,
     questions: Sequence[Any],
 ) -> tuple[str, list[Search]]:
-    """Who answered, and the searches as they are named for that teacher."""
+    """Return the teacher that answered, and the searches as they are named for it."""
     from warehouse.query.catalog import query
 
     known = query(warehouse, "SELECT DISTINCT model FROM trees")["model"].to_pylist()
@@ -146,38 +147,38 @@ async def _rebuild(
     settings: BuildSettings,
     identity: str,
 ) -> list[SearchRows | str]:
-    """The rows of each search, or why it cannot be rebuilt; `settings.concurrency` at a time."""
+    """Rebuild each search's rows, or say why that fails; `settings.concurrency` at a time."""
     slots = asyncio.Semaphore(settings.concurrency)
 
-    async def one(wanted: Search, source: Journal) -> SearchRows | str:
-        asking = JournaledTeacher(None, source, "replay", identity=identity)
-        policy = TeacherPolicy(wanted.question, config, wanted.tree_id, asking, {})
+    async def one(named: Search, source: Journal) -> SearchRows | str:
+        teacher = JournaledTeacher(None, source, "replay", identity=identity)
+        policy = TeacherPolicy(named.question, config, named.tree_id, teacher, {})
         async with slots:
             try:
-                tree = await search(wanted.question, config, policy, grade, wanted.tree_id)
+                tree = await search(named.question, config, policy, grade, named.tree_id)
             except (ReplayMiss, JournalMismatch) as error:
                 return str(error)
-        records = source.records(wanted.tree_id)
+        records = source.records(named.tree_id)
         return search_rows(tree, config, records, model=identity, seed=settings.seed)
 
-    grown = await together(one(wanted, journal) for wanted in shard)
+    rebuilt = await gather(one(named, journal) for named in shard)
     # When a request was sent is in the journal only, and a limit in seconds depends on it.
-    left = [s for s, rows in zip(shard, grown, strict=True) if isinstance(rows, str)]
+    left = [s for s, rows in zip(shard, rebuilt, strict=True) if isinstance(rows, str)]
     if not left or settings.tree_seconds is not None:
-        return grown
+        return rebuilt
     with tempfile.TemporaryDirectory() as folder, Journal(folder) as copy:
         records = await asyncio.to_thread(stored_records, warehouse, [s.tree_id for s in left])
-        await together(copy.append(record) for record in records)
-        again = await together(one(wanted, copy) for wanted in left)
+        await gather(copy.append(record) for record in records)
+        again = await gather(one(named, copy) for named in left)
     second = dict(zip([s.tree_id for s in left], again, strict=True))
     return [
         second[s.tree_id] if not isinstance(second.get(s.tree_id, ""), str) else rows
-        for s, rows in zip(shard, grown, strict=True)
+        for s, rows in zip(shard, rebuilt, strict=True)
     ]
 
 
 def stored_records(warehouse: Warehouse, tree_ids: Sequence[str]) -> list[Record]:
-    """The journal's records as the warehouse's `responses` tell them; when they were is not told.
+    """Read the journal's records back from the warehouse's `responses`, all but their times.
 
     A response that is not whole in its table (half a surrogate pair was replaced) is left out.
     """
@@ -189,17 +190,17 @@ def stored_records(warehouse: Warehouse, tree_ids: Sequence[str]) -> list[Record
         rows.sort(key=lambda row: row["sample"])
         first = rows[0]
         failure = Failure(first["error"], first["message"]) if first["error"] else None
-        said = () if failure else tuple(
+        completions = () if failure else tuple(
             Completion(row["text"], row["finish_reason"], row["tokens"]) for row in rows
         )  # fmt: skip
         record = Record(
             key=Key(tree_id, first["path"], first["purpose"], first["sample"]),
             fingerprint=first["fingerprint"],
-            completions=said,
+            completions=completions,
             failure=failure,
             prompt_tokens=first["prompt_tokens"] or 0,
             cached_tokens=first["cached_tokens"],
-            completion_tokens=sum(completion.tokens for completion in said),
+            completion_tokens=sum(completion.tokens for completion in completions),
             seconds=first["seconds"] or 0.0,
             started_at=0.0,
         )
@@ -209,7 +210,7 @@ def stored_records(warehouse: Warehouse, tree_ids: Sequence[str]) -> list[Record
 
 
 def canonical(rows: SearchRows) -> bytes:
-    """A tree's rows as bytes that are equal exactly when the tables would hold equal rows."""
+    """Write a tree's rows as bytes, equal exactly when the tables would hold equal rows."""
     tables = {
         "trees": [rows.tree],
         "nodes": rows.nodes,
@@ -220,7 +221,7 @@ def canonical(rows: SearchRows) -> bytes:
 
 
 def stored_rows(warehouse: Warehouse, tree_ids: Sequence[str]) -> dict[str, bytes]:
-    """The `canonical` rows of the trees that are in the warehouse, by tree."""
+    """Read the `canonical` rows of the trees that are in the warehouse, by tree."""
     grouped: dict[str, dict[str, list[Row]]] = {}
     for name in _TABLES:
         for row in rows_about(warehouse, tree_ids, f"SELECT * FROM {name}"):
@@ -242,17 +243,10 @@ def _canonical(tables: dict[str, list[Row]]) -> bytes:
 async def _store(
     warehouse: Warehouse, run_id: str, fresh: Sequence[SearchRows], settings: BuildSettings
 ) -> None:
-    params = settings.model_dump()
+    params = settings.params()
     await asyncio.to_thread(
         record_run, warehouse, run_id, "replay", task=settings.task, params=params
     )
-    await asyncio.to_thread(
-        commit_trees,
-        warehouse,
-        [r.tree for r in fresh],
-        responses=[row for r in fresh for row in r.responses],
-        nodes=[row for r in fresh for row in r.nodes],
-        rollouts=[row for r in fresh for row in r.rollouts],
-        run_id=run_id,
-    )
-    await curate_trees(warehouse, run_id, [r.tree["tree_id"] for r in fresh])
+    await asyncio.to_thread(commit_trees, warehouse, SearchRows.joined(fresh), run_id=run_id)
+    filters = read_filters(settings.filters)
+    await curate_trees(warehouse, run_id, [r.tree["tree_id"] for r in fresh], filters)

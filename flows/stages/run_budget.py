@@ -1,13 +1,13 @@
 """What a run may spend, shared out in the order of its questions; and what a kept trace has cost.
 
-    purse = Purse(Budget(tokens=1_000_000), run_seconds=3600)
-    purse.open(shard, costs)                     # costs: of trees that are in the warehouse already
-    tree = await search(..., between=purse.between(tree_id))      # or OutOfBudget
-    purse.allows(tree_id)                        # may it be committed?
-    purse.close(shard)
+    budget = RunBudget(Budget(tokens=1_000_000), run_seconds=3600)
+    budget.begin(shard, costs)                   # costs: of trees that are in the warehouse already
+    tree = await search(..., between=budget.between(tree_id))     # or OutOfBudget
+    budget.allows(tree_id)                       # may it be committed?
+    budget.end(shard)
 
-A run's tokens and requests are those of the searches its command names, whoever paid for them and
-when: what is in the warehouse and in the journal counts. So a run that is killed and started again
+A run's tokens and requests are those of the searches its command names, whenever they were paid
+for: what is in the warehouse and in the journal counts. So a run that is killed and started again
 has one budget, not two, and a stopped one goes on only with a larger budget. What is committed is
 the first questions whose trees use the budget up, whatever ran at once: a tree is allowed exactly
 if all before it together leave something. Searches beyond that point end between two waves, as soon
@@ -27,11 +27,11 @@ from warehouse.storage.home import Warehouse
 
 
 class OutOfBudget(Exception):
-    """A search that the run's budget does not reach to; nothing it was answered is lost."""
+    """The run's budget does not reach to a search; the responses it has are kept."""
 
 
-class Purse:
-    """What a run has spent, tree by tree, against what it may."""
+class RunBudget:
+    """Tracks spending per tree against the run's limits."""
 
     def __init__(
         self,
@@ -46,16 +46,16 @@ class Purse:
         self.stopped_by: str | None = None
         """The budget that a search was refused for: `tokens`, `requests` or `seconds`."""
 
-    def open(self, tree_ids: Sequence[str], costs: Mapping[str, Usage]) -> None:
+    def begin(self, tree_ids: Sequence[str], costs: Mapping[str, Usage]) -> None:
         """Begin a shard of searches, which come after all that were begun before."""
         self._open |= {tree_id: costs.get(tree_id) or Usage() for tree_id in tree_ids}
 
-    def close(self, tree_ids: Sequence[str]) -> None:
-        """End the oldest shard that is open: what it spent comes before all others."""
+    def end(self, tree_ids: Sequence[str]) -> None:
+        """End the oldest shard that has begun: what it spent comes before all others."""
         self._before = _total([self._before, *(self._open.pop(name) for name in tree_ids)])
 
     def between(self, tree_id: str) -> Callable[[Usage], None]:
-        """What a search calls between its waves; raises OutOfBudget where it must not go on."""
+        """Return what a search calls between its waves; it raises OutOfBudget to end the search."""
 
         def check(spent: Usage) -> None:
             self._open[tree_id] = spent  # the search's own count, which grows as it is answered
@@ -68,7 +68,7 @@ class Purse:
         return check
 
     def allows(self, tree_id: str) -> bool:
-        """Whether all searches before this one together leave something of the budget."""
+        """Return whether all searches before this one together leave something of the budget."""
         if self._budget == Budget():
             return True
         earlier = [self._before]
@@ -91,8 +91,8 @@ def _total(several: Iterable[Usage]) -> Usage:
     return total
 
 
-def told_stop(reason: str, limit: float, done: int, total: int) -> str:
-    """One sentence about a run that its budget stopped."""
+def describe_stop(reason: str, limit: float, done: int, total: int) -> str:
+    """Describe a run that its budget stopped, in one sentence."""
     more = "the same command" if reason == "seconds" else "the same command with a larger budget"
     return (
         f"stopped by --run-{reason} {limit:.15g}: {done} of {total} questions have their trees; "
@@ -101,16 +101,16 @@ def told_stop(reason: str, limit: float, done: int, total: int) -> str:
 
 
 def spent_on(warehouse: Warehouse, tree_ids: Sequence[str]) -> dict[str, Any]:
-    """What the trees of these ids cost: trees, requests, tokens, and seconds of requests."""
+    """Sum up what the trees of these ids cost: requests, tokens, and seconds of requests."""
     columns = ("requests", "prompt_tokens", "completion_tokens", "seconds")
     rows = rows_about(warehouse, tree_ids, f"SELECT tree_id, {', '.join(columns)} FROM trees")
     return {column: sum(row[column] or 0 for row in rows) for column in columns}
 
 
-def told_cost(
+def describe_cost(
     spent: Mapping[str, Any], kept: int, price_in: float | None, price_out: float | None
 ) -> str:
-    """One sentence: what a kept trace cost, every search that found nothing included.
+    """Describe in one sentence what a kept trace cost, searches that found nothing included.
 
     Args:
         price_in, price_out: money per million prompt and completion tokens. Prompt tokens are

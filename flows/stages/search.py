@@ -1,9 +1,9 @@
-"""Searching a shard of questions: many trees side by side, committed together.
+"""Search of a shard of questions: many trees side by side, committed together.
 
-config = search_config(settings, chosen)
-searches = name_searches(questions, config, settings.seed, chosen.teacher.identity)
-purse.open([s.tree_id for s in searches], {})
-ids = await search_shard(warehouse, run_id, searches, config, settings, teaching, purse, progress)
+config = search_config(settings, resolved)
+searches = name_searches(questions, config, settings.seed, resolved.teacher.identity)
+budget.begin([s.tree_id for s in searches], {})
+ids = await search_shard(warehouse, run_id, searches, config, settings, opened, budget, progress)
 
 A shard ends with its slowest tree, and a server must not wait for that: `overlapping` lets the
 next shard's trees begin as soon as there is room for them, and shards still end one after another.
@@ -14,30 +14,32 @@ from __future__ import annotations
 import asyncio
 import itertools
 from collections.abc import Awaitable, Callable, Iterable, Sequence
-from dataclasses import dataclass, field, replace
-from typing import Literal, TypeVar
+from dataclasses import dataclass, field, fields, replace
+from typing import Any, Literal, TypeVar
 
 from curation.grading.grade import grade
-from flows.settings import BuildSettings, Problem
-from flows.stages.progress import Progress
-from flows.stages.run_budget import OutOfBudget, Purse
-from flows.teachers.resolve import ChosenTeacher
-from mcts.budget import Budget, Spent
+from flows.progress import Progress
+from flows.settings import BuildSettings, FieldProblem
+from flows.stages.run_budget import OutOfBudget, RunBudget
+from flows.teachers.resolve import ResolvedTeacher
+from mcts.budget import Budget, Usage
+from mcts.concurrency import gather
+from mcts.config import SearchConfig, search_id
 from mcts.data import Question, content_id
 from mcts.journal.journal import Journal, JournaledTeacher
-from mcts.policy import TeacherPolicy
 from mcts.prompts import load_prompt
-from mcts.samples import together
-from mcts.search import SearchConfig, search, search_id
+from mcts.search import search
+from mcts.teacher_policy import TeacherPolicy
 from mcts.tree import Node, Tree
 from warehouse.query.read_back import rows_about
 from warehouse.storage.home import Warehouse
 from warehouse.tables.delta import commit_trees
 from warehouse.tables.rows import read_image
-from warehouse.tables.tree_rows import search_rows
+from warehouse.tables.tree_rows import SearchRows, search_rows
 
 # Chains a baseline samples where its tree budget alone is to stop it.
 MOST_SAMPLES = 1024
+_ONLY_MCTS = ("simulations", "children", "rollouts", "exploration")
 
 Shard = TypeVar("Shard")
 
@@ -51,73 +53,66 @@ class Search:
 
 
 @dataclass(frozen=True, slots=True)
-class Teaching:
+class OpenTeacher:
     """A teacher that is open, behind its journal."""
 
     identity: str
-    asking: JournaledTeacher
+    teacher: JournaledTeacher
     journal: Journal
-    vain: Spent = field(default_factory=Spent)
-    """What trees asked for ahead and did not need (`mcts.prefetch`); no tree's rows count it."""
+    unused_prefetch: Usage = field(default_factory=Usage)
+    """What trees prefetched and did not use (`mcts.prefetch`); no tree's rows count it."""
 
 
-def search_config(settings: BuildSettings, chosen: ChosenTeacher) -> SearchConfig:
-    """The part of the settings that decides a search's outcome, and so its name."""
+def search_config(settings: BuildSettings, resolved: ResolvedTeacher) -> SearchConfig:
+    """Return the part of the settings that decides a search's outcome, and so its name.
+
+    A field of `SearchConfig` that a build has under the same name is taken from it.
+
+    Raises:
+        Problem: there is no such prompt.
+    """
     try:
-        prompt = load_prompt(settings.prompt or chosen.prompt_for(settings.task))
+        prompt = load_prompt(settings.prompt or resolved.prompt_for(settings.task))
     except ValueError as error:
-        raise Problem(f"prompt: {error}") from None
-    config = SearchConfig(
-        space=chosen.space,
-        prompt=prompt.name,
-        prompt_digest=prompt.digest,
-        simulations=settings.simulations,
-        children=settings.children,
-        rollouts=settings.rollouts,
-        max_depth=settings.max_depth,
-        exploration=settings.exploration,
-        wave=settings.wave,
-        temperature=settings.temperature,
-        top_p=settings.top_p,
-        step_tokens=settings.step_tokens or chosen.step_tokens,
-        strategy=settings.strategy,
-        enough=settings.enough,
-        bounded=chosen.bounded,
-        budget=Budget(settings.tree_tokens, settings.tree_requests, settings.tree_seconds),
-    )
+        raise FieldProblem("prompt", str(error)) from None
+    shared = {found.name: getattr(settings, found.name, None) for found in fields(SearchConfig)}
+    values: dict[str, Any] = {
+        "step_tokens": resolved.step_tokens,
+        **{name: value for name, value in shared.items() if value is not None},
+        "space": resolved.space,
+        "prompt": prompt.name,
+        "prompt_digest": prompt.digest,
+        "bounded": resolved.bounded,
+        "budget": Budget(settings.tree_tokens, settings.tree_requests, settings.tree_seconds),
+    }
+    config = SearchConfig(**values)
     if config.strategy == "mcts":
         return config
-    # What a baseline does not know must not be part of its searches' names.
-    plain = SearchConfig(chosen.space)
+    # What a baseline does not use must not be part of its searches' names.
+    plain = SearchConfig(resolved.space)
     unlimited = plain.samples if config.budget == Budget() else MOST_SAMPLES
-    return replace(
-        config,
-        samples=settings.samples or unlimited,
-        simulations=plain.simulations,
-        children=plain.children,
-        rollouts=plain.rollouts,
-        exploration=plain.exploration,
-    )
+    unused = {name: getattr(plain, name) for name in _ONLY_MCTS}
+    return replace(config, samples=settings.samples or unlimited, **unused)
 
 
 def name_searches(
     questions: Sequence[Question], config: SearchConfig, seed: int, teacher: str
 ) -> list[Search]:
-    """Each question with the name of its search."""
+    """Name each question's search."""
     return [Search(q, search_id(q, config, seed, teacher)) for q in questions]
 
 
-def committed(warehouse: Warehouse, tree_ids: Sequence[str]) -> dict[str, Spent]:
-    """Those of `tree_ids` that are in the warehouse already, with what they cost."""
+def committed(warehouse: Warehouse, tree_ids: Sequence[str]) -> dict[str, Usage]:
+    """Return those of `tree_ids` that are in the warehouse already, with what they cost."""
     sql = "SELECT tree_id, requests, prompt_tokens, completion_tokens FROM trees"
     return {
-        row["tree_id"]: Spent(row["requests"], row["prompt_tokens"], row["completion_tokens"])
+        row["tree_id"]: Usage(row["requests"], row["prompt_tokens"], row["completion_tokens"])
         for row in rows_about(warehouse, tree_ids, sql)
     }
 
 
 def renamed_failures(warehouse: Warehouse, searches: Sequence[Search]) -> list[Search]:
-    """Searches with a new name for each whose tree failed: to be tried again, the failure kept."""
+    """Rename each search whose tree failed, so that it is tried again and the failure is kept."""
     renamed = list(searches)
     while True:
         sql = "SELECT tree_id FROM trees WHERE status = 'failed'"
@@ -132,35 +127,35 @@ def renamed_failures(warehouse: Warehouse, searches: Sequence[Search]) -> list[S
         ]
 
 
-class Room(asyncio.Semaphore):
-    """Room for `size` trees at once; where fewer are there, they look ahead in what is left."""
+class TreeSlots(asyncio.Semaphore):
+    """Slots for `size` trees at once; where fewer run, they prefetch in what is left."""
 
     def __init__(self, size: int) -> None:
         super().__init__(size)
-        self._size, self._there = size, 0
+        self._size, self._running = size, 0
 
     async def acquire(self) -> Literal[True]:
-        """Wait for a place."""
+        """Wait for a slot."""
         await super().acquire()
-        self._there += 1
+        self._running += 1
         return True
 
     def release(self) -> None:
-        """Give a place back."""
-        self._there -= 1
+        """Give a slot back."""
+        self._running -= 1
         super().release()
 
-    def ahead(self) -> int:
-        """How many leaves each of the trees may ask for ahead: together they fill the room."""
-        return max(0, self._size // max(1, self._there) - 1)
+    def prefetch(self) -> int:
+        """Return how many leaves each running tree may prefetch: together they fill the slots."""
+        return max(0, self._size // max(1, self._running) - 1)
 
 
-class Turn:
+class ShardTurn:
     """A shard's place in the order of shards."""
 
-    def __init__(self, slots: Room, before: asyncio.Event) -> None:
+    def __init__(self, slots: TreeSlots, before: asyncio.Event) -> None:
         self.slots = slots
-        """Room for trees, shared by all shards; whoever asks first is served first."""
+        """Slots for trees, shared by all shards, first come first served."""
         self.before = before
         """Set when the shard before has ended."""
         self.begun = asyncio.Event()
@@ -169,17 +164,17 @@ class Turn:
 
 
 async def overlapping(
-    shards: Iterable[Shard], work: Callable[[Shard, Turn], Awaitable[None]], concurrency: int
+    shards: Iterable[Shard], work: Callable[[Shard, ShardTurn], Awaitable[None]], concurrency: int
 ) -> None:
     """Do `work` for each shard, two of them at once at most, begun and ended in order.
 
     The next one begins when every tree of the one before has. Where `work` commits something it
     waits for `turn.before` first. The first failure cancels the others.
     """
-    slots, before = Room(concurrency), asyncio.Event()
+    slots, before = TreeSlots(concurrency), asyncio.Event()
     before.set()
 
-    async def one(shard: Shard, turn: Turn) -> None:
+    async def one(shard: Shard, turn: ShardTurn) -> None:
         try:
             await work(shard, turn)
             await turn.before.wait()
@@ -190,7 +185,7 @@ async def overlapping(
     try:
         async with asyncio.TaskGroup() as group:
             for shard in shards:
-                turn = Turn(slots, before)
+                turn = ShardTurn(slots, before)
                 group.create_task(one(shard, turn))
                 await turn.begun.wait()
                 await before.wait()
@@ -205,10 +200,10 @@ async def search_shard(
     searches: Sequence[Search],
     config: SearchConfig,
     settings: BuildSettings,
-    teaching: Teaching,
-    purse: Purse,
+    opened: OpenTeacher,
+    budget: RunBudget,
     progress: Progress,
-    turn: Turn | None = None,
+    turn: ShardTurn | None = None,
 ) -> list[str]:
     """Search some questions side by side and commit their trees together; return their ids.
 
@@ -217,63 +212,55 @@ async def search_shard(
     Args:
         turn: its place among shards that overlap; alone if left out.
     """
-    slots = turn.slots if turn else Room(settings.concurrency)
+    slots = turn.slots if turn else TreeSlots(settings.concurrency)
     waiting = len(searches)
 
-    async def one(wanted: Search) -> Tree | None:
+    async def one(named: Search) -> Tree | None:
         nonlocal waiting
-        between = _watched(wanted.tree_id, config, purse, progress)
+        between = _between(named.tree_id, config, budget, progress)
         async with slots:
             waiting -= 1
             if turn and not waiting:
                 turn.begun.set()
             try:
-                tree = await search_one(warehouse, wanted, config, teaching, between, slots.ahead)
+                tree = await search_one(warehouse, named, config, opened, between, slots.prefetch)
             except OutOfBudget:
                 return None
-        teaching.vain.requests += tree.vain.requests
-        teaching.vain.completion_tokens += tree.vain.completion_tokens
+        opened.unused_prefetch.requests += tree.unused_prefetch.requests
+        opened.unused_prefetch.completion_tokens += tree.unused_prefetch.completion_tokens
         right = any(reward >= 1.0 for _, reward in tree.outcomes())
-        progress.tree(wanted.tree_id, right, tree.failed)
+        progress.tree(named.tree_id, right, tree.failed)
         return tree
 
     # A failure here concerns them all (no server, full disk): the others are cancelled.
-    grown = await together(one(wanted) for wanted in searches)
+    searched = await gather(one(named) for named in searches)
     if turn:
         await turn.before.wait()
-    trees = [tree for tree in grown if tree is not None and purse.allows(tree.tree_id)]
+    trees = [tree for tree in searched if tree is not None and budget.allows(tree.tree_id)]
     rows = [
         search_rows(
             tree,
             config,
-            teaching.journal.records(tree.tree_id),
-            model=teaching.identity,
+            opened.journal.records(tree.tree_id),
+            model=opened.identity,
             seed=settings.seed,
         )
         for tree in trees
     ]
-    await asyncio.to_thread(
-        commit_trees,
-        warehouse,
-        [r.tree for r in rows],
-        responses=[row for r in rows for row in r.responses],
-        nodes=[row for r in rows for row in r.nodes],
-        rollouts=[row for r in rows for row in r.rollouts],
-        run_id=run_id,
-    )
-    for wanted in searches:
-        teaching.journal.forget(wanted.tree_id)
+    await asyncio.to_thread(commit_trees, warehouse, SearchRows.joined(rows), run_id=run_id)
+    for named in searches:
+        opened.journal.forget(named.tree_id)
     return [tree.tree_id for tree in trees]
 
 
-def _watched(
-    tree_id: str, config: SearchConfig, purse: Purse, progress: Progress
-) -> Callable[[Spent], None]:
-    """What a search calls between its waves: the purse's check, and word of how far it has come."""
-    check, waves = purse.between(tree_id), itertools.count()
+def _between(
+    tree_id: str, config: SearchConfig, budget: RunBudget, progress: Progress
+) -> Callable[[Usage], None]:
+    """Return what a search calls between its waves: it checks the budget and reports progress."""
+    check, waves = budget.between(tree_id), itertools.count()
 
-    def between(spent: Spent) -> None:
-        check(spent)
+    def between(usage: Usage) -> None:
+        check(usage)
         if config.strategy == "mcts":
             progress.grown(tree_id, next(waves) * config.wave / config.simulations)
 
@@ -282,18 +269,18 @@ def _watched(
 
 async def search_one(
     warehouse: Warehouse,
-    wanted: Search,
+    named: Search,
     config: SearchConfig,
-    teaching: Teaching,
-    between: Callable[[Spent], None] = lambda spent: None,
-    ahead: Callable[[], int] = lambda: 0,
+    opened: OpenTeacher,
+    between: Callable[[Usage], None] = lambda usage: None,
+    prefetch: Callable[[], int] = lambda: 0,
 ) -> Tree:
-    """Search one question; one whose picture is lost makes a failed tree that says so."""
-    question = wanted.question
+    """Search one question; one whose image is lost makes a failed tree that says so."""
+    question = named.question
     try:
         images = {i.image_id: read_image(warehouse, i.image_id) for i in question.images}
     except KeyError as lost:
         reason = f"image {lost.args[0]} is not among the warehouse's objects"
-        return Tree(wanted.tree_id, question, Node(0, "", None), errors=(reason,))
-    policy = TeacherPolicy(question, config, wanted.tree_id, teaching.asking, images)
-    return await search(question, config, policy, grade, wanted.tree_id, between, ahead)
+        return Tree(named.tree_id, question, Node(0, "", None), errors=(reason,))
+    policy = TeacherPolicy(question, config, named.tree_id, opened.teacher, images)
+    return await search(question, config, policy, grade, named.tree_id, between, prefetch)

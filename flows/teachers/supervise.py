@@ -1,12 +1,12 @@
-"""Runs a command for exactly as long as somebody holds the other end of its standard input.
+"""Runs a command until stdin closes, then stops its process group.
 
     python -I flows/teachers/supervise.py 5 vllm serve MODEL     # standard input: a pipe
 
-However the holder ends, by returning, by an exception or by `kill -9`, the system closes the pipe,
-and the command is asked to stop (SIGTERM), then, after so many seconds, killed. It runs in a
-process group of its own, and whatever it leaves behind in that group is killed with it: a vLLM
-front end that is killed leaves engines that keep the GPU's memory (vLLM issue 55510). Nothing
-outside that group is ever touched. Standard library only, so that it starts at once.
+However the process that holds the pipe ends, by returning, by an exception or by `kill -9`, the
+system closes it, and the command is asked to stop (SIGTERM), then, after so many seconds, killed.
+It runs in a process group of its own, and whatever it leaves behind in that group is killed with
+it: a vLLM front end that is killed leaves engines that keep the GPU's memory (vLLM issue 55510).
+Nothing outside that group is ever touched. Standard library only, so that it starts at once.
 """
 
 from __future__ import annotations
@@ -47,7 +47,7 @@ def main() -> int:
 
 
 def _end(number: int, frame: object) -> None:
-    sys.exit(128 + number)  # through `finally`: the command does not outlive its keeper
+    sys.exit(128 + number)  # through `finally`: the command does not outlive its supervisor
 
 
 if __name__ == "__main__":

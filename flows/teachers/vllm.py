@@ -3,7 +3,7 @@
     vigorl serve Qwen/Qwen2.5-VL-72B-Instruct --tensor-parallel 8    # until Ctrl-C
     vigorl build sat2 --teacher vllm:./checkpoints/student           # for as long as the build
 
-    with Server(ServeSettings(model="./checkpoint"), say=print) as server:
+    with Server(ServeSettings(model="./checkpoint"), report=print) as server:
         server.wait()                        # until it answers; Problem with the log's last lines
         ... server.url, server.name ...
 
@@ -32,9 +32,10 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any, Self
 
+from flows.progress import Report, report_to_stderr
 from flows.settings import Problem, ServeSettings
-from flows.teachers import supervise as keeper
-from flows.teachers.resolve import space_options
+from flows.teachers import supervise
+from flows.teachers.spaces import space_options
 from flows.teachers.vllm_command import checkpoint_folder, environment, flags, has_gpu, program
 from mcts.teachers.base import Ledger, Reply, Request, TeacherUnavailable
 from mcts.teachers.local.teacher import checkpoint_identity
@@ -46,16 +47,9 @@ _EVERY_S = 15.0  # between two lines of progress where stderr is no terminal
 # Not through a proxy: the server is on this machine.
 _http = urllib.request.build_opener(urllib.request.ProxyHandler({})).open
 
-Say = Callable[[str], None]
-
-
-def tell(sentence: str) -> None:
-    """Say something about how it goes, on stderr."""
-    print(sentence, file=sys.stderr, flush=True)
-
 
 def serve(settings: ServeSettings) -> None:
-    """`vigorl serve`: start a server, print its URL once it answers, stop it when told to.
+    """`vigorl serve`: start a server, print its URL once it answers, stop it on Ctrl-C.
 
     Raises:
         Problem: it cannot be started, or did not come up.
@@ -69,15 +63,15 @@ def serve(settings: ServeSettings) -> None:
     numbers = [n for n in (signal.SIGTERM, signal.SIGHUP) if signal.getsignal(n) != signal.SIG_IGN]
     before = {number: signal.signal(number, stop) for number in numbers}
     try:
-        with Server(settings, tell) as server:
+        with Server(settings) as server:
             server.wait()
             # The URL comes last: whoever waits for it may end the server at once.
-            tell(f"serving {server.name} until Ctrl-C; {server.advice}")
+            report_to_stderr(f"serving {server.name} until Ctrl-C; {server.advice}")
             print(server.url, flush=True)
             server.process.wait()
             server.check()
     except KeyboardInterrupt:
-        tell("the server is stopped")
+        report_to_stderr("the server is stopped")
     finally:
         for number, handler in before.items():
             signal.signal(number, handler)
@@ -90,8 +84,8 @@ class Server:
         Problem: vLLM, a GPU, the checkpoint or the port is missing; nothing was started then.
     """
 
-    def __init__(self, settings: ServeSettings, say: Say = tell) -> None:
-        self.settings, self._say = settings, say
+    def __init__(self, settings: ServeSettings, report: Report = report_to_stderr) -> None:
+        self.settings, self._report = settings, report
         self._program = program()
         if not settings.cpu and not has_gpu():
             raise Problem(
@@ -113,7 +107,7 @@ class Server:
 
     def __enter__(self) -> Self:
         if self._folder and not self.settings.name:
-            self._say(f"reading {self._folder}: its weights' hash will be in the served name")
+            self._report(f"reading {self._folder}: its weights' hash will be in the served name")
             self.name = checkpoint_identity(self._folder)
         home = self.settings.home
         warehouse = Warehouse.at(home)
@@ -126,7 +120,7 @@ class Server:
             log.write(f"$ {shlex.join(line)}\n".encode())
             log.flush()
             self.process = subprocess.Popen(
-                [sys.executable, "-I", keeper.__file__, str(STOP_S), *line],
+                [sys.executable, "-I", supervise.__file__, str(STOP_S), *line],
                 stdin=subprocess.PIPE, stdout=log, stderr=log, env=env, start_new_session=True,
             )  # fmt: skip
         return self
@@ -140,9 +134,9 @@ class Server:
         Raises:
             Problem: it ended, or does not answer within `settings.timeout` seconds.
         """
-        began = told = time.monotonic()
+        began = reported = time.monotonic()
         live = sys.stderr.isatty()
-        self._say(f"starting vLLM with {self.name}; its log is {self.log}")
+        self._report(f"starting vLLM with {self.name}; its log is {self.log}")
         while not self._answers():
             waited = time.monotonic() - began
             if self.process.poll() is not None:
@@ -152,15 +146,15 @@ class Server:
                 limit = f"{self.settings.timeout:g} s"
                 raise Problem(f"vLLM does not answer after {limit} (--timeout): {self.end}")
             if live:
-                said = f"\r{waited:4.0f} s {_tail(self.log, 1)[:70]:<70}"
-                print(said, end="", file=sys.stderr, flush=True)
-            elif time.monotonic() - told > _EVERY_S:
-                told = time.monotonic()
-                self._say(f"vLLM has been starting for {waited:.0f} s")
+                line = f"\r{waited:4.0f} s {_tail(self.log, 1)[:70]:<70}"
+                print(line, end="", file=sys.stderr, flush=True)
+            elif time.monotonic() - reported > _EVERY_S:
+                reported = time.monotonic()
+                self._report(f"vLLM has been starting for {waited:.0f} s")
             time.sleep(0.2)
         if live:
             print(f"\r{'':<77}\r", end="", file=sys.stderr, flush=True)
-        self._say(f"vLLM answers at {self.url} after {time.monotonic() - began:.0f} s")
+        self._report(f"vLLM answers at {self.url} after {time.monotonic() - began:.0f} s")
 
     def _answers(self) -> bool:
         try:
@@ -175,14 +169,14 @@ class Server:
     @property
     def end(self) -> str:
         """The last lines of the log as one, and where it is."""
-        return f"{_tail(self.log, 3) or 'it said nothing'} (its log is {self.log})"
+        return f"{_tail(self.log, 3) or 'it is empty'} (its log is {self.log})"
 
     @property
     def advice(self) -> str:
         """How a build asks this server, coordinates included."""
         given = self.settings
-        told = space_options(given.model, self._folder, given.min_pixels, given.max_pixels)
-        return f"a build asks it with --teacher {self.url} {told}"
+        options = space_options(given.model, self._folder, given.min_pixels, given.max_pixels)
+        return f"a build asks it with --teacher {self.url} {options}"
 
     def check(self) -> None:
         """Raise TeacherUnavailable if the server ended by itself."""
@@ -280,6 +274,6 @@ def _tail(log: Path, lines: int) -> str:
             text = file.read().decode("utf-8", "replace")
     except OSError:
         return ""
-    told = [" ".join(line.split()) for line in text.splitlines() if line.strip()]
-    told = [line for line in told if not line.startswith("$ ")]
-    return " / ".join(told[-lines:])[-600:]
+    written = [" ".join(line.split()) for line in text.splitlines() if line.strip()]
+    written = [line for line in written if not line.startswith("$ ")]
+    return " / ".join(written[-lines:])[-600:]

@@ -111,8 +111,8 @@ def test_what_is_drawn_is_where_the_points_were_printed(room, server, tmp_path, 
         (("room.png", "room.png"), "QUESTION as the last argument"),
         (("room.png", QUESTION, "--out", "picture.jpg"), "--out picture.jpg: name a .png file"),
         (("room.png", QUESTION, "--out", "no/such/a.png"), "--out no/such/a.png: name a .png file"),
-        (("room.png", QUESTION, "--out", "room.png"), "one of the pictures asked about"),
-        (("room.png", QUESTION, "--n", "0"), "samples: Input should be greater"),
+        (("room.png", QUESTION, "--out", "room.png"), "one of the images asked about"),
+        (("room.png", QUESTION, "--n", "0"), "n: Input should be greater"),
     ],
 )
 def test_bad_input_is_a_sentence_and_nothing_is_asked(
@@ -132,7 +132,7 @@ def test_a_model_that_is_none_and_a_server_that_is_not_there_are_sentences(room,
     with StubServer() as stopped:
         pass
     assert ask("nonesuch", room, QUESTION) == 2
-    assert "'nonesuch' is neither" in capsys.readouterr().err
+    assert "'nonesuch' is no registered model" in capsys.readouterr().err
     out = ("--out", room.with_name("out.png"))
     away = f"{stopped.url},{stopped.url}/x"  # two, which are given up sooner than one
     assert ask(away, room, QUESTION, "--space", "qwen3-vl", *out) == 1

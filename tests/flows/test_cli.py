@@ -59,7 +59,7 @@ def test_sql_prints_only_the_answer_and_in_the_form_asked_for(home, capsys):
 @pytest.mark.parametrize(
     ("arguments", "sentence"),
     [
-        (("sql", "DROP TABLE traces"), "only questions can be asked"),
+        (("sql", "DROP TABLE traces"), "only queries are allowed"),
         (("sql", "SELECT nope FROM traces"), "nope"),
         (("sql", "SELECT 1", "--format", "xml"), "--format: it is table, json or csv"),
         (("gallery", "--sql", "SELECT 1 AS one"), "must yield a column trace_id"),

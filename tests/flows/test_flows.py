@@ -11,16 +11,9 @@ from pathlib import Path
 import pytest
 import yaml
 
-from flows.cli import app as cli
-from flows.cli import evaluate as cli_evaluate
-from flows.settings import (
-    BuildSettings,
-    CurateSettings,
-    EvaluateSettings,
-    JudgeSettings,
-    Problem,
-)
-from flows.teachers.resolve import checkpoint_space, choose_teacher
+from flows.settings import BuildSettings, Problem, TeacherSettings
+from flows.teachers.resolve import resolve
+from flows.teachers.spaces import checkpoint_space
 from mcts.coordinates import CoordinateSpace, SpaceKind
 from tests.support.fixtures import sat_rows, write_sat
 from tests.support.stub_server import StubServer
@@ -45,40 +38,9 @@ def test_every_deployment_loads_and_its_parameters_are_the_flows(deployment):
     assert flow.name == deployment["entrypoint"].rpartition(".")[2].replace("_", "-")
 
 
-@pytest.mark.parametrize(
-    ("command", "module", "settings"),
-    [
-        (cli.build, "flows.build_traces", BuildSettings),
-        (cli.curate, "flows.curate_traces", CurateSettings),
-        (cli.judge, "flows.judge_traces", JudgeSettings),
-        (cli_evaluate.evaluate, "flows.evaluate_model", EvaluateSettings),
-    ],
-)
-def test_a_command_and_its_deployment_take_the_same_parameters(command, module, settings):
-    """Names, defaults and bounds are written three times so that each reads plainly; held here."""
-    flow = getattr(importlib.import_module(module), module.rpartition(".")[2])
-    fields = settings.model_fields
-    flow_defaults = {n: p.default for n, p in inspect.signature(flow.fn).parameters.items()}
-    assert flow_defaults == {name: field.default for name, field in fields.items()}
-    options = dict(inspect.signature(command).parameters)
-    options.pop("json_", None)  # how a command prints
-    for name, parameter in options.items():
-        if parameter.default is not inspect.Parameter.empty:
-            assert parameter.default == fields[name].default, name
-    assert set(options) == set(fields)
-    bounds = flow.parameters.model_dump()["properties"]
-    for name, field in fields.items():
-        for constraint in field.metadata:
-            for bound, key in (("ge", "minimum"), ("gt", "exclusiveMinimum"), ("le", "maximum")):
-                if (value := getattr(constraint, bound, None)) is not None:
-                    schema = bounds[name]
-                    kinds = [schema, *schema.get("anyOf", [])]
-                    assert any(kind.get(key) == value for kind in kinds), (name, schema)
-
-
 def test_a_bad_setting_is_a_sentence_that_names_it():
     with pytest.raises(Problem, match=r"top_p: .* less than or equal to 1 \(it was 2\)"):
-        BuildSettings.checked(top_p=2)
+        BuildSettings.checked(task="sat2", top_p=2)
 
 
 def test_help_answers_without_loading_heavy_libraries():
@@ -111,7 +73,7 @@ def test_a_checkpoint_says_which_coordinates_it_speaks(tmp_path):
     ],
 )
 def test_a_servers_coordinates_follow_from_a_model_name_that_says_them(model, space):
-    assert choose_teacher("http://gpu:8000", model=model).space == space
+    assert resolve(TeacherSettings(teacher="http://gpu:8000", model=model)).space == space
 
 
 def test_the_flow_builds_traces_and_shows_them(tmp_path):
@@ -153,7 +115,12 @@ def test_the_flow_builds_traces_and_shows_them(tmp_path):
         assert asyncio.run(one_at_a_time()) == 1
         said = asyncio.run(
             build_traces(
-                teacher=server.url, space="qwen3-vl", simulations=2, shard=2, home=warehouse.root
+                task="sat2",
+                teacher=server.url,
+                space="qwen3-vl",
+                simulations=2,
+                shard=2,
+                home=warehouse.root,
             )
         )
         end = time.monotonic() + 20  # artifacts are written behind the flow's back

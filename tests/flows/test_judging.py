@@ -21,7 +21,7 @@ from curation.scores.judge_prompts import (
     region_around,
     share_of_yes,
 )
-from curation.scores.necessity import variant
+from curation.scores.necessity import change_step
 from flows.cli import app as cli
 from flows.settings import JudgeSettings, Problem
 from flows.stages.judge import judge
@@ -117,7 +117,7 @@ def warehouse(tmp_path):
 def run(warehouse, server, what, **more):
     who = {"teacher": server.url, "space": "qwen3-vl"} if what == "necessity" else {}
     settings = JudgeSettings.checked(
-        what=what, judge=server.url, home=warehouse.root, **who, **more
+        task="sat2", what=what, judge=server.url, home=warehouse.root, **who, **more
     )
     return asyncio.run(judge(settings))
 
@@ -145,7 +145,7 @@ def test_a_region_around_the_point_is_shown_to_the_judge_and_its_probability_kep
         ("red", 388.0, 0.25, 1, "logprobs", "region/1"),
     ]
     # The two traces share their second step: it is asked about once.
-    assert (judged.traces, judged.rows, judged.asked, server.request_count()) == (2, 4, 3, 3)
+    assert (judged.traces, judged.rows, judged.requests, server.request_count()) == (2, 4, 3, 3)
 
 
 @pytest.mark.parametrize("tells", ["nothing", "refuses"])
@@ -270,12 +270,12 @@ def test_a_step_the_answer_needs_loses_value_when_it_is_left_out(warehouse):
         (1, "moved", 0.0, 1.0, 2), (1, "without", 1.0, 1.0, 2),
     ]  # fmt: skip
     # Both traces without their first step are one reasoning: it is asked for once.
-    assert (judged.rows, judged.asked, judged.replayed) == (8, 9, 1)
+    assert (judged.rows, judged.requests, judged.replayed) == (8, 9, 1)
 
 
 def test_the_command_says_who_is_missing_and_what_it_did(warehouse):
     with pytest.raises(Problem, match="judge: who is to judge grounding"):
-        JudgeSettings.checked()
+        JudgeSettings.checked(task="sat2")
     with pytest.raises(Problem, match="no traces of task 'vstar'"):
         asyncio.run(judge(JudgeSettings(task="vstar", judge="http://x", home=warehouse.root)))
     with Judge(model="j") as server:
@@ -336,12 +336,12 @@ def test_a_moved_point_is_far_inside_and_written_into_the_thought():
     question = Question("sat2", "?", (IMAGE, IMAGE), AnswerKind.TEXT)
     frame = Frame(CoordinateSpace.original(), question.images)
     steps = parse("<think>A (300, 10) in image 2.</think><think>B.</think>", frame).steps
-    moved = variant(steps, 0, "moved", question)
+    moved = change_step(steps, 0, "moved", question)
     assert moved[0].thought == "A (100, 160) in image 2."
     assert moved[0].points == (Point(100, 160, 1),) and moved[1:] == steps[1:]
-    assert variant(steps, 1, "moved", question) is None
-    assert variant(steps, 0, "without", question) == steps[1:]
-    assert variant(steps[:1], 0, "without", question) is None
+    assert change_step(steps, 1, "moved", question) is None
+    assert change_step(steps, 0, "without", question) == steps[1:]
+    assert change_step(steps[:1], 0, "without", question) is None
 
 
 def test_alternatives_survive_the_journal_and_change_no_older_hash():

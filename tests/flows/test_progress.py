@@ -9,8 +9,8 @@ from types import SimpleNamespace
 import pytest
 from prometheus_client.parser import text_string_to_metric_families
 
+from flows.progress import Counts
 from flows.settings import Problem
-from flows.stages.progress import Counts
 from flows.stages.prometheus import served
 from mcts.teachers.base import Ledger
 

@@ -11,7 +11,7 @@ from curation.grading.grade import grade
 from flows.settings import BuildSettings, Problem
 from flows.stages import build as stages
 from flows.stages import replay as replaying
-from flows.stages.regrade import regrade, regraded
+from flows.stages.regrade import regrade, regrade_tree
 from flows.stages.replay import stored_rows
 from mcts.data import Grade
 from tests.support.fixtures import sat_rows, write_sat
@@ -32,8 +32,9 @@ def built(tmp_path_factory):
     import_questions(home, "sat2", write_sat(folder / "SAT_train.parquet", sat_rows(N)))
     with StubServer(poison="scene 2?") as server:
         settings = BuildSettings(
-            teacher=server.url, space="qwen3-vl", simulations=3, wave=2, shard=4, home=home.root
-        )
+            task="sat2", teacher=server.url, space="qwen3-vl", simulations=3, wave=2, shard=4,
+            home=home.root,
+        )  # fmt: skip
         asyncio.run(stages.build(settings))
     return home, settings
 
@@ -129,7 +130,7 @@ def test_other_settings_have_nothing_recorded(built):
     with pytest.raises(Problem, match="nothing is recorded"):
         replay(replace_home(settings, home.root, seed=7))
     with pytest.raises(Problem, match="give one of them"):
-        BuildSettings.checked(replay=True, dry_run=True)
+        BuildSettings.checked(task="sat2", replay=True, dry_run=True)
 
 
 def test_the_journal_is_compact_and_says_each_prompt_by_its_fingerprint_only(built):
@@ -148,10 +149,10 @@ def test_scoring_anew_keeps_every_node_and_counts_what_changes(built):
     assert (told.trees, told.outcomes, told.changed) == (N, 0, ())
     for tree, _ in read_trees(home, tree_ids(home)):
         before = [(n.path, n.visits, n.value, n.reward) for n in tree.nodes]
-        assert list(regraded(tree, grade)) == []
+        assert list(regrade_tree(tree, grade)) == []
         assert [(n.path, n.visits, n.value, n.reward) for n in tree.nodes] == before
         scored = len(tree.outcomes())
         right = sum(score >= 1.0 for _, score in tree.outcomes())
-        assert len(list(regraded(tree, lambda *_: Grade(0.0, "strict")))) == right
+        assert len(list(regrade_tree(tree, lambda *_: Grade(0.0, "strict")))) == right
         assert [(n.path, n.visits) for n in tree.nodes] == [(p, v) for p, v, *_ in before]
         assert len(tree.outcomes()) == scored and not tree.root.total

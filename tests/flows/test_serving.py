@@ -14,11 +14,11 @@ from pathlib import Path
 
 import pytest
 
-from flows.settings import BuildSettings, Problem, ServeSettings
+from flows.settings import BuildSettings, Problem, ServeSettings, TeacherSettings
 from flows.stages import build as stages
 from flows.teachers import vllm as serving
 from flows.teachers import vllm_command as serving_command
-from flows.teachers.resolve import choose_teacher
+from flows.teachers.resolve import resolve
 from mcts.teachers.base import Message, Request, TeacherUnavailable, TextPart
 from mcts.teachers.local.teacher import checkpoint_identity
 from mcts.teachers.server import OpenAITeacher
@@ -191,7 +191,7 @@ def test_what_is_missing_is_a_sentence_before_anything_starts(vllm, monkeypatch)
     monkeypatch.setenv("PATH", str(vllm))
     monkeypatch.setattr(serving_command, "PROJECT", vllm)
     with pytest.raises(Problem, match="vLLM is not installed: `make vllm`"):
-        choose_teacher(f"vllm-cpu:{student}")
+        resolve(TeacherSettings(teacher=f"vllm-cpu:{student}"))
     assert not (vllm / "note.json").exists()
 
 
@@ -229,7 +229,8 @@ def test_a_build_that_fails_stops_its_server(vllm, settings):
 
 async def test_a_build_told_to_stop_while_its_server_starts_leaves_none(vllm, monkeypatch):
     monkeypatch.setenv("FAKE_VLLM", "silent")
-    opening = asyncio.create_task(choose_teacher(f"vllm-cpu:{vllm / 'student'}").teacher.open())
+    settings = TeacherSettings(teacher=f"vllm-cpu:{vllm / 'student'}")
+    opening = asyncio.create_task(resolve(settings).teacher.open())
     await asyncio.to_thread(note, vllm)
     opening.cancel()
     with pytest.raises(asyncio.CancelledError):
@@ -240,7 +241,7 @@ async def test_a_build_told_to_stop_while_its_server_starts_leaves_none(vllm, mo
 async def test_a_build_whose_server_dies_while_it_starts_has_no_teacher(vllm, monkeypatch):
     monkeypatch.setenv("FAKE_VLLM", "dies")
     with pytest.raises(TeacherUnavailable, match="no room for the weights"):
-        await choose_teacher(f"vllm-cpu:{vllm / 'student'}").teacher.open()
+        await resolve(TeacherSettings(teacher=f"vllm-cpu:{vllm / 'student'}")).teacher.open()
 
 
 async def test_a_server_that_dies_during_a_build_tells_why(vllm):

@@ -10,7 +10,7 @@ import pytest
 from curation.grading.grade import grade
 from flows.settings import BuildSettings, Problem
 from flows.stages import build as stages
-from flows.stages.forecast import pilot, predict
+from flows.stages.forecast import forecast_build, predict
 from flows.stages.run_budget import OutOfBudget, RunBudget, describe_cost
 from mcts.budget import Budget, Cost, Usage
 from mcts.config import search_id
@@ -182,33 +182,33 @@ def test_a_stopped_tree_is_replayed_to_the_same_rows_without_a_teacher(tmp_path,
 # ---- runs -----------------------------------------------------------------------------------
 
 
-def test_a_purse_lets_in_the_first_trees_that_use_it_up_whatever_ran_at_once():
-    purse = RunBudget(Budget(tokens=100))
-    purse.open(["a", "b", "c", "d"], {"b": Usage(1, 0, 60)})
+def test_a_run_budget_lets_in_the_first_trees_that_use_it_up_whatever_ran_at_once():
+    budget = RunBudget(Budget(tokens=100))
+    budget.begin(["a", "b", "c", "d"], {"b": Usage(1, 0, 60)})
     a, c = Usage(), Usage()
-    purse.between("a")(a)
-    purse.between("c")(c)
+    budget.between("a")(a)
+    budget.between("c")(c)
     c.completion_tokens = 500  # a later one costs a lot; that takes nothing from an earlier one
-    purse.between("a")(a)
+    budget.between("a")(a)
     a.completion_tokens = 50
     with pytest.raises(OutOfBudget):
-        purse.between("c")(c)
-    assert [purse.allows(x) for x in "abcd"] == [True, True, False, False]
-    purse.open(["e"], {})  # shards overlap
-    assert not purse.allows("e")
-    purse.close(["a", "b", "c", "d"])
-    assert not purse.allows("e") and purse.stopped_by == "tokens"
+        budget.between("c")(c)
+    assert [budget.allows(x) for x in "abcd"] == [True, True, False, False]
+    budget.begin(["e"], {})  # shards overlap
+    assert not budget.allows("e")
+    budget.end(["a", "b", "c", "d"])
+    assert not budget.allows("e") and budget.stopped_by == "tokens"
 
 
-def test_a_purse_whose_time_is_up_starts_nothing_but_keeps_what_is_whole():
+def test_a_run_budget_whose_time_is_up_starts_nothing_but_keeps_what_is_whole():
     now = [0.0]
-    purse = RunBudget(Budget(), 10, clock=lambda: now[0])
-    purse.open(["a", "b"], {})
-    purse.between("a")(Usage())
+    budget = RunBudget(Budget(), 10, clock=lambda: now[0])
+    budget.begin(["a", "b"], {})
+    budget.between("a")(Usage())
     now[0] = 10
     with pytest.raises(OutOfBudget):
-        purse.between("b")(Usage())
-    assert purse.allows("a") and purse.stopped_by == "seconds"
+        budget.between("b")(Usage())
+    assert budget.allows("a") and budget.stopped_by == "seconds"
 
 
 @pytest.fixture
@@ -219,7 +219,7 @@ def home(tmp_path):
 
 
 def build(home, server, **given):
-    given = {"space": "qwen3-vl", "simulations": 2, "shard": 4, **given}
+    given = {"task": "sat2", "space": "qwen3-vl", "simulations": 2, "shard": 4, **given}
     settings = BuildSettings.checked(teacher=server.url, home=home.root, **given)
     return asyncio.run(stages.build(settings))
 
@@ -284,18 +284,21 @@ def test_a_tree_that_its_budget_stopped_says_so_in_the_warehouse(home):
 
 def test_a_dry_run_predicts_and_what_it_was_answered_is_not_asked_again(home):
     with StubServer() as server:
-        given = {"space": "qwen3-vl", "simulations": 2, "teacher": server.url, "home": home.root}
+        given = {"task": "sat2", "space": "qwen3-vl", "simulations": 2, "teacher": server.url}
+        given["home"] = home.root
         settings = BuildSettings.checked(**given, dry_run=True, pilot=3, price_in=1, price_out=2)
-        found = asyncio.run(pilot(settings))
+        found = asyncio.run(forecast_build(settings))
         assert query(home, "SELECT count(*) AS n FROM trees UNION ALL SELECT count(*) FROM runs "
                      "WHERE kind = 'build'")["n"].to_pylist() == [0, 0]  # fmt: skip
         asked = server.request_count()
         assert asked == found.spent.requests > 0
         assert (found.questions, found.missing, found.pilot) == (6, 6, 3)
-        assert asyncio.run(pilot(settings)).text() == found.text(), "from the journal this time"
+        assert asyncio.run(forecast_build(settings)).text() == found.text(), (
+            "from the journal this time"
+        )
         assert server.request_count() == asked
         summary = build(home, server)
-        assert summary.replayed == asked and server.request_count() == summary.asked + asked
+        assert summary.replayed == asked and server.request_count() == summary.requests + asked
         (cost,) = query(home, "SELECT sum(requests) AS r, sum(prompt_tokens) AS p, "
                         "sum(completion_tokens) AS c FROM trees").to_pylist()  # fmt: skip
         for predicted, real in [
@@ -307,7 +310,7 @@ def test_a_dry_run_predicts_and_what_it_was_answered_is_not_asked_again(home):
             assert predicted.low <= real <= predicted.high
         text = found.text()
         assert "predicted for 6 of 6 questions" in text and "  money " in text
-        assert asyncio.run(pilot(settings)).text() == (
+        assert asyncio.run(forecast_build(settings)).text() == (
             "all 6 questions have their trees: there is nothing to ask"
         )
 
@@ -342,7 +345,7 @@ def test_the_cost_of_a_kept_trace_is_told_with_its_money():
 )
 def test_settings_that_contradict_each_other_are_a_sentence(given, sentence):
     with pytest.raises(Problem, match=sentence):
-        BuildSettings.checked(**given)
+        BuildSettings.checked(task="sat2", **given)
 
 
 def test_questions_about_one_picture_are_searched_side_by_side():

@@ -7,9 +7,9 @@ from contextlib import ExitStack, asynccontextmanager
 
 import pytest
 
-from flows.settings import BuildSettings, Problem
+from flows.settings import BuildSettings, Problem, TeacherSettings
 from flows.stages import build as stages
-from flows.teachers.resolve import choose_teacher
+from flows.teachers.resolve import resolve
 from mcts.teachers.base import (
     ImagePart,
     Message,
@@ -201,7 +201,7 @@ async def test_a_server_missing_at_the_start_is_reported_and_none_left_is_unavai
 )
 def test_a_bad_list_of_servers_is_a_sentence(name, sentence):
     with pytest.raises(Problem, match=sentence):
-        choose_teacher(name, space="qwen3-vl")
+        resolve(TeacherSettings(teacher=name, space="qwen3-vl"))
 
 
 def test_a_build_over_two_servers_is_the_build_over_one(tmp_path, servers):

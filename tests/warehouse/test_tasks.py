@@ -8,7 +8,8 @@ from pathlib import Path
 
 import pytest
 
-from flows.teachers.resolve import choose_teacher
+from flows.settings import TeacherSettings
+from flows.teachers.resolve import resolve
 from mcts.prompts import load_prompt
 from tests.flows.test_build import vigorl
 from tests.support.stub_server import StubServer
@@ -122,11 +123,11 @@ def test_every_task_has_what_it_names() -> None:
 
 
 def test_a_prompt_is_the_teachers_own_or_else_its_tasks() -> None:
-    server = choose_teacher("http://gpu:8000", space="qwen3-vl")
+    server = resolve(TeacherSettings(teacher="http://gpu:8000", space="qwen3-vl"))
     assert [server.prompt_for(t) for t in ("sat2", "vstar", "my-own")] == [
         "points", "visual-search", "points",
     ]  # fmt: skip
-    assert choose_teacher("nano").prompt_for("vstar") == "nano"
+    assert resolve(TeacherSettings(teacher="nano")).prompt_for("vstar") == "nano"
 
 
 @pytest.mark.parametrize(

@@ -18,7 +18,7 @@ import pyarrow.parquet as pq
 import pytest
 from PIL import Image as Pillow
 
-from flows.cli.commands import show_table
+from flows.cli.output import show_table
 from flows.stages import gallery as showing
 from mcts.coordinates import CoordinateSpace, Frame, SpaceKind
 from mcts.data import Image, Origin, Point, Question, Step, Trace, Verdict
