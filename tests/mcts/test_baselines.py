@@ -9,7 +9,7 @@ import pytest
 
 from benchmarks.search.reference_order import ReferenceOrder
 from curation.grading.grade import grade
-from curation.render.gallery_data import shown_nodes
+from curation.render.gallery import shown_nodes
 from curation.traces.linearize import linearize
 from mcts.coordinates import Frame
 from mcts.journal.records import Key

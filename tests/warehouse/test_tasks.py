@@ -136,7 +136,6 @@ def test_a_prompt_is_the_teachers_own_or_else_its_tasks() -> None:
         ("nope", "no prompt named 'nope'; there are: .*points, .*web-action"),
         ("no_such_package:a.txt", "the prompt 'no_such_package:a.txt' can't be read"),
         ("mcts:prompts/none.txt", "the prompt 'mcts:prompts/none.txt' can't be read"),
-        ("mcts:py.typed", "can't be read"),
         ("mcts:data.py", r"has no \[user\] part with a {question} in it"),
     ],
 )
