@@ -2,8 +2,8 @@
 
     index = write_gallery(Path("gallery"), entries, trees, title="sat2")    # open it in a browser
 
-Nothing is fetched: pages, pictures and data lie in one folder and point to each other by relative
-links. Pictures are named by their content and written once. Data goes into script files of a
+Nothing is fetched: pages, images and data lie in one folder and point to each other by relative
+links. Images are named by their content and written once. Data goes into script files of a
 hundred traces each, loaded when a page of cards needs them, so that `entries` may be a stream of
 thousands: one trace at a time is held, beside a short row of each for the filters.
 
@@ -17,7 +17,7 @@ import hashlib
 import io
 import json
 import re
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import asdict, dataclass
 from importlib.resources import files
 from pathlib import Path
@@ -26,9 +26,8 @@ from typing import Any
 from jinja2 import Environment, PackageLoader, StrictUndefined
 from PIL import Image
 
-from curation.render.gallery_data import shown_mark, shown_nodes, shown_question, shown_step
-from curation.render.marks import marks_of, role_of
-from mcts.data import Question, Trace, Verdict, content_id
+from curation.render.marks import Mark, arrange, format_point, marks_of, outward, role_of
+from mcts.data import Question, Step, Trace, Verdict, content_id
 from mcts.tree import Tree
 
 CHUNK = 100
@@ -46,9 +45,21 @@ class GalleryTrace:
     question: Question
     trace: Trace
     verdicts: tuple[Verdict, ...]
-    """What the filters said; empty when the trace was never judged."""
+    """The filters' verdicts; empty when the trace was never judged."""
     images: tuple[bytes, ...]
     """The question's encoded images, in order; fewer when some are lost."""
+
+
+@dataclass(frozen=True, slots=True)
+class FilterFunnel:
+    """What the filters kept and dropped in the whole warehouse."""
+
+    rows: tuple[dict[str, Any], ...]
+    """Rows of the view `verdict_funnel`: filter, kept, dropped, dropped_by_it_alone."""
+    judged: int
+    """Traces that were judged at all."""
+    kept: int
+    """Traces that every filter keeps."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,13 +76,13 @@ def write_gallery(
     entries: Iterable[GalleryTrace],
     trees: Iterable[GalleryTree] = (),
     title: str = "Traces",
-    funnel: bytes | None = None,
+    funnel: FilterFunnel | None = None,
 ) -> Path:
     """Write the pages into `out`, in place of a gallery that is there, and return the first.
 
     Args:
         out: a folder; made when it is not there. Files that are not a gallery's stay untouched.
-        funnel: a PNG of what the filters dropped, to be shown first.
+        funnel: what the filters dropped, to be shown first.
     """
     folder = _Folder(out)
     grown = [folder.tree(entry, title) for entry in trees]
@@ -89,10 +100,8 @@ def write_gallery(
         folder.data(f"traces-{len(rows) // CHUNK:05}", chunk)
     index = {"rows": rows, "names": names.known, "chunk": CHUNK, "trees": grown}
     folder.data("index", index)
-    if funnel:
-        (out / "funnel.png").write_bytes(funnel)
     counts: dict[str, Any] = {"traces": len(rows), "trees": len(grown)}
-    return folder.page("index.html", title=title, funnel=bool(funnel), **counts)
+    return folder.page("index.html", title=title, funnel=funnel, **counts)
 
 
 class _Names:
@@ -156,7 +165,7 @@ class _Folder:
         (self.out / "data" / f"{name}.js").write_text(script, encoding="ascii")
 
     def image(self, data: bytes) -> str | None:
-        """The path of a picture below the folder, written at its first use; None if unreadable."""
+        """Return an image's path below the folder, written at its first use; None if unreadable."""
         digest = hashlib.sha256(data).hexdigest()
         if digest not in self.written:
             self.written[digest] = self._store(digest, data)
@@ -168,9 +177,9 @@ class _Folder:
             kind = "webp"
         if kind is None:
             try:
-                with Image.open(io.BytesIO(data)) as picture:
+                with Image.open(io.BytesIO(data)) as image:
                     file = io.BytesIO()
-                    picture.convert("RGBA").save(file, "PNG")
+                    image.convert("RGBA").save(file, "PNG")
             except (OSError, ValueError, SyntaxError, Image.DecompressionBombError):
                 return ""
             data, kind = file.getvalue(), "png"
@@ -178,7 +187,7 @@ class _Folder:
         (self.out / name).write_bytes(data)
         return name
 
-    def pictures(self, question: Question, images: Sequence[bytes]) -> list[dict[str, Any]]:
+    def images(self, question: Question, images: Sequence[bytes]) -> list[dict[str, Any]]:
         paths: list[str | None] = [self.image(data) for data in images[: len(question.images)]]
         paths += [None] * (len(question.images) - len(paths))
         return [
@@ -211,14 +220,14 @@ class _Folder:
             ],
             "answer_marks": [shown_mark(m, question) for m in marks if m.label == "A"],
             **shown_question(question),
-            "images": self.pictures(question, entry.images),
+            "images": self.images(question, entry.images),
         }
 
     def tree(self, entry: GalleryTree, title: str) -> dict[str, Any]:
         """Write a tree's page and data; returns its row in the list of trees."""
         tree, question = entry.tree, entry.tree.question
         name = tree.tree_id if _SAFE_NAME.fullmatch(tree.tree_id) else content_id(tree.tree_id)
-        images = self.pictures(question, entry.images)
+        images = self.images(question, entry.images)
         nodes = list(shown_nodes(tree))
         data = {"id": tree.tree_id, **shown_question(question), "images": images, "nodes": nodes}
         self.data(f"tree-{name}", {**data, "errors": list(tree.errors)})
@@ -229,3 +238,91 @@ class _Folder:
         counts |= {"simulations": tree.simulations}
         row = {"id": tree.tree_id, "page": page, "q": question.text, "value": tree.root.value}
         return {**row, **counts, "family": question.family, "images": images}
+
+
+# ---- what the scripts read: they draw, and whatever takes a decision is decided here ----------
+
+
+def shown_question(question: Question) -> dict[str, Any]:
+    """Return a question as the scripts read it."""
+    gold = [*question.answers, *map(format_point, question.points)]
+    return {
+        "q": question.text,
+        "question": question.question_id,
+        "task": question.task,
+        "family": question.family,
+        "choices": list(question.choices),
+        "gold": gold,
+        "boxes": [asdict(box) for box in question.boxes],
+    }
+
+
+def shown_mark(mark: Mark, question: Question) -> dict[str, Any]:
+    """Return a mark: its place as shares of the image, its badge's offset, the way outside."""
+    i = mark.point.image
+    there = 0 <= i < len(question.images)
+    image = question.images[i] if there else None
+    width, height = (image.width, image.height) if image else (1, 1)
+    return {
+        "n": mark.label,
+        "role": mark.role,
+        "image": i if there else None,
+        "x": round(min(max(mark.point.x / width, 0.0), 1.0), 5),
+        "y": round(min(max(mark.point.y / height, 0.0), 1.0), 5),
+        "badge": [round(offset, 1) for offset in mark.badge],
+        "out": mark.outside,
+        "way": [round(part, 3) for part in outward(mark.point, width, height)],
+    }
+
+
+def shown_step(step: Step, marks: Sequence[Mark], question: Question) -> dict[str, Any]:
+    crop = asdict(step.observation.crop) if step.observation else None
+    return {"text": step.thought, "marks": [shown_mark(m, question) for m in marks], "crop": crop}
+
+
+def shown_nodes(tree: Tree) -> Iterator[dict[str, Any]]:
+    """Yield nodes, parents first; steps are numbered by depth, badges clear of those above."""
+    placed: dict[int, list[Mark]] = {}
+
+    def numbered(steps: Sequence[Step], first: int, above: list[Mark]) -> list[list[Mark]]:
+        marks = [[Mark(str(first + i), p) for p in step.points] for i, step in enumerate(steps)]
+        flat = iter(arrange([m for some in marks for m in some], tree.question.images, above))
+        return [[next(flat) for _ in some] for some in marks]
+
+    def shown(steps: Sequence[Step], first: int, marks: list[list[Mark]]) -> list[dict[str, Any]]:
+        return [
+            {"n": str(first + i), "role": "step", **shown_step(step, some, tree.question)}
+            for i, (step, some) in enumerate(zip(steps, marks, strict=True))
+        ]
+
+    for node in tree.root.walk():
+        above = placed[node.parent.node_id] if node.parent else []
+        steps = (node.step,) if node.step else ()
+        marks = numbered(steps, node.depth, above)
+        placed[node.node_id] = [*above, *(m for some in marks for m in some)]
+        rollouts = []
+        for rollout in node.rollouts:
+            more = numbered(rollout.steps, node.depth + 1, placed[node.node_id])
+            rollouts.append(
+                {
+                    "id": rollout.rollout_id,
+                    "steps": shown(rollout.steps, node.depth + 1, more),
+                    "answer": rollout.answer,
+                    "reward": rollout.reward,
+                    "reason": rollout.reason,
+                    "problems": list(rollout.problems),
+                }
+            )
+        yield {
+            "id": node.node_id,
+            "parent": node.parent.node_id if node.parent else None,
+            "step": next(iter(shown(steps, node.depth, marks)), None),
+            "answer": node.answer,
+            "visits": node.visits,
+            "value": node.value,
+            "reward": node.reward,
+            "reason": node.reason,
+            "discarded": node.discarded,
+            "problems": list(node.problems),
+            "rollouts": rollouts,
+        }

@@ -1,10 +1,13 @@
 """What is shown of a trace's points: their numbers, their parts in the trace, their badges' places.
 
     marks = marks_of(trace, question)
+    format_point(Point(82.4, 40.6))                     # "(82, 41)"
+    in_whole_pixels("A cup (82.4, 40.6) in image 2.")   # "A cup (82, 41) in image 2."
 
-Pictures and pages both draw these, so a number means the same step everywhere. A marker is a ring
+Images and pages both draw these, so a number means the same step everywhere. A marker is a ring
 exactly on its point and a badge beside it; `arrange` chooses the side on which the badge covers the
-least. A point outside its image is told (`Mark.outside`), never moved in.
+least. A point outside its image is reported (`Mark.outside`), never moved in. People read points in
+whole pixels; what is stored stays exact.
 """
 
 from __future__ import annotations
@@ -14,10 +17,10 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 from mcts.data import Image, Point, Question, Trace
-from mcts.parsing import points_in
+from mcts.parsing import move_points, points_in
 
 NOMINAL = 480.0
-"""Longer side, in pixels, of the picture on which badges are laid out; others scale from it."""
+"""Longer side, in pixels, of the image on which badges are laid out; others scale from it."""
 BADGE = 11.0
 """Half the width of a badge at the nominal size."""
 REACH = 20.0
@@ -42,14 +45,14 @@ class Mark:
     role: str = "step"
     """What the step does in its trace, as `role_of` says."""
     badge: tuple[float, float] = (0.0, 0.0)
-    """From the point to the middle of its badge, in pixels of the nominal picture; when the point
-    is outside, from the place on the picture's edge that is nearest to it."""
+    """From the point to the middle of its badge, in pixels of the nominal image; when the point
+    is outside, from the place on the image's edge that is nearest to it."""
     outside: str = ""
     """Why the point cannot be shown in its image; empty when it can."""
 
 
 def role_of(trace: Trace, i: int) -> str:
-    """What step `i` does: `shared` by both attempts, `wrong`, `turn`s back, or a plain `step`."""
+    """Return what step `i` is: `shared` by both attempts, `wrong`, a `turn` back, or a `step`."""
     if trace.wrong_from is None or (trace.turns_back_at or i) < i:
         return "step"
     if i < trace.wrong_from:
@@ -58,7 +61,7 @@ def role_of(trace: Trace, i: int) -> str:
 
 
 def marks_of(trace: Trace, question: Question) -> list[Mark]:
-    """A mark for every point a trace cites, then for the points of its answer."""
+    """Make a mark for every point a trace cites, then for the points of its answer."""
     marks = [
         Mark(str(i + 1), point, role_of(trace, i))
         for i, step in enumerate(trace.steps)
@@ -78,9 +81,9 @@ def arrange(
     """
     arranged: list[Mark] = []
     for mark in marks:
-        told = where_outside(mark.point, images)
+        outside = where_outside(mark.point, images)
         if not 0 <= mark.point.image < len(images):
-            arranged.append(replace(mark, outside=told))
+            arranged.append(replace(mark, outside=outside))
             continue
         image = images[mark.point.image]
         scale = NOMINAL / max(image.width, image.height)
@@ -88,31 +91,50 @@ def arrange(
         here = [m for m in (*before, *arranged) if m.point.image == mark.point.image]
         taken = [_middle(m, scale, size) for m in here]
         places = _PLACES
-        if told:
+        if outside:
             places = _places_on_margin(mark, scale, size)
-        else:  # a margin is empty but for badges; in the picture the points themselves count
+        else:  # a margin is empty but for badges; in the image the points themselves count
             shown = [m.point for m in (*here, *marks) if m.point.image == mark.point.image]
             taken += [(point.x * scale, point.y * scale) for point in shown]
-        tried = [replace(mark, outside=told, badge=place) for place in places]
+        tried = [replace(mark, outside=outside, badge=place) for place in places]
         arranged.append(
-            min(tried, key=lambda m: _crowding(_middle(m, scale, size), taken, size, bool(told)))
+            min(tried, key=lambda m: _crowding(_middle(m, scale, size), taken, size, bool(outside)))
         )
     return arranged
 
 
 def where_outside(point: Point, images: Sequence[Image]) -> str:
-    """Why `point` is not in its image, in words; empty when it is."""
+    """Return why `point` is not in its image, in words; empty when it is."""
     if not 0 <= point.image < len(images):
-        return f"({point.x:g}, {point.y:g}) is in image {point.image + 1}, which is not there"
+        return f"{_xy(point)} is in image {point.image + 1}, which is not there"
     image = images[point.image]
-    if 0 <= point.x <= image.width and 0 <= point.y <= image.height:
+    beyond = outward(point, image.width, image.height)
+    if beyond == (0.0, 0.0):
         return ""
     size = f"{image.width} by {image.height} pixels"
-    return f"({point.x:g}, {point.y:g}) lies outside image {point.image + 1} ({size})"
+    # Away from the edge: rounded, a point just outside may read like one inside.
+    return f"{_xy(point, beyond)} lies outside image {point.image + 1} ({size})"
+
+
+def format_point(point: Point) -> str:
+    """Format a point for people: whole pixels, and its image where that is not the first."""
+    return f"{_xy(point)} in image {point.image + 1}" if point.image else _xy(point)
+
+
+def in_whole_pixels(text: str) -> str:
+    """Round the coordinates in a text to whole pixels."""
+    return move_points(text, lambda p: replace(p, x=float(f"{p.x:.0f}"), y=float(f"{p.y:.0f}")))
+
+
+def _xy(point: Point, towards: tuple[float, float] = (0.0, 0.0)) -> str:
+    """Format coordinates in whole pixels, rounded `towards` a direction where there is one."""
+    half = [math.copysign(0.499, sign) if sign else 0.0 for sign in towards]
+    x, y = (f"{v + h:.0f}" for v, h in zip((point.x, point.y), half, strict=True))
+    return f"({x}, {y})".replace("(-0,", "(0,").replace(" -0)", " 0)")
 
 
 def _middle(mark: Mark, scale: float, size: tuple[float, float]) -> tuple[float, float]:
-    """The middle of a placed badge on the nominal picture."""
+    """Return the middle of a placed badge on the nominal image."""
     x = min(max(mark.point.x * scale, 0), size[0]) + mark.badge[0]
     return x, min(max(mark.point.y * scale, 0), size[1]) + mark.badge[1]
 
@@ -137,7 +159,7 @@ def _crowding(
     size: tuple[float, float],
     on_margin: bool,
 ) -> float:
-    """How much a badge at `at` would cover of what is there, or stick out of the picture."""
+    """How much a badge at `at` would cover of what is there, or stick out of the image."""
     x, y = at
     covered = sum(max(0.0, 2 * BADGE + 3 - math.dist(at, other)) for other in taken)
     room = 0.0 if on_margin else min(x, y, size[0] - x, size[1] - y) - BADGE - 2
@@ -145,7 +167,7 @@ def _crowding(
 
 
 def outward(point: Point, width: float, height: float) -> tuple[float, float]:
-    """The direction in which a point outside a picture lies, as a unit vector; else (0, 0)."""
+    """Return the unit vector towards a point outside an image; (0, 0) for one inside."""
     far = 1e9  # a text may say any number; the direction of an infinite one is still needed
     dx = max(min(point.x, 0), -far) + min(max(point.x - width, 0), far)
     dy = max(min(point.y, 0), -far) + min(max(point.y - height, 0), far)

@@ -1,9 +1,9 @@
-"""A question drawn with what counts as right: gold boxes and points on its pictures.
+"""A question drawn with what counts as right: gold boxes and points on its images.
 
     png = draw_question(question, choices, answers, boxes, points, [data], remarks=["row 3"])
 
-What is drawn is what the numbers say, in the pixels of the picture: a box that lies beside the
-picture stands on a hatched margin beside it, so that a wrong coordinate frame is seen at once.
+What is drawn is what the numbers say, in the pixels of the image: a box that lies beside the
+image stands on a hatched margin beside it, so that a wrong coordinate frame is seen at once.
 """
 
 from __future__ import annotations
@@ -13,13 +13,14 @@ from collections.abc import Sequence
 
 from PIL import Image, ImageDraw
 
+from curation.render.marks import format_point
 from curation.render.text_layout import BLUE, INK, LINE, MUTED, ORANGE, PAPER, font, wrap
 from curation.render.trace_card import opened
 from mcts.data import Box, Point
 
 _CARD, _PAD, _GAP = 1400, 40, 24
-_TALLEST = 1000  # pixels of a picture on the card
-_BEYOND = 0.4  # of a picture's longer side that is shown beside it, at most
+_TALLEST = 1000  # pixels of an image on the card
+_BEYOND = 0.4  # of an image's longer side that is shown beside it, at most
 
 
 def draw_question(
@@ -28,17 +29,17 @@ def draw_question(
     answers: Sequence[str],
     boxes: Sequence[Box],
     points: Sequence[Point],
-    pictures: Sequence[bytes],
+    images: Sequence[bytes],
     remarks: Sequence[str] = (),
     problem: str = "",
 ) -> bytes:
-    """A card as PNG; a picture that can't be read is said to be unreadable on it.
+    """Draw a card as PNG; an image that can't be read is marked as unreadable.
 
     Args:
-        remarks: what else is said of the question, such as where it comes from.
+        remarks: more about the question, such as where it comes from.
         problem: why it can't be used, if so; written in another colour.
     """
-    room = (_CARD - 2 * _PAD - _GAP * (len(pictures) - 1)) / max(1, len(pictures))
+    room = (_CARD - 2 * _PAD - _GAP * (len(images) - 1)) / max(1, len(images))
     drawn = [
         _with_answer(
             opened(data),
@@ -46,11 +47,13 @@ def draw_question(
             [point for point in points if point.image == i],
             room,
         )
-        for i, data in enumerate(pictures)
+        for i, data in enumerate(images)
     ]
     right = [*answers]
-    right += [f"in box ({b.x1:g}, {b.y1:g}, {b.x2:g}, {b.y2:g}) {b.label}".strip() for b in boxes]
-    right += [f"at ({p.x:g}, {p.y:g})" for p in points]
+    right += [
+        f"in box ({b.x1:.0f}, {b.y1:.0f}, {b.x2:.0f}, {b.y2:.0f}) {b.label}".strip() for b in boxes
+    ]
+    right += [f"at {format_point(p)}" for p in points]
     words = [(text, 30.0, INK)]
     words += [(" / ".join(choices), 22.0, MUTED)] if choices else []
     words += [(f"Right: {'; '.join(right) or 'nothing is'}", 24.0, BLUE)]
@@ -58,16 +61,16 @@ def draw_question(
     words += [(" · ".join(remarks), 18.0, MUTED)] if remarks else []
     lines = [
         (line, size, colour)
-        for said, size, colour in words
-        for line in wrap(said, size, _CARD - 2 * _PAD)
+        for text_, size, colour in words
+        for line in wrap(text_, size, _CARD - 2 * _PAD)
     ]
-    tall = max((picture.height for picture in drawn), default=0)
+    tall = max((image.height for image in drawn), default=0)
     below = sum(round(size * 1.4) for _, size, _ in lines)
     card = Image.new("RGB", (_CARD, 2 * _PAD + tall + _GAP + below), PAPER)
     x = _PAD
-    for picture in drawn:
-        card.paste(picture, (x, _PAD))
-        x += picture.width + _GAP
+    for image in drawn:
+        card.paste(image, (x, _PAD))
+        x += image.width + _GAP
     y, pen = _PAD + tall + _GAP, ImageDraw.Draw(card)
     for line, size, colour in lines:
         pen.text((_PAD, y), line, colour, font(size))
@@ -78,19 +81,19 @@ def draw_question(
 
 
 def _with_answer(
-    picture: Image.Image, boxes: Sequence[Box], points: Sequence[Point], room: float
+    image: Image.Image, boxes: Sequence[Box], points: Sequence[Point], room: float
 ) -> Image.Image:
-    """The picture, as large as fits, on a margin as wide as its gold needs."""
-    most = _BEYOND * max(picture.size)
-    xs = [0.0, picture.width, *(x for b in boxes for x in (b.x1, b.x2)), *(p.x for p in points)]
-    ys = [0.0, picture.height, *(y for b in boxes for y in (b.y1, b.y2)), *(p.y for p in points)]
+    """Draw the image, as large as fits, on a margin as wide as its gold needs."""
+    most = _BEYOND * max(image.size)
+    xs = [0.0, image.width, *(x for b in boxes for x in (b.x1, b.x2)), *(p.x for p in points)]
+    ys = [0.0, image.height, *(y for b in boxes for y in (b.y1, b.y2)), *(p.y for p in points)]
     left, top = max(min(xs), -most), max(min(ys), -most)
-    across = min(max(xs), picture.width + most) - left
-    down = min(max(ys), picture.height + most) - top
+    across = min(max(xs), image.width + most) - left
+    down = min(max(ys), image.height + most) - top
     scale = min(room / across, _TALLEST / down)
     ground = _hatched(max(1, round(across * scale)), max(1, round(down * scale)))
-    size = (max(1, round(picture.width * scale)), max(1, round(picture.height * scale)))
-    resized = picture.resize(size, Image.Resampling.LANCZOS)
+    size = (max(1, round(image.width * scale)), max(1, round(image.height * scale)))
+    resized = image.resize(size, Image.Resampling.LANCZOS)
     ground.paste(resized, (round(-left * scale), round(-top * scale)))
     pen = ImageDraw.Draw(ground)
 
@@ -121,7 +124,7 @@ def _with_answer(
 
 
 def _hatched(width: int, height: int) -> Image.Image:
-    """A ground that is seen to be no picture."""
+    """A ground that is seen to be no image."""
     ground = Image.new("RGB", (width, height), PAPER)
     pen = ImageDraw.Draw(ground)
     for x in range(-height, width, 14):

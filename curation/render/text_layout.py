@@ -1,4 +1,4 @@
-"""The words on a trace's card: fonts, line breaks, and the column that tells the trace.
+"""The words on a trace's card: fonts, line breaks, and the column of steps and answer.
 
     end = words_beside(card, (x, y), width, trace, question, marks)    # where the column ends
 
@@ -17,7 +17,7 @@ from functools import lru_cache
 
 from PIL import Image, ImageDraw, ImageFont
 
-from curation.render.marks import Mark, role_of
+from curation.render.marks import Mark, in_whole_pixels, role_of
 from mcts.data import Question, Trace
 
 INK, MUTED, LINE, PAPER = "#14191d", "#56616a", "#d3d9dd", "#f4f6f7"
@@ -87,23 +87,24 @@ def words_beside(
 ) -> float:
     """Write question, steps, answer and whether it is right; returns the y where they end."""
     column = _Column(card, *at, width)
-    column.say(" · ".join(p for p in (question.task, question.family, trace.kind) if p), 21, MUTED)
+    about = (question.task, question.family, trace.kind)
+    column.write(" · ".join(filter(None, about)), 21, MUTED)
     column.y += 8
-    column.say(question.text, 40, INK, weight=0.7)
+    column.write(question.text, 40, INK, weight=0.7)
     if question.choices:
         column.y += 4
-        column.say(" / ".join(question.choices), 25, MUTED)
+        column.write(" / ".join(question.choices), 25, MUTED)
     column.y += 26
     for i, step in enumerate(trace.steps):
         outside = [m.outside for m in marks if m.label == str(i + 1) and m.outside]
         role = role_of(trace, i)
         note = _NOTES.get(role, "") if i == 0 or role != role_of(trace, i - 1) else ""
-        column.step(str(i + 1), step.thought, role, outside, note)
+        column.step(str(i + 1), in_whole_pixels(step.thought), role, outside, note)
     column.y += 10
     column.answer(trace)
     for mark in marks:
         if mark.label == "A" and mark.outside:
-            column.say(f"The answer {mark.outside}.", 21, ORANGE)
+            column.write(f"The answer {mark.outside}.", 21, ORANGE)
     return column.y
 
 
@@ -114,7 +115,7 @@ class _Column:
         self.card, self.draw = card, ImageDraw.Draw(card)
         self.x, self.y, self.width = x, y, width
 
-    def say(
+    def write(
         self, text: str, size: float, fill: str, *, weight: float = 0, indent: float = 0
     ) -> None:
         for line in wrap(text, size, self.width - indent):
@@ -127,11 +128,11 @@ class _Column:
         """A numbered thought; those of a wrong attempt stand on a rail of their own colour."""
         colour, indent = colour_of(role), 62
         if note:
-            self.say(note, 20, colour, weight=0.3, indent=indent)
+            self.write(note, 20, colour, weight=0.3, indent=indent)
         top = self.y
-        self.say(thought, 27, INK, indent=indent)
-        for told in outside:
-            self.say(told, 20, ORANGE, indent=indent)
+        self.write(thought, 27, INK, indent=indent)
+        for reason in outside:
+            self.write(reason, 20, ORANGE, indent=indent)
         if role == "wrong":
             rail = (self.x + 50, top + (2 if note else -20), self.x + 53, self.y - 2)
             self.draw.rectangle(rail, fill=ORANGE)
@@ -139,7 +140,7 @@ class _Column:
         self.y += 18
 
     def _badge(self, number: str, role: str, at: tuple[float, float]) -> None:
-        """The step's number as on the picture; drawn large and averaged down, for smooth edges."""
+        """The step's number as on the image; drawn large and averaged down, for smooth edges."""
         shape = Image.new("L", (160, 160))
         pen = ImageDraw.Draw(shape)
         if role == "wrong":
@@ -160,12 +161,12 @@ class _Column:
         word = "not graded" if trace.reward is None else "correct" if right else "wrong"
         if trace.reward is not None and 0 < trace.reward < 1:
             word = f"partly correct ({trace.reward:g})"
-        self.say("Answer", 21, MUTED)
+        self.write("Answer", 21, MUTED)
         top = self.y
-        said = trace.answer if trace.answer is not None else "no answer was given"
+        text = "no answer was given" if trace.answer is None else in_whole_pixels(trace.answer)
         room = font(24).getlength(word) + 74
         self.width -= room
-        self.say(said, 38, INK if trace.answer is not None else MUTED, weight=0.7)
+        self.write(text, 38, INK if trace.answer is not None else MUTED, weight=0.7)
         self.width += room
         self._grade(colour, word, top + 24)
 

@@ -1,12 +1,12 @@
-"""A trace drawn on its pictures: numbered points in step order, and beside them what was thought.
+"""A trace drawn on its images: numbered points in step order, and beside them the thoughts.
 
-    picture = draw_points(image, [Point(82, 40), Point(210, 133)])    # Pillow in, Pillow out
+    drawn = draw_points(image, [Point(82, 40), Point(210, 133)])    # Pillow in, Pillow out
     png = draw_trace(trace, question, [image_bytes])                  # a whole card, as PNG
 
 A marker is a ring exactly on its point and a numbered badge next to it, so that the number hides
 nothing of what is pointed at. Steps of a wrong attempt have orange square badges, all others blue
-round ones: shape and colour say the same thing. A point outside its image is never moved in: its
-badge stands hollow in an added margin, with an arrow that points away from the picture.
+round ones: shape and colour mean the same thing. A point outside its image is never moved in: its
+badge stands hollow in an added margin, with an arrow that points away from the image.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ from mcts.data import Box, Point, Question, Trace
 from mcts.data import Image as Stored
 
 _FINER = 2  # overlays are drawn this much larger and averaged down: Pillow's shapes are jagged
-_MARGIN = 46.0  # around a picture with a point outside, at the nominal size
+_MARGIN = 46.0  # around an image with a point outside, at the nominal size
 _CARD, _PAD, _GAP = 1680, 60, 56  # a card's width, its border, the space between its parts
 
 
@@ -52,19 +52,19 @@ def draw_marks(
 
     Args:
         boxes: regions to outline, such as the crops a zoom showed, in the image's pixels.
-        side: pixels of the longer side of the picture that comes out, margin aside.
+        side: pixels of the longer side of the result, margin aside.
     """
-    picture = _upright(image)
-    scale = side / max(picture.size)
-    picture = picture.resize(
-        (max(1, round(picture.width * scale)), max(1, round(picture.height * scale))),
+    resized = _upright(image)
+    scale = side / max(resized.size)
+    resized = resized.resize(
+        (max(1, round(resized.width * scale)), max(1, round(resized.height * scale))),
         Image.Resampling.LANCZOS,
     )
     unit = side / NOMINAL
     margin = round(_MARGIN * unit) if any(mark.outside for mark in marks) else 0
-    framed = ImageOps.expand(picture, margin, PAPER)
+    framed = ImageOps.expand(resized, margin, PAPER)
     layer = Image.new("RGBA", (framed.width * _FINER, framed.height * _FINER))
-    pen = _Pen(ImageDraw.Draw(layer), unit * _FINER, scale * _FINER, margin * _FINER, picture.size)
+    pen = _Pen(ImageDraw.Draw(layer), unit * _FINER, scale * _FINER, margin * _FINER, resized.size)
     for box in boxes:
         pen.box(box)
     pen.route(marks)
@@ -75,13 +75,13 @@ def draw_marks(
 
 
 def _upright(image: Image.Image) -> Image.Image:
-    """The picture as a viewer shows it: turned as its EXIF says, what is transparent white."""
+    """Turn an image as its EXIF says and make what is transparent white, as viewers do."""
     image = ImageOps.exif_transpose(image).convert("RGBA")
     return Image.alpha_composite(Image.new("RGBA", image.size, "white"), image).convert("RGB")
 
 
 class _Pen:
-    """Draws marks on a layer over a picture; sizes are given for the nominal picture."""
+    """Draws marks on a layer over an image; sizes are given for the nominal image."""
 
     def __init__(
         self,
@@ -95,7 +95,7 @@ class _Pen:
         self.width, self.height = size[0] * _FINER, size[1] * _FINER
 
     def at(self, point: Point) -> tuple[float, float]:
-        """Where a point is on the layer; one outside stands on the picture's edge."""
+        """Where a point is on the layer; one outside stands on the image's edge."""
         x = min(max(point.x * self.scale, 0), self.width)
         y = min(max(point.y * self.scale, 0), self.height)
         return x + self.margin, y + self.margin
@@ -173,36 +173,36 @@ def _dashes(
 
 
 def draw_trace(trace: Trace, question: Question, images: Sequence[bytes]) -> bytes:
-    """A card for one trace, as PNG: its numbered picture(s), its question, steps and answer.
+    """Draw a card for one trace, as PNG: its numbered images, its question, steps and answer.
 
     Args:
-        images: the question's encoded images, in order. One that cannot be read is said to be
-            unreadable on the card; it is no error.
+        images: the question's encoded images, in order. One that cannot be read is marked
+            as unreadable on the card; it is no error.
     """
     marks = marks_of(trace, question)
     raw = [opened(data) for data in images]
     single = len(raw) == 1 and raw[0].width <= 1.6 * raw[0].height
     inner = _CARD - 2 * _PAD
     room = (0.5 * inner if single else inner - _GAP * (len(raw) - 1)) / max(1, len(raw))
-    pictures = [
-        _drawn(picture, i, trace, marks, (room, 900.0 if single else 760.0))
-        for i, picture in enumerate(raw)
+    drawn = [
+        _drawn(image, i, trace, marks, (room, 900.0 if single else 760.0))
+        for i, image in enumerate(raw)
     ]
-    left = _PAD + (pictures[0].width + _GAP if single else 0)
-    top = _PAD + (0 if single or not pictures else max(p.height for p in pictures) + _GAP)
+    left = _PAD + (drawn[0].width + _GAP if single else 0)
+    top = _PAD + (0 if single or not drawn else max(p.height for p in drawn) + _GAP)
     # Measured on a scrap first: how tall the words are decides how tall the card is.
     scrap = Image.new("RGB", (1, 1))
     width = _CARD - _PAD - left
     tall = words_beside(scrap, (left, top), width, trace, question, marks)
-    tall = max(tall, _PAD + max((p.height for p in pictures), default=0))
+    tall = max(tall, _PAD + max((p.height for p in drawn), default=0))
     card = Image.new("RGB", (_CARD, round(tall) + _PAD), PAPER)
     draw = ImageDraw.Draw(card)
     x: float = _PAD
-    for picture in pictures:
-        card.paste(picture, (round(x), _PAD))
-        edge = (round(x) - 1, _PAD - 1, round(x) + picture.width, _PAD + picture.height)
+    for shown in drawn:
+        card.paste(shown, (round(x), _PAD))
+        edge = (round(x) - 1, _PAD - 1, round(x) + shown.width, _PAD + shown.height)
         draw.rectangle(edge, outline=LINE, width=1)
-        x += picture.width + _GAP
+        x += shown.width + _GAP
     words_beside(card, (left, top), width, trace, question, marks)
     file = io.BytesIO()
     card.save(file, "PNG")
@@ -210,7 +210,7 @@ def draw_trace(trace: Trace, question: Question, images: Sequence[bytes]) -> byt
 
 
 def opened(data: bytes) -> Image.Image:
-    """The picture in `data`, or one that says that it cannot be read."""
+    """Open the image in `data`, or make one that says that it cannot be read."""
     try:
         with Image.open(io.BytesIO(data)) as image:
             return _upright(image)
@@ -222,7 +222,7 @@ def opened(data: bytes) -> Image.Image:
 
 
 def _drawn(
-    picture: Image.Image,
+    image: Image.Image,
     index: int,
     trace: Trace,
     marks: Sequence[Mark],
@@ -233,6 +233,6 @@ def _drawn(
     looks = [step.observation.crop for step in trace.steps if step.observation]
     crops = [crop for crop in looks if crop.image == index]
     grown = 1 + 2 * _MARGIN / NOMINAL if any(mark.outside for mark in here) else 1
-    longer = max(picture.size)
-    side = min(room[0] / picture.width, room[1] / picture.height) * longer / grown
-    return draw_marks(picture, here, crops, side=round(side))
+    longer = max(image.size)
+    side = min(room[0] / image.width, room[1] / image.height) * longer / grown
+    return draw_marks(image, here, crops, side=round(side))

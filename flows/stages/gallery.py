@@ -1,10 +1,9 @@
-"""Traces and trees from the warehouse, ready to be looked at.
+"""Traces and trees read from the warehouse and drawn for people.
 
-    png = example_picture(warehouse, "sat2")               # one good trace, points on the picture
+    png = draw_example(warehouse, "sat2")                  # one good trace, points on the image
     index = gallery(warehouse, Path("gallery"), sql=None)  # pages to browse
 
-What is drawn is `curation.render.trace_card` and `curation.render.gallery`; this module only
-fetches.
+`curation.render.trace_card` and `curation.render.gallery` draw; this module only fetches.
 """
 
 from __future__ import annotations
@@ -12,8 +11,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from pathlib import Path
 
-from curation.render.funnel import Dropped, draw_funnel
-from curation.render.gallery import GalleryTrace, GalleryTree, write_gallery
+from curation.render.gallery import FilterFunnel, GalleryTrace, GalleryTree, write_gallery
 from curation.render.trace_card import draw_trace
 from flows.settings import Problem
 from warehouse.query.catalog import query
@@ -29,8 +27,8 @@ ORDER BY kind = 'corrected' DESC, abs(n_points - 4), trace_id LIMIT 1
 """
 
 
-def example_picture(warehouse: Warehouse, task: str) -> bytes | None:
-    """PNG of one kept trace with its points numbered on the image; None if nothing is kept."""
+def draw_example(warehouse: Warehouse, task: str) -> bytes | None:
+    """Draw one kept trace as PNG, its points numbered on the image; None if nothing is kept."""
     rows = query(warehouse, _EXAMPLE.format(task=quoted(task)))
     for shown in _gallery_traces(warehouse, rows["trace_id"].to_pylist()):
         return draw_trace(shown.trace, shown.question, shown.images)
@@ -63,17 +61,17 @@ SELECT trace_id FROM (
 """
 
 
-def funnel(warehouse: Warehouse) -> bytes | None:
-    """PNG of what each filter kept and dropped; None where nothing has been judged."""
+def read_funnel(warehouse: Warehouse) -> FilterFunnel | None:
+    """Count what each filter kept and dropped; None where nothing has been judged."""
     rows = query(warehouse, "FROM verdict_funnel").to_pylist()
     counts = "SELECT (SELECT count(DISTINCT trace_id) FROM latest_verdicts) AS judged, "
     counts += "(SELECT count(*) FROM kept_traces) AS kept"
     (total,) = query(warehouse, counts).to_pylist()
-    return draw_funnel([Dropped(**row) for row in rows], **total) if rows else None
+    return FilterFunnel(tuple(rows), **total) if rows else None
 
 
 def dropped_by(warehouse: Warehouse, name: str, limit: int = 500) -> str:
-    """The statement that chooses what a filter dropped.
+    """Return the statement that chooses what a filter dropped.
 
     Raises:
         Problem: no filter of that name has judged anything.
@@ -110,7 +108,7 @@ def gallery(
         out,
         _gallery_traces(warehouse, trace_ids),
         _gallery_trees(warehouse, trees),
-        funnel=funnel(warehouse),
+        funnel=read_funnel(warehouse),
     )
     return index, len(trace_ids)
 
@@ -118,8 +116,8 @@ def gallery(
 def _gallery_traces(warehouse: Warehouse, trace_ids: list[str]) -> Iterator[GalleryTrace]:
     for start in range(0, len(trace_ids), 200):
         some = read_traces(warehouse, trace_ids[start : start + 200])
-        asked = read_questions(warehouse, question_ids=[trace.question_id for trace, _ in some])
-        questions = {question.question_id: question for question in asked}
+        ids = [trace.question_id for trace, _ in some]
+        questions = {q.question_id: q for q in read_questions(warehouse, question_ids=ids)}
         for trace, verdicts in some:
             question = questions[trace.question_id]
             images = tuple(read_image(warehouse, image.image_id) for image in question.images)

@@ -143,7 +143,7 @@ def test_a_point_a_pixel_away_is_the_same_place_and_one_far_away_is_not():
 def sample_pictures():
     """Every picture of the embedded sample, and the room it shows.
 
-    Pictures of one question show one room, and so do questions that share a picture.
+    BundleImages of one question show one room, and so do questions that share a picture.
     """
     pictures, asked = {}, []
     for file in find_task("sat2").sample.files.values():

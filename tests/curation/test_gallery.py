@@ -15,7 +15,7 @@ from curation.filters.rules import FILTERS
 from curation.grading.grade import grade
 from curation.render import gallery
 from curation.render.gallery import GalleryTrace, GalleryTree, write_gallery
-from curation.render.marks import marks_of, where_outside
+from curation.render.marks import format_point, in_whole_pixels, marks_of, where_outside
 from curation.render.text_layout import drawable, font, wrap
 from curation.render.trace_card import draw_points, draw_trace
 from curation.traces.linearize import linearize
@@ -275,3 +275,20 @@ def test_a_card_draws_no_empty_boxes_and_breaks_no_coordinate():
         lines = wrap("Look at the thing at (190.4, 178.88), then on.", 20, width)
         assert any("(190.4, 178.88)" in line for line in lines) or width < 150
         assert all(font(20).getlength(line) <= width for line in lines)
+
+
+def test_people_read_points_in_whole_pixels_and_the_stored_text_stays_exact(tmp_path):
+    assert format_point(Point(82.4, 40.6)) == "(82, 41)"
+    assert format_point(Point(-0.2, 3, 1)) == "(0, 3) in image 2"
+    text = "A cup (82.456, 40.6) in image 2, and 1.5 lamps (-0.2, 7)."
+    assert in_whole_pixels(text) == "A cup (82, 41) in image 2, and 1.5 lamps (0, 7)."
+    outside = where_outside(Point(480.2, -0.3), (Image("a" * 64, 480, 360),))
+    assert outside == "(481, -1) lies outside image 1 (480 by 360 pixels)", "and not on its edge"
+    question = asked(RED)
+    exact = traced(question, Point(8.26, 9.5), answer="(3.7, 4)")
+    write_gallery(tmp_path, [entry(question, exact, RED)])
+    (shown,) = data(tmp_path, "traces-00000")
+    assert shown["steps"][0]["text"] == "A thing at (8.26, 9.5)."
+    rounded = replace(exact, steps=(Step("A thing at (8, 10).", exact.points),), answer="(4, 4)")
+    drawn = [Picture.open(io.BytesIO(draw_trace(t, question, []))) for t in (exact, rounded)]
+    assert drawn[0].tobytes() == drawn[1].tobytes()

@@ -125,7 +125,7 @@ const gallery = (() => {
       const words = `${which}${alt}${marks.length ? ` Marked: ${marks.map((m) => m.n).join(", ")}.` : ""}`;
       const shown = image.src
         ? h("img", { src: root + image.src, alt: words, loading: "lazy", decoding: "async" })
-        : h("span", { class: "missing" }, "This picture is missing or cannot be read.");
+        : h("span", { class: "missing" }, "This image is missing or cannot be read.");
       const overlay = s("svg", { class: "overlay", "aria-hidden": "true" },
         ...boxes.filter((box) => box.image === i).map((box) => outline(box, image, "gold")),
         ...crops.map((crop) => outline(crop, image, "crop")),
@@ -142,9 +142,12 @@ const gallery = (() => {
     return shown;
   }
 
-  /** A thought, its coordinates set apart. */
-  const thought = (text) => text.split(/(\(\s*-?[\d.]+\s*,\s*-?[\d.]+\s*\))/).map((part, i) =>
-    (i % 2 ? h("span", { class: "coordinate" }, part) : part));
+  /** A text, its coordinates set apart in whole pixels; the exact ones show when pointed at. */
+  const thought = (text) => text.split(/(\(\s*-?[\d.]+\s*,\s*-?[\d.]+\s*\))/).map((part, i) => {
+    if (i % 2 === 0) return part;
+    const whole = part.replace(/-?\d+\.\d+/g, (x) => String(Math.round(Number(x)) + 0));
+    return h("span", { class: "coordinate", title: whole === part ? null : part }, whole);
+  });
 
   /** A numbered list of steps; pointing at one lights its marks in `where`. */
   function steps(list, where) {
