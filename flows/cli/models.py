@@ -88,18 +88,15 @@ def lint_reward(settings: LintSettings, json_: Json = False) -> None:
 
     from flows.teachers.spaces import space_by_name
     from training.rewards.lint import lint, load_reward
-    from training.rewards.rewards import PRESETS, make_rewards
+    from training.rewards.rewards import make_rewards, preset
 
     reward, space = settings.reward, space_by_name(settings.space)
-    if reward in PRESETS:
-        function = make_rewards(PRESETS[reward], space).total
-    elif ":" in reward:
-        try:
-            function = load_reward(reward)
-        except ValueError as error:
-            raise Problem(str(error)) from None
-    else:
-        raise Problem(f"reward: {reward!r} is none of {', '.join(PRESETS)}, nor module:function")
+    try:
+        function = (
+            load_reward(reward) if ":" in reward else make_rewards(preset(reward), space).total
+        )
+    except ValueError as error:
+        raise Problem(f"{error}{'' if ':' in reward else ', or module:function'}") from None
     report = lint(
         function, space, seed=settings.seed, one_block=settings.one_block,
         messages=settings.messages,

@@ -1,7 +1,7 @@
-"""What a checkpoint's folder says of its model: the coordinates it speaks, and how to prompt it.
+"""Reads from a checkpoint's folder which coordinates its model speaks, and how to prompt it.
 
     space = checkpoint_space(folder)        # from config.json and the image processor's settings
-    style = prompt_style(folder)            # GENERAL where the folder does not say
+    style = prompt_style(folder)            # GENERAL where the folder has no vigorl.json
     folder = find_checkpoint("my-model")    # a model that an installed package registered, or None
 
 A checkpoint that was trained here, or that a package brings, carries `vigorl.json`: the prompt file
@@ -60,7 +60,7 @@ class PromptStyle:
         return self.prompts[self.response_style]
 
     def with_response_style(self, style: str) -> PromptStyle:
-        """The same checkpoint asked for another response style.
+        """Return the same checkpoint with another response style.
 
         Raises:
             ValueError: it has no prompt for that style.
@@ -93,10 +93,10 @@ def checkpoint_space(folder: Path) -> CoordinateSpace:
 
 
 def prompt_style(folder: Path) -> PromptStyle:
-    """Read how the model in a folder is prompted; GENERAL where its folder does not say.
+    """Read how the model in a folder is prompted; GENERAL where it has no `vigorl.json`.
 
     Raises:
-        ValueError: `vigorl.json` does not say it in a known way.
+        ValueError: `vigorl.json` is not as `write_prompt_style` writes it.
     """
     found = read_json(folder / STYLE_FILE)
     if not found:
@@ -135,12 +135,12 @@ def _known(style: ResponseStyle, prompts: Mapping[ResponseStyle, str | None]) ->
 
 def write_prompt_style(folder: Path, style: PromptStyle) -> None:
     """Write `vigorl.json` into a model's folder."""
-    said = {
+    fields = {
         "response_style": str(style.response_style),
         "prompts": {str(name): prompt for name, prompt in style.prompts.items()},
         "step_tokens": style.step_tokens,
     }
-    (folder / STYLE_FILE).write_text(json.dumps(said, indent=1) + "\n", encoding="utf-8")
+    (folder / STYLE_FILE).write_text(json.dumps(fields, indent=1) + "\n", encoding="utf-8")
 
 
 def shapes_identity(path: Path) -> bool:

@@ -26,7 +26,7 @@ from training.evaluation.controls import control_images, image_donors, with_imag
 from training.evaluation.evaluate import EvaluationProtocol, Subject, measure
 from training.evaluation.report import compare
 from vigorl_nano import BASE
-from warehouse.models import Made, keep_model
+from warehouse.models import ModelInfo, store_model
 from warehouse.query.catalog import query
 from warehouse.sources.importing import import_questions
 from warehouse.sources.tasks import Task
@@ -314,13 +314,13 @@ def test_the_embedded_model_is_measured_in_each_response_style(tmp_path):
     warehouse = Warehouse(str(tmp_path))
     import_sample(warehouse, "sat2")
     questions = list(read_questions(warehouse, "sat2", split="test", limit=12))
-    told = {}
+    figures = {}
     for prompt in ("nano", "nano-ungrounded", "nano-answer"):
         report = run(LocalTeacher(BASE), warehouse, questions, prompt=prompt)
         assert report.figures["all"]["accuracy"].value > 0.2
-        told[prompt] = report.figures["all"]
-    assert told["nano"]["pointed"].value > 0.8 and told["nano"]["grounded"].value > 0.5
-    assert "pointed" not in told["nano-answer"] and "pointed" not in told["nano-ungrounded"]
+        figures[prompt] = report.figures["all"]
+    assert figures["nano"]["pointed"].value > 0.8 and figures["nano"]["grounded"].value > 0.5
+    assert "pointed" not in figures["nano-answer"] and "pointed" not in figures["nano-ungrounded"]
     found = table(
         warehouse,
         "SELECT prompt, avg(n_steps) AS steps FROM evaluations JOIN predictions USING "
@@ -371,7 +371,7 @@ def test_the_command_measures_compares_and_asks_nothing_twice(warehouse, capsys,
         (("nobody", "sat2"), "'nobody' is neither"),
         (("nano", "sat2", "--samples", 4), "samples: at temperature 0 all are the same"),
         (("nano", "sat2", "--control", "upside-down"), "control: "),
-        (("nano", "sat2", "--form", "grounded", "--prompt", "nano"), "give one of them"),
+        (("nano", "sat2", "--response-style", "grounded", "--prompt", "nano"), "give one of them"),
         (("nano", "sat2", "--prompt", "nope"), "no prompt named 'nope'"),
         (("http://127.0.0.1:9", "sat2"), "space: "),
     ],
@@ -439,9 +439,9 @@ def test_a_trained_model_is_measured_by_its_name_as_it_was_taught(
     folder = tmp_path / "student"
     shutil.copytree(BASE, folder)
     write_prompt_style(folder, prompt_style(find_checkpoint("nano")).with_response_style("answers"))
-    row = keep_model(
+    row = store_model(
         warehouse, folder,
-        Made("nano-answers", None, "sat2-sft@v1", {}, SPACE, {}, "train-1"),
+        ModelInfo("nano-answers", None, "sat2-sft@v1", {}, SPACE, {}, "train-1"),
     )  # fmt: skip
     options = ("sat2", "--limit", 3, "--json")
     assert vigorl("nano-answers", *options, home=warehouse.root, monkeypatch=monkeypatch) == 0
@@ -450,4 +450,9 @@ def test_a_trained_model_is_measured_by_its_name_as_it_was_taught(
     assert report["settings"]["prompt"] == "nano-answer"
     options = (*options, "--form", "grounded")
     assert vigorl("nano-answers", *options, home=warehouse.root, monkeypatch=monkeypatch) == 0
-    assert json.loads(capsys.readouterr().out)["settings"]["prompt"] == "nano"
+    given = capsys.readouterr()
+    assert json.loads(given.out)["settings"]["prompt"] == "nano"
+    assert "--form is called --response-style now" in given.err
+    options = (*options[:-2], "--response-style", "ungrounded")
+    assert vigorl("nano-answers", *options, home=warehouse.root, monkeypatch=monkeypatch) == 0
+    assert json.loads(capsys.readouterr().out)["settings"]["prompt"] == "nano-ungrounded"

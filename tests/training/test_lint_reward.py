@@ -105,8 +105,10 @@ def test_the_command_says_what_works_and_ends_with_1(capsys, monkeypatch):
     assert run("tests.support.faulty_rewards:substring_grading", "--json") == 1
     report = json.loads(capsys.readouterr().out)
     assert not report["clean"] and report["findings"][0]["kind"] in linting.KINDS
+    assert run("direct") == 0
+    assert "reward direct is called answer_only now" in capsys.readouterr().err
     for name, sentence in (
-        ("nonsense", "none of grounded, "),
+        ("nonsense", "there is no 'nonsense'; there are grounded, "),
         ("no_such_module:f", "No module named"),
         ("tests.support.faulty_rewards:nothing", "has no 'nothing'"),
     ):

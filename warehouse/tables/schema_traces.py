@@ -170,7 +170,7 @@ TRACE_TABLES: tuple[tuple[str, str, tuple[str, ...], str, str | None], ...] = (
         control         string   Shown in place of the pictures: blank or shuffled; null for none.
         temperature     float    Sampling temperature; 0 is greedy.
         samples         int      Answers to each question.
-        prompt          string   The prompt file that asked, which decides the form of an answer.
+        prompt          string   The prompt file, which decides the response style.
         n_scenes        int      Groups of questions without a picture in common, as resampled.
         figures         string   By family, and all: every share with its interval, as JSON.
         metrics         string   The benchmark's own figures by name, as JSON; null if it has none.
