@@ -55,7 +55,7 @@ def test_steps_come_with_points_in_pixels_of_the_picture_and_a_drawing(
     spoken = [tuple(map(int, found)) for found in re.findall(r"\((\d+), (\d+)\)", told)]
     assert len(steps) == len(spoken) >= 3
     for i, (step, (x, y)) in enumerate(zip(steps, spoken, strict=True), 1):
-        place = f"({x * 0.4:g}, {y * 0.2:g})"  # thousandths of 400 by 200 pixels
+        place = f"({x * 0.4:.0f}, {y * 0.2:.0f})"  # thousandths of 400 by 200 pixels
         assert step.startswith(f"{i}. [{place}] ") and step.count(place) == 2
     assert Image.open(out).width > 1000
     assert not (tmp_path / "home").exists()
