@@ -26,7 +26,7 @@ def synthetic_traces(n: int, images: int, template: bool, seed: int = 0) -> list
     rng = random.Random(seed)
     documents: list[Document] = []
     for i in range(n):
-        image_ids = (f"image{rng.randrange(images)}",)
+        image_ids: tuple[str, ...] = (f"image{rng.randrange(images)}",)
         words: list[str] = []
         if i % 10 == 9:
             earlier = documents[rng.randrange(len(documents))]

@@ -20,7 +20,7 @@ from typing import Any
 
 
 def content_id(*parts: Any) -> str:
-    """Hash JSON-serialisable `parts` to a 128-bit hex id: equal content has an equal id everywhere."""
+    """Hash JSON-serialisable `parts` to a 128-bit hex id, the same on every machine."""
     canonical = json.dumps(parts, ensure_ascii=False, sort_keys=True, separators=(",", ":"))
     return hashlib.blake2b(canonical.encode("utf-8", "surrogatepass"), digest_size=16).hexdigest()
 
@@ -69,7 +69,7 @@ class Box:
 
 
 class AnswerKind(StrEnum):
-    """How an answer is compared with the gold one; one grader per kind (`curation.grading.grade`)."""
+    """How an answer is compared with the gold answer (`curation.grading.grade`)."""
 
     TEXT = "text"
     """A choice, a word or a number: `answers` holds the accepted texts."""

@@ -149,7 +149,7 @@ async def _rollout(run: SearchRun, node: Node) -> None:
 def certain_leaves(root: Node, config: SearchConfig, left: int, rng: random.Random) -> list[str]:
     """Return the paths that the last `left` simulations expand in every future, the next first.
 
-    A child that does not exist yet goes by its number among those that will be followed.
+    A child that does not exist yet has its number among the children that will be followed.
     """
     first = _simulate_future(root, config, left, rng)
     certain = set(first)

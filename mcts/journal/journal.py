@@ -259,7 +259,16 @@ class JournaledTeacher:
                 f"{key.sample}) of search {key.search_id}; resume instead of replaying"
             )
         else:
-            record = await self._answer(self._teacher, key, request, fingerprint, images)
+            start = time.perf_counter()
+            try:
+                reply = await self._teacher.complete(request, images)
+                record = Record.of_reply(key, fingerprint, reply, time.time() - reply.seconds)
+            except TeacherError as failure:
+                # A teacher that waited for its server excludes the waiting from its time.
+                seconds = failure.seconds or time.perf_counter() - start
+                record = Record.of_failure(
+                    key, fingerprint, failure, seconds, time.time() - seconds
+                )
             self.requested += 1
             failpoints.reach("after_response")
             await self._journal.append(record)
@@ -269,21 +278,3 @@ class JournaledTeacher:
             error.started_at, error.seconds = record.started_at, record.seconds
             raise error
         return record
-
-    async def _answer(
-        self,
-        teacher: Teacher,
-        key: Key,
-        request: Request,
-        fingerprint: str,
-        images: Mapping[str, bytes],
-    ) -> Record:
-        """Return the teacher's answer or final failure, timed by the attempt that produced it."""
-        clock = time.perf_counter()
-        try:
-            reply = await teacher.complete(request, images)
-            return Record.of_reply(key, fingerprint, reply, time.time() - reply.seconds)
-        except TeacherError as error:
-            # A teacher that waited for its server excludes the waiting from its time.
-            seconds = error.seconds or time.perf_counter() - clock
-            return Record.of_failure(key, fingerprint, error, seconds, time.time() - seconds)

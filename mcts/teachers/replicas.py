@@ -85,7 +85,7 @@ class Replicas:
             return
         teachers = [replica.teacher for replica in self._replicas]
         results = await asyncio.gather(*(t.open() for t in teachers), return_exceptions=True)
-        found: dict[str, str] = {}
+        urls: dict[str, str] = {}  # of one server, by the identity it serves
         missing: list[tuple[_Replica, TeacherUnavailable]] = []
         for replica, result in zip(self._replicas, results, strict=True):
             if isinstance(result, TeacherUnavailable):
@@ -93,13 +93,13 @@ class Replicas:
             elif isinstance(result, BaseException):
                 raise result
             else:
-                found.setdefault(replica.teacher.identity, replica.teacher.url)
-        if not found:
+                urls.setdefault(replica.teacher.identity, replica.teacher.url)
+        if not urls:
             raise self._all_down(missing[-1][1])
-        if len(found) > 1:
-            served = ", ".join(f"{url} serves {identity}" for identity, url in found.items())
+        if len(urls) > 1:
+            served = ", ".join(f"{url} serves {identity}" for identity, url in urls.items())
             raise TeacherUnavailable(f"Servers of one teacher must serve one model: {served}.")
-        self._identity = next(iter(found))
+        self._identity = next(iter(urls))
         for replica, error in missing:
             self._mark_down(replica, error)
 

@@ -9,7 +9,6 @@ string that the server left out. `fold_partial_turn` is for servers that cannot 
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import Any
 
 import httpx
@@ -17,6 +16,7 @@ import httpx
 from mcts.teachers.base import (
     Completion,
     Message,
+    Reply,
     Request,
     TeacherError,
     TeacherUnavailable,
@@ -28,13 +28,7 @@ class RetryableError(Exception):
     """A broken response; another attempt may succeed."""
 
     def __init__(
-        self,
-        kind: str,
-        message: str,
-        *,
-        wait_s: float = 0.0,
-        retries: int = 99,
-        busy: bool = False,
+        self, kind: str, message: str, wait_s: float = 0.0, retries: int = 99, busy: bool = False
     ) -> None:
         super().__init__(message)
         self.kind = kind
@@ -58,18 +52,8 @@ def thought_limit_pattern(n: int) -> str:
     return rf"(?:{other}</think>){{0,{n - 1}}}{other}(?:</think>)?"
 
 
-@dataclass(frozen=True, slots=True)
-class ParsedReply:
-    """The completions and token counts of one HTTP response."""
-
-    completions: tuple[Completion, ...]
-    prompt_tokens: int
-    cached_tokens: int | None
-    completion_tokens: int
-
-
-def read_reply(data: Any, n: int, request: Request, strict: bool) -> ParsedReply:
-    """Return the `n` completions in `data`, in order of their index.
+def read_reply(data: Any, n: int, request: Request, strict: bool) -> Reply:
+    """Return the `n` completions in `data`, in order of their index; `seconds` is 0.
 
     With `strict` false, too few choices mean that the server does not support n > 1.
 
@@ -102,9 +86,8 @@ def read_reply(data: Any, n: int, request: Request, strict: bool) -> ParsedReply
         Completion(text, "length" if reason == "length" else "stop", tokens, _top_logprobs(choice))
         for text, reason, tokens, choice in zip(texts, reasons, shares, choices, strict=True)
     )
-    return ParsedReply(
-        completions[:n], prompt_tokens, None if cached is None else int(cached), completion_tokens
-    )
+    cached_tokens = None if cached is None else int(cached)
+    return Reply(completions[:n], prompt_tokens, cached_tokens, completion_tokens, 0.0)
 
 
 def _top_logprobs(choice: dict[str, Any]) -> tuple[tuple[str, float], ...]:

@@ -41,7 +41,6 @@ from mcts.teachers.base import (
     image_bytes,
 )
 from mcts.teachers.responses import (
-    ParsedReply,
     RetryableError,
     fold_partial_turn,
     read_json,
@@ -275,14 +274,14 @@ class OpenAITeacher:
         many: bool,
         continuing: bool,
         counting: bool,
-    ) -> list[ParsedReply]:
+    ) -> list[Reply]:
         # Where n > 1 is known to work, too few choices are an error worth a retry.
         strict = self.can_sample_many is True
         body = self._body(request, images, continuing)
         if request.max_thoughts and counting:
             body["structured_outputs"] = {"regex": thought_limit_pattern(request.max_thoughts)}
 
-        def read(data: Any) -> ParsedReply:
+        def read(data: Any) -> Reply:
             return read_reply(data, body["n"], request, strict)
 
         if many:

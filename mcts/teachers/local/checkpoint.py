@@ -176,11 +176,11 @@ class Checkpoint:
             data["pixel_values"].to(device), grid, return_dict=True
         )
         deep = tuple(layer[0] for layer in getattr(out, "deepstack_features", None) or ())
-        found = ImageFeatures(image_id, grid[0], out.pooler_output[0], deep)
-        self._features[image_id] = found
+        features = ImageFeatures(image_id, grid[0], out.pooler_output[0], deep)
+        self._features[image_id] = features
         while len(self._features) > self.image_cache:
             self._features.popitem(last=False)
-        return found
+        return features
 
     def read(self, tokens: Sequence[int], stop: Sequence[str]) -> tuple[str, bool]:
         """Return the text if the last token ended the completion, and whether it did.

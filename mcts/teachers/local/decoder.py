@@ -249,5 +249,5 @@ def choose(
         picked = torch.searchsorted(sums, at * sums[:, -1:], right=True)
         picked = picked.clamp(max=probs.shape[-1] - 1)
         tokens[rows] = (picked if order is None else order.gather(-1, picked))[:, 0]
-    found: list[int] = tokens.tolist()
-    return found
+    chosen: list[int] = tokens.tolist()
+    return chosen

@@ -46,12 +46,12 @@ class KeyValueCache:
 
         Both are views of the cache: (rows, heads, filled slots, width).
         """
-        found = []
-        for kept, new in zip(self._store[layer], (keys, values), strict=True):
-            width = kept.shape[-1]
-            kept.view(-1, width).index_copy_(0, self._at, new.reshape(-1, width))
-            found.append(kept[: self._n_rows, :, : self._filled])
-        return found[0], found[1]
+        views = []
+        for cache, new in zip(self._store[layer], (keys, values), strict=True):
+            width = cache.shape[-1]
+            cache.view(-1, width).index_copy_(0, self._at, new.reshape(-1, width))
+            views.append(cache[: self._n_rows, :, : self._filled])
+        return views[0], views[1]
 
     def update(self, keys: Tensor, values: Tensor, layer: int, *_: Any) -> tuple[Tensor, Tensor]:
         """As `write`, with the axes of transformers: (rows, heads, new tokens, width)."""

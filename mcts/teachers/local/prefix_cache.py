@@ -52,12 +52,12 @@ class PrefixCache:
             self._prompts.move_to_end(names)
             return self._prompts[names], len(names)
         for end in range(len(names) // BLOCK * BLOCK, 0, -BLOCK):
-            found = self._by_prefix.get(hash(names[:end]))
-            if found is not None and found[:end] == names[:end]:
-                while end < min(len(names), len(found)) and names[end] == found[end]:
+            cached = self._by_prefix.get(hash(names[:end]))
+            if cached is not None and cached[:end] == names[:end]:
+                while end < min(len(names), len(cached)) and names[end] == cached[end]:
                     end += 1
-                self._prompts.move_to_end(found)
-                return self._prompts[found], end
+                self._prompts.move_to_end(cached)
+                return self._prompts[cached], end
         return None, 0
 
     def add(self, prefix: Prefix) -> None:
