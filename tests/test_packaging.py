@@ -61,10 +61,12 @@ def test_every_package_is_ours_not_a_namesake_from_pypi() -> None:
     }
 
 
+FOLDERS = {path.parent.relative_to(ROOT).as_posix() for path in project_files()}
+
+
 def test_every_folder_with_code_is_listed_as_a_package() -> None:
-    folders = {path.parent.relative_to(ROOT).as_posix() for path in project_files()}
     found = find_packages(str(ROOT), include=SETUPTOOLS["packages"]["find"]["include"])
-    assert sorted(folder.replace("/", ".") for folder in folders) == sorted(found)
+    assert sorted(folder.replace("/", ".") for folder in FOLDERS) == sorted(found)
 
 
 def test_every_data_file_is_listed_as_package_data() -> None:
@@ -72,7 +74,7 @@ def test_every_data_file_is_listed_as_package_data() -> None:
         file
         for package, patterns in SETUPTOOLS["package-data"].items()
         for pattern in patterns
-        for folder in (PACKAGES if package == "*" else [package.replace(".", "/")])
+        for folder in (FOLDERS if package == "*" else [package.replace(".", "/")])
         for file in (ROOT / folder).glob(pattern)
     }
     data = [path for path in project_files(suffix="") if path.suffix != ".py"]

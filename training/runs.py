@@ -26,12 +26,13 @@ from typing import Any
 
 import yaml
 
+from curation.render.markdown import render_markdown
 from mcts.data import ResponseStyle, content_id
 from mcts.teachers.checkpoints import write_prompt_style
 from training.errors import TrainingError
 from training.recipes import key_settings
 from training.students import Student
-from warehouse.models import Made, find_model, keep_model
+from warehouse.models import ModelInfo, find_model, store_model
 from warehouse.storage.home import Warehouse, code_revision
 from warehouse.storage.objects import sync
 from warehouse.tables.delta import record_run
@@ -144,16 +145,16 @@ class Run:
             model.save_pretrained(folder)
         limit_pixels(folder, student.space.max_pixels)
         write_prompt_style(folder, student.prompt_style)
-        made = Made(
+        made = ModelInfo(
             self.plan.model_name, self.plan.parent, self.plan.dataset,
             {"kind": self.plan.kind, "data": self.plan.data, **self.plan.recipe},
             student.space, metrics, self.run_id, self.plan.question_ids,
         )  # fmt: skip
         (folder / "README.md").write_text(model_card(made), encoding="utf-8")
-        row = keep_model(self.warehouse, folder, made)
+        row = store_model(self.warehouse, folder, made)
         _write(self.folder / "finished.json", {"model_id": row["model_id"]})
-        for folder in (self.checkpoints, self.gathered):
-            shutil.rmtree(folder, ignore_errors=True)
+        for scratch in (self.checkpoints, self.gathered):
+            shutil.rmtree(scratch, ignore_errors=True)
         self.finished = row
         return row
 
@@ -264,65 +265,16 @@ def _write(path: Path, value: Row) -> None:
     os.replace(part, path)
 
 
-def model_card(made: Made) -> str:
-    """Return a trained model's card, in Markdown, with front matter for a hub."""
+def model_card(made: ModelInfo) -> str:
+    """Render a trained model's card as Markdown, with front matter for a hub."""
     recipe = dict(made.recipe)
-    front: dict[str, Any] = {
-        "library_name": "transformers",
-        "pipeline_tag": "image-text-to-text",
-        "tags": ["vigorl", "grounded-reasoning", recipe["kind"]],
-    }
-    lines = [
-        "---",
-        yaml.safe_dump(front, sort_keys=False).strip(),
-        "---",
-        "",
-        f"# {made.name}",
-        "",
-        f"Trained by {recipe['kind'].upper()} to {_LEARNED[recipe['response_style']]}.",
-        "",
-        f"- started from: `{made.base}`",
-        f"- trained on: {_data(made)}",
-        f"- code: {code_revision()}",
-        f"- coordinates: {_space(made)}",
-        f"- steps: {made.metrics.get('steps')}, in {made.metrics.get('seconds', 0):.0f} seconds",
-        "",
-        "Origin of every row that it was trained on: `vigorl lineage "
-        f"{made.name}`. Weights are safetensors; nothing in this folder runs code.",
-        "",
-        "## Training metrics",
-        "",
-        "| metric | last value |",
-        "|---|---|",
-        *(f"| {key} | {_number(value)} |" for key, value in sorted(made.metrics.items())),
-        "",
-        "These are measured on the training data; they say nothing of unseen questions.",
-        "",
-        "## Recipe",
-        "",
-        "```yaml",
-        yaml.safe_dump(recipe, sort_keys=True).strip(),
-        "```",
-        "",
-    ]
-    return "\n".join(lines)
-
-
-def _data(made: Made) -> str:
-    if made.dataset:
-        return f"{made.dataset} (content `{made.recipe['data'][:16]}`)"
-    return f"questions with the content `{made.recipe['data'][:16]}`"
-
-
-def _space(made: Made) -> str:
-    space = made.space
-    if space.min_pixels is None:
-        return str(space.kind)
-    return (
-        f"{space.kind}, images of {space.min_pixels} to {space.max_pixels} pixels, sides in "
-        f"multiples of {space.factor}"
+    return render_markdown(
+        "training",
+        "model_card.md.jinja",
+        made=made,
+        recipe=recipe,
+        learned=_LEARNED[recipe["response_style"]],
+        revision=code_revision(),
+        metrics={k: f"{v:.4g}" if isinstance(v, float) else v for k, v in made.metrics.items()},
+        recipe_yaml=yaml.safe_dump(recipe, sort_keys=True).strip(),
     )
-
-
-def _number(value: Any) -> str:
-    return f"{value:.4g}" if isinstance(value, float) else str(value)

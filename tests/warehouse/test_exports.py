@@ -180,7 +180,7 @@ def test_a_failed_export_leaves_nothing(made: Warehouse, tmp_path: Path) -> None
     assert questions is not None
     questions.update(updates={"text": "'Left of the <image>?'"})
     marked = publish(warehouse, "marked", KEPT)
-    with pytest.raises(WarehouseError, match="holds <image>, which stands for a picture"):
+    with pytest.raises(WarehouseError, match="holds <image>, which stands for an image"):
         export(warehouse, marked, "llama-factory", out)
     shutil.rmtree(Path(warehouse.root) / "tables" / "trees")
     with pytest.raises(WarehouseError, match="is not in the warehouse"):

@@ -20,7 +20,7 @@ from mcts.coordinates import CoordinateSpace, Frame
 from mcts.data import AnswerKind, Point, Question, Step
 from mcts.parsing import render
 from mcts.prompts import build_messages, load_prompt
-from warehouse.exports.files import Pictures
+from warehouse.exports.files import BundleImages
 from warehouse.sources import task_of
 from warehouse.storage.home import Warehouse, WarehouseError
 from warehouse.tables.rows import step_from
@@ -54,7 +54,7 @@ class ConversationRenderer:
     min_thoughts: int
     used: dict[str, str] = field(default_factory=dict)
     """The hash of each prompt that was rendered so far."""
-    images: Pictures | None = None
+    images: BundleImages | None = None
     """Where crops are cut from; None where nothing zooms."""
     zooms: bool = False
     """Whether a row may hold several turns with images of their own."""
@@ -125,7 +125,7 @@ def conversation(row: Row, renderer: ConversationRenderer) -> list[Turn]:
             raise WarehouseError(f"trace {row['trace_id']} zooms, and no images are at hand")
         turns.append(Turn("assistant", renderer.completion(steps[written:i], None, question)))
         image_id = question.images[step.observation.crop.image].image_id
-        crop = renderer.images.region(image_id, step.observation, step.call)
+        crop = renderer.images.crop(image_id, step.observation, step.call)
         turns.append(Turn("user", zoom.observation_text(step.observation), (crop,)))
         written = i
     answer = renderer.completion(steps[written:], row["answer"], question)

@@ -26,16 +26,16 @@ from typing import Any
 import duckdb
 from deltalake.exceptions import DeltaError
 
+from curation.render.markdown import render_markdown
 from mcts.coordinates import CoordinateSpace, SpaceKind
 from mcts.data import ResponseStyle, TraceKind
 from mcts.prompts import load_prompt
 from warehouse.exports.dialogues import BLOCKS, ConversationRenderer
-from warehouse.exports.files import FILES, Pictures, write_rows
+from warehouse.exports.files import FILES, BundleImages, write_rows
 from warehouse.exports.formats import FORMATS, ExportFormat, features
 from warehouse.query.read_back import read_pass_rates
 from warehouse.storage.home import Warehouse, WarehouseError
 from warehouse.versions.bundle import read_rows
-from warehouse.versions.card import front_matter
 from warehouse.versions.response_styles import PROMPTS, Restyler
 from warehouse.versions.versions import Version, open_version, read_tables
 
@@ -89,7 +89,7 @@ def export(
     with _in_place_of(out) as work:
         with (
             open_version(warehouse, version) as folder,
-            Pictures(folder / "images.parquet") as images,
+            BundleImages(folder / "images.parquet") as images,
         ):
             rates = _pass_rates(warehouse, version, format_)
             renderer = ConversationRenderer(
@@ -141,7 +141,9 @@ def _describe(
         **restyled,
     }
     _write_json(out / "export.json", about)
-    (out / "README.md").write_text(_readme(version, to, files, counts), encoding="utf-8")
+    values = {"version": version, "to": to, "files": files, "counts": counts}
+    readme = render_markdown("warehouse.exports", "README.md.jinja", **values)
+    (out / "README.md").write_text(readme, encoding="utf-8")
     if to == "llama-factory":
         _write_json(out / "dataset_info.json", _dataset_info(version, counts))
 
@@ -203,22 +205,6 @@ def _dataset_info(version: Version, counts: dict[str, int]) -> dict[str, Any]:
         }
         for split in counts
     }
-
-
-def _readme(version: Version, to: str, files: str, counts: dict[str, int]) -> str:
-    """The front matter by which `datasets` and the hub find the splits, and a line for people."""
-    found = [f"  - {{split: {split}, path: data/{split}/*.{files}}}" for split in counts]
-    configs = ["- config_name: default", "  data_files:", *found]
-    return "\n".join(
-        [
-            *front_matter(version.card["licences"], configs),
-            f"# {version.ref} for {to}",
-            "",
-            f"{sum(counts.values())} rows, made from the dataset version with the content hash "
-            f"`{version.content_hash}`. The coordinates' frame is in `export.json`.",
-            "",
-        ]
-    )
 
 
 def _write_json(path: Path, value: dict[str, Any]) -> None:

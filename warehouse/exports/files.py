@@ -1,9 +1,9 @@
-"""The files of an export: rows as Parquet or JSON lines, pictures in the rows or beside them.
+"""Writes the files of an export: rows as Parquet or JSON lines, images in the rows or beside them.
 
-    with Pictures(folder / "images.parquet") as pictures: …      # encoded bytes by image id
-    counts = write_rows(rows, out, columns, "parquet", pictures)    # {"train": 1040}
+    with BundleImages(folder / "images.parquet") as images: …      # encoded bytes by image id
+    counts = write_rows(rows, out, columns, "parquet", images)     # {"train": 1040}
 
-Files are named as the hub names them, `data/train-00000-of-00001.parquet`. In Parquet a picture is
+Files are named as the hub names them, `data/train-00000-of-00001.parquet`. In Parquet an image is
 `{bytes, path}`, which `datasets` shows as an image; in JSON lines it is a path below the folder.
 """
 
@@ -14,7 +14,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import asdict
 from itertools import islice
 from pathlib import Path
-from typing import Any, TextIO
+from typing import Any
 
 import pyarrow as pa
 import pyarrow.parquet as pq
@@ -25,15 +25,15 @@ from warehouse.storage.home import WarehouseError
 from warehouse.tables.schema import Row
 
 FILES = ("parquet", "jsonl")
-_ROWS_A_FILE, _ROWS_A_GROUP = 2000, 100
-_CUT_KEPT = 256  # regions, of a hundred kilobytes or so
-_REGIONS_KEPT = 20 * _ROWS_A_FILE  # more than the rows of one file call for
-_GROUPS_KEPT = 64  # of 64 pictures each
+_FILE_ROWS, _GROUP_ROWS = 2000, 100
+_MAX_CROPS = 256  # in memory, of a hundred kilobytes or so
+_MAX_NAMED_CROPS = 20 * _FILE_ROWS  # more than the rows of one file have
+_MAX_GROUPS = 64  # in memory, of 64 images each
 _ENDINGS = {"JPEG": "jpg", "PNG": "png", "WEBP": "webp", "GIF": "gif", "BMP": "bmp", "TIFF": "tif"}
 
 
-class Pictures:
-    """A version's encoded pictures by id, read from its images.parquet a row group at a time."""
+class BundleImages:
+    """A version's encoded images by id, read from its images.parquet a row group at a time."""
 
     def __init__(self, path: Path) -> None:
         self.file = pq.ParquetFile(path)
@@ -42,42 +42,39 @@ class Pictures:
             for group in range(self.file.num_row_groups)
             for image_id in self.file.read_row_group(group, ["image_id"])["image_id"].to_pylist()
         }
-        self.loaded: dict[int, dict[str, tuple[bytes, str]]] = {}
-        self.regions: dict[str, tuple[str, Observation, Point | None]] = {}
-        self.cut: dict[str, bytes] = {}
+        self._groups: dict[int, dict[str, tuple[bytes, str]]] = {}
+        self._crops: dict[str, tuple[str, Observation, Point | None]] = {}
+        self._rendered: dict[str, bytes] = {}
 
-    def region(self, image_id: str, seen: Observation, at: Point | None) -> str:
-        """The id of a region of a picture, which is cut out when its bytes are asked for."""
-        name = content_id(image_id, asdict(seen), at and [at.x, at.y])
-        self.regions[name] = (image_id, seen, at)
-        if len(self.regions) > _REGIONS_KEPT:
-            self.regions.pop(next(iter(self.regions)))
-        return name
+    def crop(self, image_id: str, observation: Observation, call: Point | None) -> str:
+        """The id of a crop of an image, which is rendered when its bytes are read."""
+        crop_id = content_id(image_id, asdict(observation), call and [call.x, call.y])
+        self._crops[crop_id] = (image_id, observation, call)
+        if len(self._crops) > _MAX_NAMED_CROPS:
+            self._crops.pop(next(iter(self._crops)))
+        return crop_id
 
     def __getitem__(self, image_id: str) -> tuple[bytes, str]:
-        """The picture's bytes and a file name for it."""
-        if image_id in self.regions:
-            whole, seen, at = self.regions[image_id]
-            if image_id not in self.cut:  # chains of one tree share their first calls
-                if len(self.cut) >= _CUT_KEPT:
-                    self.cut.pop(next(iter(self.cut)))
-                self.cut[image_id] = render_crop(self[whole][0], seen, at)
-            return self.cut[image_id], f"{image_id}.jpg"
+        """The image's bytes and a file name for it."""
+        if image_id in self._crops:
+            whole, observation, call = self._crops[image_id]
+            if image_id not in self._rendered:  # chains of one tree share their first calls
+                if len(self._rendered) >= _MAX_CROPS:
+                    self._rendered.pop(next(iter(self._rendered)))
+                self._rendered[image_id] = render_crop(self[whole][0], observation, call)
+            return self._rendered[image_id], f"{image_id}.jpg"
         group = self.group_of[image_id]
-        if group not in self.loaded:
-            if len(self.loaded) >= _GROUPS_KEPT:
-                self.loaded.pop(next(iter(self.loaded)))
+        if group not in self._groups:
+            if len(self._groups) >= _MAX_GROUPS:
+                self._groups.pop(next(iter(self._groups)))
             rows = self.file.read_row_group(group, ["image_id", "format", "bytes"]).to_pylist()
-            self.loaded[group] = {
-                row["image_id"]: (
-                    row["bytes"],
-                    f"{row['image_id']}.{_ENDINGS.get(row['format'], 'img')}",
-                )
+            self._groups[group] = {
+                (i := row["image_id"]): (row["bytes"], f"{i}.{_ENDINGS.get(row['format'], 'img')}")
                 for row in rows
             }
-        return self.loaded[group][image_id]
+        return self._groups[group][image_id]
 
-    def __enter__(self) -> Pictures:
+    def __enter__(self) -> BundleImages:
         return self
 
     def __exit__(self, *_: object) -> None:
@@ -85,9 +82,9 @@ class Pictures:
 
 
 def write_rows(
-    rows: Iterator[Row], out: Path, columns: Mapping[str, Any], files: str, pictures: Pictures
+    rows: Iterator[Row], out: Path, columns: Mapping[str, Any], files: str, images: BundleImages
 ) -> dict[str, int]:
-    """Write rows below `out/data`, a folder a split; return how many rows each split has.
+    """Write rows below `out/data`, a folder per split; return how many rows each split has.
 
     Args:
         rows: each with the `columns`, `split`, and `images` as image ids.
@@ -100,62 +97,58 @@ def write_rows(
     write = _parquet if files == "parquet" else _json_lines
     counts: dict[str, int] = {}
     paths: dict[str, list[Path]] = {}
-    while some := list(islice(rows, _ROWS_A_FILE)):
-        for split in sorted({row["split"] or "train" for row in some}):
-            members = [row for row in some if (row["split"] or "train") == split]
+    while batch := list(islice(rows, _FILE_ROWS)):
+        for split in sorted({row["split"] or "train" for row in batch}):
+            members = [row for row in batch if (row["split"] or "train") == split]
             number = len(paths.setdefault(split, []))
             path = out / "data" / split / f"{split}-{number:05d}.{files}"
             path.parent.mkdir(parents=True, exist_ok=True)
-            write(members, path, columns, pictures, out)
+            write(members, path, columns, images, out)
             paths[split].append(path)
             counts[split] = counts.get(split, 0) + len(members)
     if not counts:
-        raise WarehouseError("nothing of this version can be told in that form")
-    for some_paths in paths.values():
-        for path in some_paths:
-            name = f"{path.stem}-of-{len(some_paths):05d}{path.suffix}"
+        raise WarehouseError("no row of this version can be written in that format")
+    for split_paths in paths.values():
+        for path in split_paths:
+            name = f"{path.stem}-of-{len(split_paths):05d}{path.suffix}"
             path.rename(path.with_name(name))
     return counts
 
 
 def _parquet(
-    rows: list[Row], path: Path, columns: Mapping[str, Any], pictures: Pictures, out: Path
+    rows: list[Row], path: Path, columns: Mapping[str, Any], images: BundleImages, out: Path
 ) -> None:
     from datasets import Features, Image, List
 
     # The schema's metadata tells `datasets` that these bytes are images.
     schema = Features({**columns, "images": List(Image())}).arrow_schema
     with pq.ParquetWriter(path, schema) as writer:
-        for start in range(0, len(rows), _ROWS_A_GROUP):  # pictures of so many are in memory
-            told = [
+        for start in range(0, len(rows), _GROUP_ROWS):  # images of so many are in memory
+            exported = [
                 {
                     **{column: row[column] for column in columns},
-                    "images": [{"bytes": pictures[i][0], "path": None} for i in row["images"]],
+                    "images": [{"bytes": images[i][0], "path": None} for i in row["images"]],
                 }
-                for row in rows[start : start + _ROWS_A_GROUP]
+                for row in rows[start : start + _GROUP_ROWS]
             ]
-            writer.write_table(pa.Table.from_pylist(told, schema))
+            writer.write_table(pa.Table.from_pylist(exported, schema))
 
 
 def _json_lines(
-    rows: list[Row], path: Path, columns: Mapping[str, Any], pictures: Pictures, out: Path
+    rows: list[Row], path: Path, columns: Mapping[str, Any], images: BundleImages, out: Path
 ) -> None:
     (out / "images").mkdir(exist_ok=True)
     with path.open("w", encoding="utf-8", newline="\n") as file:
         for row in rows:
-            told = {column: row[column] for column in columns}
-            told["images"] = [_placed(i, pictures, out) for i in row["images"]]
-            _line(file, told)
+            exported = {column: row[column] for column in columns}
+            exported["images"] = [_write_image(i, images, out) for i in row["images"]]
+            file.write(json.dumps(exported, ensure_ascii=False) + "\n")
 
 
-def _placed(image_id: str, pictures: Pictures, out: Path) -> str:
-    """Write a picture once; its path below the export's folder."""
-    data, name = pictures[image_id]
+def _write_image(image_id: str, images: BundleImages, out: Path) -> str:
+    """Write an image once; return its path below the export's folder."""
+    data, name = images[image_id]
     path = out / "images" / name
     if not path.exists():
         path.write_bytes(data)
     return f"images/{name}"
-
-
-def _line(file: TextIO, value: Row) -> None:
-    file.write(json.dumps(value, ensure_ascii=False) + "\n")

@@ -1,7 +1,6 @@
 """The certificate of a dataset version: what it was compared with, how, and what matched.
 
 card["decontamination"] = certificate(warehouse, con, versions)   # `chosen` names the traces
-lines = certificate_lines(card["decontamination"])                # for the card's README
 
 It is made when the version is published, against every evaluation question the warehouse has then.
 Matches do not stop a version: `kept_traces` has none of a curated task, and another statement may
@@ -70,67 +69,6 @@ def certificate(
             for match in matches[:1]
         ],
     }
-
-
-def certificate_lines(facts: Mapping[str, Any]) -> list[str]:
-    """Format a certificate as lines of Markdown."""
-    lines = ["## Checked against evaluation sets", ""]
-    if not facts["against"]:
-        return [*lines, "The warehouse held no evaluation set to compare with.", ""]
-    lines += [
-        f"{facts['questions']} questions about {facts['images']} images were compared with:",
-        "",
-        "| evaluation set | questions | images |",
-        "|---|---|---|",
-        *(f"| {s['set']} | {s['questions']} | {s['images']} |" for s in facts["against"]),
-        "",
-        "| how | matching questions |",
-        "|---|---|",
-    ]
-    ways = sorted(facts["matches"], key=lambda way: [*METHODS, way].index(way))
-    for way in ways:
-        described = f"{way.replace('_', ' ')} ({facts['methods'][way]})"
-        lines.append(f"| {described} | {facts['matches'][way]} |")
-    lines.append("")
-    if facts["questions_matched"]:
-        lines.append(
-            f"**{_counted(facts['questions_matched'], 'question')} "
-            f"({_counted(facts['traces_matched'], 'trace')}) "
-            f"match{'es' if facts['questions_matched'] == 1 else ''} an evaluation question**, "
-            "such as:"
-        )
-        lines += [
-            "",
-            *(f"- question {e['question_id']}: {e['why']}" for e in facts["examples"]),
-        ]
-    else:
-        lines.append("No question matches one of an evaluation set.")
-    alone = facts.get("words_alone", {"questions": 0})  # older certificates do not say
-    if alone["questions"]:
-        lines += [
-            "",
-            f"{_counted(alone['questions'], 'question')} "
-            f"use{'s' if alone['questions'] == 1 else ''} the words of an evaluation question "
-            f"about another image ({alone['method']}): a template, which counts for nothing.",
-        ]
-    if facts["evaluation_questions"]:
-        lines += [
-            "",
-            f"**{_counted(facts['evaluation_questions'], 'question')} "
-            f"({_counted(facts['traces_of_evaluation_questions'], 'trace')}) in it belong to an "
-            "evaluation set.**",
-        ]
-    if facts["images_not_compared"]:
-        lines += [
-            "",
-            f"{facts['images_not_compared']} images could not be read and compared.",
-        ]
-    versions = ", ".join(f"{name} {v}" for name, v in sorted(facts["tables"].items()))
-    return [*lines, "", f"Compared on table versions: {versions}.", ""]
-
-
-def _counted(number: int, what: str) -> str:
-    return f"{number} {what}{'' if number == 1 else 's'}"
 
 
 def _images(questions: list[ComparedQuestion]) -> set[str]:
