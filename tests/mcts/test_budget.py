@@ -245,14 +245,12 @@ def test_a_run_that_its_budget_stops_commits_whole_trees_and_goes_on_with_a_larg
         stopped = build(home, server, run_tokens=limit, concurrency=concurrency)
         assert trees(home) == expected[:3], "the same trees, however many ran at once"
         assert stopped.extra["stopped"].startswith(f"stopped by --run-tokens {limit}: 3 of 6 ")
-        asked = server.request_count()
+        before = server.request_count()
         again = build(home, server, run_tokens=limit, concurrency=concurrency)
-        assert server.request_count() == asked and trees(home) == expected[:3], (
-            "one budget, not two"
-        )
+        assert server.request_count() == before and trees(home) == expected[:3]  # one budget
         whole = build(home, server, run_tokens=10 * limit, concurrency=concurrency)
         assert trees(home) == expected and "stopped" not in whole.extra
-        assert server.request_count() == 2 * requests, "nothing was asked again to go on"
+        assert server.request_count() == 2 * requests, "no request was repeated to continue"
     assert again.extra["stopped"] == stopped.extra["stopped"]
 
 
@@ -290,15 +288,15 @@ def test_a_dry_run_predicts_and_what_it_was_answered_is_not_asked_again(home):
         found = asyncio.run(forecast_build(settings))
         assert query(home, "SELECT count(*) AS n FROM trees UNION ALL SELECT count(*) FROM runs "
                      "WHERE kind = 'build'")["n"].to_pylist() == [0, 0]  # fmt: skip
-        asked = server.request_count()
-        assert asked == found.spent.requests > 0
+        sent = server.request_count()
+        assert sent == found.spent.requests > 0
         assert (found.questions, found.missing, found.pilot) == (6, 6, 3)
         assert asyncio.run(forecast_build(settings)).text() == found.text(), (
             "from the journal this time"
         )
-        assert server.request_count() == asked
+        assert server.request_count() == sent
         summary = build(home, server)
-        assert summary.replayed == asked and server.request_count() == summary.requests + asked
+        assert summary.replayed == sent and server.request_count() == summary.requests + sent
         (cost,) = query(home, "SELECT sum(requests) AS r, sum(prompt_tokens) AS p, "
                         "sum(completion_tokens) AS c FROM trees").to_pylist()  # fmt: skip
         for predicted, real in [
@@ -328,9 +326,9 @@ def test_a_prediction_covers_the_truth_as_often_as_it_says():
 
 def test_the_cost_of_a_kept_trace_is_told_with_its_money():
     spent = {"requests": 8, "prompt_tokens": 4000, "completion_tokens": 1000, "seconds": 6.0}
-    told = describe_cost(spent, 4, 1.0, 2.0)
-    assert told.startswith("a kept trace cost 250 tokens written, 1000 prompt tokens, 1.5 s")
-    assert "0.0015 in money" in told and "0.006 in money" in told
+    sentence = describe_cost(spent, 4, 1.0, 2.0)
+    assert sentence.startswith("a kept trace cost 250 tokens written, 1000 prompt tokens, 1.5 s")
+    assert "0.0015 in money" in sentence and "0.006 in money" in sentence
     assert "no trace was kept" in describe_cost(spent, 0, None, None)
 
 
@@ -348,17 +346,17 @@ def test_settings_that_contradict_each_other_are_a_sentence(given, sentence):
         BuildSettings.checked(task="sat2", **given)
 
 
-def test_questions_about_one_picture_are_searched_side_by_side():
-    def asked(text, *images):
-        pictures = tuple(Image(name * 64, 10, 10) for name in images)
-        return Question("t", text, pictures, AnswerKind.TEXT, ("a", "b"), ("a",))
+def test_questions_about_one_image_are_searched_together():
+    def question_about(text, *images):
+        shown = tuple(Image(name * 64, 10, 10) for name in images)
+        return Question("t", text, shown, AnswerKind.TEXT, ("a", "b"), ("a",))
 
     mixed = [
-        asked("1", "b"),
-        asked("2", "a"),
-        asked("3", "b"),
-        asked("4", "a", "b"),
-        asked("5", "a"),
+        question_about("1", "b"),
+        question_about("2", "a"),
+        question_about("3", "b"),
+        question_about("4", "a", "b"),
+        question_about("5", "a"),
     ]
     ordered = stages.by_image(mixed)
     shown = [[image.image_id[0] for image in question.images] for question in ordered]

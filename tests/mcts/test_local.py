@@ -247,7 +247,7 @@ async def test_an_overlong_prompt_is_that_requests_error_only(teacher):
     assert good.completions[0].text
 
 
-@pytest.mark.parametrize("images", [{}, {"red": b"not a picture"}, {"red": IMAGES["red"][:60]}])
+@pytest.mark.parametrize("images", [{}, {"red": b"not an image"}, {"red": IMAGES["red"][:60]}])
 async def test_a_missing_or_broken_image_is_that_requests_error_only(teacher, images):
     with pytest.raises(TeacherError) as caught:
         await teacher.complete(ask("?", "red"), images)

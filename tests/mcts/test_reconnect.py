@@ -42,13 +42,13 @@ async def test_requests_wait_for_a_server_that_is_away_and_get_the_same_answer()
         port = int(server.url.rpartition(":")[2])
         teacher = reconnecting(server.url, log)
         first = await teacher.complete(ask(), {})
-    asking = asyncio.gather(*(teacher.complete(ask(seed=s), {}) for s in (1, 2, 3)))
+    waiting = asyncio.gather(*(teacher.complete(ask(seed=s), {}) for s in (1, 2, 3)))
     await until(lambda: log)
     assert "No model server answers" in log[0] and "Waiting until it is back" in log[0]
     await asyncio.sleep(0.1)
-    assert not asking.done() and len(log) == 1, "one message, however long and for however many"
+    assert not waiting.done() and len(log) == 1, "one message, however long and for however many"
     with StubServer(port=port) as server:
-        replies = await asyncio.wait_for(asking, 5)
+        replies = await asyncio.wait_for(waiting, 5)
         assert server.request_count() == 3
     await teacher.close()
     assert replies[0].completions == first.completions
@@ -68,13 +68,13 @@ async def test_a_server_that_comes_back_with_another_model_gets_no_request():
         port = int(server.url.rpartition(":")[2])
         teacher = reconnecting(server.url, log)
         await teacher.complete(ask(), {})
-    asking = asyncio.create_task(teacher.complete(ask(seed=2), {}))
+    waiting = asyncio.create_task(teacher.complete(ask(seed=2), {}))
     await until(lambda: log)
     with StubServer(port=port, model="wrong") as wrong:
         await until(lambda: "serves wrong, not right" in log[-1])
         assert not wrong.request_count()
     with StubServer(port=port, model="right"):
-        await asyncio.wait_for(asking, 5)
+        await asyncio.wait_for(waiting, 5)
     await teacher.close()
 
 
@@ -134,8 +134,8 @@ async def test_a_request_that_crashes_the_server_fails_and_its_siblings_do_not()
     server = Fragile()
     teacher = ReconnectingTeacher(server, retry_s=0.001)
     texts = ["a", "b", "poison", "c", "d"]
-    asking = [teacher.complete(ask(text), {}) for text in texts]
-    results = await asyncio.wait_for(asyncio.gather(*asking, return_exceptions=True), 10)
+    waiting = [teacher.complete(ask(text), {}) for text in texts]
+    results = await asyncio.wait_for(asyncio.gather(*waiting, return_exceptions=True), 10)
     failed = [text for text, r in zip(texts, results, strict=True) if isinstance(r, Exception)]
     assert failed == ["poison"]
     assert isinstance(results[2], TeacherError) and results[2].kind == "server_error"
@@ -147,11 +147,11 @@ async def test_the_time_of_a_failure_is_journaled_and_replayed(tmp_path):
     for _ in range(2):
         with StubServer(faults=["500"] * 3) as server, Journal(tmp_path) as journal:
             teacher = OpenAITeacher(server.url, retries=2, backoff_s=0.1)
-            asking = JournaledTeacher(teacher, journal)
+            journaled = JournaledTeacher(teacher, journal)
             with suppress(TeacherError):
-                await asking.ask(Key("s", "0", "expand", 0), ask(), {})
+                await journaled.ask(Key("s", "0", "expand", 0), ask(), {})
             try:
-                await asking.ask(Key("s", "0", "expand", 0), ask(), {})
+                await journaled.ask(Key("s", "0", "expand", 0), ask(), {})
             except TeacherError as error:
                 spans.append((error.started_at, error.seconds))
             await teacher.close()

@@ -26,7 +26,7 @@ from warehouse.query.catalog import query
 from warehouse.sources.importing import import_questions
 from warehouse.storage.home import Warehouse
 
-PNG = b"\x89PNG\r\n\x1a\n not really a picture, the stub only hashes it"
+PNG = b"\x89PNG\r\n\x1a\n not really an image, the stub only hashes it"
 
 
 def ask(tree: int, partial: str = "", seed: int = 1, text: str = "Choices: yes or no.") -> Request:

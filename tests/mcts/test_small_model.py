@@ -21,7 +21,7 @@ def checkpoint(tmp_path_factory) -> Checkpoint:
 
 @torch.inference_mode()
 def logits_of_steps(checkpoint: Checkpoint, small: bool) -> list[torch.Tensor]:
-    """Logits after prompts of several lengths (with pictures, without, and with a known beginning)
+    """Logits after prompts of several lengths (with images, without, and with a cached prefix)
     and of every row in ten decoding steps, in which two rows leave and one joins."""
     decoder = Decoder(checkpoint.model, 8, 2**24, small=small)
     assert (decoder._small is not None) == small
@@ -57,8 +57,8 @@ def test_the_small_forward_pass_has_the_librarys_logits(checkpoint):
     assert max(logits.abs().max() for logits in library) > 0.1
 
 
-def test_what_pictures_add_in_later_layers_reaches_the_logits(checkpoint):
-    """The tiny model has a deepstack layer: were it left out, only this would tell."""
+def test_deepstack_features_of_images_reach_the_logits(checkpoint):
+    """The tiny model has a deepstack layer; only this test fails if it is left out."""
     with torch.inference_mode():
         prompt = checkpoint.prompt(PROMPTS[0], IMAGES)
         assert prompt.deep

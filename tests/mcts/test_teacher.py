@@ -22,7 +22,7 @@ from mcts.teachers.base import (
 from mcts.teachers.server import OpenAITeacher
 from tests.support.stub_server import StubServer
 
-PNG = b"\x89PNG\r\n\x1a\n not really a picture, the stub only hashes it"
+PNG = b"\x89PNG\r\n\x1a\n not really an image, the stub only hashes it"
 IMAGES = {"a" * 64: PNG}
 EXPAND = ("</think>", "</answer>")
 ROLLOUT = ("</answer>",)
