@@ -57,7 +57,8 @@ def grey_questions(source: Warehouse, target: Warehouse, task: str, limit: int) 
     """Put a task's first questions into `target`, each about grey images; return how many."""
     questions = list(read_questions(source, task, split="train", limit=limit))
     grey = control_images(questions, "blank", 0, lambda name: b"")
-    rows, images, encoded = [], [], []
+    rows, images = [], []
+    encoded: list[bytes] = []
     for question in questions:
         about, data = with_images(question, grey(question))
         rows.append({**question_row(about), "run_id": "control"})

@@ -11,7 +11,6 @@ import pytest
 from flows.cli import app as cli
 from mcts.teachers import checkpoints
 from mcts.teachers.checkpoints import GENERAL, write_prompt_style
-from tests.mcts.test_local import make_checkpoint
 from tests.support.fixtures import picture
 from training.students import open_student
 from vigorl_nano import BASE
@@ -55,7 +54,6 @@ def test_the_product_works_without_the_embedded_models(tmp_path):
     [
         ("build", "sat2", "--limit", "1"),
         ("build", "sat2", "--limit", "1", "--dry-run"),
-        ("judge", "necessity", "sat2", "--limit", "1"),
     ],
 )
 def test_without_a_default_model_one_sentence_says_so(command, tmp_path):
@@ -66,12 +64,14 @@ def test_without_a_default_model_one_sentence_says_so(command, tmp_path):
 
 
 def test_without_the_embedded_models_a_folder_still_is_a_teacher(tmp_path):
-    make_checkpoint(tmp_path / "tiny")
-    home = tmp_path / "home"
+    home, folder = tmp_path / "home", tmp_path / "checkpoint"
+    shutil.copytree(BASE, folder)
+    write_prompt_style(folder, GENERAL)
     build = ("build", "sat2", "--limit", "1", "--simulations", "1", "--home", home)
-    done = vigorl_alone(*build, "--teacher", tmp_path / "tiny")
+    done = vigorl_alone(*build, "--teacher", folder)
     assert done.returncode == 0, done.stderr
-    assert query(Warehouse(str(home)), "SELECT count(*) AS n FROM trees").to_pylist() == [{"n": 1}]
+    (tree,) = query(Warehouse(str(home)), "SELECT model, status FROM trees").to_pylist()
+    assert tree["model"].startswith("checkpoint@") and tree["status"] == "complete"
 
 
 @pytest.fixture

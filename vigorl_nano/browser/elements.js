@@ -1,6 +1,6 @@
 // What can be used on the page as it is shown: one object an element, in reading order. One that
-// lies within another, is cut by the window's edge or covered is not `whole`: it can't be asked about,
-// but nothing else should be asked about by its name.
+// lies within another, is cut by the window's edge or covered is not `whole`: no question is about it,
+// nor about anything else by its name.
 // Arguments: the selector of the part of the page that counts.
 const WAYS = 'a[href], button, input, select, textarea, summary, label, [role], [onclick], [tabindex], ' +
   'li, td, span, div, svg, rect, circle, polygon, i, img, h3';
@@ -21,7 +21,7 @@ function name(node) {
   }
   return '';
 }
-function said(node) {  // the name that is written nowhere on the screen
+function alt(node) {  // the name that is written nowhere on the screen
   const labelled = node.getAttribute('aria-labelledby');
   const by = labelled && document.getElementById(labelled);
   return (node.getAttribute('aria-label') || (by && words(by)) || node.getAttribute('title') ||
@@ -76,13 +76,13 @@ for (const node of part.querySelectorAll(WAYS)) {
   const drawn = node.matches('svg, img, i, svg *') || node.querySelector('svg, img, i[class]') !== null;
   const typed = ['submit', 'button'].includes(node.type) && node.tagName === 'INPUT' ? node.value : '';
   found.push({node, box, written, name: typed || name(node) || label || node.placeholder || '',
-    said: said(node), whole,
+    alt: alt(node), whole,
     role: role(node), drawn, tag: node.tagName.toLowerCase()});
 }
 found.sort((a, b) => Math.round(a.box.top / 8) - Math.round(b.box.top / 8) || a.box.left - b.box.left);
 document.querySelectorAll('[data-vigorl]').forEach(node => node.removeAttribute('data-vigorl'));
 found.filter(one => one.whole).forEach((one, i) => one.node.setAttribute('data-vigorl', i + 1));
-return found.map(({box, written, name, said, role, drawn, tag, whole}) => ({
-  written, name, said, whole, role, drawn, tag,
+return found.map(({box, written, name, alt, role, drawn, tag, whole}) => ({
+  written, name, alt, whole, role, drawn, tag,
   x1: box.left, y1: box.top, x2: box.right, y2: box.bottom,
 }));

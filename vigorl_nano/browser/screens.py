@@ -14,7 +14,6 @@ from __future__ import annotations
 
 import argparse
 import io
-import os
 import sys
 import time
 from collections import Counter
@@ -25,10 +24,10 @@ from pathlib import Path
 from typing import Any
 
 import pyarrow as pa
-import pyarrow.parquet as pq
 from PIL import Image
 
 from vigorl_nano.browser import chrome
+from vigorl_nano.sample_file import IMAGE, OBJECTS, describe, object_row, write_rows
 
 DESKTOP, PHONE = (1280, 800, 1.0), (390, 780, 2.0)  # CSS pixels, and pixels of one
 EACH = 5
@@ -51,14 +50,11 @@ _VERBS = {
 
 SCHEMA = pa.schema(
     [
-        ("image", pa.struct([("bytes", pa.binary()), ("path", pa.string())])),
+        ("image", IMAGE),
         ("instruction", pa.string()),
         ("bbox", pa.list_(pa.float64())),
         ("data_type", pa.string()),
-        (
-            "objects",
-            pa.list_(pa.struct([("label", pa.string()), *((c, pa.float64()) for c in _CORNERS)])),
-        ),
+        ("objects", OBJECTS),
     ]
 )
 
@@ -109,8 +105,8 @@ def elements(driver: Any, scale: float = 1.0, within: str = "body") -> list[Elem
     script = resources.files("vigorl_nano.browser").joinpath("elements.js").read_text("utf-8")
     found = []
     for one in driver.execute_script(script, within):
-        named = one["name"] or one["said"] or one["written"]  # the last is shorter than a word
-        family = "text" if one["name"] or not one["said"] else "icon"
+        named = one["name"] or one["alt"] or one["written"]  # the last is shorter than a word
+        family = "text" if one["name"] or not one["alt"] else "icon"
         box = tuple(round(one[corner] * scale, 2) for corner in _CORNERS)
         made = Element(named[:_LONGEST], one["role"], family, box, one["whole"], one["written"])
         found.append(made)
@@ -180,11 +176,7 @@ def rows_of(
         found = elements(driver, screen.shape[2])
         name = f"{screen.page}{'-phone' * (screen.shape == PHONE)}{'-dark' * screen.dark}"
         stored = {"bytes": encode(driver.get_screenshot_as_png()), "path": f"{name}.webp"}
-        objects = [
-            {"label": one.name, **dict(zip(_CORNERS, one.box, strict=True))}
-            for one in found
-            if one.name and one.whole
-        ]
+        objects = [object_row(one.name, one.box) for one in found if one.name and one.whole]
         yield [
             {
                 "image": stored,
@@ -205,15 +197,7 @@ def write(out: Path, pages: Path) -> list[Path]:
     with chrome.serve_folder(pages) as url, chrome.open_browser(*shape) as driver:
         for split, screens in reversed(SCREENS.items()):  # the few held out choose first
             path = out / f"screens-{split}.parquet"
-            part = path.with_name(path.name + ".part")
-            limits = {"dictionary_pagesize_limit": 64 << 20, "data_page_size": 64 << 20}
-            with pq.ParquetWriter(part, SCHEMA, compression="zstd", **limits) as file:
-                for rows in rows_of(driver, url, screens, before):
-                    file.write_table(
-                        pa.Table.from_pylist(rows, SCHEMA), row_group_size=len(rows) or 1
-                    )
-            os.replace(part, path)
-            paths.append(path)
+            paths.append(write_rows(path, SCHEMA, rows_of(driver, url, screens, before)))
     return paths
 
 
@@ -232,7 +216,7 @@ def main() -> None:
     except chrome.BrowserMissing as missing:
         sys.exit(str(missing))
     for path in paths:
-        print(f"{path}: {pq.read_metadata(path).num_rows} questions, {path.stat().st_size} bytes")
+        print(describe(path))
 
 
 if __name__ == "__main__":

@@ -11,7 +11,6 @@ right as well (checkboxes can be ticked in any order), and are then marked wrong
 from __future__ import annotations
 
 import argparse
-import os
 import re
 import sys
 from collections.abc import Callable, Iterator, Sequence
@@ -19,27 +18,23 @@ from pathlib import Path
 from typing import Any
 
 import pyarrow as pa
-import pyarrow.parquet as pq
 
 from vigorl_nano.browser import chrome
 from vigorl_nano.browser.episodes import Episode, Observation, open_episodes
 from vigorl_nano.browser.screens import Element, encode
+from vigorl_nano.sample_file import IMAGE, OBJECTS, describe, object_row, write_rows
 
 SEEDS = {"train": range(100, 104), "test": range(900, 902)}
-_CORNERS = ("x1", "y1", "x2", "y2")
 _ORDINAL = re.compile(r"(\d+)(?:st|nd|rd|th)")
 
 SCHEMA = pa.schema(
     [
-        ("image", pa.struct([("bytes", pa.binary()), ("path", pa.string())])),
+        ("image", IMAGE),
         ("question", pa.string()),
         ("answer", pa.string()),
         ("action", pa.string()),
         ("episode", pa.string()),
-        (
-            "objects",
-            pa.list_(pa.struct([("label", pa.string()), *((c, pa.float64()) for c in _CORNERS)])),
-        ),
+        ("objects", OBJECTS),
     ]
 )
 
@@ -127,11 +122,7 @@ def rows_of(start: Callable[[str, int], Episode], seeds: Sequence[int]) -> Itera
                     "answer": action,
                     "action": action.partition(" ")[0],
                     "episode": f"{task}-{seed}",
-                    "objects": [
-                        {"label": one.name, **dict(zip(_CORNERS, one.box, strict=True))}
-                        for one in seen.elements
-                        if one.name
-                    ],
+                    "objects": [object_row(one.name, one.box) for one in seen.elements if one.name],
                 }
 
 
@@ -141,12 +132,7 @@ def write(out: Path) -> list[Path]:
     with open_episodes() as start:
         for split, seeds in SEEDS.items():
             path = out / f"steps-{split}.parquet"
-            part = path.with_name(path.name + ".part")
-            rows = list(rows_of(start, seeds))
-            table = pa.Table.from_pylist(rows, SCHEMA)
-            pq.write_table(table, part, compression="zstd")
-            os.replace(part, path)
-            paths.append(path)
+            paths.append(write_rows(path, SCHEMA, [list(rows_of(start, seeds))]))
     return paths
 
 
@@ -160,7 +146,7 @@ def main() -> None:
     except chrome.BrowserMissing as missing:
         sys.exit(str(missing))
     for path in paths:
-        print(f"{path}: {pq.read_metadata(path).num_rows} questions, {path.stat().st_size} bytes")
+        print(describe(path))
 
 
 if __name__ == "__main__":

@@ -13,7 +13,6 @@ from __future__ import annotations
 
 import argparse
 import io
-import os
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from itertools import pairwise
@@ -21,7 +20,6 @@ from pathlib import Path
 
 import numpy as np
 import pyarrow as pa
-import pyarrow.parquet as pq
 from PIL import Image
 
 from vigorl_nano.rooms.draw import Box, draw, eye_of, visibility
@@ -39,6 +37,7 @@ from vigorl_nano.rooms.scene import (
     overlap,
 )
 from vigorl_nano.rooms.shapes import furniture
+from vigorl_nano.sample_file import IMAGE, OBJECTS, describe, object_row, write_rows
 
 SPLITS = {"train": (60_251, 14), "test": (60_252, 8)}  # seed, images
 ACROSS, DOWN = 2048, 1536  # pixels; drawn square, then cut above and below
@@ -51,18 +50,14 @@ OPTIONS = 4
 QUALITY = 76  # of the stored WebP
 _RAYS = 784  # rows and columns by which a scene is judged before it is drawn
 
-_CORNERS = ("x1", "y1", "x2", "y2")
 SCHEMA = pa.schema(
     [
-        ("image", pa.struct([("bytes", pa.binary()), ("path", pa.string())])),
+        ("image", IMAGE),
         ("question", pa.string()),
         ("options", pa.list_(pa.string())),
         ("answer", pa.string()),
         ("category", pa.string()),
-        (
-            "objects",
-            pa.list_(pa.struct([("label", pa.string()), *((c, pa.float64()) for c in _CORNERS)])),
-        ),
+        ("objects", OBJECTS),
     ]
 )
 
@@ -172,10 +167,7 @@ def render_image(found: SearchRoom, over: int = 1) -> tuple[bytes, list[dict]]:
     out = io.BytesIO()
     image.save(out, "WEBP", quality=QUALITY, method=6)
     boxes = boxes_of(rendering.boxes, rendering.shown)
-    objects = [
-        {"label": name, **dict(zip(_CORNERS, box, strict=True))} for name, box in boxes.items()
-    ]
-    return out.getvalue(), objects
+    return out.getvalue(), [object_row(name, box) for name, box in boxes.items()]
 
 
 def questions(rng: np.random.Generator, found: SearchRoom, number: int) -> Iterator[dict]:
@@ -219,27 +211,14 @@ def rows_of(split: str, seed: int, images: int) -> Iterator[list[dict]]:
         ]
 
 
-def write(out: Path, split: str, seed: int, images: int) -> Path:
-    """Write one split's file; it appears under its name only when it is whole."""
-    path = out / f"search-{split}.parquet"
-    part = path.with_name(path.name + ".part")
-    limits = {"dictionary_pagesize_limit": 64 << 20, "data_page_size": 64 << 20}
-    with pq.ParquetWriter(part, SCHEMA, compression="zstd", **limits) as file:
-        for rows in rows_of(split, seed, images):
-            table = pa.Table.from_pylist(rows, SCHEMA)
-            file.write_table(table, row_group_size=len(table))
-    os.replace(part, path)
-    return path
-
-
 def main() -> None:
     parser = argparse.ArgumentParser(description="Write large rooms with small things in them.")
     parser.add_argument("--out", type=Path, required=True, help="folder for the Parquet files")
     args = parser.parse_args()
     args.out.mkdir(parents=True, exist_ok=True)
     for split, (seed, images) in SPLITS.items():
-        path = write(args.out, split, seed, images)
-        print(f"{path}: {pq.read_metadata(path).num_rows} questions, {path.stat().st_size} bytes")
+        path = args.out / f"search-{split}.parquet"
+        print(describe(write_rows(path, SCHEMA, rows_of(split, seed, images))))
 
 
 if __name__ == "__main__":
