@@ -151,7 +151,7 @@ class Commit:
 def commit_trees(warehouse: Warehouse, rows: SearchRows, *, run_id: str) -> Commit:
     """Add trees with everything in them, whole or not at all.
 
-    Rows hold the columns of their tables (`warehouse/tables/schema_search.py`) but `commit_id`;
+    Rows hold the columns of their tables (`warehouse/tables/columns/`) but `commit_id`;
     every row has a `tree_id`. Trees that are there already are left out, so a repeated or doubled
     commit adds nothing.
     """
@@ -169,7 +169,7 @@ def commit_traces(
 ) -> Commit:
     """Add traces with their steps and first verdicts, whole or not at all.
 
-    Rows hold the columns of their tables (`warehouse/tables/schema_traces.py`) but `commit_id`;
+    Rows hold the columns of their tables (`warehouse/tables/columns/`) but `commit_id`;
     every row has a `trace_id`. Traces that are there already are left out, with their verdicts: a
     later verdict on a known trace goes in with `insert_new(warehouse, "verdicts", rows)`.
     """

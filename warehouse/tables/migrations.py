@@ -1,15 +1,15 @@
-"""Columns that older code wrote under another name or type, as today's views show them.
+"""Columns that older code wrote under another name or type, as today's views select them.
 
     MIGRATIONS = (Migration(1, "traces", "reward", was="score", sql="TRY_CAST({was} AS DOUBLE)"),)
 
-    selected(TABLES["traces"], {"trace_id", "score"})     # what a view selects from such files
+    select_list(TABLES["traces"], {"trace_id", "score"})     # what a view selects from such files
 
 No stored row is ever rewritten. A change is one line here, kept for good, in the order of their
 numbers: a column that is renamed, or gets another type, gets a new name in the schema (one Delta
 table can't hold two types under one name), and its line says what it was called and how an old
-value reads today. So rows of both times stand in one table, the tables that older versions of a
-data set were cut from are asked by today's names, and a statement written against those is answered
-from all of them. A column that was only added needs no line: older rows read as null in it.
+value reads today. So rows of both times are in one table, the tables that older dataset versions
+were cut from are queried by today's names, and a statement written with those reads all of them. A
+column that was only added needs no line: older rows read as null in it.
 """
 
 from __future__ import annotations
@@ -27,30 +27,30 @@ class Migration:
     """One column that has changed its name or its type."""
 
     number: int
-    """Its place among all; never given again."""
+    """Its place among all; never reused."""
     table: str
     column: str
-    """What it is called today."""
+    """Its name today."""
     was: str
-    """What files of before call it."""
+    """Its name in older files."""
     sql: str = "{was}"
     """How an old value reads today, as DuckDB's SQL; `{was}` stands for it."""
 
 
 MIGRATIONS: tuple[Migration, ...] = ()
-"""Every one there ever was. None yet: since the first tables, columns have only been added."""
+"""All migrations. None yet: since the first tables, columns have only been added."""
 
 
-def selected(table: Table, there: Set[str]) -> str:
-    """What a view of the table selects from files that have the columns `there`."""
-    return ", ".join(_told(table.name, field, there) for field in table.schema)
+def select_list(table: Table, stored: Set[str]) -> str:
+    """The SELECT list of a table's view over files that have the columns `stored`."""
+    return ", ".join(_expression(table.name, field, stored) for field in table.schema)
 
 
-def _told(table: str, field: pa.Field, there: Set[str]) -> str:
-    known = [f'"{field.name}"'] if field.name in there else []
-    # The newest name first: a row has its value under the name that its time knew.
+def _expression(table: str, field: pa.Field, stored: Set[str]) -> str:
+    known = [f'"{field.name}"'] if field.name in stored else []
+    # The newest name first: a row has its value under the name of its time.
     for change in sorted(MIGRATIONS, key=lambda change: -change.number):
-        if (change.table, change.column) == (table, field.name) and change.was in there:
+        if (change.table, change.column) == (table, field.name) and change.was in stored:
             old = change.sql.replace("{was}", f'"{change.was}"')
             known.append(f"({old})::{duckdb_type(field.type)}")
     if known == [f'"{field.name}"']:

@@ -1,8 +1,10 @@
 """The schema of every table: one sentence a table, one sentence a column.
 
-The definitions are text, one column a line (`name  type  sentence`), so that they read as the
-documentation they are; here they become pyarrow schemas whose fields carry the sentence as
-metadata. Users write SQL against names and meanings: add columns, never rename them.
+A table is a text file in `columns/`: what a row of it is, `key:` the columns that name a row,
+`parent:` the table whose rows make its rows visible, and one column a line (`name  type  sentence`).
+So the definitions read as the documentation they are; here they become pyarrow schemas whose fields
+carry the sentence as metadata. Users write SQL against names and meanings: add columns, never
+rename them.
 
     schema = TABLES["traces"].schema           # pyarrow.Schema; description in each field
     TABLES["steps"].describe("x")              # "Pixels from the left edge of ..."
@@ -16,12 +18,11 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cached_property
+from importlib import resources
 from typing import Any
 
 import pyarrow as pa
 
-from warehouse.tables.schema_search import SEARCH_TABLES
-from warehouse.tables.schema_traces import TRACE_TABLES
 
 Row = dict[str, Any]
 """One row of a table or of a file, by column name."""
@@ -93,11 +94,24 @@ class Table:
         return str(metadata[b"description"], "utf-8")
 
 
-TABLES: dict[str, Table] = {
-    name: Table(name, sentence, key, columns, parent)
-    for name, sentence, key, columns, parent in (*SEARCH_TABLES, *TRACE_TABLES)
-}
-"""Every table by name."""
+_ORDER = (
+    *("runs", "images", "questions", "responses", "trees", "nodes", "rollouts", "traces", "steps"),
+    *("verdicts", "behaviors", "step_scores", "reviews", "dataset_versions", "models"),
+    *("evaluations", "predictions", "promotions", "revocations", "image_hashes", "folds"),
+)
+
+
+def _read_table(name: str) -> Table:
+    """Read `columns/<name>.txt`."""
+    text = (resources.files("warehouse.tables") / "columns" / f"{name}.txt").read_text("utf-8")
+    head, _, columns = text.partition("\n\n")
+    sentence, *fields = head.splitlines()
+    about = dict(field.split(": ", 1) for field in fields)
+    return Table(name, sentence, tuple(about["key"].split()), columns, about.get("parent"))
+
+
+TABLES: dict[str, Table] = {name: _read_table(name) for name in _ORDER}
+"""Every table by name, in the order in which data comes into being."""
 
 CHILDREN: dict[str, tuple[str, ...]] = {
     "trees": ("responses", "nodes", "rollouts"),
