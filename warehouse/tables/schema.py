@@ -1,7 +1,6 @@
 """The schema of every table: one sentence a table, one sentence a column.
 
-A table is a text file in `columns/`: what a row of it is, `key:` the columns that name a row,
-`parent:` the table whose rows make its rows visible, and one column a line (`name  type  sentence`).
+A table is a text file in `columns/`: what a row is, `key:` the columns that name a row, `parent:` the table whose rows make its rows visible, and one column a line (`name  type  sentence`).
 So the definitions read as the documentation they are; here they become pyarrow schemas whose fields
 carry the sentence as metadata. Users write SQL against names and meanings: add columns, never
 rename them.
@@ -22,7 +21,6 @@ from importlib import resources
 from typing import Any
 
 import pyarrow as pa
-
 
 Row = dict[str, Any]
 """One row of a table or of a file, by column name."""
