@@ -23,9 +23,8 @@ from typing import Any
 import torch
 
 from tests.support.trained import grpo, sft, warehouse_with_traces
-from training.examples import sft_examples
+from training.examples import sft_examples, task_prompts
 from training.grpo import reward_of
-from training.grpo_prompts import task_prompts
 from training.recipes import GrpoRecipe, SftRecipe
 from training.rewards.rewards import make_rewards
 from training.run_training import prepare_student

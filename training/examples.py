@@ -1,7 +1,13 @@
-"""Training examples: rows of a dataset version, rendered for one student.
+"""Training examples, rendered for one student: traces for SFT, prompts for GRPO.
 
     examples = sft_examples(warehouse, folder, "sat2-sft@v1", student, min_thoughts=3)
     examples.rows[0]["messages"]; examples.dataset()        # a `datasets.Dataset` with its images
+    prompts = version_prompts(warehouse, version, folder, student, recipe)
+    prompts = task_prompts(warehouse, "sat2", "train", student, recipe, limit=1000)
+
+A GRPO group of answers that are all right or all wrong has nothing to learn from, so where pass
+rates are known (from searches, see `curation.traces.grpo_prompts`), only questions in the recipe's
+bands are used.
 
 Images are looked up when a row is read, never copied into the rows: hundreds of traces are about
 one image. Points are written in the student's own coordinates, questions with its own prompt.
@@ -11,22 +17,27 @@ from __future__ import annotations
 
 import io
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
 from curation.traces.response_styles import answer_only, without_points
-from mcts.data import Question, ResponseStyle, Trace
+from mcts.data import Question, ResponseStyle, Trace, content_id
 from mcts.image_io import upright
 from training.errors import TrainingError
+from training.recipes import GrpoRecipe
+from training.rewards.question_column import question_column
 from training.students import Student
 from warehouse.exports.dialogues import ConversationRenderer
-from warehouse.exports.files import Pictures
+from warehouse.exports.files import BundleImages
+from warehouse.query.read_back import read_pass_rates
 from warehouse.storage.home import Warehouse
+from warehouse.tables.rows import read_image, read_objects, read_questions
 from warehouse.tables.schema import Row
 from warehouse.versions.bundle import question_of, read_rows, trace_of
+from warehouse.versions.versions import Version, read_tables
 
 _DECODED_IMAGES_KEPT = 128
 
@@ -137,5 +148,92 @@ def _restyled(
 
 def image_reader(folder: Path) -> Callable[[str], bytes]:
     """Return a reader of the images in a version's opened folder."""
-    images = Pictures(folder / "images.parquet")
+    images = BundleImages(folder / "images.parquet")
     return lambda image_id: images[image_id][0]
+
+
+def version_prompts(
+    warehouse: Warehouse, version: Version, folder: Path, student: Student, recipe: GrpoRecipe
+) -> Examples:
+    """Return each question of a version's opened `folder` once; pass rates as when it was cut."""
+    questions: dict[str, Question] = {}
+    for row in read_rows(folder / "rows.parquet"):
+        if row["question_id"] not in questions:
+            questions[row["question_id"]] = question_of(row)
+    rates = read_pass_rates(warehouse, list(questions), read_tables(version))
+    rows, left_out = _prompt_rows(warehouse, questions.values(), rates, student, recipe)
+    prompts = Examples(rows, image_reader(folder), left_out)
+    return _require_enough(prompts, version.ref, recipe)
+
+
+def task_prompts(
+    warehouse: Warehouse,
+    task: str,
+    split: str,
+    student: Student,
+    recipe: GrpoRecipe,
+    limit: int | None = None,
+) -> Examples:
+    """Return the questions of a task, in the order of their ids."""
+    questions = list(read_questions(warehouse, task, split=split, limit=limit))
+    rates = read_pass_rates(warehouse, [question.question_id for question in questions])
+    rows, left_out = _prompt_rows(warehouse, questions, rates, student, recipe)
+    prompts = Examples(rows, lambda image_id: read_image(warehouse, image_id), left_out)
+    return _require_enough(prompts, f"task {task}, split {split}", recipe)
+
+
+def prompts_hash(prompts: Examples) -> str:
+    """Return a content hash of the prompts."""
+    return content_id([(row["question_id"], row["prompt"]) for row in prompts.rows])
+
+
+def _prompt_rows(
+    warehouse: Warehouse,
+    questions: Iterable[Question],
+    rates: Mapping[str, tuple[float, str]],
+    student: Student,
+    recipe: GrpoRecipe,
+) -> tuple[list[Row], dict[str, int]]:
+    """Return rows as TRL and the rewards read them, and how many were left out by reason."""
+    renderer = ConversationRenderer(
+        warehouse, student.space, student.prompt_style.prompt, recipe.min_thoughts
+    )
+    left_out: Counter[str] = Counter()
+    kept: list[tuple[float, Question]] = []
+    for question in questions:
+        rate, band = rates.get(question.question_id, (0.5, "unknown"))
+        if question.split not in ("", "train"):
+            left_out[f"of the split {question.split}"] += 1
+        elif band != "unknown" and band not in recipe.bands:
+            left_out[f"{band} by the search"] += 1
+        else:
+            kept.append((rate, question))
+    if recipe.curriculum == "easy_first":
+        kept.sort(key=lambda pair: (-pair[0], pair[1].question_id))
+    ids = [image.image_id for _, question in kept for image in question.images]
+    objects = read_objects(warehouse, ids)
+    rows = [
+        {
+            "prompt": renderer.prompt(question),
+            "image_ids": [image.image_id for image in question.images],
+            "image_sizes": [[image.width, image.height] for image in question.images],
+            "question_id": question.question_id,
+            "question": question_column(
+                question, [objects.get(image.image_id) for image in question.images]
+            ),
+            "min_thoughts": recipe.min_thoughts,
+        }
+        for _, question in kept
+    ]
+    return rows, dict(left_out)
+
+
+def _require_enough(prompts: Examples, source: str, recipe: GrpoRecipe) -> Examples:
+    needed = recipe.questions * recipe.updates
+    if len(prompts.rows) < needed:
+        left_out = "".join(f", {n} {reason}" for reason, n in prompts.left_out.items())
+        raise TrainingError(
+            f"{source} has {len(prompts.rows)} questions to ask{left_out}; a batch of answers "
+            f"takes {needed} (questions times updates of the recipe)"
+        )
+    return prompts

@@ -24,7 +24,7 @@ from contextlib import ExitStack
 from functools import partial
 
 from training.errors import TrainingError
-from training.grpo_prompts import prompts_hash, task_prompts, version_prompts
+from training.examples import prompts_hash, task_prompts, version_prompts
 from training.preflight import check_rollouts
 from training.recipes import GrpoRecipe
 from training.rewards.rewards import RewardSpec, make_rewards, preset

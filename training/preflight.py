@@ -19,16 +19,10 @@ from contextlib import ExitStack, contextmanager
 from typing import Any
 
 from mcts.teachers.checkpoints import read_json
+from training import trainers
 from training.errors import TrainingError
 from training.examples import Examples, decode_image
 from training.students import Student
-from training.trainers import (
-    generate,
-    image_pad_token,
-    prepare_batch,
-    reset_metrics,
-    tokenize_prompts,
-)
 from warehouse.tables.schema import Row
 
 PAD = "<|image_pad|>"
@@ -95,7 +89,7 @@ def check_overfit(trainer: Any, examples: Examples) -> str:
 
     dataset = examples.dataset()
     some = [dataset[i] for i in range(min(OVERFIT_ROWS, len(examples.rows)))]
-    batch = prepare_batch(trainer, some)
+    batch = trainers.prepare_batch(trainer, some)
     if not bool((batch["labels"] != -100).any()):
         raise TrainingError(
             "no token of the first rows is learned: the chat template marks no assistant tokens"
@@ -133,7 +127,7 @@ def check_overfit(trainer: Any, examples: Examples) -> str:
                 weight.copy_(was)
                 weight.grad = None
         model.train(training)
-        reset_metrics(trainer)
+        trainers.reset_metrics(trainer)
     return f"one batch overfits: loss {losses[0]:.3g} to {losses[-1]:.3g} in {len(losses)} steps"
 
 
@@ -149,15 +143,15 @@ def check_rollouts(trainer: Any, prompts: Examples) -> str:
     dataset = prompts.dataset()
     rows = [dataset[i] for i in range(min(_PROMPTS, len(prompts.rows)))]
     chats = [prepare_multimodal_messages(row["prompt"], images=row["images"]) for row in rows]
-    ids, images, fields = tokenize_prompts(trainer, chats)
+    ids, images, fields = trainers.tokenize_prompts(trainer, chats)
     with greedy(trainer):
-        completions, logprobs = generate(trainer, ids, images, fields)
+        completions, logprobs = trainers.generate(trainer, ids, images, fields)
     same = total = 0
     off = 0.0
     for i, (prompt, completion) in enumerate(zip(ids, completions, strict=True)):
         logits = _forward(trainer, chats[i], [*map(int, prompt), *completion])
         after = logits[len(prompt) - 1 : -1].float()
-        after[:, image_pad_token(trainer)] = -torch.inf  # which no sampler may write
+        after[:, trainers.image_pad_token(trainer)] = -torch.inf  # which no sampler may write
         sampled = torch.tensor(completion, device=after.device)
         same += int((after.argmax(-1) == sampled).sum())
         total += len(completion)
@@ -170,7 +164,7 @@ def check_rollouts(trainer: Any, prompts: Examples) -> str:
             f"sampler and trainer disagree: {same} of {total} greedy tokens are the trainer's "
             "likeliest; check that both have the same weights, chat template and image sizes"
         )
-    reset_metrics(trainer)
+    trainers.reset_metrics(trainer)
     return f"sampler and trainer agree: {same} of {total} greedy tokens"
 
 
@@ -179,7 +173,7 @@ def _forward(trainer: Any, chat: Any, tokens: list[int]) -> Any:
     import torch
 
     model = trainer.accelerator.unwrap_model(trainer.model)
-    _, _, fields = tokenize_prompts(trainer, [chat])
+    _, _, fields = trainers.tokenize_prompts(trainer, [chat])
     inputs = {
         k: torch.as_tensor(v, device=model.device)
         for k, v in fields.items()
@@ -189,7 +183,7 @@ def _forward(trainer: Any, chat: Any, tokens: list[int]) -> Any:
     with torch.no_grad():
         return model(
             input_ids=ids, attention_mask=torch.ones_like(ids),
-            mm_token_type_ids=(ids == image_pad_token(trainer)).int(), **inputs,
+            mm_token_type_ids=(ids == trainers.image_pad_token(trainer)).int(), **inputs,
         ).logits[0]  # fmt: skip
 
 

@@ -33,15 +33,10 @@ from warehouse.tables.schema import Row
 PRIVATE_NAMES = {
     "SFTTrainer": ("_prepare_inputs", "_metrics", "_total_train_tokens"),
     "GRPOTrainer": (
-        "_generate_single_turn",
-        "_tokenize_prompts",
-        "_calculate_rewards",
-        "_metrics",
-        "_total_train_tokens",
-        "_image_pad_token_id",
-        "_video_pad_token_id",
+        "_generate_single_turn", "_tokenize_prompts", "_calculate_rewards", "_metrics",
+        "_total_train_tokens", "_image_pad_token_id", "_video_pad_token_id",
     ),
-}
+}  # fmt: skip
 """Private methods and attributes of TRL's trainers that are used; a test finds those that went."""
 
 

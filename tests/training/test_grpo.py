@@ -11,8 +11,8 @@ import torch
 from tests.support.trained import grpo, logged, warehouse_with_traces
 from training import preflight
 from training.errors import TrainingError
+from training.examples import task_prompts, version_prompts
 from training.grpo import reward_of, train_grpo
-from training.grpo_prompts import task_prompts, version_prompts
 from training.recipes import GrpoRecipe
 from training.rewards.rewards import make_rewards
 from training.rollouts import RATIO, check_ratio

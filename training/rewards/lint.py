@@ -199,15 +199,9 @@ class _Linter:
             self._add(kind, trick.name, probe, trick.text, score, base)
 
     def _add(
-        self,
-        kind: str,
-        trick: str,
-        probe: Probe,
-        text: str,
-        score: float | None = None,
-        against: float | None = None,
-        note: str = "",
-    ) -> None:
+        self, kind: str, trick: str, probe: Probe, text: str, score: float | None = None,
+        against: float | None = None, note: str = "",
+    ) -> None:  # fmt: skip
         """Keep a finding if it is the worst of its kind and trick."""
         shown = text if len(text) <= 160 else f"{text[:100]} ... {text[-50:]}"
         new = Finding(kind, trick, probe.question.text, shown, score, against, note)

@@ -109,12 +109,9 @@ class ParsedCompletion:
 
 
 def parse_completion(
-    text: str,
-    graded: GradedQuestion,
-    space: CoordinateSpace,
-    response_style: ResponseStyle,
+    text: str, graded: GradedQuestion, space: CoordinateSpace, response_style: ResponseStyle,
     min_thoughts: int = 1,
-) -> ParsedCompletion:
+) -> ParsedCompletion:  # fmt: skip
     """Parse one completion; any text is valid input."""
     frame = Frame.of(space, graded.question)
     answer: str | None = None
