@@ -1,9 +1,10 @@
 """The schema of every table: one sentence a table, one sentence a column.
 
-A table is a text file in `columns/`: what a row is, `key:` the columns that name a row, `parent:` the table whose rows make its rows visible, and one column a line (`name  type  sentence`).
-So the definitions read as the documentation they are; here they become pyarrow schemas whose fields
-carry the sentence as metadata. Users write SQL against names and meanings: add columns, never
-rename them.
+A table is a text file in `columns/`: what a row is, `key:` the columns that name a row, `parent:`
+the table whose rows make its rows visible, then one column a line (`name  type  sentence`). So the
+definitions read as the documentation they are; here they become pyarrow schemas whose fields carry
+the sentence as metadata. Users write SQL against names and meanings: add columns, never rename
+them.
 
     schema = TABLES["traces"].schema           # pyarrow.Schema; description in each field
     TABLES["steps"].describe("x")              # "Pixels from the left edge of ..."
