@@ -362,24 +362,26 @@ def rebuild(
         if parent is not None:
             parent.children.append(node)
     for row in sorted(rows.rollouts, key=lambda row: row["rollout_id"]):
-        response_ids = tuple(row["response_ids"] or ())
-        steps: tuple[Step, ...] = ()
-        if row["n_steps"]:
-            parsed = parse(texts[response_ids[0]], frame)
-            steps = fold_remark(parsed.steps) if parsed.answer is not None else parsed.steps
-        nodes[row["node_id"]].rollouts.append(
-            Rollout(
-                rollout_id=row["rollout_id"],
-                steps=steps[: row["n_steps"]],
-                answer=row["answer"],
-                reward=row["reward"],
-                reason=row["grade_reason"] or "",
-                response_ids=response_ids,
-                sample=row["sample"],
-                problems=tuple(row["problems"] or ()),
-            )
-        )
+        nodes[row["node_id"]].rollouts.append(_rebuild_rollout(row, texts, frame))
     for node in nodes.values():
         for reward in node.rewards:
             backpropagate(node, reward)
     return Tree(tree_id, question, nodes[0], simulations, tuple(errors))
+
+
+def _rebuild_rollout(row: dict[str, Any], texts: Mapping[str, str], frame: Frame) -> Rollout:
+    response_ids = tuple(row["response_ids"] or ())
+    steps: tuple[Step, ...] = ()
+    if row["n_steps"]:
+        parsed = parse(texts[response_ids[0]], frame)
+        steps = fold_remark(parsed.steps) if parsed.answer is not None else parsed.steps
+    return Rollout(
+        rollout_id=row["rollout_id"],
+        steps=steps[: row["n_steps"]],
+        answer=row["answer"],
+        reward=row["reward"],
+        reason=row["grade_reason"] or "",
+        response_ids=response_ids,
+        sample=row["sample"],
+        problems=tuple(row["problems"] or ()),
+    )

@@ -102,16 +102,7 @@ def _batch(rng: np.random.Generator, question_ids: np.ndarray[Any, Any]) -> Batc
     position = np.arange(len(of_step)) - np.repeat(np.cumsum(n_steps) - n_steps, n_steps)
     right = reward.reshape(n_trees, TRACES_PER_TREE)
     made = {
-        "questions": {
-            "question_id": questions, "task": task, "family": family,
-            "text": _join("Which thing ", _pick(rng, _WHERE, n), " the ", _pick(rng, _THINGS, n)),
-            "image_ids": pa.ListArray.from_arrays(np.arange(n + 1, dtype=np.int32), shown),
-            "answer_kind": _pick(rng, ["text"], n), "split": _pick(rng, ["train"], n),
-            "answers": pa.ListArray.from_arrays(
-                np.arange(n + 1, dtype=np.int32), _pick(rng, _THINGS, n)
-            ),
-            "source": _pick(rng, ["made-up"], n), "licence": _pick(rng, ["CC0-1.0"], n),
-        },
+        "questions": _questions(rng, questions, task, family, shown),
         "trees": {
             "tree_id": trees, "question_id": questions.take(of_tree), "task": task.take(of_tree),
             "model": _pick(rng, ["teacher-7b", "teacher-72b"], n_trees),
@@ -149,6 +140,21 @@ def _batch(rng: np.random.Generator, question_ids: np.ndarray[Any, Any]) -> Batc
         **_search(rng, trees),
     }  # fmt: skip
     return {name: _table(name, columns) for name, columns in made.items()}
+
+
+def _questions(
+    rng: np.random.Generator, ids: pa.Array, task: pa.Array, family: pa.Array, shown: pa.Array
+) -> dict[str, Any]:
+    n = len(ids)
+    one_each = np.arange(n + 1, dtype=np.int32)
+    return {
+        "question_id": ids, "task": task, "family": family,
+        "text": _join("Which thing ", _pick(rng, _WHERE, n), " the ", _pick(rng, _THINGS, n)),
+        "image_ids": pa.ListArray.from_arrays(one_each, shown),
+        "answer_kind": _pick(rng, ["text"], n), "split": _pick(rng, ["train"], n),
+        "answers": pa.ListArray.from_arrays(one_each, _pick(rng, _THINGS, n)),
+        "source": _pick(rng, ["synthetic"], n), "licence": _pick(rng, ["CC0-1.0"], n),
+    }  # fmt: skip
 
 
 def _steps(rng: np.random.Generator, traces: pa.Array, of_step: Any, position: Any) -> Any:
