@@ -10,7 +10,7 @@ import pytest
 
 from flows.cli import app as cli
 from mcts.teachers import checkpoints
-from mcts.teachers.checkpoints import GENERAL, write_prompt_style
+from mcts.teachers.checkpoints import PromptStyle, prompt_style, write_prompt_style
 from tests.support.fixtures import picture
 from training.students import open_student
 from vigorl_nano import BASE
@@ -64,14 +64,12 @@ def test_without_a_default_model_one_sentence_says_so(command, tmp_path):
 
 
 def test_without_the_embedded_models_a_folder_still_is_a_teacher(tmp_path):
-    home, folder = tmp_path / "home", tmp_path / "checkpoint"
+    folder = tmp_path / "checkpoint"
     shutil.copytree(BASE, folder)
-    write_prompt_style(folder, GENERAL)
-    build = ("build", "sat2", "--limit", "1", "--simulations", "1", "--home", home)
-    done = vigorl_alone(*build, "--teacher", folder)
-    assert done.returncode == 0, done.stderr
-    (tree,) = query(Warehouse(str(home)), "SELECT model, status FROM trees").to_pylist()
-    assert tree["model"].startswith("checkpoint@") and tree["status"] == "complete"
+    write_prompt_style(folder, PromptStyle(step_tokens=16))  # asked with the product's prompts
+    build = ("build", "sat2", "--limit", "1", "--dry-run", "--home", tmp_path / "home")
+    planned = vigorl_alone(*build, "--teacher", folder)
+    assert planned.returncode == 0 and "1 question" in planned.stdout, planned.stderr
 
 
 @pytest.fixture
@@ -84,7 +82,6 @@ def acme(tmp_path, monkeypatch):
     (info / "entry_points.txt").write_text("[vigorl.models]\nacme-tiny = acme_models:TINY\n")
     folder = site / "acme_tiny"
     shutil.copytree(BASE, folder)  # a model that can answer
-    write_prompt_style(folder, GENERAL)
     (site / "acme_models.py").write_text(
         "from pathlib import Path\n\nTINY = Path(__file__).with_name('acme_tiny')\n"
     )
@@ -125,7 +122,7 @@ def test_another_packages_checkpoint_is_found_by_its_name(acme, tmp_path, monkey
     assert (tmp_path / "seen.png").is_file()
 
     with open_student(warehouse, "acme-tiny") as found:
-        assert found.folder == acme and found.prompt_style == GENERAL
+        assert found.folder == acme and found.prompt_style == prompt_style(BASE)
 
 
 def test_this_packages_entry_points_are_folders_of_checkpoints():
