@@ -16,6 +16,7 @@ from __future__ import annotations
 import difflib
 import functools
 import inspect
+import re
 import sys
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
@@ -30,6 +31,8 @@ from pydantic.fields import FieldInfo
 from flows.settings import FieldProblem, Flag, Problem, Settings
 
 S = TypeVar("S", bound=Settings)
+RECORDED = ("applied_filters",)
+"""Keys of `runs.params` that are no settings."""
 _BOUNDS = {"ge": ">=", "gt": ">", "le": "<=", "lt": "<"}
 
 
@@ -72,7 +75,7 @@ def takes(model: type[Settings]) -> Callable[[Callable[..., Any]], Callable[...,
 
 
 def signature_of(model: type[Settings]) -> list[inspect.Parameter]:
-    """The parameters for a model's fields: its own before inherited ones; `config` and `set` last.
+    """Return a parameter a field, its own before inherited ones; `config` and `set` last.
 
     A field without a default is optional here, as the settings file may hold it.
     """
@@ -91,7 +94,7 @@ def signature_of(model: type[Settings]) -> list[inspect.Parameter]:
 
 
 def flag_of(field: FieldInfo) -> Flag:
-    """How a field is typed on the command line."""
+    """Return how a field is typed on the command line."""
     return next((found for found in field.metadata if isinstance(found, Flag)), Flag())
 
 
@@ -138,7 +141,7 @@ def _choices(type_: Any) -> list[str]:
 
 
 def _help(field: FieldInfo) -> str:
-    """The field's description as a sentence, with its bounds as click writes them."""
+    """Return the field's description as a sentence, with its bounds as click writes them."""
     text = field.description or ""
     bounds = [
         f"x{sign}{value:g}"
@@ -170,8 +173,10 @@ def _remember(context: typer.Context, value: str | None) -> _CommandLine:
 
 
 def _settings(model: type[S], declared: Sequence[inspect.Parameter], given: dict[str, Any]) -> S:
-    """The settings of one call. Where no command line says so, what equals a default counts as not
-    given: Prefect fills all parameters in."""
+    """Return the settings of one call.
+
+    Prefect fills all parameters in: without a command line, what equals a default was not given.
+    """
     defaults = {parameter.name: parameter.default for parameter in declared}
     config, overrides = given.pop("config", None), given.pop("set", None) or ()
     if isinstance(config, _CommandLine):
@@ -232,38 +237,42 @@ def read_config(model: type[Settings], path: Path) -> tuple[dict[str, Any], dict
     except yaml.MarkedYAMLError as error:
         line = f", line {error.problem_mark.line + 1}" if error.problem_mark else ""
         raise Problem(f"{path}{line}: {error.problem}") from None
-    if isinstance(values, dict) and isinstance(stored := values.get("params"), str):
-        root, values = yaml.compose(stored), yaml.safe_load(stored)  # a row of `runs`
     if values is None:
         return {}, {}
     if not isinstance(values, dict):
         raise Problem(f"{path}: a settings file holds keys with values")
-    sections = {kind.command for kind in all_settings()}
-    found: dict[str, Any] = {}
+    if isinstance(stored := values.get("params"), str):  # a row of `runs`, printed as JSON
+        root, values = yaml.compose(stored), yaml.safe_load(stored)
+    if isinstance(settings := values.get("settings"), dict):
+        root, values = yaml.compose(yaml.safe_dump(settings)), settings
+    sections = {kind.command for kind in _models()}
+    given: dict[str, Any] = {}
     places: dict[str, str] = {}
     for key, value in root.value:
         name, place = str(key.value), f"{path}, line {key.start_mark.line + 1}"
         inside = values.get(name)
+        if name in RECORDED:
+            continue
         if name in sections and isinstance(inside, dict):
             if name == model.command:
                 for inner, _ in value.value:
                     at = f"{path}, line {inner.start_mark.line + 1}"
                     field = _current(model, str(inner.value), at)
-                    found[field], places[field] = inside[inner.value], at
+                    given[field], places[field] = inside[inner.value], at
             continue
         field = _current(model, name, place)
         if field not in places:  # the command's own section wins
-            found[field], places[field] = inside, place
-    return found, places
+            given[field], places[field] = inside, place
+    return given, places
 
 
-def all_settings(above: type[Settings] = Settings) -> list[type[Settings]]:
-    """Every settings model there is."""
-    return [above, *(cls for sub in above.__subclasses__() for cls in all_settings(sub))]
+def _models(above: type[Settings] = Settings) -> list[type[Settings]]:
+    """List every settings model there is."""
+    return [above, *(cls for sub in above.__subclasses__() for cls in _models(sub))]
 
 
 def _current(model: type[Settings], name: str, place: str) -> str:
-    """The field that `name` means; a former name is answered with the one it has now.
+    """Return the field that `name` means; a former name is answered with the one it has now.
 
     Raises:
         Problem: there is no such field.
@@ -292,18 +301,12 @@ def _put(values: dict[str, Any], path: Sequence[str], value: Any, place: str) ->
 
 
 def _yaml(text: Any) -> Any:
-    """A value as YAML reads it; `1e-4`, which YAML takes for text, is a number."""
+    """Read a value as YAML; `1e-4`, which YAML takes for text, is a number."""
     import yaml
 
-    if not isinstance(text, str):
-        return text
+    if not isinstance(text, str) or re.fullmatch(r"[+-]?\d+(\.\d*)?[eE][+-]?\d+", text):
+        return float(text) if isinstance(text, str) else text
     try:
-        value = yaml.safe_load(text)
+        return yaml.safe_load(text)
     except yaml.YAMLError:
         return text
-    if isinstance(value, str):
-        try:
-            return float(value)
-        except ValueError:
-            pass
-    return value

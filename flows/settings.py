@@ -8,10 +8,11 @@ commands share is a base class, so that its flags are the same everywhere.
 
 The way of a build's settings, from the flag to the search:
 
-    flows.cli.build -> flows.parameters -> BuildSettings (here) -> flows.stages.build
+    flows.parameters -> BuildSettings (here) -> flows.cli.build -> flows.stages.build
         -> flows.teachers.resolve     (TeacherSettings: which model, how it is asked)
-        -> flows.stages.search        (`search_config` takes the fields of `mcts.config` by name)
-        -> flows.stages.run_budget    (what the run may spend)
+        -> flows.stages.search        (`search_config` takes the fields of `SearchConfig` by name)
+
+A new field of `SearchConfig` becomes a flag when `BuildSettings` has one of the same name.
 """
 
 from __future__ import annotations

@@ -49,6 +49,7 @@ def train_grpo(
     name: str | None = None,
     only_check: bool = False,
     reporter: TrainingReporter | None = None,
+    recorded: Row | None = None,
 ) -> Row | None:
     """Train a student; return the finished model's row of `models`, or None after checks alone.
 
@@ -58,6 +59,7 @@ def train_grpo(
         model: the student to start from, instead of the recipe's; usually one after SFT.
         name: the new model's name; by default the recipe's name and a hash.
         only_check: check data and model, as before any run, and train nothing.
+        recorded: what `runs.params` keeps beside the plan.
 
     Raises:
         TrainingError, WarehouseError: one sentence that says what to put right.
@@ -85,7 +87,7 @@ def train_grpo(
             "grpo", recipe.settings(), ref, prompts_hash(prompts), start.model_id, task=task,
             name=name, question_ids=ids,
         )  # fmt: skip
-        run = stack.enter_context(open_run(warehouse, plan))
+        run = stack.enter_context(open_run(warehouse, plan, recorded))
         if run.finished is not None:
             reporter.message(f"{run.finished['name']} is trained already")
             return run.finished

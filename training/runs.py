@@ -160,8 +160,11 @@ class Run:
 
 
 @contextmanager
-def open_run(warehouse: Warehouse, plan: Plan) -> Iterator[Run]:
+def open_run(warehouse: Warehouse, plan: Plan, recorded: Row | None = None) -> Iterator[Run]:
     """Open the run of a plan and lock it against other processes.
+
+    Args:
+        recorded: what `runs.params` keeps beside the plan.
 
     Raises:
         TrainingError: another process is training it, or another model has its name.
@@ -186,9 +189,8 @@ def open_run(warehouse: Warehouse, plan: Plan) -> Iterator[Run]:
         run = Run(warehouse, plan, folder, there)
         if there is None:
             _write(folder / "plan.json", {**_plain(plan), "revision": code_revision()})
-            record_run(
-                warehouse, run.run_id, f"train-{plan.kind}", task=plan.task, params=_plain(plan)
-            )
+            params = {**_plain(plan), **(recorded or {})}
+            record_run(warehouse, run.run_id, f"train-{plan.kind}", task=plan.task, params=params)
         yield run
 
 

@@ -34,6 +34,7 @@ def train_sft(
     name: str | None = None,
     only_check: bool = False,
     reporter: TrainingReporter | None = None,
+    recorded: Row | None = None,
 ) -> Row | None:
     """Train a student; return the finished model's row of `models`, or None after checks alone.
 
@@ -42,6 +43,7 @@ def train_sft(
         model: the student to start from, instead of the recipe's.
         name: the new model's name; by default the recipe's name and a hash.
         only_check: check data and model, as before any run, and train nothing.
+        recorded: what `runs.params` keeps beside the plan.
 
     Raises:
         TrainingError, WarehouseError: one sentence that says what to put right.
@@ -54,7 +56,7 @@ def train_sft(
         plan = Plan(
             "sft", recipe.settings(), version.ref, version.content_hash, start.model_id, name=name
         )
-        run = stack.enter_context(open_run(warehouse, plan))
+        run = stack.enter_context(open_run(warehouse, plan, recorded))
         if run.finished is not None:
             reporter.message(f"{run.finished['name']} is trained already")
             return run.finished

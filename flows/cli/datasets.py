@@ -42,11 +42,11 @@ def publish(settings: PublishSettings) -> None:
 def print_revoked(ref: str, home: str | None) -> None:
     """Print what a version's statement chose and a revocation took out again."""
     from warehouse.storage.home import Warehouse
-    from warehouse.versions.revocations import told_revoked
+    from warehouse.versions.revocations import describe_revocation
     from warehouse.versions.versions import resolve
 
     for row in resolve(Warehouse.at(home), ref).card.get("revoked", ()):
-        print(f"left out, because revoked: {told_revoked(row)}")
+        print(f"left out, because revoked: {describe_revocation(row)}")
 
 
 @dataset.command("list")

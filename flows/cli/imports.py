@@ -89,7 +89,8 @@ def import_questions(settings: ImportSettings) -> None:
 
     report = importing.import_questions(
         Warehouse.at(settings.home), settings.task, settings.path,
-        max_rejects=settings.max_rejects, **reading_options(settings),
+        max_rejects=settings.max_rejects, recorded={"settings": settings.params()},
+        **reading_options(settings),
     )  # fmt: skip
     print(
         f"{report.read} rows read: {report.added} questions added, "

@@ -18,7 +18,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from curation.scores.bootstrap import Difference
+from curation.scores.bootstrap import PairedDifference
 from flows.progress import ProgressLine, Report, ignore
 from flows.settings import EvaluateSettings, FieldProblem, Problem, TeacherSettings
 from flows.teachers.resolve import ResolvedTeacher, resolve
@@ -48,7 +48,7 @@ class Outcome:
     report: EvaluationReport
     second: EvaluationReport | None = None
     """The model it was compared with."""
-    differences: dict[str, Difference] = field(default_factory=dict)
+    differences: dict[str, PairedDifference] = field(default_factory=dict)
     """How much better the first is, over all and by family; empty without a second."""
 
     def sentence(self) -> str:
@@ -187,6 +187,7 @@ async def _measure(
             return await measure(
                 subject, questions, warehouse, protocol, benchmark=f"{settings.benchmark}/{split}",
                 concurrency=settings.concurrency, progress=partial(_show, line),
+                recorded={"settings": settings.params()},
             )  # fmt: skip
         except KeyError as lost:
             raise Problem(f"image {lost.args[0]} is not among the warehouse's objects") from None

@@ -39,6 +39,7 @@ def train(settings: TrainSettings, *, only_check: bool = False) -> Row | None:
     line = ProgressLine("step {done} of {total}", every_s=2.0)
     reporter = TrainingReporter(step_progress(line), line.report)
     common: dict[str, Any] = {
+        "recorded": {"settings": settings.params()},
         "model": settings.model,
         "name": settings.name,
         "only_check": only_check,

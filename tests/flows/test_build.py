@@ -180,7 +180,7 @@ def test_a_failed_question_can_be_tried_again_and_its_failure_is_kept(sample, tm
     ("arguments", "sentence", "status"),
     [
         (["--teacher", "http://127.0.0.1:9"], "give --space", 2),
-        (["--teacher", "nowhere"], "neither `nano`, nor a URL, nor a folder", 2),
+        (["--teacher", "nowhere"], "is no registered model", 2),
         (["--simulations", "0"], "simulations: Input should be greater than or equal to 1", 2),
         (["--prompt", "nope", "--space", "qwen3-vl"], "no prompt named 'nope'; there are:", 2),
         (["--teacher", "http://127.0.0.1:9", "--space", "qwen3-vl"], "No model server answers", 1),

@@ -64,7 +64,7 @@ def test_sql_prints_only_the_answer_and_in_the_form_asked_for(home, capsys):
         (("sql", "SELECT 1", "--format", "xml"), "--format: it is table, json or csv"),
         (("gallery", "--sql", "SELECT 1 AS one"), "must yield a column trace_id"),
         (("dataset", "publish", "a b", "--sql", "SELECT trace_id FROM traces"), "a b"),
-        (("dataset", "show", "none@v1"), "there is no data set none@v1"),
+        (("dataset", "show", "none@v1"), "there is no dataset none@v1"),
         (("import", "sat2"), "import needs a TASK and a PATH"),
         (("import", "sat2", "nowhere.parquet"), "nowhere.parquet does not exist"),
         (("curate", "vstar"), "there are no trees of task 'vstar'"),

@@ -18,7 +18,7 @@ import asyncio
 import json
 import time
 import uuid
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
@@ -124,12 +124,14 @@ async def measure(
     benchmark: str | None = None,
     concurrency: int = 32,
     progress: ReportProgress = lambda progress: None,
+    recorded: Mapping[str, Any] | None = None,
 ) -> EvaluationReport:
     """Evaluate any model: sample, grade, measure and store.
 
     Args:
         questions: with their images in the warehouse.
         benchmark: a name for all of them; by default their task and split.
+        recorded: what else `runs.params` keeps of this run.
         concurrency: requests at once.
         progress: called after each question.
 
@@ -149,7 +151,13 @@ async def measure(
     run_id = f"evaluate-{uuid.uuid4().hex[:12]}"
     settings: dict[str, Any] = {"space": asdict(subject.space), "prompt": config.prompt}
     settings |= asdict(protocol) | {"step_tokens": subject.step_tokens}
-    record_run(warehouse, run_id, "evaluate", task=questions[0].task, params=settings)
+    record_run(
+        warehouse,
+        run_id,
+        "evaluate",
+        task=questions[0].task,
+        params={**settings, **(recorded or {})},
+    )
     evaluation = _Evaluation(subject, questions, warehouse, protocol, config, progress)
     predictions = await evaluation.run(concurrency)
     # The responses are part of the identity: sampled or graded anew, it is another evaluation.

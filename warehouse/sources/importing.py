@@ -17,7 +17,7 @@ import io
 import re
 import uuid
 import warnings
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from functools import partial
@@ -75,6 +75,7 @@ def import_questions(
     columns: Readers | None = None,
     run_id: str | None = None,
     progress: Callable[[str, int], None] | None = None,
+    recorded: Mapping[str, Any] | None = None,
 ) -> ImportReport:
     """Import a file, or all files of a folder.
 
@@ -83,6 +84,7 @@ def import_questions(
             belongs to it. A single file belongs to it whatever its name.
         limit: read at most this many rows.
         image_root: the folder that image names in a file are relative to.
+        recorded: what `runs.params` keeps beside the arguments.
         max_rejects: most rows that may be rejected. By default 10, or a tenth of the rows if that
             is more.
         source, licence: of the dataset, where the file does not say.
@@ -114,6 +116,7 @@ def import_questions(
         read, rejects, units = _check_all(path, outcomes("checking"), max_rejects)
         run_id = run_id or f"import-{uuid.uuid4().hex[:12]}"
         params = {"path": str(path), "split": split, "limit": limit, "max_rejects": max_rejects}
+        params |= dict(recorded or {})
         record_run(warehouse, run_id, "import", task=task, params=params)
         accepted = (o for o in outcomes("storing") if isinstance(o, Accepted))
         added = _store(warehouse, accepted, run_id)
