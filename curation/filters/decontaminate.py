@@ -17,7 +17,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from itertools import pairwise
 
 from pydantic import Field
@@ -154,177 +154,164 @@ def compare(
     Args:
         hashes: perceptual hashes by image id; a missing or blank image matches by its id only.
     """
-    ours = sorted(training, key=lambda one: one.question_id)
-    known = sorted(evaluation, key=lambda one: one.question_id)
-    same_words, words_alone = _same_words(ours, known, hashes, rule)
+    comparison = _Comparison(
+        sorted(training, key=lambda one: one.question_id),
+        sorted(evaluation, key=lambda one: one.question_id),
+        hashes,
+        rule,
+    )
+    same_words, words_alone = comparison.same_words()
     found: dict[str, list[Match]] = {}
-    similar = _similar_image(ours, known, hashes, rule.max_hash_bits)
-    ways = _same_image(ours, known), similar, same_words
-    for matches in ways:
+    for matches in (comparison.same_image(), comparison.similar_image(), same_words):
         for question_id, match in matches.items():
             found.setdefault(question_id, []).append(match)
     return Contamination(found, {i: match for i, match in words_alone.items() if i not in found})
 
 
-def _same_image(ours: list[ComparedQuestion], known: list[ComparedQuestion]) -> dict[str, Match]:
-    there: dict[str, ComparedQuestion] = {}
-    for other in known:
-        for image_id in other.image_ids:
-            there.setdefault(image_id, other)
-    found: dict[str, Match] = {}
-    for one in ours:
-        shared = [image_id for image_id in one.image_ids if image_id in there]
-        if shared:
-            its = there[shared[0]]
-            reason = f"it shares image {shared[0]} with {_named(its)}"
-            found[one.question_id] = Match(its.question_id, its.set_name, "same_image", reason, 1.0)
-    return found
+@dataclass(frozen=True, slots=True)
+class _Comparison:
+    """Training questions and evaluation questions, both in order of id."""
 
+    ours: list[ComparedQuestion]
+    known: list[ComparedQuestion]
+    hashes: Mapping[str, int | None]
+    rule: NotInEvaluation
 
-def _similar_image(
-    ours: list[ComparedQuestion],
-    known: list[ComparedQuestion],
-    hashes: Mapping[str, int | None],
-    max_bits: int,
-) -> dict[str, Match]:
-    def by_hash(side: list[ComparedQuestion]) -> dict[int, tuple[str, ComparedQuestion]]:
-        first: dict[int, tuple[str, ComparedQuestion]] = {}
-        for one in side:
+    def same_image(self) -> dict[str, Match]:
+        first = _first_by_image(self.known)
+        found: dict[str, Match] = {}
+        for one in self.ours:
+            if shared := next((i for i in one.image_ids if i in first), None):
+                reason = f"it shares image {shared} with {_named(first[shared])}"
+                found[one.question_id] = _match(first[shared], "same_image", reason, 1.0)
+        return found
+
+    def similar_image(self) -> dict[str, Match]:
+        ours, known = self._first_by_hash(self.ours), self._first_by_hash(self.known)
+        nearest: dict[int, tuple[int, int]] = {}
+        for mine, its in image_hash.close_pairs(ours, known, self.rule.max_hash_bits):
+            near = (image_hash.distance(mine, its), its)
+            nearest[mine] = min(near, nearest.get(mine, near))
+        found: dict[str, Match] = {}
+        shared = _first_by_image(self.known)
+        for one in self.ours:
             for image_id in one.image_ids:
-                value = hashes.get(image_id)
-                if value is not None:
+                value = self.hashes.get(image_id)
+                if value is None or value not in nearest or image_id in shared:
+                    continue  # a shared image is reported as such
+                bits, hashed = nearest[value]
+                its_image, other = known[hashed]
+                reason = (
+                    f"its image {image_id} looks like image {its_image} of {_named(other)} "
+                    f"({bits} of 64 bits differ)"
+                )
+                close = 1 - bits / 64
+                if one.question_id not in found or close > found[one.question_id].closeness:
+                    found[one.question_id] = _match(other, "similar_image", reason, close)
+        return found
+
+    def same_words(self) -> tuple[dict[str, Match], dict[str, Match]]:
+        """Return the matches by words that count, and those that do not."""
+        n = self.rule.run_words
+        of_text, ours_by_text = _by_text(self.known), _by_text(self.ours)
+        where: dict[str, list[str]] = {}
+        for text in of_text:
+            for run in runs(text, n):
+                where.setdefault(run, []).append(text)
+        own = self._own_words()
+        counting: dict[str, Match] = {}
+        alone: dict[str, Match] = {}
+        for text_of_ours, ones in ours_by_text.items():
+            shared = Counter(t for run in runs(text_of_ours, n) for t in where.get(run, ()))
+            near = [(count / len(runs(text, n)), text) for text, count in shared.items()]
+            for share, text in sorted(near, key=lambda found: (-found[0], found[1])):
+                if share < self.rule.min_overlap:
+                    break
+                akin = self._akin(ones, of_text[text])
+                for one in ones:
+                    other = akin.get(one.question_id, of_text[text][0])
+                    has = f"it has {share:.0%} of the {n}-word runs of {_named(other)}"
+                    if one.question_id in akin or own(text):
+                        why = ", whose image is akin to its own" * (one.question_id in akin)
+                        match = _match(other, "same_words", has + why, share)
+                        counting.setdefault(one.question_id, match)
+                    else:
+                        match = _match(other, "words_alone", f"{has}, about another picture", share)
+                        alone.setdefault(one.question_id, match)
+        return counting, alone
+
+    def _akin(
+        self, ones: Sequence[ComparedQuestion], others: Sequence[ComparedQuestion]
+    ) -> dict[str, ComparedQuestion]:
+        """Return the one of `others` that shares an image with a question, or has an akin one."""
+        by_image, by_hash = _first_by_image(others), self._first_by_hash(others)
+        near: dict[int, ComparedQuestion] = {}
+        for a, b in image_hash.close_pairs(
+            self._first_by_hash(ones), by_hash, self.rule.max_akin_bits
+        ):
+            near.setdefault(a, by_hash[b][1])
+        found: dict[str, ComparedQuestion] = {}
+        for one in ones:
+            for image_id in one.image_ids:
+                value = self.hashes.get(image_id)
+                its = by_image.get(image_id) or (None if value is None else near.get(value))
+                if its:
+                    found.setdefault(one.question_id, its)
+        return found
+
+    def _own_words(self) -> Callable[[str], bool]:
+        """Return whether a text's words are its own, and not those of a template."""
+
+        def pairs(text: str) -> set[tuple[str, str]]:
+            return set(pairwise(words_of(text)))
+
+        # By image: a benchmark may ask a question several times, with its options in other orders.
+        use = [
+            Counter(pair for pair, _ in {(p, o.image_ids) for o in side for p in pairs(o.text)})
+            for side in (self.ours, self.known)
+        ]
+        rule = self.rule
+
+        def own(text: str) -> bool:
+            mine = pairs(text)
+            rare = sum(all(side[pair] <= rule.max_pair_images for side in use) for pair in mine)
+            enough = len(words_of(text)) >= rule.min_own_words
+            return enough and rare >= rule.min_own_pairs * len(mine)
+
+        return own
+
+    def _first_by_hash(
+        self, questions: Iterable[ComparedQuestion]
+    ) -> dict[int, tuple[str, ComparedQuestion]]:
+        """Return the first image of each hash, with its question."""
+        first: dict[int, tuple[str, ComparedQuestion]] = {}
+        for one in questions:
+            for image_id in one.image_ids:
+                if (value := self.hashes.get(image_id)) is not None:
                     first.setdefault(value, (image_id, one))
         return first
 
-    mine_by_hash, theirs = by_hash(ours), by_hash(known)
-    nearest: dict[int, tuple[int, int]] = {}
-    for mine, its in image_hash.close_pairs(mine_by_hash, theirs, max_bits):
-        near = (image_hash.distance(mine, its), its)
-        nearest[mine] = min(near, nearest.get(mine, near))
-    found: dict[str, Match] = {}
-    shared = {image_id for other in known for image_id in other.image_ids}
-    for one in ours:
-        for image_id in one.image_ids:
-            value = hashes.get(image_id)
-            if value is None or value not in nearest or image_id in shared:
-                continue  # a shared image is reported as such
-            bits, hashed = nearest[value]
-            its_image, other = theirs[hashed]
-            reason = (
-                f"its image {image_id} looks like image {its_image} of {_named(other)} "
-                f"({bits} of 64 bits differ)"
-            )
-            close = 1 - bits / 64
-            match = Match(other.question_id, other.set_name, "similar_image", reason, close)
-            if one.question_id not in found or close > found[one.question_id].closeness:
-                found[one.question_id] = match
-    return found
+
+def runs(text: str, n: int) -> frozenset[str]:
+    """Return the distinct runs of `n` words of a question; a shorter one is a single run."""
+    words = words_of(text)
+    last = max(1, len(words) - n + 1)
+    return frozenset(" ".join(words[i : i + n]) for i in range(last))
 
 
-def _same_words(
-    ours: list[ComparedQuestion],
-    known: list[ComparedQuestion],
-    hashes: Mapping[str, int | None],
-    rule: NotInEvaluation,
-) -> tuple[dict[str, Match], dict[str, Match]]:
-    """Matches by words that count, and those that do not."""
-    of_text, ours_by_text = _by_text(known), _by_text(ours)
-    where: dict[str, list[str]] = {}
-    for text in of_text:
-        for run in runs(text, rule.run_words):
-            where.setdefault(run, []).append(text)
-    own = _own_words(ours, known, rule)
-    counting: dict[str, Match] = {}
-    alone: dict[str, Match] = {}
-    for text_of_ours, ones in ours_by_text.items():
-        mine = runs(text_of_ours, rule.run_words)
-        shared = Counter(text for run in mine for text in where.get(run, ()))
-        near = [(n / len(runs(text, rule.run_words)), text) for text, n in shared.items()]
-        for share, text in sorted(near, key=lambda found: (-found[0], found[1])):
-            if share < rule.min_overlap:
-                break
-            others = of_text[text]
-            akin = _akin(ones, others, hashes, rule.max_akin_bits)
-            for one in ones:
-                other = akin.get(one.question_id, others[0])
-                has = f"it has {share:.0%} of the {rule.run_words}-word runs of {_named(other)}"
-                match = Match(other.question_id, other.set_name, "same_words", has, share)
-                if one.question_id in akin:
-                    match = replace(match, reason=f"{has}, whose image is akin to its own")
-                elif not own(text):
-                    reason = f"{has}, about another picture"
-                    match = replace(match, way="words_alone", reason=reason)
-                (alone if match.way == "words_alone" else counting).setdefault(
-                    one.question_id, match
-                )
-    return counting, alone
+def _first_by_image(questions: Iterable[ComparedQuestion]) -> dict[str, ComparedQuestion]:
+    return {i: one for one in reversed(list(questions)) for i in one.image_ids}
 
 
-def _by_text(side: Iterable[ComparedQuestion]) -> dict[str, list[ComparedQuestion]]:
+def _by_text(questions: Iterable[ComparedQuestion]) -> dict[str, list[ComparedQuestion]]:
     found: dict[str, list[ComparedQuestion]] = {}
-    for one in side:
+    for one in questions:
         found.setdefault(one.text, []).append(one)
     return found
 
 
-def _akin(
-    ones: Sequence[ComparedQuestion],
-    others: Sequence[ComparedQuestion],
-    hashes: Mapping[str, int | None],
-    max_bits: int,
-) -> dict[str, ComparedQuestion]:
-    """Of those that share an image with one of the others, or have an akin one: which that is."""
-    by_hash: dict[int, ComparedQuestion] = {}
-    by_id: dict[str, ComparedQuestion] = {}
-    for other in others:
-        for image_id in other.image_ids:
-            by_id.setdefault(image_id, other)
-            value = hashes.get(image_id)
-            if value is not None:
-                by_hash.setdefault(value, other)
-    mine = {hashes.get(image_id) for one in ones for image_id in one.image_ids} - {None}
-    near: dict[int, ComparedQuestion] = {}
-    known = [value for value in mine if value is not None]
-    for a, b in image_hash.close_pairs(known, by_hash, max_bits):
-        near.setdefault(a, by_hash[b])
-    found: dict[str, ComparedQuestion] = {}
-    for one in ones:
-        for image_id in one.image_ids:
-            value = hashes.get(image_id)
-            its = by_id.get(image_id) or (None if value is None else near.get(value))
-            if its:
-                found.setdefault(one.question_id, its)
-    return found
-
-
-def _own_words(
-    ours: list[ComparedQuestion], known: list[ComparedQuestion], rule: NotInEvaluation
-) -> Callable[[str], bool]:
-    """Whether a text's words are its own, and not those of a template."""
-
-    def pairs(text: str) -> set[tuple[str, str]]:
-        return set(pairwise(words_of(text)))
-
-    # By image: a benchmark may ask a question several times, with its options in other orders.
-    use = [
-        Counter(pair for pair, _ in {(p, o.image_ids) for o in side for p in pairs(o.text)})
-        for side in (ours, known)
-    ]
-
-    def own(text: str) -> bool:
-        mine = pairs(text)
-        rare = sum(all(side[pair] <= rule.max_pair_images for side in use) for pair in mine)
-        enough = len(words_of(text)) >= rule.min_own_words
-        return enough and rare >= rule.min_own_pairs * len(mine)
-
-    return own
-
-
-def runs(text: str, n: int) -> frozenset[str]:
-    """The distinct runs of `n` words of a question; a shorter one is a single run."""
-    words = words_of(text)
-    last = max(1, len(words) - n + 1)
-    return frozenset(" ".join(words[i : i + n]) for i in range(last))
+def _match(other: ComparedQuestion, way: str, reason: str, closeness: float) -> Match:
+    return Match(other.question_id, other.set_name, way, reason, closeness)
 
 
 def _named(other: ComparedQuestion) -> str:

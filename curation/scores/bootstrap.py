@@ -37,7 +37,7 @@ class Estimate:
 
 
 @dataclass(frozen=True, slots=True)
-class Difference:
+class PairedDifference:
     """How much better the first of two models is on the same questions."""
 
     value: float
@@ -96,7 +96,7 @@ def mean_of(
 
 def difference(
     first: Sequence[float], second: Sequence[float], scenes: Sequence[int], *, seed: int = 0
-) -> Difference:
+) -> PairedDifference:
     """How much better `first` is than `second`, question by question in one order.
 
     Where a value is the mean of several samples, McNemar takes more than half for right.
@@ -111,7 +111,7 @@ def difference(
     p = min(1.0, 2 * (1 + tail) / (1 + len(drawn)))
     only_first, only_second, exact = mcnemar(first, second)
     value = float(np.mean(gaps))
-    return Difference(
+    return PairedDifference(
         value, float(low), float(high), p, only_first, only_second, exact, len(gaps), len(sums)
     )
 

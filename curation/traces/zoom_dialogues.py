@@ -57,7 +57,7 @@ def zoomed(
     trace: Trace, question: Question, lens: Lens | None = None, most_calls: int = 4
 ) -> Trace | None:
     """The dialogue made of a direct chain, with at most `most_calls` calls; without a lens, with
-    one that fits the pictures.
+    one that fits the images.
 
     Steps whose point was shown already, lies outside its image, or comes when the calls are used
     up are written without a call. The last step has none, so that a thought always leads to the

@@ -45,11 +45,11 @@ Stage = Callable[..., Awaitable[Any]]
 
 @dataclass(frozen=True, slots=True)
 class Summary:
-    """What a build, or a curation, came to."""
+    """Outcome of a build or of a curation."""
 
     task: str
     questions: int = 0
-    """Questions asked for."""
+    """Questions requested."""
     trees: int = 0
     """Trees of these questions in the warehouse, now or before."""
     right: int = 0
@@ -67,7 +67,7 @@ class Summary:
     extra: dict[str, Any] = field(default_factory=dict)
 
     def sentence(self) -> str:
-        """The summary in one sentence."""
+        """Return the summary in one sentence."""
         failed = f" ({self.failed} failed: --retry-failed tries again)" if self.failed else ""
         return (
             f"{self.questions} questions searched{failed}, {self.right} trees with a right answer, "

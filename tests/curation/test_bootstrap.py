@@ -1,4 +1,4 @@
-"""Intervals that resample pictures: right in size, wider where questions share their luck."""
+"""Intervals that resample images: right in size, wider where questions share their luck."""
 
 import numpy as np
 import pytest
@@ -33,7 +33,7 @@ def test_intervals_hold_the_truth_as_often_as_they_say():
     rng = np.random.default_rng(1)
     held = 0
     for _ in range(200):
-        luck = rng.normal(0, 0.15, 60)  # of a picture
+        luck = rng.normal(0, 0.15, 60)  # of a image
         scenes = np.repeat(np.arange(60), 3)
         values = (rng.random(180) < np.clip(0.6 + luck[scenes], 0, 1)).astype(float)
         found = mean_of(values.tolist(), scenes.tolist())

@@ -31,7 +31,7 @@ def trace(*thoughts: str, answer: str = "left") -> Trace:
     return Trace(QUESTION.question_id, tuple(map(Step, thoughts)), answer, 1.0, "direct")
 
 
-def picture() -> bytes:
+def yellow_square() -> bytes:
     image = Image.new("RGB", (96, 64), "navy")
     ImageDraw.Draw(image).rectangle((10, 10, 40, 40), fill="yellow")
     out = io.BytesIO()
@@ -92,5 +92,5 @@ def test_abuse_is_found_and_rooms_are_left_alone():
 
 @nsfw
 def test_a_harmless_image_is_kept_with_its_score():
-    seen = verdict(NoNsfwImage(), trace("The box (1, 2)."), lambda: [picture()])
+    seen = verdict(NoNsfwImage(), trace("The box (1, 2)."), lambda: [yellow_square()])
     assert seen.keep and 0 <= seen.score < 0.5

@@ -1,4 +1,4 @@
-"""Evaluation questions in the training data, the split by picture, personal data: each by rule."""
+"""Evaluation questions in the training data, the split by image, personal data: each by rule."""
 
 import random
 
@@ -21,7 +21,7 @@ LONG = (
 
 
 def question(name, text="?", *images, split="train", task="sat2"):
-    return ComparedQuestion(name, task, split, text, images or (f"picture of {name}",))
+    return ComparedQuestion(name, task, split, text, images or (f"image of {name}",))
 
 
 def ways(training, evaluation, hashes=None):
@@ -90,7 +90,7 @@ def test_a_template_about_another_picture_is_told_of_and_counts_for_nothing():
     assert found.contaminated == {} and list(found.words_alone) == ["t"]
 
 
-def test_a_template_about_an_akin_picture_counts():
+def test_a_template_about_an_akin_image_counts():
     held = [question("e", "How many chairs?", "x", split="test")]
     hashes = {
         "x": 0,
@@ -109,9 +109,7 @@ def test_words_are_a_questions_own_however_often_its_picture_is_asked_about():
     # With the options in other orders.
     held = [question(f"e{i}", LONG, "x", split="test") for i in range(6)]
     assert ways([question("t", LONG)], held) == {"t": [("e0", "same_words")]}
-    held = [
-        question(f"e{i}", LONG, split="test") for i in range(6)
-    ]  # about six pictures: a template
+    held = [question(f"e{i}", LONG, split="test") for i in range(6)]  # about six images: a template
     assert ways([question("t", LONG)], held) == {}
 
 
@@ -142,7 +140,7 @@ def test_the_strongest_way_comes_first_and_order_plays_no_part():
         assert ways(training, held, hashes) == expected
 
 
-# ---- the split by picture -------------------------------------------------------------------
+# ---- the split by image -------------------------------------------------------------------
 
 
 def test_pictures_of_one_question_and_alike_ones_are_on_one_side_in_any_order():

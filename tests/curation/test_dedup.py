@@ -137,24 +137,24 @@ def test_a_point_a_pixel_away_is_the_same_place_and_one_far_away_is_not():
     assert second == "at @1:16:13" and "@0:5:4" in here.split()
 
 
-# ---- pictures -------------------------------------------------------------------------------
+# ---- images -------------------------------------------------------------------------------
 
 
 def sample_pictures():
-    """Every picture of the embedded sample, and the room it shows.
+    """Every image of the embedded sample, and the room it shows.
 
-    BundleImages of one question show one room, and so do questions that share a picture.
+    Images of one question show one room, and so do questions that share a image.
     """
-    pictures, asked = {}, []
+    images, together = {}, []
     for file in find_task("sat2").sample.files.values():
         for row in pq.read_table(file, columns=["images"]).to_pylist():
             names = [hashlib.sha256(image["bytes"]).hexdigest() for image in row["images"]]
-            pictures |= dict(zip(names, [i["bytes"] for i in row["images"]], strict=True))
-            asked.append(names)
-    rooms = UnionFind(pictures)
-    for names in asked:
+            images |= dict(zip(names, [i["bytes"] for i in row["images"]], strict=True))
+            together.append(names)
+    rooms = UnionFind(images)
+    for names in together:
         rooms.union(names)
-    return pictures, {name: rooms.find(name) for name in pictures}
+    return images, {name: rooms.find(name) for name in images}
 
 
 @pytest.fixture(scope="module")
@@ -163,18 +163,18 @@ def sample():
 
 
 def again(data, kind, scale, **options):
-    with Image.open(io.BytesIO(data)) as picture:
-        size = tuple(round(side * scale) for side in picture.size)
+    with Image.open(io.BytesIO(data)) as image:
+        size = tuple(round(side * scale) for side in image.size)
         file = io.BytesIO()
-        picture.convert("RGB").resize(size).save(file, kind, **options)
+        image.convert("RGB").resize(size).save(file, kind, **options)
     return file.getvalue()
 
 
 def test_two_rooms_of_the_sample_are_not_alike(sample):
-    pictures, rooms = sample
-    hashes = {name: image_hash.phash(data) for name, data in pictures.items()}
+    images, rooms = sample
+    hashes = {name: image_hash.phash(data) for name, data in images.items()}
     assert len(set(rooms.values())) > 20
-    for a, b in combinations(pictures, 2):
+    for a, b in combinations(images, 2):
         if rooms[a] != rooms[b]:
             assert image_hash.distance(hashes[a], hashes[b]) > image_hash.SIMILAR_BITS
 
@@ -215,10 +215,10 @@ def test_blank_pictures_are_not_alike_and_a_turned_one_is_hashed_upright(sample)
     assert image_hash.phash(file.getvalue()) is None
     assert image_hash.group_similar({"a": None, "b": None}) == {"a": "a", "b": "b"}
     data = next(iter(sample[0].values()))
-    with Image.open(io.BytesIO(data)) as picture:
+    with Image.open(io.BytesIO(data)) as image:
         exif = Image.Exif()
         exif[0x0112] = 6  # to be turned a quarter clockwise when shown
-        lying = picture.convert("RGB").rotate(90, expand=True)
+        lying = image.convert("RGB").rotate(90, expand=True)
         turned = io.BytesIO()
         lying.save(turned, "PNG", exif=exif)
     assert (

@@ -1,4 +1,4 @@
-"""The gallery and the pictures: what is shown is what the trace says, no text becomes code."""
+"""The gallery and the cards: what is shown is what the trace says, no text becomes code."""
 
 import asyncio
 import hashlib
@@ -8,7 +8,7 @@ import re
 from dataclasses import replace
 
 import pytest
-from PIL import Image as Picture
+from PIL import Image as PILImage
 
 from curation.filters.base import apply_filters
 from curation.filters.rules import FILTERS
@@ -28,13 +28,13 @@ EVIL = "Left? </script><script>alert(1)</script><img src=x onerror=alert(2)> & \
 
 def encoded(colour, size=(80, 60), kind="PNG"):
     file = io.BytesIO()
-    Picture.new("RGB", size, colour).save(file, kind)
+    PILImage.new("RGB", size, colour).save(file, kind)
     return file.getvalue()
 
 
-def asked(*images, text="Is the box left or right?"):
+def question_about(*images, text="Is the box left or right?"):
     named = [
-        Image(hashlib.sha256(data).hexdigest(), *Picture.open(io.BytesIO(data)).size)
+        Image(hashlib.sha256(data).hexdigest(), *PILImage.open(io.BytesIO(data)).size)
         for data in images
     ]
     return Question(
@@ -69,7 +69,7 @@ RED, BLUE = encoded("red"), encoded("blue")
 
 
 def test_no_text_from_outside_can_become_html(tmp_path):
-    question = asked(RED, text=EVIL)
+    question = question_about(RED, text=EVIL)
     trace = traced(question, Point(10, 10), answer=EVIL)
     trace = replace(trace, steps=(Step(EVIL + "(10, 10)", (Point(10, 10),)),), kind=EVIL)
     tree = searched(replace(question, family=EVIL))
@@ -89,7 +89,7 @@ def test_no_text_from_outside_can_become_html(tmp_path):
 
 
 def test_pages_open_from_disk_with_relative_links_only(tmp_path):
-    question = asked(RED, BLUE)
+    question = question_about(RED, BLUE)
     tree = searched(question)
     entries = [entry(question, trace, RED, BLUE) for trace in linearize(tree)]
     index = write_gallery(tmp_path, entries, [GalleryTree(tree, (RED, BLUE))])
@@ -113,7 +113,7 @@ def test_pages_open_from_disk_with_relative_links_only(tmp_path):
 
 
 def test_every_image_is_written_once_and_read_back_unchanged(tmp_path):
-    question, other = asked(RED, BLUE), asked(BLUE, text="And now?")
+    question, other = question_about(RED, BLUE), question_about(BLUE, text="And now?")
     entries = [entry(question, traced(question, Point(i, i)), RED, BLUE) for i in range(20)]
     entries += [entry(other, traced(other, Point(i, i)), BLUE) for i in range(20)]
     write_gallery(tmp_path, iter(entries))
@@ -121,19 +121,19 @@ def test_every_image_is_written_once_and_read_back_unchanged(tmp_path):
     assert written == {hashlib.sha256(d).hexdigest(): d for d in (RED, BLUE)}
 
 
-def test_a_picture_browsers_cannot_show_is_converted_and_an_unreadable_one_is_told(tmp_path):
+def test_an_image_browsers_cannot_show_is_converted_and_an_unreadable_one_is_reported(tmp_path):
     tiff = encoded("red", kind="TIFF")
-    question = asked(tiff, RED, BLUE)
+    question = question_about(tiff, RED, BLUE)
     trace = traced(question, Point(1, 1))
-    write_gallery(tmp_path, [entry(question, trace, tiff, b"no picture")])
+    write_gallery(tmp_path, [entry(question, trace, tiff, b"no image")])
     first, second, third = data(tmp_path, "traces-00000")[0]["images"]
-    assert Picture.open(tmp_path / first["src"]).format == "PNG"
+    assert PILImage.open(tmp_path / first["src"]).format == "PNG"
     assert second["src"] is None and third == {"src": None, "w": 80, "h": 60}
-    assert Picture.open(io.BytesIO(draw_trace(trace, question, [b"no picture"]))).format == "PNG"
+    assert PILImage.open(io.BytesIO(draw_trace(trace, question, [b"no image"]))).format == "PNG"
 
 
 def test_numbers_match_steps_and_the_wrong_attempt_is_marked(tmp_path):
-    question = asked(RED, BLUE)
+    question = question_about(RED, BLUE)
     points = [Point(10, 10), Point(20, 20), Point(30, 30, 1), Point(40, 40), Point(50, 50)]
     trace = traced(question, *points, kind="corrected", wrong_from=1, turns_back_at=3)
     trace = replace(trace, steps=(*trace.steps, Step("So it is left.")))
@@ -154,7 +154,7 @@ def test_numbers_match_steps_and_the_wrong_attempt_is_marked(tmp_path):
 
 
 def test_a_rejected_trace_shows_its_reason_and_which_filter_dropped_it(tmp_path):
-    question = asked(RED)
+    question = question_about(RED)
     kept, dropped = traced(question, Point(1, 1)), traced(question, Point(1, 1), answer="right")
     unjudged = GalleryTrace(question, replace(kept, kind="zoom"), (), (RED,))
     write_gallery(tmp_path, [entry(question, t, RED) for t in (kept, dropped)] + [unjudged])
@@ -168,8 +168,8 @@ def test_a_rejected_trace_shows_its_reason_and_which_filter_dropped_it(tmp_path)
     assert [row[4] for row in index["rows"]] == [1, 0, None]
 
 
-def test_a_point_outside_is_told_and_never_moved_in(tmp_path):
-    question = asked(RED)
+def test_a_point_outside_is_reported_and_never_moved_in(tmp_path):
+    question = question_about(RED)
     points = (Point(10, 10), Point(500, 20), Point(-3, 20), Point(5, 5, 7), Point(float("inf"), 1))
     trace = traced(question, *points)
     write_gallery(tmp_path, [entry(question, trace, RED)])
@@ -180,7 +180,7 @@ def test_a_point_outside_is_told_and_never_moved_in(tmp_path):
     assert marks[2]["way"] == [-1, 0] and marks[2]["badge"][0] < 0
     assert marks[3]["image"] is None and "image 8, which is not there" in marks[3]["out"]
     assert marks[4]["way"] == [1, 0]
-    inside, outside = (draw_points(Picture.open(io.BytesIO(RED)), points[:n]) for n in (1, 2))
+    inside, outside = (draw_points(PILImage.open(io.BytesIO(RED)), points[:n]) for n in (1, 2))
     assert outside.width > inside.width  # a margin was added for it
     assert draw_trace(trace, question, [RED])
 
@@ -189,7 +189,7 @@ def test_an_empty_gallery_is_a_page_that_says_so(tmp_path):
     page = write_gallery(tmp_path / "new", []).read_text("utf-8")
     assert "Nothing to show yet" in page
     assert data(tmp_path / "new", "index")["rows"] == []
-    full = write_gallery(tmp_path, [entry(q := asked(RED), traced(q, Point(1, 1)), RED)])
+    full = write_gallery(tmp_path, [entry(q := question_about(RED), traced(q, Point(1, 1)), RED)])
     assert "Nothing to show yet" not in full.read_text("utf-8")
 
 
@@ -197,7 +197,7 @@ def test_thousands_are_streamed_in_files_of_a_hundred_and_an_old_gallery_is_repl
     tmp_path, monkeypatch
 ):
     monkeypatch.setattr(gallery, "CHUNK", 3)
-    question = asked(RED)
+    question = question_about(RED)
     entries = [entry(question, traced(question, Point(i, 1)), RED) for i in range(7)]
     mine = tmp_path / "data" / "mine.js"
     write_gallery(tmp_path, entries)
@@ -215,7 +215,7 @@ def test_thousands_are_streamed_in_files_of_a_hundred_and_an_old_gallery_is_repl
 
 
 def test_a_tree_page_holds_every_node_with_its_numbers(tmp_path):
-    question = asked(RED)
+    question = question_about(RED)
     tree = searched(question)
     write_gallery(tmp_path, [], [GalleryTree(tree, (RED,))])
     (row,) = data(tmp_path, "index")["trees"]
@@ -232,8 +232,8 @@ def test_a_tree_page_holds_every_node_with_its_numbers(tmp_path):
             assert shown["step"]["text"] == node.step.thought
 
 
-def test_badges_keep_off_each_other_and_inside_the_picture():
-    question = asked(encoded("red", (320, 320)))
+def test_badges_keep_off_each_other_and_inside_the_image():
+    question = question_about(encoded("red", (320, 320)))
     points = [Point(150 + 8 * i, 150) for i in range(4)] + [Point(319, 1), Point(1, 319)]
     marks = marks_of(traced(question, *points), question)
     at = [(1.5 * m.point.x + m.badge[0], 1.5 * m.point.y + m.badge[1]) for m in marks]
@@ -243,17 +243,17 @@ def test_badges_keep_off_each_other_and_inside_the_picture():
 
 
 def test_a_drawn_point_is_where_it_says():
-    picture = draw_points(Picture.new("RGB", (100, 50), "black"), [Point(25, 25)], side=400)
-    assert picture.size == (400, 200)
-    lit = [(x, y) for x in range(400) for y in range(200) if picture.getpixel((x, y)) != (0, 0, 0)]
+    drawn = draw_points(PILImage.new("RGB", (100, 50), "black"), [Point(25, 25)], side=400)
+    assert drawn.size == (400, 200)
+    lit = [(x, y) for x in range(400) for y in range(200) if drawn.getpixel((x, y)) != (0, 0, 0)]
     assert min(abs(x - 100) + abs(y - 100) for x, y in lit) == 0
-    assert picture.getpixel((300, 150)) == (0, 0, 0)
-    second = draw_points(Picture.new("RGB", (100, 50)), [Point(5, 5), Point(9, 9, 1)], 1, side=400)
+    assert drawn.getpixel((300, 150)) == (0, 0, 0)
+    second = draw_points(PILImage.new("RGB", (100, 50)), [Point(5, 5), Point(9, 9, 1)], 1, side=400)
     assert second.size == (400, 200) and second.getbbox()
 
 
-def test_a_card_grows_with_its_text_and_takes_any_number_of_pictures():
-    question = asked(RED, BLUE)
+def test_a_card_grows_with_its_text_and_takes_any_number_of_images():
+    question = question_about(RED, BLUE)
     crop = Observation(Box(5, 5, 40, 40), 400, 400)
     trace = traced(question, Point(10, 10), Point(30, 30, 1))
     trace = replace(trace, steps=(replace(trace.steps[0], observation=crop), *trace.steps[1:]))
@@ -261,7 +261,7 @@ def test_a_card_grows_with_its_text_and_takes_any_number_of_pictures():
     for words in ("", " x" * 3000, " " + "y" * 9000):
         steps = (*trace.steps, Step("A remark." + words + "\0"))
         card = draw_trace(replace(trace, steps=steps, reward=None), question, [RED, BLUE])
-        sizes.append(Picture.open(io.BytesIO(card)).size)
+        sizes.append(PILImage.open(io.BytesIO(card)).size)
     assert len({width for width, _ in sizes}) == 1
     assert sizes[0][1] < sizes[1][1] < 4000 and sizes[2][1] < 4000
     assert draw_trace(trace, question, []) and draw_trace(replace(trace, steps=()), question, [RED])
@@ -284,11 +284,11 @@ def test_people_read_points_in_whole_pixels_and_the_stored_text_stays_exact(tmp_
     assert in_whole_pixels(text) == "A cup (82, 41) in image 2, and 1.5 lamps (0, 7)."
     outside = where_outside(Point(480.2, -0.3), (Image("a" * 64, 480, 360),))
     assert outside == "(481, -1) lies outside image 1 (480 by 360 pixels)", "and not on its edge"
-    question = asked(RED)
+    question = question_about(RED)
     exact = traced(question, Point(8.26, 9.5), answer="(3.7, 4)")
     write_gallery(tmp_path, [entry(question, exact, RED)])
     (shown,) = data(tmp_path, "traces-00000")
     assert shown["steps"][0]["text"] == "A thing at (8.26, 9.5)."
     rounded = replace(exact, steps=(Step("A thing at (8, 10).", exact.points),), answer="(4, 4)")
-    drawn = [Picture.open(io.BytesIO(draw_trace(t, question, []))) for t in (exact, rounded)]
+    drawn = [PILImage.open(io.BytesIO(draw_trace(t, question, []))) for t in (exact, rounded)]
     assert drawn[0].tobytes() == drawn[1].tobytes()

@@ -19,7 +19,7 @@ NO = question(choices=("yes", "no"), answers=("no",))
 
 
 @pytest.mark.parametrize(
-    ("asked", "answer", "score"),
+    ("about", "answer", "score"),
     [
         (LEFT, "left", 1),
         (LEFT, " Left. ", 1),
@@ -80,8 +80,8 @@ NO = question(choices=("yes", "no"), answers=("no",))
         (question(answers=("24/7", "3.429")), "3.43", 0),
     ],
 )
-def test_text(asked, answer, score):
-    assert grade(asked, answer).score == score
+def test_text(about, answer, score):
+    assert grade(about, answer).score == score
 
 
 BOX = question(AnswerKind.BOX, boxes=(Box(10, 10, 20, 20), Box(100, 100, 120, 120)))
@@ -114,24 +114,24 @@ def test_a_point_must_lie_in_a_gold_box_edges_included(answer, score):
 )
 def test_the_middle_of_a_gold_box_is_right_in_every_models_coordinates(space):
     image = Image("a", 1919, 1079)  # divisible by nothing
-    asked = Question("t", "?", (image,), AnswerKind.BOX, boxes=(Box(700.3, 500.7, 712.3, 512.7),))
+    about = Question("t", "?", (image,), AnswerKind.BOX, boxes=(Box(700.3, 500.7, 712.3, 512.7),))
     frame = Frame(space, (image,))
     x, y = frame.to_model(Point(706.3, 506.7))
     answer = parse(f"<answer>({x}, {y})</answer>", frame).answer
-    assert grade(asked, answer).score == 1
+    assert grade(about, answer).score == 1
 
 
 def test_what_conversion_leaves_in_the_last_digits_decides_nothing():
     edge = 0.1 * 3 * 1000  # 300.00000000000006
-    asked = question(AnswerKind.BOX, boxes=(Box(edge, 0, 310, 10),))
+    about = question(AnswerKind.BOX, boxes=(Box(edge, 0, 310, 10),))
     assert Box(edge, 0, 310, 10).contains(Point(300, 5)) is False
-    assert grade(asked, "(300, 5)").score == 1
+    assert grade(about, "(300, 5)").score == 1
 
 
 def test_a_point_must_lie_within_the_tolerance():
-    asked = question(AnswerKind.POINT, points=(Point(100, 100),), tolerance=50)
-    assert grade(asked, "(130, 140)").score == 1
-    assert grade(asked, "(131, 140)").score == 0
+    about = question(AnswerKind.POINT, points=(Point(100, 100),), tolerance=50)
+    assert grade(about, "(130, 140)").score == 1
+    assert grade(about, "(131, 140)").score == 0
 
 
 @pytest.mark.parametrize(

@@ -11,7 +11,7 @@ from warehouse.sources import tasks
 IMAGE = Image("a", 100, 100)
 
 
-def asked(text: str, answer: str = "yes", family: str = "", **fields: object) -> Question:
+def question(text: str, answer: str = "yes", family: str = "", **fields: object) -> Question:
     choices = ("yes", "no") if answer in ("yes", "no") else ()
     fields = {"choices": choices, "answers": (answer,), "family": family, **fields}
     return Question("t", text, (IMAGE,), AnswerKind.TEXT, **fields)  # type: ignore[arg-type]
@@ -20,7 +20,7 @@ def asked(text: str, answer: str = "yes", family: str = "", **fields: object) ->
 def test_pope_counts_yes_as_the_positive_answer() -> None:
     gold = ["yes", "yes", "yes", "no", "no", "no"]
     said = ["yes", "no", "I can't tell", "yes", "no", None]
-    questions = [asked(str(i), answer, "random") for i, answer in enumerate(gold)]
+    questions = [question(str(i), answer, "random") for i, answer in enumerate(gold)]
     figures = METRICS["pope"](questions, said)
     assert figures["accuracy"] == pytest.approx(2 / 6)
     assert figures["precision"] == pytest.approx(1 / 2)
@@ -33,7 +33,7 @@ def test_pope_counts_yes_as_the_positive_answer() -> None:
 
 def test_pope_means_its_categories_f1_and_always_yes_has_half_of_precision() -> None:
     questions = [
-        asked(f"{family}{answer}", answer, family)
+        question(f"{family}{answer}", answer, family)
         for family in ("random", "popular")
         for answer in ("yes", "no")
     ]
@@ -46,11 +46,11 @@ def test_pope_means_its_categories_f1_and_always_yes_has_half_of_precision() -> 
 
 
 def wemath_problem(name: str, steps: list[bool], whole: bool) -> list[tuple[Question, str]]:
-    """Questions of one problem, and answers that are right as told."""
+    """Questions of one problem, and answers that are right as given."""
     count = len(steps)
     keys = [*(str(n) for n in range(1, count + 1)), "multi"]
     return [
-        (asked(f"{name}{key}", "5", f"{count}steps_{key}", part_of=name), "5" if right else "6")
+        (question(f"{name}{key}", "5", f"{count}steps_{key}", part_of=name), "5" if right else "6")
         for key, right in zip(keys, [*steps, whole], strict=True)
     ]
 
@@ -101,7 +101,7 @@ def test_screens_are_told_by_platform_and_type() -> None:
 
 
 def test_blink_counts_every_subtask_alike() -> None:
-    questions = [asked(str(i), "yes", "Jigsaw" if i < 3 else "Counting") for i in range(4)]
+    questions = [question(str(i), "yes", "Jigsaw" if i < 3 else "Counting") for i in range(4)]
     figures = published_metrics(("by_family",), questions, ["yes", "yes", "yes", "no"])
     assert (figures["accuracy"], figures["accuracy/macro"]) == (0.75, 0.5)
 
@@ -109,7 +109,7 @@ def test_blink_counts_every_subtask_alike() -> None:
 def test_robospatial_tells_the_questions_with_yes_or_no_apart() -> None:
     free = Question("t", "free", (IMAGE,), AnswerKind.BOX, boxes=(Box(0, 0, 9, 9),),
                     family="context")  # fmt: skip
-    questions = [asked("a", "yes", "configuration"), asked("b", "no", "compatibility"), free]
+    questions = [question("a", "yes", "configuration"), question("b", "no", "compatibility"), free]
     figures = METRICS["robospatial"](questions, ["yes", "yes", "(1, 1)"])
     assert figures["accuracy/yes_no"] == 0.5
     assert figures["accuracy/context"] == 1

@@ -21,7 +21,7 @@ PHRASES = [phrase for group in phrases.ALL for phrase in group]
 
 
 @pytest.mark.parametrize(
-    ("grounded", "told"),
+    ("grounded", "plain"),
     [
         ("The lamp is at (412, 630).", "The lamp is there."),
         ("The lamp (412, 630) is left of the chair (1, 2).", "The lamp is left of the chair."),
@@ -49,25 +49,25 @@ PHRASES = [phrase for group in phrases.ALL for phrase in group]
         ("Its colour is (255, 0, 0), so it is red.", None),
     ],
 )
-def test_a_thought_reads_well_without_its_coordinates(grounded, told):
-    assert without_coordinates(grounded) == (grounded if told is None else told)
+def test_a_thought_reads_well_without_its_coordinates(grounded, plain):
+    assert without_coordinates(grounded) == (grounded if plain is None else plain)
 
 
 @pytest.mark.parametrize("phrase", PHRASES)
 def test_the_embedded_models_phrases_lose_what_their_own_ungrounded_form_loses(phrase):
     words = {"name": "lamp", "a": "a", "depth": " 2.0 m away"}
     for point in ("(412, 630)", "(41.5, 63.25)"):
-        told = without_coordinates(phrase.format(point=point, **words))
-        assert told == phrase.replace(" at {point}", "").format(point="", **words)
+        plain = without_coordinates(phrase.format(point=point, **words))
+        assert plain == phrase.replace(" at {point}", "").format(point="", **words)
 
 
 def test_no_point_the_parser_knows_survives():
     for phrase in ("at {}", "{}", "is at {}", "see {}, {} or {}", "near {}: {}; ({})", "\n{}\n{}"):
         for point in ("(1, 2)", "( 1.5 ,2 )", "(-3, 4) in image 2", "(0,0)  IN  image 12"):
             text = f"The lamp {phrase.replace('{}', point)} and so on."
-            told = without_coordinates(text)
-            assert points_in(text) and not points_in(told), text
-            assert "\0" not in told and "  " not in told and " ." not in told
+            plain = without_coordinates(text)
+            assert points_in(text) and not points_in(plain), text
+            assert "\0" not in plain and "  " not in plain and " ." not in plain
     for odd in ("A lamp (1,\n 2).", "A lamp (1, (3, 4) 2).", "At (1, 2) and " * 500):
         assert points_in(odd) and not points_in(without_coordinates(odd))
 

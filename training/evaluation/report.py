@@ -14,7 +14,7 @@ from typing import Any
 
 from curation.grading.grade import normalize
 from curation.scores.benchmark_metrics import published_metrics
-from curation.scores.bootstrap import Difference, Estimate, clusters, difference, mean_of
+from curation.scores.bootstrap import Estimate, PairedDifference, clusters, difference, mean_of
 from curation.scores.prediction import Prediction
 from mcts.data import Question
 from warehouse.sources import task_of
@@ -194,7 +194,7 @@ def _majority(predictions: Sequence[Prediction]) -> float:
     return sum(scores[answer] for answer in winners) / len(winners)
 
 
-def compare(first: EvaluationReport, second: EvaluationReport) -> dict[str, Difference]:
+def compare(first: EvaluationReport, second: EvaluationReport) -> dict[str, PairedDifference]:
     """Return how much better `first` is than `second`, over all and by family of common questions.
 
     Raises:
