@@ -3,7 +3,7 @@
 resolved = resolve(settings)                 # any TeacherSettings: a build's, a judge's, ...
 await resolved.teacher.open()
 
-TeacherSettings(teacher="nano")                                   # a registered checkpoint
+TeacherSettings(teacher="my-model")                               # a registered checkpoint
 TeacherSettings(teacher="./checkpoints/qwen3-vl-4b")              # a folder, in this process
 TeacherSettings(teacher="http://gpu:8000", space="qwen2.5-vl")    # a server such as vLLM
 TeacherSettings(teacher="http://a:8000,http://b:8000", ...)       # several of one model

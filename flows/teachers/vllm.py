@@ -65,7 +65,7 @@ def serve(settings: ServeSettings) -> None:
     try:
         with Server(settings) as server:
             server.wait()
-            # The URL comes last: whoever waits for it may end the server at once.
+            # The URL comes last: a script that waits for it may end the server at once.
             report_to_stderr(f"serving {server.name} until Ctrl-C; {server.advice}")
             print(server.url, flush=True)
             server.process.wait()
@@ -90,7 +90,7 @@ class Server:
         if not settings.cpu and not has_gpu():
             raise Problem(
                 "vLLM needs a GPU and this machine shows none: serve on one that has it and name "
-                "its URL, or say --cpu (`vllm-cpu:` for a build) if this vLLM is a build for CPUs"
+                "its URL, or give --cpu (`vllm-cpu:` for a build) if this vLLM is a build for CPUs"
             )
         self._folder = checkpoint_folder(settings.model)
         self._port = settings.port or _free_port()
@@ -101,7 +101,7 @@ class Server:
         host = "127.0.0.1" if settings.host in ("0.0.0.0", "::") else settings.host
         self.url = f"http://{host}:{self._port}"
         self.name = settings.name or settings.model
-        """The model's name as served; for a folder with its weights' hash, as `nano@1f…`."""
+        """The model's name as served; for a folder with its weights' hash, as `student@1f…`."""
         self.log = Path()
         self.process: subprocess.Popen[bytes]
 
@@ -267,7 +267,7 @@ def _free_port() -> int:
 
 
 def _tail(log: Path, lines: int) -> str:
-    """The last `lines` of a log that say something, as one line of at most 600 characters."""
+    """Return the last `lines` of a log that aren't empty, as one line of at most 600 characters."""
     try:
         with log.open("rb") as file:
             file.seek(max(0, log.stat().st_size - 2**14))

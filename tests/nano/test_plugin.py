@@ -1,5 +1,6 @@
 """The embedded models are a plugin: the product runs without them, and with another package's."""
 
+import re
 import shutil
 import subprocess
 import sys
@@ -17,6 +18,7 @@ from vigorl_nano import BASE
 from warehouse.query.catalog import query
 from warehouse.storage.home import Warehouse
 
+ROOT = Path(__file__).parents[2]
 WITHOUT = """
 import importlib.metadata, sys
 
@@ -132,3 +134,10 @@ def test_this_packages_entry_points_are_folders_of_checkpoints():
     assert {point.name for point in ours} >= {"nano", "nano-base", "nano-reader", "default"}
     assert all((Path(folder) / checkpoints.STYLE_FILE).is_file() for folder in folders)
     assert checkpoints.default_model() in checkpoints.registered_checkpoints()
+
+
+def test_no_file_of_the_product_names_these_models():
+    for package in ("mcts", "curation", "warehouse", "training", "flows"):
+        for path in (ROOT / package).rglob("*.py"):
+            found = re.search(r"(?<![a-z])(vigorl_)?nano(?![a-z])", path.read_text("utf-8"))
+            assert found is None, f"{path.relative_to(ROOT)} names {found[0]}"
