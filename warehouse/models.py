@@ -1,10 +1,10 @@
-"""Trained models in the warehouse: a folder below `models/`, and a row that says how it was made.
+"""Stores trained models: a folder below `models/`, and a row that records how it was trained.
 
-    row = keep_model(warehouse, folder, Made(name="sat2-sft-1a2b", dataset="sat2-sft@v1", …))
+    row = store_model(warehouse, folder, ModelInfo(name="sat2-sft-1a2b", dataset="sat2-sft@v1", …))
     row = find_model(warehouse, "sat2-sft-1a2b")         # by name, id, or the beginning of an id
-    with open_model(warehouse, row) as folder: …         # a local folder, to be read only
+    with open_model(warehouse, row) as folder: …         # a local folder, read-only
 
-A model's id is its name with a hash of its weights and of every file that shapes what it says, the
+A model's id is its name with a hash of its weights and of every file that affects its output, the
 identity that a search or an evaluation with it records; so what it makes is linked to it.
 """
 
@@ -30,33 +30,33 @@ from warehouse.tables.schema import Row
 
 
 @dataclass(frozen=True, slots=True)
-class Made:
-    """How a model came to be; what its row says."""
+class ModelInfo:
+    """How a model was trained, as its row records it."""
 
     name: str
     base: str | None
     """Identity of the model it was trained from."""
     dataset: str | None
-    """The data set version it was trained on; None if it was trained on questions of a task."""
+    """The dataset version it was trained on; None if it was trained on questions of a task."""
     recipe: Row
     space: CoordinateSpace
     metrics: Row
     run_id: str
     question_ids: tuple[str, ...] = ()
-    """The questions it was trained on where these are of no data set version."""
+    """The questions it was trained on where these are of no dataset version."""
 
 
-def keep_model(warehouse: Warehouse, folder: Path, made: Made) -> Row:
-    """Move a finished model's folder into the warehouse and note it; repeating changes nothing.
+def store_model(warehouse: Warehouse, folder: Path, info: ModelInfo) -> Row:
+    """Move a finished model's folder into the warehouse and record it; repeating changes nothing.
 
     Raises:
         WarehouseError: another model has this name.
     """
-    path = f"models/{made.name}"
-    there = find_model(warehouse, made.name)
-    if there is not None and there["run_id"] != made.run_id:
+    path = f"models/{info.name}"
+    other = find_model(warehouse, info.name)
+    if other is not None and other["run_id"] != info.run_id:
         raise WarehouseError(
-            f"there is another model called {made.name} ({there['model_id']}): give this one a name"
+            f"there is another model called {info.name} ({other['model_id']}): give this one a name"
         )
     if warehouse.is_s3:
         for file in sorted(p for p in folder.iterdir() if p.is_file()):
@@ -65,21 +65,21 @@ def keep_model(warehouse: Warehouse, folder: Path, made: Made) -> Row:
     else:
         _move(folder, Path(warehouse.root) / path)
         weights = checkpoint_identity(Path(warehouse.root) / path).rpartition("@")[2]
-    model_id = f"{made.name}@{weights}"
+    model_id = f"{info.name}@{weights}"
     row = {
         "model_id": model_id,
-        "name": made.name,
-        "base": made.base,
-        "dataset": made.dataset,
-        "question_ids": list(made.question_ids) or None,
-        "recipe": json.dumps(made.recipe, sort_keys=True),
+        "name": info.name,
+        "base": info.base,
+        "dataset": info.dataset,
+        "question_ids": list(info.question_ids) or None,
+        "recipe": json.dumps(info.recipe, sort_keys=True),
         "path": path,
-        "space": str(made.space.kind),
-        "min_pixels": made.space.min_pixels,
-        "max_pixels": made.space.max_pixels,
-        "factor": made.space.factor,
-        "metrics": json.dumps(made.metrics, sort_keys=True),
-        "run_id": made.run_id,
+        "space": str(info.space.kind),
+        "min_pixels": info.space.min_pixels,
+        "max_pixels": info.space.max_pixels,
+        "factor": info.space.factor,
+        "metrics": json.dumps(info.metrics, sort_keys=True),
+        "run_id": info.run_id,
         "revision": code_revision(),
     }
     insert_new(warehouse, "models", [row])
@@ -87,10 +87,10 @@ def keep_model(warehouse: Warehouse, folder: Path, made: Made) -> Row:
 
 
 def find_model(warehouse: Warehouse, ref: str) -> Row | None:
-    """The row of the model with this name or id, or whose id alone begins so; None if none has.
+    """Find the model with this name or id, or whose id alone begins so; None if there is none.
 
     Raises:
-        WarehouseError: several models could be meant.
+        WarehouseError: several models match.
     """
     with connect(warehouse, names=["models"]) as con:
         rows = con.sql(
@@ -115,10 +115,10 @@ def list_models(warehouse: Warehouse) -> list[Row]:
 
 @contextmanager
 def open_model(warehouse: Warehouse, row: Row) -> Iterator[Path]:
-    """A local folder with the model's files, under the model's own name.
+    """Open a local folder with the model's files, under the model's own name.
 
     Raises:
-        WarehouseError: its files are not there.
+        WarehouseError: its files are missing.
     """
     if not warehouse.is_s3:
         folder = Path(warehouse.root) / row["path"]
@@ -139,8 +139,8 @@ def open_model(warehouse: Warehouse, row: Row) -> Iterator[Path]:
 
 
 def _move(folder: Path, target: Path) -> None:
-    """Rename a folder into its place; on another file system by way of a copy beside it."""
-    if target.is_dir():  # a run was killed after this and before it noted the model
+    """Rename a folder to its target; from another file system, copy it beside the target first."""
+    if target.is_dir():  # a run was killed after this and before it recorded the model
         shutil.rmtree(folder)
         return
     target.parent.mkdir(parents=True, exist_ok=True)

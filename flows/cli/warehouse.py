@@ -110,7 +110,7 @@ def backup(
 def delete_source(
     name: Annotated[str, typer.Argument(help="The source, as in questions.source.")],
     yes: Annotated[
-        bool, typer.Option("--yes", help="Delete; without it, say what would go.")
+        bool, typer.Option("--yes", help="Delete; without it, list what would go.")
     ] = False,
     force: Annotated[
         bool, typer.Option("--force", help="Delete the dataset versions that hold some of it, too.")

@@ -6,9 +6,11 @@ import contextlib
 import os
 from pathlib import Path
 
+import duckdb
 import pytest
 
 from warehouse.query.catalog import QueryError, connect, named_in, query, table_versions
+from warehouse.query.sql_guard import _parse, _walk
 from warehouse.storage.home import Warehouse
 from warehouse.tables.delta import append, commit_traces, insert_new
 from warehouse.tables.schema import TABLES
@@ -314,3 +316,50 @@ def test_a_statement_of_ours_opens_what_it_names_and_what_that_is_made_of() -> N
         there = {name for (name,) in con.execute("SELECT view_name FROM duckdb_views()").fetchall()}
     assert {"steps", "kept_traces", "latest_traces", "traces", "verdicts"} <= there
     assert "responses" not in there and "images" not in there
+
+
+@pytest.mark.parametrize(
+    ("sql", "node", "fields"),
+    [
+        ("FROM t LIMIT 3", "SELECT_NODE", {"modifiers", "cte_map"}),
+        ("SELECT 1 UNION SELECT 2", "SET_OPERATION_NODE", {"cte_map"}),
+        ("FROM traces", "BASE_TABLE", {"qualified_name"}),
+        ("FROM range(3)", "TABLE_FUNCTION", {"function"}),
+        ("FROM (DESCRIBE traces)", "SHOW_REF", {"query"}),
+        ("SHOW TABLES", "SHOW_REF", {"table_name"}),
+        ("SELECT trace_id FROM traces", "COLUMN_REF", {"class", "column_names"}),
+        ("SELECT lower(trace_id) FROM traces", "FUNCTION", {"function_name"}),
+        ("SELECT string_agg(x, ',' ORDER BY trace_id) FROM t", "FUNCTION", {"order_bys"}),
+        ("SELECT lag(x) OVER (ORDER BY trace_id) FROM t", "WINDOW_LAG", {"class", "orders"}),
+        ("FROM t ORDER BY trace_id LIMIT 3", "ORDER_MODIFIER", {"orders"}),
+        ("FROM t ORDER BY trace_id LIMIT 3", "LIMIT_MODIFIER", set()),
+        ("SELECT DISTINCT ON (x) y FROM t", "DISTINCT_MODIFIER", {"distinct_on_targets"}),
+        ("FROM t USING SAMPLE 3", "SELECT_NODE", {"sample"}),
+        ("SELECT * FROM t", "STAR", {"class"}),
+    ],
+)
+def test_a_new_duckdb_that_serializes_statements_otherwise_is_named(
+    sql: str, node: str, fields: set[str]
+) -> None:
+    """The guard reads these private names: without one of them it could let something through."""
+    with duckdb.connect() as con:
+        parts = [part for part in _walk(_parse(con, sql)) if part.get("type") == node]
+    assert parts, f"DuckDB {duckdb.__version__} has no {node} for {sql!r}"
+    missing = fields.difference(*parts)
+    assert not missing, f"DuckDB {duckdb.__version__}: {node} has no {missing} for {sql!r}"
+
+
+def test_every_clause_that_holds_a_query_is_walked() -> None:
+    """A table in any part of a statement is found, so that no part is out of the guard's sight."""
+    sql = (
+        "WITH a AS (FROM t1) SELECT (SELECT max(x) FROM t2) FROM t3 JOIN t4 ON EXISTS (FROM t5) "
+        "WHERE x IN (FROM t6) GROUP BY y HAVING y > (SELECT 1 FROM t7) UNION (FROM t8) "
+        "ORDER BY (SELECT 1 FROM t9) LIMIT (SELECT 1 FROM t10)"
+    )
+    with duckdb.connect() as con:
+        tables = {
+            part["qualified_name"]["path"][-1]
+            for part in _walk(_parse(con, sql))
+            if part.get("type") == "BASE_TABLE"
+        }
+    assert tables == {f"t{n}" for n in range(1, 11)}

@@ -205,7 +205,7 @@ def test_an_export_is_pushed_in_one_commit_and_loads_from_what_arrived(
     ("token", "repo", "why"),
     [
         ("hf_stranger", "me/rooms", "refuses me/rooms: 401"),
-        (TOKEN, "rooms", "'rooms' is no repository's name: write owner/name"),
+        (TOKEN, "rooms", "'rooms' is not a repository's name: write owner/name"),
         ("nobody there", "me/rooms", "can't be reached"),
     ],
 )

@@ -158,7 +158,8 @@ def test_traces_are_cut_from_it_and_lead_back_to_the_text_and_the_picture(
     )
     with Walker(warehouse) as walker:
         found = walker.lineage(Entity("trace", (told["trace_id"],)))
-    assert {"response", "node", "tree", "question", "image"} <= {thing.kind for thing in found.ancestors}
+    kinds = {entity.kind for entity in found.ancestors}
+    assert {"response", "node", "tree", "question", "image"} <= kinds
     steps = query(
         warehouse,
         "SELECT s.thought, r.text FROM steps s JOIN responses r USING (response_id) "

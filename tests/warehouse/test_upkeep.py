@@ -66,7 +66,7 @@ def test_a_deleted_source_is_in_no_row_no_picture_and_no_old_file(warehouse: War
     thought = scan(warehouse, "steps", ["thought"])["thought"][0].as_py()
     before = open_table(warehouse, "steps").version()  # type: ignore[union-attr]
     told: list[str] = []
-    delete_source(warehouse, source, tell=told.append)
+    delete_source(warehouse, source, report=told.append)
     left = {name: scan(warehouse, name).num_rows for name in ("questions", "trees", "nodes")}
     assert left == {"questions": 2, "trees": 1, "nodes": 1}
     for name, rows in (("traces", 1), ("steps", 0), ("verdicts", 0)):
@@ -130,7 +130,7 @@ def test_what_the_journal_recorded_of_it_goes_and_what_is_out_of_reach_is_named(
     assert f"out of reach: model rewarded@1, trained on {len(asked) - 1} of its questions" in told
     assert "elsewhere@1" not in told
     said: list[str] = []
-    delete_source(warehouse, source, force=True, tell=said.append)
+    delete_source(warehouse, source, force=True, report=said.append)
     assert "1 responses deleted from the journal" in said
     assert [line for line in said if line.startswith("not reached: ")] == [
         line.replace("out of reach: ", "not reached: ")

@@ -290,7 +290,7 @@ def test_a_lost_or_damaged_picture_stops_the_publish(warehouse: Warehouse) -> No
         ("SELECT trace_id FROM traces QUALIFY row_number() OVER (PARTITION BY question_id) = 1",
          "row_number"),
         ("SELECT kind FROM traces", "gives no trace_id; it gives: kind"),
-        ("SELECT 'x' AS trace_id", "'x', which is no trace's id"),
+        ("SELECT 'x' AS trace_id", "'x', which is not a trace's id"),
         ("SELECT trace_id FROM traces WHERE false", "chose no trace"),
         ("SELECT trace_id FROM nowhere", "there is no table nowhere"),
         ("SELECT trace_id FROM traces; DROP VIEW traces", "one statement at a time"),
@@ -325,12 +325,12 @@ def test_a_statement_with_a_total_order_is_taken(warehouse: Warehouse, sql: str,
 
 def test_names_and_references_are_checked(warehouse: Warehouse) -> None:
     for name in ("", "A", "../x", "a b", "a@v1", ".hidden"):
-        with pytest.raises(WarehouseError, match="can't name a data set"):
+        with pytest.raises(WarehouseError, match="can't name a dataset"):
             publish(warehouse, name, KEPT)
     with pytest.raises(WarehouseError, match="nothing is published yet"):
         resolve(warehouse, "a@v1")
     publish(warehouse, "a", KEPT)
-    with pytest.raises(WarehouseError, match="no data set a@v7; there are: a@v1"):
+    with pytest.raises(WarehouseError, match="no dataset a@v7; there are: a@v1"):
         resolve(warehouse, "a@v7")
     with pytest.raises(WarehouseError, match="write name@v1"):
         resolve(warehouse, "a@7")

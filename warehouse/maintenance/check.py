@@ -1,12 +1,12 @@
-"""Is everything there, and is it what it says? `check` reads all of it and lists what is wrong.
+"""Checks that everything is stored, and undamaged: `check` reads all of it and lists problems.
 
     for finding in check(warehouse):
         print(finding.sentence)            # "images: the bytes of image 3f… are damaged"
 
-Tables: every file of the newest version and of each version that a published data set was cut from
-is there, and as large as the log says; keys name one row; references lead somewhere. Objects: every
-picture has the hash it is named by, every bundle the content its card states. What is no damage, a
-commit that never finished, an object nobody refers to, is told as a remark.
+Tables: every file of the newest version and of each version that a published dataset was cut from
+is there, and as large as the log says; keys identify one row; references resolve. Objects: every
+image has the hash it is named by, every bundle the content its card states. What is not damage, a
+commit that never finished, an object without a row, is reported as a remark.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ from deltalake.exceptions import DeltaError
 
 from warehouse.maintenance.compact import stated_versions
 from warehouse.query.catalog import connect
-from warehouse.storage.home import Warehouse, WarehouseError
+from warehouse.storage.home import Warehouse, WarehouseError, first_line
 from warehouse.storage.objects import WRITERS, image_key
 from warehouse.tables.delta import open_table, scan
 from warehouse.tables.schema import CHILDREN, TABLES
@@ -53,26 +53,26 @@ REFERENCES = (
 
 @dataclass(frozen=True, slots=True)
 class Finding:
-    """One thing that was found."""
+    """One problem or remark."""
 
     sentence: str
     wrong: bool = True
-    """False for a remark: something left over, which harms nobody."""
+    """False for a remark: something left over, which does no harm."""
 
 
 def check(warehouse: Warehouse) -> Iterator[Finding]:
-    """Everything that is wrong, and remarks, as they are found. Reads every byte of pictures."""
-    lost = list(_files(warehouse))
-    yield from lost
-    broken = {finding.sentence.split(":")[0] for finding in lost}
+    """Yield problems and remarks as they are found. Reads every byte of every image."""
+    missing = list(_files(warehouse))
+    yield from missing
+    broken = {finding.sentence.split(":")[0] for finding in missing}
     for name in TABLES:
         if not broken & {name, TABLES[name].parent}:
             with connect(warehouse, names=[name]) as con:
                 yield from _keys(con, name)
     for reference in REFERENCES:
-        asked = {reference[0], reference[2]}
-        if not broken & (asked | {TABLES[name].parent for name in asked}):
-            with connect(warehouse, names=asked) as con:
+        names = {reference[0], reference[2]}
+        if not broken & (names | {TABLES[name].parent for name in names}):
+            with connect(warehouse, names=names) as con:
                 yield from _reference(con, *reference)
     yield from _unfinished(warehouse, broken)
     if "images" not in broken:
@@ -91,7 +91,7 @@ def _files(warehouse: Warehouse) -> Iterator[Finding]:
             try:
                 delta = open_table(warehouse, name, number)
             except DeltaError as error:
-                yield Finding(f"{name}: its version {number} can't be read: {_first_line(error)}")
+                yield Finding(f"{name}: its version {number} can't be read: {first_line(error)}")
                 continue
             assert delta is not None
             actions = pa.table(delta.get_add_actions(flatten=True))
@@ -113,7 +113,7 @@ def _keys(con: duckdb.DuckDBPyConnection, name: str) -> Iterator[Finding]:
             f"SELECT count(*) FROM (SELECT 1 FROM {name} GROUP BY {key} HAVING count(*) > 1)"
         ).fetchall()[0]
     except duckdb.Error as error:
-        yield Finding(f"{name}: it can't be read: {_first_line(error)}")
+        yield Finding(f"{name}: it can't be read: {first_line(error)}")
         return
     if doubled:
         yield Finding(f"{name}: {doubled} keys ({key}) name more than one row")
@@ -138,37 +138,37 @@ def _unfinished(warehouse: Warehouse, broken: set[str]) -> Iterator[Finding]:
         for name in children:
             if name not in broken:
                 ids = scan(warehouse, name, ["commit_id"])["commit_id"]
-                if strangers := set(ids.unique().to_pylist()) - finished - {None}:
-                    what = f"{len(strangers)} commits never finished; their rows are not shown"
+                if unfinished := set(ids.unique().to_pylist()) - finished - {None}:
+                    what = f"{len(unfinished)} commits never finished; their rows are not shown"
                     yield Finding(f"{name}: {what}", wrong=False)
 
 
 def _images(warehouse: Warehouse) -> Iterator[Finding]:
-    wanted = set(scan(warehouse, "images", ["image_id"])["image_id"].to_pylist())
+    expected = set(scan(warehouse, "images", ["image_id"])["image_id"].to_pylist())
     stored = {key.rsplit("/", 1)[-1] for key in warehouse.objects.keys("images")}
 
     def damaged(image_id: str) -> bool:
         data = warehouse.objects.get(image_key(image_id))
         return hashlib.sha256(data).hexdigest() != image_id
 
-    for image_id in sorted(wanted - stored):
+    for image_id in sorted(expected - stored):
         yield Finding(f"images: the bytes of image {image_id} are missing")
-    there = sorted(stored)
+    ids = sorted(stored)
     with ThreadPoolExecutor(WRITERS) as pool:
-        for image_id, bad in zip(there, pool.map(damaged, there), strict=True):
+        for image_id, bad in zip(ids, pool.map(damaged, ids), strict=True):
             if bad:
                 yield Finding(f"images: the bytes of image {image_id} are damaged")
-    if orphans := stored - wanted:
-        yield Finding(f"images: {len(orphans)} stored pictures are in no row", wrong=False)
+    if orphans := stored - expected:
+        yield Finding(f"images: {len(orphans)} stored images are in no row", wrong=False)
 
 
 def _bundles(warehouse: Warehouse) -> Iterator[Finding]:
     published = list_versions(warehouse)
     for version in published:
         yield from _bundle(warehouse, version)
-    noted = scan(warehouse, "dataset_versions", ["name", "version", "content_hash"])
+    recorded = scan(warehouse, "dataset_versions", ["name", "version", "content_hash"])
     cards = {(v.name, v.number): v.content_hash for v in published}
-    for row in noted.sort_by([("name", "ascending"), ("version", "ascending")]).to_pylist():
+    for row in recorded.sort_by([("name", "ascending"), ("version", "ascending")]).to_pylist():
         ref = f"{row['name']}@v{row['version']}"
         if (row["name"], row["version"]) not in cards:
             deleted = f"datasets/{row['name']}/v{row['version']}/deleted"
@@ -188,11 +188,7 @@ def _bundle(warehouse: Warehouse, version: Version) -> Iterator[Finding]:
                     for row in batch.to_pylist():
                         if hashlib.sha256(row["bytes"]).hexdigest() != row["image_id"]:
                             yield Finding(
-                                f"dataset {version.ref}: its picture {row['image_id']} is damaged"
+                                f"dataset {version.ref}: its image {row['image_id']} is damaged"
                             )
     except (OSError, KeyError, pa.ArrowException, WarehouseError) as error:
-        yield Finding(f"dataset {version.ref}: it can't be read: {_first_line(error)}")
-
-
-def _first_line(error: BaseException) -> str:
-    return (str(error).strip() or type(error).__name__).splitlines()[0]
+        yield Finding(f"dataset {version.ref}: it can't be read: {first_line(error)}")

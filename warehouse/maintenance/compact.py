@@ -1,19 +1,19 @@
-"""Fewer, larger files: `compact` merges what small commits left, and removes what nobody needs.
+"""Merges the small files of many commits into larger ones, and removes files no longer needed.
 
-    for done in compact(warehouse, keep_days=7): print(done.sentence())
+    for table in compact(warehouse, keep_days=7): print(table.sentence())
     compact(warehouse, sort=True)       # rows of a tree, or a trace, side by side
 
-Merging changes no row and fails no writer: appends go on beside it. A file it replaced stays until
-nobody can need it any more. The rule: a file is removed when it is in no version of its table that
+Merging changes no row and fails no writer: appends go on beside it. A file is removed when it is in
+no version of its table that
 
     - is the current one,
-    - was stated by a published data set version, so that its statement can be run again, or
-    - was current within the last `keep_days`, so that whoever reads now can finish.
+    - was recorded by a published dataset version, so that its statement can be run again, or
+    - was current within the last `keep_days`, so that current readers can finish.
 
-Builds that ran side by side leave their rows mixed, and whoever looks one trace up reads them all:
-sorted, its rows lie together, and the file's statistics lead there. Sorting writes every file anew.
+Builds that ran in parallel leave their rows mixed, and looking one trace up reads them all: sorted,
+its rows lie together, and the file's statistics lead there. Sorting rewrites every file.
 
-Bundles of published versions are objects, not files of tables; nothing here comes near them.
+Bundles of published versions are objects, not files of tables; nothing here touches them.
 """
 
 from __future__ import annotations
@@ -40,8 +40,7 @@ SORTED_BY = {
     "trees": "question_id",
     "image_hashes": "image_id",
 }
-"""What the rows of a table are looked up and joined by; other tables are small, or stay as they
-are."""
+"""The column that the rows of a table are looked up and joined by; other tables stay unsorted."""
 
 _ATTEMPTS = 10
 _SORT_BYTES = 2**30  # held in memory at once; the rest is spilled to disk
@@ -49,23 +48,23 @@ _SORT_BYTES = 2**30  # held in memory at once; the rest is spilled to disk
 
 @dataclass(frozen=True, slots=True)
 class Compacted:
-    """What was done to one table."""
+    """What compaction did to one table."""
 
     table: str
     before: int
-    """Files it was made of."""
+    """Files before."""
     after: int
     removed: int
-    """Files that nobody needs any more, and that are gone."""
+    """Old files that were removed."""
 
     def sentence(self) -> str:
-        """For a person."""
-        told = f"{self.table}: {self.before} files became {self.after}"
-        return f"{told}, {self.removed} old ones removed"
+        """The counts in one sentence."""
+        files = f"{self.before} files became {self.after}"
+        return f"{self.table}: {files}, {self.removed} old ones removed"
 
 
 def compact(warehouse: Warehouse, keep_days: float = 7.0, *, sort: bool = False) -> list[Compacted]:
-    """Merge the small files of every table and remove what the rule above lets go.
+    """Merge the small files of every table and remove old files by the rule above.
 
     Args:
         sort: also sort the tables of `SORTED_BY`.
@@ -74,7 +73,7 @@ def compact(warehouse: Warehouse, keep_days: float = 7.0, *, sort: bool = False)
         WarehouseError: other writers overtook every attempt.
     """
     needed = stated_versions(warehouse)
-    done = []
+    compacted = []
     for name in TABLES:
         delta = open_table(warehouse, name)
         if delta is None:
@@ -83,14 +82,14 @@ def compact(warehouse: Warehouse, keep_days: float = 7.0, *, sort: bool = False)
         _merge(warehouse, name, SORTED_BY.get(name) if sort else None)
         note_commits(warehouse, name)
         removed = _remove(warehouse, name, needed.get(name, set()), keep_days)
-        delta = _opened(warehouse, name)
-        delta.create_checkpoint()  # the log in one file: every question opens its tables sooner
-        done.append(Compacted(name, before, len(delta.file_uris()), removed))
-    return done
+        delta = _open(warehouse, name)
+        delta.create_checkpoint()  # the log in one file: every query opens its tables sooner
+        compacted.append(Compacted(name, before, len(delta.file_uris()), removed))
+    return compacted
 
 
 def stated_versions(warehouse: Warehouse) -> dict[str, set[int]]:
-    """By table, the versions that published data set versions were cut from."""
+    """The versions of each table that published dataset versions were cut from."""
     stated: dict[str, set[int]] = {}
     for version in list_versions(warehouse):
         for table, number in version.card["table_versions"].items():
@@ -100,7 +99,7 @@ def stated_versions(warehouse: Warehouse) -> dict[str, set[int]]:
 
 def _merge(warehouse: Warehouse, name: str, sorted_by: str | None) -> None:
     for attempt in range(_ATTEMPTS):
-        delta = _opened(warehouse, name)
+        delta = _open(warehouse, name)
         if len(delta.file_uris()) < (1 if sorted_by else 2):
             return
         try:
@@ -129,16 +128,16 @@ def _merge(warehouse: Warehouse, name: str, sorted_by: str | None) -> None:
 def _remove(warehouse: Warehouse, name: str, needed: set[int], keep_days: float) -> int:
     options: dict[str, Any] = {
         "retention_hours": round(24 * keep_days),
-        "enforce_retention_duration": False,  # the rule is ours, and keeps more than Delta's would
+        "enforce_retention_duration": False,  # our rule keeps more than Delta's would
         "dry_run": False,
         "keep_versions": sorted(needed) or None,
         # What a killed writer left is in no log. A day is more than any commit takes.
         "full": keep_days >= 1,
     }
-    return len(_opened(warehouse, name).vacuum(**options))
+    return len(_open(warehouse, name).vacuum(**options))
 
 
-def _opened(warehouse: Warehouse, name: str) -> DeltaTable:
+def _open(warehouse: Warehouse, name: str) -> DeltaTable:
     delta = open_table(warehouse, name)
     if delta is None:
         raise WarehouseError(f"table {name} is gone")

@@ -1,19 +1,19 @@
-"""Taking a source out of the warehouse for good: its rows, its pictures, what was published of it.
+"""Deletes a source from the warehouse for good: its rows, its images, and versions that hold it.
 
-    doomed = plan(warehouse, "sat2-leak")         # what would go; nothing is touched
+    deletion = plan(warehouse, "sat2-leak")       # what would be deleted; nothing is touched
     delete_source(warehouse, "sat2-leak")         # WarehouseError if a published version holds some
     delete_source(warehouse, "sat2-leak", force=True)          # those versions go as well
 
-A revocation leaves a source in the history and out of what comes; this is for what must not be
-kept. First the revocation is noted, so that what is published from now on leaves the source out.
-Then the rows go, those that hang on others first, so that an interrupted deletion finds the rest
-when it is repeated; what the journal recorded of its searches goes before the trees that name them;
-then the pictures no other source shows; then every replaced file of these tables, so that none of
-their earlier versions can be read any more. No build should run meanwhile. What is out of reach is
-told by name as far as it is known: exports, models, records of judges.
+A revocation keeps a source in the history and out of new versions; this is for what must not be
+kept. First the revocation is recorded, so that versions published from now on leave the source out.
+Then rows are deleted, dependent ones first, so that repeating an interrupted deletion finds the
+rest; the journal's records of its searches before the trees that name them; then the images that no
+other source shows; then every replaced file of these tables, so that none of their earlier versions
+can be read any more. No build should run meanwhile. What is out of reach is reported by name as far
+as it is known: exports, models, journals of judges.
 
-A version's bundle cannot lose single rows: it is named by their hash. So a version that holds some
-goes as a whole, its number stays taken, and models trained on it still say so by name.
+A version's bundle cannot lose single rows: it is identified by their hash. So a version that holds
+some is deleted as a whole, its number stays taken, and models trained on it still name it.
 """
 
 from __future__ import annotations
@@ -37,66 +37,62 @@ from warehouse.versions.versions import Version, list_versions, open_version
 
 _ATTEMPTS = 10
 
-# What hangs on an id, last things first: the rows by which something is found go after it.
+# Tables by the id they depend on, dependent ones first.
 _TABLES_OF = {
     "trace_id": (
-        "behaviors",
-        "step_scores",
-        "reviews",
-        "predictions",
-        "verdicts",
-        "steps",
-        "traces",
+        "behaviors", "step_scores", "reviews", "predictions", "verdicts", "steps", "traces",
     ),
     "tree_id": ("responses", "rollouts", "nodes", "trees"),
     "question_id": ("predictions", "questions"),
     "image_id": ("image_hashes", "folds", "images"),
-}
+}  # fmt: skip
 
 
 @dataclass(frozen=True, slots=True)
-class Doomed:
+class Deletion:
     """What belongs to a source."""
 
     ids: dict[str, pa.Array]
-    """question_id, tree_id, trace_id and image_id that it alone accounts for."""
+    """question_id, tree_id, trace_id, and image_id of the images that no other source shows."""
     versions: list[Version]
     """Published versions that hold some of it."""
 
 
-def plan(warehouse: Warehouse, source: str) -> Doomed:
-    """Find what belongs to a source; an interrupted deletion is found again."""
+def plan(warehouse: Warehouse, source: str) -> Deletion:
+    """Find what belongs to a source; also the rest of an interrupted deletion."""
     of_source = pc.field("source") == source
     questions = scan(warehouse, "questions", ["question_id"], of_source)["question_id"]
     trees = _belonging(warehouse, "trees", "tree_id", {"question_id": questions})
-    wanted = {"question_id": questions, "tree_id": trees}
-    traces = _belonging(warehouse, "traces", "trace_id", wanted)
+    parents = {"question_id": questions, "tree_id": trees}
+    traces = _belonging(warehouse, "traces", "trace_id", parents)
     ids = {"question_id": questions, "tree_id": trees, "trace_id": traces}
     ids["image_id"] = _images(warehouse, source)
     held = [v for v in list_versions(warehouse) if _holds(warehouse, v, source)]
-    return Doomed({name: _array(values) for name, values in ids.items()}, held)
+    return Deletion({name: _array(values) for name, values in ids.items()}, held)
 
 
-def out_of_reach(warehouse: Warehouse, doomed: Doomed) -> list[str]:
-    """What holds, or was made of, some of it and stays: a sentence each."""
-    refs = {version.ref for version in doomed.versions}
-    told = []
+def out_of_reach(warehouse: Warehouse, deletion: Deletion) -> list[str]:
+    """What holds some of it, or was made from it, and stays: a sentence each."""
+    refs = {version.ref for version in deletion.versions}
+    sentences = []
     exports = scan(warehouse, "runs", ["params", "created_at"], pc.field("kind") == "export")
     for row in exports.to_pylist():
-        made = json.loads(row["params"])
-        if made["dataset"] in refs:
-            where = " and ".join(filter(None, (made.get("out"), made.get("push_to"))))
-            told.append(f"export of {made['dataset']} of {row['created_at']:%Y-%m-%d}: {where}")
-    gone = set(doomed.ids["question_id"].to_pylist())
+        params = json.loads(row["params"])
+        if params["dataset"] in refs:
+            where = " and ".join(filter(None, (params.get("out"), params.get("push_to"))))
+            sentences.append(
+                f"export of {params['dataset']} of {row['created_at']:%Y-%m-%d}: {where}"
+            )
+    gone = set(deletion.ids["question_id"].to_pylist())
     for model in scan(warehouse, "models", ["model_id", "dataset", "question_ids"]).to_pylist():
         if model["dataset"] in refs:
-            told.append(f"model {model['model_id']}, trained on {model['dataset']}")
-        elif asked := gone.intersection(model["question_ids"] or ()):
-            told.append(f"model {model['model_id']}, trained on {len(asked)} of its questions")
+            sentences.append(f"model {model['model_id']}, trained on {model['dataset']}")
+        elif used := gone.intersection(model["question_ids"] or ()):
+            sentences.append(f"model {model['model_id']}, trained on {len(used)} of its questions")
     judges = warehouse.journal_dir / "judge"
     if any(judges.glob("*.jsonl")):
-        told.append(f"{judges}: what judges were asked names no source; the folder can be removed")
-    return told
+        sentences.append(f"{judges}: journals of judges name no source; the folder can be removed")
+    return sentences
 
 
 def delete_source(
@@ -104,9 +100,9 @@ def delete_source(
     source: str,
     *,
     force: bool = False,
-    tell: Callable[[str], None] = lambda line: None,
+    report: Callable[[str], None] = lambda line: None,
 ) -> None:
-    """Delete all that belongs to a source, and tell of each step.
+    """Delete all that belongs to a source, and report each step.
 
     Args:
         force: delete the published versions that hold some of it, too.
@@ -114,38 +110,38 @@ def delete_source(
     Raises:
         WarehouseError: nothing has that source, or a version holds some and `force` is not given.
     """
-    doomed = plan(warehouse, source)
-    noted = pc.field("value") == source
-    there = any(map(len, doomed.ids.values())) or doomed.versions
-    if not there and not scan(warehouse, "revocations", ["value"], noted).num_rows:
+    deletion = plan(warehouse, source)
+    found = any(map(len, deletion.ids.values())) or deletion.versions
+    revoked = pc.field("value") == source
+    if not found and not scan(warehouse, "revocations", ["value"], revoked).num_rows:
         raise WarehouseError(f"nothing in the warehouse has the source {source!r}")
-    if doomed.versions and not force:
-        named = ", ".join(version.ref for version in doomed.versions)
+    if deletion.versions and not force:
+        named = ", ".join(version.ref for version in deletion.versions)
         raise WarehouseError(f"published versions hold {source}: {named}; --force deletes them too")
-    stays = out_of_reach(warehouse, doomed)  # while the rows that tell it are there
+    stays = out_of_reach(warehouse, deletion)  # before the rows that it is read from are gone
     revoke(warehouse, "source", source, "deleted with all its rows")
-    for version in doomed.versions:
+    for version in deletion.versions:
         _drop_version(warehouse, version, source)
-        tell(f"dataset {version.ref} is deleted")
-    gone = purge(warehouse.journal_dir, set(doomed.ids["tree_id"].to_pylist()))
-    tell(f"{gone} responses deleted from the journal")
+        report(f"dataset {version.ref} is deleted")
+    gone = purge(warehouse.journal_dir, set(deletion.ids["tree_id"].to_pylist()))
+    report(f"{gone} responses deleted from the journal")
     for key, names in _TABLES_OF.items():
         for name in names:
-            if gone := _delete_rows(warehouse, name, key, doomed.ids[key]):
-                tell(f"{name}: {gone} rows deleted")
-    for image_id in doomed.ids["image_id"].to_pylist():
+            if gone := _delete_rows(warehouse, name, key, deletion.ids[key]):
+                report(f"{name}: {gone} rows deleted")
+    for image_id in deletion.ids["image_id"].to_pylist():
         warehouse.objects.delete(image_key(image_id))
-    tell(f"{len(doomed.ids['image_id'])} pictures deleted")
+    report(f"{len(deletion.ids['image_id'])} images deleted")
     for name in sorted({name for names in _TABLES_OF.values() for name in names}):
         if delta := open_table(warehouse, name):
             delta.vacuum(retention_hours=0, enforce_retention_duration=False, dry_run=False)
-    tell("earlier versions of these tables can't be read any more")
+    report("earlier versions of these tables can't be read any more")
     for sentence in stays:
-        tell(f"not reached: {sentence}")
+        report(f"not reached: {sentence}")
 
 
 def delete_rows(warehouse: Warehouse, name: str, where: str) -> None:
-    """Delete the rows of a table that a condition in SQL names; its older versions keep them.
+    """Delete the rows of a table that match an SQL condition; its older versions keep them.
 
     Raises:
         WarehouseError: other writers overtook every attempt.
@@ -163,7 +159,7 @@ def delete_rows(warehouse: Warehouse, name: str, where: str) -> None:
 
 
 def _belonging(warehouse: Warehouse, table: str, key: str, ids: dict[str, pa.Array]) -> pa.Array:
-    """Keys of the rows that name one of the ids."""
+    """Keys of the rows that refer to one of the ids."""
     where = None
     for column, values in ids.items():
         named = pc.field(column).isin(_array(values))
@@ -172,7 +168,7 @@ def _belonging(warehouse: Warehouse, table: str, key: str, ids: dict[str, pa.Arr
 
 
 def _images(warehouse: Warehouse, source: str) -> pa.Array:
-    """Pictures of the source, and of its questions, that no question of another source shows."""
+    """Images of the source, and of its questions, that no question of another source shows."""
     of_source = pc.field("source") == source
     others = pc.field("source").is_null() | (pc.field("source") != source)
     mine = scan(warehouse, "images", ["image_id"], of_source)["image_id"].to_pylist()
@@ -195,7 +191,7 @@ def _holds(warehouse: Warehouse, version: Version, source: str) -> bool:
 
 
 def _drop_version(warehouse: Warehouse, version: Version, source: str) -> None:
-    """Its card first, which makes it a version; what stays keeps its number taken."""
+    """Delete its card first, which makes it a version; what stays keeps its number taken."""
     keys = warehouse.objects.keys(version.prefix)
     warehouse.objects.put(f"{version.prefix}/deleted", f"it held rows of {source}\n".encode())
     for key in sorted(keys, key=lambda key: not key.endswith("/card.json")):
@@ -204,7 +200,7 @@ def _drop_version(warehouse: Warehouse, version: Version, source: str) -> None:
 
 
 def _delete_rows(warehouse: Warehouse, name: str, key: str, ids: pa.Array) -> int:
-    """Delete the rows with one of the ids in column `key`; how many there were."""
+    """Delete the rows with one of the ids in column `key`; return how many."""
     for attempt in range(_ATTEMPTS):
         delta = open_table(warehouse, name)
         if delta is None or not len(ids):

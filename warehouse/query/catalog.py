@@ -1,11 +1,11 @@
 """DuckDB over the warehouse: a view for every table, and SQL that can only read them.
 
     query(warehouse, "SELECT kind, count(*) FROM traces GROUP BY kind")     # pyarrow.Table
-    con = connect(warehouse)                       # the same views, for code in this room
-    con = connect(warehouse, {"traces": 12})       # as they were at stated versions
+    con = connect(warehouse)                       # the same views, for code in this package
+    con = connect(warehouse, {"traces": 12})       # as they were at these versions
 
 The views name the exact files of one snapshot, so a query sees one state however long it runs,
-and data is scanned from disk, never loaded. A question opens only the tables it names. Rows of
+and data is scanned from disk, never loaded. A query opens only the tables it names. Rows of
 unfinished commits are not shown. Every column carries its sentence: SELECT table_name,
 column_name, comment FROM duckdb_columns(). The files of `warehouse/query/sql/` become views of the
 same name, described by their first line.
@@ -25,28 +25,26 @@ import duckdb
 import pyarrow as pa
 from deltalake import DeltaTable
 
-from warehouse.query.commit_visibility import commits_of, only_value, shown
+from warehouse.query.commit_visibility import commits_of, only_value, visible_files
 from warehouse.query.sql_guard import QueryError, check, quoted
-from warehouse.storage.home import Warehouse
+from warehouse.storage.home import Warehouse, first_line
 from warehouse.tables.delta import dataset, open_table
-from warehouse.tables.migrations import selected
+from warehouse.tables.migrations import select_list
 from warehouse.tables.schema import CHILDREN, TABLES, Table
 
-__all__ = ["QueryError", "connect", "query", "table_versions"]
-
-# Parents before children: whatever commit the parent's snapshot knows, the children's, taken later,
-# holds. The other order could show a tree without its nodes.
+# Parents before children: the children's snapshots, taken later, hold every commit that the
+# parent's has. The other order could show a tree without its nodes.
 ORDER = [*sorted(CHILDREN, reverse=True), *(name for name in TABLES if name not in CHILDREN)]
 
-# Views that leave out what a newer version replaced: with one version, they are the table itself.
+# Views that leave out replaced versions: where a table has one version, they are the table itself.
 _NEWEST = {"latest_traces": ("traces", "linearizer"), "latest_verdicts": ("verdicts", "version")}
 
 
 def query(warehouse: Warehouse, sql: str) -> pa.Table:
-    """The answer to one question in SQL about the warehouse's tables.
+    """Run one SELECT over the warehouse's tables.
 
     Raises:
-        QueryError: the statement is not a question about them, or DuckDB can't answer it.
+        QueryError: the statement is not a query of them, or DuckDB can't run it.
     """
     with _open() as con:
         names = check(con, sql, [*TABLES, *sql_views()])
@@ -54,10 +52,10 @@ def query(warehouse: Warehouse, sql: str) -> pa.Table:
         try:
             return con.sql(sql).to_arrow_table()
         except duckdb.Error as error:
-            kind, _, message = str(error).strip().splitlines()[0].rpartition(" Error: ")
+            kind, _, message = first_line(error).rpartition(" Error: ")
             raise QueryError(message or kind) from None
         except pa.ArrowException as error:
-            raise QueryError(f"the answer can't be given as a table: {error}") from None
+            raise QueryError(f"the result can't be converted to a table: {error}") from None
 
 
 def connect(
@@ -65,13 +63,13 @@ def connect(
     versions: Mapping[str, int | None] | None = None,
     names: Iterable[str] | None = None,
 ) -> duckdb.DuckDBPyConnection:
-    """An in-memory DuckDB with the views, locked: no file but the tables' own, no settings.
+    """Open an in-memory DuckDB with the views, locked: only the tables' files, fixed settings.
 
     Args:
         versions: Delta versions by table (None: the table did not exist); tables left out are
             shown as they are now.
-        names: the tables and views that will be asked, without what they are made of; by default
-            all, with their comments.
+        names: the tables and views that will be queried; those they are made of come with them. By
+            default all, with their comments.
     """
     con = _open()
     _fill(con, warehouse, names, versions or {})
@@ -80,7 +78,7 @@ def connect(
 
 def _open() -> duckdb.DuckDBPyConnection:
     con = duckdb.connect(config={"autoinstall_known_extensions": False})
-    con.execute("SET enable_progress_bar = false")  # it would stand among a slow question's answers
+    con.execute("SET enable_progress_bar = false")  # it would mix with a slow query's output
     return con
 
 
@@ -90,7 +88,7 @@ def create_views(
     names: Iterable[str] | None = None,
     versions: Mapping[str, int | None] | None = None,
 ) -> list[str]:
-    """Create the views in `con`, see `connect`; the files they read."""
+    """Create the views in `con`, see `connect`; return the files they read."""
     versions = versions or {}
     wanted = None if names is None else _with_parts(names)
     files: list[str] = []
@@ -109,7 +107,7 @@ def create_views(
             known = finished[TABLES[name].parent]
             _create_view(con, warehouse, TABLES[name], opened.get(name), known, files)
             if wanted is None:
-                _comment(con, TABLES[name])
+                comment_on(con, TABLES[name])
     create_sql_views(con, opened, wanted)
     return files
 
@@ -120,7 +118,7 @@ def _fill(
     names: Iterable[str] | None,
     versions: Mapping[str, int | None],
 ) -> None:
-    """Create the views, then lock the door."""
+    """Create the views, then disable external access."""
     files = create_views(con, warehouse, names, versions)
     # Big sorts spill here; DuckDB removes what it wrote when the connection closes.
     scratch = Path(tempfile.gettempdir()) / f"vigorl-duckdb-{id(con)}"
@@ -134,13 +132,13 @@ def _fill(
 
 
 def table_versions(warehouse: Warehouse) -> dict[str, int | None]:
-    """The version every table is at now; None for those that do not exist yet."""
+    """The current version of every table; None for those that do not exist yet."""
     found = {name: open_table(warehouse, name) for name in ORDER}
     return {name: delta.version() if delta else None for name, delta in found.items()}
 
 
 def view_names(con: duckdb.DuckDBPyConnection) -> list[str]:
-    """The views a user can ask."""
+    """The views a user can query."""
     found = con.execute("SELECT view_name FROM duckdb_views() WHERE schema_name = 'main'")
     return [name for (name,) in found.fetchall() if name in TABLES or not name.startswith("_")]
 
@@ -153,54 +151,55 @@ def _create_view(
     finished: frozenset[str],
     files: list[str],
 ) -> None:
-    """The view of one table; what it reads is added to `files`."""
+    """Create the view of one table; add the files it reads to `files`."""
     uris = delta.file_uris() if delta else []
     source = dataset(warehouse, table.name, delta) if delta and uris and warehouse.is_s3 else None
     condition = None
     if table.parent and delta and uris:
         commits = commits_of(con, warehouse, table.name, delta)
-        late = table.name == "verdicts"  # may also be given to a trace that was committed before
-        visible = shown(uris, commits, finished, late)
+        late = table.name == "verdicts"  # some are added to traces that were committed before
+        visible = visible_files(uris, commits, finished, late)
         condition = visible.condition
         if not source:
             uris = visible.files
-        elif len(visible.files) < len(uris):  # a dataset has all files, so say which commits count
+        elif len(visible.files) < len(uris):  # a dataset has all files, so filter by commit
             everything = frozenset().union(*commits.values())
-            condition = shown([""], {"": everything}, finished, late).condition or "false"
+            condition = visible_files([""], {"": everything}, finished, late).condition or "false"
     if not delta or not uris:
-        con.execute(f"CREATE VIEW {table.name} AS SELECT {selected(table, set())} WHERE false")
+        con.execute(f"CREATE VIEW {table.name} AS SELECT {select_list(table, set())} WHERE false")
         return
     if source:
-        # DuckDB's own S3 reader is an extension that needs a download; pyarrow reads just as well.
+        # DuckDB's own S3 reader is an extension that needs a download, so pyarrow reads.
         con.register(f"_{table.name}", source)
         rows = f"_{table.name}"
     else:
         uris = [unquote(uri) for uri in uris]  # a folder's name may hold a space
         files += uris
         rows = f"read_parquet([{', '.join(map(quoted, uris))}], union_by_name = true)"
-    there = {field.name for field in delta.schema().fields}
+    columns = {field.name for field in delta.schema().fields}
     where = f" WHERE {condition}" if condition else ""
-    made = f"CREATE VIEW {table.name} AS SELECT"
+    create = f"CREATE VIEW {table.name} AS SELECT"
     try:
-        con.execute(f"{made} {selected(table, there)} FROM {rows}{where}")
+        con.execute(f"{create} {select_list(table, columns)} FROM {rows}{where}")
     except duckdb.BinderException:
-        # A column came with a commit that is not shown: the files that are left do not have it.
-        there = {name for name, *_ in con.execute(f"DESCRIBE FROM {rows}").fetchall()}
-        con.execute(f"{made} {selected(table, there)} FROM {rows}{where}")
+        # A column was added by a commit that is not visible: the visible files do not have it.
+        columns = {name for name, *_ in con.execute(f"DESCRIBE FROM {rows}").fetchall()}
+        con.execute(f"{create} {select_list(table, columns)} FROM {rows}{where}")
 
 
 def _finished(
     con: duckdb.DuckDBPyConnection, warehouse: Warehouse, parent: DeltaTable | None, name: str
 ) -> frozenset[str]:
-    """The commits whose parent rows are there."""
+    """The commits whose parent rows are stored."""
     if parent is None or not parent.file_uris():
         return frozenset()
     commits = commits_of(con, warehouse, name, parent)
     return frozenset(i for ids in commits.values() for i in ids if i is not None)
 
 
-def _comment(con: duckdb.DuckDBPyConnection, table: Table) -> None:
-    comments = [f"COMMENT ON VIEW {table.name} IS {quoted(table.sentence)}"]
+def comment_on(con: duckdb.DuckDBPyConnection, table: Table, kind: str = "VIEW") -> None:
+    """Describe a view (or a TABLE) and its columns in DuckDB's catalog."""
+    comments = [f"COMMENT ON {kind} {table.name} IS {quoted(table.sentence)}"]
     for column in table.schema.names:
         sentence = quoted(table.describe(column))
         comments.append(f'COMMENT ON COLUMN {table.name}."{column}" IS {sentence}')
@@ -229,7 +228,7 @@ def _one_version(value: object) -> bool:
 
 @cache
 def sql_views() -> dict[str, str]:
-    """The statements of `warehouse/query/sql/`, those that others ask first."""
+    """The statements of `warehouse/query/sql/`, each after those it reads."""
     folder = resources.files("warehouse.query") / "sql"
     waiting = {
         path.name.removesuffix(".sql"): path.read_text(encoding="utf-8")
@@ -238,25 +237,27 @@ def sql_views() -> dict[str, str]:
     }
     ordered: dict[str, str] = {}
     while waiting:
-        ready = [n for n, sql in waiting.items() if not (_words(_unsaid(sql)) - {n}) & set(waiting)]
+        ready = [
+            n for n, sql in waiting.items() if not (_words(_statement(sql)) - {n}) & set(waiting)
+        ]
         if not ready:
-            raise AssertionError(f"views that ask each other: {sorted(waiting)}")
+            raise AssertionError(f"views that read each other: {sorted(waiting)}")
         ordered |= {name: waiting.pop(name) for name in sorted(ready)}
     return ordered
 
 
 def _with_parts(names: Iterable[str]) -> set[str]:
-    """The tables and views named, with those they are made of."""
+    """The tables and views named, with those they read."""
     wanted, waiting = set(), {name.lower() for name in names}
     while waiting:
         name = waiting.pop()
         wanted.add(name)
-        waiting |= named_in(_unsaid(sql_views().get(name, ""))) - wanted
+        waiting |= named_in(_statement(sql_views().get(name, ""))) - wanted
     return wanted
 
 
 def named_in(sql: str) -> set[str]:
-    """The tables and views whose names stand in a statement of our own: what it asks, or more."""
+    """The tables and views whose names occur in a statement of our own: what it reads, or more."""
     return _words(sql) & {*TABLES, *sql_views()}
 
 
@@ -264,6 +265,6 @@ def _words(sql: str) -> set[str]:
     return set(re.findall(r"\w+", sql.lower()))
 
 
-def _unsaid(view: str) -> str:
-    """A view's statement without the first line, which says in words what it is."""
+def _statement(view: str) -> str:
+    """A view's statement without the first line, its description."""
     return view.partition("\n")[2]

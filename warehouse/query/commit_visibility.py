@@ -1,7 +1,8 @@
-"""Which commits are in a table's files, told from the Delta log where it can be, so not by reading.
+"""Finds the files and rows of finished commits, from the Delta log where it can, not by reading.
 
     commits = commits_of(con, warehouse, "steps", delta)     # {file: the commit ids in it}
-    only = only_value(delta, "version")                   # the one value a column has, if it is one
+    visible = visible_files(uris, commits, finished, late)   # what a view of a child table reads
+    value = only_value(delta, "version")                     # a column's value if all rows share it
 
 A child's row is shown once its parent's commit is there. Checking that row by row costs a join in
 every question. But a file written by one append holds one commit, and the log notes the smallest
@@ -36,39 +37,41 @@ Commits = Mapping[str, frozenset[str | None]]
 
 
 @dataclass(frozen=True, slots=True)
-class Shown:
-    """How the rows of a child that may be seen are found."""
+class Visible:
+    """The visible rows of a child table: where they are, and how to select them."""
 
     files: list[str]
     """Addresses of the files that hold any."""
     condition: str | None
-    """What a row of these files must satisfy; None when all of them may be seen."""
+    """What a visible row of these files satisfies; None when all rows are visible."""
 
 
-def shown(uris: Iterable[str], commits: Commits, finished: frozenset[str], late: bool) -> Shown:
-    """What to read of a child whose parent knows the `finished` commits.
+def visible_files(
+    uris: Iterable[str], commits: Commits, finished: frozenset[str], late: bool
+) -> Visible:
+    """Select what to read of a child table whose parent has the `finished` commits.
 
     Args:
-        late: rows without a commit may be seen too.
+        late: rows without a commit are visible too.
     """
     visible = finished | {None} if late else finished
     files = [uri for uri in uris if commits[uri] & visible]
-    strangers = frozenset().union(*(commits[uri] for uri in files)) - visible
-    if not strangers:
-        return Shown(files, None)
-    listed = ", ".join(quoted(name) for name in sorted(filter(None, strangers)))
+    unfinished = frozenset().union(*(commits[uri] for uri in files)) - visible
+    if not unfinished:
+        return Visible(files, None)
+    listed = ", ".join(quoted(name) for name in sorted(filter(None, unfinished)))
     finished_rows = f"commit_id NOT IN ({listed})" if listed else "true"
     absent = "commit_id IS NULL OR" if late else "commit_id IS NOT NULL AND"
-    return Shown(files, f"({absent} {finished_rows})")
+    return Visible(files, f"({absent} {finished_rows})")
 
 
 def commits_of(
     con: duckdb.DuckDBPyConnection, warehouse: Warehouse, name: str, delta: DeltaTable
 ) -> Commits:
-    """The commit ids in each of the table's files.
+    """Find the commit ids in each of the table's files.
 
-    On S3, where DuckDB can't read the files itself, what is found by reading is known for all
-    files without a note together only.
+    On S3, where DuckDB can't read the files itself, ids that must be read are known only for all
+    those files together.
     """
     uris = delta.file_uris()
     named = {uri.rsplit("/", 1)[-1]: uri for uri in uris}
@@ -103,7 +106,7 @@ def commits_of(
 
 
 def note_commits(warehouse: Warehouse, name: str) -> None:
-    """Note the commits of files that hold several beside them, and drop the notes of files gone."""
+    """Note the commits of files that hold several; delete the notes of files that are gone."""
     delta = open_table(warehouse, name)
     if delta is None or "commit_id" not in TABLES[name].schema.names:
         return
@@ -111,8 +114,8 @@ def note_commits(warehouse: Warehouse, name: str) -> None:
         with duckdb.connect() as con:
             for uri, ids in commits_of(con, warehouse, name, delta).items():
                 if len(ids) > 1:
-                    told = json.dumps(sorted(ids, key=str))
-                    warehouse.objects.put(_note(name, uri), told.encode())
+                    listed = json.dumps(sorted(ids, key=str))
+                    warehouse.objects.put(_note(name, uri), listed.encode())
     files = {uri.rsplit("/", 1)[-1] for uri in delta.file_uris()}
     for key in warehouse.objects.keys(f"tables/{name}/_commits"):
         if key.rsplit("/", 1)[-1].removesuffix(".json") not in files:
@@ -124,7 +127,7 @@ def _note(name: str, uri: str) -> str:
 
 
 def only_value(delta: DeltaTable, column: str) -> Any:
-    """The value that all rows have in a column, by the log; None if they differ or it can't say."""
+    """The value that all rows have in a column; None if they differ or the log does not say."""
     values = set()
     for row in _statistics(delta, column):
         low = row["min"]
@@ -137,11 +140,11 @@ def only_value(delta: DeltaTable, column: str) -> Any:
 
 
 def _statistics(delta: DeltaTable, column: str) -> list[dict[str, Any]]:
-    """What the log says of a column, one row a file; null where it says nothing."""
+    """The log's statistics of a column, one row a file; null where there are none."""
     actions = pa.table(delta.get_add_actions(flatten=True))
-    there = set(actions.column_names)
-    nothing = pa.nulls(actions.num_rows)
+    available = set(actions.column_names)
+    nulls = pa.nulls(actions.num_rows)
     wanted = {"path": "path", "num_records": "num_records"}
     wanted |= {kind: f"{kind}.{column}" for kind in ("min", "max", "null_count")}
-    columns = {k: actions[v] if v in there else nothing for k, v in wanted.items()}
+    columns = {k: actions[v] if v in available else nulls for k, v in wanted.items()}
     return list(pa.table(columns).to_pylist())

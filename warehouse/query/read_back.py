@@ -1,9 +1,9 @@
-"""Searched and curated things read back from the warehouse as the values they were.
+"""Reads trees and traces from the warehouse as the values they were.
 
     for tree, row in read_trees(warehouse, tree_ids): …      # mcts.tree.Tree and its row of trees
     for trace, verdicts in read_traces(warehouse, trace_ids): …
 
-Only what is committed is read. Ask for some dozens or hundreds at a time: all of it is in memory.
+Only committed rows are read. Load dozens or hundreds at a time: all of it is in memory.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ from warehouse.tables.schema import Row
 
 
 def read_trees(warehouse: Warehouse, tree_ids: Sequence[str]) -> Iterator[tuple[Tree, Row]]:
-    """Committed trees of those ids, with their rows of `trees`, in order of id."""
+    """Read committed trees with their rows of `trees`, in order of id."""
     if not tree_ids:
         return
     key = "tree_id"
@@ -36,8 +36,8 @@ def read_trees(warehouse: Warehouse, tree_ids: Sequence[str]) -> Iterator[tuple[
     trees = rows_of("trees")
     if not trees:
         return
-    asked = read_questions(warehouse, question_ids=[row["question_id"] for row in trees])
-    questions = {question.question_id: question for question in asked}
+    ids = [row["question_id"] for row in trees]
+    questions = {q.question_id: q for q in read_questions(warehouse, question_ids=ids)}
     for row in trees:
         tree_id = row["tree_id"]
         parts = (nodes[tree_id], rollouts.get(tree_id, []), responses.get(tree_id, []))
@@ -47,8 +47,8 @@ def read_trees(warehouse: Warehouse, tree_ids: Sequence[str]) -> Iterator[tuple[
 def read_traces(
     warehouse: Warehouse, trace_ids: Sequence[str]
 ) -> list[tuple[Trace, list[Verdict]]]:
-    """Traces with each filter's latest verdict, in the order of `trace_ids`; unknown ids are left
-    out."""
+    """Read traces with each filter's latest verdict, in the order of `trace_ids`, without unknown
+    ids."""
     if not trace_ids:
         return []
     key = "trace_id"
@@ -102,7 +102,7 @@ def tree_from(
     responses: Sequence[Mapping[str, Any]],
     question: Question,
 ) -> Tree:
-    """The tree of a row of `trees` with all that belongs to it, in any order."""
+    """Rebuild the tree of a row of `trees` from its rows of the other tables, in any order."""
     texts = {r["response_id"]: r["text"] for r in responses if r["text"] is not None}
     rows = TreeRows([dict(n) for n in nodes], [dict(r) for r in rollouts])
     frame = Frame.of(space_of(row), question)
@@ -111,14 +111,14 @@ def tree_from(
 
 
 def rows_about(warehouse: Warehouse, tree_ids: Sequence[str], sql: str) -> list[Row]:
-    """Rows of a statement whose `tree_id` is among `tree_ids`."""
+    """Run a statement and keep rows whose `tree_id` is among `tree_ids`."""
     return rows_among(warehouse, f"({sql})", "tree_id", tree_ids)
 
 
 def rows_among(
     warehouse: Warehouse, table: str, key: str, ids: Sequence[str], columns: str = "*"
 ) -> list[Row]:
-    """Rows of a table, or of a statement in brackets, whose column `key` is among `ids`."""
+    """Read rows of a table, or a statement in brackets, whose column `key` is among `ids`."""
     # The ids come in as a table: thousands of them in the statement would take seconds to read.
     with connect(warehouse, names=named_in(table)) as con:
         con.register("_wanted", pa.table({key: pa.array(ids, pa.string())}))

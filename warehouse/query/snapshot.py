@@ -1,11 +1,11 @@
-"""One file for any DuckDB client: `vigorl.duckdb` shows the warehouse as it is now.
+"""Writes one file for any DuckDB client: `vigorl.duckdb` shows the warehouse as it is now.
 
     path = snapshot(warehouse)             # duckdb vigorl.duckdb -c "FROM accepted_cost"
 
 Of a warehouse on disk it holds views that name the tables' files by absolute path: it is small, and
 nothing is copied; `compact` may remove files it names, then make it anew. Of a warehouse on S3,
 which a plain DuckDB can't read, it holds the rows themselves: tables under the same names, with the
-same views over them. Either way it appears in one step, so that a client opens the old one or the
+same views over them. Either way it is replaced in one step: a client opens the old file or the
 new one, never half of one.
 """
 
@@ -17,11 +17,10 @@ from pathlib import Path
 
 import duckdb
 
-from warehouse.query.catalog import connect, create_sql_views, create_views
-from warehouse.query.sql_guard import quoted
+from warehouse.query.catalog import comment_on, connect, create_sql_views, create_views
 from warehouse.storage.home import Warehouse, WarehouseError
 from warehouse.storage.objects import sync
-from warehouse.tables.schema import TABLES, Table
+from warehouse.tables.schema import TABLES
 
 NAME = "vigorl.duckdb"
 
@@ -30,12 +29,12 @@ def snapshot(warehouse: Warehouse, out: Path | None = None) -> Path:
     """Write the file, by default `vigorl.duckdb` in the warehouse's folder, or here if it is on S3.
 
     Raises:
-        WarehouseError: the folder to write into is not there.
+        WarehouseError: the folder to write into does not exist.
     """
     home = Path.cwd() if warehouse.is_s3 else Path(warehouse.root)
     out = (out or home / NAME).absolute()
     if not out.parent.is_dir():
-        raise WarehouseError(f"{out}: its folder is not there")
+        raise WarehouseError(f"{out}: its folder does not exist")
     temporary = out.with_name(f".{out.name}.{uuid.uuid4().hex}")
     try:
         with duckdb.connect(str(temporary)) as con:
@@ -59,13 +58,5 @@ def _copy_rows(con: duckdb.DuckDBPyConnection, warehouse: Warehouse) -> None:
             con.register("_rows", source.sql(f"FROM {table.name}").to_arrow_reader())
             con.execute(f"CREATE TABLE {table.name} AS FROM _rows")
             con.unregister("_rows")
-            _comment(con, table)
+            comment_on(con, table, "TABLE")
     create_sql_views(con, {}, None)
-
-
-def _comment(con: duckdb.DuckDBPyConnection, table: Table) -> None:
-    comments = [f"COMMENT ON TABLE {table.name} IS {quoted(table.sentence)}"]
-    for column in table.schema.names:
-        sentence = quoted(table.describe(column))
-        comments.append(f'COMMENT ON COLUMN {table.name}."{column}" IS {sentence}')
-    con.execute(";".join(comments))

@@ -1,11 +1,12 @@
-"""What SQL may be asked: one question about the warehouse's tables, and nothing that does anything.
+"""Checks user SQL: one query of the warehouse's tables, and nothing that has an effect.
 
     check(con, sql, tables)              # QueryError unless it is one harmless SELECT
     check_repeatable(con, sql)           # … and its rows depend on nothing but the tables' rows
 
 DuckDB itself is locked down too (`catalog.connect`): this is the inner of two walls, and the one
-that explains. It reads the parsed statement, not its text, and lets through what it knows: an
-unknown kind of node, table or table function is refused.
+that explains. It reads the parsed statement, not its text, and allows what it knows: an unknown
+kind of node, table or table function is refused. The node types and fields of DuckDB's serialized
+statements are private; `tests/warehouse/test_catalog.py` names those that a new DuckDB changes.
 """
 
 from __future__ import annotations
@@ -17,13 +18,15 @@ from typing import Any
 
 import duckdb
 
+from warehouse.storage.home import first_line
+
 
 class QueryError(Exception):
-    """Why a statement can't be asked or failed, in one sentence."""
+    """Why a statement is refused or failed, in one sentence."""
 
 
 def quoted(text: str) -> str:
-    """A text as SQL writes it, for statements that are put together here."""
+    """A text as an SQL literal, for statements that are built in code."""
     return "'" + text.replace("'", "''") + "'"
 
 
@@ -36,8 +39,8 @@ _TABLE_FUNCTIONS = {
 _CATALOG_VIEWS = {"duckdb_columns", "duckdb_tables", "duckdb_views"}
 _SCHEMAS = {"main", "information_schema"}
 _SHOWS = {'"tables"', '"databases"', "__show_tables_expanded"}
-# Functions that change something, wait, or tell about the process instead of the tables.
-_NO_FUNCTIONS = {
+# Functions that change something, wait, or reveal the process instead of the tables.
+_FORBIDDEN_FUNCTIONS = {
     "getenv", "current_setting", "getvariable", "nextval", "currval", "setval", "setseed",
     "sleep_ms", "write_log", "query", "query_table", "which_secret", "current_query",
 }  # fmt: skip
@@ -48,46 +51,46 @@ _CLOCKS = {
     "current_timestamp", "current_date", "current_time", "localtime", "localtimestamp", "today",
     "current_user", "session_user", "user", "current_role", "current_catalog", "current_schema",
 }  # fmt: skip
-# Aggregates whose answer depends on which row comes first: among equals, or in their list.
-_FIRST_SEEN = {
+# Aggregates whose result depends on the order of rows: among equals, or in their list.
+_ORDER_DEPENDENT = {
     "first", "last", "any_value", "arbitrary", "arg_max", "arg_min", "max_by", "min_by",
     "arg_max_null", "arg_min_null", "mode", "list", "array_agg", "string_agg", "group_concat",
 }  # fmt: skip
-_PICKY_WINDOWS = {
+_ORDER_DEPENDENT_WINDOWS = {
     "row_number", "ntile", "first_value", "last_value", "nth_value", "lag", "lead", "first", "last",
 }  # fmt: skip
 
 
 def check(con: duckdb.DuckDBPyConnection, sql: str, tables: Iterable[str]) -> set[str] | None:
-    """Let one SELECT, WITH, FROM, DESCRIBE, SHOW, SUMMARIZE, VALUES or EXPLAIN of one through.
+    """Allow one SELECT, WITH, FROM, DESCRIBE, SHOW, SUMMARIZE, VALUES or EXPLAIN of one.
 
     Returns:
-        The names of the tables and views it may ask; None if it asks which there are.
+        The names of the tables and views it reads; None if it lists which there are.
 
     Raises:
-        QueryError: it is anything else, or names a table or function that may not be asked.
+        QueryError: it is anything else, or names a table or function that is not allowed.
     """
     tree = _parse(con, sql)
     known = {name.lower() for name in tables} | _CATALOG_VIEWS
     parts = list(_walk(tree))
     for part in parts:
         entries = part.get("cte_map", {}).get("map", ())
-        known |= {entry["key"].lower() for entry in entries if not _like_a_file(entry["key"])}
+        known |= {entry["key"].lower() for entry in entries if not _is_path(entry["key"])}
     for part in parts:
         kind = str(part.get("type", ""))
         if kind.endswith("_NODE") and kind not in _NODES:
-            raise QueryError("only questions can be asked: this statement would change something")
+            raise QueryError("only queries are allowed: this statement would change something")
         if kind == "BASE_TABLE":
             _check_table(part, known, tables)
         elif kind == "TABLE_FUNCTION":
             name = str(part["function"].get("function_name", "")).lower()
             if name not in _TABLE_FUNCTIONS:
                 raise QueryError(
-                    f"the function {name} can't be asked: only the warehouse's tables can"
+                    f"the function {name} can't be queried: only the warehouse's tables can"
                 )
         elif kind == "SHOW_REF" and "query" not in part and part.get("table_name") not in _SHOWS:
             raise QueryError("SHOW can list TABLES or ALL TABLES, nothing else")
-        if str(part.get("function_name", "")).lower() in _NO_FUNCTIONS:
+        if str(part.get("function_name", "")).lower() in _FORBIDDEN_FUNCTIONS:
             raise QueryError(f"the function {part['function_name']} can't be used here")
     return _names_in(parts)
 
@@ -110,7 +113,7 @@ def _names_in(parts: Iterable[dict[str, Any]]) -> set[str] | None:
 
 
 def check_repeatable(con: duckdb.DuckDBPyConnection, sql: str) -> None:
-    """Refuse what could give other rows tomorrow, or on another machine, from the same tables.
+    """Refuse what could give other rows at another time or place from the same tables.
 
     Raises:
         QueryError: a clock, chance, a sample, or a choice among rows that no total order decides.
@@ -126,17 +129,17 @@ def check_repeatable(con: duckdb.DuckDBPyConnection, sql: str) -> None:
     for part in _walk(_parse(con, sql)):
         name = str(part.get("function_name", "")).lower()
         if name in volatile:
-            raise QueryError(f"{name}() can't be used in a data set: its value changes by itself")
+            raise QueryError(f"{name}() can't be used in a dataset: its value changes by itself")
         columns = part.get("column_names", [])
         if len(columns) == 1 and str(columns[0]).lower() in _CLOCKS:
-            raise QueryError(f"{columns[0]} can't be used in a data set: it changes by itself")
+            raise QueryError(f"{columns[0]} can't be used in a dataset: it changes by itself")
         if part.get("sample"):
-            raise QueryError("a data set can't be a random sample: order by a hash and LIMIT it")
+            raise QueryError("a dataset can't be a random sample: order by a hash and LIMIT it")
         window = part.get("class") == "WINDOW"
-        if window and name in _PICKY_WINDOWS and not _by_trace(part.get("orders", ())):
+        if window and name in _ORDER_DEPENDENT_WINDOWS and not _by_trace(part.get("orders", ())):
             raise QueryError(f"{name}() OVER leaves ties open: {ordered}")
         aggregate_orders = part.get("order_bys", {}).get("orders", ())
-        if not window and name in _FIRST_SEEN and not _by_trace(aggregate_orders):
+        if not window and name in _ORDER_DEPENDENT and not _by_trace(aggregate_orders):
             raise QueryError(f"{name}() takes whichever row comes first: {ordered}")
         modifiers = {m.get("type"): m for m in part.get("modifiers", ())}
         by_trace = _by_trace(modifiers.get("ORDER_MODIFIER", {}).get("orders", ()))
@@ -152,9 +155,9 @@ def _parse(con: duckdb.DuckDBPyConnection, sql: str) -> dict[str, Any]:
     try:
         statements = con.extract_statements(sql)
     except duckdb.Error as error:
-        raise QueryError(_first_line(error)) from None
+        raise QueryError(first_line(error)) from None
     if len(statements) != 1:
-        raise QueryError(f"ask one statement at a time, not {len(statements)}")
+        raise QueryError(f"run one statement at a time, not {len(statements)}")
     text = sql
     if statements[0].type == duckdb.StatementType.EXPLAIN:
         text = _EXPLAIN.sub("", sql, count=1)
@@ -167,7 +170,7 @@ def _parse(con: duckdb.DuckDBPyConnection, sql: str) -> dict[str, Any]:
         raise QueryError("the statement is nested too deeply") from None
     if tree.get("error") or len(tree.get("statements", ())) != 1:
         raise QueryError(
-            "only questions can be asked: one SELECT, WITH, FROM, DESCRIBE, SHOW or EXPLAIN"
+            "only queries are allowed: one SELECT, WITH, FROM, DESCRIBE, SHOW or EXPLAIN"
         )
     return dict(tree["statements"][0])
 
@@ -190,13 +193,13 @@ def _check_table(part: dict[str, Any], known: set[str], tables: Iterable[str]) -
             return
     elif schema:
         raise QueryError(f"there is no table {'.'.join([*schema, name])}")
-    if _like_a_file(name):
-        raise QueryError(f"files can't be asked, only tables: {name}")
+    if _is_path(name):
+        raise QueryError(f"files can't be queried, only tables: {name}")
     if name.lower() not in known:
         raise QueryError(f"there is no table {name}; there are: {', '.join(sorted(tables))}")
 
 
-def _like_a_file(name: str) -> bool:
+def _is_path(name: str) -> bool:
     return re.search(r"[./\\:*?]", name) is not None
 
 
@@ -208,7 +211,3 @@ def _by_trace(orders: Iterable[Any]) -> bool:
         if str(part.get("column_names", [""])[-1]).lower() == "trace_id":
             return True
     return False
-
-
-def _first_line(error: BaseException) -> str:
-    return str(error).strip().splitlines()[0]

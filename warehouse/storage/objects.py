@@ -1,9 +1,10 @@
-"""Images, bundles, reports and checkpoints: named bytes in a folder or on S3, behind one interface.
+"""Object storage: named bytes in a folder or on S3, behind one interface.
 
     objects.put("images/ab/abcd…", data)     # True if stored, False if the name was taken
     objects.get("images/ab/abcd…")
 
-An object is put whole or not at all and never changes afterwards: on disk through a temporary
+Images, bundles, reports and checkpoints are objects. An object is put whole or not at all and never
+changes afterwards: on disk through a temporary
 file, fsync and a link that fails if the name exists; on S3 through a conditional put. A key is a
 relative path with forward slashes; anything that would leave the root is refused.
 """
@@ -31,8 +32,8 @@ class Objects(Protocol):
         """Store `data` under `key` unless the key is taken; whether it was stored."""
 
     def put_file(self, key: str, path: Path, replace: bool = False) -> bool:
-        """Store a local file under `key`; whether it was stored, which it is not if the key is
-        taken and `replace` does not say that it may be."""
+        """Store a local file under `key`; whether it was stored: not if the key is taken, unless
+        `replace`."""
 
     def get(self, key: str) -> bytes:
         """The bytes of `key`."""
@@ -41,25 +42,25 @@ class Objects(Protocol):
         """Whether `key` is there."""
 
     def delete(self, key: str) -> None:
-        """Remove `key` for good, if it is there; only for what must not be kept."""
+        """Delete `key` if it is there; only for what must not be kept."""
 
     def keys(self, prefix: str) -> list[str]:
         """Every key below the folder `prefix`, sorted."""
 
     def sizes(self, prefix: str = "") -> dict[str, int]:
-        """Bytes by key of all that is below the folder `prefix`, or of everything; sorted."""
+        """Size in bytes of every key below the folder `prefix`, or of all keys; sorted."""
 
     def local_path(self, key: str) -> Any:
-        """A context manager: a local file with the bytes of `key`, to be read only."""
+        """A context manager: a local file with the bytes of `key`, read-only."""
 
 
 def image_key(image_id: str) -> str:
-    """Where the bytes of an image are: fanned out, so that no folder grows too large."""
+    """The key of an image's bytes, fanned out so that no folder grows too large."""
     return f"images/{image_id[:2]}/{image_id}"
 
 
 def put_images(objects: Objects, images: Iterable[bytes]) -> None:
-    """Store encoded pictures under their own hashes, several at once; those there are skipped."""
+    """Store encoded images under their hashes, in parallel; stored ones are skipped."""
 
     def store(data: bytes) -> None:
         key = image_key(hashlib.sha256(data).hexdigest())
@@ -128,7 +129,7 @@ class LocalObjects:
     def _place(self, key: str, write: Any, replace: bool = False) -> bool:
         target = self.root / _checked(key)
         target.parent.mkdir(parents=True, exist_ok=True)
-        # The temporary file lies outside every folder that is listed, on the same file system.
+        # The temporary file is outside every folder that is listed, on the same file system.
         partial = self.root / ".partial"
         partial.mkdir(exist_ok=True)
         temporary = partial / uuid.uuid4().hex
@@ -152,7 +153,7 @@ class LocalObjects:
 
 
 def sync(path: Path) -> None:
-    """Make a file's bytes, or a folder's names, survive a power cut, where the platform can."""
+    """Flush a file, or a folder's entries, to disk, so that it survives a power cut."""
     with suppress(OSError):
         handle = os.open(path, os.O_RDONLY)
         try:
@@ -183,8 +184,8 @@ class S3Objects:
 
     def get(self, key: str) -> bytes:
         try:
-            answer = self.client.get_object(Bucket=self.bucket, Key=self._name(key))
-            return bytes(answer["Body"].read())
+            response = self.client.get_object(Bucket=self.bucket, Key=self._name(key))
+            return bytes(response["Body"].read())
         except self.client.exceptions.NoSuchKey:
             raise KeyError(key) from None
 

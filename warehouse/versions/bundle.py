@@ -1,4 +1,4 @@
-"""The files of a data set version: rows.parquet and images.parquet; `card` writes the others.
+"""Writes and reads a dataset version's rows.parquet and images.parquet; `card` writes the rest.
 
     rows = write_rows(con, folder)             # the temp table `chosen` names the traces
     write_images(warehouse, rows, folder)
@@ -6,7 +6,7 @@
 
 A row holds all that training on a trace needs: question, gold answer, steps and answer in original
 pixels, image sizes, and the coordinate space its teacher spoke. The content hash is taken over the
-rows' canonical JSON in order of trace_id, pictures included by their own hashes; run ids, paths and
+rows' canonical JSON in order of trace_id, images included by their own hashes; run ids, paths and
 times are not in it, so the same content has the same hash on every machine.
 """
 
@@ -36,9 +36,9 @@ FORMAT = 1
 """Version of the bundle's layout; part of the content hash."""
 
 _STEP = ("thought", "points", "call", "observation")
-_ROWS_AT_ONCE = 1000
-_TRACES_A_PART = 50_000  # joined and sorted at once: some hundred megabytes
-_IMAGES_AT_ONCE = 64
+_ROW_BATCH = 1000
+_PART_TRACES = 50_000  # joined and sorted at once: some hundred megabytes
+_IMAGE_BATCH = 64
 
 
 def _field(table: str, column: str, name: str | None = None) -> pa.Field:
@@ -65,8 +65,8 @@ ROWS = pa.schema(
         ),
     ]
 )
-"""Columns of rows.parquet; what they mean is said by the tables they come from. Points and boxes
-are original pixels; `gold_*` is the gold answer; `image_sizes` are pixels, one for each image."""
+"""Columns of rows.parquet, described by the tables they come from. Points and boxes are original
+pixels; `gold_*` is the gold answer; `image_sizes` are pixels, one for each image."""
 
 IMAGES = pa.schema(
     [
@@ -74,7 +74,7 @@ IMAGES = pa.schema(
         pa.field("bytes", pa.binary()),
     ]
 )
-"""Columns of images.parquet: every picture once, encoded as imported."""
+"""Columns of images.parquet: every image once, encoded as imported."""
 
 # Of the traces in the temp table `part`.
 _JOIN = f"""
@@ -111,7 +111,7 @@ class Rows:
     count: int
     content_hash: str
     images: dict[str, dict[str, Any]]
-    """Every picture of the rows by id, in order: its row of `images`."""
+    """Every image of the rows by id, in order: its row of `images`."""
     counts: Counter[str]
     """How many rows, and of each kind (`kind direct`), steps and points they have."""
     left_out: int
@@ -132,11 +132,11 @@ def write_rows(
     Raises:
         WarehouseError: a trace's question or image is missing from the warehouse.
     """
-    found = con.sql(_CHOSEN_IMAGES).to_arrow_table().to_pylist()
-    images = {row["image_id"]: row for row in found}
+    chosen_images = con.sql(_CHOSEN_IMAGES).to_arrow_table().to_pylist()
+    images = {row["image_id"]: row for row in chosen_images}
     digest = _new_digest()
     counts: Counter[str] = Counter()
-    gone: list[str] = []
+    dropped: list[str] = []
     with pq.ParquetWriter(folder / "rows.parquet", ROWS, compression="zstd") as writer:
         for batch in _joined(con):
             rows = batch.to_pylist()
@@ -147,7 +147,7 @@ def write_rows(
             if restyle:
                 ids = [row["trace_id"] for row in rows]
                 rows = list(restyle(rows))
-                gone += set(ids).difference(row["trace_id"] for row in rows)
+                dropped += set(ids).difference(row["trace_id"] for row in rows)
             for row in rows:
                 digest.update(_canonical(row))
                 counts["steps"] += len(row["steps"] or ())
@@ -157,19 +157,19 @@ def write_rows(
             counts["rows"] += len(rows)
     if not counts["rows"]:
         raise WarehouseError("no chosen trace can be written in the response style asked for")
-    if gone:
-        con.register("_gone", pa.table({"trace_id": pa.array(gone, pa.string())}))
-        con.execute("DELETE FROM chosen WHERE trace_id IN (SELECT trace_id FROM _gone)")
+    if dropped:
+        con.register("_dropped", pa.table({"trace_id": pa.array(dropped, pa.string())}))
+        con.execute("DELETE FROM chosen WHERE trace_id IN (SELECT trace_id FROM _dropped)")
         kept = {r["image_id"] for r in con.sql(_CHOSEN_IMAGES).to_arrow_table().to_pylist()}
         images = {image_id: row for image_id, row in images.items() if image_id in kept}
-    return Rows(counts["rows"], digest.hexdigest(), images, counts, len(gone))
+    return Rows(counts["rows"], digest.hexdigest(), images, counts, len(dropped))
 
 
 def _joined(con: duckdb.DuckDBPyConnection) -> Iterator[pa.RecordBatch]:
     """The rows of the chosen traces in order of trace_id, joined part by part."""
     ends = con.execute(
         "SELECT trace_id FROM chosen "
-        f"QUALIFY row_number() OVER (ORDER BY trace_id) % {_TRACES_A_PART} = 0 ORDER BY trace_id"
+        f"QUALIFY row_number() OVER (ORDER BY trace_id) % {_PART_TRACES} = 0 ORDER BY trace_id"
     ).fetchall()
     for low, high in pairwise([None, *(end for (end,) in ends), None]):
         con.execute(
@@ -177,15 +177,15 @@ def _joined(con: duckdb.DuckDBPyConnection) -> Iterator[pa.RecordBatch]:
             "WHERE ($low IS NULL OR trace_id > $low) AND ($high IS NULL OR trace_id <= $high)",
             {"low": low, "high": high},
         )
-        yield from con.sql(_JOIN).to_arrow_reader(_ROWS_AT_ONCE)
+        yield from con.sql(_JOIN).to_arrow_reader(_ROW_BATCH)
     con.execute("DROP TABLE part")
 
 
 def write_images(warehouse: Warehouse, rows: Rows, folder: Path) -> None:
-    """Write the pictures, in order of id; each is checked against its name.
+    """Write the images, in order of id; each is checked against its hash.
 
     Raises:
-        WarehouseError: a picture is missing or not what its name says.
+        WarehouseError: an image is missing or damaged.
     """
 
     def load(row: dict[str, Any]) -> dict[str, Any]:
@@ -205,13 +205,13 @@ def write_images(warehouse: Warehouse, rows: Rows, folder: Path) -> None:
         ThreadPoolExecutor(WRITERS) as pool,
     ):
         every = list(rows.images.values())
-        for start in range(0, len(every), _IMAGES_AT_ONCE):
-            loaded = pool.map(load, every[start : start + _IMAGES_AT_ONCE])
+        for start in range(0, len(every), _IMAGE_BATCH):
+            loaded = pool.map(load, every[start : start + _IMAGE_BATCH])
             writer.write_table(pa.Table.from_pylist(list(loaded), IMAGES))
 
 
 def hash_rows(path: Path) -> str:
-    """The content hash of a rows.parquet, as its card states it."""
+    """Compute the content hash of a rows.parquet, as its card states it."""
     digest = _new_digest()
     for row in read_rows(path):
         digest.update(_canonical(row))
@@ -219,9 +219,9 @@ def hash_rows(path: Path) -> str:
 
 
 def read_rows(path: Path) -> Iterator[dict[str, Any]]:
-    """Rows of a rows.parquet, in bounded memory."""
+    """Read rows of a rows.parquet in bounded memory."""
     with pq.ParquetFile(path) as parquet:
-        for batch in parquet.iter_batches(_ROWS_AT_ONCE):
+        for batch in parquet.iter_batches(_ROW_BATCH):
             yield from batch.to_pylist()
 
 
@@ -236,7 +236,7 @@ def question_of(row: dict[str, Any]) -> Question:
 
 
 def trace_of(row: dict[str, Any]) -> Trace:
-    """The trace of a version's row; of where in its tree each step was, a version says nothing."""
+    """The trace of a version's row; a version does not record where in its tree each step was."""
     return Trace(
         question_id=row["question_id"],
         steps=tuple(step_from(step) for step in row["steps"] or ()),

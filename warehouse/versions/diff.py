@@ -1,8 +1,8 @@
 """What differs between two dataset versions, row by row, and why.
 
-    told = diff(warehouse, resolve(warehouse, "sat2-sft@v1"), resolve(warehouse, "sat2-sft@v2"))
-    print(told.sentence())    # sat2-sft@v1 (1040 rows) -> sat2-sft@v2 (980 rows): 60 removed, …
-    told.differences[0]       # trace_id, removed | added | changed, reason, what, detail
+    changes = diff(warehouse, resolve(warehouse, "sat2-sft@v1"), resolve(warehouse, "sat2-sft@v2"))
+    print(changes.sentence())    # sat2-sft@v1 (1040 rows) -> sat2-sft@v2 (980 rows): 60 removed, …
+    changes.differences[0]       # trace_id, removed | added | changed, reason, what, detail
 
 A version stores its statement and the versions of all tables it read, so both states can still be
 queried. A row that one version has and the other lacks is explained by running each statement on
@@ -28,7 +28,7 @@ from deltalake.exceptions import DeltaError
 from curation.filters.config import describe_change
 from warehouse.query.catalog import connect
 from warehouse.query.sql_guard import QueryError
-from warehouse.storage.home import Warehouse, WarehouseError
+from warehouse.storage.home import Warehouse, WarehouseError, first_line
 from warehouse.tables.schema import Row
 from warehouse.versions.selection import choose
 from warehouse.versions.versions import Version, open_version, read_tables
@@ -41,25 +41,25 @@ REASONS = {
     "curated": "its tree was curated since",
     "linearizer": "cut anew by another linearizer",
     "filter": "a filter decides otherwise",
-    "unjudged": "no filter had judged it",
-    "row": "what is told of it has changed",
+    "unjudged": "no filter had seen it",
+    "row": "its columns have changed",
     "statement": "the statement differs",
     "response style": "it can't be written so, or repeats another",
     "others": "other traces came or went",
     "code": "the views' code has changed",
 }
-"""What each reason means, in words for a table."""
+"""What each reason means, for a table."""
 
 _Why = tuple[str, str, str]
-# Tables that every command writes into, whatever it is about.
+# Tables that every command writes into.
 _BOOKKEEPING = {"runs", "dataset_versions"}
 
 _FACTS = """
-SELECT d.trace_id, t.trace_id IS NOT NULL AS there, l.trace_id IS NOT NULL AS latest,
+SELECT d.trace_id, t.trace_id IS NOT NULL AS present, l.trace_id IS NOT NULL AS latest,
        t.linearizer, n.newest, n.cuts, r.run_id AS tree_run, t.run_id AS trace_run,
        q.question_id IS NOT NULL AS question, r.tree_id IS NOT NULL AS tree,
        {'split': q.split, 'family': q.family, 'source': q.source, 'licence': q.licence,
-        'kind': t.kind, 'reward': t.reward, 'task': t.task, 'origin': t.origin} AS told
+        'kind': t.kind, 'reward': t.reward, 'task': t.task, 'origin': t.origin} AS columns
 FROM _differing d
 LEFT JOIN traces t USING (trace_id)
 LEFT JOIN (SELECT trace_id FROM latest_traces) l USING (trace_id)
@@ -142,10 +142,9 @@ def diff(warehouse: Warehouse, a: Version, b: Version) -> Diff:
         differing, changed = _compare(old / "rows.parquet", new / "rows.parquet")
     found: list[Difference] = []
     if differing.num_rows:
-        then, now = Side(a, State(warehouse, a, differing)), Side(b, State(warehouse, b, differing))
-        with then.state, now.state:
+        with Side(warehouse, a, differing) as old_side, Side(warehouse, b, differing) as new_side:
             for row in differing.to_pylist():
-                has, lacks = (then, now) if row["in_a"] else (now, then)
+                has, lacks = (old_side, new_side)[:: 1 if row["in_a"] else -1]
                 why = explain(row["trace_id"], has, lacks)
                 change = "removed" if row["in_a"] else "added"
                 found.append(Difference(row["trace_id"], change, *why))
@@ -154,7 +153,7 @@ def diff(warehouse: Warehouse, a: Version, b: Version) -> Diff:
 
 
 def _compare(old: Path, new: Path) -> tuple[pa.Table, list[Difference]]:
-    """Rows that only one file has, with where they came from, and rows that both have unlike."""
+    """Rows that only one file has, with their question and tree, and rows whose columns differ."""
     with duckdb.connect() as con:
         for name, path in (("a", old), ("b", new)):
             con.read_parquet(str(path)).create_view(name)
@@ -170,22 +169,24 @@ def _compare(old: Path, new: Path) -> tuple[pa.Table, list[Difference]]:
 
 
 def _changed(con: duckdb.DuckDBPyConnection) -> Iterator[Difference]:
-    """Rows of one trace whose columns differ: what is told beside its text may change."""
+    """Rows of one trace whose columns differ: what is stored beside its text may change."""
     columns = {c[0] for c in con.execute("DESCRIBE a").fetchall()}
     columns &= {c[0] for c in con.execute("DESCRIBE b").fetchall()}
     shared = sorted(columns - {"trace_id"})
-    unlike = [f'a."{c}" IS DISTINCT FROM b."{c}"' for c in shared]
-    was, now = ([f'{side}."{c}"::VARCHAR' for c in shared] for side in ("a", "b"))
+    differ = [f'a."{c}" IS DISTINCT FROM b."{c}"' for c in shared]
+    old, new = ([f'{side}."{c}"::VARCHAR' for c in shared] for side in ("a", "b"))
     rows = con.sql(
-        f"SELECT a.trace_id, [{', '.join(unlike)}] AS unlike, [{', '.join(was)}] AS was, "
-        f"[{', '.join(now)}] AS is_now "
-        f"FROM a JOIN b USING (trace_id) WHERE {' OR '.join(unlike)} ORDER BY a.trace_id"
+        f"SELECT a.trace_id, [{', '.join(differ)}], [{', '.join(old)}], [{', '.join(new)}] "
+        f"FROM a JOIN b USING (trace_id) WHERE {' OR '.join(differ)} ORDER BY a.trace_id"
     )
-    for row in rows.to_arrow_table().to_pylist():
-        columns_of = zip(shared, row["unlike"], row["was"], row["is_now"], strict=True)
-        told = {c: f"{c}: {_short(x)} -> {_short(y)}" for c, differs, x, y in columns_of if differs}
-        what, detail = ", ".join(told), "; ".join(told.values())
-        yield Difference(row["trace_id"], "changed", "row", what, detail)
+    for trace_id, *values in rows.fetchall():
+        changes = {
+            c: f"{c}: {_short(was)} -> {_short(now)}"
+            for c, changed, was, now in zip(shared, *values, strict=True)
+            if changed
+        }
+        what, detail = ", ".join(changes), "; ".join(changes.values())
+        yield Difference(trace_id, "changed", "row", what, detail)
 
 
 def _short(value: str | None, most: int = 80) -> str:
@@ -194,32 +195,29 @@ def _short(value: str | None, most: int = 80) -> str:
 
 
 @dataclass(frozen=True, slots=True)
-class Fact:
-    """What one state of the tables said of one trace."""
+class Facts:
+    """What one state of the tables holds about one trace."""
 
     row: Row
     verdicts: dict[str, Row] = field(default_factory=dict)
-    """Each filter's latest word, by the filter's name: version, keep, reason."""
+    """Each filter's latest verdict, by the filter's name: version, keep, reason, method."""
     revoked: tuple[Row, ...] = ()
     """The revocations that reach it: subject, value, reason."""
 
-    @property
-    def there(self) -> bool:
-        """Whether the trace is in the tables."""
-        return bool(self.row["there"])
 
-
-class State:
-    """One version's tables, open for as long as they are needed."""
+class Side:
+    """One of the two versions with the tables it was cut from, open until it is closed."""
 
     def __init__(self, warehouse: Warehouse, version: Version, differing: pa.Table) -> None:
-        self.version = version
+        self.version, self.ref = version, version.ref
+        self.sql = str(version.card["sql"])
+        self.tables: dict[str, int] = version.card["table_versions"]
         try:
             self.con = connect(warehouse, read_tables(version))
         except (DeltaError, duckdb.Error, OSError) as error:
-            first = str(error).strip().splitlines()[0]
             raise WarehouseError(
-                f"the tables {version.ref} was cut from can't be read as they were then: {first}"
+                f"the tables {self.ref} was cut from can't be read as they were then: "
+                f"{first_line(error)}"
             ) from None
         self.con.register("_differing", differing)
         self.chosen_by = cache(self._chosen_by)
@@ -230,12 +228,8 @@ class State:
     def __exit__(self, *_: object) -> None:
         self.con.close()
 
-    def fact(self, trace_id: str) -> Fact:
-        """What the tables said of one of the differing traces."""
-        return self._facts[trace_id]
-
     def _chosen_by(self, sql: str) -> frozenset[str] | None:
-        """Those of the differing traces that `sql` chooses; None if it can't be asked here."""
+        """The differing traces that `sql` chooses; None if it can't be run on this state."""
         try:
             choose(self.con, sql)
         except QueryError:
@@ -248,7 +242,8 @@ class State:
         return chosen
 
     @cached_property
-    def _facts(self) -> dict[str, Fact]:
+    def facts(self) -> dict[str, Facts]:
+        """What these tables hold about each of the differing traces."""
         verdicts: dict[str, dict[str, Row]] = defaultdict(dict)
         for row in self._rows(
             "SELECT trace_id, filter, version, keep, reason, method FROM latest_verdicts "
@@ -262,7 +257,7 @@ class State:
         ):
             revoked[row["trace_id"]].append(row)
         return {
-            (i := row["trace_id"]): Fact(row, verdicts.get(i, {}), tuple(revoked.get(i, ())))
+            (i := row["trace_id"]): Facts(row, verdicts.get(i, {}), tuple(revoked.get(i, ())))
             for row in self._rows(_FACTS)
         }
 
@@ -270,120 +265,100 @@ class State:
         try:
             return list(self.con.sql(sql).to_arrow_table().to_pylist())
         except duckdb.Error as error:
-            first = str(error).strip().splitlines()[0]
             raise WarehouseError(
-                f"the tables {self.version.ref} was cut from can't be read: {first}"
+                f"the tables {self.ref} was cut from can't be read: {first_line(error)}"
             ) from None
 
 
-@dataclass(frozen=True, slots=True)
-class Side:
-    """One of the two versions, with the tables it was cut from."""
-
-    version: Version
-    state: State
-
-    @property
-    def sql(self) -> str:
-        return str(self.version.card["sql"])
-
-
 def explain(trace_id: str, has: Side, lacks: Side) -> _Why:
-    """The reason, what it is about, and the detail, why `lacks` has no row of the trace."""
-    here, there = has.state.fact(trace_id), lacks.state.fact(trace_id)
-    if there.revoked:
-        first = there.revoked[0]
+    """Explain why `lacks` has no row of the trace: reason, what it is about, detail.
+
+    Which of the two versions came later does not matter: the same facts explain a row that was
+    removed and one that was added.
+    """
+    facts = lacks.facts[trace_id]
+    if facts.revoked:
+        first = facts.revoked[0]
         return "revoked", f"{first['subject']} {first['value']}", first["reason"]
-    if not there.there:
-        return _absent(here, there, has, lacks)
+    if not facts.row["present"]:
+        return _absent(trace_id, has, lacks)
     style = lacks.version.response_style
-    others = lacks.state.chosen_by(lacks.sql)
+    own, others = has.chosen_by(has.sql), lacks.chosen_by(lacks.sql)
     if style and others and trace_id in others:
-        why = f"{lacks.version.ref} has the response style {style}: this trace can't be written so"
+        why = f"{lacks.ref} has the response style {style}: this trace can't be written so"
         return "response style", str(style), f"{why}, or repeats another"
-    own, others = has.state.chosen_by(has.sql), lacks.state.chosen_by(lacks.sql)
     if own is None or others is None or trace_id not in own or trace_id in others:
-        # Asked again, a statement does not give what it gave: the views it reads are today's.
+        # Run again, a statement does not give what it gave: the views it reads are today's.
         was, now = has.version.card["revision"], lacks.version.card["revision"]
         return "code", f"{was[:12]} and {now[:12]}", "a view it is chosen by means something else"
-    crossed = lacks.state.chosen_by(has.sql)
+    crossed = lacks.chosen_by(has.sql)
     if crossed is not None and trace_id in crossed:
-        return "statement", *_statement(there, lacks)
-    told = _tables(here, there, has, lacks)
-    other_way = has.state.chosen_by(lacks.sql)
+        return "statement", *_statement(facts, lacks)
+    reason, what, detail = _tables(has.facts[trace_id], facts, has, lacks)
+    other_way = has.chosen_by(lacks.sql)
     if other_way is not None and trace_id not in other_way:
         # Either alone would lose it. What the tables say is the nearer cause.
-        return (*told[:2], f"{told[2]}; nor does {lacks.version.ref}'s statement choose it")
-    return told
+        detail = f"{detail}; nor does {lacks.ref}'s statement choose it"
+    return reason, what, detail
 
 
-def _absent(here: Fact, there: Fact, has: Side, lacks: Side) -> _Why:
-    """The lacking side's tables do not hold the trace."""
-    if _traces(has) <= _traces(lacks):  # the side without it came later, and lost it
+def _absent(trace_id: str, has: Side, lacks: Side) -> _Why:
+    """Why the lacking side's tables do not hold the trace."""
+    if has.tables.get("traces", -1) <= lacks.tables.get("traces", -1):  # it came later, and lost it
         return "deleted", "", "the trace is no longer in the tables"
-    run = here.row["tree_run"] or here.row["trace_run"]
-    if not there.row["question"]:
-        return "question", "", f"its question was not imported for {lacks.version.ref} yet"
-    if not there.row["tree"]:
-        return "tree", str(run or ""), f"its tree was not searched for {lacks.version.ref} yet"
-    if there.row["cuts"]:
-        what = f"{_named(there.row['newest'])} -> {_named(here.row['linearizer'])}"
+    here, there = has.facts[trace_id].row, lacks.facts[trace_id].row
+    if not there["question"]:
+        return "question", "", f"its question was not imported for {lacks.ref} yet"
+    if not there["tree"]:
+        run = here["tree_run"] or here["trace_run"] or ""
+        return "tree", str(run), f"its tree was not searched for {lacks.ref} yet"
+    if there["cuts"]:
+        what = f"{there['newest'] or 'unnamed'} -> {here['linearizer'] or 'unnamed'}"
         return "linearizer", what, "its tree was there, cut otherwise"
-    return "curated", str(here.row["trace_run"] or ""), "its tree was there, not curated yet"
+    return "curated", str(here["trace_run"] or ""), "its tree was there, not curated yet"
 
 
-def _traces(side: Side) -> int:
-    """The version of the table of traces that a side read."""
-    return int(side.version.card["table_versions"].get("traces", -1))
-
-
-def _statement(there: Fact, lacks: Side) -> tuple[str, str]:
-    """What the statement that does not choose it may have gone by."""
-    drops = [row for row in there.verdicts.values() if not row["keep"]]
+def _statement(facts: Facts, lacks: Side) -> tuple[str, str]:
+    """What the statement that does not choose the trace may have filtered by."""
+    drops = [row for row in facts.verdicts.values() if not row["keep"]]
     if drops:
         what = ", ".join(row["filter"] for row in drops)
         reasons = "; ".join(f"{row['filter']}: {row['reason']}" for row in drops)
-        return what, f"{lacks.version.ref}'s does not choose it; filters drop it ({reasons})"
-    kept = "every filter keeps it" if there.verdicts else "no filter judged it"
-    return "", f"{lacks.version.ref}'s does not choose it; {kept}"
+        return what, f"{lacks.ref}'s does not choose it; filters drop it ({reasons})"
+    kept = "every filter keeps it" if facts.verdicts else "no filter judged it"
+    return "", f"{lacks.ref}'s does not choose it; {kept}"
 
 
-def _tables(here: Fact, there: Fact, has: Side, lacks: Side) -> _Why:
-    """What the two states of the tables say unlike of a trace both hold."""
+def _tables(here: Facts, there: Facts, has: Side, lacks: Side) -> _Why:
+    """How the two states of the tables differ about a trace that both hold."""
     drops = {
         name: row
         for name, row in there.verdicts.items()
         if not row["keep"] and here.verdicts.get(name, {"keep": True})["keep"]
     }
     if drops:
-        told = "; ".join(_turned(here.verdicts.get(f), row, has, lacks) for f, row in drops.items())
+        details = [_verdicts(here.verdicts.get(f), row, has, lacks) for f, row in drops.items()]
         names = [_with_values(f, here.verdicts.get(f), row) for f, row in drops.items()]
-        return "filter", ", ".join(names), told
+        return "filter", ", ".join(names), "; ".join(details)
     if here.verdicts and not there.verdicts:
-        return "unjudged", "", f"{lacks.version.ref} was published before it was judged"
+        return "unjudged", "", f"{lacks.ref} was published before it was judged"
     if here.row["latest"] and not there.row["latest"]:
-        what = f"{_named(here.row['linearizer'])} -> {_named(there.row['newest'])}"
+        what = f"{here.row['linearizer'] or 'unnamed'} -> {there.row['newest'] or 'unnamed'}"
         return "linearizer", what, "its tree has been cut anew, and the newest cut counts"
-    unlike = {
-        column: f"{column}: {here.row['told'][column]} in {has.version.ref}, {value}"
-        for column, value in there.row["told"].items()
-        if here.row["told"][column] != value
+    changed = {
+        column: f"{column}: {here.row['columns'][column]} in {has.ref}, {value}"
+        for column, value in there.row["columns"].items()
+        if here.row["columns"][column] != value
     }
-    if unlike:
-        told = "; ".join(unlike.values())
-        return "row", ", ".join(unlike), f"{told} in {lacks.version.ref}"
-    mine, theirs = has.version.card["table_versions"], lacks.version.card["table_versions"]
-    moved = sorted(n for n in {*mine, *theirs} - _BOOKKEEPING if mine.get(n) != theirs.get(n))
+    if changed:
+        return "row", ", ".join(changed), f"{'; '.join(changed.values())} in {lacks.ref}"
+    names = sorted({*has.tables, *lacks.tables} - _BOOKKEEPING)
     return (
         "others",
-        ", ".join(moved),
-        "nothing told of it differs: the statement weighs traces against each other, or against "
-        "other tables, and these have changed",
+        ", ".join(name for name in names if has.tables.get(name) != lacks.tables.get(name)),
+        "no column of it differs: the statement weighs traces against each other, or against other "
+        "tables, and these have changed",
     )
-
-
-def _named(linearizer: str | None) -> str:
-    return linearizer or "unnamed"
 
 
 def _with_values(name: str, before: Row | None, row: Row) -> str:
@@ -395,11 +370,11 @@ def _with_values(name: str, before: Row | None, row: Row) -> str:
     return f"{name} ({change})" if change else name
 
 
-def _turned(before: Row | None, row: Row, has: Side, lacks: Side) -> str:
-    """One filter's two words on a trace, told from the side that has the row."""
+def _verdicts(before: Row | None, row: Row, has: Side, lacks: Side) -> str:
+    """One filter's two verdicts on a trace."""
     name, reason = row["filter"], row["reason"] or "without a reason"
     by = f"version {row['version']} of the filters"
-    dropped = f"dropped by {by}, in {lacks.version.ref} ({reason})"
+    dropped = f"dropped by {by}, in {lacks.ref} ({reason})"
     if before is None:
-        return f"{name}: {dropped}, not asked in {has.version.ref}"
-    return f"{name}: {dropped}, kept by version {before['version']}, in {has.version.ref}"
+        return f"{name}: {dropped}, not applied in {has.ref}"
+    return f"{name}: {dropped}, kept by version {before['version']}, in {has.ref}"

@@ -1,12 +1,12 @@
-"""What has been revoked, and what that reaches: rows left out of new versions, rows told of in old.
+"""Revocations: traces left out of new versions, and rows reported in published ones.
 
-    revoked = leave_out_revoked(con)               # out of the temp table `chosen`, for the card
+    revoked = remove_revoked(con)                  # from the temp table `chosen`, for the card
     since = revoked_since(warehouse, folder)       # of a published version's files
     revocation = revoke(warehouse, "source", "web-scrape", "its licence was withdrawn")
 
-A published version never changes, so a revocation cannot take rows out of it: it says so, and
-the next version goes without. A revoked source, question, image or run takes every trace with it
-that was made from it (the view `revoked_traces`).
+A published version never changes, so a revocation cannot take rows out of it: its card reports it,
+and the next version goes without. A revoked source, question, image or run takes every trace with
+it that was made from it (the view `revoked_traces`).
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ _SUMMED = (
     "SELECT subject, value, reason, count(*) AS rows FROM revoked_traces "
     "SEMI JOIN chosen USING (trace_id) GROUP BY ALL ORDER BY rows DESC, subject, value"
 )
-# What a bundle says itself still counts when the tables have forgotten it.
+# The bundle's own columns count too: the tables may have lost the rows.
 _BY_COLUMN = {"trace": "trace_id", "question": "question_id", "source": "source"}
 
 
@@ -39,7 +39,7 @@ class Revocation:
     subject: str
     value: str
     reason: str
-    """The first reason given; a later revocation of the same thing does not replace it."""
+    """The first reason given; revoking the same thing again does not replace it."""
     new: bool
     """Whether it was not revoked before."""
 
@@ -53,23 +53,23 @@ def revoke(warehouse: Warehouse, subject: str, value: str, reason: str) -> Revoc
     if subject not in SUBJECTS:
         raise WarehouseError(f"{subject!r} can't be revoked; what can: {', '.join(SUBJECTS)}")
     if not reason.strip():
-        raise WarehouseError("a revocation needs a reason: whoever meets it later will ask")
+        raise WarehouseError("a revocation needs a reason, for those who meet it later")
     revocation_id = content_id("revocation", subject, value)
     row = {"subject": subject, "value": value, "reason": reason.strip()}
     new = bool(insert_new(warehouse, "revocations", [{"revocation_id": revocation_id, **row}]))
-    for there in revocations(warehouse):
-        if (there["subject"], there["value"]) == (subject, value):
-            row = there
+    for known in revocations(warehouse):
+        if (known["subject"], known["value"]) == (subject, value):
+            row = known
     return Revocation(subject, value, row["reason"], new)
 
 
 def revocations(warehouse: Warehouse) -> list[Row]:
-    """Everything revoked: subject, value and reason."""
+    """All revocations: subject, value and reason."""
     return list(scan(warehouse, "revocations", ["subject", "value", "reason"]).to_pylist())
 
 
-def leave_out_revoked(con: duckdb.DuckDBPyConnection) -> list[Row]:
-    """Take revoked traces out of the temp table `chosen`; say which revocation took how many.
+def remove_revoked(con: duckdb.DuckDBPyConnection) -> list[Row]:
+    """Remove revoked traces from the temp table `chosen`; return how many each revocation removed.
 
     A trace that two revocations reach counts for both.
 
@@ -82,19 +82,18 @@ def leave_out_revoked(con: duckdb.DuckDBPyConnection) -> list[Row]:
         if not con.execute("SELECT 1 FROM chosen LIMIT 1").fetchall():
             raise WarehouseError(
                 "every trace the statement chose is revoked, so nothing was published: "
-                + told_revoked(rows[0])
+                + describe_revocation(rows[0])
             )
     return rows
 
 
 def revoked_since(warehouse: Warehouse, folder: Path) -> list[Row]:
-    """What of a version's files is revoked now: subject, value, reason and the number of rows.
+    """The revocations that reach a version's files: subject, value, reason and number of rows.
 
     Args:
         folder: the version's files. What was revoked before it was published is not in them.
     """
-    marked = revocations(warehouse)
-    if not marked:
+    if not revocations(warehouse):
         return []
     held = pq.read_table(
         folder / "rows.parquet", columns=["trace_id", "question_id", "source", "image_ids"]
@@ -119,7 +118,7 @@ def revoked_since(warehouse: Warehouse, folder: Path) -> list[Row]:
         return list(found.to_arrow_table().to_pylist())
 
 
-def told_revoked(row: Row) -> str:
-    """A revocation's reach in words."""
+def describe_revocation(row: Row) -> str:
+    """A revocation and the rows it reaches, in words."""
     rows = "1 row" if row["rows"] == 1 else f"{row['rows']} rows"
     return f"{row['subject']} {row['value']} ({row['reason']}), {rows}"

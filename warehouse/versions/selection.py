@@ -1,4 +1,4 @@
-"""Which traces a data set version holds: one SELECT, asked of the warehouse's views.
+"""Selects the traces of a dataset version: one SELECT over the warehouse's views.
 
 choose(con, "SELECT trace_id FROM kept_traces")     # the temp table `chosen` of a connection
 """
@@ -9,16 +9,21 @@ import duckdb
 
 from warehouse.query.catalog import view_names
 from warehouse.query.sql_guard import QueryError, check, check_repeatable
-from warehouse.storage.home import WarehouseError
+from warehouse.storage.home import WarehouseError, first_line
 
 
 def choose(con: duckdb.DuckDBPyConnection, sql: str) -> None:
-    """Run the statement and keep its trace ids in the temp table `chosen`."""
+    """Run the statement and store its trace ids in the temp table `chosen`.
+
+    Raises:
+        QueryError: the statement is refused, fails, or gives no trace_id.
+        WarehouseError: it chose no trace, an unknown one, or one made by an evaluation.
+    """
     check(con, sql, view_names(con))
     check_repeatable(con, sql)
     statement = sql.strip().rstrip(";")
     try:
-        # On lines of its own, so that a remark at the statement's end ends there.
+        # On its own lines, so that a comment at the statement's end ends there.
         columns = [c[0] for c in con.execute(f"DESCRIBE (\n{statement}\n)").fetchall()]
         if "trace_id" not in columns:
             raise QueryError(f"the statement gives no trace_id; it gives: {', '.join(columns)}")
@@ -28,18 +33,18 @@ def choose(con: duckdb.DuckDBPyConnection, sql: str) -> None:
             "WHERE trace_id IS NOT NULL"
         )
     except duckdb.Error as error:
-        raise QueryError(str(error).strip().splitlines()[0]) from None
+        raise QueryError(first_line(error)) from None
     ((n,),) = con.execute("SELECT count(*) FROM chosen").fetchall()
     if not n:
         raise WarehouseError("the statement chose no trace, so nothing was published")
     unknown = con.execute("FROM chosen ANTI JOIN traces USING (trace_id) LIMIT 1").fetchall()
     if unknown:
-        raise WarehouseError(f"the statement chose {unknown[0][0]!r}, which is no trace's id")
+        raise WarehouseError(f"the statement chose {unknown[0][0]!r}, which is not a trace's id")
     ((measured,),) = con.execute(
         "SELECT count(*) FROM traces SEMI JOIN chosen USING (trace_id) WHERE origin = 'evaluation'"
     ).fetchall()
     if measured:
         raise WarehouseError(
-            f"{measured} of the traces chosen are answers of an evaluation, and nothing may be "
-            "trained on those; add: WHERE origin = 'search'"
+            f"{measured} of the traces chosen are answers of an evaluation, which must not be "
+            "trained on; add: WHERE origin = 'search'"
         )

@@ -1,13 +1,13 @@
-"""Data set versions: `name@vN`, cut from the warehouse with SQL and never changed afterwards.
+"""Dataset versions: `name@vN`, cut from the warehouse with SQL and never changed afterwards.
 
     version = publish(warehouse, "sat2-sft", "SELECT trace_id FROM kept_traces")
     version = resolve(warehouse, "sat2-sft@v1")            # or "sat2-sft" for the newest
     print(show(warehouse, "sat2-sft"))
     with open_version(warehouse, version) as folder: …    # rows.parquet, images.parquet, card.json
 
-A version is a folder `datasets/<name>/vN/` that holds copies of all it needs, pictures included:
-nothing done to the tables later can reach it. It appears whole or not at all, publishing equal
-content again gives the version that is there, and the same statement on the same rows has the same
+A version is a folder `datasets/<name>/vN/` that holds copies of all it needs, images included:
+no later change of the tables can reach it. It appears whole or not at all, publishing equal content
+again returns the existing version, and the same statement on the same rows has the same
 content hash on any machine.
 """
 
@@ -36,7 +36,7 @@ from warehouse.versions.bundle import write_images, write_rows
 from warehouse.versions.card import make_card, readme, write_card, write_samples
 from warehouse.versions.certificate import certificate
 from warehouse.versions.response_styles import Restyler, response_style_of
-from warehouse.versions.revocations import leave_out_revoked, revoked_since, told_revoked
+from warehouse.versions.revocations import describe_revocation, remove_revoked, revoked_since
 from warehouse.versions.selection import choose
 
 _NAME = re.compile(r"[a-z0-9][a-z0-9._-]*")
@@ -55,12 +55,12 @@ class Version:
 
     @property
     def ref(self) -> str:
-        """Its name for people: `name@vN`."""
+        """Its full name, `name@vN`."""
         return f"{self.name}@v{self.number}"
 
     @property
     def content_hash(self) -> str:
-        """SHA-256 (hex) of its rows, pictures included."""
+        """SHA-256 (hex) of its rows, images included."""
         return str(self.card["content_hash"])
 
     @property
@@ -75,7 +75,7 @@ class Version:
 
     @property
     def prefix(self) -> str:
-        """Where its files are among the warehouse's objects."""
+        """The key prefix of its files among the warehouse's objects."""
         return f"datasets/{self.name}/v{self.number}"
 
 
@@ -87,7 +87,7 @@ def publish(
     response_style: ResponseStyle | None = None,
     run_id: str | None = None,
 ) -> Version:
-    """Cut a version of the traces whose trace_id a SELECT gives; or return the equal one there is.
+    """Cut a version of the traces whose trace_id a SELECT gives, or return an existing equal one.
 
     Args:
         name: lower-case letters, digits, `.`, `_` and `-`.
@@ -95,22 +95,22 @@ def publish(
         response_style: rewrite each trace in this style; those that can't be are left out.
 
     Raises:
-        WarehouseError: the name is no name, or the statement chose nothing, or what it chose is
+        WarehouseError: the name is not valid, or the statement chose nothing, or what it chose is
             incomplete.
-        QueryError: the statement can't be run, or might choose otherwise tomorrow.
+        QueryError: the statement can't be run, or is not repeatable.
     """
     if not _NAME.fullmatch(name):
         raise WarehouseError(
-            f"{name!r} can't name a data set: use lower-case letters, digits, '.', '_' and '-'"
+            f"{name!r} can't name a dataset: use lower-case letters, digits, '.', '_' and '-'"
         )
     restyle = Restyler(response_style) if response_style else None
     versions = table_versions(warehouse)
-    with connect(warehouse, versions) as con, _workbench(warehouse) as folder:
+    with connect(warehouse, versions) as con, _staging_folder(warehouse) as folder:
         choose(con, sql)
-        revoked = leave_out_revoked(con)
+        revoked = remove_revoked(con)
         rows = write_rows(con, folder, restyle)
-        if same := _same(list_versions(warehouse, name), rows.content_hash):
-            _note(warehouse, same)
+        if same := _find_equal(list_versions(warehouse, name), rows.content_hash):
+            _record(warehouse, same)
             return same
         write_images(warehouse, rows, folder)
         about = {
@@ -125,8 +125,8 @@ def publish(
             "samples": write_samples(folder),
         }
         about["decontamination"] = certificate(warehouse, con, versions)
-        version = _place(warehouse, make_card(con, rows, about), folder)
-    _note(warehouse, version)
+        version = _add(warehouse, make_card(con, rows, about), folder)
+    _record(warehouse, version)
     return version
 
 
@@ -146,32 +146,34 @@ def resolve(warehouse: Warehouse, ref: str) -> Version:
     """
     match = _REF.fullmatch(ref)
     if not match or not _NAME.fullmatch(match["name"]):
-        raise WarehouseError(f"{ref!r} names no data set version; write name@v1, or name")
-    there = list_versions(warehouse, match["name"])
-    wanted = [v for v in there if match["number"] in (None, str(v.number))]
-    if not wanted:
-        others = there or list_versions(warehouse)
+        raise WarehouseError(f"{ref!r} is not a dataset version; write name@v1, or name")
+    published = list_versions(warehouse, match["name"])
+    matching = [v for v in published if match["number"] in (None, str(v.number))]
+    if not matching:
+        others = published or list_versions(warehouse)
         listed = ", ".join(version.ref for version in others) or "nothing is published yet"
-        raise WarehouseError(f"there is no data set {ref}; there are: {listed}")
-    return wanted[-1]
+        raise WarehouseError(f"there is no dataset {ref}; there are: {listed}")
+    return matching[-1]
 
 
 def show(warehouse: Warehouse, ref: str) -> str:
-    """A version's card as Markdown, under what was revoked of it since; its pictures by where they
-    are, if they are on this disk."""
+    """Format a version's card as Markdown, after what was revoked of it since.
+
+    Its images have their paths, if they are on this disk.
+    """
     version = resolve(warehouse, ref)
     with open_version(warehouse, version) as folder:
         since = revoked_since(warehouse, folder)
-    told = [f"> Revoked since: {told_revoked(row)}\n" for row in since]
-    text = readme(version.card).split("---\n\n", 1)[-1]  # without what only programs read
+    notes = [f"> Revoked since: {describe_revocation(row)}\n" for row in since]
+    text = readme(version.card).split("---\n\n", 1)[-1]  # without the front matter
     if not warehouse.is_s3:
         text = text.replace("](sample-", f"]({warehouse.root}/{version.prefix}/sample-")
-    return "\n".join([*told, text])
+    return "\n".join([*notes, text])
 
 
 @contextmanager
 def open_version(warehouse: Warehouse, version: Version) -> Iterator[Path]:
-    """A local folder with the version's files, to be read only."""
+    """Open a local folder with the version's files, read-only."""
     if not warehouse.is_s3:
         yield Path(warehouse.root) / version.prefix
         return
@@ -183,13 +185,13 @@ def open_version(warehouse: Warehouse, version: Version) -> Iterator[Path]:
 
 
 def read_tables(version: Version) -> dict[str, int | None]:
-    """The version of every table that a data set version was cut from; None: not there yet."""
+    """The version of each table that a dataset version was cut from; None: it did not exist yet."""
     return {name: version.card["table_versions"].get(name) for name in TABLES}
 
 
 @contextmanager
-def _workbench(warehouse: Warehouse) -> Iterator[Path]:
-    """A folder to prepare a version in: on the warehouse's own file system where it has one."""
+def _staging_folder(warehouse: Warehouse) -> Iterator[Path]:
+    """A temporary folder, on the warehouse's own file system where it has one."""
     if warehouse.is_s3:
         folder = Path(tempfile.mkdtemp())
     else:
@@ -201,17 +203,17 @@ def _workbench(warehouse: Warehouse) -> Iterator[Path]:
         shutil.rmtree(folder, ignore_errors=True)
 
 
-def _place(warehouse: Warehouse, card: dict[str, Any], folder: Path) -> Version:
-    """Give the prepared files the next free number, in one step."""
+def _add(warehouse: Warehouse, card: dict[str, Any], folder: Path) -> Version:
+    """Publish the prepared files under the next free number, in one step."""
     name = card["name"]
     number = 0
     while True:
-        # Taking number N + 1 only succeeds if nobody did since N was seen to be the last, so no
-        # equal version can have slipped in between.
-        there = list_versions(warehouse, name)
-        if same := _same(there, card["content_hash"]):
+        # Taking number N + 1 only succeeds if N was still the last, so no equal version can have
+        # been published in between.
+        published = list_versions(warehouse, name)
+        if same := _find_equal(published, card["content_hash"]):
             return same
-        number = max(number, there[-1].number if there else 0) + 1
+        number = max(number, published[-1].number if published else 0) + 1
         version = Version(name, number, {**card, "version": number})
         write_card(version.card, folder)
         if warehouse.is_s3 and _upload(warehouse, version, folder):
@@ -240,8 +242,8 @@ def _move(warehouse: Warehouse, version: Version, folder: Path) -> bool:
 def _upload(warehouse: Warehouse, version: Version, folder: Path) -> bool:
     """Put the prepared files; False if the number is taken.
 
-    Whoever puts the claim owns the number; the card, put last, makes it a version. A publisher that
-    dies in between leaves a number that is never used.
+    The process that puts the claim owns the number; the card, put last, makes it a version. A
+    process that dies in between leaves a number that is never used.
     """
     if not warehouse.objects.put(f"{version.prefix}/claim", uuid.uuid4().bytes):
         return False
@@ -250,8 +252,8 @@ def _upload(warehouse: Warehouse, version: Version, folder: Path) -> bool:
     return True
 
 
-def _same(there: list[Version], content_hash: str) -> Version | None:
-    return next((version for version in there if version.content_hash == content_hash), None)
+def _find_equal(versions: list[Version], content_hash: str) -> Version | None:
+    return next((version for version in versions if version.content_hash == content_hash), None)
 
 
 def _read(warehouse: Warehouse, key: str) -> Version:
@@ -259,8 +261,8 @@ def _read(warehouse: Warehouse, key: str) -> Version:
     return Version(card["name"], card["version"], card)
 
 
-def _note(warehouse: Warehouse, version: Version) -> None:
-    """The row that makes a version findable in SQL; the folder is the truth."""
+def _record(warehouse: Warehouse, version: Version) -> None:
+    """Insert the row that shows a version in SQL; its folder is the source of truth."""
     card = version.card
     row = {
         "name": version.name,

@@ -7,7 +7,7 @@ fullAnswer, types{structural, semantic, detailed}, …` and `testdev_balanced_im
 maps an id to the same fields, and its pictures are `images/IMAGEID.jpg`. VLMEvalKit's TSV has
 `image, question, answer`.
 
-Pictures in Parquet are looked for in the folder beside that says `images` instead of
+Images in Parquet are looked for in the folder beside that says `images` instead of
 `instructions`, or below the image root; they are copied once into a temporary file, so that a
 question finds its own without all of them in memory. Published figure: accuracy, exact match.
 """
