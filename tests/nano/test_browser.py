@@ -57,11 +57,9 @@ def start():  # type: ignore[no-untyped-def]
 def test_boxes_are_where_the_page_draws(shown) -> None:  # type: ignore[no-untyped-def]
     found = {one.name: one for one in screens.elements(shown, 2.0) if one.whole}
     assert set(found) == {"Alarm", "Save it 3", "Twice"}
-    picture = Image.open(io.BytesIO(shown.get_screenshot_as_png())).convert("RGB")
-    assert picture.size == (600, 400)
-    red = [
-        (x, y) for x in range(600) for y in range(400) if picture.getpixel((x, y)) == (255, 0, 0)
-    ]
+    image = Image.open(io.BytesIO(shown.get_screenshot_as_png())).convert("RGB")
+    assert image.size == (600, 400)
+    red = [(x, y) for x in range(600) for y in range(400) if image.getpixel((x, y)) == (255, 0, 0)]
     alarm = found["Alarm"]
     assert alarm.box == (min(red)[0], min(red)[1], max(red)[0] + 1, max(red)[1] + 1)
     assert (alarm.family, alarm.role) == ("icon", "button")
@@ -177,7 +175,7 @@ def test_a_named_element_is_found_by_its_number() -> None:
     ]  # fmt: skip
 
 
-def test_numbers_stay_in_the_picture_and_do_not_cover_each_other() -> None:
+def test_numbers_stay_in_the_image_and_do_not_cover_each_other() -> None:
     blank = Image.new("RGB", (120, 80), "white")
     out = io.BytesIO()
     blank.save(out, "PNG")

@@ -44,8 +44,8 @@ def test_given_steps_are_read_and_only_the_answer_is_learnt(encoder, question):
         assert (named, int(x), int(y)) == (name, *(round(1000 * v) for v in there.centre))
     assert len(pointed) >= len(question["about"])
     assert made.reply == f"<answer>{question['answer']}</answer><|im_end|>"
-    learnt = [token for token, weight in zip(row.ids, row.weights, strict=True) if weight]
-    assert decoded(encoder, learnt) == made.reply
+    learned = [token for token, weight in zip(row.ids, row.weights, strict=True) if weight]
+    assert decoded(encoder, learned) == made.reply
     assert not row.looks and not row.names
 
 

@@ -90,21 +90,21 @@ def takes(seed: int, number: int) -> list[Take]:
 
 
 def test_answers_are_facts_of_the_scene_and_what_they_are_about_is_clear():
-    rng, balance, asked = np.random.default_rng(1), Balance(slack=99), Counter()
+    rng, balance, counts = np.random.default_rng(1), Balance(slack=99), Counter()
     answers = defaultdict(set)
     for take in takes(1, 90):
         for family in FAMILIES:
             question = ask(rng, take, family, balance)
             if question is None:
                 continue
-            asked[family] += 1
+            counts[family] += 1
             answers[family].add(question.answer)
             assert question.answer == truth(question, take), question
             assert question.answer in question.options
             assert len(set(question.options)) == len(question.options) == 1 / CHANCE[family]
             for name, place in question.about:
                 assert name in take.frames[question.frames[place]].clear, question
-    assert all(asked[family] >= 20 for family in FAMILIES), asked
+    assert all(counts[family] >= 20 for family in FAMILIES), counts
     assert {"left", "right", "straight ahead"} <= answers["goal_aim"]
 
 

@@ -13,7 +13,7 @@ from vigorl_nano.rooms.takes import sample_take
 from vigorl_nano.rooms.wording import CHANCE, CHANGE, FAMILIES
 
 SEED = 88_001
-Asked = dict[str, list[RoomQuestion]]
+Questions = dict[str, list[RoomQuestion]]
 
 
 @pytest.fixture(autouse=True)
@@ -24,11 +24,11 @@ def one_thread():
     torch.set_num_threads(before)
 
 
-def by_family(questions: list[RoomQuestion]) -> Asked:
+def by_family(questions: list[RoomQuestion]) -> Questions:
     return {family: [q for q in questions if q.family == family] for family in FAMILIES}
 
 
-def as_they_come(seed: int, number: int) -> Asked:
+def as_they_come(seed: int, number: int) -> Questions:
     """Drafts that nothing has balanced: what a reader learns from them is how rooms lean."""
     rng, found = np.random.default_rng(seed), []
     for i in range(number):
@@ -61,15 +61,15 @@ def most_common_answer(questions: list[RoomQuestion]) -> list[bool]:
 def test_a_reader_who_knows_how_rooms_lean_gains_nothing_from_a_split():
     parts = [q for b in blocks("x", SEED, 1200) for _, kept in plan_block(b) for q in kept]
     kept, lore = by_family(parts), as_they_come(SEED + 1, 240)
-    learnt = {}
+    gains = {}
     for family in FAMILIES:
         half = len(lore[family]) // 2
         guess = fitted(lore[family][:half], strength=0.003)
-        learnt[family] = np.mean(guess(lore[family][half:]))
+        gains[family] = np.mean(guess(lore[family][half:]))
         at_most_chance(list(guess(kept[family])), family, "from how rooms lean")
     # The same reader does read unbalanced questions: it is not too weak to tell.
     leaning = ("above_below", "front_behind", "closer", "depth_order")
-    assert np.mean([learnt[f] - CHANCE[f] for f in leaning]) > 0.06, learnt
+    assert np.mean([gains[f] - CHANCE[f] for f in leaning]) > 0.06, gains
 
 
 @pytest.mark.slow
