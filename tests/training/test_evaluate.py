@@ -43,18 +43,18 @@ class Scripted:
 
     def __init__(self, answer, identity="scripted@1"):
         self.answer, self.identity, self.ledger = answer, identity, Ledger()
-        self.requests, self.pictures = [], []
+        self.requests, self.images = [], []
 
     async def open(self): ...
     async def close(self): ...
 
     async def complete(self, request, images):
         self.requests.append(request)
-        self.pictures.append([images[name] for name in request.image_ids])
-        said = self.answer(request.messages[-1].text)
-        if isinstance(said, Exception):
-            raise said
-        text, finish = said if isinstance(said, tuple) else (said, "stop")
+        self.images.append([images[name] for name in request.image_ids])
+        output = self.answer(request.messages[-1].text)
+        if isinstance(output, Exception):
+            raise output
+        text, finish = output if isinstance(output, tuple) else (output, "stop")
         return Reply((Completion(text, finish, 9),) * request.n, 50, 0, 9 * request.n, 0.1)
 
 
@@ -129,11 +129,11 @@ def test_answers_graded_otherwise_are_another_evaluation(warehouse, monkeypatch)
 
 
 def test_an_evaluation_that_was_stopped_goes_on_where_it_was(warehouse):
-    asked = []
+    prompts = []
 
     def answer(prompt):
-        asked.append(prompt)
-        return left(prompt) if len(asked) <= 5 else TeacherUnavailable("the server went away")
+        prompts.append(prompt)
+        return left(prompt) if len(prompts) <= 5 else TeacherUnavailable("the server went away")
 
     with pytest.raises(TeacherUnavailable):
         run(Scripted(answer), warehouse, concurrency=1)
@@ -141,7 +141,7 @@ def test_an_evaluation_that_was_stopped_goes_on_where_it_was(warehouse):
     teacher = Scripted(left)
     report = run(teacher, warehouse)
     assert (report.requests, report.replayed) == (7, 5)
-    assert not {r.messages[-1].text for r in teacher.requests} & set(asked[:5])
+    assert not {r.messages[-1].text for r in teacher.requests} & set(prompts[:5])
 
 
 @pytest.mark.parametrize(
@@ -182,7 +182,7 @@ def test_every_way_to_fail_has_its_name(tmp_path):
     script = dict(zip([q.text for q in questions], OUTCOMES.values(), strict=True))
 
     def answer(prompt):
-        return next(said for text, said in script.items() if text in prompt)
+        return next(output for text, output in script.items() if text in prompt)
 
     report = run(Scripted(answer), warehouse)
     found = table(warehouse, "SELECT text, outcome FROM prediction_outcomes JOIN questions "
@@ -251,7 +251,7 @@ def test_controls_show_other_pictures_of_the_same_sizes_and_store_none(warehouse
     for control in (None, "blank", "shuffled"):
         teacher = Scripted(left)
         run(teacher, warehouse, protocol=EvaluationProtocol(control=control))
-        for request, shown in zip(teacher.requests, teacher.pictures, strict=True):
+        for request, shown in zip(teacher.requests, teacher.images, strict=True):
             text = request.messages[-1].text
             pictures = own.setdefault(text, shown)
             with Image.open(io.BytesIO(shown[0])) as seen:
@@ -270,22 +270,22 @@ def test_controls_show_other_pictures_of_the_same_sizes_and_store_none(warehouse
 def test_a_shuffled_picture_of_another_size_is_made_to_fit():
     small, large = (image_from({"image_id": n, "width": w, "height": 40})
                     for n, w in (("a", 40), ("b", 80)))  # fmt: skip
-    asked = [Question("t", n, (i,), "text") for n, i in (("1", small), ("2", large))]
-    assert image_donors(asked, 0)[asked[0].question_id] == asked[1]
+    questions = [Question("t", n, (i,), "text") for n, i in (("1", small), ("2", large))]
+    assert image_donors(questions, 0)[questions[0].question_id] == questions[1]
 
     def read(image_id):
         out = io.BytesIO()
         Image.new("RGB", (40 if image_id == "a" else 80, 40), "red").save(out, "PNG")
         return out.getvalue()
 
-    (shown,) = control_images(asked, "shuffled", 0, read)(asked[0])
+    (shown,) = control_images(questions, "shuffled", 0, read)(questions[0])
     with Image.open(io.BytesIO(shown)) as seen:
         assert seen.size == (40, 40)
-    seen_question, data = with_images(asked[0], [shown])
-    assert seen_question.question_id != asked[0].question_id and list(data.values()) == [shown]
-    (alone,) = control_images(asked[:1], "shuffled", 0, read)(asked[0])
+    seen_question, data = with_images(questions[0], [shown])
+    assert seen_question.question_id != questions[0].question_id and list(data.values()) == [shown]
+    (alone,) = control_images(questions[:1], "shuffled", 0, read)(questions[0])
     with Image.open(io.BytesIO(alone)) as seen:
-        assert seen.getcolors() == [(1600, (128, 128, 128))], "nobody's picture to lend: grey"
+        assert seen.getcolors() == [(1600, (128, 128, 128))], "no other image to lend: grey"
 
 
 def test_answers_of_an_evaluation_cannot_be_published(tmp_path):
@@ -349,15 +349,15 @@ def test_the_command_measures_compares_and_asks_nothing_twice(warehouse, capsys,
         options = ("sat2", "--space", "qwen3-vl", "--json")
         assert vigorl(server.url, *options, home=warehouse.root, monkeypatch=monkeypatch) == 0
         first = json.loads(capsys.readouterr().out)
-        asked = server.request_count()
+        requests = server.request_count()
         assert first["requests"] == 12 and first["benchmark"] == "sat2/test"
         options = ("sat2", "--space", "qwen3-vl", "--against", server.url)
         assert vigorl(server.url, *options, home=warehouse.root, monkeypatch=monkeypatch) == 0
-        said = capsys.readouterr()
-        assert "% right, 95% interval [" in said.out and "minus" in said.out
-        assert "how answers end: " in said.out
-        assert "0 requests, 24 answered from the journal" in said.err
-        assert server.request_count() == asked
+        output = capsys.readouterr()
+        assert "% right, 95% interval [" in output.out and "minus" in output.out
+        assert "how answers end: " in output.out
+        assert "0 requests, 24 answered from the journal" in output.err
+        assert server.request_count() == requests
 
 
 @pytest.mark.parametrize(
@@ -378,12 +378,12 @@ def test_the_command_measures_compares_and_asks_nothing_twice(warehouse, capsys,
 )
 def test_bad_input_is_a_sentence(warehouse, capsys, monkeypatch, arguments, sentence):
     assert vigorl(*arguments, home=warehouse.root, monkeypatch=monkeypatch) == 2
-    said = capsys.readouterr()
-    assert sentence in said.err and said.err.count("\n") == 1 and not said.out
+    output = capsys.readouterr()
+    assert sentence in output.err and output.err.count("\n") == 1 and not output.out
     assert not table(warehouse, "FROM evaluations")
 
 
-def test_a_picture_that_is_lost_is_told(warehouse):
+def test_a_lost_image_is_reported(warehouse):
     question = questions_of(warehouse)[0]
     assert read_image(warehouse, question.images[0].image_id)
     lost = replace(question, images=(replace(question.images[0], image_id="0" * 64),))
@@ -421,13 +421,13 @@ def test_the_flow_measures_and_shows_a_table(warehouse):
             return await client.read_artifacts()
 
     with prefect_test_harness(server_startup_timeout=120), StubServer() as server:
-        said = asyncio.run(
+        output = asyncio.run(
             evaluate_model(
                 model=server.url, against=server.url, space="qwen3-vl", home=warehouse.root
             )
         )
         (shown,) = asyncio.run(artifacts())
-    assert "12 questions" in said and "which includes 0" in said
+    assert "12 questions" in output and "which includes 0" in output
     assert shown.type == "table" and shown.key == "evaluation-sat2"
     rows = json.loads(shown.data)
     assert [row["questions"] for row in rows] == ["12", "12"]

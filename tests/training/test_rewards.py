@@ -35,8 +35,8 @@ def parts(completion, spec="grounded", question=QUESTION, objects=OBJECTS, space
 
 
 def test_a_question_and_its_boxes_survive_the_column():
-    asked = read_question(question_column(QUESTION, OBJECTS))
-    assert asked.question == QUESTION and tuple(asked.objects) == OBJECTS
+    graded = read_question(question_column(QUESTION, OBJECTS))
+    assert graded.question == QUESTION and tuple(graded.objects) == OBJECTS
     assert read_question(question_column(QUESTION)).objects == [None, None]
     with pytest.raises(ValueError, match="column question"):
         read_question('{"text": "no images"}')
@@ -137,8 +137,8 @@ def test_an_answer_that_is_a_point_is_read_in_the_students_coordinates(space):
     frame = Frame(space, question.images)
     for gold, score in (("(350, 250)", 1), ("(410, 250)", 0)):
         thought = "I see the blue box at (350, 250)."
-        said = render((Step(thought, points_in(thought)),), gold, frame)
-        found = parts(said, "verified", question, OBJECTS[:1], space)
+        completion = render((Step(thought, points_in(thought)),), gold, frame)
+        found = parts(completion, "verified", question, OBJECTS[:1], space)
         assert found["correctness"] == score and found["verified"] == 1
 
 

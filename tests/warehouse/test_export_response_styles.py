@@ -55,8 +55,8 @@ def test_grounded_and_ungrounded_exports_hold_the_same_chains(
     for with_points, without in zip(grounded, ungrounded, strict=True):
         assert COORDINATE.search(with_points["messages"][-1]["content"])
         assert without["kind"] == "ungrounded"
-        told = "\n".join(message["content"] for message in without["messages"])
-        assert "Do not write coordinates" in told and not COORDINATE.search(told)
+        text = "\n".join(message["content"] for message in without["messages"])
+        assert "Do not write coordinates" in text and not COORDINATE.search(text)
     about = json.loads((tmp_path / "u" / "export.json").read_text())
     assert about["response_style"] == "ungrounded" and list(about["prompts"]) == ["thoughts"]
 
@@ -81,25 +81,27 @@ def test_a_dialogue_holds_each_crop_behind_the_call_for_it(
     for row in rows:
         turns = [(m["role"], m["content"]) for m in row["messages"]]
         if to == "trl":
-            told = [
+            flat = [
                 (r, "".join("<image>" if b["type"] == "image" else b["text"] for b in content))
                 for r, content in turns
             ]
         else:
-            told = turns
-        assert [r for r, _ in told[:2]] == ["system", "user"] and told[-1][0] == "assistant"
-        assert "search_coordinate" in told[0][1]
+            flat = turns
+        assert [r for r, _ in flat[:2]] == ["system", "user"] and flat[-1][
+            0
+        ] == "assistant"
+        assert "search_coordinate" in flat[0][1]
         shown = 0
-        for (before, call), (role, text) in pairwise(told[1:]):
+        for (before, call), (role, text) in pairwise(flat[1:]):
             assert (before, role) in {("user", "assistant"), ("assistant", "user")}
             if role == "user":
                 assert call.endswith("</tool_call>") and text.startswith("<image><observation>")
                 shown += 1
-        assert shown >= 1 and told[-1][1].endswith("</answer>")
-        asked = told[1][1].count("<image>")
-        assert len(row["images"]) == asked + shown
+        assert shown >= 1 and flat[-1][1].endswith("</answer>")
+        own = flat[1][1].count("<image>")
+        assert len(row["images"]) == own + shown
         if files == "parquet":
-            assert {max(picture.size) for picture in row["images"][asked:]} == {672}
+            assert {max(picture.size) for picture in row["images"][own:]} == {672}
         else:
             assert all((tmp_path / "out" / path).is_file() for path in row["images"])
 
@@ -129,10 +131,10 @@ def test_a_published_response_style_keeps_the_way_to_its_chains(
         rows = {r["trace_id"]: r for r in pq.read_table(folder / "rows.parquet").to_pylist()}
         for row in pq.read_table(base / "rows.parquet").to_pylist():
             twin = without_points(trace_of(row))
-            told = rows.pop(row["trace_id"], None)
-            assert (twin is None) == (told is None)
-            if twin and told:
-                again = trace_of(told)
+            written = rows.pop(row["trace_id"], None)
+            assert (twin is None) == (written is None)
+            if twin and written:
+                again = trace_of(written)
                 assert (again.steps, again.kind, again.answer) == (
                     twin.steps, "ungrounded", twin.answer,
                 )  # fmt: skip
@@ -144,8 +146,8 @@ def test_a_published_response_style_keeps_the_way_to_its_chains(
     assert "Response style `ungrounded`: the same chains without their points." in show(
         made, "plain"
     )
-    rows_told = exported(made, tmp_path / "out", ref="plain")
-    assert rows_told == exported(made, tmp_path / "same", response_style=ResponseStyle.UNGROUNDED)
+    rows_written = exported(made, tmp_path / "out", ref="plain")
+    assert rows_written == exported(made, tmp_path / "same", response_style=ResponseStyle.UNGROUNDED)
 
 
 def test_answers_are_published_once_and_a_diff_says_why_the_others_are_missing(
@@ -164,10 +166,10 @@ def test_answers_are_published_once_and_a_diff_says_why_the_others_are_missing(
 
 
 def test_a_response_style_that_cannot_be_had_is_refused(made: Warehouse, tmp_path: Path) -> None:
-    publish(made, "told", KEPT, response_style=ResponseStyle.UNGROUNDED)
+    publish(made, "without", KEPT, response_style=ResponseStyle.UNGROUNDED)
     for ref, to, style, why in (
         ("all", "dpo", ResponseStyle.UNGROUNDED, "made from trees, and has no response style"),
-        ("told", "trl", ResponseStyle.GROUNDED, "was published with response style ungrounded"),
+        ("without", "trl", ResponseStyle.GROUNDED, "was published with response style ungrounded"),
     ):
         with pytest.raises(WarehouseError, match=why):
             export(

@@ -94,15 +94,15 @@ def test_prompts_for_grpo_ask_each_question_once(
     made: Warehouse, tmp_path: Path, to: str, text: str
 ) -> None:
     rows = exported(made, to, tmp_path / "out")
-    asked = query(made, "SELECT DISTINCT question_id FROM kept_traces")
+    solved = query(made, "SELECT DISTINCT question_id FROM kept_traces")
     questions = {q.question_id: q for q in read_questions(made)}
-    assert len(rows) == asked.num_rows
+    assert len(rows) == solved.num_rows
     for row in rows:
         about = row["extra_info"] if to == "verl" else row
         question = questions[about["question_id"]]
-        told = row[text] if to == "easyr1" else "\n".join(m["content"] for m in row[text])
-        assert question.text in told and told.count(MARK) == len(question.images)
-        assert "at least 3 steps" in told and "1000" in told
+        prompt = row[text] if to == "easyr1" else "\n".join(m["content"] for m in row[text])
+        assert question.text in prompt and prompt.count(MARK) == len(question.images)
+        assert "at least 3 steps" in prompt and "1000" in prompt
         gold = row["answer"] if to == "easyr1" else row["reward_model"]["ground_truth"]
         assert gold == question.answers[0]
     assert (to == "easyr1") == rows[0].get("problem", "").startswith(MARK)
@@ -120,13 +120,13 @@ def test_a_gold_box_is_in_the_models_frame(tmp_path: Path) -> None:
     from mcts.data import AnswerKind, Box, Image, Point, Question
 
     image = Image("i", 200, 100)
-    asked = Question("web", "Where?", (image,), AnswerKind.BOX, boxes=(Box(20, 10, 60, 50),))
-    point = replace(asked, answer_kind=AnswerKind.POINT, boxes=(), points=(Point(20, 10),))
+    box = Question("web", "Where?", (image,), AnswerKind.BOX, boxes=(Box(20, 10, 60, 50),))
+    point = replace(box, answer_kind=AnswerKind.POINT, boxes=(), points=(Point(20, 10),))
     renderer = ConversationRenderer(Warehouse(str(tmp_path)), QWEN3, "points", 3)
-    assert renderer.gold_answer(asked) == "(100, 100, 300, 500)"
+    assert renderer.gold_answer(box) == "(100, 100, 300, 500)"
     assert renderer.gold_answer(point) == "(100, 100)"
     exact = replace(renderer, space=CoordinateSpace.original())
-    assert exact.gold_answer(asked) == "(20, 10, 60, 50)"
+    assert exact.gold_answer(box) == "(20, 10, 60, 50)"
 
 
 def test_pairs_are_those_of_the_trees_told_as_whole_turns(made: Warehouse, tmp_path: Path) -> None:
@@ -159,14 +159,14 @@ def test_steps_carry_what_the_search_found_them_worth(made: Warehouse, tmp_path:
         for tree, _ in read_trees(made, ids)
         for v in step_values(tree)
     }
-    told = {}
+    labels = {}
     for row in rows:
         assert len(row["completions"]) == len(row["labels"]) == len(row["node_ids"])
         assert all(text.startswith("<think>") for text in row["completions"])
         assert row["labels"] == [value > 0 for value in row["values"]]
         for node, *valued in zip(row["node_ids"], row["values"], row["visits"], strict=True):
-            told[row["tree_id"], node] = tuple(valued)
-    assert told == worth
+            labels[row["tree_id"], node] = tuple(valued)
+    assert labels == worth
 
 
 def test_a_failed_export_leaves_nothing(made: Warehouse, tmp_path: Path) -> None:
