@@ -87,9 +87,7 @@ def test_a_dialogue_holds_each_crop_behind_the_call_for_it(
             ]
         else:
             flat = turns
-        assert [r for r, _ in flat[:2]] == ["system", "user"] and flat[-1][
-            0
-        ] == "assistant"
+        assert [r for r, _ in flat[:2]] == ["system", "user"] and flat[-1][0] == "assistant"
         assert "search_coordinate" in flat[0][1]
         shown = 0
         for (before, call), (role, text) in pairwise(flat[1:]):
@@ -146,8 +144,8 @@ def test_a_published_response_style_keeps_the_way_to_its_chains(
     assert "Response style `ungrounded`: the same chains without their points." in show(
         made, "plain"
     )
-    rows_written = exported(made, tmp_path / "out", ref="plain")
-    assert rows_written == exported(made, tmp_path / "same", response_style=ResponseStyle.UNGROUNDED)
+    stored = exported(made, tmp_path / "out", ref="plain")
+    assert stored == exported(made, tmp_path / "same", response_style=ResponseStyle.UNGROUNDED)
 
 
 def test_answers_are_published_once_and_a_diff_says_why_the_others_are_missing(
