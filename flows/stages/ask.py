@@ -17,6 +17,7 @@ import tempfile
 from collections.abc import Sequence
 from pathlib import Path
 
+from curation.render.marks import format_point, in_whole_pixels
 from curation.render.trace_card import draw_trace
 from flows.settings import AskSettings, BuildSettings, Problem, TeacherSettings
 from flows.stages.search import search_config
@@ -129,17 +130,15 @@ def _ungraded(question: Question, answer: str | None) -> Grade:
 
 
 def lines(trace: Trace) -> list[str]:
-    """Format a trace for a terminal: numbered steps, each with its points in original pixels."""
+    """Format a trace for a terminal: numbered steps, each with its points in whole pixels."""
 
     def step_line(step: Step) -> str:
-        places = [
-            f"({point.x:g}, {point.y:g})" + (f" in image {point.image + 1}" if point.image else "")
-            for point in step.points
-        ]
-        return f"[{', '.join(places) or 'no point'}] {' '.join(step.thought.split())}"
+        places = ", ".join(map(format_point, step.points))
+        return f"[{places or 'no point'}] {in_whole_pixels(' '.join(step.thought.split()))}"
 
     shown = [f"{i}. {step_line(step)}" for i, step in enumerate(trace.steps, 1)]
-    shown.append(f"answer: {trace.answer if trace.answer is not None else 'none was given'}")
+    answer = "none was given" if trace.answer is None else in_whole_pixels(trace.answer)
+    shown.append(f"answer: {answer}")
     if trace.problems:
         shown.append(f"remarks: {', '.join(dict.fromkeys(trace.problems))}")
     return shown

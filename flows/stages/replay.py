@@ -19,7 +19,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from curation.grading.grade import grade
-from flows.progress import Progress, Quiet
+from flows.progress import Progress
 from flows.settings import BuildSettings, Problem
 from flows.stages.build import find_questions
 from flows.stages.curate import curate_trees, read_filters
@@ -45,7 +45,7 @@ _TABLES = ("trees", "nodes", "rollouts", "responses")
 
 @dataclass(slots=True)
 class Replayed:
-    """What a replay came to."""
+    """Outcome of a replay."""
 
     questions: int = 0
     same: int = 0
@@ -77,7 +77,7 @@ async def replay(settings: BuildSettings, *, progress: Progress | None = None) -
     Raises:
         Problem: nothing is recorded, or the searches of two teachers are.
     """
-    progress = progress or Quiet()
+    progress = progress or Progress()
     warehouse = Warehouse.at(settings.home)
     config = search_config(settings, resolve(settings))
     questions = await find_questions(warehouse, settings, progress)
@@ -147,7 +147,7 @@ async def _rebuild(
     settings: BuildSettings,
     identity: str,
 ) -> list[SearchRows | str]:
-    """Rebuild each search's rows, or say why that fails; `settings.concurrency` at a time."""
+    """Rebuild each search's rows, or return why that fails; `settings.concurrency` at a time."""
     slots = asyncio.Semaphore(settings.concurrency)
 
     async def one(named: Search, source: Journal) -> SearchRows | str:
@@ -243,10 +243,10 @@ def _canonical(tables: dict[str, list[Row]]) -> bytes:
 async def _store(
     warehouse: Warehouse, run_id: str, fresh: Sequence[SearchRows], settings: BuildSettings
 ) -> None:
+    filters = read_filters(settings.filters)
     params = settings.params()
     await asyncio.to_thread(
         record_run, warehouse, run_id, "replay", task=settings.task, params=params
     )
     await asyncio.to_thread(commit_trees, warehouse, SearchRows.joined(fresh), run_id=run_id)
-    filters = read_filters(settings.filters)
     await curate_trees(warehouse, run_id, [r.tree["tree_id"] for r in fresh], filters)
