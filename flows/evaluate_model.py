@@ -19,7 +19,7 @@ from flows.stages.evaluate import evaluate
 @flow(name="evaluate-model", log_prints=True)
 @takes(EvaluateSettings)
 async def evaluate_model(settings: EvaluateSettings) -> str:
-    """Ask a benchmark's questions, grade the answers, say how sure the figures are."""
+    """Ask a benchmark's questions, grade the answers, report figures with their intervals."""
     outcome = await evaluate(settings, report=print)
     sentence = outcome.sentence()
     if outcome.second is not None:

@@ -158,7 +158,7 @@ def _help(field: FieldInfo) -> str:
 
 @dataclass(frozen=True, slots=True)
 class _CommandLine:
-    """What `--config` holds at a command line, with what is known about the other options."""
+    """Value of `--config` at a command line, and which other options were given there."""
 
     config: str | None
     context: typer.Context

@@ -16,7 +16,7 @@ from __future__ import annotations
 import sys
 import time
 from collections.abc import Callable
-from typing import Any, Protocol
+from typing import Any
 
 from rich.console import Console
 from rich.progress import BarColumn, TextColumn, TimeElapsedColumn
@@ -101,8 +101,8 @@ class ProgressLine:
 # ---- a build's -----------------------------------------------------------------------------------
 
 
-class Progress(Protocol):
-    """Receives how far a build is."""
+class Progress:
+    """Receives how far a build is; this base class shows nothing."""
 
     def start(self, total: int, already: int, teacher: Any) -> None:
         """`total` questions to answer, `already` of them in the warehouse."""
@@ -116,21 +116,12 @@ class Progress(Protocol):
     def report(self, sentence: str) -> None:
         """Show a message."""
 
-    def close(self) -> None: ...
+    def close(self) -> None:
+        """The build has ended."""
 
 
-class Quiet:
-    """Shows nothing."""
-
-    def start(self, total: int, already: int, teacher: Any) -> None: ...
-    def grown(self, name: str, share: float) -> None: ...
-    def tree(self, name: str, right: bool, failed: bool) -> None: ...
-    def report(self, sentence: str) -> None: ...
-    def close(self) -> None: ...
-
-
-class Counts:
-    """What every way of showing a build's progress counts."""
+class Counts(Progress):
+    """Counts behind every way of showing a build's progress."""
 
     def __init__(self) -> None:
         self.total = self.already = self.done = self.right = self.failed = 0
@@ -154,7 +145,7 @@ class Counts:
 
     @property
     def seconds_left(self) -> float | None:
-        """What the rest may take at the pace so far; None before a twentieth of it is done."""
+        """Seconds for the rest at the pace so far; None before a twentieth of it is done."""
         wanted = self.total - self.already
         made = self.done + sum(self.growing.values())
         if not wanted or made < max(wanted / 20, 1e-9):
@@ -185,7 +176,12 @@ class TerminalProgress(Counts):
     def __init__(self, every_s: float = 15.0) -> None:
         super().__init__()
         self._line = ProgressLine("{done} of {total} trees", every_s=every_s)
-        self.report, self.close = self._line.report, self._line.close
+
+    def report(self, sentence: str) -> None:
+        self._line.report(sentence)
+
+    def close(self) -> None:
+        self._line.close()
 
     def start(self, total: int, already: int, teacher: Any) -> None:
         super().start(total, already, teacher)

@@ -46,7 +46,7 @@ class Flag(NamedTuple):
     positional: bool = False
     metavar: str = ""
     former: tuple[str, ...] = ()
-    """Names the field had before; they still work, and say on stderr what it is called now."""
+    """Names the field had before; they still work, and stderr names the new one."""
 
 
 POSITIONAL = Flag(positional=True)
@@ -74,9 +74,9 @@ class Settings(BaseModel):
             if first["type"] == "missing":
                 shown = f"give it to `vigorl {cls.command}`, or in its settings file"
                 raise FieldProblem(field, f"it is missing; {shown}") from None
-            said = f"{first['msg']} (it was {first['input']!r})"
+            reason = f"{first['msg']} (it was {first['input']!r})"
             inner = ".".join(map(str, first["loc"][1:]))
-            raise FieldProblem(field, f"{inner}: {said}" if inner else said) from None
+            raise FieldProblem(field, f"{inner}: {reason}" if inner else reason) from None
         settings.check()
         return settings
 
@@ -303,7 +303,7 @@ class JudgeSettings(TeacherSettings):
     def check(self) -> None:
         """See `Settings.check`."""
         if self.what != "necessity" and not self.judge:
-            raise FieldProblem("judge", f"who is to judge {self.what}? Give a server's URL")
+            raise FieldProblem("judge", f"{self.what} needs a model that judges; give its URL")
 
 
 class EvaluateSettings(ServerSettings, HomeSettings):

@@ -22,7 +22,7 @@ from contextlib import suppress
 from dataclasses import replace
 
 from benchmarks.rows import Row
-from flows.progress import Quiet
+from flows.progress import Progress
 from flows.settings import BuildSettings
 from flows.stages.build import find_questions
 from flows.stages.search import (
@@ -75,7 +75,7 @@ async def run_once(
     """
     warehouse = Warehouse.at(settings.home)
     recording = RecordingTeacher(resolved.teacher)
-    questions = await find_questions(warehouse, settings, Quiet())
+    questions = await find_questions(warehouse, settings, Progress())
     config = search_config(settings, resolved)
     searches = name_searches(questions, config, settings.seed, recording.identity)
     slots = TreeSlots(settings.concurrency)

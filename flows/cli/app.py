@@ -47,7 +47,7 @@ def demo(
     limit: Annotated[int, typer.Option(min=1, help="Questions to search.")] = 24,
     home: Home = None,
 ) -> None:
-    """The whole way on the embedded sample and model: questions to a published dataset.
+    """Go the whole way on the embedded sample and model: questions to a published dataset.
 
     vigorl demo --limit 8
     """

@@ -41,7 +41,7 @@ def filters() -> None:
 
 @takes(JudgeSettings)
 def judge(settings: JudgeSettings) -> None:
-    """Ask a model whether points show what is said, what traces do, which steps they need.
+    """Ask a model whether points fit their steps, what traces do, which steps they need.
 
     vigorl judge sat2 --what behaviors --judge http://localhost:8000
     """

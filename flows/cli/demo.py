@@ -53,7 +53,7 @@ def run_demo(limit: int, home: str | None) -> None:
 
 
 def _near(path: Path) -> str:
-    """A path as short as it can be typed from here."""
+    """Shorten a path to what can be typed from here."""
     try:
         return str(path.resolve().relative_to(Path.cwd()))
     except ValueError:

@@ -13,7 +13,7 @@ from flows.parameters import takes
 from flows.settings import ImportSettings, Problem
 
 TREES = "reference-trees"
-"""What stands in the place of a task where the reference implementation's trees are read."""
+"""Given in place of a task to read the reference implementation's trees."""
 
 
 @takes(ImportSettings)

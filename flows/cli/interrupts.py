@@ -1,8 +1,8 @@
-"""Running long work so that SIGINT and SIGTERM stop it cleanly, and soon.
+"""Run long work so that SIGINT and SIGTERM stop it cleanly, and soon.
 
     summary = run(stages.build(settings))        # as asyncio.run; Ctrl-C or `kill` end the process
 
-The first signal withdraws what is under way: connections close, and what the teacher has answered
+The first signal cancels what is under way: connections close, and what the teacher has answered
 already goes into the journal. A commit under way may finish. What is not done after `LIMIT_S`
 seconds, or at a second signal, is cut off as `kill -9` would, and that loses nothing either.
 """
@@ -24,7 +24,7 @@ T = TypeVar("T")
 
 
 def run(work: Coroutine[Any, Any, T]) -> T:
-    """The result of `work`; a signal ends the process with one sentence and 128 + its number."""
+    """Return the result of `work`; a signal ends the process with 128 + its number."""
     if threading.current_thread() is not threading.main_thread():
         return asyncio.run(work)  # signals are the main thread's
     received: list[int] = []
@@ -52,7 +52,7 @@ def run(work: Coroutine[Any, Any, T]) -> T:
     except BaseException:
         if not received:
             raise
-        # Whatever it was: work that is withdrawn may end in more than one way.
+        # Whatever the error is: cancelled work may end in more than one way.
         print(f"vigorl: {SENTENCE}", file=sys.stderr, flush=True)
         sys.exit(128 + received[0])
     finally:

@@ -100,7 +100,7 @@ def show_table(table: Any, most: int = 200) -> None:
 
 
 def _show_records(table: Any) -> None:
-    """Each row as lines of `column  value`."""
+    """Print each row as lines of `column  value`."""
     width = max(map(len, table.column_names))
     for number, row in enumerate(table.to_pylist(), 1):
         print(f"--- {number}")

@@ -51,7 +51,7 @@ class FlowProgress(Counts):
 
     @classmethod
     async def begun(cls, name: str) -> FlowProgress:
-        """A new progress artifact at 0%."""
+        """Create a progress artifact at 0%."""
         artifact = await acreate_progress_artifact(0.0, description=f"{name}: trees searched")
         assert isinstance(artifact, UUID)
         return cls(name, artifact, get_run_logger())
@@ -71,8 +71,6 @@ class FlowProgress(Counts):
 
     def report(self, sentence: str) -> None:
         self._log.info(sentence)
-
-    def close(self) -> None: ...
 
     def _update(self, force: bool) -> None:
         if not force and time.monotonic() - self._updated < UPDATE_EVERY_S:

@@ -1,4 +1,4 @@
-"""A Prefect server and a worker of our own, in the background, for `make up`.
+"""A Prefect server and its workers in the background, for `vigorl up` and `vigorl down`.
 
     vigorl up                 # server, worker, deployments; says where the pages are
     prefect deployment run build-traces/sat2
@@ -113,7 +113,7 @@ def _prefect() -> list[str]:
 
 
 def _start(state: Path, name: str, command: list[str], env: dict[str, str]) -> None:
-    """Start a process that outlives this one, in a group of its own, and note it."""
+    """Start a process that outlives this one, in a group of its own, and record it."""
     state.mkdir(parents=True, exist_ok=True)
     with (state / f"{name}.log").open("ab") as log:
         process = subprocess.Popen(
@@ -125,7 +125,7 @@ def _start(state: Path, name: str, command: list[str], env: dict[str, str]) -> N
 
 
 def _running(state: Path) -> dict[str, int]:
-    """Process ids of ours that are alive; one that was since given to another program is not."""
+    """Return the recorded processes that are alive; an id that another program has now is not."""
     alive = {}
     for name in ("server", *WORKERS):
         try:
@@ -139,7 +139,7 @@ def _running(state: Path) -> dict[str, int]:
 
 
 def _started_at(pid: int) -> str | None:
-    """When a process was started, in the system's own count; None if it is not running."""
+    """Return when a process was started, in the system's own count; None if it is not running."""
     try:
         fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
     except OSError:
@@ -152,7 +152,7 @@ def _started_at(pid: int) -> str | None:
 
 
 def _stop(pid: int) -> None:
-    """End a process group of ours: politely, then not."""
+    """Stop a process group: SIGINT, SIGTERM, then SIGKILL."""
     for sign, patience_s in ((signal.SIGINT, 15), (signal.SIGTERM, 10), (signal.SIGKILL, 5)):
         try:
             os.killpg(pid, sign)
@@ -186,7 +186,7 @@ def _wait_until_healthy(state: Path, url: str) -> None:
 
 
 def _wait_for_workers(state: Path, names: Iterable[str]) -> None:
-    """A worker that cannot start ends within its first seconds."""
+    """Check for some seconds that workers run: one that cannot start ends within its first."""
     for _ in range(10):
         time.sleep(0.5)
         for name in names:

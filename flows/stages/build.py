@@ -17,7 +17,7 @@ from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import replace
 from typing import Any
 
-from flows.progress import Progress, Quiet
+from flows.progress import Progress
 from flows.settings import BuildSettings, Problem
 from flows.stages.curate import Summary, curate_trees, read_filters, summarize
 from flows.stages.curate_corpus import filter_corpus
@@ -58,7 +58,7 @@ async def build(
     step: Callable[[Stage], Stage] = plain,
 ) -> Summary:
     """Search a task's questions, curate the trees, and sum up the outcome."""
-    progress = progress or Quiet()
+    progress = progress or Progress()
     filters = read_filters(settings.filters)
     warehouse = Warehouse.at(settings.home)
     resolved = resolve(settings, reconnect=True)
@@ -104,27 +104,28 @@ async def build(
         await step(filter_corpus)(warehouse, run_id, settings.task, filters)
         summary = await step(summarize)(warehouse, settings.task, there)
         spent = await asyncio.to_thread(spent_on, warehouse, there)
-        extra = {"cost": describe_cost(spent, summary.kept, settings.price_in, settings.price_out)}
-        if find_checkpoint(settings.teacher) and (why := task_of(settings.task).smoke_test_only):
-            extra["remark"] = f"smoke test only: these traces show that everything runs ({why})"
-        if unused := opened.unused_prefetch.requests:
-            extra["prefetch"] = (
-                f"not counted above: {unused} requests were prefetched and not used "
-                f"({opened.unused_prefetch.completion_tokens} tokens written)"
-            )
+        cost = describe_cost(spent, summary.kept, settings.price_in, settings.price_out)
+        extra = {"cost": cost, **_remarks(settings, opened)}
         if reason := budget.stopped_by:
             limit = getattr(settings, f"run_{reason}")
             extra["stopped"] = describe_stop(reason, limit, len(there), len(searches))
-        return replace(
-            summary,
-            requests=teacher.requested,
-            replayed=teacher.replayed,
-            run_id=run_id,
-            extra=extra,
-        )
+        counts = {"requests": teacher.requested, "replayed": teacher.replayed}
+        return replace(summary, **counts, run_id=run_id, extra=extra)
     finally:
         progress.close()
         await resolved.teacher.close()
+
+
+def _remarks(settings: BuildSettings, opened: OpenTeacher) -> dict[str, str]:
+    remarks = {}
+    if find_checkpoint(settings.teacher) and (why := task_of(settings.task).smoke_test_only):
+        remarks["remark"] = f"smoke test only: these traces show that everything runs ({why})"
+    if unused := opened.unused_prefetch.requests:
+        remarks["prefetch"] = (
+            f"not counted above: {unused} requests were prefetched and not used "
+            f"({opened.unused_prefetch.completion_tokens} tokens written)"
+        )
+    return remarks
 
 
 def by_image(questions: Sequence[Question]) -> list[Question]:

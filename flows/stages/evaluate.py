@@ -38,12 +38,12 @@ from warehouse.storage.home import Warehouse
 from warehouse.tables.rows import read_questions
 
 SPLITS = ("test", "validation")
-"""What is measured on where no split is named, the first that has questions."""
+"""Splits to measure on where none is named: the first that has questions."""
 
 
 @dataclass(frozen=True, slots=True)
 class Outcome:
-    """What came of an evaluation."""
+    """Outcome of an evaluation."""
 
     report: EvaluationReport
     second: EvaluationReport | None = None

@@ -1,4 +1,4 @@
-"""`vigorl build --dry-run`: a few questions are searched to say what all of them will cost.
+"""`vigorl build --dry-run`: a few questions are searched to predict the cost of all.
 
     forecast = await forecast_build(BuildSettings.checked(task="sat2", limit=1000))
     print(forecast.text())
@@ -16,7 +16,7 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from flows.progress import Progress, Quiet, short_time
+from flows.progress import Progress, short_time
 from flows.settings import BuildSettings
 from flows.stages.build import find_questions
 from flows.stages.search import (
@@ -40,7 +40,7 @@ _T95 = (6.314, 2.920, 2.353, 2.132, 2.015, 1.943, 1.895, 1.860, 1.833, 1.812)
 
 @dataclass(frozen=True, slots=True)
 class Range:
-    """A prediction: the middle, and between what it lies nine times in ten."""
+    """A prediction: the middle, and the interval that holds nine times in ten."""
 
     middle: float
     low: float | None
@@ -50,7 +50,7 @@ class Range:
 
 @dataclass(frozen=True, slots=True)
 class Forecast:
-    """What the questions still to be searched are going to cost, the pilot's own included."""
+    """Predicted cost of the questions still to be searched, the pilot's own included."""
 
     questions: int
     """Asked for."""
@@ -63,7 +63,7 @@ class Forecast:
     failed: tuple[str, ...]
     """Why pilot trees failed."""
     spent: Usage
-    """What the pilot cost, now or when it was first asked."""
+    """Cost of the pilot, now or when it was first searched."""
     requests: Range
     prompt_tokens: Range
     completion_tokens: Range
@@ -132,7 +132,7 @@ def predict(sample: Sequence[float], total: int) -> Range:
 
 async def forecast_build(settings: BuildSettings, *, progress: Progress | None = None) -> Forecast:
     """Search the first few questions that have no tree yet and predict the cost of the rest."""
-    progress = progress or Quiet()
+    progress = progress or Progress()
     warehouse = Warehouse.at(settings.home)
     resolved = resolve(settings, reconnect=True)
     config = search_config(settings, resolved)

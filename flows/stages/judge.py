@@ -1,4 +1,4 @@
-"""A model asked about traces that are there: `vigorl judge`, as a plain function.
+"""Judging stored traces with a model: `vigorl judge`, as a plain function.
 
     judged = await judge(JudgeSettings(task="sat2", what="behaviors", judge="http://gpu:8000"))
     print(judged.sentence())
@@ -55,7 +55,7 @@ Traces = Sequence[tuple[Trace, Question]]
 
 @dataclass(slots=True)
 class Judged:
-    """What a run of `judge` came to."""
+    """Outcome of a run of `judge`."""
 
     traces: int = 0
     rows: int = 0
@@ -66,7 +66,7 @@ class Judged:
     replayed: int = 0
 
     def sentence(self) -> str:
-        """The outcome in one sentence."""
+        """Sum up the outcome."""
         if not self.traces:
             return "there is nothing left to judge"
         mean = f", {sum(self.values) / len(self.values):.3f} on average" if self.values else ""
@@ -76,7 +76,7 @@ class Judged:
 
 
 async def judge(settings: JudgeSettings, *, report: Report = ignore) -> Judged:
-    """Ask a model what the settings say, for the traces of a task that have no answer yet.
+    """Ask a model about the traces of a task that have no answer yet.
 
     Raises:
         Problem: the task has no traces, or the model cannot be resolved.
@@ -389,12 +389,12 @@ def _unvaried(opened: OpenJudge, trace: Trace, why: str) -> list[Row]:
     ]  # fmt: skip
 
 
-# ---- what can be asked ---------------------------------------------------------------------------
+# ---- what can be judged --------------------------------------------------------------------------
 
 
 @dataclass(frozen=True, slots=True)
 class Kind:
-    """One thing a model can be asked for."""
+    """One score or count that a model can give."""
 
     table: str
     version: int

@@ -3,8 +3,8 @@
     with served(9464, progress):            # None: nothing is served
         await build(settings, progress=progress)
 
-`http://127.0.0.1:9464/metrics` then tells what the progress line tells, as counters and gauges.
-They are read when somebody asks, so that nobody else pays for them.
+`http://127.0.0.1:9464/metrics` then shows the figures of the progress line as counters and
+gauges. They are computed on request, so that they cost nothing otherwise.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from flows.settings import Problem
 
 
 class BuildCollector(Collector):
-    """One build's counts, as Prometheus' metric families."""
+    """Collects one build's counts as Prometheus' metric families."""
 
     def __init__(self, counts: Counts) -> None:
         self._counts = counts

@@ -14,7 +14,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 
 from curation.grading.grade import grade
-from flows.progress import Progress, Quiet
+from flows.progress import Progress
 from flows.settings import BuildSettings
 from flows.stages.build import find_questions
 from flows.stages.replay import recorded_searches
@@ -30,7 +30,7 @@ from warehouse.storage.home import Warehouse
 
 @dataclass(frozen=True, slots=True)
 class Regraded:
-    """What scoring trees anew would change."""
+    """Changes that scoring trees anew would make."""
 
     trees: int
     changed: tuple[str, ...]
@@ -73,7 +73,7 @@ async def regrade(settings: BuildSettings, *, progress: Progress | None = None) 
     """Score the warehouse's trees of these settings anew; nothing is written."""
     warehouse = Warehouse.at(settings.home)
     config = search_config(settings, resolve(settings))
-    questions = await find_questions(warehouse, settings, progress or Quiet())
+    questions = await find_questions(warehouse, settings, progress or Progress())
     with Journal(warehouse.journal_dir) as journal:
         _, searches = recorded_searches(warehouse, journal, settings, config, questions)
     trees = outcomes = now_right = now_wrong = 0

@@ -82,7 +82,7 @@ class RunBudget:
 
 
 def _total(several: Iterable[Usage]) -> Usage:
-    """The sum, without times: those of one run are the clock's."""
+    """Sum up, without times: those of one run are the clock's."""
     total = Usage()
     for spent in several:
         total.requests += spent.requests

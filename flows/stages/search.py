@@ -46,7 +46,7 @@ Shard = TypeVar("Shard")
 
 @dataclass(frozen=True, slots=True)
 class Search:
-    """One question's search, named."""
+    """One question's search and its id."""
 
     question: Question
     tree_id: str

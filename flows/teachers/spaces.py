@@ -37,7 +37,7 @@ def checkpoint_space(folder: Path) -> CoordinateSpace:
     """Read a checkpoint's coordinate space from its configuration and its image processor's.
 
     Raises:
-        Problem: the files do not say it.
+        Problem: the files do not name it.
     """
     try:
         return checkpoints.checkpoint_space(folder)
@@ -47,10 +47,10 @@ def checkpoint_space(folder: Path) -> CoordinateSpace:
 
 
 def server_space(space: str | None, model: str | None) -> CoordinateSpace:
-    """Return a served model's coordinate space: the one given, or the one its name says.
+    """Return a served model's coordinate space: the one given, or the one its name implies.
 
     Raises:
-        Problem: neither says it.
+        Problem: there is neither.
     """
     if space:
         return space_by_name(space)
@@ -58,15 +58,15 @@ def server_space(space: str | None, model: str | None) -> CoordinateSpace:
         return space_by_name(f"qwen{match[1]}-vl")
     raise FieldProblem(
         "space",
-        "a server does not say which coordinates its model speaks; give --space "
-        f"({', '.join(SPACES)}) or --model with a name that says it",
+        "a server does not name the coordinates of its model; give --space "
+        f"({', '.join(SPACES)}) or --model with a name that implies it",
     )
 
 
 def space_options(
     model: str, folder: Path | None, min_pixels: int | None, max_pixels: int | None
 ) -> str:
-    """Format the options that tell a build the coordinates of a served model."""
+    """Format the options that give a build the coordinates of a served model."""
     limits = {"min-pixels": min_pixels, "max-pixels": max_pixels}
     option = f"--model {model}" if _NAMED.search(model) else f"--space {'|'.join(SPACES)}"
     config = read_json(folder / "config.json") if folder else {}

@@ -274,7 +274,7 @@ def test_a_step_the_answer_needs_loses_value_when_it_is_left_out(warehouse):
 
 
 def test_the_command_says_who_is_missing_and_what_it_did(warehouse):
-    with pytest.raises(Problem, match="judge: who is to judge grounding"):
+    with pytest.raises(Problem, match="judge: grounding needs a model that judges"):
         JudgeSettings.checked(task="sat2")
     with pytest.raises(Problem, match="no traces of task 'vstar'"):
         asyncio.run(judge(JudgeSettings(task="vstar", judge="http://x", home=warehouse.root)))
