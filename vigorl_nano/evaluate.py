@@ -103,7 +103,7 @@ def measure_checkpoint(
 
 
 def _evaluate(settings: EvaluateSettings) -> EvaluationReport:
-    """One evaluation, in a process of its own."""
+    """Run one evaluation, in a process of its own."""
     return asyncio.run(evaluate(settings, report=report_to_stderr)).report
 
 
@@ -133,7 +133,7 @@ def make_measurement(seen: EvaluationReport, blank: EvaluationReport, samples: i
 
 
 def _shares(question: Question, predictions: Sequence[Prediction]) -> dict[str, float]:
-    """A question's part of each figure that `training.evaluation` does not have.
+    """Compute a question's part of each figure that `training.evaluation` does not have.
 
     An answer is grounded when it is right and each of its steps points at what it names.
     """
@@ -150,7 +150,7 @@ def _shares(question: Question, predictions: Sequence[Prediction]) -> dict[str, 
 
 
 def markdown(found: Measurement) -> str:
-    """The table of one checkpoint, a row a family, and whether it guesses when it sees nothing."""
+    """Render one checkpoint: a row a family, and whether it guesses when it sees nothing."""
     n = found.figures["all"]["pass@1"].n
     scenes = found.figures["all"]["pass@1"].clusters
     rows = [
@@ -172,7 +172,7 @@ def markdown(found: Measurement) -> str:
 
 
 def side_by_side(found: Sequence[Measurement]) -> str:
-    """Every checkpoint over all questions, a column each."""
+    """Render every checkpoint over all questions, a column each."""
     rows = [
         [title, *(cell(one.figures["all"][name]) for one in found)]
         for name, title in zip(COLUMNS, _titles(found[0].samples), strict=True)
@@ -189,7 +189,7 @@ def _titles(samples: int) -> list[str]:
 
 
 def blind_sentence(gap: Estimate) -> str:
-    """Whether answers without the images are as good as guesses (two one-sided tests)."""
+    """Say whether answers without the images are as good as guesses (two one-sided tests)."""
     verdict = "lies" if gap.low >= -MARGIN and gap.high <= MARGIN else "does not lie"
     return (
         f"With blank images pass@1 minus chance is {100 * gap.value:+.1f} points, 90% interval "
@@ -199,7 +199,7 @@ def blind_sentence(gap: Estimate) -> str:
 
 
 def table(heads: Sequence[str], rows: Sequence[Sequence[str]]) -> list[str]:
-    """A Markdown table; all columns but the first are aligned to the right."""
+    """Render a Markdown table; all columns but the first are aligned to the right."""
     lines = [heads, ["---", *["---:"] * (len(heads) - 1)], *rows]
     return [f"| {' | '.join(cells)} |" for cells in lines]
 
@@ -215,7 +215,7 @@ def make_questions(parquet: Path) -> None:
 
 
 def home_of(parquet: Path) -> Path:
-    """The warehouse for the questions of `parquet`: one for each content of the file."""
+    """Return the warehouse for the questions of `parquet`: one for each content of the file."""
     with parquet.open("rb") as file:
         return RUNS / hashlib.file_digest(file, "sha256").hexdigest()[:8]
 

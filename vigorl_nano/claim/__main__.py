@@ -40,7 +40,7 @@ class StageFailed(Exception):
 
 
 class Runner:
-    """Runs the stages that are not finished, so many at once."""
+    """Runs the stages that are not finished, `workers` at once."""
 
     def __init__(self, experiment: Experiment, workers: int, command: Command) -> None:
         self.experiment, self.workers, self.command = experiment, workers, command
@@ -54,7 +54,6 @@ class Runner:
             StageFailed: some failed; the sentence names them and their logs.
         """
         done = {s.name for s in wanted if self.experiment.outcome(s.name) is not None}
-        kept = len(done)
         try:
             while len(done) + len(self.failed) < len(wanted):
                 ready = [
@@ -69,7 +68,7 @@ class Runner:
                 time.sleep(_LOOK_S)
                 for name in self.finished():
                     done.add(name)
-                    self.report(name, len(done), len(wanted), kept)
+                    self.report(name, len(done), len(wanted))
         finally:
             self.stop()
         if self.failed:
@@ -102,7 +101,7 @@ class Runner:
                 print(f"{name} failed:", *lines, sep="\n    ", file=sys.stderr, flush=True)
         return succeeded
 
-    def report(self, name: str, done: int, of: int, kept: int) -> None:
+    def report(self, name: str, done: int, total: int) -> None:
         """Print that a stage is finished, and its result."""
         outcome = self.experiment.required_outcome(name)
         found = next(iter(outcome.get("evaluations", {}).values()), None)
@@ -110,7 +109,7 @@ class Runner:
         if "traces" in outcome:
             result = f": {outcome['traces']} traces of {outcome['trees']} questions"
         took = short_time(outcome["seconds"])
-        print(f"[{done}/{of}] {name}{result} ({took})", file=sys.stderr, flush=True)
+        print(f"[{done}/{total}] {name}{result} ({took})", file=sys.stderr, flush=True)
 
     def stop(self) -> None:
         """Stop what is still running; the same command continues it."""
@@ -211,7 +210,7 @@ def main() -> None:
 
 
 def needed(plan: dict[str, Stage], name: str) -> set[str]:
-    """A stage and everything it needs, by name."""
+    """Return a stage and everything it needs, by name."""
     return {name}.union(*(needed(plan, before) for before in plan[name].after))
 
 

@@ -29,7 +29,7 @@ NEAREST, FARTHEST = 1.5, 8.0  # metres; depth is read as its logarithm between t
 
 
 def word_ids(tokenizer: PreTrainedTokenizerBase) -> torch.Tensor:
-    """The tokens of all colours, then of all kinds."""
+    """Return the tokens of all colours, then of all kinds."""
     return torch.tensor([word_id(tokenizer, word) for word in (*COLOURS, *KINDS)])
 
 
@@ -49,7 +49,7 @@ class AuxiliaryHead(nn.Module):
         embedding: torch.Tensor,
         images: list[list[VisibleObject]],
     ) -> tuple[torch.Tensor, dict[str, float]]:
-        """The summed loss, and figures for the log: centre error and share of names read right."""
+        """Return the loss, and figures to log: centre error and share of names read right."""
         colours, kinds = cover_maps(images)
         cover = self.cover(patches).float().split([len(COLOURS) + 1, len(KINDS) + 1], -1)
         loss = F.cross_entropy(cover[0].flatten(0, 1), colours.flatten())

@@ -46,7 +46,7 @@ class FramePool:
         self.easy = [row for row in self.takes if row[1]["easy"]]
 
     def pick(self, rng: np.random.Generator, takes: int, easy: float) -> Batch:
-        """Takes drawn at random, each from the easy ones with the given probability."""
+        """Draw takes at random, each from the easy ones with the given probability."""
         picked: list[dict] = []
         starts: list[int] = []
         frames: list[np.ndarray] = []
@@ -70,7 +70,7 @@ class FramePool:
 def make_replies(
     rng: np.random.Generator, batch: Batch, encoder: Encoder, plan: dict
 ) -> list[list[tuple[Encoded, list[int]]]]:
-    """Worked answers to a few questions of each take, with the batch's images that each shows.
+    """Make worked answers to a few questions of each take, with the batch's images that each shows.
 
     Those with one image and those with two come apart, so that little is padded.
     """

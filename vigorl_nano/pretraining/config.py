@@ -83,7 +83,7 @@ def build_model(tokenizer: PreTrainedTokenizerFast) -> Qwen3VLForConditionalGene
 
 
 def to_patches(frames: torch.Tensor) -> torch.Tensor:
-    """Images uint8 (n, 196, 196, 3) to normalized patches (n, 196, 588) in merge-block order."""
+    """Turn uint8 images (n, 196, 196, 3) into patches (n, 196, 588) in merge-block order."""
     n = frames.shape[0]
     x = frames.permute(0, 3, 1, 2).float() / 127.5 - 1.0
     x = x.reshape(n, 3, CELLS, MERGE, PATCH, CELLS, MERGE, PATCH)
@@ -93,7 +93,7 @@ def to_patches(frames: torch.Tensor) -> torch.Tensor:
 def blocks_output(
     model: Qwen3VLForConditionalGeneration, frames: torch.Tensor, block: Any = None
 ) -> torch.Tensor:
-    """The vision blocks' output before merging, (n, 196, 128), in merge-block order.
+    """Return the vision blocks' output before merging, (n, 196, 128), in merge-block order.
 
     The same computation as the model's own vision tower, for images of one size as one batch
     (the library's version attends to each image in a Python loop). `block` may be a compiled
@@ -125,19 +125,19 @@ def vision_block(block: Any, x: torch.Tensor, cos: torch.Tensor, sin: torch.Tens
 
 
 def merge(model: Qwen3VLForConditionalGeneration, x: torch.Tensor) -> torch.Tensor:
-    """The blocks' output (n, 196, 128) to vision tokens (n, 49, 192), row by row."""
+    """Merge the blocks' output (n, 196, 128) to vision tokens (n, 49, 192), row by row."""
     return model.model.visual.merger(x.flatten(0, 1)).view(len(x), TOKENS_PER_IMAGE, HIDDEN)
 
 
 def features(model: Qwen3VLForConditionalGeneration, frames: torch.Tensor) -> torch.Tensor:
-    """Merged vision tokens of uint8 images, (n, 49, 192)."""
+    """Return the merged vision tokens of uint8 images, (n, 49, 192)."""
     return merge(model, blocks_output(model, frames))
 
 
 def language(
     model: Qwen3VLForConditionalGeneration, x: torch.Tensor, where: torch.Tensor, layer: Any = None
 ) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
-    """The language model's last hidden states, and where some heads of some layers look.
+    """Return the language model's last hidden states, and where some heads look.
 
     The same computation as the model's own, without its masks and caches, so that it compiles into
     few passes over memory: on a CPU those cost more than the matrix products.
@@ -163,7 +163,7 @@ def language(
 def text_layer(
     layer: Any, x: torch.Tensor, cos: torch.Tensor, sin: torch.Tensor
 ) -> tuple[torch.Tensor, torch.Tensor]:
-    """One layer's output, and the log attention of its first heads."""
+    """Return one layer's output, and the log attention of its first heads."""
     n, t = x.shape[:2]
     attention = layer.self_attn
     future = torch.ones(t, t, dtype=torch.bool, device=x.device).triu(1)

@@ -93,7 +93,7 @@ class Encoder:
     def spans(
         self, example: Example, answer: int, read: list[list[tuple[int, int]]]
     ) -> list[tuple[int, int, int, int]]:
-        """Where the answer should look: at what decides it, in each of the first steps.
+        """Find where the answer should look: at what decides it, in each of the first steps.
 
         `read` holds the characters of each token, of the prompt and of the reply.
         """
@@ -114,13 +114,13 @@ class Encoder:
 
 
 def word_id(tokenizer: PreTrainedTokenizerBase, word: str) -> int:
-    """The one token of a word inside a sentence."""
+    """Return the one token of a word inside a sentence."""
     (token,) = tokenizer.encode(f" {word}")
     return token
 
 
 def positions(ids: np.ndarray, image: int) -> np.ndarray:
-    """Qwen3-VL's three position rows for one sequence of single-size images, (3, n)."""
+    """Return Qwen3-VL's position rows for a sequence of single-size images, (3, n)."""
     out = np.empty((3, len(ids)), dtype=np.int64)
     at = now = 0
     cell = np.arange(TOKENS_PER_IMAGE)

@@ -72,7 +72,7 @@ def make_shard(folder: Path, index: int) -> None:
 
 
 def questions(rng: np.random.Generator, take: Take, balance: Balance) -> list[dict]:
-    """One question of each family that the take allows, of each of its frames."""
+    """Ask one question of each family that the take allows, about each of its frames."""
     plan = [(family, 0) for family in FAMILIES]
     if len(take.frames) == 2:
         plan += [(family, 1) for family in FAMILIES if family not in CHANGE]
@@ -106,7 +106,7 @@ def make_pool(folder: Path, shards: int, workers: int = 2) -> None:
 
 
 def load_shard(folder: Path, index: int) -> tuple[np.ndarray, list[dict]]:
-    """The shard's frames, memory-mapped, and its takes with their objects as `VisibleObject`."""
+    """Load a shard's frames, memory-mapped, and its takes with their `VisibleObject`s."""
     frames = np.load(folder / f"{index:04d}.npy", mmap_mode="r", allow_pickle=False)
     takes = json.loads((folder / f"{index:04d}.json").read_text())
     for take in takes:

@@ -33,12 +33,12 @@ class Balance:
     tally: defaultdict[tuple, float] = field(default_factory=lambda: defaultdict(float))
 
     def allows(self, notes: Notes) -> bool:
-        """True when no cue ends up outside the slack, unless it was farther out before."""
+        """Return whether no cue ends up outside the slack, unless it was farther out before."""
         after = ((self.tally[cue], self.tally[cue] + value) for cue, value in notes)
         return all(abs(new) <= self.slack or abs(new) < abs(old) for old, new in after)
 
     def tips(self, notes: Notes) -> float:
-        """By how much the sum of squares over all cues would grow; lower is better."""
+        """Return by how much the sum of squares over all cues would grow; lower is better."""
         return sum(value * (value + 2 * self.tally[cue]) for cue, value in notes)
 
     def add(self, notes: Notes) -> None:
@@ -47,7 +47,7 @@ class Balance:
 
 
 def even_out(candidates: Sequence[Notes], size: int) -> list[int]:
-    """Indices, ascending, of `size` candidates whose cues nearly cancel.
+    """Choose `size` candidates whose cues nearly cancel; return their indices, ascending.
 
     Starts with the first ones and swaps one for another, always the best swap for the sum of
     squares over cues, until none helps.

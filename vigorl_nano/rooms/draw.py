@@ -47,7 +47,7 @@ def eye_of(scene: Scene, side: int) -> PerspectiveProjection:
 
 
 def visibility(scene: Scene, table: Table, hits: Hits, strict: float) -> Sight:
-    """Boxes and clear names; `strict` stored pixels are asked for beyond what clear needs."""
+    """Find boxes and clear names; `strict` stored pixels more are needed to be clear."""
     scale = SIDE / hits.solid.shape[0]
     boxes: dict[str, Box] = {}
     shown: dict[str, float] = {}
@@ -75,7 +75,7 @@ def visibility(scene: Scene, table: Table, hits: Hits, strict: float) -> Sight:
 
 
 def look(scene: Scene) -> Sight:
-    """What the camera sees, without the cost of a finished image.
+    """Find what the camera sees, without the cost of a finished image.
 
     Boxes are good to about three stored pixels. `clear` is a little stricter than that of `draw`,
     so that what is clear here is clear there.
@@ -85,7 +85,7 @@ def look(scene: Scene) -> Sight:
 
 
 def draw(scene: Scene, side: int = SIDE, over: int = 2) -> Rendering:
-    """The finished image, `side` pixels a side, from `over` x `over` rays a pixel.
+    """Draw the finished image, `side` pixels a side, from `over` x `over` rays a pixel.
 
     Boxes are exact to one ray and in pixels of the stored side, whatever `side` is.
     """
@@ -106,7 +106,7 @@ def vignette(side: int) -> np.ndarray:
 
 
 def tone_map(light: np.ndarray, over: int) -> np.ndarray:
-    """Averages rays to pixels and turns linear light (3, n, n) into bytes (side, side, 3).
+    """Average rays to pixels and turn linear light (3, n, n) into bytes (side, side, 3).
 
     What is too bright is dimmed as a whole, so that an orange never turns yellow.
     """

@@ -48,7 +48,7 @@ def draw_names(rng: Rng, names: tuple[str, ...] | list[str], size: int) -> list[
 
 
 def contest(winner: str, loser: str, what: str = "") -> list[tuple[tuple, float]]:
-    """Notes for two kinds (or colours) of which one is the answer."""
+    """Note two kinds (or colours) of which one is the answer."""
     if winner == loser:
         return []
     low, high = sorted((winner, loser))
@@ -61,7 +61,7 @@ def kind(name: str) -> str:
 
 
 def relation(rng: Rng, take: Take, seen: Frame, family: str) -> QuestionDraft | None:
-    """Left or right, above or below, in front or behind."""
+    """Ask left or right, above or below, in front or behind."""
     if len(seen.clear) < 2:
         return None
     a, b = draw_names(rng, seen.clear, 2)
@@ -122,7 +122,7 @@ def count(rng: Rng, take: Take, seen: Frame, family: str) -> QuestionDraft | Non
 
 
 def exists(rng: Rng, take: Take, seen: Frame, family: str) -> QuestionDraft | None:
-    """Yes about an object of the room; no, mostly about a colour and a kind both in it, apart."""
+    """Ask about an object of the room, or mostly about a colour and a kind both in it, apart."""
     names = [t.name for t in seen.scene.things]
     if len(seen.clear) < len(names):
         return None
@@ -152,7 +152,7 @@ def exists(rng: Rng, take: Take, seen: Frame, family: str) -> QuestionDraft | No
 
 
 def colour(rng: Rng, take: Take, seen: Frame, family: str) -> QuestionDraft | None:
-    """The colour of the only object of its kind; the wrong one is in the room where it can be."""
+    """Ask the colour of the only object of a kind; the wrong one is in the room if possible."""
     kinds = Counter(t.kind for t in seen.scene.things)
     names = [n for n in seen.clear if kinds[kind(n)] == 1]
     if not names:
@@ -184,7 +184,7 @@ def camera_turn(rng: Rng, take: Take, seen: Frame, family: str) -> QuestionDraft
 
 
 def perspective(rng: Rng, take: Take, seen: Frame, family: str) -> QuestionDraft | None:
-    """Standing at one object, facing a second: on which hand is the third, by floor positions?"""
+    """Ask, standing at one object and facing a second, on which hand the third is."""
     if len(seen.clear) < 3:
         return None
     names = draw_names(rng, seen.clear, 3)

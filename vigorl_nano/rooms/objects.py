@@ -84,7 +84,7 @@ class Count:
 def sample_names(
     rng: np.random.Generator, low: int, high: int
 ) -> tuple[list[tuple[str, str]], Count]:
-    """Distinct (colour, kind) pairs with a counting question whose two options are equally likely.
+    """Draw (colour, kind) pairs, with a counting question whose two options are equally likely.
 
     The pair of options is drawn first and then which of them is true, so the options alone tell
     nothing about the answer.

@@ -32,7 +32,7 @@ class RoomQuestion:
 
 
 def ask(rng: Rng, take: Take, family: str, balance: Balance, frame: int = 0) -> RoomQuestion | None:
-    """One question of the family about the take, or None if it has none that keeps balance."""
+    """Ask a question of the family about the take; None if it has none that keeps balance."""
     if CHANGE.get(family) not in (None, take.change):
         return None
     best: RoomQuestion | None = None
@@ -51,7 +51,7 @@ def ask(rng: Rng, take: Take, family: str, balance: Balance, frame: int = 0) -> 
 
 
 def put_into_words(rng: Rng, draft: QuestionDraft, family: str, frame: int) -> RoomQuestion:
-    """The draft with a wording and an order of options, both by lot."""
+    """Give a draft a wording and an order of options, both by lot."""
     wordings = [w for w in WORDING[family] if draft.templates in w]
     wording = wordings[rng.integers(len(wordings))]
     place, size = int(rng.integers(1 + len(draft.others))), 1 + len(draft.others)
@@ -78,7 +78,7 @@ def put_into_words(rng: Rng, draft: QuestionDraft, family: str, frame: int) -> R
 
 
 def merge_notes(family: str, notes: list[tuple[tuple, float]]) -> Notes:
-    """Each cue once, under its family."""
+    """Sum the notes of each cue, under its family."""
     sums: dict[tuple, float] = {}
     for cue, value in notes:
         sums[family, *cue] = sums.get((family, *cue), 0.0) + value

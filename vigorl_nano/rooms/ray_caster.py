@@ -95,7 +95,7 @@ class Table:
 
 
 def bounds(shape: Array, size: Array) -> tuple[Array, Array]:
-    """Lowest and highest corner (n, 3) of each solid in its group's metres."""
+    """Return the lowest and highest corner (n, 3) of each solid in its group's metres."""
     low, high = size[:, :3].copy(), size[:, 3:].copy()
     cone, ball = shape == CONE, shape == BALL
     low[ball], high[ball] = size[ball, :3] - size[ball, 3:], size[ball, :3] + size[ball, 3:]
@@ -114,7 +114,7 @@ class Projection(Protocol):
     ahead: tuple  # three arrays of `shape`, or three numbers
 
     def rectangles(self, corners: Array) -> Array:
-        """Rows and columns (n, 4) top, left, bottom, right that bounding boxes (n, 8, 3) cover."""
+        """Return top, left, bottom, right (n, 4) of what bounding boxes (n, 8, 3) cover."""
         ...
 
 
@@ -172,7 +172,7 @@ class ParallelProjection:
 
 
 def frames(v: Array, u: Array, shape: tuple[int, int]) -> Array:
-    """Whole-pixel rectangles round points (n, 8), kept within the image."""
+    """Return whole-pixel rectangles round points (n, 8), kept within the image."""
     edges = [np.floor(v.min(1)), np.floor(u.min(1)), np.ceil(v.max(1)) + 1, np.ceil(u.max(1)) + 1]
     limits = (shape[0], shape[1], shape[0], shape[1])
     return np.stack([np.clip(e, 0, n) for e, n in zip(edges, limits, strict=True)], 1).astype(int)
@@ -187,7 +187,7 @@ class Hits:
 
 
 def cast(table: Table, projection: Projection) -> Hits:
-    """The nearest solid at each pixel of a projection. What is nearer than NEAR is not seen."""
+    """Find the nearest solid at each pixel of a projection; nearer than NEAR is not seen."""
     solid = np.zeros(projection.shape, np.int16)
     depth = np.full(projection.shape, FAR, np.float32)
     own: dict[int, int] = {}
@@ -253,7 +253,7 @@ class Rays:
 
 
 def box_hit(rays: Rays, size: tuple) -> Array:
-    """Depths at which rays enter a box, FAR where they miss it: the slab method (Kay, Kajiya 1986).
+    """Return depths where rays enter a box, FAR if none: the slab method (Kay, Kajiya 1986).
 
     From outside a slab only its near face can be the way in; so the faces are chosen once for all
     rays, by where the common origin is or else by where the common direction points.
@@ -282,7 +282,7 @@ def box_hit(rays: Rays, size: tuple) -> Array:
 
 
 def ball_hit(rays: Rays, size: tuple) -> Array:
-    """Depths at which rays enter an ellipsoid, FAR where they miss it."""
+    """Return depths at which rays enter an ellipsoid, FAR where they miss it."""
     o = [(rays.o[i] - np.float32(size[i])) * np.float32(1 / size[i + 3]) for i in range(3)]
     d = [rays.d[i] * np.float32(1 / size[i + 3]) for i in range(3)]
     a = d[0] * d[0] + d[1] * d[1] + d[2] * d[2]
@@ -294,7 +294,7 @@ def ball_hit(rays: Rays, size: tuple) -> Array:
 
 
 def cone_hit(rays: Rays, size: tuple) -> Array:
-    """A frustum with both caps. Rays must be flatter than its sides, as all of ours are."""
+    """Return depths at which rays enter a frustum; they must be flatter than its sides."""
     cx, y0, cz, r0, y1, r1 = (np.float32(v) for v in size)
     slope = (r1 - r0) / (y1 - y0)
     ox, oz = rays.o[0] - cx, rays.o[2] - cz

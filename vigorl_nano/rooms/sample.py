@@ -83,7 +83,7 @@ class Block:
 def blocks(
     split: str, seed: int, questions: int, families: tuple[str, ...] = FAMILIES
 ) -> list[Block]:
-    """The blocks of a split; raises ValueError where families would not get equally many."""
+    """Split a split into blocks; ValueError where families would not get equally many."""
     each, over = divmod(questions, len(families))
     if over or each < 1:
         raise ValueError(f"the number of questions must be a multiple of {len(families)}")
@@ -94,7 +94,7 @@ def blocks(
 
 
 def plan_block(block: Block) -> list[tuple[Take, list[RoomQuestion]]]:
-    """The block's takes, not yet drawn, each with the questions that are kept about it."""
+    """Plan a block: its takes, not yet drawn, each with the questions kept about it."""
     rng = np.random.default_rng([block.seed, block.number])
     balance = Balance(slack=np.inf)  # guides the drafts; what is kept is chosen below
     wanted = ceil(SPARE * block.share)
@@ -121,7 +121,7 @@ def plan_block(block: Block) -> list[tuple[Take, list[RoomQuestion]]]:
 
 
 def render_image(scene: Scene) -> tuple[bytes, list[dict]]:
-    """The image as it is stored, a fixed function of the scene, and the objects seen in it."""
+    """Render the stored image, a fixed function of the scene, and list the objects in it."""
     rendering = draw(scene, over=OVER)
     out = io.BytesIO()
     # Colour at half the resolution: no model reads the images finer than that.
@@ -140,7 +140,7 @@ def render_image(scene: Scene) -> tuple[bytes, list[dict]]:
 
 
 def rows_of(block: Block) -> tuple[list[dict], list[dict]]:
-    """A block's question rows and object rows, with its images."""
+    """Make a block's question rows and object rows, with its images."""
     rows, truth = [], {}
     for number, (take, questions) in enumerate(plan_block(block)):
         stored = {}
@@ -179,7 +179,7 @@ def write_split(
     progress: bool = False,
     families: tuple[str, ...] = FAMILIES,
 ) -> dict[str, int]:
-    """Writes one split's two files; counts its questions, its images and the files' bytes.
+    """Write one split's two files; return the numbers of questions, images and bytes.
 
     Each block is a row group, written as soon as it is drawn: memory does not grow with the split.
     The files appear under their names only when they are whole.

@@ -85,7 +85,7 @@ class Scene:
 
 
 def footprint(thing: Thing) -> float:
-    """Radius in metres of the floor that a thing (with its stand) needs to itself."""
+    """Return the radius in metres of the floor that a thing (with its stand) needs to itself."""
     width, _, depth = SIZES[thing.kind]
     half = max(width, depth) / 2 if thing.kind in ("ball", "lamp", "vase") else 0.0
     half = half or float(np.hypot(width, depth)) / 2
@@ -112,7 +112,7 @@ def sample_room(rng: np.random.Generator) -> Room:
 
 
 def corners(thing: Thing) -> np.ndarray:
-    """The four corners (4, 2) of the floor a thing (with its stand) covers, in x and z."""
+    """Return the corners (4, 2) of the floor a thing (with its stand) covers, in x and z."""
     width, _, depth = SIZES[thing.kind]
     half = np.array([width, depth]) * thing.scale / 2
     if thing.base:
@@ -123,7 +123,7 @@ def corners(thing: Thing) -> np.ndarray:
 
 
 def are_apart(one: np.ndarray, other: np.ndarray, gap: float = 0.1) -> bool:
-    """Whether two rectangles on the floor (4, 2) keep `gap` metres between them."""
+    """Return whether two rectangles on the floor (4, 2) are `gap` metres apart."""
     for a, b in ((one, other), (other, one)):
         for axis in (a[1] - a[0], a[2] - a[1]):
             axis = axis / np.hypot(*axis)
@@ -134,7 +134,7 @@ def are_apart(one: np.ndarray, other: np.ndarray, gap: float = 0.1) -> bool:
 
 
 def outline(camera: Camera, thing: Thing) -> tuple[float, float, float, float]:
-    """The rectangle in stored pixels that a thing's bounding box covers."""
+    """Return the rectangle in stored pixels that a thing's bounding box covers."""
     flat, height = corners(replace(thing, base=0.0)), SIZES[thing.kind][1] * thing.scale
     points = [(x, thing.base + y, z) for x, z in flat for y in (0.0, height)]
     seen = camera.project(np.array(points))
@@ -143,7 +143,7 @@ def outline(camera: Camera, thing: Thing) -> tuple[float, float, float, float]:
 
 
 def overlap(one: tuple, other: tuple) -> float:
-    """How much of the smaller of two rectangles the other one covers, 0 to 1."""
+    """Return how much of the smaller of two rectangles the other one covers, 0 to 1."""
     width = min(one[2], other[2]) - max(one[0], other[0])
     height = min(one[3], other[3]) - max(one[1], other[1])
     least = min((r[2] - r[0]) * (r[3] - r[1]) for r in (one, other))
@@ -151,7 +151,7 @@ def overlap(one: tuple, other: tuple) -> float:
 
 
 def turn_plausibly(rng: np.random.Generator, scene: Scene, thing: Thing) -> Thing:
-    """The thing turned plausibly; a sofa or a shelf is mostly pushed against a wall."""
+    """Turn a thing plausibly; a sofa or a shelf is mostly pushed against a wall."""
     room, kind = scene.room, thing.kind
     to_camera = float(np.arctan2(thing.x, thing.z))
     if kind in ("sofa", "shelf") and rng.random() < 0.7:
@@ -171,7 +171,7 @@ def turn_plausibly(rng: np.random.Generator, scene: Scene, thing: Thing) -> Thin
 def place(
     rng: np.random.Generator, scene: Scene, colour: str, kind: str, like: Thing | None = None
 ) -> Thing | None:
-    """A free spot for one more object, or None when sixty tries find none.
+    """Find a free spot for one more object; None when sixty tries find none.
 
     The spot is drawn in the image (a column and a depth) and carried back to the floor, so that
     objects fill the frame evenly rather than crowding its middle. `like` gives the scale, yaw,
@@ -228,7 +228,7 @@ def middle(thing: Thing) -> tuple[float, float, float]:
 
 
 def furnish(rng: np.random.Generator, names: list[tuple[str, str]]) -> Scene | None:
-    """A new room with the named objects in free spots, or None when they did not all fit."""
+    """Make a room with the named objects in free spots; None when they do not all fit."""
     camera = Camera(
         float(rng.uniform(-0.22, 0.22)),
         float(rng.uniform(0.22, 0.32)),
@@ -244,7 +244,7 @@ def furnish(rng: np.random.Generator, names: list[tuple[str, str]]) -> Scene | N
 
 
 def move_thing(rng: np.random.Generator, scene: Scene, index: int) -> Scene | None:
-    """The same scene after one object (with its stand) was carried to another free spot."""
+    """Carry one object (with its stand) to another free spot."""
     old = scene.things[index]
     others = tuple(t for i, t in enumerate(scene.things) if i != index)
     new = place(rng, replace(scene, things=others), old.colour, old.kind, old)
@@ -255,11 +255,11 @@ def move_thing(rng: np.random.Generator, scene: Scene, index: int) -> Scene | No
 
 
 def turn_camera(scene: Scene, radians: float) -> Scene:
-    """The same scene after the camera turned; positive is to the right."""
+    """Turn the camera; positive is to the right."""
     camera = scene.camera
     return replace(scene, camera=replace(camera, yaw=camera.yaw + radians))
 
 
 def distance(scene: Scene, thing: Thing) -> float:
-    """Metres from the camera to the middle of a thing."""
+    """Return the metres from the camera to the middle of a thing."""
     return float(np.linalg.norm(np.array(middle(thing)) - [0.0, scene.camera.height, 0.0]))

@@ -74,7 +74,7 @@ class SearchRoom:
 
 
 def boxes_of(seen: dict[str, Box], shown: dict[str, float]) -> dict[str, Box]:
-    """Boxes in stored pixels of the square as boxes in the large image, cut to it."""
+    """Turn boxes in stored pixels of the square into boxes in the large image, cut to it."""
     scale, above = ACROSS / SIDE, (ACROSS - DOWN) / 2
     boxes = {}
     for name, (x1, y1, x2, y2) in seen.items():
@@ -85,7 +85,7 @@ def boxes_of(seen: dict[str, Box], shown: dict[str, float]) -> dict[str, Box]:
 
 
 def find_room(rng: np.random.Generator, number: int) -> SearchRoom:
-    """A furnished room with one small ball, box and vase that are all seen clearly.
+    """Find a furnished room with one small ball, box and vase, all seen clearly.
 
     Over six numbers each of the three has each colour once.
     """
@@ -116,7 +116,7 @@ def find_room(rng: np.random.Generator, number: int) -> SearchRoom:
 
 
 def is_clear(box: Box, shown: float, sides: tuple[int, int]) -> bool:
-    """Whether a small thing is wholly seen, in the image, and of a size that is meant."""
+    """Return whether a small thing is wholly seen, in the image, and of an allowed size."""
     x1, y1, x2, y2 = box
     inside = x1 > 12 and y1 > 12 and x2 < ACROSS - 12 and y2 < DOWN - 12
     width, height = x2 - x1, y2 - y1
@@ -131,7 +131,7 @@ def is_clear(box: Box, shown: float, sides: tuple[int, int]) -> bool:
 def place_small(
     rng: np.random.Generator, scene: Scene, colour: str, kind: str, sides: tuple[int, int]
 ) -> Thing | None:
-    """A small thing on a free spot of the floor, or None when forty tries find none."""
+    """Place a small thing on a free spot of the floor; None when forty tries find none."""
     camera, room = scene.camera, scene.room
     floors = [corners(thing) for thing in scene.things]
     outlines = [outline(camera, thing) for thing in scene.things]
@@ -160,7 +160,7 @@ def place_small(
 
 
 def render_image(found: SearchRoom, over: int = 1) -> tuple[bytes, list[dict]]:
-    """The stored image, and the objects seen in it."""
+    """Render the stored image, and list the objects seen in it."""
     rendering = draw(found.scene, ACROSS, over)
     above = (ACROSS - DOWN) // 2
     image: Image.Image = rendering.image.crop((0, above, ACROSS, above + DOWN))
@@ -171,7 +171,7 @@ def render_image(found: SearchRoom, over: int = 1) -> tuple[bytes, list[dict]]:
 
 
 def questions(rng: np.random.Generator, found: SearchRoom, number: int) -> Iterator[dict]:
-    """What is asked about a room: each colour, and each two things that are clearly apart."""
+    """Ask each small thing's colour, and the sides of each two that are clearly apart."""
     for place, name in enumerate(found.small):
         colour, kind = name.split()
         others = [other for other in COLOURS if other != colour]
@@ -199,7 +199,7 @@ def questions(rng: np.random.Generator, found: SearchRoom, number: int) -> Itera
 
 
 def rows_of(split: str, seed: int, images: int) -> Iterator[list[dict]]:
-    """The rows about each image; an image depends on its number alone, not on how many."""
+    """Make the rows about each image; an image depends only on its number."""
     for number in range(images):
         rng = np.random.default_rng([seed, number])
         found = find_room(rng, number)

@@ -35,7 +35,7 @@ def linear(colour: tuple) -> Array:
 def shade(
     scene: Scene, table: Table, casting: Table, eye: PerspectiveProjection, hits: Hits
 ) -> Array:
-    """Linear light (3, rows, columns); `casting` holds the groups that throw shadows."""
+    """Compute linear light (3, rows, columns); `casting` holds the groups that throw shadows."""
     light = np.array(scene.room.light)
     shadows = Shadows(casting, light, int(np.clip(eye.side // 7, 40, 150)) * 4)
     rows, columns = eye.shape
@@ -56,7 +56,7 @@ def shade(
 
 
 def room_light(scene: Scene, shadows: Shadows, eye: PerspectiveProjection, rays: Array) -> Array:
-    """Floor, walls and ceiling seen along rays (3, n)."""
+    """Light floor, walls and ceiling seen along rays (3, n)."""
     room, height = scene.room, np.float32(scene.camera.height)
     a, b, c = rays
     with np.errstate(divide="ignore"):  # a ray along a wall never meets it
@@ -92,7 +92,7 @@ def room_light(scene: Scene, shadows: Shadows, eye: PerspectiveProjection, rays:
 
 
 def wall_tone(room: Room, y: Array) -> Array:
-    """Factor by height: a skirting board, and in some rooms a darker lower half under a rail."""
+    """Return a factor by height: a skirting board, in some rooms a darker lower half as well."""
     tone = np.ones_like(y)
     if room.decor % 3 == 0:
         tone[y < 0.95] = 0.72
@@ -120,14 +120,14 @@ def floor_light(
 
 
 def falloff(room: Room, x: Array, z: Array) -> Array:
-    """Light falls off across the room, away from the side it comes in at."""
+    """Return how light falls off across the room, away from the side it comes in at."""
     return (
         np.float32(1.0) + np.float32(np.sign(room.light[0]) * 0.09) * x - (z - 3) * np.float32(0.02)
     )
 
 
 def sunbeam(room: Room, points: Array) -> Array:
-    """Where the sun comes through the four panes of a window beside the camera, 0 to 1."""
+    """Return how much sun comes through the window beside the camera, 0 to 1."""
     rng = np.random.default_rng([room.decor, 2])
     start, size = np.float32(rng.uniform(1.0, 3.2)), np.float32(rng.uniform(1.2, 1.9))
     if rng.random() < 0.35:
@@ -141,7 +141,7 @@ def sunbeam(room: Room, points: Array) -> Array:
 
 
 def rug(room: Room, x: Array, z: Array, pixel: Array, paint: Array) -> None:
-    """Lays a muted rug over `paint` in half of the rooms."""
+    """Lay a muted rug over `paint` in half of the rooms."""
     rng = np.random.default_rng([room.decor, 1])
     if rng.random() < 0.45:
         return
@@ -177,7 +177,7 @@ def thing_light(
     depth: Array,
     solid: Array,
 ) -> Array:
-    """Solids number `solid` (n,) seen along rays (3, n) at `depth` (n,)."""
+    """Light solids number `solid` (n,) seen along rays (3, n) at `depth` (n,)."""
     world = rays * depth
     world[1] += eye.origin[1]
     gx, gy, gz, cos, sin = table.pose[solid].T
@@ -220,7 +220,7 @@ def thing_light(
 
 
 def environment_light(up: Array) -> Array:
-    """Brightness of the room in the direction with that upward part: floor, dim wall, ceiling."""
+    """Return the room's brightness in a direction with that upward part."""
     return (
         np.float32(0.34)
         + np.float32(0.75) * np.clip(up * 2.2, 0, 1)
@@ -236,7 +236,7 @@ def surface_properties(table: Table) -> Array:
 
 
 def normals(table: Table, solid: Array, local: Array) -> tuple[Array, Array, Array]:
-    """Normals (3, n) in group axes and surface coordinates (u along the grain, v) in metres."""
+    """Return normals (3, n) in group axes and surface coordinates (u along the grain, v)."""
     shape, size = table.shape[solid], table.size[solid].T
     normal = np.zeros_like(local)
     u, v = local[0] + np.float32(0.6) * local[2], local[1].copy()

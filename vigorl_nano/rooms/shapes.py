@@ -172,14 +172,14 @@ MAKERS = {
 
 
 def solids(thing: Thing) -> tuple[Solid, ...]:
-    """The parts of one object, standing on y = 0 with its front towards -z."""
+    """Make the parts of one object, standing on y = 0 with its front towards -z."""
     maker = Maker(thing.scale, COLOURS[thing.colour], thing.material)
     MAKERS[thing.kind](maker, int(thing.yaw * 1000) % 2)
     return tuple(maker.made)
 
 
 def stand(thing: Thing) -> Group:
-    """What a small thing stands on: an oak block or a stone drum."""
+    """Make what a small thing stands on: an oak block or a stone drum."""
     variant, half = int(thing.yaw * 1000) // 2 % 2, STAND / 2
     m = Maker(1.0, OAK if variant else STONE, "wood" if variant else "matt")
     if variant:
@@ -259,7 +259,7 @@ def door(m: Maker, wood: RGB) -> None:
 
 
 def decoration(room: Room) -> list[Group]:
-    """Window, prints and door by the room's `decor`, in muted tones no named object shares."""
+    """Make window, prints and door by the room's `decor`, in muted tones no named object shares."""
     rng, wall = np.random.default_rng(room.decor), tint(room.wall, 1.0)
     width, depth = room.half_width, room.depth
     walls = [

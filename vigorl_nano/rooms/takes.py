@@ -53,7 +53,7 @@ def frame_of(scene: Scene, sight: Sight, image: Image.Image = UNDRAWN) -> Frame:
 
 
 def render_take(take: Take, side: int = SIDE, over: int = 2) -> Take:
-    """The same take with its images drawn, `side` pixels a side."""
+    """Draw the images of a take, `side` pixels a side."""
     frames = []
     for frame in take.frames:
         rendering = draw(frame.scene, side, over)
@@ -62,7 +62,7 @@ def render_take(take: Take, side: int = SIDE, over: int = 2) -> Take:
 
 
 def lay_out(rng: np.random.Generator, names: list[tuple[str, str]]) -> Frame | None:
-    """A room with these objects: all of them clear, or as many as the best of a few layouts has."""
+    """Lay out a room: all objects clear, or as many as in the best of a few layouts."""
     best: Frame | None = None
     for _ in range(LAYOUTS):
         scene = furnish(rng, names)
@@ -85,7 +85,7 @@ def sample_take(
     side: int = SIDE,
     over: int = 2,
 ) -> Take:
-    """A take of a room with `low` to `high` objects; `change` is None, "moved" or "turned".
+    """Sample a take with `low` to `high` objects; `change` is None, "moved" or "turned".
 
     The names are drawn once and positions several times, so that rooms that are hard to lay out
     do not become rare; after that, some objects may be partly hidden. At least one object is clear
@@ -121,7 +121,7 @@ def sample_take(
 
 
 def move_in_view(rng: np.random.Generator, first: Frame, index: int) -> Frame | None:
-    """The frame after one object has moved by at least a tenth of the side in the image."""
+    """Move one object by at least a tenth of the image's side; None if no try succeeds."""
     name = first.scene.things[index].name
     for _ in range(MOVES):
         scene = move_thing(rng, first.scene, index)

@@ -21,7 +21,7 @@ SURFACE_SIDE, SURFACE_METRES = 256, 1.0
 
 
 def cloud(seed: int, shape: tuple[int, int], across: float, along: float) -> Array:
-    """Noise of mean 0 and deviation 1 that repeats, blurred over so many rows and columns."""
+    """Make noise of mean 0 and deviation 1 that repeats, blurred over so many rows and columns."""
     noise = np.fft.rfft2(np.random.default_rng(seed).normal(size=shape))
     v, u = np.fft.fftfreq(shape[0])[:, None], np.fft.rfftfreq(shape[1])[None, :]
     soft = np.fft.irfft2(
@@ -31,7 +31,7 @@ def cloud(seed: int, shape: tuple[int, int], across: float, along: float) -> Arr
 
 
 def planks() -> Array:
-    """Boards along z (the rows), fifteen side by side, each with its tone, joints and grain."""
+    """Make fifteen boards along z (the rows), each with its tone, joints and grain."""
     rng, count = np.random.default_rng(5), 15
     rows, columns = np.mgrid[0:SIDE, 0:SIDE]
     board = columns * count // SIDE
@@ -49,7 +49,7 @@ def planks() -> Array:
 
 
 def tiles() -> Array:
-    """Six square tiles a side with grout, each a little different."""
+    """Make six square tiles a side with grout, each a little different."""
     rng, count = np.random.default_rng(6), 6
     rows, columns = np.mgrid[0:SIDE, 0:SIDE]
     i, j = rows * count // SIDE, columns * count // SIDE
@@ -67,7 +67,7 @@ def carpet() -> Array:
 
 @lru_cache(maxsize=4)
 def floor_map(style: str) -> tuple[Array, Array]:
-    """All sizes of a floor pattern end to end, and where each of them starts."""
+    """Return all sizes of a floor pattern end to end, and where each of them starts."""
     level = {"planks": planks, "tiles": tiles, "plain": carpet}[style]()
     flat, starts = [level.ravel()], [0]
     for _ in range(LEVELS - 1):
@@ -78,7 +78,7 @@ def floor_map(style: str) -> tuple[Array, Array]:
 
 
 def floor_factor(style: str, x: Array, z: Array, pixel: Array) -> Array:
-    """Pattern at floor points in metres; `pixel` is how many metres wide a pixel is there."""
+    """Return the pattern at floor points in metres; `pixel` is the width of a pixel there."""
     flat, starts = floor_map(style)
     scale = np.float32(SIDE / FLOOR_METRES[style])
     level = np.zeros(len(x), np.intp)
@@ -94,7 +94,7 @@ def floor_factor(style: str, x: Array, z: Array, pixel: Array) -> Array:
 
 @lru_cache(maxsize=1)
 def surfaces() -> Array:
-    """The patterns of SURFACES, one after the other, flat; wood grain runs along the columns."""
+    """Make the patterns of SURFACES end to end, flat; wood grain runs along the columns."""
     shape = (SURFACE_SIDE, SURFACE_SIDE)
     bend = cloud(11, shape, 14, 60)
     rings = np.sin(2 * np.pi * (np.arange(SURFACE_SIDE)[:, None] * 22 / SURFACE_SIDE + 0.9 * bend))
@@ -106,7 +106,7 @@ def surfaces() -> Array:
 
 
 def surface_factor(which: Array, u: Array, v: Array) -> Array:
-    """Pattern number `which` of SURFACES at (u, v) metres on a surface; grain runs along u."""
+    """Return pattern number `which` of SURFACES at (u, v) metres; grain runs along u."""
     scale, size = np.float32(SURFACE_SIDE / SURFACE_METRES), SURFACE_SIDE
     i = (v * scale + np.float32(64 * size)).astype(np.intp) & (size - 1)
     j = (u * scale + np.float32(64 * size)).astype(np.intp) & (size - 1)

@@ -80,7 +80,7 @@ def with_article(name: str) -> str:
 
 
 def plural(count: Count) -> str:
-    """The plural that a counting question asks for: "boxes", "red objects"."""
+    """Return the plural that a counting question asks for: "boxes", "red objects"."""
     if count.attribute == "kind":
         return PLURALS.get(count.value, count.value + "s")
     return f"{count.value} objects"
