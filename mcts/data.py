@@ -232,7 +232,7 @@ class Trace:
     turns_back_at: int | None = None
     """Kind `corrected`: index of the step in which the reasoning turns back."""
     problems: tuple[str, ...] = ()
-    """Kinds of the parser's problems (`mcts.parsing.Problem`) in its responses."""
+    """Kinds of the parser's problems (`mcts.parsing.ParseProblem`) in its responses."""
     maker: str = ""
     """Name and version of the code that made it, such as `linearize/1`."""
 

@@ -18,7 +18,7 @@ from mcts.config import Grader, SearchConfig
 from mcts.coordinates import Frame
 from mcts.data import Question, Step
 from mcts.parsing import fold_remark, parse, revisits
-from mcts.policy import MeteredPolicy, Policy, Sample, complete_steps, parse_response
+from mcts.policy import Continuation, MeteredPolicy, Policy, complete_steps, parse_response
 from mcts.teachers.base import TeacherError
 from mcts.tree import Node, Rollout, Tree, backpropagate
 
@@ -66,7 +66,9 @@ class SearchRun:
         """Return whether only an answer may follow `node`."""
         return node.depth >= self.config.max_depth
 
-    async def propose(self, leaf: Node, n: int, first: int) -> Sequence[Sample] | TeacherError:
+    async def propose(
+        self, leaf: Node, n: int, first: int
+    ) -> Sequence[Continuation] | TeacherError:
         """Request `n` continuations of `leaf`: next steps, or at the greatest depth answers."""
         purpose = "answer" if self.at_max_depth(leaf) else "expand"
         try:
@@ -74,7 +76,7 @@ class SearchRun:
         except TeacherError as error:
             return error
 
-    def expand(self, leaf: Node, proposals: Sequence[Sample] | TeacherError) -> list[Node]:
+    def expand(self, leaf: Node, proposals: Sequence[Continuation] | TeacherError) -> list[Node]:
         """Add the proposals under `leaf`; return the nodes that deserve a rollout or a grade."""
         first, leaf.attempts = leaf.attempts * self.config.children, leaf.attempts + 1
         if isinstance(proposals, TeacherError):
@@ -84,7 +86,7 @@ class SearchRun:
         return [node for node in new if not node.discarded]
 
     def add_response(
-        self, leaf: Node, sample: Sample, number: int, *, reject_repeats: bool = True
+        self, leaf: Node, sample: Continuation, number: int, *, reject_repeats: bool = True
     ) -> Node:
         """Add a response under `leaf`, one node per step, and return the last of them.
 
@@ -151,7 +153,9 @@ class SearchRun:
             self.finish_rollout(node, sample, i, limit) for i, sample in enumerate(samples)
         )
 
-    async def finish_rollout(self, node: Node, sample: Sample, number: int, limit: int) -> Rollout:
+    async def finish_rollout(
+        self, node: Node, sample: Continuation, number: int, limit: int
+    ) -> Rollout:
         """Parse one rollout of `node`; without an answer in `limit` steps, request the answer."""
         raw = parse(sample.text, self.frame)
         problems = tuple(problem.kind for problem in raw.problems)
@@ -174,7 +178,7 @@ class SearchRun:
 
     def forced_rollout(
         self,
-        sample: Sample,
+        sample: Continuation,
         number: int,
         steps: tuple[Step, ...],
         begun_in: str | None = None,

@@ -40,7 +40,7 @@ _SENTENCE_END = re.compile(r"[.!?][\"')\]]*(?=\s|$)|\n")
 
 
 @dataclass(frozen=True, slots=True)
-class Problem:
+class ParseProblem:
     """One error in a text; a value, so that a malformed response is kept."""
 
     kind: str
@@ -56,7 +56,7 @@ class ParsedResponse:
     steps: tuple[Step, ...]
     answer: str | None
     """The final answer, coordinates in original pixels; None if none was given."""
-    problems: tuple[Problem, ...] = ()
+    problems: tuple[ParseProblem, ...] = ()
 
 
 def parse(text: str, frame: Frame, *, inside: str | None = None) -> ParsedResponse:
@@ -68,7 +68,7 @@ def parse(text: str, frame: Frame, *, inside: str | None = None) -> ParsedRespon
         inside: the tag a partial turn had already opened (`answer` when the request ended in
             `<answer>`), or None.
     """
-    problems: list[Problem] = []
+    problems: list[ParseProblem] = []
     steps: list[Step] = []
     thoughts: list[str] = []
     answer: str | None = None
@@ -80,17 +80,17 @@ def parse(text: str, frame: Frame, *, inside: str | None = None) -> ParsedRespon
     for tag, content, closed in _blocks(text, inside):
         content = content.strip()
         if tag is not None and not closed:
-            problems.append(Problem(f"unclosed_{tag}", content[-80:]))
+            problems.append(ParseProblem(f"unclosed_{tag}", content[-80:]))
         if tag == "observation" or not (tag or content):
             continue
         if answer is not None:
-            problems.append(Problem("text_after_answer", content[:80]))
+            problems.append(ParseProblem("text_after_answer", content[:80]))
         elif tag == "answer":
             if not closed:
                 continue  # an answer that was cut off is no answer
             answer = _in_pixels(content, frame, problems) if frame.answers_point else content
             if not content:
-                problems.append(Problem("empty_answer", ""))
+                problems.append(ParseProblem("empty_answer", ""))
                 answer = None
         elif tag == "tool_call":
             close_thoughts()
@@ -98,16 +98,16 @@ def parse(text: str, frame: Frame, *, inside: str | None = None) -> ParsedRespon
             if call is not None and steps:
                 steps[-1] = replace(steps[-1], call=call)
             elif call is not None:
-                problems.append(Problem("call_without_thought", content[:80]))
+                problems.append(ParseProblem("call_without_thought", content[:80]))
         else:
             if tag is None:
-                problems.append(Problem("text_outside_tags", content[:80]))
+                problems.append(ParseProblem("text_outside_tags", content[:80]))
             if content:
                 thoughts.append(content)
                 if not _COORDINATE.search(content):
-                    problems.append(Problem("thought_without_point", content[:80]))
+                    problems.append(ParseProblem("thought_without_point", content[:80]))
             else:
-                problems.append(Problem("empty_think", ""))
+                problems.append(ParseProblem("empty_think", ""))
     close_thoughts()
     return ParsedResponse(tuple(steps), answer, tuple(problems))
 
@@ -234,17 +234,17 @@ def split_steps(text: str) -> list[Step]:
     return steps
 
 
-def _in_pixels(text: str, frame: Frame, problems: list[Problem]) -> str:
+def _in_pixels(text: str, frame: Frame, problems: list[ParseProblem]) -> str:
     """Convert a text's coordinates from `frame` to original pixels; record errors in `problems`."""
 
     def convert(match: re.Match[str]) -> str:
         image = int(match[4] or 1) - 1
         if not 0 <= image < len(frame.images):
-            problems.append(Problem("no_such_image", match[0]))
+            problems.append(ParseProblem("no_such_image", match[0]))
             return match[0].replace("(", "[").replace(")", "]")  # no longer a coordinate
         point = frame.to_point(float(match[1]), float(match[2]), image)
         if not frame.inside(point):
-            problems.append(Problem("point_outside_image", match[0]))
+            problems.append(ParseProblem("point_outside_image", match[0]))
         return _format_point(point.x, point.y, match)
 
     return _COORDINATE.sub(convert, text)
@@ -274,7 +274,7 @@ def _format_number(value: float) -> int | float:
     return int(rounded) if rounded == int(rounded) else rounded
 
 
-def _zoom_call(content: str, frame: Frame, problems: list[Problem]) -> Point | None:
+def _zoom_call(content: str, frame: Frame, problems: list[ParseProblem]) -> Point | None:
     """Parse the point of a tool call; None, with the reason in `problems`, if there is none."""
     try:
         arguments = json.loads(content)["arguments"]
@@ -284,8 +284,8 @@ def _zoom_call(content: str, frame: Frame, problems: list[Problem]) -> Point | N
             raise ValueError("no such place")
         point = frame.to_point(x, y, image)
     except (ValueError, KeyError, TypeError, AttributeError, OverflowError, RecursionError):
-        problems.append(Problem("bad_tool_call", content[:80]))
+        problems.append(ParseProblem("bad_tool_call", content[:80]))
         return None
     if not frame.inside(point):
-        problems.append(Problem("point_outside_image", content[:80]))
+        problems.append(ParseProblem("point_outside_image", content[:80]))
     return point

@@ -24,7 +24,7 @@ RequestKey = tuple[str, str, int]
 
 
 @dataclass(frozen=True, slots=True)
-class Sample:
+class Continuation:
     """One completion, as the search sees it."""
 
     text: str
@@ -40,7 +40,7 @@ class Policy(Protocol):
 
     async def sample(
         self, node: str, purpose: str, steps: Sequence[Step], n: int, first: int = 0
-    ) -> Sequence[Sample]:
+    ) -> Sequence[Continuation]:
         """Return `n` continuations of `steps` at the tree node with path `node`.
 
         `purpose` is `expand` (the next step), `rollout` (on to an answer), `chain` (from the
@@ -65,7 +65,7 @@ class MeteredPolicy:
 
     async def sample(
         self, node: str, purpose: str, steps: Sequence[Step], n: int, first: int = 0
-    ) -> Sequence[Sample]:
+    ) -> Sequence[Continuation]:
         """Return the other policy's samples; without costs they count as one request."""
         self.request_keys.add((node, purpose, first))
         try:
@@ -81,7 +81,9 @@ class MeteredPolicy:
         return samples
 
 
-def parse_response(sample: Sample, frame: Frame, *, answer_opened: bool = False) -> ParsedResponse:
+def parse_response(
+    sample: Continuation, frame: Frame, *, answer_opened: bool = False
+) -> ParsedResponse:
     """Parse a response; a turn that ends right after its answer closes the answer as well.
 
     Args:
@@ -95,7 +97,7 @@ def parse_response(sample: Sample, frame: Frame, *, answer_opened: bool = False)
     return parsed
 
 
-def complete_steps(sample: Sample, parsed: ParsedResponse) -> tuple[Step, ...]:
+def complete_steps(sample: Continuation, parsed: ParsedResponse) -> tuple[Step, ...]:
     """Return a response's steps without a last one that the token limit cut off."""
     kinds = {problem.kind for problem in parsed.problems}
     cut_off = parsed.answer is None and sample.finish_reason == "length"

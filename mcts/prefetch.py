@@ -25,7 +25,7 @@ from mcts.concurrency import gather
 from mcts.config import SearchConfig
 from mcts.data import Step
 from mcts.engine import SearchRun
-from mcts.policy import Policy, RequestKey, Sample
+from mcts.policy import Continuation, Policy, RequestKey
 from mcts.teachers.base import TeacherError
 from mcts.tree import Node, backpropagate, mark_pending, select_wave
 
@@ -40,7 +40,7 @@ class Prefetcher:
 
     def __init__(self, policy: Policy) -> None:
         self._policy = policy
-        self._answers: dict[RequestKey, asyncio.Future[Sequence[Sample]]] = {}
+        self._answers: dict[RequestKey, asyncio.Future[Sequence[Continuation]]] = {}
         self._used: set[RequestKey] = set()
         self._explorations: list[asyncio.Future[None]] = []
         self.explored: set[tuple[str, int]] = set()
@@ -48,18 +48,18 @@ class Prefetcher:
 
     async def sample(
         self, node: str, purpose: str, steps: Sequence[Step], n: int, first: int = 0
-    ) -> Sequence[Sample]:
+    ) -> Sequence[Continuation]:
         """Return the other policy's samples, from the request already sent where there is one."""
         self._used.add((node, purpose, first))
         return await self.request(node, purpose, steps, n, first)
 
     async def request(
         self, node: str, purpose: str, steps: Sequence[Step], n: int, first: int = 0
-    ) -> Sequence[Sample]:
+    ) -> Sequence[Continuation]:
         """Send the request speculatively; `sample` reuses the answer."""
         key = (node, purpose, first)
 
-        def forget_failure(answer: asyncio.Future[Sequence[Sample]]) -> None:
+        def forget_failure(answer: asyncio.Future[Sequence[Continuation]]) -> None:
             if answer.cancelled() or isinstance(answer.exception(), TeacherError | None):
                 return
             self._answers.pop(key, None)  # our own failure is no answer: request again

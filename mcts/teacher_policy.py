@@ -18,7 +18,7 @@ from mcts.config import SearchConfig, draw_min_thoughts
 from mcts.data import Question, Step
 from mcts.journal.journal import JournaledTeacher
 from mcts.journal.records import Key, Record
-from mcts.policy import Sample
+from mcts.policy import Continuation
 from mcts.prompts import build_messages, load_prompt
 from mcts.teachers.base import Request, seed_of
 
@@ -53,7 +53,7 @@ class TeacherPolicy:
 
     async def sample(
         self, node: str, purpose: str, steps: Sequence[Step], n: int, first: int = 0
-    ) -> list[Sample]:
+    ) -> list[Continuation]:
         """Return `n` continuations of `steps`, from the journal or from the teacher."""
         key = Key(self._tree_id, node, purpose, first)
         record = await self._teacher.ask(key, self.request(key, steps, n), self._images)
@@ -61,7 +61,7 @@ class TeacherPolicy:
             record.prompt_tokens, record.completion_tokens, record.started_at, record.seconds
         )
         return [
-            Sample(
+            Continuation(
                 storable(completion.text),
                 completion.finish_reason,
                 sample_id(record, i),

@@ -22,7 +22,7 @@ from trl import GRPOTrainer
 
 from mcts.parsing import points_in
 from mcts.teachers.base import seed_of
-from mcts.teachers.local.decoder import Decoder, Prompt, Row
+from mcts.teachers.local.decoder import BatchRow, Decoder, EncodedPrompt
 from training.errors import TrainingError
 from training.rewards.rewards import text_of
 from training.vision_cache import pixels_hash
@@ -104,9 +104,9 @@ class RolloutTrainer(GRPOTrainer):
         assert self.max_completion_length is not None  # the recipe always says
         return int(self.max_completion_length)
 
-    def _row(self, group: _Group, place: int, number: int) -> Row:
+    def _row(self, group: _Group, place: int, number: int) -> BatchRow:
         seed = seed_of(self.args.seed, self.state.global_step, group.ids, number, place)
-        return Row(place, number, seed, self.temperature, self.top_p)
+        return BatchRow(place, number, seed, self.temperature, self.top_p)
 
     def _cut(self, tokens: list[int]) -> list[int]:
         """End the answer at a sampled image token, which stands for an image that is not there."""
@@ -149,7 +149,7 @@ class RolloutTrainer(GRPOTrainer):
         check_ratio(logs, self.ratio_limits)
 
 
-def _prompt(model: Any, group: _Group, pieces: Any, grids: Tensor) -> Prompt:
+def _prompt(model: Any, group: _Group, pieces: Any, grids: Tensor) -> EncodedPrompt:
     """Return a group's prompt as the decoder takes it."""
     device = model.device
     tokens = torch.tensor(group.ids, device=device)
@@ -167,7 +167,7 @@ def _prompt(model: Any, group: _Group, pieces: Any, grids: Tensor) -> Prompt:
         deep = [torch.cat(list(d)) for d in getattr(found, "deepstack_features", None) or ()]
     # A first name of its own: prompts with images of equal size must never share a prefix.
     names = (-group.places[0] - 1, *group.ids)[: len(group.ids)]
-    return Prompt(names, embeds, positions[:, 0], int(delta), visual, deep)
+    return EncodedPrompt(names, embeds, positions[:, 0], int(delta), visual, deep)
 
 
 def check_ratio(logs: dict[str, float], limits: tuple[float, float]) -> None:

@@ -77,7 +77,7 @@ async def run_once(
     recording = RecordingTeacher(resolved.teacher)
     questions = await find_questions(warehouse, settings, Progress())
     config = search_config(settings, resolved)
-    searches = name_searches(questions, config, settings.seed, recording.identity)
+    searches = name_searches(warehouse, settings, questions, config, recording.identity)
     slots = TreeSlots(settings.concurrency)
     before = replace(recording.ledger)
     start = time.perf_counter()

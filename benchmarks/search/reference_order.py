@@ -27,7 +27,7 @@ from mcts.budget import Cost
 from mcts.config import SearchConfig
 from mcts.coordinates import Frame
 from mcts.data import Question, Step
-from mcts.policy import Policy, Sample, complete_steps, parse_response
+from mcts.policy import Continuation, Policy, complete_steps, parse_response
 
 _NUMBERS_PER_ROLLOUT = 1000
 """The requests of each rollout have numbers of their own."""
@@ -43,7 +43,7 @@ class ReferenceOrder:
 
     async def sample(
         self, node: str, purpose: str, steps: Sequence[Step], n: int, first: int = 0
-    ) -> list[Sample]:
+    ) -> list[Continuation]:
         """Return `n` samples, requested one by one; a tree has one request in flight."""
         async with self._turn:
             if purpose == "rollout":
@@ -54,7 +54,7 @@ class ReferenceOrder:
                 for sample in await self._policy.sample(node, purpose, steps, 1, first + i)
             ]
 
-    async def _rollout(self, node: str, steps: Sequence[Step], number: int) -> Sample:
+    async def _rollout(self, node: str, steps: Sequence[Step], number: int) -> Continuation:
         """Sample one rollout, one request per step, the last of them for the answer alone."""
         limit = min(self._config.rollout_steps, self._config.max_depth - len(steps))
         path, texts = tuple(steps), []
@@ -67,8 +67,8 @@ class ReferenceOrder:
             parsed = parse_response(sample, self._frame)
             if parsed.answer is not None:
                 text = "\n".join(texts)
-                return Sample(text, sample.finish_reason, sample.response_id, costs)
+                return Continuation(text, sample.finish_reason, sample.response_id, costs)
             path += complete_steps(sample, parsed)
         (forced,) = await self._policy.sample(node, "finish", path, 1, number)
         text = "\n".join([*texts, f"<answer>{forced.text}"])
-        return Sample(text, forced.finish_reason, forced.response_id, costs + forced.costs)
+        return Continuation(text, forced.finish_reason, forced.response_id, costs + forced.costs)

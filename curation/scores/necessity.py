@@ -18,7 +18,7 @@ from curation.grading.grade import grade
 from mcts.coordinates import Frame
 from mcts.data import Point, Question, Step
 from mcts.parsing import move_points, points_in
-from mcts.policy import Sample, parse_response
+from mcts.policy import Continuation, parse_response
 
 VERSION = 1
 METHODS = ("without", "moved")
@@ -51,7 +51,7 @@ def change_step(
     return (*before, Step(thought, points_in(thought)), *after)
 
 
-def mean_reward(question: Question, samples: Sequence[Sample], frame: Frame) -> float | None:
+def mean_reward(question: Question, samples: Sequence[Continuation], frame: Frame) -> float | None:
     """Average the rewards of answers drawn at once; None where none could be graded."""
     scores = [
         grade(question, parse_response(sample, frame, answer_opened=True).answer).score

@@ -16,7 +16,7 @@ from mcts.budget import Budget, Cost, Usage
 from mcts.config import search_id
 from mcts.data import AnswerKind, Image, Question
 from mcts.journal.journal import Journal, JournaledTeacher
-from mcts.policy import Sample
+from mcts.policy import Continuation
 from mcts.search import search
 from mcts.teacher_policy import TeacherPolicy
 from mcts.teachers.base import Completion, Ledger, Reply, TeacherError
@@ -37,7 +37,7 @@ class Paid(ScriptedPolicy):
     async def sample(self, node, purpose, steps, n, first=0):
         samples = await super().sample(node, purpose, steps, n, first)
         cost = Cost(100, 10 * n, started_at=float(len(self.log)), seconds=1.0)
-        return [Sample(s.text, s.finish_reason, s.response_id, () if i else (cost,))
+        return [Continuation(s.text, s.finish_reason, s.response_id, () if i else (cost,))
                 for i, s in enumerate(samples)]  # fmt: skip
 
 

@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from mcts.teachers.local.checkpoint import Checkpoint
-from mcts.teachers.local.decoder import Decoder, Row
+from mcts.teachers.local.decoder import BatchRow, Decoder
 from mcts.teachers.local.small_model import SmallText
 from mcts.teachers.local.teacher import LocalTeacher
 from tests.mcts.test_local import IMAGES, PROMPTS, ask, make_checkpoint
@@ -38,7 +38,7 @@ def logits_of_steps(checkpoint: Checkpoint, small: bool) -> list[torch.Tensor]:
     ready += decoder.prefill(prompts[1:])
     assert ready[3][1] > 0
     # Greedy, so that both sides go through the same tokens.
-    rows = [Row(None, i, i, 0.0, 1.0) for i in range(6)]
+    rows = [BatchRow(None, i, i, 0.0, 1.0) for i in range(6)]
     decoder.join(list(zip(rows[:5], [prefix for prefix, _ in ready], strict=True)))
     for step in range(10):
         if step == 3:

@@ -5,7 +5,7 @@ import hashlib
 from mcts.config import SearchConfig
 from mcts.coordinates import CoordinateSpace
 from mcts.data import AnswerKind, Image, Question
-from mcts.policy import Sample
+from mcts.policy import Continuation
 
 IMAGE = Image("f" * 64, 1000, 1000)
 QUESTION = Question(
@@ -34,7 +34,7 @@ class ScriptedPolicy:
             if isinstance(text, Exception):
                 raise text
             text, reason = text if isinstance(text, tuple) else (text, "stop")
-            samples.append(Sample(text, reason, f"{node}/{purpose}/{i}"))
+            samples.append(Continuation(text, reason, f"{node}/{purpose}/{i}"))
         return samples
 
 

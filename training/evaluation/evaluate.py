@@ -31,7 +31,7 @@ from mcts.coordinates import CoordinateSpace, Frame
 from mcts.data import Question, Trace, TraceKind, content_id
 from mcts.journal.journal import Journal, JournaledTeacher
 from mcts.parsing import fold_remark, render
-from mcts.policy import Sample, parse_response
+from mcts.policy import Continuation, parse_response
 from mcts.prompts import load_prompt
 from mcts.teacher_policy import TeacherPolicy
 from mcts.teachers.base import Teacher, TeacherError
@@ -254,7 +254,7 @@ class _Evaluation:
             samples = await policy.sample("", "chain", (), n)
         except TeacherError as failure:
             error = None if failure.kind == "empty" else failure.kind
-            samples = [Sample("", "stop", "")] * n
+            samples = [Continuation("", "stop", "")] * n
         journal.forget(name)
         objects = [self._objects.get(image.image_id) for image in question.images]
         return [
@@ -283,7 +283,7 @@ def _graded(
     objects: grounding.Objects,
     space: CoordinateSpace,
     number: int,
-    sample: Sample,
+    sample: Continuation,
     error: str | None,
 ) -> Prediction:
     """Parse and grade one response; control images have the sizes of the question's own."""

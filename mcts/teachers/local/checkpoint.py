@@ -23,7 +23,7 @@ import torch
 from torch import Tensor
 
 from mcts.teachers.base import Request, TeacherError, TeacherUnavailable, TextPart, image_bytes
-from mcts.teachers.local.decoder import Prompt
+from mcts.teachers.local.decoder import EncodedPrompt
 
 IMAGE_PAD = "<|image_pad|>"
 
@@ -95,7 +95,7 @@ class Checkpoint:
             image_cache=image_cache,
         )
 
-    def prompt(self, request: Request, images: Mapping[str, bytes]) -> Prompt:
+    def prompt(self, request: Request, images: Mapping[str, bytes]) -> EncodedPrompt:
         """Render, tokenize and embed a request.
 
         Raises:
@@ -125,7 +125,7 @@ class Checkpoint:
                 next(patches) if is_image else token
                 for token, is_image in zip(ids, visual.tolist(), strict=True)
             ]
-        return Prompt(tuple(names), embeds, positions[:, 0], int(delta), visual, deep)
+        return EncodedPrompt(tuple(names), embeds, positions[:, 0], int(delta), visual, deep)
 
     def _token_ids(self, request: Request, features: Sequence[ImageFeatures]) -> list[int]:
         turns = []

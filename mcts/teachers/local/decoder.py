@@ -8,7 +8,7 @@ prefix in common with an earlier prompt is copied, not run again.
 
     decoder = Decoder(model, capacity=32, prefix_bytes=2**28)
     (prefix,) = decoder.prefill([prompt])
-    decoder.join([(Row(sampling, ...), prefix), ...])
+    decoder.join([(BatchRow(sampling, ...), prefix), ...])
     while decoder.rows:
         for row in decoder.step(): ...            # each row has a new token; `drop` the finished
 
@@ -35,7 +35,7 @@ PREFILL_TOKENS = 4096
 
 
 @dataclass(slots=True)
-class Prompt:
+class EncodedPrompt:
     """A prompt, ready for the model."""
 
     names: tuple[int, ...]
@@ -54,7 +54,7 @@ class Prompt:
 
 
 @dataclass(slots=True)
-class Row:
+class BatchRow:
     """One sample while it grows."""
 
     owner: Any
@@ -80,7 +80,7 @@ class Decoder:
         self._head = model.get_output_embeddings()
         self._embed = model.get_input_embeddings()
         self.capacity = capacity
-        self.rows: list[Row] = []
+        self.rows: list[BatchRow] = []
         self.prefixes = PrefixCache(prefix_bytes)
         self._small = SmallText(model) if small and SmallText.fits(model) else None
         self._kv = KeyValueCache(self._text, capacity)
@@ -89,7 +89,7 @@ class Decoder:
         self.row_steps = 0
         """Tokens decoded in them, over all rows."""
 
-    def prefill(self, prompts: Sequence[Prompt]) -> list[tuple[Prefix, int]]:
+    def prefill(self, prompts: Sequence[EncodedPrompt]) -> list[tuple[Prefix, int]]:
         """Run prompts; return each one's `Prefix` and how many of its tokens were cached."""
         done: dict[int, tuple[Prefix, int]] = {}
         todo: list[tuple[int, Prefix | None, int]] = []
@@ -111,7 +111,7 @@ class Decoder:
                 done[i] = (prefix, shared)
         return [done[i] for i in range(len(prompts))]
 
-    def _run(self, chunk: Sequence[tuple[Prompt, Prefix | None, int]]) -> list[Prefix]:
+    def _run(self, chunk: Sequence[tuple[EncodedPrompt, Prefix | None, int]]) -> list[Prefix]:
         device = chunk[0][0].embeds.device
         starts = torch.tensor([shared for _, _, shared in chunk], device=device)
         sizes = [len(prompt.names) - shared for prompt, _, shared in chunk]
@@ -172,7 +172,7 @@ class Decoder:
         hidden: Tensor = out.last_hidden_state
         return hidden
 
-    def join(self, newcomers: Sequence[tuple[Row, Prefix]]) -> list[Row]:
+    def join(self, newcomers: Sequence[tuple[BatchRow, Prefix]]) -> list[BatchRow]:
         """Add samples and draw the first token of each; return their rows."""
         for row, prefix in newcomers:
             row.length, row.delta = len(prefix.names), prefix.delta
@@ -182,7 +182,7 @@ class Decoder:
         self._draw(rows, torch.stack([prefix.logits for _, prefix in newcomers]))
         return rows
 
-    def step(self) -> list[Row]:
+    def step(self) -> list[BatchRow]:
         """Decode one more token of every row; return the rows."""
         numbers = [[row.tokens[-1], row.length, row.length + row.delta] for row in self.rows]
         known = torch.tensor(numbers, device=self._embed.weight.device)
@@ -195,7 +195,7 @@ class Decoder:
         self._draw(self.rows, self._head(hidden[:, -1]))
         return self.rows
 
-    def _draw(self, rows: Sequence[Row], logits: Tensor) -> None:
+    def _draw(self, rows: Sequence[BatchRow], logits: Tensor) -> None:
         uniforms = [uniform(row.seed, len(row.tokens)) for row in rows]
         temperatures = [row.temperature for row in rows]
         for row, token in zip(
@@ -203,7 +203,7 @@ class Decoder:
         ):
             row.tokens.append(token)
 
-    def drop(self, finished: Sequence[Row]) -> None:
+    def drop(self, finished: Sequence[BatchRow]) -> None:
         """Remove rows; the last rows move into their places."""
         for row in finished:
             at = next(i for i, other in enumerate(self.rows) if other is row)

@@ -24,7 +24,7 @@ class Prefix:
     """A prompt that has been run."""
 
     names: tuple[int, ...]
-    """The content of each position; see `mcts.teachers.local.decoder.Prompt`."""
+    """The content of each position; see `mcts.teachers.local.decoder.EncodedPrompt`."""
     keys_values: Tensor
     """(layers, 2, heads, length, width)."""
     logits: Tensor

@@ -19,7 +19,7 @@ import torch
 
 from mcts.teachers.base import Completion, Request, TeacherError, TeacherUnavailable
 from mcts.teachers.local.checkpoint import Checkpoint
-from mcts.teachers.local.decoder import Decoder, Row
+from mcts.teachers.local.decoder import BatchRow, Decoder
 from mcts.teachers.local.prefix_cache import Prefix
 from mcts.teachers.local.small_model import MAX_PARAMETERS
 
@@ -132,7 +132,7 @@ class Worker:
             else:
                 break
         self._prefill([job for job, _ in admitted if job.prefix is None])
-        rows: list[tuple[Row, Prefix]] = []
+        rows: list[tuple[BatchRow, Prefix]] = []
         for job, count in admitted:
             if job.prefix is not None:
                 rows += [(_row(job, job.started + i), job.prefix) for i in range(count)]
@@ -151,7 +151,7 @@ class Worker:
         for job, (prefix, cached) in zip(ready, self._decoder.prefill(prompts), strict=True):
             job.prefix, job.cached = prefix, cached
 
-    def _finish(self, rows: list[Row]) -> None:
+    def _finish(self, rows: list[BatchRow]) -> None:
         """Complete the rows that their newest token ended, and the jobs with no row left."""
         finished = []
         for row in rows:
@@ -182,6 +182,6 @@ class Worker:
         self._live.clear()
 
 
-def _row(job: Job, index: int) -> Row:
+def _row(job: Job, index: int) -> BatchRow:
     request = job.request
-    return Row(job, index, request.sample_seed(index), request.temperature, request.top_p)
+    return BatchRow(job, index, request.sample_seed(index), request.temperature, request.top_p)
