@@ -31,8 +31,6 @@ from pydantic.fields import FieldInfo
 from flows.settings import FieldProblem, Flag, Problem, Settings
 
 S = TypeVar("S", bound=Settings)
-RECORDED = ("applied_filters",)
-"""Keys of `runs.params` that are no settings."""
 _BOUNDS = {"ge": ">=", "gt": ">", "le": "<=", "lt": "<"}
 
 
@@ -251,8 +249,6 @@ def read_config(model: type[Settings], path: Path) -> tuple[dict[str, Any], dict
     for key, value in root.value:
         name, place = str(key.value), f"{path}, line {key.start_mark.line + 1}"
         inside = values.get(name)
-        if name in RECORDED:
-            continue
         if name in sections and isinstance(inside, dict):
             if name == model.command:
                 for inner, _ in value.value:

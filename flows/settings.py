@@ -52,6 +52,11 @@ class Flag(NamedTuple):
 POSITIONAL = Flag(positional=True)
 
 
+def option(default: Any, description: str, **constraints: Any) -> Any:
+    """Declare a field: its default (`...` for none), its help with the unit, its bounds."""
+    return Field(default, description=description, **constraints)
+
+
 class Settings(BaseModel):
     """Base class: frozen; unknown fields are rejected."""
 
@@ -98,25 +103,22 @@ class Settings(BaseModel):
 class HomeSettings(Settings):
     """Where the warehouse is."""
 
-    home: str | None = Field(
-        None, description="warehouse: a folder or s3:// URL; $VIGORL_HOME when left out"
-    )
+    home: str | None = option(None, "warehouse: a folder or s3:// URL; $VIGORL_HOME when left out")
 
 
 class ServerSettings(Settings):
     """How a served model is asked."""
 
-    space: str | None = Field(
-        None,
-        description="the model's coordinates: qwen2-vl, qwen2.5-vl, qwen3-vl, original",
+    space: str | None = option(
+        None, "the model's coordinates: qwen2-vl, qwen2.5-vl, qwen3-vl, original"
     )
-    min_pixels: int | None = Field(
-        None, ge=1, description="fewest pixels the server's processor resizes an image to"
+    min_pixels: int | None = option(
+        None, "fewest pixels the server's processor resizes an image to", ge=1
     )
-    max_pixels: int | None = Field(
-        None, ge=1, description="most pixels the server's processor resizes an image to"
+    max_pixels: int | None = option(
+        None, "most pixels the server's processor resizes an image to", ge=1
     )
-    timeout: float = Field(600.0, gt=0, description="seconds a server may take for one request")
+    timeout: float = option(600.0, "seconds a server may take for one request", gt=0)
 
 
 class TeacherSettings(ServerSettings, HomeSettings):
@@ -128,13 +130,9 @@ class TeacherSettings(ServerSettings, HomeSettings):
         "OpenAI-compatible server, or several of one model with commas between; the registered "
         "default when left out",
     )
-    model: str | None = Field(
-        None, description="model to ask a server for; its first when left out"
-    )
-    revision: str | None = Field(
-        None, description="revision of a server's weights, where its name says none"
-    )
-    concurrency: int = Field(32, ge=1, description="requests at once")
+    model: str | None = option(None, "model to ask a server for; its first when left out")
+    revision: str | None = option(None, "revision of a server's weights, where its name says none")
+    concurrency: int = option(32, "requests at once", ge=1)
 
     @classmethod
     def of(cls, settings: Settings, **values: Any) -> TeacherSettings:
@@ -156,89 +154,73 @@ class ImportSettings(HomeSettings):
     """What `vigorl import` takes."""
 
     command = "import"
-    task: Annotated[str, POSITIONAL] = Field(
-        "", description="task or benchmark the questions belong to"
+    task: Annotated[str, POSITIONAL] = option("", "task or benchmark the questions belong to")
+    path: Annotated[str, POSITIONAL] = option("", "a file, or a folder of shards")
+    split: str | None = option(None, "split; the file name says it when left out")
+    limit: int | None = option(None, "most questions to read", ge=1)
+    image_root: str | None = option(None, "folder that relative image paths start from")
+    max_rejects: int | None = option(
+        None, "most bad rows; 10, or a tenth of the rows if more, when left out", ge=0
     )
-    path: Annotated[str, POSITIONAL] = Field("", description="a file, or a folder of shards")
-    split: str | None = Field(None, description="split; the file name says it when left out")
-    limit: int | None = Field(None, ge=1, description="most questions to read")
-    image_root: str | None = Field(None, description="folder that relative image paths start from")
-    max_rejects: int | None = Field(
-        None, ge=0, description="most bad rows; 10, or a tenth of the rows if more, when left out"
+    columns: str | None = option(
+        None, "read any table: question=COLUMN,image=COLUMN,answer=COLUMN, ..."
     )
-    columns: str | None = Field(
-        None, description="read any table: question=COLUMN,image=COLUMN,answer=COLUMN, ..."
-    )
-    boxes: str = Field(
-        "xyxy", description="with --columns, what four numbers are: xyxy, xywh, xyxy/1000, ..."
-    )
-    into: str | None = Field(
-        None, description="with reference-trees, the task that the trees belong to"
-    )
-    space: str = Field(
-        "original", description="with reference-trees, the coordinates of their points"
-    )
+    boxes: str = option("xyxy", "with --columns, what four numbers are: xyxy, xywh, xyxy/1000, ...")
+    into: str | None = option(None, "with reference-trees, the task that the trees belong to")
+    space: str = option("original", "with reference-trees, the coordinates of their points")
 
 
 class BuildSettings(TeacherSettings):
     """What `vigorl build` and the deployments `build-traces/*` take."""
 
     command = "build"
-    task: Annotated[str, POSITIONAL] = Field(
-        min_length=1, description="task whose questions are searched"
+    task: Annotated[str, POSITIONAL] = option(
+        ..., "task whose questions are searched", min_length=1
     )
-    split: str = Field("train", description="split of its questions")
-    limit: int | None = Field(None, ge=1, description="most questions; all when left out")
-    prompt: str | None = Field(
-        None, description="prompt file; the teacher's own, or the task's, when left out"
+    split: str = option("train", "split of its questions")
+    limit: int | None = option(None, "most questions; all when left out", ge=1)
+    prompt: str | None = option(
+        None, "prompt file; the teacher's own, or the task's, when left out"
     )
-    simulations: int = Field(8, ge=1, description="simulations a tree")
-    children: int = Field(3, ge=1, description="steps sampled at an expansion")
-    rollouts: int = Field(2, ge=1, description="answers sampled from each new step")
-    max_depth: int = Field(10, ge=1, description="steps after which only an answer may follow")
-    exploration: float = Field(2.0, ge=0, description="the constant c of UCT")
-    wave: int = Field(1, ge=1, description="simulations at once within a tree")
-    strategy: Literal["mcts", "best-of-n", "linear"] = Field(
-        "mcts", description="tree search, or a baseline: whole chains, or chains step by step"
+    simulations: int = option(8, "simulations a tree", ge=1)
+    children: int = option(3, "steps sampled at an expansion", ge=1)
+    rollouts: int = option(2, "answers sampled from each new step", ge=1)
+    max_depth: int = option(10, "steps after which only an answer may follow", ge=1)
+    exploration: float = option(2.0, "the constant c of UCT", ge=0)
+    wave: int = option(1, "simulations at once within a tree", ge=1)
+    strategy: Literal["mcts", "best-of-n", "linear"] = option(
+        "mcts", "tree search, or a baseline: whole chains, or chains step by step"
     )
-    samples: int | None = Field(
-        None, ge=1, description="chains of a baseline; 16, or what its tree budget allows"
+    samples: int | None = option(
+        None, "chains of a baseline; 16, or what its tree budget allows", ge=1
     )
-    enough: int | None = Field(
-        None, ge=1, description="distinct right lines of reasoning at which a tree stops"
+    enough: int | None = option(
+        None, "distinct right lines of reasoning at which a tree stops", ge=1
     )
-    tree_tokens: int | None = Field(None, ge=1, description="tokens written that stop a tree")
-    tree_requests: int | None = Field(None, ge=1, description="requests that stop a tree")
-    tree_seconds: float | None = Field(
-        None, gt=0, description="seconds of requests that stop a tree"
+    tree_tokens: int | None = option(None, "tokens written that stop a tree", ge=1)
+    tree_requests: int | None = option(None, "requests that stop a tree", ge=1)
+    tree_seconds: float | None = option(None, "seconds of requests that stop a tree", gt=0)
+    run_tokens: int | None = option(None, "tokens written that stop the run", ge=1)
+    run_requests: int | None = option(None, "requests that stop the run", ge=1)
+    run_seconds: float | None = option(None, "seconds that stop the run", gt=0)
+    temperature: float = option(1.0, "sampling temperature", ge=0)
+    top_p: float = option(1.0, "nucleus of the sampling", gt=0, le=1)
+    step_tokens: int | None = option(None, "most tokens of a step; 512, or the teacher's own", ge=1)
+    seed: int = option(0, "seed of the searches", ge=0)
+    concurrency: int = option(32, "trees searched at once", ge=1)
+    shard: int = option(64, "trees committed at once", ge=1)
+    retry_failed: bool = option(False, "search questions again whose tree failed, under a new name")
+    replay: bool = option(False, "rebuild the trees from recorded responses, without a server")
+    regrade: bool = option(False, "report what today's grader would score differently")
+    dry_run: bool = option(False, "search a few questions and predict the cost of all")
+    pilot: int = option(4, "questions a dry run searches", ge=1)
+    price_in: float | None = option(None, "money a million prompt tokens cost", ge=0)
+    price_out: float | None = option(None, "money a million written tokens cost", ge=0)
+    filters: str | None = option(
+        None, "YAML file of filters and their values; `vigorl filters` prints one"
     )
-    run_tokens: int | None = Field(None, ge=1, description="tokens written that stop the run")
-    run_requests: int | None = Field(None, ge=1, description="requests that stop the run")
-    run_seconds: float | None = Field(None, gt=0, description="seconds that stop the run")
-    temperature: float = Field(1.0, ge=0, description="sampling temperature")
-    top_p: float = Field(1.0, gt=0, le=1, description="nucleus of the sampling")
-    step_tokens: int | None = Field(
-        None, ge=1, description="most tokens of a step; 512, or the teacher's own"
-    )
-    seed: int = Field(0, ge=0, description="seed of the searches")
-    concurrency: int = Field(32, ge=1, description="trees searched at once")
-    shard: int = Field(64, ge=1, description="trees committed at once")
-    retry_failed: bool = Field(
-        False, description="search questions again whose tree failed, under a new name"
-    )
-    replay: bool = Field(
-        False, description="rebuild the trees from recorded responses, without a server"
-    )
-    regrade: bool = Field(False, description="report what today's grader would score differently")
-    dry_run: bool = Field(False, description="search a few questions and predict the cost of all")
-    pilot: int = Field(4, ge=1, description="questions a dry run searches")
-    price_in: float | None = Field(None, ge=0, description="money a million prompt tokens cost")
-    price_out: float | None = Field(None, ge=0, description="money a million written tokens cost")
-    filters: str | None = Field(
-        None, description="YAML file of filters and their values; `vigorl filters` prints one"
-    )
-    metrics: int | None = Field(
-        None, ge=1, le=65535, description="port for Prometheus to read the progress from"
+    metrics: int | None = option(
+        None, "port for Prometheus to read the progress from", ge=1, le=65535
     )
 
     def check(self) -> None:
@@ -255,20 +237,14 @@ class CurateSettings(HomeSettings):
     """What `vigorl curate` and the deployments `curate-traces/*` take."""
 
     command = "curate"
-    task: Annotated[str, POSITIONAL] = Field(
-        min_length=1, description="task whose trees are curated"
+    task: Annotated[str, POSITIONAL] = option(..., "task whose trees are curated", min_length=1)
+    publish: str | None = option(
+        None, "publish what is kept as this dataset", pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$"
     )
-    publish: str | None = Field(
-        None,
-        pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$",
-        description="publish what is kept as this dataset",
+    filters: str | None = option(
+        None, "YAML file of filters and their values; `vigorl filters` prints one"
     )
-    filters: str | None = Field(
-        None, description="YAML file of filters and their values; `vigorl filters` prints one"
-    )
-    dry_run: bool = Field(
-        False, description="only show what would be kept and dropped; nothing is written"
-    )
+    dry_run: bool = option(False, "only show what would be kept and dropped; nothing is written")
 
     def check(self) -> None:
         """See `Settings.check`."""
@@ -280,21 +256,17 @@ class JudgeSettings(TeacherSettings):
     """What `vigorl judge` and the deployments `judge-traces/*` take."""
 
     command = "judge"
-    task: Annotated[str, POSITIONAL] = Field(
-        min_length=1, description="task whose traces are judged"
+    task: Annotated[str, POSITIONAL] = option(..., "task whose traces are judged", min_length=1)
+    what: Literal["grounding", "behaviors", "necessity"] = option(
+        "grounding", "what the model is asked about"
     )
-    what: Literal["grounding", "behaviors", "necessity"] = Field(
-        "grounding", description="what the model is asked about"
+    judge: str | None = option(None, "judge of grounding and behaviors, named as a teacher is")
+    samples: int = option(8, "answers drawn where one does not give a probability", ge=1)
+    limit: int | None = option(
+        None, "most traces, those with an answer not counted; all when left out", ge=1
     )
-    judge: str | None = Field(
-        None, description="judge of grounding and behaviors, named as a teacher is"
-    )
-    samples: int = Field(8, ge=1, description="answers drawn where one does not give a probability")
-    limit: int | None = Field(
-        None, ge=1, description="most traces, those with an answer not counted; all when left out"
-    )
-    retry_failed: bool = Field(False, description="ask again what failed for good before")
-    concurrency: int = Field(16, ge=1, description="requests at once")
+    retry_failed: bool = option(False, "ask again what failed for good before")
+    concurrency: int = option(16, "requests at once", ge=1)
     teacher: str = Field(
         default_factory=default_model,
         description="model that answers anew for necessity: a registered model, a folder, or a URL",
@@ -310,36 +282,31 @@ class EvaluateSettings(ServerSettings, HomeSettings):
     """What `vigorl evaluate` and the deployments `evaluate-model/*` take."""
 
     command = "evaluate"
-    model: Annotated[str, POSITIONAL] = Field(
-        min_length=1,
-        description="a registered model, a trained model's name or id, a folder, or a URL",
+    model: Annotated[str, POSITIONAL] = option(
+        ..., "a registered model, a trained model's name or id, a folder, or a URL", min_length=1
     )
-    benchmark: Annotated[str, POSITIONAL] = Field(
-        min_length=1, description="task whose questions are asked"
+    benchmark: Annotated[str, POSITIONAL] = option(
+        ..., "task whose questions are asked", min_length=1
     )
-    split: str | None = Field(
-        None, description="its split; test, or else validation, when left out"
+    split: str | None = option(None, "its split; test, or else validation, when left out")
+    limit: int | None = option(None, "most questions; all when left out", ge=1)
+    against: str | None = option(
+        None, "a second model, asked the same, to compare question by question"
     )
-    limit: int | None = Field(None, ge=1, description="most questions; all when left out")
-    against: str | None = Field(
-        None, description="a second model, asked the same, to compare question by question"
+    control: Literal["blank", "shuffled"] | None = option(
+        None, "grey images, or those of another question, in place of its own"
     )
-    control: Literal["blank", "shuffled"] | None = Field(
-        None, description="grey images, or those of another question, in place of its own"
+    temperature: float = option(0.0, "0 is greedy; the paper's tables are at 0.5", ge=0)
+    top_p: float = option(1.0, "nucleus of the sampling", gt=0, le=1)
+    samples: int = option(1, "answers to each question, above temperature 0", ge=1)
+    response_style: Annotated[ResponseStyle | None, Flag(former=("form",))] = option(
+        None, "response style asked for; the one the model was taught when left out"
     )
-    temperature: float = Field(0.0, ge=0, description="0 is greedy; the paper's tables are at 0.5")
-    top_p: float = Field(1.0, gt=0, le=1, description="nucleus of the sampling")
-    samples: int = Field(1, ge=1, description="answers to each question, above temperature 0")
-    response_style: Annotated[ResponseStyle | None, Flag(former=("form",))] = Field(
-        None, description="response style asked for; the one the model was taught when left out"
-    )
-    prompt: str | None = Field(None, description="prompt file, in place of a response style's own")
-    min_thoughts: int = Field(3, ge=1, description="steps that the prompt demands at least")
-    seed: int = Field(0, ge=0, description="seed of the sampling and of shuffled images")
-    served: str | None = Field(
-        None, description="model to ask a server for; its first when left out"
-    )
-    concurrency: int = Field(64, ge=1, description="requests at once")
+    prompt: str | None = option(None, "prompt file, in place of a response style's own")
+    min_thoughts: int = option(3, "steps that the prompt demands at least", ge=1)
+    seed: int = option(0, "seed of the sampling and of shuffled images", ge=0)
+    served: str | None = option(None, "model to ask a server for; its first when left out")
+    concurrency: int = option(64, "requests at once", ge=1)
 
     def check(self) -> None:
         """See `Settings.check`."""
@@ -355,10 +322,10 @@ class PublishSettings(HomeSettings):
     """What `vigorl dataset publish` takes."""
 
     command = "dataset publish"
-    name: Annotated[str, POSITIONAL] = Field(description="name; the version number is given")
-    sql: str = Field(description="a SELECT that yields trace_id")
-    response_style: Annotated[ResponseStyle | None, Flag(former=("variant",))] = Field(
-        None, description=_STYLE
+    name: Annotated[str, POSITIONAL] = option(..., "name; the version number is given")
+    sql: str = option(..., "a SELECT that yields trace_id")
+    response_style: Annotated[ResponseStyle | None, Flag(former=("variant",))] = option(
+        None, _STYLE
     )
 
 
@@ -366,28 +333,23 @@ class ExportSettings(HomeSettings):
     """What `vigorl dataset export` takes."""
 
     command = "dataset export"
-    dataset: Annotated[str, POSITIONAL] = Field(description="name@vN, or name for the newest")
-    out: Path | None = Field(
-        None, description="folder to write into; may be left out with --push-to"
+    dataset: Annotated[str, POSITIONAL] = option(..., "name@vN, or name for the newest")
+    out: Path | None = option(None, "folder to write into; may be left out with --push-to")
+    to: str = option("trl", "format: trl, llama-factory, grpo, verl, easyr1, dpo or prm")
+    response_style: Annotated[ResponseStyle | None, Flag(former=("variant",))] = option(
+        None, _STYLE
     )
-    to: str = Field("trl", description="format: trl, llama-factory, grpo, verl, easyr1, dpo or prm")
-    response_style: Annotated[ResponseStyle | None, Flag(former=("variant",))] = Field(
-        None, description=_STYLE
+    space: str | None = option(
+        None, "coordinates of the model to train; the teacher's when left out"
     )
-    space: str | None = Field(
-        None, description="coordinates of the model to train; the teacher's when left out"
+    prompt: str | None = option(
+        None, "prompt file; the response style's, or the task's, when left out"
     )
-    prompt: str | None = Field(
-        None, description="prompt file; the response style's, or the task's, when left out"
+    files: str = option("parquet", "parquet with the images inside, or jsonl with them beside it")
+    push_to: str | None = option(
+        None, "also put it on a hub, into the repository owner/name (HF_TOKEN, HF_ENDPOINT)"
     )
-    files: str = Field(
-        "parquet", description="parquet with the images inside, or jsonl with them beside it"
-    )
-    push_to: str | None = Field(
-        None,
-        description="also put it on a hub, into the repository owner/name (HF_TOKEN, HF_ENDPOINT)",
-    )
-    public: bool = Field(False, description="let everybody read a repository that is new")
+    public: bool = option(False, "let everybody read a repository that is new")
 
     def check(self) -> None:
         """See `Settings.check`."""
@@ -399,14 +361,12 @@ class GallerySettings(HomeSettings):
     """What `vigorl gallery` takes."""
 
     command = "gallery"
-    out: Path = Field(Path("gallery"), description="folder to write the pages into")
-    sql: str | None = Field(
-        None, description="a statement that yields the trace_id of what to show"
+    out: Path = option(Path("gallery"), "folder to write the pages into")
+    sql: str | None = option(None, "a statement that yields the trace_id of what to show")
+    dropped_by: str | None = option(
+        None, "show what this filter dropped, and what its reasons name"
     )
-    dropped_by: str | None = Field(
-        None, description="show what this filter dropped, and what its reasons name"
-    )
-    limit: int = Field(500, ge=1, description="most traces, where no --sql is given")
+    limit: int = option(500, "most traces, where no --sql is given", ge=1)
 
     def check(self) -> None:
         """See `Settings.check`."""
@@ -418,90 +378,80 @@ class LintSettings(Settings):
     """What `vigorl lint-reward` takes."""
 
     command = "lint-reward"
-    reward: Annotated[str, POSITIONAL] = Field(
-        "grounded", description="a built-in reward, or module:function"
-    )
-    space: str = Field("qwen3-vl", description="coordinates that completions are written in")
-    seed: int = Field(0, description="seed of what is drawn at random")
-    one_block: bool = Field(False, description="write all thoughts in one think block")
-    messages: bool = Field(False, description="give completions as chat messages")
+    reward: Annotated[str, POSITIONAL] = option("grounded", "a built-in reward, or module:function")
+    space: str = option("qwen3-vl", "coordinates that completions are written in")
+    seed: int = option(0, "seed of what is drawn at random")
+    one_block: bool = option(False, "write all thoughts in one think block")
+    messages: bool = option(False, "give completions as chat messages")
 
 
 class AskSettings(ServerSettings):
     """What `vigorl ask` takes."""
 
     command = "ask"
-    model: Annotated[str, POSITIONAL] = Field(
-        min_length=1, description="a registered model, a checkpoint folder, or a URL"
+    model: Annotated[str, POSITIONAL] = option(
+        ..., "a registered model, a checkpoint folder, or a URL", min_length=1
     )
-    words: Annotated[tuple[str, ...], Flag(positional=True, metavar="IMAGE... QUESTION")] = Field(
-        description="images, then the question"
+    words: Annotated[tuple[str, ...], Flag(positional=True, metavar="IMAGE... QUESTION")] = option(
+        ..., "images, then the question"
     )
-    choice: tuple[str, ...] = Field((), description="an answer to choose from; repeatable")
-    n: int = Field(1, ge=1, description="answers to sample")
-    seed: int = Field(0, ge=0, description="seed of the sampling")
-    temperature: float | None = Field(
-        None, ge=0, description="0 for one answer, 1 for several, when left out"
+    choice: tuple[str, ...] = option((), "an answer to choose from; repeatable")
+    n: int = option(1, "answers to sample", ge=1)
+    seed: int = option(0, "seed of the sampling", ge=0)
+    temperature: float | None = option(None, "0 for one answer, 1 for several, when left out", ge=0)
+    out: Path = option(Path("ask.png"), "image with the points drawn")
+    served: Annotated[str | None, Flag(names=("--model",))] = option(
+        None, "model to ask a server for; its first when left out"
     )
-    out: Path = Field(Path("ask.png"), description="image with the points drawn")
-    served: Annotated[str | None, Flag(names=("--model",))] = Field(
-        None, description="model to ask a server for; its first when left out"
-    )
-    prompt: str | None = Field(None, description="prompt file to ask with")
+    prompt: str | None = option(None, "prompt file to ask with")
 
 
 class ServeSettings(HomeSettings):
     """What `vigorl serve` takes; a build's own server (`vllm:MODEL`) has the defaults."""
 
     command = "serve"
-    model: Annotated[str, POSITIONAL] = Field(
-        min_length=1, description="checkpoint folder, or a model's name on a hub"
+    model: Annotated[str, POSITIONAL] = option(
+        ..., "checkpoint folder, or a model's name on a hub", min_length=1
     )
-    extra: Annotated[tuple[str, ...], Flag(positional=True, metavar="[-- FLAGS]")] = Field(
-        (), description="more flags for vLLM"
+    extra: Annotated[tuple[str, ...], Flag(positional=True, metavar="[-- FLAGS]")] = option(
+        (), "more flags for vLLM"
     )
-    host: str = Field("127.0.0.1", description="address to listen on; 0.0.0.0 for all")
-    port: int | None = Field(8000, ge=1, le=65535, description="port to listen on")
-    name: str | None = Field(
-        None,
-        min_length=1,
-        description="name to serve it under; the weights' hash is in it when left out",
+    host: str = option("127.0.0.1", "address to listen on; 0.0.0.0 for all")
+    port: int | None = option(8000, "port to listen on", ge=1, le=65535)
+    name: str | None = option(
+        None, "name to serve it under; the weights' hash is in it when left out", min_length=1
     )
-    tensor_parallel: int = Field(1, ge=1, description="GPUs that share one copy of the model")
-    data_parallel: int = Field(1, ge=1, description="copies of the model")
-    context: int | None = Field(
-        None, ge=1, description="most tokens of prompt and answer; what fits when left out"
+    tensor_parallel: int = option(1, "GPUs that share one copy of the model", ge=1)
+    data_parallel: int = option(1, "copies of the model", ge=1)
+    context: int | None = option(
+        None, "most tokens of prompt and answer; what fits when left out", ge=1
     )
-    images: int = Field(8, ge=1, description="most images in one prompt")
-    min_pixels: int | None = Field(None, ge=1, description="fewest pixels an image is resized to")
-    max_pixels: int | None = Field(None, ge=1, description="most pixels an image is resized to")
-    seed: int = Field(0, ge=0, description="seed of requests that have none")
-    cpu: bool = Field(False, description="this vLLM is a build for CPUs")
-    timeout: float = Field(1800.0, gt=0, description="seconds it may take to start")
+    images: int = option(8, "most images in one prompt", ge=1)
+    min_pixels: int | None = option(None, "fewest pixels an image is resized to", ge=1)
+    max_pixels: int | None = option(None, "most pixels an image is resized to", ge=1)
+    seed: int = option(0, "seed of requests that have none", ge=0)
+    cpu: bool = option(False, "this vLLM is a build for CPUs")
+    timeout: float = option(1800.0, "seconds it may take to start", gt=0)
 
 
 class TrainSettings(HomeSettings):
     """What both kinds of training take."""
 
     kind: ClassVar[str] = ""
-    recipe: Annotated[str, POSITIONAL] = Field(
-        min_length=1, description="a built-in recipe, or a YAML file"
+    recipe: Annotated[str, POSITIONAL] = option(
+        ..., "a built-in recipe, or a YAML file", min_length=1
     )
-    dataset: str | None = Field(
-        None, description="dataset version: name@vN, or name for the newest"
+    dataset: str | None = option(None, "dataset version: name@vN, or name for the newest")
+    model: str | None = option(
+        None, "model to start from: registered, trained, or a folder; or else the recipe's"
     )
-    model: str | None = Field(
+    name: str | None = option(
         None,
-        description="model to start from: a registered one, a trained one, a folder; the recipe's "
-        "when left out",
-    )
-    name: str | None = Field(
-        None,
+        "name of the model; the recipe's and a hash when left out",
         pattern=r"^[a-z0-9][a-z0-9._-]*$",
-        description="name of the model; the recipe's and a hash when left out",
     )
-    override: Annotated[tuple[str, ...], Flag(names=("-o",), metavar="KEY=VALUE")] = Field(
-        (), description="key=value in place of the recipe's; repeatable"
+    override: Annotated[tuple[str, ...], Flag(names=("-o",), metavar="KEY=VALUE")] = option(
+        (), "key=value in place of the recipe's; repeatable"
     )
 
 
@@ -520,9 +470,7 @@ class GrpoSettings(TrainSettings):
     """What `vigorl train grpo` and the deployments `train-grpo/*` take."""
 
     command, kind = "train grpo", "grpo"
-    dataset: str | None = Field(
-        None, description="ask its questions: name@vN, or name for the newest"
-    )
-    task: str | None = Field(None, description="ask the questions of a task instead")
-    split: str = Field("train", description="split of the task's questions")
-    limit: int | None = Field(None, ge=1, description="most questions of the task")
+    dataset: str | None = option(None, "ask its questions: name@vN, or name for the newest")
+    task: str | None = option(None, "ask the questions of a task instead")
+    split: str = option("train", "split of the task's questions")
+    limit: int | None = option(None, "most questions of the task", ge=1)

@@ -29,7 +29,6 @@ from flows.stages.search import (
     committed,
     name_searches,
     overlapping,
-    renamed_failures,
     search_config,
     search_shard,
 )
@@ -44,6 +43,7 @@ from warehouse.tables.delta import record_run
 from warehouse.tables.rows import read_questions
 
 Stage = Callable[..., Awaitable[Any]]
+Step = Callable[[Stage], Stage]
 
 
 def plain(stage: Stage) -> Stage:
@@ -52,10 +52,7 @@ def plain(stage: Stage) -> Stage:
 
 
 async def build(
-    settings: BuildSettings,
-    *,
-    progress: Progress | None = None,
-    step: Callable[[Stage], Stage] = plain,
+    settings: BuildSettings, *, progress: Progress | None = None, step: Step = plain
 ) -> Summary:
     """Search a task's questions, curate the trees, and sum up the outcome."""
     progress = progress or Progress()
@@ -68,14 +65,13 @@ async def build(
     try:
         await resolved.teacher.open()
         record_run(warehouse, run_id, "build", task=settings.task, params=settings.params())
-        searches = name_searches(questions, config, settings.seed, resolved.teacher.identity)
-        if settings.retry_failed:
-            searches = renamed_failures(warehouse, searches)
+        identity = resolved.teacher.identity
+        searches = name_searches(warehouse, settings, questions, config, identity)
         done = committed(warehouse, [s.tree_id for s in searches])
         progress.start(len(searches), len(done), resolved.teacher)
         with Journal(warehouse.journal_dir) as journal:
             teacher = JournaledTeacher(resolved.teacher, journal)
-            opened = OpenTeacher(resolved.teacher.identity, teacher, journal)
+            opened = OpenTeacher(identity, teacher, journal)
             limits = Budget(settings.run_tokens, settings.run_requests)
             budget = RunBudget(limits, settings.run_seconds)
             there: list[str] = []
@@ -104,20 +100,21 @@ async def build(
         await step(filter_corpus)(warehouse, run_id, settings.task, filters)
         summary = await step(summarize)(warehouse, settings.task, there)
         spent = await asyncio.to_thread(spent_on, warehouse, there)
-        cost = describe_cost(spent, summary.kept, settings.price_in, settings.price_out)
-        extra = {"cost": cost, **_remarks(settings, opened)}
+        extra = _remarks(settings, opened, spent, summary.kept)
         if reason := budget.stopped_by:
             limit = getattr(settings, f"run_{reason}")
             extra["stopped"] = describe_stop(reason, limit, len(there), len(searches))
-        counts = {"requests": teacher.requested, "replayed": teacher.replayed}
-        return replace(summary, **counts, run_id=run_id, extra=extra)
+        requests, replayed = teacher.requested, teacher.replayed
+        return replace(summary, requests=requests, replayed=replayed, run_id=run_id, extra=extra)
     finally:
         progress.close()
         await resolved.teacher.close()
 
 
-def _remarks(settings: BuildSettings, opened: OpenTeacher) -> dict[str, str]:
-    remarks = {}
+def _remarks(
+    settings: BuildSettings, opened: OpenTeacher, spent: dict[str, Any], kept: int
+) -> dict[str, str]:
+    remarks = {"cost": describe_cost(spent, kept, settings.price_in, settings.price_out)}
     if find_checkpoint(settings.teacher) and (why := task_of(settings.task).smoke_test_only):
         remarks["remark"] = f"smoke test only: these traces show that everything runs ({why})"
     if unused := opened.unused_prefetch.requests:

@@ -23,7 +23,6 @@ from flows.stages.search import (
     OpenTeacher,
     committed,
     name_searches,
-    renamed_failures,
     search_config,
     search_one,
 )
@@ -140,9 +139,7 @@ async def forecast_build(settings: BuildSettings, *, progress: Progress | None =
     try:
         await resolved.teacher.open()
         identity = resolved.teacher.identity
-        searches = name_searches(questions, config, settings.seed, identity)
-        if settings.retry_failed:
-            searches = renamed_failures(warehouse, searches)
+        searches = name_searches(warehouse, settings, questions, config, identity)
         done = committed(warehouse, [s.tree_id for s in searches])
         missing = [s for s in searches if s.tree_id not in done]
         tried = missing[: settings.pilot]

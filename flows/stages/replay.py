@@ -23,7 +23,7 @@ from flows.progress import Progress
 from flows.settings import BuildSettings, Problem
 from flows.stages.build import find_questions
 from flows.stages.curate import curate_trees, read_filters
-from flows.stages.search import Search, name_searches, renamed_failures, search_config
+from flows.stages.search import Search, name_searches, search_config
 from flows.teachers.resolve import resolve
 from mcts.concurrency import gather
 from mcts.config import SearchConfig
@@ -121,9 +121,7 @@ def recorded_searches(
     for identity in sorted({*known, *journal.teachers}):
         if settings.model and identity.split("@")[0] != settings.model:
             continue
-        searches = name_searches(questions, config, settings.seed, identity)
-        if settings.retry_failed:
-            searches = renamed_failures(warehouse, searches)
+        searches = name_searches(warehouse, settings, questions, config, identity)
         ids = [s.tree_id for s in searches]
         if rows_about(warehouse, ids, "SELECT tree_id FROM trees") or any(
             True for name in ids for _ in journal.records(name)

@@ -1,7 +1,7 @@
 """Search of a shard of questions: many trees side by side, committed together.
 
 config = search_config(settings, resolved)
-searches = name_searches(questions, config, settings.seed, resolved.teacher.identity)
+searches = name_searches(warehouse, settings, questions, config, resolved.teacher.identity)
 budget.begin([s.tree_id for s in searches], {})
 ids = await search_shard(warehouse, run_id, searches, config, settings, opened, budget, progress)
 
@@ -96,10 +96,29 @@ def search_config(settings: BuildSettings, resolved: ResolvedTeacher) -> SearchC
 
 
 def name_searches(
-    questions: Sequence[Question], config: SearchConfig, seed: int, teacher: str
+    warehouse: Warehouse,
+    settings: BuildSettings,
+    questions: Sequence[Question],
+    config: SearchConfig,
+    teacher: str,
 ) -> list[Search]:
-    """Name each question's search."""
-    return [Search(q, search_id(q, config, seed, teacher)) for q in questions]
+    """Name each question's search by a teacher of this identity.
+
+    With `retry_failed` a search whose tree failed gets a new name, so that it is tried again and
+    the failure is kept.
+    """
+    searches = [Search(q, search_id(q, config, settings.seed, teacher)) for q in questions]
+    while settings.retry_failed:
+        ids = [s.tree_id for s in searches]
+        found = rows_about(warehouse, ids, "SELECT tree_id FROM trees WHERE status = 'failed'")
+        failed = {row["tree_id"] for row in found}
+        if not failed:
+            break
+        searches = [
+            Search(s.question, content_id(s.tree_id, "again")) if s.tree_id in failed else s
+            for s in searches
+        ]
+    return searches
 
 
 def committed(warehouse: Warehouse, tree_ids: Sequence[str]) -> dict[str, Usage]:
@@ -109,22 +128,6 @@ def committed(warehouse: Warehouse, tree_ids: Sequence[str]) -> dict[str, Usage]
         row["tree_id"]: Usage(row["requests"], row["prompt_tokens"], row["completion_tokens"])
         for row in rows_about(warehouse, tree_ids, sql)
     }
-
-
-def renamed_failures(warehouse: Warehouse, searches: Sequence[Search]) -> list[Search]:
-    """Rename each search whose tree failed, so that it is tried again and the failure is kept."""
-    renamed = list(searches)
-    while True:
-        sql = "SELECT tree_id FROM trees WHERE status = 'failed'"
-        failed = {
-            row["tree_id"] for row in rows_about(warehouse, [s.tree_id for s in renamed], sql)
-        }
-        if not failed:
-            return renamed
-        renamed = [
-            Search(s.question, content_id(s.tree_id, "again")) if s.tree_id in failed else s
-            for s in renamed
-        ]
 
 
 class TreeSlots(asyncio.Semaphore):
