@@ -62,19 +62,19 @@ class Filter(BaseModel):
         }
         if not changed:
             return self.default_method or self.maker
-        return " ".join([self.maker, *written(changed)])
+        return " ".join([self.maker, *format_values(changed)])
 
 
 class TraceFilter(Filter):
     """A filter that sees one trace at a time."""
 
     def apply(self, trace: Trace, question: Question, context: Context) -> Verdict:
-        """The verdict on `trace`."""
+        """Return the verdict on `trace`."""
         raise NotImplementedError
 
 
-def written(values: dict[str, Any]) -> list[str]:
-    """Values as a method holds them: `name=value` without spaces."""
+def format_values(values: dict[str, Any]) -> list[str]:
+    """Format values as a method holds them: `name=value` without spaces."""
 
     def text(value: Any) -> str:
         if isinstance(value, float):
@@ -90,5 +90,5 @@ def apply_filters(
     filters: Sequence[TraceFilter],
     context: Context = Context(),
 ) -> list[Verdict]:
-    """What each of `filters` says of `trace`, in their order, each under its filter's name."""
+    """Apply `filters` to a trace; one verdict each, in their order, under their names."""
     return [replace(one.apply(trace, question, context), filter=one.name) for one in filters]

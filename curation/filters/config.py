@@ -28,7 +28,7 @@ import yaml
 from pydantic import ValidationError, create_model
 
 from curation.filters import content, content_models, decontaminate, dedup, grounding, rules
-from curation.filters.base import CORPUS, Context, Filter, TraceFilter, written
+from curation.filters.base import CORPUS, Context, Filter, TraceFilter, format_values
 from mcts.data import Question, Trace, Verdict
 
 GROUP = "vigorl.filters"
@@ -54,7 +54,7 @@ class FilterProblem(ValueError):
 
 
 def load_filters(path: str | Path) -> tuple[Filter, ...]:
-    """The filters of a file, in its order.
+    """Read the filters of a file, in its order.
 
     Raises:
         FilterProblem: it cannot be read, names an unknown filter, or gives a bad value.
@@ -86,7 +86,7 @@ def load_filters(path: str | Path) -> tuple[Filter, ...]:
 
 @contextmanager
 def _importable(folder: Path) -> Iterator[None]:
-    """Modules in `folder` can be imported, behind those of the Python path."""
+    """Let modules in `folder` be imported, behind those of the Python path."""
     sys.path.append(str(folder))
     try:
         yield
@@ -95,7 +95,7 @@ def _importable(folder: Path) -> Iterator[None]:
 
 
 def _entry(entry: Any, place: str) -> tuple[str, dict[str, Any]]:
-    """The name and the values of one entry of the list."""
+    """Return the name and the values of one entry of the list."""
     if isinstance(entry, str):
         return entry, {}
     if isinstance(entry, dict) and len(entry) == 1:
@@ -106,7 +106,7 @@ def _entry(entry: Any, place: str) -> tuple[str, dict[str, Any]]:
 
 
 def make_filter(reference: str, values: Mapping[str, Any], place: str) -> Filter:
-    """The filter of a name or of `module:name`, with these values.
+    """Make the filter of a name or of `module:name`, with these values.
 
     Raises:
         FilterProblem: beginning with `place`.
@@ -126,7 +126,7 @@ def make_filter(reference: str, values: Mapping[str, Any], place: str) -> Filter
 
 
 def _of_others(reference: str, place: str) -> type[Filter]:
-    """The filter that a package registers under this name, or that stands in a module."""
+    """Load the filter that a package registers under this name, or that is in a module."""
     module, _, attribute = reference.partition(":")
     try:
         if attribute:
@@ -141,7 +141,7 @@ def _of_others(reference: str, place: str) -> type[Filter]:
         for point in brought:
             one = point.load()()
             if reference in (point.name, one.name):
-                return _brought(one)
+                return _from_content_filter(one)
     except Exception as error:  # code of others may raise anything
         raise FilterProblem(f"{place}: it cannot be loaded: {error}") from error
     known = [*BUILT_IN, *(point.name for point in [*entry_points(group=GROUP), *brought])]
@@ -155,10 +155,10 @@ def _maker(point: EntryPoint) -> str:
 
 
 def _as_filter(found: Any, maker: str, name: str) -> type[Filter]:
-    """What a package or a module gives as a class of filters, with all its values recorded."""
+    """Make a class of filters, all of whose values are recorded, of what a package gives."""
 
     def method(self: Filter) -> str:
-        return " ".join([maker_of, *written(self.model_dump())])
+        return " ".join([maker_of, *format_values(self.model_dump())])
 
     if inspect.isclass(found) and issubclass(found, TraceFilter):
         base, name = found, getattr(found, "name", name)
@@ -176,7 +176,7 @@ def _as_filter(found: Any, maker: str, name: str) -> type[Filter]:
 
 
 def _from_function(function: Callable[..., Verdict], name: str) -> type[TraceFilter]:
-    """A class of filters that calls a function; its keywords are the values."""
+    """Make a class of filters that calls a function; its keywords are the values."""
     hints = inspect.get_annotations(function, eval_str=True)
     fields: dict[str, Any] = {
         parameter.name: (hints.get(parameter.name, Any), parameter.default)
@@ -192,8 +192,8 @@ def _from_function(function: Callable[..., Verdict], name: str) -> type[TraceFil
     return type(name, (made,), {"apply": apply, "__module__": function.__module__})
 
 
-def _brought(one: content.ContentFilter) -> type[Filter]:
-    """A `ContentFilter` as a class of filters without values."""
+def _from_content_filter(one: content.ContentFilter) -> type[Filter]:
+    """Make a class of filters without values of a `ContentFilter`."""
 
     def apply(self: TraceFilter, trace: Trace, question: Question, context: Context) -> Verdict:
         return one.judge(trace, question, context.images)
@@ -203,7 +203,7 @@ def _brought(one: content.ContentFilter) -> type[Filter]:
 
 
 def trace_filters(filters: Sequence[Filter], stage: str | None) -> list[TraceFilter]:
-    """Those of `filters` that see one trace at a time, of one stage, in order."""
+    """Select the filters of one stage that see one trace at a time, in order."""
     return [one for one in filters if isinstance(one, TraceFilter) and one.stage == stage]
 
 
@@ -211,7 +211,7 @@ def trace_filters(filters: Sequence[Filter], stage: str | None) -> list[TraceFil
 
 
 def filters_yaml() -> str:
-    """Every built-in filter with its values, their units and defaults, as a file to start from."""
+    """Write every built-in filter with its values, units and defaults, as a file to start from."""
     lines = [
         "# The filters that run by default, with their default values: a file to start from.",
         "# `vigorl curate TASK --filters FILE --dry-run` shows what a change keeps and drops.",
@@ -237,7 +237,7 @@ def _entry_lines(kind: type[Filter], indent: str) -> Iterator[str]:
 
 
 def describe_change(name: str, old: str | None, new: str | None) -> str:
-    """Which values of a filter differ between two recorded methods: `min_distance 0.01 -> 0.02`.
+    """Describe which values differ between two methods: `min_distance 0.01 -> 0.02`.
 
     A method of None is that of a rule with its default values. Empty where both are the same.
     """
@@ -248,12 +248,12 @@ def describe_change(name: str, old: str | None, new: str | None) -> str:
 
 
 def _recorded(name: str, method: str | None) -> dict[str, str] | None:
-    """The values that a method stands for; None where it does not say them one by one."""
+    """Return the values that a method stands for; None where it does not say them one by one."""
     kind = BUILT_IN.get(name)
     defaults: dict[str, str] = {}
     if kind:
         fields = kind.model_fields.items()
-        defaults = _split(written({field: given.default for field, given in fields}))
+        defaults = _split(format_values({field: given.default for field, given in fields}))
         if method is None or method in (kind.default_method, getattr(kind, "maker", None)):
             return defaults
     values = (method or "").split(" ")[1:]

@@ -41,7 +41,7 @@ class ContentFilter:
 
 
 def personal_data(text: str) -> Iterator[tuple[str, str]]:
-    """What in a text names or pays a person: (kind, the matching text)."""
+    """Find what names or pays a person in a text: (kind, the matching text)."""
     taken: list[tuple[int, int]] = []  # the digits of an IBAN may look like a card, and so on
     for kind, pattern, holds in _RULES:
         for match in pattern.finditer(text):
@@ -52,7 +52,7 @@ def personal_data(text: str) -> Iterator[tuple[str, str]]:
 
 
 def texts_of(trace: Trace, question: Question) -> list[tuple[str, str]]:
-    """All texts in and about a trace: (where, the text)."""
+    """Return all texts in and about a trace: (where, the text)."""
     return [
         ("the question", question.text),
         *((f"step {i + 1}", step.thought) for i, step in enumerate(trace.steps)),

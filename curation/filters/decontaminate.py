@@ -74,7 +74,7 @@ class NotInEvaluation(Filter):
     )
 
     def methods(self) -> dict[str, str]:
-        """How two questions can match, strongest first, with the values."""
+        """Return how two questions can match, strongest first, with the values."""
         return {
             "same_image": "sha-256 of the encoded bytes",
             "similar_image": f"{image_hash.METHOD} <= {self.max_hash_bits} of 64 bits",

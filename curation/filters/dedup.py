@@ -102,7 +102,7 @@ class Copy:
 
 
 def canonical(text: str, sizes: Sequence[tuple[int, int]], cells: int = CELLS) -> str:
-    """A trace's text as it is compared.
+    """Rewrite a trace's text as it is compared.
 
     Args:
         text: the whole reasoning, points in original pixels.
@@ -119,7 +119,7 @@ def canonical(text: str, sizes: Sequence[tuple[int, int]], cells: int = CELLS) -
 
 
 def find_copies(documents: Sequence[Document], near: NoNearCopy | None = None) -> dict[str, Copy]:
-    """The traces to drop, each with the kept one that it copies.
+    """Find the traces to drop, each with the kept one that it copies.
 
     Args:
         near: how near copies are found; with the default values when left out.
@@ -130,7 +130,7 @@ def find_copies(documents: Sequence[Document], near: NoNearCopy | None = None) -
 
 
 def exact_copies(documents: Iterable[Document]) -> dict[str, Copy]:
-    """The traces whose canonical text another trace has, each with the one to keep."""
+    """Find the traces whose canonical text another has, each with the one to keep."""
     first: dict[tuple[object, ...], Document] = {}
     found: dict[str, Copy] = {}
     for one in _best_first(documents):
@@ -141,7 +141,7 @@ def exact_copies(documents: Iterable[Document]) -> dict[str, Copy]:
 
 
 def near_copies(documents: Iterable[Document], near: NoNearCopy) -> dict[str, Copy]:
-    """The traces whose text is similar to that of one to keep, which is named."""
+    """Find the traces whose text is similar to that of one to keep, which is named."""
     ordered = _best_first(documents)
     numbers: dict[tuple[object, ...], int] = {}
     groups = [numbers.setdefault(_group(one), len(numbers)) for one in ordered]
@@ -155,7 +155,7 @@ def near_copies(documents: Iterable[Document], near: NoNearCopy) -> dict[str, Co
 
 
 def kept_originals(exact: dict[str, Copy], near: dict[str, Copy]) -> dict[str, Copy]:
-    """Both, where an exact copy of what was dropped as a near one names the trace that is kept."""
+    """Join both; an exact copy of what was dropped as a near one names what is kept."""
     found = {**exact, **near}
     for trace_id, copy in exact.items():
         if copy.of in near:
@@ -165,7 +165,7 @@ def kept_originals(exact: dict[str, Copy], near: dict[str, Copy]) -> dict[str, C
 
 
 def verdict(one: CopyFilter, copy: Copy | None) -> tuple[Verdict, str | None]:
-    """What a filter of copies says of a trace, and the id of the trace that it names."""
+    """Give the verdict of a filter of copies, and the id of the trace that it names."""
     if copy is None or copy.exact != isinstance(one, NoExactCopy):
         return Verdict(one.name, True, ""), None
     reason = f"it says word for word what trace {copy.of} says"

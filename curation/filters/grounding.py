@@ -90,8 +90,8 @@ def _wrong_attempt(trace: Trace) -> range:
     return range(trace.wrong_from, trace.turns_back_at)
 
 
-def named(thought: str, labels: Sequence[str]) -> list[str]:
-    """Which of `labels` a thought names, by the rule above, in the order it names them."""
+def labels_in(thought: str, labels: Sequence[str]) -> list[str]:
+    """Find which of `labels` a thought names, by the rule above, in the order it names them."""
     if not labels:
         return []
     longest = sorted(labels, key=lambda label: (-len(label), label))
@@ -106,13 +106,13 @@ def named(thought: str, labels: Sequence[str]) -> list[str]:
     return []
 
 
-def looked_at(trace: Trace, question: Question, objects: Objects) -> float | None:
+def share_of_named_objects(trace: Trace, question: Question, objects: Objects) -> float | None:
     """Share of the objects that a question names, choices included, with a point of `trace` on it.
 
     None where it names nothing that one of its images is known to show.
     """
     labels = sorted({box.label for seen in objects for box in seen or () if box.label.strip()})
-    wanted = named(". ".join((question.text, *question.choices)), labels)
+    wanted = labels_in(". ".join((question.text, *question.choices)), labels)
     if not wanted:
         return None
     points = trace.points
@@ -139,7 +139,7 @@ def _words(label: str) -> str:
 
 
 def _check(step: Step, objects: Objects, labels: Sequence[str]) -> Grounding:
-    things = named(step.thought, labels)
+    things = labels_in(step.thought, labels)
     if not step.points or not things:
         return _UNKNOWN
     wanted = {thing.casefold() for thing in things}

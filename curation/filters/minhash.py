@@ -32,19 +32,19 @@ _WORD = re.compile(r"[@\w]+(?:['.,:-][@\w]+)*")
 
 
 def words_of(text: str) -> list[str]:
-    """The words of a text, without case and punctuation."""
+    """Split a text into its words, without case and punctuation."""
     return _WORD.findall(text.casefold())
 
 
 @lru_cache(maxsize=1 << 16)
 def _number(word: str) -> int:
-    """A word as 64 bits, the same in every process."""
+    """Return a word as 64 bits, the same in every process."""
     data = word.encode("utf-8", "surrogatepass")
     return int.from_bytes(hashlib.blake2b(data, digest_size=8).digest(), "big")
 
 
 def shingles(text: str, width: int = WIDTH) -> np.ndarray:
-    """The distinct runs of `width` words as sorted 64-bit hashes; a shorter text is one run."""
+    """Hash the distinct runs of `width` words, sorted, 64 bits; a shorter text is one run."""
     numbers = np.array([_number(word) for word in words_of(text)], dtype=np.uint64)
     width = max(1, min(width, len(numbers)))
     runs = (
@@ -59,13 +59,13 @@ def shingles(text: str, width: int = WIDTH) -> np.ndarray:
 
 
 def jaccard(a: np.ndarray, b: np.ndarray) -> float:
-    """How many of the shingles in either are in both, 0 to 1."""
+    """Return the share of the shingles in either that are in both, 0 to 1."""
     both = len(np.intersect1d(a, b, assume_unique=True))
     return both / (len(a) + len(b) - both)
 
 
 def signatures(texts: Sequence[np.ndarray], seed: int = SEED) -> np.ndarray:
-    """One row of BANDS * ROWS 32-bit hashes a text: each the least of its shingles' hashes.
+    """Hash each text to a row of BANDS * ROWS 32-bit values, the least of its shingles' hashes.
 
     Two rows agree in a place with the probability that is the texts' Jaccard similarity.
     """
@@ -90,7 +90,7 @@ def signatures(texts: Sequence[np.ndarray], seed: int = SEED) -> np.ndarray:
 
 
 def rows_of_a_band(threshold: float) -> int:
-    """The longest bands with which 99 of 100 texts of similarity `threshold` are compared."""
+    """Return the longest bands with which 99 of 100 texts that similar are compared."""
     count = BANDS * ROWS
     for rows in (6, 5, 4, 3, 2):
         if 1 - (1 - threshold**rows) ** (count // rows) >= 0.99:
@@ -101,7 +101,7 @@ def rows_of_a_band(threshold: float) -> int:
 def copies(
     texts: Sequence[np.ndarray], groups: Sequence[int], threshold: float
 ) -> list[tuple[int, float] | None]:
-    """For each text the number of an earlier, kept one it is similar to, and how similar.
+    """Find for each text the number of an earlier, kept one it is similar to, and how similar.
 
     Args:
         texts: their shingles, the ones to prefer first.
@@ -130,7 +130,7 @@ def copies(
 def _most_similar(
     i: int, near: list[int], texts: Sequence[np.ndarray], signed: np.ndarray, threshold: float
 ) -> tuple[int, float] | None:
-    """The most similar of the candidates `near`, the first among equals, if it is enough."""
+    """Return the most similar of the candidates `near`, the first among equals, if it is enough."""
     if not near:
         return None
     agree = (signed[near] == signed[i]).mean(axis=1)

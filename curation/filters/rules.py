@@ -139,7 +139,7 @@ class NoRepeatedPoint(TraceFilter):
 
 
 def _before(trace: Trace, i: int) -> list[int]:
-    """The steps before step `i` on its own branch."""
+    """Return the steps before step `i` on its own branch."""
     wrong, turn = trace.wrong_from, trace.turns_back_at
     if wrong is None or turn is None or i < turn:
         return list(range(i))

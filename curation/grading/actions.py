@@ -38,7 +38,7 @@ class Action:
 
 
 def parse_action(text: str) -> Action | None:
-    """The action that a text is; None when it is none, or holds more than one."""
+    """Parse the action that a text is; None when it is none, or holds more than one."""
     text = text.strip()
     if fenced := _FENCE.match(text):
         text = fenced[2]
@@ -66,7 +66,7 @@ def parse_action(text: str) -> Action | None:
 def same_action(
     action: Action, gold: Action, same_answer: Callable[[str, str], bool] = str.__eq__
 ) -> bool:
-    """Whether two actions do the same: every part is equal.
+    """Return whether two actions do the same: every part is equal.
 
     Args:
         same_answer: compares what two `stop`s answer.

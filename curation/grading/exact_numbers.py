@@ -22,8 +22,8 @@ _FRACTION = re.compile(r"^([+-]?)\\[dt]?frac\{([^{}]+)\}\{([^{}]+)\}$")
 _PLAIN = re.compile(r"^[+-]?(?:\d+|\d{1,3}(?:,\d{3})+)?(?:\.\d+)?$")
 
 
-def bare(text: str) -> str:
-    r"""A text without what only sets it apart: `$…$`, `\(…\)`, `\boxed{…}`, `**…**`."""
+def unwrap(text: str) -> str:
+    r"""Strip what only sets a text apart: `$…$`, `\(…\)`, `\boxed{…}`, `**…**`."""
     text = text.strip()
     found = True
     while found:
@@ -35,8 +35,8 @@ def bare(text: str) -> str:
 
 
 def number_in(text: str) -> Fraction | None:
-    """The number that a text is, or None where it is not exactly one."""
-    text = unicodedata.normalize("NFKC", bare(text)).replace("−", "-").strip().rstrip(".")
+    """Parse the number that a text is, or None where it is not exactly one."""
+    text = unicodedata.normalize("NFKC", unwrap(text)).replace("−", "-").strip().rstrip(".")
     if not text or len(text) > _LONGEST:
         return None
     if match := _FRACTION.match(text):

@@ -17,7 +17,7 @@ import unicodedata
 from collections.abc import Sequence
 
 from curation.grading.actions import Action, parse_action, same_action
-from curation.grading.exact_numbers import bare, number_in
+from curation.grading.exact_numbers import number_in, unwrap
 from mcts.coordinates import DECIMALS
 from mcts.data import AnswerKind, Box, Grade, Point, Question
 from mcts.parsing import points_in
@@ -39,7 +39,7 @@ def grade(question: Question, answer: str | None) -> Grade:
 
 
 def normalize(text: str) -> str:
-    """A text as it is compared: NFKC, case folded, single spaces, no quotes or end mark, digits."""
+    """Normalize a text: NFKC, case folded, single spaces, no quotes or end mark, digits."""
     folded = " ".join(unicodedata.normalize("NFKC", text).casefold().split())
     folded = folded.strip("\"'`“”‘’ ").rstrip(".!").strip()
     if folded in _NUMBER_WORDS:
@@ -52,15 +52,15 @@ def normalize(text: str) -> str:
 
 
 def same_text(a: str, b: str) -> bool:
-    """Whether two free answers are the same: equal as texts, or as exact numbers."""
-    if normalize(bare(a)) == normalize(bare(b)):
+    """Return whether two free answers are the same: equal as texts, or as exact numbers."""
+    if normalize(unwrap(a)) == normalize(unwrap(b)):
         return True
     number = number_in(a)
     return number is not None and number == number_in(b)
 
 
-def chosen(question: Question, answer: str) -> int | None:
-    """The index of the choice that `answer` names by its text, its letter or both; else None.
+def choice_of(question: Question, answer: str) -> int | None:
+    """Find the index of the choice that `answer` names by text, letter or both; else None.
 
     Text comes first, letter by letter as written and then as `normalize` reads it, so that where
     the choices are themselves letters the text decides, and `1.0` is not `1` where both are
@@ -71,13 +71,13 @@ def chosen(question: Question, answer: str) -> int | None:
 
 
 def choice_index(choices: Sequence[str], answer: str) -> int | None:
-    """`chosen`, of choices without their question."""
-    for read in (as_written, lambda text: normalize(bare(text))):
+    """Find the index as `choice_of` does, of choices without their question."""
+    for read in (normalize_spaces, lambda text: normalize(unwrap(text))):
         text = read(answer)
         read_choices = [read(choice) for choice in choices]
         if read_choices.count(text) == 1:
             return read_choices.index(text)
-    if match := _LETTERED.match(bare(answer)):
+    if match := _LETTERED.match(unwrap(answer)):
         index = ord(match[1].upper()) - ord("A")
         rest = match[2]
         letters = [choice.strip().upper() for choice in choices]
@@ -89,27 +89,27 @@ def choice_index(choices: Sequence[str], answer: str) -> int | None:
 
 
 def answers_in_kind(question: Question, answer: str | None) -> bool:
-    """Whether `answer` is one at all, right or wrong: an option, one point, one action."""
+    """Return whether `answer` is one at all, right or wrong: an option, one point, one action."""
     if answer is None or not answer.strip():
         return False
     if question.answer_kind is AnswerKind.TEXT:
-        return not question.choices or chosen(question, answer) is not None
+        return not question.choices or choice_of(question, answer) is not None
     if question.answer_kind is AnswerKind.ACTION:
         return parse_action(answer) is not None
     return _answer_point(answer) is not None
 
 
-def as_written(text: str) -> str:
-    """A text with its own capitals and signs: NFKC, single spaces."""
+def normalize_spaces(text: str) -> str:
+    """Normalize a text but keep capitals and signs: NFKC, single spaces."""
     return " ".join(unicodedata.normalize("NFKC", text).split())
 
 
 def _grade_text(question: Question, answer: str) -> Grade:
     if question.choices:
-        picked = chosen(question, answer)
+        picked = choice_of(question, answer)
         if picked is None:
             return Grade(0.0, "not one of the choices")
-        gold = {chosen(question, text) for text in question.answers}
+        gold = {choice_of(question, text) for text in question.answers}
         right = picked in gold
         return Grade(float(right), "the right choice" if right else "another choice is right")
     if any(same_text(answer, gold) for gold in question.answers):
@@ -132,7 +132,7 @@ def _grade_box(question: Question, answer: str) -> Grade:
 
 
 def in_box(point: Point, box: Box) -> bool:
-    """Whether a point is in a box, its edges included, both kept to `DECIMALS` places."""
+    """Return whether a point is in a box, its edges included, both kept to `DECIMALS` places."""
     x, y = round(point.x, DECIMALS), round(point.y, DECIMALS)
     x1, y1, x2, y2 = (round(edge, DECIMALS) for edge in (box.x1, box.y1, box.x2, box.y2))
     return point.image == box.image and x1 <= x <= x2 and y1 <= y <= y2
@@ -166,7 +166,7 @@ def _grade_action(question: Question, answer: str) -> Grade:
 
 
 def _difference(action: Action, gold: Action) -> str:
-    """What two actions of one name differ in."""
+    """Return what two actions of one name differ in."""
     if action.name == "stop":
         return "it stops with another answer"
     if action.name == "scroll":

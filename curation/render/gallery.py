@@ -196,7 +196,7 @@ class _Folder:
         ]
 
     def trace(self, entry: GalleryTrace, pages: dict[str, str]) -> dict[str, Any]:
-        """All that the cards and the opened view show of one trace."""
+        """Collect all that the cards and the opened view show of one trace."""
         trace, question = entry.trace, entry.question
         marks = marks_of(trace, question)
         kept = all(verdict.keep for verdict in entry.verdicts) if entry.verdicts else None

@@ -159,7 +159,7 @@ def _crowding(
     size: tuple[float, float],
     on_margin: bool,
 ) -> float:
-    """How much a badge at `at` would cover of what is there, or stick out of the image."""
+    """Return how much a badge at `at` would cover of what is there, or stick out of the image."""
     x, y = at
     covered = sum(max(0.0, 2 * BADGE + 3 - math.dist(at, other)) for other in taken)
     room = 0.0 if on_margin else min(x, y, size[0] - x, size[1] - y) - BADGE - 2

@@ -15,7 +15,7 @@ from PIL import Image, ImageDraw
 
 from curation.render.marks import format_point
 from curation.render.text_layout import BLUE, INK, LINE, MUTED, ORANGE, PAPER, font, wrap
-from curation.render.trace_card import opened
+from curation.render.trace_card import open_image
 from mcts.data import Box, Point
 
 _CARD, _PAD, _GAP = 1400, 40, 24
@@ -42,7 +42,7 @@ def draw_question(
     room = (_CARD - 2 * _PAD - _GAP * (len(images) - 1)) / max(1, len(images))
     drawn = [
         _with_answer(
-            opened(data),
+            open_image(data),
             [box for box in boxes if box.image == i],
             [point for point in points if point.image == i],
             room,
@@ -124,7 +124,7 @@ def _with_answer(
 
 
 def _hatched(width: int, height: int) -> Image.Image:
-    """A ground that is seen to be no image."""
+    """Make a ground that is seen to be no image."""
     ground = Image.new("RGB", (width, height), PAPER)
     pen = ImageDraw.Draw(ground)
     for x in range(-height, width, 14):

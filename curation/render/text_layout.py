@@ -29,7 +29,7 @@ _LONGEST = 1500  # characters of one text; a runaway thought must not make a car
 
 
 def colour_of(role: str) -> str:
-    """The colour of a step by its role."""
+    """Return the colour of a step by its role."""
     return ORANGE if role == "wrong" else BLUE
 
 
@@ -39,7 +39,7 @@ def _face(size: int) -> ImageFont.FreeTypeFont | ImageFont.ImageFont:
 
 
 def font(size: float) -> ImageFont.FreeTypeFont | ImageFont.ImageFont:
-    """Pillow's own face at `size` pixels."""
+    """Return Pillow's own face at `size` pixels."""
     return _face(max(6, round(size)))
 
 
@@ -54,7 +54,7 @@ def _letter(char: str) -> str:
 
 
 def drawable(text: str) -> str:
-    """`text` with nothing in it that the face would draw as an empty box."""
+    """Replace everything that the face would draw as an empty box."""
     return " ".join("".join(map(_letter, text)).split())
 
 
@@ -171,7 +171,7 @@ class _Column:
         self._grade(colour, word, top + 24)
 
     def _grade(self, colour: str, word: str, y: float) -> None:
-        """A tick, a cross or a dash, and the word for it, at the column's right edge."""
+        """Draw a tick, a cross or a dash, and the word for it, at the column's right edge."""
         face = font(24)
         x = self.x + self.width - face.getlength(word)
         self.draw.text((x, y), word, colour, face, anchor="lm", stroke_width=0.5)

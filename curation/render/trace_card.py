@@ -95,13 +95,13 @@ class _Pen:
         self.width, self.height = size[0] * _FINER, size[1] * _FINER
 
     def at(self, point: Point) -> tuple[float, float]:
-        """Where a point is on the layer; one outside stands on the image's edge."""
+        """Return where a point is on the layer; one outside stands on the image's edge."""
         x = min(max(point.x * self.scale, 0), self.width)
         y = min(max(point.y * self.scale, 0), self.height)
         return x + self.margin, y + self.margin
 
     def badge(self, mark: Mark) -> tuple[float, float]:
-        """The middle of a mark's badge on the layer."""
+        """Return the middle of a mark's badge on the layer."""
         x, y = self.at(mark.point)
         return x + mark.badge[0] * self.unit, y + mark.badge[1] * self.unit
 
@@ -111,7 +111,7 @@ class _Pen:
             self.draw.rectangle((*a, *b), outline=colour, width=round(width * self.unit))
 
     def route(self, marks: Sequence[Mark]) -> None:
-        """The thin line through the points, in order; into a wrong attempt it is dashed."""
+        """Draw the thin line through the points, in order; into a wrong attempt it is dashed."""
         ends = [self.badge(m) if m.outside else self.at(m.point) for m in marks if m.label != "A"]
         for k in ("halo", "line"):
             for a, b, mark in zip(ends, ends[1:], marks[1:], strict=False):
@@ -180,7 +180,7 @@ def draw_trace(trace: Trace, question: Question, images: Sequence[bytes]) -> byt
             as unreadable on the card; it is no error.
     """
     marks = marks_of(trace, question)
-    raw = [opened(data) for data in images]
+    raw = [open_image(data) for data in images]
     single = len(raw) == 1 and raw[0].width <= 1.6 * raw[0].height
     inner = _CARD - 2 * _PAD
     room = (0.5 * inner if single else inner - _GAP * (len(raw) - 1)) / max(1, len(raw))
@@ -209,7 +209,7 @@ def draw_trace(trace: Trace, question: Question, images: Sequence[bytes]) -> byt
     return file.getvalue()
 
 
-def opened(data: bytes) -> Image.Image:
+def open_image(data: bytes) -> Image.Image:
     """Open the image in `data`, or make one that says that it cannot be read."""
     try:
         with Image.open(io.BytesIO(data)) as image:

@@ -64,7 +64,7 @@ _RETREAT = re.compile(
 def count_behaviors(
     trace: Trace, question: Question, grounded: Sequence[bool | None] = ()
 ) -> dict[str, int]:
-    """How often `trace` shows each of `BEHAVIORS`, by the rules above.
+    """Count how often `trace` shows each of `BEHAVIORS`, by the rules above.
 
     Args:
         grounded: for each step whether its point is on what it names, where that was checked.

@@ -15,7 +15,7 @@ from collections import defaultdict
 from collections.abc import Callable, Iterable, Mapping, Sequence
 
 from curation.grading.actions import parse_action
-from curation.grading.grade import chosen, grade, normalize
+from curation.grading.grade import choice_of, grade, normalize
 from mcts.data import AnswerKind, Question
 
 Answers = Sequence[str | None]
@@ -24,17 +24,17 @@ Metric = Callable[[Sequence[Question], Answers], Metrics]
 
 
 def accuracy(questions: Sequence[Question], answers: Answers) -> Metrics:
-    """The share of right answers, every question counted alike."""
+    """Compute the share of right answers, every question counted alike."""
     return {"accuracy": _mean(score for _, score in _scores(questions, answers))}
 
 
 def by_family(questions: Sequence[Question], answers: Answers) -> Metrics:
-    """Accuracy of each family, and their mean with every family counted alike: `macro`."""
+    """Compute the accuracy of each family, and their mean, `macro`, all families alike."""
     return _by(questions, answers, lambda question: question.family, "macro")
 
 
 def by_halves(questions: Sequence[Question], answers: Answers) -> Metrics:
-    """Accuracy by what stands on either side of a family's slash, such as `mobile/icon`."""
+    """Compute accuracy by what stands on either side of a family's slash: `mobile/icon`."""
     halves: defaultdict[str, list[float]] = defaultdict(list)
     for question, score in _scores(questions, answers):
         for half in question.family.split("/"):
@@ -61,7 +61,7 @@ def pope(questions: Sequence[Question], answers: Answers) -> Metrics:
 def _yes_metrics(pairs: Sequence[tuple[Question, str | None]], name: str) -> Metrics:
     counts: defaultdict[tuple[str, str], int] = defaultdict(int)
     for question, answer in pairs:
-        index = chosen(question, answer) if answer else None
+        index = choice_of(question, answer) if answer else None
         reply = "neither" if index is None else normalize(question.choices[index])
         counts[(normalize(question.answers[0]), reply)] += 1
     total = sum(counts.values())
@@ -90,7 +90,7 @@ def _f1(precision: float | None, recall: float | None) -> float | None:
 
 
 def robospatial(questions: Sequence[Question], answers: Answers) -> Metrics:
-    """RoboSpatial-Home: accuracy a category; `yes_no` is of all questions with that answer."""
+    """Compute RoboSpatial-Home: accuracy a category; `yes_no` is of all with that answer."""
     metrics = by_family(questions, answers)
     scores = _scores(questions, answers)
     yes_no = [score for question, score in scores if question.answer_kind is AnswerKind.TEXT]
@@ -98,7 +98,7 @@ def robospatial(questions: Sequence[Question], answers: Answers) -> Metrics:
 
 
 def actions(questions: Sequence[Question], answers: Answers) -> Metrics:
-    """Web actions: whether the kind of action is right, and accuracy of each gold kind."""
+    """Compute web actions: whether the kind of action is right, and accuracy of each gold kind."""
     named: list[float] = []
     kinds: defaultdict[str, list[float]] = defaultdict(list)
     golds = {q.question_id: [parse_action(text) for text in q.answers] for q in questions}
@@ -117,7 +117,7 @@ _KEY = re.compile(r"^([23])steps_(\d|multi)$")
 
 
 def wemath(questions: Sequence[Question], answers: Answers) -> Metrics:
-    """We-Math's four kinds of problem, and its strict and loose score.
+    """Compute We-Math's four kinds of problem, and its strict and loose score.
 
     Of the problems whose every part was answered, by the whole problem (right or wrong) and its
     steps: wrong, and a step too: `insufficient_knowledge`; wrong with every step right:
@@ -170,7 +170,7 @@ METRICS: Mapping[str, Metric] = {
 def published_metrics(
     names: Iterable[str], questions: Sequence[Question], answers: Answers
 ) -> Metrics:
-    """Accuracy, and the named metrics.
+    """Compute accuracy, and the named metrics.
 
     Raises:
         ValueError: there is no metric of that name, with the names there are.
@@ -184,7 +184,7 @@ def published_metrics(
 
 
 def _scores(questions: Sequence[Question], answers: Answers) -> list[tuple[Question, float]]:
-    """Every question that can be graded, with its score."""
+    """Return every question that can be graded, with its score."""
     graded = ((q, grade(q, answer).score) for q, answer in zip(questions, answers, strict=True))
     return [(question, score) for question, score in graded if score is not None]
 

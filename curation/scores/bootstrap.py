@@ -76,7 +76,7 @@ def clusters(groups: Iterable[Sequence[str]]) -> list[int]:
 def mean_of(
     values: Sequence[float], scenes: Sequence[int], *, level: float = 0.95, seed: int = 0
 ) -> Estimate:
-    """The mean of `values`, one a question, with its interval.
+    """Compute the mean of `values`, one a question, with its interval.
 
     Args:
         scenes: a number for each question, the same for those that belong together.
@@ -97,7 +97,7 @@ def mean_of(
 def difference(
     first: Sequence[float], second: Sequence[float], scenes: Sequence[int], *, seed: int = 0
 ) -> PairedDifference:
-    """How much better `first` is than `second`, question by question in one order.
+    """Compute how much better `first` is than `second`, question by question in one order.
 
     Where a value is the mean of several samples, McNemar takes more than half for right.
     """
@@ -117,7 +117,7 @@ def difference(
 
 
 def mcnemar(first: Sequence[float], second: Sequence[float]) -> tuple[int, int, float]:
-    """How many only the first has right, how many only the second, and the exact two-sided p."""
+    """Count how many only the first has right, and only the second; with the exact two-sided p."""
     pairs = [(a > 0.5, b > 0.5) for a, b in zip(first, second, strict=True)]
     only_first = sum(a and not b for a, b in pairs)
     only_second = sum(b and not a for a, b in pairs)
@@ -131,14 +131,14 @@ def mcnemar(first: Sequence[float], second: Sequence[float]) -> tuple[int, int, 
 
 
 def _by_scene(values: Sequence[float], scenes: Sequence[int]) -> tuple[np.ndarray, np.ndarray]:
-    """Sum of the values and number of questions of each scene."""
+    """Return the sum of the values and number of questions of each scene."""
     number = np.unique(np.asarray(scenes), return_inverse=True)[1]
     sums = np.bincount(number, weights=np.asarray(values, dtype=float))
     return sums, np.bincount(number).astype(float)
 
 
 def _weights(n: int, seed: int) -> Iterator[np.ndarray]:
-    """How often each of `n` scenes is drawn, some draws at a time."""
+    """Return how often each of `n` scenes is drawn, some draws at a time."""
     rng = np.random.default_rng(seed)
     for start in range(0, DRAWS, _AT_ONCE):
         size = min(_AT_ONCE, DRAWS - start)

@@ -72,7 +72,7 @@ DIGEST = content_id(_REGION, _COUNTING, COUNTED)
 
 
 def region_around(point: Point, image: Image) -> Box | None:
-    """The square around `point`, clipped to the image; None for a point outside it."""
+    """Return the square around `point`, clipped to the image; None for a point outside it."""
     if not (0 <= point.x <= image.width and 0 <= point.y <= image.height):
         return None
     half = max(REGION_SHARE * max(image.width, image.height), LEAST_REGION) / 2
@@ -84,7 +84,7 @@ def region_around(point: Point, image: Image) -> Box | None:
 
 
 def cut_out(data: bytes, region: Box) -> tuple[str, bytes]:
-    """The name (SHA-256) and the bytes, as PNG, of a region of an encoded image.
+    """Cut out a region of an encoded image; its name (SHA-256) and its bytes, as PNG.
 
     Raises:
         OSError: the image cannot be decoded.
@@ -104,7 +104,7 @@ def cut_out(data: bytes, region: Box) -> tuple[str, bytes]:
 
 
 def region_request(step: Step, crop_id: str, samples: int = 0) -> Request:
-    """Whether the region shows what the step says.
+    """Request whether the region shows what the step says.
 
     Args:
         crop_id: SHA-256 of the region's bytes as they travel beside the request.
@@ -125,7 +125,7 @@ def region_request(step: Step, crop_id: str, samples: int = 0) -> Request:
 
 
 def probability(completions: Sequence[Completion]) -> float | None:
-    """P(yes) among yes and no, by the first token's probabilities; None where neither is likely."""
+    """Compute P(yes) among yes and no by the first token; None where neither is likely."""
     mass = {True: 0.0, False: 0.0}
     for token, logprob in completions[0].top_logprobs if completions else ():
         yes = _yes(token)
@@ -137,7 +137,7 @@ def probability(completions: Sequence[Completion]) -> float | None:
 
 
 def share_of_yes(completions: Sequence[Completion]) -> tuple[float | None, int]:
-    """The share of yes among the answers that begin with yes or no, and how many those are."""
+    """Compute the share of yes among answers that begin with yes or no, and their number."""
     given = [yes for completion in completions if (yes := _yes(completion.text)) is not None]
     return (sum(given) / len(given) if given else None), len(given)
 
@@ -148,7 +148,7 @@ def _yes(text: str) -> bool | None:
 
 
 def counting_request(behavior: str, question: Question, text: str) -> Request:
-    """How often a reasoning shows `behavior`, one of `COUNTED`; the answer is the likeliest."""
+    """Request how often a reasoning shows `behavior`, one of `COUNTED`; one greedy answer."""
     values = {
         "{question}": f"{question.text}{choices_line(question.choices)}",
         "{text}": text,
@@ -168,6 +168,6 @@ def counting_request(behavior: str, question: Question, text: str) -> Request:
 
 
 def count_in(text: str) -> int | None:
-    """The number a judge ended with; None where it gave none."""
+    """Parse the number a judge ended with; None where it gave none."""
     found = re.findall(r"<count>\s*(\d{1,4})\s*</count>", text)
     return int(found[-1]) if found else None

@@ -45,7 +45,7 @@ class GrpoPrompt:
 
 
 def grpo_prompt(trees: Iterable[Tree]) -> GrpoPrompt | None:
-    """The row of the question that `trees` are about; None if no answer of theirs was graded."""
+    """Make the row of the question that `trees` are about; None if nothing was graded."""
     question_ids: set[str] = set()
     rewards: list[float] = []
     shares: list[float] = []
@@ -70,7 +70,7 @@ def grpo_prompt(trees: Iterable[Tree]) -> GrpoPrompt | None:
 
 
 def band_of(right: int, outcomes: int, pass_rate: float) -> str:
-    """`unsolved` if nothing was right, `solved` if all was; else cut at a quarter and three."""
+    """Name the band: `unsolved` if nothing was right, `solved` if all was; else by pass rate."""
     if right == 0:
         return "unsolved"
     if right == outcomes:

@@ -48,7 +48,7 @@ class End:
         return self.node.lineage()
 
     def after(self, node: Node) -> list[tuple[Step, Origin]]:
-        """The steps below `node`, which is on this end's path, with their origins."""
+        """Return the steps below `node`, which is on this end's path, with their origins."""
         below = self.path[self.path.index(node) + 1 :]
         steps = [
             (n.step, Origin(n.node_id, None, n.response_id)) for n in below if n.step is not None
@@ -60,7 +60,7 @@ class End:
 
 
 def linearize(tree: Tree, right: float = 1.0) -> list[Trace]:
-    """Every direct chain of a tree, and for each right one at most one corrected chain.
+    """Cut every direct chain of a tree, and for each right one at most one corrected chain.
 
     Args:
         right: the least reward that counts as a right answer.
@@ -80,7 +80,7 @@ def linearize(tree: Tree, right: float = 1.0) -> list[Trace]:
 
 
 def ends_of(tree: Tree) -> list[End]:
-    """Where the tree reached answers, by node and rollout number; discarded nodes are none."""
+    """Find where the tree reached answers, by node and rollout number, without discarded nodes."""
     ends = []
     for node in tree.nodes:
         if node.terminal and not node.discarded:
@@ -108,7 +108,7 @@ def _direct(tree: Tree, end: End) -> Trace:
 
 
 def _corrected(tree: Tree, end: End, wrong: Sequence[End]) -> Trace | None:
-    """The right `end` behind a wrong attempt that parted from it as late as possible.
+    """Return the right `end` behind a wrong attempt that parted from it as late as possible.
 
     Latest first, because a mistake seen near where it was made teaches the most; among equals the
     tree's content decides, so that the choice is neither always the first nor a matter of chance.
@@ -150,12 +150,12 @@ def _corrected(tree: Tree, end: End, wrong: Sequence[End]) -> Trace | None:
 
 
 def _points(pieces: Sequence[tuple[Step, Origin]]) -> bool:
-    """Whether any of these steps points; an attempt that never looked teaches nothing."""
+    """Return whether any of these steps points; an attempt that never looked teaches nothing."""
     return any(step.point is not None for step, _ in pieces)
 
 
 def draw(tree: Tree, *ends: End) -> int:
-    """A number that depends only on which ends of which tree are meant."""
+    """Return a number that depends only on which ends of which tree are meant."""
     names = [(e.node.node_id, e.rollout.rollout_id if e.rollout else None) for e in ends]
     digest = hashlib.blake2b(repr((tree.tree_id, names)).encode(), digest_size=8).digest()
     return int.from_bytes(digest, "big")

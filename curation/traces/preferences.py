@@ -76,7 +76,7 @@ class PreferencePair:
 
 
 def preference_pairs(tree: Tree) -> list[PreferencePair]:
-    """Every pair of a tree, by the node where they part and then by the rejected child.
+    """Find every pair of a tree, by the node where they part, then by the rejected child.
 
     The chosen child is the one of highest value, then of most visits, then the first. A child that
     says the same as the chosen one, or as one rejected before, is passed over. Chains of best-of-n

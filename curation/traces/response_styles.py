@@ -16,7 +16,7 @@ from collections.abc import Callable
 from dataclasses import replace
 
 from curation.traces.strip_points import without_coordinates
-from curation.traces.zoom_dialogues import zoomed
+from curation.traces.zoom_dialogues import zoom_dialogue
 from mcts.data import Question, ResponseStyle, Step, Trace, TraceKind
 
 VERSION = 1
@@ -79,7 +79,7 @@ CONVERTERS: dict[ResponseStyle, Converter] = {
     ResponseStyle.UNGROUNDED: lambda trace, question: without_points(trace),
     ResponseStyle.ANSWER_ONLY: lambda trace, question: answer_only(trace),
     ResponseStyle.ZOOM: lambda trace, question: (
-        trace if trace.kind == TraceKind.ZOOM else zoomed(trace, question)
+        trace if trace.kind == TraceKind.ZOOM else zoom_dialogue(trace, question)
     ),
 }
 """One function a style; it returns None where a trace can't be written in that style. `grounded`

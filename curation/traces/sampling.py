@@ -37,7 +37,7 @@ class Candidate:
 
 
 def trust(trace: Trace, tree: Tree) -> float:
-    """How far the search bears a trace out: by the values of its nodes, and by their visits.
+    """Estimate how far the search bears a trace out: by its nodes' values and visits.
 
     The mean over the nodes it goes through of (right + 1) / (visits + 2): near 1/2 where little is
     known, near the value where much is. A lucky guess behind steps that mostly fail ranks below
@@ -55,7 +55,7 @@ def trust(trace: Trace, tree: Tree) -> float:
 
 
 def draw(trace_id: str, trust: float, seed: str = "") -> float:
-    """Where a trace stands in the drawing: above 0; smaller comes first."""
+    """Return where a trace stands in the drawing: above 0; smaller comes first."""
     digest = hashlib.md5(f"{seed}|{trace_id}".encode(), usedforsecurity=False).hexdigest()
     uniform = (int(digest[:13], 16) + 0.5) / 2**52
     return -math.log(uniform) / trust
@@ -69,7 +69,7 @@ def select(
     total: int | None = None,
     seed: str = "",
 ) -> list[str]:
-    """The trace ids chosen, in order of id.
+    """Choose traces; their ids, in order.
 
     Args:
         per_question: most traces of one question.
@@ -92,7 +92,7 @@ def select(
 
 
 def _ranks(rows: Sequence[Candidate], groups: Sequence[Hashable]) -> dict[str, int]:
-    """The place of each row among those of its group, from 0, in the order given."""
+    """Return the place of each row among those of its group, from 0, in the order given."""
     seen: defaultdict[Hashable, int] = defaultdict(int)
     ranks: dict[str, int] = {}
     for row, group in zip(rows, groups, strict=True):

@@ -44,12 +44,12 @@ class StepValue:
 
 
 def step_values(tree: Tree) -> list[StepValue]:
-    """Every step with at least one graded answer behind it, in order of node_id."""
+    """List every step with at least one graded answer behind it, in order of node_id."""
     return [_valued(tree, node) for node in tree.nodes if _counts(node)]
 
 
 def step_paths(tree: Tree) -> Iterator[tuple[StepValue, ...]]:
-    """Lines of valued steps from the first to one behind which no other valued step comes.
+    """Yield lines of valued steps, from the first to one that no other valued step follows.
 
     Every step is in at least one line; steps that several lines share are in each.
     """
@@ -59,14 +59,14 @@ def step_paths(tree: Tree) -> Iterator[tuple[StepValue, ...]]:
 
 
 def standard_error(rewards: Sequence[float]) -> float | None:
-    """Standard error of their mean, from the sample's variance (n - 1); None for fewer than 2."""
+    """Compute the standard error of their mean, from n - 1; None for fewer than 2."""
     if len(rewards) < 2:
         return None
     return statistics.stdev(rewards) / math.sqrt(len(rewards))
 
 
 def rewards_below(node: Node) -> list[float]:
-    """Every reward backed up through `node`: its own and those of all nodes below it."""
+    """Collect every reward backed up through `node`: its own and those of all nodes below it."""
     return [reward for below in node.walk() for reward in below.rewards]
 
 

@@ -70,7 +70,7 @@ _SUBJECT = r"(?=(?:I|we|there|it|the|a|an|this|that)\b)"
 
 
 def without_coordinates(text: str) -> str:
-    """`text` with every coordinate left out; empty when nothing else is left."""
+    """Leave out every coordinate; empty when nothing else is left."""
     # On one line each, so that no sentence ends inside one.
     pieces = _GAP.split(_GROUP.sub(lambda mention: " ".join(mention[0].split()), text))
     kept = ""
@@ -102,7 +102,7 @@ def _without_mentions(sentence: str) -> str:
 
 
 def _led_up_to(stem: str, rest: str, starts: bool) -> str:
-    """What stands before a mention, ending in what replaces it; NUL marks that nothing does.
+    """Return what stands before a mention, ending in what replaces it; NUL marks that nothing does.
 
     Args:
         starts: `stem` begins where the sentence does.

@@ -1,7 +1,7 @@
 """A direct chain written as a dialogue that zooms: each place is requested, and then shown.
 
-    dialogue = zoomed(trace, question)                     # None if there is nothing to zoom into
-    dialogue = zoomed(trace, question, lens=WEB, most_calls=4)
+    dialogue = zoom_dialogue(trace, question)              # None if there is nothing to zoom into
+    dialogue = zoom_dialogue(trace, question, lens=WEB, most_calls=4)
 
 A step cites its point, calls for a closer look at it, and is shown the crop; the next thought
 comes after that. So an observation never stands before the call that caused it, and the last
@@ -47,13 +47,13 @@ VISUAL_SEARCH = Lens(182, 672)
 WEB = Lens(100, 512, marked=True)
 
 
-def fitting(question: Question) -> Lens:
-    """A lens for a task that has none: it shows the same share of small images as of large."""
+def default_lens(question: Question) -> Lens:
+    """Make a lens for a task that has none: the same share of small images as of large."""
     longest = max(max(image.width, image.height) for image in question.images)
     return Lens(min(VISUAL_SEARCH.reach, REACH * longest), VISUAL_SEARCH.side)
 
 
-def zoomed(
+def zoom_dialogue(
     trace: Trace, question: Question, lens: Lens | None = None, most_calls: int = 4
 ) -> Trace | None:
     """The dialogue made of a direct chain, with at most `most_calls` calls; without a lens, with
@@ -65,7 +65,7 @@ def zoomed(
     """
     if trace.kind != "direct":
         return None
-    lens = lens or fitting(question)
+    lens = lens or default_lens(question)
     frame = Frame.of(CoordinateSpace.original(), question)
     seen: list[Point] = []
     steps: list[Step] = []
@@ -88,7 +88,7 @@ def zoomed(
 
 
 def observe(point: Point, image: Image, lens: Lens) -> Observation:
-    """What a call at `point`, which lies in `image`, shows.
+    """Return what a call at `point`, which lies in `image`, shows.
 
     The region is moved into the image where it would reach over an edge, never squeezed: scale is
     the same everywhere, and one side is shorter only where the image itself is.

@@ -100,7 +100,7 @@ async def curate(
 
 
 def read_filters(path: str | None) -> tuple[Filter, ...]:
-    """The filters of a file, or the default ones.
+    """Read the filters of a file; the default ones without a file.
 
     Raises:
         Problem: the file, the entry and the field that is wrong.
@@ -112,7 +112,7 @@ def read_filters(path: str | None) -> tuple[Filter, ...]:
 
 
 def trees_of(warehouse: Warehouse, task: str) -> list[str]:
-    """The ids of a task's trees.
+    """List the ids of a task's trees.
 
     Raises:
         Problem: there are none.
@@ -128,7 +128,7 @@ def trees_of(warehouse: Warehouse, task: str) -> list[str]:
 
 
 def kept_statement(task: str) -> str:
-    """The statement that chooses what every filter keeps: the plainest dataset of a task."""
+    """Return the statement that chooses what every filter keeps: the plainest dataset."""
     return (
         "SELECT trace_id FROM kept_traces JOIN questions USING (question_id) "
         f"WHERE kept_traces.task = {quoted(task)} AND origin = 'search' AND split = 'train'"
@@ -160,7 +160,7 @@ class Cut:
 def _curate_trees(
     warehouse: Warehouse, run_id: str, tree_ids: Sequence[str], filters: Sequence[Filter]
 ) -> int:
-    cut = cut_trees(warehouse, uncurated(warehouse, tree_ids, filters), filters)
+    cut = cut_trees(warehouse, find_uncurated(warehouse, tree_ids, filters), filters)
     first = changed_rows(cut.verdicts, Stored(), None, run_id)
     commit = commit_traces(warehouse, cut.rows, steps=cut.steps, verdicts=first, run_id=run_id)
     # Traces the warehouse has are left out of the commit; new verdicts on them are not.
@@ -175,10 +175,10 @@ def _curate_trees(
     return commit.added
 
 
-def uncurated(
+def find_uncurated(
     warehouse: Warehouse, tree_ids: Sequence[str], filters: Sequence[Filter]
 ) -> list[str]:
-    """Trees with a trace that today's code and these filters have not cut, judged and counted."""
+    """List trees with a trace that this code and these filters have not cut or judged."""
     rows = rows_about(
         warehouse,
         tree_ids,
@@ -199,7 +199,7 @@ def uncurated(
 
 
 def cut_trees(warehouse: Warehouse, tree_ids: Sequence[str], filters: Sequence[Filter]) -> Cut:
-    """The traces of these trees with the verdicts of the first stage; nothing is written."""
+    """Cut the traces of these trees, with the verdicts of the first stage; nothing is written."""
     cut = Cut()
     trees = list(read_trees(warehouse, tree_ids))
     seen = read_objects(warehouse, [i.image_id for tree, _ in trees for i in tree.question.images])

@@ -82,7 +82,7 @@ def _filter_corpus(warehouse: Warehouse, run_id: str, task: str, filters: Sequen
 def read_corpus(
     warehouse: Warehouse, task: str, filters: Sequence[Filter], run_id: str | None = None
 ) -> Corpus:
-    """What the filters compare with; image hashes that are new are stored if a run is named."""
+    """Read what the filters compare with; new image hashes are stored if a run is named."""
     every = read_compared(warehouse)
     training = [one for one in every if not one.evaluates]
     images = {image_id for one in every for image_id in one.image_ids}
@@ -95,7 +95,7 @@ def read_corpus(
 
 
 def corpus_traces(warehouse: Warehouse, task: str, corpus: Corpus) -> list[dict[str, Any]]:
-    """The task's searched traces, and whether every filter of the first stage keeps each.
+    """List the task's searched traces, and whether every first-stage filter keeps each.
 
     One that those filters have not judged is left out: it must not count as kept by this stage.
     """
@@ -110,7 +110,7 @@ def corpus_traces(warehouse: Warehouse, task: str, corpus: Corpus) -> list[dict[
 
 
 def stored_traces(warehouse: Warehouse, trace_ids: Sequence[str]) -> list[Trace]:
-    """Traces of the warehouse."""
+    """Read traces of the warehouse."""
     return [trace for trace, _ in read_traces(warehouse, trace_ids)]
 
 
@@ -122,7 +122,7 @@ def corpus_verdicts(
     before: Verdicts,
     load: Callable[[Sequence[str]], list[Trace]],
 ) -> Verdicts:
-    """The verdicts of every filter of this stage on every trace.
+    """Apply every filter of this stage to every trace.
 
     Args:
         traces: rows as of `corpus_traces`.
@@ -170,7 +170,7 @@ def _content_verdicts(
     before: Verdicts,
     load: Callable[[Sequence[str]], list[Trace]],
 ) -> Verdicts:
-    """The verdicts of filters that see one trace; one by the same method stands."""
+    """Apply the filters that see one trace; a verdict by the same method stands."""
     verdicts: Verdicts = {trace_id: {} for trace_id in trace_ids}
     for one in trace_filters(filters, CORPUS):
         todo = []
@@ -213,7 +213,7 @@ def _document(
     cells: int,
     good: Mapping[str, bool],
 ) -> dedup.Document:
-    """A trace as it is compared."""
+    """Make the document that is compared of a trace."""
     image_ids = corpus.questions[row["question_id"]].image_ids
     return dedup.Document(
         row["trace_id"],

@@ -14,7 +14,7 @@ from dataclasses import dataclass, field
 
 from curation.filters.base import CORPUS, Filter
 from flows.settings import CurateSettings
-from flows.stages.curate import CURATION_BATCH, cut_trees, read_filters, trees_of, uncurated
+from flows.stages.curate import CURATION_BATCH, cut_trees, find_uncurated, read_filters, trees_of
 from flows.stages.curate_corpus import corpus_traces, corpus_verdicts, read_corpus, stored_traces
 from flows.stages.verdicts import Verdicts, stored_verdicts
 from mcts.data import Trace
@@ -52,7 +52,7 @@ class Preview:
     """Traces that every filter keeps."""
 
     def text(self) -> str:
-        """A table with one line a filter, the totals, and some trace ids of what changes."""
+        """Format a table with one line a filter, the totals, and some trace ids of what changes."""
         head = ("filter", "kept now", "kept then", "newly dropped", "newly kept")
         lines = [
             (c.name, c.kept_now, c.kept_then, len(c.newly_dropped), len(c.newly_kept))
@@ -78,7 +78,7 @@ class Preview:
 
 
 async def preview_curation(settings: CurateSettings) -> Preview:
-    """What `curate` with these settings would change; nothing is written."""
+    """Compute what `curate` with these settings would change; nothing is written."""
     filters = read_filters(settings.filters)
     return await asyncio.to_thread(_preview, Warehouse.at(settings.home), settings.task, filters)
 
@@ -103,7 +103,7 @@ def _preview(warehouse: Warehouse, task: str, filters: Sequence[Filter]) -> Prev
     recut: set[str] = set()
     verdicts: Verdicts = {}
     for start in range(0, len(tree_ids), CURATION_BATCH):
-        todo = uncurated(warehouse, tree_ids[start : start + CURATION_BATCH], filters)
+        todo = find_uncurated(warehouse, tree_ids[start : start + CURATION_BATCH], filters)
         cut = cut_trees(warehouse, todo, filters)
         recut.update(todo)
         verdicts |= cut.verdicts
@@ -135,7 +135,7 @@ def _preview(warehouse: Warehouse, task: str, filters: Sequence[Filter]) -> Prev
 
 
 def _change(name: str, now: Verdicts, then: Verdicts, names: Iterable[str]) -> Change:
-    """What `names` keep together; a trace that none of them judged counts as kept by none."""
+    """Compare what `names` keep together; a trace none of them judged counts for neither."""
 
     def kept(verdicts: Verdicts, trace_id: str) -> bool | None:
         of_trace: Mapping[str, Mapping[str, bool]] = verdicts.get(trace_id, {})

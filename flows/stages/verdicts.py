@@ -43,7 +43,7 @@ class Stored:
 
 
 def as_row(verdict: Verdict, method: str, other: str | None = None) -> Row:
-    """A verdict as it is compared with stored ones."""
+    """Make a row of a verdict as it is compared with stored ones."""
     kept = {"keep": verdict.keep, "reason": verdict.reason, "score": verdict.score}
     return {**kept, "method": method, "other": other}
 
@@ -55,7 +55,7 @@ def stored_verdicts(
     task: str | None = None,
     trace_ids: Sequence[str] = (),
 ) -> Stored:
-    """The newest verdicts of a stage: of all traces of a task, or of these."""
+    """Read the newest verdicts of a stage: of all traces of a task, or of these."""
     of_stage = f"stage IS NOT DISTINCT FROM {quoted(stage) if stage else 'NULL'}"
     newest = f"SELECT {_COLUMNS} FROM latest_verdicts WHERE {of_stage}"
     versions = (
@@ -80,7 +80,7 @@ def stored_verdicts(
 def changed_rows(
     verdicts: Verdicts, stored: Stored, stage: str | None, run_id: str, ahead: int = 0
 ) -> list[Row]:
-    """Rows of `verdicts` for the traces whose stored ones are of other filters, or differ.
+    """Make rows of the verdicts whose trace has others stored, or of other filters.
 
     Of the first stage, whose verdicts follow from trace and question, only the methods are
     compared.

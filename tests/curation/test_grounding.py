@@ -6,7 +6,7 @@ from dataclasses import replace
 import pytest
 
 from curation.filters.base import Context, apply_filters
-from curation.filters.grounding import PointsOnTheirObjects, check, named
+from curation.filters.grounding import PointsOnTheirObjects, check, labels_in
 from curation.filters.rules import FILTERS
 from curation.grading.grade import grade
 from flows.settings import CurateSettings
@@ -79,12 +79,12 @@ def test_of_overlapping_labels_the_longest_is_meant():
     boxes = (Box(0, 0, 10, 10, label="box"), *FIRST)
     assert grounded("The red box is at (5, 5).", (boxes,)) is False
     assert grounded("The box is at (5, 5).", (boxes,)) is True
-    assert named("Red boxes and a box.", ["box", "red box"]) == ["red box", "box"]
+    assert labels_in("Red boxes and a box.", ["box", "red box"]) == ["red box", "box"]
 
 
 def test_plurals_of_the_common_kinds_are_names():
     labels = ["shelf", "berry", "glass", "toy", "knife"]
-    assert named("Shelves, berries, glasses, toys and knives.", labels) == labels
+    assert labels_in("Shelves, berries, glasses, toys and knives.", labels) == labels
 
 
 def test_an_image_nobody_described_says_nothing_and_an_empty_one_says_that_nothing_is_there():

@@ -7,7 +7,7 @@ import pytest
 from curation.traces.linearize import linearize
 from curation.traces.response_styles import CONVERTERS, answer_only, without_points
 from curation.traces.strip_points import without_coordinates
-from curation.traces.zoom_dialogues import WEB, Lens, observe, zoomed
+from curation.traces.zoom_dialogues import WEB, Lens, observe, zoom_dialogue
 from mcts.coordinates import CoordinateSpace, Frame
 from mcts.data import Box, Image, Observation, Origin, Point, ResponseStyle, Step, Trace
 from mcts.parsing import parse, points_in, render
@@ -132,7 +132,7 @@ def test_all_chains_that_agree_make_one_answer_row():
 
 def test_a_dialogue_shows_a_crop_only_behind_the_call_that_asked_for_it():
     chain = chain_of("A (100, 100).", "B (500, 500).", "C (900, 900).", "So left.")
-    dialogue = zoomed(chain, QUESTION)
+    dialogue = zoom_dialogue(chain, QUESTION)
     assert [s.thought for s in dialogue.steps] == [s.thought for s in chain.steps]
     assert [s.call for s in dialogue.steps] == [*(s.point for s in chain.steps[:3]), None]
     for step in dialogue.steps:
@@ -146,24 +146,26 @@ def test_a_dialogue_shows_a_crop_only_behind_the_call_that_asked_for_it():
 
 def test_a_call_shows_the_tasks_region_or_a_share_of_the_picture():
     chain = chain_of("A (100, 100).", "B (500, 500).", "So left.")
-    (seen, *_) = [step.observation for step in zoomed(chain, QUESTION, WEB).steps]
+    (seen, *_) = [step.observation for step in zoom_dialogue(chain, QUESTION, WEB).steps]
     assert seen.crop == Box(0, 0, 200, 200) and seen.marked
     longest = max(max(image.width, image.height) for image in QUESTION.images)
-    (seen, *_) = [step.observation for step in zoomed(chain, QUESTION).steps]
+    (seen, *_) = [step.observation for step in zoom_dialogue(chain, QUESTION).steps]
     assert seen.crop.x2 - seen.crop.x1 == pytest.approx(min(364, longest / 3))
 
 
 def test_a_dialogue_calls_once_a_place_inside_the_image_and_not_too_often():
     chain = chain_of("A (9, 9).", "B (12, 9).", "C (9, 1200).", "D (500, 9).", "E (9, 500).", "So.")
-    called = [step.call is not None for step in zoomed(chain, QUESTION).steps]
+    called = [step.call is not None for step in zoom_dialogue(chain, QUESTION).steps]
     assert called == [True, False, False, True, True, False]
-    few = zoomed(chain, QUESTION, most_calls=2)
+    few = zoom_dialogue(chain, QUESTION, most_calls=2)
     assert [step.call is not None for step in few.steps] == [True, False, False, True, False, False]
 
 
 def test_only_a_direct_chain_with_somewhere_to_look_becomes_a_dialogue():
-    assert zoomed(chain_of("A (1, 1)."), QUESTION) is None, "its only step leads to the answer"
-    assert zoomed(corrected(), QUESTION) is None
+    assert zoom_dialogue(chain_of("A (1, 1)."), QUESTION) is None, (
+        "its only step leads to the answer"
+    )
+    assert zoom_dialogue(corrected(), QUESTION) is None
 
 
 @pytest.mark.parametrize(

@@ -303,7 +303,7 @@ def _graded(
         reason=f"the request failed: {error}" if error else found.reason,
         valid=answers_in_kind(question, parsed.answer),
         problems=tuple(problem.kind for problem in parsed.problems),
-        looked_at=grounding.looked_at(trace, question, objects),
+        looked_at=grounding.share_of_named_objects(trace, question, objects),
         grounded=tuple(step.grounded for step in grounding.check(trace, objects)),
     )
 

@@ -14,7 +14,7 @@ from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
 
 from curation.traces.response_styles import CONVERTERS
-from curation.traces.zoom_dialogues import zoomed
+from curation.traces.zoom_dialogues import zoom_dialogue
 from mcts.data import ResponseStyle, Trace, TraceKind
 from mcts.teachers.checkpoints import GENERAL
 from warehouse.sources import task_of
@@ -68,7 +68,7 @@ class Restyler:
     def _rewrite(self, row: Row) -> Trace | None:
         trace, question = trace_of(row), question_of(row)
         if self.style is ResponseStyle.ZOOM and trace.kind == TraceKind.DIRECT:
-            return zoomed(trace, question, task_of(question.task).lens)
+            return zoom_dialogue(trace, question, task_of(question.task).lens)
         made = CONVERTERS[self.style](trace, question)
         if made is not None and self.style is ResponseStyle.ANSWER_ONLY:
             # All chains of a question that agree are one answer: the first stands for them.

@@ -20,7 +20,7 @@ from typing import Any
 from PIL import Image as Pillow
 
 from curation.grading.actions import parse_action
-from curation.grading.grade import as_written, normalize
+from curation.grading.grade import normalize, normalize_spaces
 from mcts.data import AnswerKind, Image, Question
 from warehouse.sources.reading.drafts import Draft, Picture, Reject
 from warehouse.sources.reading.image_files import FORMATS, ORIENTATION
@@ -191,7 +191,7 @@ def _answer_problem(draft: Draft, images: list[Image]) -> tuple[str, str] | None
 
 def _choice_of(answer: str, choices: tuple[str, ...]) -> str | None:
     """The one choice that an answer is by its text, never by its letter."""
-    for read in (as_written, normalize):
+    for read in (normalize_spaces, normalize):
         same = [choice for choice in choices if read(choice) == read(answer)]
         if len(same) == 1:
             return same[0]
