@@ -24,7 +24,7 @@ from typing import TYPE_CHECKING
 from mcts.teachers.base import Ledger, Reply, Request, TeacherError, TeacherUnavailable
 from mcts.teachers.checkpoints import shapes_identity
 
-if TYPE_CHECKING:
+if TYPE_CHECKING:  # it loads torch, which only an open teacher needs
     from mcts.teachers.local.worker import Worker
 
 
