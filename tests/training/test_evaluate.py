@@ -368,7 +368,7 @@ def test_the_command_measures_compares_and_asks_nothing_twice(warehouse, capsys,
             "there are no questions of benchmark 'blink', split test or validation",
         ),
         (("nano", "sat2", "--split", "nope"), "split nope"),
-        (("nobody", "sat2"), "'nobody' is neither"),
+        (("nobody", "sat2"), "'nobody' is no registered model"),
         (("nano", "sat2", "--samples", 4), "samples: at temperature 0 all are the same"),
         (("nano", "sat2", "--control", "upside-down"), "control: "),
         (("nano", "sat2", "--response-style", "grounded", "--prompt", "nano"), "give one of them"),
@@ -423,7 +423,11 @@ def test_the_flow_measures_and_shows_a_table(warehouse):
     with prefect_test_harness(server_startup_timeout=120), StubServer() as server:
         output = asyncio.run(
             evaluate_model(
-                model=server.url, against=server.url, space="qwen3-vl", home=warehouse.root
+                model=server.url,
+                benchmark="sat2",
+                against=server.url,
+                space="qwen3-vl",
+                home=warehouse.root,
             )
         )
         (shown,) = asyncio.run(artifacts())
