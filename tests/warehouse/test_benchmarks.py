@@ -82,8 +82,8 @@ def test_every_benchmark_is_imported_searched_and_measured(task: str, tmp_path: 
         )  # fmt: skip
         run(stages.build(settings))
         if example.split != "train":
-            asked = {"model": server.url, "benchmark": task, "space": "qwen3-vl"}
-            outcome = run(evaluate(EvaluateSettings.checked(**asked, home=warehouse.root)))
+            arguments = {"model": server.url, "benchmark": task, "space": "qwen3-vl"}
+            outcome = run(evaluate(EvaluateSettings.checked(**arguments, home=warehouse.root)))
             assert outcome.report.benchmark == f"{task}/{example.split}"
             assert outcome.report.figures["all"]["accuracy"].n == len(questions)
             assert ("accuracy" in outcome.report.metrics) is bool(tasks()[task].metrics)

@@ -74,7 +74,7 @@ BAD: list[tuple[str, str, dict[str, Any], dict[str, Any], str, str]] = [
     ("web-action", "json", {"examples": [ical_example("fly away", "a/1.png")]}, {},
      "examples[1].thought", "it ends with no action"),
     ("web-action", "json", {"examples": [ical_example("click [1]", "images/z/9.png")]}, {},
-     "examples[1].picture", "z/9.png: there is no such file"),
+     "examples[1].image", "z/9.png: there is no such file"),
     ("web-action", "json", {"examples": [["no objective", "```stop```", "a/1.png"]]}, {},
      "examples[1].shown", "there is no OBJECTIVE"),
     ("web-action", "json", {"examples": ["x"]}, {}, "examples[1].example", "it should be a list"),
@@ -196,14 +196,14 @@ def test_a_file_of_another_kind_is_refused_whole(
     assert reason in str(problem.value)
 
 
-def test_pictures_of_gqa_must_lie_beside_its_questions(tmp_path: Path) -> None:
+def test_images_of_gqa_must_lie_beside_its_questions(tmp_path: Path) -> None:
     path = files.gqa(tmp_path) / "testdev_balanced_instructions" / "testdev-00000-of-00001.parquet"
     beside = tmp_path / "testdev_balanced_images" / "testdev-00000-of-00001.parquet"
     pq.write_table(pq.read_table(beside).slice(0, 1), beside)
     (found,) = rejected("gqa", path)
     assert (found.row, found.field) == (2, "imageId")
     beside.unlink()
-    with pytest.raises(ImportProblem, match=r"holds no pictures.* say with --image-root"):
+    with pytest.raises(ImportProblem, match=r"holds no images.* say with --image-root"):
         rejected("gqa", path)
 
 

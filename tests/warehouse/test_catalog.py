@@ -289,7 +289,7 @@ def test_a_mistake_is_explained_in_one_sentence(warehouse: Warehouse) -> None:
             query(warehouse, "SELECT " + "[" * depth + "1" + "]" * depth)
 
 
-def test_a_connection_shows_the_versions_it_was_asked_for(tmp_path: Path) -> None:
+def test_a_connection_shows_the_versions_it_was_opened_at(tmp_path: Path) -> None:
     warehouse = Warehouse(str(tmp_path))
     nothing = table_versions(warehouse)
     insert_new(warehouse, "runs", [{"run_id": "a"}])

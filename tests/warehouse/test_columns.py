@@ -105,7 +105,7 @@ def test_a_folder_that_datasets_saved_is_read_by_its_splits(
     assert (report.added, report.already_there) == (0, 1), "the same picture bytes, the same id"
 
 
-def test_pictures_come_as_bytes_paths_base64_and_lists(warehouse: Warehouse, shots: Path) -> None:
+def test_images_come_as_bytes_paths_base64_and_lists(warehouse: Warehouse, shots: Path) -> None:
     text = base64.b64encode(SHOT).decode()
     for i, value in enumerate(["a.png", text, f"data:image/png;base64,{text}", ["a.png", "a.png"]]):
         file = written(shots / f"t{i}.jsonl", [{"q": f"{i}", "i": value, "a": "x"}])
@@ -147,7 +147,7 @@ def test_a_box_is_read_in_the_frame_that_was_named(
     assert [box.x1, box.y1, box.x2, box.y2] == pytest.approx([20, 10, 60, 40])
 
 
-def test_boxes_are_in_the_pixels_of_the_upright_picture(warehouse: Warehouse, shots: Path) -> None:
+def test_boxes_are_in_the_pixels_of_the_upright_image(warehouse: Warehouse, shots: Path) -> None:
     exif = Pillow.Exif()
     exif[0x0112] = 6
     (shots / "lies.jpg").write_bytes(picture(1, "JPEG", (100, 200), exif=exif))
@@ -231,9 +231,9 @@ def test_a_row_that_cannot_be_read_is_rejected_with_its_reason(
     file = written(shots / "t.jsonl", [good, {**good, **changed}])
     report = brought(warehouse, file, "question=q,image=i,box=b")
     assert (report.added, report.rejected) == (1, 1)
-    ((name, row, found, said),) = rejects(report.rejects_path)
+    ((name, row, found, message),) = rejects(report.rejects_path)
     assert (name, row, found) == ("t.jsonl", 2, field)
-    assert said.startswith(reason)
+    assert message.startswith(reason)
 
 
 def test_lines_and_rows_that_are_broken_are_rejected(warehouse: Warehouse, shots: Path) -> None:
@@ -252,7 +252,7 @@ def test_lines_and_rows_that_are_broken_are_rejected(warehouse: Warehouse, shots
 
 
 @pytest.mark.parametrize(
-    ("columns", "boxes", "said"),
+    ("columns", "boxes", "message"),
     [
         ("question=q,image=i", "xyxy", "say which column is the answer, or the box"),
         ("question=q,answer=a", "xyxy", "say which column is the image"),
@@ -264,8 +264,8 @@ def test_lines_and_rows_that_are_broken_are_rejected(warehouse: Warehouse, shots
         ("question=q,image=i,box=b", "xyxy/0", "it is xyxy or xywh"),
     ],
 )
-def test_columns_that_say_nothing_are_named(columns: str, boxes: str, said: str) -> None:
-    with pytest.raises(ImportProblem, match=said):
+def test_columns_that_say_nothing_are_named(columns: str, boxes: str, message: str) -> None:
+    with pytest.raises(ImportProblem, match=message):
         Columns.parsed(columns, boxes)
 
 

@@ -59,5 +59,5 @@ def test_a_snapshot_answers_without_the_warehouse_wherever_that_is(
     with duckdb.connect(str(path), read_only=True) as con:
         assert con.execute("SELECT count(*) FROM kept_traces").fetchall() == [(3,)]
         assert con.execute("SELECT dropped FROM verdict_funnel").fetchall() == [(3,)]
-        told = "SELECT comment FROM duckdb_columns() WHERE table_name = 'steps'"
-        assert all(comment for (comment,) in con.execute(told).fetchall())
+        comments = "SELECT comment FROM duckdb_columns() WHERE table_name = 'steps'"
+        assert all(comment for (comment,) in con.execute(comments).fetchall())

@@ -68,8 +68,8 @@ def commit(warehouse, question, *traces, judged=True):
     rows, steps, verdicts = [], [], []
     for trace in traces:
         text = " ".join(step.thought for step in trace.steps)
-        told, its_steps = trace_rows(trace, task="sat2", text=text, model="teacher@1")
-        rows.append(told)
+        trace_row, its_steps = trace_rows(trace, task="sat2", text=text, model="teacher@1")
+        rows.append(trace_row)
         steps += its_steps
         if judged:
             verdicts += [
@@ -96,8 +96,8 @@ def dropped(warehouse):
 def filled(tmp_path):
     """Three training questions; every trace below is right and well formed by itself."""
     warehouse = Warehouse(str(tmp_path / "home"))
-    asked = questions(warehouse, tmp_path, "train", [(i, scene(i)) for i in range(3)])
-    return warehouse, [asked[f"Is the cup left of lamp {i}?"] for i in range(3)]
+    by_text = questions(warehouse, tmp_path, "train", [(i, scene(i)) for i in range(3)])
+    return warehouse, [by_text[f"Is the cup left of lamp {i}?"] for i in range(3)]
 
 
 def test_copies_are_dropped_once_with_the_trace_they_copy(filled):
@@ -131,14 +131,14 @@ def test_what_an_evaluation_set_knows_is_dropped_with_the_question_and_the_way(f
     corpus(warehouse)
     assert kept(warehouse) == set(ids)
     held = [(10, scene(0)), (11, smaller(scene(1)))]
-    asked = questions(warehouse, tmp_path, "test", held, "What colour is vase {}?")
+    by_text = questions(warehouse, tmp_path, "test", held, "What colour is vase {}?")
     assert corpus(warehouse) == 2, "only those whose verdict changed are judged anew"
     assert kept(warehouse) == {ids[2]}
     found = dropped(warehouse)
     same, alike = (found[ids[i], "not_in_evaluation"] for i in (0, 1))
-    assert same["other"] == asked["What colour is vase 10?"].question_id
+    assert same["other"] == by_text["What colour is vase 10?"].question_id
     assert "it shares image" in same["reason"] and "set sat2/test" in same["reason"]
-    assert alike["other"] == asked["What colour is vase 11?"].question_id
+    assert alike["other"] == by_text["What colour is vase 11?"].question_id
     assert "looks like image" in alike["reason"]
     versions = "SELECT DISTINCT trace_id, version FROM latest_verdicts WHERE stage = 'corpus'"
     assert {r["trace_id"]: r["version"] for r in query(warehouse, versions).to_pylist()} == {
@@ -219,20 +219,20 @@ def folds(warehouse):
     return {r.pop("question_id"): r for r in rows.to_pylist()}
 
 
-def test_questions_about_alike_pictures_share_a_side_that_growth_does_not_change(filled, tmp_path):
+def test_questions_about_similar_images_share_a_side_that_growth_does_not_change(filled, tmp_path):
     warehouse, trained = filled
     assert {side["fold"] for side in folds(warehouse).values()} == {None}, "not placed yet"
     corpus(warehouse)
     before = folds(warehouse)
     assert len({side["group_id"] for side in before.values()}) == 3
     grown = [(10, smaller(scene(0))), *((i, scene(i)) for i in range(20, 60))]
-    asked = questions(warehouse, tmp_path, "train", grown)
+    by_text = questions(warehouse, tmp_path, "train", grown)
     questions(warehouse, tmp_path, "test", [(70, scene(70))])
     questions(warehouse, tmp_path, "train", [(i, scene(i)) for i in range(3)])  # again
     corpus(warehouse)
     after = folds(warehouse)
     assert all(after[q]["place"] == side["place"] for q, side in before.items())
-    first, copy = trained[0].question_id, asked["Is the cup left of lamp 10?"].question_id
+    first, copy = trained[0].question_id, by_text["Is the cup left of lamp 10?"].question_id
     assert after[first] == after[copy]
     counted = [side["fold"] for side in after.values()]
     assert counted.count("test") == 1 and None not in counted
@@ -271,8 +271,8 @@ def test_a_version_carries_a_certificate_of_what_it_was_compared_with(filled, tm
     assert clean.card["decontamination"]["questions_matched"] == 0
     assert "No question matches one of an evaluation set." in show(warehouse, "c")
     stored = query(warehouse, "SELECT card FROM dataset_versions WHERE name = 'c'")
-    (told,) = stored["card"].to_pylist()
-    assert json.loads(told)["decontamination"] == clean.card["decontamination"]
+    (trace_row,) = stored["card"].to_pylist()
+    assert json.loads(trace_row)["decontamination"] == clean.card["decontamination"]
 
 
 def run(monkeypatch, warehouse, *arguments):

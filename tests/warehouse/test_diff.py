@@ -49,7 +49,7 @@ def kept(warehouse: Warehouse) -> list[str]:
     return query(warehouse, f"{KEPT} ORDER BY 1")["trace_id"].to_pylist()
 
 
-def told(found: Diff) -> set[tuple[str, str, str, str]]:
+def explained(found: Diff) -> set[tuple[str, str, str, str]]:
     return {(d.trace_id, d.change, d.reason, d.what) for d in found.differences}
 
 
@@ -61,7 +61,7 @@ def test_one_filter_changed_explains_every_difference(warehouse: Warehouse) -> N
     rejudge(warehouse, "apart", {i: i != good[1] for i in ids}, version=3)
     second = publish(warehouse, "a", KEPT)
     found = diff(warehouse, first, second)
-    assert told(found) == {
+    assert explained(found) == {
         (good[1], "removed", "filter", "apart"),
         (good[0], "added", "filter", "apart"),
     }
@@ -80,13 +80,13 @@ def test_one_filter_changed_explains_every_difference(warehouse: Warehouse) -> N
     }
 
 
-def test_a_filter_that_was_not_asked_before_is_said_to_be_new(warehouse: Warehouse) -> None:
+def test_a_filter_that_was_not_applied_before_is_new(warehouse: Warehouse) -> None:
     first, good = publish(warehouse, "a", KEPT), kept(warehouse)
     ids = query(warehouse, ALL)["trace_id"].to_pylist()
     rejudge(warehouse, "apart", {i: i == good[0] for i in ids})
     found = diff(warehouse, first, publish(warehouse, "a", KEPT))
-    assert told(found) == {(i, "removed", "filter", "apart") for i in good[1:]}
-    assert all(d.detail.endswith("not asked in a@v1") for d in found.differences)
+    assert explained(found) == {(i, "removed", "filter", "apart") for i in good[1:]}
+    assert all(d.detail.endswith("not applied in a@v1") for d in found.differences)
     (line,) = found.summary()
     assert (line["change"], line["what"], line["rows"]) == ("removed", "apart", 2)
 
@@ -94,16 +94,16 @@ def test_a_filter_that_was_not_asked_before_is_said_to_be_new(warehouse: Warehou
 def test_another_statement_on_the_same_tables_is_the_reason(warehouse: Warehouse) -> None:
     wide, narrow = publish(warehouse, "a", ALL), publish(warehouse, "a", KEPT)
     gone = set(query(warehouse, ALL)["trace_id"].to_pylist()) - set(kept(warehouse))
-    assert told(diff(warehouse, wide, narrow)) == {
+    assert explained(diff(warehouse, wide, narrow)) == {
         (i, "removed", "statement", "right_answer") for i in gone
     }
-    assert told(diff(warehouse, narrow, wide)) == {
+    assert explained(diff(warehouse, narrow, wide)) == {
         (i, "added", "statement", "right_answer") for i in gone
     }
     assert diff(warehouse, wide, wide).sentence() == "a@v1 (6 rows) -> a@v1 (6 rows): the same rows"
 
 
-def test_what_a_revocation_took_out_is_told_with_its_reason(warehouse: Warehouse) -> None:
+def test_what_a_revocation_took_out_is_reported_with_its_reason(warehouse: Warehouse) -> None:
     first, (one, *rest) = publish(warehouse, "a", KEPT), kept(warehouse)
     revoke(warehouse, "trace", one, "points at nothing")
     second = publish(warehouse, "a", KEPT)
@@ -117,7 +117,9 @@ def test_what_a_revocation_took_out_is_told_with_its_reason(warehouse: Warehouse
     assert second.n_rows == len(rest)
 
 
-def test_new_questions_trees_and_cuts_are_told_apart(warehouse: Warehouse, tmp_path: Path) -> None:
+def test_new_questions_trees_and_cuts_are_distinguished(
+    warehouse: Warehouse, tmp_path: Path
+) -> None:
     """From nothing but questions, step by step: what was missing last is the reason."""
     new = Warehouse(str(tmp_path / "new"))
     whole = publish(fill(new, tmp_path / "in"), "whole", ALL)
@@ -151,18 +153,18 @@ def test_a_question_imported_since_is_the_reason(tmp_path: Path) -> None:
     }
 
 
-def test_traces_that_compete_are_said_to_compete(warehouse: Warehouse) -> None:
+def test_traces_that_compete_are_reported_to_compete(warehouse: Warehouse) -> None:
     best = "SELECT trace_id FROM kept_traces ORDER BY trace_id LIMIT 2"
     ids = query(warehouse, ALL)["trace_id"].to_pylist()
     good, first = kept(warehouse), publish(warehouse, "a", best)
     rejudge(warehouse, "apart", {i: i != good[0] for i in ids})
-    assert told(diff(warehouse, first, publish(warehouse, "a", best))) == {
+    assert explained(diff(warehouse, first, publish(warehouse, "a", best))) == {
         (good[0], "removed", "filter", "apart"),
         (good[2], "added", "others", "verdicts"),
     }
 
 
-def test_a_row_told_otherwise_is_changed(warehouse: Warehouse) -> None:
+def test_a_row_whose_columns_differ_is_changed(warehouse: Warehouse) -> None:
     first = publish(warehouse, "a", KEPT)
     delta = open_table(warehouse, "questions")
     assert delta is not None

@@ -56,7 +56,7 @@ def numbers(text: str) -> Iterator[float]:
 
 @pytest.mark.parametrize("files", ["parquet", "jsonl"])
 @pytest.mark.parametrize("to", list(FORMATS))
-def test_every_form_loads_with_its_pictures(
+def test_every_form_loads_with_its_images(
     made: Warehouse, tmp_path: Path, to: str, files: str
 ) -> None:
     rows = exported(made, to, tmp_path / "out", files=files)
@@ -74,7 +74,7 @@ def test_every_form_loads_with_its_pictures(
     assert (about["dataset"], about["space"]["kind"]) == ("all@v1", "normalized_1000")
 
 
-def test_a_conversation_has_one_mark_for_each_picture(made: Warehouse, tmp_path: Path) -> None:
+def test_a_conversation_has_one_mark_for_each_image(made: Warehouse, tmp_path: Path) -> None:
     rows = exported(made, "llama-factory", tmp_path / "out")
     assert {len(row["images"]) for row in rows} == {1, 2}
     for row in rows:
@@ -129,7 +129,9 @@ def test_a_gold_box_is_in_the_models_frame(tmp_path: Path) -> None:
     assert exact.gold_answer(box) == "(20, 10, 60, 50)"
 
 
-def test_pairs_are_those_of_the_trees_told_as_whole_turns(made: Warehouse, tmp_path: Path) -> None:
+def test_pairs_are_those_of_the_trees_written_as_whole_turns(
+    made: Warehouse, tmp_path: Path
+) -> None:
     rows = exported(made, "dpo", tmp_path / "out")
     ids = query(made, "SELECT DISTINCT tree_id FROM kept_traces")["tree_id"].to_pylist()
     trees = {tree.tree_id: tree for tree, _ in read_trees(made, ids)}
@@ -203,7 +205,7 @@ def test_each_split_is_found_under_its_name(tmp_path: Path) -> None:
     assert set(json.loads((out / "dataset_info.json").read_text())) == {"a", "a-val"}
 
 
-def test_a_version_has_pictures_of_some_of_its_traces(made: Warehouse) -> None:
+def test_a_version_has_images_of_some_of_its_traces(made: Warehouse) -> None:
     version = resolve(made, "all")
     with open_version(made, version) as folder:
         held = set(pq.read_table(folder / "rows.parquet")["trace_id"].to_pylist())

@@ -72,11 +72,11 @@ class Handler(BaseHTTPRequestHandler):
         if not uploads and self.headers.get("Authorization") != f"Bearer {TOKEN}":
             self.say(401, {"error": "Invalid token"})
         elif path == "/api/repos/create":
-            told = json.loads(body)
-            name = f"{told.get('organization') or 'me'}/{told['name']}"
+            payload = json.loads(body)
+            name = f"{payload.get('organization') or 'me'}/{payload['name']}"
             there = name in self.server.repos
             if not there:
-                self.server.repos[name] = {"files": {}, "commits": [], "tags": [], "made": told}
+                self.server.repos[name] = {"files": {}, "commits": [], "tags": [], "made": payload}
             url = f"{self.server.url}/datasets/{name}"
             self.say(409 if there else 200, {"url": url, "id": name, "name": name})
         elif path == "/api/validate-yaml":

@@ -77,7 +77,7 @@ def test_an_image_on_its_side_is_measured_upright(warehouse: Warehouse, tmp_path
     assert stored == [{"width": 60, "height": 80, "orientation": 6, "format": "JPEG"}]
 
 
-def test_sat_v1_is_told_apart_by_its_columns(warehouse: Warehouse, tmp_path: Path) -> None:
+def test_sat_v1_is_reported_apart_by_its_columns(warehouse: Warehouse, tmp_path: Path) -> None:
     schema = pa.schema([("image_bytes", pa.list_(pa.binary())), *list(SAT2)[1:]])
     rows = [{**row(), "image_bytes": [picture(1), picture(2)]}]
     for r in rows:
@@ -235,17 +235,17 @@ def test_an_interrupted_import_is_finished_by_the_next(
         assert warehouse.objects.exists(image_key(question.images[0].image_id))
 
 
-def test_progress_is_told_and_repeated_rows_count_once(
+def test_progress_is_reported_and_repeated_rows_count_once(
     warehouse: Warehouse, tmp_path: Path
 ) -> None:
     file = sat2(tmp_path / "train.parquet", [row(s % 7) for s in range(100)])
-    told: list[tuple[str, int]] = []
+    reported: list[tuple[str, int]] = []
     report = import_questions(
-        warehouse, "sat2", file, progress=lambda stage, done: told.append((stage, done))
+        warehouse, "sat2", file, progress=lambda stage, done: reported.append((stage, done))
     )
     assert (report.added, report.already_there) == (7, 93)
-    assert told[0] == ("checking", 32)
-    assert told[-1] == ("storing", 100)
+    assert reported[0] == ("checking", 32)
+    assert reported[-1] == ("storing", 100)
 
 
 def test_every_task_says_what_it_reads() -> None:

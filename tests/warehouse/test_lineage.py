@@ -216,8 +216,8 @@ def test_what_names_nothing_or_too_much_is_one_sentence(made: Path, capsys) -> N
             load_lineage(warehouse, text)
     capsys.readouterr()
     assert run("lineage", "nope", home=made) == 2
-    said = capsys.readouterr()
-    assert said.out == "" and said.err.count("\n") == 1
+    printed = capsys.readouterr()
+    assert printed.out == "" and printed.err.count("\n") == 1
     assert run("lineage", "all@v1", "--out", "x.gif", home=made) == 2
     assert "x.gif should end in .md, .mmd, .json" in capsys.readouterr().err
     assert run("lineage", "all@v1", "--out", "x.png", home=made) == 2
@@ -235,9 +235,9 @@ def test_a_revocation_lists_what_came_of_it_and_the_next_version_goes_without(
     capsys.readouterr()
     revoking = ("revoke", "question", question[:12], "--reason", "two lamps")
     assert run(*revoking, home=warehouse.root) == 0
-    said = capsys.readouterr().out
-    assert f"question {question} is revoked" in said
-    assert {"dataset all@v1", "dataset direct@v1", "model student@1"} <= set(said.splitlines())
+    printed = capsys.readouterr().out
+    assert f"question {question} is revoked" in printed
+    assert {"dataset all@v1", "dataset direct@v1", "model student@1"} <= set(printed.splitlines())
     assert run(*revoking[:-1], "again", home=warehouse.root) == 0
     assert "was revoked before (two lamps)" in capsys.readouterr().out
     assert query(warehouse, "FROM revocations").num_rows == 1
@@ -251,8 +251,9 @@ def test_a_revocation_lists_what_came_of_it_and_the_next_version_goes_without(
     assert second.card["revoked"] == [
         {"subject": "question", "value": question, "reason": "two lamps", "rows": rows}
     ]
-    told = show(warehouse, "all")
-    assert "Revoked since" not in told and f"| question {question} | two lamps | {rows} |" in told
+    card_text = show(warehouse, "all")
+    assert "Revoked since" not in card_text
+    assert f"| question {question} | two lamps | {rows} |" in card_text
 
     assert run("dataset", "diff", "all@v1", "all@v2", "--format", "json", home=warehouse.root) == 0
     differences = json.loads(capsys.readouterr().out)["differences"]
@@ -300,8 +301,8 @@ def test_what_cannot_be_revoked_is_one_sentence(warehouse: Warehouse, capsys) ->
     ):
         capsys.readouterr()
         assert run("revoke", *arguments, home=warehouse.root) == 2
-        said = capsys.readouterr()
-        assert sentence in said.err and said.err.count("\n") == 1 and said.out == ""
+        printed = capsys.readouterr()
+        assert sentence in printed.err and printed.err.count("\n") == 1 and printed.out == ""
     assert query(warehouse, "FROM revocations").num_rows == 0
 
 

@@ -49,7 +49,7 @@ def test_a_sound_warehouse_has_nothing_wrong(warehouse: Warehouse, tmp_path: Pat
     assert list(check(Warehouse(str(tmp_path / "nothing")))) == []
 
 
-def test_damaged_missing_and_stray_pictures_are_named(warehouse: Warehouse) -> None:
+def test_damaged_missing_and_stray_images_are_named(warehouse: Warehouse) -> None:
     damaged, missing, *_ = sorted(Path(warehouse.root, "images").rglob("*/*"))
     damaged.chmod(0o644)
     damaged.write_bytes(b"something else")
@@ -85,11 +85,11 @@ def test_a_lost_or_shortened_file_of_a_table_is_named(warehouse: Warehouse) -> N
     version = open_table(warehouse, "steps").version()  # type: ignore[union-attr]
     found = wrong(warehouse)
     assert f"steps: the file {lost.name} of version {version} is missing" in found
-    told = f"has {size - 3} bytes, not {size}"
-    assert f"steps: the file {short.name} of version {version} {told}" in found
+    size_note = f"has {size - 3} bytes, not {size}"
+    assert f"steps: the file {short.name} of version {version} {size_note}" in found
 
 
-def test_children_without_parents_doubled_keys_and_unfinished_commits_are_told(
+def test_children_without_parents_doubled_keys_and_unfinished_commits_are_reported(
     warehouse: Warehouse,
 ) -> None:
     append(warehouse, "behaviors", [

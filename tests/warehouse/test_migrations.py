@@ -58,7 +58,7 @@ def test_rows_of_every_time_are_shown_under_todays_names(older: Warehouse) -> No
     assert query(older, "FROM behaviors").column_names == TABLES["behaviors"].schema.names
 
 
-def test_a_state_of_before_is_asked_by_todays_names(older: Warehouse) -> None:
+def test_a_state_of_before_is_queried_by_todays_names(older: Warehouse) -> None:
     for version, rows in ((0, ANSWER[:1]), (1, ANSWER[:2]), (2, ANSWER)):
         with connect(older, {"behaviors": version}) as con:
             assert con.execute(ASKED).fetchall() == rows

@@ -49,7 +49,7 @@ PLACES = [(61 * i % 1500, 37 * i % 900) for i in range(1, 41)]
 PIXELS = [[x, y, x + 120, y + 40] for x, y in PLACES]
 
 
-def test_boxes_in_pixels_are_drawn_and_nothing_is_said(shots: Path) -> None:
+def test_boxes_in_pixels_are_drawn_and_no_warning_is_given(shots: Path) -> None:
     found = looked(shots, PIXELS)
     assert (found.read, found.rejects, found.warnings) == (40, (), ())
     assert len(found.files) == len(found.lines) == 2
@@ -58,7 +58,7 @@ def test_boxes_in_pixels_are_drawn_and_nothing_is_said(shots: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("boxes", "said"),
+    ("boxes", "printed"),
     [
         ([[x / WIDTH, y / HEIGHT, (x + 120) / WIDTH, (y + 40) / HEIGHT] for x, y in PLACES],
          "40 of 40 gold boxes have no number over 1: they look like shares"),
@@ -71,8 +71,8 @@ def test_boxes_in_pixels_are_drawn_and_nothing_is_said(shots: Path) -> None:
         ([[0, 0, WIDTH, HEIGHT - 1]] * 5, "5 of 5 gold boxes cover nearly all of their image"),
     ],
 )  # fmt: skip
-def test_a_wrong_frame_is_told(boxes: list[list[float]], said: str, shots: Path) -> None:
-    assert said in "; ".join(looked(shots, boxes).warnings)
+def test_a_wrong_frame_is_reported(boxes: list[list[float]], printed: str, shots: Path) -> None:
+    assert printed in "; ".join(looked(shots, boxes).warnings)
 
 
 def test_the_advice_that_a_warning_gives_is_right(shots: Path) -> None:
@@ -113,7 +113,7 @@ def test_gold_is_drawn_where_its_numbers_are() -> None:
     assert sum(y for _, y in ring) / len(ring) == pytest.approx(640, abs=1)
 
 
-def test_a_box_beside_its_picture_is_drawn_beside_it() -> None:
+def test_a_box_beside_its_image_is_drawn_beside_it() -> None:
     data = picture(1, size=(600, 400))
     card = draw_question("?", (), (), [Box(650, 100, 700, 150)], (), [data])
     scale = (1400 - 80) / 700  # the picture and a hundred pixels of margin fill the card
@@ -123,7 +123,7 @@ def test_a_box_beside_its_picture_is_drawn_beside_it() -> None:
     assert Image.open(io.BytesIO(far)).width == 1400
 
 
-def test_a_picture_or_a_row_that_is_bad_is_drawn_as_well(tmp_path: Path) -> None:
+def test_an_image_or_a_row_that_is_bad_is_drawn_as_well(tmp_path: Path) -> None:
     rows = [row(0), row(1, b"not a picture"), row(2, correct_answer="behind")]
     file = sat2(tmp_path / "train.parquet", rows)
     found = preview_import("sat2", file, out=tmp_path / "look", limit=3)
@@ -153,9 +153,10 @@ def test_the_command_looks_and_stores_nothing(
     base = ["import", "mine", str(shots / "train.jsonl"), "--home", str(home)]
     columns = ["--columns", "question=q,image=i,box=b"]
     assert run([*base, *columns, "--check", "--out", str(out), "--limit", "2"], monkeypatch) == 0
-    said = capsys.readouterr()
-    assert said.out.splitlines()[0].startswith(f"{out}/001.png  train.jsonl row 1: where is thing")
-    assert "2 rows read, 1 of them would be rejected; nothing was stored" in said.out
+    printed = capsys.readouterr()
+    first = f"{out}/001.png  train.jsonl row 1: where is thing"
+    assert printed.out.splitlines()[0].startswith(first)
+    assert "2 rows read, 1 of them would be rejected; nothing was stored" in printed.out
     assert sorted(file.name for file in out.iterdir()) == ["001.png", "002.png"]
     assert not home.exists()
     assert run([*base, *columns, "--boxes", "xywh"], monkeypatch) == 0

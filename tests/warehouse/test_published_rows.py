@@ -131,7 +131,7 @@ def test_a_polygon_is_covered_row_by_row_also_where_it_is_hollow() -> None:
 
 
 @pytest.mark.parametrize(
-    ("text", "asked", "choices"),
+    ("text", "question", "choices"),
     [
         ("What?\n(A) red\n(B) blue", "What?", ("red", "blue")),
         ("What?\nA. red\nB. blue\nAnswer with the option's letter.", "What?", ("red", "blue")),
@@ -143,9 +143,9 @@ def test_a_polygon_is_covered_row_by_row_also_where_it_is_hollow() -> None:
     ],
 )
 def test_options_are_cut_out_of_a_question_only_where_they_are_sure(
-    text: str, asked: str, choices: tuple[str, ...]
+    text: str, question: str, choices: tuple[str, ...]
 ) -> None:
-    assert cut_options(text) == (asked, choices)
+    assert cut_options(text) == (question, choices)
 
 
 def test_letters_are_taken_off_options_only_where_all_have_their_own() -> None:
@@ -153,7 +153,7 @@ def test_letters_are_taken_off_options_only_where_all_have_their_own() -> None:
     assert options(["A. Smith", "C. Jones"]) == ("A. Smith", "C. Jones")
 
 
-def test_a_picture_is_measured_upright_from_its_head() -> None:
+def test_an_image_is_measured_upright_from_its_head() -> None:
     assert image_size(drawn(1, (200, 100))[:200]) == (200, 100)  # of a PNG, the head is enough
     exif = Pillow.Exif()
     exif[0x0112] = 6
@@ -163,7 +163,7 @@ def test_a_picture_is_measured_upright_from_its_head() -> None:
         image_size(b"no picture")
 
 
-def test_a_named_picture_is_found_in_the_first_folder_that_has_it(tmp_path: Path) -> None:
+def test_a_named_image_is_found_in_the_first_folder_that_has_it(tmp_path: Path) -> None:
     for name in ("one", "two"):
         (tmp_path / name).mkdir()
     (tmp_path / "two" / "a.png").write_bytes(b"second")

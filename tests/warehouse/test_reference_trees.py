@@ -140,7 +140,7 @@ def test_importing_again_adds_nothing(warehouse: Warehouse, tmp_path: Path) -> N
     assert query(warehouse, "SELECT count(*) AS n FROM nodes").to_pylist() == [{"n": 8}]
 
 
-def test_traces_are_cut_from_it_and_lead_back_to_the_text_and_the_picture(
+def test_traces_are_cut_from_it_and_lead_back_to_the_text_and_the_image(
     warehouse: Warehouse, tmp_path: Path
 ) -> None:
     path = published(tmp_path / "run", record())
@@ -151,19 +151,19 @@ def test_traces_are_cut_from_it_and_lead_back_to_the_text_and_the_picture(
     # a wrong end before a right one of the same tree: right lines that turn back
     assert kinds["direct", 1.0] == 3 and kinds["direct", 0.0] == 2
     assert kinds["corrected", 1.0] >= 1
-    told = next(t for t in traces if "shelf" in t["text"] and t["kind"] == "direct")
-    assert told["text"] == (
+    imported = next(t for t in traces if "shelf" in t["text"] and t["kind"] == "direct")
+    assert imported["text"] == (
         "<think>The cup is at (20, 30).</think>\n<think>The shelf is at (80, 10).</think>\n"
         "<answer>left</answer>"
     )
     with Walker(warehouse) as walker:
-        found = walker.lineage(Entity("trace", (told["trace_id"],)))
+        found = walker.lineage(Entity("trace", (imported["trace_id"],)))
     kinds = {entity.kind for entity in found.ancestors}
     assert {"response", "node", "tree", "question", "image"} <= kinds
     steps = query(
         warehouse,
         "SELECT s.thought, r.text FROM steps s JOIN responses r USING (response_id) "
-        f"WHERE s.trace_id = '{told['trace_id']}' ORDER BY s.step",
+        f"WHERE s.trace_id = '{imported['trace_id']}' ORDER BY s.step",
     ).to_pylist()
     assert all(step["thought"] in step["text"] for step in steps)
     assert len(steps) == 2
@@ -257,6 +257,6 @@ def test_the_command_says_what_came_of_it(
     with pytest.raises(SystemExit) as left:
         cli.main()
     assert left.value.code in (0, None)
-    said = capsys.readouterr()
-    assert said.out.startswith("1 trees of sat2 added, 0 already there, 0 rejected")
-    assert "1 of 5 published rewards differ from our grader's" in said.err
+    printed = capsys.readouterr()
+    assert printed.out.startswith("1 trees of sat2 added, 0 already there, 0 rejected")
+    assert "1 of 5 published rewards differ from our grader's" in printed.err

@@ -177,9 +177,7 @@ def test_two_shards_that_overlap_and_race_leave_every_tree_whole(warehouse: Ware
     shards = [shard(*(f"t{i}" for i in range(k, k + 4)), answer=str(k)) for k in range(6)]
     with ThreadPoolExecutor(6) as pool:
         done = list(
-            pool.map(
-                lambda s: commit_trees(warehouse, s, run_id=s.trees[0]["tree_id"]), shards
-            )
+            pool.map(lambda s: commit_trees(warehouse, s, run_id=s.trees[0]["tree_id"]), shards)
         )
     assert sum(commit.added for commit in done) == 9
     assert counts(warehouse) == {"trees": 9, "nodes": 18, "rollouts": 9, "responses": 9}

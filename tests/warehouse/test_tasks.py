@@ -83,22 +83,22 @@ def test_a_package_outside_brings_a_task_with_its_reader_and_its_prompt(
             *("--simulations", 1),
             home=home,
         )
-        asked = {str(request["body"]["messages"]) for request in server.requests}
-    assert all("You find knobs (in thousandths" in text for text in asked)
-    assert all("Where is the red knob?" in text for text in asked)
+        prompts = {str(request["body"]["messages"]) for request in server.requests}
+    assert all("You find knobs (in thousandths" in text for text in prompts)
+    assert all("Where is the red knob?" in text for text in prompts)
     (tree,) = query(Warehouse(str(home)), "SELECT task, prompt_hash FROM trees").to_pylist()
     assert tree == {"task": "knobs", "prompt_hash": load_prompt("outside_package:knobs.txt").digest}
 
 
 def test_what_another_package_registers_wrongly_is_named(outside: Path) -> None:
     about = outside / "outside_package-1.0.dist-info" / "entry_points.txt"
-    for entry, said in [
+    for entry, message in [
         ("sliders = outside_package:KNOBS", "outside_package:KNOBS is registered as the task"),
         ("sliders = outside_package:BROKEN", "outside_package:BROKEN is registered as the task"),
         ("sliders = outside_package:NONE", "the task 'sliders' of outside_package:NONE can't be"),
     ]:
         about.write_text(f"[vigorl.tasks]\n{entry}\n")
-        with pytest.raises(ImportProblem, match=said):
+        with pytest.raises(ImportProblem, match=message):
             find_task("sliders")
     about.write_text("[vigorl.tasks]\nsat2 = outside_package:KNOBS\n")
     assert find_task("sat2").title.startswith("SAT"), "an outside package replaces none of ours"
@@ -131,7 +131,7 @@ def test_a_prompt_is_the_teachers_own_or_else_its_tasks() -> None:
 
 
 @pytest.mark.parametrize(
-    ("name", "said"),
+    ("name", "message"),
     [
         ("nope", "no prompt named 'nope'; there are: .*points, .*web-action"),
         ("no_such_package:a.txt", "the prompt 'no_such_package:a.txt' can't be read"),
@@ -139,8 +139,8 @@ def test_a_prompt_is_the_teachers_own_or_else_its_tasks() -> None:
         ("mcts:data.py", r"has no \[user\] part with a {question} in it"),
     ],
 )
-def test_a_prompt_that_cannot_ask_is_named(name: str, said: str) -> None:
-    with pytest.raises(ValueError, match=said):
+def test_a_prompt_that_cannot_ask_is_named(name: str, message: str) -> None:
+    with pytest.raises(ValueError, match=message):
         load_prompt(name)
 
 

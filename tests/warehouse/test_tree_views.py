@@ -45,18 +45,18 @@ def chains(node, purpose, steps, sample):  # type: ignore[no-untyped-def]
 
 def store(warehouse: Warehouse, question: Question, tree_id: str, model: str, **search) -> None:  # type: ignore[no-untyped-def]
     """Grow a tree and commit it with the responses it was grown from."""
-    said: dict[str, str] = {}
+    texts: dict[str, str] = {}
     script = search.pop("script", {})
 
     def teacher(node, purpose, steps, sample):  # type: ignore[no-untyped-def]
         text = script.get((node, purpose, sample)) or chains(node, purpose, steps, sample)
-        said[f"{node}/{purpose}/{sample}"] = text
+        texts[f"{node}/{purpose}/{sample}"] = text
         return text
 
     tree = grow({}, teacher, question=question, tree_id=tree_id, **search)
     config: SearchConfig = replace(CONFIG, **search)
     rows = search_rows(tree, config, [], model=model, seed=0)
-    responses = [{"response_id": i, "tree_id": tree_id, "text": t} for i, t in said.items()]
+    responses = [{"response_id": i, "tree_id": tree_id, "text": t} for i, t in texts.items()]
     commit_trees(warehouse, replace(rows, responses=responses), run_id="r")
 
 
@@ -94,7 +94,7 @@ def same(rows: list[Row], others: list[Row]) -> None:
 
 def test_step_values_in_sql_are_those_of_the_code(warehouse: Warehouse, stored: Stored) -> None:
     columns = "node_id, parent_id, depth, visits, value, standard_error, advantage"
-    told = query(
+    from_sql = query(
         warehouse, f"SELECT tree_id, {columns}, thought FROM step_values ORDER BY tree_id, node_id"
     ).to_pylist()
     made = [
@@ -105,9 +105,9 @@ def test_step_values_in_sql_are_those_of_the_code(warehouse: Warehouse, stored: 
         for tree, _ in stored
         for value in step_values(tree)
     ]
-    assert len(told) > 50
-    same(told, sorted(made, key=lambda row: (row["tree_id"], row["node_id"])))
-    errors = [row["standard_error"] for row in told]
+    assert len(from_sql) > 50
+    same(from_sql, sorted(made, key=lambda row: (row["tree_id"], row["node_id"])))
+    errors = [row["standard_error"] for row in from_sql]
     assert None in errors and any(errors), "both kinds are among them"
 
 

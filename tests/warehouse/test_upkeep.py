@@ -61,12 +61,12 @@ def of(warehouse: Warehouse) -> str:
     return str(next(source for source in found if source != "elsewhere"))
 
 
-def test_a_deleted_source_is_in_no_row_no_picture_and_no_old_file(warehouse: Warehouse) -> None:
+def test_a_deleted_source_is_in_no_row_no_image_and_no_old_file(warehouse: Warehouse) -> None:
     source = of(warehouse)
     thought = scan(warehouse, "steps", ["thought"])["thought"][0].as_py()
     before = open_table(warehouse, "steps").version()  # type: ignore[union-attr]
-    told: list[str] = []
-    delete_source(warehouse, source, report=told.append)
+    printed: list[str] = []
+    delete_source(warehouse, source, report=printed.append)
     left = {name: scan(warehouse, name).num_rows for name in ("questions", "trees", "nodes")}
     assert left == {"questions": 2, "trees": 1, "nodes": 1}
     for name, rows in (("traces", 1), ("steps", 0), ("verdicts", 0)):
@@ -80,7 +80,7 @@ def test_a_deleted_source_is_in_no_row_no_picture_and_no_old_file(warehouse: War
         assert thought not in found
     old = open_table(warehouse, "steps", before)
     assert old and not any(Path(uri).exists() for uri in old.file_uris())
-    assert any(line.startswith("steps: ") for line in told)
+    assert any(line.startswith("steps: ") for line in printed)
     assert [f.sentence for f in check(warehouse) if f.wrong] == []
     (noted,) = scan(warehouse, "revocations").to_pylist()
     assert (noted["subject"], noted["value"]) == ("source", source)
@@ -115,31 +115,32 @@ def test_what_the_journal_recorded_of_it_goes_and_what_is_out_of_reach_is_named(
     words = ("export", "a", "--to", "llama-factory", "--out", str(out))
     assert run("dataset", *words, home=warehouse.root) == 0
     ids = plan(warehouse, source).ids
-    asked = [*ids["question_id"].to_pylist(), "of another source"]
+    trained_on = [*ids["question_id"].to_pylist(), "of another source"]
     student = {"model_id": "student@1", "dataset": "a@v1"}
-    rewarded = {"model_id": "rewarded@1", "question_ids": asked}
-    elsewhere = {"model_id": "elsewhere@1", "question_ids": asked[-1:]}
+    rewarded = {"model_id": "rewarded@1", "question_ids": trained_on}
+    elsewhere = {"model_id": "elsewhere@1", "question_ids": trained_on[-1:]}
     insert_new(warehouse, "models", [student, rewarded, elsewhere])
     (doomed, *_) = ids["tree_id"].to_pylist()
     for folder in (warehouse.journal_dir, warehouse.journal_dir / "judge"):
         asyncio.run(journaled(folder, doomed, "kept"))
     assert run("warehouse", "delete-source", source, home=warehouse.root) == 0
-    told = capsys.readouterr().out
-    assert "out of reach: export of a@v1 of 20" in told and f": {out}\n" in told
-    assert "out of reach: model student@1, trained on a@v1" in told
-    assert f"out of reach: model rewarded@1, trained on {len(asked) - 1} of its questions" in told
-    assert "elsewhere@1" not in told
-    said: list[str] = []
-    delete_source(warehouse, source, force=True, report=said.append)
-    assert "1 responses deleted from the journal" in said
-    assert [line for line in said if line.startswith("not reached: ")] == [
+    printed = capsys.readouterr().out
+    assert "out of reach: export of a@v1 of 20" in printed and f": {out}\n" in printed
+    assert "out of reach: model student@1, trained on a@v1" in printed
+    rewarded_on = f"trained on {len(trained_on) - 1} of its questions"
+    assert f"out of reach: model rewarded@1, {rewarded_on}" in printed
+    assert "elsewhere@1" not in printed
+    lines: list[str] = []
+    delete_source(warehouse, source, force=True, report=lines.append)
+    assert "1 responses deleted from the journal" in lines
+    assert [line for line in lines if line.startswith("not reached: ")] == [
         line.replace("out of reach: ", "not reached: ")
-        for line in told.splitlines() if line.startswith("out of reach: ")
+        for line in printed.splitlines() if line.startswith("out of reach: ")
     ]  # fmt: skip
     with Journal(warehouse.journal_dir) as journal:
         assert [len(list(journal.records(name))) for name in (doomed, "kept")] == [0, 1]
         assert journal.damage == []
-    assert any("judge" in line for line in said)
+    assert any("judge" in line for line in lines)
 
 
 async def journaled(folder: Path, *search_ids: str) -> None:
@@ -243,8 +244,8 @@ except Exception as error:
     print(type(error).__name__, flush=True)
 """
     process = in_process(code)
-    said, errors = process.communicate(timeout=120)
-    assert said.strip() in ("OSError", "DeltaError"), (said, errors)
+    printed, errors = process.communicate(timeout=120)
+    assert printed.strip() in ("OSError", "DeltaError"), (printed, errors)
     warehouse = Warehouse(str(tmp_path))
     assert counts(warehouse) == {"trees": 1, "nodes": 2, "rollouts": 1, "responses": 1}
     commit_trees(warehouse, shard("b"), run_id="r")
@@ -283,23 +284,23 @@ def test_tables_that_the_first_code_wrote_are_read_and_written_today(tmp_path: P
 def test_the_commands_say_what_they_did(
     warehouse: Warehouse, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    def said(*words: str, status: int = 0) -> str:
+    def printed(*words: str, status: int = 0) -> str:
         assert run("warehouse", *words, home=warehouse.root) == status
         return capsys.readouterr().out
 
-    assert said("check") == "everything is there, and is what it says\n"
-    assert "files became" in said("compact")
-    assert said("snapshot").endswith("vigorl.duckdb\n")
-    assert "files copied to" in said("backup", str(tmp_path / "copy"))
-    assert "3 questions, 3 trees, 6 traces" in said("delete-source", of(warehouse))
+    assert printed("check") == "everything is there, and is what it says\n"
+    assert "files became" in printed("compact")
+    assert printed("snapshot").endswith("vigorl.duckdb\n")
+    assert "files copied to" in printed("backup", str(tmp_path / "copy"))
+    assert "3 questions, 3 trees, 6 traces" in printed("delete-source", of(warehouse))
     assert scan(warehouse, "traces").num_rows == 7
     next(Path(warehouse.root, "images").rglob("*/*")).unlink()
-    assert "are missing" in said("check", status=1)
+    assert "are missing" in printed("check", status=1)
 
 
 @pytest.mark.parametrize("words", [("check",), ("compact",), ("snapshot",), ("delete-source", "a")])
 def test_where_no_warehouse_is_nothing_is_called_whole(tmp_path, capsys, words) -> None:
     assert run("warehouse", *words, home=tmp_path / "nowhere") == 2
-    told = capsys.readouterr()
-    assert not told.out and told.err.startswith("vigorl: there is no warehouse at ")
+    printed = capsys.readouterr()
+    assert not printed.out and printed.err.startswith("vigorl: there is no warehouse at ")
     assert not (tmp_path / "nowhere").exists()

@@ -70,8 +70,8 @@ def fill(
         commit_trees(warehouse, SearchRows([tree]), run_id=run_id)
         rows, steps, verdicts = [], [], []
         for trace in traces_of(question):
-            told, its_steps = trace_rows(trace, task="sat2", text="…", model="teacher@1")
-            rows.append(told)
+            stored_row, its_steps = trace_rows(trace, task="sat2", text="…", model="teacher@1")
+            rows.append(stored_row)
             steps += its_steps
             verdict = Verdict("right_answer", trace.reward == 1.0, "")
             verdicts.append(verdict_row(trace.trace_id, verdict, 1))
@@ -111,19 +111,19 @@ def test_a_version_holds_all_that_training_needs(warehouse: Warehouse) -> None:
     assert all(hashlib.sha256(i["bytes"]).hexdigest() == i["image_id"] for i in images)
 
 
-def test_a_card_is_shown_without_what_only_programs_read_and_its_pictures_can_be_opened(
+def test_a_card_is_shown_without_what_only_programs_read_and_its_images_can_be_opened(
     warehouse: Warehouse,
 ) -> None:
     version = publish(warehouse, "sat2-sft", KEPT)
-    told = show(warehouse, "sat2-sft")
-    assert told.startswith("# sat2-sft@v1\n")
-    (first, *_) = [line for line in told.splitlines() if line.startswith("![trace ")]
+    stored_row = show(warehouse, "sat2-sft")
+    assert stored_row.startswith("# sat2-sft@v1\n")
+    (first, *_) = [line for line in stored_row.splitlines() if line.startswith("![trace ")]
     assert Path(first.partition("](")[2].rstrip(")")).is_file()
     with open_version(warehouse, version) as folder:
         assert (folder / "README.md").read_text().startswith("---\nlicense: mit\n")
 
 
-def test_a_step_of_which_nobody_said_where_it_points_is_published(warehouse: Warehouse) -> None:
+def test_a_step_of_which_it_is_unknown_where_it_points_is_published(warehouse: Warehouse) -> None:
     (known, *_) = query(warehouse, "FROM traces").to_pylist()
     trace = {"trace_id": "bare", "question_id": known["question_id"], "task": "sat2"}
     step = {"trace_id": "bare", "step": 0, "thought": "A."}  # no list of points, not an empty one
@@ -137,7 +137,7 @@ def test_a_gallery_without_a_statement_shows_some_of_every_tree(warehouse: Wareh
     assert len({row["tree_id"] for row in trees if row["trace_id"] in chosen}) == len(chosen) == 3
 
 
-def test_an_answer_with_very_many_columns_is_shown_row_by_row(
+def test_an_answer_with_very_many_columns_is_stored_row_by_row(
     capsys: pytest.CaptureFixture[str],
 ) -> None:
     show_table(pa.table({f"column {i}": [i, None] for i in range(30)}))
@@ -205,7 +205,7 @@ print(version.ref, version.content_hash, *sorted(version.card["samples"][0].valu
 def test_another_machine_gives_the_same_hash(warehouse: Warehouse, tmp_path: Path) -> None:
     """The same tables in another folder, in another place of the world, by another process."""
     sql = "SELECT trace_id FROM kept_traces ORDER BY upper(question_id), trace_id LIMIT 2"
-    told = set()
+    stored_row = set()
     for i, (zone, locale, seed) in enumerate(
         (("UTC", "C", "0"), ("Pacific/Kiritimati", "tr_TR.UTF-8", "1"), ("America/Lima", "C", "7"))
     ):
@@ -219,10 +219,10 @@ def test_another_machine_gives_the_same_hash(warehouse: Warehouse, tmp_path: Pat
             check=False,
         )
         assert done.returncode == 0, done.stderr
-        told.add(done.stdout)
+        stored_row.add(done.stdout)
     here = publish(warehouse, "a", sql)
-    assert len(told) == 1
-    assert told.pop().split()[:2] == ["a@v1", here.content_hash]
+    assert len(stored_row) == 1
+    assert stored_row.pop().split()[:2] == ["a@v1", here.content_hash]
 
 
 def test_a_version_outlives_everything_done_to_the_tables(warehouse: Warehouse) -> None:
@@ -260,7 +260,7 @@ def test_a_publish_that_breaks_off_leaves_no_version(
     assert publish(warehouse, "a", KEPT).ref == "a@v1"
 
 
-def test_a_lost_or_damaged_picture_stops_the_publish(warehouse: Warehouse) -> None:
+def test_a_lost_or_damaged_image_stops_the_publish(warehouse: Warehouse) -> None:
     victim = Path(warehouse.root) / warehouse.objects.keys("images")[0]
     data = victim.read_bytes()
     victim.write_bytes(data[:-1])
@@ -350,8 +350,8 @@ def test_an_export_loads_and_speaks_the_models_coordinates(
     loaded = load_dataset(str(out), split="train", cache_dir=str(tmp_path / "cache"))
     assert len(loaded) == 3
     about = json.loads((out / "export.json").read_text())
-    told = about["space"]
-    spoken = CoordinateSpace(**{**told, "kind": SpaceKind(told["kind"])})
+    stored_row = about["space"]
+    spoken = CoordinateSpace(**{**stored_row, "kind": SpaceKind(stored_row["kind"])})
     assert spoken == (space or CoordinateSpace.qwen25_vl(3136, 9800))
     questions = {question.question_id: question for question in read_questions(warehouse)}
     for example in loaded:
@@ -360,10 +360,10 @@ def test_an_export_loads_and_speaks_the_models_coordinates(
         assert question.text in example["messages"][1]["content"]
         assert [i.size for i in example["images"]] == [(i.width, i.height) for i in question.images]
         assert isinstance(example["images"][0], Pillow.Image)
-        said = parse(example["messages"][2]["content"], Frame(spoken, question.images))
-        assert {problem.kind for problem in said.problems} <= {"thought_without_point"}
-        assert said.answer == "left"
-        point = said.steps[0].points[0]
+        parsed = parse(example["messages"][2]["content"], Frame(spoken, question.images))
+        assert {problem.kind for problem in parsed.problems} <= {"thought_without_point"}
+        assert parsed.answer == "left"
+        point = parsed.steps[0].points[0]
         assert point.image == len(question.images) - 1
         shown = question.images[point.image]
         unit = max(
@@ -396,12 +396,12 @@ def test_an_export_refuses_what_it_cannot_do(warehouse: Warehouse, tmp_path: Pat
         export(warehouse, version, "trl", tmp_path / "full")
 
 
-def test_sizes_in_a_version_are_those_of_its_pictures(warehouse: Warehouse) -> None:
+def test_sizes_in_a_version_are_those_of_its_images(warehouse: Warehouse) -> None:
     with open_version(warehouse, publish(warehouse, "a", KEPT)) as folder:
         stored = {
             i["image_id"]: Pillow.open(io.BytesIO(i["bytes"])).size
             for i in pq.read_table(folder / "images.parquet").to_pylist()
         }
-        for told in pq.read_table(folder / "rows.parquet").to_pylist():
-            for image_id, size in zip(told["image_ids"], told["image_sizes"], strict=True):
+        for row in pq.read_table(folder / "rows.parquet").to_pylist():
+            for image_id, size in zip(row["image_ids"], row["image_sizes"], strict=True):
                 assert Image(image_id, **size) == Image(image_id, *stored[image_id])

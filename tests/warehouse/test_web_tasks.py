@@ -55,18 +55,20 @@ class Knowing(StubServer):
     def answer(self, body: dict[str, Any]) -> dict[str, Any]:
         found, (prompt, _) = super().answer(body), conversation(body)
         shown = pictures_in(body)
-        asked = [q for (i, text), q in self.known.items() if i in shown and prompt.endswith(text)]
-        for choice in found["choices"] if asked else ():  # it is probed with another question
-            width, height = self.space.size(asked[0].images[0])
+        matching = [
+            q for (i, text), q in self.known.items() if i in shown and prompt.endswith(text)
+        ]
+        for choice in found["choices"] if matching else ():  # it is probed with another question
+            width, height = self.space.size(matching[0].images[0])
 
             def inside(place: re.Match[str], size: tuple[float, float] = (width, height)) -> str:
                 x, y = (int(n) * side // 1000 for n, side in zip(place.groups(), size, strict=True))
                 return f"({x:g}, {y:g})"
 
-            gold = right(asked[0], self.space)
-            said = PLACE.sub(inside, choice["message"]["content"])
-            said = ANSWER.sub(lambda match, gold=gold: f"{match[1]}{gold}{match[2]}", said)
-            choice["message"]["content"] = said
+            gold = right(matching[0], self.space)
+            written = PLACE.sub(inside, choice["message"]["content"])
+            written = ANSWER.sub(lambda match, gold=gold: f"{match[1]}{gold}{match[2]}", written)
+            choice["message"]["content"] = written
         return found
 
 
@@ -137,8 +139,8 @@ def test_exports_tell_answers_in_the_students_own_numbers(built: Warehouse, tmp_
         assert rows
         for row in rows:
             question = questions[row["question_id"]]
-            said = row["messages"][-1]["content"]
-            answer = re.search(r"<answer>(.*)</answer>", said, re.DOTALL)[1]  # type: ignore[index]
+            written = row["messages"][-1]["content"]
+            answer = re.search(r"<answer>(.*)</answer>", written, re.DOTALL)[1]  # type: ignore[index]
             if question.answer_kind is AnswerKind.ACTION:
                 assert parse_action(answer) == parse_action(question.answers[0])
                 continue
@@ -195,23 +197,23 @@ def test_every_sample_is_whole(task: str, tmp_path: Path) -> None:
                 assert parse_action(answer) is not None
     # Words alone do not tell the answer of a question with choices.
     for family in {question.family for question in questions if question.choices}:
-        asked = [q for q in questions if q.family == family and q.split == "train"]
-        places = [q.choices.index(q.answers[0]) for q in asked]
+        matching = [q for q in questions if q.family == family and q.split == "train"]
+        places = [q.choices.index(q.answers[0]) for q in matching]
         most = max(places.count(place) for place in set(places))
         assert most <= 0.65 * len(places), family
 
 
 def test_prompts_say_what_an_answer_is(tmp_path: Path) -> None:
     warehouse = Warehouse(str(tmp_path))
-    said = {}
+    written = {}
     for task in WEB:
         import_sample(warehouse, task)
         (question,) = read_questions(warehouse, task, limit=1)
         messages = build_messages(load_prompt(find_task(task).prompt), question, QWEN25, 3)
-        said[task] = messages[0].text
-    assert "alone inside <answer> and </answer> as one location (x, y)." in said["web-grounding"]
-    assert "type [number] [text]" in said["web-action"] and "click [12]" in said["web-action"]
-    assert "several places" in said["vstar"] and "{" not in "".join(said.values())
+        written[task] = messages[0].text
+    assert "alone inside <answer> and </answer> as one location (x, y)." in written["web-grounding"]
+    assert "type [number] [text]" in written["web-action"] and "click [12]" in written["web-action"]
+    assert "several places" in written["vstar"] and "{" not in "".join(written.values())
 
 
 def test_the_three_tasks_have_their_deployments() -> None:
@@ -237,9 +239,9 @@ def test_grey_questions_ask_the_same_about_nothing(tmp_path: Path) -> None:
     seen, grey = Warehouse(str(tmp_path / "seen")), Warehouse(str(tmp_path / "grey"))
     import_sample(seen, "web-grounding")
     assert grey_questions(seen, grey, "web-grounding", 5) == 5
-    asked = {q.text: q for q in read_questions(seen, "web-grounding", split="train")}
+    matching = {q.text: q for q in read_questions(seen, "web-grounding", split="train")}
     for question in read_questions(grey, "web-grounding"):
-        same = asked[question.text]
+        same = matching[question.text]
         assert replace(question, images=same.images) == same
         image = question.images[0]
         assert (image.width, image.height) == (same.images[0].width, same.images[0].height)

@@ -252,21 +252,21 @@ def _store(warehouse: Warehouse, accepted: Iterator[Accepted], run_id: str) -> i
         return new
 
     for one in accepted:
-        for decoded, picture in zip(one.images, one.draft.images, strict=True):
+        for decoded, image in zip(one.images, one.draft.images, strict=True):
             if decoded.image.image_id in images:
                 continue
-            encoded.append(picture.data)
+            encoded.append(image.data)
             objects = None
-            if picture.objects is not None:
+            if image.objects is not None:
                 objects = [
                     {"label": b.label, "x1": b.x1, "y1": b.y1, "x2": b.x2, "y2": b.y2}
-                    for b in picture.objects
+                    for b in image.objects
                 ]
             images[decoded.image.image_id] = {
                 **image_row(decoded.image),
                 "format": decoded.format,
                 "orientation": decoded.orientation,
-                "bytes": len(picture.data),
+                "bytes": len(image.data),
                 "objects": objects,
                 "licence": one.question.licence,
                 "source": one.question.source,

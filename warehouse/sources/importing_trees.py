@@ -109,7 +109,7 @@ def import_trees(
 
     Args:
         into: the task they belong to. Without it, gold boxes go into web-grounding and actions
-            into web-action; for texts it must be said.
+            into web-action; for texts it must be given.
         split: of the questions; `train` by default, which is what was searched.
         space: the coordinates of the points; original pixels by default, as the reference
             implementation takes them.

@@ -1,4 +1,4 @@
-"""The nouns of `mcts.data` as rows of the warehouse's tables, and back.
+"""Converts the values of `mcts.data` to rows of the warehouse's tables, and back.
 
     row = question_row(question);  question = question_from(row, images)
     trace, steps = trace_rows(trace, task="sat2", …);  trace = trace_from(trace, steps)
@@ -10,6 +10,7 @@ There and back gives an equal value: what a dataclass holds, its rows hold.
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import asdict
 from typing import Any
 
 import pyarrow.dataset as pads
@@ -160,11 +161,10 @@ def trace_from(row: Mapping[str, Any], steps: Sequence[Mapping[str, Any]]) -> Tr
 
 def step_from(row: Mapping[str, Any]) -> Step:
     """A step from a row of `steps`, or from a step struct of a published version."""
-    seen = row["observation"]
     observation = None
-    if seen:
-        crop = Box(seen["x1"], seen["y1"], seen["x2"], seen["y2"], seen["image"])
-        observation = Observation(crop, seen["width"], seen["height"], seen["marked"])
+    if shown := row["observation"]:
+        crop = Box(shown["x1"], shown["y1"], shown["x2"], shown["y2"], shown["image"])
+        observation = Observation(crop, shown["width"], shown["height"], shown["marked"])
     call = Point(**row["call"]) if row["call"] else None
     points = tuple(Point(**point) for point in row["points"] or ())
     return Step(row["thought"], points, call, observation)
@@ -184,10 +184,8 @@ def verdict_row(trace_id: str, verdict: Verdict, version: int) -> Row:
 
 def behavior_rows(trace_id: str, counts: Mapping[str, int | None], method: str) -> list[Row]:
     """The rows of `behaviors` for what one method counted in one trace."""
-    return [
-        {"trace_id": trace_id, "behavior": behavior, "count": count, "method": method}
-        for behavior, count in counts.items()
-    ]
+    shared = {"trace_id": trace_id, "method": method}
+    return [{**shared, "behavior": name, "count": count} for name, count in counts.items()]
 
 
 def verdict_from(row: Mapping[str, Any]) -> Verdict:
@@ -195,7 +193,7 @@ def verdict_from(row: Mapping[str, Any]) -> Verdict:
 
 
 def read_images(warehouse: Warehouse, image_ids: Sequence[str]) -> dict[str, Image]:
-    """Images by id; those that are not there are left out."""
+    """Read images by id; those that are not stored are left out."""
     where = pads.field("image_id").isin(list(dict.fromkeys(image_ids)))
     rows = scan(warehouse, "images", ["image_id", "width", "height"], where).to_pylist()
     return {row["image_id"]: image_from(row) for row in rows}
@@ -204,7 +202,7 @@ def read_images(warehouse: Warehouse, image_ids: Sequence[str]) -> dict[str, Ima
 def read_objects(
     warehouse: Warehouse, image_ids: Sequence[str]
 ) -> dict[str, tuple[Box, ...] | None]:
-    """What is visible in each image, as boxes in its pixels; None where nobody said."""
+    """Read what is visible in each image, as boxes in its pixels; None where it is unknown."""
     if not image_ids:
         return {}
     where = pads.field("image_id").isin(list(dict.fromkeys(image_ids)))
@@ -216,7 +214,7 @@ def read_objects(
 
 
 def read_image(warehouse: Warehouse, image_id: str) -> bytes:
-    """The encoded bytes of a picture; KeyError if it is not there."""
+    """Read the encoded bytes of an image; KeyError if they are not stored."""
     return warehouse.objects.get(image_key(image_id))
 
 
@@ -229,7 +227,7 @@ def read_questions(
     limit: int | None = None,
     question_ids: Sequence[str] | None = None,
 ) -> Iterator[Question]:
-    """Questions in the order of their ids, which is the same after any re-import.
+    """Read questions in the order of their ids, which is the same after any re-import.
 
     An id is a hash, so the first `limit` are also a fair sample of the rest.
     """
@@ -255,17 +253,11 @@ def point_row(point: Point) -> Row:
 
 
 def _box_row(box: Box) -> Row:
-    return {
-        "label": box.label,
-        "x1": box.x1,
-        "y1": box.y1,
-        "x2": box.x2,
-        "y2": box.y2,
-        "image": box.image,
-    }
+    return asdict(box)
 
 
-def observation_row(seen: Observation) -> Row:
-    box = _box_row(seen.crop)
-    del box["label"]
-    return {**box, "width": seen.width, "height": seen.height, "marked": seen.marked}
+def observation_row(observation: Observation) -> Row:
+    crop = _box_row(observation.crop)
+    del crop["label"]
+    size = {"width": observation.width, "height": observation.height}
+    return {**crop, **size, "marked": observation.marked}

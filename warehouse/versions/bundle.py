@@ -198,7 +198,7 @@ def write_images(warehouse: Warehouse, rows: Rows, folder: Path) -> None:
             raise WarehouseError(f"the stored bytes of image {image_id} are damaged")
         return {**row, "bytes": data}
 
-    # Encoded pictures do not compress again.
+    # Encoded images do not compress again.
     path = folder / "images.parquet"
     with (
         pq.ParquetWriter(path, IMAGES, compression="none", use_dictionary=False) as writer,

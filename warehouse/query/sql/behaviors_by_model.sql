@@ -10,7 +10,7 @@ SELECT
     avg((behaviors.count > 0)::INT) AS share_of_traces
 FROM behaviors
 JOIN latest_traces USING (trace_id)
--- What was said of grey pictures, or of another question's, is in behaviors_by_evaluation.
+-- Answers about blank images, or about another question's, are in behaviors_by_evaluation.
 ANTI JOIN (
     SELECT trace_id
     FROM predictions

@@ -1,5 +1,5 @@
 -- How hard each search found its question: value of the root, and how soon a first right answer came.
--- An expansion is one request for next steps that hung something in the tree; node numbers tell their
+-- An expansion is one request for next steps that added a node to the tree; node numbers give their
 -- order, and rollouts belong to the expansion that made their node. A simulation that only went back
 -- to a finished leaf, or whose request failed, expands nothing and is not counted.
 WITH expanded AS (

@@ -1,4 +1,4 @@
--- Traces that every filter keeps, as the newest code cuts and judges them. What nobody judged is out.
+-- Traces that every filter keeps, by the newest linearizer and filters. Traces that no filter has seen are left out.
 SELECT *
 FROM latest_traces
 SEMI JOIN (

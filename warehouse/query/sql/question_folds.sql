@@ -1,4 +1,4 @@
--- The side of every question, so that no picture is on two: validation is a tenth of the groups of training pictures. place < 0.05 is half of it.
+-- The side of every question, so that no image is on two: validation is a tenth of the groups of training images. place < 0.05 is half of it.
 WITH newest AS (
     SELECT image_id, group_id, place
     FROM folds

@@ -4,7 +4,7 @@ Schema: lmms-lab/ai2d (dataset card; loader in lmms-eval, lmms_eval/tasks/ai2d) 
 `question`, `options: list<string>`, `answer` (the option's number as text, from 0), `image`.
 VLMEvalKit's TSV (AI2D_TEST) has a column a letter and `answer` as a letter.
 
-Published figure: accuracy.
+Published metric: accuracy.
 """
 
 from __future__ import annotations

@@ -7,7 +7,7 @@ eval/test_benchmark.py): a Parquet a subtask and split, with `idx, question, sub
 questions. VLMEvalKit's TSV has `image` (base64, several as a list), a column a letter, `answer` as
 a bare letter and `category` for the subtask.
 
-Published figure: accuracy a subtask, and their mean.
+Published metric: accuracy a subtask, and their mean.
 """
 
 from __future__ import annotations

@@ -1,15 +1,15 @@
 """GQA: compositional questions about scenes, answered in a word or two.
 
 Schema: lmms-lab/GQA (dataset card; loader in lmms-eval, lmms_eval/tasks/gqa) keeps questions and
-pictures apart: `testdev_balanced_instructions/*.parquet` has `id, imageId, question, answer,
+images apart: `testdev_balanced_instructions/*.parquet` has `id, imageId, question, answer,
 fullAnswer, types{structural, semantic, detailed}, …` and `testdev_balanced_images/*.parquet` has
 `id, image`. The authors' JSON (cs.stanford.edu/people/dorarad/gqa, testdev_balanced_questions.json)
-maps an id to the same fields, and its pictures are `images/IMAGEID.jpg`. VLMEvalKit's TSV has
+maps an id to the same fields, and its images are `images/IMAGEID.jpg`. VLMEvalKit's TSV has
 `image, question, answer`.
 
 Images in Parquet are looked for in the folder beside that says `images` instead of
 `instructions`, or below the image root; they are copied once into a temporary file, so that a
-question finds its own without all of them in memory. Published figure: accuracy, exact match.
+question finds its own without all of them in memory. Published metric: accuracy, exact match.
 """
 
 from __future__ import annotations
@@ -34,48 +34,46 @@ from warehouse.sources.tasks import Task
 
 def _draft(row: Row) -> Draft:
     if row.get("image") is not None:
-        return _asked(row, row.image("image"))
+        return _question_draft(row, row.image("image"))
     name = f"{row.text('imageId')}.jpg"
-    return _asked(row, Picture(row.files.get(name, "imageId")))
+    return _question_draft(row, Picture(row.files.get(name, "imageId")))
 
 
-def _asked(row: Row, picture: Picture) -> Draft:
+def _question_draft(row: Row, image: Picture) -> Draft:
     kinds = row.get("types")
     family = kinds.get("structural") if isinstance(kinds, dict) else None
     return row.draft(
-        row.text("question"), [picture], answers=(row.text("answer"),), family=str(family or "")
+        row.text("question"), [image], answers=(row.text("answer"),), family=str(family or "")
     )
 
 
 def _read_parquet(file: Path, context: ReadContext) -> Iterator[Draft | Reject]:
-    """Questions of one Parquet file, with the pictures of the files beside it."""
+    """Questions of one Parquet file, with the images of the files beside it."""
     names = column_names(file)
     if "question" not in names and {"id", "image"} <= set(names):
-        return  # a file of pictures
+        return  # a file of images
     if "image" in names:
         yield from _FORMATS[".parquet"](file, context)
         return
     if missing := {"imageId", "question", "answer"} - set(names):
         raise ImportProblem(f"{file} is not GQA: it has no column {', '.join(sorted(missing))}")
     with tempfile.TemporaryFile() as handle:
-        pictures = Spool(handle)
-        for beside in _picture_files(file, context):
+        images = Spool(handle)
+        for beside in _image_files(file, context):
             for _, values in read_rows(beside, ("id", "image")):
                 if isinstance(values, dict) and values["image"]:
-                    pictures.put(
-                        str(values["id"]), ImageFiles((beside.parent,)).get(values["image"])
-                    )
+                    images.put(str(values["id"]), ImageFiles((beside.parent,)).get(values["image"]))
         wanted = [name for name in ("imageId", "question", "answer", "types") if name in names]
         for number, values in read_rows(file, wanted):
             try:
                 assert isinstance(values, dict)  # Parquet's rows are whole
                 row = Row(file, number, values, ImageFiles())
-                yield _asked(row, Picture(pictures.get(row.text("imageId"), "imageId")))
+                yield _question_draft(row, Picture(images.get(row.text("imageId"), "imageId")))
             except Unusable as problem:
                 yield Reject(file.name, number, problem.field, problem.reason)
 
 
-def _picture_files(file: Path, context: ReadContext) -> list[Path]:
+def _image_files(file: Path, context: ReadContext) -> list[Path]:
     folders = [context.image_root] if context.image_root else []
     folders.append(file.parent.with_name(file.parent.name.replace("instructions", "images")))
     for folder in folders:
@@ -83,7 +81,7 @@ def _picture_files(file: Path, context: ReadContext) -> list[Path]:
         if found:
             return found
     raise ImportProblem(
-        f"{file} holds no pictures, and {folders[-1]} has no Parquet with them: "
+        f"{file} holds no images, and {folders[-1]} has no Parquet with them: "
         "say with --image-root where they are"
     )
 
@@ -94,7 +92,7 @@ _FORMATS = published(
 TASKS = (
     Task(
         "gqa",
-        "GQA: questions about scenes (Parquet with its pictures beside it, JSON, or a TSV)",
+        "GQA: questions about scenes (Parquet with its images beside it, JSON, or a TSV)",
         {**_FORMATS, ".parquet": _read_parquet},
         split="test",
     ),

@@ -7,8 +7,8 @@ action between ``` at its end, the name of the screenshot with numbered elements
 `./data/…/images/classifieds_1/0.png`), the comments again, and a number.
 
 The question keeps the objective and the previous actions. The page's text is left out, since it is
-in the picture, and so are the comments, which tell how to go on. A step's trajectory is the
-picture's folder; `questions.part_of` says it.
+in the image, and so are the comments, which tell how to go on. A step's trajectory is the
+image's folder; `questions.part_of` says it.
 """
 
 from __future__ import annotations
@@ -44,7 +44,7 @@ def _drafts(row: Row) -> Iterator[Draft | Unusable]:
 def _draft(row: Row, example: Any) -> Draft:
     texts = example[:3] if isinstance(example, list) else []
     if len(texts) < 3 or not all(isinstance(text, str) for text in texts):
-        raise Unusable("example", "it should be a list of what is shown, thought, and a picture")
+        raise Unusable("example", "it should be a list of what is shown, thought, and an image")
     shown, thought, name = texts
     parts = {key: value.strip() for key, value in _PART.findall(shown)}
     if not parts.get("OBJECTIVE"):
@@ -66,16 +66,16 @@ def _draft(row: Row, example: Any) -> Draft:
 
 
 def _screenshot(row: Row, name: str) -> bytes:
-    """The picture, below the image root as it is named, or without the folders before `images`."""
+    """The image, below the image root as it is named, or without the folders before `images`."""
     path = PurePosixPath(name)
     parts = path.parts
     if "images" not in parts:
-        return row.files.get(str(path), "picture")
+        return row.files.get(str(path), "image")
     try:
-        return row.files.get(str(path), "picture")
+        return row.files.get(str(path), "image")
     except Unusable:
         short = PurePosixPath(*parts[parts.index("images") + 1 :])
-        return row.files.get(str(short), "picture")
+        return row.files.get(str(short), "image")
 
 
 FORMATS = published("ICAL", _drafts, ("examples",), folders=("images",), suffixes=(".json",))

@@ -1,12 +1,12 @@
-r"""MathVision: problems of mathematical competitions that need their picture.
+r"""MathVision: problems of mathematical competitions that need their image.
 
 Schema (dataset card of MathLLMs/MathVision; loader in lmms-eval, lmms_eval/tasks/mathvision):
-`id`, `question` with `<image1>` where the picture stands, `options` (empty for a free answer),
+`id`, `question` with `<image1>` where the image stands, `options` (empty for a free answer),
 `image` (a name such as `images/1.jpg`), `decoded_image`, `answer` (a letter, or a text such as `3`
 or `\frac{1}{2}`), `solution`, `level` (1 to 5), `subject`. Splits `test` and `testmini`.
 VLMEvalKit's TSV has `choices` as text and `category`.
 
-Published figure: accuracy, also a subject. Options and numbers are graded as everywhere here:
+Published metric: accuracy, also a subject. Options and numbers are graded as everywhere here:
 exactly, a fraction equal to its decimal.
 """
 
@@ -40,7 +40,7 @@ def _draft(row: Row) -> Draft:
 TASKS = (
     Task(
         "mathvision",
-        "MathVision: competition mathematics with pictures (Parquet, JSON Lines, or a TSV)",
+        "MathVision: competition mathematics with images (Parquet, JSON Lines, or a TSV)",
         published(
             "MathVision", _draft, ("question", "answer", "options|choices", "decoded_image|image")
         ),

@@ -1,14 +1,14 @@
-"""MMMU, and sets in its form: college subjects, up to seven pictures, options or an open answer.
+"""MMMU, and sets in its form: college subjects, up to seven images, options or an open answer.
 
 Schema (dataset card of MMMU/MMMU; loader in lmms-eval, lmms_eval/tasks/mmmu): Parquet a subject
 with `id` (such as `validation_Accounting_1`), `question` and `options` (a list *written as text*),
-both with `<image 1>` where a picture stands, `image_1` to `image_7`, `answer` (a letter; of an open
+both with `<image 1>` where an image stands, `image_1` to `image_7`, `answer` (a letter; of an open
 question a text, or several as a list written as text), `question_type` (multiple-choice or open),
 `topic_difficulty`, `subfield`. The answers of `test` are not published (`?`). MMMU-Pro's standard
 sets have the same columns. VLMEvalKit's TSV has `image` (base64, several as a list), a column a
 letter and `category` for the subject.
 
-Published figure: accuracy, also a subject.
+Published metric: accuracy, also a subject.
 """
 
 from __future__ import annotations
@@ -28,10 +28,10 @@ def _draft(row: Row) -> Draft:
     answer = row.text("answer")
     if answer == "?":
         raise Unusable("answer", "it is not published; MMMU is measured on its split validation")
-    pictures, places = _pictures(row)
+    images, places = _images(row)
 
-    def told(text: str) -> str:
-        """Marks become `image 2`, counted as the pictures are shown."""
+    def with_image_numbers(text: str) -> str:
+        """Replace marks by `image 2`, numbered as the images are shown."""
 
         def place(match: re.Match[str]) -> str:
             if int(match[1]) not in places:
@@ -46,26 +46,26 @@ def _draft(row: Row) -> Draft:
         answers = tuple(str(one) for one in row.items("answer")) if listed else (answer,)
     else:
         choices, right = choice_row(row, "options")
-        choices = tuple(told(choice) for choice in choices)
-        answers = (told(right),)
+        choices = tuple(with_image_numbers(choice) for choice in choices)
+        answers = (with_image_numbers(right),)
     subject = _SUBJECT.match(row.optional("id"))
     return row.draft(
-        told(row.text("question")),
-        pictures,
+        with_image_numbers(row.text("question")),
+        images,
         choices=choices,
         answers=answers,
         family=subject[1] if subject else row.optional("category", "subject"),
     )
 
 
-def _pictures(row: Row) -> tuple[tuple[Picture, ...], dict[int, int]]:
-    """The pictures there are, and at which place each of the published numbers is."""
+def _images(row: Row) -> tuple[tuple[Picture, ...], dict[int, int]]:
+    """The images of a row, and the place of each published image number."""
     if row.get("image") is not None:
-        pictures = row.images("image")
-        return pictures, {n: n for n in range(1, len(pictures) + 1)}
+        images = row.images("image")
+        return images, {n: n for n in range(1, len(images) + 1)}
     numbers = [n for n in range(1, _MOST + 1) if row.get(f"image_{n}") is not None]
-    pictures = row.images(*(f"image_{n}" for n in numbers or [1]))
-    return pictures, {n: place for place, n in enumerate(numbers, start=1)}
+    images = row.images(*(f"image_{n}" for n in numbers or [1]))
+    return images, {n: place for place, n in enumerate(numbers, start=1)}
 
 
 TASKS = (

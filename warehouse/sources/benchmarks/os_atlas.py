@@ -3,11 +3,11 @@
 Schema (dataset card of OS-Copilot/OS-Atlas-data): JSON below `desktop_domain/`, `mobile_domain/`
 and `web_domain/`, one array a part. A row has `img_filename` and either `instruction`, `bbox` and
 perhaps `data_type` itself, or a list `elements` of them. `bbox` is [left, top, right, bottom] in
-shares of width and height. The pictures are in ZIP files beside it; unpacked, their folder is the
+shares of width and height. The images are in ZIP files beside it; unpacked, their folder is the
 image root.
 
-Every element becomes a question. Where a row lists a screen's elements, they are also told as the
-picture's objects, so that a step which names one can be held against its box.
+Every element becomes a question. Where a row lists a screen's elements, they also become the
+image's objects, so that a step which names one can be held against its box.
 """
 
 from __future__ import annotations

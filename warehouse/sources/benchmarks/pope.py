@@ -1,4 +1,4 @@
-"""POPE: is an object in the picture? Yes or no, with three ways to choose the absent objects.
+"""POPE: is an object in the image? Yes or no, with three ways to choose the absent objects.
 
 Schema: lmms-lab/POPE (dataset card; loader in lmms-eval, lmms_eval/tasks/pope) in Parquet:
 `question_id, question, answer` (yes or no), `image_source, image, category` (random, popular or
@@ -6,7 +6,7 @@ adversarial). The authors' files (github.com/AoiDragon/POPE, output/coco/coco_po
 so on) are objects one behind the other: `question_id, image` (a COCO file name), `text`, `label`;
 the category is in the file's name. VLMEvalKit's TSV: `image, question, answer, category`.
 
-Published figures: accuracy, precision, recall and F1 of *yes*, and the share of *yes*, a category
+Published metrics: accuracy, precision, recall and F1 of *yes*, and the share of *yes*, a category
 and all together.
 """
 

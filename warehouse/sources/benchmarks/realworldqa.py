@@ -5,7 +5,7 @@ there are options they are lettered lines of the question; its last line says ho
 answer is a letter, a word or a number. lmms-lab/RealWorldQA has `image_path` as well; VLMEvalKit's
 TSV has a column a letter where there are options.
 
-Published figure: accuracy.
+Published metric: accuracy.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""The reference implementation's JSON Lines: pictures by name below an image root.
+"""The reference implementation's JSON Lines: images by name below an image root.
 
     {"id": "1", "image": "a/b.png", "conversations": [{"from": "human", "value": "<image>Is it …?"},
                                                       {"from": "gpt", "value": "left"}]}
@@ -46,11 +46,13 @@ def read(file: Path, context: ReadContext) -> Iterator[Draft | Reject]:
     from warehouse.sources import task_of  # which offers this reader too
 
     acts = task_of(context.task).kind is AnswerKind.ACTION
-    formats = published("", _action if acts else _asked, ("conversations|problem", "image|images"))
+    formats = published(
+        "", _action_draft if acts else _question_draft, ("conversations|problem", "image|images")
+    )
     yield from formats[".jsonl"](file, context)
 
 
-def said(row: Row) -> tuple[str, str]:
+def question_and_gold(row: Row) -> tuple[str, str]:
     """The question and the gold answer."""
     if row.get("problem") is not None:
         text, gold = row.text("problem"), row.optional("answer")
@@ -65,7 +67,7 @@ def said(row: Row) -> tuple[str, str]:
 
 
 def gold_fields(text: str, gold: str) -> dict[str, Any]:
-    """What a draft says of a question and its gold answer, which is a text or a box."""
+    """Fields of a draft from a question and its gold answer, which is a text or a box."""
     if box := _BOX.match(gold):
         x1, y1, x2, y2 = (float(number) for number in box.groups())
         return {"text": text, "answer_kind": AnswerKind.BOX, "boxes": (Box(x1, y1, x2, y2),)}
@@ -73,13 +75,13 @@ def gold_fields(text: str, gold: str) -> dict[str, Any]:
     return {"text": text, "choices": choices, "answers": (gold,)}
 
 
-def _asked(row: Row) -> Draft:
-    text, gold = said(row)
+def _question_draft(row: Row) -> Draft:
+    text, gold = question_and_gold(row)
     return row.draft(images=row.images("image", "images"), **gold_fields(text, gold))
 
 
-def _action(row: Row) -> Draft:
-    text, gold = said(row)
+def _action_draft(row: Row) -> Draft:
+    text, gold = question_and_gold(row)
     parsed = parse_action(gold)
     return row.draft(
         text,

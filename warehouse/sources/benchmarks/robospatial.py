@@ -1,14 +1,14 @@
-"""RoboSpatial-Home: what is where in homes, asked as a robot needs it.
+"""RoboSpatial-Home: what is where in homes, asked for robots.
 
 Schema (dataset card of chanhee-luke/RoboSpatial-Home; github.com/chanhee-luke/RoboSpatial-Eval,
 evaluation.py): `category` (configuration, compatibility or context), `question`, `answer`, `img`
-(the picture, or its name in the JSON form), `depth_image`, `mask`. The answer is yes or no; of
+(the image, or its name in the JSON form), `depth_image`, `mask`. The answer is yes or no; of
 `context` it is a polygon, a list of at least three points as shares of width and height, and a
 point in it is right. A polygon becomes one gold box a pixel row of it. What `context` questions say
 of how to write the answer is cut away: here points are written as every task's are.
 
-Published figure: accuracy a category. ViGoRL's 228 questions are configuration and compatibility
-together, told as `yes_no`.
+Published metric: accuracy a category. ViGoRL's 228 questions are configuration and compatibility
+together, reported as `yes_no`.
 """
 
 from __future__ import annotations
@@ -30,15 +30,15 @@ def _draft(row: Row) -> Draft:
     category = row.text("category")
     if category not in CATEGORIES:
         raise Unusable("category", f"it is {', '.join(CATEGORIES)}, not {category!r}")
-    picture = row.image("img")
+    image = row.image("img")
     text = _HOW.sub("", row.text("question"))
     answer = row.text("answer")
     if answer.casefold() in ("yes", "no"):
         return row.draft(
-            text, [picture], choices=("yes", "no"), answers=(answer.casefold(),), family=category
+            text, [image], choices=("yes", "no"), answers=(answer.casefold(),), family=category
         )
-    boxes = polygon_boxes(row.items("answer"), image_size(picture.data, "img"), "answer")
-    return row.draft(text, [picture], answer_kind=AnswerKind.BOX, boxes=boxes, family=category)
+    boxes = polygon_boxes(row.items("answer"), image_size(image.data, "img"), "answer")
+    return row.draft(text, [image], answer_kind=AnswerKind.BOX, boxes=boxes, family=category)
 
 
 TASKS = (

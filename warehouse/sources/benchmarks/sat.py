@@ -1,4 +1,4 @@
-"""SAT as published: Parquet with the pictures inside, SAT-v2's columns or SAT v1's.
+"""SAT as published: Parquet with the images inside, SAT-v2's columns or SAT v1's.
 
 SAT-v2: `images: list<struct<bytes, path>>`, SAT v1: `image_bytes: list<binary>`; both with
 `question`, `answers: list<string>` (the choices), `correct_answer` and `question_type`. Which one
@@ -23,7 +23,7 @@ from warehouse.sources.reading.drafts import Draft, ImportProblem, Picture, Read
 from warehouse.sources.tasks import SAMPLE, Sample, Task
 
 _COLUMNS = ("question", "answers", "correct_answer", "question_type")
-_ROWS_AT_ONCE = 32  # a row holds whole pictures
+_ROWS_AT_ONCE = 32  # a row holds whole images
 OBJECTS_SUFFIX = ".objects.parquet"
 
 
@@ -63,7 +63,7 @@ def _image_column(file: Path, schema: pa.Schema) -> str:
             f"{file} is not SAT: it has no column {', '.join(missing)}; "
             f"it has: {', '.join(schema.names)}"
         )
-    wanted = {column: "a list of pictures", "answers": "a list of strings"}
+    wanted = {column: "a list of images", "answers": "a list of strings"}
     kinds = {name: schema.field(name).type for name in wanted}
     for name, kind in kinds.items():
         inner = kind.value_type if pa.types.is_list(kind) or pa.types.is_large_list(kind) else None
@@ -92,24 +92,24 @@ def _draft(
     file: str,
     row: int,
     values: dict[str, Any],
-    images: str,
+    column: str,
     objects: dict[str, tuple[Box, ...]],
     metadata: dict[str, str],
 ) -> Draft | Reject:
-    pictures = []
-    for i, stored in enumerate(values[images] or (), start=1):
+    images = []
+    for i, stored in enumerate(values[column] or (), start=1):
         data = stored["bytes"] if isinstance(stored, dict) else stored
         if not data:
-            return Reject(file, row, images, f"image {i} has no bytes")
-        seen = objects.get(hashlib.sha256(data).hexdigest()) if objects else None
-        pictures.append(Picture(data, seen))
+            return Reject(file, row, column, f"image {i} has no bytes")
+        visible = objects.get(hashlib.sha256(data).hexdigest()) if objects else None
+        images.append(Picture(data, visible))
     if not values["correct_answer"]:
         return Reject(file, row, "correct_answer", "there is no answer")
     return Draft(
         file=file,
         row=row,
         text=values["question"] or "",
-        images=tuple(pictures),
+        images=tuple(images),
         choices=tuple(choice or "" for choice in values["answers"] or ()),
         answers=(values["correct_answer"],),
         family=values["question_type"] or "",
@@ -119,7 +119,7 @@ def _draft(
 
 
 def _read_objects(file: Path) -> dict[str, tuple[Box, ...]]:
-    """Boxes by SHA-256 of the picture they are in; empty if there is no such file."""
+    """Boxes by SHA-256 of the image they are in; empty if there is no such file."""
     beside = file.with_name(file.name.removesuffix(".parquet") + OBJECTS_SUFFIX)
     if not beside.exists():
         return {}

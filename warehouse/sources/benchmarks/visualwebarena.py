@@ -3,20 +3,20 @@
 Schemas:
 
 - Task configurations (github.com/web-arena-x/visualwebarena, config_files/vwa): one object a file,
-  or an array, with `sites`, `task_id`, `intent`, `image` (pictures that belong to the intent, or
+  or an array, with `sites`, `task_id`, `intent`, `image` (images that belong to the intent, or
   null), `start_url`, and `eval`: `eval_types` and `reference_answers` (`exact_match`,
   `must_include`, `fuzzy_match`). What needs no live site is a task whose one evaluation is
   `string_match` with an exact answer, or with one phrase that must be included (`a |OR| b` are two
   answers): the gold action is then `stop [answer]`. The others are rejected, with the reason.
   The page is not published: its screenshot is looked for as `SITE_ID.png` or `ID.png` below the
-  image root, and pictures of the intent by the end of their address. Nothing is fetched.
+  image root, and images of the intent by the end of their address. Nothing is fetched.
 - Recorded steps in ICAL's form (`warehouse.sources.benchmarks.ical`), and in the reference
   implementation's JSON Lines.
 
 A published phrase that must merely be included is graded as the whole answer here: stricter, so
-figures are at most those of the live benchmark. Told figures: accuracy, the share of steps with the
-right kind of action, and accuracy a kind. ViGoRL's published ones are success rates of whole live
-episodes, which no offline figure equals.
+accuracy is at most that of the live benchmark. Reported metrics: accuracy, the share of steps with
+the right kind of action, and accuracy a kind. ViGoRL's published ones are success rates of whole
+live episodes, which no offline metric equals.
 """
 
 from __future__ import annotations
@@ -41,13 +41,13 @@ def _draft(row: Row) -> Draft:
     if not sites or not all(isinstance(site, str) for site in sites):
         raise Unusable("sites", "there is no site")
     answers = _answers(row.get("eval"))
-    pictures = [_screenshot(row, str(sites[0]), number)]
+    images = [_screenshot(row, str(sites[0]), number)]
     shown = row.get("image")
     for name in [] if shown is None else shown if isinstance(shown, list) else [shown]:
-        pictures.append(Picture(row.files.get(PurePosixPath(str(name)).name, "image")))
+        images.append(Picture(row.files.get(PurePosixPath(str(name)).name, "image")))
     return row.draft(
         f"OBJECTIVE: {row.text('intent')}\nPREVIOUS ACTIONS: None",
-        pictures,
+        images,
         answer_kind=AnswerKind.ACTION,
         answers=tuple(f"stop [{answer}]" for answer in answers),
         family=str(sites[0]),

@@ -1,4 +1,4 @@
-"""Visual search: small things in large pictures.
+"""Visual search: small things in large images.
 
 Read are the reference implementation's JSONL, and Parquet with the columns of the embedded sample
 (`rooms_search`): `image`, `question`, `options`, `answer`, `category` and `objects`.
@@ -17,7 +17,7 @@ _TABLE = Columns.parsed(
 TASKS = (
     Task(
         "vstar",
-        "visual search: small things in large pictures (reference JSONL, or Parquet)",
+        "visual search: small things in large images (reference JSONL, or Parquet)",
         {".jsonl": reference.read, ".parquet": _TABLE.read},
         prompt="visual-search",
         lens=VISUAL_SEARCH,

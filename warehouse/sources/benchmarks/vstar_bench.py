@@ -3,12 +3,12 @@
 Schema (dataset card of craigwu/vstar_bench; github.com/penghao-wu/vstar, vstar_bench_eval.py):
 `test_questions.jsonl` has `image` (a name such as `direct_attributes/sa_4690.jpg`), `text` (the
 question, lettered options a line each, and how to answer), `category` (direct_attributes or
-relative_position), `label` (a letter), `question_id`. Beside each picture lies a JSON of its name
+relative_position), `label` (a letter), `question_id`. Beside each image lies a JSON of its name
 with `target_object` and `bbox` ([left, top, width, height] in pixels): where it is found, the boxes
-of what is asked about become the picture's objects. lmms-lab/vstar-bench has the same columns in
+of what is asked about become the image's objects. lmms-lab/vstar-bench has the same columns in
 Parquet; VLMEvalKit's TSV has a column a letter, `question` and `answer`.
 
-Published figure: accuracy, also a category.
+Published metric: accuracy, also a category.
 """
 
 from __future__ import annotations
@@ -38,13 +38,13 @@ def _draft(row: Row) -> Draft:
         right = chosen_option(row.text("label", "answer"), choices, "label")
     else:
         choices, right = choice_row(row, "options")
-    picture = row.image("image")
-    picture = Picture(picture.data, _targets(row, picture.data))
-    return row.draft(text, [picture], choices=choices, answers=(right,), family=category)
+    image = row.image("image")
+    image = Picture(image.data, _targets(row, image.data))
+    return row.draft(text, [image], choices=choices, answers=(right,), family=category)
 
 
 def _targets(row: Row, data: bytes) -> tuple[Box, ...] | None:
-    """The boxes of what is asked about, where the JSON beside the picture has them."""
+    """The boxes of what is asked about, where the JSON beside the image has them."""
     name = row.get("image")
     if not isinstance(name, str) or len(name) > 255 or row.spool is not None:
         return None

@@ -2,11 +2,11 @@
 
 Schema (dataset card of We-Math/We-Math, testmini): `ID` (one for a problem and all its steps, such
 as `3steps_165`), `split`, `knowledge concept`, `question`, `option` (one text: `A. 5;B. 6; C. 7`),
-`answer` (a letter), `image_path` (a name, or the picture in Parquet), `key` (`2steps_1`,
+`answer` (a letter), `image_path` (a name, or the image in Parquet), `key` (`2steps_1`,
 `2steps_multi`, …), `question number`, `knowledge concept description`. 1,740 questions, 525
 problems. VLMEvalKit's TSV has `image` in base64 and a column a letter.
 
-Published figures (the authors' four-dimensional metric; VLMEvalKit, vlmeval/dataset/utils/
+Published metrics (the authors' four-dimensional metric; VLMEvalKit, vlmeval/dataset/utils/
 wemath.py): of all problems, how many show insufficient knowledge (problem and a step wrong),
 inadequate generalization (steps right, problem wrong), complete mastery (all right) or rote
 memorization (problem right, a step wrong); strict score = mastery + half of inadequate
@@ -49,7 +49,7 @@ def _draft(row: Row) -> Draft:
 TASKS = (
     Task(
         "wemath",
-        "We-Math: problems and their single steps (JSON with pictures, Parquet, or a TSV)",
+        "We-Math: problems and their single steps (JSON with images, Parquet, or a TSV)",
         published(
             "We-Math", _draft, ("ID", "key", "question", "answer", "option|A", "image_path|image"),
             folders=("data", "image"), licence="CC-BY-NC-4.0",

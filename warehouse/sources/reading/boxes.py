@@ -46,7 +46,7 @@ def gold_box(
         size: width and height of the image.
 
     Raises:
-        Unusable: these are not four numbers in that format, or the box lies outside the picture.
+        Unusable: these are not four numbers in that format, or the box lies outside the image.
     """
     numbers = [_number(value, field) for value in values]
     if len(numbers) != 4:

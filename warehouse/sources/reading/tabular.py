@@ -25,7 +25,7 @@ from warehouse.sources.reading.drafts import ImportProblem
 from warehouse.storage.home import first_line
 from warehouse.tables.schema import Row
 
-_ROWS_AT_ONCE = 32  # a row may hold whole pictures
+_ROW_BATCH = 32  # a row may hold whole images
 _LONGEST = 96 << 20  # of one line, cell or JSON value; base64 is a third longer than an image
 _CHUNK = 1 << 20  # characters
 _SPACE = " \t\r\n"
@@ -54,7 +54,7 @@ def read_rows(file: Path, columns: Sequence[str] | None) -> Iterator[tuple[int, 
 def _parquet(file: Path, columns: Sequence[str] | None) -> Iterator[Row | str]:
     parquet = pq.ParquetFile(file)
     chosen = _chosen(file, columns, parquet.schema_arrow.names)
-    for batch in parquet.iter_batches(_ROWS_AT_ONCE, columns=chosen):
+    for batch in parquet.iter_batches(_ROW_BATCH, columns=chosen):
         yield from batch.to_pylist()
 
 
@@ -71,8 +71,8 @@ def _arrow(file: Path, columns: Sequence[str] | None) -> Iterator[Row | str]:
         chosen = _chosen(file, columns, names)
         for batch in batches:
             wanted = batch.select(chosen)
-            for start in range(0, wanted.num_rows, _ROWS_AT_ONCE):
-                yield from wanted.slice(start, _ROWS_AT_ONCE).to_pylist()
+            for start in range(0, wanted.num_rows, _ROW_BATCH):
+                yield from wanted.slice(start, _ROW_BATCH).to_pylist()
 
 
 def _json_lines(file: Path, columns: Sequence[str] | None) -> Iterator[Row | str]:
