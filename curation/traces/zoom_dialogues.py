@@ -24,7 +24,7 @@ from mcts.data import Box, Image, Observation, Point, Question, Step, Trace
 VERSION = 1
 MAKER = f"zoom_dialogues/{VERSION}"
 
-SAME_PLACE = 0.01
+ALREADY_SHOWN = 0.01
 """Share of the image's longer side: what was seen enlarged this near is not called for again."""
 
 
@@ -75,7 +75,7 @@ def zoom_dialogue(
             point is None
             or len(seen) == most_calls
             or not frame.inside(point)
-            or any(frame.same_place(point, other, SAME_PLACE) for other in seen)
+            or any(frame.same_place(point, other, ALREADY_SHOWN) for other in seen)
         ):
             steps.append(step)
             continue
