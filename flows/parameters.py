@@ -85,7 +85,7 @@ def signature_of(model: type[Settings]) -> list[inspect.Parameter]:
             option = typer.Option(_flag(old), hidden=True)
             made.append(_keyword(old, Annotated[str | None, option], None))
     config = typer.Option(help="YAML file with settings.", callback=_remember, metavar="FILE")
-    override = typer.Option("--set", help="key=value over all else; repeatable.")
+    override = typer.Option("--set", help="Wins over all else; repeatable.", metavar="KEY=VALUE")
     made.append(_keyword("config", Annotated[str | None, config], None))
     made.append(_keyword("set", Annotated[list[str] | None, override], None))
     return made
@@ -102,28 +102,32 @@ def _keyword(name: str, annotation: Any, default: Any) -> inspect.Parameter:
 
 
 def _parameter(name: str, field: FieldInfo) -> inspect.Parameter:
-    flag, type_ = flag_of(field), field.annotation
-    known = [t for t in get_args(type_) if t is not NoneType]
-    inner = known[0] if get_origin(type_) in (Union, UnionType) and len(known) == 1 else type_
+    flag = flag_of(field)
+    annotation: Any = field.annotation
+    known = [t for t in get_args(annotation) if t is not NoneType]
+    optional = get_origin(annotation) in (Union, UnionType) and len(known) == 1
+    inner: Any = known[0] if optional else annotation
+    repeated = get_origin(inner) in (tuple, list)
     given: dict[str, Any] = {"help": _help(field), "metavar": flag.metavar or None}
-    if get_origin(inner) in (tuple, list):
-        inner = type_ = list[get_args(inner)[0]]  # type: ignore[misc]
+    if repeated:
+        item: Any = get_args(inner)[0]
+        annotation = list[item]
+        given["metavar"] = flag.metavar or f"<{item.__name__}>"
     elif values := _choices(inner):
         given |= {"parser": str, "metavar": flag.metavar or f"[{'|'.join(values)}]"}
     elif inner not in (str, int, float, bool, Path):
         given |= {"parser": _yaml, "metavar": flag.metavar or "YAML"}
-    default = None if field.is_required() or field.default_factory else field.default
-    if default is None or type_ == list[get_args(type_)[0] if get_args(type_) else Any]:
-        default, type_ = None, type_ | None
+    default = None if field.is_required() or field.default_factory or repeated else field.default
     if isinstance(default, Enum):
         default = default.value
-    names = flag.names or ((_flag(name),) if inner is bool else ())
     if flag.positional:
         info = typer.Argument(**{**given, "metavar": flag.metavar or name.upper()})
     else:
-        info = typer.Option(*names, **given)
+        info = typer.Option(*(flag.names or ((_flag(name),) if inner is bool else ())), **given)
     bounds = [found for found in field.metadata if not isinstance(found, Flag)]
-    return _keyword(name, Annotated[(type_, *bounds, info)], default)  # type: ignore[misc]
+    if default is None:
+        annotation = annotation | None
+    return _keyword(name, Annotated[(annotation, *bounds, info)], default)
 
 
 def _flag(name: str) -> str:

@@ -33,7 +33,7 @@ from training.evaluation.evaluate import (
 from training.evaluation.report import EvaluationReport, compare
 from warehouse.models import find_model, open_model
 from warehouse.sources import task_of
-from warehouse.sources.importing import split_named
+from warehouse.sources.importing import normalize_split
 from warehouse.storage.home import Warehouse
 from warehouse.tables.rows import read_questions
 
@@ -137,7 +137,7 @@ def find_benchmark(
         Problem: there are none.
     """
 
-    splits = [split_named(settings.split)] if settings.split else SPLITS
+    splits = [normalize_split(settings.split)] if settings.split else SPLITS
 
     def read() -> tuple[list[Question], str]:
         for split in splits:
@@ -154,8 +154,8 @@ def find_benchmark(
     if empty and sample is not None and set(splits) & set(sample.files):
         from warehouse.sources.importing import import_sample
 
-        if report := import_sample(warehouse, settings.benchmark):
-            report(f"the embedded sample was imported ({report.added} questions)")
+        if imported := import_sample(warehouse, settings.benchmark):
+            report(f"the embedded sample was imported ({imported.added} questions)")
             found, split = read()
     if not found:
         splits_shown = settings.split or " or ".join(SPLITS)
