@@ -15,7 +15,7 @@ from mcts.data import AnswerKind
 from tests.support.sat_files import SAT2, bomb, picture, rejects, row, sat2
 from warehouse.query.catalog import query
 from warehouse.sources import tasks
-from warehouse.sources.importing import ImportProblem, import_questions, split_of
+from warehouse.sources.importing import ImportProblem, import_questions, split_in_name
 from warehouse.storage.home import Warehouse
 from warehouse.storage.objects import image_key
 from warehouse.tables.rows import read_image, read_questions
@@ -200,7 +200,7 @@ def test_a_folder_of_shards_is_read_by_split(warehouse: Warehouse, tmp_path: Pat
     ],
 )
 def test_the_split_is_read_from_the_name(name: str, split: str | None) -> None:
-    assert split_of(name) == split
+    assert split_in_name(name) == split
 
 
 def test_boxes_beside_a_parquet_become_the_images_objects(

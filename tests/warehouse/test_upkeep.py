@@ -218,7 +218,7 @@ def test_a_disk_that_is_full_during_a_commit_shows_nothing_half(
 ) -> None:
     warehouse = Warehouse(str(tmp_path))
     monkeypatch.setenv("VIGORL_FAILPOINT", place)
-    monkeypatch.setattr(failpoints, "_passages", Counter())
+    monkeypatch.setattr(failpoints, "_times_reached", Counter())
     with pytest.raises(OSError, match="No space left"):
         commit_trees(warehouse, shard("a", "b"), run_id="r")
     monkeypatch.delenv("VIGORL_FAILPOINT")

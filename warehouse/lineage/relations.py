@@ -36,7 +36,9 @@ def _all_relations() -> tuple[Relation, ...]:
     text = (resources.files("warehouse.lineage") / "relations.sql").read_text("utf-8")
     _, *parts = _HEAD.split(text)
     heads = zip(*(parts[i::4] for i in range(4)), strict=True)
-    return tuple(Relation(*head, sql.strip().rstrip(";")) for *head, sql in heads)
+    return tuple(
+        Relation(when, parent, child, sql.strip().rstrip(";")) for when, parent, child, sql in heads
+    )
 
 
 def relations(start: str) -> list[Relation]:

@@ -95,7 +95,7 @@ def import_questions(
         ImportProblem: a file can't be read, too much was rejected, or nothing was usable. Nothing
             has been written then.
     """
-    files = files_of(task, path, split, image_root, columns)
+    files = find_readers(task, path, split, image_root, columns)
     checker = Checker(task, source, licence)
 
     def outcomes(stage: str) -> Iterator[Accepted | Reject]:
@@ -170,7 +170,7 @@ def import_sample(warehouse: Warehouse, task: str) -> ImportReport | None:
     return total
 
 
-def files_of(
+def find_readers(
     task: str,
     path: str | Path,
     split: str | None = None,
@@ -190,25 +190,25 @@ def files_of(
     ]
 
 
-def split_named(word: str) -> str:
+def normalize_split(word: str) -> str:
     """The split that a word means, as stored in `questions.split`: `val` is `validation`."""
     return _SPLITS.get(word, word)
 
 
-def split_of(name: str) -> str | None:
+def split_in_name(name: str) -> str | None:
     """The split in a file name: train-00000-of-00004.parquet, SAT_val.parquet, …; else None."""
-    found = {split_named(word.lower()) for word in _SPLIT.findall(name.rpartition(".")[0])}
+    found = {normalize_split(word.lower()) for word in _SPLIT.findall(name.rpartition(".")[0])}
     return found.pop() if len(found) == 1 else None
 
 
 def _files(path: Path, reader: Task, split: str | None) -> list[tuple[Path, str]]:
     """The files to read, each with its split."""
     formats = ", ".join(sorted(reader.formats))
-    wanted = split_named(split) if split else None
+    wanted = normalize_split(split) if split else None
     if path.is_file():
         if path.suffix.lower() not in reader.formats:
             raise ImportProblem(f"{path}: {reader.name} is read from {formats}")
-        found = [(path, wanted or split_of(path.name) or reader.split)]
+        found = [(path, wanted or split_in_name(path.name) or reader.split)]
     elif path.is_dir():
         every = sorted(p for p in path.rglob("*") if p.is_file() and not p.name.startswith("."))
         every = [p for p in every if p.suffix.lower() in reader.formats]
@@ -230,7 +230,7 @@ def _files(path: Path, reader: Task, split: str | None) -> list[tuple[Path, str]
 def _split_within(file: Path, folder: Path) -> str | None:
     """The split in a file's name, or else in the name of the nearest folder it lies in."""
     names = [file.name, *(f"{part}." for part in reversed(file.relative_to(folder).parts[:-1]))]
-    return next((found for name in names if (found := split_of(name))), None)
+    return next((found for name in names if (found := split_in_name(name))), None)
 
 
 def _store(warehouse: Warehouse, accepted: Iterator[Accepted], run_id: str) -> int:

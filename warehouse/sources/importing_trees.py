@@ -23,7 +23,7 @@ from mcts.coordinates import CoordinateSpace
 from mcts.data import AnswerKind, content_id
 from mcts.tree import flatten
 from warehouse.sources.benchmarks.reference import gold_fields
-from warehouse.sources.importing import ImportReport, files_of, import_questions
+from warehouse.sources.importing import ImportReport, find_readers, import_questions
 from warehouse.sources.published import Row, published
 from warehouse.sources.reading.drafts import (
     Draft,
@@ -145,7 +145,7 @@ def _read_trees(
     kept: dict[tuple[str, int], Row] = {}
     reader, count, checker = TreeQuestions(kept), 0, Checker(task)
     arguments: dict[Path, dict[str, Any]] = {}
-    for drafts, file_split in files_of(task, path, split, root, reader):
+    for drafts, file_split in find_readers(task, path, split, root, reader):
         for draft in islice(drafts(), None if limit is None else limit - count):
             count += 1
             if not isinstance(draft, Draft):
@@ -163,7 +163,7 @@ def _read_trees(
 
 def _task(path: Path, split: str, root: Path | None) -> str:
     """The task that the first question's answer implies."""
-    for drafts, _ in files_of("", path, split, root, TreeQuestions()):
+    for drafts, _ in find_readers("", path, split, root, TreeQuestions()):
         for draft in drafts():
             if isinstance(draft, Draft):
                 if draft.answer_kind is AnswerKind.BOX:

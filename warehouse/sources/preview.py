@@ -14,7 +14,7 @@ from itertools import islice
 from pathlib import Path
 
 from curation.render.question_card import draw_question
-from warehouse.sources.importing import files_of
+from warehouse.sources.importing import find_readers
 from warehouse.sources.reading.box_units import BoxUnits
 from warehouse.sources.reading.drafts import Draft, ImportProblem, Readers, Reject
 from warehouse.sources.reading.row_checks import Accepted, Checker
@@ -66,7 +66,7 @@ def preview_import(
     read = 0
     drafts = (
         (draft, file_split)
-        for read_file, file_split in files_of(task, path, split, image_root, columns)
+        for read_file, file_split in find_readers(task, path, split, image_root, columns)
         for draft in read_file()
     )
     for draft, file_split in islice(drafts, limit or READ):
