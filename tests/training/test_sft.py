@@ -128,7 +128,7 @@ def test_a_model_knows_what_it_was_made_from(made: Warehouse, row: dict[str, Any
     assert json.loads(row["metrics"])["steps"] == 3
     with Walker(made) as walker:
         found = walker.lineage(walker.find(row["name"])[0])
-    kinds = {thing.kind for thing in found.up}
+    kinds = {thing.kind for thing in found.ancestors}
     assert {"model", "dataset", "trace", "tree", "question", "image"} <= kinds
 
 
