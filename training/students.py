@@ -76,9 +76,9 @@ def open_student(warehouse: Warehouse, name: str) -> Iterator[Student]:
             yield _student(opened, row["model_id"])
         return
     if folder.exists() or not _HUB_NAME.fullmatch(name):
-        registered = ", ".join(registered_checkpoints()) or "registered"
+        names = ", ".join(registered_checkpoints()) or "registered"
         raise TrainingError(
-            f"model {name!r} is neither {registered}, nor a model of this warehouse, nor a folder "
+            f"model {name!r} is neither {names}, nor a model of this warehouse, nor a folder "
             "with a config.json, nor a name on a hub such as Qwen/Qwen2.5-VL-3B-Instruct"
         )
     yield _student(_from_hub(name), None)
