@@ -61,7 +61,7 @@ def test_damaged_missing_and_stray_images_are_named(warehouse: Warehouse) -> Non
         f"images: the bytes of image {damaged.name} are damaged",
     ]
     remarks = [finding.sentence for finding in check(warehouse) if not finding.wrong]
-    assert remarks == ["images: 1 stored pictures are in no row"]
+    assert remarks == ["images: 1 stored images are in no row"]
 
 
 def test_a_changed_bundle_is_named_and_so_is_a_lost_one(warehouse: Warehouse) -> None:
@@ -224,7 +224,7 @@ def test_any_duckdb_client_opens_the_snapshot_and_a_new_one_replaces_it(
     with duckdb.connect(str(path), read_only=True) as reader:
         assert reader.execute("SELECT count(*) FROM models").fetchall() == [(1,)]
     assert [p.name for p in Path(warehouse.root).glob("*duckdb*")] == ["vigorl.duckdb"]
-    with pytest.raises(WarehouseError, match="its folder is not there"):
+    with pytest.raises(WarehouseError, match="its folder does not exist"):
         snapshot(warehouse, tmp_path / "nowhere" / "x.duckdb")
 
 

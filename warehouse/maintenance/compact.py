@@ -18,16 +18,15 @@ Bundles of published versions are objects, not files of tables; nothing here tou
 
 from __future__ import annotations
 
-import time
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 from deltalake import DeltaTable
-from deltalake.exceptions import CommitFailedError
 
 from warehouse.query.commit_visibility import note_commits
-from warehouse.storage.home import Warehouse, WarehouseError
-from warehouse.tables.delta import WRITER, open_table
+from warehouse.storage.home import Warehouse
+from warehouse.tables.delta import WRITER, open_table, rewrite
 from warehouse.tables.schema import TABLES
 from warehouse.versions.versions import list_versions
 
@@ -42,7 +41,6 @@ SORTED_BY = {
 }
 """The column that the rows of a table are looked up and joined by; other tables stay unsorted."""
 
-_ATTEMPTS = 10
 _SORT_BYTES = 2**30  # held in memory at once; the rest is spilled to disk
 
 
@@ -79,10 +77,12 @@ def compact(warehouse: Warehouse, keep_days: float = 7.0, *, sort: bool = False)
         if delta is None:
             continue
         before = len(delta.file_uris())
-        _merge(warehouse, name, SORTED_BY.get(name) if sort else None)
+        sorted_by = SORTED_BY.get(name) if sort else None
+        rewrite(warehouse, name, partial(_merge, sorted_by=sorted_by))
         note_commits(warehouse, name)
-        removed = _remove(warehouse, name, needed.get(name, set()), keep_days)
-        delta = _open(warehouse, name)
+        delta = open_table(warehouse, name) or delta
+        removed = _remove(delta, needed.get(name, set()), keep_days)
+        delta = open_table(warehouse, name) or delta
         delta.create_checkpoint()  # the log in one file: every query opens its tables sooner
         compacted.append(Compacted(name, before, len(delta.file_uris()), removed))
     return compacted
@@ -97,35 +97,21 @@ def stated_versions(warehouse: Warehouse) -> dict[str, set[int]]:
     return stated
 
 
-def _merge(warehouse: Warehouse, name: str, sorted_by: str | None) -> None:
-    for attempt in range(_ATTEMPTS):
-        delta = _open(warehouse, name)
-        if len(delta.file_uris()) < (1 if sorted_by else 2):
-            return
-        try:
-            if sorted_by:
-                delta.optimize.z_order(
-                    [sorted_by],  # of one column, a plain sort
-                    target_size=TARGET_BYTES,
-                    max_concurrent_tasks=1,
-                    max_spill_size=_SORT_BYTES,
-                    writer_properties=WRITER,
-                )
-                return
-            delta.optimize.compact(
-                target_size=TARGET_BYTES,
-                max_concurrent_tasks=1,  # memory before speed: a task holds a whole file
-                writer_properties=WRITER,
-            )
-            return
-        except CommitFailedError:
-            time.sleep(0.1 * 2**attempt)
-    raise WarehouseError(
-        f"table {name} is too busy: every attempt to merge its files was overtaken"
-    )
+def _merge(delta: DeltaTable, sorted_by: str | None) -> None:
+    if len(delta.file_uris()) < (1 if sorted_by else 2):
+        return
+    options: dict[str, Any] = {
+        "target_size": TARGET_BYTES,
+        "max_concurrent_tasks": 1,  # memory before speed: a task holds a whole file
+        "writer_properties": WRITER,
+    }
+    if sorted_by:  # a Z-order of one column is a plain sort
+        delta.optimize.z_order([sorted_by], max_spill_size=_SORT_BYTES, **options)
+    else:
+        delta.optimize.compact(**options)
 
 
-def _remove(warehouse: Warehouse, name: str, needed: set[int], keep_days: float) -> int:
+def _remove(delta: DeltaTable, needed: set[int], keep_days: float) -> int:
     options: dict[str, Any] = {
         "retention_hours": round(24 * keep_days),
         "enforce_retention_duration": False,  # our rule keeps more than Delta's would
@@ -134,11 +120,4 @@ def _remove(warehouse: Warehouse, name: str, needed: set[int], keep_days: float)
         # What a killed writer left is in no log. A day is more than any commit takes.
         "full": keep_days >= 1,
     }
-    return len(_open(warehouse, name).vacuum(**options))
-
-
-def _open(warehouse: Warehouse, name: str) -> DeltaTable:
-    delta = open_table(warehouse, name)
-    if delta is None:
-        raise WarehouseError(f"table {name} is gone")
-    return delta
+    return len(delta.vacuum(**options))

@@ -19,23 +19,20 @@ some is deleted as a whole, its number stays taken, and models trained on it sti
 from __future__ import annotations
 
 import json
-import time
 from collections.abc import Callable
 from dataclasses import dataclass
 
 import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
-from deltalake.exceptions import CommitFailedError
+from deltalake import DeltaTable
 
 from mcts.journal.segments import purge
 from warehouse.storage.home import Warehouse, WarehouseError
 from warehouse.storage.objects import image_key
-from warehouse.tables.delta import WRITER, open_table, scan
+from warehouse.tables.delta import WRITER, open_table, rewrite, scan
 from warehouse.versions.revocations import revoke
 from warehouse.versions.versions import Version, list_versions, open_version
-
-_ATTEMPTS = 10
 
 # Tables by the id they depend on, dependent ones first.
 _TABLES_OF = {
@@ -146,16 +143,7 @@ def delete_rows(warehouse: Warehouse, name: str, where: str) -> None:
     Raises:
         WarehouseError: other writers overtook every attempt.
     """
-    for attempt in range(_ATTEMPTS):
-        delta = open_table(warehouse, name)
-        if delta is None:
-            return
-        try:
-            delta.delete(where, writer_properties=WRITER)
-            return
-        except CommitFailedError:
-            time.sleep(0.1 * 2**attempt)
-    raise WarehouseError(f"table {name} is too busy: stop what writes, then repeat this")
+    rewrite(warehouse, name, lambda delta: delta.delete(where, writer_properties=WRITER))
 
 
 def _belonging(warehouse: Warehouse, table: str, key: str, ids: dict[str, pa.Array]) -> pa.Array:
@@ -201,20 +189,18 @@ def _drop_version(warehouse: Warehouse, version: Version, source: str) -> None:
 
 def _delete_rows(warehouse: Warehouse, name: str, key: str, ids: pa.Array) -> int:
     """Delete the rows with one of the ids in column `key`; return how many."""
-    for attempt in range(_ATTEMPTS):
-        delta = open_table(warehouse, name)
-        if delta is None or not len(ids):
-            return 0
-        try:
-            # A join, since a list of so many ids would be a statement of megabytes.
-            merged = delta.merge(
-                pa.table({key: ids}), f"rows.{key} = ids.{key}", source_alias="ids",
-                target_alias="rows", writer_properties=WRITER,
-            )  # fmt: skip
-            return int(merged.when_matched_delete().execute()["num_target_rows_deleted"])
-        except CommitFailedError:
-            time.sleep(0.1 * 2**attempt)
-    raise WarehouseError(f"table {name} is too busy: stop what writes, then repeat this")
+    if not len(ids):
+        return 0
+
+    def delete(delta: DeltaTable) -> int:
+        # A join, since a list of so many ids would be a statement of megabytes.
+        merged = delta.merge(
+            pa.table({key: ids}), f"rows.{key} = ids.{key}", source_alias="ids",
+            target_alias="rows", writer_properties=WRITER,
+        )  # fmt: skip
+        return int(merged.when_matched_delete().execute()["num_target_rows_deleted"])
+
+    return rewrite(warehouse, name, delete) or 0
 
 
 def _array(values: pa.Array) -> pa.Array:

@@ -24,7 +24,7 @@ import uuid
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
-from typing import Any, TypeAlias
+from typing import Any, TypeAlias, TypeVar
 
 import pyarrow as pa
 import pyarrow.compute as pc
@@ -39,6 +39,7 @@ from warehouse.tables.schema import CHILDREN, TABLES, as_described
 from warehouse.tables.tree_rows import SearchRows
 
 Rows: TypeAlias = Iterable[Mapping[str, Any]] | pa.Table | pa.RecordBatchReader
+Result = TypeVar("Result")
 
 _ATTEMPTS = 60  # conflicts are settled in milliseconds; this many in a row means something is wrong
 WRITER = WriterProperties(compression="ZSTD", max_row_group_size=122_880)  # groups to pass over
@@ -268,6 +269,25 @@ def _filled(table: pa.Table, values: Mapping[str, str]) -> pa.Table:
 
 def _keys(table: pa.Table, columns: Sequence[str]) -> list[tuple[Any, ...]]:
     return list(zip(*(table[column].to_pylist() for column in columns), strict=True))
+
+
+def rewrite(
+    warehouse: Warehouse, name: str, change: Callable[[DeltaTable], Result]
+) -> Result | None:
+    """Apply a change that rewrites files of a table, again after a conflict; None without a table.
+
+    Raises:
+        WarehouseError: other writers overtook every attempt.
+    """
+    for attempt in range(10):
+        delta = open_table(warehouse, name)
+        if delta is None:
+            return None
+        try:
+            return change(delta)
+        except CommitFailedError:
+            time.sleep(0.1 * 2**attempt)
+    raise WarehouseError(f"table {name} is too busy: stop what writes, then repeat this")
 
 
 def record_run(
