@@ -23,7 +23,10 @@ from tests.support.project_files import (
 
 HEAVY = {"torch", "transformers", "prefect", "duckdb", "deltalake", "boto3", "datasets", "trl"}
 # Of mcts: values in, values out.
-PURE = ["search", "engine", "prefetch", "tree", "data", "coordinates", "parsing"]
+PURE = [
+    *("search", "config", "engine", "policy", "budget", "baselines", "prefetch", "concurrency"),
+    *("tree", "data", "coordinates", "parsing"),
+]
 DISK = {"glob", "io", "os", "pathlib", "shutil", "sqlite3", "subprocess", "tempfile"}
 COMES_WITH = {  # imported under one name, declared under another
     "botocore": "boto3",

@@ -27,7 +27,7 @@ from mcts.tree import Node, Tree
 
 
 @dataclass(frozen=True, slots=True)
-class Continuation:
+class PreferenceSide:
     """One child of the place where the pair parts, and what came of it."""
 
     node_id: int
@@ -55,8 +55,8 @@ class PreferencePair:
     """node_id of the node where they part; 0 is the question itself."""
     prefix: tuple[Step, ...]
     """What was thought before they part."""
-    chosen: Continuation
-    rejected: Continuation
+    chosen: PreferenceSide
+    rejected: PreferenceSide
 
     @property
     def margin(self) -> float:
@@ -108,7 +108,7 @@ def _words(child: Node) -> tuple[str | None, str | None]:
 
 def _continuation(
     tree: Tree, parent: Node, child: Node, ends: Sequence[End], sign: int
-) -> Continuation:
+) -> PreferenceSide:
     """`child` with the best (+1) or the worst (-1) of the ends below it; content breaks ties."""
     end = min(
         (end for end in ends if any(node is child for node in end.path)),
@@ -117,6 +117,6 @@ def _continuation(
     steps, _, _ = canonical(end.after(parent), frozenset())
     assert child.value is not None and end.reward is not None  # only graded ends, visited children
     error = standard_error(rewards_below(child))
-    return Continuation(
+    return PreferenceSide(
         child.node_id, child.visits, child.value, error, steps, end.answer, end.reward
     )

@@ -46,7 +46,7 @@ _LUCK = 0.02  # what points at random may earn on average
 
 
 @dataclass(frozen=True, slots=True)
-class Finding:
+class Exploit:
     """One trick that worked."""
 
     kind: str
@@ -75,9 +75,9 @@ class Finding:
 class LintReport:
     """The findings, and what honest completions earn."""
 
-    findings: tuple[Finding, ...]
+    findings: tuple[Exploit, ...]
     """Tricks that worked, worst first; one of each kind and trick."""
-    limits: tuple[Finding, ...]
+    limits: tuple[Exploit, ...]
     """What no reward of its kind could detect."""
     completions: int
     """How many were scored."""
@@ -129,7 +129,7 @@ class _Linter:
     def __init__(self, reward: Reward, messages: bool) -> None:
         self.reward, self.messages = reward, messages
         self.scored = 0
-        self.found: dict[tuple[str, str], Finding] = {}
+        self.found: dict[tuple[str, str], Exploit] = {}
         self.honest: dict[str, list[float]] = {}
         self.sees_answers = self.sees_boxes = False
         self.gains: list[float] = []
@@ -204,7 +204,7 @@ class _Linter:
     ) -> None:  # fmt: skip
         """Keep a finding if it is the worst of its kind and trick."""
         shown = text if len(text) <= 160 else f"{text[:100]} ... {text[-50:]}"
-        new = Finding(kind, trick, probe.question.text, shown, score, against, note)
+        new = Exploit(kind, trick, probe.question.text, shown, score, against, note)
         worst = self.found.setdefault((kind, trick), new)
         if (new.score or 0) - (new.against or 0) > (worst.score or 0) - (worst.against or 0):
             self.found[kind, trick] = new
