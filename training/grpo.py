@@ -66,9 +66,7 @@ def train_grpo(
     """
     reporter = reporter or TrainingReporter()
     if (dataset is None) == (task is None):
-        raise TrainingError(
-            "grpo takes the questions of a --dataset, or of a --task: give one of both"
-        )
+        raise TrainingError("grpo takes questions of a --dataset or of a --task: give one of both")
     reward = reward_of(recipe)
     with ExitStack() as stack:
         start = stack.enter_context(open_student(warehouse, student_name(recipe, model)))
@@ -94,9 +92,8 @@ def train_grpo(
         chosen = f"{len(prompts.rows)} questions of {ref or f'task {task}'}"
         reporter.message(f"{plan.model_name}: {chosen}{prompts.left_out_text}")
         rewards = make_rewards(reward, student.space)
-        make = partial(
-            grpo_trainer, run, recipe, prompts=prompts, rewards=rewards, reporter=reporter
-        )
+        make = partial(grpo_trainer, run, recipe, prompts=prompts, rewards=rewards,
+                       reporter=reporter)  # fmt: skip
         checks = Checks(recipe.max_prompt, check_rollouts, only_check)
         return run_training(run, student, prompts, make, checks, reporter)
 

@@ -161,14 +161,13 @@ async def measure(
     evaluation = _Evaluation(subject, questions, warehouse, protocol, config, progress)
     predictions = await evaluation.run(concurrency)
     # The responses are part of the identity: sampled or graded anew, it is another evaluation.
-    answered = sorted(
+    responses = [
         (p.question_id, p.sample, p.response, p.score, p.answer, p.error)
         for some in predictions.values()
         for p in some
-    )
-    evaluation_id = content_id(
-        MAKER, identity, benchmark, asdict(config), protocol.seed, protocol.control or "", answered
-    )
+    ]
+    sampled = asdict(config), protocol.seed, protocol.control or "", sorted(responses)
+    evaluation_id = content_id(MAKER, identity, benchmark, *sampled)
     report = make_report(
         evaluation_id, identity, benchmark, settings, questions, predictions, run_id=run_id,
         requests=evaluation.requests, replayed=evaluation.replayed,
