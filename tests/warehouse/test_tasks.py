@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+from dataclasses import replace
 from importlib.resources import files
 from pathlib import Path
 
@@ -148,3 +149,11 @@ def test_every_prompt_file_can_ask() -> None:
     for file in files("mcts").joinpath("prompts").iterdir():
         prompt = load_prompt(file.name.removesuffix(".txt"))
         assert "{question}" in prompt.user and prompt.digest
+
+
+def test_the_former_name_of_smoke_test_only_is_accepted() -> None:
+    with pytest.warns(DeprecationWarning, match="plumbing is called smoke_test_only now"):
+        task = Task("old", plumbing="it shows nothing")
+    assert task.smoke_test_only == "it shows nothing"
+    assert replace(task, title="renamed").smoke_test_only == "it shows nothing"
+    assert Task("new", smoke_test_only="x").smoke_test_only == "x"
