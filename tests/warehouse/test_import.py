@@ -157,7 +157,7 @@ def test_a_file_that_is_not_what_it_should_be_is_named(
         (lacking, "train-lacking.parquet is not SAT: it has no column answers, correct_answer, "),
         (broken, "train-broken.parquet can't be read as Parquet"),
         (half, "train-half.parquet can't be read as Parquet"),
-        (typed, "train-typed.parquet: column images should be a list of pictures, not string"),
+        (typed, "train-typed.parquet: column images should be a list of images, not string"),
         (unnamed, "questions.parquet: its name has no split"),
         (tmp_path / "none.parquet", "none.parquet does not exist"),
         (tmp_path / "empty", "empty holds no .jsonl, .parquet file"),
