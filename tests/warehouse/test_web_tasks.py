@@ -266,7 +266,7 @@ def test_the_control_measures_a_real_search(
     monkeypatch.setattr(control.tempfile, "tempdir", str(tmp_path))
     with StubServer() as server:
         teacher = {"teacher": server.url, "space": "qwen3-vl"}
-        seen, grey = control.control("vstar", 2, teacher)
+        seen, grey = control.run_control("vstar", 2, teacher)
     assert len(seen.right) == len(seen.share) == len(grey.right) == 2
     assert all(0 <= share <= 1 for share in (*seen.share, *grey.share))
     assert not list(tmp_path.iterdir()), "both warehouses are thrown away"
