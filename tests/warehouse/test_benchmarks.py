@@ -91,7 +91,7 @@ def test_every_benchmark_is_imported_searched_and_measured(task: str, tmp_path: 
     assert tree["status"] == "complete"
     (graded,) = query(warehouse, "SELECT count(reward) AS n FROM rollouts").to_pylist()
     assert graded["n"] == tree["n_rollouts"] > 0
-    # The stub knows no answer, so figures are told of the gold ones, and of none.
+    # The stub knows no answer, so the metrics are computed from gold answers, and from none.
     figures = published_metrics(tasks()[task].metrics, questions, [golden(q) for q in questions])
     assert figures["accuracy"] == 1
     assert published_metrics((), questions, [None] * len(questions))["accuracy"] == 0

@@ -1,4 +1,4 @@
-"""The second pass on a real warehouse: what it drops and why, what grows, what is told of it."""
+"""The second pass on a real warehouse: what it drops and why, what grows, what is reported."""
 
 import asyncio
 import io

@@ -1,4 +1,4 @@
-"""Two versions compared: every row that differs is told with its reason, and the reason is true."""
+"""Two versions compared: every row that differs has its reason, and the reason is true."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A look before an import: the first rows are drawn with their gold, and wrong frames are told."""
+"""A preview of an import: the first rows are drawn with their gold, and wrong units are reported."""
 
 from __future__ import annotations
 

@@ -68,12 +68,7 @@ def export(
             version or the format can't have that response style, or no space was given and the
             teachers spoke several.
     """
-    if to not in FORMATS:
-        raise WarehouseError(f"there is no export to {to!r}; there are: {', '.join(FORMATS)}")
-    if files not in FILES:
-        raise WarehouseError(f"there are no {files!r} files; there are: {', '.join(FILES)}")
-    if out.exists() and (not out.is_dir() or any(out.iterdir())):
-        raise WarehouseError(f"{out} is there already and not empty: export into a new folder")
+    _check_arguments(to, files, out)
     style = _response_style(version, to, response_style)
     space = space or _teachers_space(version)
     prompt = prompt or (PROMPTS[style] if style else None)
@@ -105,6 +100,15 @@ def export(
         about = {"response_style": str(style), "left_out": left_out} if style else {}
         _describe(work, version, to, files, renderer, counts, about)
     return out
+
+
+def _check_arguments(to: str, files: str, out: Path) -> None:
+    if to not in FORMATS:
+        raise WarehouseError(f"there is no export to {to!r}; there are: {', '.join(FORMATS)}")
+    if files not in FILES:
+        raise WarehouseError(f"there are no {files!r} files; there are: {', '.join(FILES)}")
+    if out.exists() and (not out.is_dir() or any(out.iterdir())):
+        raise WarehouseError(f"{out} is there already and not empty: export into a new folder")
 
 
 @contextmanager

@@ -99,16 +99,7 @@ def import_questions(
     checker = Checker(task, source, licence)
 
     def outcomes(stage: str) -> Iterator[Accepted | Reject]:
-        done = 0
-        for drafts, file_split in files:
-            limited = islice(drafts(), None if limit is None else limit - done)
-            while batch := list(islice(limited, _DRAFT_BATCH)):
-                checker.decode_all(batch)
-                for draft in batch:
-                    yield checker.check(draft, file_split) if isinstance(draft, Draft) else draft
-                done += len(batch)
-                if progress:
-                    progress(stage, done)
+        return _outcomes(files, checker, limit, lambda done: progress and progress(stage, done))
 
     with warnings.catch_warnings():
         # The checker has its own, smaller limit, and rejects instead of warning.
@@ -125,6 +116,24 @@ def import_questions(
     return ImportReport(
         read, added, already_there, len(rejects), rejects_path, run_id, tuple(units.warnings())
     )
+
+
+def _outcomes(
+    files: list[tuple[Callable[[], Iterator[Draft | Reject]], str]],
+    checker: Checker,
+    limit: int | None,
+    report: Callable[[int], object],
+) -> Iterator[Accepted | Reject]:
+    """Read and check the rows of all files, some at a time; report how many are done."""
+    done = 0
+    for drafts, file_split in files:
+        limited = islice(drafts(), None if limit is None else limit - done)
+        while batch := list(islice(limited, _DRAFT_BATCH)):
+            checker.decode_all(batch)
+            for draft in batch:
+                yield checker.check(draft, file_split) if isinstance(draft, Draft) else draft
+            done += len(batch)
+            report(done)
 
 
 def _check_all(
