@@ -1,4 +1,4 @@
-"""A preview of an import: the first rows are drawn with their gold, and wrong units are reported."""
+"""Preview of an import: the first rows are drawn with their gold, and wrong units are reported."""
 
 from __future__ import annotations
 
