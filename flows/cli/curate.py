@@ -20,10 +20,13 @@ def curate(settings: CurateSettings) -> None:
         print(run(preview_curation(settings)).text())
         return
     from flows.cli.datasets import print_revoked
+    from flows.progress import report_to_stderr
     from flows.stages import curate as stage
 
     summary = run(stage.curate(settings))
     print(summary.sentence())
+    if remark := summary.extra.get("filters"):
+        report_to_stderr(remark)
     if dataset := summary.extra.get("dataset"):
         print(f"dataset {dataset}")
         print_revoked(dataset, settings.home)

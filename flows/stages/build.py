@@ -19,7 +19,7 @@ from typing import Any
 
 from flows.progress import Progress
 from flows.settings import BuildSettings, Problem
-from flows.stages.curate import Summary, curate_trees, read_filters, summarize
+from flows.stages.curate import Summary, curate_trees, other_filters, read_filters, summarize
 from flows.stages.curate_corpus import filter_corpus
 from flows.stages.run_budget import RunBudget, describe_cost, describe_stop, spent_on
 from flows.stages.search import (
@@ -101,6 +101,7 @@ async def build(
         summary = await step(summarize)(warehouse, settings.task, there)
         spent = await asyncio.to_thread(spent_on, warehouse, there)
         extra = _remarks(settings, opened, spent, summary.kept)
+        extra |= other_filters(warehouse, settings.task, run_id, settings.filters)
         if reason := budget.stopped_by:
             limit = getattr(settings, f"run_{reason}")
             extra["stopped"] = describe_stop(reason, limit, len(there), len(searches))

@@ -89,14 +89,15 @@ async def curate(
         await step(curate_trees)(warehouse, run_id, some, filters)
     await step(filter_corpus)(warehouse, run_id, settings.task, filters)
     summary: Summary = await step(summarize)(warehouse, settings.task, tree_ids)
+    extra: dict[str, Any] = dict(other_filters(warehouse, settings.task, run_id, settings.filters))
     if settings.publish:
         from warehouse.versions.versions import publish
 
         version = await asyncio.to_thread(
             publish, warehouse, settings.publish, kept_statement(settings.task)
         )
-        summary = replace(summary, extra={"dataset": version.ref})
-    return replace(summary, run_id=run_id)
+        extra["dataset"] = version.ref
+    return replace(summary, run_id=run_id, extra=extra)
 
 
 def read_filters(path: str | None) -> tuple[Filter, ...]:
@@ -109,6 +110,21 @@ def read_filters(path: str | None) -> tuple[Filter, ...]:
         return load_filters(path) if path else DEFAULT_FILTERS
     except FilterProblem as problem:
         raise Problem(str(problem)) from None
+
+
+def other_filters(warehouse: Warehouse, task: str, run_id: str, path: str | None) -> dict[str, str]:
+    """Remark that the run before chose other filters, whose verdicts this run has replaced."""
+    before = query(
+        warehouse,
+        "SELECT json_extract_string(params, '$.filters') AS path FROM runs "
+        f"WHERE task = {quoted(task)} AND kind IN ('build', 'curate') "
+        f"AND run_id <> {quoted(run_id)} ORDER BY created_at DESC LIMIT 1",
+    )["path"].to_pylist()
+    if not before or before[0] == path or not (before[0] or path):
+        return {}
+    known, used = (f"those of {name}" if name else "the default ones" for name in (before[0], path))
+    again = f"; --filters {before[0]} applies them again" if before[0] else ""
+    return {"filters": f"the filters were {used}; the run before applied {known}{again}"}
 
 
 def trees_of(warehouse: Warehouse, task: str) -> list[str]:

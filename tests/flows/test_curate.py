@@ -280,3 +280,12 @@ def test_verdicts_that_another_process_wrote_meanwhile_are_not_written_twice(war
     assert set(by_filter(warehouse)) == {
         "well_formed", "no_repeated_point", "right_answer", "no_near_copy",
     }  # fmt: skip
+
+
+def test_filters_that_replace_those_of_the_run_before_are_remarked(warehouse, strict) -> None:
+    assert "filters" not in again(warehouse).extra, "the default ones, as ever"
+    assert again(warehouse, strict).extra["filters"] == (
+        f"the filters were those of {strict}; the run before applied the default ones"
+    )
+    assert "filters" not in again(warehouse, strict).extra
+    assert again(warehouse).extra["filters"].endswith(f"--filters {strict} applies them again")
