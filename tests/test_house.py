@@ -36,6 +36,7 @@ COMES_WITH = {  # imported under one name, declared under another
 MOST_LINES = 500
 LONGER: dict[str, str] = {}  # files that may be longer, and why they are one unit
 MOST_FILES = 20
+MOST_FUNCTION_LINES = 60
 FULLER = {"warehouse/sources/benchmarks"}  # one file a published format
 
 IMPORTS = [found for path in project_files() for found in imports_in(path)]
@@ -192,3 +193,23 @@ def test_folders_stay_small() -> None:
     )
     wrong = [f"{folder}: {n} files" for folder, n in files.items() if n > MOST_FILES]
     assert not [line for line in wrong if line.split(":")[0] not in FULLER], shown(wrong)
+
+
+def test_functions_stay_short() -> None:
+    wrong = [
+        f"{path.relative_to(ROOT)}:{node.lineno}: {node.name} has {lines} lines"
+        for path in project_files()
+        for node in ast.walk(ast.parse(path.read_text()))
+        if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef)
+        and (lines := (node.end_lineno or node.lineno) - node.lineno + 1) > MOST_FUNCTION_LINES
+    ]
+    assert not wrong, shown(wrong)
+
+
+def test_a_class_name_means_one_thing_in_the_product() -> None:
+    places: dict[str, list[str]] = {}
+    for path in project_files(*PACKAGES[:-1]):
+        for node in ast.walk(ast.parse(path.read_text())):
+            if isinstance(node, ast.ClassDef):
+                places.setdefault(node.name, []).append(str(path.relative_to(ROOT)))
+    assert not {name: files for name, files in places.items() if len(files) > 1}
