@@ -27,12 +27,12 @@ def small(tmp_path_factory: pytest.TempPathFactory) -> Warehouse:
 
 
 def test_the_gallery_has_its_questions_in_order() -> None:
-    numbers = [asked.number for asked in sql_questions()]
+    numbers = [entry.number for entry in sql_questions()]
     assert numbers == list(range(1, len(numbers) + 1))
     assert len(numbers) >= 20
 
 
-@pytest.mark.parametrize("asked", sql_questions(), ids=lambda asked: f"{asked.number}")
-def test_every_question_of_the_gallery_is_answered(small: Warehouse, asked) -> None:
-    answer = query(small, asked.sql)
-    assert answer.num_rows or asked.number in MAY_BE_EMPTY, asked.title
+@pytest.mark.parametrize("entry", sql_questions(), ids=lambda entry: f"{entry.number}")
+def test_every_question_of_the_gallery_is_answered(small: Warehouse, entry) -> None:
+    answer = query(small, entry.sql)
+    assert answer.num_rows or entry.number in MAY_BE_EMPTY, entry.title

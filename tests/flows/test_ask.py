@@ -50,9 +50,9 @@ def test_steps_come_with_points_in_pixels_of_the_picture_and_a_drawing(
     assert ask(server.url, room, QUESTION, *options) == 0
     *steps, answer, drawn = capsys.readouterr().out.splitlines()
     assert answer in ("answer: yes", "answer: no") and drawn == f"drawn: {out}"
-    asked = server.requests[0]["body"]
-    told = server.answer(asked)["choices"][0]["message"]["content"]
-    spoken = [tuple(map(int, found)) for found in re.findall(r"\((\d+), (\d+)\)", told)]
+    request = server.requests[0]["body"]
+    content = server.answer(request)["choices"][0]["message"]["content"]
+    spoken = [tuple(map(int, found)) for found in re.findall(r"\((\d+), (\d+)\)", content)]
     assert len(steps) == len(spoken) >= 3
     for i, (step, (x, y)) in enumerate(zip(steps, spoken, strict=True), 1):
         place = f"({x * 0.4:.0f}, {y * 0.2:.0f})"  # thousandths of 400 by 200 pixels

@@ -96,7 +96,7 @@ def test_a_killed_build_goes_on_and_ends_as_if_nothing_had_happened(
         build(server, tmp_path)
         after = fingerprints(server)
         again = [fingerprint for fingerprint in before if after[fingerprint] > 1]
-        # Asked twice: only what was in flight, asked but not journaled, when the process died.
+        # Asked twice: only what was in flight, requests but not journaled, when the process died.
         assert len(again) <= before.total() - journaled
         assert after.total() - len(again) == requests
     assert contents(tmp_path) == expected
@@ -114,10 +114,10 @@ def test_a_finished_build_asks_nothing_and_adds_nothing(sample, tmp_path):
     with StubServer() as server:
         import_sat(sample, tmp_path)
         build(server, tmp_path)
-        asked, before = server.request_count(), contents(tmp_path)
+        requests, before = server.request_count(), contents(tmp_path)
         done = build(server, tmp_path)
         assert "6 of 6 trees are in the warehouse already" in done.stderr
-        assert server.request_count() == asked
+        assert server.request_count() == requests
     assert contents(tmp_path) == before
 
 

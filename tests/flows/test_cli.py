@@ -52,8 +52,8 @@ def test_sql_prints_only_the_answer_and_in_the_form_asked_for(home, capsys):
     assert all(str(row["n"]) in table for row in rows)
     nested = "SELECT problems, n_steps FROM traces WHERE len(problems) = 0 LIMIT 2"
     assert run("sql", nested, "--format", "csv", home=home) == 0
-    told = list(csv.DictReader(io.StringIO(capsys.readouterr().out)))
-    assert [row["problems"] for row in told] == ["[]", "[]"]
+    printed = list(csv.DictReader(io.StringIO(capsys.readouterr().out)))
+    assert [row["problems"] for row in printed] == ["[]", "[]"]
 
 
 @pytest.mark.parametrize(
@@ -112,10 +112,10 @@ def test_a_version_is_published_listed_shown_and_exported(home, capsys, tmp_path
 
     statement = "SELECT trace_id FROM kept_traces WHERE kind = 'direct'"
     assert run("dataset", "publish", "pointing", "--sql", statement, home=home) == 0
-    told = capsys.readouterr().out
-    assert told.startswith("pointing@v1: ")
+    printed = capsys.readouterr().out
+    assert printed.startswith("pointing@v1: ")
     assert run("dataset", "publish", "pointing", "--sql", statement, home=home) == 0
-    assert capsys.readouterr().out == told, "equal content is not a new version"
+    assert capsys.readouterr().out == printed, "equal content is not a new version"
     assert run("dataset", "list", home=home) == 0
     assert capsys.readouterr().out.startswith("pointing@v1 ")
     assert run("dataset", "show", "pointing", home=home) == 0

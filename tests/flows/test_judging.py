@@ -1,4 +1,4 @@
-"""A judge model is asked what boxes and rules cannot tell; it is asked once; failure is data."""
+"""A judge model is requests what boxes and rules cannot tell; it is requests once; failure is data."""
 
 import asyncio
 import base64
@@ -51,7 +51,7 @@ class Judge(StubServer):
     """
 
     tells = "logprobs"
-    """Or `nothing`, or `refuses`: what it does when asked for probabilities."""
+    """Or `nothing`, or `refuses`: what it does when requests for probabilities."""
 
     def refusal(self, body):
         if self.tells == "refuses" and "logprobs" in body:
@@ -73,8 +73,8 @@ class Judge(StubServer):
         for choice in answer["choices"]:
             choice["message"]["content"] = text
             if first and body.get("logprobs") and self.tells == "logprobs":
-                told = [{"token": token, "logprob": math.log(p)} for token, p in first]
-                choice["logprobs"] = {"content": [{"top_logprobs": told}]}
+                top = [{"token": token, "logprob": math.log(p)} for token, p in first]
+                choice["logprobs"] = {"content": [{"top_logprobs": top}]}
         return answer
 
     def shows(self, body, colour):
@@ -102,8 +102,8 @@ def warehouse(tmp_path):
     pixels = Frame(CoordinateSpace.original(), question.images)
     traces, steps, verdicts = [], [], []
     for thoughts in TRACES:
-        told = [thought.format(RED=RED, BLUE=BLUE) for thought in thoughts]
-        parsed = parse("".join(f"<think>{thought}</think>" for thought in told), pixels).steps
+        placed = [thought.format(RED=RED, BLUE=BLUE) for thought in thoughts]
+        parsed = parse("".join(f"<think>{thought}</think>" for thought in placed), pixels).steps
         trace = Trace(question.question_id, parsed, "right", 1.0, "direct")
         text = render(parsed, "right", pixels)
         trace_row, step_rows = trace_rows(trace, task="sat2", text=text, model="m")
@@ -144,7 +144,7 @@ def test_a_region_around_the_point_is_shown_to_the_judge_and_its_probability_kep
         ("red", 10.0, 0.9, 1, "logprobs", "region/1"),
         ("red", 388.0, 0.25, 1, "logprobs", "region/1"),
     ]
-    # The two traces share their second step: it is asked about once.
+    # The two traces share their second step: it is requests about once.
     assert (judged.traces, judged.rows, judged.requests, server.request_count()) == (2, 4, 3, 3)
 
 
@@ -173,9 +173,9 @@ def test_nothing_is_asked_twice_and_what_is_stored_is_left_alone(warehouse):
 def test_a_request_that_fails_for_good_is_a_row_that_says_why(warehouse):
     with Judge(model="j", fault_of=lambda body, came: "400" if "blue" in str(body) else "ok") as s:
         run(warehouse, s, "grounding")
-        asked = s.request_count()
+        requests = s.request_count()
         run(warehouse, s, "grounding")
-        assert s.request_count() == asked
+        assert s.request_count() == requests
     rows = scores(warehouse)
     assert [row[2] for row in rows] == [None, None, 0.9, 0.25]
     assert all(row[3:5] == (0, "bad_request: HTTP 400: scripted 400") for row in rows[:2])
@@ -193,12 +193,12 @@ def test_what_failed_is_asked_again_on_demand_and_its_rows_are_replaced(warehous
         assert run(warehouse, s, what).traces == 0
         before = s.request_count()
         assert run(warehouse, s, what, retry_failed=True).traces == 2
-        asked = s.request_count() - before
+        requests = s.request_count() - before
         (second,) = query(warehouse, how).to_pylist()
         assert second["failed"] == 0 and second["n"] >= first["n"]
         assert run(warehouse, s, what, retry_failed=True).traces == 0
-        assert s.request_count() == before + asked
-    assert asked == again
+        assert s.request_count() == before + requests
+    assert requests == again
 
 
 def test_a_judge_whose_server_goes_away_is_waited_for(warehouse, monkeypatch, capsys):
@@ -257,9 +257,9 @@ def test_a_count_the_judge_did_not_give_is_null_and_not_zero(warehouse):
 def test_a_step_the_answer_needs_loses_value_when_it_is_left_out(warehouse):
     with Judge(model="t") as server:
         judged = run(warehouse, server, "necessity", samples=2)
-        asked = server.request_count()
+        requests = server.request_count()
         run(warehouse, server, "necessity", samples=2)
-        assert server.request_count() == asked and server.repeated() == []
+        assert server.request_count() == requests and server.repeated() == []
     rows = query(
         warehouse,
         "SELECT step, split_part(method, '/', 1) AS how, value, base, n "
@@ -269,7 +269,7 @@ def test_a_step_the_answer_needs_loses_value_when_it_is_left_out(warehouse):
         (0, "moved", 0.0, 1.0, 2), (0, "without", 0.0, 1.0, 2),
         (1, "moved", 0.0, 1.0, 2), (1, "without", 1.0, 1.0, 2),
     ]  # fmt: skip
-    # Both traces without their first step are one reasoning: it is asked for once.
+    # Both traces without their first step are one reasoning: it is requests for once.
     assert (judged.rows, judged.requests, judged.replayed) == (8, 9, 1)
 
 
@@ -345,8 +345,8 @@ def test_a_moved_point_is_far_inside_and_written_into_the_thought():
 
 
 def test_alternatives_survive_the_journal_and_change_no_older_hash():
-    told = (("Yes", -0.1), ("No", -2.5))
-    reply = Reply((Completion("Yes", "stop", 1, told),), 5, None, 1, 0.5)
+    top = (("Yes", -0.1), ("No", -2.5))
+    reply = Reply((Completion("Yes", "stop", 1, top),), 5, None, 1, 0.5)
     record = Record.of_reply(Key("s", "", "judge", 0), "f", reply, 1.0)
     assert decode(encode(record)) == record
     plain = Request((Message("user", (TextPart("Is it?"),)),), 1, 0.0, 1.0, 4, ("x",), 7)

@@ -55,10 +55,10 @@ def test_prometheus_reads_the_same_figures_while_the_build_runs():
     with served(port, found):
         with pytest.raises(Problem, match=str(port)), served(port, found):
             pass
-        told = urllib.request.urlopen(f"http://127.0.0.1:{port}/metrics").read().decode()
+        page = urllib.request.urlopen(f"http://127.0.0.1:{port}/metrics").read().decode()
     values = {
         (sample.name, *sample.labels.values()): sample.value
-        for family in text_string_to_metric_families(told)
+        for family in text_string_to_metric_families(page)
         for sample in family.samples
     }
     assert values["vigorl_trees", "wanted"] == 10 and values["vigorl_trees", "running"] == 1

@@ -68,16 +68,16 @@ def tree_ids(home):
 @pytest.mark.parametrize("concurrency", [1, 8, 64])
 def test_a_replay_makes_the_warehouses_trees_byte_for_byte(built, concurrency):
     home, settings = built
-    told = replay(replace_home(settings, home.root, concurrency=concurrency, shard=concurrency))
-    assert (told.same, told.new, told.differing, told.missing) == (N, [], [], {})
-    assert told.sentence().startswith(f"{N} of {N} trees rebuilt from recorded responses")
+    found = replay(replace_home(settings, home.root, concurrency=concurrency, shard=concurrency))
+    assert (found.same, found.new, found.differing, found.missing) == (N, [], [], {})
+    assert found.sentence().startswith(f"{N} of {N} trees rebuilt from recorded responses")
 
 
 def test_a_journal_alone_is_enough_to_make_the_warehouse_again(built, copy):
     home, settings = copy
     forget_tables(home)
-    told = replay(replace_home(settings, home.root, concurrency=8))
-    assert len(told.new) == N and not told.missing
+    found = replay(replace_home(settings, home.root, concurrency=8))
+    assert len(found.new) == N and not found.missing
     original, _ = built
     ids = tree_ids(original)
     assert stored_rows(home, ids) == stored_rows(original, ids)
@@ -88,8 +88,8 @@ def test_a_journal_alone_is_enough_to_make_the_warehouse_again(built, copy):
 def test_the_warehouses_responses_are_enough_where_the_journal_is_gone(copy):
     home, settings = copy
     shutil.rmtree(home.journal_dir)
-    told = replay(settings)
-    assert (told.same, told.missing) == (N, {})
+    found = replay(settings)
+    assert (found.same, found.missing) == (N, {})
 
 
 def test_a_tree_with_a_missing_response_is_told_and_the_others_are_rebuilt(copy):
@@ -98,9 +98,9 @@ def test_a_tree_with_a_missing_response_is_told_and_the_others_are_rebuilt(copy)
     (segment, *_) = sorted(home.journal_dir.glob("*.jsonl"))
     lines = segment.read_bytes().splitlines(keepends=True)
     segment.write_bytes(b"".join(lines[:-1]))
-    told = replay(settings)
-    assert len(told.missing) == 1 and len(told.new) == N - 1
-    assert "no answer for node" in next(iter(told.missing.values()))
+    found = replay(settings)
+    assert len(found.missing) == 1 and len(found.new) == N - 1
+    assert "no answer for node" in next(iter(found.missing.values()))
 
 
 def test_the_journals_of_two_workers_in_one_folder_are_one(copy):
@@ -120,9 +120,9 @@ def test_a_tree_that_is_not_what_its_responses_make_is_told(built, monkeypatch):
         return replace(grade(question, answer), reason="told anew")
 
     monkeypatch.setattr(replaying, "grade", same_score)
-    told = replay(settings)
-    assert (told.same, len(told.differing)) == (1, N - 1), "the failed tree was graded by nobody"
-    assert "differs from the warehouse's" in told.sentence()
+    found = replay(settings)
+    assert (found.same, len(found.differing)) == (1, N - 1), "the failed tree was graded by nobody"
+    assert "differs from the warehouse's" in found.sentence()
 
 
 def test_other_settings_have_nothing_recorded(built):
@@ -145,8 +145,8 @@ def test_the_journal_is_compact_and_says_each_prompt_by_its_fingerprint_only(bui
 
 def test_scoring_anew_keeps_every_node_and_counts_what_changes(built):
     home, settings = built
-    told = asyncio.run(regrade(settings))
-    assert (told.trees, told.outcomes, told.changed) == (N, 0, ())
+    found = asyncio.run(regrade(settings))
+    assert (found.trees, found.outcomes, found.changed) == (N, 0, ())
     for tree, _ in read_trees(home, tree_ids(home)):
         before = [(n.path, n.visits, n.value, n.reward) for n in tree.nodes]
         assert list(regrade_tree(tree, grade)) == []

@@ -35,9 +35,9 @@ def waits_for(entrypoint: str) -> list[dict[str, Any]]:
 def test_a_version_sets_off_sft_sft_sets_off_grpo_and_both_an_evaluation(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    told: list[dict[str, Any]] = []
+    emitted: list[dict[str, Any]] = []
     monkeypatch.setattr(
-        events, "emit_event", lambda event, **rest: told.append({"event": event, **rest})
+        events, "emit_event", lambda event, **rest: emitted.append({"event": event, **rest})
     )
     (sft,), (grpo,), (measure,) = map(waits_for, ("train_sft", "train_grpo", "evaluate_model"))
     version = type("V", (), {"name": "sat2-sft", "ref": "sat2-sft@v2", "n_rows": 9})()
@@ -58,10 +58,10 @@ def test_a_version_sets_off_sft_sft_sets_off_grpo_and_both_an_evaluation(
             alike(pattern, event["resource"].get(label)) for label, pattern in matches
         )
 
-    assert [[fires(t, e) for e in told] for t in (sft, grpo, measure)] == [
+    assert [[fires(t, e) for e in emitted] for t in (sft, grpo, measure)] == [
         [True, False, False], [False, True, False], [False, True, True],
     ]  # fmt: skip
-    for trigger, event in ((sft, told[0]), (grpo, told[1]), (measure, told[2])):
+    for trigger, event in ((sft, emitted[0]), (grpo, emitted[1]), (measure, emitted[2])):
         for value in trigger["parameters"].values():
             if str(value).startswith("{{ event.payload."):
                 assert event["payload"][value.split(".")[2].rstrip(" }")]
