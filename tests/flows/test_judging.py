@@ -1,4 +1,4 @@
-"""A judge model is requests what boxes and rules cannot tell; it is requests once; failure is data."""
+"""A judge model answers what boxes and rules cannot tell; it is asked once; failure is data."""
 
 import asyncio
 import base64

@@ -151,7 +151,7 @@ def test_every_reader_is_given_at_least_three_bad_rows() -> None:
     elsewhere = {
         "sat2",
         "vstar",
-    }  # tests/warehouse/test_import.py and tests/warehouse/test_import_reference.py
+    }  # tests/warehouse/sources/test_import.py and tests/warehouse/sources/test_import_reference.py
     assert not [task for task, n in counted.items() if n < 3 and task not in elsewhere]
 
 

@@ -60,7 +60,7 @@ def test_every_task_has_a_published_file_here() -> None:
     reference = {
         "sat2",
         "vstar",
-    }  # tests/warehouse/test_import.py and tests/warehouse/test_import_reference.py
+    }  # tests/warehouse/sources/test_import.py and tests/warehouse/sources/test_import_reference.py
     own = {name for name, task in tasks().items() if task.formats}
     assert own - reference == {example.task for example in EXAMPLES}
 
