@@ -96,7 +96,7 @@ def test_a_killed_build_goes_on_and_ends_as_if_nothing_had_happened(
         build(server, tmp_path)
         after = fingerprints(server)
         again = [fingerprint for fingerprint in before if after[fingerprint] > 1]
-        # Asked twice: only what was in flight, requests but not journaled, when the process died.
+        # Asked twice: only what was in flight, asked but not journaled, when the process died.
         assert len(again) <= before.total() - journaled
         assert after.total() - len(again) == requests
     assert contents(tmp_path) == expected

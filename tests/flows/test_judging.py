@@ -51,7 +51,7 @@ class Judge(StubServer):
     """
 
     tells = "logprobs"
-    """Or `nothing`, or `refuses`: what it does when requests for probabilities."""
+    """Or `nothing`, or `refuses`: what it does when asked for probabilities."""
 
     def refusal(self, body):
         if self.tells == "refuses" and "logprobs" in body:
@@ -144,7 +144,7 @@ def test_a_region_around_the_point_is_shown_to_the_judge_and_its_probability_kep
         ("red", 10.0, 0.9, 1, "logprobs", "region/1"),
         ("red", 388.0, 0.25, 1, "logprobs", "region/1"),
     ]
-    # The two traces share their second step: it is requests about once.
+    # The two traces share their second step: it is asked about once.
     assert (judged.traces, judged.rows, judged.requests, server.request_count()) == (2, 4, 3, 3)
 
 
@@ -269,7 +269,7 @@ def test_a_step_the_answer_needs_loses_value_when_it_is_left_out(warehouse):
         (0, "moved", 0.0, 1.0, 2), (0, "without", 0.0, 1.0, 2),
         (1, "moved", 0.0, 1.0, 2), (1, "without", 1.0, 1.0, 2),
     ]  # fmt: skip
-    # Both traces without their first step are one reasoning: it is requests for once.
+    # Both traces without their first step are one reasoning: it is asked for once.
     assert (judged.rows, judged.requests, judged.replayed) == (8, 9, 1)
 
 
