@@ -12,7 +12,7 @@ from __future__ import annotations
 from prefect import flow
 
 from flows.orchestration.artifacts import FlowProgress, as_task, show_summary
-from flows.orchestration.gpu_slots import held
+from flows.orchestration.gpu_slots import gpu_slot
 from flows.parameters import takes
 from flows.settings import BuildSettings
 from flows.stages.build import build
@@ -33,7 +33,7 @@ async def build_traces(settings: BuildSettings) -> str:
     if settings.regrade:
         return (await regrade(settings)).sentence()
     progress = await FlowProgress.begun(f"build-traces/{settings.task}")
-    async with held(settings.teacher.startswith("vllm:")):
+    async with gpu_slot(settings.teacher.startswith("vllm:")):
         with served(settings.metrics, progress):
             summary = await build(settings, progress=progress, step=as_task)
     await show_summary(summary, settings.home)

@@ -120,8 +120,8 @@ class Progress:
         """The build has ended."""
 
 
-class Counts(Progress):
-    """Counts behind every way of showing a build's progress."""
+class BuildCounts(Progress):
+    """BuildCounts behind every way of showing a build's progress."""
 
     def __init__(self) -> None:
         self.total = self.already = self.done = self.right = self.failed = 0
@@ -152,7 +152,7 @@ class Counts(Progress):
             return None
         return (time.monotonic() - self.began) / made * (wanted - made)
 
-    def line(self) -> str:
+    def figures(self) -> str:
         """Right answers so far, requests in flight, tokens a second, cache hits, time left."""
         seconds = max(time.monotonic() - self.began, 1e-9)
         parts = [f"{self.right} right"]
@@ -170,7 +170,7 @@ class Counts(Progress):
         return ", ".join(parts)
 
 
-class TerminalProgress(Counts):
+class TerminalProgress(BuildCounts):
     """A build's progress as a `ProgressLine`."""
 
     def __init__(self, every_s: float = 15.0) -> None:
@@ -197,4 +197,4 @@ class TerminalProgress(Counts):
         self._show()
 
     def _show(self) -> None:
-        self._line.update(self.already + self.done, self.total, self.line())
+        self._line.update(self.already + self.done, self.total, self.figures())

@@ -193,7 +193,7 @@ class ResponseStyle(StrEnum):
 
     @classmethod
     def _missing_(cls, value: object) -> ResponseStyle | None:
-        """Former names, in recipes and models written before 0.2."""
+        """Former names, in recipes and models written before 0.1.0."""
         return {"answers": cls.ANSWER_ONLY, "direct": cls.ANSWER_ONLY}.get(str(value))
 
 

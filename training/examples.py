@@ -6,7 +6,7 @@
     prompts = task_prompts(warehouse, "sat2", "train", student, recipe, limit=1000)
 
 A GRPO group of answers that are all right or all wrong has nothing to learn from, so where pass
-rates are known (from searches, see `curation.traces.grpo_prompts`), only questions in the recipe's
+rates are known (from searches, see the view `grpo_prompts`), only questions in the recipe's
 bands are used.
 
 Images are looked up when a row is read, never copied into the rows: hundreds of traces are about

@@ -24,12 +24,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import yaml
-
-from curation.render.markdown import render_markdown
-from mcts.data import ResponseStyle, content_id
+from mcts.data import content_id
 from mcts.teachers.checkpoints import write_prompt_style
 from training.errors import TrainingError
+from training.model_card import model_card
 from training.recipes import key_settings
 from training.students import Student
 from warehouse.models import ModelInfo, find_model, store_model
@@ -40,12 +38,6 @@ from warehouse.tables.schema import Row
 
 COMPLETE = "whole.json"
 """The file that a complete checkpoint holds; runs on disk have it under this name."""
-_LEARNED = {
-    ResponseStyle.GROUNDED: "think in steps that each point into the image, then answer",
-    ResponseStyle.UNGROUNDED: "think in steps, then answer",
-    ResponseStyle.ANSWER_ONLY: "answer at once, without reasoning",
-}
-"""What a student learns, for its card."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -265,18 +257,3 @@ def _write(path: Path, value: Row) -> None:
     part = path.with_name(f".{path.name}.{uuid.uuid4().hex[:8]}")
     part.write_text(json.dumps(value, indent=1) + "\n", encoding="utf-8")
     os.replace(part, path)
-
-
-def model_card(made: ModelInfo) -> str:
-    """Render a trained model's card as Markdown, with front matter for a hub."""
-    recipe = dict(made.recipe)
-    return render_markdown(
-        "training",
-        "model_card.md.jinja",
-        made=made,
-        recipe=recipe,
-        learned=_LEARNED[recipe["response_style"]],
-        revision=code_revision(),
-        metrics={k: f"{v:.4g}" if isinstance(v, float) else v for k, v in made.metrics.items()},
-        recipe_yaml=yaml.safe_dump(recipe, sort_keys=True).strip(),
-    )

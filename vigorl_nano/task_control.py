@@ -21,7 +21,7 @@ from pathlib import Path
 from flows.settings import BuildSettings
 from flows.stages import build as stages
 from training.evaluation.controls import control_images, with_images
-from warehouse.query.catalog import query
+from warehouse.query.run_query import query
 from warehouse.sources.importing import import_sample
 from warehouse.storage.home import Warehouse
 from warehouse.storage.objects import put_images

@@ -22,7 +22,7 @@ from pathlib import Path
 
 from mcts.coordinates import CoordinateSpace
 from mcts.teachers.local.teacher import checkpoint_identity
-from warehouse.query.catalog import connect
+from warehouse.query.run_query import connect
 from warehouse.storage.home import Warehouse, WarehouseError, code_revision
 from warehouse.storage.objects import sync
 from warehouse.tables.delta import insert_new

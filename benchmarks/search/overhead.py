@@ -34,7 +34,7 @@ from mcts.journal.journal import Journal, JournaledTeacher
 from mcts.search import search
 from mcts.teacher_policy import TeacherPolicy
 from mcts.teachers.base import Completion, Ledger, Reply, Request
-from mcts.teachers.server import OpenAITeacher
+from mcts.teachers.openai_client import OpenAITeacher
 
 WAIT_S = 0.05
 

@@ -19,7 +19,7 @@ from typing import Any
 from benchmarks.rows import Row
 from flows.settings import BuildSettings
 from flows.stages.build import build
-from warehouse.query.catalog import query
+from warehouse.query.run_query import query
 from warehouse.storage.home import Warehouse
 
 TREE_TOKENS = 3000  # about as many as 8 simulations of the embedded teacher

@@ -27,7 +27,7 @@ from benchmarks.warehouse.publishing import publishing
 from benchmarks.warehouse.sql_questions import sql_questions
 from benchmarks.warehouse.stores import Plain, fill
 from warehouse.maintenance.compact import compact
-from warehouse.query.catalog import query
+from warehouse.query.run_query import query
 from warehouse.storage.home import Warehouse
 
 _LEGEND = """\

@@ -20,7 +20,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from benchmarks.warehouse import synthetic
-from warehouse.query.catalog import connect, sql_views
+from warehouse.query.run_query import connect, sql_views
 from warehouse.storage.home import Warehouse
 from warehouse.storage.objects import put_images
 from warehouse.tables.delta import append, commit_tables, rows_to_arrow

@@ -18,7 +18,7 @@ from mcts.parsing import points_outside, revisits
 
 VERSION = 2
 MAKER = f"rules/{VERSION}"
-SAME_PLACE = 0.01
+REPEAT_RADIUS = 0.01
 """Two points closer than this share of the image's longer side are the same place."""
 
 
@@ -112,7 +112,7 @@ class NoRepeatedPoint(TraceFilter):
     name = "no_repeated_point"
     maker = MAKER
     min_distance: float = Field(
-        default=SAME_PLACE,
+        default=REPEAT_RADIUS,
         ge=0,
         le=1,
         description="share of the image's longer side; points closer than that are one place",

@@ -1,4 +1,4 @@
-"""Training and validation split by image: one side for all that shares, or nearly shares, one.
+"""Splits images into training and validation, such that similar images land on the same side.
 
     places = assign_places([["a", "b"], ["b", "c"], ["d"]], known={})    # a, b, c have one place
     split_of(places["a"].at, share=0.1)                                  # "train"

@@ -1,4 +1,4 @@
-"""What is shown of a trace's points: their numbers, their parts in the trace, their badges' places.
+"""Numbers a trace's points and places their badges, for images and pages alike.
 
     marks = marks_of(trace, question)
     format_point(Point(82.4, 40.6))                     # "(82, 41)"

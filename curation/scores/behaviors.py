@@ -4,12 +4,12 @@
     counts["regions"], counts["backtracking"]           # 4, 1; every behavior is there, also with 0
 
 The rules read what is on the page, so that anyone can check a count by eye. They are the six rows
-that a trace has in the table `behaviors` under the method `rule/1`; judge models count the first
-four of ViGoRL's Table 5 in rows of their own (`curation.scores.judge_prompts`). A count is of
-steps:
+that a trace has in the table `behaviors` under the method `rule/1`; judge models count regions,
+subgoals, verification and backtracking (ViGoRL, Table 5) in rows of their own
+(`curation.scores.judge_prompts`). A count is of steps:
 
-- `regions`: places looked at. A step's point opens a new one unless it is within `REGION` of one
-  that an earlier step opened, in the same image.
+- `regions`: places looked at. A step's point opens a new one unless it is within `REGION_RADIUS` of
+  one that an earlier step opened, in the same image.
 - `revisits`: steps whose point lies in a region that an earlier step opened.
 - `subgoals`: steps that say what is to be found out next ("First, I need to find the lamp").
 - `verification`: steps that check something said before, *and* cite the place where they look.
@@ -31,13 +31,13 @@ from mcts.data import Point, Question, Trace
 VERSION = 1
 METHOD = f"rule/{VERSION}"
 
-BEHAVIORS = (
+RULE_BEHAVIORS = (
     "regions", "revisits", "subgoals", "verification", "backtracking", "grounded_subgoals",
 )  # fmt: skip
 
 # Two points closer than this share of the image's longer side look at one region. Wider than the
-# filters' `SAME_PLACE`, which asks for the same spot: two looks at one thing seldom hit that.
-REGION = 0.05
+# filters' `REPEAT_RADIUS`, which asks for the same spot: two looks at one thing seldom hit that.
+REGION_RADIUS = 0.05
 
 _DO = r"(?:find|locate|identify|look\s+(?:at|for)|check|determine|compare|examine|see|count|read)"
 _SUBGOAL = re.compile(
@@ -64,17 +64,17 @@ _RETREAT = re.compile(
 def count_behaviors(
     trace: Trace, question: Question, grounded: Sequence[bool | None] = ()
 ) -> dict[str, int]:
-    """Count how often `trace` shows each of `BEHAVIORS`, by the rules above.
+    """Count how often `trace` shows each of `RULE_BEHAVIORS`, by the rules above.
 
     Args:
         grounded: for each step whether its point is on what it names, where that was checked.
     """
-    counts = dict.fromkeys(BEHAVIORS, 0)
+    counts = dict.fromkeys(RULE_BEHAVIORS, 0)
     frame = Frame.of(CoordinateSpace.original(), question)
     regions: list[Point] = []
     for i, step in enumerate(trace.steps):
         point = step.point
-        if point is not None and any(frame.same_place(point, r, REGION) for r in regions):
+        if point is not None and any(frame.same_place(point, r, REGION_RADIUS) for r in regions):
             counts["revisits"] += 1
         elif point is not None:
             regions.append(point)

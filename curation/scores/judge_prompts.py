@@ -55,7 +55,7 @@ Reasoning:
 
 {ask} Explain in one short sentence, then end with the number alone, as <count>N</count>."""
 
-COUNTED = {
+JUDGED_BEHAVIORS = {
     "regions": "How many different places of the pictures does the reasoning look at? Count a "
     "place once, however often it is mentioned.",
     "subgoals": "How often does the reasoning set itself an intermediate goal, that is, say what "
@@ -67,7 +67,7 @@ COUNTED = {
 }
 """The question to a judge for each behavior it counts."""
 
-DIGEST = content_id(_REGION, _COUNTING, COUNTED)
+DIGEST = content_id(_REGION, _COUNTING, JUDGED_BEHAVIORS)
 """Content hash of all prompts."""
 
 
@@ -148,11 +148,11 @@ def _yes(text: str) -> bool | None:
 
 
 def counting_request(behavior: str, question: Question, text: str) -> Request:
-    """Request how often a reasoning shows `behavior`, one of `COUNTED`; one greedy answer."""
+    """Request how often a reasoning shows `behavior`, of `JUDGED_BEHAVIORS`; one greedy answer."""
     values = {
         "{question}": f"{question.text}{choices_line(question.choices)}",
         "{text}": text,
-        "{ask}": COUNTED[behavior],
+        "{ask}": JUDGED_BEHAVIORS[behavior],
     }
     # In one pass: what a reasoning says in braces must not be filled in turn.
     prompt = re.sub("|".join(map(re.escape, values)), lambda gap: values[gap[0]], _COUNTING)

@@ -1,7 +1,7 @@
 """A direct chain written as a dialogue that zooms: each place is requested, and then shown.
 
     dialogue = zoom_dialogue(trace, question)              # None if there is nothing to zoom into
-    dialogue = zoom_dialogue(trace, question, lens=WEB, most_calls=4)
+    dialogue = zoom_dialogue(trace, question, lens=WEB_LENS, most_calls=4)
 
 A step cites its point, calls for a closer look at it, and is shown the crop; the next thought
 comes after that. So an observation never stands before the call that caused it, and the last
@@ -24,7 +24,7 @@ from mcts.data import Box, Image, Observation, Point, Question, Step, Trace
 VERSION = 1
 MAKER = f"zoom_dialogues/{VERSION}"
 
-ALREADY_SHOWN = 0.01
+SHOWN_RADIUS = 0.01
 """Share of the image's longer side: what was seen enlarged this near is not called for again."""
 
 
@@ -32,25 +32,28 @@ ALREADY_SHOWN = 0.01
 class Lens:
     """What one call shows."""
 
-    reach: float
+    half_width: float
     """Half the side of the region shown, in original pixels."""
-    side: int
+    shown_side: int
     """Longer side of the image the model is given, in pixels."""
     marked: bool = False
     """Whether the called point is drawn on it."""
 
 
-REACH = 1 / 6
+HALF_WIDTH_SHARE = 1 / 6
 """Of an image's longer side, half the side of what is shown where a task has no lens of its own: a
 ninth of the image, three times as large."""
-VISUAL_SEARCH = Lens(182, 672)
-WEB = Lens(100, 512, marked=True)
+VISUAL_SEARCH_LENS = Lens(182, 672)
+WEB_LENS = Lens(100, 512, marked=True)
 
 
 def default_lens(question: Question) -> Lens:
     """Make a lens for a task that has none: the same share of small images as of large."""
     longest = max(max(image.width, image.height) for image in question.images)
-    return Lens(min(VISUAL_SEARCH.reach, REACH * longest), VISUAL_SEARCH.side)
+    return Lens(
+        min(VISUAL_SEARCH_LENS.half_width, HALF_WIDTH_SHARE * longest),
+        VISUAL_SEARCH_LENS.shown_side,
+    )
 
 
 def zoom_dialogue(
@@ -75,7 +78,7 @@ def zoom_dialogue(
             point is None
             or len(seen) == most_calls
             or not frame.inside(point)
-            or any(frame.same_place(point, other, ALREADY_SHOWN) for other in seen)
+            or any(frame.same_place(point, other, SHOWN_RADIUS) for other in seen)
         ):
             steps.append(step)
             continue
@@ -93,15 +96,15 @@ def observe(point: Point, image: Image, lens: Lens) -> Observation:
     The region is moved into the image where it would reach over an edge, never squeezed: scale is
     the same everywhere, and one side is shorter only where the image itself is.
     """
-    x1, width = _within(point.x, image.width, lens.reach)
-    y1, height = _within(point.y, image.height, lens.reach)
-    scale = lens.side / max(width, height)
+    x1, width = _within(point.x, image.width, lens.half_width)
+    y1, height = _within(point.y, image.height, lens.half_width)
+    scale = lens.shown_side / max(width, height)
     shown = (max(1, round(width * scale)), max(1, round(height * scale)))
     crop = Box(x1, y1, x1 + width, y1 + height, point.image)
     return Observation(crop, *shown, marked=lens.marked)
 
 
-def _within(at: float, length: int, reach: float) -> tuple[float, float]:
+def _within(at: float, length: int, half_width: float) -> tuple[float, float]:
     """Where the region begins along one side of `length` pixels, and how much of it is shown."""
-    shown = min(2 * reach, float(length))
-    return min(max(at - reach, 0.0), length - shown), shown
+    shown = min(2 * half_width, float(length))
+    return min(max(at - half_width, 0.0), length - shown), shown

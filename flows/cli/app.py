@@ -18,9 +18,9 @@ from typing import Annotated
 
 import typer
 
-from flows.cli import build, curate, datasets, imports, models, output, train, warehouse
+from flows.cli import browse, build, curate, datasets, imports, models, train, warehouse
 from flows.cli.interrupts import SENTENCE
-from flows.cli.output import Home
+from flows.cli.printing import Home
 
 app = typer.Typer(
     name="vigorl",
@@ -38,8 +38,8 @@ app.command("import")(imports.import_)
 app.command()(build.build)
 app.command()(curate.curate)
 app.command()(curate.filters)
-app.command()(output.sql)
-app.command()(output.gallery)
+app.command()(browse.sql)
+app.command()(browse.gallery)
 
 
 @app.command()

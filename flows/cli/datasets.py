@@ -11,7 +11,7 @@ from typing import Annotated
 
 import typer
 
-from flows.cli.output import Home, check_format
+from flows.cli.printing import Home, check_format
 from flows.parameters import takes
 from flows.settings import ExportSettings, Problem, PublishSettings
 
@@ -111,7 +111,7 @@ def diff(
     if summary := found.summary():
         import pyarrow as pa
 
-        from flows.cli.output import show_table
+        from flows.cli.printing import show_table
 
         show_table(pa.Table.from_pylist(summary))
 

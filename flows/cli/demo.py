@@ -11,13 +11,13 @@ import shlex
 import sys
 from pathlib import Path
 
-from flows.cli.output import show_table
+from flows.cli.printing import show_table
 from flows.progress import TerminalProgress
 from flows.settings import BuildSettings
 from flows.stages import build as stages
 from flows.stages import gallery as showing
 from flows.stages.curate import kept_statement
-from warehouse.query.catalog import query
+from warehouse.query.run_query import query
 from warehouse.storage.home import Warehouse
 from warehouse.versions.versions import publish
 

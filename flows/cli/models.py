@@ -58,7 +58,7 @@ def evaluate(settings: EvaluateSettings, json_: Json = False) -> None:
         return
     import pyarrow as pa
 
-    from flows.cli.output import show_table
+    from flows.cli.printing import show_table
 
     reports = [report for report in (outcome.report, outcome.second) if report is not None]
     for report in reports:

@@ -10,7 +10,7 @@ from typing import Annotated
 import typer
 
 from flows.cli.interrupts import SENTENCE
-from flows.cli.output import Home
+from flows.cli.printing import Home
 from flows.parameters import takes
 from flows.settings import GrpoSettings, SftSettings, TrainSettings
 

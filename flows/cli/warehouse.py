@@ -8,7 +8,7 @@ from typing import Annotated, Any
 
 import typer
 
-from flows.cli.output import Home
+from flows.cli.printing import Home
 
 warehouse = typer.Typer(
     help="Check, compact, copy and clear what is stored.",
@@ -24,7 +24,7 @@ def _existing(home: str | None) -> Any:
         Problem: nothing was ever stored there.
     """
     from flows.settings import Problem
-    from warehouse.query.catalog import table_versions
+    from warehouse.query.run_query import table_versions
     from warehouse.storage.home import Warehouse
 
     found = Warehouse.at(home)

@@ -24,7 +24,7 @@ from prefect.artifacts import (
 from prefect.cache_policies import NO_CACHE
 from prefect.logging import get_run_logger
 
-from flows.progress import Counts
+from flows.progress import BuildCounts
 from flows.stages.curate import Summary
 from flows.stages.gallery import draw_example
 from warehouse.storage.home import Warehouse
@@ -40,7 +40,7 @@ def as_task(stage: Callable[..., Awaitable[Any]]) -> Callable[..., Awaitable[Any
     return made
 
 
-class FlowProgress(Counts):
+class FlowProgress(BuildCounts):
     """A progress artifact, updated every few seconds."""
 
     def __init__(self, name: str, artifact: UUID, log: Any) -> None:
@@ -77,7 +77,7 @@ class FlowProgress(Counts):
             return
         self._updated = time.monotonic()
         there = self.already + self.done
-        self._log.info(f"{there} of {self.total} trees, {self.line()}")
+        self._log.info(f"{there} of {self.total} trees, {self.figures()}")
         share = 100.0 * (there + sum(self.growing.values())) / self.total if self.total else 100.0
         update = asyncio.ensure_future(aupdate_progress_artifact(self._artifact, progress=share))
         self._updates.add(update)  # the loop holds tasks only weakly

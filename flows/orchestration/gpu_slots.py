@@ -1,6 +1,6 @@
 """Slots on this server's GPUs: flows that need one wait for each other in Prefect.
 
-    async with held(settings.teacher.startswith("vllm:")):
+    async with gpu_slot(settings.teacher.startswith("vllm:")):
         ...
 
 `vigorl up` makes the global concurrency limit `gpu` (one flow at a time; `prefect gcl update gpu
@@ -15,12 +15,12 @@ from contextlib import asynccontextmanager
 
 from prefect.concurrency.asyncio import concurrency
 
-LIMIT = "gpu"
+GPU_LIMIT = "gpu"
 """The global concurrency limit's name."""
 
 
 @asynccontextmanager
-async def held(needed: bool) -> AsyncIterator[None]:
+async def gpu_slot(needed: bool) -> AsyncIterator[None]:
     """Hold one of the GPU slots while the block runs, as soon as one is free.
 
     A Prefect server that has no such limit lets every flow in. A lease that could not be renewed in
@@ -29,5 +29,5 @@ async def held(needed: bool) -> AsyncIterator[None]:
     if not needed:
         yield
         return
-    async with concurrency(LIMIT, raise_on_lease_renewal_failure=False):
+    async with concurrency(GPU_LIMIT, raise_on_lease_renewal_failure=False):
         yield

@@ -57,8 +57,12 @@ def up(port: int, home: str | None) -> None:
     for pool in WORKERS.values():
         create = ["work-pool", "create", pool, "--type", "process", "--overwrite"]
         _quietly([*_prefect(), *create], env, state)
-    if not _succeeds([*_prefect(), "gcl", "inspect", "gpu"], env):  # else the user's limit stays
-        _quietly([*_prefect(), "gcl", "create", "gpu", "--limit", "1"], env, state)
+    from flows.orchestration.gpu_slots import GPU_LIMIT
+
+    if not _succeeds(
+        [*_prefect(), "gcl", "inspect", GPU_LIMIT], env
+    ):  # else the user's limit stays
+        _quietly([*_prefect(), "gcl", "create", GPU_LIMIT, "--limit", "1"], env, state)
     _quietly([*_prefect(), "--no-prompt", "deploy", "--all"], env, state)
     mine = {name: pool for name, pool in WORKERS.items() if name == "worker" or has_gpu()}
     for name, pool in mine.items():

@@ -2,7 +2,7 @@
 
     sentence = await train_in_process(settings)      # the flow's log shows the training's lines
 
-The command is `vigorl train`, as at a terminal, held by `flows/teachers/supervise.py`: when the
+The command is `vigorl train`, as at a terminal, held by `supervise.py`: when the
 flow's process ends in whatever way, a crash of the worker included, the pipe closes and the
 training is stopped. It loses nothing but the steps since its last checkpoint: run again, it goes
 on.
@@ -22,10 +22,9 @@ from prefect.artifacts import (
 )
 from prefect.logging import get_run_logger
 
-from flows.orchestration import events
+from flows.orchestration import events, supervise
 from flows.settings import Problem, TrainSettings
 from flows.stages.train import recipe_of
-from flows.teachers import supervise
 from training.runs import read_metrics, runs_folder
 from warehouse.models import find_model, list_models
 from warehouse.storage.home import Warehouse

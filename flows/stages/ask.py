@@ -28,7 +28,7 @@ from mcts.journal.journal import Journal, JournaledTeacher
 from mcts.search import search
 from mcts.teacher_policy import TeacherPolicy
 from mcts.teachers.base import TeacherUnavailable
-from warehouse.sources.reading.row_checks import decode
+from warehouse.sources.reading.accept_drafts import decode
 
 
 def ask(settings: AskSettings) -> None:

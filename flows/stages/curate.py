@@ -30,8 +30,8 @@ from flows.stages.verdicts import Stored, Verdicts, as_row, changed_rows, stored
 from mcts.coordinates import CoordinateSpace, Frame
 from mcts.data import Trace
 from mcts.parsing import render
-from warehouse.query.catalog import query
 from warehouse.query.read_back import read_trees, rows_about
+from warehouse.query.run_query import query
 from warehouse.query.sql_guard import quoted
 from warehouse.storage.home import Warehouse
 from warehouse.tables.delta import commit_traces, insert_new, record_run

@@ -30,9 +30,9 @@ from curation.filters.decontaminate import (
 )
 from flows.stages.verdicts import Verdicts, as_row, changed_rows, stored_verdicts
 from mcts.data import Question, Trace, Verdict
-from warehouse.query.catalog import query
 from warehouse.query.dedup_inputs import perceptual_hashes, place_images, read_compared
 from warehouse.query.read_back import read_traces
+from warehouse.query.run_query import query
 from warehouse.query.sql_guard import quoted
 from warehouse.storage.home import Warehouse
 from warehouse.tables.delta import insert_new

@@ -18,7 +18,7 @@ from flows.stages.curate import CURATION_BATCH, cut_trees, find_uncurated, read_
 from flows.stages.curate_corpus import corpus_traces, corpus_verdicts, read_corpus, stored_traces
 from flows.stages.verdicts import Verdicts, stored_verdicts
 from mcts.data import Trace
-from warehouse.query.catalog import query
+from warehouse.query.run_query import query
 from warehouse.query.sql_guard import quoted
 from warehouse.storage.home import Warehouse
 from warehouse.tables.schema import Row

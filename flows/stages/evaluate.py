@@ -4,7 +4,7 @@
     outcome = await evaluate(settings, report=print)
     outcome.report.figures["all"]["accuracy"];  outcome.differences       # against another model
 
-The measuring itself is `training.evaluation.evaluate`; here is what a person types. The same run
+The measuring itself is `training.evaluation.measure`; here is what a person types. The same run
 again asks nothing that was answered.
 """
 
@@ -24,7 +24,7 @@ from flows.settings import EvaluateSettings, FieldProblem, Problem, TeacherSetti
 from flows.teachers.resolve import ResolvedTeacher, resolve
 from mcts.data import Question
 from mcts.teachers.checkpoints import GENERAL, find_checkpoint, prompt_style
-from training.evaluation.evaluate import (
+from training.evaluation.measure import (
     EvaluationProgress,
     EvaluationProtocol,
     Subject,

@@ -14,8 +14,8 @@ from pathlib import Path
 from curation.render.gallery import FilterFunnel, GalleryTrace, GalleryTree, write_gallery
 from curation.render.trace_card import draw_trace
 from flows.settings import Problem
-from warehouse.query.catalog import query
 from warehouse.query.read_back import read_traces, read_trees, rows_among
+from warehouse.query.run_query import query
 from warehouse.query.sql_guard import quoted
 from warehouse.storage.home import Warehouse
 from warehouse.tables.rows import read_image, read_questions

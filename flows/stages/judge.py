@@ -40,8 +40,8 @@ from mcts.prompts import load_prompt
 from mcts.teacher_policy import TeacherPolicy
 from mcts.teachers.base import Request, TeacherError
 from warehouse.maintenance.delete import delete_rows
-from warehouse.query.catalog import query
 from warehouse.query.read_back import read_traces, rows_among
+from warehouse.query.run_query import query
 from warehouse.query.sql_guard import quoted
 from warehouse.storage.home import Warehouse
 from warehouse.tables.delta import insert_new, record_run
@@ -304,7 +304,7 @@ async def count_behaviors(opened: OpenJudge, traces: Traces) -> list[Row]:
         text = render(trace.steps, trace.answer, pixels)
         counts: dict[str, int | None] = {}
         errors: dict[str, str] = {}
-        for behavior in prompts.COUNTED:
+        for behavior in prompts.JUDGED_BEHAVIORS:
             request = prompts.counting_request(behavior, question, text)
             try:
                 record = await opened.put(behavior, request, {}, trace.question_id, text)

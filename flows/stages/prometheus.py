@@ -16,14 +16,14 @@ from prometheus_client import CollectorRegistry, start_http_server
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metric
 from prometheus_client.registry import Collector
 
-from flows.progress import Counts
+from flows.progress import BuildCounts
 from flows.settings import Problem
 
 
 class BuildCollector(Collector):
     """Collects one build's counts as Prometheus' metric families."""
 
-    def __init__(self, counts: Counts) -> None:
+    def __init__(self, counts: BuildCounts) -> None:
         self._counts = counts
 
     def collect(self) -> Iterator[Metric]:
@@ -63,7 +63,7 @@ class BuildCollector(Collector):
 
 
 @contextmanager
-def served(port: int | None, counts: Counts) -> Iterator[None]:
+def served(port: int | None, counts: BuildCounts) -> Iterator[None]:
     """Serve `counts` on this machine's `port` for as long as the block runs.
 
     Raises:

@@ -114,7 +114,7 @@ def recorded_searches(
     questions: Sequence[Any],
 ) -> tuple[str, list[Search]]:
     """Return the teacher that answered, and the searches as they are named for it."""
-    from warehouse.query.catalog import query
+    from warehouse.query.run_query import query
 
     known = query(warehouse, "SELECT DISTINCT model FROM trees")["model"].to_pylist()
     found: dict[str, list[Search]] = {}

@@ -1,4 +1,4 @@
-"""Verdicts between curation and the warehouse: what is stored, and which rows a change adds.
+"""Compares new verdicts with those stored, and makes rows of what has changed.
 
     stored = stored_verdicts(warehouse, None, trace_ids=ids)     # of one stage, the newest ones
     rows = changed_rows(verdicts, stored, None, run_id)          # insert them whole, or look again
@@ -17,8 +17,8 @@ from typing import Any
 from curation.filters import rules
 from curation.filters.base import CORPUS
 from mcts.data import Verdict
-from warehouse.query.catalog import query
 from warehouse.query.read_back import rows_among
+from warehouse.query.run_query import query
 from warehouse.query.sql_guard import quoted
 from warehouse.storage.home import Warehouse
 from warehouse.tables.rows import verdict_row

@@ -124,7 +124,7 @@ def _own_server(settings: TeacherSettings) -> ResolvedTeacher:
 
 
 def _client(settings: TeacherSettings, url: str, model: str | None, of: int = 1) -> Any:
-    from mcts.teachers.server import OpenAITeacher
+    from mcts.teachers.openai_client import OpenAITeacher
 
     return OpenAITeacher(
         url,

@@ -11,8 +11,9 @@ vLLM pins libraries against those of this package, so it lives in `.venv-vllm` (
 where `$VIGORL_VLLM` says: a Python with vLLM, or its `vllm` program. `$VIGORL_VLLM_ARGS` are more
 flags for it; `flows.teachers.vllm_command` says which it gets anyway.
 
-The server belongs to this process alone: `flows.teachers.supervise` holds it, and ends it, and only
-it, when this process ends in whatever way. Its log is `logs/serve-*.log` in the warehouse's folder.
+The server belongs to this process alone: `flows.supervise` holds it, and ends it, and
+only it, when this process ends in whatever way. Its log is `logs/serve-*.log` in the warehouse's
+folder.
 """
 
 from __future__ import annotations
@@ -32,9 +33,9 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any, Self
 
+from flows import supervise
 from flows.progress import Report, report_to_stderr
 from flows.settings import Problem, ServeSettings
-from flows.teachers import supervise
 from flows.teachers.spaces import space_options
 from flows.teachers.vllm_command import checkpoint_folder, environment, flags, has_gpu, program
 from mcts.teachers.base import Ledger, Reply, Request, TeacherUnavailable

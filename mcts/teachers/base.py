@@ -1,8 +1,8 @@
 """The interface to every model: requests, replies, failures, and the `Teacher` protocol.
 
 A `Request` is a conversation of texts and images with sampling parameters; a `Teacher` answers it
-with a `Reply` of n completions. Teachers: `mcts.teachers.server.OpenAITeacher` (a server such as
-vLLM), `mcts.teachers.replicas.Replicas` (several servers of one model),
+with a `Reply` of n completions. Teachers: `mcts.teachers.openai_client.OpenAITeacher` (a server
+such as vLLM), `mcts.teachers.replicas.Replicas` (several servers of one model),
 `mcts.teachers.local.teacher.LocalTeacher` (a checkpoint in this process) and
 `mcts.teachers.reconnect.ReconnectingTeacher` (any of them, waiting while its server is away). A
 search uses any of them through the journal (`mcts.journal.journal`).

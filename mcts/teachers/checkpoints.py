@@ -101,7 +101,7 @@ def prompt_style(folder: Path) -> PromptStyle:
     found = read_json(folder / STYLE_FILE)
     if not found:
         return GENERAL
-    if "manners" in found:  # written before 0.2
+    if "manners" in found:  # written before 0.1.0
         return _former_style(folder, found)
     try:
         prompts = {
@@ -115,7 +115,7 @@ def prompt_style(folder: Path) -> PromptStyle:
 
 
 def _former_style(folder: Path, found: Mapping[str, Any]) -> PromptStyle:
-    """Read the style of a student trained before 0.2, which names a family of prompts."""
+    """Read the style of a student trained before 0.1.0, which names a family of prompts."""
     families: dict[str, PromptStyle] = {"general": GENERAL}
     if found["manners"] not in families:
         for name, registered in registered_checkpoints().items():

@@ -20,7 +20,7 @@ from dataclasses import dataclass, fields
 
 from mcts.data import content_id
 from mcts.teachers.base import ImagePart, Ledger, Reply, Request, TeacherError, TeacherUnavailable
-from mcts.teachers.server import OpenAITeacher
+from mcts.teachers.openai_client import OpenAITeacher
 
 CHECK_S = 10.0
 """Seconds within which a server must name its model to count as up."""

@@ -11,7 +11,7 @@ from benchmarks.warehouse.__main__ import main
 from benchmarks.warehouse.sql_questions import sql_questions
 from benchmarks.warehouse.stores import fill
 from warehouse.maintenance.compact import compact
-from warehouse.query.catalog import query
+from warehouse.query.run_query import query
 
 TRACES = 320
 

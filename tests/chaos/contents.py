@@ -25,7 +25,7 @@ Contents = dict[str, list[str]]
 
 def read(home: Path) -> Contents:
     """Read every row of each tree, as a sorted list of hashes."""
-    from warehouse.query.catalog import connect
+    from warehouse.query.run_query import connect
     from warehouse.storage.home import Warehouse
 
     found: Contents = {}

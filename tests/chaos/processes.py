@@ -32,13 +32,13 @@ def load() -> None:
     import duckdb  # noqa: F401
     import httpx
 
+    import mcts.teachers.openai_client
     import mcts.teachers.reconnect
-    import mcts.teachers.server
     import warehouse.sources.importing  # noqa: F401
 
     httpx.AsyncClient()  # its late imports, once for all forks
     assert threading.active_count() == 1
-    defaults = mcts.teachers.server.OpenAITeacher.__init__.__kwdefaults__
+    defaults = mcts.teachers.openai_client.OpenAITeacher.__init__.__kwdefaults__
     defaults["backoff_s"] = BACKOFF_S
     mcts.teachers.reconnect.ReconnectingTeacher.__init__.__kwdefaults__["retry_s"] = 5 * BACKOFF_S
 

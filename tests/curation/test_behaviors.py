@@ -2,12 +2,12 @@
 
 import pytest
 
-from curation.scores.behaviors import BEHAVIORS, count_behaviors
+from curation.scores.behaviors import RULE_BEHAVIORS, count_behaviors
 from curation.traces.linearize import TURNING_BACK
 from mcts.coordinates import CoordinateSpace, Frame
 from mcts.data import AnswerKind, Image, Question, Trace
 from mcts.parsing import parse
-from warehouse.query.catalog import query
+from warehouse.query.run_query import query
 from warehouse.storage.home import Warehouse
 from warehouse.tables.delta import commit_traces, commit_trees, insert_new
 from warehouse.tables.tree_rows import SearchRows
@@ -24,7 +24,7 @@ def counts(*thoughts, grounded=(), **fields):
 
 
 def test_every_behavior_is_counted_also_when_there_is_none():
-    assert counts("Hm.") == dict.fromkeys(BEHAVIORS, 0)
+    assert counts("Hm.") == dict.fromkeys(RULE_BEHAVIORS, 0)
 
 
 def test_regions_are_distinct_places_and_a_return_is_a_revisit():

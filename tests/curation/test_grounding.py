@@ -16,7 +16,7 @@ from mcts.data import AnswerKind, Box, Image, Point, Question, Trace
 from mcts.parsing import parse
 from mcts.search import search
 from tests.support.scripted import CONFIG, ScriptedPolicy
-from warehouse.query.catalog import query
+from warehouse.query.run_query import query
 from warehouse.sources.importing import import_sample
 from warehouse.storage.home import Warehouse
 from warehouse.tables.delta import commit_trees

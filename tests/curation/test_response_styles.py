@@ -7,7 +7,7 @@ import pytest
 from curation.traces.linearize import linearize
 from curation.traces.response_styles import CONVERTERS, answer_only, without_points
 from curation.traces.strip_points import without_coordinates
-from curation.traces.zoom_dialogues import WEB, Lens, observe, zoom_dialogue
+from curation.traces.zoom_dialogues import WEB_LENS, Lens, observe, zoom_dialogue
 from mcts.coordinates import CoordinateSpace, Frame
 from mcts.data import Box, Image, Observation, Origin, Point, ResponseStyle, Step, Trace
 from mcts.parsing import parse, points_in, render
@@ -146,7 +146,7 @@ def test_a_dialogue_shows_a_crop_only_behind_the_call_that_asked_for_it():
 
 def test_a_call_shows_the_tasks_region_or_a_share_of_the_picture():
     chain = chain_of("A (100, 100).", "B (500, 500).", "So left.")
-    (seen, *_) = [step.observation for step in zoom_dialogue(chain, QUESTION, WEB).steps]
+    (seen, *_) = [step.observation for step in zoom_dialogue(chain, QUESTION, WEB_LENS).steps]
     assert seen.crop == Box(0, 0, 200, 200) and seen.marked
     longest = max(max(image.width, image.height) for image in QUESTION.images)
     (seen, *_) = [step.observation for step in zoom_dialogue(chain, QUESTION).steps]
@@ -178,7 +178,7 @@ def test_only_a_direct_chain_with_somewhere_to_look_becomes_a_dialogue():
     ],
 )
 def test_a_crop_at_the_edge_is_moved_inside_and_never_squeezed(at, size, crop, shown):
-    seen = observe(Point(*at), Image("i", *size), WEB)
+    seen = observe(Point(*at), Image("i", *size), WEB_LENS)
     assert seen == Observation(Box(*crop), *shown, marked=True)
 
 

@@ -5,8 +5,8 @@ from collections import Counter
 from dataclasses import replace
 
 from curation.traces.linearize import linearize
-from curation.traces.sampling import Candidate, draw, select, trust
 from tests.support.grown import fork
+from tests.support.trace_sampling import Candidate, draw, select, trust
 
 FAMILIES = {"left_right": 60, "count": 12, "depth": 3}
 

@@ -6,7 +6,6 @@ from itertools import pairwise
 
 import pytest
 
-from curation.traces.grpo_prompts import band_of, grpo_prompt
 from curation.traces.preferences import preference_pairs
 from curation.traces.step_values import standard_error, step_paths, step_values
 from mcts.coordinates import CoordinateSpace, Frame
@@ -14,6 +13,7 @@ from mcts.data import Grade, Point, Step
 from mcts.parsing import parse, render
 from mcts.tree import Node, Rollout, Tree, backpropagate
 from tests.support.grown import COPIES, FORK, fork, grow, think, xs
+from tests.support.pass_rate_bands import band_of, grpo_prompt
 from tests.support.scripted import QUESTION, seeded_teacher
 
 PIXELS = Frame(CoordinateSpace.original(), QUESTION.images)

@@ -11,7 +11,7 @@ import yaml
 
 from tests.docs.documents import DOCUMENTS, ROOT, blocks, links, spans
 from tests.support.project_files import PACKAGES, pyproject
-from warehouse.query.catalog import query
+from warehouse.query.run_query import query
 from warehouse.storage.home import Warehouse
 
 TOP = (*PACKAGES, "benchmarks", "tests", "docs")

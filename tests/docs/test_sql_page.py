@@ -8,7 +8,7 @@ from benchmarks.warehouse.sql_questions import sql_questions
 from tests.flows.test_build import build, import_sat, vigorl
 from tests.support.fixtures import sat_rows, write_sat
 from tests.support.stub_server import StubServer
-from warehouse.query.catalog import query
+from warehouse.query.run_query import query
 from warehouse.storage.home import Warehouse
 
 # Of what the small warehouse has none: problems of the parser, steps held against boxes, pairs.

@@ -12,7 +12,7 @@ import pytest
 from flows.cli import app as cli
 from tests.support.fixtures import sat_rows, write_sat
 from tests.support.stub_server import StubServer
-from warehouse.query.catalog import connect
+from warehouse.query.run_query import connect
 from warehouse.sources.importing import import_questions
 from warehouse.storage.home import Warehouse
 

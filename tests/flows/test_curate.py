@@ -18,7 +18,7 @@ from flows.stages.build import build
 from flows.stages.curate import Summary, curate
 from flows.stages.curate_preview import preview_curation
 from tests.support.project_files import ROOT
-from warehouse.query.catalog import query, table_versions
+from warehouse.query.run_query import query, table_versions
 from warehouse.storage.home import Warehouse
 from warehouse.versions.diff import diff
 from warehouse.versions.versions import publish, show

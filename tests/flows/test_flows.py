@@ -18,7 +18,7 @@ from mcts.coordinates import CoordinateSpace, SpaceKind
 from tests.support.fixtures import sat_rows, write_sat
 from tests.support.stub_server import StubServer
 from vigorl_nano import TEACHER
-from warehouse.query.catalog import query
+from warehouse.query.run_query import query
 from warehouse.sources.importing import import_questions
 from warehouse.storage.home import Warehouse
 
@@ -101,14 +101,14 @@ def test_the_flow_builds_traces_and_shows_them(tmp_path):
 
         async def wants():
             nonlocal now, most
-            async with gpus.held(True):
+            async with gpus.gpu_slot(True):
                 now += 1
                 most = max(most, now)
                 await asyncio.sleep(0.3)
                 now -= 1
 
         await asyncio.gather(wants(), wants())
-        async with gpus.held(False):
+        async with gpus.gpu_slot(False):
             return most
 
     with prefect_test_harness(server_startup_timeout=120), StubServer() as server:

@@ -13,7 +13,7 @@ from PIL import Image as Pictures
 from typer.testing import CliRunner
 
 from curation.scores.judge_prompts import (
-    COUNTED,
+    JUDGED_BEHAVIORS,
     count_in,
     counting_request,
     cut_out,
@@ -33,7 +33,7 @@ from mcts.teachers.base import Completion, Message, Reply, Request, TextPart
 from mcts.teachers.reconnect import ReconnectingTeacher
 from tests.support.fixtures import picture, sat_rows, write_sat
 from tests.support.stub_server import StubServer, conversation
-from warehouse.query.catalog import query
+from warehouse.query.run_query import query
 from warehouse.sources.importing import import_questions
 from warehouse.storage.home import Warehouse
 from warehouse.tables.delta import commit_traces
@@ -241,7 +241,7 @@ def test_a_judge_counts_the_four_behaviors_and_agreement_is_reported(warehouse):
         "SELECT behavior, count FROM behaviors WHERE method = 'judge/1:j' GROUP BY ALL ORDER BY 1",
     ).to_pylist()
     assert [(row["behavior"], row["count"]) for row in rows] == [
-        (behavior, 2) for behavior in sorted(COUNTED)
+        (behavior, 2) for behavior in sorted(JUDGED_BEHAVIORS)
     ]
     (agreed,) = query(warehouse, "FROM behavior_agreement").to_pylist()
     assert (agreed["behavior"], agreed["traces"], agreed["same_count"]) == ("regions", 2, 1.0)

@@ -9,7 +9,7 @@ from pathlib import Path
 from flows.settings import BuildSettings
 from flows.stages.build import build
 from tests.warehouse.test_old_warehouse import unpack
-from warehouse.query.catalog import query
+from warehouse.query.run_query import query
 from warehouse.storage.home import Warehouse
 
 

@@ -35,7 +35,7 @@ from flows.stages import build as stages
 from tests.flows.test_cli import run
 from tests.support.fixtures import sat_rows, write_sat
 from tests.support.stub_server import StubServer
-from warehouse.query.catalog import query
+from warehouse.query.run_query import query
 from warehouse.storage.home import Warehouse
 
 Built = tuple[Path, set[str]]

@@ -9,14 +9,14 @@ from types import SimpleNamespace
 import pytest
 from prometheus_client.parser import text_string_to_metric_families
 
-from flows.progress import Counts
+from flows.progress import BuildCounts
 from flows.settings import Problem
 from flows.stages.prometheus import served
 from mcts.teachers.base import Ledger
 
 
-def counts(**ledger: int) -> Counts:
-    found = Counts()
+def counts(**ledger: int) -> BuildCounts:
+    found = BuildCounts()
     found.start(10, 2, SimpleNamespace(ledger=Ledger(**ledger)))
     return found
 
@@ -36,15 +36,15 @@ def test_time_left_counts_parts_of_trees_and_is_not_told_too_soon():
     found.tree("a", True, False)
     found.grown("b", 0.5)
     assert found.seconds_left == pytest.approx(30 / 1.5 * 6.5, rel=0.01)
-    assert "about 2 min 10 s left" in found.line()
+    assert "about 2 min 10 s left" in found.figures()
     for name in "bcdefgh":
         found.tree(name, False, True)
-    assert "left" not in found.line() and "7 failed" in found.line()
+    assert "left" not in found.figures() and "7 failed" in found.figures()
 
 
 def test_the_line_tells_cache_hits_only_where_the_teacher_counts_them():
-    assert "cached" not in counts(prompt_tokens=100).line()
-    assert "80% of prompts cached" in counts(prompt_tokens=100, cached_tokens=80).line()
+    assert "cached" not in counts(prompt_tokens=100).figures()
+    assert "80% of prompts cached" in counts(prompt_tokens=100, cached_tokens=80).figures()
 
 
 def test_prometheus_reads_the_same_figures_while_the_build_runs():

@@ -16,8 +16,8 @@ from flows.stages.replay import stored_rows
 from mcts.data import Grade
 from tests.support.fixtures import sat_rows, write_sat
 from tests.support.stub_server import StubServer
-from warehouse.query.catalog import query
 from warehouse.query.read_back import read_trees
+from warehouse.query.run_query import query
 from warehouse.sources.importing import import_questions
 from warehouse.storage.home import Warehouse
 

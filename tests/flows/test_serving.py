@@ -21,9 +21,9 @@ from flows.teachers import vllm_command as serving_command
 from flows.teachers.resolve import resolve
 from mcts.teachers.base import Message, Request, TeacherUnavailable, TextPart
 from mcts.teachers.local.teacher import checkpoint_identity
-from mcts.teachers.server import OpenAITeacher
+from mcts.teachers.openai_client import OpenAITeacher
 from tests.support.fixtures import sat_rows, write_sat
-from warehouse.query.catalog import query
+from warehouse.query.run_query import query
 from warehouse.sources.importing import import_questions
 from warehouse.storage.home import Warehouse
 

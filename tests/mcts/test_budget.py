@@ -24,7 +24,7 @@ from mcts.tree import flatten
 from tests.support.fixtures import sat_rows, write_sat
 from tests.support.scripted import CONFIG, QUESTION, ScriptedPolicy, seeded_teacher
 from tests.support.stub_server import StubServer
-from warehouse.query.catalog import query
+from warehouse.query.run_query import query
 from warehouse.sources.importing import import_questions
 from warehouse.storage.home import Warehouse
 from warehouse.tables.rows import read_questions

@@ -5,7 +5,7 @@ import asyncio
 import httpx
 import pytest
 
-from mcts.teachers.server import POOL_SIZE, Connections
+from mcts.teachers.openai_client import POOL_SIZE, Connections
 
 
 def counting(opened, most):

@@ -27,7 +27,7 @@ from mcts.teachers.base import (
     TeacherUnavailable,
     TextPart,
 )
-from mcts.teachers.server import OpenAITeacher
+from mcts.teachers.openai_client import OpenAITeacher
 from tests.support.stub_server import StubServer
 
 ROOT = Path(__file__).parents[2]

@@ -16,8 +16,8 @@ from mcts.teachers.base import (
     TeacherUnavailable,
     TextPart,
 )
+from mcts.teachers.openai_client import OpenAITeacher
 from mcts.teachers.reconnect import STRIKES, ReconnectingTeacher
-from mcts.teachers.server import OpenAITeacher
 from tests.support.stub_server import StubServer
 
 

@@ -18,11 +18,11 @@ from mcts.teachers.base import (
     TeacherUnavailable,
     TextPart,
 )
+from mcts.teachers.openai_client import OpenAITeacher
 from mcts.teachers.replicas import Replicas, affinity_key
-from mcts.teachers.server import OpenAITeacher
 from tests.support.fixtures import sat_rows, write_sat
 from tests.support.stub_server import StubServer
-from warehouse.query.catalog import query
+from warehouse.query.run_query import query
 from warehouse.sources.importing import import_questions
 from warehouse.storage.home import Warehouse
 

@@ -15,7 +15,7 @@ from mcts.teachers.checkpoints import PromptStyle, prompt_style, write_prompt_st
 from tests.support.fixtures import picture
 from training.students import open_student
 from vigorl_nano import BASE
-from warehouse.query.catalog import query
+from warehouse.query.run_query import query
 from warehouse.storage.home import Warehouse
 
 ROOT = Path(__file__).parents[2]

@@ -13,8 +13,8 @@ import sys
 from pathlib import Path
 
 from benchmarks.warehouse.sql_questions import sql_questions
-from flows.cli.output import format_cell
-from warehouse.query.catalog import query
+from flows.cli.printing import format_cell
+from warehouse.query.run_query import query
 from warehouse.storage.home import Warehouse
 
 DOCUMENT = Path(__file__).resolve().parents[2] / "docs" / "sql.md"

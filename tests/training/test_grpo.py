@@ -21,8 +21,8 @@ from training.runs import Plan, open_run
 from training.students import load_model, open_student
 from training.trainers import TrainingReporter, grpo_trainer
 from warehouse.lineage.lineage import Walker
-from warehouse.query.catalog import query
 from warehouse.query.read_back import read_pass_rates
+from warehouse.query.run_query import query
 from warehouse.storage.home import Warehouse
 from warehouse.versions.versions import open_version, resolve
 

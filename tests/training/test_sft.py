@@ -28,7 +28,7 @@ from training.trainers import TrainingReporter, sft_trainer
 from vigorl_nano import BASE
 from warehouse.lineage.lineage import Walker
 from warehouse.models import find_model, open_model
-from warehouse.query.catalog import query
+from warehouse.query.run_query import query
 from warehouse.storage.home import Warehouse
 from warehouse.versions.versions import open_version, resolve
 

@@ -13,7 +13,7 @@ from tests.warehouse.test_tables import counts
 from tests.warehouse.test_versions import fill
 from warehouse.maintenance.backup import backup
 from warehouse.maintenance.check import check
-from warehouse.query.catalog import ORDER
+from warehouse.query.run_query import ORDER
 from warehouse.query.snapshot import snapshot
 from warehouse.storage.home import Warehouse
 from warehouse.versions.versions import list_versions, publish

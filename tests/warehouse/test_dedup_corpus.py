@@ -21,7 +21,7 @@ from flows.stages.curate_corpus import filter_corpus
 from mcts.data import Step, Trace
 from mcts.parsing import points_in
 from tests.support.sat_files import picture, row, sat2
-from warehouse.query.catalog import query
+from warehouse.query.run_query import query
 from warehouse.sources.importing import import_questions
 from warehouse.storage.home import Warehouse
 from warehouse.tables.delta import commit_traces, insert_new

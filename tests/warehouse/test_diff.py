@@ -11,7 +11,7 @@ import pytest
 
 from mcts.data import Verdict
 from tests.warehouse.test_versions import KEPT, fill, traces_of
-from warehouse.query.catalog import query
+from warehouse.query.run_query import query
 from warehouse.storage.home import Warehouse, WarehouseError
 from warehouse.tables.delta import commit_traces, insert_new, open_table
 from warehouse.tables.rows import read_questions, trace_rows, verdict_row

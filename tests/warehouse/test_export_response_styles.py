@@ -17,7 +17,7 @@ from mcts.data import ResponseStyle
 from tests.flows.test_cli import run, searched
 from tests.warehouse.test_versions import KEPT
 from warehouse.exports.export import export
-from warehouse.query.catalog import query
+from warehouse.query.run_query import query
 from warehouse.storage.home import Warehouse, WarehouseError
 from warehouse.versions.bundle import trace_of
 from warehouse.versions.diff import diff

@@ -23,8 +23,8 @@ from tests.warehouse.test_versions import KEPT, fill
 from warehouse.exports.dialogues import MARK, ConversationRenderer
 from warehouse.exports.export import export
 from warehouse.exports.formats import FORMATS
-from warehouse.query.catalog import query
 from warehouse.query.read_back import read_trees
+from warehouse.query.run_query import query
 from warehouse.storage.home import Warehouse, WarehouseError
 from warehouse.tables.delta import open_table
 from warehouse.tables.rows import read_questions

@@ -13,7 +13,7 @@ from PIL import Image
 from flows.stages.lineage_view import escape_label, load_lineage
 from tests.flows.test_cli import run, searched
 from warehouse.lineage.lineage import Entity, Walker
-from warehouse.query.catalog import query
+from warehouse.query.run_query import query
 from warehouse.storage.home import Warehouse, WarehouseError
 from warehouse.tables.delta import insert_new
 from warehouse.versions.revocations import revoke

@@ -16,7 +16,7 @@ from tests.warehouse.test_tables import in_process, shard
 from tests.warehouse.test_versions import KEPT, fill
 from warehouse.maintenance.check import check
 from warehouse.maintenance.compact import SORTED_BY, compact, stated_versions
-from warehouse.query.catalog import connect, query
+from warehouse.query.run_query import connect, query
 from warehouse.query.snapshot import snapshot
 from warehouse.storage.home import Warehouse, WarehouseError
 from warehouse.tables.delta import append, commit_trees, insert_new, open_table, scan

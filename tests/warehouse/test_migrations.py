@@ -12,7 +12,7 @@ from deltalake import write_deltalake
 from tests.warehouse.test_versions import fill
 from warehouse.maintenance.check import check
 from warehouse.maintenance.compact import compact
-from warehouse.query.catalog import connect, query
+from warehouse.query.run_query import connect, query
 from warehouse.storage.home import Warehouse
 from warehouse.tables import migrations
 from warehouse.tables.delta import append

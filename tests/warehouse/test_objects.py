@@ -20,7 +20,7 @@ from warehouse.exports.export import export
 from warehouse.maintenance.check import check
 from warehouse.maintenance.compact import compact
 from warehouse.maintenance.delete import delete_source
-from warehouse.query.catalog import QueryError, connect, query
+from warehouse.query.run_query import QueryError, connect, query
 from warehouse.storage.home import Warehouse
 from warehouse.storage.objects import Objects, image_key, put_images
 from warehouse.tables.delta import append, commit_trees, insert_new

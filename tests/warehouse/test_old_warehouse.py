@@ -10,7 +10,7 @@ import pytest
 
 from warehouse.exports.export import export
 from warehouse.maintenance.check import check
-from warehouse.query.catalog import connect, query
+from warehouse.query.run_query import connect, query
 from warehouse.storage.home import Warehouse
 from warehouse.versions.bundle import hash_rows
 from warehouse.versions.certificate import certificate

@@ -24,7 +24,7 @@ from mcts.data import (
     Trace,
     Verdict,
 )
-from warehouse.query.catalog import query
+from warehouse.query.run_query import query
 from warehouse.storage.home import Warehouse
 from warehouse.tables import rows
 from warehouse.tables.delta import (

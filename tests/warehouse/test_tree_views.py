@@ -8,18 +8,18 @@ from typing import Any
 
 import pytest
 
-from curation.traces import sampling
-from curation.traces.grpo_prompts import grpo_prompt
 from curation.traces.preferences import preference_pairs
 from curation.traces.step_values import step_values
 from flows.stages.curate import curate_trees
 from mcts.config import SearchConfig
 from mcts.data import Question
 from mcts.tree import Tree
+from tests.support import trace_sampling as sampling
 from tests.support.grown import COPIES, FORK, grow, think
+from tests.support.pass_rate_bands import grpo_prompt
 from tests.support.scripted import CONFIG, QUESTION, seeded_teacher
-from warehouse.query.catalog import connect, query
 from warehouse.query.read_back import read_traces, read_trees
+from warehouse.query.run_query import connect, query
 from warehouse.query.sql_guard import check_repeatable
 from warehouse.storage.home import Warehouse
 from warehouse.tables.delta import commit_trees, insert_new

@@ -24,7 +24,7 @@ from tests.warehouse.test_versions import KEPT, fill
 from warehouse.maintenance.backup import backup
 from warehouse.maintenance.check import check
 from warehouse.maintenance.delete import delete_source, plan
-from warehouse.query.catalog import query
+from warehouse.query.run_query import query
 from warehouse.storage.home import Warehouse, WarehouseError
 from warehouse.tables.delta import commit_traces, commit_trees, insert_new, open_table, scan
 from warehouse.tables.rows import read_questions

@@ -18,14 +18,14 @@ import pyarrow.parquet as pq
 import pytest
 from PIL import Image as Pillow
 
-from flows.cli.output import show_table
+from flows.cli.printing import show_table
 from flows.stages import gallery as showing
 from mcts.coordinates import CoordinateSpace, Frame, SpaceKind
 from mcts.data import Image, Origin, Point, Question, Step, Trace, Verdict
 from mcts.parsing import parse
 from tests.support.sat_files import picture, row, sat2
 from warehouse.exports.export import export
-from warehouse.query.catalog import QueryError, query
+from warehouse.query.run_query import QueryError, query
 from warehouse.sources.importing import import_questions
 from warehouse.storage.home import Warehouse, WarehouseError
 from warehouse.tables.delta import commit_traces, commit_trees

@@ -34,7 +34,7 @@ from functools import lru_cache
 from typing import Any
 
 from curation.filters import grounding
-from curation.filters.rules import SAME_PLACE
+from curation.filters.rules import REPEAT_RADIUS
 from curation.grading.grade import grade
 from mcts.coordinates import CoordinateSpace, Frame
 from mcts.data import Point, ResponseStyle, Step, Trace, TraceKind
@@ -179,7 +179,7 @@ def grounded(parsed: ParsedCompletion) -> float:
         for point in points:
             if not parsed.frame.inside(point):
                 return 0.0
-            near = [i for i, (p, _) in enumerate(places) if same_place(p, point, SAME_PLACE)]
+            near = [i for i, (p, _) in enumerate(places) if same_place(p, point, REPEAT_RADIUS)]
             if not near:
                 places.append((point, 1))
                 continue

@@ -22,7 +22,7 @@ from vigorl_nano.claim.interval_plot import Row, draw_intervals
 from vigorl_nano.claim.plan import ARMS, EXPECTED, PLACES, TEMPERATURE, stages
 from vigorl_nano.claim.work import Experiment
 from vigorl_nano.evaluate import table
-from warehouse.query.catalog import query
+from warehouse.query.run_query import query
 from warehouse.query.sql_guard import quoted
 from warehouse.storage.home import Warehouse
 

@@ -24,7 +24,7 @@ from flows.stages.evaluate import evaluate
 from flows.stages.train import train
 from vigorl_nano.claim.plan import ARMS, CONTROLLED, SPLITS, TEMPERATURE, Size, Stage
 from vigorl_nano.rooms.sample import write_split
-from warehouse.query.catalog import query
+from warehouse.query.run_query import query
 from warehouse.query.sql_guard import quoted
 from warehouse.sources.importing import import_questions
 from warehouse.storage.home import Warehouse

@@ -15,7 +15,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
-from mcts import zoom
+from mcts import render_crop as zoom
 from mcts.coordinates import CoordinateSpace, Frame
 from mcts.data import AnswerKind, Point, Question, Step
 from mcts.parsing import render

@@ -20,7 +20,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from mcts.data import Observation, Point, content_id
-from mcts.zoom import render_crop
+from mcts.render_crop import render_crop
 from warehouse.storage.home import WarehouseError
 from warehouse.tables.schema import Row
 

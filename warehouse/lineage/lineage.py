@@ -23,7 +23,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from warehouse.lineage.relations import Relation, relations
-from warehouse.query.catalog import connect
+from warehouse.query.run_query import connect
 from warehouse.storage.home import Warehouse, WarehouseError
 from warehouse.tables.schema import Row
 from warehouse.versions.versions import Version, list_versions, open_version

@@ -17,7 +17,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from pathlib import Path, PurePosixPath
 
-from warehouse.query.catalog import ORDER
+from warehouse.query.run_query import ORDER
 from warehouse.storage.home import Warehouse, WarehouseError
 from warehouse.storage.objects import LocalObjects, Objects
 

@@ -22,7 +22,7 @@ import pyarrow.parquet as pq
 from deltalake.exceptions import DeltaError
 
 from warehouse.maintenance.compact import stated_versions
-from warehouse.query.catalog import connect
+from warehouse.query.run_query import connect
 from warehouse.storage.home import Warehouse, WarehouseError, first_line
 from warehouse.storage.objects import WRITERS, image_key
 from warehouse.tables.delta import open_table, scan

@@ -20,8 +20,8 @@ from PIL import Image
 from curation.filters import image_hash
 from curation.filters.decontaminate import ComparedQuestion
 from curation.filters.split import Place, assign_places
-from warehouse.query.catalog import query
 from warehouse.query.read_back import rows_among
+from warehouse.query.run_query import query
 from warehouse.storage.home import Warehouse
 from warehouse.storage.objects import WRITERS
 from warehouse.tables.delta import insert_new

@@ -16,7 +16,7 @@ import pyarrow as pa
 from mcts.coordinates import CoordinateSpace, Frame, SpaceKind
 from mcts.data import Question, Trace, Verdict
 from mcts.tree import Tree, TreeRows, rebuild
-from warehouse.query.catalog import connect, named_in
+from warehouse.query.run_query import connect, named_in
 from warehouse.storage.home import Warehouse
 from warehouse.tables.rows import read_questions, trace_from, verdict_from
 from warehouse.tables.schema import Row

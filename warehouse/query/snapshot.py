@@ -17,7 +17,7 @@ from pathlib import Path
 
 import duckdb
 
-from warehouse.query.catalog import comment_on, connect, create_sql_views, create_views
+from warehouse.query.run_query import comment_on, connect, create_sql_views, create_views
 from warehouse.storage.home import Warehouse, WarehouseError
 from warehouse.storage.objects import sync
 from warehouse.tables.schema import TABLES

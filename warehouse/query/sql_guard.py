@@ -3,10 +3,10 @@
     check(con, sql, tables)              # QueryError unless it is one harmless SELECT
     check_repeatable(con, sql)           # … and its rows depend on nothing but the tables' rows
 
-DuckDB itself is locked down too (`catalog.connect`): this is the inner of two walls, and the one
+DuckDB itself is locked down too (`run_query.connect`): this is the inner of two walls, and the one
 that explains. It reads the parsed statement, not its text, and allows what it knows: an unknown
 kind of node, table or table function is refused. The node types and fields of DuckDB's serialized
-statements are private; `tests/warehouse/test_catalog.py` names those that a new DuckDB changes.
+statements are private; `tests/warehouse/test_run_query.py` names those that a new DuckDB changes.
 """
 
 from __future__ import annotations

@@ -30,9 +30,9 @@ from PIL import Image as Pillow
 from mcts.data import content_id
 from warehouse.sources import find_task, task_of
 from warehouse.sources.benchmarks.sat import OBJECTS_SUFFIX
+from warehouse.sources.reading.accept_drafts import Accepted, Checker
 from warehouse.sources.reading.box_units import BoxUnits
 from warehouse.sources.reading.drafts import Draft, ImportProblem, ReadContext, Readers, Reject
-from warehouse.sources.reading.row_checks import Accepted, Checker
 from warehouse.sources.tasks import Task
 from warehouse.storage.home import Warehouse
 from warehouse.storage.objects import put_images

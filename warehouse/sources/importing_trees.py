@@ -25,6 +25,7 @@ from mcts.tree import flatten
 from warehouse.sources.benchmarks.reference import gold_fields
 from warehouse.sources.importing import ImportReport, find_readers, import_questions
 from warehouse.sources.published import Row, published
+from warehouse.sources.reading.accept_drafts import Accepted, Checker
 from warehouse.sources.reading.drafts import (
     Draft,
     ImportProblem,
@@ -33,7 +34,6 @@ from warehouse.sources.reading.drafts import (
     Reject,
     Unusable,
 )
-from warehouse.sources.reading.row_checks import Accepted, Checker
 from warehouse.sources.reference_trees import (
     MAKER,
     ImportedTree,

@@ -15,9 +15,9 @@ from pathlib import Path
 
 from curation.render.question_card import draw_question
 from warehouse.sources.importing import find_readers
+from warehouse.sources.reading.accept_drafts import Accepted, Checker
 from warehouse.sources.reading.box_units import BoxUnits
 from warehouse.sources.reading.drafts import Draft, ImportProblem, Readers, Reject
-from warehouse.sources.reading.row_checks import Accepted, Checker
 
 READ, DRAWN = 400, 12
 """Rows read, and of these drawn, without a limit."""

@@ -7,7 +7,7 @@
             {".json": read},                    # a function by file suffix, as in `drafts`
             kind=AnswerKind.BOX,
             prompt="web-grounding",
-            lens=WEB,
+            lens=WEB_LENS,
         ),
     )
 

@@ -304,7 +304,8 @@ def scan(
 ) -> pa.Table:
     """Read rows of a table into memory; empty for a table that does not exist yet.
 
-    Shows every row, also those of unfinished commits; for what users may see, use `catalog`.
+    Shows every row, also those of unfinished commits; `warehouse.query.run_query` shows what users
+    may see.
     """
     schema = TABLES[name].schema
     columns = list(columns or schema.names)

@@ -26,7 +26,7 @@ import pyarrow as pa
 from deltalake.exceptions import DeltaError
 
 from curation.filters.config import describe_change
-from warehouse.query.catalog import connect
+from warehouse.query.run_query import connect
 from warehouse.query.sql_guard import QueryError
 from warehouse.storage.home import Warehouse, WarehouseError, first_line
 from warehouse.tables.schema import Row

@@ -18,7 +18,7 @@ import duckdb
 import pyarrow.parquet as pq
 
 from mcts.data import content_id
-from warehouse.query.catalog import connect
+from warehouse.query.run_query import connect
 from warehouse.storage.home import Warehouse, WarehouseError
 from warehouse.tables.delta import insert_new, scan
 from warehouse.tables.schema import Row

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import duckdb
 
-from warehouse.query.catalog import view_names
+from warehouse.query.run_query import view_names
 from warehouse.query.sql_guard import QueryError, check, check_repeatable
 from warehouse.storage.home import WarehouseError, first_line
 

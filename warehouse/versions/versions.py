@@ -27,14 +27,14 @@ from pathlib import Path
 from typing import Any
 
 from mcts.data import ResponseStyle
-from warehouse.query.catalog import connect, table_versions
+from warehouse.query.run_query import connect, table_versions
 from warehouse.storage.home import Warehouse, WarehouseError, code_revision
 from warehouse.storage.objects import sync
 from warehouse.tables.delta import insert_new
 from warehouse.tables.schema import TABLES
 from warehouse.versions.bundle import write_images, write_rows
-from warehouse.versions.card import make_card, readme, write_card, write_samples
 from warehouse.versions.certificate import certificate
+from warehouse.versions.dataset_card import make_card, readme, write_card, write_samples
 from warehouse.versions.response_styles import Restyler, response_style_of
 from warehouse.versions.revocations import describe_revocation, remove_revoked, revoked_since
 from warehouse.versions.selection import choose

@@ -15,10 +15,10 @@ from flows.stages.evaluate import evaluate
 from mcts.data import AnswerKind, Question
 from tests.support.benchmark_files import EXAMPLES, Example
 from tests.support.stub_server import StubServer
-from warehouse.query.catalog import query
+from warehouse.query.run_query import query
 from warehouse.sources import Draft, ReadContext, Reject, tasks
 from warehouse.sources.importing import _files, import_questions
-from warehouse.sources.reading.row_checks import Accepted, Checker
+from warehouse.sources.reading.accept_drafts import Accepted, Checker
 from warehouse.storage.home import Warehouse
 from warehouse.tables.rows import read_questions
 

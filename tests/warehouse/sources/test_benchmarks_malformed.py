@@ -14,7 +14,7 @@ import pytest
 from tests.support import benchmark_files as files
 from tests.support.benchmark_files import b64, drawn, ical_example, image_file, stored
 from warehouse.sources import Draft, ImportProblem, ReadContext, Reject, tasks
-from warehouse.sources.reading.row_checks import Checker
+from warehouse.sources.reading.accept_drafts import Checker
 
 GQA_IN_ONE = {"question": "Is it?", "answer": "no", "image": stored(1)}
 SCREEN_IN_ONE = {"file_name": "a.png", "bbox": [0.1, 0.2, 0.3, 0.4], "instruction": "open it",

@@ -13,7 +13,7 @@ from PIL import Image as Pillow
 
 from mcts.data import AnswerKind
 from tests.support.sat_files import SAT2, bomb, picture, rejects, row, sat2
-from warehouse.query.catalog import query
+from warehouse.query.run_query import query
 from warehouse.sources import tasks
 from warehouse.sources.importing import ImportProblem, import_questions, split_in_name
 from warehouse.storage.home import Warehouse

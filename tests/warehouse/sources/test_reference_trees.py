@@ -19,11 +19,11 @@ from mcts.data import AnswerKind
 from tests.support.benchmark_files import image_file
 from tests.support.sat_files import rejects
 from warehouse.lineage.lineage import Entity, Walker
-from warehouse.query.catalog import query
 from warehouse.query.read_back import read_trees
+from warehouse.query.run_query import query
 from warehouse.sources.importing_trees import TreeQuestions, import_trees
+from warehouse.sources.reading.accept_drafts import Accepted, Checker
 from warehouse.sources.reading.drafts import Draft, ImportProblem, ReadContext, Reject
-from warehouse.sources.reading.row_checks import Accepted, Checker
 from warehouse.storage.home import Warehouse
 from warehouse.tables.rows import read_questions
 

@@ -14,7 +14,7 @@ from flows.teachers.resolve import resolve
 from mcts.prompts import load_prompt
 from tests.flows.test_build import vigorl
 from tests.support.stub_server import StubServer
-from warehouse.query.catalog import query
+from warehouse.query.run_query import query
 from warehouse.sources import ImportProblem, Task, find_task, task_of, tasks
 from warehouse.storage.home import Warehouse
 

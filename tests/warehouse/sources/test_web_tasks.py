@@ -30,7 +30,7 @@ from tests.support.stub_server import StubServer, conversation
 from vigorl_nano import task_control as control
 from vigorl_nano.task_control import Measured, difference, format_result, grey_questions
 from warehouse.exports.export import export
-from warehouse.query.catalog import query
+from warehouse.query.run_query import query
 from warehouse.sources import find_task
 from warehouse.sources.importing import import_sample
 from warehouse.storage.home import Warehouse

@@ -24,7 +24,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-from curation.traces.zoom_dialogues import WEB
+from curation.traces.zoom_dialogues import WEB_LENS
 from mcts.data import AnswerKind
 from warehouse.sources.published import Row, published
 from warehouse.sources.reading.boxes import BoxFormat, gold_box
@@ -119,7 +119,7 @@ def _task(name: str, title: str, source: str, draft: Callable[[Row], Draft], *ki
         prompt="web-grounding",
         split="test",
         metrics=("by_family", "by_halves"),
-        lens=WEB,
+        lens=WEB_LENS,
     )
 
 

@@ -25,7 +25,7 @@ from collections.abc import Iterator
 from pathlib import PurePosixPath
 from typing import Any
 
-from curation.traces.zoom_dialogues import WEB
+from curation.traces.zoom_dialogues import WEB_LENS
 from mcts.data import AnswerKind
 from warehouse.sources.benchmarks import ical, reference
 from warehouse.sources.published import Row, published
@@ -105,6 +105,6 @@ TASKS = (
         prompt="web-action",
         split="test",
         metrics=("actions",),
-        lens=WEB,
+        lens=WEB_LENS,
     ),
 )

@@ -6,7 +6,7 @@ Read are the reference implementation's JSONL, and Parquet with the columns of t
 
 from __future__ import annotations
 
-from curation.traces.zoom_dialogues import VISUAL_SEARCH
+from curation.traces.zoom_dialogues import VISUAL_SEARCH_LENS
 from warehouse.sources.benchmarks import reference
 from warehouse.sources.reading.columns import Columns
 from warehouse.sources.tasks import SAMPLE, Sample, Task
@@ -20,7 +20,7 @@ TASKS = (
         "visual search: small things in large images (reference JSONL, or Parquet)",
         {".jsonl": reference.read, ".parquet": _TABLE.read},
         prompt="visual-search",
-        lens=VISUAL_SEARCH,
+        lens=VISUAL_SEARCH_LENS,
         smoke_test_only="the embedded model sees 196 pixels a side, too few for small things",
         sample=Sample(
             {split: SAMPLE / f"search-{split}.parquet" for split in ("train", "test")},

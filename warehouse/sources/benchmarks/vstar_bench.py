@@ -17,7 +17,7 @@ import json
 from pathlib import PurePosixPath
 from typing import Any
 
-from curation.traces.zoom_dialogues import VISUAL_SEARCH
+from curation.traces.zoom_dialogues import VISUAL_SEARCH_LENS
 from mcts.data import Box
 from warehouse.sources.published import Row, choice_row, published
 from warehouse.sources.reading.boxes import BoxFormat, gold_box
@@ -73,6 +73,6 @@ TASKS = (
         prompt="visual-search",
         split="test",
         metrics=("by_family",),
-        lens=VISUAL_SEARCH,
+        lens=VISUAL_SEARCH_LENS,
     ),
 )  # fmt: skip

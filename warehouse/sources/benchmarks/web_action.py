@@ -8,7 +8,7 @@ the columns of the embedded sample: `image`, `question`, `answer`, `action`, `ep
 
 from __future__ import annotations
 
-from curation.traces.zoom_dialogues import WEB
+from curation.traces.zoom_dialogues import WEB_LENS
 from mcts.data import AnswerKind
 from warehouse.sources.benchmarks import ical, reference
 from warehouse.sources.reading.columns import Columns
@@ -26,7 +26,7 @@ TASKS = (
         kind=AnswerKind.ACTION,
         prompt="web-action",
         metrics=("actions",),
-        lens=WEB,
+        lens=WEB_LENS,
         smoke_test_only="the embedded model knows rooms alone and has learnt no action",
         sample=Sample(
             {split: SAMPLE / f"steps-{split}.parquet" for split in ("train", "test")},

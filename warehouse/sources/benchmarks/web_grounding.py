@@ -7,7 +7,7 @@ the embedded sample: `image`, `instruction`, `bbox`, `data_type` and `objects`.
 
 from __future__ import annotations
 
-from curation.traces.zoom_dialogues import WEB
+from curation.traces.zoom_dialogues import WEB_LENS
 from mcts.data import AnswerKind
 from warehouse.sources.benchmarks import os_atlas, reference
 from warehouse.sources.reading.columns import Columns
@@ -24,7 +24,7 @@ TASKS = (
         kind=AnswerKind.BOX,
         prompt="web-grounding",
         metrics=("by_family",),
-        lens=WEB,
+        lens=WEB_LENS,
         smoke_test_only=(
             "the embedded model knows rooms alone and answers with words, not with points"
         ),

@@ -4,7 +4,7 @@
     MINE = Task("my-task", "my dataset (JSONL)", {".jsonl": read})
 
 A reader only returns what a file says. That images decode, that the answer is among the choices,
-that boxes lie inside: `warehouse.sources.reading.row_checks` checks it once, for all readers. A
+that boxes lie inside: `warehouse.sources.reading.accept_drafts` checks it once, for all readers. A
 package outside this one adds a task with its reader (`warehouse.sources.tasks`).
 """
 

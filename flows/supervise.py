@@ -1,6 +1,6 @@
 """Runs a command until stdin closes, then stops its process group.
 
-    python -I flows/teachers/supervise.py 5 vllm serve MODEL     # standard input: a pipe
+    python -I flows/supervise.py 5 vllm serve MODEL     # standard input: a pipe
 
 However the process that holds the pipe ends, by returning, by an exception or by `kill -9`, the
 system closes it, and the command is asked to stop (SIGTERM), then, after so many seconds, killed.

@@ -9,7 +9,7 @@ from pathlib import Path
 import duckdb
 import pytest
 
-from warehouse.query.catalog import QueryError, connect, named_in, query, table_versions
+from warehouse.query.run_query import QueryError, connect, named_in, query, table_versions
 from warehouse.query.sql_guard import _parse, _walk
 from warehouse.storage.home import Warehouse
 from warehouse.tables.delta import append, commit_traces, insert_new

@@ -1,8 +1,7 @@
 """Evaluates a model on questions: responses through a journal, grades, figures with intervals.
 
-    report = evaluate("checkpoints/student", questions, warehouse, space=…, prompt=…)   # a script
+    report = await measure(subject, questions, warehouse, EvaluationProtocol())
     report.figures["all"]["accuracy"]                                   # Estimate(value, low, high)
-    report = await measure(subject, questions, warehouse, EvaluationProtocol())     # any teacher
 
 One request a question, to the answer's end or the limit: what is cut off has no answer. The grader
 is `curation.grading.grade`, the one of search and rewards: an answer is right when it is the gold
@@ -38,7 +37,7 @@ from mcts.teachers.base import Teacher, TeacherError
 from mcts.teachers.local.teacher import LocalTeacher
 from training.evaluation.controls import control_images, with_images
 from training.evaluation.report import EvaluationReport, make_report
-from warehouse.query.catalog import query
+from warehouse.query.run_query import query
 from warehouse.query.sql_guard import quoted
 from warehouse.storage.home import Warehouse
 from warehouse.tables.delta import commit_traces, insert_new, record_run

@@ -20,14 +20,14 @@ from mcts.teachers.checkpoints import find_checkpoint, prompt_style, write_promp
 from mcts.teachers.local.teacher import LocalTeacher
 from tests.support.fixtures import sat_rows, write_sat
 from tests.support.stub_server import StubServer
-from training.evaluation import evaluate as evaluating
+from training.evaluation import measure as evaluating
 from training.evaluation import report as reports
 from training.evaluation.controls import control_images, image_donors, with_images
-from training.evaluation.evaluate import EvaluationProtocol, Subject, measure
+from training.evaluation.measure import EvaluationProtocol, Subject, measure
 from training.evaluation.report import compare
 from vigorl_nano import BASE
 from warehouse.models import ModelInfo, store_model
-from warehouse.query.catalog import query
+from warehouse.query.run_query import query
 from warehouse.sources.importing import import_questions
 from warehouse.sources.tasks import Task
 from warehouse.storage.home import Warehouse, WarehouseError

@@ -19,7 +19,7 @@ from mcts.teachers.base import (
     TeacherUnavailable,
     TextPart,
 )
-from mcts.teachers.server import OpenAITeacher
+from mcts.teachers.openai_client import OpenAITeacher
 from tests.support.stub_server import StubServer
 
 PNG = b"\x89PNG\r\n\x1a\n not really an image, the stub only hashes it"

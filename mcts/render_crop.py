@@ -3,7 +3,8 @@
     data = render_crop(image_bytes, observation, point)   # JPEG, in the observation's size
     observation_text(observation)                         # "<observation>Here is the region …"
 
-The observation determines the region; nothing here moves or clips it.
+The observation determines the region; nothing here moves or clips it. How large a region is, is a
+task's lens (`curation.traces.zoom_dialogues`).
 """
 
 from __future__ import annotations

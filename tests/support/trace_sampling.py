@@ -8,7 +8,7 @@ comes first, and a trace twice as trusted comes first twice as often (weighted s
 replacement, Efraimidis and Spirakis 2006). No draw depends on another, so order and machine do not
 matter, and rows that come later push out only what they overtake in their own question and cell.
 
-The view `trace_draws` holds the same numbers (for the seed ""), for choosing in SQL.
+The view `trace_draws` holds the same numbers (for the seed ""); tests compare both.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ class Candidate:
     question_id: str
     family: str
     band: str
-    """Difficulty of its question, as `curation.traces.grpo_prompts` bands it."""
+    """Difficulty of its question, as `tests.support.pass_rate_bands` bands it."""
     trust: float = 0.5
     """How far the search bears it out, above 0 to 1; see `trust`."""
 

@@ -150,7 +150,7 @@ def readme(card: dict[str, Any]) -> str:
     style = response_style_of(card)
     return render_markdown(
         "warehouse.versions",
-        "card.md.jinja",
+        "dataset_card.md.jinja",
         card=card,
         style=style,
         style_meaning=_STYLES[style] if style else "",

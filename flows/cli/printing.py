@@ -1,0 +1,74 @@
+"""What several commands share: the flag `--home`, the check of `--format`, tables in a terminal."""
+
+from __future__ import annotations
+
+import sys
+from typing import Annotated, Any
+
+import typer
+
+from flows.settings import Problem
+
+Home = Annotated[
+    str | None,
+    typer.Option("--home", help="Warehouse: a folder or s3:// URL; $VIGORL_HOME when left out."),
+]
+
+
+def check_format(given: str, *known: str) -> None:
+    """Check the value of a flag `--format`.
+
+    Raises:
+        Problem: it is none of the known ones.
+    """
+    if given not in known:
+        raise Problem(f"--format: it is {', '.join(known[:-1])} or {known[-1]}, not {given!r}")
+
+
+_LEAST_WIDTH = 12  # characters in which a column can still be read
+
+
+def show_table(table: Any, most: int = 200) -> None:
+    """Print an Arrow table with aligned columns, or line by line where there are too many to
+    read."""
+    from rich.console import Console
+    from rich.table import Table
+
+    # Piped output is not squeezed to some terminal's width.
+    console = Console(highlight=False, markup=False, width=None if sys.stdout.isatty() else 200)
+    if table.num_columns * _LEAST_WIDTH > console.width:
+        _show_records(table.slice(0, most))
+        _print_remaining(table.num_rows - most)
+        return
+    shown = Table(show_edge=False, header_style="bold", pad_edge=False)
+    for field in table.schema:
+        right = str(field.type).startswith(("int", "uint", "double", "float", "decimal", "hugeint"))
+        shown.add_column(field.name, justify="right" if right else "left", overflow="fold")
+    for row in table.slice(0, most).to_pylist():
+        shown.add_row(*(format_cell(value) for value in row.values()))
+    console.print(shown)
+    _print_remaining(table.num_rows - most)
+
+
+def _show_records(table: Any) -> None:
+    """Print each row as lines of `column  value`."""
+    width = max(map(len, table.column_names))
+    for number, row in enumerate(table.to_pylist(), 1):
+        print(f"--- {number}")
+        for column, value in row.items():
+            text = format_cell(value).replace("\n", f"\n{' ' * (width + 2)}")
+            print(f"{column:<{width}}  {text}".rstrip())
+
+
+def _print_remaining(left: int) -> None:
+    if left > 0:
+        print(f"... {left} more rows; --format csv or json gives all", file=sys.stderr)
+
+
+def format_cell(value: Any) -> str:
+    """Format a value of a table for a terminal."""
+    if value is None:
+        return ""
+    if isinstance(value, float):
+        return f"{value:.4g}" if abs(value) < 1e6 else f"{value:.0f}"
+    return str(value)
