@@ -200,7 +200,7 @@ def _read(name: str, above: tuple[str, ...] = ()) -> dict[str, Any]:
 
 
 def _with_new_names(values: dict[str, Any], where: str) -> dict[str, Any]:
-    """Rename fields that recipes had before 0.2, and say so on stderr."""
+    """Rename fields that recipes had before 0.1.0, and say so on stderr."""
     if "form" in values and "response_style" not in values:
         print(f"{where}: form is called response_style now", file=sys.stderr)
         return {"response_style" if k == "form" else k: v for k, v in values.items()}

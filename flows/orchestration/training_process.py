@@ -22,7 +22,8 @@ from prefect.artifacts import (
 )
 from prefect.logging import get_run_logger
 
-from flows.orchestration import events, supervise
+from flows import supervise
+from flows.orchestration import events
 from flows.settings import Problem, TrainSettings
 from flows.stages.train import recipe_of
 from training.runs import read_metrics, runs_folder

@@ -227,7 +227,7 @@ def preset(name: str) -> RewardSpec:
     Raises:
         ValueError: there is none.
     """
-    if name == "direct":  # until 0.2
+    if name == "direct":  # its former name
         print("reward direct is called answer_only now", file=sys.stderr)
         name = "answer_only"
     if name not in PRESETS:

@@ -96,7 +96,7 @@ class Run:
 
     def load(self, folder: Path) -> None:
         weights = load_file(folder / "weights.safetensors")
-        # Runs begun before 0.2 call the auxiliary head by its former name.
+        # Runs begun before 0.1.0 call the auxiliary head by its former name.
         weights = {re.sub(r"^helper\.", "auxiliary.", name): w for name, w in weights.items()}
         self.modules.load_state_dict(weights, strict=False)
         state = torch.load(folder / "state.pt", weights_only=True)

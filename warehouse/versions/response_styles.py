@@ -43,7 +43,7 @@ def parse_response_style(name: str) -> ResponseStyle:
 
 def response_style_of(card: Mapping[str, Any]) -> ResponseStyle | None:
     """Return the style that all rows of a version were written in; None if they are as searched."""
-    found = card.get("response_style") or card.get("variant")  # its key in cards before 0.2
+    found = card.get("response_style") or card.get("variant")  # its key in cards before 0.1.0
     return parse_response_style(found) if found else None
 
 
