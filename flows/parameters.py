@@ -16,7 +16,6 @@ from __future__ import annotations
 import difflib
 import functools
 import inspect
-import re
 import sys
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
@@ -29,6 +28,7 @@ import typer
 from pydantic.fields import FieldInfo
 
 from flows.settings import FieldProblem, Flag, Problem, Settings
+from mcts.strict_yaml import YamlProblem, parse_value, parse_yaml
 
 S = TypeVar("S", bound=Settings)
 _BOUNDS = {"ge": ">=", "gt": ">", "le": "<=", "lt": "<"}
@@ -116,7 +116,7 @@ def _parameter(name: str, field: FieldInfo) -> inspect.Parameter:
     elif values := _choices(inner):
         given |= {"parser": str, "metavar": flag.metavar or f"[{'|'.join(values)}]"}
     elif inner not in (str, int, float, bool, Path):
-        given |= {"parser": _yaml, "metavar": flag.metavar or "YAML"}
+        given |= {"parser": parse_value, "metavar": flag.metavar or "YAML"}
     default = None if field.is_required() or field.default_factory or repeated else field.default
     if isinstance(default, Enum):
         default = default.value
@@ -206,8 +206,12 @@ def resolve_settings(
         Problem: the file, a key or a value is wrong; the sentence says where.
     """
     values, places = read_config(model, Path(config)) if config else ({}, {})
+    named: dict[str, str] = {}
     for name, value in given.items():
         key = _current(model, name, _flag(name))
+        if other := named.get(key):
+            raise Problem(f"{_flag(other)} and {_flag(name)} are one setting: give one of them")
+        named[key] = name
         values[key] = value
         places.pop(key, None)
     for text in overrides:
@@ -217,7 +221,7 @@ def resolve_settings(
         if not equals:
             raise Problem(f"{place}: it is not of the form key=value")
         key = _current(model, first, place)
-        _put(values, [key, *path], _yaml(value), place)
+        _put(values, [key, *path], parse_value(value), place)
         places[key] = place
     try:
         return model.checked(**values)
@@ -229,38 +233,41 @@ def resolve_settings(
 
 def read_config(model: type[Settings], path: Path) -> tuple[dict[str, Any], dict[str, str]]:
     """Read a settings file: values by field, and where each stands (`run.yaml, line 3`)."""
-    import yaml
-
     try:
-        text = path.read_text("utf-8")
-        root, values = yaml.compose(text), yaml.safe_load(text)
-    except (OSError, UnicodeDecodeError) as error:
-        raise Problem(f"{path}: it cannot be read: {error}") from None
-    except yaml.MarkedYAMLError as error:
-        line = f", line {error.problem_mark.line + 1}" if error.problem_mark else ""
-        raise Problem(f"{path}{line}: {error.problem}") from None
+        root, values = parse_yaml(path.read_text("utf-8"), str(path))
+        if isinstance(values, dict) and isinstance(stored := values.get("params"), str):
+            root, values = parse_yaml(stored, f"{path}: params")  # a row of `runs`, as JSON
+        if isinstance(values, dict) and isinstance(settings := values.get("settings"), dict):
+            root = next(inner for key, inner in root.value if key.value == "settings")
+            values = settings
+    except OSError as error:
+        raise Problem(f"{path}: {error.strerror or error}") from None
+    except UnicodeDecodeError:
+        raise Problem(f"{path}: it is no text in UTF-8") from None
+    except YamlProblem as problem:
+        raise Problem(str(problem)) from None
     if values is None:
         return {}, {}
     if not isinstance(values, dict):
         raise Problem(f"{path}: a settings file holds keys with values")
-    if isinstance(stored := values.get("params"), str):  # a row of `runs`, printed as JSON
-        root, values = yaml.compose(stored), yaml.safe_load(stored)
-    if isinstance(settings := values.get("settings"), dict):
-        root, values = yaml.compose(yaml.safe_dump(settings)), settings
     sections = {kind.command for kind in _models()}
     given: dict[str, Any] = {}
     places: dict[str, str] = {}
     for key, value in root.value:
         name, place = str(key.value), f"{path}, line {key.start_mark.line + 1}"
         inside = values.get(name)
-        if name in sections and isinstance(inside, dict):
-            if name == model.command:
+        if name in sections and (name not in model.model_fields or isinstance(inside, dict)):
+            if not isinstance(inside, dict | None):
+                raise Problem(f"{place}: {name} must hold keys with values")
+            if name == model.command and inside:
                 for inner, _ in value.value:
                     at = f"{path}, line {inner.start_mark.line + 1}"
                     field = _current(model, str(inner.value), at)
                     given[field], places[field] = inside[inner.value], at
             continue
         field = _current(model, name, place)
+        if name != field and field in values:
+            raise Problem(f"{place}: {name} and {field} are one setting: give one of them")
         if field not in places:  # the command's own section wins
             given[field], places[field] = inside, place
     return given, places
@@ -281,7 +288,11 @@ def _current(model: type[Settings], name: str, place: str) -> str:
         return name
     for field, info in model.model_fields.items():
         if name in flag_of(info).former:
-            print(f"{_flag(name)} is called {_flag(field)} now", file=sys.stderr)
+            where = (
+                "" if place.startswith("--") and not place.startswith("--set ") else f"{place}: "
+            )
+            shown = (_flag(name), _flag(field)) if not where else (name, field)
+            print(f"{where}{shown[0]} is called {shown[1]} now", file=sys.stderr)
             return field
     close = difflib.get_close_matches(name, model.model_fields, 1)
     hint = f"; did you mean {close[0]}?" if close else ""
@@ -298,15 +309,3 @@ def _put(values: dict[str, Any], path: Sequence[str], value: Any, place: str) ->
         values[name] = dict(inner)
         values = values[name]
     values[last] = value
-
-
-def _yaml(text: Any) -> Any:
-    """Read a value as YAML; `1e-4`, which YAML takes for text, is a number."""
-    import yaml
-
-    if not isinstance(text, str) or re.fullmatch(r"[+-]?\d+(\.\d*)?[eE][+-]?\d+", text):
-        return float(text) if isinstance(text, str) else text
-    try:
-        return yaml.safe_load(text)
-    except yaml.YAMLError:
-        return text

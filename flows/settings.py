@@ -23,6 +23,7 @@ from typing import Annotated, Any, ClassVar, Literal, NamedTuple, Self
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from mcts.data import ResponseStyle
+from mcts.strict_yaml import shorten
 from mcts.teachers.checkpoints import default_model
 
 
@@ -79,7 +80,7 @@ class Settings(BaseModel):
             if first["type"] == "missing":
                 shown = f"give it to `vigorl {cls.command}`, or in its settings file"
                 raise FieldProblem(field, f"it is missing; {shown}") from None
-            reason = f"{first['msg']} (it was {first['input']!r})"
+            reason = f"{first['msg']} (it was {shorten(first['input'])})"
             inner = ".".join(map(str, first["loc"][1:]))
             raise FieldProblem(field, f"{inner}: {reason}" if inner else reason) from None
         settings.check()

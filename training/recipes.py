@@ -18,10 +18,10 @@ from importlib.metadata import entry_points
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-import yaml
 from pydantic import BaseModel, ConfigDict, Field, TypeAdapter, ValidationError, field_validator
 
 from mcts.data import ResponseStyle
+from mcts.strict_yaml import YamlProblem, parse_value, parse_yaml
 from training.errors import TrainingError
 
 Positive = Annotated[int, Field(ge=1)]
@@ -166,7 +166,7 @@ def load_recipe(name: str, overrides: Sequence[str] = ()) -> SftRecipe | GrpoRec
         if key.strip() == "form":
             print(f"-o {override}: form is called response_style now", file=sys.stderr)
             key = "response_style"
-        _put(values, key.strip().split("."), _value(override, text))
+        _put(values, key.strip().split("."), parse_value(text))
     try:
         return _READ.validate_python(values)
     except ValidationError as error:
@@ -183,11 +183,11 @@ def _read(name: str, above: tuple[str, ...] = ()) -> dict[str, Any]:
         known = ", ".join(recipe_names())
         raise TrainingError(f"there is no recipe {name!r}, nor such a file; there are: {known}")
     try:
-        values = yaml.safe_load(path.read_text("utf-8"))
+        _, values = parse_yaml(path.read_text("utf-8"), f"recipe {name}")
     except (OSError, UnicodeDecodeError) as error:
         raise TrainingError(f"recipe {name} can't be read: {error}") from None
-    except yaml.YAMLError as error:
-        raise TrainingError(f"recipe {name} is no YAML: {str(error).splitlines()[0]}") from None
+    except YamlProblem as problem:
+        raise TrainingError(str(problem)) from None
     if not isinstance(values, dict):
         raise TrainingError(f"recipe {name} holds no fields")
     values = _with_new_names(values, f"recipe {name}")
@@ -219,20 +219,6 @@ def key_settings(settings: dict[str, Any]) -> dict[str, Any]:
     if settings.get("reward") == "answer_only":
         settings["reward"] = "direct"
     return settings
-
-
-def _value(override: str, text: str) -> Any:
-    """A value as YAML reads it; `1e-4`, which YAML takes for text, is a number."""
-    try:
-        value = yaml.safe_load(text)
-    except yaml.YAMLError:
-        raise TrainingError(f"-o {override!r}: the value is no YAML") from None
-    if isinstance(value, str):
-        try:
-            return float(value)
-        except ValueError:
-            return value
-    return value
 
 
 def _put(values: dict[str, Any], path: list[str], value: Any) -> None:

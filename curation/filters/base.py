@@ -18,11 +18,18 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
+from math import isfinite
 from typing import Any, ClassVar
 
 from pydantic import BaseModel, ConfigDict
 
 from mcts.data import Box, Question, Trace, Verdict
+from mcts.strict_yaml import shorten
+
+
+class FilterProblem(ValueError):
+    """A filter, or the file that names it, is wrong; the message is one sentence for its writer."""
+
 
 CORPUS = "corpus"
 """The stage of filters that need more than one trace, or are slow."""
@@ -42,6 +49,8 @@ class Filter(BaseModel):
     """A filter with its thresholds; each field's description names its unit."""
 
     model_config = ConfigDict(extra="forbid", frozen=True)
+    external: ClassVar[bool] = False
+    """Whether it is code of others."""
 
     name: ClassVar[str]
     """What its verdicts are stored under, such as `right_answer`."""
@@ -91,4 +100,40 @@ def apply_filters(
     context: Context = Context(),
 ) -> list[Verdict]:
     """Apply `filters` to a trace; one verdict each, in their order, under their names."""
-    return [replace(one.apply(trace, question, context), filter=one.name) for one in filters]
+    return [_checked(one, trace, question, context) for one in filters]
+
+
+def _checked(one: TraceFilter, trace: Trace, question: Question, context: Context) -> Verdict:
+    """Apply one filter; code of others may raise, or return, anything.
+
+    Raises:
+        FilterProblem: it did.
+    """
+    try:
+        verdict = one.apply(trace, question, context)
+    except (Exception, SystemExit) as error:
+        if not one.external:
+            raise
+        raise FilterProblem(
+            f"the filter {one.name} failed on trace {trace.trace_id}: "
+            f"{type(error).__name__}: {shorten(str(error))}"
+        ) from error
+    if one.external and (wrong := _wrong_with(verdict)):
+        raise FilterProblem(f"the filter {one.name} returned {wrong}")
+    return replace(verdict, filter=one.name)
+
+
+def _wrong_with(verdict: Any) -> str:
+    """Say why something is no verdict that can be stored; empty where it is one."""
+    if not isinstance(verdict, Verdict):
+        return f"{shorten(verdict)}, which is no Verdict"
+    if not isinstance(verdict.keep, bool):
+        return f"a verdict whose keep is {shorten(verdict.keep)}, not True or False"
+    if not isinstance(verdict.reason, str) or (
+        not verdict.reason.isascii()
+        and any("\ud800" <= character <= "\udfff" for character in verdict.reason)
+    ):
+        return f"a verdict whose reason is no text: {shorten(verdict.reason)}"
+    if verdict.score is not None and not isfinite(verdict.score):
+        return f"a verdict whose score is {verdict.score}"
+    return ""

@@ -24,12 +24,19 @@ from importlib.metadata import EntryPoint, entry_points
 from pathlib import Path
 from typing import Any
 
-import yaml
 from pydantic import ValidationError, create_model
 
 from curation.filters import content, content_models, decontaminate, dedup, grounding, rules
-from curation.filters.base import CORPUS, Context, Filter, TraceFilter, format_values
+from curation.filters.base import (
+    CORPUS,
+    Context,
+    Filter,
+    FilterProblem,
+    TraceFilter,
+    format_values,
+)
 from mcts.data import Question, Trace, Verdict
+from mcts.strict_yaml import YamlProblem, parse_yaml, shorten
 
 GROUP = "vigorl.filters"
 
@@ -49,10 +56,6 @@ BUILT_IN: dict[str, type[Filter]] = {
 }
 
 
-class FilterProblem(ValueError):
-    """What is wrong with a filter file, in one sentence."""
-
-
 def load_filters(path: str | Path) -> tuple[Filter, ...]:
     """Read the filters of a file, in its order.
 
@@ -60,12 +63,13 @@ def load_filters(path: str | Path) -> tuple[Filter, ...]:
         FilterProblem: it cannot be read, names an unknown filter, or gives a bad value.
     """
     try:
-        data = yaml.safe_load(Path(path).read_text(encoding="utf-8"))
+        _, data = parse_yaml(Path(path).read_text(encoding="utf-8"), str(path))
     except OSError as error:
         raise FilterProblem(f"{path}: {error.strerror or error}") from None
-    except (UnicodeDecodeError, yaml.YAMLError) as error:
-        first = " ".join(str(error).split())
-        raise FilterProblem(f"{path}: it is no YAML: {first}") from None
+    except UnicodeDecodeError:
+        raise FilterProblem(f"{path}: it is no text in UTF-8") from None
+    except YamlProblem as problem:
+        raise FilterProblem(str(problem)) from None
     if not isinstance(data, dict) or set(data) != {"filters"} or not data["filters"]:
         raise FilterProblem(f"{path}: it must hold one list, `filters:`, of names or name: values")
     if not isinstance(data["filters"], list):
@@ -74,10 +78,11 @@ def load_filters(path: str | Path) -> tuple[Filter, ...]:
     for number, entry in enumerate(data["filters"], 1):
         place = f"{path}: entry {number}"
         reference, values = _entry(entry, place)
+        shown = shorten(reference)[1:-1]
         with _importable(Path(path).resolve().parent):
-            one = make_filter(reference, values, f"{place} ({reference})")
+            one = make_filter(reference, values, f"{place} ({shown})")
         if one.name in found:
-            raise FilterProblem(f"{place} ({reference}): a filter of that name is there already")
+            raise FilterProblem(f"{place} ({shown}): a filter of that name is there already")
         found[one.name] = one
     if all(one.stage == CORPUS for one in found.values()):
         raise FilterProblem(f"{path}: it names no filter of single traces, such as right_answer")
@@ -102,7 +107,8 @@ def _entry(entry: Any, place: str) -> tuple[str, dict[str, Any]]:
         ((name, values),) = entry.items()
         if isinstance(name, str) and isinstance(values or {}, dict):
             return name, {str(field): value for field, value in (values or {}).items()}
-    raise FilterProblem(f"{place}: it must be a name, or name: {{value: ...}} (it was {entry!r})")
+    shown = shorten(entry)
+    raise FilterProblem(f"{place}: it must be a name, or name: {{value: ...}} (it was {shown})")
 
 
 def make_filter(reference: str, values: Mapping[str, Any], place: str) -> Filter:
@@ -121,7 +127,7 @@ def make_filter(reference: str, values: Mapping[str, Any], place: str) -> Filter
             there = ", ".join(kind.model_fields) or "none"
             raise FilterProblem(f"{place}: {field}: no such value; there are: {there}") from None
         message = first["msg"].removeprefix("Value error, ")
-        was = f" (it was {first['input']!r})" if field else ""
+        was = f" (it was {shorten(first['input'])})" if field else ""
         raise FilterProblem(f"{place}: {f'{field}: ' * bool(field)}{message}{was}") from None
 
 
@@ -142,8 +148,8 @@ def _of_others(reference: str, place: str) -> type[Filter]:
             one = point.load()()
             if reference in (point.name, one.name):
                 return _from_content_filter(one)
-    except Exception as error:  # code of others may raise anything
-        raise FilterProblem(f"{place}: it cannot be loaded: {error}") from error
+    except (Exception, SystemExit) as error:  # code of others may raise anything
+        raise FilterProblem(f"{place}: it cannot be loaded: {shorten(str(error))[1:-1]}") from error
     known = [*BUILT_IN, *(point.name for point in [*entry_points(group=GROUP), *brought])]
     raise FilterProblem(
         f"{place}: there is no such filter; there are: {', '.join(known)}, or module:name"
@@ -171,7 +177,8 @@ def _as_filter(found: Any, maker: str, name: str) -> type[Filter]:
     if base.stage not in (None, CORPUS):
         raise TypeError(f"its stage is None or {CORPUS!r}, not {base.stage!r}")
     maker_of = getattr(found, "maker", maker)
-    own = {"name": name, "maker": maker_of, "method": property(method), "__doc__": found.__doc__}
+    own: dict[str, Any] = {"name": name, "maker": maker_of, "method": property(method)}
+    own |= {"external": True, "__doc__": found.__doc__}
     return type(base.__name__, (base,), {**own, "__module__": base.__module__})
 
 
@@ -182,6 +189,10 @@ def _from_function(function: Callable[..., Verdict], name: str) -> type[TraceFil
         parameter.name: (hints.get(parameter.name, Any), parameter.default)
         for parameter in list(inspect.signature(function).parameters.values())[2:]
     }
+    if len(inspect.signature(function).parameters) < 2:
+        raise TypeError("it must take a trace and its question")
+    if taken := [field for field in fields if hasattr(TraceFilter, field)]:
+        raise TypeError(f"a parameter cannot be called {taken[0]}")
     if any(default is inspect.Parameter.empty for _, default in fields.values()):
         raise TypeError("behind trace and question, its parameters need default values")
 
@@ -199,6 +210,7 @@ def _from_content_filter(one: content.ContentFilter) -> type[Filter]:
         return one.judge(trace, question, context.images)
 
     own = {"name": one.name, "maker": one.method, "stage": CORPUS, "apply": apply}
+    own["external"] = True
     return type(one.name, (TraceFilter,), {**own, "__module__": __name__})
 
 

@@ -115,6 +115,7 @@ def _status(error: Exception) -> int | None:
     for module, name, status in (
         ("warehouse.storage.home", "WarehouseError", 2),
         ("warehouse.query.sql_guard", "QueryError", 2),
+        ("curation.filters.base", "FilterProblem", 2),
         ("training.errors", "TrainingError", 2),
         ("warehouse.sources.importing", "ImportProblem", 2),
         ("deltalake.exceptions", "DeltaError", 1),

@@ -118,9 +118,11 @@ def other_filters(warehouse: Warehouse, task: str, run_id: str, path: str | None
         warehouse,
         "SELECT json_extract_string(params, '$.filters') AS path FROM runs "
         f"WHERE task = {quoted(task)} AND kind IN ('build', 'curate') "
-        f"AND run_id <> {quoted(run_id)} ORDER BY created_at DESC LIMIT 1",
+        f"AND run_id <> {quoted(run_id)} AND run_id IN (SELECT run_id FROM verdicts) "
+        "ORDER BY created_at DESC LIMIT 1",
     )["path"].to_pylist()
-    if not before or before[0] == path or not (before[0] or path):
+    mine = f"SELECT count(*) AS n FROM verdicts WHERE run_id = {quoted(run_id)}"
+    if not before or before[0] == path or not query(warehouse, mine)["n"][0].as_py():
         return {}
     known, used = (f"those of {name}" if name else "the default ones" for name in (before[0], path))
     again = f"; --filters {before[0]} applies them again" if before[0] else ""

@@ -24,6 +24,7 @@ from mcts.coordinates import CoordinateSpace
 from mcts.teachers.base import Teacher
 from mcts.teachers.checkpoints import (
     GENERAL,
+    PromptStyle,
     find_checkpoint,
     prompt_style,
     registered_checkpoints,
@@ -81,8 +82,15 @@ def _checkpoint(settings: TeacherSettings) -> ResolvedTeacher:
     from mcts.teachers.local.teacher import LocalTeacher
 
     space = space_by_name(settings.space) if settings.space else checkpoint_space(folder)
-    style = prompt_style(folder)
+    style = _prompt_style(folder)
     return ResolvedTeacher(LocalTeacher(folder), space, style.prompt or "", style.step_tokens)
+
+
+def _prompt_style(folder: Path) -> PromptStyle:
+    try:
+        return prompt_style(folder)
+    except ValueError as error:
+        raise Problem(str(error)) from None
 
 
 def _server(settings: TeacherSettings, reconnect: bool) -> ResolvedTeacher:
@@ -118,7 +126,7 @@ def _own_server(settings: TeacherSettings) -> ResolvedTeacher:
     folder = checkpoint_folder(served.model)
     known = checkpoint_space(folder) if folder and not settings.space else None
     space = _limited(known or server_space(settings.space, served.model), settings)
-    style = prompt_style(folder) if folder else GENERAL
+    style = _prompt_style(folder) if folder else GENERAL
     teacher = ServedTeacher(served, lambda url, name: _client(settings, url, name))
     return ResolvedTeacher(teacher, space, style.prompt or "", style.step_tokens, bounded=True)
 

@@ -28,7 +28,7 @@ from curation.filters.rules import (
     RightAnswer,
     WellFormed,
 )
-from mcts.data import Box, Step, Trace, Verdict
+from mcts.data import Box, Point, Step, Trace, Verdict
 from mcts.parsing import points_in
 from tests.support.scripted import QUESTION
 
@@ -197,7 +197,7 @@ def test_what_the_list_command_prints_is_the_default_as_a_file(load):
 @pytest.mark.parametrize(
     ("text", "sentence"),
     [
-        ("filters: [right_answer", "it is no YAML"),
+        ("filters: [right_answer", "line 1: expected ',' or ']'"),
         ("[right_answer]", "it must hold one list, `filters:`"),
         ("filters: []", "it must hold one list, `filters:`"),
         ("filters: {right_answer: 1}", "must be a list"),
@@ -292,7 +292,7 @@ def test_what_is_wrong_with_an_own_filter_is_said(load, tmp_path, entry, sentenc
         load(f"filters: [{entry}]")
 
 
-class Point:
+class EntryPointStub:
     """An entry point of some package."""
 
     dist = None
@@ -312,10 +312,14 @@ def test_filters_of_packages_run_when_they_are_named_and_only_then(load, monkeyp
         return Verdict("few", len(trace.steps) <= max_steps, "many")
 
     points = {
-        config.GROUP: [Point("few", few)],
+        config.GROUP: [EntryPointStub("few", few)],
         content.GROUP: [
-            Point("words", lambda: content.ContentFilter("no_bad_words", "words/1", judge)),
-            Point("taken", lambda: content.ContentFilter("right_answer", "words/1", judge)),
+            EntryPointStub(
+                "words", lambda: content.ContentFilter("no_bad_words", "words/1", judge)
+            ),
+            EntryPointStub(
+                "taken", lambda: content.ContentFilter("right_answer", "words/1", judge)
+            ),
         ],
     }
     monkeypatch.setattr(config, "entry_points", lambda group: points.get(group, []))
@@ -328,3 +332,45 @@ def test_filters_of_packages_run_when_they_are_named_and_only_then(load, monkeyp
     assert "- few" in filters_yaml() and "- words" in filters_yaml()
     with pytest.raises(FilterProblem, match=r"there are: right_answer, .*few, words"):
         load("filters: [nothing]")
+
+
+@pytest.mark.parametrize(
+    ("body", "sentence"),
+    [
+        ("raise ValueError('oh no')", "failed on trace .*: ValueError: 'oh no'"),
+        ("raise SystemExit(0)", "failed on trace .*: SystemExit"),
+        ("return None", "returned None, which is no Verdict"),
+        ("return Verdict('x', 'yes', '')", "keep is 'yes', not True or False"),
+        ("return Verdict('x', True, '\\ud800')", "reason is no text"),
+        ("return Verdict('x', True, '', float('nan'))", "score is nan"),
+    ],
+)
+def test_what_a_filter_of_the_users_own_does_wrong_is_a_sentence(
+    tmp_path, monkeypatch, body, sentence
+) -> None:
+    monkeypatch.syspath_prepend(tmp_path)
+    name = f"own_{abs(hash(body))}"
+    (tmp_path / f"{name}.py").write_text(
+        f"from mcts.data import Verdict\ndef own(trace, question):\n    {body}\n"
+    )
+    file = tmp_path / "filters.yaml"
+    file.write_text(f"filters: [right_answer, '{name}:own']")
+    trace = Trace("q", (Step("A cup (1, 2).", (Point(1, 2),)),), "yes", 1.0, "direct")
+    with pytest.raises(FilterProblem, match=f"^the filter own .*{sentence}"):
+        apply_filters(trace, QUESTION, trace_filters(load_filters(file), None))
+
+
+@pytest.mark.parametrize(
+    ("text", "sentence"),
+    [
+        ("def own(trace): ...", "must take a trace and its question"),
+        ("def own(trace, question, stage=1): ...", "cannot be called stage"),
+        ("raise SystemExit(0)", "it cannot be loaded"),
+    ],
+)
+def test_a_filter_that_cannot_work_is_refused_when_it_is_loaded(tmp_path, text, sentence) -> None:
+    name = f"refused_{abs(hash(text))}"
+    (tmp_path / f"{name}.py").write_text(text)
+    (tmp_path / "filters.yaml").write_text(f"filters: [right_answer, '{name}:own']")
+    with pytest.raises(FilterProblem, match=sentence):
+        load_filters(tmp_path / "filters.yaml")

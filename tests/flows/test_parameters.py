@@ -176,7 +176,7 @@ def test_a_wrong_file_is_a_sentence_with_line_and_key(
     with pytest.raises(Problem, match=sentence) as caught:
         resolve_settings(BuildSettings, {}, tmp_path / "run.yaml")
     assert "\n" not in str(caught.value)
-    with pytest.raises(Problem, match="cannot be read"):
+    with pytest.raises(Problem, match="No such file"):
         resolve_settings(BuildSettings, {}, tmp_path / "none.yaml")
 
 
@@ -258,3 +258,22 @@ def test_an_imports_settings_are_recorded_too(built: Built, tmp_path: Path) -> N
     (tmp_path / "run.yaml").write_text(params)
     found = resolve_settings(all_settings.ImportSettings, {}, tmp_path / "run.yaml")
     assert (found.task, found.limit) == ("sat2", 1)
+
+
+def test_a_setting_under_both_its_names_is_refused(tmp_path) -> None:
+    given = {"form": "grounded", "response_style": "ungrounded"}
+    with pytest.raises(Problem, match="--form and --response-style are one setting"):
+        resolve_settings(EvaluateSettings, given)
+    file = tmp_path / "run.yaml"
+    file.write_text("form: grounded\nresponse_style: ungrounded\n")
+    with pytest.raises(Problem, match="form and response_style are one setting"):
+        resolve_settings(EvaluateSettings, {}, file)
+
+
+def test_an_empty_section_holds_no_settings_and_a_list_is_named(tmp_path) -> None:
+    file = tmp_path / "run.yaml"
+    file.write_text("task: sat2\nbuild:\n")
+    assert resolve_settings(BuildSettings, {}, file).task == "sat2"
+    file.write_text("task: sat2\nbuild: [a]\n")
+    with pytest.raises(Problem, match="line 2: build must hold keys with values"):
+        resolve_settings(BuildSettings, {}, file)
