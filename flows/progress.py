@@ -50,12 +50,18 @@ class ProgressLine:
     Args:
         head: how far it is, a format string of `done` and `total`.
         report: receives the messages; only for the default is there ever a bar.
+        last: without a bar, show a line at the end too; a build has its summary instead.
     """
 
     def __init__(
-        self, head: str, *, every_s: float = 15.0, report: Report = report_to_stderr
+        self,
+        head: str,
+        *,
+        every_s: float = 15.0,
+        report: Report = report_to_stderr,
+        last: bool = True,
     ) -> None:
-        self._head, self._every_s, self._report = head, every_s, report
+        self._head, self._every_s, self._report, self._last = head, every_s, report, last
         self._console = Console(stderr=True, highlight=False)
         self._live = self._console.is_terminal and report is report_to_stderr
         self._bar: Bar | None = None
@@ -79,7 +85,7 @@ class ProgressLine:
             self._bar.update(self._task, total=total, completed=done, line=line)
             if done >= total:
                 self.close()
-        elif done >= total or time.monotonic() - self._reported > self._every_s:
+        elif (self._last and done >= total) or time.monotonic() - self._reported > self._every_s:
             self._reported = time.monotonic()
             self._report(line)
 
@@ -175,7 +181,7 @@ class TerminalProgress(BuildCounts):
 
     def __init__(self, every_s: float = 15.0) -> None:
         super().__init__()
-        self._line = ProgressLine("{done} of {total} trees", every_s=every_s)
+        self._line = ProgressLine("{done} of {total} trees", every_s=every_s, last=False)
 
     def report(self, sentence: str) -> None:
         self._line.report(sentence)
