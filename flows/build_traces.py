@@ -36,5 +36,6 @@ async def build_traces(settings: BuildSettings) -> str:
     async with gpu_slot(settings.teacher.startswith("vllm:")):
         with served(settings.metrics, progress):
             summary = await build(settings, progress=progress, step=as_task)
+    await progress.flush()
     await show_summary(summary, settings.home)
     return summary.sentence()

@@ -47,7 +47,8 @@ class FlowProgress(BuildCounts):
         super().__init__()
         self._name, self._artifact, self._log = name, artifact, log
         self._updated = 0.0
-        self._updates: set[asyncio.Task[Any]] = set()
+        self._share = 0.0
+        self._sending: asyncio.Task[None] | None = None
 
     @classmethod
     async def begun(cls, name: str) -> FlowProgress:
@@ -78,10 +79,26 @@ class FlowProgress(BuildCounts):
         self._updated = time.monotonic()
         there = self.already + self.done
         self._log.info(f"{there} of {self.total} trees, {self.figures()}")
-        share = 100.0 * (there + sum(self.growing.values())) / self.total if self.total else 100.0
-        update = asyncio.ensure_future(aupdate_progress_artifact(self._artifact, progress=share))
-        self._updates.add(update)  # the loop holds tasks only weakly
-        update.add_done_callback(self._updates.discard)
+        grown = there + sum(self.growing.values())
+        self._share = 100.0 * grown / self.total if self.total else 100.0
+        if self._sending is None or self._sending.done():
+            self._sending = asyncio.ensure_future(self._send())
+
+    async def _send(self) -> None:
+        """Send the share until the newest one is sent: one request at a time, or an older one
+        could arrive last."""
+        sent = None
+        while sent != self._share:
+            sent = self._share
+            try:
+                await aupdate_progress_artifact(self._artifact, progress=sent)
+            except Exception as error:  # Prefect only shows; a build goes on without it
+                self._log.warning(f"the progress could not be shown: {error}")
+
+    async def flush(self) -> None:
+        """Wait until the last share is sent."""
+        if self._sending is not None:
+            await self._sending
 
 
 async def show_summary(summary: Summary, home: str | None) -> None:

@@ -1,5 +1,7 @@
 """What a running build tells: the progress line, and the same figures for Prometheus."""
 
+import asyncio
+import logging
 import socket
 import time
 import urllib.error
@@ -67,3 +69,24 @@ def test_prometheus_reads_the_same_figures_while_the_build_runs():
     assert values["vigorl_tokens_total", "prompt_cached"] == 80
     with pytest.raises(urllib.error.URLError, match="refused"):
         urllib.request.urlopen(f"http://127.0.0.1:{port}/metrics")
+
+
+async def test_the_newest_share_is_sent_last_however_slow_the_server_is(monkeypatch) -> None:
+    from uuid import uuid4
+
+    from flows.orchestration import artifacts
+
+    sent: list[float] = []
+
+    async def slow(artifact: object, progress: float) -> None:
+        await asyncio.sleep(0.05 if not sent else 0)  # the first takes longest
+        sent.append(progress)
+
+    monkeypatch.setattr(artifacts, "aupdate_progress_artifact", slow)
+    progress = artifacts.FlowProgress("build-traces/sat2", uuid4(), logging.getLogger("test"))
+    progress.start(2, 0, None)
+    await asyncio.sleep(0)
+    progress.tree("a", True, False)
+    progress.tree("b", True, False)
+    await progress.flush()
+    assert sent == [0.0, 100.0]
