@@ -114,18 +114,20 @@ def read_filters(path: str | None) -> tuple[Filter, ...]:
 
 def other_filters(warehouse: Warehouse, task: str, run_id: str, path: str | None) -> dict[str, str]:
     """Remark that the run before chose other filters, whose verdicts this run has replaced."""
-    before = query(
+    runs = query(
         warehouse,
-        "SELECT json_extract_string(params, '$.filters') AS path FROM runs "
-        f"WHERE task = {quoted(task)} AND kind IN ('build', 'curate') "
-        f"AND run_id <> {quoted(run_id)} AND run_id IN (SELECT run_id FROM verdicts) "
-        "ORDER BY created_at DESC LIMIT 1",
-    )["path"].to_pylist()
-    mine = f"SELECT count(*) AS n FROM verdicts WHERE run_id = {quoted(run_id)}"
-    if not before or before[0] == path or not query(warehouse, mine)["n"][0].as_py():
+        "SELECT run_id, json_extract_string(params, '$.filters') AS path FROM runs "
+        f"WHERE task = {quoted(task)} AND kind IN ('build', 'curate') ORDER BY created_at DESC",
+    ).to_pylist()
+    if all(run["path"] == path for run in runs):
+        return {}  # as nearly always: the many verdicts need not be read
+    wrote = set(query(warehouse, "SELECT DISTINCT run_id FROM verdicts")["run_id"].to_pylist())
+    earlier = (run["path"] for run in runs if run["run_id"] in wrote - {run_id})
+    before = next(earlier, path)
+    if run_id not in wrote or before == path:
         return {}
-    known, used = (f"those of {name}" if name else "the default ones" for name in (before[0], path))
-    again = f"; --filters {before[0]} applies them again" if before[0] else ""
+    known, used = (f"those of {name}" if name else "the default ones" for name in (before, path))
+    again = f"; --filters {before} applies them again" if before else ""
     return {"filters": f"the filters were {used}; the run before applied {known}{again}"}
 
 

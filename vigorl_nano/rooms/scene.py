@@ -84,14 +84,6 @@ class Scene:
     things: tuple[Thing, ...]
 
 
-def footprint(thing: Thing) -> float:
-    """Return the radius in metres of the floor that a thing (with its stand) needs to itself."""
-    width, _, depth = SIZES[thing.kind]
-    half = max(width, depth) / 2 if thing.kind in ("ball", "lamp", "vase") else 0.0
-    half = half or float(np.hypot(width, depth)) / 2
-    return max(half * thing.scale, 0.71 * STAND if thing.base else 0.0)
-
-
 def sample_room(rng: np.random.Generator) -> Room:
     light = np.array([rng.choice([-1, 1]) * rng.uniform(0.7, 1.1), 0.9, rng.uniform(-0.6, 0.05)])
     light /= np.linalg.norm(light)
