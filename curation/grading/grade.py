@@ -12,23 +12,13 @@ both kept to `DECIMALS` places, so that what conversion leaves in the last digit
 from __future__ import annotations
 
 import math
-import re
-import unicodedata
-from collections.abc import Sequence
 
 from curation.grading.actions import Action, parse_action, same_action
-from curation.grading.exact_numbers import number_in, unwrap
+from curation.grading.choices import choice_index
+from curation.grading.equality import same_text
 from mcts.coordinates import DECIMALS
 from mcts.data import AnswerKind, Box, Grade, Point, Question
 from mcts.parsing import points_in
-
-_LETTERED = re.compile(r"^\(?([A-Za-z])(?:\)|\.|:)?(?:\s+(.*))?$", re.DOTALL)
-_NUMBER_WORDS = {
-    word: str(number)
-    for number, word in enumerate(
-        ("zero", "one", "two", "three", "four", "five", "six", "seven", "eight", "nine", "ten")
-    )
-}
 
 
 def grade(question: Question, answer: str | None) -> Grade:
@@ -38,54 +28,9 @@ def grade(question: Question, answer: str | None) -> Grade:
     return _GRADERS[question.answer_kind](question, answer)
 
 
-def normalize(text: str) -> str:
-    """Normalize a text: NFKC, case folded, single spaces, no quotes or end mark, digits."""
-    folded = " ".join(unicodedata.normalize("NFKC", text).casefold().split())
-    folded = folded.strip("\"'`“”‘’ ").rstrip(".!").strip()
-    if folded in _NUMBER_WORDS:
-        return _NUMBER_WORDS[folded]
-    # Commas only where thousands are: `1,2` is two numbers, not twelve.
-    if len(folded) < 20 and re.fullmatch(r"[+-]?(\d+|\d{1,3}(,\d{3})+)(\.\d+)?", folded):
-        number = float(folded.replace(",", ""))
-        return str(int(number)) if number == int(number) else repr(number)
-    return folded
-
-
-def same_text(a: str, b: str) -> bool:
-    """Return whether two free answers are the same: equal as texts, or as exact numbers."""
-    if normalize(unwrap(a)) == normalize(unwrap(b)):
-        return True
-    number = number_in(a)
-    return number is not None and number == number_in(b)
-
-
 def choice_of(question: Question, answer: str) -> int | None:
-    """Find the index of the choice that `answer` names by text, letter or both; else None.
-
-    Text comes first, letter by letter as written and then as `normalize` reads it, so that where
-    the choices are themselves letters the text decides, and `1.0` is not `1` where both are
-    choices; `(B)` is then the choice that reads B, wherever it stands. `B. left` names a choice
-    only when choice B is `left`.
-    """
+    """Find the index of the choice that `answer` names by text, letter or both; else None."""
     return choice_index(question.choices, answer)
-
-
-def choice_index(choices: Sequence[str], answer: str) -> int | None:
-    """Find the index as `choice_of` does, of choices without their question."""
-    for read in (normalize_spaces, lambda text: normalize(unwrap(text))):
-        text = read(answer)
-        read_choices = [read(choice) for choice in choices]
-        if read_choices.count(text) == 1:
-            return read_choices.index(text)
-    if match := _LETTERED.match(unwrap(answer)):
-        index = ord(match[1].upper()) - ord("A")
-        rest = match[2]
-        letters = [choice.strip().upper() for choice in choices]
-        if not rest and all(len(letter) == 1 and letter.isalpha() for letter in letters):
-            return letters.index(match[1].upper()) if letters.count(match[1].upper()) == 1 else None
-        if index < len(choices) and (not rest or normalize(rest) == normalize(choices[index])):
-            return index
-    return None
 
 
 def answers_in_kind(question: Question, answer: str | None) -> bool:
@@ -99,17 +44,14 @@ def answers_in_kind(question: Question, answer: str | None) -> bool:
     return _answer_point(answer) is not None
 
 
-def normalize_spaces(text: str) -> str:
-    """Normalize a text but keep capitals and signs: NFKC, single spaces."""
-    return " ".join(unicodedata.normalize("NFKC", text).split())
-
-
 def _grade_text(question: Question, answer: str) -> Grade:
     if question.choices:
         picked = choice_of(question, answer)
         if picked is None:
             return Grade(0.0, "not one of the choices")
-        gold = {choice_of(question, text) for text in question.answers}
+        gold = {choice_of(question, text) for text in question.answers} - {None}
+        if not gold:
+            return Grade(None, "no gold answer is one of the choices")
         right = picked in gold
         return Grade(float(right), "the right choice" if right else "another choice is right")
     if any(same_text(answer, gold) for gold in question.answers):
@@ -155,10 +97,12 @@ def _grade_point(question: Question, answer: str) -> Grade:
 
 
 def _grade_action(question: Question, answer: str) -> Grade:
+    golds = [gold for text in question.answers if (gold := parse_action(text)) is not None]
+    if not golds:
+        return Grade(None, "no gold answer is an action")
     action = parse_action(answer)
     if action is None:
         return Grade(0.0, "the answer is not an action")
-    golds = [gold for text in question.answers if (gold := parse_action(text)) is not None]
     if any(same_action(action, gold, same_text) for gold in golds):
         return Grade(1.0, "the right action")
     alike = [gold for gold in golds if gold.name == action.name]

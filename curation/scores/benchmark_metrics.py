@@ -15,7 +15,8 @@ from collections import defaultdict
 from collections.abc import Callable, Iterable, Mapping, Sequence
 
 from curation.grading.actions import parse_action
-from curation.grading.grade import choice_of, grade, normalize
+from curation.grading.grade import choice_of, grade
+from curation.grading.written import normalize
 from mcts.data import AnswerKind, Question
 
 Answers = Sequence[str | None]

@@ -1,0 +1,69 @@
+"""Words that announce an answer and are no part of it: "The answer is B", "答案：B", "Ответ: B".
+
+    without_lead_in("Final answer: left")       # "left"
+    without_lead_in("I think it is left")       # unchanged: this is a sentence
+
+Only a word for *answer*, *option* or *choose* announces, and only at the beginning; what follows is
+compared whole, so "the answer is not B" is not B.
+"""
+
+from __future__ import annotations
+
+import regex
+
+_ANSWER = (
+    # Latin: English, Spanish, Portuguese, French, Italian, German, Dutch, Swedish, Danish, Polish,
+    # Czech, Turkish, Indonesian, Vietnamese, Romanian, Hungarian, Finnish.
+    "answer", "ans", "option", "choice", "letter", "respuesta", "opción", "resposta", "opção",
+    "alternativa", "réponse", "risposta", "opzione", "antwort", "lösung", "antwoord", "optie",
+    "svar", "odpowiedź", "opcja", "odpověď", "možnost", "cevap", "seçenek", "jawaban", "pilihan",
+    "đáp án", "câu trả lời", "lựa chọn", "răspuns", "válasz", "vastaus",
+    # Cyrillic, Greek, Arabic, Persian, Hebrew, Hindi, Bengali, Tamil, Urdu.
+    "ответ", "вариант", "відповідь", "варіант", "отговор", "απάντηση", "επιλογή", "الإجابة",
+    "الجواب", "إجابة", "الخيار", "جواب", "پاسخ", "گزینه", "תשובה", "אפשרות", "उत्तर", "जवाब",
+    "विकल्प", "উত্তর", "பதில்",
+)  # fmt: skip
+_BEFORE = (
+    "the", "my", "so", "therefore", "thus", "hence", "final", "correct", "right", "best", "la",
+    "el", "le", "a", "o", "il", "die", "der", "das", "het", "de", "bonne", "correcta", "correta",
+    "richtige", "correcte", "juiste", "rätt", "правильный", "окончательный", "верный",
+    "правильна", "सही", "अंतिम", "صحیح",
+)  # fmt: skip
+_BEHIND = (
+    "is", "would be", "should be", "must be", "es", "est", "ist", "é", "è", "är", "er", "jest",
+    "je", "là", "adalah", "yaitu", "correcta", "correta", "correcte", "corretta", "correct",
+    "final", "finale", "finala", "है", "هو", "هي", "είναι", "است", "הוא", "היא",
+)  # fmt: skip
+
+
+def _any_of(words: tuple[str, ...]) -> str:
+    return "|".join(sorted(map(regex.escape, words), key=len, reverse=True))
+
+
+_SPACED = (
+    rf"(?:(?:{_any_of(_BEFORE)}),?\s+)*(?:{_any_of(_ANSWER)})(?:\s+(?:{_any_of(_BEHIND)}))*"
+    r"\s*(?:[:=]|\s[-–—]|\s)\s*"
+)
+# Chinese, Japanese, Korean, Thai: no space need follow.
+_UNSPACED = (
+    r"(?:因此|所以|故|综上)?[,，、]?(?:我|应|應|应该|應該|故|只)?(?:的)?(?:最终|最終|正确|正確|最佳|标准)?的?"
+    r"(?:答案|选项|選項|选择|選擇|选|選|答え|答|正解|回答|解答|選択肢|정답|답변|답|선택지|보기|คำตอบ|ตัวเลือก|ข้อ)"
+    r"(?:\s*(?:应该|應該|应|應)?\s*(?:是|为|為|選|选|は|은|는|คือ))?\s*[:：、]?\s*(?:选项|選項|选|選)?\s*"
+)
+_LEAD_IN = regex.compile(rf"\s*[*_]*(?:{_SPACED}|{_UNSPACED})[*_]*\s*", regex.IGNORECASE)
+_COPULA = regex.compile(
+    r"\s*(?:です|である|입니다|이다|ครับ|ค่ะ|\s है|(?<=[A-Za-z]\s*)(?:项|項|选项|選項))[。.!！]?\s*$"
+)
+
+
+def without_lead_in(text: str) -> str:
+    """Strip what announces an answer; the text itself where nothing does, or nothing follows."""
+    if len(text) > 400:
+        return text
+    rest = text
+    for _ in range(2):  # "Answer: option B"
+        match = _LEAD_IN.match(rest)
+        if match is None or not rest[match.end() :].strip():
+            break
+        rest = rest[match.end() :]
+    return _COPULA.sub("", rest) or text

@@ -1,0 +1,141 @@
+r"""Texts as people write them, brought to one spelling, so that equal answers are equal texts.
+
+    normalize("  “Left。” ")               # "left": width, case, quotes, end marks of every script
+    math_spelling(r"$\dfrac{2 \pi}{3}$")    # "((2π)/(3))": LaTeX's spaces, wrappers, sizes left out
+    without_lead_in("答案：左")              # "左": what only announces the answer
+
+Three spellings, from strict to lax. `normalize_spaces` keeps capitals and signs. `normalize` is for
+words. `math_spelling` is for formulas, tuples and signs, where a space says nothing. None of them
+makes one of two numbers: a superscript stays one, `1 2` is not `12`, and `3!` is not `3`.
+"""
+
+from __future__ import annotations
+
+import unicodedata
+from fractions import Fraction
+
+import regex
+
+LONGEST = 400
+"""Characters; a longer text is compared by its words alone."""
+
+_SCRIPT = {
+    **{char: ("^", str(digit)) for digit, char in enumerate("⁰¹²³⁴⁵⁶⁷⁸⁹")},
+    **{char: ("_", str(digit)) for digit, char in enumerate("₀₁₂₃₄₅₆₇₈₉")},
+    "⁺": ("^", "+"), "⁻": ("^", "-"), "ⁿ": ("^", "n"), "₊": ("_", "+"), "₋": ("_", "-"),
+}  # fmt: skip
+_SCRIPTS = regex.compile(f"[{''.join(_SCRIPT)}]+")
+_VULGAR = regex.compile(r"(?<=\d)(?=[¼-¾⅐-⅞↉])")
+_SIGNS = str.maketrans({
+    **dict.fromkeys("‐‑‒–—―−⁻", "-"),
+    **dict.fromkeys("‘’‚‛ʼ′", "'"),
+    **dict.fromkeys("“”„‟«»〝〞〟", '"'),
+    **dict.fromkeys("⁄∕", "/"),
+    "٫": ".", "٬": ",", "،": ",", "؛": ";", "٪": "%", "∶": ":",
+})  # fmt: skip
+_HIDDEN = regex.compile(r"\p{Default_Ignorable_Code_Point}+")
+# U+00BA is an o to NFKC; behind a number it is meant as a degree sign.
+_ORDINAL = regex.compile(r"(?<=\d\s?)º")
+
+_END_MARKS = " " + "".join(
+    regex.findall(
+        r"[\p{Sentence_Terminal}\p{Terminal_Punctuation}]", "".join(map(chr, range(0x20, 0xD800)))
+    )
+)
+_QUOTES = "\"'`´‹›「」『』﹁﹂﹃﹄｢｣《》〈〉"
+_CLOSING = dict(
+    ('""', "''", "``", "´´", "‹›", "「」", "『』", "﹁﹂", "﹃﹄", "｢｣", "《》", "〈〉", "**", "__")
+)
+
+_NUMBER_WORDS = {
+    word: str(number)
+    for number, word in enumerate(
+        ("zero", "one", "two", "three", "four", "five", "six", "seven", "eight", "nine", "ten")
+    )
+} | {char: str(number) for number, char in enumerate("零一二三四五六七八九十")}  # fmt: skip
+_NUMBER_WORDS |= {"〇": "0", "两": "2", "兩": "2"}
+
+# Commas, spaces and apostrophes only where thousands are: `1,2` is two numbers, not twelve. The
+# second form is the Indian one, `12,34,567`.
+PLAIN_NUMBER = regex.compile(
+    r"[+-]?\s*(?=[\d.])(?:\d{1,3}(?:[,' ]\d{3})+|\d{1,2}(?:,\d{2})+,\d{3}|\d*)(?:\.\d+|(?<=\d)\.)?"
+)
+
+
+def fold(text: str) -> str:
+    """Rewrite characters by the one that means the same: NFKC, digits and signs of every script.
+
+    What is above or below the line says so: `10²` becomes `10^2`, and `1½` becomes `1 1/2`.
+    """
+    if text.isascii():
+        return text
+    text = _ORDINAL.sub("°", _VULGAR.sub(" ", text))
+    text = _SCRIPTS.sub(_on_the_line, text)
+    text = _HIDDEN.sub("", unicodedata.normalize("NFKC", text)).translate(_SIGNS)
+    return "".join(_digit(char) for char in text)
+
+
+def _on_the_line(match: regex.Match[str]) -> str:
+    marks = [_SCRIPT[char] for char in match[0]]
+    digits = "".join(digit for _, digit in marks)
+    return f"{marks[0][0]}{digits}" if len(digits) == 1 else f"{marks[0][0]}{{{digits}}}"
+
+
+def _digit(char: str) -> str:
+    value = None if char.isascii() else unicodedata.decimal(char, None)
+    return char if value is None else str(value)
+
+
+def normalize_spaces(text: str) -> str:
+    """Normalize a text but keep capitals and marks: one width of characters, single spaces."""
+    return " ".join(fold(text).split())
+
+
+def normalize(text: str) -> str:
+    """Normalize a text: case folded, single spaces, no quotes or end marks, plain numbers."""
+    folded = bare(" ".join(fold(fold(text).casefold()).split()))
+    if folded in _NUMBER_WORDS:
+        return _NUMBER_WORDS[folded]
+    number = plain_number(folded)
+    return folded if number is None else decimal_text(number)
+
+
+def bare(text: str) -> str:
+    """Strip the quotes around a text, and the marks that end it."""
+    before = ""
+    while text != before:
+        before = text
+        text = _without_end_marks(text.strip().lstrip("¿¡"))
+        if len(text) > 2 and _CLOSING.get(text[0]) == text[-1]:
+            text = text[1:-1].strip()
+            continue
+        text = text.lstrip(_QUOTES) or text
+        opened = text.rstrip(_QUOTES)
+        # `5'` are feet, and `A'` is another point than `A`.
+        if len(opened) > 1 and opened[-2:].isalpha():
+            text = opened
+    return text
+
+
+def _without_end_marks(text: str) -> str:
+    found = text.rstrip(_END_MARKS)
+    if text[len(found) :].startswith("!") and found.endswith((*"0123456789)}",)):
+        return f"{found}!"  # `3!` is a factorial
+    return found or text
+
+
+def plain_number(text: str) -> Fraction | None:
+    """Parse a text that is a number in digits, as `normalize` leaves them."""
+    if len(text) > 60 or not any(char.isdigit() for char in text):
+        return None
+    if not text.isascii() or not PLAIN_NUMBER.fullmatch(text):
+        return None
+    return Fraction(regex.sub(r"[,' ]", "", text).removesuffix("."))
+
+
+def decimal_text(number: Fraction) -> str:
+    """Write a number with a finite decimal expansion, without needless zeros."""
+    scale = next(n for n in range(70) if (number * 10**n).denominator == 1)
+    digits = str(abs(number.numerator) * 10**scale // number.denominator).rjust(scale + 1, "0")
+    sign = "-" if number < 0 else ""
+    return f"{sign}{digits[:-scale]}.{digits[-scale:]}" if scale else f"{sign}{digits}"
