@@ -19,6 +19,17 @@ from enum import StrEnum
 from typing import Any
 
 
+def _as_floats(place: Point | Box, *names: str) -> None:
+    """Make a place's coordinates floats, as they are stored.
+
+    A whole number written as an int hashes to another id than the float it is read back as.
+    """
+    for name in names:
+        value = getattr(place, name)
+        if type(value) is not float:
+            object.__setattr__(place, name, float(value))
+
+
 def content_id(*parts: Any) -> str:
     """Hash JSON-serialisable `parts` to a 128-bit hex id, the same on every machine."""
     canonical = json.dumps(parts, ensure_ascii=False, sort_keys=True, separators=(",", ":"))
@@ -48,6 +59,9 @@ class Point:
     image: int = 0
     """Which of the question's images, counted from 0."""
 
+    def __post_init__(self) -> None:
+        _as_floats(self, "x", "y")
+
 
 @dataclass(frozen=True, slots=True)
 class Box:
@@ -61,6 +75,9 @@ class Box:
     """Which of the question's images, counted from 0."""
     label: str = ""
     """What the box encloses, where that is known."""
+
+    def __post_init__(self) -> None:
+        _as_floats(self, "x1", "y1", "x2", "y2")
 
     def contains(self, point: Point) -> bool:
         """Return whether `point` lies in the box, edges included."""
@@ -112,17 +129,22 @@ class Question:
     """The dataset in which it was published."""
     licence: str = ""
     """The licence of the question and its images, as an SPDX id where there is one."""
+    counted_as: str = ""
+    """What its benchmark counts it under, such as a category, where the same question counts once
+    for each; empty where it doesn't."""
 
     @property
     def question_id(self) -> str:
-        """Content hash of the question, its images and its gold answers."""
+        """Content hash of the question, its images, its gold answers, and what it counts under."""
         boxes = [[b.x1, b.y1, b.x2, b.y2, b.image] for b in self.boxes]
         points = [[p.x, p.y, p.image] for p in self.points]
         image_ids = [image.image_id for image in self.images]
-        gold = [list(self.answers), boxes, points, self.tolerance]
+        gold = [list(self.answers), boxes, points, float(self.tolerance)]
+        counted = [self.counted_as] if self.counted_as else []  # all other questions keep their ids
         return content_id(
-            self.task, self.split, self.text, image_ids, self.answer_kind, list(self.choices), gold
-        )
+            self.task, self.split, self.text, image_ids, self.answer_kind, list(self.choices), gold,
+            *counted,
+        )  # fmt: skip
 
 
 @dataclass(frozen=True, slots=True)

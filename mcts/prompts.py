@@ -37,6 +37,10 @@ _COORDINATES = {
     SpaceKind.ABSOLUTE_RESIZED: "in pixels of the image as you see it, from (0, 0) at the top left",
     SpaceKind.ABSOLUTE_ORIGINAL: "in pixels of the image, from (0, 0) at the top left",
 }
+_LISTING = re.compile(r"[,;\n\r，；、،؛]|\bor\b|或|または|또는", re.IGNORECASE)
+"""What would not be told from the commas and the "or" between choices in a line."""
+_IS_LETTER = re.compile(r"\W*[A-Za-zＡ-Ｚａ-ｚ]\W*")
+_MOST_LETTERS = 26
 _PLACEHOLDER = re.compile(
     r"\{(?:question|choices|min_thoughts|coordinates|several_images|answer_form)\}"
 )
@@ -95,9 +99,21 @@ def load_prompt(name: str) -> Prompt:
 
 
 def choices_line(choices: Sequence[str]) -> str:
-    """Return the line of choices after a question: ` Choices: a, b or c.`, or nothing."""
+    """Return the choices after a question: ` Choices: a, b or c.`, or nothing.
+
+    Where a choice holds what lists are made of (a comma, "or", a line break), the line would not
+    say where one ends. Then each has a line and its letter, such as `A. 300, 400`, and an answer
+    may be the letter, the text, or both (`curation.grading.grade.choice_of`). Where a choice is
+    itself a letter, dashes stand for the letters: `B` would name two.
+    """
     if not choices:
         return ""
+    if any(_LISTING.search(choice) for choice in choices):
+        letters = [chr(ord("A") + i) for i in range(len(choices))]
+        clash = len(choices) > _MOST_LETTERS or any(_IS_LETTER.fullmatch(c) for c in choices)
+        marks = ["-"] * len(choices) if clash else [f"{letter}." for letter in letters]
+        lines = (f"\n{mark} {choice}" for mark, choice in zip(marks, choices, strict=True))
+        return f" Choices:{''.join(lines)}"
     *first, last = choices
     listed = f"{', '.join(first)} or {last}" if first else last
     return f" Choices: {listed}."

@@ -95,7 +95,9 @@ def import_questions(settings: ImportSettings) -> None:
     print(
         f"{report.read} rows read: {report.added} questions added, "
         f"{report.already_there} already there, {report.rejected} rejected"
+        + (f", {report.left_out} left out" if report.left_out else "")
     )
+    print_remarks(report.remarks)
     if report.rejects_path:
         print(f"the rejected rows and why: {report.rejects_path}", file=sys.stderr)
     _print_warnings(report.warnings)
@@ -123,6 +125,7 @@ def import_trees(settings: ImportSettings) -> None:
         f"{report.trees} trees of {report.task} added, {report.already_there} already there, "
         f"{report.questions.rejected} rejected"
     )
+    print_remarks(report.questions.remarks)
     if report.differing:
         print(
             f"{report.differing} of {report.graded} published rewards differ from our grader's, "
@@ -148,7 +151,14 @@ def preview(settings: ImportSettings, out: Path) -> None:
         print(
             f"first, {first.file} row {first.row}, {first.field}: {first.reason}", file=sys.stderr
         )
+    print_remarks(looked.remarks)
     _print_warnings(looked.warnings)
+
+
+def print_remarks(remarks: Iterable[str]) -> None:
+    """Print what was left out of the files, and why."""
+    for remark in remarks:
+        print(remark, file=sys.stderr)
 
 
 def _print_warnings(warnings: Iterable[str]) -> None:

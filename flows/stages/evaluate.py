@@ -11,7 +11,7 @@ again asks nothing that was answered.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from functools import partial
@@ -33,7 +33,7 @@ from training.evaluation.measure import (
 from training.evaluation.report import EvaluationReport, compare
 from warehouse.models import find_model, open_model
 from warehouse.sources import task_of
-from warehouse.sources.importing import normalize_split
+from warehouse.sources.find_files import normalize_split
 from warehouse.storage.home import Warehouse
 from warehouse.tables.rows import read_questions
 
@@ -137,7 +137,9 @@ def find_benchmark(
         Problem: there are none.
     """
 
-    splits = [normalize_split(settings.split)] if settings.split else SPLITS
+    splits: Sequence[str] = SPLITS
+    if settings.split:  # `dev` is a split of its own where there is a validation as well
+        splits = list(dict.fromkeys([settings.split, normalize_split(settings.split)]))
 
     def read() -> tuple[list[Question], str]:
         for split in splits:

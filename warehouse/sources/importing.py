@@ -14,13 +14,12 @@ from __future__ import annotations
 
 import csv
 import io
-import re
 import uuid
 import warnings
-from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass, replace
+from collections import Counter
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
-from functools import partial
 from itertools import islice
 from pathlib import Path
 from typing import Any
@@ -28,27 +27,24 @@ from typing import Any
 from PIL import Image as Pillow
 
 from mcts.data import content_id
-from warehouse.sources import find_task, task_of
-from warehouse.sources.benchmarks.sat import OBJECTS_SUFFIX
+from warehouse.sources import task_of
+from warehouse.sources.find_files import FoundFiles, find_readers
 from warehouse.sources.reading.accept_drafts import Accepted, Checker
 from warehouse.sources.reading.box_units import BoxUnits
-from warehouse.sources.reading.drafts import Draft, ImportProblem, ReadContext, Readers, Reject
-from warehouse.sources.tasks import Task
+from warehouse.sources.reading.drafts import Draft, ImportProblem, Readers, Reject
 from warehouse.storage.home import Warehouse
 from warehouse.storage.objects import put_images
 from warehouse.tables.delta import insert_new, record_run
-from warehouse.tables.rows import image_row, question_row
+from warehouse.tables.rows import image_row, question_row, without_uncounted
 
 _DRAFT_BATCH = 32  # each holds its images
 _IMAGE_BATCH = 64
 _ROW_BATCH = 4096
-_SPLITS = {"val": "validation", "valid": "validation", "dev": "validation"}
-_SPLIT = re.compile(r"(?<![a-z])(train|validation|valid|val|dev|test)(?![a-z])", re.IGNORECASE)
 
 
 @dataclass(frozen=True, slots=True)
 class ImportReport:
-    """Counts of an import; `read` is the sum of `added`, `already_there` and `rejected`."""
+    """Counts of an import; `read` is the sum of the next three and `left_out`."""
 
     read: int
     added: int
@@ -59,6 +55,10 @@ class ImportReport:
     run_id: str
     warnings: tuple[str, ...] = ()
     """What looks wrong with the gold boxes together, though each alone could be right."""
+    left_out: int = 0
+    """Rows that are no questions by design, such as those whose answer is not published."""
+    remarks: tuple[str, ...] = ()
+    """What was left out of the files, and why: a sentence each."""
 
 
 def import_questions(
@@ -80,8 +80,8 @@ def import_questions(
     """Import a file, or all files of a folder.
 
     Args:
-        split: in a folder, import only the files of this split; a file whose name has no split
-            belongs to it. A single file belongs to it whatever its name.
+        split: in a folder, import only the files of this split; where no file's name has a split,
+            all belong to it. A single file belongs to it whatever its name.
         limit: read at most this many rows.
         image_root: the folder that image names in a file are relative to.
         recorded: what `runs.params` keeps beside the arguments.
@@ -104,22 +104,29 @@ def import_questions(
     with warnings.catch_warnings():
         # The checker has its own, smaller limit, and rejects instead of warning.
         warnings.simplefilter("ignore", Pillow.DecompressionBombWarning)
-        read, rejects, units = _check_all(path, outcomes("checking"), max_rejects)
+        checked = _check_all(path, files, outcomes("checking"), max_rejects)
         run_id = run_id or f"import-{uuid.uuid4().hex[:12]}"
         params = {"path": str(path), "split": split, "limit": limit, "max_rejects": max_rejects}
         params |= dict(recorded or {})
         record_run(warehouse, run_id, "import", task=task, params=params)
         accepted = (o for o in outcomes("storing") if isinstance(o, Accepted))
         added = _store(warehouse, accepted, run_id)
-    already_there = read - len(rejects) - added
-    rejects_path = _write_rejects(warehouse, task, rejects)
+    rejected, left_out = len(checked.rejects), len(checked.left_out)
     return ImportReport(
-        read, added, already_there, len(rejects), rejects_path, run_id, tuple(units.warnings())
+        checked.read,
+        added,
+        checked.read - rejected - left_out - added,
+        rejected,
+        _write_rejects(warehouse, task, checked.rejects),
+        run_id,
+        tuple(checked.units.warnings()),
+        left_out,
+        (*files.remarks, *left_out_rows(checked.left_out, checked.read)),
     )
 
 
 def _outcomes(
-    files: list[tuple[Callable[[], Iterator[Draft | Reject]], str]],
+    files: FoundFiles,
     checker: Checker,
     limit: int | None,
     report: Callable[[int], object],
@@ -136,26 +143,56 @@ def _outcomes(
             report(done)
 
 
+@dataclass(slots=True)
+class _Checked:
+    """What a file's rows are, before any is stored."""
+
+    read: int = 0
+    rejects: list[Reject] = field(default_factory=list)
+    left_out: list[Reject] = field(default_factory=list)
+    units: BoxUnits = field(default_factory=BoxUnits)
+
+
 def _check_all(
-    path: str | Path, outcomes: Iterator[Accepted | Reject], max_rejects: int | None
-) -> tuple[int, list[Reject], BoxUnits]:
+    path: str | Path,
+    files: FoundFiles,
+    outcomes: Iterator[Accepted | Reject],
+    max_rejects: int | None,
+) -> _Checked:
     """Count and check all rows; ImportProblem where too many, or all, are rejected."""
-    read, rejects, units = 0, list[Reject](), BoxUnits()
+    checked = _Checked()
+    rejects = checked.rejects
     for outcome in outcomes:
-        read += 1
+        checked.read += 1
         if isinstance(outcome, Accepted):
             sizes = [(image.width, image.height) for image in outcome.question.images]
-            units.add(outcome.question.boxes, sizes)
+            checked.units.add(outcome.question.boxes, sizes)
+        elif outcome.left_out:
+            checked.left_out.append(outcome)
         else:
             rejects.append(outcome)
             if max_rejects is not None and len(rejects) > max_rejects:
-                raise _too_many(path, rejects, read)
-    if not read:
-        raise ImportProblem(f"{path} is empty")
-    allowed = max(10, read // 10) if max_rejects is None else max_rejects
-    if len(rejects) > allowed or len(rejects) == read:
-        raise _too_many(path, rejects, read)
-    return read, rejects, units
+                raise _too_many(path, rejects, checked.read)
+    if not checked.read:
+        raise files.others[0] if files.others else ImportProblem(f"{path} is empty")
+    usable = checked.read - len(checked.left_out)
+    if not usable:
+        (sentence,) = left_out_rows(checked.left_out, checked.read)
+        raise ImportProblem(f"{path}: nothing was imported: {sentence}")
+    allowed = max(10, usable // 10) if max_rejects is None else max_rejects
+    if len(rejects) > allowed or len(rejects) == usable:
+        raise _too_many(path, rejects, usable)
+    return checked
+
+
+def left_out_rows(rows: Sequence[Reject], read: int) -> list[str]:
+    """One sentence on the rows that are left out by design, with the commonest reasons; or none."""
+    if not rows:
+        return []
+    reasons = Counter(f"{row.field}: {row.reason}" for row in rows)
+    shown = [f"{reason} ({many} rows)" for reason, many in reasons.most_common(2)]
+    more = f", and {len(reasons) - 2} reasons more" if len(reasons) > 2 else ""
+    return [f"{len(rows)} of {read} rows are left out: {'; '.join(shown)}{more}"]
 
 
 def import_sample(warehouse: Warehouse, task: str) -> ImportReport | None:
@@ -179,75 +216,13 @@ def import_sample(warehouse: Warehouse, task: str) -> ImportReport | None:
     return total
 
 
-def find_readers(
-    task: str,
-    path: str | Path,
-    split: str | None = None,
-    image_root: str | Path | None = None,
-    columns: Readers | None = None,
-) -> list[tuple[Callable[[], Iterator[Draft | Reject]], str]]:
-    """Find the files to read: for each a function that reads it anew, and its split.
-
-    Raises:
-        ImportProblem: no such task, file or split.
-    """
-    reader = find_task(task) if columns is None else Task(task, formats=columns.formats())
-    context = ReadContext(task, Path(image_root) if image_root else None)
-    return [
-        (partial(reader.formats[file.suffix.lower()], file, context), file_split)
-        for file, file_split in _files(Path(path), reader, split)
-    ]
-
-
-def normalize_split(word: str) -> str:
-    """The split that a word means, as stored in `questions.split`: `val` is `validation`."""
-    return _SPLITS.get(word, word)
-
-
-def split_in_name(name: str) -> str | None:
-    """The split in a file name: train-00000-of-00004.parquet, SAT_val.parquet, …; else None."""
-    found = {normalize_split(word.lower()) for word in _SPLIT.findall(name.rpartition(".")[0])}
-    return found.pop() if len(found) == 1 else None
-
-
-def _files(path: Path, reader: Task, split: str | None) -> list[tuple[Path, str]]:
-    """The files to read, each with its split."""
-    formats = ", ".join(sorted(reader.formats))
-    wanted = normalize_split(split) if split else None
-    if path.is_file():
-        if path.suffix.lower() not in reader.formats:
-            raise ImportProblem(f"{path}: {reader.name} is read from {formats}")
-        found = [(path, wanted or split_in_name(path.name) or reader.split)]
-    elif path.is_dir():
-        every = sorted(p for p in path.rglob("*") if p.is_file() and not p.name.startswith("."))
-        every = [p for p in every if p.suffix.lower() in reader.formats]
-        every = [p for p in every if not p.name.endswith(OBJECTS_SUFFIX)]
-        if not every:
-            raise ImportProblem(f"{path} holds no {formats} file")
-        found = [(p, _split_within(p, path) or wanted or reader.split) for p in every]
-        found = [(p, s) for p, s in found if wanted is None or s == wanted]
-        if not found:
-            raise ImportProblem(f"{path} holds no file of the split {split}")
-    else:
-        raise ImportProblem(f"{path} does not exist")
-    for file, file_split in found:
-        if not file_split:
-            raise ImportProblem(f"{file}: its name has no split; say with --split which it is")
-    return [(file, file_split) for file, file_split in found if file_split is not None]
-
-
-def _split_within(file: Path, folder: Path) -> str | None:
-    """The split in a file's name, or else in the name of the nearest folder it lies in."""
-    names = [file.name, *(f"{part}." for part in reversed(file.relative_to(folder).parts[:-1]))]
-    return next((found for name in names if (found := split_in_name(name))), None)
-
-
 def _store(warehouse: Warehouse, accepted: Iterator[Accepted], run_id: str) -> int:
     """Store questions and images; return how many questions were new."""
     added = 0
     encoded: list[bytes] = []
     images: dict[str, dict[str, Any]] = {}
     questions: list[dict[str, Any]] = []
+    uncounted: dict[str, str] = {}
     imported_at = datetime.now(UTC)
 
     def flush_rows() -> int:
@@ -255,9 +230,11 @@ def _store(warehouse: Warehouse, accepted: Iterator[Accepted], run_id: str) -> i
         encoded.clear()
         provenance = {"run_id": run_id}
         insert_new(warehouse, "images", [{**row, **provenance} for row in images.values()])
-        new = insert_new(warehouse, "questions", [{**row, **provenance} for row in questions])
+        rows = [{**row, **provenance} for row in without_uncounted(warehouse, questions, uncounted)]
+        new = insert_new(warehouse, "questions", rows)
         images.clear()
         questions.clear()
+        uncounted.clear()
         return new
 
     for one in accepted:
@@ -291,6 +268,8 @@ def _store(warehouse: Warehouse, accepted: Iterator[Accepted], run_id: str) -> i
                 "imported_at": imported_at,
             }
         )
+        if one.question.counted_as:
+            uncounted[one.question.question_id] = replace(one.question, counted_as="").question_id
         if len(questions) >= _ROW_BATCH:
             added += flush_rows()
     return added + flush_rows()

@@ -23,7 +23,8 @@ from mcts.coordinates import CoordinateSpace
 from mcts.data import AnswerKind, content_id
 from mcts.tree import flatten
 from warehouse.sources.benchmarks.reference import gold_fields
-from warehouse.sources.importing import ImportReport, find_readers, import_questions
+from warehouse.sources.find_files import find_readers
+from warehouse.sources.importing import ImportReport, import_questions
 from warehouse.sources.published import Row, published
 from warehouse.sources.reading.accept_drafts import Accepted, Checker
 from warehouse.sources.reading.drafts import (
@@ -46,6 +47,7 @@ from warehouse.tables.delta import commit_trees
 from warehouse.tables.tree_rows import SearchRows, outcome_columns
 
 _TREES_AT_ONCE = 32
+_KINDS = {AnswerKind.BOX: "boxes", AnswerKind.ACTION: "actions", AnswerKind.TEXT: "texts"}
 _MODEL_NAMES = ("model", "model_name", "policy_model", "pretrained", "model_path")
 
 
@@ -109,7 +111,7 @@ def import_trees(
 
     Args:
         into: the task they belong to. Without it, gold boxes go into web-grounding and actions
-            into web-action; for texts it must be given.
+            into web-action; for texts, and for runs of several kinds, it must be given.
         split: of the questions; `train` by default, which is what was searched.
         space: the coordinates of the points; original pixels by default, as the reference
             implementation takes them.
@@ -162,18 +164,26 @@ def _read_trees(
 
 
 def _task(path: Path, split: str, root: Path | None) -> str:
-    """The task that the first question's answer implies."""
+    """The task that the kind of all questions' answers implies."""
+    kinds: dict[AnswerKind, str] = {}
     for drafts, _ in find_readers("", path, split, root, TreeQuestions()):
         for draft in drafts():
             if isinstance(draft, Draft):
-                if draft.answer_kind is AnswerKind.BOX:
-                    return "web-grounding"
-                if draft.answer_kind is AnswerKind.ACTION:
-                    return "web-action"
-                raise ImportProblem(
-                    f"{path}: its answers are texts: say with --into which task they belong to"
-                )
-    raise ImportProblem(f"{path} holds no tree that can be used")
+                kinds.setdefault(draft.answer_kind, f"{draft.file} row {draft.row}")
+    if not kinds:
+        raise ImportProblem(f"{path} holds no tree that can be used")
+    if len(kinds) > 1:
+        found = ", ".join(f"{_KINDS[kind]} (first in {at})" for kind, at in kinds.items())
+        raise ImportProblem(
+            f"{path}: its answers are of several kinds: {found}; import the runs of each task by "
+            "themselves, with --into"
+        )
+    (kind,) = kinds
+    if kind is AnswerKind.TEXT:
+        raise ImportProblem(
+            f"{path}: its answers are texts: say with --into which task they belong to"
+        )
+    return "web-grounding" if kind is AnswerKind.BOX else "web-action"
 
 
 def _read_arguments(folder: Path) -> dict[str, Any]:

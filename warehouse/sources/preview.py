@@ -14,7 +14,8 @@ from itertools import islice
 from pathlib import Path
 
 from curation.render.question_card import draw_question
-from warehouse.sources.importing import find_readers
+from warehouse.sources.find_files import find_readers
+from warehouse.sources.importing import left_out_rows
 from warehouse.sources.reading.accept_drafts import Accepted, Checker
 from warehouse.sources.reading.box_units import BoxUnits
 from warehouse.sources.reading.drafts import Draft, ImportProblem, Readers, Reject
@@ -37,6 +38,8 @@ class ImportPreview:
     """Its image."""
     warnings: tuple[str, ...]
     """What looks wrong with the gold boxes of all rows together."""
+    remarks: tuple[str, ...] = ()
+    """What an import would leave out, and why."""
 
 
 def preview_import(
@@ -64,16 +67,16 @@ def preview_import(
     lines: list[str] = []
     files: list[Path] = []
     read = 0
-    drafts = (
-        (draft, file_split)
-        for read_file, file_split in find_readers(task, path, split, image_root, columns)
-        for draft in read_file()
-    )
+    left_out: list[Reject] = []
+    found = find_readers(task, path, split, image_root, columns)
+    drafts = ((draft, file_split) for read_file, file_split in found for draft in read_file())
     for draft, file_split in islice(drafts, limit or READ):
         read += 1
         outcome = checker.check(draft, file_split) if isinstance(draft, Draft) else draft
         problem = ""
-        if isinstance(outcome, Reject):
+        if isinstance(outcome, Reject) and outcome.left_out:
+            left_out.append(outcome)
+        elif isinstance(outcome, Reject):
             rejects.append(outcome)
             problem = f"{outcome.field}: {outcome.reason}"
         if isinstance(draft, Draft):
@@ -91,13 +94,21 @@ def preview_import(
                 lines.append(_line(draft, problem))
     if not read:
         raise ImportProblem(f"{path} is empty")
-    return ImportPreview(read, tuple(rejects), tuple(lines), tuple(files), tuple(units.warnings()))
+    remarks = (*found.remarks, *left_out_rows(left_out, read))
+    return ImportPreview(
+        read, tuple(rejects), tuple(lines), tuple(files), tuple(units.warnings()), remarks
+    )
 
 
 def _card(draft: Draft, outcome: Accepted | Reject, split: str, problem: str) -> bytes:
     """Draw the draft; one that was accepted as it would be stored."""
     gold: Draft | object = outcome.question if isinstance(outcome, Accepted) else draft
-    details = [f"{draft.file} row {draft.row}", split, str(draft.answer_kind), draft.family]
+    details = [
+        f"{draft.file} row {draft.row}",
+        draft.split or split,
+        str(draft.answer_kind),
+        draft.family,
+    ]
     return draw_question(
         getattr(gold, "text", draft.text), draft.choices, draft.answers, draft.boxes, draft.points,
         [image.data for image in draft.images], [d for d in details if d], problem,

@@ -31,6 +31,8 @@ import pyarrow.parquet as pq
 from warehouse.sources.reading.drafts import (
     Draft,
     ImportProblem,
+    LeftOut,
+    OtherFile,
     Picture,
     ReadContext,
     ReadFile,
@@ -38,10 +40,11 @@ from warehouse.sources.reading.drafts import (
     Unusable,
 )
 from warehouse.sources.reading.image_files import ImageFiles, from_base64
-from warehouse.sources.reading.options import chosen_option, options
+from warehouse.sources.reading.options import NO_OPTIONS, Options, lettered_places, read_options
 from warehouse.sources.reading.tabular import read_json_objects, read_rows
 from warehouse.storage.home import first_line
 
+_SPLITS = ("train", "validation", "valid", "val", "dev", "test")
 SUFFIXES = (".parquet", ".json", ".jsonl", ".tsv", ".csv")
 _REFERENCE = 64  # characters; a shorter image cell of a TSV names the row that has the image
 
@@ -80,6 +83,31 @@ class Row:
         if isinstance(value, str | int | float):
             return str(value).strip()
         raise Unusable(names[0], f"it should be text, not {type(value).__name__}")
+
+    def answer(self, *names: str, hidden: Sequence[str] = ()) -> str:
+        """The published answer as text.
+
+        Args:
+            hidden: what stands in its place where it is not published, without regard to case.
+
+        Raises:
+            LeftOut: it is not published.
+        """
+        found = self.optional(*(names or ("answer",)))
+        if not found:
+            raise LeftOut((names or ("answer",))[0], "there is no answer")
+        if found.strip("() ").casefold() in hidden:
+            raise LeftOut(names[0] if names else "answer", f"it is not published ({found})")
+        return found
+
+    def options(self, *names: str) -> Options:
+        """The options: a list in the first of these columns that has one, else a column a letter,
+        as in VLMEvalKit's TSV files."""
+        found = read_options(self.get(*names), names[0]) if names else NO_OPTIONS
+        if found.places:
+            return found
+        letters = [letter for letter in ascii_uppercase if letter in self.values]
+        return lettered_places({letter: self.optional(letter) for letter in letters})
 
     def items(self, *names: str) -> list[Any]:
         """A list, also one written as text (`"['a', 'b']"`); empty where there is none."""
@@ -206,13 +234,20 @@ def published(
                     drafts = draft(Row(file, number, values, files, spool))
                     for one in (drafts,) if isinstance(drafts, Draft) else drafts:
                         if isinstance(one, Unusable):
-                            yield Reject(file.name, number, one.field, one.reason)
+                            yield Reject.of(one, file.name, number)
                         else:
-                            yield replace(one, source=name, licence=licence)
+                            split = _split_of(values)
+                            yield replace(one, source=name, licence=licence, split=split)
                 except Unusable as problem:
-                    yield Reject(file.name, number, problem.field, problem.reason)
+                    yield Reject.of(problem, file.name, number)
 
     return dict.fromkeys(suffixes, read)
+
+
+def _split_of(values: dict[str, Any]) -> str:
+    """The split that a row names, as VLMEvalKit's MMMU_DEV_VAL.tsv does; else empty."""
+    named = values.get("split")
+    return named if isinstance(named, str) and named.lower() in _SPLITS else ""
 
 
 def column_names(file: Path) -> list[str]:
@@ -238,7 +273,7 @@ def _require(name: str, file: Path, needs: Sequence[str], columns: Sequence[str]
     if missing:
         lacks = ", ".join(need.replace("|", " or ") for need in missing)
         shown = ", ".join(map(str, columns[:20]))
-        raise ImportProblem(f"{file} is not {name}: it has no column {lacks}; it has: {shown}")
+        raise OtherFile(f"{file} is not {name}: it has no column {lacks}; it has: {shown}")
 
 
 def _several(value: Any) -> Sequence[Any]:
@@ -250,25 +285,14 @@ def _several(value: Any) -> Sequence[Any]:
     return value if isinstance(value, list | tuple) else [value]
 
 
-def lettered_columns(row: Row) -> tuple[str, ...]:
-    """The options of a row that has one column per letter, as VLMEvalKit's TSV files do."""
-    found: list[str] = []
-    for letter in ascii_uppercase:
-        option = row.optional(letter)
-        if not option:
-            break
-        found.append(option)
-    return tuple(found)
-
-
-def choice_row(row: Row, *names: str) -> tuple[tuple[str, ...], str]:
+def choice_row(row: Row, *names: str, hidden: Sequence[str] = ()) -> tuple[tuple[str, ...], str]:
     """The options of a multiple-choice row, and the right one, which `answer` names by its letter.
 
     Args:
         names: columns that may hold the options as a list; else each letter has its column.
+        hidden: what `answer` says where it is not published.
     """
-    choices = options(row.items(*names), names[0]) if row.get(*names) is not None else ()
-    choices = choices or lettered_columns(row)
-    if len(choices) < 2:
-        raise Unusable(names[0], f"there are {len(choices)} options")
-    return choices, chosen_option(row.text("answer"), choices)
+    answer, found = row.answer(hidden=hidden), row.options(*names)
+    if len(found.choices) < 2:
+        raise Unusable(names[0], f"there are {len(found.choices)} options")
+    return found.choices, found.by_letter(answer)

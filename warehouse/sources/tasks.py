@@ -70,6 +70,9 @@ class Task:
     """The split of files whose name has none; an evaluation set is never `train`."""
     metrics: tuple[str, ...] = ()
     """Its published metrics (`curation.scores.benchmark_metrics`), besides accuracy."""
+    counts_by: tuple[str, ...] = ()
+    """Fields of a question (`family`, `part_of`) under each value of which its benchmark counts an
+    equal question again; they are part of the question's id."""
     lens: Lens | None = None
     """The region one zoom call shows, in original pixels; None where a task doesn't zoom."""
     sample: Sample | None = None

@@ -63,6 +63,7 @@ ROWS = pa.schema(
             "image_sizes",
             pa.list_(pa.struct([_field("images", "width"), _field("images", "height")])),
         ),
+        *(_field("questions", c) for c in ("part_of", "counted_as")),
     ]
 )
 """Columns of rows.parquet, described by the tables they come from. Points and boxes are original
@@ -82,7 +83,8 @@ SELECT t.trace_id, t.question_id, t.tree_id, t.task, t.kind, t.origin, t.model, 
        q.split, q.family, q.source, q.licence, q.text AS question, q.choices, q.answer_kind,
        q.answers AS gold_answers, q.boxes AS gold_boxes, q.points AS gold_points, q.tolerance,
        s.steps, t.answer, t.reward, t.wrong_from, t.turns_back_at,
-       r.space, r.min_pixels, r.max_pixels, r.factor, r.prompt_hash, q.image_ids
+       r.space, r.min_pixels, r.max_pixels, r.factor, r.prompt_hash, q.image_ids,
+       q.part_of, q.counted_as
 FROM traces t
 SEMI JOIN part USING (trace_id)
 LEFT JOIN questions q USING (question_id)
@@ -261,6 +263,11 @@ def _new_digest() -> Any:
     return hashlib.sha256(f"vigorl data set, format {FORMAT}\n".encode())
 
 
+_LATER = ("part_of", "counted_as")
+"""Columns that earlier bundles don't have; hashed where they say something."""
+
+
 def _canonical(row: dict[str, Any]) -> bytes:
+    row = {name: value for name, value in row.items() if value or name not in _LATER}
     text = json.dumps(row, ensure_ascii=False, sort_keys=True, separators=(",", ":")) + "\n"
     return text.encode("utf-8", "surrogatepass")

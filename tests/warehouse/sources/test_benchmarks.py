@@ -16,8 +16,9 @@ from mcts.data import AnswerKind, Question
 from tests.support.benchmark_files import EXAMPLES, Example
 from tests.support.stub_server import StubServer
 from warehouse.query.run_query import query
-from warehouse.sources import Draft, ReadContext, Reject, tasks
-from warehouse.sources.importing import _files, import_questions
+from warehouse.sources import Draft, Reject, tasks
+from warehouse.sources.find_files import find_readers
+from warehouse.sources.importing import import_questions
 from warehouse.sources.reading.accept_drafts import Accepted, Checker
 from warehouse.storage.home import Warehouse
 from warehouse.tables.rows import read_questions
@@ -28,12 +29,13 @@ IDS = [f"{one.task}-{one.write.__name__}" for one in EXAMPLES]
 def read(example: Example, folder: Path) -> tuple[list[Question], list[Reject]]:
     """What import makes of a published file, without a warehouse."""
     task = tasks()[example.task]
-    checker, context = Checker(task.name), ReadContext(task.name)
+    checker = Checker(task.name)
+    # A training source's file says no split; evaluation sets have their own.
+    found = find_readers(task.name, example.write(folder), None if task.split else "train")
     outcomes = [
         checker.check(draft, split) if isinstance(draft, Draft) else draft
-        # A training source's file says no split; evaluation sets have their own.
-        for file, split in _files(example.write(folder), task, None if task.split else "train")
-        for draft in task.formats[file.suffix](file, context)
+        for read_file, split in found
+        for draft in read_file()
     ]
     good = [one.question for one in outcomes if isinstance(one, Accepted)]
     return good, [one for one in outcomes if isinstance(one, Reject)]

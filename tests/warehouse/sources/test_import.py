@@ -15,7 +15,8 @@ from mcts.data import AnswerKind
 from tests.support.sat_files import SAT2, bomb, picture, rejects, row, sat2
 from warehouse.query.run_query import query
 from warehouse.sources import tasks
-from warehouse.sources.importing import ImportProblem, import_questions, split_in_name
+from warehouse.sources.find_files import split_in_name
+from warehouse.sources.importing import ImportProblem, import_questions
 from warehouse.storage.home import Warehouse
 from warehouse.storage.objects import image_key
 from warehouse.tables.rows import read_image, read_questions
@@ -103,7 +104,7 @@ BAD_ROWS: list[tuple[dict[str, Any], str, str]] = [
     (row(0, question=None), "question", "the question is empty"),
     (row(0, question="<image> "), "question", "the question is empty"),
     (row(0, correct_answer=None), "correct_answer", "there is no answer"),
-    (row(0, correct_answer="  "), "answer", "there is no answer"),
+    (row(0, correct_answer="  "), "correct_answer", "there is no answer"),
     (row(0, correct_answer="lef"), "answer", "the answer 'lef' is none of the choices"),
     (row(0, answers=["left", "left ", "up"]), "answer", "the answer 'left' is more than one of"),
 ]

@@ -16,7 +16,7 @@ from warehouse.sources.reading import tabular
 from warehouse.sources.reading.boxes import BoxFormat, gold_box, polygon_boxes
 from warehouse.sources.reading.drafts import ImportProblem, Unusable
 from warehouse.sources.reading.image_files import ImageFiles, image_size
-from warehouse.sources.reading.options import cut_options, options
+from warehouse.sources.reading.options import cut_options, read_options
 from warehouse.sources.reading.tabular import read_rows
 
 
@@ -145,12 +145,13 @@ def test_a_polygon_is_covered_row_by_row_also_where_it_is_hollow() -> None:
 def test_options_are_cut_out_of_a_question_only_where_they_are_sure(
     text: str, question: str, choices: tuple[str, ...]
 ) -> None:
-    assert cut_options(text) == (question, choices)
+    found, options = cut_options(text)
+    assert (found, options.choices) == (question, choices)
 
 
 def test_letters_are_taken_off_options_only_where_all_have_their_own() -> None:
-    assert options(["(A) left", "(B) right"]) == ("left", "right")
-    assert options(["A. Smith", "C. Jones"]) == ("A. Smith", "C. Jones")
+    assert read_options(["(A) left", "(B) right"]).choices == ("left", "right")
+    assert read_options(["A. Smith", "C. Jones"]).choices == ("A. Smith", "C. Jones")
 
 
 def test_an_image_is_measured_upright_from_its_head() -> None:

@@ -9,19 +9,18 @@ Published metric: accuracy.
 
 from __future__ import annotations
 
-from warehouse.sources.published import Row, choice_row, published
+from warehouse.sources.published import Row, published
 from warehouse.sources.reading.drafts import Draft
-from warehouse.sources.reading.options import numbered_option, options
 from warehouse.sources.tasks import Task
 
 
 def _draft(row: Row) -> Draft:
-    if row.get("options") is not None:
-        choices = options(row.items("options"), "options")
-        right = numbered_option(row.text("answer"), choices)
-    else:
-        choices, right = choice_row(row, "options")
-    return row.draft(row.text("question"), [row.image("image")], choices=choices, answers=(right,))
+    found, answer = row.options("options"), row.answer(hidden=("-1", "?"))
+    listed = row.get("options") is not None
+    right = found.by_number(answer) if listed else found.by_letter(answer)
+    return row.draft(
+        row.text("question"), [row.image("image")], choices=found.choices, answers=(right,)
+    )
 
 
 TASKS = (

@@ -35,12 +35,10 @@ SUBTASKS = (
 
 
 def _draft(row: Row) -> Draft:
-    if row.text("answer").strip("()").casefold() == "hidden":
-        raise Unusable("answer", "it is not published; BLINK is measured on its split val")
+    choices, right = choice_row(row, "choices", hidden=("hidden",))
     subtask = row.text("sub_task", "category")
     if subtask not in SUBTASKS:
         raise Unusable("sub_task", f"BLINK has no subtask {subtask!r}")
-    choices, right = choice_row(row, "choices")
     images = row.images("image", "image_1", "image_2", "image_3", "image_4")
     return row.draft(
         row.text("question"), images, choices=choices, answers=(right,), family=subtask
@@ -58,5 +56,6 @@ TASKS = (
         ),
         split="validation",
         metrics=("by_family",),
+        counts_by=("family",),
     ),
 )

@@ -43,7 +43,7 @@ def _question_draft(row: Row, image: Picture) -> Draft:
     kinds = row.get("types")
     family = kinds.get("structural") if isinstance(kinds, dict) else None
     return row.draft(
-        row.text("question"), [image], answers=(row.text("answer"),), family=str(family or "")
+        row.text("question"), [image], answers=(row.answer(),), family=str(family or "")
     )
 
 
@@ -70,7 +70,7 @@ def _read_parquet(file: Path, context: ReadContext) -> Iterator[Draft | Reject]:
                 row = Row(file, number, values, ImageFiles())
                 yield _question_draft(row, Picture(images.get(row.text("imageId"), "imageId")))
             except Unusable as problem:
-                yield Reject(file.name, number, problem.field, problem.reason)
+                yield Reject.of(problem, file.name, number)
 
 
 def _image_files(file: Path, context: ReadContext) -> list[Path]:

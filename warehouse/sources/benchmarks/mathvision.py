@@ -16,22 +16,22 @@ import re
 
 from warehouse.sources.published import Row, published
 from warehouse.sources.reading.drafts import Draft
-from warehouse.sources.reading.options import chosen_option, options
+from warehouse.sources.reading.image_marks import MARK, place_images
 from warehouse.sources.tasks import Task
 
-_MARK = re.compile(r"\s*<image\s?\d*>\s*")
+_MARK = re.compile(r"<image\s?1?>")
 
 
 def _draft(row: Row) -> Draft:
-    given = row.items("options", "choices")
-    choices = options(given, "options") if given else ()
-    right = row.text("answer")
-    if choices:
-        right = chosen_option(right, choices)
+    # It has one image: every mark of the first is where it stands, or a word for it.
+    text = place_images(_MARK.sub(MARK, row.text("question")), 1).replace(MARK, "(image 1)")
+    right, found = row.answer(), row.options("options", "choices")
+    if found.choices:
+        right = found.by_letter(right)
     return row.draft(
-        _MARK.sub(" ", row.text("question")),
+        text,
         [row.image("decoded_image", "image")],
-        choices=choices,
+        choices=found.choices,
         answers=(right,),
         family=row.optional("subject", "category"),
     )
@@ -46,5 +46,6 @@ TASKS = (
         ),
         split="test",
         metrics=("by_family",),
+        counts_by=("family",),
     ),
 )

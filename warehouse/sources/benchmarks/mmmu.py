@@ -25,9 +25,7 @@ _MOST = 7
 
 
 def _draft(row: Row) -> Draft:
-    answer = row.text("answer")
-    if answer == "?":
-        raise Unusable("answer", "it is not published; MMMU is measured on its split validation")
+    answer = row.answer(hidden=("?",))
     images, places = _images(row)
 
     def with_image_numbers(text: str) -> str:
@@ -45,7 +43,7 @@ def _draft(row: Row) -> Draft:
         listed = answer.startswith("[")
         answers = tuple(str(one) for one in row.items("answer")) if listed else (answer,)
     else:
-        choices, right = choice_row(row, "options")
+        choices, right = choice_row(row, "options", hidden=("?",))
         choices = tuple(with_image_numbers(choice) for choice in choices)
         answers = (with_image_numbers(right),)
     subject = _SUBJECT.match(row.optional("id"))
@@ -75,5 +73,6 @@ TASKS = (
         published("MMMU", _draft, ("question", "answer", "options|A", "image_1|image")),
         split="validation",
         metrics=("by_family",),
+        counts_by=("family",),
     ),
 )

@@ -12,16 +12,16 @@ from __future__ import annotations
 
 from warehouse.sources.published import Row, choice_row, published
 from warehouse.sources.reading.drafts import Draft
-from warehouse.sources.reading.options import chosen_option, cut_options
+from warehouse.sources.reading.options import cut_options
 from warehouse.sources.tasks import Task
 
 
 def _draft(row: Row) -> Draft:
-    text, choices = cut_options(row.text("question"))
-    right = row.text("answer")
+    text, found = cut_options(row.text("question"))
+    right, choices = row.answer(), found.choices
     if choices:
-        right = chosen_option(right, choices)
-    elif row.get("A") is not None:
+        right = found.by_letter(right)
+    elif row.get("A", "B") is not None:
         choices, right = choice_row(row, "choices")
     elif right.casefold() in ("yes", "no"):
         choices, right = ("yes", "no"), right.casefold()

@@ -6,11 +6,12 @@
 
 The first form (github.com/Gabesarch/grounded-rl; gsarch/vigorl_datasets) is what its search reads:
 the first turn is the question, the second the gold answer. The second is what its reinforcement
-learning reads (EasyR1). A gold answer is an option's text, a box `(x1, y1, x2, y2)` in original
-pixels, or, for a task whose answers are actions, an action such as `click [12]`. `image` may also
-be a list. Choices written into the question are taken out where they can be read surely: lettered
-lines at its end, or `Choose between the following options: left or right`. Names that lead out of
-the image root (`..`, absolute, through a link) are refused.
+learning reads (EasyR1). A gold answer is an option's text or letter (`B`, `(B)`, `B. right`), a box
+in original pixels (`(x1, y1, x2, y2)`, `[x1, y1, x2, y2]`, or a list of such), or, for a task whose
+answers are actions, an action such as `click [12]`. A task whose answers are boxes takes no other.
+`image` may also be a list. Choices written into the question are taken out where they can be read
+surely: lettered at its end, or `Choose between the following options: left or right`. Names that
+lead out of the image root (`..`, absolute, through a link) are refused.
 """
 
 from __future__ import annotations
@@ -21,14 +22,19 @@ from pathlib import Path
 from typing import Any
 
 from curation.grading.actions import parse_action
-from curation.grading.grade import normalize
+from curation.grading.written import normalize
 from mcts.data import AnswerKind, Box
 from warehouse.sources.published import Row, published
 from warehouse.sources.reading.drafts import Draft, ImportProblem, ReadContext, Reject, Unusable
-from warehouse.sources.reading.options import cut_options
+from warehouse.sources.reading.image_marks import MARK
+from warehouse.sources.reading.options import NO_OPTIONS, Options, cut_options, read_options
 
 _NUMBER = r"(-?\d+(?:\.\d+)?)"
-_BOX = re.compile(rf"^\s*\(\s*{_NUMBER}\s*,\s*{_NUMBER}\s*,\s*{_NUMBER}\s*,\s*{_NUMBER}\s*\)\s*$")
+_FOUR = r"[(\[]\s*" + r"\s*,\s*".join([_NUMBER] * 4) + r"\s*[)\]]"
+_BOX = re.compile(_FOUR)
+_BOXES = re.compile(rf"\s*(?:{_FOUR}|[(\[]\s*{_FOUR}(?:\s*,\s*{_FOUR})*\s*[)\]])\s*")
+_OWN_LINE = re.compile(rf"^[ \t]*(?:{MARK}[ \t]*)+$", re.MULTILINE)
+_AT_THE_ENDS = re.compile(rf"^(?:\s*{MARK})+|(?:{MARK}\s*)+$")
 _LISTED = re.compile(
     r"\s*(?:Choose between the following options|Options|Choices)\s*:\s*(?P<choices>[^:]+?)\.?\s*$",
     re.IGNORECASE,
@@ -45,10 +51,10 @@ def read(file: Path, context: ReadContext) -> Iterator[Draft | Reject]:
         raise ImportProblem(f"{file} names its images: say with --image-root where they are")
     from warehouse.sources import task_of  # which offers this reader too
 
-    acts = task_of(context.task).kind is AnswerKind.ACTION
-    formats = published(
-        "", _action_draft if acts else _question_draft, ("conversations|problem", "image|images")
-    )
+    kind = task_of(context.task).kind
+    draft = {AnswerKind.ACTION: _action_draft, AnswerKind.BOX: _box_draft}
+    needs = ("conversations|problem", "image|images")
+    formats = published("", draft.get(kind, _question_draft), needs)
     yield from formats[".jsonl"](file, context)
 
 
@@ -63,16 +69,34 @@ def question_and_gold(row: Row) -> tuple[str, str]:
         text, gold = turns[0]["value"], turns[1]["value"].strip()
     if not gold:
         raise Unusable("conversations", "there is no answer")
-    return text.replace("<image>", "").strip(), gold
+    # What is left of the marks is words, which the check of every draft looks at.
+    return _AT_THE_ENDS.sub("", _OWN_LINE.sub("", text)).strip(), gold
 
 
 def gold_fields(text: str, gold: str) -> dict[str, Any]:
-    """Fields of a draft from a question and its gold answer, which is a text or a box."""
-    if box := _BOX.match(gold):
-        x1, y1, x2, y2 = (float(number) for number in box.groups())
-        return {"text": text, "answer_kind": AnswerKind.BOX, "boxes": (Box(x1, y1, x2, y2),)}
-    text, choices = _split_choices(text, gold)
-    return {"text": text, "choices": choices, "answers": (gold,)}
+    """Fields of a draft from a question and its gold answer, which is a text or boxes.
+
+    Raises:
+        Unusable: a box is in shares of the sides, or the answer names an option that is empty.
+    """
+    if _BOXES.fullmatch(gold):
+        boxes = tuple(Box(*map(float, box.groups())) for box in _BOX.finditer(gold))
+        for box in boxes:
+            if all(0 <= edge <= 1 for edge in (box.x1, box.y1, box.x2, box.y2)):
+                reason = f"the box {gold} should be pixels: are they shares from 0 to 1?"
+                raise Unusable("answer", reason)
+        return {"text": text, "answer_kind": AnswerKind.BOX, "boxes": boxes}
+    text, options = _split_choices(text, gold)
+    return {"text": text, "choices": options.choices, "answers": (options.resolve(gold),)}
+
+
+def _box_draft(row: Row) -> Draft:
+    text, gold = question_and_gold(row)
+    fields = gold_fields(text, gold)
+    if "boxes" not in fields:
+        reason = f"the answers of this task are boxes (x1, y1, x2, y2) in pixels, not {gold[:60]!r}"
+        raise Unusable("answer", reason)
+    return row.draft(images=row.images("image", "images"), **fields)
 
 
 def _question_draft(row: Row) -> Draft:
@@ -96,15 +120,15 @@ def _is_turn(turn: Any) -> bool:
     return isinstance(turn, dict) and isinstance(turn.get("value"), str)
 
 
-def _split_choices(text: str, gold: str) -> tuple[str, tuple[str, ...]]:
+def _split_choices(text: str, gold: str) -> tuple[str, Options]:
     """The question without its choices, and the choices; all of it and none if in doubt."""
     cut, lettered = cut_options(text)
-    if lettered:
+    if lettered.places:
         return cut, lettered
     if listed := _LISTED.search(text):
-        choices = tuple(
-            c.strip() for c in re.split(r",\s*or\s+|\s+or\s+|,\s*", listed["choices"]) if c.strip()
-        )
+        parts = re.split(r",\s*or\s+|\s+or\s+|,\s*", listed["choices"])
+        options = read_options([part.strip() for part in parts if part.strip()])
+        choices = options.choices
         if len(choices) > 1 and normalize(gold) in {normalize(choice) for choice in choices}:
-            return text[: listed.start()].strip(), choices
-    return text, ()
+            return text[: listed.start()].strip(), options
+    return text, NO_OPTIONS

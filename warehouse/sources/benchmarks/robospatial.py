@@ -32,7 +32,7 @@ def _draft(row: Row) -> Draft:
         raise Unusable("category", f"it is {', '.join(CATEGORIES)}, not {category!r}")
     image = row.image("img")
     text = _HOW.sub("", row.text("question"))
-    answer = row.text("answer")
+    answer = row.answer()
     if answer.casefold() in ("yes", "no"):
         return row.draft(
             text, [image], choices=("yes", "no"), answers=(answer.casefold(),), family=category
@@ -51,5 +51,6 @@ TASKS = (
         ),
         split="test",
         metrics=("robospatial",),
+        counts_by=("family",),
     ),
 )  # fmt: skip

@@ -1,6 +1,6 @@
 """SAT as published: Parquet with the images inside, SAT-v2's columns or SAT v1's.
 
-SAT-v2: `images: list<struct<bytes, path>>`, SAT v1: `image_bytes: list<binary>`; both with
+SAT-v2: `images`, SAT v1: `image_bytes`, a list of images as bytes or as `struct<bytes, path>`; with
 `question`, `answers: list<string>` (the choices), `correct_answer` and `question_type`. Which one
 a file is, its columns say. Beside `NAME.parquet` there may be `NAME.objects.parquet`
 (`image_sha256`, `objects: list<struct<label, x1, y1, x2, y2>>`): the boxes of what is visible, in
@@ -19,7 +19,16 @@ import pyarrow.parquet as pq
 
 from mcts.data import Box
 from warehouse.sources.benchmarks import reference
-from warehouse.sources.reading.drafts import Draft, ImportProblem, Picture, ReadContext, Reject
+from warehouse.sources.reading.drafts import (
+    Draft,
+    ImportProblem,
+    Picture,
+    ReadContext,
+    Reject,
+    Unusable,
+)
+from warehouse.sources.reading.image_marks import MARK
+from warehouse.sources.reading.options import is_missing, read_options
 from warehouse.sources.tasks import SAMPLE, Sample, Task
 
 _COLUMNS = ("question", "answers", "correct_answer", "question_type")
@@ -67,7 +76,7 @@ def _image_column(file: Path, schema: pa.Schema) -> str:
     kinds = {name: schema.field(name).type for name in wanted}
     for name, kind in kinds.items():
         inner = kind.value_type if pa.types.is_list(kind) or pa.types.is_large_list(kind) else None
-        if name == "images" and inner is not None and pa.types.is_struct(inner):
+        if name == column and inner is not None and pa.types.is_struct(inner):
             index = inner.get_field_index("bytes")
             inner = inner.field(index).type if index >= 0 else None
         fits = inner is not None and (_is_text(inner) if name == "answers" else _is_binary(inner))
@@ -103,15 +112,21 @@ def _draft(
             return Reject(file, row, column, f"image {i} has no bytes")
         visible = objects.get(hashlib.sha256(data).hexdigest()) if objects else None
         images.append(Picture(data, visible))
-    if not values["correct_answer"]:
+    if is_missing(values["correct_answer"]):
         return Reject(file, row, "correct_answer", "there is no answer")
+    try:
+        options = read_options(values["answers"], "answers")
+        right = options.resolve(values["correct_answer"], field="correct_answer")
+    except Unusable as problem:
+        return Reject.of(problem, file, row)
     return Draft(
         file=file,
         row=row,
-        text=values["question"] or "",
+        # A template that was not filled in: no question of SAT stands in its image.
+        text="" if (values["question"] or "").strip() == MARK else values["question"] or "",
         images=tuple(images),
-        choices=tuple(choice or "" for choice in values["answers"] or ()),
-        answers=(values["correct_answer"],),
+        choices=options.choices,
+        answers=(right,),
         family=values["question_type"] or "",
         source=metadata.get("source", ""),
         licence=metadata.get("licence", ""),

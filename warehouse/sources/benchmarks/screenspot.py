@@ -119,6 +119,7 @@ def _task(name: str, title: str, source: str, draft: Callable[[Row], Draft], *ki
         prompt="web-grounding",
         split="test",
         metrics=("by_family", "by_halves"),
+        counts_by=("family",),
         lens=WEB_LENS,
     )
 

@@ -7,7 +7,7 @@ Schemas:
   null), `start_url`, and `eval`: `eval_types` and `reference_answers` (`exact_match`,
   `must_include`, `fuzzy_match`). What needs no live site is a task whose one evaluation is
   `string_match` with an exact answer, or with one phrase that must be included (`a |OR| b` are two
-  answers): the gold action is then `stop [answer]`. The others are rejected, with the reason.
+  answers): the gold action is then `stop [answer]`. The others are left out, and counted.
   The page is not published: its screenshot is looked for as `SITE_ID.png` or `ID.png` below the
   image root, and images of the intent by the end of their address. Nothing is fetched.
 - Recorded steps in ICAL's form (`warehouse.sources.benchmarks.ical`), and in the reference
@@ -29,7 +29,14 @@ from curation.traces.zoom_dialogues import WEB_LENS
 from mcts.data import AnswerKind
 from warehouse.sources.benchmarks import ical, reference
 from warehouse.sources.published import Row, published
-from warehouse.sources.reading.drafts import Draft, Picture, ReadContext, Reject, Unusable
+from warehouse.sources.reading.drafts import (
+    Draft,
+    LeftOut,
+    Picture,
+    ReadContext,
+    Reject,
+    Unusable,
+)
 from warehouse.sources.reading.tabular import read_json_objects
 from warehouse.sources.tasks import Task
 
@@ -60,7 +67,7 @@ def _answers(evaluation: Any) -> tuple[str, ...]:
         raise Unusable("eval", "it is missing")
     kinds = evaluation.get("eval_types")
     if kinds != ["string_match"]:
-        raise Unusable("eval.eval_types", f"only string_match can be graded offline, not {kinds}")
+        raise LeftOut("eval.eval_types", f"only string_match can be graded offline, not {kinds}")
     gold = evaluation.get("reference_answers")
     gold = gold if isinstance(gold, dict) else {}
     exact, phrases = gold.get("exact_match"), gold.get("must_include")
@@ -70,7 +77,7 @@ def _answers(evaluation: Any) -> tuple[str, ...]:
         found = tuple(part.strip() for part in str(phrases[0]).split(_OR) if part.strip())
         if found:
             return found
-    raise Unusable(
+    raise LeftOut(
         "eval.reference_answers", f"no one exact answer can be read from {', '.join(gold) or gold}"
     )
 

@@ -19,11 +19,11 @@ from typing import Any
 
 from curation.traces.zoom_dialogues import VISUAL_SEARCH_LENS
 from mcts.data import Box
-from warehouse.sources.published import Row, choice_row, published
+from warehouse.sources.published import Row, published
 from warehouse.sources.reading.boxes import BoxFormat, gold_box
 from warehouse.sources.reading.drafts import Draft, Picture, Unusable
 from warehouse.sources.reading.image_files import image_size
-from warehouse.sources.reading.options import chosen_option, cut_options
+from warehouse.sources.reading.options import cut_options
 from warehouse.sources.tasks import Task
 
 CATEGORIES = ("direct_attributes", "relative_position")
@@ -33,14 +33,15 @@ def _draft(row: Row) -> Draft:
     category = row.text("category")
     if category not in CATEGORIES:
         raise Unusable("category", f"it is {' or '.join(CATEGORIES)}, not {category!r}")
-    text, choices = cut_options(row.text("text", "question"))
-    if choices:
-        right = chosen_option(row.text("label", "answer"), choices, "label")
-    else:
-        choices, right = choice_row(row, "options")
+    text, found = cut_options(row.text("text", "question"))
+    answer = row.answer("label", "answer")
+    found = found if found.places else row.options("options")
+    if len(found.choices) < 2:
+        raise Unusable("options", f"there are {len(found.choices)} options")
+    right = found.by_letter(answer, "label")
     image = row.image("image")
     image = Picture(image.data, _targets(row, image.data))
-    return row.draft(text, [image], choices=choices, answers=(right,), family=category)
+    return row.draft(text, [image], choices=found.choices, answers=(right,), family=category)
 
 
 def _targets(row: Row, data: bytes) -> tuple[Box, ...] | None:
@@ -73,6 +74,7 @@ TASKS = (
         prompt="visual-search",
         split="test",
         metrics=("by_family",),
+        counts_by=("family",),
         lens=VISUAL_SEARCH_LENS,
     ),
 )  # fmt: skip

@@ -17,9 +17,9 @@ from __future__ import annotations
 
 import re
 
-from warehouse.sources.published import Row, lettered_columns, published
+from warehouse.sources.published import Row, published
 from warehouse.sources.reading.drafts import Draft, Unusable
-from warehouse.sources.reading.options import chosen_option, options
+from warehouse.sources.reading.options import read_options
 from warehouse.sources.tasks import Task
 
 _OPTION = re.compile(r"(?:^|;)\s*(?=[A-H]\s*[.:)])")
@@ -30,17 +30,17 @@ def _draft(row: Row) -> Draft:
     key, problem = row.text("key"), row.text("ID")
     if not _KEY.match(key):
         raise Unusable("key", f"it is such as 2steps_1 or 3steps_multi, not {key!r}")
-    choices = lettered_columns(row)
-    if not choices:
+    answer, found = row.answer(), row.options()
+    if not found.places:
         parts = [part for part in _OPTION.split(row.text("option")) if part.strip()]
-        choices = options([part.strip().rstrip(";") for part in parts], "option")
-    if len(choices) < 2:
+        found = read_options([part.strip().rstrip(";") for part in parts], "option")
+    if len(found.choices) < 2:
         raise Unusable("option", f"there are no lettered options in {row.get('option')!r}")
     return row.draft(
         row.text("question"),
         [row.image("image_path", "image")],
-        choices=choices,
-        answers=(chosen_option(row.text("answer"), choices),),
+        choices=found.choices,
+        answers=(found.by_letter(answer),),
         family=key,
         part_of=problem,
     )
@@ -56,5 +56,6 @@ TASKS = (
         ),
         split="validation",
         metrics=("wemath",),
+        counts_by=("family", "part_of"),
     ),
 )  # fmt: skip

@@ -11,7 +11,6 @@ from __future__ import annotations
 
 import hashlib
 import io
-import re
 from collections.abc import Iterable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
@@ -20,17 +19,18 @@ from typing import Any
 from PIL import Image as Pillow
 
 from curation.grading.actions import parse_action
-from curation.grading.grade import normalize, normalize_spaces
+from curation.grading.written import normalize, normalize_spaces
 from mcts.data import AnswerKind, Image, Question
+from warehouse.sources import task_of
 from warehouse.sources.reading.drafts import Draft, Picture, Reject
 from warehouse.sources.reading.image_files import FORMATS, ORIENTATION
+from warehouse.sources.reading.image_marks import place_images
 
 MAX_IMAGE_PIXELS = 64_000_000
 """Largest image accepted, in pixels; more is a decompression bomb or a mistake."""
 MAX_IMAGE_BYTES = 64 << 20
 MAX_ASPECT = 200
 """Longer side over shorter side; Qwen-VL processors refuse more."""
-_IMAGE_MARK = re.compile(r"\s*<image>\s*")
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,15 +56,16 @@ class Checker:
 
     def __init__(self, task: str, source: str | None = None, licence: str | None = None) -> None:
         self.task, self.source, self.licence = task, source, licence
+        self._counts_by = task_of(task).counts_by
         self._decoded: dict[bytes, DecodedImage | str] = {}
 
     def check(self, draft: Draft, split: str) -> Accepted | Reject:
-        """A question of `split`, or why the draft can't be one."""
+        """A question of `split`, or of the split its row names, or why the draft can't be one."""
 
         def reject(field: str, reason: str) -> Reject:
             return Reject(draft.file, draft.row, field, reason)
 
-        text = _IMAGE_MARK.sub(" ", draft.text).strip()
+        text = place_images(draft.text, len(draft.images))
         if not text:
             return reject("question", "the question is empty")
         texts = {"question": (text,), "choices": draft.choices, "answer": draft.answers}
@@ -92,13 +93,18 @@ class Checker:
             boxes=draft.boxes,
             points=draft.points,
             tolerance=draft.tolerance,
-            split=split,
+            split=draft.split or split,
             family=draft.family,
             part_of=draft.part_of,
             source=self.source or draft.source or self.task,
             licence=self.licence or draft.licence,
+            counted_as=self.counted_as(draft),
         )
         return Accepted(draft, question, tuple(images))
+
+    def counted_as(self, draft: Draft) -> str:
+        """What the task's benchmark counts a draft under; empty where equal ones count once."""
+        return "/".join(filter(None, (getattr(draft, name) for name in self._counts_by)))
 
     def decode_all(self, drafts: Iterable[Draft | Reject]) -> None:
         """Decode the images of several drafts in parallel."""

@@ -11,8 +11,11 @@ structs and lists (`answer=conversations.1.value`). What a value may be:
 - image: bytes; `{bytes, path}` as `datasets` stores them; a path below the image root (by default
   the folder of the file); bytes as base64 text; a list of these. Addresses are never fetched.
 - answer: a text, a number, or a list of texts of which each is right. Among choices it may also be
-  the index of one, from 0, or its letter, where no choice is itself that number or letter.
-- choices: a list, the JSON of one, or the columns joined by `+`; empty ones are left out.
+  the index of one, from 0, or its letter (`B`, `(B)`, `B. right`), where no choice is itself that
+  number or letter.
+- choices: a list, an object by letter, the JSON of either, lettered text (`A. left, B. right`), or
+  the columns joined by `+`. Missing ones (null, NaN, empty) are left out, and the others keep their
+  letters and indexes.
 - box: four numbers, a list of such, the text of either, or a struct with four numbers. `boxes` says
   what they mean: `xyxy` or `xywh`, in pixels of the image, or behind a slash the number that
   stands for its whole side: `xyxy/1`, `xywh/1000`. With a box the answer is a point in it.
@@ -32,7 +35,6 @@ from pathlib import Path
 from string import ascii_uppercase
 from typing import Any
 
-from curation.grading.grade import normalize
 from mcts.data import AnswerKind, Box
 from warehouse.sources.reading import tabular
 from warehouse.sources.reading.drafts import (
@@ -45,6 +47,7 @@ from warehouse.sources.reading.drafts import (
     Unusable,
 )
 from warehouse.sources.reading.image_files import ImageFiles, image_size
+from warehouse.sources.reading.options import NO_OPTIONS, Options, is_missing, read_options
 
 _DETAILS = ("family", "source", "licence", "part_of")
 ROLES = (
@@ -131,7 +134,7 @@ class Columns:
             try:
                 yield self._draft(file.name, number, row, root)
             except Unusable as bad:
-                yield Reject(file.name, number, bad.field, bad.reason)
+                yield Reject.of(bad, file.name, number)
 
     def _draft(self, file: str, number: int, row: dict[str, Any], root: Path) -> Draft:
         text = as_text(self._value(row, "question"))
@@ -139,11 +142,11 @@ class Columns:
         family, source, licence, part_of = (
             as_text(self._value(row, role)) if role in self.of else "" for role in _DETAILS
         )
-        boxes, choices = self._boxes(row, images), self._choices(row)
-        answers = tuple(resolve_choice(answer, choices) for answer in self._answers(row))
+        boxes, options = self._boxes(row, images), self._options(row)
+        answers = tuple(options.resolve(answer, first=0) for answer in self._answers(row))
         return Draft(
             file, number, text, images, AnswerKind.BOX if boxes else self.kind,
-            choices=choices, answers=answers, boxes=boxes,
+            choices=options.choices, answers=answers, boxes=boxes,
             family=family, source=source, licence=licence, part_of=part_of,
         )  # fmt: skip
 
@@ -188,23 +191,23 @@ class Columns:
             for box, one in zip(boxes, objects, strict=True)
         )
 
-    def _choices(self, row: dict[str, Any]) -> tuple[str, ...]:
+    def _options(self, row: dict[str, Any]) -> Options:
         if "choices" not in self.of or self.boxes_in:
-            return ()
+            return NO_OPTIONS
         values = self._values(row, "choices")
         if len(values) == 1:
-            found = parse_list(values[0]) if isinstance(values[0], str) else values[0]
-            if found is not None and not isinstance(found, list):
-                raise Unusable("choices", "this is not a list of choices")
-            values = found or []
-        return tuple(text for text in map(as_text, values) if text)
+            return read_options(values[0], as_text=as_text)
+        letters = [name.rpartition(".")[2].upper() for name in self.of["choices"]]
+        if all(len(name) == 1 and name in ascii_uppercase for name in letters):
+            return read_options(dict(zip(letters, values, strict=True)), as_text=as_text)
+        return read_options(values, as_text=as_text)
 
     def _answers(self, row: dict[str, Any]) -> tuple[str, ...]:
         if self.boxes_in:
             return ()
         value = self._value(row, "answer")
         values = value if isinstance(value, list) else [value]
-        return tuple(as_text(value) for value in values if value is not None)
+        return tuple(as_text(value) for value in values if not is_missing(value))
 
     def _boxes(self, row: dict[str, Any], images: tuple[Picture, ...]) -> tuple[Box, ...]:
         if self.boxes_in is None:
@@ -248,7 +251,7 @@ def as_text(value: Any) -> str:
         return "yes" if value else "no"
     if isinstance(value, float) and value.is_integer():
         return str(int(value))
-    return "" if value is None else str(value).strip()
+    return "" if is_missing(value) else str(value).strip()
 
 
 def parse_list(text: str) -> list[Any] | str:
@@ -263,19 +266,6 @@ def parse_list(text: str) -> list[Any] | str:
         if isinstance(found, list):
             return found
     return text
-
-
-def resolve_choice(text: str, choices: tuple[str, ...]) -> str:
-    """The choice that an answer names by its text, its index from 0 or its letter; or itself."""
-    known = {normalize(choice) for choice in choices}
-    if not choices or normalize(text) in known:
-        return text
-    index = -1
-    if text.isdecimal() and len(text) < 4:
-        index = int(text)
-    elif len(text.strip("(). ")) == 1:
-        index = ascii_uppercase.find(text.strip("(). ").upper())
-    return choices[index] if 0 <= index < len(choices) else text
 
 
 def parse_boxes(value: Any, corners: str) -> list[list[float]]:

@@ -30,6 +30,15 @@ class Unusable(Exception):
         self.field, self.reason = field, reason
 
 
+class LeftOut(Unusable):
+    """Why a row is no question by design, such as one whose answer is not published: it is counted
+    and left out, and is no damage."""
+
+
+class OtherFile(ImportProblem):
+    """Why a file is not the dataset's: beside others, in a folder, it is left out."""
+
+
 @dataclass(frozen=True, slots=True)
 class Picture:
     """One encoded image of a draft."""
@@ -58,6 +67,8 @@ class Draft:
     part_of: str = ""
     source: str = ""
     licence: str = ""
+    split: str = ""
+    """The split that the row itself names, as in the file; empty where it names none."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,6 +80,13 @@ class Reject:
     """Row or line in the file, counted from 1."""
     field: str
     reason: str
+    left_out: bool = False
+    """Whether it is no question by design, and no damage."""
+
+    @classmethod
+    def of(cls, problem: Unusable, file: str, row: int) -> Reject:
+        """What a row becomes for which a reader raised `problem`."""
+        return cls(file, row, problem.field, problem.reason, isinstance(problem, LeftOut))
 
 
 @dataclass(frozen=True, slots=True)
