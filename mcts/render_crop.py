@@ -12,7 +12,7 @@ from __future__ import annotations
 import io
 
 from mcts.data import Observation, Point
-from mcts.image_io import upright
+from mcts.image_io import decode
 
 _DOT, _RIM = 7, 2  # pixels of the crop: radius of the dot that marks a point, and its rim
 
@@ -32,9 +32,8 @@ def render_crop(data: bytes, observation: Observation, point: Point | None = Non
     from PIL import Image, ImageDraw
 
     crop, size = observation.crop, (observation.width, observation.height)
-    with Image.open(io.BytesIO(upright(data))) as image:
-        region = (crop.x1, crop.y1, crop.x2, crop.y2)
-        shown = image.convert("RGB").resize(size, Image.Resampling.LANCZOS, box=region)
+    region = (crop.x1, crop.y1, crop.x2, crop.y2)
+    shown = decode(data).resize(size, Image.Resampling.LANCZOS, box=region)
     if observation.marked and point is not None:
         x = (point.x - crop.x1) * size[0] / (crop.x2 - crop.x1)
         y = (point.y - crop.y1) * size[1] / (crop.y2 - crop.y1)

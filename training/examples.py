@@ -15,7 +15,6 @@ one image. Points are written in the student's own coordinates, questions with i
 
 from __future__ import annotations
 
-import io
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
@@ -25,7 +24,7 @@ from typing import Any
 
 from curation.traces.response_styles import answer_only, without_points
 from mcts.data import Question, ResponseStyle, Trace, content_id
-from mcts.image_io import upright
+from mcts.image_io import decode
 from training.errors import TrainingError
 from training.recipes import GrpoRecipe
 from training.rewards.question_column import question_column
@@ -84,11 +83,8 @@ class AddImages:
 
 
 def decode_image(data: bytes) -> Any:
-    """Decode an image as trainers take it: upright, in RGB."""
-    from PIL import Image
-
-    with Image.open(io.BytesIO(upright(data))) as image:
-        return image.convert("RGB")
+    """Decode an image as trainers take it: upright, on white, in RGB."""
+    return decode(data)
 
 
 def sft_examples(

@@ -15,18 +15,16 @@ than installing their code does, and the filter can be left out.
 from __future__ import annotations
 
 import hashlib
-import io
 from functools import cache, lru_cache
 from importlib.metadata import PackageNotFoundError, version
 from typing import Any, ClassVar, Self
 
-from PIL import Image
 from pydantic import Field, model_validator
 
 from curation.filters.base import CORPUS, Context, TraceFilter
 from curation.filters.content import texts_of
 from mcts.data import Question, Trace, Verdict
-from mcts.image_io import upright
+from mcts.image_io import decode
 
 
 class _ModelFilter(TraceFilter):
@@ -101,8 +99,7 @@ _SEEN: dict[bytes, float] = {}  # by hash: many traces share an image, and it is
 def _nsfw(data: bytes) -> float:
     name = hashlib.sha256(data).digest()
     if name not in _SEEN:
-        with Image.open(io.BytesIO(upright(data))) as image:
-            _SEEN[name] = round(float(_classifier().score(image.convert("RGB"))), 4)
+        _SEEN[name] = round(float(_classifier().score(decode(data))), 4)
     return _SEEN[name]
 
 

@@ -11,14 +11,14 @@ For keeping training and evaluation apart that is the safe side to err on.
 
 from __future__ import annotations
 
-import io
 from collections.abc import Iterable, Iterator, Mapping
 from itertools import pairwise
 
 import numpy as np
-from PIL import Image, ImageOps
+from PIL import Image
 
 from curation.filters.union_find import UnionFind
+from mcts.image_io import decode
 
 METHOD = "dct-phash/1"
 """Name and version of the hash; stored with it."""
@@ -38,13 +38,10 @@ def phash(data: bytes) -> int | None:
     """Hash an encoded image; None if it is blank.
 
     Raises:
-        OSError, ValueError, SyntaxError, Image.DecompressionBombError: it cannot be decoded.
+        UnreadableImage: it cannot be decoded.
     """
-    with Image.open(io.BytesIO(data)) as image:
-        image.draft("RGB", (8 * _SIDE, 8 * _SIDE))  # a JPEG is decoded no larger than needed
-        upright = ImageOps.exif_transpose(image).convert("RGBA")
-    white = Image.new("RGBA", upright.size, "white")
-    grey = Image.alpha_composite(white, upright).convert("L")
+    # A JPEG is decoded no larger than needed.
+    grey = decode(data, at_most=(8 * _SIDE, 8 * _SIDE)).convert("L")
     small = grey.resize((_SIDE, _SIDE), Image.Resampling.LANCZOS, reducing_gap=3.0)
     return hash_of(np.asarray(small, dtype=np.float64))
 

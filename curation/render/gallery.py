@@ -14,7 +14,6 @@ write text as text, never as HTML.
 from __future__ import annotations
 
 import hashlib
-import io
 import json
 import re
 from collections.abc import Iterable, Iterator, Sequence
@@ -24,17 +23,15 @@ from pathlib import Path
 from typing import Any
 
 from jinja2 import Environment, PackageLoader, StrictUndefined
-from PIL import Image
 
 from curation.render.marks import Mark, arrange, format_point, marks_of, outward, role_of
 from mcts.data import Question, Step, Trace, Verdict, content_id
+from mcts.image_io import UnreadableImage, canonical, suffix
 from mcts.tree import Tree
 
 CHUNK = 100
 """Traces in one data file."""
 
-# What browsers show, by the first bytes of a file; anything else is written anew as PNG.
-_SHOWN = {b"\x89PNG\r\n": "png", b"\xff\xd8\xff": "jpg", b"GIF8": "gif", b"BM": "bmp"}
 _SAFE_NAME = re.compile(r"[A-Za-z0-9_-]{1,80}")
 
 
@@ -172,18 +169,11 @@ class _Folder:
         return self.written[digest] or None
 
     def _store(self, digest: str, data: bytes) -> str:
-        kind = next((kind for head, kind in _SHOWN.items() if data.startswith(head)), None)
-        if data[:4] == b"RIFF" and data[8:12] == b"WEBP":
-            kind = "webp"
-        if kind is None:
-            try:
-                with Image.open(io.BytesIO(data)) as image:
-                    file = io.BytesIO()
-                    image.convert("RGBA").save(file, "PNG")
-            except (OSError, ValueError, SyntaxError, Image.DecompressionBombError):
-                return ""
-            data, kind = file.getvalue(), "png"
-        name = f"images/{digest}.{kind}"
+        try:
+            data = canonical(data)
+        except UnreadableImage:
+            return ""
+        name = f"images/{digest}.{suffix(data)}"
         (self.out / name).write_bytes(data)
         return name
 

@@ -15,7 +15,7 @@ import io
 import math
 from collections.abc import Sequence
 
-from PIL import Image, ImageDraw, ImageOps, UnidentifiedImageError
+from PIL import Image, ImageDraw, ImageOps
 
 from curation.render.marks import BADGE, NOMINAL, Mark, arrange, marks_of, outward
 from curation.render.text_layout import (
@@ -29,6 +29,7 @@ from curation.render.text_layout import (
 )
 from mcts.data import Box, Point, Question, Trace
 from mcts.data import Image as Stored
+from mcts.image_io import UnreadableImage, as_rgb, decode
 
 _FINER = 2  # overlays are drawn this much larger and averaged down: Pillow's shapes are jagged
 _MARGIN = 46.0  # around an image with a point outside, at the nominal size
@@ -39,7 +40,8 @@ def draw_points(
     image: Image.Image, points: Sequence[Point], image_index: int = 0, *, side: int = 720
 ) -> Image.Image:
     """Number `points` in their order and draw those of image `image_index` on it."""
-    sizes = [Stored("", *ImageOps.exif_transpose(image).size)] * (image_index + 1)
+    image = as_rgb(image)
+    sizes = [Stored("", *image.size)] * (image_index + 1)
     marks = [Mark(str(i + 1), point) for i, point in enumerate(points)]
     here = [mark for mark in marks if mark.point.image == image_index]
     return draw_marks(image, arrange(here, sizes), side=side)
@@ -54,7 +56,7 @@ def draw_marks(
         boxes: regions to outline, such as the crops a zoom showed, in the image's pixels.
         side: pixels of the longer side of the result, margin aside.
     """
-    resized = _upright(image)
+    resized = as_rgb(image)
     scale = side / max(resized.size)
     resized = resized.resize(
         (max(1, round(resized.width * scale)), max(1, round(resized.height * scale))),
@@ -71,13 +73,8 @@ def draw_marks(
     for mark in marks:
         pen.mark(mark)
     layer = layer.resize(framed.size, Image.Resampling.LANCZOS)
-    return Image.alpha_composite(framed.convert("RGBA"), layer).convert("RGB")
-
-
-def _upright(image: Image.Image) -> Image.Image:
-    """Turn an image as its EXIF says and make what is transparent white, as viewers do."""
-    image = ImageOps.exif_transpose(image).convert("RGBA")
-    return Image.alpha_composite(Image.new("RGBA", image.size, "white"), image).convert("RGB")
+    framed.paste(layer, mask=layer)
+    return framed
 
 
 class _Pen:
@@ -212,9 +209,8 @@ def draw_trace(trace: Trace, question: Question, images: Sequence[bytes]) -> byt
 def open_image(data: bytes) -> Image.Image:
     """Open the image in `data`, or make one that says that it cannot be read."""
     try:
-        with Image.open(io.BytesIO(data)) as image:
-            return _upright(image)
-    except (UnidentifiedImageError, OSError, ValueError, SyntaxError, Image.DecompressionBombError):
+        return decode(data)
+    except UnreadableImage:
         blank = Image.new("RGB", (480, 360), LINE)
         text = "this image cannot be read"
         ImageDraw.Draw(blank).text((240, 180), text, MUTED, font(22), anchor="mm")

@@ -22,7 +22,7 @@ from collections.abc import Sequence
 from PIL import Image as PILImage
 
 from mcts.data import Box, Image, Point, Question, Step, content_id
-from mcts.image_io import upright
+from mcts.image_io import decode
 from mcts.prompts import choices_line
 from mcts.teachers.base import Completion, ImagePart, Message, Request, TextPart, seed_of
 
@@ -89,11 +89,10 @@ def cut_out(data: bytes, region: Box) -> tuple[str, bytes]:
     Raises:
         OSError: the image cannot be decoded.
     """
-    with PILImage.open(io.BytesIO(upright(data))) as image:
-        edges = (region.x1, region.y1), (region.x2, region.y2)
-        (left, top), (right, bottom) = ((math.floor(x), math.floor(y)) for x, y in edges)
-        right, bottom = max(right, left + 1), max(bottom, top + 1)
-        crop = image.convert("RGB").crop((left, top, right, bottom))
+    edges = (region.x1, region.y1), (region.x2, region.y2)
+    (left, top), (right, bottom) = ((math.floor(x), math.floor(y)) for x, y in edges)
+    right, bottom = max(right, left + 1), max(bottom, top + 1)
+    crop = decode(data).crop((left, top, right, bottom))
     grow = LEAST_SIDE / max(crop.size)
     if grow > 1:
         size = (max(1, round(crop.width * grow)), max(1, round(crop.height * grow)))

@@ -10,7 +10,6 @@ shows the images with the points in question marked: the proof down to the pixel
 
 from __future__ import annotations
 
-import io
 import json
 import re
 from collections.abc import Iterator
@@ -25,6 +24,7 @@ from curation.render.marks import Mark, arrange, marks_of
 from curation.render.trace_card import draw_marks
 from flows.settings import Problem
 from mcts.data import Point, Question
+from mcts.image_io import UnreadableImage, decode
 from warehouse.lineage.lineage import MOST, Entity, Lineage, Walker
 from warehouse.query.read_back import read_traces, rows_among
 from warehouse.storage.home import Warehouse
@@ -193,9 +193,12 @@ class LineageView:
 
     def _image(self, image_id: str) -> Image.Image:
         try:
-            return Image.open(io.BytesIO(read_image(self.warehouse, image_id)))
+            image: Image.Image = decode(read_image(self.warehouse, image_id))
         except KeyError:
             raise Problem(f"the bytes of image {image_id} are not stored any more") from None
+        except UnreadableImage as error:
+            raise Problem(f"image {image_id} {error}") from None
+        return image
 
 
 def load_lineage(warehouse: Warehouse, text: str, most: int = MOST) -> LineageView:

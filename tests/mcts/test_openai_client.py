@@ -1,6 +1,7 @@
 """The server client against a real HTTP server: requests, retries, errors, fallbacks."""
 
 import asyncio
+import base64
 import re
 import subprocess
 import sys
@@ -22,7 +23,9 @@ from mcts.teachers.base import (
 from mcts.teachers.openai_client import OpenAITeacher
 from tests.support.stub_server import StubServer
 
-PNG = b"\x89PNG\r\n\x1a\n not really an image, the stub only hashes it"
+PNG = base64.b64decode(
+    "iVBORw0KGgoAAAANSUhEUgAAADgAAAA4CAIAAAAn5KxJAAAAQUlEQVR42u3OAQ0AMAjAsHH/nkHHk1ZBZ/vDS1RUVFRUVFRUVFRUVFRUVFRUVFRUVFRUVFRUVFRUVFRUVFRUtKoDD+QBb364+IoAAAAASUVORK5CYII="
+)
 IMAGES = {"a" * 64: PNG}
 EXPAND = ("</think>", "</answer>")
 ROLLOUT = ("</answer>",)
@@ -241,7 +244,7 @@ async def test_a_server_without_n_gets_single_requests_and_gives_the_same_sample
         teacher = client(server)
         reply = await teacher.complete(ask(n=3), IMAGES)
         assert [c.text for c in reply.completions] == [c.text for c in usual.completions]
-        assert teacher.can_sample_many is False
+        assert teacher.capabilities.known["n"] is False
         before = server.request_count()
         await teacher.complete(ask(n=2, seed=4), IMAGES)
         assert server.request_count() == before + 2  # known now: no further probe
@@ -254,7 +257,7 @@ async def test_a_server_that_cannot_continue_a_turn_gets_the_thoughts_in_the_que
         thoughts = "<think>One.</think>\n<think>Two.</think>\n<think>Three.</think>\n<answer>"
         reply = await teacher.complete(ask(thoughts, stop=ROLLOUT), IMAGES)
         assert reply.completions[0].text in ("yes</answer>", "no</answer>")
-        assert teacher.can_continue is False
+        assert teacher.capabilities.known["continue"] is False
         (message,) = server.requests[-1]["body"]["messages"]
         assert "Previous thoughts:\n<think>One." in message["content"][-1]["text"]
         await teacher.close()
@@ -266,7 +269,7 @@ async def test_thoughts_are_limited_by_a_grammar_except_where_the_server_refuses
         teacher = client(server)
         usual = await teacher.complete(request, IMAGES)
         grammar = re.compile(server.requests[-1]["body"]["structured_outputs"]["regex"])
-        assert teacher.can_count is True and server.request_count() == 1
+        assert teacher.capabilities.known["count"] is True and server.request_count() == 1
         await teacher.complete(ask(n=2), IMAGES)
         assert "structured_outputs" not in server.requests[-1]["body"]
         await teacher.close()
@@ -278,7 +281,9 @@ async def test_thoughts_are_limited_by_a_grammar_except_where_the_server_refuses
     with StubServer(refuse_grammar=True) as server:
         teacher = client(server)
         reply = await teacher.complete(request, IMAGES)
-        assert reply.completions == usual.completions and teacher.can_count is False
+        assert (
+            reply.completions == usual.completions and teacher.capabilities.known["count"] is False
+        )
         before = server.request_count()
         await teacher.complete(replace(request, seed=5), IMAGES)
         assert server.request_count() == before + 1  # known now: no further probe
@@ -315,8 +320,10 @@ def test_every_sample_seed_fits_a_signed_64_bit_integer():
         ask(seed=MAX_SEED + 1)
 
 
-def test_the_search_and_its_teacher_interface_load_without_torch_or_httpx():
-    code = "import sys, mcts.search, mcts.teachers.base; print({'torch', 'httpx'} & {*sys.modules})"
+def test_the_search_and_its_teacher_interface_load_without_torch_or_aiohttp():
+    code = (
+        "import sys, mcts.search, mcts.teachers.base; print({'torch', 'aiohttp'} & {*sys.modules})"
+    )
     root = Path(__file__).parents[2]
     out = subprocess.run([sys.executable, "-c", code], cwd=root, capture_output=True, text=True)
     assert out.stdout.strip() == "set()", out.stderr
@@ -327,15 +334,15 @@ def test_an_image_with_an_orientation_tag_is_sent_upright():
 
     from PIL import Image
 
-    from mcts.image_io import upright
+    from mcts.image_io import canonical
 
     lying, exif = Image.new("RGB", (40, 20), "red"), Image.Exif()
     plain, tagged = io.BytesIO(), io.BytesIO()
     lying.save(plain, "JPEG")
     exif[0x0112] = 6
     lying.save(tagged, "JPEG", exif=exif)
-    assert upright(plain.getvalue()) == plain.getvalue()
-    assert Image.open(io.BytesIO(upright(tagged.getvalue()))).size == (20, 40)
+    assert canonical(plain.getvalue()) == plain.getvalue()
+    assert Image.open(io.BytesIO(canonical(tagged.getvalue()))).size == (20, 40)
 
 
 async def test_an_invalid_url_is_one_sentence():

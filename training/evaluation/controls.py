@@ -19,6 +19,7 @@ from functools import cache
 from PIL import Image
 
 from mcts.data import Question
+from mcts.image_io import decode, upright_size
 
 CONTROLS = ("blank", "shuffled")
 
@@ -99,9 +100,8 @@ def _grey(width: int, height: int) -> bytes:
 
 
 def _resized(data: bytes, width: int, height: int) -> bytes:
-    with Image.open(io.BytesIO(data)) as image:
-        if image.size == (width, height):
-            return data
-        out = io.BytesIO()
-        image.convert("RGB").resize((width, height)).save(out, "PNG")
+    if upright_size(data) == (width, height):
+        return data
+    out = io.BytesIO()
+    decode(data).resize((width, height)).save(out, "PNG")
     return out.getvalue()

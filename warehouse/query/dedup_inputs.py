@@ -15,7 +15,6 @@ from itertools import islice
 from typing import Any
 
 import duckdb
-from PIL import Image
 
 from curation.filters import image_hash
 from curation.filters.decontaminate import ComparedQuestion
@@ -28,7 +27,7 @@ from warehouse.tables.delta import insert_new
 from warehouse.tables.rows import read_image
 
 _BATCH = 5000  # hashes written at once, so that an interruption loses little
-_UNREADABLE = (OSError, ValueError, SyntaxError, KeyError, Image.DecompressionBombError)
+_UNREADABLE = (OSError, KeyError)  # not stored, or no image
 _QUESTIONS = "SELECT question_id, task, split, text, image_ids FROM questions"
 
 

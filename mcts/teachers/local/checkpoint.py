@@ -12,7 +12,6 @@ image only once.
 from __future__ import annotations
 
 import hashlib
-import io
 from collections import OrderedDict
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
@@ -22,6 +21,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from mcts.image_io import UnreadableImage, decode
 from mcts.teachers.base import Request, TeacherError, TeacherUnavailable, TextPart, image_bytes
 from mcts.teachers.local.decoder import EncodedPrompt
 
@@ -163,13 +163,10 @@ class Checkpoint:
         if image_id in self._features:
             self._features.move_to_end(image_id)
             return self._features[image_id]
-        from PIL import Image, ImageOps
-
         try:
-            with Image.open(io.BytesIO(image_bytes(images, image_id))) as opened:
-                image = ImageOps.exif_transpose(opened).convert("RGB")
-        except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
-            raise TeacherError("bad_request", f"image {image_id} is broken: {error}") from error
+            image = decode(image_bytes(images, image_id))
+        except UnreadableImage as error:
+            raise TeacherError("bad_request", f"image {image_id} {error}") from error
         data = self.image_processor(images=[image], return_tensors="pt")
         device, grid = self.model.device, data["image_grid_thw"].to(self.model.device)
         out = self.model.model.get_image_features(
