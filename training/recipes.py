@@ -21,6 +21,7 @@ from typing import Annotated, Any, Literal
 from pydantic import BaseModel, ConfigDict, Field, TypeAdapter, ValidationError, field_validator
 
 from mcts.data import ResponseStyle
+from mcts.names import check_name
 from mcts.strict_yaml import YamlProblem, parse_value, parse_yaml
 from training.errors import TrainingError
 
@@ -192,6 +193,10 @@ def _read(name: str, above: tuple[str, ...] = ()) -> dict[str, Any]:
         raise TrainingError(f"recipe {name} holds no fields")
     values = _with_new_names(values, f"recipe {name}")
     values.setdefault("name", path.stem)
+    try:
+        check_name("recipe", str(values["name"]))
+    except ValueError as error:
+        raise TrainingError(f"recipe {name}, name: {error}") from None
     if like := values.pop("like", None):
         if like in (*above, name):
             raise TrainingError(f"recipe {name}, like: {like} leads back to itself")

@@ -21,6 +21,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from mcts.coordinates import CoordinateSpace
+from mcts.names import check_name
 from mcts.teachers.local.teacher import checkpoint_identity
 from warehouse.query.run_query import connect
 from warehouse.storage.home import Warehouse, WarehouseError, code_revision
@@ -50,9 +51,12 @@ def store_model(warehouse: Warehouse, folder: Path, info: ModelInfo) -> Row:
     """Move a finished model's folder into the warehouse and record it; repeating changes nothing.
 
     Raises:
-        WarehouseError: another model has this name.
+        WarehouseError: another model has this name, or it is no name.
     """
-    path = f"models/{info.name}"
+    try:
+        path = f"models/{check_name('model', info.name)}"
+    except ValueError as error:
+        raise WarehouseError(str(error)) from None
     other = find_model(warehouse, info.name)
     if other is not None and other["run_id"] != info.run_id:
         raise WarehouseError(

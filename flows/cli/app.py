@@ -20,7 +20,7 @@ import typer
 
 from flows.cli import browse, build, curate, datasets, imports, models, train, warehouse
 from flows.cli.interrupts import SENTENCE
-from flows.cli.printing import Home
+from flows.cli.printing import Home, escaping
 
 app = typer.Typer(
     name="vigorl",
@@ -93,6 +93,11 @@ app.command()(datasets.revoke)
 def main() -> None:
     """Run a command; known failures become a sentence and a status."""
     os.environ.setdefault("HF_HUB_OFFLINE", "1")  # models and data are named by folder, not fetched
+    with escaping():
+        _run()
+
+
+def _run() -> None:
     try:
         app()
     except KeyboardInterrupt:

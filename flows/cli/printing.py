@@ -1,13 +1,53 @@
-"""What several commands share: the flag `--home`, the check of `--format`, tables in a terminal."""
+"""What several commands share: the flag `--home`, the check of `--format`, tables in a terminal.
+
+Texts, names and messages of data and servers are printed too, and may hold what a terminal takes
+for commands. While a command runs, both streams are `Escaping`, so no print has to think of it.
+"""
 
 from __future__ import annotations
 
+import re
 import sys
-from typing import Annotated, Any
+from collections.abc import Iterator
+from contextlib import contextmanager, redirect_stderr, redirect_stdout
+from typing import Annotated, Any, TextIO, cast
 
 import typer
 
 from flows.settings import Problem
+
+_CONTROL = re.compile(r"(?!\n|\t|\r\n)[\x00-\x1f\x7f-\x9f\u2028\u2029\u202a-\u202e\u2066-\u2069]")
+
+
+def escape_controls(text: str) -> str:
+    """Show control characters, and half characters, as JSON's `\\u001b`: so JSON stays JSON."""
+    shown = _CONTROL.sub(lambda match: f"\\u{ord(match[0]):04x}", text)
+    return shown.encode("utf-8", "backslashreplace").decode("utf-8")
+
+
+class Escaping:
+    """A text stream that escapes control characters; all else is the stream's that it wraps."""
+
+    def __init__(self, stream: TextIO) -> None:
+        self.rich_proxied_file = stream
+        """What rich writes to: its commands to the terminal are meant."""
+
+    def write(self, text: str) -> int:
+        again = "\r" if text.startswith("\r") else ""  # a line that is written over itself
+        self.rich_proxied_file.write(again + escape_controls(text[len(again) :]))
+        return len(text)
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self.rich_proxied_file, name)
+
+
+@contextmanager
+def escaping() -> Iterator[None]:
+    """Escape control characters in all that is printed meanwhile."""
+    out, err = (cast(TextIO, Escaping(stream)) for stream in (sys.stdout, sys.stderr))
+    with redirect_stdout(out), redirect_stderr(err):
+        yield
+
 
 Home = Annotated[
     str | None,
@@ -43,7 +83,8 @@ def show_table(table: Any, most: int = 200) -> None:
     shown = Table(show_edge=False, header_style="bold", pad_edge=False)
     for field in table.schema:
         right = str(field.type).startswith(("int", "uint", "double", "float", "decimal", "hugeint"))
-        shown.add_column(field.name, justify="right" if right else "left", overflow="fold")
+        name = escape_controls(field.name)
+        shown.add_column(name, justify="right" if right else "left", overflow="fold")
     for row in table.slice(0, most).to_pylist():
         shown.add_row(*(format_cell(value) for value in row.values()))
     console.print(shown)
@@ -71,4 +112,4 @@ def format_cell(value: Any) -> str:
         return ""
     if isinstance(value, float):
         return f"{value:.4g}" if abs(value) < 1e6 else f"{value:.0f}"
-    return str(value)
+    return escape_controls(str(value))

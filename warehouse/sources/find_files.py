@@ -17,6 +17,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
+from mcts.names import check_name
 from warehouse.sources import find_task
 from warehouse.sources.benchmarks.sat import OBJECTS_SUFFIX
 from warehouse.sources.reading.drafts import (
@@ -69,6 +70,11 @@ def find_readers(
     Raises:
         ImportProblem: no such task, file or split.
     """
+    if task:  # reference-trees has none before its answers are known
+        try:
+            check_name("task", task)
+        except ValueError as error:
+            raise ImportProblem(str(error)) from None
     reader = find_task(task) if columns is None else Task(task, formats=columns.formats())
     context = ReadContext(task, Path(image_root) if image_root else None)
     found, path = FoundFiles(), Path(path)

@@ -39,7 +39,7 @@ from warehouse.versions.response_styles import Restyler, response_style_of
 from warehouse.versions.revocations import describe_revocation, remove_revoked, revoked_since
 from warehouse.versions.selection import choose
 
-_NAME = re.compile(r"[a-z0-9][a-z0-9._-]*")
+_NAME = re.compile(r"[a-z0-9](?!.*\.\.)[a-z0-9._-]{0,99}")
 _REF = re.compile(r"(?P<name>[^@]+)(?:@v(?P<number>[1-9]\d*))?")
 _FILES = ("rows.parquet", "images.parquet", "README.md", "card.json")  # the card last: it is proof
 _SAMPLES = "sample-*.png"
@@ -101,7 +101,8 @@ def publish(
     """
     if not _NAME.fullmatch(name):
         raise WarehouseError(
-            f"{name!r} can't name a dataset: use lower-case letters, digits, '.', '_' and '-'"
+            f"{name[:100]!a} can't name a dataset: use lower-case letters, digits, '.', '_' and "
+            "'-', at most 100"
         )
     restyle = Restyler(response_style) if response_style else None
     versions = table_versions(warehouse)

@@ -80,7 +80,8 @@ def gold_fields(text: str, gold: str) -> dict[str, Any]:
         Unusable: a box is in shares of the sides, or the answer names an option that is empty.
     """
     if _BOXES.fullmatch(gold):
-        boxes = tuple(Box(*map(float, box.groups())) for box in _BOX.finditer(gold))
+        edges = [map(float, box.groups()) for box in _BOX.finditer(gold)]
+        boxes = tuple(Box(x1, y1, x2, y2) for x1, y1, x2, y2 in edges)
         for box in boxes:
             if all(0 <= edge <= 1 for edge in (box.x1, box.y1, box.x2, box.y2)):
                 reason = f"the box {gold} should be pixels: are they shares from 0 to 1?"
