@@ -23,6 +23,7 @@ from typing import Annotated, Any, ClassVar, Literal, NamedTuple, Self
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from mcts.data import ResponseStyle
+from mcts.names import check_name
 from mcts.strict_yaml import shorten
 from mcts.teachers.checkpoints import default_model
 
@@ -51,6 +52,8 @@ class Flag(NamedTuple):
 
 
 POSITIONAL = Flag(positional=True)
+_TASKS = ("task", "benchmark", "into")
+"""Fields that hold a task's name."""
 
 
 def option(default: Any, description: str, **constraints: Any) -> Any:
@@ -83,6 +86,12 @@ class Settings(BaseModel):
             reason = f"{first['msg']} (it was {shorten(first['input'])})"
             inner = ".".join(map(str, first["loc"][1:]))
             raise FieldProblem(field, f"{inner}: {reason}" if inner else reason) from None
+        for field in _TASKS:
+            if named := getattr(settings, field, None):
+                try:
+                    check_name("task", named)
+                except ValueError as error:
+                    raise FieldProblem(field, str(error)) from None
         settings.check()
         return settings
 
@@ -449,7 +458,7 @@ class TrainSettings(HomeSettings):
     name: str | None = option(
         None,
         "name of the model; the recipe's and a hash when left out",
-        pattern=r"^[a-z0-9][a-z0-9._-]*$",
+        pattern=r"^[a-z0-9][a-z0-9._-]{0,99}$",
     )
     override: Annotated[tuple[str, ...], Flag(names=("-o",), metavar="KEY=VALUE")] = option(
         (), "key=value in place of the recipe's; repeatable"
