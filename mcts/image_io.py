@@ -35,7 +35,7 @@ _ADDRESS = re.compile(r"\s*<[\w.]+ object at 0x[0-9a-fA-F]+>|\s*\bat 0x[0-9a-fA-
 
 
 class UnreadableImage(OSError):
-    """An image that can't be decoded; its text is a clause such as `is an HTML page, no image`."""
+    """An image that can't be decoded; its text is a clause, `can't be decoded: it is …`."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -150,7 +150,7 @@ def suffix(data: bytes) -> str:
     return "jpg" if kind == "jpeg" else kind
 
 
-def problem_of(error: BaseException) -> str:
+def _problem_of(error: BaseException) -> str:
     """Return what a decoder complains of, without addresses, which differ from run to run."""
     return _ADDRESS.sub("", str(error)).strip() or type(error).__name__
 
@@ -177,18 +177,19 @@ class _Opened:
             raise self._unreadable(error) from None
 
     def _unreadable(self, error: Exception) -> UnreadableImage:
-        return UnreadableImage(explain(self.data, problem_of(error)))
+        return UnreadableImage(_explain(self.data, _problem_of(error)))
 
 
-def explain(data: bytes, problem: str) -> str:
+def _explain(data: bytes, problem: str) -> str:
     """Return a clause: what these bytes are that can't be decoded, and what can be."""
     if "decompression bomb" in problem:
-        return f"has too many pixels: {problem.partition(',')[0]}"
+        return f"can't be decoded: it is too large, {problem.partition(',')[0]}"
     known, what = what_it_is(data)
     if not known:
-        return f"{what}; the formats that are read are {READ}"
-    cannot = "cannot identify" in problem or not problem
-    return f"{what} that can't be decoded" + ("" if cannot else f": {problem}")
+        return f"can't be decoded: it {what}; the formats that are read are {READ}"
+    if "cannot identify" in problem:
+        problem = "its head is damaged"
+    return f"can't be decoded: it {what}, and {problem}"
 
 
 def _size(image: Any, orientation: int) -> tuple[int, int]:

@@ -10,20 +10,17 @@ a training run.
 from __future__ import annotations
 
 import hashlib
-import io
 from collections.abc import Iterable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import Any
 
-from PIL import Image as Pillow
-
 from curation.grading.actions import parse_action
 from curation.grading.written import normalize, normalize_spaces
 from mcts.data import AnswerKind, Image, Question
+from mcts.image_io import UnreadableImage, examine
 from warehouse.sources import task_of
 from warehouse.sources.reading.drafts import Draft, Picture, Reject
-from warehouse.sources.reading.image_files import FORMATS, ORIENTATION
 from warehouse.sources.reading.image_marks import place_images
 
 MAX_IMAGE_PIXELS = 64_000_000
@@ -132,23 +129,15 @@ def decode(data: bytes, image_id: str) -> DecodedImage | str:
     if len(data) > MAX_IMAGE_BYTES:
         return f"is a file of {len(data):,} bytes, over {MAX_IMAGE_BYTES:,}"
     try:
-        with Pillow.open(io.BytesIO(data), formats=FORMATS) as image:
-            width, height = image.size
-            if width * height > MAX_IMAGE_PIXELS:
-                return f"is {width}x{height} pixels large, over {MAX_IMAGE_PIXELS:,}"
-            if max(width, height) > MAX_ASPECT * min(width, height):
-                return f"is {width}x{height} pixels: too narrow to be read"
-            image.verify()  # checksums, and that the file has its end
-        with Pillow.open(io.BytesIO(data), formats=FORMATS) as image:
-            image.load()  # every pixel
-            orientation = int(image.getexif().get(ORIENTATION) or 1)
-            kind = image.format or ""
-    # Damaged bytes make decoders fail in many ways, and all of them mean the same here.
-    except Exception as error:
-        return f"can't be decoded: {str(error).strip() or type(error).__name__}"
-    if orientation in (5, 6, 7, 8):
-        width, height = height, width
-    return DecodedImage(Image(image_id, width, height), kind, orientation)
+        found = examine(data, MAX_IMAGE_PIXELS)
+    except UnreadableImage as error:
+        return str(error)
+    width, height = found.width, found.height
+    if max(width, height) > MAX_ASPECT * min(width, height):
+        return f"is {width}x{height} pixels: too narrow to be read"
+    if (width, height) == (1, 1):
+        return "is a single pixel, as servers send in place of an image"
+    return DecodedImage(Image(image_id, width, height), found.format, found.orientation)
 
 
 def _is_utf8(text: str) -> bool:

@@ -13,18 +13,13 @@ from __future__ import annotations
 
 import base64
 import binascii
-import io
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from PIL import Image as Pillow
-
+from mcts.image_io import UnreadableImage, upright_size
 from warehouse.sources.reading.drafts import Unusable
 
-FORMATS = ("PNG", "JPEG", "WEBP", "GIF", "BMP")
-"""Decoders that only decode: Pillow also knows formats that start other programs."""
-ORIENTATION = 0x0112  # EXIF tag; values 5 to 8 lie on their side
 _LONGEST_NAME = 1024  # characters; a longer text is base64
 _MISSING = "there is no such file below the image root"
 
@@ -95,18 +90,12 @@ def from_base64(text: str, field: str = "image") -> bytes:
 
 
 def image_size(data: bytes, field: str = "image") -> tuple[int, int]:
-    """Width and height of an encoded image as displayed, upright; its pixels are not decoded.
+    """Width and height of an encoded image as displayed, upright; by its head if that says it.
 
     Raises:
         Unusable: it can't be decoded.
     """
     try:
-        with Pillow.open(io.BytesIO(data), formats=FORMATS) as image:
-            width, height = image.size
-            # Of a PNG, Pillow decodes everything to look for EXIF behind the pixels.
-            may_turn = image.format != "PNG" or b"eXIf" in data
-            turned = may_turn and int(image.getexif().get(ORIENTATION) or 1) in (5, 6, 7, 8)
-    except Exception as error:  # damaged bytes make decoders fail in many ways
-        reason = str(error).strip() or type(error).__name__
-        raise Unusable(field, f"the image can't be decoded: {reason}") from None
-    return (height, width) if turned else (width, height)
+        return upright_size(data)
+    except UnreadableImage as error:
+        raise Unusable(field, f"the image {error}") from None
