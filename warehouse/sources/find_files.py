@@ -29,7 +29,7 @@ from warehouse.sources.reading.drafts import (
     ReadFile,
     Reject,
 )
-from warehouse.sources.reading.tabular import read_rows
+from warehouse.sources.reading.tabular import read_rows, suffix_of
 from warehouse.sources.tasks import Task
 
 Outcomes = Iterator[Draft | Reject]
@@ -90,8 +90,8 @@ def find_readers(
         if not file_split:
             raise ImportProblem(f"{file}: its name has no split; say with --split which it is")
         rows = _RowSplits(file, wanted, has_validation)
-        read = reader.formats[file.suffix.lower()]
-        beside = path.is_dir() and file.suffix.lower() in _BESIDE
+        read = reader.formats[suffix_of(file)]
+        beside = path.is_dir() and suffix_of(file) in _BESIDE
 
         def outcomes(
             file: Path = file, read: ReadFile = read, rows: _RowSplits = rows, beside: bool = beside
@@ -150,7 +150,7 @@ class _RowSplits:
 
 def _single(path: Path, reader: Task, split: str | None) -> tuple[Path, str]:
     """A file that was named: it belongs to the split that was given, whatever its name."""
-    if path.suffix.lower() not in reader.formats:
+    if suffix_of(path) not in reader.formats:
         formats = ", ".join(sorted(reader.formats))
         raise ImportProblem(f"{path}: {reader.name} is read from {formats}")
     files = [path, *_beside(path)]
@@ -163,7 +163,7 @@ def _within(
 ) -> tuple[list[tuple[Path, str]], bool]:
     """The data files of a folder with their splits, and whether it has a validation of its own."""
     formats = ", ".join(sorted(reader.formats))
-    every = [p for p in _files_below(folder) if p.suffix.lower() in reader.formats]
+    every = [p for p in _files_below(folder) if suffix_of(p) in reader.formats]
     every = [p for p in every if not p.name.endswith(OBJECTS_SUFFIX)]
     if not every:
         raise ImportProblem(f"{folder} holds no {formats} file")

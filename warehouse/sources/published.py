@@ -41,7 +41,7 @@ from warehouse.sources.reading.drafts import (
 )
 from warehouse.sources.reading.image_files import ImageFiles, from_base64
 from warehouse.sources.reading.options import NO_OPTIONS, Options, lettered_places, read_options
-from warehouse.sources.reading.tabular import read_json_objects, read_rows
+from warehouse.sources.reading.tabular import read_json_objects, read_rows, suffix_of
 from warehouse.storage.home import first_line
 
 _SPLITS = ("train", "validation", "valid", "val", "dev", "test")
@@ -208,7 +208,7 @@ def published(
 
     def read(file: Path, context: ReadContext) -> Iterator[Draft | Reject]:
         files = find_image_files(file, context, folders)
-        suffix = file.suffix.lower()
+        suffix = suffix_of(file)
         known = suffix == ".parquet"
         if known:
             _require(name, file, needs, column_names(file))

@@ -13,14 +13,20 @@ from __future__ import annotations
 
 import base64
 import binascii
+import re
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
+from urllib.parse import unquote
 
 from mcts.image_io import UnreadableImage, upright_size
 from warehouse.sources.reading.drafts import Unusable
 
 _LONGEST_NAME = 1024  # characters; a longer text is base64
+_SHORTEST_BASE64 = 60
+_BASE64 = re.compile(r"[A-Za-z0-9+/\s]+={0,2}\s*")
+_BEGINNINGS = (b"\x89PNG", b"\xff\xd8\xff", b"RIFF", b"GIF8", b"BM")
 _MISSING = "there is no such file below the image root"
 
 
@@ -50,20 +56,48 @@ class ImageFiles:
         if text.startswith("data:"):
             text = text.partition("base64,")[2]
             return from_base64(text, field)
-        if len(text) > _LONGEST_NAME:
+        if len(text) > _LONGEST_NAME or _is_base64(text):
             return from_base64(text, field)
         return self.read_named(text, field)
 
     def read_named(self, name: str, field: str = "image") -> bytes:
-        """Read the file of that name below one of the folders."""
-        for folder in self.folders:
-            found = _read_below(folder.resolve(), name)
-            if isinstance(found, bytes):
-                return found
-            if found != _MISSING:
-                raise Unusable(field, f"{name}: {found}")
+        """Read the file of that name below one of the folders.
+
+        A name may also be written as on Windows, percent-encoded, or with its suffix in the other
+        case, where no file has it as it is.
+        """
+        for spelling in _spellings(name):
+            for folder in self.folders:
+                found = _read_below(folder.resolve(), spelling)
+                if isinstance(found, bytes):
+                    return found
+                if found != _MISSING:
+                    raise Unusable(field, f"{name}: {found}")
         hint = "" if self.given else "; --image-root says where the images are"
         raise Unusable(field, f"{name}: {_MISSING}{hint}")
+
+
+def _spellings(name: str) -> Iterator[str]:
+    """The name, and what else it may mean."""
+    yield name
+    others = dict.fromkeys([name.replace("\\", "/"), unquote(name)])
+    others |= dict.fromkeys([unquote(name.replace("\\", "/"))])
+    for other in others:
+        if other != name and "://" not in other:
+            yield other
+    for plain in (name, *others):
+        stem, dot, suffix = plain.rpartition(".")
+        for cased in (suffix.lower(), suffix.upper()):
+            if dot and "/" not in suffix and cased != suffix:
+                yield f"{stem}.{cased}"
+
+
+def _is_base64(text: str) -> bool:
+    """Whether a text as short as a name is an image all the same."""
+    if len(text) < _SHORTEST_BASE64 or not _BASE64.fullmatch(text):
+        return False
+    begin = base64.b64decode("".join(text.split())[:16], validate=True)
+    return begin.startswith(_BEGINNINGS)
 
 
 def _read_below(root: Path, name: str) -> bytes | str:

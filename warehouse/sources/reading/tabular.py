@@ -7,21 +7,27 @@
 `.arrow` is what `datasets.Dataset.save_to_disk` writes. Only the columns that are wanted are read,
 and only a batch of rows is held, so a file may be larger than the memory. A JSON array's elements
 are read one at a time; a file that is one object is one row, and so is each of several objects one
-behind the other (as POPE's are).
+behind the other (as POPE's are). Text is UTF-8, or UTF-16 with its mark; `.gz` behind the suffix is
+unpacked as it is read. A key or a column that is there twice is told: which one was meant?
 """
 
 from __future__ import annotations
 
+import codecs
 import csv
+import gzip
+import io
 import json
+import zlib
+from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
-from typing import Any, TextIO
+from typing import IO, Any, TextIO, cast
 
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from warehouse.sources.reading.drafts import ImportProblem
+from warehouse.sources.reading.drafts import ImportProblem, OtherFile
 from warehouse.storage.home import first_line
 from warehouse.tables.schema import Row
 
@@ -43,12 +49,37 @@ def read_rows(file: Path, columns: Sequence[str] | None) -> Iterator[tuple[int, 
     """
     row = 0
     try:
-        for row, values in enumerate(_ALL[file.suffix.lower()](file, columns), start=1):
+        for row, values in enumerate(_ALL[suffix_of(file)](file, columns), start=1):
             yield row, values
-    except (pa.ArrowException, OSError, csv.Error, UnicodeDecodeError) as error:
-        reason = first_line(error)
+    except (pa.ArrowException, OSError, EOFError, zlib.error, csv.Error, UnicodeError) as error:
+        reason = _not_text(error) if isinstance(error, UnicodeError) else first_line(error)
         after = f" after row {row}" if row else ""
         raise ImportProblem(f"{file} can't be read{after}: {reason}") from None
+
+
+def suffix_of(file: Path) -> str:
+    """What kind of file it is, in lower case: `.jsonl` of `train.jsonl` and `train.jsonl.gz`."""
+    name = file.name.lower()
+    return Path(name.removesuffix(".gz")).suffix
+
+
+def open_bytes(file: Path) -> IO[bytes]:
+    """Open a file for reading, unpacked."""
+    if file.name.lower().endswith(".gz"):
+        return cast(IO[bytes], gzip.open(file, "rb"))
+    return file.open("rb")
+
+
+def _open_text(file: Path, newline: str | None = None) -> TextIO:
+    with open_bytes(file) as handle:
+        utf16 = handle.read(2) in (codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)
+    encoding = "utf-16" if utf16 else "utf-8-sig"
+    return io.TextIOWrapper(cast(Any, open_bytes(file)), encoding, newline=newline)
+
+
+def _not_text(error: UnicodeError) -> str:
+    reason = getattr(error, "reason", str(error))
+    return f"it is not text in UTF-8 ({reason}); save it as UTF-8"
 
 
 def _parquet(file: Path, columns: Sequence[str] | None) -> Iterator[Row | str]:
@@ -76,26 +107,37 @@ def _arrow(file: Path, columns: Sequence[str] | None) -> Iterator[Row | str]:
 
 
 def _json_lines(file: Path, columns: Sequence[str] | None) -> Iterator[Row | str]:
-    with file.open("rb") as lines:
+    with _lines(file) as lines:
         while line := lines.readline(_LONGEST):
             if len(line) == _LONGEST:
                 raise ImportProblem(f"{file} has a line that is too long for JSON lines")
             try:
-                values = json.loads(line) if line.strip() else {}
+                values = json.loads(line, object_pairs_hook=_pairs) if line.strip() else {}
             except (ValueError, RecursionError) as error:
                 yield f"this is not JSON: {error}"
                 continue
-            yield values if isinstance(values, dict) else "this is not a JSON object"
+            yield _object(values)
+
+
+def _lines(file: Path) -> IO[Any]:
+    """Lines as bytes, so that one that is no UTF-8 is that line's fault; of UTF-16 as text."""
+    with open_bytes(file) as handle:
+        utf16 = handle.read(2) in (codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)
+    return _open_text(file) if utf16 else open_bytes(file)
 
 
 def _separated(by: str) -> Callable[[Path, Sequence[str] | None], Iterator[Row | str]]:
     def read(file: Path, columns: Sequence[str] | None) -> Iterator[Row | str]:
         csv.field_size_limit(_LONGEST)
-        with file.open(encoding="utf-8-sig", newline="") as lines:
+        with _open_text(file, newline="") as lines:
             table = csv.DictReader(lines, delimiter=by)
-            _chosen(file, columns, table.fieldnames or [])
+            names = table.fieldnames or []
+            _chosen(file, columns, names)
+            twice = [name for name, many in Counter(names).items() if name and many > 1]
+            if twice:
+                raise ImportProblem(f"{file} has the column {', '.join(twice)} more than once")
             for values in table:
-                if None in values:
+                if any(cell.strip() for cell in values.pop(None, ())):  # type: ignore[call-overload]
                     yield "the row has more cells than the header"
                 else:
                     yield dict(values)
@@ -114,7 +156,7 @@ def _chosen(file: Path, columns: Sequence[str] | None, names: Sequence[str]) -> 
     heads = [name if name in names else name.partition(".")[0] for name in columns]
     if missing := [name for name in heads if name not in names]:
         available = ", ".join(names) or "none"
-        raise ImportProblem(f"{file} has no column {', '.join(missing)}; it has: {available}")
+        raise OtherFile(f"{file} has no column {', '.join(missing)}; it has: {available}")
     return list(dict.fromkeys(heads))
 
 
@@ -128,12 +170,13 @@ def read_json_objects(file: Path, *, keyed: bool = False) -> Iterator[Row | str]
         ImportProblem: the file can't be read, is not JSON, or ends in the middle.
     """
     try:
-        with file.open(encoding="utf-8-sig") as handle:
+        with _open_text(file) as handle:
             yield from _objects(_JsonText(file, handle), keyed)
-    except OSError as error:
-        raise ImportProblem(f"{file} can't be read: {error.strerror or error}") from None
-    except UnicodeDecodeError as error:
-        raise ImportProblem(f"{file} is not text in UTF-8: {error.reason}") from None
+    except UnicodeError as error:
+        raise ImportProblem(f"{file} can't be read: {_not_text(error)}") from None
+    except (OSError, EOFError, zlib.error) as error:
+        reason = getattr(error, "strerror", None) or error
+        raise ImportProblem(f"{file} can't be read: {reason}") from None
 
 
 def _objects(text: _JsonText, keyed: bool) -> Iterator[Row | str]:
@@ -145,7 +188,7 @@ def _objects(text: _JsonText, keyed: bool) -> Iterator[Row | str]:
         yield from _members(text, first, keyed)
     else:
         wanted = "an object of rows" if keyed else "an array of objects, or objects"
-        raise ImportProblem(f"{text.file} is not {wanted}")
+        raise OtherFile(f"{text.file} is not {wanted}")
     if extra := text.peek():
         raise ImportProblem(f"{text.file} is damaged: {extra} found behind its last row")
 
@@ -205,7 +248,7 @@ class _JsonText:
         while True:
             failure: Exception | None = None
             try:
-                value, end = json.JSONDecoder().raw_decode(self.text, self.at)
+                value, end = _DECODER.raw_decode(self.text, self.at)
             except (ValueError, RecursionError) as error:
                 failure = error
             else:
@@ -220,7 +263,23 @@ class _JsonText:
             least *= 2  # each try reads the value from its start
 
 
+class _Twice(dict[str, Any]):
+    """An object of which a key is there twice, with different values."""
+
+
+def _pairs(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    found = dict(pairs)
+    if len(found) == len(pairs) or all(found[key] == value for key, value in pairs):
+        return found
+    return _Twice(found)
+
+
+_DECODER = json.JSONDecoder(object_pairs_hook=_pairs)
+
+
 def _object(value: Any) -> Row | str:
+    if isinstance(value, _Twice):
+        return "a key of this JSON object is there twice, with different values"
     return value if isinstance(value, dict) else "this is not a JSON object"
 
 
