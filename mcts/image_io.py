@@ -188,8 +188,8 @@ def _explain(data: bytes, problem: str) -> str:
     if not known:
         return f"can't be decoded: it {what}; the formats that are read are {READ}"
     if "cannot identify" in problem:
-        problem = "its head is damaged"
-    return f"can't be decoded: it {what}, and {problem}"
+        problem = "its head can't be read"
+    return f"can't be decoded: it {what} that is damaged or cut off ({problem})"
 
 
 def _size(image: Any, orientation: int) -> tuple[int, int]:

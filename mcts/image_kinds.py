@@ -34,7 +34,6 @@ _OTHERS = (
     (b"%!PS", "is PostScript"),
     (b"\xc5\xd0\xd3\xc6", "is PostScript"),
     (b"\0\0\x01\0", "is a Windows icon (ICO)"),
-    (b"\0\0\x02\0", "is a Windows cursor"),
     (b"icns", "is an Apple icon (ICNS)"),
     (b"\xff\x0a", "is JPEG XL"),
     (b"\0\0\0\x0cJXL \r\n\x87\n", "is JPEG XL"),
