@@ -1,30 +1,38 @@
 """Browser actions as texts, and when two of them are the same.
 
-    parse_action("type [7] [red wine glass]")     # Action("type", ("7", "red wine glass"))
+    parse_action("type [7] [red wine glass]")     # Action("type", ("7", "red wine glass", "1"))
+    parse_action("noop")                          # None: the environment has no such action
     same_action(action, gold)                     # every part equal, not only the name
 
-The grammar is VisualWebArena's (browser_env/actions.py): `click [id]`, `hover [id]`, `type [id]
-[text] [1]` where the last says whether Enter is pressed behind it (it is when left out), `press
-[keys]`, `scroll [up|down]`, `goto [url]`, `tab_focus [n]`, `new_tab`, `close_tab`, `go_back`,
-`go_forward`, `stop [answer]`. An action of another name is its name and bracketed arguments.
+The grammar is VisualWebArena's (browser_env/actions.py, by element numbers): `click [n]`, `hover
+[n]`, `clear [n]`, `type [n] [text] [1]` where the last says whether Enter is pressed behind it (it
+is when left out), `upload [n] [path]`, `press [keys]`, `scroll [up|down]`, `goto [url]`, `tab_focus
+[n]`, `new_tab`, `close_tab`, `go_back`, `go_forward`, `stop [answer]`. Anything else is malformed.
+
+The environment takes the first action that stands in a text. Here a text is one action, in capitals
+or not, with nothing around it but code marks, bold type, quotes and end marks: `click [12].`
 """
 
 from __future__ import annotations
 
-import re
-import unicodedata
 from collections.abc import Callable
 from dataclasses import dataclass
 
-NO_ARGUMENT = frozenset({"new_tab", "close_tab", "go_back", "go_forward"})
-DIRECTIONS = frozenset({"up", "down", "left", "right"})
-_TARGETS = frozenset({"click", "hover", "tab_focus", "goto", "press"})  # exactly one argument
+import regex
 
-_ACTION = re.compile(r"^(\w+)\s*(.*)$", re.DOTALL)
-_FENCE = re.compile(r"^(`{1,3})\s*(.*?)\s*\1$", re.DOTALL)
-_TYPED = re.compile(r"^\[([^\[\]]*)\]\s*\[(.*?)\](?:\s*\[\s*([01])\s*\])?$", re.DOTALL)
-_ARGUMENTS = re.compile(r"^(?:\[[^\[\]]*\]\s*)*$")
-_ONE = re.compile(r"^\[(.*)\]$", re.DOTALL)
+from curation.grading.formulas import unwrap
+from curation.grading.written import bare, normalize_spaces
+
+NO_ARGUMENT = frozenset({"new_tab", "close_tab", "go_back", "go_forward"})
+DIRECTIONS = frozenset({"up", "down"})
+_ON_ELEMENTS = frozenset({"click", "hover", "clear", "tab_focus"})  # their argument is a number
+_OF_TEXTS = frozenset({"press", "goto"})
+_TYPING = frozenset({"type", "upload"})
+
+_ACTION = regex.compile(r"(\w+)\s*(.*)", regex.DOTALL)
+_TYPED = regex.compile(r"\[\s*(\d+)\s*\]\s*\[(.*?)\](?:\s*\[\s*([01])\s*\])?", regex.DOTALL)
+_ONE = regex.compile(r"\[(.*)\]", regex.DOTALL)
+_WIDE = str.maketrans("［］", "[]")
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,15 +47,12 @@ class Action:
 
 def parse_action(text: str) -> Action | None:
     """Parse the action that a text is; None when it is none, or holds more than one."""
-    text = text.strip()
-    if fenced := _FENCE.match(text):
-        text = fenced[2]
-    match = _ACTION.match(text)
+    match = _ACTION.fullmatch(bare(unwrap(bare(text)).translate(_WIDE)))
     if match is None:
         return None
     name, rest = match[1].casefold(), match[2].strip()
-    if name == "type":
-        return _typed(rest)
+    if name in _TYPING:
+        return _typed(name, rest)
     if name == "stop":
         return _stop(rest)
     if name in NO_ARGUMENT:
@@ -55,12 +60,12 @@ def parse_action(text: str) -> Action | None:
     if name == "scroll":
         direction = _plain(rest.removeprefix("[").removesuffix("]"))
         return Action(name, (direction,)) if direction in DIRECTIONS else None
-    if not _ARGUMENTS.match(rest):
+    one = _ONE.fullmatch(rest)
+    if one is None or "[" in one[1] or "]" in one[1]:
         return None
-    arguments = tuple(_plain(argument) for argument in re.findall(r"\[([^\[\]]*)\]", rest))
-    if name in _TARGETS and (len(arguments) != 1 or not arguments[0]):
-        return None
-    return Action(name, arguments)
+    argument = _plain(one[1])
+    known = argument.isdecimal() if name in _ON_ELEMENTS else name in _OF_TEXTS and argument
+    return Action(name, (argument,)) if known else None
 
 
 def same_action(
@@ -78,17 +83,17 @@ def same_action(
     return action.arguments == gold.arguments
 
 
-def _typed(rest: str) -> Action | None:
-    match = _TYPED.match(rest)
-    if match is None or not match[1].strip():
+def _typed(name: str, rest: str) -> Action | None:
+    match = _TYPED.fullmatch(rest)
+    if match is None or not match[2].strip():
         return None
-    return Action("type", (_plain(match[1]), _plain(match[2]), match[3] or "1"))
+    return Action(name, (_plain(match[1]), _plain(match[2]), match[3] or "1"))
 
 
 def _stop(rest: str) -> Action | None:
     if not rest:
         return Action("stop")
-    match = _ONE.match(rest)
+    match = _ONE.fullmatch(rest)
     if match is None:
         return None
     answer = match[1].strip()
@@ -96,5 +101,5 @@ def _stop(rest: str) -> Action | None:
 
 
 def _plain(text: str) -> str:
-    """NFKC, case folded, single spaces: what is typed into a page is compared like this."""
-    return " ".join(unicodedata.normalize("NFKC", text).casefold().split())
+    """What is typed into a page as it is compared: without case and width, single spaces."""
+    return normalize_spaces(text).casefold()

@@ -9,9 +9,11 @@ counts between two words and between two numbers, and nowhere else.
 
 from __future__ import annotations
 
+from functools import lru_cache
+
 import regex
 
-from curation.grading.written import LONGEST, bare, fold
+from curation.grading.written import LONGEST, bare, fold, normalize
 
 _WRAPPED = (
     regex.compile(r"\$+(.*?)\$+", regex.DOTALL),
@@ -76,6 +78,11 @@ def unwrap(text: str) -> str:
 
 def spelling(text: str) -> str:
     """Rewrite a formula, tuple or number as it is compared; words are folded as by `normalize`."""
+    return _spelling(text) if len(text) <= LONGEST else _LOOSE_SPACE.sub("", normalize(text))
+
+
+@lru_cache(maxsize=1 << 12)
+def _spelling(text: str) -> str:
     text = without_latex(fold(text))
     if len(text) <= LONGEST:
         text = _DEGREE.sub("°", text)

@@ -37,6 +37,7 @@ _HIDDEN = regex.compile(r"\p{Default_Ignorable_Code_Point}+")
 # U+00BA is an o to NFKC; behind a number it is meant as a degree sign.
 _ORDINAL = regex.compile(r"(?<=\d\s?)º")
 
+_MOST_LAYERS = 12  # of marks and quotes around one another
 _END_MARKS = " " + "".join(
     regex.findall(
         r"[\p{Sentence_Terminal}\p{Terminal_Punctuation}]", "".join(map(chr, range(0x20, 0xD800)))
@@ -103,7 +104,9 @@ def normalize(text: str) -> str:
 def bare(text: str) -> str:
     """Strip the quotes around a text, and the marks that end it."""
     before = ""
-    while text != before:
+    for _ in range(_MOST_LAYERS):
+        if text == before:
+            break
         before = text
         text = _without_end_marks(text.strip().lstrip("¿¡"))
         if len(text) > 2 and _CLOSING.get(text[0]) == text[-1]:

@@ -13,9 +13,13 @@ Numbers are rounded to a thousandth of a pixel, as points are, so that a point o
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from dataclasses import replace
 from enum import Enum
+from itertools import pairwise
 from typing import Any
+
+import numpy as np
 
 from mcts.coordinates import DECIMALS
 from mcts.data import Box
@@ -91,13 +95,19 @@ def _number(value: Any, field: str) -> float:
 
 
 def polygon_boxes(points: Sequence[Any], size: tuple[int, int], field: str) -> tuple[Box, ...]:
-    """Convert a polygon in shares of width and height into boxes: one a pixel row and stretch.
+    """Convert a polygon in shares of width and height into boxes that lie inside it.
+
+    The boxes are rows of at most a pixel, cut short of every side of the polygon, so a point in one
+    of them is inside by the even-odd rule however that treats the sides. What is lost is a strip
+    along slanted sides, at most `_STRIP` pixels wide.
 
     Raises:
         Unusable: these are not at least three points of it, or it covers no pixel row.
     """
-    if not 3 <= len(points) <= 10_000:
+    if len(points) < 3:
         raise Unusable(field, f"a polygon has at least three points, this has {len(points)}")
+    if len(points) > _MOST_POINTS:
+        raise Unusable(field, f"the polygon has {len(points)} points, more than {_MOST_POINTS}")
     corners = []
     for point in points:
         if not isinstance(point, list | tuple) or len(point) != 2:
@@ -106,20 +116,87 @@ def polygon_boxes(points: Sequence[Any], size: tuple[int, int], field: str) -> t
         if not all(0 <= share <= 1 for share in shares):
             raise Unusable(field, f"{point!r} should be shares of width and height, from 0 to 1")
         corners.append((shares[0] * size[0], shares[1] * size[1]))
-    sides = list(zip(corners, [*corners[1:], corners[0]], strict=True))
+    sides = np.array([(*a, *b) for a, b in zip(corners, [*corners[1:], corners[0]], strict=True)])
     boxes: list[Box] = []
-    top, bottom = (f(y for _, y in corners) for f in (min, max))
-    for line in range(math.floor(top), math.ceil(bottom)):
-        y = line + 0.5
-        crossed = sorted(
-            ax + (y - ay) * (bx - ax) / (by - ay)
-            for (ax, ay), (bx, by) in sides
-            if (ay > y) != (by > y)
-        )
-        for left, right in zip(crossed[::2], crossed[1::2], strict=True):
-            if right > left:
-                x1, x2 = round(left, DECIMALS), round(right, DECIMALS)
-                boxes.append(Box(x1, line, x2, min(line + 1, size[1])))
+    for top, bottom in _rows(sides):
+        boxes.extend(Box(x1, top, x2, bottom) for x1, x2 in _inside(sides, top, bottom))
     if not boxes:
         raise Unusable(field, "the polygon covers no pixel")
-    return tuple(boxes)
+    return tuple(_joined(boxes))
+
+
+_MOST_POINTS = 1000
+_UNIT = 10.0**-DECIMALS
+_MARGIN = 0.6 * _UNIT
+"""A point is rounded to `DECIMALS` places before it is held against a box; this is half a place and
+a little."""
+_STRIP = 1.0
+_MOST_PARTS = 8  # of a pixel row, where a side is nearly level
+_MOST_SIDES = 200  # of a polygon whose rows are divided
+
+
+def _rows(sides: np.ndarray) -> Iterator[tuple[float, float]]:
+    """Yield tops and bottoms, between whole numbers and corners; a corner has a thin row alone."""
+    ys = sides[:, 1]
+    cuts = {float(y) for y in range(math.floor(ys.min()), math.ceil(ys.max()) + 1)}
+    for y in set(ys.tolist()):
+        cuts |= {_floor(y - _MARGIN), _ceil(y + _MARGIN)}
+    most = _MOST_PARTS if len(sides) <= _MOST_SIDES else 1
+    cuts = {y for y in cuts if ys.min() <= y <= ys.max()}
+    for top, bottom in pairwise(sorted(cuts)):
+        left, right = _across(sides, top, bottom)
+        wide = float((right - left).max(initial=0))
+        parts = min(most, max(1, math.ceil(wide / _STRIP)), round((bottom - top) / _UNIT))
+        edges = [round(top + (bottom - top) * i / parts, DECIMALS) for i in range(parts + 1)]
+        yield from pairwise(edges)
+
+
+def _across(sides: np.ndarray, top: float, bottom: float) -> tuple[np.ndarray, np.ndarray]:
+    """Return from where to where each side that meets the row goes within it."""
+    ax, ay, bx, by = sides.T
+    met = (np.minimum(ay, by) <= bottom) & (np.maximum(ay, by) >= top)
+    ax, ay, bx, by = (values[met] for values in (ax, ay, bx, by))
+    level = ay == by
+    slope = (bx - ax) / np.where(level, 1, by - ay)
+    ends = [
+        np.where(level, x, ax + slope * (np.clip(y, top, bottom) - ay))
+        for x, y in ((ax, ay), (bx, by))
+    ]
+    return np.minimum(*ends), np.maximum(*ends)
+
+
+def _inside(sides: np.ndarray, top: float, bottom: float) -> Iterator[tuple[float, float]]:
+    """Yield the stretches of a row that no side touches, and that are inside."""
+    left, right = _across(sides, top - _MARGIN, bottom + _MARGIN)
+    order = np.argsort(left)
+    middle = (top + bottom) / 2
+    ax, ay, bx, by = sides.T
+    cross = (ay > middle) != (by > middle)
+    crossed = ax[cross] + (middle - ay[cross]) * (bx[cross] - ax[cross]) / (by[cross] - ay[cross])
+    reached = np.maximum.accumulate(right[order])[:-1]
+    for last, following in zip(reached.tolist(), left[order][1:].tolist(), strict=True):
+        start, stop = _ceil(last + _MARGIN), _floor(following - _MARGIN)
+        if stop > start and int((crossed > (start + stop) / 2).sum()) % 2:
+            yield start, stop
+
+
+def _joined(boxes: list[Box]) -> list[Box]:
+    """Join boxes that stand on one another and are equally wide."""
+    open_at: dict[tuple[float, float], int] = {}
+    found: list[Box] = []
+    for box in boxes:
+        at = open_at.get((box.x1, box.x2))
+        if at is not None and found[at].y2 == box.y1:
+            found[at] = replace(found[at], y2=box.y2)
+        else:
+            open_at[box.x1, box.x2] = len(found)
+            found.append(box)
+    return found
+
+
+def _floor(value: float) -> float:
+    return round(math.floor(value / _UNIT) * _UNIT, DECIMALS)
+
+
+def _ceil(value: float) -> float:
+    return round(math.ceil(value / _UNIT) * _UNIT, DECIMALS)
