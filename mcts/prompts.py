@@ -39,7 +39,7 @@ _COORDINATES = {
 }
 _LISTING = re.compile(r"[,;\n\r，；、،؛]|\bor\b|或|または|또는", re.IGNORECASE)
 """What would not be told from the commas and the "or" between choices in a line."""
-_IS_LETTER = re.compile(r"\W*[A-Za-zＡ-Ｚａ-ｚ]\W*")
+_IS_LETTER = re.compile(r"\W*([A-Za-z])\W*")
 _MOST_LETTERS = 26
 _PLACEHOLDER = re.compile(
     r"\{(?:question|choices|min_thoughts|coordinates|several_images|answer_form)\}"
@@ -110,7 +110,8 @@ def choices_line(choices: Sequence[str]) -> str:
         return ""
     if any(_LISTING.search(choice) for choice in choices):
         letters = [chr(ord("A") + i) for i in range(len(choices))]
-        clash = len(choices) > _MOST_LETTERS or any(_IS_LETTER.fullmatch(c) for c in choices)
+        own = [found[1].upper() for c in choices if (found := _IS_LETTER.fullmatch(c))]
+        clash = len(choices) > _MOST_LETTERS or not set(letters).isdisjoint(own)
         marks = ["-"] * len(choices) if clash else [f"{letter}." for letter in letters]
         lines = (f"\n{mark} {choice}" for mark, choice in zip(marks, choices, strict=True))
         return f" Choices:{''.join(lines)}"
