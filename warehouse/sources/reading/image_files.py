@@ -100,6 +100,13 @@ def _is_base64(text: str) -> bool:
     return begin.startswith(_BEGINNINGS)
 
 
+def _blobs(root: Path) -> Iterator[Path]:
+    """Where a download from the hub keeps the files: `snapshots/` holds links to them."""
+    for folder in (root, *root.parents):
+        if folder.name == "snapshots" and (folder.parent / "blobs").is_dir():
+            yield folder.parent / "blobs"
+
+
 def _read_below(root: Path, name: str) -> bytes | str:
     """The bytes of a file below `root`, which is resolved, or a clause that says why not."""
     if "://" in name:
@@ -108,7 +115,8 @@ def _read_below(root: Path, name: str) -> bytes | str:
         return "the name leads out of the image root"
     path = root / name
     try:
-        if not path.resolve().is_relative_to(root):
+        found = path.resolve()
+        if not any(found.is_relative_to(folder) for folder in (root, *_blobs(root))):
             return "the name leads out of the image root through a link"
         return path.read_bytes() if path.is_file() else _MISSING
     except (OSError, RuntimeError, ValueError) as error:  # ValueError: a name of no file system

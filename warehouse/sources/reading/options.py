@@ -35,6 +35,10 @@ _LETTER = re.compile(
     r"(?i:(?:the\s+)?(?:option|answer|choice)\b[\s:]*)?"
     r"[(\[【\"'*]*([A-Za-z])[)\]】\"'*]*[.:;,、。)]?"
 )
+# Where the first of them may begin without an introduction: behind a sentence.
+_FIRST = re.compile(
+    r"(?<=[?？:：.。!！])\s*(?=[(（\[【]\s*[AaＡａ]\s*[)）\]】])|(?<=[?？])\s*(?=[AＡ]\s*[.):．）：、])"
+)
 _GAP = " \t\r\n,;，；、"
 _OR = re.compile(r"(?:^|[\s,;，；、])(?:or|and|或|和|または)\s*$", re.IGNORECASE)
 _INTRODUCED = re.compile(
@@ -218,11 +222,7 @@ def _cut_inline(text: str) -> tuple[str, Options]:
         found = inline_options(text[at.end() :])
         if found.places and (question := text[: at.start()].strip()):
             return question, found
-    for mark in reversed(list(re.finditer(r"[(（\[【]\s*[AaＡａ]\s*[)）\]】]", text))):
-        found = inline_options(text[mark.start() :])
-        if found.places and (question := text[: mark.start()].strip()):
-            return question, found
-    for mark in reversed(list(re.finditer(r"(?<=[?？])\s*(?=[AＡ]\s*[.):．）：、])", text))):
+    for mark in reversed(list(_FIRST.finditer(text))):
         found = inline_options(text[mark.end() :])
         if found.places and (question := text[: mark.end()].strip()):
             return question, found
