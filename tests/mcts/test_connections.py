@@ -1,53 +1,201 @@
-"""Connections: no pool carries more than it should, and none is opened needlessly."""
+"""Connections: the environment's proxies and certificates, and what can go wrong on the way."""
 
 import asyncio
+import socket
+import ssl
+import threading
+import time
 
-import httpx
 import pytest
+from yarl import URL
 
-from mcts.teachers.openai_client import POOL_SIZE, Connections
+from mcts.teachers import connections as module
+from mcts.teachers.connections import ConnectionLost, Connections, NotConnected, proxy_for
 
-
-def counting(opened, most):
-    """Connections whose pools note how many requests they carry at once."""
-
-    def make():
-        number, now = len(opened), 0
-        opened.append(number)
-
-        async def answer(request):
-            nonlocal now
-            now += 1
-            most[number] = max(most.get(number, 0), now)
-            await asyncio.sleep(0.01)
-            now -= 1
-            if request.url.path == "/broken":
-                raise httpx.ReadError("gone")
-            return httpx.Response(200, text=request.url.path)
-
-        return httpx.AsyncClient(transport=httpx.MockTransport(answer))
-
-    return Connections(make)
+PROXY = "http://proxy:3128"
 
 
-async def test_many_requests_share_as_few_pools_as_carry_them():
-    opened, most = [], {}
-    connections = counting(opened, most)
-    for _ in range(2):
-        answers = await asyncio.gather(
-            *(connections.request("GET", f"http://model/{i}") for i in range(3 * POOL_SIZE - 1))
-        )
-        assert [a.text for a in answers] == [f"/{i}" for i in range(3 * POOL_SIZE - 1)]
-    assert len(opened) == 3
-    assert max(most.values()) == POOL_SIZE
+@pytest.mark.parametrize(
+    ("listed", "url"),
+    [
+        ("*", "http://gpu"),
+        ("gpu.example", "http://gpu.example:8000"),
+        ("example", "http://gpu.example"),
+        (".example", "http://gpu.example"),
+        ("*.example", "https://gpu.example"),
+        ("other , GPU.Example.", "http://gpu.example"),
+        ("other gpu.example", "http://gpu.example"),
+        ("gpu.example:8000", "http://gpu.example:8000"),
+        ("http://gpu.example/", "http://gpu.example"),
+        ("10.0.0.0/8", "http://10.1.2.3:8000"),
+        ("10.1.2.3:8000", "http://10.1.2.3:8000"),
+        ("fd00::/8", "http://[fd00::1]:8000"),
+        ("[fd00::1]:8000", "http://[fd00::1]:8000"),
+        ("", "http://localhost:8000"),
+        ("", "http://127.0.0.2:8000"),
+        ("", "http://0.0.0.0:8000"),
+        ("", "http://[::1]:8000"),
+    ],
+)
+def test_a_server_that_needs_no_proxy_is_reached_without_one(listed, url):
+    assert proxy_for(URL(url), {"ALL_PROXY": PROXY, "NO_PROXY": listed}) is None
+
+
+@pytest.mark.parametrize(
+    ("listed", "url"),
+    [
+        ("", "http://gpu.example"),
+        ("gpu.example:81", "http://gpu.example:80"),
+        ("pu.example", "http://gpu.example"),
+        ("10.0.0.0/8", "http://11.1.2.3"),
+        ("10.0.0.0/8", "http://gpu.example"),
+        (", ,", "http://gpu.example"),
+    ],
+)
+def test_another_server_is_reached_through_the_proxy(listed, url):
+    assert proxy_for(URL(url), {"HTTP_PROXY": PROXY, "no_proxy": listed}) == URL(PROXY)
+
+
+def test_the_proxy_is_that_of_the_scheme_and_names_count_in_either_case():
+    environ = {"https_proxy": "socks5h://s", "ALL_PROXY": "bare:99", "HTTP_PROXY": ""}
+    assert str(proxy_for(URL("https://gpu"), environ)) == "socks5h://s:1080"
+    assert str(proxy_for(URL("http://gpu"), environ)) == "http://bare:99"
+    with pytest.raises(NotConnected, match="ALL_PROXY holds no address of a proxy"):
+        proxy_for(URL("http://gpu"), {"ALL_PROXY": "gopher://x"})
+
+
+@pytest.mark.parametrize("scheme", ["http", "https", "socks5", "socks5h", "socks4"])
+@pytest.mark.parametrize("url", ["http://gpu.example:8000", "https://gpu.example"])
+async def test_a_proxy_that_is_down_is_named_and_not_the_server(scheme, url, monkeypatch):
+    monkeypatch.setenv("ALL_PROXY", f"{scheme}://user:secret@127.0.0.1:9")
+    connections = Connections(url, connect_s=5)
+    with pytest.raises(NotConnected, match=r"proxy 127\.0\.0\.1:9 .* NO_PROXY") as failure:
+        await connections.request("GET", "/v1/models")
+    assert "secret" not in str(failure.value)
     await connections.close()
 
 
-async def test_a_request_that_fails_leaves_its_place():
-    opened, most = [], {}
-    connections = counting(opened, most)
-    for _ in range(POOL_SIZE + 1):
-        with pytest.raises(httpx.ReadError):
-            await connections.request("GET", "http://model/broken")
-    assert len(opened) == 1
+@pytest.mark.parametrize("variable", ["SSL_CERT_FILE", "SSL_CERT_DIR", "REQUESTS_CA_BUNDLE"])
+async def test_certificates_that_are_not_there_are_named(variable, monkeypatch, tmp_path):
+    monkeypatch.setenv(variable, str(tmp_path / "none.pem"))
+    with pytest.raises(NotConnected, match=f"{variable} names .*none.pem") as failure:
+        Connections("https://gpu.example")
+    assert failure.value.permanent
+    Connections("http://gpu.example")  # it needs none
+
+
+@pytest.mark.parametrize(
+    "url", ["ftp://gpu", "gpu:8000", "http://", "http://a:port", "http://[::1"]
+)
+async def test_what_is_no_address_is_said(url):
+    with pytest.raises(NotConnected, match="is not a valid URL"):
+        Connections(url)
+
+
+class Raw:
+    """A server that answers every connection with the same bytes."""
+
+    def __init__(self, answer: bytes, *, wrap=None, hold_s: float = 0.0) -> None:
+        self.answer, self.hold_s, self.wrap = answer, hold_s, wrap
+        self.received: list[bytes] = []
+        self.socket = socket.create_server(("127.0.0.1", 0))
+        self.url = f"http://127.0.0.1:{self.socket.getsockname()[1]}"
+        threading.Thread(target=self._serve, daemon=True).start()
+
+    def _serve(self) -> None:
+        while True:
+            try:
+                connection, _ = self.socket.accept()
+            except OSError:
+                return
+            threading.Thread(target=self._answer, args=(connection,), daemon=True).start()
+
+    def _answer(self, connection: socket.socket) -> None:
+        with connection:
+            try:
+                self.received.append(connection.recv(2**20))
+                connection.sendall(self.answer)
+                time.sleep(self.hold_s)
+            except OSError:
+                pass
+
+    def __enter__(self):
+        return self
+
+    def __exit__(self, *_):
+        self.socket.close()
+
+
+async def fetch(answer: bytes, **how):
+    with Raw(answer, **how) as server:
+        connections = Connections(server.url)
+        try:
+            return await connections.request("POST", "/v1/x", [b'{"a":', b"1}"])
+        finally:
+            await connections.close()
+
+
+def http(body: bytes, *headers: str) -> bytes:
+    lines = ["HTTP/1.1 200 OK", f"content-length: {len(body)}", *headers]
+    return "\r\n".join(lines).encode() + b"\r\n\r\n" + body
+
+
+async def test_an_answer_is_read_whole_and_a_query_stays_behind_the_path():
+    with Raw(http(b"{}", "x-a: b")) as server:
+        connections = Connections(f"{server.url}/base?api-version=2")
+        response = await connections.request("POST", "/v1/x", [b'{"a":', b"1}"])
+        await connections.close()
+    assert (response.status, response.body, response.headers["X-A"]) == (200, b"{}", "b")
+    assert server.received[0].startswith(b"POST /base/v1/x?api-version=2 HTTP/1.1")
+    assert server.received[0].endswith(b'{"a":1}') or b"content-length: 7" in (
+        server.received[0].lower()
+    )
+
+
+@pytest.mark.parametrize(
+    "answer",
+    [
+        b"",
+        b"not http at all\r\n\r\n",
+        b"HTTP/1.1 200 OK\r\ncontent-length: 50\r\n\r\ncut",
+        b"HTTP/1.1 200 OK\r\ncontent-length: minus\r\n\r\n{}",
+        b"HTTP/1.1 200 OK\r\ntransfer-encoding: chunked\r\n\r\nzz\r\n{}",
+        b"HTTP/1.1 200 OK\r\nx: " + b"y" * 10**6 + b"\r\n\r\n",
+        http(b"no gzip", "content-encoding: gzip"),
+        http(b"no brotli", "content-encoding: br"),
+        http(b"no deflate", "content-encoding: deflate"),
+    ],
+    ids=range(9),
+)
+async def test_broken_bytes_are_a_connection_that_was_lost(answer):
+    with pytest.raises(ConnectionLost):
+        await fetch(answer)
+
+
+async def test_an_answer_that_unpacks_to_too_much_is_not_held(monkeypatch):
+    import gzip
+
+    monkeypatch.setattr(module, "MAX_BODY_BYTES", 2**20)
+    bomb = gzip.compress(bytes(64 * 2**20))
+    with pytest.raises(ConnectionLost, match="larger than 1 MiB"):
+        await fetch(http(bomb, "content-encoding: gzip"))
+
+
+async def test_an_untrusted_certificate_is_permanent_and_names_the_variable():
+    import trustme
+
+    authority = trustme.CA()
+    context = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
+    authority.issue_cert("localhost").configure_cert(context)
+
+    async def serve(reader, writer):
+        writer.close()
+
+    server = await asyncio.start_server(serve, "127.0.0.1", 0, ssl=context)
+    port = server.sockets[0].getsockname()[1]
+    connections = Connections(f"https://localhost:{port}")
+    with pytest.raises(NotConnected, match="SSL_CERT_FILE") as failure:
+        await connections.request("GET", "/")
+    assert failure.value.permanent
     await connections.close()
+    server.close()

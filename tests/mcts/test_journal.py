@@ -197,7 +197,7 @@ def question(seed: int) -> Request:
 
 
 async def ask_all(journal: Journal, url: str, count: int, **options) -> JournaledTeacher:
-    teacher = OpenAITeacher(url, retries=0, backoff_s=0.01, can_sample_many=True)
+    teacher = OpenAITeacher(url, retries=0, backoff_s=0.01, can={"n": True})
     journaled = JournaledTeacher(teacher, journal, **options)
     for i in range(count):
         await journaled.ask(Key("s", str(i), "expand", 0), question(i), {})

@@ -20,13 +20,13 @@ from mcts.teachers.base import (
 )
 from mcts.teachers.openai_client import OpenAITeacher
 from mcts.teachers.replicas import Replicas, affinity_key
-from tests.support.fixtures import sat_rows, write_sat
+from tests.support.fixtures import picture, sat_rows, write_sat
 from tests.support.stub_server import StubServer
 from warehouse.query.run_query import query
 from warehouse.sources.importing import import_questions
 from warehouse.storage.home import Warehouse
 
-PNG = b"\x89PNG\r\n\x1a\n not really an image, the stub only hashes it"
+PNG = picture(1)
 
 
 def ask(tree: int, partial: str = "", seed: int = 1, text: str = "Choices: yes or no.") -> Request:

@@ -1,0 +1,333 @@
+"""HTTP connections to one model server, with the proxies and certificates of the environment.
+
+    connections = Connections("https://gpu:8000", headers={"Authorization": "Bearer ..."})
+    response = await connections.request("POST", "/v1/chat/completions", [b'{"model": ', b'"m"}'])
+    response.status, response.body
+    await connections.close()
+
+A body is a list of pieces that are sent one after the other, so that a large image is encoded once
+and never copied into each request. What can go wrong has two forms: `NotConnected`, the request
+was never sent, and `ConnectionLost`, it may have been.
+
+Proxies are those of `HTTP_PROXY`, `HTTPS_PROXY` and `ALL_PROXY` (http, https, socks4, socks5; names
+in either case), except for the hosts in `NO_PROXY` and for this machine. Certificates are the
+system's and certifi's, or those of `SSL_CERT_FILE`, `SSL_CERT_DIR` or `REQUESTS_CA_BUNDLE`.
+"""
+
+from __future__ import annotations
+
+import ipaddress
+import os
+import re
+import ssl
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import aiohttp
+from aiohttp.abc import AbstractStreamWriter
+from yarl import URL
+
+MAX_BODY_BYTES = 64 * 2**20
+"""Most bytes of one answer, decompressed; a larger one is not read."""
+
+_UNTRUSTED = (
+    aiohttp.ClientConnectorCertificateError,
+    aiohttp.ClientConnectorSSLError,
+    ssl.SSLError,
+)
+_CERTIFICATES = ("SSL_CERT_FILE", "SSL_CERT_DIR", "REQUESTS_CA_BUNDLE")
+
+
+class NotConnected(Exception):
+    """The server, or the proxy before it, was not reached: the request was never sent."""
+
+    def __init__(self, sentence: str, *, permanent: bool = False) -> None:
+        super().__init__(sentence)
+        self.permanent = permanent
+        """Whether another attempt can't help, as with a certificate that is not trusted."""
+
+
+class ConnectionLost(Exception):
+    """The connection ended, or the answer was no HTTP, after the request may have been sent."""
+
+
+@dataclass(frozen=True, slots=True)
+class HttpResponse:
+    """An answer, read whole."""
+
+    status: int
+    headers: Mapping[str, str]
+    """Names in any case find their values."""
+    body: bytes
+    """Decompressed."""
+    proxy: str = ""
+    """The proxy it came through, without credentials; empty if none."""
+
+
+class _Pieces(aiohttp.payload.Payload):
+    """A JSON body of several byte strings, sent without joining them."""
+
+    def __init__(self, pieces: Sequence[bytes]) -> None:
+        super().__init__(pieces, content_type="application/json")
+        self._size = sum(map(len, pieces))
+
+    def decode(self, encoding: str = "utf-8", errors: str = "strict") -> str:
+        return b"".join(self._value).decode(encoding, errors)
+
+    async def write(self, writer: AbstractStreamWriter) -> None:
+        for piece in self._value:
+            await writer.write(piece)
+
+    async def write_with_length(
+        self, writer: AbstractStreamWriter, content_length: int | None
+    ) -> None:
+        await self.write(writer)
+
+
+class Connections:
+    """Keep-alive connections to the server at `url`, as many as there are requests at once.
+
+    Args:
+        headers: sent with every request.
+        connect_s: seconds within which a connection must be made.
+
+    Raises:
+        NotConnected: `url` is no address, or a setting of the environment can't be used.
+    """
+
+    def __init__(
+        self, url: str, *, headers: Mapping[str, str] | None = None, connect_s: float = 10.0
+    ) -> None:
+        self._url = parse_url(url)
+        self._proxy = proxy_for(self._url)
+        self._through = f"{self._proxy.host}:{self._proxy.port}" if self._proxy else ""
+        self._connect_s = connect_s
+        tls = _certificates() if self._url.scheme == "https" else True
+        socks = self._proxy is not None and self._proxy.scheme.startswith("socks")
+        if socks:
+            connector = _socks_connector(self._proxy, tls)
+        else:
+            connector = aiohttp.TCPConnector(limit=0, ssl=tls)
+        self._proxied = {} if socks or self._proxy is None else {"proxy": self._proxy}
+        self._session = aiohttp.ClientSession(
+            connector=connector,
+            headers=dict(headers or {}),
+            timeout=aiohttp.ClientTimeout(total=None, sock_connect=connect_s),
+            trust_env=False,
+            cookie_jar=aiohttp.DummyCookieJar(),
+            max_line_size=2**16,
+            max_field_size=2**16,
+        )
+
+    async def request(
+        self, method: str, path: str, pieces: Sequence[bytes] | None = None
+    ) -> HttpResponse:
+        """Send a request and read its answer; redirects are not followed.
+
+        Raises:
+            NotConnected: it was never sent.
+            ConnectionLost: it may have been sent, and there is no whole answer.
+        """
+        url = self._url.with_path(self._url.path.rstrip("/") + path, encoded=True)
+        url = url.with_query(self._url.query)
+        body = _Pieces(pieces) if pieces is not None else None
+        try:
+            async with self._session.request(
+                method, url, data=body, allow_redirects=False, **self._proxied
+            ) as response:
+                parts, size = [], 0
+                async for part in response.content.iter_any():
+                    size += len(part)
+                    if size > MAX_BODY_BYTES:
+                        response.close()
+                        raise ConnectionLost(
+                            f"the answer is larger than {MAX_BODY_BYTES >> 20} MiB"
+                        )
+                    parts.append(part)
+                return HttpResponse(
+                    response.status, response.headers, b"".join(parts), self._through
+                )
+        except (NotConnected, ConnectionLost):
+            raise
+        except Exception as error:
+            raise self._failure(error) from error
+
+    def _failure(self, error: Exception) -> Exception:
+        """Return what an error of the library means; errors that are not its own as they are."""
+        name = type(error).__name__
+        if isinstance(error, aiohttp.ClientHttpProxyError):
+            return NotConnected(f"the proxy {self._through} answers HTTP {error.status}")
+        if isinstance(error, aiohttp.ClientProxyConnectionError) or name.startswith(
+            ("Proxy", "Socks")
+        ):
+            return NotConnected(
+                f"the proxy {self._through} of the environment does not connect ({error}); "
+                "name the server in NO_PROXY if it needs none"
+            )
+        if isinstance(
+            error,
+            aiohttp.ClientConnectorCertificateError
+            | aiohttp.ClientConnectorSSLError
+            | ssl.SSLError,
+        ):
+            return NotConnected(
+                f"no trusted connection to {self._url.host}: {error}; SSL_CERT_FILE names the "
+                "certificates to trust",
+                permanent=True,
+            )
+        if isinstance(error, aiohttp.ClientConnectorError):
+            return NotConnected(str(error.os_error or error))
+        if isinstance(error, aiohttp.ConnectionTimeoutError):
+            return NotConnected(f"no connection within {self._connect_s:g} s")
+        if isinstance(error, aiohttp.InvalidURL):
+            return NotConnected(f"{error} is no valid URL", permanent=True)
+        if isinstance(error, aiohttp.ClientError | OSError | ValueError | EOFError):
+            return ConnectionLost(f"{name}: {error}" if str(error) else name)
+        return error
+
+    async def close(self) -> None:
+        """Close every connection."""
+        await self._session.close()
+
+
+def parse_url(url: str) -> URL:
+    """Return `url` as a value.
+
+    Raises:
+        NotConnected: it is no http(s) address.
+    """
+    try:
+        parsed = URL(url)
+        if parsed.scheme in ("http", "https") and parsed.host and parsed.port is not None:
+            return parsed
+        reason = "it needs http:// or https:// and a host"
+    except ValueError as error:
+        reason = str(error)
+    raise NotConnected(f"{url} is not a valid URL: {reason}", permanent=True)
+
+
+def is_this_machine(host: str) -> bool:
+    """Return whether `host` is a name or an address of the loopback interface."""
+    host = host.strip("[]").rstrip(".").lower()
+    if host == "localhost" or host.endswith(".localhost"):
+        return True
+    try:
+        address = ipaddress.ip_address(host)
+    except ValueError:
+        return False
+    return address.is_loopback or address.is_unspecified
+
+
+def proxy_for(url: URL, environ: Mapping[str, str] = os.environ) -> URL | None:
+    """Return the proxy of the environment for `url`; None if it is to be reached directly.
+
+    Raises:
+        NotConnected: the variable holds no address of a proxy.
+    """
+    host = url.host or ""
+    if is_this_machine(host) or _bypassed(host, url.port or 0, environ):
+        return None
+    for name in (f"{url.scheme}_proxy", "all_proxy"):
+        for variable in (name, name.upper()):
+            if value := environ.get(variable, "").strip():
+                return _parse_proxy(variable, value)
+    return None
+
+
+def _parse_proxy(variable: str, value: str) -> URL:
+    try:
+        proxy = URL(value if "://" in value else f"http://{value}")
+        known = proxy.scheme in ("http", "https", "socks4", "socks4a", "socks5", "socks5h", "socks")
+        if known and proxy.host:
+            port = proxy.port or (1080 if proxy.scheme.startswith("socks") else 80)
+            return proxy.with_port(port)
+    except ValueError:
+        pass
+    raise NotConnected(
+        f"{variable} holds no address of a proxy, such as http://proxy:3128 or socks5://proxy:1080",
+        permanent=True,
+    )
+
+
+def _bypassed(host: str, port: int, environ: Mapping[str, str]) -> bool:
+    """Return whether NO_PROXY names `host`: by name, suffix, address, network or with a port."""
+    listed = environ.get("no_proxy") or environ.get("NO_PROXY") or ""
+    host = host.strip("[]").rstrip(".").lower()
+    try:
+        address = ipaddress.ip_address(host)
+    except ValueError:
+        address = None
+    for entry in re.split(r"[,\s]+", listed.lower()):
+        entry = re.sub(r"^https?://", "", entry).rstrip("/.") if "://" in entry else entry
+        if entry == "*":
+            return True
+        name, entry_port = _split_port(entry)
+        if not name or (entry_port and entry_port != port):
+            continue
+        if address is not None:
+            try:
+                if address in ipaddress.ip_network(name, strict=False):
+                    return True
+            except (ValueError, TypeError):
+                pass
+        name = name.removeprefix("*").strip(".")
+        if name and (host == name or host.endswith(f".{name}")):
+            return True
+    return False
+
+
+def _split_port(entry: str) -> tuple[str, int]:
+    """Split `host:port`; 0 without a port. An IPv6 address has its port behind brackets."""
+    if match := re.fullmatch(r"\[([^\]]*)\](?::(\d+))?", entry):
+        return match[1], int(match[2] or 0)
+    name, colon, port = entry.rpartition(":")
+    if colon and ":" not in name and port.isdigit():
+        return name, int(port)
+    return entry, 0
+
+
+def _socks_connector(proxy: URL | None, tls: Any) -> aiohttp.BaseConnector:
+    from aiohttp_socks import ProxyConnector, ProxyType
+
+    assert proxy is not None
+    four = proxy.scheme.startswith("socks4")
+    return ProxyConnector(
+        host=proxy.host or "",
+        port=proxy.port or 1080,
+        proxy_type=ProxyType.SOCKS4 if four else ProxyType.SOCKS5,
+        username=proxy.user,
+        password=proxy.password,
+        # socks5h and socks4a leave names to the proxy; many are reachable from there alone.
+        rdns=proxy.scheme != "socks4",
+        limit=0,
+        ssl=tls,
+    )
+
+
+def _certificates(environ: Mapping[str, str] = os.environ) -> ssl.SSLContext:
+    """Return the certificates to trust.
+
+    Raises:
+        NotConnected: a variable names a file or folder that is missing or holds none.
+    """
+    context = ssl.create_default_context()
+    named = [name for name in _CERTIFICATES if environ.get(name)]
+    for name in named:
+        path = environ[name]
+        try:
+            if os.path.isdir(path):
+                context.load_verify_locations(capath=path)
+            else:
+                context.load_verify_locations(cafile=path)
+        except (OSError, ssl.SSLError) as error:
+            raise NotConnected(
+                f"{name} names {path}, which can't be read as certificates ({error}): "
+                "correct it, or unset it",
+                permanent=True,
+            ) from None
+    if not named:
+        import certifi
+
+        context.load_verify_locations(cafile=certifi.where())
+    return context

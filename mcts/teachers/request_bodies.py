@@ -1,0 +1,130 @@
+"""The bodies of chat requests: JSON pieces, with the bytes of images between them.
+
+    images = EncodedImages(256 * 2**20)
+    shown = {image_id: images.encode(image_id, data) for image_id in request.image_ids}
+    body = chat_body(request, form, "my-model", {})
+    pieces = encode_body(body, shown)             # b"".join(pieces) is the JSON that is sent
+
+An image is turned into the text of its data URL once, and that text is never copied into a body: it
+is most of what a request weighs.
+"""
+
+from __future__ import annotations
+
+import base64
+import json
+import secrets
+from collections import OrderedDict
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from mcts.coordinates import CoordinateSpace
+from mcts.data import Image
+from mcts.image_io import UnreadableImage, canonical, media_type, upright_size
+from mcts.teachers.base import Message, Request, TeacherError, TextPart, image_bytes
+from mcts.teachers.responses import fold_partial_turn, thought_limit_pattern
+
+WIRE_SEED = 2**31 - 1
+"""Seeds are sent modulo 2**31: several servers refuse larger ones."""
+
+_MARK = f"image-{secrets.token_hex(8)}-"
+"""Stands in a body for an image's bytes until it is sent; no text can contain it."""
+
+
+@dataclass(frozen=True, slots=True)
+class EncodedImage:
+    """An image as it is sent."""
+
+    url: bytes
+    """A data URL; base64 needs no escapes in JSON."""
+    data: bytes
+    """The image file within it."""
+
+    def tokens(self, space: CoordinateSpace) -> int:
+        """Return how many tokens a model with these coordinates makes of it."""
+        width, height = space.size(Image("", *upright_size(self.data)))
+        return round(width * height / (space.factor or 1) ** 2)
+
+
+class EncodedImages:
+    """Images as they are sent, kept while they fit into `room` bytes."""
+
+    def __init__(self, room: int) -> None:
+        self._images: OrderedDict[str, EncodedImage] = OrderedDict()
+        self._room = room
+
+    def encode(self, image_id: str, images: Mapping[str, bytes]) -> EncodedImage:
+        """Return an image as it is sent, encoded once while there is room to keep it."""
+        if image_id in self._images:
+            self._images.move_to_end(image_id)
+            return self._images[image_id]
+        try:
+            data = canonical(image_bytes(images, image_id))
+        except UnreadableImage as error:
+            raise TeacherError("bad_request", f"image {image_id} {error}") from None
+        url = f"data:{media_type(data)};base64,".encode() + base64.b64encode(data)
+        encoded = self._images[image_id] = EncodedImage(url, data)
+        self._room -= len(url)
+        while self._room < 0 and len(self._images) > 1:
+            self._room += len(self._images.popitem(last=False)[1].url)
+        return encoded
+
+
+def chat_body(
+    request: Request, form: frozenset[str], model: str | None, fields: Mapping[str, Any]
+) -> dict[str, Any]:
+    """Return the JSON of a chat request in the `form` that the server takes, images left out.
+
+    Args:
+        form: features to use (`mcts.teachers.capabilities.FEATURES`).
+        fields: added as they are.
+    """
+    continuing = request.continues and "continue" in form
+    messages = list(request.messages)
+    if request.continues and not continuing:
+        messages = fold_partial_turn(messages)
+    limit = "max_tokens" if "max_tokens" in form else "max_completion_tokens"
+    body: dict[str, Any] = {
+        "model": model,
+        "messages": [_message(message) for message in messages],
+        "n": request.n if "n" in form else 1,
+        limit: request.max_tokens,
+    }
+    sampling = {"temperature": request.temperature, "top_p": request.top_p,
+                "seed": request.seed & WIRE_SEED}  # fmt: skip
+    body |= {name: value for name, value in sampling.items() if name in form}
+    if request.stop:
+        body["stop"] = list(request.stop)
+    if "stop" in form:
+        body["include_stop_str_in_output"] = True
+    if "logprobs" in form:
+        body |= {"logprobs": True, "top_logprobs": request.top_logprobs}
+    if "count" in form:
+        body["structured_outputs"] = {"regex": thought_limit_pattern(request.max_thoughts)}
+    if continuing:
+        body |= {"add_generation_prompt": False, "continue_final_message": True}
+    return body | fields
+
+
+def _message(message: Message) -> dict[str, Any]:
+    if all(isinstance(part, TextPart) for part in message.parts):
+        return {"role": message.role, "content": message.text}
+    content: list[dict[str, Any]] = []
+    for part in message.parts:
+        if isinstance(part, TextPart):
+            content.append({"type": "text", "text": part.text})
+        else:
+            url = f"{_MARK}{part.image_id}"
+            content.append({"type": "image_url", "image_url": {"url": url}})
+    return {"role": message.role, "content": content}
+
+
+def encode_body(body: Mapping[str, Any], shown: Mapping[str, EncodedImage]) -> list[bytes]:
+    """Encode a body as JSON, with the bytes of its images between the pieces of text."""
+    first, *rest = json.dumps(body).split(_MARK)
+    pieces = [first.encode()]
+    for part in rest:
+        image_id, quote, after = part.partition('"')
+        pieces += [shown[image_id].url, (quote + after).encode()]
+    return pieces
