@@ -11,9 +11,10 @@ from __future__ import annotations
 import random
 from collections.abc import Callable
 from dataclasses import asdict, dataclass, field
+from typing import Any
 
 from mcts.budget import Budget
-from mcts.coordinates import CoordinateSpace
+from mcts.coordinates import CoordinateSpace, Dialect
 from mcts.data import Grade, Question, content_id
 
 Grader = Callable[[Question, str | None], Grade]
@@ -69,12 +70,20 @@ _LATER_FIELDS = ("strategy", "samples", "enough", "budget", "bounded")
 
 def search_id(question: Question, config: SearchConfig, seed: int, teacher: str) -> str:
     """Name a search: ids are equal exactly when everything that decides the search is equal."""
-    hashed = asdict(config)
+    hashed = identifying_fields(config)
     defaults = asdict(SearchConfig(config.space))
     for name in _LATER_FIELDS:
         if hashed[name] == defaults[name]:
             del hashed[name]
     return content_id(question.question_id, hashed, seed, teacher)
+
+
+def identifying_fields(config: SearchConfig) -> dict[str, Any]:
+    """Return a configuration as a dict to be hashed: a dialect only where the model has one."""
+    fields = asdict(config)
+    if config.space.dialect is Dialect.PAIRS:
+        del fields["space"]["dialect"]
+    return fields
 
 
 def draw_min_thoughts(tree_id: str, config: SearchConfig) -> int:

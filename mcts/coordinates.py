@@ -1,12 +1,13 @@
 """The coordinate contract: points are original pixels; a model's frame is converted at the edge.
 
 Qwen2.5-VL writes absolute pixels of the image *as resized for it*, Qwen2-VL and Qwen3-VL write
-0-1000 of width and height, people and gold boxes use original pixels. Mixing them up is silent, so
-no function here takes a bare pair of numbers without the frame that gives it its meaning.
+0-1000 of width and height, others 0-1 or 0-100, people and gold boxes use original pixels. Mixing
+them up is silent, so no function here takes a bare pair of numbers without the frame that gives it
+its meaning.
 
     frame = Frame.of(CoordinateSpace.qwen25_vl(), question)
     point = frame.to_point(412, 630)              # model units -> original pixels
-    x, y = frame.to_model(point)                  # original pixels -> whole model units
+    x, y = frame.to_model(point)                  # original pixels -> model units, rounded
 
 A round trip moves no point by more than half a model unit. A point outside the image stays
 outside: nothing is clamped; `inside` detects it and the parser records it.
@@ -33,8 +34,35 @@ class SpaceKind(StrEnum):
     """Pixels of the image after the model's own resizing (Qwen2.5-VL)."""
     NORMALIZED_1000 = "normalized_1000"
     """Thousandths of the width and of the height (Qwen2-VL, Qwen3-VL)."""
+    NORMALIZED_100 = "normalized_100"
+    """Percents of the width and of the height (Molmo)."""
+    NORMALIZED_1 = "normalized_1"
+    """Shares of the width and of the height, 0 to 1."""
     ABSOLUTE_ORIGINAL = "absolute_original"
     """Pixels of the image as stored: used by people and gold boxes."""
+
+
+_WHOLES = {
+    SpaceKind.NORMALIZED_1: 1.0,
+    SpaceKind.NORMALIZED_100: 100.0,
+    SpaceKind.NORMALIZED_1000: 1000.0,
+}
+"""What width and height count in a space that is relative to them."""
+_DIGITS = {SpaceKind.NORMALIZED_1: 4, SpaceKind.NORMALIZED_100: 2}
+"""Decimals of a model's unit, where it is no whole number."""
+
+
+class Dialect(StrEnum):
+    """How a model writes a place, besides `(x, y)`, which is always read (`mcts.places`)."""
+
+    PAIRS = "pairs"
+    """Not at all."""
+    BOXES = "boxes"
+    """`[x1, y1, x2, y2]`, also in `<|box_start|>` or `<box>`; the middle is meant."""
+    XML = "xml"
+    """`<point>x y</point>`, `<point x= y= alt=>`, `<points x1= y1= …>`."""
+    JSON = "json"
+    """`"point_2d": [x, y]`, `"bbox_2d": [x1, y1, x2, y2]`, `"box_2d": [y1, x1, y2, x2]`."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,6 +76,8 @@ class CoordinateSpace:
     """Most pixels the model's processor resizes to; decides the frame of ABSOLUTE_RESIZED."""
     factor: int | None = None
     """Patch side times merge size: both sides of the resized image are multiples of it."""
+    dialect: Dialect = Dialect.PAIRS
+    """How the model writes places besides `(x, y)`."""
 
     def __post_init__(self) -> None:
         if self.kind is SpaceKind.ABSOLUTE_RESIZED:
@@ -76,10 +106,36 @@ class CoordinateSpace:
         """Original pixels: what people write and the warehouse stores."""
         return cls(SpaceKind.ABSOLUTE_ORIGINAL)
 
+    @classmethod
+    def shares(cls) -> CoordinateSpace:
+        """Shares of width and height, 0 to 1."""
+        return cls(SpaceKind.NORMALIZED_1)
+
+    @classmethod
+    def thousandths(cls) -> CoordinateSpace:
+        """Thousandths of width and height, of a model that is no Qwen."""
+        return cls(SpaceKind.NORMALIZED_1000)
+
+    @classmethod
+    def molmo(cls) -> CoordinateSpace:
+        """Molmo: percents of width and height, in `<point>` tags."""
+        return cls(SpaceKind.NORMALIZED_100, dialect=Dialect.XML)
+
+    @property
+    def decimals(self) -> int:
+        """Decimals that its numbers are rounded to; those of original pixels are `DECIMALS`."""
+        return DECIMALS if self.kind is SpaceKind.ABSOLUTE_ORIGINAL else _DIGITS.get(self.kind, 0)
+
+    @property
+    def counts_units(self) -> bool:
+        """Whether it counts thousandths or pixels of a resized image, of which a fraction of one
+        can't be meant."""
+        return self.kind in (SpaceKind.NORMALIZED_1000, SpaceKind.ABSOLUTE_RESIZED)
+
     def size(self, image: Image) -> tuple[float, float]:
         """Return width and height of `image` in this space's units."""
-        if self.kind is SpaceKind.NORMALIZED_1000:
-            return 1000.0, 1000.0
+        if self.kind in _WHOLES:
+            return _WHOLES[self.kind], _WHOLES[self.kind]
         if self.kind is SpaceKind.ABSOLUTE_ORIGINAL:
             return float(image.width), float(image.height)
         assert self.factor and self.min_pixels and self.max_pixels  # held by __post_init__
@@ -146,12 +202,14 @@ class Frame:
         )
 
     def to_model(self, point: Point) -> tuple[float, float]:
-        """Convert `point` to the model's units: whole numbers, or exact original pixels."""
+        """Convert `point` to the model's units, rounded to them, or to exact original pixels."""
         shown = self.images[point.image]
         if self.space.kind is SpaceKind.ABSOLUTE_ORIGINAL:
             return point.x, point.y
         width, height = self.space.size(shown)
-        return round(point.x * width / shown.width), round(point.y * height / shown.height)
+        x, y = point.x * width / shown.width, point.y * height / shown.height
+        digits = self.space.decimals
+        return (round(x, digits), round(y, digits)) if digits else (round(x), round(y))
 
     def inside(self, point: Point) -> bool:
         """Return whether `point` lies in its image, edges included."""

@@ -9,6 +9,10 @@ by an `<observation>` that is not the model's. A coordinate is `(x, y)`, followe
 when it is not in the first image. A step ends with the sentence of its point, so one think block
 with three such sentences and three think blocks parse into the same three steps, and
 parse(render(trace)) == trace either way.
+
+Only places are converted: `mcts.places` decides which pairs of numbers are. All other words of a
+text, `(1,200) dollars` among them, are the same in the response, in a step, in the next prompt and
+in an export. A step's `points` say which of its pairs are places wherever it is rendered.
 """
 
 from __future__ import annotations
@@ -20,23 +24,28 @@ from dataclasses import dataclass, replace
 
 from mcts.coordinates import DECIMALS, Frame, SpaceKind
 from mcts.data import Point, Step
+from mcts.places.decide import UNREAD, Place, Unread, is_share, places
+from mcts.places.dialects import other_dialects, read_dialect
+from mcts.places.pairs import find_pairs
+from mcts.places.sentences import says_again, sentence_ends, sentences
+
+__all__ = [
+    "ParseProblem", "ParsedResponse", "answer_points", "fold_remark", "move_points", "parse",
+    "points_in", "points_outside", "render", "replace_points", "revisits", "sentences",
+    "split_steps",
+]  # fmt: skip
 
 ZOOM_TOOL = "search_coordinate"
+_IN_IMAGE = re.compile(r"\s+in\s+image\s+\d{1,3}\b", re.IGNORECASE)
 
-_TAG = re.compile(r"<(/?)(think|answer|tool_call|observation)>")
-# Bounded, so that no text makes a number a float cannot hold.
-_NUMBER = r"-?\d{1,7}(?:\.\d{1,6})?"
-_COORDINATE = re.compile(
-    rf"\(\s*({_NUMBER})\s*,\s*({_NUMBER})\s*\)(?:(\s+in\s+image\s+)(\d{{1,3}})\b)?", re.IGNORECASE
-)
-# Words by which a step announces that it returns to a place on purpose.
-_REVISIT = re.compile(
-    r"\b(again|check(?:ing|ed|s)?|verif\w+|confirm\w*|double-check\w*|wait|actually|re-?examin\w+|"
-    r"look(ing)? back|go(ing)? back|return(ing)? to|seems? off|mistake\w*|correct(ing|ion))\b",
+# Tags as models write them, with attributes or in capitals; in quotes of its own a tag is a word.
+_TAG = re.compile(
+    r"(?P<quote>[\"'`“‘])?<\s*(?P<closing>/?)\s*(?P<name>think|answer|tool_call|observation)"
+    r"(?P<rest>\s[^<>]{0,200})?\s*>(?(quote)(?P<unquote>[\"'`”’])?)",
     re.IGNORECASE,
 )
-# A sentence ends at . ! ? (with closing quotes or brackets) before white space, or at a line end.
-_SENTENCE_END = re.compile(r"[.!?][\"')\]]*(?=\s|$)|\n")
+# What a server leaves at the end of a turn is no word of the model's.
+_TURN_END = re.compile(r"(?:\s*(?:<\|(?:im_end|endoftext|eot_id|end|eom_id)\|>|</s>|<eos>))+\s*")
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,11 +83,14 @@ def parse(text: str, frame: Frame, *, inside: str | None = None) -> ParsedRespon
     answer: str | None = None
 
     def close_thoughts() -> None:
-        steps.extend(split_steps(_in_pixels("\n".join(thoughts), frame, problems)))
+        converted, points = _in_pixels("\n".join(thoughts), frame, problems)
+        steps.extend(split_steps(converted, points))
         thoughts.clear()
 
     for tag, content, closed in _blocks(text, inside):
         content = content.strip()
+        if tag is None and _TURN_END.fullmatch(content):
+            continue
         if tag is not None and not closed:
             problems.append(ParseProblem(f"unclosed_{tag}", content[-80:]))
         if tag == "observation" or not (tag or content):
@@ -88,7 +100,7 @@ def parse(text: str, frame: Frame, *, inside: str | None = None) -> ParsedRespon
         elif tag == "answer":
             if not closed:
                 continue  # an answer that was cut off is no answer
-            answer = _in_pixels(content, frame, problems) if frame.answers_point else content
+            answer = _answer_in_pixels(content, frame, problems) if frame.answers_point else content
             if not content:
                 problems.append(ParseProblem("empty_answer", ""))
                 answer = None
@@ -104,7 +116,7 @@ def parse(text: str, frame: Frame, *, inside: str | None = None) -> ParsedRespon
                 problems.append(ParseProblem("text_outside_tags", content[:80]))
             if content:
                 thoughts.append(content)
-                if not _COORDINATE.search(content):
+                if not _places(content, frame):
                     problems.append(ParseProblem("thought_without_point", content[:80]))
             else:
                 problems.append(ParseProblem("empty_think", ""))
@@ -131,10 +143,11 @@ def render(
         turn.clear()
 
     for step in steps:
-        turn.append(_from_pixels(step.thought, frame))
+        turn.append(_from_pixels(step, frame))
         if step.call is not None:
             close_turn()
-            coordinate = [_format_number(value) for value in frame.to_model(step.call)]
+            decimals = frame.space.decimals
+            coordinate = [_format_number(value, decimals) for value in frame.to_model(step.call)]
             arguments: dict[str, object] = {"coordinate": coordinate}
             if step.call.image:
                 arguments["image"] = step.call.image + 1
@@ -142,14 +155,14 @@ def render(
             lines.append(f"<tool_call>{call}</tool_call>")
     close_turn()
     if answer is not None:
-        text = _from_pixels(answer, frame) if frame.answers_point else answer
+        text = _answer_from_pixels(answer, frame) if frame.answers_point else answer
         lines.append(f"<answer>{text}</answer>")
     return "\n".join(lines)
 
 
 def revisits(thought: str) -> bool:
     """Return whether a thought announces a second look: it verifies, or turns back."""
-    return _REVISIT.search(thought) is not None
+    return says_again(thought)
 
 
 def fold_remark(steps: Sequence[Step]) -> tuple[Step, ...]:
@@ -161,34 +174,63 @@ def fold_remark(steps: Sequence[Step]) -> tuple[Step, ...]:
 
 
 def points_in(text: str) -> tuple[Point, ...]:
-    """Return the points that a text in original pixels cites, in reading order."""
-    return tuple(_point(match) for match in _COORDINATE.finditer(text))
+    """Return the points that a text in original pixels cites, in reading order.
+
+    For texts that were never parsed; a step's own are `Step.points`.
+    """
+    return tuple(_point(place) for place in places(text))
 
 
-def _point(match: re.Match[str]) -> Point:
-    return Point(float(match[1]), float(match[2]), int(match[4] or 1) - 1)
+def answer_points(answer: str) -> tuple[Point, ...]:
+    """Return the points of an answer that is a place: there every pair of numbers is one."""
+    return tuple(Point(p.x, p.y, max(p.image, 0)) for p in find_pairs(answer))
 
 
-def sentences(text: str) -> list[str]:
-    """Split a text into sentences, at the same ends as steps; the last may lack its end mark."""
-    ends = [match.end() for match in _SENTENCE_END.finditer(text)]
-    cuts = zip([0, *ends], [*ends, len(text)], strict=True)
-    return [part for start, end in cuts if (part := text[start:end].strip())]
+def _point(place: Place) -> Point:
+    return Point(place.x, place.y, place.image)
 
 
-def move_points(thought: str, move: Callable[[Point], Point]) -> str:
-    """Move every point that a thought in original pixels cites, within the point's image."""
+def move_points(
+    thought: str, move: Callable[[Point], Point], points: Sequence[Point] | None = None
+) -> str:
+    """Move every point that a thought in original pixels cites, within the point's image.
 
-    def convert(match: re.Match[str]) -> str:
-        moved = move(_point(match))
-        return _format_point(moved.x, moved.y, match)
+    Args:
+        points: the points it was parsed into; read from the thought when left out.
+    """
 
-    return _COORDINATE.sub(convert, thought)
+    def moved(place: Place) -> str:
+        point = move(_point(place))
+        return _format_pair(point.x, point.y)
+
+    return _replaced(thought, places(thought, points), moved)
 
 
 def replace_points(text: str, replacement: Callable[[Point], str]) -> str:
-    """Replace every point that a text in original pixels cites by `replacement(point)`."""
-    return _COORDINATE.sub(lambda match: replacement(_point(match)), text)
+    """Replace every point that a text in original pixels cites by `replacement(point)`.
+
+    The words that name the point's image go with it.
+    """
+    found = [(place, _end_of_image(text, place)) for place in places(text)]
+    kept, at = [], 0
+    for place, end in found:
+        kept += [text[at : place.start], replacement(_point(place))]
+        at = end
+    return "".join([*kept, text[at:]])
+
+
+def _end_of_image(text: str, place: Place) -> int:
+    suffix = _IN_IMAGE.match(text, place.end)
+    return suffix.end() if suffix else place.end
+
+
+def _replaced(text: str, found: Sequence[Place], written: Callable[[Place], str]) -> str:
+    """Return a text with other words for its places."""
+    kept, at = [], 0
+    for place in found:
+        kept += [text[at : place.start], written(place)]
+        at = place.end
+    return "".join([*kept, text[at:]])
 
 
 def points_outside(points: Sequence[Point], frame: Frame) -> tuple[Point, ...]:
@@ -199,78 +241,174 @@ def points_outside(points: Sequence[Point], frame: Frame) -> tuple[Point, ...]:
 def _blocks(text: str, inside: str | None) -> Iterator[tuple[str | None, str, bool]]:
     """Split `text` at its tags into (tag or None for bare text, content, whether it was closed).
 
-    A tag that opens inside another block ends that block unclosed; a closing tag that does not
-    match stays part of the text.
+    A tag that opens inside another block ends that block unclosed, unless the very next tag closes
+    it: then the opening one is a word, as is a tag in quotes or one that closes nothing.
     """
+    tags = [match for match in _TAG.finditer(text) if not (match["quote"] and match["unquote"])]
     tag, start = inside, 0
-    for match in _TAG.finditer(text):
-        closing, name = bool(match[1]), match[2]
-        if closing and name != tag and tag is not None:
-            continue  # a stray closing tag inside another block stays part of its text
-        yield tag, text[start : match.start()], closing and tag is not None
+    for i, match in enumerate(tags):
+        closing, name = bool(match["closing"]), match["name"].lower()
+        if tag is not None and name != tag:
+            follower = tags[i + 1] if i + 1 < len(tags) else None
+            closes = follower and follower["closing"] and follower["name"].lower() == tag
+            if closing or closes:
+                continue
+        yield tag, text[start : _tag_start(match)], closing and tag is not None
         tag, start = (None if closing else name), match.end()
+        if match["unquote"]:
+            start -= 1
     if tag is not None or text[start:].strip():
         yield tag, text[start:], False
 
 
-def split_steps(text: str) -> list[Step]:
+def _tag_start(match: re.Match[str]) -> int:
+    return match.start() + len(match["quote"] or "")
+
+
+def split_steps(text: str, points: Sequence[Point] | None = None) -> list[Step]:
     """Split thoughts (original pixels) into steps, each ending with the sentence of its point.
 
     Text after the last point is a closing remark: a last step without a point.
+
+    Args:
+        points: the points the text was parsed into; read from it when left out.
     """
     steps: list[Step] = []
+    found = places(text, points)
+    ends = sentence_ends(text) if found else []
     start = 0
-    for match in _COORDINATE.finditer(text):
-        if match.start() < start:
-            continue  # a second point of the sentence that ended the last step
-        end_of_sentence = _SENTENCE_END.search(text, match.end())
-        end = end_of_sentence.end() if end_of_sentence else len(text)
-        thought = text[start:end].strip()
-        steps.append(Step(thought, points_in(thought)))
-        start = end
+    while found and start < len(text):
+        after = [end for end in ends if end >= found[0].end]
+        end = after[0] if after else len(text)
+        cited = [place for place in found if place.start < end]
+        steps.append(Step(text[start:end].strip(), tuple(map(_point, cited))))
+        start, found = end, found[len(cited) :]
     rest = text[start:].strip()
     if rest:
         steps.append(Step(rest))
     return steps
 
 
-def _in_pixels(text: str, frame: Frame, problems: list[ParseProblem]) -> str:
-    """Convert a text's coordinates from `frame` to original pixels; record errors in `problems`."""
+def _places(text: str, frame: Frame, unread: list[Unread] | None = None) -> list[Place]:
+    """Return the places in a model's text, and in `unread` what looks like one and is none."""
+    masked = []
+    for start, end, why in other_dialects(text):
+        masked.append((start, end))
+        if unread is not None:
+            unread.append(why)
 
-    def convert(match: re.Match[str]) -> str:
-        image = int(match[4] or 1) - 1
-        if not 0 <= image < len(frame.images):
-            problems.append(ParseProblem("no_such_image", match[0]))
-            return match[0].replace("(", "[").replace(")", "]")  # no longer a coordinate
-        point = frame.to_point(float(match[1]), float(match[2]), image)
+    def outside(x: float, y: float, image: int) -> bool:
+        known = 0 <= image < len(frame.images)
+        return not known or not frame.inside(frame.to_point(x, y, image))
+
+    return places(
+        text,
+        n_images=len(frame.images),
+        whole_units=frame.space.counts_units,
+        outside=outside,
+        masked=masked,
+        unread=unread,
+    )
+
+
+def _in_pixels(
+    text: str, frame: Frame, problems: list[ParseProblem]
+) -> tuple[str, tuple[Point, ...]]:
+    """Convert a text's places from `frame` to original pixels; record errors in `problems`."""
+    text = read_dialect(text, frame.space.dialect)
+    unread: list[Unread] = []
+    found, points = [], []
+    for place in _places(text, frame, unread):
+        if not 0 <= place.image < len(frame.images):
+            problems.append(ParseProblem("no_such_image", _shown(text, place)))
+            continue
+        point = frame.to_point(place.x, place.y, place.image)
         if not frame.inside(point):
-            problems.append(ParseProblem("point_outside_image", match[0]))
-        return _format_point(point.x, point.y, match)
+            problems.append(ParseProblem("point_outside_image", _shown(text, place)))
+        found.append(place)
+        points.append(point)
+    problems.extend(ParseProblem(one.kind, one.text[:80]) for one in unread)
+    pairs = iter(points)
 
-    return _COORDINATE.sub(convert, text)
+    def written(_: Place) -> str:
+        point = next(pairs)
+        return _format_pair(point.x, point.y)
+
+    return _replaced(text, found, written), tuple(points)
 
 
-def _from_pixels(text: str, frame: Frame) -> str:
-    """Convert a text's coordinates from original pixels to `frame`."""
+def _shown(text: str, place: Place) -> str:
+    return text[place.start : _end_of_image(text, place)]
+
+
+def _from_pixels(step: Step, frame: Frame) -> str:
+    """Convert a step's places from original pixels to `frame`."""
+    if frame.space.kind is SpaceKind.ABSOLUTE_ORIGINAL:
+        return step.thought
+
+    def written(place: Place) -> str:
+        x, y = frame.to_model(_point(place))
+        return _format_pair(x, y, frame.space.decimals)
+
+    return _replaced(step.thought, places(step.thought, step.points), written)
+
+
+def _answer_in_pixels(text: str, frame: Frame, problems: list[ParseProblem]) -> str:
+    """Convert an answer that is a place: there every pair is one, but for shares."""
+    text = read_dialect(text, frame.space.dialect)
+    problems.extend(ParseProblem(why.kind, why.text[:80]) for _, _, why in other_dialects(text))
+    found = []
+    for pair in _answer_pairs(text, frame):
+        if not 0 <= pair.image < len(frame.images):
+            problems.append(ParseProblem("no_such_image", _shown(text, pair)))
+        elif frame.space.counts_units and is_share(pair.x, pair.y):
+            problems.append(ParseProblem(f"{UNREAD}shares", _shown(text, pair)))
+        else:
+            if not frame.inside(frame.to_point(pair.x, pair.y, pair.image)):
+                problems.append(ParseProblem("point_outside_image", _shown(text, pair)))
+            found.append(pair)
+
+    def written(place: Place) -> str:
+        point = frame.to_point(place.x, place.y, place.image)
+        return _format_pair(point.x, point.y)
+
+    return _replaced(text, found, written)
+
+
+def _answer_from_pixels(text: str, frame: Frame) -> str:
+    """Convert an answer that is a place from original pixels to `frame`.
+
+    Shares that were left as they stood are left again: they lie on no whole unit.
+    """
     if frame.space.kind is SpaceKind.ABSOLUTE_ORIGINAL:
         return text
 
-    def convert(match: re.Match[str]) -> str:
-        image = int(match[4] or 1) - 1
-        x, y = frame.to_model(Point(float(match[1]), float(match[2]), image))
-        return _format_point(x, y, match)
+    def converted(place: Place) -> bool:
+        if not 0 <= place.image < len(frame.images):
+            return False
+        point = _point(place)
+        in_units = not frame.space.counts_units or not is_share(place.x, place.y)
+        return in_units or frame.to_point(*frame.to_model(point), place.image) == point
 
-    return _COORDINATE.sub(convert, text)
+    def written(place: Place) -> str:
+        x, y = frame.to_model(_point(place))
+        return _format_pair(x, y, frame.space.decimals)
+
+    return _replaced(text, [p for p in _answer_pairs(text, frame) if converted(p)], written)
 
 
-def _format_point(x: float, y: float, match: re.Match[str]) -> str:
-    suffix = f"{match[3]}{match[4]}" if match[4] else ""
-    return f"({_format_number(x)}, {_format_number(y)}){suffix}"
+def _answer_pairs(text: str, frame: Frame) -> list[Place]:
+    pairs = find_pairs(text, len(frame.images))
+    return [Place(p.start, p.end, p.x, p.y, max(p.image, -1)) for p in pairs]
 
 
-def _format_number(value: float) -> int | float:
+def _format_pair(x: float, y: float, decimals: int = DECIMALS) -> str:
+    return f"({_format_number(x, decimals)}, {_format_number(y, decimals)})"
+
+
+def _format_number(value: float, decimals: int = DECIMALS) -> int | float:
     """Drop needless decimals: 82.0 -> 82, 81.9200001 -> 81.92."""
-    rounded = round(value, DECIMALS)
+    rounded = round(value, decimals)
     return int(rounded) if rounded == int(rounded) else rounded
 
 

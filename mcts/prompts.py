@@ -34,6 +34,10 @@ GROUP = "vigorl.prompts"
 _COORDINATES = {
     SpaceKind.NORMALIZED_1000: "in thousandths of the image's width and height, "
     "from (0, 0) at the top left to (1000, 1000) at the bottom right",
+    SpaceKind.NORMALIZED_100: "in percents of the image's width and height, "
+    "from (0, 0) at the top left to (100, 100) at the bottom right",
+    SpaceKind.NORMALIZED_1: "as shares of the image's width and height, "
+    "from (0, 0) at the top left to (1, 1) at the bottom right",
     SpaceKind.ABSOLUTE_RESIZED: "in pixels of the image as you see it, from (0, 0) at the top left",
     SpaceKind.ABSOLUTE_ORIGINAL: "in pixels of the image, from (0, 0) at the top left",
 }

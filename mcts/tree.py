@@ -14,13 +14,13 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from functools import partial
 from typing import Any, Protocol, Self, TypeVar
 
 from mcts.budget import Usage
 from mcts.coordinates import Frame
-from mcts.data import Question, Step
+from mcts.data import Point, Question, Step
 from mcts.parsing import fold_remark, parse, points_in
 
 # A node whose samples were all discarded is expanded once more, with new seeds, then given up.
@@ -290,6 +290,7 @@ def flatten(tree: Tree) -> TreeRows:
                 "x": point.x if point else None,
                 "y": point.y if point else None,
                 "image": point.image if point else None,
+                "points": [asdict(p) for p in node.step.points] if node.step else None,
                 "visits": node.visits,
                 "value": node.value,
                 "terminal": node.terminal,
@@ -348,7 +349,7 @@ def rebuild(
             node_id=row["node_id"],
             path=row["path"],
             parent=parent,
-            step=Step(thought, points_in(thought)) if thought is not None else None,
+            step=Step(thought, _points_of(row)) if thought is not None else None,
             answer=row["answer"],
             response_id=row["response_id"],
             sample=row["sample"],
@@ -367,6 +368,13 @@ def rebuild(
         for reward in node.rewards:
             backpropagate(node, reward)
     return Tree(tree_id, question, nodes[0], simulations, tuple(errors))
+
+
+def _points_of(row: Mapping[str, Any]) -> tuple[Point, ...]:
+    stored = row.get("points")
+    if stored is None:  # rows of older code have none
+        return points_in(row["thought"])
+    return tuple(Point(**point) for point in stored)
 
 
 def _rebuild_rollout(row: dict[str, Any], texts: Mapping[str, str], frame: Frame) -> Rollout:

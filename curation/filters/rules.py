@@ -15,6 +15,7 @@ from curation.filters.base import Context, TraceFilter
 from mcts.coordinates import CoordinateSpace, Frame
 from mcts.data import Question, Trace, Verdict
 from mcts.parsing import points_outside, revisits
+from mcts.places.decide import UNREAD
 
 VERSION = 2
 MAKER = f"rules/{VERSION}"
@@ -52,7 +53,11 @@ class WellFormed(TraceFilter):
     min_steps: int = Field(default=1, ge=0, description="steps of the trace")
 
     def apply(self, trace: Trace, question: Question, context: Context) -> Verdict:
-        bad = sorted(set(trace.problems) - set(self.ignored_problems))
+        bad = sorted(
+            problem
+            for problem in set(trace.problems) - set(self.ignored_problems)
+            if not problem.startswith(UNREAD)  # why something is no place; the format is right
+        )
         reason = f"the responses had: {', '.join(bad)}" if bad else ""
         if len(trace.steps) < self.min_steps:
             reason = f"it has {len(trace.steps)} steps" if trace.steps else "it has no thought"
@@ -78,11 +83,17 @@ class PointInEveryStep(TraceFilter):
         if not steps:
             reason = "it has no thought"
         elif share < self.min_share:
-            reason = f"step {without[0] + 1} cites no point"
+            reason = f"step {without[0] + 1} cites no point{_why_unread(trace)}"
         # A step ends with its point, so a thought without one was read as part of the next step.
         elif self.min_share == 1 and "thought_without_point" in trace.problems:
             reason = "a thought cites no point"
         return Verdict(self.name, not reason, reason, share)
+
+
+def _why_unread(trace: Trace) -> str:
+    """Why something that looks like a place was none, where the parser said so."""
+    why = sorted({problem for problem in trace.problems if problem.startswith(UNREAD)})
+    return f" ({', '.join(why)})" if why else ""
 
 
 class InsideImage(TraceFilter):

@@ -18,7 +18,7 @@ from curation.grading.choices import choice_index
 from curation.grading.equality import same_text
 from mcts.coordinates import DECIMALS
 from mcts.data import AnswerKind, Box, Grade, Point, Question
-from mcts.parsing import points_in
+from mcts.parsing import answer_points
 
 
 def grade(question: Question, answer: str | None) -> Grade:
@@ -60,7 +60,7 @@ def _grade_text(question: Question, answer: str) -> Grade:
 
 
 def _answer_point(answer: str) -> Point | None:
-    points = points_in(answer)
+    points = answer_points(answer)
     return points[0] if len(points) == 1 else None
 
 

@@ -16,8 +16,8 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
-from mcts.data import Image, Point, Question, Trace
-from mcts.parsing import move_points, points_in
+from mcts.data import AnswerKind, Image, Point, Question, Trace
+from mcts.parsing import answer_points, move_points
 
 NOMINAL = 480.0
 """Longer side, in pixels, of the image on which badges are laid out; others scale from it."""
@@ -67,7 +67,8 @@ def marks_of(trace: Trace, question: Question) -> list[Mark]:
         for i, step in enumerate(trace.steps)
         for point in step.points
     ]
-    marks += [Mark("A", point) for point in points_in(trace.answer or "")]
+    if question.answer_kind in (AnswerKind.BOX, AnswerKind.POINT):
+        marks += [Mark("A", point) for point in answer_points(trace.answer or "")]
     return arrange(marks, question.images)
 
 
@@ -121,9 +122,17 @@ def format_point(point: Point) -> str:
     return f"{_xy(point)} in image {point.image + 1}" if point.image else _xy(point)
 
 
-def in_whole_pixels(text: str) -> str:
-    """Round the coordinates in a text to whole pixels."""
-    return move_points(text, lambda p: replace(p, x=float(f"{p.x:.0f}"), y=float(f"{p.y:.0f}")))
+def in_whole_pixels(text: str, points: Sequence[Point] | None = None) -> str:
+    """Round the coordinates in a text to whole pixels.
+
+    Args:
+        points: those of the step whose thought it is; read from the text when left out.
+    """
+
+    def rounded(point: Point) -> Point:
+        return replace(point, x=float(f"{point.x:.0f}"), y=float(f"{point.y:.0f}"))
+
+    return move_points(text, rounded, points)
 
 
 def _xy(point: Point, towards: tuple[float, float] = (0.0, 0.0)) -> str:

@@ -99,7 +99,7 @@ def words_beside(
         outside = [m.outside for m in marks if m.label == str(i + 1) and m.outside]
         role = role_of(trace, i)
         note = _NOTES.get(role, "") if i == 0 or role != role_of(trace, i - 1) else ""
-        column.step(str(i + 1), in_whole_pixels(step.thought), role, outside, note)
+        column.step(str(i + 1), in_whole_pixels(step.thought, step.points), role, outside, note)
     column.y += 10
     column.answer(trace)
     for mark in marks:

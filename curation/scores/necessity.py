@@ -15,9 +15,9 @@ from collections.abc import Sequence
 from dataclasses import replace
 
 from curation.grading.grade import grade
-from mcts.coordinates import Frame
+from mcts.coordinates import DECIMALS, Frame
 from mcts.data import Point, Question, Step
-from mcts.parsing import move_points, points_in
+from mcts.parsing import move_points
 from mcts.policy import Continuation, parse_response
 
 VERSION = 1
@@ -43,12 +43,12 @@ def change_step(
     def away(point: Point) -> Point:
         image = question.images[point.image]
         x, y = (point.x + image.width / 2) % image.width, point.y + image.height / 2
-        return replace(point, x=x, y=y % image.height)
+        return replace(point, x=round(x, DECIMALS), y=round(y % image.height, DECIMALS))
 
     if not step.points:
         return None
-    thought = move_points(step.thought, away)
-    return (*before, Step(thought, points_in(thought)), *after)
+    thought = move_points(step.thought, away, step.points)
+    return (*before, Step(thought, tuple(map(away, step.points))), *after)
 
 
 def mean_reward(question: Question, samples: Sequence[Continuation], frame: Frame) -> float | None:

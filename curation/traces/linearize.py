@@ -178,7 +178,8 @@ def canonical(
     for i, (step, origin) in enumerate(pieces):
         if i in marks:
             moved[i] = len(steps)
-        for part in split_steps(f"{remark}\n{step.thought}" if remark else step.thought):
+        thought = f"{remark}\n{step.thought}" if remark else step.thought
+        for part in split_steps(thought, step.points):
             remark = ""
             if part.point is None:
                 remark = part.thought

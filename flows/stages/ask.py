@@ -134,7 +134,8 @@ def lines(trace: Trace) -> list[str]:
 
     def step_line(step: Step) -> str:
         places = ", ".join(map(format_point, step.points))
-        return f"[{places or 'no point'}] {in_whole_pixels(' '.join(step.thought.split()))}"
+        thought = in_whole_pixels(" ".join(step.thought.split()), step.points)
+        return f"[{places or 'no point'}] {thought}"
 
     shown = [f"{i}. {step_line(step)}" for i, step in enumerate(trace.steps, 1)]
     answer = "none was given" if trace.answer is None else in_whole_pixels(trace.answer)

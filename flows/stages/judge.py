@@ -22,7 +22,7 @@ import time
 import uuid
 from collections import defaultdict
 from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import dataclass, field
 
 from curation.scores import judge_prompts as prompts
 from curation.scores import necessity
@@ -30,7 +30,7 @@ from flows.progress import Report, ignore
 from flows.settings import JudgeSettings, Problem
 from flows.teachers.resolve import ResolvedTeacher, resolve
 from mcts.concurrency import gather
-from mcts.config import SearchConfig
+from mcts.config import SearchConfig, identifying_fields
 from mcts.coordinates import CoordinateSpace, Frame
 from mcts.data import Question, Step, Trace, content_id
 from mcts.journal.journal import Journal, JournaledTeacher
@@ -332,7 +332,7 @@ async def _vary(opened: OpenJudge, trace: Trace, question: Question) -> list[Row
     config = SearchConfig(
         resolved.space, prompt.name, prompt.digest, step_tokens=resolved.step_tokens
     )
-    parts = [question.question_id, asdict(config), opened.samples, opened.identity]
+    parts = [question.question_id, identifying_fields(config), opened.samples, opened.identity]
     name = content_id("necessity", necessity.VERSION, *parts)
     try:
         images = {

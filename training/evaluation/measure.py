@@ -25,7 +25,7 @@ from curation.filters import grounding
 from curation.grading.grade import answers_in_kind, grade
 from curation.scores import behaviors
 from curation.scores.prediction import Prediction
-from mcts.config import SearchConfig, search_id
+from mcts.config import SearchConfig, identifying_fields, search_id
 from mcts.coordinates import CoordinateSpace, Frame
 from mcts.data import Question, Trace, TraceKind, content_id
 from mcts.journal.journal import Journal, JournaledTeacher
@@ -165,7 +165,7 @@ async def measure(
         for some in predictions.values()
         for p in some
     ]
-    sampled = asdict(config), protocol.seed, protocol.control or "", sorted(responses)
+    sampled = identifying_fields(config), protocol.seed, protocol.control or "", sorted(responses)
     evaluation_id = content_id(MAKER, identity, benchmark, *sampled)
     report = make_report(
         evaluation_id, identity, benchmark, settings, questions, predictions, run_id=run_id,

@@ -17,6 +17,7 @@ from curation.scores.benchmark_metrics import published_metrics
 from curation.scores.bootstrap import Estimate, PairedDifference, clusters, difference, mean_of
 from curation.scores.prediction import Prediction
 from mcts.data import Question
+from mcts.places.decide import UNREAD
 from warehouse.sources import task_of
 
 TITLES = {
@@ -163,11 +164,17 @@ def _figures(
     }
 
 
+def _malformed(problems: Sequence[str]) -> bool:
+    """Whether any of the parser's problems is one of the format."""
+    unread = (problem for problem in problems if not problem.startswith(UNREAD))
+    return bool(set(unread) - {"thought_without_point"})
+
+
 def _shares(question: Question, predictions: Sequence[Prediction]) -> dict[str, float]:
     """Return one question's part of every figure that applies to it."""
     n = len(predictions)
     scores = [p.score or 0.0 for p in predictions]
-    well_formed = [p.valid and not set(p.problems) - {"thought_without_point"} for p in predictions]
+    well_formed = [p.valid and not _malformed(p.problems) for p in predictions]
     found = {"accuracy": sum(scores) / n, "format": sum(well_formed) / n}
     if n > 1:
         found["pass@k"] = max(scores)

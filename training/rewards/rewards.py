@@ -102,8 +102,10 @@ class ParsedCompletion:
     """In original pixels; None where the text does not end in its one answer."""
     thoughts: tuple[str, ...]
     """One a think block, as written; empty unless the whole text is blocks and then an answer."""
-    pixels: tuple[str, ...]
-    """The same with their coordinates in original pixels."""
+    steps: tuple[Step, ...]
+    """The same in original pixels, each block as one step."""
+    cited: tuple[int, ...]
+    """How many places each block tells, those in no image included."""
     whole: bool
     """Whether the text is think blocks, not too many, then one answer, and nothing else."""
 
@@ -128,15 +130,20 @@ def parse_completion(
             at = block.end()
         whole = answer is not None and not before[at:].strip() and len(thoughts) <= MOST_STEPS
     written = tuple(thoughts) if whole else ()
-    pixels = tuple(_in_pixels(thought, frame) for thought in written)
+    read = [_read(thought, frame) for thought in written]
     return ParsedCompletion(
-        graded, frame, response_style, min_thoughts, answer, written, pixels, whole
-    )
+        graded, frame, response_style, min_thoughts, answer, written,
+        tuple(step for step, _ in read), tuple(cited for _, cited in read), whole,
+    )  # fmt: skip
 
 
-def _in_pixels(thought: str, frame: Frame) -> str:
-    """Return a thought in original pixels; a point in no image is no point any more."""
-    return "\n".join(step.thought for step in parse(f"<think>{thought}</think>", frame).steps)
+def _read(thought: str, frame: Frame) -> tuple[Step, int]:
+    """Return a thought as one step, and how many places it tells; one in no image is no point."""
+    parsed = parse(f"<think>{thought}</think>", frame)
+    points = tuple(point for step in parsed.steps for point in step.points)
+    missing = sum(problem.kind == "no_such_image" for problem in parsed.problems)
+    words = "\n".join(step.thought for step in parsed.steps)
+    return Step(words, points), len(points) + missing
 
 
 def correctness(parsed: ParsedCompletion) -> float | None:
@@ -171,10 +178,10 @@ def grounded(parsed: ParsedCompletion) -> float:
         return 0.0
     same_place = parsed.frame.same_place
     places: list[tuple[Point, int]] = []  # a place, and how often it was visited
-    for written, thought in zip(parsed.thoughts, parsed.pixels, strict=True):
-        points = points_in(thought)
+    for step, cited in zip(parsed.steps, parsed.cited, strict=True):
+        points = step.points
         # What was written as a point and is none any more is in no image.
-        if not 1 <= len(points) <= MOST_POINTS or len(points) < len(points_in(written)):
+        if not 1 <= len(points) <= MOST_POINTS or len(points) < cited:
             return 0.0
         for point in points:
             if not parsed.frame.inside(point):
@@ -184,7 +191,7 @@ def grounded(parsed: ParsedCompletion) -> float:
                 places.append((point, 1))
                 continue
             place, visits = places[near[0]]
-            if visits > 1 or not revisits(thought):
+            if visits > 1 or not revisits(step.thought):
                 return 0.0
             places[near[0]] = (place, visits + 1)
     return 1.0
@@ -197,8 +204,7 @@ def verified(parsed: ParsedCompletion) -> float:
     graded = parsed.graded
     if any(boxes is None for boxes in graded.objects):
         return 1.0
-    steps = tuple(Step(thought, points_in(thought)) for thought in parsed.pixels)
-    trace = Trace(graded.question.question_id, steps, parsed.answer, None, TraceKind.DIRECT)
+    trace = Trace(graded.question.question_id, parsed.steps, parsed.answer, None, TraceKind.DIRECT)
     found = grounding.check(trace, graded.objects)
     share = sum(step.grounded is True for step in found) / len(found)
     return max(0.0, 2 * share - 1)

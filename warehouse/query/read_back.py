@@ -8,12 +8,13 @@ Only committed rows are read. Load dozens or hundreds at a time: all of it is in
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 import pyarrow as pa
 
-from mcts.coordinates import CoordinateSpace, Frame, SpaceKind
+from mcts.coordinates import CoordinateSpace, Dialect, Frame, SpaceKind
 from mcts.data import Question, Trace, Verdict
 from mcts.tree import Tree, TreeRows, rebuild
 from warehouse.query.run_query import connect, named_in
@@ -91,8 +92,14 @@ def read_pass_rates(
 
 def space_of(row: Mapping[str, Any]) -> CoordinateSpace:
     """The coordinate space recorded in a row of `trees` or `models`."""
-    kind = SpaceKind(row["space"])
-    return CoordinateSpace(kind, row["min_pixels"], row["max_pixels"], row["factor"])
+    limits = (row["min_pixels"], row["max_pixels"], row["factor"])
+    return CoordinateSpace(SpaceKind(row["space"]), *limits, _dialect(row.get("config")))
+
+
+def _dialect(config: str | None) -> Dialect:
+    """The dialect in a search's configuration; imported and older trees have none."""
+    space = json.loads(config or "{}").get("space")
+    return Dialect(space["dialect"]) if space and "dialect" in space else Dialect.PAIRS
 
 
 def tree_from(

@@ -16,6 +16,7 @@ SELECT
         WHEN predictions.answer IS NULL AND predictions.finish_reason = 'length' THEN 'cut off'
         WHEN predictions.answer IS NULL AND len(list_filter(
             traces.problems, lambda p: p NOT IN ('thought_without_point', 'point_outside_image')
+            AND NOT starts_with(p, 'unread_')
         )) > 0 THEN 'malformed'
         WHEN predictions.answer IS NULL THEN 'no answer'
         WHEN NOT predictions.valid THEN 'not an option'
