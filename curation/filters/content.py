@@ -21,6 +21,7 @@ from dataclasses import dataclass
 from pydantic import Field
 
 from curation.filters.base import CORPUS, Context, TraceFilter
+from curation.grading.written import fold
 from mcts.data import Question, Trace, Verdict
 
 GROUP = "vigorl.content_filters"
@@ -42,6 +43,7 @@ class ContentFilter:
 
 def personal_data(text: str) -> Iterator[tuple[str, str]]:
     """Find what names or pays a person in a text: (kind, the matching text)."""
+    text = fold(text)
     taken: list[tuple[int, int]] = []  # the digits of an IBAN may look like a card, and so on
     for kind, pattern, holds in _RULES:
         for match in pattern.finditer(text):
@@ -117,27 +119,31 @@ def _a_telephone(text: str) -> bool:
 
 
 _FILE_ENDINGS = frozenset({"png", "jpg", "jpeg", "gif", "svg", "webp", "css", "js", "html", "pdf"})
+# ASCII words: a number or address ends where Chinese goes on without a space.
 _RULES: tuple[tuple[str, re.Pattern[str], Callable[[str], bool]], ...] = (
     (
         "an e-mail address",
-        re.compile(r"(?<![\w.+-])[\w+-]+(?:\.[\w+-]+)*@(?:[\w-]+\.)+[a-z]{2,24}(?![\w-])", re.I),
+        re.compile(
+            r"(?<![\w.+-])[\w+-]+(?:\.[\w+-]+)*@(?:[\w-]+\.)+[a-z]{2,24}(?![\w-])", re.I | re.A
+        ),
         _a_mailbox,
     ),
     (
         "an IBAN",
-        re.compile(r"(?<!\w)[A-Z]{2}\d{2}(?: ?[A-Z0-9]{4}){2,7}(?: ?[A-Z0-9]{1,3})?(?!\w)"),
+        re.compile(r"(?<!\w)[A-Z]{2}\d{2}(?: ?[A-Z0-9]{4}){2,7}(?: ?[A-Z0-9]{1,3})?(?!\w)", re.A),
         _an_iban,
     ),
     (
         "a card number",
-        re.compile(r"(?<![\w.,-])(?<![A-Z]{2}\d\d )\d(?:[ -]?\d){12,18}(?![\w-])"),
+        re.compile(r"(?<![\w.,-])(?<![A-Z]{2}\d\d )\d(?:[ -]?\d){12,18}(?![\w-])", re.A),
         _a_card,
     ),
     (
         "a telephone number",
         re.compile(
             r"(?<![\w+.])\+\d{1,3}(?:[ .-]?\(?\d{1,4}\)?){2,6}(?![\w-])"
-            r"|(?<![\w.,-])(?:1[ .-])?(?:\(\d{3}\) ?|\d{3}[.-])\d{3}[.-]\d{4}(?![\w-])"
+            r"|(?<![\w.,-])(?:1[ .-])?(?:\(\d{3}\) ?|\d{3}[.-])\d{3}[.-]\d{4}(?![\w-])",
+            re.A,
         ),
         _a_telephone,
     ),

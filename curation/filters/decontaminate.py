@@ -18,13 +18,12 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from itertools import pairwise
 
 from pydantic import Field
 
 from curation.filters import image_hash
 from curation.filters.base import CORPUS, Filter
-from curation.filters.minhash import words_of
+from curation.filters.words import amount, runs_of, words_of
 
 
 class NotInEvaluation(Filter):
@@ -262,8 +261,9 @@ class _Comparison:
     def _own_words(self) -> Callable[[str], bool]:
         """Return whether a text's words are its own, and not those of a template."""
 
-        def pairs(text: str) -> set[tuple[str, str]]:
-            return set(pairwise(words_of(text)))
+        def pairs(text: str) -> set[tuple[str, ...]]:
+            words = words_of(text)
+            return set(runs_of(words, 2, full=True)) if len(words) > 1 else set()
 
         # By image: a benchmark may ask a question several times, with its options in other orders.
         use = [
@@ -275,7 +275,7 @@ class _Comparison:
         def own(text: str) -> bool:
             mine = pairs(text)
             rare = sum(all(side[pair] <= rule.max_pair_images for side in use) for pair in mine)
-            enough = len(words_of(text)) >= rule.min_own_words
+            enough = amount(words_of(text)) >= rule.min_own_words
             return enough and rare >= rule.min_own_pairs * len(mine)
 
         return own
@@ -294,9 +294,7 @@ class _Comparison:
 
 def runs(text: str, n: int) -> frozenset[str]:
     """Return the distinct runs of `n` words of a question; a shorter one is a single run."""
-    words = words_of(text)
-    last = max(1, len(words) - n + 1)
-    return frozenset(" ".join(words[i : i + n]) for i in range(last))
+    return frozenset(" ".join(run) for run in runs_of(words_of(text), n, full=True))
 
 
 def _first_by_image(questions: Iterable[ComparedQuestion]) -> dict[str, ComparedQuestion]:

@@ -22,7 +22,8 @@ from pydantic import Field
 
 from curation.filters.base import CORPUS, Filter
 from curation.filters.image_hash import SIMILAR_BITS
-from curation.filters.minhash import BANDS, ROWS, SEED, WIDTH, copies, shingles, words_of
+from curation.filters.minhash import BANDS, ROWS, SEED, WIDTH, copies, shingles
+from curation.filters.words import words_of
 from mcts.data import Point, Verdict
 from mcts.parsing import replace_points
 

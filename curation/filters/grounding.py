@@ -7,9 +7,10 @@
 The rule, all of it:
 
 - A step *names* an object when the object's label stands in its text as whole words, in singular or
-  plural; of labels that overlap, the longest counts (`red box`, not `box`). Labels of all of the
-  question's images are known names. The sentences that hold the points are read first; only where
-  they name nothing, as in "I look at the red box. It is at (3, 4).", the rest of the step is.
+  plural (in a script without spaces, where the two or more signs of the label stand); of labels
+  that overlap, the longest counts (`red box`, not `box`). Labels of all of the question's images
+  are known names. The sentences that hold the points are read first; only where they name nothing,
+  as in "I look at the red box. It is at (3, 4).", the rest of the step is.
 - The step is *grounded* when each point it cites lies in the visible box of an object it names, in
   the image that the point is in. Edges belong to the box (`Box.contains`), and there is no
   tolerance beyond them. Of several named objects, or several of one label, any will do: a text
@@ -26,10 +27,12 @@ import re
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
+import regex
 from pydantic import Field
 
 from curation.filters.base import Context, TraceFilter
 from curation.filters.rules import MAKER
+from curation.filters.words import is_sign, words_of
 from mcts.data import Box, Point, Question, Step, Trace, Verdict
 from mcts.parsing import points_in, sentences
 
@@ -95,8 +98,7 @@ def labels_in(thought: str, labels: Sequence[str]) -> list[str]:
     if not labels:
         return []
     longest = sorted(labels, key=lambda label: (-len(label), label))
-    any_of = "|".join(f"({_words(label)})" for label in longest)
-    names = re.compile(rf"(?<!\w)(?:{any_of})(?!\w)", re.IGNORECASE)
+    names = regex.compile("|".join(map(_whole_words, longest)), regex.IGNORECASE)
     pointing = [sentence for sentence in sentences(thought) if points_in(sentence)]
     for text in (" ".join(pointing), thought):
         # One group a label and none inside, so the group that matched tells which it was.
@@ -126,6 +128,15 @@ def share_of_named_objects(trace: Trace, question: Question, objects: Objects) -
         for label in wanted
     ]
     return sum(found) / len(found)
+
+
+def _whole_words(label: str) -> str:
+    """A label as a pattern with one group; it ends where words end, where its script shows that."""
+    before, after = (
+        "" if len(words_of(label)) > 1 and is_sign(edge) else boundary
+        for edge, boundary in ((label.strip()[0], r"(?<!\w)"), (label.strip()[-1], r"(?!\w)"))
+    )
+    return f"{before}({_words(label)}){after}"
 
 
 def _words(label: str) -> str:

@@ -12,11 +12,12 @@ MinHash only proposes; what decides is the Jaccard similarity itself.
 from __future__ import annotations
 
 import hashlib
-import re
 from collections.abc import Sequence
 from functools import lru_cache
 
 import numpy as np
+
+from curation.filters.words import runs_of, words_of
 
 WIDTH = 3
 """Words in a shingle."""
@@ -28,12 +29,6 @@ SEED = 1
 
 _AT_ONCE = 1 << 15  # shingles hashed at once
 _SLACK = 0.2  # how far below the threshold an estimate of 120 hashes may be: over five sigma
-_WORD = re.compile(r"[@\w]+(?:['.,:-][@\w]+)*")
-
-
-def words_of(text: str) -> list[str]:
-    """Split a text into its words, without case and punctuation."""
-    return _WORD.findall(text.casefold())
 
 
 @lru_cache(maxsize=1 << 16)
@@ -45,17 +40,19 @@ def _number(word: str) -> int:
 
 def shingles(text: str, width: int = WIDTH) -> np.ndarray:
     """Hash the distinct runs of `width` words, sorted, 64 bits; a shorter text is one run."""
-    numbers = np.array([_number(word) for word in words_of(text)], dtype=np.uint64)
-    width = max(1, min(width, len(numbers)))
-    runs = (
-        np.lib.stride_tricks.sliding_window_view(numbers, width)
-        if len(numbers)
-        else np.zeros((1, 1), np.uint64)
-    )
+    by_length: dict[int, list[tuple[str, ...]]] = {}
+    for run in runs_of(words_of(text), width):
+        by_length.setdefault(len(run), []).append(run)
+    return np.unique(np.concatenate([_mixed(runs) for runs in by_length.values()]))
+
+
+def _mixed(runs: Sequence[tuple[str, ...]]) -> np.ndarray:
+    """Hash runs of equally many words."""
+    numbers = np.array([[_number(word) for word in run] or [0] for run in runs], dtype=np.uint64)
     mixed = np.zeros(len(runs), np.uint64)
-    for column in range(width):
-        mixed = _mix(mixed + runs[:, column])
-    return np.unique(mixed)
+    for column in numbers.T:
+        mixed = _mix(mixed + column)
+    return mixed
 
 
 def jaccard(a: np.ndarray, b: np.ndarray) -> float:

@@ -99,19 +99,25 @@ def robospatial(questions: Sequence[Question], answers: Answers) -> Metrics:
 
 
 def actions(questions: Sequence[Question], answers: Answers) -> Metrics:
-    """Compute web actions: whether the kind of action is right, and accuracy of each gold kind."""
+    """Compute web actions: whether the kind of action is right, and accuracy of each gold kind.
+
+    `unreadable` is the share of answers that are no action of the environment; they are wrong.
+    """
     named: list[float] = []
+    unreadable: list[float] = []
     kinds: defaultdict[str, list[float]] = defaultdict(list)
-    golds = {q.question_id: [parse_action(text) for text in q.answers] for q in questions}
     for question, answer in zip(questions, answers, strict=True):
+        names = {gold.name for text in question.answers if (gold := parse_action(text))}
+        score = grade(question, answer).score
+        if not names or score is None:
+            continue  # there is nothing to hold the answer against
         action = parse_action(answer or "")
-        names = {gold.name for gold in golds[question.question_id] if gold}
         named.append(float(action is not None and action.name in names))
-    for question, score in _scores(questions, answers):
-        for kind in {gold.name for gold in golds[question.question_id] if gold}:
+        unreadable.append(float(action is None))
+        for kind in names:
             kinds[kind].append(score)
     metrics = {f"accuracy/{kind}": _mean(scores) for kind, scores in sorted(kinds.items())}
-    return {"action": _mean(named), **metrics}
+    return {"action": _mean(named), "unreadable": _mean(unreadable), **metrics}
 
 
 _KEY = re.compile(r"^([23])steps_(\d|multi)$")

@@ -100,7 +100,12 @@ def difference(
     """Compute how much better `first` is than `second`, question by question in one order.
 
     Where a value is the mean of several samples, McNemar takes more than half for right.
+
+    Raises:
+        ValueError: there are no values, or not as many of one as of the other.
     """
+    if not first and not second:
+        raise ValueError("there is nothing to compare")
     if len(first) != len(second):
         raise ValueError(f"{len(first)} and {len(second)} values can't be paired")
     gaps = [a - b for a, b in zip(first, second, strict=True)]

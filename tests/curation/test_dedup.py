@@ -12,8 +12,9 @@ from PIL import Image
 
 from curation.filters import image_hash
 from curation.filters.dedup import Document, canonical, find_copies
-from curation.filters.minhash import BANDS, ROWS, copies, jaccard, shingles, signatures, words_of
+from curation.filters.minhash import BANDS, ROWS, copies, jaccard, shingles, signatures
 from curation.filters.union_find import UnionFind
+from curation.filters.words import words_of
 from warehouse.sources import find_task
 
 WORDS = [f"word{i}" for i in range(500)]
