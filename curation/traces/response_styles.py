@@ -34,7 +34,7 @@ def without_points(trace: Trace) -> Trace | None:
     steps: list[Step] = []
     kept: list[int] = []
     for i, step in enumerate(trace.steps):
-        thought = without_coordinates(step.thought)
+        thought = without_coordinates(step.thought, step.points)
         if thought:
             steps.append(Step(thought))
             kept.append(i)

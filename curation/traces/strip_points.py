@@ -8,12 +8,17 @@ A mention goes with the words that only lead up to it ("at", "located at the poi
 sentence would then lack a place, `there` or `that spot` stands in. A sentence that gives nothing
 but coordinates goes as a whole. Which image was meant stays, unless the sentence says it anyway.
 English word lists decide, not a grammar: what they do not know is cut plainly, and coordinates
-never stay.
+never stay. Numbers in brackets that are no place (`mcts.places`) do: `(1,200) dollars`.
 """
 
 from __future__ import annotations
 
 import re
+from collections.abc import Sequence
+
+from mcts.data import Point
+from mcts.places.decide import is_number, places
+from mcts.places.pairs import find_pairs
 
 _N = r"-?\d{1,7}(?:\.\d{1,6})?"
 # A point or a box, in round or square brackets, or as x = 3, y = 4.
@@ -21,6 +26,7 @@ _MENTION = (
     rf"(?:[(\[]\s*(?:x\s*[=:]\s*)?{_N}\s*,\s*(?:y\s*[=:]\s*)?{_N}(?:\s*,\s*{_N}\s*,\s*{_N})?\s*[)\]]"
     rf"|\bx\s*[=:]\s*{_N}\s*(?:,\s*)?(?:and\s+)?y\s*[=:]\s*{_N})"
 )
+_BRACKETS = re.compile(rf"[(\[]\s*{_N}\s*,\s*{_N}(?:\s*,\s*{_N}\s*,\s*{_N})?\s*[)\]]")
 _IN_IMAGE = r"(?:\s+in\s+image\s+\d{1,3}\b)"
 _JOIN = r"(?:\s*[,;&–-]\s*(?:and\s+|or\s+)?|\s+(?:and|or|to)\s+)"
 _GROUP = re.compile(rf"{_MENTION}{_IN_IMAGE}?(?:{_JOIN}{_MENTION}{_IN_IMAGE}?)*", re.IGNORECASE)
@@ -69,8 +75,46 @@ _NEAR = 120  # characters
 _SUBJECT = r"(?=(?:I|we|there|it|the|a|an|this|that)\b)"
 
 
-def without_coordinates(text: str) -> str:
-    """Leave out every coordinate; empty when nothing else is left."""
+# In Chinese and Japanese a word for "there" stands in where a particle would lead up to nothing.
+_HAN_LEAD = re.compile(r"(?:在|位于|位於)\s*$")
+_KANA_NEXT = re.compile(r"\s*(?:に|で|の|へ|から)")
+
+
+def without_coordinates(text: str, points: Sequence[Point] | None = None) -> str:
+    """Leave out every coordinate; empty when nothing else is left.
+
+    Args:
+        points: the points of the step whose thought it is; read from the text when left out.
+    """
+    kept = _numbers_that_stay(text, points)
+    if not kept:
+        return _without_coordinates(text)
+    free = (sign for sign in map(chr, range(0xF0000, 0xFFFFE)) if sign not in text)
+    signs = {next(free): text[start:end] for start, end in kept}
+    masked, at = "", 0
+    for sign, (start, end) in zip(signs, kept, strict=True):
+        masked += text[at:start] + sign
+        at = end
+    plain = _without_coordinates(masked + text[at:])
+    return "".join(signs.get(character, character) for character in plain)
+
+
+def _numbers_that_stay(text: str, points: Sequence[Point] | None) -> list[tuple[int, int]]:
+    """Find the numbers in brackets that are no place: start and end of each, in order."""
+    cited = {place.start for place in places(text, points)}
+    pairs = {pair.start for pair in find_pairs(text)}
+    return [
+        match.span()
+        for match in _BRACKETS.finditer(text)
+        if match.start() not in cited
+        and (
+            match.start() in pairs
+            or is_number(text[max(0, match.start() - 80) : match.start()], text[match.end() :][:40])
+        )
+    ]
+
+
+def _without_coordinates(text: str) -> str:
     # On one line each, so that no sentence ends inside one.
     pieces = _GAP.split(_GROUP.sub(lambda mention: " ".join(mention[0].split()), text))
     kept = ""
@@ -81,7 +125,7 @@ def without_coordinates(text: str) -> str:
             kept += (gap if kept else "") + plain
             gap = following
     # What stood around a mention may now read as one.
-    return without_coordinates(kept) if _GROUP.search(kept) else kept
+    return _without_coordinates(kept) if _GROUP.search(kept) else kept
 
 
 def _without_mentions(sentence: str) -> str:
@@ -107,6 +151,10 @@ def _led_up_to(stem: str, rest: str, starts: bool) -> str:
     Args:
         starts: `stem` begins where the sentence does.
     """
+    if _HAN_LEAD.search(stem):
+        return f"{stem.rstrip()}那里\0"
+    if _KANA_NEXT.match(rest):
+        return f"{stem}そこ\0"
     lead = _LEAD.search(stem)
     kept = stem[: lead.start()] if lead else stem
     prep = " ".join((lead["prep"] or "").lower().split()) if lead else ""

@@ -13,24 +13,21 @@ from pathlib import Path
 from flows.settings import FieldProblem, Problem
 from mcts.coordinates import CoordinateSpace
 from mcts.teachers import checkpoints
-from mcts.teachers.checkpoints import MODEL_TYPES, SPACES, read_json
+from mcts.teachers.checkpoints import MODEL_TYPES, SPACES, named_space, read_json
 
 _NAMED = re.compile(r"qwen[-_ ]?(2\.5|2|3)[-_ ]?vl", re.IGNORECASE)
 
 
 def space_by_name(name: str) -> CoordinateSpace:
-    """Return the coordinate space of a model family.
+    """Return the coordinate space of a model family, with a dialect where the name has one.
 
     Raises:
         Problem: there is none of that name.
     """
     try:
-        return SPACES[name.lower()]()
-    except KeyError:
-        listed = ", ".join(SPACES)
-        raise FieldProblem(
-            "space", f"there is no coordinate space {name!r}; there are {listed}"
-        ) from None
+        return named_space(name)
+    except ValueError as error:
+        raise FieldProblem("space", str(error)) from None
 
 
 def checkpoint_space(folder: Path) -> CoordinateSpace:

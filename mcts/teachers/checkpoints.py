@@ -21,7 +21,7 @@ from importlib.metadata import entry_points
 from pathlib import Path
 from typing import Any
 
-from mcts.coordinates import CoordinateSpace
+from mcts.coordinates import CoordinateSpace, Dialect
 from mcts.data import ResponseStyle
 
 SPACES = {
@@ -29,8 +29,34 @@ SPACES = {
     "qwen2.5-vl": CoordinateSpace.qwen25_vl,
     "qwen3-vl": CoordinateSpace.qwen3_vl,
     "original": CoordinateSpace.original,
+    "normalized-1": CoordinateSpace.shares,
+    "normalized-1000": CoordinateSpace.thousandths,
+    "molmo": CoordinateSpace.molmo,
 }
 """A model family's coordinates, by the name a person gives."""
+
+
+def named_space(name: str) -> CoordinateSpace:
+    """Return the coordinate space of that name; `+json` behind it declares a dialect.
+
+    Raises:
+        ValueError: there is no such space, or no such dialect.
+    """
+    family, plus, dialect = name.lower().strip().partition("+")
+    if family not in SPACES:
+        raise ValueError(f"there is no coordinate space {family!r}; there are {', '.join(SPACES)}")
+    space = SPACES[family]()
+    if not plus:
+        return space
+    try:
+        return replace(space, dialect=Dialect(dialect))
+    except ValueError:
+        raise ValueError(
+            f"there is no dialect {dialect!r}; there are {', '.join(Dialect)}, "
+            f"as in {family}+{Dialect.JSON}"
+        ) from None
+
+
 MODEL_TYPES = {"qwen2_vl": "qwen2-vl", "qwen2_5_vl": "qwen2.5-vl", "qwen3_vl": "qwen3-vl"}
 """The same families by the `model_type` of their config.json."""
 STYLE_FILE = "vigorl.json"
