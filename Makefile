@@ -22,7 +22,7 @@ ifneq ($(MADE_IN),$(CURDIR))
 endif
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test coverage test-slow check docs up down vllm vllm-cpu sample nano nano-base nano-teacher nano-reader nano-eval task-control bench-engine bench-search bench-warehouse chaos-search claim lock wheel clean bench-training
+.PHONY: help setup demo test coverage test-slow check docs up down vllm vllm-cpu sample nano nano-base nano-teacher nano-reader nano-eval task-control bench-engine bench-search bench-client bench-warehouse chaos-search claim lock wheel clean bench-training
 
 help: ## list these targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-10s %s\n", $$1, $$2 }' Makefile
@@ -95,6 +95,9 @@ bench-engine: $(STAMP) ## how fast the embedded model runs, beside plain transfo
 
 bench-search: $(STAMP) ## what the search engine gains, as ratios (minutes)
 	@$(BIN)/python -m benchmarks.search --nano $(ARGS)
+
+bench-client: $(STAMP) ## what a request costs the client, beside other clients (a minute)
+	@$(BIN)/python -m benchmarks.client $(ARGS)
 
 bench-warehouse: $(STAMP) ## the warehouse at size, beside plain DuckDB and pyarrow (ARGS=--quick)
 	@$(BIN)/python -m benchmarks.warehouse $(ARGS)
