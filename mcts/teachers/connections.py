@@ -31,11 +31,9 @@ from yarl import URL
 MAX_BODY_BYTES = 64 * 2**20
 """Most bytes of one answer, decompressed; a larger one is not read."""
 
-_UNTRUSTED = (
-    aiohttp.ClientConnectorCertificateError,
-    aiohttp.ClientConnectorSSLError,
-    ssl.SSLError,
-)
+IDLE_S = 4.0
+"""An idle connection is kept this long: uvicorn, and vLLM with it, closes its own after 5 s."""
+
 _CERTIFICATES = ("SSL_CERT_FILE", "SSL_CERT_DIR", "REQUESTS_CA_BUNDLE")
 
 
@@ -85,6 +83,26 @@ class _Pieces(aiohttp.payload.Payload):
         await self.write(writer)
 
 
+class _OneAnswerEach:
+    """For a connector: a connection on which something came unasked is not used again.
+
+    Its next request would get the answer of the one before, and so would every later one.
+    """
+
+    async def connect(self, *arguments: Any, **named: Any) -> aiohttp.connector.Connection:
+        """Return a connection that waits for a request, and for nothing else."""
+        while True:
+            connection = await super().connect(*arguments, **named)  # type: ignore[misc]
+            protocol = connection.protocol
+            if protocol is None or not protocol.should_close:
+                return connection
+            connection.close()
+
+
+class _Connector(_OneAnswerEach, aiohttp.TCPConnector):
+    pass
+
+
 class Connections:
     """Keep-alive connections to the server at `url`, as many as there are requests at once.
 
@@ -108,7 +126,7 @@ class Connections:
         if socks:
             connector = _socks_connector(self._proxy, tls)
         else:
-            connector = aiohttp.TCPConnector(limit=0, ssl=tls)
+            connector = _Connector(limit=0, ssl=tls, keepalive_timeout=IDLE_S)
         self._proxied = {} if socks or self._proxy is None else {"proxy": self._proxy}
         self._session = aiohttp.ClientSession(
             connector=connector,
@@ -290,9 +308,12 @@ def _split_port(entry: str) -> tuple[str, int]:
 def _socks_connector(proxy: URL | None, tls: Any) -> aiohttp.BaseConnector:
     from aiohttp_socks import ProxyConnector, ProxyType
 
+    class SocksConnector(_OneAnswerEach, ProxyConnector):
+        pass
+
     assert proxy is not None
     four = proxy.scheme.startswith("socks4")
-    return ProxyConnector(
+    return SocksConnector(
         host=proxy.host or "",
         port=proxy.port or 1080,
         proxy_type=ProxyType.SOCKS4 if four else ProxyType.SOCKS5,
@@ -302,6 +323,7 @@ def _socks_connector(proxy: URL | None, tls: Any) -> aiohttp.BaseConnector:
         rdns=proxy.scheme != "socks4",
         limit=0,
         ssl=tls,
+        keepalive_timeout=IDLE_S,
     )
 
 

@@ -199,3 +199,24 @@ async def test_an_untrusted_certificate_is_permanent_and_names_the_variable():
     assert failure.value.permanent
     await connections.close()
     server.close()
+
+
+async def test_an_answer_that_comes_unasked_is_not_the_next_request_s():
+    """A server that answers twice would shift every later answer of its connection by one."""
+    answers = 0
+
+    async def serve(reader, writer):
+        nonlocal answers
+        while await reader.readuntil(b"\r\n\r\n"):
+            answers += 1
+            writer.write(http(b"%d" % answers))
+            await asyncio.sleep(0.02)
+            writer.write(http(b"unasked"))
+
+    server = await asyncio.start_server(serve, "127.0.0.1", 0)
+    connections = Connections(f"http://127.0.0.1:{server.sockets[0].getsockname()[1]}")
+    for number in (b"1", b"2", b"3"):
+        assert (await connections.request("GET", "/x")).body == number
+        await asyncio.sleep(0.05)
+    await connections.close()
+    server.close()
