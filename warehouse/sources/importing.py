@@ -111,18 +111,13 @@ def import_questions(
         record_run(warehouse, run_id, "import", task=task, params=params)
         accepted = (o for o in outcomes("storing") if isinstance(o, Accepted))
         added = _store(warehouse, accepted, run_id)
+    rejects_path = _write_rejects(warehouse, task, checked.rejects)
+    remarks = (*files.remarks, *left_out_rows(checked.left_out, checked.read))
     rejected, left_out = len(checked.rejects), len(checked.left_out)
     return ImportReport(
-        checked.read,
-        added,
-        checked.read - rejected - left_out - added,
-        rejected,
-        _write_rejects(warehouse, task, checked.rejects),
-        run_id,
-        tuple(checked.units.warnings()),
-        left_out,
-        (*files.remarks, *left_out_rows(checked.left_out, checked.read)),
-    )
+        checked.read, added, checked.read - rejected - left_out - added, rejected, rejects_path,
+        run_id, tuple(checked.units.warnings()), left_out, remarks,
+    )  # fmt: skip
 
 
 def _outcomes(
@@ -144,7 +139,7 @@ def _outcomes(
 
 
 @dataclass(slots=True)
-class _Checked:
+class _CheckedRows:
     """What a file's rows are, before any is stored."""
 
     read: int = 0
@@ -158,9 +153,9 @@ def _check_all(
     files: FoundFiles,
     outcomes: Iterator[Accepted | Reject],
     max_rejects: int | None,
-) -> _Checked:
+) -> _CheckedRows:
     """Count and check all rows; ImportProblem where too many, or all, are rejected."""
-    checked = _Checked()
+    checked = _CheckedRows()
     rejects = checked.rejects
     for outcome in outcomes:
         checked.read += 1
