@@ -145,7 +145,7 @@ def _restyled(
 def image_reader(folder: Path) -> Callable[[str], bytes]:
     """Return a reader of the images in a version's opened folder."""
     images = BundleImages(folder / "images.parquet")
-    return lambda image_id: images[image_id][0]
+    return lambda image_id: images[image_id]
 
 
 def version_prompts(

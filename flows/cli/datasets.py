@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import sys
 import tempfile
 import uuid
 from dataclasses import asdict
@@ -125,6 +126,7 @@ def export(settings: ExportSettings) -> None:
     """
     from warehouse.exports import hub
     from warehouse.exports.export import export as export_version
+    from warehouse.exports.export import read_notes
 
     push_to, out, style = settings.push_to, settings.out, settings.response_style
     if push_to:
@@ -155,6 +157,8 @@ def export(settings: ExportSettings) -> None:
         what = f"{version.ref} as {settings.to}" + (f", response style {style}" if style else "")
         if out:
             print(f"{what}: {folder} (load it with datasets.load_dataset({str(folder)!r}))")
+        for note in read_notes(folder):
+            print(f"note: {note}", file=sys.stderr)
         if push_to:
             tag = f"{version.name}-v{version.number}"
             url = hub.push(folder, push_to, message=what, tag=tag, public=settings.public)

@@ -2,6 +2,7 @@
 
     renderer = ConversationRenderer(warehouse, space, prompt=None, min_thoughts=3)
     turns = conversation(row, renderer)   # [Turn("system", …), Turn("user", …, (image_id,)), …]
+    check_turns(turns, "llama-factory", "trace 3f…")    # no text holds a mark
     flat(turns, marked=True)              # texts, `<image>` standing for each image
     blocks(turns)                         # lists of {"type": "image"} and {"type": "text", …}
 
@@ -15,12 +16,14 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
+from curation.grading.exported_gold import write_gold
 from mcts import render_crop as zoom
 from mcts.coordinates import CoordinateSpace, Frame
-from mcts.data import AnswerKind, Point, Question, Step
+from mcts.data import Question, Step
 from mcts.parsing import render
 from mcts.prompts import build_messages, load_prompt
 from warehouse.exports.files import BundleImages
+from warehouse.exports.marks import check_marks
 from warehouse.sources import task_of
 from warehouse.storage.home import Warehouse, WarehouseError
 from warehouse.tables.rows import step_from
@@ -79,22 +82,11 @@ class ConversationRenderer:
         return render(steps, answer, Frame.of(self.space, question))
 
     def gold_answer(self, question: Question) -> str:
-        """Render the gold answer: the first text, `(x1, y1, x2, y2)` of a box, `(x, y)` of a point.
+        """Render all that is right as one text (`curation.grading.exported_gold`).
 
         Numbers are in the model's own coordinates.
         """
-        if question.answer_kind is AnswerKind.BOX:
-            box = question.boxes[0]
-            corners = (Point(box.x1, box.y1, box.image), Point(box.x2, box.y2, box.image))
-            return self._numbers(question, *corners)
-        if question.answer_kind is AnswerKind.POINT:
-            return self._numbers(question, question.points[0])
-        return question.answers[0]
-
-    def _numbers(self, question: Question, *points: Point) -> str:
-        frame = Frame.of(self.space, question)
-        numbers = [f"{value:g}" for point in points for value in frame.to_model(point)]
-        return f"({', '.join(numbers)})"
+        return write_gold(question, Frame.of(self.space, question))
 
 
 def prompt_turns(
@@ -138,16 +130,14 @@ def image_ids_in(turns: list[Turn]) -> list[str]:
     return [image_id for turn in turns for image_id in turn.image_ids]
 
 
-def flat(turns: list[Turn], marked: bool, name: str = "") -> list[dict[str, str]]:
-    """Return messages with plain texts; `marked`, each image leaves a mark in its turn.
+def check_turns(turns: list[Turn], to: str, name: str) -> None:
+    """WarehouseError if a text of the row `name` holds a mark of the format `to`."""
+    for turn in turns:
+        check_marks(turn.text, to, name)
 
-    Raises:
-        WarehouseError: a text of the row `name` holds the mark already.
-    """
-    if marked and any(MARK in turn.text for turn in turns):
-        raise WarehouseError(
-            f"the text of trace {name} holds {MARK}, which stands for an image in this format"
-        )
+
+def flat(turns: list[Turn], marked: bool) -> list[dict[str, str]]:
+    """Return messages with plain texts; `marked`, each image leaves a mark in its turn."""
     return [
         {"role": turn.role, "content": MARK * len(turn.image_ids) * marked + turn.text}
         for turn in turns

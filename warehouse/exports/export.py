@@ -33,6 +33,7 @@ from mcts.prompts import load_prompt
 from warehouse.exports.dialogues import BLOCKS, ConversationRenderer
 from warehouse.exports.files import FILES, BundleImages, write_rows
 from warehouse.exports.formats import FORMATS, ExportFormat, features
+from warehouse.exports.trainer_files import check_format, write_json, write_trainer_files
 from warehouse.query.read_back import read_pass_rates
 from warehouse.storage.home import Warehouse, WarehouseError
 from warehouse.versions.bundle import read_rows
@@ -95,11 +96,20 @@ def export(
             if style and style is not version.response_style:
                 restyle = Restyler(style)
                 rows = restyle(rows)
+            sizes = images.sizes()
+            check_format(to, files, space, sizes)
             counts = write_rows(format_.rows(rows, renderer), work, columns, files, images)
         left_out = restyle.left_out if restyle else 0
         about = {"response_style": str(style), "left_out": left_out} if style else {}
+        about["notes"] = write_trainer_files(work, version, to, files, space, counts, sizes)
         _describe(work, version, to, files, renderer, counts, about)
     return out
+
+
+def read_notes(out: Path) -> list[str]:
+    """Return what a person must know who trains on the export in a folder."""
+    notes: list[str] = json.loads((out / "export.json").read_text(encoding="utf-8"))["notes"]
+    return notes
 
 
 def _check_arguments(to: str, files: str, out: Path) -> None:
@@ -131,9 +141,9 @@ def _describe(
     files: str,
     renderer: ConversationRenderer,
     counts: dict[str, int],
-    restyled: dict[str, Any],
+    more: dict[str, Any],
 ) -> None:
-    """Write what lies beside the data: how it was made, and where trainers find it."""
+    """Write what lies beside the data: how it was made, and what its trainer must be told."""
     about = {
         "dataset": version.ref,
         "content_hash": version.content_hash,
@@ -142,14 +152,13 @@ def _describe(
         "prompts": renderer.used,
         "min_thoughts": renderer.min_thoughts,
         "rows": counts,
-        **restyled,
+        **more,
     }
-    _write_json(out / "export.json", about)
+    write_json(out / "export.json", about)
     values = {"version": version, "to": to, "files": files, "counts": counts}
+    values["notes"] = more["notes"]
     readme = render_markdown("warehouse.exports", "README.md.jinja", **values)
     (out / "README.md").write_text(readme, encoding="utf-8")
-    if to == "llama-factory":
-        _write_json(out / "dataset_info.json", _dataset_info(version, counts))
 
 
 def _response_style(
@@ -194,22 +203,3 @@ def _teachers_space(version: Version) -> CoordinateSpace:
         )
     kind, *rest = found.pop()
     return CoordinateSpace(SpaceKind(kind), *rest)
-
-
-def _dataset_info(version: Version, counts: dict[str, int]) -> dict[str, Any]:
-    """What LLaMA-Factory reads to find a dataset: run it with `dataset_dir` at the folder."""
-    tags = {"role_tag": "role", "content_tag": "content", "user_tag": "user"}
-    tags |= {"assistant_tag": "assistant", "system_tag": "system"}
-    return {
-        version.name if split == "train" else f"{version.name}-{split}": {
-            "file_name": f"data/{split}",
-            "formatting": "sharegpt",
-            "columns": {"messages": "messages", "images": "images"},
-            "tags": tags,
-        }
-        for split in counts
-    }
-
-
-def _write_json(path: Path, value: dict[str, Any]) -> None:
-    path.write_text(json.dumps(value, indent=1) + "\n", encoding="utf-8")

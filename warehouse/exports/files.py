@@ -20,6 +20,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from mcts.data import Observation, Point, content_id
+from mcts.image_io import UnreadableImage, canonical, suffix
 from mcts.render_crop import render_crop
 from warehouse.storage.home import WarehouseError
 from warehouse.tables.schema import Row
@@ -29,7 +30,6 @@ _FILE_ROWS, _GROUP_ROWS = 2000, 100
 _MAX_CROPS = 256  # in memory, of a hundred kilobytes or so
 _MAX_NAMED_CROPS = 20 * _FILE_ROWS  # more than the rows of one file have
 _MAX_GROUPS = 64  # in memory, of 64 images each
-_ENDINGS = {"JPEG": "jpg", "PNG": "png", "WEBP": "webp", "GIF": "gif", "BMP": "bmp", "TIFF": "tif"}
 
 
 class BundleImages:
@@ -42,7 +42,10 @@ class BundleImages:
             for group in range(self.file.num_row_groups)
             for image_id in self.file.read_row_group(group, ["image_id"])["image_id"].to_pylist()
         }
-        self._groups: dict[int, dict[str, tuple[bytes, str]]] = {}
+        self.names: dict[str, str] = {}
+        """The path below the export of each image that was written there."""
+        self._groups: dict[int, dict[str, bytes]] = {}
+        self._changed: dict[str, bytes] = {}
         self._crops: dict[str, tuple[str, Observation, Point | None]] = {}
         self._rendered: dict[str, bytes] = {}
 
@@ -54,24 +57,46 @@ class BundleImages:
             self._crops.pop(next(iter(self._crops)))
         return crop_id
 
-    def __getitem__(self, image_id: str) -> tuple[bytes, str]:
-        """The image's bytes and a file name for it."""
+    def sizes(self) -> list[tuple[int, int]]:
+        """Width and height of every image, upright."""
+        table = self.file.read(["width", "height"])
+        pairs = zip(table["width"].to_pylist(), table["height"].to_pylist(), strict=True)
+        return [(width, height) for width, height in pairs if width and height]
+
+    def exported(self, image_id: str) -> bytes:
+        """The image's bytes as any plain opener sees the right pixels in them.
+
+        Raises:
+            WarehouseError: it can't be decoded.
+        """
+        if image_id not in self._changed:
+            data = self[image_id]
+            try:
+                seen = canonical(data)
+            except UnreadableImage as error:
+                raise WarehouseError(f"image {image_id} {error}") from None
+            if seen is data:  # nearly all
+                return data
+            if len(self._changed) >= _MAX_CROPS:
+                self._changed.pop(next(iter(self._changed)))
+            self._changed[image_id] = seen
+        return self._changed[image_id]
+
+    def __getitem__(self, image_id: str) -> bytes:
+        """The image's bytes as stored."""
         if image_id in self._crops:
             whole, observation, call = self._crops[image_id]
             if image_id not in self._rendered:  # chains of one tree share their first calls
                 if len(self._rendered) >= _MAX_CROPS:
                     self._rendered.pop(next(iter(self._rendered)))
-                self._rendered[image_id] = render_crop(self[whole][0], observation, call)
-            return self._rendered[image_id], f"{image_id}.jpg"
+                self._rendered[image_id] = render_crop(self[whole], observation, call)
+            return self._rendered[image_id]
         group = self.group_of[image_id]
         if group not in self._groups:
             if len(self._groups) >= _MAX_GROUPS:
                 self._groups.pop(next(iter(self._groups)))
-            rows = self.file.read_row_group(group, ["image_id", "format", "bytes"]).to_pylist()
-            self._groups[group] = {
-                (i := row["image_id"]): (row["bytes"], f"{i}.{_ENDINGS.get(row['format'], 'img')}")
-                for row in rows
-            }
+            rows = self.file.read_row_group(group, ["image_id", "bytes"]).to_pylist()
+            self._groups[group] = {row["image_id"]: row["bytes"] for row in rows}
         return self._groups[group][image_id]
 
     def __enter__(self) -> BundleImages:
@@ -121,17 +146,35 @@ def _parquet(
     from datasets import Features, Image, List
 
     # The schema's metadata tells `datasets` that these bytes are images.
-    schema = Features({**columns, "images": List(Image())}).arrow_schema
+    schema = _for_old_readers(Features({**columns, "images": List(Image())}).arrow_schema)
     with pq.ParquetWriter(path, schema) as writer:
         for start in range(0, len(rows), _GROUP_ROWS):  # images of so many are in memory
             exported = [
                 {
                     **{column: row[column] for column in columns},
-                    "images": [{"bytes": images[i][0], "path": None} for i in row["images"]],
+                    "images": [{"bytes": images.exported(i), "path": None} for i in row["images"]],
                 }
                 for row in rows[start : start + _GROUP_ROWS]
             ]
             writer.write_table(pa.Table.from_pylist(exported, schema))
+
+
+def _for_old_readers(schema: pa.Schema) -> pa.Schema:
+    """Return a schema whose lists are named so that `datasets` before 4.0 knows them too."""
+    metadata = dict(schema.metadata)
+    about = json.loads(metadata[b"huggingface"])
+    about["info"]["features"] = _plain_lists(about["info"]["features"])
+    return schema.with_metadata({**metadata, b"huggingface": json.dumps(about).encode()})
+
+
+def _plain_lists(feature: Any) -> Any:
+    if isinstance(feature, list):
+        return [_plain_lists(inner) for inner in feature]
+    if not isinstance(feature, dict):
+        return feature
+    if feature.get("_type") == "List":
+        return [_plain_lists(feature["feature"])]
+    return {name: _plain_lists(inner) for name, inner in feature.items()}
 
 
 def _json_lines(
@@ -147,8 +190,8 @@ def _json_lines(
 
 def _write_image(image_id: str, images: BundleImages, out: Path) -> str:
     """Write an image once; return its path below the export's folder."""
-    data, name = images[image_id]
-    path = out / "images" / name
-    if not path.exists():
-        path.write_bytes(data)
-    return f"images/{name}"
+    if image_id not in images.names:
+        data = images.exported(image_id)
+        images.names[image_id] = f"images/{image_id}.{suffix(data)}"
+        (out / images.names[image_id]).write_bytes(data)
+    return images.names[image_id]

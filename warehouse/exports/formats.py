@@ -27,11 +27,13 @@ from warehouse.exports.dialogues import (
     MARK,
     ConversationRenderer,
     blocks,
+    check_turns,
     conversation,
     flat,
     image_ids_in,
     prompt_turns,
 )
+from warehouse.exports.marks import check_marks
 from warehouse.query.read_back import read_trees
 from warehouse.storage.home import Warehouse, WarehouseError
 from warehouse.tables.schema import Row
@@ -54,6 +56,7 @@ class ExportFormat:
 def _trl(rows: Iterable[Row], renderer: ConversationRenderer) -> Iterator[Row]:
     for row in rows:
         turns = conversation(row, renderer)
+        check_turns(turns, "trl", f"trace {row['trace_id']}")
         messages = blocks(turns) if renderer.zooms else flat(turns, marked=False)
         yield {**row, "messages": messages, "images": image_ids_in(turns)}
 
@@ -61,7 +64,8 @@ def _trl(rows: Iterable[Row], renderer: ConversationRenderer) -> Iterator[Row]:
 def _llama_factory(rows: Iterable[Row], renderer: ConversationRenderer) -> Iterator[Row]:
     for row in rows:
         turns = conversation(row, renderer)
-        messages = flat(turns, marked=True, name=row["trace_id"])
+        check_turns(turns, "llama-factory", f"trace {row['trace_id']}")
+        messages = flat(turns, marked=True)
         yield {**row, "messages": messages, "images": image_ids_in(turns)}
 
 
@@ -82,13 +86,16 @@ def _verl(rows: Iterable[Row], renderer: ConversationRenderer) -> Iterator[Row]:
             "question_id": row["question_id"],
             "family": row["family"],
             "answer_kind": str(question.answer_kind),
+            "choices": list(question.choices),
             "answers": list(question.answers),
             **_rated(question, renderer),
         }
+        turns = prompt_turns(question, renderer)
+        check_turns(turns, "verl", _named(row))
         yield {
             **row,
             "data_source": f"vigorl/{row['task']}",
-            "prompt": flat(prompt_turns(question, renderer), marked=True, name=row["trace_id"]),
+            "prompt": flat(turns, marked=True),
             "ability": row["task"],
             "reward_model": {"style": "rule", "ground_truth": renderer.gold_answer(question)},
             "extra_info": about,
@@ -100,7 +107,7 @@ def _easyr1(rows: Iterable[Row], renderer: ConversationRenderer) -> Iterator[Row
     """EasyR1 has one text a problem: the system turn's text stands in front of it."""
     for row, question in _questions(rows):
         turns = prompt_turns(question, renderer)
-        flat(turns, marked=True, name=row["trace_id"])  # no text may hold a mark
+        check_turns(turns, "easyr1", _named(row))
         yield {
             **row,
             "problem": MARK * len(question.images) + "\n\n".join(turn.text for turn in turns),
@@ -113,9 +120,11 @@ def _easyr1(rows: Iterable[Row], renderer: ConversationRenderer) -> Iterator[Row
 def _grpo(rows: Iterable[Row], renderer: ConversationRenderer) -> Iterator[Row]:
     """Prompts for TRL's GRPO, and what a reward function needs to know of each."""
     for row, question in _questions(rows):
+        turns = prompt_turns(question, renderer)
+        check_turns(turns, "grpo", _named(row))
         yield {
             **row,
-            "prompt": flat(prompt_turns(question, renderer), marked=False),
+            "prompt": flat(turns, marked=False),
             "answer_kind": str(question.answer_kind),
             "choices": list(question.choices),
             "answers": list(question.answers),
@@ -123,6 +132,10 @@ def _grpo(rows: Iterable[Row], renderer: ConversationRenderer) -> Iterator[Row]:
             **_rated(question, renderer),
             "images": row["image_ids"],
         }
+
+
+def _named(row: Row) -> str:
+    return f"question {row['question_id']} (trace {row['trace_id']})"
 
 
 def _rated(question: Question, renderer: ConversationRenderer) -> Row:
@@ -141,9 +154,12 @@ def _dpo(rows: Iterable[Row], renderer: ConversationRenderer) -> Iterator[Row]:
                 [{"role": "assistant", "content": renderer.completion(s, side.answer, question)}]
                 for s, side in zip(steps, (pair.chosen, pair.rejected), strict=True)
             ]
+            prompt = renderer.prompt(question, min(map(len, steps)))
+            for message in (*prompt, *completions[0], *completions[1]):
+                check_marks(message["content"], "dpo", f"tree {tree.tree_id}")
             yield {
                 **row,
-                "prompt": renderer.prompt(question, min(map(len, steps))),
+                "prompt": prompt,
                 "chosen": completions[0],
                 "rejected": completions[1],
                 "tree_id": pair.tree_id,
@@ -160,10 +176,14 @@ def _prm(rows: Iterable[Row], renderer: ConversationRenderer) -> Iterator[Row]:
         question = tree.question
         for path in step_paths(tree):
             messages = renderer.prompt(question, len(path))
+            prompt = "\n\n".join(message["content"] for message in messages)
+            completions = [renderer.completion([v.step], None, question) for v in path]
+            for text in (prompt, *completions):
+                check_marks(text, "prm", f"tree {tree.tree_id}")
             yield {
                 **row,
-                "prompt": "\n\n".join(message["content"] for message in messages),
-                "completions": [renderer.completion([v.step], None, question) for v in path],
+                "prompt": prompt,
+                "completions": completions,
                 "labels": [v.value > 0 for v in path],
                 "values": [v.value for v in path],
                 "visits": [v.visits for v in path],
@@ -214,6 +234,7 @@ FORMATS = {
                 "question_id": "text",
                 "family": "text",
                 "answer_kind": "text",
+                "choices": ["text"],
                 "answers": ["text"],
                 **_RATE,
             },

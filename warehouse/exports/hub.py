@@ -18,7 +18,7 @@ from pathlib import Path
 from warehouse.storage.home import WarehouseError, first_line
 
 _NAME = re.compile(r"[A-Za-z0-9][\w.-]*/[A-Za-z0-9][\w.-]*")
-_EXPORTED = ["data/**", "images/**", "dataset_info.json"]
+_EXPORTED = ["data/**", "images/**", "dataset_info.json", "*.yaml", "reward.py"]
 
 
 def check_name(repo: str) -> None:
