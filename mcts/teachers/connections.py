@@ -16,10 +16,13 @@ system's and certifi's, or those of `SSL_CERT_FILE`, `SSL_CERT_DIR` or `REQUESTS
 
 from __future__ import annotations
 
+import asyncio
 import ipaddress
 import os
 import re
+import select
 import ssl
+import weakref
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -86,17 +89,35 @@ class _Pieces(aiohttp.payload.Payload):
 class _OneAnswerEach:
     """For a connector: a connection on which something came unasked is not used again.
 
-    Its next request would get the answer of the one before, and so would every later one.
+    Its next request would get the answer of the one before, and so would every later one. What
+    came may also be the end, which the event loop did not see yet.
     """
+
+    def __init__(self, *arguments: Any, **named: Any) -> None:
+        super().__init__(*arguments, **named)
+        self._used: weakref.WeakSet[Any] = weakref.WeakSet()
 
     async def connect(self, *arguments: Any, **named: Any) -> aiohttp.connector.Connection:
         """Return a connection that waits for a request, and for nothing else."""
         while True:
             connection = await super().connect(*arguments, **named)  # type: ignore[misc]
             protocol = connection.protocol
-            if protocol is None or not protocol.should_close:
+            if protocol not in self._used:
+                self._used.add(protocol)
+                return connection
+            if not protocol.should_close and not _has_input(protocol.transport):
                 return connection
             connection.close()
+
+
+def _has_input(transport: asyncio.BaseTransport | None) -> bool:
+    """Return whether there is something to read, be it the end."""
+    socket = transport.get_extra_info("socket") if transport is not None else None
+    if socket is None:
+        return transport is None
+    waiting = select.poll()
+    waiting.register(socket.fileno(), select.POLLIN)
+    return bool(waiting.poll(0))
 
 
 class _Connector(_OneAnswerEach, aiohttp.TCPConnector):
@@ -173,14 +194,22 @@ class Connections:
 
     def _failure(self, error: Exception) -> Exception:
         """Return what an error of the library means; errors that are not its own as they are."""
-        name = type(error).__name__
+        name, words = type(error).__name__, _words(error)
         if isinstance(error, aiohttp.ClientHttpProxyError):
-            return NotConnected(f"the proxy {self._through} answers HTTP {error.status}")
+            refuses = error.status in (401, 403, 407)
+            hint = ": give it in the variable, http://user:password@host:port"
+            return NotConnected(
+                f"the proxy {self._through} "
+                + ("wants a user and a password" if error.status == 407 else "does not connect")
+                + f" (HTTP {error.status}{f', {words}' if words else ''})"
+                + (hint if error.status == 407 else ""),
+                permanent=refuses,
+            )
         if isinstance(error, aiohttp.ClientProxyConnectionError) or name.startswith(
             ("Proxy", "Socks")
         ):
             return NotConnected(
-                f"the proxy {self._through} of the environment does not connect ({error}); "
+                f"the proxy {self._through} of the environment does not connect ({words}); "
                 "name the server in NO_PROXY if it needs none"
             )
         if isinstance(
@@ -190,23 +219,37 @@ class Connections:
             | ssl.SSLError,
         ):
             return NotConnected(
-                f"no trusted connection to {self._url.host}: {error}; SSL_CERT_FILE names the "
+                f"no trusted connection to {self._url.host}: {words}; SSL_CERT_FILE names the "
                 "certificates to trust",
                 permanent=True,
             )
         if isinstance(error, aiohttp.ClientConnectorError):
             return NotConnected(str(error.os_error or error))
         if isinstance(error, aiohttp.ConnectionTimeoutError):
-            return NotConnected(f"no connection within {self._connect_s:g} s")
+            through = f" through the proxy {self._through}" if self._through else ""
+            return NotConnected(f"no connection{through} within {self._connect_s:g} s")
         if isinstance(error, aiohttp.InvalidURL):
-            return NotConnected(f"{error} is no valid URL", permanent=True)
+            return NotConnected(f"{words} is no valid URL", permanent=True)
+        if isinstance(error, aiohttp.ServerDisconnectedError):
+            return ConnectionLost("the server closed the connection without an answer")
+        if isinstance(error, aiohttp.ClientResponseError | aiohttp.ClientPayloadError):
+            return ConnectionLost(f"the answer is broken: {words}")
         if isinstance(error, aiohttp.ClientError | OSError | ValueError | EOFError):
-            return ConnectionLost(f"{name}: {error}" if str(error) else name)
+            return ConnectionLost(f"the connection was lost: {words or name}")
         return error
 
     async def close(self) -> None:
         """Close every connection."""
         await self._session.close()
+
+
+def _words(error: BaseException) -> str:
+    """Return the first line of what an error says, without what a server can write into it."""
+    if isinstance(error, aiohttp.ClientPayloadError) and error.__cause__ is not None:
+        error = error.__cause__
+    text = str(getattr(error, "message", "") or error).strip().partition("\n")[0]
+    text = text.partition(" when reading: ")[0].rstrip(": ")
+    return "".join(char if char.isprintable() else "?" for char in text)[:200]
 
 
 def parse_url(url: str) -> URL:
