@@ -66,8 +66,11 @@ def _by_letter(choices: Sequence[str], text: str) -> int | None:
     letter = match["letter"].upper()
     index, rest = ord(letter) - ord("A"), (match["text"] or "").strip()
     if rest and normalize(rest) != letter.lower():
-        named = index < len(choices) and (
-            _by_text(choices, rest) == index or normalize(rest) == normalize(choices[index])
+        # A dash in between may be the sign of the number behind it.
+        said = [rest, f"-{rest}"] if plain[: -len(rest)].rstrip().endswith("-") else [rest]
+        named = index < len(choices) and any(
+            _by_text(choices, one) == index or normalize(one) == normalize(choices[index])
+            for one in said
         )
         return index if named else None
     letters = [fold(choice).strip().upper() for choice in choices]

@@ -63,12 +63,12 @@ class Quantity:
 
 def number_in(text: str) -> Fraction | None:
     """Parse the number that a text is, or None where it is not exactly one."""
-    return _number(spelling(text))
+    return _number(_without_brackets(spelling(text)))
 
 
 def quantity_in(text: str) -> Quantity | None:
     """Parse a number with or without a unit that is written in many ways; None where it is none."""
-    text = spelling(text)
+    text = _without_brackets(spelling(text))
     if (number := _number(text)) is not None:
         return Quantity(number, "")
     if (match := _BEHIND.fullmatch(text)) and (number := _number(match[1])) is not None:
@@ -103,6 +103,13 @@ def same_items(answer: str, gold: str) -> bool:
         return False
     pairs = [(a, b, _number(a)) for a, b in zip(said[1], wanted[1], strict=True)]
     return all(a == b or (number is not None and number == _number(b)) for a, b, number in pairs)
+
+
+def _without_brackets(text: str) -> str:
+    """Strip round brackets around all of a text that is no list, but not those of a fraction."""
+    if text.startswith("(") and text.endswith(")") and "," not in text and text[1:2] != "(":
+        return text[1:-1]
+    return text[1:-1] if text.startswith("(((") and text.endswith(")))") else text
 
 
 def _items(text: str) -> tuple[str, list[str]] | None:

@@ -42,7 +42,7 @@ def _any_of(words: tuple[str, ...]) -> str:
 
 _SPACED = (
     rf"(?:(?:{_any_of(_BEFORE)}),?\s+)*(?:{_any_of(_ANSWER)})(?:\s+(?:{_any_of(_BEHIND)}))*"
-    r"\s*(?:[:=]|\s[-–—]|\s)\s*"
+    r"\s*(?:[:=]|\s[-–—]\s+(?=\p{L})|\s)\s*"  # behind a dash may stand a negative number
 )
 # Chinese, Japanese, Korean, Thai: no space need follow.
 _UNSPACED_ANSWER = (
