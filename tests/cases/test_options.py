@@ -80,6 +80,20 @@ def test_s16_nan_and_null_are_missing(project: Project, missing: Any) -> None:
     assert stored(project, [row]) == [(("yes", "no"), "yes")]
 
 
+def test_an_index_counts_from_what_is_declared(project: Project) -> None:
+    rows = [{**FOUR, "a": 1}, {**FOUR, "q": "4?", "a": 4}, {**FOUR, "q": "2?", "a": "2.0"}]
+    told = project.add(rows[1:2], columns=COLUMNS)
+    assert told.status == 2
+    assert "the answer '4' is no index of 4 choices, counted from 0" in told.err
+    assert "count_from=1" in told.err
+    rest = ("cat", "dog", "bird")
+    found = stored(project, rows[1:], f"{COLUMNS},count_from=1")
+    assert found == [(rest, "bird"), (rest, "cat")]
+    refused = project.add(rows[:1], columns=f"{COLUMNS},count_from=1")
+    assert "names option A, which is empty" in refused.err
+    assert project.add(rows, columns=f"{COLUMNS},count_from=2").status == 2
+
+
 def test_the_word_nan_is_a_word(project: Project) -> None:
     row = {"A": "nan", "B": "naan", "C": "None", "D": "null", "a": "A"}
     assert stored(project, [row]) == [(("nan", "naan", "None", "null"), "nan")]

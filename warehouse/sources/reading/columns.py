@@ -11,8 +11,8 @@ structs and lists (`answer=conversations.1.value`). What a value may be:
 - image: bytes; `{bytes, path}` as `datasets` stores them; a path below the image root (by default
   the folder of the file); bytes as base64 text; a list of these. Addresses are never fetched.
 - answer: a text, a number, or a list of texts of which each is right. Among choices it may also be
-  the index of one, from 0, or its letter (`B`, `(B)`, `B. right`), where no choice is itself that
-  number or letter.
+  the index of one, from 0 (from 1 with `count_from=1` among the columns), or its letter (`B`,
+  `(B)`, `B. right`), where no choice is itself that number or letter.
 - choices: a list, an object by letter, the JSON of either, lettered text (`A. left, B. right`), or
   the columns joined by `+`. Missing ones (null, NaN, empty) are left out, and the others keep their
   letters and indexes.
@@ -82,6 +82,8 @@ class Columns:
     """The number that stands for a whole side of the image; None where boxes are in pixels."""
     kind: AnswerKind = AnswerKind.TEXT
     """What an answer is where no column of boxes says it."""
+    count_from: int = 0
+    """What an answer counts from that is the index of a choice."""
 
     @classmethod
     def parsed(cls, text: str, boxes: str = "xyxy", kind: AnswerKind = AnswerKind.TEXT) -> Columns:
@@ -91,11 +93,17 @@ class Columns:
             ImportProblem: an unknown role, a role twice, or one missing.
         """
         of: dict[str, tuple[str, ...]] = {}
+        count_from = 0
         for part in filter(None, (part.strip() for part in text.split(","))):
             role, equals, names = (word.strip() for word in part.partition("="))
             columns = tuple(name.strip() for name in names.split("+"))
             if not equals or not all(columns):
                 raise ImportProblem(f"--columns: {part!r} is not ROLE=COLUMN")
+            if role == "count_from":
+                if names not in ("0", "1"):
+                    raise ImportProblem(f"--columns: count_from is 0 or 1, not {names!r}")
+                count_from = int(names)
+                continue
             if role not in ROLES:
                 raise ImportProblem(f"--columns: no role {role!r}; there are: {', '.join(ROLES)}")
             if role in of:
@@ -111,7 +119,7 @@ class Columns:
         found = _BOXES.fullmatch(boxes)
         if not found or (found[2] and float(found[2]) == 0):
             raise ImportProblem(f"--boxes: it is xyxy or xywh, or such as xywh/1000, not {boxes!r}")
-        return cls(of, found[1], float(found[2]) if found[2] else None, kind)
+        return cls(of, found[1], float(found[2]) if found[2] else None, kind, count_from)
 
     def formats(self) -> dict[str, ReadFile]:
         """Readers by file suffix, as a task has them."""
@@ -143,7 +151,8 @@ class Columns:
             as_text(self._value(row, role)) if role in self.of else "" for role in _DETAILS
         )
         boxes, options = self._boxes(row, images), self._options(row)
-        answers = tuple(options.resolve(answer, first=0) for answer in self._answers(row))
+        first = self.count_from
+        answers = tuple(options.resolve(answer, first) for answer in self._answers(row))
         return Draft(
             file, number, text, images, AnswerKind.BOX if boxes else self.kind,
             choices=options.choices, answers=answers, boxes=boxes,

@@ -117,7 +117,11 @@ class Options:
         if at is not None and str(at) in labels:
             place = next(i for i, (label, _) in enumerate(self.places) if label == str(at))
             return self._at(place, answer, field, None)
-        if at is not None and first is not None and 0 <= at - first < len(self.places):
+        if at is not None and first is not None and 0 <= at - first <= len(self.places):
+            if at - first == len(self.places):
+                many = f"{len(self.places)} choices, counted from {first}"
+                hint = "; with --columns, count_from=1 counts from 1" if first == 0 else ""
+                raise Unusable(field, f"the answer {answer!r} is no index of {many}{hint}")
             return self._at(at - first, answer, field, None)
         name = letter_of(answer)
         both = lettered(answer)
