@@ -22,6 +22,7 @@ from typing import Annotated, Any, ClassVar, Literal, NamedTuple, Self
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
+from flows.teachers import server_options
 from mcts.data import ResponseStyle
 from mcts.names import check_name
 from mcts.strict_yaml import shorten
@@ -83,7 +84,9 @@ class Settings(BaseModel):
             if first["type"] == "missing":
                 shown = f"give it to `vigorl {cls.command}`, or in its settings file"
                 raise FieldProblem(field, f"it is missing; {shown}") from None
-            reason = f"{first['msg']} (it was {shorten(first['input'])})"
+            reason = first["msg"]
+            if first["type"] != server_options.UNSHOWN:
+                reason += f" (it was {server_options.without_secrets(shorten(first['input']))})"
             inner = ".".join(map(str, first["loc"][1:]))
             raise FieldProblem(field, f"{inner}: {reason}" if inner else reason) from None
         for field in _TASKS:
@@ -103,8 +106,9 @@ class Settings(BaseModel):
         """
 
     def params(self) -> dict[str, Any]:
-        """Return the settings as `runs.params` keeps them and `--config` reads them."""
-        return self.model_dump(mode="json")
+        """Return the settings as `runs.params` keeps them and `--config` reads them; no secrets."""
+        params: dict[str, Any] = server_options.without_secrets(self.model_dump(mode="json"))
+        return params
 
 
 # ---- what several commands share -----------------------------------------------------------------
@@ -120,7 +124,9 @@ class ServerSettings(Settings):
     """How a served model is asked."""
 
     space: str | None = option(
-        None, "the model's coordinates: qwen2-vl, qwen2.5-vl, qwen3-vl, original"
+        None,
+        "the model's coordinates: qwen2-vl, qwen2.5-vl, qwen3-vl, original, normalized-1, "
+        "normalized-1000, molmo; +json, +xml or +boxes behind it where it writes places so",
     )
     min_pixels: int | None = option(
         None, "fewest pixels the server's processor resizes an image to", ge=1
@@ -129,6 +135,19 @@ class ServerSettings(Settings):
         None, "most pixels the server's processor resizes an image to", ge=1
     )
     timeout: float = option(600.0, "seconds a server may take for one request", gt=0)
+    api_key_env: server_options.KeyName = option(
+        None, "environment variable of the API key; VIGORL_API_KEY, OPENAI_API_KEY when left out"
+    )
+    headers: Annotated[
+        server_options.Headers, Flag(names=("--server-header",), metavar="NAME=VALUE")
+    ] = option((), "header for a server; $VARIABLE in it is filled in; repeatable")
+    body: Annotated[
+        server_options.BodyFields, Flag(names=("--server-body",), metavar="KEY=JSON")
+    ] = option((), "further field of a server's requests; repeatable")
+    refusals: int = option(8, "questions in a row refused alike that stop a run; 0: never", ge=0)
+    server_can: server_options.Abilities = option(
+        None, "what a server can: continue,stop,n,seed; or no-continue; found out when left out"
+    )
 
 
 class TeacherSettings(ServerSettings, HomeSettings):

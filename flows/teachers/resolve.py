@@ -12,6 +12,7 @@ TeacherSettings(teacher="vllm:./checkpoints/qwen3-vl-4b")         # a server of 
 
 from __future__ import annotations
 
+import os
 import re
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -19,9 +20,11 @@ from typing import Any
 
 from flows.progress import report_to_stderr
 from flows.settings import FieldProblem, Problem, ServeSettings, TeacherSettings
+from flows.teachers.server_options import parsed_body, parsed_headers
 from flows.teachers.spaces import checkpoint_space, server_space, space_by_name
 from mcts.coordinates import CoordinateSpace
 from mcts.teachers.base import Teacher
+from mcts.teachers.capabilities import parse_capabilities
 from mcts.teachers.checkpoints import (
     GENERAL,
     PromptStyle,
@@ -29,9 +32,10 @@ from mcts.teachers.checkpoints import (
     prompt_style,
     registered_checkpoints,
 )
+from mcts.teachers.credentials import Access, CredentialProblem, mask_url, read_key, split_url
 from warehouse.sources import task_of
 
-_URL = re.compile(r"https?://")
+_URL = re.compile(r"https?://", re.IGNORECASE)
 _OWN_SERVER = re.compile(r"vllm(-cpu)?:")
 
 
@@ -75,7 +79,7 @@ def _checkpoint(settings: TeacherSettings) -> ResolvedTeacher:
     folder = find_checkpoint(name) or Path(name)
     if not (folder / "config.json").is_file():
         raise Problem(
-            f"teacher {name!r} is no registered model "
+            f"teacher {mask_url(name)!r} is no registered model "
             f"({', '.join(registered_checkpoints()) or 'there is none'}), nor a URL, nor a folder "
             "with a config.json, nor vllm: and a model"
         )
@@ -97,10 +101,10 @@ def _server(settings: TeacherSettings, reconnect: bool) -> ResolvedTeacher:
     urls = [url.strip().rstrip("/").removesuffix("/v1") for url in settings.teacher.split(",")]
     space = _limited(server_space(settings.space, settings.model), settings)
     if wrong := [url for url in urls if not _URL.match(url)]:
-        raise FieldProblem("teacher", f"{wrong[0]!r} among the servers is no URL")
-    if len(set(urls)) < len(urls):
+        raise FieldProblem("teacher", f"{mask_url(wrong[0])!r} among the servers is no URL")
+    clients = [_client(settings, url, settings.model, space, of=len(urls)) for url in urls]
+    if len({client.url for client in clients}) < len(clients):
         raise FieldProblem("teacher", "each server is named once")
-    clients = [_client(settings, url, settings.model, of=len(urls)) for url in urls]
     teacher: Teacher = clients[0]
     if len(urls) > 1:
         from mcts.teachers.replicas import Replicas
@@ -127,23 +131,52 @@ def _own_server(settings: TeacherSettings) -> ResolvedTeacher:
     known = checkpoint_space(folder) if folder and not settings.space else None
     space = _limited(known or server_space(settings.space, served.model), settings)
     style = _prompt_style(folder) if folder else GENERAL
-    teacher = ServedTeacher(served, lambda url, name: _client(settings, url, name))
+    if not settings.api_key_env and os.environ.get("VLLM_API_KEY"):  # vLLM itself reads it
+        settings = settings.model_copy(update={"api_key_env": "VLLM_API_KEY"})
+    teacher = ServedTeacher(served, lambda url, name: _client(settings, url, name, space))
     return ResolvedTeacher(teacher, space, style.prompt or "", style.step_tokens, bounded=True)
 
 
-def _client(settings: TeacherSettings, url: str, model: str | None, of: int = 1) -> Any:
+def _client(
+    settings: TeacherSettings, url: str, model: str | None, space: CoordinateSpace, of: int = 1
+) -> Any:
     from mcts.teachers.openai_client import OpenAITeacher
 
+    shown, access = _address(settings, url)
     return OpenAITeacher(
-        url,
+        shown,
         model,
+        access=access,
         # Every tree asks for several things at once; the server queues what it cannot batch.
         concurrency=4 * settings.concurrency,
         timeout_s=settings.timeout,
         connect_retries=1 if of > 1 else None,  # another one can be asked instead
         revision=settings.revision or "",
+        fields=parsed_body(settings.body),
+        can=parse_capabilities(settings.server_can) if settings.server_can else None,
+        space=space,
         image_cache_bytes=2**28 // of,
+        report=report_to_stderr,
     )
+
+
+def _address(settings: TeacherSettings, url: str) -> tuple[str, Access]:
+    """Return a server's URL without its password, and what opens it.
+
+    Raises:
+        Problem: a variable is missing, or there are two passwords.
+    """
+    field = "api_key_env"
+    try:
+        key = read_key(settings.api_key_env)
+        field = "teacher"
+        shown, user_info = split_url(url)
+        if user_info and settings.api_key_env:
+            raise FieldProblem(field, "give a password in the URL or --api-key-env, not both")
+        field = "headers"
+        return shown, Access(key, parsed_headers(settings.headers), user_info=user_info)
+    except CredentialProblem as problem:
+        raise FieldProblem(field, str(problem)) from None
 
 
 def _limited(space: CoordinateSpace, settings: TeacherSettings) -> CoordinateSpace:

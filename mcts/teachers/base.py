@@ -204,6 +204,8 @@ class Ledger:
     prompt_tokens: int = 0
     cached_tokens: int = 0
     completion_tokens: int = 0
+    estimated: int = 0
+    """Responses whose tokens the server did not count, so that they were estimated."""
 
     def add(self, reply: Reply) -> None:
         """Add a reply's tokens."""

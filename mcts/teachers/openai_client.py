@@ -21,7 +21,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
-from mcts.coordinates import CoordinateSpace, SpaceKind
+from mcts.coordinates import CoordinateSpace
 from mcts.data import content_id
 from mcts.teachers.base import (
     Ledger,
@@ -30,18 +30,27 @@ from mcts.teachers.base import (
     TeacherError,
     TeacherUnavailable,
 )
-from mcts.teachers.capabilities import FEATURES, Capabilities
+from mcts.teachers.capabilities import FEATURES, Attempt, Capabilities, advice
 from mcts.teachers.connections import ConnectionLost, Connections, NotConnected
-from mcts.teachers.request_bodies import WIRE_SEED, EncodedImages, chat_body, encode_body
+from mcts.teachers.credentials import Access
+from mcts.teachers.image_tokens import ImageSize, SizeCheck, image_tokens
+from mcts.teachers.request_bodies import (
+    WIRE_SEED,
+    EncodedImage,
+    EncodedImages,
+    chat_body,
+    encode_body,
+)
 from mcts.teachers.responses import (
+    Refused,
     RetryableError,
-    estimate_tokens,
     is_counted,
+    prompt_text_tokens,
     read_json,
     read_models,
     read_reply,
-    starts_anew,
 )
+from mcts.teachers.turns import COUNTING, Turn, continues_counting
 
 MAX_WAIT_S = 60.0
 """Upper limit of one wait between two attempts, whatever the server asks for."""
@@ -64,8 +73,8 @@ class OpenAITeacher:
     limits attempts at an unreachable server: fewer, where there is another one.
 
     Args:
-        api_key: sent as a bearer token; never part of a message.
-        headers: sent with every request; their values are never part of a message.
+        api_key: sent as a bearer token, where there is no `access`; never part of a message.
+        access: headers that open the server; no secret in them is ever part of a message.
         fields: added to the body of every chat request, and part of the identity.
         can: capabilities that are known (`mcts.teachers.capabilities.FEATURES`).
         space: the model's coordinates, by which a server that resizes images itself is found.
@@ -84,7 +93,7 @@ class OpenAITeacher:
         connect_retries: int | None = None,
         backoff_s: float = 0.5,
         revision: str = "",
-        headers: Mapping[str, str] | None = None,
+        access: Access | None = None,
         fields: Mapping[str, Any] | None = None,
         can: Mapping[str, bool] | None = None,
         space: CoordinateSpace | None = None,
@@ -95,16 +104,18 @@ class OpenAITeacher:
         self.model = model
         self.ledger = Ledger()
         self.capabilities = Capabilities(can)
-        self._api_key = api_key
-        self._headers = dict(headers or {})
-        if api_key:
-            self._headers.setdefault("Authorization", f"Bearer {api_key}")
+        self._access = access or Access(api_key)
         self._fields = dict(fields or {})
         self._concurrency, self._timeout_s = concurrency, timeout_s
         self._retries, self._backoff_s = retries, backoff_s
         self._connect_retries = retries if connect_retries is None else connect_retries
         self._revision, self._space, self._report = revision, space, report
         self._reported: set[str] = set()
+        self._sizes = SizeCheck(space, self.url, report)
+        self._kept: dict[tuple[Request, int], Reply] = {}
+        """Single samples of requests that failed as a whole: they are not asked again."""
+        self._blind = False
+        """Whether the last request that was to find out what the server takes found nothing."""
         self._base = "/v1"
         self._identity: str | None = None
         self._lost = False  # it went away, and its model was not checked since
@@ -113,8 +124,6 @@ class OpenAITeacher:
         self._opening = self._probing = asyncio.Lock()
         self._slots = asyncio.Semaphore(concurrency)
         self._images = EncodedImages(image_cache_bytes)
-
-        self._sizes_compared = False
 
     @property
     def identity(self) -> str:
@@ -134,7 +143,9 @@ class OpenAITeacher:
             # An answer may take minutes; a server that takes long to connect is down.
             connect_s = min(self._timeout_s, CONNECT_S)
             try:
-                self._client = Connections(self.url, headers=self._headers, connect_s=connect_s)
+                self._client = Connections(
+                    self.url, headers=self._access.headers, connect_s=connect_s
+                )
             except NotConnected as error:
                 raise self._unreachable(error) from None
             self._loop, self._opening, self._probing = loop, asyncio.Lock(), asyncio.Lock()
@@ -167,7 +178,16 @@ class OpenAITeacher:
         self.model = self.model or next(iter(cards))
         identity = self._identify(cards)
         if cards[self.model].get("owned_by") == "vllm":
-            presumed = ("n", "stop", "seed", "top_p", "max_tokens", "temperature", "logprobs")
+            presumed = (
+                "n",
+                "stop",
+                "stop_strings",
+                "seed",
+                "top_p",
+                "max_tokens",
+                "temperature",
+                "logprobs",
+            )
             self.capabilities.presume(presumed)
         return identity
 
@@ -201,11 +221,11 @@ class OpenAITeacher:
         except (TimeoutError, ConnectionLost, TeacherError, RetryableError) as error:
             if isinstance(error, TeacherError) and "HTTP 404" in error.message and self._identity:
                 return self._identity  # it answers, and lists no models
-            detail = self._masked(str(error) or type(error).__name__)
+            detail = self._access.mask(str(error) or type(error).__name__)
             raise TeacherUnavailable(f"{self.url} does not answer ({detail}).") from None
 
     def _unreachable(self, error: NotConnected) -> TeacherUnavailable:
-        reason = self._masked(str(error))
+        reason = self._access.mask(str(error))
         if error.permanent or "proxy" in reason:
             sentence = f"{self.url} can't be reached: {reason}."
         else:
@@ -215,14 +235,6 @@ class OpenAITeacher:
             )
         return TeacherUnavailable(sentence, permanent=error.permanent)
 
-    def _masked(self, text: str) -> str:
-        """Replace the key and the values of headers, which a server may repeat in its errors."""
-        values = [self._api_key or "", *self._headers.values()]
-        for value in sorted(values, key=len, reverse=True):
-            if len(value) >= 4:
-                text = text.replace(value, "***")
-        return text
-
     def _report_once(self, sentence: str) -> None:
         if sentence not in self._reported:
             self._reported.add(sentence)
@@ -231,14 +243,16 @@ class OpenAITeacher:
     async def complete(self, request: Request, images: Mapping[str, bytes]) -> Reply:
         """Answer `request`; see `mcts.teachers.base.Teacher.complete`."""
         await self.open()
+        self.ledger.requests += 1
         started = time.perf_counter()
         try:
             if self._lost:
                 await self._check_model()
-            self.ledger.requests += 1
-            if self.capabilities.unknown(request):  # one request at a time finds out, for all
+            if self._finds_out(request):
                 async with self._probing:
+                    started = time.perf_counter()
                     reply = await self._answer(request, images)
+                    self._blind = False
             else:
                 reply = await self._answer(request, images)
         except TeacherUnavailable:
@@ -248,15 +262,23 @@ class OpenAITeacher:
             self.ledger.failures += 1
             refusal.seconds = time.perf_counter() - started
             if refusal.kind in ("server_error", "timeout", "malformed"):
+                self._blind = True
                 try:
                     await self._check_model()
                 except TeacherUnavailable as gone:
                     raise TeacherUnavailable(str(gone), in_flight=True) from refusal
             raise
         reply = replace(reply, seconds=time.perf_counter() - started)
-        self._compare_sizes(request, images, reply)
         self.ledger.add(reply)
         return reply
+
+    def _finds_out(self, request: Request) -> bool:
+        """Return whether this request finds out for all others what the server takes.
+
+        One does at a time, unless such a one was answered with nothing but failures: then waiting
+        for each other would make a server that is in trouble slower still.
+        """
+        return self.capabilities.unknown(request) and not self._blind
 
     async def _check_model(self) -> None:
         """Raise TeacherUnavailable unless the server answers and still serves the same model."""
@@ -271,34 +293,61 @@ class OpenAITeacher:
         Raises:
             TeacherError: it was refused in every form; the sentence is that of the first refusal.
         """
-        known = self.capabilities.known
-        form: frozenset[str] | None = self.capabilities.form(request)
+        shown = {i: self._images.encode(i, images) for i in request.image_ids}
+        attempt = self.capabilities.attempt(request)
         refusal: TeacherError | None = None
-        while form is not None:
-            before = dict(known)
+        while True:
+            before = dict(self.capabilities.known)
             try:
-                answers = await self._send_as(request, images, form)
-            except TeacherError as error:
+                answers = await self._send_as(request, shown, attempt)
+            except Refused as error:
                 refusal = refusal or error
-                # An unknown feature is answered as a bad request; other failures are final.
-                if error.kind != "bad_request":
-                    break
-                form = self.capabilities.without_refused(form, error.message)
-            else:
-                texts = [c.text for answer in answers for c in answer.completions]
-                if "continue" in form and known["continue"] is None and starts_anew(
-                    texts, request.messages[-1].text
-                ):  # fmt: skip
-                    self.capabilities.switch_off(["continue"])
-                    form -= {"continue"}
-                    self._report_found(before, "it begins a partial turn again, so ")
+                if attempt.refused(error.message):
                     continue
-                self.capabilities.confirm(form)
-                self._report_found(before)
-                return _joined(answers)
+                sentence = f"{refusal.message}{advice(error.message, request)}"
+                raise TeacherError(refusal.kind, sentence) from None
+            reply = _joined(answers)
+            if request.continues and await self._begins_anew(request, attempt.form, reply):
+                self.capabilities.known["continue"] = False
+                attempt.form -= {"continue"}
+                self._report_found(before, "it begins a partial turn again, so ")
+                continue
+            attempt.answered()
             self._report_found(before)
-        assert refusal is not None
-        raise refusal
+            return reply
+
+    async def _begins_anew(self, request: Request, form: frozenset[str], reply: Reply) -> bool:
+        """Return whether the server begins a partial turn again, though it took it.
+
+        Raises:
+            TeacherError: it does so too where the turn so far stands in the question.
+        """
+        turn = Turn(request.messages[-1].text, request.stop)
+        texts = [completion.text for completion in reply.completions]
+        anew = turn.begun_anew(texts)
+        if "continue" not in form:
+            if anew and turn.partial.rstrip().endswith("</think>"):
+                raise TeacherError(
+                    "bad_request",
+                    "the model begins its turn again instead of going on, also where the thoughts "
+                    "so far stand in the question: --strategy best-of-n asks for whole chains",
+                )
+            return False
+        if self.capabilities.known["continue"] is not None:
+            return False
+        if anew or not turn.may_be_begun_anew(texts):
+            return anew
+        return await self._continues_counting() is False
+
+    async def _continues_counting(self) -> bool | None:
+        """Ask the server to continue a turn where it is plain what follows."""
+        try:
+            form = self.capabilities.form(COUNTING)
+            reply = await self._send_chat(COUNTING, {}, form, 1)
+        except TeacherError:
+            return None
+        self.ledger.add(reply)
+        return continues_counting(reply.completions[0].text)
 
     def _report_found(self, before: Mapping[str, bool | None], why: str = "") -> None:
         for name, known in self.capabilities.known.items():
@@ -308,60 +357,74 @@ class OpenAITeacher:
                 self._report_once(f"{reason}{feature.instead}")
 
     async def _send_as(
-        self, request: Request, images: Mapping[str, bytes], form: frozenset[str]
+        self, request: Request, shown: Mapping[str, EncodedImage], attempt: Attempt
     ) -> list[Reply]:
-        # Where n > 1 is known to work, too few choices are an error worth a retry.
-        strict = self.capabilities.is_certain("n")
-        shown = {i: self._images.encode(i, images) for i in request.image_ids}
-        body = chat_body(request, form, self.model, self._fields)
-        n = body["n"]
-
-        def read(data: Any) -> Reply:
-            if not is_counted(data):
-                self._report_once("it does not count its tokens, so they are estimated here")
-            return read_reply(data, n, request, strict)
-
-        path = f"{self._base}/chat/completions"
-        if n == request.n:
-            return [await self._send("POST", path, encode_body(body, shown), read)]
-        try:
-            async with asyncio.TaskGroup() as group:  # the first failure cancels the others
-                tasks = []
-                for i in range(request.n):
-                    if "seed" in form:
-                        body["seed"] = request.sample_seed(i) & WIRE_SEED
-                    sending = self._send("POST", path, encode_body(body, shown), read)
-                    tasks.append(group.create_task(sending))
-        except* (TeacherError, TeacherUnavailable) as failures:
-            failure = failures.exceptions[0]
-        else:
-            return [task.result() for task in tasks]
-        raise failure
-
-    def _compare_sizes(self, request: Request, images: Mapping[str, bytes], reply: Reply) -> None:
-        """Compare the tokens of the first prompt with those of its images, where sizes matter.
+        """Send a request in its form; samples that one answer does not give are asked for singly.
 
         Raises:
-            TeacherUnavailable: the server must have resized the images, so that its coordinates
-                are not those of `space`.
+            Refused, TeacherError, TeacherUnavailable: there is no sample at all, or no server.
         """
-        space = self._space
-        if self._sizes_compared or space is None or space.kind is not SpaceKind.ABSOLUTE_RESIZED:
-            return
-        self._sizes_compared = True
-        shown = [self._images.encode(i, images) for i in request.image_ids]
-        expected = sum(image.tokens(space) for image in shown)
-        text = sum(estimate_tokens(message.text) for message in request.messages)
-        seen = reply.prompt_tokens - text
-        # A count that hardly covers the text is no count of images. Texts are estimated: a third.
-        if reply.prompt_tokens < expected and seen > text / 3 + 64:
-            factor = space.factor or 1
-            raise TeacherUnavailable(
-                f"{self.url} read {reply.prompt_tokens} tokens where the images alone have "
-                f"{expected}: it resizes them to fewer pixels, and its points would be misread. "
-                f"Give --max-pixels as its processor has it; about {seen * factor**2} fits.",
-                permanent=True,
-            )
+        answers: list[Reply] = []
+        done = 0
+        if "n" in attempt.form:
+            answers.append(await self._send_chat(request, shown, attempt.form, request.n))
+            done = len(answers[0].completions)
+            if done < request.n:
+                attempt.gives_too_few()
+
+        async def single(i: int) -> Reply:
+            if (request, i) not in self._kept:
+                reply = await self._send_chat(request, shown, attempt.form - {"n"}, 1, i)
+                self._kept[request, i] = reply
+            return self._kept[request, i]
+
+        missing = range(done, request.n)
+        if missing and self.capabilities.unknown(request):  # one refusal is enough
+            answers.append(await single(missing[0]))
+            missing = missing[1:]
+        singles = await asyncio.gather(*map(single, missing), return_exceptions=True)
+        answers += [found for found in singles if isinstance(found, Reply)]
+        failures = [found for found in singles if isinstance(found, BaseException)]
+        for failure in failures:
+            if not answers or not isinstance(failure, TeacherError):
+                raise failure
+        for i in range(request.n):
+            self._kept.pop((request, i), None)
+        return answers
+
+    async def _send_chat(
+        self,
+        request: Request,
+        shown: Mapping[str, EncodedImage],
+        form: frozenset[str],
+        n: int,
+        first: int = 0,
+    ) -> Reply:
+        """Request the samples from number `first` on."""
+        body = chat_body(request, form, self.model, self._fields) | {"n": n}
+        if "seed" in form:
+            body["seed"] = request.sample_seed(first) & WIRE_SEED
+        counted = True
+
+        def sizes() -> list[ImageSize]:
+            return [shown[image_id].size for image_id in request.image_ids]
+
+        def read(data: Any) -> Reply:
+            nonlocal counted
+            counted = is_counted(data)
+            return read_reply(
+                data, n, request, keeps_stops="stop" in form,
+                image_tokens=lambda: image_tokens(self._space, sizes()),
+            )  # fmt: skip
+
+        path = f"{self._base}/chat/completions"
+        reply: Reply = await self._send("POST", path, encode_body(body, shown), read)
+        if counted and self._sizes.is_due:
+            self._sizes.compare(reply, sizes(), prompt_text_tokens(request))
+        if not counted:
+            self.ledger.estimated += 1
+            self._report_once("it does not count its tokens, so they are estimated here")
+        return reply
 
     async def _send(
         self,
@@ -387,7 +450,7 @@ class OpenAITeacher:
                             response = await self._client.request(method, path, pieces)
                     finally:
                         self.ledger.in_flight -= 1
-                return read(read_json(response, self.url))
+                return read(self._access.masked(read_json(response, self.url)))
             except NotConnected as error:
                 failure = self._unreachable(error)
                 failure.in_flight = dropped
@@ -396,21 +459,21 @@ class OpenAITeacher:
             except TimeoutError:
                 failure = TeacherError("timeout", f"no answer within {self._timeout_s:g} s")
             except ConnectionLost as error:
-                failure = TeacherError("server_error", self._masked(str(error)))
+                failure = TeacherError("server_error", self._access.mask(str(error)))
                 dropped = True
             except RetryableError as error:
-                failure = TeacherError(error.kind, self._masked(str(error)))
+                failure = TeacherError(error.kind, self._access.mask(str(error)))
                 if error.busy:
-                    busy = self._masked(str(error))
+                    busy = self._access.mask(str(error))
                     failure = TeacherUnavailable(f"{self.url} has no capacity ({busy}).")
                 errors[error.kind] += 1  # each kind has its own number of retries
                 if errors[error.kind] > error.retries:
                     break
                 wait = max(wait, error.wait_s)
             except TeacherError as error:
-                raise TeacherError(error.kind, self._masked(error.message)) from None
+                raise type(error)(error.kind, self._access.mask(error.message)) from None
             except TeacherUnavailable as error:
-                sentence = self._masked(str(error))
+                sentence = self._explain_key(self._access.mask(str(error)))
                 raise TeacherUnavailable(sentence, permanent=error.permanent) from None
             if attempt < self._retries:
                 self.ledger.retries += 1
@@ -419,6 +482,14 @@ class OpenAITeacher:
                     self._report_once(f"it asks for patience; the next attempt is in {wait:.0f} s")
                 await asyncio.sleep(wait)
         raise failure
+
+    def _explain_key(self, sentence: str) -> str:
+        if "refuses the API key" in sentence and "Authorization" not in self._access.headers:
+            return (
+                f"{sentence} None was sent: put it in VIGORL_API_KEY, or name its variable with "
+                "--api-key-env."
+            )
+        return sentence
 
     async def close(self) -> None:
         """Close the connections."""

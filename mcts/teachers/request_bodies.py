@@ -19,10 +19,9 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from mcts.coordinates import CoordinateSpace
-from mcts.data import Image
 from mcts.image_io import UnreadableImage, canonical, media_type, upright_size
 from mcts.teachers.base import Message, Request, TeacherError, TextPart, image_bytes
+from mcts.teachers.image_tokens import ImageSize
 from mcts.teachers.responses import fold_partial_turn, thought_limit_pattern
 
 WIRE_SEED = 2**31 - 1
@@ -41,10 +40,10 @@ class EncodedImage:
     data: bytes
     """The image file within it."""
 
-    def tokens(self, space: CoordinateSpace) -> int:
-        """Return how many tokens a model with these coordinates makes of it."""
-        width, height = space.size(Image("", *upright_size(self.data)))
-        return round(width * height / (space.factor or 1) ** 2)
+    @property
+    def size(self) -> ImageSize:
+        """Width and height as the model sees it."""
+        return ImageSize(*upright_size(self.data))
 
 
 class EncodedImages:
@@ -94,7 +93,7 @@ def chat_body(
     sampling = {"temperature": request.temperature, "top_p": request.top_p,
                 "seed": request.seed & WIRE_SEED}  # fmt: skip
     body |= {name: value for name, value in sampling.items() if name in form}
-    if request.stop:
+    if "stop_strings" in form:
         body["stop"] = list(request.stop)
     if "stop" in form:
         body["include_stop_str_in_output"] = True

@@ -1,22 +1,19 @@
 """Parse the responses of an OpenAI-compatible server, and classify the broken ones.
 
-    reply = read_reply(read_json(response, url), n, request, strict=False)
+    reply = read_reply(read_json(response, url), n, request)
 
 `read_json` tells HTTP responses that are good from those worth a retry (`RetryableError`) and final
-ones (`TeacherError`). `read_reply` reads the JSON of `/v1/chat/completions`, and restores what the
-server or its chat template kept for itself: a stop string, the `<think>` that the prompt opened.
-`fold_partial_turn` is for servers that cannot continue a turn, `starts_anew` finds those that only
-say they can. Whatever a server sends is its request's own failure, never more.
+ones (`TeacherError`). `read_reply` reads the JSON of `/v1/chat/completions`, whatever shape a
+server gives it. `fold_partial_turn` is for servers that cannot continue a turn. Whatever a server
+sends is its request's own failure, never more.
 """
 
 from __future__ import annotations
 
-import email.utils
-import json
 import math
 import re
-import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
 from typing import Any
 
 from mcts.teachers.base import (
@@ -29,13 +26,15 @@ from mcts.teachers.base import (
     TextPart,
 )
 from mcts.teachers.connections import HttpResponse
+from mcts.teachers.credentials import mask_url
+from mcts.teachers.json_answers import one_line, parse_json, retry_after_s
+from mcts.teachers.turns import Turn
 
-SHOWN_CHARS = 300
-"""Most characters of a server's own words in a message."""
+_EMPTY_THINK = re.compile(r"\s*<think>\s*(?:</think>\s*)?")
 
-_NUMBERS = re.compile(r"[\d.,%$\s]+")
-_THINK = re.compile(r"<think>(.*?)(?:</think>|$)", re.DOTALL)
-_EMPTY_THINK = re.compile(r"\s*<think>\s*</think>\s*(?=\S)")
+
+class Refused(TeacherError):
+    """The server does not take the request as it is; another form of it may do."""
 
 
 class RetryableError(Exception):
@@ -72,51 +71,84 @@ def estimate_tokens(text: str) -> int:
     return math.ceil(ascii_chars / 4) + len(text) - ascii_chars
 
 
-def read_reply(data: Any, n: int, request: Request, strict: bool) -> Reply:
-    """Return the `n` completions in `data`, in order of their index; `seconds` is 0.
+def prompt_text_tokens(request: Request) -> int:
+    """Estimate the tokens of a request's texts."""
+    return sum(estimate_tokens(message.text) for message in request.messages)
 
-    With `strict` false, too few choices mean that the server does not support n > 1. Tokens that
-    the server does not count are estimated from the texts.
+
+def read_reply(
+    data: Any,
+    n: int,
+    request: Request,
+    *,
+    keeps_stops: bool = True,
+    image_tokens: Callable[[], int] = lambda: 0,
+) -> Reply:
+    """Return the completions in `data`, in order of their index; `seconds` is 0.
+
+    There may be fewer than `n`: not every server can give several. Tokens that the server does not
+    count are estimated from the texts and `image_tokens`.
+
+    Args:
+        keeps_stops: whether the server was asked to leave stop strings in the text.
 
     Raises:
-        RetryableError: not the documented structure, too few choices, or all of them empty.
+        RetryableError: not the documented structure, no choices, or all of them empty.
         TeacherError: another attempt will not help.
     """
     try:
-        choices = sorted(data["choices"], key=_index)
-        texts = [_text(choice, request) for choice in choices]
-        reasons = [choice.get("finish_reason") for choice in choices]
+        choices = sorted(data["choices"], key=_index)[:n]
+        read = [_read_choice(choice, request, keeps_stops) for choice in choices]
         usage = data.get("usage")
-        usage = usage if isinstance(usage, Mapping) else {}
-        details = usage.get("prompt_tokens_details")
     except (KeyError, TypeError, ValueError, AttributeError) as error:
         raise RetryableError(
-            "malformed", f"unexpected answer ({error!r}): {plain(str(data)[:200])}"
+            "malformed", f"unexpected answer ({error!r}): {one_line(str(data), 200)}"
         ) from None
-    if len(texts) < n:
-        message = f"{len(texts)} choices where n={n} were requested"
-        if texts and not strict:
-            raise TeacherError("bad_request", message)
-        raise RetryableError("malformed", message)
+    if not choices:
+        raise RetryableError("malformed", f"0 choices where n={n} were requested")
+    texts = [text for text, _ in read]
     if not any(texts):
+        if all(_EMPTY_THINK.fullmatch(_content(choice, request)) for choice in choices):
+            raise TeacherError(
+                "bad_request",
+                "the chat template begins with an empty think block, where the text stops: switch "
+                "thinking off (vLLM, SGLang: --server-body "
+                "'chat_template_kwargs={\"enable_thinking\": false}')",
+            )
         # A seeded model that ends its turn at once will do so again: one retry is enough.
         raise RetryableError("empty", "every completion is empty", retries=1)
-    completion_tokens = _count(usage.get("completion_tokens"))
-    lengths = [len(text) for text in texts]
-    if completion_tokens:
-        shares = _shares(completion_tokens, lengths)
-    else:
-        shares = [estimate_tokens(text) for text in texts]
-        completion_tokens = sum(shares)
-    prompt_tokens = _count(usage.get("prompt_tokens"))
-    if not prompt_tokens:
-        prompt_tokens = sum(estimate_tokens(message.text) for message in request.messages)
+    tokens = _read_usage(usage, texts, lambda: prompt_text_tokens(request) + image_tokens())
+    shares = _shares(tokens.completion, [len(text) for text in texts])
     completions = tuple(
-        Completion(text, _finish(reason), tokens, _top_logprobs(choice))
-        for text, reason, tokens, choice in zip(texts, reasons, shares, choices, strict=True)
+        Completion(text, "stop" if finished else "length", share, _top_logprobs(choice))
+        for (text, finished), share, choice in zip(read, shares, choices, strict=True)
     )
+    return Reply(completions, tokens.prompt, tokens.cached, tokens.completion, 0.0)
+
+
+@dataclass(frozen=True, slots=True)
+class _Tokens:
+    prompt: int
+    cached: int | None
+    completion: int
+
+
+def _read_usage(usage: Any, texts: list[str], prompt_estimate: Callable[[], int]) -> _Tokens:
+    """Read what a response says about its tokens; estimate what it leaves out."""
+    usage = usage if isinstance(usage, Mapping) else {}
+    prompt, completion = _count(usage.get("prompt_tokens")), _count(usage.get("completion_tokens"))
+    if total := _count(usage.get("total_tokens")):
+        if prompt and not completion:
+            completion = total - prompt
+        elif completion and not prompt:
+            prompt = total - completion
+    if not completion or completion < 0:
+        completion = sum(estimate_tokens(text) for text in texts)
+    if not prompt or prompt < 0:
+        prompt = max(prompt_estimate(), (total or 0) - completion)
+    details = usage.get("prompt_tokens_details")
     cached = _count(details.get("cached_tokens")) if isinstance(details, Mapping) else None
-    return Reply(completions[:n], prompt_tokens, cached, completion_tokens, 0.0)
+    return _Tokens(prompt, cached, completion)
 
 
 def is_counted(data: Any) -> bool:
@@ -138,43 +170,38 @@ def _count(value: Any) -> int | None:
         return None
     try:
         number = float(value)
-    except ValueError:
+    except (ValueError, OverflowError):
         return None
     return int(number) if 0 <= number < 2**40 else None
 
 
-def _finish(reason: Any) -> str:
-    """Return `length` where the text was cut, else `stop`."""
-    cut = str(reason).lower() in ("length", "max_tokens", "max_length", "content_filter")
-    return "length" if cut else "stop"
+def _was_cut(reason: Any) -> bool:
+    """Return whether a text ended before the model did."""
+    words = ("length", "max_tokens", "max_output_tokens", "max_length", "model_length",
+             "content_filter", "safety", "recitation", "incomplete")  # fmt: skip
+    return str(reason).lower() in words
 
 
 def _top_logprobs(choice: dict[str, Any]) -> tuple[tuple[str, float], ...]:
     """Read the alternatives of the first token; empty where the server reports none."""
     try:
         tokens = choice["logprobs"]["content"][0]["top_logprobs"]
-        return tuple((plain(str(token["token"])), float(token["logprob"])) for token in tokens)
-    except (KeyError, IndexError, TypeError, ValueError):
+        found = tuple((str(token["token"]), float(token["logprob"])) for token in tokens)
+    except (KeyError, IndexError, TypeError, ValueError, OverflowError):
         return ()
+    return found if all(math.isfinite(logprob) for _, logprob in found) else ()
 
 
-def _text(choice: dict[str, Any], request: Request) -> str:
-    """Read the choice's text, with what the server or its template kept for itself."""
-    text = _content(choice, request)
+def _read_choice(choice: dict[str, Any], request: Request, keeps_stops: bool) -> tuple[str, bool]:
+    """Read a choice's text, as the model wrote it, and whether it is whole."""
+    text, reason = _content(choice, request), choice.get("finish_reason")
+    if str(reason).lower() in ("error", "abort", "aborted"):
+        error = one_line(str(choice.get("error") or f"finish_reason {reason}"))
+        raise RetryableError("server_error", f"the server broke the text off: {error}")
     partial = request.messages[-1].text if request.continues else ""
-    text = _without_echo(text, partial)
-    opened = _last_tag(partial)
-    if opened and text.lstrip().startswith(opened):
-        # A server that could not continue the turn opens the tag again; the prompt has it already.
-        text = text.lstrip()[len(opened) :]
-    if not _is_open("think", partial):
-        if match := _EMPTY_THINK.match(text):
-            text = text[match.end() :]
-        if _think_was_opened(text):
-            text = f"<think>{text}"
-    if choice.get("finish_reason") == "stop" and not text.endswith(request.stop):
-        text += _dropped_stop(choice, request, partial + text)
-    return text
+    turn = Turn(partial, request.stop, keeps_stops)
+    told = choice.get("stop_reason", choice.get("matched_stop", ""))
+    return turn.read(text, finished=not _was_cut(reason), stop_reason=told)
 
 
 def _content(choice: dict[str, Any], request: Request) -> str:
@@ -186,99 +213,35 @@ def _content(choice: dict[str, Any], request: Request) -> str:
     """
     message = choice["message"]
     content = message.get("content")
-    reasoning = message.get("reasoning_content") or message.get("reasoning")
+    hidden = [message.get(name) for name in ("reasoning_content", "reasoning", "thinking")]
     if isinstance(content, list):
         parts = [part if isinstance(part, Mapping) else {"text": part} for part in content]
-        reasoning = reasoning or any("thinking" in part for part in parts)
-        content = "".join(str(part.get("text") or "") for part in parts)
-    content = content or ""
+        hidden += [part for part in parts if part.get("type") in ("thinking", "reasoning")]
+        content = "".join(str(part.get("text") or "") for part in parts if part not in hidden)
+    content = "" if content is None else content
     if not isinstance(content, str):
         raise TypeError("content is not text")
-    content = plain(content)
-    if not content and message.get("tool_calls"):
+    if message.get("tool_calls"):
         raise TeacherError(
             "bad_request",
-            "the server reads the text as tool calls: start it without a tool-call parser "
+            "the server reads the text as tool calls: start it without a tool parser "
             "(vLLM: without --enable-auto-tool-choice and --tool-call-parser)",
         )
     wants_thoughts = any("<think>" in message.text for message in request.messages)
-    if reasoning and "<think>" not in content and (wants_thoughts or not content):
+    thought = any(part.strip() if isinstance(part, str) else part for part in hidden)
+    if thought and (wants_thoughts or not content):
         raise TeacherError(
             "bad_request",
             "the server removes the thoughts from the text: start it without a reasoning parser "
-            "(vLLM: without --reasoning-parser)",
+            "(vLLM: without --reasoning-parser), or have them left where they are "
+            "(--server-body; docs/servers.md)",
         )
     refusal = message.get("refusal")
     if not content and isinstance(refusal, str) and refusal:
-        raise TeacherError("bad_request", f"the model refuses: {plain(refusal)[:SHOWN_CHARS]}")
-    if not content and str(choice.get("finish_reason")) == "content_filter":
-        raise TeacherError("bad_request", "the server's content filter withheld the answer")
+        raise TeacherError("empty", f"the model refuses: {one_line(refusal)}")
+    if not content and str(choice.get("finish_reason")).lower() in ("content_filter", "safety"):
+        raise TeacherError("empty", "the server's content filter withheld the answer")
     return content
-
-
-def _without_echo(text: str, partial: str) -> str:
-    """Drop the partial turn from the start of `text`, where the server repeats it, once."""
-    begun = partial.strip()
-    if begun and "</think>" in begun and text.lstrip().startswith(begun):
-        return text.lstrip()[len(begun) :]
-    return text
-
-
-def _is_open(tag: str, turn: str) -> bool:
-    return turn.count(f"<{tag}>") > turn.count(f"</{tag}>")
-
-
-def _think_was_opened(text: str) -> bool:
-    """Return whether a text goes on in a `<think>` that the chat template opened in the prompt."""
-    closed = text.find("</think>")
-    return closed >= 0 and not re.search(r"<(think|answer|tool_call)>", text[:closed])
-
-
-def starts_anew(texts: list[str], partial: str) -> bool:
-    """Return whether completions of a partial turn begin the turn again instead of going on.
-
-    They do where each of them repeats the turn's first thought, numbers aside, or opens a thought
-    inside the answer that the partial turn had opened.
-    """
-    if _is_open("answer", partial):
-        return all(text.lstrip().startswith("<think>") for text in texts)
-    first = _THINK.search(partial)
-    if first is None or "</think>" not in partial:
-        return False
-    begun = _NUMBERS.sub(" ", first[1]).strip()
-    firsts = [_THINK.match(text.lstrip()) for text in texts]
-    return bool(begun) and all(
-        match is not None and _NUMBERS.sub(" ", match[1]).strip() == begun for match in firsts
-    )
-
-
-def _last_tag(partial: str) -> str:
-    """Return the opening tag at the end of `partial`, such as `<answer>`, or an empty string."""
-    partial = partial.rstrip()
-    start = partial.rfind("<")
-    is_tag = start >= 0 and partial.endswith(">") and not partial.startswith("</", start)
-    return partial[start:] if is_tag else ""
-
-
-def _dropped_stop(choice: dict[str, Any], request: Request, turn: str) -> str:
-    """Return the stop string that ended the turn but is missing from it; empty if none did.
-
-    vLLM names it in `stop_reason` (a string; null or a token id at the end of the turn). Other
-    servers do not: then it is the closing tag whose element is open in the turn so far, if there
-    is exactly one.
-    """
-    if "stop_reason" in choice:
-        reason = choice["stop_reason"]
-        return reason if isinstance(reason, str) and reason in request.stop else ""
-
-    def still_open(stop: str) -> bool:
-        return turn.count(stop.replace("</", "<", 1)) > turn.count(stop)
-
-    tags = [stop for stop in request.stop if stop.startswith("</")]
-    open_tags = [stop for stop in tags if still_open(stop)]
-    if len(open_tags) == 1:
-        return open_tags[0]
-    return request.stop[0] if len(request.stop) == 1 and not tags else ""
 
 
 def _shares(total: int, lengths: list[int]) -> list[int]:
@@ -291,9 +254,10 @@ def _shares(total: int, lengths: list[int]) -> list[int]:
 def read_models(data: Any) -> dict[str, dict[str, Any]]:
     """Return the served models' cards by name, from the JSON of `/v1/models`."""
     try:
-        return {plain(str(card["id"])): dict(card) for card in data["data"]}
+        cards = data if isinstance(data, list) else data["data"]  # Together's list is bare
+        return {str(card["id"]): dict(card) for card in cards}
     except (KeyError, TypeError, ValueError, AttributeError):
-        shown = plain(str(data)[:200])
+        shown = one_line(str(data), 200)
         raise RetryableError("malformed", f"not a list of models: {shown}") from None
 
 
@@ -303,10 +267,11 @@ def read_json(response: HttpResponse, url: str) -> Any:
     Raises:
         TeacherUnavailable: the API key is refused, or there is no credit left.
         RetryableError: a timeout, an overloaded or failing server, or no JSON.
+        Refused: the request is not taken as it is.
         TeacherError: any other status.
     """
     status = response.status
-    data, reason = _parse(response)
+    data, reason = parse_json(response)
     if 200 <= status < 300:
         if reason:
             raise RetryableError("malformed", reason)
@@ -315,7 +280,7 @@ def read_json(response: HttpResponse, url: str) -> Any:
     if response.proxy and status in (407, 502, 503, 504):
         message += f" (through the proxy {response.proxy})"
     if 300 <= status < 400:
-        target = plain(response.headers.get("location", "")) or "another address"
+        target = one_line(mask_url(response.headers.get("location", ""))) or "another address"
         raise TeacherError("bad_request", f"HTTP {status}: it has moved; name {target} instead")
     if status in (401, 403):
         raise TeacherUnavailable(f"{url} refuses the API key ({message}).", permanent=True)
@@ -328,37 +293,9 @@ def read_json(response: HttpResponse, url: str) -> Any:
     if status in (408, 425, 429) or status >= 500:
         wait_s = retry_after_s(response.headers.get("retry-after", ""))
         raise RetryableError("server_error", message, wait_s=wait_s, busy=status in (429, 503))
-    raise TeacherError("bad_request", message)
-
-
-def retry_after_s(value: str) -> float:
-    """Return the seconds that a Retry-After header asks for; 0 where it says nothing usable."""
-    try:
-        seconds = float(value)
-    except ValueError:
-        try:
-            seconds = email.utils.parsedate_to_datetime(value).timestamp() - time.time()
-        except (ValueError, TypeError, OverflowError):
-            return 0.0
-    return seconds if seconds > 0 else 0.0  # also of NaN
-
-
-def _parse(response: HttpResponse) -> tuple[Any, str]:
-    """Return a body's JSON, or None with the reason why it holds none."""
-    body, kind = response.body, response.headers.get("content-type", "").partition(";")[0]
-    start = body[:200].lstrip().lower()
-    if kind.strip().lower() == "text/html" or start.startswith((b"<!doctype", b"<html")):
-        title = re.search(rb"<title>(.{0,100}?)</title>", body[:4000], re.DOTALL | re.IGNORECASE)
-        named = f", {title[1].decode('utf-8', 'replace').strip()!r}" if title else ""
-        return None, f"the answer is a web page{named}, not JSON"
-    if start.startswith((b"data:", b"event:")):
-        return None, "the answer is a stream of events, which was not asked for"
-    if not body.strip():
-        return None, "the answer is empty"
-    try:  # JSON is UTF-8, whatever charset the header names
-        return json.loads(body.decode("utf-8-sig")), ""
-    except (ValueError, RecursionError):
-        return None, f"the answer is not JSON: {plain(body[:80].decode('utf-8', 'replace'))}"
+    if status in (404, 405, 410, 413):
+        raise TeacherError("bad_request", message)
+    raise Refused("bad_request", message)
 
 
 def _error_words(data: Any) -> str:
@@ -373,19 +310,7 @@ def _error_words(data: Any) -> str:
             words = f"{words} ({named})"
     else:
         words = error
-    try:
-        return plain(str(words))[:SHOWN_CHARS]
-    except RecursionError:
-        return "an error nested too deeply to be read"
-
-
-def plain(text: str) -> str:
-    """Return `text` in a form that can be stored and printed: halves of pairs are replaced."""
-    try:
-        text.encode()
-    except UnicodeEncodeError:
-        return text.encode("utf-16", "surrogatepass").decode("utf-16", "replace")
-    return text
+    return one_line(str(words))
 
 
 def fold_partial_turn(messages: list[Message]) -> list[Message]:
