@@ -78,9 +78,9 @@ class PointInEveryStep(TraceFilter):
         if len(steps) > 1 and steps[-1].point is None:
             steps = steps[:-1]
         without = [i for i, step in enumerate(steps) if step.point is None]
-        share = 1 - len(without) / len(steps) if steps else 0.0
+        share = 1 - len(without) / len(steps) if steps else None
         reason = ""
-        if not steps:
+        if share is None:
             reason = "it has no thought"
         elif share < self.min_share:
             reason = f"step {without[0] + 1} cites no point{_why_unread(trace)}"

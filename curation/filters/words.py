@@ -19,6 +19,7 @@ from functools import lru_cache
 
 import regex
 
+_JOINTS = "'.,:-"
 _WORD = re.compile(r"[@\w]+(?:['.,:-][@\w]+)*")
 _WORD_OF_SIGNS = regex.compile(r"[@\w\p{N}]+(?:['.,:-][@\w\p{N}]+)*")
 _HAN, _KANA = r"\p{Script=Han}\p{Script=Yi}", r"\p{scx=Hiragana}\p{scx=Katakana}\p{scx=Bopomofo}"
@@ -42,7 +43,8 @@ def words_of(text: str) -> list[str]:
     if text.isascii() or not _NEEDS_SIGNS.search(text):
         return _WORD.findall(text)
     found = _WORD_OF_SIGNS.findall(unicodedata.normalize("NFKC", text))
-    return [part for word in found for part in _PART.findall(word)]
+    parts = (part.strip(_JOINTS) for word in found for part in _PART.findall(word))
+    return [part for part in parts if part]
 
 
 def is_sign(char: str) -> bool:

@@ -13,7 +13,7 @@ from collections.abc import Callable, Sequence
 
 from curation.grading.exact_numbers import same_items, same_quantity
 from curation.grading.formula_values import same_value
-from curation.grading.formulas import spelling, unwrap
+from curation.grading.formulas import spelling, unwrap, without_brackets
 from curation.grading.lead_ins import without_lead_in
 from curation.grading.written import LONGEST, normalize, normalize_spaces
 
@@ -46,7 +46,7 @@ def _in_words(answer: str, text: str) -> bool:
 def _as_formula(answer: str, text: str) -> bool:
     if max(len(answer), len(text)) > LONGEST:
         return False
-    said, wanted = spelling(answer), spelling(text)
+    said, wanted = (without_brackets(spelling(one)) for one in (answer, text))
     # Where the gold answer is two numbers, `400,300` is no thousands.
     return said == wanted or (";" in wanted and said.replace(";", ",") == wanted.replace(";", ","))
 

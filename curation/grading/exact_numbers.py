@@ -17,7 +17,7 @@ from fractions import Fraction
 
 import regex
 
-from curation.grading.formulas import spelling
+from curation.grading.formulas import spelling, without_brackets
 from curation.grading.written import PLAIN_NUMBER, plain_number
 
 _NUMBER = PLAIN_NUMBER.pattern
@@ -63,12 +63,12 @@ class Quantity:
 
 def number_in(text: str) -> Fraction | None:
     """Parse the number that a text is, or None where it is not exactly one."""
-    return _number(_without_brackets(spelling(text)))
+    return _number(without_brackets(spelling(text)))
 
 
 def quantity_in(text: str) -> Quantity | None:
     """Parse a number with or without a unit that is written in many ways; None where it is none."""
-    text = _without_brackets(spelling(text))
+    text = without_brackets(spelling(text))
     if (number := _number(text)) is not None:
         return Quantity(number, "")
     if (match := _BEHIND.fullmatch(text)) and (number := _number(match[1])) is not None:
@@ -105,13 +105,6 @@ def same_items(answer: str, gold: str) -> bool:
     return all(a == b or (number is not None and number == _number(b)) for a, b, number in pairs)
 
 
-def _without_brackets(text: str) -> str:
-    """Strip round brackets around all of a text that is no list, but not those of a fraction."""
-    if text.startswith("(") and text.endswith(")") and "," not in text and text[1:2] != "(":
-        return text[1:-1]
-    return text[1:-1] if text.startswith("(((") and text.endswith(")))") else text
-
-
 def _items(text: str) -> tuple[str, list[str]] | None:
     """The brackets and the items of a list with commas; None where a text is none."""
     brackets, inner = "", text
@@ -131,7 +124,7 @@ def _items(text: str) -> tuple[str, list[str]] | None:
 
 def _same_ratio(answer: str, gold: str) -> bool:
     """`1:2` is also written as the fraction 1/2, and the other way round; 10:20 is another text."""
-    texts = [spelling(answer), spelling(gold)]
+    texts = [without_brackets(spelling(text)) for text in (answer, gold)]
     ratios = [match for text in texts if (match := _RATIO.fullmatch(text))]
     parts = [number for text in texts if "/" in text and (number := _number(text)) is not None]
     if len(ratios) != 1 or len(parts) != 1 or not int(ratios[0][2]):

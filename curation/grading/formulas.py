@@ -96,6 +96,16 @@ def _spelling(text: str) -> str:
     return _LOOSE_SPACE.sub("", _TWO_NUMBERS.sub(";", text))
 
 
+def without_brackets(text: str) -> str:
+    """Strip round brackets around all of a spelling that is no tuple, but not a fraction's own."""
+    inner = text[1:-1]
+    if text[:1] == "(" and text[-1:] == ")" and inner and "," not in inner and ";" not in inner:
+        simple = "(" not in inner and ")" not in inner
+        fraction = inner.startswith("((") and inner.endswith("))")
+        return inner if simple or fraction else text
+    return text
+
+
 def _unwrap_all(text: str) -> str:
     r"""Unwrap also what stands in a font within: `\boxed{\text{(B)}}`."""
     for _ in range(4):

@@ -87,6 +87,10 @@ def test_a_subgoal_is_grounded_when_it_points_and_boxes_do_not_say_elsewhere():
     assert counts(*goals)["subgoals"] == 3
     assert counts(*goals)["grounded_subgoals"] == 2
     assert counts(*goals, grounded=(True, False, None))["grounded_subgoals"] == 1
+    # Only what boxes show to be elsewhere is left out, and what is unknown is not.
+    assert counts(*goals[:2], grounded=(None, None))["grounded_subgoals"] == 2
+    assert counts(*goals[:2], grounded=(True, None))["grounded_subgoals"] == 2
+    assert counts(*goals[:2], grounded=(False, False))["grounded_subgoals"] == 0
 
 
 @pytest.fixture(scope="module")

@@ -4,8 +4,8 @@ from dataclasses import replace
 
 import pytest
 
-from curation.filters.base import apply_filters
-from curation.filters.rules import FILTERS
+from curation.filters.base import Context, apply_filters
+from curation.filters.rules import FILTERS, NoRepeatedPoint
 from curation.traces.linearize import linearize
 from mcts.coordinates import CoordinateSpace, Frame
 from mcts.data import Origin, Point, Step, Trace
@@ -110,6 +110,42 @@ def test_a_filter_rejects_with_its_reason(trace, filter, reason):
     verdicts = {verdict.filter: verdict for verdict in apply_filters(trace, QUESTION, FILTERS)}
     assert not verdicts[filter].keep and reason in verdicts[filter].reason
     assert len(verdicts) == len(FILTERS), "every filter speaks"
+
+
+@pytest.mark.parametrize(
+    ("trace", "filter", "measured"),
+    [
+        (GOOD, "right_answer", 1.0),
+        (replace(GOOD, reward=0.5), "right_answer", 0.5),
+        (replace(GOOD, reward=None), "right_answer", None),
+        (
+            replace(GOOD, problems=("unclosed_think", "empty_think", "empty_think")),
+            "well_formed",
+            2,
+        ),
+        (replace(GOOD, problems=("answer_forced",)), "well_formed", 0),
+        (GOOD, "point_in_every_step", 1.0),
+        (replace(GOOD, steps=(Step("Hm."), *GOOD.steps)), "point_in_every_step", 2 / 3),
+        (replace(GOOD, steps=()), "point_in_every_step", None),
+        (trace_of("Box (10, 1010), (20, 1010) and (5, 5)."), "inside_image", 2),
+        (GOOD, "no_repeated_point", 0),
+        (trace_of(*["Box (10, 10)."] * 3, "It (12, 9)."), "no_repeated_point", 3),
+        (
+            trace_of("Box (10, 10).", "Looking again (11, 10).", "It (12, 9)."),
+            "no_repeated_point",
+            1,
+        ),
+    ],
+)
+def test_a_verdict_holds_what_was_measured(trace, filter, measured):
+    verdicts = {verdict.filter: verdict for verdict in apply_filters(trace, QUESTION, FILTERS)}
+    assert verdicts[filter].score == (measured if measured is None else pytest.approx(measured))
+
+
+def test_repeated_points_are_allowed_up_to_their_number():
+    trace = trace_of(*["Box (10, 10)."] * 3)
+    assert [NoRepeatedPoint(max_repeats=n).apply(trace, QUESTION, Context()).keep
+            for n in (0, 1, 2)] == [False, False, True]  # fmt: skip
 
 
 @pytest.mark.parametrize(
