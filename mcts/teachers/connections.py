@@ -141,6 +141,8 @@ class Connections:
         self._url = parse_url(url)
         self._proxy = proxy_for(self._url)
         self._through = f"{self._proxy.host}:{self._proxy.port}" if self._proxy else ""
+        self.via = f" through the proxy {self._through}" if self._proxy else ""
+        """For messages: which proxy is between, empty if none."""
         self._connect_s = connect_s
         tls = _certificates() if self._url.scheme == "https" else True
         socks = self._proxy is not None and self._proxy.scheme.startswith("socks")
@@ -205,19 +207,20 @@ class Connections:
                 + (hint if error.status == 407 else ""),
                 permanent=refuses,
             )
-        if isinstance(error, aiohttp.ClientProxyConnectionError) or name.startswith(
-            ("Proxy", "Socks")
+        untrusted = (
+            aiohttp.ClientConnectorCertificateError,
+            aiohttp.ClientConnectorSSLError,
+            ssl.SSLError,
+        )
+        at_the_proxy = isinstance(error, aiohttp.ClientConnectorError) and self._proxy is not None
+        if name.startswith(("Proxy", "Socks")) or (
+            at_the_proxy and not isinstance(error, untrusted)
         ):
             return NotConnected(
                 f"the proxy {self._through} of the environment does not connect ({words}); "
                 "name the server in NO_PROXY if it needs none"
             )
-        if isinstance(
-            error,
-            aiohttp.ClientConnectorCertificateError
-            | aiohttp.ClientConnectorSSLError
-            | ssl.SSLError,
-        ):
+        if isinstance(error, untrusted):
             return NotConnected(
                 f"no trusted connection to {self._url.host}: {words}; SSL_CERT_FILE names the "
                 "certificates to trust",
@@ -226,16 +229,15 @@ class Connections:
         if isinstance(error, aiohttp.ClientConnectorError):
             return NotConnected(str(error.os_error or error))
         if isinstance(error, aiohttp.ConnectionTimeoutError):
-            through = f" through the proxy {self._through}" if self._through else ""
-            return NotConnected(f"no connection{through} within {self._connect_s:g} s")
+            return NotConnected(f"no connection{self.via} within {self._connect_s:g} s")
         if isinstance(error, aiohttp.InvalidURL):
             return NotConnected(f"{words} is no valid URL", permanent=True)
         if isinstance(error, aiohttp.ServerDisconnectedError):
-            return ConnectionLost("the server closed the connection without an answer")
+            return ConnectionLost(f"the connection{self.via} was closed without an answer")
         if isinstance(error, aiohttp.ClientResponseError | aiohttp.ClientPayloadError):
-            return ConnectionLost(f"the answer is broken: {words}")
+            return ConnectionLost(f"the answer{self.via} is broken: {words}")
         if isinstance(error, aiohttp.ClientError | OSError | ValueError | EOFError):
-            return ConnectionLost(f"the connection was lost: {words or name}")
+            return ConnectionLost(f"the connection{self.via} was lost: {words or name}")
         return error
 
     async def close(self) -> None:

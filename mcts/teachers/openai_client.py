@@ -45,6 +45,7 @@ from mcts.teachers.responses import (
     Refused,
     RetryableError,
     is_counted,
+    join_replies,
     prompt_text_tokens,
     read_json,
     read_models,
@@ -306,7 +307,7 @@ class OpenAITeacher:
                     continue
                 sentence = f"{refusal.message}{advice(error.message, request)}"
                 raise TeacherError(refusal.kind, sentence) from None
-            reply = _joined(answers)
+            reply = join_replies(answers)
             if request.continues and await self._begins_anew(request, attempt.form, reply):
                 self.capabilities.known["continue"] = False
                 attempt.form -= {"continue"}
@@ -457,7 +458,8 @@ class OpenAITeacher:
                 if error.permanent or attempt >= self._connect_retries:
                     break
             except TimeoutError:
-                failure = TeacherError("timeout", f"no answer within {self._timeout_s:g} s")
+                late = f"no answer{self._client.via} within {self._timeout_s:g} s"
+                failure = TeacherError("timeout", late)
             except ConnectionLost as error:
                 failure = TeacherError("server_error", self._access.mask(str(error)))
                 dropped = True
@@ -496,15 +498,3 @@ class OpenAITeacher:
         client, self._client, self._loop = self._client, None, None
         if client is not None:
             await client.close()
-
-
-def _joined(answers: Sequence[Reply]) -> Reply:
-    """Return one reply of several to the same prompt."""
-    cached = [a.cached_tokens for a in answers if a.cached_tokens is not None]
-    return Reply(
-        completions=tuple(c for answer in answers for c in answer.completions),
-        prompt_tokens=answers[0].prompt_tokens,
-        cached_tokens=cached[0] if cached else None,
-        completion_tokens=sum(answer.completion_tokens for answer in answers),
-        seconds=0.0,
-    )

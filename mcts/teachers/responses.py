@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import math
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -151,6 +151,18 @@ def _read_usage(usage: Any, texts: list[str], prompt_estimate: Callable[[], int]
     return _Tokens(prompt, cached, completion)
 
 
+def join_replies(answers: Sequence[Reply]) -> Reply:
+    """Return one reply of several to the same prompt."""
+    cached = [a.cached_tokens for a in answers if a.cached_tokens is not None]
+    return Reply(
+        completions=tuple(c for answer in answers for c in answer.completions),
+        prompt_tokens=answers[0].prompt_tokens,
+        cached_tokens=cached[0] if cached else None,
+        completion_tokens=sum(answer.completion_tokens for answer in answers),
+        seconds=0.0,
+    )
+
+
 def is_counted(data: Any) -> bool:
     """Return whether a response says how many tokens were read and written."""
     usage = data.get("usage") if isinstance(data, Mapping) else None
@@ -272,16 +284,20 @@ def read_json(response: HttpResponse, url: str) -> Any:
     """
     status = response.status
     data, reason = parse_json(response)
+    via = f" (through the proxy {response.proxy})" if response.proxy else ""
     if 200 <= status < 300:
         if reason:
-            raise RetryableError("malformed", reason)
+            raise RetryableError("malformed", f"{reason}{via}")
         return data
-    message = f"HTTP {status}: {_error_words(data) or reason or 'no reason given'}"
-    if response.proxy and status in (407, 502, 503, 504):
-        message += f" (through the proxy {response.proxy})"
+    message = f"HTTP {status}: {_error_words(data) or reason or 'no reason given'}{via}"
     if 300 <= status < 400:
         target = one_line(mask_url(response.headers.get("location", ""))) or "another address"
-        raise TeacherError("bad_request", f"HTTP {status}: it has moved; name {target} instead")
+        moved = f"HTTP {status}: it has moved; name {target} instead{via}"
+        raise TeacherError("bad_request", moved)
+    if status == 403 and via and reason:  # in a page of its own, not in the server's JSON
+        raise TeacherUnavailable(f"The proxy before {url} refuses ({message}): "
+                                 "name the server in NO_PROXY if it needs none.",
+                                 permanent=True)  # fmt: skip
     if status in (401, 403):
         raise TeacherUnavailable(f"{url} refuses the API key ({message}).", permanent=True)
     if status == 407:
