@@ -353,6 +353,7 @@ class PublishSettings(HomeSettings):
     command = "dataset publish"
     name: Annotated[str, POSITIONAL] = option(..., "name; the version number is given")
     sql: str = option(..., "a SELECT that yields trace_id")
+    timeout: float = option(600.0, "seconds the statement may take", gt=0)
     response_style: Annotated[ResponseStyle | None, Flag(former=("variant",))] = option(
         None, _STYLE
     )
@@ -396,6 +397,7 @@ class GallerySettings(HomeSettings):
         None, "show what this filter dropped, and what its reasons name"
     )
     limit: int = option(500, "most traces, where no --sql is given", ge=1)
+    timeout: float = option(600.0, "seconds the statement may take", gt=0)
 
     def check(self) -> None:
         """See `Settings.check`."""

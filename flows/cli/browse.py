@@ -11,6 +11,7 @@ from typing import Annotated, Any
 
 import typer
 
+from flows.cli.interrupts import personal_limits
 from flows.cli.printing import Home, check_format, show_table
 from flows.parameters import takes
 from flows.settings import GallerySettings
@@ -19,6 +20,7 @@ from flows.settings import GallerySettings
 def sql(
     statement: Annotated[str, typer.Argument(help="One SELECT over the warehouse's tables.")],
     format_: Annotated[str, typer.Option("--format", help="table, json or csv.")] = "table",
+    timeout: Annotated[float, typer.Option(min=0.001, help="Seconds the query may take.")] = 600.0,
     home: Home = None,
 ) -> None:
     """Query the warehouse; `SELECT * FROM duckdb_columns()` describes every column.
@@ -29,14 +31,15 @@ def sql(
     from warehouse.query.run_query import query
     from warehouse.storage.home import Warehouse
 
-    table = query(Warehouse.at(home), statement)
+    table = query(Warehouse.at(home), statement, personal_limits(timeout))
     if format_ == "csv":
         import pyarrow.csv
 
         pyarrow.csv.write_csv(_flat(table), sys.stdout.buffer)
     elif format_ == "json":
-        for row in table.to_pylist():
-            print(json.dumps(row, ensure_ascii=False, default=str))
+        for batch in table.to_batches(max_chunksize=1000):
+            for row in batch.to_pylist():
+                print(json.dumps(row, ensure_ascii=False, default=str))
     else:
         show_table(table)
 
@@ -54,7 +57,10 @@ def gallery(settings: GallerySettings) -> None:
     warehouse, sql = Warehouse.at(settings.home), settings.sql
     if settings.dropped_by:
         sql = stage.dropped_by(warehouse, settings.dropped_by, settings.limit)
-    index, count = stage.gallery(warehouse, settings.out, sql=sql, limit=settings.limit)
+    limits = personal_limits(settings.timeout)
+    index, count = stage.gallery(
+        warehouse, settings.out, sql=sql, limit=settings.limit, limits=limits
+    )
     total = None if sql else query(warehouse, "SELECT count(*) AS n FROM traces")["n"][0].as_py()
     shown = f"{count} of {total} traces, some of every tree"
     print(f"{shown if total and total > count else f'{count} traces'}: open {index} in a browser")

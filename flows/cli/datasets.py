@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import sys
 import tempfile
 import uuid
 from dataclasses import asdict
@@ -12,6 +11,7 @@ from typing import Annotated
 
 import typer
 
+from flows.cli.interrupts import personal_limits
 from flows.cli.printing import Home, check_format
 from flows.parameters import takes
 from flows.settings import ExportSettings, Problem, PublishSettings
@@ -34,8 +34,9 @@ def publish(settings: PublishSettings) -> None:
 
     warehouse = Warehouse.at(settings.home)
     version = versions.publish(
-        warehouse, settings.name, settings.sql, response_style=settings.response_style
-    )
+        warehouse, settings.name, settings.sql, response_style=settings.response_style,
+        limits=personal_limits(settings.timeout),
+    )  # fmt: skip
     print(f"{version.ref}: {version.n_rows} traces, content {version.content_hash[:16]}")
     print_revoked(version.ref, settings.home)
 
@@ -157,12 +158,12 @@ def export(settings: ExportSettings) -> None:
         what = f"{version.ref} as {settings.to}" + (f", response style {style}" if style else "")
         if out:
             print(f"{what}: {folder} (load it with datasets.load_dataset({str(folder)!r}))")
-        for note in read_notes(folder):
-            print(f"note: {note}", file=sys.stderr)
         if push_to:
             tag = f"{version.name}-v{version.number}"
             url = hub.push(folder, push_to, message=what, tag=tag, public=settings.public)
             print(f"{what}: {url} (load it with datasets.load_dataset({push_to!r}))")
+        for note in read_notes(folder):
+            print(f"note: {note}")
 
 
 def lineage(

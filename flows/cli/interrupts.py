@@ -60,6 +60,18 @@ def run(work: Coroutine[Any, Any, T]) -> T:
             signal.signal(number, handler)
 
 
+def personal_limits(seconds: float) -> Any:
+    """Return the limits of a statement that a person typed; the process ends at worst."""
+    from warehouse.query.limits import Limits
+
+    return Limits(seconds, last_resort=_give_up)
+
+
+def _give_up(sentence: str) -> None:
+    os.write(2, f"vigorl: {sentence}\n".encode())
+    os._exit(2)
+
+
 def _leave(number: int) -> None:
     os.write(2, f"vigorl: {SENTENCE}\n".encode())
     os._exit(128 + number)

@@ -21,6 +21,7 @@ from flows.progress import Progress
 from flows.settings import BuildSettings, Problem
 from flows.stages.curate import Summary, curate_trees, other_filters, read_filters, summarize
 from flows.stages.curate_corpus import filter_corpus
+from flows.stages.failures import describe_failures
 from flows.stages.run_budget import RunBudget, describe_cost, describe_stop, spent_on
 from flows.stages.search import (
     OpenTeacher,
@@ -37,6 +38,7 @@ from mcts.budget import Budget
 from mcts.data import Question
 from mcts.journal.journal import Journal, JournaledTeacher
 from mcts.teachers.checkpoints import find_checkpoint
+from mcts.teachers.shared_refusal import SharedRefusal
 from warehouse.sources import task_of
 from warehouse.storage.home import Warehouse
 from warehouse.tables.delta import record_run
@@ -70,7 +72,8 @@ async def build(
         done = committed(warehouse, [s.tree_id for s in searches])
         progress.start(len(searches), len(done), resolved.teacher)
         with Journal(warehouse.journal_dir) as journal:
-            teacher = JournaledTeacher(resolved.teacher, journal)
+            refusals = SharedRefusal(settings.refusals, len(searches) - len(done))
+            teacher = JournaledTeacher(resolved.teacher, journal, refusals=refusals)
             opened = OpenTeacher(identity, teacher, journal)
             limits = Budget(settings.run_tokens, settings.run_requests)
             budget = RunBudget(limits, settings.run_seconds)
@@ -101,6 +104,8 @@ async def build(
         summary = await step(summarize)(warehouse, settings.task, there)
         spent = await asyncio.to_thread(spent_on, warehouse, there)
         extra = _remarks(settings, opened, spent, summary.kept)
+        if failures := await asyncio.to_thread(describe_failures, warehouse, there):
+            extra["failures"] = failures
         extra |= other_filters(warehouse, settings.task, run_id, settings.filters)
         if reason := budget.stopped_by:
             limit = getattr(settings, f"run_{reason}")

@@ -14,6 +14,7 @@ from pathlib import Path
 from curation.render.gallery import FilterFunnel, GalleryTrace, GalleryTree, write_gallery
 from curation.render.trace_card import draw_trace
 from flows.settings import Problem
+from warehouse.query.limits import Limits
 from warehouse.query.read_back import read_traces, read_trees, rows_among
 from warehouse.query.run_query import query
 from warehouse.query.sql_guard import quoted
@@ -85,7 +86,12 @@ def dropped_by(warehouse: Warehouse, name: str, limit: int = 500) -> str:
 
 
 def gallery(
-    warehouse: Warehouse, out: Path, *, sql: str | None = None, limit: int = 500
+    warehouse: Warehouse,
+    out: Path,
+    *,
+    sql: str | None = None,
+    limit: int = 500,
+    limits: Limits | None = None,
 ) -> tuple[Path, int]:
     """Write a gallery of traces and of the trees they come from; return its index and how many.
 
@@ -97,7 +103,7 @@ def gallery(
         Problem: the statement has no `trace_id`.
     """
     chosen = sql or _SOME.format(limit=limit)
-    rows = query(warehouse, chosen)
+    rows = query(warehouse, chosen, limits)
     if "trace_id" not in rows.column_names:
         raise Problem("--sql: the statement must yield a column trace_id")
     found = rows["trace_id"].to_pylist()

@@ -39,6 +39,7 @@ from mcts.parsing import render
 from mcts.prompts import load_prompt
 from mcts.teacher_policy import TeacherPolicy
 from mcts.teachers.base import Request, TeacherError
+from mcts.teachers.shared_refusal import SharedRefusal
 from warehouse.maintenance.delete import delete_rows
 from warehouse.query.read_back import read_traces, rows_among
 from warehouse.query.run_query import query
@@ -103,7 +104,8 @@ async def judge(settings: JudgeSettings, *, report: Report = ignore) -> Judged:
             return judged
         record_run(warehouse, run_id, "judge", task=settings.task, params=settings.params())
         with Journal(warehouse.journal_dir / "judge") as journal:
-            teacher = JournaledTeacher(resolved.teacher, journal)
+            refusals = SharedRefusal(settings.refusals)
+            teacher = JournaledTeacher(resolved.teacher, journal, refusals=refusals)
             opened = OpenJudge(
                 warehouse, teacher, resolved, identity, methods, settings.samples,
                 asyncio.Semaphore(settings.concurrency), journal, settings.retry_failed,
@@ -113,6 +115,7 @@ async def judge(settings: JudgeSettings, *, report: Report = ignore) -> Judged:
                 some = trace_ids[start : start + BATCH]
                 rows = await kind.judge(opened, await asyncio.to_thread(_read, warehouse, some))
                 rows = [{**row, "run_id": run_id} for row in rows]
+                await teacher.settle()
                 if again := sorted(failed.intersection(some)):
                     where = (
                         f"{_listed('trace_id', again)} AND {_listed('method', methods.values())}"

@@ -240,6 +240,7 @@ async def search_shard(
     if turn:
         await turn.before.wait()
     trees = [tree for tree in searched if tree is not None and budget.allows(tree.tree_id)]
+    await opened.teacher.settle(tree.tree_id for tree in trees)
     rows = [
         search_rows(
             tree,

@@ -22,7 +22,7 @@ from __future__ import annotations
 import asyncio
 import time
 from array import array
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from pathlib import Path
@@ -32,6 +32,7 @@ from mcts import failpoints
 from mcts.journal.records import Key, Record, decode, encode, is_intact, search_of, teacher_of
 from mcts.journal.segments import SegmentWriter
 from mcts.teachers.base import Request, Teacher, TeacherError
+from mcts.teachers.shared_refusal import SharedRefusal
 
 
 class JournalError(Exception):
@@ -217,6 +218,9 @@ class JournaledTeacher:
 
     In mode `resume` a missing response is requested from the teacher; in mode `replay` it raises
     `ReplayMiss`, and instead of a teacher only the `identity` of the one that answered is needed.
+
+    With `refusals` a failure is journaled only when it is known to be its request's own: once a
+    later request is answered, or by `settle`.
     """
 
     def __init__(
@@ -226,11 +230,14 @@ class JournaledTeacher:
         mode: Literal["resume", "replay"] = "resume",
         *,
         identity: str | None = None,
+        refusals: SharedRefusal | None = None,
     ) -> None:
         if teacher is None and (mode != "replay" or identity is None):
             raise ValueError("without a teacher only replay is possible, and it needs the identity")
         self._teacher, self._journal, self._mode = teacher, journal, mode
         self._identity = identity
+        self._refusals = refusals
+        self._held: dict[int, Record] = {}  # failures that may be everybody's, by number
         self.requested = 0
         """Requests answered by the teacher."""
         self.replayed = 0
@@ -241,7 +248,7 @@ class JournaledTeacher:
 
         Raises:
             TeacherError: the request failed for good, now or when it was first sent.
-            TeacherUnavailable: no server; nothing is journaled.
+            TeacherUnavailable: no server, or one that refuses everybody; nothing is journaled.
             JournalMismatch, JournalError, ReplayMiss: see these classes.
         """
         if self._teacher is not None and self._identity is None:
@@ -250,7 +257,9 @@ class JournaledTeacher:
             self._journal.name_teacher(self._identity)
         assert self._identity is not None
         fingerprint = request.fingerprint(self._identity)
-        record = self._journal.find(key, fingerprint)
+        record = self._journal.find(key, fingerprint) or next(
+            (held for held in self._held.values() if held.key == key), None
+        )
         if record is not None:
             self.replayed += 1
         elif self._mode == "replay" or self._teacher is None:
@@ -259,22 +268,62 @@ class JournaledTeacher:
                 f"{key.sample}) of search {key.search_id}; resume instead of replaying"
             )
         else:
-            start = time.perf_counter()
-            try:
-                reply = await self._teacher.complete(request, images)
-                record = Record.of_reply(key, fingerprint, reply, time.time() - reply.seconds)
-            except TeacherError as failure:
-                # A teacher that waited for its server excludes the waiting from its time.
-                seconds = failure.seconds or time.perf_counter() - start
-                record = Record.of_failure(
-                    key, fingerprint, failure, seconds, time.time() - seconds
-                )
-            self.requested += 1
-            failpoints.reach("after_response")
-            await self._journal.append(record)
-            failpoints.reach("after_journal")
+            record = await self._request(self._teacher, key, fingerprint, request, images)
         if record.failure is not None:
             error = TeacherError(record.failure.kind, record.failure.message)
             error.started_at, error.seconds = record.started_at, record.seconds
             raise error
         return record
+
+    async def _request(
+        self,
+        teacher: Teacher,
+        key: Key,
+        fingerprint: str,
+        request: Request,
+        images: Mapping[str, bytes],
+    ) -> Record:
+        """Ask the teacher and journal the outcome, except a failure that is held back."""
+        refusals = self._refusals or SharedRefusal(0)
+        start, number, held = time.perf_counter(), refusals.sent(), False
+        try:
+            reply = await teacher.complete(request, images)
+            record = Record.of_reply(key, fingerprint, reply, time.time() - reply.seconds)
+            refusals.answered(number)
+        except TeacherError as failure:
+            # A teacher that waited for its server excludes the waiting from its time.
+            seconds = failure.seconds or time.perf_counter() - start
+            record = Record.of_failure(key, fingerprint, failure, seconds, time.time() - seconds)
+            held = refusals.failed(number, key.search_id, failure)
+        except BaseException:
+            refusals.withdrawn(number)
+            raise
+        self.requested += 1
+        failpoints.reach("after_response")
+        if held:
+            self._held[number] = record
+        else:
+            if record.failure is None and self._held:
+                await self._journal_held(n for n in sorted(self._held) if n < number)
+            await self._journal.append(record)
+        failpoints.reach("after_journal")
+        return record
+
+    async def settle(self, search_ids: Iterable[str] | None = None) -> None:
+        """Journal the failures that were held back, of some searches or of all: they are theirs.
+
+        Raises:
+            TeacherUnavailable: they are everybody's; nothing is journaled.
+        """
+        if self._refusals is not None:
+            self._refusals.ended()
+        wanted = None if search_ids is None else set(search_ids)
+        await self._journal_held(
+            number
+            for number, record in sorted(self._held.items())
+            if wanted is None or record.key.search_id in wanted
+        )
+
+    async def _journal_held(self, numbers: Iterable[int]) -> None:
+        records = [self._held.pop(number) for number in list(numbers)]
+        await asyncio.gather(*(self._journal.append(record) for record in records))

@@ -22,14 +22,7 @@ from dataclasses import replace
 from typing import Any
 
 from mcts.coordinates import CoordinateSpace
-from mcts.data import content_id
-from mcts.teachers.base import (
-    Ledger,
-    Reply,
-    Request,
-    TeacherError,
-    TeacherUnavailable,
-)
+from mcts.teachers.base import Ledger, Reply, Request, TeacherError, TeacherUnavailable
 from mcts.teachers.capabilities import FEATURES, Attempt, Capabilities, advice
 from mcts.teachers.connections import ConnectionLost, Connections, NotConnected
 from mcts.teachers.credentials import Access
@@ -51,7 +44,9 @@ from mcts.teachers.responses import (
     read_models,
     read_reply,
 )
-from mcts.teachers.turns import COUNTING, Turn, continues_counting
+from mcts.teachers.served_models import identify, listed
+from mcts.teachers.shared_refusal import UnreadAnswers
+from mcts.teachers.turns import COUNTING, Turn, continues_counting, going_on
 
 MAX_WAIT_S = 60.0
 """Upper limit of one wait between two attempts, whatever the server asks for."""
@@ -112,6 +107,7 @@ class OpenAITeacher:
         self._connect_retries = retries if connect_retries is None else connect_retries
         self._revision, self._space, self._report = revision, space, report
         self._reported: set[str] = set()
+        self._unread = UnreadAnswers(retries)
         self._sizes = SizeCheck(space, self.url, report)
         self._kept: dict[tuple[Request, int], Reply] = {}
         """Single samples of requests that failed as a whole: they are not asked again."""
@@ -174,11 +170,10 @@ class OpenAITeacher:
                 ) from None
             cards = {self.model: {}}  # it lists no models; a wrong name shows in the first request
         if self.model is None and len(cards) != 1:
-            served = ", ".join(cards) or "nothing"
-            raise TeacherUnavailable(f"{self.url} serves {served}: name the model to use.")
+            raise TeacherUnavailable(f"{self.url} serves {listed(cards)}: name the model to use.")
         self.model = self.model or next(iter(cards))
         identity = self._identify(cards)
-        if cards[self.model].get("owned_by") == "vllm":
+        if cards.get(self.model, {}).get("owned_by") == "vllm":
             presumed = (
                 "n",
                 "stop",
@@ -195,15 +190,10 @@ class OpenAITeacher:
     def _identify(self, cards: Mapping[str, Mapping[str, Any]]) -> str:
         """Return the identity of our model, weights included, among the served models."""
         assert self.model is not None
-        if self.model not in cards:
-            served = ", ".join(cards) or "nothing"
-            raise TeacherUnavailable(f"{self.url} serves {served}, not {self.model}.")
-        # `created` and `permission` change at each start of the server; `root` does not. A name
-        # with a hash of the weights is more precise than the folder they were loaded from.
-        root = cards[self.model].get("root") if "@" not in self.model else None
-        fields = f"fields-{content_id(self._fields)[:12]}" if self._fields else None
-        names = [self.model, root if root != self.model else None, self._revision, fields]
-        return "@".join(str(name) for name in names if name)
+        try:
+            return identify(self.model, cards, self._revision, self._fields)
+        except LookupError as missing:
+            raise TeacherUnavailable(f"{self.url} serves {missing}") from None
 
     async def served_identity(self, limit_s: float) -> str:
         """Ask the server, once and ahead of any queue, for its model's current identity.
@@ -308,7 +298,9 @@ class OpenAITeacher:
                 sentence = f"{refusal.message}{advice(error.message, request)}"
                 raise TeacherError(refusal.kind, sentence) from None
             reply = join_replies(answers)
-            if request.continues and await self._begins_anew(request, attempt.form, reply):
+            if request.continues and "continue" not in attempt.form:
+                reply = going_on(request, reply)
+            elif request.continues and await self._begins_anew(request, reply):
                 self.capabilities.known["continue"] = False
                 attempt.form -= {"continue"}
                 self._report_found(before, "it begins a partial turn again, so ")
@@ -317,28 +309,15 @@ class OpenAITeacher:
             self._report_found(before)
             return reply
 
-    async def _begins_anew(self, request: Request, form: frozenset[str], reply: Reply) -> bool:
-        """Return whether the server begins a partial turn again, though it took it.
-
-        Raises:
-            TeacherError: it does so too where the turn so far stands in the question.
-        """
-        turn = Turn(request.messages[-1].text, request.stop)
-        texts = [completion.text for completion in reply.completions]
-        anew = turn.begun_anew(texts)
-        if "continue" not in form:
-            if anew and turn.partial.rstrip().endswith("</think>"):
-                raise TeacherError(
-                    "bad_request",
-                    "the model begins its turn again instead of going on, also where the thoughts "
-                    "so far stand in the question: --strategy best-of-n asks for whole chains",
-                )
-            return False
+    async def _begins_anew(self, request: Request, reply: Reply) -> bool:
+        """Return whether the server begins a partial turn again, though it took it."""
         if self.capabilities.known["continue"] is not None:
             return False
-        if anew or not turn.may_be_begun_anew(texts):
-            return anew
-        return await self._continues_counting() is False
+        turn = Turn(request.messages[-1].text, request.stop)
+        texts = [completion.text for completion in reply.completions]
+        if turn.begun_anew(texts):
+            return True
+        return turn.may_be_begun_anew(texts) and await self._continues_counting() is False
 
     async def _continues_counting(self) -> bool | None:
         """Ask the server to continue a turn where it is plain what follows."""
@@ -451,7 +430,8 @@ class OpenAITeacher:
                             response = await self._client.request(method, path, pieces)
                     finally:
                         self.ledger.in_flight -= 1
-                return read(self._access.masked(read_json(response, self.url)))
+                data = self._access.masked(read_json(response, self.url))
+                return self._unread.noted(method, read(data))
             except NotConnected as error:
                 failure = self._unreachable(error)
                 failure.in_flight = dropped
@@ -469,7 +449,7 @@ class OpenAITeacher:
                     busy = self._access.mask(str(error))
                     failure = TeacherUnavailable(f"{self.url} has no capacity ({busy}).")
                 errors[error.kind] += 1  # each kind has its own number of retries
-                if errors[error.kind] > error.retries:
+                if errors[error.kind] > error.retries or self._unread.always(error.kind):
                     break
                 wait = max(wait, error.wait_s)
             except TeacherError as error:

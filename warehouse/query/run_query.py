@@ -16,6 +16,7 @@ from __future__ import annotations
 import re
 import tempfile
 from collections.abc import Iterable, Mapping
+from contextlib import nullcontext
 from functools import cache
 from importlib import resources
 from pathlib import Path
@@ -26,6 +27,7 @@ import pyarrow as pa
 from deltalake import DeltaTable
 
 from warehouse.query.commit_visibility import commits_of, only_value, visible_files
+from warehouse.query.limits import MOST_ROW_BYTES, Limits, limit_resources, limited
 from warehouse.query.sql_guard import QueryError, check, quoted
 from warehouse.storage.home import Warehouse, first_line
 from warehouse.tables.delta import dataset, open_table
@@ -40,28 +42,41 @@ ORDER = [*sorted(CHILDREN, reverse=True), *(name for name in TABLES if name not 
 _NEWEST = {"latest_traces": ("traces", "linearizer"), "latest_verdicts": ("verdicts", "version")}
 
 
-def query(warehouse: Warehouse, sql: str) -> pa.Table:
+def query(warehouse: Warehouse, sql: str, limits: Limits | None = None) -> pa.Table:
     """Run one SELECT over the warehouse's tables.
 
+    Args:
+        limits: of time and memory; for statements that a person wrote.
+
     Raises:
-        QueryError: the statement is not a query of them, or DuckDB can't run it.
+        QueryError: the statement is not a query of them, DuckDB can't run it, or it reached a
+            limit.
     """
-    with _open() as con:
+    with _open() as con, limited(con, limits) if limits else nullcontext():
         names = check(con, sql, [*TABLES, *sql_views()])
-        _fill(con, warehouse, names, {})
+        _fill(con, warehouse, names, {}, limits)
         try:
-            return con.sql(sql).to_arrow_table()
+            table = con.sql(sql).to_arrow_table()
+        except (duckdb.InterruptException, duckdb.OutOfMemoryException):
+            if limits:
+                raise  # `limited` says why
+            raise QueryError("the query was interrupted, or there is not enough memory") from None
         except duckdb.Error as error:
             kind, _, message = first_line(error).rpartition(" Error: ")
             raise QueryError(message or kind) from None
         except pa.ArrowException as error:
             raise QueryError(f"the result can't be converted to a table: {error}") from None
+    if limits and table.nbytes > MOST_ROW_BYTES * max(1, table.num_rows):
+        size = table.nbytes / table.num_rows / 2**20
+        raise QueryError(f"the result's rows have {size:.0f} MiB each: list less in one of them")
+    return table
 
 
 def connect(
     warehouse: Warehouse,
     versions: Mapping[str, int | None] | None = None,
     names: Iterable[str] | None = None,
+    limits: Limits | None = None,
 ) -> duckdb.DuckDBPyConnection:
     """Open an in-memory DuckDB with the views, locked: only the tables' files, fixed settings.
 
@@ -70,9 +85,10 @@ def connect(
             shown as they are now.
         names: the tables and views that will be queried; those they are made of come with them. By
             default all, with their comments.
+        limits: those of memory and disk are set; `limited` sees to the time.
     """
     con = _open()
-    _fill(con, warehouse, names, versions or {})
+    _fill(con, warehouse, names, versions or {}, limits)
     return con
 
 
@@ -117,9 +133,12 @@ def _fill(
     warehouse: Warehouse,
     names: Iterable[str] | None,
     versions: Mapping[str, int | None],
+    limits: Limits | None = None,
 ) -> None:
     """Create the views, then disable external access."""
     files = create_views(con, warehouse, names, versions)
+    if limits:
+        limit_resources(con, limits.memory)
     # Big sorts spill here; DuckDB removes what it wrote when the connection closes.
     scratch = Path(tempfile.gettempdir()) / f"vigorl-duckdb-{id(con)}"
     con.execute(

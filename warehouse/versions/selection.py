@@ -32,6 +32,8 @@ def choose(con: duckdb.DuckDBPyConnection, sql: str) -> None:
             f"SELECT DISTINCT trace_id::VARCHAR AS trace_id FROM (\n{statement}\n) "
             "WHERE trace_id IS NOT NULL"
         )
+    except (duckdb.InterruptException, duckdb.OutOfMemoryException):
+        raise  # a limit, of which `warehouse.query.limits` says which
     except duckdb.Error as error:
         raise QueryError(first_line(error)) from None
     ((n,),) = con.execute("SELECT count(*) FROM chosen").fetchall()

@@ -27,6 +27,7 @@ from pathlib import Path
 from typing import Any
 
 from mcts.data import ResponseStyle
+from warehouse.query.limits import Limits, limited
 from warehouse.query.run_query import connect, table_versions
 from warehouse.storage.home import Warehouse, WarehouseError, code_revision
 from warehouse.storage.objects import sync
@@ -86,6 +87,7 @@ def publish(
     *,
     response_style: ResponseStyle | None = None,
     run_id: str | None = None,
+    limits: Limits | None = None,
 ) -> Version:
     """Cut a version of the traces whose trace_id a SELECT gives, or return an existing equal one.
 
@@ -93,6 +95,7 @@ def publish(
         name: lower-case letters, digits, `.`, `_` and `-`.
         sql: a SELECT with a column trace_id; other columns, and the order, do not matter.
         response_style: rewrite each trace in this style; those that can't be are left out.
+        limits: of time and memory for the statement.
 
     Raises:
         WarehouseError: the name is not valid, or the statement chose nothing, or what it chose is
@@ -106,8 +109,10 @@ def publish(
         )
     restyle = Restyler(response_style) if response_style else None
     versions = table_versions(warehouse)
-    with connect(warehouse, versions) as con, _staging_folder(warehouse) as folder:
-        choose(con, sql)
+    opened = connect(warehouse, versions, limits=limits)
+    with opened as con, _staging_folder(warehouse) as folder:
+        with limited(con, limits or Limits()):
+            choose(con, sql)
         revoked = remove_revoked(con)
         rows = write_rows(con, folder, restyle)
         if same := _find_equal(list_versions(warehouse, name), rows.content_hash):

@@ -1,0 +1,129 @@
+"""What a server refuses everybody stops the run; what it refuses one question is its own."""
+
+import json
+import re
+
+import pytest
+
+from tests.support.project import thinking
+
+THOUGHT = "<think>The cup is at {p}.</think>"
+QUESTIONS = [{"q": f"Is it {i}?"} for i in range(40)]
+HTML = b"<!doctype html><html><title>Sign in</title></html>"
+
+REFUSALS = {
+    "a bad request": ((400, {"error": {"message": "no such parameter"}}), "no such parameter"),
+    "no such model": ((404, {"error": {"message": "model m not found"}}), "model m not found"),
+    "no credit": ((402, {"error": {"message": "pay first"}}), "pay first"),
+    "a quota": ((429, {"error": {"code": "insufficient_quota", "message": "none left"}}), "left"),
+    "moved": ((308, {}, {"location": "https://elsewhere.test/"}), "elsewhere.test"),
+}
+
+
+@pytest.mark.parametrize("how", REFUSALS)
+def test_s36_what_all_are_refused_stops_a_build_with_the_servers_sentence(project, how):
+    answer, words = REFUSALS[how]
+    ran, requests = project.ask(QUESTIONS, lambda body, nth: answer)
+    assert ran.status == 1
+    assert words in ran.err
+    assert len(requests) < 100
+    assert project.sql("SELECT count(*) AS n FROM trees") == [{"n": 0}]
+
+
+@pytest.mark.parametrize("strategy", ["best-of-n", "linear"])
+def test_a_refused_build_goes_on_by_the_same_command(project, strategy):
+    answer, _ = REFUSALS["a bad request"]
+    options = ("--strategy", strategy, "--samples", 1, "--concurrency", 4)
+    ran, _ = project.ask(QUESTIONS[:9], lambda body, nth: answer, *options)
+    assert ran.status == 1
+    # Nothing was kept as those questions' failure, so no flag is needed.
+    again, _ = project.build(thinking(THOUGHT), *options)
+    assert again.status == 0, again.text
+    assert "failed" not in again.out
+    assert project.sql("SELECT count(*) AS n FROM trees") == [{"n": 9}]
+
+
+@pytest.mark.parametrize("page", [HTML, b'data: {"choices": []}\n\n'])
+def test_s36_what_cannot_be_read_from_anybody_stops_soon(project, page, monkeypatch):
+    slept = []
+    import mcts.teachers.openai_client as client
+
+    async def sleep(seconds):
+        slept.append(seconds)
+
+    monkeypatch.setattr(client.asyncio, "sleep", sleep)
+    ran, requests = project.ask(QUESTIONS, lambda body, nth: (200, page))
+    assert ran.status == 1
+    assert "refuses every request" in ran.err
+    assert len(requests) < 60
+    assert sum(slept) < 20
+    assert project.sql("SELECT count(*) AS n FROM trees") == [{"n": 0}]
+
+
+def test_names_of_requests_do_not_tell_refusals_apart(project):
+    def answer(body, nth):
+        return 400, {"error": {"message": f"no such parameter (request req_{nth:08x}a)"}}
+
+    ran, _ = project.ask(QUESTIONS, answer)
+    assert ran.status == 1
+    assert "no such parameter" in ran.err
+
+
+def test_a_server_that_begins_to_refuse_all_stops_the_run(project):
+    good = thinking(THOUGHT)
+
+    options = ("--strategy", "best-of-n", "--samples", 1, "--concurrency", 4, "--shard", 10)
+
+    def answer(body, nth):
+        return good(body, nth) if nth <= 30 else (404, {"error": {"message": "m was removed"}})
+
+    ran, requests = project.ask(QUESTIONS, answer, *options)
+    assert ran.status == 1
+    assert "m was removed" in ran.err
+    assert len(requests) < 200
+    failed = project.sql("SELECT count(*) AS n FROM trees WHERE status = 'failed'")
+    assert failed == [{"n": 0}]
+    again, _ = project.build(good, *options)
+    assert again.status == 0
+    assert "failed" not in again.out
+
+
+def test_questions_at_fault_are_failures_of_their_own_and_told(project):
+    good = thinking(THOUGHT)
+
+    def answer(body, nth):
+        bad = re.search(r"Is it \d*[37]\?", json.dumps(body))
+        return (400, {"error": {"message": "the image is too large"}}) if bad else good(body, nth)
+
+    few = ("--strategy", "best-of-n", "--samples", 1)
+    ran, _ = project.ask(QUESTIONS, answer, *few)
+    assert ran.status == 0, ran.text
+    assert "8 failed" in ran.out
+    assert "the image is too large (8)" in ran.out
+    failed = project.sql("SELECT count(*) AS n FROM trees WHERE status = 'failed'")
+    assert failed == [{"n": 8}]
+    again, requests = project.build(good, *few)  # what is theirs is kept, and not asked again
+    assert not requests
+    assert again.status == 0
+
+
+def test_refusals_can_be_taken_as_the_questions_own(project):
+    answer, words = REFUSALS["a bad request"]
+    ran, _ = project.ask(QUESTIONS[:12], lambda body, nth: answer, "--refusals", 0)
+    assert ran.status == 0
+    assert "12 failed" in ran.out
+    assert f"{words} (12)" in ran.out
+
+
+def test_one_refused_question_is_a_failure_of_its_own(project):
+    answer, words = REFUSALS["a bad request"]
+    ran, _ = project.ask(QUESTIONS[:1], lambda body, nth: answer)
+    assert ran.status == 0
+    assert words in ran.out
+
+
+def test_few_questions_that_are_all_refused_stop_too(project):
+    answer, words = REFUSALS["a bad request"]
+    ran, _ = project.ask(QUESTIONS[:3], lambda body, nth: answer)
+    assert ran.status == 1
+    assert words in ran.err
