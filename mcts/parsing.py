@@ -116,7 +116,7 @@ def parse(text: str, frame: Frame, *, inside: str | None = None) -> ParsedRespon
                 problems.append(ParseProblem("text_outside_tags", content[:80]))
             if content:
                 thoughts.append(content)
-                if not _places(content, frame):
+                if not _places(read_dialect(content, frame.space.dialect), frame):
                     problems.append(ParseProblem("thought_without_point", content[:80]))
             else:
                 problems.append(ParseProblem("empty_think", ""))

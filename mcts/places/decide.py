@@ -66,7 +66,7 @@ _NUMBER_BEFORE = re.compile(
     rf"|(?<![\w-])(?:{_WEAK})(?:\s+(?:is|are|was|were|of|from|in|between|equals?)|\s*[=:])"
     rf"(?:\s+(?:of|from|in|between|about|over|the))*"
     rf"|(?<![\w-])(?:{_VERB})(?:\s+(?:as|at|for|about))?"
-    rf"|(?<![\w-]){_AXIS}(?:\s+{_LINK})*"
+    rf"|(?<!\w){_AXIS}(?:\s+{_LINK})*"
     r"|[∈∉⊂⊆⊃∪∩×∖])\s*[\"'“‘«「]?\s*$",
     re.IGNORECASE,
 )

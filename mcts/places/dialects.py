@@ -41,7 +41,7 @@ _CORNERS = re.compile(
 )
 _JSON = re.compile(
     rf"([\"'](?P<key>point_2d|bbox_2d|box_2d|bbox|point|points|coordinates?|position|center|click)"
-    rf"[\"']\s*:\s*)(?P<list>[\[(]\s*{_N}(?:\s*{COMMA}\s*{_N}){{1,3}}\s*[\])])",
+    rf"[\"']\s*:\s*)(?P<list>\[\s*{_N}(?:\s*{COMMA}\s*{_N}){{1,3}}\s*\])",
     re.IGNORECASE,
 )
 _POINT_TAG = re.compile(
