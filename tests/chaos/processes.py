@@ -30,13 +30,11 @@ TIMEOUT_S = "2"  # of a request: the cost of one that hangs
 def load() -> None:
     """Import what a build uses, so that forks need not; run nothing."""
     import duckdb  # noqa: F401
-    import httpx
 
     import mcts.teachers.openai_client
     import mcts.teachers.reconnect
     import warehouse.sources.importing  # noqa: F401
 
-    httpx.AsyncClient()  # its late imports, once for all forks
     assert threading.active_count() == 1
     defaults = mcts.teachers.openai_client.OpenAITeacher.__init__.__kwdefaults__
     defaults["backoff_s"] = BACKOFF_S

@@ -220,3 +220,13 @@ async def test_an_answer_that_comes_unasked_is_not_the_next_request_s():
         await asyncio.sleep(0.05)
     await connections.close()
     server.close()
+
+
+async def test_a_kept_connection_that_the_server_has_closed_is_not_used_again():
+    with Raw(http(b"{}")) as server:  # closes behind every answer
+        connections = Connections(server.url)
+        for _ in range(5):
+            await connections.request("POST", "/x", [b"{}"])
+            time.sleep(0.05)  # the event loop sees nothing of it
+        await connections.close()
+    assert len(server.received) == 5
