@@ -5,7 +5,9 @@
 
 A text answer stands as it is, a box is `(x1, y1, x2, y2)`, a point `(x, y)`, with ` ± (dx, dy)`
 where it may be missed by so much and ` in image 2` where that is meant. Several right answers are a
-JSON list of such texts, and each of them is right.
+JSON list of such texts, and each of them is right. Where the options were shown with letters and
+the trainer hands no other column over, the text is `{"gold": ["left"], "choices": ["right",
+"left"]}`, or the letter would be wrong.
 
 Beside an export lies `reward.py`, which hands one of `trl_reward`, `verl_reward` and
 `easyr1_reward` to the trainer; all grade as the search did, in the numbers of the trained model.
@@ -23,6 +25,7 @@ from curation.grading.grade import grade
 from mcts.coordinates import CoordinateSpace, Frame
 from mcts.data import AnswerKind, Box, Image, Point, Question
 from mcts.parsing import parse, points_in
+from mcts.prompts import choices_line
 
 _NUMBER = r"(-?\d+(?:\.\d+)?)"
 _IN_IMAGE = r"(?: in image (\d+))?"
@@ -32,14 +35,20 @@ _SIDE = 1 << 20  # pixels of the images that a gold text is about, for all it kn
 _MOST_IMAGES = 64
 
 
-def write_gold(question: Question, frame: Frame) -> str:
-    """Return a question's gold answer as one text, places in the frame of the model."""
+def write_gold(question: Question, frame: Frame, *, alone: bool = False) -> str:
+    """Return a question's gold answer as one text, places in the frame of the model.
+
+    Args:
+        alone: whether a reward is handed nothing else.
+    """
     if question.answer_kind is AnswerKind.BOX:
         golds = [_box_text(box, frame) for box in question.boxes]
     elif question.answer_kind is AnswerKind.POINT:
         golds = [_point_text(point, question.tolerance, frame) for point in question.points]
     else:
         golds = list(question.answers)
+    if alone and "\nA. " in choices_line(question.choices):
+        return json.dumps({"gold": golds, "choices": question.choices}, ensure_ascii=False)
     # A single text that reads as a list of several would be taken for one.
     if len(golds) == 1 and read_gold(golds[0]) == golds:
         return golds[0]
@@ -48,14 +57,27 @@ def write_gold(question: Question, frame: Frame) -> str:
 
 def read_gold(text: str) -> list[str]:
     """Return the gold answers in what `write_gold` wrote, each a text."""
-    if text.startswith("["):
+    return _read(text)[0]
+
+
+def _read(text: str) -> tuple[list[str], list[str]]:
+    """Return gold answers and options."""
+    if text.startswith(("[", "{")):
         try:
-            golds = json.loads(text)
+            value = json.loads(text)
         except ValueError:
-            return [text]
-        if isinstance(golds, list) and golds and all(isinstance(gold, str) for gold in golds):
-            return golds
-    return [text]
+            return [text], []
+        if _is_texts(value):
+            return value, []
+        if isinstance(value, dict) and value.keys() == {"gold", "choices"}:
+            gold, choices = value["gold"], value["choices"]
+            if _is_texts(gold) and _is_texts(choices):
+                return gold, choices
+    return [text], []
+
+
+def _is_texts(value: Any) -> bool:
+    return isinstance(value, list) and bool(value) and all(isinstance(one, str) for one in value)
 
 
 def score(
@@ -67,8 +89,9 @@ def score(
         answer_kind: as in the export; by default the form of the gold text tells it.
         choices: the question's options, so that an answer may name one by its letter.
     """
-    golds = read_gold(gold)
-    kind = AnswerKind(answer_kind) if answer_kind else _kind_of(golds)
+    golds, options = _read(gold)
+    choices = choices or options
+    kind = AnswerKind(answer_kind) if answer_kind else _kind_of(golds, choices)
     question = _question(golds, kind, choices)
     answer = parse(response, Frame.of(CoordinateSpace.original(), question)).answer
     if kind is AnswerKind.POINT:
@@ -137,7 +160,9 @@ def _in_image(image: int) -> str:
     return f" in image {image + 1}" if image else ""
 
 
-def _kind_of(golds: Sequence[str]) -> AnswerKind:
+def _kind_of(golds: Sequence[str], choices: Sequence[str]) -> AnswerKind:
+    if choices:
+        return AnswerKind.TEXT
     if all(map(_BOX.fullmatch, golds)):
         return AnswerKind.BOX
     return AnswerKind.POINT if all(map(_POINT.fullmatch, golds)) else AnswerKind.TEXT

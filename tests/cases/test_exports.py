@@ -8,6 +8,7 @@ import io
 import json
 import re
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 from types import ModuleType
 from typing import Any
@@ -196,6 +197,17 @@ def test_f09_a_letter_is_an_answer_where_there_are_options() -> None:
     assert score(text, "right", "text", ["right", "left"]) == 0
 
 
+def test_f09_a_letter_is_an_answer_where_the_trainer_hands_over_the_gold_alone() -> None:
+    choices = ("300, 400", "500, 600")
+    question = ask(AnswerKind.TEXT, choices=choices, answers=("500, 600",))
+    gold = write_gold(question, Frame.of(CoordinateSpace.qwen3_vl(), question), alone=True)
+    assert read_gold(gold) == ["500, 600"]
+    for answer, right in {"B": 1, "B. 500, 600": 1, "500, 600": 1, "A": 0, "300, 400": 0}.items():
+        assert score(f"<think>I see.</think><answer>{answer}</answer>", gold) == right
+    plain = replace(question, choices=("left", "right"), answers=("left",))
+    assert write_gold(plain, Frame.of(CoordinateSpace.qwen3_vl(), plain), alone=True) == "left"
+
+
 def test_f13_llama_factory_is_told_not_to_shrink_and_so_is_its_user(built: Project) -> None:
     ran = exported(built, "llama-factory", "limits", "--space", "qwen2.5-vl")
     assert ran.status == 0, ran.text
@@ -240,7 +252,7 @@ def test_f25_verl_reads_no_images_beside_json_lines(built: Project) -> None:
 
 def test_f49_what_each_trainer_needs_is_said(built: Project) -> None:
     ran = exported(built, "easyr1", "easy")
-    assert ran.status == 0 and "data/train" in ran.err
+    assert ran.status == 0 and "data/train" in ran.out
     told = yaml.safe_load((built.folder / "easy" / "easyr1.yaml").read_text())
     assert told["data"]["train_files"] == "data/train"
     assert (built.folder / "easy" / told["data"]["image_dir"] / "images").is_dir()

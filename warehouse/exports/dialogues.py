@@ -81,12 +81,15 @@ class ConversationRenderer:
         """Render reasoning steps and an answer as the model would write them."""
         return render(steps, answer, Frame.of(self.space, question))
 
-    def gold_answer(self, question: Question) -> str:
+    def gold_answer(self, question: Question, *, alone: bool = False) -> str:
         """Render all that is right as one text (`curation.grading.exported_gold`).
 
         Numbers are in the model's own coordinates.
+
+        Args:
+            alone: whether a reward is handed nothing else, not the question's options either.
         """
-        return write_gold(question, Frame.of(self.space, question))
+        return write_gold(question, Frame.of(self.space, question), alone=alone)
 
 
 def prompt_turns(

@@ -111,7 +111,7 @@ def _easyr1(rows: Iterable[Row], renderer: ConversationRenderer) -> Iterator[Row
         yield {
             **row,
             "problem": MARK * len(question.images) + "\n\n".join(turn.text for turn in turns),
-            "answer": renderer.gold_answer(question),
+            "answer": renderer.gold_answer(question, alone=True),
             **_rated(question, renderer),
             "images": row["image_ids"],
         }
