@@ -13,9 +13,9 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
-from mcts.teachers.base import Message, Request, TextPart
+from mcts.teachers.base import Message, Reply, Request, TeacherError, TextPart
 
 COUNTING = Request(
     (
@@ -28,6 +28,7 @@ COUNTING = Request(
 
 _OPENING = re.compile(r"<(think|answer|tool_call)>")
 _THINK = re.compile(r"\s*<think>(.*?)(?:</think>|$)", re.DOTALL)
+_WHOLE_THINK = re.compile(r"\s*<think>(.*?)</think>", re.DOTALL)
 _EMPTY_THINK = re.compile(r"\s*<think>\s*</think>\s*")
 _WORD = re.compile(r"[^\W\d_]+")
 _ALIKE_WORDS = 4
@@ -55,6 +56,8 @@ class Turn:
         text = self._without_repetition(text)
         if not _is_open("think", self.partial) and (empty := _EMPTY_THINK.match(text)):
             text = text[empty.end() :]
+            if not text:
+                return "", finished
         ends = [(at + len(stop), stop) for stop in self.stops if (at := text.find(stop)) >= 0]
         if ends:
             text, finished = text[: min(ends)[0]], True
@@ -63,11 +66,6 @@ class Turn:
         if not _is_open("think", self.partial) and _closes_first(text):
             text = f"<think>{text}"
         return text, finished
-
-    def only_an_empty_block(self, text: str) -> bool:
-        """Return whether a text is an empty think block and nothing else."""
-        whole = text if text.rstrip().endswith("</think>") else f"{text}</think>"
-        return _EMPTY_THINK.fullmatch(whole) is not None
 
     def _without_repetition(self, text: str) -> str:
         """Drop the partial turn from the start of a text that repeats it, once."""
@@ -108,6 +106,20 @@ class Turn:
         first = _words(self.partial)
         return bool(first and texts) and all(_words(text) == first for text in texts)
 
+    def without_restatement(self, text: str) -> str:
+        """Drop thoughts at the start of a text that say again, in order, what the turn has said.
+
+        For turns that stand in the question: a model may write them once more before it goes on.
+        """
+        at = 0
+        for begun in _WHOLE_THINK.finditer(self.partial):
+            again = _WHOLE_THINK.match(text, at)
+            words = _WORD.findall(begun[1].lower())
+            if again is None or not words or _WORD.findall(again[1].lower()) != words:
+                break
+            at = again.end()
+        return text[at:]
+
     def may_be_begun_anew(self, texts: Iterable[str]) -> bool:
         """Return whether a completion looks like a new beginning, so that a test is worth it."""
         first = _words(self.partial)[:_ALIKE_WORDS]
@@ -122,6 +134,24 @@ def continues_counting(text: str) -> bool | None:
     if words[:1] == ["five"]:
         return True
     return False if words[:2] == ["one", "two"] else None
+
+
+def going_on(request: Request, reply: Reply) -> Reply:
+    """Return a reply without what it says again of a turn that stands in the question.
+
+    Raises:
+        TeacherError: it says nothing else.
+    """
+    turn = Turn(request.messages[-1].text, request.stop)
+    texts = [turn.without_restatement(completion.text) for completion in reply.completions]
+    if not any(text.strip() for text in texts) and any(c.text for c in reply.completions):
+        raise TeacherError(
+            "bad_request",
+            "the model begins its turn again instead of going on, also where the thoughts so far "
+            "stand in the question: --strategy best-of-n asks for whole chains",
+        )
+    pairs = zip(reply.completions, texts, strict=True)
+    return replace(reply, completions=tuple(replace(c, text=text) for c, text in pairs))
 
 
 def _words(text: str) -> list[str]:

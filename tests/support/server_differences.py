@@ -108,9 +108,7 @@ def composed(rng: random.Random) -> list[Difference]:
         elif group == "content":
             exact = [difference for difference in of_group if difference.exact]
             chosen += [rng.choice(exact if rng.random() < 0.9 else of_group)]
-        elif group == "wording":
-            chosen.append(rng.choice(of_group))
-        elif rng.random() < 0.5:
+        elif group == "wording" or rng.random() < 0.5:
             chosen.append(rng.choice(of_group))
     refused = {d.parameter for d in chosen if d.group == "refused"}
     return [d for d in chosen if d.group != "ignored" or d.parameter not in refused]
@@ -123,11 +121,14 @@ class DifferentServer:
     """
 
     def __init__(self, differences: Sequence[Difference], seed: int = 0) -> None:
-        self._names = {difference.name for difference in differences}
+        self.names = {difference.name for difference in differences}
         self.refused = {d.parameter for d in differences if d.group == "refused"}
         self.ignored = {d.parameter for d in differences if d.group == "ignored"}
+        self.declared: dict[str, bool] = {}
+        """What the user says about it."""
         self.exact = all(difference.exact for difference in differences)
         self._seed, self._rng = seed, random.Random(seed)
+        self._faulty = False
         self.requests: list[Body] = []
         self.refusals = 0
         self.usable = 0
@@ -137,7 +138,7 @@ class DifferentServer:
     @contextlib.contextmanager
     def connected(self) -> Iterator[DifferentServer]:
         """Let every client talk to this server."""
-        with mock.patch.object(openai_client, "Connections", lambda *_, **__: self):
+        with mock.patch.object(openai_client, "Connections", return_value=self):
             yield self
 
     def answered_twice(self) -> int:
@@ -158,13 +159,13 @@ class DifferentServer:
         for refusal in self._refusals(body):
             self.refusals += 1
             return refusal
-        if self._rng.random() < 0.15:
-            if faulty := self._fault():
-                return faulty
+        self._faulty = not self._faulty and self._rng.random() < 0.15  # it passes at once
+        if self._faulty and (faulty := self._fault()):
+            return faulty
         return _json(200, self._answer(body))
 
     def _has(self, name: str) -> bool:
-        return name in self._names
+        return name in self.names
 
     def _refusals(self, body: Body) -> Iterator[HttpResponse]:
         for name in sorted(self.refused & body.keys()):
@@ -239,7 +240,7 @@ class DifferentServer:
         at, stop = min(ends, default=(len(text), ""))
         keeps = body.get("include_stop_str_in_output", False)
         keeps = keeps and "include_stop_str_in_output" not in self.ignored
-        dropped = not keeps or any(name.startswith("stop dropped") for name in self._names)
+        dropped = not keeps or any(name.startswith("stop dropped") for name in self.names)
         choice: Body = {"index": i, "finish_reason": "stop"}
         if stop and self._has("stop dropped, told in matched_stop"):
             choice["matched_stop"] = stop
