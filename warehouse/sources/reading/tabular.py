@@ -137,7 +137,7 @@ def _separated(by: str) -> Callable[[Path, Sequence[str] | None], Iterator[Row |
             if twice:
                 raise ImportProblem(f"{file} has the column {', '.join(twice)} more than once")
             for values in table:
-                if any(cell.strip() for cell in values.pop(None, ())):  # type: ignore[call-overload]
+                if any(cell.strip() for cell in values.pop(None, ())):
                     yield "the row has more cells than the header"
                 else:
                     yield dict(values)
