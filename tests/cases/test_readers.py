@@ -61,6 +61,18 @@ def test_f17_blink_as_it_is_on_the_hub(warehouse: Warehouse, folder: Path) -> No
     assert {q.split for q in read_questions(warehouse, "blink")} == {"validation"}
 
 
+def test_a_limit_counts_what_is_not_left_out(
+    warehouse: Warehouse, folder: Path, tmp_path: Path
+) -> None:
+    hidden = numbered(files.BLINK_ROW, 50, answer="hidden")
+    parquet(folder / "Counting/test-00000-of-00001.parquet", hidden)
+    parquet(folder / "Counting/val-00000-of-00001.parquet", numbered(files.BLINK_ROW, 8))
+    report = import_questions(warehouse, "blink", folder, limit=5)
+    assert (report.added, report.left_out) == (5, 50)
+    looked = preview_import("blink", folder, out=tmp_path / "look", limit=3)
+    assert len(looked.lines) == 3
+
+
 HIDDEN = [
     ("blink", files.BLINK_ROW, "(hidden)"),
     ("mmmu", files.MMMU_ROWS[0], "?"),

@@ -82,7 +82,7 @@ def import_questions(
     Args:
         split: in a folder, import only the files of this split; where no file's name has a split,
             all belong to it. A single file belongs to it whatever its name.
-        limit: read at most this many rows.
+        limit: read at most this many rows, besides those that are left out by design.
         image_root: the folder that image names in a file are relative to.
         recorded: what `runs.params` keeps beside the arguments.
         max_rejects: most rows that may be rejected. By default 10, or a tenth of the rows if that
@@ -127,14 +127,19 @@ def _outcomes(
     report: Callable[[int], object],
 ) -> Iterator[Accepted | Reject]:
     """Read and check the rows of all files, some at a time; report how many are done."""
-    done = 0
+    done = usable = 0
     for drafts, file_split in files:
-        limited = islice(drafts(), None if limit is None else limit - done)
-        while batch := list(islice(limited, _DRAFT_BATCH)):
+        rows = drafts()
+        while True:
+            most = _DRAFT_BATCH if limit is None else min(_DRAFT_BATCH, limit - usable)
+            batch = list(islice(rows, most))
+            if not batch:
+                break
             checker.decode_all(batch)
             for draft in batch:
                 yield checker.check(draft, file_split) if isinstance(draft, Draft) else draft
             done += len(batch)
+            usable += sum(isinstance(draft, Draft) or not draft.left_out for draft in batch)
             report(done)
 
 

@@ -10,7 +10,6 @@ that were read, drawn or not.
 from __future__ import annotations
 
 from dataclasses import dataclass
-from itertools import islice
 from pathlib import Path
 
 from curation.render.question_card import draw_question
@@ -55,7 +54,8 @@ def preview_import(
     """Read rows as an import does, draw the first into the folder `out`, and store nothing.
 
     Args:
-        limit: rows to read, all of which are drawn; without it, `READ` and `DRAWN`.
+        limit: rows to read besides those that are left out, all of which are drawn; without it,
+            `READ` and `DRAWN`.
 
     Raises:
         ImportProblem: a file can't be read, there are no rows, or `out` is not a folder.
@@ -70,7 +70,9 @@ def preview_import(
     left_out: list[Reject] = []
     found = find_readers(task, path, split, image_root, columns)
     drafts = ((draft, file_split) for read_file, file_split in found for draft in read_file())
-    for draft, file_split in islice(drafts, limit or READ):
+    for draft, file_split in drafts:
+        if read - len(left_out) >= (limit or READ):
+            break
         read += 1
         outcome = checker.check(draft, file_split) if isinstance(draft, Draft) else draft
         problem = ""
