@@ -24,7 +24,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from flows.teachers import server_options
 from mcts.data import ResponseStyle
-from mcts.names import check_name
+from mcts.names import wrong_name
 from mcts.strict_yaml import shorten
 from mcts.teachers.checkpoints import default_model
 
@@ -53,8 +53,6 @@ class Flag(NamedTuple):
 
 
 POSITIONAL = Flag(positional=True)
-_TASKS = ("task", "benchmark", "into")
-"""Fields that hold a task's name."""
 
 
 def option(default: Any, description: str, **constraints: Any) -> Any:
@@ -89,12 +87,9 @@ class Settings(BaseModel):
                 reason += f" (it was {server_options.without_secrets(shorten(first['input']))})"
             inner = ".".join(map(str, first["loc"][1:]))
             raise FieldProblem(field, f"{inner}: {reason}" if inner else reason) from None
-        for field in _TASKS:
-            if named := getattr(settings, field, None):
-                try:
-                    check_name("task", named)
-                except ValueError as error:
-                    raise FieldProblem(field, str(error)) from None
+        for field in ("task", "benchmark", "into"):
+            if wrong := wrong_name("task", getattr(settings, field, None)):
+                raise FieldProblem(field, wrong)
         settings.check()
         return settings
 

@@ -24,11 +24,20 @@ def check_name(kind: str, name: str) -> str:
     Raises:
         ValueError: it is no name; one sentence says what one is.
     """
+    if not name or wrong_name(kind, name):
+        raise ValueError(wrong_name(kind, name) or f"a {kind} has a name")
+    return name
+
+
+def wrong_name(kind: str, name: str | None) -> str:
+    """Say in one sentence why a name is none; empty where it is one, or there is none."""
+    if not name:
+        return ""
     long = len(name.encode("utf-8", "replace")) > LONGEST
     if not long and _NAME.fullmatch(name) and ".." not in name:
-        return name
+        return ""
     shown = ascii(name if len(name) <= 40 else f"{name[:37]}...")
-    raise ValueError(
+    return (
         f"{shown} can't name a {kind}: a {kind}'s name is letters, digits, - and _ "
         f"(also . within it), at most {LONGEST} of them"
     )
