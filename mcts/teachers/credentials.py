@@ -36,7 +36,11 @@ _REFERENCE = re.compile(r"\$(?:(\w+)|\{(\w+)\})")
 _SECRET_HEADER = re.compile(
     r"authorization|cookie|key|token|secret|password|credential", re.IGNORECASE
 )
-_SECRET_VALUE = re.compile(r"(?i)^\s*(bearer|basic|token)\s|^(sk|gsk|hf|xai|pk|nvapi)[-_]\w{8}")
+_SECRET_VALUE = re.compile(
+    r"\s*(?:(?:bearer|basic|token)\s.*|(?=[^\d]*\d)(?=[^a-z]*[a-z])[\w.+/=-]{20,})\s*",
+    re.IGNORECASE,
+)
+"""A scheme with its token, or a long word of letters and digits."""
 _HEADER_NAME = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]+")
 _OURS = ("content-type", "content-length", "host", "transfer-encoding", "connection")
 
@@ -122,7 +126,7 @@ def check_header(text: str) -> None:
         raise CredentialProblem(f"{name} is set by the client")
     if not value.strip() or not value.isprintable() or not value.isascii():
         raise CredentialProblem(f"{name} needs a value of printable ASCII characters")
-    secret = _SECRET_HEADER.search(name) or _SECRET_VALUE.search(value)
+    secret = _SECRET_HEADER.search(name) or _SECRET_VALUE.fullmatch(value)
     if secret and not _REFERENCE.search(value):
         raise CredentialProblem(
             f"{name} looks like a secret, and settings are stored: put it into an environment "

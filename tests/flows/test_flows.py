@@ -76,9 +76,10 @@ def test_a_servers_coordinates_follow_from_a_model_name_that_says_them(model, sp
     assert resolve(TeacherSettings(teacher="http://gpu:8000", model=model)).space == space
 
 
-def test_the_flow_builds_traces_and_shows_them(tmp_path):
+def test_the_flow_builds_traces_and_shows_them(tmp_path, monkeypatch):
     from prefect.client.orchestration import get_client
     from prefect.client.schemas.actions import GlobalConcurrencyLimitCreate
+    from prefect.settings import get_current_settings
     from prefect.testing.utilities import prefect_test_harness
 
     from flows.build_traces import build_traces
@@ -111,12 +112,16 @@ def test_the_flow_builds_traces_and_shows_them(tmp_path):
         async with gpus.gpu_slot(False):
             return most
 
+    secrets = {"OPENAI_API_KEY": "sk-test-9f8e7d6c5b", "SERVER_PASSWORD": "p4ssw0rd-of-a-server"}
+    for name, value in secrets.items():
+        monkeypatch.setenv(name, value)
     with prefect_test_harness(server_startup_timeout=120), StubServer() as server:
         assert asyncio.run(one_at_a_time()) == 1
         said = asyncio.run(
             build_traces(
                 task="sat2",
-                teacher=server.url,
+                teacher=server.url.replace("://", "://me:$SERVER_PASSWORD@"),
+                headers=["x-key=$OPENAI_API_KEY"],
                 space="qwen3-vl",
                 simulations=2,
                 shard=2,
@@ -126,6 +131,14 @@ def test_the_flow_builds_traces_and_shows_them(tmp_path):
         end = time.monotonic() + 20  # artifacts are written behind the flow's back
         while len(shown := asyncio.run(artifacts())) < 3 and time.monotonic() < end:
             time.sleep(0.5)
+        database = get_current_settings().server.database.connection_url.get_secret_value()
+        stored = b"".join(
+            p.read_bytes()
+            for p in Path(database.partition("///")[2]).parent.iterdir()
+            if p.is_file()
+        )
+    assert b"$SERVER_PASSWORD" in stored, "this is the database, and it holds the parameters"
+    assert not [name for name, value in secrets.items() if value.encode() in stored]
     assert said.startswith("3 questions searched, ")
     assert {artifact.type for artifact in shown} == {"progress", "table", "image"}
     (progress,) = [a for a in shown if a.type == "progress"]
