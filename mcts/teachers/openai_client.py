@@ -14,6 +14,7 @@ differences between servers, and what is done for each, are listed in docs/serve
 from __future__ import annotations
 
 import asyncio
+import math
 import random
 import time
 from collections import Counter
@@ -52,7 +53,9 @@ MAX_WAIT_S = 60.0
 """Upper limit of one wait between two attempts, whatever the server asks for."""
 
 REPORTED_WAIT_S = 5.0
-"""A wait that a server asks for is reported from here on."""
+"""A wait that a server asks for is reported from here on ..."""
+REPORT_EVERY_S = 300.0
+"""... but not more often than this."""
 
 CONNECT_S = 10.0
 """A server that cannot be reached within this time is unavailable."""
@@ -107,6 +110,7 @@ class OpenAITeacher:
         self._connect_retries = retries if connect_retries is None else connect_retries
         self._revision, self._space, self._report = revision, space, report
         self._reported: set[str] = set()
+        self._wait_reported = -math.inf
         self._unread = UnreadAnswers(retries)
         self._sizes = SizeCheck(space, self.url, report)
         self._kept: dict[tuple[Request, int], Reply] = {}
@@ -421,7 +425,7 @@ class OpenAITeacher:
         failure: Exception
         dropped, errors = False, Counter[str]()
         for attempt in range(self._retries + 1):
-            wait = self._backoff_s * 2**attempt * random.uniform(0.5, 1.0)
+            wait, asked_s = self._backoff_s * 2**attempt * random.uniform(0.5, 1.0), 0.0
             try:
                 async with self._slots:
                     self.ledger.in_flight += 1
@@ -451,7 +455,7 @@ class OpenAITeacher:
                 errors[error.kind] += 1  # each kind has its own number of retries
                 if errors[error.kind] > error.retries or self._unread.always(error.kind):
                     break
-                wait = max(wait, error.wait_s)
+                asked_s = error.wait_s
             except TeacherError as error:
                 raise type(error)(error.kind, self._access.mask(error.message)) from None
             except TeacherUnavailable as error:
@@ -459,11 +463,16 @@ class OpenAITeacher:
                 raise TeacherUnavailable(sentence, permanent=error.permanent) from None
             if attempt < self._retries:
                 self.ledger.retries += 1
-                wait = min(wait, MAX_WAIT_S)
-                if wait >= REPORTED_WAIT_S:
-                    self._report_once(f"it asks for patience; the next attempt is in {wait:.0f} s")
-                await asyncio.sleep(wait)
+                await self._wait(wait, asked_s)
         raise failure
+
+    async def _wait(self, least_s: float, asked_s: float) -> None:
+        """Wait for the next attempt; say so now and then where the server asks for long waits."""
+        wait_s = min(max(least_s, asked_s), MAX_WAIT_S)
+        if asked_s >= REPORTED_WAIT_S and time.monotonic() >= self._wait_reported + REPORT_EVERY_S:
+            self._wait_reported = time.monotonic()
+            self._report(f"{self.url}: it asks to wait; the next attempt is in {wait_s:.0f} s.")
+        await asyncio.sleep(wait_s)
 
     def _explain_key(self, sentence: str) -> str:
         if "refuses the API key" in sentence and "Authorization" not in self._access.headers:

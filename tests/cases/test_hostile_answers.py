@@ -228,3 +228,19 @@ def test_n1_n6_one_hostile_answer_does_not_end_a_build(project, monkeypatch):
     trees = project.sql("SELECT status, count(*) AS n FROM trees GROUP BY 1 ORDER BY 1")
     assert {row["status"]: row["n"] for row in trees}["failed"] == len(kinds), trees
     assert sum(row["n"] for row in trees) == len(kinds) + 4
+
+
+async def test_n6_only_waits_that_the_server_asks_for_are_reported_and_not_each(monkeypatch):
+    monkeypatch.setattr(openai_client, "MAX_WAIT_S", 0.01)
+    told: list[str] = []
+    with AnswerServer(lambda body, nth: (500, {}, {"retry-after": str(nth * 100)})) as server:
+        teacher = OpenAITeacher(server.url, retries=4, report=told.append)
+        for _ in range(3):
+            with pytest.raises(TeacherError):
+                await teacher.complete(ASK, {})
+        await teacher.close()
+    assert told == [f"{server.url}: it asks to wait; the next attempt is in 0 s."]
+    told.clear()
+    monkeypatch.setattr(openai_client, "REPORTED_WAIT_S", 0.001)
+    assert isinstance(await complete((500, {}), report=told.append), TeacherError)
+    assert told == []
