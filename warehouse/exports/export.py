@@ -78,9 +78,7 @@ def export(
 
     format_ = FORMATS[to]
     zooms = style is ResponseStyle.ZOOM or TraceKind.ZOOM in version.card["by_kind"]
-    shapes = format_.columns
-    if zooms and to == "trl":
-        shapes = {**shapes, "messages": BLOCKS}
+    shapes = {**format_.columns, **({"messages": BLOCKS} if zooms and to == "trl" else {})}
     columns = {name: features(shape) for name, shape in shapes.items()}
     with _in_place_of(out) as work:
         with (
@@ -92,12 +90,9 @@ def export(
                 warehouse, space, prompt, min_thoughts, images=images, zooms=zooms, rates=rates
             )
             rows = read_rows(folder / "rows.parquet")
-            restyle = None
-            if style and style is not version.response_style:
-                restyle = Restyler(style)
-                rows = restyle(rows)
-            sizes = images.sizes()
-            check_format(to, files, space, sizes)
+            restyle = Restyler(style) if style and style is not version.response_style else None
+            rows = restyle(rows) if restyle else rows
+            check_format(to, files, space, sizes := images.sizes())
             counts = write_rows(format_.rows(rows, renderer), work, columns, files, images)
         left_out = restyle.left_out if restyle else 0
         about = {"response_style": str(style), "left_out": left_out} if style else {}
