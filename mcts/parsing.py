@@ -26,7 +26,7 @@ from mcts.coordinates import DECIMALS, Frame, SpaceKind
 from mcts.data import Point, Step
 from mcts.places.decide import UNREAD, Place, Unread, is_share, places
 from mcts.places.dialects import other_dialects, read_dialect
-from mcts.places.pairs import find_pairs
+from mcts.places.pairs import LARGEST, find_pairs
 from mcts.places.sentences import says_again, sentence_ends, sentences
 
 __all__ = [
@@ -325,8 +325,9 @@ def _in_pixels(
         point = frame.to_point(place.x, place.y, place.image)
         if not frame.inside(point):
             problems.append(ParseProblem("point_outside_image", _shown(text, place)))
-        found.append(place)
-        points.append(point)
+        if max(abs(point.x), abs(point.y)) < LARGEST:
+            found.append(place)
+            points.append(point)
     problems.extend(ParseProblem(one.kind, one.text[:80]) for one in unread)
     pairs = iter(points)
 
@@ -364,9 +365,11 @@ def _answer_in_pixels(text: str, frame: Frame, problems: list[ParseProblem]) -> 
         elif frame.space.counts_units and is_share(pair.x, pair.y):
             problems.append(ParseProblem(f"{UNREAD}shares", _shown(text, pair)))
         else:
-            if not frame.inside(frame.to_point(pair.x, pair.y, pair.image)):
+            point = frame.to_point(pair.x, pair.y, pair.image)
+            if not frame.inside(point):
                 problems.append(ParseProblem("point_outside_image", _shown(text, pair)))
-            found.append(pair)
+            if max(abs(point.x), abs(point.y)) < LARGEST:
+                found.append(pair)
 
     def written(place: Place) -> str:
         point = frame.to_point(place.x, place.y, place.image)
@@ -418,7 +421,7 @@ def _zoom_call(content: str, frame: Frame, problems: list[ParseProblem]) -> Poin
         arguments = json.loads(content)["arguments"]
         x, y = (float(value) for value in arguments["coordinate"])
         image = int(arguments.get("image", 1)) - 1
-        if not (abs(x) < 1e7 and abs(y) < 1e7 and 0 <= image < len(frame.images)):
+        if not (abs(x) < LARGEST and abs(y) < LARGEST and 0 <= image < len(frame.images)):
             raise ValueError("no such place")
         point = frame.to_point(x, y, image)
     except (ValueError, KeyError, TypeError, AttributeError, OverflowError, RecursionError):

@@ -37,7 +37,8 @@ _BOX = re.compile(
 )
 # Two pairs without a space and nothing between them are the corners of a box.
 _CORNERS = re.compile(
-    rf"(?<![),，])[(（]({_N}){COMMA}({_N})[)）]{COMMA}[(（]({_N}){COMMA}({_N})[)）](?!{COMMA}?[(（])"
+    rf"(?<![)）﹚】〕,，、،﹐﹑､])[(（]({_N}){COMMA}({_N})[)）]{COMMA}[(（]({_N}){COMMA}({_N})[)）]"
+    rf"(?!\s*{COMMA}?\s*[(（﹙【〔])"
 )
 _JSON = re.compile(
     rf"([\"'](?P<key>point_2d|bbox_2d|box_2d|bbox|point|points|coordinates?|position|center|click)"

@@ -310,7 +310,7 @@ def test_s26_a_chinese_answer_is_kept_with_its_points(project: Project):
     assert project.sql("SELECT count(*) AS n FROM kept_traces")[0]["n"] > 0
 
 
-# ---- points of a step are the truth, wherever its text goes ---------------------------------------
+# ---- points of a step are the truth, wherever its text goes --------------------------------------
 
 
 def test_a_number_that_equals_the_point_stays_where_the_rule_tells_them_apart():
@@ -392,7 +392,7 @@ def test_an_answer_that_is_a_place_is_one_however_it_is_written():
          ["Tag `<answer>` at (1, 2)."], "x"),
         ("<think>A tag <answer> at (1, 2).</think><answer>x</answer>",
          ["A tag <answer> at (1, 2)."], "x"),
-        ("<think>A (1, 2).</think><answer>the <think> tag</answer>", ["A (1, 2)."], "the <think> tag"),
+        ("<think>A (1, 2).</think><answer>a <think> tag</answer>", ["A (1, 2)."], "a <think> tag"),
         ("<think>A (1, 2).</think><answer><b>x</b></answer>", ["A (1, 2)."], "<b>x</b>"),
         ("<think>A (1, 2).</think><answer>x</answer><|im_end|>", ["A (1, 2)."], "x"),
     ],
