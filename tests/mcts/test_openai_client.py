@@ -8,9 +8,11 @@ import sys
 import time
 from dataclasses import replace
 from pathlib import Path
+from unittest import mock
 
 import pytest
 
+from mcts.teachers import openai_client
 from mcts.teachers.base import (
     MAX_SEED,
     ImagePart,
@@ -20,7 +22,9 @@ from mcts.teachers.base import (
     TeacherUnavailable,
     TextPart,
 )
-from mcts.teachers.openai_client import OpenAITeacher
+from mcts.teachers.connections import Connections
+from mcts.teachers.openai_client import CONNECT_S, OpenAITeacher
+from tests.support.server_differences import DifferentServer
 from tests.support.stub_server import StubServer
 
 PNG = base64.b64decode(
@@ -349,3 +353,42 @@ def test_an_image_with_an_orientation_tag_is_sent_upright():
 async def test_an_invalid_url_is_one_sentence():
     with pytest.raises(TeacherUnavailable, match="is not a valid URL"):
         await OpenAITeacher("http://localhost:port").open()
+
+
+@pytest.mark.parametrize(("timeout_s", "limit"), [(3.0, 3.0), (600.0, CONNECT_S)])
+async def test_connecting_gives_up_after_its_own_limit(timeout_s, limit):
+    with StubServer() as server, mock.patch.object(
+        openai_client, "Connections", wraps=Connections
+    ) as made:  # fmt: skip
+        teacher = client(server, timeout_s=timeout_s)
+        await teacher.open()
+        await teacher.close()
+    assert made.call_args.kwargs["connect_s"] == limit
+
+
+@pytest.mark.parametrize("models", [{"data": [{"id": "models/m"}]}, [{"id": "m"}]])
+async def test_a_list_of_models_has_several_shapes(models):
+    server = DifferentServer([])
+    server.models = models
+    with server.connected():
+        teacher = OpenAITeacher("http://different/openai/v1/", "m")
+        await teacher.open()
+    assert teacher.identity == "m"
+
+
+async def test_of_many_models_some_are_named_and_the_one_that_is_meant():
+    server = DifferentServer([])
+    server.models = {"data": [{"id": f"model-{i}"} for i in range(200)]}
+    with server.connected(), pytest.raises(TeacherUnavailable) as caught:
+        await OpenAITeacher("http://different", "modl-77").open()
+    assert "and 190 more" in str(caught.value) and "did you mean model-77?" in str(caught.value)
+    assert len(str(caught.value)) < 300
+
+
+async def test_further_fields_are_sent_and_name_the_answers():
+    with StubServer(model="m") as server:
+        teacher = client(server, fields={"top_k": 5})
+        await teacher.complete(ask(), IMAGES)
+        await teacher.close()
+    assert server.requests[0]["body"]["top_k"] == 5
+    assert re.fullmatch(r"m@fields-\w{12}", teacher.identity)

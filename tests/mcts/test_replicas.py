@@ -219,3 +219,19 @@ def test_a_build_over_two_servers_is_the_build_over_one(tmp_path, servers):
     assert built[0] == built[1]
     assert servers[1].request_count() and servers[2].request_count()
     assert not trees_at(servers[1]) & trees_at(servers[2])
+
+
+@pytest.mark.parametrize("swapped", [False, True])
+async def test_where_no_server_answers_the_last_ones_reason_is_told(swapped):
+    with StubServer(model="one") as first, StubServer(model="two") as second:
+        urls = [first.url, second.url]
+        teachers = [
+            OpenAITeacher(url, "none", backoff_s=0.0) for url in urls[:: -1 if swapped else 1]
+        ]
+        replicas_ = Replicas(teachers)
+        with pytest.raises(TeacherUnavailable) as caught:
+            await replicas_.open()
+        await replicas_.close()
+    told, other = ("one", "two") if swapped else ("two", "one")
+    assert f"serves {told}, not none" in str(caught.value)
+    assert f"serves {other}" not in str(caught.value)

@@ -124,6 +124,7 @@ class DifferentServer:
         self.names = {difference.name for difference in differences}
         self.refused = {d.parameter for d in differences if d.group == "refused"}
         self.ignored = {d.parameter for d in differences if d.group == "ignored"}
+        self.models: Any = {"data": [{"id": "different"}]}
         self.declared: dict[str, bool] = {}
         """What the user says about it."""
         self.exact = all(difference.exact for difference in differences)
@@ -153,7 +154,7 @@ class DifferentServer:
     ) -> HttpResponse:
         """Answer; see `Connections.request`."""
         if path.endswith("/models"):
-            return _json(200, {"data": [{"id": "different"}]})
+            return _json(200, self.models)
         body: Body = json.loads(b"".join(pieces or ()))
         self.requests.append(body)
         for refusal in self._refusals(body):
