@@ -1,5 +1,6 @@
 """Broken and hostile answers of a server: each is its own request's failure, told in a sentence."""
 
+import asyncio
 import gzip
 import json
 import random
@@ -11,6 +12,7 @@ from mcts.teachers import connections, openai_client
 from mcts.teachers.base import Message, Request, TeacherError, TeacherUnavailable, TextPart
 from mcts.teachers.openai_client import OpenAITeacher
 from tests.support.project import AnswerServer, reply, thinking
+from tests.support.raw_server import listening
 
 ASK = Request((Message("user", (TextPart("Where?"),)),), 1, 1.0, 1.0, 64, ("</think>",), 7)
 GOOD = reply({"stop": ["</think>"]}, "<think>At (4, 5).</think>")
@@ -244,3 +246,77 @@ async def test_n6_only_waits_that_the_server_asks_for_are_reported_and_not_each(
     monkeypatch.setattr(openai_client, "REPORTED_WAIT_S", 0.001)
     assert isinstance(await complete((500, {}), report=told.append), TeacherError)
     assert told == []
+
+
+def mutated_bytes(rng: random.Random) -> bytes:
+    """A good answer as it goes over the wire, changed anywhere: head, chunks, compressed bytes."""
+    body = json.dumps(GOOD).encode()
+    head = [b"HTTP/1.1 200 OK", b"content-type: application/json", b"x-request-id: 1"]
+    form = rng.randrange(4)
+    if form == 0:
+        cuts = sorted(rng.randrange(len(body)) for _ in range(rng.randrange(4)))
+        parts = [body[a:b] for a, b in zip([0, *cuts], [*cuts, len(body)], strict=True) if a < b]
+        body = b"".join(b"%x\r\n%s\r\n" % (len(part), part) for part in parts) + b"0\r\n\r\n"
+        head.append(b"transfer-encoding: chunked")
+    else:
+        body = gzip.compress(body) if form == 1 else body
+        head += [b"content-encoding: gzip"] * (form == 1)
+        head.append(b"content-length: %d" % len(body))
+    raw = bytearray(b"\r\n".join(head) + b"\r\n\r\n" + body)
+    for _ in range(rng.choice([0, 1, 1, 2, 5, 40])):
+        at = rng.randrange(len(raw))
+        new = rng.choice(
+            [b"", b"\r\n", b"\0", b"\xff", b":", b"9", rng.randbytes(3), bytes(raw[:at])]
+        )
+        raw[at : at + rng.randrange(4)] = new
+    return bytes(raw[: rng.choice([len(raw), len(raw), rng.randrange(len(raw) + 1)])])
+
+
+async def fuzz_bytes(seed: int, answers: int) -> int:
+    """Ask a server that answers with mutated bytes; return how many it answered."""
+    rng, good = random.Random(seed), 0
+    told: list[str] = []
+    models = b'{"data": [{"id": "m"}]}'
+
+    async def serve(reader, writer):
+        while head := await reader.readuntil(b"\r\n\r\n"):
+            if head.startswith(b"GET"):
+                writer.write(
+                    b"HTTP/1.1 200 OK\r\ncontent-length: %d\r\n\r\n" % len(models) + models
+                )
+            else:
+                length = head.lower().partition(b"content-length: ")[2].partition(b"\r\n")[0]
+                await reader.readexactly(int(length))
+                writer.write(mutated_bytes(rng))
+                if rng.random() < 0.5:
+                    return
+            await writer.drain()
+
+    with listening(serve) as port:
+        teacher = OpenAITeacher(
+            f"http://127.0.0.1:{port}", retries=0, timeout_s=0.3, can={"continue": True}
+        )
+        await teacher.open()
+        for _ in range(answers):
+            try:
+                async with asyncio.timeout(30):
+                    answered = await teacher.complete(ASK, {})
+            except (TeacherError, TeacherUnavailable) as failure:
+                told.append(str(failure))
+            else:
+                good += 1
+                assert len(answered.completions) == 1
+                answered.completions[0].text.encode()
+        await teacher.close()
+    assert all(sentence.isprintable() and len(sentence) < 800 for sentence in told)
+    return good
+
+
+async def test_mutated_bytes_are_answers_or_failures_and_never_hang():
+    assert await fuzz_bytes(2, 60) > 2
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("seed", range(10))
+async def test_many_mutated_bytes_are_answers_or_failures(seed):
+    assert await fuzz_bytes(seed, 1000) > 30

@@ -3,9 +3,6 @@
 import asyncio
 import json
 import os
-import threading
-from collections.abc import Awaitable, Callable
-from contextlib import contextmanager
 
 import pytest
 
@@ -13,12 +10,11 @@ from mcts.teachers import openai_client
 from mcts.teachers.base import Message, Request, TeacherError, TeacherUnavailable, TextPart
 from mcts.teachers.openai_client import OpenAITeacher
 from tests.support.project import AnswerServer, reply, thinking
+from tests.support.raw_server import Serve, listening
 
 ASK = Request((Message("user", (TextPart("Where?"),)),), 1, 1.0, 1.0, 64, ("</think>",), 7)
 GOOD = reply({"stop": ["</think>"]}, "<think>At (4, 5).</think>")
 PROXIES = ("http_proxy", "https_proxy", "all_proxy", "no_proxy")
-
-Serve = Callable[[asyncio.StreamReader, asyncio.StreamWriter], Awaitable[None]]
 
 
 @pytest.fixture(autouse=True)
@@ -26,43 +22,6 @@ def no_proxies_of_the_environment(monkeypatch):
     for name in PROXIES:
         monkeypatch.delenv(name, raising=False)
         monkeypatch.delenv(name.upper(), raising=False)
-
-
-@contextmanager
-def listening(serve: Serve):
-    """A server of any protocol in a thread; gives its port."""
-    loop = asyncio.new_event_loop()
-    started = threading.Event()
-    servers: list[asyncio.Server] = []
-
-    async def guarded(reader, writer):
-        try:
-            await serve(reader, writer)
-        except (asyncio.IncompleteReadError, ConnectionError):
-            pass
-        finally:
-            writer.close()
-
-    async def start():
-        server = await asyncio.start_server(guarded, "127.0.0.1", 0)
-        servers.append(server)
-        started.set()
-
-    def run():
-        loop.run_until_complete(start())
-        loop.run_forever()
-        for task in asyncio.all_tasks(loop):
-            task.cancel()
-        loop.run_until_complete(asyncio.sleep(0))
-
-    thread = threading.Thread(target=run, daemon=True)
-    thread.start()
-    assert started.wait(10)
-    try:
-        yield servers[0].sockets[0].getsockname()[1]
-    finally:
-        loop.call_soon_threadsafe(loop.stop)
-        thread.join(10)
 
 
 async def relay(reader, writer, port: int) -> None:
