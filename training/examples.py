@@ -16,7 +16,7 @@ one image. Points are written in the student's own coordinates, questions with i
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
@@ -25,10 +25,11 @@ from typing import Any
 from curation.traces.response_styles import answer_only, without_points
 from mcts.data import Question, ResponseStyle, Trace, content_id
 from mcts.image_io import decode
+from mcts.teachers.control_tokens import first_mark
 from training.errors import TrainingError
 from training.recipes import GrpoRecipe
 from training.rewards.question_column import question_column
-from training.students import Student
+from training.students import Student, read_control_tokens
 from warehouse.exports.dialogues import ConversationRenderer
 from warehouse.exports.files import BundleImages
 from warehouse.query.read_back import read_pass_rates
@@ -100,13 +101,18 @@ def sft_examples(
         warehouse, student.space, student.prompt_style.prompt, min_thoughts
     )
     left_out: Counter[str] = Counter()
+    marks = read_control_tokens(student)
     rows: list[Row] = []
     for question, trace in _restyled(folder, style, left_out):
-        messages = renderer.prompt(question, len(trace.steps) or None)
         completion = renderer.completion(trace.steps, trace.answer, question)
+        messages = renderer.prompt(question, len(trace.steps) or None)
+        messages = [*messages, {"role": "assistant", "content": completion}]
+        if mark := _mark_in(messages, marks):
+            left_out[_with_mark(mark)] += 1
+            continue
         rows.append(
             {
-                "messages": [*messages, {"role": "assistant", "content": completion}],
+                "messages": messages,
                 "image_ids": [image.image_id for image in question.images],
                 "image_sizes": [[image.width, image.height] for image in question.images],
                 "trace_id": trace.trace_id,
@@ -117,6 +123,16 @@ def sft_examples(
         reasons = ", ".join(f"{n} {reason}" for reason, n in left_out.items()) or "it is empty"
         raise TrainingError(f"{ref} has nothing to train on: {reasons}")
     return Examples(rows, image_reader(folder), dict(left_out))
+
+
+def _mark_in(messages: Iterable[Mapping[str, str]], marks: Sequence[str]) -> str | None:
+    """Return a control token of the model that a text spells: TRL would make it one."""
+    found = (first_mark(message["content"], marks) for message in messages)
+    return next((mark for mark in found if mark), None)
+
+
+def _with_mark(mark: str) -> str:
+    return f"whose text spells {mark}, a control token of this model"
 
 
 def _restyled(
@@ -204,13 +220,20 @@ def _prompt_rows(
             left_out[f"{band} by the search"] += 1
         else:
             kept.append((rate, question))
+    marks = read_control_tokens(student)
+    prompts = {question.question_id: renderer.prompt(question) for _, question in kept}
+    for _, question in kept:
+        if mark := _mark_in(prompts[question.question_id], marks):
+            left_out[_with_mark(mark)] += 1
+            del prompts[question.question_id]
+    kept = [pair for pair in kept if pair[1].question_id in prompts]
     if recipe.curriculum == "easy_first":
         kept.sort(key=lambda pair: (-pair[0], pair[1].question_id))
     ids = [image.image_id for _, question in kept for image in question.images]
     objects = read_objects(warehouse, ids)
     rows = [
         {
-            "prompt": renderer.prompt(question),
+            "prompt": prompts[question.question_id],
             "image_ids": [image.image_id for image in question.images],
             "image_sizes": [[image.width, image.height] for image in question.images],
             "question_id": question.question_id,

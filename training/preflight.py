@@ -1,9 +1,10 @@
 """Checks before any training: what would otherwise fail hours later, or fail silently.
 
-    check_rows(examples, student, processor, limit)         # every row
+    check_rows(examples, student, processor, limit, template)   # every row
     check_overfit(trainer, examples)                        # SFT: one batch can be overfitted
     check_rollouts(trainer, prompts)                        # GRPO: sampler and trainer agree
 
+- What the chat template renders is what the row says, thought by thought (`training.templates`).
 - Every row's text has a place for each of its images, every image opens with the size that its
   points refer to, the processor makes as many tokens of it as the model expects, and nothing is
   longer than what the model or the recipe allows: nothing is ever cut off.
@@ -23,7 +24,7 @@ from training import trainers
 from training.errors import TrainingError
 from training.examples import Examples, decode_image
 from training.students import Student
-from warehouse.tables.schema import Row
+from training.templates import ChatTemplate, check_row
 
 PAD = "<|image_pad|>"
 OVERFIT_STEPS, OVERFIT_ROWS, OVERFIT_TO = 30, 4, 0.8
@@ -33,11 +34,18 @@ AGREED = 0.98
 _PROMPTS, _TOKENS = 2, 48
 
 
-def check_rows(examples: Examples, student: Student, processor: Any, limit: int | None) -> str:
+def check_rows(
+    examples: Examples,
+    student: Student,
+    processor: Any,
+    limit: int | None,
+    template: str | None = None,
+) -> str:
     """Check every row; return the outcome as a sentence.
 
     Args:
         limit: most tokens of a row, images included; None for the model's context alone.
+        template: the chat template that the trainer applies, where it isn't the model's own.
 
     Raises:
         TrainingError: a row is wrong; it names the first, and what to do.
@@ -46,7 +54,8 @@ def check_rows(examples: Examples, student: Student, processor: Any, limit: int 
     most = min(limit, context) if limit else context
     tokens_of: dict[tuple[int, int], int] = {}
     sizes: dict[str, tuple[int, int]] = {}
-    longest = 0
+    longest, added = 0, ""
+    chat = ChatTemplate.of(processor, template)
     for number, row in enumerate(examples.rows, 1):
         where = f"row {number} ({row.get('trace_id') or row['question_id']})"
         image_tokens = 0
@@ -61,7 +70,8 @@ def check_rows(examples: Examples, student: Student, processor: Any, limit: int 
             if sizes[image_id] not in tokens_of:
                 tokens_of[sizes[image_id]] = _image_tokens(examples, image_id, student, processor)
             image_tokens += tokens_of[sizes[image_id]]
-        text = _apply_chat_template(row, processor)
+        rendered = check_row(chat, row, student.prompt_style.response_style, where)
+        text, added = rendered.text, added or rendered.added
         if text.count(PAD) != len(row["image_ids"]):
             raise TrainingError(
                 f"{where}: its text has {text.count(PAD)} places for {len(row['image_ids'])} "
@@ -74,8 +84,10 @@ def check_rows(examples: Examples, student: Student, processor: Any, limit: int 
                 f"{where}: {longest} tokens, more than {most}; nothing is cut off, so leave it out "
                 "of the version, lower max_pixels, or raise the recipe's limit"
             )
+    own = f"; the chat template itself adds {added[:200]!r} to prompts" if added else ""
     return (
         f"{len(examples.rows)} rows and {len(sizes)} images fit, the longest has {longest} tokens"
+        f"{own}"
     )
 
 
@@ -261,17 +273,3 @@ def _image_tokens(examples: Examples, image_id: str, student: Student, processor
                 f"in {size}; set max_pixels in the recipe to what the processor has"
             )
     return count
-
-
-def _apply_chat_template(row: Row, processor: Any) -> str:
-    """Return a row as the chat template writes it, one place an image."""
-    turns = []
-    for message in row.get("messages") or row["prompt"]:
-        content: Any = [{"type": "text", "text": message["content"]}]
-        if message["role"] == "user":
-            content = [{"type": "image"} for _ in row["image_ids"]] + content
-        turns.append({"role": message["role"], "content": content})
-    text: str = processor.tokenizer.apply_chat_template(
-        turns, tokenize=False, add_generation_prompt="messages" not in row
-    )
-    return text

@@ -18,7 +18,7 @@ from training.preflight import check_rows
 from training.recipes import GrpoRecipe, SftRecipe
 from training.runs import Run, read_metrics
 from training.students import Student, load_model
-from training.trainers import TrainingReporter, train
+from training.trainers import TrainingReporter, train, training_template
 from warehouse.tables.schema import Row
 
 
@@ -74,11 +74,13 @@ def run_training(
     """
     model, processor = load_model(student)
     _limit_image_size(processor, student)
+    begins = checks.only or run.checkpoint() is None
+    if begins:  # before the trainer is built, which fails on such templates in its own words
+        template = training_template(processor) if run.plan.kind == "sft" else None
+        reporter.message(check_rows(examples, student, processor, checks.limit, template))
     trainer = make_trainer(model, processor)
-    if checks.only or run.checkpoint() is None:
-        reporter.message(check_rows(examples, student, processor, checks.limit))
-        if trainer.accelerator.num_processes == 1:  # else no process has all weights
-            reporter.message(checks.works(trainer, examples))
+    if begins and trainer.accelerator.num_processes == 1:  # else no process has all weights
+        reporter.message(checks.works(trainer, examples))
     if checks.only:
         return None
     trained = train(run, trainer, reporter)

@@ -25,6 +25,7 @@ from mcts.teachers.checkpoints import (
     prompt_style,
     registered_checkpoints,
 )
+from mcts.teachers.control_tokens import control_tokens
 from mcts.teachers.local.teacher import checkpoint_identity
 from training.errors import TrainingError
 from warehouse.models import find_model, open_model
@@ -105,6 +106,22 @@ def _from_hub(name: str) -> Path:
             f"model {name!r} is not here: fetch it once, with HF_HUB_OFFLINE=0, or name its folder "
             f"({str(error).splitlines()[0]})"
         ) from None
+
+
+def read_control_tokens(student: Student) -> tuple[str, ...]:
+    """Return the texts that the student's tokenizer makes control tokens of, wherever they stand.
+
+    Empty where it has no tokenizer that can be read: `load_model` says so.
+    """
+    from transformers import AutoTokenizer
+
+    try:
+        tokenizer = AutoTokenizer.from_pretrained(
+            student.folder, local_files_only=True, trust_remote_code=False
+        )
+    except (OSError, ValueError, KeyError, ImportError):
+        return ()
+    return control_tokens(tokenizer)
 
 
 def load_model(student: Student, *, dtype: str = "float32") -> tuple[Any, Any]:

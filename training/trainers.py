@@ -86,6 +86,29 @@ def sft_trainer(
     return _quiet(trainer)
 
 
+def training_template(processor: Any) -> str | None:
+    """Return the chat template that TRL trains with in place of the model's own; None for that.
+
+    Raises:
+        TrainingError: the model's own marks no assistant tokens, and TRL knows no other for it.
+    """
+    offline()
+    from trl.chat_template_utils import get_training_chat_template, has_generation_markers
+
+    own = processor.chat_template or processor.tokenizer.chat_template
+    if not own or has_generation_markers(own):
+        return None
+    try:
+        found: str | None = get_training_chat_template(processor)
+    except Exception:  # it renders the template, which can raise anything
+        raise TrainingError(
+            "the model's chat template does not mark what the assistant writes, and none that does "
+            "is known for it: put {% generation %} and {% endgeneration %} around the assistant's "
+            "text and its end in chat_template.jinja"
+        ) from None
+    return found
+
+
 def grpo_trainer(
     run: Run, recipe: GrpoRecipe, model: Any, processor: Any, prompts: Examples, rewards: Rewards,
     reporter: TrainingReporter,

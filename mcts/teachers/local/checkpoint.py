@@ -23,6 +23,7 @@ from torch import Tensor
 
 from mcts.image_io import UnreadableImage, decode
 from mcts.teachers.base import Request, TeacherError, TeacherUnavailable, TextPart, image_bytes
+from mcts.teachers.control_tokens import HiddenMarks, control_tokens
 from mcts.teachers.local.decoder import EncodedPrompt
 
 IMAGE_PAD = "<|image_pad|>"
@@ -54,6 +55,8 @@ class Checkpoint:
     """Token limit of prompt and completion together."""
     image_cache: int
     """Number of images whose features are cached."""
+    control_tokens: tuple[str, ...] = ()
+    """What texts of data never are, whatever they spell."""
     _features: OrderedDict[str, ImageFeatures] = field(default_factory=OrderedDict)
     _stop_tokens: dict[tuple[str, ...], dict[int, bool]] = field(default_factory=dict)
     """For each set of stop strings: whether a token could complete one."""
@@ -93,6 +96,7 @@ class Checkpoint:
             end_tokens=frozenset(token for token in ends if token is not None),
             context=int(model.config.get_text_config().max_position_embeddings),
             image_cache=image_cache,
+            control_tokens=control_tokens(tokenizer),
         )
 
     def prompt(self, request: Request, images: Mapping[str, bytes]) -> EncodedPrompt:
@@ -128,16 +132,19 @@ class Checkpoint:
         return EncodedPrompt(tuple(names), embeds, positions[:, 0], int(delta), visual, deep)
 
     def _token_ids(self, request: Request, features: Sequence[ImageFeatures]) -> list[int]:
+        texts = [p.text for m in request.messages for p in m.parts if isinstance(p, TextPart)]
+        hidden = HiddenMarks.of(texts, self.control_tokens)
         turns = []
         for message in request.messages:
             parts = [
-                {"type": "text", "text": part.text}
+                {"type": "text", "text": hidden.hide(part.text)}
                 if isinstance(part, TextPart)
                 else {"type": "image"}
                 for part in message.parts
             ]
             text_only = all(isinstance(part, TextPart) for part in message.parts)
-            turns.append({"role": message.role, "content": message.text if text_only else parts})
+            content = hidden.hide(message.text) if text_only else parts
+            turns.append({"role": message.role, "content": content})
         try:
             text = self.tokenizer.apply_chat_template(
                 turns,
@@ -155,8 +162,10 @@ class Checkpoint:
             )
         for one, after in zip(features, rest, strict=True):
             before += IMAGE_PAD * len(one.embeds) + after
-        ids: list[int] = self.tokenizer(before, add_special_tokens=False)["input_ids"]
-        return ids
+        try:
+            return hidden.encode(self.tokenizer, before)
+        except ValueError as error:
+            raise TeacherError("bad_request", f"the prompt can't be tokenized: {error}") from None
 
     def features(self, image_id: str, images: Mapping[str, bytes]) -> ImageFeatures:
         """Encode an image with the vision tower, or return its cached features."""
