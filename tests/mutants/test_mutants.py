@@ -1,0 +1,98 @@
+"""The drawing of single-point changes: every kind is found, what cannot matter is not."""
+
+from __future__ import annotations
+
+import ast
+from pathlib import Path
+
+import pytest
+
+from tests.mutants.__main__ import PACKAGES, Outcome, draw, equivalents, report, run, wilson
+from tests.mutants.draw import Mutant, mutants_of
+
+SOURCE = '''"""Text 1."""
+import os
+
+
+def first(a: int = 3, *, b: bool = True) -> int:
+    """Two or 2."""
+    if a < 2 and not b:
+        raise ValueError(f"{a + 1} is wrong")
+    log(a + 5)
+    os.remove("x", dir_fd=a)
+    a += 4
+    return max(a, 7) - 6
+
+
+def __repr__() -> str:
+    return "x" * 9
+'''
+
+
+def test_every_kind_of_change_is_found_and_what_cannot_matter_is_not() -> None:
+    found = mutants_of("x.py", SOURCE)
+    changes = {(m.kind, m.change) for m in found}
+    assert ("comparison", "a < 2 -> (a <= 2)") in changes
+    assert ("and/or", "a < 2 and not b -> ((a < 2) or (not b))") in changes
+    assert ("not dropped", "not b -> (b)") in changes
+    assert ("argument dir_fd dropped", 'os.remove("x", dir_fd=a) -> os.remove("x")') in changes
+    assert ("statement dropped", "a += 4 -> pass") in changes
+    assert ("function", "max -> min") in changes
+    assert ("arithmetic", "max(a, 7) - 6 -> (max(a, 7) + 6)") in changes
+    assert ("returns None", "max(a, 7) - 6 -> None") in changes
+    assert {("constant", "3 -> 4"), ("constant", "True -> False")} <= changes
+    assert any(m.kind == "statement dropped" and "raise" in m.before for m in found)
+    assert not any(
+        "1" in m.before and m.kind in ("constant", "arithmetic") and "+ 1" in m.before
+        for m in found
+    )
+    assert not any("5" in m.before or '"x" * 9' in m.before for m in found)
+    for mutant in found:
+        assert ast.dump(ast.parse(mutant.apply(SOURCE))) != ast.dump(ast.parse(SOURCE))
+
+
+def test_letters_of_several_bytes_do_not_move_a_change() -> None:
+    source = 'x = "äö€"; y = x < 3\n'
+    (found,) = [m for m in mutants_of("x.py", source) if m.kind == "comparison"]
+    assert found.apply(source) == 'x = "äö€"; y = (x <= 3)\n'
+
+
+def test_a_sample_is_seeded_and_has_every_package() -> None:
+    one = draw(PACKAGES[:2], 3, seed=4)
+    assert one == draw(PACKAGES[:2], 3, seed=4) != draw(PACKAGES[:2], 3, seed=5)
+    assert [m.file.partition("/")[0] for m in one] == ["mcts"] * 3 + ["curation"] * 3
+
+
+def test_known_equivalents_name_files_that_are_there() -> None:
+    root = Path(__file__).resolve().parents[2]
+    assert all((root / file).is_file() for file, _ in equivalents())
+
+
+def test_the_status_says_whether_enough_was_noticed(capsys: pytest.CaptureFixture[str]) -> None:
+    mutant = Mutant("mcts/tree.py", 7, "constant", 0, 1, "1", "2")
+    assert report([Outcome(mutant, "noticed", 1.0)] * 9 + [Outcome(mutant, "unnoticed", 1.0)]) == 0
+    assert report([Outcome(mutant, "noticed", 1.0), Outcome(mutant, "untested", 1.0)]) == 1
+    printed = capsys.readouterr().out
+    assert "untested mcts/tree.py:7 constant: 1 -> 2" in printed
+    assert "9/10 noticed, 90% [60, 98]" in printed
+    assert wilson(0, 0) == (0.0, 1.0)
+
+
+def test_a_change_that_a_test_notices_is_told_from_one_that_none_does(tmp_path: Path) -> None:
+    (tmp_path / "mcts").mkdir()
+    (tmp_path / "tests" / "mcts").mkdir(parents=True)
+    source = "def bigger(a):\n    return a > 1\n"
+    (tmp_path / "mcts" / "size.py").write_text(source)
+    test = tmp_path / "tests" / "mcts" / "test_size.py"
+    mutant = next(m for m in mutants_of("mcts/size.py", source) if m.kind == "comparison")
+    for number, verdict in ((1, "noticed"), (5, "unnoticed")):
+        test.write_text(
+            "import importlib.util as u\n"
+            f"s = u.spec_from_file_location('size', {str(tmp_path / 'mcts' / 'size.py')!r})\n"
+            "m = u.module_from_spec(s); s.loader.exec_module(m)\n"
+            f"def test_it():\n    assert m.bigger({number}) is {number > 1}\n"
+        )
+        assert run(tmp_path, mutant, None, 60).verdict == verdict
+        assert (tmp_path / "mcts" / "size.py").read_text() == source
+    test.unlink()
+    assert run(tmp_path, mutant, None, 60).verdict == "untested"
