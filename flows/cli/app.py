@@ -103,11 +103,14 @@ def _run() -> None:
     except KeyboardInterrupt:
         _leave(SENTENCE, 130)
     except Exception as error:
+        from warehouse.storage.failures import describe
+
         status = _status(error)
-        if status is None:
+        sentence = describe(error) if status in (None, 1) else None
+        if status is None and sentence is None:
             raise
-        lines = str(error).strip().splitlines()
-        _leave(lines[0] if lines else type(error).__name__, status)
+        lines = (sentence or str(error)).strip().splitlines()
+        _leave(lines[0] if lines else type(error).__name__, status or 1)
 
 
 def _status(error: Exception) -> int | None:
@@ -119,6 +122,7 @@ def _status(error: Exception) -> int | None:
     # Only what was loaded can have been raised.
     for module, name, status in (
         ("warehouse.storage.home", "WarehouseError", 2),
+        ("warehouse.storage.objects", "UnsafeStore", 2),
         ("warehouse.query.sql_guard", "QueryError", 2),
         ("curation.filters.base", "FilterProblem", 2),
         ("training.errors", "TrainingError", 2),

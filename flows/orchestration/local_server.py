@@ -17,11 +17,10 @@ import socket
 import subprocess
 import sys
 import time
-import urllib.error
-import urllib.request
 from collections.abc import Iterable
 from pathlib import Path
 
+from flows.orchestration.dead_runs import ask_server, crash_dead_runs
 from flows.settings import Problem
 from flows.teachers.vllm_command import has_gpu
 from warehouse.storage.home import Warehouse
@@ -43,8 +42,8 @@ def up(port: int, home: str | None) -> None:
     state = _state_folder(home)
     url = f"http://127.0.0.1:{port}"
     env = _environment(state, url, home)
-    running = _running(state)
-    if "server" not in running:
+    begun = "server" not in _running(state)
+    if begun:
         if _taken(port):
             raise Problem(
                 f"port {port} is taken by another program; stop that, or choose one with --port "
@@ -53,7 +52,14 @@ def up(port: int, home: str | None) -> None:
         command = [*_prefect(), "server", "start", "--host", "127.0.0.1", "--port", str(port)]
         _start(state, "server", command, env)
         print(f"starting the Prefect server at {url} ...")
-    _wait_until_healthy(state, url)
+    try:
+        _wait_until_healthy(state, url)
+    except BaseException:
+        if begun:  # else it would be left running, unknown to everybody
+            _stop_recorded(state, ["server"])
+        raise
+    running = _running(state)
+    crash_dead_runs(f"{url}/api", [pool for name, pool in WORKERS.items() if name not in running])
     for pool in WORKERS.values():
         create = ["work-pool", "create", pool, "--type", "process", "--overwrite"]
         _quietly([*_prefect(), *create], env, state)
@@ -86,14 +92,22 @@ def up(port: int, home: str | None) -> None:
 def down(home: str | None) -> None:
     """Stop the worker and the server that `up` started here."""
     state = _state_folder(home)
-    running = _running(state)
-    if not running:
+    stopped = _stop_recorded(state, (*WORKERS, "server"))
+    if not stopped:
         print(f"nothing that was started from {state} is running")
-    for name in (*WORKERS, "server"):
+    for name in stopped:
+        print(f"{name} stopped")
+
+
+def _stop_recorded(state: Path, names: Iterable[str]) -> list[str]:
+    """Stop those of these processes that run; return their names."""
+    running, stopped = _running(state), []
+    for name in names:
         if name in running:
             _stop(running[name])
-            print(f"{name} stopped")
+            stopped.append(name)
         (state / f"{name}.json").unlink(missing_ok=True)
+    return stopped
 
 
 def _state_folder(home: str | None) -> Path:
@@ -109,6 +123,9 @@ def _environment(state: Path, url: str, home: str | None) -> dict[str, str]:
     env["DO_NOT_TRACK"] = "1"
     env["VIGORL_HOME"] = Warehouse.at(home).root
     env.setdefault("HF_HUB_OFFLINE", "1")
+    # What talks to a server of this machine must not do so through a proxy.
+    past = [env.get("NO_PROXY") or env.get("no_proxy") or "", "127.0.0.1", "localhost"]
+    env["NO_PROXY"] = env["no_proxy"] = ",".join(filter(None, past))
     return env
 
 
@@ -178,10 +195,9 @@ def _wait_until_healthy(state: Path, url: str) -> None:
     end = time.monotonic() + START_S
     while time.monotonic() < end:
         try:
-            with urllib.request.urlopen(f"{url}/api/health", timeout=5) as answer:
-                if answer.status == 200:
-                    return
-        except (urllib.error.URLError, OSError):
+            if ask_server(f"{url}/api/health", timeout_s=5):
+                return
+        except (OSError, ValueError):
             pass
         if "server" not in _running(state):
             break

@@ -21,6 +21,7 @@ from typing import Any
 from curation.scores.bootstrap import PairedDifference
 from flows.progress import ProgressLine, Report, ignore
 from flows.settings import EvaluateSettings, FieldProblem, Problem, TeacherSettings
+from flows.stages.failures import describe_reasons
 from flows.teachers.resolve import ResolvedTeacher, resolve
 from mcts.data import Question
 from mcts.teachers.checkpoints import GENERAL, find_checkpoint, prompt_style
@@ -121,7 +122,11 @@ async def evaluate(settings: EvaluateSettings, *, report: Report = ignore) -> Ou
     for name in [settings.model, *([settings.against] if settings.against else [])]:
         measured = await _measure(warehouse, settings, name, questions, split, report)
         if measured.failed:
-            report(f"{measured.failed} answers failed; they count as wrong")
+            why = describe_reasons(measured.unanswered.values())
+            report(
+                f"{measured.failed} questions are unanswered and in no figure: {why}; the same "
+                "command asks them again"
+            )
         reports.append(measured)
     if len(reports) == 1:
         return Outcome(reports[0])
@@ -189,7 +194,7 @@ async def _measure(
             return await measure(
                 subject, questions, warehouse, protocol, benchmark=f"{settings.benchmark}/{split}",
                 concurrency=settings.concurrency, progress=partial(_show, line),
-                recorded={"settings": settings.params()},
+                recorded={"settings": settings.params()}, refusals=settings.refusals,
             )  # fmt: skip
         except KeyError as lost:
             raise Problem(f"image {lost.args[0]} is not among the warehouse's objects") from None
@@ -201,8 +206,9 @@ async def _measure(
 
 
 def _show(line: ProgressLine, done: EvaluationProgress) -> None:
-    right = _per_cent(done.right / done.questions)
-    figures = f"{right} right, {done.tokens / max(done.seconds, 1e-9):.0f} tokens/s"
+    answered = done.questions - done.unanswered
+    right = f"{_per_cent(done.right / answered)} right" if answered else "none answered"
+    figures = f"{right}, {done.tokens / max(done.seconds, 1e-9):.0f} tokens/s"
     line.update(done.questions, done.of, figures, done.remaining)
 
 

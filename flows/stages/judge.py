@@ -203,7 +203,8 @@ class OpenJudge:
         name = content_id(what, prompts.VERSION, prompts.DIGEST, self.identity, *parts)
         async with self.places[name], self.slots:
             key = Key(self.attempt(name, ""), "", "judge", 0)
-            return await self.teacher.ask(key, request, images)
+            # Several questions about one trace fail together where the trace is at fault.
+            return await self.teacher.ask(key, request, images, subject=str(parts[0]))
 
     def attempt(self, name: str, node: str) -> str:
         """Return the name to ask under: the last that was tried, or a new one where that failed

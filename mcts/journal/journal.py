@@ -22,7 +22,7 @@ from __future__ import annotations
 import asyncio
 import time
 from array import array
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Awaitable, Iterable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from pathlib import Path
@@ -31,7 +31,7 @@ from typing import Literal
 from mcts import failpoints
 from mcts.journal.records import Key, Record, decode, encode, is_intact, search_of, teacher_of
 from mcts.journal.segments import SegmentWriter
-from mcts.teachers.base import Request, Teacher, TeacherError
+from mcts.teachers.base import Reply, Request, Teacher, TeacherError
 from mcts.teachers.shared_refusal import SharedRefusal
 
 
@@ -243,8 +243,17 @@ class JournaledTeacher:
         self.replayed = 0
         """Requests answered from the journal."""
 
-    async def ask(self, key: Key, request: Request, images: Mapping[str, bytes]) -> Record:
+    async def ask(
+        self,
+        key: Key,
+        request: Request,
+        images: Mapping[str, bytes],
+        subject: str | None = None,
+    ) -> Record:
         """Return the response at `key`: from the journal, or from the teacher and then journaled.
+
+        Args:
+            subject: what is asked about, where several searches are about one thing.
 
         Raises:
             TeacherError: the request failed for good, now or when it was first sent.
@@ -268,7 +277,8 @@ class JournaledTeacher:
                 f"{key.sample}) of search {key.search_id}; resume instead of replaying"
             )
         else:
-            record = await self._request(self._teacher, key, fingerprint, request, images)
+            asking = self._teacher.complete(request, images)
+            record = await self._request(asking, key, fingerprint, subject or key.search_id)
         if record.failure is not None:
             error = TeacherError(record.failure.kind, record.failure.message)
             error.started_at, error.seconds = record.started_at, record.seconds
@@ -276,25 +286,20 @@ class JournaledTeacher:
         return record
 
     async def _request(
-        self,
-        teacher: Teacher,
-        key: Key,
-        fingerprint: str,
-        request: Request,
-        images: Mapping[str, bytes],
+        self, asking: Awaitable[Reply], key: Key, fingerprint: str, subject: str
     ) -> Record:
-        """Ask the teacher and journal the outcome, except a failure that is held back."""
+        """Await the teacher and journal the outcome, except a failure that is held back."""
         refusals = self._refusals or SharedRefusal(0)
         start, number, held = time.perf_counter(), refusals.sent(), False
         try:
-            reply = await teacher.complete(request, images)
+            reply = await asking
             record = Record.of_reply(key, fingerprint, reply, time.time() - reply.seconds)
             refusals.answered(number)
         except TeacherError as failure:
             # A teacher that waited for its server excludes the waiting from its time.
             seconds = failure.seconds or time.perf_counter() - start
             record = Record.of_failure(key, fingerprint, failure, seconds, time.time() - seconds)
-            held = refusals.failed(number, key.search_id, failure)
+            held = refusals.failed(number, subject, failure)
         except BaseException:
             refusals.withdrawn(number)
             raise

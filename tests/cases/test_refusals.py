@@ -5,7 +5,7 @@ import re
 
 import pytest
 
-from tests.support.project import thinking
+from tests.support.project import AnswerServer, thinking
 
 THOUGHT = "<think>The cup is at {p}.</think>"
 QUESTIONS = [{"q": f"Is it {i}?"} for i in range(40)]
@@ -127,3 +127,73 @@ def test_few_questions_that_are_all_refused_stop_too(project):
     ran, _ = project.ask(QUESTIONS[:3], lambda body, nth: answer)
     assert ran.status == 1
     assert words in ran.err
+
+
+# ---- evaluations and judges ----------------------------------------------------------------------
+
+
+def evaluate(project, answer, *options):
+    with AnswerServer(answer) as server:
+        given = (server.url, "mine", "--split", "test", "--space", "qwen3-vl", *options)
+        ran = project.run("evaluate", *given)
+    return ran, server.requests
+
+
+def test_an_evaluation_that_all_are_refused_stores_nothing(project):
+    answer, words = REFUSALS["a bad request"]
+    project.add(QUESTIONS, split="test")
+    ran, requests = evaluate(project, lambda body, nth: answer)
+    assert ran.status == 1
+    assert words in ran.err
+    assert len(requests) < 100
+    for table in ("evaluations", "predictions", "traces"):
+        assert project.sql(f"SELECT count(*) AS n FROM {table}") == [{"n": 0}]
+
+
+def test_what_was_not_answered_is_no_wrong_answer_and_is_asked_again(project):
+    good = thinking(THOUGHT)
+
+    def answer(body, nth):
+        bad = "Is it 3?" in json.dumps(body)
+        return (400, {"error": {"message": "the image is too large"}}) if bad else good(body, nth)
+
+    project.add(QUESTIONS[:6], split="test")
+    ran, _ = evaluate(project, answer)
+    assert ran.status == 0, ran.text
+    assert "1 questions are unanswered and in no figure" in ran.err
+    assert "the image is too large (1); the same command asks them again" in ran.err
+    assert project.sql("SELECT n_questions, accuracy FROM evaluations") == [
+        {"n_questions": 5, "accuracy": 1.0}
+    ]
+    assert project.sql("SELECT count(*) AS n, count(score) AS scored FROM predictions") == [
+        {"n": 5, "scored": 5}
+    ]
+    again, requests = evaluate(project, good)
+    assert again.status == 0, again.text
+    assert "unanswered" not in again.err
+    assert requests and all("Is it 3?" in json.dumps(body) for body in requests)
+    counts = project.sql("SELECT max(n_questions) AS n FROM evaluations")
+    assert counts == [{"n": 6}]
+
+
+def test_a_figure_of_nothing_is_none(project):
+    answer, words = REFUSALS["a bad request"]
+    project.add(QUESTIONS[:1], split="test")
+    ran, _ = evaluate(project, lambda body, nth: answer)
+    assert ran.status == 1
+    assert "no question was answered" in ran.err
+    assert words in ran.err
+    assert project.sql("SELECT count(*) AS n FROM evaluations") == [{"n": 0}]
+
+
+def test_a_judge_that_refuses_all_stops_and_stores_nothing(project):
+    answer, words = REFUSALS["a bad request"]
+    built, _ = project.ask(QUESTIONS[:9], thinking(THOUGHT), "--strategy", "best-of-n",
+                           "--samples", 1)  # fmt: skip
+    assert built.status == 0
+    with AnswerServer(lambda body, nth: answer) as server:
+        ran = project.run("judge", "mine", "--what", "behaviors", "--judge", server.url)
+    assert ran.status == 1
+    assert words in ran.err
+    judged = project.sql("SELECT count(*) AS n FROM behaviors WHERE method LIKE 'judge%'")
+    assert judged == [{"n": 0}]

@@ -188,13 +188,17 @@ def test_every_way_to_fail_has_its_name(tmp_path):
     found = table(warehouse, "SELECT text, outcome FROM prediction_outcomes JOIN questions "
                   "USING (question_id)")  # fmt: skip
     expected = {text: name for (text, _), name in zip(script.items(), OUTCOMES, strict=True)}
+    (unanswered,) = [text for text, name in expected.items() if name == "request failed"]
+    del expected[unanswered]  # nothing was measured of it, so nothing is stored
     assert {row["text"]: row["outcome"] for row in found} == expected
     assert report.failed == 1
-    assert report.figures["all"]["accuracy"].value == pytest.approx(1 / len(OUTCOMES))
+    assert list(report.unanswered.values()) == ["timeout: too slow"]
+    assert report.figures["all"]["accuracy"].value == pytest.approx(1 / len(expected))
     shares = table(warehouse, "SELECT outcome, share FROM error_taxonomy")
     assert sum(row["share"] for row in shares) == pytest.approx(1)
-    (failed,) = table(warehouse, "FROM predictions WHERE error IS NOT NULL")
-    assert failed["score"] is None and failed["error"] == "timeout"
+    (stored,) = table(warehouse, "SELECT n_questions, settings FROM evaluations")
+    assert stored["n_questions"] == len(expected)
+    assert json.loads(stored["settings"])["unanswered"] == 1
 
 
 def test_samples_are_averaged_and_voted(warehouse):

@@ -33,8 +33,9 @@ from mcts.parsing import fold_remark, render
 from mcts.policy import Continuation, parse_response
 from mcts.prompts import load_prompt
 from mcts.teacher_policy import TeacherPolicy
-from mcts.teachers.base import Teacher, TeacherError
+from mcts.teachers.base import Teacher, TeacherError, TeacherUnavailable
 from mcts.teachers.local.teacher import LocalTeacher
+from mcts.teachers.shared_refusal import QUESTIONS, SharedRefusal
 from training.evaluation.controls import control_images, with_images
 from training.evaluation.report import EvaluationReport, make_report
 from warehouse.query.run_query import query
@@ -101,6 +102,8 @@ class EvaluationProgress:
     """Requests to the model, those from the journal not counted."""
     waited: float
     """Seconds until the first question was done: a model has to be loaded before that."""
+    unanswered: int = 0
+    """Of the questions so far, those whose request failed for good."""
 
     @property
     def remaining(self) -> float | None:
@@ -124,8 +127,12 @@ async def measure(
     concurrency: int = 32,
     progress: ReportProgress = lambda progress: None,
     recorded: Mapping[str, Any] | None = None,
+    refusals: int = QUESTIONS,
 ) -> EvaluationReport:
     """Evaluate any model: sample, grade, measure and store.
+
+    A question whose request fails for good is no wrong answer: it is left out of the figures and
+    of what is stored, and asked again by the next run.
 
     Args:
         questions: with their images in the warehouse.
@@ -133,10 +140,12 @@ async def measure(
         recorded: what else `runs.params` keeps of this run.
         concurrency: requests at once.
         progress: called after each question.
+        refusals: questions in a row that, refused alike, stop the evaluation; 0: never.
 
     Raises:
         ValueError: there are no questions, or no such prompt.
-        TeacherUnavailable: no answer from the server; the responses so far are kept.
+        TeacherUnavailable: no answer from the server, or to no question; the responses so far are
+            kept.
         KeyError: an image is not among the warehouse's objects.
     """
     if not questions:
@@ -158,7 +167,13 @@ async def measure(
         params={**settings, **(recorded or {})},
     )
     evaluation = _Evaluation(subject, questions, warehouse, protocol, config, progress)
-    predictions = await evaluation.run(concurrency)
+    predictions = await evaluation.run(concurrency, refusals)
+    answered = [q for q in questions if q.question_id in predictions]
+    if not answered:
+        reason = next(iter(evaluation.unanswered.values()))
+        raise TeacherUnavailable(f"no question was answered ({reason}): nothing was measured")
+    if evaluation.unanswered:
+        settings["unanswered"] = len(evaluation.unanswered)
     # The responses are part of the identity: sampled or graded anew, it is another evaluation.
     responses = [
         (p.question_id, p.sample, p.response, p.score, p.answer, p.error)
@@ -168,9 +183,9 @@ async def measure(
     sampled = identifying_fields(config), protocol.seed, protocol.control or "", sorted(responses)
     evaluation_id = content_id(MAKER, identity, benchmark, *sampled)
     report = make_report(
-        evaluation_id, identity, benchmark, settings, questions, predictions, run_id=run_id,
+        evaluation_id, identity, benchmark, settings, answered, predictions, run_id=run_id,
         requests=evaluation.requests, replayed=evaluation.replayed,
-        seconds=time.monotonic() - began,
+        seconds=time.monotonic() - began, unanswered=evaluation.unanswered,
     )  # fmt: skip
     await asyncio.to_thread(store, warehouse, report)
     return report
@@ -208,11 +223,13 @@ class _Evaluation:
         self.subject, self.questions, self.warehouse = subject, questions, warehouse
         self.protocol, self.config, self.progress = protocol, config, progress
         self.predictions: dict[str, list[Prediction]] = {}
+        self.unanswered: dict[str, str] = {}
+        """By question id, why its request failed for good."""
         self.requests = self.replayed = 0
         self._began, self._waited, self._right = time.monotonic(), 0.0, 0.0
 
-    async def run(self, concurrency: int) -> dict[str, list[Prediction]]:
-        """Return the predictions by question id, in order of samples."""
+    async def run(self, concurrency: int, refusals: int) -> dict[str, list[Prediction]]:
+        """Return the predictions by question id, in order of samples; none of the unanswered."""
         warehouse, protocol = self.warehouse, self.protocol
         ids = [image.image_id for question in self.questions for image in question.images]
         self._objects = await asyncio.to_thread(read_objects, warehouse, ids)
@@ -222,12 +239,16 @@ class _Evaluation:
         slots = asyncio.Semaphore(concurrency)
         identity = self.subject.teacher.identity
         with Journal(warehouse.journal_dir / "evaluate") as journal:
-            teacher = JournaledTeacher(self.subject.teacher, journal, identity=identity)
+            teacher = JournaledTeacher(
+                self.subject.teacher, journal, identity=identity,
+                refusals=SharedRefusal(refusals, len(self.questions)),
+            )  # fmt: skip
             journal.name_teacher(identity)
 
             async def one(question: Question) -> None:
                 async with slots:
-                    self._add(question, await self._predict(question, teacher, journal))
+                    if predictions := await self._predict(question, teacher, journal):
+                        self._add(question, predictions)
                     self._report_progress(teacher.requested)
 
             try:
@@ -236,6 +257,7 @@ class _Evaluation:
                         group.create_task(one(question))
             except BaseExceptionGroup as several:
                 raise several.exceptions[0] from None
+            await teacher.settle()
             self.requests, self.replayed = teacher.requested, teacher.replayed
         return self.predictions
 
@@ -246,17 +268,20 @@ class _Evaluation:
         shown, data = with_images(question, images)
         seed, n = self.protocol.seed, self.protocol.samples
         name = search_id(shown, self.config, seed, self.subject.teacher.identity)
+        while any(r.failure and r.failure.kind != "empty" for r in journal.records(name)):
+            name = content_id(name, "again")  # what failed before is asked anew
         policy = TeacherPolicy(shown, self.config, name, teacher, data)
-        error = None
         try:
             samples = await policy.sample("", "chain", (), n)
         except TeacherError as failure:
-            error = None if failure.kind == "empty" else failure.kind
+            if failure.kind != "empty":
+                self.unanswered[question.question_id] = str(failure)
+                return []
             samples = [Continuation("", "stop", "")] * n
         journal.forget(name)
         objects = [self._objects.get(image.image_id) for image in question.images]
         return [
-            _graded(question, objects, self.subject.space, i, sample, error)
+            _graded(question, objects, self.subject.space, i, sample)
             for i, sample in enumerate(samples)
         ]
 
@@ -270,8 +295,8 @@ class _Evaluation:
         tokens = self.subject.teacher.ledger.completion_tokens
         self.progress(
             EvaluationProgress(
-                len(self.predictions), len(self.questions), self._right, tokens, seconds, requests,
-                self._waited,
+                len(self.predictions) + len(self.unanswered), len(self.questions), self._right,
+                tokens, seconds, requests, self._waited, len(self.unanswered),
             )
         )  # fmt: skip
 
@@ -282,7 +307,6 @@ def _graded(
     space: CoordinateSpace,
     number: int,
     sample: Continuation,
-    error: str | None,
 ) -> Prediction:
     """Parse and grade one response; control images have the sizes of the question's own."""
     parsed = parse_response(sample, Frame.of(space, question))
@@ -294,11 +318,11 @@ def _graded(
         sample=number,
         response=sample.text,
         finish_reason=sample.finish_reason,
-        error=error,
+        error=None,
         steps=steps,
         answer=parsed.answer,
-        score=None if error else found.score,
-        reason=f"the request failed: {error}" if error else found.reason,
+        score=found.score,
+        reason=found.reason,
         valid=answers_in_kind(question, parsed.answer),
         problems=tuple(problem.kind for problem in parsed.problems),
         looked_at=grounding.share_of_named_objects(trace, question, objects),

@@ -18,7 +18,7 @@ from importlib import metadata
 from pathlib import Path
 from typing import Any
 
-from warehouse.storage.objects import LocalObjects, Objects, S3Objects
+from warehouse.storage.objects import LocalObjects, Objects, S3Objects, is_single_writer
 
 
 class WarehouseError(Exception):
@@ -62,6 +62,15 @@ class Warehouse:
             return S3Objects(bucket, prefix)
         return LocalObjects(Path(self.root))
 
+    def ensure_writable(self) -> None:
+        """Check before a table is written that its commits would be safe.
+
+        Raises:
+            UnsafeStore: they would not be.
+        """
+        if isinstance(self.objects, S3Objects):
+            self.objects.ensure_safe()
+
     @property
     def journal_dir(self) -> Path:
         """Local folder for journals: they are appended and synced line by line, so never on S3."""
@@ -94,6 +103,8 @@ class Warehouse:
             return None
         # Commits are conditional puts: two writers of one version can never both succeed.
         options = {"aws_conditional_put": "etag"}
+        if is_single_writer():
+            options = {"aws_conditional_put": "disabled", "aws_s3_allow_unsafe_rename": "true"}
         endpoint = os.environ.get("AWS_ENDPOINT_URL_S3") or os.environ.get("AWS_ENDPOINT_URL")
         if endpoint:
             options["aws_endpoint"] = endpoint

@@ -14,6 +14,7 @@ from __future__ import annotations
 import hashlib
 import os
 import tempfile
+import threading
 import uuid
 from collections.abc import Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -148,6 +149,9 @@ class LocalObjects:
                 return False
             sync(target.parent)
             return True
+        except OSError as error:
+            error.filename = error.filename or str(target)  # a full disk is told without a name
+            raise
         finally:
             temporary.unlink(missing_ok=True)
 
@@ -162,6 +166,23 @@ def sync(path: Path) -> None:
             os.close(handle)
 
 
+SINGLE_WRITER = "VIGORL_UNSAFE_SINGLE_WRITER"
+"""Environment variable: set to 1, a store without conditional puts is written all the same."""
+
+
+class UnsafeStore(Exception):
+    """An object store that would let two writers overwrite each other."""
+
+
+def is_single_writer() -> bool:
+    """Return whether a person has promised that no two commands write at once."""
+    return os.environ.get(SINGLE_WRITER, "") not in ("", "0")
+
+
+_probing = threading.Lock()
+_safe: set[tuple[str, str]] = set()  # stores that were probed, by address and place
+
+
 class S3Objects:
     """Objects in a bucket, under a prefix. The only user of boto3."""
 
@@ -174,6 +195,43 @@ class S3Objects:
         from botocore.config import Config
 
         return boto3.client("s3", config=Config(max_pool_connections=2 * WRITERS))
+
+    def ensure_safe(self) -> None:
+        """Find out, once a process, whether the store holds conditional puts to what they promise.
+
+        Raises:
+            UnsafeStore: it does not, and nothing says that there is only one writer.
+        """
+        place = f"s3://{self.bucket}/{self.prefix}".rstrip("/")
+        with _probing:
+            if (self.client.meta.endpoint_url, place) not in _safe and not is_single_writer():
+                self._probe(place)
+            _safe.add((self.client.meta.endpoint_url, place))
+
+    def _probe(self, place: str) -> None:
+        from botocore.exceptions import ClientError
+
+        name = {"Bucket": self.bucket, "Key": self._name(f"probe/{uuid.uuid4().hex}")}
+        reason = "it puts an object over another one that is there already"
+        try:
+            self.client.put_object(**name, Body=b"1")
+            self.client.put_object(**name, Body=b"2", IfNoneMatch="*")
+        except ClientError as error:
+            status = error.response["ResponseMetadata"]["HTTPStatusCode"]
+            if status in (409, 412):
+                return
+            if status not in (400, 405, 501):
+                error.place = place  # type: ignore[attr-defined]
+                raise
+            reason = f"it answers {error.response['Error'].get('Code', status)} to PutObject"
+        finally:
+            with suppress(ClientError):
+                self.client.delete_object(**name)
+        raise UnsafeStore(
+            f"{place}: the object store does not support conditional puts ({reason} with "
+            f"If-None-Match), so two writers would overwrite each other's rows. Use another store "
+            f"or a folder; or set {SINGLE_WRITER}=1 and never let two commands write at once"
+        )
 
     def put(self, key: str, data: bytes) -> bool:
         return self._put(key, data)
@@ -231,6 +289,11 @@ class S3Objects:
     def _put(self, key: str, body: Any, replace: bool = False) -> bool:
         from botocore.exceptions import ClientError
 
+        self.ensure_safe()
+        if is_single_writer() and not replace:
+            if self.exists(key):
+                return False
+            replace = True
         unless = {} if replace else {"IfNoneMatch": "*"}
         try:
             self.client.put_object(Bucket=self.bucket, Key=self._name(key), Body=body, **unless)
@@ -239,6 +302,7 @@ class S3Objects:
             # 412: the name is taken. 409: another conditional put of it is under way and wins.
             if error.response["ResponseMetadata"]["HTTPStatusCode"] in (409, 412):
                 return False
+            error.place = f"s3://{self.bucket}/{self._name(key)}"  # type: ignore[attr-defined]
             raise
 
     def _name(self, key: str) -> str:

@@ -33,6 +33,7 @@ from deltalake import CommitProperties, DeltaTable, Transaction, WriterPropertie
 from deltalake.exceptions import CommitFailedError, DeltaError, TableNotFoundError
 
 from mcts.failpoints import reach
+from warehouse.storage.failures import no_panics
 from warehouse.storage.home import Warehouse, WarehouseError, code_revision
 from warehouse.tables.key_index import existing_keys
 from warehouse.tables.schema import CHILDREN, TABLES, as_described
@@ -279,12 +280,14 @@ def rewrite(
     Raises:
         WarehouseError: other writers overtook every attempt.
     """
+    warehouse.ensure_writable()
     for attempt in range(10):
         delta = open_table(warehouse, name)
         if delta is None:
             return None
         try:
-            return change(delta)
+            with no_panics():
+                return change(delta)
         except CommitFailedError:
             time.sleep(0.1 * 2**attempt)
     raise WarehouseError(f"table {name} is too busy: stop what writes, then repeat this")
@@ -327,6 +330,7 @@ def dataset(warehouse: Warehouse, name: str, delta: DeltaTable) -> pa.dataset.Da
 
 
 def _open_or_create(warehouse: Warehouse, name: str) -> DeltaTable:
+    warehouse.ensure_writable()
     for attempt in range(_ATTEMPTS):
         if (delta := open_table(warehouse, name)) is not None:
             return delta
@@ -350,15 +354,16 @@ def _write(delta: DeltaTable, data: pa.Table | pa.RecordBatchReader, mark: Trans
     stored = {field.name: field.metadata for field in delta.schema().fields}
     more = set(data.schema.names) - set(stored)
     data = as_described(data, stored)
-    write_deltalake(
-        delta,
-        data,
-        mode="append",
-        # A column this code knows and the table does not yet: older rows read as null there.
-        schema_mode="merge" if more else None,
-        writer_properties=WRITER,
-        commit_properties=CommitProperties(app_transactions=[mark]),
-    )
+    with no_panics():
+        write_deltalake(
+            delta,
+            data,
+            mode="append",
+            # A column this code knows and the table does not yet: older rows read as null there.
+            schema_mode="merge" if more else None,
+            writer_properties=WRITER,
+            commit_properties=CommitProperties(app_transactions=[mark]),
+        )
 
 
 def _wait(attempt: int) -> None:

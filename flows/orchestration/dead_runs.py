@@ -1,0 +1,91 @@
+"""Marks runs as crashed whose process is gone, so that none stays Running for good.
+
+    crash_dead_runs(url, {"worker": "vigorl"})        # called before a new worker starts
+
+A worker that is killed with -9 takes nothing back: its runs stay Running in Prefect. Prefect does
+not store which worker has a run, so a run is ours only where no worker but ours has been seen in
+its work pool since it began. Others' are left as they are and named.
+"""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import urllib.request
+from collections.abc import Callable, Iterable
+from typing import Any
+
+from warehouse.tables.schema import Row
+
+_OPEN_STATES = ["RUNNING", "PENDING", "CANCELLING"]
+_DIRECT = urllib.request.build_opener(urllib.request.ProxyHandler({}))
+"""Asks servers of this machine, never through a proxy."""
+
+
+def ask_server(url: str, body: Any = None, *, timeout_s: float = 10.0) -> Any:
+    """Ask a server of this machine: GET, or POST with a JSON body; return its JSON.
+
+    Raises:
+        OSError: it does not answer, or not with a good status.
+    """
+    data = None if body is None else json.dumps(body).encode()
+    request = urllib.request.Request(url, data, {"content-type": "application/json"})
+    with _DIRECT.open(request, timeout=timeout_s) as answer:
+        return json.load(answer)
+
+
+def crash_dead_runs(
+    api: str, pools: Iterable[str], report: Callable[[str], None] = print
+) -> list[str]:
+    """Mark the open runs of these pools as crashed whose process is gone; return their ids.
+
+    Call it while no worker of ours runs. Each of our workers is named as its pool is.
+
+    Args:
+        api: the address of Prefect's API.
+        report: receives a sentence for each run that was marked, or left.
+    """
+    marked = []
+    for pool in pools:
+        wanted = {
+            "flow_runs": {"state": {"type": {"any_": _OPEN_STATES}}},
+            "work_pools": {"name": {"any_": [pool]}},
+        }
+        runs: list[Row] = ask_server(f"{api}/flow_runs/filter", wanted)
+        if not runs:
+            continue
+        workers: list[Row] = ask_server(f"{api}/work_pools/{pool}/workers/filter", {})
+        for run in runs:
+            pid = run.get("infrastructure_pid")
+            if not pid or _runs_flow(pid):
+                continue
+            others = [
+                worker["name"]
+                for worker in workers
+                if worker["name"] != pool
+                and (worker["last_heartbeat_time"] or "") >= (run["start_time"] or run["created"])
+            ]
+            if others:
+                report(
+                    f"run {run['name']} has no process here; it may be that of the worker "
+                    f"{others[0]}, so it stays {run['state_name']}"
+                )
+                continue
+            state = {
+                "type": "CRASHED",
+                "name": "Crashed",
+                "message": "its process is gone, and so was the worker that started it",
+            }
+            ask_server(f"{api}/flow_runs/{run['id']}/set_state", {"state": state, "force": True})
+            report(f"run {run['name']} was marked as crashed: its worker was killed")
+            marked.append(str(run["id"]))
+    return marked
+
+
+def _runs_flow(pid: str) -> bool:
+    """Whether the process of this id is one of Prefect's; another program may have its number."""
+    found = subprocess.run(
+        ["ps", "-o", "stat=,command=", "-p", pid.rpartition(":")[2]], capture_output=True, text=True
+    )
+    shown = found.stdout.strip()
+    return "prefect" in shown and not shown.startswith("Z")
