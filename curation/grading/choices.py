@@ -29,7 +29,7 @@ _LETTERED = regex.compile(
 _LETTER_BEHIND = regex.compile(
     r"(?P<text>.*\S)\s*[(\[【〔]\s*(?P<letter>[A-Za-z])\s*[)\]】〕]", regex.DOTALL
 )
-_BRACKETS = dict(("()", "[]", "{}", "<>", "【】", "〔〕"))
+_BRACKETS = {pair[0]: pair[1] for pair in ["()", "[]", "{}", "<>", "【】", "〔〕"]}
 
 
 def choice_index(choices: Sequence[str], answer: str) -> int | None:

@@ -43,7 +43,9 @@ def same_value(answer: str, gold: str) -> bool:
     if not isinstance(said, Decimal):
         return False
     wanted = value_in(gold)
-    return isinstance(wanted, Decimal) and abs(said - wanted) <= _NEAR * max(1, abs(wanted))
+    return isinstance(wanted, Decimal) and abs(said - wanted) <= _NEAR * max(
+        Decimal(1), abs(wanted)
+    )
 
 
 def value_in(text: str) -> Value | None:

@@ -16,6 +16,8 @@ import math
 from curation.grading.actions import Action, parse_action, same_action
 from curation.grading.choices import choice_index
 from curation.grading.equality import same_text
+from curation.grading.formulas import unwrap
+from curation.grading.written import normalize
 from mcts.coordinates import DECIMALS
 from mcts.data import AnswerKind, Box, Grade, Point, Question
 from mcts.parsing import answer_points
@@ -42,6 +44,12 @@ def answers_in_kind(question: Question, answer: str | None) -> bool:
     if question.answer_kind is AnswerKind.ACTION:
         return parse_action(answer) is not None
     return _answer_point(answer) is not None
+
+
+def vote_of(question: Question, answer: str) -> str:
+    """Return a text that is the same for answers that say the same: the choice, else the words."""
+    index = choice_of(question, answer) if question.choices else None
+    return normalize(unwrap(answer)) if index is None else f"choice {index}"
 
 
 def _grade_text(question: Question, answer: str) -> Grade:

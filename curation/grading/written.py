@@ -44,9 +44,8 @@ _END_MARKS = " " + "".join(
     )
 )
 _QUOTES = "\"'`´‹›「」『』﹁﹂﹃﹄｢｣《》〈〉"
-_CLOSING = dict(
-    ('""', "''", "``", "´´", "‹›", "「」", "『』", "﹁﹂", "﹃﹄", "｢｣", "《》", "〈〉", "**", "__")
-)
+_PAIRS = "\"\" '' `` ´´ ‹› 「」 『』 ﹁﹂ ﹃﹄ ｢｣ 《》 〈〉 ** __"
+_CLOSING = {pair[0]: pair[1] for pair in _PAIRS.split()}
 
 _NUMBER_WORDS = {
     word: str(number)

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from curation.grading.actions import parse_action
 from curation.grading.choices import choice_index
 from curation.grading.equality import same_text
-from curation.grading.grade import answers_in_kind, grade, in_box
+from curation.grading.grade import answers_in_kind, grade, in_box, vote_of
 from curation.scores.benchmark_metrics import METRICS
 from mcts.data import AnswerKind, Image, Point, Question
 from tests.support import official_graders as official
@@ -374,6 +374,13 @@ def test_s27_answers_in_chinese_may_end_with_their_marks(answer: str, right: int
 )
 def test_s27_case_width_quotes_and_end_marks_of_every_script(gold: str, answer: str) -> None:
     assert score(gold, answer) == 1
+
+
+def test_answers_that_say_the_same_have_one_vote() -> None:
+    about = question("left", choices=("left", "right"))
+    assert {vote_of(about, text) for text in ("left", "(A)", "A.", "Left。")} == {"choice 0"}
+    assert vote_of(about, "neither.") == vote_of(about, "Neither") == "neither"
+    assert vote_of(question("12"), "$12$") == vote_of(question("12"), "12.0") == "12"
 
 
 # ---- beside the official graders -----------------------------------------------------------------

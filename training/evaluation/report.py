@@ -12,7 +12,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
-from curation.grading.written import normalize
+from curation.grading.grade import vote_of
 from curation.scores.benchmark_metrics import published_metrics
 from curation.scores.bootstrap import Estimate, PairedDifference, clusters, difference, mean_of
 from curation.scores.prediction import Prediction
@@ -53,12 +53,14 @@ class EvaluationReport:
     replayed: int = 0
     """Requests answered from the journal."""
     seconds: float = 0.0
+    unanswered: Mapping[str, str] = field(default_factory=dict)
+    """By id of those questions whose request failed for good, why; no figure counts them."""
     outcomes: dict[str, float] = field(default_factory=dict)
     """Share of the answers by outcome, from the view `error_taxonomy`; filled when stored."""
 
     @property
     def scores(self) -> dict[str, float]:
-        """Each question's mean score; a failed request counts as 0."""
+        """Each question's mean score."""
         return {
             question_id: sum(p.score or 0.0 for p in predictions) / len(predictions)
             for question_id, predictions in self.predictions.items()
@@ -66,8 +68,8 @@ class EvaluationReport:
 
     @property
     def failed(self) -> int:
-        """Requests that failed for good."""
-        return sum(p.error is not None for some in self.predictions.values() for p in some)
+        """Questions whose request failed for good."""
+        return len(self.unanswered)
 
     def plain(self) -> dict[str, Any]:
         """Return values for JSON: shares, not per cent."""
@@ -178,7 +180,7 @@ def _shares(question: Question, predictions: Sequence[Prediction]) -> dict[str, 
     found = {"accuracy": sum(scores) / n, "format": sum(well_formed) / n}
     if n > 1:
         found["pass@k"] = max(scores)
-        found["majority"] = _majority(predictions)
+        found["majority"] = _majority(question, predictions)
     found["pointed"] = sum(
         bool(p.steps) and all(s.points for s in p.steps)
         and not {"point_outside_image", "thought_without_point"} & set(p.problems)
@@ -190,14 +192,15 @@ def _shares(question: Question, predictions: Sequence[Prediction]) -> dict[str, 
     return found
 
 
-def _majority(predictions: Sequence[Prediction]) -> float:
+def _majority(question: Question, predictions: Sequence[Prediction]) -> float:
     """Return the score of the most frequent answer; of several equally frequent ones, the mean."""
-    votes = Counter(normalize(p.answer) for p in predictions if p.answer is not None)
+    given = [(vote_of(question, p.answer), p) for p in predictions if p.answer is not None]
+    votes = Counter(vote for vote, _ in given)
     if not votes:
         return 0.0
     most = max(votes.values())
     winners = {answer for answer, count in votes.items() if count == most}
-    scores = {normalize(p.answer): p.score or 0.0 for p in predictions if p.answer is not None}
+    scores = {vote: p.score or 0.0 for vote, p in given}
     return sum(scores[answer] for answer in winners) / len(winners)
 
 
