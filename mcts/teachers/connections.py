@@ -150,7 +150,7 @@ class Connections:
             connector = _socks_connector(self._proxy, tls)
         else:
             connector = _Connector(limit=0, ssl=tls, keepalive_timeout=IDLE_S)
-        self._proxied = {} if socks or self._proxy is None else {"proxy": self._proxy}
+        self._http_proxy = None if socks else self._proxy
         self._session = aiohttp.ClientSession(
             connector=connector,
             headers=dict(headers or {}),
@@ -175,7 +175,7 @@ class Connections:
         body = _Pieces(pieces) if pieces is not None else None
         try:
             async with self._session.request(
-                method, url, data=body, allow_redirects=False, **self._proxied
+                method, url, data=body, allow_redirects=False, proxy=self._http_proxy
             ) as response:
                 parts, size = [], 0
                 async for part in response.content.iter_any():

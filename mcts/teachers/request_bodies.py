@@ -41,6 +41,11 @@ class EncodedImage:
     """The image file within it."""
 
     @property
+    def weight(self) -> int:
+        """Bytes that it takes."""
+        return len(self.url) + len(self.data)
+
+    @property
     def size(self) -> ImageSize:
         """Width and height as the model sees it."""
         return ImageSize(*upright_size(self.data))
@@ -64,9 +69,9 @@ class EncodedImages:
             raise TeacherError("bad_request", f"image {image_id} {error}") from None
         url = f"data:{media_type(data)};base64,".encode() + base64.b64encode(data)
         encoded = self._images[image_id] = EncodedImage(url, data)
-        self._room -= len(url)
+        self._room -= encoded.weight
         while self._room < 0 and len(self._images) > 1:
-            self._room += len(self._images.popitem(last=False)[1].url)
+            self._room += self._images.popitem(last=False)[1].weight
         return encoded
 
 
@@ -103,7 +108,7 @@ def chat_body(
         body["structured_outputs"] = {"regex": thought_limit_pattern(request.max_thoughts)}
     if continuing:
         body |= {"add_generation_prompt": False, "continue_final_message": True}
-    return body | fields
+    return {**body, **fields}
 
 
 def _message(message: Message) -> dict[str, Any]:
