@@ -24,7 +24,7 @@ from typing import Any
 from curation.grading.grade import grade
 from mcts.coordinates import CoordinateSpace, Frame
 from mcts.data import AnswerKind, Box, Image, Point, Question
-from mcts.parsing import parse, points_in
+from mcts.parsing import answer_points, parse
 from mcts.prompts import choices_line
 
 _NUMBER = r"(-?\d+(?:\.\d+)?)"
@@ -188,7 +188,7 @@ def _question(golds: Sequence[str], kind: AnswerKind, choices: Sequence[str]) ->
 
 
 def _score_point(golds: Sequence[str], answer: str | None) -> float:
-    points = points_in(answer or "")
+    points = answer_points(answer or "")
     if len(points) != 1:
         return 0.0
     for gold in golds:
