@@ -221,8 +221,9 @@ class Connections:
                 "name the server in NO_PROXY if it needs none"
             )
         if isinstance(error, untrusted):
+            variable = next(filter(os.environ.get, _CERTIFICATES), "SSL_CERT_FILE")
             return NotConnected(
-                f"no trusted connection to {self._url.host}: {words}; SSL_CERT_FILE names the "
+                f"no trusted connection to {self._url.host}: {words}; {variable} names the "
                 "certificates to trust",
                 permanent=True,
             )
@@ -279,6 +280,7 @@ def is_this_machine(host: str) -> bool:
         address = ipaddress.ip_address(host)
     except ValueError:
         return False
+    address = getattr(address, "ipv4_mapped", None) or address
     return address.is_loopback or address.is_unspecified
 
 

@@ -35,6 +35,7 @@ PROXY = "http://proxy:3128"
         ("", "http://127.0.0.2:8000"),
         ("", "http://0.0.0.0:8000"),
         ("", "http://[::1]:8000"),
+        ("", "http://[::ffff:127.0.0.1]:8000"),
     ],
 )
 def test_a_server_that_needs_no_proxy_is_reached_without_one(listed, url):
