@@ -22,10 +22,9 @@ from typing import Annotated, Any, ClassVar, Literal, NamedTuple, Self
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
-from flows.teachers import server_options
+from flows import server_options
 from mcts.data import ResponseStyle
 from mcts.names import wrong_name
-from mcts.strict_yaml import shorten
 from mcts.teachers.checkpoints import default_model
 
 
@@ -77,16 +76,12 @@ class Settings(BaseModel):
         try:
             settings = cls(**values)
         except ValidationError as error:
-            first = error.errors()[0]
-            field = str(first["loc"][0]) if first["loc"] else "the settings"
-            if first["type"] == "missing":
-                shown = f"give it to `vigorl {cls.command}`, or in its settings file"
-                raise FieldProblem(field, f"it is missing; {shown}") from None
-            reason = first["msg"]
-            if first["type"] != server_options.UNSHOWN:
-                reason += f" (it was {server_options.without_secrets(shorten(first['input']))})"
-            inner = ".".join(map(str, first["loc"][1:]))
-            raise FieldProblem(field, f"{inner}: {reason}" if inner else reason) from None
+            field, kind, reason = server_options.first_problem(error)
+            if kind == "missing":
+                reason = (
+                    f"it is missing; give it to `vigorl {cls.command}`, or in its settings file"
+                )
+            raise FieldProblem(field, reason) from None
         for field in ("task", "benchmark", "into"):
             if wrong := wrong_name("task", getattr(settings, field, None)):
                 raise FieldProblem(field, wrong)
@@ -102,8 +97,7 @@ class Settings(BaseModel):
 
     def params(self) -> dict[str, Any]:
         """Return the settings as `runs.params` keeps them and `--config` reads them; no secrets."""
-        params: dict[str, Any] = server_options.without_secrets(self.model_dump(mode="json"))
-        return params
+        return dict(server_options.without_secrets(self.model_dump(mode="json")))
 
 
 # ---- what several commands share -----------------------------------------------------------------

@@ -19,8 +19,8 @@ from pathlib import Path
 from typing import Any
 
 from flows.progress import report_to_stderr
+from flows.server_options import parsed_body, parsed_headers
 from flows.settings import FieldProblem, Problem, ServeSettings, TeacherSettings
-from flows.teachers.server_options import parsed_body, parsed_headers
 from flows.teachers.spaces import checkpoint_space, server_space, space_by_name
 from mcts.coordinates import CoordinateSpace
 from mcts.teachers.base import Teacher

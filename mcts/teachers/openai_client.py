@@ -47,7 +47,7 @@ from mcts.teachers.responses import (
 )
 from mcts.teachers.served_models import identify, listed
 from mcts.teachers.shared_refusal import UnreadAnswers
-from mcts.teachers.turns import COUNTING, Turn, continues_counting, going_on
+from mcts.teachers.turns import COUNTING, AssistantTurn, continues_counting, going_on
 
 MAX_WAIT_S = 60.0
 """Upper limit of one wait between two attempts, whatever the server asks for."""
@@ -317,7 +317,7 @@ class OpenAITeacher:
         """Return whether the server begins a partial turn again, though it took it."""
         if self.capabilities.known["continue"] is not None:
             return False
-        turn = Turn(request.messages[-1].text, request.stop)
+        turn = AssistantTurn(request.messages[-1].text, request.stop)
         texts = [completion.text for completion in reply.completions]
         if turn.begun_anew(texts):
             return True

@@ -28,7 +28,7 @@ from mcts.teachers.base import (
 from mcts.teachers.connections import HttpResponse
 from mcts.teachers.credentials import mask_url
 from mcts.teachers.json_answers import one_line, parse_json, retry_after_s
-from mcts.teachers.turns import Turn
+from mcts.teachers.turns import AssistantTurn
 
 _EMPTY_THINK = re.compile(r"\s*<think>\s*(?:</think>\s*)?")
 
@@ -211,7 +211,7 @@ def _read_choice(choice: dict[str, Any], request: Request, keeps_stops: bool) ->
         error = one_line(str(choice.get("error") or f"finish_reason {reason}"))
         raise RetryableError("server_error", f"the server broke the text off: {error}")
     partial = request.messages[-1].text if request.continues else ""
-    turn = Turn(partial, request.stop, keeps_stops)
+    turn = AssistantTurn(partial, request.stop, keeps_stops)
     told = choice.get("stop_reason", choice.get("matched_stop", ""))
     return turn.read(text, finished=not _was_cut(reason), stop_reason=told)
 
@@ -267,10 +267,21 @@ def read_models(data: Any) -> dict[str, dict[str, Any]]:
     """Return the served models' cards by name, from the JSON of `/v1/models`."""
     try:
         cards = data if isinstance(data, list) else data["data"]  # Together's list is bare
-        return {str(card["id"]): dict(card) for card in cards}
+        return {_model_name(card["id"]): dict(card) for card in cards}
     except (KeyError, TypeError, ValueError, AttributeError):
         shown = one_line(str(data), 200)
         raise RetryableError("malformed", f"not a list of models: {shown}") from None
+
+
+def _model_name(name: Any) -> str:
+    """Return what a server calls a model; it is stored and printed as it is.
+
+    Raises:
+        ValueError: it is no name.
+    """
+    if isinstance(name, str) and name.strip() and name.isprintable() and len(name) <= 1000:
+        return name
+    raise ValueError("no name of a model")
 
 
 def read_json(response: HttpResponse, url: str) -> Any:

@@ -1,6 +1,6 @@
 """What a server or its chat template made of an assistant's turn, undone where that is certain.
 
-    turn = Turn(partial="<think>One (1, 2).</think>\n", stops=("</think>", "</answer>"))
+    turn = AssistantTurn(partial="<think>One (1, 2).</think>\n", stops=("</think>", "</answer>"))
     text, ended = turn.read(" One more (3, 4).", stop_reason="</think>")   # what the model wrote
     turn.begun_anew([text, other])                     # True: these do not continue the turn
 
@@ -36,7 +36,7 @@ _ALIKE_WORDS = 4
 
 
 @dataclass(frozen=True, slots=True)
-class Turn:
+class AssistantTurn:
     """The turn that a completion belongs to."""
 
     partial: str
@@ -142,7 +142,7 @@ def going_on(request: Request, reply: Reply) -> Reply:
     Raises:
         TeacherError: it says nothing else.
     """
-    turn = Turn(request.messages[-1].text, request.stop)
+    turn = AssistantTurn(request.messages[-1].text, request.stop)
     texts = [turn.without_restatement(completion.text) for completion in reply.completions]
     if not any(text.strip() for text in texts) and any(c.text for c in reply.completions):
         raise TeacherError(

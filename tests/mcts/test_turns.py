@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from mcts.teachers.turns import Turn, continues_counting
+from mcts.teachers.turns import AssistantTurn, continues_counting
 
 STEP = ("</think>", "</answer>")
 ROLLOUT = ("</answer>",)
@@ -35,17 +35,20 @@ TWO = "<think>The door is at (3, 4).</think>"
     ],
 )
 def test_a_turn_is_read_as_the_model_wrote_it(partial, stops, text, told, read) -> None:
-    assert Turn(partial, stops).read(text, finished=True, stop_reason=told)[0] == read
+    assert AssistantTurn(partial, stops).read(text, finished=True, stop_reason=told)[0] == read
 
 
 def test_a_server_that_drops_stops_does_not_tell_the_end_of_a_turn_by_null() -> None:
-    turn = Turn("", STEP, keeps_stops=False)
+    turn = AssistantTurn("", STEP, keeps_stops=False)
     assert turn.read(ONE[:-8], finished=True, stop_reason=None) == (ONE, True)
 
 
 def test_a_text_that_was_cut_is_not_closed() -> None:
-    assert Turn("", STEP).read("<think>The cup", finished=False) == ("<think>The cup", False)
-    assert Turn("", STEP).read(f"{ONE} and", finished=False) == (ONE, True)
+    assert AssistantTurn("", STEP).read("<think>The cup", finished=False) == (
+        "<think>The cup",
+        False,
+    )
+    assert AssistantTurn("", STEP).read(f"{ONE} and", finished=False) == (ONE, True)
 
 
 @given(
@@ -55,20 +58,20 @@ def test_a_text_that_was_cut_is_not_closed() -> None:
 def test_a_plain_continuation_is_left_as_it_is(before: list[str], after: list[str]) -> None:
     partial, text = ("\n".join(f"<think>x{t}</think>" for t in ts) for ts in (before, after))
     text = re.sub("x", "y", text)
-    turn = Turn(partial, ROLLOUT)
+    turn = AssistantTurn(partial, ROLLOUT)
     whole = f"\n{text}\n<answer>yes</answer>"
     assert turn.read(whole, finished=True, stop_reason="</answer>") == (whole, True)
     assert not turn.begun_anew([whole]) and turn.without_restatement(whole) == whole
 
 
 def test_a_turn_begun_anew_is_told_by_its_words_numbers_aside() -> None:
-    turn = Turn(ONE, ROLLOUT)
+    turn = AssistantTurn(ONE, ROLLOUT)
     anew = f"<think>The cup is at (700, 8).</think>\n{TWO}"
     assert turn.begun_anew([anew, anew]) and not turn.begun_anew([anew, TWO])
     assert turn.may_be_begun_anew([TWO, anew]) and not turn.may_be_begun_anew([TWO])
     assert turn.without_restatement(anew) == f"\n{TWO}"
-    assert Turn(f"{ONE}\n<answer>", ROLLOUT).begun_anew([TWO])
-    assert not Turn(f"{ONE}\n<answer>", ROLLOUT).begun_anew(["yes</answer>"])
+    assert AssistantTurn(f"{ONE}\n<answer>", ROLLOUT).begun_anew([TWO])
+    assert not AssistantTurn(f"{ONE}\n<answer>", ROLLOUT).begun_anew(["yes</answer>"])
 
 
 def test_counting_on_tells_a_server_that_continues() -> None:

@@ -15,15 +15,16 @@ import re
 from collections.abc import Callable, Mapping, Sequence
 from typing import Annotated, Any
 
-from pydantic import BeforeValidator
-from pydantic_core import PydanticCustomError
+from pydantic import BeforeValidator, ValidationError
 
-from mcts.strict_yaml import parse_value
+from mcts.strict_yaml import parse_value, shorten
 from mcts.teachers.capabilities import parse_capabilities
 from mcts.teachers.credentials import CredentialProblem, check_header, mask_url
 
-UNSHOWN = "unshown"
-"""Type of a validation error whose sentence is all that may be printed."""
+
+class Unshown(ValueError):
+    """What was given may be a secret: this sentence is all that may be printed."""
+
 
 _VARIABLE = re.compile(r"[A-Za-z_][A-Za-z0-9_]{0,63}")
 _KEY_LIKE = re.compile(r"^(sk|gsk|hf|xai|pk|nvapi)_?|[0-9a-f]{16}", re.IGNORECASE)
@@ -42,16 +43,11 @@ _OWN_FIELDS = {
 _SECRET_FIELD = re.compile(r"api[-_]?key|secret|password|credential", re.IGNORECASE)
 
 
-def _refusal(sentence: str) -> PydanticCustomError:
-    # As a value of the template: a sentence may hold braces.
-    return PydanticCustomError(UNSHOWN, "{sentence}", {"sentence": sentence})
-
-
 def checked_key_name(value: str | None) -> str | None:
     """Accept the name of an environment variable; refuse what looks like a key itself."""
     if value is None or (_VARIABLE.fullmatch(value) and not _looks_like_a_key(value)):
         return value
-    raise _refusal(
+    raise Unshown(
         "it is the name of an environment variable that holds the key, such as OPENAI_API_KEY, "
         "never the key itself"
     )
@@ -69,7 +65,7 @@ def _pairs(value: Any, write: Callable[[Any], str]) -> list[str]:
         return [f"{name}={write(inner)}" for name, inner in value.items()]
     given = [value] if isinstance(value, str) else value
     if not isinstance(given, Sequence) or not all(isinstance(text, str) for text in given):
-        raise _refusal("it holds names with values")
+        raise Unshown("it holds names with values")
     return list(given)
 
 
@@ -80,7 +76,7 @@ def checked_headers(value: Any) -> Any:
         try:
             check_header(text)
         except CredentialProblem as problem:
-            raise _refusal(str(problem)) from None
+            raise Unshown(str(problem)) from None
     return pairs
 
 
@@ -91,15 +87,15 @@ def checked_body(value: Any) -> Any:
         name, equals, given = text.partition("=")
         name = name.strip()
         if not equals or not name:
-            raise _refusal("a field of the body is KEY=JSON, such as reasoning_effort=low")
+            raise Unshown("a field of the body is KEY=JSON, such as reasoning_effort=low")
         if name in _OWN_FIELDS:
-            raise _refusal(f"{name} is decided by {_OWN_FIELDS[name]}")
+            raise Unshown(f"{name} is decided by {_OWN_FIELDS[name]}")
         if _SECRET_FIELD.search(name):
-            raise _refusal(f"{name} looks like a secret; send it with --server-header")
+            raise Unshown(f"{name} looks like a secret; send it with --server-header")
         try:
             json.dumps(parse_value(given), allow_nan=False)
         except (TypeError, ValueError):
-            raise _refusal(f"{name}: its value is no JSON") from None
+            raise Unshown(f"{name}: its value is no JSON") from None
     return pairs
 
 
@@ -128,11 +124,23 @@ def checked_capabilities(value: Any) -> Any:
         try:
             parse_capabilities(str(value))
         except ValueError as error:
-            raise _refusal(str(error)) from None
+            raise Unshown(str(error)) from None
     return value
 
 
 Abilities = Annotated[str | None, BeforeValidator(checked_capabilities)]
+
+
+def first_problem(error: ValidationError) -> tuple[str, str, str]:
+    """Return the field of the first error, its type, and its sentence with what was given."""
+    first = error.errors()[0]
+    field = str(first["loc"][0]) if first["loc"] else "the settings"
+    cause = first.get("ctx", {}).get("error")
+    if isinstance(cause, Unshown):
+        return field, first["type"], str(cause)
+    reason = f"{first['msg']} (it was {without_secrets(shorten(first['input']))})"
+    inner = ".".join(map(str, first["loc"][1:]))
+    return field, first["type"], f"{inner}: {reason}" if inner else reason
 
 
 def without_secrets(value: Any) -> Any:
