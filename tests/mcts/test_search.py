@@ -122,6 +122,7 @@ def test_a_tree_whose_every_child_is_discarded_ends_without_a_crash():
     tree = run(policy)
     assert tree.failed and tree.root.value is None
     assert [entry[3] for entry in policy.log] == [0, 3], "requested once more, with new samples"
+    assert [node.sample for node in tree.root.children] == list(range(6)), "they count up"
 
 
 def test_a_response_that_thinks_and_answers_keeps_its_reasoning():
