@@ -276,3 +276,23 @@ def test_a_killed_process_repeats_only_requests_not_journaled(tmp_path, point, l
         assert subprocess.run(command, cwd=ROOT).returncode == 0
         assert server.request_count() == 6 + lost
         assert len(server.repeated()) == lost
+
+
+async def test_a_record_whose_bytes_changed_after_it_was_found_is_refused(tmp_path):
+    whole = record()
+    segment = await fill(tmp_path, whole)
+    with Journal(tmp_path) as journal:
+        assert journal.find(whole.key, whole.fingerprint) == whole
+        data = bytearray(segment.read_bytes())
+        data[-20] ^= 1
+        segment.write_bytes(bytes(data))
+        with pytest.raises(JournalError, match="has changed: no whole record"):
+            journal.find(whole.key, whole.fingerprint)
+
+
+@pytest.mark.skipif(not Path("/proc/self/fd").exists(), reason="counts descriptors in /proc")
+async def test_a_closed_journal_gives_its_descriptors_back(tmp_path):
+    before = len(os.listdir("/proc/self/fd"))
+    for _ in range(3):
+        await fill(tmp_path, record(1), record(2), segment_bytes=1)
+    assert len(os.listdir("/proc/self/fd")) == before

@@ -184,3 +184,20 @@ def test_tables_that_are_gone_are_one_sentence(warehouse: Warehouse) -> None:
     with pytest.raises(WarehouseError, match="a@v1 was cut from can't be read"):
         diff(warehouse, wide, narrow)
     assert json.dumps(wide.card)
+
+
+def test_versions_with_different_columns_are_compared_by_those_of_both(tmp_path: Path) -> None:
+    import pyarrow as pa
+    import pyarrow.parquet
+
+    from warehouse.versions.diff import _compare
+
+    shared = {"question_id": ["q"], "tree_id": ["s"], "trace_id": ["t"]}
+    for name, more in (
+        ("old", {"text": ["a"], "gone": [1]}),
+        ("new", {"text": ["b"], "came": [2]}),
+    ):
+        pa.parquet.write_table(pa.table({**shared, **more}), tmp_path / name)
+    differing, changed = _compare(tmp_path / "old", tmp_path / "new")
+    assert not differing.num_rows
+    assert [(d.what, d.detail) for d in changed] == [("text", "text: a -> b")]

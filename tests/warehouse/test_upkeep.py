@@ -304,3 +304,30 @@ def test_where_no_warehouse_is_nothing_is_called_whole(tmp_path, capsys, words) 
     printed = capsys.readouterr()
     assert not printed.out and printed.err.startswith("vigorl: there is no warehouse at ")
     assert not (tmp_path / "nowhere").exists()
+
+
+def test_a_rewrite_that_is_overtaken_every_time_says_so(tmp_path, monkeypatch):
+    from deltalake.exceptions import CommitFailedError
+
+    from warehouse.storage.home import Warehouse, WarehouseError
+    from warehouse.tables import delta
+
+    warehouse = Warehouse(str(tmp_path))
+    delta.record_run(warehouse, "r", "build")
+    monkeypatch.setattr(delta.time, "sleep", lambda seconds: None)
+    tried = []
+
+    def overtaken(table):
+        tried.append(table)
+        raise CommitFailedError("another writer was faster")
+
+    with pytest.raises(WarehouseError, match="table runs is too busy: stop what writes"):
+        delta.rewrite(warehouse, "runs", overtaken)
+    assert len(tried) == 10
+
+
+def test_an_error_that_begins_with_an_empty_line_is_named():
+    from warehouse.storage.home import first_line
+
+    assert first_line(ValueError("\n \n  it is broken\nand more")) == "it is broken"
+    assert first_line(ValueError("\n")) == "ValueError"

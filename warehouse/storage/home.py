@@ -18,7 +18,7 @@ from importlib import metadata
 from pathlib import Path
 from typing import Any
 
-from warehouse.storage.objects import LocalObjects, Objects, S3Objects, is_single_writer
+from warehouse.storage.objects import LocalObjects, Objects, S3Objects
 
 
 class WarehouseError(Exception):
@@ -103,8 +103,6 @@ class Warehouse:
             return None
         # Commits are conditional puts: two writers of one version can never both succeed.
         options = {"aws_conditional_put": "etag"}
-        if is_single_writer():
-            options = {"aws_conditional_put": "disabled", "aws_s3_allow_unsafe_rename": "true"}
         endpoint = os.environ.get("AWS_ENDPOINT_URL_S3") or os.environ.get("AWS_ENDPOINT_URL")
         if endpoint:
             options["aws_endpoint"] = endpoint

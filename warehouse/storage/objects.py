@@ -204,7 +204,7 @@ class S3Objects:
         """
         place = f"s3://{self.bucket}/{self.prefix}".rstrip("/")
         with _probing:
-            if (self.client.meta.endpoint_url, place) not in _safe and not is_single_writer():
+            if (self.client.meta.endpoint_url, place) not in _safe:
                 self._probe(place)
             _safe.add((self.client.meta.endpoint_url, place))
 
@@ -212,7 +212,6 @@ class S3Objects:
         from botocore.exceptions import ClientError
 
         name = {"Bucket": self.bucket, "Key": self._name(f"probe/{uuid.uuid4().hex}")}
-        reason = "it puts an object over another one that is there already"
         try:
             self.client.put_object(**name, Body=b"1")
             self.client.put_object(**name, Body=b"2", IfNoneMatch="*")
@@ -223,15 +222,22 @@ class S3Objects:
             if status not in (400, 405, 501):
                 error.place = place  # type: ignore[attr-defined]
                 raise
-            reason = f"it answers {error.response['Error'].get('Code', status)} to PutObject"
+            code = error.response["Error"].get("Code", status)
+            raise UnsafeStore(
+                f"{place}: the object store does not support conditional puts (it answers {code} "
+                "to PutObject with If-None-Match), which tables are written with: use another "
+                "store, or a folder"
+            ) from None
         finally:
             with suppress(ClientError):
                 self.client.delete_object(**name)
-        raise UnsafeStore(
-            f"{place}: the object store does not support conditional puts ({reason} with "
-            f"If-None-Match), so two writers would overwrite each other's rows. Use another store "
-            f"or a folder; or set {SINGLE_WRITER}=1 and never let two commands write at once"
-        )
+        if not is_single_writer():
+            raise UnsafeStore(
+                f"{place}: the object store does not support conditional puts (PutObject with "
+                "If-None-Match puts an object over another one), so two writers would overwrite "
+                f"each other's rows: use another store, or a folder; or set {SINGLE_WRITER}=1 and "
+                "never let two commands write at once"
+            )
 
     def put(self, key: str, data: bytes) -> bool:
         return self._put(key, data)
