@@ -25,6 +25,7 @@ from flows.stages.failures import describe_reasons
 from flows.teachers.resolve import ResolvedTeacher, resolve
 from mcts.data import Question
 from mcts.teachers.checkpoints import GENERAL, find_checkpoint, prompt_style
+from mcts.teachers.credentials import mask_url
 from training.evaluation.measure import (
     EvaluationProgress,
     EvaluationProtocol,
@@ -188,7 +189,7 @@ async def _measure(
             temperature=settings.temperature, top_p=settings.top_p, samples=settings.samples,
             min_thoughts=settings.min_thoughts, seed=settings.seed, control=settings.control,
         )  # fmt: skip
-        head = name.replace("{", "{{").replace("}", "}}") + ": {done} of {total} questions"
+        head = mask_url(name).replace("{", "{{").replace("}", "}}") + ": {done} of {total} questions"
         line = ProgressLine(head, report=report)
         try:
             return await measure(

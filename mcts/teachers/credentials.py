@@ -182,6 +182,15 @@ class Access:
             text = text.replace(secret, MASK)
         return text
 
+    def explain(self, sentence: str) -> str:
+        """Add to a server's refusal what to do where nothing was sent that could open it."""
+        if "refuses the API key" not in sentence or "Authorization" in self.headers:
+            return sentence
+        return (
+            f"{sentence} None was sent: put it in VIGORL_API_KEY, or name its variable with "
+            "--api-key-env."
+        )
+
     def masked(self, data: Any) -> Any:
         """Replace long secrets in the strings of JSON, in place where it can be."""
         long = [secret for secret in self._secrets if len(secret) >= _SHORTEST_IN_ANSWERS]

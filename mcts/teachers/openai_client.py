@@ -115,6 +115,9 @@ class OpenAITeacher:
         self._sizes = SizeCheck(space, self.url, report)
         self._kept: dict[tuple[Request, int], Reply] = {}
         """Single samples of requests that failed as a whole: they are not asked again."""
+        self._watched = self.capabilities.known["continue"] is None
+        """Whether it may still turn out to begin partial turns again."""
+        self._counting: asyncio.Task[bool | None] | None = None
         self._blind = False
         """Whether the last request that was to find out what the server takes found nothing."""
         self._base = "/v1"
@@ -189,6 +192,7 @@ class OpenAITeacher:
                 "logprobs",
             )
             self.capabilities.presume(presumed)
+            self._watched = False  # it refuses what it can't continue
         return identity
 
     def _identify(self, cards: Mapping[str, Mapping[str, Any]]) -> str:
@@ -314,21 +318,36 @@ class OpenAITeacher:
             return reply
 
     async def _begins_anew(self, request: Request, reply: Reply) -> bool:
-        """Return whether the server begins a partial turn again, though it took it."""
-        if self.capabilities.known["continue"] is not None:
+        """Return whether the server begins a partial turn again, though it took it.
+
+        Samples that all repeat its first words tell it at once. A server that is watched, as its
+        kind is not known, is asked to count on when one sample does.
+        """
+        known = self.capabilities.known["continue"]
+        if known is False:  # found out by another request meanwhile
+            return True
+        if known and not self._watched:
             return False
         turn = AssistantTurn(request.messages[-1].text, request.stop)
         texts = [completion.text for completion in reply.completions]
-        if turn.begun_anew(texts):
+        anew = turn.begun_anew(texts)
+        if known is None and anew:
             return True
-        return turn.may_be_begun_anew(texts) and await self._continues_counting() is False
+        if not self._watched or not (anew or turn.may_be_begun_anew(texts)):
+            return False
+        if self._counting is None:
+            self._counting = asyncio.create_task(self._continues_counting())
+        continues = await asyncio.shield(self._counting)
+        self._watched = continues is None
+        return not continues if continues is not None else anew and len(texts) > 1
 
     async def _continues_counting(self) -> bool | None:
-        """Ask the server to continue a turn where it is plain what follows."""
+        """Ask the server to continue a turn where it is plain what follows; once a run."""
+        probe = replace(COUNTING, seed=random.getrandbits(31))
         try:
-            form = self.capabilities.form(COUNTING)
-            reply = await self._send_chat(COUNTING, {}, form, 1)
-        except TeacherError:
+            form = self.capabilities.form(probe) | {"continue"}
+            reply = await self._send_chat(probe, {}, form, 1)
+        except (TeacherError, TeacherUnavailable):
             return None
         self.ledger.add(reply)
         return continues_counting(reply.completions[0].text)
@@ -459,7 +478,7 @@ class OpenAITeacher:
             except TeacherError as error:
                 raise type(error)(error.kind, self._access.mask(error.message)) from None
             except TeacherUnavailable as error:
-                sentence = self._explain_key(self._access.mask(str(error)))
+                sentence = self._access.explain(self._access.mask(str(error)))
                 raise TeacherUnavailable(sentence, permanent=error.permanent) from None
             if attempt < self._retries:
                 self.ledger.retries += 1
@@ -473,14 +492,6 @@ class OpenAITeacher:
             self._wait_reported = time.monotonic()
             self._report(f"{self.url}: it asks to wait; the next attempt is in {wait_s:.0f} s.")
         await asyncio.sleep(wait_s)
-
-    def _explain_key(self, sentence: str) -> str:
-        if "refuses the API key" in sentence and "Authorization" not in self._access.headers:
-            return (
-                f"{sentence} None was sent: put it in VIGORL_API_KEY, or name its variable with "
-                "--api-key-env."
-            )
-        return sentence
 
     async def close(self) -> None:
         """Close the connections."""

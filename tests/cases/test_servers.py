@@ -64,6 +64,33 @@ def test_s05_a_server_that_only_forgets_partial_turns_gets_them_in_the_question(
     assert kept and all(text.count("First I look") == 1 and "door" in text for text in kept)
 
 
+async def test_s05_a_server_whose_words_vary_is_asked_to_count_on() -> None:
+    """One sample of two begins as the turn did, in the second request only."""
+    begun = "<think>First I look at the room (1, 2).</think>"
+
+    def answer(body: Body, nth: int) -> Body:
+        if "Count from one" in str(body["messages"]):
+            return reply(body, "One, two, three, four, five")
+        if "Previous thoughts" in str(body["messages"][-1]["content"]):
+            return reply(body, *["\n<think>The door is at (7, 7).</think>"] * body["n"])
+        words = ("Well", "So", "Now") if nth < 3 else ("Well", "First I look at", "Now")
+        return reply(body, *(f"<think>{words[i]} a cup (3, {nth}).</think>" for i in range(2)))
+
+    told: list[str] = []
+    user = Message("user", (TextPart("Is it? Think in <think> and </think>."),))
+    partial = Message("assistant", (TextPart(begun),))
+    first = Request((user,), 2, 1.0, 1.0, 99, ("</think>",), 5)
+    with AnswerServer(answer) as server:
+        teacher = OpenAITeacher(server.url, report=told.append)
+        await teacher.complete(first, {})
+        then = Request((user, partial), 2, 1.0, 1.0, 99, ("</think>",), 7)
+        await teacher.complete(then, {})
+        reply_ = await teacher.complete(replace(then, seed=9), {})
+        await teacher.close()
+    assert all("The door" in c.text for c in reply_.completions)
+    assert any("begins a partial turn again" in sentence for sentence in told)
+
+
 def test_s05_what_a_server_can_do_is_declared_and_nothing_is_tried(project: Project) -> None:
     ran, requests = project.ask(
         [{}], thinking(CUP), "--server-can", "no-continue,no-seed", "--server-body", "top_k=40"
