@@ -245,6 +245,16 @@ class Connections:
         """Close every connection."""
         await self._session.close()
 
+    def __del__(self) -> None:
+        """Drop connections whose event loop has ended; aiohttp would print that they are open."""
+        session = getattr(self, "_session", None)  # none where the address was refused
+        if session is None or session.closed:
+            return
+        connector = session.connector
+        session.detach()
+        assert connector is not None  # a session without one is closed
+        connector._close()  # `close` waits, and there may be no event loop left to wait in
+
 
 def _words(error: BaseException) -> str:
     """Return the first line of what an error says, without what a server can write into it."""

@@ -11,6 +11,7 @@ import pytest
 from mcts.teachers import connections, openai_client
 from mcts.teachers.base import Message, Request, TeacherError, TeacherUnavailable, TextPart
 from mcts.teachers.openai_client import OpenAITeacher
+from mcts.teachers.responses import RetryableError, read_models
 from tests.support.project import AnswerServer, reply, thinking
 from tests.support.raw_server import listening
 
@@ -320,3 +321,10 @@ async def test_mutated_bytes_are_answers_or_failures_and_never_hang():
 @pytest.mark.parametrize("seed", range(10))
 async def test_many_mutated_bytes_are_answers_or_failures(seed):
     assert await fuzz_bytes(seed, 1000) > 30
+
+
+@pytest.mark.parametrize("name", [None, "", " ", 3, {"a": 1}, "a\x1b[31m", "a\nb", "x" * 5000])
+def test_what_can_be_no_name_of_a_model_is_none(name):
+    with pytest.raises(RetryableError, match="not a list of models") as told:
+        read_models({"data": [{"id": "m"}, {"id": name}]})
+    assert str(told.value).isprintable()

@@ -1,6 +1,7 @@
 """Connections: the environment's proxies and certificates, and what can go wrong on the way."""
 
 import asyncio
+import gc
 import socket
 import ssl
 import threading
@@ -231,3 +232,18 @@ async def test_a_kept_connection_that_the_server_has_closed_is_not_used_again():
             time.sleep(0.05)  # the event loop sees nothing of it
         await connections.close()
     assert len(server.received) == 5
+
+
+def test_connections_of_an_event_loop_that_ended_are_dropped_in_silence(capfd, caplog):
+    with Raw(http(b"{}"), hold_s=1) as server:
+        for _ in range(2):
+            connections = Connections.__new__(Connections)
+
+            async def ask(connections=connections):
+                connections.__init__(server.url)
+                return await connections.request("GET", "/x")
+
+            assert asyncio.run(ask()).body == b"{}"
+        del connections, ask
+        gc.collect()
+    assert capfd.readouterr().err == "" and caplog.text == ""
