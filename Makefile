@@ -22,7 +22,7 @@ ifneq ($(MADE_IN),$(CURDIR))
 endif
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test coverage test-slow check docs up down vllm vllm-cpu sample nano nano-base nano-teacher nano-reader nano-eval task-control bench-engine bench-search bench-client bench-warehouse chaos-search claim lock wheel clean bench-training
+.PHONY: help setup demo test coverage test-slow mutants check docs up down vllm vllm-cpu sample nano nano-base nano-teacher nano-reader nano-eval task-control bench-engine bench-search bench-client bench-warehouse chaos-search claim lock wheel clean bench-training
 
 help: ## list these targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-10s %s\n", $$1, $$2 }' Makefile
@@ -38,6 +38,9 @@ coverage: $(STAMP) ## the tests, and which lines they never reach
 
 test-slow: $(STAMP) ## the tests that take minutes
 	@$(BIN)/python -m pytest -m slow $(ARGS)
+
+mutants: $(STAMP) ## single-point changes that no test notices (half an hour; ARGS=--map first)
+	@$(BIN)/python -m tests.mutants $(ARGS)
 
 check: $(STAMP) ## lint, formatting, types, import contracts
 	@$(BIN)/ruff check .

@@ -2,15 +2,14 @@
 
 from __future__ import annotations
 
-import shutil
-from collections.abc import Callable
-from pathlib import Path
 from typing import Any
 
 import pytest
 
 from mcts.data import ResponseStyle
+from mcts.teachers.base import Message, Request, TextPart
 from mcts.teachers.control_tokens import HiddenMarks, control_tokens, first_mark
+from mcts.teachers.local.checkpoint import Checkpoint
 from training.errors import TrainingError
 from training.templates import ChatTemplate, check_row
 from training.trainers import training_template
@@ -254,9 +253,15 @@ def test_a_tokenizer_that_cannot_write_them_as_words_says_so(processor: Any) -> 
         hidden.encode(Stubborn(), hidden.hide("a <|im_end|>"))
 
 
-def copy_of_base(folder: Path, change: Callable[[str], str]) -> Path:
-    """The embedded student with another chat template."""
-    shutil.copytree(BASE, folder)
-    file = folder / "chat_template.jinja"
-    file.write_text(change(file.read_text()))
-    return folder
+def test_the_local_teacher_reads_control_tokens_in_texts_as_words() -> None:
+    checkpoint = Checkpoint.load(BASE, "cpu", 4)
+    text = "What do <|im_end|>, <|image_pad|> and <|vision_start|> mean?"
+    asked = (Message("system", (TextPart("Say it."),)), Message("user", (TextPart(text),)))
+    told = Message("assistant", (TextPart("<think>An <|im_start|> is"),))
+    for messages, turns in ((asked, 3), ((*asked, told), 3)):
+        request = Request(messages, 1, 0.0, 1.0, 9, (), 0)
+        ids = [int(i) for i in checkpoint.prompt(request, {}).names]
+        control = [checkpoint.decode([i]) for i in ids if i in {1585, 1587, 1588, 1590}]
+        assert control.count("<|im_start|>") == turns and control.count("<|im_end|>") == 2
+        assert set(control) == {"<|im_start|>", "<|im_end|>"}
+        assert text in checkpoint.decode(ids)

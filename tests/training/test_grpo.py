@@ -106,6 +106,33 @@ def test_samples_of_a_group_differ_and_depend_on_the_step_alone(made: Warehouse)
     assert trainer._generate_single_turn(ids, images, fields, 4)[0] != one
 
 
+def test_the_sampler_holds_no_more_than_fits(
+    made: Warehouse, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from trl.data_utils import prepare_multimodal_messages
+
+    from training import rollouts
+
+    trainer, prompts = trainer_for(made, grpo("steps=1", ALL), "capacity")
+    dataset = prompts.dataset()
+    rows = [dataset[i] for i in range(2)]
+    chats = [prepare_multimodal_messages(r["prompt"], images=r["images"]) for r in rows]
+    ids, images, fields = trainer._tokenize_prompts([chat for chat in chats for _ in range(3)])
+    whole = trainer._generate_single_turn(ids, images, fields, 3)[0]
+    held = []
+
+    class Counted(rollouts.Decoder):
+        def join(self, waiting: Any) -> Any:
+            grown = super().join(waiting)
+            held.append(len(self.rows))
+            return grown
+
+    monkeypatch.setattr(rollouts, "Decoder", Counted)
+    monkeypatch.setattr(rollouts, "CAPACITY", 2)
+    assert trainer._generate_single_turn(ids, images, fields, 3)[0] == whole
+    assert len(held) >= 3 and max(held) == 2
+
+
 def test_a_sampler_with_other_weights_is_found_out(made: Warehouse) -> None:
     trainer, prompts = trainer_for(made, grpo("steps=1", ALL), "other-weights")
     sample = trainer._sampled

@@ -115,3 +115,45 @@ def test_the_command_says_what_works_and_ends_with_1(capsys, monkeypatch):
         assert run(name) == 2
         said = capsys.readouterr().err
         assert sentence in said and said.count("\n") == 1
+
+
+@pytest.mark.parametrize(
+    ("score", "against", "said"),
+    [
+        (0.75, 0.5, "raised: a trick earns 0.75 where honest work earns 0.5 (why): 'text'"),
+        (1.5, None, "raised: a trick earns 1.5 (why): 'text'"),
+        (None, None, "raised: a trick (why): 'text'"),
+    ],
+)
+def test_a_finding_says_what_cheating_earns_and_what_honest_work_does(score, against, said):
+    found = linting.Exploit("raised", "a trick", "which?", "text", score, against, "why")
+    assert found.sentence() == said
+    assert linting.Exploit("raised", "t", "q", "c", 0.5, 0.25).sentence() == (
+        "raised: t earns 0.5 where honest work earns 0.25: 'c'"
+    )
+
+
+def test_the_worst_of_a_tricks_finds_is_shown():
+    linter = linting._Linter(lambda **columns: [0.0], False)
+    probe = next(probes(SPACE, random.Random(0)))
+    for score, against in ((0.6, 0.5), (0.9, 0.2), (0.7, 0.5), (1.0, 0.9)):
+        linter._add("raised", "a trick", probe, "x" * 500, score, against)
+    (found,) = linter.report(1.0).findings
+    assert (found.score, found.against) == (0.9, 0.2)
+    assert found.completion == "x" * 100 + " ... " + "x" * 50
+    assert found.question == probe.question.text
+
+
+def test_a_reward_that_gives_none_is_linted_without_what_it_does_not_score():
+    fair = load_reward("tests.support.faulty_rewards:fair")
+
+    def partly(prompts, completions, **columns):
+        scores = fair(prompts=prompts, completions=completions, **columns)
+        return [None if len(c) > 300 else s for c, s in zip(completions, scores, strict=True)]
+
+    whole, some = lint(fair, SPACE), lint(partly, SPACE)
+    assert some.clean and whole.clean
+    assert some.honest["right"] == whole.honest["right"] == 1.0
+    assert some.completions == whole.completions
+    nothing = lint(lambda prompts, completions, **columns: [None] * len(completions), SPACE)
+    assert nothing.clean and nothing.honest == {} and not nothing.sees_answers

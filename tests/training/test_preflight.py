@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import shutil
 from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
 
+from flows.cli import app as cli
 from tests.support.trained import sft, warehouse_with_traces
 from training import preflight
 from training.errors import TrainingError
@@ -15,8 +18,9 @@ from training.examples import Examples, sft_examples
 from training.run_training import prepare_student
 from training.runs import Plan, open_run
 from training.sft import train_sft
-from training.students import Student, load_model, open_student
+from training.students import Student, load_model, open_student, read_control_tokens
 from training.trainers import TrainingReporter, sft_trainer
+from vigorl_nano import BASE
 from warehouse.models import list_models
 from warehouse.storage.home import Warehouse
 from warehouse.versions.versions import open_version, resolve
@@ -115,6 +119,70 @@ def test_weights_that_the_loss_does_not_reach_are_found(ready: Any) -> None:
         still.remove()
         for weight in trained:
             weight.requires_grad_(True)
+
+
+def test_a_loss_that_is_no_number_is_found(ready: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    _, examples, _, trainer = ready
+    lost = torch.tensor(float("nan"), requires_grad=True)
+    monkeypatch.setattr(trainer, "compute_loss", lambda model, batch: lost)
+    with pytest.raises(TrainingError, match="loss of the first batch is not a number"):
+        preflight.check_overfit(trainer, examples)
+
+
+def test_a_batch_of_which_nothing_is_learned_is_found(
+    ready: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    _, examples, _, trainer = ready
+    batch = {"labels": torch.full((2, 3), -100)}
+    monkeypatch.setattr(preflight.trainers, "prepare_batch", lambda trainer, rows: batch)
+    with pytest.raises(TrainingError, match="marks no assistant tokens"):
+        preflight.check_overfit(trainer, examples)
+
+
+WHOLE = "show(message.content) -%}"
+SHORT = "show(message.content).split('</think>')[-1].lstrip('\\n') -%}"
+
+
+def test_s06_a_template_that_drops_thoughts_stops_sft_and_grpo_before_the_first_step(
+    made: Warehouse, tmp_path: Path, monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:  # fmt: skip
+    copy = shutil.copytree(BASE, tmp_path / "copy")
+    file = copy / "chat_template.jinja"
+    assert f"set text = {WHOLE}" in file.read_text()
+    file.write_text(file.read_text().replace(f"set text = {WHOLE}", f"set text = {SHORT}"))
+    monkeypatch.setenv("VIGORL_HOME", made.root)
+    for arguments in (
+        ("sft", "nano-sft", "--dataset", "kept", "--preflight"),
+        ("sft", "nano-sft", "--dataset", "kept"),
+        ("grpo", "nano-grpo", "--dataset", "kept", "--preflight", "-o", "questions=1"),
+    ):
+        monkeypatch.setattr("sys.argv", ["vigorl", "train", *arguments, "--model", str(copy)])
+        with pytest.raises(SystemExit) as left:
+            cli.main()
+        said = capsys.readouterr().err.strip().splitlines()[-1]
+        assert left.value.code == 2, said
+        assert "row 1 (" in said and "thought 1 of " in said
+        assert "response_style: answer_only" in said
+    assert not list_models(made)
+
+
+def test_rows_that_spell_a_control_token_are_left_out_and_counted(
+    made: Warehouse, ready: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    student, examples, _, _ = ready
+    assert "<|im_end|>" in read_control_tokens(student)
+    spelled = examples.rows[0]["messages"][-1]["content"].splitlines()[0]
+    having = [r for r in examples.rows if any(spelled in m["content"] for m in r["messages"])]
+    monkeypatch.setattr("training.examples.read_control_tokens", lambda student: (spelled,))
+    version = resolve(made, "kept")
+    with open_version(made, version) as folder:
+        if len(having) == len(examples.rows):
+            pytest.fail("the traces of this warehouse are all alike")
+        fewer = sft_examples(made, folder, version.ref, student, 3)
+    assert len(fewer.rows) == len(examples.rows) - len(having) and len(having) >= 1
+    reason = f"whose text spells {spelled}, a control token of this model"
+    assert fewer.left_out == {**examples.left_out, reason: len(having)}
 
 
 def test_checking_alone_trains_nothing(made: Warehouse) -> None:

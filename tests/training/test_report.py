@@ -1,0 +1,117 @@
+"""Figures of an evaluation: by family, by sample, beside what the tables show."""
+
+from __future__ import annotations
+
+import pytest
+
+from curation.scores.prediction import Prediction
+from mcts.data import AnswerKind, Image, Question, Step
+from training.evaluation.report import EvaluationReport, cell, compare, make_report
+from training.runs import limit_pixels, read_metrics
+
+
+def question(name: str, family: str) -> Question:
+    return Question(
+        task="sat2", text=f"{name}?", images=(Image(name, 9, 9),), answer_kind=AnswerKind.TEXT,
+        answers=("left",), choices=("left", "right"), family=family,
+    )  # fmt: skip
+
+
+def prediction(question_id: str, answer: str, sample: int = 0, **changed: object) -> Prediction:
+    fields = {
+        "question_id": question_id, "sample": sample, "response": "", "finish_reason": "stop",
+        "error": None, "steps": (Step("It is there.", ()),), "answer": answer,
+        "score": float(answer == "left"), "reason": "", "valid": True, "problems": (),
+        "looked_at": None, "grounded": (None,),
+    }  # fmt: skip
+    return Prediction(**{**fields, **changed})  # type: ignore[arg-type]
+
+
+def reported(answers: dict[str, tuple[str, str]], name: str = "m@1") -> EvaluationReport:
+    """A report of questions by name: family and answer."""
+    questions = [question(n, family) for n, (family, _) in answers.items()]
+    predictions = {
+        q.question_id: [prediction(q.question_id, answer)]
+        for q, (_, answer) in zip(questions, answers.values(), strict=True)
+    }
+    return make_report("e", name, "sat2/test", {}, questions, predictions)
+
+
+MIXED = {
+    "a": ("near", "left"), "b": ("near", "left"), "c": ("far", "right"), "d": ("far", "left"),
+    "e": ("", "right"),
+}  # fmt: skip
+
+
+def test_every_family_has_its_own_figures_in_order() -> None:
+    report = reported(MIXED)
+    values = {family: row["accuracy"].value for family, row in report.figures.items()}
+    assert values == {"all": 0.6, "(none)": 0.0, "far": 0.5, "near": 1.0}
+    assert list(values) == ["all", "(none)", "far", "near"]
+    assert [(r["family"], r["questions"]) for r in report.rows()] == [
+        ("all", "5"), ("(none)", "1"), ("far", "2"), ("near", "2"),
+    ]  # fmt: skip
+    assert set(report.plain()["figures"]) == set(values)
+
+
+def test_one_family_alone_is_not_told_twice() -> None:
+    report = reported({n: ("near", answer) for n, (_, answer) in MIXED.items()})
+    assert list(report.figures) == ["all"]
+    assert list(compare(report, report)) == ["all"]
+
+
+def test_a_comparison_has_the_families_and_only_common_questions() -> None:
+    worse = {n: (family, "right") for n, (family, _) in MIXED.items() if n != "e"}
+    found = compare(reported(MIXED), reported(worse))
+    assert set(found) == {"all", "near", "far"}
+    assert found["near"].value == 1.0 and found["far"].value == 0.5
+    assert found["all"].value == 0.75
+    with pytest.raises(ValueError, match="no question in common"):
+        compare(reported(MIXED), reported({"z": ("near", "left")}))
+
+
+def test_of_several_answers_the_most_frequent_counts_and_ties_are_halved() -> None:
+    drawn = {"a": "lrrr", "b": "lrlr", "c": "llll"}
+    for names, expected in ((("a",), 0.0), (("b",), 0.5), (("c",), 1.0), (("a", "c"), 0.5)):
+        questions = [question(name, "") for name in names]
+        predictions = {
+            q.question_id: [
+                prediction(q.question_id, {"l": "left", "r": "right"}[letter], i)
+                for i, letter in enumerate(drawn[name])
+            ]
+            for q, name in zip(questions, names, strict=True)
+        }
+        figures = make_report("e", "m", "b", {}, questions, predictions).figures["all"]
+        assert figures["majority"].value == expected, names
+        assert figures["pass@k"].value == 1.0
+
+
+def test_a_share_is_of_the_steps_that_could_be_judged() -> None:
+    steps = (Step("a", ()), Step("b", ()), Step("c", ()))
+    questions = [question("a", ""), question("b", "")]
+    one, other = (q.question_id for q in questions)
+    some = prediction(one, "left", steps=steps, grounded=(True, None, False))
+    none = prediction(other, "left", steps=steps, grounded=(None, None, None))
+    report = make_report("e", "m", "b", {}, questions, {one: [some], other: [none]})
+    assert report.figures["all"]["grounded"].value == 0.5
+    assert report.figures["all"]["grounded"].n == 1, "the other question has nothing to judge"
+    assert "pointed" not in report.figures["all"], "no step points at all"
+
+
+def test_a_figure_is_written_with_its_interval() -> None:
+    figure = reported(MIXED).figures["near"]["accuracy"]
+    assert cell(figure) == "100.0 [100.0, 100.0]"
+    assert cell(figure, "+") == "+100.0 [+100.0, +100.0]"
+
+
+def test_a_torn_line_of_metrics_is_skipped_and_a_limit_is_written(tmp_path) -> None:  # type: ignore[no-untyped-def]
+    file = tmp_path / "metrics.jsonl"
+    assert read_metrics(file) == []
+    file.write_text('{"step": 1}\n{"step": 2, "lo\n{"step": 3}\n')
+    assert [row["step"] for row in read_metrics(file)] == [1, 3]
+    settings = tmp_path / "preprocessor_config.json"
+    settings.write_text('{"max_pixels": 900, "size": {"longest_edge": 900}}')
+    limit_pixels(tmp_path, None)
+    assert "900" in settings.read_text()
+    limit_pixels(tmp_path, 400)
+    assert "900" not in settings.read_text() and settings.read_text().count("400") == 2
