@@ -215,14 +215,38 @@ def test_what_is_transparent_is_white_in_every_way_of_saying_so() -> None:
         assert np.array_equal(plainly(canonical(data)), expected), name
 
 
-def test_a_transparent_grey_of_few_bits_is_found_among_many_bits() -> None:
-    rows = b"\0\x0f" * 2  # two rows of the greys 0 and 15, of four bits each
-    head = (2).to_bytes(4, "big") * 2 + bytes([4, 0, 0, 0, 0])
-    data = b"\x89PNG\r\n\x1a\n" + chunk(b"IHDR", head) + chunk(b"tRNS", b"\0\0")
-    data += chunk(b"IDAT", zlib.compress(rows)) + chunk(b"IEND", b"")
-    assert (shown(data) == 255).all(), "0 is transparent, 15 is white"
-    keyed = data.replace(chunk(b"tRNS", b"\0\0"), chunk(b"tRNS", b"\0\x0f"))
-    assert (shown(keyed)[:, 0] == 0).all() and (shown(keyed)[:, 1] == 255).all()
+def raw_png(depth: int, colour: int, row: bytes, key: bytes) -> bytes:
+    """A PNG of two pixels, one row, and a transparent colour."""
+    head = (2).to_bytes(4, "big") + (1).to_bytes(4, "big") + bytes([depth, colour, 0, 0, 0])
+    data = b"\x89PNG\r\n\x1a\n" + chunk(b"IHDR", head) + chunk(b"tRNS", key)
+    return data + chunk(b"IDAT", zlib.compress(b"\0" + row)) + chunk(b"IEND", b"")
+
+
+def test_a_transparent_colour_of_few_or_many_bits_is_found() -> None:
+    grey4 = raw_png(4, 0, b"\x38", b"\0\x08")  # the greys 3 and 8 of 15
+    assert shown(grey4)[0, :, 0].tolist() == [51, 255]
+    grey2 = raw_png(2, 0, b"\x60", b"\0\x02")  # 1 and 2 of 3
+    assert shown(grey2)[0, :, 0].tolist() == [85, 255]
+    one_bit = raw_png(1, 0, b"\x40", b"\0\0")  # black and white, and black is transparent
+    assert shown(one_bit)[0, :, 0].tolist() == [255, 255]
+    colours = b"\x10\x20" * 3 + b"\x80\x90" * 3
+    rgb16 = raw_png(16, 2, colours, b"\x80\x90" * 3)
+    assert shown(rgb16)[0].tolist() == [[16, 16, 16], [255, 255, 255]]
+    for data in (grey4, grey2, one_bit, rgb16):
+        assert np.array_equal(plainly(canonical(data)), shown(data))
+
+
+def test_a_decoder_that_tells_where_its_memory_is_is_not_quoted_on_that() -> None:
+    class Broken(Image.Image):
+        def load(self) -> None:
+            raise OSError("cannot read <_io.BytesIO object at 0x7f3a5c>, nor <x.Y object at 0x1F>")
+
+    data = encoded(drawn("RGB"))
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(Image, "open", lambda *_, **__: Broken())
+        with pytest.raises(UnreadableImage) as caught:
+            decode(data)
+    assert "0x" not in str(caught.value) and "cannot read, nor" in str(caught.value)
 
 
 def test_sixteen_bits_are_scaled_and_half_a_shade_is_no_white() -> None:
