@@ -189,7 +189,8 @@ async def _measure(
             temperature=settings.temperature, top_p=settings.top_p, samples=settings.samples,
             min_thoughts=settings.min_thoughts, seed=settings.seed, control=settings.control,
         )  # fmt: skip
-        head = mask_url(name).replace("{", "{{").replace("}", "}}") + ": {done} of {total} questions"
+        shown = mask_url(name).replace("{", "{{").replace("}", "}}")
+        head = shown + ": {done} of {total} questions"
         line = ProgressLine(head, report=report)
         try:
             return await measure(
