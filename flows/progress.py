@@ -22,6 +22,8 @@ from rich.console import Console
 from rich.progress import BarColumn, TextColumn, TimeElapsedColumn
 from rich.progress import Progress as Bar
 
+from flows.escape import escape_controls
+
 Report = Callable[[str], None]
 """Receives messages for a person, a sentence each."""
 
@@ -75,10 +77,13 @@ class ProgressLine:
         parts = [self._head.format(done=done, total=total), figures]
         if seconds_left is not None and done < total:
             parts.append(f"about {short_time(seconds_left)} left")
-        line = ", ".join(part for part in parts if part)
+        line = escape_controls(", ".join(part for part in parts if part))
         if self._live:
             if self._bar is None:
-                columns = (BarColumn(), TextColumn("{task.fields[line]}"), TimeElapsedColumn())
+                text = TextColumn(
+                    "{task.fields[line]}", markup=False
+                )  # names of data may hold [red]
+                columns = (BarColumn(), text, TimeElapsedColumn())
                 self._bar = Bar(*columns, console=self._console)
                 self._task = self._bar.add_task("", total=total, line=line)
                 self._bar.start()
@@ -92,7 +97,7 @@ class ProgressLine:
     def report(self, sentence: str) -> None:
         """Show a message; a bar stays below it."""
         if self._bar is not None:
-            self._console.print(sentence, markup=False)
+            self._console.print(escape_controls(sentence), markup=False)
         else:
             self._report(sentence)
 

@@ -6,7 +6,6 @@ for commands. While a command runs, both streams are `Escaping`, so no print has
 
 from __future__ import annotations
 
-import re
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager, redirect_stderr, redirect_stdout
@@ -14,15 +13,8 @@ from typing import Annotated, Any, TextIO, cast
 
 import typer
 
+from flows.escape import escape_controls
 from flows.settings import Problem
-
-_CONTROL = re.compile(r"(?!\n|\t|\r\n)[\x00-\x1f\x7f-\x9f\u2028\u2029\u202a-\u202e\u2066-\u2069]")
-
-
-def escape_controls(text: str) -> str:
-    """Show control characters, and half characters, as JSON's `\\u001b`: so JSON stays JSON."""
-    shown = _CONTROL.sub(lambda match: f"\\u{ord(match[0]):04x}", text)
-    return shown.encode("utf-8", "backslashreplace").decode("utf-8")
 
 
 class Escaping:

@@ -90,3 +90,27 @@ async def test_the_newest_share_is_sent_last_however_slow_the_server_is(monkeypa
     progress.tree("b", True, False)
     await progress.flush()
     assert sent == [0.0, 100.0]
+
+
+def test_a_bar_shows_what_data_holds_and_neither_obeys_nor_reads_it(monkeypatch):
+    from io import StringIO
+
+    from rich.console import Console
+
+    from flows import progress
+
+    class Terminal(StringIO):
+        def isatty(self):
+            return True
+
+    shown = Terminal()
+    console = Console(file=shown, force_terminal=True, width=120, color_system=None)
+    monkeypatch.setattr(progress, "Console", lambda **_: console)
+    line = progress.ProgressLine("[red]mine[/red] \x1b]0;title\x07: {done} of {total}")
+    line.update(1, 2, "half \ud800 way")
+    line.report("a name: [bold]\x1b[2J")
+    line.close()
+    written = shown.getvalue()
+    assert "[red]mine[/red] \\u001b]0;title\\u0007: 1 of 2, half \\ud800 way" in written
+    assert "a name: [bold]\\u001b[2J" in written
+    assert "\x1b[2J" not in written and "\x1b]0" not in written
