@@ -65,6 +65,7 @@ def test_only_the_assistants_tokens_are_learned_token_by_token(made: Warehouse, 
             some = [dataset[i] for i in range(len(dataset))]
             batch = trainer.data_collator(some)
     tokenizer = processor.tokenizer
+    assert len(some) == len(examples.rows) > 1
     for i, example in enumerate(some):
         ids, labels = batch["input_ids"][i].tolist(), batch["labels"][i].tolist()
         answer = example["messages"][-1]["content"]
