@@ -229,7 +229,8 @@ def test_f21_json_beside_the_data_is_no_data(warehouse: Warehouse, folder: Path)
     files.write_json(folder / "numbers.json", [])
     files.write_json(folder / "one.json", 7)
     (folder / ".cache/huggingface").mkdir(parents=True)
-    files.write_json(folder / ".cache/huggingface/x.json", {"a": 1})
+    half_loaded = [{**files.ATLAS_ROWS[1], "instruction": "never whole"}]
+    files.write_json(folder / ".cache/huggingface/x.json", half_loaded)
     (folder / ".gitattributes").write_text("*.zip filter=lfs")
     (folder / "x.json.lock").write_text("")
     root = folder / "desktop_domain"
