@@ -83,6 +83,8 @@ def test_the_flow_builds_traces_and_shows_them(tmp_path, monkeypatch):
     from prefect.testing.utilities import prefect_test_harness
 
     from flows.build_traces import build_traces
+    from flows.curate_traces import curate_traces
+    from flows.judge_traces import judge_traces
     from flows.orchestration import gpu_slots as gpus
 
     warehouse = Warehouse(str(tmp_path / "home"))
@@ -128,6 +130,12 @@ def test_the_flow_builds_traces_and_shows_them(tmp_path, monkeypatch):
                 home=warehouse.root,
             )
         )
+        curated = asyncio.run(curate_traces(task="sat2", home=warehouse.root))
+        judged = asyncio.run(
+            judge_traces(
+                task="sat2", what="behaviors", judge=server.url, limit=1, home=warehouse.root
+            )
+        )
         end = time.monotonic() + 20  # artifacts are written behind the flow's back
         while len(shown := asyncio.run(artifacts())) < 3 and time.monotonic() < end:
             time.sleep(0.5)
@@ -140,6 +148,8 @@ def test_the_flow_builds_traces_and_shows_them(tmp_path, monkeypatch):
     assert b"$SERVER_PASSWORD" in stored, "this is the database, and it holds the parameters"
     assert not [name for name, value in secrets.items() if value.encode() in stored]
     assert said.startswith("3 questions searched, ")
+    assert curated == said, "nothing has changed since"
+    assert judged.startswith("1 traces judged: ")
     assert {artifact.type for artifact in shown} == {"progress", "table", "image"}
     (progress,) = [a for a in shown if a.type == "progress"]
     assert progress.data == 100.0

@@ -220,7 +220,7 @@ class S3Objects:
             if status in (409, 412):
                 return
             if status not in (400, 405, 501):
-                error.place = place  # type: ignore[attr-defined]
+                error.place = place
                 raise
             code = error.response["Error"].get("Code", status)
             raise UnsafeStore(
@@ -308,7 +308,7 @@ class S3Objects:
             # 412: the name is taken. 409: another conditional put of it is under way and wins.
             if error.response["ResponseMetadata"]["HTTPStatusCode"] in (409, 412):
                 return False
-            error.place = f"s3://{self.bucket}/{self._name(key)}"  # type: ignore[attr-defined]
+            error.place = f"s3://{self.bucket}/{self._name(key)}"
             raise
 
     def _name(self, key: str) -> str:
