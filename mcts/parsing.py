@@ -17,6 +17,7 @@ in an export. A step's `points` say which of its pairs are places wherever it is
 
 from __future__ import annotations
 
+import bisect
 import json
 import re
 from collections.abc import Callable, Iterator, Sequence
@@ -276,13 +277,15 @@ def split_steps(text: str, points: Sequence[Point] | None = None) -> list[Step]:
     steps: list[Step] = []
     found = places(text, points)
     ends = sentence_ends(text) if found else []
-    start = 0
-    while found and start < len(text):
-        after = [end for end in ends if end >= found[0].end]
-        end = after[0] if after else len(text)
-        cited = [place for place in found if place.start < end]
-        steps.append(Step(text[start:end].strip(), tuple(map(_point, cited))))
-        start, found = end, found[len(cited) :]
+    start = cited = 0
+    while cited < len(found):
+        at = bisect.bisect_left(ends, found[cited].end)
+        end = ends[at] if at < len(ends) else len(text)
+        first = cited
+        while cited < len(found) and found[cited].start < end:
+            cited += 1
+        steps.append(Step(text[start:end].strip(), tuple(map(_point, found[first:cited]))))
+        start = end
     rest = text[start:].strip()
     if rest:
         steps.append(Step(rest))
@@ -351,7 +354,9 @@ def _from_pixels(step: Step, frame: Frame) -> str:
         x, y = frame.to_model(_point(place))
         return _format_pair(x, y, frame.space.decimals)
 
-    return _replaced(step.thought, places(step.thought, step.points), written)
+    found = places(step.thought, step.points)
+    there = [place for place in found if 0 <= place.image < len(frame.images)]
+    return _replaced(step.thought, there, written)
 
 
 def _answer_in_pixels(text: str, frame: Frame, problems: list[ParseProblem]) -> str:

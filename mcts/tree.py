@@ -13,6 +13,7 @@ reason, so that no response disappears.
 from __future__ import annotations
 
 import math
+import re
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from functools import partial
@@ -21,10 +22,15 @@ from typing import Any, Protocol, Self, TypeVar
 from mcts.budget import Usage
 from mcts.coordinates import Frame
 from mcts.data import Point, Question, Step
-from mcts.parsing import fold_remark, parse, points_in
+from mcts.parsing import fold_remark, parse
 
 # A node whose samples were all discarded is expanded once more, with new seeds, then given up.
 EXPANSION_ATTEMPTS = 2
+_FORMER_POINT = re.compile(
+    r"\(\s*(-?\d{1,7}(?:\.\d{1,6})?)\s*,\s*(-?\d{1,7}(?:\.\d{1,6})?)\s*\)"
+    r"(?:\s+in\s+image\s+(\d{1,3})\b)?",
+    re.IGNORECASE,
+)
 
 
 @dataclass(slots=True, eq=False)
@@ -372,8 +378,11 @@ def rebuild(
 
 def _points_of(row: Mapping[str, Any]) -> tuple[Point, ...]:
     stored = row.get("points")
-    if stored is None:  # rows of older code have none
-        return points_in(row["thought"])
+    if stored is None:  # rows of older code have none: it took every pair for a point
+        return tuple(
+            Point(float(found[1]), float(found[2]), int(found[3] or 1) - 1)
+            for found in _FORMER_POINT.finditer(row["thought"])
+        )
     return tuple(Point(**point) for point in stored)
 
 

@@ -26,6 +26,7 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 
 import regex
 
@@ -202,11 +203,10 @@ def places(
         masked: parts of the text in which nothing is a place.
         unread: what looks like a place and is none is added to it.
     """
-    pairs = [
-        pair
-        for pair in find_pairs(text, n_images)
-        if not any(start <= pair.start < end for start, end in masked)
-    ]
+    hidden = bytearray(len(text))
+    for start, end in masked:
+        hidden[start:end] = b"1" * (end - start)
+    pairs = [pair for pair in find_pairs(text, n_images) if not hidden[pair.start]]
     if known is not None:
         if not known:
             return []
@@ -224,6 +224,7 @@ def places(
     return [Place(p.start, p.end, p.x, p.y, p.image) for p in taken]
 
 
+@lru_cache(maxsize=4096)
 def is_number(before: str, after: str) -> bool:
     """Return whether a pair's surroundings make it a number: steps 1 of the rule."""
     name = _NAME.search(before)
@@ -246,13 +247,16 @@ def is_place_word(before: str) -> bool:
     return bool(_PLACE_BEFORE.search(before))
 
 
-def _aligned(pairs: Sequence[Pair], known: Sequence[Point]) -> list[Place] | None:
+def _aligned(pairs: list[Pair], known: Sequence[Point]) -> list[Place] | None:
     """Find the known points among the pairs, in order; None where the text does not cite all.
 
     What the rule calls no place is passed over as long as all points are found without it.
     """
-    by_rule = _decided(pairs, False, lambda x, y, image: False, {})
-    for candidates in (by_rule, pairs):
+    if len(pairs) == len(known):
+        tries = [pairs]
+    else:
+        tries = [_decided(pairs, False, lambda x, y, image: False, {}), list(pairs)]
+    for candidates in tries:
         found: list[Place] = []
         for pair in candidates:
             if len(found) < len(known):

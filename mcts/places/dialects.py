@@ -58,6 +58,12 @@ _SPECIAL_POINT = re.compile(
 _LOC = re.compile(r"(?:<loc_?\d{1,4}>){2,4}", re.IGNORECASE)
 _NAMED = re.compile(rf"\bx\s*[=:]\s*{_N}\s*(?:[,;]|and)?\s*y\s*[=:]\s*{_N}", re.IGNORECASE)
 _SQUARE = re.compile(rf"\[\s*{_N}\s*{COMMA}\s*{_N}\s*\]")
+_FORMS = (
+    ("box", _TAGGED_BOX, "<>"), ("xml", _SPECIAL_POINT, "<|>"), ("xml", _POINT_TAG, "<>"),
+    ("xml", _LOC, "<>"), ("json", _JSON, "[:"), ("box", _BOX, ""), ("box", _CORNERS, ""),
+    ("named", _NAMED, ""), ("named", _SQUARE, "[]"),
+)  # fmt: skip
+"""Kind of the problem, its form, and signs without which a text can't hold it."""
 _NUMBERS = re.compile(_N)
 _ASCII = str.maketrans("−－．٫", "--..")
 _Y_FIRST = ("box_2d",)
@@ -78,16 +84,15 @@ def read_dialect(text: str, dialect: Dialect) -> str:
 
 def other_dialects(text: str) -> Iterator[tuple[int, int, Unread]]:
     """Yield the places that a text tells in a dialect that was not declared: start, end, why."""
-    seen: list[tuple[int, int]] = []
-    for kind, pattern in (
-        ("box", _TAGGED_BOX), ("xml", _SPECIAL_POINT), ("xml", _POINT_TAG), ("xml", _LOC),
-        ("json", _JSON), ("box", _BOX), ("box", _CORNERS), ("named", _NAMED), ("named", _SQUARE),
-    ):  # fmt: skip
+    seen = bytearray(len(text))
+    for kind, pattern, signs in _FORMS:
+        if not all(sign in text for sign in signs):
+            continue
         for match in pattern.finditer(text):
             start, end = match.span()
-            if any(start < b and a < end for a, b in seen) or not _means_place(text, match):
+            if any(seen[start:end]) or not _means_place(text, match):
                 continue
-            seen.append((start, end))
+            seen[start:end] = b"1" * (end - start)
             yield start, end, Unread(f"{UNREAD}{kind}", match[0])
 
 

@@ -8,8 +8,9 @@ commas and digits of every script are read: `（１２０，３４０）`, `【1
 
 from __future__ import annotations
 
+import bisect
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from mcts.places.sentences import sentence_around, sentence_ends
@@ -58,6 +59,10 @@ _MENTION = re.compile(
     """,
     re.IGNORECASE | re.VERBOSE,
 )
+_SAYS_IMAGE = re.compile(
+    "image|picture|photo|图|圖|照|画像|写真|図|이미지|사진|그림|bild|foto|imag|изобр|сним|фото",
+    re.IGNORECASE,
+)
 # Between a place and the image it is in: "(1, 2) in image 2", "(1, 2), in the second image".
 _JOINS = re.compile(r"[\s,，、(（]*(?:的|の)?\s*")
 # In front of a mention that sets the scene for what follows: "…, and in image 2 the cup is at".
@@ -66,6 +71,8 @@ _CLAUSE_START = re.compile(
     r"[\"“*]*$",
     re.IGNORECASE,
 )
+_NEAR = 120
+"""Characters in which a pair's surroundings are looked for."""
 VAGUE = -2
 """An image that is told, but not by its number."""
 
@@ -107,8 +114,16 @@ def find_pairs(text: str, n_images: int | None = None) -> list[Pair]:
     ends = sentence_ends(text)
     spans = [sentence_around(ends, m.start(), m.end(), len(text)) for m in found]
     mentions = _mentions(text, n_images)
-    suffixes = {m.end(): _suffix(text, m.end(), mentions) for m in found}
+    by_start = {mention[0]: mention for mention in mentions}
+    suffixes = {m.end(): _suffix(text, m.end(), by_start) for m in found}
     taken = {at[0] for at in suffixes.values() if at is not None}
+    # Those that set the scene: behind the start of a clause, and of no pair before them.
+    scenes = [
+        m
+        for m in mentions
+        if m[0] not in taken and _CLAUSE_START.search(_sentence_before(text, ends, m[0]))
+    ]
+    starts = [scene[0] for scene in scenes]
     pairs = []
     for i, (match, (first, last)) in enumerate(zip(found, spans, strict=True)):
         if i:
@@ -120,20 +135,15 @@ def find_pairs(text: str, n_images: int | None = None) -> list[Pair]:
         if own is not None:
             image = own[2]
         elif n_images != 1:
-            sentence = spans[i][0]
-            scenes = [
-                m[2]
-                for m in mentions
-                if sentence <= m[0] < match.start()
-                and m[0] not in taken
-                and _CLAUSE_START.search(text[sentence : m[0]])
-            ]
-            image = scenes[-1] if scenes else 0
+            last_scene = bisect.bisect_left(starts, match.start()) - 1
+            if last_scene >= 0 and starts[last_scene] >= spans[i][0]:
+                image = scenes[last_scene][2]
         x, y = (float(number.translate(_TO_ASCII)) for number in (match[1], match[3]))
         pairs.append(
             Pair(
                 match.start(), match.end(), x, y, match[1], match[2], match[3], image,
-                text[first : match.start()], text[match.end() : last],
+                text[max(first, match.start() - _NEAR) : match.start()],
+                text[match.end() : min(last, match.end() + _NEAR)],
             )
         )  # fmt: skip
     return pairs
@@ -141,7 +151,9 @@ def find_pairs(text: str, n_images: int | None = None) -> list[Pair]:
 
 def _mentions(text: str, n_images: int | None) -> list[tuple[int, int, int]]:
     """Find what names an image: start, end, and its number from 0 or `VAGUE`."""
-    mentions = []
+    mentions: list[tuple[int, int, int]] = []
+    if not _SAYS_IMAGE.search(text):  # in most texts there is but one: this is quick
+        return mentions
     for match in _MENTION.finditer(text):
         told = match.lastgroup or ""
         word = match[told].lower()
@@ -155,15 +167,16 @@ def _mentions(text: str, n_images: int | None) -> list[tuple[int, int, int]]:
     return mentions
 
 
+def _sentence_before(text: str, ends: Sequence[int], at: int) -> str:
+    before = bisect.bisect_right(ends, at)
+    return text[max(ends[before - 1] if before else 0, at - _NEAR) : at]
+
+
 def _suffix(
-    text: str, end: int, mentions: Sequence[tuple[int, int, int]]
+    text: str, end: int, mentions: Mapping[int, tuple[int, int, int]]
 ) -> tuple[int, int, int] | None:
     """Return the mention that follows `end` directly."""
     joined = _JOINS.match(text, end)
     at = joined.end() if joined else end
-    between = text[end:at]
-    for mention in mentions:
-        # "(1, 2), in image 2 …" begins a clause of its own; only brackets or white space join.
-        if mention[0] == at and not ({*between} & {*",，、"}):
-            return mention
-    return None
+    # "(1, 2), in image 2 …" begins a clause of its own; only brackets or white space join.
+    return None if {*text[end:at]} & {*",，、"} else mentions.get(at)
