@@ -112,11 +112,11 @@ def test_s43_what_a_store_forbids_is_told_with_bucket_and_operation(project, buc
 @pytest.mark.parametrize(
     ("code", "words"),
     [
-        (errno.ENOSPC, "the disk is full; free some space"),
-        (errno.EDQUOT, "the quota of the disk is used up; free some space"),
-        (errno.EROFS, "the disk is read-only; name another folder"),
+        (errno.ENOSPC, "the disk is full (No space left on device); free some space"),
+        (errno.EDQUOT, "the quota of the disk is used up (Disk quota exceeded); free some space"),
+        (errno.EROFS, "the disk is read-only (Read-only file system); name another folder"),
         (errno.EACCES, "permission denied; name another folder"),
-        (errno.ENAMETOOLONG, "the name is too long; choose a shorter one"),
+        (errno.ENAMETOOLONG, "the name is too long (File name too long); choose a shorter one"),
         (errno.ENOTDIR, "a file is where a folder should be"),
     ],
 )
@@ -139,13 +139,16 @@ def test_s47_a_disk_that_takes_nothing_is_one_sentence(project, monkeypatch, cod
         (
             'Failed to parse parquet: External: Generic LocalFileSystem error: Unable to write to '
             'file "/data/home/tables/runs/x.parquet": No space left on device (os error 28)',
-            "/data/home/tables/runs/x.parquet: the disk is full; free some space, then give the "
+            "/data/home/tables/runs/x.parquet: the disk is full (No space left on device); free "
+            "some space, then give the "
             "same command again: what was done is kept",
         ),
         ("cannot write the journal in /data/j: [Errno 30] Read-only file system",
-         "/data/j: the disk is read-only; name another folder with --home, or make it writable"),
+         "/data/j: the disk is read-only (Read-only file system); name another folder with "
+            "--home, or make it writable"),
         ("IO Error: Could not write file \"/tmp/x\": No space left on device",
-         "/tmp/x: the disk is full; free some space, then give the same command again: what was "
+         "/tmp/x: the disk is full (No space left on device); free some space, then give the "
+         "same command again: what was "
          "done is kept"),
         ("the schema does not match", None),
     ],
@@ -203,7 +206,7 @@ def test_s47_a_full_disk_loses_nothing_and_the_same_command_goes_on(tmp_path, ca
             fill.write(b"\0" * (os.statvfs(disk).f_bavail * os.statvfs(disk).f_frsize - 16384))
         full = project.run(*words, "--limit", 20)
         assert full.status == 1
-        assert "the disk is full; free some space" in full.err
+        assert "the disk is full (No space left on device); free some" in full.err
         assert "panicked" not in capfd.readouterr().err
         (disk / "fill").unlink()
         assert project.run(*words, "--limit", 20).status == 0

@@ -1,6 +1,6 @@
 """Failures of disks and object stores, each told in one sentence with its place and what to do.
 
-    describe(error)          # "/data/home/…: the disk is full; free some space, then …"; or None
+    describe(error)          # "/data/…: the disk is full (No space left on device); …"; or None
     with no_panics():        # what a library prints of its own crash is kept from the terminal
         write_deltalake(...)
 
@@ -56,6 +56,8 @@ def describe(error: BaseException) -> str | None:
     if path is None and (found := _PATH.search(text)):
         path = found[1].removeprefix("file://").partition("#")[0].strip()
     what, advice = _ADVICE[code]
+    if (words := os.strerror(code)).lower() != what:
+        what = f"{what} ({words})"
     return f"{_short(path)}: {what}; {advice}" if path else f"{what}; {advice}"
 
 
