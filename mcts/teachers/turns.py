@@ -20,11 +20,11 @@ from mcts.teachers.base import Message, Reply, Request, TeacherError, TextPart
 COUNTING = Request(
     (
         Message("user", (TextPart("Count from one to ten in words, and write nothing else."),)),
-        Message("assistant", (TextPart("one, two, three, four,"),)),
+        Message("assistant", (TextPart("one, two, three, five, seven,"),)),
     ),
     n=1, temperature=1.0, top_p=1.0, max_tokens=16, stop=(), seed=0,
 )  # fmt: skip
-"""A server that continues this turn goes on with five."""
+"""Nobody begins so: a server that continues this turn goes on behind seven, or repeats it."""
 
 _OPENING = re.compile(r"<(think|answer|tool_call)>")
 _THINK = re.compile(r"\s*<think>(.*?)(?:</think>|$)", re.DOTALL)
@@ -131,9 +131,10 @@ class AssistantTurn:
 def continues_counting(text: str) -> bool | None:
     """Return whether an answer to `COUNTING` continues the turn; None where it can't be told."""
     words = _WORD.findall(text.lower())
-    if words[:1] == ["five"]:
-        return True
-    return False if words[:2] == ["one", "two"] else None
+    if words[:4] == ["one", "two", "three", "four"]:
+        return False
+    repeated = words[:5] == ["one", "two", "three", "five", "seven"]
+    return True if repeated or words[:1] in (["eight"], ["nine"], ["ten"], ["eleven"]) else None
 
 
 def going_on(request: Request, reply: Reply) -> Reply:

@@ -75,6 +75,7 @@ def test_a_turn_begun_anew_is_told_by_its_words_numbers_aside() -> None:
 
 
 def test_counting_on_tells_a_server_that_continues() -> None:
-    assert continues_counting(" five, six") is True
-    assert continues_counting("One, two, three") is False
+    assert continues_counting(" eight, nine") is True
+    assert continues_counting("one, two, three, five, seven, eight") is True  # repeated
+    assert continues_counting("One, two, three, four") is False
     assert continues_counting("<think>I") is None

@@ -215,7 +215,8 @@ class DifferentServer:
             text = _turn(prompt, "" if anew else partial, rng)
             text = self._as_templated(text, partial, in_turn)
             choices.append(self._choice(body, text, i))
-        if not anew:
+        asked_to_count = "Count from one" in prompt
+        if not anew and not asked_to_count:
             self.usable += n
         if "seed" in body and "seed" not in self.ignored and not anew:
             self._answered[_digest(body)] += 1
@@ -234,8 +235,10 @@ class DifferentServer:
     def _choice(self, body: Body, text: str, i: int) -> Body:
         stops = [] if "stop" in self.ignored else body.get("stop", [])
         ends = [(text.find(stop), stop) for stop in stops if stop in text]
-        # An empty block's end is no end: such a server would never say anything.
+        # An empty block's end is no end, nor is one in a turn said again: nothing would follow.
         hidden = "<think>\n\n</think>"
+        if self._has("partial turn repeated"):
+            hidden = conversation(body)[1] or hidden
         if text.startswith(hidden):
             ends = [(text.find(s, len(hidden)), s) for s in stops if s in text[len(hidden) :]]
         at, stop = min(ends, default=(len(text), ""))
