@@ -25,7 +25,7 @@ SHARE = 0.1
 
 
 @dataclass(frozen=True, slots=True)
-class Place:
+class SplitPlace:
     """Where an image stands between validation (near 0) and training."""
 
     group: str
@@ -35,8 +35,8 @@ class Place:
 
 
 def assign_places(
-    together: Iterable[Sequence[str]], known: Mapping[str, Place]
-) -> dict[str, Place]:
+    together: Iterable[Sequence[str]], known: Mapping[str, SplitPlace]
+) -> dict[str, SplitPlace]:
     """Give every image, old and new, its place.
 
     Args:
@@ -53,7 +53,9 @@ def assign_places(
         at[name] = max(place.at, at.get(name, 0.0))
     every = {image_id for image_ids in links for image_id in image_ids}
     names = {image_id: groups.find(image_id) for image_id in sorted(every)}
-    return {i: Place(name, at[name] if name in at else _hashed(name)) for i, name in names.items()}
+    return {
+        i: SplitPlace(name, at[name] if name in at else _hashed(name)) for i, name in names.items()
+    }
 
 
 def split_of(at: float, share: float = SHARE) -> str:

@@ -8,7 +8,7 @@ from curation.filters import image_hash
 from curation.filters.base import Context
 from curation.filters.content import NoPersonalData, personal_data
 from curation.filters.decontaminate import DEFAULT, ComparedQuestion, compare
-from curation.filters.split import Place, assign_places, split_of
+from curation.filters.split import SplitPlace, assign_places, split_of
 from mcts.data import Step, Trace
 from tests.support.scripted import QUESTION
 from warehouse.query.dedup_inputs import perceptual_hashes, read_compared
@@ -163,7 +163,7 @@ def test_a_share_of_the_groups_is_validation_and_a_smaller_share_is_part_of_it()
 
 
 def test_growing_moves_nothing_that_was_placed():
-    known: dict[str, Place] = {}
+    known: dict[str, SplitPlace] = {}
     rng = random.Random(0)
     for _ in range(20):  # alone, or beside one that is there, named before it or after it
         new = [f"{rng.getrandbits(32):08x}" for _ in range(30)]
@@ -177,9 +177,9 @@ def test_growing_moves_nothing_that_was_placed():
 
 
 def test_groups_that_are_joined_go_to_the_training_side():
-    known = {"a": Place("a", 0.05), "b": Place("b", 0.7), "c": Place("c", 0.2)}
+    known = {"a": SplitPlace("a", 0.05), "b": SplitPlace("b", 0.7), "c": SplitPlace("c", 0.2)}
     grown = assign_places([["new", "a"], ["new", "b"]], known)
-    assert {grown[i] for i in ("a", "b", "new")} == {Place("a", 0.7)}
+    assert {grown[i] for i in ("a", "b", "new")} == {SplitPlace("a", 0.7)}
     assert grown["c"] == known["c"]
     assert [split_of(grown[i].at) for i in ("a", "b")] == ["train", "train"]
 

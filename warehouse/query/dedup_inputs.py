@@ -18,7 +18,7 @@ import duckdb
 
 from curation.filters import image_hash
 from curation.filters.decontaminate import ComparedQuestion
-from curation.filters.split import Place, assign_places
+from curation.filters.split import SplitPlace, assign_places
 from warehouse.query.read_back import rows_among
 from warehouse.query.run_query import query
 from warehouse.storage.home import Warehouse
@@ -99,7 +99,7 @@ def place_images(
             warehouse,
             "SELECT * FROM folds QUALIFY version = max(version) OVER (PARTITION BY image_id)",
         ).to_pylist()
-        known = {row["image_id"]: Place(row["group_id"], row["place"]) for row in rows}
+        known = {row["image_id"]: SplitPlace(row["group_id"], row["place"]) for row in rows}
         versions = {row["image_id"]: row["version"] for row in rows}
         places = assign_places(together, known)
         changed = [
