@@ -115,7 +115,7 @@ class _Finder:
             yield self._of(node, "comparison", f"({one} {_COMPARED[type(node.ops[0])]} {other})")
         elif isinstance(node, ast.BoolOp):
             word = "or" if isinstance(node.op, ast.And) else "and"
-            parts = f" {word} ".join(f"({self._text(value)})" for value in node.values)
+            parts = f" {word} ".join(self._text(value) for value in node.values)
             yield self._of(node, "and/or", f"({parts})")
         elif isinstance(node, ast.UnaryOp) and isinstance(node.op, ast.Not):
             yield self._of(node, "not dropped", f"({self._text(node.operand)})")
@@ -160,9 +160,12 @@ class _Finder:
     def _text(self, node: ast.AST) -> str:
         start, end = self._span(node)
         text = self.source.encode()[start:end].decode()
-        # Parts of a wider expression keep their meaning whatever stands beside them.
-        plain = ast.Name | ast.Constant | ast.Attribute | ast.Call | ast.Subscript | ast.Tuple
-        return text if isinstance(node, plain) or "\n" not in text else f"({text})"
+        # A part keeps its meaning whatever stands beside it; its own parentheses are not in it.
+        plain = (
+            ast.Name, ast.Constant, ast.Attribute, ast.Call, ast.Subscript, ast.Tuple, ast.Starred,
+            ast.List, ast.Dict,
+        )  # fmt: skip
+        return text if isinstance(node, plain) and "\n" not in text else f"({text})"
 
 
 def _skipped(node: ast.AST) -> bool:

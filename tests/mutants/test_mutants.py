@@ -35,6 +35,8 @@ def test_every_kind_of_change_is_found_and_what_cannot_matter_is_not() -> None:
     assert ("comparison", "a < 2 -> (a <= 2)") in changes
     assert ("and/or", "a < 2 and not b -> ((a < 2) or (not b))") in changes
     assert ("not dropped", "not b -> (b)") in changes
+    (product, _) = mutants_of("x.py", "x = y * (a - z)")
+    assert product.change == "y * (a - z) -> (y / (a - z))"
     assert ("argument dir_fd dropped", 'os.remove("x", dir_fd=a) -> os.remove("x")') in changes
     assert ("statement dropped", "a += 4 -> pass") in changes
     assert ("function", "max -> min") in changes

@@ -144,8 +144,7 @@ async def measure(
 
     Raises:
         ValueError: there are no questions, or no such prompt.
-        TeacherUnavailable: no answer from the server, or to no question; the responses so far are
-            kept.
+        TeacherUnavailable: no answer from the server, or to no question; responses are kept.
         KeyError: an image is not among the warehouse's objects.
     """
     if not questions:
@@ -159,13 +158,8 @@ async def measure(
     run_id = f"evaluate-{uuid.uuid4().hex[:12]}"
     settings: dict[str, Any] = {"space": asdict(subject.space), "prompt": config.prompt}
     settings |= asdict(protocol) | {"step_tokens": subject.step_tokens}
-    record_run(
-        warehouse,
-        run_id,
-        "evaluate",
-        task=questions[0].task,
-        params={**settings, **(recorded or {})},
-    )
+    params = {**settings, **(recorded or {})}
+    record_run(warehouse, run_id, "evaluate", task=questions[0].task, params=params)
     evaluation = _Evaluation(subject, questions, warehouse, protocol, config, progress)
     predictions = await evaluation.run(concurrency, refusals)
     answered = [q for q in questions if q.question_id in predictions]
@@ -174,14 +168,8 @@ async def measure(
         raise TeacherUnavailable(f"no question was answered ({reason}): nothing was measured")
     if evaluation.unanswered:
         settings["unanswered"] = len(evaluation.unanswered)
-    # The responses are part of the identity: sampled or graded anew, it is another evaluation.
-    responses = [
-        (p.question_id, p.sample, p.response, p.score, p.answer, p.error)
-        for some in predictions.values()
-        for p in some
-    ]
-    sampled = identifying_fields(config), protocol.seed, protocol.control or "", sorted(responses)
-    evaluation_id = content_id(MAKER, identity, benchmark, *sampled)
+    sampled = identifying_fields(config), protocol.seed, protocol.control or ""
+    evaluation_id = content_id(MAKER, identity, benchmark, *sampled, _responses(predictions))
     report = make_report(
         evaluation_id, identity, benchmark, settings, answered, predictions, run_id=run_id,
         requests=evaluation.requests, replayed=evaluation.replayed,
@@ -189,6 +177,15 @@ async def measure(
     )  # fmt: skip
     await asyncio.to_thread(store, warehouse, report)
     return report
+
+
+def _responses(predictions: Mapping[str, Sequence[Prediction]]) -> list[tuple[Any, ...]]:
+    """Return the responses as an evaluation's identity has them: graded anew, it is another one."""
+    return sorted(
+        (p.question_id, p.sample, p.response, p.score, p.answer, p.error)
+        for some in predictions.values()
+        for p in some
+    )
 
 
 def _search_config(subject: Subject, protocol: EvaluationProtocol) -> SearchConfig:
