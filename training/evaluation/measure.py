@@ -166,8 +166,7 @@ async def measure(
     if not answered:
         reason = next(iter(evaluation.unanswered.values()))
         raise TeacherUnavailable(f"no question was answered ({reason}): nothing was measured")
-    if evaluation.unanswered:
-        settings["unanswered"] = len(evaluation.unanswered)
+    settings |= {"unanswered": len(evaluation.unanswered)} if evaluation.unanswered else {}
     sampled = identifying_fields(config), protocol.seed, protocol.control or ""
     evaluation_id = content_id(MAKER, identity, benchmark, *sampled, _responses(predictions))
     report = make_report(
