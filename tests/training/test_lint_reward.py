@@ -153,7 +153,7 @@ def test_a_reward_that_gives_none_is_linted_without_what_it_does_not_score():
 
     whole, some = lint(fair, SPACE), lint(partly, SPACE)
     assert some.clean and whole.clean
-    assert some.honest["right"] == whole.honest["right"] == 1.0
+    assert some.honest["right"] == whole.honest["right"] > 0
     assert some.completions == whole.completions
     nothing = lint(lambda prompts, completions, **columns: [None] * len(completions), SPACE)
     assert nothing.clean and nothing.honest == {} and not nothing.sees_answers
