@@ -75,8 +75,8 @@ async def build(
             refusals = SharedRefusal(settings.refusals, len(searches) - len(done))
             teacher = JournaledTeacher(resolved.teacher, journal, refusals=refusals)
             opened = OpenTeacher(identity, teacher, journal)
-            limits = Budget(settings.run_tokens, settings.run_requests)
-            budget = RunBudget(limits, settings.run_seconds)
+            per_run = Budget(settings.run_tokens, settings.run_requests)
+            budget = RunBudget(per_run, settings.run_seconds)
             there: list[str] = []
 
             async def work(shard: list[Search], turn: ShardTurn) -> None:
@@ -95,8 +95,8 @@ async def build(
                 there.extend(ids)
                 budget.end(names)
 
-            size = settings.shard
-            shards = (searches[i : i + size] for i in range(0, len(searches), size))
+            starts = range(0, len(searches), settings.shard)
+            shards = (searches[i : i + settings.shard] for i in starts)
             await overlapping(shards, work, settings.concurrency)
         for path in journal.damage:
             progress.report(f"{path}: a broken line of the journal was skipped")
@@ -104,17 +104,23 @@ async def build(
         summary = await step(summarize)(warehouse, settings.task, there)
         spent = await asyncio.to_thread(spent_on, warehouse, there)
         extra = _remarks(settings, opened, spent, summary.kept)
-        if failures := await asyncio.to_thread(describe_failures, warehouse, there):
-            extra["failures"] = failures
+        failures = await asyncio.to_thread(describe_failures, warehouse, there)
+        extra |= {"failures": failures} if failures else {}
         extra |= other_filters(warehouse, settings.task, run_id, settings.filters)
-        if reason := budget.stopped_by:
-            limit = getattr(settings, f"run_{reason}")
-            extra["stopped"] = describe_stop(reason, limit, len(there), len(searches))
+        extra |= _stop(settings, budget.stopped_by, len(there), len(searches))
         requests, replayed = teacher.requested, teacher.replayed
         return replace(summary, requests=requests, replayed=replayed, run_id=run_id, extra=extra)
     finally:
         progress.close()
         await resolved.teacher.close()
+
+
+def _stop(
+    settings: BuildSettings, reason: str | None, searched: int, wanted: int
+) -> dict[str, str]:
+    if not reason:
+        return {}
+    return {"stopped": describe_stop(reason, getattr(settings, f"run_{reason}"), searched, wanted)}
 
 
 def _remarks(
