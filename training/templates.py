@@ -75,7 +75,7 @@ class ChatTemplate:
 
         marked = re.search(r"\{%-?\s*generation\s*-?%\}", self.source) is not None
         try:
-            texts, spans = render_jinja_template(
+            rendered: Any = render_jinja_template(
                 conversations=[list(turns)],
                 chat_template=self.source,
                 return_assistant_tokens_mask=marked and not generation_prompt,
@@ -84,6 +84,7 @@ class ChatTemplate:
             )
         except Exception as error:  # a template is a program and can raise anything
             raise TrainingError(_failure(where, turns, error)) from None
+        texts, spans = rendered  # a template that marks nothing has no spans
         return texts[0], [tuple(span) for span in spans[0]] if spans else []
 
     def without_marks(self, text: str) -> str:

@@ -49,15 +49,15 @@ def describe(error: BaseException) -> str | None:
     if code is None and (found := _OS_ERROR.search(text)):
         code = int(found[1] or found[2])
     if code is None:
-        words = {os.strerror(known).lower(): known for known in _ADVICE}
-        code = next((known for told, known in words.items() if told in text.lower()), None)
+        by_words = {os.strerror(known).lower(): known for known in _ADVICE}
+        code = next((known for words, known in by_words.items() if words in text.lower()), None)
     if code not in _ADVICE:
         return None
     if path is None and (found := _PATH.search(text)):
         path = found[1].removeprefix("file://").partition("#")[0].strip()
     what, advice = _ADVICE[code]
-    if (words := os.strerror(code)).lower() != what:
-        what = f"{what} ({words})"
+    if (exact := os.strerror(code)).lower() != what:
+        what = f"{what} ({exact})"
     return f"{_short(path)}: {what}; {advice}" if path else f"{what}; {advice}"
 
 
