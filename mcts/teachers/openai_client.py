@@ -47,7 +47,8 @@ from mcts.teachers.responses import (
 )
 from mcts.teachers.served_models import identify, listed
 from mcts.teachers.shared_refusal import UnreadAnswers
-from mcts.teachers.turns import COUNTING, AssistantTurn, continues_counting, going_on
+from mcts.teachers.turn_watch import TurnWatch
+from mcts.teachers.turns import going_on
 
 MAX_WAIT_S = 60.0
 """Upper limit of one wait between two attempts, whatever the server asks for."""
@@ -59,6 +60,10 @@ REPORT_EVERY_S = 300.0
 
 CONNECT_S = 10.0
 """A server that cannot be reached within this time is unavailable."""
+
+VLLM_TAKES = (
+    "n", "stop", "stop_strings", "seed", "top_p", "max_tokens", "temperature", "logprobs"
+)  # fmt: skip
 
 
 class OpenAITeacher:
@@ -115,9 +120,8 @@ class OpenAITeacher:
         self._sizes = SizeCheck(space, self.url, report)
         self._kept: dict[tuple[Request, int], Reply] = {}
         """Single samples of requests that failed as a whole: they are not asked again."""
-        self._watched = self.capabilities.known["continue"] is None
-        """Whether it may still turn out to begin partial turns again."""
-        self._counting: asyncio.Task[bool | None] | None = None
+        watched = self.capabilities.known["continue"] is None
+        self._turns = TurnWatch(self._send_probe, watched=watched)
         self._blind = False
         """Whether the last request that was to find out what the server takes found nothing."""
         self._base = "/v1"
@@ -181,18 +185,8 @@ class OpenAITeacher:
         self.model = self.model or next(iter(cards))
         identity = self._identify(cards)
         if cards.get(self.model, {}).get("owned_by") == "vllm":
-            presumed = (
-                "n",
-                "stop",
-                "stop_strings",
-                "seed",
-                "top_p",
-                "max_tokens",
-                "temperature",
-                "logprobs",
-            )
-            self.capabilities.presume(presumed)
-            self._watched = False  # it refuses what it can't continue
+            self.capabilities.presume(VLLM_TAKES)
+            self._turns.watched = False  # it refuses what it can't continue
         return identity
 
     def _identify(self, cards: Mapping[str, Mapping[str, Any]]) -> str:
@@ -308,7 +302,9 @@ class OpenAITeacher:
             reply = join_replies(answers)
             if request.continues and "continue" not in attempt.form:
                 reply = going_on(request, reply)
-            elif request.continues and await self._begins_anew(request, reply):
+            elif request.continues and await self._turns.begins_anew(
+                request, reply, self.capabilities.known["continue"]
+            ):
                 self.capabilities.known["continue"] = False
                 attempt.form -= {"continue"}
                 self._report_found(before, "it begins a partial turn again, so ")
@@ -317,40 +313,12 @@ class OpenAITeacher:
             self._report_found(before)
             return reply
 
-    async def _begins_anew(self, request: Request, reply: Reply) -> bool:
-        """Return whether the server begins a partial turn again, though it took it.
-
-        Samples that all repeat its first words tell it at once. A server that is watched, as its
-        kind is not known, is asked to count on when one sample does.
-        """
-        known = self.capabilities.known["continue"]
-        if known is False:  # found out by another request meanwhile
-            return True
-        if known and not self._watched:
-            return False
-        turn = AssistantTurn(request.messages[-1].text, request.stop)
-        texts = [completion.text for completion in reply.completions]
-        anew = turn.begun_anew(texts)
-        if known is None and anew:
-            return True
-        if not self._watched or not (anew or turn.may_be_begun_anew(texts)):
-            return False
-        if self._counting is None:
-            self._counting = asyncio.create_task(self._continues_counting())
-        continues = await asyncio.shield(self._counting)
-        self._watched = continues is None
-        return not continues if continues is not None else anew and len(texts) > 1
-
-    async def _continues_counting(self) -> bool | None:
-        """Ask the server to continue a turn where it is plain what follows; once a run."""
-        probe = replace(COUNTING, seed=random.getrandbits(31))
-        try:
-            form = self.capabilities.form(probe) | {"continue"}
-            reply = await self._send_chat(probe, {}, form, 1)
-        except (TeacherError, TeacherUnavailable):
-            return None
+    async def _send_probe(self, probe: Request) -> Reply:
+        """Send a partial turn that is to be continued, for `TurnWatch`."""
+        form = self.capabilities.form(probe) | {"continue"}
+        reply = await self._send_chat(probe, {}, form, 1)
         self.ledger.add(reply)
-        return continues_counting(reply.completions[0].text)
+        return reply
 
     def _report_found(self, before: Mapping[str, bool | None], why: str = "") -> None:
         for name, known in self.capabilities.known.items():

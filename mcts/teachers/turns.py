@@ -15,22 +15,14 @@ import re
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 
-from mcts.teachers.base import Message, Reply, Request, TeacherError, TextPart
-
-COUNTING = Request(
-    (
-        Message("user", (TextPart("Count from one to ten in words, and write nothing else."),)),
-        Message("assistant", (TextPart("one, two, three, five, seven,"),)),
-    ),
-    n=1, temperature=1.0, top_p=1.0, max_tokens=16, stop=(), seed=0,
-)  # fmt: skip
-"""Nobody begins so: a server that continues this turn goes on behind seven, or repeats it."""
+from mcts.teachers.base import Reply, Request, TeacherError
 
 _OPENING = re.compile(r"<(think|answer|tool_call)>")
 _THINK = re.compile(r"\s*<think>(.*?)(?:</think>|$)", re.DOTALL)
 _WHOLE_THINK = re.compile(r"\s*<think>(.*?)</think>", re.DOTALL)
 _EMPTY_THINK = re.compile(r"\s*<think>\s*</think>\s*")
-_WORD = re.compile(r"[^\W\d_]+")
+WORD = re.compile(r"[^\W\d_]+")
+"""Numbers are none."""
 _ALIKE_WORDS = 4
 """Thoughts that begin with as many equal words are worth a test."""
 
@@ -114,8 +106,8 @@ class AssistantTurn:
         at = 0
         for begun in _WHOLE_THINK.finditer(self.partial):
             again = _WHOLE_THINK.match(text, at)
-            words = _WORD.findall(begun[1].lower())
-            if again is None or not words or _WORD.findall(again[1].lower()) != words:
+            words = WORD.findall(begun[1].lower())
+            if again is None or not words or WORD.findall(again[1].lower()) != words:
                 break
             at = again.end()
         return text[at:]
@@ -126,15 +118,6 @@ class AssistantTurn:
         return len(first) == _ALIKE_WORDS and any(
             _words(text)[:_ALIKE_WORDS] == first for text in texts
         )
-
-
-def continues_counting(text: str) -> bool | None:
-    """Return whether an answer to `COUNTING` continues the turn; None where it can't be told."""
-    words = _WORD.findall(text.lower())
-    if words[:4] == ["one", "two", "three", "four"]:
-        return False
-    repeated = words[:5] == ["one", "two", "three", "five", "seven"]
-    return True if repeated or words[:1] in (["eight"], ["nine"], ["ten"], ["eleven"]) else None
 
 
 def going_on(request: Request, reply: Reply) -> Reply:
@@ -158,7 +141,7 @@ def going_on(request: Request, reply: Reply) -> Reply:
 def _words(text: str) -> list[str]:
     """Return the words of the first thought of a turn or a text; numbers are none."""
     match = _THINK.match(text)
-    return _WORD.findall(match[1].lower()) if match else []
+    return WORD.findall(match[1].lower()) if match else []
 
 
 def _is_open(tag: str, turn: str) -> bool:

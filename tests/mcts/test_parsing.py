@@ -10,7 +10,6 @@ from mcts.parsing import parse, points_in, render, revisits
 
 IMAGES = (Image("a", 320, 240), Image("b", 1000, 500))
 THOUSANDTHS = Frame(CoordinateSpace.qwen3_vl(), IMAGES)
-RESIZED = Frame(CoordinateSpace.qwen25_vl(), IMAGES)
 PIXELS = Frame(CoordinateSpace.original(), IMAGES)
 
 

@@ -6,7 +6,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from mcts.teachers.turns import AssistantTurn, continues_counting
+from mcts.teachers.turn_watch import continues_counting
+from mcts.teachers.turns import AssistantTurn
 
 STEP = ("</think>", "</answer>")
 ROLLOUT = ("</answer>",)
