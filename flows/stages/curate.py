@@ -35,6 +35,7 @@ from warehouse.query.run_query import query
 from warehouse.query.sql_guard import quoted
 from warehouse.storage.home import Warehouse
 from warehouse.tables.delta import commit_traces, insert_new, record_run
+from warehouse.tables.older_questions import add_lost_ids
 from warehouse.tables.rows import behavior_rows, read_objects, trace_rows
 from warehouse.tables.schema import Row
 
@@ -84,6 +85,8 @@ async def curate(
     run_id = f"curate-{uuid.uuid4().hex[:12]}"
     tree_ids = trees_of(warehouse, settings.task)
     record_run(warehouse, run_id, "curate", task=settings.task, params=settings.params())
+    if _has_lost_questions(warehouse, settings.task):
+        add_lost_ids(warehouse, settings.task)
     for start in range(0, len(tree_ids), CURATION_BATCH):
         some = tree_ids[start : start + CURATION_BATCH]
         await step(curate_trees)(warehouse, run_id, some, filters)
@@ -145,6 +148,16 @@ def trees_of(warehouse: Warehouse, task: str) -> list[str]:
             f"make some with `vigorl build {task}`"
         )
     return tree_ids
+
+
+def _has_lost_questions(warehouse: Warehouse, task: str) -> bool:
+    """Whether a tree names a question by an id that no row has, as older code left them."""
+    found = query(
+        warehouse,
+        "SELECT tree_id FROM trees ANTI JOIN questions USING (question_id) "
+        f"WHERE task = {quoted(task)} LIMIT 1",
+    )
+    return bool(found.num_rows)
 
 
 def kept_statement(task: str) -> str:

@@ -245,6 +245,31 @@ def test_f1_ids_of_older_code_still_lead_to_their_question(tmp_path: Path) -> No
     assert list(read_questions(warehouse, question_ids=[question.question_id])) == [question]
 
 
+def test_f1_a_polygon_of_older_code_is_imported_once(tmp_path: Path) -> None:
+    """Its boxes were a pixel row each; imported again it is that question, with the id it has."""
+    files.image_file(tmp_path, "a.png", 1)
+    row = {"category": "context", "question": "Point at free space.", "img": "a.png"}
+    row["answer"] = "[(0.1, 0.1), (0.8, 0.1), (0.8, 0.8)]"
+    path = files.lines(tmp_path / "a.jsonl", [row])
+    new, old = Warehouse(str(tmp_path / "new")), Warehouse(str(tmp_path / "old"))
+    assert import_questions(new, "robospatial", path).added == 1
+    (question,) = read_questions(new, "robospatial")
+    stored = replace(question, boxes=tuple(Box(6, y, 7 + y, y + 1) for y in range(6, 30)))
+    assert stored.question_id != question.question_id
+    images = scan(new, "images").drop_columns(["created_at"])
+    insert_new(old, "images", images.to_pylist())
+    insert_new(old, "questions", [{**question_row(stored), "question_id": "0" * 32, "run_id": "r"}])
+    for _ in range(2):
+        report = import_questions(old, "robospatial", path)
+        assert (report.added, report.already_there) == (0, 1)
+        assert list(read_questions(old, "robospatial")) == [stored]
+        ids = set(scan(old, "questions")["question_id"].to_pylist())
+        assert ids == {"0" * 32, stored.question_id}
+    # Another question about that image is another question.
+    path = files.lines(tmp_path / "b.jsonl", [{**row, "question": "Point at the floor."}])
+    assert import_questions(old, "robospatial", path).added == 1
+
+
 # ---- F3: what a benchmark counts by ----------------------------------------------------------
 
 CATEGORIES = ("random", "popular", "adversarial")

@@ -35,7 +35,8 @@ from warehouse.sources.reading.drafts import Draft, ImportProblem, Readers, Reje
 from warehouse.storage.home import Warehouse
 from warehouse.storage.objects import put_images
 from warehouse.tables.delta import insert_new, record_run
-from warehouse.tables.rows import image_row, question_row, without_uncounted
+from warehouse.tables.older_questions import add_lost_ids, without_older
+from warehouse.tables.rows import image_row, question_row
 
 _DRAFT_BATCH = 32  # each holds its images
 _IMAGE_BATCH = 64
@@ -110,6 +111,7 @@ def import_questions(
         params |= dict(recorded or {})
         record_run(warehouse, run_id, "import", task=task, params=params)
         accepted = (o for o in outcomes("storing") if isinstance(o, Accepted))
+        add_lost_ids(warehouse, task)
         added = _store(warehouse, accepted, run_id)
     rejects_path = _write_rejects(warehouse, task, checked.rejects)
     remarks = (*files.remarks, *left_out_rows(checked.left_out, checked.read))
@@ -230,7 +232,7 @@ def _store(warehouse: Warehouse, accepted: Iterator[Accepted], run_id: str) -> i
         encoded.clear()
         provenance = {"run_id": run_id}
         insert_new(warehouse, "images", [{**row, **provenance} for row in images.values()])
-        rows = [{**row, **provenance} for row in without_uncounted(warehouse, questions, uncounted)]
+        rows = [{**row, **provenance} for row in without_older(warehouse, questions, uncounted)]
         new = insert_new(warehouse, "questions", rows)
         images.clear()
         questions.clear()

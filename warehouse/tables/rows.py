@@ -279,32 +279,6 @@ def _read_where(
                 yield question
 
 
-def without_uncounted(
-    warehouse: Warehouse, rows: Sequence[Row], uncounted: Mapping[str, str]
-) -> list[Row]:
-    """Rows of `questions` without those that older code stored under another id.
-
-    Older code left out of a question's id what its benchmark counts it under; traces, trees and
-    predictions name the rows it stored by that id.
-
-    Args:
-        uncounted: a question's id without that, by its id.
-    """
-    if not uncounted:
-        return list(rows)
-    names = ["question_id", "family", "part_of"]
-    where = pads.field("question_id").isin(list(set(uncounted.values())))
-    stored = {
-        (row["question_id"], row["family"] or "", row["part_of"] or "")
-        for row in scan(warehouse, "questions", names, where).to_pylist()
-    }
-    return [
-        row
-        for row in rows
-        if (uncounted.get(row["question_id"]), row["family"], row["part_of"]) not in stored
-    ]
-
-
 def point_row(point: Point) -> Row:
     return {"x": point.x, "y": point.y, "image": point.image}
 
