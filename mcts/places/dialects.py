@@ -31,13 +31,14 @@ _TAGGED_BOX = re.compile(
     r"<(?:/\w+|\|/?\w+\||/\|\w+\|)>",
     re.IGNORECASE | re.DOTALL,
 )
+# Forms begin with their sign, and only then look behind it: so they are found quickly.
 _BOX = re.compile(
-    rf"(?<![\w\])])(?:\[\[?|[(（])\s*({_N})\s*{COMMA}\s*({_N})\s*{COMMA}\s*({_N})\s*{COMMA}\s*({_N})"
+    rf"[\[(（](?<![\w\])].)(?:(?<=\[)\[)?\s*({_N})\s*{COMMA}\s*({_N})\s*{COMMA}\s*({_N})\s*{COMMA}\s*({_N})"
     r"\s*(?:\]\]?|[)）])"
 )
 # Two pairs without a space and nothing between them are the corners of a box.
 _CORNERS = re.compile(
-    rf"(?<![)）﹚】〕,，、،﹐﹑､])[(（]({_N}){COMMA}({_N})[)）]{COMMA}[(（]({_N}){COMMA}({_N})[)）]"
+    rf"[(（](?<![)）﹚】〕,，、،﹐﹑､].)({_N}){COMMA}({_N})[)）]{COMMA}[(（]({_N}){COMMA}({_N})[)）]"
     rf"(?!\s*{COMMA}?\s*[(（﹙【〔])"
 )
 _JSON = re.compile(
@@ -56,7 +57,7 @@ _SPECIAL_POINT = re.compile(
     rf"<\|point_start\|>\s*\(?\s*({_N}){_SEP}({_N})\s*\)?\s*<\|point_end\|>"
 )
 _LOC = re.compile(r"(?:<loc_?\d{1,4}>){2,4}", re.IGNORECASE)
-_NAMED = re.compile(rf"\bx\s*[=:]\s*{_N}\s*(?:[,;]|and)?\s*y\s*[=:]\s*{_N}", re.IGNORECASE)
+_NAMED = re.compile(rf"[xX](?<!\w.)\s*[=:]\s*{_N}\s*(?:[,;]|[aA][nN][dD])?\s*[yY]\s*[=:]\s*{_N}")
 _SQUARE = re.compile(rf"\[\s*{_N}\s*{COMMA}\s*{_N}\s*\]")
 _FORMS = (
     ("box", _TAGGED_BOX, "<>"), ("xml", _SPECIAL_POINT, "<|>"), ("xml", _POINT_TAG, "<>"),

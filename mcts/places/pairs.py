@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import bisect
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 from mcts.places.sentences import sentence_around, sentence_ends
@@ -59,9 +59,8 @@ _MENTION = re.compile(
     """,
     re.IGNORECASE | re.VERBOSE,
 )
-_SAYS_IMAGE = re.compile(
-    "image|picture|photo|图|圖|照|画像|写真|図|이미지|사진|그림|bild|foto|imag|изобр|сним|фото",
-    re.IGNORECASE,
+_SAYS_IMAGE = tuple(
+    "imag picture photo foto bild 图 圖 照 画像 写真 図 이미지 사진 그림 изобр сним фото".split()
 )
 # Between a place and the image it is in: "(1, 2) in image 2", "(1, 2), in the second image".
 _JOINS = re.compile(r"[\s,，、(（]*(?:的|の)?\s*")
@@ -101,6 +100,11 @@ class Pair:
     """The sentence behind it, up to the next pair."""
 
 
+def bare_pairs(text: str) -> list[tuple[int, int, float, float]]:
+    """Find every pair in a text, without what stands around it: start, end, and both numbers."""
+    return [(m.start(), m.end(), _value(m[1]), _value(m[3])) for m in _PAIR.finditer(text)]
+
+
 def find_pairs(text: str, n_images: int | None = None) -> list[Pair]:
     """Find every pair in a text, with its sentence around it and the image it is said to be in.
 
@@ -113,9 +117,10 @@ def find_pairs(text: str, n_images: int | None = None) -> list[Pair]:
         return []
     ends = sentence_ends(text)
     spans = [sentence_around(ends, m.start(), m.end(), len(text)) for m in found]
-    mentions = _mentions(text, n_images)
+    joined = {m.end(): _joined(text, m.end()) for m in found}
+    mentions = _mentions(text, n_images, joined.values() if n_images == 1 else None)
     by_start = {mention[0]: mention for mention in mentions}
-    suffixes = {m.end(): _suffix(text, m.end(), by_start) for m in found}
+    suffixes = {end: by_start.get(at) for end, at in joined.items() if at is not None}
     taken = {at[0] for at in suffixes.values() if at is not None}
     # Those that set the scene: behind the start of a clause, and of no pair before them.
     scenes = [
@@ -130,7 +135,7 @@ def find_pairs(text: str, n_images: int | None = None) -> list[Pair]:
             first = max(first, found[i - 1].end())
         if i + 1 < len(found):
             last = min(last, found[i + 1].start())
-        own = suffixes[match.end()]
+        own = suffixes.get(match.end())
         image = 0
         if own is not None:
             image = own[2]
@@ -138,10 +143,10 @@ def find_pairs(text: str, n_images: int | None = None) -> list[Pair]:
             last_scene = bisect.bisect_left(starts, match.start()) - 1
             if last_scene >= 0 and starts[last_scene] >= spans[i][0]:
                 image = scenes[last_scene][2]
-        x, y = (float(number.translate(_TO_ASCII)) for number in (match[1], match[3]))
         pairs.append(
             Pair(
-                match.start(), match.end(), x, y, match[1], match[2], match[3], image,
+                match.start(), match.end(), _value(match[1]), _value(match[3]),
+                match[1], match[2], match[3], image,
                 text[max(first, match.start() - _NEAR) : match.start()],
                 text[match.end() : min(last, match.end() + _NEAR)],
             )
@@ -149,12 +154,25 @@ def find_pairs(text: str, n_images: int | None = None) -> list[Pair]:
     return pairs
 
 
-def _mentions(text: str, n_images: int | None) -> list[tuple[int, int, int]]:
-    """Find what names an image: start, end, and its number from 0 or `VAGUE`."""
+def _value(number: str) -> float:
+    return float(number if number.isascii() else number.translate(_TO_ASCII))
+
+
+def _mentions(
+    text: str, n_images: int | None, only_at: Iterable[int | None] | None = None
+) -> list[tuple[int, int, int]]:
+    """Find what names an image, anywhere or at the positions `only_at`: start, end, and its number
+    from 0 or `VAGUE`."""
     mentions: list[tuple[int, int, int]] = []
-    if not _SAYS_IMAGE.search(text):  # in most texts there is but one: this is quick
-        return mentions
-    for match in _MENTION.finditer(text):
+    lowered = text.lower()
+    if not any(word in lowered for word in _SAYS_IMAGE):
+        return mentions  # most texts: this is quick
+    if only_at is None:
+        found = list(_MENTION.finditer(text))
+    else:
+        tried = (_MENTION.match(text, at) for at in only_at if at is not None)
+        found = [match for match in tried if match]
+    for match in found:
         told = match.lastgroup or ""
         word = match[told].lower()
         if told == "vague":
@@ -172,11 +190,9 @@ def _sentence_before(text: str, ends: Sequence[int], at: int) -> str:
     return text[max(ends[before - 1] if before else 0, at - _NEAR) : at]
 
 
-def _suffix(
-    text: str, end: int, mentions: Mapping[int, tuple[int, int, int]]
-) -> tuple[int, int, int] | None:
-    """Return the mention that follows `end` directly."""
+def _joined(text: str, end: int) -> int | None:
+    """Return where a mention of the image starts that follows `end` directly, if one does."""
     joined = _JOINS.match(text, end)
     at = joined.end() if joined else end
     # "(1, 2), in image 2 …" begins a clause of its own; only brackets or white space join.
-    return None if {*text[end:at]} & {*",，、"} else mentions.get(at)
+    return None if {*text[end:at]} & {*",，、"} else at

@@ -11,6 +11,7 @@ a script follows that writes without spaces. Thai and Lao write no mark at all, 
 from __future__ import annotations
 
 import bisect
+import re
 from collections.abc import Sequence
 
 import regex
@@ -30,6 +31,8 @@ _END = regex.compile(
     r"|[\n\r\u2028\u2029]",
     regex.V1,
 )
+# The same for a text of ASCII alone, many times as fast.
+_ASCII_END = re.compile(r"[.!?][\"')\]]*(?=[ \t-\r]|\Z)|[\n\r]")
 _AGAIN = regex.compile(
     r"\b(again|check(?:ing|ed|s)?|verif\w+|confirm\w*|double-check\w*|wait|actually|re-?examin\w+|"
     r"look(ing)? back|go(ing)? back|return(ing)? to|seems? off|mistake\w*|correct(ing|ion))\b"
@@ -52,7 +55,8 @@ _AGAIN = regex.compile(
 
 def sentence_ends(text: str) -> list[int]:
     """Return where the sentences of a text end: positions behind their marks, in order."""
-    return [match.end() for match in _END.finditer(text)]
+    end = _ASCII_END if text.isascii() else _END
+    return [match.end() for match in end.finditer(text)]
 
 
 def sentences(text: str) -> list[str]:
