@@ -94,13 +94,12 @@ _UNIT_BEHIND = re.compile(
     r"(?:confidence|open|closed)\s+intervals?)\b|区间|區間|范围|範囲|年)",
     re.IGNORECASE,
 )
-_FUNCTIONS = frozenset(
-    """
+_FUNCTION_NAMES = """
     abs array atan2 binomial choose comb cos divmod exp gamma gcd hcf hsl hsv hypot interval
     lcm len ln log max min mod normal np perm poly pow print prob rand randint range rgb rgba
     round shape sin size sqrt sum tan tuple uniform vec vec2 vector zip
-    """.split()
-)
+"""
+_FUNCTIONS = frozenset(_FUNCTION_NAMES.split())
 _NAME = re.compile(r"(?<!\w)([A-Za-z_]\w*)['′]*$")
 _PLACE_WORD = (
     r"at|near|around|beside|located|situated|positioned|placed|centered|centred|coordinates?|"
