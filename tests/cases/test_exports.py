@@ -6,6 +6,7 @@ import ast
 import importlib.util
 import io
 import json
+import random
 import re
 from collections.abc import Iterator
 from dataclasses import replace
@@ -17,13 +18,17 @@ import numpy as np
 import pyarrow.parquet as pq
 import pytest
 import yaml
+from hypothesis import given
+from hypothesis import strategies as st
 from PIL import Image
 
 from curation.grading.exported_gold import read_gold, score, write_gold
+from curation.grading.grade import grade
 from mcts.coordinates import CoordinateSpace, Frame, smart_resize
 from mcts.data import AnswerKind, Box, Point, Question
 from mcts.data import Image as Stored
 from mcts.image_io import decode
+from mcts.parsing import parse
 from tests.support.project import Project, Ran, thinking
 from warehouse.exports.files import FILES
 from warehouse.exports.formats import FORMATS
@@ -204,8 +209,55 @@ def test_f09_a_letter_is_an_answer_where_the_trainer_hands_over_the_gold_alone()
     assert read_gold(gold) == ["500, 600"]
     for answer, right in {"B": 1, "B. 500, 600": 1, "500, 600": 1, "A": 0, "300, 400": 0}.items():
         assert score(f"<think>I see.</think><answer>{answer}</answer>", gold) == right
-    plain = replace(question, choices=("left", "right"), answers=("left",))
-    assert write_gold(plain, Frame.of(CoordinateSpace.qwen3_vl(), plain), alone=True) == "left"
+    bare = replace(question, choices=(), answers=("left",))
+    assert write_gold(bare, Frame.of(CoordinateSpace.qwen3_vl(), bare), alone=True) == "left"
+
+
+SPACES = (
+    CoordinateSpace.original(), CoordinateSpace.qwen3_vl(), CoordinateSpace.qwen25_vl(),
+    CoordinateSpace.shares(), CoordinateSpace.molmo(),
+)  # fmt: skip
+
+
+@given(st.randoms(use_true_random=False), st.sampled_from(SPACES), st.booleans())
+def test_an_exported_reward_is_the_grader_s_score_at_every_edge(
+    rng: random.Random, space: CoordinateSpace, alone: bool
+) -> None:
+    x1, y1 = rng.randint(0, 99), rng.uniform(0, 60)
+    box = Box(x1, round(y1, 3), x1 + rng.randint(1, 90), round(y1 + rng.uniform(1, 30), 3))
+    question = ask(AnswerKind.BOX, boxes=(box,))
+    if rng.random() < 0.5:
+        question = ask(AnswerKind.POINT, points=(Point(box.x1, box.y1),), tolerance=5.5)
+    frame = Frame.of(space, question)
+    gold = write_gold(question, frame, alone=alone)
+    for at in (Point(box.x1, box.y1), Point(box.x2, box.y2), Point(box.x1 + 5, box.y1 + 2)):
+        x, y = frame.to_model(at)
+        unit = 10.0**-space.decimals
+        for dx, dy in ((0, 0), (-unit, 0), (0, unit), (unit, -unit)):
+            text = f"<think>There.</think><answer>({x + dx:g}, {y + dy:g})</answer>"
+            assert score(text, gold) == grade(question, parse(text, frame).answer).score
+
+
+@pytest.mark.parametrize("question", [
+    ask(AnswerKind.TEXT, answers=("(1, 2, 3, 4)",)),
+    ask(AnswerKind.TEXT, answers=("(3, 4)", "none")),
+    ask(AnswerKind.TEXT, answers=("no",), choices=("yes", "no")),
+    ask(AnswerKind.TEXT, answers=("$16.99",)),
+    ask(AnswerKind.ACTION, answers=("stop [(3, 4)]", "click [7]")),
+    ask(AnswerKind.ACTION, answers=("type [7] [red wine]",)),
+], ids=lambda question: question.answers[0])  # fmt: skip
+def test_an_exported_reward_is_the_grader_s_score_where_it_has_the_gold_alone(
+    question: Question,
+) -> None:
+    frame = Frame.of(CoordinateSpace.qwen3_vl(), question)
+    gold = write_gold(question, frame, alone=True)
+    for answer in (
+        "(1, 2, 3, 4)", "(1,2,3,4)", "(3, 4)", "(3,4)", "(4, 3)", "B", "(B)", "no.", "yes", "A",
+        "16.99", "$16.99", "stop [(3,4)]", "click [7].", "CLICK [7]", "click [8]", "none", "7",
+        "type [7] [red wine] [1]", "type [7] [red wine] [0]", "",
+    ):  # fmt: skip
+        text = f"<think>I see.</think><answer>{answer}</answer>"
+        assert score(text, gold) == grade(question, parse(text, frame).answer).score, answer
 
 
 def test_f13_llama_factory_is_told_not_to_shrink_and_so_is_its_user(built: Project) -> None:

@@ -32,7 +32,7 @@ Sizes = Sequence[tuple[int, int]]
 
 
 def check_format(to: str, files: str, space: CoordinateSpace, sizes: Sizes) -> None:
-    """WarehouseError if that trainer can't read those files or would see other images."""
+    """Raise WarehouseError if that trainer can't read those files or would see other images."""
     if to == "verl" and files == "jsonl":
         raise WarehouseError(
             "verl reads images out of Parquet files, and would find no image beside JSON lines: "
@@ -103,6 +103,7 @@ def write_trainer_files(
         notes.append(
             f"reward.py has the reward {_REWARD_NAMES[to]}, which grades as the search did; where "
             "several answers are right, the gold column holds a JSON list of them"
+            + (", and where there are options an object with them" if to == "easyr1" else "")
         )
     return notes
 
