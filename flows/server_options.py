@@ -17,7 +17,7 @@ from typing import Annotated, Any
 
 from pydantic import BeforeValidator, ValidationError
 
-from mcts.strict_yaml import parse_value, shorten
+from mcts.strict_yaml import shorten
 from mcts.teachers.capabilities import parse_capabilities
 from mcts.teachers.credentials import CredentialProblem, check_header, mask_url
 
@@ -82,7 +82,7 @@ def checked_headers(value: Any) -> Any:
 
 def checked_body(value: Any) -> Any:
     """Accept fields of a request's body, as `KEY=JSON` or as a mapping."""
-    pairs = _pairs(value, lambda inner: json.dumps(inner, ensure_ascii=False))
+    pairs = _pairs(value, lambda inner: json.dumps(inner, ensure_ascii=False, default=str))
     for text in pairs:
         name, equals, given = text.partition("=")
         name = name.strip()
@@ -92,10 +92,8 @@ def checked_body(value: Any) -> Any:
             raise Unshown(f"{name} is decided by {_OWN_FIELDS[name]}")
         if _SECRET_FIELD.search(name):
             raise Unshown(f"{name} looks like a secret; send it with --server-header")
-        try:
-            json.dumps(parse_value(given), allow_nan=False)
-        except (TypeError, ValueError):
-            raise Unshown(f"{name}: its value is no JSON") from None
+        if not _is_plain(given.strip()):
+            raise Unshown(f"{name}: its value is no JSON")
     return pairs
 
 
@@ -113,7 +111,25 @@ def parsed_headers(pairs: Sequence[str]) -> dict[str, str]:
 def parsed_body(pairs: Sequence[str]) -> dict[str, Any]:
     """Return the fields by name; a value that is no JSON is a text."""
     parts = (text.partition("=") for text in pairs)
-    return {name.strip(): parse_value(value) for name, _, value in parts}
+    return {name.strip(): _json_or_text(value.strip()) for name, _, value in parts}
+
+
+def _json_or_text(given: str) -> Any:
+    """Read a value as JSON alone: to YAML `off` is a boolean, and `0123` the number 83."""
+    try:
+        return json.loads(given)
+    except ValueError:
+        return given
+
+
+def _is_plain(given: str) -> bool:
+    """Return whether a value is JSON, or a text that nobody can have meant as JSON."""
+    try:
+        json.dumps(value := _json_or_text(given), allow_nan=False)
+    except (ValueError, RecursionError):
+        return False
+    meant = given.startswith(("{", "[", '"')) or given in ("True", "False", "None")
+    return not (meant and value == given)
 
 
 def checked_capabilities(value: Any) -> Any:

@@ -5,6 +5,7 @@ from typing import Any
 
 import pytest
 
+from flows.server_options import checked_body, parsed_body
 from mcts.teachers.credentials import Access, CredentialProblem, expand, mask_url, split_url
 from tests.support.project import AnswerServer, Body, Project, thinking
 
@@ -133,6 +134,8 @@ def test_a_header_names_its_variable(project: Project) -> None:
         (("--api-key-env", KEY), "never the key itself"),
         (("--api-key-env", "NOT_SET_ANYWHERE"), "NOT_SET_ANYWHERE"),
         (("--server-body", "n=3"), "n is decided by"),
+        (("--server-body", 'provider={"order": ['), "provider: its value is no JSON"),
+        (("--server-body", "chat_template_kwargs=False"), "its value is no JSON"),
         (("--server-body", f"api_key={KEY}"), "--server-header"),
     ],
 )
@@ -144,6 +147,15 @@ def test_a_secret_is_never_taken_where_it_would_be_stored(
     ran = project.run("build", "mine", *at, *options)
     assert ran.status == 2 and sentence in ran.err, ran.text
     assert KEY not in ran.text
+
+
+def test_a_body_field_is_json_or_a_text_and_nothing_else() -> None:
+    given = ("a=off", "b=0123", 'c="5"', "d=5", "e=low", "f= true", 'g={"h": [1]}', "i=a=b")
+    assert parsed_body(checked_body(given)) == {
+        "a": "off", "b": "0123", "c": "5", "d": 5, "e": "low", "f": True, "g": {"h": [1]}, "i": "a=b"
+    }  # fmt: skip
+    in_file = {"a": "5", "b": False, "c": None, "d": {"e": "no"}}
+    assert parsed_body(checked_body(in_file)) == in_file
 
 
 def test_urls_are_masked_and_references_stay() -> None:
