@@ -24,9 +24,18 @@ from typing import Any
 
 from jinja2 import Environment, PackageLoader, StrictUndefined
 
-from curation.render.marks import Mark, arrange, format_point, marks_of, outward, role_of
-from mcts.data import Question, Step, Trace, Verdict, content_id
+from curation.render.marks import (
+    Mark,
+    answer_places,
+    arrange,
+    format_point,
+    marks_of,
+    outward,
+    role_of,
+)
+from mcts.data import Point, Question, Step, Trace, Verdict, content_id
 from mcts.image_io import UnreadableImage, canonical, suffix
+from mcts.places.decide import places
 from mcts.tree import Tree
 
 CHUNK = 100
@@ -197,6 +206,7 @@ class _Folder:
             "kind": trace.kind,
             "kept": kept,
             "answer": trace.answer,
+            "answer_places": shown_places(trace.answer, answer_places(trace.answer, question)),
             "reward": trace.reward,
             "problems": list(trace.problems),
             "verdicts": [asdict(verdict) for verdict in entry.verdicts],
@@ -267,7 +277,20 @@ def shown_mark(mark: Mark, question: Question) -> dict[str, Any]:
 
 def shown_step(step: Step, marks: Sequence[Mark], question: Question) -> dict[str, Any]:
     crop = asdict(step.observation.crop) if step.observation else None
-    return {"text": step.thought, "marks": [shown_mark(m, question) for m in marks], "crop": crop}
+    where = shown_places(step.thought, step.points)
+    shown = [shown_mark(m, question) for m in marks]
+    return {"text": step.thought, "places": where, "marks": shown, "crop": crop}
+
+
+def shown_places(text: str | None, points: Sequence[Point]) -> list[list[int]]:
+    """Return where a text cites its points: start and end, as JavaScript counts characters."""
+    if not text:
+        return []
+
+    def counted(end: int) -> int:
+        return len(text[:end].encode("utf-16-le", "surrogatepass")) // 2
+
+    return [[counted(place.start), counted(place.end)] for place in places(text, points)]
 
 
 def shown_nodes(tree: Tree) -> Iterator[dict[str, Any]]:
@@ -285,6 +308,9 @@ def shown_nodes(tree: Tree) -> Iterator[dict[str, Any]]:
             for i, (step, some) in enumerate(zip(steps, marks, strict=True))
         ]
 
+    def places_of_answer(answer: str | None) -> list[list[int]]:
+        return shown_places(answer, answer_places(answer, tree.question))
+
     for node in tree.root.walk():
         above = placed[node.parent.node_id] if node.parent else []
         steps = (node.step,) if node.step else ()
@@ -298,6 +324,7 @@ def shown_nodes(tree: Tree) -> Iterator[dict[str, Any]]:
                     "id": rollout.rollout_id,
                     "steps": shown(rollout.steps, node.depth + 1, more),
                     "answer": rollout.answer,
+                    "answer_places": places_of_answer(rollout.answer),
                     "reward": rollout.reward,
                     "reason": rollout.reason,
                     "problems": list(rollout.problems),
@@ -308,6 +335,7 @@ def shown_nodes(tree: Tree) -> Iterator[dict[str, Any]]:
             "parent": node.parent.node_id if node.parent else None,
             "step": next(iter(shown(steps, node.depth, marks)), None),
             "answer": node.answer,
+            "answer_places": places_of_answer(node.answer),
             "visits": node.visits,
             "value": node.value,
             "reward": node.reward,

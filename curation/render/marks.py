@@ -18,6 +18,7 @@ from dataclasses import dataclass, replace
 
 from mcts.data import AnswerKind, Image, Point, Question, Trace
 from mcts.parsing import answer_points, move_points
+from mcts.places.decide import is_share
 
 NOMINAL = 480.0
 """Longer side, in pixels, of the image on which badges are laid out; others scale from it."""
@@ -67,8 +68,7 @@ def marks_of(trace: Trace, question: Question) -> list[Mark]:
         for i, step in enumerate(trace.steps)
         for point in step.points
     ]
-    if question.answer_kind in (AnswerKind.BOX, AnswerKind.POINT):
-        marks += [Mark("A", point) for point in answer_points(trace.answer or "")]
+    marks += [Mark("A", point) for point in answer_places(trace.answer, question)]
     return arrange(marks, question.images)
 
 
@@ -133,6 +133,19 @@ def in_whole_pixels(text: str, points: Sequence[Point] | None = None) -> str:
         return replace(point, x=float(f"{point.x:.0f}"), y=float(f"{point.y:.0f}"))
 
     return move_points(text, rounded, points)
+
+
+def answer_places(answer: str | None, question: Question) -> list[Point]:
+    """Return the points of an answer, where the question asks for one; in others `(1, 2)` is text,
+    and so are shares that were left unread."""
+    if answer is None or question.answer_kind not in (AnswerKind.BOX, AnswerKind.POINT):
+        return []
+    return [point for point in answer_points(answer) if not is_share(point.x, point.y)]
+
+
+def shown_answer(answer: str | None, question: Question) -> str:
+    """Round the points of an answer to whole pixels; empty where there is no answer."""
+    return in_whole_pixels(answer, answer_places(answer, question)) if answer else ""
 
 
 def _xy(point: Point, towards: tuple[float, float] = (0.0, 0.0)) -> str:

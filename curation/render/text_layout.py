@@ -17,7 +17,7 @@ from functools import lru_cache
 
 from PIL import Image, ImageDraw, ImageFont
 
-from curation.render.marks import Mark, in_whole_pixels, role_of
+from curation.render.marks import Mark, in_whole_pixels, role_of, shown_answer
 from mcts.data import Question, Trace
 
 INK, MUTED, LINE, PAPER = "#14191d", "#56616a", "#d3d9dd", "#f4f6f7"
@@ -101,7 +101,7 @@ def words_beside(
         note = _NOTES.get(role, "") if i == 0 or role != role_of(trace, i - 1) else ""
         column.step(str(i + 1), in_whole_pixels(step.thought, step.points), role, outside, note)
     column.y += 10
-    column.answer(trace)
+    column.answer(trace, question)
     for mark in marks:
         if mark.label == "A" and mark.outside:
             column.write(f"The answer {mark.outside}.", 21, ORANGE)
@@ -153,7 +153,7 @@ class _Column:
         face = font(23 if len(number) < 3 else 18)
         self.draw.text((x + 20, y + 20), number, "white", face, anchor="mm", stroke_width=0.5)
 
-    def answer(self, trace: Trace) -> None:
+    def answer(self, trace: Trace, question: Question) -> None:
         self.draw.line((self.x, self.y, self.x + self.width, self.y), fill=LINE, width=2)
         self.y += 26
         right = trace.reward is not None and trace.reward >= 1.0
@@ -163,7 +163,7 @@ class _Column:
             word = f"partly correct ({trace.reward:g})"
         self.write("Answer", 21, MUTED)
         top = self.y
-        text = "no answer was given" if trace.answer is None else in_whole_pixels(trace.answer)
+        text = shown_answer(trace.answer, question) or "no answer was given"
         room = font(24).getlength(word) + 74
         self.width -= room
         self.write(text, 38, INK if trace.answer is not None else MUTED, weight=0.7)

@@ -17,7 +17,7 @@ import tempfile
 from collections.abc import Sequence
 from pathlib import Path
 
-from curation.render.marks import format_point, in_whole_pixels
+from curation.render.marks import format_point, in_whole_pixels, shown_answer
 from curation.render.trace_card import draw_trace
 from flows.settings import AskSettings, BuildSettings, Problem, TeacherSettings
 from flows.stages.search import search_config
@@ -59,7 +59,7 @@ def ask(settings: AskSettings) -> None:
     for i, trace in enumerate(traces):
         if len(traces) > 1:
             print(f"sample {i + 1}")
-        print("\n".join(lines(trace)))
+        print("\n".join(lines(trace, question)))
         path = out if i == 0 else out.with_name(f"{out.stem}-{i + 1}{out.suffix}")
         path.write_bytes(draw_trace(trace, question, shown))
         print(f"drawn: {path}\n" if i + 1 < len(traces) else f"drawn: {path}")
@@ -129,7 +129,7 @@ def _ungraded(question: Question, answer: str | None) -> Grade:
     return Grade(0.0, "not graded")  # a number, since an answer without one is a failed request
 
 
-def lines(trace: Trace) -> list[str]:
+def lines(trace: Trace, question: Question) -> list[str]:
     """Format a trace for a terminal: numbered steps, each with its points in whole pixels."""
 
     def step_line(step: Step) -> str:
@@ -138,8 +138,7 @@ def lines(trace: Trace) -> list[str]:
         return f"[{places or 'no point'}] {thought}"
 
     shown = [f"{i}. {step_line(step)}" for i, step in enumerate(trace.steps, 1)]
-    answer = "none was given" if trace.answer is None else in_whole_pixels(trace.answer)
-    shown.append(f"answer: {answer}")
+    shown.append(f"answer: {shown_answer(trace.answer, question) or 'none was given'}")
     if trace.problems:
         shown.append(f"remarks: {', '.join(dict.fromkeys(trace.problems))}")
     return shown

@@ -15,7 +15,13 @@ from curation.filters.rules import FILTERS
 from curation.grading.grade import grade
 from curation.render import gallery
 from curation.render.gallery import GalleryTrace, GalleryTree, write_gallery
-from curation.render.marks import format_point, in_whole_pixels, marks_of, where_outside
+from curation.render.marks import (
+    format_point,
+    in_whole_pixels,
+    marks_of,
+    shown_answer,
+    where_outside,
+)
 from curation.render.text_layout import drawable, font, wrap
 from curation.render.trace_card import draw_points, draw_trace
 from curation.traces.linearize import linearize
@@ -284,7 +290,7 @@ def test_people_read_points_in_whole_pixels_and_the_stored_text_stays_exact(tmp_
     assert in_whole_pixels(text) == "A cup (82, 41) in image 2, and 1.5 lamps (0, 7)."
     outside = where_outside(Point(480.2, -0.3), (Image("a" * 64, 480, 360),))
     assert outside == "(481, -1) lies outside image 1 (480 by 360 pixels)", "and not on its edge"
-    question = question_about(RED)
+    question = replace(question_about(RED), answer_kind=AnswerKind.POINT)
     exact = traced(question, Point(8.26, 9.5), answer="(3.7, 4)")
     write_gallery(tmp_path, [entry(question, exact, RED)])
     (shown,) = data(tmp_path, "traces-00000")
@@ -292,3 +298,21 @@ def test_people_read_points_in_whole_pixels_and_the_stored_text_stays_exact(tmp_
     rounded = replace(exact, steps=(Step("A thing at (8, 10).", exact.points),), answer="(4, 4)")
     drawn = [PILImage.open(io.BytesIO(draw_trace(t, question, []))) for t in (exact, rounded)]
     assert drawn[0].tobytes() == drawn[1].tobytes()
+
+
+def test_decimals_that_are_no_place_stay_as_written_for_people_too(tmp_path):
+    question = question_about(RED)
+    step = Step(
+        "\U0001f6cb A share (0.62, 0.71) reads (2.5, 3.5), a sofa at (8.26, 9.5).",
+        (Point(8.26, 9.5),),
+    )
+    trace = replace(traced(question, Point(8, 9), answer="(0.25, 0.75)"), steps=(step,))
+    write_gallery(tmp_path, [entry(question, trace, RED)])
+    (shown,) = data(tmp_path, "traces-00000")
+    written = shown["steps"][0]["text"].encode("utf-16-le")
+    cited = [written[2 * a : 2 * b].decode("utf-16-le") for a, b in shown["steps"][0]["places"]]
+    assert cited == ["(8.26, 9.5)"] and shown["answer_places"] == []
+    assert in_whole_pixels(step.thought, step.points) == step.thought.replace("8.26, 9.5", "8, 10")
+    assert shown_answer(trace.answer, question) == "(0.25, 0.75)"
+    pointing = replace(question, answer_kind=AnswerKind.POINT)
+    assert shown_answer("(0.25, 0.75) or (3.7, 4)", pointing) == "(0.25, 0.75) or (4, 4)"

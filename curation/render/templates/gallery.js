@@ -142,12 +142,20 @@ const gallery = (() => {
     return shown;
   }
 
-  /** A text, its coordinates set apart in whole pixels; the exact ones show when pointed at. */
-  const thought = (text) => text.split(/(\(\s*-?[\d.]+\s*,\s*-?[\d.]+\s*\))/).map((part, i) => {
-    if (i % 2 === 0) return part;
-    const whole = part.replace(/-?\d+\.\d+/g, (x) => String(Math.round(Number(x)) + 0));
-    return h("span", { class: "coordinate", title: whole === part ? null : part }, whole);
-  });
+  /** A text, the coordinates at its `places` set apart in whole pixels; the exact ones show when
+   *  pointed at. All else in it stays as it is written. */
+  const thought = (text, places = []) => {
+    const parts = [];
+    let at = 0;
+    for (const [start, end] of places) {
+      const exact = text.slice(start, end);
+      const whole = exact.replace(/-?\d+\.\d+/g, (x) => String(Math.round(Number(x)) + 0));
+      parts.push(text.slice(at, start),
+        h("span", { class: "coordinate", title: whole === exact ? null : exact }, whole));
+      at = end;
+    }
+    return [...parts, text.slice(at)];
+  };
 
   /** A numbered list of steps; pointing at one lights its marks in `where`. */
   function steps(list, where) {
@@ -161,7 +169,7 @@ const gallery = (() => {
         onmouseenter: lit, onfocus: lit, onmouseleave: dark, onblur: dark,
       }, numeral(step.n, step.role), h("div", {},
         first && notes[step.role] ? h("span", { class: "note" }, notes[step.role]) : null,
-        h("p", {}, ...thought(step.text)),
+        h("p", {}, ...thought(step.text, step.places)),
         ...step.marks.filter((mark) => mark.out).map((mark) => h("p", { class: "told" }, mark.out)),
         step.crop ? h("p", { class: "note" }, "Looked closer: the outlined region") : null));
     }));

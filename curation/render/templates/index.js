@@ -65,14 +65,14 @@
     const [first, ...more] = entry.verdicts.filter((v) => !v.keep);
     const rest = more.length ? `, and ${more.length} more` : "";
     return h("p", { class: "standing bad" },
-      h("b", {}, "Rejected"), " ", ...thought(`${first.reason || spoken(first.filter)}${rest}`));
+      h("b", {}, "Rejected"), " ", `${first.reason || spoken(first.filter)}${rest}`);
   }
 
   function card(entry, place) {
     return h("article", { class: "card" },
       pictures(entry.images, entry.steps, { answer: entry.answer_marks }),
       h("h2", {}, h("button", { class: "open", onclick: () => open(place) }, entry.q)),
-      h("p", { class: "answer" }, h("b", {}, ...thought(entry.answer ?? "no answer")), graded(entry.reward)),
+      h("p", { class: "answer" }, h("b", {}, ...thought(entry.answer ?? "no answer", entry.answer_places)), graded(entry.reward)),
       h("p", { class: "facts" },
         [entry.kind, plural(entry.steps.length, "step"), spoken(entry.family)].filter(Boolean).join(" · ")),
       standing(entry));
@@ -111,7 +111,7 @@
     return h("ul", { class: "verdicts" }, ...entry.verdicts.map((v) => h("li", { class: v.keep ? "good" : "bad" },
       h("span", { class: "sign", "aria-hidden": "true" }, v.keep ? "✓" : "✗"),
       h("span", { class: "name" }, spoken(v.filter)),
-      h("span", { class: "why" }, ...thought(v.reason || (v.keep ? "passes" : "dropped"))),
+      h("span", { class: "why" }, v.reason || (v.keep ? "passes" : "dropped")),
       v.score === null ? null : h("span", { class: "score" }, "score ", String(Math.round(v.score * 1000) / 1000)))));
   }
 
@@ -130,7 +130,7 @@
     const read = view.querySelector(".read");
     read.append(...[steps(entry.steps, view),
       h("div", { class: "result" }, h("span", { class: "label" }, "Answer"),
-        h("b", {}, ...thought(entry.answer ?? "no answer was given")), graded(entry.reward),
+        h("b", {}, ...thought(entry.answer ?? "no answer was given", entry.answer_places)), graded(entry.reward),
         entry.gold.length && !(entry.reward >= 1) ? h("span", { class: "quiet" }, `Right would be: ${entry.gold.join(", or ")}`) : null,
         ...entry.answer_marks.filter((m) => m.out).map((m) => h("span", { class: "told" }, m.out))),
       h("h3", {}, entry.kept === null ? "Verdicts" : entry.kept ? "Kept" : "Rejected"), judgements(entry),

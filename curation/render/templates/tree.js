@@ -16,8 +16,8 @@ gallery.load(document.documentElement.dataset.tree).then((tree) => {
 
   function title(node) {
     if (node.parent === null) return h("span", { class: "thought" }, h("b", {}, "The question"));
-    if (node.step === null) return h("span", { class: "thought" }, h("b", {}, ...gallery.thought(`Answers ${node.answer}`)), " ", graded(node.reward));
-    return h("span", { class: "thought" }, ...gallery.thought(node.step.text));
+    if (node.step === null) return h("span", { class: "thought" }, h("b", {}, "Answers ", ...gallery.thought(node.answer ?? "nothing", node.answer_places)), " ", graded(node.reward));
+    return h("span", { class: "thought" }, ...gallery.thought(node.step.text, node.step.places));
   }
 
   function row(node) {
@@ -77,10 +77,10 @@ gallery.load(document.documentElement.dataset.tree).then((tree) => {
     const dark = () => draw(node);
     return h("li", { tabindex: "0", onmouseenter: lit, onfocus: lit, onmouseleave: dark, onblur: dark },
       h("p", { class: "answer" }, h("span", { class: "quiet" }, `Rollout ${rollout.id}`),
-        h("b", {}, ...gallery.thought(rollout.answer ?? "no answer")), graded(rollout.reward)),
+        h("b", {}, ...gallery.thought(rollout.answer ?? "no answer", rollout.answer_places)), graded(rollout.reward)),
       h("p", { class: "quiet" }, rollout.reason),
       ...rollout.steps.map((step) => h("div", { class: "small" }, gallery.numeral(step.n, step.role),
-        h("p", {}, ...gallery.thought(step.text),
+        h("p", {}, ...gallery.thought(step.text, step.places),
           ...step.marks.filter((mark) => mark.out).map((mark) => h("span", { class: "told" }, mark.out))))));
   }
 
@@ -96,7 +96,7 @@ gallery.load(document.documentElement.dataset.tree).then((tree) => {
     at("detail").replaceChildren(...[
       way.length ? steps(way, at("side")) : null,
       node.answer === null ? null : h("div", { class: "result" }, h("span", { class: "label" }, "Answer"),
-        h("b", {}, ...gallery.thought(node.answer)), graded(node.reward)),
+        h("b", {}, ...gallery.thought(node.answer, node.answer_places)), graded(node.reward)),
       h("p", { class: "quiet" }, `Node ${node.id}: ${facts}`),
       node.discarded ? h("p", { class: "told" }, `Discarded: ${node.discarded.replaceAll("_", " ")}`) : null,
       node.rollouts.length ? h("ul", { class: "rollouts" }, ...node.rollouts.map((r) => rolled(node, r))) : null,
