@@ -152,7 +152,8 @@ def test_a_secret_is_never_taken_where_it_would_be_stored(
 def test_a_body_field_is_json_or_a_text_and_nothing_else() -> None:
     given = ("a=off", "b=0123", 'c="5"', "d=5", "e=low", "f= true", 'g={"h": [1]}', "i=a=b")
     assert parsed_body(checked_body(given)) == {
-        "a": "off", "b": "0123", "c": "5", "d": 5, "e": "low", "f": True, "g": {"h": [1]}, "i": "a=b"
+        "a": "off", "b": "0123", "c": "5", "d": 5, "e": "low", "f": True, "g": {"h": [1]},
+        "i": "a=b",
     }  # fmt: skip
     in_file = {"a": "5", "b": False, "c": None, "d": {"e": "no"}}
     assert parsed_body(checked_body(in_file)) == in_file
