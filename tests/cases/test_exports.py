@@ -364,6 +364,19 @@ def test_s38_a_mark_in_a_question_is_refused(marked: Project, to: str) -> None:
     assert not (marked.folder / f"question-{to}").exists()
 
 
+def test_s38_the_refusal_says_which_condition_leaves_such_rows_out(marked: Project) -> None:
+    published(marked, "all")
+    export = ("dataset", "export", "all@v1", "--to", "trl", "--out", marked.folder / "all")
+    ran = marked.run(*export)
+    assert ran.status == 2, ran.text
+    published(marked, "rest", ran.err.partition("with the condition ")[2].strip())
+    ran = marked.run(*export[:2], "rest@v1", *export[3:])
+    assert ran.status == 0, ran.text
+    with pytest.raises(WarehouseError) as refused:
+        check_marks("a <|im_end|>", "dpo", "tree 3f")
+    published(marked, "trees", str(refused.value).partition("with the condition ")[2])
+
+
 @pytest.mark.parametrize("mark", MARKS)
 def test_s38_every_mark_is_refused_where_it_means_something(mark: str) -> None:
     text = f"The word {mark} is here."

@@ -503,3 +503,41 @@ def test_an_image_in_base64_is_one_however_short_and_broken_into_lines(project: 
 def test_lines_without_an_answer_in_a_table_of_ones_own_are_damage(project: Project) -> None:
     added = project.add([{}, {"q": "x", "a": None}])
     assert "1 questions added, 0 already there, 1 rejected" in added.out
+
+
+COLUMNS = "question=q,image=img,answer=a"
+LINE = {"q": "Which?", "img": "a.png", "a": "yes"}
+
+
+@pytest.mark.parametrize("content", [
+    json.dumps([LINE]), json.dumps(LINE), json.dumps([LINE, {**LINE, "q": "Second?"}]),
+])  # fmt: skip
+def test_json_is_a_table_for_columns(project: Project, content: str) -> None:
+    project.image("a.png")
+    path = project.write("train.json", content)
+    ran = project.run("import", "mine", path, "--columns", COLUMNS)
+    assert ran.status == 0, ran.text
+    assert {row["text"] for row in project.sql("SELECT text FROM questions")} >= {"Which?"}
+
+
+def test_json_beside_tables_of_columns_is_no_table(project: Project) -> None:
+    project.image("d/a.png")
+    project.write("d/rows.jsonl", json.dumps(LINE))
+    for name in ("dataset_info.json", "state.json"):
+        project.write(f"d/{name}", json.dumps({"citation": "", "features": {}}))
+    how = ("--split", "train", "--columns", COLUMNS)
+    ran = project.run("import", "mine", project.data / "d", *how)
+    assert ran.status == 0 and "1 questions added" in ran.text, ran.text
+    assert "left out" in ran.text and "state.json has no column q, img, a" in ran.text
+    alone = project.run("import", "mine", project.data / "d" / "state.json", *how)
+    assert alone.status == 2 and "it has: citation, features" in alone.text
+
+
+def test_an_absolute_name_is_an_image_below_the_image_root(project: Project) -> None:
+    path = project.image("shots/a.png")
+    rows = project.write("train.jsonl", json.dumps({**LINE, "img": str(path)}))
+    arguments = ("import", "mine", rows, "--columns", COLUMNS)
+    assert project.run(*arguments).status == 0
+    (project.data / "other").mkdir()
+    ran = project.run(*arguments, "--image-root", project.data / "other")
+    assert ran.status == 2 and "leads out of the image root" in ran.text

@@ -51,7 +51,15 @@ def check_marks(text: str, to: str, name: str) -> None:
         reason = f"stands for {'an' if kind[0] in 'ai' else 'a'} {kind} in this format"
     else:
         reason = "is a control token of a model's chat template"
+    where = (  # of the statement that publishes, which chooses from a view of traces
+        f"NOT contains(text, '{mark}') AND question_id NOT IN "
+        f"(SELECT question_id FROM questions WHERE contains(text || choices::VARCHAR, '{mark}'))"
+    )
+    if name.startswith("tree "):
+        where += (
+            f" AND tree_id NOT IN (SELECT tree_id FROM nodes WHERE contains(thought, '{mark}'))"
+        )
     raise WarehouseError(
         f"the text of {name} holds {mark}, which {reason} and can't be written as text: publish "
-        "a version without that row"
+        f"a version without such rows, with the condition {where}"
     )

@@ -5,8 +5,8 @@
 
 Hugging Face's Parquet holds `{"bytes": …, "path": …}`, either of them possibly null; other files
 hold a name, and VLMEvalKit's TSV base64. A name in a dataset is not to be trusted: one that leads
-out of the folders (`..`, absolute, through a link) is refused, and nothing is ever fetched from a
-network.
+out of the folders (by `..`, as an absolute one, through a link) is refused, and nothing is ever
+fetched from a network.
 """
 
 from __future__ import annotations
@@ -111,11 +111,13 @@ def _read_below(root: Path, name: str) -> bytes | str:
     """The bytes of a file below `root`, which is resolved, or a clause that says why not."""
     if "://" in name:
         return "addresses are not fetched; give files or bytes"
-    if "\0" in name or Path(name).is_absolute() or ".." in Path(name).parts:
+    if "\0" in name or ".." in Path(name).parts:
         return "the name leads out of the image root"
     path = root / name
     try:
         found = path.resolve()
+        if Path(name).is_absolute() and not found.is_relative_to(root):
+            return "the name leads out of the image root"
         if not any(found.is_relative_to(folder) for folder in (root, *_blobs(root))):
             return "the name leads out of the image root through a link"
         return path.read_bytes() if path.is_file() else _MISSING

@@ -49,7 +49,7 @@ def read_rows(file: Path, columns: Sequence[str] | None) -> Iterator[tuple[int, 
     """
     row = 0
     try:
-        for row, values in enumerate(_ALL[suffix_of(file)](file, columns), start=1):
+        for row, values in enumerate(FORMATS[suffix_of(file)](file, columns), start=1):
             yield row, values
     except (pa.ArrowException, OSError, EOFError, zlib.error, csv.Error, UnicodeError) as error:
         reason = _not_text(error) if isinstance(error, UnicodeError) else first_line(error)
@@ -146,7 +146,20 @@ def _separated(by: str) -> Callable[[Path, Sequence[str] | None], Iterator[Row |
 
 
 def _json(file: Path, columns: Sequence[str] | None) -> Iterator[Row | str]:
-    return read_json_objects(file)
+    rows = read_json_objects(file)
+    first = next(rows, None)
+    if first is None:
+        return
+    # JSON beside the data, such as what `datasets` writes of its tables, is no table.
+    if isinstance(first, dict) and columns and not any(_has(first, name) for name in columns):
+        shown = ", ".join(map(str, list(first)[:20])) or "none"
+        raise OtherFile(f"{file} has no column {', '.join(columns)}; it has: {shown}")
+    yield first
+    yield from rows
+
+
+def _has(row: Row, name: str) -> bool:
+    return name in row or name.partition(".")[0] in row
 
 
 def _chosen(file: Path, columns: Sequence[str] | None, names: Sequence[str]) -> list[str]:
@@ -286,10 +299,9 @@ def _object(value: Any) -> Row | str:
 FORMATS: dict[str, Callable[[Path, Sequence[str] | None], Iterator[Row | str]]] = {
     ".parquet": _parquet,
     ".arrow": _arrow,
+    ".json": _json,
     ".jsonl": _json_lines,
     ".csv": _separated(","),
     ".tsv": _separated("\t"),
 }
 """How a table is read, by its suffix."""
-# Not a table's: in a folder that `datasets` saved, JSON says what its tables are.
-_ALL = {**FORMATS, ".json": _json}
