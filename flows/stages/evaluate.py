@@ -125,8 +125,8 @@ async def evaluate(settings: EvaluateSettings, *, report: Report = ignore) -> Ou
         if measured.failed:
             why = describe_reasons(measured.unanswered.values())
             report(
-                f"{measured.failed} questions are unanswered and in no figure: {why}; the same "
-                "command asks them again"
+                f"unanswered and in no figure: {measured.failed} of {len(questions)} questions: "
+                f"{why}; the same command asks them again"
             )
         reports.append(measured)
     if len(reports) == 1:

@@ -18,22 +18,39 @@ SHOWN = 3
 """Reasons named in a sentence."""
 SHOWN_CHARS = 200
 
+_OUTSIDE = "point_outside_image"
+_DISCARDED = """
+    SELECT tree_id, string_agg(DISTINCT discarded, ', ' ORDER BY discarded) AS reasons
+    FROM nodes WHERE discarded IS NOT NULL GROUP BY tree_id
+"""
 _PLACE = re.compile(r"^at (the root|[\d.]+): ")
 
 
 def describe_failures(warehouse: Warehouse, tree_ids: Sequence[str]) -> str:
     """Describe why searches, or branches of them, failed; empty where none did."""
     rows = rows_about(warehouse, tree_ids, "SELECT tree_id, status, error, errors FROM trees")
-    of_trees = [row["error"] for row in rows if row["status"] == "failed"]
+    failed = [row for row in rows if row["status"] == "failed"]
+    discarded = _discarded(warehouse, [row["tree_id"] for row in failed if not row["errors"]])
+    of_trees = [discarded.get(row["tree_id"]) or row["error"] for row in failed]
     of_branches = [
         error for row in rows if row["status"] != "failed" for error in row["errors"] or ()
     ]
     parts = []
     if of_trees:
         parts.append(f"why questions failed: {describe_reasons(of_trees)}")
+    if any(_OUTSIDE in reasons for reasons in discarded.values()):
+        parts.append("points outside their images are most often another --space than the model's")
     if of_branches:
         parts.append(f"why branches ended: {describe_reasons(of_branches)}")
     return "; ".join(parts)
+
+
+def _discarded(warehouse: Warehouse, tree_ids: Sequence[str]) -> dict[str, str]:
+    """Say by tree why no step of it was followed, where that is why it failed."""
+    if not tree_ids:
+        return {}
+    said = rows_about(warehouse, tree_ids, _DISCARDED)
+    return {row["tree_id"]: f"nothing usable was said: {row['reasons']}" for row in said}
 
 
 def describe_reasons(reasons: Iterable[str]) -> str:

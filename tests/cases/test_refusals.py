@@ -160,7 +160,7 @@ def test_what_was_not_answered_is_no_wrong_answer_and_is_asked_again(project):
     project.add(QUESTIONS[:6], split="test")
     ran, _ = evaluate(project, answer)
     assert ran.status == 0, ran.text
-    assert "1 questions are unanswered and in no figure" in ran.err
+    assert "unanswered and in no figure: 1 of 6 questions" in ran.err
     assert "the image is too large (1); the same command asks them again" in ran.err
     assert project.sql("SELECT n_questions, accuracy FROM evaluations") == [
         {"n_questions": 5, "accuracy": 1.0}
@@ -197,3 +197,10 @@ def test_a_judge_that_refuses_all_stops_and_stores_nothing(project):
     assert words in ran.err
     judged = project.sql("SELECT count(*) AS n FROM behaviors WHERE method LIKE 'judge%'")
     assert judged == [{"n": 0}]
+
+
+def test_a_space_that_is_not_the_models_is_named_where_no_point_lies_in_its_image(project):
+    ran, _ = project.ask(QUESTIONS[:2], thinking(THOUGHT), space="normalized-1")
+    assert ran.status == 0
+    assert "nothing usable was said: point_outside_image (2)" in ran.text
+    assert "another --space than the model's" in ran.text
