@@ -38,8 +38,10 @@ _SYMBOLS = {
     "infty": "∞", "pm": "±", "leq": "≤", "le": "≤", "geq": "≥", "ge": "≥", "neq": "≠", "ne": "≠",
     "lt": "<", "gt": ">", "cdot": "*", "times": "*", "div": "/", "circ": "∘", "degree": "°",
     "angle": "∠", "triangle": "△", "to": "→", "rightarrow": "→", "leftarrow": "←", "uparrow": "↑",
-    "downarrow": "↓", "cup": "∪", "cap": "∩", "in": "∈", "approx": "≈", "colon": ":", "ldots": "…",
-    "dots": "…", "cdots": "…", "lbrace": "⦃", "rbrace": "⦄", "euro": "€", "pounds": "£",
+    "leqslant": "≤", "geqslant": "≥", "parallel": "∥", "perp": "⊥", "emptyset": "∅",
+    "varnothing": "∅", "downarrow": "↓", "cup": "∪", "cap": "∩", "in": "∈", "approx": "≈",
+    "colon": ":", "ldots": "…", "dots": "…", "cdots": "…", "lbrace": "⦃", "rbrace": "⦄",
+    "euro": "€", "pounds": "£",
 }  # fmt: skip
 _SYMBOL = regex.compile(rf"\\({'|'.join(sorted(_SYMBOLS, key=len, reverse=True))})(?![a-zA-Z])\s*")
 _ESCAPED = {r"\{": "⦃", r"\}": "⦄", r"\%": "%", r"\$": "$", r"\_": "_", r"\#": "#", r"\&": "&"}
@@ -51,7 +53,11 @@ _NTH_ROOT = regex.compile(rf"\\sqrt\s*\[([^\[\]]*)\]{_ARGUMENT}")
 _RAISED = regex.compile(rf"\^\s*(?:{_BRACED}|([+-]?\d+)|([a-zA-Zπ]))")
 _LOWERED = regex.compile(rf"_\s*(?:{_BRACED}|(\d+|[a-zA-Z]))")
 _DEGREE = regex.compile(r"(?:\{\s*\})?\^\s*(?:\{\s*[∘°]\s*\}|[∘°])")
+_PLAIN_ROOT = regex.compile(r"(?<![a-zA-Z\\])sqrt\s*(?=[(\d])")
+_SET = regex.compile(r"\{([^{}\\]*,[^{}\\]*)\}")
 _INNER_MATH = regex.compile(r"\$(?=\S)([^$]*[^$\s\\])\$(?!\d)")
+_COMPARED = regex.compile(r"[<>]=|(?<![\d)]\s*)!=")  # `3!=6` is a factorial
+_COMPARISONS = {">=": "≥", "<=": "≤", "!=": "≠"}
 _PLAIN_SIGNS = str.maketrans({**dict.fromkeys("×·⋅∙∗", "*"), "÷": "/"})
 # `3, 400` is no thousand; behind a bracket's items a `;` is as good as a comma.
 _TWO_NUMBERS = regex.compile(r"(?<=\d), (?=\d{3}(?!\d))")
@@ -84,7 +90,11 @@ def spelling(text: str) -> str:
 @lru_cache(maxsize=1 << 12)
 def _spelling(text: str) -> str:
     text = without_latex(fold(text))
+    if match := _SET.fullmatch(text.strip()):  # `{1, 2}`, where no LaTeX escapes the braces
+        text = f"⦃{match[1]}⦄"
     if len(text) <= LONGEST:
+        text = _PLAIN_ROOT.sub("√", text)
+        text = _COMPARED.sub(lambda match: _COMPARISONS[match[0]], text)
         text = _DEGREE.sub("°", text)
         for pattern, form in (
             (_FRACTION, "((%s)/(%s))"), (_NTH_ROOT, "root(%s,%s)"), (_ROOT, "√(%s)"),

@@ -4,7 +4,8 @@
     without_lead_in("I think it is left")       # unchanged: this is a sentence
 
 Only a word for *answer*, *option* or *choose* announces, and only at the beginning; what follows is
-compared whole, so "the answer is not B" is not B.
+compared whole, so "the answer is not B" is not B. What only says so behind it, as in "B is
+correct", is left out too.
 """
 
 from __future__ import annotations
@@ -56,6 +57,7 @@ _UNSPACED = (
 )
 _LEAD_IN = regex.compile(rf"\s*[*_]*(?:{_SPACED}|{_UNSPACED})[*_]*\s*", regex.IGNORECASE)
 _COPULA = regex.compile(
+    r"\s+is (?:correct|the (?:correct|right) (?:answer|option|choice|one))[.!]?\s*$|"
     r"\s*(?:です|である|입니다|이다|ครับ|ค่ะ|\s है|(?<=[A-Za-z]\s*)(?:项|項|选项|選項))[。.!！]?\s*$"
 )
 

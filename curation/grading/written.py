@@ -1,12 +1,11 @@
 r"""Texts as people write them, brought to one spelling, so that equal answers are equal texts.
 
     normalize("  “Left。” ")               # "left": width, case, quotes, end marks of every script
-    math_spelling(r"$\dfrac{2 \pi}{3}$")    # "((2π)/(3))": LaTeX's spaces, wrappers, sizes left out
-    without_lead_in("答案：左")              # "左": what only announces the answer
+    normalize_spaces("ＵＳ  Open.")          # "US Open.": width and spaces alone
 
-Three spellings, from strict to lax. `normalize_spaces` keeps capitals and signs. `normalize` is for
-words. `math_spelling` is for formulas, tuples and signs, where a space says nothing. None of them
-makes one of two numbers: a superscript stays one, `1 2` is not `12`, and `3!` is not `3`.
+Two spellings: `normalize_spaces` keeps capitals and signs, `normalize` is for words. A third, for
+formulas, tuples and signs, is `curation.grading.formulas.spelling`. None of them makes one of two
+numbers: a superscript stays one, `1 2` is not `12`, and `3!` is not `3`.
 """
 
 from __future__ import annotations

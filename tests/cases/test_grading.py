@@ -63,6 +63,15 @@ SAME_FORMULAS = [
     ("2.5", "2\\frac{1}{2}"),
     ("100", "10^2"),
     ("1200", "1.2 \\times 10^3"),
+    ("\\{1, 2\\}", "{1,2}"),
+    ("{1, 2}", "$\\{1,2\\}$"),
+    ("2\\sqrt3", "2sqrt(3)"),
+    ("2\\sqrt{3}", "2*sqrt3"),
+    ("x \\geq 3", "x>=3"),
+    ("x \\leqslant 3", "x <= 3"),
+    ("a \\neq b", "a != b"),
+    ("AB \\parallel CD", "AB ∥ CD"),
+    ("\\varnothing", "∅"),
 ]
 
 
@@ -98,6 +107,9 @@ OTHER_FORMULAS = [
     ("1:2", "2:1"),
     ("A", "A'"),
     ("5'", '5"'),
+    ("{1, 2}", "(1, 2)"),
+    ("x>=3", "x>3"),
+    ("3!", "3 != "),
 ]
 
 
@@ -117,6 +129,7 @@ BY_LETTER = (
     "故选B。", "B选项", "正解は B です。", "答え：B", "選択肢B", "정답: B", "정답은 B입니다.",
     "Ответ: B", "La respuesta correcta es B", "réponse : B", "Die Antwort ist B.", "Resposta: B",
     "उत्तर: B", "الإجابة: B", "คำตอบ: B", "Đáp án: B", "B\u200b", "\ufeffB",
+    "B is correct.", "(B) is the correct answer", "B is the right option",
 )  # fmt: skip
 
 
@@ -144,7 +157,18 @@ def test_f29_a_letter_names_its_choice_in_every_dress(answer: str) -> None:
             "C",
             "BB",
         ),
-        *("not B", "The answer is not B", "B or red", "I think B", "B2", "B+", "neither", "B's"),
+        *(
+            "not B",
+            "The answer is not B",
+            "B or red",
+            "I think B",
+            "B is not correct",
+            "B is incorrect",
+            "B2",
+            "B+",
+            "neither",
+            "B's",
+        ),
         *("red, dark blue", "dark blue (A)", "答案不是B", "B和A"),
     ],
 )
