@@ -21,7 +21,7 @@ from dataclasses import dataclass
 from pydantic import Field
 
 from curation.filters.base import CORPUS, Context, TraceFilter
-from curation.grading.written import fold
+from curation.grading.normalize import fold
 from mcts.data import Question, Trace, Verdict
 
 GROUP = "vigorl.content_filters"

@@ -21,7 +21,7 @@ from dataclasses import dataclass
 import regex
 
 from curation.grading.formulas import unwrap
-from curation.grading.written import bare, normalize_spaces
+from curation.grading.normalize import bare, normalize_spaces
 
 NO_ARGUMENT = frozenset({"new_tab", "close_tab", "go_back", "go_forward"})
 DIRECTIONS = frozenset({"up", "down"})

@@ -17,7 +17,7 @@ import regex
 from curation.grading.equality import the_same
 from curation.grading.formulas import without_latex
 from curation.grading.lead_ins import without_lead_in
-from curation.grading.written import LONGEST, bare, fold, normalize
+from curation.grading.normalize import LONGEST, bare, fold, normalize
 
 _OPEN = r"""\s"'`*_‘“«‹(\[{<【〔〖〈《「『（［｛"""
 _CLOSE = r"""\s"'`*_’”»›)\]}>】〕〗〉》」』）］｝"""

@@ -15,7 +15,7 @@ from curation.grading.exact_numbers import same_items, same_quantity
 from curation.grading.formula_values import same_value
 from curation.grading.formulas import spelling, unwrap, without_brackets
 from curation.grading.lead_ins import without_lead_in
-from curation.grading.written import LONGEST, normalize, normalize_spaces
+from curation.grading.normalize import LONGEST, normalize, normalize_spaces
 
 
 def same_text(answer: str, gold: str) -> bool:

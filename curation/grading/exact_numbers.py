@@ -18,7 +18,7 @@ from fractions import Fraction
 import regex
 
 from curation.grading.formulas import spelling, without_brackets
-from curation.grading.written import PLAIN_NUMBER, plain_number
+from curation.grading.normalize import PLAIN_NUMBER, plain_number
 
 _NUMBER = PLAIN_NUMBER.pattern
 _FRACTION = regex.compile(rf"([+-]?)\(\(({_NUMBER})\)/\(({_NUMBER})\)\)")

@@ -13,7 +13,7 @@ from functools import lru_cache
 
 import regex
 
-from curation.grading.written import LONGEST, bare, fold, normalize
+from curation.grading.normalize import LONGEST, bare, fold, normalize
 
 _WRAPPED = (
     regex.compile(r"\$+(.*?)\$+", regex.DOTALL),

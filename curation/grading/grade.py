@@ -17,7 +17,7 @@ from curation.grading.actions import Action, parse_action, same_action
 from curation.grading.choices import choice_index
 from curation.grading.equality import same_text
 from curation.grading.formulas import unwrap
-from curation.grading.written import normalize
+from curation.grading.normalize import normalize
 from mcts.coordinates import DECIMALS
 from mcts.data import AnswerKind, Box, Grade, Point, Question
 from mcts.parsing import answer_points

@@ -16,7 +16,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 
 from curation.grading.actions import parse_action
 from curation.grading.grade import choice_of, grade
-from curation.grading.written import normalize
+from curation.grading.normalize import normalize
 from mcts.data import AnswerKind, Question
 
 Answers = Sequence[str | None]

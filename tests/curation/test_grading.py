@@ -3,7 +3,7 @@
 import pytest
 
 from curation.grading.grade import grade
-from curation.grading.written import normalize
+from curation.grading.normalize import normalize
 from mcts.coordinates import CoordinateSpace, Frame
 from mcts.data import AnswerKind, Box, Image, Point, Question
 from mcts.parsing import parse

@@ -22,7 +22,7 @@ from pathlib import Path
 from typing import Any
 
 from curation.grading.actions import parse_action
-from curation.grading.written import normalize
+from curation.grading.normalize import normalize
 from mcts.data import AnswerKind, Box
 from warehouse.sources.published import Row, published
 from warehouse.sources.reading.drafts import Draft, ImportProblem, ReadContext, Reject, Unusable

@@ -16,7 +16,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from curation.grading.actions import parse_action
-from curation.grading.written import normalize, normalize_spaces
+from curation.grading.normalize import normalize, normalize_spaces
 from mcts.data import AnswerKind, Image, Question
 from mcts.image_io import UnreadableImage, examine
 from warehouse.sources import task_of

@@ -23,7 +23,7 @@ from dataclasses import dataclass
 from string import ascii_uppercase
 from typing import Any
 
-from curation.grading.written import normalize
+from curation.grading.normalize import normalize
 from warehouse.sources.reading.drafts import Unusable
 
 _BARE = r"[A-Za-zＡ-Ｚａ-ｚ]"
