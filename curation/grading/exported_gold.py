@@ -55,7 +55,9 @@ def write_gold(question: Question, frame: Frame, *, alone: bool = False) -> str:
     shares = frame.space.kind is SpaceKind.NORMALIZED_1
     special = kind in _PLACES and (shares or dialect is not Dialect.PAIRS)
     if special or (alone and (question.choices or _kind_of(golds) is not kind)):
-        about = {"gold": golds, "choices": question.choices, "kind": kind, "dialect": dialect}
+        about: dict[str, Any] = {
+            "gold": golds, "choices": question.choices, "kind": kind, "dialect": dialect
+        }  # fmt: skip
         about |= {"shares": True} if shares and special else {}
         return json.dumps(about, ensure_ascii=False)
     # A single text that reads as a list of several would be taken for one.
