@@ -541,3 +541,15 @@ def test_an_absolute_name_is_an_image_below_the_image_root(project: Project) -> 
     (project.data / "other").mkdir()
     ran = project.run(*arguments, "--image-root", project.data / "other")
     assert ran.status == 2 and "leads out of the image root" in ran.text
+
+
+@pytest.mark.parametrize(("name", "value", "kind"), [
+    ("a", {"text": "yes"}, "an object"), ("a", [["yes", "no"]], "a list"), ("q", ["x"], "a list"),
+])  # fmt: skip
+def test_what_is_no_text_is_not_stored_in_python_s_notation(
+    project: Project, name: str, value: Any, kind: str
+) -> None:
+    project.image("a.png")
+    path = project.write("train.jsonl", json.dumps({**LINE, name: value}))
+    ran = project.run("import", "mine", path, "--columns", COLUMNS)
+    assert ran.status == 2 and f"not {kind}; NAME.KEY leads into it" in ran.text

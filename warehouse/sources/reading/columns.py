@@ -145,10 +145,10 @@ class Columns:
                 yield Reject.of(bad, file.name, number)
 
     def _draft(self, file: str, number: int, row: dict[str, Any], root: Path) -> Draft:
-        text = as_text(self._value(row, "question"))
+        text = self._text(row, "question")
         images = self._images(row, root)
         family, source, licence, part_of = (
-            as_text(self._value(row, role)) if role in self.of else "" for role in _DETAILS
+            self._text(row, role) if role in self.of else "" for role in _DETAILS
         )
         boxes, options = self._boxes(row, images), self._options(row)
         first = self.count_from
@@ -172,6 +172,9 @@ class Columns:
 
     def _value(self, row: dict[str, Any], role: str) -> Any:
         return value_at(row, role, self.of[role][0])
+
+    def _text(self, row: dict[str, Any], role: str) -> str:
+        return as_text(_one_text(self._value(row, role), role))
 
     def _images(self, row: dict[str, Any], root: Path) -> tuple[Picture, ...]:
         stored: list[Any] = []
@@ -216,7 +219,9 @@ class Columns:
             return ()
         value = self._value(row, "answer")
         values = value if isinstance(value, list) else [value]
-        return tuple(as_text(value) for value in values if not is_missing(value))
+        return tuple(
+            as_text(_one_text(value, "answer")) for value in values if not is_missing(value)
+        )
 
     def _boxes(self, row: dict[str, Any], images: tuple[Picture, ...]) -> tuple[Box, ...]:
         if self.boxes_in is None:
@@ -252,6 +257,14 @@ def value_at(row: dict[str, Any], role: str, name: str) -> Any:
         else:
             columns = f"; it has: {', '.join(map(str, row))}" if value is row else ""
             raise Unusable(role, f"the row has no {name}{columns}")
+    return value
+
+
+def _one_text(value: Any, role: str) -> Any:
+    """The value, which can be written as a text; Unusable where that would be Python's notation."""
+    if isinstance(value, dict | list | bytes):
+        kind = {"dict": "an object", "list": "a list", "bytes": "bytes"}[type(value).__name__]
+        raise Unusable(role, f"it should be a text or a number, not {kind}; NAME.KEY leads into it")
     return value
 
 
