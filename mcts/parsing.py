@@ -428,6 +428,9 @@ def _zoom_call(content: str, frame: Frame, problems: list[ParseProblem]) -> Poin
         image = int(arguments.get("image", 1)) - 1
         if not (abs(x) < LARGEST and abs(y) < LARGEST and 0 <= image < len(frame.images)):
             raise ValueError("no such place")
+        if frame.space.counts_units and is_share(x, y):
+            problems.append(ParseProblem(f"{UNREAD}shares", content[:80]))
+            raise ValueError("shares of the image")
         point = frame.to_point(x, y, image)
     except (ValueError, KeyError, TypeError, AttributeError, OverflowError, RecursionError):
         problems.append(ParseProblem("bad_tool_call", content[:80]))

@@ -33,6 +33,7 @@ from flows.stages.search import (
     search_config,
     search_shard,
 )
+from flows.stages.unread_places import describe_unread
 from flows.teachers.resolve import resolve
 from mcts.budget import Budget
 from mcts.data import Question
@@ -106,6 +107,8 @@ async def build(
         extra = _remarks(settings, opened, spent, summary.kept)
         failures = await asyncio.to_thread(describe_failures, warehouse, there)
         extra |= {"failures": failures} if failures else {}
+        unread = await asyncio.to_thread(describe_unread, warehouse, there, settings.space)
+        extra |= {"unread": unread} if unread else {}
         extra |= other_filters(warehouse, settings.task, run_id, settings.filters)
         extra |= _stop(settings, budget.stopped_by, len(there), len(searches))
         requests, replayed = teacher.requested, teacher.replayed

@@ -191,7 +191,11 @@ def is_number(before: str, after: str) -> bool:
 
 def is_share(x: float, y: float) -> bool:
     """Return whether two numbers count shares of an image, where whole units are expected."""
-    return (x != int(x) or y != int(y)) and abs(x) <= _UNIT and abs(y) <= _UNIT
+    return (x != int(x) or y != int(y)) and _in_first_unit(x, y)
+
+
+def _in_first_unit(x: float, y: float) -> bool:
+    return abs(x) <= _UNIT and abs(y) <= _UNIT
 
 
 def is_place_word(before: str) -> bool:
@@ -242,6 +246,9 @@ def _decided(
     """Return the pairs that are places; `reasons` gets the kinds of those that may be meant so."""
     taken: dict[int, Pair] = {}
     doubtful: list[Pair] = []
+    counts_shares = whole_units and any(
+        is_share(pair.x, pair.y) and not is_number(pair.before, pair.after) for pair in pairs
+    )
     for pair in pairs:
         if pair.image == VAGUE:
             reasons[pair.start] = f"{UNREAD}image"
@@ -252,7 +259,7 @@ def _decided(
                 taken[pair.start] = pair
         elif _thousands(pair) and not _PLACE_BEFORE.search(pair.before):
             doubtful.append(pair)
-        elif whole_units and is_share(pair.x, pair.y):
+        elif counts_shares and _in_first_unit(pair.x, pair.y):  # `(0, 1)` beside `(0.5, 1)` too
             reasons[pair.start] = f"{UNREAD}shares"
         else:
             taken[pair.start] = pair

@@ -16,7 +16,7 @@ from dataclasses import dataclass
 from mcts.places.sentences import sentence_around, sentence_ends
 
 # Bounded, so that no text makes a number a float cannot hold.
-NUMBER = r"[-−－]?\d{1,7}(?:[.．٫]\d{1,6})?"
+NUMBER = r"[-−－]?(?:\d{1,7}(?:[.．٫]\d{1,20})?|[.．٫]\d{1,20})"
 LARGEST = 1e7 - 1
 """A place has smaller numbers, in any units: what is written is read again."""
 COMMA = r"[,，、،﹐﹑､]"

@@ -1,6 +1,7 @@
 """Numbers in brackets: places are read, all other words stay as the teacher wrote them."""
 
 import json
+import re
 from dataclasses import replace
 
 import pytest
@@ -143,6 +144,8 @@ def test_s12_shares_are_named_and_stay_as_written(project: Project):
     first = "<think>The cup is at (0.62, 0.71).</think>"
     ran, requests = project.ask([{}], thinking(first, then="<think>A jug at (0.3, 0.5).</think>"))
     assert ran.status == 0, ran.text
+    assert re.search(r"such as \(0\.\d+, 0\.\d+\) \(unread_shares\)", ran.text)
+    assert "--space normalized-1 reads them" in ran.text
     rows = project.sql("SELECT DISTINCT x, y, thought FROM nodes WHERE thought IS NOT NULL")
     assert rows and all(row["x"] is None for row in rows)
     assert any("(0.62, 0.71)" in row["thought"] for row in rows)
@@ -150,6 +153,49 @@ def test_s12_shares_are_named_and_stay_as_written(project: Project):
     assert project.sql("SELECT * FROM kept_traces") == []
     reasons = project.sql("SELECT DISTINCT reason FROM verdicts WHERE filter='point_in_every_step'")
     assert any("unread_shares" in row["reason"] for row in reasons)
+
+
+@pytest.mark.parametrize(
+    ("told", "helps"),
+    [
+        ('"point_2d": [412, 630]', "--space qwen3-vl+json reads them"),
+        ('<point x="41" y="63" alt="cup">cup</point>', "--space qwen3-vl+xml reads them"),
+        ("<loc0412><loc0630>", "no setting reads this"),
+        ("[100, 200, 300, 400]", "--space qwen3-vl+boxes reads them"),
+        ("(412, 630)", ""),
+    ],
+)
+def test_a_build_says_which_setting_reads_what_was_not_read(project: Project, told, helps):
+    ran, _ = project.ask([{}], thinking(f"<think>A cup: {told}.</think>"))
+    lines = [line for line in ran.text.splitlines() if "a place that is not read" in line]
+    assert len(lines) == bool(helps)
+    assert all(f"such as {told} (unread_" in line and helps in line for line in lines)
+
+
+def test_numbers_are_read_however_many_decimals_they_have():
+    shares = Frame(CoordinateSpace.shares(), ONE)
+    assert points_of("At (.625, .75).", shares) == points_of("At (0.625, 0.75).", shares)
+    assert points_of("At (0.62500000000001, 0.7499999999999).", shares) == [(400.0, 360.0, 0)]
+    assert kinds(read("At (.62, .71).")) == ["thought_without_point", "unread_shares"]
+    assert words_of("At (412.33333333333331, 630.66666666666663).") == "At (263.893, 302.72)."
+
+
+def test_s12_whole_numbers_beside_shares_are_shares_too():
+    parsed = read("From (0, 0.5) and (0.62, 0.71) to (1, 1). A jug at (412, 630).", THOUSANDTHS)
+    assert [len(step.points) for step in parsed.steps] == [1]
+    assert kinds(parsed) == ["unread_shares"] * 3
+    for text in ("The corner at (0, 0), a cup at", "Interval (0.2, 0.5), at (1, 1), a cup at"):
+        corner = read(f"{text} (412, 630).", THOUSANDTHS)
+        assert len(corner.steps[0].points) == 2 and not corner.problems
+
+
+def test_s12_a_zoom_into_shares_is_no_call():
+    call = '{"name": "search_coordinate", "arguments": {"coordinate": [0.62, 0.71]}}'
+    text = f"<think>A cup at (412, 630).</think><tool_call>{call}</tool_call>"
+    parsed = parse(text, THOUSANDTHS)
+    assert parsed.steps[0].call is None
+    assert kinds(parsed) == ["unread_shares", "bad_tool_call"]
+    assert parse(text, Frame(CoordinateSpace.shares(), ONE)).steps[0].call is not None
 
 
 def test_s12_shares_of_a_model_that_declares_them_are_places(project: Project):
