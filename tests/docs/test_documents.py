@@ -116,3 +116,27 @@ def test_the_site_shows_every_page() -> None:
     there = {path.relative_to(ROOT / "docs").as_posix() for path in (ROOT / "docs").rglob("*.md")}
     assert shown == there | set(PAGES.values())
     assert all((ROOT / source).is_file() for source in PAGES)
+
+
+def test_the_folder_tree_of_the_architecture_names_what_is_there() -> None:
+    (tree,) = (code for _, code in blocks(ROOT / "docs/architecture.md") if "\ntests/" in code)
+    package = folder = Path()
+    missing = []
+    for line in tree.splitlines():
+        depth = len(line) - len(line.lstrip())
+        if depth > 4:  # goes on with the line above
+            names: list[str] = []
+        else:
+            names = re.split(r"\s{2,}", line.strip())[0].split()
+        if depth == 0 and names:
+            package = folder = ROOT / names[0]
+            missing += [line] if not package.is_dir() else []
+            continue
+        inside = folder if depth == 4 else package
+        for name in names:
+            known = inside / name if name.endswith("/") else inside / f"{name}.py"
+            missing += [str(known)] if name != "..." and not known.exists() else []
+            folder = known if name.endswith("/") else folder
+        for name in re.findall(r"\b[a-z]+(?:_[a-z]+)+\b", line):
+            missing += [] if list(package.rglob(f"{name}*")) else [f"{name} in {line.strip()!r}"]
+    assert not missing, missing
