@@ -237,7 +237,8 @@ def _scaled(image: Any, data: bytes) -> Any:
     """Return grey values of 16 bits, 32 bits or fractions as LA or L of 8 bits.
 
     Values of 16 bits are shares of 65,535. Others say nowhere what is white: 1 for fractions up to
-    1, 255 or 65,535 where no value is over it, or else their largest value.
+    1, or else the most that the fewest of 8 to 16 bits hold which hold every value, such as 4,095;
+    above that their largest value.
     """
     import numpy as np
     from PIL import Image
@@ -249,8 +250,9 @@ def _scaled(image: Any, data: bytes) -> Any:
         white = float((1 << (bits[0] if isinstance(bits, tuple) else bits)) - 1)
     else:
         top = float(values.max(initial=0.0))
-        known = (1.0,) if image.mode == "F" else ()
-        white = next((w for w in (*known, 255.0, 65535.0) if top <= w), top)
+        known = [1.0] if image.mode == "F" else []
+        known += [float((1 << bits) - 1) for bits in range(8, 17)]
+        white = next((most for most in known if top <= most), top)
     if _photometric(image) == 0:
         values = white - values
     eight = np.floor(np.clip(values / white, 0, 1) * 255 + 0.5).astype(np.uint8)

@@ -146,3 +146,15 @@ def test_f45_s50_what_is_no_picture_is_named_and_the_same_rejects_make_the_same_
         assert name == "empty" or "PNG, JPEG, WebP" in reason
     assert "a PNG file that is damaged or cut off" in reasons[-1]
     assert "0x" not in report.read_text() and "BytesIO" not in report.read_text()
+
+
+@pytest.mark.parametrize(("top", "white"), [
+    (1, 255), (200, 255), (399, 511), (4095, 4095), (40_000, 65_535), (100_000, 100_000),
+])  # fmt: skip
+def test_f43_grey_of_32_bits_is_never_all_but_black(top: int, white: int) -> None:
+    ramp = np.linspace(0, top, 400).reshape(20, 20)
+    for kind in (np.int32, np.float32):
+        data = io.BytesIO()
+        Image.fromarray(ramp.astype(kind)).save(data, "TIFF")
+        brightest = int(np.asarray(decode(data.getvalue())).max())
+        assert brightest == round(255 * (1 if kind is np.float32 and top == 1 else top / white))
