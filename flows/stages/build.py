@@ -104,11 +104,9 @@ async def build(
         await step(filter_corpus)(warehouse, run_id, settings.task, filters)
         summary = await step(summarize)(warehouse, settings.task, there)
         spent = await asyncio.to_thread(spent_on, warehouse, there)
-        extra = _remarks(settings, opened, spent, summary.kept)
-        failures = await asyncio.to_thread(describe_failures, warehouse, there)
-        extra |= {"failures": failures} if failures else {}
-        unread = await asyncio.to_thread(describe_unread, warehouse, there, settings.space)
-        extra |= {"unread": unread} if unread else {}
+        estimated = resolved.teacher.ledger.estimated
+        extra = _remarks(settings, opened, spent, summary.kept, estimated)
+        extra |= await asyncio.to_thread(_what_went_wrong, warehouse, there, settings.space)
         extra |= other_filters(warehouse, settings.task, run_id, settings.filters)
         extra |= _stop(settings, budget.stopped_by, len(there), len(searches))
         requests, replayed = teacher.requested, teacher.replayed
@@ -116,6 +114,16 @@ async def build(
     finally:
         progress.close()
         await resolved.teacher.close()
+
+
+def _what_went_wrong(
+    warehouse: Warehouse, tree_ids: Sequence[str], space: str | None
+) -> dict[str, str]:
+    said = {
+        "failures": describe_failures(warehouse, tree_ids),
+        "unread": describe_unread(warehouse, tree_ids, space),
+    }
+    return {name: sentence for name, sentence in said.items() if sentence}
 
 
 def _stop(
@@ -127,9 +135,10 @@ def _stop(
 
 
 def _remarks(
-    settings: BuildSettings, opened: OpenTeacher, spent: dict[str, Any], kept: int
+    settings: BuildSettings, opened: OpenTeacher, spent: dict[str, Any], kept: int, estimated: int
 ) -> dict[str, str]:
-    remarks = {"cost": describe_cost(spent, kept, settings.price_in, settings.price_out)}
+    prices = settings.price_in, settings.price_out
+    remarks = {"cost": describe_cost(spent, kept, *prices, estimated=estimated)}
     if find_checkpoint(settings.teacher) and (why := task_of(settings.task).smoke_test_only):
         remarks["remark"] = f"smoke test only: these traces show that everything runs ({why})"
     if unused := opened.unused_prefetch.requests:
