@@ -3,9 +3,10 @@
     ends = sentence_ends("红色方块在(1, 2)。蓝色方块在(3, 4)。")      # [12, 24]
     says_again("再看(1, 2)。")                                        # True
 
-What ends a sentence is Unicode's property Sentence_Terminal. The Latin marks `.`, `!` and `?` also
-stand inside numbers and abbreviations: they end a sentence before white space, at the end, or where
-a script follows that writes without spaces. Thai and Lao write no mark at all, but a space.
+What ends a sentence is Unicode's property Sentence_Terminal, or an ellipsis. The Latin marks `.`,
+`!`, `?` and `…` also stand inside numbers, words and abbreviations: they end a sentence before
+white space, at the end, or where a script follows that writes without spaces. Thai and Lao write no
+mark at all, but a space.
 """
 
 from __future__ import annotations
@@ -25,7 +26,7 @@ _GOES_ON = (
     "ຢູ່|ໃນ|ທີ່|ໄປ|ຈາກ|ແລະ|ກັບ|ຫຼື|ຂອງ|ມີ|ເປັນ|ແມ່ນ"
 )
 _END = regex.compile(
-    rf"[.!?][\"')\]]*(?=\s|$|[{_UNSPACED}])"
+    rf"[.!?…][\"')\]]*(?=\s|$|[{_UNSPACED}])"
     rf"|(?<!\d(?=．))[\p{{STerm}}--[.!?]]+(?<!．(?=\d)){_CLOSING}*"
     rf"|(?<=[)）])[ \u00a0]+(?=[\p{{Thai}}\p{{Lao}}])(?!{_GOES_ON})"
     r"|[\n\r\u2028\u2029]",

@@ -15,6 +15,8 @@ SENTENCES = {
     "English, quoted": ('He says "the box is at {}!"', " "),
     "Chinese": ("红色方块在{}。", ""),
     "Chinese, quoted": ("他说“红色方块在{}。”", ""),
+    "English, hesitant": ("The red box is at {}…", " "),
+    "Chinese, hesitant": ("红色方块在{}……", ""),
     "Chinese, asked": ("红色方块在{}吗？", ""),
     "Chinese, ASCII marks": ("红色方块在{}.", ""),
     "Japanese": ("赤い四角は{}にあります。", ""),
