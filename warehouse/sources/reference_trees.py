@@ -30,6 +30,7 @@ from mcts.teacher_policy import storable
 from mcts.tree import Node, Rollout, Tree, backpropagate
 from warehouse.sources.published import Row
 from warehouse.sources.reading.drafts import Picture, Unusable
+from warehouse.sources.reading.image_marks import place_images
 
 MAKER = "grounded-rl"
 MOST_NODES, MOST_DEPTH = 100_000, 100
@@ -55,12 +56,13 @@ def read_question(row: Row) -> tuple[str, str, tuple[Picture, ...]]:
         Unusable: one of them is missing, or the tree is none.
     """
     row.optional("system_prompt")
-    text = row.text("question").replace("<image>", "").strip()
+    text = row.text("question")
     gold = row.text("true_answer")
     _check(row.get("tree"), "tree")
     names = row.get("image")
     names = names if isinstance(names, list) else [names]
-    return text, gold, tuple(Picture(_read_image(row, name)) for name in names)
+    images = tuple(Picture(_read_image(row, name)) for name in names)
+    return place_images(text, len(images)), gold, images
 
 
 def _read_image(row: Row, name: Any) -> bytes:

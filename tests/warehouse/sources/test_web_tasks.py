@@ -18,6 +18,7 @@ import yaml
 from PIL import Image
 
 from curation.grading.actions import parse_action
+from curation.grading.exported_gold import read_gold
 from curation.grading.grade import grade
 from flows.settings import BuildSettings
 from flows.stages import build as stages
@@ -167,7 +168,7 @@ def test_a_points_export_as_a_reward_is_the_box_in_the_students_numbers(
             wanted = [box.x1 / shown.width, box.y1 / shown.height, box.x2 / shown.width]
             assert numbers[:3] == pytest.approx([1000 * share for share in wanted], abs=0.51)
         else:
-            assert row["answer"] == question.answers[0]
+            assert read_gold(row["answer"]) == [question.answers[0]]
 
 
 @pytest.mark.parametrize("task", WEB)
