@@ -187,6 +187,15 @@ def test_points_of_another_space_become_original_pixels(
     assert [t.reward for t in linearize(tree_back)] == [1]
 
 
+def test_a_mark_within_a_sentence_of_a_question_stays(warehouse: Warehouse, tmp_path: Path) -> None:
+    path = published(
+        tmp_path / "run", record(question="<image>\nWhat does <image> mean in this HTML?")
+    )
+    import_trees(warehouse, path, into="sat2", image_root=tmp_path / "run" / "images")
+    (question,) = read_questions(warehouse, "sat2")
+    assert question.text == "What does <image> mean in this HTML?"
+
+
 def test_actions_go_into_web_action_and_texts_want_a_task(
     warehouse: Warehouse, tmp_path: Path
 ) -> None:
