@@ -108,11 +108,16 @@ def spent_on(warehouse: Warehouse, tree_ids: Sequence[str]) -> dict[str, Any]:
 
 
 def describe_cost(
-    spent: Mapping[str, Any], kept: int, price_in: float | None, price_out: float | None
+    spent: Mapping[str, Any],
+    kept: int,
+    price_in: float | None,
+    price_out: float | None,
+    estimated: int = 0,
 ) -> str:
     """Describe in one sentence what a kept trace cost, searches that found nothing included.
 
     Args:
+        estimated: responses whose tokens the server did not count.
         price_in, price_out: money per million prompt and completion tokens. Prompt tokens are
             priced in full, also those that a server's prefix cache may have made cheaper.
     """
@@ -122,6 +127,8 @@ def describe_cost(
         money = (prompt * price_in + written * price_out) / 1e6
     whole = f"{written} tokens written, {prompt} prompt tokens, {spent['requests']} requests"
     whole += f", {money:.4g} in money" if money is not None else ""
+    if estimated:
+        whole += "; tokens are estimated, as the server does not count them"
     if not kept:
         return f"the searches cost {whole}; no trace was kept"
     each = f"{written / kept:.4g} tokens written, {prompt / kept:.4g} prompt tokens, "

@@ -62,7 +62,7 @@ FEATURES: dict[str, Feature] = {
 }
 
 _ALWAYS = ("seed", "top_p", "max_tokens", "temperature")
-_BASIC = ("max_tokens", "temperature", "stop_strings")
+_BASIC = ("max_tokens", "temperature", "stop_strings", "seed")
 """Part of the plainest form all the same: nearly every server takes them."""
 _DECIDES_IN_FULL = ("continue", "stop", "n", "seed")
 """Of these, a list that names any lacks those it leaves out."""

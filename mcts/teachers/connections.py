@@ -21,9 +21,11 @@ import ipaddress
 import os
 import re
 import select
+import socket
 import ssl
 import weakref
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any
 
@@ -274,6 +276,9 @@ def parse_url(url: str) -> URL:
     try:
         parsed = URL(url)
         if parsed.scheme in ("http", "https") and parsed.host and parsed.port is not None:
+            if re.fullmatch(r"[0-9][0-9a-fx.]*", parsed.host):
+                with suppress(OSError):  # short forms of an address: 127.1 is 127.0.0.1
+                    parsed = parsed.with_host(socket.inet_ntoa(socket.inet_aton(parsed.host)))
             return parsed
         reason = "it needs http:// or https:// and a host"
     except ValueError as error:

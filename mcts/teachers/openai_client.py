@@ -163,23 +163,15 @@ class OpenAITeacher:
                 self._identity = await self._find_model()
 
     async def _find_model(self) -> str:
-        cards: dict[str, dict[str, Any]] | None = None
-        # Some providers' addresses are whole: `.../v1beta/openai` is followed by `/models`.
-        for base in ("/v1", "") if self.url.count("/") > 2 else ("/v1",):
-            try:
-                cards = await self._send("GET", f"{base}/models", None, read_models)
-                self._base = base
-                break
-            except TeacherError as error:
-                refusal = error
-                if "HTTP 404" not in error.message:
-                    break
-        if cards is None:
-            if self.model is None or "HTTP 404" not in refusal.message:
-                raise TeacherUnavailable(
-                    f"{self.url} does not answer as an OpenAI-compatible server ({refusal})."
-                ) from None
-            cards = {self.model: {}}  # it lists no models; a wrong name shows in the first request
+        silent = asyncio.get_running_loop().call_later(
+            REPORTED_WAIT_S,
+            self._report_once,
+            f"it has not listed its models for {REPORTED_WAIT_S:g} s, and is waited for",
+        )
+        try:
+            cards = await self._list_models()
+        finally:
+            silent.cancel()
         if self.model is None and len(cards) != 1:
             raise TeacherUnavailable(f"{self.url} serves {listed(cards)}: name the model to use.")
         self.model = self.model or next(iter(cards))
@@ -188,6 +180,26 @@ class OpenAITeacher:
             self.capabilities.presume(VLLM_TAKES)
             self._turns.watched = False  # it refuses what it can't continue
         return identity
+
+    async def _list_models(self) -> dict[str, dict[str, Any]]:
+        """Return the served models; only the one that we name, where the server lists none."""
+        # Some providers' addresses are whole: `.../v1beta/openai` is followed by `/models`.
+        for base in ("/v1", "") if self.url.count("/") > 2 else ("/v1",):
+            try:
+                cards: dict[str, dict[str, Any]] = await self._send(
+                    "GET", f"{base}/models", None, read_models
+                )
+                self._base = base
+                return cards
+            except TeacherError as error:
+                refusal = error
+                if "HTTP 404" not in error.message:
+                    break
+        if self.model is None or "HTTP 404" not in refusal.message:
+            raise TeacherUnavailable(
+                f"{self.url} does not answer as an OpenAI-compatible server ({refusal})."
+            ) from None
+        return {self.model: {}}  # a wrong name shows in the first request
 
     def _identify(self, cards: Mapping[str, Mapping[str, Any]]) -> str:
         """Return the identity of our model, weights included, among the served models."""

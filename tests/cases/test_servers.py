@@ -264,6 +264,18 @@ async def test_s32_many_requests_at_once_share_what_one_refusal_tells(
     assert len(refused) <= (1 if parameter in message or error or "prefill" in message else 2)
 
 
+def test_s32_the_plain_form_keeps_the_number_of_samples_and_the_seed(project: Project) -> None:
+    answered = thinking(CUP)
+
+    def answer(body: Body, nth: int) -> Any:
+        assert body["n"] and body["seed"] is not None  # without them the connection is closed
+        refused = "include_stop_str_in_output" in body
+        return (400, {"error": {"message": "unsupported"}}) if refused else answered(body, nth)
+
+    ran, _ = project.ask([{}], answer)
+    assert ran.status == 0 and project.sql(KEPT), ran.text
+
+
 def test_s35_seeds_have_31_bits(project: Project) -> None:
     def answer(body: Body, nth: int) -> Any:
         if body["seed"] > 2**31 - 1:
@@ -293,6 +305,7 @@ def test_s22_s31_tokens_that_are_not_told_are_counted_here(project: Project, usa
         rows, thinking(CUP, change=change), "--run-tokens", 50, "--concurrency", 1
     )
     assert ran.status == 0, ran.text
+    assert "tokens are estimated, as the server does not count them" in ran.out
     assert "estimated here" in ran.err and "stopped by --run-tokens 50" in ran.text
     (counted,) = project.sql("SELECT min(prompt_tokens) AS p, count(*) AS n FROM trees")
     assert counted["p"] > 300, "the image of 640x480 is 300 tokens of 32 pixels"

@@ -156,6 +156,25 @@ async def test_s45_the_unspecified_address_is_this_machine(monkeypatch):
         assert await ask(server.url.replace("127.0.0.1", "0.0.0.0")) == "<think>At (4, 5).</think>"
 
 
+async def test_s45_short_forms_of_a_loopback_address_are_this_machine(monkeypatch):
+    monkeypatch.setenv("HTTP_PROXY", "http://127.0.0.1:9")
+    with AnswerServer(lambda body, nth: GOOD) as server:
+        assert await ask(server.url.replace("127.0.0.1", "127.1")) == "<think>At (4, 5).</think>"
+
+
+async def test_a_server_that_lists_no_models_is_not_waited_for_in_silence(monkeypatch):
+    monkeypatch.setattr(openai_client, "REPORTED_WAIT_S", 0.1)
+    told: list[str] = []
+    silent = await asyncio.start_server(lambda reader, writer: reader.read(), "127.0.0.1", 0)
+    url = f"http://127.0.0.1:{silent.sockets[0].getsockname()[1]}"
+    teacher = OpenAITeacher(url, timeout_s=0.3, retries=0, report=told.append)
+    with pytest.raises(TeacherUnavailable, match="no answer within"):
+        await teacher.open()
+    await teacher.close()
+    silent.close()
+    assert told == [f"{url}: it has not listed its models for 0.1 s, and is waited for."]
+
+
 @pytest.mark.parametrize("variable", ["SSL_CERT_FILE", "SSL_CERT_DIR", "REQUESTS_CA_BUNDLE"])
 def test_certificates_that_are_not_there_are_named_by_their_variable(project, variable):
     project.add([{}])

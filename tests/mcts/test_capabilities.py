@@ -53,7 +53,7 @@ def test_what_was_refused_without_a_name_is_tried_again_one_by_one() -> None:
         attempt.answered()
     assert {name for name, known in server.known.items() if known is False} == refused
     assert server.attempt(REQUEST).form == ALL - refused
-    assert refusals <= 3
+    assert refusals <= 4  # the plain form keeps the seed
 
 
 def test_a_server_that_takes_few_samples_is_asked_for_few() -> None:
