@@ -149,16 +149,6 @@ def _remarks(
     return remarks
 
 
-def _troubles(
-    warehouse: Warehouse, tree_ids: Sequence[str], settings: BuildSettings
-) -> dict[str, str]:
-    told = {
-        "failures": describe_failures(warehouse, tree_ids),
-        "unread": describe_unread(warehouse, tree_ids, settings.space),
-    }
-    return {name: sentence for name, sentence in told.items() if sentence}
-
-
 def by_image(questions: Sequence[Question]) -> list[Question]:
     """Sort questions by image: a server keeps what it has read of one cached only so long."""
     return sorted(questions, key=lambda q: ([i.image_id for i in q.images], q.question_id))
