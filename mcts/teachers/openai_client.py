@@ -58,6 +58,9 @@ REPORTED_WAIT_S = 5.0
 REPORT_EVERY_S = 300.0
 """... but not more often than this."""
 
+SILENT_S = 5.0
+"""A server that takes so long to list its models is reported."""
+
 CONNECT_S = 10.0
 """A server that cannot be reached within this time is unavailable."""
 
@@ -162,12 +165,14 @@ class OpenAITeacher:
             if self._identity is None:
                 self._identity = await self._find_model()
 
+    def _report_silence(self) -> None:
+        if (
+            self.ledger.in_flight
+        ):  # a server that took the request
+            self._report_once(f"it has not listed its models for {SILENT_S:g} s, and is waited for")
+
     async def _find_model(self) -> str:
-        silent = asyncio.get_running_loop().call_later(
-            REPORTED_WAIT_S,
-            self._report_once,
-            f"it has not listed its models for {REPORTED_WAIT_S:g} s, and is waited for",
-        )
+        silent = asyncio.get_running_loop().call_later(SILENT_S, self._report_silence)
         try:
             cards = await self._list_models()
         finally:

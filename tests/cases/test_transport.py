@@ -163,7 +163,7 @@ async def test_s45_short_forms_of_a_loopback_address_are_this_machine(monkeypatc
 
 
 async def test_a_server_that_lists_no_models_is_not_waited_for_in_silence(monkeypatch):
-    monkeypatch.setattr(openai_client, "REPORTED_WAIT_S", 0.1)
+    monkeypatch.setattr(openai_client, "SILENT_S", 0.1)
     told: list[str] = []
     silent = await asyncio.start_server(lambda reader, writer: reader.read(), "127.0.0.1", 0)
     url = f"http://127.0.0.1:{silent.sockets[0].getsockname()[1]}"

@@ -106,8 +106,12 @@ def test_prompts_for_grpo_ask_each_question_once(
         prompt = row[text] if to == "easyr1" else "\n".join(m["content"] for m in row[text])
         assert question.text in prompt and prompt.count(MARK) == len(question.images)
         assert "at least 3 steps" in prompt and "1000" in prompt
-        gold = row["answer"] if to == "easyr1" else row["reward_model"]["ground_truth"]
-        assert gold == question.answers[0]
+        if to == "easyr1":  # whose graders see nothing but this column
+            gold = json.loads(row["answer"])
+            assert gold["choices"] == list(question.choices)
+            assert gold["gold"] == list(question.answers)
+        else:
+            assert row["reward_model"]["ground_truth"] == question.answers[0]
     assert (to == "easyr1") == rows[0].get("problem", "").startswith(MARK)
     if to == "easyr1":  # how EasyR1 itself reads a folder
         from datasets import load_dataset
