@@ -166,9 +166,7 @@ class OpenAITeacher:
                 self._identity = await self._find_model()
 
     def _report_silence(self) -> None:
-        if (
-            self.ledger.in_flight
-        ):  # a server that took the request
+        if self.ledger.in_flight:  # a server that took the request
             self._report_once(f"it has not listed its models for {SILENT_S:g} s, and is waited for")
 
     async def _find_model(self) -> str:
