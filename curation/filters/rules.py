@@ -15,7 +15,7 @@ from curation.filters.base import Context, TraceFilter
 from mcts.coordinates import CoordinateSpace, Frame
 from mcts.data import Question, Trace, Verdict
 from mcts.parsing import points_outside, revisits
-from mcts.places.decide import UNREAD
+from mcts.places.decide import is_unread
 
 VERSION = 2
 MAKER = f"rules/{VERSION}"
@@ -56,7 +56,7 @@ class WellFormed(TraceFilter):
         bad = sorted(
             problem
             for problem in set(trace.problems) - set(self.ignored_problems)
-            if not problem.startswith(UNREAD)  # why something is no place; the format is right
+            if not is_unread(problem)
         )
         reason = f"the responses had: {', '.join(bad)}" if bad else ""
         if len(trace.steps) < self.min_steps:
@@ -92,7 +92,7 @@ class PointInEveryStep(TraceFilter):
 
 def _why_unread(trace: Trace) -> str:
     """Why something that looks like a place was none, where the parser said so."""
-    why = sorted({problem for problem in trace.problems if problem.startswith(UNREAD)})
+    why = sorted({problem for problem in trace.problems if is_unread(problem)})
     return f" ({', '.join(why)})" if why else ""
 
 

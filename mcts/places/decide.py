@@ -177,6 +177,11 @@ def places(
 
 
 @lru_cache(maxsize=4096)
+def is_unread(problem: str) -> bool:
+    """Return whether a problem only says why something is no place; the format is right."""
+    return problem.startswith(UNREAD)
+
+
 def is_number(before: str, after: str) -> bool:
     """Return whether a pair's surroundings make it a number: steps 1 of the rule."""
     name = _NAME.search(before)

@@ -17,7 +17,7 @@ from curation.scores.benchmark_metrics import published_metrics
 from curation.scores.bootstrap import Estimate, PairedDifference, clusters, difference, mean_of
 from curation.scores.prediction import Prediction
 from mcts.data import Question
-from mcts.places.decide import UNREAD
+from mcts.places.decide import is_unread
 from warehouse.sources import task_of
 
 TITLES = {
@@ -168,8 +168,7 @@ def _figures(
 
 def _malformed(problems: Sequence[str]) -> bool:
     """Whether any of the parser's problems is one of the format."""
-    unread = (problem for problem in problems if not problem.startswith(UNREAD))
-    return bool(set(unread) - {"thought_without_point"})
+    return any(not is_unread(p) and p != "thought_without_point" for p in problems)
 
 
 def _shares(question: Question, predictions: Sequence[Prediction]) -> dict[str, float]:
