@@ -16,6 +16,7 @@ from typing import Any
 from mcts.budget import Budget
 from mcts.coordinates import CoordinateSpace, Dialect
 from mcts.data import Grade, Question, content_id
+from mcts.zoom.config import ZoomConfig
 
 Grader = Callable[[Question, str | None], Grade]
 
@@ -62,10 +63,12 @@ class SearchConfig:
     bounded: bool = False
     """Ask the teacher to end a rollout at its last allowed step, if it can count steps; otherwise
     what it writes beyond that is cut here, after it was paid for."""
+    zoom: ZoomConfig | None = None
+    """How steps may call for crops, which the next step sees; None where they may not."""
 
 
 # Fields added later are hashed only where they are set, so that older searches keep their ids.
-_LATER_FIELDS = ("strategy", "samples", "enough", "budget", "bounded")
+_LATER_FIELDS = ("strategy", "samples", "enough", "budget", "bounded", "zoom")
 
 
 def search_id(question: Question, config: SearchConfig, seed: int, teacher: str) -> str:

@@ -48,6 +48,16 @@ _WHOLES = {
     SpaceKind.NORMALIZED_1000: 1000.0,
 }
 """What width and height count in a space that is relative to them."""
+_IN_WORDS = {
+    SpaceKind.NORMALIZED_1000: "in thousandths of the image's width and height, "
+    "from (0, 0) at the top left to (1000, 1000) at the bottom right",
+    SpaceKind.NORMALIZED_100: "in percents of the image's width and height, "
+    "from (0, 0) at the top left to (100, 100) at the bottom right",
+    SpaceKind.NORMALIZED_1: "as shares of the image's width and height, "
+    "from (0, 0) at the top left to (1, 1) at the bottom right",
+    SpaceKind.ABSOLUTE_RESIZED: "in pixels of the image as you see it, from (0, 0) at the top left",
+    SpaceKind.ABSOLUTE_ORIGINAL: "in pixels of the image, from (0, 0) at the top left",
+}
 _DIGITS = {SpaceKind.NORMALIZED_1: 4, SpaceKind.NORMALIZED_100: 2}
 """Decimals of a model's unit, where it is no whole number."""
 
@@ -127,6 +137,11 @@ class CoordinateSpace:
         return DECIMALS if self.kind is SpaceKind.ABSOLUTE_ORIGINAL else _DIGITS.get(self.kind, 0)
 
     @property
+    def in_words(self) -> str:
+        """What its numbers count, as a prompt says it."""
+        return _IN_WORDS[self.kind]
+
+    @property
     def counts_units(self) -> bool:
         """Whether it counts thousandths or pixels of a resized image, of which a fraction of one
         can't be meant."""
@@ -143,6 +158,12 @@ class CoordinateSpace:
             image.height, image.width, self.factor, self.min_pixels, self.max_pixels
         )
         return float(width), float(height)
+
+
+def format_number(value: float, decimals: int = DECIMALS) -> int | float:
+    """Drop needless decimals: 82.0 -> 82, 81.9200001 -> 81.92."""
+    rounded = round(value, decimals)
+    return int(rounded) if rounded == int(rounded) else rounded
 
 
 def smart_resize(

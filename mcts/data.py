@@ -148,17 +148,40 @@ class Question:
 
 
 @dataclass(frozen=True, slots=True)
-class Observation:
-    """What a zoom call shows a model: a crop of one image."""
+class ZoomCall:
+    """A model's request for a closer look at a place (`mcts.zoom`)."""
 
-    crop: Box
-    """The region shown, in original pixels; clipped to the image."""
+    point: Point | None
+    """The middle of what is asked for; None if the call can't be read, or names no image."""
+    view: int = 0
+    """The picture it was made in: the question's images from 0, then the crops as they were shown.
+    """
+    box: Box | None = None
+    """The region asked for, where the tool takes boxes."""
+    label: str = ""
+    """What is looked for, as a tool that takes boxes is told."""
+    text: str = ""
+    """The call as it was written; only where `point` is None."""
+
+
+@dataclass(frozen=True, slots=True)
+class Observation:
+    """What a zoom call shows a model: a crop of one image, or why there is none."""
+
+    crop: Box | None
+    """The region shown, in original pixels, inside the image; None if nothing was shown."""
     width: int
     """Pixels of the crop as shown to the model."""
     height: int
     """Pixels of the crop as shown to the model."""
     marked: bool = False
     """Whether the point of the call was drawn on it."""
+    view: int | None = None
+    """The number by which a later call names the crop (`ZoomCall.view`); None if there is none."""
+    problem: str = ""
+    """Why nothing was shown: a `mcts.zoom.observe.Problem`."""
+    last: bool = False
+    """Whether it asks for the answer, since no further call will be answered."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -173,10 +196,10 @@ class Step:
     """The text, with its coordinates, in original pixels."""
     points: tuple[Point, ...] = ()
     """Every point the thought cites, in reading order; usually one; none in closing remarks."""
-    call: Point | None = None
-    """The point of the step's zoom call, if it made one."""
+    call: ZoomCall | None = None
+    """The step's zoom call, if it made one."""
     observation: Observation | None = None
-    """What the call showed."""
+    """What the call showed; it ends the model's turn."""
 
     @property
     def point(self) -> Point | None:

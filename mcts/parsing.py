@@ -18,17 +18,18 @@ in an export. A step's `points` say which of its pairs are places wherever it is
 from __future__ import annotations
 
 import bisect
-import json
 import re
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 
-from mcts.coordinates import DECIMALS, Frame, SpaceKind
-from mcts.data import Point, Step
+from mcts.coordinates import DECIMALS, Frame, SpaceKind, format_number
+from mcts.data import Point, Step, ZoomCall
 from mcts.places.decide import UNREAD, Place, Unread, is_share, places
 from mcts.places.dialects import other_dialects, read_dialect
 from mcts.places.pairs import LARGEST, find_pairs
 from mcts.places.sentences import says_again, sentence_ends, sentences
+from mcts.tool_calls.calls import read_call, write_call
+from mcts.tool_calls.views import Views
 
 __all__ = [
     "ParseProblem", "ParsedResponse", "answer_points", "fold_remark", "move_points", "parse",
@@ -36,7 +37,6 @@ __all__ = [
     "split_steps",
 ]  # fmt: skip
 
-ZOOM_TOOL = "search_coordinate"
 _IN_IMAGE = re.compile(r"\s+in\s+image\s+\d{1,3}\b", re.IGNORECASE)
 
 # Tags as models write them, with attributes or in capitals; in quotes of its own a tag is a word.
@@ -107,7 +107,7 @@ def parse(text: str, frame: Frame, *, inside: str | None = None) -> ParsedRespon
                 answer = None
         elif tag == "tool_call":
             close_thoughts()
-            call = _zoom_call(content, frame, problems)
+            call = _zoom_call(content, Views(frame), problems)
             if call is not None and steps:
                 steps[-1] = replace(steps[-1], call=call)
             elif call is not None:
@@ -126,15 +126,22 @@ def parse(text: str, frame: Frame, *, inside: str | None = None) -> ParsedRespon
 
 
 def render(
-    steps: Sequence[Step], answer: str | None, frame: Frame, *, one_block: bool = False
+    steps: Sequence[Step],
+    answer: str | None,
+    frame: Frame,
+    *,
+    one_block: bool = False,
+    before: Sequence[Step] = (),
 ) -> str:
     """Render steps and answer as text, with coordinates in `frame`.
 
     Args:
         one_block: one think block per turn instead of one per thought.
+        before: the steps that these follow, whose crops a call may name.
     """
     lines: list[str] = []
     turn: list[str] = []
+    seen = list(before)
 
     def close_turn() -> None:
         if one_block and turn:
@@ -144,16 +151,13 @@ def render(
         turn.clear()
 
     for step in steps:
-        turn.append(_from_pixels(step, frame))
+        if step.thought or step.call is None:
+            turn.append(_from_pixels(step, frame))
         if step.call is not None:
             close_turn()
-            decimals = frame.space.decimals
-            coordinate = [_format_number(value, decimals) for value in frame.to_model(step.call)]
-            arguments: dict[str, object] = {"coordinate": coordinate}
-            if step.call.image:
-                arguments["image"] = step.call.image + 1
-            call = json.dumps({"name": ZOOM_TOOL, "arguments": arguments})
+            call = write_call(step.call, Views.of(frame, seen))
             lines.append(f"<tool_call>{call}</tool_call>")
+        seen.append(step)
     close_turn()
     if answer is not None:
         text = _answer_from_pixels(answer, frame) if frame.answers_point else answer
@@ -411,30 +415,17 @@ def _answer_pairs(text: str, frame: Frame) -> list[Place]:
 
 
 def _format_pair(x: float, y: float, decimals: int = DECIMALS) -> str:
-    return f"({_format_number(x, decimals)}, {_format_number(y, decimals)})"
+    return f"({format_number(x, decimals)}, {format_number(y, decimals)})"
 
 
-def _format_number(value: float, decimals: int = DECIMALS) -> int | float:
-    """Drop needless decimals: 82.0 -> 82, 81.9200001 -> 81.92."""
-    rounded = round(value, decimals)
-    return int(rounded) if rounded == int(rounded) else rounded
-
-
-def _zoom_call(content: str, frame: Frame, problems: list[ParseProblem]) -> Point | None:
-    """Parse the point of a tool call; None, with the reason in `problems`, if there is none."""
-    try:
-        arguments = json.loads(content)["arguments"]
-        x, y = (float(value) for value in arguments["coordinate"])
-        image = int(arguments.get("image", 1)) - 1
-        if not (abs(x) < LARGEST and abs(y) < LARGEST and 0 <= image < len(frame.images)):
-            raise ValueError("no such place")
-        if frame.space.counts_units and is_share(x, y):
-            problems.append(ParseProblem(f"{UNREAD}shares", content[:80]))
-            raise ValueError("shares of the image")
-        point = frame.to_point(x, y, image)
-    except (ValueError, KeyError, TypeError, AttributeError, OverflowError, RecursionError):
+def _zoom_call(content: str, views: Views, problems: list[ParseProblem]) -> ZoomCall | None:
+    """Parse a tool call; None, with the reason in `problems`, if it can't be read."""
+    kinds: list[str] = []
+    call = read_call(content, views, kinds)
+    problems.extend(ParseProblem(kind, content[:80]) for kind in kinds)
+    if call.point is None:
         problems.append(ParseProblem("bad_tool_call", content[:80]))
         return None
-    if not frame.inside(point):
+    if not views.inside(call.point, call.view):
         problems.append(ParseProblem("point_outside_image", content[:80]))
-    return point
+    return call

@@ -3,9 +3,10 @@
     messages = build_messages(load_prompt("points"), question, space, min_thoughts=4, steps=path)
 
 A prompt file has a `[user]` part and usually a `[system]` part. The placeholders are `{question}`,
-`{choices}`, `{min_thoughts}`, `{coordinates}`, `{several_images}` and `{answer_form}`; other braces
-are left alone, since questions may contain some. Steps so far are a partial assistant turn, so that
-prompts only grow along a branch and prefix caches hit.
+`{choices}`, `{min_thoughts}`, `{coordinates}`, `{several_images}`, `{answer_form}` and, where the
+model may zoom, `{tools}`; other braces are left alone, since questions may contain some. Steps so
+far are a partial assistant turn, so that prompts only grow along a branch and prefix caches hit; a
+step that was shown a crop ends a turn, and the crop is the next.
 
 The files in `mcts/prompts` are named without their suffix. Another package adds names through the
 entry-point group `vigorl.prompts`, whose values are the packages that hold the files:
@@ -16,6 +17,7 @@ entry-point group `vigorl.prompts`, whose values are the packages that hold the 
 
 from __future__ import annotations
 
+import json
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -23,30 +25,24 @@ from functools import cache
 from importlib import resources
 from importlib.metadata import entry_points
 
-from mcts.coordinates import CoordinateSpace, Frame, SpaceKind
+from mcts.coordinates import CoordinateSpace, Frame
 from mcts.data import AnswerKind, Question, Step, content_id
 from mcts.parsing import render
 from mcts.teachers.base import ImagePart, Message, TextPart
+from mcts.tool_calls.calls import POINT_TOOL, tool_schema
+from mcts.zoom.config import ZoomConfig
+from mcts.zoom.crops import crop_of
+from mcts.zoom.observe import observation_text
 
 GROUP = "vigorl.prompts"
 """The entry-point group of prompts that other packages add."""
 
-_COORDINATES = {
-    SpaceKind.NORMALIZED_1000: "in thousandths of the image's width and height, "
-    "from (0, 0) at the top left to (1000, 1000) at the bottom right",
-    SpaceKind.NORMALIZED_100: "in percents of the image's width and height, "
-    "from (0, 0) at the top left to (100, 100) at the bottom right",
-    SpaceKind.NORMALIZED_1: "as shares of the image's width and height, "
-    "from (0, 0) at the top left to (1, 1) at the bottom right",
-    SpaceKind.ABSOLUTE_RESIZED: "in pixels of the image as you see it, from (0, 0) at the top left",
-    SpaceKind.ABSOLUTE_ORIGINAL: "in pixels of the image, from (0, 0) at the top left",
-}
 _LISTING = re.compile(r"[,;\n\r，；、،؛]|\bor\b|或|または|또는", re.IGNORECASE)
 """What would not be told from the commas and the "or" between choices in a line."""
 _IS_LETTER = re.compile(r"\W*([A-Za-z])\W*")
 _MOST_LETTERS = 26
 _PLACEHOLDER = re.compile(
-    r"\{(?:question|choices|min_thoughts|coordinates|several_images|answer_form)\}"
+    r"\{(?:question|choices|min_thoughts|coordinates|several_images|answer_form|tools)\}"
 )
 _ANSWER_FORMS = {
     AnswerKind.TEXT: "",
@@ -131,6 +127,7 @@ def build_messages(
     min_thoughts: int,
     steps: Sequence[Step] = (),
     open_answer: bool = False,
+    zoom: ZoomConfig | None = None,
 ) -> tuple[Message, ...]:
     """Build the conversation that requests the next step, or the rest, of a line of reasoning.
 
@@ -138,31 +135,54 @@ def build_messages(
         min_thoughts: the number of steps that the prompt demands at least.
         steps: the steps so far, in original pixels.
         open_answer: end in an opened answer tag, so that only the answer can follow.
+        zoom: the tool offered, and the turn in which its crops come; None where steps have none.
     """
     several = len(question.images) > 1
     values = {
         "{question}": question.text,
         "{choices}": choices_line(question.choices),
         "{min_thoughts}": str(min_thoughts),
-        "{coordinates}": _COORDINATES[space.kind],
+        "{coordinates}": space.in_words,
         "{several_images}": (
             ' There are several images: write "(x, y) in image 2" for a place in the second.'
             if several
             else ""
         ),
         "{answer_form}": _ANSWER_FORMS[question.answer_kind],
+        "{tools}": json.dumps(tool_schema(zoom.tool if zoom else POINT_TOOL, space)),
     }
     messages: list[Message] = []
     if prompt.system:
         messages.append(Message("system", (TextPart(_fill(prompt.system, values)),)))
     images = [ImagePart(image.image_id) for image in question.images]
     messages.append(Message("user", (*images, TextPart(_fill(prompt.user, values)))))
-    partial = render(steps, None, Frame.of(space, question))
+    frame = Frame.of(space, question)
+    turns, begun = _closed_turns(question, frame, steps, zoom) if zoom else ([], 0)
+    messages += turns
+    partial = render(steps[begun:], None, frame, before=steps[:begun])
     if open_answer:
         partial = f"{partial}\n<answer>" if partial else "<answer>"
     if partial:
         messages.append(Message("assistant", (TextPart(partial),)))
     return tuple(messages)
+
+
+def _closed_turns(
+    question: Question, frame: Frame, steps: Sequence[Step], zoom: ZoomConfig
+) -> tuple[list[Message], int]:
+    """Return the turns that observations have ended, with those, and the number of their steps."""
+    messages: list[Message] = []
+    begun = 0
+    for end, step in enumerate(steps, 1):
+        if step.observation is None:
+            continue
+        said = render(steps[begun:end], None, frame, before=steps[:begun])
+        crop = [ImagePart(crop_of(question, step))] if step.observation.crop else []
+        text = TextPart(observation_text(step.observation))
+        messages.append(Message("assistant", (TextPart(said),)))
+        messages.append(Message("tool" if zoom.role == "tool" else "user", (*crop, text)))
+        begun = end
+    return messages, begun
 
 
 def _fill(template: str, values: dict[str, str]) -> str:

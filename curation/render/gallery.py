@@ -276,7 +276,8 @@ def shown_mark(mark: Mark, question: Question) -> dict[str, Any]:
 
 
 def shown_step(step: Step, marks: Sequence[Mark], question: Question) -> dict[str, Any]:
-    crop = asdict(step.observation.crop) if step.observation else None
+    seen = step.observation.crop if step.observation else None
+    crop = asdict(seen) if seen else None
     where = shown_places(step.thought, step.points)
     shown = [shown_mark(m, question) for m in marks]
     return {"text": step.thought, "places": where, "marks": shown, "crop": crop}

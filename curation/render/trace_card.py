@@ -227,7 +227,7 @@ def _drawn(
     """Image `index` with its marks and crops, as large as fits in `room`, margin included."""
     here = [mark for mark in marks if mark.point.image == index]
     looks = [step.observation.crop for step in trace.steps if step.observation]
-    crops = [crop for crop in looks if crop.image == index]
+    crops = [crop for crop in looks if crop is not None and crop.image == index]
     grown = 1 + 2 * _MARGIN / NOMINAL if any(mark.outside for mark in here) else 1
     longer = max(image.size)
     side = min(room[0] / image.width, room[1] / image.height) * longer / grown

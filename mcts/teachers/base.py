@@ -30,7 +30,7 @@ from typing import Any, Literal, Protocol
 
 from mcts.data import content_id
 
-Role = Literal["system", "user", "assistant"]
+Role = Literal["system", "user", "assistant", "tool"]
 
 MAX_SEED = 2**63 - 1
 """Servers read a seed into a signed 64-bit integer; vLLM refuses a larger one."""
@@ -53,7 +53,7 @@ class ImagePart:
     """An image in a message, by id; its bytes are passed beside the request."""
 
     image_id: str
-    """SHA-256 (hex) of the encoded bytes, so the id determines the pixels."""
+    """A hash that determines the pixels: of the encoded bytes, or of what makes a crop."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -165,6 +165,8 @@ class Reply:
     """Over all completions."""
     seconds: float
     """Wall time from request to answer, waiting and retries included."""
+    image_tokens: int = 0
+    """Prompt tokens that are images, crops included; estimated where a server reads them."""
 
 
 class TeacherError(Exception):
@@ -204,6 +206,8 @@ class Ledger:
     prompt_tokens: int = 0
     cached_tokens: int = 0
     completion_tokens: int = 0
+    image_tokens: int = 0
+    """Prompt tokens that are images."""
     estimated: int = 0
     """Responses whose tokens the server did not count, so that they were estimated."""
 
@@ -212,6 +216,7 @@ class Ledger:
         self.prompt_tokens += reply.prompt_tokens
         self.cached_tokens += reply.cached_tokens or 0
         self.completion_tokens += reply.completion_tokens
+        self.image_tokens += reply.image_tokens
 
 
 class Teacher(Protocol):

@@ -17,11 +17,11 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
 from curation.grading.exported_gold import write_gold
-from mcts import render_crop as zoom
 from mcts.coordinates import CoordinateSpace, Frame
 from mcts.data import Question, Step
 from mcts.parsing import render
 from mcts.prompts import build_messages, load_prompt
+from mcts.zoom.observe import observation_text
 from warehouse.exports.files import BundleImages
 from warehouse.exports.marks import check_marks
 from warehouse.sources import task_of
@@ -77,9 +77,15 @@ class ConversationRenderer:
         messages = build_messages(prompt, question, self.space, demanded)
         return [{"role": message.role, "content": message.text} for message in messages]
 
-    def completion(self, steps: Sequence[Step], answer: str | None, question: Question) -> str:
-        """Render reasoning steps and an answer as the model would write them."""
-        return render(steps, answer, Frame.of(self.space, question))
+    def completion(
+        self,
+        steps: Sequence[Step],
+        answer: str | None,
+        question: Question,
+        before: Sequence[Step] = (),
+    ) -> str:
+        """Render reasoning steps, behind those `before`, and an answer as the model would."""
+        return render(steps, answer, Frame.of(self.space, question), before=before)
 
     def gold_answer(self, question: Question, *, alone: bool = False) -> str:
         """Render all that is right as one text (`curation.grading.exported_gold`).
@@ -118,12 +124,15 @@ def conversation(row: Row, renderer: ConversationRenderer) -> list[Turn]:
             continue
         if renderer.images is None:
             raise WarehouseError(f"trace {row['trace_id']} zooms, and no images are at hand")
-        turns.append(Turn("assistant", renderer.completion(steps[written:i], None, question)))
-        image_id = question.images[step.observation.crop.image].image_id
-        crop = renderer.images.crop(image_id, step.observation, step.call)
-        turns.append(Turn("user", zoom.observation_text(step.observation), (crop,)))
+        said = renderer.completion(steps[written:i], None, question, steps[:written])
+        turns.append(Turn("assistant", said))
+        crops: tuple[str, ...] = ()
+        if step.observation.crop is not None:
+            image_id = question.images[step.observation.crop.image].image_id
+            crops = (renderer.images.crop(image_id, step.observation, step.call),)
+        turns.append(Turn("user", observation_text(step.observation), crops))
         written = i
-    answer = renderer.completion(steps[written:], row["answer"], question)
+    answer = renderer.completion(steps[written:], row["answer"], question, steps[:written])
     turns.append(Turn("assistant", answer))
     return turns
 

@@ -11,7 +11,6 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator, Mapping
-from dataclasses import asdict
 from itertools import islice
 from pathlib import Path
 from typing import Any
@@ -19,9 +18,9 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from mcts.data import Observation, Point, content_id
+from mcts.data import Observation, ZoomCall
 from mcts.image_io import UnreadableImage, canonical, suffix
-from mcts.render_crop import render_crop
+from mcts.zoom.render import crop_id, render_crop
 from warehouse.storage.home import WarehouseError
 from warehouse.tables.schema import Row
 
@@ -46,16 +45,16 @@ class BundleImages:
         """The path below the export of each image that was written there."""
         self._groups: dict[int, dict[str, bytes]] = {}
         self._changed: dict[str, bytes] = {}
-        self._crops: dict[str, tuple[str, Observation, Point | None]] = {}
+        self._crops: dict[str, tuple[str, Observation, ZoomCall | None]] = {}
         self._rendered: dict[str, bytes] = {}
 
-    def crop(self, image_id: str, observation: Observation, call: Point | None) -> str:
+    def crop(self, image_id: str, observation: Observation, call: ZoomCall | None) -> str:
         """The id of a crop of an image, which is rendered when its bytes are read."""
-        crop_id = content_id(image_id, asdict(observation), call and [call.x, call.y])
-        self._crops[crop_id] = (image_id, observation, call)
+        name = crop_id(image_id, observation, call)
+        self._crops[name] = (image_id, observation, call)
         if len(self._crops) > _MAX_NAMED_CROPS:
             self._crops.pop(next(iter(self._crops)))
-        return crop_id
+        return name
 
     def sizes(self) -> list[tuple[int, int]]:
         """Width and height of every image, upright."""

@@ -31,8 +31,8 @@ from collections.abc import Mapping
 from dataclasses import InitVar, dataclass, field
 from pathlib import Path
 
-from curation.traces.zoom_dialogues import Lens
 from mcts.data import AnswerKind
+from mcts.zoom.lenses import Lens
 from warehouse.sources.reading.drafts import ReadFile
 
 SAMPLE = Path(__file__).resolve().parent / "sample"

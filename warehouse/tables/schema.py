@@ -35,6 +35,15 @@ _TYPES = {
     "bool": pa.bool_(),
     "time": pa.timestamp("us", tz="UTC"),
     "point": pa.struct(_POINT),
+    "call": pa.struct(
+        [
+            *_POINT,
+            ("view", pa.int32()),
+            ("box", pa.struct([*_BOX, ("image", pa.int32())])),
+            ("label", pa.string()),
+            ("text", pa.string()),
+        ]
+    ),
     # An object seen in one image; a gold box also names the image it lies in.
     "object": pa.struct(_BOX),
     "box": pa.struct([*_BOX, ("image", pa.int32())]),
@@ -45,6 +54,9 @@ _TYPES = {
             ("width", pa.int32()),
             ("height", pa.int32()),
             ("marked", pa.bool_()),
+            ("view", pa.int32()),
+            ("problem", pa.string()),
+            ("last", pa.bool_()),
         ]
     ),
 }

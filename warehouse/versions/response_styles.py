@@ -19,7 +19,7 @@ from mcts.data import ResponseStyle, Trace, TraceKind
 from mcts.teachers.checkpoints import GENERAL
 from warehouse.sources import task_of
 from warehouse.storage.home import WarehouseError
-from warehouse.tables.rows import observation_row, point_row
+from warehouse.tables.rows import call_row, observation_row, point_row
 from warehouse.tables.schema import Row
 from warehouse.versions.bundle import question_of, trace_of
 
@@ -83,7 +83,7 @@ def _restyled_columns(trace: Trace) -> Row:
         {
             "thought": step.thought,
             "points": [point_row(point) for point in step.points],
-            "call": point_row(step.call) if step.call else None,
+            "call": call_row(step.call) if step.call else None,
             "observation": observation_row(step.observation) if step.observation else None,
         }
         for step in trace.steps

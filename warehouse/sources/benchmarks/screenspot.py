@@ -24,8 +24,8 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-from curation.traces.zoom_dialogues import WEB_LENS
 from mcts.data import AnswerKind
+from mcts.zoom.lenses import WEB_LENS
 from warehouse.sources.published import Row, published
 from warehouse.sources.reading.boxes import BoxFormat, gold_box
 from warehouse.sources.reading.drafts import Draft, Picture, Unusable

@@ -25,8 +25,8 @@ from collections.abc import Iterator
 from pathlib import PurePosixPath
 from typing import Any
 
-from curation.traces.zoom_dialogues import WEB_LENS
 from mcts.data import AnswerKind
+from mcts.zoom.lenses import WEB_LENS
 from warehouse.sources.benchmarks import ical, reference
 from warehouse.sources.published import Row, published
 from warehouse.sources.reading.drafts import (

@@ -6,7 +6,7 @@ Read are the reference implementation's JSONL, and Parquet with the columns of t
 
 from __future__ import annotations
 
-from curation.traces.zoom_dialogues import VISUAL_SEARCH_LENS
+from mcts.zoom.lenses import VISUAL_SEARCH_LENS
 from warehouse.sources.benchmarks import reference
 from warehouse.sources.reading.columns import Columns
 from warehouse.sources.tasks import SAMPLE, Sample, Task

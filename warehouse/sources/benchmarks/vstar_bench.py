@@ -17,8 +17,8 @@ import json
 from pathlib import PurePosixPath
 from typing import Any
 
-from curation.traces.zoom_dialogues import VISUAL_SEARCH_LENS
 from mcts.data import Box
+from mcts.zoom.lenses import VISUAL_SEARCH_LENS
 from warehouse.sources.published import Row, published
 from warehouse.sources.reading.boxes import BoxFormat, gold_box
 from warehouse.sources.reading.drafts import Draft, Picture, Unusable

@@ -8,8 +8,8 @@ the columns of the embedded sample: `image`, `question`, `answer`, `action`, `ep
 
 from __future__ import annotations
 
-from curation.traces.zoom_dialogues import WEB_LENS
 from mcts.data import AnswerKind
+from mcts.zoom.lenses import WEB_LENS
 from warehouse.sources.benchmarks import ical, reference
 from warehouse.sources.reading.columns import Columns
 from warehouse.sources.tasks import SAMPLE, Sample, Task

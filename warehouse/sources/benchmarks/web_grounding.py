@@ -7,8 +7,8 @@ the embedded sample: `image`, `instruction`, `bbox`, `data_type` and `objects`.
 
 from __future__ import annotations
 
-from curation.traces.zoom_dialogues import WEB_LENS
 from mcts.data import AnswerKind
+from mcts.zoom.lenses import WEB_LENS
 from warehouse.sources.benchmarks import os_atlas, reference
 from warehouse.sources.reading.columns import Columns
 from warehouse.sources.tasks import SAMPLE, Sample, Task

@@ -1,0 +1,117 @@
+"""What a zoom call shows: a crop, or a sentence that says why there is none.
+
+    observation = observe(frame, steps, call, zoom)
+    observation_text(observation)            # "<observation>Image 2: the region …</observation>"
+
+An observation is a function of the question, the steps before and the call, so search, replay,
+training and evaluation show the same. A call that shows nothing is no error of the dialogue: the
+model is told what was wrong and goes on.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from enum import StrEnum
+
+from mcts.coordinates import Frame, smart_resize
+from mcts.data import Box, Observation, Step, ZoomCall
+from mcts.tool_calls.views import Views
+from mcts.zoom.config import ZoomConfig
+
+SAME_PLACE = 0.01
+"""Share of the image's longer side: what was seen as large and this near is not shown again."""
+_SAME_SIZE = 1.25
+"""Ratio of the sides of two regions, at most, that show the same."""
+_PATCH = 28
+"""Pixels of a crop's side that a token stands for, where the coordinate space doesn't say."""
+
+
+class Problem(StrEnum):
+    """Why a call shows nothing."""
+
+    MALFORMED = "malformed"
+    NO_SUCH_IMAGE = "no_such_image"
+    OUTSIDE = "point_outside_image"
+    SHOWN_ALREADY = "shown_already"
+
+
+_SENTENCES = {
+    Problem.MALFORMED: "The call can't be read, so nothing is shown.",
+    Problem.NO_SUCH_IMAGE: "There is no image of that number, so nothing is shown.",
+    Problem.OUTSIDE: "That place lies outside the image, so nothing is shown.",
+    Problem.SHOWN_ALREADY: "That region was shown already.",
+}
+ASKS_FOR_ANSWER = "Now give your answer."
+
+
+def observe(frame: Frame, steps: Sequence[Step], call: ZoomCall, zoom: ZoomConfig) -> Observation:
+    """Return what `call`, made behind `steps`, shows."""
+    views = Views.of(frame, steps)
+    turns = sum(step.observation is not None for step in steps) + 1
+    crop, shown = _region(frame, views, call, zoom)
+    problem = _problem(views, call, crop)
+    if problem is not None or crop is None:
+        return Observation(
+            None, 0, 0, problem=problem or Problem.MALFORMED, last=turns >= zoom.max_turns
+        )
+    tokens = [*((o.width, o.height) for o in views.crops), shown]
+    over = zoom.crop_tokens and sum(crop_tokens(frame, *size) for size in tokens)
+    last = turns >= zoom.max_turns or len(views.crops) + 1 >= zoom.max_calls
+    marked = zoom.lens.marked and call.box is None
+    return Observation(
+        crop, *shown, marked=marked, view=len(views),
+        last=last or bool(over and over >= zoom.crop_tokens),
+    )  # fmt: skip
+
+
+def _region(
+    frame: Frame, views: Views, call: ZoomCall, zoom: ZoomConfig
+) -> tuple[Box | None, tuple[int, int]]:
+    if call.point is None or not views.inside(call.point, call.view):
+        return None, (0, 0)
+    image = frame.images[call.point.image]
+    return zoom.lens.region(call.point, image, call.box, views.crop(call.view))
+
+
+def _problem(views: Views, call: ZoomCall, crop: Box | None) -> Problem | None:
+    if call.point is None:
+        known = 0 <= call.view < len(views)
+        return Problem.MALFORMED if known else Problem.NO_SUCH_IMAGE
+    if crop is None:
+        return Problem.OUTSIDE
+    seen = any(_same_region(views.frame, crop, o.crop) for o in views.crops if o.crop)
+    return Problem.SHOWN_ALREADY if seen else None
+
+
+def _same_region(frame: Frame, a: Box, b: Box) -> bool:
+    if a.image != b.image:
+        return False
+    image = frame.images[a.image]
+    apart = math.hypot(a.x1 + a.x2 - b.x1 - b.x2, a.y1 + a.y2 - b.y1 - b.y2) / 2
+    sides = sorted((max(a.x2 - a.x1, a.y2 - a.y1), max(b.x2 - b.x1, b.y2 - b.y1)))
+    near = apart < SAME_PLACE * max(image.width, image.height)
+    return near and sides[1] <= _SAME_SIZE * sides[0]
+
+
+def crop_tokens(frame: Frame, width: int, height: int) -> int:
+    """Return how many image tokens a model makes of a crop shown at that size."""
+    space = frame.space
+    if space.factor and space.min_pixels and space.max_pixels:
+        tall, wide = smart_resize(height, width, space.factor, space.min_pixels, space.max_pixels)
+        return tall * wide // space.factor**2
+    return math.ceil(width / _PATCH) * math.ceil(height / _PATCH)
+
+
+def observation_text(observation: Observation) -> str:
+    """Return the text that accompanies a crop, or stands in its place."""
+    if observation.problem:
+        said = _SENTENCES[Problem(observation.problem)]
+    else:
+        number = "" if observation.view is None else f"Image {observation.view + 1}: "
+        here = "the region" if number else "Here is the region"
+        dot = " A red dot marks that place." if observation.marked else ""
+        said = f"{number}{here} around that place, enlarged.{dot}"
+    if observation.last:
+        said = f"{said} {ASKS_FOR_ANSWER}"
+    return f"<observation>{said}</observation>"

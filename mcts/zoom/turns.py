@@ -1,0 +1,136 @@
+"""One turn of a model that may zoom: a thought, then a call or an answer.
+
+    turn = read_turn(text, frame, zoom, steps)
+    turn.steps[-1].observation        # what the call of this turn showed
+    turn.answer                       # or the answer
+
+A call ends the turn: whatever is written behind it was written without seeing what it shows, and is
+dropped. Nothing here raises; what was wrong is in `problems` and, where it concerned a call, in the
+observation.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+
+from mcts.coordinates import Frame
+from mcts.data import Step
+from mcts.parsing import fold_remark, parse
+from mcts.tool_calls.calls import read_call
+from mcts.tool_calls.views import Views
+from mcts.zoom.config import ZoomConfig
+from mcts.zoom.observe import observe
+
+STOPS = ("</tool_call>", "</answer>")
+"""What ends a turn."""
+
+_OPEN = re.compile(r"<\s*tool_call\s*>", re.IGNORECASE)
+_CLOSE = re.compile(r"<\s*/\s*tool_call\s*>", re.IGNORECASE)
+_ANSWER = re.compile(r"<\s*answer\s*>", re.IGNORECASE)
+_ENDED = re.compile(r"<\s*/\s*answer\s*>", re.IGNORECASE)
+_TURN_END = re.compile(r"(?:\s|<\|(?:im_end|endoftext|eot_id|end|eom_id)\|>|</s>|<eos>)*")
+
+
+@dataclass(frozen=True, slots=True)
+class ZoomTurn:
+    """What a model wrote in one turn."""
+
+    steps: tuple[Step, ...]
+    """The last has the call and its observation, where one was made."""
+    answer: str | None
+    problems: tuple[str, ...] = ()
+    """Kinds of what was wrong, as `mcts.parsing.ParseProblem.kind`."""
+
+    @property
+    def called(self) -> bool:
+        """Whether an observation follows."""
+        return bool(self.steps) and self.steps[-1].observation is not None
+
+
+def read_turn(
+    text: str,
+    frame: Frame,
+    zoom: ZoomConfig,
+    before: Sequence[Step] = (),
+    *,
+    finish_reason: str = "stop",
+    answer_opened: bool = False,
+) -> ZoomTurn:
+    """Read a turn that follows the steps `before`.
+
+    Args:
+        text: as the model wrote it, with coordinates in `frame`.
+        finish_reason: `length` where the token limit cut it off: then a thought without a call or
+            an answer is left out, since its end is missing.
+        answer_opened: the request ended in an opened answer tag, so that only an answer can follow.
+    """
+    if answer_opened:
+        parsed = parse(text if _ENDED.search(text) else f"{text}</answer>", frame, inside="answer")
+        return ZoomTurn((), parsed.answer, tuple(p.kind for p in parsed.problems))
+    call, ended = _OPEN.search(text), _ENDED.search(text)
+    opened = _ANSWER.search(text)
+    if call is None or (opened and opened.start() < call.start()):
+        late = call is not None
+        return _without_call(
+            text[: ended.end()] if ended else text, frame, before, finish_reason, late
+        )
+    close = _CLOSE.search(text, call.end())
+    content = text[call.end() : close.start() if close else len(text)].strip()
+    thought, problems = _thought(text[: call.start()], frame, before)
+    if close is None and not _is_whole(content, frame, before):
+        problems.append("unclosed_tool_call")
+    if close is not None and not _TURN_END.fullmatch(text, close.end()):
+        problems.append("text_after_call")
+    if not thought:
+        problems.append("call_without_thought")
+        thought = (Step(""),)
+    if before and _asked_for_answer(before):
+        problems.append("call_after_limit")
+        return ZoomTurn(tuple(s for s in thought if s.thought), None, tuple(problems))
+    made = read_call(content, Views.of(frame, before), problems)
+    observation = observe(frame, before, made, zoom)
+    if observation.problem:
+        problems.append(f"call_{observation.problem}")
+    last = replace(thought[-1], call=made, observation=observation)
+    return ZoomTurn((*thought[:-1], last), None, tuple(problems))
+
+
+def _without_call(
+    text: str, frame: Frame, before: Sequence[Step], finish_reason: str, late: bool
+) -> ZoomTurn:
+    """Read a turn that ends in an answer, or in nothing."""
+    parsed = parse(text, frame)
+    if parsed.answer is None and finish_reason == "stop" and not _ENDED.search(text):
+        closed = parse(f"{text}</answer>", frame)  # the turn ended right behind its answer
+        parsed = replace(parsed, answer=closed.answer)
+    kinds = {p.kind for p in parsed.problems}
+    steps = parsed.steps
+    if parsed.answer is None and finish_reason == "length" and "unclosed_answer" not in kinds:
+        steps = steps[:-1]
+    problems = _kinds(parsed.problems, before)
+    if late:
+        problems.append("call_after_answer")
+    return ZoomTurn(fold_remark(steps), parsed.answer, tuple(problems))
+
+
+def _thought(text: str, frame: Frame, before: Sequence[Step]) -> tuple[tuple[Step, ...], list[str]]:
+    parsed = parse(text, frame)
+    return fold_remark(parsed.steps), _kinds(parsed.problems, before)
+
+
+def _kinds(problems: Sequence[object], before: Sequence[Step]) -> list[str]:
+    """Return kinds of problems; behind a crop a thought may do without a point."""
+    kinds = [str(getattr(problem, "kind", problem)) for problem in problems]
+    seen = bool(before) and before[-1].observation is not None
+    return [kind for kind in kinds if not (seen and kind == "thought_without_point")]
+
+
+def _is_whole(content: str, frame: Frame, before: Sequence[Step]) -> bool:
+    """Return whether a call that isn't closed is complete: some servers leave the stop out."""
+    return read_call(content, Views.of(frame, before)).point is not None
+
+
+def _asked_for_answer(before: Sequence[Step]) -> bool:
+    return any(step.observation is not None and step.observation.last for step in before)
