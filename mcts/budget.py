@@ -26,6 +26,8 @@ class Cost:
     """When it was sent: Unix time in seconds."""
     seconds: float = 0.0
     """Wall time until the answer, waiting included."""
+    image_tokens: int = 0
+    """Prompt tokens that are images, crops included."""
 
 
 @dataclass(slots=True)
@@ -37,11 +39,14 @@ class Usage:
     completion_tokens: int = 0
     spans: list[tuple[float, float]] = field(default_factory=list)
     """When each request was sent and answered: Unix time in seconds."""
+    image_tokens: int = 0
+    """Prompt tokens that are images, crops included."""
 
     def add(self, cost: Cost) -> None:
         """Add one request's tokens and time; the caller counts `requests`."""
         self.prompt_tokens += cost.prompt_tokens
         self.completion_tokens += cost.completion_tokens
+        self.image_tokens += cost.image_tokens
         # Rounded as in the journal, or a replay would come out differently.
         start = round(cost.started_at, 6)
         self.spans.append((start, start + round(cost.seconds, 6)))

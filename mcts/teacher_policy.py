@@ -58,8 +58,9 @@ class TeacherPolicy:
         key = Key(self._tree_id, node, purpose, first)
         record = await self._teacher.ask(key, self.request(key, steps, n), self._images)
         cost = Cost(
-            record.prompt_tokens, record.completion_tokens, record.started_at, record.seconds
-        )
+            record.prompt_tokens, record.completion_tokens, record.started_at, record.seconds,
+            record.image_tokens,
+        )  # fmt: skip
         return [
             Continuation(
                 storable(completion.text),

@@ -26,7 +26,7 @@ class Key:
     node: str
     """Path of the node from the root, child indices joined by dots, such as `0.2.1`; root is ``."""
     purpose: str
-    """What is requested: `expand`, `rollout`, `answer`, `finish`, `judge`."""
+    """What is requested (`mcts.policy.Policy.sample`), or `judge`."""
     sample: int
     """Index of the request's first sample among those of this purpose at this node."""
 
@@ -64,6 +64,8 @@ class Record:
     """Wall time from request to answer."""
     started_at: float
     """Unix time in seconds."""
+    image_tokens: int = 0
+    """Prompt tokens that are images; 0 in journals of older code."""
 
     @property
     def response_id(self) -> str:
@@ -78,7 +80,7 @@ class Record:
         """Make the record of an answer."""
         return cls(
             key, fingerprint, reply.completions, None, reply.prompt_tokens, reply.cached_tokens,
-            reply.completion_tokens, reply.seconds, started_at,
+            reply.completion_tokens, reply.seconds, started_at, reply.image_tokens,
         )  # fmt: skip
 
     @classmethod
@@ -111,6 +113,8 @@ def encode(record: Record, teacher: str | None = None) -> bytes:
         "seconds": round(record.seconds, 6),
         "started_at": round(record.started_at, 6),
     }
+    if record.image_tokens:
+        fields["image_tokens"] = record.image_tokens
     if teacher is not None:
         fields["teacher"] = teacher
     # ASCII JSON: half a surrogate pair, which a model can emit, has no UTF-8 form.
@@ -154,6 +158,7 @@ def decode(line: bytes) -> Record:
         completion_tokens=completion_tokens,
         seconds=fields["seconds"],
         started_at=fields["started_at"],
+        image_tokens=fields.get("image_tokens", 0),
     )
 
 

@@ -40,6 +40,11 @@ FEATURES: dict[str, Feature] = {
         r"prefill|last role|final message|must end with a user|last message",
         "the thoughts so far go into the question",
     ),
+    "tool_turns": Feature(
+        ("tool_call_id", "tool_calls"),
+        r"\btool\b.{0,40}\b(?:messages?|role|turns?)\b|\brole\b.{0,40}\btool\b",
+        "what a tool shows comes as a turn of the user",
+    ),
     "n": Feature(("n",), "", "every sample is a request of its own"),
     "stop": Feature(
         ("include_stop_str_in_output",),
@@ -222,6 +227,7 @@ def _needed(request: Request) -> tuple[str, ...]:
     """Return the features that a request would use, in the order of their worth."""
     uses = {
         "continue": request.continues,
+        "tool_turns": any(message.role == "tool" for message in request.messages),
         "n": request.n > 1,
         "stop": bool(request.stop),
         "stop_strings": bool(request.stop),

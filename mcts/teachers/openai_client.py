@@ -27,7 +27,7 @@ from mcts.teachers.base import Ledger, Reply, Request, TeacherError, TeacherUnav
 from mcts.teachers.capabilities import FEATURES, Attempt, Capabilities, advice
 from mcts.teachers.connections import ConnectionLost, Connections, NotConnected
 from mcts.teachers.credentials import Access
-from mcts.teachers.image_tokens import ImageSize, SizeCheck, image_tokens
+from mcts.teachers.image_tokens import SizeCheck, image_tokens
 from mcts.teachers.request_bodies import (
     WIRE_SEED,
     EncodedImage,
@@ -391,22 +391,20 @@ class OpenAITeacher:
         if "seed" in form:
             body["seed"] = request.sample_seed(first) & WIRE_SEED
         counted = True
-
-        def sizes() -> list[ImageSize]:
-            return [shown[image_id].size for image_id in request.image_ids]
+        sizes = [shown[image_id].size for image_id in request.image_ids]
 
         def read(data: Any) -> Reply:
             nonlocal counted
             counted = is_counted(data)
             return read_reply(
                 data, n, request, keeps_stops="stop" in form,
-                image_tokens=lambda: image_tokens(self._space, sizes()),
+                image_tokens=image_tokens(self._space, sizes),
             )  # fmt: skip
 
         path = f"{self._base}/chat/completions"
         reply: Reply = await self._send("POST", path, encode_body(body, shown), read)
         if counted and self._sizes.is_due:
-            self._sizes.compare(reply, sizes(), prompt_text_tokens(request))
+            self._sizes.compare(reply, sizes, prompt_text_tokens(request))
         if not counted:
             self.ledger.estimated += 1
             self._report_once("it does not count its tokens, so they are estimated here")

@@ -15,7 +15,7 @@ import base64
 import json
 import secrets
 from collections import OrderedDict
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -37,18 +37,8 @@ class EncodedImage:
 
     url: bytes
     """A data URL; base64 needs no escapes in JSON."""
-    data: bytes
-    """The image file within it."""
-
-    @property
-    def weight(self) -> int:
-        """Bytes that it takes."""
-        return len(self.url) + len(self.data)
-
-    @property
-    def size(self) -> ImageSize:
-        """Width and height as the model sees it."""
-        return ImageSize(*upright_size(self.data))
+    size: ImageSize
+    """Width and height as the model sees it."""
 
 
 class EncodedImages:
@@ -65,13 +55,14 @@ class EncodedImages:
             return self._images[image_id]
         try:
             data = canonical(image_bytes(images, image_id))
+            size = ImageSize(*upright_size(data))
         except UnreadableImage as error:
             raise TeacherError("bad_request", f"image {image_id} {error}") from None
         url = f"data:{media_type(data)};base64,".encode() + base64.b64encode(data)
-        encoded = self._images[image_id] = EncodedImage(url, data)
-        self._room -= encoded.weight
+        encoded = self._images[image_id] = EncodedImage(url, size)
+        self._room -= len(url)
         while self._room < 0 and len(self._images) > 1:
-            self._room += self._images.popitem(last=False)[1].weight
+            self._room += len(self._images.popitem(last=False)[1].url)
         return encoded
 
 
@@ -91,7 +82,7 @@ def chat_body(
     limit = "max_tokens" if "max_tokens" in form else "max_completion_tokens"
     body: dict[str, Any] = {
         "model": model,
-        "messages": [_message(message) for message in messages],
+        "messages": _messages(messages, "tool_turns" in form),
         "n": request.n if "n" in form else 1,
         limit: request.max_tokens,
     }
@@ -111,9 +102,23 @@ def chat_body(
     return {**body, **fields}
 
 
-def _message(message: Message) -> dict[str, Any]:
+def _messages(messages: Sequence[Message], tool_turns: bool) -> list[dict[str, Any]]:
+    """Return the JSON of a conversation; a tool's turns become the user's without `tool_turns`."""
+    found: list[dict[str, Any]] = []
+    calls = 0
+    for message in messages:
+        found.append({"role": message.role, "content": _content(message)})
+        if message.role == "tool" and tool_turns:
+            calls += 1
+            found[-1]["tool_call_id"] = f"call_{calls}"  # most servers want one
+        elif message.role == "tool":
+            found[-1]["role"] = "user"
+    return found
+
+
+def _content(message: Message) -> str | list[dict[str, Any]]:
     if all(isinstance(part, TextPart) for part in message.parts):
-        return {"role": message.role, "content": message.text}
+        return message.text
     content: list[dict[str, Any]] = []
     for part in message.parts:
         if isinstance(part, TextPart):
@@ -121,7 +126,7 @@ def _message(message: Message) -> dict[str, Any]:
         else:
             url = f"{_MARK}{part.image_id}"
             content.append({"type": "image_url", "image_url": {"url": url}})
-    return {"role": message.role, "content": content}
+    return content
 
 
 def encode_body(body: Mapping[str, Any], shown: Mapping[str, EncodedImage]) -> list[bytes]:

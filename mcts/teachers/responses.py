@@ -82,7 +82,7 @@ def read_reply(
     request: Request,
     *,
     keeps_stops: bool = True,
-    image_tokens: Callable[[], int] = lambda: 0,
+    image_tokens: int = 0,
 ) -> Reply:
     """Return the completions in `data`, in order of their index; `seconds` is 0.
 
@@ -91,6 +91,7 @@ def read_reply(
 
     Args:
         keeps_stops: whether the server was asked to leave stop strings in the text.
+        image_tokens: tokens of the prompt's images, which no server tells.
 
     Raises:
         RetryableError: not the documented structure, no choices, or all of them empty.
@@ -117,13 +118,13 @@ def read_reply(
             )
         # A seeded model that ends its turn at once will do so again: one retry is enough.
         raise RetryableError("empty", "every completion is empty", retries=1)
-    tokens = _read_usage(usage, texts, lambda: prompt_text_tokens(request) + image_tokens())
+    tokens = _read_usage(usage, texts, lambda: prompt_text_tokens(request) + image_tokens)
     shares = _shares(tokens.completion, [len(text) for text in texts])
     completions = tuple(
         Completion(text, "stop" if finished else "length", share, _top_logprobs(choice))
         for (text, finished), share, choice in zip(read, shares, choices, strict=True)
     )
-    return Reply(completions, tokens.prompt, tokens.cached, tokens.completion, 0.0)
+    return Reply(completions, tokens.prompt, tokens.cached, tokens.completion, 0.0, image_tokens)
 
 
 @dataclass(frozen=True, slots=True)
@@ -160,6 +161,7 @@ def join_replies(answers: Sequence[Reply]) -> Reply:
         cached_tokens=cached[0] if cached else None,
         completion_tokens=sum(answer.completion_tokens for answer in answers),
         seconds=0.0,
+        image_tokens=answers[0].image_tokens,
     )
 
 
@@ -341,7 +343,7 @@ def _error_words(data: Any) -> str:
 
 
 def fold_partial_turn(messages: list[Message]) -> list[Message]:
-    """Move the partial turn of a conversation into its last user message."""
-    *before, last_user, partial = messages
+    """Move the partial turn of a conversation into the message before it."""
+    *before, last, partial = messages
     thoughts = TextPart(f"\nPrevious thoughts:\n{partial.text}\nContinue right after them.")
-    return [*before, Message("user", (*last_user.parts, thoughts))]
+    return [*before, Message(last.role, (*last.parts, thoughts))]

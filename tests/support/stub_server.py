@@ -117,6 +117,7 @@ class StubServer:
         ignore_many: bool = False,
         refuse_continue: bool = False,
         refuse_grammar: bool = False,
+        refuse_tool_turns: bool = False,
         drop_stop: bool = False,
         tell_stop_reason: bool = True,
         poison: str | None = None,
@@ -127,6 +128,7 @@ class StubServer:
         self.latency_s, self.retry_after_s = latency_s, retry_after_s
         self.refuse_many, self.ignore_many = refuse_many, ignore_many
         self.refuse_continue, self.refuse_grammar = refuse_continue, refuse_grammar
+        self.refuse_tool_turns = refuse_tool_turns
         self.drop_stop, self.tell_stop_reason = drop_stop, tell_stop_reason
         self.poison = poison
         """A prompt that contains this always gets a 500."""
@@ -194,6 +196,8 @@ class StubServer:
             return "continue_final_message is not supported"
         if self.refuse_grammar and "structured_outputs" in body:
             return "structured_outputs is not supported"
+        if self.refuse_tool_turns and any(m["role"] == "tool" for m in body["messages"]):
+            return "a message with role 'tool' must follow one with 'tool_calls'"
         if body.get("continue_final_message") and body.get("add_generation_prompt", True):
             return "continue_final_message and add_generation_prompt exclude each other"
         return None

@@ -4,7 +4,7 @@
 template, and its image processor. It renders requests as `transformers` would, but encodes each
 image only once.
 
-    checkpoint = Checkpoint.load(folder, device="cpu", image_cache=256)
+    checkpoint = Checkpoint.load(folder, device="cpu", image_cache_bytes=2**28)
     prompt = checkpoint.prompt(request, images)         # or TeacherError
     text, ended = checkpoint.read(tokens, request.stop)
 """
@@ -41,6 +41,11 @@ class ImageFeatures:
     deep: tuple[Tensor, ...]
     """DeepStack: added in the first layers of the text model, (tokens, width). Qwen3-VL only."""
 
+    @property
+    def size(self) -> int:
+        """Size in bytes."""
+        return self.embeds.nbytes + sum(layer.nbytes for layer in self.deep)
+
 
 @dataclass(slots=True)
 class Checkpoint:
@@ -53,16 +58,18 @@ class Checkpoint:
     """Tokens that end a turn."""
     context: int
     """Token limit of prompt and completion together."""
-    image_cache: int
-    """Number of images whose features are cached."""
+    image_cache_bytes: int
+    """Room left for the features of images, which are kept while there is any."""
     control_tokens: tuple[str, ...] = ()
     """What texts of data never are, whatever they spell."""
+    images_encoded: int = 0
+    """Images that the vision tower has run so far; one that was cached is not run again."""
     _features: OrderedDict[str, ImageFeatures] = field(default_factory=OrderedDict)
     _stop_tokens: dict[tuple[str, ...], dict[int, bool]] = field(default_factory=dict)
     """For each set of stop strings: whether a token could complete one."""
 
     @classmethod
-    def load(cls, folder: Path, device: str, image_cache: int) -> Checkpoint:
+    def load(cls, folder: Path, device: str, image_cache_bytes: int) -> Checkpoint:
         """Load a checkpoint from disk; neither runs code from it nor accesses a hub.
 
         Raises:
@@ -95,7 +102,7 @@ class Checkpoint:
             image_processor=image_processor,
             end_tokens=frozenset(token for token in ends if token is not None),
             context=int(model.config.get_text_config().max_position_embeddings),
-            image_cache=image_cache,
+            image_cache_bytes=image_cache_bytes,
             control_tokens=control_tokens(tokenizer),
         )
 
@@ -183,9 +190,11 @@ class Checkpoint:
         )
         deep = tuple(layer[0] for layer in getattr(out, "deepstack_features", None) or ())
         features = ImageFeatures(image_id, grid[0], out.pooler_output[0], deep)
+        self.images_encoded += 1
         self._features[image_id] = features
-        while len(self._features) > self.image_cache:
-            self._features.popitem(last=False)
+        self.image_cache_bytes -= features.size
+        while self.image_cache_bytes < 0 and len(self._features) > 1:
+            self.image_cache_bytes += self._features.popitem(last=False)[1].size
         return features
 
     def read(self, tokens: Sequence[int], stop: Sequence[str]) -> tuple[str, bool]:

@@ -18,6 +18,7 @@ import hashlib
 import threading
 import time
 from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -53,7 +54,8 @@ class LocalTeacher:
     """A Qwen-VL checkpoint in this process; see `mcts.teachers.base.Teacher`.
 
     `batch` samples run at once; `threads` is torch's (by default one for a small model, otherwise
-    every core, up to 8); `image_cache` images and `prefix_cache_bytes` of prompts are cached.
+    every core, up to 8); features of images are kept up to `image_cache_bytes`, prompts up to
+    `prefix_cache_bytes`.
     """
 
     def __init__(
@@ -63,14 +65,14 @@ class LocalTeacher:
         batch: int = 32,
         device: str = "cpu",
         threads: int | None = None,
-        image_cache: int = 256,
+        image_cache_bytes: int = 2**28,
         prefix_cache_bytes: int = 2**28,
     ) -> None:
         self.folder = Path(folder)
         self.ledger = Ledger()
         self._batch, self._device = batch, device
         self._threads = threads
-        self._image_cache, self._prefix_bytes = image_cache, prefix_cache_bytes
+        self._image_bytes, self._prefix_bytes = image_cache_bytes, prefix_cache_bytes
         self._identity: str | None = None
         self._worker: Worker | None = None
         self._opening = threading.Lock()
@@ -86,6 +88,11 @@ class LocalTeacher:
     def occupancy(self) -> float:
         """Mean share of the batch in use while the model decoded; 0 before it has."""
         return self._worker.occupancy if self._worker else 0.0
+
+    @property
+    def images_encoded(self) -> int:
+        """Images that the vision tower has run; each once, while there is room to keep it."""
+        return self._worker.images_encoded if self._worker else 0
 
     async def open(self) -> None:
         """Load the checkpoint, off the event loop.
@@ -104,7 +111,7 @@ class LocalTeacher:
                 from mcts.teachers.local.decoder import Decoder
                 from mcts.teachers.local.worker import Worker, default_threads
 
-                checkpoint = Checkpoint.load(self.folder, self._device, self._image_cache)
+                checkpoint = Checkpoint.load(self.folder, self._device, self._image_bytes)
                 decoder = Decoder(checkpoint.model, self._batch, self._prefix_bytes)
                 threads = self._threads or default_threads(checkpoint)
                 self._worker = Worker(checkpoint, decoder, threads)
@@ -121,17 +128,15 @@ class LocalTeacher:
         self.ledger.in_flight += 1
         try:
             self._worker.submit(job)
-            completions, prompt_tokens, cached = await asyncio.wrap_future(job.answer)
-            if not any(completion.text for completion in completions):
+            reply = await asyncio.wrap_future(job.answer)
+            if not any(completion.text for completion in reply.completions):
                 raise TeacherError("empty", "every completion is empty")
         except TeacherError:
             self.ledger.failures += 1
             raise
         finally:
             self.ledger.in_flight -= 1
-        tokens = sum(completion.tokens for completion in completions)
-        seconds = time.perf_counter() - started
-        reply = Reply(completions, prompt_tokens, cached, tokens, seconds)
+        reply = replace(reply, seconds=time.perf_counter() - started)
         self.ledger.add(reply)
         return reply
 

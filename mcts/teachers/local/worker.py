@@ -17,7 +17,13 @@ from dataclasses import dataclass, field
 
 import torch
 
-from mcts.teachers.base import Completion, Request, TeacherError, TeacherUnavailable
+from mcts.teachers.base import (
+    Completion,
+    Reply,
+    Request,
+    TeacherError,
+    TeacherUnavailable,
+)
 from mcts.teachers.local.checkpoint import Checkpoint
 from mcts.teachers.local.decoder import BatchRow, Decoder
 from mcts.teachers.local.prefix_cache import Prefix
@@ -32,10 +38,11 @@ class Job:
 
     request: Request
     images: Mapping[str, bytes]
-    answer: Future[tuple[tuple[Completion, ...], int, int]] = field(default_factory=Future)
-    """Completions, prompt tokens, and how many of those came from the prefix cache."""
+    answer: Future[Reply] = field(default_factory=Future)
+    """The reply, its time left out."""
     prefix: Prefix | None = None
     cached: int = 0
+    """Prompt tokens that came from the prefix cache."""
     started: int = 0
     """Samples that have joined the batch."""
     done: dict[int, Completion] = field(default_factory=dict)
@@ -70,6 +77,11 @@ class Worker:
     def occupancy(self) -> float:
         """Mean share of the batch in use while the model decoded."""
         return self._decoder.row_steps / max(1, self._decoder.steps * self._decoder.capacity)
+
+    @property
+    def images_encoded(self) -> int:
+        """Images that the vision tower has run."""
+        return self._checkpoint.images_encoded
 
     def submit(self, job: Job) -> None:
         """Queue a job; may be called from any thread."""
@@ -171,7 +183,11 @@ class Worker:
             assert prefix is not None  # a job with rows has a prefix
             if len(job.done) == n and job.answer.set_running_or_notify_cancel():
                 completions = tuple(job.done[i] for i in range(n))
-                job.answer.set_result((completions, len(prefix.names), job.cached))
+                tokens = sum(completion.tokens for completion in completions)
+                images = sum(name < 0 for name in prefix.names)
+                job.answer.set_result(
+                    Reply(completions, len(prefix.names), job.cached, tokens, 0.0, images)
+                )
 
     def _fail_all(self, error: Exception) -> None:
         self._decoder.rows.clear()
