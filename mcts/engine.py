@@ -40,7 +40,9 @@ class SearchRun:
         self.policy = policy = MeteredPolicy(policy)
         self.frame = Frame.of(config.space, question)
         root, keys = Node(0, "", None), policy.request_keys
-        self.tree = Tree(tree_id, question, root, usage=policy.usage, request_keys=keys)
+        self.tree = Tree(
+            tree_id, question, root, usage=policy.usage, request_keys=keys, zoom=config.zoom
+        )
         self.n_nodes, self.n_rollouts = 1, 0
 
     def stop_reason(self) -> str | None:

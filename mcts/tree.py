@@ -23,6 +23,7 @@ from mcts.budget import Usage
 from mcts.coordinates import Frame
 from mcts.data import Point, Question, Step
 from mcts.parsing import fold_remark, parse
+from mcts.zoom.config import ZoomConfig
 
 # A node whose samples were all discarded is expanded once more, with new seeds, then given up.
 EXPANSION_ATTEMPTS = 2
@@ -159,6 +160,8 @@ class Tree:
     """Node path, purpose and first sample of every request it was made of; None if unknown."""
     unused_prefetch: Usage = field(default_factory=Usage)
     """Cost of prefetched answers that were not used; no part of `usage`, nor of the tree."""
+    zoom: ZoomConfig | None = None
+    """How its steps may look closer; None where they may not."""
 
     @property
     def nodes(self) -> list[Node]:
