@@ -9,17 +9,24 @@ A crop is rendered once, whoever reads it, however many branches of a tree see i
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 
 from mcts.data import Observation, Question, Step, ZoomCall
 from mcts.zoom.render import crop_id, render_crop
 
 
 class CropImages(Mapping[str, bytes]):
-    """Encoded images by id, crops among them."""
+    """Encoded images by id, crops among them.
 
-    def __init__(self, images: Mapping[str, bytes]) -> None:
-        self._images = images
+    `render` makes other crops than the true ones where an experiment controls for what they show.
+    """
+
+    def __init__(
+        self,
+        images: Mapping[str, bytes],
+        render: Callable[[bytes, Observation, ZoomCall | None], bytes] = render_crop,
+    ) -> None:
+        self._images, self._render = images, render
         self._crops: dict[str, tuple[str, Observation, ZoomCall | None]] = {}
         self._rendered: dict[str, bytes] = {}
 
@@ -44,7 +51,7 @@ class CropImages(Mapping[str, bytes]):
             return self._images[image_id]
         if image_id not in self._rendered:
             whole, observation, call = self._crops[image_id]
-            self._rendered[image_id] = render_crop(self._images[whole], observation, call)
+            self._rendered[image_id] = self._render(self._images[whole], observation, call)
         return self._rendered[image_id]
 
     def __contains__(self, image_id: object) -> bool:
