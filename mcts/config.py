@@ -76,14 +76,17 @@ def search_id(question: Question, config: SearchConfig, seed: int, teacher: str)
     hashed = identifying_fields(config)
     defaults = asdict(SearchConfig(config.space))
     for name in _LATER_FIELDS:
-        if hashed[name] == defaults[name]:
+        if name in hashed and hashed[name] == defaults[name]:
             del hashed[name]
     return content_id(question.question_id, hashed, seed, teacher)
 
 
 def identifying_fields(config: SearchConfig) -> dict[str, Any]:
-    """Return a configuration as a dict to be hashed: a dialect only where the model has one."""
+    """Return a configuration as a dict to be hashed: a dialect only where the model has one, and
+    zoom only where it may."""
     fields = asdict(config)
+    if config.zoom is None:
+        del fields["zoom"]
     if config.space.dialect is Dialect.PAIRS:
         del fields["space"]["dialect"]
     return fields

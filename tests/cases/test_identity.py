@@ -26,6 +26,7 @@ from mcts.data import (
     Question,
     Step,
     Trace,
+    ZoomCall,
     Verdict,
     content_id,
 )
@@ -83,9 +84,13 @@ QUESTION = st.builds(
     counted_as=TEXT,
 )
 CROP = st.builds(Box, NUMBER, NUMBER, NUMBER, NUMBER, PLACE)
-SEEN = st.builds(Observation, CROP, st.integers(1, 999), st.integers(1, 999), st.booleans())
+SIDE = st.integers(0, 999)
+SEEN = st.builds(
+    Observation, st.none() | CROP, SIDE, SIDE, st.booleans(), st.none() | PLACE, TEXT, st.booleans()
+)
+CALL = st.builds(ZoomCall, st.none() | POINT, PLACE, st.none() | BOX, TEXT, TEXT)
 STEP = st.builds(
-    Step, TEXT, st.lists(POINT, max_size=3).map(tuple), st.none() | POINT, st.none() | SEEN
+    Step, TEXT, st.lists(POINT, max_size=3).map(tuple), st.none() | CALL, st.none() | SEEN
 )
 ORIGIN = st.builds(Origin, st.none() | PLACE, st.none() | PLACE, st.none() | NAME)
 

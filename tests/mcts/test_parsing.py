@@ -5,7 +5,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from mcts.coordinates import CoordinateSpace, Frame
-from mcts.data import AnswerKind, Image, Point, Question, Step
+from mcts.data import AnswerKind, Image, Point, Question, Step, ZoomCall
 from mcts.parsing import parse, points_in, render, revisits
 
 IMAGES = (Image("a", 320, 240), Image("b", 1000, 500))
@@ -66,10 +66,10 @@ def test_a_zoom_call_belongs_to_the_step_before_it():
     call = '{"name": "search_coordinate", "arguments": {"coordinate": [500, 250]}}'
     text = f"<think>Small at (500, 250).</think>\n<tool_call>{call}</tool_call>"
     parsed = parse(text, THOUSANDTHS)
-    assert parsed.steps[0].call == Point(160, 60) and not parsed.problems
+    assert parsed.steps[0].call == ZoomCall(Point(160, 60)) and not parsed.problems
     assert render(parsed.steps, None, THOUSANDTHS) == text
     seen = text + "<observation>Here is the crop.</observation><think>A cat (500, 250).</think>"
-    assert [step.call for step in parse(seen, THOUSANDTHS).steps] == [Point(160, 60), None]
+    assert [s.call for s in parse(seen, THOUSANDTHS).steps] == [ZoomCall(Point(160, 60)), None]
 
 
 @pytest.mark.parametrize(
@@ -128,7 +128,7 @@ def traces(draw):
         point = THOUSANDTHS.to_point(draw(units), draw(units), image)
         where = f"({point.x:g}, {point.y:g})" + (" in image 2" if image else "")
         thought = f"{' '.join(draw(st.lists(words, min_size=1)))} at {where}."
-        call = point if draw(st.booleans()) else None
+        call = ZoomCall(point, point.image) if draw(st.booleans()) else None
         steps.append(Step(thought, points_in(thought), call))
     return tuple(steps), draw(st.none() | words)
 

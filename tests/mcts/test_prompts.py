@@ -17,7 +17,7 @@ from mcts.prompts import load_prompt
         ("visual-search", "f704c31ba3d0a8965cee3ef9913b4bba"),
         ("web-action", "b14d18fc1efaa97017ad4247af1bde1e"),
         ("web-grounding", "4557035cc73defe5017cf50ca2b0b319"),
-        ("zoom", "90588ce5792ddb90f8e31dd54dba6311"),
+        ("zoom", "8f652067fa0fb509085cb2113b42e39d"),
     ],
 )
 def test_a_prompt_keeps_its_name_and_digest_or_its_searches_would_be_renamed(name, digest):

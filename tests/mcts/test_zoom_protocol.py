@@ -1,0 +1,337 @@
+"""The zoom protocol: how calls are read and written, what they show, and how a turn ends."""
+
+import io
+import json
+from dataclasses import replace
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from PIL import Image as Picture
+
+from mcts.coordinates import CoordinateSpace, Frame
+from mcts.data import AnswerKind, Box, Image, Observation, Point, Question, Step, ZoomCall
+from mcts.image_io import decode
+from mcts.prompts import build_messages, load_prompt
+from mcts.teachers.base import ImagePart
+from mcts.tool_calls.calls import BOX_TOOL, POINT_TOOL, read_call, tool_schema, write_call
+from mcts.tool_calls.views import Views
+from mcts.zoom.config import ZoomConfig
+from mcts.zoom.crops import CropImages, crop_of
+from mcts.zoom.lenses import WEB_LENS, Lens
+from mcts.zoom.observe import observation_text, observe
+from mcts.zoom.render import render_crop
+from mcts.zoom.turns import read_turn
+
+LARGE, SMALL = Image("large", 2000, 1000), Image("small", 100, 400)
+SPACE = CoordinateSpace.qwen3_vl()
+QUESTION = Question("vstar", "Which letter?", (LARGE, SMALL), AnswerKind.TEXT, answers=("a",))
+FRAME = Frame.of(SPACE, QUESTION)
+ZOOM = ZoomConfig(Lens(100, 400), max_calls=3, max_turns=5)
+
+
+def call(x=500, y=500, **more):
+    arguments = {"coordinate": [x, y], **more}
+    return json.dumps({"name": POINT_TOOL, "arguments": arguments})
+
+
+def turn(content, thought="<think>A sign (500, 500).</think>", before=(), **options):
+    return read_turn(f"{thought}<tool_call>{content}</tool_call>", FRAME, ZOOM, before, **options)
+
+
+def looked(*places):
+    """Return steps that looked at these places, in thousandths of the first image."""
+    steps = ()
+    for x, y in places:
+        steps += turn(call(x, y), before=steps).steps
+    return steps
+
+
+# ---- calls ------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("content", "point"),
+    [
+        (call(), Point(1000, 500)),
+        (call(500.0, 250.5), Point(1000, 250.5)),
+        (call("500", "500"), Point(1000, 500)),
+        (call(image=2), Point(50, 200, 1)),
+        ('{"name": "crop", "arguments": {"coordinate": "(500, 500)"}}', Point(1000, 500)),
+        ('{"name": "x", "arguments": "{\\"coordinate\\": [500, 500]}"}', Point(1000, 500)),
+    ],
+)
+def test_a_call_is_read_however_its_numbers_are_written(content, point):
+    assert read_call(content, Views(FRAME)).point == point
+
+
+@pytest.mark.parametrize(
+    "content",
+    [
+        "",
+        "{nope",
+        "[1, 2]",
+        '{"arguments": {"coordinate": [1]}}',
+        '{"arguments": {"coordinate": [1, 2, 3]}}',
+        '{"arguments": {"coordinate": [true, false]}}',
+        '{"arguments": {"coordinate": ["left", "top"]}}',
+        '{"arguments": {"coordinate": [NaN, 1]}}',
+        '{"arguments": {"coordinate": [1e999, 1]}}',
+        '{"arguments": {"bbox_2d": [1, 2]}}',
+        '{"arguments": "{"}',
+        '{"arguments": {"coordinate": {"x": 1}}}',
+        "[" * 100_000,
+    ],
+)
+def test_a_call_that_cannot_be_read_keeps_its_words_and_is_answered_so(content):
+    found = turn(content)
+    assert found.steps[-1].call == ZoomCall(None, text=content)
+    assert found.steps[-1].observation.problem == "malformed"
+    assert "call_malformed" in found.problems
+    assert "can't be read" in observation_text(found.steps[-1].observation)
+    assert write_call(found.steps[-1].call, Views(FRAME)) == content
+
+
+def test_a_call_with_a_box_shows_that_box_and_is_written_as_one():
+    content = {"name": BOX_TOOL, "arguments": {"bbox_2d": [600, 300, 500, 200], "label": "sign"}}
+    found = read_call(json.dumps(content), Views(FRAME))
+    assert found == ZoomCall(Point(1100, 250), 0, Box(1000, 200, 1200, 300), "sign")
+    seen = observe(FRAME, (), found, replace(ZOOM, lens=WEB_LENS))
+    assert seen.crop == Box(1000, 200, 1200, 300)
+    assert (seen.width, seen.height) == (512, 256) and not seen.marked
+    written = json.loads(write_call(found, Views(FRAME)))
+    assert written["arguments"] == {"bbox_2d": [500, 200, 600, 300], "label": "sign"}
+
+
+def test_a_box_without_area_still_shows_something():
+    content = json.dumps({"arguments": {"bbox_2d": [500, 500, 500, 500]}})
+    seen = observe(FRAME, (), read_call(content, Views(FRAME)), ZOOM)
+    assert seen.crop == Box(986, 486, 1014, 514) and not seen.problem
+
+
+def test_a_place_in_a_crop_means_a_place_of_the_original_image():
+    steps = looked((500, 500))  # shows (900, 400) to (1100, 600)
+    nested = turn(call(250, 750, image=3), before=steps).steps[-1]
+    assert nested.call == ZoomCall(Point(950, 550), view=2)
+    assert nested.observation.crop == Box(900, 500, 1000, 600), "half the crop, around the place"
+    assert nested.observation.view == 3
+    assert json.loads(write_call(nested.call, Views.of(FRAME, steps)))["arguments"] == {
+        "coordinate": [250, 750],
+        "image": 3,
+    }
+
+
+@given(
+    st.floats(0, 1000), st.floats(0, 1000), st.sampled_from(["qwen3_vl", "qwen25_vl", "original"])
+)
+def test_a_call_in_a_crop_is_read_back_as_it_was_written(x, y, kind):
+    frame = Frame.of(getattr(CoordinateSpace, kind)(), QUESTION)
+    crop = Observation(Box(900, 400, 1100, 600), 400, 400, view=2)
+    views = Views(frame, (crop,))
+    made = ZoomCall(Point(900 + x / 5, 400 + y / 5), 2)
+    again = read_call(write_call(made, views), views)
+    unit = 200 / views.frame.space.size(Image("", 400, 400))[0]
+    assert abs(again.point.x - made.point.x) <= unit and abs(again.point.y - made.point.y) <= unit
+    if kind != "original":
+        assert write_call(again, views) == write_call(made, views)
+
+
+def test_both_tools_are_described_in_the_models_own_units():
+    for tool in (POINT_TOOL, BOX_TOOL):
+        schema = tool_schema(tool, SPACE)["function"]
+        assert schema["name"] == tool and "thousandths" in json.dumps(schema)
+        assert set(schema["parameters"]["required"]) <= set(schema["parameters"]["properties"])
+
+
+# ---- observations -----------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("content", "problem"),
+    [
+        (call(image=4), "no_such_image"),
+        (call(image=0), "no_such_image"),
+        (call(1200, 500), "point_outside_image"),
+        (call(502, 500), "shown_already"),
+        ('{"arguments": {"coordinate": [0.5, 0.5]}}', "malformed"),
+    ],
+)
+def test_a_call_that_shows_nothing_is_answered_with_the_reason(content, problem):
+    found = turn(content, before=looked((500, 500)))
+    seen = found.steps[-1].observation
+    assert (seen.problem, seen.crop, seen.view) == (problem, None, None)
+    assert f"call_{problem}" in found.problems
+    assert observation_text(seen).startswith("<observation>T")
+
+
+def test_the_same_place_enlarged_further_is_something_new():
+    steps = looked((500, 500))
+    assert turn(call(500, 500, image=3), before=steps).steps[-1].observation.crop
+
+
+@pytest.mark.parametrize(
+    ("at", "image", "crop", "shown"),
+    [
+        ((10, 990), Image("i", 1000, 1000), (0, 800, 200, 1000), (400, 400)),
+        ((10, 20), Image("i", 400, 100), (0, 0, 200, 100), (400, 200)),
+        ((0.5, 0.5), Image("i", 1, 1), (0, 0, 1, 1), (400, 400)),
+    ],
+)
+def test_a_region_is_moved_into_the_image_and_never_squeezed(at, image, crop, shown):
+    assert ZOOM.lens.region(Point(*at), image) == (Box(*crop), shown)
+
+
+def test_a_lens_may_be_a_share_of_the_image():
+    crop, _ = Lens(0.1, 400, share=True).region(Point(1000, 500), LARGE)
+    assert crop == Box(800, 300, 1200, 700)
+
+
+def test_the_last_crop_asks_for_the_answer_and_a_further_call_is_not_answered():
+    steps = looked((100, 100), (500, 500), (900, 900))
+    assert [step.observation.last for step in steps] == [False, False, True]
+    assert observation_text(steps[-1].observation).endswith("Now give your answer.</observation>")
+    late = turn(call(300, 300), before=steps)
+    assert late.steps[-1].call is None and not late.called
+    assert "call_after_limit" in late.problems
+
+
+def test_calls_that_show_nothing_use_up_turns_but_no_crops():
+    steps = looked(*[(2000, 2000)] * 5)
+    assert [step.observation.last for step in steps] == [False] * 4 + [True]
+
+
+def test_crops_end_where_their_tokens_are_used_up():
+    crops = replace(ZOOM, crop_tokens=2 * 12 * 12)
+    steps = turn(call(100, 100)).steps
+    seen = observe(FRAME, steps, read_call(call(500, 500), Views(FRAME)), crops)
+    assert seen.last and not steps[-1].observation.last
+
+
+@pytest.mark.parametrize(
+    "wrong", [{"max_calls": 0}, {"max_turns": 2}, {"tool": "crop"}, {"role": "system"}]
+)
+def test_limits_that_make_no_sense_are_refused(wrong):
+    with pytest.raises(ValueError, match=r"^zoom:"):
+        replace(ZOOM, **wrong)
+
+
+# ---- turns ------------------------------------------------------------------------------------
+
+
+def test_what_is_written_behind_a_call_was_written_blind_and_is_dropped():
+    text = (
+        f"<think>A (500, 500).</think><tool_call>{call()}</tool_call>"
+        f"<observation>an A</observation><think>It is a.</think><answer>a</answer>"
+    )
+    found = read_turn(text, FRAME, ZOOM)
+    assert found.answer is None and found.called
+    assert "text_after_call" in found.problems
+
+
+def test_of_two_calls_in_a_turn_the_first_counts():
+    found = turn(f"{call()}</tool_call>\n<tool_call>{call(100, 100)}")
+    assert [step.call for step in found.steps] == [ZoomCall(Point(1000, 500))]
+    assert "text_after_call" in found.problems
+
+
+def test_an_answer_before_a_call_ends_the_line():
+    found = read_turn(
+        f"<think>A (500, 500).</think><answer>a</answer><tool_call>{call()}</tool_call>",
+        FRAME,
+        ZOOM,
+    )
+    assert found.answer == "a" and not found.called
+    assert found.problems == ("call_after_answer",)
+
+
+def test_a_call_cut_off_in_the_middle_is_malformed():
+    cut = "<think>A (500, 500).</think><tool_call>" + call()[:30]
+    found = read_turn(cut, FRAME, ZOOM, finish_reason="length")
+    assert found.steps[-1].observation.problem == "malformed"
+    assert "unclosed_tool_call" in found.problems
+
+
+def test_a_server_that_leaves_the_stop_string_out_loses_no_call():
+    found = read_turn(f"<think>A (500, 500).</think><tool_call>{call()}", FRAME, ZOOM)
+    assert found.called and found.steps[-1].observation.crop and not found.problems
+
+
+def test_a_call_without_a_thought_is_answered_and_noted():
+    found = turn(call(), thought="")
+    assert found.called and found.problems == ("call_without_thought",)
+    messages = build_messages(load_prompt("zoom"), QUESTION, SPACE, 1, found.steps, zoom=ZOOM)
+    assert messages[2].text == f"<tool_call>{call()}</tool_call>"
+
+
+def test_what_a_crop_shows_may_be_told_without_a_point():
+    found = read_turn("<think>It is a.</think><answer>a</answer>", FRAME, ZOOM, looked((9, 9)))
+    assert found.problems == () and found.steps == (Step("It is a."),)
+
+
+def test_a_thought_cut_off_is_left_out():
+    found = read_turn("<think>A (500, 500).", FRAME, ZOOM, finish_reason="length")
+    assert found.steps == () and found.answer is None
+
+
+@given(st.text(alphabet='<>/{}[]",.:01 \n') | st.text())
+def test_no_text_is_a_crash(noise):
+    for text in (
+        noise,
+        f"<tool_call>{noise}",
+        f"<think>{noise}</think><tool_call>{noise}</tool_call>",
+    ):
+        found = read_turn(text, FRAME, ZOOM, looked((500, 500)))
+        assert found.called == bool(found.steps and found.steps[-1].observation)
+
+
+# ---- conversations ----------------------------------------------------------------------------
+
+
+def test_a_conversation_holds_each_crop_behind_its_call_and_only_grows():
+    prompt = load_prompt("zoom")
+    steps = looked((100, 100), (500, 500))
+    roles = ["system", "user", "assistant", "user", "assistant", "user"]
+    before = ()
+    for n in range(3):
+        messages = build_messages(prompt, QUESTION, SPACE, 3, steps[:n], zoom=ZOOM)
+        assert [m.role for m in messages] == roles[: 2 * n + 2]
+        assert messages[: len(before)] == before
+        before = messages
+    assert messages[5].parts[0] == ImagePart(crop_of(QUESTION, steps[1]))
+    assert "Image 4: the region" in messages[5].text
+    more = Step("It is a.")
+    asked = build_messages(prompt, QUESTION, SPACE, 3, (*steps, more), True, zoom=ZOOM)
+    assert asked[-1].role == "assistant" and asked[-1].text == "<think>It is a.</think>\n<answer>"
+    as_tool = build_messages(
+        prompt, QUESTION, SPACE, 3, steps, zoom=replace(ZOOM, role="tool", tool=BOX_TOOL)
+    )
+    assert as_tool[-1].role == "tool" and BOX_TOOL in as_tool[0].text
+
+
+def test_one_crop_has_one_name_and_is_rendered_once():
+    images = {"large": picture((2000, 1000)), "small": picture((100, 400))}
+    crops = CropImages(images)
+    names = crops.add(QUESTION, looked((100, 100), (500, 500)))
+    assert names == crops.add(QUESTION, looked((100, 100), (500, 500))) and len(set(names)) == 2
+    assert crops[names[0]] is crops[names[0]]
+    assert decode(crops[names[0]]).size == (400, 400)
+    assert crops["large"] == images["large"] and "other" not in crops and names[1] in crops
+
+
+def test_a_crop_is_cut_from_the_upright_image():
+    stored = Picture.new("RGB", (40, 80), "white")  # shown turned: 80 x 40
+    stored.paste("red", (0, 0, 40, 40))
+    exif = Picture.Exif()
+    exif[0x0112] = 6  # turn clockwise: the upper half comes to the right
+    data = io.BytesIO()
+    stored.save(data, "PNG", exif=exif)
+    right = Observation(Box(60, 10, 70, 20), 20, 20)
+    left = Observation(Box(10, 10, 20, 20), 20, 20)
+    assert decode(render_crop(data.getvalue(), right)).getpixel((10, 10))[1] < 40
+    assert decode(render_crop(data.getvalue(), left)).getpixel((10, 10))[1] > 200
+
+
+def picture(size):
+    data = io.BytesIO()
+    Picture.effect_noise(size, 50).convert("RGB").save(data, "PNG")
+    return data.getvalue()
