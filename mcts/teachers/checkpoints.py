@@ -5,7 +5,8 @@
     folder = find_checkpoint("my-model")    # a model that an installed package registered, or None
 
 A checkpoint that was trained here, or that a package brings, carries `vigorl.json`: the prompt file
-for each response style, the style it was trained to answer in, and the tokens that a step needs.
+for each response style, the style it was trained to answer in, the tokens that a step needs, and,
+where it was taught to zoom, what a call shows.
 Packages register checkpoints under the entry-point group `vigorl.models`; each entry point is named
 as the model is and points to the folder's `Path`. The one named `default` holds the name of the
 model that commands use where none is given.
@@ -14,8 +15,9 @@ model that commands use where none is given.
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Mapping
-from dataclasses import dataclass, field, replace
+from dataclasses import asdict, dataclass, field, replace
 from functools import cache
 from importlib.metadata import entry_points
 from pathlib import Path
@@ -23,6 +25,8 @@ from typing import Any
 
 from mcts.coordinates import CoordinateSpace, Dialect
 from mcts.data import ResponseStyle
+from mcts.zoom.config import ZoomConfig
+from mcts.zoom.lenses import Lens
 
 SPACES = {
     "qwen2-vl": CoordinateSpace.qwen2_vl,
@@ -59,6 +63,8 @@ def named_space(name: str) -> CoordinateSpace:
 
 MODEL_TYPES = {"qwen2_vl": "qwen2-vl", "qwen2_5_vl": "qwen2.5-vl", "qwen3_vl": "qwen3-vl"}
 """The same families by the `model_type` of their config.json."""
+_GENERATION = re.compile(r"\{%-?\s*(?:end)?generation\s*-?%\}")
+_PROBE = "Image 2, enlarged."
 STYLE_FILE = "vigorl.json"
 GROUP = "vigorl.models"
 DEFAULT = "default"
@@ -79,6 +85,8 @@ class PromptStyle:
     """The prompt file (`mcts.prompts`) for each response style; None for each task's own."""
     step_tokens: int = 512
     """Most tokens of one reasoning step."""
+    zoom: ZoomConfig | None = None
+    """What it was shown when it learned to zoom; None where it did not, or nothing is recorded."""
 
     @property
     def prompt(self) -> str | None:
@@ -135,9 +143,64 @@ def prompt_style(folder: Path) -> PromptStyle:
             for style, name in dict(found["prompts"]).items()
         }
         style = _known(ResponseStyle(found["response_style"]), prompts)
-        return PromptStyle(style, prompts, int(found["step_tokens"]))
+        zoom = _read_zoom(found["zoom"]) if found.get("zoom") else None
+        return PromptStyle(style, prompts, int(found["step_tokens"]), zoom)
     except (KeyError, TypeError, ValueError) as error:
         raise ValueError(f"{folder / STYLE_FILE}: no prompt style ({error!r})") from None
+
+
+def observation_role(folder: Path) -> str:
+    """Return the turn in which a model's chat template shows what a tool returns, images included.
+
+    `tool` where it renders such a turn, its image and its text, in a way of its own; else `user`. A
+    template that knows no tools may well write the word into the turn's head, but its model has
+    never seen it there.
+    """
+    template = _chat_template(folder)
+    shown = _render_probe(template, "tool")
+    named = _render_probe(template, "observer").lower().replace("observer", "tool")
+    whole = _PROBE in shown and shown != _render_probe(template, "tool", image=False)
+    return "tool" if whole and shown.lower() != named else "user"
+
+
+def _render_probe(template: str, role: str, image: bool = True) -> str:
+    """Render a dialogue that ends in an observation; empty if the template can't."""
+    from jinja2.sandbox import ImmutableSandboxedEnvironment
+
+    pictures = [{"type": "image"}] if image else []
+    turns = [("user", [], "Where?"), ("assistant", [], "There."), (role, pictures, _PROBE)]
+    messages = [
+        {"role": name, "content": [*parts, {"type": "text", "text": text}]}
+        for name, parts, text in turns
+    ]
+    environment = ImmutableSandboxedEnvironment(
+        trim_blocks=True, lstrip_blocks=True, extensions=["jinja2.ext.loopcontrols"]
+    )
+    try:
+        return environment.from_string(_GENERATION.sub("", template)).render(messages=messages)
+    except Exception:  # a template is a program and can raise anything
+        return ""
+
+
+def _chat_template(folder: Path) -> str:
+    """Return a checkpoint's chat template, wherever it is kept; empty if it has none."""
+    try:
+        return (folder / "chat_template.jinja").read_text(encoding="utf-8")
+    except (OSError, ValueError):
+        pass
+    for name in ("chat_template.json", "processor_config.json", "tokenizer_config.json"):
+        found = read_json(folder / name).get("chat_template")
+        if isinstance(found, list):  # several, each with a name
+            found = {one["name"]: one["template"] for one in found}
+        if isinstance(found, dict):
+            found = found.get("default")
+        if found:
+            return str(found)
+    return ""
+
+
+def _read_zoom(fields: Mapping[str, Any]) -> ZoomConfig:
+    return ZoomConfig(**{**fields, "lens": Lens(**fields["lens"])})
 
 
 def _former_style(folder: Path, found: Mapping[str, Any]) -> PromptStyle:
@@ -161,11 +224,13 @@ def _known(style: ResponseStyle, prompts: Mapping[ResponseStyle, str | None]) ->
 
 def write_prompt_style(folder: Path, style: PromptStyle) -> None:
     """Write `vigorl.json` into a model's folder."""
-    fields = {
+    fields: dict[str, Any] = {
         "response_style": str(style.response_style),
         "prompts": {str(name): prompt for name, prompt in style.prompts.items()},
         "step_tokens": style.step_tokens,
     }
+    if style.zoom is not None:
+        fields["zoom"] = asdict(style.zoom)
     (folder / STYLE_FILE).write_text(json.dumps(fields, indent=1) + "\n", encoding="utf-8")
 
 
