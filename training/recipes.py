@@ -18,11 +18,22 @@ from importlib.metadata import entry_points
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, TypeAdapter, ValidationError, field_validator
+from pydantic import (
+    BaseModel,
+    ConfigDict,
+    Field,
+    TypeAdapter,
+    ValidationError,
+    ValidationInfo,
+    field_validator,
+)
 
 from mcts.data import ResponseStyle
 from mcts.names import check_name
 from mcts.strict_yaml import YamlProblem, parse_value, parse_yaml
+from mcts.tool_calls.calls import POINT_TOOL
+from mcts.zoom.config import ZoomConfig
+from mcts.zoom.lenses import Lens
 from training.errors import TrainingError
 
 Positive = Annotated[int, Field(ge=1)]
@@ -45,6 +56,44 @@ class Lora(_Checked):
     )  # fmt: skip
 
 
+class Zoom(_Checked):
+    """How a student zooms: `mcts.zoom.config.ZoomConfig` without what its chat template decides."""
+
+    lens: Lens | None = Field(
+        None,
+        description="what a call shows: half_width and shown_side in pixels, marked, share; what "
+        "the dialogues show, or the model's or the task's own, when left out",
+    )
+    max_calls: Positive = Field(4, description="crops shown in a dialogue; the last asks to answer")
+    max_turns: Positive | None = Field(
+        None,
+        description="calls answered, failed ones too; twice max_calls when left out",
+    )
+    tool: Literal["search_coordinate", "image_zoom_in_tool"] = POINT_TOOL
+    crop_tokens: Annotated[int, Field(ge=0)] = Field(
+        0, description="image tokens of a dialogue's crops, at most; 0 for no limit"
+    )
+
+    @field_validator("max_turns")
+    @classmethod
+    def _hold_the_crops(cls, turns: int | None, info: ValidationInfo) -> int | None:
+        if turns is not None and turns < info.data.get("max_calls", turns):
+            raise ValueError("crops are counted too, so it is at least max_calls")
+        return turns
+
+    def config(self, lens: Lens, role: str) -> ZoomConfig:
+        """Return what a student zooms with.
+
+        Args:
+            lens: where the recipe names none.
+            role: the turn in which its chat template shows a crop.
+        """
+        turns = self.max_turns or 2 * self.max_calls
+        return ZoomConfig(
+            self.lens or lens, self.max_calls, turns, self.tool, role, self.crop_tokens
+        )
+
+
 class _Recipe(_Checked):
     name: str = Field(min_length=1, pattern=r"^[a-z0-9][a-z0-9._-]*$")
     about: str = Field(description="what it is for, in a sentence")
@@ -52,6 +101,7 @@ class _Recipe(_Checked):
     response_style: ResponseStyle = Field(
         ResponseStyle.GROUNDED, description="how the student answers"
     )
+    zoom: Zoom | None = Field(None, description="how it zooms, with response_style zoom only")
     min_thoughts: Positive = Field(3, description="most steps a prompt demands")
     seed: Annotated[int, Field(ge=0)] = 0
     learning_rate: Annotated[float, Field(gt=0)]
@@ -72,16 +122,18 @@ class _Recipe(_Checked):
         None, description="where curves go beside the file; trackio when left out"
     )
 
-    @field_validator("response_style")
+    @field_validator("zoom")
     @classmethod
-    def _can_be_trained(cls, style: ResponseStyle) -> ResponseStyle:
-        if style is ResponseStyle.ZOOM:
-            raise ValueError("zoom dialogues can be exported, but not trained on here")
-        return style
+    def _zooms(cls, zoom: Zoom | None, info: ValidationInfo) -> Zoom | None:
+        if zoom is not None and info.data.get("response_style") is not ResponseStyle.ZOOM:
+            raise ValueError("only a recipe of response_style zoom has it")
+        return zoom
 
     def settings(self) -> dict[str, Any]:
         """Return all that decides the outcome, as JSON's types."""
         left_out = {"about", "save_every", "trackers", "micro_batch"}
+        if self.zoom is None:  # as in the settings of students that were trained before
+            left_out.add("zoom")
         return self.model_dump(mode="json", exclude=left_out)
 
 

@@ -7,6 +7,8 @@ from pathlib import Path
 import pytest
 
 from mcts.data import ResponseStyle
+from mcts.zoom.config import ZoomConfig
+from mcts.zoom.lenses import VISUAL_SEARCH_LENS, Lens
 from training.errors import TrainingError
 from training.grpo import reward_of
 from training.recipes import GrpoRecipe, SftRecipe, key_settings, load_recipe, recipe_names
@@ -19,7 +21,7 @@ def test_every_recipe_loads_under_its_own_name_and_says_what_it_is_for(name: str
     recipe = load_recipe(name)
     assert recipe.name == name
     assert recipe.about.endswith(".")
-    styled = "ungrounded" in name or "answers" in name
+    styled = any(word in name for word in ("ungrounded", "answers", "zoom"))
     assert (recipe.response_style is not ResponseStyle.GROUNDED) == styled
     assert recipe.model
     if isinstance(recipe, GrpoRecipe):
@@ -125,5 +127,21 @@ def test_a_recipe_without_a_student_needs_one_from_the_command(tmp_path: Path) -
     assert student_name(recipe, "some-model") == "some-model"
     with pytest.raises(TrainingError, match="bare names no model to start from: give --model"):
         student_name(recipe, None)
-    with pytest.raises(TrainingError, match="zoom dialogues can be exported, but not trained"):
-        load_recipe(str(path), ["response_style=zoom"])
+
+
+def test_only_a_recipe_that_zooms_says_how() -> None:
+    recipe = load_recipe("qwen3-vl-4b-zoom-sft", ["zoom.max_calls=6", "zoom.crop_tokens=2000"])
+    assert recipe.response_style is ResponseStyle.ZOOM and recipe.zoom is not None
+    zoom = recipe.zoom.config(VISUAL_SEARCH_LENS, "tool")
+    assert zoom == ZoomConfig(VISUAL_SEARCH_LENS, 6, 12, role="tool", crop_tokens=2000)
+    own = "zoom.lens={half_width: 0.1, shown_side: 336, share: true}"
+    given = load_recipe("qwen3-vl-4b-zoom-sft", [own]).zoom
+    assert given is not None
+    assert given.config(VISUAL_SEARCH_LENS, "user").lens == Lens(0.1, 336, share=True)
+    assert "zoom" not in load_recipe("nano-sft").settings()
+    with pytest.raises(TrainingError, match="only a recipe of response_style zoom has it"):
+        load_recipe("nano-sft", ["zoom.max_calls=6"])
+    with pytest.raises(TrainingError, match=r"zoom.max_turns: .* at least max_calls"):
+        load_recipe("qwen3-vl-4b-zoom-sft", ["zoom.max_turns=3"])
+    with pytest.raises(TrainingError, match=r"zoom.lens: .* half width above 0"):
+        load_recipe("qwen3-vl-4b-zoom-sft", [own.replace("0.1", "0")])
