@@ -43,6 +43,26 @@ def by_halves(questions: Sequence[Question], answers: Answers) -> Metrics:
     return {f"accuracy/{half}": _mean(scores) for half, scores in sorted(halves.items())}
 
 
+def orders(questions: Sequence[Question], answers: Answers) -> Metrics:
+    """Compute accuracy for each order of the options (`part_of`), and `orders`, their mean.
+
+    `every_order` is the share of questions that are right in all the orders that were asked; a
+    question is the same where its text, its images and, in any order, its options are.
+    """
+    by_order: defaultdict[str, list[float]] = defaultdict(list)
+    by_question: defaultdict[tuple[object, ...], list[float]] = defaultdict(list)
+    for question, score in _scores(questions, answers):
+        by_order[question.part_of].append(score)
+        images = tuple(image.image_id for image in question.images)
+        by_question[question.text, images, tuple(sorted(question.choices))].append(score)
+    metrics = {f"accuracy/{order}": _mean(scores) for order, scores in sorted(by_order.items())}
+    return {
+        **metrics,
+        "accuracy/orders": _mean(metrics.values()),
+        "accuracy/every_order": _mean(float(min(scores) == 1) for scores in by_question.values()),
+    }
+
+
 def pope(questions: Sequence[Question], answers: Answers) -> Metrics:
     """POPE: precision, recall and F1 of *yes*, and how often *yes* is said, also a category.
 
@@ -167,6 +187,7 @@ METRICS: Mapping[str, Metric] = {
     "accuracy": accuracy,
     "by_family": by_family,
     "by_halves": by_halves,
+    "orders": orders,
     "pope": pope,
     "robospatial": robospatial,
     "actions": actions,

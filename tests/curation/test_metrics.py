@@ -136,3 +136,18 @@ def test_every_metric_that_a_task_names_is_there() -> None:
     assert named <= set(METRICS)
     with pytest.raises(ValueError, match="no metric named 'luck'; there are: accuracy, by_family"):
         published_metrics(("luck",), [], [])
+
+
+def test_options_in_several_orders_are_counted_by_order_and_all_of_them_together() -> None:
+    """HR-Bench's score is the mean of its orders; one question of two is right in both of them."""
+    asked = [("a", ("x", "y"), "order 0"), ("a", ("y", "x"), "order 1"),
+             ("b", ("x", "y"), "order 0"), ("b", ("y", "x"), "order 1"),
+             ("c", ("x", "y"), "order 0")]  # fmt: skip
+    questions = [
+        question(text, "x", choices=choices, part_of=order) for text, choices, order in asked
+    ]
+    figures = METRICS["orders"](questions, ["x", "B", "x", "A", "y"])
+    assert figures["accuracy/order 0"] == pytest.approx(2 / 3)
+    assert figures["accuracy/order 1"] == pytest.approx(1 / 2)
+    assert figures["accuracy/orders"] == pytest.approx((2 / 3 + 1 / 2) / 2)
+    assert figures["accuracy/every_order"] == pytest.approx(1 / 3)

@@ -24,6 +24,7 @@ from warehouse.sources.reading.drafts import (
     Draft,
     ImportProblem,
     OtherFile,
+    OtherSet,
     ReadContext,
     Readers,
     ReadFile,
@@ -85,21 +86,19 @@ def find_readers(
         files, has_validation = _within(path, reader, split, found)
     else:
         raise ImportProblem(f"{path} does not exist")
-    wanted = _wanted(split, has_validation)
+    wanted, in_folder = _wanted(split, has_validation), path.is_dir()
     for file, file_split in files:
         if not file_split:
             raise ImportProblem(f"{file}: its name has no split; say with --split which it is")
         rows = _RowSplits(file, wanted, has_validation)
         read = reader.formats[suffix_of(file)]
-        beside = path.is_dir() and suffix_of(file) in _BESIDE
 
-        def outcomes(
-            file: Path = file, read: ReadFile = read, rows: _RowSplits = rows, beside: bool = beside
-        ) -> Outcomes:
+        def outcomes(file: Path = file, read: ReadFile = read, rows: _RowSplits = rows) -> Outcomes:
             try:
                 yield from map(rows.place, read(file, context))
             except OtherFile as problem:
-                if not beside:
+                no_data = suffix_of(file) in _BESIDE or isinstance(problem, OtherSet)
+                if not (in_folder and no_data):
                     raise
                 found.others.append(problem)
                 found.remark(f"left out, as it is no data: {problem}")

@@ -21,6 +21,7 @@ import tempfile
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, replace
+from hashlib import sha256
 from pathlib import Path
 from string import ascii_uppercase
 from typing import IO, Any
@@ -156,18 +157,24 @@ class Spool:
     """Images by name in a file on disk, for a TSV whose rows may refer to another row's image.
 
     VLMEvalKit's files (`vlmeval/dataset/image_base.py`) hold in `image` either base64, or, in at
-    most 64 characters, the `index` of the row that has it.
+    most 64 characters, the `index` of the row that has it. Others repeat the base64 in every row
+    (HR-Bench in four, gigabytes in all): it is kept once.
     """
 
     def __init__(self, handle: IO[bytes]) -> None:
         self.handle = handle
         self.places: dict[str, list[tuple[int, int]]] = {}
+        self.kept: dict[bytes, tuple[int, int]] = {}
+        """Where what was written lies, by its hash."""
         self.index = ""
 
     def put(self, name: str, data: bytes) -> None:
         """Store an image under a name."""
-        self.places.setdefault(name, []).append((self.handle.seek(0, 2), len(data)))
-        self.handle.write(data)
+        key = sha256(data).digest()
+        if key not in self.kept:
+            self.kept[key] = self.handle.seek(0, 2), len(data)
+            self.handle.write(data)
+        self.places.setdefault(name, []).append(self.kept[key])
 
     def get(self, value: str, field: str) -> bytes:
         """Decode the image in a cell of the row `index`, or get the one stored under that name."""

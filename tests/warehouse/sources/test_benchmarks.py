@@ -13,8 +13,10 @@ from flows.settings import BuildSettings, EvaluateSettings
 from flows.stages import build as stages
 from flows.stages.evaluate import evaluate
 from mcts.data import AnswerKind, Question
-from tests.support.benchmark_files import EXAMPLES, Example
+from tests.support import benchmark_files
+from tests.support.benchmark_files import Example
 from tests.support.stub_server import StubServer
+from tests.support.visual_search_files import SEARCH_EXAMPLES
 from warehouse.query.run_query import query
 from warehouse.sources import Draft, Reject, tasks
 from warehouse.sources.find_files import find_readers
@@ -23,6 +25,7 @@ from warehouse.sources.reading.accept_drafts import Accepted, Checker
 from warehouse.storage.home import Warehouse
 from warehouse.tables.rows import read_questions
 
+EXAMPLES = (*benchmark_files.EXAMPLES, *SEARCH_EXAMPLES)
 IDS = [f"{one.task}-{one.write.__name__}" for one in EXAMPLES]
 
 

@@ -12,6 +12,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from tests.support import benchmark_files as files
+from tests.support import visual_search_files as search
 from tests.support.benchmark_files import b64, drawn, ical_example, image_file, stored
 from warehouse.sources import Draft, ImportProblem, ReadContext, Reject, tasks
 from warehouse.sources.reading.accept_drafts import Checker
@@ -48,6 +49,33 @@ BAD: list[tuple[str, str, dict[str, Any], dict[str, Any], str, str]] = [
     ("vstar-bench", "jsonl", files.VSTAR_ROW, {"image": "no.png"}, "image", "no.png: there is no"),
     ("vstar-bench", "jsonl", files.VSTAR_ROW, {"image": "../a.png"}, "image", "../a.png: the name"),
     ("vstar-bench", "jsonl", files.VSTAR_ROW, {"image": "https://a/b.png"}, "image", "https://a"),
+    ("hr-bench-4k", "tsv", search.HR_ROW, {"answer": "E"}, "answer", "the answer 'E' is no"),
+    ("hr-bench-4k", "tsv", search.HR_ROW, {"category": "both"}, "category", "it is single or"),
+    ("hr-bench-4k", "parquet", search.HR_ROW, {"B": None}, "answer", "the answer 'B' names"),
+    ("hr-bench-8k", "tsv", search.HR_ROW, {"cycle_category": ""}, "cycle_category", "there is no"),
+    ("hr-bench-8k", "tsv", search.HR_ROW, {"image": "9"}, "image", "it refers to '9'"),
+    ("hr-bench-8k", "parquet", search.HR_ROW, {"image": "no.jpg"}, "image", "no.jpg: there is no"),
+    ("visual-probe", "json", search.PROBE_ROW, {"images": []}, "images", "a question has one"),
+    ("visual-probe", "json", search.PROBE_ROW,
+     {"images": ["VisualProbe_Hard/data/9.jpg"]}, "images", "data/9.jpg: there is no such file"),
+    ("visual-probe", "json", search.PROBE_ROW,
+     {"images": ["VisualProbe_Hard/../../a.png"]}, "images", "../../a.png: the name leads out"),
+    ("visual-probe", "json", search.PROBE_ROW, {"problem": "<image>\n"}, "problem", "there is no"),
+    ("visual-probe", "json", search.PROBE_ROW, {"solution": None}, "solution", "there is no"),
+    ("visual-probe", "json", search.PROBE_ROW,
+     {"data_source": "vstar_bench"}, "data_source", "it is visual_probe_easy"),
+    ("tree-bench", "tsv", search.TREE_ROW, {"answer": "E"}, "answer", "the answer 'E' is no"),
+    ("tree-bench", "tsv", search.TREE_ROW, {"category": "OCR"}, "category", "it is such as"),
+    ("tree-bench", "tsv", search.TREE_ROW, {"target_instances": "[[44, 30, 20, 52]]"},
+     "target_instances", "the box (44, 30, 20, 52)"),
+    ("tree-bench", "tsv", search.TREE_ROW, {"target_instances": "[20, 30, 44, 52]"},
+     "target_instances", "20 is not a box"),
+    ("tree-bench", "tsv", search.TREE_ROW, {"target_instances": "[[0.1, 0.2, 0.3, 0.4]]"},
+     "target_instances", "the box (0.1, 0.2, 0.3, 0.4) should be pixels"),
+    ("tree-bench", "parquet", search.TREE_ROW, {"target_instances": "see above"},
+     "target_instances", "it should be a list"),
+    ("tree-bench", "parquet", {**search.TREE_ROW, "A": "", "B": "", "C": ""},
+     {"multi-choice options": ""}, "multi-choice options", "there are 1 options"),
     ("screenspot", "json", files.SCREEN_ROW, {"bbox": [0.1, 0.2, 0.3, 0.4]}, "bbox",
      "the box (0.1, 0.2, 0.3, 0.4) should be pixels"),
     ("screenspot", "json", files.SCREEN_ROW, {"bbox": [150, 10, 60, 20]}, "bbox", "the box (150,"),
@@ -138,7 +166,8 @@ def test_a_bad_row_is_named(
 ) -> None:  # fmt: skip
     for i, name in enumerate(("web_1.png", "a/1.png", "a/2.png", "classifieds_10.png",
                               "direct_attributes/sa_4690.png", "2steps/image/1-1.png",
-                              "blender_windows/screenshot_1.png")):  # fmt: skip
+                              "blender_windows/screenshot_1.png",
+                              "data/visual_probe_hard_0.png")):  # fmt: skip
         image_file(tmp_path, name, i)
     (found,) = rejected(task, write(tmp_path, suffix, [{**good, **change}]))
     assert (found.row, found.field) == (1, field)

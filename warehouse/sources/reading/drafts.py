@@ -39,6 +39,10 @@ class OtherFile(ImportProblem):
     """Why a file is not the dataset's: beside others, in a folder, it is left out."""
 
 
+class OtherSet(OtherFile):
+    """Why a file is another set's, as its name says: in a folder it is left out, Parquet too."""
+
+
 @dataclass(frozen=True, slots=True)
 class Picture:
     """One encoded image of a draft."""
