@@ -2,14 +2,16 @@
 
     settings = BuildSettings.checked(task="sat2", simulations=20)   # Problem names a bad field
 
-This is the only place where a parameter is declared. `flows.parameters` makes flags and Prefect
-parameters of the fields, in this order; a description becomes the flag's help. What several
-commands share is a base class, so that its flags are the same everywhere.
+A parameter is declared once: here, or in `flows.zoom_settings` if it is about zooming.
+`flows.parameters` makes flags and Prefect parameters of the fields, in this order; a description
+becomes the flag's help. What several commands share is a base class, so that its flags are the same
+everywhere.
 
 The way of a build's settings, from the flag to the search:
 
     flows.parameters -> BuildSettings (here) -> flows.cli.build -> flows.stages.build
-        -> flows.teachers.resolve     (TeacherSettings: which model, how it is asked)
+        -> flows.teachers.resolve     (TeacherSettings: which model)
+        -> flows.teachers.response_styles     (ZoomSettings: how it is asked, and what it is shown)
         -> flows.stages.search        (`search_config` takes the fields of `SearchConfig` by name)
 
 A new field of `SearchConfig` becomes a flag when `BuildSettings` has one of the same name.
@@ -18,87 +20,15 @@ A new field of `SearchConfig` becomes a flag when `BuildSettings` has one of the
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated, Any, ClassVar, Literal, NamedTuple, Self
+from typing import Annotated, Any, ClassVar, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import Field
 
 from flows import server_options
+from flows.settings_base import POSITIONAL, FieldProblem, Flag, Problem, Settings, option
+from flows.zoom_settings import ZoomSettings
 from mcts.data import ResponseStyle
-from mcts.names import wrong_name
 from mcts.teachers.checkpoints import default_model
-
-
-class Problem(Exception):
-    """Something the user can correct, in one sentence; commands exit with status 2."""
-
-
-class FieldProblem(Problem):
-    """A `Problem` with the value of one field."""
-
-    def __init__(self, field: str, sentence: str) -> None:
-        super().__init__(f"{field}: {sentence}")
-        self.field = field
-
-
-class Flag(NamedTuple):
-    """How a field is typed on the command line, where that doesn't follow from its name."""
-
-    names: tuple[str, ...] = ()
-    """The flag, with its dashes."""
-    positional: bool = False
-    metavar: str = ""
-    former: tuple[str, ...] = ()
-    """Names the field had before; they still work, and stderr names the new one."""
-
-
-POSITIONAL = Flag(positional=True)
-
-
-def option(default: Any, description: str, **constraints: Any) -> Any:
-    """Declare a field: its default (`...` for none), its help with the unit, its bounds."""
-    return Field(default, description=description, **constraints)
-
-
-class Settings(BaseModel):
-    """Base class: frozen; unknown fields are rejected."""
-
-    model_config = ConfigDict(extra="forbid", frozen=True, coerce_numbers_to_str=True)
-    command: ClassVar[str] = ""
-    """What is typed after `vigorl`; also its section in a settings file."""
-
-    @classmethod
-    def checked(cls, **values: Any) -> Self:
-        """Make the settings.
-
-        Raises:
-            Problem: a field is bad, or fields contradict each other.
-        """
-        try:
-            settings = cls(**values)
-        except ValidationError as error:
-            field, kind, reason = server_options.first_problem(error)
-            if kind == "missing":
-                reason = (
-                    f"it is missing; give it to `vigorl {cls.command}`, or in its settings file"
-                )
-            raise FieldProblem(field, reason) from None
-        for field in ("task", "benchmark", "into"):
-            if wrong := wrong_name("task", getattr(settings, field, None)):
-                raise FieldProblem(field, wrong)
-        settings.check()
-        return settings
-
-    def check(self) -> None:
-        """Compare fields with each other.
-
-        Raises:
-            Problem: they contradict each other.
-        """
-
-    def params(self) -> dict[str, Any]:
-        """Return the settings as `runs.params` keeps them and `--config` reads them; no secrets."""
-        return dict(server_options.without_secrets(self.model_dump(mode="json")))
-
 
 # ---- what several commands share -----------------------------------------------------------------
 
@@ -160,6 +90,10 @@ class TeacherSettings(ServerSettings, HomeSettings):
         return TeacherSettings.checked(**given)
 
 
+_SEARCHED_STYLE = (
+    "grounded, or zoom: each step may look closer; zoom when left out if the task has a lens and "
+    "the model was taught to"
+)
 _STYLE = (
     "rewrite each trace: grounded (those that can also be written ungrounded), ungrounded, "
     "answer_only or zoom"
@@ -188,7 +122,7 @@ class ImportSettings(HomeSettings):
     space: str = option("original", "with reference-trees, the coordinates of their points")
 
 
-class BuildSettings(TeacherSettings):
+class BuildSettings(TeacherSettings, ZoomSettings):
     """What `vigorl build` and the deployments `build-traces/*` take."""
 
     command = "build"
@@ -200,6 +134,7 @@ class BuildSettings(TeacherSettings):
     prompt: str | None = option(
         None, "prompt file; the teacher's own, or the task's, when left out"
     )
+    response_style: Literal["grounded", "zoom"] | None = option(None, _SEARCHED_STYLE)
     simulations: int = option(8, "simulations a tree", ge=1)
     children: int = option(3, "steps sampled at an expansion", ge=1)
     rollouts: int = option(2, "answers sampled from each new step", ge=1)
@@ -243,6 +178,7 @@ class BuildSettings(TeacherSettings):
 
     def check(self) -> None:
         """See `Settings.check`."""
+        super().check()
         if self.samples and self.strategy == "mcts":
             raise FieldProblem("samples", "they are for the strategies best-of-n and linear")
         if self.replay + self.regrade + self.dry_run > 1:
@@ -296,7 +232,7 @@ class JudgeSettings(TeacherSettings):
             raise FieldProblem("judge", f"{self.what} needs a model that judges; give its URL")
 
 
-class EvaluateSettings(ServerSettings, HomeSettings):
+class EvaluateSettings(ServerSettings, HomeSettings, ZoomSettings):
     """What `vigorl evaluate` and the deployments `evaluate-model/*` take."""
 
     command = "evaluate"
@@ -311,8 +247,10 @@ class EvaluateSettings(ServerSettings, HomeSettings):
     against: str | None = option(
         None, "a second model, asked the same, to compare question by question"
     )
-    control: Literal["blank", "shuffled"] | None = option(
-        None, "grey images, or those of another question, in place of its own"
+    control: Literal["blank", "shuffled", "noise", "elsewhere"] | None = option(
+        None,
+        "in place of the images, grey ones (blank) or another question's (shuffled); in place of "
+        "the crops only, noise or another region (elsewhere)",
     )
     temperature: float = option(0.0, "0 is greedy; the paper's tables are at 0.5", ge=0)
     top_p: float = option(1.0, "nucleus of the sampling", gt=0, le=1)
@@ -328,11 +266,12 @@ class EvaluateSettings(ServerSettings, HomeSettings):
 
     def check(self) -> None:
         """See `Settings.check`."""
+        super().check()
         if self.samples > 1 and self.temperature == 0:
             raise FieldProblem(
                 "samples", "at temperature 0 all are the same; give a temperature as well"
             )
-        if self.response_style and self.prompt:
+        if self.response_style not in (None, ResponseStyle.ZOOM) and self.prompt:
             raise Problem("response_style and prompt: give one of them")
 
 
@@ -405,7 +344,7 @@ class LintSettings(Settings):
     messages: bool = option(False, "give completions as chat messages")
 
 
-class AskSettings(ServerSettings):
+class AskSettings(ServerSettings, ZoomSettings):
     """What `vigorl ask` takes."""
 
     command = "ask"
@@ -424,6 +363,9 @@ class AskSettings(ServerSettings):
         None, "model to ask a server for; its first when left out"
     )
     prompt: str | None = option(None, "prompt file to ask with")
+    response_style: Literal["grounded", "zoom"] | None = option(
+        None, "grounded, or zoom: each step may look closer; what it was taught when left out"
+    )
 
 
 class ServeSettings(HomeSettings):

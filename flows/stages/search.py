@@ -22,16 +22,18 @@ from flows.progress import Progress
 from flows.settings import BuildSettings, FieldProblem
 from flows.stages.run_budget import OutOfBudget, RunBudget
 from flows.teachers.resolve import ResolvedTeacher
+from flows.teachers.response_styles import search_style, way_of_asking
 from mcts.budget import Budget, Usage
 from mcts.concurrency import gather
 from mcts.config import SearchConfig, search_id
-from mcts.data import Question, content_id
+from mcts.data import Question, ResponseStyle, content_id
 from mcts.journal.journal import Journal, JournaledTeacher
 from mcts.prompts import load_prompt
 from mcts.search import search
 from mcts.teacher_policy import TeacherPolicy
 from mcts.tree import Node, Tree
 from warehouse.query.read_back import rows_about
+from warehouse.sources import task_of
 from warehouse.storage.home import Warehouse
 from warehouse.tables.delta import commit_trees
 from warehouse.tables.rows import read_image
@@ -69,10 +71,13 @@ def search_config(settings: BuildSettings, resolved: ResolvedTeacher) -> SearchC
     A field of `SearchConfig` that a build has under the same name is taken from it.
 
     Raises:
-        Problem: there is no such prompt.
+        Problem: there is no such prompt, or the teacher has none for the response style.
     """
+    task = task_of(settings.task)
+    style = ResponseStyle(settings.response_style or search_style(resolved, task))
+    way = way_of_asking(settings, resolved, task, style, settings.prompt)
     try:
-        prompt = load_prompt(settings.prompt or resolved.prompt_for(settings.task))
+        prompt = load_prompt(way.prompt)
     except ValueError as error:
         raise FieldProblem("prompt", str(error)) from None
     shared = {found.name: getattr(settings, found.name, None) for found in fields(SearchConfig)}
@@ -82,6 +87,7 @@ def search_config(settings: BuildSettings, resolved: ResolvedTeacher) -> SearchC
         "space": resolved.space,
         "prompt": prompt.name,
         "prompt_digest": prompt.digest,
+        "zoom": way.zoom,
         "bounded": resolved.bounded,
         "budget": Budget(settings.tree_tokens, settings.tree_requests, settings.tree_seconds),
     }

@@ -29,6 +29,7 @@ from mcts.teachers.checkpoints import (
     GENERAL,
     PromptStyle,
     find_checkpoint,
+    observation_role,
     prompt_style,
     registered_checkpoints,
 )
@@ -45,15 +46,21 @@ class ResolvedTeacher:
 
     teacher: Teacher
     space: CoordinateSpace
-    prompt: str
-    """The prompt it was trained with; empty where it takes whatever its task asks with."""
-    step_tokens: int
+    style: PromptStyle = GENERAL
+    """What its `vigorl.json` says of prompts; GENERAL where it has none."""
     bounded: bool = False
     """Whether it may be asked to count its steps: servers are, a model in this process isn't."""
+    observation_role: str = "user"
+    """The turn in which its chat template shows what a zoom call returns."""
+
+    @property
+    def step_tokens(self) -> int:
+        """Most tokens of one of its steps, where no other limit is given."""
+        return self.style.step_tokens
 
     def prompt_for(self, task: str) -> str:
         """Return the prompt it is asked with where none is given."""
-        return self.prompt or task_of(task).prompt
+        return self.style.prompt or task_of(task).prompt
 
 
 def resolve(settings: TeacherSettings, *, reconnect: bool = False) -> ResolvedTeacher:
@@ -86,8 +93,8 @@ def _checkpoint(settings: TeacherSettings) -> ResolvedTeacher:
     from mcts.teachers.local.teacher import LocalTeacher
 
     space = space_by_name(settings.space) if settings.space else checkpoint_space(folder)
-    style = _prompt_style(folder)
-    return ResolvedTeacher(LocalTeacher(folder), space, style.prompt or "", style.step_tokens)
+    style, role = _prompt_style(folder), observation_role(folder)
+    return ResolvedTeacher(LocalTeacher(folder), space, style, observation_role=role)
 
 
 def _prompt_style(folder: Path) -> PromptStyle:
@@ -115,7 +122,7 @@ def _server(settings: TeacherSettings, reconnect: bool) -> ResolvedTeacher:
 
         # Such a server is run by others, who may start it again. Our own would not come back.
         teacher = ReconnectingTeacher(teacher, report=report_to_stderr)
-    return ResolvedTeacher(teacher, space, "", GENERAL.step_tokens, bounded=True)
+    return ResolvedTeacher(teacher, space, bounded=True)
 
 
 def _own_server(settings: TeacherSettings) -> ResolvedTeacher:
@@ -131,10 +138,11 @@ def _own_server(settings: TeacherSettings) -> ResolvedTeacher:
     known = checkpoint_space(folder) if folder and not settings.space else None
     space = _limited(known or server_space(settings.space, served.model), settings)
     style = _prompt_style(folder) if folder else GENERAL
+    role = observation_role(folder) if folder else "user"
     if not settings.api_key_env and os.environ.get("VLLM_API_KEY"):  # vLLM itself reads it
         settings = settings.model_copy(update={"api_key_env": "VLLM_API_KEY"})
     teacher = ServedTeacher(served, lambda url, name: _client(settings, url, name, space))
-    return ResolvedTeacher(teacher, space, style.prompt or "", style.step_tokens, bounded=True)
+    return ResolvedTeacher(teacher, space, style, bounded=True, observation_role=role)
 
 
 def _client(

@@ -228,8 +228,9 @@ def test_a_builds_settings_pass_through_few_files(
     _, passed = built
     product = {name for name in passed if name.partition("/")[0] in PACKAGES}
     assert product == {
-        "flows/cli/build.py", "flows/settings.py", "flows/stages/build.py",
-        "flows/stages/search.py", "flows/teachers/resolve.py",
+        "flows/cli/build.py", "flows/settings.py", "flows/settings_base.py",
+        "flows/stages/build.py", "flows/stages/search.py", "flows/teachers/resolve.py",
+        "flows/teachers/response_styles.py", "flows/zoom_settings.py",
     }  # fmt: skip
 
 

@@ -1,0 +1,94 @@
+"""How a model looks closer: the settings that every command with a zooming model shares.
+
+    settings.zoom_config(ZoomConfig(task.lens, role="tool"))     # that, but for what is given
+
+All of them are empty by default: a model is shown what it was taught with, or what its task and its
+chat template say. Whether a model zooms at all is decided in `flows.teachers.response_styles`.
+"""
+
+from __future__ import annotations
+
+import re
+from dataclasses import replace
+from typing import Any, Literal
+
+from flows.settings_base import FieldProblem, Settings, option
+from mcts.zoom.config import ZoomConfig
+from mcts.zoom.lenses import Lens
+
+_LENS = re.compile(r"(\d+(?:\.\d+)?|\.\d+):(\d+)(\+dot)?")
+_LARGEST_SIDE = 8192
+
+
+class ZoomSettings(Settings):
+    """What a zoom call shows, and how many there may be."""
+
+    lens: str | None = option(
+        None,
+        "region that a zoom call shows, HALF_WIDTH:SHOWN_SIDE in pixels, such as 182:672; a half "
+        "width below 1 is a share of the image; +dot marks the place; the model's, or the task's, "
+        "when left out",
+    )
+    max_crops: int | None = option(
+        None, "crops shown in a line of reasoning; the model's, or 4, when left out", ge=1
+    )
+    max_turns: int | None = option(
+        None,
+        "calls answered in a line of reasoning, those that show nothing too; twice the crops when "
+        "left out",
+        ge=1,
+    )
+    crop_tokens: int | None = option(
+        None, "image tokens of all crops of a line of reasoning; no limit when left out", ge=1
+    )
+    zoom_tool: Literal["search_coordinate", "image_zoom_in_tool"] | None = option(
+        None, "tool that the prompt offers: by a point, or by a box; the former when left out"
+    )
+    observation_role: Literal["user", "tool"] | None = option(
+        None, "turn that a crop comes in; what the chat template has, user for servers, if left out"
+    )
+
+    def check(self) -> None:
+        """See `Settings.check`."""
+        if self.lens is not None:
+            parse_lens(self.lens)
+
+    def given_about_zoom(self) -> str | None:
+        """Return the first of these settings that was given; None if there is none."""
+        return next((n for n in ZoomSettings.model_fields if getattr(self, n) is not None), None)
+
+    def zoom_config(self, usual: ZoomConfig) -> ZoomConfig:
+        """Return `usual`, with what these settings say in place of its own.
+
+        Raises:
+            FieldProblem: there are fewer turns than crops.
+        """
+        given: dict[str, object] = {
+            "lens": parse_lens(self.lens) if self.lens else None,
+            "max_calls": self.max_crops,
+            "max_turns": self.max_turns or (2 * self.max_crops if self.max_crops else None),
+            "tool": self.zoom_tool,
+            "role": self.observation_role,
+            "crop_tokens": self.crop_tokens,
+        }
+        changed: Any = {name: value for name, value in given.items() if value is not None}
+        crops = changed.get("max_calls", usual.max_calls)
+        if changed.get("max_turns", usual.max_turns) < crops:
+            raise FieldProblem("max_turns", f"{self.max_turns} calls can't show {crops} crops")
+        return replace(usual, **changed)
+
+
+def parse_lens(text: str) -> Lens:
+    """Read a lens as a person types it.
+
+    Raises:
+        FieldProblem: it is none.
+    """
+    found = _LENS.fullmatch(text.strip())
+    half_width, side = (float(found[1]), int(found[2])) if found else (0.0, 0)
+    if found is None or half_width == 0 or not 1 <= side <= _LARGEST_SIDE:
+        raise FieldProblem(
+            "lens",
+            f"{text!r} is not HALF_WIDTH:SHOWN_SIDE, such as 182:672, 0.1:672 or 100:512+dot",
+        )
+    return Lens(half_width, side, marked=found[3] is not None, share=half_width < 1)
