@@ -11,16 +11,9 @@ import pytest
 from curation.scores.bootstrap import mean_of
 from training.recipes import load_recipe
 from vigorl_nano.claim import report
-from vigorl_nano.claim.__main__ import (
-    Runner,
-    StageFailed,
-    default_folder,
-    main,
-    needed,
-    open_experiment,
-)
+from vigorl_nano.claim.__main__ import default_folder, main
 from vigorl_nano.claim.interval_plot import Row, draw_intervals
-from vigorl_nano.claim.plan import ARMS, FULL, QUICK, TRAINED, Stage, stages
+from vigorl_nano.claim.plan import ARMS, FULL, QUICK, TRAINED, size_identity, stages
 from vigorl_nano.claim.report import (
     ArmScores,
     by_family,
@@ -29,7 +22,15 @@ from vigorl_nano.claim.report import (
     expectation_sentence,
     interval,
 )
-from vigorl_nano.claim.work import STAGES, Experiment
+from vigorl_nano.claim.stages import (
+    Experiment,
+    Runner,
+    Stage,
+    StageFailed,
+    needed,
+    open_experiment,
+)
+from vigorl_nano.claim.work import STAGES
 
 
 @pytest.fixture(params=[FULL, QUICK], ids=["full", "quick"])
@@ -194,6 +195,12 @@ OUTCOME = (
     "path.parent.mkdir(exist_ok=True); path.write_text(json.dumps({'seconds': 1}));"
     "print(sys.argv[1], file=open(path.parent.parent / 'ran', 'a'))"
 )
+
+
+def begin(folder, size):
+    return open_experiment(folder, size, size_identity(size))
+
+
 PLAN = [Stage("a", ()), Stage("b", ("a",)), Stage("c", ("b",)), Stage("d", ())]
 
 
@@ -231,27 +238,27 @@ def test_what_needs_a_failed_stage_waits_and_the_rest_goes_on(tmp_path, capfd):
 
 
 def test_a_folder_of_another_size_is_left_alone(tmp_path):
-    open_experiment(tmp_path, QUICK)
-    open_experiment(tmp_path, QUICK)
+    begin(tmp_path, QUICK)
+    begin(tmp_path, QUICK)
     with pytest.raises(SystemExit, match="another size"):
-        open_experiment(tmp_path, FULL)
+        begin(tmp_path, FULL)
     with pytest.raises(SystemExit, match="another size or start"):
-        open_experiment(tmp_path, dataclasses.replace(QUICK, start="nano-base"))
+        begin(tmp_path, dataclasses.replace(QUICK, start="nano-base"))
     assert json.loads((tmp_path / "plan.json").read_text())["questions"] == QUICK.questions
 
 
 def test_more_seeds_go_on_from_fewer(tmp_path):
     more = dataclasses.replace(QUICK, seeds=(0, 1))
-    open_experiment(tmp_path, QUICK)
-    assert open_experiment(tmp_path, more).size.seeds == (0, 1)
+    begin(tmp_path, QUICK)
+    assert begin(tmp_path, more).size.seeds == (0, 1)
     assert more.name == QUICK.name
     assert {s.name for s in stages(QUICK)} < {s.name for s in stages(more)}
 
 
 def test_more_samples_of_the_same_models_are_no_other_experiment(tmp_path):
-    open_experiment(tmp_path, QUICK)
+    begin(tmp_path, QUICK)
     more = dataclasses.replace(QUICK, samples=QUICK.samples + 1)
-    assert open_experiment(tmp_path, more).size.name == QUICK.name
+    assert begin(tmp_path, more).size.name == QUICK.name
 
 
 def test_each_start_has_a_folder_of_its_own():

@@ -14,6 +14,7 @@ from dataclasses import asdict, dataclass
 from typing import Any
 
 from mcts.data import ResponseStyle, content_id
+from vigorl_nano.claim.stages import Stage
 
 GROUNDED = ResponseStyle.GROUNDED
 UNGROUNDED = ResponseStyle.UNGROUNDED
@@ -119,31 +120,6 @@ CONTROLLED = ("base", "vigorl")
 
 EXPECTED = {"grpo": 0.05, "sft-answers": 0.0, "sft-mcts": 0.0}
 """The arms ViGoRL should beat, and by how much at least; the interval must exclude 0 as well."""
-
-
-@dataclass(frozen=True, slots=True)
-class Stage:
-    """One process of the experiment."""
-
-    name: str
-    """What it does, then for which arm, and seed: `train/vigorl@0`."""
-    after: tuple[str, ...]
-    """Stages whose outcome it needs."""
-
-    @property
-    def kind(self) -> str:
-        """The kind of stage."""
-        return self.name.partition("/")[0]
-
-    @property
-    def arm(self) -> str:
-        """The arm, or what is searched with."""
-        return self.name.partition("/")[2].partition("@")[0]
-
-    @property
-    def seed(self) -> int:
-        """The seed; 0 where none is named."""
-        return int(self.name.partition("@")[2] or 0)
 
 
 def stages(size: Size) -> list[Stage]:

@@ -20,7 +20,7 @@ from flows.progress import short_time
 from training.evaluation.report import cell
 from vigorl_nano.claim.interval_plot import Row, draw_intervals
 from vigorl_nano.claim.plan import ARMS, EXPECTED, PLACES, TEMPERATURE, stages
-from vigorl_nano.claim.work import Experiment
+from vigorl_nano.claim.stages import Experiment
 from vigorl_nano.evaluate import table
 from warehouse.query.run_query import query
 from warehouse.query.sql_guard import quoted

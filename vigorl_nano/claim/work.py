@@ -1,6 +1,6 @@
 """Runs the claim's stages: plain functions of the experiment's folder and the stage.
 
-    outcome = run_stage(Experiment(folder, FULL), Stage("train/vigorl@0", ("warm/vigorl@0",)))
+    outcome = run_stage(experiment, Stage("train/vigorl@0", ("warm/vigorl@0",)), STAGES)
 
 Everything they call can be interrupted and continued (a build replays its journal, a training loads
 its checkpoint, an evaluation asks only what is missing), so a stage that was killed is simply run
@@ -10,19 +10,15 @@ again. A stage's outcome is all that later stages and the report read of it.
 from __future__ import annotations
 
 import asyncio
-import json
 import os
-import time
-from collections.abc import Callable
-from dataclasses import dataclass
-from pathlib import Path
 
 from flows.progress import TerminalProgress, report_to_stderr
 from flows.settings import BuildSettings, EvaluateSettings, GrpoSettings, SftSettings
 from flows.stages.build import build
 from flows.stages.evaluate import evaluate
 from flows.stages.train import train
-from vigorl_nano.claim.plan import ARMS, CONTROLLED, SPLITS, TEMPERATURE, Size, Stage
+from vigorl_nano.claim.plan import ARMS, CONTROLLED, SPLITS, TEMPERATURE
+from vigorl_nano.claim.stages import Experiment, Stage, Work
 from vigorl_nano.rooms.sample import write_split
 from warehouse.query.run_query import query
 from warehouse.query.sql_guard import quoted
@@ -33,54 +29,6 @@ from warehouse.versions.versions import publish
 
 TASK = "sat2"
 EVERY_BAND = "[unsolved, hard, medium, easy, solved]"
-
-
-@dataclass(frozen=True, slots=True)
-class Experiment:
-    """One run of the claim: its folder holds its warehouse, logs, and a file a finished stage."""
-
-    folder: Path
-    size: Size
-
-    @property
-    def home(self) -> str:
-        """Its own warehouse, apart from the user's."""
-        return str(self.folder / "warehouse")
-
-    def outcome(self, stage: str) -> Row | None:
-        """Return what a finished stage returned; None while it is not finished."""
-        try:
-            return json.loads(self.file(stage).read_text("utf-8"))
-        except FileNotFoundError:
-            return None
-
-    def required_outcome(self, stage: str) -> Row:
-        """Return the outcome of a stage that must be finished."""
-        found = self.outcome(stage)
-        assert found is not None, f"stage {stage} has no outcome"
-        return found
-
-    def file(self, stage: str) -> Path:
-        """Return where a stage's outcome is stored."""
-        return self.folder / "stages" / f"{stage.replace('/', '.')}.json"
-
-    def model_name(self, arm: str, seed: int, part: str = "") -> str:
-        """Name a trained model in the warehouse."""
-        return f"{self.size.name}-{arm}{part}-{seed}"
-
-
-def run_stage(experiment: Experiment, stage: Stage) -> Row:
-    """Run a stage and store its outcome."""
-    begun, used = time.monotonic(), time.process_time()
-    outcome = STAGES[stage.kind](experiment, stage)
-    outcome["seconds"] = round(time.monotonic() - begun, 1)
-    outcome["cpu_seconds"] = round(time.process_time() - used, 1)
-    path = experiment.file(stage.name)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    part = path.with_suffix(".part")
-    part.write_text(json.dumps(outcome, indent=1) + "\n", "utf-8")
-    part.replace(path)
-    return outcome
 
 
 def draw_questions(experiment: Experiment, stage: Stage) -> Row:
@@ -220,7 +168,7 @@ def _evaluate(
     }
 
 
-STAGES: dict[str, Callable[[Experiment, Stage], Row]] = {
+STAGES: dict[str, Work] = {
     "questions": draw_questions,
     "search": search_questions,
     "warm": train_warm_up,
