@@ -24,7 +24,7 @@ from mcts.parsing import points_in
 from mcts.teachers.base import seed_of
 from mcts.teachers.local.decoder import BatchRow, Decoder, EncodedPrompt
 from training.errors import TrainingError
-from training.rewards.rewards import text_of
+from training.rewards.completions import text_of
 from training.vision_cache import pixels_hash
 
 RATIO = "sampling/importance_sampling_ratio/mean"

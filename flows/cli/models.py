@@ -87,19 +87,24 @@ def lint_reward(settings: LintSettings, json_: Json = False) -> None:
     from dataclasses import asdict
 
     from flows.teachers.spaces import space_by_name
+    from mcts.data import ResponseStyle
     from training.rewards.lint import lint, load_reward
     from training.rewards.rewards import make_rewards, preset
 
     reward, space = settings.reward, space_by_name(settings.space)
+    dialogues = settings.zoom
     try:
-        function = (
-            load_reward(reward) if ":" in reward else make_rewards(preset(reward), space).total
-        )
+        if ":" in reward:
+            function = load_reward(reward)
+        else:
+            spec = preset(reward)
+            function = make_rewards(spec, space).total
+            dialogues = spec.response_style is ResponseStyle.ZOOM
     except ValueError as error:
         raise Problem(f"{error}{'' if ':' in reward else ', or module:function'}") from None
     report = lint(
         function, space, seed=settings.seed, one_block=settings.one_block,
-        messages=settings.messages,
+        messages=settings.messages, dialogues=dialogues,
     )  # fmt: skip
     if json_:
         print(json.dumps(asdict(report) | {"reward": reward, "clean": report.clean}))

@@ -34,6 +34,18 @@ def unbounded_format(prompts, completions, answer, **columns):
     return scores
 
 
+def looking_beats_reading(prompts, completions, answer, **columns):
+    """0.6 accuracy + 0.4 form, and the form earns 0.2 more for every call but the first."""
+    scores = []
+    for messages, gold in zip(completions, answer, strict=True):
+        turns = [message["content"] for message in messages if message["role"] == "assistant"]
+        text = "\n".join(turns)
+        calls = len(set(re.findall(r"\[-?\d+, -?\d+\]", text)))
+        form = (1 + 0.2 * max(0, calls - 1)) * bool(re.search(r"</answer>\s*$", text))
+        scores.append(min(1.0, (0.6 * _right(text, gold) + 0.4 * form) / 1.24))
+    return scores
+
+
 def points_never_checked(prompts, completions, answer, **columns):
     """A third for points, wherever they lie."""
     return [

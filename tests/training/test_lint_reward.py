@@ -18,9 +18,10 @@ SPACE = CoordinateSpace.qwen3_vl()
 
 @pytest.mark.parametrize("name", PRESETS)
 def test_no_trick_raises_one_of_our_rewards(name):
-    report = lint(make_rewards(PRESETS[name], SPACE).total, SPACE)
+    dialogues = PRESETS[name].response_style == "zoom"
+    report = lint(make_rewards(PRESETS[name], SPACE).total, SPACE, dialogues=dialogues)
     assert not report.findings, [finding.sentence() for finding in report.findings]
-    assert report.sees_answers and report.completions > 2000
+    assert report.sees_answers and report.completions > (1000 if dialogues else 2000)
     assert max(report.honest.values()) == 1.0
     assert report.sees_boxes is (name == "verified")
 
@@ -66,6 +67,16 @@ def test_a_planted_fault_is_found(name, kind, trick):
     report = lint(getattr(faulty_rewards, name), SPACE)
     found = {(finding.kind, finding.trick) for finding in report.findings}
     assert (kind, trick) in found, sorted(found)
+
+
+def test_a_bonus_for_looking_that_nothing_bounds_is_found():
+    report = lint(faulty_rewards.looking_beats_reading, SPACE, dialogues=True)
+    found = {(finding.kind, finding.trick) for finding in report.findings}
+    assert {
+        ("raised", "places a few pixels apart"),
+        ("raised", "calls outside the image"),
+        ("raised", "several calls in one turn"),
+    } <= found, sorted(found)
 
 
 def test_a_strict_reward_of_someone_else_passes():

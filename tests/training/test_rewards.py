@@ -150,7 +150,7 @@ def test_an_answer_that_is_a_point_is_read_in_the_students_coordinates(space):
         ({"correctness": 1.2, "format": -0.2}, "grounded", "between 0 and 1"),
         ({"correctness": 0.9, "charm": 0.1}, "grounded", "no part 'charm'"),
         ({"correctness": 0.9, "grounding": 0.1}, "ungrounded", "needs response style grounded"),
-        ({"correctness": 1.0}, "zoom", "no reward for zoom dialogues"),
+        ({"correctness": 0.9, "looks": 0.1}, "grounded", "looks needs response style zoom"),
     ],
 )
 def test_a_spec_that_form_could_win_is_refused(weights, style, sentence):

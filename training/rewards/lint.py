@@ -17,7 +17,8 @@ Kinds of findings, worst first:
 
 A reward that pays for points without checking them against the boxes in an image pays for points
 pasted at random as well. That is a `limit` of such a reward, listed apart; for a reward that checks
-boxes, and had them, it is a finding where it earns more on average (some points hit by luck).
+boxes, and had them, it is a finding where it earns more on average (some points hit by luck). A
+bonus for looking likewise pays for zoom calls at random places.
 """
 
 from __future__ import annotations
@@ -37,6 +38,7 @@ from typing import Any
 from mcts.coordinates import CoordinateSpace
 from training.rewards.exploits import MOVED, PASTED, Probe, Trick, gold_of, probes
 from training.rewards.rewards import Reward
+from training.rewards.zoom_exploits import CALLED, dialogue_probes
 
 SECONDS = 5.0
 KINDS = ("error", "bounds", "slow", "unsteady", "raised", "beats right", "limit")
@@ -108,6 +110,7 @@ def lint(
     seed: int = 0,
     one_block: bool = False,
     messages: bool = False,
+    dialogues: bool = False,
 ) -> LintReport:
     """Try every trick on `reward`.
 
@@ -115,10 +118,13 @@ def lint(
         space: the coordinates that the completions are written in.
         one_block: write the thoughts in one think block, where the reward wants them so.
         messages: give completions as chat messages instead of texts.
+        dialogues: give dialogues that zoom, which are chat messages always.
     """
     began = time.monotonic()
     linter = _Linter(reward, messages)
-    for probe in probes(space, random.Random(seed), one_block=one_block):
+    rng = random.Random(seed)
+    given = dialogue_probes(space, rng) if dialogues else probes(space, rng, one_block=one_block)
+    for probe in given:
         linter.check(probe)
     return linter.report(time.monotonic() - began)
 
@@ -193,16 +199,17 @@ class _Linter:
         if probe.known and trick.name == PASTED:
             self.gains.append(score - base)
         if score > base + _SLACK:
-            kind = "raised"
+            kind = "limit" if trick.name == CALLED else "raised"
             if trick.name == PASTED:
                 kind = "pasted" if probe.known else "limit"
             self._add(kind, trick.name, probe, trick.text, score, base)
 
     def _add(
-        self, kind: str, trick: str, probe: Probe, text: str, score: float | None = None,
-        against: float | None = None, note: str = "",
+        self, kind: str, trick: str, probe: Probe, text: str | tuple[str, ...],
+        score: float | None = None, against: float | None = None, note: str = "",
     ) -> None:  # fmt: skip
         """Keep a finding if it is the worst of its kind and trick."""
+        text = text if isinstance(text, str) else "\n".join(text)
         shown = text if len(text) <= 160 else f"{text[:100]} ... {text[-50:]}"
         new = Exploit(kind, trick, probe.question.text, shown, score, against, note)
         worst = self.found.setdefault((kind, trick), new)
@@ -228,7 +235,7 @@ class _Linter:
 
 
 def _score(
-    reward: Reward, probe: Probe, texts: Sequence[str], messages: bool
+    reward: Reward, probe: Probe, texts: Sequence[str | tuple[str, ...]], messages: bool
 ) -> list[float | None]:
     """Score completions of one question, calling the reward as TRL does."""
     question = probe.question
@@ -239,18 +246,20 @@ def _score(
         "choices": list(question.choices), "min_thoughts": 1,
         "image_sizes": [[image.width, image.height] for image in question.images],
     }  # fmt: skip
+    if probe.zoom:
+        values["zoom"] = probe.zoom
     columns = {name: [value] * len(texts) for name, value in values.items()}
     prompt, completions = question.text, list[Any](texts)
     prompts: list[Any] = [prompt] * len(texts)
-    if messages:
+    if messages or probe.zoom:
         prompts = [[{"role": "user", "content": prompt}]] * len(texts)
-        completions = [[{"role": "assistant", "content": text}] for text in texts]
+        completions = [_messages(text) for text in texts]
     try:
         with _within(SECONDS):
             scores = reward(prompts=prompts, completions=completions, **columns)
     except TimeoutError:
         raise _RewardFailed(
-            "slow", f"over {SECONDS:g} s for {max(map(len, texts))} characters"
+            "slow", f"over {SECONDS:g} s for {max(len(''.join(t)) for t in texts)} characters"
         ) from None
     except Exception as error:
         raise _RewardFailed("error", f"{type(error).__name__}: {error}"[:160]) from None
@@ -262,6 +271,16 @@ def _score(
         raise _RewardFailed("error", f"gives {len(plain)} scores for {len(texts)} completions")
     # NaN is out of every bound, and worse than all other scores.
     return [math.inf if score is not None and math.isnan(score) else score for score in plain]
+
+
+def _messages(text: str | tuple[str, ...]) -> list[dict[str, str]]:
+    """Return a completion as chat messages, a dialogue with its observations."""
+    first, *rest = (text,) if isinstance(text, str) else text or ("",)
+    said = [{"role": "assistant", "content": first}]
+    for turn in rest:
+        said.append({"role": "user", "content": "<observation>Here it is.</observation>"})
+        said.append({"role": "assistant", "content": turn})
+    return said
 
 
 @contextmanager

@@ -1,22 +1,26 @@
-"""The column `question` of a GRPO training set: what a reward needs to grade an answer.
+"""The columns `question` and `zoom` of a GRPO training set: what a reward needs to grade an answer.
 
     row["question"] = question_column(question, objects)     # when the rows are made
     graded = read_question(row["question"])                  # in a reward function
     graded.question, graded.objects
+    row["zoom"] = zoom_column(zoom)                          # of students that zoom
+    zoom = read_zoom(row["zoom"])
 
 Trainers pass a row's columns to its rewards as plain values, so the question travels as JSON text:
 the warehouse's row of it, with the sizes of its images and, where they are known, the boxes of the
-objects in each image.
+objects in each image. So does what a call shows, which is a task's, in the column `zoom`.
 """
 
 from __future__ import annotations
 
 import json
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from functools import lru_cache
 
 from curation.filters.grounding import Objects
 from mcts.data import Box, Question
+from mcts.zoom.config import ZoomConfig
+from mcts.zoom.lenses import Lens
 from warehouse.tables.rows import image_from, image_row, question_from, question_row
 
 
@@ -64,3 +68,24 @@ def read_question(text: str) -> GradedQuestion:
             f"column question: not as training.rewards.question_column writes it ({error!r})"
         ) from None
     return GradedQuestion(question, objects)
+
+
+def zoom_column(zoom: ZoomConfig) -> str:
+    """Return how a question's calls are answered as JSON text."""
+    return json.dumps(asdict(zoom), separators=(",", ":"))
+
+
+@lru_cache(maxsize=256)  # most questions of a task share one
+def read_zoom(text: str) -> ZoomConfig:
+    """Read a `zoom` column.
+
+    Raises:
+        ValueError: it is not as `zoom_column` writes it.
+    """
+    try:
+        row = json.loads(text)
+        return ZoomConfig(Lens(**row.pop("lens")), **row)
+    except (ValueError, KeyError, TypeError, AttributeError) as error:
+        raise ValueError(
+            f"column zoom: not as training.rewards.question_column writes it ({error!r})"
+        ) from None

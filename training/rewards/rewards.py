@@ -11,17 +11,24 @@ texts, or chat messages, in the student's own coordinates. The parts, each of th
   Two answers are none, and so is an answer that anything follows.
 - `format`: one think block a step, then one answer, and nothing else: no other tag, no text
   outside, no thought that is empty, repeated or endless, and as many thoughts as the column
-  `min_thoughts` demands, where there is one.
+  `min_thoughts` demands, where there is one. In a dialogue that zooms every turn begins with a
+  thought, and all but the last end in one call, of a place in an image.
 - `grounding`: the format is right and every step points into the image, at a place of its own; a
   step that says it checks may return to a place once.
 - `verified`: the same, and the steps point at what they name, by the boxes in the image
   (`curation.filters.grounding`). Half of the steps is worth nothing, so that pointing at random
   earns nothing; all of them is 1. A step that names nothing known counts as a miss: being vague
   does not pay. Where an image has no boxes, it is `grounding`.
+- `looks`: a dialogue's bonus for crops of different places, from none for one place to 1 for
+  `MOST_PLACES`; only of a right answer in the right format. With the weights of the preset `zoom`,
+  each further place is worth a fifth of the format, as in the paper (section 3.3), whose own sum
+  has no bound that holds and pays a wrong answer with four crops more than many a right one. What
+  is asked in vain, twice, or in the region of another crop is no further place.
 
 Weights sum to 1 and correctness weighs more than the rest together. So a wrong answer, whatever is
 written around it, earns less than a right one in the worst format. `training.rewards.lint` tries to
-prove the opposite of this and of any other reward.
+prove the opposite of this and of any other reward. An episode that the trainer broke off (the
+column `masked`) is not scored: it is no member of its group.
 """
 
 from __future__ import annotations
@@ -36,25 +43,29 @@ from typing import Any
 from curation.filters import grounding
 from curation.filters.rules import REPEAT_RADIUS
 from curation.grading.grade import grade
-from mcts.coordinates import CoordinateSpace, Frame
-from mcts.data import Point, ResponseStyle, Step, Trace, TraceKind
-from mcts.parsing import parse, points_in, revisits
-from training.rewards.question_column import GradedQuestion, read_question
+from mcts.coordinates import CoordinateSpace
+from mcts.data import Box, Point, ResponseStyle, Step, Trace, TraceKind
+from mcts.parsing import points_in, revisits
+from training.rewards.completions import (
+    MOST_STEPS,
+    ParsedCompletion,
+    parse_completion,
+    parse_dialogue,
+    turns_of,
+)
+from training.rewards.question_column import read_question, read_zoom
 
-MOST_STEPS = 16
 MOST_CHARACTERS = 1_000
 """In one thought: several sentences, and far from a page."""
 MOST_POINTS = 2
 """In one thought: it looks at one place, or compares two."""
 LEAST_WORDS = 2
 """In one thought, coordinates not counted."""
-LONGEST = 64_000
-"""Characters of a completion; a longer one isn't read and earns nothing."""
+MOST_PLACES = 4
+"""Crops of different places that earn all of `looks`."""
+SHARED = 0.5
+"""Share of the smaller of two crops that the other may show, at most, to be of another place."""
 
-_OPEN, _CLOSE = "<answer>", "</answer>"
-# What looks like a tag, or like a token that ends a turn; `a < b` does not.
-_TAG = re.compile(r"<[/\w|!]")
-_BLOCK = re.compile(r"\s*<think>((?:[^<]|<(?![/\w|!]))*)</think>")
 _NUMBERS = re.compile(r"\([^()]{0,40}\)|\d+")
 
 Reward = Callable[..., list[float | None]]
@@ -68,11 +79,9 @@ class RewardSpec:
     weights: Mapping[str, float]
     """By part; they sum to 1, and correctness is more than half of it."""
     response_style: ResponseStyle = ResponseStyle.GROUNDED
-    """What `format` checks; zoom dialogues have no reward yet."""
+    """What `format` checks."""
 
     def __post_init__(self) -> None:
-        if self.response_style is ResponseStyle.ZOOM:
-            raise ValueError("response_style: there is no reward for zoom dialogues")
         if unknown := [name for name in self.weights if name not in PARTS]:
             raise ValueError(f"weights: no part {unknown[0]!r}; there are {', '.join(PARTS)}")
         if any(not 0 <= weight <= 1 for weight in self.weights.values()):
@@ -83,67 +92,11 @@ class RewardSpec:
             raise ValueError(
                 "weights: correctness must be over 0.5, or format could beat a right answer"
             )
-        pointing = [name for name in ("grounding", "verified") if self.weights.get(name)]
-        if pointing and self.response_style is not ResponseStyle.GROUNDED:
-            raise ValueError(
-                f"weights: {pointing[0]} needs response style grounded, not {self.response_style}"
-            )
-
-
-@dataclass(frozen=True, slots=True)
-class ParsedCompletion:
-    """A completion as the parts see it."""
-
-    graded: GradedQuestion
-    frame: Frame
-    response_style: ResponseStyle
-    min_thoughts: int
-    answer: str | None
-    """In original pixels; None where the text does not end in its one answer."""
-    thoughts: tuple[str, ...]
-    """One a think block, as written; empty unless the whole text is blocks and then an answer."""
-    steps: tuple[Step, ...]
-    """The same in original pixels, each block as one step."""
-    cited: tuple[int, ...]
-    """How many places each block tells, those in no image included."""
-    whole: bool
-    """Whether the text is think blocks, not too many, then one answer, and nothing else."""
-
-
-def parse_completion(
-    text: str, graded: GradedQuestion, space: CoordinateSpace, response_style: ResponseStyle,
-    min_thoughts: int = 1,
-) -> ParsedCompletion:  # fmt: skip
-    """Parse one completion; any text is valid input."""
-    frame = Frame.of(space, graded.question)
-    answer: str | None = None
-    thoughts: list[str] = []
-    whole = False
-    text = text.strip()
-    before, opened, rest = text.partition(_OPEN)
-    content = rest.removesuffix(_CLOSE)
-    if opened and content != rest and len(text) <= LONGEST and not _TAG.search(content):
-        answer = parse(f"{_OPEN}{content}{_CLOSE}", frame).answer
-        at = 0
-        while block := _BLOCK.match(before, at):
-            thoughts.append(block[1].strip())
-            at = block.end()
-        whole = answer is not None and not before[at:].strip() and len(thoughts) <= MOST_STEPS
-    written = tuple(thoughts) if whole else ()
-    read = [_read(thought, frame) for thought in written]
-    return ParsedCompletion(
-        graded, frame, response_style, min_thoughts, answer, written,
-        tuple(step for step, _ in read), tuple(cited for _, cited in read), whole,
-    )  # fmt: skip
-
-
-def _read(thought: str, frame: Frame) -> tuple[Step, int]:
-    """Return a thought as one step, and how many places it tells; one in no image is no point."""
-    parsed = parse(f"<think>{thought}</think>", frame)
-    points = tuple(point for step in parsed.steps for point in step.points)
-    missing = sum(problem.kind == "no_such_image" for problem in parsed.problems)
-    words = "\n".join(step.thought for step in parsed.steps)
-    return Step(words, points), len(points) + missing
+        for name, style in _NEEDED_STYLES.items():
+            if self.weights.get(name) and self.response_style is not style:
+                raise ValueError(
+                    f"weights: {name} needs response style {style}, not {self.response_style}"
+                )
 
 
 def correctness(parsed: ParsedCompletion) -> float | None:
@@ -210,21 +163,58 @@ def verified(parsed: ParsedCompletion) -> float:
     return max(0.0, 2 * share - 1)
 
 
+def looks(parsed: ParsedCompletion) -> float:
+    """Return the bonus for crops of different places, of a right answer in the right format."""
+    if correctness(parsed) != 1 or not well_formed(parsed):
+        return 0.0
+    further = len(distinct_places(parsed.steps)) - 1
+    return min(1.0, max(0, further) / (MOST_PLACES - 1))
+
+
+def distinct_places(steps: Sequence[Step]) -> list[Box]:
+    """Return the crops that were shown, without those of a place that another one shows."""
+    places: list[Box] = []
+    for step in steps:
+        crop = step.observation.crop if step.observation else None
+        if crop is not None and all(_shared(crop, place) <= SHARED for place in places):
+            places.append(crop)
+    return places
+
+
+def _shared(a: Box, b: Box) -> float:
+    """Return how much of the smaller of two regions lies in the other."""
+    if a.image != b.image:
+        return 0.0
+    width = min(a.x2, b.x2) - max(a.x1, b.x1)
+    height = min(a.y2, b.y2) - max(a.y1, b.y1)
+    smaller = min((box.x2 - box.x1) * (box.y2 - box.y1) for box in (a, b))
+    return max(0.0, width) * max(0.0, height) / smaller if smaller else 1.0
+
+
 PARTS: dict[str, Callable[[ParsedCompletion], float | None]] = {
     "correctness": correctness,
     "format": well_formed,
     "grounding": grounded,
     "verified": verified,
+    "looks": looks,
 }
 """Every part by its name."""
+_NEEDED_STYLES = {
+    "grounding": ResponseStyle.GROUNDED,
+    "verified": ResponseStyle.GROUNDED,
+    "looks": ResponseStyle.ZOOM,
+}
 
 PRESETS = {
     "grounded": RewardSpec({"correctness": 0.7, "format": 0.15, "grounding": 0.15}),
     "verified": RewardSpec({"correctness": 0.7, "format": 0.1, "verified": 0.2}),
     "ungrounded": RewardSpec({"correctness": 0.7, "format": 0.3}, ResponseStyle.UNGROUNDED),
     "answer_only": RewardSpec({"correctness": 0.7, "format": 0.3}, ResponseStyle.ANSWER_ONLY),
+    "zoom": RewardSpec({"correctness": 0.6, "format": 0.25, "looks": 0.15}, ResponseStyle.ZOOM),
+    "zoom_no_bonus": RewardSpec({"correctness": 0.6, "format": 0.4}, ResponseStyle.ZOOM),
 }
-"""Rewards by the name in a recipe; all but correctness weighs 0.3 always, so that runs compare."""
+"""Rewards by the name in a recipe. All but correctness weighs 0.3, and in dialogues that zoom 0.4,
+as in the paper, so that runs compare."""
 
 
 def preset(name: str) -> RewardSpec:
@@ -277,13 +267,20 @@ def _reward(name: str, spec: RewardSpec, space: CoordinateSpace) -> Reward:
     ) -> list[float | None]:
         if "question" not in columns:
             raise ValueError("rewards need a column `question` (training.rewards.question_column)")
-        demanded = columns.get("min_thoughts") or [1] * len(columns["question"])
+        if spec.response_style is ResponseStyle.ZOOM and "zoom" not in columns:
+            raise ValueError("rewards of dialogues need a column `zoom`, too")
+        count = len(columns["question"])
+        demanded = columns.get("min_thoughts") or [1] * count
+        masked = columns.get("masked") or [False] * count
+        zooms = columns.get("zoom") or [""] * count
         return [
-            part(_parsed(text_of(completion), of, space, spec.response_style, int(least or 1)))
-            for completion, of, least in zip(
-                completions, columns["question"], demanded, strict=True
+            None if broken_off else part(
+                _parsed(turns_of(said), of, space, spec.response_style, int(least or 1), zoom)
             )
-        ]
+            for said, of, least, broken_off, zoom in zip(
+                completions, columns["question"], demanded, masked, zooms, strict=True
+            )
+        ]  # fmt: skip
 
     reward.__name__ = reward.__qualname__ = name
     return reward
@@ -291,20 +288,10 @@ def _reward(name: str, spec: RewardSpec, space: CoordinateSpace) -> Reward:
 
 @lru_cache(maxsize=1024)  # each part reads the same completions
 def _parsed(
-    text: str, column: str, space: CoordinateSpace, style: ResponseStyle, least: int
-) -> ParsedCompletion:
-    return parse_completion(text, read_question(column), space, style, least)
-
-
-def text_of(completion: Any) -> str:
-    """Return what the model wrote, from a text or a list of chat messages."""
-    if isinstance(completion, str):
-        return completion
-    turns = []
-    for message in completion or ():
-        if message.get("role") == "assistant":
-            content = message.get("content") or ""
-            if not isinstance(content, str):
-                content = "".join(part.get("text") or "" for part in content)
-            turns.append(content)
-    return "\n".join(turns)
+    turns: tuple[str, ...], column: str, space: CoordinateSpace, style: ResponseStyle, least: int,
+    zoom: str,
+) -> ParsedCompletion:  # fmt: skip
+    graded = read_question(column)
+    if style is ResponseStyle.ZOOM:
+        return parse_dialogue(turns, graded, space, read_zoom(zoom), least)
+    return parse_completion("\n".join(turns), graded, space, style, least)
