@@ -342,6 +342,7 @@ class LintSettings(Settings):
     seed: int = option(0, "seed of what is drawn at random")
     one_block: bool = option(False, "write all thoughts in one think block")
     messages: bool = option(False, "give completions as chat messages")
+    zoom: bool = option(False, "give dialogues that zoom, as to the built-in rewards for those")
 
 
 class AskSettings(ServerSettings, ZoomSettings):
