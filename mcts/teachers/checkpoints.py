@@ -6,7 +6,7 @@
 
 A checkpoint that was trained here, or that a package brings, carries `vigorl.json`: the prompt file
 for each response style, the style it was trained to answer in, the tokens that a step needs, and,
-where it was taught to zoom, what a call shows.
+where it was taught to zoom, what a call shows (`mcts.zoom.recorded`).
 Packages register checkpoints under the entry-point group `vigorl.models`; each entry point is named
 as the model is and points to the folder's `Path`. The one named `default` holds the name of the
 model that commands use where none is given.
@@ -17,7 +17,7 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, field, replace
+from dataclasses import dataclass, field, replace
 from functools import cache
 from importlib.metadata import entry_points
 from pathlib import Path
@@ -25,8 +25,6 @@ from typing import Any
 
 from mcts.coordinates import CoordinateSpace, Dialect
 from mcts.data import ResponseStyle
-from mcts.zoom.config import ZoomConfig
-from mcts.zoom.lenses import Lens
 
 SPACES = {
     "qwen2-vl": CoordinateSpace.qwen2_vl,
@@ -85,8 +83,6 @@ class PromptStyle:
     """The prompt file (`mcts.prompts`) for each response style; None for each task's own."""
     step_tokens: int = 512
     """Most tokens of one reasoning step."""
-    zoom: ZoomConfig | None = None
-    """What it was shown when it learned to zoom; None where it did not, or nothing is recorded."""
 
     @property
     def prompt(self) -> str | None:
@@ -143,8 +139,7 @@ def prompt_style(folder: Path) -> PromptStyle:
             for style, name in dict(found["prompts"]).items()
         }
         style = _known(ResponseStyle(found["response_style"]), prompts)
-        zoom = _read_zoom(found["zoom"]) if found.get("zoom") else None
-        return PromptStyle(style, prompts, int(found["step_tokens"]), zoom)
+        return PromptStyle(style, prompts, int(found["step_tokens"]))
     except (KeyError, TypeError, ValueError) as error:
         raise ValueError(f"{folder / STYLE_FILE}: no prompt style ({error!r})") from None
 
@@ -199,10 +194,6 @@ def _chat_template(folder: Path) -> str:
     return ""
 
 
-def _read_zoom(fields: Mapping[str, Any]) -> ZoomConfig:
-    return ZoomConfig(**{**fields, "lens": Lens(**fields["lens"])})
-
-
 def _former_style(folder: Path, found: Mapping[str, Any]) -> PromptStyle:
     """Read the style of a student trained before 0.1.0, which names a family of prompts."""
     families: dict[str, PromptStyle] = {"general": GENERAL}
@@ -224,13 +215,11 @@ def _known(style: ResponseStyle, prompts: Mapping[ResponseStyle, str | None]) ->
 
 def write_prompt_style(folder: Path, style: PromptStyle) -> None:
     """Write `vigorl.json` into a model's folder."""
-    fields: dict[str, Any] = {
+    fields = {
         "response_style": str(style.response_style),
         "prompts": {str(name): prompt for name, prompt in style.prompts.items()},
         "step_tokens": style.step_tokens,
     }
-    if style.zoom is not None:
-        fields["zoom"] = asdict(style.zoom)
     (folder / STYLE_FILE).write_text(json.dumps(fields, indent=1) + "\n", encoding="utf-8")
 
 
