@@ -7,6 +7,7 @@ made.tests("mcts/tree.py", 48)                   # ["tests/mcts/test_tree.py::te
 
 from __future__ import annotations
 
+import ast
 import hashlib
 import json
 import subprocess
@@ -26,9 +27,13 @@ class CoverageMap:
     """Of each file as it was; where it has changed, its tests count whatever line they reach."""
 
     def tests(self, file: str, line: int, source: str) -> list[str]:
-        """Return the tests that reach a line."""
+        """Return the tests that reach a line.
+
+        What stands outside functions runs once, in whatever test imports the file first, and
+        counts for all of them.
+        """
         by_line = self.lines.get(file, {})
-        if self.hashes.get(file) == _hash(source):
+        if self.hashes.get(file) == _hash(source) and _in_function(source, line):
             return [self.names[i] for i in by_line.get(line, ())]
         return [self.names[i] for i in sorted({i for some in by_line.values() for i in some})]
 
@@ -73,6 +78,14 @@ class CoverageMap:
                 found[line] = sorted(numbers.setdefault(t, len(numbers)) for t in tests)
         out.parent.mkdir(parents=True, exist_ok=True)
         out.write_text(json.dumps({"names": list(numbers), "lines": lines, "hashes": hashes}))
+
+
+def _in_function(source: str, line: int) -> bool:
+    functions = (
+        node for node in ast.walk(ast.parse(source))
+        if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef)
+    )  # fmt: skip
+    return any(one.body[0].lineno <= line <= (one.end_lineno or 0) for one in functions)
 
 
 def _hash(source: str) -> str:

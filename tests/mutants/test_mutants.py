@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import ast
+import hashlib
 from pathlib import Path
 
 import pytest
 
 from tests.mutants.__main__ import PACKAGES, Outcome, draw, equivalents, report, run, wilson
+from tests.mutants.coverage_map import CoverageMap
 from tests.mutants.draw import Mutant, mutants_of
 
 SOURCE = '''"""Text 1."""
@@ -98,3 +100,17 @@ def test_a_change_that_a_test_notices_is_told_from_one_that_none_does(tmp_path: 
         assert (tmp_path / "mcts" / "size.py").read_text() == source
     test.unlink()
     assert run(tmp_path, mutant, None, 60).verdict == "untested"
+
+
+def test_what_runs_at_import_counts_for_every_test_of_its_file() -> None:
+    source = (
+        "LIMIT = 3\n\n\ndef small(a=7):\n    return a < LIMIT\n\n\ndef other():\n    return 1\n"
+    )
+    lines = {"mcts/size.py": {1: [], 4: [1], 5: [0], 9: [1]}}
+    covered = CoverageMap(
+        ["t::one", "t::two"], lines, {"mcts/size.py": hashlib.sha256(source.encode()).hexdigest()}
+    )
+    assert covered.tests("mcts/size.py", 5, source) == ["t::one"]
+    for line in (1, 4):
+        assert covered.tests("mcts/size.py", line, source) == ["t::one", "t::two"]
+    assert covered.tests("mcts/size.py", 5, source + "\n") == ["t::one", "t::two"]
