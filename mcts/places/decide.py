@@ -9,6 +9,8 @@ The rule, in this order; what decides is near the pair and in its sentence:
    sign of set theory; money, percent or a unit beside it; words such as `interval`, `range`,
    `ratio`, `years from`, `the axis runs`, `reads` before it, or `interval` behind it. A word for a
    place that stands nearer, as in `the ratio's label at (412, 630)`, comes first.
+   Small whole numbers also where a result or an entry is told: `ended (3, 2)`, `matrix entry
+   (1, 1)`; and two in a row behind a word for what is numbered: `rooms (101, 102)`.
 2. *Two years*, in order, where the image has no such place: `(2010, 2020)`.
 3. *A number with thousands*, `(1,200)`: a comma without a space and three digits. It is a place
    after a word for one (`at`, `coordinates`, `click`); then as the text's other places are written,
@@ -109,6 +111,20 @@ _PLACE_WORD = (
 _PLACE_BEFORE = re.compile(
     rf"(?:(?<![\w-])(?:{_PLACE_WORD})(?:\s+(?:is|are|the|of|on|from|to|at|and|with|its)|\s*{_ADVERB})*"
     r"|在|于|於|坐标|座標|位置|点|點|处|處|に|は)\s*[:：]?\s*$",
+    re.IGNORECASE,
+)
+# What small numbers count: goals of a match, rows and columns of a matrix.
+_RESULT_BEFORE = re.compile(
+    r"(?<![\w-])(?:ended|finished|won|lost|drew|tied|final\s+score|scoreline|indices|index|subscripts?|"
+    r"(?:matrix|array|tensor|grid|table|board|spreadsheet)(?:'s)?\s+"
+    r"(?:entry|entries|elements?|cells?|positions?|squares?|nodes?)|entry|entries)\s*[:=]?\s*$",
+    re.IGNORECASE,
+)
+_COUNTED = 30
+"""The largest number that they have."""
+_NUMBERED_BEFORE = re.compile(
+    r"(?<![\w-])(?:rooms?|apartments?|flats?|suites?|pages?|pp\.|chapters?|sections?|questions?|"
+    r"exercises?|problems?|gates?|platforms?|lanes?|lockers?|numbers?|nos\.)\s*$",
     re.IGNORECASE,
 )
 _SOLD_AT = re.compile(r"(?:sold|sells?|priced|valued|estimated)\s+at\s*$", re.IGNORECASE)
@@ -257,7 +273,7 @@ def _decided(
     for pair in pairs:
         if pair.image == VAGUE:
             reasons[pair.start] = f"{UNREAD}image"
-        elif is_number(pair.before, pair.after) or _date(pair):
+        elif is_number(pair.before, pair.after) or _date(pair) or _counts(pair):
             continue
         elif _years(pair) and not _PLACE_BEFORE.search(pair.before):
             if not outside(pair.x, pair.y, pair.image):
@@ -287,6 +303,15 @@ def _years(pair: Pair) -> bool:
 def _date(pair: Pair) -> bool:
     day_of_year = pair.x == int(pair.x) and 1 <= pair.x <= 31 and 1000 <= pair.y <= 2100
     return day_of_year and bool(_MONTH_BEFORE.search(pair.before))
+
+
+def _counts(pair: Pair) -> bool:
+    """Whether it counts goals, or rows and columns, or gives two numbers of things in a row."""
+    if not (pair.first.isdigit() and pair.second.isdigit()):
+        return False
+    if max(pair.x, pair.y) <= _COUNTED and _RESULT_BEFORE.search(pair.before):
+        return True
+    return pair.y == pair.x + 1 and bool(_NUMBERED_BEFORE.search(pair.before))
 
 
 def _thousands(pair: Pair) -> bool:

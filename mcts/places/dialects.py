@@ -13,7 +13,9 @@ their numbers is a place, and a problem of the kinds below says so:
 - `unread_json`: `"point_2d": [x, y]`, `"bbox_2d": [x1, y1, x2, y2]`, and Gemini's
   `"box_2d": [y1, x1, y2, x2]`
 - `unread_box`: `[x1, y1, x2, y2]`, `(x1, y1, x2, y2)`, `<|box_start|>(x1,y1),(x2,y2)<|box_end|>`
-- `unread_named`: `x=412, y=630`; no dialect reads it, nor `[412, 630]` after a word for a place
+- `unread_named`: `x=412, y=630`; no dialect reads it, nor `[412, 630]`, which counts where a word
+  for a place stands before it, or where its numbers are none that lists and intervals have
+- `unread_percent`: `(41%, 63%)`; no dialect reads it
 """
 
 from __future__ import annotations
@@ -59,12 +61,16 @@ _SPECIAL_POINT = re.compile(
 _LOC = re.compile(r"(?:<loc_?\d{1,4}>){2,4}", re.IGNORECASE)
 _NAMED = re.compile(rf"[xX](?<!\w.)\s*[=:]\s*{_N}\s*(?:[,;]|[aA][nN][dD])?\s*[yY]\s*[=:]\s*{_N}")
 _SQUARE = re.compile(rf"\[\s*{_N}\s*{COMMA}\s*{_N}\s*\]")
+_PERCENT = re.compile(rf"[\[(（]\s*{_N}\s*[%％]\s*{COMMA}\s*{_N}\s*[%％]\s*[\])）]")
 _FORMS = (
     ("box", _TAGGED_BOX, "<>"), ("xml", _SPECIAL_POINT, "<|>"), ("xml", _POINT_TAG, "<>"),
     ("xml", _LOC, "<>"), ("json", _JSON, "[:"), ("box", _BOX, ""), ("box", _CORNERS, ""),
-    ("named", _NAMED, ""), ("named", _SQUARE, "[]"),
+    ("named", _NAMED, ""), ("named", _SQUARE, "[]"), ("percent", _PERCENT, "%"),
+    ("percent", _PERCENT, "％"),
 )  # fmt: skip
 """Kind of the problem, its form, and signs without which a text can't hold it."""
+_LIST_END = 40
+"""Numbers below it stand in lists and intervals as often as they are places."""
 _NUMBERS = re.compile(_N)
 _ASCII = str.maketrans("−－．٫", "--..")
 _Y_FIRST = ("box_2d",)
@@ -108,10 +114,19 @@ def _means_place(text: str, match: re.Match[str]) -> bool:
     if match.re is _TAGGED_BOX:
         return len(_floats(match[3])) in (4, 8)
     if match.re is _SQUARE:
-        return is_place_word(before) and not is_number(before, after)
-    if match.re is _BOX:
+        if is_number(before, after):
+            return False
+        return is_place_word(before) or _unlike_a_list(_floats(match[0]))
+    if match.re in (_BOX, _PERCENT):
         return not is_number(before, after)
     return True
+
+
+def _unlike_a_list(numbers: list[float]) -> bool:
+    """Whether two numbers in square brackets are none that small lists, intervals, years and
+    references have."""
+    x, y = numbers
+    return max(x, y) >= _LIST_END and x != 0 and not 1800 <= x < y <= 2100
 
 
 def _floats(text: str) -> list[float]:

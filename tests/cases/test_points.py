@@ -61,6 +61,9 @@ STAYS = [
     "It grew in (2010, 2020).",
     "The ratio is (3, 4).",
     "The score was (3, 2).",
+    "The match ended (3, 2).",
+    "The matrix entry (1, 1) is 4.",
+    "Room (101, 102) is closed.",
     "So f(1, 2) is 3.",
     "Then max(3, 4) is 4.",
     "The ordered pair (3, 4) solves it.",
@@ -125,6 +128,11 @@ def test_s01_money_stays_in_the_warehouse_the_next_prompt_and_the_export(project
         ("The price tag (38, 91) says $5.", [(38, 91, 0)]),
         ("The score board (300, 100) is lit.", [(300, 100, 0)]),
         ("At (30, 40) people stand.", [(30, 40, 0)]),
+        ("The dark room (412, 630) is empty.", [(412, 630, 0)]),
+        ("The room at (101, 102) is empty.", [(101, 102, 0)]),
+        ("The road ended (412, 63).", [(412, 63, 0)]),
+        ("The line ended at (3, 2).", [(3, 2, 0)]),
+        ("The table cell (412, 63) says 4.", [(412, 63, 0)]),
         ("It is 3 m high at (30, 40).", [(30, 40, 0)]),
         ("pyautogui.click(412, 430)", [(412, 430, 0)]),
         ("点击（120，340）元素。", [(120, 340, 0)]),
@@ -153,6 +161,23 @@ def test_s12_shares_are_named_and_stay_as_written(project: Project):
     assert project.sql("SELECT * FROM kept_traces") == []
     reasons = project.sql("SELECT DISTINCT reason FROM verdicts WHERE filter='point_in_every_step'")
     assert any("unread_shares" in row["reason"] for row in reasons)
+
+
+@pytest.mark.parametrize(
+    ("text", "told"),
+    [
+        ("The cup [412, 630] is red.", "unread_named"),
+        ("A list [3, 5] of two.", ""),
+        ("It lies in the interval [200, 300].", ""),
+        ("In [2010, 2020] it grew.", ""),
+        ("The cup (41%, 63%) is red.", "unread_percent"),
+        ("The confidence interval (41%, 63%) is wide.", ""),
+    ],
+)
+def test_a_place_in_square_brackets_or_in_percents_is_told_as_unread(text, told):
+    parsed = read(text)
+    assert kinds(parsed) == (["thought_without_point", told] if told else ["thought_without_point"])
+    assert words_of(text) == text
 
 
 @pytest.mark.parametrize(
