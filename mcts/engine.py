@@ -21,9 +21,17 @@ from mcts.parsing import fold_remark, parse, revisits
 from mcts.policy import Continuation, MeteredPolicy, Policy, complete_steps, parse_response
 from mcts.teachers.base import TeacherError
 from mcts.tree import Node, Rollout, Tree, backpropagate
+from mcts.zoom.config import ZoomConfig
+from mcts.zoom.episode import play
+from mcts.zoom.observe import Problem
+from mcts.zoom.turns import read_turn
 
 FAILURE_PREFIX = "failed: "
 """Begins the reason of a rollout whose answer could not be requested."""
+COPY = "copy_of_sibling"
+"""The reason for which a step is discarded that a sibling holds, too."""
+CALL_AFTER_LIMIT = "call_after_limit"
+"""The problem of a response that calls although the answer was asked for."""
 
 
 class SearchRun:
@@ -65,8 +73,8 @@ class SearchRun:
         return min(left, int(tree.simulations * (1 - max(used)) / max(used)))
 
     def at_max_depth(self, node: Node) -> bool:
-        """Return whether only an answer may follow `node`."""
-        return node.depth >= self.config.max_depth
+        """Return whether only an answer may follow `node`, as behind a call after the last one."""
+        return node.depth >= self.config.max_depth or CALL_AFTER_LIMIT in node.problems
 
     async def propose(
         self, leaf: Node, n: int, first: int
@@ -93,14 +101,13 @@ class SearchRun:
         """Add a response under `leaf`, one node per step, and return the last of them.
 
         Usually that is one node. A response with two thoughts, or with a thought and an answer,
-        becomes a chain.
+        becomes a chain. Where the model may zoom, the last step of a response holds the call, and
+        the node what that showed: its children see it.
 
         Args:
             reject_repeats: discard steps that `rejection_reason` objects to, and what follows them.
         """
-        parsed = parse_response(sample, self.frame, answer_opened=self.at_max_depth(leaf))
-        problems = tuple(problem.kind for problem in parsed.problems)
-        steps = fold_remark(complete_steps(sample, parsed))
+        steps, answer, problems = self.read(leaf, sample)
         node = leaf
 
         def add_node(step: Step | None, answer: str | None, discarded: str | None) -> Node:
@@ -111,32 +118,65 @@ class SearchRun:
             node.children.append(child)
             return child
 
+        # A thought that only tells what a crop shows is often the same; its answers all count.
+        counts = self.config.zoom is not None and answer is not None
         for step in steps[: self.config.max_depth - leaf.depth]:
             reason = self.rejection_reason(node, step) if reject_repeats else None
+            if reason == COPY and counts:
+                reason = None
             node = add_node(step, None, reason)
             if reason:
                 return node
-        if parsed.answer is not None:
+        if answer is not None:
             # Equal answers all count: a node's value is how often its answers are right.
-            node = add_node(None, parsed.answer, None)
+            node = add_node(None, answer, None)
         elif node is leaf:
             cut_off = sample.finish_reason == "length"
             node = add_node(None, None, "cut_off" if cut_off else "nothing_said")
         return node
 
+    def read(
+        self, leaf: Node, sample: Continuation
+    ) -> tuple[tuple[Step, ...], str | None, tuple[str, ...]]:
+        """Read a response under `leaf` into its steps, answer, and kinds of problems."""
+        forced, zoom = self.at_max_depth(leaf), self.config.zoom
+        if zoom is None:
+            parsed = parse_response(sample, self.frame, answer_opened=forced)
+            problems = tuple(problem.kind for problem in parsed.problems)
+            return fold_remark(complete_steps(sample, parsed)), parsed.answer, problems
+        turn = read_turn(
+            sample.text, self.frame, zoom, leaf.steps(),
+            finish_reason=sample.finish_reason, answer_opened=forced,
+        )  # fmt: skip
+        problems = ("answer_forced", *turn.problems) if forced else turn.problems
+        return turn.steps, turn.answer, problems
+
     def rejection_reason(self, node: Node, step: Step) -> str | None:
         """Return why `step` must not follow `node`, or None.
 
-        Its point lies outside the image or was cited above, or a sibling holds the same step.
+        Its point lies outside the image or was cited above, it calls for what was shown already, or
+        a sibling holds the same step. A call that can't be answered is no reason: what comes back
+        tells the model, and it goes on.
         """
         if any(not self.frame.inside(point) for point in step.points):
             return "point_outside_image"
-        if step.point is not None and not revisits(step.thought):
-            cited = (point for earlier in node.steps() for point in earlier.points)
-            if any(self.frame.same_place(step.point, p, self.config.repeat_radius) for p in cited):
-                return "repeated_point"
+        if self.repeats(step, node.steps()):
+            return "repeated_point"
         copied = any(child.step == step for child in node.children if not child.discarded)
-        return "copy_of_sibling" if copied else None
+        return COPY if copied else None
+
+    def repeats(self, step: Step, before: Sequence[Step]) -> bool:
+        """Return whether a step shows or cites only what the steps `before` it did."""
+        if step.observation is not None:
+            return step.observation.problem == Problem.SHOWN_ALREADY
+        point = step.point
+        if point is None or revisits(step.thought):
+            return False
+        crops = (earlier.observation.crop for earlier in before if earlier.observation)
+        if any(crop is not None and crop.contains(point) for crop in crops):
+            return False  # it tells what the crop shows
+        cited = (cited for earlier in before for cited in earlier.points)
+        return any(self.frame.same_place(point, p, self.config.repeat_radius) for p in cited)
 
     async def rollout(self, node: Node) -> list[Rollout] | TeacherError:
         """Sample answers from a new node; none from a terminal one, which has its own."""
@@ -159,6 +199,8 @@ class SearchRun:
         self, node: Node, sample: Continuation, number: int, limit: int
     ) -> Rollout:
         """Parse one rollout of `node`; without an answer in `limit` steps, request the answer."""
+        if self.config.zoom is not None:
+            return await self.play_rollout(self.config.zoom, node, sample, number, limit)
         raw = parse(sample.text, self.frame)
         problems = tuple(problem.kind for problem in raw.problems)
         steps = complete_steps(sample, raw)
@@ -177,6 +219,22 @@ class SearchRun:
             ids = (sample.response_id,)
             return Rollout(steps, None, None, f"{FAILURE_PREFIX}{error}", ids, number, problems)
         return self.forced_rollout(forced, number, steps, sample.response_id, problems)
+
+    async def play_rollout(
+        self, zoom: ZoomConfig, node: Node, sample: Continuation, number: int, limit: int
+    ) -> Rollout:
+        """Play a rollout of `node` turn by turn, from the response to its first."""
+        episode = await play(
+            self.policy, self.frame, zoom,
+            node=node.path, before=node.steps(), first=sample, number=number, limit=limit,
+        )  # fmt: skip
+        ids = tuple(response.response_id for response in episode.responses)
+        if episode.failure is not None:
+            reward, reason = None, f"{FAILURE_PREFIX}{episode.failure}"
+        else:
+            grade = self.grade(self.tree.question, episode.answer)
+            reward, reason = grade.score, grade.reason
+        return Rollout(episode.steps, episode.answer, reward, reason, ids, number, episode.problems)
 
     def forced_rollout(
         self,

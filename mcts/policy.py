@@ -44,9 +44,10 @@ class Policy(Protocol):
         """Return `n` continuations of `steps` at the tree node with path `node`.
 
         `purpose` is `expand` (the next step), `rollout` (on to an answer), `chain` (from the
-        question all the way to an answer), `step` (one step of a rollout taken step by step), or
-        nothing but the answer: `answer` for children, `finish` for rollouts. Samples are numbered
-        from `first`; node, purpose and number identify a sample for ever.
+        question all the way to an answer), `step` (one step of a rollout taken step by step),
+        `turn` (a later turn of a rollout or chain that zooms), or nothing but the answer: `answer`
+        for children, `finish` for rollouts. Samples are numbered from `first`; node, purpose and
+        number identify a sample for ever.
 
         Raises:
             TeacherError: the request failed for good.

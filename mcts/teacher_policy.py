@@ -4,9 +4,11 @@
     tree = await search(question, config, policy, grade, tree_id)
 
 This is where a node of a tree becomes a request. Expansion and rollout of one node have the same
-prompt and differ only in where they stop, so a server's prefix cache serves the second. Each
-request's seed is a hash of its key (consecutive seeds would overlap between requests), so a search
-that is run again makes the same requests under the same keys.
+prompt and differ only in where they stop, so a server's prefix cache serves the second. Where the
+model may zoom, both are one turn, up to a call or an answer, and the crops of earlier turns are
+images of the request; they are rendered once a tree. Each request's seed is a hash of its key
+(consecutive seeds would overlap between requests), so a search that is run again makes the same
+requests under the same keys.
 """
 
 from __future__ import annotations
@@ -21,6 +23,8 @@ from mcts.journal.records import Key, Record
 from mcts.policy import Continuation
 from mcts.prompts import build_messages, load_prompt
 from mcts.teachers.base import Request, seed_of
+from mcts.zoom.crops import CropImages
+from mcts.zoom.turns import STOPS
 
 _STOPS = {
     "expand": ("</think>", "</answer>"),
@@ -47,7 +51,10 @@ class TeacherPolicy:
         images: Mapping[str, bytes],
     ) -> None:
         self._question, self._config, self._tree_id = question, config, tree_id
-        self._teacher, self._images = teacher, images
+        self._teacher = teacher
+        if config.zoom is not None and not isinstance(images, CropImages):
+            images = CropImages(images)
+        self._images = images
         self._prompt = load_prompt(config.prompt)
         self._min_thoughts = draw_min_thoughts(tree_id, config)
 
@@ -56,6 +63,8 @@ class TeacherPolicy:
     ) -> list[Continuation]:
         """Return `n` continuations of `steps`, from the journal or from the teacher."""
         key = Key(self._tree_id, node, purpose, first)
+        if isinstance(self._images, CropImages):
+            self._images.add(self._question, steps)
         record = await self._teacher.ask(key, self.request(key, steps, n), self._images)
         cost = Cost(
             record.prompt_tokens, record.completion_tokens, record.started_at, record.seconds,
@@ -75,32 +84,41 @@ class TeacherPolicy:
         """Build the request at `key`."""
         config = self._config
         answer_only = key.purpose in _ANSWER_ONLY
-        tokens = config.step_tokens
+        tokens, stop = config.step_tokens, _STOPS.get(key.purpose, STOPS)
         if answer_only:
             tokens = min(tokens, _ANSWER_TOKENS)
+        elif config.zoom is not None:
+            stop = STOPS  # whatever for, a request is one turn
         elif key.purpose == "rollout":
             tokens *= config.rollout_steps + 1
         elif key.purpose == "chain":
             tokens *= config.max_depth + 1
         return Request(
             messages=build_messages(
-                self._prompt, self._question, config.space, self._min_thoughts, steps, answer_only
+                self._prompt,
+                self._question,
+                config.space,
+                self._min_thoughts,
+                steps,
+                answer_only,
+                config.zoom,
             ),
             n=n,
             temperature=config.temperature,
             top_p=config.top_p,
             max_tokens=tokens,
-            stop=_STOPS[key.purpose],
+            stop=stop,
             seed=seed_of(key.search_id, key.node, key.purpose, key.sample),
             max_thoughts=self._max_thoughts(key.purpose, len(steps)),
         )
 
     def _max_thoughts(self, purpose: str, depth: int) -> int:
         """Return how many thoughts may follow `depth` of them; 0 leaves it to the teacher."""
-        left = self._config.max_depth - depth
-        if not self._config.bounded or purpose not in ("rollout", "chain"):
+        config = self._config
+        left = config.max_depth - depth
+        if not config.bounded or config.zoom is not None or purpose not in ("rollout", "chain"):
             return 0
-        return left if purpose == "chain" else min(self._config.rollout_steps, left)
+        return left if purpose == "chain" else min(config.rollout_steps, left)
 
 
 def storable(text: str) -> str:

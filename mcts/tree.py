@@ -14,7 +14,7 @@ from __future__ import annotations
 
 import math
 import re
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence, Set
 from dataclasses import asdict, dataclass, field
 from functools import partial
 from typing import Any, Protocol, Self, TypeVar
@@ -24,6 +24,8 @@ from mcts.coordinates import Frame
 from mcts.data import Point, Question, Step
 from mcts.parsing import fold_remark, parse
 from mcts.zoom.config import ZoomConfig
+from mcts.zoom.episode import replay
+from mcts.zoom.rows import call_from, observation_from, zoom_columns
 
 # A node whose samples were all discarded is expanded once more, with new seeds, then given up.
 EXPANSION_ATTEMPTS = 2
@@ -46,7 +48,8 @@ class Rollout:
     reason: str
     """The grader's reason, or the failure's."""
     response_ids: tuple[str, ...]
-    """The response it was sampled in, then the one that forced its answer, if one did."""
+    """The response it was sampled in, or one a turn; then the one that forced its answer, if one
+    did."""
     sample: int
     problems: tuple[str, ...] = ()
     rollout_id: int = -1
@@ -188,14 +191,15 @@ class Tree:
     def right_lines(self) -> int:
         """Count the distinct lines of reasoning that lead to a fully right answer.
 
-        Two lines are the same when they give the same answer and cite the same pixels in the same
-        order, whatever their words; a line without points does not count. Corrected chains are made
-        of these lines and are not counted.
+        Two lines are the same when they give the same answer and cite, or call for, the same pixels
+        in the same order, whatever their words; a line without points does not count. Corrected
+        chains are made of these lines and are not counted.
         """
         lines = set()
 
         def add(steps: tuple[Step, ...], answer: str | None, reward: float | None) -> None:
-            points = tuple((p.image, round(p.x), round(p.y)) for s in steps for p in s.points)
+            cited = [p for s in steps for p in (*s.points, *([s.call.point] if s.call else []))]
+            points = tuple((p.image, round(p.x), round(p.y)) for p in cited if p is not None)
             if points and answer is not None and reward is not None and reward >= 1.0:
                 lines.add((points, " ".join(answer.split()).casefold()))
 
@@ -311,6 +315,7 @@ def flatten(tree: Tree) -> TreeRows:
                 "attempts": node.attempts,
                 "response_id": node.response_id,
                 "sample": node.sample,
+                **zoom_columns(node.step, tree.question),
             }
         )
         rollouts.extend(
@@ -340,12 +345,16 @@ def rebuild(
     frame: Frame,
     simulations: int = 0,
     errors: Sequence[str] = (),
+    zoom: ZoomConfig | None = None,
+    cut_off: Set[str] = frozenset(),
 ) -> Tree:
     """Rebuild the tree from `flatten`'s rows; statistics are recomputed from the rewards.
 
     Args:
         texts: raw response texts by response id; rollouts only refer to them.
         frame: the teacher's coordinate space and the question's images, to parse those texts.
+        zoom: the search's, by which what the calls of rollouts showed is found again.
+        cut_off: ids of responses that their token limit ended; matters with `zoom` only.
 
     Raises:
         KeyError: a rollout's response is not among `texts`.
@@ -353,12 +362,11 @@ def rebuild(
     nodes: dict[int, Node] = {}
     for row in sorted(rows.nodes, key=lambda row: row["node_id"]):
         parent = nodes[row["parent_id"]] if row["parent_id"] is not None else None
-        thought = row["thought"]
         node = Node(
             node_id=row["node_id"],
             path=row["path"],
             parent=parent,
-            step=Step(thought, _points_of(row)) if thought is not None else None,
+            step=_step_of(row) if row["thought"] is not None else None,
             answer=row["answer"],
             response_id=row["response_id"],
             sample=row["sample"],
@@ -372,11 +380,18 @@ def rebuild(
         if parent is not None:
             parent.children.append(node)
     for row in sorted(rows.rollouts, key=lambda row: row["rollout_id"]):
-        nodes[row["node_id"]].rollouts.append(_rebuild_rollout(row, texts, frame))
+        node = nodes[row["node_id"]]
+        steps = _rollout_steps(row, node, texts, frame, zoom, cut_off)
+        node.rollouts.append(_rebuild_rollout(row, steps))
     for node in nodes.values():
         for reward in node.rewards:
             backpropagate(node, reward)
-    return Tree(tree_id, question, nodes[0], simulations, tuple(errors))
+    return Tree(tree_id, question, nodes[0], simulations, tuple(errors), zoom=zoom)
+
+
+def _step_of(row: Mapping[str, Any]) -> Step:
+    call, observation = call_from(row.get("call")), observation_from(row.get("observation"))
+    return Step(row["thought"], _points_of(row), call, observation)
 
 
 def _points_of(row: Mapping[str, Any]) -> tuple[Point, ...]:
@@ -389,19 +404,32 @@ def _points_of(row: Mapping[str, Any]) -> tuple[Point, ...]:
     return tuple(Point(**point) for point in stored)
 
 
-def _rebuild_rollout(row: dict[str, Any], texts: Mapping[str, str], frame: Frame) -> Rollout:
-    response_ids = tuple(row["response_ids"] or ())
-    steps: tuple[Step, ...] = ()
-    if row["n_steps"]:
-        parsed = parse(texts[response_ids[0]], frame)
+def _rollout_steps(
+    row: Mapping[str, Any], node: Node, texts: Mapping[str, str], frame: Frame,
+    zoom: ZoomConfig | None, cut_off: Set[str],
+) -> tuple[Step, ...]:  # fmt: skip
+    """Read a rollout's steps again from what was written in them."""
+    ids = tuple(row["response_ids"] or ())
+    if not row["n_steps"]:
+        return ()
+    if zoom is None:
+        parsed = parse(texts[ids[0]], frame)
         steps = fold_remark(parsed.steps) if parsed.answer is not None else parsed.steps
+    else:
+        turns = ids[:-1] if "answer_forced" in (row["problems"] or ()) else ids
+        said = [(texts[name], "length" if name in cut_off else "stop") for name in turns]
+        steps = replay(said, frame, zoom, node.steps())
+    return steps[: row["n_steps"]]
+
+
+def _rebuild_rollout(row: Mapping[str, Any], steps: tuple[Step, ...]) -> Rollout:
     return Rollout(
         rollout_id=row["rollout_id"],
-        steps=steps[: row["n_steps"]],
+        steps=steps,
         answer=row["answer"],
         reward=row["reward"],
         reason=row["grade_reason"] or "",
-        response_ids=response_ids,
+        response_ids=tuple(row["response_ids"] or ()),
         sample=row["sample"],
         problems=tuple(row["problems"] or ()),
     )

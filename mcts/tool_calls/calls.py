@@ -40,7 +40,8 @@ def read_call(content: str, views: Views, problems: list[str] | None = None) -> 
         numbers, box = _numbers(arguments)
         view = _view(arguments)
         if not 0 <= view < len(views):
-            return ZoomCall(None, view, text=content)
+            # Out of range too, but a number that every table can hold.
+            return ZoomCall(None, max(-1, min(view, len(views))), text=content)
         if views.frame.space.counts_units and is_share(*numbers[:2]):
             if problems is not None:
                 problems.append(f"{UNREAD}shares")
@@ -55,9 +56,12 @@ def read_call(content: str, views: Views, problems: list[str] | None = None) -> 
     left, right = sorted(corner.x for corner in corners)
     top, bottom = sorted(corner.y for corner in corners)
     label = arguments.get("label")
+    if not isinstance(label, str):
+        label = ""
+    label = label.encode("utf-8", "replace").decode()  # JSON can spell half a surrogate pair
     asked = Box(left, top, right, bottom, corners[0].image)
     centre = Point((left + right) / 2, (top + bottom) / 2, corners[0].image)
-    return ZoomCall(centre, view, asked, label if isinstance(label, str) else "")
+    return ZoomCall(centre, view, asked, label)
 
 
 def _arguments(content: str) -> dict[str, Any]:

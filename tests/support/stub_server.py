@@ -69,6 +69,8 @@ def turn_after(prompt: str, partial: str, rng: random.Random) -> str:
     answer = rng.choice(choices) if choices else point
     if partial.rstrip().endswith("<answer>"):
         return f"{answer}</answer>"
+    if "search_coordinate" in prompt:
+        return zoom_turn(prompt, answer, rng)
     least = re.search(r"at least (\d+) steps", prompt)
     wanted = int(least.group(1)) if least else 3
     done = partial.count("</think>")
@@ -80,6 +82,21 @@ def turn_after(prompt: str, partial: str, rng: random.Random) -> str:
         text += f"{'' if opened else '<think>'}{thought}</think>\n"
         opened, done = False, done + 1
     return f"{text}{'</think>' if opened else ''}<answer>{answer}</answer>"
+
+
+def zoom_turn(prompt: str, answer: str, rng: random.Random) -> str:
+    """One turn of a teacher that may look closer: a thought, then a call or the answer."""
+    x, y = rng.randint(0, 1000), rng.randint(0, 1000)
+    thought = f"<think>The {rng.choice(THINGS)} {rng.choice(VERBS)} ({x}, {y}).</think>\n"
+    looks = prompt.count("<observation>")
+    if looks and rng.random() < 0.2 + 0.2 * looks:
+        return f"<think>That is the {rng.choice(THINGS)}.</think>\n<answer>{answer}</answer>"
+    call = {"name": "search_coordinate", "arguments": {"coordinate": [x, y]}}
+    if looks and rng.random() < 0.2:
+        call["arguments"] = {"coordinate": [500, 500], "image": looks + 1}
+    if rng.random() < 0.1:
+        call["arguments"] = {"coordinate": "somewhere"}
+    return f"{thought}<tool_call>{json.dumps(call)}</tool_call>"
 
 
 def cut(text: str, stop: Iterable[str], keep_stop: bool, max_tokens: int) -> dict[str, Any]:
