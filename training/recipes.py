@@ -94,6 +94,22 @@ class Zoom(_Checked):
         )
 
 
+class ZoomAlarmSettings(_Checked):
+    """When GRPO stops a training whose zooming dies or reads nothing (`training.zoom_ledger`)."""
+
+    batches: Annotated[int, Field(ge=0)] = Field(
+        20, description="stop after so many batches with hardly a call; 0 never does"
+    )
+    least_calls: Share = Field(0.05, description="share of episodes that call, of which less is so")
+    control_every: Positive = Field(
+        25, description="batches from one control, with noise for crops, to the next"
+    )
+    controls: Annotated[int, Field(ge=0)] = Field(
+        4, description="stop if over so many controls crops help no more than noise; 0 makes none"
+    )
+    least_gain: Share = Field(0.01, description="accuracy that crops must gain over noise")
+
+
 class _Recipe(_Checked):
     name: str = Field(min_length=1, pattern=r"^[a-z0-9][a-z0-9._-]*$")
     about: str = Field(description="what it is for, in a sentence")
@@ -131,9 +147,9 @@ class _Recipe(_Checked):
 
     def settings(self) -> dict[str, Any]:
         """Return all that decides the outcome, as JSON's types."""
-        left_out = {"about", "save_every", "trackers", "micro_batch"}
-        if self.zoom is None:  # as in the settings of students that were trained before
-            left_out.add("zoom")
+        left_out = {"about", "save_every", "trackers", "micro_batch", "alarm"}
+        # As in the settings of students that were trained before there were such fields.
+        left_out.update(name for name in ("zoom", "turn_tokens") if not getattr(self, name, None))
         return self.model_dump(mode="json", exclude=left_out)
 
 
@@ -157,7 +173,12 @@ class GrpoRecipe(_Recipe):
     questions: Positive = Field(description="questions an optimizer step")
     updates: Positive = Field(1, description="optimizer steps made of one batch of answers")
     group: Annotated[int, Field(ge=2)] = Field(8, description="answers a question")
-    max_completion: Positive = Field(256, description="most tokens of an answer")
+    max_completion: Positive = Field(
+        256, description="most tokens of an answer; with zoom, that a dialogue's turns have in all"
+    )
+    turn_tokens: Positive | None = Field(
+        None, description="most tokens of a turn, with zoom; max_completion when left out"
+    )
     max_prompt: Positive | None = Field(None, description="longest prompt, images included")
     temperature: Annotated[float, Field(gt=0)] = 1.0
     top_p: Annotated[float, Field(gt=0, le=1)] = 1.0
@@ -186,6 +207,7 @@ class GrpoRecipe(_Recipe):
         0.5, description="least mean importance ratio between trainer and vLLM"
     )
     ratio_high: Annotated[float, Field(gt=1)] = Field(2.0, description="largest such ratio")
+    alarm: ZoomAlarmSettings = ZoomAlarmSettings()
 
 
 Recipe = Annotated[SftRecipe | GrpoRecipe, Field(discriminator="kind")]
