@@ -22,7 +22,7 @@ ifneq ($(MADE_IN),$(CURDIR))
 endif
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test coverage test-slow mutants check docs up down vllm vllm-cpu sample nano nano-base nano-teacher nano-reader nano-eval task-control bench-engine bench-search bench-client bench-warehouse chaos-search claim lock wheel clean bench-training
+.PHONY: help setup demo test coverage test-slow mutants check docs up down vllm vllm-cpu sample nano nano-base nano-teacher nano-reader nano-zoom nano-eval task-control claim-zoom bench-engine bench-search bench-zoom bench-client bench-warehouse chaos-search claim lock wheel clean bench-training
 
 help: ## list these targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-10s %s\n", $$1, $$2 }' Makefile
@@ -81,6 +81,9 @@ nano-teacher: $(STAMP) ## train the embedded teacher, on from the student's trun
 nano-reader: $(STAMP) ## train the student of the claim, on from the committed nano-base (minutes)
 	@$(BIN)/python -m vigorl_nano.pretraining.pretrain reader $(ARGS)
 
+nano-zoom: $(STAMP) ## train the embedded model that zooms, on from the teacher
+	@$(BIN)/python -m vigorl_nano.zoom_world.train $(ARGS)
+
 nano-eval: $(STAMP) ## how well the embedded models read pictures they have not seen (hours)
 	@$(BIN)/python -m vigorl_nano.evaluate $(ARGS)
 
@@ -90,6 +93,9 @@ task-control: $(STAMP) ## what the embedded model is worth on each task, beside 
 claim: $(STAMP) ## the paper's claim on the embedded models (hours; ARGS=--quick for a check)
 	@$(BIN)/python -m vigorl_nano.claim $(ARGS)
 
+claim-zoom: $(STAMP) ## what zoom, search and GRPO are worth on the embedded model that zooms (hours; ARGS=--quick)
+	@$(BIN)/python -m vigorl_nano.zoom_claim $(ARGS)
+
 chaos-search: $(STAMP) ## builds that are killed and starved: 200 seeded scenarios, minutes
 	@$(BIN)/python -m tests.chaos $(ARGS)
 
@@ -98,6 +104,9 @@ bench-engine: $(STAMP) ## how fast the embedded model runs, beside plain transfo
 
 bench-search: $(STAMP) ## what the search engine gains, as ratios (minutes)
 	@$(BIN)/python -m benchmarks.search --nano $(ARGS)
+
+bench-zoom: $(STAMP) ## what a tree that looks closer costs, beside its requests all at once
+	@$(BIN)/python -m benchmarks.zoom $(ARGS)
 
 bench-client: $(STAMP) ## what a request costs the client, beside other clients (a minute)
 	@$(BIN)/python -m benchmarks.client $(ARGS)

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import json
 from collections import defaultdict
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
@@ -20,7 +20,7 @@ from flows.progress import short_time
 from training.evaluation.report import cell
 from vigorl_nano.claim.interval_plot import Row, draw_intervals
 from vigorl_nano.claim.plan import ARMS, EXPECTED, PLACES, TEMPERATURE, stages
-from vigorl_nano.claim.stages import Experiment
+from vigorl_nano.claim.stages import Experiment, Stage
 from vigorl_nano.evaluate import table
 from warehouse.query.run_query import query
 from warehouse.query.sql_guard import quoted
@@ -67,14 +67,17 @@ def read_scores(experiment: Experiment, kind: str, sampling: str) -> ArmScores |
         kind: `validate`, `test` or `sampled`.
         sampling: which of a stage's evaluations: `greedy`, `blank` or `sampled`.
     """
-    warehouse = Warehouse.at(experiment.home)
-    ids: dict[str, list[dict[str, Any]]] = {}
-    for name in ARMS:
-        found = evaluations(experiment, kind, name, sampling)
-        if found:
-            ids[name] = found
+    found = {name: evaluations(experiment, kind, name, sampling) for name in ARMS}
+    return scores_of(experiment, {name: some for name, some in found.items() if some})
+
+
+def scores_of(
+    experiment: Experiment, ids: Mapping[str, Sequence[Mapping[str, Any]]]
+) -> ArmScores | None:
+    """Read the scores of arms by their evaluations, a model each; None if there are none."""
     if not ids:
         return None
+    warehouse = Warehouse.at(experiment.home)
     listed = ", ".join(quoted(e["evaluation_id"]) for some in ids.values() for e in some)
     rows = query(
         warehouse,
@@ -175,7 +178,7 @@ def write_report(experiment: Experiment) -> None:
             )
             (experiment.folder / "claim.svg").write_text(svg, "utf-8")
             break  # the validation split has done its part
-    lines += ["", time_spent(experiment)]
+    lines += ["", time_spent(experiment, stages(experiment.size))]
     text = "\n".join(lines).strip() + "\n"
     print(text, end="")
     (experiment.folder / "claim.md").write_text(text, "utf-8")
@@ -269,9 +272,8 @@ def behaviors(experiment: Experiment) -> list[str]:
     return ["Behaviors of an answer, mean counts by rule:", "", *table(heads, lines)]
 
 
-def time_spent(experiment: Experiment) -> str:
+def time_spent(experiment: Experiment, plan: Sequence[Stage]) -> str:
     """Say how long the finished stages took."""
-    plan = stages(experiment.size)
     outcomes = [o for s in plan if (o := experiment.outcome(s.name)) is not None]
     seconds = sum(o["seconds"] for o in outcomes)
     longest = max((o["seconds"] for o in outcomes), default=0)
