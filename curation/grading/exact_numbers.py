@@ -4,6 +4,7 @@ r"""Numbers as texts, exactly: `1/2`, `0.50` and `$\frac{1}{2}$` are one number,
     number_in("12 apples")               # None: a text that is more than a number is none
     same_quantity("$16.99", "16.99")     # True: the sign of money is on the page
     same_quantity("12", "12%")           # False: a per cent sign says another number
+    same_quantity("12 units", "12")      # True: a unit without a name says nothing
 
 Thousands are told by `,`, a space or `'`. A comma is never a decimal mark: `1,5` is two numbers, as
 it is in a tuple, so the answer `1,5` is not 1.5.
@@ -31,6 +32,10 @@ _RATIO = regex.compile(r"(\d+):(\d+)")
 
 MONEY = frozenset("$€£¥₹₩₽฿₫₺₴₦₱₪₡₲₵₸¢")
 DEGREES = "°"
+_UNNAMED = {
+    "units": "units", "unit": "units", "square units": "units²", "sq. units": "units²",
+    "sq units": "units²", "units^(2)": "units²", "cubic units": "units³", "units^(3)": "units³",
+}  # fmt: skip
 _MONEY_NAMES = {
     "us$": "$", "usd": "$", "dollars": "$", "dollar": "$", "$usd": "$", "美元": "$",
     "eur": "€", "euros": "€", "euro": "€", "欧元": "€", "gbp": "£", "jpy": "¥", "yen": "¥",
@@ -40,8 +45,9 @@ _MONEY_NAMES = {
 }  # fmt: skip
 _UNITS = _MONEY_NAMES | {
     "%": "%", "percent": "%", "per cent": "%", "pct": "%", "degrees": DEGREES, "degree": DEGREES,
-    "deg": DEGREES, DEGREES: DEGREES, "度": DEGREES, **{sign: sign for sign in MONEY},
+    "deg": DEGREES, DEGREES: DEGREES, "度": DEGREES, **{sign: sign for sign in MONEY}, **_UNNAMED,
 }  # fmt: skip
+_LEFT_TO_THE_QUESTION = {*MONEY, DEGREES, *_UNNAMED.values()}
 
 
 def _any_of(words: Iterable[str]) -> str:
@@ -58,7 +64,7 @@ class Quantity:
 
     number: Fraction
     unit: str
-    """A sign of money, `%`, `°`, or empty."""
+    """A sign of money, `%`, `°`, `units` of some power, or empty."""
 
 
 def number_in(text: str) -> Fraction | None:
@@ -81,8 +87,8 @@ def quantity_in(text: str) -> Quantity | None:
 def same_quantity(answer: str, gold: str) -> bool:
     """Return whether an answer is the number of the gold answer.
 
-    A gold number without a unit leaves money and degrees to the question, so the answer may name
-    them; degrees may also be left out. Any other unit must be the same.
+    A gold number without a unit leaves money, degrees and units without a name to the question, so
+    the answer may say them; the last two may also be left out. Any other unit must be the same.
     """
     said, wanted = quantity_in(answer), quantity_in(gold)
     if said is None or wanted is None:
@@ -92,8 +98,8 @@ def same_quantity(answer: str, gold: str) -> bool:
     if said.unit == wanted.unit:
         return True
     if wanted.unit == "":
-        return said.unit in MONEY or said.unit == DEGREES
-    return wanted.unit == DEGREES and said.unit == ""
+        return said.unit in _LEFT_TO_THE_QUESTION
+    return said.unit == "" and wanted.unit not in MONEY and wanted.unit in _LEFT_TO_THE_QUESTION
 
 
 def same_items(answer: str, gold: str) -> bool:

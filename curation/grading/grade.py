@@ -17,6 +17,7 @@ from curation.grading.actions import Action, parse_action, same_action
 from curation.grading.choices import choice_index
 from curation.grading.equality import same_text
 from curation.grading.formulas import unwrap
+from curation.grading.lead_ins import without_variable
 from curation.grading.normalize import normalize
 from mcts.coordinates import DECIMALS
 from mcts.data import AnswerKind, Box, Grade, Point, Question
@@ -62,7 +63,8 @@ def _grade_text(question: Question, answer: str) -> Grade:
             return Grade(None, "no gold answer is one of the choices")
         right = picked in gold
         return Grade(float(right), "the right choice" if right else "another choice is right")
-    if any(same_text(answer, gold) for gold in question.answers):
+    spellings = {answer, without_variable(answer)}
+    if any(same_text(said, gold) for said in spellings for gold in question.answers):
         return Grade(1.0, "equals a gold answer")
     return Grade(0.0, "differs from every gold answer")
 

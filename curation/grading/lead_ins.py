@@ -2,6 +2,7 @@
 
     without_lead_in("Final answer: left")       # "left"
     without_lead_in("I think it is left")       # unchanged: this is a sentence
+    without_variable("The answer is $x = 12$")  # "12"
 
 Only a word for *answer*, *option* or *choose* announces, and only at the beginning; what follows is
 compared whole, so "the answer is not B" is not B. What only says so behind it, as in "B is
@@ -11,6 +12,8 @@ correct", is left out too.
 from __future__ import annotations
 
 import regex
+
+from curation.grading.formulas import unwrap
 
 _ANSWER = (
     # Latin: English, Spanish, Portuguese, French, Italian, German, Dutch, Swedish, Danish, Polish,
@@ -56,6 +59,10 @@ _UNSPACED = (
     r"(?:\s*(?:应该?|應該?)?\s*(?:是|为|為|選|选|は|은|는|คือ))?\s*[:：、]?\s*(?:选项|選項|选|選)?\s*"
 )
 _LEAD_IN = regex.compile(rf"\s*[*_]*(?:{_SPACED}|{_UNSPACED})[*_]*\s*", regex.IGNORECASE)
+# Not `x = y = 5`, nor `2x = 10`.
+_VARIABLE = regex.compile(
+    r"(?:\p{L}|\\[a-zA-Z]+)(?:_?\d|_\{?\w{1,3}\}?|')?\s*=\s*(?P<value>[^=]*[^=\s])"
+)
 _COPULA = regex.compile(
     r"\s+is (?:correct|the (?:correct|right) (?:answer|option|choice|one))[.!]?\s*$|"
     r"\s*(?:です|である|입니다|이다|ครับ|ค่ะ|\s है|(?<=[A-Za-z]\s*)(?:项|項|选项|選項))[。.!！]?\s*$"
@@ -73,3 +80,9 @@ def without_lead_in(text: str) -> str:
             break
         rest = rest[match.end() :]
     return _COPULA.sub("", rest) or text
+
+
+def without_variable(text: str) -> str:
+    """Strip the variable that a free answer names, `x = 12`; the text itself where none is."""
+    match = _VARIABLE.fullmatch(unwrap(without_lead_in(text)))
+    return match["value"] if match else text

@@ -252,6 +252,8 @@ FORMS = (
     Form("a fraction for a decimal", "\\frac{1}{2}", "0.5"),
     Form("degrees named", "90^\\circ", "90"),
     Form("money named", "$16.99", "16.99"),
+    Form("the variable named", "x = 5", "5"),
+    Form("a unit without a name", "5 units", "5"),
     Form("thousands apart", "1 000", "1000"),
     Form("thousands with a comma", "1,000", "1000"),
     Form("spaces in a tuple", "(3, 4)", "(3,4)"),
@@ -262,7 +264,6 @@ FORMS = (
     Form("a sum that is not worked out", "2+7", "9"),
     Form("a per cent sign too many", "50\\%", "50"),
     Form("a unit too many", "12 km", "12"),
-    Form("the variable named", "x = 5", "5"),
     Form("a sentence with the number in it", "there are 12 of them", "12"),
     Form("the number as a ratio to one", "1:1", "1"),
 )
