@@ -27,14 +27,17 @@ class CoverageMap:
     """Of each file as it was; where it has changed, its tests count whatever line they reach."""
 
     def tests(self, file: str, line: int, source: str) -> list[str]:
-        """Return the tests that reach a line.
+        """Return the tests that reach the statement of a line.
 
-        What stands outside functions runs once, in whatever test imports the file first, and
-        counts for all of them.
+        What stands outside functions runs once, in whatever test imports the file first, and what
+        is cached may run before any test: they count for all tests of their file.
         """
         by_line = self.lines.get(file, {})
-        if self.hashes.get(file) == _hash(source) and _in_function(source, line):
-            return [self.names[i] for i in by_line.get(line, ())]
+        if self.hashes.get(file) == _hash(source):
+            lines = _statement(source, line)
+            reach = {i for number in lines for i in by_line.get(number, ())}
+            if reach or not any(number in by_line for number in lines):
+                return [self.names[i] for i in sorted(reach)]
         return [self.names[i] for i in sorted({i for some in by_line.values() for i in some})]
 
     @classmethod
@@ -80,12 +83,26 @@ class CoverageMap:
         out.write_text(json.dumps({"names": list(numbers), "lines": lines, "hashes": hashes}))
 
 
-def _in_function(source: str, line: int) -> bool:
-    functions = (
+def _statement(source: str, line: int) -> range:
+    """Return the lines of the statement that a line is of, of a block those of its head.
+
+    What stands outside functions is of no statement: every line of the file.
+    """
+    functions = [
         node for node in ast.walk(ast.parse(source))
         if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef)
-    )  # fmt: skip
-    return any(one.body[0].lineno <= line <= (one.end_lineno or 0) for one in functions)
+        and node.body[0].lineno <= line <= (node.end_lineno or 0)
+    ]  # fmt: skip
+    if not functions:
+        return range(1, source.count("\n") + 2)
+    inner = functions[-1]  # what lies within comes later
+    heads = [_head(node) for node in ast.walk(inner) if isinstance(node, ast.stmt)]
+    return [head for head in (range(line, line + 1), *heads) if line in head][-1]
+
+
+def _head(statement: ast.stmt) -> range:
+    body: list[ast.stmt] = getattr(statement, "body", [])
+    return range(statement.lineno, body[0].lineno if body else (statement.end_lineno or 0) + 1)
 
 
 def _hash(source: str) -> str:

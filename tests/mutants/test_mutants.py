@@ -102,15 +102,26 @@ def test_a_change_that_a_test_notices_is_told_from_one_that_none_does(tmp_path: 
     assert run(tmp_path, mutant, None, 60).verdict == "untested"
 
 
-def test_what_runs_at_import_counts_for_every_test_of_its_file() -> None:
-    source = (
-        "LIMIT = 3\n\n\ndef small(a=7):\n    return a < LIMIT\n\n\ndef other():\n    return 1\n"
-    )
-    lines = {"mcts/size.py": {1: [], 4: [1], 5: [0], 9: [1]}}
-    covered = CoverageMap(
-        ["t::one", "t::two"], lines, {"mcts/size.py": hashlib.sha256(source.encode()).hexdigest()}
-    )
-    assert covered.tests("mcts/size.py", 5, source) == ["t::one"]
-    for line in (1, 4):
-        assert covered.tests("mcts/size.py", line, source) == ["t::one", "t::two"]
-    assert covered.tests("mcts/size.py", 5, source + "\n") == ["t::one", "t::two"]
+def test_what_runs_once_counts_for_every_test_of_its_file() -> None:
+    source = """LIMIT = 3
+
+def small(a=7):
+    if a:
+        b = max(
+            1, a)
+    return b < LIMIT
+
+def other():
+    return 1
+    return 2
+"""
+    hashed = {"mcts/size.py": hashlib.sha256(source.encode()).hexdigest()}
+    lines = {"mcts/size.py": {1: [], 3: [1], 4: [0, 1], 5: [0], 7: [], 10: [1]}}
+    covered = CoverageMap(["t::one", "t::two"], lines, hashed)
+    one, two = covered.names
+    for line in (1, 3, 7):
+        assert covered.tests("mcts/size.py", line, source) == [one, two]
+    assert covered.tests("mcts/size.py", 6, source) == [one], "its statement begins above"
+    assert covered.tests("mcts/size.py", 10, source) == [two]
+    assert covered.tests("mcts/size.py", 11, source) == [], "no test reaches it"
+    assert covered.tests("mcts/size.py", 11, source + "\n") == [one, two], "another file by now"
