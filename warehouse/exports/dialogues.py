@@ -21,6 +21,7 @@ from mcts.coordinates import CoordinateSpace, Frame
 from mcts.data import Question, Step
 from mcts.parsing import render
 from mcts.prompts import build_messages, load_prompt
+from mcts.zoom.config import ZoomConfig
 from mcts.zoom.observe import observation_text
 from warehouse.exports.files import BundleImages
 from warehouse.exports.marks import check_marks
@@ -64,17 +65,20 @@ class ConversationRenderer:
     rates: Mapping[str, tuple[float, str]] = field(default_factory=dict)
     """Pass rate and band by question, where searches have measured one."""
 
-    def prompt(self, question: Question, most_steps: int | None = None) -> list[dict[str, str]]:
+    def prompt(
+        self, question: Question, most_steps: int | None = None, zoom: ZoomConfig | None = None
+    ) -> list[dict[str, str]]:
         """Render the messages that pose the question, as plain texts.
 
         Args:
             most_steps: of the trace that follows. What the prompt demands the answer must show, or
                 the student learns to ignore it.
+            zoom: the tool offered, where the prompt offers one.
         """
         demanded = self.min_thoughts if most_steps is None else min(self.min_thoughts, most_steps)
         prompt = load_prompt(self.prompt_file or task_of(question.task).prompt)
         self.used[prompt.name] = prompt.digest
-        messages = build_messages(prompt, question, self.space, demanded)
+        messages = build_messages(prompt, question, self.space, demanded, zoom=zoom)
         return [{"role": message.role, "content": message.text} for message in messages]
 
     def completion(
