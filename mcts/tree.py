@@ -416,8 +416,7 @@ def _rollout_steps(
         parsed = parse(texts[ids[0]], frame)
         steps = fold_remark(parsed.steps) if parsed.answer is not None else parsed.steps
     else:
-        turns = ids[:-1] if "answer_forced" in (row["problems"] or ()) else ids
-        said = [(texts[name], "length" if name in cut_off else "stop") for name in turns]
+        said = [(texts[name], "length" if name in cut_off else "stop") for name in ids]
         steps = replay(said, frame, zoom, node.steps())
     return steps[: row["n_steps"]]
 

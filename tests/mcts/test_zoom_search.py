@@ -126,7 +126,7 @@ def test_a_place_already_shown_is_no_child_but_a_rollout_goes_on():
 def test_what_a_crop_shows_may_be_told_with_its_place():
     script = {
         ("", "expand", 0): look(500, 500),
-        ("0", "expand", 0): "<think>The box at (510, 505) is red.</think>",
+        ("0", "expand", 0): "<think>The box at (503, 502) is red.</think>",
         ("0.0", "expand", 0): "<think>A box at (900, 900).</think>",
         ("0.0.0", "expand", 0): "<think>A thing at (900, 900).</think>",
     }
@@ -206,6 +206,20 @@ def test_a_turn_without_call_or_answer_is_continued():
     policy = ScriptedPolicy(script, lambda *_: say())
     tree = run(policy, replace(ONE, simulations=3))
     assert [n.path for n in tree.nodes if not n.discarded] == ["", "0", "0.0", "0.0.0", "0.0.0.0"]
+
+
+def test_a_thought_that_the_token_limit_cut_off_is_no_step():
+    cut = ("<think>A box at (10, 20).</think><think>And a", "length")
+    policy = ScriptedPolicy({("", "expand", 0): cut}, lambda *_: say())
+    tree = run(policy, ONE)
+    assert [n.step.thought for n in tree.nodes if n.step] == ["A box at (10, 20)."]
+
+
+def test_lines_that_look_at_other_places_are_two():
+    looks = {("", "expand", i): look(x, 500).replace(f"({x}, 500)", "there")
+             for i, x in enumerate((300, 700, 305))}  # fmt: skip
+    tree = run(ScriptedPolicy(looks, lambda *_: say()), replace(CONFIG, simulations=1))
+    assert tree.right_lines() == 3, "by the pixels that they call for"
 
 
 def test_behind_the_last_crop_the_model_answers_or_its_answer_is_forced():
