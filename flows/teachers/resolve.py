@@ -34,6 +34,8 @@ from mcts.teachers.checkpoints import (
     registered_checkpoints,
 )
 from mcts.teachers.credentials import Access, CredentialProblem, mask_url, read_key, split_url
+from mcts.zoom.config import ZoomConfig
+from mcts.zoom.recorded import recorded_zoom
 from warehouse.sources import task_of
 
 _URL = re.compile(r"https?://", re.IGNORECASE)
@@ -52,6 +54,8 @@ class ResolvedTeacher:
     """Whether it may be asked to count its steps: servers are, a model in this process isn't."""
     observation_role: str = "user"
     """The turn in which its chat template shows what a zoom call returns."""
+    zoom: ZoomConfig | None = None
+    """What it was shown when it learned to zoom; None where nothing is recorded."""
 
     @property
     def step_tokens(self) -> int:
@@ -93,15 +97,17 @@ def _checkpoint(settings: TeacherSettings) -> ResolvedTeacher:
     from mcts.teachers.local.teacher import LocalTeacher
 
     space = space_by_name(settings.space) if settings.space else checkpoint_space(folder)
-    style, role = _prompt_style(folder), observation_role(folder)
-    return ResolvedTeacher(LocalTeacher(folder), space, style, observation_role=role)
+    return _as_it_says(folder, ResolvedTeacher(LocalTeacher(folder), space))
 
 
-def _prompt_style(folder: Path) -> PromptStyle:
+def _as_it_says(folder: Path, resolved: ResolvedTeacher) -> ResolvedTeacher:
+    """Add what a checkpoint's folder says of how its model is asked."""
     try:
-        return prompt_style(folder)
+        style, zoom = prompt_style(folder), recorded_zoom(folder)
+        role = observation_role(folder)
     except ValueError as error:
         raise Problem(str(error)) from None
+    return replace(resolved, style=style, observation_role=role, zoom=zoom)
 
 
 def _server(settings: TeacherSettings, reconnect: bool) -> ResolvedTeacher:
@@ -137,12 +143,11 @@ def _own_server(settings: TeacherSettings) -> ResolvedTeacher:
     folder = checkpoint_folder(served.model)
     known = checkpoint_space(folder) if folder and not settings.space else None
     space = _limited(known or server_space(settings.space, served.model), settings)
-    style = _prompt_style(folder) if folder else GENERAL
-    role = observation_role(folder) if folder else "user"
     if not settings.api_key_env and os.environ.get("VLLM_API_KEY"):  # vLLM itself reads it
         settings = settings.model_copy(update={"api_key_env": "VLLM_API_KEY"})
     teacher = ServedTeacher(served, lambda url, name: _client(settings, url, name, space))
-    return ResolvedTeacher(teacher, space, style, bounded=True, observation_role=role)
+    resolved = ResolvedTeacher(teacher, space, bounded=True)
+    return _as_it_says(folder, resolved) if folder else resolved
 
 
 def _client(

@@ -72,8 +72,13 @@ def way_of_asking(
     if not zooms:
         return WayOfAsking(prompt)
     lens = task.lens or ANY_TASK_LENS
-    taught = resolved.style.zoom or ZoomConfig(lens, role=resolved.observation_role)
+    taught = resolved.zoom or ZoomConfig(lens, role=resolved.observation_role)
     return WayOfAsking(prompt, settings.zoom_config(taught))
+
+
+def without_zoom(resolved: ResolvedTeacher, task: Task) -> WayOfAsking:
+    """Return how a model that zooms is asked for a grounded answer from what it sees at first."""
+    return WayOfAsking(resolved.style.prompts.get(ResponseStyle.GROUNDED) or task.prompt)
 
 
 def _prompt_of(resolved: ResolvedTeacher, style: ResponseStyle) -> str | None:
