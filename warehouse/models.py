@@ -1,7 +1,8 @@
 """Stores trained models: a folder below `models/`, and a row that records how it was trained.
 
     row = store_model(warehouse, folder, ModelInfo(name="sat2-sft-1a2b", dataset="sat2-sft@v1", …))
-    row = find_model(warehouse, "sat2-sft-1a2b")         # by name, id, or the beginning of an id
+    row = find_model(warehouse, "sat2-sft-1a2b")         # by name, id, the beginning of an id, or
+                                                         # an alias such as champion:sat2
     with open_model(warehouse, row) as folder: …         # a local folder, read-only
 
 A model's id is its name with a hash of its weights and of every file that affects its output, the
@@ -24,6 +25,7 @@ from mcts.coordinates import CoordinateSpace
 from mcts.names import check_name
 from mcts.teachers.local.teacher import checkpoint_identity
 from warehouse.query.run_query import connect
+from warehouse.registry import resolve_alias
 from warehouse.storage.home import Warehouse, WarehouseError, code_revision
 from warehouse.storage.objects import sync
 from warehouse.tables.delta import insert_new
@@ -93,9 +95,13 @@ def store_model(warehouse: Warehouse, folder: Path, info: ModelInfo) -> Row:
 def find_model(warehouse: Warehouse, ref: str) -> Row | None:
     """Find the model with this name or id, or whose id alone begins so; None if there is none.
 
+    Args:
+        ref: may also be `champion:TASK` or `challenger:TASK` (`warehouse.registry`).
+
     Raises:
-        WarehouseError: several models match.
+        WarehouseError: several models match, or the task has no such model.
     """
+    ref = resolve_alias(warehouse, ref)
     with connect(warehouse, names=["models"]) as con:
         rows = con.sql(
             "SELECT * FROM models WHERE name = $1 OR starts_with(model_id, $1) "
@@ -108,6 +114,18 @@ def find_model(warehouse: Warehouse, ref: str) -> Row | None:
         listed = ", ".join(row["model_id"] for row in exact or found)
         raise WarehouseError(f"{ref!r} could be any of {listed}: write more of it")
     return next(iter(exact or found), None)
+
+
+def require_model(warehouse: Warehouse, ref: str) -> Row:
+    """Find a model as `find_model` does.
+
+    Raises:
+        WarehouseError: there is none, or several match.
+    """
+    row = find_model(warehouse, ref)
+    if row is None:
+        raise WarehouseError(f"no model {ref!r} was trained here: see `vigorl models list`")
+    return row
 
 
 def list_models(warehouse: Warehouse) -> list[Row]:

@@ -18,7 +18,7 @@ from typing import Annotated
 
 import typer
 
-from flows.cli import browse, build, curate, datasets, imports, models, train, warehouse
+from flows.cli import browse, build, curate, datasets, imports, models, registry, train, warehouse
 from flows.cli.interrupts import SENTENCE
 from flows.cli.printing import Home, escaping
 
@@ -33,6 +33,7 @@ app = typer.Typer(
 app.add_typer(datasets.dataset, name="dataset")
 app.add_typer(warehouse.warehouse, name="warehouse")
 app.add_typer(train.train, name="train")
+app.add_typer(registry.models, name="models")
 
 app.command("import")(imports.import_)
 app.command()(build.build)

@@ -1,0 +1,107 @@
+"""The registry: which model is current for a task, since when, and back again."""
+
+import json
+from concurrent.futures import ThreadPoolExecutor
+
+import pytest
+
+from warehouse.models import find_model
+from warehouse.registry import (
+    Decision,
+    attempts,
+    challenger_id,
+    champion_id,
+    champions,
+    decide,
+    history,
+    resolve_alias,
+    rollback,
+)
+from warehouse.storage.home import Warehouse, WarehouseError
+from warehouse.tables.delta import insert_new
+
+
+@pytest.fixture
+def home(tmp_path):
+    return Warehouse.at(str(tmp_path))
+
+
+def promote(home, model, task="sat2"):
+    return decide(home, Decision(task, model, "promoted", "better by 5 points"))
+
+
+def refuse(home, model, **numbers):
+    return decide(home, Decision("sat2", model, "refused", "luck", "gate", numbers))
+
+
+def test_the_last_model_promoted_is_the_champion_and_refusals_are_kept(home):
+    assert champion_id(home, "sat2") is None and challenger_id(home, "sat2") is None
+    promote(home, "a@1")
+    refuse(home, "b@1")
+    promote(home, "v@1", task="vstar")
+    assert champion_id(home, "sat2") == "a@1" and challenger_id(home, "sat2") == "b@1"
+    assert champions(home) == {"sat2": "a@1", "vstar": "v@1"}
+    promote(home, "c@1")
+    assert champion_id(home, "sat2") == "c@1" and challenger_id(home, "sat2") is None
+    found = history(home, "sat2")
+    assert [row["promotion_id"] for row in found] == ["sat2/3", "sat2/2", "sat2/1"]
+    assert [row["previous_id"] for row in found] == ["a@1", "a@1", None]
+    assert all(row["decided_by"] and row["revision"] and row["created_at"] for row in found)
+
+
+def test_rolling_back_goes_back_through_the_champions_and_is_in_the_history(home):
+    for model in ("a@1", "b@1", "c@1"):
+        promote(home, model)
+    assert rollback(home, "sat2", by="anna")["model_id"] == "b@1"
+    assert rollback(home, "sat2", reason="that one failed, too")["model_id"] == "a@1"
+    assert champion_id(home, "sat2") == "a@1"
+    with pytest.raises(WarehouseError, match="first champion"):
+        rollback(home, "sat2")
+    newest, before, *_ = history(home, "sat2")
+    assert newest["reason"] == "that one failed, too" and newest["previous_id"] == "b@1"
+    assert before["outcome"] == "rolled_back" and before["decided_by"] == "anna"
+    with pytest.raises(WarehouseError, match="no champion"):
+        rollback(home, "vstar")
+
+
+def test_who_was_champion_on_a_day_can_be_asked(home):
+    first, second = promote(home, "a@1"), promote(home, "b@1")
+    (at,) = [r["created_at"] for r in history(home) if r["promotion_id"] == first["promotion_id"]]
+    assert champion_id(home, "sat2", as_of=at) == "a@1"
+    assert champion_id(home, "sat2") == second["model_id"]
+
+
+def test_of_two_decisions_made_at_once_one_must_look_again(home):
+    promote(home, "a@1")
+
+    def at_once(model):
+        try:
+            return decide(home, Decision("sat2", model, "promoted", "."), after=1)
+        except WarehouseError as error:
+            return str(error)
+
+    with ThreadPoolExecutor(4) as pool:
+        made = list(pool.map(at_once, ["b@1", "c@1", "d@1", "e@1"]))
+    assert sum(isinstance(one, dict) for one in made) == 1
+    assert all("decide again" in one for one in made if isinstance(one, str))
+    assert len(history(home, "sat2")) == 2
+
+
+def test_attempts_count_what_the_gate_judged_since_the_champion(home):
+    refuse(home, "x@1", gate={"p": 0.5})
+    promote(home, "a@1")
+    refuse(home, "b@1", gate={"p": 0.5})
+    refuse(home, "c@1")  # by a person
+    assert attempts(history(home, "sat2")) == 1
+
+
+def test_an_alias_names_the_model_wherever_models_are_named(home):
+    row = {"model_id": "a@1", "name": "a", "path": "models/a", "recipe": json.dumps({})}
+    insert_new(home, "models", [row])
+    promote(home, "a@1")
+    assert find_model(home, "champion:sat2")["model_id"] == "a@1"
+    assert resolve_alias(home, "http://gpu:8000") == "http://gpu:8000"
+    with pytest.raises(WarehouseError, match="vstar has no champion"):
+        find_model(home, "champion:vstar")
+    with pytest.raises(WarehouseError, match="sat2 has no challenger"):
+        resolve_alias(home, "challenger:sat2")
