@@ -4,8 +4,9 @@
     vigorl ask http://gpu:8000 a.jpg b.jpg "What moved?" --space qwen2.5-vl --n 3
 
 It is a build's own search by the strategy best-of-n, so the prompt, the client and the reading of
-what comes back are a build's. Points are printed, and drawn into an image, in pixels of the files
-as they were given. Nothing is written to the warehouse.
+what comes back are a build's. Points, and the regions that a model looked at closer, are printed,
+and drawn into an image, in pixels of the files as they were given. Nothing is written to the
+warehouse.
 """
 
 from __future__ import annotations
@@ -22,8 +23,9 @@ from curation.render.trace_card import draw_trace
 from flows.settings import AskSettings, BuildSettings, Problem, TeacherSettings
 from flows.stages.search import search_config
 from flows.teachers.resolve import ResolvedTeacher, resolve
+from flows.zoom_settings import ZoomSettings
 from mcts.config import SearchConfig, search_id
-from mcts.data import AnswerKind, Grade, Question, Step, Trace
+from mcts.data import AnswerKind, Grade, Observation, Point, Question, Step, Trace, TraceKind
 from mcts.journal.journal import Journal, JournaledTeacher
 from mcts.search import search
 from mcts.teacher_policy import TeacherPolicy
@@ -43,9 +45,11 @@ def ask(settings: AskSettings) -> None:
     if temperature is None:  # one is the likeliest text, of several none is like another
         temperature = 0.0 if settings.n == 1 else 1.0
     teacher = TeacherSettings.of(settings, teacher=settings.model, model=settings.served)
+    zoom = {name: getattr(settings, name) for name in ZoomSettings.model_fields}
     build = BuildSettings.checked(
-        **teacher.model_dump(), task="ask", strategy="best-of-n", samples=settings.n,
+        **teacher.model_dump(), **zoom, task="ask", strategy="best-of-n", samples=settings.n,
         seed=settings.seed, temperature=temperature, prompt=settings.prompt,
+        response_style=settings.response_style,
     )  # fmt: skip
     question, images = read_question(words, settings.choice)
     if out.suffix.lower() != ".png" or not out.absolute().parent.is_dir():
@@ -116,9 +120,10 @@ async def answers(
     if not tree.root.rollouts:
         why = tree.errors[0] if tree.errors else "it wrote nothing"
         raise TeacherUnavailable(f"the model could not answer: {why}")
+    kind = TraceKind.ZOOM if config.zoom else TraceKind.DIRECT
     return [
         Trace(
-            question.question_id, rollout.steps, rollout.answer, None, "direct",
+            question.question_id, rollout.steps, rollout.answer, None, kind,
             origin="evaluation", problems=rollout.problems,
         )
         for rollout in tree.root.rollouts
@@ -130,15 +135,28 @@ def _ungraded(question: Question, answer: str | None) -> Grade:
 
 
 def lines(trace: Trace, question: Question) -> list[str]:
-    """Format a trace for a terminal: numbered steps, each with its points in whole pixels."""
+    """Format a trace for a terminal: numbered steps, each with its points in whole pixels.
+
+    Below a step that looked closer stands the region it was shown.
+    """
 
     def step_line(step: Step) -> str:
         places = ", ".join(map(format_point, step.points))
         thought = in_whole_pixels(" ".join(step.thought.split()), step.points)
-        return f"[{places or 'no point'}] {thought}"
+        line = f"[{places or 'no point'}] {thought}"
+        return f"{line}\n{_shown(step.observation)}" if step.observation else line
 
     shown = [f"{i}. {step_line(step)}" for i, step in enumerate(trace.steps, 1)]
     shown.append(f"answer: {shown_answer(trace.answer, question) or 'none was given'}")
     if trace.problems:
         shown.append(f"remarks: {', '.join(dict.fromkeys(trace.problems))}")
     return shown
+
+
+def _shown(observation: Observation) -> str:
+    """Say what a zoom call showed: the corners of its region, or why there is none."""
+    crop = observation.crop
+    if crop is None:
+        return f"   shown nothing: {observation.problem.replace('_', ' ')}"
+    corners = Point(crop.x1, crop.y1, crop.image), Point(crop.x2, crop.y2, crop.image)
+    return f"   shown {' to '.join(map(format_point, corners))}, enlarged"

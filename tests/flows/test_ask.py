@@ -102,6 +102,32 @@ def test_what_is_drawn_is_where_the_points_were_printed(room, server, tmp_path, 
     assert trace.reward is None
 
 
+def test_a_model_that_zooms_is_shown_regions_that_are_printed_and_drawn(
+    room, server, tmp_path, monkeypatch, capsys
+):
+    drawn, draw = [], asking.draw_trace
+    monkeypatch.setattr(asking, "draw_trace", lambda *given: drawn.append(given[0]) or draw(*given))
+    out, options = tmp_path / "seen.png", ("--space", "qwen3-vl", "--n", 4, "--choice", "yes")
+    zoom = ("--response-style", "zoom", "--lens", "20:128", "--max-crops", 2)
+    assert ask(server.url, room, QUESTION, *options, *zoom, "--out", out) == 0
+    printed = capsys.readouterr().out
+    looks = [s.observation for trace in drawn for s in trace.steps if s.observation]
+    crops = [look.crop for look in looks if look.crop]
+    assert len(drawn) == 4 and crops and {trace.kind for trace in drawn} == {"zoom"}
+    for crop in crops:
+        corners = f"({crop.x1:.0f}, {crop.y1:.0f}) to ({crop.x2:.0f}, {crop.y2:.0f})"
+        assert f"   shown {corners}, enlarged" in printed
+        assert 0 <= crop.x1 < crop.x2 <= 400 and 0 <= crop.y1 < crop.y2 <= 200
+    assert printed.count("   shown ") == len(looks)
+    sizes = {(look.width, look.height) for look in looks if look.crop}
+    assert (128, 128) in sizes and Image.open(out).width > 1000
+    later = [r["body"]["messages"] for r in server.requests if len(r["body"]["messages"]) > 2]
+    assert {messages[3]["role"] for messages in later} == {"user"}
+    contents = [messages[3]["content"] for messages in later]
+    kinds = [[part["type"] for part in content] for content in contents if type(content) is list]
+    assert ["image_url", "text"] in kinds
+
+
 @pytest.mark.parametrize(
     ("arguments", "sentence"),
     [
@@ -113,6 +139,8 @@ def test_what_is_drawn_is_where_the_points_were_printed(room, server, tmp_path, 
         (("room.png", QUESTION, "--out", "no/such/a.png"), "--out no/such/a.png: name a .png file"),
         (("room.png", QUESTION, "--out", "room.png"), "one of the images asked about"),
         (("room.png", QUESTION, "--n", "0"), "n: Input should be greater"),
+        (("room.png", QUESTION, "--lens", "20"), "lens: '20' is not HALF_WIDTH:SHOWN_SIDE"),
+        (("room.png", QUESTION, "--lens", "20:9"), "lens: the model answers grounded here"),
     ],
 )
 def test_bad_input_is_a_sentence_and_nothing_is_asked(
