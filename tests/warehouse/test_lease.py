@@ -1,0 +1,86 @@
+"""A lease: one at a time, also after its holder was killed, and never two of those who race."""
+
+import os
+import subprocess
+import sys
+import time
+from concurrent.futures import ThreadPoolExecutor
+
+import pytest
+
+from warehouse.storage.home import Warehouse
+from warehouse.storage.lease import LeaseHeld, Term, current, take_lease
+
+
+@pytest.fixture
+def home(tmp_path):
+    return Warehouse.at(str(tmp_path))
+
+
+def test_a_lease_is_held_by_one_and_free_again_afterwards(home):
+    with take_lease(home, "retrain/sat2"):
+        with (
+            pytest.raises(LeaseHeld, match=f"process {os.getpid()} of"),
+            take_lease(home, "retrain/sat2"),
+        ):
+            pytest.fail("two hold it")
+        with take_lease(home, "retrain/vstar"):
+            pass
+    with take_lease(home, "retrain/sat2"):
+        pass
+
+
+def test_an_error_inside_gives_it_back(home):
+    with pytest.raises(ZeroDivisionError), take_lease(home, "work"):
+        _ = 1 / 0
+    with take_lease(home, "work"):
+        pass
+
+
+def test_of_those_who_race_one_wins(home):
+    def take(number):
+        try:
+            with take_lease(home, "work"):
+                time.sleep(0.5)
+                return number
+        except LeaseHeld:
+            return None
+
+    with ThreadPoolExecutor(8) as pool:
+        won = [number for number in pool.map(take, range(8)) if number is not None]
+    assert len(won) == 1
+
+
+def test_a_holder_that_was_killed_blocks_nobody(home):
+    code = (
+        "import sys, time; from warehouse.storage.home import Warehouse;"
+        "from warehouse.storage.lease import take_lease;"
+        "lease = take_lease(Warehouse.at(sys.argv[1]), 'work'); lease.__enter__();"
+        "print('held', flush=True); time.sleep(60)"
+    )
+    holder = subprocess.Popen(
+        [sys.executable, "-c", code, home.root], stdout=subprocess.PIPE, text=True
+    )
+    assert holder.stdout.readline() == "held\n"
+    with pytest.raises(LeaseHeld), take_lease(home, "work"):
+        pass
+    holder.kill()
+    holder.wait()
+    with take_lease(home, "work"):
+        pass
+
+
+def test_a_term_on_another_machine_ends_when_it_says(home):
+    elsewhere = Term("h", "another-host", 1, time.time() + 60)
+    assert not elsewhere.over
+    assert Term("h", "another-host", 1, time.time() - 1).over
+
+
+def test_a_long_piece_of_work_renews_its_term_and_leaves_no_heap_behind(home):
+    with take_lease(home, "work", term_s=0.4):
+        time.sleep(1.0)
+        number, term = current(home, "work")
+        assert number > 3 and not term.over
+        with pytest.raises(LeaseHeld), take_lease(home, "work"):
+            pass
+    assert len(home.objects.keys("work/lease")) == 1

@@ -1,0 +1,137 @@
+"""A lease: one process at a time does a piece of work, on any machine that shares the warehouse.
+
+    with take_lease(warehouse, "retrain/sat2"):
+        ...                                    # nobody else is in here; LeaseHeld if somebody was
+
+A lease is a row of small objects, one a term, named by the term's number. A term is begun by
+writing the next number, which an object store grants to one writer only, and ends at a time that is
+written in it. Its holder begins another well before that; who finds a term that has ended, or a
+holder on this machine whose process is gone, begins the next. So a holder that was killed blocks
+nobody for longer than a term. Nothing is overwritten: stores that only put what is absent will do.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import socket
+import threading
+import time
+import uuid
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from dataclasses import asdict, dataclass
+
+from warehouse.storage.home import Warehouse, WarehouseError
+
+TERM_S = 120.0
+"""Seconds a term lasts: about as long as a holder may be silent before another takes over."""
+_RENEWALS = 4
+"""Terms begun in the time of one."""
+
+
+class LeaseHeld(WarehouseError):
+    """Somebody else holds the lease; the sentence says who, and until when."""
+
+
+@dataclass(frozen=True, slots=True)
+class Term:
+    """One term of a lease, as it is stored."""
+
+    holder: str
+    """A unique name of the holding process."""
+    host: str
+    pid: int
+    ends: float
+    """Unix time."""
+
+    @property
+    def over(self) -> bool:
+        """Whether another holder may begin."""
+        return time.time() >= self.ends or (self.host == socket.gethostname() and self._gone())
+
+    def _gone(self) -> bool:
+        try:
+            os.kill(self.pid, 0)
+        except ProcessLookupError:
+            return True
+        except PermissionError:
+            return False
+        return False
+
+
+@contextmanager
+def take_lease(warehouse: Warehouse, name: str, term_s: float = TERM_S) -> Iterator[None]:
+    """Hold the lease `name` while the block runs.
+
+    Args:
+        name: its place below the warehouse, such as `retrain/sat2`.
+
+    Raises:
+        LeaseHeld: somebody holds it.
+    """
+    holder = f"{socket.gethostname()}-{os.getpid()}-{uuid.uuid4().hex[:8]}"
+    _begin(warehouse, name, holder, term_s)
+    done = threading.Event()
+
+    def renew() -> None:
+        while not done.wait(term_s / _RENEWALS):
+            with suppress(OSError, LeaseHeld):  # a store that is away comes back within the term
+                _begin(warehouse, name, holder, term_s)
+
+    keeper = threading.Thread(target=renew, name=f"lease {name}", daemon=True)
+    keeper.start()
+    try:
+        yield
+    finally:
+        done.set()
+        keeper.join()
+        _put(warehouse, name, current(warehouse, name)[0] + 1, holder, ends=0.0)
+        _forget(warehouse, name)
+
+
+def current(warehouse: Warehouse, name: str) -> tuple[int, Term | None]:
+    """Return the number of the newest term and the term; 0 and None before the first."""
+    keys = warehouse.objects.keys(_folder(name))
+    if not keys:
+        return 0, None
+    newest = max(keys)
+    number = int(newest.rpartition("/")[2].partition(".")[0])
+    try:
+        return number, Term(**json.loads(warehouse.objects.get(newest)))
+    except (OSError, KeyError):  # forgotten by its holder since it was listed
+        return number, None
+
+
+def _begin(warehouse: Warehouse, name: str, holder: str, term_s: float) -> None:
+    """Begin the next term.
+
+    Raises:
+        LeaseHeld: another holder's has not ended, or another began first.
+    """
+    number, term = current(warehouse, name)
+    if term is not None and term.holder != holder and not term.over:
+        left = max(0.0, term.ends - time.time())
+        raise LeaseHeld(
+            f"{name} is being worked on by process {term.pid} of {term.host}; if that is gone, "
+            f"try again in {left:.0f} s"
+        )
+    if not _put(warehouse, name, number + 1, holder, time.time() + term_s):
+        raise LeaseHeld(f"{name} was begun by another process at this moment")
+    _forget(warehouse, name)
+
+
+def _put(warehouse: Warehouse, name: str, number: int, holder: str, ends: float) -> bool:
+    term = Term(holder, socket.gethostname(), os.getpid(), ends)
+    data = json.dumps(asdict(term)).encode()
+    return warehouse.objects.put(f"{_folder(name)}/{number:09d}.json", data)
+
+
+def _forget(warehouse: Warehouse, name: str) -> None:
+    """Delete all terms but the newest, which holds the count."""
+    for key in sorted(warehouse.objects.keys(_folder(name)))[:-1]:
+        warehouse.objects.delete(key)
+
+
+def _folder(name: str) -> str:
+    return f"{name}/lease"
