@@ -35,6 +35,8 @@ from warehouse.tables.schema import TABLES
 FORMAT = 1
 """Version of the bundle's layout; part of the content hash."""
 
+ANSWER_FORCED = "answer_forced"
+"""The problem of a trace whose answer was requested alone."""
 _STEP = ("thought", "points", "call", "observation")
 _ROW_BATCH = 1000
 _PART_TRACES = 50_000  # joined and sorted at once: some hundred megabytes
@@ -64,10 +66,12 @@ ROWS = pa.schema(
             pa.list_(pa.struct([_field("images", "width"), _field("images", "height")])),
         ),
         *(_field("questions", c) for c in ("part_of", "counted_as")),
+        pa.field("answer_forced", pa.bool_()),
     ]
 )
 """Columns of rows.parquet, described by the tables they come from. Points and boxes are original
-pixels; `gold_*` is the gold answer; `image_sizes` are pixels, one for each image."""
+pixels; `gold_*` is the gold answer; `image_sizes` are pixels, one for each image; `answer_forced`
+is said of dialogues that zoom, whose answer is then never trained on."""
 
 IMAGES = pa.schema(
     [
@@ -84,7 +88,7 @@ SELECT t.trace_id, t.question_id, t.tree_id, t.task, t.kind, t.origin, t.model, 
        q.answers AS gold_answers, q.boxes AS gold_boxes, q.points AS gold_points, q.tolerance,
        s.steps, t.answer, t.reward, t.wrong_from, t.turns_back_at,
        r.space, r.min_pixels, r.max_pixels, r.factor, r.prompt_hash, q.image_ids,
-       q.part_of, q.counted_as
+       q.part_of, q.counted_as, list_contains(t.problems, 'answer_forced') AS answer_forced
 FROM traces t
 SEMI JOIN part USING (trace_id)
 LEFT JOIN questions q USING (question_id)
@@ -151,6 +155,7 @@ def write_rows(
                 rows = list(restyle(rows))
                 dropped += set(ids).difference(row["trace_id"] for row in rows)
             for row in rows:
+                row["answer_forced"] = (row["answer_forced"] and _zooms(row)) or None
                 digest.update(_canonical(row))
                 counts["steps"] += len(row["steps"] or ())
                 counts["points"] += sum(len(step["points"] or ()) for step in row["steps"] or ())
@@ -249,8 +254,13 @@ def trace_of(row: dict[str, Any]) -> Trace:
         tree_id=row["tree_id"],
         wrong_from=row["wrong_from"],
         turns_back_at=row["turns_back_at"],
+        problems=(ANSWER_FORCED,) if row.get("answer_forced") else (),
         maker=row["linearizer"] or "",
     )
+
+
+def _zooms(row: dict[str, Any]) -> bool:
+    return row["kind"] == "zoom" or any(step["observation"] for step in row["steps"] or ())
 
 
 def _size(images: dict[str, dict[str, Any]], image_id: str) -> dict[str, int]:
@@ -263,7 +273,7 @@ def _new_digest() -> Any:
     return hashlib.sha256(f"vigorl data set, format {FORMAT}\n".encode())
 
 
-_LATER = ("part_of", "counted_as")
+_LATER = ("part_of", "counted_as", "answer_forced")
 """Columns that earlier bundles don't have; hashed where they say something."""
 
 
