@@ -28,8 +28,10 @@ from mcts.image_io import decode
 from mcts.teachers.control_tokens import first_mark
 from training.errors import TrainingError
 from training.recipes import GrpoRecipe
-from training.rewards.question_column import question_column
+from training.rewards.question_column import question_column, zoom_column
 from training.students import Student, read_control_tokens
+from training.templates import turns_of
+from training.zoom_rows import DialogueProblem, Dialogues, post_hoc, zooms
 from warehouse.exports.dialogues import ConversationRenderer
 from warehouse.exports.files import BundleImages
 from warehouse.query.read_back import read_pass_rates
@@ -52,11 +54,15 @@ class Examples:
     """An image's encoded bytes by its id."""
     left_out: dict[str, int]
     """How many rows were left out, by reason."""
+    post_hoc: int = 0
+    """Dialogues among them whose words were written without the crops they show."""
 
     @property
     def left_out_text(self) -> str:
-        """What was left out, as the end of a sentence; empty if nothing was."""
-        return "".join(f"; {n} left out, {reason}" for reason, n in self.left_out.items())
+        """What was left out and what is of note, as the end of a sentence; empty if nothing is."""
+        written = f"; {self.post_hoc} written without their crops in view" if self.post_hoc else ""
+        told = (f"; {n} left out, {reason}" for reason, n in self.left_out.items())
+        return "".join((written, *told))
 
     def dataset(self) -> Any:
         """Return a `datasets.Dataset` whose rows have `images`, decoded when they are read."""
@@ -77,7 +83,12 @@ class AddImages:
 
     def __call__(self, batch: dict[str, list[Any]]) -> dict[str, list[Any]]:
         images = [[self.decoded(image_id) for image_id in ids] for ids in batch["image_ids"]]
-        return {**batch, "images": images}
+        if "image_turns" not in batch:
+            return {**batch, "images": images}
+        # TRL has no way to hand over images of a tool's turn but in the turn itself.
+        rows = zip(batch["messages"], batch["image_turns"], images, strict=True)
+        messages = [turns_of(texts, turns, shown) for texts, turns, shown in rows]
+        return {**batch, "messages": messages, "images": [[] for _ in images]}
 
     def __reduce__(self) -> Any:  # `datasets` wants to hash what it applies; this has no content
         return (AddImages, ())
@@ -100,29 +111,50 @@ def sft_examples(
     renderer = ConversationRenderer(
         warehouse, student.space, student.prompt_style.prompt, min_thoughts
     )
+    dialogues = Dialogues(student, min_thoughts)
     left_out: Counter[str] = Counter()
     marks = read_control_tokens(student)
     rows: list[Row] = []
+    without_crops = 0
     for question, trace in _restyled(folder, style, left_out):
-        completion = renderer.completion(trace.steps, trace.answer, question)
-        messages = renderer.prompt(question, len(trace.steps) or None)
-        messages = [*messages, {"role": "assistant", "content": completion}]
-        if mark := _mark_in(messages, marks):
+        try:
+            row = (
+                dialogues.row(question, trace)
+                if style is ResponseStyle.ZOOM
+                else _plain_row(renderer, question, trace)
+            )
+        except DialogueProblem as problem:
+            left_out[str(problem)] += 1
+            continue
+        if mark := _mark_in(row["messages"], marks):
             left_out[_with_mark(mark)] += 1
             continue
-        rows.append(
-            {
-                "messages": messages,
-                "image_ids": [image.image_id for image in question.images],
-                "image_sizes": [[image.width, image.height] for image in question.images],
-                "trace_id": trace.trace_id,
-                "question_id": question.question_id,
-            }
-        )
+        without_crops += post_hoc(trace)
+        ids = {"trace_id": trace.trace_id, "question_id": question.question_id}
+        rows.append(row | ids)
     if not rows:
         reasons = ", ".join(f"{n} {reason}" for reason, n in left_out.items()) or "it is empty"
         raise TrainingError(f"{ref} has nothing to train on: {reasons}")
-    return Examples(rows, image_reader(folder), dict(left_out))
+    read = dialogues.reader(image_reader(folder))
+    return Examples(rows, read, dict(left_out), without_crops)
+
+
+def read_dialogues(folder: Path) -> Iterator[tuple[Question, Trace]]:
+    """Yield the dialogues that zoom of a version's opened `folder`, with their questions."""
+    for row in read_rows(folder / "rows.parquet"):
+        if zooms(trace := trace_of(row)):
+            yield question_of(row), trace
+
+
+def _plain_row(renderer: ConversationRenderer, question: Question, trace: Trace) -> Row:
+    """Return a trace as one question and one answer."""
+    answer = renderer.completion(trace.steps, trace.answer, question)
+    prompt = renderer.prompt(question, len(trace.steps) or None)
+    return {
+        "messages": [*prompt, {"role": "assistant", "content": answer}],
+        "image_ids": [image.image_id for image in question.images],
+        "image_sizes": [[image.width, image.height] for image in question.images],
+    }
 
 
 def _mark_in(messages: Iterable[Mapping[str, str]], marks: Sequence[str]) -> str | None:
@@ -144,9 +176,9 @@ def _restyled(
         question, trace = question_of(row), trace_of(row)
         if question.split not in ("", "train"):
             left_out[f"of the split {question.split}"] += 1
-        elif any(step.observation for step in trace.steps):
-            left_out["zoom dialogues"] += 1
-        elif style is ResponseStyle.GROUNDED:
+        elif zooms(trace) is not (style is ResponseStyle.ZOOM):
+            left_out["zoom dialogues" if zooms(trace) else "that never could look closer"] += 1
+        elif style in (ResponseStyle.ZOOM, ResponseStyle.GROUNDED):
             yield question, trace
         elif style is ResponseStyle.UNGROUNDED:
             if (ungrounded := without_points(trace)) is None:
@@ -221,7 +253,10 @@ def _prompt_rows(
         else:
             kept.append((rate, question))
     marks = read_control_tokens(student)
-    prompts = {question.question_id: renderer.prompt(question) for _, question in kept}
+    zoom = student.zoom if recipe.response_style is ResponseStyle.ZOOM else None
+    prompts = {
+        question.question_id: renderer.prompt(question, zoom=zoom) for _, question in kept
+    }
     for _, question in kept:
         if mark := _mark_in(prompts[question.question_id], marks):
             left_out[_with_mark(mark)] += 1
@@ -242,6 +277,7 @@ def _prompt_rows(
             ),
             "min_thoughts": recipe.min_thoughts,
         }
+        | ({} if zoom is None else {"zoom": zoom_column(zoom)})
         for _, question in kept
     ]
     return rows, dict(left_out)

@@ -15,6 +15,7 @@ from warehouse.storage.home import code_revision
 _LEARNED = {
     ResponseStyle.GROUNDED: "think in steps that each point into the image, then answer",
     ResponseStyle.UNGROUNDED: "think in steps, then answer",
+    ResponseStyle.ZOOM: "think in steps that point, look closer where that helps, then answer",
     ResponseStyle.ANSWER_ONLY: "answer at once, without reasoning",
 }
 """What a student learns, in each response style."""

@@ -1,16 +1,20 @@
 """Checks before any training: what would otherwise fail hours later, or fail silently.
 
     check_rows(examples, student, processor, limit, template)   # every row
-    check_overfit(trainer, examples)                        # SFT: one batch can be overfitted
+    check_sft(trainer, examples)        # SFT: labels token by token; one batch can be overfitted
     check_rollouts(trainer, prompts)                        # GRPO: sampler and trainer agree
+    check_episodes(trainer, prompts)                        # the same, behind a crop as well
 
 - What the chat template renders is what the row says, thought by thought (`training.templates`).
 - Every row's text has a place for each of its images, every image opens with the size that its
   points refer to, the processor makes as many tokens of it as the model expects, and nothing is
-  longer than what the model or the recipe allows: nothing is ever cut off.
+  longer than what the model or the recipe allows: nothing is ever cut off. A crop is rendered in
+  the size that its observation says, so of crops of one size one is opened.
+- Labels of real rows are held against their texts, token by token (`training.sft_batches`).
 - One batch is overfitted in a few steps, then the weights are restored: else the loss reaches none.
 - The sampler's likeliest tokens are the trainer's likeliest, too: else one of the two sees other
-  images, another prompt or other weights.
+  images, another prompt or other weights. Of a student that zooms they are compared behind a crop
+  once more, and so are the tokens and the pixels of everything that it has been shown by then.
 """
 
 from __future__ import annotations
@@ -19,19 +23,23 @@ from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from typing import Any
 
+from mcts.data import Point, ZoomCall
 from mcts.teachers.checkpoints import read_json
+from mcts.tool_calls.calls import write_call
+from mcts.tool_calls.views import Views
 from training import trainers
 from training.errors import TrainingError
 from training.examples import Examples, decode_image
+from training.sft_batches import check_labels
 from training.students import Student
-from training.templates import ChatTemplate, check_row
+from training.templates import PAD, ChatTemplate, check_row, image_turns
 
-PAD = "<|image_pad|>"
 OVERFIT_STEPS, OVERFIT_ROWS, OVERFIT_TO = 30, 4, 0.8
 """In at most so many steps on so many rows the loss must fall to this share."""
 AGREED = 0.98
 """Share of greedy tokens that must be the trainer's likeliest, too; ties differ by rounding."""
 _PROMPTS, _TOKENS = 2, 48
+_FEWER_LOOKS = " or `zoom.max_calls` (longer dialogues are then left out)"
 
 
 def check_rows(
@@ -59,17 +67,22 @@ def check_rows(
     for number, row in enumerate(examples.rows, 1):
         where = f"row {number} ({row.get('trace_id') or row['question_id']})"
         image_tokens = 0
-        for image_id, size in zip(row["image_ids"], row["image_sizes"], strict=True):
+        asked, *_ = turns = image_turns(row)
+        for image_id, turn, (width, height) in zip(
+            row["image_ids"], turns, row["image_sizes"], strict=True
+        ):
+            size = (width, height)
             if image_id not in sizes:
-                sizes[image_id] = _image_size(examples, image_id, where)
-            if sizes[image_id] != tuple(size):
+                opens = turn == asked or size not in tokens_of
+                sizes[image_id] = _image_size(examples, image_id, where) if opens else size
+            if sizes[image_id] != size:
                 raise TrainingError(
-                    f"{where}: image {image_id} has {sizes[image_id]} pixels, not {tuple(size)} "
+                    f"{where}: image {image_id} has {sizes[image_id]} pixels, not {size} "
                     "as its points refer to; import it anew"
                 )
-            if sizes[image_id] not in tokens_of:
-                tokens_of[sizes[image_id]] = _image_tokens(examples, image_id, student, processor)
-            image_tokens += tokens_of[sizes[image_id]]
+            if size not in tokens_of:
+                tokens_of[size] = _image_tokens(examples, image_id, student, processor)
+            image_tokens += tokens_of[size]
         rendered = check_row(chat, row, student.prompt_style.response_style, where)
         text, added = rendered.text, added or rendered.added
         if text.count(PAD) != len(row["image_ids"]):
@@ -82,13 +95,25 @@ def check_rows(
         if longest > most:
             raise TrainingError(
                 f"{where}: {longest} tokens, more than {most}; nothing is cut off, so leave it out "
-                "of the version, lower max_pixels, or raise the recipe's limit"
+                f"of the version, lower max_pixels{_FEWER_LOOKS * (len(set(turns)) > 1)}, or raise "
+                "the recipe's limit"
             )
     own = f"; the chat template itself adds {added[:200]!r} to prompts" if added else ""
     return (
         f"{len(examples.rows)} rows and {len(sizes)} images fit, the longest has {longest} tokens"
         f"{own}"
     )
+
+
+def check_sft(trainer: Any, examples: Examples) -> str:
+    """Check labels token by token, then that one batch can be overfitted; return both outcomes.
+
+    Raises:
+        TrainingError: see `check_labels` and `check_overfit`.
+    """
+    processor = trainer.processing_class
+    template = ChatTemplate.of(processor, trainers.training_template(processor))
+    return f"{check_labels(trainer, examples, template)}; {check_overfit(trainer, examples)}"
 
 
 def check_overfit(trainer: Any, examples: Examples) -> str:
@@ -178,6 +203,105 @@ def check_rollouts(trainer: Any, prompts: Examples) -> str:
         )
     trainers.reset_metrics(trainer)
     return f"sampler and trainer agree: {same} of {total} greedy tokens"
+
+
+def check_episodes(trainer: Any, prompts: Examples) -> str:
+    """Check the sampler of a student that zooms, before and behind an observation.
+
+    The student's first turn is made for it, a call of the image's middle, so that it is shown
+    something whatever it would do. The trainer's side is the conversation as the chat template
+    renders it and the processor encodes it, images and all.
+
+    Raises:
+        TrainingError: they disagree.
+    """
+    import torch
+    from trl.data_utils import prepare_multimodal_messages
+
+    before = check_rollouts(trainer, prompts)
+    dataset = prompts.dataset()
+    rows = [dataset[i] for i in range(min(_PROMPTS, len(prompts.rows)))]
+    chats = [prepare_multimodal_messages(row["prompt"], images=row["images"]) for row in rows]
+    episodes, observer = trainer.begin(*trainers.tokenize_prompts(trainer, chats), rows)
+    told = [_called(trainer, *pair, observer) for pair in zip(chats, episodes, strict=True)]
+    starts = [len(episode.completion_ids) for episode in episodes]
+    nexts = None if trainer.use_vllm or not trainer.local else trainer.next_logits(episodes)
+    room = max(episode.written for episode in episodes) + _TOKENS
+    with greedy(trainer), _attributes(trainer, max_completion_length=room):
+        logprobs = trainer.play(episodes, observer)
+    same = total = 0
+    off = 0.0
+    for i, (chat, episode, start) in enumerate(zip(told, episodes, starts, strict=True)):
+        stop = next((n for n, m in enumerate(episode.mask) if n > start and not m), None)
+        tokens = episode.completion_ids[start:stop]
+        context = [*episode.prompt_ids, *episode.completion_ids[:start]]
+        logits = _forward(trainer, chat, [*context, *tokens])[len(context) - 1 : -1].float()
+        if nexts is not None:
+            ours = logits[0].log_softmax(-1)
+            off = max(off, float((nexts[i].float().log_softmax(-1) - ours).abs().max()))
+        logits[:, trainers.image_pad_token(trainer)] = -torch.inf  # which no sampler may write
+        sampled = torch.tensor(tokens, device=logits.device)
+        same += int((logits.argmax(-1) == sampled).sum())
+        total += len(tokens)
+        if logprobs is not None:
+            theirs = torch.tensor(logprobs[i][start:stop], device=logits.device)
+            ours = logits.log_softmax(-1).gather(-1, sampled[:, None])[:, 0]
+            off = max(off, float((theirs - ours).abs().mean()))
+    if same < AGREED * total or off > 0.1:
+        raise TrainingError(
+            f"behind a crop sampler and trainer disagree: {same} of {total} greedy tokens are the "
+            f"trainer's likeliest, and log-probabilities differ by {off:.2g}; check that both have "
+            "the same weights, chat template and image sizes"
+        )
+    trainers.reset_metrics(trainer)
+    return f"{before}; behind a crop {same} of {total}, log-probabilities within {off:.1g}"
+
+
+def _called(trainer: Any, chat: Any, episode: Any, observer: Any) -> Any:
+    """Have an episode's first turn call, and hold what follows against the rendered conversation.
+
+    Returns:
+        The conversation so far, as the trainer renders it.
+    """
+    image = episode.question.images[0]
+    call = write_call(ZoomCall(Point(image.width / 2, image.height / 2)), Views(episode.frame))
+    text = f"<think>I look closer at the middle.</think>\n<tool_call>{call}</tool_call>"
+    tokens = trainer.processing_class.tokenizer(text, add_special_tokens=False)["input_ids"]
+    episode.take(tokens, text, True, observer)
+    shown = [{"type": "image", "image": crop} for crop in episode.images[len(_chat_images(chat)) :]]
+    said = episode.messages[-1]
+    chat = [
+        *chat,
+        {"role": "assistant", "content": [{"type": "text", "text": text}]},
+        {"role": said["role"], "content": [*shown, {"type": "text", "text": said["content"]}]},
+    ]
+    (ids,), _, fields = trainers.tokenize_prompts(trainer, [chat])
+    if list(map(int, ids)) != episode.context:
+        raise TrainingError(
+            "behind a crop the sampler goes on from other tokens than the chat template writes "
+            f"({len(episode.context)} and {len(ids)}): it changes earlier turns, or the turn of "
+            "what a tool shows; let chat_template.jinja write both as they are"
+        )
+    pixels = [image.pixels.to("cpu") for image in episode.inputs]
+    if not shown or not _same_pixels(pixels, fields["pixel_values"]):
+        raise TrainingError(
+            "sampler and trainer see other pictures behind a call: the processor makes other "
+            "pixels of the same crop when it is given several images"
+        )
+    return chat
+
+
+def _chat_images(chat: Any) -> list[Any]:
+    """Return the images of a conversation, in order."""
+    parts = [part for message in chat for part in message["content"]]
+    return [part["image"] for part in parts if part["type"] == "image"]
+
+
+def _same_pixels(pieces: list[Any], whole: Any) -> bool:
+    """Return whether pixels of several images, put together, are those of all."""
+    import torch
+
+    return torch.equal(torch.cat(pieces), torch.as_tensor(whole).cpu())
 
 
 def _forward(trainer: Any, chat: Any, tokens: list[int]) -> Any:

@@ -26,6 +26,7 @@ from typing import Any
 
 from mcts.data import content_id
 from mcts.teachers.checkpoints import write_prompt_style
+from mcts.zoom.recorded import record_zoom
 from training.errors import TrainingError
 from training.model_card import model_card
 from training.recipes import key_settings
@@ -137,6 +138,8 @@ class Run:
             model.save_pretrained(folder)
         limit_pixels(folder, student.space.max_pixels)
         write_prompt_style(folder, student.prompt_style)
+        if student.zoom is not None:
+            record_zoom(folder, student.zoom)
         made = ModelInfo(
             self.plan.model_name, self.plan.parent, self.plan.dataset,
             {"kind": self.plan.kind, "data": self.plan.data, **self.plan.recipe},

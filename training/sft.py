@@ -12,14 +12,17 @@ from __future__ import annotations
 
 from contextlib import ExitStack
 from functools import partial
+from pathlib import Path
 
-from training.examples import sft_examples
-from training.preflight import check_overfit
+from mcts.data import ResponseStyle
+from training.examples import read_dialogues, sft_examples
+from training.preflight import check_sft
 from training.recipes import SftRecipe
 from training.run_training import Checks, prepare_student, run_training, student_name
 from training.runs import Plan, open_run
-from training.students import open_student
+from training.students import Student, open_student
 from training.trainers import TrainingReporter, sft_trainer
+from training.zoom_rows import shown_lens, with_zoom
 from warehouse.storage.home import Warehouse
 from warehouse.tables.schema import Row
 from warehouse.versions.versions import open_version, resolve
@@ -61,11 +64,23 @@ def train_sft(
             reporter.message(f"{run.finished['name']} is trained already")
             return run.finished
         folder = stack.enter_context(open_version(warehouse, version))
+        if recipe.response_style is ResponseStyle.ZOOM:
+            student = zooming(student, recipe, folder)
         examples = sft_examples(warehouse, folder, version.ref, student, recipe.min_thoughts)
         reporter.message(
             f"{plan.model_name}: {len(examples.rows)} traces of {version.ref}"
             f"{examples.left_out_text}"
         )
         make = partial(sft_trainer, run, recipe, examples=examples, reporter=reporter)
-        checks = Checks(recipe.max_tokens, check_overfit, only_check)
+        checks = Checks(recipe.max_tokens, check_sft, only_check)
         return run_training(run, student, examples, make, checks, reporter)
+
+
+def zooming(student: Student, recipe: SftRecipe, folder: Path) -> Student:
+    """Return the student with what its calls show: what the dialogues of an opened version do.
+
+    Raises:
+        TrainingError: they show several things, and the recipe does not choose.
+    """
+    named = recipe.zoom.lens if recipe.zoom else None
+    return with_zoom(student, recipe, named or shown_lens(read_dialogues(folder)))

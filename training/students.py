@@ -27,9 +27,12 @@ from mcts.teachers.checkpoints import (
 )
 from mcts.teachers.control_tokens import control_tokens
 from mcts.teachers.local.teacher import checkpoint_identity
+from mcts.zoom.config import ZoomConfig
+from mcts.zoom.recorded import recorded_zoom
 from training.errors import TrainingError
 from warehouse.models import find_model, open_model
 from warehouse.storage.home import Warehouse
+from warehouse.versions.response_styles import PROMPTS
 
 _HUB_NAME = re.compile(r"[\w.-]+/[\w.-]+")
 
@@ -43,15 +46,22 @@ class Student:
     """Its identity: name and hash of its weights."""
     space: CoordinateSpace
     prompt_style: PromptStyle
+    zoom: ZoomConfig | None = None
+    """What its zoom calls show; None where it doesn't zoom, or nothing is recorded."""
 
     def with_response_style(self, style: ResponseStyle) -> Student:
         """Return the same checkpoint, prompted for another response style.
 
+        Any can be taught to zoom: where it has no prompt of its own for that, with the general one.
+
         Raises:
             TrainingError: it has no prompt for that style.
         """
+        own = self.prompt_style
+        if style is ResponseStyle.ZOOM and style not in own.prompts:
+            own = replace(own, prompts={**own.prompts, style: PROMPTS[style]})
         try:
-            return replace(self, prompt_style=self.prompt_style.with_response_style(style))
+            return replace(self, prompt_style=own.with_response_style(style))
         except ValueError as error:
             raise TrainingError(f"model {self.model_id}: {error}") from None
 
@@ -89,9 +99,10 @@ def _student(folder: Path, model_id: str | None) -> Student:
     try:
         space = checkpoint_space(folder)
         style = prompt_style(folder)
+        zoom = recorded_zoom(folder)
     except ValueError as error:
         raise TrainingError(str(error)) from None
-    return Student(folder, model_id or checkpoint_identity(folder), space, style)
+    return Student(folder, model_id or checkpoint_identity(folder), space, style, zoom)
 
 
 def _from_hub(name: str) -> Path:

@@ -7,7 +7,8 @@ A chat template is a program that comes with the model. Those of models that rea
 the last `</think>`, put an empty think block in front, or open one in the generation prompt; others
 change spaces or leave the system message out. A student trained through such a template learns
 another text than the row's, or is asked otherwise than it was taught, and its loss looks as ever.
-So each row is rendered and held against its own words before the first step:
+So each row is rendered and held against its own words before the first step, each turn of a
+dialogue that zooms behind the turns before it:
 
 - every message of the prompt is there, in order, in the generation prompt;
 - the answer follows the generation prompt directly, unchanged, its thoughts in order;
@@ -27,6 +28,8 @@ from mcts.teachers.control_tokens import control_tokens
 from training.errors import TrainingError
 from warehouse.tables.schema import Row
 
+PAD = "<|image_pad|>"
+"""What a template writes in an image's place."""
 _PART = re.compile(r"<(think|tool_call|observation|answer)>.*?</\1>", re.DOTALL)
 _SHOWN = 60
 """Most characters of a text in a sentence."""
@@ -87,6 +90,11 @@ class ChatTemplate:
         texts, spans = rendered  # a template that marks nothing has no spans
         return texts[0], [tuple(span) for span in spans[0]] if spans else []
 
+    def tokens(self, text: str) -> list[int]:
+        """Return a rendered text's tokens, one an image."""
+        found: list[int] = self.processor.tokenizer(text, add_special_tokens=False)["input_ids"]
+        return found
+
     def without_marks(self, text: str) -> str:
         """Return a text without the model's control tokens."""
         for mark in self.marks:
@@ -102,6 +110,9 @@ class RenderedRow:
     """One place an image."""
     added: str
     """Words of the prompt that are the template's own, such as a default system prompt."""
+    trained: tuple[tuple[int, int], ...] = ()
+    """Where each of the model's turns stands in `text`, with the mark that ends it; empty for a
+    prompt."""
 
 
 def check_row(template: ChatTemplate, row: Row, style: ResponseStyle, where: str) -> RenderedRow:
@@ -113,32 +124,60 @@ def check_row(template: ChatTemplate, row: Row, style: ResponseStyle, where: str
     Raises:
         TrainingError: the text differs; the sentence says where, and what helps.
     """
-    messages = row.get("messages") or row["prompt"]
-    asked = [m for m in messages if "messages" not in row or m is not messages[-1]]
-    images = len(row["image_ids"])
-    prompt, _ = template.render(turns_of(asked, images), where, generation_prompt=True)
-    added, behind = _check_prompt(template, prompt, asked, where)
-    _check_evaluation(template, prompt, asked, images, where)
-    answer = messages[-1]["content"] if "messages" in row else _example_answer(style)
-    told = [*asked, {"role": "assistant", "content": answer}]
-    text, trained = template.render(turns_of(told, images), where)
-    _check_answer(prompt, text, behind, answer, where)
-    _check_tokens(template, prompt, text, where)
-    if "messages" in row:
-        _check_trained(template, text, trained, len(prompt), answer, where)
-        return RenderedRow(text, added)
-    return RenderedRow(prompt, added)
+    dialogue = "messages" in row
+    messages = row["messages"] if dialogue else row["prompt"]
+    if not dialogue:
+        messages = [*messages, {"role": "assistant", "content": _example_answer(style)}]
+    at = image_turns(row)
+    turns = turns_of(messages, at)
+    text, trained = template.render(turns, where)
+    whole = template.tokens(text)
+    answers = [i for i, message in enumerate(messages) if message["role"] == "assistant"]
+    added, begins = "", []
+    for number, i in enumerate(answers, 1):
+        here = f"{where}, turn {number}" if len(answers) > 1 else where
+        prompt, _ = template.render(turns[:i], here, generation_prompt=True)
+        more, behind = _check_prompt(template, prompt, messages[:i], here)
+        if number > 1 and prompt.count(PAD) != (shown := sum(turn < i for turn in at)):
+            raise TrainingError(
+                f"{here}: the chat template shows {prompt.count(PAD)} images before it, where the "
+                f"row has {shown}; {_MEND}"
+            )
+        _check_evaluation(template, prompt, turns[:i], here)
+        _check_answer(prompt, text, behind, messages[i]["content"], here)
+        _check_tokens(template, prompt, whole, here)
+        added = added or more
+        begins.append(len(prompt))
+    if not dialogue:
+        return RenderedRow(prompt, added)
+    texts = [messages[i]["content"] for i in answers]
+    return RenderedRow(text, added, _check_trained(template, text, trained, begins, texts, where))
 
 
-def turns_of(messages: Sequence[Row], images: int) -> list[Row]:
-    """Return messages as the trainer renders them: lists of parts, images in the first question."""
-    turns = []
-    for message in messages:
-        content: list[Row] = [{"type": "text", "text": message["content"]}]
-        if message["role"] == "user":
-            content = [{"type": "image"}] * images + content
-            images = 0
-        turns.append({"role": message["role"], "content": content})
+def image_turns(row: Row) -> list[int]:
+    """Return the index of the message that each of a row's images stands in front of."""
+    if "image_turns" in row:
+        return list(row["image_turns"])
+    messages = row["messages"] if "messages" in row else row["prompt"]
+    question = next(i for i, message in enumerate(messages) if message["role"] == "user")
+    return [question] * len(row["image_ids"])
+
+
+def turns_of(
+    messages: Sequence[Row], at: Sequence[int], images: Sequence[Any] | None = None
+) -> list[Row]:
+    """Return messages as the trainer renders them: lists of parts, images in front of the text.
+
+    Args:
+        at: for each image, the index of its message.
+        images: the decoded images, where the turns are to hold them.
+    """
+    turns: list[Row] = [{"role": message["role"], "content": []} for message in messages]
+    for i, place in enumerate(at):
+        part: Row = {"type": "image"}
+        turns[place]["content"].append(part if images is None else part | {"image": images[i]})
+    for turn, message in zip(turns, messages, strict=True):
+        turn["content"].append({"type": "text", "text": message["content"]})
     return turns
 
 
@@ -173,19 +212,19 @@ def _check_prompt(
 
 
 def _check_evaluation(
-    template: ChatTemplate, prompt: str, asked: Sequence[Row], images: int, where: str
+    template: ChatTemplate, prompt: str, turns: Sequence[Row], where: str
 ) -> None:
     """Check that evaluation, which gives texts without images as strings, asks the same."""
-    turns = [
+    asked = [
         turn if any(part["type"] == "image" for part in turn["content"])
         else {"role": turn["role"], "content": turn["content"][0]["text"]}
-        for turn in turns_of(asked, images)
+        for turn in turns
     ]  # fmt: skip
     tokenizer = template.processor.tokenizer
     if tokenizer.chat_template is None:
         return  # the local evaluation refuses such a model with its own sentence
     try:
-        text = tokenizer.apply_chat_template(turns, tokenize=False, add_generation_prompt=True)
+        text = tokenizer.apply_chat_template(asked, tokenize=False, add_generation_prompt=True)
     except Exception as error:
         raise TrainingError(_failure(where, asked, error)) from None
     if text != prompt:
@@ -247,12 +286,9 @@ def _check_parts(text: str, at: int, answer: str, where: str) -> None:
     )
 
 
-def _check_tokens(template: ChatTemplate, prompt: str, text: str, where: str) -> None:
+def _check_tokens(template: ChatTemplate, prompt: str, whole: list[int], where: str) -> None:
     """Check that the prompt's tokens are those the trained text begins with."""
-    tokenizer = template.processor.tokenizer
-    asked, whole = (
-        tokenizer(some, add_special_tokens=False)["input_ids"] for some in (prompt, text)
-    )
+    asked = template.tokens(prompt)
     if whole[: len(asked)] != asked:
         raise TrainingError(
             f"{where}: the end of the generation prompt, {_shown(prompt[-20:])}, and the answer "
@@ -265,42 +301,57 @@ def _check_trained(
     template: ChatTemplate,
     text: str,
     trained: Sequence[tuple[int, int]],
-    begin: int,
-    answer: str,
+    begins: Sequence[int],
+    answers: Sequence[str],
     where: str,
-) -> None:
-    """Check that the answer and its end are trained on, and nothing else."""
-    end = begin + len(answer)
+) -> tuple[tuple[int, int], ...]:
+    """Check that each answer and its end are trained on, and nothing else.
+
+    Args:
+        begins: where each answer begins in `text`.
+
+    Returns:
+        Where each is trained on.
+    """
     if not trained:
         raise TrainingError(
             f"{where}: the chat template marks no assistant tokens, so nothing would be trained: "
             "put {% generation %} and {% endgeneration %} around the assistant's text"
         )
-    outside = [text[a:b] for a, b in trained if b <= begin and text[a:b].strip()]
-    outside += [text[a : min(b, begin)] for a, b in trained if a < begin < b]
-    if any(some.strip() for some in outside):
-        raise TrainingError(
-            f"{where}: the chat template has {_shown(outside[0])} trained, which the student is "
-            "given and does not write; put {% generation %} behind it"
-        )
-    (start, stop), *_ = [span for span in trained if span[1] > begin] or [(end, end)]
-    if start > begin or stop < end:
-        lost = answer[: start - begin] if start > begin else answer[max(0, stop - begin) :]
-        raise TrainingError(
-            f"{where}: {_shown(lost)} of the answer is rendered but not trained on; put "
-            "{% generation %} and {% endgeneration %} around the whole of the assistant's text"
-        )
-    rest = text[end:stop]
-    if template.without_marks(rest).strip():
-        raise TrainingError(
-            f"{where}: the chat template has {_shown(rest)} trained behind the answer, which the "
-            f"row does not have; {_MEND}"
-        )
-    if not any(mark in rest for mark in template.marks):
-        raise TrainingError(
-            f"{where}: the mark that ends a turn is not trained on, so the student would never "
-            "stop; put {% endgeneration %} behind it in the chat template"
-        )
+    found: list[tuple[int, int]] = []
+    behind = 0
+    for number, (begin, answer) in enumerate(zip(begins, answers, strict=True), 1):
+        here = f"{where}, turn {number}" if len(begins) > 1 else where
+        end = begin + len(answer)
+        given = [
+            text[max(a, behind) : min(b, begin)] for a, b in trained if a < begin and b > behind
+        ]
+        if outside := next((some for some in given if some.strip()), None):
+            raise TrainingError(
+                f"{here}: the chat template has {_shown(outside)} trained, which the student is "
+                "given and does not write; put {% generation %} behind it"
+            )
+        start, stop = next(((max(a, begin), b) for a, b in trained if b > begin), (end, end))
+        if start > begin or stop < end:
+            lost = answer[: start - begin] if start > begin else answer[max(0, stop - begin) :]
+            raise TrainingError(
+                f"{here}: {_shown(lost)} of the answer is rendered but not trained on; put "
+                "{% generation %} and {% endgeneration %} around the whole of the assistant's text"
+            )
+        rest = text[end:stop]
+        if template.without_marks(rest).strip() or PAD in rest:
+            raise TrainingError(
+                f"{here}: the chat template has {_shown(rest)} trained behind the answer, which "
+                f"the student is given or the row does not have; {_MEND}"
+            )
+        if not any(mark in rest for mark in template.marks):
+            raise TrainingError(
+                f"{here}: the mark that ends a turn is not trained on, so the student would never "
+                "stop; put {% endgeneration %} behind it in the chat template"
+            )
+        found.append((begin, stop))
+        behind = stop
+    return tuple(found)
 
 
 def _failure(where: str, turns: Sequence[Row], error: Exception) -> str:

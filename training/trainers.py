@@ -6,8 +6,8 @@
 
 Every choice of TRL's that matters is made here: loss on the assistant's tokens only, nothing
 truncated, nothing packed, nothing uploaded, safetensors only. `PRIVATE_NAMES` lists what is used of
-TRL beyond its documented interface: by `training.rollouts`, which overrides its sampler, and by the
-functions at the end, through which `training.preflight` works.
+TRL beyond its documented interface: by `training.rollouts` and `training.zoom_rollouts`, which
+override its sampler, and by the functions at the end, through which `training.preflight` works.
 """
 
 from __future__ import annotations
@@ -22,11 +22,15 @@ from dataclasses import dataclass
 from functools import wraps
 from typing import Any
 
+from mcts.coordinates import CoordinateSpace
+from mcts.data import ResponseStyle
+from mcts.zoom.turns import STOPS
 from training.errors import TrainingError
 from training.examples import Examples
 from training.recipes import GrpoRecipe, SftRecipe
 from training.rewards.rewards import Rewards
 from training.runs import Run, mark_complete, read_metrics
+from training.sft_batches import SftBatches
 from training.vision_cache import FeatureCache, cache_image_features
 from warehouse.tables.schema import Row
 
@@ -34,7 +38,8 @@ PRIVATE_NAMES = {
     "SFTTrainer": ("_prepare_inputs", "_metrics", "_total_train_tokens"),
     "GRPOTrainer": (
         "_generate_single_turn", "_tokenize_prompts", "_calculate_rewards", "_metrics",
-        "_total_train_tokens", "_image_pad_token_id", "_video_pad_token_id",
+        "_total_train_tokens", "_image_pad_token_id", "_video_pad_token_id", "_generate",
+        "_generate_and_score_completions",
     ),
 }  # fmt: skip
 """Private methods and attributes of TRL's trainers that are used; a test finds those that went."""
@@ -83,6 +88,7 @@ def sft_trainer(
         callbacks=_callbacks(run, reporter),
         peft_config=_peft(recipe),
     )
+    trainer.data_collator = SftBatches(trainer.data_collator, processor)
     return _quiet(trainer)
 
 
@@ -111,14 +117,21 @@ def training_template(processor: Any) -> str | None:
 
 def grpo_trainer(
     run: Run, recipe: GrpoRecipe, model: Any, processor: Any, prompts: Examples, rewards: Rewards,
-    reporter: TrainingReporter,
+    reporter: TrainingReporter, space: CoordinateSpace | None = None,
 ) -> Any:  # fmt: skip
-    """Build TRL's GRPOTrainer for a recipe."""
+    """Build TRL's GRPOTrainer for a recipe.
+
+    Args:
+        space: the student's coordinates, where it zooms.
+    """
     offline()
     from trl import GRPOConfig
 
     from training.rollouts import RolloutTrainer
+    from training.zoom_ledger import ZoomAlarm
+    from training.zoom_rollouts import ZoomTrainer
 
+    zooms = recipe.response_style is ResponseStyle.ZOOM
     answers = recipe.questions * recipe.group
     vllm: Row = {}
     if recipe.engine == "vllm":
@@ -145,10 +158,11 @@ def grpo_trainer(
         scale_rewards=recipe.scale_rewards,
         reward_weights=rewards.weights,
         shuffle_dataset=recipe.curriculum == "none",
-        mask_truncated_completions=True,
+        mask_truncated_completions=not zooms,  # whose trainer masks more than those
+        generation_kwargs=_turn_limits(recipe) if zooms else None,
     )
     cache = freeze_vision(model, recipe)
-    trainer = RolloutTrainer(
+    trainer = (ZoomTrainer if zooms else RolloutTrainer)(
         model=model,
         args=args,
         reward_funcs=list(rewards.functions),
@@ -159,9 +173,21 @@ def grpo_trainer(
     )
     trainer.local = recipe.engine == "local"
     trainer.ratio_limits = (recipe.ratio_low, recipe.ratio_high)
+    if isinstance(trainer, ZoomTrainer):
+        assert space is not None
+        alarm = ZoomAlarm(recipe.alarm, lambda: read_metrics(run.metrics_file))
+        trainer.begin_zooming(recipe, space, prompts.read_image, alarm)
     if cache is not None and trainer.ref_model is not None:
         cache_image_features(trainer.ref_model, cache)
     return _quiet(trainer)
+
+
+def _turn_limits(recipe: GrpoRecipe) -> Row | None:
+    """Return what ends a turn where TRL's samplers sample it."""
+    most = recipe.turn_tokens or recipe.max_completion
+    if recipe.engine == "vllm":
+        return {"max_tokens": most, "stop": list(STOPS), "include_stop_str_in_output": True}
+    return {"max_new_tokens": most} if recipe.engine == "transformers" else None
 
 
 def train(run: Run, trainer: Any, reporter: TrainingReporter) -> Any:

@@ -1,0 +1,177 @@
+"""Batches for SFT: TRL's, without labels on what is never trained on, and with all their images.
+
+    trainer.data_collator = SftBatches(trainer.data_collator, processor)
+    check_labels(trainer, examples, template)     # before the first step, token by token
+
+TRL labels every turn of the assistant's. Here a turn whose call failed, or whose answer was
+requested alone, loses its labels. A batch in which an image was lost, cut off or counted twice is
+refused: a model would read other pixels at its places, and its loss would look as ever.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from itertools import pairwise
+from typing import Any
+
+from mcts.data import ResponseStyle
+from training.errors import TrainingError
+from training.examples import Examples
+from training.templates import PAD, ChatTemplate, check_row
+from warehouse.tables.schema import Row
+
+_IGNORED = -100
+"""The label of a token that is not trained on."""
+_CHECKED_ROWS = 16
+
+
+class SftBatches:
+    """A collator around TRL's."""
+
+    def __init__(self, collate: Callable[[list[Row]], Row], processor: Any) -> None:
+        self._collate = collate
+        self._pad = processor.tokenizer.convert_tokens_to_ids(PAD)
+        self._patches = processor.image_processor.merge_size**2
+        """Patches of an image that one token stands for."""
+
+    def __call__(self, rows: list[Row]) -> Row:
+        """Return the rows as tensors.
+
+        Raises:
+            TrainingError: an image of theirs is not in it, or has other places than tokens.
+        """
+        batch = self._collate(rows)
+        self._check_images(rows, batch)
+        for row, labels in zip(rows, batch["labels"], strict=True):
+            if row.get("untrained"):
+                self._unlabel(row, labels)
+        return batch
+
+    def _check_images(self, rows: Sequence[Row], batch: Row) -> None:
+        grids = batch["image_grid_thw"].prod(-1).tolist() if "image_grid_thw" in batch else []
+        patches = len(batch["pixel_values"]) if "pixel_values" in batch else 0
+        wanted = sum(len(row["image_ids"]) for row in rows)
+        if len(grids) != wanted or patches != sum(grids):
+            raise TrainingError(
+                f"of {wanted} images of {_names(rows)} the batch has {len(grids)}, with {patches} "
+                f"of their {sum(grids)} patches: the processor lost some; it is not this model's"
+            )
+        at = 0
+        for row, ids in zip(rows, batch["input_ids"], strict=True):
+            own = grids[at : at + len(row["image_ids"])]
+            at += len(own)
+            tokens, places = sum(own) // self._patches, int((ids == self._pad).sum())
+            if tokens != places:
+                raise TrainingError(
+                    f"{_names([row])}: its {len(own)} images have {tokens} tokens and {places} "
+                    "places in the text; nothing may be cut off a row with images"
+                )
+
+    def _unlabel(self, row: Row, labels: Any) -> None:
+        turns = list(_runs(labels.tolist()))
+        if len(turns) != sum(message["role"] == "assistant" for message in row["messages"]):
+            raise TrainingError(
+                f"{_names([row])}: {len(turns)} of its turns are trained on apart; the chat "
+                "template marks several as one: put {% generation %} around each of them"
+            )
+        for number in row["untrained"]:
+            labels[slice(*turns[number])] = _IGNORED
+
+
+def check_labels(trainer: Any, examples: Examples, template: ChatTemplate) -> str:
+    """Hold labels of real rows, as the trainer has them, against their texts, token by token.
+
+    Returns:
+        The outcome as a sentence.
+
+    Raises:
+        TrainingError: a token is trained on that the student doesn't write, or another is not.
+    """
+    dataset = examples.dataset()
+    pad = template.processor.tokenizer.convert_tokens_to_ids(PAD)
+    trained = tokens = 0
+    chosen = _varied(examples.rows)
+    for i in chosen:
+        row = examples.rows[i]
+        where = f"row {i + 1} ({row['trace_id']})"
+        batch = trainer.data_collator([dataset[i]])
+        ids, labels = batch["input_ids"][0].tolist(), batch["labels"][0].tolist()
+        found = list(_one_an_image(ids, labels, pad))
+        wanted = _wanted_labels(template, row, where)
+        for (token, label), (own, expected) in zip(found, wanted, strict=False):
+            if token != own or label != expected:
+                raise TrainingError(_difference(template, where, (token, label), (own, expected)))
+        if len(found) != len(wanted):
+            raise TrainingError(
+                f"{where}: the batch has {len(found)} tokens, its text {len(wanted)}, an image's "
+                "counted once; nothing may be cut off or added"
+            )
+        trained += sum(label != _IGNORED for _, label in found)
+        tokens += len(ids)
+    return (
+        f"labels of {len(chosen)} rows are right, token by token: {trained} of {tokens} tokens are "
+        "trained on, the model's own"
+    )
+
+
+def _wanted_labels(template: ChatTemplate, row: Row, where: str) -> list[tuple[int, int]]:
+    """Return a row's tokens, one an image, with the labels that its text says."""
+    rendered = check_row(template, row, ResponseStyle.GROUNDED, where)
+    spans = [s for k, s in enumerate(rendered.trained) if k not in row.get("untrained", ())]
+    made = template.processor.tokenizer(
+        rendered.text, add_special_tokens=False, return_offsets_mapping=True
+    )
+    return [
+        (token, token if any(a < end and begin < b for a, b in spans) else _IGNORED)
+        for token, (begin, end) in zip(made["input_ids"], made["offset_mapping"], strict=True)
+    ]
+
+
+def _one_an_image(ids: Sequence[int], labels: Sequence[int], pad: int) -> Iterator[tuple[int, int]]:
+    """Yield tokens with their labels; of the tokens of an image the first, if none has a label."""
+    yield ids[0], labels[0]
+    for (before, _), (token, label) in pairwise(zip(ids, labels, strict=True)):
+        if not token == before == pad or label != _IGNORED:
+            yield token, label
+
+
+def _difference(
+    template: ChatTemplate, where: str, found: tuple[int, int], wanted: tuple[int, int]
+) -> str:
+    shown, meant = (template.processor.tokenizer.decode([token]) for token in (found[0], wanted[0]))
+    if found[0] != wanted[0]:
+        return f"{where}: the batch has {shown!r} where the row's text has {meant!r}"
+    if found[1] != _IGNORED:
+        return (
+            f"{where}: {shown!r} would be trained on, which the student is given; put "
+            "{% generation %} and {% endgeneration %} around the assistant's text alone"
+        )
+    return (
+        f"{where}: {shown!r} of the student's own text would not be trained on; put "
+        "{% generation %} and {% endgeneration %} around the whole of it"
+    )
+
+
+def _runs(labels: Sequence[int]) -> Iterator[tuple[int, int]]:
+    """Yield where each run of labelled tokens begins and ends."""
+    begin: int | None = None
+    for i, label in enumerate([*labels, _IGNORED]):
+        if label != _IGNORED and begin is None:
+            begin = i
+        elif label == _IGNORED and begin is not None:
+            yield begin, i
+            begin = None
+
+
+def _varied(rows: Sequence[Row]) -> list[int]:
+    """Return the numbers of rows that differ in their turns and images, then of any others."""
+    kinds: dict[tuple[int, int, bool], int] = {}
+    for i, row in enumerate(rows):
+        kind = (len(row["messages"]), len(row["image_ids"]), bool(row.get("untrained")))
+        kinds.setdefault(kind, i)
+    chosen = dict.fromkeys([*kinds.values(), *range(len(rows))])
+    return sorted(list(chosen)[:_CHECKED_ROWS])
+
+
+def _names(rows: Sequence[Row]) -> str:
+    return ", ".join(f"trace {row['trace_id']}" for row in rows)

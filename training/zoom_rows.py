@@ -1,0 +1,203 @@
+"""Dialogues that zoom, as rows for SFT: every turn, and each crop where it was shown.
+
+    student = with_zoom(student, recipe, shown_lens(pairs))   # what its calls show, here and later
+    dialogues = Dialogues(student, min_thoughts=3)
+    row = dialogues.row(question, trace)       # or a DialogueProblem: why it can't be trained on
+    read = dialogues.reader(read_image)        # encoded bytes of an image or a crop, by its id
+
+A student learns from what it will be shown: the turns are those that a search or an evaluation
+sends (`mcts.prompts.build_messages`), the crops are rendered by the same function from the original
+image, and a dialogue whose crops the student's own calls would not show is left out. A turn whose
+call showed nothing stays in sight, but is not trained on: nobody should learn to write it.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass, field, replace
+
+from curation.traces import zoom_dialogues
+from mcts.coordinates import Frame
+from mcts.data import Observation, Question, Step, Trace, TraceKind, ZoomCall
+from mcts.parsing import render
+from mcts.prompts import build_messages, load_prompt
+from mcts.teachers.base import ImagePart
+from mcts.teachers.checkpoints import observation_role
+from mcts.zoom.crops import crop_of
+from mcts.zoom.lenses import HALF_WIDTH_SHARE, VISUAL_SEARCH_LENS, Lens
+from mcts.zoom.observe import observe
+from mcts.zoom.render import render_crop
+from training.errors import TrainingError
+from training.recipes import GrpoRecipe, SftRecipe, Zoom
+from training.students import Student
+from warehouse.sources import task_of
+from warehouse.tables.schema import Row
+from warehouse.versions.bundle import ANSWER_FORCED
+
+_NEAR = 0.05
+"""Pixels by which a crop's edge may differ from the one that a rounded lens shows."""
+
+Dialogue = tuple[Question, Trace]
+
+
+class DialogueProblem(Exception):
+    """Why a dialogue is left out, as the end of a sentence."""
+
+
+def with_zoom(student: Student, recipe: SftRecipe | GrpoRecipe, lens: Lens) -> Student:
+    """Return the student with what its calls show, as its `vigorl.json` will say.
+
+    Args:
+        lens: where the recipe names none.
+    """
+    role = observation_role(student.folder)
+    if recipe.zoom is None and student.zoom is not None:
+        return replace(student, zoom=replace(student.zoom, lens=lens, role=role))
+    return replace(student, zoom=(recipe.zoom or Zoom()).config(lens, role))
+
+
+def shown_lens(dialogues: Iterable[Dialogue]) -> Lens:
+    """Read off the crops of dialogues what a call shows.
+
+    Crops of calls with a box, or made in another crop, say nothing of it.
+
+    Raises:
+        TrainingError: they were made with several lenses.
+    """
+    pixels: Counter[Lens] = Counter()
+    shares: Counter[Lens] = Counter()
+    known: Lens | None = None
+    for question, trace in dialogues:
+        known = known or task_of(question.task).lens
+        for step in trace.steps:
+            call, shown = step.call, step.observation
+            if call is None or call.box or call.view >= len(question.images):
+                continue
+            if shown is None or shown.crop is None:
+                continue
+            crop, image = shown.crop, question.images[shown.crop.image]
+            half = max(crop.x2 - crop.x1, crop.y2 - crop.y1) / 2
+            side, longest = max(shown.width, shown.height), max(image.width, image.height)
+            if 2 * half < longest:  # else a larger lens would show as much
+                pixels[Lens(round(half, 3), side, shown.marked)] += 1
+                shares[Lens(round(half / longest, 6), side, shown.marked, share=True)] += 1
+    for found in (pixels, shares) if known else (shares, pixels):
+        if len(found) == 1:
+            return next(iter(found))
+    if not pixels:
+        return known or Lens(HALF_WIDTH_SHARE, VISUAL_SEARCH_LENS.shown_side, share=True)
+    told = " and ".join(
+        f"{lens.half_width:g} shown at {lens.shown_side}{', marked' * lens.marked}"
+        for lens, _ in pixels.most_common(2)
+    )
+    raise TrainingError(
+        f"its dialogues zoom with several lenses (half widths in pixels: {told}) and a student has "
+        "one: choose rows of one task, or name the lens to train with, `zoom.lens` in the recipe"
+    )
+
+
+@dataclass(slots=True)
+class Dialogues:
+    """Writes dialogues as a student reads and writes them, and knows their crops."""
+
+    student: Student
+    """With `zoom`."""
+    min_thoughts: int
+    crops: dict[str, tuple[str, Observation, ZoomCall | None]] = field(default_factory=dict)
+    """Of each crop's id: its image's, what was shown, and the call."""
+
+    def row(self, question: Question, trace: Trace) -> Row:
+        """Return a dialogue's messages as texts, and its images with the turns they stand in.
+
+        `untrained` counts the model's turns, from 0, that are not trained on.
+
+        Raises:
+            DialogueProblem: it can't be trained on.
+        """
+        space, zoom = self.student.space, self.student.zoom
+        frame = Frame.of(space, question)
+        steps = self._as_shown(frame, trace.steps)
+        begun = max((i for i, step in enumerate(steps, 1) if step.observation), default=0)
+        prompt = load_prompt(self.student.prompt_style.prompt or task_of(question.task).prompt)
+        demanded = min(self.min_thoughts, len(steps) or self.min_thoughts)
+        turns = build_messages(prompt, question, space, demanded, steps[:begun], zoom=zoom)
+        answer = render(steps[begun:], trace.answer, frame, before=steps[:begun])
+        messages = [{"role": turn.role, "content": turn.text} for turn in turns]
+        places = [
+            (i, part.image_id)
+            for i, turn in enumerate(turns)
+            for part in turn.parts
+            if isinstance(part, ImagePart)
+        ]
+        sizes = [[image.width, image.height] for image in question.images]
+        looks = [(step, step.observation) for step in steps if step.observation is not None]
+        untrained = [i for i, (_, shown) in enumerate(looks) if shown.problem]
+        if ANSWER_FORCED in trace.problems:
+            untrained.append(len(looks))
+        if len(untrained) > len(looks):
+            raise DialogueProblem("of which no turn may be trained on")
+        for step, shown in looks:
+            if shown.crop is not None:
+                whole = question.images[shown.crop.image].image_id
+                self.crops[crop_of(question, step)] = (whole, shown, step.call)
+                sizes.append([shown.width, shown.height])
+        return {
+            "messages": [*messages, {"role": "assistant", "content": answer}],
+            "image_ids": [image_id for _, image_id in places],
+            "image_turns": [i for i, _ in places],
+            "image_sizes": sizes,
+            "untrained": untrained,
+        }
+
+    def _as_shown(self, frame: Frame, steps: Sequence[Step]) -> list[Step]:
+        """Return the steps with observations as the student's own calls would bring them."""
+        zoom = self.student.zoom
+        assert zoom is not None
+        seen: list[Step] = []
+        for step in steps:
+            if step.observation is None or step.call is None:
+                seen.append(replace(step, call=None, observation=None))
+                continue
+            if any(before.observation and before.observation.last for before in seen):
+                raise DialogueProblem("with more looks than `zoom` in the recipe allows")
+            own = observe(frame, seen, step.call, zoom)
+            if not _same_look(own, step.observation):
+                raise DialogueProblem("with other crops than the student's own calls would show")
+            shown = replace(step.observation, view=own.view, last=own.last)
+            seen.append(replace(step, observation=shown))
+        return seen
+
+    def reader(self, read_image: Callable[[str], bytes]) -> Callable[[str], bytes]:
+        """Return a reader of images and crops; a crop is rendered when it is read."""
+
+        def read(image_id: str) -> bytes:
+            if image_id not in self.crops:
+                return read_image(image_id)
+            whole, shown, call = self.crops[image_id]
+            return render_crop(read_image(whole), shown, call)
+
+        return read
+
+
+def zooms(trace: Trace) -> bool:
+    """Return whether a trace is a dialogue that zooms, or that could have."""
+    return trace.kind == TraceKind.ZOOM or any(step.observation for step in trace.steps)
+
+
+def post_hoc(trace: Trace) -> bool:
+    """Return whether a dialogue's words were written without its crops."""
+    return trace.maker == zoom_dialogues.MAKER
+
+
+def _same_look(one: Observation, other: Observation) -> bool:
+    if one.crop is None or other.crop is None:
+        return one.crop is other.crop and one.problem == other.problem
+    a, b = one.crop, other.crop
+    edges = ((a.x1, b.x1), (a.y1, b.y1), (a.x2, b.x2), (a.y2, b.y2))
+    return (
+        a.image == b.image
+        and all(abs(mine - theirs) <= _NEAR for mine, theirs in edges)
+        and max(one.width, one.height) == max(other.width, other.height)
+        and one.marked == other.marked
+    )
