@@ -40,6 +40,11 @@ class EncodedImage:
     size: ImageSize
     """Width and height as the model sees it."""
 
+    @property
+    def weight(self) -> int:
+        """Bytes that it takes."""
+        return len(self.url)
+
 
 class EncodedImages:
     """Images as they are sent, kept while they fit into `room` bytes."""
@@ -60,9 +65,9 @@ class EncodedImages:
             raise TeacherError("bad_request", f"image {image_id} {error}") from None
         url = f"data:{media_type(data)};base64,".encode() + base64.b64encode(data)
         encoded = self._images[image_id] = EncodedImage(url, size)
-        self._room -= len(url)
+        self._room -= encoded.weight
         while self._room < 0 and len(self._images) > 1:
-            self._room += len(self._images.popitem(last=False)[1].url)
+            self._room += self._images.popitem(last=False)[1].weight
         return encoded
 
 
