@@ -280,7 +280,8 @@ def _require(name: str, file: Path, needs: Sequence[str], columns: Sequence[str]
     if missing:
         lacks = ", ".join(need.replace("|", " or ") for need in missing)
         shown = ", ".join(map(str, columns[:20]))
-        raise OtherFile(f"{file} is not {name}: it has no column {lacks}; it has: {shown}")
+        kind = name or "the reference implementation's"
+        raise OtherFile(f"{file} is not {kind}: it has no column {lacks}; it has: {shown}")
 
 
 def _several(value: Any) -> Sequence[Any]:

@@ -109,3 +109,13 @@ def test_a_jsonl_without_image_root_is_refused(warehouse: Warehouse, tmp_path: P
         import_questions(warehouse, "vstar", file)
     with pytest.raises(ImportProblem, match="is not a folder"):
         import_questions(warehouse, "vstar", file, image_root=tmp_path / "none")
+
+
+def test_lines_of_another_dataset_are_told_by_their_columns_first(
+    warehouse: Warehouse, tmp_path: Path
+) -> None:
+    """As where `vstar` is typed for `vstar-bench`."""
+    file = jsonl(tmp_path / "test.jsonl", {"image": "a.jpg", "text": "?", "label": "A"})
+    wanted = "is not the reference implementation's: it has no column conversations or problem"
+    with pytest.raises(ImportProblem, match=wanted):
+        import_questions(warehouse, "vstar", file)

@@ -47,15 +47,18 @@ def read(file: Path, context: ReadContext) -> Iterator[Draft | Reject]:
     Raises:
         ImportProblem: the file can't be read, or the image root is missing.
     """
-    if context.image_root is None:
-        raise ImportProblem(f"{file} names its images: say with --image-root where they are")
     from warehouse.sources import task_of  # which offers this reader too
 
     kind = task_of(context.task).kind
-    draft = {AnswerKind.ACTION: _action_draft, AnswerKind.BOX: _box_draft}
+    drafts = {AnswerKind.ACTION: _action_draft, AnswerKind.BOX: _box_draft}
+
+    def draft(row: Row) -> Draft:
+        if context.image_root is None:
+            raise ImportProblem(f"{file} names its images: say with --image-root where they are")
+        return drafts.get(kind, _question_draft)(row)
+
     needs = ("conversations|problem", "image|images")
-    formats = published("", draft.get(kind, _question_draft), needs)
-    yield from formats[".jsonl"](file, context)
+    yield from published("", draft, needs)[".jsonl"](file, context)
 
 
 def question_and_gold(row: Row) -> tuple[str, str]:
