@@ -32,6 +32,7 @@ from mcts.concurrency import gather
 from mcts.journal.journal import Journal, JournaledTeacher
 from mcts.tree import Tree
 from warehouse.storage.home import Warehouse
+from warehouse.tables.tree_rows import count_crops
 
 # 95th percentiles of Student's t for 1, 2, ... degrees of freedom; beyond, a good approximation.
 _T95 = (6.314, 2.920, 2.353, 2.132, 2.015, 1.943, 1.895, 1.860, 1.833, 1.812)
@@ -72,6 +73,10 @@ class Forecast:
     """Seconds, if it writes no more tokens a second than it did for the pilot."""
     price_in: float | None = None
     price_out: float | None = None
+    crops: Range | None = None
+    """Crops shown, where steps may zoom."""
+    image_tokens: Range | None = None
+    """Of the prompt tokens, those of images, where steps may zoom."""
 
     def text(self) -> str:
         """Format the forecast for a person."""
@@ -85,6 +90,8 @@ class Forecast:
             + (" (from .. to: nine times in ten)" if self.pilot > 1 else ""),
             _line("requests", self.requests),
             _line("prompt tokens", self.prompt_tokens),
+            *([_line("  of images", self.image_tokens)] if self.image_tokens else []),
+            *([_line("crops shown", self.crops)] if self.crops else []),
             _line("tokens written", self.completion_tokens),
             f"  time            {short_time(self.fastest_s)} .. {short_time(self.slowest_s)}"
             " (the teacher keeps pace with many trees at once, or does not)",
@@ -152,13 +159,18 @@ async def forecast_build(settings: BuildSettings, *, progress: Progress | None =
                     return await search_one(warehouse, tried[i], config, opened)
 
             trees = await gather(one(i) for i in range(len(tried)))
-        return forecast(trees, len(searches), len(missing), settings)
+        zooms = config.zoom is not None
+        return forecast(trees, len(searches), len(missing), settings, zooms=zooms)
     finally:
         await resolved.teacher.close()
 
 
 def forecast(
-    trees: Sequence[Tree], questions: int, missing: int, settings: BuildSettings
+    trees: Sequence[Tree],
+    questions: int,
+    missing: int,
+    settings: BuildSettings,
+    zooms: bool = False,
 ) -> Forecast:
     """Predict from `trees`, the first of `missing`, what all of them cost."""
     spent = Usage(spans=[span for tree in trees for span in tree.usage.spans])
@@ -186,4 +198,6 @@ def forecast(
         max(alone, in_line, *each),
         settings.price_in,
         settings.price_out,
+        predict([count_crops(tree) for tree in trees], missing) if zooms else None,
+        predict([tree.usage.image_tokens for tree in trees], missing) if zooms else None,
     )

@@ -200,6 +200,7 @@ def stored_records(warehouse: Warehouse, tree_ids: Sequence[str]) -> list[Record
             cached_tokens=first["cached_tokens"],
             completion_tokens=sum(completion.tokens for completion in completions),
             seconds=first["seconds"] or 0.0,
+            image_tokens=first["image_tokens"] or 0,
             started_at=0.0,
         )
         if record.response_id == request_id:

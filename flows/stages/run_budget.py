@@ -101,8 +101,9 @@ def describe_stop(reason: str, limit: float, done: int, total: int) -> str:
 
 
 def spent_on(warehouse: Warehouse, tree_ids: Sequence[str]) -> dict[str, Any]:
-    """Sum up what the trees of these ids cost: requests, tokens, and seconds of requests."""
-    columns = ("requests", "prompt_tokens", "completion_tokens", "seconds")
+    """Sum up what the trees of these ids cost: requests, tokens, crops, and seconds of requests."""
+    tokens = ("prompt_tokens", "completion_tokens", "image_tokens")
+    columns = ("requests", *tokens, "crops", "seconds")
     rows = rows_about(warehouse, tree_ids, f"SELECT tree_id, {', '.join(columns)} FROM trees")
     return {column: sum(row[column] or 0 for row in rows) for column in columns}
 
@@ -126,6 +127,8 @@ def describe_cost(
     if price_in is not None and price_out is not None:
         money = (prompt * price_in + written * price_out) / 1e6
     whole = f"{written} tokens written, {prompt} prompt tokens, {spent['requests']} requests"
+    if spent.get("crops"):
+        whole += f", {spent['crops']} crops shown, {spent['image_tokens']} image tokens"
     whole += f", {money:.4g} in money" if money is not None else ""
     if estimated:
         whole += "; tokens are estimated, as the server does not count them"

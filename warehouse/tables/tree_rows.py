@@ -66,7 +66,7 @@ def search_rows(
         "question_id": tree.question.question_id,
         "task": tree.question.task,
         "model": model,
-        "config": json.dumps(asdict(config), sort_keys=True),
+        "config": _config(config),
         "seed": seed,
         "status": "failed" if tree.failed else "complete",
         "error": (tree.errors[0] if tree.errors else "nothing usable was said")
@@ -79,6 +79,8 @@ def search_rows(
         "requests": len(records),
         "prompt_tokens": sum(record.prompt_tokens for record in records),
         "cached_tokens": sum(known) if known else None,
+        "image_tokens": sum(record.image_tokens for record in records) or None,
+        "crops": count_crops(tree) if config.zoom else None,
         "completion_tokens": sum(record.completion_tokens for record in records),
         "seconds": sum(record.seconds for record in records),
         "space": str(space.kind),
@@ -89,6 +91,22 @@ def search_rows(
     }
     responses = [r for record in records for r in response_rows(record, model)]
     return SearchRows([row], flat.nodes, flat.rollouts, responses)
+
+
+def _config(config: SearchConfig) -> str:
+    fields = asdict(config)
+    if config.zoom is None:
+        del fields["zoom"]  # as older code wrote it, so that a replay gives the same row
+    return json.dumps(fields, sort_keys=True)
+
+
+def count_crops(tree: Tree) -> int:
+    """Count the crops that zoom calls showed, in the tree's nodes and in rollouts."""
+    nodes = [node for node in tree.nodes if not node.discarded]
+    steps = [node.step for node in nodes if node.step is not None]
+    steps += [step for node in nodes for rollout in node.rollouts for step in rollout.steps]
+    seen = (step.observation for step in steps)
+    return sum(observation is not None and observation.crop is not None for observation in seen)
 
 
 def outcome_columns(tree: Tree, flat: TreeRows) -> Row:
@@ -121,6 +139,7 @@ def response_rows(record: Record, model: str) -> list[Row]:
     once = {
         "prompt_tokens": record.prompt_tokens,
         "cached_tokens": record.cached_tokens,
+        "image_tokens": record.image_tokens or None,
         "seconds": record.seconds,
     }
     if record.failure is not None:
