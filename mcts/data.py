@@ -215,7 +215,7 @@ class TraceKind(StrEnum):
     CORRECTED = "corrected"
     """A wrong attempt, a turn back, and a path that leads to the right answer."""
     ZOOM = "zoom"
-    """A dialogue in which steps call for crops and see them."""
+    """A dialogue in which steps call for crops and see them, or might have."""
     UNGROUNDED = "ungrounded"
     """A chain without its points (`curation.traces.response_styles`); in dataset versions only."""
     ANSWER = "answer"
@@ -287,7 +287,20 @@ class Trace:
         thoughts = [step.thought for step in self.steps]
         sources = [[o.node_id, o.rollout_id] for o in self.origins]
         made = [self.kind, self.maker]
-        return content_id(self.question_id, self.tree_id, made, thoughts, self.answer, sources)
+        looks = [
+            [call.view, [call.point.x, call.point.y] if call.point else call.text]
+            for step in self.steps
+            if step.observation is not None and (call := step.call) is not None
+        ]
+        looked = [looks] if looks else []  # all other traces keep their ids
+        return content_id(
+            self.question_id, self.tree_id, made, thoughts, self.answer, sources, *looked
+        )
+
+    @property
+    def zooms(self) -> bool:
+        """Whether its steps looked closer, or might have."""
+        return self.kind == TraceKind.ZOOM or any(s.observation is not None for s in self.steps)
 
     @property
     def points(self) -> tuple[Point, ...]:

@@ -75,7 +75,7 @@ class PointsOnTheirObjects(TraceFilter):
     )
 
     def apply(self, trace: Trace, question: Question, context: Context) -> Verdict:
-        wrong = _wrong_attempt(trace)
+        wrong = wrong_attempt(trace)
         checked = enumerate(check(trace, context.objects), 1)
         known = [(i, g) for i, g in checked if g.grounded is not None and i - 1 not in wrong]
         if not known:
@@ -87,7 +87,8 @@ class PointsOnTheirObjects(TraceFilter):
         return Verdict(self.name, keep, reason, share)
 
 
-def _wrong_attempt(trace: Trace) -> range:
+def wrong_attempt(trace: Trace) -> range:
+    """Return the steps of a corrected chain's wrong attempt; none of any other's."""
     if trace.wrong_from is None or trace.turns_back_at is None:
         return range(0)
     return range(trace.wrong_from, trace.turns_back_at)

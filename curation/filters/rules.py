@@ -44,7 +44,8 @@ class WellFormed(TraceFilter):
 
     name = "well_formed"
     maker = MAKER
-    # `answer_forced`: the answer tag was opened for the model, and what it wrote is well formed.
+    # `answer_forced`: the answer tag was opened for the model, and what it wrote is well formed. In
+    # a trace that zooms it counts: nobody should learn to look until the limit.
     # The others have filters of their own.
     ignored_problems: tuple[str, ...] = Field(
         default=("answer_forced", "point_outside_image", "thought_without_point"),
@@ -53,11 +54,8 @@ class WellFormed(TraceFilter):
     min_steps: int = Field(default=1, ge=0, description="steps of the trace")
 
     def apply(self, trace: Trace, question: Question, context: Context) -> Verdict:
-        bad = sorted(
-            problem
-            for problem in set(trace.problems) - set(self.ignored_problems)
-            if not is_unread(problem)
-        )
+        ignored = set(self.ignored_problems) - ({"answer_forced"} if trace.zooms else set())
+        bad = sorted(problem for problem in set(trace.problems) - ignored if not is_unread(problem))
         reason = f"the responses had: {', '.join(bad)}" if bad else ""
         if len(trace.steps) < self.min_steps:
             reason = f"it has {len(trace.steps)} steps" if trace.steps else "it has no thought"
@@ -65,7 +63,11 @@ class WellFormed(TraceFilter):
 
 
 class PointInEveryStep(TraceFilter):
-    """Every thought cites a point; only a remark behind the last one that does may go without."""
+    """Every thought cites a point; only a remark behind the last one that does may go without.
+
+    In a trace that zooms, the point of a call counts as well, and what stands behind a crop is
+    about the crop.
+    """
 
     name = "point_in_every_step"
     maker = MAKER
@@ -77,7 +79,13 @@ class PointInEveryStep(TraceFilter):
         steps = trace.steps
         if len(steps) > 1 and steps[-1].point is None:
             steps = steps[:-1]
-        without = [i for i, step in enumerate(steps) if step.point is None]
+        without = [
+            i
+            for i, step in enumerate(steps)
+            if step.point is None
+            and step.observation is None
+            and not (i and steps[i - 1].observation)
+        ]
         share = 1 - len(without) / len(steps) if steps else None
         reason = ""
         if share is None:
@@ -85,7 +93,7 @@ class PointInEveryStep(TraceFilter):
         elif share < self.min_share:
             reason = f"step {without[0] + 1} cites no point{_why_unread(trace)}"
         # A step ends with its point, so a thought without one was read as part of the next step.
-        elif self.min_share == 1 and "thought_without_point" in trace.problems:
+        elif self.min_share == 1 and "thought_without_point" in trace.problems and not trace.zooms:
             reason = "a thought cites no point"
         return Verdict(self.name, not reason, reason, share)
 
@@ -117,7 +125,7 @@ class NoRepeatedPoint(TraceFilter):
     """No step of a branch goes back to a place an earlier one cited, unless it says so.
 
     The wrong attempt of a corrected chain and the right one are two branches; what they share
-    belongs to both.
+    belongs to both. A step may call for a place that was cited, and tell what a crop of it shows.
     """
 
     name = "no_repeated_point"
@@ -135,7 +143,7 @@ class NoRepeatedPoint(TraceFilter):
         repeats = 0
         reason = ""
         for i, step in enumerate(trace.steps):
-            if step.point is None or revisits(step.thought):
+            if step.point is None or revisits(step.thought) or _tells_of_a_crop(trace, i):
                 continue
             for j in _before(trace, i):
                 earlier = trace.steps[j].points
@@ -147,6 +155,15 @@ class NoRepeatedPoint(TraceFilter):
                     break
         keep = repeats <= self.max_repeats
         return Verdict(self.name, keep, "" if keep else reason, float(repeats))
+
+
+def _tells_of_a_crop(trace: Trace, i: int) -> bool:
+    """Return whether step `i` is shown a crop, or cites a place that a crop before it shows."""
+    step, before = trace.steps[i], [trace.steps[j].observation for j in _before(trace, i)]
+    if step.observation is not None:
+        return step.observation.crop is not None
+    crops = [seen.crop for seen in before if seen is not None and seen.crop is not None]
+    return step.point is not None and any(crop.contains(step.point) for crop in crops)
 
 
 def _before(trace: Trace, i: int) -> list[int]:

@@ -7,17 +7,24 @@ A *direct* chain is the path to one answer, right or wrong; filters decide later
 (ViGoRL, section 3.2). The two attempts part at some node of the tree, so the wrong one may be the
 same node's other rollout, a sibling, or a branch that left much earlier; what they share is
 written once. Steps come out canonical: rendering a trace and parsing it gives the same steps.
+
+Trees that zoom give dialogues, whose words were written with the crops in view. A corrected one
+looks in the wrong place first: behind the turn back its crops have other numbers, and it is made
+only where each call would show the same in the joined dialogue, within the search's own limits.
 """
 
 from __future__ import annotations
 
 import hashlib
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
+from mcts.coordinates import CoordinateSpace, Frame
 from mcts.data import Origin, Step, Trace
 from mcts.parsing import split_steps
 from mcts.tree import Node, Rollout, Tree
+from mcts.zoom.observe import observe
 
 # Raise it with every change of what is made: curation makes the traces of old trees anew then.
 VERSION = 2
@@ -30,6 +37,13 @@ TURNING_BACK = (
     "Actually, this seems wrong. I will look again from there.",
     "Hold on, I should check this again.",
 )
+_NUMBERED = re.compile(
+    r"\b(?P<noun>image|picture|crop|view)\s+(?P<number>\d{1,3})\b", re.IGNORECASE
+)
+
+Piece = tuple[Step, Origin]
+"""A step with where it came from."""
+Pieces = Sequence[Piece]
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,15 +61,19 @@ class End:
     def path(self) -> list[Node]:
         return self.node.lineage()
 
-    def after(self, node: Node) -> list[tuple[Step, Origin]]:
+    def after(self, node: Node) -> list[Piece]:
         """Return the steps below `node`, which is on this end's path, with their origins."""
         below = self.path[self.path.index(node) + 1 :]
         steps = [
             (n.step, Origin(n.node_id, None, n.response_id)) for n in below if n.step is not None
         ]
         if self.rollout is not None:
-            made = Origin(self.node.node_id, self.rollout.rollout_id, self.rollout.response_ids[0])
-            steps += [(step, made) for step in self.rollout.steps]
+            turn, responses = 0, self.rollout.response_ids
+            for step in self.rollout.steps:
+                made = Origin(self.node.node_id, self.rollout.rollout_id, responses[turn])
+                steps.append((step, made))
+                # What an observation answers ends a response.
+                turn = min(turn + (step.observation is not None), len(responses) - 1)
         return steps
 
 
@@ -99,7 +117,8 @@ def _direct(tree: Tree, end: End) -> Trace:
         steps=steps,
         answer=end.answer,
         reward=end.reward,
-        kind="zoom" if any(step.observation for step in steps) else "direct",
+        # A line that never looks is a dialogue too, where it might have looked.
+        kind="zoom" if zooms(tree) else "direct",
         tree_id=tree.tree_id,
         origins=origins,
         problems=end.problems,
@@ -119,39 +138,96 @@ def _corrected(tree: Tree, end: End, wrong: Sequence[End]) -> Trace | None:
 
     candidates = [(parting(other), other) for other in wrong]
     candidates = [(n, o) for n, o in candidates if _points(o.after(n)) and _points(end.after(n))]
-    if not candidates:
-        return None
-    latest = max(node.depth for node, _ in candidates)
-    node, other = min(
-        (pair for pair in candidates if pair[0].depth == latest),
-        key=lambda pair: draw(tree, end, pair[1]),
-    )
-    attempt, good = other.after(node), end.after(node)
-    shared = end.after(tree.root)[: -len(good)]
-    first, made = good[0]
-    sentence = TURNING_BACK[draw(tree, end, other) % len(TURNING_BACK)]
-    turned = replace(first, thought=f"{sentence} {first.thought}")
-    pieces = [*shared, *attempt, (turned, made), *good[1:]]
-    marks = frozenset({len(shared), len(shared) + len(attempt)})
-    steps, origins, moved = canonical(pieces, marks)
-    return Trace(
-        question_id=tree.question.question_id,
-        steps=steps,
-        answer=end.answer,
-        reward=end.reward,
-        kind="corrected",
-        tree_id=tree.tree_id,
-        origins=origins,
-        wrong_from=moved[len(shared)],
-        turns_back_at=moved[len(shared) + len(attempt)],
-        problems=tuple(dict.fromkeys((*other.problems, *end.problems))),
-        maker=MAKER,
+    candidates.sort(key=lambda pair: (-pair[0].depth, draw(tree, end, pair[1])))
+    for node, other in candidates:
+        sentence = TURNING_BACK[draw(tree, end, other) % len(TURNING_BACK)]
+        attempt, good = other.after(node), end.after(node)
+        shared = end.after(tree.root)[: -len(good)]
+        told = _shown_anew(tree, shared, attempt, good)
+        if told is None:
+            continue
+        first, made = told[len(shared) + len(attempt)]
+        turned = replace(first, thought=f"{sentence} {first.thought}".rstrip())
+        told[len(shared) + len(attempt)] = (turned, made)
+        marks = frozenset({len(shared), len(shared) + len(attempt)})
+        steps, origins, moved = canonical(told, marks)
+        problems = other.problems
+        if zooms(tree):  # the wrong attempt's answer, forced or not, is not told
+            problems = tuple(problem for problem in problems if problem != "answer_forced")
+        return Trace(
+            question_id=tree.question.question_id,
+            steps=steps,
+            answer=end.answer,
+            reward=end.reward,
+            kind="corrected",
+            tree_id=tree.tree_id,
+            origins=origins,
+            wrong_from=moved[len(shared)],
+            turns_back_at=moved[len(shared) + len(attempt)],
+            problems=tuple(dict.fromkeys((*problems, *end.problems))),
+            maker=MAKER,
+        )
+    return None
+
+
+def zooms(tree: Tree) -> bool:
+    """Return whether a tree's steps may look closer."""
+    return tree.zoom is not None
+
+
+def _shown_anew(tree: Tree, shared: Pieces, attempt: Pieces, good: Pieces) -> list[Piece] | None:
+    """Join two attempts; None if a call would not show the same behind what was joined.
+
+    Crops of the second attempt get the numbers that follow those of the first, in its calls and in
+    its words too.
+    """
+    if tree.zoom is None:
+        return [*shared, *attempt, *good]
+    frame = Frame.of(CoordinateSpace.original(), tree.question)
+    first = len(frame.images) + _crops(shared)
+    shift = _crops(attempt)
+    told: list[Piece] = []
+    for i, (step, made) in enumerate((*shared, *attempt, *good)):
+        if i >= len(shared) + len(attempt):
+            step = _renumbered(step, first, shift)
+        if step.call is not None and step.observation is not None:
+            before = [earlier for earlier, _ in told]
+            shown = observe(frame, before, step.call, tree.zoom)
+            asked = any(earlier.observation and earlier.observation.last for earlier in before)
+            if asked or (shown.crop, shown.problem) != (
+                step.observation.crop, step.observation.problem,
+            ):  # fmt: skip
+                return None
+            step = replace(step, observation=shown)
+        told.append((step, made))
+    return told
+
+
+def _crops(pieces: Pieces) -> int:
+    return sum(
+        step.observation is not None and step.observation.crop is not None for step, _ in pieces
     )
 
 
-def _points(pieces: Sequence[tuple[Step, Origin]]) -> bool:
+def _renumbered(step: Step, first: int, shift: int) -> Step:
+    """Raise the numbers of a step's crops, which begin at `first`, by `shift`."""
+
+    def moved(found: re.Match[str]) -> str:
+        number = int(found["number"])
+        return f"{found['noun']} {number + shift if number > first else number}"
+
+    call = step.call
+    if call is not None and call.view >= first:
+        call = replace(call, view=call.view + shift)
+    return replace(step, thought=_NUMBERED.sub(moved, step.thought), call=call)
+
+
+def _points(pieces: Pieces) -> bool:
     """Return whether any of these steps points; an attempt that never looked teaches nothing."""
-    return any(step.point is not None for step, _ in pieces)
+    return any(
+        step.point is not None or (step.call is not None and step.observation is not None)
+        for step, _ in pieces
+    )
 
 
 def draw(tree: Tree, *ends: End) -> int:
@@ -162,7 +238,7 @@ def draw(tree: Tree, *ends: End) -> int:
 
 
 def canonical(
-    pieces: Sequence[tuple[Step, Origin]], marks: frozenset[int]
+    pieces: Pieces, marks: frozenset[int]
 ) -> tuple[tuple[Step, ...], tuple[Origin, ...], dict[int, int]]:
     """Cut and join thoughts so that each step ends with the sentence of its point.
 
@@ -187,7 +263,8 @@ def canonical(
                 steps.append(part)
                 origins.append(origin)
         if step.call is not None and step.observation is not None:
-            if remark or not steps:
+            # A turn may hold a call alone, behind another's observation.
+            if remark or not steps or steps[-1].observation is not None:
                 steps.append(Step(remark))
                 origins.append(origin)
                 remark = ""

@@ -22,7 +22,7 @@ from dataclasses import dataclass
 
 from curation.traces.linearize import End, canonical, draw, ends_of
 from curation.traces.step_values import rewards_below, standard_error
-from mcts.data import Origin, Step
+from mcts.data import Origin, Step, ZoomCall
 from mcts.tree import Node, Tree
 
 
@@ -79,8 +79,8 @@ def preference_pairs(tree: Tree) -> list[PreferencePair]:
     """Find every pair of a tree, by the node where they part, then by the rejected child.
 
     The chosen child is the one of highest value, then of most visits, then the first. A child that
-    says the same as the chosen one, or as one rejected before, is passed over. Chains of best-of-n
-    are rollouts of the root, not children, and make no pairs.
+    says and looks at the same as the chosen one, or as one rejected before, is passed over. Chains
+    of best-of-n are rollouts of the root, not children, and make no pairs.
     """
     ends = [end for end in ends_of(tree) if end.reward is not None]
     found: list[PreferencePair] = []
@@ -102,8 +102,9 @@ def preference_pairs(tree: Tree) -> list[PreferencePair]:
     return found
 
 
-def _words(child: Node) -> tuple[str | None, str | None]:
-    return child.step.thought if child.step else None, child.answer
+def _words(child: Node) -> tuple[str | None, ZoomCall | None, str | None]:
+    step = child.step
+    return step.thought if step else None, step.call if step else None, child.answer
 
 
 def _continuation(

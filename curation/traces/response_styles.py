@@ -29,8 +29,11 @@ def without_points(trace: Trace) -> Trace | None:
 
     Steps stay apart where they were, so that both chains are laid out alike; a step that held
     nothing but a coordinate goes. The answer stays as it is: where it is a point, the question
-    asks for one. None when no words are left, or none of the attempt that it turns back from.
+    asks for one. None when no words are left, or none of the attempt that it turns back from, or
+    where the trace zooms.
     """
+    if trace.zooms:
+        return None
     steps: list[Step] = []
     kept: list[int] = []
     for i, step in enumerate(trace.steps):
@@ -79,9 +82,9 @@ CONVERTERS: dict[ResponseStyle, Converter] = {
     ResponseStyle.UNGROUNDED: lambda trace, question: without_points(trace),
     ResponseStyle.ANSWER_ONLY: lambda trace, question: answer_only(trace),
     ResponseStyle.ZOOM: lambda trace, question: (
-        trace if trace.kind == TraceKind.ZOOM else zoom_dialogue(trace, question)
+        trace if trace.zooms else zoom_dialogue(trace, question)
     ),
 }
 """One function a style; it returns None where a trace can't be written in that style. `grounded`
 is the chain itself if it can also be written without points: so both versions hold the same
-chains."""
+chains. A trace that zooms has neither: its words tell what only the crops show."""

@@ -11,7 +11,7 @@ What such a dialogue is, and is not: its words were written without the crops (a
 reference implementation are). It teaches the form: when a call is made, what comes back, that
 reasoning goes on behind it. It can't teach to use what only the crop shows. Dialogues whose words
 were written with the crops in view come from trees that hold observations; `linearize` keeps them,
-under the same kind `zoom`. They differ in `Trace.maker`.
+under the same kind `zoom`. They differ in `Trace.maker`, by which the two are compared.
 """
 
 from __future__ import annotations
@@ -19,14 +19,13 @@ from __future__ import annotations
 from dataclasses import replace
 
 from mcts.coordinates import CoordinateSpace, Frame
-from mcts.data import Observation, Point, Question, Step, Trace, ZoomCall
+from mcts.data import Question, Step, Trace, ZoomCall
+from mcts.zoom.config import ZoomConfig
 from mcts.zoom.lenses import Lens, default_lens
+from mcts.zoom.observe import observe
 
-VERSION = 1
+VERSION = 2
 MAKER = f"zoom_dialogues/{VERSION}"
-
-SHOWN_RADIUS = 0.01
-"""Share of the image's longer side: what was seen enlarged this near is not called for again."""
 
 
 def zoom_dialogue(
@@ -41,24 +40,18 @@ def zoom_dialogue(
     """
     if trace.kind != "direct":
         return None
-    lens = lens or default_lens(question)
+    zoom = ZoomConfig(lens or default_lens(question), max_calls=most_calls, max_turns=most_calls)
     frame = Frame.of(CoordinateSpace.original(), question)
-    seen: list[Point] = []
     steps: list[Step] = []
+    calls = 0
     for step in trace.steps[:-1]:
-        point = step.point
-        if (
-            point is None
-            or len(seen) == most_calls
-            or not frame.inside(point)
-            or any(frame.same_place(point, other, SHOWN_RADIUS) for other in seen)
-        ):
-            steps.append(step)
-            continue
-        seen.append(point)
-        crop, size = lens.region(point, question.images[point.image])
-        shown = Observation(crop, *size, marked=lens.marked)
-        steps.append(replace(step, call=ZoomCall(point, point.image), observation=shown))
-    if not seen:
+        if step.point is not None and calls < most_calls:
+            call = ZoomCall(step.point, step.point.image)
+            shown = observe(frame, steps, call, zoom)
+            if shown.crop is not None:
+                step = replace(step, call=call, observation=shown)
+                calls += 1
+        steps.append(step)
+    if not calls:
         return None
     return replace(trace, steps=(*steps, trace.steps[-1]), kind="zoom", maker=MAKER)

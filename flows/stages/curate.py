@@ -14,7 +14,7 @@ from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
-from curation.filters import grounding
+from curation.filters import crops, grounding
 from curation.filters.base import Context, Filter, apply_filters
 from curation.filters.config import (
     DEFAULT_FILTERS,
@@ -244,8 +244,15 @@ def cut_trees(warehouse: Warehouse, tree_ids: Sequence[str], filters: Sequence[F
         for trace in linearize.linearize(tree):
             text = render(trace.steps, trace.answer, pixels)
             grounded = [found.grounded for found in grounding.check(trace, objects)]
+            asked = crops.asked_boxes(question, objects)
             trace_row, step_rows = trace_rows(
-                trace, task=question.task, text=text, model=row["model"], grounded=grounded
+                trace,
+                task=question.task,
+                text=text,
+                model=row["model"],
+                grounded=grounded,
+                question=question,
+                shows_asked=[crops.shows_asked(step.observation, asked) for step in trace.steps],
             )
             cut.traces.append(trace)
             cut.rows.append(trace_row)

@@ -6,6 +6,7 @@ from dataclasses import replace
 import pytest
 
 from curation.filters.base import Context, apply_filters
+from curation.filters.config import DEFAULT_FILTERS, trace_filters
 from curation.filters.grounding import PointsOnTheirObjects, check, labels_in
 from curation.filters.rules import FILTERS
 from curation.grading.grade import grade
@@ -228,4 +229,4 @@ def test_curating_again_judges_and_counts_nothing_twice(warehouse):
     before = query(warehouse, counted).to_pylist()
     asyncio.run(curate(CurateSettings(task="sat2", home=warehouse.root)))
     assert query(warehouse, counted).to_pylist() == before
-    assert list(before[0].values()) == [2 * (len(FILTERS) + 1), 2 * 6]
+    assert list(before[0].values()) == [2 * len(trace_filters(DEFAULT_FILTERS, None)), 2 * 6]

@@ -7,11 +7,12 @@ import pytest
 from curation.traces.linearize import linearize
 from curation.traces.response_styles import CONVERTERS, answer_only, without_points
 from curation.traces.strip_points import without_coordinates
-from curation.traces.zoom_dialogues import WEB_LENS, Lens, observe, zoom_dialogue
+from curation.traces.zoom_dialogues import MAKER, zoom_dialogue
 from mcts.coordinates import CoordinateSpace, Frame
-from mcts.data import Box, Image, Observation, Origin, Point, ResponseStyle, Step, Trace
+from mcts.data import Box, Origin, ResponseStyle, Step, Trace, ZoomCall
 from mcts.parsing import parse, points_in, render
-from mcts.tree import Node, Rollout, Tree
+from mcts.zoom.lenses import WEB_LENS
+from mcts.zoom.observe import observation_text
 from tests.support.grown import fork, grow, xs
 from tests.support.scripted import QUESTION, seeded_teacher
 from vigorl_nano.pretraining import phrases
@@ -134,11 +135,13 @@ def test_a_dialogue_shows_a_crop_only_behind_the_call_that_asked_for_it():
     chain = chain_of("A (100, 100).", "B (500, 500).", "C (900, 900).", "So left.")
     dialogue = zoom_dialogue(chain, QUESTION)
     assert [s.thought for s in dialogue.steps] == [s.thought for s in chain.steps]
-    assert [s.call for s in dialogue.steps] == [*(s.point for s in chain.steps[:3]), None]
+    assert [s.call for s in dialogue.steps] == [*(ZoomCall(s.point) for s in chain.steps[:3]), None]
     for step in dialogue.steps:
         assert (step.call is None) == (step.observation is None)
-        assert step.call is None or step.observation.crop.contains(step.call)
-    assert dialogue.kind == "zoom" and dialogue.answer == "left"
+        assert step.call is None or step.observation.crop.contains(step.call.point)
+    assert (dialogue.kind, dialogue.answer, dialogue.maker) == ("zoom", "left", MAKER)
+    said = [observation_text(step.observation) for step in dialogue.steps[:3]]
+    assert [text[13:22] for text in said] == ["Image 2: ", "Image 3: ", "Image 4: "]
     text = render(dialogue.steps, dialogue.answer, PIXELS)
     assert parse(text, PIXELS).steps == tuple(replace(s, observation=None) for s in dialogue.steps)
     assert text.rindex("</tool_call>") < text.rindex("<think>"), "a thought leads to the answer"
@@ -166,44 +169,6 @@ def test_only_a_direct_chain_with_somewhere_to_look_becomes_a_dialogue():
         "its only step leads to the answer"
     )
     assert zoom_dialogue(corrected(), QUESTION) is None
-
-
-@pytest.mark.parametrize(
-    ("at", "size", "crop", "shown"),
-    [
-        ((500, 500), (1000, 1000), (400, 400, 600, 600), (512, 512)),
-        ((10, 990), (1000, 1000), (0, 800, 200, 1000), (512, 512)),
-        ((10, 20), (400, 100), (0, 0, 200, 100), (512, 256)),
-        ((10, 20), (50, 100), (0, 0, 50, 100), (256, 512)),
-    ],
-)
-def test_a_crop_at_the_edge_is_moved_inside_and_never_squeezed(at, size, crop, shown):
-    seen = observe(Point(*at), Image("i", *size), WEB_LENS)
-    assert seen == Observation(Box(*crop), *shown, marked=True)
-
-
-def zooming_tree(remark=""):
-    """A tree that holds an observation: root - A, seen enlarged - rollout B."""
-    seen = observe(Point(100, 100), QUESTION.images[0], Lens(50, 100))
-    root = Node(0, "", None)
-    looked = Step(f"A (100, 100).{remark}", (Point(100, 100),), Point(100, 100), seen)
-    node = Node(1, "0", root, looked, response_id="r")
-    root.children.append(node)
-    lost = Point(7, 7)  # a call that nothing answered
-    steps = (Step("B (300, 300).", (Point(300, 300),), lost),)
-    node.rollouts.append(Rollout(steps, "left", 1.0, "", ("s",), 0, rollout_id=0))
-    return Tree("t", QUESTION, root), seen
-
-
-@pytest.mark.parametrize("remark", ["", " It is far."])
-def test_what_a_tree_saw_enlarged_is_told_where_it_saw_it(remark):
-    tree, seen = zooming_tree(remark)
-    (trace,) = linearize(tree)
-    assert trace.kind == "zoom"
-    thoughts = ["A (100, 100).", "It is far.", "B (300, 300)."]
-    assert [s.thought for s in trace.steps] == [t for t in thoughts if remark or "far" not in t]
-    assert [s.observation for s in trace.steps[-2:]] == [seen, None]
-    assert [s.call for s in trace.steps[-2:]] == [Point(100, 100), None]
 
 
 def test_every_style_can_be_made_of_every_chain_of_a_real_search():

@@ -10,6 +10,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import pyarrow as pa
 import pytest
 
 from mcts.data import (
@@ -23,7 +24,9 @@ from mcts.data import (
     Step,
     Trace,
     Verdict,
+    ZoomCall,
 )
+from mcts.zoom.crops import crop_of
 from warehouse.query.run_query import query
 from warehouse.storage.home import Warehouse
 from warehouse.tables import rows
@@ -217,14 +220,21 @@ def test_what_the_nouns_hold_their_rows_hold(warehouse: Warehouse) -> None:
     insert_new(warehouse, "questions", [rows.question_row(question)])
     assert list(rows.read_questions(warehouse, "sat2", split="test")) == [question]
     assert list(rows.read_questions(warehouse, "sat2", split="train")) == []
-    seen = Observation(Box(0, 0, 50, 50, 1), 672, 672, True)
+    seen = Observation(Box(0, 0, 50, 50, 1), 672, 672, True, 2)
+    asked = ZoomCall(Point(3, 4, 1), 1, Box(1, 2, 5, 6, 1), "cup")
+    nothing = Observation(None, 0, 0, problem="malformed", last=True)
+    looks = (
+        Step("A cup (3, 4).", (Point(3, 4),), asked, seen),
+        Step("", (), ZoomCall(None, text="{"), nothing),
+    )
     trace = Trace(
         question_id=question.question_id,
-        steps=(Step("A cup (3, 4).", (Point(3, 4),), Point(3, 4, 1), seen), Step("So, left.")),
+        steps=(*looks, Step("So, left.")),
         answer="left", reward=1.0, kind="corrected", tree_id="t", turns_back_at=1,
-        origins=(Origin(2, None, "r1"), Origin(2, 0, "r2")), problems=("answer_forced",),
+        origins=(Origin(2, None, "r1"), *[Origin(2, 0, "r2")] * 2), problems=("answer_forced",),
     )  # fmt: skip
-    row, steps = rows.trace_rows(trace, task="sat2", text="…")
+    row, steps = rows.trace_rows(trace, task="sat2", text="…", question=question)
+    assert [step["crop_id"] for step in steps] == [crop_of(question, looks[0]), None, None]
     verdict = Verdict("right_answer", False, "the answer is wrong", 0.25)
     verdicts = [rows.verdict_row(trace.trace_id, verdict, 1)]
     commit_traces(warehouse, [row], steps=steps, verdicts=verdicts, run_id="r")
@@ -246,6 +256,41 @@ def test_a_column_added_by_newer_code_is_null_in_older_rows(warehouse: Warehouse
     insert_new(warehouse, "images", [{"image_id": "b", "objects": objects}])
     found = query(warehouse, "SELECT image_id, objects FROM images ORDER BY 1").to_pylist()
     assert found == [{"image_id": "a", "objects": None}, {"image_id": "b", "objects": objects}]
+
+
+def test_a_call_of_older_code_is_read_and_stands_beside_todays(warehouse: Warehouse) -> None:
+    """Once a call was a point, and every one was answered."""
+    from deltalake import write_deltalake
+
+    table, shorter = rows_to_arrow("steps", []), []
+    for field in table.schema:
+        if pa.types.is_struct(field.type):
+            kept = 3 if field.name == "call" else 8
+            field = field.with_type(pa.struct([field.type.field(i) for i in range(kept)]))
+        if field.name not in ("crop_id", "shows_asked"):
+            shorter.append(field)
+    point = {"x": 3.0, "y": 4.0, "image": 0}
+    region = {"x1": 0.0, "y1": 0.0, "x2": 50.0, "y2": 60.0, "image": 0}
+    old = {"trace_id": "t", "step": 0, "thought": "A cup.", "call": point, "commit_id": "c"}
+    old["observation"] = {**region, "width": 10, "height": 12, "marked": False}
+    write_deltalake(warehouse.table_uri("steps"), pa.Table.from_pylist([old], pa.schema(shorter)))
+    append(warehouse, "traces", [{"trace_id": "t", "commit_id": "c"}], "old")
+    read = Step(
+        "A cup.", (), ZoomCall(Point(3, 4)), Observation(Box(0, 0, 50, 60), 10, 12)
+    )  # fmt: skip
+    nothing_more = "SELECT call.view AS view, observation.problem AS problem, crop_id FROM steps"
+    assert query(warehouse, nothing_more).to_pylist() == [
+        {"view": None, "problem": None, "crop_id": None}
+    ]
+    made = replace(
+        read, call=ZoomCall(Point(3, 4), 1), observation=Observation(None, 0, 0, False, 2)
+    )
+    trace = Trace("q", (made,), "left", 1.0, "zoom")
+    row, steps = rows.trace_rows(trace, task="t", text="…")
+    assert commit_traces(warehouse, [row], steps=steps, verdicts=[], run_id="r").added == 1
+    for table in (scan(warehouse, "steps"), query(warehouse, "FROM steps")):
+        found = {row["trace_id"]: rows.step_from(row) for row in table.to_pylist()}
+        assert found == {"t": read, trace.trace_id: made}
 
 
 def test_a_run_is_noted_once(warehouse: Warehouse) -> None:

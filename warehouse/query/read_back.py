@@ -17,6 +17,8 @@ import pyarrow as pa
 from mcts.coordinates import CoordinateSpace, Dialect, Frame, SpaceKind
 from mcts.data import Question, Trace, Verdict
 from mcts.tree import Tree, TreeRows, rebuild
+from mcts.zoom.config import ZoomConfig
+from mcts.zoom.lenses import Lens
 from warehouse.query.run_query import connect, named_in
 from warehouse.storage.home import Warehouse
 from warehouse.tables.rows import read_questions, trace_from, verdict_from
@@ -33,7 +35,8 @@ def read_trees(warehouse: Warehouse, tree_ids: Sequence[str]) -> Iterator[tuple[
         return rows_among(warehouse, table, key, tree_ids, columns)
 
     nodes, rollouts = _grouped(rows_of("nodes"), key), _grouped(rows_of("rollouts"), key)
-    responses = _grouped(rows_of("responses", "tree_id, response_id, text"), key)
+    columns = "tree_id, response_id, text, finish_reason"
+    responses = _grouped(rows_of("responses", columns), key)
     trees = rows_of("trees")
     if not trees:
         return
@@ -96,6 +99,12 @@ def space_of(row: Mapping[str, Any]) -> CoordinateSpace:
     return CoordinateSpace(SpaceKind(row["space"]), *limits, _dialect(row.get("config")))
 
 
+def zoom_of(row: Mapping[str, Any]) -> ZoomConfig | None:
+    """How the steps of a tree might look closer, from its row of `trees`; None if they might not."""
+    zoom = json.loads(row.get("config") or "{}").get("zoom")
+    return ZoomConfig(**{**zoom, "lens": Lens(**zoom["lens"])}) if zoom else None
+
+
 def _dialect(config: str | None) -> Dialect:
     """The dialect in a search's configuration; imported and older trees have none."""
     space = json.loads(config or "{}").get("space")
@@ -111,10 +120,13 @@ def tree_from(
 ) -> Tree:
     """Rebuild the tree of a row of `trees` from its rows of the other tables, in any order."""
     texts = {r["response_id"]: r["text"] for r in responses if r["text"] is not None}
+    cut_off = {r["response_id"] for r in responses if r.get("finish_reason") == "length"}
     rows = TreeRows([dict(n) for n in nodes], [dict(r) for r in rollouts])
     frame = Frame.of(space_of(row), question)
-    errors = row["errors"] or ()
-    return rebuild(row["tree_id"], question, rows, texts, frame, row["simulations"], errors)
+    return rebuild(
+        row["tree_id"], question, rows, texts, frame, row["simulations"], row["errors"] or (),
+        zoom_of(row), cut_off,
+    )  # fmt: skip
 
 
 def rows_about(warehouse: Warehouse, tree_ids: Sequence[str], sql: str) -> list[Row]:

@@ -30,7 +30,9 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.dataset
 from deltalake import CommitProperties, DeltaTable, Transaction, WriterProperties, write_deltalake
+from deltalake import Field as DeltaField
 from deltalake.exceptions import CommitFailedError, DeltaError, TableNotFoundError
+from deltalake.schema import StructType
 
 from mcts.failpoints import reach
 from warehouse.storage.failures import no_panics
@@ -351,19 +353,27 @@ def _open_or_create(warehouse: Warehouse, name: str) -> DeltaTable:
 
 
 def _write(delta: DeltaTable, data: pa.Table | pa.RecordBatchReader, mark: Transaction) -> None:
-    stored = {field.name: field.metadata for field in delta.schema().fields}
-    more = set(data.schema.names) - set(stored)
-    data = as_described(data, stored)
+    fields = {field.name: field for field in delta.schema().fields}
+    more = any(_grows(field, fields.get(field.name)) for field in data.schema)
+    data = as_described(data, {name: field.metadata for name, field in fields.items()})
     with no_panics():
         write_deltalake(
             delta,
             data,
             mode="append",
-            # A column this code knows and the table does not yet: older rows read as null there.
+            # A column, or a field of one, that this code knows and the table does not yet: older
+            # rows read as null there.
             schema_mode="merge" if more else None,
             writer_properties=WRITER,
             commit_properties=CommitProperties(app_transactions=[mark]),
         )
+
+
+def _grows(field: pa.Field, stored: DeltaField | None) -> bool:
+    """Return whether a table lacks this column, or a field of this struct."""
+    if stored is None:
+        return True
+    return isinstance(stored.type, StructType) and len(stored.type.fields) < field.type.num_fields
 
 
 def _wait(attempt: int) -> None:

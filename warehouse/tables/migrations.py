@@ -9,7 +9,7 @@ numbers: a column that is renamed, or gets another type, gets a new name in the 
 table can't hold two types under one name), and its line says what it was called and how an old
 value reads today. So rows of both times are in one table, the tables that older dataset versions
 were cut from are queried by today's names, and a statement written with those reads all of them. A
-column that was only added needs no line: older rows read as null in it.
+column, or a field of a struct, that was only added needs no line: older rows read as null in it.
 """
 
 from __future__ import annotations
@@ -54,6 +54,9 @@ def _expression(table: str, field: pa.Field, stored: Set[str]) -> str:
             old = change.sql.replace("{was}", f'"{change.was}"')
             known.append(f"({old})::{duckdb_type(field.type)}")
     if known == [f'"{field.name}"']:
+        if pa.types.is_struct(field.type):
+            # Files of older code may lack a field, which reads as null.
+            return f'"{field.name}"::{duckdb_type(field.type)} AS "{field.name}"'
         return known[0]
     if not known:
         return f'NULL::{duckdb_type(field.type)} AS "{field.name}"'

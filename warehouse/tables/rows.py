@@ -19,15 +19,14 @@ from mcts.data import (
     AnswerKind,
     Box,
     Image,
-    Observation,
     Origin,
     Point,
     Question,
     Step,
     Trace,
     Verdict,
-    ZoomCall,
 )
+from mcts.zoom.rows import call_from, observation_from, zoom_columns
 from warehouse.storage.home import Warehouse
 from warehouse.storage.objects import image_key
 from warehouse.tables.delta import scan
@@ -91,12 +90,16 @@ def trace_rows(
     text: str,
     model: str | None = None,
     grounded: Sequence[bool | None] = (),
+    question: Question | None = None,
+    shows_asked: Sequence[bool | None] = (),
 ) -> tuple[Row, list[Row]]:
     """The row of `traces` and the rows of `steps`.
 
     Args:
         text: the whole reasoning as text in original pixels.
         grounded: one a step, where it was checked.
+        question: what it is about; names the crops of a trace that zooms.
+        shows_asked: one a step, where it was checked: whether its crop shows what is asked for.
     """
     row = {
         "trace_id": trace.trace_id,
@@ -131,8 +134,8 @@ def trace_rows(
                 "points": [point_row(p) for p in step.points],
                 "n_points": len(step.points),
                 "grounded": grounded[i] if grounded else None,
-                "call": call_row(step.call) if step.call else None,
-                "observation": observation_row(step.observation) if step.observation else None,
+                **zoom_columns(step, question),
+                "shows_asked": shows_asked[i] if shows_asked else None,
                 "node_id": origin.node_id,
                 "rollout_id": origin.rollout_id,
                 "response_id": origin.response_id,
@@ -167,30 +170,9 @@ def trace_from(row: Mapping[str, Any], steps: Sequence[Mapping[str, Any]]) -> Tr
 
 def step_from(row: Mapping[str, Any]) -> Step:
     """A step from a row of `steps`, or from a step struct of a published version."""
-    call = call_from(row["call"]) if row["call"] else None
-    observation = observation_from(row["observation"]) if row["observation"] else None
     points = tuple(Point(**point) for point in row["points"] or ())
+    call, observation = call_from(row["call"]), observation_from(row["observation"])
     return Step(row["thought"], points, call, observation)
-
-
-def call_from(row: Mapping[str, Any]) -> ZoomCall:
-    """A zoom call from its struct; in rows of older code that is a point alone."""
-    point = Point(row["x"], row["y"], row["image"]) if row["x"] is not None else None
-    if row.get("view") is None:
-        return ZoomCall(point, row["image"] or 0)
-    box = Box(**row["box"]) if row["box"] else None
-    return ZoomCall(point, row["view"], box, row["label"] or "", row["text"] or "")
-
-
-def observation_from(row: Mapping[str, Any]) -> Observation:
-    """An observation from its struct."""
-    crop = None
-    if row["x1"] is not None:
-        crop = Box(row["x1"], row["y1"], row["x2"], row["y2"], row["image"])
-    return Observation(
-        crop, row["width"], row["height"], row["marked"],
-        row.get("view"), row.get("problem") or "", bool(row.get("last")),
-    )  # fmt: skip
 
 
 def verdict_row(trace_id: str, verdict: Verdict, version: int) -> Row:
@@ -303,17 +285,3 @@ def point_row(point: Point) -> Row:
 
 def _box_row(box: Box) -> Row:
     return asdict(box)
-
-
-def call_row(call: ZoomCall) -> Row:
-    point = point_row(call.point) if call.point else {"x": None, "y": None, "image": None}
-    box = _box_row(call.box) if call.box else None
-    return {**point, "view": call.view, "box": box, "label": call.label, "text": call.text}
-
-
-def observation_row(observation: Observation) -> Row:
-    crop = observation.crop
-    corners = ("x1", "y1", "x2", "y2", "image")
-    region = {name: getattr(crop, name) if crop else None for name in corners}
-    shown = ("width", "height", "marked", "view", "problem", "last")
-    return {**region, **{name: getattr(observation, name) for name in shown}}

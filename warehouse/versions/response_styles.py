@@ -17,9 +17,10 @@ from curation.traces.response_styles import CONVERTERS
 from curation.traces.zoom_dialogues import zoom_dialogue
 from mcts.data import ResponseStyle, Trace, TraceKind
 from mcts.teachers.checkpoints import GENERAL
+from mcts.zoom.rows import call_row, observation_row
 from warehouse.sources import task_of
 from warehouse.storage.home import WarehouseError
-from warehouse.tables.rows import call_row, observation_row, point_row
+from warehouse.tables.rows import point_row
 from warehouse.tables.schema import Row
 from warehouse.versions.bundle import question_of, trace_of
 
@@ -83,8 +84,8 @@ def _restyled_columns(trace: Trace) -> Row:
         {
             "thought": step.thought,
             "points": [point_row(point) for point in step.points],
-            "call": call_row(step.call) if step.call else None,
-            "observation": observation_row(step.observation) if step.observation else None,
+            "call": call_row(step.call),
+            "observation": observation_row(step.observation),
         }
         for step in trace.steps
     ]

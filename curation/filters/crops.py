@@ -1,0 +1,78 @@
+"""Decides from ground-truth boxes whether what a trace looked at closer is what it was asked about.
+
+    shows_asked(step.observation, asked_boxes(question, objects))    # True, False, or None: unknown
+    ObjectInACrop().apply(trace, question, Context(objects))         # as a filter
+
+The objects in question are the gold boxes where the answer is a point, else the known objects that
+the question names, or if it names none, its choices do (`grounding.labels_in`). A crop shows one
+when the middle of its box lies in it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from pydantic import Field
+
+from curation.filters.base import Context, TraceFilter
+from curation.filters.grounding import Objects, labels_in, wrong_attempt
+from curation.filters.rules import MAKER
+from mcts.data import Box, Observation, Point, Question, Trace, Verdict
+
+
+def asked_boxes(question: Question, objects: Objects) -> tuple[Box, ...]:
+    """Return where the objects in question are; empty where it is not known.
+
+    Args:
+        objects: what is visible in each of the question's images; None where it is unknown.
+    """
+    if question.boxes:
+        return question.boxes
+    known = [
+        Box(box.x1, box.y1, box.x2, box.y2, image, box.label)
+        for image, seen in enumerate(objects)
+        for box in seen or ()
+        if box.label.strip()
+    ]
+    labels = sorted({box.label for box in known})
+    named = labels_in(question.text, labels) or labels_in(". ".join(question.choices), labels)
+    wanted = {label.casefold() for label in named}
+    return tuple(box for box in known if box.label.casefold() in wanted)
+
+
+def shows_asked(observation: Observation | None, asked: Sequence[Box]) -> bool | None:
+    """Return whether a crop shows an object in question; None where that can't be known."""
+    if observation is None or observation.crop is None or not asked:
+        return None
+    return any(observation.crop.contains(_middle(box)) for box in asked)
+
+
+def _middle(box: Box) -> Point:
+    return Point((box.x1 + box.x2) / 2, (box.y1 + box.y2) / 2, box.image)
+
+
+class ObjectInACrop(TraceFilter):
+    """A trace that zooms was shown an object in question, where it is known where one is.
+
+    The wrong attempt of a corrected chain is left out: the second look is what such a chain is for.
+    """
+
+    name = "object_in_a_crop"
+    maker = MAKER
+    min_crops: int = Field(
+        default=1, ge=0, description="crops of the trace that show an object in question"
+    )
+
+    def apply(self, trace: Trace, question: Question, context: Context) -> Verdict:
+        asked, wrong = asked_boxes(question, context.objects), wrong_attempt(trace)
+        found = [
+            shown
+            for i, step in enumerate(trace.steps)
+            if i not in wrong and (shown := shows_asked(step.observation, asked)) is not None
+        ]
+        if not found:
+            return Verdict(self.name, True, "", None)
+        keep = sum(found) >= self.min_crops
+        what = f"none of its {len(found)} crops shows" if not any(found) else "too few crops show"
+        reason = "" if keep else f"{what} what the question names"
+        return Verdict(self.name, keep, reason, sum(found) / len(found))
