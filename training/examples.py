@@ -42,6 +42,7 @@ from warehouse.versions.bundle import question_of, read_rows, trace_of
 from warehouse.versions.versions import Version, read_tables
 
 _DECODED_IMAGES_KEPT = 128
+_TRAINED_SPLITS = ("", "train")
 
 
 @dataclass(frozen=True, slots=True)
@@ -116,7 +117,7 @@ def sft_examples(
     marks = read_control_tokens(student)
     rows: list[Row] = []
     without_crops = 0
-    for question, trace in _restyled(folder, style, left_out):
+    for trace_id, question, trace in _restyled(folder, style, left_out):
         try:
             row = (
                 dialogues.row(question, trace)
@@ -130,8 +131,7 @@ def sft_examples(
             left_out[_with_mark(mark)] += 1
             continue
         without_crops += post_hoc(trace)
-        ids = {"trace_id": trace.trace_id, "question_id": question.question_id}
-        rows.append(row | ids)
+        rows.append(row | {"trace_id": trace_id, "question_id": question.question_id})
     if not rows:
         reasons = ", ".join(f"{n} {reason}" for reason, n in left_out.items()) or "it is empty"
         raise TrainingError(f"{ref} has nothing to train on: {reasons}")
@@ -140,10 +140,11 @@ def sft_examples(
 
 
 def read_dialogues(folder: Path) -> Iterator[tuple[Question, Trace]]:
-    """Yield the dialogues that zoom of a version's opened `folder`, with their questions."""
+    """Yield the training dialogues that zoom of a version's opened `folder`."""
     for row in read_rows(folder / "rows.parquet"):
-        if zooms(trace := trace_of(row)):
-            yield question_of(row), trace
+        question, trace = question_of(row), trace_of(row)
+        if question.split in _TRAINED_SPLITS and zooms(trace):
+            yield question, trace
 
 
 def _plain_row(renderer: ConversationRenderer, question: Question, trace: Trace) -> Row:
@@ -169,25 +170,26 @@ def _with_mark(mark: str) -> str:
 
 def _restyled(
     folder: Path, style: ResponseStyle, left_out: Counter[str]
-) -> Iterator[tuple[Question, Trace]]:
-    """Yield the training traces in that style; count in `left_out` why others are not there."""
+) -> Iterator[tuple[str, Question, Trace]]:
+    """Yield the training traces in that style, each behind the id by which the warehouse knows it;
+    count in `left_out` why others are not there."""
     answers: set[str] = set()
     for row in read_rows(folder / "rows.parquet"):
-        question, trace = question_of(row), trace_of(row)
-        if question.split not in ("", "train"):
+        trace_id, question, trace = row["trace_id"], question_of(row), trace_of(row)
+        if question.split not in _TRAINED_SPLITS:
             left_out[f"of the split {question.split}"] += 1
         elif zooms(trace) is not (style is ResponseStyle.ZOOM):
             left_out["zoom dialogues" if zooms(trace) else "that never could look closer"] += 1
         elif style in (ResponseStyle.ZOOM, ResponseStyle.GROUNDED):
-            yield question, trace
+            yield trace_id, question, trace
         elif style is ResponseStyle.UNGROUNDED:
             if (ungrounded := without_points(trace)) is None:
                 left_out["without words when their points are gone"] += 1
             else:
-                yield question, ungrounded
+                yield trace_id, question, ungrounded
         elif (answer := answer_only(trace)).trace_id not in answers:
             answers.add(answer.trace_id)  # a question counts once, however often it was solved
-            yield question, answer
+            yield trace_id, question, answer
 
 
 def image_reader(folder: Path) -> Callable[[str], bytes]:
@@ -246,7 +248,7 @@ def _prompt_rows(
     kept: list[tuple[float, Question]] = []
     for question in questions:
         rate, band = rates.get(question.question_id, (0.5, "unknown"))
-        if question.split not in ("", "train"):
+        if question.split not in _TRAINED_SPLITS:
             left_out[f"of the split {question.split}"] += 1
         elif band != "unknown" and band not in recipe.bands:
             left_out[f"{band} by the search"] += 1
@@ -254,9 +256,7 @@ def _prompt_rows(
             kept.append((rate, question))
     marks = read_control_tokens(student)
     zoom = student.zoom if recipe.response_style is ResponseStyle.ZOOM else None
-    prompts = {
-        question.question_id: renderer.prompt(question, zoom=zoom) for _, question in kept
-    }
+    prompts = {question.question_id: renderer.prompt(question, zoom=zoom) for _, question in kept}
     for _, question in kept:
         if mark := _mark_in(prompts[question.question_id], marks):
             left_out[_with_mark(mark)] += 1

@@ -11,7 +11,6 @@ refused: a model would read other pixels at its places, and its loss would look 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
-from itertools import pairwise
 from typing import Any
 
 from mcts.data import ResponseStyle
@@ -96,7 +95,7 @@ def check_labels(trainer: Any, examples: Examples, template: ChatTemplate) -> st
         where = f"row {i + 1} ({row['trace_id']})"
         batch = trainer.data_collator([dataset[i]])
         ids, labels = batch["input_ids"][0].tolist(), batch["labels"][0].tolist()
-        found = list(_one_an_image(ids, labels, pad))
+        found = _one_an_image(ids, labels, pad)
         wanted = _wanted_labels(template, row, where)
         for (token, label), (own, expected) in zip(found, wanted, strict=False):
             if token != own or label != expected:
@@ -127,12 +126,15 @@ def _wanted_labels(template: ChatTemplate, row: Row, where: str) -> list[tuple[i
     ]
 
 
-def _one_an_image(ids: Sequence[int], labels: Sequence[int], pad: int) -> Iterator[tuple[int, int]]:
-    """Yield tokens with their labels; of the tokens of an image the first, if none has a label."""
-    yield ids[0], labels[0]
-    for (before, _), (token, label) in pairwise(zip(ids, labels, strict=True)):
-        if not token == before == pad or label != _IGNORED:
-            yield token, label
+def _one_an_image(ids: Sequence[int], labels: Sequence[int], pad: int) -> list[tuple[int, int]]:
+    """Return tokens with their labels; an image's as one, labelled if any of them is."""
+    found: list[tuple[int, int]] = []
+    for token, label in zip(ids, labels, strict=True):
+        if found and token == found[-1][0] == pad:
+            found[-1] = (pad, max(label, found[-1][1]))
+        else:
+            found.append((token, label))
+    return found
 
 
 def _difference(
