@@ -2,7 +2,7 @@
 -- The same pairs as curation.traces.preferences.pairs; margin is the difference of values, standard_error is the
 -- margin's, least_visits are those of the side that has fewer.
 WITH child AS (
-    SELECT tree_id, node_id, parent_id, thought, answer, visits, value, standard_error
+    SELECT tree_id, node_id, parent_id, thought, call, answer, visits, value, standard_error
     FROM nodes
     LEFT JOIN (
         SELECT tree_id, node_id, standard_error FROM step_values
@@ -36,13 +36,18 @@ SELECT
     child.standard_error AS rejected_standard_error,
     best.value - child.value AS margin,
     sqrt(best.standard_error ** 2 + child.standard_error ** 2) AS standard_error,
-    least(best.visits, child.visits) AS least_visits
+    least(best.visits, child.visits) AS least_visits,
+    best.call AS chosen_call,
+    child.call AS rejected_call
 FROM best
 JOIN child USING (tree_id, parent_id)
 JOIN (SELECT tree_id, question_id, task, model FROM trees) USING (tree_id)
 WHERE child.value < best.value AND (
-    child.thought IS DISTINCT FROM best.thought OR child.answer IS DISTINCT FROM best.answer
+    child.thought IS DISTINCT FROM best.thought
+    OR child.call IS DISTINCT FROM best.call
+    OR child.answer IS DISTINCT FROM best.answer
 )
 QUALIFY row_number() OVER (
-    PARTITION BY tree_id, parent_id, child.thought, child.answer ORDER BY child.node_id
+    PARTITION BY tree_id, parent_id, child.thought, child.call, child.answer
+    ORDER BY child.node_id
 ) = 1

@@ -27,7 +27,9 @@ SELECT
     node.visits,
     node.value,
     standard_error,
-    node.value - parent.value AS advantage
+    node.value - parent.value AS advantage,
+    node.call,
+    node.observation
 FROM nodes AS node
 JOIN nodes AS parent ON parent.tree_id = node.tree_id AND parent.node_id = node.parent_id
 JOIN trees ON trees.tree_id = node.tree_id
