@@ -15,6 +15,9 @@ deviation (`scale_rewards`), and the loss is PPO's clipped ratio a token. It dep
 - questions that searches always or never solved are left out (`bands`);
 - the reward is in parts that no wrong answer can outweigh (`training.rewards.rewards`).
 
+A student that zooms is trained on whole episodes (`training.zoom_rollouts`): what it was shown and
+episodes that hit a limit are masked, as in the paper's multi-turn training (table A3).
+
 The same call again continues after a kill, or returns the model that is there.
 """
 
@@ -23,17 +26,22 @@ from __future__ import annotations
 from contextlib import ExitStack
 from functools import partial
 
+from mcts.data import ResponseStyle
+from mcts.zoom.lenses import HALF_WIDTH_SHARE, VISUAL_SEARCH_LENS, Lens
 from training.errors import TrainingError
 from training.examples import prompts_hash, task_prompts, version_prompts
-from training.preflight import check_rollouts
+from training.preflight import check_episodes, check_rollouts
 from training.recipes import GrpoRecipe
 from training.rewards.rewards import RewardSpec, make_rewards, preset
 from training.run_training import Checks, prepare_student, run_training, student_name
 from training.runs import Plan, open_run
-from training.students import open_student
+from training.students import Student, open_student
 from training.trainers import TrainingReporter, grpo_trainer
+from training.zoom_rows import with_zoom
+from warehouse.sources import task_of
 from warehouse.storage.home import Warehouse
 from warehouse.tables.schema import Row
+from warehouse.versions.bundle import read_rows
 from warehouse.versions.versions import open_version, resolve
 
 
@@ -76,9 +84,12 @@ def train_grpo(
             version = resolve(warehouse, dataset)
             ref = version.ref
             folder = stack.enter_context(open_version(warehouse, version))
+            tasks = (row["task"] for row in read_rows(folder / "rows.parquet"))
+            student = zooming(student, recipe, next(tasks, ""))
             prompts = version_prompts(warehouse, version, folder, student, recipe)
         else:
             assert task is not None
+            student = zooming(student, recipe, task)
             prompts = task_prompts(warehouse, task, split, student, recipe, limit)
         ids = tuple(row["question_id"] for row in prompts.rows) if ref is None else ()
         plan = Plan(
@@ -93,9 +104,21 @@ def train_grpo(
         reporter.message(f"{plan.model_name}: {chosen}{prompts.left_out_text}")
         rewards = make_rewards(reward, student.space)
         make = partial(grpo_trainer, run, recipe, prompts=prompts, rewards=rewards,
-                       reporter=reporter)  # fmt: skip
-        checks = Checks(recipe.max_prompt, check_rollouts, only_check)
+                       reporter=reporter, space=student.space)  # fmt: skip
+        zooms = recipe.response_style is ResponseStyle.ZOOM
+        agree = check_episodes if zooms else check_rollouts
+        checks = Checks(recipe.max_prompt, agree, only_check)
         return run_training(run, student, prompts, make, checks, reporter)
+
+
+def zooming(student: Student, recipe: GrpoRecipe, task: str) -> Student:
+    """Return the student with what its calls show, if the recipe has it zoom: as the recipe says,
+    else as it learned to, else as the task does."""
+    if recipe.response_style is not ResponseStyle.ZOOM:
+        return student
+    lens = student.zoom.lens if student.zoom else task_of(task).lens
+    share = Lens(HALF_WIDTH_SHARE, VISUAL_SEARCH_LENS.shown_side, share=True)
+    return with_zoom(student, recipe, lens or share)
 
 
 def reward_of(recipe: GrpoRecipe) -> RewardSpec:

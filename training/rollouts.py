@@ -12,6 +12,7 @@ The private names of TRL that are overridden or read here are listed in `trainin
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from statistics import fmean
 from typing import Any
@@ -25,7 +26,7 @@ from mcts.teachers.base import seed_of
 from mcts.teachers.local.decoder import BatchRow, Decoder, EncodedPrompt
 from training.errors import TrainingError
 from training.rewards.completions import text_of
-from training.vision_cache import pixels_hash
+from training.vision_cache import ImageInput
 
 RATIO = "sampling/importance_sampling_ratio/mean"
 CAPACITY = 64
@@ -37,8 +38,7 @@ class _Group:
     """A prompt and its samples."""
 
     ids: list[int]
-    images: list[int]
-    """Which of the batch's images it has."""
+    images: list[ImageInput]
     places: list[int]
     """Where its samples go in the batch."""
 
@@ -69,19 +69,20 @@ class RolloutTrainer(GRPOTrainer):
 
     def _sampled(self, model: Any, prompt_ids: list[Any], fields: dict[str, Any]) -> list[Any]:
         """Return completions as token ids, in the order of the prompts."""
-        grids = fields.get("image_grid_thw")
-        grids = torch.zeros(0, 3, dtype=torch.long) if grids is None else torch.as_tensor(grids)
-        pixels = fields.get("pixel_values")
-        pieces = [] if pixels is None else torch.as_tensor(pixels).split(grids.prod(-1).tolist())
-        hashes = [pixels_hash(p, g) for p, g in zip(pieces, grids, strict=True)]
-        groups = self._groups(model, prompt_ids, hashes, grids)
-        prompts = [_prompt(model, group, pieces, grids) for group in groups]
+        images = self._split_images(model, prompt_ids, fields)
+        groups: dict[Any, _Group] = {}
+        for place, (ids, shown) in enumerate(zip(prompt_ids, images, strict=True)):
+            ids = [int(i) for i in ids]
+            key = (tuple(ids), tuple(image.key for image in shown))
+            groups.setdefault(key, _Group(ids, shown, [])).places.append(place)
+        encoder = PromptEncoder(model)
+        prompts = encoder.encode([(group.ids, group.images) for group in groups.values()])
         # The weights have changed since the last call: the decoder must keep nothing from it.
         decoder = Decoder(model, min(CAPACITY, len(prompt_ids)), _PREFIX_BYTES)
         prefixes = decoder.prefill(prompts)
         waiting = [
             (self._row(group, place, number), prefix)
-            for group, (prefix, _) in zip(groups, prefixes, strict=True)
+            for group, (prefix, _) in zip(groups.values(), prefixes, strict=True)
             for number, place in enumerate(group.places)
         ]
         done: dict[int, list[int]] = {}
@@ -114,24 +115,25 @@ class RolloutTrainer(GRPOTrainer):
         at = next((i for i, token in enumerate(tokens) if token in pads), None)
         return tokens if at is None else [*tokens[:at], self.eos_token_ids[0]]
 
-    def _groups(
-        self, model: Any, prompt_ids: list[Any], hashes: list[bytes], grids: Tensor
-    ) -> list[_Group]:
-        """Group the samples of one prompt: equal tokens, equal images."""
+    def _split_images(
+        self, model: Any, prompt_ids: list[Any], fields: dict[str, Any]
+    ) -> list[list[ImageInput]]:
+        """Return each prompt's images, from the processor's output for all of them."""
+        grids = fields.get("image_grid_thw")
+        grids = torch.zeros(0, 3, dtype=torch.long) if grids is None else torch.as_tensor(grids)
+        pixels = fields.get("pixel_values")
+        pieces = [] if pixels is None else torch.as_tensor(pixels).split(grids.prod(-1).tolist())
+        waiting = iter([ImageInput.of(p, g) for p, g in zip(pieces, grids, strict=True)])
         merge = model.config.vision_config.spatial_merge_size**2
-        tokens = [int(n) // merge for n in grids.prod(-1)]
-        groups: dict[Any, _Group] = {}
-        at = 0
-        for place, ids in enumerate(prompt_ids):
-            ids = [int(i) for i in ids]
-            wanted, first = ids.count(self._image_pad_token_id), at
+        images = []
+        for ids in prompt_ids:
+            wanted = sum(int(i) == self._image_pad_token_id for i in ids)
+            own: list[ImageInput] = []
             while wanted > 0:
-                wanted -= tokens[at]
-                at += 1
-            key = (tuple(ids), tuple(hashes[first:at]))
-            group = groups.setdefault(key, _Group(ids, list(range(first, at)), []))
-            group.places.append(place)
-        return list(groups.values())
+                own.append(next(waiting))
+                wanted -= int(own[-1].grid.prod()) // merge
+            images.append(own)
+        return images
 
     def _calculate_rewards(
         self, inputs: Any, prompts: Any, completions: Any, completion_ids_list: Any
@@ -149,25 +151,59 @@ class RolloutTrainer(GRPOTrainer):
         check_ratio(logs, self.ratio_limits)
 
 
-def _prompt(model: Any, group: _Group, pieces: Any, grids: Tensor) -> EncodedPrompt:
-    """Return a group's prompt as the decoder takes it."""
-    device = model.device
-    tokens = torch.tensor(group.ids, device=device)
-    visual = tokens == model.config.image_token_id
-    embeds = model.get_input_embeddings()(tokens)
-    shown = grids[group.images].to(device) if group.images else None
-    positions, delta = model.model.get_rope_index(
-        tokens[None], mm_token_type_ids=visual.int()[None], image_grid_thw=shown
-    )
-    deep: list[Tensor] = []
-    if shown is not None:
-        pixels = torch.cat([pieces[i] for i in group.images]).to(device)
-        found = model.model.get_image_features(pixels, shown, return_dict=True)
-        embeds = embeds.masked_scatter(visual[:, None], torch.cat(list(found.pooler_output)))
-        deep = [torch.cat(list(d)) for d in getattr(found, "deepstack_features", None) or ()]
-    # A first name of its own: prompts with images of equal size must never share a prefix.
-    names = (-group.places[0] - 1, *group.ids)[: len(group.ids)]
-    return EncodedPrompt(names, embeds, positions[:, 0], int(delta), visual, deep)
+class PromptEncoder:
+    """Makes prompts with their images what the decoder takes; each image is computed once."""
+
+    def __init__(self, model: Any) -> None:
+        self._model = model
+        self._features: dict[bytes, tuple[Tensor, ...]] = {}
+
+    def encode(
+        self, prompts: Sequence[tuple[Sequence[int], Sequence[ImageInput]]]
+    ) -> list[EncodedPrompt]:
+        """Encode prompts: token ids, in which each image has its places, and the images."""
+        new = {i.key: i for _, images in prompts for i in images if i.key not in self._features}
+        if new:
+            device = self._model.device
+            pixels = torch.cat([image.pixels for image in new.values()]).to(device)
+            grids = torch.stack([image.grid for image in new.values()]).to(device)
+            found = self._model.model.get_image_features(pixels, grids, return_dict=True)
+            layers = [found.pooler_output, *(getattr(found, "deepstack_features", None) or ())]
+            sizes = [len(embeds) for embeds in found.pooler_output]
+            layers = [
+                layer.split(sizes) if isinstance(layer, Tensor) else layer for layer in layers
+            ]
+            self._features |= zip(new, zip(*layers, strict=True), strict=True)
+        return [self._encode(ids, images) for ids, images in prompts]
+
+    def _encode(self, ids: Sequence[int], images: Sequence[ImageInput]) -> EncodedPrompt:
+        model = self._model
+        device = model.device
+        tokens = torch.tensor(list(ids), device=device)
+        visual = tokens == model.config.image_token_id
+        embeds = model.get_input_embeddings()(tokens)
+        grids = torch.stack([image.grid for image in images]).to(device) if images else None
+        positions, delta = model.model.get_rope_index(
+            tokens[None], mm_token_type_ids=visual.int()[None], image_grid_thw=grids
+        )
+        names, deep = list(ids), []
+        if images:
+            features = [self._features[image.key] for image in images]
+            embeds = embeds.masked_scatter(visual[:, None], torch.cat([f[0] for f in features]))
+            deep = [torch.cat(layer) for layer in zip(*(f[1:] for f in features), strict=True)]
+            # Prompts share a prefix only where their images are the same, too.
+            patches = iter([n for i, f in zip(images, features, strict=True) for n in _names(i, f)])
+            names = [
+                next(patches) if is_image else token
+                for token, is_image in zip(ids, visual.tolist(), strict=True)
+            ]
+        return EncodedPrompt(tuple(names), embeds, positions[:, 0], int(delta), visual, deep)
+
+
+def _names(image: ImageInput, features: tuple[Tensor, ...]) -> list[int]:
+    """Name each token of an image by a number below 0, unlike those of other images."""
+    first = int.from_bytes(image.key[:6], "big")
+    return [-(first * 65536 + i) - 1 for i in range(len(features[0]))]
 
 
 def check_ratio(logs: dict[str, float], limits: tuple[float, float]) -> None:

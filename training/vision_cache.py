@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import hashlib
 from collections import OrderedDict
+from dataclasses import dataclass
 from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any
 
@@ -83,3 +84,20 @@ def pixels_hash(pixels: Tensor, grid: Tensor) -> bytes:
     digest = hashlib.blake2b(data, digest_size=16)
     digest.update(repr(grid.tolist()).encode())
     return digest.digest()
+
+
+@dataclass(frozen=True, slots=True)
+class ImageInput:
+    """An image as the model takes it."""
+
+    pixels: Any
+    """(patches, values): what the processor makes of it."""
+    grid: Any
+    """(3,): frames, rows and columns of patches."""
+    key: bytes
+    """A hash of both."""
+
+    @classmethod
+    def of(cls, pixels: Any, grid: Any) -> ImageInput:
+        """Return an image's input from its part of the processor's output."""
+        return cls(pixels, grid, pixels_hash(pixels, grid))

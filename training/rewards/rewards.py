@@ -27,8 +27,7 @@ texts, or chat messages, in the student's own coordinates. The parts, each of th
 
 Weights sum to 1 and correctness weighs more than the rest together. So a wrong answer, whatever is
 written around it, earns less than a right one in the worst format. `training.rewards.lint` tries to
-prove the opposite of this and of any other reward. An episode that the trainer broke off (the
-column `masked`) is not scored: it is no member of its group.
+prove the opposite of this and of any other reward.
 """
 
 from __future__ import annotations
@@ -271,16 +270,13 @@ def _reward(name: str, spec: RewardSpec, space: CoordinateSpace) -> Reward:
             raise ValueError("rewards of dialogues need a column `zoom`, too")
         count = len(columns["question"])
         demanded = columns.get("min_thoughts") or [1] * count
-        masked = columns.get("masked") or [False] * count
         zooms = columns.get("zoom") or [""] * count
         return [
-            None if broken_off else part(
-                _parsed(turns_of(said), of, space, spec.response_style, int(least or 1), zoom)
+            part(_parsed(turns_of(said), of, space, spec.response_style, int(least or 1), zoom))
+            for said, of, least, zoom in zip(
+                completions, columns["question"], demanded, zooms, strict=True
             )
-            for said, of, least, broken_off, zoom in zip(
-                completions, columns["question"], demanded, masked, zooms, strict=True
-            )
-        ]  # fmt: skip
+        ]
 
     reward.__name__ = reward.__qualname__ = name
     return reward

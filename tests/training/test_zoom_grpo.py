@@ -1,0 +1,284 @@
+"""GRPO of a student that zooms: whole episodes, what is masked in them, and what is counted."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+
+from tests.flows.test_cli import run
+from tests.support.fixtures import sat_rows, write_sat
+from tests.support.scripted_student import look, say, script
+from tests.support.trained import grpo, logged
+from training import preflight
+from training.errors import TrainingError
+from training.examples import Examples, task_prompts
+from training.grpo import reward_of, train_grpo, zooming
+from training.recipes import GrpoRecipe
+from training.rewards.rewards import make_rewards
+from training.run_training import prepare_student
+from training.runs import Plan, open_run
+from training.students import load_model, open_student
+from training.trainers import TrainingReporter, grpo_trainer
+from training.zoom_episodes import End, Observer
+from training.zoom_rollouts import ZoomTrainer, check_images
+from warehouse.storage.home import Warehouse
+
+ZOOM = (
+    "response_style=zoom", "reward=zoom", "max_completion=400", "turn_tokens=200", "min_thoughts=1",
+    "zoom.max_calls=2", "trackers=[]",
+)  # fmt: skip
+
+
+@pytest.fixture(scope="module")
+def made(tmp_path_factory: pytest.TempPathFactory) -> Warehouse:
+    """A warehouse with questions, none of them searched."""
+    folder = tmp_path_factory.mktemp("made")
+    sample, home = write_sat(folder / "SAT_train.parquet", sat_rows(6)), folder / "home"
+    assert run("import", "sat2", sample, home=home) == 0
+    return Warehouse(str(home))
+
+
+@contextmanager
+def ready(made: Warehouse, name: str, *overrides: str) -> Iterator[tuple[ZoomTrainer, Examples]]:
+    """A trainer that has not begun, and its prompts."""
+    recipe = grpo(*ZOOM, *overrides)
+    with open_student(made, "nano-base") as found:
+        student = zooming(prepare_student(found, recipe), recipe, "sat2")
+        prompts = task_prompts(made, "sat2", "train", student, recipe)
+        model, processor = load_model(student)
+        rewards = make_rewards(reward_of(recipe), student.space)
+        with open_run(made, Plan("grpo", recipe.settings(), None, name, "x", name=name)) as opened:
+            yield grpo_trainer(
+                opened, recipe, model, processor, prompts, rewards, TrainingReporter(),
+                student.space,
+            ), prompts  # fmt: skip
+
+
+def turns(*episodes: tuple[str, ...]) -> Callable[[int, int], str]:
+    return lambda place, turn: episodes[place % len(episodes)][turn]
+
+
+def batch(trainer: ZoomTrainer, prompts: Examples, group: int = 2) -> dict[str, Any]:
+    """What the loss is computed of: a group of episodes for each of two questions."""
+    dataset = prompts.dataset()
+    trainer.model.train()
+    return trainer._generate_and_score_completions([dataset[i // group] for i in range(2 * group)])
+
+
+def gold(prompts: Examples, number: int) -> str:
+    from training.rewards.question_column import read_question
+
+    return read_question(prompts.rows[number]["question"]).question.answers[0]
+
+
+EPISODES = (
+    (look(200, 300), say("left")),
+    (look(200, 300), look(800, 700), say("right")),
+    (say("left"),),
+    (look(200, 300), '<think>I look at it.</think>\n<tool_call>{"name"</tool_call>', say("right")),
+)
+
+
+@pytest.mark.parametrize("over", ["", "freeze_vision=false"])
+def test_an_episode_is_what_it_wrote_and_what_it_was_shown_and_only_the_first_is_learned(
+    made: Warehouse, monkeypatch: pytest.MonkeyPatch, over: str
+) -> None:
+    with ready(made, f"learned{over}", *filter(None, [over])) as (trainer, prompts):
+        tokenizer = trainer.processing_class.tokenizer
+        sampled = script(monkeypatch, tokenizer, turns(*EPISODES))
+        made_of = batch(trainer, prompts)
+        logps, _, _ = trainer._get_per_token_logps_and_entropies(
+            trainer.model,
+            torch.cat([made_of["prompt_ids"], made_of["completion_ids"]], 1),
+            torch.cat([made_of["prompt_mask"], made_of["completion_mask"]], 1),
+            made_of["completion_ids"].shape[1],
+            **{k: made_of[k] for k in ("pixel_values", "image_grid_thw", "num_images",
+                                       "mm_token_type_ids")},
+        )  # fmt: skip
+        assert made_of["num_images"] == [2, 3, 1, 2]
+        for i, episode in enumerate(EPISODES):
+            ids, mask = made_of["completion_ids"][i], made_of["tool_mask"][i].bool()
+            mask &= made_of["completion_mask"][i].bool()
+            assert tokenizer.decode(ids[mask]) == "".join(episode)
+            shown = tokenizer.decode(ids[~mask & made_of["completion_mask"][i].bool()])
+            assert shown.count("<observation>") == len(episode) - 1
+            assert shown.count("<|image_pad|>") == 49 * (made_of["num_images"][i] - 1)
+            theirs = torch.tensor([p for t in range(len(episode)) for p in sampled[i, t]])
+            assert torch.allclose(logps[i][mask].detach(), theirs, atol=1e-3)
+
+
+def test_an_episode_at_a_limit_is_no_member_of_its_group(
+    made: Warehouse, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    right = say(gold_of_first := "left")
+    over_turn = (*(look(100 + 300 * i, 500) for i in range(3)), right)
+    too_long = ("<think>" + "so small " * 120,)
+    with ready(made, "limits") as (trainer, prompts):
+        assert gold(prompts, 0) in ("left", "right")
+        wrong = say("right" if gold(prompts, 0) == gold_of_first else "left")
+        episodes = (over_turn, too_long, (say(gold(prompts, 0)),), (wrong,))
+        script(monkeypatch, trainer.processing_class.tokenizer, turns(*episodes))
+        made_of = batch(trainer, prompts, 4)
+        assert made_of["tool_mask"][:2].sum() == 0 and made_of["tool_mask"][2].sum() > 0
+        assert made_of["completion_mask"][:2].all(1).any(), "it is masked from the loss alone"
+        # Without the two, the mean lies in the middle of the right one and the wrong one.
+        high, low = made_of["advantages"][2:4].tolist()
+        assert made_of["advantages"][:2].tolist() == [0, 0]
+        assert high == pytest.approx(-low) and high > 0
+        assert trainer._metrics["train"]["zoom/forced"] == [0.5]
+        assert trainer._metrics["train"]["completions/clipped_ratio"] == [0.25]
+
+
+def test_nobody_waits_for_the_slowest_turn(
+    made: Warehouse, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    slow = say("left", "It takes a long while to say what I see here. " * 8)
+    with ready(made, "no-lock-step") as (trainer, prompts):
+        script(monkeypatch, trainer.processing_class.tokenizer, turns(EPISODES[1], (slow,)))
+        order: list[tuple[int, End | None]] = []
+        take = trainer._ending
+
+        def noted(tokens: Any, episode: Any, reader: Any) -> Any:
+            found = take(tokens, episode, reader)
+            if found is not None:
+                order.append(len(episode.texts))
+            return found
+
+        monkeypatch.setattr(trainer, "_ending", noted)
+        batch(trainer, prompts)
+        assert order[:6] == [0, 0, 1, 1, 2, 2] and order[6:] == [0, 0]
+
+
+def test_the_ledger_counts_calls_places_and_what_failed(
+    made: Warehouse, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    again = (look(200, 300), look(205, 300), say("left"))
+    with ready(made, "ledger") as (trainer, prompts):
+        episodes = (EPISODES[1], EPISODES[2], EPISODES[3], again)
+        script(monkeypatch, trainer.processing_class.tokenizer, turns(*episodes))
+        batch(trainer, prompts)
+        found = {name: values[0] for name, values in trainer._metrics["train"].items()}
+    assert found["zoom/call_rate"] == 0.75 and found["zoom/calls"] == 6 / 4
+    assert found["zoom/places"] == (2 + 0 + 1 + 1) / 4
+    assert found["zoom/failed/malformed"] == found["zoom/failed/shown_already"] == 1 / 6
+    assert found["zoom/failed/point_outside_image"] == found["zoom/forced"] == 0
+    assert "zoom/on_object" not in found, "no boxes are known"
+
+
+def test_lost_pictures_stop_a_training(made: Warehouse, monkeypatch: pytest.MonkeyPatch) -> None:
+    with ready(made, "lost") as (trainer, prompts):
+        script(monkeypatch, trainer.processing_class.tokenizer, turns(*EPISODES))
+        whole = batch(trainer, prompts)
+        pad = trainer._image_pad_token_id
+        check_images(whole, pad, 4)
+        for lost in ("pixel_values", "image_grid_thw"):
+            without = {k: v for k, v in whole.items() if k != lost}
+            with pytest.raises(TrainingError, match=r"pictures were lost: episode 1 .* has 98"):
+                check_images(without, pad, 4)
+        moved = {**whole, "num_images": [1, 4, 1, 2]}
+        with pytest.raises(TrainingError, match="98 image tokens and pixels for 49"):
+            check_images(moved, pad, 4)
+
+
+@pytest.mark.parametrize("engine", ["local", "transformers"])
+def test_sampler_and_trainer_agree_behind_a_crop(made: Warehouse, engine: str) -> None:
+    with ready(made, f"agree-{engine}", f"engine={engine}") as (trainer, prompts):
+        said = preflight.check_episodes(trainer, prompts)
+        assert said.startswith("sampler and trainer agree") and "behind a crop" in said
+
+
+def test_a_crop_that_the_trainer_does_not_see_is_found_out(
+    made: Warehouse, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    crop = Observer.crop
+
+    def other(self: Observer, question: Any, step: Any) -> Any:
+        image, found = crop(self, question, step)
+        return image, type(found).of(-found.pixels, found.grid)
+
+    monkeypatch.setattr(Observer, "crop", other)
+    with (
+        ready(made, "other-crop") as (trainer, prompts),
+        pytest.raises(TrainingError, match="other pictures behind a call"),
+    ):
+        preflight.check_episodes(trainer, prompts)
+
+
+def test_another_turn_than_the_chat_template_writes_is_found_out(
+    made: Warehouse, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    tokens = Observer.turn
+    monkeypatch.setattr(Observer, "turn", lambda *given: tokens(*given)[:-1])
+    with (
+        ready(made, "other-turn") as (trainer, prompts),
+        pytest.raises(TrainingError, match="other tokens than the chat template"),
+    ):
+        preflight.check_episodes(trainer, prompts)
+
+
+@pytest.mark.parametrize(
+    ("alarm", "sentence"),
+    [
+        (("alarm.batches=2", "alarm.controls=0"), "the student stopped zooming: at most 0.0%"),
+        (("alarm.controls=2", "alarm.control_every=1"), "zooming is a decoration: .* 2 controls"),
+    ],
+)
+def test_a_training_whose_zooming_dies_or_reads_nothing_stops(
+    made: Warehouse, monkeypatch: pytest.MonkeyPatch, alarm: tuple[str, ...], sentence: str
+) -> None:
+    name = f"alarm-{len(sentence)}"
+    with ready(made, name, "steps=6", *alarm) as (trainer, _):
+        looking, answering = turns(*EPISODES[:2]), turns((say("left"),))
+
+        def played(place: int, turn: int) -> str:
+            dead = "stopped" in sentence and trainer.state.global_step >= 2
+            return (answering if dead else looking)(place, turn)
+
+        script(monkeypatch, trainer.processing_class.tokenizer, played)
+        with pytest.raises(TrainingError, match=sentence):
+            trainer.train()
+        assert trainer.state.global_step == (4 if "stopped" in sentence else 2)
+
+
+class Killed(Exception):
+    """In place of a kill, in this process."""
+
+
+def test_a_student_that_zooms_is_trained_killed_and_trained_on(
+    made: Warehouse, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from transformers import AutoTokenizer
+
+    with open_student(made, "nano-base") as found:
+        tokenizer = AutoTokenizer.from_pretrained(found.folder)
+    checked = preflight.check_episodes
+
+    def then_scripted(trainer: Any, prompts: Any) -> str:
+        said = checked(trainer, prompts)
+        script(monkeypatch, tokenizer, turns(*EPISODES))
+        return said
+
+    monkeypatch.setattr("training.grpo.check_episodes", then_scripted)
+    recipe: GrpoRecipe = grpo(*ZOOM, "steps=2", "save_every=1", "group=4", "alarm.controls=0")
+
+    def stop(step: int, steps: int, metrics: dict[str, Any]) -> None:
+        if step == 2:
+            raise Killed
+
+    ask = {"task": "sat2", "name": "zoomer"}
+    with pytest.raises(Killed):
+        train_grpo(made, recipe, **ask, reporter=TrainingReporter(stop))
+    said: list[str] = []
+    row = train_grpo(made, recipe, **ask, reporter=TrainingReporter(message=said.append))
+    assert row is not None and "going on after step 1" in said
+    figures = [line for line in logged(made, row) if "loss" in line]
+    assert [line["step"] for line in figures] == [1, 2]
+    assert all(line["zoom/call_rate"] == 0.75 and line["grad_norm"] > 0 for line in figures)
+    with open_student(made, "zoomer") as trained:
+        assert trained.prompt_style.response_style == "zoom" and trained.zoom is not None
+        assert trained.zoom.max_calls == 2 and Path(trained.folder).is_dir()

@@ -1,0 +1,191 @@
+"""What the calls of a student that zooms bring: counts of every step, and when to stop for them.
+
+    ledger = Ledger.of(completions, masked)        # of one batch of episodes
+    ledger.metrics()                               # {"zoom/call_rate": 0.8, …}
+    alarm = ZoomAlarm(recipe.alarm, earlier_metrics)
+    alarm.check(metrics)                           # TrainingError: one sentence that says why
+
+Zooming is lost in two ways that a reward does not show: the calls die out while accuracy stays, or
+they go on as a decoration that nothing is read from. So calls are counted at every step, and from
+time to time the same questions are asked again with noise in the place of every crop.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field, fields
+from functools import lru_cache
+from statistics import fmean
+from typing import Any
+
+from curation.filters.grounding import labels_in
+from mcts.data import Box
+from mcts.zoom.observe import Problem
+from training.errors import TrainingError
+from training.recipes import ZoomAlarmSettings
+from training.rewards.completions import ParsedCompletion
+from training.rewards.question_column import GradedQuestion
+from training.rewards.rewards import correctness, distinct_places
+
+CONTAINED = 0.5
+"""Share of an object's box that a crop must show to contain it."""
+CALL_RATE, GAIN = "zoom/call_rate", "zoom/control_gain"
+
+
+@dataclass(slots=True)
+class Ledger:
+    """Counts over a batch of episodes; those of several processes add up."""
+
+    episodes: int = 0
+    calling: int = 0
+    """Episodes with a call."""
+    calls: int = 0
+    crops: int = 0
+    places: int = 0
+    """Crops of different places, as the reward counts them."""
+    known: int = 0
+    """Crops of images in which the boxes of the queried objects are known."""
+    on_object: int = 0
+    """Those of them that contain one."""
+    masked: int = 0
+    """Episodes that hit a limit."""
+    scored: int = 0
+    right: float = 0.0
+    """Sum of the scores of the answers of `scored` episodes."""
+    problems: Counter[str] = field(default_factory=Counter)
+    """Calls that showed nothing, by kind."""
+
+    @classmethod
+    def of(cls, completions: Iterable[ParsedCompletion], masked: Iterable[bool]) -> Ledger:
+        """Count a batch."""
+        ledger = cls()
+        for parsed, broken_off in zip(completions, masked, strict=True):
+            shown = [step.observation for step in parsed.steps if step.observation]
+            crops = [observation.crop for observation in shown if observation.crop]
+            ledger.episodes += 1
+            ledger.calling += bool(shown)
+            ledger.calls += len(shown)
+            ledger.crops += len(crops)
+            ledger.places += len(distinct_places(parsed.steps))
+            ledger.problems.update(o.problem for o in shown if o.problem)
+            ledger.masked += broken_off
+            score = None if broken_off else correctness(parsed)
+            if score is not None:
+                ledger.scored += 1
+                ledger.right += score
+            if wanted := queried_boxes(parsed.graded):
+                ledger.known += len(crops)
+                ledger.on_object += sum(contains(crop, wanted) for crop in crops)
+        return ledger
+
+    def __add__(self, other: Ledger) -> Ledger:
+        sums = {f.name: getattr(self, f.name) + getattr(other, f.name) for f in fields(self)}
+        return Ledger(**sums)
+
+    @property
+    def accuracy(self) -> float | None:
+        """Mean score of the answers; None where none was scored."""
+        return self.right / self.scored if self.scored else None
+
+    def metrics(self) -> dict[str, float]:
+        """Return the shares and means that are logged; what nothing is known of is left out."""
+        shares = {
+            CALL_RATE: (self.calling, self.episodes),
+            "zoom/calls": (self.calls, self.episodes),
+            "zoom/places": (self.places, self.episodes),
+            "zoom/forced": (self.masked, self.episodes),
+            "zoom/accuracy": (self.right, self.scored),
+            "zoom/on_object": (self.on_object, self.known),
+            **{f"zoom/failed/{p}": (self.problems[p], self.calls) for p in Problem},
+        }
+        return {name: count / of for name, (count, of) in shares.items() if of}
+
+
+@lru_cache(maxsize=4096)
+def _named(text: str, labels: tuple[str, ...]) -> tuple[str, ...]:
+    return tuple(labels_in(text, labels))
+
+
+def queried_boxes(graded: GradedQuestion) -> list[Box]:
+    """Return where what a question is about is known to be: its gold boxes, or, by their labels,
+    the objects that its text names; none where nothing is known."""
+    question = graded.question
+    if question.boxes:
+        return list(question.boxes)
+    seen = [(i, box) for i, boxes in enumerate(graded.objects) for box in boxes or ()]
+    labels = tuple(sorted({box.label for _, box in seen if box.label.strip()}))
+    named = _named(question.text, labels)
+    return [Box(b.x1, b.y1, b.x2, b.y2, image, b.label) for image, b in seen if b.label in named]
+
+
+def contains(crop: Box, boxes: Sequence[Box]) -> bool:
+    """Return whether a crop shows at least half of one of the boxes."""
+    for box in boxes:
+        wide = min(crop.x2, box.x2) - max(crop.x1, box.x1)
+        tall = min(crop.y2, box.y2) - max(crop.y1, box.y1)
+        area = (box.x2 - box.x1) * (box.y2 - box.y1)
+        if box.image == crop.image and min(wide, tall) > 0 and wide * tall >= CONTAINED * area:
+            return True
+    return False
+
+
+class ZoomAlarm:
+    """Stops a training whose zooming dies, or that no longer reads what it is shown."""
+
+    def __init__(
+        self,
+        settings: ZoomAlarmSettings,
+        earlier: Callable[[], Sequence[Mapping[str, Any]]] = lambda: (),
+    ) -> None:
+        """`earlier` returns what was logged before the first check, by an earlier start."""
+        self.settings, self._earlier = settings, earlier
+        self._rates: list[float] | None = None
+        self._gains: list[float] = []
+
+    def check(self, metrics: Mapping[str, Any]) -> None:
+        """Take the metrics of a step.
+
+        Raises:
+            TrainingError: it is time to stop, and why.
+        """
+        if self._rates is None:
+            self._rates = []
+            for row in self._earlier():
+                self._take(row)
+        self._take(metrics)
+        if CALL_RATE in metrics:
+            self._check_calls(self._rates)
+        if GAIN in metrics:
+            self._check_gains()
+
+    def _take(self, metrics: Mapping[str, Any]) -> None:
+        assert self._rates is not None
+        if CALL_RATE in metrics:
+            self._rates.append(metrics[CALL_RATE])
+        if GAIN in metrics:
+            self._gains.append(metrics[GAIN])
+
+    def _check_calls(self, rates: Sequence[float]) -> None:
+        least, n = self.settings.least_calls, self.settings.batches
+        if not n or len(rates) < 2 * n or fmean(rates[:n]) < 2 * least:
+            return
+        if max(rates[-n:]) < least:
+            raise TrainingError(
+                f"the student stopped zooming: at most {max(rates[-n:]):.1%} of its episodes made "
+                f"a call in each of the last {n} batches, and {fmean(rates[:n]):.1%} in the first "
+                f"{n}; what earns without looking (easier questions, a reward without `looks`) "
+                "taught it so; `alarm.batches=0` goes on all the same"
+            )
+
+    def _check_gains(self) -> None:
+        n, least = self.settings.controls, self.settings.least_gain
+        if not n or len(self._gains) < n or fmean(self._gains[-n:]) >= least:
+            return
+        raise TrainingError(
+            f"the student's zooming is a decoration: over the last {n} controls it was right "
+            f"{fmean(self._gains[-n:]):+.1%} more often with its crops than with noise in their "
+            f"place, and {least:.1%} are demanded; ask what a look at the whole image can't "
+            "answer, or start from a student that reads its crops; `alarm.controls=0` goes on all "
+            "the same"
+        )
