@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import json
+from importlib import resources
+from pathlib import Path
 from typing import Any
 
 import pytest
 
 from mcts.data import ResponseStyle
 from mcts.teachers.base import Message, Request, TextPart
+from mcts.teachers.checkpoints import observation_role
 from mcts.teachers.control_tokens import HiddenMarks, control_tokens, first_mark
 from mcts.teachers.local.checkpoint import Checkpoint
 from training.errors import TrainingError
@@ -265,3 +269,79 @@ def test_the_local_teacher_reads_control_tokens_in_texts_as_words() -> None:
         assert control.count("<|im_start|>") == turns and control.count("<|im_end|>") == 2
         assert set(control) == {"<|im_start|>", "<|im_end|>"}
         assert text in checkpoint.decode(ids)
+
+
+LOOK = '<think>A sign is at (4, 6).</think>\n<tool_call>{"name": "search_coordinate"}</tool_call>'
+SHOWN = "<observation>Image 2: the region around that place, enlarged.</observation>"
+DIALOGUE = {
+    **ROW,
+    "messages": [
+        *QUESTION,
+        {"role": "assistant", "content": LOOK},
+        {"role": "tool", "content": SHOWN},
+        {"role": "assistant", "content": ANSWER},
+    ],
+    "image_ids": ["a", "b"], "image_turns": [1, 3],
+}  # fmt: skip
+RESPONSE = "{{- '\\n<tool_response>\\n' + show(message.content) + '\\n</tool_response>' -}}"
+
+
+def test_every_turn_of_a_dialogue_is_trained_and_nothing_between_them(processor: Any) -> None:
+    template = ChatTemplate.of(processor)
+    rendered = check_row(template, DIALOGUE, ResponseStyle.ZOOM, "row 1")
+    trained = [rendered.text[begin:end] for begin, end in rendered.trained]
+    assert trained == [f"{LOOK}<|im_end|>", f"{ANSWER}<|im_end|>"]
+    assert rendered.text.count("<|image_pad|>") == 2
+
+
+@pytest.mark.parametrize(
+    ("pairs", "words"),
+    [
+        (  # as models that reason do with all but the last answer
+            ((TEXT, "{%- set text = show(message.content) if loop.last else 'I looked.' -%}"),),
+            ("turn 1: thought 1 of 1", "would not learn it"),
+        ),
+        (
+            ((RESPONSE, f"{{%- generation -%}}{RESPONSE}{{%- endgeneration -%}}"),),
+            ("turn 2: ", "the student is given"),
+        ),
+        (
+            ((RESPONSE, RESPONSE.replace("message.content", "message.content[-1:]")),),
+            ("turn 2: the chat template shows 1 images before it, where the row has 2",),
+        ),
+        (
+            ((RESPONSE, RESPONSE.replace("message.content", "message.content[:1]")),),
+            ("turn 2: the chat template does not render the tool message",),
+        ),
+    ],
+)
+def test_a_template_that_changes_an_earlier_turn_or_an_observation_is_found(
+    with_template: Any, pairs: tuple[tuple[str, str], ...], words: tuple[str, ...]
+) -> None:
+    template = ChatTemplate.of(with_template(replaced(*pairs)))
+    with pytest.raises(TrainingError) as raised:
+        check_row(template, DIALOGUE, ResponseStyle.ZOOM, "row 3 (t)")
+    assert all(word in str(raised.value) for word in words), raised.value
+
+
+@pytest.mark.parametrize(
+    ("template", "role"),
+    [("qwen3_vl", "tool"), ("qwen3_vl_training", "tool"), ("qwen2_5_vl", "user"),
+     ("smolvlm", "user"), ("llava_next", "user"), ("gemma3", "user"), ("nano", "tool")],
+)  # fmt: skip
+def test_an_observation_comes_in_a_tools_turn_where_the_template_has_such_turns(
+    tmp_path: Path, template: str, role: str
+) -> None:
+    source = PLAIN if template == "nano" else read_template(template)
+    (tmp_path / "chat_template.jinja").write_text(source)
+    assert observation_role(tmp_path) == role
+    (tmp_path / "chat_template.jinja").unlink()
+    assert observation_role(tmp_path) == "user"
+    named = {"chat_template": [{"name": "default", "template": source}]}
+    (tmp_path / "tokenizer_config.json").write_text(json.dumps(named))
+    assert observation_role(tmp_path) == role
+
+
+def read_template(name: str) -> str:
+    """The chat template of a published model, as TRL keeps it."""
+    return (resources.files("trl") / "chat_templates" / f"{name}.jinja").read_text("utf-8")
