@@ -4,8 +4,9 @@
     ObjectInACrop().apply(trace, question, Context(objects))         # as a filter
 
 The objects in question are the gold boxes where the answer is a point, else the known objects that
-the question names, or if it names none, its choices do (`grounding.labels_in`). A crop shows one
-when the middle of its box lies in it.
+the question names, or if it names none, its choices do (`grounding.labels_in`). Where no box has a
+label they are all the boxes: a benchmark that publishes boxes without names, as TreeBench does,
+publishes those of what it asks about. A crop shows one when the middle of its box lies in it.
 """
 
 from __future__ import annotations
@@ -32,9 +33,10 @@ def asked_boxes(question: Question, objects: Objects) -> tuple[Box, ...]:
         Box(box.x1, box.y1, box.x2, box.y2, image, box.label)
         for image, seen in enumerate(objects)
         for box in seen or ()
-        if box.label.strip()
     ]
-    labels = sorted({box.label for box in known})
+    labels = sorted({box.label for box in known if box.label.strip()})
+    if not labels:
+        return tuple(known)
     named = labels_in(question.text, labels) or labels_in(". ".join(question.choices), labels)
     wanted = {label.casefold() for label in named}
     return tuple(box for box in known if box.label.casefold() in wanted)

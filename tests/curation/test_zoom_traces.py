@@ -223,6 +223,12 @@ def test_a_dialogue_that_never_saw_what_it_is_asked_about_is_dropped():
     assert unknown.keep and unknown.score is None
 
 
+def test_boxes_without_labels_are_those_of_what_is_asked_about():
+    bare = [Box(1, 2, 30, 40), Box(5, 5, 9, 9)]
+    assert asked_boxes(QUESTION, [bare]) == tuple(bare)
+    assert not asked_boxes(QUESTION, [[*bare, Box(0, 0, 9, 9, label="lamp")]])
+
+
 def test_a_dialogue_has_no_style_without_its_crops():
     (_, right, both) = linearize(grow_looks())
     for trace in (right, both):
