@@ -22,10 +22,13 @@ async def evaluate_model(settings: EvaluateSettings) -> str:
     """Ask a benchmark's questions, grade the answers, report figures with their intervals."""
     outcome = await evaluate(settings, report=print)
     sentence = outcome.sentence()
+    if outcome.no_zoom is not None:
+        sentence += f". {outcome.zoom_gain()}"
     if outcome.second is not None:
         sentence += f". {outcome.comparison()}"
-    reports = [report for report in (outcome.report, outcome.second) if report is not None]
-    rows = [{"model": report.model_id, **row} for report in reports for row in report.rows()]
+    tables = [(outcome.report, outcome.rows())]
+    tables += [(outcome.second, outcome.second.rows())] if outcome.second else []
+    rows = [{"model": report.model_id, **row} for report, table in tables for row in table]
     key = f"evaluation-{settings.benchmark}".lower()
     await acreate_table_artifact(rows, key=key, description=sentence)
     return sentence

@@ -18,7 +18,7 @@ class Prediction:
     sample: int
     """Number of the sample, from 0."""
     response: str
-    """The text as the model wrote it, in its own coordinates."""
+    """The text as the model wrote it, in its own coordinates; of a zoom, a turn after the other."""
     finish_reason: str
     """`stop`, or `length` when it was cut off."""
     error: str | None
@@ -38,3 +38,5 @@ class Prediction:
     """Share of the objects the question names that a point lies on; None if none is known."""
     grounded: tuple[bool | None, ...]
     """Step by step, whether it points at what it names."""
+    shows_asked: tuple[bool | None, ...] = ()
+    """Step by step, whether the crop that it was shown has an object in question in it."""

@@ -60,10 +60,14 @@ def evaluate(settings: EvaluateSettings, json_: Json = False) -> None:
 
     from flows.cli.printing import show_table
 
-    reports = [report for report in (outcome.report, outcome.second) if report is not None]
-    for report in reports:
+    for report in (outcome.report, outcome.second):
+        if report is None:
+            continue
         print(report.model_id)
-        show_table(pa.Table.from_pylist(report.rows()))
+        rows = outcome.rows() if report is outcome.report else report.rows()
+        show_table(pa.Table.from_pylist(rows))
+        if looks := report.ledger_rows():
+            show_table(pa.Table.from_pylist(looks))
         ends = [f"{end} {100 * share:.1f}%" for end, share in report.outcomes.items()]
         print(f"how answers end: {', '.join(ends)}")
         for name, value in report.metrics.items():
@@ -71,9 +75,13 @@ def evaluate(settings: EvaluateSettings, json_: Json = False) -> None:
                 print(f"{name}: {value:.4g}")  # what the table does not show
         print()
     print(outcome.sentence())
+    if outcome.no_zoom is not None:
+        print(outcome.zoom_gain())
+        show_table(pa.Table.from_pylist(outcome.gain_by_family()))
     if outcome.second is not None:
         print(outcome.comparison())
         show_table(pa.Table.from_pylist(outcome.differences_by_family()))
+    reports = outcome.reports
     requests, replayed = (sum(getattr(r, n) for r in reports) for n in ("requests", "replayed"))
     report_to_stderr(f"{requests} requests, {replayed} answered from the journal")
 

@@ -4,8 +4,9 @@
     outcome = await evaluate(settings, report=print)
     outcome.report.figures["all"]["accuracy"];  outcome.differences       # against another model
 
-The measuring itself is `training.evaluation.measure`; here is what a person types. The same run
-again asks nothing that was answered.
+The measuring itself is `training.evaluation.measure`; here is what a person types. A model that
+zooms is measured without zoom as well, since what looking closer is worth is the difference. The
+same run again asks nothing that was answered.
 """
 
 from __future__ import annotations
@@ -13,7 +14,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -23,9 +24,11 @@ from flows.progress import ProgressLine, Report, ignore
 from flows.settings import EvaluateSettings, FieldProblem, Problem, TeacherSettings
 from flows.stages.failures import describe_reasons
 from flows.teachers.resolve import ResolvedTeacher, resolve
+from flows.teachers.response_styles import WayOfAsking, way_of_asking, without_zoom
 from mcts.data import Question
-from mcts.teachers.checkpoints import GENERAL, find_checkpoint, prompt_style
+from mcts.teachers.checkpoints import find_checkpoint
 from mcts.teachers.credentials import mask_url
+from training.evaluation.controls import CROP_CONTROLS
 from training.evaluation.measure import (
     EvaluationProgress,
     EvaluationProtocol,
@@ -52,6 +55,23 @@ class Outcome:
     """The model it was compared with."""
     differences: dict[str, PairedDifference] = field(default_factory=dict)
     """How much better the first is, over all and by family; empty without a second."""
+    no_zoom: EvaluationReport | None = None
+    """The first model on the same questions without zoom, where it zooms."""
+    gain: dict[str, PairedDifference] = field(default_factory=dict)
+    """How much better it is with zoom, over all and by family."""
+
+    @property
+    def reports(self) -> list[EvaluationReport]:
+        """Every evaluation made."""
+        return [r for r in (self.report, self.no_zoom, self.second) if r is not None]
+
+    def rows(self) -> list[dict[str, str]]:
+        """Return the first model's table; its last row is all questions without zoom."""
+        rows = self.report.rows()
+        if self.no_zoom is None:
+            return rows
+        overall = self.no_zoom.rows()[0]
+        return [*rows, {title: overall.get(title, "") for title in rows[0]} | {"family": "no zoom"}]
 
     def sentence(self) -> str:
         """Sum up the outcome."""
@@ -62,34 +82,28 @@ class Outcome:
             f"{found.clusters} groups of images"
         )
         control = self.report.settings.get("control")
-        return f"{sentence}, {control} images" if control else sentence
+        if not control:
+            return sentence
+        return f"{sentence}, {control} {'crops' if control in CROP_CONTROLS else 'images'}"
 
     def comparison(self) -> str:
-        """Sum up the comparison."""
+        """Sum up the comparison with the second model."""
         assert self.second is not None
-        gap = self.differences["all"]
-        clear = "" if gap.clear else ", which includes 0"
-        return (
-            f"{self.report.model_id} minus {self.second.model_id}: {100 * gap.value:+.1f} points, "
-            f"95% interval {_interval(gap.low, gap.high, '+')}{clear} (bootstrap over images "
-            f"p = {gap.p:.2g}; {gap.only_first} right only by the first, {gap.only_second} only by "
-            f"the second, McNemar p = {gap.mcnemar:.2g})"
-        )
+        names = (self.report.model_id, self.second.model_id)
+        return _compared(self.differences["all"], names, ("by the first", "by the second"))
+
+    def zoom_gain(self) -> str:
+        """Sum up the comparison with the same model without zoom."""
+        return _compared(self.gain["all"], ("zoom", "no zoom"), ("with zoom", "without"))
 
     def differences_by_family(self) -> list[dict[str, str]]:
         """Return the comparison as a table, in points; how often only one was right."""
-        return [
-            {
-                "family": family,
-                "questions": str(gap.n),
-                "first minus second": f"{100 * gap.value:+.1f} "
-                + _interval(gap.low, gap.high, "+"),
-                "only the first": str(gap.only_first),
-                "only the second": str(gap.only_second),
-                "McNemar p": f"{gap.mcnemar:.2g}",
-            }
-            for family, gap in self.differences.items()
-        ]
+        titles = ("first minus second", "only the first", "only the second")
+        return _by_family(self.differences, titles)
+
+    def gain_by_family(self) -> list[dict[str, str]]:
+        """Return the comparison with the same model without zoom as a table, in points."""
+        return _by_family(self.gain, ("zoom minus no zoom", "only with zoom", "only without"))
 
     def plain(self) -> dict[str, Any]:
         """Return the outcome as JSON holds it."""
@@ -99,7 +113,36 @@ class Outcome:
         if self.second is not None:
             found["against"] = self.second.plain()
             found["differences"] = {f: asdict(gap) for f, gap in self.differences.items()}
+        if self.no_zoom is not None:
+            found["no_zoom"] = self.no_zoom.plain()
+            found["zoom_gain"] = {f: asdict(gap) for f, gap in self.gain.items()}
         return found
+
+
+def _compared(gap: PairedDifference, names: tuple[str, str], by: tuple[str, str]) -> str:
+    clear = "" if gap.clear else ", which includes 0"
+    return (
+        f"{names[0]} minus {names[1]}: {100 * gap.value:+.1f} points, "
+        f"95% interval {_interval(gap.low, gap.high, '+')}{clear} (bootstrap over images "
+        f"p = {gap.p:.2g}; {gap.only_first} right only {by[0]}, {gap.only_second} only {by[1]}, "
+        f"McNemar p = {gap.mcnemar:.2g})"
+    )
+
+
+def _by_family(
+    differences: dict[str, PairedDifference], titles: tuple[str, str, str]
+) -> list[dict[str, str]]:
+    return [
+        {
+            "family": family,
+            "questions": str(gap.n),
+            titles[0]: f"{100 * gap.value:+.1f} " + _interval(gap.low, gap.high, "+"),
+            titles[1]: str(gap.only_first),
+            titles[2]: str(gap.only_second),
+            "McNemar p": f"{gap.mcnemar:.2g}",
+        }
+        for family, gap in differences.items()
+    ]
 
 
 def _per_cent(share: float) -> str:
@@ -119,19 +162,27 @@ async def evaluate(settings: EvaluateSettings, *, report: Report = ignore) -> Ou
     """
     warehouse = Warehouse.at(settings.home)
     questions, split = await asyncio.to_thread(find_benchmark, warehouse, settings, report)
-    reports = []
-    for name in [settings.model, *([settings.against] if settings.against else [])]:
-        measured = await _measure(warehouse, settings, name, questions, split, report)
-        if measured.failed:
-            why = describe_reasons(measured.unanswered.values())
-            report(
-                f"unanswered and in no figure: {measured.failed} of {len(questions)} questions: "
-                f"{why}; the same command asks them again"
-            )
-        reports.append(measured)
-    if len(reports) == 1:
-        return Outcome(reports[0])
-    return Outcome(reports[0], reports[1], compare(*reports))
+    asked = _Benchmark(warehouse, settings, questions, split, report)
+    with _opened(warehouse, settings.model) as where:
+        resolved, way = resolve_model(settings, where)
+        try:
+            first = await asked.measure(settings.model, resolved, way)
+            outcome = Outcome(first)
+            if way.zoom is not None:
+                plain = without_zoom(resolved, task_of(settings.benchmark))
+                no_zoom = await asked.measure(settings.model, resolved, plain, ", no zoom")
+                outcome = replace(outcome, no_zoom=no_zoom, gain=compare(first, no_zoom))
+        finally:
+            await resolved.teacher.close()
+    if settings.against is None:
+        return outcome
+    with _opened(warehouse, settings.against) as where:
+        resolved, way = resolve_model(settings, where)
+        try:
+            second = await asked.measure(settings.against, resolved, way)
+        finally:
+            await resolved.teacher.close()
+    return replace(outcome, second=second, differences=compare(first, second))
 
 
 def find_benchmark(
@@ -174,27 +225,45 @@ def find_benchmark(
     return found, split
 
 
-async def _measure(
-    warehouse: Warehouse,
-    settings: EvaluateSettings,
-    name: str,
-    questions: list[Question],
-    split: str,
-    report: Report,
-) -> EvaluationReport:
-    with _opened(warehouse, name) as where:
-        resolved, prompt = resolve_model(settings, name, where)
-        subject = Subject(resolved.teacher, resolved.space, prompt, resolved.step_tokens)
+@dataclass(frozen=True, slots=True)
+class _Benchmark:
+    """The questions, and how every model is asked them."""
+
+    warehouse: Warehouse
+    settings: EvaluateSettings
+    questions: list[Question]
+    split: str
+    report: Report
+
+    async def measure(
+        self, name: str, resolved: ResolvedTeacher, way: WayOfAsking, remark: str = ""
+    ) -> EvaluationReport:
+        """Measure a model; its teacher stays open.
+
+        Args:
+            name: of the model, as it was typed.
+            remark: what is shown behind the name.
+
+        Raises:
+            Problem: there is no such prompt, or an image is lost.
+        """
+        settings = self.settings
+        control = settings.control
+        if way.zoom is None and control in CROP_CONTROLS and remark:
+            control = None  # without crops there is nothing to replace
         protocol = EvaluationProtocol(
             temperature=settings.temperature, top_p=settings.top_p, samples=settings.samples,
-            min_thoughts=settings.min_thoughts, seed=settings.seed, control=settings.control,
+            min_thoughts=settings.min_thoughts, seed=settings.seed, control=control,
         )  # fmt: skip
+        subject = Subject(
+            resolved.teacher, resolved.space, way.prompt, resolved.step_tokens, way.zoom
+        )
         shown = mask_url(name).replace("{", "{{").replace("}", "}}")
-        head = shown + ": {done} of {total} questions"
-        line = ProgressLine(head, report=report)
+        line = ProgressLine(f"{shown}{remark}: {{done}} of {{total}} questions", report=self.report)
         try:
-            return await measure(
-                subject, questions, warehouse, protocol, benchmark=f"{settings.benchmark}/{split}",
+            measured = await measure(
+                subject, self.questions, self.warehouse, protocol,
+                benchmark=f"{settings.benchmark}/{self.split}",
                 concurrency=settings.concurrency, progress=partial(_show, line),
                 recorded={"settings": settings.params()}, refusals=settings.refusals,
             )  # fmt: skip
@@ -204,7 +273,13 @@ async def _measure(
             raise Problem(str(error)) from None
         finally:
             line.close()
-            await resolved.teacher.close()
+        if measured.failed:
+            why = describe_reasons(measured.unanswered.values())
+            self.report(
+                f"unanswered and in no figure: {measured.failed} of {len(self.questions)} "
+                f"questions: {why}; the same command asks them again"
+            )
+        return measured
 
 
 def _show(line: ProgressLine, done: EvaluationProgress) -> None:
@@ -214,28 +289,28 @@ def _show(line: ProgressLine, done: EvaluationProgress) -> None:
     line.update(done.questions, done.of, figures, done.remaining)
 
 
-def resolve_model(settings: EvaluateSettings, name: str, where: str) -> tuple[ResolvedTeacher, str]:
-    """Return the model called `name`, and the prompt file that asks it.
+def resolve_model(settings: EvaluateSettings, where: str) -> tuple[ResolvedTeacher, WayOfAsking]:
+    """Return a model, and how it is asked.
 
     Args:
-        where: its folder if it is a trained one, else the name again.
+        where: its folder if it is a trained one, else its name.
 
     Raises:
-        Problem: there is none, its coordinates are not known, or it has no such prompt.
+        Problem: there is none, its coordinates are not known, it has no such prompt, or what was
+            given goes only with a model that zooms.
     """
     teacher = TeacherSettings.of(settings, teacher=where, model=settings.served)
     resolved = resolve(teacher, reconnect=True)
-    if settings.prompt:
-        return resolved, settings.prompt
-    if settings.response_style is None:
-        return resolved, resolved.prompt_for(settings.benchmark)
-    folder = find_checkpoint(name) or Path(where)
-    style = prompt_style(folder) if folder.is_dir() else GENERAL
-    try:
-        prompt = style.with_response_style(settings.response_style).prompt
-    except ValueError as error:
-        raise FieldProblem("response_style", str(error)) from None
-    return resolved, prompt or task_of(settings.benchmark).prompt
+    style = settings.response_style or resolved.style.response_style
+    task = task_of(settings.benchmark)
+    way = way_of_asking(settings, resolved, task, style, settings.prompt)
+    if settings.control in CROP_CONTROLS and way.zoom is None:
+        raise FieldProblem(
+            "control",
+            f"{settings.control} replaces crops, and the model answers {style} here; "
+            "give --response-style zoom",
+        )
+    return resolved, way
 
 
 @contextmanager

@@ -3,8 +3,9 @@
     report = await measure(subject, questions, warehouse, EvaluationProtocol())
     report.figures["all"]["accuracy"]                                   # Estimate(value, low, high)
 
-One request a question, to the answer's end or the limit: what is cut off has no answer. The grader
-is `curation.grading.grade`, the one of search and rewards: an answer is right when it is the gold
+One request a question, to the answer's end or the limit: what is cut off has no answer. A model
+that zooms is asked turn by turn; at the limit of its calls its answer is forced. The grader is
+`curation.grading.grade`, the one of search and rewards: an answer is right when it is the gold
 answer, never when it contains it. Responses are journaled before they are used, so an evaluation
 that was killed continues, and a repeated one sends no request. The outcome is stored as rows of
 `evaluations` and `predictions`, and every output as a trace whose `origin` is `evaluation`. Traces
@@ -21,7 +22,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
-from curation.filters import grounding
+from curation.filters import crops, grounding
 from curation.grading.grade import answers_in_kind, grade
 from curation.scores import behaviors
 from curation.scores.prediction import Prediction
@@ -29,14 +30,15 @@ from mcts.config import SearchConfig, identifying_fields, search_id
 from mcts.coordinates import CoordinateSpace, Frame
 from mcts.data import Question, Trace, TraceKind, content_id
 from mcts.journal.journal import Journal, JournaledTeacher
-from mcts.parsing import fold_remark, render
-from mcts.policy import Continuation, parse_response
+from mcts.parsing import render
 from mcts.prompts import load_prompt
 from mcts.teacher_policy import TeacherPolicy
 from mcts.teachers.base import Teacher, TeacherError, TeacherUnavailable
 from mcts.teachers.local.teacher import LocalTeacher
 from mcts.teachers.shared_refusal import QUESTIONS, SharedRefusal
-from training.evaluation.controls import control_images, with_images
+from mcts.zoom.config import ZoomConfig
+from training.evaluation.answers import Answered, AskedAgain, sample_answers
+from training.evaluation.controls import CROP_CONTROLS, control_images, with_crops, with_images
 from training.evaluation.report import EvaluationReport, make_report
 from warehouse.query.run_query import query
 from warehouse.query.sql_guard import quoted
@@ -61,6 +63,8 @@ class Subject:
     """The prompt file."""
     step_tokens: int = 512
     """Most tokens of one step; an answer may have one more than `max_steps` times as many."""
+    zoom: ZoomConfig | None = None
+    """How it may look closer; None where it may not."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -78,7 +82,8 @@ class EvaluationProtocol:
     """Decides only how long an answer may be."""
     seed: int = 0
     control: str | None = None
-    """`blank` or `shuffled`: what is shown in place of the question's own images."""
+    """`blank` or `shuffled`: what is shown in place of the question's own images; `noise` or
+    `elsewhere`: in place of a zoom's crops."""
 
     def __post_init__(self) -> None:
         if self.samples < 1 or (self.samples > 1 and self.temperature == 0):
@@ -143,12 +148,14 @@ async def measure(
         refusals: questions in a row that, refused alike, stop the evaluation; 0: never.
 
     Raises:
-        ValueError: there are no questions, or no such prompt.
+        ValueError: there are no questions, no such prompt, or a control of crops without zoom.
         TeacherUnavailable: no answer from the server, or to no question; responses are kept.
         KeyError: an image is not among the warehouse's objects.
     """
     if not questions:
         raise ValueError("there are no questions to ask")
+    if protocol.control in CROP_CONTROLS and subject.zoom is None:
+        raise ValueError(f"the control {protocol.control} replaces crops, and nothing zooms here")
     began = time.monotonic()
     config = _search_config(subject, protocol)
     benchmark = benchmark or f"{questions[0].task}/{questions[0].split}"
@@ -158,6 +165,7 @@ async def measure(
     run_id = f"evaluate-{uuid.uuid4().hex[:12]}"
     settings: dict[str, Any] = {"space": asdict(subject.space), "prompt": config.prompt}
     settings |= asdict(protocol) | {"step_tokens": subject.step_tokens}
+    settings |= {"zoom": asdict(subject.zoom)} if subject.zoom else {}
     params = {**settings, **(recorded or {})}
     record_run(warehouse, run_id, "evaluate", task=questions[0].task, params=params)
     evaluation = _Evaluation(subject, questions, warehouse, protocol, config, progress)
@@ -188,7 +196,7 @@ def _responses(predictions: Mapping[str, Sequence[Prediction]]) -> list[tuple[An
 
 
 def _search_config(subject: Subject, protocol: EvaluationProtocol) -> SearchConfig:
-    """Return the settings under which responses are journaled: whole chains, one request each."""
+    """Return the settings under which responses are journaled: whole chains, or their turns."""
     prompt = load_prompt(subject.prompt)
     return SearchConfig(
         space=subject.space,
@@ -201,6 +209,7 @@ def _search_config(subject: Subject, protocol: EvaluationProtocol) -> SearchConf
         min_thoughts=(protocol.min_thoughts, protocol.min_thoughts),
         strategy="best-of-n",
         samples=protocol.samples,
+        zoom=subject.zoom,
     )
 
 
@@ -261,25 +270,26 @@ class _Evaluation:
         self, question: Question, teacher: JournaledTeacher, journal: Journal
     ) -> list[Prediction]:
         images = await asyncio.to_thread(self._images, question)
-        shown, data = with_images(question, images)
-        seed, n = self.protocol.seed, self.protocol.samples
-        name = search_id(shown, self.config, seed, self.subject.teacher.identity)
-        while any(r.failure and r.failure.kind != "empty" for r in journal.records(name)):
-            name = content_id(name, "again")  # what failed before is asked anew
-        policy = TeacherPolicy(shown, self.config, name, teacher, data)
+        control = self.protocol.control
+        shown, data = (
+            with_crops(question, images, control)
+            if control in CROP_CONTROLS
+            else with_images(question, images)
+        )
+        name = search_id(shown, self.config, self.protocol.seed, self.subject.teacher.identity)
+        policy = AskedAgain(
+            name, journal, lambda name: TeacherPolicy(shown, self.config, name, teacher, data)
+        )
+        frame = Frame.of(self.subject.space, question)
         try:
-            samples = await policy.sample("", "chain", (), n)
+            answers = await sample_answers(policy, frame, self.config)
         except TeacherError as failure:
-            if failure.kind != "empty":
-                self.unanswered[question.question_id] = str(failure)
-                return []
-            samples = [Continuation("", "stop", "")] * n
-        journal.forget(name)
+            self.unanswered[question.question_id] = str(failure)
+            return []
+        for name in policy.names:
+            journal.forget(name)
         objects = [self._objects.get(image.image_id) for image in question.images]
-        return [
-            _graded(question, objects, self.subject.space, i, sample)
-            for i, sample in enumerate(samples)
-        ]
+        return [_graded(question, objects, i, answered) for i, answered in enumerate(answers)]
 
     def _add(self, question: Question, predictions: list[Prediction]) -> None:
         self.predictions[question.question_id] = predictions
@@ -298,31 +308,28 @@ class _Evaluation:
 
 
 def _graded(
-    question: Question,
-    objects: grounding.Objects,
-    space: CoordinateSpace,
-    number: int,
-    sample: Continuation,
+    question: Question, objects: grounding.Objects, number: int, answered: Answered
 ) -> Prediction:
-    """Parse and grade one response; control images have the sizes of the question's own."""
-    parsed = parse_response(sample, Frame.of(space, question))
-    steps = fold_remark(parsed.steps) if parsed.answer is not None else parsed.steps
-    found = grade(question, parsed.answer)
-    trace = Trace(question.question_id, steps, parsed.answer, found.score, TraceKind.DIRECT)
+    """Grade one answer; control images have the sizes of the question's own."""
+    steps, answer = answered.steps, answered.answer
+    found = grade(question, answer)
+    trace = Trace(question.question_id, steps, answer, found.score, TraceKind.DIRECT)
+    asked = crops.asked_boxes(question, objects)
     return Prediction(
         question_id=question.question_id,
         sample=number,
-        response=sample.text,
-        finish_reason=sample.finish_reason,
+        response=answered.response,
+        finish_reason=answered.finish_reason,
         error=None,
         steps=steps,
-        answer=parsed.answer,
+        answer=answer,
         score=found.score,
         reason=found.reason,
-        valid=answers_in_kind(question, parsed.answer),
-        problems=tuple(problem.kind for problem in parsed.problems),
+        valid=answers_in_kind(question, answer),
+        problems=answered.problems,
         looked_at=grounding.share_of_named_objects(trace, question, objects),
         grounded=tuple(step.grounded for step in grounding.check(trace, objects)),
+        shows_asked=tuple(crops.shows_asked(step.observation, asked) for step in steps),
     )
 
 
@@ -358,7 +365,8 @@ def _store_predictions(
             pixels = Frame.of(CoordinateSpace.original(), question)
             row, its_steps = trace_rows(
                 trace, task=question.task, text=render(trace.steps, trace.answer, pixels),
-                model=report.model_id, grounded=prediction.grounded,
+                model=report.model_id, grounded=prediction.grounded, question=question,
+                shows_asked=prediction.shows_asked,
             )  # fmt: skip
             traces[trace.trace_id] = row
             steps += its_steps

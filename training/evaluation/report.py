@@ -2,6 +2,7 @@
 
 report.figures["all"]["accuracy"], report.figures["left_right"]["format"]
 report.rows(), report.plain()                    # a table for people; values for JSON
+report.ledger_rows()                             # how a model that zooms looked closer
 compare(report, other)                           # paired, on the questions of both
 """
 
@@ -18,6 +19,8 @@ from curation.scores.bootstrap import Estimate, PairedDifference, clusters, diff
 from curation.scores.prediction import Prediction
 from mcts.data import Question
 from mcts.places.decide import is_unread
+from mcts.zoom.observe import Problem
+from training.evaluation import ledger
 from warehouse.sources import task_of
 
 TITLES = {
@@ -29,6 +32,13 @@ TITLES = {
     "grounded": "steps on what they name",
 }
 """Shares by name, with their titles in tables."""
+_NO_MATTER_OF_FORMAT = frozenset(
+    {
+        "thought_without_point", "answer_forced", "call_after_limit",
+        *(f"call_{problem}" for problem in Problem if problem is not Problem.MALFORMED),
+    }
+)  # fmt: skip
+"""The parser's problems that say where a model looked, or what it was not let do."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,7 +51,7 @@ class EvaluationReport:
     settings: Mapping[str, Any]
     """Prompt, coordinates and sampling."""
     figures: dict[str, dict[str, Estimate]]
-    """By family, and `all`: each share of `TITLES` that applies."""
+    """By family, and `all`: each share of `TITLES` that applies, and of a zoom its tool ledger."""
     metrics: dict[str, float]
     """The benchmark's own figures."""
     questions: Sequence[Question]
@@ -91,7 +101,7 @@ class EvaluationReport:
 
     def rows(self) -> list[dict[str, str]]:
         """Return the table, a row a family, in per cent with intervals."""
-        names = list(self.figures["all"])
+        names = [name for name in TITLES if name in self.figures["all"]]
         return [
             {
                 "family": family,
@@ -100,6 +110,27 @@ class EvaluationReport:
             }
             for family, row in self.figures.items()
         ]
+
+    def ledger_rows(self) -> list[dict[str, str]]:
+        """Return the tool ledger, a row a family; counts as they are, shares in per cent."""
+        overall = self.figures["all"]
+        counts = {name: title for name, title in ledger.COUNTS.items() if name in overall}
+        shares = {name: title for name, title in ledger.SHARES.items() if name in overall}
+        if not counts:
+            return []
+        return [
+            {
+                "family": family,
+                **{title: count(row[name]) for name, title in counts.items()},
+                **{t: cell(row[name]) if name in row else "" for name, t in shares.items()},
+            }
+            for family, row in self.figures.items()
+        ]
+
+
+def count(figure: Estimate) -> str:
+    """Format a figure that is a count: `2.31 [2.10, 2.52]`."""
+    return f"{figure.value:.2f} [{figure.low:.2f}, {figure.high:.2f}]"
 
 
 def cell(figure: Estimate, sign: str = "") -> str:
@@ -125,7 +156,8 @@ def make_report(
     if len(families) > 1:
         groups |= {family or "(none)": some for family, some in sorted(families.items())}
     metrics = _published(questions, predictions)
-    figures = {family: _figures(some, predictions) for family, some in groups.items()}
+    zooms = bool(settings.get("zoom"))
+    figures = {family: _figures(some, predictions, zooms) for family, some in groups.items()}
     return EvaluationReport(
         evaluation_id, model_id, benchmark, settings, figures, metrics, questions, predictions,
         **about,
@@ -149,7 +181,7 @@ def _published(
 
 
 def _figures(
-    questions: Sequence[Question], predictions: Mapping[str, Sequence[Prediction]]
+    questions: Sequence[Question], predictions: Mapping[str, Sequence[Prediction]], zooms: bool
 ) -> dict[str, Estimate]:
     scenes = clusters([[image.image_id for image in q.images] for q in questions])
     pointing = any(
@@ -157,18 +189,31 @@ def _figures(
     )
     values: dict[str, list[tuple[float, int]]] = defaultdict(list)
     for question, scene in zip(questions, scenes, strict=True):
-        for name, value in _shares(question, predictions[question.question_id]).items():
+        drawn = predictions[question.question_id]
+        found = _shares(question, drawn) | (ledger.figures(drawn) if zooms else {})
+        for name, value in found.items():
             values[name].append((value, scene))
     return {
         name: mean_of([v for v, _ in values[name]], [s for _, s in values[name]])
-        for name in TITLES
+        for name in (*TITLES, *ledger.COUNTS, *ledger.SHARES)
         if values[name] and (name != "pointed" or pointing)
     }
 
 
 def _malformed(problems: Sequence[str]) -> bool:
     """Whether any of the parser's problems is one of the format."""
-    return any(not is_unread(p) and p != "thought_without_point" for p in problems)
+    return any(not is_unread(p) and p not in _NO_MATTER_OF_FORMAT for p in problems)
+
+
+def _points(prediction: Prediction) -> bool:
+    """Whether every step points, or goes on from what it was just shown."""
+    steps, places = prediction.steps, {"point_outside_image", "thought_without_point"}
+    shown = [False, *(step.observation is not None for step in steps)]
+    return (
+        bool(steps)
+        and all(s.points or s.call or seen for s, seen in zip(steps, shown, strict=False))
+        and not places & set(prediction.problems)
+    )
 
 
 def _shares(question: Question, predictions: Sequence[Prediction]) -> dict[str, float]:
@@ -180,11 +225,7 @@ def _shares(question: Question, predictions: Sequence[Prediction]) -> dict[str, 
     if n > 1:
         found["pass@k"] = max(scores)
         found["majority"] = _majority(question, predictions)
-    found["pointed"] = sum(
-        bool(p.steps) and all(s.points for s in p.steps)
-        and not {"point_outside_image", "thought_without_point"} & set(p.problems)
-        for p in predictions
-    ) / n  # fmt: skip
+    found["pointed"] = sum(map(_points, predictions)) / n
     known = [hit for p in predictions for hit in p.grounded if hit is not None]
     if known:
         found["grounded"] = sum(known) / len(known)

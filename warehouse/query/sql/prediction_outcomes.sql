@@ -15,8 +15,10 @@ SELECT
         WHEN predictions.score >= 1 THEN 'right'
         WHEN predictions.answer IS NULL AND predictions.finish_reason = 'length' THEN 'cut off'
         WHEN predictions.answer IS NULL AND len(list_filter(
-            traces.problems, lambda p: p NOT IN ('thought_without_point', 'point_outside_image')
-            AND NOT starts_with(p, 'unread_')
+            traces.problems, lambda p: p NOT IN (
+                'thought_without_point', 'point_outside_image', 'answer_forced', 'call_after_limit',
+                'call_no_such_image', 'call_point_outside_image', 'call_shown_already'
+            ) AND NOT starts_with(p, 'unread_')
         )) > 0 THEN 'malformed'
         WHEN predictions.answer IS NULL THEN 'no answer'
         WHEN NOT predictions.valid THEN 'not an option'
