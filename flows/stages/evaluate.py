@@ -249,8 +249,8 @@ class _Benchmark:
         """
         settings = self.settings
         control = settings.control
-        if way.zoom is None and control in CROP_CONTROLS and remark:
-            control = None  # without crops there is nothing to replace
+        if way.zoom is None and control in CROP_CONTROLS:
+            control = None  # there are no crops to replace
         protocol = EvaluationProtocol(
             temperature=settings.temperature, top_p=settings.top_p, samples=settings.samples,
             min_thoughts=settings.min_thoughts, seed=settings.seed, control=control,

@@ -79,7 +79,7 @@ class EvaluationProtocol:
     min_thoughts: int = 3
     """What the prompt demands, where it demands anything."""
     max_steps: int = 10
-    """Decides only how long an answer may be."""
+    """Decides how long an answer may be; of a zoom, how many steps it may have."""
     seed: int = 0
     control: str | None = None
     """`blank` or `shuffled`: what is shown in place of the question's own images; `noise` or
