@@ -431,14 +431,18 @@ def test_the_flow_measures_and_shows_a_table(warehouse):
                 benchmark="sat2",
                 against=server.url,
                 space="qwen3-vl",
+                response_style="zoom",
+                max_crops=1,
                 home=warehouse.root,
             )
         )
         (shown,) = asyncio.run(artifacts())
     assert "12 questions" in output and "which includes 0" in output
+    assert "zoom minus no zoom: " in output
     assert shown.type == "table" and shown.key == "evaluation-sat2"
     rows = json.loads(shown.data)
-    assert [row["questions"] for row in rows] == ["12", "12"]
+    assert [row["questions"] for row in rows] == ["12", "12", "12"]
+    assert [row["family"] for row in rows] == ["all", "no zoom", "all"]
 
 
 def test_a_trained_model_is_measured_by_its_name_as_it_was_taught(
