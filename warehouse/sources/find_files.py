@@ -97,11 +97,11 @@ def find_readers(
             try:
                 yield from map(rows.place, read(file, context))
             except OtherFile as problem:
-                no_data = suffix_of(file) in _BESIDE or isinstance(problem, OtherSet)
-                if not (in_folder and no_data):
+                other_set = isinstance(problem, OtherSet)
+                if not in_folder or not (other_set or suffix_of(file) in _BESIDE):
                     raise
                 found.others.append(problem)
-                found.remark(f"left out, as it is no data: {problem}")
+                found.remark(f"left out{'' if other_set else ', as it is no data'}: {problem}")
 
         found.readers.append((outcomes, file_split))
     return found

@@ -32,6 +32,7 @@ from warehouse.sources.find_files import FoundFiles, find_readers
 from warehouse.sources.reading.accept_drafts import Accepted, Checker
 from warehouse.sources.reading.box_units import BoxUnits
 from warehouse.sources.reading.drafts import Draft, ImportProblem, Readers, Reject
+from warehouse.sources.reading.image_boxes import ImageBoxes
 from warehouse.storage.home import Warehouse
 from warehouse.storage.objects import put_images
 from warehouse.tables.delta import insert_new, record_run
@@ -112,9 +113,10 @@ def import_questions(
         record_run(warehouse, run_id, "import", task=task, params=params)
         accepted = (o for o in outcomes("storing") if isinstance(o, Accepted))
         add_lost_ids(warehouse, task)
-        added = _store(warehouse, accepted, run_id)
+        added = _store(warehouse, accepted, run_id, checked.boxes)
     rejects_path = _write_rejects(warehouse, task, checked.rejects)
-    remarks = (*files.remarks, *left_out_rows(checked.left_out, checked.read))
+    left_out_for = left_out_rows(checked.left_out, checked.read)
+    remarks = (*files.remarks, *left_out_for, *checked.boxes.remarks())
     rejected, left_out = len(checked.rejects), len(checked.left_out)
     return ImportReport(
         checked.read, added, checked.read - rejected - left_out - added, rejected, rejects_path,
@@ -153,6 +155,7 @@ class _CheckedRows:
     rejects: list[Reject] = field(default_factory=list)
     left_out: list[Reject] = field(default_factory=list)
     units: BoxUnits = field(default_factory=BoxUnits)
+    boxes: ImageBoxes = field(default_factory=ImageBoxes)
 
 
 def _check_all(
@@ -169,6 +172,8 @@ def _check_all(
         if isinstance(outcome, Accepted):
             sizes = [(image.width, image.height) for image in outcome.question.images]
             checked.units.add(outcome.question.boxes, sizes)
+            for image, picture in zip(outcome.question.images, outcome.draft.images, strict=True):
+                checked.boxes.add(image.image_id, picture.objects)
         elif outcome.left_out:
             checked.left_out.append(outcome)
         else:
@@ -218,7 +223,9 @@ def import_sample(warehouse: Warehouse, task: str) -> ImportReport | None:
     return total
 
 
-def _store(warehouse: Warehouse, accepted: Iterator[Accepted], run_id: str) -> int:
+def _store(
+    warehouse: Warehouse, accepted: Iterator[Accepted], run_id: str, boxes: ImageBoxes
+) -> int:
     """Store questions and images; return how many questions were new."""
     added = 0
     encoded: list[bytes] = []
@@ -231,6 +238,7 @@ def _store(warehouse: Warehouse, accepted: Iterator[Accepted], run_id: str) -> i
         put_images(warehouse.objects, encoded)
         encoded.clear()
         provenance = {"run_id": run_id}
+        boxes.hold_against(warehouse, images.values())
         insert_new(warehouse, "images", [{**row, **provenance} for row in images.values()])
         rows = [{**row, **provenance} for row in without_older(warehouse, questions, uncounted)]
         new = insert_new(warehouse, "questions", rows)
@@ -244,11 +252,11 @@ def _store(warehouse: Warehouse, accepted: Iterator[Accepted], run_id: str) -> i
             if decoded.image.image_id in images:
                 continue
             encoded.append(image.data)
+            seen = boxes.of(decoded.image.image_id, image.objects)
             objects = None
-            if image.objects is not None:
+            if seen is not None:
                 objects = [
-                    {"label": b.label, "x1": b.x1, "y1": b.y1, "x2": b.x2, "y2": b.y2}
-                    for b in image.objects
+                    {"label": b.label, "x1": b.x1, "y1": b.y1, "x2": b.x2, "y2": b.y2} for b in seen
                 ]
             images[decoded.image.image_id] = {
                 **image_row(decoded.image),

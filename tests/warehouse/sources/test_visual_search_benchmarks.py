@@ -9,14 +9,15 @@ import pytest
 
 from mcts.data import Box
 from tests.support import visual_search_files as files
-from tests.support.benchmark_files import b64, image_file, vstar_bench, write_json
+from tests.support.benchmark_files import b64, image_file, vstar_bench, vstar_parquet, write_json
+from tests.support.benchmark_files import tsv as write_tsv
 from warehouse.sources import ImportProblem, ReadContext, tasks
 from warehouse.sources.find_files import find_readers
 from warehouse.sources.importing import import_questions
 from warehouse.sources.published import Spool
 from warehouse.sources.reading.drafts import Draft
 from warehouse.storage.home import Warehouse
-from warehouse.tables.rows import read_questions
+from warehouse.tables.rows import read_objects, read_questions
 
 
 def drafts(task: str, path: Path) -> list[Draft]:
@@ -100,3 +101,32 @@ def test_the_training_set_of_visual_probe_has_the_split_train(tmp_path: Path) ->
     assert import_questions(warehouse, "visual-probe", tmp_path).added == 3
     found = [(one.split, one.family) for one in read_questions(warehouse, "visual-probe")]
     assert sorted(found) == [("train", ""), ("validation", "easy"), ("validation", "hard")]
+
+
+def test_boxes_of_two_questions_about_one_picture_are_nobodys(tmp_path: Path) -> None:
+    """TreeBench's boxes have no labels: nothing tells which question they are of."""
+    other = {**files.TREE_ROW, "index": 2, "question": "And the woman?"}
+    alike = write_tsv(tmp_path / "alike.tsv", [files.TREE_ROW, other])
+    report = import_questions(Warehouse(str(tmp_path / "a")), "tree-bench", alike)
+    assert (report.added, report.remarks) == (2, ())
+    warehouse = Warehouse(str(tmp_path / "b"))
+    other = {**other, "target_instances": "[[1, 1, 9, 9]]"}
+    path = write_tsv(tmp_path / "TreeBench.tsv", [files.TREE_ROW, other])
+    report = import_questions(warehouse, "tree-bench", path)
+    assert [remark[:25] for remark in report.remarks] == ["the boxes of 1 images are"]
+    (question, _) = read_questions(warehouse, "tree-bench")
+    image_id = question.images[0].image_id
+    assert read_objects(warehouse, [image_id]) == {image_id: None}
+
+
+def test_an_image_that_is_stored_without_boxes_keeps_none_and_that_is_told(tmp_path: Path) -> None:
+    warehouse = Warehouse(str(tmp_path / "home"))
+    (tmp_path / "hub").mkdir()
+    import_questions(warehouse, "vstar-bench", vstar_parquet(tmp_path / "hub"))
+    path = vstar_bench(tmp_path)
+    for _ in range(2):
+        report = import_questions(warehouse, "vstar-bench", path)
+        (remark,) = report.remarks
+        assert remark.startswith("1 images were stored before with other boxes or none")
+    fresh = Warehouse(str(tmp_path / "fresh"))
+    assert [import_questions(fresh, "vstar-bench", path).remarks for _ in range(2)] == [(), ()]
