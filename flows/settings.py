@@ -162,6 +162,7 @@ class BuildSettings(TeacherSettings, ZoomSettings):
     seed: int = option(0, "seed of the searches", ge=0)
     concurrency: int = option(32, "trees searched at once", ge=1)
     shard: int = option(64, "trees committed at once", ge=1)
+    only_new: bool = option(False, "search only questions that have no tree yet, whoever made it")
     retry_failed: bool = option(False, "search questions again whose tree failed, under a new name")
     replay: bool = option(False, "rebuild the trees from recorded responses, without a server")
     regrade: bool = option(False, "report what today's grader would score differently")
@@ -219,6 +220,7 @@ class JudgeSettings(TeacherSettings):
     limit: int | None = option(
         None, "most traces, those with an answer not counted; all when left out", ge=1
     )
+    only_new: bool = option(False, "search only questions that have no tree yet, whoever made it")
     retry_failed: bool = option(False, "ask again what failed for good before")
     concurrency: int = option(16, "requests at once", ge=1)
     teacher: str = Field(
@@ -304,6 +306,12 @@ class ExportSettings(HomeSettings):
         None, "prompt file; the response style's, or the task's, when left out"
     )
     files: str = option("parquet", "parquet with the images inside, or jsonl with them beside it")
+    zoom_tool: Literal["search_coordinate", "image_zoom_in_tool"] | None = option(
+        None, "tool that dialogues call, by a point or by a box; the search's when left out"
+    )
+    observation_role: Literal["user", "tool"] | None = option(
+        None, "turn that a dialogue's crops come in; what format and coordinates allow, if left out"
+    )
     push_to: str | None = option(
         None, "also put it on a hub, into the repository owner/name (HF_TOKEN, HF_ENDPOINT)"
     )

@@ -146,7 +146,8 @@ def export(settings: ExportSettings) -> None:
         try:
             export_version(
                 warehouse, version, settings.to, folder, space=space, prompt=settings.prompt,
-                files=settings.files, response_style=style,
+                files=settings.files, response_style=style, zoom_tool=settings.zoom_tool,
+                observation_role=settings.observation_role,
             )  # fmt: skip
         except ValueError as error:  # no such prompt
             raise Problem(f"--prompt: {error}") from None

@@ -6,31 +6,36 @@
     flat(turns, marked=True)              # texts, `<image>` standing for each image
     blocks(turns)                         # lists of {"type": "image"} and {"type": "text", …}
 
-An observation is a user's turn that holds the crop called for. Images stand in front of the words
-of their turn. A format whose images all stand in the first turn can't hold a dialogue that zooms:
-then its contents are blocks, in which each image has its place.
+An observation is a turn of its own, a user's or a tool's, that holds the crop called for: the turns
+are those of a search (`mcts.prompts.build_messages`), its pixels too. Images stand in front of the
+words of their turn. A format whose images all stand in the first turn can't hold a dialogue that
+zooms: then its contents are blocks, in which each image has its place.
 """
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 from curation.grading.exported_gold import write_gold
 from mcts.coordinates import CoordinateSpace, Frame
-from mcts.data import Question, Step
+from mcts.data import Question, Step, Trace
 from mcts.parsing import render
 from mcts.prompts import build_messages, load_prompt
+from mcts.teachers.base import ImagePart, Message
+from mcts.tool_calls.calls import BOX_TOOL, POINT_TOOL, tool_schema
 from mcts.zoom.config import ZoomConfig
-from mcts.zoom.observe import observation_text
+from mcts.zoom.lenses import VISUAL_SEARCH_LENS
 from warehouse.exports.files import BundleImages
 from warehouse.exports.marks import check_marks
 from warehouse.sources import task_of
 from warehouse.storage.home import Warehouse, WarehouseError
-from warehouse.tables.rows import step_from
 from warehouse.tables.schema import Row
-from warehouse.versions.bundle import question_of
+from warehouse.versions.bundle import question_of, trace_of
 
+_PROMPT = "zoom"
+"""The prompt file of dialogues."""
 MARK = "<image>"
 """What stands for an image in a text, for trainers that put images where the text says."""
 BLOCKS = [{"role": "text", "content": [{"type": "text", "text": "text"}]}]
@@ -54,7 +59,7 @@ class ConversationRenderer:
     warehouse: Warehouse
     space: CoordinateSpace
     prompt_file: str | None
-    """The prompt file (`mcts.prompts`); None for each task's own."""
+    """The prompt file (`mcts.prompts`); None for each task's own, and for the one of dialogues."""
     min_thoughts: int
     used: dict[str, str] = field(default_factory=dict)
     """The hash of each prompt that was rendered so far."""
@@ -62,6 +67,10 @@ class ConversationRenderer:
     """Where crops are cut from; None where nothing zooms."""
     zooms: bool = False
     """Whether a row may hold several turns with images of their own."""
+    zoom_tool: str | None = None
+    """The tool that dialogues call; None for the one that was called in the search."""
+    observation_role: str = "user"
+    """The turn in which a crop comes: `user` or `tool`."""
     rates: Mapping[str, tuple[float, str]] = field(default_factory=dict)
     """Pass rate and band by question, where searches have measured one."""
 
@@ -75,11 +84,36 @@ class ConversationRenderer:
                 the student learns to ignore it.
             zoom: the tool offered, where the prompt offers one.
         """
-        demanded = self.min_thoughts if most_steps is None else min(self.min_thoughts, most_steps)
-        prompt = load_prompt(self.prompt_file or task_of(question.task).prompt)
-        self.used[prompt.name] = prompt.digest
-        messages = build_messages(prompt, question, self.space, demanded, zoom=zoom)
+        messages = self.messages(question, (), most_steps, zoom)
         return [{"role": message.role, "content": message.text} for message in messages]
+
+    def messages(
+        self,
+        question: Question,
+        steps: Sequence[Step],
+        most_steps: int | None,
+        zoom: ZoomConfig | None,
+    ) -> tuple[Message, ...]:
+        """Build the messages that pose a question, and the turns of `steps` behind it."""
+        demanded = self.min_thoughts if most_steps is None else min(self.min_thoughts, most_steps)
+        own = _PROMPT if zoom else task_of(question.task).prompt
+        prompt = load_prompt(self.prompt_file or own)
+        self.used[prompt.name] = prompt.digest
+        return build_messages(prompt, question, self.space, demanded, steps, zoom=zoom)
+
+    def zoom_of(self, trace: Trace) -> ZoomConfig | None:
+        """Return with which tool, and in which turns, a trace zooms; None where it doesn't."""
+        if not trace.zooms:
+            return None
+        boxes = any(step.call is not None and step.call.box for step in trace.steps)
+        tool = self.zoom_tool or (BOX_TOOL if boxes else POINT_TOOL)
+        # What the calls show is in the trace: no lens is needed.
+        return ZoomConfig(VISUAL_SEARCH_LENS, tool=tool, role=self.observation_role)
+
+    def tools(self, trace: Trace) -> str | None:
+        """Return the schemas of a dialogue's tools, as trainers read them: JSON; else None."""
+        zoom = self.zoom_of(trace)
+        return json.dumps([tool_schema(zoom.tool, self.space)]) if zoom else None
 
     def completion(
         self,
@@ -103,42 +137,96 @@ class ConversationRenderer:
 
 
 def prompt_turns(
-    question: Question, renderer: ConversationRenderer, most_steps: int | None = None
+    question: Question, renderer: ConversationRenderer, zoom: ZoomConfig | None = None
 ) -> list[Turn]:
     """Return the turns that pose a question; the user's has its images."""
-    ids = tuple(image.image_id for image in question.images)
-    return [
-        Turn(message["role"], message["content"], ids if message["role"] == "user" else ())
-        for message in renderer.prompt(question, most_steps)
-    ]
+    return _turns(renderer.messages(question, (), None, zoom))
 
 
 def conversation(row: Row, renderer: ConversationRenderer) -> list[Turn]:
     """Return the whole conversation of a version's row.
 
     Raises:
-        WarehouseError: it was shown a crop, and there are no images to cut that from.
+        WarehouseError: it was shown a crop, and there are no images to cut that from, or a call
+            can't be written with the tool asked for.
     """
-    question = question_of(row)
-    steps = [step_from(step) for step in row["steps"] or ()]
-    turns = prompt_turns(question, renderer, len(steps))
-    written = 0
-    for i, step in enumerate(steps, 1):
-        if step.observation is None:
-            continue
-        if renderer.images is None:
-            raise WarehouseError(f"trace {row['trace_id']} zooms, and no images are at hand")
-        said = renderer.completion(steps[written:i], None, question, steps[:written])
-        turns.append(Turn("assistant", said))
-        crops: tuple[str, ...] = ()
-        if step.observation.crop is not None:
+    trace, question = trace_of(row), question_of(row)
+    name = f"trace {row['trace_id']}"
+    steps = called_with(trace.steps, renderer.zoom_of(trace), name)
+    begun, turns = dialogue(steps, question, renderer, renderer.zoom_of(trace), len(steps), name)
+    answer = renderer.completion(steps[begun:], trace.answer, question, steps[:begun])
+    return [*turns, Turn("assistant", answer)]
+
+
+def dialogue(
+    steps: Sequence[Step],
+    question: Question,
+    renderer: ConversationRenderer,
+    zoom: ZoomConfig | None,
+    most_steps: int,
+    name: str,
+) -> tuple[int, list[Turn]]:
+    """Return the turns up to the last observation, and the number of their steps.
+
+    Args:
+        name: the row's, for errors.
+
+    Raises:
+        WarehouseError: a crop was shown, and there are no images to cut it from.
+    """
+    begun = max((i for i, step in enumerate(steps, 1) if step.observation is not None), default=0)
+    crops_of(steps[:begun], question, renderer, name)
+    return begun, _turns(renderer.messages(question, steps[:begun], most_steps, zoom))
+
+
+def crops_of(
+    steps: Sequence[Step], question: Question, renderer: ConversationRenderer, name: str
+) -> list[str]:
+    """Make the crops that steps were shown known to the renderer's images; return their ids.
+
+    Raises:
+        WarehouseError: there are no images to cut them from.
+    """
+    found = []
+    for step in steps:
+        if step.observation is not None and step.observation.crop is not None:
+            if renderer.images is None:
+                raise WarehouseError(f"{name} zooms, and no images are at hand")
             image_id = question.images[step.observation.crop.image].image_id
-            crops = (renderer.images.crop(image_id, step.observation, step.call),)
-        turns.append(Turn("user", observation_text(step.observation), crops))
-        written = i
-    answer = renderer.completion(steps[written:], row["answer"], question, steps[:written])
-    turns.append(Turn("assistant", answer))
-    return turns
+            found.append(renderer.images.crop(image_id, step.observation, step.call))
+    return found
+
+
+def called_with(steps: Sequence[Step], zoom: ZoomConfig | None, name: str) -> tuple[Step, ...]:
+    """Write calls for the tool of `zoom`: a box is the region that the call showed.
+
+    Raises:
+        WarehouseError: the tool takes points, and a call was for a box.
+    """
+    return tuple(_called_with(step, zoom, name) for step in steps)
+
+
+def _called_with(step: Step, zoom: ZoomConfig | None, name: str) -> Step:
+    call, shown = step.call, step.observation
+    if zoom is None or call is None or call.point is None or shown is None:
+        return step
+    if zoom.tool == POINT_TOOL and call.box is not None:
+        raise WarehouseError(
+            f"{name} asks for boxes, which {POINT_TOOL} can't: leave out --zoom-tool"
+        )
+    if zoom.tool == BOX_TOOL and call.box is None and shown.crop is not None:
+        # Of the whole image, since a region may reach beyond the crop in which it was called for;
+        # and without a mark, which a box has no place for.
+        call = replace(call, box=shown.crop, view=shown.crop.image)
+        return replace(step, call=call, observation=replace(shown, marked=False))
+    return step
+
+
+def _turns(messages: Sequence[Message]) -> list[Turn]:
+    return [
+        Turn(m.role, m.text, tuple(p.image_id for p in m.parts if isinstance(p, ImagePart)))
+        for m in messages
+    ]
 
 
 def image_ids_in(turns: list[Turn]) -> list[str]:

@@ -30,9 +30,9 @@ from curation.render.markdown import render_markdown
 from mcts.coordinates import CoordinateSpace, SpaceKind
 from mcts.data import ResponseStyle, TraceKind
 from mcts.prompts import load_prompt
-from warehouse.exports.dialogues import BLOCKS, ConversationRenderer
+from warehouse.exports.dialogues import ConversationRenderer
 from warehouse.exports.files import FILES, BundleImages, write_rows
-from warehouse.exports.formats import FORMATS, ExportFormat, features
+from warehouse.exports.formats import FORMATS, ExportFormat, features, zoom_columns
 from warehouse.exports.trainer_files import check_format, write_json, write_trainer_files
 from warehouse.query.read_back import read_pass_rates
 from warehouse.storage.home import Warehouse, WarehouseError
@@ -52,6 +52,8 @@ def export(
     min_thoughts: int = 3,
     files: str = "parquet",
     response_style: ResponseStyle | None = None,
+    zoom_tool: str | None = None,
+    observation_role: str | None = None,
 ) -> Path:
     """Write a version into the empty or new folder `out`; return the folder.
 
@@ -63,32 +65,32 @@ def export(
         min_thoughts: the most steps that prompt demands; a shorter trace's demands what it has.
         files: parquet with the images inside, or jsonl with the images beside it.
         response_style: rewrite each trace in this style; those that can't be are left out.
+        zoom_tool: the tool that dialogues call; by default the one that the search called.
+        observation_role: the turn of their crops, `user` or `tool`; see `_role`.
 
     Raises:
         WarehouseError: the format or the kind of file is unknown, the folder is not empty, the
-            version or the format can't have that response style, or no space was given and the
-            teachers spoke several.
+            style or the role can't be had, or no space was given and the teachers spoke several.
     """
     _check_arguments(to, files, out)
     style = _response_style(version, to, response_style)
     space = space or _teachers_space(version)
-    prompt = prompt or (PROMPTS[style] if style else None)
-    if prompt:
+    if prompt := prompt or (PROMPTS[style] if style else None):
         load_prompt(prompt)  # a wrong name fails before anything is written
-
     format_ = FORMATS[to]
-    zooms = style is ResponseStyle.ZOOM or TraceKind.ZOOM in version.card["by_kind"]
-    shapes = {**format_.columns, **({"messages": BLOCKS} if zooms and to == "trl" else {})}
+    zooms, role = _zooms(version, style), _role(to, space, observation_role)
+    shapes = {**format_.columns, **(zoom_columns(to) if zooms else {})}
     columns = {name: features(shape) for name, shape in shapes.items()}
     with _in_place_of(out) as work:
         with (
             open_version(warehouse, version) as folder,
             BundleImages(folder / "images.parquet") as images,
         ):
-            rates = _pass_rates(warehouse, version, format_)
             renderer = ConversationRenderer(
-                warehouse, space, prompt, min_thoughts, images=images, zooms=zooms, rates=rates
-            )
+                warehouse, space, prompt, min_thoughts, images=images, zooms=zooms,
+                zoom_tool=zoom_tool, observation_role=role,
+                rates=_pass_rates(warehouse, version, format_),
+            )  # fmt: skip
             rows = read_rows(folder / "rows.parquet")
             restyle = Restyler(style) if style and style is not version.response_style else None
             rows = restyle(rows) if restyle else rows
@@ -99,6 +101,34 @@ def export(
         about["notes"] = write_trainer_files(work, version, to, files, space, counts, sizes)
         _describe(work, version, to, files, renderer, counts, about)
     return out
+
+
+_OF_TRL = ("trl", "dpo")
+_TOOLS_NOTE = (
+    "The prompt of a dialogue holds the schema of its tool; the column tools has it too, for chat "
+    "templates that write it themselves: take it out of the system turn then"
+)
+
+
+def _zooms(version: Version, style: ResponseStyle | None) -> bool:
+    """Return whether a row may be a dialogue."""
+    by_kind, dialogues = version.card["by_kind"], version.card.get("dialogues")
+    return style is ResponseStyle.ZOOM or TraceKind.ZOOM in by_kind or bool(dialogues)
+
+
+def _role(to: str, space: CoordinateSpace, wanted: str | None) -> str:
+    """Return the turn in which a crop comes, `user` or `tool`.
+
+    Chat templates of models that count pixels (Qwen2.5-VL) have no turn for what a tool returns,
+    and TRL puts no image into one.
+    """
+    if to in _OF_TRL and wanted == "tool":
+        raise WarehouseError(
+            "TRL puts no image into a tool's turn: export with --observation-role user, or to "
+            "llama-factory"
+        )
+    by_user = to in _OF_TRL or space.kind is SpaceKind.ABSOLUTE_RESIZED
+    return wanted or ("user" if by_user else "tool")
 
 
 def read_notes(out: Path) -> list[str]:
@@ -139,6 +169,9 @@ def _describe(
     more: dict[str, Any],
 ) -> None:
     """Write what lies beside the data: how it was made, and what its trainer must be told."""
+    if renderer.zooms:
+        more["observation_role"] = renderer.observation_role
+        more["notes"] += [_TOOLS_NOTE]
     about = {
         "dataset": version.ref,
         "content_hash": version.content_hash,

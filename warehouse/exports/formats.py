@@ -9,26 +9,33 @@ To add a format: a function from rows to rows, and an entry with its columns in 
 `easyr1` are prompts for GRPO, a question each, with its pass rate and band as when the version was
 cut; `dpo` and `prm` are pairs and valued steps, made from the trees of the version's traces. Every
 number that is a coordinate goes through `ConversationRenderer`, into the frame of the model to be
-trained.
+trained. Where traces zoom, a row's `tools` has the schema of the tool that it calls, or null.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
+from functools import partial
 from itertools import islice
 from typing import Any
 
 from curation.traces.preferences import preference_pairs
 from curation.traces.step_values import step_paths
-from mcts.data import Question
+from mcts.data import Question, Step, Trace, TraceKind
 from mcts.tree import Tree
+from mcts.zoom.observe import observation_text
 from warehouse.exports.dialogues import (
+    BLOCKS,
     MARK,
     ConversationRenderer,
+    Turn,
     blocks,
+    called_with,
     check_turns,
     conversation,
+    crops_of,
+    dialogue,
     flat,
     image_ids_in,
     prompt_turns,
@@ -37,7 +44,7 @@ from warehouse.exports.marks import check_marks
 from warehouse.query.read_back import read_trees
 from warehouse.storage.home import Warehouse, WarehouseError
 from warehouse.tables.schema import Row
-from warehouse.versions.bundle import question_of
+from warehouse.versions.bundle import question_of, trace_of
 
 KEPT = ("trace_id", "question_id", "task", "kind", "family")
 _TREES_AT_ONCE = 64
@@ -58,7 +65,7 @@ def _trl(rows: Iterable[Row], renderer: ConversationRenderer) -> Iterator[Row]:
         turns = conversation(row, renderer)
         check_turns(turns, "trl", f"trace {row['trace_id']}")
         messages = blocks(turns) if renderer.zooms else flat(turns, marked=False)
-        yield {**row, "messages": messages, "images": image_ids_in(turns)}
+        yield {**_told(row, renderer), "messages": messages, "images": image_ids_in(turns)}
 
 
 def _llama_factory(rows: Iterable[Row], renderer: ConversationRenderer) -> Iterator[Row]:
@@ -66,7 +73,12 @@ def _llama_factory(rows: Iterable[Row], renderer: ConversationRenderer) -> Itera
         turns = conversation(row, renderer)
         check_turns(turns, "llama-factory", f"trace {row['trace_id']}")
         messages = flat(turns, marked=True)
-        yield {**row, "messages": messages, "images": image_ids_in(turns)}
+        yield {**_told(row, renderer), "messages": messages, "images": image_ids_in(turns)}
+
+
+def _told(row: Row, renderer: ConversationRenderer) -> Row:
+    """Return a row with the tools that its prompt offers."""
+    return {**row, "tools": renderer.tools(trace_of(row))}
 
 
 def _questions(rows: Iterable[Row]) -> Iterator[tuple[Row, Question]]:
@@ -90,10 +102,10 @@ def _verl(rows: Iterable[Row], renderer: ConversationRenderer) -> Iterator[Row]:
             "answers": list(question.answers),
             **_rated(question, renderer),
         }
-        turns = prompt_turns(question, renderer)
+        turns = prompt_turns(question, renderer, renderer.zoom_of(trace_of(row)))
         check_turns(turns, "verl", _named(row))
         yield {
-            **row,
+            **_told(row, renderer),
             "data_source": f"vigorl/{row['task']}",
             "prompt": flat(turns, marked=True),
             "ability": row["task"],
@@ -106,10 +118,10 @@ def _verl(rows: Iterable[Row], renderer: ConversationRenderer) -> Iterator[Row]:
 def _easyr1(rows: Iterable[Row], renderer: ConversationRenderer) -> Iterator[Row]:
     """EasyR1 has one text a problem: the system turn's text stands in front of it."""
     for row, question in _questions(rows):
-        turns = prompt_turns(question, renderer)
+        turns = prompt_turns(question, renderer, renderer.zoom_of(trace_of(row)))
         check_turns(turns, "easyr1", _named(row))
         yield {
-            **row,
+            **_told(row, renderer),
             "problem": MARK * len(question.images) + "\n\n".join(turn.text for turn in turns),
             "answer": renderer.gold_answer(question, alone=True),
             **_rated(question, renderer),
@@ -120,10 +132,10 @@ def _easyr1(rows: Iterable[Row], renderer: ConversationRenderer) -> Iterator[Row
 def _grpo(rows: Iterable[Row], renderer: ConversationRenderer) -> Iterator[Row]:
     """Prompts for TRL's GRPO, and what a reward function needs to know of each."""
     for row, question in _questions(rows):
-        turns = prompt_turns(question, renderer)
+        turns = prompt_turns(question, renderer, renderer.zoom_of(trace_of(row)))
         check_turns(turns, "grpo", _named(row))
         yield {
-            **row,
+            **_told(row, renderer),
             "prompt": flat(turns, marked=False),
             "answer_kind": str(question.answer_kind),
             "choices": list(question.choices),
@@ -144,44 +156,79 @@ def _rated(question: Question, renderer: ConversationRenderer) -> Row:
 
 
 def _dpo(rows: Iterable[Row], renderer: ConversationRenderer) -> Iterator[Row]:
-    """Two ways on from one place of a tree as whole turns; what both share weighs on neither."""
+    """Two ways on from one place of a tree as whole turns; what both share weighs on neither.
+
+    In a tree that zooms both begin behind the last crop that they share, and end with the next
+    call: a trainer has images in the prompt only, and where to look next is what they differ in.
+    """
     for row, tree in _trees(rows, renderer.warehouse):
-        question = tree.question
+        question, name = tree.question, f"tree {tree.tree_id}"
         for pair in preference_pairs(tree):
-            prefix = list(pair.prefix)
-            steps = [[*prefix, *side.steps] for side in (pair.chosen, pair.rejected)]
-            completions = [
-                [{"role": "assistant", "content": renderer.completion(s, side.answer, question)}]
-                for s, side in zip(steps, (pair.chosen, pair.rejected), strict=True)
-            ]
-            prompt = renderer.prompt(question, min(map(len, steps)))
-            for message in (*prompt, *completions[0], *completions[1]):
-                check_marks(message["content"], "dpo", f"tree {tree.tree_id}")
+            sides = (pair.chosen, pair.rejected)
+            lines = [(*pair.prefix, *side.steps) for side in sides]
+            shared = _dialogue_of(tree, pair.prefix)
+            zoom = renderer.zoom_of(shared)
+            most = min(map(len, lines))
+            begun, prompt = dialogue(
+                called_with(pair.prefix, zoom, name), question, renderer, zoom, most, name
+            )
+            completions = []
+            for line, side in zip(lines, sides, strict=True):
+                steps, answer = _to_next_call(called_with(line, zoom, name), begun, side.answer)
+                text = renderer.completion(steps[begun:], answer, question, steps[:begun])
+                completions.append([Turn("assistant", text)])
+            for turns in (prompt, *completions):
+                check_turns(turns, "dpo", name)
+            written = blocks if renderer.zooms else partial(flat, marked=False)
             yield {
                 **row,
-                "prompt": prompt,
-                "chosen": completions[0],
-                "rejected": completions[1],
+                "tools": renderer.tools(shared),
+                "prompt": written(prompt),
+                "chosen": written(completions[0]),
+                "rejected": written(completions[1]),
                 "tree_id": pair.tree_id,
                 "node_id": pair.parent_id,
                 "margin": pair.margin,
                 "least_visits": pair.least_visits,
-                "images": row["image_ids"],
+                "images": image_ids_in(prompt),
             }
 
 
+def _dialogue_of(tree: Tree, steps: Sequence[Step]) -> Trace:
+    """Return steps of a tree as a trace, which zooms where the tree might."""
+    kind = TraceKind.ZOOM if tree.zoom else TraceKind.DIRECT
+    return Trace(tree.question.question_id, tuple(steps), None, None, kind)
+
+
+def _to_next_call(
+    steps: Sequence[Step], begun: int, answer: str | None
+) -> tuple[Sequence[Step], str | None]:
+    """Cut steps behind the first call from step `begun` on; what follows has seen its crop."""
+    for end, step in enumerate(steps[begun:], begun + 1):
+        if step.observation is not None:
+            return steps[:end], None
+    return steps, answer
+
+
 def _prm(rows: Iterable[Row], renderer: ConversationRenderer) -> Iterator[Row]:
-    """Lines of steps with what each is worth; a label is whether it ever led to a right answer."""
+    """Lines of steps with what each is worth; a label is whether it ever led to a right answer.
+
+    A step that looks closer ends with what it was shown; the crops follow the question's images.
+    """
     for row, tree in _trees(rows, renderer.warehouse):
-        question = tree.question
+        question, name = tree.question, f"tree {tree.tree_id}"
         for path in step_paths(tree):
-            messages = renderer.prompt(question, len(path))
+            line = _dialogue_of(tree, [value.step for value in path])
+            zoom = renderer.zoom_of(line)
+            steps = called_with(line.steps, zoom, name)
+            messages = renderer.prompt(question, len(path), zoom)
             prompt = "\n\n".join(message["content"] for message in messages)
-            completions = [renderer.completion([v.step], None, question) for v in path]
+            completions = [_one_step(steps, i, question, renderer) for i in range(len(steps))]
             for text in (prompt, *completions):
-                check_marks(text, "prm", f"tree {tree.tree_id}")
+                check_marks(text, "prm", name)
             yield {
                 **row,
+                "tools": renderer.tools(line),
                 "prompt": prompt,
                 "completions": completions,
                 "labels": [v.value > 0 for v in path],
@@ -190,8 +237,16 @@ def _prm(rows: Iterable[Row], renderer: ConversationRenderer) -> Iterator[Row]:
                 "standard_errors": [v.standard_error for v in path],
                 "tree_id": tree.tree_id,
                 "node_ids": [v.node_id for v in path],
-                "images": row["image_ids"],
+                "images": [*row["image_ids"], *crops_of(steps, question, renderer, name)],
             }
+
+
+def _one_step(
+    steps: Sequence[Step], i: int, question: Question, renderer: ConversationRenderer
+) -> str:
+    said = renderer.completion(steps[i : i + 1], None, question, steps[:i])
+    shown = steps[i].observation
+    return f"{said}\n{observation_text(shown)}" if shown else said
 
 
 def _trees(rows: Iterable[Row], warehouse: Warehouse) -> Iterator[tuple[Row, Tree]]:
@@ -260,6 +315,12 @@ FORMATS = {
     ),
 }  # fmt: skip
 """Every format by the name that `--to` takes."""
+
+
+def zoom_columns(to: str) -> dict[str, Any]:
+    """Return the columns that a format has otherwise, or besides, where traces zoom."""
+    turns = {"trl": ("messages",), "dpo": ("prompt", "chosen", "rejected")}.get(to, ())
+    return {**dict.fromkeys(turns, BLOCKS), "tools": "text"}
 
 
 def features(shape: Any) -> Any:

@@ -173,7 +173,7 @@ def _write_lines(path: Path, lines: Sequence[str]) -> None:
 def _dataset_info(version: Version, counts: dict[str, int]) -> dict[str, Any]:
     """What LLaMA-Factory reads to find a dataset: run it with `dataset_dir` at the folder."""
     tags = {"role_tag": "role", "content_tag": "content", "user_tag": "user"}
-    tags |= {"assistant_tag": "assistant", "system_tag": "system"}
+    tags |= {"assistant_tag": "assistant", "system_tag": "system", "observation_tag": "tool"}
     return {
         version.name if split == "train" else f"{version.name}-{split}": {
             "file_name": f"data/{split}",

@@ -119,7 +119,8 @@ class Rows:
     images: dict[str, dict[str, Any]]
     """Every image of the rows by id, in order: its row of `images`."""
     counts: Counter[str]
-    """How many rows, and of each kind (`kind direct`), steps and points they have."""
+    """How many rows, and of each kind (`kind direct`), steps and points they have; how many zoom
+    (`dialogues`), and how many crops those show."""
     left_out: int
     """Chosen traces that can't be written in the response style asked for, or repeat an answer."""
 
@@ -160,6 +161,8 @@ def write_rows(
                 counts["steps"] += len(row["steps"] or ())
                 counts["points"] += sum(len(step["points"] or ()) for step in row["steps"] or ())
                 counts[f"kind {row['kind']}"] += 1
+                counts["dialogues"] += _zooms(row)
+                counts["crops"] += sum(_shows(step) for step in row["steps"] or ())
             writer.write_table(pa.Table.from_pylist(rows, ROWS))
             counts["rows"] += len(rows)
     if not counts["rows"]:
@@ -261,6 +264,10 @@ def trace_of(row: dict[str, Any]) -> Trace:
 
 def _zooms(row: dict[str, Any]) -> bool:
     return row["kind"] == "zoom" or any(step["observation"] for step in row["steps"] or ())
+
+
+def _shows(step: dict[str, Any]) -> bool:
+    return bool(step["observation"]) and step["observation"]["x1"] is not None
 
 
 def _size(images: dict[str, dict[str, Any]], image_id: str) -> dict[str, int]:

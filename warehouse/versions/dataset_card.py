@@ -29,8 +29,12 @@ _STYLES = {
     ResponseStyle.GROUNDED: "the chains as searched, those that can be written without points too",
     ResponseStyle.UNGROUNDED: "the same chains without their points",
     ResponseStyle.ANSWER_ONLY: "answers without reasoning, each once",
-    ResponseStyle.ZOOM: "direct chains as dialogues that call for crops and are shown them",
+    ResponseStyle.ZOOM: "dialogues that call for crops and are shown them; those whose linearizer "
+    "is zoom_dialogues were direct chains, whose words were written without the crops",
 }
+
+_ZOOMS = ("dialogues", "crops")
+"""What a card says of a version in which traces zoom."""
 
 SAMPLES = 3
 """Traces drawn for a version."""
@@ -68,6 +72,7 @@ def make_card(con: duckdb.DuckDBPyConnection, rows: Rows, about: dict[str, Any])
             for column in ("task", "kind", "family", "split", "origin", "source", "linearizer")
         },
         **_restyled_facts(rows, about),
+        **({name: rows.counts[name] for name in _ZOOMS} if rows.counts["dialogues"] else {}),
         "licences": counts("licence"),
         "image_licences": _image_licences(rows),
         "teachers": listed(
