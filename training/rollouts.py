@@ -12,7 +12,8 @@ The private names of TRL that are overridden or read here are listed in `trainin
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from statistics import fmean
 from typing import Any
@@ -24,6 +25,7 @@ from trl import GRPOTrainer
 from mcts.parsing import points_in
 from mcts.teachers.base import seed_of
 from mcts.teachers.local.decoder import BatchRow, Decoder, EncodedPrompt
+from mcts.teachers.local.small_model import SmallText
 from training.errors import TrainingError
 from training.rewards.completions import text_of
 from training.vision_cache import ImageInput
@@ -57,15 +59,27 @@ class RolloutTrainer(GRPOTrainer):
             return super()._generate_single_turn(
                 prompt_ids, images, multimodal_fields, *args, **options
             )
-        model = self.accelerator.unwrap_model(self.model)
-        model = model.get_base_model() if hasattr(model, "get_base_model") else model
-        training = model.training
+        with self._sampling() as model:
+            return self._sampled(model, prompt_ids, multimodal_fields), None
+
+    @contextmanager
+    def _sampling(self) -> Iterator[Any]:
+        """Yield the model as it samples; a small one in one thread: more would mostly wait."""
+        model = self._base_model
+        training, threads = model.training, torch.get_num_threads()
         model.eval()
+        torch.set_num_threads(1 if SmallText.fits(model) else threads)
         try:
             with torch.inference_mode():
-                return self._sampled(model, prompt_ids, multimodal_fields), None
+                yield model
         finally:
+            torch.set_num_threads(threads)
             model.train(training)
+
+    @property
+    def _base_model(self) -> Any:
+        model = self.accelerator.unwrap_model(self.model)
+        return model.get_base_model() if hasattr(model, "get_base_model") else model
 
     def _sampled(self, model: Any, prompt_ids: list[Any], fields: dict[str, Any]) -> list[Any]:
         """Return completions as token ids, in the order of the prompts."""

@@ -15,21 +15,16 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, fields
-from functools import lru_cache
 from statistics import fmean
 from typing import Any
 
-from curation.filters.grounding import labels_in
-from mcts.data import Box
+from curation.filters.crops import asked_boxes, shows_asked
 from mcts.zoom.observe import Problem
 from training.errors import TrainingError
 from training.recipes import ZoomAlarmSettings
 from training.rewards.completions import ParsedCompletion
-from training.rewards.question_column import GradedQuestion
 from training.rewards.rewards import correctness, distinct_places
 
-CONTAINED = 0.5
-"""Share of an object's box that a crop must show to contain it."""
 CALL_RATE, GAIN = "zoom/call_rate", "zoom/control_gain"
 
 
@@ -45,9 +40,9 @@ class Ledger:
     places: int = 0
     """Crops of different places, as the reward counts them."""
     known: int = 0
-    """Crops of images in which the boxes of the queried objects are known."""
+    """Crops of questions of which it is known where the objects in question are."""
     on_object: int = 0
-    """Those of them that contain one."""
+    """Those of them that show one (`curation.filters.crops`)."""
     masked: int = 0
     """Episodes that hit a limit."""
     scored: int = 0
@@ -62,11 +57,10 @@ class Ledger:
         ledger = cls()
         for parsed, broken_off in zip(completions, masked, strict=True):
             shown = [step.observation for step in parsed.steps if step.observation]
-            crops = [observation.crop for observation in shown if observation.crop]
             ledger.episodes += 1
             ledger.calling += bool(shown)
             ledger.calls += len(shown)
-            ledger.crops += len(crops)
+            ledger.crops += sum(observation.crop is not None for observation in shown)
             ledger.places += len(distinct_places(parsed.steps))
             ledger.problems.update(o.problem for o in shown if o.problem)
             ledger.masked += broken_off
@@ -74,9 +68,10 @@ class Ledger:
             if score is not None:
                 ledger.scored += 1
                 ledger.right += score
-            if wanted := queried_boxes(parsed.graded):
-                ledger.known += len(crops)
-                ledger.on_object += sum(contains(crop, wanted) for crop in crops)
+            asked = asked_boxes(parsed.graded.question, parsed.graded.objects)
+            found = [known for o in shown if (known := shows_asked(o, asked)) is not None]
+            ledger.known += len(found)
+            ledger.on_object += sum(found)
         return ledger
 
     def __add__(self, other: Ledger) -> Ledger:
@@ -100,34 +95,6 @@ class Ledger:
             **{f"zoom/failed/{p}": (self.problems[p], self.calls) for p in Problem},
         }
         return {name: count / of for name, (count, of) in shares.items() if of}
-
-
-@lru_cache(maxsize=4096)
-def _named(text: str, labels: tuple[str, ...]) -> tuple[str, ...]:
-    return tuple(labels_in(text, labels))
-
-
-def queried_boxes(graded: GradedQuestion) -> list[Box]:
-    """Return where what a question is about is known to be: its gold boxes, or, by their labels,
-    the objects that its text names; none where nothing is known."""
-    question = graded.question
-    if question.boxes:
-        return list(question.boxes)
-    seen = [(i, box) for i, boxes in enumerate(graded.objects) for box in boxes or ()]
-    labels = tuple(sorted({box.label for _, box in seen if box.label.strip()}))
-    named = _named(question.text, labels)
-    return [Box(b.x1, b.y1, b.x2, b.y2, image, b.label) for image, b in seen if b.label in named]
-
-
-def contains(crop: Box, boxes: Sequence[Box]) -> bool:
-    """Return whether a crop shows at least half of one of the boxes."""
-    for box in boxes:
-        wide = min(crop.x2, box.x2) - max(crop.x1, box.x1)
-        tall = min(crop.y2, box.y2) - max(crop.y1, box.y1)
-        area = (box.x2 - box.x1) * (box.y2 - box.y1)
-        if box.image == crop.image and min(wide, tall) > 0 and wide * tall >= CONTAINED * area:
-            return True
-    return False
 
 
 class ZoomAlarm:

@@ -114,7 +114,7 @@ class ZoomTrainer(RolloutTrainer):
             rows: with the columns `question`, `zoom` and `image_ids`.
             render: makes the pixels of a crop.
         """
-        inputs = self._split_images(self._sampled_model, list(prompt_ids), fields)
+        inputs = self._split_images(self._base_model, list(prompt_ids), fields)
         episodes = []
         for ids, shown, taken, row in zip(prompt_ids, images, inputs, rows, strict=True):
             question, zoom = read_question(row["question"]).question, read_zoom(row["zoom"])
@@ -128,28 +128,16 @@ class ZoomTrainer(RolloutTrainer):
         """Play episodes to their ends; return log-probabilities of tokens where vLLM samples."""
         if self.use_vllm or not self.local:
             return self._play_by_waves(episodes, observer)
-        model = self._sampled_model
-        training = model.training
-        model.eval()
-        try:
-            with torch.inference_mode():
-                self._play_locally(model, episodes, observer)
-        finally:
-            model.train(training)
+        with self._sampling() as model:
+            self._play_locally(model, episodes, observer)
         return None
 
     def next_logits(self, episodes: Sequence[Episode]) -> torch.Tensor:
         """Return the local sampler's logits of each episode's next token."""
-        model = self._sampled_model
-        with torch.inference_mode():
+        with self._sampling() as model:
             prompts = PromptEncoder(model).encode([(e.context, e.inputs) for e in episodes])
             prefixes = Decoder(model, 1, 0).prefill(prompts)
         return torch.stack([prefix.logits for prefix, _ in prefixes])
-
-    @property
-    def _sampled_model(self) -> Any:
-        model = self.accelerator.unwrap_model(self.model)
-        return model.get_base_model() if hasattr(model, "get_base_model") else model
 
     def _reader(self, model: Any) -> Checkpoint:
         """Return what reads sampled tokens: as a local teacher does, whose stops are the same."""
@@ -229,7 +217,7 @@ class ZoomTrainer(RolloutTrainer):
         self, episodes: Sequence[Episode], observer: Observer
     ) -> list[list[float]] | None:
         """Play a turn of all episodes, then the next."""
-        reader = self._reader(self._sampled_model)
+        reader = self._reader(self._base_model)
         logprobs: list[list[float]] = [[] for _ in episodes]
         known = False
         going = list(range(len(episodes)))

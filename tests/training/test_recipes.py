@@ -45,6 +45,28 @@ def test_the_papers_figures_are_in_its_recipes() -> None:
     assert (grpo.max_prompt, grpo.max_completion, grpo.learning_rate) == (4096, 2048, 1e-6)
 
 
+def test_the_papers_figures_of_several_turns_are_in_its_recipe() -> None:
+    grpo = load_recipe("qwen2.5-vl-3b-zoom-grpo")
+    assert isinstance(grpo, GrpoRecipe) and grpo.zoom is not None
+    assert grpo.steps == 500 * grpo.updates
+    assert (grpo.questions * grpo.updates, grpo.questions, grpo.group) == (128, 64, 8)
+    assert (grpo.beta, grpo.epsilon_high, grpo.max_grad_norm, grpo.warmup) == (
+        0.01,
+        0.28,
+        0.2,
+        0.05,
+    )
+    assert (grpo.max_prompt, grpo.max_completion, grpo.turn_tokens) == (4096, 4096, 1024)
+    assert (grpo.zoom.max_calls, grpo.temperature, grpo.top_p) == (4, 1.0, 0.99)
+
+
+def test_a_recipe_without_zoom_has_the_settings_it_always_had() -> None:
+    """Else a training that was begun before would not go on."""
+    for name in ("nano-grpo", "qwen3-vl-4b-grpo"):
+        recipe = load_recipe(name, ["alarm.batches=3"])
+        assert not {"zoom", "turn_tokens", "alarm"} & recipe.settings().keys()
+
+
 def test_overrides_reach_inner_fields_and_numbers_as_people_write_them() -> None:
     recipe = load_recipe("nano-sft", ["learning_rate=1e-5", "lora.rank=4", "steps=7"])
     assert isinstance(recipe, SftRecipe)

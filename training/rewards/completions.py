@@ -12,8 +12,9 @@ they showed.
 
 from __future__ import annotations
 
+import json
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -161,11 +162,16 @@ def turns_of(completion: Any) -> tuple[str, ...]:
     """Return the model's turns, from a text or a list of chat messages."""
     if isinstance(completion, str):
         return (completion,)
-    turns = []
-    for message in completion or ():
-        if message.get("role") == "assistant":
-            content = message.get("content") or ""
-            if not isinstance(content, str):
-                content = "".join(part.get("text") or "" for part in content)
-            turns.append(content)
-    return tuple(turns)
+    return tuple(_written(m) for m in completion or () if m.get("role") == "assistant")
+
+
+def _written(message: Mapping[str, Any]) -> str:
+    """Return a message as the model wrote it, also where TRL's environments took it apart."""
+    content = message.get("content") or ""
+    if not isinstance(content, str):
+        content = "".join(part.get("text") or "" for part in content)
+    if thought := message.get("reasoning_content"):
+        content = f"<think>{thought}</think>\n{content}"
+    for call in message.get("tool_calls") or ():
+        content += f"<tool_call>{json.dumps(call['function'], ensure_ascii=False)}</tool_call>"
+    return content
