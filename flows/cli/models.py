@@ -73,6 +73,8 @@ def evaluate(settings: EvaluateSettings, json_: Json = False) -> None:
         for name, value in report.metrics.items():
             if name.removeprefix("accuracy/") not in (*report.figures, "accuracy"):
                 print(f"{name}: {value:.4g}")  # what the table does not show
+        if report.remark:
+            print(report.remark)
         print()
     print(outcome.sentence())
     if outcome.no_zoom is not None:

@@ -54,6 +54,24 @@ def test_every_family_has_its_own_figures_in_order() -> None:
     assert set(report.plain()["figures"]) == set(values)
 
 
+def test_answers_without_the_thoughts_that_the_prompt_asks_for_are_told() -> None:
+    """As behind a server whose reasoning parser takes them out of the text and says nothing."""
+    asked = [question(name, "") for name in "abc"]
+
+    def remark(bare: int, prompt: str) -> str:
+        steps = [() if i < bare else (Step("It is there.", ()),) for i in range(len(asked))]
+        drawn = {
+            q.question_id: [prediction(q.question_id, "left", steps=found)]
+            for q, found in zip(asked, steps, strict=True)
+        }
+        report = make_report("e", "m@1", "sat2/test", {"prompt": prompt}, asked, drawn)
+        assert report.plain()["remark"] == report.remark
+        return report.remark
+
+    assert remark(2, "points").startswith("2 of 3 answers have no thoughts")
+    assert (remark(1, "points"), remark(3, "answer")) == ("", "")
+
+
 def test_one_family_alone_is_not_told_twice() -> None:
     report = reported({n: ("near", answer) for n, (_, answer) in MIXED.items()})
     assert list(report.figures) == ["all"]

@@ -19,6 +19,7 @@ from curation.scores.bootstrap import Estimate, PairedDifference, clusters, diff
 from curation.scores.prediction import Prediction
 from mcts.data import Question
 from mcts.places.decide import is_unread
+from mcts.prompts import load_prompt
 from mcts.zoom.observe import Problem
 from training.evaluation import ledger
 from warehouse.sources import task_of
@@ -81,6 +82,19 @@ class EvaluationReport:
         """Questions whose request failed for good."""
         return len(self.unanswered)
 
+    @property
+    def remark(self) -> str:
+        """Say that thoughts were asked for and most answers have none; empty where they have."""
+        given = [p for drawn in self.predictions.values() for p in drawn if p.answer is not None]
+        bare = sum(not p.steps for p in given)
+        name = str(self.settings.get("prompt", ""))
+        if not name or 2 * bare <= len(given) or "<think>" not in load_prompt(name).system:
+            return ""
+        return (
+            f"{bare} of {len(given)} answers have no thoughts, which the prompt asks for: a server "
+            "with a reasoning parser takes them out of the text (docs/servers.md)"
+        )
+
     def plain(self) -> dict[str, Any]:
         """Return values for JSON: shares, not per cent."""
         return {
@@ -93,6 +107,7 @@ class EvaluationReport:
             },
             "metrics": dict(self.metrics),
             "outcomes": self.outcomes,
+            "remark": self.remark,
             "requests": self.requests,
             "replayed": self.replayed,
             "failed": self.failed,
