@@ -137,8 +137,8 @@ def crop_elsewhere(data: bytes, observation: Observation, call: ZoomCall | None 
         (draw.uniform(0, width - wide), draw.uniform(0, height - tall))
         for _ in range(_PLACES_TRIED)
     ]
-    x, y = min(corners, key=lambda c: _overlap(crop, Box(*c, c[0] + wide, c[1] + tall)))
-    other = Box(x, y, x + wide, y + tall, crop.image)
+    others = [Box(x, y, x + wide, y + tall, crop.image) for x, y in corners]
+    other = min(others, key=lambda box: _overlap(crop, box))
     return render_crop(data, replace(observation, crop=other, marked=False))
 
 

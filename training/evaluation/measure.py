@@ -163,9 +163,7 @@ async def measure(
         await subject.teacher.open()
     identity = subject.teacher.identity
     run_id = f"evaluate-{uuid.uuid4().hex[:12]}"
-    settings: dict[str, Any] = {"space": asdict(subject.space), "prompt": config.prompt}
-    settings |= asdict(protocol) | {"step_tokens": subject.step_tokens}
-    settings |= {"zoom": asdict(subject.zoom)} if subject.zoom else {}
+    settings = _settings_of(subject, protocol)
     params = {**settings, **(recorded or {})}
     record_run(warehouse, run_id, "evaluate", task=questions[0].task, params=params)
     evaluation = _Evaluation(subject, questions, warehouse, protocol, config, progress)
@@ -184,6 +182,13 @@ async def measure(
     )  # fmt: skip
     await asyncio.to_thread(store, warehouse, report)
     return report
+
+
+def _settings_of(subject: Subject, protocol: EvaluationProtocol) -> dict[str, Any]:
+    """Return what `evaluations.settings` and `runs.params` say of how a model was asked."""
+    found: dict[str, Any] = {"space": asdict(subject.space), "prompt": subject.prompt}
+    found |= asdict(protocol) | {"step_tokens": subject.step_tokens}
+    return found | ({"zoom": asdict(subject.zoom)} if subject.zoom else {})
 
 
 def _responses(predictions: Mapping[str, Sequence[Prediction]]) -> list[tuple[Any, ...]]:
