@@ -59,18 +59,18 @@ class Item:
     images: dict[str, bytes]
 
 
-def load_items(parquet: Path | None) -> list[Item]:
-    """Read questions in SAT-v2's schema; by default the embedded sample's."""
-    sample = task_of("sat2").sample
+def load_items(parquet: Path | None = None, task: str = "sat2") -> list[Item]:
+    """Read questions in a task's schema; by default its embedded sample's."""
+    sample = task_of(task).sample
     if parquet is None:
         assert sample is not None
         parquet = sample.files["test"]
     with tempfile.TemporaryDirectory() as home:
         warehouse = Warehouse.at(home)
-        import_questions(warehouse, "sat2", parquet, split="test")
+        import_questions(warehouse, task, parquet, split="test")
         return [
             Item(question, {i.image_id: read_image(warehouse, i.image_id) for i in question.images})
-            for question in read_questions(warehouse, "sat2")
+            for question in read_questions(warehouse, task)
         ]
 
 

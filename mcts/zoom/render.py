@@ -10,6 +10,9 @@ and exports call this one function, so all of them see the same pixels.
 from __future__ import annotations
 
 import io
+import threading
+from collections import OrderedDict
+from typing import Any
 
 from mcts.data import Observation, Point, ZoomCall, content_id
 from mcts.image_io import decode
@@ -35,7 +38,7 @@ def render_crop(data: bytes, observation: Observation, call: ZoomCall | None = N
     crop, size = observation.crop, (observation.width, observation.height)
     assert crop is not None
     region = (crop.x1, crop.y1, crop.x2, crop.y2)
-    shown = decode(data).resize(size, Image.Resampling.LANCZOS, box=region)
+    shown = _DECODED.get(data).resize(size, Image.Resampling.LANCZOS, box=region)
     point = _marked(observation, call)
     if point is not None:
         x = (point.x - crop.x1) * size[0] / (crop.x2 - crop.x1)
@@ -46,6 +49,31 @@ def render_crop(data: bytes, observation: Observation, call: ZoomCall | None = N
     out = io.BytesIO()
     shown.save(out, "JPEG", quality=95, subsampling=0)
     return out.getvalue()
+
+
+class _DecodedImages:
+    """Decoded images, kept while they fit into `room` bytes: many crops are cut from one."""
+
+    def __init__(self, room: int) -> None:
+        self._images: OrderedDict[bytes, Any] = OrderedDict()
+        self._room = room
+        self._lock = threading.Lock()  # an engine's thread renders, too
+
+    def get(self, data: bytes) -> Any:
+        """Return an encoded image as a Pillow image, which nobody may change."""
+        with self._lock:
+            if data in self._images:
+                self._images.move_to_end(data)
+                return self._images[data]
+            image = self._images[data] = decode(data)
+            self._room -= 3 * image.width * image.height
+            while self._room < 0 and self._images:
+                _, oldest = self._images.popitem(last=False)
+                self._room += 3 * oldest.width * oldest.height
+            return image
+
+
+_DECODED = _DecodedImages(2**28)
 
 
 def crop_id(image_id: str, observation: Observation, call: ZoomCall | None = None) -> str:
