@@ -17,6 +17,7 @@ from mcts.teachers.base import TeacherError, TeacherUnavailable
 from mcts.zoom.config import ZoomConfig
 from mcts.zoom.lenses import Lens
 from mcts.zoom.render import render_crop
+from tests.support.benchmark_files import vstar_bench
 from tests.support.stub_server import StubServer
 from tests.training.test_measure import (
     Scripted,
@@ -27,6 +28,8 @@ from tests.training.test_measure import (
 )
 from training.evaluation.controls import crop_elsewhere, noise_crop, with_crops
 from training.evaluation.measure import EvaluationProtocol, Subject, measure
+from warehouse.sources.importing import import_questions
+from warehouse.storage.home import Warehouse
 
 SPACE = CoordinateSpace.qwen3_vl()
 ZOOM = ZoomConfig(Lens(10, 56), max_calls=2, max_turns=3)
@@ -223,6 +226,19 @@ def test_the_command_reports_with_and_without_zoom(warehouse, capsys, monkeypatc
         assert set(found["zoom_gain"]["all"]) >= {"value", "low", "high", "mcnemar"}
     prompts = {row["prompt"] for row in table(warehouse, "SELECT prompt FROM evaluations")}
     assert prompts == {"zoom", "points"}
+
+
+def test_a_benchmark_with_boxes_is_measured_on_any_server(tmp_path, capsys, monkeypatch):
+    warehouse = Warehouse(str(tmp_path / "home"))
+    import_questions(warehouse, "vstar-bench", vstar_bench(tmp_path))
+    with StubServer() as server:
+        options = ("vstar-bench", "--space", "qwen3-vl", "--response-style", "zoom", "--json")
+        assert vigorl(server.url, *options, home=warehouse.root, monkeypatch=monkeypatch) == 0
+    found = json.loads(capsys.readouterr().out)
+    assert found["benchmark"] == "vstar-bench/test"
+    assert found["settings"]["zoom"]["lens"]["half_width"] == 182, "the task's own lens"
+    assert found["figures"]["all"]["on_asked"]["value"] == 1, "a crop of it all shows the glove"
+    assert found["no_zoom"]["settings"]["prompt"] == "visual-search"
 
 
 def test_the_embedded_model_zooms_with_crops_that_it_encodes(warehouse, capsys, monkeypatch):
