@@ -32,6 +32,7 @@ from curation.render.marks import (
     marks_of,
     outward,
     role_of,
+    told_of,
 )
 from mcts.data import Point, Question, Step, Trace, Verdict, content_id
 from mcts.image_io import UnreadableImage, canonical, suffix
@@ -276,11 +277,24 @@ def shown_mark(mark: Mark, question: Question) -> dict[str, Any]:
 
 
 def shown_step(step: Step, marks: Sequence[Mark], question: Question) -> dict[str, Any]:
-    seen = step.observation.crop if step.observation else None
-    crop = asdict(seen) if seen else None
     where = shown_places(step.thought, step.points)
     shown = [shown_mark(m, question) for m in marks]
-    return {"text": step.thought, "places": where, "marks": shown, "crop": crop}
+    return {"text": step.thought, "places": where, "marks": shown, "look": shown_look(step)}
+
+
+def shown_look(step: Step) -> dict[str, Any] | None:
+    """Return what a step's call showed: a region of an image, or why there is none; else None."""
+    seen, point = step.observation, step.call.point if step.call else None
+    if seen is None:
+        return None
+    marked = seen.crop is not None and seen.marked and point is not None
+    return {
+        "told": told_of(seen),
+        "crop": asdict(seen.crop) if seen.crop else None,
+        "number": None if seen.view is None else seen.view + 1,
+        "dot": [point.x, point.y] if marked and point else None,
+        "width": seen.width,
+    }
 
 
 def shown_places(text: str | None, points: Sequence[Point]) -> list[list[int]]:

@@ -16,10 +16,12 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
-from mcts.data import AnswerKind, Image, Point, Question, Trace
+from mcts.data import AnswerKind, Box, Image, Observation, Point, Question, Trace
 from mcts.parsing import answer_points, move_points
 from mcts.places.decide import is_share
+from mcts.zoom.observe import observation_text
 
+_OPENED, _CLOSED = "<observation>", "</observation>"
 NOMINAL = 480.0
 """Longer side, in pixels, of the image on which badges are laid out; others scale from it."""
 BADGE = 11.0
@@ -50,6 +52,37 @@ class Mark:
     is outside, from the place on the image's edge that is nearest to it."""
     outside: str = ""
     """Why the point cannot be shown in its image; empty when it can."""
+
+
+@dataclass(frozen=True, slots=True)
+class Region:
+    """What a step looked at closer, as it is shown: outlined, with the crop's number."""
+
+    box: Box
+    label: str
+    """The number by which the model calls the crop, from 1; empty where it has none."""
+    step: str
+    """The step's number from 1."""
+    role: str = "step"
+    """What the step does in its trace, as `role_of` says."""
+
+
+def regions_of(trace: Trace) -> list[Region]:
+    """Make a region for every crop that a trace was shown."""
+    seen = [(i, step.observation) for i, step in enumerate(trace.steps)]
+    return [region_of(o, i + 1, role_of(trace, i)) for i, o in seen if o is not None and o.crop]
+
+
+def region_of(observation: Observation, step: int, role: str = "step") -> Region:
+    """Make the region of an observation that shows one."""
+    assert observation.crop is not None
+    label = "" if observation.view is None else str(observation.view + 1)
+    return Region(observation.crop, label, str(step), role)
+
+
+def told_of(observation: Observation) -> str:
+    """Return what an observation says to the model, without its tags."""
+    return observation_text(observation).removeprefix(_OPENED).removesuffix(_CLOSED)
 
 
 def role_of(trace: Trace, i: int) -> str:

@@ -12,12 +12,13 @@ from __future__ import annotations
 import re
 import unicodedata
 from bisect import bisect
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from functools import lru_cache
+from types import MappingProxyType
 
 from PIL import Image, ImageDraw, ImageFont
 
-from curation.render.marks import Mark, in_whole_pixels, role_of, shown_answer
+from curation.render.marks import Mark, in_whole_pixels, role_of, shown_answer, told_of
 from mcts.data import Question, Trace
 
 INK, MUTED, LINE, PAPER = "#14191d", "#56616a", "#d3d9dd", "#f4f6f7"
@@ -25,6 +26,7 @@ BLUE, ORANGE = "#1259c3", "#c2410c"
 _NOTES = {"wrong": "Wrong attempt", "turn": "Turns back"}
 _WORD = re.compile(r"\(\S{1,12} \S{1,12}\)\S*|\S+")  # a coordinate stays on one line
 _SPELT = {"–": "-", "—": "-", "−": "-", "×": "x", "•": "·", "→": "->", "ß": "ss", "\t": " "}
+_CROP = 210  # pixels of a crop's height beside its step
 _LONGEST = 1500  # characters of one text; a runaway thought must not make a card of a mile
 
 
@@ -84,8 +86,13 @@ def words_beside(
     trace: Trace,
     question: Question,
     marks: Sequence[Mark],
+    crops: Mapping[int, Image.Image] = MappingProxyType({}),
 ) -> float:
-    """Write question, steps, answer and whether it is right; returns the y where they end."""
+    """Write question, steps, answer and whether it is right; returns the y where they end.
+
+    Args:
+        crops: what steps were shown, by the step's index.
+    """
     column = _Column(card, *at, width)
     about = (question.task, question.family, trace.kind)
     column.write(" · ".join(filter(None, about)), 21, MUTED)
@@ -100,6 +107,8 @@ def words_beside(
         role = role_of(trace, i)
         note = _NOTES.get(role, "") if i == 0 or role != role_of(trace, i - 1) else ""
         column.step(str(i + 1), in_whole_pixels(step.thought, step.points), role, outside, note)
+        if step.observation is not None:
+            column.look(crops.get(i), told_of(step.observation), role)
     column.y += 10
     column.answer(trace, question)
     for mark in marks:
@@ -137,6 +146,26 @@ class _Column:
             rail = (self.x + 50, top + (2 if note else -20), self.x + 53, self.y - 2)
             self.draw.rectangle(rail, fill=ORANGE)
         self._badge(number, role, (self.x, top - 3))
+        self.y += 18
+
+    def look(self, crop: Image.Image | None, told: str, role: str) -> None:
+        """The crop that a step was shown, with what it was told; or why there is none."""
+        indent, above = 62, self.y - 20
+        if crop is None:
+            self.y -= 8
+            self.write(told, 20, ORANGE, indent=indent)
+        else:
+            scale = min(_CROP / crop.height, _CROP * 1.4 / crop.width)
+            size = (max(1, round(crop.width * scale)), max(1, round(crop.height * scale)))
+            x, top = round(self.x + indent), round(self.y - 4)
+            self.card.paste(crop.resize(size, Image.Resampling.LANCZOS), (x, top))
+            edge = (x - 2, top - 2, x + size[0] + 1, top + size[1] + 1)
+            self.draw.rectangle(edge, outline=colour_of(role), width=2)
+            self.y = top + 2
+            self.write(told, 20, MUTED, indent=indent + size[0] + 18)
+            self.y = max(self.y, top + size[1] + 4)
+        if role == "wrong":
+            self.draw.rectangle((self.x + 50, above, self.x + 53, self.y - 2), fill=ORANGE)
         self.y += 18
 
     def _badge(self, number: str, role: str, at: tuple[float, float]) -> None:

@@ -17,9 +17,17 @@ from collections.abc import Sequence
 
 from PIL import Image, ImageDraw, ImageOps
 
-from curation.render.marks import BADGE, NOMINAL, Mark, arrange, marks_of, outward
+from curation.render.marks import (
+    BADGE,
+    NOMINAL,
+    Mark,
+    Region,
+    arrange,
+    marks_of,
+    outward,
+    regions_of,
+)
 from curation.render.text_layout import (
-    BLUE,
     LINE,
     MUTED,
     PAPER,
@@ -27,9 +35,10 @@ from curation.render.text_layout import (
     font,
     words_beside,
 )
-from mcts.data import Box, Point, Question, Trace
 from mcts.data import Image as Stored
+from mcts.data import Point, Question, Step, Trace
 from mcts.image_io import UnreadableImage, as_rgb, decode
+from mcts.zoom.render import render_crop
 
 _FINER = 2  # overlays are drawn this much larger and averaged down: Pillow's shapes are jagged
 _MARGIN = 46.0  # around an image with a point outside, at the nominal size
@@ -48,12 +57,12 @@ def draw_points(
 
 
 def draw_marks(
-    image: Image.Image, marks: Sequence[Mark], boxes: Sequence[Box] = (), *, side: int = 720
+    image: Image.Image, marks: Sequence[Mark], regions: Sequence[Region] = (), *, side: int = 720
 ) -> Image.Image:
     """Draw arranged `marks`, all of this image, joined in order by a thin line.
 
     Args:
-        boxes: regions to outline, such as the crops a zoom showed, in the image's pixels.
+        regions: what was looked at closer in this image, to be outlined.
         side: pixels of the longer side of the result, margin aside.
     """
     resized = as_rgb(image)
@@ -67,8 +76,8 @@ def draw_marks(
     framed = ImageOps.expand(resized, margin, PAPER)
     layer = Image.new("RGBA", (framed.width * _FINER, framed.height * _FINER))
     pen = _Pen(ImageDraw.Draw(layer), unit * _FINER, scale * _FINER, margin * _FINER, resized.size)
-    for box in boxes:
-        pen.box(box)
+    for region in regions:
+        pen.region(region)
     pen.route(marks)
     for mark in marks:
         pen.mark(mark)
@@ -102,10 +111,19 @@ class _Pen:
         x, y = self.at(mark.point)
         return x + mark.badge[0] * self.unit, y + mark.badge[1] * self.unit
 
-    def box(self, box: Box) -> None:
+    def region(self, region: Region) -> None:
+        """Outline a region; a tab at its corner names the crop, above it where there is room."""
+        box, colour, unit = region.box, colour_of(region.role), self.unit
         a, b = self.at(Point(box.x1, box.y1)), self.at(Point(box.x2, box.y2))
-        for colour, width in (("white", 4), (BLUE, 1.6)):
-            self.draw.rectangle((*a, *b), outline=colour, width=round(width * self.unit))
+        for paint, width in (("white", 4), (colour, 1.6)):
+            self.draw.rectangle((*a, *b), outline=paint, width=round(width * unit))
+        if region.label:
+            text, face = f"image {region.label}", font(11 * unit)
+            width, height = face.getlength(text) + 9 * unit, 16 * unit
+            top = a[1] - height if a[1] >= height else b[1]
+            self.draw.rectangle((a[0], top, a[0] + width, top + height), fill=colour)
+            middle = (a[0] + width / 2, top + height / 2)
+            self.draw.text(middle, text, "white", face, anchor="mm", stroke_width=0.3 * unit)
 
     def route(self, marks: Sequence[Mark]) -> None:
         """Draw the thin line through the points, in order; into a wrong attempt it is dashed."""
@@ -178,6 +196,7 @@ def draw_trace(trace: Trace, question: Question, images: Sequence[bytes]) -> byt
     """
     marks = marks_of(trace, question)
     raw = [open_image(data) for data in images]
+    crops = {i: crop for i, step in enumerate(trace.steps) if (crop := _crop(step, images))}
     single = len(raw) == 1 and raw[0].width <= 1.6 * raw[0].height
     inner = _CARD - 2 * _PAD
     room = (0.5 * inner if single else inner - _GAP * (len(raw) - 1)) / max(1, len(raw))
@@ -190,7 +209,7 @@ def draw_trace(trace: Trace, question: Question, images: Sequence[bytes]) -> byt
     # Measured on a scrap first: how tall the words are decides how tall the card is.
     scrap = Image.new("RGB", (1, 1))
     width = _CARD - _PAD - left
-    tall = words_beside(scrap, (left, top), width, trace, question, marks)
+    tall = words_beside(scrap, (left, top), width, trace, question, marks, crops)
     tall = max(tall, _PAD + max((p.height for p in drawn), default=0))
     card = Image.new("RGB", (_CARD, round(tall) + _PAD), PAPER)
     draw = ImageDraw.Draw(card)
@@ -200,10 +219,21 @@ def draw_trace(trace: Trace, question: Question, images: Sequence[bytes]) -> byt
         edge = (round(x) - 1, _PAD - 1, round(x) + shown.width, _PAD + shown.height)
         draw.rectangle(edge, outline=LINE, width=1)
         x += shown.width + _GAP
-    words_beside(card, (left, top), width, trace, question, marks)
+    words_beside(card, (left, top), width, trace, question, marks, crops)
     file = io.BytesIO()
     card.save(file, "PNG")
     return file.getvalue()
+
+
+def _crop(step: Step, images: Sequence[bytes]) -> Image.Image | None:
+    """Open the crop that a step was shown, as the model saw it; None if there is none to see."""
+    shown = step.observation
+    if shown is None or shown.crop is None or not 0 <= shown.crop.image < len(images):
+        return None
+    try:
+        return decode(render_crop(images[shown.crop.image], shown, step.call))
+    except (UnreadableImage, ValueError):  # it can't be read, or is smaller than it was
+        return None
 
 
 def open_image(data: bytes) -> Image.Image:
@@ -226,9 +256,8 @@ def _drawn(
 ) -> Image.Image:
     """Image `index` with its marks and crops, as large as fits in `room`, margin included."""
     here = [mark for mark in marks if mark.point.image == index]
-    looks = [step.observation.crop for step in trace.steps if step.observation]
-    crops = [crop for crop in looks if crop is not None and crop.image == index]
+    regions = [region for region in regions_of(trace) if region.box.image == index]
     grown = 1 + 2 * _MARGIN / NOMINAL if any(mark.outside for mark in here) else 1
     longer = max(image.size)
     side = min(room[0] / image.width, room[1] / image.height) * longer / grown
-    return draw_marks(image, here, crops, side=round(side))
+    return draw_marks(image, here, regions, side=round(side))

@@ -106,6 +106,35 @@ const gallery = (() => {
     width: `${((box.x2 - box.x1) / w) * 100}%`, height: `${((box.y2 - box.y1) / tall) * 100}%`,
   });
 
+  /** The region that a step looked at closer; a tab at its corner names the crop, above it where
+      there is room. */
+  function drawRegion({ n, role, look }, image) {
+    const { crop, number } = look;
+    const above = crop.y1 / image.h > 0.05;
+    const [width, top] = [number > 9 ? 62 : 56, above ? -18 : 1];
+    const tab = number === null ? null : s("svg", {
+      x: `${(crop.x1 / image.w) * 100}%`, y: `${((above ? crop.y1 : crop.y2) / image.h) * 100}%`, overflow: "visible",
+    }, s("g", { class: "tab" }, s("rect", { x: -1, y: top, width, height: 17 }),
+      s("text", { x: width / 2 - 1, y: top + 12.5 }, `image ${number}`)));
+    return s("g", { class: `region ${role}`, "data-n": n },
+      outline(crop, image, "region-halo"), outline(crop, image, "crop"), tab);
+  }
+
+  /** What a step's call showed, cut out of the image on this page; or why nothing was shown. */
+  function seen(look, images) {
+    const { crop, dot, told, width } = look;
+    if (!crop) return h("p", { class: "told" }, told);
+    const image = images[crop.image];
+    const [w, tall] = [crop.x2 - crop.x1, crop.y2 - crop.y1];
+    const shown = image?.src
+      ? s("svg", { viewBox: `${crop.x1} ${crop.y1} ${w} ${tall}`, role: "img", "aria-label": told,
+        "--r": w / tall, preserveAspectRatio: "none" },
+      s("image", { href: root + image.src, width: image.w, height: image.h, preserveAspectRatio: "none" }),
+      dot ? s("circle", { cx: dot[0], cy: dot[1], r: (8 * w) / width, class: "dotted", "stroke-width": (2 * w) / width }) : null)
+      : h("span", { class: "missing" }, "This image is missing or cannot be read.");
+    return h("figure", { class: "seen" }, shown, h("figcaption", {}, told));
+  }
+
   // Badges were laid out on a picture of 480 pixels: they grow and shrink with it, within reason.
   const fitted = new ResizeObserver((seen) => requestAnimationFrame(() => {
     for (const { target, contentRect } of seen) {
@@ -120,7 +149,7 @@ const gallery = (() => {
     const stages = images.map((image, i) => {
       const route = steps.flatMap((step) => step.marks).filter((mark) => mark.image === i);
       const marks = [...route, ...answer.filter((mark) => mark.image === i)];
-      const crops = steps.map((step) => step.crop).filter((crop) => crop && crop.image === i);
+      const looks = steps.filter((step) => step.look?.crop && step.look.crop.image === i);
       const which = images.length > 1 ? `Image ${i + 1} of ${images.length}. ` : "";
       const words = `${which}${alt}${marks.length ? ` Marked: ${marks.map((m) => m.n).join(", ")}.` : ""}`;
       const shown = image.src
@@ -128,7 +157,7 @@ const gallery = (() => {
         : h("span", { class: "missing" }, "This image is missing or cannot be read.");
       const overlay = s("svg", { class: "overlay", "aria-hidden": "true" },
         ...boxes.filter((box) => box.image === i).map((box) => outline(box, image, "gold")),
-        ...crops.map((crop) => outline(crop, image, "crop")),
+        ...looks.map((step) => drawRegion(step, image)),
         ...drawRoute(route), ...marks.map(drawMark));
       // Room for the badges of points outside, on the sides where there are some.
       const room = (axis, sign) => Number(marks.some((mark) => mark.out && mark.badge[axis] * sign >= 20));
@@ -157,8 +186,9 @@ const gallery = (() => {
     return [...parts, text.slice(at)];
   };
 
-  /** A numbered list of steps; pointing at one lights its marks in `where`. */
-  function steps(list, where) {
+  /** A numbered list of steps, each with what it was shown of `images`; pointing at one lights its
+      marks in `where`. */
+  function steps(list, where, images) {
     const notes = { wrong: "Wrong attempt", turn: "Turns back" };
     return h("ol", { class: "steps" }, ...list.map((step, i) => {
       const first = i === 0 || list[i - 1].role !== step.role;
@@ -171,7 +201,7 @@ const gallery = (() => {
         first && notes[step.role] ? h("span", { class: "note" }, notes[step.role]) : null,
         h("p", {}, ...thought(step.text, step.places)),
         ...step.marks.filter((mark) => mark.out).map((mark) => h("p", { class: "told" }, mark.out)),
-        step.crop ? h("p", { class: "note" }, "Looked closer: the outlined region") : null));
+        step.look ? seen(step.look, images) : null));
     }));
   }
 
@@ -208,6 +238,6 @@ const gallery = (() => {
     return [h("dt", {}, name), h("dd", {}, code, button)];
   }
 
-  return { root, take, load, h, s, plural, grade, graded, worth, numeral, pictures, steps, thought,
+  return { root, take, load, h, s, plural, grade, graded, worth, numeral, pictures, seen, steps, thought,
     light, watch, id, get index() { return known.index; } };
 })();

@@ -128,7 +128,7 @@
         h("h2", { id: "opened-title" }, entry.q),
         entry.choices.length ? h("p", { class: "quiet" }, entry.choices.join(" / ")) : null));
     const read = view.querySelector(".read");
-    read.append(...[steps(entry.steps, view),
+    read.append(...[steps(entry.steps, view, entry.images),
       h("div", { class: "result" }, h("span", { class: "label" }, "Answer"),
         h("b", {}, ...thought(entry.answer ?? "no answer was given", entry.answer_places)), graded(entry.reward),
         entry.gold.length && !(entry.reward >= 1) ? h("span", { class: "quiet" }, `Right would be: ${entry.gold.join(", or ")}`) : null,

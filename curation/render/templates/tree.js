@@ -80,8 +80,9 @@ gallery.load(document.documentElement.dataset.tree).then((tree) => {
         h("b", {}, ...gallery.thought(rollout.answer ?? "no answer", rollout.answer_places)), graded(rollout.reward)),
       h("p", { class: "quiet" }, rollout.reason),
       ...rollout.steps.map((step) => h("div", { class: "small" }, gallery.numeral(step.n, step.role),
-        h("p", {}, ...gallery.thought(step.text, step.places),
-          ...step.marks.filter((mark) => mark.out).map((mark) => h("span", { class: "told" }, mark.out))))));
+        h("div", {}, h("p", {}, ...gallery.thought(step.text, step.places),
+          ...step.marks.filter((mark) => mark.out).map((mark) => h("span", { class: "told" }, mark.out))),
+        step.look ? gallery.seen(step.look, tree.images) : null))));
   }
 
   let shown = null;
@@ -94,7 +95,7 @@ gallery.load(document.documentElement.dataset.tree).then((tree) => {
       node.reward === null ? null : `reward ${node.reward}`, node.reason || null,
       node.problems.length ? node.problems.join(", ") : null].filter(Boolean).join(" · ");
     at("detail").replaceChildren(...[
-      way.length ? steps(way, at("side")) : null,
+      way.length ? steps(way, at("side"), tree.images) : null,
       node.answer === null ? null : h("div", { class: "result" }, h("span", { class: "label" }, "Answer"),
         h("b", {}, ...gallery.thought(node.answer, node.answer_places)), graded(node.reward)),
       h("p", { class: "quiet" }, `Node ${node.id}: ${facts}`),
