@@ -105,10 +105,16 @@ class ZoomAlarm:
         settings: ZoomAlarmSettings,
         earlier: Callable[[], Sequence[Mapping[str, Any]]] = lambda: (),
     ) -> None:
-        """`earlier` returns what was logged before the first check, by an earlier start."""
+        """`earlier` returns what was logged by an earlier start."""
         self.settings, self._earlier = settings, earlier
-        self._rates: list[float] | None = None
+        self._rates: list[float] = []
         self._gains: list[float] = []
+
+    def recall(self) -> None:
+        """Take what was logged by an earlier start; call it before the first step is logged."""
+        for row in self._earlier():
+            self._take(row)
+        self._earlier = lambda: ()
 
     def check(self, metrics: Mapping[str, Any]) -> None:
         """Take the metrics of a step.
@@ -116,10 +122,6 @@ class ZoomAlarm:
         Raises:
             TrainingError: it is time to stop, and why.
         """
-        if self._rates is None:
-            self._rates = []
-            for row in self._earlier():
-                self._take(row)
         self._take(metrics)
         if CALL_RATE in metrics:
             self._check_calls(self._rates)
@@ -127,7 +129,6 @@ class ZoomAlarm:
             self._check_gains()
 
     def _take(self, metrics: Mapping[str, Any]) -> None:
-        assert self._rates is not None
         if CALL_RATE in metrics:
             self._rates.append(metrics[CALL_RATE])
         if GAIN in metrics:

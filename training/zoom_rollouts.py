@@ -311,6 +311,7 @@ class ZoomTrainer(RolloutTrainer):
             metrics[name].append(share)
 
     def log(self, logs: dict[str, float], start_time: float | None = None) -> None:
+        self._alarm.recall()
         super().log(logs, start_time)
         self._alarm.check(logs)
 
