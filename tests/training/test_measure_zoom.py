@@ -128,6 +128,7 @@ def test_a_call_that_shows_nothing_is_a_failed_call_and_no_other_format(warehous
     report = run(Looking(call(300, 300), call(300, 300), ANSWER), warehouse)
     figures = report.figures["all"]
     assert figures["failed_calls"].value == 0.5 and figures["format"].value == 1
+    assert figures["pointed"].value == 1, "the last thought is about what was shown"
     malformed = "<think>I look at (3, 3).</think><tool_call>there</tool_call>"
     report = run(Looking(malformed, ANSWER, identity="b@1"), warehouse)
     assert report.figures["all"]["failed_calls"].value == 1
