@@ -115,9 +115,15 @@ _PLACE_BEFORE = re.compile(
 )
 # What small numbers count: goals of a match, rows and columns of a matrix.
 _RESULT_BEFORE = re.compile(
-    r"(?<![\w-])(?:ended|finished|won|lost|drew|tied|final\s+score|scoreline|indices|index|subscripts?|"
+    r"(?<![\w-])(?:(?:ended|finished|won|wins?|lost|loses?|drew|tied|beaten)(?:\s+(?:in|with|by|as))?|"
+    r"final\s+score|scoreline|indices|index|subscripts?|rows?\s+and\s+columns?|"
     r"(?:matrix|array|tensor|grid|table|board|spreadsheet)(?:'s)?\s+"
     r"(?:entry|entries|elements?|cells?|positions?|squares?|nodes?)|entry|entries)\s*[:=]?\s*$",
+    re.IGNORECASE,
+)
+_ENTRY_BEHIND = re.compile(
+    r"(?:\s*-?\s*th)?\s*(?:entry|entries|(?:(?:element|cell|component)s?\s+)?(?:of|in)\s+"
+    r"(?:the|this|a)\s+(?:matrix|array|tensor))\b",
     re.IGNORECASE,
 )
 _COUNTED = 30
@@ -309,7 +315,8 @@ def _counts(pair: Pair) -> bool:
     """Whether it counts goals, or rows and columns, or gives two numbers of things in a row."""
     if not (pair.first.isdigit() and pair.second.isdigit()):
         return False
-    if max(pair.x, pair.y) <= _COUNTED and _RESULT_BEFORE.search(pair.before):
+    small = max(pair.x, pair.y) <= _COUNTED
+    if small and (_RESULT_BEFORE.search(pair.before) or _ENTRY_BEHIND.match(pair.after)):
         return True
     return pair.y == pair.x + 1 and bool(_NUMBERED_BEFORE.search(pair.before))
 
