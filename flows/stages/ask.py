@@ -154,9 +154,9 @@ def lines(trace: Trace, question: Question) -> list[str]:
 
 
 def _shown(observation: Observation) -> str:
-    """Say what a zoom call showed: the corners of its region, or why there is none."""
-    crop = observation.crop
-    if crop is None:
+    """Say what a zoom call showed: the crop's number and corners, or why there is none."""
+    crop, view = observation.crop, observation.view
+    if crop is None or view is None:
         return f"   shown nothing: {observation.problem.replace('_', ' ')}"
     corners = Point(crop.x1, crop.y1, crop.image), Point(crop.x2, crop.y2, crop.image)
-    return f"   shown {' to '.join(map(format_point, corners))}, enlarged"
+    return f"   shown as image {view + 1}: {' to '.join(map(format_point, corners))}, enlarged"

@@ -114,9 +114,9 @@ def test_a_model_that_zooms_is_shown_regions_that_are_printed_and_drawn(
     looks = [s.observation for trace in drawn for s in trace.steps if s.observation]
     crops = [look.crop for look in looks if look.crop]
     assert len(drawn) == 4 and crops and {trace.kind for trace in drawn} == {"zoom"}
-    for crop in crops:
+    for crop, view in [(look.crop, look.view) for look in looks if look.crop]:
         corners = f"({crop.x1:.0f}, {crop.y1:.0f}) to ({crop.x2:.0f}, {crop.y2:.0f})"
-        assert f"   shown {corners}, enlarged" in printed
+        assert f"   shown as image {view + 1}: {corners}, enlarged" in printed
         assert 0 <= crop.x1 < crop.x2 <= 400 and 0 <= crop.y1 < crop.y2 <= 200
     assert printed.count("   shown ") == len(looks)
     sizes = {(look.width, look.height) for look in looks if look.crop}
