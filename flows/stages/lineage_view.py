@@ -20,11 +20,20 @@ from urllib.parse import quote
 
 from PIL import Image
 
-from curation.render.marks import Mark, arrange, marks_of
+from curation.render.marks import (
+    Mark,
+    Region,
+    arrange,
+    marks_of,
+    region_of,
+    regions_of,
+    told_of,
+)
 from curation.render.trace_card import draw_marks
 from flows.settings import Problem
 from mcts.data import Point, Question
 from mcts.image_io import UnreadableImage, decode
+from mcts.zoom.rows import observation_from
 from warehouse.lineage.lineage import MOST, Entity, Lineage, Walker
 from warehouse.query.read_back import read_traces, rows_among
 from warehouse.storage.home import Warehouse
@@ -162,32 +171,42 @@ class LineageView:
         if focus.kind == "trace":
             for trace, _ in read_traces(self.warehouse, [focus.id]):
                 for question in read_questions(self.warehouse, question_ids=[trace.question_id]):
-                    return self._marked(question, marks_of(trace, question))
+                    return self._marked(question, marks_of(trace, question), regions_of(trace))
         if focus.kind == "image":
             return [draw_marks(self._image(focus.id), [])]
         questions = [entity.id for entity in lineage.entities if entity.kind == "question"]
-        if focus.kind in ("node", "response", "tree", "question") and questions:
+        if focus.kind in ("node", "response", "crop", "tree", "question") and questions:
             for question in read_questions(self.warehouse, question_ids=questions[:1]):
-                return self._marked(question, self._node_marks(question))
+                return self._marked(question, *self._node_marks(question))
         return []
 
-    def _node_marks(self, question: Question) -> list[Mark]:
-        """The points of the node, or of the response's nodes; none for larger entities."""
+    def _node_marks(self, question: Question) -> tuple[list[Mark], list[Region]]:
+        """The points and crops of the node, or of the response's or crop's nodes; none for larger
+        entities."""
         focus, descendants = self.lineage.focus, self.lineage.descendants
-        if focus.kind not in ("node", "response"):
-            return []
+        if focus.kind not in ("node", "response", "crop"):
+            return [], []
         nodes = [e.id for e in (focus, *descendants) if e.kind == "node" and e.single]
         sql = (
-            "SELECT tree_id, node_id, tree_id || '/' || node_id AS id, x, y, image FROM nodes "
-            "WHERE x IS NOT NULL"
+            "SELECT tree_id, node_id, tree_id || '/' || node_id AS id, x, y, image, observation "
+            "FROM nodes WHERE x IS NOT NULL OR crop_id IS NOT NULL"
         )
         rows = rows_among(self.warehouse, f"({sql})", "id", nodes)
-        points = [Point(row["x"], row["y"], row["image"]) for row in rows]
-        return arrange([Mark(str(n + 1), p) for n, p in enumerate(points)], question.images)
+        looks = [observation_from(row["observation"]) for row in rows]
+        points = [Point(row["x"], row["y"], row["image"]) for row in rows if row["x"] is not None]
+        marks = [Mark(str(n), point) for n, point in enumerate(points, 1)]
+        regions = [region_of(look, n) for n, look in enumerate(looks, 1) if look and look.crop]
+        return arrange(marks, question.images), regions
 
-    def _marked(self, question: Question, marks: list[Mark]) -> list[Image.Image]:
+    def _marked(
+        self, question: Question, marks: list[Mark], regions: list[Region]
+    ) -> list[Image.Image]:
         return [
-            draw_marks(self._image(image.image_id), [m for m in marks if m.point.image == i])
+            draw_marks(
+                self._image(image.image_id),
+                [mark for mark in marks if mark.point.image == i],
+                [region for region in regions if region.box.image == i],
+            )
             for i, image in enumerate(question.images[:_IMAGES])
         ]
 
@@ -247,7 +266,10 @@ def _step(step: dict[str, Any]) -> str:
     origin.append(f"node {step['node_id']}" if step["node_id"] is not None else "")
     origin.append(f"rollout {step['rollout_id']}" if step["rollout_id"] is not None else "")
     origin.append(f"response {_short_id(step['response_id'])}" if step["response_id"] else "")
-    return f"{point}, {', '.join(part for part in origin if part)}: {step['thought']}"
+    look = observation_from(step["observation"])
+    crop = f" (crop {_short_id(step['crop_id'])})" if step["crop_id"] else ""
+    told = f" [{told_of(look)}{crop}]" if look else ""
+    return f"{point}, {', '.join(part for part in origin if part)}: {step['thought']}{told}"
 
 
 def _short_id(name: str) -> str:

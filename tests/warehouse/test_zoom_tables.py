@@ -10,12 +10,14 @@ from curation.traces.linearize import linearize
 from curation.traces.preferences import preference_pairs
 from curation.traces.step_values import step_values
 from flows.stages.curate import curate_trees
+from flows.stages.lineage_view import load_lineage
 from mcts.tree import Tree, flatten
 from mcts.zoom.crops import crop_of
 from mcts.zoom.rows import call_row
 from tests.support.scripted import IMAGE, QUESTION
 from tests.support.zoom_trees import LOOKS, ZOOM, look
 from tests.warehouse.test_tree_views import store
+from warehouse.lineage.lineage import Entity
 from warehouse.query.read_back import read_traces, read_trees
 from warehouse.query.run_query import query
 from warehouse.storage.home import Warehouse
@@ -121,3 +123,23 @@ def test_a_failed_call_is_a_row_with_its_problem(warehouse: Warehouse) -> None:
         "WHERE observation IS NOT NULL AND observation.x1 IS NULL",
     ).to_pylist()
     assert {tuple(row.values()) for row in failed} == {(800.0, "shown_already", None)}
+
+
+def test_lineage_leads_from_a_trace_through_its_crops_to_the_image(
+    warehouse: Warehouse, trees: dict[str, Tree]
+) -> None:
+    (_, trace, _) = linearize(trees["looks"])
+    step, closer, _ = trace.steps
+    first, second = (crop_of(QUESTION, looked) for looked in (step, closer))
+    view = load_lineage(warehouse, trace.trace_id)
+    image, node = Entity("image", (IMAGE.image_id,)), Entity("node", ("looks/2",))
+    edges = view.lineage.edges
+    assert (image, Entity("crop", (first,))) in edges and (Entity("crop", (first,)), node) in edges
+    assert (Entity("crop", (second,)), view.lineage.focus) in edges, "a rollout's step is no node"
+    assert "[Image 2: the region around that place, enlarged. (crop " in view.text()
+    assert "(750, 750) to (850, 850), shown at 100x100" in view.text()
+
+    up = load_lineage(warehouse, f"crop:{first[:12]}")
+    assert up.lineage.focus == Entity("crop", (first,))
+    assert {e.kind for e in up.lineage.ancestors} >= {"image"}
+    assert node in up.lineage.descendants

@@ -37,6 +37,7 @@ _ID_QUERIES = (
     ("question", "SELECT question_id AS id FROM questions"),
     ("image", "SELECT image_id AS id FROM images"),
     ("response", "SELECT response_id AS id FROM responses"),
+    ("crop", "SELECT crop_id AS id FROM nodes UNION SELECT crop_id FROM steps"),
     ("run", "SELECT run_id AS id FROM runs"),
     ("evaluation", "SELECT evaluation_id AS id FROM evaluations"),
     (
@@ -61,6 +62,12 @@ _DESCRIPTIONS = {
     "response": """
         SELECT response_id AS id, concat_ws(', ', purpose, tokens || ' tokens', model,
         '"' || text || '"') AS words FROM responses""",
+    "crop": """
+        SELECT crop_id AS id, '(' || round(look.x1)::INT || ', ' || round(look.y1)::INT || ') to (' ||
+        round(look.x2)::INT || ', ' || round(look.y2)::INT || '), shown at ' || look.width || 'x' ||
+        look.height AS words FROM (SELECT crop_id, any_value(observation) AS look FROM (
+            SELECT crop_id, observation FROM nodes UNION ALL SELECT crop_id, observation FROM steps
+        ) WHERE crop_id IS NOT NULL GROUP BY crop_id)""",
     "node": """
         SELECT tree_id || '/' || node_id AS id, concat_ws(', ', 'step ' || depth,
         '"' || coalesce(thought, answer) || '"', visits || ' visits',
@@ -299,10 +306,10 @@ class Walker:
         return described
 
     def steps(self, trace_id: str) -> list[Row]:
-        """A trace's steps, each with its point in original pixels, its node and its response."""
+        """A trace's steps, each with its point and crop in original pixels, node and response."""
         return self.rows(
-            "SELECT step, thought, x, y, image, points, node_id, rollout_id, response_id "
-            "FROM steps SEMI JOIN _ids ON trace_id = _ids.id ORDER BY step",
+            "SELECT step, thought, x, y, image, points, node_id, rollout_id, response_id, call, "
+            "observation, crop_id FROM steps SEMI JOIN _ids ON trace_id = _ids.id ORDER BY step",
             [trace_id],
         )
 

@@ -3,8 +3,8 @@
     for relation in relations("trace"):      # those a walk that starts at a trace follows
         relation.parent, relation.child, relation.sql
 
-From a trace, a node or a response, the path between a search and a trace leads through the single
-responses and nodes; from anything larger it is one edge, or there would be millions.
+From a trace, a node, a response or a crop, the path between a search and a trace leads through the
+single responses, crops and nodes; from anything larger it is one edge, or there would be millions.
 """
 
 from __future__ import annotations
@@ -14,8 +14,8 @@ from dataclasses import dataclass
 from functools import cache
 from importlib import resources
 
-CLOSE_UP = frozenset({"trace", "node", "response"})
-"""Kinds from which a walk follows single responses and nodes."""
+CLOSE_UP = frozenset({"trace", "node", "response", "crop"})
+"""Kinds from which a walk follows single responses, crops and nodes."""
 _HEAD = re.compile(r"^--- (\w+): (\w+) -> (\w+)\n", re.MULTILINE)
 
 

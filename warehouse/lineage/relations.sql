@@ -52,6 +52,19 @@ SELECT tree_id AS made_from, trace_id AS made_into FROM traces;
 --- near: tree -> response
 SELECT tree_id AS made_from, response_id AS made_into FROM responses;
 
+--- near: image -> crop
+SELECT image_ids[observation.image + 1] AS made_from, crop_id AS made_into FROM nodes JOIN trees
+USING (tree_id) JOIN questions USING (question_id) UNION ALL SELECT image_ids[observation.image +
+1], crop_id FROM steps JOIN traces USING (trace_id) JOIN questions USING (question_id);
+
+--- near: crop -> node
+SELECT crop_id AS made_from, tree_id || '/' || node_id AS made_into FROM nodes;
+
+--- near: crop -> trace
+-- of steps that are not nodes: a rollout's, or an evaluated model's
+SELECT crop_id AS made_from, trace_id AS made_into FROM steps WHERE rollout_id IS NOT NULL OR
+node_id IS NULL;
+
 --- near: response -> node
 SELECT response_id AS made_from, tree_id || '/' || node_id AS made_into FROM nodes;
 
