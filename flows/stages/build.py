@@ -181,8 +181,12 @@ async def find_questions(
             )
             questions = await asyncio.to_thread(read)
     if not questions:
+        every = read_questions(warehouse, settings.task)
+        others = {question.split for question in every} - {settings.split}
+        there = f"there are those of {' and '.join(sorted(others))} (--split)" if others else ""
         raise Problem(
             f"there are no questions of task {settings.task!r}, split {settings.split!r}, in "
-            f"{warehouse.root}; import some with `vigorl import {settings.task} PATH`"
+            f"{warehouse.root}; "
+            + (there or f"import some with `vigorl import {settings.task} PATH`")
         )
     return questions

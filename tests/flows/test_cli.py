@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 
 from flows.cli import app as cli
+from tests.support.benchmark_files import vstar_parquet
 from tests.support.fixtures import picture, sat_rows, write_sat
 from tests.support.stub_server import StubServer
 
@@ -142,3 +143,13 @@ def test_the_gallery_has_a_page_for_every_tree(home, capsys, tmp_path):
     assert run("gallery", "--out", tmp_path / "pages", home=home) == 0
     assert str(tmp_path / "pages" / "index.html") in capsys.readouterr().out
     assert len(list((tmp_path / "pages" / "trees").glob("*.html"))) >= 4
+
+
+def test_a_build_of_a_split_that_is_not_there_says_which_are(tmp_path, capsys):
+    """Those of an evaluation set are never `train`, which a build asks for by itself."""
+    assert run("import", "vstar-bench", vstar_parquet(tmp_path / "hub"), home=tmp_path) == 0
+    capsys.readouterr()
+    teacher = ("--teacher", "http://127.0.0.1:9", "--space", "qwen3-vl")
+    assert run("build", "vstar-bench", *teacher, home=tmp_path) == 2
+    said = capsys.readouterr().err
+    assert said.endswith("there are those of test (--split)\n") and said.count("\n") == 1
