@@ -207,7 +207,7 @@ class GrpoRecipe(_Recipe):
         0.5, description="least mean importance ratio between trainer and vLLM"
     )
     ratio_high: Annotated[float, Field(gt=1)] = Field(2.0, description="largest such ratio")
-    alarm: ZoomAlarmSettings = ZoomAlarmSettings()
+    alarm: ZoomAlarmSettings = Field(ZoomAlarmSettings.model_validate({}), description="zoom only")
 
 
 Recipe = Annotated[SftRecipe | GrpoRecipe, Field(discriminator="kind")]

@@ -66,6 +66,7 @@ class ZoomTrainer(RolloutTrainer):
             read_image: the encoded bytes of an image by its id.
         """
         self._space, self._read_image, self._alarm = space, read_image, alarm
+        self._processor: Any = self.processing_class
         self._turn_tokens = recipe.turn_tokens or recipe.max_completion
         self._control_steps = recipe.alarm.controls and recipe.alarm.control_every * recipe.updates
         self._inputs: list[Row] = []
@@ -77,12 +78,13 @@ class ZoomTrainer(RolloutTrainer):
             output: Row = super()._generate_and_score_completions(inputs)
         finally:
             self.tools = []
-        check_images(output, self._image_pad_token_id, self._merge)
+        pad: Any = self._image_pad_token_id
+        check_images(output, pad, self._processor.image_processor.merge_size**2)
         return output
 
     @property
-    def _merge(self) -> int:
-        return int(self.processing_class.image_processor.merge_size) ** 2
+    def _trains(self) -> bool:
+        return self.model is None or self.model.training
 
     def _generate(self, prompts: list[Any]) -> Any:
         """Return as TRL: token ids, masks, messages, log-probabilities, columns, images."""
@@ -90,7 +92,7 @@ class ZoomTrainer(RolloutTrainer):
         episodes, observer = self.begin(prompt_ids, images, fields, self._inputs)
         logprobs = self.play(episodes, observer)
         every = self._control_steps
-        if every and self.model.training and self.state.global_step % every == 0:
+        if every and self._trains and self.state.global_step % every == 0:
             self._control(prompt_ids, images, fields, episodes)
         self._count_tokens(episodes)
         # TRL takes images of completions, and masks, only where it has tools. The chat template
@@ -122,7 +124,7 @@ class ZoomTrainer(RolloutTrainer):
             episodes.append(Episode(question, frame, zoom, [*map(int, ids)], [*shown], taken))
         names = sorted({name for row in rows for name in row["image_ids"]})
         encoded = CropImages({name: self._read_image(name) for name in names}, render)
-        return episodes, Observer(self.processing_class, episodes[0].zoom.role, encoded)
+        return episodes, Observer(self._processor, episodes[0].zoom.role, encoded)
 
     def play(self, episodes: Sequence[Episode], observer: Observer) -> list[list[float]] | None:
         """Play episodes to their ends; return log-probabilities of tokens where vLLM samples."""
@@ -141,10 +143,10 @@ class ZoomTrainer(RolloutTrainer):
 
     def _reader(self, model: Any) -> Checkpoint:
         """Return what reads sampled tokens: as a local teacher does, whose stops are the same."""
-        tokenizer = self.processing_class.tokenizer
+        tokenizer = self._processor.tokenizer
         context = int(model.config.get_text_config().max_position_embeddings)
         return Checkpoint(
-            model, tokenizer, self.processing_class.image_processor,
+            model, tokenizer, self._processor.image_processor,
             frozenset(self.eos_token_ids), context, 0,
         )  # fmt: skip
 
@@ -285,7 +287,7 @@ class ZoomTrainer(RolloutTrainer):
 
     def _count_tokens(self, episodes: Sequence[Episode]) -> None:
         """Log what TRL logs of completions, and the ledger."""
-        mode = "train" if self.model.training else "eval"
+        mode = "train" if self._trains else "eval"
         device = self.accelerator.device
         lengths = torch.tensor([episode.written for episode in episodes], device=device)
         prompts = torch.tensor([len(episode.prompt_ids) for episode in episodes], device=device)
