@@ -248,6 +248,16 @@ def test_badges_keep_off_each_other_and_inside_the_image():
         assert all((x - u) ** 2 + (y - v) ** 2 >= 20**2 for u, v in at[:i])
 
 
+@pytest.mark.parametrize(("y", "edge"), [(-5, 0), (400, 480)])
+def test_badges_of_points_above_and_below_an_image_stand_side_by_side_beyond_the_edge(y, edge):
+    question = question_about(encoded("red", (320, 320)))
+    marks = marks_of(traced(question, *[Point(150 + i, y) for i in range(3)]), question)
+    at = [(1.5 * m.point.x + m.badge[0], m.badge[1]) for m in marks]  # drawn at the edge
+    for i, (x, beyond) in enumerate(at):
+        assert beyond < 0 if edge == 0 else beyond > 0
+        assert all(abs(x - other) >= 20 for other, _ in at[:i])
+
+
 def test_a_drawn_point_is_where_it_says():
     drawn = draw_points(PILImage.new("RGB", (100, 50), "black"), [Point(25, 25)], side=400)
     assert drawn.size == (400, 200)

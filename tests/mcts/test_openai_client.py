@@ -24,6 +24,7 @@ from mcts.teachers.base import (
 )
 from mcts.teachers.connections import Connections
 from mcts.teachers.openai_client import CONNECT_S, OpenAITeacher
+from mcts.teachers.request_bodies import EncodedImages
 from tests.support.server_differences import DifferentServer
 from tests.support.stub_server import StubServer
 
@@ -348,6 +349,16 @@ def test_an_image_with_an_orientation_tag_is_sent_upright():
     lying.save(tagged, "JPEG", exif=exif)
     assert canonical(plain.getvalue()) == plain.getvalue()
     assert Image.open(io.BytesIO(canonical(tagged.getvalue()))).size == (20, 40)
+
+
+def test_where_images_do_not_all_fit_the_one_used_longest_ago_is_encoded_again():
+    shown = dict.fromkeys("abc", PNG)
+    images = EncodedImages(2 * len(EncodedImages(0).encode("a", shown).url))
+    first, second = images.encode("a", shown), images.encode("b", shown)
+    assert images.encode("a", shown) is first
+    third = images.encode("c", shown)
+    assert images.encode("c", shown) is third and images.encode("a", shown) is first
+    assert images.encode("b", shown) is not second
 
 
 async def test_an_invalid_url_is_one_sentence():

@@ -19,7 +19,6 @@ from __future__ import annotations
 
 import argparse
 import math
-import os
 import random
 import shutil
 import subprocess
@@ -33,6 +32,7 @@ from pathlib import Path
 
 from tests.mutants.coverage_map import CoverageMap
 from tests.mutants.draw import Mutant, compiles, mutants_of
+from tests.mutants.warm import WarmTests
 
 ROOT = Path(__file__).resolve().parents[2]
 MAP = ROOT / "build" / "mutants.json"
@@ -41,6 +41,11 @@ PACKAGES = ("mcts", "curation", "warehouse", "training", "flows")
 NOTICED, IN_EACH = 0.9, 0.8
 MOST_TESTS = 60
 """Most tests that a change is held against; those that mirror its file come first."""
+OPTIONS = ("-x", "-q", "-n", "0", "-p", "no:cacheprovider", "--timeout", "90")
+PASSED, NO_TESTS = 0, 5
+"""As pytest says it by its exit status."""
+Groups = tuple[list[str], list[str]]
+"""Tests that mirror a file, and others; the others are loaded only where those notice nothing."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,15 +72,15 @@ def main(arguments: list[str] | None = None) -> int:
             print("no map of tests by line (--map makes one): tests are chosen by name")
         outcomes: list[Outcome] = []
         drawn = draw(options.packages, options.count, options.seed)
-        for number, mutant in enumerate(drawn, 1):
-            outcome = run(tree, mutant, covered, options.limit)
-            outcomes.append(outcome)
-            place = f"{mutant.file}:{mutant.line}"
-            print(
-                f"{number}/{len(drawn)} {outcome.verdict:9} {place} {mutant.kind}: "
-                f"{mutant.change} ({outcome.seconds:.0f} s)",
-                flush=True,
-            )
+        with WarmTests(tree) as tests:
+            for number, mutant in enumerate(drawn, 1):
+                outcome = run(tests, tree, mutant, choose(tree, mutant, covered), options.limit)
+                outcomes.append(outcome)
+                print(
+                    f"{number}/{len(drawn)} {outcome.verdict:9} {mutant.file}:{mutant.line} "
+                    f"{mutant.kind}: {mutant.change} ({outcome.seconds:.0f} s)",
+                    flush=True,
+                )
     return report(outcomes)
 
 
@@ -132,41 +137,36 @@ def equivalents() -> set[tuple[str, str]]:
     return found
 
 
-def run(tree: Path, mutant: Mutant, covered: CoverageMap | None, limit: float) -> Outcome:
+def run(tests: WarmTests, tree: Path, mutant: Mutant, groups: Groups, limit: float) -> Outcome:
     """Make one change in the copy, run its tests, and take it back."""
     path = tree / mutant.file
     source = path.read_text()
     began = time.monotonic()
-    tests = choose(tree, mutant, covered, source)
-    if not tests:
-        return Outcome(mutant, "untested", 0.0)
-    command = [sys.executable, "-m", "pytest", "-x", "-q", "-n", "0", "-p", "no:cacheprovider",
-               "--timeout", "90", *tests]  # fmt: skip
-    settings = {"PYTHONPATH": str(tree), "OMP_NUM_THREADS": "1", "PYTHONDONTWRITEBYTECODE": "1"}
+    code: int | None = NO_TESTS
     path.write_text(mutant.apply(source))
     try:
-        code = subprocess.run(
-            command, cwd=tree, env={**os.environ, **settings}, timeout=limit, check=False,
-            stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL,
-        ).returncode  # fmt: skip
-        verdict = {0: "unnoticed", 5: "untested"}.get(code, "noticed")
-    except subprocess.TimeoutExpired:
-        verdict = "undecided"
+        for group in filter(None, groups):
+            code = tests.run([*OPTIONS, *group], limit - (time.monotonic() - began))
+            if code not in (PASSED, NO_TESTS):
+                break
     finally:
         path.write_text(source)
+    verdict = {PASSED: "unnoticed", NO_TESTS: "untested", None: "undecided"}.get(code, "noticed")
     return Outcome(mutant, verdict, time.monotonic() - began)
 
 
-def choose(tree: Path, mutant: Mutant, covered: CoverageMap | None, source: str) -> list[str]:
+def choose(tree: Path, mutant: Mutant, covered: CoverageMap | None) -> Groups:
     """Return the tests to run: those that mirror the file, then others that reach the line."""
     near = mirrored(tree, mutant.file)
     if covered is None:
-        return near
+        return near, []
+    source = (tree / mutant.file).read_text()
     reach = [t for t in covered.tests(mutant.file, mutant.line, source)
              if (tree / t.partition("::")[0]).is_file()]  # fmt: skip
     random.Random(mutant.file).shuffle(reach)
-    reach.sort(key=lambda test: test.partition("::")[0] not in near)
-    return reach[:MOST_TESTS]
+    first = [test for test in reach if test.partition("::")[0] in near][:MOST_TESTS]
+    others = [test for test in reach if test.partition("::")[0] not in near]
+    return first, others[: MOST_TESTS - len(first)]
 
 
 def mirrored(tree: Path, file: str) -> list[str]:

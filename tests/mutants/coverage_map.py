@@ -77,7 +77,7 @@ class CoverageMap:
             hashes[name] = _hash(path.read_text())
             found = lines.setdefault(name, {})
             for line, contexts in data.contexts_by_lineno(measured).items():
-                tests = {c.partition("|")[0] for c in contexts if "::" in c}
+                tests = {c.rpartition("|")[0] for c in contexts if "::" in c}
                 found[line] = sorted(numbers.setdefault(t, len(numbers)) for t in tests)
         out.parent.mkdir(parents=True, exist_ok=True)
         out.write_text(json.dumps({"names": list(numbers), "lines": lines, "hashes": hashes}))

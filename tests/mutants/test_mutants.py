@@ -8,9 +8,19 @@ from pathlib import Path
 
 import pytest
 
-from tests.mutants.__main__ import PACKAGES, Outcome, draw, equivalents, report, run, wilson
+from tests.mutants.__main__ import (
+    PACKAGES,
+    Outcome,
+    choose,
+    draw,
+    equivalents,
+    report,
+    run,
+    wilson,
+)
 from tests.mutants.coverage_map import CoverageMap
 from tests.mutants.draw import Mutant, mutants_of
+from tests.mutants.warm import WarmTests
 
 SOURCE = '''"""Text 1."""
 import os
@@ -89,17 +99,21 @@ def test_a_change_that_a_test_notices_is_told_from_one_that_none_does(tmp_path: 
     (tmp_path / "mcts" / "size.py").write_text(source)
     test = tmp_path / "tests" / "mcts" / "test_size.py"
     mutant = next(m for m in mutants_of("mcts/size.py", source) if m.kind == "comparison")
-    for number, verdict in ((1, "noticed"), (5, "unnoticed")):
-        test.write_text(
-            "import importlib.util as u\n"
-            f"s = u.spec_from_file_location('size', {str(tmp_path / 'mcts' / 'size.py')!r})\n"
-            "m = u.module_from_spec(s); s.loader.exec_module(m)\n"
-            f"def test_it():\n    assert m.bigger({number}) is {number > 1}\n"
-        )
-        assert run(tmp_path, mutant, None, 60).verdict == verdict
-        assert (tmp_path / "mcts" / "size.py").read_text() == source
-    test.unlink()
-    assert run(tmp_path, mutant, None, 60).verdict == "untested"
+    test.touch()
+    groups = choose(tmp_path, mutant, None)
+    assert groups == (["tests/mcts/test_size.py"], [])
+    asked = {
+        "noticed": "assert not bigger(1)",
+        "unnoticed": "assert bigger(5)",
+        "undecided": "__import__('time').sleep(60)",
+    }
+    with WarmTests(tmp_path, libraries=()) as tests:
+        for verdict, line in asked.items():
+            test.write_text(f"from mcts.size import bigger\n\ndef test_it():\n    {line}\n")
+            seconds = 3 if verdict == "undecided" else 60
+            assert run(tests, tmp_path, mutant, groups, seconds).verdict == verdict
+            assert (tmp_path / "mcts" / "size.py").read_text() == source
+        assert run(tests, tmp_path, mutant, ([], []), 60).verdict == "untested"
 
 
 def test_what_runs_once_counts_for_every_test_of_its_file() -> None:

@@ -14,14 +14,16 @@ from pathlib import Path
 import boto3
 import pytest
 
+from mcts.coordinates import CoordinateSpace, SpaceKind
 from tests.warehouse.test_tables import counts, in_process, shard
 from tests.warehouse.test_versions import fill
 from warehouse.exports.export import export
 from warehouse.maintenance.check import check
 from warehouse.maintenance.compact import compact
 from warehouse.maintenance.delete import delete_source
+from warehouse.models import ModelInfo, open_model, store_model
 from warehouse.query.run_query import QueryError, connect, query
-from warehouse.storage.home import Warehouse
+from warehouse.storage.home import Warehouse, WarehouseError
 from warehouse.storage.objects import Objects, image_key, put_images
 from warehouse.tables.delta import append, commit_trees, insert_new
 from warehouse.tables.tree_rows import SearchRows
@@ -222,6 +224,22 @@ def test_a_warehouse_is_checked_compacted_and_cleared_wherever_it_is(
     assert warehouse.objects.keys("images") == []
     assert list_versions(warehouse) == []
     assert [finding.sentence for finding in check(warehouse) if finding.wrong] == []
+
+
+def test_a_model_is_stored_and_opened_wherever_the_warehouse_is(
+    warehouse: Warehouse, tmp_path: Path
+) -> None:
+    files = {"config.json": b"{}", "model.safetensors": b"weights"}
+    (tmp_path / "made").mkdir()
+    for name, data in files.items():
+        (tmp_path / "made" / name).write_bytes(data)
+    info = ModelInfo("mine", None, None, {}, CoordinateSpace(SpaceKind.NORMALIZED_1000), {}, "r")
+    row = store_model(warehouse, tmp_path / "made", info)
+    with open_model(warehouse, row) as folder:
+        assert folder.name == "mine"
+        assert {file.name: file.read_bytes() for file in folder.iterdir()} == files
+    with pytest.raises(WarehouseError, match="the files of model mine are not in"):
+        open_model(warehouse, {**row, "path": "models/other"}).__enter__()
 
 
 @pytest.mark.parametrize("puts", [1, 2, 4])
