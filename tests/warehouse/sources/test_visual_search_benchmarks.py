@@ -55,6 +55,18 @@ def test_an_order_of_the_options_is_kept_with_the_question(tmp_path: Path) -> No
     assert [one.answers for one in found] == [("21",), ("21",), ("none",)]
 
 
+def test_pictures_that_vlmevalkit_has_unpacked_are_found_by_their_paths(tmp_path: Path) -> None:
+    def unpacked(picture: Path) -> Path:
+        row = {name: value for name, value in files.HR_ROW.items() if name != "image"}
+        return write_tsv(tmp_path / "HRBench4K_local.tsv", [{**row, "image_path": str(picture)}])
+
+    (found,) = drafts("hr-bench-4k", unpacked(image_file(tmp_path, "images/HRBench4K/0.png", 1)))
+    assert found.images[0].data == (tmp_path / "images/HRBench4K/0.png").read_bytes()
+    elsewhere = image_file(tmp_path.parent, "0.png", 1)
+    with pytest.raises(ImportProblem, match="the name leads out of the image root"):
+        import_questions(Warehouse(str(tmp_path / "h")), "hr-bench-4k", unpacked(elsewhere))
+
+
 def test_a_picture_that_every_row_repeats_is_written_once() -> None:
     with tempfile.TemporaryFile() as handle:
         spool = Spool(handle)

@@ -5,7 +5,8 @@ Schema (dataset card of DreamMr/HR-Bench; loaders in VLMEvalKit, `HRBenchDataset
 column a letter (A to D), `answer` (a letter), `category` (single: one thing is asked about; cross:
 several), `cycle_category` (which of the four orders of the options it is) and `image` (base64). The
 two are benchmarks of their own: the pictures of 4K are cut from those of 8K, at the same scale, so
-one call shows the same of both. No boxes are published.
+one call shows the same of both. No boxes are published. VLMEvalKit unpacks a TSV so large into
+`HRBench4K_local.tsv`, with `image_path` in place of `image`.
 
 Published metric: accuracy of each order, averaged over the orders; also a category.
 """
@@ -22,6 +23,7 @@ from warehouse.sources.published import Row, choice_row, published
 from warehouse.sources.reading.drafts import (
     Draft,
     OtherSet,
+    Picture,
     ReadContext,
     ReadFile,
     Reject,
@@ -39,9 +41,10 @@ def _draft(row: Row) -> Draft:
         raise Unusable("category", f"it is {' or '.join(CATEGORIES)}, not {category!r}")
     choices, right = choice_row(row, "options")
     order = row.text("cycle_category")
-    images = [row.image("image")]
+    unpacked = row.get("image_path") if row.get("image") is None else None
+    image = Picture(row.files.get(unpacked, "image_path")) if unpacked else row.image("image")
     return row.draft(
-        row.text("question"), images, choices=choices, answers=(right,), family=category,
+        row.text("question"), [image], choices=choices, answers=(right,), family=category,
         part_of=f"order {order}",
     )  # fmt: skip
 
@@ -49,7 +52,7 @@ def _draft(row: Row) -> Draft:
 _ROWS = published(
     "HR-Bench",
     _draft,
-    ("image", "question", "A", "B", "answer", "category", "cycle_category"),
+    ("image|image_path", "question", "A", "B", "answer", "category", "cycle_category"),
 )
 
 
