@@ -18,7 +18,7 @@ import io
 import statistics
 import tempfile
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -56,7 +56,7 @@ class Item:
     """A question with its encoded images, by image id in its order."""
 
     question: Question
-    images: dict[str, bytes]
+    images: Mapping[str, bytes]
 
 
 def load_items(parquet: Path | None = None, task: str = "sat2") -> list[Item]:

@@ -39,7 +39,7 @@ from mcts.teachers.base import Completion, Ledger, Reply, Request
 from mcts.teachers.local.teacher import LocalTeacher
 from mcts.tree import Tree
 from mcts.zoom.config import ZoomConfig
-from mcts.zoom.lenses import default_lens
+from mcts.zoom.lenses import VISUAL_SEARCH_LENS
 from vigorl_nano import TEACHER
 
 AT_ONCE = 32
@@ -115,13 +115,11 @@ class Side:
     ledger: Ledger
     encoded: int
     """Images that the vision tower has run."""
-    recorded: Recorder | None = None
-    trees: Sequence[Tree] = ()
 
 
 async def searched(
     folder: Path, items: Sequence[Item], config: SearchConfig, *, forced: bool
-) -> Side:
+) -> tuple[Side, Recorder, list[Tree]]:
     """Search the questions as a build does: so many trees at once, prefetch in what is left."""
     engine = LocalTeacher(folder, batch=AT_ONCE, threads=1)
     recorder, slots = Recorder(engine, forced), TreeSlots(AT_ONCE)
@@ -130,20 +128,18 @@ async def searched(
         journaled = JournaledTeacher(recorder, journal)
 
         async def one(item: Item) -> Tree:
-            zoomed = replace(config, zoom=ZoomConfig(default_lens(item.question), role="tool"))
-            name = search_id(item.question, zoomed, 0, engine.identity)
-            policy = TeacherPolicy(item.question, zoomed, name, journaled, item.images)
+            question = item.question
+            name = search_id(question, config, 0, engine.identity)
+            policy = TeacherPolicy(question, config, name, journaled, item.images)
             async with slots:
-                return await search(
-                    item.question, zoomed, policy, grade, name, prefetch=slots.prefetch
-                )
+                return await search(question, config, policy, grade, name, prefetch=slots.prefetch)
 
         start = Clock()
         trees = await gather(one(item) for item in items)
         spent = start.spent()
     encoded = engine.images_encoded
     await engine.close()
-    return Side(*spent, engine.ledger, encoded, recorder, trees)
+    return Side(*spent, engine.ledger, encoded), recorder, trees
 
 
 async def at_once(folder: Path, recorded: Recorder) -> Side:
@@ -174,19 +170,18 @@ async def compare(
     for repeat in range(repeats):
         # Each repetition has a part of the questions to itself: no cache of the system's helps.
         part = items[repeat::repeats]
-        search_side = await searched(folder, part, config, forced=forced)
-        assert search_side.recorded is not None
-        whole = await at_once(folder, search_side.recorded)
-        ratios.append(search_side.seconds / whole.seconds)
-        processor.append(search_side.processor_s / whole.processor_s)
-    recorded, used = search_side.recorded, search_side.ledger
+        ours, recorded, trees = await searched(folder, part, config, forced=forced)
+        whole = await at_once(folder, recorded)
+        ratios.append(ours.seconds / whole.seconds)
+        processor.append(ours.processor_s / whole.processor_s)
+    used = ours.ledger
     distinct = {name for request, _ in recorded.requests for name in request.image_ids}
     looks = sum(
         step.observation is not None and step.observation.crop is not None
-        for tree in search_side.trees
+        for tree in trees
         for step in [*(n.step for n in tree.nodes if n.step), *_rolled_out(tree)]
     )
-    per_tree = len(search_side.trees)
+    per_tree = len(trees)
     return [
         Row(f"{what}: time over its requests' at once", statistics.median(ratios), at_most=target),
         Row("  processor time over theirs", statistics.median(processor)),
@@ -194,7 +189,7 @@ async def compare(
         Row("  crops shown a tree", looks / per_tree, ""),
         Row("  share of images in its prompt tokens", used.image_tokens / used.prompt_tokens, ""),
         Row("  prompt tokens in the prefix cache", used.cached_tokens / used.prompt_tokens, ""),
-        Row("  times an image is encoded", search_side.encoded / len(distinct), "", at_most=1.0),
+        Row("  times an image is encoded", ours.encoded / len(distinct), "", at_most=1.0),
     ]
 
 
@@ -206,8 +201,9 @@ async def run(options: argparse.Namespace) -> None:
     """Print the table."""
     prompt = load_prompt(options.prompt)
     config = SearchConfig(
-        CoordinateSpace.qwen3_vl(), prompt.name, prompt.digest, step_tokens=options.step_tokens
-    )
+        CoordinateSpace.qwen3_vl(), prompt.name, prompt.digest, step_tokens=options.step_tokens,
+        zoom=ZoomConfig(VISUAL_SEARCH_LENS, role="tool"),
+    )  # fmt: skip
     items = load_items(options.parquet, "vstar")
     for what, trees, target in (
         (f"{options.trees} trees", options.trees, 1.3),
