@@ -1,4 +1,4 @@
-"""vigorl-nano: three embedded vision-language models, from their architecture to their weights.
+"""vigorl-nano: four embedded vision-language models, from their architecture to their weights.
 
 They are ordinary checkpoints, found by name through the entry points `vigorl.models` of
 pyproject.toml, and their recipes through `vigorl.recipes`, as any other package's would be: no file
@@ -14,6 +14,8 @@ READER = WEIGHTS / "reader"
 """nano-reader, the student of the claim."""
 TEACHER = WEIGHTS / "teacher"
 """nano, also nano-teacher: the teacher."""
+ZOOM = WEIGHTS / "zoom"
+"""nano-zoom, which looks closer before it answers: teacher and student of questions that need it."""
 DEFAULT = "nano"
 """The model that commands use where none is given."""
 RECIPES = Path(__file__).with_name("recipes")

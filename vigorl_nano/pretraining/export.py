@@ -24,6 +24,8 @@ from transformers import PreTrainedTokenizerBase
 
 from mcts.data import ResponseStyle
 from mcts.teachers.checkpoints import PromptStyle, write_prompt_style
+from mcts.zoom.config import ZoomConfig
+from mcts.zoom.recorded import record_zoom
 from vigorl_nano.pretraining.config import MERGE, PATCH, SIDE
 
 TEMPLATE = Path(__file__).with_name("chat_template.jinja")
@@ -82,10 +84,19 @@ def load_checkpoint(folder: Path) -> Checkpoint:
     return Checkpoint(model.eval(), processor)
 
 
-def export(model: Any, tokenizer: PreTrainedTokenizerBase, folder: Path) -> Path:
+def export(
+    model: Any,
+    tokenizer: PreTrainedTokenizerBase,
+    folder: Path,
+    style: PromptStyle = STYLE,
+    zoom: ZoomConfig | None = None,
+) -> Path:
     """Write weights as float16 and everything needed to load and prompt them.
 
     The folder that was there before is removed last.
+
+    Args:
+        zoom: what the model was shown when it learned to zoom.
     """
     part = folder.with_name(f".{folder.name}.{os.getpid()}.part")
     shutil.rmtree(part, ignore_errors=True)
@@ -116,7 +127,9 @@ def export(model: Any, tokenizer: PreTrainedTokenizerBase, folder: Path) -> Path
     }
     for name, content in settings.items():
         (part / name).write_text(json.dumps(content, indent=2) + "\n")
-    write_prompt_style(part, STYLE)
+    write_prompt_style(part, style)
+    if zoom is not None:
+        record_zoom(part, zoom)
     old = folder.with_name(f".{folder.name}.{os.getpid()}.old")
     if folder.exists():
         folder.rename(old)

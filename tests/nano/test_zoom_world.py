@@ -1,0 +1,122 @@
+"""The world of signs: what is asked can be answered from crops, and only from crops."""
+
+from __future__ import annotations
+
+import io
+import re
+from collections import Counter
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from mcts.data import Image as StoredImage
+from mcts.data import Observation, Point, ZoomCall
+from mcts.zoom.lenses import Lens
+from mcts.zoom.render import render_crop
+from vigorl_nano.pretraining.config import SIDE
+from vigorl_nano.zoom_world import batches, sample
+from vigorl_nano.zoom_world.demonstrations import CROP_SHARE, Example, demonstrate
+from vigorl_nano.zoom_world.draw import draw
+from vigorl_nano.zoom_world.scene import KINDS, MARKS, NUMBERS, Scene, ask, make_scene
+
+SCENES = [make_scene(np.random.default_rng([5, i])) for i in range(120)]
+
+
+def asked(kind: str) -> list[tuple[Scene, object]]:
+    rng = np.random.default_rng(6)
+    found = [(scene, ask(rng, scene, kind)) for scene in SCENES]
+    return [(scene, question) for scene, question in found if question is not None]
+
+
+def test_no_two_signs_of_a_picture_have_one_name_or_share_a_place() -> None:
+    for scene in SCENES:
+        assert len({sign.name for sign in scene.signs}) == len(scene.signs)
+        for i, a in enumerate(scene.signs):
+            for b in scene.signs[:i]:
+                left, top, right, bottom = a.box
+                x1, y1, x2, y2 = b.box
+                assert right < x1 or x2 < left or bottom < y1 or y2 < top
+            assert min(a.box) > 0 and max(a.box) < 1
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_an_answer_follows_from_what_the_words_say_and_guessing_earns_little(kind: str) -> None:
+    questions = asked(kind)
+    for scene, question in questions:
+        numbers = [sign.number for sign in question.meant]
+        if kind == "compare":
+            assert set(question.meant) == {
+                sign for sign in scene.signs if sign.colour in question.text
+            }
+            best = min if "smallest" in question.text else max
+            assert question.answer == best(numbers) and len(set(numbers)) == len(numbers) > 1
+        else:
+            assert [question.answer] == numbers
+        if kind == "search":
+            fitting = [
+                s for s in scene.signs if s.colour in question.text and s.mark in question.text
+            ]
+            assert fitting == list(question.meant) and len(question.candidates) > 1
+    answers = Counter(question.answer for _, question in questions)
+    assert len(answers) >= 8 and max(answers.values()) < 0.3 * len(questions)
+
+
+def test_what_training_draws_looks_like_a_crop_of_the_stored_picture() -> None:
+    scene = SCENES[0]
+    sign, side = scene.signs[0], 1536
+    data, objects = sample.render_picture(scene, side)
+    picture = Image.open(io.BytesIO(data))
+    shown = np.asarray(picture.resize((SIDE, SIDE), Image.Resampling.BICUBIC), dtype=float)
+    assert abs(shown - batches.whole(scene)).mean() < 4
+    lens = Lens(CROP_SHARE / 2, SIDE, share=True)
+    stored = StoredImage("", side, side)
+    region, size = lens.region(Point(sign.x * side, sign.y * side), stored)
+    crop = render_crop(data, Observation(region, *size), ZoomCall(None))
+    seen = np.asarray(Image.open(io.BytesIO(crop)), dtype=float)
+    near = batches.crop(np.random.default_rng(0), scene, (sign.x, sign.y))
+    assert abs(seen - near).mean() < 6
+    assert objects[0]["label"] == sign.name
+
+
+def test_number_and_mark_change_a_crop_and_hardly_the_whole_picture() -> None:
+    from dataclasses import replace
+
+    scene = SCENES[1]
+    sign = scene.signs[0]
+    other = replace(
+        sign,
+        number=NUMBERS[(NUMBERS.index(sign.number) + 5) % 10],
+        mark=MARKS[(MARKS.index(sign.mark) + 3) % len(MARKS)],
+    )
+    changed = replace(scene, signs=(other, *scene.signs[1:]))
+    at = (sign.x - CROP_SHARE / 2, sign.y - CROP_SHARE / 2, CROP_SHARE)
+
+    def differs(**how: object) -> int:
+        a, b = (np.asarray(draw(s, SIDE, **how), dtype=int) for s in (scene, changed))
+        return int((abs(a - b).max(axis=2) > 60).sum())
+
+    assert differs(region=at) > 200
+    assert differs(over=4) < 40
+
+
+def test_demonstrations_read_truly_and_decide_badly() -> None:
+    rng = np.random.default_rng(7)
+    right = Counter()
+    questions = [(kind, *pair) for kind in KINDS for pair in asked(kind)]
+    for kind, scene, question in questions:
+        made: Example = demonstrate(rng, scene, question)
+        said = re.findall(r"It shows a (\w+) and (\d)\.", made.text)
+        there = {(sign.mark, sign.number) for sign in scene.signs}
+        assert set(said) <= there
+        (answer,) = re.findall(r"<answer>(.)</answer>", made.text)
+        right[kind] += answer == question.answer
+    for kind in KINDS:
+        share = right[kind] / sum(k == kind for k, _, _ in questions)
+        assert 0.35 < share < 0.9, kind
+
+
+def test_a_split_is_a_fixed_function_of_its_seed(tmp_path) -> None:
+    first = sample.write_split(tmp_path, "train", 5, 7).read_bytes()
+    (tmp_path / "again").mkdir()
+    assert sample.write_split(tmp_path / "again", "train", 5, 7).read_bytes() == first

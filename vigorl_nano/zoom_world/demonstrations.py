@@ -1,0 +1,298 @@
+"""Worked dialogues about a scene: true in what is seen, noisy in where to look and when to stop.
+
+    example = demonstrate(rng, scene, question)      # its text, and what each part of it looks at
+
+What a step says of a place is true. Which sign is looked at next, and whether it is time to answer,
+is often chosen badly: a sign of another colour, an answer before the sign that is meant was found.
+A model that learns from these sees well and decides badly, which search and reinforcement can mend.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+import numpy as np
+
+from vigorl_nano.rooms.objects import COLOURS
+from vigorl_nano.zoom_world.draw import mark_at, number_at
+from vigorl_nano.zoom_world.scene import NUMBERS, SHAPES, Question, Scene, Sign
+
+CROP_SHARE = 1 / 8
+"""Of the picture's side, what a call shows."""
+MOST_LOOKS = 4
+AGAIN = 0.07
+"""How often a look that found something is asked for again, which shows nothing new."""
+NEXT_IS_RIGHT = {
+    "direct_attributes": 0.62,
+    "relative_position": 0.62,
+    "search": 0.72,
+    "compare": 0.76,
+}
+"""How often the next look is at a sign that may be meant and was not looked at yet."""
+STOPS_KNOWING, STOPS_GUESSING = 0.95, 0.36
+"""How often an answer follows when it is known, and when it isn't."""
+NAMES_ANCHOR = 0.9
+"""How often the sign that a question names is pointed at before its neighbour."""
+OFF_POINT, MISSES = 0.009, 0.03
+"""How far a crop lies from its sign's middle (standard deviation), and how often it shows none."""
+
+IMAGE = "<|vision_start|>" + "<|image_pad|>" * 49 + "<|vision_end|>"
+ASK = "\nZoom in where needed."
+STEPS = "\nThink in at least {k} steps."
+DIRECTLY = "\nAnswer directly."
+END = "<|im_end|>\n"
+ASSISTANT = "<|im_start|>assistant\n"
+SHOWN = "<observation>Image {number}: the region around that place, enlarged.{last}</observation>"
+SHOWN_ALREADY = "<observation>That region was shown already.</observation>"
+LAST = " Now give your answer."
+
+Place = tuple[float, float]
+Seen = tuple[Sign, tuple[int, int]]
+"""A sign that was read, and where in the text its number stands."""
+
+
+@dataclass(frozen=True, slots=True)
+class Crop:
+    """A region that was shown; `sign` is the sign in its middle, if any."""
+
+    middle: Place
+    sign: Sign | None
+
+
+@dataclass(slots=True)
+class Example:
+    """A dialogue. Spans are characters of the text; an image is 0, the whole picture, or a crop."""
+
+    text: str = ""
+    crops: list[Crop] = field(default_factory=list)
+    learned: list[tuple[int, int]] = field(default_factory=list)
+    """What the model writes."""
+    looks: list[tuple[int, int, int, Place]] = field(default_factory=list)
+    """A span whose tokens should look at a place in an image."""
+    names: list[tuple[int, int, int, Place]] = field(default_factory=list)
+    """A name, and the place in an image of what it names."""
+    evidence: list[tuple[int, int, int]] = field(default_factory=list)
+    """A position of which the token should look at a span."""
+    weights: list[tuple[int, int, float]] = field(default_factory=list)
+    """Spans that count more or less than words do; later ones win."""
+    blind: bool = False
+
+    def add(self, text: str) -> tuple[int, int]:
+        start = len(self.text)
+        self.text += text
+        return start, len(self.text)
+
+
+WORD, NAME, READ, ANSWER, CHOICE, COPY = 0.15, 1.0, 3.0, 4.0, 1.0, 0.5
+DIGITS = (2.0, 1.0, 0.25)
+
+
+def demonstrate(
+    rng: np.random.Generator, scene: Scene, question: Question, blind: bool = False, part: str = ""
+) -> Example:
+    """Write a dialogue.
+
+    Args:
+        blind: its pictures are grey, so what it says of them is made up and it finds nothing.
+        part: `point` ends it with the first call.
+    """
+    made = Example(blind=blind)
+    made.add(f"<|im_start|>user\n{IMAGE}{question.text}{ASK}{END}{ASSISTANT}")
+    start = len(made.text)
+    looked: list[Sign] = []
+    seen: list[Seen] = []
+    while True:
+        sign = next_look(rng, scene, question, looked, blind)
+        looked.append(sign)
+        if question.anchor and len(looked) == 1 and rng.random() < NAMES_ANCHOR:
+            point_at(made, question.anchor)
+            made.add("\n")
+        write_call(made, sign, *point_at(made, sign))
+        end_turn(made, start)
+        if part == "point":
+            return made
+        last = len(looked) == MOST_LOOKS
+        middle = beside(sign, crop_offset(rng))
+        at = None if blind else shown_at(scene, middle)
+        made.crops.append(Crop(middle, at))
+        observation = SHOWN.format(number=len(made.crops) + 1, last=LAST if last else "")
+        start = observe(made, IMAGE + observation)
+        span = read(made, at)
+        if at is not None and span:
+            seen.append((at, span))
+        made.add("\n")
+        if at is sign and not last and rng.random() < AGAIN:
+            write_call(made, sign, *point_at(made, sign))
+            end_turn(made, start)
+            start = observe(made, SHOWN_ALREADY)
+        known = all(meant in [sign for sign, _ in seen] for meant in question.meant)
+        stop = last or rng.random() < (STOPS_KNOWING if known else STOPS_GUESSING)
+        choice = len(made.text)
+        made.weights.append((choice, choice + 1, CHOICE))
+        if stop:
+            answer(rng, made, question, seen)
+            end_turn(made, start)
+            return made
+
+
+def end_turn(made: Example, start: int) -> None:
+    """End the model's turn that began at `start`."""
+    made.add("<|im_end|>")
+    made.learned.append((start, len(made.text)))
+
+
+def observe(made: Example, observation: str) -> int:
+    """Write an observation's turn; return where the model's next one starts."""
+    made.add(
+        f"\n<|im_start|>user\n<tool_response>\n{observation}\n</tool_response>{END}{ASSISTANT}"
+    )
+    return len(made.text)
+
+
+def crop_offset(rng: np.random.Generator) -> np.ndarray:
+    """Draw how far a crop lies from its sign's middle: mostly little, sometimes too far."""
+    if rng.random() < MISSES:
+        return rng.uniform(0.09, 0.2, 2) * rng.choice([-1, 1], 2)
+    return rng.normal(0, OFF_POINT, 2)
+
+
+def beside(sign: Sign, offset: np.ndarray) -> Place:
+    """Return the middle of a crop that was asked for near a sign's, moved into the picture."""
+    x, y = np.clip(np.array([sign.x, sign.y]) + offset, CROP_SHARE / 2, 1 - CROP_SHARE / 2)
+    return float(x), float(y)
+
+
+def shown_at(scene: Scene, middle: Place) -> Sign | None:
+    """Return the sign whose mark and number a crop shows whole, if any."""
+    inside = 0.46 * CROP_SHARE - 0.01
+    for sign in scene.signs:
+        places = (mark_at(sign), number_at(sign))
+        if all(abs(x - middle[0]) < inside and abs(y - middle[1]) < inside for x, y in places):
+            return sign
+    return None
+
+
+def next_look(
+    rng: np.random.Generator, scene: Scene, question: Question, looked: list[Sign], blind: bool
+) -> Sign:
+    if blind:
+        colours = [c for c in COLOURS if c in question.text] or list(COLOURS)
+        name = (str(rng.choice(colours)), str(rng.choice(SHAPES)))
+        x, y = rng.uniform(0.08, 0.92, 2)
+        return Sign(*name, "", "", float(x), float(y), 0.12, 0, 0)
+    right = [s for s in question.candidates if s not in looked]
+    others = [s for s in scene.signs if s not in looked and s not in right]
+    if right and (not others or rng.random() < NEXT_IS_RIGHT[question.kind]):
+        return right[rng.integers(len(right))]
+    return others[rng.integers(len(others))]
+
+
+def point_at(made: Example, sign: Sign) -> tuple[str, str]:
+    """Write where a sign is; return its coordinates in thousandths."""
+    at = (sign.x, sign.y)
+    _, begun = made.add("<think>The")
+    colour = made.add(f" {sign.colour}")
+    shape = made.add(f" {sign.shape}")
+    made.weights += [(*colour, NAME), (*shape, NAME)]
+    made.looks += [(begun - len("The"), begun, 0, at), (*colour, 0, at)]
+    made.names.append((*shape, 0, at))
+    made.add(" sign is at")
+    x, y = (str(round(1000 * v)) for v in at)
+    coordinates(made, " (", x, y, at, DIGITS)
+    made.add(").</think>")
+    return x, y
+
+
+def coordinates(
+    made: Example, opening: str, x: str, y: str, at: Place, weights: tuple[float, ...]
+) -> None:
+    start, _ = made.add(opening)
+    for axis, digits in enumerate((x, y)):
+        if axis:
+            made.add(", ")
+        for place, digit in enumerate(digits):
+            made.weights.append((*made.add(digit), weights[min(place, 2)]))
+    made.looks.append((start, len(made.text), 0, at))
+
+
+def write_call(made: Example, sign: Sign, x: str, y: str) -> None:
+    made.add('\n<tool_call>{"name": "search_coordinate", "arguments": {"coordinate":')
+    coordinates(made, " [", x, y, (sign.x, sign.y), (COPY, COPY, COPY))
+    made.add("]}}</tool_call>")
+
+
+def read(made: Example, sign: Sign | None) -> tuple[int, int] | None:
+    """Write what the latest crop shows; return where its number stands."""
+    made.add("<think>It shows")
+    if sign is None:
+        made.weights.append((*made.add(" nothing"), NAME))
+        made.add(".</think>")
+        return None
+    crop = len(made.crops)
+    made.looks.append((*made.add(" a"), crop, mark_at(sign)))
+    made.weights.append((*made.add(f" {sign.mark}"), READ))
+    made.add(" and")
+    made.looks.append((*made.add(" "), crop, number_at(sign)))
+    span = made.add(sign.number)
+    made.weights.append((*span, READ))
+    made.add(".</think>")
+    return span
+
+
+def answer(
+    rng: np.random.Generator,
+    made: Example,
+    question: Question,
+    seen: list[Seen],
+) -> None:
+    """Answer with what was seen: the sign that is meant, else the last one."""
+    about = [pair for pair in seen if pair[0] in question.meant]
+    if question.kind == "compare":
+        about.sort(key=lambda pair: pair[0].number, reverse="smallest" in question.text)
+    used = about[-1:] or seen[-1:]
+    at, _ = made.add("<answer>")
+    said = used[0][0].number if used else str(rng.choice(list(NUMBERS)))
+    made.weights.append((*made.add(said), ANSWER))
+    made.add("</answer>")
+    if used:
+        made.evidence.append((at, *used[0][1]))
+
+
+def reading(sign: Sign, middle: Place) -> Example:
+    """Make an exercise of one crop: what it shows, without the dialogue around it."""
+    made = Example()
+    made.crops.append(Crop(middle, sign))
+    made.add(f"<|im_start|>user\n<tool_response>\n{IMAGE}{SHOWN.format(number=2, last='')}")
+    made.add(f"\n</tool_response>{END}{ASSISTANT}")
+    start = len(made.text)
+    read(made, sign)
+    made.learned.append((start, len(made.text)))
+    return made
+
+
+def grounded(rng: np.random.Generator, question: Question) -> Example:
+    """Make an answer from the whole picture alone: it points at what it can see, and guesses."""
+    made = Example()
+    steps = int(rng.integers(1, 5))
+    made.add(f"<|im_start|>user\n{IMAGE}{question.text}{STEPS.format(k=steps)}{END}{ASSISTANT}")
+    start = len(made.text)
+    for sign in (question.anchor, *question.candidates):
+        if sign is not None:
+            point_at(made, sign)
+            made.add("\n")
+    made.add("<answer>")
+    made.weights.append((*made.add(question.answer), ANSWER))
+    made.add("</answer>")
+    end_turn(made, start)
+    return made
+
+
+def direct(question: Question) -> Example:
+    """Make an answer without a look, which is a guess."""
+    made = Example()
+    made.add(f"<|im_start|>user\n{IMAGE}{question.text}{DIRECTLY}{END}{ASSISTANT}")
+    start, _ = made.add("<answer>")
+    made.weights.append((*made.add(question.answer), ANSWER))
+    made.add("</answer>")
+    end_turn(made, start)
+    return made
