@@ -84,6 +84,11 @@ def test_a_corrected_dialogue_looks_again_behind_the_turn_back():
     ]  # fmt: skip
 
 
+def test_an_attempt_that_looks_without_citing_a_place_can_be_turned_back_from():
+    bare = {("", "expand", i): look(x, x, "I look closer.") for i, x in enumerate((100, 800))}
+    assert shown(corrected(grow_looks(bare)))[0] == (1, (50, 50))
+
+
 def test_behind_the_turn_back_crops_have_the_numbers_of_the_new_dialogue():
     _, _, closer, end = corrected(grow_looks()).steps
     assert closer.thought == "Image 3 is too small to read." and closer.call.view == 2
@@ -219,6 +224,8 @@ def test_a_dialogue_that_never_saw_what_it_is_asked_about_is_dropped():
     ]  # fmt: skip
     kept = {t.trace_id: verdicts(t, objects)["object_in_a_crop"].keep for t in (wrong, right, both)}
     assert list(kept.values()) == [False, True, True]
+    missed = [[Box(80, 80, 120, 120, 0, "box")]]  # only the wrong attempt's crop shows it
+    assert not verdicts(both, missed)["object_in_a_crop"].keep
     unknown = verdicts(wrong, [None])["object_in_a_crop"]
     assert unknown.keep and unknown.score is None
 

@@ -258,7 +258,10 @@ def test_a_column_added_by_newer_code_is_null_in_older_rows(warehouse: Warehouse
     assert found == [{"image_id": "a", "objects": None}, {"image_id": "b", "objects": objects}]
 
 
-def test_a_call_of_older_code_is_read_and_stands_beside_todays(warehouse: Warehouse) -> None:
+@pytest.mark.parametrize("later", [(), ("crop_id", "shows_asked")])
+def test_a_call_of_older_code_is_read_and_stands_beside_todays(
+    warehouse: Warehouse, later: tuple[str, ...]
+) -> None:
     """Once a call was a point, and every one was answered."""
     from deltalake import write_deltalake
 
@@ -267,7 +270,7 @@ def test_a_call_of_older_code_is_read_and_stands_beside_todays(warehouse: Wareho
         if pa.types.is_struct(field.type):
             kept = 3 if field.name == "call" else 8
             field = field.with_type(pa.struct([field.type.field(i) for i in range(kept)]))
-        if field.name not in ("crop_id", "shows_asked"):
+        if field.name not in later:
             shorter.append(field)
     point = {"x": 3.0, "y": 4.0, "image": 0}
     region = {"x1": 0.0, "y1": 0.0, "x2": 50.0, "y2": 60.0, "image": 0}
