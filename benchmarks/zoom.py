@@ -2,12 +2,13 @@
 
     python -m benchmarks.zoom                       # minutes
     python -m benchmarks.zoom --trees 8 --repeats 1 # a small slice of it
-    python -m benchmarks.zoom --folder runs/my-model --prompt zoom
+    python -m benchmarks.zoom --folder runs/my-model
 
 A turn can only be requested when the crop before it is known, and a tree's next leaf when its
 rewards are. What this order costs is the time of the search over the time of the same requests when
 nothing has to wait: all of them handed to the same engine at once, crops already cut. Each side has
-a fresh engine, so no cache of the other helps it; they take turns, and medians are shown.
+a fresh engine, so no cache of the other helps it; they take turns, and medians are shown. A model
+that was not taught to zoom has calls written behind its thoughts.
 """
 
 from __future__ import annotations
@@ -29,13 +30,18 @@ from curation.grading.grade import grade
 from flows.stages.search import TreeSlots
 from mcts.concurrency import gather
 from mcts.config import SearchConfig, search_id
-from mcts.coordinates import CoordinateSpace
-from mcts.data import Step
+from mcts.data import ResponseStyle, Step
 from mcts.journal.journal import Journal, JournaledTeacher
 from mcts.prompts import load_prompt
 from mcts.search import search
 from mcts.teacher_policy import TeacherPolicy
 from mcts.teachers.base import Completion, Ledger, Reply, Request
+from mcts.teachers.checkpoints import (
+    checkpoint_space,
+    find_checkpoint,
+    observation_role,
+    prompt_style,
+)
 from mcts.teachers.local.teacher import LocalTeacher
 from mcts.tree import Tree
 from mcts.zoom.config import ZoomConfig
@@ -199,11 +205,15 @@ def _rolled_out(tree: Tree) -> list[Step]:
 
 async def run(options: argparse.Namespace) -> None:
     """Print the table."""
-    prompt = load_prompt(options.prompt)
+    folder = options.folder
+    style = prompt_style(folder)
+    taught = style.prompts.get(ResponseStyle.ZOOM)
+    prompt = load_prompt(taught or style.prompt or "zoom")
     config = SearchConfig(
-        CoordinateSpace.qwen3_vl(), prompt.name, prompt.digest, step_tokens=options.step_tokens,
-        zoom=ZoomConfig(VISUAL_SEARCH_LENS, role="tool"),
+        checkpoint_space(folder), prompt.name, prompt.digest, step_tokens=style.step_tokens,
+        zoom=ZoomConfig(VISUAL_SEARCH_LENS, role=observation_role(folder)),
     )  # fmt: skip
+    print(f"{folder}, asked with {prompt.name}{'' if taught else '; its calls are made for it'}")
     items = load_items(options.parquet, "vstar")
     for what, trees, target in (
         (f"{options.trees} trees", options.trees, 1.3),
@@ -211,9 +221,8 @@ async def run(options: argparse.Namespace) -> None:
     ):
         some = items[: trees * options.repeats]
         for row in await compare(
-            what, options.folder, some, config, options.repeats,
-            forced=options.forced, target=target,
-        ):  # fmt: skip
+            what, folder, some, config, options.repeats, forced=not taught, target=target
+        ):
             print(row.line(), flush=True)
 
 
@@ -221,17 +230,11 @@ def main() -> None:
     parser = argparse.ArgumentParser(
         prog="python -m benchmarks.zoom", description=__doc__.split("\n")[0]
     )
-    parser.add_argument("--folder", type=Path, default=TEACHER, help="the checkpoint")
-    parser.add_argument("--prompt", default="nano", help="its prompt for zooming")
+    default = find_checkpoint("nano-zoom") or TEACHER
+    parser.add_argument("--folder", type=Path, default=default, help="the checkpoint")
     parser.add_argument("--parquet", type=Path, help="questions, in V*'s schema")
     parser.add_argument("--trees", type=int, default=16, help="trees of one measurement")
     parser.add_argument("--repeats", type=int, default=3, help="measurements, each of other trees")
-    parser.add_argument("--step-tokens", type=int, default=96, help="token limit of a turn")
-    parser.add_argument(
-        "--forced",
-        action="store_true",
-        help="for a model that was not taught to call: calls for it",
-    )
     asyncio.run(run(parser.parse_args()))
 
 
