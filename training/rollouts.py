@@ -168,9 +168,13 @@ class RolloutTrainer(GRPOTrainer):
 class PromptEncoder:
     """Makes prompts with their images what the decoder takes; each image is computed once."""
 
+    _model: Any
+    _features: dict[bytes, tuple[Tensor, ...]]
+    """What the vision tower makes of each image."""
+
     def __init__(self, model: Any) -> None:
         self._model = model
-        self._features: dict[bytes, tuple[Tensor, ...]] = {}
+        self._features = {}
 
     def encode(
         self, prompts: Sequence[tuple[Sequence[int], Sequence[ImageInput]]]

@@ -53,6 +53,18 @@ Renderer = Callable[[bytes, Observation, ZoomCall | None], bytes]
 class ZoomTrainer(RolloutTrainer):
     """See the top of the file."""
 
+    _space: CoordinateSpace
+    _read_image: Callable[[str], bytes]
+    _alarm: ZoomAlarm
+    _processor: Any
+    _turn_tokens: int
+    _control_steps: int
+    """Optimizer steps from one control to the next; 0 for none."""
+    _inputs: Sequence[Row]
+    """The rows of the batch that is sampled."""
+    _masked: Sequence[bool]
+    """Whether each of its episodes hit a limit."""
+
     def begin_zooming(
         self,
         recipe: GrpoRecipe,
@@ -66,11 +78,9 @@ class ZoomTrainer(RolloutTrainer):
             read_image: the encoded bytes of an image by its id.
         """
         self._space, self._read_image, self._alarm = space, read_image, alarm
-        self._processor: Any = self.processing_class
+        self._processor = self.processing_class
         self._turn_tokens = recipe.turn_tokens or recipe.max_completion
         self._control_steps = recipe.alarm.controls and recipe.alarm.control_every * recipe.updates
-        self._inputs: list[Row] = []
-        self._masked: list[bool] = []
 
     def _generate_and_score_completions(self, inputs: list[Row]) -> Row:
         self._inputs = inputs
@@ -256,7 +266,7 @@ class ZoomTrainer(RolloutTrainer):
         self, inputs: Any, prompts: Any, completions: Any, completion_ids_list: Any
     ) -> Any:
         scores = super()._calculate_rewards(inputs, prompts, completions, completion_ids_list)
-        scores[torch.tensor(gather_object(self._masked))] = torch.nan
+        scores[torch.tensor(gather_object([*self._masked]))] = torch.nan
         return scores
 
     def _control(

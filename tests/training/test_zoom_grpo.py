@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+import shutil
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import replace
@@ -28,6 +30,7 @@ from training.students import load_model, open_student
 from training.trainers import TrainingReporter, grpo_trainer
 from training.zoom_episodes import End, Observer
 from training.zoom_rollouts import ZoomTrainer, check_images
+from vigorl_nano import BASE
 from warehouse.storage.home import Warehouse
 
 ZOOM = (
@@ -269,12 +272,15 @@ class Killed(Exception):
 
 
 def test_a_student_that_zooms_is_trained_killed_and_trained_on(
-    made: Warehouse, monkeypatch: pytest.MonkeyPatch
+    made: Warehouse, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
     from transformers import AutoTokenizer
 
-    with open_student(made, "nano-base") as found:
-        tokenizer = AutoTokenizer.from_pretrained(found.folder)
+    student = Path(shutil.copytree(BASE, tmp_path / "student"))
+    style = json.loads((student / "vigorl.json").read_text())
+    style["prompts"]["zoom"] = "nano-zoom"
+    (student / "vigorl.json").write_text(json.dumps(style))
+    tokenizer = AutoTokenizer.from_pretrained(student)
     checked = preflight.check_episodes
 
     def then_scripted(trainer: Any, prompts: Any) -> str:
@@ -289,7 +295,7 @@ def test_a_student_that_zooms_is_trained_killed_and_trained_on(
         if step == 2:
             raise Killed
 
-    ask = {"task": "sat2", "name": "zoomer"}
+    ask = {"task": "sat2", "name": "zoomer", "model": str(student)}
     with pytest.raises(Killed):
         train_grpo(made, recipe, **ask, reporter=TrainingReporter(stop))
     said: list[str] = []
