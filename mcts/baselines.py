@@ -5,7 +5,8 @@
 Best-of-n samples whole chains from the question, several per request. Linear sampling (also called
 distillation sampling) takes one step per request from the question to an answer, then starts
 again. Neither uses the rewards of earlier chains. Each function is one wave of its strategy, as
-`mcts.search.simulate` is of the tree search.
+`mcts.search.simulate` is of the tree search. Where the model may zoom, their chains look closer
+under the rules of the tree search.
 
 Both produce an ordinary tree, which the same code stores, linearizes and displays: best-of-n chains
 are rollouts of the root, linear chains are its children. The most frequent answer

@@ -12,6 +12,8 @@ clock, no torch. Simulations run in waves of a fixed width. Within a wave reques
 virtual loss keeps the simulations apart; rewards are backpropagated in a fixed order, so the same
 responses always make the same tree. Width 1 is the textbook search. Budgets and `enough` are
 checked between waves only. `strategy` replaces the tree search by a baseline (`mcts.baselines`).
+With `config.zoom` a step may end in a call for a closer look: a node holds the crop that it showed,
+its children see it, and rollouts go turn by turn (`mcts.zoom.episode`).
 """
 
 from __future__ import annotations
