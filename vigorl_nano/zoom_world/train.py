@@ -182,7 +182,7 @@ class Training:
             frames, spots, groups = make_batch(
                 rng, self.encoder, plan, plan["scenes"] // self.workers
             )
-            tokens = self.see(frames, self.step >= plan["frozen_until"])
+            tokens = self.see(frames, train_blocks=False)
             sight, figures = self.head(tokens, self.model.get_input_embeddings().weight, spots)
             loss, more = self.language_loss(tokens, groups, plan)
             warm = min(1.0, (self.step + 1) / 30)

@@ -1,7 +1,7 @@
 """Visual search: small things in large images.
 
 Read are the reference implementation's JSONL, and Parquet with the columns of the embedded sample
-(`rooms_search`): `image`, `question`, `options`, `answer`, `category` and `objects`.
+(`vigorl_nano/zoom_world`): `image`, `question`, `options`, `answer`, `category` and `objects`.
 """
 
 from __future__ import annotations
@@ -23,8 +23,8 @@ TASKS = (
         lens=VISUAL_SEARCH_LENS,
         smoke_test_only="the embedded model sees 196 pixels a side, too few for small things",
         sample=Sample(
-            {split: SAMPLE / f"search-{split}.parquet" for split in ("train", "test")},
-            "vigorl-rooms-search",
+            {split: SAMPLE / f"signs-{split}.parquet" for split in ("train", "test")},
+            "vigorl-signs",
             "Apache-2.0",
         ),
     ),
