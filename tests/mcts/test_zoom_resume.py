@@ -88,6 +88,29 @@ async def test_a_replay_needs_neither_server_nor_images_and_gives_the_same_bytes
     assert tree.usage.image_tokens > own, "and crops on top"
 
 
+async def test_a_server_that_drops_the_end_of_a_call_gives_the_same_tree(tmp_path):
+    trees = []
+    for i, knobs in enumerate([{}, {"drop_stop": True, "tell_stop_reason": False}]):
+        with StubServer(**knobs) as server:
+            teacher = OpenAITeacher(server.url)
+            tree = await searched(teacher, tmp_path / str(i))
+            await teacher.close()
+        trees.append([(n.path, n.step, n.answer, n.problems) for n in tree.nodes])
+        trees[-1] += [(r.steps, r.answer, r.problems) for r in tree.rollouts]
+    assert trees[0] == trees[1]
+
+
+async def test_a_server_that_can_do_nothing_but_chat_is_searched_with_crops_all_the_same(tmp_path):
+    with StubServer(refuse_continue=True, refuse_tool_turns=True, refuse_many=True) as server:
+        teacher = OpenAITeacher(server.url, backoff_s=0.01)
+        tree = await searched(teacher, tmp_path)
+        await teacher.close()
+        turns = server.requests[-1]["body"]["messages"]
+    assert tree.errors == () and not tree.failed
+    assert any(s.observation.view for r in tree.rollouts for s in r.steps if s.observation)
+    assert {turn["role"] for turn in turns[1:]} <= {"user", "assistant"}
+
+
 # ---- whatever a model writes --------------------------------------------------------------------
 
 
