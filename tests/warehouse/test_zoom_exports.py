@@ -15,13 +15,15 @@ from PIL import Image as PILImage
 
 from flows.stages.curate import curate_trees
 from mcts.coordinates import CoordinateSpace
-from mcts.data import Image, ResponseStyle
+from mcts.data import Box, Image, Observation, Point, ResponseStyle, Step, ZoomCall
 from mcts.prompts import build_messages, load_prompt
+from mcts.zoom.config import ZoomConfig
 from mcts.zoom.crops import CropImages
 from tests.support.scripted import QUESTION
 from tests.support.zoom_trees import LOOKS, ZOOM, look
 from tests.warehouse.test_tree_views import store
 from tests.warehouse.test_zoom_tables import SEARCH
+from warehouse.exports.dialogues import called_with
 from warehouse.exports.export import export, read_notes
 from warehouse.query.read_back import read_trees
 from warehouse.storage.home import Warehouse, WarehouseError
@@ -177,6 +179,28 @@ def test_calls_can_be_written_with_the_box_tool(
         [750, 750, 850, 850], [775, 775, 825, 825],
     ]  # fmt: skip
     assert json.loads(row["tools"])[0]["function"]["name"] == box and box in turns[0][1]
+
+
+def test_a_box_has_no_mark_and_is_one_of_the_whole_image() -> None:
+    box = ZoomConfig(ZOOM.lens, tool="image_zoom_in_tool")
+    shown = Observation(Box(700, 700, 1000, 1000), 96, 96, True, 3)
+    step = Step("A.", (), ZoomCall(Point(850, 850), 2), shown)
+    (written,) = called_with([step], box, "trace t")
+    assert written.call == ZoomCall(Point(850, 850), 0, Box(700, 700, 1000, 1000))
+    assert written.observation == replace(shown, marked=False)
+    failed = Step("B.", (), ZoomCall(None, text="{"), Observation(None, 0, 0, problem="malformed"))
+    assert called_with([failed], box, "trace t") == (failed,)
+
+
+def test_a_version_of_corrected_dialogues_is_one_of_dialogues(
+    warehouse: Warehouse, tmp_path: Path
+) -> None:
+    chosen = "SELECT trace_id FROM traces WHERE kind = 'corrected' AND tree_id = 'looks'"
+    (row,) = exported(warehouse, publish(warehouse, "again", chosen), tmp_path / "out")
+    assert [role for role, _ in flat(row["messages"])][2:] == ["assistant", "user"] * 3 + [
+        "assistant"
+    ]
+    assert len(row["images"]) == 4 and row["tools"]
 
 
 def test_boxes_are_not_passed_off_as_points(warehouse: Warehouse, tmp_path: Path) -> None:
