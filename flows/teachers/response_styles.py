@@ -77,8 +77,14 @@ def way_of_asking(
 
 
 def without_zoom(resolved: ResolvedTeacher, task: Task) -> WayOfAsking:
-    """Return how a model that zooms is asked for a grounded answer from what it sees at first."""
-    return WayOfAsking(resolved.style.prompts.get(ResponseStyle.GROUNDED) or task.prompt)
+    """Return how a model that zooms is asked for an answer from what it sees at first.
+
+    In the first of these styles that it has a prompt for: grounded, ungrounded, the answer alone.
+    """
+    prompts = resolved.style.prompts
+    styles = (ResponseStyle.GROUNDED, ResponseStyle.UNGROUNDED, ResponseStyle.ANSWER_ONLY)
+    known = next((style for style in styles if style in prompts), ResponseStyle.GROUNDED)
+    return WayOfAsking(prompts.get(known) or task.prompt)
 
 
 def _prompt_of(resolved: ResolvedTeacher, style: ResponseStyle) -> str | None:

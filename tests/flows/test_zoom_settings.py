@@ -9,15 +9,17 @@ from pathlib import Path
 
 import pytest
 
-from flows.settings import BuildSettings, EvaluateSettings, Problem
+from flows.settings import BuildSettings, EvaluateSettings, Problem, TeacherSettings
 from flows.stages.search import search_config
 from flows.teachers.resolve import resolve
+from flows.teachers.response_styles import without_zoom
 from mcts.config import SearchConfig, search_id
 from mcts.teachers.checkpoints import find_checkpoint
 from mcts.tool_calls.calls import BOX_TOOL, POINT_TOOL
 from mcts.zoom.config import ZoomConfig
 from mcts.zoom.lenses import VISUAL_SEARCH_LENS, WEB_LENS, Lens
 from tests.support.scripted import QUESTION
+from warehouse.sources import task_of
 
 ZOOMS = {
     "response_style": "zoom",
@@ -137,3 +139,15 @@ def test_a_model_is_shown_what_it_was_taught_with_unless_other_is_given(zooming:
     assert given == replace(taught, lens=VISUAL_SEARCH_LENS, max_calls=3, max_turns=6)
     with pytest.raises(Problem, match="max_turns: 1 calls can't show 2 crops"):
         config_of(teacher=str(zooming), max_turns=1)
+
+
+def test_without_zoom_a_model_is_asked_with_the_best_prompt_that_it_has(zooming: Path) -> None:
+    def prompt(*styles: str) -> str:
+        prompts = {"zoom": "zoom", **{style: f"{style}-prompt" for style in styles}}
+        (zooming / "vigorl.json").write_text(json.dumps({**ZOOMS, "prompts": prompts}))
+        resolved = resolve(TeacherSettings(teacher=str(zooming)))
+        return without_zoom(resolved, task_of("vstar")).prompt
+
+    assert prompt("answer_only", "grounded") == "grounded-prompt"
+    assert prompt("answer_only") == "answer_only-prompt"
+    assert prompt() == "visual-search", "the task's"
