@@ -2,16 +2,24 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 import tarfile
 from pathlib import Path
 
 import pytest
 
+from flows.stages.curate import curate_trees
+from tests.support.scripted import QUESTION
+from tests.support.zoom_trees import LOOKS
+from tests.warehouse.test_tree_views import store
+from tests.warehouse.test_zoom_tables import SEARCH
 from warehouse.exports.export import export
 from warehouse.maintenance.check import check
 from warehouse.query.run_query import connect, query
 from warehouse.storage.home import Warehouse
+from warehouse.tables.delta import insert_new
+from warehouse.tables.rows import image_row, question_row
 from warehouse.versions.bundle import hash_rows
 from warehouse.versions.certificate import certificate
 from warehouse.versions.selection import choose
@@ -91,3 +99,17 @@ def test_its_version_is_exported(warehouse: Warehouse, tmp_path: Path) -> None:
     assert len(rows) == 87
     assert rows[0]["messages"][-1]["role"] == "assistant" and len(rows[0]["images"]) == 1
     assert json.loads((out / "export.json").read_text())["content_hash"] == CONTENT_HASH
+
+
+def test_dialogues_are_stored_beside_what_the_older_code_wrote(warehouse: Warehouse) -> None:
+    insert_new(warehouse, "images", [image_row(QUESTION.images[0])])
+    insert_new(warehouse, "questions", [question_row(QUESTION)])
+    store(warehouse, QUESTION, "looks", "m", script=LOOKS, **SEARCH)
+    assert asyncio.run(curate_trees(warehouse, "r", ["looks"])) == 3
+    kinds = query(warehouse, "SELECT kind, count(*) AS n FROM traces GROUP BY ALL").to_pylist()
+    counts = {row["kind"]: row["n"] for row in kinds}
+    assert counts == {"direct": 96, "corrected": 75, "answered": 2, "zoom": 2}
+    (ledger,) = query(warehouse, "FROM zoom_calls").to_pylist()
+    assert (ledger["traces"], ledger["calls"]) == (2, 3)
+    sql = f"{resolve(warehouse, 'sat2-sft').card['sql']} AND kept_traces.tree_id <> 'looks'"
+    assert publish(warehouse, "older", sql).content_hash == CONTENT_HASH
