@@ -194,6 +194,7 @@ def test_groups_that_are_joined_go_to_the_training_side():
         ("Write to max_m@uni-bonn.de!", "an e-mail address"),
         ("call +49 30 901820 today", "a telephone number"),
         ("call +1 (212) 736-5000", "a telephone number"),
+        ("call +352 12345", "a telephone number"),
         ("the sign says (212) 736-5000", "a telephone number"),
         ("212-736-5000.", "a telephone number"),
         ("Card 4111 1111 1111 1111 is shown", "a card number"),

@@ -10,10 +10,11 @@ import sys
 from collections.abc import Iterator
 from pathlib import Path
 from types import FrameType
-from typing import Any
+from typing import Annotated, Any, get_args
 
 import pytest
 import typer
+from pydantic import TypeAdapter, ValidationError
 from typer.testing import CliRunner
 
 from flows import settings as all_settings
@@ -102,6 +103,15 @@ def test_a_flow_takes_the_fields_with_their_bounds(name: str) -> None:
             for bound, key in (("ge", "minimum"), ("gt", "exclusiveMinimum"), ("le", "maximum")):
                 if (value := getattr(constraint, bound, None)) is not None:
                     assert any(kind.get(key) == value for kind in kinds), (field, kinds)
+
+
+@pytest.mark.parametrize("model", MODELS, ids=lambda model: model.command)
+def test_no_number_may_be_negative(model: type[Settings]) -> None:
+    for name, info in model.model_fields.items():
+        if name != "seed" and {int, float} & {info.annotation, *get_args(info.annotation)}:
+            checked = TypeAdapter(Annotated[info.annotation, *info.metadata, name])
+            with pytest.raises(ValidationError):
+                checked.validate_python(-1)
 
 
 def test_a_command_line_is_read_by_the_types_of_the_model() -> None:

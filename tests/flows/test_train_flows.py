@@ -88,6 +88,7 @@ def test_a_flow_runs_what_a_person_would_type() -> None:
         (SftSettings, {"recipe": "nano-grpo", "dataset": "a"}, "is for `vigorl train grpo`"),
         (SftSettings, {"recipe": "nano-sft"}, "dataset: sft needs a dataset version"),
         (GrpoSettings, {"recipe": "nano-grpo", "limit": 0}, "limit: .*greater than or equal"),
+        (GrpoSettings, {"recipe": "nano-grpo", "name": "My model"}, "name: .*pattern"),
     ],
 )
 def test_a_bad_training_is_a_sentence(
@@ -106,6 +107,8 @@ def test_nothing_is_trained_before_enough_rows_are_new(tmp_path: Path) -> None:
     trained_on(warehouse, tmp_path / "model")
     assert len(list_models(warehouse)) == 1
     assert "kept@v1 has 0 rows more" in (too_few_rows(warehouse, settings, 1) or "")
+    another = SftSettings.checked(recipe="nano-sft-lora", dataset="kept")
+    assert too_few_rows(warehouse, another, 1) is None, "no model was trained so"
 
 
 def trained_on(warehouse: Warehouse, folder: Path) -> None:

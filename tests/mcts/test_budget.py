@@ -2,7 +2,9 @@
 
 import asyncio
 import hashlib
+import math
 import random
+import statistics
 from dataclasses import replace
 
 import pytest
@@ -321,6 +323,11 @@ def test_a_prediction_covers_the_truth_as_often_as_it_says():
         hits += found.low <= sum(every) <= found.high
     assert 0.86 <= hits / 400 <= 0.94
     assert predict([5.0], 3).low is None
+    for known, t in ((3, 2.920), (13, 1.782)):  # as tables of Student's t have it
+        sample = [100.0 + i for i in range(known)]
+        spread = t * statistics.stdev(sample) * math.sqrt(2 + 4 / known)
+        found = predict(sample, known + 2)
+        assert found.high - found.middle == pytest.approx(spread, rel=0.005)
     assert predict([5.0, 7.0], 2).high == 12
 
 

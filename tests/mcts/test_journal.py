@@ -18,6 +18,7 @@ from mcts.journal.journal import (
     ReplayMiss,
 )
 from mcts.journal.records import Key, Record
+from mcts.journal.segments import SegmentWriter
 from mcts.teachers.base import (
     Completion,
     Message,
@@ -112,6 +113,13 @@ async def test_segments_rotate_and_concurrent_appends_all_arrive(tmp_path):
         await asyncio.gather(*(journal.append(record(i, node="0")) for i in range(200)))
         assert all(journal.find(r.key, r.fingerprint) == r for r in records)
     assert all(found(tmp_path, *records))
+
+
+def test_a_segment_that_has_its_length_is_followed_by_another(tmp_path):
+    writer = SegmentWriter(tmp_path, segment_bytes=20)
+    paths = [writer.write([(record(i), b"ten bytes\n")])[0] for i in range(4)]
+    writer.close()
+    assert paths[0] == paths[1] != paths[2] == paths[3]
 
 
 async def test_appends_made_together_share_one_fsync_and_keep_their_order(tmp_path, monkeypatch):
