@@ -59,6 +59,14 @@ def test_further_places_are_paid_for_right_answers_alone() -> None:
     assert plain == pytest.approx([1.0] * 5)
 
 
+def test_looks_may_show_alike_but_no_turn_may_be_said_twice() -> None:
+    found = "<think>Nothing here.</think>\n"
+    first, second, third = looks(*FAR[:3])
+    assert earned(first, found + second, found + third, found + say("red")) == pytest.approx(0.95)
+    again = looks((500, 500))[0]
+    assert earned(first, again, say("red")) == pytest.approx(0.6), "the format is lost"
+
+
 def test_crops_that_share_half_of_what_they_show_are_of_one_place() -> None:
     near, apart = [(500, 500), (590, 500)], [(500, 500), (610, 500)]
     assert len(distinct_places(parsed(*looks(*near), say("red")).steps)) == 1

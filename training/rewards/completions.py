@@ -58,6 +58,8 @@ class ParsedCompletion:
     whole: bool
     """Whether the text is think blocks, not too many, then one answer, and nothing else; in a
     dialogue each turn before the last ends in a call instead, of a place in an image."""
+    turns: tuple[str, ...] = ()
+    """The thoughts of each turn of a dialogue, as one text; empty unless `whole`."""
 
 
 def parse_completion(
@@ -94,6 +96,7 @@ def parse_dialogue(
     readable = sum(map(len, turns)) <= LONGEST
     steps: tuple[Step, ...] = ()
     thoughts: list[str] = []
+    of_turns: list[str] = []
     whole, answer = readable and bool(turns), None
     for number, text in enumerate(turns if readable else (), 1):
         last = number == len(turns)
@@ -102,6 +105,7 @@ def parse_dialogue(
         steps = (*steps, *turn.steps)
         blocks, rest = _blocks(text if turn.called else before)
         thoughts += blocks
+        of_turns.append("\n".join(blocks))
         whole = whole and bool(blocks)
         if turn.called:
             whole = whole and not last and _CALL.fullmatch(rest) is not None and _shows(steps[-1])
@@ -114,7 +118,7 @@ def parse_dialogue(
     whole = whole and answer is not None and len(thoughts) <= MOST_STEPS
     return ParsedCompletion(
         graded, frame, ResponseStyle.ZOOM, min_thoughts, answer, tuple(thoughts) if whole else (),
-        steps, (), whole,
+        steps, (), whole, tuple(of_turns) if whole else (),
     )  # fmt: skip
 
 

@@ -113,11 +113,17 @@ def well_formed(parsed: ParsedCompletion) -> float:
         and max(1, parsed.min_thoughts) <= len(thoughts) <= MOST_STEPS
         and all(len(thought) <= MOST_CHARACTERS for thought in thoughts)
         and all(_words(thought) >= LEAST_WORDS for thought in thoughts)
-        and len({" ".join(thought.casefold().split()) for thought in thoughts}) == len(thoughts)
+        and _all_differ(parsed.turns or thoughts)
     )
     if parsed.response_style is ResponseStyle.UNGROUNDED:
         right = right and not any(points_in(thought) for thought in thoughts)
     return float(right)
+
+
+def _all_differ(texts: Sequence[str]) -> bool:
+    """Return whether none says what another does; of a dialogue, whose looks may show alike
+    ("Nothing here."), no turn may."""
+    return len({" ".join(text.casefold().split()) for text in texts}) == len(texts)
 
 
 def _words(thought: str) -> int:
