@@ -19,6 +19,7 @@ import hashlib
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from itertools import chain, groupby
 
 from mcts.coordinates import CoordinateSpace, Frame
 from mcts.data import Origin, Step, Trace
@@ -138,8 +139,11 @@ def _corrected(tree: Tree, end: End, wrong: Sequence[End]) -> Trace | None:
 
     candidates = [(parting(other), other) for other in wrong]
     candidates = [(n, o) for n, o in candidates if _points(o.after(n)) and _points(end.after(n))]
-    candidates.sort(key=lambda pair: (-pair[0].depth, draw(tree, end, pair[1])))
-    for node, other in candidates:
+    candidates.sort(key=lambda pair: -pair[0].depth)
+    equals = [list(same) for _, same in groupby(candidates, key=lambda pair: pair[0].depth)]
+    for node, other in chain.from_iterable(
+        sorted(same, key=lambda pair: draw(tree, end, pair[1])) for same in equals
+    ):
         sentence = TURNING_BACK[draw(tree, end, other) % len(TURNING_BACK)]
         attempt, good = other.after(node), end.after(node)
         shared = end.after(tree.root)[: -len(good)]
