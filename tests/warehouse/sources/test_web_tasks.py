@@ -23,6 +23,8 @@ from curation.grading.grade import grade
 from flows.settings import BuildSettings
 from flows.stages import build as stages
 from flows.stages.curate import Summary
+from flows.stages.search import search_config
+from flows.teachers.resolve import resolve
 from mcts.coordinates import CoordinateSpace, Frame
 from mcts.data import AnswerKind, Point, Question
 from mcts.prompts import build_messages, load_prompt
@@ -221,7 +223,10 @@ def test_the_three_tasks_have_their_deployments() -> None:
     deployments = yaml.safe_load((ROOT / "prefect.yaml").read_text())["deployments"]
     builds = {d["name"]: d for d in deployments if d["entrypoint"].endswith(".build_traces")}
     for task in WEB:
-        assert builds[task]["parameters"] == {"task": task}
+        assert builds[task]["parameters"]["task"] == task
+    teacher = builds["vstar"]["parameters"]["teacher"]
+    settings = BuildSettings(task="vstar", teacher=teacher)
+    assert search_config(settings, resolve(settings)).zoom, "its teacher zooms"
 
 
 @pytest.mark.parametrize(
