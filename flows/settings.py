@@ -220,7 +220,6 @@ class JudgeSettings(TeacherSettings):
     limit: int | None = option(
         None, "most traces, those with an answer not counted; all when left out", ge=1
     )
-    only_new: bool = option(False, "search only questions that have no tree yet, whoever made it")
     retry_failed: bool = option(False, "ask again what failed for good before")
     concurrency: int = option(16, "requests at once", ge=1)
     teacher: str = Field(
