@@ -5,6 +5,8 @@ from __future__ import annotations
 import io
 import re
 from collections import Counter
+from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -17,13 +19,13 @@ from mcts.zoom.render import render_crop
 from vigorl_nano.pretraining.config import SIDE
 from vigorl_nano.zoom_world import batches, sample
 from vigorl_nano.zoom_world.demonstrations import CROP_SHARE, Example, demonstrate
-from vigorl_nano.zoom_world.draw import draw
-from vigorl_nano.zoom_world.scene import KINDS, MARKS, NUMBERS, Scene, ask, make_scene
+from vigorl_nano.zoom_world.draw import WHOLE, Region, draw
+from vigorl_nano.zoom_world.scene import KINDS, MARKS, NUMBERS, Question, Scene, ask, make_scene
 
 SCENES = [make_scene(np.random.default_rng([5, i])) for i in range(120)]
 
 
-def asked(kind: str) -> list[tuple[Scene, object]]:
+def asked(kind: str) -> list[tuple[Scene, Question]]:
     rng = np.random.default_rng(6)
     found = [(scene, ask(rng, scene, kind)) for scene in SCENES]
     return [(scene, question) for scene, question in found if question is not None]
@@ -80,8 +82,6 @@ def test_what_training_draws_looks_like_a_crop_of_the_stored_picture() -> None:
 
 
 def test_number_and_mark_change_a_crop_and_hardly_the_whole_picture() -> None:
-    from dataclasses import replace
-
     scene = SCENES[1]
     sign = scene.signs[0]
     other = replace(
@@ -92,17 +92,17 @@ def test_number_and_mark_change_a_crop_and_hardly_the_whole_picture() -> None:
     changed = replace(scene, signs=(other, *scene.signs[1:]))
     at = (sign.x - CROP_SHARE / 2, sign.y - CROP_SHARE / 2, CROP_SHARE)
 
-    def differs(**how: object) -> int:
-        a, b = (np.asarray(draw(s, SIDE, **how), dtype=int) for s in (scene, changed))
+    def differs(region: Region) -> int:
+        a, b = (np.asarray(draw(s, SIDE, region, over=4), np.int64) for s in (scene, changed))
         return int((abs(a - b).max(axis=2) > 60).sum())
 
-    assert differs(region=at) > 200
-    assert differs(over=4) < 40
+    assert differs(at) > 200
+    assert differs(WHOLE) < 40
 
 
 def test_demonstrations_read_truly_and_decide_badly() -> None:
     rng = np.random.default_rng(7)
-    right = Counter()
+    right: Counter[str] = Counter()
     questions = [(kind, *pair) for kind in KINDS for pair in asked(kind)]
     for kind, scene, question in questions:
         made: Example = demonstrate(rng, scene, question)
@@ -116,7 +116,7 @@ def test_demonstrations_read_truly_and_decide_badly() -> None:
         assert 0.35 < share < 0.9, kind
 
 
-def test_a_split_is_a_fixed_function_of_its_seed(tmp_path) -> None:
+def test_a_split_is_a_fixed_function_of_its_seed(tmp_path: Path) -> None:
     first = sample.write_split(tmp_path, "train", 5, 7).read_bytes()
     (tmp_path / "again").mkdir()
     assert sample.write_split(tmp_path / "again", "train", 5, 7).read_bytes() == first

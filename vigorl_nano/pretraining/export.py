@@ -28,6 +28,8 @@ from mcts.zoom.config import ZoomConfig
 from mcts.zoom.recorded import record_zoom
 from vigorl_nano.pretraining.config import MERGE, PATCH, SIDE
 
+LEAST_PIXELS, MOST_PIXELS = SIDE * (SIDE - 1), SIDE * (SIDE + 1)
+"""Either side of SIDE * SIDE, where rounding makes 168 x 168 of an image of 1024 x 1024."""
 TEMPLATE = Path(__file__).with_name("chat_template.jinja")
 IMAGE_SETTINGS = {
     "image_processor_type": "Qwen2VLImageProcessor",
@@ -42,9 +44,9 @@ IMAGE_SETTINGS = {
     "patch_size": PATCH,
     "temporal_patch_size": 2,
     "merge_size": MERGE,
-    "min_pixels": SIDE * SIDE,
-    "max_pixels": SIDE * SIDE,
-    "size": {"shortest_edge": SIDE * SIDE, "longest_edge": SIDE * SIDE},
+    "min_pixels": LEAST_PIXELS,
+    "max_pixels": MOST_PIXELS,
+    "size": {"shortest_edge": LEAST_PIXELS, "longest_edge": MOST_PIXELS},
 }
 VIDEO_SETTINGS = {
     "video_processor_type": "Qwen3VLVideoProcessor",

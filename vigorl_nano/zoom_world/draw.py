@@ -9,6 +9,7 @@ A region is drawn as it is, without the picture around it: thousands of crops a 
 from __future__ import annotations
 
 import colorsys
+from collections.abc import Callable
 from functools import cache
 
 import numpy as np
@@ -28,6 +29,8 @@ BESIDE = 0.0125
 
 Pen = ImageDraw.ImageDraw
 Region = tuple[float, float, float]
+Place = Callable[[float, float], tuple[float, float]]
+"""From shares of the whole picture's sides to pixels of what is drawn."""
 
 
 def mark_at(sign: Sign) -> tuple[float, float]:
@@ -58,7 +61,7 @@ def draw(scene: Scene, side: int, region: Region = WHOLE, over: int = 2) -> Imag
     return picture.reduce(over) if over > 1 else picture
 
 
-def background(pen: Pen, seed: int, place) -> None:
+def background(pen: Pen, seed: int, place: Place) -> None:
     """Draw a wall with panels of muted colour."""
     rng = np.random.default_rng(seed)
     hue, light = rng.uniform(), rng.uniform(0.62, 0.86)
@@ -74,7 +77,7 @@ def background(pen: Pen, seed: int, place) -> None:
         pen.rectangle(box, fill=muted(light + rng.uniform(-0.14, 0.12)))
 
 
-def draw_sign(pen: Pen, sign: Sign, place, scale: float) -> None:
+def draw_sign(pen: Pen, sign: Sign, place: Place, scale: float) -> None:
     """Draw a sign with its plate, mark and number."""
     x1, y1, x2, y2 = sign.box
     fill = COLOURS[sign.colour]

@@ -124,8 +124,8 @@ def neighbour(scene: Scene, anchor: Sign, side: str) -> Sign | None:
         ahead, aside = (dx * across, dy) if across else (dy * down, dx)
         if ahead > 0 and not aside:
             found.append((ahead, sign))
-    ahead, sign = min(found, key=lambda pair: pair[0], default=(0, None))
-    return sign if ahead in (1, 2) else None
+    ahead, nearest = min(found, key=lambda pair: pair[0], default=(0, None))
+    return nearest if ahead in (1, 2) else None
 
 
 def ask(rng: np.random.Generator, scene: Scene, kind: str) -> Question | None:
