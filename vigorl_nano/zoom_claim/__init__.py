@@ -1,0 +1,1 @@
+"""The claim for zoom: what looking closer, searching where to look, and reinforcement are worth."""
