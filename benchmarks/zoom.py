@@ -46,6 +46,7 @@ from mcts.teachers.local.teacher import LocalTeacher
 from mcts.tree import Tree
 from mcts.zoom.config import ZoomConfig
 from mcts.zoom.lenses import VISUAL_SEARCH_LENS
+from mcts.zoom.recorded import recorded_zoom
 from vigorl_nano import TEACHER
 
 AT_ONCE = 32
@@ -209,9 +210,10 @@ async def run(options: argparse.Namespace) -> None:
     style = prompt_style(folder)
     taught = style.prompts.get(ResponseStyle.ZOOM)
     prompt = load_prompt(taught or style.prompt or "zoom")
+    zoom = recorded_zoom(folder) or ZoomConfig(VISUAL_SEARCH_LENS, role=observation_role(folder))
     config = SearchConfig(
-        checkpoint_space(folder), prompt.name, prompt.digest, step_tokens=style.step_tokens,
-        zoom=ZoomConfig(VISUAL_SEARCH_LENS, role=observation_role(folder)),
+        checkpoint_space(folder), prompt.name, prompt.digest,
+        step_tokens=style.step_tokens, zoom=zoom,
     )  # fmt: skip
     print(f"{folder}, asked with {prompt.name}{'' if taught else '; its calls are made for it'}")
     items = load_items(options.parquet, "vstar")
