@@ -179,7 +179,7 @@ class Observation:
     view: int | None = None
     """The number by which a later call names the crop (`ZoomCall.view`); None if there is none."""
     problem: str = ""
-    """Why nothing was shown: a `mcts.zoom.observe.Problem`."""
+    """Why nothing was shown: a `mcts.zoom.observe.ZoomProblem`."""
     last: bool = False
     """Whether it asks for the answer, since no further call will be answered."""
 

@@ -23,7 +23,7 @@ from mcts.teachers.base import TeacherError
 from mcts.tree import Node, Rollout, Tree, backpropagate
 from mcts.zoom.config import ZoomConfig
 from mcts.zoom.episode import play
-from mcts.zoom.observe import Problem
+from mcts.zoom.observe import ZoomProblem
 from mcts.zoom.turns import read_turn
 
 FAILURE_PREFIX = "failed: "
@@ -168,7 +168,7 @@ class SearchRun:
     def repeats(self, step: Step, before: Sequence[Step]) -> bool:
         """Return whether a step shows or cites only what the steps `before` it did."""
         if step.observation is not None:
-            return step.observation.problem == Problem.SHOWN_ALREADY
+            return step.observation.problem == ZoomProblem.SHOWN_ALREADY
         point = step.point
         if point is None or revisits(step.thought):
             return False

@@ -10,6 +10,7 @@ then and every later time. Unset, `reach` does nothing. The points:
     before_commit    a shard's tables are about to be committed
     between_tables   one of them is committed, others are not
     after_commit     they are committed
+    retrain_STAGE    a stage of a cycle of retraining has stored its outcome
 """
 
 from __future__ import annotations

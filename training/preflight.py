@@ -99,10 +99,8 @@ def check_rows(
                 "the recipe's limit"
             )
     own = f"; the chat template itself adds {added[:200]!r} to prompts" if added else ""
-    return (
-        f"{len(examples.rows)} rows and {len(sizes)} images fit, the longest has {longest} tokens"
-        f"{own}"
-    )
+    fitting = f"{len(examples.rows)} rows and {len(sizes)} images fit"
+    return f"{fitting}, the longest has {longest} tokens{own}"
 
 
 def check_sft(trainer: Any, examples: Examples) -> str:

@@ -33,7 +33,7 @@ _GRID = 240
 _NORMAL = NormalDist()
 
 
-class Outcome(StrEnum):
+class GateOutcome(StrEnum):
     """What becomes of a challenger."""
 
     PROMOTE = "promote"
@@ -83,7 +83,7 @@ class Paired:
 class GateDecision:
     """A decision with its numbers."""
 
-    outcome: Outcome
+    outcome: GateOutcome
     reason: str
     """A sentence with the numbers that decided."""
     p: float
@@ -120,7 +120,7 @@ def decide(
         [pair.challenger for pair in paired], [pair.champion for pair in paired], scenes
     )
     judged = judge(policy, paired, attempt, controls)
-    promoted = judged.outcome is Outcome.PROMOTE
+    promoted = judged.outcome is GateOutcome.PROMOTE
     return GateDecision(
         *judged, gain,
         enough=None if promoted else sample_size(paired, policy, judged.spent),
@@ -131,7 +131,7 @@ def decide(
 class Judgement(NamedTuple):
     """The part of a decision that decides."""
 
-    outcome: Outcome
+    outcome: GateOutcome
     reason: str
     p: float
     spent: float
@@ -148,16 +148,16 @@ def judge(
         raise ValueError("attempts are counted from 1")
     p, spent = sign_flip(paired), policy.alpha / (attempt * (attempt + 1))
     if harm := _harm(policy, _by_family(paired), controls or {}):
-        return Judgement(Outcome.REFUSE, harm, p, spent)
+        return Judgement(GateOutcome.REFUSE, harm, p, spent)
     gain = _gain(paired)
     points = f"{100 * gain:+.1f} points"
     evidence = f"p = {p:.2g}, {spent:.2g} allowed"
     if gain < policy.minimum:
         wanted = f"{points}; a change wants a gain of {100 * policy.minimum:.1f} at least"
-        return Judgement(Outcome.REFUSE, wanted, p, spent)
+        return Judgement(GateOutcome.REFUSE, wanted, p, spent)
     if p <= spent:
-        return Judgement(Outcome.PROMOTE, f"better by {points} ({evidence})", p, spent)
-    outcome = Outcome.WAIT if policy.ask_person else Outcome.REFUSE
+        return Judgement(GateOutcome.PROMOTE, f"better by {points} ({evidence})", p, spent)
+    outcome = GateOutcome.WAIT if policy.ask_person else GateOutcome.REFUSE
     return Judgement(outcome, f"{points} could be luck ({evidence})", p, spent)
 
 

@@ -18,7 +18,18 @@ from typing import Annotated
 
 import typer
 
-from flows.cli import browse, build, curate, datasets, imports, models, registry, train, warehouse
+from flows.cli import (
+    browse,
+    build,
+    curate,
+    datasets,
+    imports,
+    models,
+    registry,
+    retrain,
+    train,
+    warehouse,
+)
 from flows.cli.interrupts import SENTENCE
 from flows.cli.printing import Home, escaping
 
@@ -85,6 +96,7 @@ def down(home: Home = None) -> None:
 app.command()(models.serve)
 app.command()(models.ask)
 app.command()(curate.judge)
+app.command()(retrain.retrain)
 app.command()(models.evaluate)
 app.command()(models.lint_reward)
 app.command()(datasets.lineage)

@@ -50,13 +50,20 @@ async def train_in_process(settings: TrainSettings, min_new_rows: int = 0) -> st
     if reason := await asyncio.to_thread(too_few_rows, warehouse, settings, min_new_rows):
         get_run_logger().info(reason)
         return reason
+    row = await train_shown(settings)
+    events.emit_trained(row)
+    return f"{row['name']}: {json.loads(row['metrics'])['steps']} steps, from {row['base']}"
+
+
+async def train_shown(settings: TrainSettings) -> Row:
+    """Train, and show the figures; return the model's row. Nothing is announced."""
+    warehouse = Warehouse.at(settings.home)
     name = await _run(command(settings))
     row = await asyncio.to_thread(find_model, warehouse, name)
     if row is None:
         raise Problem(f"the training made {name}, which is not in the warehouse")
     await _show(warehouse, row)
-    events.emit_trained(row)
-    return f"{row['name']}: {json.loads(row['metrics'])['steps']} steps, from {row['base']}"
+    return row
 
 
 def command(settings: TrainSettings) -> list[str]:

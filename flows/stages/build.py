@@ -40,6 +40,7 @@ from mcts.data import Question
 from mcts.journal.journal import Journal, JournaledTeacher
 from mcts.teachers.checkpoints import find_checkpoint
 from mcts.teachers.shared_refusal import SharedRefusal
+from warehouse.query.run_query import connect
 from warehouse.sources import task_of
 from warehouse.storage.home import Warehouse
 from warehouse.tables.delta import record_run
@@ -105,7 +106,7 @@ async def build(
         summary = await step(summarize)(warehouse, settings.task, there)
         spent = await asyncio.to_thread(spent_on, warehouse, there)
         estimated = resolved.teacher.ledger.estimated
-        extra = _remarks(settings, opened, spent, summary.kept, estimated)
+        extra = _remarks(settings, opened, spent, summary.kept, estimated, bool(config.zoom))
         extra |= await asyncio.to_thread(_what_went_wrong, warehouse, there, settings.space)
         extra |= other_filters(warehouse, settings.task, run_id, settings.filters)
         extra |= _stop(settings, budget.stopped_by, len(there), len(searches))
@@ -135,11 +136,17 @@ def _stop(
 
 
 def _remarks(
-    settings: BuildSettings, opened: OpenTeacher, spent: dict[str, Any], kept: int, estimated: int
+    settings: BuildSettings,
+    opened: OpenTeacher,
+    spent: dict[str, Any],
+    kept: int,
+    estimated: int,
+    zooms: bool,
 ) -> dict[str, str]:
     prices = settings.price_in, settings.price_out
     remarks = {"cost": describe_cost(spent, kept, *prices, estimated=estimated)}
-    if find_checkpoint(settings.teacher) and (why := task_of(settings.task).smoke_test_only):
+    why = "" if zooms else task_of(settings.task).smoke_test_only
+    if why and find_checkpoint(settings.teacher):
         remarks["remark"] = f"smoke test only: these traces show that everything runs ({why})"
     if unused := opened.unused_prefetch.requests:
         remarks["prefetch"] = (
@@ -147,6 +154,17 @@ def _remarks(
             f"({opened.unused_prefetch.completion_tokens} tokens written)"
         )
     return remarks
+
+
+def searched_questions(warehouse: Warehouse, task: str) -> frozenset[str]:
+    """Return the ids of a task's questions that have a tree, whoever made it."""
+    with connect(warehouse, names=["trees", "questions"]) as con:
+        rows = con.sql(
+            "SELECT DISTINCT question_id FROM trees JOIN questions USING (question_id) "
+            "WHERE questions.task = $1",
+            params=[task],
+        ).fetchall()
+    return frozenset(question_id for (question_id,) in rows)
 
 
 def by_image(questions: Sequence[Question]) -> list[Question]:
@@ -166,8 +184,12 @@ async def find_questions(
     """
 
     def read() -> list[Question]:
-        found = read_questions(warehouse, settings.task, split=settings.split, limit=settings.limit)
-        return list(found)
+        limit = None if settings.only_new else settings.limit
+        found = list(read_questions(warehouse, settings.task, split=settings.split, limit=limit))
+        if settings.only_new:
+            searched = searched_questions(warehouse, settings.task)
+            found = [q for q in found if q.question_id not in searched][: settings.limit]
+        return found
 
     questions = await asyncio.to_thread(read)
     if not questions:

@@ -27,7 +27,7 @@ _PATCH = 28
 """Pixels of a crop's side that a token stands for, where the coordinate space doesn't say."""
 
 
-class Problem(StrEnum):
+class ZoomProblem(StrEnum):
     """Why a call shows nothing."""
 
     MALFORMED = "malformed"
@@ -37,10 +37,10 @@ class Problem(StrEnum):
 
 
 _SENTENCES = {
-    Problem.MALFORMED: "The call can't be read, so nothing is shown.",
-    Problem.NO_SUCH_IMAGE: "There is no image of that number, so nothing is shown.",
-    Problem.OUTSIDE: "That place lies outside the image, so nothing is shown.",
-    Problem.SHOWN_ALREADY: "That region was shown already.",
+    ZoomProblem.MALFORMED: "The call can't be read, so nothing is shown.",
+    ZoomProblem.NO_SUCH_IMAGE: "There is no image of that number, so nothing is shown.",
+    ZoomProblem.OUTSIDE: "That place lies outside the image, so nothing is shown.",
+    ZoomProblem.SHOWN_ALREADY: "That region was shown already.",
 }
 ASKS_FOR_ANSWER = "Now give your answer."
 
@@ -53,7 +53,7 @@ def observe(frame: Frame, steps: Sequence[Step], call: ZoomCall, zoom: ZoomConfi
     problem = _problem(views, call, crop)
     if problem is not None or crop is None:
         return Observation(
-            None, 0, 0, problem=problem or Problem.MALFORMED, last=turns >= zoom.max_turns
+            None, 0, 0, problem=problem or ZoomProblem.MALFORMED, last=turns >= zoom.max_turns
         )
     tokens = [*((o.width, o.height) for o in views.crops), shown]
     over = zoom.crop_tokens and sum(crop_tokens(frame, *size) for size in tokens)
@@ -74,14 +74,14 @@ def _region(
     return zoom.lens.region(call.point, image, call.box, views.crop(call.view))
 
 
-def _problem(views: Views, call: ZoomCall, crop: Box | None) -> Problem | None:
+def _problem(views: Views, call: ZoomCall, crop: Box | None) -> ZoomProblem | None:
     if call.point is None:
         known = 0 <= call.view < len(views)
-        return Problem.MALFORMED if known else Problem.NO_SUCH_IMAGE
+        return ZoomProblem.MALFORMED if known else ZoomProblem.NO_SUCH_IMAGE
     if crop is None:
-        return Problem.OUTSIDE
+        return ZoomProblem.OUTSIDE
     seen = any(_same_region(views.frame, crop, o.crop) for o in views.crops if o.crop)
-    return Problem.SHOWN_ALREADY if seen else None
+    return ZoomProblem.SHOWN_ALREADY if seen else None
 
 
 def _same_region(frame: Frame, a: Box, b: Box) -> bool:
@@ -106,7 +106,7 @@ def crop_tokens(frame: Frame, width: int, height: int) -> int:
 def observation_text(observation: Observation) -> str:
     """Return the text that accompanies a crop, or stands in its place."""
     if observation.problem:
-        said = _SENTENCES[Problem(observation.problem)]
+        said = _SENTENCES[ZoomProblem(observation.problem)]
     else:
         number = "" if observation.view is None else f"Image {observation.view + 1}: "
         here = "the region" if number else "Here is the region"

@@ -6,7 +6,15 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from curation.scores.gate import GatePolicy, Outcome, Paired, decide, judge, sample_size, sign_flip
+from curation.scores.gate import (
+    GateOutcome,
+    GatePolicy,
+    Paired,
+    decide,
+    judge,
+    sample_size,
+    sign_flip,
+)
 
 POLICY = GatePolicy()
 
@@ -19,28 +27,28 @@ def pairs(gained, lost, same, families=("",)):
 
 def test_a_clear_gain_is_promoted_and_says_its_numbers():
     found = decide(POLICY, pairs(30, 5, 165), attempt=1)
-    assert found.outcome is Outcome.PROMOTE and found.p < 1e-4
+    assert found.outcome is GateOutcome.PROMOTE and found.p < 1e-4
     assert found.gain.value == pytest.approx(0.125)
     assert "+12.5 points" in found.reason and "0.025 allowed" in found.reason
 
 
 def test_a_gain_that_may_be_luck_is_refused_with_the_sample_that_would_decide():
     found = decide(POLICY, pairs(12, 8, 180), attempt=1)
-    assert found.outcome is Outcome.REFUSE and "luck" in found.reason
+    assert found.outcome is GateOutcome.REFUSE and "luck" in found.reason
     assert 1500 < found.enough < 2500
     waits = decide(replace(POLICY, ask_person=True), pairs(12, 8, 180), attempt=1)
-    assert waits.outcome is Outcome.WAIT
+    assert waits.outcome is GateOutcome.WAIT
 
 
 def test_a_gain_below_the_minimum_is_refused_however_sure():
     found = decide(replace(POLICY, minimum=0.05), pairs(30, 0, 970), attempt=1)
-    assert found.outcome is Outcome.REFUSE and "wants a gain of 5.0" in found.reason
+    assert found.outcome is GateOutcome.REFUSE and "wants a gain of 5.0" in found.reason
 
 
 def test_the_same_evidence_counts_for_less_with_every_attempt():
     paired = pairs(20, 7, 173)
-    assert decide(POLICY, paired, attempt=1).outcome is Outcome.PROMOTE
-    assert decide(POLICY, paired, attempt=9).outcome is Outcome.REFUSE
+    assert decide(POLICY, paired, attempt=1).outcome is GateOutcome.PROMOTE
+    assert decide(POLICY, paired, attempt=9).outcome is GateOutcome.REFUSE
     spent = [judge(POLICY, paired, attempt=k).spent for k in range(1, 50)]
     assert sum(spent) < POLICY.alpha
 
@@ -65,14 +73,14 @@ def test_a_family_that_falls_is_named_and_refused():
     good, bad = pairs(40, 0, 60, ("seen",)), pairs(0, 9, 21, ("turned",))
     paired = good + [replace(pair, scene=100 + pair.scene) for pair in bad]
     found = decide(POLICY, paired, attempt=1)
-    assert found.outcome is Outcome.REFUSE and found.reason.startswith("turned falls by 30.0")
+    assert found.outcome is GateOutcome.REFUSE and found.reason.startswith("turned falls by 30.0")
     assert found.families == {"seen": pytest.approx(0.4), "turned": pytest.approx(-0.3)}
 
 
 def test_a_family_with_a_question_too_few_is_not_held_against_it():
     good, bad = pairs(40, 0, 60, ("seen",)), pairs(0, 1, 4, ("turned",))
     paired = good + [replace(pair, scene=100 + pair.scene) for pair in bad]
-    assert decide(POLICY, paired, attempt=1).outcome is Outcome.PROMOTE
+    assert decide(POLICY, paired, attempt=1).outcome is GateOutcome.PROMOTE
 
 
 @pytest.mark.parametrize(
@@ -84,12 +92,12 @@ def test_a_family_with_a_question_too_few_is_not_held_against_it():
 )
 def test_a_control_that_falls_refuses_the_best_gain(control, said):
     found = decide(POLICY, pairs(60, 0, 40), attempt=1, controls=control)
-    assert found.outcome is Outcome.REFUSE and said in found.reason
+    assert found.outcome is GateOutcome.REFUSE and said in found.reason
 
 
 def test_the_same_model_again_is_no_gain():
     found = decide(POLICY, pairs(0, 0, 50), attempt=1)
-    assert found.outcome is Outcome.REFUSE and found.p == 1.0
+    assert found.outcome is GateOutcome.REFUSE and found.p == 1.0
     assert sample_size(pairs(0, 0, 50), POLICY, 0.05) is None
 
 
@@ -118,7 +126,7 @@ def cycles(rng, n, gain, histories, attempts):
                 Paired(float(a), float(b), int(s))
                 for a, b, s in zip(champion, challenger, scenes, strict=True)
             ]
-            if judge(POLICY, paired, attempt).outcome is Outcome.PROMOTE:
+            if judge(POLICY, paired, attempt).outcome is GateOutcome.PROMOTE:
                 when = attempt
                 break
         promoted.append(when)

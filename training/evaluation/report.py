@@ -20,7 +20,7 @@ from curation.scores.prediction import Prediction
 from mcts.data import Question
 from mcts.places.decide import is_unread
 from mcts.prompts import load_prompt
-from mcts.zoom.observe import Problem
+from mcts.zoom.observe import ZoomProblem
 from training.evaluation import ledger
 from warehouse.sources import task_of
 
@@ -36,7 +36,7 @@ TITLES = {
 _NO_MATTER_OF_FORMAT = frozenset(
     {
         "thought_without_point", "answer_forced", "call_after_limit",
-        *(f"call_{problem}" for problem in Problem if problem is not Problem.MALFORMED),
+        *(f"call_{problem}" for problem in ZoomProblem if problem is not ZoomProblem.MALFORMED),
     }
 )  # fmt: skip
 """The parser's problems that say where a model looked, or what it was not let do."""

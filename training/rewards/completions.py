@@ -22,7 +22,7 @@ from mcts.coordinates import CoordinateSpace, Frame
 from mcts.data import ResponseStyle, Step
 from mcts.parsing import parse
 from mcts.zoom.config import ZoomConfig
-from mcts.zoom.observe import Problem
+from mcts.zoom.observe import ZoomProblem
 from mcts.zoom.turns import read_turn
 from training.rewards.question_column import GradedQuestion
 
@@ -154,7 +154,7 @@ def _read(thought: str, frame: Frame) -> tuple[Step, int]:
 def _shows(step: Step) -> bool:
     """Return whether a call is of a place in an image; one that was shown already is, too."""
     assert step.observation is not None
-    return step.observation.problem in ("", Problem.SHOWN_ALREADY)
+    return step.observation.problem in ("", ZoomProblem.SHOWN_ALREADY)
 
 
 def text_of(completion: Any) -> str:

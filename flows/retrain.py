@@ -1,0 +1,43 @@
+"""The deployments `retrain/*`: what is new becomes traces, a student, and a decision.
+
+    prefect deployment run retrain/on-new-data -p task=sat2 -p min_new_traces=200
+
+The same as `vigorl retrain`: `flows.stages.retrain`, each stage a Prefect task. Prefect shows; what
+is done is in the warehouse, so a cycle whose worker was killed goes on in the next run, and an
+event that came twice finds nothing new.
+"""
+
+from __future__ import annotations
+
+from prefect import flow
+from prefect.artifacts import acreate_markdown_artifact
+from prefect.logging import get_run_logger
+
+from flows.orchestration.training_process import train_shown
+from flows.parameters import takes
+from flows.retrain_settings import RetrainSettings
+from flows.settings import TrainSettings
+from flows.stages.retrain.run import retrain as run_cycle
+from flows.stages.retrain.stages import Tools
+from warehouse.storage.lease import LeaseHeld
+
+
+@flow(name="retrain", log_prints=True)
+@takes(RetrainSettings)
+async def retrain(settings: RetrainSettings) -> str:
+    """Run a cycle of a task if anything is new; parameters as in RetrainSettings."""
+    log = get_run_logger()
+
+    async def train(training: TrainSettings) -> str:
+        return str((await train_shown(training))["name"])
+
+    try:
+        ended = await run_cycle(settings, Tools(train, log.info))
+    except LeaseHeld as held:
+        log.info(str(held))
+        return str(held)
+    if ended.cycle is not None:
+        await acreate_markdown_artifact(
+            ended.sentence, key=f"retrain-{settings.task}", description=ended.cycle.name
+        )
+    return ended.sentence

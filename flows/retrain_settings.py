@@ -1,0 +1,67 @@
+"""What a cycle of retraining takes: recipes, thresholds, the gate's policy, budgets.
+
+settings = RetrainSettings.checked(task="sat2", min_new_traces=200)
+settings.policy()            # curation.scores.gate.GatePolicy
+"""
+
+from __future__ import annotations
+
+from typing import Annotated, Literal
+
+from curation.scores.gate import GatePolicy
+from flows.settings import POSITIONAL, HomeSettings
+from flows.settings_base import FieldProblem, Flag, option
+
+_GATE = GatePolicy()
+
+
+class RetrainSettings(HomeSettings):
+    """What `vigorl retrain` and the deployments `retrain/*` take."""
+
+    command = "retrain"
+    task: Annotated[str, POSITIONAL] = option(..., "task to retrain on", min_length=1)
+    sft_recipe: str = option("", "recipe of the SFT; none when left out")
+    grpo_recipe: str = option("", "recipe of the GRPO behind it; none when left out")
+    start: Literal["base", "champion"] = option(
+        "base", "train from the base on all traces, or from the champion on new ones and a replay"
+    )
+    replay: float = option(
+        0.5, "with start=champion, share of the old traces shown again", ge=0, le=1
+    )
+    teacher: str | None = option(
+        None, "model that searches, as for `vigorl build`; champion:TASK for the student itself"
+    )
+    space: str | None = option(None, "coordinates of a served teacher")
+    simulations: int = option(8, "simulations a tree", ge=1)
+    per_question: int = option(6, "most traces of a question in the dataset", ge=1)
+    min_new_traces: int = option(50, "kept traces not trained on yet that start a training", ge=1)
+    at_most_every: float = option(0.0, "hours between the beginnings of two cycles, at least", ge=0)
+    gate_split: str = option("gate", "split that decides, and is used for nothing else")
+    alpha: float = option(_GATE.alpha, "share of champions that luck alone may replace", gt=0, lt=1)
+    minimum_gain: float = option(_GATE.minimum, "gain in accuracy that is worth a change", ge=0)
+    family_margin: float = option(_GATE.family_margin, "loss that a family may show", ge=0)
+    ask_person: bool = option(False, "let a person decide where a gain could be luck")
+    run_tokens: int | None = option(None, "tokens the searches of a cycle may write", ge=1)
+    run_seconds: float | None = option(None, "seconds the searches of a cycle may take", gt=0)
+    sft_override: Annotated[tuple[str, ...], Flag(metavar="FIELD=VALUE")] = option(
+        (), "a field of the SFT's recipe; repeatable"
+    )
+    grpo_override: Annotated[tuple[str, ...], Flag(metavar="FIELD=VALUE")] = option(
+        (), "a field of the GRPO's recipe; repeatable"
+    )
+
+    def check(self) -> None:
+        """See `Settings.check`."""
+        if not (self.sft_recipe or self.grpo_recipe):
+            raise FieldProblem("sft_recipe", "a cycle trains: name a recipe of SFT or of GRPO")
+        if self.gate_split in ("train", "test", "validation"):
+            raise FieldProblem(
+                "gate_split", f"{self.gate_split} is used for other things; the gate's is its own"
+            )
+
+    def policy(self) -> GatePolicy:
+        """Return what a challenger must show."""
+        return GatePolicy(
+            alpha=self.alpha, minimum=self.minimum_gain, family_margin=self.family_margin,
+            ask_person=self.ask_person,
+        )  # fmt: skip

@@ -1,0 +1,1 @@
+"""A cycle of retraining: what is new becomes traces, a version, a student, and a decision."""

@@ -1,0 +1,95 @@
+"""What is stored of a cycle: the outcome of each stage, once.
+
+    cycle = begin_cycle(warehouse, "sat2", settings)          # number 7
+    cycle.outcome("publish")                                  # None while it isn't done
+    cycle.store("publish", {"dataset": "sat2-cycle@v3"})
+
+An outcome is a small JSON object in the warehouse, put there if it is absent. A stage that has one
+is not run again, so a cycle that was killed in whatever stage goes on by being run again; what the
+stages themselves do (search, training, evaluation) continues in the same way.
+"""
+
+from __future__ import annotations
+
+import json
+import time
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from warehouse.storage.home import Warehouse
+from warehouse.tables.schema import Row
+
+STAGES = ("look", "build", "publish", "sft", "grpo", "evaluate", "gate", "end")
+"""In their order. `end` says how it ended; a cycle may end at any stage."""
+
+
+@dataclass(frozen=True, slots=True)
+class Cycle:
+    """One cycle of a task."""
+
+    warehouse: Warehouse
+    task: str
+    number: int
+    """Counted from 1 within the task."""
+
+    @property
+    def name(self) -> str:
+        """Its name in models and reports: `sat2-cycle-7`."""
+        return f"{self.task}-cycle-{self.number}"
+
+    @property
+    def folder(self) -> str:
+        """Where it is kept, below the warehouse."""
+        return f"{_folder(self.task)}/{self.number:06d}"
+
+    def outcome(self, stage: str) -> Row | None:
+        """Return what a stage left; None while it isn't done."""
+        try:
+            found: Row = json.loads(self.warehouse.objects.get(f"{self.folder}/{stage}.json"))
+        except KeyError:
+            return None
+        return found
+
+    def store(self, stage: str, outcome: Mapping[str, Any]) -> Row:
+        """Store a stage's outcome; return what is stored, as another may have been first."""
+        row = {**outcome, "at": round(time.time(), 3)}
+        data = json.dumps(row, sort_keys=True, indent=1).encode()
+        self.warehouse.objects.put(f"{self.folder}/{stage}.json", data)
+        stored = self.outcome(stage)
+        assert stored is not None
+        return stored
+
+    @property
+    def done(self) -> Row | None:
+        """How it ended; None while it hasn't."""
+        return self.outcome("end")
+
+
+def cycles(warehouse: Warehouse, task: str) -> list[Cycle]:
+    """Return every cycle of a task, the oldest first."""
+    keys = warehouse.objects.keys(_folder(task))
+    folders = {key.removeprefix(f"{_folder(task)}/").partition("/")[0] for key in keys}
+    return [Cycle(warehouse, task, int(name)) for name in sorted(folders) if name.isdigit()]
+
+
+def begin_cycle(warehouse: Warehouse, task: str, look: Mapping[str, Any]) -> Cycle:
+    """Begin the next cycle with the outcome of its first stage."""
+    before = cycles(warehouse, task)
+    cycle = Cycle(warehouse, task, before[-1].number + 1 if before else 1)
+    cycle.store("look", look)
+    return cycle
+
+
+def unfinished(warehouse: Warehouse, task: str) -> Cycle | None:
+    """Return the cycle that was begun and has not ended; None if there is none."""
+    return next((cycle for cycle in reversed(cycles(warehouse, task)) if not cycle.done), None)
+
+
+def lease_name(task: str) -> str:
+    """Return the lease under which a task's cycles run, one at a time."""
+    return _folder(task)
+
+
+def _folder(task: str) -> str:
+    return f"retrain/{task}"

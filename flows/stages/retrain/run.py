@@ -1,0 +1,154 @@
+"""One cycle of retraining from beginning to end, or on from where it was killed.
+
+    ended = await retrain(RetrainSettings.checked(task="sat2"), tools)
+    ended.sentence              # "sat2-cycle-3: promoted sat2-cycle-3-grpo@1a2b: better by …"
+
+A cycle begins where something is new, holds a lease so that no other of its task runs, and stores
+each stage's outcome before the next. It trains only when enough new traces were kept: otherwise it
+ends, and what it found counts for the next one.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from dataclasses import dataclass
+
+from curation.scores.gate import GatePolicy
+from flows.progress import Report
+from flows.retrain_settings import RetrainSettings
+from flows.settings import Problem, TrainSettings
+from flows.stages.retrain.cycle import Cycle, begin_cycle, cycles, lease_name, unfinished
+from flows.stages.retrain.new_data import look_for_new
+from flows.stages.retrain.stages import STAGE_WORK, Paused, Tools, compare
+from flows.stages.train import train
+from mcts.failpoints import reach
+from warehouse.storage.home import Warehouse
+from warehouse.storage.lease import take_lease
+from warehouse.tables.rows import read_questions
+from warehouse.tables.schema import Row
+
+
+@dataclass(frozen=True, slots=True)
+class Ended:
+    """How a call of `retrain` ended."""
+
+    outcome: str
+    """promoted, refused, waiting, too_few, nothing_new, too_soon or paused."""
+    sentence: str
+    cycle: Cycle | None = None
+
+
+async def retrain(settings: RetrainSettings, tools: Tools) -> Ended:
+    """Run a cycle of the task, if there is anything to do.
+
+    Raises:
+        Problem: the task has no questions for the gate, or a setting is wrong.
+        LeaseHeld: another process is at it.
+    """
+    warehouse = Warehouse.at(settings.home)
+    with take_lease(warehouse, lease_name(settings.task)):
+        cycle = unfinished(warehouse, settings.task)
+        if cycle is None:
+            _require_gate(warehouse, settings)
+            if (soon := _too_soon(warehouse, settings)) is not None:
+                return Ended("too_soon", soon)
+            look = look_for_new(warehouse, settings.task)
+            if not look["questions"] and look["traces"] < settings.min_new_traces:
+                return Ended("nothing_new", _nothing_new(settings, look["traces"]))
+            stored = settings.model_dump(mode="json", exclude={"home"})
+            cycle = begin_cycle(warehouse, settings.task, {**look, "settings": stored})
+        return await go_on(cycle, settings, tools)
+
+
+async def go_on(cycle: Cycle, settings: RetrainSettings, tools: Tools) -> Ended:
+    """Run the stages that are not done, with the settings that the cycle was begun with."""
+    look = cycle.outcome("look")
+    assert look is not None
+    settings = RetrainSettings.checked(**look["settings"], home=settings.home)
+    for stage, work in STAGE_WORK.items():
+        outcome = cycle.outcome(stage)
+        if outcome is None:
+            tools.report(f"{cycle.name}: {stage}")
+            try:
+                outcome = cycle.store(stage, await work(cycle, settings, tools))
+            except Paused as paused:
+                return Ended(
+                    "paused", f"{cycle.name} goes on when it is run again: {paused}", cycle
+                )
+            reach(f"retrain_{stage}")
+        if stage == "build" and outcome["traces"] < settings.min_new_traces:
+            return _end(
+                cycle, "too_few",
+                f"{outcome['traces']} new traces were kept, {settings.min_new_traces} are wanted",
+            )  # fmt: skip
+    decided = cycle.outcome("gate")
+    assert decided is not None
+    return _end(cycle, decided["outcome"], f"{decided['model']}: {decided['reason']}")
+
+
+async def retrain_here(settings: RetrainSettings, report: Report) -> Ended:
+    """Run a cycle as `retrain`, with trainings in this process."""
+
+    async def train_here(training: TrainSettings) -> str:
+        row = await asyncio.to_thread(train, training)
+        assert row is not None
+        return str(row["name"])
+
+    return await retrain(settings, Tools(train_here, report))
+
+
+def decided_again(settings: RetrainSettings, number: int) -> str:
+    """Make a past cycle's decision again from the predictions that are stored, and tell it.
+
+    Raises:
+        Problem: there is no such cycle, or it came to no decision.
+    """
+    cycle = Cycle(Warehouse.at(settings.home), settings.task, number)
+    found, decided = cycle.outcome("evaluate"), cycle.outcome("gate")
+    if found is None or decided is None:
+        raise Problem(f"{cycle.name} came to no decision")
+    policy = GatePolicy(**decided["policy"])
+    again = compare(cycle.warehouse, found, policy, decided["attempt"])
+    same = "the same" if again.reason == decided["reason"] else f"then: {decided['reason']}"
+    return f"{cycle.name}: {again.outcome}; {again.reason} ({same})"
+
+
+def _end(cycle: Cycle, outcome: str, reason: str) -> Ended:
+    ended: Row = cycle.store("end", {"outcome": outcome, "reason": reason})
+    said = outcome.replace("_", " ")
+    return Ended(ended["outcome"], f"{cycle.name}: {said}; {ended['reason']}", cycle)
+
+
+def _nothing_new(settings: RetrainSettings, traces: int) -> str:
+    if not traces:
+        return f"{settings.task}: nothing is new since the last cycle"
+    return (
+        f"{settings.task}: no new question, and {traces} new traces of the "
+        f"{settings.min_new_traces} that start a training"
+    )
+
+
+def _require_gate(warehouse: Warehouse, settings: RetrainSettings) -> None:
+    split = settings.gate_split
+    if not any(read_questions(warehouse, settings.task, split=split, limit=1)):
+        raise Problem(
+            f"{settings.task} has no questions of the split {split!r}, by which the gate decides: "
+            f"`vigorl import {settings.task} FILE --split {split}` adds some that are used for "
+            "nothing else"
+        )
+
+
+def _too_soon(warehouse: Warehouse, settings: RetrainSettings) -> str | None:
+    last = next(reversed(cycles(warehouse, settings.task)), None)
+    look = last.outcome("look") if last else None
+    if look is None or not settings.at_most_every:
+        return None
+    hours = (time.time() - look["at"]) / 3600
+    if hours >= settings.at_most_every:
+        return None
+    assert last is not None
+    return (
+        f"{last.name} began {hours:.1f} hours ago, and a cycle begins at most every "
+        f"{settings.at_most_every:g}"
+    )

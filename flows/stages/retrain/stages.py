@@ -1,0 +1,286 @@
+"""What the stages of a cycle do, each a function of the cycle and its settings.
+
+    outcome = await STAGE_WORK["publish"](cycle, settings, tools)
+
+Each returns what is stored as its outcome, or raises `Paused` where the cycle can't go on now and
+should later. A stage that was killed in the middle is simply run again.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+from collections.abc import Awaitable, Callable, Mapping
+from dataclasses import asdict, dataclass
+
+from curation.scores.bootstrap import clusters
+from curation.scores.gate import GateDecision, GateOutcome, GatePolicy, Paired, decide
+from flows.progress import Report, TerminalProgress, ignore
+from flows.retrain_settings import RetrainSettings
+from flows.settings import (
+    BuildSettings,
+    EvaluateSettings,
+    GrpoSettings,
+    Problem,
+    SftSettings,
+    TrainSettings,
+)
+from flows.stages.build import build
+from flows.stages.evaluate import evaluate
+from flows.stages.retrain.cycle import Cycle
+from flows.stages.retrain.new_data import new_traces, questions_without_tree
+from training.recipes import load_recipe
+from warehouse.query.run_query import connect
+from warehouse.query.sql_guard import quoted
+from warehouse.registry import Decision, What, attempts, champion_id, history
+from warehouse.registry import decide as record_decision
+from warehouse.storage.home import Warehouse
+from warehouse.tables.schema import Row
+from warehouse.versions.versions import publish
+
+CONTROLS = ("format", "grounded")
+"""Figures of an evaluation that may not fall, beside accuracy."""
+
+
+class Paused(Exception):
+    """The cycle can't go on now; run again, it goes on. The sentence says why."""
+
+
+@dataclass(frozen=True, slots=True)
+class Tools:
+    """What a stage uses of the world around it."""
+
+    train: Callable[[TrainSettings], Awaitable[str]]
+    """Trains, and returns the model's name."""
+    report: Report = ignore
+
+
+Work = Callable[[Cycle, RetrainSettings, Tools], Awaitable[Row]]
+
+
+async def build_new(cycle: Cycle, settings: RetrainSettings, tools: Tools) -> Row:
+    """Search the questions that nobody has searched; curate their traces."""
+    questions = questions_without_tree(cycle.warehouse, cycle.task)
+    if not questions:
+        return {"trees": 0, "traces": len(new_traces(cycle.warehouse, cycle.task))}
+    given = {"teacher": settings.teacher, "space": settings.space}
+    chosen = BuildSettings.checked(
+        task=cycle.task, only_new=True, simulations=settings.simulations, home=settings.home,
+        run_tokens=settings.run_tokens, run_seconds=settings.run_seconds,
+        **{name: value for name, value in given.items() if value},
+    )  # fmt: skip
+    summary = await build(chosen, progress=TerminalProgress())
+    if stopped := summary.extra.get("stopped"):
+        raise Paused(stopped)
+    return {
+        "trees": summary.trees,
+        "kept": summary.kept,
+        "requests": summary.requests,
+        "traces": len(new_traces(cycle.warehouse, cycle.task)),
+        **summary.extra,
+    }
+
+
+async def publish_version(cycle: Cycle, settings: RetrainSettings, tools: Tools) -> Row:
+    """Cut the dataset that this cycle trains on."""
+    version = await asyncio.to_thread(
+        publish, cycle.warehouse, f"{cycle.task}-cycle", _statement(cycle, settings)
+    )
+    return {"dataset": version.ref, "traces": version.n_rows, "hash": version.content_hash}
+
+
+def _statement(cycle: Cycle, settings: RetrainSettings) -> str:
+    """Return the SQL that chooses the traces: all, or new ones and a share of the old."""
+    chosen = ""
+    if settings.start == "champion" and champion_id(cycle.warehouse, cycle.task):
+        old = _trained_questions(cycle.warehouse, cycle.task)
+        shown = [q for q in old if int(q[:8], 16) < settings.replay * 2**32]
+        left_out = sorted(set(old) - set(shown))
+        if left_out:
+            chosen = f"AND question_id NOT IN ({', '.join(map(quoted, left_out))}) "
+    return (
+        "SELECT trace_id FROM kept_traces JOIN questions USING (question_id) "
+        f"WHERE origin = 'search' AND questions.task = {quoted(cycle.task)} AND split = 'train' "
+        f"{chosen}QUALIFY row_number() OVER (PARTITION BY question_id ORDER BY md5(trace_id), "
+        f"trace_id) <= {settings.per_question}"
+    )
+
+
+def _trained_questions(warehouse: Warehouse, task: str) -> list[str]:
+    """Return the questions whose traces were there before what is new."""
+    new = set(new_traces(warehouse, task))
+    with connect(warehouse, names=["traces", "questions"]) as con:
+        rows = con.sql(
+            "SELECT trace_id, question_id FROM traces JOIN questions USING (question_id) "
+            "WHERE questions.task = $1 AND split = 'train'",
+            params=[task],
+        ).fetchall()
+    fresh = {question for trace, question in rows if trace in new}
+    return sorted({question for _, question in rows} - fresh)
+
+
+async def train_sft(cycle: Cycle, settings: RetrainSettings, tools: Tools) -> Row:
+    """Teach the student the cycle's dataset."""
+    if not settings.sft_recipe:
+        return {"model": _first_model(cycle, settings)}
+    chosen = SftSettings.checked(
+        recipe=settings.sft_recipe, dataset=_dataset(cycle), name=f"{cycle.name}-sft",
+        model=_first_model(cycle, settings), override=settings.sft_override, home=settings.home,
+    )  # fmt: skip
+    return {"model": await tools.train(chosen)}
+
+
+async def train_grpo(cycle: Cycle, settings: RetrainSettings, tools: Tools) -> Row:
+    """Reward the student on the questions of the cycle's dataset."""
+    before = _need(cycle, "sft")["model"]
+    if not settings.grpo_recipe:
+        return {"model": before}
+    chosen = GrpoSettings.checked(
+        recipe=settings.grpo_recipe, dataset=_dataset(cycle), name=f"{cycle.name}-grpo",
+        model=before, override=settings.grpo_override, home=settings.home,
+    )  # fmt: skip
+    return {"model": await tools.train(chosen)}
+
+
+async def evaluate_both(cycle: Cycle, settings: RetrainSettings, tools: Tools) -> Row:
+    """Ask the champion, or the base, and the challenger the questions of the gate."""
+    champion = champion_id(cycle.warehouse, cycle.task)
+    champion_model = champion or _base_model(settings)
+    models = {"champion": champion_model, "challenger": _need(cycle, "grpo")["model"]}
+    found: Row = {}
+    for role, model in models.items():
+        for control in (None, "blank"):
+            chosen = EvaluateSettings.checked(
+                model=model, benchmark=cycle.task, split=settings.gate_split, control=control,
+                home=settings.home,
+            )  # fmt: skip
+            report = (await evaluate(chosen, report=tools.report)).report
+            figures = {name: each.value for name, each in report.figures["all"].items()}
+            row = {"evaluation_id": report.evaluation_id, "model_id": report.model_id, **figures}
+            found[f"{role}_{control}" if control else role] = row
+    return found
+
+
+async def decide_gate(cycle: Cycle, settings: RetrainSettings, tools: Tools) -> Row:
+    """Compare what is stored of both models' answers, and record the decision."""
+    found = _need(cycle, "evaluate")
+    rows = history(cycle.warehouse, cycle.task)
+    mine = next((row for row in rows if _cycle_of(row) == cycle.number), None)
+    if mine is None:
+        attempt = attempts(rows) + 1
+        decision = compare(cycle.warehouse, found, settings.policy(), attempt)
+        mine = record_decision(
+            cycle.warehouse,
+            Decision(
+                cycle.task, found["challenger"]["model_id"], _WHAT[decision.outcome],
+                decision.reason, "gate",
+                {"cycle": cycle.number, "gate": _numbers(decision, settings.policy(), attempt)},
+                [found[role]["evaluation_id"] for role in ("champion", "challenger")],
+                _dataset(cycle),
+            ),
+            after=len(rows),
+        )  # fmt: skip
+    numbers = json.loads(mine["numbers"])["gate"]
+    return {
+        "outcome": mine["outcome"],
+        "reason": mine["reason"],
+        "model": mine["model_id"],
+        **numbers,
+    }
+
+
+_WHAT: dict[GateOutcome, What] = {
+    GateOutcome.PROMOTE: "promoted",
+    GateOutcome.REFUSE: "refused",
+    GateOutcome.WAIT: "waiting",
+}
+
+
+def compare(
+    warehouse: Warehouse, found: Mapping[str, Row], policy: GatePolicy, attempt: int
+) -> GateDecision:
+    """Decide from stored predictions; the same ones give the same decision."""
+    controls = {
+        name: (found["champion"][name], found["challenger"][name])
+        for name in CONTROLS
+        if name in found["champion"] and name in found["challenger"]
+    }
+    blank = [found[f"{role}_blank"]["accuracy"] for role in ("champion", "challenger")]
+    controls["blank"] = (blank[0], blank[1])
+    paired = read_paired(
+        warehouse, *(found[r]["evaluation_id"] for r in ("champion", "challenger"))
+    )
+    if not paired:
+        raise Problem("the two evaluations have no question in common: nothing can be compared")
+    return decide(policy, paired, attempt, controls)
+
+
+def read_paired(warehouse: Warehouse, champion: str, challenger: str) -> list[Paired]:
+    """Read the scores of two evaluations, question by question."""
+    with connect(warehouse, names=["predictions", "questions"]) as con:
+        rows = con.sql(
+            "SELECT question_id, any_value(image_ids) AS images, any_value(family) AS family, "
+            "avg(coalesce(score, 0)) FILTER (evaluation_id = $1) AS champion, "
+            "avg(coalesce(score, 0)) FILTER (evaluation_id = $2) AS challenger "
+            "FROM predictions JOIN questions USING (question_id) "
+            "WHERE evaluation_id IN ($1, $2) GROUP BY question_id "
+            "HAVING champion IS NOT NULL AND challenger IS NOT NULL ORDER BY question_id",
+            params=[champion, challenger],
+        ).to_arrow_table()
+    found = rows.to_pylist()
+    scenes = clusters([row["images"] for row in found])
+    return [
+        Paired(row["champion"], row["challenger"], scene, row["family"] or "")
+        for row, scene in zip(found, scenes, strict=True)
+    ]
+
+
+def _numbers(decision: GateDecision, policy: GatePolicy, attempt: int) -> Row:
+    return {
+        "policy": asdict(policy),
+        "attempt": attempt,
+        "p": decision.p,
+        "allowed": decision.spent,
+        "gain": asdict(decision.gain),
+        "families": dict(decision.families),
+        "enough": decision.enough,
+    }
+
+
+def _cycle_of(row: Row) -> int | None:
+    number: int | None = json.loads(row["numbers"] or "{}").get("cycle")
+    return number
+
+
+def _dataset(cycle: Cycle) -> str:
+    return str(_need(cycle, "publish")["dataset"])
+
+
+def _first_model(cycle: Cycle, settings: RetrainSettings) -> str | None:
+    """Return the model that a training starts from; None for the recipe's own."""
+    if settings.start == "champion":
+        return champion_id(cycle.warehouse, cycle.task)
+    return None
+
+
+def _base_model(settings: RetrainSettings) -> str:
+    """Return the model that the first recipe starts from."""
+    recipe = load_recipe(settings.sft_recipe or settings.grpo_recipe, ())
+    return str(recipe.model)
+
+
+def _need(cycle: Cycle, stage: str) -> Row:
+    found = cycle.outcome(stage)
+    assert found is not None, f"{cycle.name}: stage {stage} comes before"
+    return found
+
+
+STAGE_WORK: dict[str, Work] = {
+    "build": build_new,
+    "publish": publish_version,
+    "sft": train_sft,
+    "grpo": train_grpo,
+    "evaluate": evaluate_both,
+    "gate": decide_gate,
+}
+"""What is done in each stage between `look` and `end`."""
