@@ -1,0 +1,129 @@
+"""A cycle of retraining: what starts it, what it decides, and how it goes on when killed."""
+
+import json
+import os
+import shutil
+import subprocess
+import sys
+
+import pytest
+
+from flows.stages.retrain.cycle import Cycle, begin_cycle, cycles, lease_name, unfinished
+from flows.stages.retrain.new_data import new_traces, questions_without_tree
+from tests.flows.test_cli import run, searched
+from tests.support.fixtures import sat_rows, write_sat
+from warehouse.registry import champion_id, history
+from warehouse.storage.home import Warehouse
+from warehouse.storage.lease import take_lease
+
+SMALL = (
+    "retrain", "sat2", "--sft-recipe", "nano-sft", "--sft-override", "steps=2",
+    "--sft-override", "batch=4", "--min-new-traces", "5",
+)  # fmt: skip
+STAGES = ("build", "publish", "sft", "grpo", "evaluate", "gate")
+
+
+@pytest.fixture(scope="module")
+def made(tmp_path_factory):
+    """Six searched questions, and a dozen for the gate."""
+    folder = tmp_path_factory.mktemp("retrain")
+    home = searched(folder, 6, simulations=6)
+    gate = write_sat(folder / "SAT_gate.parquet", sat_rows(22)[10:])
+    assert run("import", "sat2", gate, "--split", "gate", home=home) == 0
+    return home
+
+
+@pytest.fixture
+def home(made, tmp_path):
+    """A copy of it."""
+    return shutil.copytree(made, tmp_path / "home")
+
+
+def test_a_killed_cycle_goes_on_to_a_decision_and_the_next_finds_nothing_new(home, capsys):
+    warehouse = Warehouse.at(str(home))
+    assert not questions_without_tree(warehouse, "sat2") and len(new_traces(warehouse, "sat2")) > 5
+    kill(home, "publish")
+    assert unfinished(warehouse, "sat2").outcome("sft") is None
+    # What it was begun with holds, whatever is asked for now.
+    assert run("retrain", "sat2", "--sft-recipe", "other.yaml", home=home) == 0
+    first = capsys.readouterr().out
+    assert first.startswith("sat2-cycle-1: refused; sat2-cycle-1-sft@")
+    (row,) = history(warehouse, "sat2")
+    numbers = json.loads(row["numbers"])
+    assert row["decided_by"] == "gate" and numbers["cycle"] == 1
+    assert numbers["gate"]["gain"]["n"] == 12 and len(row["evaluation_ids"]) == 2
+    assert champion_id(warehouse, "sat2") is None
+    assert run(*SMALL, home=home) == 0
+    assert "nothing is new since the last cycle" in capsys.readouterr().out
+    assert len(cycles(warehouse, "sat2")) == 1 and len(history(warehouse, "sat2")) == 1
+    assert run("retrain", "sat2", "--sft-recipe", "nano-sft", "--decide-again", "1", home=home) == 0
+    assert "(the same)" in capsys.readouterr().out
+    kept = {row["name"]: row for row in warehouse_splits(warehouse)}
+    assert kept["gate"]["trees"] == 0, "nothing of the gate is searched"
+
+
+def warehouse_splits(warehouse):
+    from warehouse.query.run_query import query
+
+    return query(
+        warehouse,
+        "SELECT split AS name, count(tree_id) AS trees FROM questions LEFT JOIN trees "
+        "USING (question_id) GROUP BY split",
+    ).to_pylist()
+
+
+def kill(home, stage):
+    """Run a cycle that is killed as soon as a stage's outcome is stored."""
+    command = [sys.executable, "-m", "flows.cli", *SMALL, "--home", str(home)]
+    settings = {**os.environ, "VIGORL_FAILPOINT": f"retrain_{stage}"}
+    done = subprocess.run(command, env=settings, capture_output=True, text=True, check=False)
+    assert done.returncode == 137, done.stderr
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("stage", STAGES)
+def test_a_cycle_killed_behind_any_stage_comes_to_the_same_decision(home, stage, tmp_path, capsys):
+    other = shutil.copytree(home, tmp_path / "whole")
+    assert run(*SMALL, home=other) == 0
+    kill(home, stage)
+    assert run(*SMALL, home=home) == 0
+    whole, killed = (Cycle(Warehouse.at(str(h)), "sat2", 1) for h in (other, home))
+    assert whole.outcome("publish")["hash"] == killed.outcome("publish")["hash"]
+    for name in ("outcome", "reason", "p", "gain"):
+        assert whole.outcome("gate")[name] == killed.outcome("gate")[name]
+    assert len(history(killed.warehouse, "sat2")) == 1
+
+
+def test_two_cycles_of_one_task_never_overlap(home, capsys):
+    with take_lease(Warehouse.at(str(home)), lease_name("sat2")):
+        assert run(*SMALL, home=home) == 2
+    assert "is being worked on by process" in capsys.readouterr().err
+
+
+def test_too_few_new_traces_end_a_cycle_before_it_trains(home, capsys):
+    assert run(*SMALL[:-1], "5000", home=home) == 0
+    assert "of the 5000 that start a training" in capsys.readouterr().out
+    assert not cycles(Warehouse.at(str(home)), "sat2")
+
+
+@pytest.mark.parametrize(
+    ("arguments", "sentence"),
+    [
+        (("sat2",), "sft_recipe: a cycle trains: name a recipe"),
+        (("vstar", "--sft-recipe", "nano-sft"), "vstar has no questions of the split 'gate'"),
+        (("sat2", "--sft-recipe", "nano-sft", "--gate-split", "test"), "test is used for other"),
+        (("sat2", "--sft-recipe", "x", "--alpha", "1.5"), "alpha: "),
+        (("sat2", "--sft-recipe", "x", "--decide-again", "9"), "sat2-cycle-9 came to no decision"),
+    ],
+)
+def test_what_cannot_be_retrained_is_one_sentence(home, capsys, arguments, sentence):
+    assert run("retrain", *arguments, home=home) == 2
+    said = capsys.readouterr().err
+    assert sentence in said and said.count("\n") == 1
+
+
+def test_an_outcome_is_stored_once(home):
+    cycle = begin_cycle(Warehouse.at(str(home)), "sat2", {"questions": 3})
+    assert cycle.store("build", {"trees": 1})["trees"] == 1
+    assert cycle.store("build", {"trees": 2})["trees"] == 1
+    assert cycle.name == "sat2-cycle-1" and unfinished(cycle.warehouse, "sat2") == cycle
