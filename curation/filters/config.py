@@ -26,7 +26,7 @@ from typing import Any
 
 from pydantic import ValidationError, create_model
 
-from curation.filters import content, content_models, crops, decontaminate, dedup, grounding, rules
+from curation.filters import content, content_models, decontaminate, dedup, grounding, rules
 from curation.filters.base import (
     CORPUS,
     Context,
@@ -43,7 +43,6 @@ GROUP = "vigorl.filters"
 DEFAULT_FILTERS: tuple[Filter, ...] = (
     *rules.FILTERS,
     grounding.PointsOnTheirObjects(),
-    crops.ObjectInACrop(),
     content.NoPersonalData(),
     decontaminate.NotInEvaluation(),
     dedup.NoExactCopy(),

@@ -1,10 +1,10 @@
 """Decides from ground-truth boxes whether what a trace looked at closer is what it was asked about.
 
     shows_asked(step.observation, asked_boxes(question, objects))    # True, False, or None: unknown
-    ObjectInACrop().apply(trace, question, Context(objects))         # as a filter
+    # as a filter: curation.filters.grounding.PointsOnTheirObjects
 
 The objects in question are the gold boxes where the answer is a point, else the known objects that
-the question names, or if it names none, its choices do (`grounding.labels_in`). Where no box has a
+the question names, or if it names none, its choices do (`naming.labels_in`). Where no box has a
 label they are all the boxes: a benchmark that publishes boxes without names, as TreeBench does,
 publishes those of what it asks about. A crop shows one when the middle of its box lies in it.
 """
@@ -13,12 +13,8 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from pydantic import Field
-
-from curation.filters.base import Context, TraceFilter
-from curation.filters.grounding import Objects, labels_in, wrong_attempt
-from curation.filters.rules import MAKER
-from mcts.data import Box, Observation, Point, Question, Trace, Verdict
+from curation.filters.naming import Objects, labels_in
+from mcts.data import Box, Observation, Point, Question
 
 
 def asked_boxes(question: Question, objects: Objects) -> tuple[Box, ...]:
@@ -51,30 +47,3 @@ def shows_asked(observation: Observation | None, asked: Sequence[Box]) -> bool |
 
 def _middle(box: Box) -> Point:
     return Point((box.x1 + box.x2) / 2, (box.y1 + box.y2) / 2, box.image)
-
-
-class ObjectInACrop(TraceFilter):
-    """A trace that zooms was shown an object in question, where it is known where one is.
-
-    The wrong attempt of a corrected chain is left out: the second look is what such a chain is for.
-    """
-
-    name = "object_in_a_crop"
-    maker = MAKER
-    min_crops: int = Field(
-        default=1, ge=0, description="crops of the trace that show an object in question"
-    )
-
-    def apply(self, trace: Trace, question: Question, context: Context) -> Verdict:
-        asked, wrong = asked_boxes(question, context.objects), wrong_attempt(trace)
-        found = [
-            shown
-            for i, step in enumerate(trace.steps)
-            if i not in wrong and (shown := shows_asked(step.observation, asked)) is not None
-        ]
-        if not found:
-            return Verdict(self.name, True, "", None)
-        keep = sum(found) >= self.min_crops
-        what = f"none of its {len(found)} crops shows" if not any(found) else "too few crops show"
-        reason = "" if keep else f"{what} what the question names"
-        return Verdict(self.name, keep, reason, sum(found) / len(found))

@@ -23,21 +23,16 @@ The rule, all of it:
 
 from __future__ import annotations
 
-import re
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
-import regex
 from pydantic import Field
 
 from curation.filters.base import Context, TraceFilter
+from curation.filters.crops import asked_boxes, shows_asked
+from curation.filters.naming import Objects, labels_in
 from curation.filters.rules import MAKER
-from curation.filters.words import is_sign, words_of
 from mcts.data import Box, Point, Question, Step, Trace, Verdict
-from mcts.parsing import points_in, sentences
-
-# What is visible in each of a question's images, in their order; None where it is unknown.
-Objects = Sequence[Sequence[Box] | None]
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,7 +57,8 @@ def check(trace: Trace, objects: Objects) -> list[Grounding]:
 class PointsOnTheirObjects(TraceFilter):
     """No step points at something else than it names; a trace about which nothing is known is kept.
 
-    The wrong attempt of a corrected chain is left out: the chain itself says that it was wrong.
+    A trace that zooms was shown an object in question, too, where it is known where one is. The
+    wrong attempt of a corrected chain is left out: the chain itself says that it was wrong.
     """
 
     name = "points_on_their_objects"
@@ -73,18 +69,33 @@ class PointsOnTheirObjects(TraceFilter):
         le=1,
         description="share of the steps that can be checked and are right, 0 to 1",
     )
+    min_crops: int = Field(
+        default=1,
+        ge=0,
+        description="crops that show an object in question, where a trace zooms; 0: not checked",
+    )
 
     def apply(self, trace: Trace, question: Question, context: Context) -> Verdict:
         wrong = wrong_attempt(trace)
         checked = enumerate(check(trace, context.objects), 1)
         known = [(i, g) for i, g in checked if g.grounded is not None and i - 1 not in wrong]
-        if not known:
-            return Verdict(self.name, True, "", None)
         bad = [(i, g) for i, g in known if not g.grounded]
-        share = 1 - len(bad) / len(known)
-        keep = share >= self.min_share
-        reason = "" if keep else f"step {bad[0][0]} {bad[0][1].reason}"
-        return Verdict(self.name, keep, reason, share)
+        share = 1 - len(bad) / len(known) if known else None
+        reason = self._crops_wrong(trace, question, context, wrong)
+        if share is not None and share < self.min_share:
+            reason = f"step {bad[0][0]} {bad[0][1].reason}"
+        return Verdict(self.name, not reason, reason, share)
+
+    def _crops_wrong(self, trace: Trace, question: Question, context: Context, wrong: range) -> str:
+        """Say what is wrong with what was looked at closer; empty where nothing is known to be."""
+        looks = [s.observation for i, s in enumerate(trace.steps) if i not in wrong]
+        if not any(looks):
+            return ""
+        asked = asked_boxes(question, context.objects)
+        known = [shown for look in looks if (shown := shows_asked(look, asked)) is not None]
+        if not known or sum(known) >= self.min_crops:
+            return ""
+        return f"{sum(known)} of its {len(known)} crops show what the question is about"
 
 
 def wrong_attempt(trace: Trace) -> range:
@@ -92,21 +103,6 @@ def wrong_attempt(trace: Trace) -> range:
     if trace.wrong_from is None or trace.turns_back_at is None:
         return range(0)
     return range(trace.wrong_from, trace.turns_back_at)
-
-
-def labels_in(thought: str, labels: Sequence[str]) -> list[str]:
-    """Find which of `labels` a thought names, by the rule above, in the order it names them."""
-    if not labels:
-        return []
-    longest = sorted(labels, key=lambda label: (-len(label), label))
-    names = regex.compile("|".join(map(_whole_words, longest)), regex.IGNORECASE)
-    pointing = [sentence for sentence in sentences(thought) if points_in(sentence)]
-    for text in (" ".join(pointing), thought):
-        # One group a label and none inside, so the group that matched tells which it was.
-        found = [longest[match.lastindex - 1] for match in names.finditer(text) if match.lastindex]
-        if found:
-            return list(dict.fromkeys(found))
-    return []
 
 
 def share_of_named_objects(trace: Trace, question: Question, objects: Objects) -> float | None:
@@ -129,25 +125,6 @@ def share_of_named_objects(trace: Trace, question: Question, objects: Objects) -
         for label in wanted
     ]
     return sum(found) / len(found)
-
-
-def _whole_words(label: str) -> str:
-    """A label as a pattern with one group; it ends where words end, where its script shows that."""
-    before, after = (
-        "" if len(words_of(label)) > 1 and is_sign(edge) else boundary
-        for edge, boundary in ((label.strip()[0], r"(?<!\w)"), (label.strip()[-1], r"(?!\w)"))
-    )
-    return f"{before}({_words(label)}){after}"
-
-
-def _words(label: str) -> str:
-    """A label as a pattern: any white space between its words, the last in singular or plural."""
-    *first, last = label.split()
-    forms = [rf"{re.escape(last)}(?:e?s)?"]
-    for end, plural in ((r"(?<=[^aeiou])y", "ies"), (r"fe?", "ves")):
-        if found := re.search(f"{end}$", last, re.IGNORECASE):
-            forms.append(re.escape(last[: found.start()]) + plural)
-    return r"\s+".join([*map(re.escape, first), f"(?:{'|'.join(forms)})"])
 
 
 def _check(step: Step, objects: Objects, labels: Sequence[str]) -> Grounding:

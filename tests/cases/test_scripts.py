@@ -13,8 +13,9 @@ from curation.filters.base import Context
 from curation.filters.content import NoPersonalData, personal_data
 from curation.filters.decontaminate import ComparedQuestion, compare
 from curation.filters.dedup import Document, NoNearCopy, canonical, find_copies
-from curation.filters.grounding import check, labels_in
+from curation.filters.grounding import check
 from curation.filters.minhash import jaccard, shingles
+from curation.filters.naming import labels_in
 from curation.filters.words import amount, runs_of, words_of
 from mcts.data import AnswerKind, Box, Image, Point, Question, Step, Trace
 

@@ -136,7 +136,6 @@ def test_the_default_filters_record_what_they_always_did():
         ("inside_image", None, "rules/2"),
         ("no_repeated_point", None, "rules/2"),
         ("points_on_their_objects", None, "rules/2"),
-        ("object_in_a_crop", None, "rules/2"),
         ("no_personal_data", "corpus", "rules/1"),
         (
             "not_in_evaluation",

@@ -7,7 +7,8 @@ import pytest
 
 from curation.filters.base import Context, apply_filters
 from curation.filters.config import DEFAULT_FILTERS, trace_filters
-from curation.filters.grounding import PointsOnTheirObjects, check, labels_in
+from curation.filters.grounding import PointsOnTheirObjects, check
+from curation.filters.naming import labels_in
 from curation.filters.rules import FILTERS
 from curation.grading.grade import grade
 from flows.settings import CurateSettings

@@ -222,11 +222,14 @@ def test_a_dialogue_that_never_saw_what_it_is_asked_about_is_dropped():
     assert [shows_asked(s.observation, asked) for s in both.steps] == [
         False, True, True, None,
     ]  # fmt: skip
-    kept = {t.trace_id: verdicts(t, objects)["object_in_a_crop"].keep for t in (wrong, right, both)}
+    kept = {
+        t.trace_id: verdicts(t, objects)["points_on_their_objects"].keep
+        for t in (wrong, right, both)
+    }
     assert list(kept.values()) == [False, True, True]
     missed = [[Box(80, 80, 120, 120, 0, "box")]]  # only the wrong attempt's crop shows it
-    assert not verdicts(both, missed)["object_in_a_crop"].keep
-    unknown = verdicts(wrong, [None])["object_in_a_crop"]
+    assert not verdicts(both, missed)["points_on_their_objects"].keep
+    unknown = verdicts(wrong, [None])["points_on_their_objects"]
     assert unknown.keep and unknown.score is None
 
 

@@ -23,6 +23,7 @@ from dataclasses import asdict, dataclass
 from typing import Any
 
 from curation.filters import crops, grounding
+from curation.filters.naming import Objects
 from curation.grading.grade import answers_in_kind, grade
 from curation.scores import behaviors
 from curation.scores.prediction import Prediction
@@ -313,7 +314,7 @@ class _Evaluation:
 
 
 def _graded(
-    question: Question, objects: grounding.Objects, number: int, answered: Answered
+    question: Question, objects: Objects, number: int, answered: Answered
 ) -> Prediction:
     """Grade one answer; control images have the sizes of the question's own."""
     steps, answer = answered.steps, answered.answer

@@ -17,7 +17,7 @@ import json
 from dataclasses import asdict, dataclass
 from functools import lru_cache
 
-from curation.filters.grounding import Objects
+from curation.filters.naming import Objects
 from mcts.data import Box, Question
 from mcts.zoom.config import ZoomConfig
 from mcts.zoom.lenses import Lens
