@@ -78,8 +78,8 @@ class Task:
     sample: Sample | None = None
     """Questions included with it; a build without questions imports them."""
     smoke_test_only: str = ""
-    """Why results of the embedded models only show that everything runs: a clause added to the
-    report of such a run; empty where they mean more (`make task-control` measures)."""
+    """Why results of embedded models that don't zoom only show that everything runs: a clause added
+    to the report of such a run; empty where they mean more (`make task-control` measures)."""
     plumbing: InitVar[str] = ""
     """The former name of `smoke_test_only`; accepted until 0.2."""
 
