@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import json
 import re
 from collections import Counter
 from dataclasses import replace
@@ -12,11 +13,14 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from mcts.coordinates import smart_resize
 from mcts.data import Image as StoredImage
 from mcts.data import Observation, Point, ZoomCall
 from mcts.zoom.lenses import Lens
 from mcts.zoom.render import render_crop
+from vigorl_nano import ZOOM
 from vigorl_nano.pretraining.config import SIDE
+from vigorl_nano.pretraining.export import LEAST_PIXELS, MOST_PIXELS
 from vigorl_nano.zoom_world import batches, sample
 from vigorl_nano.zoom_world.demonstrations import CROP_SHARE, Example, demonstrate
 from vigorl_nano.zoom_world.draw import WHOLE, Region, draw
@@ -79,6 +83,13 @@ def test_what_training_draws_looks_like_a_crop_of_the_stored_picture() -> None:
     near = batches.crop(np.random.default_rng(0), scene, (sign.x, sign.y))
     assert abs(seen - near).mean() < 6
     assert objects[0]["label"] == sign.name
+
+
+def test_the_model_sees_a_picture_of_any_size_at_its_own() -> None:
+    settings = json.loads((ZOOM / "preprocessor_config.json").read_text())
+    assert (settings["min_pixels"], settings["max_pixels"]) == (LEAST_PIXELS, MOST_PIXELS)
+    for side in (*range(28, 400), *sample.SIDES):
+        assert smart_resize(side, side, 28, LEAST_PIXELS, MOST_PIXELS) == (SIDE, SIDE), side
 
 
 def test_number_and_mark_change_a_crop_and_hardly_the_whole_picture() -> None:
