@@ -24,7 +24,9 @@ The same call again continues after a kill, or returns the model that is there.
 from __future__ import annotations
 
 from contextlib import ExitStack
+from dataclasses import replace
 from functools import partial
+from pathlib import Path
 
 from mcts.data import ResponseStyle
 from mcts.zoom.lenses import HALF_WIDTH_SHARE, VISUAL_SEARCH_LENS, Lens
@@ -84,18 +86,15 @@ def train_grpo(
             version = resolve(warehouse, dataset)
             ref = version.ref
             folder = stack.enter_context(open_version(warehouse, version))
-            tasks = (row["task"] for row in read_rows(folder / "rows.parquet"))
-            student = zooming(student, recipe, next(tasks, ""))
+            student = zooming(student, recipe, first_task(folder))
             prompts = version_prompts(warehouse, version, folder, student, recipe)
         else:
             assert task is not None
             student = zooming(student, recipe, task)
             prompts = task_prompts(warehouse, task, split, student, recipe, limit)
         ids = tuple(row["question_id"] for row in prompts.rows) if ref is None else ()
-        plan = Plan(
-            "grpo", recipe.settings(), ref, prompts_hash(prompts), start.model_id, task=task,
-            name=name, question_ids=ids,
-        )  # fmt: skip
+        plan = Plan("grpo", recipe.settings(), ref, prompts_hash(prompts), start.model_id,
+                    task=task, name=name, question_ids=ids)  # fmt: skip
         run = stack.enter_context(open_run(warehouse, plan, recorded))
         if run.finished is not None:
             reporter.message(f"{run.finished['name']} is trained already")
@@ -105,17 +104,21 @@ def train_grpo(
         rewards = make_rewards(reward, student.space)
         make = partial(grpo_trainer, run, recipe, prompts=prompts, rewards=rewards,
                        reporter=reporter, space=student.space)  # fmt: skip
-        zooms = recipe.response_style is ResponseStyle.ZOOM
-        agree = check_episodes if zooms else check_rollouts
+        agree = check_rollouts if student.zoom is None else check_episodes
         checks = Checks(recipe.max_prompt, agree, only_check)
         return run_training(run, student, prompts, make, checks, reporter)
+
+
+def first_task(folder: Path) -> str:
+    """Return the task of a version's first row."""
+    return str(next(iter(read_rows(folder / "rows.parquet")))["task"])
 
 
 def zooming(student: Student, recipe: GrpoRecipe, task: str) -> Student:
     """Return the student with what its calls show, if the recipe has it zoom: as the recipe says,
     else as it learned to, else as the task does."""
     if recipe.response_style is not ResponseStyle.ZOOM:
-        return student
+        return replace(student, zoom=None)
     lens = student.zoom.lens if student.zoom else task_of(task).lens
     share = Lens(HALF_WIDTH_SHARE, VISUAL_SEARCH_LENS.shown_side, share=True)
     return with_zoom(student, recipe, lens or share)

@@ -125,46 +125,15 @@ def grpo_trainer(
         space: the student's coordinates, where it zooms.
     """
     offline()
-    from trl import GRPOConfig
-
     from training.rollouts import RolloutTrainer
     from training.zoom_ledger import ZoomAlarm
     from training.zoom_rollouts import ZoomTrainer
 
     zooms = recipe.response_style is ResponseStyle.ZOOM
-    answers = recipe.questions * recipe.group
-    vllm: Row = {}
-    if recipe.engine == "vllm":
-        vllm = {
-            "use_vllm": True,
-            "vllm_mode": "colocate",
-            "vllm_gpu_memory_utilization": recipe.vllm_memory,
-            "vllm_importance_sampling_correction": True,
-        }
-    args = GRPOConfig(
-        **_common(run, recipe, answers),
-        **vllm,
-        max_steps=recipe.steps,
-        num_generations=recipe.group,
-        generation_batch_size=answers * recipe.updates,
-        max_completion_length=recipe.max_completion,
-        temperature=recipe.temperature,
-        top_p=recipe.top_p,
-        top_k=0,
-        beta=recipe.beta,
-        epsilon=recipe.epsilon,
-        epsilon_high=recipe.epsilon_high,
-        loss_type=recipe.loss_type,
-        scale_rewards=recipe.scale_rewards,
-        reward_weights=rewards.weights,
-        shuffle_dataset=recipe.curriculum == "none",
-        mask_truncated_completions=not zooms,  # whose trainer masks more than those
-        generation_kwargs=_turn_limits(recipe) if zooms else None,
-    )
     cache = freeze_vision(model, recipe)
     trainer = (ZoomTrainer if zooms else RolloutTrainer)(
         model=model,
-        args=args,
+        args=_grpo_config(run, recipe, rewards.weights),
         reward_funcs=list(rewards.functions),
         train_dataset=prompts.dataset(),
         processing_class=processor,
@@ -180,6 +149,41 @@ def grpo_trainer(
     if cache is not None and trainer.ref_model is not None:
         cache_image_features(trainer.ref_model, cache)
     return _quiet(trainer)
+
+
+def _grpo_config(run: Run, recipe: GrpoRecipe, weights: list[float]) -> Any:
+    from trl import GRPOConfig
+
+    zooms = recipe.response_style is ResponseStyle.ZOOM
+    answers = recipe.questions * recipe.group
+    vllm: Row = {}
+    if recipe.engine == "vllm":
+        vllm = {
+            "use_vllm": True,
+            "vllm_mode": "colocate",
+            "vllm_gpu_memory_utilization": recipe.vllm_memory,
+            "vllm_importance_sampling_correction": True,
+        }
+    return GRPOConfig(
+        **_common(run, recipe, answers),
+        **vllm,
+        max_steps=recipe.steps,
+        num_generations=recipe.group,
+        generation_batch_size=answers * recipe.updates,
+        max_completion_length=recipe.max_completion,
+        temperature=recipe.temperature,
+        top_p=recipe.top_p,
+        top_k=0,
+        beta=recipe.beta,
+        epsilon=recipe.epsilon,
+        epsilon_high=recipe.epsilon_high,
+        loss_type=recipe.loss_type,
+        scale_rewards=recipe.scale_rewards,
+        reward_weights=weights,
+        shuffle_dataset=recipe.curriculum == "none",
+        mask_truncated_completions=not zooms,  # whose trainer masks more than those
+        generation_kwargs=_turn_limits(recipe) if zooms else None,
+    )
 
 
 def _turn_limits(recipe: GrpoRecipe) -> Row | None:

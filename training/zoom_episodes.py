@@ -1,6 +1,6 @@
 """Episodes of a student that zooms: the tokens it wrote, and those it was shown in between.
 
-    episode = Episode.begin(row, frame, zoom, prompt_ids, images)
+    episode = SampledEpisode.begin(row, frame, zoom, prompt_ids, images)
     while episode.ended is None:
         tokens = …                                     # of one turn, sampled behind `context`
         episode.take(tokens, text, ended, show)        # reads it; a call's crop follows
@@ -32,7 +32,7 @@ from training.templates import PAD, ChatTemplate
 from training.vision_cache import ImageInput
 
 
-class End(StrEnum):
+class EpisodeEnd(StrEnum):
     """How an episode ended."""
 
     ANSWERED = "answered"
@@ -44,12 +44,12 @@ class End(StrEnum):
     """A turn, or all its turns, had too many tokens."""
 
 
-MASKED = (End.OVER_TURN, End.CUT_OFF)
+MASKED = (EpisodeEnd.OVER_TURN, EpisodeEnd.CUT_OFF)
 """Ends at a limit, of which nothing is learned."""
 
 
 @dataclass(slots=True)
-class Episode:
+class SampledEpisode:
     """One answer to one question, turn by turn."""
 
     question: Question
@@ -68,7 +68,7 @@ class Episode:
     completion_ids: list[int] = field(default_factory=list)
     mask: list[int] = field(default_factory=list)
     """1 for tokens that it wrote, 0 for what it was shown."""
-    ended: End | None = None
+    ended: EpisodeEnd | None = None
 
     @property
     def context(self) -> list[int]:
@@ -98,16 +98,16 @@ class Episode:
         self.texts.append(text)
         self.messages.append({"role": "assistant", "content": text})
         if not complete:
-            self.ended = End.CUT_OFF
+            self.ended = EpisodeEnd.CUT_OFF
             return
         turn = read_turn(text, self.frame, self.zoom, self.steps)
         self.steps = (*self.steps, *turn.steps)
         if turn.called:
             self._observe(shown)
         elif "call_after_limit" in turn.problems:
-            self.ended = End.OVER_TURN
+            self.ended = EpisodeEnd.OVER_TURN
         else:
-            self.ended = End.SILENT if turn.answer is None else End.ANSWERED
+            self.ended = EpisodeEnd.SILENT if turn.answer is None else EpisodeEnd.ANSWERED
 
     def _observe(self, shown: Observer) -> None:
         observation = self.steps[-1].observation

@@ -1,6 +1,6 @@
 """What the calls of a student that zooms bring: counts of every step, and when to stop for them.
 
-    ledger = Ledger.of(completions, masked)        # of one batch of episodes
+    ledger = ZoomLedger.of(completions, masked)        # of one batch of episodes
     ledger.metrics()                               # {"zoom/call_rate": 0.8, …}
     alarm = ZoomAlarm(recipe.alarm, earlier_metrics)
     alarm.check(metrics)                           # TrainingError: one sentence that says why
@@ -19,7 +19,7 @@ from statistics import fmean
 from typing import Any
 
 from curation.filters.crops import asked_boxes, shows_asked
-from mcts.zoom.observe import Problem
+from mcts.zoom.observe import ZoomProblem
 from training.errors import TrainingError
 from training.recipes import ZoomAlarmSettings
 from training.rewards.completions import ParsedCompletion
@@ -29,7 +29,7 @@ CALL_RATE, GAIN = "zoom/call_rate", "zoom/control_gain"
 
 
 @dataclass(slots=True)
-class Ledger:
+class ZoomLedger:
     """Counts over a batch of episodes; those of several processes add up."""
 
     episodes: int = 0
@@ -52,7 +52,7 @@ class Ledger:
     """Calls that showed nothing, by kind."""
 
     @classmethod
-    def of(cls, completions: Iterable[ParsedCompletion], masked: Iterable[bool]) -> Ledger:
+    def of(cls, completions: Iterable[ParsedCompletion], masked: Iterable[bool]) -> ZoomLedger:
         """Count a batch."""
         ledger = cls()
         for parsed, broken_off in zip(completions, masked, strict=True):
@@ -74,9 +74,9 @@ class Ledger:
             ledger.on_object += sum(found)
         return ledger
 
-    def __add__(self, other: Ledger) -> Ledger:
+    def __add__(self, other: ZoomLedger) -> ZoomLedger:
         sums = {f.name: getattr(self, f.name) + getattr(other, f.name) for f in fields(self)}
-        return Ledger(**sums)
+        return ZoomLedger(**sums)
 
     @property
     def accuracy(self) -> float | None:
@@ -92,7 +92,7 @@ class Ledger:
             "zoom/forced": (self.masked, self.episodes),
             "zoom/accuracy": (self.right, self.scored),
             "zoom/on_object": (self.on_object, self.known),
-            **{f"zoom/failed/{p}": (self.problems[p], self.calls) for p in Problem},
+            **{f"zoom/failed/{p}": (self.problems[p], self.calls) for p in ZoomProblem},
         }
         return {name: count / of for name, (count, of) in shares.items() if of}
 

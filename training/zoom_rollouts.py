@@ -39,8 +39,8 @@ from training.recipes import GrpoRecipe
 from training.rewards.completions import ParsedCompletion, parse_dialogue
 from training.rewards.question_column import read_question, read_zoom
 from training.rollouts import CAPACITY, PromptEncoder, RolloutTrainer
-from training.zoom_episodes import End, Episode, Observer
-from training.zoom_ledger import GAIN, Ledger, ZoomAlarm
+from training.zoom_episodes import EpisodeEnd, Observer, SampledEpisode
+from training.zoom_ledger import GAIN, ZoomAlarm, ZoomLedger
 from warehouse.tables.schema import Row
 
 _PREFIX_BYTES = 2**28  # each turn's prompt is the last one's, and more
@@ -119,7 +119,7 @@ class ZoomTrainer(RolloutTrainer):
     def begin(
         self, prompt_ids: Sequence[Any], images: Sequence[Any], fields: Row, rows: Sequence[Row],
         render: Renderer = render_crop,
-    ) -> tuple[list[Episode], Observer]:  # fmt: skip
+    ) -> tuple[list[SampledEpisode], Observer]:  # fmt: skip
         """Return an episode for each prompt, and what makes what they will be shown.
 
         Args:
@@ -131,12 +131,16 @@ class ZoomTrainer(RolloutTrainer):
         for ids, shown, taken, row in zip(prompt_ids, images, inputs, rows, strict=True):
             question, zoom = read_question(row["question"]).question, read_zoom(row["zoom"])
             frame = Frame.of(self._space, question)
-            episodes.append(Episode(question, frame, zoom, [*map(int, ids)], [*shown], taken))
+            episodes.append(
+                SampledEpisode(question, frame, zoom, [*map(int, ids)], [*shown], taken)
+            )
         names = sorted({name for row in rows for name in row["image_ids"]})
         encoded = CropImages({name: self._read_image(name) for name in names}, render)
         return episodes, Observer(self._processor, episodes[0].zoom.role, encoded)
 
-    def play(self, episodes: Sequence[Episode], observer: Observer) -> list[list[float]] | None:
+    def play(
+        self, episodes: Sequence[SampledEpisode], observer: Observer
+    ) -> list[list[float]] | None:
         """Play episodes to their ends; return log-probabilities of tokens where vLLM samples."""
         if self.use_vllm or not self.local:
             return self._play_by_waves(episodes, observer)
@@ -144,7 +148,7 @@ class ZoomTrainer(RolloutTrainer):
             self._play_locally(model, episodes, observer)
         return None
 
-    def next_logits(self, episodes: Sequence[Episode]) -> torch.Tensor:
+    def next_logits(self, episodes: Sequence[SampledEpisode]) -> torch.Tensor:
         """Return the local sampler's logits of each episode's next token."""
         with self._sampling() as model:
             prompts = PromptEncoder(model).encode([(e.context, e.inputs) for e in episodes])
@@ -160,7 +164,9 @@ class ZoomTrainer(RolloutTrainer):
             frozenset(self.eos_token_ids), context, 0,
         )  # fmt: skip
 
-    def _play_locally(self, model: Any, episodes: Sequence[Episode], observer: Observer) -> None:
+    def _play_locally(
+        self, model: Any, episodes: Sequence[SampledEpisode], observer: Observer
+    ) -> None:
         reader, encoder = self._reader(model), PromptEncoder(model)
         # The weights have changed since the last call: the decoder must keep nothing from it.
         decoder = Decoder(model, min(CAPACITY, len(episodes)), _PREFIX_BYTES)
@@ -186,7 +192,7 @@ class ZoomTrainer(RolloutTrainer):
             decoder.drop(ended)
 
     def _rows(
-        self, decoder: Decoder, encoder: PromptEncoder, some: Sequence[tuple[int, Episode]]
+        self, decoder: Decoder, encoder: PromptEncoder, some: Sequence[tuple[int, SampledEpisode]]
     ) -> list[tuple[BatchRow, Prefix]]:
         """Return each episode's next turn, and the prefix it follows; equal ones are run once."""
         prompts = encoder.encode([(episode.context, episode.inputs) for _, episode in some])
@@ -204,7 +210,7 @@ class ZoomTrainer(RolloutTrainer):
         return rows
 
     def _ending(
-        self, tokens: Sequence[int], episode: Episode, reader: Checkpoint
+        self, tokens: Sequence[int], episode: SampledEpisode, reader: Checkpoint
     ) -> tuple[list[int], str, bool] | None:
         """Return a turn that has ended: tokens, text, and whether it ended by itself."""
         if tokens[-1] in (self._image_pad_token_id, self._video_pad_token_id):
@@ -218,15 +224,15 @@ class ZoomTrainer(RolloutTrainer):
             return list(tokens), reader.decode(tokens), False
         return None
 
-    def _fits(self, episode: Episode, reader: Checkpoint) -> bool:
+    def _fits(self, episode: SampledEpisode, reader: Checkpoint) -> bool:
         """Return whether there is room for another turn; else the episode ends here."""
         if len(episode.context) < reader.context and episode.written < self._most:
             return True
-        episode.ended = End.CUT_OFF
+        episode.ended = EpisodeEnd.CUT_OFF
         return False
 
     def _play_by_waves(
-        self, episodes: Sequence[Episode], observer: Observer
+        self, episodes: Sequence[SampledEpisode], observer: Observer
     ) -> list[list[float]] | None:
         """Play a turn of all episodes, then the next."""
         reader = self._reader(self._base_model)
@@ -270,7 +276,7 @@ class ZoomTrainer(RolloutTrainer):
         return scores
 
     def _control(
-        self, prompt_ids: Any, images: Any, fields: Row, played: Sequence[Episode]
+        self, prompt_ids: Any, images: Any, fields: Row, played: Sequence[SampledEpisode]
     ) -> None:
         """Play again with noise for crops; log how much more often the true ones were right."""
         devices = [self.accelerator.device] if self.accelerator.device.type == "cuda" else []
@@ -282,20 +288,20 @@ class ZoomTrainer(RolloutTrainer):
             self._metrics["train"]["zoom/noise_accuracy"].append(other.accuracy)
             self._metrics["train"][GAIN].append(true.accuracy - other.accuracy)
 
-    def _ledger(self, episodes: Sequence[Episode]) -> Ledger:
+    def _ledger(self, episodes: Sequence[SampledEpisode]) -> ZoomLedger:
         """Count a batch of episodes, over all processes."""
         parsed = [
             self._parsed(episode.texts, row)
             for episode, row in zip(episodes, self._inputs, strict=True)
         ]
-        own = Ledger.of(parsed, [episode.masked for episode in episodes])
-        return sum(gather_object([own]), Ledger())
+        own = ZoomLedger.of(parsed, [episode.masked for episode in episodes])
+        return sum(gather_object([own]), ZoomLedger())
 
     def _parsed(self, texts: Sequence[str], row: Row) -> ParsedCompletion:
         graded, zoom = read_question(row["question"]), read_zoom(row["zoom"])
         return parse_dialogue(texts, graded, self._space, zoom)
 
-    def _count_tokens(self, episodes: Sequence[Episode]) -> None:
+    def _count_tokens(self, episodes: Sequence[SampledEpisode]) -> None:
         """Log what TRL logs of completions, and the ledger."""
         mode = "train" if self._trains else "eval"
         device = self.accelerator.device
@@ -304,7 +310,7 @@ class ZoomTrainer(RolloutTrainer):
         shown = torch.tensor(
             [len(episode.mask) - episode.written for episode in episodes], device=device
         )
-        cut = torch.tensor([e.ended is End.CUT_OFF for e in episodes], device=device)
+        cut = torch.tensor([e.ended is EpisodeEnd.CUT_OFF for e in episodes], device=device)
         lengths, prompts, shown, cut = map(self.accelerator.gather, (lengths, prompts, shown, cut))
         if mode == "train":
             read = prompts.sum() + lengths.sum() + shown.sum()

@@ -28,7 +28,7 @@ from training.run_training import prepare_student
 from training.runs import Plan, open_run
 from training.students import load_model, open_student
 from training.trainers import TrainingReporter, grpo_trainer
-from training.zoom_episodes import End, Observer
+from training.zoom_episodes import EpisodeEnd, Observer
 from training.zoom_rollouts import ZoomTrainer, check_images
 from vigorl_nano import BASE
 from warehouse.storage.home import Warehouse
@@ -138,7 +138,7 @@ def test_an_episode_at_a_limit_is_no_member_of_its_group(
     right = say(gold_of_first := "left")
     over_turn = (*(look(100 + 300 * i, 500) for i in range(3)), right)
     too_long = ("<think>" + "so small " * 120,)
-    with ready(made, "limits") as (trainer, prompts):
+    with ready(made, "limits", "group=4") as (trainer, prompts):
         assert gold(prompts, 0) in ("left", "right")
         wrong = say("right" if gold(prompts, 0) == gold_of_first else "left")
         episodes = (over_turn, too_long, (say(gold(prompts, 0)),), (wrong,))
@@ -161,7 +161,7 @@ def test_nobody_waits_for_the_slowest_turn(
     slow = say("left", "It takes a long while to say what I see here. " * 8)
     with ready(made, "no-lock-step") as (trainer, prompts):
         script(monkeypatch, trainer.processing_class.tokenizer, turns(EPISODES[1], (slow,)))
-        order: list[tuple[int, End | None]] = []
+        order: list[tuple[int, EpisodeEnd | None]] = []
         take = trainer._ending
 
         def noted(tokens: Any, episode: Any, reader: Any) -> Any:

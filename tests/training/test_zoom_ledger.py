@@ -21,7 +21,7 @@ from training.rewards.question_column import (
     zoom_column,
 )
 from training.rewards.rewards import PRESETS, distinct_places, make_rewards
-from training.zoom_ledger import CALL_RATE, GAIN, Ledger, ZoomAlarm
+from training.zoom_ledger import CALL_RATE, GAIN, ZoomAlarm, ZoomLedger
 
 SPACE = CoordinateSpace.qwen3_vl()
 ZOOM = ZoomConfig(Lens(100, 196))
@@ -114,7 +114,7 @@ def test_a_ledger_counts_what_calls_brought() -> None:
         parsed(look(5000, 300), look(200, 300), "<think>I don't"),
         parsed(look(200, 300), say("red"), graded=GradedQuestion(QUESTION, (None,))),
     ]
-    ledger = Ledger.of(batch, [False, False, True, False])
+    ledger = ZoomLedger.of(batch, [False, False, True, False])
     found = ledger.metrics()
     assert found[CALL_RATE] == 3 / 4 and found["zoom/calls"] == 5 / 4
     assert found["zoom/places"] == 4 / 4 and found["zoom/forced"] == 1 / 4
@@ -123,7 +123,7 @@ def test_a_ledger_counts_what_calls_brought() -> None:
     assert found["zoom/accuracy"] == 2 / 3
     both = (ledger + ledger).metrics()
     assert both == found
-    assert Ledger().metrics() == {}
+    assert ZoomLedger().metrics() == {}
 
 
 def steps(**columns: list[float]) -> list[dict[str, Any]]:
