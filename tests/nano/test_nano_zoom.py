@@ -22,13 +22,20 @@ from vigorl_nano.zoom_world import batches, train
 from vigorl_nano.zoom_world.demonstrations import ASK, IMAGE, demonstrate
 from vigorl_nano.zoom_world.encode import DialogueEncoder
 from vigorl_nano.zoom_world.sample import render_picture
-from vigorl_nano.zoom_world.scene import ask, make_scene
+from vigorl_nano.zoom_world.scene import Question, ask, make_scene
 
 RNG = np.random.default_rng(12)
 SCENE = make_scene(RNG)
-QUESTION = ask(RNG, SCENE, "direct_attributes")
 ONE_IMAGE = "<|vision_start|><|image_pad|><|vision_end|>"
-assert QUESTION is not None
+
+
+def any_question() -> Question:
+    found = ask(RNG, SCENE, "direct_attributes")
+    assert found is not None
+    return found
+
+
+QUESTION = any_question()
 
 
 @pytest.fixture(scope="module")
