@@ -15,7 +15,7 @@ READER = WEIGHTS / "reader"
 TEACHER = WEIGHTS / "teacher"
 """nano, also nano-teacher: the teacher."""
 ZOOM = WEIGHTS / "zoom"
-"""nano-zoom, which looks closer before it answers: teacher and student of questions that need it."""
+"""nano-zoom, which looks closer before it answers; teacher and student."""
 DEFAULT = "nano"
 """The model that commands use where none is given."""
 RECIPES = Path(__file__).with_name("recipes")
