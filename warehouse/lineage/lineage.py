@@ -63,9 +63,9 @@ _DESCRIPTIONS = {
         SELECT response_id AS id, concat_ws(', ', purpose, tokens || ' tokens', model,
         '"' || text || '"') AS words FROM responses""",
     "crop": """
-        SELECT crop_id AS id, '(' || round(look.x1)::INT || ', ' || round(look.y1)::INT || ') to (' ||
-        round(look.x2)::INT || ', ' || round(look.y2)::INT || '), shown at ' || look.width || 'x' ||
-        look.height AS words FROM (SELECT crop_id, any_value(observation) AS look FROM (
+        SELECT crop_id AS id, '(' || round(look.x1)::INT || ', ' || round(look.y1)::INT ||
+        ') to (' || round(look.x2)::INT || ', ' || round(look.y2)::INT || '), shown at ' ||
+        look.width || 'x' || look.height AS words FROM (SELECT crop_id, any_value(observation) AS look FROM (
             SELECT crop_id, observation FROM nodes UNION ALL SELECT crop_id, observation FROM steps
         ) WHERE crop_id IS NOT NULL GROUP BY crop_id)""",
     "node": """

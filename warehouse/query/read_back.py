@@ -100,7 +100,7 @@ def space_of(row: Mapping[str, Any]) -> CoordinateSpace:
 
 
 def zoom_of(row: Mapping[str, Any]) -> ZoomConfig | None:
-    """How the steps of a tree might look closer, from its row of `trees`; None if they might not."""
+    """How a tree's steps might look closer, from its row of `trees`; None if they might not."""
     zoom = json.loads(row.get("config") or "{}").get("zoom")
     return ZoomConfig(**{**zoom, "lens": Lens(**zoom["lens"])}) if zoom else None
 
