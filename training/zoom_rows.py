@@ -117,7 +117,7 @@ class Dialogues:
         """
         space, zoom = self.student.space, self.student.zoom
         frame = Frame.of(space, question)
-        steps = self._as_shown(frame, trace.steps)
+        steps = self.as_shown(frame, trace.steps)
         begun = max((i for i, step in enumerate(steps, 1) if step.observation), default=0)
         prompt = load_prompt(self.student.prompt_style.prompt or task_of(question.task).prompt)
         demanded = min(self.min_thoughts, len(steps) or self.min_thoughts)
@@ -150,8 +150,12 @@ class Dialogues:
             "untrained": untrained,
         }
 
-    def _as_shown(self, frame: Frame, steps: Sequence[Step]) -> list[Step]:
-        """Return the steps with observations as the student's own calls would bring them."""
+    def as_shown(self, frame: Frame, steps: Sequence[Step]) -> list[Step]:
+        """Return the steps with observations as the student's own calls would bring them.
+
+        Raises:
+            DialogueProblem: they would bring others.
+        """
         zoom = self.student.zoom
         assert zoom is not None
         seen: list[Step] = []

@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
+from mcts.data import ResponseStyle
 from tests.flows.test_cli import searched
 from tests.warehouse.test_versions import KEPT
 from training.recipes import GrpoRecipe, SftRecipe, load_recipe
@@ -21,6 +22,13 @@ def warehouse_with_traces(folder: Path) -> Warehouse:
     warehouse = Warehouse(str(searched(folder, 6, simulations=6)))
     publish(warehouse, "kept", KEPT)
     return warehouse
+
+
+def publish_dialogues(warehouse: Warehouse) -> None:
+    """Publish twelve direct chains as dialogues that zoom, `looked@v1`."""
+    chosen = f"SELECT trace_id FROM ({KEPT}) JOIN traces USING (trace_id) WHERE kind = 'direct' "
+    chosen += "ORDER BY trace_id LIMIT 12"
+    publish(warehouse, "looked", chosen, response_style=ResponseStyle.ZOOM)
 
 
 def sft(*overrides: str, recipe: str = "nano-sft") -> SftRecipe:

@@ -14,6 +14,7 @@ import torch
 from PIL import Image as Picture
 
 from curation.traces.zoom_dialogues import zoom_dialogue
+from mcts.coordinates import Frame
 from mcts.data import (
     AnswerKind,
     Image,
@@ -25,12 +26,14 @@ from mcts.data import (
     Trace,
     ZoomCall,
 )
+from mcts.prompts import build_messages, load_prompt
+from mcts.teachers.base import Request
+from mcts.teachers.local.checkpoint import Checkpoint
 from mcts.zoom.config import ZoomConfig
 from mcts.zoom.lenses import VISUAL_SEARCH_LENS, Lens
 from mcts.zoom.recorded import record_zoom, recorded_zoom
 from mcts.zoom.render import render_crop
-from tests.support.trained import sft, warehouse_with_traces
-from tests.warehouse.test_versions import KEPT
+from tests.support.trained import publish_dialogues, sft, warehouse_with_traces
 from training import preflight
 from training.errors import TrainingError
 from training.examples import Examples, image_reader, sft_examples
@@ -45,7 +48,7 @@ from training.zoom_rows import DialogueProblem, Dialogues, shown_lens, with_zoom
 from warehouse.models import open_model
 from warehouse.storage.home import Warehouse
 from warehouse.versions.bundle import question_of, read_rows, trace_of
-from warehouse.versions.versions import open_version, publish, resolve
+from warehouse.versions.versions import open_version, resolve
 
 ZOOM = "response_style=zoom"
 
@@ -54,10 +57,7 @@ ZOOM = "response_style=zoom"
 def made(tmp_path_factory: pytest.TempPathFactory) -> Warehouse:
     """Direct chains as `kept@v1`; the same as dialogues, twelve of them, as `looked@v1`."""
     warehouse = warehouse_with_traces(tmp_path_factory.mktemp("made"))
-    some = f"SELECT trace_id FROM ({KEPT}) JOIN traces USING (trace_id) WHERE kind = 'direct' "
-    publish(
-        warehouse, "looked", some + "ORDER BY trace_id LIMIT 12", response_style=ResponseStyle.ZOOM
-    )
+    publish_dialogues(warehouse)
     return warehouse
 
 
@@ -303,6 +303,35 @@ def test_labels_that_are_not_the_models_own_tokens_are_found(
         monkeypatch.setattr(trainer, "data_collator", spoiled(change))
         with pytest.raises(TrainingError, match=f"row 1 .*{said}"):
             check_labels(trainer, with_row(examples), template)
+
+
+def test_the_student_is_asked_each_turn_as_it_was_taught(
+    folder: Path, trainer: Any, examples: Examples, student: Student
+) -> None:
+    """The tokens and images of a search's or an evaluation's request are those of the row."""
+    row = examples.rows[0]
+    batch = trainer.data_collator([examples.dataset()[0]])
+    ids = batch["input_ids"][0].tolist()
+    stored = next(r for r in read_rows(folder / "rows.parquet") if r["trace_id"] == row["trace_id"])
+    question, steps = question_of(stored), trace_of(stored).steps
+    dialogues = Dialogues(student, 3)
+    dialogues.row(question, trace_of(stored))
+    shown = dialogues.as_shown(Frame.of(student.space, question), steps)
+    images = {image_id: examples.read_image(image_id) for image_id in row["image_ids"]}
+    model = Checkpoint.load(student.folder, "cpu", 4)
+    for end in range(len(steps)):
+        messages = build_messages(
+            load_prompt("zoom"), question, student.space, 3, shown[:end], zoom=student.zoom
+        )
+        prompt = model.prompt(Request(messages, 1, 0.0, 1.0, 9, (), 0), images)
+        pad = model.model.config.image_token_id
+        pairs = zip(prompt.names, prompt.visual.tolist(), strict=True)
+        asked = [pad if visual else token for token, visual in pairs]
+        assert asked == ids[: len(asked)]
+    features = trainer.model.model.get_image_features(
+        batch["pixel_values"], batch["image_grid_thw"]
+    ).pooler_output
+    assert torch.allclose(torch.cat(list(features)), prompt.embeds[prompt.visual], atol=1e-4)
 
 
 def test_a_batch_that_lost_an_image_is_refused(trainer: Any, examples: Examples) -> None:
