@@ -65,7 +65,8 @@ _DESCRIPTIONS = {
     "crop": """
         SELECT crop_id AS id, '(' || round(look.x1)::INT || ', ' || round(look.y1)::INT ||
         ') to (' || round(look.x2)::INT || ', ' || round(look.y2)::INT || '), shown at ' ||
-        look.width || 'x' || look.height AS words FROM (SELECT crop_id, any_value(observation) AS look FROM (
+        look.width || 'x' || look.height AS words
+        FROM (SELECT crop_id, any_value(observation) AS look FROM (
             SELECT crop_id, observation FROM nodes UNION ALL SELECT crop_id, observation FROM steps
         ) WHERE crop_id IS NOT NULL GROUP BY crop_id)""",
     "node": """
