@@ -1,7 +1,7 @@
 """Visual search: small things in large images.
 
 Read are the reference implementation's JSONL, and Parquet with the columns of the embedded sample
-(`vigorl_nano/zoom_world`): `image`, `question`, `options`, `answer`, `category` and `objects`.
+: `image`, `question`, `options`, `answer`, `category` and `objects`.
 """
 
 from __future__ import annotations
