@@ -1,7 +1,7 @@
 """Visual search: small things in large images.
 
-Read are the reference implementation's JSONL, and Parquet with the columns of the embedded sample
-: `image`, `question`, `options`, `answer`, `category` and `objects`.
+Read are the reference implementation's JSONL, and Parquet with the columns of the embedded sample:
+`image`, `question`, `options`, `answer`, `category` and `objects`.
 """
 
 from __future__ import annotations
