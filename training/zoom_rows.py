@@ -54,7 +54,7 @@ def with_zoom(student: Student, recipe: SftRecipe | GrpoRecipe, lens: Lens) -> S
     role = observation_role(student.folder)
     if recipe.zoom is None and student.zoom is not None:
         return replace(student, zoom=replace(student.zoom, lens=lens, role=role))
-    return replace(student, zoom=(recipe.zoom or Zoom()).config(lens, role))
+    return replace(student, zoom=(recipe.zoom or Zoom.model_validate({})).config(lens, role))
 
 
 def shown_lens(dialogues: Iterable[Dialogue]) -> Lens:

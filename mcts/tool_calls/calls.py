@@ -13,7 +13,7 @@ from __future__ import annotations
 
 import json
 import re
-from typing import Any
+from typing import Any, Final
 
 from mcts.coordinates import CoordinateSpace, format_number
 from mcts.data import Box, Point, ZoomCall
@@ -21,8 +21,8 @@ from mcts.places.decide import UNREAD, is_share
 from mcts.places.pairs import LARGEST
 from mcts.tool_calls.views import Views
 
-POINT_TOOL = "search_coordinate"
-BOX_TOOL = "image_zoom_in_tool"
+POINT_TOOL: Final = "search_coordinate"
+BOX_TOOL: Final = "image_zoom_in_tool"
 _NUMBER = re.compile(r"-?\d+(?:\.\d+)?")
 
 

@@ -26,8 +26,8 @@ from mcts.data import (
     Question,
     Step,
     Trace,
-    ZoomCall,
     Verdict,
+    ZoomCall,
     content_id,
 )
 from tests.support import benchmark_files as files

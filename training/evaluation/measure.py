@@ -313,9 +313,7 @@ class _Evaluation:
         )  # fmt: skip
 
 
-def _graded(
-    question: Question, objects: Objects, number: int, answered: Answered
-) -> Prediction:
+def _graded(question: Question, objects: Objects, number: int, answered: Answered) -> Prediction:
     """Grade one answer; control images have the sizes of the question's own."""
     steps, answer = answered.steps, answered.answer
     found = grade(question, answer)
