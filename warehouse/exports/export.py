@@ -105,7 +105,7 @@ def export(
 
 _OF_TRL = ("trl", "dpo")
 _TOOLS_NOTE = (
-    "The prompt of a dialogue holds the schema of its tool; the column tools has it too, for chat "
+    "The prompt zoom holds the schema of a dialogue's tool; the column tools has it too, for chat "
     "templates that write it themselves: take it out of the system turn then"
 )
 
