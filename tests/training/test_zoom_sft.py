@@ -14,6 +14,8 @@ import torch
 from PIL import Image as Picture
 
 from curation.traces.zoom_dialogues import zoom_dialogue
+from flows.settings import AskSettings
+from flows.stages.ask import ask
 from mcts.coordinates import Frame
 from mcts.data import (
     AnswerKind,
@@ -364,19 +366,24 @@ def test_a_dialogue_that_is_too_long_is_refused_with_what_helps(
 # ---- the whole training --------------------------------------------------------------------------
 
 
-def test_a_student_is_trained_on_dialogues_and_keeps_what_its_calls_show(
-    made: Warehouse, folder: Path, student: Student
-) -> None:
+def test_a_student_is_trained_on_dialogues_and_asked_as_it_was_taught(
+    made: Warehouse, folder: Path, student: Student, tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+) -> None:  # fmt: skip
     told: list[str] = []
-    recipe = sft(ZOOM, "steps=2", "batch=2", "micro_batch=2", "trackers=[]")
+    recipe = sft(ZOOM, "model=nano-zoom", "steps=2", "batch=2", "micro_batch=2", "trackers=[]")
     row = train_sft(made, recipe, "looked", reporter=TrainingReporter(message=told.append))
     assert row is not None
     assert any("12 written without their crops in view" in line for line in told)
     assert any("token by token" in line for line in told)
     with open_model(made, row) as model:
         said = json.loads((model / "vigorl.json").read_text())
-        assert (said["response_style"], said["prompts"]["zoom"]) == ("zoom", "zoom")
+        assert (said["response_style"], said["prompts"]["zoom"]) == ("zoom", "nano-zoom")
         assert recorded_zoom(model) == student.zoom
+        Picture.new("RGB", (400, 300), "red").save(tmp_path / "a.png")
+        words = [str(tmp_path / "a.png"), "What is it?"]
+        ask(AskSettings.checked(model=str(model), words=words, out=tmp_path / "drawn.png"))
+        assert "answer: " in capsys.readouterr().out
     with open_student(made, row["name"]) as found:
         assert found.zoom == student.zoom
         assert found.prompt_style.response_style is ResponseStyle.ZOOM
