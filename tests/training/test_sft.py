@@ -17,7 +17,7 @@ from trackio.sqlite_storage import SQLiteStorage
 
 from mcts.teachers.checkpoints import prompt_style
 from mcts.teachers.local.teacher import checkpoint_identity
-from tests.support.trained import logged, sft, warehouse_with_traces
+from tests.support.trained import logged, publish_dialogues, sft, warehouse_with_traces
 from training.errors import TrainingError
 from training.examples import sft_examples
 from training.run_training import prepare_student
@@ -35,7 +35,9 @@ from warehouse.versions.versions import open_version, resolve
 
 @pytest.fixture(scope="module")
 def made(tmp_path_factory: pytest.TempPathFactory) -> Warehouse:
-    return warehouse_with_traces(tmp_path_factory.mktemp("made"))
+    warehouse = warehouse_with_traces(tmp_path_factory.mktemp("made"))
+    publish_dialogues(warehouse)
+    return warehouse
 
 
 @pytest.fixture(scope="module")
@@ -176,15 +178,16 @@ from training.trainers import TrainingReporter
 from warehouse.storage.home import Warehouse
 show = lambda *parts: print(*parts, flush=True)
 reporter = TrainingReporter(lambda step, steps, metrics: show("step", step), show)
-recipe = sft("steps=8", "save_every=2", "seed=5")
-train_sft(Warehouse(sys.argv[1]), recipe, "kept", name=sys.argv[2], reporter=reporter)
+home, name, dataset, *overrides = sys.argv[1:]
+recipe = sft("save_every=2", "seed=5", *overrides)
+train_sft(Warehouse(home), recipe, dataset, name=name, reporter=reporter)
 """
 
 
-def run_until(warehouse: Warehouse, name: str, step: int | None) -> list[str]:
+def run_until(warehouse: Warehouse, name: str, step: int | None, *given: str) -> list[str]:
     """Train in a process of its own, killed when it has printed `step`; its output."""
     env = {**os.environ, "OMP_NUM_THREADS": "1"}
-    command = [sys.executable, "-c", TRAIN, warehouse.root, name]
+    command = [sys.executable, "-c", TRAIN, warehouse.root, name, *given]
     printed = []
     with subprocess.Popen(
         command, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True, env=env
@@ -200,17 +203,24 @@ def run_until(warehouse: Warehouse, name: str, step: int | None) -> list[str]:
 
 
 @pytest.mark.timeout(600)
-def test_a_killed_training_goes_on_and_ends_where_one_that_was_not_does(made: Warehouse) -> None:
-    killed = run_until(made, "killed", 5)
-    assert "step 5" in killed
-    again = run_until(made, "killed", None)
-    assert "going on after step 4" in again
-    assert next(line for line in again if line.startswith("step")) == "step 5"
-    run_until(made, "whole", None)
-    one, other = find_model(made, "killed"), find_model(made, "whole")
+@pytest.mark.parametrize(
+    ("dataset", "steps", "model", "style"),
+    [("kept", 8, "nano-base", "grounded"), ("looked", 4, "nano-zoom", "zoom")],
+)
+def test_a_killed_training_goes_on_and_ends_where_one_that_was_not_does(
+    made: Warehouse, dataset: str, steps: int, model: str, style: str
+) -> None:
+    given = (dataset, f"steps={steps}", f"model={model}", f"response_style={style}")
+    names, at = (f"killed-{style}", f"whole-{style}"), steps // 2 + 1
+    killed = run_until(made, names[0], at, *given)
+    assert f"step {at}" in killed
+    again = run_until(made, names[0], None, *given)
+    assert f"going on after step {at - 1}" in again
+    assert next(line for line in again if line.startswith("step")) == f"step {at}"
+    run_until(made, names[1], None, *given)
+    one, other = (find_model(made, name) for name in names)
     assert one is not None and other is not None
-    steps = [r["step"] for r in logged(made, one) if "loss" in r]
-    assert steps == list(range(1, 9))
+    assert [r["step"] for r in logged(made, one) if "loss" in r] == list(range(1, steps + 1))
     assert [r["loss"] for r in logged(made, one) if "loss" in r] == pytest.approx(
         [r["loss"] for r in logged(made, other) if "loss" in r], abs=1e-4
     )
