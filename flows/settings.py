@@ -22,7 +22,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Annotated, Any, ClassVar, Literal
 
-from pydantic import Field
+from pydantic import Field, model_validator
 
 from flows import server_options
 from flows.settings_base import POSITIONAL, FieldProblem, Flag, Problem, Settings, option
@@ -176,6 +176,14 @@ class BuildSettings(TeacherSettings, ZoomSettings):
     metrics: int | None = option(
         None, "port for Prometheus to read the progress from", ge=1, le=65535
     )
+
+    @model_validator(mode="before")
+    @classmethod
+    def _teacher_of_task(cls, values: dict[str, Any]) -> dict[str, Any]:
+        """Fill in the model that is registered for the task, where none is given."""
+        if values.get("teacher") is None and isinstance(task := values.get("task"), str):
+            return {**values, "teacher": default_model(task)}
+        return values
 
     def check(self) -> None:
         """See `Settings.check`."""

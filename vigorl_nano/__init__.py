@@ -18,5 +18,7 @@ ZOOM = WEIGHTS / "zoom"
 """nano-zoom, which looks closer before it answers; teacher and student."""
 DEFAULT = "nano"
 """The model that commands use where none is given."""
+DEFAULT_VSTAR = "nano-zoom"
+"""The same for builds of the task `vstar`."""
 RECIPES = Path(__file__).with_name("recipes")
 """Training recipes for these models."""

@@ -237,7 +237,7 @@ def shapes_identity(path: Path) -> bool:
 def registered_checkpoints() -> dict[str, Path]:
     """Every checkpoint that an installed package registered, by the name users type."""
     points = entry_points(group=GROUP)
-    return {point.name: Path(point.load()) for point in points if point.name != DEFAULT}
+    return {p.name: Path(p.load()) for p in points if p.name.partition("-")[0] != DEFAULT}
 
 
 def find_checkpoint(name: str) -> Path | None:
@@ -246,10 +246,16 @@ def find_checkpoint(name: str) -> Path | None:
 
 
 @cache
-def default_model() -> str:
-    """Return the name of the model used where none is given; empty if there is none."""
-    for point in entry_points(group=GROUP, name=DEFAULT):
-        return str(point.load())
+def default_model(task: str = "") -> str:
+    """Return the name of the model used where none is given; empty if there is none.
+
+    Args:
+        task: what it is asked about; a package may register another model for it, under the name
+            `default-TASK`.
+    """
+    for name in (f"{DEFAULT}-{task}", DEFAULT):
+        for point in entry_points(group=GROUP, name=name):
+            return str(point.load())
     return ""
 
 

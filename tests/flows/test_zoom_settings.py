@@ -151,3 +151,9 @@ def test_without_zoom_a_model_is_asked_with_the_best_prompt_that_it_has(zooming:
     assert prompt("answer_only", "grounded") == "grounded-prompt"
     assert prompt("answer_only") == "answer_only-prompt"
     assert prompt() == "visual-search", "the task's"
+
+
+def test_a_task_may_have_a_registered_model_of_its_own():
+    assert BuildSettings.checked(task="vstar").teacher == "nano-zoom"
+    assert BuildSettings.checked(task="sat2").teacher == BuildSettings.checked(task="any").teacher
+    assert BuildSettings.checked(task="vstar", teacher="nano").teacher == "nano"

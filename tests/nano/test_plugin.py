@@ -130,10 +130,12 @@ def test_another_packages_checkpoint_is_found_by_its_name(acme, tmp_path, monkey
 def test_this_packages_entry_points_are_folders_of_checkpoints():
     points = metadata.entry_points(group=checkpoints.GROUP)
     ours = [point for point in points if point.module == "vigorl_nano"]
-    folders = [point.load() for point in ours if point.name != checkpoints.DEFAULT]
+    named = {p.name: p for p in ours if p.name.partition("-")[0] != checkpoints.DEFAULT}
+    folders = [point.load() for point in named.values()]
     assert {point.name for point in ours} >= {"nano", "nano-base", "nano-reader", "default"}
     assert all((Path(folder) / checkpoints.STYLE_FILE).is_file() for folder in folders)
-    assert checkpoints.default_model() in checkpoints.registered_checkpoints()
+    for task in ("", "sat2", "vstar"):
+        assert checkpoints.default_model(task) in checkpoints.registered_checkpoints()
 
 
 def test_no_file_of_the_product_names_these_models():
