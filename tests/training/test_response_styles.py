@@ -83,9 +83,7 @@ def test_a_style_goes_from_a_version_into_training_rewards_and_evaluation(
     assert report.settings["prompt"] == student.prompt_style.prompt
 
 
-def test_zoom_dialogues_are_exported_and_left_out_of_other_styles(
-    made: Warehouse, tmp_path: Path
-) -> None:
+def test_dialogues_that_zoom_are_left_out_of_other_styles(made: Warehouse, tmp_path: Path) -> None:
     version = publish(made, "zoom", KEPT, response_style=ResponseStyle.ZOOM)
     export(made, version, "trl", tmp_path / "out", files="jsonl")
     assert json.loads((tmp_path / "out/export.json").read_text())["response_style"] == "zoom"
