@@ -321,6 +321,7 @@ def test_the_fingerprint_changes_with_whatever_changes_the_answer():
 
 
 def test_every_sample_seed_fits_a_signed_64_bit_integer():
+    assert (MAX_SEED).to_bytes(8, "big", signed=True) == b"\x7f" + b"\xff" * 7
     assert ask(seed=MAX_SEED, n=2).sample_seed(1) == 0
     with pytest.raises(ValueError, match="seed"):
         ask(seed=MAX_SEED + 1)

@@ -224,8 +224,7 @@ def test_the_three_tasks_have_their_deployments() -> None:
     builds = {d["name"]: d for d in deployments if d["entrypoint"].endswith(".build_traces")}
     for task in WEB:
         assert builds[task]["parameters"]["task"] == task
-    teacher = builds["vstar"]["parameters"]["teacher"]
-    settings = BuildSettings(task="vstar", teacher=teacher)
+    settings = BuildSettings(**builds["vstar"]["parameters"])
     assert search_config(settings, resolve(settings)).zoom, "its teacher zooms"
 
 
