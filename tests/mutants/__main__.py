@@ -158,8 +158,8 @@ def run(tests: WarmTests, tree: Path, mutant: Mutant, groups: Groups, limit: flo
 def choose(tree: Path, mutant: Mutant, covered: CoverageMap | None) -> Groups:
     """Return the tests to run: those that mirror the file, then others that reach the line."""
     near = mirrored(tree, mutant.file)
-    if covered is None:
-        return near, []
+    if covered is None or mutant.file not in covered.lines:
+        return near, []  # a file that is newer than the map
     source = (tree / mutant.file).read_text()
     reach = [t for t in covered.tests(mutant.file, mutant.line, source)
              if (tree / t.partition("::")[0]).is_file()]  # fmt: skip
