@@ -55,7 +55,7 @@ class Size:
 
 
 FULL = Size(240, 600, (0, 1, 2, 3, 4), 8, 6, warm_steps=60, rl_steps=60)
-QUICK = Size(48, 96, (0,), 4, 4, warm_steps=10, rl_steps=4)
+QUICK = Size(24, 48, (0,), 3, 4, warm_steps=6, rl_steps=2)
 
 
 @dataclass(frozen=True, slots=True)
