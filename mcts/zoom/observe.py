@@ -14,8 +14,9 @@ import math
 from collections.abc import Sequence
 from enum import StrEnum
 
-from mcts.coordinates import Frame, smart_resize
+from mcts.coordinates import Frame
 from mcts.data import Box, Observation, Step, ZoomCall
+from mcts.teachers.image_tokens import ImageSize, image_tokens
 from mcts.tool_calls.views import Views
 from mcts.zoom.config import ZoomConfig
 
@@ -23,8 +24,6 @@ SAME_PLACE = 0.01
 """Share of the image's longer side: what was seen as large and this near is not shown again."""
 _SAME_SIZE = 1.25
 """Ratio of the sides of two regions, at most, that show the same."""
-_PATCH = 28
-"""Pixels of a crop's side that a token stands for, where the coordinate space doesn't say."""
 
 
 class ZoomProblem(StrEnum):
@@ -55,14 +54,14 @@ def observe(frame: Frame, steps: Sequence[Step], call: ZoomCall, zoom: ZoomConfi
         return Observation(
             None, 0, 0, problem=problem or ZoomProblem.MALFORMED, last=turns >= zoom.max_turns
         )
-    tokens = [*((o.width, o.height) for o in views.crops), shown]
-    over = zoom.crop_tokens and sum(crop_tokens(frame, *size) for size in tokens)
-    last = turns >= zoom.max_turns or len(views.crops) + 1 >= zoom.max_calls
+    sizes = [*(ImageSize(o.width, o.height) for o in views.crops), ImageSize(*shown)]
+    last = (
+        turns >= zoom.max_turns
+        or len(sizes) >= zoom.max_calls
+        or 0 < zoom.crop_tokens <= image_tokens(frame.space, sizes)
+    )
     marked = zoom.lens.marked and call.box is None
-    return Observation(
-        crop, *shown, marked=marked, view=len(views),
-        last=last or bool(over and over >= zoom.crop_tokens),
-    )  # fmt: skip
+    return Observation(crop, *shown, marked=marked, view=len(views), last=last)
 
 
 def _region(
@@ -92,15 +91,6 @@ def _same_region(frame: Frame, a: Box, b: Box) -> bool:
     sides = sorted((max(a.x2 - a.x1, a.y2 - a.y1), max(b.x2 - b.x1, b.y2 - b.y1)))
     near = apart < SAME_PLACE * max(image.width, image.height)
     return near and sides[1] <= _SAME_SIZE * sides[0]
-
-
-def crop_tokens(frame: Frame, width: int, height: int) -> int:
-    """Return how many image tokens a model makes of a crop shown at that size."""
-    space = frame.space
-    if space.factor and space.min_pixels and space.max_pixels:
-        tall, wide = smart_resize(height, width, space.factor, space.min_pixels, space.max_pixels)
-        return tall * wide // space.factor**2
-    return math.ceil(width / _PATCH) * math.ceil(height / _PATCH)
 
 
 def observation_text(observation: Observation) -> str:
