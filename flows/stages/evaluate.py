@@ -153,8 +153,13 @@ def _interval(low: float, high: float, sign: str = "") -> str:
     return f"[{100 * low:{sign}.1f}, {100 * high:{sign}.1f}]"
 
 
-async def evaluate(settings: EvaluateSettings, *, report: Report = ignore) -> Outcome:
+async def evaluate(
+    settings: EvaluateSettings, *, report: Report = ignore, beside_no_zoom: bool = True
+) -> Outcome:
     """Measure a model on a benchmark, and compare it with another one where that is asked for.
+
+    Args:
+        beside_no_zoom: ask a model that zooms everything a second time, without zoom.
 
     Raises:
         Problem: there are no such questions, no such model, or no such prompt.
@@ -168,7 +173,7 @@ async def evaluate(settings: EvaluateSettings, *, report: Report = ignore) -> Ou
         try:
             first = await asked.measure(settings.model, resolved, way)
             outcome = Outcome(first)
-            if way.zoom is not None:
+            if way.zoom is not None and beside_no_zoom:
                 plain = without_zoom(resolved, task_of(settings.benchmark))
                 no_zoom = await asked.measure(settings.model, resolved, plain, ", no zoom")
                 outcome = replace(outcome, no_zoom=no_zoom, gain=compare(first, no_zoom))

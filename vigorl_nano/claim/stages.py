@@ -10,6 +10,7 @@ again: everything that stages do can be interrupted and continued.
 
 from __future__ import annotations
 
+import argparse
 import fcntl
 import json
 import os
@@ -24,6 +25,7 @@ from pathlib import Path
 from typing import Any
 
 from flows.progress import short_time
+from training.errors import TrainingError
 from warehouse.tables.schema import Row
 
 
@@ -255,3 +257,60 @@ def stages_for(plan: Mapping[str, Stage], until: str | None) -> list[Stage]:
 def needed(plan: Mapping[str, Stage], name: str) -> set[str]:
     """Return a stage and everything it needs, by name."""
     return {name}.union(*(needed(plan, before) for before in plan[name].after))
+
+
+def add_options(parser: argparse.ArgumentParser) -> None:
+    """Add what every experiment's command takes, beside what is its own."""
+    parser.add_argument("--quick", action="store_true", help="one seed, and little of everything")
+    parser.add_argument("--workers", type=int, default=os.cpu_count() or 1, help="stages at once")
+    parser.add_argument("--seeds", type=int, help="how many; more go on from fewer")
+    parser.add_argument("--until", help="only stages this one needs, and itself")
+    parser.add_argument("--report", action="store_true", help="only report what is finished")
+    parser.add_argument("--stage", help=argparse.SUPPRESS)
+
+
+def seeds_of(
+    parser: argparse.ArgumentParser, options: argparse.Namespace, usual: tuple[int, ...]
+) -> tuple[int, ...]:
+    """Return the seeds that were asked for; it is an error of the command line if there is none."""
+    seeds = usual if options.seeds is None else tuple(range(options.seeds))
+    if not seeds:
+        parser.error(f"--seeds {options.seeds}: at least one is needed")
+    return seeds
+
+
+def run_command(
+    parser: argparse.ArgumentParser,
+    options: argparse.Namespace,
+    experiment: Experiment,
+    stages: Sequence[Stage],
+    work: Mapping[str, Work],
+    again: Sequence[str],
+) -> None:
+    """Run the stages that the command's options ask for, or the one that it is the process of.
+
+    Args:
+        again: the command of a stage's process, without the stage.
+
+    Raises:
+        SystemExit: a stage failed, or this was the process of one stage.
+    """
+    plan = {stage.name: stage for stage in stages}
+    if options.stage:
+        try:
+            run_stage(experiment, plan[options.stage], work)
+        except TrainingError as error:
+            sys.exit(f"vigorl: {error}")
+        sys.exit()
+    if options.until and options.until not in plan:
+        parser.error(f"--until: there is no stage {options.until!r}: {', '.join(plan)}")
+    if options.report:
+        return
+
+    def command(stage: Stage) -> list[str]:
+        common = ["--folder", str(experiment.folder), "--seeds", str(len(experiment.size.seeds))]
+        common += ["--quick"] if options.quick else []
+        return [sys.executable, "-m", *again, *common, "--stage", stage.name]
+
+    with alone(experiment):
+        Runner(experiment, options.workers, command).run(stages_for(plan, options.until))

@@ -12,23 +12,24 @@ from __future__ import annotations
 import asyncio
 import os
 
-from flows.progress import TerminalProgress, report_to_stderr
+from flows.progress import TerminalProgress
 from flows.settings import BuildSettings, EvaluateSettings, GrpoSettings, SftSettings
 from flows.stages.build import build
-from flows.stages.evaluate import evaluate
-from flows.stages.train import train
+from vigorl_nano.claim.parts import (
+    EVERY_BAND,
+    evaluation_outcome,
+    publish_kept,
+    train_model,
+    tree_limits,
+)
 from vigorl_nano.claim.plan import ARMS, CONTROLLED, SPLITS, TEMPERATURE
 from vigorl_nano.claim.stages import Experiment, Stage, Work
 from vigorl_nano.rooms.sample import write_split
-from warehouse.query.run_query import query
-from warehouse.query.sql_guard import quoted
 from warehouse.sources.importing import import_questions
 from warehouse.storage.home import Warehouse
 from warehouse.tables.schema import Row
-from warehouse.versions.versions import publish
 
 TASK = "sat2"
-EVERY_BAND = "[unsolved, hard, medium, easy, solved]"
 
 
 def draw_questions(experiment: Experiment, stage: Stage) -> Row:
@@ -51,43 +52,17 @@ def draw_questions(experiment: Experiment, stage: Stage) -> Row:
 
 def search_questions(experiment: Experiment, stage: Stage) -> Row:
     """Search the training questions, or sample chains at equal tokens; publish what is kept."""
-    size, seed, warehouse = experiment.size, stage.seed, Warehouse.at(experiment.home)
-    how: Row = {"simulations": size.simulations, "wave": 4}
-    strategy = "mcts"
-    if stage.arm == "chains":
-        trees = experiment.required_outcome(f"search/mcts@{seed}")
-        how = {"tree_tokens": max(1, round(trees["tokens"] / trees["trees"]))}
-        strategy = "best-of-n"
+    size, seed = experiment.size, stage.seed
+    strategy = "best-of-n" if stage.arm == "chains" else "mcts"
+    how = tree_limits(experiment, stage)
     settings = BuildSettings.checked(
         task=TASK, seed=seed, strategy=strategy, concurrency=8, home=experiment.home, **how
     )
     summary = asyncio.run(build(settings, progress=TerminalProgress()))
-    mine = (
-        f"SELECT tree_id FROM trees WHERE seed = {seed} "
-        f"AND coalesce(config ->> 'strategy', 'mcts') = {quoted(strategy)}"
-    )
-    (spent,) = query(
-        warehouse,
-        "SELECT count(*) AS trees, sum(completion_tokens)::BIGINT AS tokens, "
-        f"sum(any_right::INT)::BIGINT AS right FROM trees WHERE tree_id IN ({mine})",
-    ).to_pylist()
-    name = f"{size.name}-{stage.arm}-{seed}"
-    version = publish(
-        warehouse,
-        name,
-        "SELECT trace_id FROM kept_traces JOIN questions USING (question_id) "
-        f"WHERE origin = 'search' AND split = 'train' AND n_steps <= {size.most_steps} "
-        f"AND tree_id IN ({mine}) "
-        "QUALIFY row_number() OVER (PARTITION BY question_id "
-        f"ORDER BY md5(trace_id || {quoted(str(seed))}), trace_id) <= {size.per_question}",
-    )
-    return {
-        "dataset": version.ref,
-        "traces": version.n_rows,
-        "kept": summary.kept,
-        "settings": settings.model_dump(exclude_defaults=True, exclude={"home"}),
-        **spent,
-    }
+    return publish_kept(
+        experiment, stage, strategy, f"AND n_steps <= {size.most_steps} ", kept=summary.kept,
+        settings=settings.model_dump(exclude_defaults=True, exclude={"home"}),
+    )  # fmt: skip
 
 
 def train_warm_up(experiment: Experiment, stage: Stage) -> Row:
@@ -110,7 +85,7 @@ def train_arm(experiment: Experiment, stage: Stage) -> Row:
         model=warmed["model"] if warmed else size.start, home=experiment.home,
         override=(f"steps={steps}", f"seed={stage.seed}", f"bands={EVERY_BAND}"),
     )  # fmt: skip
-    return _model_outcome(train(settings), steps)
+    return train_model(settings, steps)
 
 
 def _sft(experiment: Experiment, stage: Stage, name: str, steps: int) -> Row:
@@ -121,12 +96,7 @@ def _sft(experiment: Experiment, stage: Stage, name: str, steps: int) -> Row:
         dataset=experiment.required_outcome(f"search/{arm.data}@{stage.seed}")["dataset"],
         override=(f"steps={steps}", f"seed={stage.seed}"),
     )  # fmt: skip
-    return _model_outcome(train(settings), steps)
-
-
-def _model_outcome(row: Row | None, steps: int) -> Row:
-    assert row is not None
-    return {"model": row["name"], "model_id": row["model_id"], "steps": steps}
+    return train_model(settings, steps)
 
 
 def evaluate_validation(experiment: Experiment, stage: Stage) -> Row:
@@ -160,12 +130,7 @@ def _evaluate(
         temperature=temperature, samples=samples, control=control, seed=stage.seed,
         response_style=arm.response_style, home=experiment.home,
     )  # fmt: skip
-    report = asyncio.run(evaluate(settings, report=report_to_stderr)).report
-    return {
-        "evaluation_id": report.evaluation_id,
-        "model_id": report.model_id,
-        **{name: found.value for name, found in report.figures["all"].items()},
-    }
+    return evaluation_outcome(settings)
 
 
 STAGES: dict[str, Work] = {

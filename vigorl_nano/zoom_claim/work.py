@@ -7,23 +7,24 @@ from __future__ import annotations
 
 import asyncio
 
-from flows.progress import TerminalProgress, report_to_stderr
+from flows.progress import TerminalProgress
 from flows.settings import BuildSettings, EvaluateSettings, GrpoSettings, SftSettings
 from flows.stages.build import build
-from flows.stages.evaluate import evaluate
-from flows.stages.train import train
+from vigorl_nano.claim.parts import (
+    EVERY_BAND,
+    evaluation_outcome,
+    publish_kept,
+    train_model,
+    tree_limits,
+)
 from vigorl_nano.claim.stages import Experiment, Stage, Work
 from vigorl_nano.zoom_claim.plan import ARMS, CONTROLS, Size
 from vigorl_nano.zoom_world.sample import write_split
-from warehouse.query.run_query import query
-from warehouse.query.sql_guard import quoted
 from warehouse.sources.importing import import_questions
 from warehouse.storage.home import Warehouse
 from warehouse.tables.schema import Row
-from warehouse.versions.versions import publish
 
 TASK = "vstar"
-EVERY_BAND = "[unsolved, hard, medium, easy, solved]"
 
 
 def draw_questions(experiment: Experiment, stage: Stage) -> Row:
@@ -42,34 +43,13 @@ def draw_questions(experiment: Experiment, stage: Stage) -> Row:
 
 def search_questions(experiment: Experiment, stage: Stage) -> Row:
     """Search the training questions, or sample dialogues at equal tokens; publish what is kept."""
-    size, seed, warehouse = experiment.size, stage.seed, Warehouse.at(experiment.home)
-    how: Row = {"simulations": size.simulations, "wave": 4}
-    if stage.arm == "linear":
-        trees = experiment.required_outcome(f"search/mcts@{seed}")
-        how = {"tree_tokens": max(1, round(trees["tokens"] / trees["trees"]))}
+    size = experiment.size
     settings = BuildSettings.checked(
-        task=TASK, seed=seed, strategy=stage.arm, teacher=size.start, concurrency=8,
-        home=experiment.home, **how,
+        task=TASK, seed=stage.seed, strategy=stage.arm, teacher=size.start, concurrency=8,
+        home=experiment.home, **tree_limits(experiment, stage),
     )  # fmt: skip
     summary = asyncio.run(build(settings, progress=TerminalProgress()))
-    mine = (
-        f"SELECT tree_id FROM trees WHERE seed = {seed} "
-        f"AND coalesce(config ->> 'strategy', 'mcts') = {quoted(stage.arm)}"
-    )
-    (spent,) = query(
-        warehouse,
-        "SELECT count(*) AS trees, sum(completion_tokens)::BIGINT AS tokens, "
-        f"sum(any_right::INT)::BIGINT AS right FROM trees WHERE tree_id IN ({mine})",
-    ).to_pylist()
-    version = publish(
-        warehouse,
-        f"{size.name}-{stage.arm}-{seed}",
-        "SELECT trace_id FROM kept_traces JOIN questions USING (question_id) "
-        f"WHERE origin = 'search' AND split = 'train' AND tree_id IN ({mine}) "
-        "QUALIFY row_number() OVER (PARTITION BY question_id "
-        f"ORDER BY md5(trace_id || {quoted(str(seed))}), trace_id) <= {size.per_question}",
-    )
-    return {"dataset": version.ref, "traces": version.n_rows, "kept": summary.kept, **spent}
+    return publish_kept(experiment, stage, stage.arm, kept=summary.kept)
 
 
 def train_warm_up(experiment: Experiment, stage: Stage) -> Row:
@@ -92,7 +72,7 @@ def train_arm(experiment: Experiment, stage: Stage) -> Row:
             f"steps={steps}", f"seed={stage.seed}", f"bands={EVERY_BAND}", f"reward={arm.reward}",
         ),
     )  # fmt: skip
-    return _model_outcome(train(settings), steps)
+    return train_model(settings, steps)
 
 
 def _sft(experiment: Experiment, stage: Stage, part: str, steps: int) -> Row:
@@ -102,12 +82,7 @@ def _sft(experiment: Experiment, stage: Stage, part: str, steps: int) -> Row:
         model=experiment.size.start, home=experiment.home, dataset=data["dataset"],
         override=(f"steps={steps}", f"seed={stage.seed}"),
     )  # fmt: skip
-    return _model_outcome(train(settings), steps)
-
-
-def _model_outcome(row: Row | None, steps: int) -> Row:
-    assert row is not None
-    return {"model": row["name"], "model_id": row["model_id"], "steps": steps}
+    return train_model(settings, steps)
 
 
 def evaluate_test(experiment: Experiment, stage: Stage) -> Row:
@@ -119,16 +94,7 @@ def evaluate_test(experiment: Experiment, stage: Stage) -> Row:
         temperature=0.0, samples=1, control=control, seed=stage.seed,
         response_style=arm.response_style, home=experiment.home,
     )  # fmt: skip
-    report = asyncio.run(evaluate(settings, report=report_to_stderr)).report
-    return {
-        "evaluations": {
-            stage.kind: {
-                "evaluation_id": report.evaluation_id,
-                "model_id": report.model_id,
-                **{name: found.value for name, found in report.figures["all"].items()},
-            }
-        }
-    }
+    return {"evaluations": {stage.kind: evaluation_outcome(settings)}}
 
 
 STAGES: dict[str, Work] = {

@@ -154,7 +154,8 @@ async def evaluate_both(cycle: Cycle, settings: RetrainSettings, tools: Tools) -
                 model=model, benchmark=cycle.task, split=settings.gate_split, control=control,
                 home=settings.home,
             )  # fmt: skip
-            report = (await evaluate(chosen, report=tools.report)).report
+            outcome = await evaluate(chosen, report=tools.report, beside_no_zoom=False)
+            report = outcome.report
             figures = {name: each.value for name, each in report.figures["all"].items()}
             row = {"evaluation_id": report.evaluation_id, "model_id": report.model_id, **figures}
             found[f"{role}_{control}" if control else role] = row
