@@ -32,7 +32,7 @@ import torch
 import torch.distributed as dist
 import torch.nn.functional as F
 import yaml
-from safetensors.torch import load_file, save_file
+from safetensors.torch import load_file
 from torch import nn
 
 from vigorl_nano import WEIGHTS
@@ -50,7 +50,7 @@ from vigorl_nano.pretraining.config import (
 )
 from vigorl_nano.pretraining.encode import Encoder, collate
 from vigorl_nano.pretraining.export import export
-from vigorl_nano.pretraining.optimizers import make_optimizers
+from vigorl_nano.pretraining.optimizers import make_optimizers, save_checkpoint, take_step
 from vigorl_nano.pretraining.pool import make_pool
 from vigorl_nano.pretraining.tokenizer import build_tokenizer
 from warehouse.sources import task_of
@@ -83,16 +83,8 @@ class Run:
     def save(self, name: str = "checkpoint") -> None:
         if self.rank:
             return
-        part = self.out / f"{name}.part"
-        part.mkdir(parents=True, exist_ok=True)
-        state = {k: v for k, v in self.modules.state_dict().items() if "lm_head" not in k}
-        save_file(state, part / "weights.safetensors")
         progress = {"stage": self.stage, "step": self.step}
-        states = [o.state_dict() for o in self.optimizers]
-        torch.save({"optimizers": states, **progress}, part / "state.pt")
-        for old in (self.out / name).glob("*"):
-            old.unlink()
-        part.replace(self.out / name)
+        save_checkpoint(self.out / name, self.modules, self.optimizers, progress)
 
     def load(self, folder: Path) -> None:
         weights = load_file(folder / "weights.safetensors")
@@ -129,22 +121,7 @@ class Run:
         return np.random.default_rng(key)
 
     def update(self, loss: torch.Tensor, rate: float) -> None:
-        for optimizer in self.optimizers:
-            for group in optimizer.param_groups:
-                group["lr"] = rate * group["share"]
-            optimizer.zero_grad()
-        loss.backward()
-        # Frozen weights have no gradient, and must not decay either: the optimizers pass them by.
-        with_grad = [p for p in self.modules.parameters() if p.grad is not None]
-        if self.workers > 1:
-            flat = torch.cat([p.grad.flatten() for p in with_grad if p.grad is not None])
-            dist.all_reduce(flat)
-            parts = (flat / self.workers).split([p.numel() for p in with_grad])
-            for p, part in zip(with_grad, parts, strict=True):
-                p.grad = part.view_as(p)
-        nn.utils.clip_grad_norm_(with_grad, 1.0)
-        for optimizer in self.optimizers:
-            optimizer.step()
+        take_step(self.modules, self.optimizers, loss, rate, self.workers)
         self.step += 1
 
     def log(self, figures: dict[str, float], steps: int) -> None:

@@ -23,7 +23,7 @@ import torch
 import torch.distributed as dist
 import torch.nn.functional as F
 import yaml
-from safetensors.torch import load_file, save_file
+from safetensors.torch import load_file
 from torch import nn
 
 from mcts.data import ResponseStyle
@@ -41,7 +41,7 @@ from vigorl_nano.pretraining.config import (
 )
 from vigorl_nano.pretraining.encode import collate
 from vigorl_nano.pretraining.export import export
-from vigorl_nano.pretraining.optimizers import make_optimizers
+from vigorl_nano.pretraining.optimizers import make_optimizers, save_checkpoint, take_step
 from vigorl_nano.pretraining.tokenizer import build_tokenizer
 from vigorl_nano.zoom_world.batches import make_batch, make_pictures
 from vigorl_nano.zoom_world.demonstrations import (
@@ -103,16 +103,8 @@ class Training:
     def save(self) -> None:
         if self.rank:
             return
-        part = self.out / "checkpoint.part"
-        part.mkdir(parents=True, exist_ok=True)
-        state = {k: v for k, v in self.modules.state_dict().items() if "lm_head" not in k}
-        save_file(state, part / "weights.safetensors")
-        states = [o.state_dict() for o in self.optimizers]
         progress = {"stage": self.stage, "step": self.step}
-        torch.save({"optimizers": states, **progress}, part / "state.pt")
-        for old in (self.out / "checkpoint").glob("*"):
-            old.unlink()
-        part.replace(self.out / "checkpoint")
+        save_checkpoint(self.out / "checkpoint", self.modules, self.optimizers, progress)
 
     def load(self) -> None:
         folder = self.out / "checkpoint"
@@ -129,21 +121,7 @@ class Training:
         return np.random.default_rng([self.recipe["seed"], self.stage, self.step, self.rank])
 
     def update(self, loss: torch.Tensor, rate: float) -> None:
-        for optimizer in self.optimizers:
-            for group in optimizer.param_groups:
-                group["lr"] = rate * group["share"]
-            optimizer.zero_grad()
-        loss.backward()
-        learning = [p for p in self.modules.parameters() if p.grad is not None]
-        if self.workers > 1:
-            flat = torch.cat([p.grad.flatten() for p in learning if p.grad is not None])
-            dist.all_reduce(flat)
-            parts = (flat / self.workers).split([p.numel() for p in learning])
-            for p, part in zip(learning, parts, strict=True):
-                p.grad = part.view_as(p)
-        nn.utils.clip_grad_norm_(learning, 1.0)
-        for optimizer in self.optimizers:
-            optimizer.step()
+        take_step(self.modules, self.optimizers, loss, rate, self.workers)
         self.step += 1
 
     def log(self, figures: dict[str, float], steps: int, began: float, first: int) -> None:
