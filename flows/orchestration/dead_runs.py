@@ -12,7 +12,7 @@ from __future__ import annotations
 import json
 import subprocess
 import urllib.request
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
 from typing import Any
 
 from warehouse.tables.schema import Row
@@ -46,6 +46,30 @@ def crash_dead_runs(
         report: receives a sentence for each run that was marked, or left.
     """
     marked = []
+    for run, other in find_dead_runs(api, pools):
+        if other is not None:
+            report(
+                f"run {run['name']} has no process here; it may be that of the worker "
+                f"{other}, so it stays {run['state_name']}"
+            )
+            continue
+        state = {
+            "type": "CRASHED",
+            "name": "Crashed",
+            "message": "its process is gone, and so was the worker that started it",
+        }
+        ask_server(f"{api}/flow_runs/{run['id']}/set_state", {"state": state, "force": True})
+        report(f"run {run['name']} was marked as crashed: its worker was killed")
+        marked.append(str(run["id"]))
+    return marked
+
+
+def find_dead_runs(api: str, pools: Iterable[str]) -> Iterator[tuple[Row, str | None]]:
+    """Yield the open runs of these pools that have no process here.
+
+    Each comes with another worker that was seen in its pool since it began, and may have it; None
+    where there is none.
+    """
     for pool in pools:
         wanted = {
             "flow_runs": {"state": {"type": {"any_": _OPEN_STATES}}},
@@ -65,21 +89,7 @@ def crash_dead_runs(
                 if worker["name"] != pool
                 and (worker["last_heartbeat_time"] or "") >= (run["start_time"] or run["created"])
             ]
-            if others:
-                report(
-                    f"run {run['name']} has no process here; it may be that of the worker "
-                    f"{others[0]}, so it stays {run['state_name']}"
-                )
-                continue
-            state = {
-                "type": "CRASHED",
-                "name": "Crashed",
-                "message": "its process is gone, and so was the worker that started it",
-            }
-            ask_server(f"{api}/flow_runs/{run['id']}/set_state", {"state": state, "force": True})
-            report(f"run {run['name']} was marked as crashed: its worker was killed")
-            marked.append(str(run["id"]))
-    return marked
+            yield run, next(iter(others), None)
 
 
 def _runs_flow(pid: str) -> bool:

@@ -39,10 +39,10 @@ def up(port: int, home: str | None) -> None:
     """
     if not (PROJECT / "prefect.yaml").is_file():
         raise Problem(f"there is no prefect.yaml in {PROJECT}: run this from a checkout")
-    state = _state_folder(home)
+    state = state_folder(home)
     url = f"http://127.0.0.1:{port}"
     env = _environment(state, url, home)
-    begun = "server" not in _running(state)
+    begun = "server" not in running_processes(state)
     if begun:
         if _taken(port):
             raise Problem(
@@ -58,7 +58,7 @@ def up(port: int, home: str | None) -> None:
         if begun:  # else it would be left running, unknown to everybody
             _stop_recorded(state, ["server"])
         raise
-    running = _running(state)
+    running = running_processes(state)
     crash_dead_runs(f"{url}/api", [pool for name, pool in WORKERS.items() if name not in running])
     for pool in WORKERS.values():
         create = ["work-pool", "create", pool, "--type", "process", "--overwrite"]
@@ -72,7 +72,7 @@ def up(port: int, home: str | None) -> None:
     _quietly([*_prefect(), "--no-prompt", "deploy", "--all"], env, state)
     mine = {name: pool for name, pool in WORKERS.items() if name == "worker" or has_gpu()}
     for name, pool in mine.items():
-        if name not in _running(state):
+        if name not in running_processes(state):
             command = [*_prefect(), "worker", "start", "--pool", pool, "--name", pool]
             _start(state, name, command, env)
     _wait_for_workers(state, mine)
@@ -91,7 +91,7 @@ def up(port: int, home: str | None) -> None:
 
 def down(home: str | None) -> None:
     """Stop the worker and the server that `up` started here."""
-    state = _state_folder(home)
+    state = state_folder(home)
     stopped = _stop_recorded(state, (*WORKERS, "server"))
     if not stopped:
         print(f"nothing that was started from {state} is running")
@@ -101,7 +101,7 @@ def down(home: str | None) -> None:
 
 def _stop_recorded(state: Path, names: Iterable[str]) -> list[str]:
     """Stop those of these processes that run; return their names."""
-    running, stopped = _running(state), []
+    running, stopped = running_processes(state), []
     for name in names:
         if name in running:
             _stop(running[name])
@@ -110,7 +110,8 @@ def _stop_recorded(state: Path, names: Iterable[str]) -> list[str]:
     return stopped
 
 
-def _state_folder(home: str | None) -> Path:
+def state_folder(home: str | None) -> Path:
+    """Return the folder of the state and the logs of what `up` starts."""
     warehouse = Warehouse.at(home)
     return warehouse.journal_dir.parent / "prefect"
 
@@ -145,7 +146,7 @@ def _start(state: Path, name: str, command: list[str], env: dict[str, str]) -> N
     (state / f"{name}.json").write_text(json.dumps(note), encoding="utf-8")
 
 
-def _running(state: Path) -> dict[str, int]:
+def running_processes(state: Path) -> dict[str, int]:
     """Return the recorded processes that are alive; an id that another program has now is not."""
     alive = {}
     for name in ("server", *WORKERS):
@@ -199,7 +200,7 @@ def _wait_until_healthy(state: Path, url: str) -> None:
                 return
         except (OSError, ValueError):
             pass
-        if "server" not in _running(state):
+        if "server" not in running_processes(state):
             break
         time.sleep(0.5)
     raise Problem(f"the Prefect server did not start; its log is {state / 'server.log'}")
@@ -210,7 +211,7 @@ def _wait_for_workers(state: Path, names: Iterable[str]) -> None:
     for _ in range(10):
         time.sleep(0.5)
         for name in names:
-            if name not in _running(state):
+            if name not in running_processes(state):
                 raise Problem(f"the {name} did not start; its log is {state / f'{name}.log'}")
 
 

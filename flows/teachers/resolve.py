@@ -155,7 +155,7 @@ def _client(
 ) -> Any:
     from mcts.teachers.openai_client import OpenAITeacher
 
-    shown, access = _address(settings, url)
+    shown, access = server_address(settings, url)
     return OpenAITeacher(
         shown,
         model,
@@ -173,7 +173,7 @@ def _client(
     )
 
 
-def _address(settings: TeacherSettings, url: str) -> tuple[str, Access]:
+def server_address(settings: TeacherSettings, url: str) -> tuple[str, Access]:
     """Return a server's URL without its password, and what opens it.
 
     Raises:

@@ -12,7 +12,7 @@ commit that never finished, an object without a row, is reported as a remark.
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 
@@ -74,7 +74,7 @@ def check(warehouse: Warehouse) -> Iterator[Finding]:
         if not broken & (names | {TABLES[name].parent for name in names}):
             with connect(warehouse, names=names) as con:
                 yield from _reference(con, *reference)
-    yield from _unfinished(warehouse, broken)
+    yield from unfinished_commits(warehouse, broken)
     if "images" not in broken:
         yield from _images(warehouse)
     yield from _bundles(warehouse)
@@ -130,7 +130,12 @@ def _reference(
         yield Finding(f"{table}: {lost} rows' {key} is not in {target}, such as {example}")
 
 
-def _unfinished(warehouse: Warehouse, broken: set[str]) -> Iterator[Finding]:
+def unfinished_commits(warehouse: Warehouse, broken: Collection[str] = ()) -> Iterator[Finding]:
+    """Yield a remark for each table that holds rows of commits that never finished.
+
+    Args:
+        broken: tables that can't be read.
+    """
     for parent, children in CHILDREN.items():
         if parent in broken:
             continue
