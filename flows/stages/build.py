@@ -35,6 +35,7 @@ from flows.stages.search import (
 )
 from flows.stages.unread_places import describe_unread
 from flows.teachers.resolve import resolve
+from flows.teachers.trained import name_once
 from mcts.budget import Budget
 from mcts.data import Question
 from mcts.journal.journal import Journal, JournaledTeacher
@@ -59,7 +60,7 @@ async def build(
     settings: BuildSettings, *, progress: Progress | None = None, step: Step = plain
 ) -> Summary:
     """Search a task's questions, curate the trees, and sum up the outcome."""
-    progress = progress or Progress()
+    progress, settings = progress or Progress(), name_once(settings)
     filters = read_filters(settings.filters)
     warehouse = Warehouse.at(settings.home)
     resolved = resolve(settings, reconnect=True)

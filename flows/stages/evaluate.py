@@ -12,11 +12,9 @@ same run again asks nothing that was answered.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from functools import partial
-from pathlib import Path
 from typing import Any
 
 from curation.scores.bootstrap import PairedDifference
@@ -26,7 +24,6 @@ from flows.stages.failures import describe_reasons
 from flows.teachers.resolve import ResolvedTeacher, resolve
 from flows.teachers.response_styles import WayOfAsking, way_of_asking, without_zoom
 from mcts.data import Question
-from mcts.teachers.checkpoints import find_checkpoint
 from mcts.teachers.credentials import mask_url
 from training.evaluation.controls import CROP_CONTROLS
 from training.evaluation.measure import (
@@ -36,7 +33,6 @@ from training.evaluation.measure import (
     measure,
 )
 from training.evaluation.report import EvaluationReport, compare
-from warehouse.models import find_model, open_model
 from warehouse.sources import task_of
 from warehouse.sources.find_files import normalize_split
 from warehouse.storage.home import Warehouse
@@ -168,25 +164,23 @@ async def evaluate(
     warehouse = Warehouse.at(settings.home)
     questions, split = await asyncio.to_thread(find_benchmark, warehouse, settings, report)
     asked = _Benchmark(warehouse, settings, questions, split, report)
-    with _opened(warehouse, settings.model) as where:
-        resolved, way = resolve_model(settings, where)
-        try:
-            first = await asked.measure(settings.model, resolved, way)
-            outcome = Outcome(first)
-            if way.zoom is not None and beside_no_zoom:
-                plain = without_zoom(resolved, task_of(settings.benchmark))
-                no_zoom = await asked.measure(settings.model, resolved, plain, ", no zoom")
-                outcome = replace(outcome, no_zoom=no_zoom, gain=compare(first, no_zoom))
-        finally:
-            await resolved.teacher.close()
+    resolved, way = resolve_model(settings, settings.model)
+    try:
+        first = await asked.measure(settings.model, resolved, way)
+        outcome = Outcome(first)
+        if way.zoom is not None and beside_no_zoom:
+            plain = without_zoom(resolved, task_of(settings.benchmark))
+            no_zoom = await asked.measure(settings.model, resolved, plain, ", no zoom")
+            outcome = replace(outcome, no_zoom=no_zoom, gain=compare(first, no_zoom))
+    finally:
+        await resolved.teacher.close()
     if settings.against is None:
         return outcome
-    with _opened(warehouse, settings.against) as where:
-        resolved, way = resolve_model(settings, where)
-        try:
-            second = await asked.measure(settings.against, resolved, way)
-        finally:
-            await resolved.teacher.close()
+    resolved, way = resolve_model(settings, settings.against)
+    try:
+        second = await asked.measure(settings.against, resolved, way)
+    finally:
+        await resolved.teacher.close()
     return replace(outcome, second=second, differences=compare(first, second))
 
 
@@ -294,17 +288,17 @@ def _show(line: ProgressLine, done: EvaluationProgress) -> None:
     line.update(done.questions, done.of, figures, done.remaining)
 
 
-def resolve_model(settings: EvaluateSettings, where: str) -> tuple[ResolvedTeacher, WayOfAsking]:
+def resolve_model(settings: EvaluateSettings, name: str) -> tuple[ResolvedTeacher, WayOfAsking]:
     """Return a model, and how it is asked.
 
     Args:
-        where: its folder if it is a trained one, else its name.
+        name: as for a build's teacher (`flows.teachers.resolve`).
 
     Raises:
         Problem: there is none, its coordinates are not known, it has no such prompt, or what was
             given goes only with a model that zooms.
     """
-    teacher = TeacherSettings.of(settings, teacher=where, model=settings.served)
+    teacher = TeacherSettings.of(settings, teacher=name, model=settings.served)
     resolved = resolve(teacher, reconnect=True)
     style = settings.response_style or resolved.style.response_style
     task = task_of(settings.benchmark)
@@ -316,17 +310,3 @@ def resolve_model(settings: EvaluateSettings, where: str) -> tuple[ResolvedTeach
             "give --response-style zoom",
         )
     return resolved, way
-
-
-@contextmanager
-def _opened(warehouse: Warehouse, name: str) -> Iterator[str]:
-    """Yield where a model is: a local folder of one that was trained here, else its name."""
-    known = bool(find_checkpoint(name)) or "://" in name or name.startswith(("vllm:", "vllm-cpu:"))
-    row = None
-    if not known and not Path(name, "config.json").is_file():
-        row = find_model(warehouse, name)
-    if row is None:
-        yield name
-        return
-    with open_model(warehouse, row) as folder:
-        yield str(folder)

@@ -4,6 +4,7 @@ resolved = resolve(settings)                 # any TeacherSettings: a build's, a
 await resolved.teacher.open()
 
 TeacherSettings(teacher="my-model")                               # a registered checkpoint
+TeacherSettings(teacher="champion:sat2")                          # or a model trained here
 TeacherSettings(teacher="./checkpoints/qwen3-vl-4b")              # a folder, in this process
 TeacherSettings(teacher="http://gpu:8000", space="qwen2.5-vl")    # a server such as vLLM
 TeacherSettings(teacher="http://a:8000,http://b:8000", ...)       # several of one model
@@ -13,7 +14,7 @@ TeacherSettings(teacher="vllm:./checkpoints/qwen3-vl-4b")         # a server of 
 from __future__ import annotations
 
 import os
-import re
+from contextlib import AbstractContextManager, ExitStack
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -22,6 +23,7 @@ from flows.progress import report_to_stderr
 from flows.server_options import parsed_body, parsed_headers
 from flows.settings import FieldProblem, Problem, ServeSettings, TeacherSettings
 from flows.teachers.spaces import checkpoint_space, server_space, space_by_name
+from flows.teachers.trained import OWN_SERVER, URL, served_model, trained_model
 from mcts.coordinates import CoordinateSpace
 from mcts.teachers.base import Teacher
 from mcts.teachers.capabilities import parse_capabilities
@@ -34,12 +36,12 @@ from mcts.teachers.checkpoints import (
     registered_checkpoints,
 )
 from mcts.teachers.credentials import Access, CredentialProblem, mask_url, read_key, split_url
+from mcts.teachers.local.teacher import LocalTeacher
 from mcts.zoom.config import ZoomConfig
 from mcts.zoom.recorded import recorded_zoom
+from warehouse.models import open_model
 from warehouse.sources import task_of
-
-_URL = re.compile(r"https?://", re.IGNORECASE)
-_OWN_SERVER = re.compile(r"vllm(-cpu)?:")
+from warehouse.storage.home import Warehouse
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,6 +69,18 @@ class ResolvedTeacher:
         return self.style.prompt or task_of(task).prompt
 
 
+class _TrainedTeacher(LocalTeacher):
+    """A model of the warehouse in this process; on S3, its files are here until it is closed."""
+
+    def __init__(self, files: AbstractContextManager[Path]) -> None:
+        self._files = ExitStack()
+        super().__init__(self._files.enter_context(files))
+
+    async def close(self) -> None:
+        await super().close()
+        self._files.close()
+
+
 def resolve(settings: TeacherSettings, *, reconnect: bool = False) -> ResolvedTeacher:
     """Make the teacher that the settings name.
 
@@ -75,10 +89,11 @@ def resolve(settings: TeacherSettings, *, reconnect: bool = False) -> ResolvedTe
 
     Raises:
         Problem: there is no such model, its coordinate space is not known, or vLLM is missing.
+        WarehouseError: a model trained here is not unique, or its files are lost.
     """
-    if _URL.match(settings.teacher):
+    if URL.match(settings.teacher):
         return _server(settings, reconnect)
-    if _OWN_SERVER.match(settings.teacher):
+    if OWN_SERVER.match(settings.teacher):
         return _own_server(settings)
     return _checkpoint(settings)
 
@@ -87,17 +102,20 @@ def _checkpoint(settings: TeacherSettings) -> ResolvedTeacher:
     name = settings.teacher
     if not name:
         raise FieldProblem("teacher", "no model is registered as the default; name one")
-    folder = find_checkpoint(name) or Path(name)
+    if row := trained_model(settings.home, name):
+        teacher: LocalTeacher = _TrainedTeacher(open_model(Warehouse.at(settings.home), row))
+    else:
+        teacher = LocalTeacher(find_checkpoint(name) or Path(name))
+    folder = teacher.folder
     if not (folder / "config.json").is_file():
         raise Problem(
             f"teacher {mask_url(name)!r} is no registered model "
-            f"({', '.join(registered_checkpoints()) or 'there is none'}), nor a URL, nor a folder "
-            "with a config.json, nor vllm: and a model"
+            f"({', '.join(registered_checkpoints()) or 'there is none'}), nor one trained here "
+            "(`vigorl models list`), nor a URL, nor a folder with a config.json, nor vllm: and a "
+            "model"
         )
-    from mcts.teachers.local.teacher import LocalTeacher
-
     space = space_by_name(settings.space) if settings.space else checkpoint_space(folder)
-    return _as_it_says(folder, ResolvedTeacher(LocalTeacher(folder), space))
+    return _as_it_says(folder, ResolvedTeacher(teacher, space))
 
 
 def _as_it_says(folder: Path, resolved: ResolvedTeacher) -> ResolvedTeacher:
@@ -113,7 +131,7 @@ def _as_it_says(folder: Path, resolved: ResolvedTeacher) -> ResolvedTeacher:
 def _server(settings: TeacherSettings, reconnect: bool) -> ResolvedTeacher:
     urls = [url.strip().rstrip("/").removesuffix("/v1") for url in settings.teacher.split(",")]
     space = _limited(server_space(settings.space, settings.model), settings)
-    if wrong := [url for url in urls if not _URL.match(url)]:
+    if wrong := [url for url in urls if not URL.match(url)]:
         raise FieldProblem("teacher", f"{mask_url(wrong[0])!r} among the servers is no URL")
     clients = [_client(settings, url, settings.model, space, of=len(urls)) for url in urls]
     if len({client.url for client in clients}) < len(clients):
@@ -137,7 +155,8 @@ def _own_server(settings: TeacherSettings) -> ResolvedTeacher:
 
     scheme, _, model = settings.teacher.partition(":")
     served = ServeSettings.checked(
-        model=model, name=settings.model, cpu=scheme == "vllm-cpu", port=None, home=settings.home,
+        model=served_model(settings.home, model), name=settings.model,
+        cpu=scheme == "vllm-cpu", port=None, home=settings.home,
         min_pixels=settings.min_pixels, max_pixels=settings.max_pixels,
     )  # fmt: skip
     folder = checkpoint_folder(served.model)

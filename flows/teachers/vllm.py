@@ -37,6 +37,7 @@ from flows import supervise
 from flows.progress import Report, report_to_stderr
 from flows.settings import Problem, ServeSettings
 from flows.teachers.spaces import space_options
+from flows.teachers.trained import served_model
 from flows.teachers.vllm_command import checkpoint_folder, environment, flags, has_gpu, program
 from mcts.teachers.base import Ledger, Reply, Request, TeacherUnavailable
 from mcts.teachers.local.teacher import checkpoint_identity
@@ -56,6 +57,9 @@ def serve(settings: ServeSettings) -> None:
         Problem: it cannot be started, or did not come up.
         TeacherUnavailable: it ended by itself.
     """
+
+    model = served_model(settings.home, settings.model)
+    settings = settings.model_copy(update={"model": model})
 
     def stop(number: int, frame: object) -> None:
         raise KeyboardInterrupt

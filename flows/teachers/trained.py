@@ -1,0 +1,66 @@
+"""Models trained here as teachers: by name, by id, or by what they are for a task.
+
+settings = name_once(settings)          # teacher="champion:sat2" -> "sat2-cycle-3-sft@1a2b"
+trained_model(home, "champion:sat2")    # its row of `models`; None for other teachers
+served_model(home, "champion:sat2")     # the folder that vLLM is to serve
+"""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+from typing import TypeVar
+
+from flows.settings import Problem, TeacherSettings
+from mcts.teachers.checkpoints import find_checkpoint
+from warehouse.models import find_model, open_model
+from warehouse.storage.home import Warehouse
+from warehouse.tables.schema import Row
+
+URL = re.compile(r"https?://", re.IGNORECASE)
+OWN_SERVER = re.compile(r"vllm(-cpu)?:")
+_Settings = TypeVar("_Settings", bound=TeacherSettings)
+
+
+def name_once(settings: _Settings) -> _Settings:
+    """Return the settings with the id of the trained model that the teacher's name means.
+
+    An alias such as `champion:sat2` may mean another model soon, so who records what was asked
+    looks it up once. Names of other teachers stay as they are.
+
+    Raises:
+        WarehouseError: the task has no such model, or several have such a name.
+    """
+    row = trained_model(settings.home, settings.teacher)
+    return settings if row is None else settings.model_copy(update={"teacher": row["model_id"]})
+
+
+def trained_model(home: str | None, name: str) -> Row | None:
+    """Return the row of the model trained here that `name` means; None if it means another.
+
+    Raises:
+        WarehouseError: the task has no such model, or several have such a name.
+    """
+    elsewhere = not name or URL.match(name) or OWN_SERVER.match(name) or find_checkpoint(name)
+    if elsewhere or Path(name, "config.json").is_file():
+        return None
+    return find_model(Warehouse.at(home), name)
+
+
+def served_model(home: str | None, name: str) -> str:
+    """Return what vLLM is told to serve: the folder of a model trained here, else the name itself.
+
+    Raises:
+        Problem: its files are not on this machine.
+        WarehouseError: the task has no such model, or several have such a name.
+    """
+    row, warehouse = trained_model(home, name), Warehouse.at(home)
+    if row is None:
+        return name
+    if warehouse.is_s3:
+        raise Problem(
+            f"vLLM reads a model from a folder, and {row['model_id']} is in {warehouse.root}: copy "
+            f"{row['path']} to this machine, and name the folder"
+        )
+    with open_model(warehouse, row) as folder:
+        return str(folder)
