@@ -6,8 +6,8 @@
     prompts = task_prompts(warehouse, "sat2", "train", student, recipe, limit=1000)
 
 A GRPO group of answers that are all right or all wrong has nothing to learn from, so where pass
-rates are known (from searches, see the view `grpo_prompts`), only questions in the recipe's
-bands are used.
+rates are known, only questions in the recipe's bands are used. The rates are of searches (the view
+`grpo_prompts`), or of the student itself where it was measured (`student_prompts`).
 
 Images are looked up when a row is read, never copied into the rows: hundreds of traces are about
 one image. Points are written in the student's own coordinates, questions with its own prompt.
@@ -16,7 +16,7 @@ one image. Points are written in the student's own coordinates, questions with i
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
@@ -34,7 +34,8 @@ from training.templates import turns_of
 from training.zoom_rows import DialogueProblem, Dialogues, post_hoc, zooms
 from warehouse.exports.dialogues import ConversationRenderer
 from warehouse.exports.files import BundleImages
-from warehouse.query.read_back import read_pass_rates
+from warehouse.query.read_back import read_pass_rates, read_student_rates
+from warehouse.sources import task_of
 from warehouse.storage.home import Warehouse
 from warehouse.tables.rows import read_image, read_objects, read_questions
 from warehouse.tables.schema import Row
@@ -42,7 +43,8 @@ from warehouse.versions.bundle import question_of, read_rows, trace_of
 from warehouse.versions.versions import Version, read_tables
 
 _DECODED_IMAGES_KEPT = 128
-_TRAINED_SPLITS = ("", "train")
+TRAINED_SPLITS = ("", "train")
+"""Those that may be trained on; a question without a split is of none."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -127,8 +129,8 @@ def sft_examples(
         except DialogueProblem as problem:
             left_out[str(problem)] += 1
             continue
-        if mark := _mark_in(row["messages"], marks):
-            left_out[_with_mark(mark)] += 1
+        if mark := mark_in(row["messages"], marks):
+            left_out[with_mark(mark)] += 1
             continue
         without_crops += post_hoc(trace)
         rows.append(row | {"trace_id": trace_id, "question_id": question.question_id})
@@ -143,7 +145,7 @@ def read_dialogues(folder: Path) -> Iterator[tuple[Question, Trace]]:
     """Yield the training dialogues that zoom of a version's opened `folder`."""
     for row in read_rows(folder / "rows.parquet"):
         question, trace = question_of(row), trace_of(row)
-        if question.split in _TRAINED_SPLITS and zooms(trace):
+        if question.split in TRAINED_SPLITS and zooms(trace):
             yield question, trace
 
 
@@ -158,13 +160,14 @@ def _plain_row(renderer: ConversationRenderer, question: Question, trace: Trace)
     }
 
 
-def _mark_in(messages: Iterable[Mapping[str, str]], marks: Sequence[str]) -> str | None:
+def mark_in(messages: Iterable[Mapping[str, str]], marks: Sequence[str]) -> str | None:
     """Return a control token of the model that a text spells: TRL would make it one."""
     found = (first_mark(message["content"], marks) for message in messages)
     return next((mark for mark in found if mark), None)
 
 
-def _with_mark(mark: str) -> str:
+def with_mark(mark: str) -> str:
+    """Return why a row is left out that spells a control token."""
     return f"whose text spells {mark}, a control token of this model"
 
 
@@ -176,7 +179,7 @@ def _restyled(
     answers: set[str] = set()
     for row in read_rows(folder / "rows.parquet"):
         trace_id, question, trace = row["trace_id"], question_of(row), trace_of(row)
-        if question.split not in _TRAINED_SPLITS:
+        if question.split not in TRAINED_SPLITS:
             left_out[f"of the split {question.split}"] += 1
         elif zooms(trace) is not (style is ResponseStyle.ZOOM):
             left_out["zoom dialogues" if zooms(trace) else "that never could look closer"] += 1
@@ -206,7 +209,7 @@ def version_prompts(
     for row in read_rows(folder / "rows.parquet"):
         if row["question_id"] not in questions:
             questions[row["question_id"]] = question_of(row)
-    rates = read_pass_rates(warehouse, list(questions), read_tables(version))
+    rates = _pass_rates(warehouse, questions.values(), student, recipe, read_tables(version))
     rows, left_out = _prompt_rows(warehouse, questions.values(), rates, student, recipe)
     prompts = Examples(rows, image_reader(folder), left_out)
     return _require_enough(prompts, version.ref, recipe)
@@ -222,7 +225,7 @@ def task_prompts(
 ) -> Examples:
     """Return the questions of a task, in the order of their ids."""
     questions = list(read_questions(warehouse, task, split=split, limit=limit))
-    rates = read_pass_rates(warehouse, [question.question_id for question in questions])
+    rates = _pass_rates(warehouse, questions, student, recipe)
     rows, left_out = _prompt_rows(warehouse, questions, rates, student, recipe)
     prompts = Examples(rows, lambda image_id: read_image(warehouse, image_id), left_out)
     return _require_enough(prompts, f"task {task}, split {split}", recipe)
@@ -233,10 +236,35 @@ def prompts_hash(prompts: Examples) -> str:
     return content_id([(row["question_id"], row["prompt"]) for row in prompts.rows])
 
 
+def _pass_rates(
+    warehouse: Warehouse,
+    questions: Collection[Question],
+    student: Student,
+    recipe: GrpoRecipe,
+    tables: Mapping[str, int | None] | None = None,
+) -> dict[str, tuple[float, str, str]]:
+    """Return pass rate and band by question, and whose they are.
+
+    Args:
+        tables: versions of the tables that the searches' rates are read of; the newest when left
+            out. A student's own rates are today's: they are measured after a version was cut.
+    """
+    ids = [question.question_id for question in questions]
+    searched = read_pass_rates(warehouse, ids, tables)
+    rates = {name: (rate, band, "search") for name, (rate, band) in searched.items()}
+    if recipe.pass_rates == "student":
+        for task in sorted({question.task for question in questions}):
+            prompt = student.prompt_style.prompt or task_of(task).prompt
+            own = [question.question_id for question in questions if question.task == task]
+            found = read_student_rates(warehouse, own, student.model_id, prompt)
+            rates |= {name: rate for name, rate in found.items() if rate[2] != "search"}
+    return rates
+
+
 def _prompt_rows(
     warehouse: Warehouse,
     questions: Iterable[Question],
-    rates: Mapping[str, tuple[float, str]],
+    rates: Mapping[str, tuple[float, str, str]],
     student: Student,
     recipe: GrpoRecipe,
 ) -> tuple[list[Row], dict[str, int]]:
@@ -247,19 +275,19 @@ def _prompt_rows(
     left_out: Counter[str] = Counter()
     kept: list[tuple[float, Question]] = []
     for question in questions:
-        rate, band = rates.get(question.question_id, (0.5, "unknown"))
-        if question.split not in _TRAINED_SPLITS:
+        rate, band, by = rates.get(question.question_id, (0.5, "unknown", ""))
+        if question.split not in TRAINED_SPLITS:
             left_out[f"of the split {question.split}"] += 1
         elif band != "unknown" and band not in recipe.bands:
-            left_out[f"{band} by the search"] += 1
+            left_out[f"{band} by the {by}"] += 1
         else:
             kept.append((rate, question))
     marks = read_control_tokens(student)
     zoom = student.zoom if recipe.response_style is ResponseStyle.ZOOM else None
     prompts = {question.question_id: renderer.prompt(question, zoom=zoom) for _, question in kept}
     for _, question in kept:
-        if mark := _mark_in(prompts[question.question_id], marks):
-            left_out[_with_mark(mark)] += 1
+        if mark := mark_in(prompts[question.question_id], marks):
+            left_out[with_mark(mark)] += 1
             del prompts[question.question_id]
     kept = [pair for pair in kept if pair[1].question_id in prompts]
     if recipe.curriculum == "easy_first":

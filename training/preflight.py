@@ -2,6 +2,7 @@
 
     check_rows(examples, student, processor, limit, template)   # every row
     check_sft(trainer, examples)        # SFT: labels token by token; one batch can be overfitted
+    check_dpo(trainer, sides)           # DPO: the same, and the reference is the student as it is
     check_rollouts(trainer, prompts)                        # GRPO: sampler and trainer agree
     check_episodes(trainer, prompts)                        # the same, behind a crop as well
 
@@ -12,6 +13,7 @@
   the size that its observation says, so of crops of one size one is opened.
 - Labels of real rows are held against their texts, token by token (`training.sft_batches`).
 - One batch is overfitted in a few steps, then the weights are restored: else the loss reaches none.
+- Before the first step student and reference say the same of a pair: else the reference is another.
 - The sampler's likeliest tokens are the trainer's likeliest, too: else one of the two sees other
   images, another prompt or other weights. Of a student that zooms they are compared behind a crop
   once more, and so are the tokens and the pixels of everything that it has been shown by then.
@@ -30,12 +32,15 @@ from mcts.tool_calls.views import Views
 from training import trainers
 from training.errors import TrainingError
 from training.examples import Examples, decode_image
-from training.sft_batches import check_labels
+from training.sft_batches import check_labels, check_pair_labels
 from training.students import Student
 from training.templates import PAD, ChatTemplate, check_row, image_turns
+from warehouse.tables.schema import Row
 
 OVERFIT_STEPS, OVERFIT_ROWS, OVERFIT_TO = 30, 4, 0.8
 """In at most so many steps on so many rows the loss must fall to this share."""
+SAME = 1e-2
+"""Reward, beta times a difference of log-probabilities, that may be rounding."""
 AGREED = 0.98
 """Share of greedy tokens that must be the trainer's likeliest, too; ties differ by rounding."""
 _PROMPTS, _TOKENS = 2, 48
@@ -65,7 +70,8 @@ def check_rows(
     longest, added = 0, ""
     chat = ChatTemplate.of(processor, template)
     for number, row in enumerate(examples.rows, 1):
-        where = f"row {number} ({row.get('trace_id') or row['question_id']})"
+        name = row.get("name") or row.get("trace_id") or row["question_id"]
+        where = f"row {number} ({name})"
         image_tokens = 0
         asked, *_ = turns = image_turns(row)
         for image_id, turn, (width, height) in zip(
@@ -114,18 +120,57 @@ def check_sft(trainer: Any, examples: Examples) -> str:
     return f"{check_labels(trainer, examples, template)}; {check_overfit(trainer, examples)}"
 
 
+def check_dpo(trainer: Any, sides: Examples) -> str:
+    """Check pairs token by token, the reference, and that a batch can be overfitted.
+
+    Args:
+        sides: the better side of each of the trainer's pairs, and behind it the worse one.
+
+    Returns:
+        The outcomes as a sentence.
+
+    Raises:
+        TrainingError: see `check_labels` and `check_overfit`; or the reference is another model.
+    """
+    import torch
+
+    processor = trainer.processing_class
+    template = ChatTemplate.of(processor, trainers.training_template(processor))
+    labels = check_pair_labels(trainer, sides, template)
+    batch = _some_rows(trainer, trainer.train_dataset)
+    trainer.model.train()
+    with torch.no_grad(), trainer.compute_loss_context_manager():
+        trainer.compute_loss(trainer.model, dict(batch))
+    rewards = [trainers.newest_metric(trainer, f"rewards/{s}") for s in ("chosen", "rejected")]
+    if not max(map(abs, rewards)) <= SAME:
+        raise TrainingError(
+            f"before the first step student and reference differ (rewards {rewards[0]:.2g} and "
+            f"{rewards[1]:.2g}, where 0 is right): they have other weights, images or precision"
+        )
+    return f"{labels}; the reference is the student; {_overfit(trainer, batch)}"
+
+
 def check_overfit(trainer: Any, examples: Examples) -> str:
     """Overfit one batch, then restore the weights; return the outcome as a sentence.
 
     Raises:
         TrainingError: no token is learned, or the loss does not fall.
     """
+    return _overfit(trainer, _some_rows(trainer, examples.dataset()))
+
+
+def _some_rows(trainer: Any, dataset: Any) -> Row:
+    """Return the first rows as a batch."""
+    rows = [dataset[i] for i in range(min(OVERFIT_ROWS, len(dataset)))]
+    return trainers.prepare_batch(trainer, rows)
+
+
+def _overfit(trainer: Any, batch: Row) -> str:
+    """See `check_overfit`."""
     import torch
 
-    dataset = examples.dataset()
-    some = [dataset[i] for i in range(min(OVERFIT_ROWS, len(examples.rows)))]
-    batch = trainers.prepare_batch(trainer, some)
-    if not bool((batch["labels"] != -100).any()):
+    learned = batch["labels"] != -100 if "labels" in batch else batch["completion_mask"] > 0
+    if not bool(learned.any()):
         raise TrainingError(
             "no token of the first rows is learned: the chat template marks no assistant tokens"
         )

@@ -39,6 +39,9 @@ from training.errors import TrainingError
 Positive = Annotated[int, Field(ge=1)]
 Share = Annotated[float, Field(ge=0, le=1)]
 GROUP = "vigorl.recipes"
+_LATER_FIELDS = frozenset({"zoom", "turn_tokens", "pass_rates"})
+"""Fields whose default is left out of the settings, as of students trained before there were such
+fields."""
 
 
 class _Checked(BaseModel):
@@ -148,8 +151,11 @@ class _Recipe(_Checked):
     def settings(self) -> dict[str, Any]:
         """Return all that decides the outcome, as JSON's types."""
         left_out = {"about", "save_every", "trackers", "micro_batch", "alarm"}
-        # As in the settings of students that were trained before there were such fields.
-        left_out.update(name for name in ("zoom", "turn_tokens") if not getattr(self, name, None))
+        fields = type(self).model_fields
+        left_out.update(
+            name for name in _LATER_FIELDS & fields.keys()
+            if getattr(self, name) == fields[name].default
+        )  # fmt: skip
         return self.model_dump(mode="json", exclude=left_out)
 
 
@@ -163,6 +169,41 @@ class SftRecipe(_Recipe):
     max_tokens: Positive | None = Field(
         None, description="longest sequence allowed; nothing is ever cut off"
     )
+
+
+class DpoRecipe(_Recipe):
+    """Preference optimization on the sibling pairs of a version's trees."""
+
+    kind: Literal["dpo"]
+    epochs: Annotated[float, Field(gt=0)] = 1.0
+    steps: Positive | None = Field(None, description="optimizer steps, in place of epochs")
+    batch: Positive = Field(32, description="pairs an optimizer step, over all devices")
+    max_tokens: Positive | None = Field(
+        None, description="longest sequence allowed; nothing is ever cut off"
+    )
+    beta: Annotated[float, Field(gt=0)] = Field(
+        0.1, description="how much leaving the reference model costs"
+    )
+    loss: Literal["sigmoid", "sigmoid_norm", "hinge", "ipo"] = Field(
+        "sigmoid", description="loss of a pair; sigmoid_norm is by the token"
+    )
+    sft_weight: Annotated[float, Field(ge=0)] = Field(
+        0.0, description="weight of the better side's cross-entropy beside it"
+    )
+    least_margin: Share = Field(
+        0.25, description="least difference of the sides' values in the tree"
+    )
+    least_visits: Positive = Field(2, description="fewest graded answers behind either side")
+    question_pairs: Positive | None = Field(
+        8, description="most pairs of a question, of the largest margins; null for all"
+    )
+
+    @field_validator("response_style")
+    @classmethod
+    def _as_searched(cls, style: ResponseStyle) -> ResponseStyle:
+        if style is not ResponseStyle.GROUNDED:
+            raise ValueError("pairs are trained on as they were searched: grounded")
+        return style
 
 
 class GrpoRecipe(_Recipe):
@@ -198,6 +239,11 @@ class GrpoRecipe(_Recipe):
     bands: tuple[Literal["unsolved", "hard", "medium", "easy", "solved"], ...] = Field(
         ("hard", "medium", "easy"), description="pass-rate bands used, where rates are known"
     )
+    pass_rates: Literal["search", "student"] = Field(
+        "search",
+        description="whose rates those are: the searches', or the student's own where an "
+        "evaluation measured them",
+    )
     curriculum: Literal["none", "easy_first"] = "none"
     engine: Literal["local", "transformers", "vllm"] = Field(
         "transformers", description="what samples: local for small models, vllm for GPUs"
@@ -210,8 +256,8 @@ class GrpoRecipe(_Recipe):
     alarm: ZoomAlarmSettings = Field(ZoomAlarmSettings.model_validate({}), description="zoom only")
 
 
-Recipe = Annotated[SftRecipe | GrpoRecipe, Field(discriminator="kind")]
-_READ: TypeAdapter[SftRecipe | GrpoRecipe] = TypeAdapter(Recipe)
+Recipe = SftRecipe | DpoRecipe | GrpoRecipe
+_READ: TypeAdapter[Recipe] = TypeAdapter(Annotated[Recipe, Field(discriminator="kind")])
 
 
 @cache
@@ -227,7 +273,7 @@ def recipe_names() -> list[str]:
     return sorted(_built_in())
 
 
-def load_recipe(name: str, overrides: Sequence[str] = ()) -> SftRecipe | GrpoRecipe:
+def load_recipe(name: str, overrides: Sequence[str] = ()) -> Recipe:
     """Read a built-in recipe or a file; `overrides` are `key=value`, also `lora.rank=8`.
 
     Raises:

@@ -3,7 +3,8 @@
     student = prepare_student(start, recipe)         # as the recipe prompts it
     row = run_training(run, student, examples, make_trainer, checks, reporter)   # of `models`
 
-`sft.py` and `grpo.py` choose the examples, the trainer, and what is checked before.
+`sft.py`, `grpo.py` and `preferences/dpo.py` choose the examples, the trainer, and what is checked
+before.
 """
 
 from __future__ import annotations
@@ -15,7 +16,7 @@ from typing import Any
 from training.errors import TrainingError
 from training.examples import Examples
 from training.preflight import check_rows
-from training.recipes import GrpoRecipe, SftRecipe
+from training.recipes import Recipe
 from training.runs import Run, read_metrics
 from training.students import Student, load_model
 from training.trainers import TrainingReporter, train, training_template
@@ -34,7 +35,7 @@ class Checks:
     """Whether to check and train nothing."""
 
 
-def student_name(recipe: SftRecipe | GrpoRecipe, given: str | None) -> str:
+def student_name(recipe: Recipe, given: str | None) -> str:
     """Return the name of the model to start from: the given one, or the recipe's.
 
     Raises:
@@ -45,7 +46,7 @@ def student_name(recipe: SftRecipe | GrpoRecipe, given: str | None) -> str:
     raise TrainingError(f"recipe {recipe.name} names no model to start from: give --model")
 
 
-def prepare_student(start: Student, recipe: SftRecipe | GrpoRecipe) -> Student:
+def prepare_student(start: Student, recipe: Recipe) -> Student:
     """Return the student with the recipe's response style and image size."""
     student = start.with_response_style(recipe.response_style)
     if recipe.max_pixels is None:
@@ -76,7 +77,7 @@ def run_training(
     _limit_image_size(processor, student)
     begins = checks.only or run.checkpoint() is None
     if begins:  # before the trainer is built, which fails on such templates in its own words
-        template = training_template(processor) if run.plan.kind == "sft" else None
+        template = None if run.plan.kind == "grpo" else training_template(processor)
         reporter.message(check_rows(examples, student, processor, checks.limit, template))
     trainer = make_trainer(model, processor)
     if begins and trainer.accelerator.num_processes == 1:  # else no process has all weights

@@ -46,7 +46,7 @@ class Plan:
     """Everything that decides the outcome of a run."""
 
     kind: str
-    """sft or grpo."""
+    """sft, dpo or grpo."""
     recipe: Row
     dataset: str | None
     """The dataset version, as name@vN."""

@@ -1,6 +1,6 @@
-"""Batches for SFT: TRL's, without labels on what is never trained on, and with all their images.
+"""Batches for SFT and DPO: TRL's, with all their images and labels on what is trained on alone.
 
-    trainer.data_collator = SftBatches(trainer.data_collator, processor)
+    trainer.data_collator = SftBatches(trainer.data_collator, processor)    # PairBatches for DPO
     check_labels(trainer, examples, template)     # before the first step, token by token
 
 TRL labels every turn of the assistant's. Here a turn whose call failed, or whose answer was
@@ -24,27 +24,14 @@ _IGNORED = -100
 _CHECKED_ROWS = 16
 
 
-class SftBatches:
-    """A collator around TRL's."""
+class _Batches:
+    """A collator around TRL's that sees to the images."""
 
     def __init__(self, collate: Callable[[list[Row]], Row], processor: Any) -> None:
         self._collate = collate
         self._pad = processor.tokenizer.convert_tokens_to_ids(PAD)
         self._patches = processor.image_processor.merge_size**2
         """Patches of an image that one token stands for."""
-
-    def __call__(self, rows: list[Row]) -> Row:
-        """Return the rows as tensors.
-
-        Raises:
-            TrainingError: an image of theirs is not in it, or has other places than tokens.
-        """
-        batch = self._collate(rows)
-        self._check_images(rows, batch)
-        for row, labels in zip(rows, batch["labels"], strict=True):
-            if row.get("untrained"):
-                self._unlabel(row, labels)
-        return batch
 
     def _check_images(self, rows: Sequence[Row], batch: Row) -> None:
         grids = batch["image_grid_thw"].prod(-1).tolist() if "image_grid_thw" in batch else []
@@ -66,6 +53,23 @@ class SftBatches:
                     "places in the text; nothing may be cut off a row with images"
                 )
 
+
+class SftBatches(_Batches):
+    """Batches of conversations."""
+
+    def __call__(self, rows: list[Row]) -> Row:
+        """Return the rows as tensors.
+
+        Raises:
+            TrainingError: an image of theirs is not in it, or has other places than tokens.
+        """
+        batch = self._collate(rows)
+        self._check_images(rows, batch)
+        for row, labels in zip(rows, batch["labels"], strict=True):
+            if row.get("untrained"):
+                self._unlabel(row, labels)
+        return batch
+
     def _unlabel(self, row: Row, labels: Any) -> None:
         turns = list(_runs(labels.tolist()))
         if len(turns) != sum(message["role"] == "assistant" for message in row["messages"]):
@@ -75,6 +79,20 @@ class SftBatches:
             )
         for number in row["untrained"]:
             labels[slice(*turns[number])] = _IGNORED
+
+
+class PairBatches(_Batches):
+    """Batches of preference pairs: all better sides, then all worse ones."""
+
+    def __call__(self, rows: list[Row]) -> Row:
+        """Return the rows as tensors, two sequences a row.
+
+        Raises:
+            TrainingError: an image of theirs is not in it, or has other places than tokens.
+        """
+        batch = self._collate(rows)
+        self._check_images([*rows, *rows], batch)
+        return batch
 
 
 def check_labels(trainer: Any, examples: Examples, template: ChatTemplate) -> str:
@@ -87,30 +105,76 @@ def check_labels(trainer: Any, examples: Examples, template: ChatTemplate) -> st
         TrainingError: a token is trained on that the student doesn't write, or another is not.
     """
     dataset = examples.dataset()
-    pad = template.processor.tokenizer.convert_tokens_to_ids(PAD)
     trained = tokens = 0
     chosen = _varied(examples.rows)
     for i in chosen:
         row = examples.rows[i]
-        where = f"row {i + 1} ({row['trace_id']})"
         batch = trainer.data_collator([dataset[i]])
         ids, labels = batch["input_ids"][0].tolist(), batch["labels"][0].tolist()
-        found = _one_an_image(ids, labels, pad)
-        wanted = _wanted_labels(template, row, where)
-        for (token, label), (own, expected) in zip(found, wanted, strict=False):
-            if token != own or label != expected:
-                raise TrainingError(_difference(template, where, (token, label), (own, expected)))
-        if len(found) != len(wanted):
-            raise TrainingError(
-                f"{where}: the batch has {len(found)} tokens, its text {len(wanted)}, an image's "
-                "counted once; nothing may be cut off or added"
-            )
-        trained += sum(label != _IGNORED for _, label in found)
+        trained += _compare(template, row, f"row {i + 1} ({row['trace_id']})", ids, labels)
         tokens += len(ids)
+    return _compared(f"{len(chosen)} rows", trained, tokens)
+
+
+def check_pair_labels(trainer: Any, sides: Examples, template: ChatTemplate) -> str:
+    """Hold what is trained on of real pairs against the texts of their sides, token by token.
+
+    Args:
+        sides: the better side of each of the trainer's pairs, and behind it the worse one.
+
+    Returns:
+        The outcome as a sentence.
+
+    Raises:
+        TrainingError: see `check_labels`.
+    """
+    trained = tokens = 0
+    chosen = _varied(sides.rows[::2])
+    for i in chosen:
+        batch = trainer.data_collator([trainer.train_dataset[i]])
+        for side, row in enumerate(sides.rows[2 * i : 2 * i + 2]):
+            there = batch["attention_mask"][side].bool()
+            learned = batch["completion_mask"][side].bool()
+            ids = batch["input_ids"][side]
+            labels = ids.masked_fill(~learned, _IGNORED)[there].tolist()
+            trained += _compare(template, row, row["name"], ids[there].tolist(), labels)
+            tokens += len(labels)
+    return _compared(f"{len(chosen)} pairs", trained, tokens)
+
+
+def _compared(rows: str, trained: int, tokens: int) -> str:
     return (
-        f"labels of {len(chosen)} rows are right, token by token: {trained} of {tokens} tokens are "
+        f"labels of {rows} are right, token by token: {trained} of {tokens} tokens are "
         "trained on, the model's own"
     )
+
+
+def _compare(
+    template: ChatTemplate, row: Row, where: str, ids: Sequence[int], labels: Sequence[int]
+) -> int:
+    """Hold a row's labels against its text; return how many tokens are trained on.
+
+    Raises:
+        TrainingError: they differ.
+    """
+    pad = template.processor.tokenizer.convert_tokens_to_ids(PAD)
+    found = _to_last_trained(_one_an_image(ids, labels, pad))
+    wanted = _to_last_trained(_wanted_labels(template, row, where))
+    for (token, label), (own, expected) in zip(found, wanted, strict=False):
+        if token != own or label != expected:
+            raise TrainingError(_difference(template, where, (token, label), (own, expected)))
+    if len(found) != len(wanted):
+        raise TrainingError(
+            f"{where}: the batch has {len(found)} tokens, its text {len(wanted)}, an image's "
+            "counted once; nothing may be cut off or added"
+        )
+    return sum(label != _IGNORED for _, label in found)
+
+
+def _to_last_trained(labels: list[tuple[int, int]]) -> list[tuple[int, int]]:
+    """Cut off what follows the last token that is trained on: nothing is learned from it."""
+    last = max((i for i, (_, label) in enumerate(labels, 1) if label != _IGNORED), default=0)
+    return labels[:last]
 
 
 def _wanted_labels(template: ChatTemplate, row: Row, where: str) -> list[tuple[int, int]]:
@@ -176,4 +240,4 @@ def _varied(rows: Sequence[Row]) -> list[int]:
 
 
 def _names(rows: Sequence[Row]) -> str:
-    return ", ".join(f"trace {row['trace_id']}" for row in rows)
+    return ", ".join(row.get("name") or f"trace {row['trace_id']}" for row in rows)

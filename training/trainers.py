@@ -1,6 +1,7 @@
 """The one door to TRL: builds its trainers from recipes, runs them, and holds its private names.
 
     trainer = sft_trainer(run, recipe, model, processor, examples, reporter)
+    trainer = dpo_trainer(run, recipe, model, processor, pairs, reporter)
     trainer = grpo_trainer(run, recipe, model, processor, prompts, rewards, reporter)
     train(run, trainer, reporter)      # from the newest complete checkpoint, if there is one
 
@@ -27,15 +28,16 @@ from mcts.data import ResponseStyle
 from mcts.zoom.turns import STOPS
 from training.errors import TrainingError
 from training.examples import Examples
-from training.recipes import GrpoRecipe, SftRecipe
+from training.recipes import DpoRecipe, GrpoRecipe, Recipe, SftRecipe
 from training.rewards.rewards import Rewards
 from training.runs import Run, mark_complete, read_metrics
-from training.sft_batches import SftBatches
+from training.sft_batches import PairBatches, SftBatches
 from training.vision_cache import FeatureCache, cache_image_features
 from warehouse.tables.schema import Row
 
 PRIVATE_NAMES = {
     "SFTTrainer": ("_prepare_inputs", "_metrics", "_total_train_tokens"),
+    "DPOTrainer": ("_prepare_inputs", "_metrics", "_total_train_tokens"),
     "GRPOTrainer": (
         "_generate_single_turn", "_tokenize_prompts", "_calculate_rewards", "_metrics",
         "_total_train_tokens", "_image_pad_token_id", "_video_pad_token_id", "_generate",
@@ -89,6 +91,46 @@ def sft_trainer(
         peft_config=_peft(recipe),
     )
     trainer.data_collator = SftBatches(trainer.data_collator, processor)
+    return _quiet(trainer)
+
+
+def dpo_trainer(
+    run: Run, recipe: DpoRecipe, model: Any, processor: Any, pairs: Any, reporter: TrainingReporter
+) -> Any:
+    """Build TRL's DPOTrainer for a recipe.
+
+    The reference is the student as it was: its weights are read once more, or, where adapters are
+    trained, the model without them.
+
+    Args:
+        pairs: the dataset, with `prompt`, `chosen` and `rejected` as texts and `images`.
+    """
+    offline()
+    from trl import DPOConfig, DPOTrainer
+
+    length: Row = {"max_steps": recipe.steps} if recipe.steps else {}
+    losses = {recipe.loss: 1.0} | ({"sft": recipe.sft_weight} if recipe.sft_weight else {})
+    args = DPOConfig(
+        **_common(run, recipe, recipe.batch, sequences=2),
+        **length,
+        num_train_epochs=recipe.epochs,
+        beta=recipe.beta,
+        loss_type=list(losses),
+        loss_weights=list(losses.values()),
+        max_length=None,  # truncation would drop image tokens; `check_rows` refuses too long a row
+    )
+    cache = freeze_vision(model, recipe)
+    trainer = DPOTrainer(
+        model=model,
+        args=args,
+        train_dataset=pairs,
+        processing_class=processor,
+        callbacks=_callbacks(run, reporter),
+        peft_config=_peft(recipe),
+    )
+    if cache is not None and trainer.ref_model is not None:
+        cache_image_features(trainer.ref_model, cache)
+    trainer.data_collator = PairBatches(trainer.data_collator, processor)
     return _quiet(trainer)
 
 
@@ -215,7 +257,7 @@ def train(run: Run, trainer: Any, reporter: TrainingReporter) -> Any:
     return model
 
 
-def freeze_vision(model: Any, recipe: SftRecipe | GrpoRecipe) -> FeatureCache | None:
+def freeze_vision(model: Any, recipe: Recipe) -> FeatureCache | None:
     """Freeze the vision tower where the recipe says so; on a CPU its outputs are cached.
 
     Raises:
@@ -233,12 +275,16 @@ def freeze_vision(model: Any, recipe: SftRecipe | GrpoRecipe) -> FeatureCache | 
     return cache_image_features(model) if cached else None
 
 
-def _common(run: Run, recipe: SftRecipe | GrpoRecipe, batch: int) -> Row:
-    """Return what both trainers take, `batch` sequences an optimizer step over all devices."""
+def _common(run: Run, recipe: Recipe, batch: int, sequences: int = 1) -> Row:
+    """Return what all trainers take, `batch` rows an optimizer step over all devices.
+
+    Args:
+        sequences: of a row.
+    """
     import torch
 
     devices = int(os.environ.get("WORLD_SIZE", "1"))
-    micro = min(recipe.micro_batch, max(1, batch // devices))
+    micro = min(max(1, recipe.micro_batch // sequences), max(1, batch // devices))
     while batch % (micro * devices):
         micro -= 1
         if micro == 0:
@@ -279,7 +325,7 @@ def _common(run: Run, recipe: SftRecipe | GrpoRecipe, batch: int) -> Row:
     }
 
 
-def _peft(recipe: SftRecipe | GrpoRecipe) -> Any:
+def _peft(recipe: Recipe) -> Any:
     if recipe.lora is None:
         return None
     from peft import LoraConfig
@@ -362,6 +408,11 @@ def generate(trainer: Any, ids: list[Any], images: Any, fields: Row, group: int 
 def image_pad_token(trainer: Any) -> int:
     """Return the token that stands for a part of an image in GRPO's prompts."""
     return int(trainer._image_pad_token_id)
+
+
+def newest_metric(trainer: Any, name: str) -> float:
+    """Return what the trainer has measured last, before it is logged."""
+    return float(trainer._metrics["train"][name][-1])
 
 
 def reset_metrics(trainer: Any) -> None:
