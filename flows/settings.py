@@ -74,9 +74,9 @@ class TeacherSettings(ServerSettings, HomeSettings):
 
     teacher: str = Field(
         default_factory=default_model,
-        description="a registered model, a checkpoint folder, vllm:MODEL, or the URL of an "
-        "OpenAI-compatible server, or several of one model with commas between; the registered "
-        "default when left out",
+        description="a registered model, one trained here or champion:TASK, a checkpoint folder, "
+        "vllm:MODEL, or the URL of an OpenAI-compatible server, or several of one model with "
+        "commas between; the registered default when left out",
     )
     model: str | None = option(None, "model to ask a server for; its first when left out")
     revision: str | None = option(None, "revision of a server's weights, where its name says none")
@@ -264,6 +264,12 @@ class EvaluateSettings(ServerSettings, HomeSettings, ZoomSettings):
     temperature: float = option(0.0, "0 is greedy; the paper's tables are at 0.5", ge=0)
     top_p: float = option(1.0, "nucleus of the sampling", gt=0, le=1)
     samples: int = option(1, "answers to each question, above temperature 0", ge=1)
+    pass_at: int | None = option(
+        None,
+        "measure how hard training questions are for the model: that many answers to each, at "
+        "temperature 1 and of the split train where no other is given",
+        ge=2,
+    )
     response_style: Annotated[ResponseStyle | None, Flag(former=("form",))] = option(
         None, "response style asked for; the one the model was taught when left out"
     )
@@ -273,9 +279,22 @@ class EvaluateSettings(ServerSettings, HomeSettings, ZoomSettings):
     served: str | None = option(None, "model to ask a server for; its first when left out")
     concurrency: int = option(64, "requests at once", ge=1)
 
+    @model_validator(mode="before")
+    @classmethod
+    def _difficulty(cls, values: dict[str, Any]) -> dict[str, Any]:
+        """Fill in what `pass_at` stands for."""
+        if (count := values.get("pass_at")) is None:
+            return values
+        chosen = {"temperature": 1.0, "split": "train"}
+        chosen |= {name: values[name] for name in chosen if values.get(name)}
+        given = values.get("samples") or 1
+        return {**values, **chosen, "samples": count if given == 1 else given}
+
     def check(self) -> None:
         """See `Settings.check`."""
         super().check()
+        if self.pass_at not in (None, self.samples):
+            raise Problem("pass_at and samples: give one of them")
         if self.samples > 1 and self.temperature == 0:
             raise FieldProblem(
                 "samples", "at temperature 0 all are the same; give a temperature as well"
@@ -413,7 +432,7 @@ class ServeSettings(HomeSettings):
 
 
 class TrainSettings(HomeSettings):
-    """What both kinds of training take."""
+    """What every kind of training takes."""
 
     kind: ClassVar[str] = ""
     recipe: Annotated[str, POSITIONAL] = option(
@@ -444,6 +463,20 @@ class SftSettings(TrainSettings):
             raise FieldProblem("dataset", "sft needs a dataset version, such as sat2-sft@v1")
 
 
+class DpoSettings(TrainSettings):
+    """What `vigorl train dpo` and the deployments `train-dpo/*` take."""
+
+    command, kind = "train dpo", "dpo"
+    dataset: str | None = option(
+        None, "learn from the trees of its traces: name@vN, or name for the newest"
+    )
+
+    def check(self) -> None:
+        """See `Settings.check`."""
+        if not self.dataset:
+            raise FieldProblem("dataset", "dpo needs a dataset version, such as sat2-sft@v1")
+
+
 class GrpoSettings(TrainSettings):
     """What `vigorl train grpo` and the deployments `train-grpo/*` take."""
 
@@ -452,3 +485,17 @@ class GrpoSettings(TrainSettings):
     task: str | None = option(None, "ask the questions of a task instead")
     split: str = option("train", "split of the task's questions")
     limit: int | None = option(None, "most questions of the task", ge=1)
+
+
+class DoctorSettings(HomeSettings):
+    """What `vigorl doctor` takes: where to look, and a teacher as `vigorl build` is given it."""
+
+    command = "doctor"
+    teacher: str | None = option(None, "also look at this teacher, named as for `vigorl build`")
+    model: str | None = option(None, "model that a server is asked for")
+    api_key_env: server_options.KeyName = option(
+        None, "environment variable of the API key; VIGORL_API_KEY, OPENAI_API_KEY when left out"
+    )
+    headers: Annotated[
+        server_options.Headers, Flag(names=("--server-header",), metavar="NAME=VALUE")
+    ] = option((), "header for a server; $VARIABLE in it is filled in; repeatable")

@@ -23,6 +23,7 @@ from flows.cli import (
     build,
     curate,
     datasets,
+    doctor,
     imports,
     models,
     registry,
@@ -93,6 +94,7 @@ def down(home: Home = None) -> None:
     local_server.down(home)
 
 
+app.command()(doctor.doctor)
 app.command()(models.serve)
 app.command()(models.ask)
 app.command()(curate.judge)

@@ -19,6 +19,7 @@ import uuid
 from collections.abc import Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager, suppress
+from email.utils import parsedate_to_datetime
 from functools import cached_property
 from pathlib import Path, PurePosixPath
 from typing import Any, Protocol
@@ -291,6 +292,11 @@ class S3Objects:
                     raise KeyError(key) from None
                 raise
             yield path
+
+    def clock(self) -> float:
+        """Return the store's time in Unix seconds, to the second."""
+        answer = self.client.head_bucket(Bucket=self.bucket)["ResponseMetadata"]
+        return parsedate_to_datetime(answer["HTTPHeaders"]["date"]).timestamp()
 
     def _put(self, key: str, body: Any, replace: bool = False) -> bool:
         from botocore.exceptions import ClientError
