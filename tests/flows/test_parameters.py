@@ -141,6 +141,18 @@ def test_a_bad_value_is_a_sentence(arguments: tuple[str, ...], sentence: str) ->
         call(BuildSettings, *arguments)
 
 
+def test_pass_at_samples_training_questions() -> None:
+    measured = EvaluateSettings.checked(model="m", benchmark="sat2", pass_at=8)
+    assert (measured.samples, measured.temperature, measured.split) == (8, 1.0, "train")
+    chosen = {"temperature": 0.7, "split": "validation"}
+    measured = EvaluateSettings.checked(model="m", benchmark="sat2", pass_at=8, **chosen)
+    assert (measured.samples, measured.temperature, measured.split) == (8, 0.7, "validation")
+    again = EvaluateSettings.checked(**measured.params())
+    assert again == measured, "what is recorded gives the same run"
+    with pytest.raises(Problem, match="pass_at and samples: give one of them"):
+        EvaluateSettings.checked(model="m", benchmark="sat2", pass_at=8, samples=4)
+
+
 def test_a_former_name_works_and_says_the_new_one(capsys: pytest.CaptureFixture[str]) -> None:
     found = resolve_settings(EvaluateSettings, {"model": "m", "benchmark": "b", "form": "answers"})
     assert found.response_style == "answer_only"

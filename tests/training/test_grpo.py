@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 import torch
 
+from tests.flows.test_cli import run
 from tests.support.trained import grpo, logged, warehouse_with_traces
 from training import preflight
 from training.errors import TrainingError
@@ -172,6 +173,25 @@ def test_only_questions_with_something_to_learn_are_asked(made: Warehouse) -> No
         assert len({row["question_id"] for row in everything.rows}) == len(everything.rows)
         with pytest.raises(TrainingError, match="a batch of answers takes 400"):
             task_prompts(made, "sat2", "train", student, grpo(ALL, "questions=400"))
+
+
+def test_questions_are_chosen_by_what_the_student_itself_was_measured_at(
+    made: Warehouse, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert run("evaluate", "nano-base", "sat2", "--pass-at", 2, home=made.root) == 0
+    assert "right once of k" in capsys.readouterr().out
+    own = query(made, "FROM student_difficulty").to_pylist()
+    questions = query(made, "FROM questions").to_pylist()
+    assert {(row["asked"], row["split"]) for row in own} == {(2, "train")}
+    assert {row["question_id"] for row in own} == {row["question_id"] for row in questions}
+    for band in {row["band"] for row in own}:
+        recipe = grpo(f"bands=[{band}]", "questions=1", "pass_rates=student")
+        with open_student(made, "nano-base") as found:
+            student = prepare_student(found, recipe)
+            prompts = task_prompts(made, "sat2", "train", student, recipe)
+        expected = sorted(row["question_id"] for row in own if row["band"] == band)
+        assert sorted(row["question_id"] for row in prompts.rows) == expected
+        assert all(why.endswith("by the model") for why in prompts.left_out)
 
 
 @pytest.mark.parametrize(

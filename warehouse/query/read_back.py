@@ -93,6 +93,21 @@ def read_pass_rates(
     return {r["question_id"]: (r["pass_rate"], r["band"]) for r in rows.to_pylist()}
 
 
+def read_student_rates(
+    warehouse: Warehouse, question_ids: Sequence[str], model: str, prompt: str
+) -> dict[str, tuple[float, str, str]]:
+    """Read pass rate and band of each question as they are today, and whose they are: the
+    `model`'s own where it was evaluated with `prompt`, else the `search`es'."""
+    with connect(warehouse, names=["student_prompts"]) as con:
+        con.register("_wanted", pa.table({"question_id": pa.array(question_ids, pa.string())}))
+        found = con.execute(
+            "SELECT question_id, pass_rate, band, measured_by FROM student_prompts "
+            "SEMI JOIN _wanted USING (question_id) WHERE model = ? AND prompt = ?",
+            [model, prompt],
+        ).fetchall()
+    return {question_id: (rate, band, by) for question_id, rate, band, by in found}
+
+
 def space_of(row: Mapping[str, Any]) -> CoordinateSpace:
     """The coordinate space recorded in a row of `trees` or `models`."""
     limits = (row["min_pixels"], row["max_pixels"], row["factor"])

@@ -1,0 +1,111 @@
+"""What SQL says of questions to a student: rates, their intervals, what each is good for."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import Any
+
+import pytest
+
+from tests.mutants.__main__ import wilson
+from tests.support.grown import grow, think
+from tests.support.scripted import CONFIG, QUESTION
+from warehouse.query.read_back import read_student_rates
+from warehouse.query.run_query import query
+from warehouse.storage.home import Warehouse
+from warehouse.tables.delta import commit_trees, insert_new
+from warehouse.tables.rows import image_row, question_row
+from warehouse.tables.tree_rows import search_rows
+
+QUESTIONS = [replace(QUESTION, text=f"Is box {i} left or right?", split="train") for i in range(5)]
+"""The student never solves the first, though searches do; sometimes the second; always the third,
+as searches do not. The fourth it was not asked, the fifth nobody solves."""
+IDS = [question.question_id for question in QUESTIONS]
+
+
+def evaluation(name: str, model: str = "s@1", **changed: Any) -> dict[str, Any]:
+    row = {"evaluation_id": name, "model_id": model, "benchmark": "sat2/train", "prompt": "nano"}
+    return {**row, "temperature": 1.0, "samples": 4, "control": None, **changed}
+
+
+def answers(name: str, *right: int, of: int = 4) -> list[dict[str, Any]]:
+    """So many right answers to each question in order; none of those left out."""
+    return [
+        {
+            "evaluation_id": name,
+            "question_id": q,
+            "sample": i,
+            "score": float(i < n),
+            "trace_id": "t",
+        }
+        for q, n in zip(IDS, right, strict=False)
+        for i in range(of)
+        if n >= 0
+    ]
+
+
+@pytest.fixture(scope="module")
+def warehouse(tmp_path_factory: pytest.TempPathFactory) -> Warehouse:
+    made = Warehouse(str(tmp_path_factory.mktemp("home")))
+    insert_new(made, "images", [image_row(QUESTION.images[0])])
+    insert_new(made, "questions", [question_row(question) for question in QUESTIONS])
+    for question, wrong in zip(QUESTIONS, (1, 1, 1, 1, 4), strict=True):
+
+        def teacher(node: str, purpose: str, steps: Any, sample: int, wrong: int = wrong) -> str:
+            answer = ("left", "right")[sample < wrong]
+            return f"{think(50 * sample + 7)}<answer>{answer}</answer>"
+
+        tree = grow(
+            {}, teacher, question=question, tree_id=question.question_id[:8],
+            strategy="best-of-n", samples=4,
+        )  # fmt: skip
+        config = replace(CONFIG, strategy="best-of-n", samples=4)
+        commit_trees(made, search_rows(tree, config, [], model="teacher", seed=0), run_id="r")
+    evaluations = {
+        "old": (evaluation("old"), answers("old", 4, 4, 4)),
+        "greedy": (evaluation("greedy", temperature=0.0), answers("greedy", 1, 1, 1, 1, of=1)),
+        "blank": (evaluation("blank", control="blank"), answers("blank", 4, 4, 4, 4)),
+        "other": (evaluation("other", "s@1", prompt="zoom"), answers("other", 4, 0, 0)),
+        "new": (evaluation("new"), answers("new", 0, 1, 4, -1, 0)),
+    }
+    for row, predictions in evaluations.values():
+        insert_new(made, "predictions", predictions)
+        insert_new(made, "evaluations", [row])
+    return made
+
+
+def test_a_student_is_measured_by_its_newest_samples_with_their_interval(
+    warehouse: Warehouse,
+) -> None:
+    sql = "FROM student_difficulty WHERE prompt = 'nano'"
+    found = {row["question_id"]: row for row in query(warehouse, sql).to_pylist()}
+    assert set(found) == {IDS[0], IDS[1], IDS[2], IDS[4]}
+    assert [found[IDS[i]]["solved"] for i in (0, 1, 2, 4)] == [0, 1, 4, 0]
+    assert {row["evaluation_id"] for row in found.values()} == {"new"}
+    assert [found[IDS[i]]["band"] for i in (0, 1, 2)] == ["unsolved", "medium", "solved"]
+    for row in found.values():
+        assert (row["low"], row["high"]) == pytest.approx(
+            wilson(row["solved"], row["asked"]), abs=1e-4
+        )
+        assert row["measured_at"] is not None and row["asked"] == 4
+
+
+def test_a_question_says_whose_rate_it_has_and_what_it_is_for(warehouse: Warehouse) -> None:
+    sql = "FROM student_prompts WHERE prompt = 'nano' ORDER BY question_id"
+    found = {row["question_id"]: row for row in query(warehouse, sql).to_pylist()}
+    shown = [
+        tuple(found[i][k] for k in ("measured_by", "band", "pass_rate", "good_for")) for i in IDS
+    ]
+    assert shown == [
+        ("model", "unsolved", 0.0, "right beginnings"),
+        ("model", "medium", 0.25, "groups"),
+        ("model", "solved", 1.0, "wrong beginnings"),
+        ("search", "easy", 0.75, "groups"),
+        ("model", "unsolved", 0.0, "nothing"),
+    ]
+    rates = read_student_rates(warehouse, IDS[1:4], "s@1", "nano")
+    assert rates == {
+        IDS[1]: (0.25, "medium", "model"), IDS[2]: (1.0, "solved", "model"),
+        IDS[3]: (0.75, "easy", "search"),
+    }  # fmt: skip
+    assert read_student_rates(warehouse, IDS, "never measured", "nano") == {}
