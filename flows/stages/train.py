@@ -11,20 +11,20 @@ from typing import Any
 
 from flows.progress import ProgressLine
 from flows.settings import GrpoSettings, Problem, TrainSettings
-from training.recipes import GrpoRecipe, SftRecipe, load_recipe
+from training.recipes import DpoRecipe, Recipe, SftRecipe, load_recipe
 from training.trainers import TrainingReporter
 from warehouse.storage.home import Warehouse
 from warehouse.tables.schema import Row
 
-SHOWN = ("loss", "reward", "entropy", "kl")
+SHOWN = ("loss", "reward", "rewards/accuracies", "rewards/margins", "entropy", "kl")
 """Metrics on the progress line, where they were logged."""
 
 
-def recipe_of(settings: TrainSettings) -> SftRecipe | GrpoRecipe:
+def recipe_of(settings: TrainSettings) -> Recipe:
     """Load the recipe with its overrides.
 
     Raises:
-        Problem: it is for the other kind of training.
+        Problem: it is for another kind of training.
         TrainingError: there is none of that name, or a field is wrong.
     """
     recipe = load_recipe(settings.recipe, settings.override)
@@ -50,6 +50,11 @@ def train(settings: TrainSettings, *, only_check: bool = False) -> Row | None:
 
             assert settings.dataset
             return train_sft(warehouse, recipe, settings.dataset, reporter=reporter, **common)
+        if isinstance(recipe, DpoRecipe):
+            from training.preferences.dpo import train_dpo
+
+            assert settings.dataset
+            return train_dpo(warehouse, recipe, settings.dataset, reporter=reporter, **common)
         from training.grpo import train_grpo
 
         assert isinstance(settings, GrpoSettings)
