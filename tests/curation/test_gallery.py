@@ -232,10 +232,33 @@ def test_a_tree_page_holds_every_node_with_its_numbers(tmp_path):
         shown = nodes[node.node_id]
         assert (shown["visits"], shown["value"]) == (node.visits, node.value)
         assert (shown["reward"], shown["discarded"]) == (node.reward, node.discarded)
+        assert (shown["reason"], shown["problems"]) == (node.reason, list(node.problems))
+        assert shown["parent"] == (node.parent.node_id if node.parent else None)
         assert len(shown["rollouts"]) == len(node.rollouts)
+        for part, rollout in zip(shown["rollouts"], node.rollouts, strict=True):
+            assert (part["id"], part["reward"]) == (rollout.rollout_id, rollout.reward)
+            assert part["answer"] == rollout.answer
+            steps = range(node.depth + 1, node.depth + 1 + len(rollout.steps))
+            assert [step["n"] for step in part["steps"]] == [*map(str, steps)]
+            assert all(m["n"] == step["n"] for step in part["steps"] for m in step["marks"])
         if node.step:
             assert shown["step"]["n"] == str(node.depth)
             assert shown["step"]["text"] == node.step.thought
+
+
+def test_badges_of_a_tree_keep_off_those_of_the_steps_above():
+    question = question_about(encoded("red", (480, 480)))
+    tree = searched(question)
+    at = (Point(240, 240),)
+    chain = [tree.root.children[0]]
+    chain[0].step = Step("Here (240, 240).", at)
+    chain[0].rollouts = [
+        replace(chain[0].rollouts[0], steps=(Step("And here (240, 240).", at),) * 3)
+    ]
+    (node,) = (n for n in gallery.shown_nodes(tree) if n["id"] == chain[0].node_id)
+    shown = [node["step"], *node["rollouts"][0]["steps"]]
+    assert [step["n"] for step in shown] == ["1", "2", "3", "4"]
+    assert len({tuple(step["marks"][0]["badge"]) for step in shown}) == 4
 
 
 def test_badges_keep_off_each_other_and_inside_the_image():

@@ -11,7 +11,7 @@ from types import SimpleNamespace
 import pytest
 from prometheus_client.parser import text_string_to_metric_families
 
-from flows.progress import BuildCounts
+from flows.progress import BuildCounts, ProgressLine, TerminalProgress, short_time
 from flows.settings import Problem
 from flows.stages.prometheus import served
 from mcts.teachers.base import Ledger
@@ -47,6 +47,41 @@ def test_time_left_counts_parts_of_trees_and_is_not_told_too_soon():
 def test_the_line_tells_cache_hits_only_where_the_teacher_counts_them():
     assert "cached" not in counts(prompt_tokens=100).figures()
     assert "80% of prompts cached" in counts(prompt_tokens=100, cached_tokens=80).figures()
+
+
+@pytest.mark.parametrize(
+    ("seconds", "shown"),
+    [(0, "0 s"), (59.4, "59 s"), (59.6, "1 min 0 s"), (130, "2 min 10 s"), (3600, "1 h 0 min"),
+     (3659, "1 h 0 min"), (90_061, "25 h 1 min")],
+)  # fmt: skip
+def test_a_duration_is_told_in_its_two_largest_units(seconds: float, shown: str) -> None:
+    assert short_time(seconds) == shown
+
+
+def test_without_a_terminal_a_line_is_told_now_and_then_and_at_the_end() -> None:
+    told: list[str] = []
+    line = ProgressLine("{done} of {total}", every_s=1e9, report=told.append)
+    line.update(1, 3, "1 right", 130)
+    line.report("a remark")
+    line.update(3, 3, "2 right", 0.0)
+    assert told == ["a remark", "3 of 3, 2 right"], "too soon for the first"
+    often = ProgressLine("{done} of {total}", every_s=-1, report=told.append, last=False)
+    often.update(1, 3, "", 130)
+    often.update(3, 3)
+    assert told[2:] == ["1 of 3, about 2 min 10 s left", "3 of 3"]
+    never = ProgressLine("{done}", every_s=1e9, report=told.append, last=False)
+    never.update(3, 3)
+    assert len(told) == 4
+
+
+def test_a_build_says_what_is_there_already(capsys: pytest.CaptureFixture[str]) -> None:
+    progress = TerminalProgress(every_s=-1)
+    progress.start(10, 0, None)
+    assert capsys.readouterr().err == ""
+    progress.start(10, 2, None)
+    assert capsys.readouterr().err == "2 of 10 trees are in the warehouse already\n"
+    progress.tree("a", True, False)
+    assert capsys.readouterr().err.startswith("3 of 10 trees, 1 right, about ")
 
 
 def test_prometheus_reads_the_same_figures_while_the_build_runs():

@@ -1,7 +1,9 @@
 """The lint finds what is wrong with a reward, and nothing wrong with ours."""
 
+import hashlib
 import json
 import random
+from dataclasses import asdict
 
 import pytest
 
@@ -12,6 +14,7 @@ from training.rewards import lint as linting
 from training.rewards.exploits import probes
 from training.rewards.lint import lint, load_reward
 from training.rewards.rewards import PRESETS, make_rewards
+from training.rewards.zoom_exploits import dialogue_probes
 
 SPACE = CoordinateSpace.qwen3_vl()
 
@@ -100,6 +103,25 @@ def test_a_reward_that_takes_for_ever_is_told(monkeypatch):
 def test_tricks_are_the_same_for_a_seed():
     first, again, other = (list(probes(SPACE, random.Random(seed))) for seed in (3, 3, 4))
     assert first == again != other
+
+
+def test_the_attempts_of_a_seed_stay_the_same():
+    """Findings and figures of two releases are comparable only while they try the same texts.
+
+    An attempt that is added or changed on purpose changes a digest here, and nothing else does.
+    """
+
+    def digest(attempts):
+        found = hashlib.sha256()
+        for p in attempts:
+            told = [p.known, p.column, p.zoom, p.honest, *map(asdict, p.tricks)]
+            found.update(json.dumps(told).encode())
+        return found.hexdigest()[:12]
+
+    pixels = CoordinateSpace.qwen25_vl()
+    assert digest(probes(SPACE, random.Random(0))) == "b7ae9b89a649"
+    assert digest(probes(pixels, random.Random(0), one_block=True)) == "f2b6e03ce15d"
+    assert digest(dialogue_probes(SPACE, random.Random(0))) == "02e6f3accfc6"
 
 
 def test_the_command_says_what_works_and_ends_with_1(capsys, monkeypatch):
