@@ -280,6 +280,31 @@ def test_a_thought_cut_off_is_left_out():
     assert found.steps == () and found.answer is None
 
 
+@pytest.mark.parametrize(
+    ("end", "finish_reason", "answer"),
+    [
+        ("<answer>a</answer>", "stop", "a"),
+        ("<answer>a</answer>", "length", "a"),
+        ("<answer>a", "stop", "a"),  # some servers leave the stop out
+        ("<answer>a", "length", None),  # its end is missing
+        ("", "stop", None),
+    ],
+)
+def test_an_answer_counts_where_it_was_written_to_its_end(end, finish_reason, answer):
+    text = f"<think>A (500, 500).</think>{end}"
+    found = read_turn(text, FRAME, ZOOM, finish_reason=finish_reason)
+    assert found.answer == answer
+    # A thought that something follows, or that a stop ended, is whole.
+    whole = bool(end) or finish_reason == "stop"
+    assert len(found.steps) == whole
+
+
+@pytest.mark.parametrize("text", ["a", "a</answer>", "a</answer> and more"])
+def test_behind_an_opened_answer_tag_there_is_an_answer_only(text):
+    found = read_turn(text, FRAME, ZOOM, answer_opened=True)
+    assert (found.answer, found.steps) == ("a", ())
+
+
 @given(st.text(alphabet='<>/{}[]",.:01 \n') | st.text())
 def test_no_text_is_a_crash(noise):
     for text in (
