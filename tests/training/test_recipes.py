@@ -11,7 +11,14 @@ from mcts.zoom.config import ZoomConfig
 from mcts.zoom.lenses import VISUAL_SEARCH_LENS, Lens
 from training.errors import TrainingError
 from training.grpo import reward_of
-from training.recipes import GrpoRecipe, SftRecipe, key_settings, load_recipe, recipe_names
+from training.recipes import (
+    GrpoRecipe,
+    Recipe,
+    SftRecipe,
+    key_settings,
+    load_recipe,
+    recipe_names,
+)
 from training.run_training import student_name
 from training.runs import Plan
 
@@ -167,3 +174,95 @@ def test_only_a_recipe_that_zooms_says_how() -> None:
         load_recipe("qwen3-vl-4b-zoom-sft", ["zoom.max_turns=3"])
     with pytest.raises(TrainingError, match=r"zoom.lens: .* half width above 0"):
         load_recipe("qwen3-vl-4b-zoom-sft", [own.replace("0.1", "0")])
+
+
+def bare(tmp_path: Path, kind: str, *overrides: str) -> Recipe:
+    path = tmp_path / f"{kind}.yaml"
+    steps = "steps: 1\nquestions: 2\n" if kind == "grpo" else ""
+    path.write_text(f"kind: {kind}\nabout: Bare.\nlearning_rate: 1.0e-4\n{steps}")
+    return load_recipe(str(path), list(overrides))
+
+
+EVERY_KIND = {
+    "model": None, "response_style": "grounded", "zoom": None, "min_thoughts": 3, "seed": 0,
+    "weight_decay": 0.0, "warmup": 0.03, "schedule": "cosine", "max_grad_norm": 1.0,
+    "micro_batch": 8, "freeze_vision": True, "lora": None, "precision": "float32",
+    "gradient_checkpointing": False, "max_pixels": None, "save_every": 20, "trackers": None,
+}  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("kind", "own"),
+    [
+        ("sft", {"epochs": 1.0, "steps": None, "batch": 32, "max_tokens": None}),
+        (
+            "dpo",
+            {"epochs": 1.0, "steps": None, "batch": 32, "max_tokens": None, "beta": 0.1,
+             "loss": "sigmoid", "sft_weight": 0.0, "least_margin": 0.25, "least_visits": 2,
+             "question_pairs": 8},
+        ),
+        (
+            "grpo",
+            {"updates": 1, "group": 8, "max_completion": 256, "turn_tokens": None,
+             "max_prompt": None, "temperature": 1.0, "top_p": 1.0, "beta": 0.0, "epsilon": 0.2,
+             "epsilon_high": 0.28, "loss_type": "dapo", "scale_rewards": "group",
+             "reward": "grounded", "weights": None, "bands": ["hard", "medium", "easy"],
+             "dead_group_tokens": 0.0, "curriculum": "none", "engine": "transformers",
+             "vllm_memory": 0.3, "ratio_low": 0.5, "ratio_high": 2.0},
+        ),
+    ],
+)  # fmt: skip
+def test_a_default_stays_what_it_is(tmp_path: Path, kind: str, own: dict[str, object]) -> None:
+    """Whoever left a field out is trained with it."""
+    found = bare(tmp_path, kind).model_dump(mode="json")
+    assert found | EVERY_KIND | own == found
+
+
+def test_defaults_of_inner_fields_stay_what_they_are(tmp_path: Path) -> None:
+    recipe = bare(tmp_path, "grpo", "response_style=zoom", "reward=zoom", "zoom={}", "lora={}")
+    assert isinstance(recipe, GrpoRecipe) and recipe.zoom is not None and recipe.lora is not None
+    assert recipe.zoom.model_dump(mode="json") == {
+        "lens": None, "max_calls": 4, "max_turns": None, "tool": "search_coordinate",
+        "crop_tokens": 0,
+    }  # fmt: skip
+    assert recipe.alarm.model_dump() == {
+        "batches": 20, "least_calls": 0.05, "control_every": 25, "controls": 4, "least_gain": 0.01,
+    }  # fmt: skip
+    assert recipe.lora.model_dump(mode="json") == {
+        "rank": 16, "alpha": 32, "dropout": 0.0,
+        "targets": [f"{n}_proj" for n in ("q", "k", "v", "o", "gate", "up", "down")],
+    }  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("kind", "field", "least", "below"),
+    [
+        ("sft", "min_thoughts", 1, 0), ("sft", "seed", 0, -1), ("sft", "learning_rate", 1e-9, 0),
+        ("sft", "weight_decay", 0, -0.1), ("sft", "max_grad_norm", 0.1, 0),
+        ("sft", "micro_batch", 1, 0), ("sft", "epochs", 0.1, 0), ("sft", "steps", 1, 0),
+        ("sft", "warmup", 0, -0.1), ("sft", "lora.rank", 1, 0), ("sft", "lora.alpha", 1, 0),
+        ("dpo", "epochs", 0.1, 0), ("dpo", "beta", 0.01, 0), ("dpo", "sft_weight", 0, -0.1),
+        ("grpo", "group", 2, 1), ("grpo", "temperature", 0.1, 0), ("grpo", "top_p", 0.1, 0),
+        ("grpo", "beta", 0, -0.1), ("grpo", "epsilon", 0.1, 0), ("grpo", "epsilon_high", 0.1, 0),
+        ("grpo", "dead_group_tokens", 0, -1), ("grpo", "ratio_low", 0.1, 0),
+        ("grpo", "ratio_high", 1.1, 1), ("grpo", "alarm.batches", 0, -1),
+        ("grpo", "alarm.controls", 0, -1), ("grpo", "alarm.control_every", 1, 0),
+    ],
+)  # fmt: skip
+def test_a_field_takes_its_least_value_and_nothing_below(
+    tmp_path: Path, kind: str, field: str, least: float, below: float
+) -> None:
+    bare(tmp_path, kind, f"{field}={least}")
+    with pytest.raises(TrainingError, match=f"{field}: Input should be greater than"):
+        bare(tmp_path, kind, f"{field}={below}")
+
+
+@pytest.mark.parametrize(
+    ("kind", "field", "most"),
+    [("sft", "warmup", 1), ("grpo", "top_p", 1), ("grpo", "vllm_memory", 1),
+     ("grpo", "alarm.least_calls", 1), ("grpo", "alarm.least_gain", 1), ("dpo", "least_margin", 1)],
+)  # fmt: skip
+def test_a_share_is_one_at_most(tmp_path: Path, kind: str, field: str, most: float) -> None:
+    bare(tmp_path, kind, f"{field}={most}")
+    with pytest.raises(TrainingError, match=f"{field}: Input should be less than or equal to 1"):
+        bare(tmp_path, kind, f"{field}={most + 0.1}")
