@@ -1,15 +1,27 @@
-"""The door to TRL: its private names are all listed, all there, and used nowhere else."""
+"""The door to TRL: what it is told; its private names are listed, there, used nowhere else."""
 
 from __future__ import annotations
 
 import inspect
 import re
 from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
 
 import pytest
+import torch
 
 import training
-from training.trainers import PRIVATE_NAMES, offline
+from training.errors import TrainingError
+from training.recipes import GrpoRecipe, SftRecipe
+from training.trainers import (
+    PRIVATE_NAMES,
+    _common,
+    _grpo_config,
+    _peft,
+    _turn_limits,
+    offline,
+)
 
 
 @pytest.mark.parametrize("trainer", PRIVATE_NAMES)
@@ -42,3 +54,129 @@ def test_private_names_are_listed_and_used_behind_the_door_only() -> None:
     overridden -= own - listed
     assert [name for name, used in of_a_trainer.items() if used] == ["trainers.py"]
     assert of_a_trainer["trainers.py"] | overridden == listed
+
+
+# ---- what TRL is told ---------------------------------------------------------------------------
+
+
+def recipe(kind: str, **changed: object) -> Any:
+    """A recipe in which no value is a default or like another's."""
+    common = {
+        "name": "r", "about": "One.", "kind": kind, "learning_rate": 3e-5, "weight_decay": 0.02,
+        "warmup": 0.07, "schedule": "linear", "max_grad_norm": 0.9, "seed": 11, "save_every": 13,
+        "gradient_checkpointing": True, "trackers": [],
+    }  # fmt: skip
+    grpo = {
+        "steps": 17, "questions": 3, "group": 4, "updates": 2, "max_completion": 250,
+        "temperature": 0.8, "top_p": 0.7, "beta": 0.03, "epsilon": 0.25, "epsilon_high": 0.31,
+        "loss_type": "dr_grpo", "scale_rewards": "none", "micro_batch": 6,
+    }  # fmt: skip
+    models = {"sft": SftRecipe, "grpo": GrpoRecipe}
+    return models[kind].model_validate(common | (grpo if kind == "grpo" else {}) | changed)
+
+
+@pytest.fixture
+def run(tmp_path: Path) -> Any:
+    return SimpleNamespace(checkpoints=tmp_path, plan=SimpleNamespace(model_name="mine"))
+
+
+def test_every_trainer_is_told_what_the_recipe_says(run: Any) -> None:
+    told = _common(run, recipe("sft"), 32)
+    gpu = torch.cuda.is_available()
+    assert told == {
+        "output_dir": str(run.checkpoints), "run_name": "mine", "project": "vigorl",
+        "report_to": "none", "per_device_train_batch_size": 8, "gradient_accumulation_steps": 4,
+        "learning_rate": 3e-5, "weight_decay": 0.02, "warmup_steps": 0.07,
+        "lr_scheduler_type": "linear", "max_grad_norm": 0.9, "seed": 11, "data_seed": 11,
+        "bf16": False, "use_cpu": not gpu, "dataloader_pin_memory": gpu,
+        "gradient_checkpointing": True, "save_strategy": "steps", "save_steps": 13,
+        "save_total_limit": 2, "logging_steps": 1, "disable_tqdm": True,
+        "remove_unused_columns": False, "trust_remote_code": False,
+    }  # fmt: skip
+    assert _common(run, recipe("sft", trackers=None), 32)["report_to"] == ["trackio"]
+    assert _common(run, recipe("sft", precision="bfloat16"), 32)["bf16"] is gpu
+
+
+@pytest.mark.parametrize(
+    ("micro", "batch", "sequences", "devices", "told"),
+    [
+        (8, 32, 1, 1, (8, 4)),
+        (8, 32, 2, 1, (4, 8)),
+        (5, 6, 1, 1, (3, 2)),  # the largest that shares it evenly
+        (8, 4, 1, 2, (2, 1)),  # no more than there is
+        (1, 4, 2, 1, (1, 4)),
+        (2, 12, 1, 3, (2, 2)),
+        (4, 3, 1, 2, None),
+        (4, 1, 1, 2, None),
+    ],
+)
+def test_a_batch_is_shared_among_devices_and_steps(
+    run: Any, monkeypatch: pytest.MonkeyPatch,
+    micro: int, batch: int, sequences: int, devices: int, told: tuple[int, int] | None,
+) -> None:  # fmt: skip
+    monkeypatch.setenv("WORLD_SIZE", str(devices))
+    given = recipe("sft", micro_batch=micro)
+    if told is None:
+        sentence = f"a batch of {batch} can't be shared among {devices} devices"
+        with pytest.raises(TrainingError, match=sentence):
+            _common(run, given, batch, sequences)
+        return
+    found = _common(run, given, batch, sequences)
+    assert (
+        found["per_device_train_batch_size"], found["gradient_accumulation_steps"]
+    ) == told  # fmt: skip
+
+
+def test_a_tracker_that_is_not_installed_is_named(
+    run: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("training.trainers.importlib.util.find_spec", lambda name: None)
+    with pytest.raises(TrainingError, match="trackers: mlflow is not installed; `pip install mlfl"):
+        _common(run, recipe("sft", trackers=["mlflow"]), 32)
+
+
+def test_grpo_samples_as_the_recipe_says_and_from_the_whole_distribution(run: Any) -> None:
+    offline()
+    args = _grpo_config(run, recipe("grpo"), [0.5, 0.25])
+    told = {
+        "max_steps": 17, "num_generations": 4, "generation_batch_size": 24,
+        "max_completion_length": 250, "temperature": 0.8, "top_p": 0.7, "top_k": 0, "beta": 0.03,
+        "epsilon": 0.25, "epsilon_high": 0.31, "loss_type": "dr_grpo", "scale_rewards": "none",
+        "reward_weights": [0.5, 0.25], "shuffle_dataset": True, "use_vllm": False,
+        "mask_truncated_completions": True, "generation_kwargs": None,
+        "per_device_train_batch_size": 6, "gradient_accumulation_steps": 2,
+    }  # fmt: skip
+    assert {name: getattr(args, name) for name in told} == told
+    easy = _grpo_config(run, recipe("grpo", curriculum="easy_first"), [1.0])
+    assert easy.shuffle_dataset is False, "the order is the curriculum"
+    zooms = _grpo_config(run, recipe("grpo", response_style="zoom", reward="zoom"), [1.0])
+    assert zooms.mask_truncated_completions is False
+    assert zooms.generation_kwargs == {"max_new_tokens": 250}
+    beside = _grpo_config(run, recipe("grpo", engine="vllm", vllm_memory=0.4), [1.0])
+    assert beside.use_vllm and beside.vllm_mode == "colocate"
+    assert beside.vllm_gpu_memory_utilization == 0.4
+    assert beside.vllm_importance_sampling_correction
+
+
+def test_a_turn_ends_at_a_call_or_an_answer_whatever_samples_it() -> None:
+    turn = {"response_style": "zoom", "reward": "zoom", "turn_tokens": 60}
+    assert _turn_limits(recipe("grpo", **turn)) == {"max_new_tokens": 60}
+    assert _turn_limits(recipe("grpo", engine="local", **turn)) is None
+    assert _turn_limits(recipe("grpo", engine="vllm", **turn)) == {
+        "max_tokens": 60, "stop": ["</tool_call>", "</answer>"], "include_stop_str_in_output": True,
+    }  # fmt: skip
+
+
+def test_small_matrices_are_beside_the_language_models_layers_only() -> None:
+    offline()
+    lora = {"rank": 4, "alpha": 12, "dropout": 0.1, "targets": ["q_proj", "up_proj"]}
+    told = _peft(recipe("sft", lora=lora))
+    assert (told.r, told.lora_alpha, told.lora_dropout) == (4, 12, 0.1)
+    for layer, taken in (
+        ("model.language_model.layers.3.self_attn.q_proj", True),
+        ("model.language_model.layers.3.mlp.up_proj", True),
+        ("model.language_model.layers.3.self_attn.k_proj", False),
+        ("model.visual.blocks.1.attn.q_proj", False),
+    ):
+        assert bool(re.fullmatch(told.target_modules, layer)) is taken
+    assert _peft(recipe("sft")) is None
