@@ -1,10 +1,14 @@
 """What a completion earns: by part, response style and answer kind, in a student's coordinates."""
 
+from dataclasses import replace
+
 import pytest
 
+from curation.filters.rules import REPEAT_RADIUS
 from mcts.coordinates import CoordinateSpace, Frame
 from mcts.data import AnswerKind, Box, Image, Question, ResponseStyle, Step
 from mcts.parsing import points_in, render
+from training.rewards.completions import LONGEST, text_of, turns_of
 from training.rewards.question_column import question_column, read_question
 from training.rewards.rewards import PRESETS, RewardSpec, make_rewards
 
@@ -161,3 +165,137 @@ def test_a_spec_that_form_could_win_is_refused(weights, style, sentence):
 def test_a_missing_question_column_is_a_sentence():
     with pytest.raises(ValueError, match="column `question`"):
         make_rewards(PRESETS["grounded"], SPACE).functions[0]([""], [""])
+
+
+# ---- where the limits lie -----------------------------------------------------------------------
+
+
+def spots(count):
+    return [
+        f"I see thing {chr(97 + i)}{chr(97 + i)} at ({50 * i}, {50 * i})." for i in range(count)
+    ]
+
+
+def long_thought(characters):
+    start = "I see the red lamp at (94, 125). "
+    return start + "o" * (characters - len(start))
+
+
+@pytest.mark.parametrize(
+    ("completion", "earned"),
+    [
+        (text(*spots(16)), 1),
+        (text(*spots(17)), 0),
+        (text(long_thought(1000)), 1),
+        (text(long_thought(1001)), 0),
+        (text("Lamp here (94, 125)."), 1),
+        (text("Lamp (94, 125)."), 0),  # one word
+        (text("I a (94, 125)."), 1),
+        (text("X b (94, 125)."), 0),  # letters are no words
+        (text("See lamp (94, 125).", "see  LAMP (94, 125)."), 0),
+        (text("See lamp (94, 125).", "See lamps (194, 125)."), 1),
+    ],
+)
+def test_the_form_ends_where_it_says(completion, earned):
+    assert parts(completion)["format"] == earned
+
+
+@pytest.mark.parametrize(
+    ("thought", "score"),
+    [
+        ("The lamp (94, 125) beside the box (547, 521).", 1),
+        ("The lamp (94, 125), the box (547, 521), the bed (900, 900).", 0),
+    ],
+)
+def test_a_thought_points_at_two_places_at_most(thought, score):
+    assert parts(text(thought))["grounding"] == score
+
+
+def test_places_are_of_one_place_within_the_radius_that_filters_have():
+    apart = REPEAT_RADIUS * 1000
+    for gap, score in ((apart - 2, 0), (apart + 2, 1)):
+        further = f"There is a box at ({94 + gap:.0f}, 125)."
+        question = Question("t", "?", (Image("a", 1000, 1000),), AnswerKind.TEXT, answers=("left",))
+        found = parts(text("See the lamp at (94, 125).", further), question=question, objects=None)
+        assert found["grounding"] == score
+
+
+def test_as_few_thoughts_as_one_are_demanded_where_nothing_is_said():
+    for least in ({}, {"min_thoughts": None}, {"min_thoughts": [0]}, {"min_thoughts": [None]}):
+        assert parts(text(GOOD[0]), **least)["format"] == 1
+        assert parts("<answer>left</answer>", **least)["format"] == 0
+
+
+def test_an_answer_alone_has_no_thoughts_and_one_end():
+    for completion, earned in (
+        ("<answer>left</answer>", 1),
+        (" \n<answer>left</answer>\n", 1),
+        ("<think></think><answer>left</answer>", 0),
+        ("<answer>left</answer><answer>left</answer>", 0),
+        ("<answer>left", 0),
+        ("left</answer>", 0),
+        ("<answer>le<b>ft</answer>", 0),
+    ):
+        assert parts(completion, "answer_only")["format"] == earned
+
+
+def test_a_completion_too_long_to_read_earns_nothing():
+    whole = "<answer>left</answer>"
+    for length, score in ((LONGEST, 1), (LONGEST + 1, 0)):
+        completion = "x" * (length - len(whole)) + whole
+        assert parts(completion)["correctness"] == score
+
+
+@pytest.mark.parametrize(
+    ("shares", "score"),
+    [((3, 0), 1), ((2, 1), 1 / 3), ((1, 1), 0), ((1, 2), 0), ((3, 1), 0.5)],
+)
+def test_half_of_the_steps_on_what_they_name_is_worth_nothing(shares, score):
+    right = [
+        "I see the red lamp at (94, 125).", "Here is the blue box at (547, 521).",
+        "In the second picture, the red lamp is at (250, 250) in image 2.",
+    ]  # fmt: skip
+    wrong = ["There is a blue box at (900, 900).", "And a red lamp at (900, 100)."]
+    thoughts = right[: shares[0]] + wrong[: shares[1]]
+    assert parts(text(*thoughts), "verified")["verified"] == pytest.approx(score)
+
+
+def test_a_question_of_which_one_image_is_unknown_earns_the_plain_part():
+    some = (OBJECTS[0], None)
+    beside = text(GOOD[0], "Here is the blue box at (900, 900).")
+    assert parts(beside, "verified", objects=some)["verified"] == 1
+    assert read_question(question_column(QUESTION, some)).objects == [OBJECTS[0], None]
+
+
+def test_presets_weigh_as_they_always_did():
+    told = {name: (dict(spec.weights), str(spec.response_style)) for name, spec in PRESETS.items()}
+    assert told == {
+        "grounded": ({"correctness": 0.7, "format": 0.15, "grounding": 0.15}, "grounded"),
+        "verified": ({"correctness": 0.7, "format": 0.1, "verified": 0.2}, "grounded"),
+        "ungrounded": ({"correctness": 0.7, "format": 0.3}, "ungrounded"),
+        "answer_only": ({"correctness": 0.7, "format": 0.3}, "answer_only"),
+        "zoom": ({"correctness": 0.6, "format": 0.25, "looks": 0.15}, "zoom"),
+        "zoom_no_bonus": ({"correctness": 0.6, "format": 0.4}, "zoom"),
+    }
+
+
+def test_a_part_without_weight_is_no_part_and_none_stays_none():
+    rewards = make_rewards(RewardSpec({"correctness": 1.0, "format": 0.0}), SPACE)
+    assert (rewards.names, rewards.weights) == (["correctness"], [1.0])
+    assert [f.__name__ for f in rewards.functions] == ["correctness"]
+    assert RewardSpec({"correctness": 0.51, "format": 0.49})
+    ungraded = replace(QUESTION, answers=("behind",))  # is none of its choices
+    found = parts(text(*GOOD), question=ungraded)
+    assert (found["correctness"], found["format"], found["total"]) == (None, 1, None)
+
+
+def test_what_an_environment_took_apart_is_put_together():
+    message = {"role": "assistant", "content": None, "reasoning_content": "I see."}
+    assert text_of([message]) == "<think>I see.</think>\n"
+    call = {"name": "f", "arguments": {"a": "é"}}
+    called = {"role": "assistant", "content": "x", "tool_calls": [{"function": call}] * 2}
+    said = '<tool_call>{"name": "f", "arguments": {"a": "é"}}</tool_call>'
+    assert turns_of([{"role": "user", "content": "no"}, called]) == ("x" + 2 * said,)
+    image = [{"type": "image"}, {"type": "text", "text": "a"}, {"type": "text", "text": "b"}]
+    assert turns_of([{"role": "assistant", "content": image}]) == ("ab",)
+    assert turns_of(None) == () and turns_of("a") == ("a",)
