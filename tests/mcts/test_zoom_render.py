@@ -186,6 +186,13 @@ def test_thin_colours_of_a_crop_stay_what_they_are() -> None:
     shown = decode(render_crop(data.getvalue(), Observation(Box(0, 0, 64, 64), 64, 64)))
     pairs = zip(shown.tobytes(), stripes.tobytes(), strict=True)
     assert max(abs(a - b) for a, b in pairs) < 16
+    grain = Picture.merge("RGB", [Picture.effect_noise((64, 64), 60) for _ in range(3)])
+    data = io.BytesIO()
+    grain.save(data, "PNG")
+    shown = decode(render_crop(data.getvalue(), Observation(Box(0, 0, 64, 64), 64, 64)))
+    pairs = zip(shown.tobytes(), grain.tobytes(), strict=True)
+    lost = sum(abs(a - b) for a, b in pairs) / (3 * 64 * 64)
+    assert 0 < lost < 5, lost
 
 
 def test_a_crop_is_named_by_all_that_decides_its_pixels() -> None:
