@@ -35,9 +35,9 @@ from training.examples import prompts_hash, task_prompts, version_prompts
 from training.preflight import check_episodes, check_rollouts
 from training.recipes import GrpoRecipe
 from training.rewards.rewards import RewardSpec, make_rewards, preset
-from training.run_training import Checks, prepare_student, run_training, student_name
+from training.run_training import Checks, open_start, run_training
 from training.runs import Plan, open_run
-from training.students import Student, open_student
+from training.students import Student
 from training.trainers import TrainingReporter, grpo_trainer
 from training.zoom_rows import with_zoom
 from warehouse.sources import task_of
@@ -79,8 +79,7 @@ def train_grpo(
         raise TrainingError("grpo takes questions of a --dataset or of a --task: give one of both")
     reward = reward_of(recipe)
     with ExitStack() as stack:
-        start = stack.enter_context(open_student(warehouse, student_name(recipe, model)))
-        student = prepare_student(start, recipe)
+        student = stack.enter_context(open_start(warehouse, recipe, model))
         ref = None
         if dataset is not None:
             version = resolve(warehouse, dataset)
@@ -93,7 +92,7 @@ def train_grpo(
             student = zooming(student, recipe, task)
             prompts = task_prompts(warehouse, task, split, student, recipe, limit)
         ids = tuple(row["question_id"] for row in prompts.rows) if ref is None else ()
-        plan = Plan("grpo", recipe.settings(), ref, prompts_hash(prompts), start.model_id,
+        plan = Plan("grpo", recipe.settings(), ref, prompts_hash(prompts), student.model_id,
                     task=task, name=name, question_ids=ids)  # fmt: skip
         run = stack.enter_context(open_run(warehouse, plan, recorded))
         if run.finished is not None:

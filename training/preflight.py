@@ -21,7 +21,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import re
+from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from typing import Any
 
@@ -34,7 +35,7 @@ from training.errors import TrainingError
 from training.examples import Examples, decode_image
 from training.sft_batches import check_labels, check_pair_labels
 from training.students import Student
-from training.templates import PAD, ChatTemplate, check_row, image_turns
+from training.templates import PAD, ChatTemplate, check_row, image_turns, unknown_tags
 from warehouse.tables.schema import Row
 
 OVERFIT_STEPS, OVERFIT_ROWS, OVERFIT_TO = 30, 4, 0.8
@@ -44,6 +45,7 @@ SAME = 1e-2
 AGREED = 0.98
 """Share of greedy tokens that must be the trainer's likeliest, too; ties differ by rounding."""
 _PROMPTS, _TOKENS = 2, 48
+_TAG = re.compile(r"</?[a-z_]+>")
 _FEWER_LOOKS = " or `zoom.max_calls` (longer dialogues are then left out)"
 
 
@@ -67,7 +69,7 @@ def check_rows(
     most = min(limit, context) if limit else context
     tokens_of: dict[tuple[int, int], int] = {}
     sizes: dict[str, tuple[int, int]] = {}
-    longest, added = 0, ""
+    longest, added, tags = 0, "", set[str]()
     chat = ChatTemplate.of(processor, template)
     for number, row in enumerate(examples.rows, 1):
         name = row.get("name") or row.get("trace_id") or row["question_id"]
@@ -91,6 +93,7 @@ def check_rows(
             image_tokens += tokens_of[size]
         rendered = check_row(chat, row, student.prompt_style.response_style, where)
         text, added = rendered.text, added or rendered.added
+        tags.update(_TAG.findall(text))
         if text.count(PAD) != len(row["image_ids"]):
             raise TrainingError(
                 f"{where}: its text has {text.count(PAD)} places for {len(row['image_ids'])} "
@@ -106,7 +109,20 @@ def check_rows(
             )
     own = f"; the chat template itself adds {added[:200]!r} to prompts" if added else ""
     fitting = f"{len(examples.rows)} rows and {len(sizes)} images fit"
-    return f"{fitting}, the longest has {longest} tokens{own}"
+    unknown = () if student.taught_here else unknown_tags(processor, tags)
+    return f"{fitting}, the longest has {longest} tokens{own}{_unknown_told(unknown)}"
+
+
+def _unknown_told(tags: Sequence[str]) -> str:
+    """Return what to do about tags that the model may not know, as the end of a sentence."""
+    if not tags:
+        return ""
+    names = ", ".join(dict.fromkeys(tag.strip("</>") for tag in tags))
+    return (
+        f"; {' and '.join(tags)} are single tokens that the model's own chat template never writes,"
+        f" so it may never have learned them: `text_tags: [{names}]` in the recipe has it read and "
+        "write them as text"
+    )
 
 
 def check_sft(trainer: Any, examples: Examples) -> str:

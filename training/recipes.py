@@ -39,7 +39,7 @@ from training.errors import TrainingError
 Positive = Annotated[int, Field(ge=1)]
 Share = Annotated[float, Field(ge=0, le=1)]
 GROUP = "vigorl.recipes"
-_LATER_FIELDS = frozenset({"zoom", "turn_tokens", "pass_rates"})
+_LATER_FIELDS = frozenset({"zoom", "turn_tokens", "pass_rates", "dead_group_tokens", "text_tags"})
 """Fields whose default is left out of the settings, as of students trained before there were such
 fields."""
 
@@ -122,6 +122,11 @@ class _Recipe(_Checked):
     )
     zoom: Zoom | None = Field(None, description="how it zooms, with response_style zoom only")
     min_thoughts: Positive = Field(3, description="most steps a prompt demands")
+    text_tags: tuple[Literal["think", "answer", "tool_call"], ...] = Field(
+        (),
+        description="tags written in pieces of text where the tokenizer has each as one token "
+        "that the model was never trained on",
+    )
     seed: Annotated[int, Field(ge=0)] = 0
     learning_rate: Annotated[float, Field(gt=0)]
     weight_decay: Annotated[float, Field(ge=0)] = 0.0
@@ -243,6 +248,11 @@ class GrpoRecipe(_Recipe):
         "search",
         description="whose rates those are: the searches', or the student's own where an "
         "evaluation measured them",
+    )
+    dead_group_tokens: Annotated[float, Field(ge=0)] = Field(
+        0.0,
+        description="tokens that may be written for further questions, in place of groups whose "
+        "answers all earn the same, as a multiple of what a batch writes; 0 replaces none",
     )
     curriculum: Literal["none", "easy_first"] = "none"
     engine: Literal["local", "transformers", "vllm"] = Field(

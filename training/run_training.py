@@ -1,7 +1,7 @@
 """Runs one training: load the student, check, train, store the model.
 
-    student = prepare_student(start, recipe)         # as the recipe prompts it
-    row = run_training(run, student, examples, make_trainer, checks, reporter)   # of `models`
+    with open_start(warehouse, recipe, model) as student:       # as the recipe prompts it
+        row = run_training(run, student, examples, make_trainer, checks, reporter)
 
 `sft.py`, `grpo.py` and `preferences/dpo.py` choose the examples, the trainer, and what is checked
 before.
@@ -9,8 +9,10 @@ before.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
+from statistics import fmean
 from typing import Any
 
 from training.errors import TrainingError
@@ -18,8 +20,9 @@ from training.examples import Examples
 from training.preflight import check_rows
 from training.recipes import Recipe
 from training.runs import Run, read_metrics
-from training.students import Student, load_model
+from training.students import Student, load_model, open_student, with_text_tags
 from training.trainers import TrainingReporter, train, training_template
+from warehouse.storage.home import Warehouse
 from warehouse.tables.schema import Row
 
 
@@ -44,6 +47,23 @@ def student_name(recipe: Recipe, given: str | None) -> str:
     if name := given or recipe.model:
         return name
     raise TrainingError(f"recipe {recipe.name} names no model to start from: give --model")
+
+
+@contextmanager
+def open_start(warehouse: Warehouse, recipe: Recipe, given: str | None) -> Iterator[Student]:
+    """Yield the student to start from, prompted and tokenized as the recipe says.
+
+    Args:
+        given: its name, where it isn't the recipe's.
+
+    Raises:
+        TrainingError, WarehouseError: there is none, or it can't be trained so.
+    """
+    with (
+        open_student(warehouse, student_name(recipe, given)) as found,
+        with_text_tags(found, recipe.text_tags) as start,
+    ):
+        yield prepare_student(start, recipe)
 
 
 def prepare_student(start: Student, recipe: Recipe) -> Student:
@@ -101,9 +121,14 @@ def _limit_image_size(processor: Any, student: Student) -> None:
 
 
 def _last_metrics(run: Run, trainer: Any) -> Row:
-    """Return the newest value of everything that was logged."""
+    """Return the newest value of everything that was logged; of groups the mean of all steps, since
+    a batch has few."""
     metrics: Row = {}
+    of_groups: dict[str, list[float]] = {}
     for row in read_metrics(run.metrics_file):
         metrics.update(row)
+        for name in (name for name in row if name.startswith("groups/")):
+            of_groups.setdefault(name, []).append(row[name])
+    metrics |= {name: fmean(values) for name, values in of_groups.items()}
     metrics.pop("step", None)
     return {**metrics, "steps": int(trainer.state.global_step)}

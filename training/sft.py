@@ -18,9 +18,9 @@ from mcts.data import ResponseStyle
 from training.examples import read_dialogues, sft_examples
 from training.preflight import check_sft
 from training.recipes import SftRecipe
-from training.run_training import Checks, prepare_student, run_training, student_name
+from training.run_training import Checks, open_start, run_training
 from training.runs import Plan, open_run
-from training.students import Student, open_student
+from training.students import Student
 from training.trainers import TrainingReporter, sft_trainer
 from training.zoom_rows import shown_lens, with_zoom
 from warehouse.storage.home import Warehouse
@@ -54,10 +54,9 @@ def train_sft(
     reporter = reporter or TrainingReporter()
     version = resolve(warehouse, dataset)
     with ExitStack() as stack:
-        start = stack.enter_context(open_student(warehouse, student_name(recipe, model)))
-        student = prepare_student(start, recipe)
+        student = stack.enter_context(open_start(warehouse, recipe, model))
         plan = Plan(
-            "sft", recipe.settings(), version.ref, version.content_hash, start.model_id, name=name
+            "sft", recipe.settings(), version.ref, version.content_hash, student.model_id, name=name
         )
         run = stack.enter_context(open_run(warehouse, plan, recorded))
         if run.finished is not None:

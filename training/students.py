@@ -3,22 +3,30 @@
     with open_student(warehouse, name) as student:   # or a folder, or a name on a hub
         student.folder, student.model_id, student.space, student.prompt_style.prompt
         model, processor = load_model(student)
+    with with_text_tags(student, ("think",)) as student:     # `<think>` is three tokens of text
 
 A checkpoint's `vigorl.json` says how it is prompted (`mcts.teachers.checkpoints`).
+
+Some tokenizers have a tag as one added token that the model has never seen in training: Qwen3-VL
+Instruct has `<think>` from the models that reason. A student is given such a tag in pieces that it
+knows, and the tokenizer that writes them is kept with it.
 """
 
 from __future__ import annotations
 
+import json
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any
 
 from mcts.coordinates import CoordinateSpace
 from mcts.data import ResponseStyle
 from mcts.teachers.checkpoints import (
+    STYLE_FILE,
     PromptStyle,
     checkpoint_space,
     find_checkpoint,
@@ -35,6 +43,9 @@ from warehouse.storage.home import Warehouse
 from warehouse.versions.response_styles import PROMPTS
 
 _HUB_NAME = re.compile(r"[\w.-]+/[\w.-]+")
+_TOKENIZER_FILES = (
+    "tokenizer.json", "tokenizer_config.json", "added_tokens.json", "special_tokens_map.json",
+)  # fmt: skip
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,6 +59,11 @@ class Student:
     prompt_style: PromptStyle
     zoom: ZoomConfig | None = None
     """What its zoom calls show; None where it doesn't zoom, or nothing is recorded."""
+
+    @property
+    def taught_here(self) -> bool:
+        """Whether it has learned a response style, and so the tags as its tokenizer has them."""
+        return (self.folder / STYLE_FILE).is_file()
 
     def with_response_style(self, style: ResponseStyle) -> Student:
         """Return the same checkpoint, prompted for another response style.
@@ -133,6 +149,61 @@ def read_control_tokens(student: Student) -> tuple[str, ...]:
     except (OSError, ValueError, KeyError, ImportError):
         return ()
     return control_tokens(tokenizer)
+
+
+@contextmanager
+def with_text_tags(student: Student, tags: Sequence[str]) -> Iterator[Student]:
+    """Yield the student in a folder whose tokenizer writes `<tag>` and `</tag>` as pieces of text.
+
+    Their tokens get names that no text has, so that all others keep their ids. A student that was
+    taught here stays as it is.
+
+    Raises:
+        TrainingError: the tokenizer makes one token of such a tag by other means.
+    """
+    if not tags or student.taught_here:
+        yield student
+        return
+    names = {f"<{end}{tag}>": f"<|{end}{tag} as text|>" for tag in tags for end in ("", "/")}
+    with TemporaryDirectory(prefix="vigorl-tags-") as made:
+        folder = Path(made)
+        for file in student.folder.iterdir():
+            if file.name in _TOKENIZER_FILES:
+                renamed = _renamed(json.loads(file.read_text("utf-8")), names)
+                text = json.dumps(renamed, ensure_ascii=False)
+                (folder / file.name).write_text(text, encoding="utf-8")
+            else:
+                (folder / file.name).symlink_to(file.resolve())
+        found = replace(student, folder=folder)
+        _check_text_tags(student, found, list(names))
+        yield found
+
+
+def _renamed(value: Any, names: dict[str, str]) -> Any:
+    """Return JSON with texts that are exactly one of `names`, keys too, in their new words."""
+    if isinstance(value, dict):
+        return {names.get(key, key): _renamed(inner, names) for key, inner in value.items()}
+    if isinstance(value, list):
+        return [_renamed(inner, names) for inner in value]
+    return names.get(value, value) if isinstance(value, str) else value
+
+
+def _check_text_tags(before: Student, after: Student, tags: Sequence[str]) -> None:
+    from transformers import AutoTokenizer
+
+    old, new = (
+        AutoTokenizer.from_pretrained(s.folder, local_files_only=True, trust_remote_code=False)
+        for s in (before, after)
+    )
+    whole = [tag for tag in tags if len(new.encode(tag, add_special_tokens=False)) < 2]
+    ids, kept = old.get_added_vocab(), new.get_added_vocab()
+    moved = [text for text, number in ids.items() if text not in tags and kept.get(text) != number]
+    if whole or moved:
+        how = "as text" if whole else "as before"
+        raise TrainingError(
+            f"text_tags: the tokenizer of {before.model_id} can't write "
+            f"{', '.join(whole or moved)} {how}; leave the tag out of the recipe"
+        )
 
 
 def load_model(student: Student, *, dtype: str = "float32") -> tuple[Any, Any]:

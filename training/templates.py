@@ -19,7 +19,7 @@ dialogue that zooms behind the turns before it:
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -152,6 +152,18 @@ def check_row(template: ChatTemplate, row: Row, style: ResponseStyle, where: str
         return RenderedRow(prompt, added)
     texts = [messages[i]["content"] for i in answers]
     return RenderedRow(text, added, _check_trained(template, text, trained, begins, texts, where))
+
+
+def unknown_tags(processor: Any, tags: Iterable[str]) -> list[str]:
+    """Return those tags that are one added token each, and that the model's template never writes.
+
+    Such a token may be one that the model was not trained on: Qwen3-VL Instruct has `<think>` and
+    `</think>` from the models that reason. Tags of tool calls stand in templates that know tools.
+    """
+    own = processor.chat_template or processor.tokenizer.chat_template
+    written = "".join(own.values()) if isinstance(own, dict) else own or ""
+    added = processor.tokenizer.get_added_vocab()
+    return sorted(tag for tag in tags if tag in added and tag not in written)
 
 
 def image_turns(row: Row) -> list[int]:

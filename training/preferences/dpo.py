@@ -21,9 +21,8 @@ from training.examples import Examples
 from training.preferences.pairs import pair_dataset, pair_examples
 from training.preflight import check_dpo
 from training.recipes import DpoRecipe
-from training.run_training import Checks, prepare_student, run_training, student_name
+from training.run_training import Checks, open_start, run_training
 from training.runs import Plan, open_run
-from training.students import open_student
 from training.templates import ChatTemplate
 from training.trainers import TrainingReporter, dpo_trainer, training_template
 from warehouse.storage.home import Warehouse
@@ -57,12 +56,11 @@ def train_dpo(
     reporter = reporter or TrainingReporter()
     version = resolve(warehouse, dataset)
     with ExitStack() as stack:
-        start = stack.enter_context(open_student(warehouse, student_name(recipe, model)))
-        student = prepare_student(start, recipe)
+        student = stack.enter_context(open_start(warehouse, recipe, model))
         folder = stack.enter_context(open_version(warehouse, version))
         sides = pair_examples(warehouse, folder, version.ref, student, recipe)
         plan = Plan(
-            "dpo", recipe.settings(), version.ref, sides_hash(sides), start.model_id, name=name
+            "dpo", recipe.settings(), version.ref, sides_hash(sides), student.model_id, name=name
         )
         run = stack.enter_context(open_run(warehouse, plan, recorded))
         if run.finished is not None:
