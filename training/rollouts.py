@@ -4,6 +4,8 @@
   (`mcts.teachers.local.decoder`): a prompt runs once for its whole group, and a sample that has
   ended leaves the batch. A sample depends on the seed, the step and the prompt alone.
 - Points per answer, and the share of answers that were finished, are logged beside TRL's metrics.
+- Groups that teach nothing can be replaced by groups about further questions
+  (`training.live_groups`). TRL then gets the batch as it would have sampled it itself.
 - Where vLLM samples, it must agree with the trainer: the mean ratio of both probabilities is near
   1. If images or prompts differ between the two, nothing is learned, silently; so training stops.
 
@@ -12,6 +14,7 @@ The private names of TRL that are overridden or read here are listed in `trainin
 
 from __future__ import annotations
 
+from collections import defaultdict
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -20,15 +23,29 @@ from typing import Any
 
 import torch
 from torch import Tensor
-from trl import GRPOTrainer
+from trl.data_utils import prepare_multimodal_messages
 
 from mcts.parsing import points_in
 from mcts.teachers.base import seed_of
 from mcts.teachers.local.decoder import BatchRow, Decoder, EncodedPrompt
 from mcts.teachers.local.small_model import SmallText
 from training.errors import TrainingError
+from training.live_groups import (
+    DEAD,
+    DEAD_FIRST,
+    EXTRA_TOKENS,
+    FIRST_REWARD,
+    Generated,
+    SampledGroup,
+    further_rows,
+    joined,
+    live_groups,
+    split,
+)
+from training.log_probs import ChunkedTrainer
 from training.rewards.completions import text_of
 from training.vision_cache import ImageInput
+from warehouse.tables.schema import Row
 
 RATIO = "sampling/importance_sampling_ratio/mean"
 CAPACITY = 64
@@ -45,12 +62,86 @@ class _Group:
     """Where its samples go in the batch."""
 
 
-class RolloutTrainer(GRPOTrainer):
-    """See the top of the file; `local` and `ratio_limits` are set after it is made."""
+class RolloutTrainer(ChunkedTrainer):
+    """See the top of the file; the first three attributes are set after it is made."""
 
     local = False
     ratio_limits = (0.5, 2.0)
     """Between which the mean importance ratio must lie; only logged where vLLM samples."""
+    dead_group_tokens = 0.0
+    """The budget for replacing dead groups (`training.live_groups`); 0 replaces none."""
+    _inputs: Sequence[Row] = ()
+    """The rows of the batch that is sampled."""
+    _further = False
+    """Whether further questions are being asked."""
+    _ready: tuple[Generated, Tensor] | None = None
+    """The answers of a batch, and the parts of their rewards, where it was sampled before."""
+
+    @property
+    def _trains(self) -> bool:
+        return self.model is None or self.model.training
+
+    def _generate_and_score_completions(self, inputs: list[Row]) -> Row:
+        self._inputs = inputs
+        if self.dead_group_tokens and self._trains:
+            inputs, generated, parts = self._live_batch(inputs)
+            self._ready = generated, parts
+        try:
+            output: Row = super()._generate_and_score_completions(inputs)
+        finally:
+            self._ready = None
+        return output
+
+    def _live_batch(self, inputs: list[Row]) -> tuple[list[Row], Generated, Tensor]:
+        """Sample a batch, and replace its dead groups; log what came of it."""
+        step = self.state.global_step
+        further = further_rows(
+            self.train_dataset, (row["question_id"] for row in inputs), self.args.seed, step
+        )
+        first = self._sampled_groups(inputs)
+        with self._asking_further():
+            groups, extra = live_groups(first, self._ask, further, self.dead_group_tokens)
+        metrics = self._metrics["train"]
+        metrics["num_tokens"] = [self.state.num_input_tokens_seen]
+        rewards = torch.cat([group.rewards for group in first])
+        for name, value in {
+            DEAD_FIRST: fmean(group.dead for group in first),
+            DEAD: fmean(group.dead for group in groups),
+            EXTRA_TOKENS: extra,
+            FIRST_REWARD: float(rewards.nanmean()),
+        }.items():
+            metrics[name].append(value)
+        return joined(groups)
+
+    @contextmanager
+    def _asking_further(self) -> Iterator[None]:
+        """Keep TRL's figures about answers to those of the batch as it was sampled first."""
+        metrics, self._metrics["train"] = self._metrics["train"], defaultdict(list)
+        self._further = True
+        try:
+            yield
+        finally:
+            self._metrics["train"] = metrics
+            self._further = False
+
+    def _ask(self, rows: list[Row]) -> list[SampledGroup]:
+        """Answer questions, a group each."""
+        return self._sampled_groups([row for row in rows for _ in range(self.num_generations)])
+
+    def _sampled_groups(self, rows: list[Row]) -> list[SampledGroup]:
+        self._inputs = rows
+        chats = [prepare_multimodal_messages(row["prompt"], images=row["images"]) for row in rows]
+        generated = self._generate(chats)
+        _, ids, _, completions, *_ = generated
+        parts = self._calculate_rewards(rows, chats, completions, ids)
+        return split(rows, generated, parts, self.reward_weights, self.num_generations)
+
+    def _generate(self, prompts: list[Any]) -> Generated:
+        return self._answers(prompts) if self._ready is None else self._ready[0]
+
+    def _answers(self, prompts: list[Any]) -> Generated:
+        """Sample answers to the rows in `_inputs`, whose prompts these are; return as TRL."""
+        return super()._generate(prompts)
 
     def _generate_single_turn(
         self, prompt_ids: Any, images: Any, multimodal_fields: Any, *args: Any, **options: Any
@@ -152,13 +243,18 @@ class RolloutTrainer(GRPOTrainer):
     def _calculate_rewards(
         self, inputs: Any, prompts: Any, completions: Any, completion_ids_list: Any
     ) -> Any:
-        model = self.model
-        mode = "train" if model is None or model.training else "eval"
+        if self._ready is not None:
+            return self._ready[1]
+        return self._parts(inputs, prompts, completions, completion_ids_list)
+
+    def _parts(self, inputs: Any, prompts: Any, completions: Any, ids: Any) -> Tensor:
+        """Return the parts of the answers' rewards, answers x parts, over all processes."""
+        mode = "train" if self._trains else "eval"
         texts = [text_of(completion) for completion in completions]
         answered = [text.rstrip().endswith("</answer>") for text in texts]
         self._metrics[mode]["completions/points"].append(fmean(len(points_in(t)) for t in texts))
         self._metrics[mode]["completions/answered"].append(fmean(answered))
-        return super()._calculate_rewards(inputs, prompts, completions, completion_ids_list)
+        return super()._calculate_rewards(inputs, prompts, completions, ids)
 
     def log(self, logs: dict[str, float], start_time: float | None = None) -> None:
         super().log(logs, start_time)

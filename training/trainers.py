@@ -7,8 +7,9 @@
 
 Every choice of TRL's that matters is made here: loss on the assistant's tokens only, nothing
 truncated, nothing packed, nothing uploaded, safetensors only. `PRIVATE_NAMES` lists what is used of
-TRL beyond its documented interface: by `training.rollouts` and `training.zoom_rollouts`, which
-override its sampler, and by the functions at the end, through which `training.preflight` works.
+TRL beyond its documented interface: by `training.rollouts`, `training.zoom_rollouts` and
+`training.log_probs`, which override its sampler and its forward pass, and by the functions at the
+end, through which `training.preflight` works.
 """
 
 from __future__ import annotations
@@ -41,7 +42,7 @@ PRIVATE_NAMES = {
     "GRPOTrainer": (
         "_generate_single_turn", "_tokenize_prompts", "_calculate_rewards", "_metrics",
         "_total_train_tokens", "_image_pad_token_id", "_video_pad_token_id", "_generate",
-        "_generate_and_score_completions",
+        "_generate_and_score_completions", "_get_per_token_logps_and_entropies",
     ),
 }  # fmt: skip
 """Private methods and attributes of TRL's trainers that are used; a test finds those that went."""
@@ -182,8 +183,11 @@ def grpo_trainer(
         callbacks=_callbacks(run, reporter),
         peft_config=_peft(recipe),
     )
-    trainer.local = recipe.engine == "local"
+    trainer.local = trainer.chunked = recipe.engine == "local"
     trainer.ratio_limits = (recipe.ratio_low, recipe.ratio_high)
+    trainer.dead_group_tokens = recipe.dead_group_tokens
+    if recipe.dead_group_tokens and trainer.accelerator.num_processes > 1:
+        raise TrainingError("dead_group_tokens: groups are replaced where one process trains")
     if isinstance(trainer, ZoomTrainer):
         assert space is not None
         alarm = ZoomAlarm(recipe.alarm, lambda: read_metrics(run.metrics_file))

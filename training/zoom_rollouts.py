@@ -35,6 +35,7 @@ from mcts.zoom.render import render_crop
 from mcts.zoom.turns import STOPS
 from training.errors import TrainingError
 from training.evaluation.controls import noise_crop
+from training.live_groups import Generated
 from training.recipes import GrpoRecipe
 from training.rewards.completions import ParsedCompletion, parse_dialogue
 from training.rewards.question_column import read_question, read_zoom
@@ -60,8 +61,6 @@ class ZoomTrainer(RolloutTrainer):
     _turn_tokens: int
     _control_steps: int
     """Optimizer steps from one control to the next; 0 for none."""
-    _inputs: Sequence[Row]
-    """The rows of the batch that is sampled."""
     _masked: Sequence[bool]
     """Whether each of its episodes hit a limit."""
 
@@ -83,7 +82,6 @@ class ZoomTrainer(RolloutTrainer):
         self._control_steps = recipe.alarm.controls and recipe.alarm.control_every * recipe.updates
 
     def _generate_and_score_completions(self, inputs: list[Row]) -> Row:
-        self._inputs = inputs
         try:
             output: Row = super()._generate_and_score_completions(inputs)
         finally:
@@ -92,22 +90,24 @@ class ZoomTrainer(RolloutTrainer):
         check_images(output, pad, self._processor.image_processor.merge_size**2)
         return output
 
-    @property
-    def _trains(self) -> bool:
-        return self.model is None or self.model.training
+    def _generate(self, prompts: list[Any]) -> Generated:
+        # TRL takes images of completions, and masks, only where it has tools. The chat template
+        # must not see any: the prompt has said which there are.
+        self.tools = []
+        generated = super()._generate(prompts)
+        self.tools = [_zooms]
+        return generated
 
-    def _generate(self, prompts: list[Any]) -> Any:
+    def _answers(self, prompts: list[Any]) -> Generated:
         """Return as TRL: token ids, masks, messages, log-probabilities, columns, images."""
         prompt_ids, images, fields = self._tokenize_prompts(prompts)
         episodes, observer = self.begin(prompt_ids, images, fields, self._inputs)
         logprobs = self.play(episodes, observer)
         every = self._control_steps
-        if every and self._trains and self.state.global_step % every == 0:
+        due = every and self._trains and self.state.global_step % every == 0
+        if due and not self._further:
             self._control(prompt_ids, images, fields, episodes)
         self._count_tokens(episodes)
-        # TRL takes images of completions, and masks, only where it has tools. The chat template
-        # must not see any: the prompt has said which there are.
-        self.tools = [_zooms]
         self._masked = [episode.masked for episode in episodes]
         shown = [episode.images for episode in episodes]
         return (
@@ -268,10 +268,8 @@ class ZoomTrainer(RolloutTrainer):
             ]  # fmt: skip
         return logprobs if known else None
 
-    def _calculate_rewards(
-        self, inputs: Any, prompts: Any, completions: Any, completion_ids_list: Any
-    ) -> Any:
-        scores = super()._calculate_rewards(inputs, prompts, completions, completion_ids_list)
+    def _parts(self, inputs: Any, prompts: Any, completions: Any, ids: Any) -> torch.Tensor:
+        scores = super()._parts(inputs, prompts, completions, ids)
         scores[torch.tensor(gather_object([*self._masked]))] = torch.nan
         return scores
 
