@@ -172,7 +172,7 @@ def test_images_are_drawn_at_the_side_asked_for_and_boxes_stay_in_stored_pixels(
         assert take.frames[0].boxes[name] == pytest.approx(box, abs=8)
 
 
-@pytest.mark.parametrize("split", ["train", "test"])
+@pytest.mark.parametrize("split", SPLITS)
 def test_the_sample_is_balanced_by_place_and_by_opposite_answers(split):
     place, words, sizes = defaultdict(Counter), defaultdict(Counter), Counter()
     for row in rows(split):
@@ -190,7 +190,7 @@ def test_the_sample_is_balanced_by_place_and_by_opposite_answers(split):
             assert abs(counts[options[0]] - counts[options[1]]) <= 2, (family, counts)
 
 
-@pytest.mark.parametrize("split", ["train", "test"])
+@pytest.mark.parametrize("split", SPLITS)
 def test_the_sample_has_sat_columns_and_truth_for_every_image(split):
     table = pq.read_table(SAMPLE / f"rooms-{split}.parquet")
     assert table.schema.equals(QUESTION_SCHEMA)
@@ -205,9 +205,9 @@ def test_the_sample_has_sat_columns_and_truth_for_every_image(split):
     assert Image.open(io.BytesIO(image["bytes"])).size == (SIDE, SIDE)
 
 
-def test_train_and_test_share_no_image():
-    train, test = ({r["image_sha256"] for r in rows(s, ".objects")} for s in ("train", "test"))
-    assert not train & test
+def test_no_two_splits_share_an_image():
+    shown = [{r["image_sha256"] for r in rows(split, ".objects")} for split in SPLITS]
+    assert len(set.union(*shown)) == sum(map(len, shown))
 
 
 def test_the_sample_is_small_enough_to_ship():
@@ -251,17 +251,19 @@ def test_no_split_shares_its_random_numbers_with_another_or_with_pretraining():
     assert sorted(taken) == sorted(sample.TAKEN_SEEDS) and len(set(taken)) == len(taken)
 
 
-def test_the_committed_images_are_what_the_code_draws():
-    stored = {i["path"]: i["bytes"] for row in rows("train") for i in row["images"]}
-    (block,) = blocks("train", *SPLITS["train"])
+@pytest.mark.parametrize("split", ["train", "gate"])
+def test_the_committed_images_are_what_the_code_draws(split):
+    small = split in sample.SMALL
+    stored = {i["path"]: i["bytes"] for row in rows(split) for i in row["images"]}
+    (block,) = blocks(split, *SPLITS[split])
     compared = 0
     for number, (take, _) in enumerate(plan_block(block)[:4]):
         for i, frame in enumerate(take.frames):
-            path = f"rooms-train-0000-{number:04d}-{i}.jpg"
+            path = f"rooms-{split}-0000-{number:04d}-{i}.{'webp' if small else 'jpg'}"
             if path in stored:
                 now, then = (
                     np.asarray(Image.open(io.BytesIO(data)), dtype=float)
-                    for data in (render_image(frame.scene)[0], stored[path])
+                    for data in (render_image(frame.scene, small)[0], stored[path])
                 )
                 assert np.abs(now - then).mean() < 0.5, path
                 compared += 1

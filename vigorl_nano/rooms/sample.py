@@ -36,12 +36,16 @@ from vigorl_nano.rooms.scene import Scene
 from vigorl_nano.rooms.takes import Take, sample_take
 from vigorl_nano.rooms.wording import CHANGE, FAMILIES
 
-SPLITS = {"train": (30_251, 180), "test": (30_252, 240)}  # committed: seed, number of questions
+SPLITS = {"train": (30_251, 180), "test": (30_252, 240), "gate": (30_254, 480)}
+"""The committed splits: seed, number of questions."""
+SMALL = ("gate",)
+"""Splits whose images are stored as WebP, at less than half the size."""
 HELD_OUT_SEED = 30_253
 TAKEN_SEEDS = (
     30_251,
     30_252,
     30_253,
+    30_254,
     40_000,
 )  # 40_000: pretraining (vigorl_nano/pretraining/pool.py)
 SHARE = 50  # questions of each family in a whole block
@@ -49,6 +53,7 @@ SPARE = 1.5  # takes with a candidate for each question that is kept
 TRIES = 2  # times a family is asked about one take; once about its change
 OVER = 3  # finer than the pixels by this factor before averaging
 JPEG_QUALITY = 88
+WEBP_QUALITY = 75
 
 QUESTION_SCHEMA = pa.schema(
     [
@@ -120,12 +125,15 @@ def plan_block(block: Block) -> list[tuple[Take, list[RoomQuestion]]]:
     return [(take, mine) for take, mine in zip(takes, kept, strict=True) if mine]
 
 
-def render_image(scene: Scene) -> tuple[bytes, list[dict]]:
+def render_image(scene: Scene, small: bool = False) -> tuple[bytes, list[dict]]:
     """Render the stored image, a fixed function of the scene, and list the objects in it."""
     rendering = draw(scene, over=OVER)
     out = io.BytesIO()
-    # Colour at half the resolution: no model reads the images finer than that.
-    rendering.image.save(out, "JPEG", quality=JPEG_QUALITY, subsampling="4:2:0", optimize=True)
+    if small:
+        rendering.image.save(out, "WEBP", quality=WEBP_QUALITY, method=6)
+    else:
+        # Colour at half the resolution: no model reads the images finer than that.
+        rendering.image.save(out, "JPEG", quality=JPEG_QUALITY, subsampling="4:2:0", optimize=True)
     objects = [
         dict(
             zip(
@@ -142,11 +150,13 @@ def render_image(scene: Scene) -> tuple[bytes, list[dict]]:
 def rows_of(block: Block) -> tuple[list[dict], list[dict]]:
     """Make a block's question rows and object rows, with its images."""
     rows, truth = [], {}
+    small = block.split in SMALL
+    suffix = "webp" if small else "jpg"
     for number, (take, questions) in enumerate(plan_block(block)):
         stored = {}
         for i in sorted({i for question in questions for i in question.frames}):
-            data, objects = render_image(take.frames[i].scene)
-            path = f"rooms-{block.split}-{block.number:04d}-{number:04d}-{i}.jpg"
+            data, objects = render_image(take.frames[i].scene, small)
+            path = f"rooms-{block.split}-{block.number:04d}-{number:04d}-{i}.{suffix}"
             stored[i] = {"bytes": data, "path": path}
             truth[hashlib.sha256(data).hexdigest()] = objects
         for question in questions:
@@ -217,7 +227,7 @@ def main() -> None:
         "--split",
         choices=("committed", "held-out", "generated"),
         default="committed",
-        help="committed: the embedded train and test files",
+        help="committed: the embedded train, test and gate files",
     )
     parser.add_argument("--questions", type=int, default=4200, help="a multiple of 12")
     parser.add_argument("--seed", type=int, help="of a generated split")

@@ -35,7 +35,7 @@ from warehouse.sources.tasks import Task
 
 Outcomes = Iterator[Draft | Reject]
 _SPLITS = {"val": "validation", "valid": "validation", "dev": "validation"}
-_SPLIT = re.compile(r"(?<![a-z])(train|validation|valid|val|dev|test)(?![a-z])", re.IGNORECASE)
+_SPLIT = re.compile(r"(?<![a-z])(train|validation|valid|val|dev|test|gate)(?![a-z])", re.IGNORECASE)
 _BESIDE = (".json", ".jsonl", ".csv", ".tsv")
 """Kinds of file that lie beside data and are none."""
 

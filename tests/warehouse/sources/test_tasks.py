@@ -121,7 +121,7 @@ def test_every_task_has_what_it_names() -> None:
         gaps = ("{coordinates}", "{min_thoughts}", "{answer_form}")
         assert all(gap in prompt.system for gap in gaps), task.prompt
         for split, file in task.sample.files.items() if task.sample else ():
-            assert split in ("train", "validation", "test")
+            assert split in ("train", "validation", "test", "gate")
             assert file.suffix in task.formats and file.is_file()
 
 

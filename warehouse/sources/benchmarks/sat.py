@@ -154,7 +154,7 @@ def _sentence(error: BaseException) -> str:
     return str(error).strip().splitlines()[0]
 
 
-_ROOMS = {split: SAMPLE / f"rooms-{split}.parquet" for split in ("train", "test")}
+_ROOMS = {split: SAMPLE / f"rooms-{split}.parquet" for split in ("train", "test", "gate")}
 TASKS = (
     Task(
         "sat2",
