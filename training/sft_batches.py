@@ -240,4 +240,4 @@ def _varied(rows: Sequence[Row]) -> list[int]:
 
 
 def _names(rows: Sequence[Row]) -> str:
-    return ", ".join(row.get("name") or f"trace {row['trace_id']}" for row in rows)
+    return ", ".join(dict.fromkeys(row.get("name") or f"trace {row['trace_id']}" for row in rows))

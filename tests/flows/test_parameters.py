@@ -17,12 +17,14 @@ import typer
 from pydantic import TypeAdapter, ValidationError
 from typer.testing import CliRunner
 
+from flows import dataset_settings
 from flows import settings as all_settings
 from flows.cli import app as cli
 from flows.parameters import resolve_settings, signature_of, takes
 from flows.settings import (
     BuildSettings,
     CurateSettings,
+    DpoSettings,
     EvaluateSettings,
     GrpoSettings,
     JudgeSettings,
@@ -47,6 +49,7 @@ FLOWS = {
     "judge_traces": JudgeSettings,
     "evaluate_model": EvaluateSettings,
     "train_sft": SftSettings,
+    "train_dpo": DpoSettings,
     "train_grpo": GrpoSettings,
 }
 PROJECT = Path(__file__).resolve().parents[2]
@@ -62,7 +65,8 @@ def commands(group: Any = None, above: str = "") -> dict[str, Any]:
     return found
 
 
-MODELS = [m for m in vars(all_settings).values() if isinstance(m, type) and hasattr(m, "command")]
+DECLARED = {**vars(all_settings), **vars(dataset_settings)}
+MODELS = [m for m in DECLARED.values() if isinstance(m, type) and hasattr(m, "command")]
 MODELS = [model for model in MODELS if issubclass(model, Settings) and model.command]
 
 

@@ -16,7 +16,7 @@ from prefect.server.events.schemas.events import ReceivedEvent
 
 from flows.orchestration import events
 from flows.orchestration.training_process import command, too_few_rows
-from flows.settings import GrpoSettings, Problem, SftSettings, TrainSettings
+from flows.settings import DpoSettings, GrpoSettings, Problem, SftSettings, TrainSettings
 from flows.stages.train import train
 from tests.support.project_files import ROOT
 from tests.support.trained import warehouse_with_traces
@@ -87,6 +87,8 @@ def test_a_flow_runs_what_a_person_would_type() -> None:
     [
         (SftSettings, {"recipe": "nano-grpo", "dataset": "a"}, "is for `vigorl train grpo`"),
         (SftSettings, {"recipe": "nano-sft"}, "dataset: sft needs a dataset version"),
+        (DpoSettings, {"recipe": "nano-sft", "dataset": "a"}, "is for `vigorl train sft`"),
+        (DpoSettings, {"recipe": "nano-dpo"}, "dataset: dpo needs a dataset version"),
         (GrpoSettings, {"recipe": "nano-grpo", "limit": 0}, "limit: .*greater than or equal"),
         (GrpoSettings, {"recipe": "nano-grpo", "name": "My model"}, "name: .*pattern"),
     ],

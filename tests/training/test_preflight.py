@@ -143,7 +143,7 @@ WHOLE = "show(message.content) -%}"
 SHORT = "show(message.content).split('</think>')[-1].lstrip('\\n') -%}"
 
 
-def test_s06_a_template_that_drops_thoughts_stops_sft_and_grpo_before_the_first_step(
+def test_s06_a_template_that_drops_thoughts_stops_every_training_before_the_first_step(
     made: Warehouse, tmp_path: Path, monkeypatch: pytest.MonkeyPatch,
     capsys: pytest.CaptureFixture[str],
 ) -> None:  # fmt: skip
@@ -155,6 +155,7 @@ def test_s06_a_template_that_drops_thoughts_stops_sft_and_grpo_before_the_first_
     for arguments in (
         ("sft", "nano-sft", "--dataset", "kept", "--preflight"),
         ("sft", "nano-sft", "--dataset", "kept"),
+        ("dpo", "nano-dpo", "--dataset", "kept", "--preflight"),
         ("grpo", "nano-grpo", "--dataset", "kept", "--preflight", "-o", "questions=1"),
     ):
         monkeypatch.setattr("sys.argv", ["vigorl", "train", *arguments, "--model", str(copy)])
