@@ -19,6 +19,7 @@ Task = Annotated[str, typer.Argument(help="The task, such as sat2.")]
 Model = Annotated[str, typer.Argument(help="Its name, id, or champion:TASK.")]
 Why = Annotated[str, typer.Option("--reason", help="Why; it is kept with the decision.")]
 By = Annotated[str, typer.Option("--by", help="Who decides; the user's name when left out.")]
+Number = Annotated[int | None, typer.Argument(help="Which cycle; the newest when left out.")]
 AsOf = Annotated[
     str | None, typer.Option("--as-of", help="A day or a time in UTC, such as 2026-11-28T02:30.")
 ]
@@ -117,6 +118,25 @@ def history(task: Task, as_of: AsOf = None, home: Home = None) -> None:
     print(f"champion: {champion_id(warehouse, task, until) or 'none'}")
     for row in rows:
         print(_line(row))
+
+
+@models.command()
+def report(task: Task, cycle: Number = None, home: Home = None) -> None:
+    """Make the report of a retraining cycle again, from what is stored, and print where it is.
+
+    vigorl models report sat2 7
+    """
+    from flows.stages.retrain.cycle import cycles
+    from flows.stages.retrain.report import write_report
+    from warehouse.storage.home import Warehouse
+
+    found = {each.number: each for each in cycles(Warehouse.at(home), task)}
+    if not found:
+        raise Problem(f"{task} has not been retrained: `vigorl retrain {task}` begins a cycle")
+    number = max(found) if cycle is None else cycle
+    if number not in found:
+        raise Problem(f"{task} has no cycle {number}: there are 1 to {max(found)}")
+    print(write_report(found[number]))
 
 
 def _line(row: dict[str, object]) -> str:

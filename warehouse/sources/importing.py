@@ -109,12 +109,13 @@ def import_questions(
         checked = _check_all(path, files, outcomes("checking"), max_rejects)
         run_id = run_id or f"import-{uuid.uuid4().hex[:12]}"
         params = {"path": str(path), "split": split, "limit": limit, "max_rejects": max_rejects}
+        rejects_path = _write_rejects(warehouse, task, checked.rejects)
+        params |= {"rejected": len(checked.rejects), "rejects": rejects_path}
         params |= dict(recorded or {})
         record_run(warehouse, run_id, "import", task=task, params=params)
         accepted = (o for o in outcomes("storing") if isinstance(o, Accepted))
         add_lost_ids(warehouse, task)
         added = _store(warehouse, accepted, run_id, checked.boxes)
-    rejects_path = _write_rejects(warehouse, task, checked.rejects)
     left_out_for = left_out_rows(checked.left_out, checked.read)
     remarks = (*files.remarks, *left_out_for, *checked.boxes.remarks())
     rejected, left_out = len(checked.rejects), len(checked.left_out)
