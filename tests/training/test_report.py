@@ -72,6 +72,26 @@ def test_answers_without_the_thoughts_that_the_prompt_asks_for_are_told() -> Non
     assert (remark(1, "points"), remark(3, "answer")) == ("", "")
 
 
+def test_a_form_that_was_half_learned_is_told() -> None:
+    asked = [question(str(n), "") for n in range(10)]
+
+    def remark(cut: int, broken: int, failed: int = 0) -> str:
+        ends = [{"finish_reason": "length", "problems": ("no_answer",)}] * cut
+        ends += [{"problems": ("no_answer",)}] * broken
+        ends += [{"error": "server", "finish_reason": "length"}] * failed
+        ends += [{"problems": ("thought_without_point",)}] * (len(asked) - len(ends))
+        drawn = {
+            q.question_id: [prediction(q.question_id, "left", **end)]
+            for q, end in zip(asked, ends, strict=True)
+        }
+        return make_report("e", "m@1", "sat2/test", {}, asked, drawn).remark
+
+    assert remark(2, 1).startswith("of 10 answers 2 are cut off and 1 malformed: a student")
+    assert remark(0, 3).startswith("of 10 answers 0 are cut off and 3 malformed")
+    assert (remark(1, 1), remark(2, 0, failed=1)[:19]) == ("", "of 9 answers 2 are ")
+    assert remark(0, 0, failed=10) == ""
+
+
 def test_one_family_alone_is_not_told_twice() -> None:
     report = reported({n: ("near", answer) for n, (_, answer) in MIXED.items()})
     assert list(report.figures) == ["all"]

@@ -40,6 +40,8 @@ _NO_MATTER_OF_FORMAT = frozenset(
     }
 )  # fmt: skip
 """The parser's problems that say where a model looked, or what it was not let do."""
+_HALF_LEARNED = 0.2
+"""Share of answers that are cut off or malformed, above which a report says so."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -84,7 +86,21 @@ class EvaluationReport:
 
     @property
     def remark(self) -> str:
-        """Say that thoughts were asked for and most answers have none; empty where they have."""
+        """Say what is wrong with the form of many answers; empty where nothing is."""
+        return self._without_thoughts() or self._half_learned()
+
+    def _half_learned(self) -> str:
+        drawn = [p for drawn in self.predictions.values() for p in drawn if p.error is None]
+        cut = sum(p.finish_reason == "length" for p in drawn)
+        broken = sum(p.finish_reason != "length" and _malformed(p.problems) for p in drawn)
+        if cut + broken <= _HALF_LEARNED * len(drawn):
+            return ""
+        return (
+            f"of {len(drawn)} answers {cut} are cut off and {broken} malformed: a student that was "
+            "just trained has half learned the form of its traces (docs/training.md#half-learned)"
+        )
+
+    def _without_thoughts(self) -> str:
         given = [p for drawn in self.predictions.values() for p in drawn if p.answer is not None]
         bare = sum(not p.steps for p in given)
         name = str(self.settings.get("prompt", ""))
