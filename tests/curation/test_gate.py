@@ -107,6 +107,96 @@ def test_a_policy_that_makes_no_sense_is_refused(wrong):
         replace(POLICY, **wrong)
 
 
+def test_a_policy_left_alone_is_what_was_stated():
+    assert GatePolicy() == GatePolicy(0.05, 0.01, 0.10, 0.05, 0.02, 0.05, False)
+
+
+@pytest.mark.parametrize("wrong", [
+    {"alpha": 1}, {"family_alpha": 0}, {"family_alpha": 1}, {"minimum": -0.01},
+    {"control_margin": -0.01}, {"blank_margin": -0.01},
+])  # fmt: skip
+def test_every_part_of_a_policy_is_held_to_its_bounds(wrong):
+    with pytest.raises(ValueError, match="gate: "):
+        replace(POLICY, **wrong)
+    GatePolicy(0.999, 0, 0, 0.001, 0, 0)
+
+
+@pytest.mark.parametrize(
+    ("controls", "refused"),
+    [
+        ({"format": (0.75, 0.5)}, False),
+        ({"format": (0.75, 0.49)}, True),
+        ({"format": (0.5, 0.9)}, False),
+        ({"blank": (0.25, 0.5)}, False),
+        ({"blank": (0.25, 0.51)}, True),
+        ({"blank": (0.9, 0.1)}, False),
+    ],
+)
+def test_a_margin_may_be_used_up_and_not_passed(controls, refused):
+    policy = replace(POLICY, control_margin=0.25, blank_margin=0.25)
+    found = judge(policy, pairs(60, 0, 40), attempt=1, controls=controls)
+    assert (found.outcome is GateOutcome.REFUSE) is refused
+
+
+def test_a_gain_of_just_the_minimum_is_worth_it():
+    paired = pairs(25, 0, 75)
+    assert judge(replace(POLICY, minimum=0.25), paired, 1).outcome is GateOutcome.PROMOTE
+    found = judge(replace(POLICY, minimum=0.26), paired, 1)
+    assert found.reason == "+25.0 points; a change wants a gain of 26.0 at least"
+
+
+def test_the_evidence_allowed_for_is_told_and_shrinks_with_each_attempt():
+    spent = [judge(POLICY, pairs(3, 0, 7), attempt).spent for attempt in (1, 2, 3)]
+    assert spent == pytest.approx([0.05 / 2, 0.05 / 6, 0.05 / 12])
+    found = judge(POLICY, pairs(3, 0, 7), 1)
+    assert found.p == 0.125
+    assert found.reason == "+30.0 points could be luck (p = 0.12, 0.025 allowed)"
+    exactly = judge(replace(POLICY, alpha=0.25), pairs(3, 0, 7), 1)
+    assert exactly.outcome is GateOutcome.PROMOTE, "as much as is allowed is enough"
+    with pytest.raises(ValueError, match="counted from 1"):
+        judge(POLICY, pairs(1, 0, 1), 0)
+
+
+@pytest.mark.parametrize(("margin", "refused"), [(0.25, False), (0.24, True)])
+def test_a_family_may_fall_by_its_margin(margin, refused):
+    good, bad = pairs(90, 0, 10, ("seen",)), pairs(0, 10, 30, ("turned",))
+    paired = good + [replace(pair, scene=100 + pair.scene) for pair in bad]
+    found = judge(replace(POLICY, family_margin=margin), paired, 1)
+    assert (found.outcome is GateOutcome.REFUSE) is refused
+    if refused:
+        assert found.reason == "turned falls by 25.0 points, 24.0 are allowed"
+    one = [replace(pair, family="") for pair in bad]
+    assert "falls" not in judge(replace(POLICY, family_margin=margin), one, 1).reason
+
+
+def test_a_family_counts_by_what_its_questions_show():
+    """Five of five lost: such luck is one in 32."""
+    good, bad = pairs(90, 0, 10, ("seen",)), pairs(0, 5, 0, ("turned",))
+    paired = good + [replace(pair, scene=100 + pair.scene) for pair in bad]
+    for alpha, refused in ((1 / 32, True), (0.03, False)):
+        found = judge(replace(POLICY, family_alpha=alpha), paired, 1)
+        assert (found.outcome is GateOutcome.REFUSE) is refused
+
+
+def test_scores_of_several_samples_count_in_their_parts():
+    for share in (1 / 3, 1 / 5, 1 / 16, 1 / 48):
+        paired = [Paired(0.0, share, i) for i in range(4)]
+        assert sign_flip(paired) == pytest.approx(1 / 16)
+    mixed = [Paired(0.0, 0.5, 0), Paired(0.0, 1.0, 1), Paired(0.5, 0.0, 2)]
+    assert sign_flip(mixed) == pytest.approx(3 / 8)
+
+
+def test_the_sample_that_would_decide_is_by_the_normal_approximation():
+    paired = pairs(12, 8, 180)  # a gain of 0.02 with a spread of sqrt(20 / 200)
+    for spent, normal in ((0.025, 1.959964), (0.05, 1.644854)):
+        wanted = ((normal + 0.841621) ** 2) * 0.1 / 0.02**2
+        assert sample_size(paired, POLICY, spent) == pytest.approx(wanted, abs=1)
+    least = replace(POLICY, minimum=0.04)
+    assert sample_size(paired, least, 0.05) == pytest.approx(2.486475**2 * 0.1 / 0.04**2, abs=1)
+    assert sample_size(pairs(5, 5, 10), replace(POLICY, minimum=0), 0.05) is None
+    assert decide(POLICY, pairs(30, 5, 165), 1).enough is None, "it is decided"
+
+
 def cycles(rng, n, gain, histories, attempts):
     """Return after how many attempts each history promoted; 0 where none did.
 

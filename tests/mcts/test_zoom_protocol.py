@@ -92,6 +92,40 @@ def test_a_call_that_cannot_be_read_keeps_its_words_and_is_answered_so(content):
     assert write_call(found.steps[-1].call, Views(FRAME)) == content
 
 
+def test_a_call_of_an_image_that_is_not_there_keeps_its_words_and_a_number_that_fits():
+    for number, view in ((4, 3), (99, 3), (0, -1), (-7, -1)):
+        content = call(image=number)
+        found = read_call(content, Views(FRAME, (Observation(Box(0, 0, 9, 9), 9, 9),)))
+        assert found == ZoomCall(None, view, text=content)
+
+
+def test_shares_are_no_place_and_are_told_as_such():
+    problems = []
+    content = call(0.5, 0.25)
+    assert read_call(content, Views(FRAME), problems) == ZoomCall(None, text=content)
+    assert problems == ["unread_shares"]
+    assert read_call(content, Views(FRAME)).point is None
+    frame = Frame.of(CoordinateSpace.original(), QUESTION)
+    assert read_call(call(0.5, 0.25), Views(frame)).point is None
+    read_call(call(), Views(FRAME), problems)
+    assert len(problems) == 1
+
+
+def test_where_an_image_is_named_by_either_tool():
+    box = {"bbox_2d": [0, 0, 500, 500]}
+    for named, image in (({}, 0), ({"img_idx": 1}, 1), ({"image": 1}, 0), ({"image": "2"}, 1)):
+        found = read_call(json.dumps({"arguments": {**box, **named}}), Views(FRAME))
+        assert found.view == image and found.point.image == image
+    for label, kept in (("a sign", "a sign"), (5, ""), (None, ""), ("\ud800", "?")):
+        found = read_call(json.dumps({"arguments": {**box, "label": label}}), Views(FRAME))
+        assert found.label == kept
+
+
+@pytest.mark.parametrize("numbers", [[True, 5], [5, False], [1e7, 1], [1, -1e7], [1]])
+def test_what_is_no_number_of_a_place_is_no_call(numbers):
+    assert read_call(json.dumps({"arguments": {"coordinate": numbers}}), Views(FRAME)).point is None
+
+
 def test_a_call_with_a_box_shows_that_box_and_is_written_as_one():
     content = {"name": BOX_TOOL, "arguments": {"bbox_2d": [600, 300, 500, 200], "label": "sign"}}
     found = read_call(json.dumps(content), Views(FRAME))
@@ -141,6 +175,13 @@ def test_both_tools_are_described_in_the_models_own_units():
         schema = tool_schema(tool, SPACE)["function"]
         assert schema["name"] == tool and "thousandths" in json.dumps(schema)
         assert set(schema["parameters"]["required"]) <= set(schema["parameters"]["properties"])
+    point, box = (tool_schema(t, SPACE)["function"]["parameters"] for t in (POINT_TOOL, BOX_TOOL))
+    assert (point["required"], box["required"]) == (["coordinate"], ["bbox_2d", "label"])
+    for numbers, count in (("coordinate", 2), ("bbox_2d", 4)):
+        found = (point | {"properties": point["properties"] | box["properties"]})["properties"]
+        assert (found[numbers]["minItems"], found[numbers]["maxItems"]) == (count, count)
+    assert set(point["properties"]) == {"coordinate", "image"}
+    assert set(box["properties"]) == {"bbox_2d", "label", "image"}
 
 
 # ---- observations -----------------------------------------------------------------------------

@@ -1,6 +1,7 @@
 """A lease: one at a time, also after its holder was killed, and never two of those who race."""
 
 import os
+import socket
 import subprocess
 import sys
 import time
@@ -8,6 +9,7 @@ from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 
+from warehouse.storage import lease
 from warehouse.storage.home import Warehouse
 from warehouse.storage.lease import LeaseHeld, Term, current, take_lease
 
@@ -84,3 +86,38 @@ def test_a_long_piece_of_work_renews_its_term_and_leaves_no_heap_behind(home):
         with pytest.raises(LeaseHeld), take_lease(home, "work"):
             pass
     assert len(home.objects.keys("work/lease")) == 1
+
+
+def test_whoever_is_turned_away_is_told_by_whom_and_how_long(home):
+    assert current(home, "work") == (0, None)
+    with take_lease(home, "work"):
+        number, term = current(home, "work")
+        assert (number, term.pid, term.host) == (1, os.getpid(), socket.gethostname())
+        assert 100 < term.ends - time.time() <= 120 and not term.over
+        sentence = r"^work is being worked on by process \d+ of .*; if that is gone, try again"
+        with pytest.raises(LeaseHeld, match=sentence) as told:
+            lease._begin(home, "work", "other", 60.0)
+        assert 100 < float(str(told.value).rpartition(" in ")[2].removesuffix(" s")) <= 120
+        lease._begin(home, "work", term.holder, 60.0)
+        assert current(home, "work")[0] == 2, "its own it may renew"
+    number, term = current(home, "work")
+    assert (number, term.ends, term.over) == (3, 0.0, True), "the count goes on, and it is free"
+
+
+def test_who_begins_second_at_the_same_moment_is_turned_away(home, monkeypatch):
+    monkeypatch.setattr(lease, "current", lambda *_: (0, None))  # as both have seen it
+    lease._begin(home, "work", "first", 60.0)
+    with pytest.raises(LeaseHeld, match="work was begun by another process at this moment"):
+        lease._begin(home, "work", "second", 60.0)
+    monkeypatch.undo()
+    assert current(home, "work")[1].holder == "first"
+
+
+def test_a_term_of_this_machine_ends_with_its_process():
+    host = socket.gethostname()
+    assert not Term("h", host, os.getpid(), time.time() + 60).over
+    assert not Term("h", host, 1, time.time() + 60).over, "one of somebody else is alive, too"
+    gone = subprocess.Popen([sys.executable, "-c", ""])
+    gone.wait()
+    assert Term("h", host, gone.pid, time.time() + 60).over
+    assert not Term("h", "another-host", gone.pid, time.time() + 60).over

@@ -1,5 +1,6 @@
 """The registry: which model is current for a task, since when, and back again."""
 
+import getpass
 import json
 from concurrent.futures import ThreadPoolExecutor
 
@@ -105,3 +106,55 @@ def test_an_alias_names_the_model_wherever_models_are_named(home):
         find_model(home, "champion:vstar")
     with pytest.raises(WarehouseError, match="sat2 has no challenger"):
         resolve_alias(home, "challenger:sat2")
+
+
+def test_a_decision_is_stored_with_all_it_rests_on(home):
+    numbers = {"gate": {"p": 0.25}, "a": 1}
+    made = Decision("sat2", "a@1", "waiting", "close", "gate", numbers, ("e1", "e2"), "sat2@v3")
+    row = decide(home, made, run_id="run-1")
+    (stored,) = history(home, "sat2")
+    assert stored | row == stored
+    assert (stored["outcome"], stored["promoted"], stored["previous_id"]) == (
+        "waiting",
+        False,
+        None,
+    )
+    assert (stored["evaluation_ids"], stored["dataset"]) == (["e1", "e2"], "sat2@v3")
+    assert stored["numbers"] == '{"a": 1, "gate": {"p": 0.25}}' and stored["run_id"] == "run-1"
+    promote(home, "b@1")
+    assert history(home, "sat2")[0]["run_id"] is None
+    assert history(home, "sat2")[0]["decided_by"] == getpass.getuser()
+
+
+def test_decisions_of_one_moment_are_in_the_order_of_their_numbers(home):
+    for number in range(11):
+        refuse(home, f"m@{number}")
+    found = [row["promotion_id"] for row in history(home, "sat2")]
+    assert found == [f"sat2/{number}" for number in range(11, 0, -1)]
+    assert challenger_id(home, "sat2") == "m@10"
+    assert [row["task"] for row in history(home)] == ["sat2"] * 11
+
+
+def test_only_an_alias_of_a_task_is_looked_up(home):
+    promote(home, "a@1")
+    refuse(home, "b@1")
+    assert resolve_alias(home, "champion:sat2") == "a@1"
+    assert resolve_alias(home, "challenger:sat2") == "b@1"
+    for name in ("champion", "vllm:model", "a@1", "winner:sat2"):
+        assert resolve_alias(home, name) == name
+    assert champions(home) == {"sat2": "a@1"}
+
+
+def test_going_back_says_from_what_and_by_whom(home):
+    promote(home, "a@1")
+    promote(home, "b@1")
+    refuse(home, "c@1")
+    row = rollback(home, "sat2")
+    assert (row["reason"], row["model_id"], row["outcome"]) == (
+        "back from b@1",
+        "a@1",
+        "rolled_back",
+    )
+    assert row["promotion_id"] == "sat2/4" and row["decided_by"] == getpass.getuser()
+    assert row["promoted"] and champion_id(home, "sat2") == "a@1"
+    assert attempts(history(home, "sat2")) == 0
