@@ -4,7 +4,8 @@
 
 The same as `vigorl retrain`: `flows.stages.retrain`, each stage a Prefect task. Prefect shows; what
 is done is in the warehouse, so a cycle whose worker was killed goes on in the next run, and an
-event that came twice finds nothing new.
+event that came twice finds nothing new. When a cycle has ended the warehouse is asked again: what
+came in meanwhile may have been announced to nobody.
 """
 
 from __future__ import annotations
@@ -25,19 +26,25 @@ from warehouse.storage.lease import LeaseHeld
 @flow(name="retrain", log_prints=True)
 @takes(RetrainSettings)
 async def retrain(settings: RetrainSettings) -> str:
-    """Run a cycle of a task if anything is new; parameters as in RetrainSettings."""
+    """Run cycles of a task while anything is new; parameters as in RetrainSettings."""
     log = get_run_logger()
 
     async def train(training: TrainSettings) -> str:
         return str((await train_shown(training))["name"])
 
-    try:
-        ended = await run_cycle(settings, Tools(train, log.info))
-    except LeaseHeld as held:
-        log.info(str(held))
-        return str(held)
-    if ended.cycle is not None:
+    said = ""
+    while True:
+        try:
+            ended = await run_cycle(settings, Tools(train, log.info))
+        except LeaseHeld as held:  # its holder looks again when it is done
+            log.info(str(held))
+            return str(held)
+        log.info(ended.sentence)
+        if ended.cycle is None:
+            return said or ended.sentence
+        said = ended.sentence
         await acreate_markdown_artifact(
-            ended.sentence, key=f"retrain-{settings.task}", description=ended.cycle.name
+            said, key=f"retrain-{settings.task}", description=ended.cycle.name
         )
-    return ended.sentence
+        if ended.outcome == "paused":
+            return said

@@ -1,4 +1,4 @@
-"""What a cycle of retraining takes: recipes, thresholds, the gate's policy, budgets.
+"""What a cycle of retraining takes, and the folder it is fed from.
 
 settings = RetrainSettings.checked(task="sat2", min_new_traces=200)
 settings.policy()            # curation.scores.gate.GatePolicy
@@ -13,6 +13,8 @@ from flows.settings import POSITIONAL, HomeSettings
 from flows.settings_base import FieldProblem, Flag, option
 
 _GATE = GatePolicy()
+BUDGETS = ("run_tokens", "run_seconds", "run_hours")
+"""Settings of one run; all others hold for a whole cycle, however often it is run again."""
 
 
 class RetrainSettings(HomeSettings):
@@ -36,13 +38,17 @@ class RetrainSettings(HomeSettings):
     per_question: int = option(6, "most traces of a question in the dataset", ge=1)
     min_new_traces: int = option(50, "kept traces not trained on yet that start a training", ge=1)
     at_most_every: float = option(0.0, "hours between the beginnings of two cycles, at least", ge=0)
+    leave_paused: bool = option(False, "leave a cycle that its budget stopped to another run")
     gate_split: str = option("gate", "split that decides, and is used for nothing else")
     alpha: float = option(_GATE.alpha, "share of champions that luck alone may replace", gt=0, lt=1)
     minimum_gain: float = option(_GATE.minimum, "gain in accuracy that is worth a change", ge=0)
     family_margin: float = option(_GATE.family_margin, "loss that a family may show", ge=0)
     ask_person: bool = option(False, "let a person decide where a gain could be luck")
-    run_tokens: int | None = option(None, "tokens the searches of a cycle may write", ge=1)
-    run_seconds: float | None = option(None, "seconds the searches of a cycle may take", gt=0)
+    run_tokens: int | None = option(None, "tokens that the searches of a run may write", ge=1)
+    run_seconds: float | None = option(None, "seconds that the searches of a run may take", gt=0)
+    run_hours: float | None = option(
+        None, "hours a run may take; behind them it begins no further stage", gt=0
+    )
     sft_override: Annotated[tuple[str, ...], Flag(metavar="FIELD=VALUE")] = option(
         (), "a field of the SFT's recipe; repeatable"
     )
@@ -65,3 +71,15 @@ class RetrainSettings(HomeSettings):
             alpha=self.alpha, minimum=self.minimum_gain, family_margin=self.family_margin,
             ask_person=self.ask_person,
         )  # fmt: skip
+
+
+class InboxSettings(HomeSettings):
+    """What `vigorl inbox` takes."""
+
+    command = "inbox"
+    task: Annotated[str, POSITIONAL] = option("", "task whose files are taken; all when left out")
+    folder: str | None = option(
+        None, "a folder or s3:// URL that holds one a task; $VIGORL_INBOX, or inbox in the "
+        "warehouse, when left out"
+    )  # fmt: skip
+    still: float = option(5.0, "seconds for which a file must not have changed", gt=0)

@@ -25,6 +25,7 @@ from flows.cli import (
     datasets,
     doctor,
     imports,
+    inbox,
     models,
     registry,
     retrain,
@@ -99,6 +100,7 @@ app.command()(models.serve)
 app.command()(models.ask)
 app.command()(curate.judge)
 app.command()(retrain.retrain)
+app.command()(inbox.inbox)
 app.command()(models.evaluate)
 app.command()(models.lint_reward)
 app.command()(datasets.lineage)

@@ -101,6 +101,11 @@ def import_questions(settings: ImportSettings) -> None:
     if report.rejects_path:
         print(f"the rejected rows and why: {report.rejects_path}", file=sys.stderr)
     _print_warnings(report.warnings)
+    if report.added:
+        from flows.orchestration.announce import announce_imported
+
+        if announce_imported(settings.home, settings.task):
+            print("the server of `vigorl up` was told", file=sys.stderr)
 
 
 def import_trees(settings: ImportSettings) -> None:

@@ -23,7 +23,8 @@ _DIRECT = urllib.request.build_opener(urllib.request.ProxyHandler({}))
 
 
 def ask_server(url: str, body: Any = None, *, timeout_s: float = 10.0) -> Any:
-    """Ask a server of this machine: GET, or POST with a JSON body; return its JSON.
+    """Ask a server of this machine: GET, or POST with a JSON body; return its JSON,
+    or None for an empty answer.
 
     Raises:
         OSError: it does not answer, or not with a good status.
@@ -31,7 +32,7 @@ def ask_server(url: str, body: Any = None, *, timeout_s: float = 10.0) -> Any:
     data = None if body is None else json.dumps(body).encode()
     request = urllib.request.Request(url, data, {"content-type": "application/json"})
     with _DIRECT.open(request, timeout=timeout_s) as answer:
-        return json.load(answer)
+        return json.loads(answer.read() or "null")
 
 
 def crash_dead_runs(

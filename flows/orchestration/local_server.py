@@ -20,14 +20,22 @@ import time
 from collections.abc import Iterable
 from pathlib import Path
 
+import yaml
+
 from flows.orchestration.dead_runs import ask_server, crash_dead_runs
 from flows.settings import Problem
+from flows.stages.retrain.inbox import inbox_of
 from flows.teachers.vllm_command import has_gpu
 from warehouse.storage.home import Warehouse
 
 PROJECT = Path(__file__).resolve().parents[2]
 WORKERS = {"worker": "vigorl", "gpu-worker": "vigorl-gpu"}
 """Each worker's work pool; the second is started only where there is a GPU."""
+WATCHER = "watcher"
+"""The process that looks into the watched folder."""
+PROCESSES = (*WORKERS, WATCHER, "server")
+"""Everything that `up` starts, in the order in which it is stopped."""
+RETRAIN = "flows.retrain.retrain"
 START_S = 120.0  # the first start makes the database, which takes a while on a slow disk
 
 
@@ -70,12 +78,19 @@ def up(port: int, home: str | None) -> None:
     ):  # else the user's limit stays
         _quietly([*_prefect(), "gcl", "create", GPU_LIMIT, "--limit", "1"], env, state)
     _quietly([*_prefect(), "--no-prompt", "deploy", "--all"], env, state)
+    _quietly([sys.executable, "-m", "flows.orchestration.notifications"], env, state)
     mine = {name: pool for name, pool in WORKERS.items() if name == "worker" or has_gpu()}
     for name, pool in mine.items():
         if name not in running_processes(state):
             command = [*_prefect(), "worker", "start", "--pool", pool, "--name", pool]
             _start(state, name, command, env)
-    _wait_for_workers(state, mine)
+    if WATCHER not in running_processes(state):
+        _start(state, WATCHER, [sys.executable, "-m", "flows.cli", "inbox", "--watch"], env)
+    _wait_for_workers(state, (*mine, WATCHER))
+    _say_what_to_type(url, state, mine, _make_inboxes(home))
+
+
+def _say_what_to_type(url: str, state: Path, mine: Iterable[str], inboxes: Iterable[str]) -> None:
     bin_ = Path(sys.executable).parent
     here = "" if str(bin_) in os.environ.get("PATH", "").split(os.pathsep) else f"{bin_}/"
     print(f"server and worker are up: {url} (logs and state in {state})")
@@ -86,13 +101,15 @@ def up(port: int, home: str | None) -> None:
             f"{WORKERS['gpu-worker']}"
         )
     print(f"run a deployment:  {here}prefect deployment run build-traces/sat2 -p limit=24")
+    for folder in inboxes:
+        print(f"retrain on files:  drop them into {folder}")
     print(f"stop them:         {here}vigorl down")
 
 
 def down(home: str | None) -> None:
     """Stop the worker and the server that `up` started here."""
     state = state_folder(home)
-    stopped = _stop_recorded(state, (*WORKERS, "server"))
+    stopped = _stop_recorded(state, PROCESSES)
     if not stopped:
         print(f"nothing that was started from {state} is running")
     for name in stopped:
@@ -116,12 +133,38 @@ def state_folder(home: str | None) -> Path:
     return warehouse.journal_dir.parent / "prefect"
 
 
+def server_address(home: str | None) -> str | None:
+    """Return the API of PREFECT_API_URL, or of the server that `up` started here; None without."""
+    if named := os.environ.get("PREFECT_API_URL"):
+        return named.rstrip("/")
+    pid = running_processes(state_folder(home)).get("server")
+    if pid is None:
+        return None
+    shown = subprocess.run(["ps", "-o", "args=", "-p", str(pid)], capture_output=True, text=True)
+    words = shown.stdout.split()
+    port = words[words.index("--port") + 1] if "--port" in words else "4200"
+    return f"http://127.0.0.1:{port}/api"
+
+
+def _make_inboxes(home: str | None) -> list[str]:
+    """Make a folder for each task that a deployment retrains; return them all."""
+    stated = yaml.safe_load((PROJECT / "prefect.yaml").read_text(encoding="utf-8"))["deployments"]
+    flows = ((one["entrypoint"], one.get("parameters", {}).get("task")) for one in stated)
+    root = inbox_of(Warehouse.at(home))
+    made = [f"{root}/{task}" for task in sorted({t for e, t in flows if e == RETRAIN and t})]
+    for folder in made if not root.startswith("s3://") else ():
+        Path(folder).mkdir(parents=True, exist_ok=True)
+    return made
+
+
 def _environment(state: Path, url: str, home: str | None) -> dict[str, str]:
     env = dict(os.environ)
     env["PREFECT_API_URL"] = f"{url}/api"
     env["PREFECT_HOME"] = str(state)
     env["PREFECT_SERVER_ANALYTICS_ENABLED"] = "false"
     env["DO_NOT_TRACK"] = "1"
+    # Seconds between a run's signs of life: `notifications.py` ends those that give none.
+    env.setdefault("PREFECT_FLOWS_HEARTBEAT_FREQUENCY", "30")
     env["VIGORL_HOME"] = Warehouse.at(home).root
     env.setdefault("HF_HUB_OFFLINE", "1")
     # What talks to a server of this machine must not do so through a proxy.
@@ -149,7 +192,7 @@ def _start(state: Path, name: str, command: list[str], env: dict[str, str]) -> N
 def running_processes(state: Path) -> dict[str, int]:
     """Return the recorded processes that are alive; an id that another program has now is not."""
     alive = {}
-    for name in ("server", *WORKERS):
+    for name in PROCESSES:
         try:
             note = json.loads((state / f"{name}.json").read_text(encoding="utf-8"))
         except (OSError, ValueError):

@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import json
 import os
-import subprocess
 import time
 import urllib.error
 import urllib.request
@@ -25,7 +24,14 @@ from urllib.parse import urlsplit
 import yaml
 
 from flows.orchestration.dead_runs import find_dead_runs
-from flows.orchestration.local_server import PROJECT, WORKERS, running_processes, state_folder
+from flows.orchestration.local_server import (
+    PROCESSES,
+    PROJECT,
+    WORKERS,
+    running_processes,
+    server_address,
+    state_folder,
+)
 from flows.stages.doctor.checkup import Diagnosis
 from flows.stages.doctor.machine import clock_diagnosis
 from flows.teachers.vllm_command import has_gpu
@@ -40,17 +46,16 @@ def check_prefect(home: str | None) -> Iterator[Diagnosis]:
     """Look at what `vigorl up` started, or at the server that PREFECT_API_URL names."""
     state = state_folder(home)
     running = running_processes(state)
-    dead = [name for name in ("server", *WORKERS) if (state / f"{name}.json").exists()]
+    dead = [name for name in PROCESSES if (state / f"{name}.json").exists()]
     for name in dead:
         if name not in running:
             sentence = f"the {name} that vigorl up started is gone; its log is {state}/{name}.log"
             yield Diagnosis("Prefect", "problem", sentence, _GOES_UP)
-    api = os.environ.get("PREFECT_API_URL") or _address(running.get("server"))
+    api = server_address(home)
     if api is None:
         if "server" not in dead:
             yield Diagnosis("Prefect", "note", "no server was started here", _GOES_UP)
         return
-    api = api.rstrip("/")
     try:
         version, date = _ask(f"{api}/admin/version")
     except urllib.error.HTTPError as error:
@@ -73,16 +78,6 @@ def check_prefect(home: str | None) -> Iterator[Diagnosis]:
     yield from _deployments(api)
     if _is_local(api):
         yield _runs(api)
-
-
-def _address(pid: int | None) -> str | None:
-    """Return the API of the server that `vigorl up` started, by its command; None without one."""
-    if pid is None:
-        return None
-    shown = subprocess.run(["ps", "-o", "args=", "-p", str(pid)], capture_output=True, text=True)
-    words = shown.stdout.split()
-    port = words[words.index("--port") + 1] if "--port" in words else "4200"
-    return f"http://127.0.0.1:{port}/api"
 
 
 def _is_local(api: str) -> bool:

@@ -120,7 +120,7 @@ def test_the_questions_of_the_embedded_sample_share_templates_and_nothing_else(t
     hashes = perceptual_hashes(warehouse, {i for one in every for i in one.image_ids})
     training = [one for one in every if not one.evaluates]
     held = [one for one in every if one.evaluates]
-    assert (len(training), len(held)) == (180, 240)
+    assert (len(training), len(held)) == (180, 240 + 480)
     assert {one.text for one in training} & {one.text for one in held}
     found = compare(training, held, hashes)
     assert found.contaminated == {} and len(found.words_alone) > 40

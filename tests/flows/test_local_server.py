@@ -1,6 +1,7 @@
 """`vigorl up` and `down` with a real Prefect server, behind a proxy that nothing answers at.
 
-The chain of events, the nightly run, a deployment that a worker runs, and a worker that is killed.
+The chain of events, the nightly run, a deployment that a worker runs, the watched folder, and a
+worker that is killed.
 """
 
 from __future__ import annotations
@@ -19,6 +20,7 @@ from typing import Any
 import pytest
 
 from flows.orchestration.dead_runs import ask_server
+from tests.support.fixtures import sat_rows, write_sat
 from tests.support.project_files import ROOT
 
 pytestmark = pytest.mark.slow
@@ -91,11 +93,11 @@ def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
         assert f"server and worker are up: http://127.0.0.1:{started.port}" in began.stdout
         yield started
     finally:
-        notes = [started.state / f"{name}.json" for name in ("server", "worker")]
+        notes = [started.state / f"{name}.json" for name in ("server", "worker", "watcher")]
         pids = [started.pid(note.stem) for note in notes if note.exists()]
         ended = started.vigorl("down")
     assert ended.returncode == 0, ended.stderr
-    assert {"server stopped", "worker stopped"} <= set(ended.stdout.splitlines())
+    assert {"server stopped", "worker stopped", "watcher stopped"} <= set(ended.stdout.splitlines())
     assert not [pid for pid in pids if Path(f"/proc/{pid}").exists()]
 
 
@@ -151,7 +153,13 @@ def test_s52_runs_of_a_worker_that_was_killed_are_marked_and_a_chain_of_events_b
     nightly = eventually(lambda: server.runs("train-sft/nightly"))
     assert all(run["expected_start_time"][11:16] == "02:30" for run in nightly)
 
-    for run in (sft, grpo, measured):
+    inbox = server.home / "inbox" / "sat2"
+    (inbox / "bad.parquet").write_bytes(b"nothing")
+    write_sat(inbox / "new.parquet", sat_rows(3))
+    (retrain,) = eventually(lambda: server.runs("retrain/on-new-data"))
+    assert retrain["parameters"]["leave_paused"] and (inbox / "bad.parquet.rejected.txt").exists()
+
+    for run in (sft, grpo, measured, retrain):
         cancelled = {"state": {"type": "CANCELLED", "name": "Cancelled"}, "force": True}
         server.ask(f"/flow_runs/{run['id']}/set_state", cancelled)
     again = server.vigorl("up", "--port", server.port)

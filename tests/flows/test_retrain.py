@@ -1,20 +1,27 @@
 """A cycle of retraining: what starts it, what it decides, and how it goes on when killed."""
 
+import asyncio
 import json
 import os
+import random
 import shutil
 import subprocess
 import sys
 
 import pytest
 
+from flows.retrain_settings import RetrainSettings
 from flows.stages.retrain.cycle import Cycle, begin_cycle, cycles, lease_name, unfinished
 from flows.stages.retrain.new_data import new_traces, questions_without_tree
+from flows.stages.retrain.stages import Tools, decide_gate
 from tests.flows.test_cli import run, searched
 from tests.support.fixtures import sat_rows, write_sat
 from warehouse.registry import champion_id, history
+from warehouse.sources.importing import import_questions
 from warehouse.storage.home import Warehouse
 from warehouse.storage.lease import take_lease
+from warehouse.tables.delta import insert_new
+from warehouse.tables.rows import read_questions
 
 SMALL = (
     "retrain", "sat2", "--sft-recipe", "nano-sft", "--sft-override", "steps=2",
@@ -92,6 +99,59 @@ def test_a_cycle_killed_behind_any_stage_comes_to_the_same_decision(home, stage,
     for name in ("outcome", "reason", "p", "gain"):
         assert whole.outcome("gate")[name] == killed.outcome("gate")[name]
     assert len(history(killed.warehouse, "sat2")) == 1
+
+
+def test_what_is_over_budget_stops_and_goes_on_unless_it_is_to_be_left(home, capsys, tmp_path):
+    new = write_sat(tmp_path / "new_train.parquet", sat_rows(26)[22:])
+    assert run("import", "sat2", new, home=home) == 0
+    few = (*SMALL[:-1], "5000", "--teacher", "nano")
+    assert run(*few, "--run-tokens", "100", home=home) == 0
+    said = capsys.readouterr()
+    assert "sat2-cycle-1 goes on when it is run again: stopped by --run-tokens 100" in said.out
+    assert "predicted for 4 of 4 questions" in said.err and "takes several runs" in said.err
+    cycle = unfinished(Warehouse.at(str(home)), "sat2")
+    assert cycle.paused.startswith("stopped by --run-tokens") and cycle.outcome("build") is None
+    assert run(*few, "--leave-paused", home=home) == 0
+    assert "sat2-cycle-1 is left to another run" in capsys.readouterr().out
+    # The budget is this run's: the others are those that the cycle was begun with.
+    assert run("retrain", "sat2", "--sft-recipe", "other.yaml", home=home) == 0
+    assert "sat2-cycle-1: too few" in capsys.readouterr().out
+    assert cycle.outcome("build")["trees"] > 0 and cycle.paused is None
+
+
+def test_a_run_begins_no_stage_when_its_hours_are_over(home, capsys):
+    assert run(*SMALL, "--run-hours", "1e-9", home=home) == 0
+    assert "hours are over before build" in capsys.readouterr().out
+
+
+def test_a_student_of_shuffled_answers_is_refused_and_the_reason_says_so(tmp_path):
+    warehouse, settings = Warehouse(str(tmp_path / "home")), RetrainSettings.checked(
+        task="sat2", sft_recipe="nano-sft"
+    )  # fmt: skip
+    import_questions(
+        warehouse, "sat2", write_sat(tmp_path / "x.parquet", sat_rows(80)), split="gate"
+    )
+    gold = {question.question_id: question.answers[0] for question in read_questions(warehouse)}
+    # The champion is right on nine of ten; the other answers as its training's answers were dealt.
+    taught = dict(zip(gold, random.Random(0).sample(list(gold.values()), len(gold)), strict=True))
+    right = {"champion": [i % 10 > 0 for i in range(len(gold))],
+             "challenger": [taught[q] == gold[q] for q in gold]}  # fmt: skip
+    for role, scores in right.items():
+        rows = [
+            {"evaluation_id": role, "question_id": q, "sample": 0, "score": float(score)}
+            for q, score in zip(gold, scores, strict=True)
+        ]
+        insert_new(warehouse, "predictions", rows)
+    cycle = begin_cycle(warehouse, "sat2", {"questions": 80})
+    cycle.store("publish", {"dataset": "sat2-cycle@v1"})
+    figures = {"format": 1.0, "grounded": 1.0, "accuracy": 0.5}
+    found = {
+        role: {"evaluation_id": role, "model_id": f"{role}@1", **figures} for role in right
+    } | {f"{role}_blank": figures for role in right}
+    cycle.store("evaluate", found)
+    decided = asyncio.run(decide_gate(cycle, settings, Tools(None)))
+    assert decided["outcome"] == "refused" and decided["reason"].startswith("-42.5 points")
+    assert champion_id(warehouse, "sat2") is None and len(history(warehouse, "sat2")) == 1
 
 
 def test_two_cycles_of_one_task_never_overlap(home, capsys):

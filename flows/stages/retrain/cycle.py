@@ -20,7 +20,7 @@ from typing import Any
 from warehouse.storage.home import Warehouse
 from warehouse.tables.schema import Row
 
-STAGES = ("look", "build", "publish", "sft", "grpo", "evaluate", "gate", "end")
+STAGES = ("look", "build", "collapse", "publish", "sft", "grpo", "evaluate", "gate", "end")
 """In their order. `end` says how it ended; a cycle may end at any stage."""
 
 
@@ -60,6 +60,24 @@ class Cycle:
         assert stored is not None
         return stored
 
+    def store_pause(self, stage: str, reason: str) -> None:
+        """Store that a budget stopped a stage, which goes on when it is run again."""
+        self.warehouse.objects.put(
+            f"{self.folder}/{stage}.paused.json", json.dumps(reason).encode()
+        )
+
+    @property
+    def paused(self) -> str | None:
+        """Why a stage was stopped that has no outcome yet; None if none was."""
+        for stage in STAGES:
+            if self.outcome(stage) is None:
+                try:
+                    key = f"{self.folder}/{stage}.paused.json"
+                    return str(json.loads(self.warehouse.objects.get(key)))
+                except KeyError:
+                    return None
+        return None
+
     @property
     def done(self) -> Row | None:
         """How it ended; None while it hasn't."""
@@ -71,6 +89,12 @@ def cycles(warehouse: Warehouse, task: str) -> list[Cycle]:
     keys = warehouse.objects.keys(_folder(task))
     folders = {key.removeprefix(f"{_folder(task)}/").partition("/")[0] for key in keys}
     return [Cycle(warehouse, task, int(name)) for name in sorted(folders) if name.isdigit()]
+
+
+def retrained_tasks(warehouse: Warehouse) -> list[str]:
+    """Return the tasks that have had a cycle."""
+    names = (key.split("/")[1:3] for key in warehouse.objects.keys("retrain"))
+    return sorted({task for task, folder in names if folder.isdigit()})
 
 
 def begin_cycle(warehouse: Warehouse, task: str, look: Mapping[str, Any]) -> Cycle:

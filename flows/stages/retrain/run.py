@@ -11,18 +11,22 @@ ends, and what it found counts for the next one.
 from __future__ import annotations
 
 import asyncio
+import math
 import time
 from dataclasses import dataclass
 
 from curation.scores.gate import GatePolicy
 from flows.progress import Report
-from flows.retrain_settings import RetrainSettings
+from flows.retrain_settings import BUDGETS, RetrainSettings
 from flows.settings import Problem, TrainSettings
 from flows.stages.retrain.cycle import Cycle, begin_cycle, cycles, lease_name, unfinished
+from flows.stages.retrain.inbox import complete_sample
 from flows.stages.retrain.new_data import look_for_new
+from flows.stages.retrain.report import write_report
 from flows.stages.retrain.stages import STAGE_WORK, Paused, Tools, compare
 from flows.stages.train import train
 from mcts.failpoints import reach
+from warehouse.registry import resolve_alias
 from warehouse.storage.home import Warehouse
 from warehouse.storage.lease import take_lease
 from warehouse.tables.rows import read_questions
@@ -50,29 +54,46 @@ async def retrain(settings: RetrainSettings, tools: Tools) -> Ended:
     with take_lease(warehouse, lease_name(settings.task)):
         cycle = unfinished(warehouse, settings.task)
         if cycle is None:
+            if added := complete_sample(warehouse, settings.task):
+                tools.report(f"the embedded sample was imported ({added} questions)")
             _require_gate(warehouse, settings)
             if (soon := _too_soon(warehouse, settings)) is not None:
                 return Ended("too_soon", soon)
             look = look_for_new(warehouse, settings.task)
             if not look["questions"] and look["traces"] < settings.min_new_traces:
                 return Ended("nothing_new", _nothing_new(settings, look["traces"]))
+            if settings.teacher:  # an alias may mean another model before the cycle ends
+                teacher = resolve_alias(warehouse, settings.teacher)
+                settings = settings.model_copy(update={"teacher": teacher})
             stored = settings.model_dump(mode="json", exclude={"home"})
             cycle = begin_cycle(warehouse, settings.task, {**look, "settings": stored})
-        return await go_on(cycle, settings, tools)
+        elif settings.leave_paused and (paused := cycle.paused):
+            return Ended("paused", f"{cycle.name} is left to another run: {paused}", cycle)
+        ended = await go_on(cycle, settings, tools)
+        tools.report(f"report: {await asyncio.to_thread(write_report, cycle)}")
+        return ended
 
 
 async def go_on(cycle: Cycle, settings: RetrainSettings, tools: Tools) -> Ended:
-    """Run the stages that are not done, with the settings that the cycle was begun with."""
+    """Run the stages that are not done, with the settings that the cycle was begun with.
+
+    Its budgets alone are those of this run.
+    """
     look = cycle.outcome("look")
     assert look is not None
-    settings = RetrainSettings.checked(**look["settings"], home=settings.home)
+    budgets = {name: getattr(settings, name) for name in BUDGETS}
+    settings = RetrainSettings.checked(**{**look["settings"], **budgets}, home=settings.home)
+    ends = time.monotonic() + 3600 * (settings.run_hours or math.inf)
     for stage, work in STAGE_WORK.items():
         outcome = cycle.outcome(stage)
         if outcome is None:
             tools.report(f"{cycle.name}: {stage}")
             try:
+                if time.monotonic() >= ends:
+                    raise Paused(f"{settings.run_hours:g} hours are over before {stage}")
                 outcome = cycle.store(stage, await work(cycle, settings, tools))
             except Paused as paused:
+                cycle.store_pause(stage, str(paused))
                 return Ended(
                     "paused", f"{cycle.name} goes on when it is run again: {paused}", cycle
                 )
@@ -82,6 +103,8 @@ async def go_on(cycle: Cycle, settings: RetrainSettings, tools: Tools) -> Ended:
                 cycle, "too_few",
                 f"{outcome['traces']} new traces were kept, {settings.min_new_traces} are wanted",
             )  # fmt: skip
+        if ends_with := outcome.get("ends"):
+            return _end(cycle, **ends_with)
     decided = cycle.outcome("gate")
     assert decided is not None
     return _end(cycle, decided["outcome"], f"{decided['model']}: {decided['reason']}")

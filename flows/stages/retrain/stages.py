@@ -27,6 +27,8 @@ from flows.settings import (
 )
 from flows.stages.build import build
 from flows.stages.evaluate import evaluate
+from flows.stages.forecast import forecast_build
+from flows.stages.retrain.collapse import check_collapse
 from flows.stages.retrain.cycle import Cycle
 from flows.stages.retrain.new_data import new_traces, questions_without_tree
 from training.recipes import load_recipe
@@ -69,16 +71,26 @@ async def build_new(cycle: Cycle, settings: RetrainSettings, tools: Tools) -> Ro
         run_tokens=settings.run_tokens, run_seconds=settings.run_seconds,
         **{name: value for name, value in given.items() if value},
     )  # fmt: skip
+    forecast = await forecast_build(chosen)
+    tools.report(forecast.text())
+    if settings.run_tokens and forecast.completion_tokens.middle > settings.run_tokens:
+        tools.report(f"that is more than {settings.run_tokens} tokens: it takes several runs")
     summary = await build(chosen, progress=TerminalProgress())
     if stopped := summary.extra.get("stopped"):
-        raise Paused(stopped)
+        raise Paused(stopped.partition(";")[0])
     return {
+        "forecast": forecast.text(),
         "trees": summary.trees,
         "kept": summary.kept,
         "requests": summary.requests,
         "traces": len(new_traces(cycle.warehouse, cycle.task)),
         **summary.extra,
     }
+
+
+async def check_champion(cycle: Cycle, settings: RetrainSettings, tools: Tools) -> Row:
+    """Check that a champion which searched for its own training data did not narrow."""
+    return await asyncio.to_thread(check_collapse, cycle)
 
 
 async def publish_version(cycle: Cycle, settings: RetrainSettings, tools: Tools) -> Row:
@@ -278,6 +290,7 @@ def _need(cycle: Cycle, stage: str) -> Row:
 
 STAGE_WORK: dict[str, Work] = {
     "build": build_new,
+    "collapse": check_champion,
     "publish": publish_version,
     "sft": train_sft,
     "grpo": train_grpo,
