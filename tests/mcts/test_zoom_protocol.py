@@ -155,6 +155,30 @@ def test_a_place_in_a_crop_means_a_place_of_the_original_image():
     }
 
 
+@pytest.mark.parametrize(
+    ("x", "y", "shown"),
+    [
+        (900, 400, True), (1100, 600, True), (1000, 500, True),
+        (899.9991, 399.9991, True),  # as much as rounding may lose
+        (899.998, 500, False), (1100.002, 500, False), (1000, 399.998, False),
+        (1000, 600.002, False), (0, 500, False), (1000, 0, False),
+    ],
+)  # fmt: skip
+def test_a_place_lies_in_a_crop_edges_and_rounding_included(x, y, shown):
+    views = Views(FRAME, (Observation(Box(900, 400, 1100, 600), 400, 400, view=2),))
+    assert views.inside(Point(x, y), 2) is shown
+    assert views.inside(Point(x, y), 0), "of the whole image it always is"
+    assert not views.inside(Point(50, 50), 1) and views.inside(Point(50, 50, 1), 1)
+
+
+def test_a_view_that_is_not_there_is_an_index_error():
+    views = Views(FRAME, (Observation(Box(900, 400, 1100, 600), 400, 400),))
+    assert len(views) == 3 and views.crop(1) is None and views.crop(2).x1 == 900
+    for view in (-1, 3):
+        with pytest.raises(IndexError):
+            views.crop(view)
+
+
 @given(
     st.floats(0, 1000), st.floats(0, 1000), st.sampled_from(["qwen3_vl", "qwen25_vl", "original"])
 )
