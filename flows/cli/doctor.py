@@ -66,6 +66,7 @@ def _checks(settings: DoctorSettings) -> dict[str, Callable[[], Iterable[Any]]]:
         "journal": lambda: stored.check_journal(warehouse),
         "leftovers": lambda: stored.check_leftovers(warehouse),
         "retraining": lambda: stored.check_retraining(warehouse),
+        "inbox": lambda: stored.check_inbox(warehouse),
         "Prefect": lambda: check_prefect(settings.home),
         "teacher": lambda: check_teacher(TeacherSettings.of(settings)),
         "GPU": machine.check_gpu,

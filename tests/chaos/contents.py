@@ -23,7 +23,7 @@ TABLES = ("trees", "nodes", "rollouts", "responses", "traces")
 Contents = dict[str, list[str]]
 
 
-def read(home: Path) -> Contents:
+def read(home: Path | str) -> Contents:
     """Read every row of each tree, as a sorted list of hashes."""
     from warehouse.query.run_query import connect
     from warehouse.storage.home import Warehouse

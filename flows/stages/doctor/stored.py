@@ -15,7 +15,8 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 from flows.stages.doctor.checkup import Diagnosis
-from flows.stages.retrain.cycle import STAGES, Cycle, lease_name, unfinished
+from flows.stages.retrain.cycle import STAGES, Cycle, lease_name, retrained_tasks, unfinished
+from flows.stages.retrain.inbox import REJECTED, inbox_of
 from mcts.journal.records import is_intact, search_of
 from warehouse.maintenance.check import unfinished_commits
 from warehouse.query.run_query import connect, table_versions
@@ -138,10 +139,22 @@ def check_leftovers(warehouse: Warehouse) -> Iterator[Diagnosis]:
         )  # fmt: skip
 
 
+def check_inbox(warehouse: Warehouse) -> Iterator[Diagnosis]:
+    """Look for files that were dropped into the watched folder and could not be used."""
+    root = inbox_of(warehouse)
+    refused = [key for key in Warehouse(root).objects.keys("") if key.endswith(REJECTED)]
+    if refused:
+        reason = Warehouse(root).objects.get(refused[0]).decode(errors="replace").strip()
+        more = f", and {len(refused) - 1} more" if len(refused) > 1 else ""
+        yield Diagnosis(
+            "inbox", "note", f"not imported: {refused[0].removesuffix(REJECTED)} ({reason}){more}",
+            f"vigorl inbox  # once it is replaced, and {root}/{refused[0]} deleted",
+        )  # fmt: skip
+
+
 def check_retraining(warehouse: Warehouse) -> Iterator[Diagnosis]:
     """Look at each task's cycle and at who holds its lease."""
-    keys = warehouse.objects.keys("retrain")
-    tasks = sorted({key.split("/")[1] for key in keys if key.count("/") > 1})
+    tasks = retrained_tasks(warehouse)
     for task in tasks:
         yield _cycle(warehouse, task)
     if not tasks:
@@ -166,12 +179,16 @@ def _cycle(warehouse: Warehouse, task: str) -> Diagnosis:
     )
     if cycle is not None:
         look = cycle.outcome("look") or {}
+        remedy = f"vigorl retrain {task}{_recipe(look)}{at(warehouse)}"
+        if paused := cycle.paused:
+            sentence = f"{cycle.name} goes on with the next run: {paused}"
+            return Diagnosis("retraining", "note", sentence, remedy)
         since = datetime.fromtimestamp(look.get("at", 0), UTC)
         return Diagnosis(
             "retraining", "problem",
             f"{cycle.name}, begun {since:%Y-%m-%d %H:%M} UTC, stands before "
             f"{_next_stage(cycle)}{left}",
-            f"vigorl retrain {task}{_recipe(look)}{at(warehouse)}",
+            remedy,
         )  # fmt: skip
     if left:
         return Diagnosis(
