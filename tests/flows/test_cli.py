@@ -12,6 +12,9 @@ from flows.cli import app as cli
 from tests.support.benchmark_files import vstar_parquet
 from tests.support.fixtures import picture, sat_rows, write_sat
 from tests.support.stub_server import StubServer
+from warehouse.storage.home import Warehouse
+from warehouse.versions.response_styles import response_style_of
+from warehouse.versions.versions import resolve
 
 COUNT = "SELECT kind, count(*) AS n FROM traces GROUP BY kind ORDER BY kind"
 
@@ -128,6 +131,19 @@ def test_a_version_is_published_listed_shown_and_exported(home, capsys, tmp_path
     assert rows[0]["messages"][-1]["content"].startswith("<think>")
     assert "Think in at least" in rows[0]["messages"][0]["content"]
     assert rows[0]["images"][0].size == (56, 56)
+
+
+def test_a_version_is_published_in_the_response_style_asked_for(home, capsys):
+    statement = "SELECT trace_id FROM kept_traces WHERE kind = 'direct'"
+    styled = ("--sql", statement, "--response-style", "ungrounded")
+    assert run("dataset", "publish", "plain", *styled, home=home) == 0
+    version = resolve(Warehouse.at(str(home)), "plain")
+    assert response_style_of(version.card) == "ungrounded"
+    assert (
+        run("dataset", "publish", "slow", "--sql", statement, "--timeout", "1e-9", home=home) == 2
+    )
+    said = capsys.readouterr().err
+    assert "took longer" in said or "time" in said
 
 
 def test_curating_again_changes_nothing_and_publishes(home, capsys):

@@ -93,6 +93,28 @@ def test_curating_an_older_warehouse_with_the_default_filters_adds_no_verdict(wa
     assert verdicts(warehouse) == before, "the printed file is the default"
 
 
+def test_verdicts_of_two_curations_at_once_are_never_mixed(warehouse, strict, monkeypatch):
+    from flows.stages import curate as stage
+
+    insert, raced = stage.insert_new, []
+
+    def overtaken(home, name, rows, **options):
+        if name == "verdicts" and not raced:
+            raced.append(rows[0]["trace_id"])  # one row of another process is there first
+            assert insert(home, name, [{**rows[0], "run_id": "other"}]) == 1
+        return insert(home, name, rows, **options)
+
+    monkeypatch.setattr(stage, "insert_new", overtaken)
+    again(warehouse, strict)
+    given = "FROM verdicts WHERE run_id = 'other' OR starts_with(run_id, 'curate-')"
+    mixed = f"SELECT trace_id {given} GROUP BY trace_id, version HAVING count(DISTINCT run_id) > 1"
+    assert query(warehouse, mixed).num_rows == 0
+    newest = f"SELECT filter FROM latest_verdicts WHERE trace_id = '{raced[0]}' AND stage IS NULL"
+    assert set(query(warehouse, newest)["filter"].to_pylist()) == {
+        "well_formed", "no_repeated_point", "right_answer",
+    }  # fmt: skip
+
+
 def test_default_verdicts_made_anew_are_the_rows_of_the_earlier_release(warehouse, stored):
     """Cut, filtered and written again from the same trees, but for the run and the time."""
     rows = verdicts(Warehouse(str(stored)))
