@@ -93,7 +93,10 @@ def test_curating_an_older_warehouse_with_the_default_filters_adds_no_verdict(wa
     assert verdicts(warehouse) == before, "the printed file is the default"
 
 
-def test_verdicts_of_two_curations_at_once_are_never_mixed(warehouse, strict, monkeypatch):
+@pytest.mark.parametrize("commit_id", [None, "not committed yet"])
+def test_verdicts_of_two_curations_at_once_are_never_mixed(
+    warehouse, strict, monkeypatch, commit_id
+):
     from flows.stages import curate as stage
 
     insert, raced = stage.insert_new, []
@@ -101,7 +104,8 @@ def test_verdicts_of_two_curations_at_once_are_never_mixed(warehouse, strict, mo
     def overtaken(home, name, rows, **options):
         if name == "verdicts" and not raced:
             raced.append(rows[0]["trace_id"])  # one row of another process is there first
-            assert insert(home, name, [{**rows[0], "run_id": "other"}]) == 1
+            theirs = {**rows[0], "run_id": "other", "commit_id": commit_id}
+            assert insert(home, name, [theirs]) == 1
         return insert(home, name, rows, **options)
 
     monkeypatch.setattr(stage, "insert_new", overtaken)
