@@ -340,9 +340,11 @@ def one_fault(
     output = f"fault-{number}.txt"
     faults, train = None, None
     if scenario.fault in AT_A_WRITE:
-        at = write_of(scenario, folder / "reference/writes.jsonl") if not number else number + 1
         log = place.folder / f"writes-{number}.jsonl"
-        faults = Faults(log, at, scenario.fault if not number else "before", place.store)
+        faults = Faults(log, number + 1, "before")
+        if not number:
+            at = write_of(scenario, folder / "reference/writes.jsonl")
+            faults = Faults(log, at, scenario.fault, scenario.stage, place.store)
     elif scenario.fault != "server":
         train = True
 
@@ -366,10 +368,10 @@ def one_fault(
             return [f"{scenario.fault}: the run did not end: see {output}"]
         time.sleep(0.01)
     told, problems = (place.folder / output).read_text(), []
-    allowed = {"full": {1}, "refused": {1}, "training": {2}, "server": {0}}.get(
-        scenario.fault, {137}
-    )
-    if status not in (allowed if not number else {0, 1, 2, 137}):
+    allowed = {"full": 1, "refused": 1, "training": 2, "server": 0}.get(scenario.fault, 137)
+    # Answers that come together are journaled in one write, so there may be fewer than before.
+    missed = status == 0 and scenario.stage in ("build", "evaluate")
+    if status != allowed and not missed and not number:
         problems.append(f"the run with the fault ended with status {status}: see {output}")
     if "Traceback" in told:
         problems.append(f"a traceback: see {output}")

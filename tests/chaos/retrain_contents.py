@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import json
 import sys
-from contextlib import redirect_stdout
+from contextlib import redirect_stdout, suppress
 from io import StringIO
 from pathlib import Path
 from typing import Any
@@ -40,7 +40,7 @@ def look(home: str, to: Path) -> None:
         }
     printed = StringIO()
     sys.argv = ["vigorl", "retrain", TASK, "--sft-recipe", "nano-sft", "--decide-again", "1"]
-    with redirect_stdout(printed):
+    with redirect_stdout(printed), suppress(SystemExit):
         cli.main()
     found = {
         "cycles": len(cycles(warehouse, TASK)),
@@ -49,7 +49,7 @@ def look(home: str, to: Path) -> None:
         "steps": {
             row["name"]: json.loads(row["metrics"])["steps"] for row in list_models(warehouse)
         },
-        "decision": {name: gate.get(name) for name in ("outcome", "reason", "p", "gain")},
+        "decision": {name: gate.get(name) for name in ("outcome", "reason", "model", "p", "gain")},
         "decided again": "the same" if "(the same)" in printed.getvalue() else printed.getvalue(),
         "rows": counts,
         "trees": read(home),

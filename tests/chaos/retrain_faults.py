@@ -21,7 +21,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-STAGES = ("look", "build", "publish", "sft", "grpo", "evaluate", "gate", "end")
+from flows.stages.retrain.cycle import STAGES
+
 TRAININGS = ("sft", "grpo")
 AT_A_WRITE = ("before", "after", "full", "refused")
 """Killed before or after it; the disk full, or the object store refusing, from there on."""
@@ -59,7 +60,7 @@ random.Random(0).shuffle(_PAIRS)  # so that the first few are of all kinds
 
 
 def scenario(seed: int) -> Scenario:
-    """Return the scenario of a seed; the first 37 hold every fault in every stage."""
+    """Return the scenario of a seed; the first 41 hold every fault in every stage."""
     rng = random.Random(f"retrain {seed}")
     stage, fault = _PAIRS[seed % len(_PAIRS)]
     return Scenario(seed, stage, fault, rng.random(), rng.random() < 0.25)
@@ -72,12 +73,14 @@ class Faults:
     log: Path
     """Receives a line a write: its stage, what wrote, and the process."""
     at: int = 0
-    """The number of the write, from 1; 0 for no fault."""
+    """The number of the write in its stage, from 1; 0 for no fault."""
     fault: str = ""
+    stage: str = ""
+    """The stage; the number is among all writes where there is none."""
     store: str = ""
     """Address of the object store that can be told to refuse."""
     _count: int = 0
-    _stage: str = STAGES[0]
+    _now: str = STAGES[0]
     _lock: Any = None
 
     def install(self) -> None:
@@ -105,13 +108,12 @@ class Faults:
             if "/lease/" in key:  # renewed when time has come, not at a place
                 return write(*args, **options)
             with self._lock:
-                self._count += 1
-                mine = self._count == self.at
+                self._count += self.stage in ("", self._now)
+                mine = self._count == self.at and self.stage in ("", self._now)
                 after = self._count >= self.at > 0
+                line = [self._now, f"{name} {key}".strip(), os.getpid()]
                 with self.log.open("a") as file:
-                    file.write(
-                        json.dumps([self._stage, f"{name} {key}".strip(), os.getpid()]) + "\n"
-                    )
+                    file.write(json.dumps(line) + "\n")
             if mine and self.fault == "before":
                 os.kill(os.getpid(), signal.SIGKILL)
             if after and self.fault == "full":
@@ -121,26 +123,22 @@ class Faults:
             done = write(*args, **options)
             if mine and self.fault == "after":
                 os.kill(os.getpid(), signal.SIGKILL)
-            if (
-                key.startswith(_CYCLE)
-                and (stage := key.removeprefix(_CYCLE)[: -len(".json")]) in STAGES
-            ):
-                with self._lock:
-                    self._stage = STAGES[min(STAGES.index(stage) + 1, len(STAGES) - 1)]
+            stage = key.removeprefix(_CYCLE).removesuffix(".json")
+            if key.startswith(_CYCLE) and stage in STAGES:
+                self._now = STAGES[min(STAGES.index(stage) + 1, len(STAGES) - 1)]
             return done
 
         return by_here
 
 
 def write_of(scenario: Scenario, log: Path) -> int:
-    """Return the number of the write that a scenario's fault comes at.
+    """Return the number of the write, in the scenario's stage, that its fault comes at.
 
     Args:
         log: of the writes of a run without faults.
     """
-    lines = [json.loads(line) for line in log.read_text().splitlines()]
-    mine = [number for number, line in enumerate(lines, 1) if line[0] == scenario.stage]
-    return mine[min(int(scenario.share * len(mine)), len(mine) - 1)]
+    count = sum(json.loads(line)[0] == scenario.stage for line in log.read_text().splitlines())
+    return 1 + int(scenario.share * count)
 
 
 def tell(store: str, word: str) -> None:

@@ -19,13 +19,14 @@ from flows.stages.doctor import machine
 from flows.stages.doctor.checkup import Diagnosis, examine
 from flows.stages.doctor.stored import (
     check_commits,
+    check_inbox,
     check_journal,
     check_leftovers,
     check_retraining,
     check_tables,
 )
 from flows.stages.doctor.teacher import check_teacher
-from flows.stages.retrain.cycle import begin_cycle, lease_name
+from flows.stages.retrain.cycle import STAGES, begin_cycle, lease_name
 from tests.flows.test_cli import run, searched
 from tests.support.stub_server import MODEL, StubServer
 from warehouse.storage.home import Warehouse
@@ -142,7 +143,8 @@ def test_a_cycle_that_nobody_is_at_says_where_it_stands_and_how_it_goes_on(
     warehouse: Warehouse,
 ) -> None:
     cycle = begin_cycle(warehouse, "sat2", {"settings": {"sft_recipe": "nano-sft"}})
-    cycle.store("build", {"traces": 60})
+    for stage in STAGES[1 : STAGES.index("publish")]:
+        cycle.store(stage, {"traces": 60})
     with take_lease(warehouse, lease_name("sat2")):
         (found,) = check_retraining(warehouse)
         assert found.state == "ok"
@@ -152,6 +154,21 @@ def test_a_cycle_that_nobody_is_at_says_where_it_stands_and_how_it_goes_on(
     assert found.remedy.startswith("vigorl retrain sat2 --sft-recipe nano-sft --home ")
     cycle.store("end", {"outcome": "refused", "reason": "no better"})
     assert not wrong(check_retraining(warehouse))
+
+
+def test_a_cycle_that_its_budget_stopped_is_a_note(warehouse: Warehouse) -> None:
+    cycle = begin_cycle(warehouse, "sat2", {"settings": {"sft_recipe": "nano-sft"}})
+    cycle.store_pause("build", "its 900 seconds are used up")
+    (found,) = check_retraining(warehouse)
+    assert found.state == "note" and "its 900 seconds are used up" in found.sentence
+
+
+def test_a_file_that_was_refused_is_named_with_its_reason(warehouse: Warehouse) -> None:
+    assert not list(check_inbox(warehouse))
+    warehouse.objects.put("inbox/sat2/bad.parquet.rejected.txt", b"bad.parquet is no table\n")
+    (found,) = check_inbox(warehouse)
+    assert found.state == "note"
+    assert found.sentence == "not imported: sat2/bad.parquet (bad.parquet is no table)"
 
 
 def test_a_lease_of_a_process_that_is_gone_is_named(warehouse: Warehouse) -> None:
