@@ -105,6 +105,8 @@ def test_as_many_thoughts_as_were_asked_for():
         ((GOOD[0], "Looking again, the lamp at (95, 126).", "I check the lamp at (94, 125)."), 0),
         (("I see (1, 2) and (300, 4) and (5, 600) and (700, 700) here.",), 0),
         (("The box at (94, 125) is beside (9999999, 9999999).",), 0),
+        (("The box at (94, 125) is beside one at (9, 9) in image 3.",), 0),
+        (("The box at (94, 125) is beside one at (9, 9) in image 2.",), 1),
     ],
 )
 def test_every_step_points_inside_at_a_place_of_its_own(thoughts, score):
@@ -152,6 +154,7 @@ def test_an_answer_that_is_a_point_is_read_in_the_students_coordinates(space):
         ({"correctness": 0.5, "format": 0.5}, "grounded", "over 0.5"),
         ({"correctness": 0.7, "format": 0.7}, "grounded", "sum to 1.4"),
         ({"correctness": 1.2, "format": -0.2}, "grounded", "between 0 and 1"),
+        ({"correctness": 1.2}, "grounded", "between 0 and 1"),
         ({"correctness": 0.9, "charm": 0.1}, "grounded", "no part 'charm'"),
         ({"correctness": 0.9, "grounding": 0.1}, "ungrounded", "needs response style grounded"),
         ({"correctness": 0.9, "looks": 0.1}, "grounded", "looks needs response style zoom"),

@@ -1,0 +1,199 @@
+"""Dialogues as rows, without a model: the lens they were made with, and what the student sees."""
+
+from __future__ import annotations
+
+import io
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+from PIL import Image as Picture
+
+from mcts.coordinates import CoordinateSpace, Frame
+from mcts.data import AnswerKind, Box, Image, Observation, Point, Question, Step, Trace, ZoomCall
+from mcts.image_io import decode
+from mcts.teachers.checkpoints import GENERAL
+from mcts.zoom.config import ZoomConfig
+from mcts.zoom.crops import crop_of
+from mcts.zoom.lenses import HALF_WIDTH_SHARE, VISUAL_SEARCH_LENS, Lens
+from mcts.zoom.observe import observe
+from training.errors import TrainingError
+from training.students import Student
+from training.zoom_rows import DialogueProblem, Dialogues, post_hoc, shown_lens, zooms
+
+LARGE, SMALL = Image("a" * 64, 1000, 800), Image("b" * 64, 400, 300)
+QUESTION = Question("mine", "Which digit?", (LARGE, SMALL), AnswerKind.TEXT, answers=("7",))
+SPACE = CoordinateSpace.original()
+FRAME = Frame.of(SPACE, QUESTION)
+LENS = Lens(50, 100)
+
+
+def looks(*places: tuple[float, float, int], lens: Lens = LENS, **zoom: int) -> tuple[Step, ...]:
+    """Steps that look at these places; the last is a remark."""
+    steps: tuple[Step, ...] = ()
+    for x, y, image in places:
+        call = ZoomCall(Point(x, y, image), image)
+        seen = observe(FRAME, steps, call, ZoomConfig(lens, **zoom))
+        steps = (*steps, Step(f"A sign ({x:g}, {y:g}).", (Point(x, y, image),), call, seen))
+    return (*steps, Step("It is a 7."))
+
+
+def dialogue(steps: tuple[Step, ...], **changed: Any) -> Trace:
+    return Trace(QUESTION.question_id, steps, "7", 1.0, "zoom", **changed)
+
+
+def dialogues(tmp_path: Path, lens: Lens = LENS, least: int = 1, **zoom: int) -> Dialogues:
+    style = replace(GENERAL, prompts={**GENERAL.prompts, "grounded": "zoom"})
+    return Dialogues(Student(tmp_path, "m@1", SPACE, style, ZoomConfig(lens, **zoom)), least)
+
+
+# ---- the lens -----------------------------------------------------------------------------------
+
+
+def test_the_lens_is_read_off_in_shares_or_pixels_as_the_task_has_it() -> None:
+    one = dialogue(looks((500, 400, 0)))
+    assert shown_lens([(QUESTION, one)]) == Lens(0.05, 100, share=True)
+    two = dialogue(looks((500, 400, 0), (200, 150, 1)))
+    assert shown_lens([(QUESTION, two)]) == LENS, "of two sizes only pixels are the same"
+    task = replace(QUESTION, task="vstar")
+    assert shown_lens([(task, one)]) == LENS
+    marked = dialogue(looks((500, 400, 0), lens=replace(LENS, marked=True)))
+    assert shown_lens([(task, marked)]) == replace(LENS, marked=True)
+
+
+def test_crops_that_say_nothing_of_the_lens_are_passed_over() -> None:
+    base = looks((500, 400, 0))
+    first, remark = base
+    assert first.call is not None and first.observation is not None
+    box = replace(first, call=replace(first.call, box=Box(0, 0, 9, 9)))
+    inside = replace(first, call=replace(first.call, view=2))
+    lost = replace(first, observation=Observation(None, 0, 0, problem="malformed"))
+    whole = replace(first, observation=Observation(Box(0, 0, 1000, 800), 7, 5))
+    for odd in (box, inside, lost, whole, replace(first, call=None)):
+        assert shown_lens([(QUESTION, dialogue((odd, remark)))]) == Lens(
+            HALF_WIDTH_SHARE, VISUAL_SEARCH_LENS.shown_side, share=True
+        ), "what a task without a lens is shown"
+        task = replace(QUESTION, task="vstar")
+        assert shown_lens([(task, dialogue((odd, remark)))]) == VISUAL_SEARCH_LENS
+        assert shown_lens([(task, dialogue((odd, first, remark)))]) == LENS
+
+
+def test_dialogues_of_several_lenses_are_refused_with_the_commonest() -> None:
+    made = [(QUESTION, dialogue(looks((500, 400, 0), (200, 150, 1), lens=lens)))
+            for lens in (LENS, LENS, Lens(80, 200, marked=True), Lens(30, 60))]  # fmt: skip
+    with pytest.raises(TrainingError) as caught:
+        shown_lens(made)
+    assert "(half widths in pixels: 50 shown at 100 and 80 shown at 200, marked)" in str(
+        caught.value
+    )
+
+
+# ---- rows ---------------------------------------------------------------------------------------
+
+
+def test_a_row_shows_each_image_in_its_turn_and_trains_on_what_is_the_models(
+    tmp_path: Path,
+) -> None:
+    made = dialogues(tmp_path)
+    steps = looks((500, 400, 0), (200, 150, 1))
+    row = made.row(QUESTION, dialogue(steps))
+    roles = [message["role"] for message in row["messages"]]
+    assert roles == ["system", "user", "assistant", "user", "assistant", "user", "assistant"]
+    crops = [crop_of(QUESTION, step) for step in steps[:2]]
+    assert row["image_ids"] == [LARGE.image_id, SMALL.image_id, *crops]
+    assert row["image_turns"] == [1, 1, 3, 5]
+    assert row["image_sizes"] == [[1000, 800], [400, 300], [100, 100], [100, 100]]
+    assert row["untrained"] == []
+    assert row["messages"][-1]["content"].endswith("<answer>7</answer>")
+    assert "It is a 7." in row["messages"][-1]["content"]
+    assert set(made.crops) == set(crops)
+
+
+@pytest.mark.parametrize(
+    ("second", "problems", "untrained"),
+    [
+        ((500, 400, 0), (), [1]),  # shown already
+        ((5000, 400, 0), (), [1]),  # outside
+        ((200, 150, 1), ("answer_forced",), [2]),
+        ((200, 150, 1), ("unclosed_answer",), []),
+        ((500, 400, 0), ("answer_forced",), [1, 2]),
+    ],
+)
+def test_a_turn_that_failed_or_was_forced_is_not_trained_on(
+    tmp_path: Path,
+    second: tuple[float, float, int],
+    problems: tuple[str, ...],
+    untrained: list[int],
+) -> None:
+    trace = dialogue(looks((500, 400, 0), second), problems=problems)
+    assert dialogues(tmp_path).row(QUESTION, trace)["untrained"] == untrained
+
+
+def test_a_dialogue_of_which_nothing_may_be_learned_is_left_out(tmp_path: Path) -> None:
+    trace = dialogue(looks((5000, 400, 0)), problems=("answer_forced",))
+    with pytest.raises(DialogueProblem, match="of which no turn may be trained on"):
+        dialogues(tmp_path).row(QUESTION, trace)
+
+
+def test_a_dialogue_is_left_out_where_the_student_would_see_another(tmp_path: Path) -> None:
+    steps = looks((500, 400, 0), (200, 150, 1))
+    mine = dialogues(tmp_path)
+    assert mine.as_shown(FRAME, steps) == list(steps)
+    with pytest.raises(DialogueProblem, match="more looks than `zoom` in the recipe allows"):
+        dialogues(tmp_path, max_calls=1).as_shown(FRAME, steps)
+    fewer = dialogues(tmp_path, max_calls=2).as_shown(FRAME, steps)
+    assert [step.observation.last for step in fewer if step.observation] == [False, True]
+    other = "other crops than the student's own calls would show"
+    first = steps[0].observation
+    assert first is not None and first.crop is not None
+    near, far = (
+        replace(first.crop, x2=first.crop.x2 + 0.05),
+        replace(first.crop, y1=first.crop.y1 - 0.06),
+    )
+    for crop, same in ((near, True), (far, False), (replace(first.crop, image=1), False)):
+        shown = (replace(steps[0], observation=replace(first, crop=crop)), *steps[1:])
+        if same:
+            mine.as_shown(FRAME, shown)
+            continue
+        with pytest.raises(DialogueProblem, match=other):
+            mine.as_shown(FRAME, shown)
+    for changed in (
+        {"marked": True}, {"width": 101, "height": 101}, {"crop": None},
+        {"crop": None, "problem": "malformed"},
+    ):  # fmt: skip
+        with pytest.raises(DialogueProblem, match=other):
+            mine.as_shown(FRAME, (replace(steps[0], observation=replace(first, **changed)),))
+    mine.as_shown(FRAME, (replace(steps[0], observation=replace(first, width=99)),))
+
+
+def test_a_call_without_an_answer_is_no_call(tmp_path: Path) -> None:
+    first, remark = looks((500, 400, 0))
+    for half in (replace(first, observation=None), replace(first, call=None)):
+        assert dialogues(tmp_path).as_shown(FRAME, (half, remark)) == [
+            replace(first, call=None, observation=None), remark,
+        ]  # fmt: skip
+
+
+def test_a_crop_is_rendered_when_it_is_read(tmp_path: Path) -> None:
+    made = dialogues(tmp_path)
+    row = made.row(QUESTION, dialogue(looks((500, 400, 0))))
+    data = io.BytesIO()
+    Picture.new("RGB", (1000, 800), "red").save(data, "PNG")
+    asked: list[str] = []
+
+    def stored(image_id: str) -> bytes:
+        asked.append(image_id)
+        return data.getvalue()
+
+    read = made.reader(stored)
+    assert read(SMALL.image_id) == data.getvalue()
+    assert decode(read(row["image_ids"][-1])).size == (100, 100)
+    assert asked == [SMALL.image_id, LARGE.image_id]
+
+
+def test_what_zooms_is_told_by_its_kind_or_its_looks() -> None:
+    plain = Trace(QUESTION.question_id, (Step("It is a 7."),), "7", 1.0, "direct")
+    assert not zooms(plain) and zooms(replace(plain, kind="zoom"))
+    assert zooms(replace(plain, steps=looks((500, 400, 0))))
+    assert not post_hoc(dialogue(()))
