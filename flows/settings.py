@@ -2,7 +2,8 @@
 
     settings = BuildSettings.checked(task="sat2", simulations=20)   # Problem names a bad field
 
-A parameter is declared once: here, or in `flows.zoom_settings` if it is about zooming.
+A parameter is declared once: here, in `flows.zoom_settings` if it is about zooming, or in a file of
+its command's (`flows.dataset_settings`, `flows.retrain_settings`).
 `flows.parameters` makes flags and Prefect parameters of the fields, in this order; a description
 becomes the flag's help. What several commands share is a base class, so that its flags are the same
 everywhere.
@@ -94,11 +95,6 @@ _SEARCHED_STYLE = (
     "grounded, or zoom: each step may look closer; zoom when left out if the task has a lens and "
     "the model was taught to"
 )
-_STYLE = (
-    "rewrite each trace: grounded (those that can also be written ungrounded), ungrounded, "
-    "answer_only or zoom"
-)
-
 # ---- one model a command -------------------------------------------------------------------------
 
 
@@ -270,6 +266,12 @@ class EvaluateSettings(ServerSettings, HomeSettings, ZoomSettings):
         "temperature 1 and of the split train where no other is given",
         ge=2,
     )
+    prefixes: int | None = option(
+        None,
+        "with pass_at, once whole answers were measured: that many answers behind each of so many "
+        "prefixes of a question's trees (the view prefix_starts)",
+        ge=1,
+    )
     response_style: Annotated[ResponseStyle | None, Flag(former=("form",))] = option(
         None, "response style asked for; the one the model was taught when left out"
     )
@@ -295,58 +297,14 @@ class EvaluateSettings(ServerSettings, HomeSettings, ZoomSettings):
         super().check()
         if self.pass_at not in (None, self.samples):
             raise Problem("pass_at and samples: give one of them")
+        if self.prefixes and (self.pass_at is None or self.against or self.control):
+            raise FieldProblem("prefixes", "give pass_at as well, and neither against nor control")
         if self.samples > 1 and self.temperature == 0:
             raise FieldProblem(
                 "samples", "at temperature 0 all are the same; give a temperature as well"
             )
         if self.response_style not in (None, ResponseStyle.ZOOM) and self.prompt:
             raise Problem("response_style and prompt: give one of them")
-
-
-class PublishSettings(HomeSettings):
-    """What `vigorl dataset publish` takes."""
-
-    command = "dataset publish"
-    name: Annotated[str, POSITIONAL] = option(..., "name; the version number is given")
-    sql: str = option(..., "a SELECT that yields trace_id")
-    timeout: float = option(600.0, "seconds the statement may take", gt=0)
-    response_style: Annotated[ResponseStyle | None, Flag(former=("variant",))] = option(
-        None, _STYLE
-    )
-
-
-class ExportSettings(HomeSettings):
-    """What `vigorl dataset export` takes."""
-
-    command = "dataset export"
-    dataset: Annotated[str, POSITIONAL] = option(..., "name@vN, or name for the newest")
-    out: Path | None = option(None, "folder to write into; may be left out with --push-to")
-    to: str = option("trl", "format: trl, llama-factory, grpo, verl, easyr1, dpo or prm")
-    response_style: Annotated[ResponseStyle | None, Flag(former=("variant",))] = option(
-        None, _STYLE
-    )
-    space: str | None = option(
-        None, "coordinates of the model to train; the teacher's when left out"
-    )
-    prompt: str | None = option(
-        None, "prompt file; the response style's, or the task's, when left out"
-    )
-    files: str = option("parquet", "parquet with the images inside, or jsonl with them beside it")
-    zoom_tool: Literal["search_coordinate", "image_zoom_in_tool"] | None = option(
-        None, "tool that dialogues call, by a point or by a box; the search's when left out"
-    )
-    observation_role: Literal["user", "tool"] | None = option(
-        None, "turn that a dialogue's crops come in; what format and coordinates allow, if left out"
-    )
-    push_to: str | None = option(
-        None, "also put it on a hub, into the repository owner/name (HF_TOKEN, HF_ENDPOINT)"
-    )
-    public: bool = option(False, "let everybody read a repository that is new")
-
-    def check(self) -> None:
-        """See `Settings.check`."""
-        if self.out is None and self.push_to is None:
-            raise Problem("--out: name a folder to write into, or a repository with --push-to")
 
 
 class GallerySettings(HomeSettings):

@@ -34,7 +34,12 @@ from training.templates import turns_of
 from training.zoom_rows import DialogueProblem, Dialogues, post_hoc, zooms
 from warehouse.exports.dialogues import ConversationRenderer
 from warehouse.exports.files import BundleImages
-from warehouse.query.read_back import read_pass_rates, read_student_rates
+from warehouse.query.read_back import (
+    PrefixStart,
+    read_pass_rates,
+    read_prefixes,
+    read_student_rates,
+)
 from warehouse.sources import task_of
 from warehouse.storage.home import Warehouse
 from warehouse.tables.rows import read_image, read_objects, read_questions
@@ -66,6 +71,11 @@ class Examples:
         written = f"; {self.post_hoc} written without their crops in view" if self.post_hoc else ""
         told = (f"; {n} left out, {reason}" for reason, n in self.left_out.items())
         return "".join((written, *told))
+
+    @property
+    def question_ids(self) -> tuple[str, ...]:
+        """Each row's question, once."""
+        return tuple(dict.fromkeys(row["question_id"] for row in self.rows))
 
     def dataset(self) -> Any:
         """Return a `datasets.Dataset` whose rows have `images`, decoded when they are read."""
@@ -103,9 +113,13 @@ def decode_image(data: bytes) -> Any:
 
 
 def sft_examples(
-    warehouse: Warehouse, folder: Path, ref: str, student: Student, min_thoughts: int
-) -> Examples:
+    warehouse: Warehouse, folder: Path, ref: str, student: Student, min_thoughts: int,
+    most_steps: int | None = None,
+) -> Examples:  # fmt: skip
     """Render the traces of a version's opened `folder` in the student's response style.
+
+    Args:
+        most_steps: leaves out traces that have more in that style; None leaves out none.
 
     Raises:
         TrainingError: it has none of the split `train`, or none that can be written in that style.
@@ -120,6 +134,9 @@ def sft_examples(
     rows: list[Row] = []
     without_crops = 0
     for trace_id, question, trace in _restyled(folder, style, left_out):
+        if most_steps is not None and len(trace.steps) > most_steps:
+            left_out[f"of more than {most_steps} steps"] += 1
+            continue
         try:
             row = (
                 dialogues.row(question, trace)
@@ -233,7 +250,12 @@ def task_prompts(
 
 def prompts_hash(prompts: Examples) -> str:
     """Return a content hash of the prompts."""
-    return content_id([(row["question_id"], row["prompt"]) for row in prompts.rows])
+    return content_id(
+        [
+            (row["question_id"], row["prompt"], *([row["prefix"]] if row.get("prefix") else []))
+            for row in prompts.rows
+        ]
+    )
 
 
 def _pass_rates(
@@ -253,17 +275,53 @@ def _pass_rates(
     searched = read_pass_rates(warehouse, ids, tables)
     rates = {name: (rate, band, "search") for name, (rate, band) in searched.items()}
     if recipe.pass_rates == "student":
-        for task in sorted({question.task for question in questions}):
-            prompt = student.prompt_style.prompt or task_of(task).prompt
-            own = [question.question_id for question in questions if question.task == task]
+        for prompt, own in _by_prompt(questions, student).items():
             found = read_student_rates(warehouse, own, student.model_id, prompt)
             rates |= {name: rate for name, rate in found.items() if rate[2] != "search"}
     return rates
 
 
+def _by_prompt(questions: Iterable[Question], student: Student) -> dict[str, list[str]]:
+    """Return the questions' ids by the prompt file that they are asked with."""
+    found: dict[str, list[str]] = {}
+    for question in questions:
+        prompt = student.prompt_style.prompt or task_of(question.task).prompt
+        found.setdefault(prompt, []).append(question.question_id)
+    return found
+
+
+def _prefixes(
+    warehouse: Warehouse, questions: Collection[Question], student: Student, recipe: GrpoRecipe
+) -> dict[str, list[PrefixStart]]:
+    """Return what the student goes on from, by question: where it was measured right sometimes, as
+    near to half of the times as there is.
+
+    Raises:
+        TrainingError: there is nothing.
+    """
+    if not recipe.prefixes:
+        return {}
+    found: dict[str, list[PrefixStart]] = {}
+    sometimes = "solved BETWEEN 1 AND asked - 1"
+    for prompt, ids in _by_prompt(questions, student).items():
+        found |= read_prefixes(warehouse, ids, student.model_id, prompt, sometimes)
+    if not found:
+        raise TrainingError(
+            f"prefixes: there are none behind which {student.model_id} was measured right "
+            "sometimes; `vigorl evaluate MODEL TASK --pass-at 8` measures whole answers, then the "
+            "same with `--prefixes 4` these"
+        )
+    return {name: nearest_half(prefixes)[: recipe.prefixes] for name, prefixes in found.items()}
+
+
+def nearest_half(prefixes: Iterable[PrefixStart]) -> list[PrefixStart]:
+    """Sort measured prefixes by how far the student's rate behind them is from one half."""
+    return sorted(prefixes, key=lambda p: abs((p.solved or 0) / (p.asked or 1) - 0.5))
+
+
 def _prompt_rows(
     warehouse: Warehouse,
-    questions: Iterable[Question],
+    questions: Collection[Question],
     rates: Mapping[str, tuple[float, str, str]],
     student: Student,
     recipe: GrpoRecipe,
@@ -273,26 +331,32 @@ def _prompt_rows(
         warehouse, student.space, student.prompt_style.prompt, recipe.min_thoughts
     )
     left_out: Counter[str] = Counter()
-    kept: list[tuple[float, Question]] = []
+    kept: list[tuple[float, Question, str]] = []
+    prefixes = _prefixes(warehouse, questions, student, recipe)
     for question in questions:
         rate, band, by = rates.get(question.question_id, (0.5, "unknown", ""))
         if question.split not in TRAINED_SPLITS:
             left_out[f"of the split {question.split}"] += 1
-        elif band != "unknown" and band not in recipe.bands:
+            continue
+        if band != "unknown" and band not in recipe.bands:
             left_out[f"{band} by the {by}"] += 1
         else:
-            kept.append((rate, question))
+            kept.append((rate, question, ""))
+        for prefix in prefixes.get(question.question_id, ()):
+            assert prefix.solved is not None and prefix.asked
+            begun = renderer.completion(prefix.steps, None, question) + "\n"
+            kept.append((prefix.solved / prefix.asked, question, begun))
     marks = read_control_tokens(student)
     zoom = student.zoom if recipe.response_style is ResponseStyle.ZOOM else None
-    prompts = {question.question_id: renderer.prompt(question, zoom=zoom) for _, question in kept}
-    for _, question in kept:
-        if mark := mark_in(prompts[question.question_id], marks):
+    prompts = {q.question_id: renderer.prompt(q, zoom=zoom) for _, q, _ in kept}
+    for name in list(prompts):
+        if mark := mark_in(prompts[name], marks):
             left_out[with_mark(mark)] += 1
-            del prompts[question.question_id]
-    kept = [pair for pair in kept if pair[1].question_id in prompts]
+            del prompts[name]
+    kept = [asked for asked in kept if asked[1].question_id in prompts]
     if recipe.curriculum == "easy_first":
-        kept.sort(key=lambda pair: (-pair[0], pair[1].question_id))
-    ids = [image.image_id for _, question in kept for image in question.images]
+        kept.sort(key=lambda asked: (-asked[0], asked[1].question_id, asked[2]))
+    ids = [image.image_id for _, question, _ in kept for image in question.images]
     objects = read_objects(warehouse, ids)
     rows = [
         {
@@ -306,7 +370,8 @@ def _prompt_rows(
             "min_thoughts": recipe.min_thoughts,
         }
         | ({} if zoom is None else {"zoom": zoom_column(zoom)})
-        for _, question in kept
+        | ({"prefix": begun} if recipe.prefixes else {})
+        for _, question, begun in kept
     ]
     return rows, dict(left_out)
 

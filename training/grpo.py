@@ -12,7 +12,9 @@ deviation (`scale_rewards`), and the loss is PPO's clipped ratio a token. It dep
 - the clip is asymmetric (0.2 below, 0.28 above) and the loss is averaged over all tokens of the
   batch, not answer by answer (`loss_type: dapo`, Yu et al. 2025); the paper's recipes say `grpo`;
 - there is no KL term unless `beta` is set, and answers cut off at the limit are masked;
-- questions that searches always or never solved are left out (`bands`);
+- questions that searches, or the student, always or never solved are left out (`bands`,
+  `pass_rates`); groups whose answers all earn the same can be replaced (`dead_group_tokens`);
+- an answer may begin with steps of a search, which are masked (`prefixes`);
 - the reward is in parts that no wrong answer can outweigh (`training.rewards.rewards`).
 
 A student that zooms is trained on whole episodes (`training.zoom_rollouts`): what it was shown and
@@ -31,7 +33,7 @@ from pathlib import Path
 from mcts.data import ResponseStyle
 from mcts.zoom.lenses import HALF_WIDTH_SHARE, VISUAL_SEARCH_LENS, Lens
 from training.errors import TrainingError
-from training.examples import prompts_hash, task_prompts, version_prompts
+from training.examples import Examples, prompts_hash, task_prompts, version_prompts
 from training.preflight import check_episodes, check_rollouts
 from training.recipes import GrpoRecipe
 from training.rewards.rewards import RewardSpec, make_rewards, preset
@@ -91,14 +93,14 @@ def train_grpo(
             assert task is not None
             student = zooming(student, recipe, task)
             prompts = task_prompts(warehouse, task, split, student, recipe, limit)
-        ids = tuple(row["question_id"] for row in prompts.rows) if ref is None else ()
+        ids = prompts.question_ids if ref is None else ()
         plan = Plan("grpo", recipe.settings(), ref, prompts_hash(prompts), student.model_id,
                     task=task, name=name, question_ids=ids)  # fmt: skip
         run = stack.enter_context(open_run(warehouse, plan, recorded))
         if run.finished is not None:
             reporter.message(f"{run.finished['name']} is trained already")
             return run.finished
-        chosen = f"{len(prompts.rows)} questions of {ref or f'task {task}'}"
+        chosen = f"{asked_text(prompts)} of {ref or f'task {task}'}"
         reporter.message(f"{plan.model_name}: {chosen}{prompts.left_out_text}")
         rewards = make_rewards(reward, student.space)
         make = partial(grpo_trainer, run, recipe, prompts=prompts, rewards=rewards,
@@ -106,6 +108,13 @@ def train_grpo(
         agree = check_rollouts if student.zoom is None else check_episodes
         checks = Checks(recipe.max_prompt, agree, only_check)
         return run_training(run, student, prompts, make, checks, reporter)
+
+
+def asked_text(prompts: Examples) -> str:
+    """Say how many questions are asked, and behind how many prefixes."""
+    begun = sum(bool(row.get("prefix")) for row in prompts.rows)
+    whole = f"{len(prompts.rows) - begun} questions"
+    return f"{whole} and {begun} prefixes" if begun else whole
 
 
 def first_task(folder: Path) -> str:

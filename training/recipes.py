@@ -39,7 +39,9 @@ from training.errors import TrainingError
 Positive = Annotated[int, Field(ge=1)]
 Share = Annotated[float, Field(ge=0, le=1)]
 GROUP = "vigorl.recipes"
-_LATER_FIELDS = frozenset({"zoom", "turn_tokens", "pass_rates", "dead_group_tokens", "text_tags"})
+_LATER_FIELDS = frozenset({
+    "zoom", "turn_tokens", "pass_rates", "prefixes", "dead_group_tokens", "text_tags", "most_steps",
+})  # fmt: skip
 """Fields whose default is left out of the settings, as of students trained before there were such
 fields."""
 
@@ -171,6 +173,11 @@ class SftRecipe(_Recipe):
     epochs: Annotated[float, Field(gt=0)] = 1.0
     steps: Positive | None = Field(None, description="optimizer steps, in place of epochs")
     batch: Positive = Field(32, description="traces an optimizer step, over all devices")
+    most_steps: Positive | None = Field(
+        None,
+        description="leave out traces of more steps: a small student half learns them, and then "
+        "it neither ends nor answers",
+    )
     max_tokens: Positive | None = Field(
         None, description="longest sequence allowed; nothing is ever cut off"
     )
@@ -249,6 +256,11 @@ class GrpoRecipe(_Recipe):
         description="whose rates those are: the searches', or the student's own where an "
         "evaluation measured them",
     )
+    prefixes: Annotated[int, Field(ge=0)] = Field(
+        0,
+        description="most prefixes of a question's trees that the student goes on from, of those "
+        "behind which it was measured right sometimes (`vigorl evaluate --prefixes`)",
+    )
     dead_group_tokens: Annotated[float, Field(ge=0)] = Field(
         0.0,
         description="tokens that may be written for further questions, in place of groups whose "
@@ -264,6 +276,13 @@ class GrpoRecipe(_Recipe):
     )
     ratio_high: Annotated[float, Field(gt=1)] = Field(2.0, description="largest such ratio")
     alarm: ZoomAlarmSettings = Field(ZoomAlarmSettings.model_validate({}), description="zoom only")
+
+    @field_validator("prefixes")
+    @classmethod
+    def _as_searched(cls, most: int, info: ValidationInfo) -> int:
+        if most and info.data.get("response_style") is not ResponseStyle.GROUNDED:
+            raise ValueError("prefixes are gone on from as they were searched: grounded")
+        return most
 
 
 Recipe = SftRecipe | DpoRecipe | GrpoRecipe

@@ -72,6 +72,8 @@ class RolloutTrainer(ChunkedTrainer):
     """The budget for replacing dead groups (`training.live_groups`); 0 replaces none."""
     _inputs: Sequence[Row] = ()
     """The rows of the batch that is sampled."""
+    _prefixes: Sequence[list[int]] = ()
+    """The tokens that each answer begins with, where rows have a prefix."""
     _further = False
     """Whether further questions are being asked."""
     _ready: tuple[Generated, Tensor] | None = None
@@ -126,7 +128,7 @@ class RolloutTrainer(ChunkedTrainer):
 
     def _ask(self, rows: list[Row]) -> list[SampledGroup]:
         """Answer questions, a group each."""
-        return self._sampled_groups([row for row in rows for _ in range(self.num_generations)])
+        return self._sampled_groups([row for row in rows for _ in range(self._group)])
 
     def _sampled_groups(self, rows: list[Row]) -> list[SampledGroup]:
         self._inputs = rows
@@ -134,24 +136,60 @@ class RolloutTrainer(ChunkedTrainer):
         generated = self._generate(chats)
         _, ids, _, completions, *_ = generated
         parts = self._calculate_rewards(rows, chats, completions, ids)
-        return split(rows, generated, parts, self.reward_weights, self.num_generations)
+        return split(rows, generated, parts, self.reward_weights, self._group)
 
     def _generate(self, prompts: list[Any]) -> Generated:
         return self._answers(prompts) if self._ready is None else self._ready[0]
 
     def _answers(self, prompts: list[Any]) -> Generated:
-        """Sample answers to the rows in `_inputs`, whose prompts these are; return as TRL."""
-        return super()._generate(prompts)
+        """Sample answers to the rows in `_inputs`, whose prompts these are; return as TRL.
+
+        A row's prefix is the beginning of its answers, for the rewards to read and the loss to
+        pass over.
+        """
+        if "prefix" not in (self._inputs or [{}])[0]:
+            return super()._generate(prompts)
+        processor: Any = self.processing_class
+        texts = [row["prefix"] for row in self._inputs]
+        prefixes = [processor.tokenizer(t, add_special_tokens=False)["input_ids"] for t in texts]
+        self._prefixes = prefixes
+        try:
+            ids, completions, _, *rest = super()._generate(prompts)
+        finally:
+            self._prefixes = ()
+        masks = [
+            [0] * len(prefix) + [1] * (len(tokens) - len(prefix))
+            for prefix, tokens in zip(prefixes, completions, strict=True)
+        ]
+        return ids, completions, masks, *rest
 
     def _generate_single_turn(
         self, prompt_ids: Any, images: Any, multimodal_fields: Any, *args: Any, **options: Any
     ) -> Any:
+        if not self._prefixes:
+            return self._turn(prompt_ids, images, multimodal_fields, *args, **options)
+        fields = dict(multimodal_fields)
+        for name in fields.keys() & {"token_type_ids", "mm_token_type_ids"}:
+            kinds = zip(fields[name], self._prefixes, strict=True)
+            fields[name] = [[*own, *[0] * len(prefix)] for own, prefix in kinds]
+        contexts = [[*a, *b] for a, b in zip(prompt_ids, self._prefixes, strict=True)]
+        sampled, logprobs = self._turn(contexts, images, fields, *args, **options)
+        if logprobs is not None:
+            pairs = zip(self._prefixes, logprobs, strict=True)
+            logprobs = [[*[0.0] * len(prefix), *own] for prefix, own in pairs]
+        return [[*a, *b] for a, b in zip(self._prefixes, sampled, strict=True)], logprobs
+
+    def _turn(
+        self, prompt_ids: Any, images: Any, fields: Any, *args: Any, **options: Any
+    ) -> tuple[Any, Any]:
+        """Return what is sampled behind the prompts, and log-probabilities if they are known."""
         if not self.local or self.use_vllm:
-            return super()._generate_single_turn(
-                prompt_ids, images, multimodal_fields, *args, **options
+            found: tuple[Any, Any] = super()._generate_single_turn(
+                prompt_ids, images, fields, *args, **options
             )
+            return found
         with self._sampling() as model:
-            return self._sampled(model, prompt_ids, multimodal_fields), None
+            return self._sampled(model, prompt_ids, fields), None
 
     @contextmanager
     def _sampling(self) -> Iterator[Any]:
@@ -204,6 +242,11 @@ class RolloutTrainer(ChunkedTrainer):
                 done[row.owner] = self._cut(row.tokens)
             decoder.drop(over)
         return [done[i] for i in range(len(prompt_ids))]
+
+    @property
+    def _group(self) -> int:
+        assert self.num_generations is not None  # the recipe always says
+        return int(self.num_generations)
 
     @property
     def _most(self) -> int:

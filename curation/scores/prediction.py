@@ -40,3 +40,5 @@ class Prediction:
     """Step by step, whether it points at what it names."""
     shows_asked: tuple[bool | None, ...] = ()
     """Step by step, whether the crop that it was shown has an object in question in it."""
+    prefix: tuple[str, int] | None = None
+    """Tree and node that the first steps are of, where it was asked to go on behind those."""

@@ -33,6 +33,7 @@ from training.evaluation.measure import (
     measure,
 )
 from training.evaluation.report import EvaluationReport, compare
+from warehouse.query.read_back import PrefixStart, read_prefixes
 from warehouse.sources import task_of
 from warehouse.sources.find_files import normalize_split
 from warehouse.storage.home import Warehouse
@@ -80,6 +81,8 @@ class Outcome:
         control = self.report.settings.get("control")
         if not control:
             return sentence
+        if control == "prefixes":
+            return f"{sentence}, behind prefixes of its trees"
         return f"{sentence}, {control} {'crops' if control in CROP_CONTROLS else 'images'}"
 
     def comparison(self) -> str:
@@ -257,14 +260,19 @@ class _Benchmark:
         subject = Subject(
             resolved.teacher, resolved.space, way.prompt, resolved.step_tokens, way.zoom
         )
+        questions, prefixes = self.questions, None
+        if settings.prefixes:
+            prefixes = await self._prefixes(resolved, way)
+            questions = [question for question in questions if question.question_id in prefixes]
         shown = mask_url(name).replace("{", "{{").replace("}", "}}")
         line = ProgressLine(f"{shown}{remark}: {{done}} of {{total}} questions", report=self.report)
         try:
             measured = await measure(
-                subject, self.questions, self.warehouse, protocol,
+                subject, questions, self.warehouse, protocol,
                 benchmark=f"{settings.benchmark}/{self.split}",
                 concurrency=settings.concurrency, progress=partial(_show, line),
                 recorded={"settings": settings.params()}, refusals=settings.refusals,
+                prefixes=prefixes,
             )  # fmt: skip
         except KeyError as lost:
             raise Problem(f"image {lost.args[0]} is not among the warehouse's objects") from None
@@ -275,10 +283,34 @@ class _Benchmark:
         if measured.failed:
             why = describe_reasons(measured.unanswered.values())
             self.report(
-                f"unanswered and in no figure: {measured.failed} of {len(self.questions)} "
+                f"unanswered and in no figure: {measured.failed} of {len(questions)} "
                 f"questions: {why}; the same command asks them again"
             )
         return measured
+
+    async def _prefixes(
+        self, resolved: ResolvedTeacher, way: WayOfAsking
+    ) -> dict[str, list[PrefixStart]]:
+        """Return what the model goes on from, by question.
+
+        Raises:
+            Problem: there is nothing, or the model zooms.
+        """
+        if way.zoom is not None:
+            raise FieldProblem("prefixes", "they are of searches that do not zoom")
+        await resolved.teacher.open()
+        ids = [question.question_id for question in self.questions]
+        chosen = f"place <= {self.settings.prefixes}"
+        asked = (resolved.teacher.identity, way.prompt, chosen)
+        found = await asyncio.to_thread(read_prefixes, self.warehouse, ids, *asked)
+        if not found:
+            raise FieldProblem(
+                "prefixes",
+                "no tree has a right prefix of a question that this model never solves, or a wrong "
+                "one of a question it nearly always does; search them, and measure whole answers "
+                "first (--pass-at without --prefixes)",
+            )
+        return found
 
 
 def _show(line: ProgressLine, done: EvaluationProgress) -> None:

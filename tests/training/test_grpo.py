@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +13,7 @@ from tests.flows.test_cli import run
 from tests.support.trained import grpo, logged, warehouse_with_traces
 from training import preflight
 from training.errors import TrainingError
-from training.examples import task_prompts, version_prompts
+from training.examples import Examples, prompts_hash, task_prompts, version_prompts
 from training.grpo import reward_of, train_grpo
 from training.recipes import GrpoRecipe
 from training.rewards.rewards import make_rewards
@@ -192,6 +193,64 @@ def test_questions_are_chosen_by_what_the_student_itself_was_measured_at(
         expected = sorted(row["question_id"] for row in own if row["band"] == band)
         assert sorted(row["question_id"] for row in prompts.rows) == expected
         assert all(why.endswith("by the model") for why in prompts.left_out)
+
+
+BEGUN = "<think>I see it at (100, 200).</think>\n"
+
+
+@pytest.mark.parametrize("engine", ["local", "transformers"])
+def test_a_prefix_is_read_by_the_rewards_and_passed_over_by_the_loss(
+    made: Warehouse, engine: str
+) -> None:
+    trainer, prompts = trainer_for(
+        made, grpo("steps=1", ALL, f"engine={engine}", "trackers=[]"), f"begun-{engine}"
+    )
+    for row, begun in zip(prompts.rows, [BEGUN, ""], strict=False):
+        row["prefix"] = begun
+    dataset = Examples(prompts.rows[:2], prompts.read_image, {}).dataset()
+    read: list[str] = []
+    parts = trainer._parts
+
+    def reading(rows: Any, chats: Any, completions: Any, ids: Any) -> Any:
+        read.extend(completion[0]["content"] for completion in completions)
+        return parts(rows, chats, completions, ids)
+
+    trainer._parts, trainer.mask_truncated_completions = reading, False
+    trainer.model.train()
+    output = trainer._generate_and_score_completions([dataset[i // 2] for i in range(4)])
+    tokens = trainer.processing_class.tokenizer(BEGUN, add_special_tokens=False)["input_ids"]
+    assert [text.startswith(BEGUN) for text in read] == [True, True, False, False]
+    for i, length in enumerate((len(tokens), len(tokens), 0, 0)):
+        ids, mask = output["completion_ids"][i].tolist(), output["tool_mask"][i].tolist()
+        assert ids[: len(tokens)] == tokens or not length
+        assert not any(mask[:length]) and mask[length] == 1
+    assert len(read[0]) > len(BEGUN), "it goes on"
+
+
+def test_a_student_goes_on_from_where_it_was_measured_right_sometimes(
+    made: Warehouse, capsys: pytest.CaptureFixture[str]
+) -> None:
+    recipe = grpo("questions=1", "pass_rates=student", "prefixes=2", "bands=[medium]")
+    with open_student(made, "nano-base") as found:
+        student = prepare_student(found, recipe)
+        with pytest.raises(TrainingError, match="none behind which base@"):
+            task_prompts(made, "sat2", "train", student, recipe)
+        assert run("evaluate", "nano-base", "sat2", "--pass-at", 2, home=made.root) == 0
+        assert (
+            run("evaluate", "nano-base", "sat2", "--pass-at", 2, "--prefixes", 3, home=made.root)
+            == 0
+        )
+        assert "behind prefixes of its trees" in capsys.readouterr().out
+        prompts = task_prompts(made, "sat2", "train", student, recipe)
+    measured = query(made, "FROM prefix_starts WHERE asked = 2").to_pylist()
+    assert measured and max(row["place"] for row in measured) <= 3
+    begun = [row for row in prompts.rows if row["prefix"]]
+    hopeful = {row["question_id"] for row in measured if row["solved"] == 1}
+    assert begun and {row["question_id"] for row in begun} == hopeful
+    assert all(row["prefix"].endswith("</think>\n") for row in begun)
+    assert all(row["prompt"] == other["prompt"] for row in begun for other in prompts.rows
+               if other["question_id"] == row["question_id"])  # fmt: skip
+    assert prompts_hash(prompts) != prompts_hash(replace(prompts, rows=begun))
 
 
 @pytest.mark.parametrize(

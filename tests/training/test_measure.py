@@ -14,7 +14,7 @@ from PIL import Image
 
 from flows.cli import app as cli
 from mcts.coordinates import CoordinateSpace
-from mcts.data import Grade, Question
+from mcts.data import Grade, Point, Question, Step
 from mcts.teachers.base import Completion, Ledger, Reply, TeacherError, TeacherUnavailable
 from mcts.teachers.checkpoints import find_checkpoint, prompt_style, write_prompt_style
 from mcts.teachers.local.teacher import LocalTeacher
@@ -27,6 +27,7 @@ from training.evaluation.measure import EvaluationProtocol, Subject, measure
 from training.evaluation.report import compare
 from vigorl_nano import BASE
 from warehouse.models import ModelInfo, store_model
+from warehouse.query.read_back import PrefixStart
 from warehouse.query.run_query import query
 from warehouse.sources.importing import import_questions
 from warehouse.sources.tasks import Task
@@ -468,3 +469,30 @@ def test_a_trained_model_is_measured_by_its_name_as_it_was_taught(
     options = (*options[:-2], "--response-style", "ungrounded")
     assert vigorl("nano-answers", *options, home=warehouse.root, monkeypatch=monkeypatch) == 0
     assert json.loads(capsys.readouterr().out)["settings"]["prompt"] == "nano-ungrounded"
+
+
+def test_prefixes_are_gone_on_from_and_kept_apart_from_whole_answers(warehouse):
+    questions = questions_of(warehouse)[:2]
+    steps = (Step("I see the red box", (Point(40.0, 80.0),)),)
+    prefixes = {
+        q.question_id: [PrefixStart("t", n, steps, None, None) for n in (1, 2)] for q in questions
+    }
+    answer = "\n<think>The ball is at (500, 200).</think>\n<answer>left</answer>"
+    teacher = Scripted(lambda prompt: answer)
+    protocol = EvaluationProtocol(temperature=1.0, samples=2)
+    made = run(teacher, warehouse, questions, protocol=protocol, prefixes=prefixes)
+    assert [(r.messages[-1].role, r.n) for r in teacher.requests] == [("assistant", 2)] * 4
+    assert all("I see the red box" in r.messages[-1].text for r in teacher.requests)
+    rows = query(warehouse, "FROM predictions ORDER BY question_id, sample").to_pylist()
+    assert [(r["sample"], r["prefix_tree"], r["prefix_node"]) for r in rows[:4]] == [
+        (0, "t", 1), (1, "t", 1), (2, "t", 2), (3, "t", 2),
+    ]  # fmt: skip
+    traces = query(warehouse, "SELECT n_steps, text FROM traces").to_pylist()
+    assert {row["n_steps"] for row in traces} == {2}, "the prefix is part of what is graded"
+    assert query(warehouse, "SELECT control FROM evaluations")["control"].to_pylist() == [
+        "prefixes"
+    ]
+    assert query(warehouse, "FROM student_difficulty").num_rows == 0
+    again = run(Scripted(lambda prompt: answer), warehouse, questions, protocol=protocol,
+                prefixes=prefixes)  # fmt: skip
+    assert (again.requests, again.evaluation_id) == (0, made.evaluation_id)

@@ -7,10 +7,11 @@ from typing import Any
 
 import pytest
 
+from mcts.data import Question
 from tests.mutants.__main__ import wilson
 from tests.support.grown import grow, think
 from tests.support.scripted import CONFIG, QUESTION
-from warehouse.query.read_back import read_student_rates
+from warehouse.query.read_back import read_prefixes, read_student_rates
 from warehouse.query.run_query import query
 from warehouse.storage.home import Warehouse
 from warehouse.tables.delta import commit_trees, insert_new
@@ -44,6 +45,17 @@ def answers(name: str, *right: int, of: int = 4) -> list[dict[str, Any]]:
     ]
 
 
+def forked(made: Warehouse, question: Question, wrong: int) -> None:
+    """Search a question: of two answers behind each of two first steps so many are wrong."""
+    ends = [("left", "right")[n < wrong] for n in range(4)]
+    script = {("", "expand", i): think(100 * (i + 1)) for i in range(2)}
+    for n, end in enumerate(ends):
+        script[(str(n // 2), "rollout", n % 2)] = f"{think(300 + 9 * n)}<answer>{end}</answer>"
+    tree_id = f"fork-{question.question_id[:8]}"
+    tree = grow(script, question=question, tree_id=tree_id, simulations=1, children=2)
+    commit_trees(made, search_rows(tree, CONFIG, [], model="teacher", seed=0), run_id="r")
+
+
 @pytest.fixture(scope="module")
 def warehouse(tmp_path_factory: pytest.TempPathFactory) -> Warehouse:
     made = Warehouse(str(tmp_path_factory.mktemp("home")))
@@ -61,6 +73,8 @@ def warehouse(tmp_path_factory: pytest.TempPathFactory) -> Warehouse:
         )  # fmt: skip
         config = replace(CONFIG, strategy="best-of-n", samples=4)
         commit_trees(made, search_rows(tree, config, [], model="teacher", seed=0), run_id="r")
+    for question, wrong in ((QUESTIONS[0], 1), (QUESTIONS[2], 3)):
+        forked(made, question, wrong)
     evaluations = {
         "old": (evaluation("old"), answers("old", 4, 4, 4)),
         "greedy": (evaluation("greedy", temperature=0.0), answers("greedy", 1, 1, 1, 1, of=1)),
@@ -97,9 +111,9 @@ def test_a_question_says_whose_rate_it_has_and_what_it_is_for(warehouse: Warehou
         tuple(found[i][k] for k in ("measured_by", "band", "pass_rate", "good_for")) for i in IDS
     ]
     assert shown == [
-        ("model", "unsolved", 0.0, "right beginnings"),
+        ("model", "unsolved", 0.0, "right prefixes"),
         ("model", "medium", 0.25, "groups"),
-        ("model", "solved", 1.0, "wrong beginnings"),
+        ("model", "solved", 1.0, "wrong prefixes"),
         ("search", "easy", 0.75, "groups"),
         ("model", "unsolved", 0.0, "nothing"),
     ]
@@ -109,3 +123,36 @@ def test_a_question_says_whose_rate_it_has_and_what_it_is_for(warehouse: Warehou
         IDS[3]: (0.75, "easy", "search"),
     }  # fmt: skip
     assert read_student_rates(warehouse, IDS, "never measured", "nano") == {}
+
+
+def behind(name: str, tree: str, node: int, right: int) -> list[dict[str, Any]]:
+    return [
+        {**row, "question_id": IDS[0], "prefix_tree": tree, "prefix_node": node}
+        for row in answers(name, right)
+    ]
+
+
+def test_prefixes_are_right_where_the_student_fails_and_wrong_where_it_does_not(
+    warehouse: Warehouse,
+) -> None:
+    first, second = (f"fork-{IDS[i][:8]}" for i in (0, 2))
+    insert_new(warehouse, "predictions", behind("behind", first, 1, 3))
+    insert_new(warehouse, "evaluations", [evaluation("behind", control="prefixes")])
+    sql = "FROM prefix_starts WHERE prompt = 'nano' ORDER BY kind, place"
+    found = query(warehouse, sql).to_pylist()
+    shown = [
+        tuple(row[k] for k in ("tree_id", "node_id", "kind", "value", "solved", "asked"))
+        for row in found
+    ]
+    assert shown == [
+        (first, 1, "right", 0.5, 3, 4),
+        (first, 2, "right", 1.0, None, None),
+        (second, 1, "wrong", 0.0, None, None),
+    ]
+    by_question = read_prefixes(warehouse, IDS, "s@1", "nano", "solved IS NOT NULL")
+    assert list(by_question) == [IDS[0]]
+    (prefix,) = by_question[IDS[0]]
+    assert (prefix.tree_id, prefix.node_id, prefix.solved, prefix.asked) == (first, 1, 3, 4)
+    assert [step.point and step.point.x for step in prefix.steps] == [100.0]
+    rates = query(warehouse, "FROM student_difficulty WHERE evaluation_id = 'behind'")
+    assert rates.num_rows == 0, "from a prefix on is not the question"

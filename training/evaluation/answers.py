@@ -21,6 +21,7 @@ from mcts.parsing import fold_remark
 from mcts.policy import Continuation, Policy, RequestKey, parse_response
 from mcts.teachers.base import TeacherError
 from mcts.zoom.episode import play
+from warehouse.query.read_back import PrefixStart
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,29 +39,39 @@ class Answered:
     """What the parser found wrong, one word each."""
 
 
-async def sample_answers(policy: Policy, frame: Frame, config: SearchConfig) -> list[Answered]:
+async def sample_answers(
+    policy: Policy,
+    frame: Frame,
+    config: SearchConfig,
+    prefix: PrefixStart | None = None,
+) -> list[Answered]:
     """Sample a question's answers, `config.samples` of them; a reply that is empty answers nothing.
+
+    Args:
+        prefix: what the answers go on from, and begin with; None where the model zooms.
 
     Raises:
         TeacherError: a request failed for good.
     """
     n, nothing = config.samples, Continuation("", "stop", "")
+    node, before = (prefix.name, prefix.steps) if prefix else ("", ())
     try:
-        samples = await policy.sample("", "chain", (), n)
+        samples = await policy.sample(node, "chain", before, n)
     except TeacherError as failure:
         if failure.kind != "empty":
             raise
-        return [_read(nothing, frame)] * n
+        return [_read(nothing, frame, before)] * n
     if config.zoom is None:
-        return [_read(sample, frame) for sample in samples]
+        return [_read(sample, frame, before) for sample in samples]
     return await gather(
         _played(policy, frame, config, sample, i) for i, sample in enumerate(samples)
     )
 
 
-def _read(sample: Continuation, frame: Frame) -> Answered:
+def _read(sample: Continuation, frame: Frame, before: tuple[Step, ...]) -> Answered:
     parsed = parse_response(sample, frame)
-    steps = fold_remark(parsed.steps) if parsed.answer is not None else parsed.steps
+    steps = before + parsed.steps
+    steps = fold_remark(steps) if parsed.answer is not None else steps
     problems = tuple(problem.kind for problem in parsed.problems)
     return Answered(sample.text, sample.finish_reason, steps, parsed.answer, problems)
 

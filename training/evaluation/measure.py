@@ -41,6 +41,7 @@ from mcts.zoom.config import ZoomConfig
 from training.evaluation.answers import Answered, AskedAgain, sample_answers
 from training.evaluation.controls import CROP_CONTROLS, control_images, with_crops, with_images
 from training.evaluation.report import EvaluationReport, make_report
+from warehouse.query.read_back import PrefixStart
 from warehouse.query.run_query import query
 from warehouse.query.sql_guard import quoted
 from warehouse.storage.home import Warehouse
@@ -134,6 +135,7 @@ async def measure(
     progress: ReportProgress = lambda progress: None,
     recorded: Mapping[str, Any] | None = None,
     refusals: int = QUESTIONS,
+    prefixes: Mapping[str, Sequence[PrefixStart]] | None = None,
 ) -> EvaluationReport:
     """Evaluate any model: sample, grade, measure and store.
 
@@ -147,16 +149,14 @@ async def measure(
         concurrency: requests at once.
         progress: called after each question.
         refusals: questions in a row that, refused alike, stop the evaluation; 0: never.
+        prefixes: of each question, what is continued in place of whole answers.
 
     Raises:
         ValueError: there are no questions, no such prompt, or a control of crops without zoom.
         TeacherUnavailable: no answer from the server, or to no question; responses are kept.
         KeyError: an image is not among the warehouse's objects.
     """
-    if not questions:
-        raise ValueError("there are no questions to ask")
-    if protocol.control in CROP_CONTROLS and subject.zoom is None:
-        raise ValueError(f"the control {protocol.control} replaces crops, and nothing zooms here")
+    _check(subject, questions, protocol)
     began = time.monotonic()
     config = _search_config(subject, protocol)
     benchmark = benchmark or f"{questions[0].task}/{questions[0].split}"
@@ -164,17 +164,17 @@ async def measure(
         await subject.teacher.open()
     identity = subject.teacher.identity
     run_id = f"evaluate-{uuid.uuid4().hex[:12]}"
-    settings = _settings_of(subject, protocol)
+    settings = _settings_of(subject, protocol, prefixes is not None)
     params = {**settings, **(recorded or {})}
     record_run(warehouse, run_id, "evaluate", task=questions[0].task, params=params)
-    evaluation = _Evaluation(subject, questions, warehouse, protocol, config, progress)
+    evaluation = _Evaluation(subject, questions, warehouse, protocol, config, progress, prefixes)
     predictions = await evaluation.run(concurrency, refusals)
     answered = [q for q in questions if q.question_id in predictions]
     if not answered:
         reason = next(iter(evaluation.unanswered.values()))
         raise TeacherUnavailable(f"no question was answered ({reason}): nothing was measured")
     settings |= {"unanswered": len(evaluation.unanswered)} if evaluation.unanswered else {}
-    sampled = identifying_fields(config), protocol.seed, protocol.control or ""
+    sampled = identifying_fields(config), protocol.seed, settings["control"] or ""
     evaluation_id = content_id(MAKER, identity, benchmark, *sampled, _responses(predictions))
     report = make_report(
         evaluation_id, identity, benchmark, settings, answered, predictions, run_id=run_id,
@@ -185,17 +185,27 @@ async def measure(
     return report
 
 
-def _settings_of(subject: Subject, protocol: EvaluationProtocol) -> dict[str, Any]:
+def _check(subject: Subject, questions: Sequence[Question], protocol: EvaluationProtocol) -> None:
+    if not questions:
+        raise ValueError("there are no questions to ask")
+    if protocol.control in CROP_CONTROLS and subject.zoom is None:
+        raise ValueError(f"the control {protocol.control} replaces crops, and nothing zooms here")
+
+
+def _settings_of(
+    subject: Subject, protocol: EvaluationProtocol, from_prefixes: bool
+) -> dict[str, Any]:
     """Return what `evaluations.settings` and `runs.params` say of how a model was asked."""
     found: dict[str, Any] = {"space": asdict(subject.space), "prompt": subject.prompt}
     found |= asdict(protocol) | {"step_tokens": subject.step_tokens}
+    found |= {"control": "prefixes"} if from_prefixes else {}
     return found | ({"zoom": asdict(subject.zoom)} if subject.zoom else {})
 
 
 def _responses(predictions: Mapping[str, Sequence[Prediction]]) -> list[tuple[Any, ...]]:
     """Return the responses as an evaluation's identity has them: graded anew, it is another one."""
     return sorted(
-        (p.question_id, p.sample, p.response, p.score, p.answer, p.error)
+        (p.question_id, p.sample, p.response, p.score, p.answer, p.error, *(p.prefix or ()))
         for some in predictions.values()
         for p in some
     )
@@ -230,7 +240,9 @@ class _Evaluation:
         protocol: EvaluationProtocol,
         config: SearchConfig,
         progress: ReportProgress,
+        prefixes: Mapping[str, Sequence[PrefixStart]] | None,
     ) -> None:
+        self.prefixes = prefixes
         self.subject, self.questions, self.warehouse = subject, questions, warehouse
         self.protocol, self.config, self.progress = protocol, config, progress
         self.predictions: dict[str, list[Prediction]] = {}
@@ -287,15 +299,23 @@ class _Evaluation:
             name, journal, lambda name: TeacherPolicy(shown, self.config, name, teacher, data)
         )
         frame = Frame.of(self.subject.space, question)
+        starts = [None] if self.prefixes is None else self.prefixes[question.question_id]
         try:
-            answers = await sample_answers(policy, frame, self.config)
+            answers = [
+                (answered, prefix)
+                for prefix in starts
+                for answered in await sample_answers(policy, frame, self.config, prefix)
+            ]
         except TeacherError as failure:
             self.unanswered[question.question_id] = str(failure)
             return []
         for name in policy.names:
             journal.forget(name)
         objects = [self._objects.get(image.image_id) for image in question.images]
-        return [_graded(question, objects, i, answered) for i, answered in enumerate(answers)]
+        return [
+            _graded(question, objects, i, answered, prefix)
+            for i, (answered, prefix) in enumerate(answers)
+        ]
 
     def _add(self, question: Question, predictions: list[Prediction]) -> None:
         self.predictions[question.question_id] = predictions
@@ -313,7 +333,13 @@ class _Evaluation:
         )  # fmt: skip
 
 
-def _graded(question: Question, objects: Objects, number: int, answered: Answered) -> Prediction:
+def _graded(
+    question: Question,
+    objects: Objects,
+    number: int,
+    answered: Answered,
+    prefix: PrefixStart | None,
+) -> Prediction:
     """Grade one answer; control images have the sizes of the question's own."""
     steps, answer = answered.steps, answered.answer
     found = grade(question, answer)
@@ -334,6 +360,7 @@ def _graded(question: Question, objects: Objects, number: int, answered: Answere
         looked_at=grounding.share_of_named_objects(trace, question, objects),
         grounded=tuple(step.grounded for step in grounding.check(trace, objects)),
         shows_asked=tuple(crops.shows_asked(step.observation, asked) for step in steps),
+        prefix=(prefix.tree_id, prefix.node_id) if prefix else None,
     )
 
 
@@ -400,6 +427,8 @@ def _prediction_row(evaluation_id: str, trace: Trace, prediction: Prediction) ->
     copied = ("question_id", "sample", "answer", "score", "reason", "valid", "finish_reason",
               "error", "looked_at", "response")  # fmt: skip
     row = {name: getattr(prediction, name) for name in copied}
+    tree, node = prediction.prefix or (None, None)
+    row |= {"prefix_tree": tree, "prefix_node": node}
     return {"evaluation_id": evaluation_id, "trace_id": trace.trace_id, **row}
 
 

@@ -186,7 +186,8 @@ def make_report(
     groups = {"all": list(questions)}
     if len(families) > 1:
         groups |= {family or "(none)": some for family, some in sorted(families.items())}
-    metrics = _published(questions, predictions)
+    whole = settings.get("control") != "prefixes"  # else questions differ in their answers' number
+    metrics = _published(questions, predictions) if whole else {}
     zooms = bool(settings.get("zoom"))
     figures = {family: _figures(some, predictions, zooms) for family, some in groups.items()}
     return EvaluationReport(

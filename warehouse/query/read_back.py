@@ -10,18 +10,19 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import pyarrow as pa
 
 from mcts.coordinates import CoordinateSpace, Dialect, Frame, SpaceKind
-from mcts.data import Question, Trace, Verdict
+from mcts.data import Question, Step, Trace, Verdict
 from mcts.tree import Tree, TreeRows, rebuild
 from mcts.zoom.config import ZoomConfig
 from mcts.zoom.lenses import Lens
 from warehouse.query.run_query import connect, named_in
 from warehouse.storage.home import Warehouse
-from warehouse.tables.rows import read_questions, trace_from, verdict_from
+from warehouse.tables.rows import read_questions, step_from, trace_from, verdict_from
 from warehouse.tables.schema import Row
 
 
@@ -106,6 +107,64 @@ def read_student_rates(
             [model, prompt],
         ).fetchall()
     return {question_id: (rate, band, by) for question_id, rate, band, by in found}
+
+
+@dataclass(frozen=True, slots=True)
+class PrefixStart:
+    """First steps of a search that a student goes on from; a row of the view `prefix_starts`."""
+
+    tree_id: str
+    node_id: int
+    """The node of the last step."""
+    steps: tuple[Step, ...]
+    solved: int | None
+    """Right ones among the student's continuations; None where it was not measured."""
+    asked: int | None
+
+    @property
+    def name(self) -> str:
+        """Its name among a student's requests."""
+        return f"{self.tree_id}/{self.node_id}"
+
+
+def read_prefixes(
+    warehouse: Warehouse, question_ids: Sequence[str], model: str, prompt: str, condition: str
+) -> dict[str, list[PrefixStart]]:
+    """Read a student's prefixes of questions, in order of their `place`.
+
+    Args:
+        condition: SQL that chooses among the columns of `prefix_starts`.
+    """
+    with connect(warehouse, names=["prefix_starts", "nodes"]) as con:
+        con.register("_wanted", pa.table({"question_id": pa.array(question_ids, pa.string())}))
+        rows = con.execute(
+            f"""
+            WITH chosen AS (
+                SELECT question_id, tree_id, node_id, path, place, solved, asked
+                FROM prefix_starts SEMI JOIN _wanted USING (question_id)
+                WHERE model = ? AND prompt = ? AND ({condition})
+            ),
+            step AS (
+                SELECT tree_id, path, depth, {{
+                    thought: thought, call: call, observation: observation,
+                    points: coalesce(points, CASE WHEN x IS NULL THEN [] ELSE
+                        [{{x: x, y: y, image: image::INTEGER}}] END)
+                }} AS row
+                FROM nodes WHERE thought IS NOT NULL
+            )
+            SELECT question_id, tree_id, node_id, solved, asked, list(row ORDER BY depth) AS steps
+            FROM chosen JOIN step USING (tree_id)
+            WHERE starts_with(chosen.path || '.', step.path || '.')
+            GROUP BY question_id, tree_id, node_id, solved, asked, place
+            ORDER BY question_id, place
+            """,
+            [model, prompt],
+        ).fetchall()
+    found: dict[str, list[PrefixStart]] = {}
+    for question_id, tree_id, node_id, solved, asked, steps in rows:
+        prefix = PrefixStart(tree_id, node_id, tuple(map(step_from, steps)), solved, asked)
+        found.setdefault(question_id, []).append(prefix)
+    return found
 
 
 def space_of(row: Mapping[str, Any]) -> CoordinateSpace:

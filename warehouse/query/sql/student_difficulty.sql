@@ -1,6 +1,6 @@
 -- How often each evaluated model answers each question right, plainly sampled, with a 95% interval and its age.
 -- Of each model and prompt the newest evaluation above temperature 0 counts, with the question's own images
--- and crops. The interval of the rate is Wilson's (1927); bands are those of grpo_prompts.
+-- and crops, from the question on. The interval of the rate is Wilson's (1927); bands are those of grpo_prompts.
 WITH counted AS (
     SELECT
         question_id,

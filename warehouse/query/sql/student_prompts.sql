@@ -1,6 +1,6 @@
 -- Which questions are worth asking each measured model, by its own pass rate or else by the searches'; what for.
--- measured_by says whose rate it is; asked, low, high and measured_at are of the model's own. Never right: a
--- right beginning may help; never wrong: a wrong beginning may teach to turn back; where trees have none, nothing.
+-- measured_by says whose rate it is; asked, low, high and measured_at are of the model's own. Never right:
+-- a right prefix may help; never wrong: a wrong prefix may teach to turn back; where trees have none: nothing.
 WITH searched AS (
     SELECT question_id, pass_rate, band
     FROM grpo_prompts
@@ -40,8 +40,8 @@ SELECT
     rated.*,
     CASE
         WHEN band NOT IN ('unsolved', 'solved') THEN 'groups'
-        WHEN band = 'unsolved' AND any_right THEN 'right beginnings'
-        WHEN band = 'solved' AND any_wrong THEN 'wrong beginnings'
+        WHEN band = 'unsolved' AND any_right THEN 'right prefixes'
+        WHEN band = 'solved' AND any_wrong THEN 'wrong prefixes'
         ELSE 'nothing'
     END AS good_for
 FROM rated
