@@ -218,6 +218,27 @@ class CycleReport:
         return "base" if self.first else "champion"
 
     @property
+    def sentence(self) -> str:
+        """Why it ended so, as a sentence; one that begins with a name begins as it is written."""
+        first = self.reason.partition(" ")[0]
+        begin = self.reason[:1].upper() if first.isalpha() else self.reason[:1]
+        return f"{begin}{self.reason[1:].rstrip('.')}."
+
+    @property
+    def enough(self) -> str:
+        """How many questions would have decided; empty where that isn't known."""
+        if self.gate is None or not self.gate.enough or not self.compared:
+            return ""
+        gain = self.compared[0].gain
+        size = "a gain of this size"
+        if gain.value < self.gate.minimum:
+            size = f"a gain of {points(self.gate.minimum)} points, the least that counts,"
+        return (
+            f"With {self.gate.enough:,} questions {size} would have been found in 8 of 10 cases; "
+            f"the gate has {gain.n:,}."
+        )
+
+    @property
     def axis(self) -> Axis:
         """Of the gains, in shares."""
         ends = [end for row in self.compared for end in (row.gain.low, row.gain.high)]

@@ -100,7 +100,7 @@ def _trees(warehouse: Warehouse, task: str, at: Cycle | None = None) -> dict[str
     version = published_by(at)
     versions = read_tables(version) if version else None
     with connect(warehouse, versions, ["trees", "questions", "traces", "revoked_traces"]) as con:
-        rows = con.execute(_TREES, [task]).to_arrow_table().to_pylist()
+        rows = con.sql(_TREES, params=[task]).to_arrow_table().to_pylist()
     return {row["tree_id"]: row for row in rows}
 
 

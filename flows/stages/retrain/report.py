@@ -141,7 +141,8 @@ def read_report(cycle: Cycle) -> CycleReport:
 def _ending(cycle: Cycle) -> tuple[str, str]:
     """Return how a cycle ended and why, as far as it has."""
     if done := cycle.done:
-        return str(done["outcome"]), str(done["reason"])
+        said = cycle.outcome("gate") or done  # without the model's name before it
+        return str(done["outcome"]), str(said["reason"])
     if paused := cycle.paused:
         return "paused", f"it goes on when it is run again: {paused}"
     reached = [stage for stage in STAGES if cycle.outcome(stage)]
@@ -159,7 +160,7 @@ def _stages(cycle: Cycle, found: CameIn | None) -> tuple[StageLine, ...]:
         before = outcome["at"]
         tokens = None
         if stage == "build" and found is not None:
-            tokens = found.tokens
+            tokens = found.tokens if outcome["trees"] else 0
         elif "model" in outcome and stage in ("sft", "grpo"):
             tokens = _trained_tokens(cycle, stage)
         lines.append(StageLine(stage, True, seconds, tokens, _words(stage, outcome)))
