@@ -11,7 +11,7 @@
   points refer to, the processor makes as many tokens of it as the model expects, and nothing is
   longer than what the model or the recipe allows: nothing is ever cut off. A crop is rendered in
   the size that its observation says, so of crops of one size one is opened.
-- Labels of real rows are held against their texts, token by token (`training.sft_batches`).
+- Labels of real rows are held against their texts, token by token (`training.batches.sft_batches`).
 - One batch is overfitted in a few steps, then the weights are restored: else the loss reaches none.
 - Before the first step student and reference say the same of a pair: else the reference is another.
 - The sampler's likeliest tokens are the trainer's likeliest, too: else one of the two sees other
@@ -31,9 +31,9 @@ from mcts.teachers.checkpoints import read_json
 from mcts.tool_calls.calls import write_call
 from mcts.tool_calls.views import Views
 from training import trainers
+from training.batches.sft_batches import check_labels, check_pair_labels
 from training.errors import TrainingError
 from training.examples import Examples, decode_image
-from training.sft_batches import check_labels, check_pair_labels
 from training.students import Student
 from training.templates import PAD, ChatTemplate, check_row, image_turns, unknown_tags
 from warehouse.tables.schema import Row

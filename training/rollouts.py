@@ -5,7 +5,7 @@
   ended leaves the batch. A sample depends on the seed, the step and the prompt alone.
 - Points per answer, and the share of answers that were finished, are logged beside TRL's metrics.
 - Groups that teach nothing can be replaced by groups about further questions
-  (`training.live_groups`). TRL then gets the batch as it would have sampled it itself.
+  (`training.batches.live_groups`). TRL then gets the batch as it would have sampled it itself.
 - Where vLLM samples, it must agree with the trainer: the mean ratio of both probabilities is near
   1. If images or prompts differ between the two, nothing is learned, silently; so training stops.
 
@@ -29,8 +29,7 @@ from mcts.parsing import points_in
 from mcts.teachers.base import seed_of
 from mcts.teachers.local.decoder import BatchRow, Decoder, EncodedPrompt
 from mcts.teachers.local.small_model import SmallText
-from training.errors import TrainingError
-from training.live_groups import (
+from training.batches.live_groups import (
     DEAD,
     DEAD_FIRST,
     EXTRA_TOKENS,
@@ -42,7 +41,8 @@ from training.live_groups import (
     live_groups,
     split,
 )
-from training.log_probs import ChunkedTrainer
+from training.batches.log_probs import ChunkedTrainer
+from training.errors import TrainingError
 from training.rewards.completions import text_of
 from training.vision_cache import ImageInput
 from warehouse.tables.schema import Row
@@ -69,7 +69,7 @@ class RolloutTrainer(ChunkedTrainer):
     ratio_limits = (0.5, 2.0)
     """Between which the mean importance ratio must lie; only logged where vLLM samples."""
     dead_group_tokens = 0.0
-    """The budget for replacing dead groups (`training.live_groups`); 0 replaces none."""
+    """The budget for replacing dead groups (`training.batches.live_groups`); 0 replaces none."""
     _inputs: Sequence[Row] = ()
     """The rows of the batch that is sampled."""
     _prefixes: Sequence[list[int]] = ()

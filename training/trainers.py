@@ -8,8 +8,8 @@
 Every choice of TRL's that matters is made here: loss on the assistant's tokens only, nothing
 truncated, nothing packed, nothing uploaded, safetensors only. `PRIVATE_NAMES` lists what is used of
 TRL beyond its documented interface: by `training.rollouts`, `training.zoom_rollouts` and
-`training.log_probs`, which override its sampler and its forward pass, and by the functions at the
-end, through which `training.preflight` works.
+`training.batches.log_probs`, which override its sampler and its forward pass, and by the functions
+at the end, through which `training.preflight` works.
 """
 
 from __future__ import annotations
@@ -27,12 +27,12 @@ from typing import Any
 from mcts.coordinates import CoordinateSpace
 from mcts.data import ResponseStyle
 from mcts.zoom.turns import STOPS
+from training.batches.sft_batches import PairBatches, SftBatches
 from training.errors import TrainingError
 from training.examples import Examples
 from training.recipes import DpoRecipe, GrpoRecipe, Recipe, SftRecipe
 from training.rewards.rewards import Rewards
 from training.runs import Run, mark_complete, read_metrics
-from training.sft_batches import PairBatches, SftBatches
 from training.vision_cache import FeatureCache, cache_image_features
 from warehouse.tables.schema import Row
 

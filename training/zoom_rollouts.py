@@ -33,9 +33,9 @@ from mcts.teachers.local.prefix_cache import Prefix
 from mcts.zoom.crops import CropImages
 from mcts.zoom.render import render_crop
 from mcts.zoom.turns import STOPS
+from training.batches.live_groups import Generated
 from training.errors import TrainingError
 from training.evaluation.controls import noise_crop
-from training.live_groups import Generated
 from training.recipes import GrpoRecipe
 from training.rewards.completions import ParsedCompletion, parse_dialogue
 from training.rewards.question_column import read_question, read_zoom

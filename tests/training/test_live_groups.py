@@ -11,8 +11,8 @@ import pytest
 import torch
 
 from tests.support.trained import grpo, logged, warehouse_with_traces
+from training.batches.live_groups import further_rows, joined, live_groups, split
 from training.grpo import train_grpo
-from training.live_groups import further_rows, joined, live_groups, split
 from training.trainers import TrainingReporter
 from warehouse.storage.home import Warehouse
 

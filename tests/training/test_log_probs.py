@@ -11,10 +11,10 @@ import torch
 from tests.flows.test_cli import run
 from tests.support.fixtures import sat_rows, write_sat
 from tests.support.trained import grpo
-from training import log_probs
+from training.batches import log_probs
+from training.batches.log_probs import ChunkedTrainer
 from training.examples import task_prompts
 from training.grpo import reward_of
-from training.log_probs import ChunkedTrainer
 from training.rewards.rewards import make_rewards
 from training.run_training import prepare_student
 from training.runs import Plan, open_run

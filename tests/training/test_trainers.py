@@ -39,7 +39,7 @@ def test_the_installed_trl_has_every_private_name_that_is_used(trainer: str) -> 
 
 
 def test_private_names_are_listed_and_used_behind_the_door_only() -> None:
-    from training.log_probs import ChunkedTrainer
+    from training.batches.log_probs import ChunkedTrainer
     from training.rollouts import PromptEncoder, RolloutTrainer
     from training.zoom_rollouts import ZoomTrainer
 

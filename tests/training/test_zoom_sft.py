@@ -37,12 +37,12 @@ from mcts.zoom.recorded import record_zoom, recorded_zoom
 from mcts.zoom.render import render_crop
 from tests.support.trained import publish_dialogues, sft, warehouse_with_traces
 from training import preflight
+from training.batches.sft_batches import check_labels
 from training.errors import TrainingError
 from training.examples import Examples, image_reader, sft_examples
 from training.run_training import prepare_student
 from training.runs import Plan, open_run
 from training.sft import train_sft, zooming
-from training.sft_batches import check_labels
 from training.students import Student, load_model, open_student
 from training.templates import ChatTemplate
 from training.trainers import TrainingReporter, sft_trainer
