@@ -121,8 +121,11 @@ def test_a_ledger_counts_what_calls_brought() -> None:
     assert found["zoom/failed/point_outside_image"] == 1 / 5 and found["zoom/failed/malformed"] == 0
     assert found["zoom/on_object"] == 2 / 3, "one crop elsewhere, and one of which nothing is known"
     assert found["zoom/accuracy"] == 2 / 3
+    assert (ledger.calls, ledger.crops, ledger.places) == (5, 4, 4)
     both = (ledger + ledger).metrics()
     assert both == found
+    with pytest.raises(ValueError, match="shorter"):
+        ZoomLedger.of(batch, [False])
     assert ZoomLedger().metrics() == {}
 
 
@@ -164,6 +167,16 @@ def test_crops_that_help_no_more_than_noise_stop_a_training() -> None:
     assert checks(settings, steps(gains=[0.3, 0.1, 0.0, 0.01, 0.02])) == 4
     assert checks(settings, steps(gains=[0.0, 0.0, 0.1, 0.0, 0.0])) is None
     assert checks(ZoomAlarmSettings(controls=0), steps(gains=[0.0] * 9)) is None
+    just = ZoomAlarmSettings(controls=2, least_gain=0.25)
+    assert checks(just, steps(gains=[0.25, 0.25, 0.25])) is None
+    assert checks(just, steps(gains=[0.0])) is None, "too few to tell"
+
+
+def test_calls_are_rare_below_the_share_and_were_not_from_twice_the_share_on() -> None:
+    settings = ZoomAlarmSettings(batches=1, least_calls=0.25)
+    assert checks(settings, steps(rates=[0.5, 0.25])) is None
+    assert checks(settings, steps(rates=[0.5, 0.24])) == 1
+    assert checks(settings, steps(rates=[0.49, 0.0])) is None
 
 
 def test_an_alarm_remembers_what_was_logged_before_a_kill() -> None:
