@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 
 from curation.scores.prediction import Prediction
-from mcts.data import AnswerKind, Image, Question, Step
+from mcts.data import AnswerKind, Box, Image, Observation, Point, Question, Step, ZoomCall
 from training.evaluation.report import EvaluationReport, cell, compare, make_report
 from training.runs import limit_pixels, read_metrics
 
@@ -134,6 +136,63 @@ def test_a_share_is_of_the_steps_that_could_be_judged() -> None:
     assert report.figures["all"]["grounded"].value == 0.5
     assert report.figures["all"]["grounded"].n == 1, "the other question has nothing to judge"
     assert "pointed" not in report.figures["all"], "no step points at all"
+
+
+def test_an_answer_points_where_every_step_does_or_tells_of_what_it_was_shown() -> None:
+    point, call = (Point(1, 1),), ZoomCall(Point(1, 1))
+    shown = Observation(Box(0, 0, 5, 5), 9, 9)
+    pointing, calling = Step("a", point), Step("b", (), call, shown)
+    told, bare = Step("c"), Step("d")
+    answers = [
+        ((pointing,), (), True), ((pointing, bare), (), False), ((), (), False),
+        ((calling, told), (), True), ((calling, told, bare), (), False),
+        ((pointing, calling), (), True), ((told, calling), (), False),
+        ((pointing,), ("thought_without_point",), False),
+        ((pointing,), ("point_outside_image",), False), ((pointing,), ("unclosed_think",), True),
+    ]  # fmt: skip
+    asked = [question(str(i), "") for i in range(len(answers))]
+    drawn = {
+        q.question_id: [prediction(q.question_id, "left", steps=steps, problems=problems)]
+        for q, (steps, problems, _) in zip(asked, answers, strict=True)
+    }
+    report = make_report("e", "m", "b", {}, asked, drawn)
+    assert report.figures["all"]["pointed"].value == sum(good for *_, good in answers) / len(asked)
+    for q, (_, _, good) in zip(asked, answers, strict=True):
+        alone = make_report("e", "m", "b", {}, [asked[0], q], drawn)
+        assert alone.figures["all"]["pointed"].value == (1.0 if q is asked[0] else (1 + good) / 2)
+
+
+def test_a_benchmarks_own_figures_are_means_over_the_samples() -> None:
+    asked = [replace(question(name, ""), task="pope", answers=("yes",), choices=("yes", "no"))
+             for name in "ab"]  # fmt: skip
+    answers = {"a": ("yes", "no"), "b": ("yes", "yes")}
+    drawn = {
+        q.question_id: [
+            prediction(q.question_id, answer, i, score=float(answer == "yes"))
+            for i, answer in enumerate(answers[q.text[0]])
+        ]
+        for q in asked
+    }
+    report = make_report("e", "m", "pope/test", {}, asked, drawn)
+    once = [
+        make_report("e", "m", "pope/test", {}, asked, {k: [v[i]] for k, v in drawn.items()}).metrics
+        for i in range(2)
+    ]
+    assert report.metrics and once[0] != once[1]
+    for name, value in report.metrics.items():
+        known = [figures[name] for figures in once if name in figures]
+        assert value == pytest.approx(sum(known) / len(known))
+    assert (
+        make_report(
+            "e",
+            "m",
+            "sat2/test",
+            {},
+            [question("a", "")],
+            {question("a", "").question_id: [prediction("x", "left")]},
+        ).metrics
+        == {}
+    )
 
 
 def test_a_figure_is_written_with_its_interval() -> None:

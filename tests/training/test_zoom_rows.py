@@ -89,7 +89,29 @@ def test_dialogues_of_several_lenses_are_refused_with_the_commonest() -> None:
     )
 
 
+def test_the_lens_is_as_wide_as_the_longer_side_of_a_crop() -> None:
+    """A crop is shorter only where the image is."""
+    line = replace(QUESTION, images=(replace(LARGE, height=60),), task="vstar")
+    call = ZoomCall(Point(500, 30))
+    seen = observe(Frame.of(SPACE, line), (), call, ZoomConfig(LENS))
+    assert seen.crop is not None and seen.crop.y2 - seen.crop.y1 == 60
+    trace = dialogue((Step("A sign (500, 30).", (), call, seen), Step("It is a 7.")))
+    assert shown_lens([(line, trace)]) == LENS
+    shares = shown_lens([(replace(line, task="mine"), trace)])
+    assert shares == Lens(0.05, 100, share=True)
+
+
 # ---- rows ---------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(("least", "demanded"), [(1, 1), (2, 2), (9, 3)])
+def test_a_prompt_demands_no_more_thoughts_than_there_are(
+    tmp_path: Path, least: int, demanded: int
+) -> None:
+    row = dialogues(tmp_path, least=least).row(
+        QUESTION, dialogue(looks((500, 400, 0), (200, 150, 1)))
+    )
+    assert f"at least {demanded} steps before" in row["messages"][0]["content"]
 
 
 def test_a_row_shows_each_image_in_its_turn_and_trains_on_what_is_the_models(
