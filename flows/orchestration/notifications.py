@@ -17,14 +17,17 @@ from __future__ import annotations
 import argparse
 import sys
 from datetime import timedelta
-from typing import Any
+from typing import Any, cast
 
 from prefect.automations import Automation
 from prefect.blocks.core import Block
 from prefect.blocks.webhook import Webhook
+from prefect.client.schemas.objects import StateType
 from prefect.events.actions import CallWebhook, ChangeFlowRunState, SendNotification
 from prefect.events.schemas.automations import EventTrigger, Posture
 from prefect.events.schemas.events import ResourceSpecification
+from prefect.types import SecretDict
+from pydantic import SecretStr
 
 from flows.orchestration.smtp_email import SmtpEmail
 
@@ -58,11 +61,11 @@ def tell_failures(webhook: str | None = None, email: str | None = None) -> list[
     Addresses that were given before and are not given now stay.
     """
     if webhook:
-        headers = {"content-type": "application/json"}
-        Webhook(url=webhook, headers=headers).save("vigorl-webhook", overwrite=True)
+        headers = SecretDict({"content-type": "application/json"})
+        Webhook(url=SecretStr(webhook), headers=headers).save("vigorl-webhook", overwrite=True)
     if email:
         SmtpEmail.register_type_and_schema()
-        SmtpEmail(url=email, notify_type="failure").save("vigorl-email", overwrite=True)
+        SmtpEmail(url=SecretStr(email), notify_type="failure").save("vigorl-email", overwrite=True)
     found = _blocks()
     actions: list[Any] = []
     if block := found.get("vigorl-webhook"):
@@ -85,7 +88,9 @@ def end_silent_runs() -> None:
         posture=Posture.Proactive, threshold=1, within=timedelta(seconds=SILENT_S),
     )  # fmt: skip
     message = f"it gave no sign of life for {SILENT_S} s: its process, or its machine, is gone"
-    action = ChangeFlowRunState(name="Crashed", state="CRASHED", message=message)
+    action = ChangeFlowRunState(
+        name="Crashed", state=StateType.CRASHED, message=message, force=False
+    )
     _apply(Automation(name=_SILENT, trigger=trigger, actions=[action]))
 
 
@@ -103,7 +108,7 @@ def _blocks() -> dict[str, Any]:
 def _apply(automation: Automation) -> None:
     """Create an automation, or replace the one of its name."""
     try:
-        automation.id = Automation.read(name=automation.name).id
+        automation.id = cast(Automation, Automation.read(name=automation.name)).id
     except ValueError:
         automation.create()
     else:

@@ -58,6 +58,7 @@ SETTINGS = (
     "--space", "qwen3-vl", "--simulations", "2", "--min-new-traces", "2",
     "--sft-recipe", "nano-sft", "--grpo-recipe", "nano-grpo",
     *("--sft-override", "steps=2", "--sft-override", "batch=4", "--sft-override", "save_every=1"),
+    *("--sft-override", "most_steps=50"),
     *("--grpo-override", "steps=1", "--grpo-override", "questions=2"),
     *("--grpo-override", "group=2", "--grpo-override", "micro_batch=4"),
     *("--grpo-override", "max_completion=24", "--grpo-override", "save_every=1"),

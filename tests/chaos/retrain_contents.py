@@ -18,7 +18,7 @@ from tests.chaos.retrain_faults import TASK
 
 COUNTED = (
     "questions", "trees", "nodes", "rollouts", "responses", "traces", "steps", "verdicts",
-    "dataset_versions", "models", "evaluations", "predictions", "promotions",
+    "behaviors", "dataset_versions", "models", "evaluations", "predictions", "promotions",
 )  # fmt: skip
 
 

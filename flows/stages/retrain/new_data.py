@@ -38,6 +38,18 @@ def questions_without_tree(warehouse: Warehouse, task: str) -> list[str]:
         return rows.to_arrow_table()["question_id"].to_pylist()
 
 
+def uncounted_trees(warehouse: Warehouse, task: str) -> list[str]:
+    """Return the ids of trees that are not curated: none of their traces has its behaviors, which
+    are written last."""
+    with connect(warehouse, names=["trees", "traces", "behaviors"]) as con:
+        rows = con.sql(
+            "SELECT tree_id FROM trees WHERE task = $1 AND tree_id NOT IN (SELECT tree_id FROM "
+            "traces JOIN behaviors USING (trace_id) WHERE tree_id IS NOT NULL) ORDER BY 1",
+            params=[task],
+        )
+        return rows.to_arrow_table()["tree_id"].to_pylist()
+
+
 def new_traces(warehouse: Warehouse, task: str) -> list[str]:
     """Return the ids of kept training traces that no finished cycle could be trained on."""
     last = last_decided(warehouse, task)

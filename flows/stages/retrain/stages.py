@@ -26,17 +26,20 @@ from flows.settings import (
     TrainSettings,
 )
 from flows.stages.build import build
+from flows.stages.curate import curate_trees, read_filters
+from flows.stages.curate_corpus import filter_corpus
 from flows.stages.evaluate import evaluate
 from flows.stages.forecast import forecast_build
 from flows.stages.retrain.collapse import check_collapse
 from flows.stages.retrain.cycle import Cycle
-from flows.stages.retrain.new_data import new_traces, questions_without_tree
+from flows.stages.retrain.new_data import new_traces, questions_without_tree, uncounted_trees
 from training.recipes import load_recipe
 from warehouse.query.run_query import connect
 from warehouse.query.sql_guard import quoted
 from warehouse.registry import Decision, What, attempts, champion_id, history
 from warehouse.registry import decide as record_decision
 from warehouse.storage.home import Warehouse
+from warehouse.tables.delta import record_run
 from warehouse.tables.schema import Row
 from warehouse.versions.versions import publish
 
@@ -62,6 +65,7 @@ Work = Callable[[Cycle, RetrainSettings, Tools], Awaitable[Row]]
 
 async def build_new(cycle: Cycle, settings: RetrainSettings, tools: Tools) -> Row:
     """Search the questions that nobody has searched; curate their traces."""
+    await curate_left(cycle)
     questions = questions_without_tree(cycle.warehouse, cycle.task)
     if not questions:
         return {"trees": 0, "traces": len(new_traces(cycle.warehouse, cycle.task))}
@@ -86,6 +90,18 @@ async def build_new(cycle: Cycle, settings: RetrainSettings, tools: Tools) -> Ro
         "traces": len(new_traces(cycle.warehouse, cycle.task)),
         **summary.extra,
     }
+
+
+async def curate_left(cycle: Cycle) -> None:
+    """Curate what a build that was killed left: trees without traces, traces without verdicts.
+
+    Their questions are searched, so that no build of new questions comes back to them.
+    """
+    warehouse, filters = cycle.warehouse, read_filters(None)
+    record_run(warehouse, cycle.name, "curate", task=cycle.task)
+    if left := await asyncio.to_thread(uncounted_trees, warehouse, cycle.task):
+        await curate_trees(warehouse, cycle.name, left, filters)
+    await filter_corpus(warehouse, cycle.name, cycle.task, filters)
 
 
 async def check_champion(cycle: Cycle, settings: RetrainSettings, tools: Tools) -> Row:
