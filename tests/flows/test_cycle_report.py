@@ -1,15 +1,20 @@
 """The report of a real cycle, and the checks of what a champion searched itself."""
 
+import asyncio
+import io
+import random
 import re
 import shutil
 from pathlib import Path
 
 import pytest
+from PIL import Image
 
 from curation.render.cycle_report import render_summary
 from flows.stages.retrain.came_in import dataset_changes, published_by
 from flows.stages.retrain.collapse import check_collapse, read_searches
 from flows.stages.retrain.cycle import Cycle, begin_cycle
+from flows.stages.retrain.inbox import Inbox
 from flows.stages.retrain.report import read_report, write_report
 from tests.curation.test_cycle_report import words_of
 from tests.flows.test_cli import run, searched
@@ -23,15 +28,30 @@ from warehouse.storage.home import Warehouse
 from warehouse.versions.versions import publish, resolve
 
 
+def unlike_rows(n):
+    """Questions for the gate, unlike those of `sat_rows` in their words and images."""
+    rows = []
+    for i, row in enumerate(sat_rows(n)):
+        image = Image.frombytes("RGB", (56, 56), random.Random(i).randbytes(56 * 56 * 3))
+        data = io.BytesIO()
+        image.save(data, "PNG")
+        text = f"Seen from window {i}, which way does the corridor turn?"
+        rows.append(
+            {**row, "question": text, "images": [{"bytes": data.getvalue(), "path": f"{i}"}]}
+        )
+    return rows
+
+
 @pytest.fixture(scope="module")
 def made(tmp_path_factory):
     """A warehouse whose first cycle came to a decision; one of its files had a bad row."""
     folder = tmp_path_factory.mktemp("reported")
     home = searched(folder, 6, simulations=6)
-    bad = [{**row, "correct_answer": ""} for row in sat_rows(23)[22:]]
-    gate = write_sat(folder / "SAT_gate.parquet", [*sat_rows(22)[10:], *bad])
+    rows = unlike_rows(13)
+    gate = write_sat(folder / "SAT_gate.parquet", [*rows[1:], {**rows[0], "correct_answer": ""}])
     assert run("import", "sat2", gate, "--split", "gate", home=home) == 0
-    assert run(*SMALL, home=home) == 0
+    # Such a step leaves a student that answers nothing, so that questions are lost.
+    assert run(*SMALL, "--sft-override", "learning_rate=1.0", home=home) == 0
     return home
 
 
@@ -81,6 +101,7 @@ def test_the_report_holds_what_the_tables_hold(home):
     assert everything.gain.value == pytest.approx(cycle.outcome("gate")["gain"]["value"])
     won, lost = everything.gain.only_first, everything.gain.only_second
     assert (len(report.gained), len(report.lost)) == (min(won, 3), min(lost, 3))
+    assert report.lost, "the base has some right"
     for example in (*report.gained, *report.lost):
         assert example.champion.right != example.challenger.right
         assert len(example.champion.images) == len(example.question.images)
@@ -129,6 +150,44 @@ def test_a_cycle_that_has_not_come_to_a_decision_has_a_page_too(home):
     report = read_report(cycle)
     assert report.steps["new questions"] == 0, "the first cycle had them"
     assert not re.search(r"gate|evaluate", text) and report.unread == ()
+
+
+def test_a_file_that_the_watched_folder_refused_is_on_the_page(home):
+    warehouse = Warehouse.at(str(home))
+    folder = Path(home) / "inbox" / "sat2"
+    folder.mkdir(parents=True)
+    (folder / "notes.parquet").write_text("no table")
+    inbox = Inbox(warehouse)
+    inbox.look()
+    (taken,) = inbox.look()
+    assert not taken.imported
+    cycle = begin_cycle(warehouse, "sat2", {"questions": 0, "traces": 3, "settings": {}})
+    assert read_report(cycle).rejects == (f"notes.parquet: {taken.sentence}",)
+    assert len(read_report(first_cycle(home)).rejects) == 1, "it came later"
+
+
+def test_prefect_shows_the_summary(home):
+    from prefect.client.orchestration import get_client
+    from prefect.testing.utilities import prefect_test_harness
+
+    from flows.retrain import retrain
+
+    settings = {"task": "sat2", "sft_recipe": "nano-sft", "home": str(home)}
+    chosen = {name: value for name, value in settings.items() if name != "home"}
+    looked = {"questions": 0, "traces": 3, "settings": chosen}
+    cycle = begin_cycle(Warehouse.at(str(home)), "sat2", looked)
+    cycle.store("build", {"trees": 0, "traces": 3})
+
+    async def artifacts():
+        async with get_client() as client:
+            return await client.read_artifacts()
+
+    with prefect_test_harness(server_startup_timeout=120):
+        said = asyncio.run(retrain(**settings))
+        (shown,) = asyncio.run(artifacts())
+    assert "too few; 3 new traces were kept, 50 are wanted" in said
+    assert (shown.type, shown.key, shown.description) == ("markdown", "retrain-sat2", said)
+    assert shown.data == render_summary(read_report(cycle))
 
 
 def test_a_dataset_is_compared_by_family(home):
@@ -182,7 +241,7 @@ def wide(tmp_path_factory):
     """Twelve of thirty-six questions searched; the rest for the champions to search."""
     folder = tmp_path_factory.mktemp("wide")
     sample = write_sat(folder / "SAT_train.parquet", sat_rows(36))
-    gate = write_sat(folder / "SAT_gate.parquet", sat_rows(40)[36:])
+    gate = write_sat(folder / "SAT_gate.parquet", unlike_rows(4))
     home = folder / "home"
     assert run("import", "sat2", sample, home=home) == 0
     assert run("import", "sat2", gate, "--split", "gate", home=home) == 0

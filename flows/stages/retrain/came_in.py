@@ -13,10 +13,9 @@ from __future__ import annotations
 import json
 import time
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
-import duckdb
 import pyarrow as pa
 import pyarrow.parquet as pq
 
@@ -82,7 +81,7 @@ class CameIn:
     families: tuple[FamilyCount, ...]
     funnel: tuple[Row, ...]
     rejects: tuple[str, ...]
-    """Imports that left out rows: a sentence each."""
+    """Imports that left out rows, and files that were refused: a sentence each."""
     tokens: int
     """Tokens that the searches wrote."""
 
@@ -111,8 +110,19 @@ def read_came_in(cycle: Cycle) -> CameIn:
     known = _known(cycle.warehouse, read_tables(version) if version else None)
     with connect(cycle.warehouse, read_tables(now) if now else None, _NAMES) as con:
         con.register("known", known)
-        times = {"since": _end(before) or 0.0, "until": _end(cycle) or time.time()}
-        return _count(con, {"task": cycle.task, **times})
+        since, until = _end(before) or 0.0, _end(cycle) or time.time()
+        found = _count(con, {"task": cycle.task, "since": since, "until": until})
+    refused = _refused_files(cycle, since, until)
+    return replace(found, rejects=(*found.rejects, *refused))
+
+
+def _refused_files(cycle: Cycle, since: float, until: float) -> list[str]:
+    """Say which files of the watched folder were refused meanwhile."""
+    objects = cycle.warehouse.objects
+    keys = objects.keys(f"retrain/{cycle.task}/inbox")
+    notes = [json.loads(objects.get(key)) for key in keys if key.endswith(".refused.json")]
+    meanwhile = (note for note in notes if since < note["at"] <= until)
+    return [f"{note['file']}: {note['sentence']}" for note in meanwhile]
 
 
 def _known(warehouse: Warehouse, versions: Mapping[str, int | None] | None) -> pa.Table:
@@ -140,7 +150,8 @@ def _rejected(params: Row) -> str:
     return f"{params['rejected']} rows of {params['path']}: {params['rejects']} says why"
 
 
-def _count(con: duckdb.DuckDBPyConnection, given: Mapping[str, Any]) -> CameIn:
+def _count(con: Any, given: Mapping[str, Any]) -> CameIn:
+    """Count over an open connection, in which `known` has what is not new."""
     for statement in filter(str.strip, _NEW.split(";")):
         used = {name: value for name, value in given.items() if f"${name}" in statement}
         con.execute(statement, used)

@@ -15,8 +15,8 @@ from __future__ import annotations
 from collections import Counter, defaultdict
 from collections.abc import Collection, Mapping
 from dataclasses import asdict
+from typing import Any
 
-import duckdb
 import pyarrow as pa
 
 from curation.grading.grade import choice_of
@@ -118,7 +118,7 @@ def read_searches(warehouse: Warehouse, tree_ids: Collection[str]) -> list[Searc
     ]
 
 
-def _grouped(con: duckdb.DuckDBPyConnection, sql: str) -> Mapping[str, list[Row]]:
+def _grouped(con: Any, sql: str) -> Mapping[str, list[Row]]:
     found: dict[str, list[Row]] = defaultdict(list)
     for row in con.sql(sql).to_arrow_table().to_pylist():
         found[row["tree_id"]].append(row)

@@ -18,9 +18,6 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import TypeVar
 
-import duckdb
-from deltalake.exceptions import DeltaError
-
 from curation.render.charts import Curve
 from curation.render.cycle_report import (
     Compared,
@@ -50,7 +47,7 @@ from warehouse.models import find_model
 from warehouse.query.read_back import read_traces
 from warehouse.query.run_query import connect
 from warehouse.registry import history
-from warehouse.storage.home import Warehouse, WarehouseError, first_line
+from warehouse.storage.home import Warehouse, first_line
 from warehouse.tables.rows import read_image, read_questions
 from warehouse.tables.schema import Row
 
@@ -105,7 +102,7 @@ def read_report(cycle: Cycle) -> CycleReport:
     def tried(what: str, read: Callable[[Cycle], _T], otherwise: _T) -> _T:
         try:
             return read(cycle)
-        except (WarehouseError, DeltaError, duckdb.Error, OSError) as error:
+        except Exception as error:  # whatever is lost, the rest is shown
             unread.append(f"{what}: {first_line(error)}")
             return otherwise
 
@@ -273,6 +270,8 @@ def _examples(cycle: Cycle) -> _Examples:
     warehouse = cycle.warehouse
     with connect(warehouse, names=["predictions", "questions"]) as con:
         rows = con.sql(_EXAMPLES, params=[*ids, EXAMPLES]).to_arrow_table().to_pylist()
+    if not rows:
+        return (), ()
     names = [row[role] for row in rows for role in ROLES]
     traces = {trace.trace_id: trace for trace, _ in read_traces(warehouse, names)}
     asked = [row["question_id"] for row in rows]
