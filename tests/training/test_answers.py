@@ -18,6 +18,7 @@ from mcts.journal.journal import Journal
 from mcts.journal.records import Failure, Key, Record
 from mcts.policy import Continuation
 from mcts.teachers.base import TeacherError
+from mcts.teachers.local.prefix_cache import Prefix
 from mcts.zoom.config import ZoomConfig
 from mcts.zoom.lenses import Lens
 from tests.support.scripted import QUESTION, ScriptedPolicy
@@ -33,7 +34,6 @@ from training.evaluation.controls import (
     with_images,
 )
 from training.evaluation.ledger import figures, looks_of
-from warehouse.query.read_back import Prefix
 
 SPACE = CoordinateSpace.qwen3_vl()
 FRAME = Frame.of(SPACE, QUESTION)
