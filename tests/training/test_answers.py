@@ -18,7 +18,6 @@ from mcts.journal.journal import Journal
 from mcts.journal.records import Failure, Key, Record
 from mcts.policy import Continuation
 from mcts.teachers.base import TeacherError
-from mcts.teachers.local.prefix_cache import Prefix
 from mcts.zoom.config import ZoomConfig
 from mcts.zoom.lenses import Lens
 from tests.support.scripted import QUESTION, ScriptedPolicy
@@ -34,6 +33,7 @@ from training.evaluation.controls import (
     with_images,
 )
 from training.evaluation.ledger import figures, looks_of
+from warehouse.query.read_back import PrefixStart
 
 SPACE = CoordinateSpace.qwen3_vl()
 FRAME = Frame.of(SPACE, QUESTION)
@@ -62,7 +62,7 @@ async def test_an_answer_is_a_request_with_its_thoughts_and_what_was_wrong() -> 
 
 async def test_an_answer_goes_on_from_the_steps_it_was_given() -> None:
     before = (Step("A lamp (9, 9).", (Point(9, 9),)),)
-    prefix = Prefix("a tree", 3, before, None, None)
+    prefix = PrefixStart("a tree", 3, before, None, None)
     policy = ScriptedPolicy(
         {(prefix.name, "chain", 0): "<think>So left.</think><answer>left</answer>"}
     )
