@@ -65,7 +65,9 @@ def train_sft(
         folder = stack.enter_context(open_version(warehouse, version))
         if recipe.response_style is ResponseStyle.ZOOM:
             student = zooming(student, recipe, folder)
-        examples = sft_examples(warehouse, folder, version.ref, student, recipe.min_thoughts)
+        examples = sft_examples(
+            warehouse, folder, version.ref, student, recipe.min_thoughts, recipe.most_steps
+        )
         reporter.message(
             f"{plan.model_name}: {len(examples.rows)} traces of {version.ref}"
             f"{examples.left_out_text}"

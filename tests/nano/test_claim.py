@@ -73,7 +73,7 @@ def test_arms_differ_in_what_their_names_say():
     for arm in ARMS.values():
         for name in arm.recipes:
             recipe = load_recipe(name)
-            assert (recipe.response_style, recipe.model) == (arm.response_style, "nano-base")
+            assert (recipe.response_style, recipe.model) == (arm.response_style, "nano-reader")
     assert ARMS["ungrounded"].recipes != ARMS["vigorl"].recipes
     assert load_recipe("nano-grpo").reward == "grounded"
     assert load_recipe("nano-grpo-ungrounded").reward == "ungrounded"

@@ -145,7 +145,8 @@ def test_former_words_work_and_say_their_new_names(
 
 
 def test_a_run_begun_by_version_0_1_keeps_its_key() -> None:
-    plan = Plan("sft", load_recipe("nano-sft-answers").settings(), "a@v1", "data", "parent")
+    recipe = load_recipe("nano-sft-answers", ["model=nano-base"])
+    plan = Plan("sft", recipe.settings(), "a@v1", "data", "parent")
     assert plan.key == "cfe5c56a"
 
 

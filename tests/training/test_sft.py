@@ -85,6 +85,22 @@ def test_only_the_assistants_tokens_are_learned_token_by_token(made: Warehouse, 
         assert labels[start : start + len(wanted)] == wanted
 
 
+def test_a_recipe_leaves_out_traces_of_more_steps_and_says_how_many(made: Warehouse) -> None:
+    version, told = resolve(made, "kept"), []
+    with open_student(made, "nano-base") as found, open_version(made, version) as folder:
+        student = prepare_student(found, sft())
+        every = sft_examples(made, folder, version.ref, student, 3)
+        steps = [row["messages"][-1]["content"].count("<think>") for row in every.rows]
+        few = sorted(steps)[len(steps) // 2]
+        short = sft_examples(made, folder, version.ref, student, 3, few)
+        assert len(short.rows) == sum(n <= few for n in steps) < len(steps)
+        assert short.left_out == {f"of more than {few} steps": sum(n > few for n in steps)}
+    recipe = sft(f"most_steps={few}", "name=short")
+    reporter = TrainingReporter(message=told.append)
+    train_sft(made, recipe, "kept", only_check=True, reporter=reporter)
+    assert f"{len(short.rows)} traces of kept@v1; {len(steps) - len(short.rows)} left" in told[0]
+
+
 def test_a_trained_student_differs_where_it_should_and_loads_again(
     made: Warehouse, row: dict[str, Any]
 ) -> None:

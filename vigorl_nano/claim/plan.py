@@ -75,6 +75,9 @@ TEMPERATURE = 0.5
 """Of sampled test answers, as in the paper's tables."""
 
 
+RATES = {GROUNDED: 1.0e-3, UNGROUNDED: 1.0e-3, ANSWER_ONLY: 3.0e-4}
+"""Learning rates of SFT, chosen on the validation questions. An answer is a few tokens: at the rate
+of traces a student unlearns what it knew."""
 SUFFIXES = {GROUNDED: "", UNGROUNDED: "-ungrounded", ANSWER_ONLY: "-answers"}
 """The end of a recipe's name for each response style."""
 

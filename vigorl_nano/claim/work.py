@@ -22,7 +22,7 @@ from vigorl_nano.claim.parts import (
     train_model,
     tree_limits,
 )
-from vigorl_nano.claim.plan import ARMS, CONTROLLED, SPLITS, TEMPERATURE
+from vigorl_nano.claim.plan import ARMS, CONTROLLED, RATES, SPLITS, TEMPERATURE
 from vigorl_nano.claim.stages import Experiment, Stage, Work
 from vigorl_nano.rooms.sample import write_split
 from warehouse.sources.importing import import_questions
@@ -94,7 +94,10 @@ def _sft(experiment: Experiment, stage: Stage, name: str, steps: int) -> Row:
         recipe=arm.recipes[0], name=name, model=experiment.size.start,
         home=experiment.home,
         dataset=experiment.required_outcome(f"search/{arm.data}@{stage.seed}")["dataset"],
-        override=(f"steps={steps}", f"seed={stage.seed}"),
+        override=(
+            f"steps={steps}", f"seed={stage.seed}", f"learning_rate={RATES[arm.response_style]}",
+            "most_steps=null",
+        ),
     )  # fmt: skip
     return train_model(settings, steps)
 

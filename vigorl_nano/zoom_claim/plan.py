@@ -54,7 +54,7 @@ class Size:
         return self.warm_steps + self.rl_steps
 
 
-FULL = Size(240, 600, (0, 1, 2, 3, 4), 8, 6, warm_steps=60, rl_steps=60)
+FULL = Size(160, 400, (0, 1, 2, 3, 4), 8, 6, warm_steps=30, rl_steps=40)
 QUICK = Size(24, 48, (0,), 3, 4, warm_steps=6, rl_steps=2)
 
 
