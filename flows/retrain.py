@@ -10,14 +10,19 @@ came in meanwhile may have been announced to nobody.
 
 from __future__ import annotations
 
+import asyncio
+
 from prefect import flow
 from prefect.artifacts import acreate_markdown_artifact
 from prefect.logging import get_run_logger
 
+from curation.render.cycle_report import render_summary
+from flows.orchestration.gpu_slots import gpu_slot
 from flows.orchestration.training_process import train_shown
 from flows.parameters import takes
 from flows.retrain_settings import RetrainSettings
 from flows.settings import TrainSettings
+from flows.stages.retrain.report import read_report
 from flows.stages.retrain.run import retrain as run_cycle
 from flows.stages.retrain.stages import Tools
 from warehouse.storage.lease import LeaseHeld
@@ -35,7 +40,8 @@ async def retrain(settings: RetrainSettings) -> str:
     said = ""
     while True:
         try:
-            ended = await run_cycle(settings, Tools(train, log.info))
+            async with gpu_slot((settings.teacher or "").startswith("vllm:")):
+                ended = await run_cycle(settings, Tools(train, log.info))
         except LeaseHeld as held:  # its holder looks again when it is done
             log.info(str(held))
             return str(held)
@@ -43,8 +49,9 @@ async def retrain(settings: RetrainSettings) -> str:
         if ended.cycle is None:
             return said or ended.sentence
         said = ended.sentence
+        report = await asyncio.to_thread(read_report, ended.cycle)
         await acreate_markdown_artifact(
-            said, key=f"retrain-{settings.task}", description=ended.cycle.name
+            render_summary(report), key=f"retrain-{settings.task}", description=said
         )
         if ended.outcome == "paused":
             return said

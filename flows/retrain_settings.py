@@ -13,7 +13,7 @@ from flows.settings import POSITIONAL, HomeSettings
 from flows.settings_base import FieldProblem, Flag, option
 
 _GATE = GatePolicy()
-BUDGETS = ("run_tokens", "run_seconds", "run_hours")
+BUDGETS = ("run_tokens", "run_money", "price_in", "price_out", "run_seconds", "run_hours")
 """Settings of one run; all others hold for a whole cycle, however often it is run again."""
 
 
@@ -45,6 +45,11 @@ class RetrainSettings(HomeSettings):
     family_margin: float = option(_GATE.family_margin, "loss that a family may show", ge=0)
     ask_person: bool = option(False, "let a person decide where a gain could be luck")
     run_tokens: int | None = option(None, "tokens that the searches of a run may write", ge=1)
+    run_money: float | None = option(
+        None, "money that the searches of a run may cost, by the forecast's mix of tokens", gt=0
+    )
+    price_in: float | None = option(None, "money a million prompt tokens cost", ge=0)
+    price_out: float | None = option(None, "money a million written tokens cost", ge=0)
     run_seconds: float | None = option(None, "seconds that the searches of a run may take", gt=0)
     run_hours: float | None = option(
         None, "hours a run may take; behind them it begins no further stage", gt=0
@@ -60,6 +65,10 @@ class RetrainSettings(HomeSettings):
         """See `Settings.check`."""
         if not (self.sft_recipe or self.grpo_recipe):
             raise FieldProblem("sft_recipe", "a cycle trains: name a recipe of SFT or of GRPO")
+        if (self.price_in is None) != (self.price_out is None):
+            raise FieldProblem("price_in", "give price_in and price_out, or neither")
+        if self.run_money is not None and not (self.price_in or self.price_out):
+            raise FieldProblem("run_money", "say what tokens cost: price_in and price_out")
         if self.gate_split in ("train", "test", "validation"):
             raise FieldProblem(
                 "gate_split", f"{self.gate_split} is used for other things; the gate's is its own"

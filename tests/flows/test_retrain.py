@@ -11,9 +11,12 @@ import sys
 import pytest
 
 from flows.retrain_settings import RetrainSettings
+from flows.settings import Problem
+from flows.stages.forecast import Forecast, Range
 from flows.stages.retrain.cycle import Cycle, begin_cycle, cycles, lease_name, unfinished
 from flows.stages.retrain.new_data import new_traces, questions_without_tree
-from flows.stages.retrain.stages import Tools, decide_gate
+from flows.stages.retrain.stages import Tools, affordable, decide_gate
+from mcts.budget import Usage
 from tests.flows.test_cli import run, searched
 from tests.support.fixtures import sat_rows, write_sat
 from warehouse.registry import champion_id, history
@@ -117,6 +120,20 @@ def test_what_is_over_budget_stops_and_goes_on_unless_it_is_to_be_left(home, cap
     assert run("retrain", "sat2", "--sft-recipe", "other.yaml", home=home) == 0
     assert "sat2-cycle-1: too few" in capsys.readouterr().out
     assert cycle.outcome("build")["trees"] > 0 and cycle.paused is None
+
+
+def test_money_is_turned_into_tokens_by_what_the_pilot_had_of_both():
+    spent = [Range(n, n, n) for n in (10, 4000, 1000)]
+    forecast = Forecast(8, 8, 4, 4, (), Usage(), *spent, 1.0, 2.0)
+    given = {"task": "sat2", "sft_recipe": "nano-sft"}
+    prices = {"price_in": 1.0, "price_out": 6.0}  # a written token with its four of the prompt: 10
+    checked = RetrainSettings.checked
+    assert affordable(checked(**given), forecast) is None
+    assert affordable(checked(**given, **prices, run_money=0.005), forecast) == 500
+    both = checked(**given, **prices, run_money=0.005, run_tokens=300)
+    assert affordable(both, forecast) == 300
+    with pytest.raises(Problem, match="run_money: say what tokens cost"):
+        checked(**given, run_money=1)
 
 
 def test_a_run_begins_no_stage_when_its_hours_are_over(home, capsys):

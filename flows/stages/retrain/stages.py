@@ -29,7 +29,7 @@ from flows.stages.build import build
 from flows.stages.curate import curate_trees, read_filters
 from flows.stages.curate_corpus import filter_corpus
 from flows.stages.evaluate import evaluate
-from flows.stages.forecast import forecast_build
+from flows.stages.forecast import Forecast, forecast_build
 from flows.stages.retrain.collapse import check_collapse
 from flows.stages.retrain.cycle import Cycle
 from flows.stages.retrain.new_data import new_traces, questions_without_tree, uncounted_trees
@@ -73,12 +73,14 @@ async def build_new(cycle: Cycle, settings: RetrainSettings, tools: Tools) -> Ro
     chosen = BuildSettings.checked(
         task=cycle.task, only_new=True, simulations=settings.simulations, home=settings.home,
         run_tokens=settings.run_tokens, run_seconds=settings.run_seconds,
+        price_in=settings.price_in, price_out=settings.price_out,
         **{name: value for name, value in given.items() if value},
     )  # fmt: skip
     forecast = await forecast_build(chosen)
     tools.report(forecast.text())
-    if settings.run_tokens and forecast.completion_tokens.middle > settings.run_tokens:
-        tools.report(f"that is more than {settings.run_tokens} tokens: it takes several runs")
+    chosen = chosen.model_copy(update={"run_tokens": affordable(settings, forecast)})
+    if chosen.run_tokens and forecast.completion_tokens.middle > chosen.run_tokens:
+        tools.report(f"that is more than {chosen.run_tokens} tokens: it takes several runs")
     summary = await build(chosen, progress=TerminalProgress())
     if stopped := summary.extra.get("stopped"):
         raise Paused(stopped.partition(";")[0])
@@ -102,6 +104,20 @@ async def curate_left(cycle: Cycle) -> None:
     if left := await asyncio.to_thread(uncounted_trees, warehouse, cycle.task):
         await curate_trees(warehouse, cycle.name, left, filters)
     await filter_corpus(warehouse, cycle.name, cycle.task, filters)
+
+
+def affordable(settings: RetrainSettings, forecast: Forecast) -> int | None:
+    """Return how many tokens the searches may write; None without a bound.
+
+    Prompt tokens cost too: money is turned into written tokens by what the pilot had of both.
+    """
+    written = forecast.completion_tokens.middle
+    if settings.run_money is None or not written:
+        return settings.run_tokens
+    prompt = forecast.prompt_tokens.middle
+    each = ((settings.price_in or 0) * prompt / written + (settings.price_out or 0)) / 1e6
+    tokens = max(1, round(settings.run_money / each))
+    return min(tokens, settings.run_tokens or tokens)
 
 
 async def check_champion(cycle: Cycle, settings: RetrainSettings, tools: Tools) -> Row:
