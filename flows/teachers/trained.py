@@ -31,8 +31,20 @@ def name_once(settings: _Settings) -> _Settings:
     Raises:
         WarehouseError: the task has no such model, or several have such a name.
     """
-    row = trained_model(settings.home, settings.teacher)
-    return settings if row is None else settings.model_copy(update={"teacher": row["model_id"]})
+    name = teacher_id(settings.home, settings.teacher)
+    return settings if name == settings.teacher else settings.model_copy(update={"teacher": name})
+
+
+def teacher_id(home: str | None, teacher: str) -> str:
+    """Return a teacher's name with the id of the model trained here that it means; others as is.
+
+    Raises:
+        WarehouseError: the task has no such model, or several have such a name.
+    """
+    own = OWN_SERVER.match(teacher)
+    served_by = own[0] if own else ""
+    row = trained_model(home, teacher.removeprefix(served_by))
+    return f"{served_by}{row['model_id']}" if row else teacher
 
 
 def trained_model(home: str | None, name: str) -> Row | None:

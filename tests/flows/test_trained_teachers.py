@@ -5,10 +5,10 @@ import shutil
 
 import pytest
 
-from flows.settings import BuildSettings, Problem
+from flows.settings import BuildSettings
 from flows.teachers.resolve import resolve
 from flows.teachers.spaces import checkpoint_space
-from flows.teachers.trained import name_once, served_model
+from flows.teachers.trained import name_once, served_model, teacher_id
 from mcts.teachers.checkpoints import find_checkpoint
 from tests.flows.test_cli import run
 from tests.support.fixtures import sat_rows, write_sat
@@ -50,6 +50,7 @@ def test_an_alias_is_looked_up_once(made, tmp_path):
     warehouse, row = made
     settings = BuildSettings.checked(task="sat2", teacher="champion:sat2", home=warehouse.root)
     settings = name_once(settings)
+    assert teacher_id(warehouse.root, "vllm-cpu:champion:sat2") == f"vllm-cpu:{row['model_id']}"
     decide(warehouse, Decision("sat2", "other@2", "promoted", "meanwhile"))
     assert resolve(settings).teacher.identity == row["model_id"]
     for other in ("nano", "http://gpu:8000", "vllm:student", str(tmp_path / "nowhere")):

@@ -81,6 +81,8 @@ FROM behaviors_by_evaluation
 WHERE evaluation_id IN ($1, $2) AND starts_with(method, 'rule/')
 GROUP BY behavior HAVING champion IS NOT NULL AND challenger IS NOT NULL ORDER BY behavior
 """
+_Examples = tuple[tuple[ComparedExample, ...], tuple[ComparedExample, ...]]
+"""Questions that only the challenger has right, and those that only the other has."""
 _T = TypeVar("_T")
 
 
@@ -110,11 +112,13 @@ def read_report(cycle: Cycle) -> CycleReport:
     outcome, reason = _ending(cycle)
     began, ended = look.get("at"), (cycle.done or {}).get("at")
     found = tried("what came in", read_came_in, None)
-    gained, lost = tried("examples", _examples, ((), ()))
+    nothing: _Examples = ((), ())
+    gained, lost = tried("examples", _examples, nothing)
     evaluated = cycle.outcome("evaluate") or {}
+    champion, challenger = (evaluated.get(role, {}).get("model_id", "") for role in ROLES)
     report = CycleReport(
         cycle.task, cycle.number, outcome, reason, _time(began), _time(ended),
-        *(evaluated.get(role, {}).get("model_id", "") for role in ROLES),
+        champion, challenger,
         stages=_stages(cycle, found),
         collapse=_collapse_checks(cycle),
         trainings=tried("trainings", _trainings, ()),
@@ -147,18 +151,19 @@ def _ending(cycle: Cycle) -> tuple[str, str]:
 
 
 def _stages(cycle: Cycle, found: CameIn | None) -> tuple[StageLine, ...]:
-    lines, before = [], None
+    lines: list[StageLine] = []
+    before: float | None = None
     for stage in STAGES[:-1]:
         outcome = cycle.outcome(stage)
         if outcome is None:
             lines.append(StageLine(stage, done=False))
             continue
-        seconds = outcome["at"] - before if before is not None else None
-        before = outcome["at"]
-        tokens = None
+        at = float(outcome["at"])
+        seconds = None if before is None else at - before
+        before, tokens = at, None
         if stage == "build" and found is not None:
             tokens = found.tokens if outcome["trees"] else 0
-        elif "model" in outcome and stage in ("sft", "grpo"):
+        elif stage in ("sft", "grpo"):
             tokens = _trained_tokens(cycle, stage)
         lines.append(StageLine(stage, True, seconds, tokens, _words(stage, outcome)))
     return tuple(lines)
@@ -229,8 +234,8 @@ def _gate(cycle: Cycle) -> Gate | None:
         decided["p"], decided["allowed"], decided["attempt"], policy["alpha"], policy["minimum"],
         policy["family_margin"], decided["enough"],
         tuple(
-            Control(name, *both, policy["blank_margin" if name == "blank" else "control_margin"])
-            for name, both in figures.items() if None not in both
+            Control(name, a, b, policy["blank_margin" if name == "blank" else "control_margin"])
+            for name, (a, b) in figures.items() if a is not None and b is not None
         ),
     )  # fmt: skip
 
@@ -258,9 +263,6 @@ def _comparison(family: str, some: Sequence[Paired]) -> Compared:
     scenes = [p.scene for p in some]
     gain = difference(challenger, champion, scenes)
     return Compared(family, mean_of(champion, scenes), mean_of(challenger, scenes), gain)
-
-
-_Examples = tuple[tuple[ComparedExample, ...], tuple[ComparedExample, ...]]
 
 
 def _examples(cycle: Cycle) -> _Examples:

@@ -25,8 +25,8 @@ from flows.stages.retrain.new_data import look_for_new
 from flows.stages.retrain.report import write_report
 from flows.stages.retrain.stages import STAGE_WORK, Paused, Tools, compare
 from flows.stages.train import train
+from flows.teachers.trained import teacher_id
 from mcts.failpoints import reach
-from warehouse.registry import resolve_alias
 from warehouse.storage.home import Warehouse
 from warehouse.storage.lease import take_lease
 from warehouse.tables.rows import read_questions
@@ -63,7 +63,7 @@ async def retrain(settings: RetrainSettings, tools: Tools) -> Ended:
             if not look["questions"] and look["traces"] < settings.min_new_traces:
                 return Ended("nothing_new", _nothing_new(settings, look["traces"]))
             if settings.teacher:  # an alias may mean another model before the cycle ends
-                teacher = resolve_alias(warehouse, settings.teacher)
+                teacher = teacher_id(settings.home, settings.teacher)
                 settings = settings.model_copy(update={"teacher": teacher})
             stored = settings.model_dump(mode="json", exclude={"home"})
             cycle = begin_cycle(warehouse, settings.task, {**look, "settings": stored})
