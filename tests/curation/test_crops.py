@@ -81,6 +81,14 @@ def test_what_was_not_shown_or_not_known_is_neither() -> None:
         ("Inbox.", ["box"], []),
         ("A red   box.", ["red box"], ["red box"]),
         ("A lamp.", [], []),
+        # Signs are written without spaces; one alone may be a part of any word.
+        ("我看到红色的盒子在左边。", ["红色的盒子"], ["红色的盒子"]),
+        ("我看到红盒在左边。", ["红盒"], ["红盒"]),
+        ("我看到红盒在左边。", ["盒"], []),
+        ("red盒子是", ["red盒子"], ["red盒子"]),
+        ("xred盒子是", ["red盒子"], []),
+        ("是盒子red", ["盒子red"], ["盒子red"]),
+        ("是盒子redx", ["盒子red"], []),
         # Where a sentence points, what it names counts alone.
         ("There is a lamp. The box is at (5, 5).", ["lamp", "box"], ["box"]),
         ("There is a lamp. It is at (5, 5).", ["lamp", "box"], ["lamp"]),

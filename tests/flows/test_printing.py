@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import io
+
 import pyarrow as pa
 import pytest
 
-from flows.cli.printing import check_format, format_cell, show_table
+from flows.cli.printing import Escaping, check_format, format_cell, show_table
 from flows.settings import Problem
 
 
@@ -27,6 +29,21 @@ def test_a_table_has_its_columns_aligned(capsys: pytest.CaptureFixture[str]) -> 
     assert [word for word in lines[0].split() if word.isalpha()] == ["name", "n", "share"]
     assert lines[2].split("│")[1].strip() == "1" and lines[2].index("1") == lines[3].index("22") + 1
     assert len(lines) == 4
+
+
+def test_names_and_texts_are_shown_as_they_are(capsys: pytest.CaptureFixture[str]) -> None:
+    show_table(pa.table({"[red]n[/red]": ["[bold]a[/bold]"], "wide": ["x" * 300]}))
+    said = capsys.readouterr().out
+    assert "[red]n[/red]" in said and "[bold]a[/bold]" in said
+    assert said.count("x") == 300, "folded over lines, and nothing of it cut off"
+
+
+def test_what_is_printed_obeys_nothing_and_a_line_may_be_written_over() -> None:
+    shown = io.StringIO()
+    stream = Escaping(shown)
+    assert stream.write("\ra\x1b[2Jb\rc") == 9
+    assert shown.getvalue() == "\ra\\u001b[2Jb\\u000dc"
+    assert stream.getvalue() == shown.getvalue(), "all else is the stream's"
 
 
 def test_what_is_left_out_of_a_table_is_told(capsys: pytest.CaptureFixture[str]) -> None:
