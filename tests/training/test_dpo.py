@@ -40,7 +40,7 @@ SHORT = "set text = show(message.content).split('</think>')[-1] -%}"
 
 def dpo(*overrides: str) -> DpoRecipe:
     given = ["batch=2", "micro_batch=4", "learning_rate=1e-4", "schedule=constant", "warmup=0"]
-    given.append("trackers=[]")
+    given += ["model=nano-base", "trackers=[]"]
     found = load_recipe("nano-dpo", [*given, *overrides])
     assert isinstance(found, DpoRecipe)
     return found
