@@ -20,7 +20,7 @@ from jinja2 import Environment, PackageLoader, StrictUndefined
 
 from curation.render.charts import Axis, Curve
 from curation.render.markdown import render_markdown
-from curation.render.marks import marks_of, regions_of
+from curation.render.marks import in_whole_pixels, marks_of, regions_of, shown_answer
 from curation.render.trace_card import draw_marks
 from curation.scores.bootstrap import Estimate, PairedDifference
 from curation.scores.collapse import CollapseCheck
@@ -136,8 +136,8 @@ class Gate:
 class DrawnAnswer:
     """One model's answer to an example's question."""
 
-    role: str
-    answer: str | None
+    answer: str
+    """In whole pixels where it is a place; empty if none was given."""
     right: bool
     thoughts: tuple[str, ...]
     images: tuple[str, ...]
@@ -245,9 +245,7 @@ class CycleReport:
         return Axis.around(ends, also=[0.0])
 
 
-def answered(
-    role: str, trace: Trace, right: bool, question: Question, images: Sequence[bytes]
-) -> DrawnAnswer:
+def answered(trace: Trace, right: bool, question: Question, images: Sequence[bytes]) -> DrawnAnswer:
     """Draw a model's answer: its points on the question's images."""
     marks, regions = marks_of(trace, question), regions_of(trace)
     drawn = []
@@ -259,8 +257,8 @@ def answered(
         here = [mark for mark in marks if mark.point.image == i]
         shown = draw_marks(image, here, [r for r in regions if r.box.image == i], side=_SIDE)
         drawn.append(_data_uri(shown))
-    thoughts = tuple(step.thought for step in trace.steps)
-    return DrawnAnswer(role, trace.answer, right, thoughts, tuple(drawn))
+    thoughts = tuple(in_whole_pixels(step.thought, step.points) for step in trace.steps)
+    return DrawnAnswer(shown_answer(trace.answer, question), right, thoughts, tuple(drawn))
 
 
 def _data_uri(image: Any) -> str:

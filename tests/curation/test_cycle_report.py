@@ -47,9 +47,9 @@ def compared(family, some):
 def example(image, text="Is the box left or right?"):
     question = question_about(image, text=text)
     answers = (
-        answered(role, traced(question, Point(20, 30), Point(60, 10), answer=answer), right,
+        answered(traced(question, Point(20, 30), Point(60, 10), answer=answer), right,
                  question, [image])
-        for role, answer, right in (("champion", "right", False), ("challenger", "left", True))
+        for answer, right in (("right", False), ("left", True))
     )  # fmt: skip
     return ComparedExample(question, *answers)
 
@@ -143,7 +143,9 @@ def test_an_image_that_cannot_be_read_is_left_out():
     assert len(shown.champion.images) == 1
     question = shown.question
     trace = traced(question, Point(1, 1))
-    assert answered("champion", trace, True, question, [b""]).images == ()
+    drawn = answered(trace, True, question, [b""])
+    assert drawn.images == () and drawn.answer == "left"
+    assert drawn.thoughts == ("A thing at (1, 1).",)
 
 
 @pytest.mark.parametrize(

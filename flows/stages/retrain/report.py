@@ -283,8 +283,7 @@ def _examples(cycle: Cycle) -> _Examples:
         question = questions[row["question_id"]]
         images = [_image(warehouse, image.image_id) for image in question.images]
         both = [
-            answered(role, traces[row[role]], row["gained"] == (role == "challenger"), question,
-                     images)
+            answered(traces[row[role]], row["gained"] == (role == "challenger"), question, images)
             for role in ROLES
         ]  # fmt: skip
         found[0 if row["gained"] else 1].append(ComparedExample(question, *both))
