@@ -267,3 +267,15 @@ def test_a_share_is_one_at_most(tmp_path: Path, kind: str, field: str, most: flo
     bare(tmp_path, kind, f"{field}={most}")
     with pytest.raises(TrainingError, match=f"{field}: Input should be less than or equal to 1"):
         bare(tmp_path, kind, f"{field}={most + 0.1}")
+
+
+def test_a_recipe_says_what_is_new_in_it_only_where_it_uses_it() -> None:
+    later = {"pass_rates", "prefixes", "dead_group_tokens"}
+    assert not later & load_recipe("nano-grpo").settings().keys(), "older trainings are found"
+    given = ["pass_rates=student", "prefixes=2", "dead_group_tokens=1"]
+    found = load_recipe("nano-grpo", given).settings()
+    assert {name: found[name] for name in later} == {
+        "pass_rates": "student", "prefixes": 2, "dead_group_tokens": 1.0,
+    }  # fmt: skip
+    with pytest.raises(TrainingError, match="prefixes are gone on from as they were searched"):
+        load_recipe("nano-grpo-ungrounded", ["prefixes=2"])
