@@ -230,6 +230,18 @@ def test_a_shuffled_image_is_anothers_in_the_size_of_its_own() -> None:
     assert decode(alone[0]).getpixel((0, 0)) == (128, 128, 128), "nobody else has one"
 
 
+def test_images_are_a_questions_own_or_anothers_to_the_byte() -> None:
+    asked = [about("a", (8, 6)), about("b", (8, 6))]
+    stored = {"a0": png(8, 6, "red"), "b0": png(8, 6, "blue")}
+    for control in (None, "noise", "elsewhere"):
+        assert control_images(asked, control, 0, stored.__getitem__)(asked[0]) == [stored["a0"]]
+    shuffled = control_images(asked, "shuffled", 0, stored.__getitem__)
+    assert shuffled(asked[0]) == [stored["b0"]], "of its size already"
+    for replace_images in (with_images, lambda *given: with_crops(*given, "noise")):
+        with pytest.raises(ValueError, match=r"shorter|longer"):
+            replace_images(asked[0], [])
+
+
 def test_a_donor_of_the_same_size_is_preferred_and_none_is_shared() -> None:
     asked = [about(str(i), (8, 6) if i % 5 else (9, 9)) for i in range(20)]
     donors = image_donors(asked, 3)
@@ -262,13 +274,14 @@ def test_noise_is_the_same_for_the_same_crop_and_covers_all_of_it() -> None:
 
 
 def test_a_region_elsewhere_is_as_large_unmarked_and_apart() -> None:
-    picture = Picture.new("RGB", (200, 100), "blue")
-    picture.paste("red", (0, 0, 60, 60))
-    data = io.BytesIO()
-    picture.save(data, "PNG")
-    crop = Observation(Box(0, 0, 60, 60), 60, 60, marked=True)
-    other = decode(crop_elsewhere(data.getvalue(), crop, ZoomCall(Point(30, 30))))
-    assert other.size == (60, 60)
-    assert max(other.tobytes()[::3]) < 100, "none of what was asked for, nor a red dot"
+    for shade in range(8):  # each picture has other regions drawn
+        picture = Picture.new("RGB", (200, 100), (shade, 0, 255))
+        picture.paste("red", (70, 0, 130, 60))
+        data = io.BytesIO()
+        picture.save(data, "PNG")
+        crop = Observation(Box(70, 0, 130, 60), 60, 60, marked=True)
+        other = decode(crop_elsewhere(data.getvalue(), crop, ZoomCall(Point(100, 30))))
+        assert other.size == (60, 60)
+        assert max(other.tobytes()[::3]) < 100, "none of what was asked for, nor a red dot"
     whole = Observation(Box(0, 0, 200, 100), 20, 10)
     assert decode(crop_elsewhere(data.getvalue(), whole)).size == (20, 10)
