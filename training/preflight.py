@@ -94,11 +94,7 @@ def check_rows(
         rendered = check_row(chat, row, student.prompt_style.response_style, where)
         text, added = rendered.text, added or rendered.added
         tags.update(_TAG.findall(text))
-        if text.count(PAD) != len(row["image_ids"]):
-            raise TrainingError(
-                f"{where}: its text has {text.count(PAD)} places for {len(row['image_ids'])} "
-                f"images; a question that holds {PAD} can't be trained on, leave it out"
-            )
+        _check_places(text, row, where)
         length = len(processor.tokenizer(text, add_special_tokens=False)["input_ids"])
         longest = max(longest, length + image_tokens - len(row["image_ids"]))
         if longest > most:
@@ -111,6 +107,14 @@ def check_rows(
     fitting = f"{len(examples.rows)} rows and {len(sizes)} images fit"
     unknown = () if student.taught_here else unknown_tags(processor, tags)
     return f"{fitting}, the longest has {longest} tokens{own}{_unknown_told(unknown)}"
+
+
+def _check_places(text: str, row: Row, where: str) -> None:
+    if text.count(PAD) != len(row["image_ids"]):
+        raise TrainingError(
+            f"{where}: its text has {text.count(PAD)} places for {len(row['image_ids'])} "
+            f"images; a question that holds {PAD} can't be trained on, leave it out"
+        )
 
 
 def _unknown_told(tags: Sequence[str]) -> str:
