@@ -155,6 +155,32 @@ def test_an_episode_at_a_limit_is_no_member_of_its_group(
         assert trainer._metrics["train"]["completions/clipped_ratio"] == [0.25]
 
 
+def test_a_dead_group_of_episodes_is_replaced_by_episodes_about_another_question(
+    made: Warehouse, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    over_turn = (*(look(100 + 300 * i, 500) for i in range(3)), say("left"))
+    first = turns(over_turn, over_turn, (say("left"),), (say("right"),))
+    further = turns((look(200, 300), say("left")), (say("right"),))
+    with ready(made, "replaced", "dead_group_tokens=20", "alarm.controls=1") as (trainer, prompts):
+        script(
+            monkeypatch, trainer.processing_class.tokenizer,
+            lambda place, turn: (further if trainer._further else first)(place, turn),
+        )  # fmt: skip
+        played: list[int] = []
+        control = trainer._control
+        monkeypatch.setattr(trainer, "_control", lambda *a: played.append(1) or control(*a))
+        made_of = batch(trainer, prompts)
+        metrics = trainer._metrics["train"]
+        assert (metrics["groups/dead_first"], metrics["groups/dead"]) == ([0.5], [0.0])
+        assert metrics["groups/extra_tokens"][0] > 0
+        assert metrics["zoom/forced"] == [0.5], "of the episodes as they were sampled first"
+        assert played == [1], "noise is shown once a batch"
+        advantages = made_of["advantages"].tolist()
+        assert advantages[0] == pytest.approx(-advantages[1]) and advantages[0] != 0
+        assert (made_of["tool_mask"] * made_of["completion_mask"]).sum(1).min() > 0
+        assert trainer.tools == [], "nothing is left of it for the next prompt"
+
+
 def test_nobody_waits_for_the_slowest_turn(
     made: Warehouse, monkeypatch: pytest.MonkeyPatch
 ) -> None:
