@@ -40,7 +40,7 @@ from flows.stages.retrain.came_in import (
     published_by,
     read_came_in,
 )
-from flows.stages.retrain.cycle import STAGES, Cycle
+from flows.stages.retrain.cycle import STAGES, Cycle, cycles
 from flows.stages.retrain.stages import CONTROLS, read_paired
 from training.runs import read_metrics, runs_folder
 from warehouse.models import find_model
@@ -86,15 +86,26 @@ _Examples = tuple[tuple[ComparedExample, ...], tuple[ComparedExample, ...]]
 _T = TypeVar("_T")
 
 
+def write_last_report(warehouse: Warehouse, task: str) -> None:
+    """Make the page of the last cycle if it has none: it was killed between its end and that."""
+    last = next(reversed(cycles(warehouse, task)), None)
+    if last is not None and last.done and not warehouse.objects.exists(_key(last)):
+        write_report(last)
+
+
 def write_report(cycle: Cycle) -> str:
     """Make the page of a cycle and store it, in place of one that is there; return where it is."""
     page = render_page(read_report(cycle))
-    key = f"{cycle.folder}/report.html"
+    key = _key(cycle)
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / "report.html"
         path.write_text(page, encoding="utf-8", errors="replace")
         cycle.warehouse.objects.put_file(key, path, replace=True)
     return f"{cycle.warehouse.root}/{key}"
+
+
+def _key(cycle: Cycle) -> str:
+    return f"{cycle.folder}/report.html"
 
 
 def read_report(cycle: Cycle) -> CycleReport:

@@ -22,7 +22,7 @@ from flows.settings import Problem, TrainSettings
 from flows.stages.retrain.cycle import Cycle, begin_cycle, cycles, lease_name, unfinished
 from flows.stages.retrain.inbox import complete_sample
 from flows.stages.retrain.new_data import look_for_new
-from flows.stages.retrain.report import write_report
+from flows.stages.retrain.report import write_last_report, write_report
 from flows.stages.retrain.stages import STAGE_WORK, Paused, Tools, compare
 from flows.stages.train import train
 from flows.teachers.trained import teacher_id
@@ -54,6 +54,7 @@ async def retrain(settings: RetrainSettings, tools: Tools) -> Ended:
     with take_lease(warehouse, lease_name(settings.task)):
         cycle = unfinished(warehouse, settings.task)
         if cycle is None:
+            await asyncio.to_thread(write_last_report, warehouse, settings.task)
             if added := complete_sample(warehouse, settings.task):
                 tools.report(f"the embedded sample was imported ({added} questions)")
             _require_gate(warehouse, settings)
