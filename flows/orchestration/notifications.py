@@ -17,6 +17,7 @@ from __future__ import annotations
 import argparse
 import sys
 from datetime import timedelta
+from importlib.metadata import entry_points
 from typing import Any, cast
 
 from prefect.automations import Automation
@@ -138,6 +139,10 @@ def main() -> int:
     )
     parser.add_argument("--test", action="store_true", help="tell all of them something now")
     given = parser.parse_args()
+    if given.email and not entry_points(group="prefect.collections", name="vigorl"):
+        parser.error(
+            "--email: the server can't load its block: `make setup`, then `vigorl up` anew"
+        )
     end_silent_runs()
     print(f"a run that is silent for {SILENT_S} s is marked as crashed")
     told = tell_failures(given.webhook, given.email)

@@ -85,17 +85,17 @@ def test_a_run_of_retraining_that_fails_or_is_killed_is_told(server: Server) -> 
 
         # A task without questions for the gate fails ...
         failed = begin(server, task="vstar")
-        eventually(lambda: len(receiver.called) > 1)
+        eventually(lambda: len(receiver.called) > 1, 600)
         assert receiver.called[1]["flow"] == "retrain" and receiver.called[1]["state"] == "Failed"
         assert failed in receiver.called[1]["url"]
-        eventually(lambda: len(receiver.mail) > 1)
+        eventually(lambda: len(receiver.mail) > 1, 600)
         assert "Subject: retrain/sat2: Failed" in receiver.mail[1]
 
         # ... and one whose process is killed has crashed.
         killed = begin(server)
-        process = eventually(lambda: server.ask(f"/flow_runs/{killed}")["infrastructure_pid"])
+        process = eventually(lambda: server.ask(f"/flow_runs/{killed}")["infrastructure_pid"], 600)
         os.kill(int(process), signal.SIGKILL)
-        eventually(lambda: len(receiver.called) > 2)
+        eventually(lambda: len(receiver.called) > 2, 600)
         assert receiver.called[2]["state"] == "Crashed" and killed in receiver.called[2]["url"]
 
 
