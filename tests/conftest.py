@@ -1,4 +1,4 @@
-"""What every test shares: no network hub, no curves among the user's, no deadlines."""
+"""What every test shares: no network hub, a thread a process, no curves among the user's."""
 
 import os
 import shutil
@@ -6,6 +6,8 @@ import tempfile
 
 os.environ.setdefault("HF_HUB_OFFLINE", "1")
 os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
+# Tests run a process a core: more threads of so small models would wait for each other.
+os.environ.setdefault("OMP_NUM_THREADS", "1")
 os.environ["TRACKIO_DIR"] = tempfile.mkdtemp(prefix="trackio-")
 
 from hypothesis import settings
