@@ -1,14 +1,11 @@
 """The report of a real cycle, and the checks of what a champion searched itself."""
 
 import asyncio
-import io
-import random
 import re
 import shutil
 from pathlib import Path
 
 import pytest
-from PIL import Image
 
 from curation.render.cycle_report import render_summary
 from flows.stages.retrain.came_in import dataset_changes, published_by
@@ -19,27 +16,13 @@ from flows.stages.retrain.report import read_report, write_report
 from tests.curation.test_cycle_report import words_of
 from tests.flows.test_cli import run, searched
 from tests.flows.test_retrain import SMALL
-from tests.support.fixtures import sat_rows, write_sat
+from tests.support.fixtures import sat_rows, unlike_rows, write_sat
 from tests.support.stub_server import StubServer
 from tests.warehouse.test_versions import KEPT
 from warehouse.query.run_query import query
 from warehouse.registry import Decision, decide
 from warehouse.storage.home import Warehouse
 from warehouse.versions.versions import publish, resolve
-
-
-def unlike_rows(n):
-    """Questions for the gate, unlike those of `sat_rows` in their words and images."""
-    rows = []
-    for i, row in enumerate(sat_rows(n)):
-        image = Image.frombytes("RGB", (56, 56), random.Random(i).randbytes(56 * 56 * 3))
-        data = io.BytesIO()
-        image.save(data, "PNG")
-        text = f"Seen from window {i}, which way does the corridor turn?"
-        rows.append(
-            {**row, "question": text, "images": [{"bytes": data.getvalue(), "path": f"{i}"}]}
-        )
-    return rows
 
 
 @pytest.fixture(scope="module")

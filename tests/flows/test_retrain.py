@@ -18,7 +18,7 @@ from flows.stages.retrain.new_data import new_traces, questions_without_tree
 from flows.stages.retrain.stages import Tools, affordable, decide_gate
 from mcts.budget import Usage
 from tests.flows.test_cli import run, searched
-from tests.support.fixtures import sat_rows, write_sat
+from tests.support.fixtures import sat_rows, unlike_rows, write_sat
 from warehouse.registry import champion_id, history
 from warehouse.sources.importing import import_questions
 from warehouse.storage.home import Warehouse
@@ -38,7 +38,7 @@ def made(tmp_path_factory):
     """Six searched questions, and a dozen for the gate."""
     folder = tmp_path_factory.mktemp("retrain")
     home = searched(folder, 6, simulations=6)
-    gate = write_sat(folder / "SAT_gate.parquet", sat_rows(22)[10:])
+    gate = write_sat(folder / "SAT_gate.parquet", unlike_rows(12))
     assert run("import", "sat2", gate, "--split", "gate", home=home) == 0
     return home
 

@@ -1,6 +1,7 @@
 """Small real files in the published formats, drawn on the spot."""
 
 import io
+import random
 from pathlib import Path
 
 import pyarrow as pa
@@ -45,6 +46,19 @@ def sat_rows(n: int) -> list[dict]:
         }
         for i in range(n)
     ]
+
+
+def unlike_rows(n: int) -> list[dict]:
+    """Questions unlike those of `sat_rows` in words and images, so that no filter confuses them."""
+    rows = []
+    for i, row in enumerate(sat_rows(n)):
+        data = io.BytesIO()
+        noise = random.Random(i).randbytes(56 * 56 * 3)
+        Image.frombytes("RGB", (56, 56), noise).save(data, "PNG")
+        text = f"Seen from window {i}, which way does the corridor turn?"
+        images = [{"bytes": data.getvalue(), "path": f"{i}.png"}]
+        rows.append({**row, "question": text, "images": images})
+    return rows
 
 
 def write_sat(path: Path, rows: list[dict]) -> Path:
