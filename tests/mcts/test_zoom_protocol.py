@@ -106,7 +106,7 @@ def test_shares_are_no_place_and_are_told_as_such():
     assert problems == ["unread_shares"]
     assert read_call(content, Views(FRAME)).point is None
     frame = Frame.of(CoordinateSpace.original(), QUESTION)
-    assert read_call(call(0.5, 0.25), Views(frame)).point is None
+    assert read_call(call(0.5, 0.25), Views(frame)).point == Point(0.5, 0.25), "in pixels it is one"
     read_call(call(), Views(FRAME), problems)
     assert len(problems) == 1
 
