@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from flows.server_options import checked_body, parsed_body
+from flows.server_options import Unshown, checked_body, parsed_body
 from mcts.teachers.credentials import Access, CredentialProblem, expand, mask_url, split_url
 from tests.support.project import AnswerServer, Body, Project, thinking
 
@@ -160,6 +160,10 @@ def test_a_body_field_is_json_or_a_text_and_nothing_else() -> None:
     assert parsed_body(checked_body(in_file)) == in_file
     # YAML makes a date of an unquoted one, which JSON has no word for.
     assert parsed_body(checked_body({"until": date(2026, 11, 28)})) == {"until": "2026-11-28"}
+    assert list(checked_body({"a": "é"})) == ['a="é"']
+    for no_field in ("low", "=low", " ="):
+        with pytest.raises(Unshown, match="a field of the body is KEY=JSON"):
+            checked_body((no_field,))
 
 
 def test_urls_are_masked_and_references_stay() -> None:

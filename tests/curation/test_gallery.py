@@ -237,7 +237,7 @@ def test_a_tree_page_holds_every_node_with_its_numbers(tmp_path):
         assert len(shown["rollouts"]) == len(node.rollouts)
         for part, rollout in zip(shown["rollouts"], node.rollouts, strict=True):
             assert (part["id"], part["reward"]) == (rollout.rollout_id, rollout.reward)
-            assert part["answer"] == rollout.answer
+            assert (part["answer"], part["answer_places"]) == (rollout.answer, [])
             steps = range(node.depth + 1, node.depth + 1 + len(rollout.steps))
             assert [step["n"] for step in part["steps"]] == [*map(str, steps)]
             assert all(m["n"] == step["n"] for step in part["steps"] for m in step["marks"])
