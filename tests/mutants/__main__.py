@@ -164,7 +164,8 @@ def choose(tree: Path, mutant: Mutant, covered: CoverageMap | None) -> Groups:
     reach = [t for t in covered.tests(mutant.file, mutant.line, source)
              if (tree / t.partition("::")[0]).is_file()]  # fmt: skip
     random.Random(mutant.file).shuffle(reach)
-    first = [test for test in reach if test.partition("::")[0] in near][:MOST_TESTS]
+    first = [test for test in reach if test.partition("::")[0] in near]
+    first = sorted(first, key=lambda test: near.index(test.partition("::")[0]))[:MOST_TESTS]
     others = [test for test in reach if test.partition("::")[0] not in near]
     return first, others[: MOST_TESTS - len(first)]
 
