@@ -225,11 +225,12 @@ def in_a_process(place: Place, stage: str) -> Callable[[Any], Any]:
             [sys.executable, "-I", supervise.__file__, str(PATIENCE_S), *command(settings)],
             stdin=subprocess.PIPE, cwd=Path(__file__).parents[2],
         )  # fmt: skip
-        pattern = f"{settings.name}-*/metrics.jsonl"
+        runs, pattern = runs_folder(warehouse), f"{settings.name}-*/metrics.jsonl"
         while process.poll() is None:
             time.sleep(0.02)
-            if settings.kind == stage and next(runs_folder(warehouse).glob(pattern), None):
-                (place.folder / "training").write_text(str(children(process.pid)[0]))
+            begun = children(process.pid)
+            if settings.kind == stage and begun and next(runs.glob(pattern), None):
+                (place.folder / "training").write_text(str(begun[0]))
                 return finish(process)
         if process.returncode:
             raise Problem(f"the training ended with status {process.returncode}")
@@ -245,7 +246,11 @@ def in_a_process(place: Place, stage: str) -> Callable[[Any], Any]:
 
 def children(pid: int) -> list[int]:
     """Return the processes that a process has begun."""
-    return [int(word) for word in Path(f"/proc/{pid}/task/{pid}/children").read_text().split()]
+    try:
+        words = Path(f"/proc/{pid}/task/{pid}/children").read_text().split()
+    except OSError:  # it has ended
+        return []
+    return [int(word) for word in words]
 
 
 def play(scenario: Scenario, folder: Path, keep: bool) -> dict[str, Any]:
