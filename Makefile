@@ -22,7 +22,7 @@ ifneq ($(MADE_IN),$(CURDIR))
 endif
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test coverage test-slow mutants check docs up down vllm vllm-cpu sample nano nano-base nano-teacher nano-reader nano-zoom nano-eval task-control claim-zoom bench-engine bench-search bench-zoom bench-client bench-warehouse chaos-search claim lock wheel clean bench-training
+.PHONY: help setup demo test coverage test-slow mutants check docs up down vllm vllm-cpu sample nano nano-base nano-teacher nano-reader nano-zoom nano-eval task-control claim-zoom bench-engine bench-search bench-zoom bench-client bench-warehouse chaos-search chaos-retrain claim lock wheel clean bench-training
 
 help: ## list these targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-10s %s\n", $$1, $$2 }' Makefile
@@ -98,6 +98,9 @@ claim-zoom: $(STAMP) ## what zoom, search and GRPO are worth on the embedded mod
 
 chaos-search: $(STAMP) ## builds that are killed and starved: 200 seeded scenarios, minutes
 	@$(BIN)/python -m tests.chaos $(ARGS)
+
+chaos-retrain: $(STAMP) ## cycles of retraining under seeded faults: 48 scenarios
+	@$(BIN)/python -m tests.chaos.retrain $(ARGS)
 
 bench-engine: $(STAMP) ## how fast the embedded model runs, beside plain transformers
 	@$(BIN)/python -m benchmarks.engine $(ARGS)
