@@ -200,7 +200,7 @@ def test_the_embedded_samples_import_stores_what_every_image_shows(warehouse):
         "FROM images",
     ).to_pylist()
     (counts,) = found
-    assert counts["images"] == counts["known"] == counts["ok"] == 165
+    assert counts["images"] == counts["known"] == counts["ok"] == 347
 
 
 def test_curation_rejects_the_deliberately_wrong_trace_and_stores_why(warehouse):

@@ -13,7 +13,7 @@ from training.runs import read_metrics
 from warehouse.storage.home import Warehouse
 from warehouse.versions.versions import publish
 
-SFT = ("model=nano-base", "batch=4", "micro_batch=2", "learning_rate=1e-3")
+SFT = ("model=nano-base", "most_steps=null", "batch=4", "micro_batch=2", "learning_rate=1e-3")
 GRPO = ("model=nano-base", "questions=2", "group=2", "micro_batch=4", "max_completion=48")
 
 

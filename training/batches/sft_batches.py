@@ -158,8 +158,10 @@ def _compare(
         TrainingError: they differ.
     """
     pad = template.processor.tokenizer.convert_tokens_to_ids(PAD)
-    found = _to_last_trained(_one_an_image(ids, labels, pad))
-    wanted = _to_last_trained(_wanted_labels(template, row, where))
+    found, wanted = _one_an_image(ids, labels, pad), _wanted_labels(template, row, where)
+    # Nothing is learned from what follows the last token that either trains on.
+    end = max(_trained_length(found), _trained_length(wanted))
+    found, wanted = found[:end], wanted[:end]
     for (token, label), (own, expected) in zip(found, wanted, strict=False):
         if token != own or label != expected:
             raise TrainingError(_difference(template, where, (token, label), (own, expected)))
@@ -171,10 +173,9 @@ def _compare(
     return sum(label != _IGNORED for _, label in found)
 
 
-def _to_last_trained(labels: list[tuple[int, int]]) -> list[tuple[int, int]]:
-    """Cut off what follows the last token that is trained on: nothing is learned from it."""
-    last = max((i for i, (_, label) in enumerate(labels, 1) if label != _IGNORED), default=0)
-    return labels[:last]
+def _trained_length(labels: Sequence[tuple[int, int]]) -> int:
+    """Return how many tokens there are up to the last one that is trained on."""
+    return max((i for i, (_, label) in enumerate(labels, 1) if label != _IGNORED), default=0)
 
 
 def _wanted_labels(template: ChatTemplate, row: Row, where: str) -> list[tuple[int, int]]:
