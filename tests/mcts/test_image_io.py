@@ -105,6 +105,16 @@ def files(kind: str) -> Iterator[tuple[str, int, bytes]]:
                 yield mode, orientation, data
 
 
+@pytest.mark.parametrize("orientation", [0, 9, 65535])
+def test_an_orientation_that_does_not_exist_turns_nothing(orientation: int) -> None:
+    exif = Image.Exif()
+    exif[0x0112] = orientation
+    data = encoded(drawn("RGB"), "PNG", exif=exif)
+    assert examine(data).orientation == 1
+    assert upright_size(data) == (WIDTH, HEIGHT)
+    assert np.array_equal(shown(data), np.asarray(drawn("RGB")))
+
+
 @pytest.mark.parametrize("kind", FORMATS)
 def test_every_mode_and_orientation_is_one_array_for_all(kind: str) -> None:
     seen = 0
