@@ -219,6 +219,15 @@ def test_boxes_beside_a_parquet_become_the_images_objects(
     assert file.exists()
 
 
+def test_a_file_of_boxes_without_its_columns_is_refused_by_name(
+    warehouse: Warehouse, tmp_path: Path
+) -> None:
+    sat2(tmp_path / "rooms-train.parquet", [row(0)])
+    pq.write_table(pa.table({"objects": [[]]}), tmp_path / "rooms-train.objects.parquet")
+    with pytest.raises(ImportProblem, match=r"train\.objects\.parquet has no column image_sha256"):
+        import_questions(warehouse, "sat2", tmp_path)
+
+
 def test_an_interrupted_import_is_finished_by_the_next(
     warehouse: Warehouse, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
