@@ -4,8 +4,9 @@
 
 The same as `vigorl retrain`: `flows.stages.retrain`, each stage a Prefect task. Prefect shows; what
 is done is in the warehouse, so a cycle whose worker was killed goes on in the next run, and an
-event that came twice finds nothing new. When a cycle has ended the warehouse is asked again: what
-came in meanwhile may have been announced to nobody.
+event that came twice finds nothing new. When a cycle has come to a decision the warehouse is asked
+again: what came in meanwhile may have been announced to nobody. After one that came to none the
+same would begin again, and so would what it costs.
 """
 
 from __future__ import annotations
@@ -31,7 +32,7 @@ from warehouse.storage.lease import LeaseHeld
 @flow(name="retrain", log_prints=True)
 @takes(RetrainSettings)
 async def retrain(settings: RetrainSettings) -> str:
-    """Run cycles of a task while anything is new; parameters as in RetrainSettings."""
+    """Run cycles of a task while one decides and more is new; parameters as in RetrainSettings."""
     log = get_run_logger()
 
     async def train(training: TrainSettings) -> str:
@@ -53,5 +54,5 @@ async def retrain(settings: RetrainSettings) -> str:
         await acreate_markdown_artifact(
             render_summary(report), key=f"retrain-{settings.task}", description=said
         )
-        if ended.outcome == "paused":
+        if not ended.decided:
             return said

@@ -10,7 +10,7 @@ import pytest
 from curation.render.cycle_report import render_summary
 from flows.stages.retrain.came_in import dataset_changes, published_by
 from flows.stages.retrain.collapse import check_collapse, read_searches
-from flows.stages.retrain.cycle import Cycle, begin_cycle
+from flows.stages.retrain.cycle import Cycle, begin_cycle, cycles
 from flows.stages.retrain.inbox import Inbox
 from flows.stages.retrain.report import read_report, write_report
 from tests.curation.test_cycle_report import words_of
@@ -260,6 +260,22 @@ def test_a_champion_that_narrows_ends_the_cycle_before_it_trains(wide, tmp_path,
     command = re.search(r"`vigorl (revoke run \S+ --reason collapse)`", said)[1]
     assert run(*command.split(), home=home) == 0
     assert check_collapse(begin_cycle(warehouse, "sat2", {})) == {"checks": []}
+
+
+def test_prefect_does_not_begin_again_with_what_collapsed(wide, tmp_path):
+    from prefect.testing.utilities import prefect_test_harness
+
+    from flows.retrain import retrain
+
+    home = shutil.copytree(wide, tmp_path / "home")
+    warehouse = promoted_search(home, Narrow(model="narrow"))
+    settings = {"task": "sat2", "sft_recipe": "nano-sft", "home": str(home), "min_new_traces": 1}
+    looked = {"questions": 0, "traces": 9, "settings": {"task": "sat2", "sft_recipe": "nano-sft"}}
+    begin_cycle(warehouse, "sat2", looked).store("build", {"trees": 0, "traces": 99})
+    with prefect_test_harness(server_startup_timeout=120):
+        said = asyncio.run(retrain(**settings))
+    assert "sat2-cycle-1: collapsed; " in said
+    assert [cycle.number for cycle in cycles(warehouse, "sat2")] == [1]
 
 
 def test_a_champion_that_does_not_narrow_passes_and_other_models_are_not_checked(wide, tmp_path):

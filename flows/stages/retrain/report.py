@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import json
 import tempfile
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
@@ -41,7 +41,7 @@ from flows.stages.retrain.came_in import (
     read_came_in,
 )
 from flows.stages.retrain.cycle import STAGES, Cycle, cycles
-from flows.stages.retrain.stages import CONTROLS, read_paired
+from flows.stages.retrain.stages import CONTROLS, decided_in, read_paired
 from training.runs import read_metrics, runs_folder
 from warehouse.models import find_model
 from warehouse.query.read_back import read_traces
@@ -336,7 +336,7 @@ def _with_dataset(cycle: Cycle, report: CycleReport) -> CycleReport:
 def _with_decisions(cycle: Cycle, report: CycleReport) -> CycleReport:
     """Add whether there was a champion before, and what was decided about this model since."""
     rows = history(cycle.warehouse, cycle.task)[::-1]
-    mine = next((i for i, row in enumerate(rows) if _cycle_of(row) == cycle.number), None)
+    mine = next((i for i, row in enumerate(rows) if decided_in(row) == cycle.number), None)
     if mine is None:
         return report
     model = rows[mine]["model_id"]
@@ -346,11 +346,6 @@ def _with_decisions(cycle: Cycle, report: CycleReport) -> CycleReport:
         for row in later
     )
     return replace(report, first=rows[mine]["previous_id"] is None, since=since)
-
-
-def _cycle_of(row: Mapping[str, str]) -> int | None:
-    number: int | None = json.loads(row["numbers"] or "{}").get("cycle")
-    return number
 
 
 def _commands(cycle: Cycle) -> tuple[tuple[str, str], ...]:

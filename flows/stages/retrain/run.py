@@ -38,9 +38,14 @@ class Ended:
     """How a call of `retrain` ended."""
 
     outcome: str
-    """promoted, refused, waiting, too_few, nothing_new, too_soon or paused."""
+    """promoted, refused, waiting, too_few, collapsed, nothing_new, too_soon or paused."""
     sentence: str
     cycle: Cycle | None = None
+
+    @property
+    def decided(self) -> bool:
+        """Whether the gate decided, so that what the cycle was about is no longer new."""
+        return self.cycle is not None and self.cycle.outcome("gate") is not None
 
 
 async def retrain(settings: RetrainSettings, tools: Tools) -> Ended:

@@ -210,7 +210,7 @@ async def decide_gate(cycle: Cycle, settings: RetrainSettings, tools: Tools) -> 
     """Compare what is stored of both models' answers, and record the decision."""
     found = _need(cycle, "evaluate")
     rows = history(cycle.warehouse, cycle.task)
-    mine = next((row for row in rows if _cycle_of(row) == cycle.number), None)
+    mine = next((row for row in rows if decided_in(row) == cycle.number), None)
     if mine is None:
         attempt = attempts(rows) + 1
         decision = compare(cycle.warehouse, found, settings.policy(), attempt)
@@ -292,8 +292,9 @@ def _numbers(decision: GateDecision, policy: GatePolicy, attempt: int) -> Row:
     }
 
 
-def _cycle_of(row: Row) -> int | None:
-    number: int | None = json.loads(row["numbers"] or "{}").get("cycle")
+def decided_in(decision: Row) -> int | None:
+    """Return the number of the cycle that came to a decision; None where no cycle did."""
+    number: int | None = json.loads(decision["numbers"] or "{}").get("cycle")
     return number
 
 
