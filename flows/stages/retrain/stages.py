@@ -65,8 +65,8 @@ Work = Callable[[Cycle, RetrainSettings, Tools], Awaitable[Row]]
 
 async def build_new(cycle: Cycle, settings: RetrainSettings, tools: Tools) -> Row:
     """Search the questions that nobody has searched; curate their traces."""
-    await curate_left(cycle)
     questions = questions_without_tree(cycle.warehouse, cycle.task)
+    await curate_left(cycle, corpus=not questions)  # a build ends with that pass itself
     if not questions:
         return {"trees": 0, "traces": len(new_traces(cycle.warehouse, cycle.task))}
     given = {"teacher": settings.teacher, "space": settings.space}
@@ -94,16 +94,20 @@ async def build_new(cycle: Cycle, settings: RetrainSettings, tools: Tools) -> Ro
     }
 
 
-async def curate_left(cycle: Cycle) -> None:
+async def curate_left(cycle: Cycle, *, corpus: bool = True) -> None:
     """Curate what a build that was killed left: trees without traces, traces without verdicts.
 
     Their questions are searched, so that no build of new questions comes back to them.
+
+    Args:
+        corpus: whether the filters that read all of a task's traces run as well.
     """
     warehouse, filters = cycle.warehouse, read_filters(None)
     record_run(warehouse, cycle.name, "curate", task=cycle.task)
     if left := await asyncio.to_thread(uncounted_trees, warehouse, cycle.task):
         await curate_trees(warehouse, cycle.name, left, filters)
-    await filter_corpus(warehouse, cycle.name, cycle.task, filters)
+    if corpus:
+        await filter_corpus(warehouse, cycle.name, cycle.task, filters)
 
 
 def affordable(settings: RetrainSettings, forecast: Forecast) -> int | None:
