@@ -183,6 +183,20 @@ def test_too_few_new_traces_end_a_cycle_before_it_trains(home, capsys):
     assert not cycles(Warehouse.at(str(home)), "sat2")
 
 
+def test_a_question_that_cannot_be_searched_begins_one_cycle_only(home, tmp_path, capsys):
+    warehouse = Warehouse.at(str(home))
+    known = {path.name for path in (home / "images").rglob("*") if path.is_file()}
+    new = write_sat(tmp_path / "new_train.parquet", unlike_rows(13)[12:])
+    assert run("import", "sat2", new, home=home) == 0
+    for path in (home / "images").rglob("*"):
+        if path.is_file() and path.name not in known:
+            path.unlink()
+    assert run(*SMALL[:-1], "5000", home=home) == 0
+    assert "sat2-cycle-1: too few" in capsys.readouterr().out
+    assert run(*SMALL[:-1], "5000", home=home) == 0
+    assert "no new question" in capsys.readouterr().out and len(cycles(warehouse, "sat2")) == 1
+
+
 @pytest.mark.parametrize(
     ("arguments", "sentence"),
     [
