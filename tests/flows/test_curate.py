@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import json
 import sys
-import tarfile
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
@@ -17,7 +16,7 @@ from flows.settings import BuildSettings, CurateSettings, Problem
 from flows.stages.build import build
 from flows.stages.curate import Summary, curate
 from flows.stages.curate_preview import preview_curation
-from tests.support.project_files import ROOT
+from tests.warehouse.test_old_warehouse import unpack
 from warehouse.query.run_query import query, table_versions
 from warehouse.storage.home import Warehouse
 from warehouse.versions.diff import diff
@@ -37,16 +36,13 @@ filters:
 def stored(tmp_path_factory) -> Path:
     """A warehouse that an earlier release wrote: two trees, 170 traces, all filters at default."""
     folder = tmp_path_factory.mktemp("stored")
-    with tarfile.open(ROOT / "tests" / "support" / "warehouse-af46912.tar.gz") as archive:
-        archive.extractall(folder, filter="data")
+    unpack(folder)
     return folder
 
 
 @pytest.fixture
 def warehouse(stored, tmp_path) -> Warehouse:
-    with tarfile.open(ROOT / "tests" / "support" / "warehouse-af46912.tar.gz") as archive:
-        archive.extractall(tmp_path / "home", filter="data")
-    return Warehouse(str(tmp_path / "home"))
+    return unpack(tmp_path / "home")
 
 
 @pytest.fixture

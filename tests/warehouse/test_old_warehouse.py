@@ -39,8 +39,9 @@ CONTENT_HASH = "7dc3e49f2838b54b3f12b1d27a848adfe387c7c4f6fe63f89822edae290a28cb
 
 def unpack(folder: Path) -> Warehouse:
     """The warehouse in a folder of its own."""
-    with tarfile.open(ARCHIVE) as archive:
-        archive.extractall(folder, filter="data")
+    with tarfile.open(ARCHIVE) as archive:  # CPython before 3.11.4 has no filters
+        archive.extraction_filter = getattr(tarfile, "data_filter", None)
+        archive.extractall(folder)
     return Warehouse(str(folder))
 
 
