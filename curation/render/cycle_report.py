@@ -130,6 +130,8 @@ class Gate:
     enough: int | None
     """Questions that would have decided; None where it was promoted, or nothing says."""
     controls: tuple[Control, ...] = ()
+    costs: Mapping[str, Sequence[float]] = field(default_factory=dict)
+    """`tokens` and `seconds` of an answer, the champion's and the challenger's."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -42,3 +42,7 @@ class Prediction:
     """Step by step, whether the crop that it was shown has an object in question in it."""
     prefix: tuple[str, int] | None = None
     """Tree and node that the first steps are of, where it was asked to go on behind those."""
+    tokens: int = 0
+    """Tokens written for it; those of a shared request are all on the first of its samples."""
+    seconds: float = 0.0
+    """Time of its requests, waiting included, counted as the tokens."""

@@ -74,7 +74,8 @@ def decided(**more):
         changes=(FamilyChange("depth", 24, 1, 160, 12, 900),),
         trainings=(TrainingCurves("sft", "m@1", (Curve.of("loss", [(1, 2.5), (9, 1.0)]),)),),
         gate=Gate(gate.p, gate.spent, 2, 0.05, 0.01, 0.1, gate.enough,
-                  (Control("format", 0.99, 0.95, 0.02), Control("blank", 0.4, 0.42, 0.05))),
+                  (Control("format", 0.99, 0.95, 0.02), Control("blank", 0.4, 0.42, 0.05)),
+                  {"tokens": (61.2, 74.8), "seconds": (0.21, 0.34)}),
         compared=(compared("all", [*side, *depth]), compared("side", side)),
         behaviors=(("regions", 2.1, 2.4),),
         commands=(("The dataset", "vigorl dataset show sat2-cycle@v7"),),
@@ -97,7 +98,15 @@ def test_the_page_begins_with_the_decision_and_shows_the_numbers_behind_it():
     assert f"{100 * all_.gain.value:+.1f}" in seen and "100" in seen
     assert gate.enough and f"With {gate.enough:,} questions a gain of this size" in seen
     assert "✗ fails" in seen and "✓ holds" in seen, "format fell by 4 points, blank rose by 2"
-    for told in ("41,230", "12 min 34 s", "sat2-cycle@v6", "+160", "-12", "vigorl dataset show"):
+    for told in (
+        "41,230",
+        "12 min 34 s",
+        "sat2-cycle@v6",
+        "+160",
+        "-12",
+        "vigorl dataset show",
+        "An answer takes 75 tokens and 0.34 s of the challenger, 61 and 0.21 s",
+    ):
         assert told in seen, told
     assert 'points="0.00,0.00 100.00,40.00"' in page, "the loss falls from top to bottom"
 

@@ -92,6 +92,9 @@ def test_the_report_holds_what_the_tables_hold(home):
         assert example.champion.right != example.challenger.right
         assert len(example.champion.images) == len(example.question.images)
     assert report.behaviors and report.gate.attempt == 1
+    (tokens,) = (stage.tokens for stage in report.stages if stage.name == "evaluate")
+    both = report.gate.costs["tokens"]
+    assert tokens >= 6 * sum(both) > 0, "of both models, with blank images too"
     assert f"vigorl lineage {dataset.ref}" in [command for _, command in report.commands]
 
 

@@ -98,6 +98,8 @@ def test_what_was_found_is_stored_and_asked_once(warehouse):
     report = run(teacher, warehouse)
     gold = sum(question.answers == ("left",) for question in questions_of(warehouse)) / 12
     assert report.figures["all"]["accuracy"].value == pytest.approx(gold)
+    cost = {name: report.figures["all"][name].value for name in ("tokens", "seconds")}
+    assert cost == {"tokens": 9, "seconds": pytest.approx(0.1)}, "of one answer"
     assert (report.requests, report.replayed, len(teacher.requests)) == (12, 0, 12)
     (row,) = table(warehouse, "FROM evaluations")
     assert row["accuracy"] == pytest.approx(gold) and row["low"] < gold < row["high"]

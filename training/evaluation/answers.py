@@ -12,6 +12,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
+from mcts.budget import Cost
 from mcts.concurrency import gather
 from mcts.config import SearchConfig
 from mcts.coordinates import Frame
@@ -37,6 +38,8 @@ class Answered:
     """In original pixels; None if none was given."""
     problems: tuple[str, ...]
     """What the parser found wrong, one word each."""
+    costs: tuple[Cost, ...] = ()
+    """Of its requests; of samples that share one, on the first sample only."""
 
 
 async def sample_answers(
@@ -73,7 +76,7 @@ def _read(sample: Continuation, frame: Frame, before: tuple[Step, ...]) -> Answe
     steps = before + parsed.steps
     steps = fold_remark(steps) if parsed.answer is not None else steps
     problems = tuple(problem.kind for problem in parsed.problems)
-    return Answered(sample.text, sample.finish_reason, steps, parsed.answer, problems)
+    return Answered(sample.text, sample.finish_reason, steps, parsed.answer, problems, sample.costs)
 
 
 async def _played(
@@ -88,7 +91,8 @@ async def _played(
         raise episode.failure
     response = "\n".join(turn.text for turn in episode.responses)
     reason = episode.responses[-1].finish_reason
-    return Answered(response, reason, episode.steps, episode.answer, episode.problems)
+    costs = tuple(cost for turn in episode.responses for cost in turn.costs)
+    return Answered(response, reason, episode.steps, episode.answer, episode.problems, costs)
 
 
 class AskedAgain:

@@ -361,6 +361,8 @@ def _graded(
         grounded=tuple(step.grounded for step in grounding.check(trace, objects)),
         shows_asked=tuple(crops.shows_asked(step.observation, asked) for step in steps),
         prefix=(prefix.tree_id, prefix.node_id) if prefix else None,
+        tokens=sum(cost.completion_tokens for cost in answered.costs),
+        seconds=sum(cost.seconds for cost in answered.costs),
     )
 
 

@@ -33,6 +33,8 @@ TITLES = {
     "grounded": "steps on what they name",
 }
 """Shares by name, with their titles in tables."""
+COSTS = ("tokens", "seconds")
+"""Of an answer, on average: what was written, and the time of its requests with their waiting."""
 _NO_MATTER_OF_FORMAT = frozenset(
     {
         "thought_without_point", "answer_forced", "call_after_limit",
@@ -54,7 +56,8 @@ class EvaluationReport:
     settings: Mapping[str, Any]
     """Prompt, coordinates and sampling."""
     figures: dict[str, dict[str, Estimate]]
-    """By family, and `all`: each share of `TITLES` that applies, and of a zoom its tool ledger."""
+    """By family, and `all`: each share of `TITLES` that applies, the costs of an answer, and of a
+    zoom its tool ledger."""
     metrics: dict[str, float]
     """The benchmark's own figures."""
     questions: Sequence[Question]
@@ -227,7 +230,7 @@ def _figures(
             values[name].append((value, scene))
     return {
         name: mean_of([v for v, _ in values[name]], [s for _, s in values[name]])
-        for name in (*TITLES, *ledger.COUNTS, *ledger.SHARES)
+        for name in (*TITLES, *COSTS, *ledger.COUNTS, *ledger.SHARES)
         if values[name] and (name != "pointed" or pointing)
     }
 
@@ -258,6 +261,7 @@ def _shares(question: Question, predictions: Sequence[Prediction]) -> dict[str, 
         found["pass@k"] = max(scores)
         found["majority"] = _majority(question, predictions)
     found["pointed"] = sum(map(_points, predictions)) / n
+    found |= {name: sum(getattr(p, name) for p in predictions) / n for name in COSTS}
     known = [hit for p in predictions for hit in p.grounded if hit is not None]
     if known:
         found["grounded"] = sum(known) / len(known)

@@ -42,6 +42,7 @@ from flows.stages.retrain.came_in import (
 )
 from flows.stages.retrain.cycle import STAGES, Cycle, cycles
 from flows.stages.retrain.stages import CONTROLS, decided_in, read_paired
+from training.evaluation.report import COSTS
 from training.runs import read_metrics, runs_folder
 from warehouse.models import find_model
 from warehouse.query.read_back import read_traces
@@ -176,6 +177,8 @@ def _stages(cycle: Cycle, found: CameIn | None) -> tuple[StageLine, ...]:
             tokens = found.tokens if outcome["trees"] else 0
         elif stage in ("sft", "grpo"):
             tokens = _trained_tokens(cycle, stage)
+        elif stage == "evaluate":
+            tokens = _answered_tokens(outcome)
         lines.append(StageLine(stage, True, seconds, tokens, _words(stage, outcome)))
     return tuple(lines)
 
@@ -213,6 +216,13 @@ def _trained_tokens(cycle: Cycle, stage: str) -> int | None:
     return int(tokens) if tokens is not None else None
 
 
+def _answered_tokens(evaluated: Row) -> int | None:
+    rows = [row for row in evaluated.values() if isinstance(row, dict)]
+    if any("tokens" not in row for row in rows):
+        return None  # a cycle of old, which did not count them
+    return round(sum(row["tokens"] * row["questions"] for row in rows))
+
+
 def _trainings(cycle: Cycle) -> tuple[TrainingCurves, ...]:
     found = []
     for stage in ("sft", "grpo"):
@@ -248,6 +258,7 @@ def _gate(cycle: Cycle) -> Gate | None:
             Control(name, a, b, policy["blank_margin" if name == "blank" else "control_margin"])
             for name, (a, b) in figures.items() if a is not None and b is not None
         ),
+        {name: [found[r][name] for r in ROLES] for name in COSTS if name in found[ROLES[0]]},
     )  # fmt: skip
 
 

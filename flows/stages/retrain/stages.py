@@ -205,7 +205,8 @@ async def evaluate_both(cycle: Cycle, settings: RetrainSettings, tools: Tools) -
             outcome = await evaluate(chosen, report=tools.report, beside_no_zoom=False)
             report = outcome.report
             figures = {name: each.value for name, each in report.figures["all"].items()}
-            row = {"evaluation_id": report.evaluation_id, "model_id": report.model_id, **figures}
+            named = {"evaluation_id": report.evaluation_id, "model_id": report.model_id}
+            row = {**named, "questions": len(report.questions), **figures}
             found[f"{role}_{control}" if control else role] = row
     return found
 
