@@ -1,6 +1,6 @@
 -- How often a model's searches answer each question right, as a band: unsolved, hard, …, solved.
--- The same rows as curation.traces.grpo_prompts.grpo_prompt. Every first step counts the same in the pass
--- rate, however often the search followed it; chains sampled whole are a first step each.
+-- Every first step counts the same in the pass rate, however often the search followed it; chains sampled whole
+-- are a first step each.
 WITH first_step AS (
     SELECT
         tree_id,
@@ -29,12 +29,7 @@ SELECT
     family,
     split,
     rated.* EXCLUDE (question_id),
-    CASE
-        WHEN right_outcomes = 0 THEN 'unsolved'
-        WHEN right_outcomes = outcomes THEN 'solved'
-        WHEN pass_rate < 0.25 THEN 'hard'
-        WHEN pass_rate < 0.75 THEN 'medium'
-        ELSE 'easy'
-    END AS band
+    band
 FROM rated
 JOIN (SELECT question_id, task, family, split FROM questions) USING (question_id)
+ASOF JOIN pass_rate_bands ON pass_rate >= at_least

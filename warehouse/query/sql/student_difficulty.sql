@@ -1,6 +1,6 @@
 -- How often each evaluated model answers each question right, plainly sampled, with a 95% interval and its age.
 -- Of each model and prompt the newest evaluation above temperature 0 counts, with the question's own images
--- and crops, from the question on. The interval of the rate is Wilson's (1927); bands are those of grpo_prompts.
+-- and crops, from the question on. The interval of the rate is Wilson's (1927).
 WITH counted AS (
     SELECT
         question_id,
@@ -41,14 +41,9 @@ SELECT
     rated.pass_rate,
     greatest(0, (pass_rate + z / 2 - half) / (1 + z)) AS low,
     least(1, (pass_rate + z / 2 + half) / (1 + z)) AS high,
-    CASE
-        WHEN solved = 0 THEN 'unsolved'
-        WHEN solved = asked THEN 'solved'
-        WHEN pass_rate < 0.25 THEN 'hard'
-        WHEN pass_rate < 0.75 THEN 'medium'
-        ELSE 'easy'
-    END AS band,
+    band,
     rated.measured_at,
     rated.evaluation_id
 FROM rated
 JOIN (SELECT question_id, task, family, split FROM questions) USING (question_id)
+ASOF JOIN pass_rate_bands ON pass_rate >= at_least
