@@ -252,10 +252,10 @@ class EvaluateSettings(ServerSettings, HomeSettings, ZoomSettings):
     against: str | None = option(
         None, "a second model, asked the same, to compare question by question"
     )
-    control: Literal["blank", "shuffled", "noise", "elsewhere"] | None = option(
+    control: Literal["blank", "shuffled", "noise", "elsewhere", "gold"] | None = option(
         None,
         "in place of the images, grey ones (blank) or another question's (shuffled); in place of "
-        "the crops only, noise or another region (elsewhere)",
+        "the crops only, noise, another region (elsewhere) or the asked object's (gold)",
     )
     temperature: float = option(0.0, "0 is greedy; the paper's tables are at 0.5", ge=0)
     top_p: float = option(1.0, "nucleus of the sampling", gt=0, le=1)

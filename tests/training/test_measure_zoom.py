@@ -26,7 +26,7 @@ from tests.training.test_measure import (
     table,
     vigorl,
 )
-from training.evaluation.controls import crop_elsewhere, noise_crop, with_crops
+from training.evaluation.controls import crop_elsewhere, gold_crop, noise_crop, with_crops
 from training.evaluation.measure import EvaluationProtocol, Subject, measure
 from warehouse.sources.importing import import_questions
 from warehouse.storage.home import Warehouse
@@ -182,12 +182,17 @@ def test_what_a_control_shows_is_noise_or_another_region_and_always_the_same():
     assert ImageStat.Stat(opened(render_crop(data, looked))).mean == [0, 0, 0]
     elsewhere = opened(crop_elsewhere(data, looked))
     assert elsewhere.size == (64, 64) and ImageStat.Stat(elsewhere).mean[0] > 200
+    asked = (Box(88, 88, 98, 98), Box(0, 0, 9, 9, image=1))
+    gold = opened(gold_crop(data, looked, asked=asked))
+    there = Observation(Box(60, 60, 100, 100), 64, 64)
+    assert gold.tobytes() == opened(render_crop(data, there)).tobytes(), "the nearest whole region"
+    assert gold_crop(data, looked, asked=asked[1:]) == render_crop(data, looked)
     noise = opened(noise_crop(data, looked))
     assert noise.size == (64, 64) and 60 < ImageStat.Stat(noise).stddev[0] < 90
     assert noise_crop(data, looked) == noise_crop(data, looked)
     question = Question("t", "?", (Stored("a" * 64, 100, 100),), "text")
-    shown = [with_crops(question, [data], control)[0] for control in ("noise", "elsewhere")]
-    assert len({q.images[0].image_id for q in (question, *shown)}) == 3
+    shown = [with_crops(question, [data], control)[0] for control in ("noise", "elsewhere", "gold")]
+    assert len({q.images[0].image_id for q in (question, *shown)}) == 4
 
 
 def test_a_killed_zoom_goes_on_in_the_middle_of_an_answer(warehouse, tmp_path):

@@ -12,10 +12,11 @@ from __future__ import annotations
 
 import hashlib
 import io
+import math
 import random
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
-from functools import cache
+from functools import cache, partial
 
 from PIL import Image
 
@@ -25,7 +26,7 @@ from mcts.zoom.crops import CropImages
 from mcts.zoom.render import crop_id, render_crop
 
 CONTROLS = ("blank", "shuffled")
-CROP_CONTROLS = ("noise", "elsewhere")
+CROP_CONTROLS = ("noise", "elsewhere", "gold")
 _PLACES_TRIED = 64
 
 ImageSource = Callable[[Question], list[bytes]]
@@ -98,21 +99,24 @@ def with_images(
 
 
 def with_crops(
-    question: Question, images: Sequence[bytes], control: str
+    question: Question, images: Sequence[bytes], control: str, asked: Sequence[Box] = ()
 ) -> tuple[Question, Mapping[str, bytes]]:
     """Return the question and its images such that every crop of them is a control's.
 
     The images have other ids, and so have their crops: no cache may take a control for the truth.
 
     Args:
-        control: `noise`, or `elsewhere` for another region of the same image, as large.
+        control: `noise`, `elsewhere` for another region of the same image, as large, or `gold`
+            for the one around an object in question, wherever the model looks.
+        asked: where the objects in question are; without any in an image its crops stay true.
     """
     ids = [hashlib.sha256(control.encode() + data).hexdigest() for data in images]
     replaced = tuple(
         replace(image, image_id=name) for image, name in zip(question.images, ids, strict=True)
     )
     named = dict(zip(ids, images, strict=True))
-    return replace(question, images=replaced), CropImages(named, RENDERERS[control])
+    render = partial(gold_crop, asked=asked) if control == "gold" else _RENDERERS[control]
+    return replace(question, images=replaced), CropImages(named, render)
 
 
 def noise_crop(data: bytes, observation: Observation, call: ZoomCall | None = None) -> bytes:
@@ -142,7 +146,34 @@ def crop_elsewhere(data: bytes, observation: Observation, call: ZoomCall | None 
     return render_crop(data, replace(observation, crop=other, marked=False))
 
 
-RENDERERS = {"noise": noise_crop, "elsewhere": crop_elsewhere}
+def gold_crop(
+    data: bytes, observation: Observation, call: ZoomCall | None = None, *, asked: Sequence[Box]
+) -> bytes:
+    """Show the region around the object in question that is nearest to the one asked for.
+
+    It is as large and without a mark, and moved inwards at an edge. What a model reads in such
+    crops is what it would know if it always looked at the right place.
+    """
+    crop = observation.crop
+    assert crop is not None
+    objects = [box for box in asked if box.image == crop.image]
+    if not objects:
+        return render_crop(data, observation, call)
+    x, y = _middle(crop)
+    goal = min(objects, key=lambda box: math.dist(_middle(box), (x, y)))
+    width, height = upright_size(data)
+    wide, tall = crop.x2 - crop.x1, crop.y2 - crop.y1
+    left = min(max(0.0, _middle(goal)[0] - wide / 2), width - wide)
+    top = min(max(0.0, _middle(goal)[1] - tall / 2), height - tall)
+    there = Box(left, top, left + wide, top + tall, crop.image)
+    return render_crop(data, replace(observation, crop=there, marked=False))
+
+
+_RENDERERS = {"noise": noise_crop, "elsewhere": crop_elsewhere}
+
+
+def _middle(box: Box) -> tuple[float, float]:
+    return (box.x1 + box.x2) / 2, (box.y1 + box.y2) / 2
 
 
 def _overlap(a: Box, b: Box) -> float:

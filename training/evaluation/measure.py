@@ -29,7 +29,7 @@ from curation.scores import behaviors
 from curation.scores.prediction import Prediction
 from mcts.config import SearchConfig, identifying_fields, search_id
 from mcts.coordinates import CoordinateSpace, Frame
-from mcts.data import Question, Trace, TraceKind, content_id
+from mcts.data import Box, Question, Trace, TraceKind, content_id
 from mcts.journal.journal import Journal, JournaledTeacher
 from mcts.parsing import render
 from mcts.prompts import load_prompt
@@ -84,8 +84,8 @@ class EvaluationProtocol:
     """Decides how long an answer may be; of a zoom, how many steps it may have."""
     seed: int = 0
     control: str | None = None
-    """`blank` or `shuffled`: what is shown in place of the question's own images; `noise` or
-    `elsewhere`: in place of a zoom's crops."""
+    """`blank` or `shuffled`: what is shown in place of the question's own images; `noise`,
+    `elsewhere` or `gold`: in place of a zoom's crops."""
 
     def __post_init__(self) -> None:
         if self.samples < 1 or (self.samples > 1 and self.temperature == 0):
@@ -288,9 +288,10 @@ class _Evaluation:
         self, question: Question, teacher: JournaledTeacher, journal: Journal
     ) -> list[Prediction]:
         images = await asyncio.to_thread(self._images, question)
-        control = self.protocol.control
+        control, objects = self.protocol.control, self._objects_of(question)
+        asked = crops.asked_boxes(question, objects)
         shown, data = (
-            with_crops(question, images, control)
+            with_crops(question, images, control, asked)
             if control in CROP_CONTROLS
             else with_images(question, images)
         )
@@ -311,11 +312,13 @@ class _Evaluation:
             return []
         for name in policy.names:
             journal.forget(name)
-        objects = [self._objects.get(image.image_id) for image in question.images]
         return [
             _graded(question, objects, i, answered, prefix)
             for i, (answered, prefix) in enumerate(answers)
         ]
+
+    def _objects_of(self, question: Question) -> list[tuple[Box, ...] | None]:
+        return [self._objects.get(image.image_id) for image in question.images]
 
     def _add(self, question: Question, predictions: list[Prediction]) -> None:
         self.predictions[question.question_id] = predictions

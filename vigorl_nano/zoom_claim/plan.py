@@ -88,8 +88,8 @@ ARMS: dict[str, Arm] = {
 }
 """Every row of the table by its name in stages and models."""
 
-CONTROLS = ("noise", "elsewhere", "blank")
-"""What is shown in place of crops, or of every image."""
+CONTROLS = ("noise", "elsewhere", "gold", "blank")
+"""What is shown in place of crops, or of every image; `gold` shows where the zooming gap ends."""
 CONTROLLED = ("base", "vigorl")
 """Arms that are also evaluated so."""
 

@@ -25,6 +25,7 @@ LEDGER = {**COUNTS, **SHARES}
 CONTROL_TITLES = {
     "noise": "crops are noise",
     "elsewhere": "crops of elsewhere",
+    "gold": "crops of the asked sign",
     "blank": "blank images",
 }
 
