@@ -151,7 +151,7 @@ async def forecast_build(settings: BuildSettings, *, progress: Progress | None =
         missing = [s for s in searches if s.tree_id not in done]
         tried = missing[: settings.pilot]
         slots = asyncio.Semaphore(settings.concurrency)
-        with Journal(warehouse.journal_dir) as journal:
+        with Journal(warehouse.journal_dir, store=warehouse.journal_store) as journal:
             opened = OpenTeacher(identity, JournaledTeacher(resolved.teacher, journal), journal)
 
             async def one(i: int) -> Tree:

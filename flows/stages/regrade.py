@@ -74,7 +74,7 @@ async def regrade(settings: BuildSettings, *, progress: Progress | None = None) 
     warehouse = Warehouse.at(settings.home)
     config = search_config(settings, resolve(settings))
     questions = await find_questions(warehouse, settings, progress or Progress())
-    with Journal(warehouse.journal_dir) as journal:
+    with Journal(warehouse.journal_dir, store=warehouse.journal_store) as journal:
         _, searches = recorded_searches(warehouse, journal, settings, config, questions)
     trees = outcomes = now_right = now_wrong = 0
     changed = []

@@ -82,7 +82,7 @@ async def replay(settings: BuildSettings, *, progress: Progress | None = None) -
     config = search_config(settings, resolve(settings))
     questions = await find_questions(warehouse, settings, progress)
     replayed, run_id = Replayed(len(questions)), f"replay-{uuid.uuid4().hex[:12]}"
-    with Journal(warehouse.journal_dir) as journal:
+    with Journal(warehouse.journal_dir, store=warehouse.journal_store) as journal:
         identity, searches = recorded_searches(warehouse, journal, settings, config, questions)
         for start in range(0, len(searches), settings.shard):
             shard = searches[start : start + settings.shard]

@@ -30,7 +30,7 @@ from typing import Literal
 
 from mcts import failpoints
 from mcts.journal.records import Key, Record, decode, encode, is_intact, search_of, teacher_of
-from mcts.journal.segments import SegmentWriter
+from mcts.journal.segments import SegmentWriter, Store, fetch
 from mcts.teachers.base import Reply, Request, Teacher, TeacherError
 from mcts.teachers.shared_refusal import SharedRefusal
 
@@ -54,11 +54,19 @@ class Journal:
         JournalError: the folder cannot be created or read.
     """
 
-    def __init__(self, folder: Path | str, *, segment_bytes: int = 64 * 2**20) -> None:
-        self.folder = Path(folder)
+    def __init__(
+        self,
+        folder: Path | str,
+        *,
+        segment_bytes: int = 64 * 2**20,
+        store: Store | None = None,
+    ) -> None:
+        self.folder, self._store = Path(folder), store
         self.damage: list[str] = []
         """`file:line` of every broken line that a crash does not explain; each is skipped."""
         self._segments: list[Path] = []
+        self._own: set[Path] = set()  # segments that this journal writes
+        self._read_to: dict[Path, int] = {}  # bytes of the others' that were indexed
         # The positions of a search's records: (segment, offset) pairs, and by key once it is used.
         # A finished search costs nothing after `forget`, an unused one 16 bytes per record.
         self._positions: dict[str, array[int]] = {}
@@ -66,23 +74,42 @@ class Journal:
         self.teachers: set[str] = set()
         """Identities of the teachers whose answers it holds, as far as its segments name them."""
         self._teacher: str | None = None
-        self._writer = SegmentWriter(self.folder, segment_bytes)
+        self._writer = SegmentWriter(self.folder, segment_bytes, store)
         self._waiting: list[tuple[Record, bytes, asyncio.Future[None]]] = []
         self._flusher: asyncio.Task[None] | None = None
         # One thread: writes keep their order, and an fsync never waits behind other work.
         self._thread = ThreadPoolExecutor(1, thread_name_prefix="journal")
         try:
             self.folder.mkdir(parents=True, exist_ok=True)
-            for path in sorted(self.folder.glob("*.jsonl")):
-                self._load(path)
+            self._load_all()
         except OSError as error:
             raise JournalError(f"cannot open the journal in {self.folder}: {error}") from error
 
+    async def refresh(self) -> None:
+        """Index what other writers have stored since: a lost worker's responses are used again.
+
+        Raises:
+            JournalError: the folder can't be read.
+        """
+        try:
+            await asyncio.get_running_loop().run_in_executor(self._thread, self._load_all)
+        except OSError as error:
+            raise JournalError(f"cannot read the journal in {self.folder}: {error}") from error
+
+    def _load_all(self) -> None:
+        if self._store is not None:
+            fetch(self.folder, self._store)
+        for path in sorted(self.folder.glob("*.jsonl")):
+            if path not in self._own and path.stat().st_size > self._read_to.get(path, 0):
+                self._load(path)
+
     def _load(self, path: Path) -> None:
+        """Index a segment, or what came to it since it was."""
         segment = len(self._segments)
         self._segments.append(path)
-        offset, broken = 0, 0
+        offset, broken = self._read_to.get(path, 0), 0
         with path.open("rb") as file:
+            file.seek(offset)
             for number, line in enumerate(file, 1):
                 if broken:  # a line follows, so it is not the torn end of a crash
                     self.damage.append(f"{path}:{broken}")
@@ -90,12 +117,20 @@ class Journal:
                 if is_intact(line):
                     if not offset and (teacher := teacher_of(line)):
                         self.teachers.add(teacher)
-                    self._positions.setdefault(search_of(line), array("q")).extend(
-                        (segment, offset)
-                    )
+                    self._place(search_of(line), None, segment, offset)
+                elif not line.endswith(b"\n"):
+                    break  # the torn end of a crash, or a line that is being written
                 else:
                     broken = number
                 offset += len(line)
+        self._read_to[path] = offset
+
+    def _place(self, search_id: str, key: Key | None, segment: int, offset: int) -> None:
+        """Index a record; its `key` is read where it is not given."""
+        self._positions.setdefault(search_id, array("q")).extend((segment, offset))
+        if search_id in self._by_key:
+            key = key or self._read(segment, offset).key
+            self._by_key[search_id].setdefault(key, (segment, offset))
 
     def name_teacher(self, identity: str) -> None:
         """Set the teacher that answers from now on; new segments name it in their first line."""
@@ -188,14 +223,12 @@ class Journal:
     def _write(self, entries: list[tuple[Record, bytes]]) -> None:
         """Write, sync and index `entries`; runs in the journal's own thread."""
         path, offsets = self._writer.write(entries, self._teacher)
+        self._own.add(path)
         if not self._segments or self._segments[-1] != path:
             self._segments.append(path)
         segment = len(self._segments) - 1
         for (record, _), offset in zip(entries, offsets, strict=True):
-            key = record.key
-            self._positions.setdefault(key.search_id, array("q")).extend((segment, offset))
-            if key.search_id in self._by_key:
-                self._by_key[key.search_id].setdefault(key, (segment, offset))
+            self._place(record.key.search_id, record.key, segment, offset)
 
     def close(self) -> None:
         """Store all that was appended, by cancelled callers too; close the segment."""

@@ -7,6 +7,10 @@
 
 A failed write (a full disk) ends its segment: a partial line is cut off, and the next write begins
 another segment, so that nothing ever follows a torn line.
+
+Where the folder is one machine's own, a store that all machines reach holds the journal too. What
+is written at once is put there as an object, `journal/SEGMENT-OFFSET.jsonl`, before it counts as
+stored; a segment that is closed takes the place of its parts. `fetch` brings what others put there.
 """
 
 from __future__ import annotations
@@ -14,18 +18,48 @@ from __future__ import annotations
 import os
 import time
 from collections.abc import Set
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from pathlib import Path
+from typing import Protocol
 
 from mcts import failpoints
 from mcts.journal.records import Record, encode, is_intact, search_of
 
 
-class SegmentWriter:
-    """Appends lines to its own segments in `folder`, each at most about `segment_bytes` long."""
+class Store(Protocol):
+    """Objects that every machine reaches; a warehouse's are such."""
 
-    def __init__(self, folder: Path, segment_bytes: int) -> None:
-        self._folder, self._segment_bytes = folder, segment_bytes
+    def put(self, key: str, data: bytes) -> bool:
+        """Store `data` under `key` unless it is taken."""
+
+    def put_file(self, key: str, path: Path, replace: bool = False) -> bool:
+        """Store a file under `key`."""
+
+    def get(self, key: str) -> bytes:
+        """Return the bytes of `key`; KeyError where it is not there."""
+
+    def keys(self, prefix: str) -> list[str]:
+        """List the keys below the folder `prefix`."""
+
+    def delete(self, key: str) -> None:
+        """Delete `key` if it is there."""
+
+
+_PREFIX = "journal"
+_READERS = 8  # threads that fetch: each mostly waits for the store
+
+
+class SegmentWriter:
+    """Appends lines to its own segments in `folder`, each at most about `segment_bytes` long.
+
+    Args:
+        store: holds them too, where the folder is this machine's own.
+    """
+
+    def __init__(self, folder: Path, segment_bytes: int, store: Store | None = None) -> None:
+        self._folder, self._segment_bytes, self._store = folder, segment_bytes, store
+        self._parts: list[str] = []  # of the open segment, in the store
         self._path: Path | None = None
         self._fd: int | None = None
         self._size = 0
@@ -39,7 +73,7 @@ class SegmentWriter:
             teacher: identity of the teacher, recorded in the first line of a new segment.
 
         Raises:
-            OSError: none of them is stored.
+            OSError: none of them is stored, or they are on this machine only.
         """
         if self._fd is None or self._size >= self._segment_bytes:
             self._open()
@@ -57,11 +91,24 @@ class SegmentWriter:
         except OSError:
             self._abandon()
             raise
+        self._share(path, b"".join(lines))
         offsets = []
         for line in lines:
             offsets.append(self._size)
             self._size += len(line)
         return path, offsets
+
+    def _share(self, path: Path, data: bytes) -> None:
+        """Put what was just written into the store; the segment ends where that fails."""
+        if self._store is None:
+            return
+        key = f"{_PREFIX}/{path.stem}-{self._size:012d}.jsonl"
+        try:
+            self._store.put(key, data)
+        except Exception as reason:  # whatever the store's client raises
+            self.close()  # the lines stay: the next build on this machine has them
+            raise OSError(f"the store did not take {key}: {reason}") from reason
+        self._parts.append(key)
 
     def _open(self) -> None:
         self.close()
@@ -86,19 +133,49 @@ class SegmentWriter:
     def close(self) -> None:
         """Close the segment; the next write opens another one."""
         fd, self._fd = self._fd, None
-        if fd is not None:
-            os.close(fd)
+        if fd is None:
+            return
+        os.close(fd)
+        parts, self._parts = self._parts, []
+        if self._store is not None and self._path is not None and parts:
+            with suppress(Exception):  # its parts hold the same
+                self._store.put_file(f"{_PREFIX}/{self._path.name}", self._path)
+                for key in parts:
+                    self._store.delete(key)
 
 
-def purge(folder: Path, search_ids: Set[str]) -> int:
+def fetch(folder: Path, store: Store) -> None:
+    """Bring what other machines put into the store and `folder` does not have."""
+
+    def bring(name: str) -> None:
+        with suppress(KeyError):  # its segment was closed since, and is listed the next time
+            data = store.get(f"{_PREFIX}/{name}")
+            temporary = folder / f".{name}.{os.getpid()}"
+            temporary.write_bytes(data)
+            os.replace(temporary, folder / name)
+
+    def is_here(name: str) -> bool:
+        # A part's segment is named by what comes before the last of its three hyphens.
+        whole = f"{name.rsplit('-', 1)[0]}.jsonl" if name.count("-") == 3 else name
+        return (folder / name).exists() or (folder / whole).exists()
+
+    names = [key.removeprefix(f"{_PREFIX}/") for key in store.keys(_PREFIX)]
+    with ThreadPoolExecutor(_READERS) as pool:
+        list(pool.map(bring, (n for n in names if "/" not in n and not is_here(n))))
+
+
+def purge(folder: Path, search_ids: Set[str], store: Store | None = None) -> int:
     """Remove every response of some searches for good, so that they cannot be replayed either.
 
     No writer may have the journal open. Each segment concerned is rewritten and replaced in one
-    step; unreadable lines stay as they are.
+    step, here and in the store; unreadable lines stay as they are.
 
     Returns:
-        The number of responses removed.
+        The number of responses removed from `folder`, which is given all that the store has first.
     """
+    if store is not None and search_ids:
+        folder.mkdir(parents=True, exist_ok=True)
+        fetch(folder, store)
 
     def is_purged(line: bytes) -> bool:
         return is_intact(line) and search_of(line) in search_ids
@@ -116,4 +193,9 @@ def purge(folder: Path, search_ids: Set[str]) -> int:
             os.fsync(kept.fileno())
         os.replace(temporary, path)
         removed += found
+        if store is not None:
+            store.put_file(f"{_PREFIX}/{path.name}", path, replace=True)
+            for key in store.keys(_PREFIX):
+                if key.startswith(f"{_PREFIX}/{path.stem}-"):
+                    store.delete(key)
     return removed

@@ -7,8 +7,8 @@
 Files never change once written, so only the order matters. Of a table the log is copied first, then
 the files it names: in the other order a copied log could name files that are missing. Parents come
 before their children, tables before objects: what a row refers to was there when the row was
-copied, so it is copied after it. Journals, which are always on a local disk, are copied to where
-the copy would look for them, up to their length then; half a line is what a killed build leaves,
+copied, so it is copied after it. Journals are copied from the local disk, after what other machines
+put on S3 was fetched there, to where the copy would look for them, up to their length then; half a line is what a killed build leaves,
 and builds recover from it.
 """
 
@@ -17,12 +17,13 @@ from __future__ import annotations
 from collections.abc import Iterator
 from pathlib import Path, PurePosixPath
 
+from mcts.journal.segments import fetch
 from warehouse.query.run_query import ORDER
 from warehouse.storage.home import Warehouse, WarehouseError
 from warehouse.storage.objects import LocalObjects, Objects
 
 _POINTER = "_last_checkpoint"  # the one file of a table that is written again
-_SKIPPED = {".partial", "tables", "prefect", "journal"}
+_SKIPPED = {".partial", "tables", "prefect", "journal", "shards"}
 
 
 def backup(warehouse: Warehouse, target: str | Path) -> int:
@@ -43,6 +44,9 @@ def backup(warehouse: Warehouse, target: str | Path) -> int:
             copied += _copy_all(warehouse.objects, copy.objects, part)
     for top in _folders(warehouse):
         copied += _copy_all(warehouse.objects, copy.objects, top)
+    if warehouse.is_s3 and warehouse.objects.keys("journal"):
+        warehouse.journal_dir.mkdir(parents=True, exist_ok=True)
+        fetch(warehouse.journal_dir, warehouse.objects)
     journals = LocalObjects(warehouse.journal_dir), LocalObjects(copy.journal_dir)
     return copied + (_copy_all(*journals, "") if warehouse.journal_dir.is_dir() else 0)
 

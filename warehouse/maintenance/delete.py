@@ -120,7 +120,8 @@ def delete_source(
     for version in deletion.versions:
         _drop_version(warehouse, version, source)
         report(f"dataset {version.ref} is deleted")
-    gone = purge(warehouse.journal_dir, set(deletion.ids["tree_id"].to_pylist()))
+    ids = set(deletion.ids["tree_id"].to_pylist())
+    gone = purge(warehouse.journal_dir, ids, warehouse.journal_store)
     report(f"{gone} responses deleted from the journal")
     for key, names in _TABLES_OF.items():
         for name in names:

@@ -72,6 +72,12 @@ class Warehouse:
             self.objects.ensure_safe()
 
     @property
+    def journal_store(self) -> Objects | None:
+        """Where a build's journal is besides `journal_dir`: on S3, for other machines; None where
+        the folder itself is shared as the warehouse is."""
+        return self.objects if self.is_s3 else None
+
+    @property
     def journal_dir(self) -> Path:
         """Local folder for journals: they are appended and synced line by line, so never on S3."""
         if not self.is_s3:

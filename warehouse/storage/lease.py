@@ -61,11 +61,15 @@ class Term:
 
 
 @contextmanager
-def take_lease(warehouse: Warehouse, name: str, term_s: float = TERM_S) -> Iterator[None]:
+def take_lease(
+    warehouse: Warehouse, name: str, term_s: float = TERM_S, *, once: bool = False
+) -> Iterator[None]:
     """Hold the lease `name` while the block runs.
 
     Args:
         name: its place below the warehouse, such as `retrain/sat2`.
+        once: the work is done for good when the block ends without an error; whoever comes later
+            finds it done, so that no term need be kept.
 
     Raises:
         LeaseHeld: somebody holds it.
@@ -81,13 +85,19 @@ def take_lease(warehouse: Warehouse, name: str, term_s: float = TERM_S) -> Itera
 
     keeper = threading.Thread(target=renew, name=f"lease {name}", daemon=True)
     keeper.start()
+    finished = False
     try:
         yield
+        finished = True
     finally:
         done.set()
         keeper.join()
-        _put(warehouse, name, current(warehouse, name)[0] + 1, holder, ends=0.0)
-        _forget(warehouse, name)
+        if finished and once:
+            for key in warehouse.objects.keys(_folder(name)):
+                warehouse.objects.delete(key)
+        else:
+            _put(warehouse, name, current(warehouse, name)[0] + 1, holder, ends=0.0)
+            _forget(warehouse, name)
 
 
 def current(warehouse: Warehouse, name: str) -> tuple[int, Term | None]:
