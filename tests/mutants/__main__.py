@@ -165,7 +165,9 @@ def choose(tree: Path, mutant: Mutant, covered: CoverageMap | None) -> Groups:
              if (tree / t.partition("::")[0]).is_file()]  # fmt: skip
     random.Random(mutant.file).shuffle(reach)
     first = [test for test in reach if test.partition("::")[0] in near]
-    first = sorted(first, key=lambda test: near.index(test.partition("::")[0]))[:MOST_TESTS]
+    first.sort(key=lambda test: near.index(test.partition("::")[0]))
+    newer = [test for name in near for test in covered.newer(name, (tree / name).read_text())]
+    first = [*newer, *first][:MOST_TESTS]
     others = [test for test in reach if test.partition("::")[0] not in near]
     return first, others[: MOST_TESTS - len(first)]
 

@@ -139,3 +139,9 @@ def other():
     assert covered.tests("mcts/size.py", 10, source) == [two]
     assert covered.tests("mcts/size.py", 11, source) == [], "no test reaches it"
     assert covered.tests("mcts/size.py", 11, source + "\n") == [one, two], "another file by now"
+
+
+def test_a_test_that_is_newer_than_the_map_is_run() -> None:
+    source = "def test_old(): ...\n\ndef helper(): ...\n\ndef test_new(): ...\n"
+    covered = CoverageMap(["tests/mcts/test_size.py::test_old[3]"], {}, {})
+    assert covered.newer("tests/mcts/test_size.py", source) == ["tests/mcts/test_size.py::test_new"]

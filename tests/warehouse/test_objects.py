@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import os
 import socket
 import subprocess
 import sys
@@ -10,6 +11,7 @@ import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from typing import Any
 
 import boto3
 import pytest
@@ -23,8 +25,9 @@ from warehouse.maintenance.compact import compact
 from warehouse.maintenance.delete import delete_source
 from warehouse.models import ModelInfo, open_model, store_model
 from warehouse.query.run_query import QueryError, connect, query
+from warehouse.query.snapshot import snapshot
 from warehouse.storage.home import Warehouse, WarehouseError
-from warehouse.storage.objects import Objects, image_key, put_images
+from warehouse.storage.objects import LocalObjects, Objects, image_key, put_images
 from warehouse.tables.delta import append, commit_trees, insert_new
 from warehouse.tables.tree_rows import SearchRows
 from warehouse.versions.versions import list_versions, publish, resolve
@@ -98,6 +101,60 @@ def test_of_many_who_put_one_name_at_once_one_wins(objects: Objects) -> None:
         won = list(pool.map(lambda i: objects.put("a/b", bytes([i])), range(8)))
     assert won.count(True) == 1
     assert objects.get("a/b") == bytes([won.index(True)])
+
+
+@pytest.fixture
+def disk(monkeypatch: pytest.MonkeyPatch) -> list[tuple[str, str]]:
+    """What the file system is asked to make lasting or to name, in order, by file name."""
+    asked: list[tuple[str, str]] = []
+    fsync, link, replace = os.fsync, os.link, os.replace
+
+    def synced(handle: int) -> None:
+        path = Path(f"/proc/self/fd/{handle}").resolve()
+        asked.append(
+            ("sync", f"{path.name} {path.stat().st_size}" if path.is_file() else path.name)
+        )
+        fsync(handle)
+
+    monkeypatch.setattr(os, "fsync", synced)
+    for name, real in (("link", link), ("replace", replace)):
+
+        def named(old: Path, new: Path, name: str = name, real: Any = real) -> None:
+            asked.append((f"{name} {Path(old).name}", Path(new).name))
+            real(old, new)
+
+        monkeypatch.setattr(os, name, named)
+    return asked
+
+
+@pytest.mark.skipif(not Path("/proc/self/fd").is_dir(), reason="no list of open files")
+def test_bytes_are_on_the_disk_before_they_have_a_name_and_the_name_then_is(
+    tmp_path: Path, disk: list[tuple[str, str]]
+) -> None:
+    objects = LocalObjects(tmp_path / "home")
+    (tmp_path / "file").write_bytes(b"x" * (2**21 + 3))
+    assert objects.put("a/one", b"four")
+    assert objects.put_file("b/two", tmp_path / "file", replace=True)
+    one, two = disk[:3], disk[3:]
+    for told, act, name, size in ((one, "link", "one", 4), (two, "replace", "two", 2**21 + 3)):
+        (sync, written), (done, target), folder = told
+        assert (sync, done, target) == ("sync", f"{act} {written.split()[0]}", name)
+        assert written.endswith(f" {size}"), "all its bytes, and not only what was flushed so far"
+        assert folder == ("sync", "a" if name == "one" else "b")
+    disk.clear()
+    assert not objects.put("a/one", b"five")
+    assert [act.split()[0] for act, _ in disk] == ["sync", "link"]
+
+
+@pytest.mark.skipif(not Path("/proc/self/fd").is_dir(), reason="no list of open files")
+def test_a_snapshot_is_on_the_disk_before_it_replaces_another(
+    tmp_path: Path, disk: list[tuple[str, str]]
+) -> None:
+    path = snapshot(Warehouse(str(tmp_path)), tmp_path / "views.duckdb")
+    (_, written), (act, name), folder = disk[-3:]
+    assert (act, name) == (f"replace {written.split()[0]}", path.name)
+    assert written.split()[0].startswith(".views.duckdb.")
+    assert folder == ("sync", tmp_path.name)
 
 
 @pytest.mark.parametrize("key", ["", "/etc/passwd", "../x", "a/../../x", "a//b", "a/./b", "a\\b"])

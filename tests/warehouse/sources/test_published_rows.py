@@ -14,7 +14,7 @@ from tests.support.benchmark_files import drawn
 from tests.support.sat_files import picture
 from warehouse.sources.reading import tabular
 from warehouse.sources.reading.boxes import BoxFormat, gold_box, polygon_boxes
-from warehouse.sources.reading.drafts import ImportProblem, Unusable
+from warehouse.sources.reading.drafts import ImportProblem, OtherFile, Unusable
 from warehouse.sources.reading.image_files import ImageFiles, image_size
 from warehouse.sources.reading.options import cut_options, read_options
 from warehouse.sources.reading.tabular import read_rows
@@ -55,6 +55,30 @@ def test_an_element_that_is_no_object_is_broken_and_the_next_is_read(tmp_path: P
     path = tmp_path / "a.json"
     path.write_text('[1, {"a": 2}]')
     assert list(read_rows(path, None)) == [(1, "this is not a JSON object"), (2, {"a": 2})]
+
+
+def test_a_json_file_without_any_of_the_columns_is_another_file(tmp_path: Path) -> None:
+    path = tmp_path / "a.json"
+    path.write_text('[{"image": {"bytes": 1}, "b": 2}]')
+    row = {"image": {"bytes": 1}, "b": 2}
+    for columns in (["image.bytes", "text"], ["b"], None):
+        assert list(read_rows(path, columns)) == [(1, row)]
+    with pytest.raises(OtherFile, match=r"has no column bytes, c; it has: image, b$"):
+        list(read_rows(path, ["bytes", "c"]))
+    path.write_text("[]")
+    assert list(read_rows(path, ["bytes"])) == []
+
+
+def test_a_value_that_does_not_end_is_not_read_to_the_end_of_the_file(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = tmp_path / "a.json"
+    monkeypatch.setattr(tabular, "_LONGEST", 1 << 10)
+    path.write_text(json.dumps([{"a": "x" * (1 << 11)}]))
+    assert len(list(read_rows(path, None))) == 1, "what is read already is no matter"
+    path.write_text(json.dumps([{"a": "x" * (1 << 21)}]))
+    with pytest.raises(ImportProblem, match="a value that is too long for a row"):
+        list(read_rows(path, None))
 
 
 @pytest.mark.parametrize("suffix", [".json", ".jsonl"])

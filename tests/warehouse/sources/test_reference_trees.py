@@ -116,6 +116,10 @@ def test_a_published_tree_is_one_of_ours(warehouse: Warehouse, tmp_path: Path) -
     assert [len(r.steps) for r in tree.rollouts] == [1, 1, 1, 0]
     # values are counted anew: four rollouts and one answer, of which three are right
     assert (root.visits, root.value) == (5, pytest.approx(3 / 5))
+    stored = query(warehouse, "SELECT visits, value FROM nodes ORDER BY node_id").to_pylist()
+    assert [(n["visits"], round(n["value"], 6)) for n in stored] == [
+        (5, 0.6), (4, 0.5), (1, 1.0), (1, 1.0)
+    ]  # fmt: skip
 
 
 def test_rewards_are_judged_by_our_grader_and_say_where_it_differs(

@@ -1,0 +1,177 @@
+"""Reading a server's answers: what is counted, what is estimated, and which text is the model's."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import Any
+
+import pytest
+
+from mcts.teachers.base import Completion, Message, Reply, Request, TeacherError, TextPart
+from mcts.teachers.responses import (
+    RetryableError,
+    estimate_tokens,
+    is_counted,
+    join_replies,
+    read_reply,
+)
+
+ASK = Request(
+    (Message("user", (TextPart("x" * 40),)), Message("assistant", (TextPart("<think>"),))),
+    2, 1.0, 1.0, 64, ("</think>",), 7,
+)  # fmt: skip
+
+
+def choice(text: Any = "At 1</think>", **fields: Any) -> dict[str, Any]:
+    return {"index": 0, "finish_reason": "stop", "message": {"content": text}, **fields}
+
+
+def read(*choices: dict[str, Any], usage: Any = None, **options: Any) -> Reply:
+    return read_reply({"choices": list(choices), "usage": usage}, 2, ASK, **options)
+
+
+BLANK = choice("", finish_reason="length")
+OWN = estimate_tokens("x" * 40) + estimate_tokens("<think>")
+TEXT = estimate_tokens("At 1</think>")
+
+
+@pytest.mark.parametrize(
+    ("usage", "prompt", "completion"),
+    [
+        ({"prompt_tokens": 90, "completion_tokens": 9, "total_tokens": 500}, 90, 9),
+        ({"prompt_tokens": 90, "total_tokens": 99}, 90, 9),
+        ({"completion_tokens": 9, "total_tokens": 99}, 90, 9),
+        ({"total_tokens": 99}, 99 - TEXT, TEXT),
+        ({"total_tokens": 1}, OWN + 5, TEXT),
+        ({"prompt_tokens": 90, "total_tokens": 80}, 90, TEXT),
+        ({"completion_tokens": 90, "total_tokens": 80}, OWN + 5, 90),
+        ({"prompt_tokens": 90}, 90, TEXT),
+        ({"completion_tokens": 9}, OWN + 5, 9),
+        ({"prompt_tokens": "90", "completion_tokens": 9.0}, 90, 9),
+        ({"prompt_tokens": True, "completion_tokens": 2**40}, OWN + 5, TEXT),
+        ({"prompt_tokens": "nan", "completion_tokens": "1e999"}, OWN + 5, TEXT),
+        ([], OWN + 5, TEXT),
+    ],
+)
+def test_a_count_that_is_left_out_follows_from_the_others_or_is_estimated(
+    usage: Any, prompt: int, completion: int
+) -> None:
+    answered = read(choice(), usage=usage, image_tokens=5)
+    assert (answered.prompt_tokens, answered.completion_tokens) == (prompt, completion)
+    assert answered.image_tokens == 5 and answered.cached_tokens is None
+
+
+def test_cached_tokens_are_those_that_the_server_names() -> None:
+    for details, cached in (({"cached_tokens": 7}, 7), ({"cached_tokens": 0}, 0), ({}, None)):
+        assert read(choice(), usage={"prompt_tokens_details": details}).cached_tokens == cached
+    assert read(choice(), usage={"prompt_tokens_details": 7}).cached_tokens is None
+
+
+def test_counted_is_what_names_both_counts() -> None:
+    both = {"prompt_tokens": 3, "completion_tokens": 1}
+    assert is_counted({"usage": both})
+    for name in both:
+        assert not is_counted({"usage": {**both, name: 0}})
+        assert not is_counted({"usage": {k: v for k, v in both.items() if k != name}})
+    assert not is_counted({"usage": None}) and not is_counted([])
+
+
+def test_letters_beyond_ascii_are_a_token_each_and_others_a_quarter() -> None:
+    found = [estimate_tokens(text) for text in ("", "a", "abcd", "abcde", "点点", "点abcd")]
+    assert found == [0, 1, 1, 2, 2, 2]
+
+
+def test_tokens_are_shared_by_the_length_of_the_texts() -> None:
+    answered = read(choice("a" * 30 + "</think>"), choice("</think>"), usage={
+        "prompt_tokens": 9, "completion_tokens": 46})  # fmt: skip
+    long, short = (completion.tokens for completion in answered.completions)
+    assert long + short == 46 and long > 3 * short > 0
+
+
+def test_choices_come_in_the_order_of_their_index_and_never_more_than_were_asked() -> None:
+    given = [choice(f"{i}</think>", index=i) for i in (2, 1, 0)]
+    assert [c.text[:1] for c in read(*given).completions] == ["0", "1"]
+
+
+@pytest.mark.parametrize("reason", ["length", "MAX_TOKENS", "model_length", "content_filter"])
+def test_a_text_that_was_cut_says_so(reason: str) -> None:
+    (cut,) = read(choice("At", finish_reason=reason)).completions
+    assert (cut.text, cut.finish_reason) == ("At", "length")
+    (whole,) = read(choice()).completions
+    assert (whole.text, whole.finish_reason) == ("At 1</think>", "stop")
+
+
+def test_first_tokens_and_their_alternatives_are_read_where_all_are_numbers() -> None:
+    def of(*tokens: Any) -> Any:
+        (found,) = read(choice(logprobs={"content": [{"top_logprobs": tokens}]})).completions
+        return found.top_logprobs
+
+    good, other = {"token": "a", "logprob": -0.5}, {"token": "b", "logprob": "-2"}
+    assert of(good, other) == (("a", -0.5), ("b", -2.0))
+    assert of(good, {"token": "b", "logprob": "-inf"}) == ()
+    assert of(good, {"token": "b"}) == ()
+
+
+def test_text_that_comes_in_parts_is_joined_without_what_is_hidden() -> None:
+    parts = [{"type": "text", "text": "At "}, {"text": None}, "1</think>"]
+    (found,) = read(choice(parts)).completions
+    assert found.text == "At 1</think>"
+    with pytest.raises(TeacherError, match="removes the thoughts"):
+        read(choice([{"type": "thinking", "thinking": "hm"}, *parts]))
+    assert read(choice(message={"content": "At 1</think>", "reasoning": "  "})).completions
+
+
+@pytest.mark.parametrize(
+    ("fields", "kind", "sentence"),
+    [
+        ({"message": {"content": None, "refusal": "no\nway"}}, "empty", "refuses: no way"),
+        ({"message": {}, "finish_reason": "SAFETY"}, "empty", "content filter withheld"),
+        ({"message": {"content": "a", "tool_calls": [1]}}, "bad_request", "as tool calls"),
+    ],
+)
+def test_what_no_other_attempt_would_help_is_final(
+    fields: dict[str, Any], kind: str, sentence: str
+) -> None:
+    with pytest.raises(TeacherError, match=sentence) as told:
+        read(choice(**fields))
+    assert told.value.kind == kind
+
+
+def test_a_template_that_writes_an_empty_think_block_is_named() -> None:
+    """The text of the turn stops where that block ends, so no attempt gives more."""
+    asked = replace(ASK, messages=ASK.messages[:1])
+    for text in ("<think></think>", "<think>\n\n</think>\n"):
+        with pytest.raises(TeacherError, match="begins with an empty think block") as told:
+            read_reply({"choices": [choice(text)] * 2}, 2, asked)
+        assert told.value.kind == "bad_request"
+    with pytest.raises(RetryableError):
+        read_reply({"choices": [choice("<think></think>"), BLANK]}, 2, asked)
+
+
+@pytest.mark.parametrize(
+    ("choices", "kind", "retries", "sentence"),
+    [
+        ((), "malformed", 99, "0 choices where n=2 were requested"),
+        ((BLANK, {**BLANK, "message": {"content": None}}), "empty", 1, "every completion is empty"),
+        ((choice(7),), "malformed", 99, "content is not text"),
+        ((choice(finish_reason="abort"),), "server_error", 99, "finish_reason abort"),
+        ((choice(finish_reason="error", error="no\nroom"),), "server_error", 99, "off: no room"),
+    ],
+)
+def test_what_another_attempt_may_mend_says_how_often(
+    choices: tuple[dict[str, Any], ...], kind: str, retries: int, sentence: str
+) -> None:
+    with pytest.raises(RetryableError, match=sentence) as told:
+        read(*choices)
+    assert (told.value.kind, told.value.retries, told.value.busy) == (kind, retries, False)
+
+
+def test_replies_to_one_prompt_are_joined() -> None:
+    def reply(text: str, cached: int | None, tokens: int) -> Reply:
+        return Reply((Completion(text, "stop", tokens, ()),), 9, cached, tokens, 3.0, 4)
+
+    joined = join_replies([reply("a", None, 2), reply("b", 8, 3), reply("c", 9, 4)])
+    assert [completion.text for completion in joined.completions] == ["a", "b", "c"]
+    assert (joined.prompt_tokens, joined.completion_tokens, joined.image_tokens) == (9, 9, 4)
+    assert (joined.cached_tokens, joined.seconds) == (8, 0.0)
+    assert join_replies([reply("a", None, 2)]).cached_tokens is None
