@@ -18,6 +18,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import cached_property, lru_cache
 
 from pydantic import Field
 
@@ -144,7 +145,7 @@ class Contamination:
 
 def compare(
     training: Iterable[ComparedQuestion],
-    evaluation: Sequence[ComparedQuestion],
+    evaluation: Iterable[ComparedQuestion],
     hashes: Mapping[str, int | None],
     rule: NotInEvaluation = DEFAULT,
 ) -> Contamination:
@@ -153,50 +154,80 @@ def compare(
     Args:
         hashes: perceptual hashes by image id; a missing or blank image matches by its id only.
     """
-    comparison = _Comparison(
-        sorted(training, key=lambda one: one.question_id),
-        sorted(evaluation, key=lambda one: one.question_id),
-        hashes,
-        rule,
-    )
-    same_words, words_alone = comparison.same_words()
-    found: dict[str, list[Match]] = {}
-    for matches in (comparison.same_image(), comparison.similar_image(), same_words):
-        for question_id, match in matches.items():
-            found.setdefault(question_id, []).append(match)
-    return Contamination(found, {i: match for i, match in words_alone.items() if i not in found})
+    ours = list(training)
+    return Comparison(evaluation, hashes, lambda: ours, rule).compare(ours, hashes)
 
 
-@dataclass(frozen=True, slots=True)
-class _Comparison:
-    """Training questions and evaluation questions, both in order of id."""
+class Comparison:
+    """Evaluation questions, made ready to compare training questions with them, part by part.
 
-    ours: list[ComparedQuestion]
-    known: list[ComparedQuestion]
-    hashes: Mapping[str, int | None]
-    rule: NotInEvaluation
+    Args:
+        evaluation: every evaluation question.
+        hashes: perceptual hashes of their images; a missing or blank one matches by its id only.
+        training: gives all training questions, of which `compare` is given some at a time. It is
+            called at most once, and only where it matters which words hardly a question uses.
+    """
 
-    def same_image(self) -> dict[str, Match]:
-        first = _first_by_image(self.known)
+    def __init__(
+        self,
+        evaluation: Iterable[ComparedQuestion],
+        hashes: Mapping[str, int | None],
+        training: Callable[[], Iterable[ComparedQuestion]],
+        rule: NotInEvaluation = DEFAULT,
+    ) -> None:
+        self._known = sorted(evaluation, key=lambda one: one.question_id)
+        self._hashes, self._training, self._rule = hashes, training, rule
+        self._by_text = _by_text(self._known)
+        self._by_image = _first_by_image(self._known)
+        self._by_hash = _first_by_hash(self._known, hashes)
+        self._with_run: dict[str, list[str]] = {}
+        for text in self._by_text:
+            for run in runs(text, rule.run_words):
+                self._with_run.setdefault(run, []).append(text)
+
+    def compare(
+        self, training: Iterable[ComparedQuestion], hashes: Mapping[str, int | None]
+    ) -> Contamination:
+        """Compare some training questions.
+
+        Args:
+            hashes: perceptual hashes of their images.
+        """
+        if not self._known:
+            return Contamination({}, {})
+        ours = sorted(training, key=lambda one: one.question_id)
+        same_words, words_alone = self._same_words(ours, hashes)
+        found: dict[str, list[Match]] = {}
+        for matches in (self._same_image(ours), self._similar_image(ours, hashes), same_words):
+            for question_id, match in matches.items():
+                found.setdefault(question_id, []).append(match)
+        return Contamination(
+            found, {i: match for i, match in words_alone.items() if i not in found}
+        )
+
+    def _same_image(self, ours: Iterable[ComparedQuestion]) -> dict[str, Match]:
+        first = self._by_image
         found: dict[str, Match] = {}
-        for one in self.ours:
+        for one in ours:
             if shared := next((i for i in one.image_ids if i in first), None):
                 reason = f"it shares image {shared} with {_named(first[shared])}"
                 found[one.question_id] = _match(first[shared], "same_image", reason, 1.0)
         return found
 
-    def similar_image(self) -> dict[str, Match]:
-        ours, known = self._first_by_hash(self.ours), self._first_by_hash(self.known)
+    def _similar_image(
+        self, ours: Sequence[ComparedQuestion], hashes: Mapping[str, int | None]
+    ) -> dict[str, Match]:
+        known = self._by_hash
         nearest: dict[int, tuple[int, int]] = {}
-        for mine, its in image_hash.close_pairs(ours, known, self.rule.max_hash_bits):
+        mine_by_hash = _first_by_hash(ours, hashes)
+        for mine, its in image_hash.close_pairs(mine_by_hash, known, self._rule.max_hash_bits):
             near = (image_hash.distance(mine, its), its)
             nearest[mine] = min(near, nearest.get(mine, near))
         found: dict[str, Match] = {}
-        shared = _first_by_image(self.known)
-        for one in self.ours:
+        for one in ours:
             for image_id in one.image_ids:
-                value = self.hashes.get(image_id)
-                if value is None or value not in nearest or image_id in shared:
+                value = hashes.get(image_id)
+                if value is None or value not in nearest or image_id in self._by_image:
                     continue  # a shared image is reported as such
                 bits, hashed = nearest[value]
                 its_image, other = known[hashed]
@@ -209,28 +240,26 @@ class _Comparison:
                     found[one.question_id] = _match(other, "similar_image", reason, close)
         return found
 
-    def same_words(self) -> tuple[dict[str, Match], dict[str, Match]]:
+    def _same_words(
+        self, ours: Iterable[ComparedQuestion], hashes: Mapping[str, int | None]
+    ) -> tuple[dict[str, Match], dict[str, Match]]:
         """Return the matches by words that count, and those that do not."""
-        n = self.rule.run_words
-        of_text, ours_by_text = _by_text(self.known), _by_text(self.ours)
-        where: dict[str, list[str]] = {}
-        for text in of_text:
-            for run in runs(text, n):
-                where.setdefault(run, []).append(text)
-        own = self._own_words()
+        n = self._rule.run_words
         counting: dict[str, Match] = {}
         alone: dict[str, Match] = {}
-        for text_of_ours, ones in ours_by_text.items():
-            shared = Counter(t for run in runs(text_of_ours, n) for t in where.get(run, ()))
+        for text_of_ours, ones in _by_text(ours).items():
+            shared = Counter(
+                t for run in runs(text_of_ours, n) for t in self._with_run.get(run, ())
+            )
             near = [(count / len(runs(text, n)), text) for text, count in shared.items()]
             for share, text in sorted(near, key=lambda found: (-found[0], found[1])):
-                if share < self.rule.min_overlap:
+                if share < self._rule.min_overlap:
                     break
-                akin = self._akin(ones, of_text[text])
+                akin = self._akin(ones, self._by_text[text], hashes)
                 for one in ones:
-                    other = akin.get(one.question_id, of_text[text][0])
+                    other = akin.get(one.question_id, self._by_text[text][0])
                     has = f"it has {share:.0%} of the {n}-word runs of {_named(other)}"
-                    if one.question_id in akin or own(text):
+                    if one.question_id in akin or self._own_words(text):
                         why = ", whose image is akin to its own" * (one.question_id in akin)
                         match = _match(other, "same_words", has + why, share)
                         counting.setdefault(one.question_id, match)
@@ -240,61 +269,80 @@ class _Comparison:
         return counting, alone
 
     def _akin(
-        self, ones: Sequence[ComparedQuestion], others: Sequence[ComparedQuestion]
+        self,
+        ones: Sequence[ComparedQuestion],
+        others: Sequence[ComparedQuestion],
+        hashes: Mapping[str, int | None],
     ) -> dict[str, ComparedQuestion]:
         """Return the one of `others` that shares an image with a question, or has an akin one."""
-        by_image, by_hash = _first_by_image(others), self._first_by_hash(others)
+        by_image, by_hash = _first_by_image(others), _first_by_hash(others, self._hashes)
         near: dict[int, ComparedQuestion] = {}
         for a, b in image_hash.close_pairs(
-            self._first_by_hash(ones), by_hash, self.rule.max_akin_bits
+            _first_by_hash(ones, hashes), by_hash, self._rule.max_akin_bits
         ):
             near.setdefault(a, by_hash[b][1])
         found: dict[str, ComparedQuestion] = {}
         for one in ones:
             for image_id in one.image_ids:
-                value = self.hashes.get(image_id)
+                value = hashes.get(image_id)
                 its = by_image.get(image_id) or (None if value is None else near.get(value))
                 if its:
                     found.setdefault(one.question_id, its)
         return found
 
-    def _own_words(self) -> Callable[[str], bool]:
-        """Return whether a text's words are its own, and not those of a template."""
+    def _own_words(self, text: str) -> bool:
+        """Return whether an evaluation text's words are its own, and not those of a template."""
+        if amount(words_of(text)) < self._rule.min_own_words:
+            return False
+        mine = _pairs(text)
+        rare = sum(all(pair not in common for common in self._common) for pair in mine)
+        return rare >= self._rule.min_own_pairs * len(mine)
 
-        def pairs(text: str) -> set[tuple[str, ...]]:
-            words = words_of(text)
-            return set(runs_of(words, 2, full=True)) if len(words) > 1 else set()
+    @cached_property
+    def _common(self) -> list[set[tuple[str, ...]]]:
+        """On either side, the pairs of words of evaluation questions that many images have.
 
-        # By image: a benchmark may ask a question several times, with its options in other orders.
-        use = [
-            Counter(pair for pair, _ in {(p, o.image_ids) for o in side for p in pairs(o.text)})
-            for side in (self.ours, self.known)
-        ]
-        rule = self.rule
-
-        def own(text: str) -> bool:
-            mine = pairs(text)
-            rare = sum(all(side[pair] <= rule.max_pair_images for side in use) for pair in mine)
-            enough = amount(words_of(text)) >= rule.min_own_words
-            return enough and rare >= rule.min_own_pairs * len(mine)
-
-        return own
-
-    def _first_by_hash(
-        self, questions: Iterable[ComparedQuestion]
-    ) -> dict[int, tuple[str, ComparedQuestion]]:
-        """Return the first image of each hash, with its question."""
-        first: dict[int, tuple[str, ComparedQuestion]] = {}
-        for one in questions:
-            for image_id in one.image_ids:
-                if (value := self.hashes.get(image_id)) is not None:
-                    first.setdefault(value, (image_id, one))
-        return first
+        They are counted by image: a benchmark may ask a question several times, with its options in
+        other orders.
+        """
+        every = {pair for text in self._by_text for pair in _pairs(text)}
+        most = self._rule.max_pair_images
+        sides: list[set[tuple[str, ...]]] = []
+        for side in (self._training(), self._known):
+            images: dict[tuple[str, ...], set[tuple[str, ...]]] = {}
+            common: set[tuple[str, ...]] = set()
+            for one in side:
+                for pair in (_pairs(one.text) & every) - common:
+                    having = images.setdefault(pair, set())
+                    having.add(one.image_ids)
+                    if len(having) > most:
+                        common.add(pair)
+                        del images[pair]
+            sides.append(common)
+        return sides
 
 
 def runs(text: str, n: int) -> frozenset[str]:
     """Return the distinct runs of `n` words of a question; a shorter one is a single run."""
     return frozenset(" ".join(run) for run in runs_of(words_of(text), n, full=True))
+
+
+@lru_cache(maxsize=1 << 12)  # questions made by template repeat
+def _pairs(text: str) -> frozenset[tuple[str, ...]]:
+    words = words_of(text)
+    return frozenset(runs_of(words, 2, full=True)) if len(words) > 1 else frozenset()
+
+
+def _first_by_hash(
+    questions: Iterable[ComparedQuestion], hashes: Mapping[str, int | None]
+) -> dict[int, tuple[str, ComparedQuestion]]:
+    """Return the first image of each hash, with its question."""
+    first: dict[int, tuple[str, ComparedQuestion]] = {}
+    for one in questions:
+        for image_id in one.image_ids:
+            if (value := hashes.get(image_id)) is not None:
+                first.setdefault(value, (image_id, one))
+    return first
 
 
 def _first_by_image(questions: Iterable[ComparedQuestion]) -> dict[str, ComparedQuestion]:

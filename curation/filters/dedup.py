@@ -15,6 +15,7 @@ content hash. The order in which traces come plays no part.
 from __future__ import annotations
 
 import re
+from collections import Counter
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
@@ -143,7 +144,10 @@ def exact_copies(documents: Iterable[Document]) -> dict[str, Copy]:
 
 def near_copies(documents: Iterable[Document], near: NoNearCopy) -> dict[str, Copy]:
     """Find the traces whose text is similar to that of one to keep, which is named."""
-    ordered = _best_first(documents)
+    documents = list(documents)
+    sizes = Counter(map(_group, documents))
+    # Nothing is to be read of a text that is compared with no other.
+    ordered = _best_first(one for one in documents if sizes[_group(one)] > 1)
     numbers: dict[tuple[object, ...], int] = {}
     groups = [numbers.setdefault(_group(one), len(numbers)) for one in ordered]
     texts = [shingles(one.text, near.shingle_words) for one in ordered]

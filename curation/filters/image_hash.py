@@ -92,6 +92,19 @@ def close_pairs(
                     yield int(some[i]), int(there[j])
 
 
+def linked(seeds: Iterable[int], known: np.ndarray, max_bits: int = SIMILAR_BITS) -> set[int]:
+    """Return the hashes of `known` that are like one of `seeds`, or linked to it by ones that are.
+
+    So the groups of a few images are found without comparing all others with each other.
+    """
+    found: set[int] = set()
+    frontier = set(seeds)
+    while frontier:
+        frontier = {there for _, there in close_pairs(frontier, known, max_bits)} - found
+        found |= frontier
+    return found
+
+
 def group_similar(hashes: Mapping[str, int | None], max_bits: int = SIMILAR_BITS) -> dict[str, str]:
     """Group images that are alike, or linked by ones that are; a group is named by its smallest id.
 

@@ -1,58 +1,79 @@
-"""The second pass of curation: filters that must see a trace beside all others of its task.
+"""The second pass of curation: filters that must see a trace beside others of its task.
 
     changed = await filter_corpus(warehouse, run_id, "sat2")     # traces with a new verdict
 
-Copies are found among the traces of a task, contamination between its training questions and every
-evaluation question, and the images of training questions get their places in the split. Filters of
-content run here as well, since they may be slow: a verdict by the same method stands.
+Copies are found among the traces of a task about images that look alike, contamination between its
+training questions and every evaluation question, and the images of training questions get their
+places in the split. Filters of content run here as well, since they may be slow: a verdict by the
+same method stands.
 
 What a trace's neighbours are changes as the warehouse grows, so these verdicts are a stage of their
-own (`verdicts.stage = 'corpus'`).
+own (`verdicts.stage = 'corpus'`). A pass notes what it has seen; the next one judges questions that
+have something new, with those that they are compared with, and no others. Either reads its traces
+part by part, groups of questions that are compared with each other together.
 """
 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+import hashlib
+import json
+import tempfile
+from collections import defaultdict
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
 from functools import cache, partial
+from pathlib import Path
 from typing import Any
+
+import pyarrow as pa
 
 from curation.filters import dedup, image_hash
 from curation.filters.base import CORPUS, Context, Filter, apply_filters
 from curation.filters.config import DEFAULT_FILTERS, trace_filters
 from curation.filters.decontaminate import (
-    DEFAULT,
     ComparedQuestion,
+    Comparison,
     Match,
     NotInEvaluation,
-    compare,
 )
-from flows.stages.verdicts import Verdicts, as_row, changed_rows, stored_verdicts
+from flows.stages.verdicts import Verdicts, as_row, as_stored, changed_rows
 from mcts.data import Question, Trace, Verdict
-from warehouse.query.dedup_inputs import perceptual_hashes, place_images, read_compared
-from warehouse.query.read_back import read_traces
-from warehouse.query.run_query import query
+from warehouse.query.additions import Seen, mark, show_added
+from warehouse.query.corpus_parts import read_parts
+from warehouse.query.dedup_inputs import (
+    TRAINS,
+    compared_questions,
+    perceptual_hashes,
+    place_images,
+    read_hashes,
+    unhashed_images,
+)
+from warehouse.query.limits import Limits
+from warehouse.query.run_query import connect, table_versions
 from warehouse.query.sql_guard import quoted
 from warehouse.storage.home import Warehouse
-from warehouse.tables.delta import insert_new
+from warehouse.tables.delta import count_inserts, insert_unless_overtaken, rows_to_arrow
 from warehouse.tables.rows import read_image, read_questions
 from warehouse.tables.schema import Row
 
-_AT_ONCE = 1000  # traces held whole in memory, for the filters of content
+_TABLES = ("traces", "verdicts", "questions", "image_hashes")
+"""What the verdicts follow from; images and steps belong to the rows of these."""
+_MEMORY = 2**30  # bytes that DuckDB may take; the rest is spilled to disk
+_COMMIT_ROWS = 1_000_000  # verdicts committed at once
 
 
 @dataclass(frozen=True, slots=True)
-class Corpus:
-    """The questions beside which the traces of a task are seen."""
+class Beside:
+    """What traces are seen beside; of their own questions and images, at least."""
 
-    training: list[ComparedQuestion]
-    """The training questions of every task."""
-    questions: dict[str, ComparedQuestion]
-    """Those of this task, by id."""
-    hashes: dict[str, int | None]
-    """Perceptual hashes by image id."""
-    contaminated: dict[str, list[Match]]
+    questions: Mapping[str, ComparedQuestion]
+    """By id."""
+    sizes: Mapping[str, tuple[int, int]]
+    """Width and height by image id, pixels."""
+    alike: Mapping[int, Mapping[str, str]]
+    """By the bits in which hashes may differ: the group of each image that has a hash."""
+    contaminated: Mapping[str, Sequence[Match]]
     """What an evaluation set knows, by question id."""
 
 
@@ -64,78 +85,287 @@ async def filter_corpus(
 
 
 def _filter_corpus(warehouse: Warehouse, run_id: str, task: str, filters: Sequence[Filter]) -> int:
-    corpus = read_corpus(warehouse, task, filters, run_id)
-    place_images(warehouse, corpus.training, corpus.hashes, run_id)
-    ahead = 0
-    while True:
-        traces = corpus_traces(warehouse, task, corpus)
-        stored = stored_verdicts(warehouse, CORPUS, task=task)
-        load = partial(stored_traces, warehouse)
-        verdicts = corpus_verdicts(warehouse, filters, corpus, traces, stored.verdicts, load)
-        rows = changed_rows(verdicts, stored, CORPUS, run_id, ahead)
-        # All or nothing: where another process was faster, its verdicts are read and compared.
-        if not rows or insert_new(warehouse, "verdicts", rows, whole=True):
-            return len({row["trace_id"] for row in rows})
-        ahead += 1
+    perceptual_hashes(warehouse, unhashed_images(warehouse), run_id)
+    changed, done = 0, False
+    while not done:  # another process was faster: its verdicts are read and compared
+        versions = table_versions(warehouse)
+        names = [*_TABLES, "images", "steps"]
+        with connect(warehouse, versions, names, Limits(memory=_MEMORY)) as con:
+            this = _Pass(warehouse, con, run_id, task, filters, versions)
+            done = this.run()
+            changed += this.changed
+    return changed
 
 
-def read_corpus(
-    warehouse: Warehouse, task: str, filters: Sequence[Filter], run_id: str | None = None
-) -> Corpus:
-    """Read what the filters compare with; new image hashes are stored if a run is named."""
-    every = read_compared(warehouse)
-    training = [one for one in every if not one.evaluates]
-    images = {image_id for one in every for image_id in one.image_ids}
-    hashes = perceptual_hashes(warehouse, images, run_id, store=run_id is not None)
-    here = {one.question_id: one for one in training if one.task == task}
-    rule = next((one for one in filters if isinstance(one, NotInEvaluation)), DEFAULT)
-    evaluation = [one for one in every if one.evaluates]
-    found = compare(here.values(), evaluation, hashes, rule)
-    return Corpus(training, here, hashes, found.contaminated)
+@dataclass
+class _Pass:
+    """One attempt at a task, over the tables at fixed versions."""
+
+    warehouse: Warehouse
+    con: Any
+    """As `connect` opens it, at `versions`."""
+    run_id: str
+    task: str
+    filters: Sequence[Filter]
+    versions: dict[str, int | None]
+    changed: int = 0
+    """Traces with a new verdict."""
+    alike: dict[int, dict[str, str]] = field(default_factory=dict)
+    """As `Beside.alike`, of the images of the questions that are judged."""
+
+    def run(self) -> bool:
+        """Judge what may have changed; return False if another process has inserted verdicts."""
+        self.hashes = read_hashes(self.con)
+        self.comparison, evaluation = self._evaluation()
+        settings = {
+            "filters": {one.name: one.method for one in self.filters if one.stage == CORPUS},
+            "hash": image_hash.METHOD,
+        }
+        note = _read_note(self.warehouse, self.task)
+        known = note is not None and note["settings"] == settings and self._show_added(note["seen"])
+        new_images = self._new_images() if known else None
+        place_images(self.warehouse, self.con, self.hashes, self.run_id, new_images=new_images)
+        if note and new_images is not None:
+            groups = self._stale_groups(new_images, note["evaluation"] == evaluation)
+        else:
+            groups = self._all_groups()
+        if not self._judge(groups):
+            return False
+        seen = mark(self.warehouse, {name: self.versions[name] for name in _TABLES})
+        made = {"settings": settings, "evaluation": evaluation, "seen": seen}
+        if made != note:
+            _write_note(self.warehouse, self.task, made)
+        return True
+
+    # ---- what may have changed -------------------------------------------------------------------
+
+    def _show_added(self, seen: Seen) -> bool:
+        return all(
+            show_added(self.con, self.warehouse, name, seen, self.versions[name])
+            for name in _TABLES
+        )
+
+    def _evaluation(self) -> tuple[Comparison | None, str]:
+        """Return what questions are compared with, and a fingerprint of it."""
+        rule = next((one for one in self.filters if isinstance(one, NotInEvaluation)), None)
+        if rule is None:
+            return None, ""
+        every = [q for some in compared_questions(self.con, f"NOT {TRAINS}") for q in some]
+        hashes = self.hashes.of(image_id for one in every for image_id in one.image_ids)
+        described = sorted(
+            (q.question_id, q.set_name, [[i, hashes.get(i)] for i in q.image_ids]) for q in every
+        )
+        fingerprint = hashlib.sha256(json.dumps(described).encode()).hexdigest()[:32]
+        return Comparison(every, hashes, self._training, rule), fingerprint
+
+    def _training(self) -> Iterator[ComparedQuestion]:
+        for some in compared_questions(self.con, self._of_task):
+            yield from some
+
+    @property
+    def _of_task(self) -> str:
+        """The condition for the task's training questions."""
+        return f"task = {quoted(self.task)} AND {TRAINS}"
+
+    def _new_images(self) -> list[str]:
+        """List the images whose hash is new, and those of new questions."""
+        return self._column(
+            f"SELECT image_id FROM added_image_hashes WHERE method = {quoted(image_hash.METHOD)} "
+            "UNION SELECT unnest(image_ids) FROM added_questions"
+        )
+
+    def _stale_groups(self, new_images: Sequence[str], same_evaluation: bool) -> list[list[str]]:
+        """Find the questions with something new, and those that they are compared with."""
+        stale = set(
+            self._column(
+                "SELECT question_id FROM added_traces WHERE task = $1 UNION "
+                f"SELECT question_id FROM added_questions WHERE {self._of_task} UNION "
+                "SELECT question_id FROM traces SEMI JOIN "
+                "(SELECT trace_id FROM added_verdicts WHERE commit_id IS NULL) USING (trace_id) "
+                "WHERE task = $1",
+                [self.task],
+            )
+        )
+        bits = self._bits
+        joined = self.hashes.alike(new_images, max(bits)) if bits else {}
+        stale |= {one.question_id for one in self._showing(joined)}
+        stale |= self._differently_known(stale, same_evaluation)
+        ours = {one.question_id: one for one in self._named(stale)}
+        images = {image_id for one in ours.values() for image_id in one.image_ids}
+        hashes = self.hashes.alike(images, max(bits)) if bits else {}
+        self.alike = {n: image_hash.group_similar(hashes, n) for n in bits}
+        every = {one.question_id: one for one in self._showing(images | set(hashes))}
+        return [group for group in self._groups(every.values()) if not stale.isdisjoint(group)]
+
+    def _all_groups(self) -> list[list[str]]:
+        self.alike = {n: image_hash.group_similar(self.hashes.all(), n) for n in self._bits}
+        searched = f"{self._of_task} AND question_id IN (SELECT question_id FROM traces)"
+        return self._groups(q for some in compared_questions(self.con, searched) for q in some)
+
+    @property
+    def _bits(self) -> set[int]:
+        return {one.max_hash_bits for one in self.filters if isinstance(one, dedup.CopyFilter)}
+
+    def _groups(self, questions: Iterable[ComparedQuestion]) -> list[list[str]]:
+        """Group questions about images that look alike: what is compared with each other."""
+        if not self._bits:
+            return [[one.question_id] for one in questions]
+        alike = self.alike[max(self._bits)]  # the groups by fewer bits are parts of these
+        found: dict[tuple[str, ...], list[str]] = defaultdict(list)
+        for one in questions:
+            found[tuple(alike.get(i, i) for i in one.image_ids)].append(one.question_id)
+        return list(found.values())
+
+    def _differently_known(self, new: set[str], same_evaluation: bool) -> set[str]:
+        """Find the questions on which the comparison with evaluation questions gives another
+        verdict than the one stored.
+
+        While those are the same, that can happen to a question that was contaminated: by words that
+        new training questions have made common. None becomes contaminated.
+        """
+        if self.comparison is None:
+            return set()
+        rule = next(one for one in self.filters if isinstance(one, NotInEvaluation))
+        stored: dict[str, list[Row]] = defaultdict(list)
+        for row in self._contaminated(rule.name):
+            stored[row.pop("question_id")].append(row)
+        if same_evaluation:
+            asked = [self._named(set(stored) - new)] if self._added_training() else []
+        else:
+            asked = compared_questions(self.con, self._of_task)
+        differing: set[str] = set()
+        for some in asked:
+            found = self._compare(some)
+            for one in some:
+                given = found.get(one.question_id)
+                verdict = [_contamination(rule, given)] if given else []
+                if stored[one.question_id] != verdict:
+                    differing.add(one.question_id)
+        return differing
+
+    def _added_training(self) -> bool:
+        return bool(self._column(f"SELECT 1 FROM added_questions WHERE {self._of_task} LIMIT 1"))
+
+    def _contaminated(self, name: str) -> list[Row]:
+        """Read what is stored of contaminated questions: each verdict once a question."""
+        return list(
+            self.con.sql(
+                "SELECT DISTINCT question_id, keep, reason, score, method, other FROM (SELECT * "
+                "FROM (SELECT trace_id, version, keep, reason, score, method, other FROM verdicts "
+                f"WHERE stage = '{CORPUS}' AND filter = {quoted(name)}) SEMI JOIN (SELECT trace_id "
+                f"FROM verdicts WHERE NOT keep AND filter = {quoted(name)}) USING (trace_id) "
+                "QUALIFY version = max(version) OVER (PARTITION BY trace_id)) "
+                "JOIN (SELECT trace_id, question_id FROM traces "
+                f"WHERE task = {quoted(self.task)}) USING (trace_id) WHERE NOT keep"
+            )
+            .to_arrow_table()
+            .to_pylist()
+        )
+
+    def _named(self, question_ids: Iterable[str]) -> list[ComparedQuestion]:
+        """Read training questions of the task by their ids."""
+        ids = pa.array(sorted(question_ids), pa.string())
+        self.con.register("_named", pa.table({"question_id": ids}))
+        named = f"{self._of_task} AND question_id IN (SELECT question_id FROM _named)"
+        return [one for some in compared_questions(self.con, named) for one in some]
+
+    def _showing(self, image_ids: Iterable[str]) -> list[ComparedQuestion]:
+        """Read the training questions of the task that show one of the images."""
+        ids = pa.array(sorted(image_ids), pa.string())
+        if not len(ids):
+            return []
+        self.con.register("_shown", pa.table({"image_id": ids}))
+        return self._named(
+            self._column(
+                "SELECT DISTINCT question_id FROM (SELECT question_id, unnest(image_ids) AS "
+                f"image_id FROM questions WHERE {self._of_task}) SEMI JOIN _shown USING (image_id)"
+            )
+        )
+
+    def _column(self, sql: str, values: Sequence[str] = ()) -> list[Any]:
+        return [value for (value,) in self.con.execute(sql, list(values)).fetchall()]
+
+    # ---- the verdicts ----------------------------------------------------------------------------
+
+    def _judge(self, groups: Iterable[Sequence[str]]) -> bool:
+        """Judge groups of questions and store what has changed; False if overtaken."""
+        inserts = count_inserts(self.warehouse, "verdicts", self.versions["verdicts"])
+        methods = {one.name: one.method for one in trace_filters(self.filters, CORPUS)}
+        waiting: list[pa.Table] = []
+        for part in read_parts(self.con, self.task, groups, methods):
+            stored = as_stored(part.stored)
+            contaminated = self._compare(part.questions.values())
+            beside = Beside(part.questions, part.sizes, self.alike, contaminated)
+            verdicts = corpus_verdicts(
+                self.warehouse, self.filters, beside, part.rows, stored.verdicts, part.unjudged
+            )
+            rows = changed_rows(verdicts, stored, CORPUS, self.run_id)
+            if rows:
+                self.changed += len({row["trace_id"] for row in rows})
+                waiting.append(rows_to_arrow("verdicts", rows))
+            if sum(table.num_rows for table in waiting) >= _COMMIT_ROWS:
+                if not self._insert(waiting, inserts):
+                    return False
+                inserts, waiting = inserts + 1, []
+        return not waiting or self._insert(waiting, inserts)
+
+    def _insert(self, tables: Sequence[pa.Table], inserts: int) -> bool:
+        rows = pa.concat_tables(tables)
+        version = insert_unless_overtaken(self.warehouse, "verdicts", rows, inserts)
+        if version is None:
+            self.changed -= len(set(rows["trace_id"].to_pylist()))
+            return False
+        self.versions["verdicts"] = version
+        return True
+
+    def _compare(self, questions: Iterable[ComparedQuestion]) -> dict[str, list[Match]]:
+        if self.comparison is None:
+            return {}
+        ours = list(questions)
+        hashes = self.hashes.of(image_id for one in ours for image_id in one.image_ids)
+        return self.comparison.compare(ours, hashes).contaminated
 
 
-def corpus_traces(warehouse: Warehouse, task: str, corpus: Corpus) -> list[dict[str, Any]]:
-    """List the task's searched traces, and whether every first-stage filter keeps each.
-
-    One that those filters have not judged is left out: it must not count as kept by this stage.
-    """
-    table = query(
-        warehouse,
-        "SELECT trace_id, question_id, tree_id, kind, answer, text, kept "
-        "FROM latest_traces JOIN (SELECT trace_id, bool_and(keep) AS kept "
-        f"FROM latest_verdicts WHERE stage IS DISTINCT FROM '{CORPUS}' GROUP BY trace_id) "
-        f"USING (trace_id) WHERE task = {quoted(task)} AND origin = 'search' ORDER BY trace_id",
-    )
-    return [row for row in table.to_pylist() if row["question_id"] in corpus.questions]
+def _note_key(task: str) -> str:
+    return f"tables/verdicts/_passes/{hashlib.sha256(task.encode()).hexdigest()[:16]}.json"
 
 
-def stored_traces(warehouse: Warehouse, trace_ids: Sequence[str]) -> list[Trace]:
-    """Read traces of the warehouse."""
-    return [trace for trace, _ in read_traces(warehouse, trace_ids)]
+def _read_note(warehouse: Warehouse, task: str) -> dict[str, Any] | None:
+    """Read what the last pass over a task has seen; None before the first one."""
+    try:
+        return dict(json.loads(warehouse.objects.get(_note_key(task))))
+    except (KeyError, ValueError):
+        return None
+
+
+def _write_note(warehouse: Warehouse, task: str, note: Mapping[str, Any]) -> None:
+    with tempfile.NamedTemporaryFile("w", suffix=".json") as file:
+        json.dump(note, file, sort_keys=True)
+        file.flush()
+        warehouse.objects.put_file(_note_key(task), Path(file.name), replace=True)
 
 
 def corpus_verdicts(
     warehouse: Warehouse,
     filters: Sequence[Filter],
-    corpus: Corpus,
+    beside: Beside,
     traces: Sequence[Mapping[str, Any]],
     before: Verdicts,
-    load: Callable[[Sequence[str]], list[Trace]],
+    unjudged: Sequence[Trace],
 ) -> Verdicts:
-    """Apply every filter of this stage to every trace.
+    """Apply every filter of this stage to every trace of some groups of questions.
 
     Args:
-        traces: rows as of `corpus_traces`.
+        traces: rows as those of `Part`.
         before: stored verdicts; those of a content filter of the same method stand.
-        load: gives the traces of some ids.
+        unjudged: the traces on which a content filter has none.
     """
-    verdicts = _content_verdicts(warehouse, filters, [r["trace_id"] for r in traces], before, load)
+    verdicts = _content_verdicts(warehouse, filters, traces, before, unjudged)
     for one in filters:
         if isinstance(one, NotInEvaluation):
             for row in traces:
-                known = corpus.contaminated.get(row["question_id"])
+                known = beside.contaminated.get(row["question_id"])
                 verdicts[row["trace_id"]][one.name] = _contamination(one, known)
-    sizes = _sizes(warehouse, corpus)
     good = {
         row["trace_id"]: row["kept"] and all(v["keep"] for v in verdicts[row["trace_id"]].values())
         for row in traces
@@ -143,8 +373,8 @@ def corpus_verdicts(
 
     @cache
     def documents(cells: int, max_hash_bits: int) -> list[dedup.Document]:
-        alike = image_hash.group_similar(corpus.hashes, max_hash_bits)
-        return [_document(row, corpus, alike, sizes, cells, good) for row in traces]
+        alike = beside.alike[max_hash_bits]
+        return [_document(row, beside, alike, cells, good) for row in traces]
 
     by_name = {one.name: one for one in filters if isinstance(one, dedup.CopyFilter)}
     exact, near = by_name.get("no_exact_copy"), by_name.get("no_near_copy")
@@ -166,29 +396,27 @@ def corpus_verdicts(
 def _content_verdicts(
     warehouse: Warehouse,
     filters: Sequence[Filter],
-    trace_ids: list[str],
+    traces: Sequence[Mapping[str, Any]],
     before: Verdicts,
-    load: Callable[[Sequence[str]], list[Trace]],
+    unjudged: Sequence[Trace],
 ) -> Verdicts:
     """Apply the filters that see one trace; a verdict by the same method stands."""
-    verdicts: Verdicts = {trace_id: {} for trace_id in trace_ids}
+    verdicts: Verdicts = {row["trace_id"]: {} for row in traces}
+    whole = {trace.trace_id: trace for trace in unjudged}
+    ids = sorted({trace.question_id for trace in unjudged})
+    found = read_questions(warehouse, question_ids=ids) if ids else ()
+    questions = {question.question_id: question for question in found}
     for one in trace_filters(filters, CORPUS):
-        todo = []
-        for trace_id in trace_ids:
+        for trace_id, given in verdicts.items():
             stands = before.get(trace_id, {}).get(one.name)
             if stands and stands["method"] == one.method:
-                verdicts[trace_id][one.name] = stands
-            else:
-                todo.append(trace_id)
-        for start in range(0, len(todo), _AT_ONCE):
-            some = load(todo[start : start + _AT_ONCE])
-            ids = sorted({trace.question_id for trace in some})
-            questions = {q.question_id: q for q in read_questions(warehouse, question_ids=ids)}
-            for trace in some:
-                question = questions[trace.question_id]
-                context = Context(images=partial(_images, warehouse, question))
-                (verdict,) = apply_filters(trace, question, [one], context)
-                verdicts[trace.trace_id][one.name] = as_row(verdict, one.method)
+                given[one.name] = stands
+                continue
+            trace = whole[trace_id]
+            question = questions[trace.question_id]
+            context = Context(images=partial(_images, warehouse, question))
+            (verdict,) = apply_filters(trace, question, [one], context)
+            given[one.name] = as_row(verdict, one.method)
     return verdicts
 
 
@@ -207,25 +435,18 @@ def _contamination(one: NotInEvaluation, matches: Sequence[Match] | None) -> Row
 
 def _document(
     row: Mapping[str, Any],
-    corpus: Corpus,
+    beside: Beside,
     alike: Mapping[str, str],
-    sizes: Mapping[str, tuple[int, int]],
     cells: int,
     good: Mapping[str, bool],
 ) -> dedup.Document:
     """Make the document that is compared of a trace."""
-    image_ids = corpus.questions[row["question_id"]].image_ids
+    image_ids = beside.questions[row["question_id"]].image_ids
     return dedup.Document(
         row["trace_id"],
         row["kind"],
         (row["answer"] or "").casefold(),
         tuple(alike.get(image_id, image_id) for image_id in image_ids),
-        dedup.canonical(row["text"] or "", [sizes[i] for i in image_ids], cells),
+        dedup.canonical(row["text"] or "", [beside.sizes[i] for i in image_ids], cells),
         good=good[row["trace_id"]],
     )
-
-
-def _sizes(warehouse: Warehouse, corpus: Corpus) -> dict[str, tuple[int, int]]:
-    wanted = {image_id for one in corpus.questions.values() for image_id in one.image_ids}
-    rows = query(warehouse, "SELECT image_id, width, height FROM images").to_pylist()
-    return {r["image_id"]: (r["width"], r["height"]) for r in rows if r["image_id"] in wanted}

@@ -3,7 +3,8 @@
     preview = await preview_curation(CurateSettings(task="sat2", filters="filters.yaml"))
     print(preview.text())
 
-Computed by the functions that curate, on the same trees; nothing is written.
+Computed by the functions that curate, on the same trees; nothing is written. All traces of the task
+are held in memory with their texts: a million want some six gigabytes.
 """
 
 from __future__ import annotations
@@ -12,13 +13,19 @@ import asyncio
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 
+from curation.filters import image_hash
 from curation.filters.base import CORPUS, Filter
+from curation.filters.config import trace_filters
+from curation.filters.decontaminate import DEFAULT, NotInEvaluation, compare
+from curation.filters.dedup import CopyFilter
 from flows.settings import CurateSettings
 from flows.stages.curate import CURATION_BATCH, cut_trees, find_uncurated, read_filters, trees_of
-from flows.stages.curate_corpus import corpus_traces, corpus_verdicts, read_corpus, stored_traces
+from flows.stages.curate_corpus import Beside, corpus_verdicts
 from flows.stages.verdicts import Verdicts, stored_verdicts
 from mcts.data import Trace
-from warehouse.query.run_query import query
+from warehouse.query.dedup_inputs import compared_questions, perceptual_hashes
+from warehouse.query.read_back import read_traces
+from warehouse.query.run_query import connect, query
 from warehouse.query.sql_guard import quoted
 from warehouse.storage.home import Warehouse
 from warehouse.tables.schema import Row
@@ -112,26 +119,66 @@ def _preview(warehouse: Warehouse, task: str, filters: Sequence[Filter]) -> Prev
     for row in latest:
         if row["tree_id"] not in recut:
             verdicts[row["trace_id"]] = first.verdicts.get(row["trace_id"], {})
-    beside = read_corpus(warehouse, task, filters)
-    known = [r for r in corpus_traces(warehouse, task, beside) if r["tree_id"] not in recut]
+    beside = _beside(warehouse, task, filters)
+    known = [r for r in _known_rows(warehouse, task) if r["tree_id"] not in recut]
     known += [
         {**row, "kept": all(v["keep"] for v in verdicts[trace_id].values())}
         for trace_id, row in rows.items()
-        if row["question_id"] in beside.questions
     ]
+    known = [row for row in known if row["question_id"] in beside.questions]
     known.sort(key=lambda row: str(row["trace_id"]))
-
-    def load(trace_ids: Sequence[str]) -> list[Trace]:
-        new = [traces[trace_id] for trace_id in trace_ids if trace_id in traces]
-        return new + stored_traces(warehouse, [i for i in trace_ids if i not in traces])
-
-    second = corpus_verdicts(warehouse, filters, beside, known, corpus.verdicts, load)
+    methods = {one.name: one.method for one in trace_filters(filters, CORPUS)}
+    unjudged = []
+    for row in known:
+        given = corpus.verdicts.get(row["trace_id"], {})
+        if any(name not in given or given[name]["method"] != m for name, m in methods.items()):
+            unjudged.append(row["trace_id"])
+    stored = read_traces(warehouse, [i for i in unjudged if i not in traces])
+    whole = [traces[i] for i in unjudged if i in traces] + [trace for trace, _ in stored]
+    second = corpus_verdicts(warehouse, filters, beside, known, corpus.verdicts, whole)
     then = {i: {**v, **second.get(i, corpus.verdicts.get(i, {}))} for i, v in verdicts.items()}
     names = [one.name for one in filters]
     names += sorted({name for of_trace in now.values() for name in of_trace} - set(names))
     changes = [_change(name, now, then, [name]) for name in names]
     total = _change("all filters", now, then, names)
     return Preview(task, len(now), len(then), changes, total)
+
+
+def _beside(warehouse: Warehouse, task: str, filters: Sequence[Filter]) -> Beside:
+    """Read all that the task's traces are seen beside."""
+    with connect(warehouse, names=["questions", "images"]) as con:
+        every = [one for some in compared_questions(con) for one in some]
+        sizes = con.sql("SELECT image_id, width, height FROM images").fetchall()
+    images = {image_id for one in every for image_id in one.image_ids}
+    hashes = perceptual_hashes(warehouse, images, store=False)
+    ours = [one for one in every if one.task == task and not one.evaluates]
+    rule = next((one for one in filters if isinstance(one, NotInEvaluation)), DEFAULT)
+    known = [one for one in every if one.evaluates]
+    return Beside(
+        {one.question_id: one for one in ours},
+        {image_id: (width, height) for image_id, width, height in sizes},
+        {
+            one.max_hash_bits: image_hash.group_similar(hashes, one.max_hash_bits)
+            for one in filters
+            if isinstance(one, CopyFilter)
+        },
+        compare(ours, known, hashes, rule).contaminated,
+    )
+
+
+def _known_rows(warehouse: Warehouse, task: str) -> list[Row]:
+    """Read the task's searched traces, and whether every first-stage filter keeps each.
+
+    One that those filters have not judged is left out: it must not count as kept by this stage.
+    """
+    table = query(
+        warehouse,
+        "SELECT trace_id, question_id, tree_id, kind, answer, text, kept "
+        "FROM latest_traces JOIN (SELECT trace_id, bool_and(keep) AS kept "
+        f"FROM latest_verdicts WHERE stage IS DISTINCT FROM '{CORPUS}' GROUP BY trace_id) "
+        f"USING (trace_id) WHERE task = {quoted(task)} AND origin = 'search'",
+    )
+    return list(table.to_pylist())
 
 
 def _change(name: str, now: Verdicts, then: Verdicts, names: Iterable[str]) -> Change:

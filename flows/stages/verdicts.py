@@ -10,7 +10,7 @@ which is null for the rules of `rules.VERSION` with their default values.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -68,12 +68,21 @@ def stored_verdicts(
         of_task = f"SELECT trace_id FROM traces WHERE task = {quoted(task)}"
         return query(warehouse, f"FROM ({sql}) SEMI JOIN ({of_task}) USING (trace_id)").to_pylist()
 
-    stored = Stored(versions={row["trace_id"]: row["newest"] for row in rows(versions)})
-    for row in rows(newest):
+    stored = as_stored(rows(newest), stage)
+    stored.versions.update((row["trace_id"], row["newest"]) for row in rows(versions))
+    return stored
+
+
+def as_stored(rows: Iterable[Row], stage: str | None = CORPUS) -> Stored:
+    """Arrange the newest rows of `verdicts` of one stage."""
+    stored = Stored()
+    for row in map(dict, rows):
         trace_id, name, version = row.pop("trace_id"), row.pop("filter"), row.pop("version")
+        stored.versions[trace_id] = version
         if stage is None and row["method"] is None:
             row["method"] = f"rules/{version}"
-        stored.verdicts.setdefault(trace_id, {})[name] = row
+        if name != NO_FILTER:
+            stored.verdicts.setdefault(trace_id, {})[name] = row
     return stored
 
 

@@ -11,7 +11,8 @@ from curation.filters.decontaminate import DEFAULT, ComparedQuestion, compare
 from curation.filters.split import SplitPlace, assign_places, split_of
 from mcts.data import Step, Trace
 from tests.support.scripted import QUESTION
-from warehouse.query.dedup_inputs import perceptual_hashes, read_compared
+from warehouse.query.dedup_inputs import compared_questions, perceptual_hashes
+from warehouse.query.run_query import connect
 from warehouse.sources.importing import import_sample
 from warehouse.storage.home import Warehouse
 
@@ -116,7 +117,8 @@ def test_words_are_a_questions_own_however_often_its_picture_is_asked_about():
 def test_the_questions_of_the_embedded_sample_share_templates_and_nothing_else(tmp_path):
     warehouse = Warehouse(str(tmp_path))
     import_sample(warehouse, "sat2")
-    every = read_compared(warehouse)
+    with connect(warehouse, names=["questions"]) as con:
+        every = [one for some in compared_questions(con) for one in some]
     hashes = perceptual_hashes(warehouse, {i for one in every for i in one.image_ids})
     training = [one for one in every if not one.evaluates]
     held = [one for one in every if one.evaluates]

@@ -44,6 +44,7 @@ from warehouse.tables.tree_rows import SearchRows
 Rows: TypeAlias = Iterable[Mapping[str, Any]] | pa.Table | pa.RecordBatchReader
 Result = TypeVar("Result")
 
+_INSERTS = "insert_new"  # the transaction that counts a table's inserts
 _ATTEMPTS = 60  # conflicts are settled in milliseconds; this many in a row means something is wrong
 WRITER = WriterProperties(compression="ZSTD", max_row_group_size=122_880)  # groups to pass over
 # Old versions stay readable, so that a published statement can be run again on what it read.
@@ -131,10 +132,40 @@ def insert_new(
         new = sorted(i for k, i in first.items() if k not in known)
         if not new or (whole and len(new) < len(first)):
             return 0
-        counted = Transaction("insert_new", (delta.transaction_version("insert_new") or 0) + 1)
+        counted = Transaction(_INSERTS, (delta.transaction_version(_INSERTS) or 0) + 1)
         try:
             _write(delta, data.take(new), counted)
             return len(new)
+        except CommitFailedError:
+            _wait(attempt)
+    raise WarehouseError(f"table {name} is too busy: {_ATTEMPTS} commits in a row were overtaken")
+
+
+def count_inserts(warehouse: Warehouse, name: str, version: int | None = None) -> int:
+    """Count the commits of `insert_new` and `insert_unless_overtaken` to a table at a version."""
+    delta = open_table(warehouse, name, version)
+    return (delta.transaction_version(_INSERTS) or 0) if delta else 0
+
+
+def insert_unless_overtaken(
+    warehouse: Warehouse, name: str, rows: pa.Table, inserts: int
+) -> int | None:
+    """Append rows in one atomic commit; return the table's version then, None if overtaken.
+
+    For rows that follow from those of the table, whose keys are then known to be new: no key is
+    looked up, however many there are.
+
+    Args:
+        inserts: how many inserts (`count_inserts`) the table had when they were made. If it has
+            more by now, nothing is added.
+    """
+    for attempt in range(_ATTEMPTS):
+        delta = _open_or_create(warehouse, name)
+        if (delta.transaction_version(_INSERTS) or 0) != inserts:
+            return None
+        try:
+            _write(delta, rows, Transaction(_INSERTS, inserts + 1))
+            return int(delta.version())
         except CommitFailedError:
             _wait(attempt)
     raise WarehouseError(f"table {name} is too busy: {_ATTEMPTS} commits in a row were overtaken")

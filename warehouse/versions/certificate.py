@@ -16,7 +16,7 @@ from typing import Any
 import duckdb
 
 from curation.filters.decontaminate import METHODS, WORDS_ALONE, ComparedQuestion, compare
-from warehouse.query.dedup_inputs import perceptual_hashes, read_compared
+from warehouse.query.dedup_inputs import compared_questions, perceptual_hashes
 from warehouse.storage.home import Warehouse
 
 _EXAMPLES = 20
@@ -33,7 +33,7 @@ def certificate(
             "GROUP BY question_id"
         ).fetchall()
     )
-    questions = read_compared(con)
+    questions = [one for some in compared_questions(con) for one in some]
     evaluation = [question for question in questions if question.evaluates]
     chosen = [question for question in questions if question.question_id in traces]
     training = [question for question in chosen if not question.evaluates]
