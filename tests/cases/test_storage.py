@@ -84,6 +84,17 @@ def test_a_single_writer_may_use_a_store_that_ignores_them(project, bucket):
         assert f"{added} questions added" in ran.out
 
 
+def test_a_single_writer_never_asks_for_a_conditional_put(bucket, monkeypatch):
+    monkeypatch.setenv("VIGORL_UNSAFE_SINGLE_WRITER", "1")
+    bucket["answer"] = "ignores"
+    store = objects.S3Objects("bucket1", "single")
+    assert store.put("a", b"first")
+    bucket["answer"] = "refuses"
+    assert store.put("b", b"second")
+    assert not store.put("a", b"other")
+    assert store.get("a") == b"first"
+
+
 def test_a_store_is_probed_once(project, bucket, monkeypatch):
     probes = []
     real = objects.S3Objects._probe

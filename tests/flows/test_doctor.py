@@ -13,6 +13,7 @@ from pathlib import Path
 
 import pytest
 
+from flows.cli.doctor import _printer
 from flows.orchestration.server_health import check_prefect
 from flows.settings import TeacherSettings
 from flows.stages.doctor import machine
@@ -86,6 +87,24 @@ def test_a_problem_says_what_to_type_and_the_status_is_1(
     said = capsys.readouterr().out
     assert "problem  warehouse     traces can't be read" in said
     assert f"vigorl warehouse check --home {home}" in said
+
+
+def test_on_a_terminal_a_long_sentence_is_folded_below_itself_and_the_remedy_below_it(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(sys.stdout, "isatty", lambda: True, raising=False)
+    for name, value in (("TERM", "dumb"), ("NO_COLOR", "1")):
+        monkeypatch.setenv(name, value)
+    show = _printer()
+    show(Diagnosis("disk", "problem", f"{'long' * 14} one", "free\x1b[2J some"))
+    show(Diagnosis("clock", "ok", "it is right"))
+    lines = [line.rstrip() for line in capsys.readouterr().out.splitlines()]
+    assert lines == [
+        f"problem  disk          {'long' * 14}",
+        "                       one",
+        "         type          free\\u001b[2J some",
+        "ok       clock         it is right",
+    ]
 
 
 def test_a_path_where_nothing_is_is_a_problem_only_if_it_was_named(tmp_path: Path) -> None:

@@ -20,6 +20,7 @@ from mcts.coordinates import CoordinateSpace, Frame
 from mcts.parsing import parse
 from tests.flows.test_cli import searched
 from tests.warehouse.test_versions import KEPT, fill
+from warehouse.exports import marks
 from warehouse.exports.dialogues import MARK, ConversationRenderer
 from warehouse.exports.export import export
 from warehouse.exports.files import FILES
@@ -158,6 +159,14 @@ def test_pairs_are_those_of_the_trees_written_as_whole_turns(
         assert [s.thought for s in a.steps[:shared]] == [s.thought for s in b.steps[:shared]]
         assert a.answer is not None and b.answer is not None
         assert row["margin"] > 0
+
+
+def test_a_tree_with_a_mark_has_no_pairs_for_a_trainer(
+    made: Warehouse, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(marks, "_CONTROL", re.compile(r"</answer>$"))
+    with pytest.raises(WarehouseError, match=r"tree \w+ holds </answer>, which is a control token"):
+        export(made, resolve(made, "all"), "dpo", tmp_path / "out", space=QWEN3)
 
 
 def test_steps_carry_what_the_search_found_them_worth(made: Warehouse, tmp_path: Path) -> None:

@@ -1,11 +1,13 @@
 """A lease: one at a time, also after its holder was killed, and never two of those who race."""
 
+import json
 import os
 import socket
 import subprocess
 import sys
 import time
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import asdict
 
 import pytest
 
@@ -30,6 +32,14 @@ def test_a_lease_is_held_by_one_and_free_again_afterwards(home):
             pass
     with take_lease(home, "retrain/sat2"):
         pass
+
+
+def test_who_holds_it_and_for_how_long_is_told(home):
+    elsewhere = Term("h", "another-host", 17, time.time() + 60)
+    home.objects.put("work/lease/000000001.json", json.dumps(asdict(elsewhere)).encode())
+    told = r"process 17 of another-host; if that is gone, try again in (59|60) s"
+    with pytest.raises(LeaseHeld, match=told), take_lease(home, "work"):
+        pytest.fail("it is held")
 
 
 def test_an_error_inside_gives_it_back(home):

@@ -65,8 +65,12 @@ def test_a_deleted_source_is_in_no_row_no_image_and_no_old_file(warehouse: Wareh
     source = of(warehouse)
     thought = scan(warehouse, "steps", ["thought"])["thought"][0].as_py()
     before = open_table(warehouse, "steps").version()  # type: ignore[union-attr]
+    counted = {name: scan(warehouse, name).num_rows for name in TABLES}
+    deleted = len(plan(warehouse, source).ids["image_id"])
     printed: list[str] = []
     delete_source(warehouse, source, report=printed.append)
+    gone = {name: n - scan(warehouse, name).num_rows for name, n in counted.items()
+            if name not in ("revocations", "runs")}  # fmt: skip
     left = {name: scan(warehouse, name).num_rows for name in ("questions", "trees", "nodes")}
     assert left == {"questions": 2, "trees": 1, "nodes": 1}
     for name, rows in (("traces", 1), ("steps", 0), ("verdicts", 0)):
@@ -80,7 +84,15 @@ def test_a_deleted_source_is_in_no_row_no_image_and_no_old_file(warehouse: Wareh
         assert thought not in found
     old = open_table(warehouse, "steps", before)
     assert old and not any(Path(uri).exists() for uri in old.file_uris())
-    assert any(line.startswith("steps: ") for line in printed)
+    told = [line for line in printed if not line.startswith("not reached: ")]
+    assert told[0] == "0 responses deleted from the journal"
+    assert told[-2:] == [
+        f"{deleted} images deleted", "earlier versions of these tables can't be read any more",
+    ]  # fmt: skip
+    rows = dict(line.removesuffix(" rows deleted").split(": ") for line in told[1:-2])
+    assert rows == {name: str(n) for name, n in gone.items() if n}, (
+        "a table of which none are deleted is not named"
+    )
     assert [f.sentence for f in check(warehouse) if f.wrong] == []
     (noted,) = scan(warehouse, "revocations").to_pylist()
     assert (noted["subject"], noted["value"]) == ("source", source)
