@@ -5,6 +5,8 @@
 The flow is `flows.stages.build.build` with its stages run as Prefect tasks, one a shard of trees
 and never one a node: a task run costs milliseconds, a node must not. Prefect shows; the warehouse
 and the journal know. A run that was killed continues when it is started again.
+
+`build-shard/POOL` is one shard of a build with `on=pool:POOL`, begun by it and by nobody else.
 """
 
 from __future__ import annotations
@@ -20,6 +22,7 @@ from flows.stages.forecast import forecast_build
 from flows.stages.prometheus import served
 from flows.stages.regrade import regrade
 from flows.stages.replay import replay
+from flows.stages.shards.pool_workers import run_stored_shard
 
 
 @flow(name="build-traces", log_prints=True)
@@ -39,3 +42,9 @@ async def build_traces(settings: BuildSettings) -> str:
     await progress.flush()
     await show_summary(summary, settings.home)
     return summary.sentence()
+
+
+@flow(name="build-shard", log_prints=True)
+async def build_shard(home: str, key: str) -> str:
+    """Run one shard of a build, which is stored in the warehouse `home` under `key`."""
+    return await run_stored_shard(home, key)

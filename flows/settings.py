@@ -137,11 +137,13 @@ class BuildSettings(TeacherSettings, ZoomSettings):
     max_depth: int = option(10, "steps after which only an answer may follow", ge=1)
     exploration: float = option(2.0, "the constant c of UCT", ge=0)
     wave: int = option(1, "simulations at once within a tree", ge=1)
-    strategy: Literal["mcts", "best-of-n", "linear"] = option(
-        "mcts", "tree search, or a baseline: whole chains, or chains step by step"
+    strategy: Literal["mcts", "best-of-n", "linear", "auto"] = option(
+        "mcts",
+        "tree search; a baseline: whole chains, or chains step by step; or auto: whole chains, then "
+        "a tree search of what they fail",
     )
     samples: int | None = option(
-        None, "chains of a baseline; 16, or what its tree budget allows", ge=1
+        None, "chains of a baseline; 16, or what its tree budget allows; of auto, 8", ge=1
     )
     enough: int | None = option(
         None, "distinct right lines of reasoning at which a tree stops", ge=1
@@ -156,8 +158,14 @@ class BuildSettings(TeacherSettings, ZoomSettings):
     top_p: float = option(1.0, "nucleus of the sampling", gt=0, le=1)
     step_tokens: int | None = option(None, "most tokens of a step; 512, or the teacher's own", ge=1)
     seed: int = option(0, "seed of the searches", ge=0)
-    concurrency: int = option(32, "trees searched at once", ge=1)
+    concurrency: int = option(32, "trees searched at once, over all workers", ge=1)
     shard: int = option(64, "trees committed at once", ge=1)
+    on: str = option(
+        "here",
+        "where shards are searched: here; ray, ray:ADDRESS; or pool:NAME, a Prefect work pool",
+        pattern=r"^(here|ray(:.+)?|pool:.+)$",
+    )
+    workers: int = option(4, "shards searched at once, with on", ge=1)
     only_new: bool = option(False, "search only questions that have no tree yet, whoever made it")
     retry_failed: bool = option(False, "search questions again whose tree failed, under a new name")
     replay: bool = option(False, "rebuild the trees from recorded responses, without a server")
@@ -185,9 +193,13 @@ class BuildSettings(TeacherSettings, ZoomSettings):
         """See `Settings.check`."""
         super().check()
         if self.samples and self.strategy == "mcts":
-            raise FieldProblem("samples", "they are for the strategies best-of-n and linear")
+            raise FieldProblem("samples", "they are for the strategies best-of-n, linear and auto")
         if self.replay + self.regrade + self.dry_run > 1:
             raise Problem("replay, regrade and dry_run: give one of them")
+        if self.on != "here" and self.teacher.startswith("vllm"):
+            raise FieldProblem(
+                "on", "each worker would start a vLLM of its own: start one with `vigorl serve`"
+            )
         if (self.price_in is None) != (self.price_out is None):
             raise Problem("price_in and price_out: give both, or neither")
 

@@ -6,41 +6,35 @@
 A shard of questions is committed and curated before the next one is, whose searches begin as soon
 as there is room for them. What is committed or journaled is never asked again: killed anywhere and
 started again with the same settings, a build goes on where it was. So does one that its budget
-stopped. The stages themselves are in `flows.stages.search` and `flows.stages.curate`.
+stopped. The stages themselves are in `flows.stages.search` and `flows.stages.curate`; a shard is
+run by `flows.stages.shards.worker`, in this process or, with the setting `on`, in others.
 """
 
 from __future__ import annotations
 
 import asyncio
 import uuid
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable, Iterable, Sequence
 from dataclasses import replace
 from typing import Any
 
 from flows.progress import Progress
 from flows.settings import BuildSettings, Problem
-from flows.stages.curate import Summary, curate_trees, other_filters, read_filters, summarize
+from flows.stages.curate import Summary, other_filters, read_filters, summarize
 from flows.stages.curate_corpus import filter_corpus
 from flows.stages.failures import describe_failures
 from flows.stages.run_budget import RunBudget, describe_cost, describe_stop, spent_on
-from flows.stages.search import (
-    OpenTeacher,
-    Search,
-    ShardTurn,
-    committed,
-    name_searches,
-    overlapping,
-    search_config,
-    search_shard,
-)
+from flows.stages.search import ShardTurn, committed, name_searches, overlapping, search_config
+from flows.stages.shards.elsewhere import cut_shards, run_elsewhere
+from flows.stages.shards.shard import Outcome, Shard
+from flows.stages.shards.worker import ShardWorker
 from flows.stages.unread_places import describe_unread
 from flows.teachers.resolve import resolve
 from flows.teachers.trained import name_once
 from mcts.budget import Budget
 from mcts.data import Question
-from mcts.journal.journal import Journal, JournaledTeacher
+from mcts.journal.journal import Journal
 from mcts.teachers.checkpoints import find_checkpoint
-from mcts.teachers.shared_refusal import SharedRefusal
 from warehouse.query.run_query import connect
 from warehouse.sources import task_of
 from warehouse.storage.home import Warehouse
@@ -73,49 +67,53 @@ async def build(
         identity = resolved.teacher.identity
         searches = name_searches(warehouse, settings, questions, config, identity)
         done = committed(warehouse, [s.tree_id for s in searches])
-        progress.start(len(searches), len(done), resolved.teacher)
-        with Journal(warehouse.journal_dir) as journal:
-            refusals = SharedRefusal(settings.refusals, len(searches) - len(done))
-            teacher = JournaledTeacher(resolved.teacher, journal, refusals=refusals)
-            opened = OpenTeacher(identity, teacher, journal)
-            per_run = Budget(settings.run_tokens, settings.run_requests)
-            budget = RunBudget(per_run, settings.run_seconds)
-            there: list[str] = []
-
-            async def work(shard: list[Search], turn: ShardTurn) -> None:
-                names = [s.tree_id for s in shard]
-                budget.begin(names, done)
-                missing = [s for s in shard if s.tree_id not in done]
-                ids = [name for name in names if name in done]
-                if missing and not budget.stopped_by:
-                    ids += await step(search_shard)(
-                        warehouse, run_id, missing, config, settings, opened, budget, progress,
-                        turn,
-                    )  # fmt: skip
-                await turn.before.wait()
-                if ids:
-                    await step(curate_trees)(warehouse, run_id, ids, filters)
-                there.extend(ids)
-                budget.end(names)
-
-            starts = range(0, len(searches), settings.shard)
-            shards = (searches[i : i + settings.shard] for i in starts)
-            await overlapping(shards, work, settings.concurrency)
-        for path in journal.damage:
-            progress.report(f"{path}: a broken line of the journal was skipped")
+        shards = cut_shards(searches, settings, run_id, warehouse)
+        if settings.on == "here":
+            progress.start(len(searches), len(done), resolved.teacher)
+            missing = len(searches) - len(done)
+            with Journal(warehouse.journal_dir, store=warehouse.journal_store) as journal:
+                worker = ShardWorker(
+                    warehouse, settings, config, filters, resolved.teacher, journal, missing
+                )
+                outcome = await _run_here(worker, shards, settings, progress, step)
+            for path in journal.damage:
+                progress.report(f"{path}: a broken line of the journal was skipped")
+        else:
+            progress.start(len(searches), len(done), None)
+            outcome = await run_elsewhere(shards, settings, progress)
+        there = outcome.tree_ids
         await step(filter_corpus)(warehouse, run_id, settings.task, filters)
         summary = await step(summarize)(warehouse, settings.task, there)
         spent = await asyncio.to_thread(spent_on, warehouse, there)
-        estimated = resolved.teacher.ledger.estimated
-        extra = _remarks(settings, opened, spent, summary.kept, estimated, bool(config.zoom))
+        extra = _remarks(settings, outcome, spent, summary.kept, bool(config.zoom))
         extra |= await asyncio.to_thread(_what_went_wrong, warehouse, there, settings.space)
         extra |= other_filters(warehouse, settings.task, run_id, settings.filters)
-        extra |= _stop(settings, budget.stopped_by, len(there), len(searches))
-        requests, replayed = teacher.requested, teacher.replayed
+        extra |= _stop(settings, outcome.stopped_by, len(there), len(searches))
+        requests, replayed = outcome.requested, outcome.replayed
         return replace(summary, requests=requests, replayed=replayed, run_id=run_id, extra=extra)
     finally:
         progress.close()
         await resolved.teacher.close()
+
+
+async def _run_here(
+    worker: ShardWorker,
+    shards: Iterable[Shard],
+    settings: BuildSettings,
+    progress: Progress,
+    step: Step,
+) -> Outcome:
+    """Run the shards in this process, two of them at once at most."""
+    budget = RunBudget(Budget(settings.run_tokens, settings.run_requests), settings.run_seconds)
+    outcome = Outcome()
+
+    async def work(shard: Shard, turn: ShardTurn) -> None:
+        outcome.tree_ids += await worker.run(shard, budget, progress, turn, step)
+
+    await overlapping(shards, work, settings.concurrency)
+    worker.count(outcome)
+    outcome.stopped_by = budget.stopped_by
+    return outcome
 
 
 def _what_went_wrong(
@@ -138,21 +136,20 @@ def _stop(
 
 def _remarks(
     settings: BuildSettings,
-    opened: OpenTeacher,
+    outcome: Outcome,
     spent: dict[str, Any],
     kept: int,
-    estimated: int,
     zooms: bool,
 ) -> dict[str, str]:
     prices = settings.price_in, settings.price_out
-    remarks = {"cost": describe_cost(spent, kept, *prices, estimated=estimated)}
+    remarks = {"cost": describe_cost(spent, kept, *prices, estimated=outcome.estimated)}
     why = "" if zooms else task_of(settings.task).smoke_test_only
     if why and find_checkpoint(settings.teacher):
         remarks["remark"] = f"smoke test only: these traces show that everything runs ({why})"
-    if unused := opened.unused_prefetch.requests:
+    if outcome.prefetched[0]:
         remarks["prefetch"] = (
-            f"not counted above: {unused} requests were prefetched and not used "
-            f"({opened.unused_prefetch.completion_tokens} tokens written)"
+            f"not counted above: {outcome.prefetched[0]} requests were prefetched and not used "
+            f"({outcome.prefetched[1]} tokens written)"
         )
     return remarks
 

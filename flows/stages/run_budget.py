@@ -54,6 +54,11 @@ class RunBudget:
         """End the oldest shard that has begun: what it spent comes before all others."""
         self._before = _total([self._before, *(self._open.pop(name) for name in tree_ids)])
 
+    @property
+    def spent(self) -> Usage:
+        """What the searches of all shards that were begun have used."""
+        return _total([self._before, *self._open.values()])
+
     def between(self, tree_id: str) -> Callable[[Usage], None]:
         """Return what a search calls between its waves; it raises OutOfBudget to end the search."""
 

@@ -7,9 +7,9 @@
 Files never change once written, so only the order matters. Of a table the log is copied first, then
 the files it names: in the other order a copied log could name files that are missing. Parents come
 before their children, tables before objects: what a row refers to was there when the row was
-copied, so it is copied after it. Journals are copied from the local disk, after what other machines
-put on S3 was fetched there, to where the copy would look for them, up to their length then; half a line is what a killed build leaves,
-and builds recover from it.
+copied, so it is copied after it. Journals are copied from the local disk, where what other machines
+put on S3 is fetched first, to where the copy would look for them, up to their length then; half a
+line is what a killed build leaves, and builds recover from it.
 """
 
 from __future__ import annotations

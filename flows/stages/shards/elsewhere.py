@@ -1,0 +1,179 @@
+"""Shards of a build in other processes: on a Ray cluster, or as runs of a Prefect work pool.
+
+    shards = cut_shards(searches, settings, run_id, warehouse)
+    outcome = await run_elsewhere(shards, settings, progress)
+
+At most `workers` shards are searched at once, and each gets its part of the run's concurrency. A
+run's budget is handed out in shares: a shard may spend what is left, divided by the questions that
+have none yet; what it does not need is free again. Shards that their share did not reach are run
+again at the end, one after another, each with all that is left. So a run spends no more than in one
+process, up to the last tree of each worker.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections import deque
+from collections.abc import Sequence
+from contextlib import AbstractAsyncContextManager
+from dataclasses import replace
+from typing import Protocol
+
+from flows.progress import Progress
+from flows.server_options import without_secrets
+from flows.settings import BuildSettings, Problem
+from flows.stages.search import Search
+from flows.stages.shards.shard import Outcome, Shard, Share
+from warehouse.storage.home import Warehouse
+
+
+class Worker(Protocol):
+    """Runs one shard after another, somewhere."""
+
+    async def ready(self) -> None:
+        """Return when there is room for it; it must not be given a shard before."""
+
+    async def run(self, shard: Shard) -> Outcome:
+        """Run a shard, on another machine if one is lost."""
+
+
+def cut_shards(
+    searches: Sequence[Search], settings: BuildSettings, run_id: str, warehouse: Warehouse
+) -> list[Shard]:
+    """Cut a run's searches into shards, each with what a worker must know."""
+    here = settings.on == "here"
+    each = settings.concurrency if here else max(1, settings.concurrency // settings.workers)
+    values = settings.model_dump(mode="json")
+    values |= {"home": warehouse.root, "concurrency": each, "on": "here"}
+    shards = []
+    for start in range(0, len(searches), settings.shard):
+        some = searches[start : start + settings.shard]
+        questions = tuple(s.question.question_id for s in some)
+        shards.append(Shard(run_id, values, questions, tuple(s.tree_id for s in some)))
+    return shards
+
+
+async def run_elsewhere(
+    shards: Sequence[Shard], settings: BuildSettings, progress: Progress
+) -> Outcome:
+    """Run shards as `settings.on` says, and sum up what came of them.
+
+    Raises:
+        Problem, OSError: a worker met what ends a run, or there are no workers.
+    """
+    if shards and without_secrets(shards[0].settings) != shards[0].settings:
+        raise Problem(
+            "on: a password in a URL would be seen by everybody who sees the run: put the key into "
+            "an environment variable of the workers (--api-key-env)"
+        )
+    async with _workers(settings, progress) as workers:
+        run = _Run(shards, settings, progress)
+        await run.all_on(workers)
+    return run.total
+
+
+def _workers(
+    settings: BuildSettings, progress: Progress
+) -> AbstractAsyncContextManager[Sequence[Worker]]:
+    where, _, name = settings.on.partition(":")
+    count = settings.workers
+    if where == "ray":
+        from flows.stages.shards.ray_workers import ray_workers
+
+        return ray_workers(name or None, count)
+    from flows.stages.shards.pool_workers import pool_workers
+
+    return pool_workers(name, count, settings, progress)
+
+
+class _Run:
+    """The shards of a run, and what is left of its budget."""
+
+    def __init__(
+        self, shards: Sequence[Shard], settings: BuildSettings, progress: Progress
+    ) -> None:
+        self._waiting, self._open = deque(shards), len(shards)
+        self._unshared = sum(len(shard.tree_ids) for shard in shards)
+        self._limits = settings.run_requests, settings.run_tokens
+        self._ends = settings.run_seconds and time.monotonic() + settings.run_seconds
+        self._held = {shard.name: (0, 0) for shard in shards}
+        """Requests and tokens that a shard may spend or, at its end, has spent."""
+        self._stopped: dict[str, tuple[Shard, str]] = {}
+        """Shards whose share was too small, and which part of it."""
+        self._there: dict[str, list[str]] = {shard.name: [] for shard in shards}
+        self._progress, self._told = progress, set[str]()
+        self.total = Outcome()
+
+    async def all_on(self, workers: Sequence[Worker]) -> None:
+        """Run every shard once, and again those whose share was too small."""
+        finished = asyncio.Event()
+
+        async def pull(worker: Worker) -> None:
+            await worker.ready()
+            while self._waiting:
+                await self._one(worker, self._waiting.popleft())
+                self._open -= 1
+                if not self._open:
+                    await self._again(worker)
+                    finished.set()
+
+        if not self._waiting:
+            return
+        try:
+            async with asyncio.TaskGroup() as group:
+                pulling = [group.create_task(pull(worker)) for worker in workers]
+                await finished.wait()
+                for task in pulling:  # those for which there was no room
+                    task.cancel()
+        except BaseExceptionGroup as several:
+            raise several.exceptions[0] from None
+        self.total.tree_ids = [name for ids in self._there.values() for name in ids]
+        self.total.stopped_by = next((why for _, why in self._stopped.values()), None)
+
+    async def _again(self, worker: Worker) -> None:
+        for shard, why in list(self._stopped.values()):
+            if why != "seconds":
+                await self._one(worker, shard, again=True)
+
+    async def _one(self, worker: Worker, shard: Shard, again: bool = False) -> None:
+        share = self._share(shard, again)
+        parts, spent = (share.requests, share.tokens), self._held[shard.name]
+        if again and any(p is not None and p <= s for p, s in zip(parts, spent, strict=True)):
+            return  # nothing is left for it
+        self._held[shard.name] = share.requests or 0, share.tokens or 0
+        outcome = await worker.run(replace(shard, share=share))
+        for sentence in outcome.reports:
+            if sentence not in self._told:
+                self._progress.report(sentence)
+            self._told.add(sentence)
+        if outcome.problem:
+            raise (Problem if outcome.status == 2 else OSError)(outcome.problem)
+        for tree in outcome.found:
+            self._progress.tree(*tree)
+        self._held[shard.name], self._there[shard.name] = outcome.spent, outcome.tree_ids
+        self._stopped.pop(shard.name, None)
+        if outcome.stopped_by:
+            self._stopped[shard.name] = shard, outcome.stopped_by
+        self._add(outcome)
+
+    def _share(self, shard: Shard, again: bool) -> Share:
+        """Hand out a part of what is left: all of it `again`, where nothing else runs."""
+        size, others = len(shard.tree_ids), [h for n, h in self._held.items() if n != shard.name]
+        parts: list[int | None] = []
+        for i, limit in enumerate(self._limits):
+            left = None if limit is None else max(0, limit - sum(held[i] for held in others))
+            parts.append(left if left is None or again else left * size // self._unshared)
+        self._unshared -= 0 if again else size
+        seconds = None if self._ends is None else max(0.0, self._ends - time.monotonic())
+        return Share(requests=parts[0], tokens=parts[1], seconds=seconds)
+
+    def _add(self, outcome: Outcome) -> None:
+        total = self.total
+        total.requested += outcome.requested
+        total.replayed += outcome.replayed
+        total.estimated += outcome.estimated
+        total.prefetched = (
+            total.prefetched[0] + outcome.prefetched[0],
+            total.prefetched[1] + outcome.prefetched[1],
+        )

@@ -1,0 +1,105 @@
+"""Workers of a build in a Prefect work pool: each shard is a run of the pool's deployment.
+
+    async with pool_workers("vigorl", 4, settings, progress) as workers:
+        outcome = await workers[0].run(shard)
+
+The deployment is `build-shard/POOL`; whatever the pool starts (a process, a container, a Kubernetes
+job) runs `flows.build_traces.build_shard`. A shard and its outcome lie in the warehouse, so that
+Prefect needs no storage of its own. A run that crashed, or whose worker is gone, is begun again and
+goes on from the journal.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import uuid
+from collections.abc import AsyncIterator, Sequence
+from contextlib import asynccontextmanager, suppress
+from typing import Any
+
+from flows.progress import Progress
+from flows.settings import BuildSettings, Problem
+from flows.stages.shards.shard import Outcome, Shard
+from flows.stages.shards.worker import WorkerProcess
+from warehouse.storage.home import Warehouse
+
+MOST_LOSSES = 100
+"""Runs lost in the middle of one shard after which the build ends."""
+_LOOK_S = 1.0
+
+
+async def run_stored_shard(home: str, key: str) -> str:
+    """Run the shard that is stored at `key`, and store its outcome beside it; return a sentence."""
+    objects, process = Warehouse.at(home).objects, WorkerProcess()
+    try:
+        text = await process.run(objects.get(f"{key}.json").decode())
+    finally:
+        await process.close()
+    objects.put(f"{key}-outcome.json", text.encode())
+    outcome = Outcome.of(text)
+    return outcome.problem or f"{len(outcome.tree_ids)} trees are in the warehouse"
+
+
+class PoolWorker:
+    """Runs one shard after another in a pool."""
+
+    def __init__(self, pool: str, warehouse: Warehouse, progress: Progress) -> None:
+        self._pool, self._warehouse, self._progress = pool, warehouse, progress
+
+    async def ready(self) -> None:
+        """Return: the pool has its own queue."""
+
+    async def run(self, shard: Shard) -> Outcome:
+        """See `flows.stages.shards.elsewhere.Worker`."""
+        objects = self._warehouse.objects
+        key = f"shards/{shard.name}/{uuid.uuid4().hex[:12]}"
+        stored = f"{key}.json", f"{key}-outcome.json"
+        objects.put(stored[0], shard.text().encode())
+        try:
+            for _ in range(MOST_LOSSES):
+                state = await self._one_run(key)
+                with suppress(KeyError):
+                    return Outcome.of(objects.get(stored[1]).decode())
+                if state.is_failed() or state.is_cancelled():
+                    break  # a defect, or a person's wish; a lost one has crashed
+                self._progress.report(f"a worker of {self._pool} was lost; its shard goes on")
+            raise OSError(
+                f"a shard in the work pool {self._pool} ended as {state.name}: Prefect has its "
+                "log; what was answered is in the journals, and the same command goes on"
+            )
+        finally:
+            for name in stored:
+                objects.delete(name)
+
+    async def _one_run(self, key: str) -> Any:
+        from prefect.client.orchestration import get_client
+        from prefect.deployments import run_deployment
+        from prefect.exceptions import ObjectNotFound
+        from prefect.states import Cancelling
+
+        values = {"home": self._warehouse.root, "key": key}
+        name = f"build-shard/{self._pool}"
+        try:
+            run: Any = await run_deployment(name, parameters=values, timeout=0)
+        except ObjectNotFound:
+            raise Problem(
+                f"on: there is no deployment {name}; docs/building.md says how to make it"
+            ) from None
+        async with get_client() as client:
+            try:
+                while not (run.state and run.state.is_final()):
+                    await asyncio.sleep(_LOOK_S)
+                    run = await client.read_flow_run(run.id)
+            except asyncio.CancelledError:
+                await client.set_flow_run_state(run.id, Cancelling(), force=True)
+                raise
+        return run.state
+
+
+@asynccontextmanager
+async def pool_workers(
+    pool: str, count: int, settings: BuildSettings, progress: Progress
+) -> AsyncIterator[Sequence[PoolWorker]]:
+    """Send shards to `pool`, `count` of them at once."""
+    warehouse = Warehouse.at(settings.home)
+    yield [PoolWorker(pool, warehouse, progress) for _ in range(count)]
