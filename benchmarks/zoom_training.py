@@ -93,9 +93,8 @@ def step(warehouse: Warehouse, recipe: GrpoRecipe, number: int) -> float:
             plan = Plan("grpo", recipe.settings(), None, f"bench-{zooms}-{number}", found.model_id)
             with open_run(warehouse, plan) as opened:
                 trainer = grpo_trainer(
-                    opened, recipe, model, processor, prompts, rewards, TrainingReporter(),
-                    student.space,
-                )  # fmt: skip
+                    opened, recipe, model, processor, prompts, rewards, TrainingReporter()
+                )
                 return processor_seconds(lambda: train(opened, trainer, TrainingReporter()))
         finally:
             Decoder._draw = draw  # type: ignore[method-assign]

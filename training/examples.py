@@ -18,6 +18,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from datetime import datetime
 from functools import lru_cache
 from pathlib import Path
 from typing import Any
@@ -48,6 +49,8 @@ from warehouse.versions.bundle import question_of, read_rows, trace_of
 from warehouse.versions.versions import Version, read_tables
 
 _DECODED_IMAGES_KEPT = 128
+Rate = tuple[float, str, str, datetime | None]
+"""Of right answers to a question; its band, whose it is, and when a student's own was measured."""
 TRAINED_SPLITS = ("", "train")
 """Those that may be trained on; a question without a split is of none."""
 
@@ -64,13 +67,16 @@ class Examples:
     """How many rows were left out, by reason."""
     post_hoc: int = 0
     """Dialogues among them whose words were written without the crops they show."""
+    rates_text: str = ""
+    """Whose pass rates chose the questions, and how old they are; empty for the searches'."""
 
     @property
     def left_out_text(self) -> str:
         """What was left out and what is of note, as the end of a sentence; empty if nothing is."""
         written = f"; {self.post_hoc} written without their crops in view" if self.post_hoc else ""
         told = (f"; {n} left out, {reason}" for reason, n in self.left_out.items())
-        return "".join((written, *told))
+        rates = f"; {self.rates_text}" if self.rates_text else ""
+        return "".join((written, *told, rates))
 
     @property
     def question_ids(self) -> tuple[str, ...]:
@@ -228,7 +234,8 @@ def version_prompts(
             questions[row["question_id"]] = question_of(row)
     rates = _pass_rates(warehouse, questions.values(), student, recipe, read_tables(version))
     rows, left_out = _prompt_rows(warehouse, questions.values(), rates, student, recipe)
-    prompts = Examples(rows, image_reader(folder), left_out)
+    told = _told_rates(rates, student, recipe)
+    prompts = Examples(rows, image_reader(folder), left_out, rates_text=told)
     return _require_enough(prompts, version.ref, recipe)
 
 
@@ -244,7 +251,10 @@ def task_prompts(
     questions = list(read_questions(warehouse, task, split=split, limit=limit))
     rates = _pass_rates(warehouse, questions, student, recipe)
     rows, left_out = _prompt_rows(warehouse, questions, rates, student, recipe)
-    prompts = Examples(rows, lambda image_id: read_image(warehouse, image_id), left_out)
+    told = _told_rates(rates, student, recipe)
+    prompts = Examples(
+        rows, lambda image_id: read_image(warehouse, image_id), left_out, rates_text=told
+    )
     return _require_enough(prompts, f"task {task}, split {split}", recipe)
 
 
@@ -264,8 +274,8 @@ def _pass_rates(
     student: Student,
     recipe: GrpoRecipe,
     tables: Mapping[str, int | None] | None = None,
-) -> dict[str, tuple[float, str, str]]:
-    """Return pass rate and band by question, and whose they are.
+) -> dict[str, Rate]:
+    """Return what is known by question.
 
     Args:
         tables: versions of the tables that the searches' rates are read of; the newest when left
@@ -273,12 +283,30 @@ def _pass_rates(
     """
     ids = [question.question_id for question in questions]
     searched = read_pass_rates(warehouse, ids, tables)
-    rates = {name: (rate, band, "search") for name, (rate, band) in searched.items()}
+    rates: dict[str, Rate] = {
+        name: (rate, band, "search", None) for name, (rate, band) in searched.items()
+    }
     if recipe.pass_rates == "student":
         for prompt, own in _by_prompt(questions, student).items():
             found = read_student_rates(warehouse, own, student.model_id, prompt)
             rates |= {name: rate for name, rate in found.items() if rate[2] != "search"}
     return rates
+
+
+def _told_rates(rates: Mapping[str, Rate], student: Student, recipe: GrpoRecipe) -> str:
+    """Say which rates are the student's own, and since when; empty where the searches' are asked.
+
+    A student that was trained since is another model, of which nothing is measured.
+    """
+    if recipe.pass_rates != "student":
+        return ""
+    own = [at for _, _, by, at in rates.values() if by != "search" and at is not None]
+    measure = "`vigorl evaluate MODEL TASK --pass-at 8` measures it"
+    if not own:
+        return f"pass rates are the searches', of {student.model_id} there are none: {measure}"
+    others, oldest = len(rates) - len(own), f"{min(own):%Y-%m-%d %H:%M} UTC"
+    told = f"{len(own)} pass rates are {student.model_id}'s own, the oldest of {oldest}"
+    return told + (f", {others} the searches': {measure}" if others else "")
 
 
 def _by_prompt(questions: Iterable[Question], student: Student) -> dict[str, list[str]]:
@@ -322,7 +350,7 @@ def nearest_half(prefixes: Iterable[PrefixStart]) -> list[PrefixStart]:
 def _prompt_rows(
     warehouse: Warehouse,
     questions: Collection[Question],
-    rates: Mapping[str, tuple[float, str, str]],
+    rates: Mapping[str, Rate],
     student: Student,
     recipe: GrpoRecipe,
 ) -> tuple[list[Row], dict[str, int]]:
@@ -334,7 +362,7 @@ def _prompt_rows(
     kept: list[tuple[float, Question, str]] = []
     prefixes = _prefixes(warehouse, questions, student, recipe)
     for question in questions:
-        rate, band, by = rates.get(question.question_id, (0.5, "unknown", ""))
+        rate, band, by, _ = rates.get(question.question_id, (0.5, "unknown", "", None))
         if question.split not in TRAINED_SPLITS:
             left_out[f"of the split {question.split}"] += 1
             continue

@@ -32,13 +32,14 @@ from pathlib import Path
 
 from mcts.data import ResponseStyle
 from mcts.zoom.lenses import HALF_WIDTH_SHARE, VISUAL_SEARCH_LENS, Lens
+from training.batches.behaviors import lost_behaviors
 from training.errors import TrainingError
 from training.examples import Examples, prompts_hash, task_prompts, version_prompts
 from training.preflight import check_episodes, check_rollouts
 from training.recipes import GrpoRecipe
 from training.rewards.rewards import RewardSpec, make_rewards, preset
 from training.run_training import Checks, open_start, run_training
-from training.runs import Plan, open_run
+from training.runs import Plan, open_run, read_metrics
 from training.students import Student
 from training.trainers import TrainingReporter, grpo_trainer
 from training.zoom_rows import with_zoom
@@ -82,17 +83,9 @@ def train_grpo(
     reward = reward_of(recipe)
     with ExitStack() as stack:
         student = stack.enter_context(open_start(warehouse, recipe, model))
-        ref = None
-        if dataset is not None:
-            version = resolve(warehouse, dataset)
-            ref = version.ref
-            folder = stack.enter_context(open_version(warehouse, version))
-            student = zooming(student, recipe, first_task(folder))
-            prompts = version_prompts(warehouse, version, folder, student, recipe)
-        else:
-            assert task is not None
-            student = zooming(student, recipe, task)
-            prompts = task_prompts(warehouse, task, split, student, recipe, limit)
+        student, ref, prompts = _asked(
+            stack, warehouse, recipe, student, dataset or (task or "", split, limit)
+        )
         ids = prompts.question_ids if ref is None else ()
         plan = Plan("grpo", recipe.settings(), ref, prompts_hash(prompts), student.model_id,
                     task=task, name=name, question_ids=ids)  # fmt: skip
@@ -103,11 +96,35 @@ def train_grpo(
         chosen = f"{asked_text(prompts)} of {ref or f'task {task}'}"
         reporter.message(f"{plan.model_name}: {chosen}{prompts.left_out_text}")
         rewards = make_rewards(reward, student.space)
-        make = partial(grpo_trainer, run, recipe, prompts=prompts, rewards=rewards,
-                       reporter=reporter, space=student.space)  # fmt: skip
+        make = partial(
+            grpo_trainer, run, recipe, prompts=prompts, rewards=rewards, reporter=reporter
+        )
         agree = check_rollouts if student.zoom is None else check_episodes
         checks = Checks(recipe.max_prompt, agree, only_check)
-        return run_training(run, student, prompts, make, checks, reporter)
+        trained = run_training(run, student, prompts, make, checks, reporter)
+        if trained and (lost := lost_behaviors(read_metrics(run.metrics_file))):
+            reporter.message(lost)
+        return trained
+
+
+def _asked(
+    stack: ExitStack, warehouse: Warehouse, recipe: GrpoRecipe, student: Student,
+    source: str | tuple[str, str, int | None],
+) -> tuple[Student, str | None, Examples]:  # fmt: skip
+    """Return the student as it is asked, the version's name if it is one, and the prompts.
+
+    Args:
+        stack: keeps a version open.
+        source: a version, or task, split and limit.
+    """
+    if isinstance(source, tuple):
+        task, split, limit = source
+        student = zooming(student, recipe, task)
+        return student, None, task_prompts(warehouse, task, split, student, recipe, limit)
+    version = resolve(warehouse, source)
+    folder = stack.enter_context(open_version(warehouse, version))
+    student = zooming(student, recipe, first_task(folder))
+    return student, version.ref, version_prompts(warehouse, version, folder, student, recipe)
 
 
 def asked_text(prompts: Examples) -> str:

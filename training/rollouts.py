@@ -3,7 +3,9 @@
 - With `engine: local` completions are sampled by the decoder that also runs the embedded teacher
   (`mcts.teachers.local.decoder`): a prompt runs once for its whole group, and a sample that has
   ended leaves the batch. A sample depends on the seed, the step and the prompt alone.
-- Points per answer, and the share of answers that were finished, are logged beside TRL's metrics.
+- Points per answer, and the shares of answers that were finished, that verify and that turn back,
+  are logged beside TRL's metrics.
+- What the cited regions are worth to an answer can be measured (`training.batches.evidence`).
 - Groups that teach nothing can be replaced by groups about further questions
   (`training.batches.live_groups`). TRL then gets the batch as it would have sampled it itself.
 - Where vLLM samples, it must agree with the trainer: the mean ratio of both probabilities is near
@@ -25,10 +27,14 @@ import torch
 from torch import Tensor
 from trl.data_utils import prepare_multimodal_messages
 
+from mcts.coordinates import CoordinateSpace
+from mcts.data import ResponseStyle
 from mcts.parsing import points_in
 from mcts.teachers.base import seed_of
 from mcts.teachers.local.decoder import BatchRow, Decoder, EncodedPrompt
 from mcts.teachers.local.small_model import SmallText
+from training.batches.behaviors import behavior_shares
+from training.batches.evidence import evidence
 from training.batches.live_groups import (
     DEAD,
     DEAD_FIRST,
@@ -43,7 +49,8 @@ from training.batches.live_groups import (
 )
 from training.batches.log_probs import ChunkedTrainer
 from training.errors import TrainingError
-from training.rewards.completions import text_of
+from training.rewards.completions import ParsedCompletion, parse_completion, text_of
+from training.rewards.question_column import read_question
 from training.vision_cache import ImageInput
 from warehouse.tables.schema import Row
 
@@ -63,8 +70,14 @@ class _Group:
 
 
 class RolloutTrainer(ChunkedTrainer):
-    """See the top of the file; the first three attributes are set after it is made."""
+    """See the top of the file; the first attributes are set after it is made."""
 
+    space: CoordinateSpace
+    """That the student writes in."""
+    style = ResponseStyle.GROUNDED
+    """In which it answers."""
+    measures_evidence = False
+    """Whether the rewards have a part that reads the column `evidence`."""
     local = False
     ratio_limits = (0.5, 2.0)
     """Between which the mean importance ratio must lie; only logged where vLLM samples."""
@@ -297,7 +310,21 @@ class RolloutTrainer(ChunkedTrainer):
         answered = [text.rstrip().endswith("</answer>") for text in texts]
         self._metrics[mode]["completions/points"].append(fmean(len(points_in(t)) for t in texts))
         self._metrics[mode]["completions/answered"].append(fmean(answered))
+        answers = [self._read(c, row) for c, row in zip(completions, inputs, strict=True)]
+        for name, share in behavior_shares(answers).items():
+            self._metrics[mode][name].append(share)
+        if self.measures_evidence:
+            gains = evidence(self, inputs, ids, answers)
+            known = [gain for gain in gains if gain is not None]
+            self._metrics[mode]["evidence/asked"].append(len(known))
+            self._metrics[mode]["evidence/gain"].append(fmean(known or [0.0]))
+            inputs = [{**row, "evidence": g} for row, g in zip(inputs, gains, strict=True)]
         return super()._calculate_rewards(inputs, prompts, completions, ids)
+
+    def _read(self, completion: Any, row: Row) -> ParsedCompletion:
+        """Return an answer as the rewards read it."""
+        graded, least = read_question(row["question"]), int(row["min_thoughts"])
+        return parse_completion(text_of(completion), graded, self.space, self.style, least)
 
     def log(self, logs: dict[str, float], start_time: float | None = None) -> None:
         super().log(logs, start_time)

@@ -8,8 +8,9 @@
 Every choice of TRL's that matters is made here: loss on the assistant's tokens only, nothing
 truncated, nothing packed, nothing uploaded, safetensors only. `PRIVATE_NAMES` lists what is used of
 TRL beyond its documented interface: by `training.rollouts`, `training.zoom_rollouts` and
-`training.batches.log_probs`, which override its sampler and its forward pass, and by the functions
-at the end, through which `training.preflight` works.
+`training.batches.log_probs`, which override its sampler and its forward pass, by
+`training.batches.evidence`, and by the functions at the end, through which `training.preflight`
+works.
 """
 
 from __future__ import annotations
@@ -24,7 +25,6 @@ from dataclasses import dataclass
 from functools import wraps
 from typing import Any
 
-from mcts.coordinates import CoordinateSpace
 from mcts.data import ResponseStyle
 from mcts.zoom.turns import STOPS
 from training.batches.sft_batches import PairBatches, SftBatches
@@ -160,13 +160,9 @@ def training_template(processor: Any) -> str | None:
 
 def grpo_trainer(
     run: Run, recipe: GrpoRecipe, model: Any, processor: Any, prompts: Examples, rewards: Rewards,
-    reporter: TrainingReporter, space: CoordinateSpace | None = None,
+    reporter: TrainingReporter,
 ) -> Any:  # fmt: skip
-    """Build TRL's GRPOTrainer for a recipe.
-
-    Args:
-        space: the student's coordinates, where it zooms.
-    """
+    """Build TRL's GRPOTrainer for a recipe."""
     offline()
     from training.rollouts import RolloutTrainer
     from training.zoom_ledger import ZoomAlarm
@@ -185,13 +181,17 @@ def grpo_trainer(
     )
     trainer.local = trainer.chunked = recipe.engine == "local"
     trainer.ratio_limits = (recipe.ratio_low, recipe.ratio_high)
+    trainer.space, trainer.style = rewards.space, recipe.response_style
     trainer.dead_group_tokens = recipe.dead_group_tokens
-    if recipe.dead_group_tokens and trainer.accelerator.num_processes > 1:
-        raise TrainingError("dead_group_tokens: groups are replaced where one process trains")
+    trainer.measures_evidence = "evidence" in rewards.names
+    if trainer.accelerator.num_processes > 1:  # each of which would take steps of its own
+        if recipe.dead_group_tokens:
+            raise TrainingError("dead_group_tokens: groups are replaced where one process trains")
+        if trainer.measures_evidence:
+            raise TrainingError("reward: evidence is measured where one process trains")
     if isinstance(trainer, ZoomTrainer):
-        assert space is not None
         alarm = ZoomAlarm(recipe.alarm, lambda: read_metrics(run.metrics_file))
-        trainer.begin_zooming(recipe, space, prompts.read_image, alarm)
+        trainer.begin_zooming(recipe, prompts.read_image, alarm)
     if cache is not None and trainer.ref_model is not None:
         cache_image_features(trainer.ref_model, cache)
     return _quiet(trainer)

@@ -1,7 +1,7 @@
 """GRPO of a student that zooms: whole episodes are sampled, turn by turn.
 
     trainer = ZoomTrainer(…)                    # TRL's arguments
-    trainer.begin_zooming(recipe, space, read_image, alarm)
+    trainer.begin_zooming(recipe, read_image, alarm)
 
 With `engine: local` all episodes of a batch are in the decoder at once. One whose turn ends in a
 call gets its crop, and joins again while the others go on: nobody waits for the slowest turn. The
@@ -24,7 +24,7 @@ from typing import Any
 import torch
 from accelerate.utils import gather_object
 
-from mcts.coordinates import CoordinateSpace, Frame
+from mcts.coordinates import Frame
 from mcts.data import Observation, ZoomCall
 from mcts.teachers.base import seed_of
 from mcts.teachers.local.checkpoint import Checkpoint
@@ -37,7 +37,7 @@ from training.batches.live_groups import Generated
 from training.errors import TrainingError
 from training.evaluation.controls import noise_crop
 from training.recipes import GrpoRecipe
-from training.rewards.completions import ParsedCompletion, parse_dialogue
+from training.rewards.completions import ParsedCompletion, parse_dialogue, turns_of
 from training.rewards.question_column import read_question, read_zoom
 from training.rollouts import CAPACITY, PromptEncoder, RolloutTrainer
 from training.zoom_episodes import EpisodeEnd, Observer, SampledEpisode
@@ -54,7 +54,6 @@ Renderer = Callable[[bytes, Observation, ZoomCall | None], bytes]
 class ZoomTrainer(RolloutTrainer):
     """See the top of the file."""
 
-    _space: CoordinateSpace
     _read_image: Callable[[str], bytes]
     _alarm: ZoomAlarm
     _processor: Any
@@ -67,7 +66,6 @@ class ZoomTrainer(RolloutTrainer):
     def begin_zooming(
         self,
         recipe: GrpoRecipe,
-        space: CoordinateSpace,
         read_image: Callable[[str], bytes],
         alarm: ZoomAlarm,
     ) -> None:
@@ -76,7 +74,7 @@ class ZoomTrainer(RolloutTrainer):
         Args:
             read_image: the encoded bytes of an image by its id.
         """
-        self._space, self._read_image, self._alarm = space, read_image, alarm
+        self._read_image, self._alarm = read_image, alarm
         self._processor = self.processing_class
         self._turn_tokens = recipe.turn_tokens or recipe.max_completion
         self._control_steps = recipe.alarm.controls and recipe.alarm.control_every * recipe.updates
@@ -130,7 +128,7 @@ class ZoomTrainer(RolloutTrainer):
         episodes = []
         for ids, shown, taken, row in zip(prompt_ids, images, inputs, rows, strict=True):
             question, zoom = read_question(row["question"]).question, read_zoom(row["zoom"])
-            frame = Frame.of(self._space, question)
+            frame = Frame.of(self.space, question)
             episodes.append(
                 SampledEpisode(question, frame, zoom, [*map(int, ids)], [*shown], taken)
             )
@@ -295,9 +293,12 @@ class ZoomTrainer(RolloutTrainer):
         own = ZoomLedger.of(parsed, [episode.masked for episode in episodes])
         return sum(gather_object([own]), ZoomLedger())
 
+    def _read(self, completion: Any, row: Row) -> ParsedCompletion:
+        return self._parsed(turns_of(completion), row)
+
     def _parsed(self, texts: Sequence[str], row: Row) -> ParsedCompletion:
         graded, zoom = read_question(row["question"]), read_zoom(row["zoom"])
-        return parse_dialogue(texts, graded, self._space, zoom)
+        return parse_dialogue(texts, graded, self.space, zoom)
 
     def _count_tokens(self, episodes: Sequence[SampledEpisode]) -> None:
         """Log what TRL logs of completions, and the ledger."""

@@ -179,6 +179,12 @@ def test_only_questions_with_something_to_learn_are_asked(made: Warehouse) -> No
 def test_questions_are_chosen_by_what_the_student_itself_was_measured_at(
     made: Warehouse, capsys: pytest.CaptureFixture[str]
 ) -> None:
+    with open_student(made, "nano-base") as found:
+        unmeasured = grpo("questions=1", "pass_rates=student", ALL)
+        prompts = task_prompts(
+            made, "sat2", "train", prepare_student(found, unmeasured), unmeasured
+        )
+        assert "of base@" in prompts.rates_text and "there are none" in prompts.rates_text
     assert run("evaluate", "nano-base", "sat2", "--pass-at", 2, home=made.root) == 0
     assert "right once of k" in capsys.readouterr().out
     own = query(made, "FROM student_difficulty").to_pylist()
@@ -193,6 +199,12 @@ def test_questions_are_chosen_by_what_the_student_itself_was_measured_at(
         expected = sorted(row["question_id"] for row in own if row["band"] == band)
         assert sorted(row["question_id"] for row in prompts.rows) == expected
         assert all(why.endswith("by the model") for why in prompts.left_out)
+        newest = max(row["measured_at"] for row in own)
+        assert prompts.rates_text == (
+            f"{len(own)} pass rates are {student.model_id}'s own, the oldest of "
+            f"{newest:%Y-%m-%d %H:%M} UTC"
+        )
+        assert prompts.left_out_text.endswith(f"; {prompts.rates_text}")
 
 
 BEGUN = "<think>I see it at (100, 200).</think>\n"

@@ -26,7 +26,7 @@ def test_no_trick_raises_one_of_our_rewards(name):
     assert not report.findings, [finding.sentence() for finding in report.findings]
     assert report.sees_answers and report.completions > (1000 if dialogues else 2000)
     assert max(report.honest.values()) == 1.0
-    assert report.sees_boxes is (name == "verified")
+    assert report.sees_boxes is (name in ("verified", "corrected"))
 
 
 @pytest.mark.parametrize("part", ["correctness", "format", "grounding", "verified"])
@@ -119,8 +119,8 @@ def test_the_attempts_of_a_seed_stay_the_same():
         return found.hexdigest()[:12]
 
     pixels = CoordinateSpace.qwen25_vl()
-    assert digest(probes(SPACE, random.Random(0))) == "b7ae9b89a649"
-    assert digest(probes(pixels, random.Random(0), one_block=True)) == "f2b6e03ce15d"
+    assert digest(probes(SPACE, random.Random(0))) == "34874fab6125"
+    assert digest(probes(pixels, random.Random(0), one_block=True)) == "2dd0231b82c6"
     assert digest(dialogue_probes(SPACE, random.Random(0))) == "02e6f3accfc6"
 
 

@@ -125,6 +125,36 @@ def test_verified_steps_point_at_what_they_name():
     assert earned(GOOD[0], beside, objects=None) == 1, "without boxes it is the plain part"
 
 
+def test_a_second_look_is_paid_where_it_corrects_something():
+    def earned(*thoughts, part="corrected", **more):
+        return parts(text(*thoughts), part, **more)[part]
+
+    missed = "Here is the blue box at (900, 900)."
+    lamp, again = GOOD[0], "Wait, looking again, the blue box is at (547, 521)."
+    other = "Wait, looking again, the red lamp is at (94, 125)."
+    assert earned(lamp, missed, again) == 1 > earned(lamp, missed, again, part="verified")
+    assert earned(lamp, missed) == 0 and earned(lamp, again) == 1
+    assert earned(lamp, missed, "The blue box is at (547, 521).") < 1, "it says no second look"
+    assert earned(lamp, missed, other) < 1, "it is about another object"
+    assert earned(lamp, missed, "Wait, looking again, the blue box is at (800, 900).") == 0
+    both = (missed, "Here is the blue box at (800, 100).")
+    assert earned(lamp, *both, again) == pytest.approx(0.5), "one look makes good one miss"
+    assert earned(lamp, again, missed) < 1, "what comes before corrects nothing"
+    assert earned(lamp, missed, again, objects=None) == 1, "without boxes it is the plain part"
+
+
+def test_evidence_is_paid_for_right_grounded_answers_within_its_bounds():
+    def earned(gain, *thoughts, answer="left"):
+        return parts(text(*thoughts, answer=answer), "evidence", evidence=[gain])["evidence"]
+
+    assert earned(0.4, *GOOD) == 0.4
+    assert [earned(gain, *GOOD) for gain in (-0.4, 7.0, None, float("nan"))] == [0, 1, 0, 0]
+    assert earned(0.4, *GOOD, answer="right") == 0, "a wrong answer"
+    assert earned(0.4, GOOD[0], GOOD[0]) == 0, "no grounded one"
+    with pytest.raises(ValueError, match="column `evidence`"):
+        parts(text(*GOOD), "evidence")
+
+
 def test_other_forms():
     plain = ("I see the red lamp.", "Here is the blue box.")
     assert parts(text(*plain), "ungrounded")["total"] == 1
@@ -275,6 +305,8 @@ def test_presets_weigh_as_they_always_did():
     assert told == {
         "grounded": ({"correctness": 0.7, "format": 0.15, "grounding": 0.15}, "grounded"),
         "verified": ({"correctness": 0.7, "format": 0.1, "verified": 0.2}, "grounded"),
+        "corrected": ({"correctness": 0.7, "format": 0.1, "corrected": 0.2}, "grounded"),
+        "evidence": ({"correctness": 0.7, "grounding": 0.15, "evidence": 0.15}, "grounded"),
         "ungrounded": ({"correctness": 0.7, "format": 0.3}, "ungrounded"),
         "answer_only": ({"correctness": 0.7, "format": 0.3}, "answer_only"),
         "zoom": ({"correctness": 0.6, "format": 0.25, "looks": 0.15}, "zoom"),

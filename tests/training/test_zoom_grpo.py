@@ -69,10 +69,10 @@ def ready(made: Warehouse, name: str, *overrides: str) -> Iterator[tuple[ZoomTra
         model, processor = load_model(student)
         rewards = make_rewards(reward_of(recipe), student.space)
         with open_run(made, Plan("grpo", recipe.settings(), None, name, "x", name=name)) as opened:
-            yield grpo_trainer(
-                opened, recipe, model, processor, asked, rewards, TrainingReporter(),
-                student.space,
-            ), asked  # fmt: skip
+            yield (
+                grpo_trainer(opened, recipe, model, processor, asked, rewards, TrainingReporter()),
+                asked,
+            )
 
 
 def turns(*episodes: tuple[str, ...]) -> Callable[[int, int], str]:

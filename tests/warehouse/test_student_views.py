@@ -118,7 +118,10 @@ def test_a_question_says_whose_rate_it_has_and_what_it_is_for(warehouse: Warehou
         ("model", "unsolved", 0.0, "nothing"),
     ]
     rates = read_student_rates(warehouse, IDS[1:4], "s@1", "nano")
-    assert rates == {
+    assert [at is not None for *_, at in rates.values()] == [
+        by == "model" for _, _, by, _ in rates.values()
+    ]
+    assert {name: rate[:3] for name, rate in rates.items()} == {
         IDS[1]: (0.25, "medium", "model"), IDS[2]: (1.0, "solved", "model"),
         IDS[3]: (0.75, "easy", "search"),
     }  # fmt: skip

@@ -20,7 +20,7 @@ from trl import GRPOTrainer
 
 CHUNK = 8
 """Rows computed at once."""
-_A_TOKEN_EACH = ("token_type_ids", "mm_token_type_ids")
+A_TOKEN_EACH = ("token_type_ids", "mm_token_type_ids")
 _AN_IMAGE_EACH = ("pixel_values", "image_grid_thw", "num_images")
 
 
@@ -42,7 +42,7 @@ class ChunkedTrainer(GRPOTrainer):
         """
         compute = super()._get_per_token_logps_and_entropies
         given = {name: value for name, value in fields.items() if value is not None}
-        known = {"compute_entropy", "compute_aux_loss", *_A_TOKEN_EACH, *_AN_IMAGE_EACH}
+        known = {"compute_entropy", "compute_aux_loss", *A_TOKEN_EACH, *_AN_IMAGE_EACH}
         if not self.chunked or given.get("compute_aux_loss") or not known.issuperset(given):
             return compute(model, input_ids, attention_mask, logits_to_keep, batch_size, **fields)
         width = input_ids.size(1)
@@ -77,7 +77,7 @@ def _similar(attention_mask: Tensor, size: int) -> Iterator[list[int]]:
 def _chunk(fields: dict[str, Any], rows: list[int], columns: slice) -> dict[str, Any]:
     """Return what some rows and columns of a batch have of the model's other inputs."""
     found = dict(fields)
-    for name in _A_TOKEN_EACH:
+    for name in A_TOKEN_EACH:
         if name in fields:
             found[name] = fields[name][rows, columns]
     if "image_grid_thw" in fields:

@@ -60,6 +60,9 @@ class ParsedCompletion:
     dialogue each turn before the last ends in a call instead, of a place in an image."""
     turns: tuple[str, ...] = ()
     """The thoughts of each turn of a dialogue, as one text; empty unless `whole`."""
+    evidence: float | None = None
+    """What the cited regions are worth to the answer, -1 to 1 (`training.batches.evidence`); None
+    where that was not measured."""
 
 
 def parse_completion(

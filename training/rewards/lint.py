@@ -244,6 +244,7 @@ def _score(
         "question": probe.column, "task": question.task, "family": question.family,
         "answer": gold, "solution": gold, "ground_truth": gold, "answers": list(question.answers),
         "choices": list(question.choices), "min_thoughts": 1,
+        "evidence": 1.0,  # the most that a training can measure
         "image_sizes": [[image.width, image.height] for image in question.images],
     }  # fmt: skip
     if probe.zoom:

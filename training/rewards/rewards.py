@@ -19,6 +19,13 @@ texts, or chat messages, in the student's own coordinates. The parts, each of th
   (`curation.filters.grounding`). Half of the steps is worth nothing, so that pointing at random
   earns nothing; all of them is 1. A step that names nothing known counts as a miss: being vague
   does not pay. Where an image has no boxes, it is `grounding`.
+- `corrected`: the same, but a step that missed counts as right where a later step, which says that
+  it looks again, points at what it named; one such step for each miss. So a second look is paid
+  where it corrects something, with what the first one cost; one that corrects nothing earns
+  nothing, and no error that is made up to be corrected earns more than having been right at once.
+- `evidence`: what the places that the steps cite are worth to the answer, where no boxes are known:
+  how much less probable the policy in training finds its own answer with those regions covered than
+  with others covered (`training.batches.evidence`); only of a right, grounded answer.
 - `looks`: a dialogue's bonus for crops of different places, from none for one place to 1 for
   `MOST_PLACES`; only of a right answer in the right format. With the weights of the preset `zoom`,
   each further place is worth a fifth of the format, as in the paper (section 3.3), whose own sum
@@ -32,14 +39,16 @@ prove the opposite of this and of any other reward.
 
 from __future__ import annotations
 
+import math
 import re
 import sys
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, replace
 from functools import lru_cache
 from typing import Any
 
 from curation.filters import grounding
+from curation.filters.naming import Objects, labels_in
 from curation.filters.rules import REPEAT_RADIUS
 from curation.grading.grade import grade
 from mcts.coordinates import CoordinateSpace
@@ -157,15 +166,53 @@ def grounded(parsed: ParsedCompletion) -> float:
 
 def verified(parsed: ParsedCompletion) -> float:
     """Return the share of steps that point at what they name: half is 0, all is 1."""
+    return _share_of_hits(parsed, _on_their_objects)
+
+
+def corrected(parsed: ParsedCompletion) -> float:
+    """Return the same, where a miss that a second look corrects is none."""
+    return _share_of_hits(parsed, _on_their_objects_at_last)
+
+
+def _share_of_hits(parsed: ParsedCompletion, check: Callable[..., list[bool]]) -> float:
     if not grounded(parsed):
         return 0.0
-    graded = parsed.graded
-    if any(boxes is None for boxes in graded.objects):
+    objects = parsed.graded.objects
+    if any(boxes is None for boxes in objects):
         return 1.0
-    trace = Trace(graded.question.question_id, parsed.steps, parsed.answer, None, TraceKind.DIRECT)
-    found = grounding.check(trace, graded.objects)
-    share = sum(step.grounded is True for step in found) / len(found)
-    return max(0.0, 2 * share - 1)
+    hits = check(parsed.steps, objects)
+    return max(0.0, 2 * sum(hits) / len(hits) - 1)
+
+
+def _on_their_objects(steps: Sequence[Step], objects: Objects) -> list[bool]:
+    trace = Trace("", tuple(steps), None, None, TraceKind.DIRECT)
+    return [step.grounded is True for step in grounding.check(trace, objects)]
+
+
+def _on_their_objects_at_last(steps: Sequence[Step], objects: Objects) -> list[bool]:
+    """Return the same, where each second look that hits makes good one miss before it."""
+    hits = _on_their_objects(steps, objects)
+    labels = sorted({box.label for boxes in objects for box in boxes or () if box.label.strip()})
+    named = [set(labels_in(step.thought, labels)) for step in steps]
+    for again, step in enumerate(steps):
+        if hits[again] and revisits(step.thought):
+            missed = [i for i in range(again) if not hits[i] and named[i] & named[again]]
+            for last in missed[-1:]:
+                hits[last] = True
+    return hits
+
+
+def evidence(parsed: ParsedCompletion) -> float:
+    """Return what covering the cited regions takes from a right, grounded answer's probability."""
+    gain = parsed.evidence
+    if gain is None or math.isnan(gain) or not worth_covering(parsed):
+        return 0.0
+    return min(1.0, max(0.0, gain))
+
+
+def worth_covering(parsed: ParsedCompletion) -> bool:
+    """Return whether an answer's evidence counts: it is right, and grounded."""
+    return correctness(parsed) == 1 and grounded(parsed) == 1
 
 
 def looks(parsed: ParsedCompletion) -> float:
@@ -201,18 +248,24 @@ PARTS: dict[str, Callable[[ParsedCompletion], float | None]] = {
     "format": well_formed,
     "grounding": grounded,
     "verified": verified,
+    "corrected": corrected,
+    "evidence": evidence,
     "looks": looks,
 }
 """Every part by its name."""
 _NEEDED_STYLES = {
     "grounding": ResponseStyle.GROUNDED,
     "verified": ResponseStyle.GROUNDED,
+    "corrected": ResponseStyle.GROUNDED,
+    "evidence": ResponseStyle.GROUNDED,
     "looks": ResponseStyle.ZOOM,
 }
 
 PRESETS = {
     "grounded": RewardSpec({"correctness": 0.7, "format": 0.15, "grounding": 0.15}),
     "verified": RewardSpec({"correctness": 0.7, "format": 0.1, "verified": 0.2}),
+    "corrected": RewardSpec({"correctness": 0.7, "format": 0.1, "corrected": 0.2}),
+    "evidence": RewardSpec({"correctness": 0.7, "grounding": 0.15, "evidence": 0.15}),
     "ungrounded": RewardSpec({"correctness": 0.7, "format": 0.3}, ResponseStyle.UNGROUNDED),
     "answer_only": RewardSpec({"correctness": 0.7, "format": 0.3}, ResponseStyle.ANSWER_ONLY),
     "zoom": RewardSpec({"correctness": 0.6, "format": 0.25, "looks": 0.15}, ResponseStyle.ZOOM),
@@ -243,7 +296,9 @@ class Rewards:
     functions: list[Reward]
     """One a part; its `__name__` is the part's name, under which TRL logs it."""
     weights: list[float]
-    names: list[str] = field(default_factory=list)
+    names: list[str]
+    space: CoordinateSpace
+    """That the student writes in."""
 
     def total(
         self, prompts: Sequence[Any], completions: Sequence[Any], **columns: Any
@@ -261,7 +316,7 @@ def make_rewards(spec: RewardSpec, space: CoordinateSpace) -> Rewards:
     """Build the reward functions of `spec` for a student that writes in `space`."""
     names = [name for name, weight in spec.weights.items() if weight]
     functions = [_reward(name, spec, space) for name in names]
-    return Rewards(functions, [spec.weights[name] for name in names], names)
+    return Rewards(functions, [spec.weights[name] for name in names], names, space)
 
 
 def _reward(name: str, spec: RewardSpec, space: CoordinateSpace) -> Reward:
@@ -274,13 +329,18 @@ def _reward(name: str, spec: RewardSpec, space: CoordinateSpace) -> Reward:
             raise ValueError("rewards need a column `question` (training.rewards.question_column)")
         if spec.response_style is ResponseStyle.ZOOM and "zoom" not in columns:
             raise ValueError("rewards of dialogues need a column `zoom`, too")
+        if name == "evidence" and "evidence" not in columns:
+            raise ValueError("evidence needs a column `evidence`, which a training measures")
         count = len(columns["question"])
         demanded = columns.get("min_thoughts") or [1] * count
         zooms = columns.get("zoom") or [""] * count
+        gains = columns.get("evidence") or [None] * count
         return [
-            part(_parsed(turns_of(said), of, space, spec.response_style, int(least or 1), zoom))
-            for said, of, least, zoom in zip(
-                completions, columns["question"], demanded, zooms, strict=True
+            part(
+                _parsed(turns_of(said), of, space, spec.response_style, int(least or 1), zoom, gain)
+            )
+            for said, of, least, zoom, gain in zip(
+                completions, columns["question"], demanded, zooms, gains, strict=True
             )
         ]
 
@@ -291,9 +351,10 @@ def _reward(name: str, spec: RewardSpec, space: CoordinateSpace) -> Reward:
 @lru_cache(maxsize=1024)  # each part reads the same completions
 def _parsed(
     turns: tuple[str, ...], column: str, space: CoordinateSpace, style: ResponseStyle, least: int,
-    zoom: str,
+    zoom: str, evidence: float | None,
 ) -> ParsedCompletion:  # fmt: skip
     graded = read_question(column)
     if style is ResponseStyle.ZOOM:
         return parse_dialogue(turns, graded, space, read_zoom(zoom), least)
-    return parse_completion("\n".join(turns), graded, space, style, least)
+    parsed = parse_completion("\n".join(turns), graded, space, style, least)
+    return replace(parsed, evidence=evidence)

@@ -11,6 +11,7 @@ from __future__ import annotations
 import json
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from datetime import datetime
 from typing import Any
 
 import pyarrow as pa
@@ -96,17 +97,20 @@ def read_pass_rates(
 
 def read_student_rates(
     warehouse: Warehouse, question_ids: Sequence[str], model: str, prompt: str
-) -> dict[str, tuple[float, str, str]]:
-    """Read pass rate and band of each question as they are today, and whose they are: the
-    `model`'s own where it was evaluated with `prompt`, else the `search`es'."""
+) -> dict[str, tuple[float, str, str, datetime | None]]:
+    """Read pass rate and band of each question as they are today, whose they are, and since when:
+    the `model`'s own where it was evaluated with `prompt`, else the `search`es'."""
     with connect(warehouse, names=["student_prompts"]) as con:
         con.register("_wanted", pa.table({"question_id": pa.array(question_ids, pa.string())}))
-        found = con.execute(
-            "SELECT question_id, pass_rate, band, measured_by FROM student_prompts "
+        found = con.sql(
+            "SELECT question_id, pass_rate, band, measured_by, measured_at FROM student_prompts "
             "SEMI JOIN _wanted USING (question_id) WHERE model = ? AND prompt = ?",
-            [model, prompt],
-        ).fetchall()
-    return {question_id: (rate, band, by) for question_id, rate, band, by in found}
+            params=[model, prompt],
+        ).to_arrow_table()
+    return {
+        r["question_id"]: (r["pass_rate"], r["band"], r["measured_by"], r["measured_at"])
+        for r in found.to_pylist()
+    }
 
 
 @dataclass(frozen=True, slots=True)

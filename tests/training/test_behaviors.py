@@ -1,0 +1,51 @@
+"""Behaviors of a student's answers: which are counted, and when one has died."""
+
+import pytest
+
+from mcts.coordinates import CoordinateSpace
+from mcts.data import AnswerKind, Image, Question, ResponseStyle
+from training.batches.behaviors import behavior_shares, lost_behaviors
+from training.rewards.completions import parse_completion
+from training.rewards.question_column import GradedQuestion
+
+QUESTION = Question(
+    "sat2", "Is the lamp left?", (Image("a", 640, 480),), AnswerKind.TEXT, answers=("yes",)
+)
+LOOK = "I see the lamp at (94, 125)."
+CHECK = "Let me double-check the lamp at (94, 126)."
+RETREAT = "Wait, that does not fit: the box is at (300, 300)."
+
+
+def shares(*answers: tuple[str, ...]) -> dict[str, float]:
+    texts = ["".join(f"<think>{t}</think>" for t in a) + "<answer>yes</answer>" for a in answers]
+    graded, space = GradedQuestion(QUESTION, [None]), CoordinateSpace.qwen3_vl()
+    return behavior_shares(
+        parse_completion(text, graded, space, ResponseStyle.GROUNDED)
+        for text in (*texts, "cut <think>off")
+    )
+
+
+def test_the_share_of_well_formed_answers_that_check_or_turn_back() -> None:
+    assert shares((LOOK,), (LOOK, CHECK), (LOOK, CHECK, CHECK), (LOOK, RETREAT)) == {
+        "behaviors/verification": 0.5, "behaviors/backtracking": 0.25,
+    }  # fmt: skip
+    assert shares() == {}
+
+
+@pytest.mark.parametrize(
+    ("verification", "said"),
+    [
+        ([0.7] * 5 + [0.1] * 5, "verification died: 70% of answers had it in the first 5 steps,"),
+        ([0.7] * 5 + [0.4] * 5, ""),
+        ([0.04] * 5 + [0.0] * 5, ""),
+        ([0.7] * 5 + [0.0] * 4, ""),
+        ([0.7] * 5 + [0.0] * 20 + [0.7] * 5, ""),
+    ],
+    ids=["died", "less", "never had", "too short", "came back"],
+)  # fmt: skip
+def test_a_behavior_that_the_student_had_and_lost_is_told(
+    verification: list[float], said: str
+) -> None:
+    lines = [{"behaviors/verification": v, "behaviors/backtracking": 0.2} for v in verification]
+    found = lost_behaviors([{"step": 0}, *lines])
+    assert found.startswith(said) and bool(found) == bool(said)

@@ -1,0 +1,147 @@
+"""What the cited places are worth to an answer: what is covered, what is asked, what is paid."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+import torch
+from PIL import Image
+from trl.data_utils import prepare_multimodal_messages
+
+from mcts.data import Point
+from tests.flows.test_cli import run
+from tests.support.fixtures import sat_rows, write_sat
+from tests.support.trained import grpo
+from training.batches.evidence import (
+    GREY,
+    answer_at,
+    answer_log_probs,
+    covered,
+    evidence,
+    points_elsewhere,
+)
+from training.examples import task_prompts
+from training.grpo import reward_of
+from training.rewards.rewards import make_rewards
+from training.run_training import prepare_student
+from training.runs import Plan, open_run
+from training.students import load_model, open_student
+from training.trainers import TrainingReporter, grpo_trainer
+from warehouse.storage.home import Warehouse
+
+RED = (255, 0, 0)
+
+
+def test_a_square_around_each_point_is_covered_in_its_image_alone() -> None:
+    images = [Image.new("RGB", (100, 50), RED), Image.new("RGB", (40, 40), RED)]
+    first, second = covered(images, [Point(20, 25), Point(95, 5)])
+    grey = [(x, y) for x in range(100) for y in range(50) if first.getpixel((x, y)) == GREY]
+    assert {(20, 25), (11, 16), (29, 34), (99, 0)} <= set(grey)
+    assert not {(9, 25), (31, 25), (20, 14), (84, 5)} & set(grey)
+    assert second.getcolors() == [(1600, RED)] and images[0].getcolors() == [(5000, RED)]
+
+
+def test_what_is_covered_elsewhere_is_far_from_all_that_is_cited_and_always_the_same() -> None:
+    images = [Image.new("RGB", (100, 100)), Image.new("RGB", (50, 50))]
+    cited = [Point(10, 10), Point(90, 20), Point(5, 5, 1)]
+    others = points_elsewhere(cited, images)
+    assert others == points_elsewhere(cited, images)
+    assert [other.image for other in others] == [0, 0, 1]
+    for other in others:
+        width = images[other.image].width
+        assert 0 <= other.x <= width and 0 <= other.y <= width
+        for point in (p for p in cited if p.image == other.image):
+            assert max(abs(other.x - point.x), abs(other.y - point.y)) >= 0.2 * width
+
+
+@pytest.fixture(scope="module")
+def trainer(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Any]:
+    folder = tmp_path_factory.mktemp("evidence")
+    sample, home = write_sat(folder / "SAT_train.parquet", sat_rows(2)), folder / "home"
+    assert run("import", "sat2", sample, home=home) == 0
+    warehouse, recipe = Warehouse(str(home)), grpo("trackers=[]", "reward=evidence")
+    with open_student(warehouse, "nano-base") as found:
+        student = prepare_student(found, recipe)
+        asked = task_prompts(warehouse, "sat2", "train", student, recipe)
+        model, processor = load_model(student)
+        rewards = make_rewards(reward_of(recipe), student.space)
+        plan = Plan("grpo", recipe.settings(), None, "evidence", "x", name="evidence")
+        with open_run(warehouse, plan) as opened:
+            made = grpo_trainer(
+                opened, recipe, model, processor, asked, rewards, TrainingReporter()
+            )
+            made.model.eval()
+            yield made
+
+
+def answers(rows: list[Any], *said: tuple[str, str]) -> list[str]:
+    """Answers of one step to the rows; `gold` and `wrong` stand for the row's own."""
+    import json
+
+    texts = []
+    for row, (thought, answer) in zip(rows, said, strict=True):
+        question = json.loads(row["question"])
+        gold = question["answers"][0]
+        wrong = next(choice for choice in question["choices"] if choice != gold)
+        answer = {"gold": gold, "wrong": wrong}[answer]
+        texts.append(f"<think>{thought}</think>\n<answer>{answer}</answer>")
+    return texts
+
+
+def test_the_gain_is_of_the_answer_alone_and_paid_where_it_is_right(trainer: Any) -> None:
+    tokenizer, dataset = trainer.processing_class.tokenizer, trainer.train_dataset
+    rows = [dataset[i] for i in (0, 1, 0, 1)]
+    look, points_nowhere = "I look at the lamp at ({}, 30).", "I look at the lamp."
+    texts = answers(
+        rows, (look.format(20), "gold"), (look.format(40), "gold"), (look.format(20), "wrong"),
+        (points_nowhere, "gold"),
+    )  # fmt: skip
+    ids = [tokenizer(text, add_special_tokens=False)["input_ids"] for text in texts]
+    for text, own in zip(texts, ids, strict=True):
+        at = answer_at(tokenizer, own)
+        assert tokenizer.decode(own[:at]) + tokenizer.decode(own[at:]) == text
+        assert tokenizer.decode(own[:at]).endswith("<answer>")
+    chats = [[{"role": "assistant", "content": text}] for text in texts]
+    for row in rows:
+        row["min_thoughts"] = 1
+    read = [trainer._read(chat, row) for chat, row in zip(chats, rows, strict=True)]
+    gains = evidence(trainer, rows, ids, read)
+    assert [gain is None for gain in gains] == [False, False, True, True]
+    points = [point for step in read[1].steps for point in step.points]
+    chances = []
+    for hidden in (points, points_elsewhere(points, rows[1]["images"])):
+        shown = covered(rows[1]["images"], hidden)
+        chat = prepare_multimodal_messages(rows[1]["prompt"], images=shown)
+        chances.append(float(answer_log_probs(trainer, [chat], [ids[1]]).exp()))
+    cited, other = chances
+    assert cited != other, "the answer depends on what is covered"
+    assert gains[1] == pytest.approx(other - cited, abs=1e-5), "alone as in a batch"
+    parts = trainer._parts(rows, [row["prompt"] for row in rows], chats, ids)
+    paid = [max(0.0, gain or 0.0) for gain in gains]
+    assert parts[:, -1].tolist() == pytest.approx(paid, abs=1e-5)
+    assert trainer._metrics["train"]["evidence/asked"][-1:] in ([2], [])
+
+
+def test_probabilities_of_answers_are_the_models_own(trainer: Any) -> None:
+    tokenizer, row = trainer.processing_class.tokenizer, trainer.train_dataset[0]
+    (text,) = answers([row], ("I look at the lamp at (20, 30).", "gold"))
+    own = tokenizer(text, add_special_tokens=False)["input_ids"]
+    chat = prepare_multimodal_messages(row["prompt"], images=row["images"])
+    found = float(answer_log_probs(trainer, [chat], [own]))
+    processor = trainer.processing_class
+    prompt = processor.apply_chat_template(
+        [chat], add_generation_prompt=True, tokenize=True, return_dict=True, return_tensors="pt"
+    )
+    more = torch.tensor([own])
+    prompt["input_ids"] = torch.cat([prompt["input_ids"], more], 1)
+    prompt["attention_mask"] = torch.ones_like(prompt["input_ids"])
+    prompt["mm_token_type_ids"] = (
+        prompt["input_ids"] == trainer._image_pad_token_id
+    ).int()  # fmt: skip
+    with torch.no_grad():
+        logits = trainer.model(**prompt).logits[0, -len(own) - 1 : -1] / trainer.temperature
+    at = answer_at(tokenizer, own)
+    expected = logits.log_softmax(-1).gather(1, more[0][:, None])[at:].sum()
+    assert found == pytest.approx(float(expected), abs=1e-3)
