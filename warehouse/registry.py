@@ -6,8 +6,9 @@
     history(warehouse, "sat2")                         # every decision, the newest first
 
 A decision is one row of `promotions`, refusals too, and nothing is ever changed: who was champion
-on a day is the last model promoted before it. A task's decisions are numbered, and a number is
-given once, so of two decisions made at the same time one is refused and must look again.
+on a day is the last model promoted before it, unless it was taken back since. A task's decisions
+are numbered, and a number is given once, so of two decisions made at the same time one is refused
+and must look again.
 
 `champion:sat2` and `challenger:sat2` name models wherever a model is named; what is done with one
 records the id that the name meant.
@@ -20,6 +21,7 @@ import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
+from itertools import takewhile
 from typing import Any, Literal
 
 from warehouse.query.run_query import connect
@@ -44,11 +46,13 @@ class Decision:
     numbers: Mapping[str, Any] = field(default_factory=dict)
     evaluation_ids: Sequence[str] = ()
     dataset: str | None = None
+    vacates: bool = False
+    """Whether the model was the champion, and none is from here on."""
 
     @property
     def promoted(self) -> bool:
         """Whether the model is the champion from here on."""
-        return self.outcome in ("promoted", "rolled_back")
+        return self.outcome in ("promoted", "rolled_back") and not self.vacates
 
 
 def decide(
@@ -106,7 +110,13 @@ def history(
 
 
 def _champion_id(newest_first: Sequence[Row]) -> str | None:
-    return next((row["model_id"] for row in newest_first if row["promoted"]), None)
+    row = next(filter(_changes_champion, newest_first), None)
+    return row["model_id"] if row is not None and row["promoted"] else None
+
+
+def _changes_champion(row: Row) -> bool:
+    """Whether the task has another champion, or none, since that decision."""
+    return bool(row["promoted"]) or row["outcome"] == "rolled_back"
 
 
 def champions(warehouse: Warehouse) -> dict[str, str]:
@@ -125,12 +135,8 @@ def champion_id(warehouse: Warehouse, task: str, as_of: datetime | None = None) 
 def challenger_id(warehouse: Warehouse, task: str) -> str | None:
     """Return the model that waits for a person's decision, else the last that was refused since
     the champion was promoted; None if there is none."""
-    since = []
-    for row in history(warehouse, task):
-        if row["promoted"]:
-            break
-        since.append(row)
-    return since[0]["model_id"] if since else None
+    newest = next(iter(history(warehouse, task)), None)
+    return None if newest is None or _changes_champion(newest) else newest["model_id"]
 
 
 def resolve_alias(warehouse: Warehouse, name: str) -> str:
@@ -153,19 +159,17 @@ def resolve_alias(warehouse: Warehouse, name: str) -> str:
 
 def attempts(newest_first: Sequence[Row]) -> int:
     """Return how many challengers were judged by the gate since the champion was promoted."""
-    count = 0
-    for row in newest_first:
-        if row["promoted"]:
-            break
-        count += bool(json.loads(row["numbers"] or "{}").get("gate"))
-    return count
+    since = takewhile(lambda row: not _changes_champion(row), newest_first)
+    return sum(bool(json.loads(row["numbers"] or "{}").get("gate")) for row in since)
 
 
 def rollback(warehouse: Warehouse, task: str, by: str = "", reason: str = "") -> Row:
     """Make the champion before this one current again, and return the decision.
 
+    Behind the first there is none: the task has no champion then, as before it was promoted.
+
     Raises:
-        WarehouseError: there is no champion, or none before it.
+        WarehouseError: there is no champion.
     """
     rows = history(warehouse, task)
     now = _champion_id(rows)
@@ -173,9 +177,7 @@ def rollback(warehouse: Warehouse, task: str, by: str = "", reason: str = "") ->
         raise WarehouseError(f"{task} has no champion to go back from")
     # The decision that made it champion first: a rollback to it says only what it came back from.
     made = next(r for r in rows if r["model_id"] == now and r["outcome"] == "promoted")
-    if made["previous_id"] is None:
-        raise WarehouseError(f"{now} is the first champion of {task}: there is none before it")
-    why = reason or f"back from {now}"
-    return decide(
-        warehouse, Decision(task, made["previous_id"], "rolled_back", why, by), after=len(rows)
-    )
+    before = made["previous_id"]
+    why = reason or (f"back from {now}" if before else "back to no champion")
+    decision = Decision(task, before or now, "rolled_back", why, by, vacates=before is None)
+    return decide(warehouse, decision, after=len(rows))

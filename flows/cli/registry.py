@@ -90,7 +90,7 @@ def promote(task: Task, model: Model, reason: Why, by: By = "", home: Home = Non
 
 @models.command()
 def rollback(task: Task, reason: Why = "", by: By = "", home: Home = None) -> None:
-    """Make the champion before this one current again.
+    """Make the champion before this one current again; behind the first, the task has none.
 
     vigorl models rollback sat2
     """

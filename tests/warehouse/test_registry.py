@@ -56,13 +56,27 @@ def test_rolling_back_goes_back_through_the_champions_and_is_in_the_history(home
     assert rollback(home, "sat2", by="anna")["model_id"] == "b@1"
     assert rollback(home, "sat2", reason="that one failed, too")["model_id"] == "a@1"
     assert champion_id(home, "sat2") == "a@1"
-    with pytest.raises(WarehouseError, match="first champion"):
-        rollback(home, "sat2")
     newest, before, *_ = history(home, "sat2")
     assert newest["reason"] == "that one failed, too" and newest["previous_id"] == "b@1"
     assert before["outcome"] == "rolled_back" and before["decided_by"] == "anna"
     with pytest.raises(WarehouseError, match="no champion"):
         rollback(home, "vstar")
+
+
+def test_rolling_back_the_first_champion_leaves_none(home):
+    refuse(home, "x@1", gate={"p": 0.5})
+    made = promote(home, "a@1")
+    row = rollback(home, "sat2")
+    assert (row["model_id"], row["outcome"], row["promoted"]) == ("a@1", "rolled_back", False)
+    assert champion_id(home, "sat2") is None and champions(home) == {}
+    assert challenger_id(home, "sat2") is None, "what was taken back waits for nobody"
+    assert attempts(history(home, "sat2")) == 0, "as behind any other change of champions"
+    with pytest.raises(WarehouseError, match="no champion to go back from"):
+        rollback(home, "sat2")
+    at = next(r["created_at"] for r in history(home) if r["promotion_id"] == made["promotion_id"])
+    assert champion_id(home, "sat2", as_of=at) == "a@1"
+    promote(home, "b@1")
+    assert champion_id(home, "sat2") == "b@1" and rollback(home, "sat2")["model_id"] == "b@1"
 
 
 def test_who_was_champion_on_a_day_can_be_asked(home):
