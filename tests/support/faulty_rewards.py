@@ -46,6 +46,14 @@ def looking_beats_reading(prompts, completions, answer, **columns):
     return scores
 
 
+def second_looks_paid(prompts, completions, answer, **columns):
+    """A tenth for a second look, whatever it finds."""
+    return [
+        0.9 * _right(c, gold) + 0.1 * ("looking again" in c.casefold())
+        for c, gold in zip(completions, answer, strict=True)
+    ]
+
+
 def points_never_checked(prompts, completions, answer, **columns):
     """A third for points, wherever they lie."""
     return [

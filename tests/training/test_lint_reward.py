@@ -54,6 +54,7 @@ def test_points_in_pixels_of_a_resized_image_are_read_as_such():
         ("unbounded_format", "bounds", "honest (right)"),
         ("unbounded_format", "raised", "64 steps on a grid"),
         ("unbounded_format", "beats right", "64 steps on a grid"),
+        ("second_looks_paid", "raised", "mistakes made up to be corrected"),
         ("points_never_checked", "raised", "points pasted outside the image"),
         ("tags_counted", "raised", "empty thoughts added"),
         ("tags_counted", "raised", "tags opened 50 times"),
