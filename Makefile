@@ -22,7 +22,7 @@ ifneq ($(MADE_IN),$(CURDIR))
 endif
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test coverage test-slow mutants check docs up down vllm vllm-cpu sample nano nano-base nano-teacher nano-reader nano-zoom nano-eval task-control claim-zoom bench-engine bench-search bench-zoom bench-client bench-warehouse chaos-search chaos-retrain claim lock wheel clean bench-training
+.PHONY: help setup demo test coverage test-slow mutants check docs up down vllm vllm-cpu sample nano nano-base nano-teacher nano-reader nano-zoom nano-eval task-control claim-zoom bench-engine bench-search bench-zoom bench-client bench-warehouse bench-scale chaos-search chaos-retrain claim lock wheel clean bench-training
 
 help: ## list these targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-10s %s\n", $$1, $$2 }' Makefile
@@ -116,6 +116,9 @@ bench-client: $(STAMP) ## what a request costs the client, beside other clients 
 
 bench-warehouse: $(STAMP) ## the warehouse at size, beside plain DuckDB and pyarrow (ARGS=--quick)
 	@$(BIN)/python -m benchmarks.warehouse $(ARGS)
+
+bench-scale: $(STAMP) ## seconds and memory of each step by the number of traces (ARGS="--sizes 10000,1000000")
+	@$(BIN)/python -m benchmarks.warehouse.scale $(ARGS)
 
 bench-training: $(STAMP) ## what wrapping TRL costs a training step, side by side (minutes)
 	@$(BIN)/python -m benchmarks.training $(ARGS)

@@ -14,6 +14,8 @@ from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
+import pyarrow as pa
+
 from curation.filters import crops, grounding
 from curation.filters.base import Context, Filter, apply_filters
 from curation.filters.config import (
@@ -30,8 +32,8 @@ from flows.stages.verdicts import Stored, Verdicts, as_row, changed_rows, stored
 from mcts.coordinates import CoordinateSpace, Frame
 from mcts.data import Trace
 from mcts.parsing import render
-from warehouse.query.read_back import read_trees, rows_about
-from warehouse.query.run_query import query
+from warehouse.query.read_back import read_trees
+from warehouse.query.run_query import connect, named_in, query
 from warehouse.query.sql_guard import quoted
 from warehouse.storage.home import Warehouse
 from warehouse.tables.delta import commit_traces, insert_new, record_run
@@ -87,9 +89,9 @@ async def curate(
     record_run(warehouse, run_id, "curate", task=settings.task, params=settings.params())
     if _has_lost_questions(warehouse, settings.task):
         add_lost_ids(warehouse, settings.task)
-    for start in range(0, len(tree_ids), CURATION_BATCH):
-        some = tree_ids[start : start + CURATION_BATCH]
-        await step(curate_trees)(warehouse, run_id, some, filters)
+    todo = find_uncurated(warehouse, tree_ids, filters)
+    for start in range(0, len(todo), CURATION_BATCH):
+        await step(curate_trees)(warehouse, run_id, todo[start : start + CURATION_BATCH], filters)
     await step(filter_corpus)(warehouse, run_id, settings.task, filters)
     summary: Summary = await step(summarize)(warehouse, settings.task, tree_ids)
     extra: dict[str, Any] = dict(other_filters(warehouse, settings.task, run_id, settings.filters))
@@ -212,23 +214,46 @@ def find_uncurated(
     warehouse: Warehouse, tree_ids: Sequence[str], filters: Sequence[Filter]
 ) -> list[str]:
     """List trees with a trace that this code and these filters have not cut or judged."""
-    rows = rows_about(
+    wanted = {one.name: one.method for one in trace_filters(filters, None)}
+    same = " OR ".join(
+        f"(filter = {quoted(name)} AND coalesce(method, 'rules/' || version) = {quoted(method)})"
+        for name, method in wanted.items()
+    )
+    # What a filter has judged is grouped, not sorted as in latest_verdicts: that spills to disk.
+    curated = _asked_of(
         warehouse,
         tree_ids,
-        "SELECT tree_id, trace_id, filter, coalesce(method, 'rules/' || version) AS method, "
-        f"trace_id IN (SELECT trace_id FROM behaviors WHERE method = '{behaviors.METHOD}') "
-        "AS counted FROM traces LEFT JOIN "
-        "(SELECT trace_id, filter, version, method FROM latest_verdicts WHERE stage IS NULL) "
-        f"USING (trace_id) WHERE linearizer = '{linearize.MAKER}'",
+        f"""
+        WITH cut AS (
+            SELECT tree_id, trace_id FROM traces SEMI JOIN _trees USING (tree_id)
+            WHERE linearizer = {quoted(linearize.MAKER)}
+        ),
+        judged AS (
+            SELECT trace_id, max_by(same AND n = {len(wanted)}, version) AS same FROM (
+                SELECT
+                    trace_id, version, bool_and({same}) AS same, count(*) AS n
+                FROM verdicts SEMI JOIN cut USING (trace_id)
+                WHERE stage IS NULL GROUP BY trace_id, version
+            ) GROUP BY trace_id
+        ),
+        counted AS (
+            SELECT DISTINCT trace_id, true AS counted FROM behaviors SEMI JOIN cut USING (trace_id)
+            WHERE method = {quoted(behaviors.METHOD)}
+        )
+        SELECT tree_id FROM cut
+        LEFT JOIN judged USING (trace_id)
+        LEFT JOIN counted USING (trace_id)
+        GROUP BY tree_id HAVING bool_and(coalesce(same AND counted, false))
+        """,
     )
-    wanted = {one.name: one.method for one in trace_filters(filters, None)}
-    methods: dict[tuple[str, str], dict[str, str]] = {}
-    open_trees = set(tree_ids) - {row["tree_id"] for row in rows}
-    for row in rows:
-        methods.setdefault((row["tree_id"], row["trace_id"]), {})[row["filter"]] = row["method"]
-        if not row["counted"]:
-            open_trees.add(row["tree_id"])
-    return sorted(open_trees | {tree for (tree, _), found in methods.items() if found != wanted})
+    return sorted(set(tree_ids).difference(tree_id for (tree_id,) in curated))
+
+
+def _asked_of(warehouse: Warehouse, tree_ids: Sequence[str], sql: str) -> list[tuple[Any, ...]]:
+    """Run a statement that finds these trees in the table `_trees`."""
+    with connect(warehouse, names=named_in(sql)) as con:
+        con.register("_trees", pa.table({"tree_id": pa.array(tree_ids, pa.string())}))
+        return list(con.execute(sql).fetchall())
 
 
 def cut_trees(warehouse: Warehouse, tree_ids: Sequence[str], filters: Sequence[Filter]) -> Cut:
@@ -271,17 +296,45 @@ async def summarize(warehouse: Warehouse, task: str, tree_ids: Sequence[str]) ->
     """Count what the warehouse holds of these searches."""
 
     def count() -> Summary:
-        trees = rows_about(warehouse, tree_ids, "SELECT tree_id, any_right, status FROM trees")
-        traces = rows_about(warehouse, tree_ids, "SELECT tree_id, trace_id FROM latest_traces")
-        kept = rows_about(warehouse, tree_ids, "SELECT tree_id, trace_id FROM kept_traces")
+        ((trees, right, failed),) = _asked_of(
+            warehouse,
+            tree_ids,
+            "SELECT count(*), count(*) FILTER (any_right), count(*) FILTER (status = 'failed') "
+            "FROM trees SEMI JOIN _trees USING (tree_id)",
+        )
+        ((traces, kept),) = _asked_of(warehouse, tree_ids, _COUNT_KEPT)
         return Summary(
             task=task,
             questions=len(tree_ids),
-            trees=len(trees),
-            right=sum(bool(row["any_right"]) for row in trees),
-            failed=sum(row["status"] == "failed" for row in trees),
-            traces=len(traces),
-            kept=len(kept),
+            trees=trees,
+            right=right,
+            failed=failed,
+            traces=traces,
+            kept=kept,
         )
 
     return await asyncio.to_thread(count)
+
+
+# As in the views latest_traces and kept_traces, of the traces of some trees alone.
+_COUNT_KEPT = """
+WITH newest AS (
+    SELECT trace_id FROM (
+        SELECT trace_id, tree_id, linearizer FROM traces SEMI JOIN _trees USING (tree_id)
+    )
+    QUALIFY linearizer IS NOT DISTINCT FROM max_by(
+        linearizer, try_cast(split_part(linearizer, '/', 2) AS INT)
+    ) OVER (PARTITION BY tree_id)
+),
+stages AS (
+    SELECT trace_id, max_by(dropped, version) AS dropped, max_by(n, version) AS n FROM (
+        SELECT
+            trace_id, stage, version, count(*) FILTER (filter <> '(none)') AS n,
+            count(*) FILTER (filter <> '(none)' AND NOT keep) AS dropped
+        FROM verdicts SEMI JOIN newest USING (trace_id) GROUP BY trace_id, stage, version
+    ) GROUP BY trace_id, stage
+)
+SELECT (SELECT count(*) FROM newest), count(*) FROM (
+    SELECT trace_id FROM stages GROUP BY trace_id HAVING sum(dropped) = 0 AND sum(n) > 0
+)
+"""

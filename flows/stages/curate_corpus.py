@@ -49,7 +49,6 @@ from warehouse.query.dedup_inputs import (
     read_hashes,
     unhashed_images,
 )
-from warehouse.query.limits import Limits
 from warehouse.query.run_query import connect, table_versions
 from warehouse.query.sql_guard import quoted
 from warehouse.storage.home import Warehouse
@@ -59,7 +58,6 @@ from warehouse.tables.schema import Row
 
 _TABLES = ("traces", "verdicts", "questions", "image_hashes")
 """What the verdicts follow from; images and steps belong to the rows of these."""
-_MEMORY = 2**30  # bytes that DuckDB may take; the rest is spilled to disk
 _COMMIT_ROWS = 1_000_000  # verdicts committed at once
 
 
@@ -90,7 +88,7 @@ def _filter_corpus(warehouse: Warehouse, run_id: str, task: str, filters: Sequen
     while not done:  # another process was faster: its verdicts are read and compared
         versions = table_versions(warehouse)
         names = [*_TABLES, "images", "steps"]
-        with connect(warehouse, versions, names, Limits(memory=_MEMORY)) as con:
+        with connect(warehouse, versions, names) as con:
             this = _Pass(warehouse, con, run_id, task, filters, versions)
             done = this.run()
             changed += this.changed
@@ -229,6 +227,7 @@ class _Pass:
         stored: dict[str, list[Row]] = defaultdict(list)
         for row in self._contaminated(rule.name):
             stored[row.pop("question_id")].append(row)
+        asked: Iterable[list[ComparedQuestion]]
         if same_evaluation:
             asked = [self._named(set(stored) - new)] if self._added_training() else []
         else:
@@ -351,14 +350,14 @@ def corpus_verdicts(
     beside: Beside,
     traces: Sequence[Mapping[str, Any]],
     before: Verdicts,
-    unjudged: Sequence[Trace],
+    unjudged: Mapping[str, Trace],
 ) -> Verdicts:
     """Apply every filter of this stage to every trace of some groups of questions.
 
     Args:
         traces: rows as those of `Part`.
         before: stored verdicts; those of a content filter of the same method stand.
-        unjudged: the traces on which a content filter has none.
+        unjudged: by id, the traces on which a content filter has none.
     """
     verdicts = _content_verdicts(warehouse, filters, traces, before, unjudged)
     for one in filters:
@@ -398,12 +397,11 @@ def _content_verdicts(
     filters: Sequence[Filter],
     traces: Sequence[Mapping[str, Any]],
     before: Verdicts,
-    unjudged: Sequence[Trace],
+    unjudged: Mapping[str, Trace],
 ) -> Verdicts:
     """Apply the filters that see one trace; a verdict by the same method stands."""
     verdicts: Verdicts = {row["trace_id"]: {} for row in traces}
-    whole = {trace.trace_id: trace for trace in unjudged}
-    ids = sorted({trace.question_id for trace in unjudged})
+    ids = sorted({trace.question_id for trace in unjudged.values()})
     found = read_questions(warehouse, question_ids=ids) if ids else ()
     questions = {question.question_id: question for question in found}
     for one in trace_filters(filters, CORPUS):
@@ -412,7 +410,7 @@ def _content_verdicts(
             if stands and stands["method"] == one.method:
                 given[one.name] = stands
                 continue
-            trace = whole[trace_id]
+            trace = unjudged[trace_id]
             question = questions[trace.question_id]
             context = Context(images=partial(_images, warehouse, question))
             (verdict,) = apply_filters(trace, question, [one], context)

@@ -109,10 +109,10 @@ def _preview(warehouse: Warehouse, task: str, filters: Sequence[Filter]) -> Prev
     rows: dict[str, Row] = {}
     recut: set[str] = set()
     verdicts: Verdicts = {}
-    for start in range(0, len(tree_ids), CURATION_BATCH):
-        todo = find_uncurated(warehouse, tree_ids[start : start + CURATION_BATCH], filters)
-        cut = cut_trees(warehouse, todo, filters)
-        recut.update(todo)
+    todo = find_uncurated(warehouse, tree_ids, filters)
+    recut.update(todo)
+    for start in range(0, len(todo), CURATION_BATCH):
+        cut = cut_trees(warehouse, todo[start : start + CURATION_BATCH], filters)
         verdicts |= cut.verdicts
         traces |= {t.trace_id: t for t in cut.traces if t.trace_id not in now}
         rows |= {row["trace_id"]: row for row in cut.rows}
@@ -134,7 +134,7 @@ def _preview(warehouse: Warehouse, task: str, filters: Sequence[Filter]) -> Prev
         if any(name not in given or given[name]["method"] != m for name, m in methods.items()):
             unjudged.append(row["trace_id"])
     stored = read_traces(warehouse, [i for i in unjudged if i not in traces])
-    whole = [traces[i] for i in unjudged if i in traces] + [trace for trace, _ in stored]
+    whole = traces | {trace.trace_id: trace for trace, _ in stored}
     second = corpus_verdicts(warehouse, filters, beside, known, corpus.verdicts, whole)
     then = {i: {**v, **second.get(i, corpus.verdicts.get(i, {}))} for i, v in verdicts.items()}
     names = [one.name for one in filters]

@@ -36,7 +36,7 @@ def mark(warehouse: Warehouse, versions: Mapping[str, int | None]) -> Seen:
     """Return what was seen by a pass that read the tables at these versions."""
     found = {name: _at(warehouse, name, version) for name, version in versions.items()}
     return {
-        name: (delta.version(), _digest(delta)) if delta else None for name, delta in found.items()
+        name: [delta.version(), _digest(delta)] if delta else None for name, delta in found.items()
     }
 
 

@@ -1,7 +1,7 @@
 """Reads a task's traces part by part, whole groups of questions together, in bounded memory.
 
     for part in read_parts(con, "sat2", groups, {"no_personal_data": "rules/1"}):
-        part.rows, part.stored, part.unjudged()
+        part.rows, part.stored, part.unjudged
 
 The traces of a round, a million, are brought together with their verdicts in temporary tables of
 DuckDB, which spill to disk; each part of a round, some thousands of traces, then becomes Python
@@ -12,7 +12,7 @@ from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any
 
 import duckdb
@@ -45,8 +45,8 @@ class Part:
     """Those of the traces, by id."""
     sizes: dict[str, tuple[int, int]]
     """Width and height of the questions' images, pixels."""
-    unjudged: list[Trace] = field(default_factory=list)
-    """The traces, whole, on which a filter of content has no verdict by its method."""
+    unjudged: dict[str, Trace]
+    """By id, the whole traces on which a filter of content has no verdict by its method."""
 
 
 def read_parts(
@@ -187,5 +187,8 @@ def _read_part(con: duckdb.DuckDBPyConnection, number: int) -> Part:
         read("part_stored", "trace_id, filter"),
         questions,
         {image_id: (width, height) for image_id, width, height in sized},
-        [trace_from(row, steps[row["trace_id"]]) for row in read("part_traces", "trace_id")],
+        {
+            row["trace_id"]: trace_from(row, steps[row["trace_id"]])
+            for row in read("part_traces", "trace_id")
+        },
     )

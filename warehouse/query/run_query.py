@@ -38,6 +38,8 @@ from warehouse.tables.schema import CHILDREN, TABLES, Table
 # parent's has. The other order could show a tree without its nodes.
 ORDER = [*sorted(CHILDREN, reverse=True), *(name for name in TABLES if name not in CHILDREN)]
 
+_MEMORY = 2 * 2**30  # bytes for our own statements, however large the tables: the rest is spilled
+
 # Views that leave out replaced versions: where a table has one version, they are the table itself.
 _NEWEST = {"latest_traces": ("traces", "linearizer"), "latest_verdicts": ("verdicts", "version")}
 
@@ -137,8 +139,7 @@ def _fill(
 ) -> None:
     """Create the views, then disable external access."""
     files = create_views(con, warehouse, names, versions)
-    if limits:
-        limit_resources(con, limits.memory)
+    limit_resources(con, limits.memory if limits else _MEMORY)
     # Big sorts spill here; DuckDB removes what it wrote when the connection closes.
     scratch = Path(tempfile.gettempdir()) / f"vigorl-duckdb-{id(con)}"
     con.execute(
