@@ -10,6 +10,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import duckdb
 import pyarrow as pa
 import pytest
 
@@ -27,8 +28,10 @@ from mcts.data import (
     ZoomCall,
 )
 from mcts.zoom.crops import crop_of
+from warehouse.query.commit_visibility import commits_of
 from warehouse.query.run_query import query
 from warehouse.storage.home import Warehouse
+from warehouse.tables import delta as delta_tables
 from warehouse.tables import rows
 from warehouse.tables.delta import (
     append,
@@ -317,3 +320,27 @@ def test_a_table_whose_sentences_were_worded_otherwise_takes_new_rows(
     many = rows_to_arrow("runs", [{"run_id": f"r{i}", "kind": "build"} for i in range(3)])
     assert append(warehouse, "runs", many.to_reader(max_chunksize=2), "a stream")
     assert query(warehouse, "SELECT count(*) AS n FROM runs").to_pylist() == [{"n": 5}]
+
+
+def test_the_log_alone_says_of_which_commits_the_files_are(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    warehouse = Warehouse(str(tmp_path))
+
+    def commit(trace_id: str) -> None:
+        trace, step = {"trace_id": trace_id}, {"trace_id": trace_id, "step": 0}
+        commit_traces(
+            warehouse, [{**trace, "question_id": "q"}], steps=[step], verdicts=[], run_id="r"
+        )
+
+    with monkeypatch.context() as older:  # a table of a time before the setting
+        older.setattr(delta_tables, "_ALL_STATISTICS", {})
+        commit("a")
+    commit("b")
+    steps = open_table(warehouse, "steps")
+    assert steps is not None
+    unread = duckdb.connect()
+    unread.close()  # reading a file would fail
+    found = commits_of(unread, warehouse, "steps", steps)
+    stored = scan(warehouse, "traces", ["commit_id"])["commit_id"].to_pylist()
+    assert sorted(found.values(), key=str) == sorted(({i} for i in stored), key=str)

@@ -22,6 +22,7 @@ import socket
 import time
 import uuid
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any, TypeAlias, TypeVar
@@ -52,6 +53,9 @@ _CONFIGURATION = {
     "delta.logRetentionDuration": "interval 3650 days",
     "delta.deletedFileRetentionDuration": "interval 3650 days",
 }
+_ALL_STATISTICS = {"delta.dataSkippingNumIndexedCols": "-1"}
+"""Show what the log notes of every column. Delta's default is the first 32, with each field of a
+struct counted: `commit_id` may come after them, and then every file has to be read to find it."""
 
 
 def open_table(warehouse: Warehouse, name: str, version: int | None = None) -> DeltaTable | None:
@@ -366,6 +370,9 @@ def _open_or_create(warehouse: Warehouse, name: str) -> DeltaTable:
     warehouse.ensure_writable()
     for attempt in range(_ATTEMPTS):
         if (delta := open_table(warehouse, name)) is not None:
+            if not _ALL_STATISTICS.keys() <= delta.metadata().configuration.keys():
+                with suppress(CommitFailedError):  # another writer's does as well
+                    delta.alter.set_table_properties(_ALL_STATISTICS)
             return delta
         try:
             return DeltaTable.create(
@@ -373,7 +380,7 @@ def _open_or_create(warehouse: Warehouse, name: str) -> DeltaTable:
                 TABLES[name].schema,
                 mode="ignore",
                 description=TABLES[name].sentence,
-                configuration=_CONFIGURATION,
+                configuration=_CONFIGURATION | _ALL_STATISTICS,
                 storage_options=warehouse.storage_options,
             )
         except DeltaError:
