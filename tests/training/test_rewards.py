@@ -138,8 +138,10 @@ def test_a_second_look_is_paid_where_it_corrects_something():
     assert earned(lamp, missed, other) < 1, "it is about another object"
     assert earned(lamp, missed, "Wait, looking again, the blue box is at (800, 900).") == 0
     both = (missed, "Here is the blue box at (800, 100).")
-    assert earned(lamp, *both, again) == pytest.approx(0.5), "one look makes good one miss"
+    assert earned(lamp, *both, again) == pytest.approx(1 / 3), "one look makes good one miss"
     assert earned(lamp, again, missed) < 1, "what comes before corrects nothing"
+    idle = (lamp, missed, other)
+    assert earned(*idle) == 0 < earned(*idle, part="verified"), "what is said again is no hit more"
     assert earned(lamp, missed, again, objects=None) == 1, "without boxes it is the plain part"
 
 

@@ -23,6 +23,7 @@ texts, or chat messages, in the student's own coordinates. The parts, each of th
   it looks again, points at what it named; one such step for each miss. So a second look is paid
   where it corrects something, with what the first one cost; one that corrects nothing earns
   nothing, and no error that is made up to be corrected earns more than having been right at once.
+  A step on what was hit before does not count: in `verified` it makes misses a smaller share.
 - `evidence`: what the places that the steps cite are worth to the answer, where no boxes are known:
   how much less probable the policy in training finds its own answer with those regions covered than
   with others covered (`training.batches.evidence`); only of a right, grounded answer.
@@ -190,7 +191,8 @@ def _on_their_objects(steps: Sequence[Step], objects: Objects) -> list[bool]:
 
 
 def _on_their_objects_at_last(steps: Sequence[Step], objects: Objects) -> list[bool]:
-    """Return the same, where each second look that hits makes good one miss before it."""
+    """Return the same, where each second look that hits makes good one miss before it, without the
+    steps that only hit what was hit before."""
     hits = _on_their_objects(steps, objects)
     labels = sorted({box.label for boxes in objects for box in boxes or () if box.label.strip()})
     named = [set(labels_in(step.thought, labels)) for step in steps]
@@ -199,7 +201,13 @@ def _on_their_objects_at_last(steps: Sequence[Step], objects: Objects) -> list[b
             missed = [i for i in range(again) if not hits[i] and named[i] & named[again]]
             for last in missed[-1:]:
                 hits[last] = True
-    return hits
+    counted, seen = [], set[str]()
+    for hit, names in zip(hits, named, strict=True):
+        if hit and names <= seen:
+            continue  # or what is said again would make up for a miss
+        counted.append(hit)
+        seen |= names if hit else set()
+    return counted
 
 
 def evidence(parsed: ParsedCompletion) -> float:
