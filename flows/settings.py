@@ -139,8 +139,8 @@ class BuildSettings(TeacherSettings, ZoomSettings):
     wave: int = option(1, "simulations at once within a tree", ge=1)
     strategy: Literal["mcts", "best-of-n", "linear", "auto"] = option(
         "mcts",
-        "tree search; a baseline: whole chains, or chains step by step; or auto: whole chains, then "
-        "a tree search of what they fail",
+        "tree search; a baseline: whole chains, or chains step by step; or auto: whole chains, "
+        "then a tree search of what they fail",
     )
     samples: int | None = option(
         None, "chains of a baseline; 16, or what its tree budget allows; of auto, 8", ge=1

@@ -6,7 +6,7 @@ Best-of-n samples whole chains from the question, several per request. Linear sa
 distillation sampling) takes one step per request from the question to an answer, then starts
 again. Neither uses the rewards of earlier chains. Each function is one wave of its strategy, as
 `mcts.search.simulate` is of the tree search. Where the model may zoom, their chains look closer
-under the rules of the tree search.
+under the rules of the tree search. The strategy `auto` begins with the waves of best-of-n.
 
 Both produce an ordinary tree, which the same code stores, linearizes and displays: best-of-n chains
 are rollouts of the root, linear chains are its children. The most frequent answer
@@ -40,6 +40,13 @@ async def best_of_n(run: SearchRun) -> bool:
         run.record_rollouts(tree.root, rollouts)
     tree.simulations = first
     return _is_productive(tree.root)
+
+
+async def sample_first(run: SearchRun) -> bool:
+    """Sample whole chains before a search; the root is still to be expanded after them."""
+    await best_of_n(run)
+    run.tree.root.attempts = 0
+    return True
 
 
 async def _sample_chains(run: SearchRun, first: int, n: int) -> list[Rollout] | TeacherError:

@@ -53,9 +53,10 @@ class SearchConfig:
     repeat_radius: float = 0.01
     """Two points closer than this share of the image's longer side are the same place."""
     strategy: str = "mcts"
-    """`mcts`, or a baseline: `best-of-n`, `linear`."""
+    """`mcts`; a baseline: `best-of-n`, `linear`; or `auto`: whole chains first, and a tree search
+    of what they fail."""
     samples: int = 16
-    """Chains that the baselines sample; `mcts` counts simulations instead."""
+    """Chains that the baselines sample, or `auto` before its simulations; `mcts` has none."""
     enough: int | None = None
     """Stop at this many distinct correct lines of reasoning (`Tree.right_lines`)."""
     budget: Budget = field(default_factory=Budget)

@@ -53,11 +53,21 @@ class SearchRun:
         )
         self.n_nodes, self.n_rollouts = 1, 0
 
+    @property
+    def limit(self) -> int:
+        """Simulations, or chains of a baseline, at which the search ends; `auto` has both."""
+        config = self.config
+        chains = 0 if config.strategy == "mcts" else config.samples
+        return chains + (config.simulations if config.strategy in ("mcts", "auto") else 0)
+
     def stop_reason(self) -> str | None:
-        """Return `enough`, the budget's limit that is reached, or None; for use between waves."""
-        enough = self.config.enough
-        if enough is not None and self.tree.right_lines() >= enough:
+        """Return why the search ends before its next wave, or None: `Tree.stopped_by`."""
+        config, tree = self.config, self.tree
+        if config.enough is not None and tree.right_lines() >= config.enough:
             return "enough"
+        sampled = config.strategy == "auto" and tree.simulations == config.samples
+        if sampled and any(reward >= 1.0 for reward in tree.root.rewards):
+            return "sampled"
         return self.config.budget.reached(self.tree.usage)
 
     def simulations_left(self) -> int:
@@ -66,7 +76,7 @@ class SearchRun:
         used = [config.budget.share(tree.usage)]
         if config.enough:
             used.append(tree.right_lines() / config.enough)
-        left = config.simulations - tree.simulations
+        left = self.limit - tree.simulations
         if not any(used):
             limited = config.enough or config.budget != Budget()
             return min(left, 1) if limited else left

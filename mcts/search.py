@@ -11,7 +11,8 @@ A search is a pure function of question, configuration, seed and the policy's an
 clock, no torch. Simulations run in waves of a fixed width. Within a wave requests overlap and
 virtual loss keeps the simulations apart; rewards are backpropagated in a fixed order, so the same
 responses always make the same tree. Width 1 is the textbook search. Budgets and `enough` are
-checked between waves only. `strategy` replaces the tree search by a baseline (`mcts.baselines`).
+checked between waves only. `strategy` replaces the tree search by a baseline (`mcts.baselines`), or
+with `auto` samples chains first and grows the tree only where none of them is right.
 With `config.zoom` a step may end in a call for a closer look: a node holds the crop that it showed,
 its children see it, and rollouts go turn by turn (`mcts.zoom.episode`).
 """
@@ -20,7 +21,7 @@ from __future__ import annotations
 
 from collections.abc import Awaitable, Callable
 
-from mcts.baselines import best_of_n, linear
+from mcts.baselines import best_of_n, linear, sample_first
 from mcts.budget import Usage
 from mcts.concurrency import gather
 from mcts.config import Grader, SearchConfig
@@ -44,7 +45,7 @@ async def search(
 
     A request that fails for good costs its own branch, never the tree; the failure is listed in
     `tree.errors`. The search ends after `config.simulations`, or earlier for the reason given in
-    `tree.stopped_by`: everything is explored, enough is found, the budget is spent.
+    `tree.stopped_by`: everything is explored, enough is found, sampling did, the budget is spent.
 
     Args:
         before_wave: called with the usage so far before every wave, when no request is in flight;
@@ -54,10 +55,10 @@ async def search(
     """
     prefetcher = Prefetcher(policy)
     run = SearchRun(question, config, prefetcher, grade, tree_id)
-    tree, run_wave, unfinished = run.tree, STRATEGIES[config.strategy], True
-    limit = config.simulations if run_wave is simulate else config.samples
+    tree, unfinished = run.tree, True
     try:
-        while tree.simulations < limit:
+        while tree.simulations < run.limit:
+            run_wave = next_wave(run)
             tree.stopped_by = run.stop_reason() if unfinished else "explored"
             if tree.stopped_by:
                 break
@@ -70,10 +71,18 @@ async def search(
     return tree
 
 
+def next_wave(run: SearchRun) -> Wave:
+    """Return the function that runs the next wave of a search."""
+    config = run.config
+    if config.strategy == "auto":
+        return sample_first if run.tree.simulations < config.samples else simulate
+    return STRATEGIES[config.strategy]
+
+
 async def simulate(run: SearchRun) -> bool:
     """Run one wave of simulations; return whether anything is left to explore."""
     tree, root, config = run.tree, run.tree.root, run.config
-    width = min(config.wave, config.simulations - tree.simulations)
+    width = min(config.wave, run.limit - tree.simulations)
     leaves = select_wave(root, config.exploration, width)
     n = config.children
     proposals = await gather(run.propose(leaf, n, leaf.attempts * n) for leaf in leaves)
@@ -91,7 +100,8 @@ async def simulate(run: SearchRun) -> bool:
     return root.open
 
 
-STRATEGIES: dict[str, Callable[[SearchRun], Awaitable[bool]]] = {
+Wave = Callable[[SearchRun], Awaitable[bool]]
+STRATEGIES: dict[str, Wave] = {
     "mcts": simulate,
     "best-of-n": best_of_n,
     "linear": linear,

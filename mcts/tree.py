@@ -151,12 +151,13 @@ class Tree:
     question: Question
     root: Node
     simulations: int = 0
-    """Simulations completed; of a baseline, chains sampled."""
+    """Simulations completed; of a baseline, chains sampled; of `auto`, both."""
     errors: tuple[str, ...] = ()
     """Final failures of single requests, in order; each cost its own branch only."""
     stopped_by: str | None = None
     """Why it ended before its last simulation: `explored` (every branch ended), `enough` (right
-    lines of reasoning), or the limit reached: `tokens`, `requests`, `seconds`."""
+    lines of reasoning), `sampled` (`auto` found a right chain), or the limit reached: `tokens`,
+    `requests`, `seconds`."""
     usage: Usage = field(default_factory=Usage)
     """Cost of its requests; known during the search, not stored with the tree."""
     request_keys: set[tuple[str, str, int]] | None = None

@@ -23,6 +23,7 @@ from flows.settings import BuildSettings, FieldProblem
 from flows.stages.run_budget import OutOfBudget, RunBudget
 from flows.teachers.resolve import ResolvedTeacher
 from flows.teachers.response_styles import search_style, way_of_asking
+from mcts.baselines import CHAINS_PER_REQUEST
 from mcts.budget import Budget, Usage
 from mcts.concurrency import gather
 from mcts.config import SearchConfig, search_id
@@ -94,6 +95,8 @@ def search_config(settings: BuildSettings, resolved: ResolvedTeacher) -> SearchC
     config = SearchConfig(**values)
     if config.strategy == "mcts":
         return config
+    if config.strategy == "auto":
+        return replace(config, samples=settings.samples or CHAINS_PER_REQUEST)
     # What a baseline does not use must not be part of its searches' names.
     plain = SearchConfig(resolved.space)
     unlimited = plain.samples if config.budget == Budget() else MOST_SAMPLES

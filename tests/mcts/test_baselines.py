@@ -52,6 +52,28 @@ def test_best_of_n_samples_whole_chains_from_the_question_many_to_a_request():
     assert tree.root.value == pytest.approx(sum(r.reward for r in tree.rollouts) / 20)
 
 
+AUTO = replace(CONFIG, strategy="auto", samples=8)
+
+
+def test_auto_searches_only_what_its_samples_fail():
+    policy = ScriptedPolicy(otherwise=chains)
+    tree = run(policy, AUTO)
+    assert tree.stopped_by == "sampled" and tree.simulations == 8
+    assert policy.log == [("", "chain", 8, 0)] and tree.nodes == [tree.root]
+
+    def wrong(node, purpose, steps, sample):
+        if purpose == "chain":
+            return f"{think(3, 5)}<answer>right</answer>"
+        return seeded_teacher(node, purpose, steps, sample)
+
+    policy = ScriptedPolicy(otherwise=wrong)
+    tree = run(policy, AUTO)
+    assert tree.stopped_by is None and tree.simulations == 8 + AUTO.simulations
+    assert policy.log[0] == ("", "chain", 8, 0) and policy.log[1][1] == "expand"
+    assert len(tree.nodes) > 1
+    assert [r.reward for r in tree.root.rollouts[:8]] == [0] * 8, "the samples are kept"
+
+
 def test_linear_thinks_one_step_a_request_and_one_chain_after_the_other():
     script = {
         ("", "expand", 0): think(1, 1),
