@@ -26,7 +26,7 @@ from flows.stages.failures import describe_failures
 from flows.stages.run_budget import RunBudget, describe_cost, describe_stop, spent_on
 from flows.stages.search import ShardTurn, committed, name_searches, overlapping, search_config
 from flows.stages.shards.elsewhere import cut_shards, run_elsewhere
-from flows.stages.shards.shard import Outcome, Shard
+from flows.stages.shards.shard import Shard, ShardOutcome
 from flows.stages.shards.worker import ShardWorker
 from flows.stages.unread_places import describe_unread
 from flows.teachers.resolve import resolve
@@ -102,10 +102,10 @@ async def _run_here(
     settings: BuildSettings,
     progress: Progress,
     step: Step,
-) -> Outcome:
+) -> ShardOutcome:
     """Run the shards in this process, two of them at once at most."""
     budget = RunBudget(Budget(settings.run_tokens, settings.run_requests), settings.run_seconds)
-    outcome = Outcome()
+    outcome = ShardOutcome()
 
     async def work(shard: Shard, turn: ShardTurn) -> None:
         outcome.tree_ids += await worker.run(shard, budget, progress, turn, step)
@@ -136,7 +136,7 @@ def _stop(
 
 def _remarks(
     settings: BuildSettings,
-    outcome: Outcome,
+    outcome: ShardOutcome,
     spent: dict[str, Any],
     kept: int,
     zooms: bool,

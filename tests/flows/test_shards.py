@@ -20,7 +20,7 @@ from flows.stages.build import build
 from flows.stages.curate import Summary
 from flows.stages.shards import elsewhere
 from flows.stages.shards.pool_workers import run_stored_shard
-from flows.stages.shards.shard import Outcome, Shard, Share
+from flows.stages.shards.shard import Shard, ShardOutcome, Share
 from flows.stages.shards.worker import WorkerProcess
 from tests.flows.test_build import contents
 from tests.support.fixtures import sat_rows, write_sat
@@ -48,8 +48,8 @@ class Here:
     async def ready(self) -> None:
         """There is room."""
 
-    async def run(self, shard: Shard) -> Outcome:
-        return Outcome.of(await self.process.run(shard.text()))
+    async def run(self, shard: Shard) -> ShardOutcome:
+        return ShardOutcome.of(await self.process.run(shard.text()))
 
 
 class Process(Here):
@@ -57,7 +57,7 @@ class Process(Here):
 
     failpoint, killed = "", 0
 
-    async def run(self, shard: Shard) -> Outcome:
+    async def run(self, shard: Shard) -> ShardOutcome:
         while True:
             env, Process.failpoint = {**os.environ, "VIGORL_FAILPOINT": Process.failpoint}, ""
             pipes = {"stdin": asyncio.subprocess.PIPE, "stdout": asyncio.subprocess.PIPE}
@@ -66,7 +66,7 @@ class Process(Here):
             )
             printed, _ = await process.communicate(shard.text().encode())
             if not process.returncode:
-                return Outcome.of(printed.decode())
+                return ShardOutcome.of(printed.decode())
             assert process.returncode == 137
             Process.killed += 1
 
@@ -150,7 +150,7 @@ async def test_of_two_workers_on_one_shard_the_second_finds_it_done(
     shards: list[Shard] = []
 
     class Taking(Here):
-        async def run(self, shard: Shard) -> Outcome:
+        async def run(self, shard: Shard) -> ShardOutcome:
             shards.append(shard)
             return await super().run(shard)
 
@@ -206,12 +206,12 @@ def test_what_a_shard_does_not_need_of_its_share_is_free_for_others() -> None:
         async def ready(self) -> None:
             """There is room."""
 
-        async def run(self, shard: Shard) -> Outcome:
+        async def run(self, shard: Shard) -> ShardOutcome:
             given.append(shard.share)
             tokens = shard.share.tokens or 0
             if shard.tree_ids == ("t0",) and tokens < 50:  # it needs more than its part
-                return Outcome(spent=(1, tokens), stopped_by="tokens")
-            return Outcome(list(shard.tree_ids), spent=(1, min(tokens, 10)))
+                return ShardOutcome(spent=(1, tokens), stopped_by="tokens")
+            return ShardOutcome(list(shard.tree_ids), spent=(1, min(tokens, 10)))
 
     settings = BuildSettings.checked(task="sat2", teacher="nano", run_tokens=90)
     run = elsewhere._Run(shards, settings, Progress())
@@ -224,7 +224,7 @@ def test_a_worker_that_would_search_otherwise_refuses(
     home: Path, server: StubServer, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     class Older(Here):
-        async def run(self, shard: Shard) -> Outcome:
+        async def run(self, shard: Shard) -> ShardOutcome:
             shard.settings["temperature"] = 0.5
             return await super().run(shard)
 

@@ -24,17 +24,17 @@ from flows.progress import Progress
 from flows.server_options import without_secrets
 from flows.settings import BuildSettings, Problem
 from flows.stages.search import Search
-from flows.stages.shards.shard import Outcome, Shard, Share
+from flows.stages.shards.shard import Shard, ShardOutcome, Share
 from warehouse.storage.home import Warehouse
 
 
-class Worker(Protocol):
+class RemoteWorker(Protocol):
     """Runs one shard after another, somewhere."""
 
     async def ready(self) -> None:
         """Return when there is room for it; it must not be given a shard before."""
 
-    async def run(self, shard: Shard) -> Outcome:
+    async def run(self, shard: Shard) -> ShardOutcome:
         """Run a shard, on another machine if one is lost."""
 
 
@@ -56,7 +56,7 @@ def cut_shards(
 
 async def run_elsewhere(
     shards: Sequence[Shard], settings: BuildSettings, progress: Progress
-) -> Outcome:
+) -> ShardOutcome:
     """Run shards as `settings.on` says, and sum up what came of them.
 
     Raises:
@@ -75,7 +75,7 @@ async def run_elsewhere(
 
 def _workers(
     settings: BuildSettings, progress: Progress
-) -> AbstractAsyncContextManager[Sequence[Worker]]:
+) -> AbstractAsyncContextManager[Sequence[RemoteWorker]]:
     where, _, name = settings.on.partition(":")
     count = settings.workers
     if where == "ray":
@@ -103,13 +103,13 @@ class _Run:
         """Shards whose share was too small, and which part of it."""
         self._there: dict[str, list[str]] = {shard.name: [] for shard in shards}
         self._progress, self._told = progress, set[str]()
-        self.total = Outcome()
+        self.total = ShardOutcome()
 
-    async def all_on(self, workers: Sequence[Worker]) -> None:
+    async def all_on(self, workers: Sequence[RemoteWorker]) -> None:
         """Run every shard once, and again those whose share was too small."""
         finished = asyncio.Event()
 
-        async def pull(worker: Worker) -> None:
+        async def pull(worker: RemoteWorker) -> None:
             await worker.ready()
             while self._waiting:
                 await self._one(worker, self._waiting.popleft())
@@ -131,12 +131,12 @@ class _Run:
         self.total.tree_ids = [name for ids in self._there.values() for name in ids]
         self.total.stopped_by = next((why for _, why in self._stopped.values()), None)
 
-    async def _again(self, worker: Worker) -> None:
+    async def _again(self, worker: RemoteWorker) -> None:
         for shard, why in list(self._stopped.values()):
             if why != "seconds":
                 await self._one(worker, shard, again=True)
 
-    async def _one(self, worker: Worker, shard: Shard, again: bool = False) -> None:
+    async def _one(self, worker: RemoteWorker, shard: Shard, again: bool = False) -> None:
         share = self._share(shard, again)
         parts, spent = (share.requests, share.tokens), self._held[shard.name]
         if again and any(p is not None and p <= s for p, s in zip(parts, spent, strict=True)):
@@ -168,7 +168,7 @@ class _Run:
         seconds = None if self._ends is None else max(0.0, self._ends - time.monotonic())
         return Share(requests=parts[0], tokens=parts[1], seconds=seconds)
 
-    def _add(self, outcome: Outcome) -> None:
+    def _add(self, outcome: ShardOutcome) -> None:
         total = self.total
         total.requested += outcome.requested
         total.replayed += outcome.replayed

@@ -19,7 +19,7 @@ from typing import Any
 
 from flows.progress import Progress
 from flows.settings import BuildSettings, Problem
-from flows.stages.shards.shard import Outcome, Shard
+from flows.stages.shards.shard import Shard, ShardOutcome
 from flows.stages.shards.worker import WorkerProcess
 from warehouse.storage.home import Warehouse
 
@@ -36,7 +36,7 @@ async def run_stored_shard(home: str, key: str) -> str:
     finally:
         await process.close()
     objects.put(f"{key}-outcome.json", text.encode())
-    outcome = Outcome.of(text)
+    outcome = ShardOutcome.of(text)
     return outcome.problem or f"{len(outcome.tree_ids)} trees are in the warehouse"
 
 
@@ -49,8 +49,8 @@ class PoolWorker:
     async def ready(self) -> None:
         """Return: the pool has its own queue."""
 
-    async def run(self, shard: Shard) -> Outcome:
-        """See `flows.stages.shards.elsewhere.Worker`."""
+    async def run(self, shard: Shard) -> ShardOutcome:
+        """See `flows.stages.shards.elsewhere.RemoteWorker`."""
         objects = self._warehouse.objects
         key = f"shards/{shard.name}/{uuid.uuid4().hex[:12]}"
         stored = f"{key}.json", f"{key}-outcome.json"
@@ -59,7 +59,7 @@ class PoolWorker:
             for _ in range(MOST_LOSSES):
                 state = await self._one_run(key)
                 with suppress(KeyError):
-                    return Outcome.of(objects.get(stored[1]).decode())
+                    return ShardOutcome.of(objects.get(stored[1]).decode())
                 if state.is_failed() or state.is_cancelled():
                     break  # a defect, or a person's wish; a lost one has crashed
                 self._progress.report(f"a worker of {self._pool} was lost; its shard goes on")
@@ -73,14 +73,14 @@ class PoolWorker:
 
     async def _one_run(self, key: str) -> Any:
         from prefect.client.orchestration import get_client
-        from prefect.deployments import run_deployment
+        from prefect.deployments import arun_deployment
         from prefect.exceptions import ObjectNotFound
         from prefect.states import Cancelling
 
         values = {"home": self._warehouse.root, "key": key}
         name = f"build-shard/{self._pool}"
         try:
-            run: Any = await run_deployment(name, parameters=values, timeout=0)
+            run: Any = await arun_deployment(name, parameters=values, timeout=0)
         except ObjectNotFound:
             raise Problem(
                 f"on: there is no deployment {name}; docs/building.md says how to make it"

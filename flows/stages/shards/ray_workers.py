@@ -16,7 +16,7 @@ from contextlib import asynccontextmanager
 from typing import Any
 
 from flows.settings import Problem
-from flows.stages.shards.shard import Outcome, Shard
+from flows.stages.shards.shard import Shard, ShardOutcome
 from flows.stages.shards.worker import WorkerProcess
 
 MOST_LOSSES = 1000
@@ -43,12 +43,12 @@ class RayWorker:
         self._actor, self._gone = actor, gone
 
     async def ready(self) -> None:
-        """See `flows.stages.shards.elsewhere.Worker`."""
+        """See `flows.stages.shards.elsewhere.RemoteWorker`."""
         await self._answer(self._actor.ready.remote())
 
-    async def run(self, shard: Shard) -> Outcome:
-        """See `flows.stages.shards.elsewhere.Worker`."""
-        return Outcome.of(await self._answer(self._actor.run.remote(shard.text())))
+    async def run(self, shard: Shard) -> ShardOutcome:
+        """See `flows.stages.shards.elsewhere.RemoteWorker`."""
+        return ShardOutcome.of(await self._answer(self._actor.run.remote(shard.text())))
 
     async def _answer(self, asked: Any) -> Any:
         try:

@@ -1,7 +1,7 @@
 """A shard of a build as a value: any process that reaches the warehouse can run it.
 
     shard = Shard(run_id, settings.model_dump(mode="json"), question_ids, tree_ids, share)
-    outcome = Outcome.of(await worker.run(shard.text()))       # here, or on another machine
+    outcome = ShardOutcome.of(await worker.run(shard.text()))       # here, or on another machine
 
 Both are JSON in between. A shard's trees have names that hash question, settings, prompt and model,
 so that a process which would search otherwise refuses the shard instead.
@@ -67,7 +67,7 @@ class Shard:
 
 
 @dataclass(slots=True)
-class Outcome:
+class ShardOutcome:
     """What came of a shard."""
 
     tree_ids: list[str] = field(default_factory=list)
@@ -98,7 +98,7 @@ class Outcome:
         return json.dumps(asdict(self))
 
     @classmethod
-    def of(cls, text: str) -> Outcome:
+    def of(cls, text: str) -> ShardOutcome:
         """Read it from JSON."""
         fields = json.loads(text)
         for name in ("spent", "prefetched"):

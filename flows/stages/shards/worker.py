@@ -4,7 +4,7 @@
     outcome = await worker.run(shard, budget, progress)       # the build's own process
 
     process = WorkerProcess()                                 # any other, on any machine
-    text = await process.run(shard.text())                    # an Outcome as JSON
+    text = await process.run(shard.text())                    # an ShardOutcome as JSON
     await process.close()
 
 A shard is searched under a lease, from what the journal has of it, whoever wrote that: so a shard
@@ -32,7 +32,7 @@ from flows.stages.search import (
     search_config,
     search_shard,
 )
-from flows.stages.shards.shard import Outcome, Shard
+from flows.stages.shards.shard import Shard, ShardOutcome
 from flows.teachers.resolve import resolve
 from mcts.config import SearchConfig, search_id
 from mcts.data import content_id
@@ -117,7 +117,7 @@ class ShardWorker:
             budget.end(names)
         return ids
 
-    def count(self, outcome: Outcome) -> None:
+    def count(self, outcome: ShardOutcome) -> None:
         """Add what was asked since the last count."""
         asked, unused = self.opened.teacher, self.opened.unused_prefetch
         counts = (
@@ -182,7 +182,7 @@ class _Gathered(Progress):
     """Progress to be told by the process that waits for the outcome."""
 
     def __init__(self) -> None:
-        self.outcome = Outcome()
+        self.outcome = ShardOutcome()
 
     def tree(self, name: str, right: bool, failed: bool) -> None:
         self.outcome.found.append((name, right, failed))
