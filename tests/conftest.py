@@ -1,4 +1,4 @@
-"""What every test shares: no network hub, a thread a process, no curves among the user's."""
+"""What every test shares: no network hub, a thread a process, short waits, no curves left."""
 
 import os
 import shutil
@@ -10,10 +10,19 @@ os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 os.environ["TRACKIO_DIR"] = tempfile.mkdtemp(prefix="trackio-")
 
+import pytest
 from hypothesis import settings
 
 settings.register_profile("vigorl", deadline=None, derandomize=True)
 settings.load_profile("vigorl")
+
+
+@pytest.fixture(scope="session", autouse=True)
+def short_waits() -> None:
+    """Ask a server that failed again at once: as often as for users, without their pauses."""
+    from mcts.teachers.openai_client import OpenAITeacher
+
+    OpenAITeacher.__init__.__kwdefaults__["backoff_s"] = 0.01
 
 
 def pytest_unconfigure() -> None:

@@ -2,6 +2,7 @@
 
 import json
 import os
+import shutil
 import subprocess
 import sys
 from collections import Counter
@@ -9,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from flows.cli import app as cli
+from tests.flows.test_cli import run
 from tests.support.fixtures import sat_rows, write_sat
 from tests.support.stub_server import StubServer
 from warehouse.query.run_query import connect
@@ -57,19 +58,23 @@ def sample(tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def straight(sample, tmp_path_factory):
-    """The warehouse of a build that nothing interrupted."""
+    """A build that nothing interrupted: its rows, how many requests it took, its home."""
     home = tmp_path_factory.mktemp("straight")
     with StubServer() as server:
         import_sat(sample, home)
         done = build(server, home)
         assert done.stdout.startswith("6 questions searched, ")
         requests = server.request_count()
-    return contents(home), requests
+    return contents(home), requests, home
+
+
+def build_arguments(server):
+    given = ("--teacher", server.url, "--space", "qwen3-vl", "--simulations", 3, "--shard", 4)
+    return ("build", "sat2", *given)
 
 
 def build(server, home, **options):
-    arguments = ["--teacher", server.url, "--space", "qwen3-vl", "--simulations", 3, "--shard", 4]
-    return vigorl("build", "sat2", *arguments, home=home, **options)
+    return vigorl(*build_arguments(server), home=home, **options)
 
 
 @pytest.mark.parametrize(
@@ -86,7 +91,7 @@ def build(server, home, **options):
 def test_a_killed_build_goes_on_and_ends_as_if_nothing_had_happened(
     failpoint, sample, straight, tmp_path
 ):
-    expected, requests = straight
+    expected, requests, _ = straight
     with StubServer() as server:
         import_sat(sample, tmp_path)
         killed = build(server, tmp_path, failpoint=failpoint, check=False)
@@ -110,19 +115,18 @@ def journal_lines(home):
     return sum(len(path.read_bytes().splitlines()) for path in Path(home).glob("journal/*.jsonl"))
 
 
-def test_a_finished_build_asks_nothing_and_adds_nothing(sample, tmp_path):
+def test_a_finished_build_asks_nothing_and_adds_nothing(straight, tmp_path):
+    before, _, finished = straight
+    home = shutil.copytree(finished, tmp_path / "home")
     with StubServer() as server:
-        import_sat(sample, tmp_path)
-        build(server, tmp_path)
-        requests, before = server.request_count(), contents(tmp_path)
-        done = build(server, tmp_path)
+        done = build(server, home)
         assert "6 of 6 trees are in the warehouse already" in done.stderr
-        assert server.request_count() == requests
-    assert contents(tmp_path) == before
+        assert server.request_count() == 0
+    assert contents(home) == before
 
 
 def test_two_builds_at_once_lose_and_double_nothing(sample, straight, tmp_path):
-    expected, _ = straight
+    expected, *_ = straight
     with StubServer() as server:
         import_sat(sample, tmp_path)
         env = {**os.environ, "VIGORL_HOME": str(tmp_path)}
@@ -138,7 +142,7 @@ def test_two_builds_at_once_lose_and_double_nothing(sample, straight, tmp_path):
 
 
 def test_another_shard_size_after_a_kill_doubles_nothing(sample, straight, tmp_path):
-    expected, _ = straight
+    expected, *_ = straight
     with StubServer() as server:
         import_sat(sample, tmp_path)
         build(server, tmp_path, failpoint="between_tables:2", check=False)
@@ -147,12 +151,13 @@ def test_another_shard_size_after_a_kill_doubles_nothing(sample, straight, tmp_p
     assert contents(tmp_path) == expected
 
 
-def test_a_poisoned_question_fails_alone(sample, straight, tmp_path):
-    expected, _ = straight
+def test_a_poisoned_question_fails_alone(sample, straight, tmp_path, capsys):
+    expected, *_ = straight
     with StubServer(poison="scene 2?") as server:
         import_sat(sample, tmp_path)
-        done = build(server, tmp_path)
-    assert "6 questions searched (1 failed: --retry-failed tries again)" in done.stdout
+        assert run(*build_arguments(server), home=tmp_path) == 0
+    said = capsys.readouterr().out
+    assert "6 questions searched (1 failed: --retry-failed tries again)" in said
     trees = [json.loads(row) for row in contents(tmp_path, ("trees",))["trees"]]
     failed = [tree for tree in trees if tree["status"] == "failed"]
     assert len(failed) == 1 and "server_error" in failed[0]["error"]
@@ -160,18 +165,16 @@ def test_a_poisoned_question_fails_alone(sample, straight, tmp_path):
     assert others < set(expected["trees"])
 
 
-def test_a_failed_question_can_be_tried_again_and_its_failure_is_kept(sample, tmp_path):
+def test_a_failed_question_can_be_tried_again_and_its_failure_is_kept(sample, tmp_path, capsys):
     with StubServer(poison="scene 2?") as server:
         import_sat(sample, tmp_path)
-        build(server, tmp_path)
+        assert run(*build_arguments(server), home=tmp_path) == 0
         server.poison = None
-        assert "(1 failed" in build(server, tmp_path).stdout, "what failed is not asked again"
-        again = vigorl(
-            *("build", "sat2", "--teacher", server.url, "--space", "qwen3-vl"),
-            *("--simulations", 3, "--retry-failed"),
-            home=tmp_path,
-        )
-    assert again.stdout.startswith("6 questions searched, ")
+        capsys.readouterr()
+        assert run(*build_arguments(server), home=tmp_path) == 0
+        assert "(1 failed" in capsys.readouterr().out, "what failed is not asked again"
+        assert run(*build_arguments(server), "--retry-failed", home=tmp_path) == 0
+    assert capsys.readouterr().out.startswith("6 questions searched, ")
     trees = [json.loads(row) for row in contents(tmp_path, ("trees",))["trees"]]
     assert sorted(tree["status"] for tree in trees) == ["complete"] * 6 + ["failed"]
 
@@ -187,17 +190,13 @@ def test_a_failed_question_can_be_tried_again_and_its_failure_is_kept(sample, tm
     ],
 )
 def test_what_cannot_work_is_one_sentence_and_writes_nothing(
-    arguments, sentence, status, sample, tmp_path, monkeypatch, capsys
+    arguments, sentence, status, sample, tmp_path, capsys
 ):
     import_sat(sample, tmp_path)
     before = contents(tmp_path, ("runs", "trees"))
     if "--teacher" not in arguments:
         arguments = ["--teacher", "http://127.0.0.1:9", *arguments]
-    monkeypatch.setattr(sys, "argv", ["vigorl", "build", "sat2", *arguments])
-    monkeypatch.setenv("VIGORL_HOME", str(tmp_path))
-    with pytest.raises(SystemExit) as left:
-        cli.main()
+    assert run("build", "sat2", *arguments, home=tmp_path) == status
     said = capsys.readouterr()
-    assert left.value.code == status
     assert sentence in said.err and said.err.count("\n") == 1 and said.out == ""
     assert contents(tmp_path, ("runs", "trees")) == before

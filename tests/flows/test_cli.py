@@ -1,9 +1,13 @@
 """Each command on a small real warehouse: what it prints, where, and with which status."""
 
+import atexit
 import csv
+import functools
 import io
 import json
+import shutil
 import sys
+import tempfile
 from pathlib import Path
 
 import pytest
@@ -39,6 +43,14 @@ def run(*arguments, home):
 
 def searched(folder, questions, simulations):
     """The home of a warehouse with so many questions of SAT-2 searched, asking the stub server."""
+    return shutil.copytree(searched_once(questions, simulations), folder / "home")
+
+
+@functools.cache
+def searched_once(questions, simulations):
+    """The home that all copies of this process are made from."""
+    folder = Path(tempfile.mkdtemp(prefix="searched-"))
+    atexit.register(shutil.rmtree, folder, ignore_errors=True)
     sample, home = write_sat(folder / "SAT_train.parquet", sat_rows(questions)), folder / "home"
     with StubServer() as server:
         assert run("import", "sat2", sample, home=home) == 0

@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 
 from curation.render.cycle_report import render_summary
+from curation.scores.collapse import FEWEST
 from flows.stages.retrain.came_in import dataset_changes, published_by
 from flows.stages.retrain.collapse import check_collapse, read_searches
 from flows.stages.retrain.cycle import Cycle, begin_cycle, cycles
@@ -155,30 +156,6 @@ def test_a_file_that_the_watched_folder_refused_is_on_the_page(home):
     assert len(read_report(first_cycle(home)).rejects) == 1, "it came later"
 
 
-def test_prefect_shows_the_summary(home):
-    from prefect.client.orchestration import get_client
-    from prefect.testing.utilities import prefect_test_harness
-
-    from flows.retrain import retrain
-
-    settings = {"task": "sat2", "sft_recipe": "nano-sft", "home": str(home)}
-    chosen = {name: value for name, value in settings.items() if name != "home"}
-    looked = {"questions": 0, "traces": 3, "settings": chosen}
-    cycle = begin_cycle(Warehouse.at(str(home)), "sat2", looked)
-    cycle.store("build", {"trees": 0, "traces": 3})
-
-    async def artifacts():
-        async with get_client() as client:
-            return await client.read_artifacts()
-
-    with prefect_test_harness(server_startup_timeout=120):
-        said = asyncio.run(retrain(**settings))
-        (shown,) = asyncio.run(artifacts())
-    assert "too few; 3 new traces were kept, 50 are wanted" in said
-    assert (shown.type, shown.key, shown.description) == ("markdown", "retrain-sat2", said)
-    assert shown.data == render_summary(read_report(cycle))
-
-
 def test_a_dataset_is_compared_by_family(home):
     warehouse = Warehouse.at(str(home))
     ids = query(warehouse, f"SELECT trace_id FROM ({KEPT}) ORDER BY 1")["trace_id"].to_pylist()
@@ -218,7 +195,7 @@ class Narrow(StubServer):
         return found
 
 
-def search(home, server, limit):
+def search(home, server, limit=FEWEST):
     options = ("--teacher", server.url, "--space", "qwen3-vl", "--simulations", 4, "--only-new")
     assert run("build", "sat2", *options, "--limit", limit, home=home) == 0
     models = query(Warehouse.at(str(home)), "SELECT DISTINCT model FROM trees")["model"]
@@ -227,30 +204,31 @@ def search(home, server, limit):
 
 @pytest.fixture(scope="module")
 def wide(tmp_path_factory):
-    """Twelve of thirty-six questions searched; the rest for the champions to search."""
+    """A third of the questions searched; the rest for the champions to search."""
     folder = tmp_path_factory.mktemp("wide")
-    sample = write_sat(folder / "SAT_train.parquet", sat_rows(36))
+    sample = write_sat(folder / "SAT_train.parquet", sat_rows(3 * FEWEST))
     gate = write_sat(folder / "SAT_gate.parquet", unlike_rows(4))
     home = folder / "home"
     assert run("import", "sat2", sample, home=home) == 0
     assert run("import", "sat2", gate, "--split", "gate", home=home) == 0
     with StubServer(model="wide") as server:
-        search(home, server, 12)
+        search(home, server)
     return home
 
 
-def promoted_search(home, server):
-    """Promote the server's model, and let it search twelve questions."""
+def promoted_search(home, server, limit=FEWEST):
+    """Promote the server's model, and let it search some questions."""
     warehouse = Warehouse.at(str(home))
     with server:
-        (model,) = search(home, server, 12)
+        (model,) = search(home, server, limit)
     decide(warehouse, Decision("sat2", model, "promoted", "a try"))
     return warehouse
 
 
 def test_a_champion_that_narrows_ends_the_cycle_before_it_trains(wide, tmp_path, capsys):
     home = shutil.copytree(wide, tmp_path / "home")
-    warehouse = promoted_search(home, Narrow(model="narrow"))
+    # All that is left, so that the cycle need not search with the embedded teacher.
+    warehouse = promoted_search(home, Narrow(model="narrow"), 2 * FEWEST)
     assert run(*SMALL, home=home) == 0
     said = capsys.readouterr().out.strip()
     assert "sat2-cycle-1: collapsed; " in said and "places falls from" in said
@@ -263,22 +241,6 @@ def test_a_champion_that_narrows_ends_the_cycle_before_it_trains(wide, tmp_path,
     command = re.search(r"`vigorl (revoke run \S+ --reason collapse)`", said)[1]
     assert run(*command.split(), home=home) == 0
     assert check_collapse(begin_cycle(warehouse, "sat2", {})) == {"checks": []}
-
-
-def test_prefect_does_not_begin_again_with_what_collapsed(wide, tmp_path):
-    from prefect.testing.utilities import prefect_test_harness
-
-    from flows.retrain import retrain
-
-    home = shutil.copytree(wide, tmp_path / "home")
-    warehouse = promoted_search(home, Narrow(model="narrow"))
-    settings = {"task": "sat2", "sft_recipe": "nano-sft", "home": str(home), "min_new_traces": 1}
-    looked = {"questions": 0, "traces": 9, "settings": {"task": "sat2", "sft_recipe": "nano-sft"}}
-    begin_cycle(warehouse, "sat2", looked).store("build", {"trees": 0, "traces": 99})
-    with prefect_test_harness(server_startup_timeout=120):
-        said = asyncio.run(retrain(**settings))
-    assert "sat2-cycle-1: collapsed; " in said
-    assert [cycle.number for cycle in cycles(warehouse, "sat2")] == [1]
 
 
 def test_a_champion_that_does_not_narrow_passes_and_other_models_are_not_checked(wide, tmp_path):
@@ -321,3 +283,50 @@ def test_what_is_measured_of_a_search_is_what_it_holds(wide):
         f"USING (trace_id) WHERE tree_id = '{tree['tree_id']}' AND kind <> 'corrected'",
     ).to_pylist()
     assert len(found.lengths) == row["traces"] and sum(found.places.values()) == row["points"]
+
+
+# ---- as a flow ----------------------------------------------------------------------------------
+
+
+@pytest.fixture(scope="module")
+def prefect_server():
+    """A Prefect server, kept for both tests of it."""
+    from prefect.testing.utilities import prefect_test_harness
+
+    with prefect_test_harness(server_startup_timeout=120):
+        yield
+
+
+def test_prefect_shows_the_summary(home, prefect_server):
+    from prefect.client.orchestration import get_client
+
+    from flows.retrain import retrain
+
+    settings = {"task": "sat2", "sft_recipe": "nano-sft", "home": str(home)}
+    chosen = {name: value for name, value in settings.items() if name != "home"}
+    looked = {"questions": 0, "traces": 3, "settings": chosen}
+    cycle = begin_cycle(Warehouse.at(str(home)), "sat2", looked)
+    cycle.store("build", {"trees": 0, "traces": 3})
+
+    async def artifacts():
+        async with get_client() as client:
+            return await client.read_artifacts()
+
+    said = asyncio.run(retrain(**settings))
+    (shown,) = asyncio.run(artifacts())
+    assert "too few; 3 new traces were kept, 50 are wanted" in said
+    assert (shown.type, shown.key, shown.description) == ("markdown", "retrain-sat2", said)
+    assert shown.data == render_summary(read_report(cycle))
+
+
+def test_prefect_does_not_begin_again_with_what_collapsed(wide, tmp_path, prefect_server):
+    from flows.retrain import retrain
+
+    home = shutil.copytree(wide, tmp_path / "home")
+    warehouse = promoted_search(home, Narrow(model="narrow"))
+    settings = {"task": "sat2", "sft_recipe": "nano-sft", "home": str(home), "min_new_traces": 1}
+    looked = {"questions": 0, "traces": 9, "settings": {"task": "sat2", "sft_recipe": "nano-sft"}}
+    begin_cycle(warehouse, "sat2", looked).store("build", {"trees": 0, "traces": 99})
+    said = asyncio.run(retrain(**settings))
+    assert "sat2-cycle-1: collapsed; " in said
+    assert [cycle.number for cycle in cycles(warehouse, "sat2")] == [1]

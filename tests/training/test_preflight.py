@@ -103,8 +103,11 @@ def test_one_batch_overfits_and_the_weights_are_put_back(ready: Any) -> None:
     assert all(torch.equal(after[name], value) for name, value in before.items())
 
 
-def test_weights_that_the_loss_does_not_reach_are_found(ready: Any) -> None:
+def test_weights_that_the_loss_does_not_reach_are_found(
+    ready: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
     _, examples, _, trainer = ready
+    monkeypatch.setattr(preflight, "OVERFIT_STEPS", 5)
     trained = [p for p in trainer.model.parameters() if p.requires_grad]
     for weight in trained[1:]:
         weight.requires_grad_(False)

@@ -8,9 +8,8 @@ import boto3
 import duckdb
 import pytest
 
-from tests.warehouse.test_objects import s3, warehouse
+from tests.warehouse.test_objects import filled, made, s3, warehouse
 from tests.warehouse.test_tables import counts
-from tests.warehouse.test_versions import fill
 from warehouse.maintenance.backup import backup
 from warehouse.maintenance.check import check
 from warehouse.query.run_query import ORDER
@@ -18,15 +17,15 @@ from warehouse.query.snapshot import snapshot
 from warehouse.storage.home import Warehouse
 from warehouse.versions.versions import list_versions, publish
 
-__all__ = ["s3", "warehouse"]  # fixtures
+__all__ = ["filled", "made", "s3", "warehouse"]  # fixtures
 
 
 def test_a_warehouse_is_copied_to_where_it_is_needed_and_back(
-    warehouse: Warehouse,
+    filled: Warehouse,
     tmp_path: Path,
 ) -> None:
     """From a folder or from S3 into a folder, and from there to both."""
-    fill(warehouse, tmp_path / "in")
+    warehouse = filled
     publish(warehouse, "a", "SELECT trace_id FROM traces")
     warehouse.journal_dir.mkdir(parents=True, exist_ok=True)
     (warehouse.journal_dir / "1.jsonl").write_text("a line\n")
@@ -48,12 +47,11 @@ def test_a_warehouse_is_copied_to_where_it_is_needed_and_back(
 
 
 def test_a_snapshot_answers_without_the_warehouse_wherever_that_is(
-    warehouse: Warehouse,
+    filled: Warehouse,
     tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    fill(warehouse, tmp_path / "in")
-    path = snapshot(warehouse, tmp_path / "views.duckdb")
+    path = snapshot(filled, tmp_path / "views.duckdb")
     for name in ("AWS_ENDPOINT_URL", "AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY"):
         monkeypatch.delenv(name, raising=False)
     with duckdb.connect(str(path), read_only=True) as con:

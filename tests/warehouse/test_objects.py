@@ -20,6 +20,7 @@ from mcts.coordinates import CoordinateSpace, SpaceKind
 from tests.warehouse.test_tables import counts, in_process, shard
 from tests.warehouse.test_versions import fill
 from warehouse.exports.export import export
+from warehouse.maintenance.backup import backup
 from warehouse.maintenance.check import check
 from warehouse.maintenance.compact import compact
 from warehouse.maintenance.delete import delete_source
@@ -67,6 +68,19 @@ def warehouse(
     bucket = f"b{time.monotonic_ns()}"
     boto3.client("s3").create_bucket(Bucket=bucket)
     return Warehouse(f"s3://{bucket}/some/prefix")
+
+
+@pytest.fixture(scope="module")
+def made(tmp_path_factory: pytest.TempPathFactory) -> Warehouse:
+    folder = tmp_path_factory.mktemp("made")
+    return fill(Warehouse(str(folder / "home")), folder / "in")
+
+
+@pytest.fixture
+def filled(warehouse: Warehouse, made: Warehouse) -> Warehouse:
+    """It with three questions and six traces: a copy takes a fraction of the requests of `fill`."""
+    backup(made, warehouse.root)
+    return warehouse
 
 
 @pytest.fixture
@@ -236,15 +250,14 @@ def test_journals_are_local_even_when_the_warehouse_is_not(warehouse: Warehouse)
 
 
 def test_versions_are_published_and_exported_wherever_they_are(
-    warehouse: Warehouse, tmp_path: Path
+    filled: Warehouse, tmp_path: Path
 ) -> None:
-    fill(warehouse, tmp_path / "in")
-    version = publish(warehouse, "a", "SELECT trace_id FROM kept_traces")
-    assert publish(warehouse, "a", "SELECT trace_id FROM kept_traces") == version
-    other = publish(warehouse, "a", "SELECT trace_id FROM traces")
-    assert [v.ref for v in list_versions(warehouse)] == ["a@v1", "a@v2"]
-    assert resolve(warehouse, "a") == other
-    out = export(warehouse, version, "trl", tmp_path / "out")
+    version = publish(filled, "a", "SELECT trace_id FROM kept_traces")
+    assert publish(filled, "a", "SELECT trace_id FROM kept_traces") == version
+    other = publish(filled, "a", "SELECT trace_id FROM traces")
+    assert [v.ref for v in list_versions(filled)] == ["a@v1", "a@v2"]
+    assert resolve(filled, "a") == other
+    out = export(filled, version, "trl", tmp_path / "out")
     (file,) = (out / "data" / "train").iterdir()
     assert file.name == "train-00000-of-00001.parquet"
 
@@ -264,10 +277,8 @@ def test_a_number_claimed_by_a_publisher_that_died_is_passed_over(
     assert publish(warehouse, "a", "SELECT trace_id FROM kept_traces").ref == "a@v2"
 
 
-def test_a_warehouse_is_checked_compacted_and_cleared_wherever_it_is(
-    warehouse: Warehouse, tmp_path: Path
-) -> None:
-    fill(warehouse, tmp_path / "in")
+def test_a_warehouse_is_checked_compacted_and_cleared_wherever_it_is(filled: Warehouse) -> None:
+    warehouse = filled
     publish(warehouse, "a", "SELECT trace_id FROM traces")
     before = query(warehouse, "FROM steps ORDER BY ALL").to_pylist()
     append(warehouse, "steps", [{"trace_id": "t", "step": 0, "commit_id": "never"}], "killed")
@@ -299,12 +310,12 @@ def test_a_model_is_stored_and_opened_wherever_the_warehouse_is(
         open_model(warehouse, {**row, "path": "models/other"}).__enter__()
 
 
-@pytest.mark.parametrize("puts", [1, 2, 4])
-def test_a_kill_during_the_upload_of_a_version_leaves_none(
-    warehouse: Warehouse, tmp_path: Path, puts: int
-) -> None:
-    """Killed after the claim, after the rows, and just before the card."""
-    fill(warehouse, tmp_path / "in")
+@pytest.mark.parametrize(
+    ("warehouse", "puts"), [("folder", 0), ("s3", 1), ("s3", 2), ("s3", 4)], indirect=["warehouse"]
+)
+def test_a_kill_during_the_upload_of_a_version_leaves_none(filled: Warehouse, puts: int) -> None:
+    """Killed before a folder gets its name; on S3 after the claim, the rows, before the card."""
+    warehouse = filled
     code = f"""
 import os
 from warehouse.storage.home import Warehouse

@@ -207,7 +207,7 @@ def test_another_machine_gives_the_same_hash(warehouse: Warehouse, tmp_path: Pat
     sql = "SELECT trace_id FROM kept_traces ORDER BY upper(question_id), trace_id LIMIT 2"
     stored_row = set()
     for i, (zone, locale, seed) in enumerate(
-        (("UTC", "C", "0"), ("Pacific/Kiritimati", "tr_TR.UTF-8", "1"), ("America/Lima", "C", "7"))
+        (("Pacific/Kiritimati", "tr_TR.UTF-8", "1"), ("America/Lima", "C", "7"))
     ):
         home = shutil.copytree(warehouse.root, tmp_path / f"machine {i}" / "elsewhere")
         shown = {"TZ": zone, "LC_ALL": locale, "LANG": locale, "PYTHONHASHSEED": seed}
