@@ -82,6 +82,7 @@ def _run_forked(arguments: list[str], seconds: float) -> int | None:
     with contextlib.suppress(ProcessLookupError):
         os.killpg(child, signal.SIGKILL)  # and whatever its tests left running
     if code is None:
+        os.kill(child, signal.SIGKILL)  # before its setsid there is no such group
         os.waitpid(child, 0)
     return code
 
