@@ -96,7 +96,9 @@ def find_dead_runs(api: str, pools: Iterable[str]) -> Iterator[tuple[Row, str | 
 def _runs_flow(pid: str) -> bool:
     """Whether the process of this id is one of Prefect's; another program may have its number."""
     found = subprocess.run(
-        ["ps", "-o", "stat=,command=", "-p", pid.rpartition(":")[2]], capture_output=True, text=True
+        ["ps", "-ww", "-o", "stat=,command=", "-p", pid.rpartition(":")[2]],
+        capture_output=True,
+        text=True,
     )
     shown = found.stdout.strip()
     return "prefect" in shown and not shown.startswith("Z")

@@ -140,7 +140,9 @@ def server_address(home: str | None) -> str | None:
     pid = running_processes(state_folder(home)).get("server")
     if pid is None:
         return None
-    shown = subprocess.run(["ps", "-o", "args=", "-p", str(pid)], capture_output=True, text=True)
+    shown = subprocess.run(
+        ["ps", "-ww", "-o", "args=", "-p", str(pid)], capture_output=True, text=True
+    )
     words = shown.stdout.split()
     port = words[words.index("--port") + 1] if "--port" in words else "4200"
     return f"http://127.0.0.1:{port}/api"
@@ -209,7 +211,7 @@ def _started_at(pid: int) -> str | None:
         fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
     except OSError:
         found = subprocess.run(
-            ["ps", "-o", "stat=,lstart=", "-p", str(pid)], capture_output=True, text=True
+            ["ps", "-ww", "-o", "stat=,lstart=", "-p", str(pid)], capture_output=True, text=True
         )
         state, _, started = found.stdout.strip().partition(" ")
         return started.strip() or None if not state.startswith("Z") else None

@@ -134,7 +134,10 @@ def test_a_command_line_is_read_by_the_types_of_the_model() -> None:
     [
         ((), "task: it is missing; give it to `vigorl build`"),
         (("sat2", "--limit", "0"), r"limit: .*greater than or equal to 1 \(it was 0\)"),
-        (("sat2", "--strategy", "beam"), "strategy: Input should be 'mcts', 'best-of-n' or 'line"),
+        (
+            ("sat2", "--strategy", "beam"),
+            "strategy: Input should be 'mcts', 'best-of-n', 'linear' or 'auto'",
+        ),
         (("sat2", "--set", "simulatons=3"), "simulatons is no setting .*did you mean simulations"),
         (("sat2", "--set", "seed"), "--set seed: it is not of the form key=value"),
         (("sat2", "--set", "limit=0"), "--set limit=0: limit: .*greater than or equal to 1"),
@@ -255,7 +258,8 @@ def test_a_builds_settings_pass_through_few_files(
     product = {name for name in passed if name.partition("/")[0] in PACKAGES}
     assert product == {
         "flows/cli/build.py", "flows/settings.py", "flows/settings_base.py",
-        "flows/stages/build.py", "flows/stages/search.py", "flows/teachers/resolve.py",
+        "flows/stages/build.py", "flows/stages/search.py", "flows/stages/shards/elsewhere.py",
+        "flows/stages/shards/worker.py", "flows/teachers/resolve.py",
         "flows/teachers/response_styles.py", "flows/teachers/trained.py", "flows/zoom_settings.py",
     }  # fmt: skip
 

@@ -165,7 +165,7 @@ TRAINED = {"task": "t", "sft_recipe": "r"}
 @pytest.mark.parametrize(
     ("model", "given", "sentence"),
     [
-        (BuildSettings, {"samples": 3}, "samples: they are for the strategies best-of-n and lin"),
+        (BuildSettings, {"samples": 3}, "samples: they are for the strategies best-of-n, linear"),
         (BuildSettings, {"replay": True, "dry_run": True}, "replay, regrade and dry_run: give one"),
         (BuildSettings, {"regrade": True, "dry_run": True}, "replay, regrade and dry_run: give o"),
         (BuildSettings, {"replay": True, "regrade": True}, "replay, regrade and dry_run: give one"),

@@ -206,7 +206,9 @@ def test_a_blank_image_is_grey_and_as_large() -> None:
     pictures = [Picture.open(io.BytesIO(data)) for data in shown]
     assert [p.size for p in pictures] == [(8, 6), (5, 9)]
     assert all(p.getcolors() == [(p.width * p.height, (128, 128, 128))] for p in pictures)
-    with pytest.raises(ValueError, match="one of blank, shuffled, noise, elsewhere, not 'black'"):
+    with pytest.raises(
+        ValueError, match="one of blank, shuffled, noise, elsewhere, gold, not 'black'"
+    ):
         control_images([], "black", 0, lambda name: b"")
 
 
