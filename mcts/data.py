@@ -79,6 +79,11 @@ class Box:
     def __post_init__(self) -> None:
         _as_floats(self, "x1", "y1", "x2", "y2")
 
+    @property
+    def middle(self) -> Point:
+        """The point in its middle, in the same image."""
+        return Point((self.x1 + self.x2) / 2, (self.y1 + self.y2) / 2, self.image)
+
     def contains(self, point: Point) -> bool:
         """Return whether `point` lies in the box, edges included."""
         same_image = point.image == self.image

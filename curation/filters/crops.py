@@ -14,7 +14,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from curation.filters.naming import Objects, labels_in
-from mcts.data import Box, Observation, Point, Question
+from mcts.data import Box, Observation, Question
 
 
 def asked_boxes(question: Question, objects: Objects) -> tuple[Box, ...]:
@@ -42,8 +42,4 @@ def shows_asked(observation: Observation | None, asked: Sequence[Box]) -> bool |
     """Return whether a crop shows an object in question; None where that can't be known."""
     if observation is None or observation.crop is None or not asked:
         return None
-    return any(observation.crop.contains(_middle(box)) for box in asked)
-
-
-def _middle(box: Box) -> Point:
-    return Point((box.x1 + box.x2) / 2, (box.y1 + box.y2) / 2, box.image)
+    return any(observation.crop.contains(box.middle) for box in asked)

@@ -59,8 +59,8 @@ class Lens:
             if within is not None:
                 side = NESTED * max(within.x2 - within.x1, within.y2 - within.y1)
             width = height = side
-        x1, width = _within(point.x, image.width, width)
-        y1, height = _within(point.y, image.height, height)
+        x1, width = span_around(point.x, image.width, width)
+        y1, height = span_around(point.y, image.height, height)
         scale = self.shown_side / max(width, height)
         shown = (max(1, round(width * scale)), max(1, round(height * scale)))
         return Box(x1, y1, x1 + width, y1 + height, point.image), shown
@@ -86,7 +86,8 @@ def _sides(box: Box) -> tuple[float, float]:
     return max(width, least), max(height, least)
 
 
-def _within(at: float, length: int, wanted: float) -> tuple[float, float]:
-    """Where the region begins along one side of `length` pixels, and how much of it is shown."""
+def span_around(at: float, length: int, wanted: float) -> tuple[float, float]:
+    """Return where a region begins along one side of `length` pixels, and how much of it is shown:
+    `wanted` pixels around `at`, moved inwards at an edge."""
     shown = min(wanted, float(length))
     return min(max(at - shown / 2, 0.0), length - shown), shown

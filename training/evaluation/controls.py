@@ -23,6 +23,7 @@ from PIL import Image
 from mcts.data import Box, Observation, Question, ZoomCall
 from mcts.image_io import decode, upright_size
 from mcts.zoom.crops import CropImages
+from mcts.zoom.lenses import span_around
 from mcts.zoom.render import crop_id, render_crop
 
 CONTROLS = ("blank", "shuffled")
@@ -159,21 +160,18 @@ def gold_crop(
     objects = [box for box in asked if box.image == crop.image]
     if not objects:
         return render_crop(data, observation, call)
-    x, y = _middle(crop)
-    goal = min(objects, key=lambda box: math.dist(_middle(box), (x, y)))
+    middle = crop.middle
+    goal = min(
+        (box.middle for box in objects), key=lambda p: math.hypot(p.x - middle.x, p.y - middle.y)
+    )
     width, height = upright_size(data)
-    wide, tall = crop.x2 - crop.x1, crop.y2 - crop.y1
-    left = min(max(0.0, _middle(goal)[0] - wide / 2), width - wide)
-    top = min(max(0.0, _middle(goal)[1] - tall / 2), height - tall)
+    left, wide = span_around(goal.x, width, crop.x2 - crop.x1)
+    top, tall = span_around(goal.y, height, crop.y2 - crop.y1)
     there = Box(left, top, left + wide, top + tall, crop.image)
     return render_crop(data, replace(observation, crop=there, marked=False))
 
 
 _RENDERERS = {"noise": noise_crop, "elsewhere": crop_elsewhere}
-
-
-def _middle(box: Box) -> tuple[float, float]:
-    return (box.x1 + box.x2) / 2, (box.y1 + box.y2) / 2
 
 
 def _overlap(a: Box, b: Box) -> float:
