@@ -46,13 +46,6 @@ class Decision:
     numbers: Mapping[str, Any] = field(default_factory=dict)
     evaluation_ids: Sequence[str] = ()
     dataset: str | None = None
-    vacates: bool = False
-    """Whether the model was the champion, and none is from here on."""
-
-    @property
-    def promoted(self) -> bool:
-        """Whether the model is the champion from here on."""
-        return self.outcome in ("promoted", "rolled_back") and not self.vacates
 
 
 def decide(
@@ -69,11 +62,12 @@ def decide(
     before = history(warehouse, decision.task)
     number = (len(before) if after is None else after) + 1
     current = _champion_id(before)
+    back = decision.outcome == "rolled_back" and decision.model_id != current
     row: Row = {
         "promotion_id": f"{decision.task}/{number}",
         "model_id": decision.model_id,
         "task": decision.task,
-        "promoted": decision.promoted,
+        "promoted": back or decision.outcome == "promoted",
         "reason": decision.reason,
         "outcome": decision.outcome,
         "previous_id": current,
@@ -179,5 +173,4 @@ def rollback(warehouse: Warehouse, task: str, by: str = "", reason: str = "") ->
     made = next(r for r in rows if r["model_id"] == now and r["outcome"] == "promoted")
     before = made["previous_id"]
     why = reason or (f"back from {now}" if before else "back to no champion")
-    decision = Decision(task, before or now, "rolled_back", why, by, vacates=before is None)
-    return decide(warehouse, decision, after=len(rows))
+    return decide(warehouse, Decision(task, before or now, "rolled_back", why, by), after=len(rows))
