@@ -24,7 +24,14 @@ from flows.stages.curate import Summary, other_filters, read_filters, summarize
 from flows.stages.curate_corpus import filter_corpus
 from flows.stages.failures import describe_failures
 from flows.stages.run_budget import RunBudget, describe_cost, describe_stop, spent_on
-from flows.stages.search import ShardTurn, committed, name_searches, overlapping, search_config
+from flows.stages.search import (
+    Search,
+    ShardTurn,
+    committed,
+    name_searches,
+    overlapping,
+    search_config,
+)
 from flows.stages.shards.elsewhere import cut_shards, run_elsewhere
 from flows.stages.shards.shard import Shard, ShardOutcome
 from flows.stages.shards.worker import ShardWorker
@@ -75,7 +82,7 @@ async def build(
                 worker = ShardWorker(
                     warehouse, settings, config, filters, resolved.teacher, journal, missing
                 )
-                outcome = await _run_here(worker, shards, settings, progress, step)
+                outcome = await _run_here(worker, shards, searches, settings, progress, step)
             for path in journal.damage:
                 progress.report(f"{path}: a broken line of the journal was skipped")
         else:
@@ -99,6 +106,7 @@ async def build(
 async def _run_here(
     worker: ShardWorker,
     shards: Iterable[Shard],
+    searches: Sequence[Search],
     settings: BuildSettings,
     progress: Progress,
     step: Step,
@@ -106,9 +114,11 @@ async def _run_here(
     """Run the shards in this process, two of them at once at most."""
     budget = RunBudget(Budget(settings.run_tokens, settings.run_requests), settings.run_seconds)
     outcome = ShardOutcome()
+    by_name = {search.tree_id: search for search in searches}
 
     async def work(shard: Shard, turn: ShardTurn) -> None:
-        outcome.tree_ids += await worker.run(shard, budget, progress, turn, step)
+        mine = [by_name[name] for name in shard.tree_ids]
+        outcome.tree_ids += await worker.run(shard, budget, progress, turn, step, mine)
 
     await overlapping(shards, work, settings.concurrency)
     worker.count(outcome)

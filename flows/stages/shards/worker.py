@@ -4,7 +4,7 @@
     outcome = await worker.run(shard, budget, progress)       # the build's own process
 
     process = WorkerProcess()                                 # any other, on any machine
-    text = await process.run(shard.text())                    # an ShardOutcome as JSON
+    text = await process.run(shard.text())                    # a ShardOutcome as JSON
     await process.close()
 
 A shard is searched under a lease, from what the journal has of it, whoever wrote that: so a shard
@@ -86,11 +86,13 @@ class ShardWorker:
         progress: Progress,
         turn: ShardTurn | None = None,
         step: Callable[[Stage], Stage] = lambda stage: stage,
+        searches: Sequence[Search] = (),
     ) -> list[str]:
         """Search, commit and curate a shard; return its trees that are in the warehouse.
 
         Args:
             turn: its place among shards that overlap in this process.
+            searches: the shard's, where this process made them; read and checked when left out.
 
         Raises:
             Problem: this process would search otherwise than the one that made the shard.
@@ -105,7 +107,7 @@ class ShardWorker:
             budget.begin(names, done)
             ids = [name for name in names if name in done]
             if len(done) < len(names) and not budget.stopped_by:
-                searches = await asyncio.to_thread(self._searches, shard)
+                searches = searches or await asyncio.to_thread(self._searches, shard)
                 ids += await step(search_shard)(
                     warehouse, shard.run_id, [s for s in searches if s.tree_id not in done],
                     self._config, self._settings, self.opened, budget, progress, turn,
