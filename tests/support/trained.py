@@ -2,14 +2,23 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 from mcts.data import ResponseStyle
-from tests.flows.test_cli import searched
+from tests.flows.test_cli import run, searched
+from tests.support.fixtures import sat_rows, write_sat
 from tests.warehouse.test_versions import KEPT
+from training.examples import task_prompts
+from training.grpo import reward_of
 from training.recipes import GrpoRecipe, SftRecipe, load_recipe
-from training.runs import read_metrics
+from training.rewards.rewards import make_rewards
+from training.run_training import prepare_student
+from training.runs import Plan, open_run, read_metrics
+from training.students import load_model, open_student
+from training.trainers import TrainingReporter, grpo_trainer
 from warehouse.storage.home import Warehouse
 from warehouse.versions.versions import publish
 
@@ -41,6 +50,22 @@ def grpo(*overrides: str, recipe: str = "nano-grpo") -> GrpoRecipe:
     found = load_recipe(recipe, [*GRPO, *overrides])
     assert isinstance(found, GrpoRecipe)
     return found
+
+
+@contextmanager
+def built_trainer(folder: Path, *overrides: str) -> Iterator[Any]:
+    """A GRPO trainer of `nano-base` on two questions of SAT-2, before its first step."""
+    sample, home = write_sat(folder / "SAT_train.parquet", sat_rows(2)), folder / "home"
+    assert run("import", "sat2", sample, home=home) == 0
+    warehouse, recipe = Warehouse(str(home)), grpo("trackers=[]", *overrides)
+    with open_student(warehouse, "nano-base") as found:
+        student = prepare_student(found, recipe)
+        asked = task_prompts(warehouse, "sat2", "train", student, recipe)
+        model, processor = load_model(student)
+        rewards = make_rewards(reward_of(recipe), student.space)
+        plan = Plan("grpo", recipe.settings(), None, "trainer", "x", name="trainer")
+        with open_run(warehouse, plan) as opened:
+            yield grpo_trainer(opened, recipe, model, processor, asked, rewards, TrainingReporter())
 
 
 def logged(warehouse: Warehouse, row: dict[str, Any]) -> list[dict[str, Any]]:

@@ -11,9 +11,7 @@ from PIL import Image
 from trl.data_utils import prepare_multimodal_messages
 
 from mcts.data import Point
-from tests.flows.test_cli import run
-from tests.support.fixtures import sat_rows, write_sat
-from tests.support.trained import grpo
+from tests.support.trained import built_trainer
 from training.batches.evidence import (
     GREY,
     answer_at,
@@ -22,14 +20,6 @@ from training.batches.evidence import (
     evidence,
     points_elsewhere,
 )
-from training.examples import task_prompts
-from training.grpo import reward_of
-from training.rewards.rewards import make_rewards
-from training.run_training import prepare_student
-from training.runs import Plan, open_run
-from training.students import load_model, open_student
-from training.trainers import TrainingReporter, grpo_trainer
-from warehouse.storage.home import Warehouse
 
 RED = (255, 0, 0)
 
@@ -58,22 +48,9 @@ def test_what_is_covered_elsewhere_is_far_from_all_that_is_cited_and_always_the_
 
 @pytest.fixture(scope="module")
 def trainer(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Any]:
-    folder = tmp_path_factory.mktemp("evidence")
-    sample, home = write_sat(folder / "SAT_train.parquet", sat_rows(2)), folder / "home"
-    assert run("import", "sat2", sample, home=home) == 0
-    warehouse, recipe = Warehouse(str(home)), grpo("trackers=[]", "reward=evidence")
-    with open_student(warehouse, "nano-base") as found:
-        student = prepare_student(found, recipe)
-        asked = task_prompts(warehouse, "sat2", "train", student, recipe)
-        model, processor = load_model(student)
-        rewards = make_rewards(reward_of(recipe), student.space)
-        plan = Plan("grpo", recipe.settings(), None, "evidence", "x", name="evidence")
-        with open_run(warehouse, plan) as opened:
-            made = grpo_trainer(
-                opened, recipe, model, processor, asked, rewards, TrainingReporter()
-            )
-            made.model.eval()
-            yield made
+    with built_trainer(tmp_path_factory.mktemp("evidence"), "reward=evidence") as made:
+        made.model.eval()
+        yield made
 
 
 def answers(rows: list[Any], *said: tuple[str, str]) -> list[str]:

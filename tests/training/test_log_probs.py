@@ -8,37 +8,15 @@ from typing import Any
 import pytest
 import torch
 
-from tests.flows.test_cli import run
-from tests.support.fixtures import sat_rows, write_sat
-from tests.support.trained import grpo
+from tests.support.trained import built_trainer
 from training.batches import log_probs
 from training.batches.log_probs import ChunkedTrainer
-from training.examples import task_prompts
-from training.grpo import reward_of
-from training.rewards.rewards import make_rewards
-from training.run_training import prepare_student
-from training.runs import Plan, open_run
-from training.students import load_model, open_student
-from training.trainers import TrainingReporter, grpo_trainer
-from warehouse.storage.home import Warehouse
 
 
 @pytest.fixture(scope="module")
 def trainer(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ChunkedTrainer]:
-    folder = tmp_path_factory.mktemp("log-probs")
-    sample, home = write_sat(folder / "SAT_train.parquet", sat_rows(2)), folder / "home"
-    assert run("import", "sat2", sample, home=home) == 0
-    warehouse, recipe = Warehouse(str(home)), grpo("trackers=[]")
-    with open_student(warehouse, "nano-base") as found:
-        student = prepare_student(found, recipe)
-        asked = task_prompts(warehouse, "sat2", "train", student, recipe)
-        model, processor = load_model(student)
-        rewards = make_rewards(reward_of(recipe), student.space)
-        plan = Plan("grpo", recipe.settings(), None, "log-probs", "x", name="log-probs")
-        with open_run(warehouse, plan) as opened:
-            yield grpo_trainer(
-                opened, recipe, model, processor, asked, rewards, TrainingReporter()
-            )  # fmt: skip
+    with built_trainer(tmp_path_factory.mktemp("log-probs")) as made:
+        yield made
 
 
 def ragged(trainer: Any, images: list[int], lengths: list[tuple[int, int]]) -> dict[str, Any]:
