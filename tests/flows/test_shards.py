@@ -59,16 +59,19 @@ class Process(Here):
 
     async def run(self, shard: Shard) -> ShardOutcome:
         while True:
-            env, Process.failpoint = {**os.environ, "VIGORL_FAILPOINT": Process.failpoint}, ""
-            pipes = {"stdin": asyncio.subprocess.PIPE, "stdout": asyncio.subprocess.PIPE}
-            process = await asyncio.create_subprocess_exec(
-                sys.executable, "-c", CODE, env=env, **pipes
-            )
-            printed, _ = await process.communicate(shard.text().encode())
-            if not process.returncode:
-                return ShardOutcome.of(printed.decode())
-            assert process.returncode == 137
+            failpoint, Process.failpoint = Process.failpoint, ""
+            if printed := await self.begin(shard, failpoint):
+                return ShardOutcome.of(printed)
             Process.killed += 1
+
+    async def begin(self, shard: Shard, failpoint: str) -> str:
+        """Run a shard; empty where the failpoint killed the process."""
+        env = {**os.environ, "VIGORL_FAILPOINT": failpoint}
+        pipes = {"stdin": asyncio.subprocess.PIPE, "stdout": asyncio.subprocess.PIPE}
+        process = await asyncio.create_subprocess_exec(sys.executable, "-c", CODE, env=env, **pipes)
+        printed, _ = await process.communicate(shard.text().encode())
+        assert process.returncode == (137 if failpoint else 0)
+        return "" if failpoint else printed.decode()
 
 
 def on(monkeypatch: pytest.MonkeyPatch, *workers: Here) -> None:
@@ -142,6 +145,32 @@ def test_processes_of_which_one_is_killed_store_the_same_and_ask_nothing_twice(
     # Two trees a worker, each with a few requests in flight when it died.
     assert asked.total() - len(again) == requests and len(again) <= 8
     assert not list((home / "shards").rglob("*.json")), "no lease is left"
+
+
+async def test_a_worker_goes_on_from_what_another_process_stored_meanwhile(
+    home: Path, server: StubServer, one_process: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    lost, start = Process(), len(server.requests)
+
+    class Relay(Here):
+        """A worker whose second shard another process begins, and is killed in."""
+
+        begun = 0
+
+        async def run(self, shard: Shard) -> ShardOutcome:
+            Relay.begun += 1
+            if Relay.begun == 2:
+                await lost.begin(shard, "after_journal:9")
+            return await super().run(shard)
+
+    on(monkeypatch, Relay())
+    values = {"space": "qwen3-vl", "simulations": 2, "shard": 2, "concurrency": 4, "on": "ray"}
+    settings = BuildSettings.checked(task="sat2", teacher=server.url, home=str(home), **values)
+    await build(settings)
+    asked = Counter(request["fingerprint"] for request in server.requests[start:])
+    again = sum(times > 1 for times in asked.values())
+    assert contents(home) == one_process[0] and asked.total() - again == one_process[1]
+    assert again <= 4, "what was in flight of two trees"
 
 
 async def test_of_two_workers_on_one_shard_the_second_finds_it_done(

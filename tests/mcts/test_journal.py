@@ -190,6 +190,23 @@ async def test_records_come_in_tree_order_whatever_order_they_were_written_in(tm
         assert [r.key.node for r in journal.records("s1")] == ["", "0", "0.2", "0.10", "1"]
 
 
+async def test_a_refreshed_journal_has_what_others_stored_meanwhile(tmp_path):
+    with Journal(tmp_path) as mine, Journal(tmp_path) as other:
+        await mine.append(record(0))
+        assert mine.find(record(0).key, "f" * 32)
+        await other.append(record(1))
+        await other.append(record(0, search="s2"))
+        assert mine.find(record(1).key, "f" * 32) is None
+        for _ in range(2):
+            await mine.refresh()
+            assert mine.find(record(1).key, "f" * 32) == record(1)
+            assert mine.find(record(0, search="s2").key, "f" * 32)
+            assert mine.find(record(0).key, "f" * 32) == record(0)
+        await other.append(record(2))
+        await mine.refresh()
+        assert mine.find(record(2).key, "f" * 32) == record(2), "of a segment that has grown"
+
+
 def test_the_response_id_names_the_content_and_not_the_time():
     base = record(0)
     later = Record.of_reply(base.key, base.fingerprint, Reply(base.completions, 9, 9, 9, 9.0), 5.0)

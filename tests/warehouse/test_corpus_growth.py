@@ -5,6 +5,7 @@ from dataclasses import replace
 
 import pytest
 
+from curation.filters import image_hash
 from curation.filters.config import DEFAULT_FILTERS
 from curation.filters.decontaminate import NotInEvaluation
 from curation.filters.dedup import NoExactCopy, NoNearCopy
@@ -172,3 +173,24 @@ def test_words_that_training_questions_make_common_contaminate_no_longer(two, tm
     questions(warehouse, tmp_path, "train", [(i, scene(i)) for i in range(50, 54)], own)
     assert corpus(warehouse) == 1
     assert dropped(warehouse) == {}
+
+
+def test_an_image_that_links_two_others_has_their_questions_compared(two, tmp_path):
+    """Whatever question shows it: hashes that differ in ten bits, and one between them."""
+    warehouse, one, another = two
+
+    def hashed(questions, value):
+        ids = [image.image_id for question in questions for image in question.images]
+        rows = [{"image_id": i, "method": image_hash.METHOD, "hash": value} for i in ids]
+        assert insert_new(warehouse, "image_hashes", rows)
+
+    hashed([one], f"{0:016x}")
+    hashed([another], f"{0b1111111111:016x}")
+    for question in (one, another):
+        commit(warehouse, question, traced(question, *SAYINGS))
+    filters = [one for one in DEFAULT_FILTERS if one.name != "not_in_evaluation"]
+    assert corpus(warehouse, filters) == 2 and dropped(warehouse) == {}
+    questions(warehouse, tmp_path, "test", [(9, scene(9))], "How many chairs does room {} have?")
+    hashed(read_questions(warehouse, split="test"), f"{0b11111:016x}")
+    assert corpus(warehouse, filters) > 0
+    assert [name for _, name in dropped(warehouse)] == ["no_exact_copy"]
