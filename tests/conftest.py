@@ -3,15 +3,19 @@
 import os
 import shutil
 import tempfile
+from pathlib import Path
 
 os.environ.setdefault("HF_HUB_OFFLINE", "1")
 os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
 # Tests run a process a core: more threads of so small models would wait for each other.
 os.environ.setdefault("OMP_NUM_THREADS", "1")
-os.environ["TRACKIO_DIR"] = tempfile.mkdtemp(prefix="trackio-")
+os.environ["TRACKIO_DIR"] = tempfile.mkdtemp(prefix="vigorl-tests-")
 
 import pytest
 from hypothesis import settings
+
+SHARED = Path(os.environ["TRACKIO_DIR"])
+"""What the tests of this process share, curves among it: removed behind the last one."""
 
 settings.register_profile("vigorl", deadline=None, derandomize=True)
 settings.load_profile("vigorl")
@@ -26,5 +30,5 @@ def short_waits() -> None:
 
 
 def pytest_unconfigure() -> None:
-    """Leave no curves behind."""
-    shutil.rmtree(os.environ["TRACKIO_DIR"], ignore_errors=True)
+    """Leave nothing behind."""
+    shutil.rmtree(SHARED, ignore_errors=True)

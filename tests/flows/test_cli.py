@@ -1,6 +1,5 @@
 """Each command on a small real warehouse: what it prints, where, and with which status."""
 
-import atexit
 import csv
 import functools
 import io
@@ -13,6 +12,7 @@ from pathlib import Path
 import pytest
 
 from flows.cli import app as cli
+from tests.conftest import SHARED
 from tests.support.benchmark_files import vstar_parquet
 from tests.support.fixtures import picture, sat_rows, write_sat
 from tests.support.stub_server import StubServer
@@ -49,8 +49,7 @@ def searched(folder, questions, simulations):
 @functools.cache
 def searched_once(questions, simulations):
     """The home that all copies of this process are made from."""
-    folder = Path(tempfile.mkdtemp(prefix="searched-"))
-    atexit.register(shutil.rmtree, folder, ignore_errors=True)
+    folder = Path(tempfile.mkdtemp(prefix="searched-", dir=SHARED))
     sample, home = write_sat(folder / "SAT_train.parquet", sat_rows(questions)), folder / "home"
     with StubServer() as server:
         assert run("import", "sat2", sample, home=home) == 0
