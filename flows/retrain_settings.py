@@ -33,6 +33,10 @@ class RetrainSettings(HomeSettings):
     teacher: str | None = option(
         None, "model that searches, as for `vigorl build`; champion:TASK for the student itself"
     )
+    beside: str | None = option(
+        None, "a second model that searches a share of the questions, such as the teacher before"
+    )
+    beside_share: float = option(0.5, "with beside, share of new questions it searches", gt=0, lt=1)
     space: str | None = option(None, "coordinates of a served teacher")
     simulations: int = option(8, "simulations a tree", ge=1)
     per_question: int = option(6, "most traces of a question in the dataset", ge=1)

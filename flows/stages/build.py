@@ -58,15 +58,23 @@ def plain(stage: Stage) -> Stage:
 
 
 async def build(
-    settings: BuildSettings, *, progress: Progress | None = None, step: Step = plain
+    settings: BuildSettings,
+    *,
+    progress: Progress | None = None,
+    step: Step = plain,
+    question_ids: Sequence[str] | None = None,
 ) -> Summary:
-    """Search a task's questions, curate the trees, and sum up the outcome."""
+    """Search a task's questions, curate the trees, and sum up the outcome.
+
+    Args:
+        question_ids: search these of them alone.
+    """
     progress, settings = progress or Progress(), name_once(settings)
     filters = read_filters(settings.filters)
     warehouse = Warehouse.at(settings.home)
     resolved = resolve(settings, reconnect=True)
     config = search_config(settings, resolved)
-    questions = by_image(await step(find_questions)(warehouse, settings, progress))
+    questions = by_image(await step(find_questions)(warehouse, settings, progress, question_ids))
     run_id = f"build-{uuid.uuid4().hex[:12]}"
     try:
         await resolved.teacher.open()
@@ -181,7 +189,10 @@ def by_image(questions: Sequence[Question]) -> list[Question]:
 
 
 async def find_questions(
-    warehouse: Warehouse, settings: BuildSettings, progress: Progress
+    warehouse: Warehouse,
+    settings: BuildSettings,
+    progress: Progress,
+    question_ids: Sequence[str] | None = None,
 ) -> list[Question]:
     """Return the questions to search, in the order of their ids.
 
@@ -193,7 +204,12 @@ async def find_questions(
 
     def read() -> list[Question]:
         limit = None if settings.only_new else settings.limit
-        found = list(read_questions(warehouse, settings.task, split=settings.split, limit=limit))
+        found = list(
+            read_questions(
+                warehouse, settings.task, split=settings.split, limit=limit,
+                question_ids=question_ids,
+            )
+        )  # fmt: skip
         if settings.only_new:
             searched = searched_questions(warehouse, settings.task)
             found = [q for q in found if q.question_id not in searched][: settings.limit]

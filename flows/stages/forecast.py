@@ -136,13 +136,22 @@ def predict(sample: Sequence[float], total: int) -> Range:
     return Range(middle, max(float(sum(sample)), middle - spread), middle + spread)
 
 
-async def forecast_build(settings: BuildSettings, *, progress: Progress | None = None) -> Forecast:
-    """Search the first few questions that have no tree yet and predict the cost of the rest."""
+async def forecast_build(
+    settings: BuildSettings,
+    *,
+    progress: Progress | None = None,
+    question_ids: Sequence[str] | None = None,
+) -> Forecast:
+    """Search the first few questions that have no tree yet and predict the cost of the rest.
+
+    Args:
+        question_ids: ask these of them alone, as in `flows.stages.build.build`.
+    """
     progress = progress or Progress()
     warehouse = Warehouse.at(settings.home)
     resolved = resolve(settings, reconnect=True)
     config = search_config(settings, resolved)
-    questions = await find_questions(warehouse, settings, progress)
+    questions = await find_questions(warehouse, settings, progress, question_ids)
     try:
         await resolved.teacher.open()
         identity = resolved.teacher.identity

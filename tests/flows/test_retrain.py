@@ -15,10 +15,11 @@ from flows.settings import Problem
 from flows.stages.forecast import Forecast, Range
 from flows.stages.retrain.cycle import Cycle, begin_cycle, cycles, lease_name, unfinished
 from flows.stages.retrain.new_data import new_traces, questions_without_tree
-from flows.stages.retrain.stages import Tools, affordable, decide_gate
+from flows.stages.retrain.stages import Tools, affordable, decide_gate, shared_out
 from mcts.budget import Usage
 from tests.flows.test_cli import run, searched
 from tests.support.fixtures import sat_rows, unlike_rows, write_sat
+from warehouse.query.run_query import query
 from warehouse.registry import champion_id, history
 from warehouse.sources.importing import import_questions
 from warehouse.storage.home import Warehouse
@@ -73,8 +74,6 @@ def test_a_killed_cycle_goes_on_to_a_decision_and_the_next_finds_nothing_new(hom
 
 
 def warehouse_splits(warehouse):
-    from warehouse.query.run_query import query
-
     return query(
         warehouse,
         "SELECT split AS name, count(tree_id) AS trees FROM questions LEFT JOIN trees "
@@ -120,6 +119,39 @@ def test_what_is_over_budget_stops_and_goes_on_unless_it_is_to_be_left(home, cap
     assert run("retrain", "sat2", "--sft-recipe", "other.yaml", home=home) == 0
     assert "sat2-cycle-1: too few" in capsys.readouterr().out
     assert cycle.outcome("build")["trees"] > 0 and cycle.paused is None
+
+
+def test_a_second_model_searches_its_share_of_the_new_questions(home, capsys):
+    new = write_sat(home.parent / "new_train.parquet", sat_rows(28)[22:])
+    assert run("import", "sat2", new, home=home) == 0
+    warehouse = Warehouse.at(str(home))
+    asked = questions_without_tree(warehouse, "sat2")
+    both = ("--teacher", "nano", "--beside", "nano-base", "--simulations", "1")
+    assert run(*SMALL[:-1], "5000", *both, home=home) == 0
+    assert capsys.readouterr().err.count("predicted for ") == 2
+    models = dict(
+        tuple(row.values())
+        for row in query(warehouse, "SELECT question_id, model FROM trees").to_pylist()
+    )
+    settings = RetrainSettings.checked(task="sat2", sft_recipe="nano-sft", beside="nano-base")
+    (_, first), (_, second) = shared_out(settings, asked)
+    assert {models[q] for q in first}.isdisjoint({models[q] for q in second})
+    assert len({models[q] for q in asked}) == 2
+
+
+def test_what_a_run_may_spend_is_shared_out_with_the_questions():
+    asked = [f"{i:024x}{i * 2**28:08x}" for i in range(16)]
+    settings = RetrainSettings.checked(
+        task="sat2", sft_recipe="nano-sft", teacher="champion:sat2", beside="http://gpu:8000",
+        beside_share=0.25, space="qwen3-vl", run_tokens=1000, run_seconds=8.0,
+    )  # fmt: skip
+    (mine, kept), (other, given) = shared_out(settings, asked)
+    assert (kept, given) == (asked[4:], asked[:4])
+    assert (mine.teacher, mine.space, mine.run_tokens) == ("champion:sat2", None, 750)
+    assert (other.teacher, other.space, other.run_tokens) == ("http://gpu:8000", "qwen3-vl", 250)
+    assert mine.run_seconds == 6.0 and other.run_seconds == 2.0
+    alone = settings.model_copy(update={"beside": None})
+    assert shared_out(alone, asked) == [(alone, asked)]
 
 
 def test_money_is_turned_into_tokens_by_what_the_pilot_had_of_both():

@@ -68,9 +68,10 @@ async def retrain(settings: RetrainSettings, tools: Tools) -> Ended:
             look = look_for_new(warehouse, settings.task)
             if not look["questions"] and look["traces"] < settings.min_new_traces:
                 return Ended("nothing_new", _nothing_new(settings, look["traces"]))
-            if settings.teacher:  # an alias may mean another model before the cycle ends
-                teacher = teacher_id(settings.home, settings.teacher)
-                settings = settings.model_copy(update={"teacher": teacher})
+            # An alias may mean another model before the cycle ends.
+            named = {"teacher": settings.teacher, "beside": settings.beside}
+            ids = {role: teacher_id(settings.home, name) for role, name in named.items() if name}
+            settings = settings.model_copy(update=ids)
             stored = settings.model_dump(mode="json", exclude={"home"})
             cycle = begin_cycle(warehouse, settings.task, {**look, "settings": stored})
         elif settings.leave_paused and (paused := cycle.paused):

@@ -10,7 +10,8 @@ from __future__ import annotations
 
 import asyncio
 import json
-from collections.abc import Awaitable, Callable, Mapping
+import math
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 
 from curation.scores.bootstrap import clusters
@@ -33,6 +34,7 @@ from flows.stages.forecast import Forecast, forecast_build
 from flows.stages.retrain.collapse import check_collapse
 from flows.stages.retrain.cycle import Cycle
 from flows.stages.retrain.new_data import new_traces, questions_without_tree, uncounted_trees
+from flows.teachers.trained import URL
 from training.recipes import load_recipe
 from warehouse.query.run_query import connect
 from warehouse.query.sql_guard import quoted
@@ -69,29 +71,65 @@ async def build_new(cycle: Cycle, settings: RetrainSettings, tools: Tools) -> Ro
     await curate_left(cycle, corpus=not questions)  # a build ends with that pass itself
     if not questions:
         return {"trees": 0, "traces": len(new_traces(cycle.warehouse, cycle.task))}
+    searches = [
+        await _forecast(part, asked, tools) for part, asked in shared_out(settings, questions)
+    ]
+    total: Row = {}
+    for chosen, asked, forecast in searches:
+        summary = await build(chosen, progress=TerminalProgress(), question_ids=asked)
+        if stopped := summary.extra.get("stopped"):
+            raise Paused(stopped.partition(";")[0])
+        found = {"forecast": forecast, "trees": summary.trees, "kept": summary.kept,
+                 "requests": summary.requests, **summary.extra}  # fmt: skip
+        for name, value in found.items():
+            more = f"\n{value}" if isinstance(value, str) else value
+            total[name] = total[name] + more if name in total else value
+    return {**total, "traces": len(new_traces(cycle.warehouse, cycle.task))}
+
+
+def shared_out(
+    settings: RetrainSettings, questions: Sequence[str]
+) -> list[tuple[RetrainSettings, list[str]]]:
+    """Share questions out between the teacher and the one beside it, if any, with the budgets.
+
+    By hash, so that a cycle that was killed shares them out alike.
+    """
+    if not settings.beside:
+        return [(settings, list(questions))]
+    limit = settings.beside_share * 2**32
+    others = [question for question in questions if int(question[-8:], 16) < limit]
+    mine = [question for question in questions if question not in set(others)]
+    parts = []
+    for teacher, asked in ((settings.teacher, mine), (settings.beside, others)):
+        if asked:
+            share = len(asked) / len(questions)
+            tokens = settings.run_tokens and math.ceil(settings.run_tokens * share)
+            part = {
+                "teacher": teacher, "run_tokens": tokens,
+                "space": settings.space if URL.match(teacher or "") else None,
+                "run_money": settings.run_money and settings.run_money * share,
+                "run_seconds": settings.run_seconds and settings.run_seconds * share,
+            }  # fmt: skip
+            parts.append((settings.model_copy(update=part), asked))
+    return parts
+
+
+async def _forecast(
+    settings: RetrainSettings, asked: list[str], tools: Tools
+) -> tuple[BuildSettings, list[str], str]:
+    """Predict what the searches of these questions cost; bound what they may write."""
     given = {"teacher": settings.teacher, "space": settings.space}
     chosen = BuildSettings.checked(
-        task=cycle.task, only_new=True, simulations=settings.simulations, home=settings.home,
-        run_tokens=settings.run_tokens, run_seconds=settings.run_seconds,
-        price_in=settings.price_in, price_out=settings.price_out,
+        task=settings.task, simulations=settings.simulations, home=settings.home,
+        run_seconds=settings.run_seconds, price_in=settings.price_in, price_out=settings.price_out,
         **{name: value for name, value in given.items() if value},
     )  # fmt: skip
-    forecast = await forecast_build(chosen)
+    forecast = await forecast_build(chosen, question_ids=asked)
     tools.report(forecast.text())
-    chosen = chosen.model_copy(update={"run_tokens": affordable(settings, forecast)})
-    if chosen.run_tokens and forecast.completion_tokens.middle > chosen.run_tokens:
-        tools.report(f"that is more than {chosen.run_tokens} tokens: it takes several runs")
-    summary = await build(chosen, progress=TerminalProgress())
-    if stopped := summary.extra.get("stopped"):
-        raise Paused(stopped.partition(";")[0])
-    return {
-        "forecast": forecast.text(),
-        "trees": summary.trees,
-        "kept": summary.kept,
-        "requests": summary.requests,
-        "traces": len(new_traces(cycle.warehouse, cycle.task)),
-        **summary.extra,
-    }
+    tokens = affordable(settings, forecast)
+    if tokens and forecast.completion_tokens.middle > tokens:
+        tools.report(f"that is more than {tokens} tokens: it takes several runs")
+    return chosen.model_copy(update={"run_tokens": tokens}), asked, forecast.text()
 
 
 async def curate_left(cycle: Cycle, *, corpus: bool = True) -> None:
