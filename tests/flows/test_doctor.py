@@ -19,6 +19,7 @@ from flows.settings import TeacherSettings
 from flows.stages.doctor import machine
 from flows.stages.doctor.checkup import Diagnosis, examine
 from flows.stages.doctor.stored import (
+    at,
     check_commits,
     check_inbox,
     check_journal,
@@ -26,8 +27,8 @@ from flows.stages.doctor.stored import (
     check_retraining,
     check_tables,
 )
-from flows.stages.doctor.teacher import check_teacher
-from flows.stages.retrain.cycle import STAGES, begin_cycle, lease_name
+from flows.stages.doctor.teacher import _remedy, check_teacher
+from flows.stages.retrain.cycle import STAGES, Cycle, begin_cycle, lease_name
 from tests.flows.test_cli import run, searched
 from tests.support.stub_server import MODEL, StubServer
 from warehouse.storage.home import Warehouse
@@ -114,6 +115,34 @@ def test_a_path_where_nothing_is_is_a_problem_only_if_it_was_named(tmp_path: Pat
     assert not (tmp_path / "nothing").exists()
 
 
+def test_a_warehouse_that_this_user_cannot_write_is_a_problem_and_is_read(
+    warehouse: Warehouse, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("flows.stages.doctor.stored.os.access", lambda path, mode: False)
+    problem, well = check_tables(warehouse, named=True)
+    assert problem.sentence == f"{warehouse.root} can't be written by this user"
+    assert well.sentence.startswith(f"{warehouse.root}: 2 questions, 2 trees, ")
+
+
+def test_a_command_names_the_warehouse_unless_it_is_the_usual_one(
+    warehouse: Warehouse, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    assert at(warehouse) == f" --home {warehouse.root}"
+    assert at(Warehouse()) == ""
+
+
+def test_what_was_found_is_counted(
+    home: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    found = [Diagnosis("disk", "ok", "it is there")]
+    monkeypatch.setattr("flows.cli.doctor._checks", lambda settings: {"disk": lambda: found})
+    assert run("doctor", home=home) == 0
+    assert "\nall is well: 1 checks in " in capsys.readouterr().out
+    found += [Diagnosis("disk", state, "x") for state in ("note", "problem", "note")]  # type: ignore[arg-type]
+    assert run("doctor", home=home) == 1
+    assert "\n1 problem, 2 notes: 4 checks in " in capsys.readouterr().out
+
+
 def test_columns_of_newer_code_are_named(warehouse: Warehouse) -> None:
     import pyarrow as pa
     from deltalake import write_deltalake
@@ -136,15 +165,19 @@ def test_a_commit_that_never_finished_is_a_note(warehouse: Warehouse) -> None:
 def test_answers_that_wait_in_the_journal_are_counted_and_damage_is_told(
     warehouse: Warehouse,
 ) -> None:
-    assert not wrong(check_journal(warehouse))
+    (found,) = check_journal(warehouse)
     (segment,) = warehouse.journal_dir.glob("*.jsonl")
     lines = segment.read_bytes().splitlines(keepends=True)
+    assert (found.state, found.sentence) == ("ok", f"{len(lines)} answers, all of them in trees")
     shutil.rmtree(Path(warehouse.root) / "tables" / "trees")
     (found,) = wrong(check_journal(warehouse))
     assert found.state == "note" and f"{len(lines)} answers of 2 searches" in found.sentence
     segment.write_bytes(lines[0][:40] + b"\n" + b"".join(lines[1:]) + lines[0][:40])
     problem, _ = wrong(check_journal(warehouse))
     assert problem.state == "problem" and problem.sentence.startswith("1 lines in")
+    segment.unlink()
+    (found,) = check_journal(warehouse)
+    assert (found.state, found.sentence) == ("ok", "it is empty")
 
 
 def test_what_killed_processes_left_half_written_is_counted_once_it_is_old(
@@ -182,12 +215,46 @@ def test_a_cycle_that_its_budget_stopped_is_a_note(warehouse: Warehouse) -> None
     assert found.state == "note" and "its 900 seconds are used up" in found.sentence
 
 
+def test_a_machine_whose_clock_is_ahead_holds_a_lease_too_long(
+    warehouse: Warehouse, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    now = time.time()
+    with take_lease(warehouse, lease_name("sat2")):
+        begin_cycle(warehouse, "sat2", {})
+        monkeypatch.setattr(time, "time", lambda: now - 60)
+        (found,) = check_retraining(warehouse)
+        assert found.state == "problem" and " is 60 s ahead" in found.sentence
+        assert found.sentence.startswith("sat2: the clock of ") and "set-ntp" in found.remedy
+        monkeypatch.setattr(time, "time", lambda: now - 5)
+        assert [found.state for found in check_retraining(warehouse)] == ["ok"]
+
+
+def test_how_a_task_stands_between_its_cycles_is_said(warehouse: Warehouse) -> None:
+    (found,) = check_retraining(warehouse)
+    assert (found.state, found.sentence) == ("ok", "no cycle has run yet")
+    cycle = begin_cycle(warehouse, "sat2", {"settings": {"grpo_recipe": "my grpo"}})
+    with take_lease(warehouse, lease_name("sat2")):
+        pass
+    (found,) = check_retraining(warehouse)
+    assert "lease" not in found.sentence, "it was given back"
+    assert found.remedy.startswith("vigorl retrain sat2 --grpo-recipe 'my grpo' --home ")
+    cycle.store("end", {"outcome": "refused"})
+    (found,) = check_retraining(warehouse)
+    assert (found.state, found.sentence) == ("ok", "sat2: no cycle is open")
+    with take_lease(warehouse, lease_name("sat2")):
+        (found,) = check_retraining(warehouse)
+        assert found.sentence.startswith("a look for what is new is at work in process ")
+
+
 def test_a_file_that_was_refused_is_named_with_its_reason(warehouse: Warehouse) -> None:
     assert not list(check_inbox(warehouse))
     warehouse.objects.put("inbox/sat2/bad.parquet.rejected.txt", b"bad.parquet is no table\n")
     (found,) = check_inbox(warehouse)
     assert found.state == "note"
     assert found.sentence == "not imported: sat2/bad.parquet (bad.parquet is no table)"
+    warehouse.objects.put("inbox/vstar/worse.parquet.rejected.txt", b"\xff")
+    (found,) = check_inbox(warehouse)
+    assert found.sentence.endswith("(bad.parquet is no table), and 1 more")
 
 
 def test_a_lease_of_a_process_that_is_gone_is_named(warehouse: Warehouse) -> None:
@@ -201,6 +268,9 @@ def test_a_lease_of_a_process_that_is_gone_is_named(warehouse: Warehouse) -> Non
     done.wait()
     (found,) = check_retraining(warehouse)
     assert f"its lease was left by process {done.pid}" in found.sentence
+    Cycle(warehouse, "sat2", 1).store("end", {"outcome": "refused"})
+    (found,) = check_retraining(warehouse)
+    assert found.state == "ok" and found.sentence.endswith(", and is taken by the next")
 
 
 # ---- the teacher ---------------------------------------------------------------------------------
@@ -228,6 +298,28 @@ def test_a_key_that_is_missing_is_told_by_its_variable() -> None:
     (found,) = teacher("http://127.0.0.1:9", api_key_env="TEAM_KEY")
     assert (found.subject, found.state) == ("API key", "problem")
     assert found.remedy == "export TEAM_KEY=..."
+
+
+@pytest.mark.usefixtures("home")
+def test_what_a_server_says_decides_what_to_type(monkeypatch: pytest.MonkeyPatch) -> None:
+    plain = TeacherSettings.checked(teacher="http://gpu:8000")
+    named = TeacherSettings.checked(teacher="http://gpu:8000", api_key_env="TEAM_KEY")
+    for sentence in ("it answers HTTP 401", "it answers HTTP 403"):
+        assert _remedy(plain, sentence) == "export VIGORL_API_KEY=..."
+        assert _remedy(named, sentence) == "export TEAM_KEY=..."
+    monkeypatch.setenv("TEAM_KEY", "wrong")
+    assert _remedy(named, "HTTP 401").endswith("the one that is set is refused")
+    assert "--model NAME" in _remedy(plain, "http://gpu:8000 serves a, not b")
+    assert _remedy(plain, "nobody is there").startswith("vigorl serve MODEL")
+
+
+@pytest.mark.usefixtures("home")
+def test_every_server_of_a_teacher_is_asked() -> None:
+    with StubServer() as one, StubServer() as other:
+        found = teacher(f"{one.url}/, {other.url}")
+    assert [diagnosis.sentence for diagnosis in found] == [
+        f"{url} serves {MODEL}" for url in (one.url, other.url)
+    ]
 
 
 def test_a_checkpoint_is_looked_for_and_not_loaded() -> None:
