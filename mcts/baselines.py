@@ -17,8 +17,11 @@ equal tokens, give both strategies one `Budget(tokens=...)` and ample simulation
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 from mcts.concurrency import gather
 from mcts.engine import SearchRun
+from mcts.policy import Continuation
 from mcts.teachers.base import TeacherError
 from mcts.tree import EXPANSION_ATTEMPTS, Node, Rollout
 
@@ -68,12 +71,18 @@ async def linear(run: SearchRun) -> bool:
     numbers = range(first, min(first + config.wave, config.samples))
     tips = dict.fromkeys(numbers, tree.root)
     ends: dict[int, Node] = {}
-    while tips:
+
+    async def step(
+        number: int, tip: Node
+    ) -> tuple[int, Node, int, Sequence[Continuation] | TeacherError]:
         # A chain's first step is the root's sample with the chain's number; every later step has a
-        # node to itself. All chains step together and are added in order: node numbers are fixed.
-        requests = [(number, tip, 0 if tip.parent else number) for number, tip in tips.items()]
-        proposals = await gather(run.propose(tip, 1, sample) for _, tip, sample in requests)
-        for (number, tip, sample), proposed in zip(requests, proposals, strict=True):
+        # node to itself.
+        sample = 0 if tip.parent else number
+        return number, tip, sample, await run.propose(tip, 1, sample)
+
+    while tips:
+        # All chains step together and are added in order: node numbers are fixed.
+        for number, tip, sample, proposed in await gather(step(*one) for one in tips.items()):
             del tips[number]
             tip.attempts += 1
             if isinstance(proposed, TeacherError):
