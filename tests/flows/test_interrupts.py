@@ -29,6 +29,7 @@ def handlers() -> Iterator[None]:
     for thread in threading.enumerate():
         if isinstance(thread, threading.Timer):
             thread.cancel()
+            assert thread.daemon, "the end of the process does not wait for it"
     assert [signal.getsignal(number) for number in NUMBERS] == before
 
 

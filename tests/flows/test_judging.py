@@ -26,7 +26,7 @@ from flows.cli import app as cli
 from flows.settings import JudgeSettings, Problem
 from flows.stages.judge import judge
 from mcts.coordinates import CoordinateSpace, Frame
-from mcts.data import AnswerKind, Box, Image, Point, Question, Trace, Verdict
+from mcts.data import AnswerKind, Box, Image, Point, Question, Step, Trace, Verdict
 from mcts.journal.records import Key, Record, decode, encode
 from mcts.parsing import parse, render
 from mcts.teachers.base import Completion, Message, Reply, Request, TextPart
@@ -36,6 +36,7 @@ from tests.support.stub_server import StubServer, conversation
 from warehouse.query.run_query import query
 from warehouse.sources.importing import import_questions
 from warehouse.storage.home import Warehouse
+from warehouse.storage.objects import image_key
 from warehouse.tables.delta import commit_traces
 from warehouse.tables.rows import read_questions, trace_rows, verdict_row
 
@@ -148,16 +149,84 @@ def test_a_region_around_the_point_is_shown_to_the_judge_and_its_probability_kep
     assert (judged.traces, judged.rows, judged.requests, server.request_count()) == (2, 4, 3, 3)
 
 
-@pytest.mark.parametrize("tells", ["nothing", "refuses"])
-def test_without_probabilities_the_share_of_yes_among_samples_stands_in(warehouse, tells):
+@pytest.mark.parametrize(("tells", "samples", "requests"), [("nothing", 1, 5), ("refuses", 3, 6)])
+def test_without_probabilities_the_share_of_yes_among_samples_stands_in(
+    warehouse, monkeypatch, tells, samples, requests
+):
+    monkeypatch.setattr("flows.stages.judge.BATCH", 1)
     with Judge(model="j") as server:
         server.tells = tells
-        run(warehouse, server, "grounding", samples=3, concurrency=1)
-    found = scores(warehouse)
-    assert [row[2:5] for row in found] == [
-        (1.0, 3, "samples"), (1.0, 3, "samples"), (1.0, 3, "samples"), (0.0, 3, "samples"),
+        run(warehouse, server, "grounding", samples=samples, concurrency=1)
+        # One that gave none is not asked for them in the next batch.
+        assert server.request_count() == requests
+    assert [row[2:5] for row in scores(warehouse)] == [
+        (1.0, samples, "samples"), (1.0, samples, "samples"), (1.0, samples, "samples"),
+        (0.0, samples, "samples"),
     ]  # fmt: skip
     assert server.repeated() == []
+
+
+def test_where_a_first_word_is_no_answer_samples_are_asked_for_and_others_still_tried(
+    warehouse, monkeypatch
+):
+    monkeypatch.setattr("flows.stages.judge.BATCH", 1)
+
+    class Wordy(Judge):
+        def answer(self, body):
+            answer = super().answer(body)
+            for choice in answer["choices"]:
+                if choice.get("logprobs"):
+                    choice["logprobs"]["content"][0]["top_logprobs"] = [
+                        {"token": "The", "logprob": -0.1}
+                    ]
+            return answer
+
+    with Wordy(model="j") as server:
+        run(warehouse, server, "grounding", samples=2, concurrency=1)
+        assert server.request_count() == 6
+    assert [row[2:5] for row in scores(warehouse)] == [(1.0, 2, "samples")] * 3 + [
+        (0.0, 2, "samples")
+    ]
+
+
+def test_what_cannot_be_looked_at_is_a_row_without_a_value_that_says_why(tmp_path):
+    home = Warehouse(str(tmp_path / "home"))
+    (row,) = sat_rows(1)
+    row["images"] = [{"bytes": picture(0, SIZE), "path": "0.png"}]
+    import_questions(home, "sat2", write_sat(tmp_path / "SAT_train.parquet", [row]))
+    (question,) = read_questions(home, "sat2")
+    steps = tuple(
+        Step(thought, (point,))
+        for thought, point in (
+            ("The red box is in another image.", Point(1, 1, 1)),
+            ("The red box is outside.", Point(401, 1)),
+            ("The red box is here.", Point(*RED)),
+        )
+    )
+    trace = Trace(question.question_id, (Step("Look."), *steps), "right", 1.0, "direct")
+    trace_row, step_rows = trace_rows(trace, task="sat2", text="", model="m")
+    verdict = verdict_row(trace.trace_id, Verdict("right_answer", True, ""), 1)
+    commit_traces(home, [trace_row], steps=step_rows, verdicts=[verdict], run_id="r")
+    with Judge(model="j") as server:
+        judged = run(home, server, "grounding")
+        assert (judged.rows, len(judged.values), server.request_count()) == (3, 1, 1)
+        said = "SELECT step, note, n, value FROM step_scores ORDER BY step"
+        assert [tuple(found.values()) for found in query(home, said).to_pylist()] == [
+            (1, "no such image", 0, None),
+            (2, "the point is outside the image", 0, None),
+            (3, "logprobs", 1, 0.9),
+        ]
+
+
+@pytest.mark.parametrize("what", ["grounding", "necessity"])
+def test_a_picture_that_is_lost_is_told_and_nothing_is_asked(warehouse, what):
+    (question,) = read_questions(warehouse, "sat2")
+    warehouse.objects.delete(image_key(question.images[0].image_id))
+    with Judge(model="j") as server:
+        judged = run(warehouse, server, what)
+        assert judged.rows and not judged.values and server.request_count() == 0
+    notes = query(warehouse, "SELECT DISTINCT note FROM step_scores")["note"].to_pylist()
+    assert all("not among the objects" in note or "cannot be read" in note for note in notes)
 
 
 def test_nothing_is_asked_twice_and_what_is_stored_is_left_alone(warehouse):

@@ -195,5 +195,8 @@ def test_an_installed_package_is_held_to_what_it_says_itself(
     problem, note = check_dependencies(tmp_path)
     assert (problem.sentence, note.state) == ("no-such-library is missing", "note")
     assert problem.remedy == "pip install -U vigorl"
+    wanted[:] = ["numpy>=999"]
+    ((state, sentence),) = told(check_dependencies(tmp_path))
+    assert state == "problem" and sentence.endswith(", wanted >=999")
     monkeypatch.setattr(machine.metadata, "requires", lambda name: None)
     assert [state for state, _ in told(check_dependencies(tmp_path))] == ["ok"]

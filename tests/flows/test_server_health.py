@@ -202,6 +202,7 @@ def test_deployments_are_held_to_the_file(api: Api) -> None:
     assert api.wrong() == [
         ("deployments", f"runs begin in /elsewhere, and this is {api.project}", "vigorl up")
     ]
+    assert [d.state for d in api.found() if d.subject == "deployments"] == ["problem"]
     api.answers["/deployments/filter"] = [nightly | {"parameters": {"limit": 4}}]
     assert api.wrong() == [
         ("deployments", "train-sft/sat2 of prefect.yaml are not applied", "vigorl up"),
