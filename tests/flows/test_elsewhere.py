@@ -1,0 +1,205 @@
+"""What shards elsewhere are given of a run's budget, and what becomes of their outcomes."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from flows.progress import Progress
+from flows.settings import BuildSettings, Problem
+from flows.stages.search import Search
+from flows.stages.shards import elsewhere
+from flows.stages.shards.elsewhere import cut_shards, run_elsewhere
+from flows.stages.shards.shard import Shard, ShardOutcome, Share
+from mcts.data import AnswerKind, Image, Question
+from warehouse.storage.home import Warehouse
+
+
+class Told(Progress):
+    """What a run tells."""
+
+    def __init__(self) -> None:
+        self.sentences: list[str] = []
+        self.trees: list[tuple[str, bool, bool]] = []
+
+    def report(self, sentence: str) -> None:
+        self.sentences.append(sentence)
+
+    def tree(self, name: str, right: bool, failed: bool) -> None:
+        self.trees.append((name, right, failed))
+
+
+class Worker:
+    """Answers as `outcome` says; keeps the shares that it was given."""
+
+    def __init__(self, outcome: Callable[[Shard], ShardOutcome]) -> None:
+        self._outcome, self.given = outcome, list[tuple[str, Share]]()
+
+    async def ready(self) -> None:
+        """There is room."""
+
+    async def run(self, shard: Shard) -> ShardOutcome:
+        self.given.append((shard.tree_ids[0], shard.share))
+        return self._outcome(shard)
+
+
+class Roomless(Worker):
+    """A worker for which there never is room."""
+
+    async def ready(self) -> None:
+        await asyncio.Event().wait()
+
+
+def shards(*sizes: int) -> list[Shard]:
+    """Shards of so many trees, named a0, a1, b0 ..."""
+    names = [[f"{'abcdef'[i]}{k}" for k in range(size)] for i, size in enumerate(sizes)]
+    return [Shard("r", {}, tuple(ids), tuple(ids)) for ids in names]
+
+
+def run(given: list[Shard], *workers: Worker, told: Told | None = None, **limits: Any) -> Any:
+    settings = BuildSettings.checked(task="sat2", teacher="nano", **limits)
+    found = elsewhere._Run(given, settings, told or Told())
+    asyncio.run(asyncio.wait_for(found.all_on(workers), 20))
+    return found.total
+
+
+def done(shard: Shard) -> ShardOutcome:
+    return ShardOutcome(list(shard.tree_ids), spent=(3, 40))
+
+
+def test_a_share_is_what_is_left_by_the_questions_that_have_none() -> None:
+    worker = Worker(done)
+    run(shards(2, 1, 1), worker, run_requests=40, run_tokens=400, run_seconds=1000)
+    shares = [share for _, share in worker.given]
+    assert [share.requests for share in shares] == [20, (40 - 3) // 2, 40 - 6]
+    assert [share.tokens for share in shares] == [200, (400 - 40) // 2, 400 - 80]
+    assert all(share.seconds is not None and 900 < share.seconds <= 1000 for share in shares)
+    worker = Worker(done)
+    run(shards(1), worker)
+    assert worker.given == [("a0", Share())]
+
+
+def test_what_is_under_way_is_held_and_not_shared_out_again() -> None:
+    both = asyncio.Barrier(2)
+
+    class Waiting(Worker):
+        async def run(self, shard: Shard) -> ShardOutcome:
+            outcome = await super().run(shard)
+            await both.wait()
+            return outcome
+
+    first, second = Waiting(done), Waiting(done)
+    run(shards(1, 1), first, second, run_requests=10)
+    assert first.given[0][1].requests == 5 and second.given[0][1].requests == 5
+
+
+@pytest.mark.parametrize(
+    ("why", "again"), [("requests", True), ("tokens", True), ("seconds", False)]
+)
+def test_a_shard_that_its_share_stopped_is_run_again_with_all_that_is_left(
+    why: str, again: bool
+) -> None:
+    def outcome(shard: Shard) -> ShardOutcome:
+        short = shard.tree_ids[0] == "a0" and (shard.share.requests or 0) < 60
+        return ShardOutcome(
+            ["a0"] if not short else [], spent=(10, 10), stopped_by=why * short or None
+        )
+
+    worker = Worker(outcome)
+    total = run(shards(1, 1), worker, run_requests=100, run_tokens=100, run_seconds=100)
+    assert [name for name, _ in worker.given] == (["a0", "b0", "a0"] if again else ["a0", "b0"])
+    assert total.stopped_by == (None if again else "seconds")
+    if again:
+        assert (worker.given[2][1].requests, worker.given[2][1].tokens) == (90, 90)
+
+
+@pytest.mark.parametrize("limit", ["run_requests", "run_tokens"])
+def test_a_shard_for_which_nothing_is_left_is_not_run_again(limit: str) -> None:
+    part = limit.removeprefix("run_")
+
+    def outcome(shard: Shard) -> ShardOutcome:
+        spent = shard.share.requests or 0, shard.share.tokens or 0
+        return ShardOutcome(spent=spent, stopped_by=part)
+
+    worker = Worker(outcome)
+    total = run(shards(1, 1), worker, **{limit: 60})
+    assert [getattr(share, part) for _, share in worker.given] == [30, 30]
+    assert total.stopped_by == part and total.tree_ids == []
+
+
+def test_what_came_of_all_is_summed_up_and_each_sentence_told_once() -> None:
+    def outcome(shard: Shard) -> ShardOutcome:
+        return ShardOutcome(
+            list(shard.tree_ids), found=[(shard.tree_ids[0], True, False)], requested=3, replayed=2,
+            estimated=1, prefetched=(4, 50), reports=["the same"],
+        )  # fmt: skip
+
+    told = Told()
+    total = run(shards(2, 1), Worker(outcome), told=told)
+    assert total.tree_ids == ["a0", "a1", "b0"]
+    assert (total.requested, total.replayed, total.estimated) == (6, 4, 2)
+    assert total.prefetched == (8, 100) and total.stopped_by is None
+    assert told.sentences == ["the same"]
+    assert told.trees == [("a0", True, False), ("b0", True, False)]
+
+
+def test_a_run_ends_though_there_is_no_room_for_all_workers() -> None:
+    roomless = Roomless(done)
+    total = run(shards(1, 1), Worker(done), roomless)
+    assert total.tree_ids == ["a0", "b0"] and not roomless.given
+    assert run([], roomless).tree_ids == []
+
+
+@pytest.mark.parametrize(("status", "error"), [(2, Problem), (1, OSError)])
+def test_a_problem_of_a_worker_ends_the_run(status: int, error: type[Exception]) -> None:
+    worker = Worker(lambda shard: ShardOutcome(problem="no such prompt", status=status))
+    with pytest.raises(error, match="no such prompt"):
+        run(shards(1, 1, 1), worker)
+    assert len(worker.given) == 1
+
+
+def test_a_run_is_cut_into_shards_that_know_what_a_worker_must_know(tmp_path: Path) -> None:
+    image = Image("f" * 64, 10, 10)
+    questions = [Question("sat2", f"{i}?", (image,), AnswerKind.TEXT) for i in range(5)]
+    searches = [Search(question, f"t{i}") for i, question in enumerate(questions)]
+    warehouse = Warehouse(str(tmp_path))
+
+    def cut(**given: Any) -> list[Shard]:
+        settings = BuildSettings.checked(task="sat2", teacher="nano", shard=2, **given)
+        return cut_shards(searches, settings, "r", warehouse)
+
+    made = cut(on="ray", concurrency=8, workers=3)
+    assert [shard.tree_ids for shard in made] == [("t0", "t1"), ("t2", "t3"), ("t4",)]
+    assert made[0].question_ids == tuple(question.question_id for question in questions[:2])
+    for shard in made:
+        assert {name: shard.settings[name] for name in ("home", "on", "concurrency", "shard")} == {
+            "home": str(tmp_path), "on": "here", "concurrency": 2, "shard": 2,
+        }  # fmt: skip
+    assert cut(on="ray", concurrency=2, workers=3)[0].settings["concurrency"] == 1
+    assert cut(concurrency=8, workers=3)[0].settings["concurrency"] == 8
+
+
+def test_where_the_workers_are_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
+    for module in ("ray_workers", "pool_workers"):
+        monkeypatch.setattr(
+            f"flows.stages.shards.{module}.{module}", lambda *given: tuple(given[:2])
+        )
+
+    def workers(on: str) -> Any:
+        settings = BuildSettings.checked(task="sat2", teacher="nano", on=on, workers=3)
+        return elsewhere._workers(settings, Progress())
+
+    assert workers("ray") == (None, 3)
+    assert workers("ray:head:6379") == ("head:6379", 3)
+    assert workers("pool:big") == ("big", 3)
+
+
+def test_nothing_is_sent_where_there_is_nothing_to_search(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    settings = BuildSettings.checked(task="sat2", teacher="nano", on="pool:big")
+    assert asyncio.run(run_elsewhere([], settings, Progress())) == ShardOutcome()
