@@ -22,7 +22,7 @@ ifneq ($(MADE_IN),$(CURDIR))
 endif
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test coverage test-slow mutants check docs up down vllm vllm-cpu sample nano nano-base nano-teacher nano-reader nano-zoom nano-eval task-control claim-zoom bench-engine bench-search bench-zoom bench-client bench-warehouse bench-scale chaos-search chaos-retrain claim lock wheel clean bench-training
+.PHONY: help setup demo test coverage test-slow mutants check lint-deploy docs up down vllm vllm-cpu sample nano nano-base nano-teacher nano-reader nano-zoom nano-eval task-control claim-zoom bench-engine bench-search bench-zoom bench-client bench-warehouse bench-scale chaos-search chaos-retrain claim lock wheel clean bench-training
 
 help: ## list these targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-10s %s\n", $$1, $$2 }' Makefile
@@ -47,6 +47,9 @@ check: $(STAMP) ## lint, formatting, types, import contracts
 	@$(BIN)/ruff format --check .
 	@$(BIN)/mypy
 	@$(BIN)/lint-imports --no-logo
+
+lint-deploy: $(STAMP) ## the files of deploy/ through linters from PyPI and npm, which are fetched
+	@PYTHON="$(CURDIR)/$(BIN)/python" deploy/lint.sh
 
 docs: $(STAMP) ## the documentation as a site in site/; a broken link fails
 	@NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict --quiet $(ARGS)

@@ -68,17 +68,7 @@ def up(port: int, home: str | None) -> None:
         raise
     running = running_processes(state)
     crash_dead_runs(f"{url}/api", [pool for name, pool in WORKERS.items() if name not in running])
-    for pool in WORKERS.values():
-        create = ["work-pool", "create", pool, "--type", "process", "--overwrite"]
-        _quietly([*_prefect(), *create], env, state)
-    from flows.orchestration.gpu_slots import GPU_LIMIT
-
-    if not _succeeds(
-        [*_prefect(), "gcl", "inspect", GPU_LIMIT], env
-    ):  # else the user's limit stays
-        _quietly([*_prefect(), "gcl", "create", GPU_LIMIT, "--limit", "1"], env, state)
-    _quietly([*_prefect(), "--no-prompt", "deploy", "--all"], env, state)
-    _quietly([sys.executable, "-m", "flows.orchestration.notifications"], env, state)
+    _quietly([sys.executable, "-m", "flows.orchestration.deployments"], env, state)
     mine = {name: pool for name, pool in WORKERS.items() if name == "worker" or has_gpu()}
     for name, pool in mine.items():
         if name not in running_processes(state):
@@ -258,10 +248,6 @@ def _wait_for_workers(state: Path, names: Iterable[str]) -> None:
         for name in names:
             if name not in running_processes(state):
                 raise Problem(f"the {name} did not start; its log is {state / f'{name}.log'}")
-
-
-def _succeeds(command: list[str], env: dict[str, str]) -> bool:
-    return not subprocess.run(command, cwd=PROJECT, env=env, capture_output=True).returncode
 
 
 def _quietly(command: list[str], env: dict[str, str], state: Path) -> None:
