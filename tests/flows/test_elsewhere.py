@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable
+import json
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -149,7 +152,7 @@ def test_what_came_of_all_is_summed_up_and_each_sentence_told_once() -> None:
 
 def test_a_run_ends_though_there_is_no_room_for_all_workers() -> None:
     roomless = Roomless(done)
-    total = run(shards(1, 1), Worker(done), roomless)
+    total = run(shards(1, 1), roomless, Worker(done))
     assert total.tree_ids == ["a0", "b0"] and not roomless.given
     assert run([], roomless).tree_ids == []
 
@@ -176,6 +179,7 @@ def test_a_run_is_cut_into_shards_that_know_what_a_worker_must_know(tmp_path: Pa
     assert [shard.tree_ids for shard in made] == [("t0", "t1"), ("t2", "t3"), ("t4",)]
     assert made[0].question_ids == tuple(question.question_id for question in questions[:2])
     for shard in made:
+        assert Shard.of(json.dumps(asdict(shard))) == shard
         assert {name: shard.settings[name] for name in ("home", "on", "concurrency", "shard")} == {
             "home": str(tmp_path), "on": "here", "concurrency": 2, "shard": 2,
         }  # fmt: skip
@@ -198,8 +202,22 @@ def test_where_the_workers_are_is_named(monkeypatch: pytest.MonkeyPatch) -> None
     assert workers("pool:big") == ("big", 3)
 
 
-def test_nothing_is_sent_where_there_is_nothing_to_search(
+def test_shards_are_sent_to_the_workers_and_passwords_are_not(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
+    worker = Worker(done)
+
+    @asynccontextmanager
+    async def workers(*_: object) -> AsyncIterator[list[Worker]]:
+        yield [worker]
+
+    monkeypatch.setattr(elsewhere, "_workers", workers)
     settings = BuildSettings.checked(task="sat2", teacher="nano", on="pool:big")
+    (shard,) = shards(2)
+    total = asyncio.run(run_elsewhere([shard], settings, Progress()))
+    assert total.tree_ids == ["a0", "a1"]
     assert asyncio.run(run_elsewhere([], settings, Progress())) == ShardOutcome()
+    shard.settings["teacher"] = "http://me:secret@gpu:8000"
+    with pytest.raises(Problem, match="a password in a URL would be seen") as refused:
+        asyncio.run(run_elsewhere([shard], settings, Progress()))
+    assert "secret" not in str(refused.value) and len(worker.given) == 1
