@@ -96,8 +96,28 @@ def test_what_is_under_way_is_held_and_not_shared_out_again() -> None:
             return outcome
 
     first, second = Waiting(done), Waiting(done)
-    run(shards(1, 1), first, second, run_requests=10)
-    assert first.given[0][1].requests == 5 and second.given[0][1].requests == 5
+    run(shards(1, 1), first, second, run_requests=10, run_tokens=20)
+    for _, share in (*first.given, *second.given):
+        assert (share.requests, share.tokens) == (5, 10)
+
+
+def test_where_more_was_spent_than_there_was_the_rest_is_given_nothing(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    now = [0.0]
+    monkeypatch.setattr(elsewhere.time, "monotonic", lambda: now[0])
+
+    def outcome(shard: Shard) -> ShardOutcome:
+        now[0] += 60.0
+        return ShardOutcome(list(shard.tree_ids), spent=(70, 70))
+
+    worker = Worker(outcome)
+    settings = BuildSettings.checked(
+        task="sat2", teacher="nano", run_requests=50, run_tokens=50, run_seconds=50
+    )
+    found = elsewhere._Run(shards(1, 1), settings, Told())
+    asyncio.run(found.all_on([worker]))
+    assert [share for _, share in worker.given] == [Share(25, 25, 50.0), Share(0, 0, 0.0)]
 
 
 @pytest.mark.parametrize(
@@ -138,7 +158,7 @@ def test_what_came_of_all_is_summed_up_and_each_sentence_told_once() -> None:
     def outcome(shard: Shard) -> ShardOutcome:
         return ShardOutcome(
             list(shard.tree_ids), found=[(shard.tree_ids[0], True, False)], requested=3, replayed=2,
-            estimated=1, prefetched=(4, 50), reports=["the same"],
+            estimated=1, prefetched=(4, 50), reports=["the same", shard.tree_ids[0]],
         )  # fmt: skip
 
     told = Told()
@@ -146,7 +166,7 @@ def test_what_came_of_all_is_summed_up_and_each_sentence_told_once() -> None:
     assert total.tree_ids == ["a0", "a1", "b0"]
     assert (total.requested, total.replayed, total.estimated) == (6, 4, 2)
     assert total.prefetched == (8, 100) and total.stopped_by is None
-    assert told.sentences == ["the same"]
+    assert told.sentences == ["the same", "a0", "b0"]
     assert told.trees == [("a0", True, False), ("b0", True, False)]
 
 

@@ -42,7 +42,10 @@ class Here:
         monkeypatch.setattr(running, "look_for_new", lambda warehouse, task: dict(self.look))
         monkeypatch.setattr(running, "read_questions", lambda *_, **__: iter(self.gate))
         monkeypatch.setattr(running, "complete_sample", lambda warehouse, task: self.added)
-        monkeypatch.setattr(running, "write_last_report", lambda warehouse, task: None)
+        self.reported: list[str] = []
+        monkeypatch.setattr(
+            running, "write_last_report", lambda _, task: self.reported.append(task)
+        )
         monkeypatch.setattr(running, "write_report", lambda cycle: f"{cycle.name}.html")
         self.stages = stages
 
@@ -78,6 +81,7 @@ def test_a_cycle_goes_through_its_stages_to_a_decision(here: Here) -> None:
     assert here.worked == here.stages
     assert ended.outcome == "promoted" and ended.decided
     assert ended.sentence == "sat2-cycle-1: promoted; m@1: better by 0.1"
+    assert here.reported == ["sat2"], "the report of a cycle that was killed behind its end"
     assert here.said[0] == f"sat2-cycle-1: {here.stages[0]}"
     assert here.said[-1] == "report: sat2-cycle-1.html"
     assert unfinished(here.warehouse, "sat2") is None
@@ -96,6 +100,17 @@ def test_a_cycle_goes_on_with_the_settings_it_was_begun_with(here: Here) -> None
     assert (ended.outcome, ended.decided) == ("too_few", False)
     assert ended.sentence.endswith("too few; 60 new traces were kept, 61 are wanted")
     assert here.retrain(min_new_traces=1).outcome == "nothing_new"
+
+
+def test_what_an_alias_means_at_the_beginning_holds_for_the_cycle(
+    here: Here, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(running, "teacher_id", lambda home, name: f"{name}@1")
+    here.retrain(teacher="champion:sat2")
+    look = Cycle(here.warehouse, "sat2", 1).outcome("look")
+    assert look is not None and look["questions"] == ["q"]
+    assert look["settings"]["teacher"] == "champion:sat2@1"
+    assert look["settings"]["beside"] is None and "home" not in look["settings"]
 
 
 def test_a_cycle_begins_with_questions_or_enough_traces(here: Here) -> None:

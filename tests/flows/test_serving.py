@@ -3,6 +3,7 @@
 import asyncio
 import json
 import os
+import shutil
 import signal
 import socket
 import subprocess
@@ -193,6 +194,71 @@ def test_what_is_missing_is_a_sentence_before_anything_starts(vllm, monkeypatch)
     with pytest.raises(Problem, match="vLLM is not installed: `make vllm`"):
         resolve(TeacherSettings(teacher=f"vllm-cpu:{student}"))
     assert not (vllm / "note.json").exists()
+
+
+def test_the_program_is_the_named_one_ours_or_the_one_on_the_path(vllm, monkeypatch):
+    named = vllm / "bin" / "vllm"
+    assert serving_command.program() == named, "beside the Python that is named"
+    monkeypatch.setenv("VIGORL_VLLM", str(named))
+    assert serving_command.program() == named
+    monkeypatch.delenv("VIGORL_VLLM")
+    monkeypatch.setattr(serving_command, "PROJECT", vllm)
+    monkeypatch.setenv("PATH", str(named.parent))
+    assert serving_command.program() == named
+    ours = vllm / ".venv-vllm" / "bin" / "vllm"
+    ours.parent.mkdir(parents=True)
+    shutil.copy(named, ours)
+    assert serving_command.program() == ours
+
+
+def test_a_gpu_is_a_device_that_this_process_may_see(tmp_path, monkeypatch):
+    monkeypatch.setattr(serving_command, "Path", lambda name: tmp_path)
+    monkeypatch.delenv("CUDA_VISIBLE_DEVICES", raising=False)
+    assert not serving_command.has_gpu()
+    for name in ("nvidiactl", "null"):
+        (tmp_path / name).touch()
+    assert not serving_command.has_gpu()
+    for name in ("nvidia0", "nvidia1", "kfd"):
+        (tmp_path / name).touch()
+        assert serving_command.has_gpu()
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "0")
+    assert serving_command.has_gpu()
+    for none in ("", "-1"):
+        monkeypatch.setenv("CUDA_VISIBLE_DEVICES", none)
+        assert not serving_command.has_gpu()
+
+
+def test_a_server_for_cpus_and_of_a_folder_is_started_otherwise(vllm, monkeypatch):
+    student, program = str(vllm / "student"), serving_command.program()
+    for name in ("VLLM_CPU_KVCACHE_SPACE", "VLLM_NO_USAGE_STATS"):
+        monkeypatch.delenv(name, raising=False)
+    monkeypatch.setenv("HF_HUB_OFFLINE", "1")
+    cpu = ServeSettings(model=student, cpu=True, min_pixels=9)
+    line = serving_command.flags(cpu, "s", 1)
+    assert line[-3:] == ["--enforce-eager", "--block-size", "32"]
+    assert line[line.index("--mm-processor-kwargs") + 1] == '{"min_pixels": 9}'
+    env = serving_command.environment(cpu, program)
+    assert (env["VLLM_CPU_KVCACHE_SPACE"], env["VLLM_NO_USAGE_STATS"]) == ("4", "1")
+    assert env["PATH"].split(os.pathsep)[0] == str(program.parent)
+    assert env["HF_HUB_OFFLINE"] == "1", "a folder needs no hub"
+    gpu = ServeSettings(model=student)
+    line = serving_command.flags(gpu, "s", 1)
+    assert "--enforce-eager" not in line and "--mm-processor-kwargs" not in line
+    assert "VLLM_CPU_KVCACHE_SPACE" not in serving_command.environment(gpu, program)
+    for name in ("./away", "away", "student"):
+        with pytest.raises(Problem, match="neither a folder with a config"):
+            serving_command.checkpoint_folder(name)
+    assert serving_command.checkpoint_folder("Qwen/Qwen2.5-VL-7B-Instruct") is None
+
+
+def test_the_end_of_a_log_is_told_in_one_line(tmp_path):
+    log = tmp_path / "serve.log"
+    assert serving._tail(log, 3) == ""
+    log.write_text("$ vllm serve\none\n\n two   words \nthree\nfour\n")
+    assert serving._tail(log, 3) == "two words / three / four"
+    assert serving._tail(log, 9) == "one / two words / three / four"
+    log.write_text("x" * 2**14 + "\n" + "y" * 700 + "\n")
+    assert serving._tail(log, 1) == "y" * 600
 
 
 @pytest.fixture
