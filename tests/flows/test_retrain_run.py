@@ -5,15 +5,17 @@ from __future__ import annotations
 import asyncio
 import time
 from collections.abc import Awaitable, Callable
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
 
+from curation.scores.gate import GatePolicy
 from flows.retrain_settings import RetrainSettings
 from flows.settings import Problem
 from flows.stages.retrain import run as running
 from flows.stages.retrain.cycle import STAGES, Cycle, begin_cycle, unfinished
-from flows.stages.retrain.run import Ended, decided_again, go_on, retrain
+from flows.stages.retrain.run import Ended, decided_again, go_on, retrain, retrain_here
 from flows.stages.retrain.stages import Paused, Tools
 from warehouse.storage.home import Warehouse
 from warehouse.storage.lease import LeaseHeld, take_lease
@@ -212,6 +214,44 @@ def test_a_stage_can_end_a_cycle(here: Here) -> None:
 def test_one_cycle_of_a_task_runs_at_a_time(here: Here) -> None:
     with take_lease(here.warehouse, "retrain/sat2"), pytest.raises(LeaseHeld):
         here.retrain()
+
+
+def test_a_decision_is_made_again_from_what_is_stored(
+    here: Here, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    cycle = begin_cycle(here.warehouse, "sat2", {})
+    cycle.store("evaluate", {"model": "m@1"})
+    policy = {"alpha": 0.05, "minimum": 0.0, "family_margin": 0.1, "ask_person": False}
+    cycle.store("gate", {"policy": policy, "attempt": 3, "reason": "better by 0.1"})
+    reasons = iter(["better by 0.1", "luck"])
+    asked: list[Any] = []
+
+    def compare(_: object, found: dict[str, Any], policy: GatePolicy, attempt: int) -> Any:
+        asked.append((found["model"], policy.alpha, attempt))
+        return SimpleNamespace(outcome="promoted", reason=next(reasons))
+
+    monkeypatch.setattr(running, "compare", compare)
+    again = "sat2-cycle-1: promoted; better by 0.1 (the same)"
+    assert decided_again(here.settings(), 1) == again
+    assert decided_again(here.settings(), 1) == (
+        "sat2-cycle-1: promoted; luck (then: better by 0.1)"
+    )
+    assert asked == [("m@1", 0.05, 3)] * 2
+
+
+def test_a_training_in_this_process_names_its_model(
+    here: Here, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(running, "train", lambda training: {"name": "m"})
+    names: list[str] = []
+
+    async def trains(cycle: Cycle, settings: RetrainSettings, tools: Tools) -> dict[str, Any]:
+        names.append(await tools.train(None))  # type: ignore[arg-type]
+        return {"traces": 60}
+
+    monkeypatch.setitem(running.STAGE_WORK, here.stages[0], trains)
+    ended = asyncio.run(retrain_here(here.settings(), here.said.append))
+    assert ended.outcome == "promoted" and names == ["m"] and here.said
 
 
 def test_a_cycle_without_a_decision_cannot_be_decided_again(here: Here) -> None:

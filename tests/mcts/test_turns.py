@@ -6,8 +6,17 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from mcts.teachers.turn_watch import continues_counting
-from mcts.teachers.turns import AssistantTurn
+from mcts.teachers.base import (
+    Completion,
+    Message,
+    Reply,
+    Request,
+    TeacherError,
+    TeacherUnavailable,
+    TextPart,
+)
+from mcts.teachers.turn_watch import COUNTING, TurnWatch, continues_counting
+from mcts.teachers.turns import AssistantTurn, going_on
 
 STEP = ("</think>", "</answer>")
 ROLLOUT = ("</answer>",)
@@ -80,3 +89,75 @@ def test_counting_on_tells_a_server_that_continues() -> None:
     assert continues_counting("one, two, three, five, seven, eight") is True  # repeated
     assert continues_counting("One, two, three, four") is False
     assert continues_counting("<think>I") is None
+
+
+# ---- the watch -----------------------------------------------------------------------------------
+
+ANEW = f"<think>The cup is at (700, 8).</think>\n{TWO}"
+LIKE = "<think>The cup is at (5, 6), and it is red.</think>"
+"""Begins as the turn did, and may yet go on."""
+
+
+class Server:
+    """A server of partial turns, asked to count as often as it must be."""
+
+    def __init__(self, says: str | Exception, *, watched: bool = True) -> None:
+        self.says, self.asked = says, list[Request]()
+        self.watch = TurnWatch(self.answer, watched=watched)
+
+    async def answer(self, request: Request) -> Reply:
+        self.asked.append(request)
+        if isinstance(self.says, Exception):
+            raise self.says
+        return Reply((Completion(self.says, "stop", 1),), 1, None, 1, 0.1)
+
+    async def anew(self, *texts: str, known: bool | None = None) -> bool:
+        messages = (Message("user", (TextPart("?"),)), Message("assistant", (TextPart(ONE),)))
+        request = Request(messages, len(texts), 1.0, 1.0, 9, tuple(ROLLOUT), 1)
+        reply = Reply(tuple(Completion(t, "stop", 1) for t in texts), 1, None, 1, 0.1)
+        return await self.watch.begins_anew(request, reply, known)
+
+
+async def test_what_is_known_of_a_server_is_not_found_out_again() -> None:
+    server = Server("one, two, three, four")
+    assert await server.anew(TWO, known=False)
+    assert await server.anew(ANEW, ANEW, known=None), "its words tell"
+    assert not await server.anew(TWO, known=None) and not server.asked
+    declared = Server("one, two, three, four", watched=False)
+    assert not await declared.anew(ANEW, known=True)
+    assert not await declared.anew(TWO, LIKE, known=None) and not declared.asked
+
+
+async def test_a_doubt_is_settled_by_counting_once() -> None:
+    counts = Server(" eight, nine")
+    assert not await counts.anew(LIKE, known=True)
+    assert not counts.watch.watched and not await counts.anew(ANEW, known=True)
+    restarts = Server("One, two, three, four")
+    assert await restarts.anew(LIKE, TWO, known=None)
+    for server in (counts, restarts):
+        (asked,) = server.asked
+        assert asked.messages == COUNTING.messages and 0 <= asked.seed < 2**31
+
+
+@pytest.mark.parametrize("says", ["I", TeacherError("timeout", "late"), TeacherUnavailable("gone")])
+async def test_where_counting_tells_nothing_several_samples_alike_do(
+    says: str | Exception,
+) -> None:
+    server = Server(says)
+    assert not await server.anew(LIKE, TWO, known=True)
+    assert not await server.anew(ANEW, known=True), "one may be by chance"
+    assert await server.anew(ANEW, ANEW, known=True)
+    assert server.watch.watched and len(server.asked) == 1
+
+
+def test_a_reply_that_says_nothing_new_is_refused() -> None:
+    messages = (Message("user", (TextPart("?"),)), Message("assistant", (TextPart(ONE),)))
+    request = Request(messages, 2, 1.0, 1.0, 9, tuple(ROLLOUT), 1)
+
+    def reply(*texts: str) -> Reply:
+        return Reply(tuple(Completion(text, "stop", 1) for text in texts), 1, None, 1, 0.1)
+
+    assert going_on(request, reply(f"{ONE} ", TWO)).completions[1].text == TWO
+    assert going_on(request, reply("", "")) == reply("", ""), "it said nothing at all"
+    with pytest.raises(TeacherError, match="begins its turn again instead of going on"):
+        going_on(request, reply(f"{ONE} ", ONE))
