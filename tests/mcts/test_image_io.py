@@ -274,6 +274,12 @@ def test_sixteen_bits_are_scaled_and_half_a_shade_is_no_white() -> None:
     assert np.array_equal(shown(whole)[..., 0], expected)
 
 
+def test_a_scan_whose_zero_is_white_is_not_shown_as_its_negative() -> None:
+    image = Image.fromarray(np.array([[0, 65535, 257 * 60]], np.uint16))
+    found = shown(encoded(image, "TIFF", tiffinfo={262: 0}))
+    assert found[0, :, 0].tolist() == [255, 0, 195]
+
+
 def test_inks_and_other_colours_are_turned_into_light() -> None:
     red = Image.new("RGB", (16, 16), (200, 30, 30))
     for kind, mode in (("JPEG", "CMYK"), ("TIFF", "CMYK"), ("TIFF", "LAB"), ("JPEG", "YCbCr")):
@@ -303,6 +309,16 @@ def test_a_plain_file_is_passed_on_and_never_decoded(
     data = encoded(drawn(mode), kind, **dict.fromkeys(how, True))
     monkeypatch.setattr(Image, "open", None)
     assert canonical(data) is data
+
+
+def test_filling_between_the_parts_of_a_jpeg_is_passed_over(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    plain = encoded(drawn("RGB"), "JPEG")
+    filled = plain[:2] + b"\xff\xff\xff" + plain[2:]
+    assert np.array_equal(shown(filled), shown(plain))
+    monkeypatch.setattr(Image, "open", None)
+    assert canonical(filled) is filled
 
 
 def test_a_camera_that_says_upright_costs_no_pixels() -> None:
@@ -347,6 +363,8 @@ def test_a_file_that_is_cut_off_is_refused(kind: str) -> None:
     (b"PK\x03\x04", "ZIP"),
     (b"\0\0\0\x18ftypheic\0\0\0\0", "HEIC"),
     (b"\0\0\0\x18ftypmp42\0\0\0\0", "video"),
+    (b"RIFF\x04\0\0\0AVI LIST", "a video (AVI)"),
+    (b"RIFF\x04\0\0\0WAVEfmt ", "a RIFF file, such as sound"),
     (b"\xff\x0a\x01", "JPEG XL"),
     (b"iVBORw0KGgoAAAANSUhEUgAA", "base64"),
     (b"https://host/a.png", "address"),
@@ -363,6 +381,12 @@ def test_what_is_no_image_is_called_by_its_name(data: bytes, says: str) -> None:
         reasons.add(str(caught.value))
     (reason,) = reasons
     assert says in reason and READ in reason and "0x" not in reason
+
+
+def test_a_picture_of_several_brands_is_called_by_the_one_that_is_read() -> None:
+    for brands, says in ((b"mif1avif", "an AVIF file that is damaged"), (b"mif1heic", "is HEIC")):
+        with pytest.raises(UnreadableImage, match=says):
+            decode(b"\0\0\0\x18ftypmif1\0\0\0\0" + brands)
 
 
 def test_formats_that_start_programs_are_not_opened() -> None:

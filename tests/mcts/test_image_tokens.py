@@ -83,6 +83,22 @@ def test_a_server_that_shrinks_images_is_refused_with_the_limit_that_fits() -> N
     Check().compare(1100, cached=100)  # tokens from a cache are tokens
 
 
+@pytest.mark.parametrize(
+    "tokens",
+    [256, 512, 576, 768, 1024, 1280, 1536, 2048, 2560, 4096, 5120, 8192, 12544, 16384],
+)
+def test_a_usual_limit_is_told_from_its_count(tokens: int) -> None:
+    space, large = CoordinateSpace.qwen25_vl(max_pixels=2**15 * 784), ImageSize(28 * 175, 28 * 175)
+    seen = image_tokens(space, [large], tokens * 784)
+    with pytest.raises(TeacherUnavailable, match=f"give --max-pixels {tokens * 784}, which fits"):
+        Check(space).compare(seen, large, text=0)
+
+
+def test_where_no_usual_limit_fits_the_count_itself_is_the_limit() -> None:
+    with pytest.raises(TeacherUnavailable, match=f"give --max-pixels {100 * 784}, which fits"):
+        Check().compare(200 + 30, WIDE, WIDE)
+
+
 def test_a_server_that_enlarges_images_is_told_and_goes_on() -> None:
     check = Check()
     check.compare(1230 + 300 + 74)
