@@ -153,7 +153,8 @@ def test_environment_variables_are_ones_that_somebody_reads() -> None:
     code = "\n".join(path.read_text(encoding="utf-8") for path in project_files())
     others = {
         "PYTHONUNBUFFERED", "PREFECT_SERVER_ANALYTICS_ENABLED", "DO_NOT_TRACK", "HF_HUB_OFFLINE",
-        "AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY", "NVIDIA_VISIBLE_DEVICES", "NVIDIA_DRIVER_CAPABILITIES",
+        "AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY", "NVIDIA_VISIBLE_DEVICES",
+        "NVIDIA_DRIVER_CAPABILITIES",
     }  # fmt: skip
     for name in set(variables()) - others:
         assert name in prefect if name.startswith("PREFECT_") else f'"{name}"' in code, name

@@ -140,6 +140,11 @@ class _Recipe(_Checked):
     lora: Lora | None = None
     precision: Literal["float32", "bfloat16"] = "float32"
     gradient_checkpointing: bool = False
+    sharding: Literal["none", "fsdp", "zero3"] = Field(
+        "none",
+        description="what several processes hold: each the whole model, or each a part of it, by "
+        "PyTorch's FSDP or DeepSpeed's ZeRO-3",
+    )
     max_pixels: Positive | None = Field(
         None, description="most pixels the student's processor resizes to; unchanged when left out"
     )
@@ -155,9 +160,16 @@ class _Recipe(_Checked):
             raise ValueError("only a recipe of response_style zoom has it")
         return zoom
 
+    @field_validator("sharding")
+    @classmethod
+    def _merges_whole_weights(cls, sharding: str, info: ValidationInfo) -> str:
+        if sharding != "none" and info.data.get("lora") is not None:
+            raise ValueError("lora is merged where each process holds the whole model: none")
+        return sharding
+
     def settings(self) -> dict[str, Any]:
         """Return all that decides the outcome, as JSON's types."""
-        left_out = {"about", "save_every", "trackers", "micro_batch", "alarm"}
+        left_out = {"about", "save_every", "trackers", "micro_batch", "sharding", "alarm"}
         fields = type(self).model_fields
         left_out.update(
             name for name in _LATER_FIELDS & fields.keys()
@@ -276,6 +288,15 @@ class GrpoRecipe(_Recipe):
     )
     ratio_high: Annotated[float, Field(gt=1)] = Field(2.0, description="largest such ratio")
     alarm: ZoomAlarmSettings = Field(ZoomAlarmSettings.model_validate({}), description="zoom only")
+
+    @field_validator("engine")
+    @classmethod
+    def _samples_whole_weights(cls, engine: str, info: ValidationInfo) -> str:
+        if engine == "local" and info.data.get("sharding", "none") != "none":
+            raise ValueError(
+                "local samples where each process holds the whole model: sharding none"
+            )
+        return engine
 
     @field_validator("prefixes")
     @classmethod

@@ -39,6 +39,8 @@ from warehouse.tables.schema import Row
 
 COMPLETE = "whole.json"
 """The file that a complete checkpoint holds; runs on disk have it under this name."""
+PLAN = "plan.json"
+"""What a run's folder holds from its beginning on."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -84,7 +86,7 @@ class Run:
 
     @property
     def gathered(self) -> Path:
-        """Where the weights are collected when several processes train."""
+        """Where the weights are collected when each of several processes has but a part."""
         return self.folder / "gathered"
 
     @property
@@ -130,7 +132,7 @@ class Run:
             # Its tokenizer and processor as they came: saving them again might word them otherwise.
             if file.suffix in (".json", ".jinja", ".txt") and "safetensors" not in file.name:
                 shutil.copyfile(file, folder / file.name)
-        if self.gathered.is_dir():  # of several processes, each of which has but a part
+        if self.gathered.is_dir():
             for file in self.gathered.iterdir():
                 if "safetensors" in file.name or file.name == "config.json":
                     shutil.copyfile(file, folder / file.name)
@@ -183,7 +185,7 @@ def open_run(warehouse: Warehouse, plan: Plan, recorded: Row | None = None) -> I
             raise TrainingError(f"{plan.model_name} is being trained by another process") from None
         run = Run(warehouse, plan, folder, there)
         if there is None:
-            _write(folder / "plan.json", {**_plain(plan), "revision": code_revision()})
+            _write(folder / PLAN, {**_plain(plan), "revision": code_revision()})
             params = {**_plain(plan), **(recorded or {})}
             record_run(warehouse, run.run_id, f"train-{plan.kind}", task=plan.task, params=params)
         yield run

@@ -30,6 +30,12 @@ from mcts.zoom.turns import STOPS
 from training.batches.sft_batches import PairBatches, SftBatches
 from training.errors import TrainingError
 from training.examples import Examples
+from training.processes import (
+    agree_on_checkpoint,
+    lost_peers_named,
+    process_count,
+    sharding_arguments,
+)
 from training.recipes import DpoRecipe, GrpoRecipe, Recipe, SftRecipe
 from training.rewards.rewards import Rewards
 from training.runs import Run, mark_complete, read_metrics
@@ -242,7 +248,7 @@ def _turn_limits(recipe: GrpoRecipe) -> Row | None:
 
 def train(run: Run, trainer: Any, reporter: TrainingReporter) -> Any:
     """Train to the end, from the newest complete checkpoint on; return the merged model."""
-    checkpoint = run.checkpoint()
+    checkpoint = agree_on_checkpoint(run, trainer.accelerator)
     if checkpoint is not None:
         step = int(checkpoint.name.rpartition("-")[2])
         reporter.message(f"going on after step {step}")
@@ -252,8 +258,9 @@ def train(run: Run, trainer: Any, reporter: TrainingReporter) -> Any:
     from transformers import set_seed
 
     set_seed(trainer.args.seed)  # the checks before may have used random numbers
-    trainer.train(resume_from_checkpoint=str(checkpoint) if checkpoint else None)
-    if trainer.accelerator.num_processes > 1:
+    with lost_peers_named(trainer.accelerator):
+        trainer.train(resume_from_checkpoint=str(checkpoint) if checkpoint else None)
+    if trainer.is_fsdp_enabled or trainer.is_deepspeed_enabled:
         trainer.save_model(str(run.gathered))  # every process takes part
     model = trainer.accelerator.unwrap_model(trainer.model)
     if hasattr(model, "merge_and_unload"):
@@ -287,7 +294,7 @@ def _common(run: Run, recipe: Recipe, batch: int, sequences: int = 1) -> Row:
     """
     import torch
 
-    devices = int(os.environ.get("WORLD_SIZE", "1"))
+    devices = process_count()
     micro = min(max(1, recipe.micro_batch // sequences), max(1, batch // devices))
     while batch % (micro * devices):
         micro -= 1
@@ -326,6 +333,7 @@ def _common(run: Run, recipe: Recipe, batch: int, sequences: int = 1) -> Row:
         "disable_tqdm": True,
         "remove_unused_columns": False,
         "trust_remote_code": False,
+        **sharding_arguments(recipe, gpu),
     }
 
 
@@ -369,6 +377,7 @@ def _on_stderr(method: Callable[..., Any]) -> Callable[..., Any]:
 
 
 def _callbacks(run: Run, reporter: TrainingReporter) -> list[Any]:
+    from accelerate import PartialState
     from transformers import TrainerCallback
 
     before = max((row.get("seconds", 0.0) for row in read_metrics(run.metrics_file)), default=0.0)
@@ -386,6 +395,7 @@ def _callbacks(run: Run, reporter: TrainingReporter) -> list[Any]:
             reporter.progress(state.global_step, state.max_steps, metrics)
 
         def on_save(self, args: Any, state: Any, control: Any, **_: Any) -> None:
+            PartialState().wait_for_everyone()  # each process writes its random state into it
             if state.is_world_process_zero:
                 mark_complete(run.checkpoints / f"checkpoint-{state.global_step}")
 

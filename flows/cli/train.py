@@ -76,7 +76,7 @@ def _train(settings: TrainSettings, only_check: bool) -> None:
     for number in (signal.SIGINT, signal.SIGTERM):
         signal.signal(number, _leave)
     row = train_student(settings, only_check=only_check)
-    if row is not None:
+    if row:
         print(f"model {row['name']} ({row['model_id']})")
         print(f"where it comes from: vigorl lineage {row['name']}", file=sys.stderr)
 

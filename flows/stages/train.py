@@ -12,6 +12,7 @@ from typing import Any
 from flows.progress import ProgressLine
 from flows.settings import GrpoSettings, Problem, TrainSettings
 from training.recipes import DpoRecipe, Recipe, SftRecipe, load_recipe
+from training.runs import is_main
 from training.trainers import TrainingReporter
 from warehouse.storage.home import Warehouse
 from warehouse.tables.schema import Row
@@ -34,10 +35,15 @@ def recipe_of(settings: TrainSettings) -> Recipe:
 
 
 def train(settings: TrainSettings, *, only_check: bool = False) -> Row | None:
-    """Train as the settings say; return the model's row, or None where only checks are made."""
+    """Train as the settings say; return the model's row, or None where only checks are made.
+
+    Of several processes the first returns the row, the others an empty one.
+    """
     recipe, warehouse = recipe_of(settings), Warehouse.at(settings.home)
     line = ProgressLine("step {done} of {total}", every_s=2.0)
     reporter = TrainingReporter(step_progress(line), line.report)
+    if not is_main():  # the first of several processes speaks for all
+        reporter = TrainingReporter()
     common: dict[str, Any] = {
         "recorded": {"settings": settings.params()},
         "model": settings.model,

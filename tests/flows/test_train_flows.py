@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import inspect
 import json
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -133,20 +132,3 @@ def test_only_the_first_of_several_processes_holds_the_run_and_keeps_the_model(
         monkeypatch.setenv("RANK", "1")
         with open_run(warehouse, plan) as other:
             assert other.store_model(None, None, {}) == {}  # type: ignore[arg-type]
-
-
-@pytest.mark.parametrize("name", ["fsdp", "zero3"])
-def test_configurations_for_several_gpus_are_ones_that_accelerate_reads(name: str) -> None:
-    from accelerate.commands.config.config_args import ClusterConfig, load_config_from_file
-    from accelerate.utils import FullyShardedDataParallelPlugin
-
-    path = ROOT / "training" / "accelerate" / f"{name}.yaml"
-    assert path.read_text().startswith("# Untried")
-    config = load_config_from_file(str(path))
-    assert isinstance(config, ClusterConfig)
-    assert config.num_processes == 8
-    if name == "fsdp":
-        known = set(inspect.signature(FullyShardedDataParallelPlugin).parameters)
-        given = {key.removeprefix("fsdp_") for key in config.fsdp_config}
-        renamed = {"version": "fsdp_version", "offload_params": "cpu_offload"}
-        assert {renamed.get(key, key) for key in given} <= known

@@ -13,7 +13,8 @@ import torch
 
 import training
 from training.errors import TrainingError
-from training.recipes import GrpoRecipe, SftRecipe
+from training.processes import sharding_arguments
+from training.recipes import GrpoRecipe, SftRecipe, load_recipe
 from training.trainers import (
     PRIVATE_NAMES,
     _common,
@@ -128,6 +129,22 @@ def test_a_batch_is_shared_among_devices_and_steps(
     assert (
         found["per_device_train_batch_size"], found["gradient_accumulation_steps"]
     ) == told  # fmt: skip
+
+
+def test_fsdp_is_told_in_words_that_it_knows(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    offline()
+    from accelerate.utils import FullyShardedDataParallelPlugin
+    from trl import SFTConfig
+
+    with monkeypatch.context() as several:
+        several.setenv("WORLD_SIZE", "16")
+        told = sharding_arguments(load_recipe("qwen2.5-vl-7b-sft"), gpu=True)
+    config = SFTConfig(output_dir=str(tmp_path), use_cpu=True, bf16=False, **told)
+    assert config.fsdp_config["version"] == 2
+    known = set(inspect.signature(FullyShardedDataParallelPlugin).parameters)
+    assert {"fsdp_version", "auto_wrap_policy"} <= set(config.fsdp_plugin_args) <= known
 
 
 def test_a_tracker_that_is_not_installed_is_named(
