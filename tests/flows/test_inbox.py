@@ -6,6 +6,7 @@ import shutil
 import threading
 from datetime import UTC, datetime, timedelta
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from types import SimpleNamespace
 
 import boto3
 import pytest
@@ -16,6 +17,7 @@ from prefect.server.events.schemas.events import ReceivedEvent
 
 from flows.orchestration import watcher
 from flows.orchestration.announce import announce_imported
+from flows.orchestration.watcher import watch_inbox
 from flows.stages.retrain.cycle import begin_cycle
 from flows.stages.retrain.inbox import Inbox, complete_sample
 from tests.flows.test_cli import run
@@ -240,6 +242,33 @@ class TestSample:
         counts = {row["split"]: row["n"] for row in rows.to_pylist()}
         assert counts == {"train": 180, "test": 240, "gate": 480} and sum(counts.values()) == added
         assert complete_sample(warehouse, "sat2") == 0
+
+
+@pytest.mark.parametrize(
+    ("is_s3", "still", "pause"), [(False, 5, 5), (True, 5, 60), (True, 90, 90)]
+)
+def test_the_watcher_looks_less_often_where_a_look_is_paid_for(
+    tmp_path, monkeypatch, is_s3, still, pause
+):
+    class Enough(Exception):
+        """The watcher would go on for good."""
+
+    paused, heard = [], []
+
+    def sleep(seconds):
+        paused.append(seconds)
+        raise Enough
+
+    monkeypatch.setattr(watcher.time, "sleep", sleep)
+    monkeypatch.setattr(watcher, "killed", lambda warehouse: ["killed"])
+    monkeypatch.setattr(watcher, "announce_imported", lambda home, task: heard.append(task) or True)
+    taken = [SimpleNamespace(task="sat2", added=3), SimpleNamespace(task="vstar", added=0)]
+    inbox = SimpleNamespace(
+        root=SimpleNamespace(is_s3=is_s3), warehouse=Warehouse(str(tmp_path)), look=lambda: taken
+    )
+    with pytest.raises(Enough):
+        watch_inbox(inbox, still)
+    assert paused == [pause] and sorted(heard) == ["killed", "sat2"]
 
 
 def test_the_folder_can_be_named_by_a_variable(dropped, monkeypatch, tmp_path):

@@ -88,6 +88,8 @@ def test_counting_on_tells_a_server_that_continues() -> None:
     assert continues_counting(" eight, nine") is True
     assert continues_counting("one, two, three, five, seven, eight") is True  # repeated
     assert continues_counting("One, two, three, four") is False
+    assert continues_counting("one, two, three, four, five, six") is False
+    assert continues_counting("one, two, three") is None
     assert continues_counting("<think>I") is None
 
 
