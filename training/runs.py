@@ -6,6 +6,10 @@
         run.log({"step": 3, "loss": 1.2})           # a line of metrics.jsonl
         run.store_model(model, student, metrics)    # weights and card into the warehouse
 
+Several processes may train a run together: torchrun, Slurm or Ray starts the same command in each
+and says who is who in RANK and WORLD_SIZE. The first holds the run's lock, and writes checkpoints,
+metrics and rows; all of them read its folder.
+
 Folders are `<warehouse>/training/<name>-<key>`, where the key hashes everything that decides the
 outcome: recipe, data, parent model. Checkpoints are written by the trainer; one counts only once it
 holds `whole.json`, which lists its files and their sizes.
@@ -39,8 +43,7 @@ from warehouse.tables.schema import Row
 
 COMPLETE = "whole.json"
 """The file that a complete checkpoint holds; runs on disk have it under this name."""
-PLAN = "plan.json"
-"""What a run's folder holds from its beginning on."""
+_PLAN = "plan.json"
 
 
 @dataclass(frozen=True, slots=True)
@@ -102,6 +105,27 @@ class Run:
             elif is_main():
                 shutil.rmtree(path)
         return found
+
+    def agreed_checkpoint(self, accelerator: Any) -> Path | None:
+        """Return the checkpoint that all processes go on from, the first one's; None for none.
+
+        Raises:
+            TrainingError: not all of them see the run's folder, or they train different things.
+        """
+        found = self.checkpoint()
+        if accelerator.num_processes == 1:
+            return found
+        from accelerate.utils import broadcast_object_list, gather_object
+
+        mine = self.folder.name, found.name if found else None
+        folder, name = broadcast_object_list([*mine])
+        same = self.folder.name == folder and (self.folder / _PLAN).is_file()
+        if not all(gather_object([same and (not name or is_complete(self.checkpoints / name))])):
+            raise TrainingError(
+                f"not every process of this training sees {self.folder}, where checkpoints are: "
+                "share that folder between the nodes, and type the same command on each"
+            )
+        return self.checkpoints / name if name else None
 
     def log(self, row: Row) -> None:
         """Append a line to metrics.jsonl."""
@@ -185,10 +209,15 @@ def open_run(warehouse: Warehouse, plan: Plan, recorded: Row | None = None) -> I
             raise TrainingError(f"{plan.model_name} is being trained by another process") from None
         run = Run(warehouse, plan, folder, there)
         if there is None:
-            _write(folder / PLAN, {**_plain(plan), "revision": code_revision()})
+            _write(folder / _PLAN, {**_plain(plan), "revision": code_revision()})
             params = {**_plain(plan), **(recorded or {})}
             record_run(warehouse, run.run_id, f"train-{plan.kind}", task=plan.task, params=params)
         yield run
+
+
+def process_count() -> int:
+    """Return how many processes train together, as their launcher says."""
+    return int(os.environ.get("WORLD_SIZE", "1"))
 
 
 def is_main() -> bool:

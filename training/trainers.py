@@ -19,8 +19,8 @@ import importlib.util
 import os
 import sys
 import time
-from collections.abc import Callable
-from contextlib import redirect_stdout
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, redirect_stdout
 from dataclasses import dataclass
 from functools import wraps
 from typing import Any
@@ -30,15 +30,9 @@ from mcts.zoom.turns import STOPS
 from training.batches.sft_batches import PairBatches, SftBatches
 from training.errors import TrainingError
 from training.examples import Examples
-from training.processes import (
-    agree_on_checkpoint,
-    lost_peers_named,
-    process_count,
-    sharding_arguments,
-)
 from training.recipes import DpoRecipe, GrpoRecipe, Recipe, SftRecipe
 from training.rewards.rewards import Rewards
-from training.runs import Run, mark_complete, read_metrics
+from training.runs import Run, mark_complete, process_count, read_metrics
 from training.vision_cache import FeatureCache, cache_image_features
 from warehouse.tables.schema import Row
 
@@ -52,6 +46,20 @@ PRIVATE_NAMES = {
     ),
 }  # fmt: skip
 """Private methods and attributes of TRL's trainers that are used; a test finds those that went."""
+_FSDP: Row = {
+    "version": 2,
+    "auto_wrap_policy": "TRANSFORMER_BASED_WRAP",
+    "reshard_after_forward": True,
+    "state_dict_type": "FULL_STATE_DICT",
+}
+_ZERO3: Row = {
+    "zero_optimization": {"stage": 3, "stage3_gather_16bit_weights_on_model_save": True},
+    "bf16": {"enabled": "auto"},
+    **dict.fromkeys(
+        ("gradient_clipping", "gradient_accumulation_steps", "train_batch_size",
+         "train_micro_batch_size_per_gpu"), "auto",
+    ),
+}  # fmt: skip
 
 
 @dataclass(frozen=True, slots=True)
@@ -248,7 +256,7 @@ def _turn_limits(recipe: GrpoRecipe) -> Row | None:
 
 def train(run: Run, trainer: Any, reporter: TrainingReporter) -> Any:
     """Train to the end, from the newest complete checkpoint on; return the merged model."""
-    checkpoint = agree_on_checkpoint(run, trainer.accelerator)
+    checkpoint = run.agreed_checkpoint(trainer.accelerator)
     if checkpoint is not None:
         step = int(checkpoint.name.rpartition("-")[2])
         reporter.message(f"going on after step {step}")
@@ -258,7 +266,7 @@ def train(run: Run, trainer: Any, reporter: TrainingReporter) -> Any:
     from transformers import set_seed
 
     set_seed(trainer.args.seed)  # the checks before may have used random numbers
-    with lost_peers_named(trainer.accelerator):
+    with _lost_peers_named(trainer):
         trainer.train(resume_from_checkpoint=str(checkpoint) if checkpoint else None)
     if trainer.is_fsdp_enabled or trainer.is_deepspeed_enabled:
         trainer.save_model(str(run.gathered))  # every process takes part
@@ -266,6 +274,27 @@ def train(run: Run, trainer: Any, reporter: TrainingReporter) -> Any:
     if hasattr(model, "merge_and_unload"):
         model = model.merge_and_unload()
     return model
+
+
+@contextmanager
+def _lost_peers_named(trainer: Any) -> Iterator[None]:
+    """Name the cause where the block fails since another process is gone.
+
+    Raises:
+        OSError: one is; those that are left are to be ended and all started again.
+    """
+    from torch.distributed import DistError
+
+    try:
+        yield
+    except RuntimeError as error:
+        lost = isinstance(error, DistError) or "/gloo/" in str(error)  # gloo's are of no type
+        if trainer.accelerator.num_processes == 1 or not lost:
+            raise
+        raise OSError(
+            "another process of this training is gone: the same command on each node goes on "
+            "from the last checkpoint"
+        ) from error
 
 
 def freeze_vision(model: Any, recipe: Recipe) -> FeatureCache | None:
@@ -333,8 +362,25 @@ def _common(run: Run, recipe: Recipe, batch: int, sequences: int = 1) -> Row:
         "disable_tqdm": True,
         "remove_unused_columns": False,
         "trust_remote_code": False,
-        **sharding_arguments(recipe, gpu),
+        **_sharding(recipe, gpu),
     }
+
+
+def _sharding(recipe: Recipe, gpu: bool) -> Row:
+    """Return how several processes share a model, as the recipe says.
+
+    Raises:
+        TrainingError: it can't be had here.
+    """
+    if recipe.sharding == "none" or process_count() == 1:
+        return {}
+    if not gpu:
+        raise TrainingError(f"sharding: {recipe.sharding} needs GPUs; none does without")
+    if recipe.sharding == "fsdp":
+        return {"fsdp": True, "fsdp_config": dict(_FSDP)}
+    if importlib.util.find_spec("deepspeed") is None:
+        raise TrainingError("sharding: zero3 is DeepSpeed's: pip install deepspeed, or take fsdp")
+    return {"deepspeed": dict(_ZERO3)}
 
 
 def _peft(recipe: Recipe) -> Any:

@@ -20,10 +20,10 @@ import pytest
 from tests.support.project_files import ROOT
 from tests.support.trained import SFT, logged, sft, warehouse_with_traces
 from training.errors import TrainingError
-from training.processes import sharding_arguments
 from training.recipes import load_recipe
 from training.runs import read_metrics
 from training.sft import train_sft
+from training.trainers import _sharding
 from warehouse.models import list_models
 from warehouse.storage.home import Warehouse
 from warehouse.tables.delta import scan
@@ -37,12 +37,12 @@ def sixteen(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def test_one_process_holds_the_whole_model_whatever_the_recipe_says() -> None:
-    assert sharding_arguments(sft("sharding=fsdp"), gpu=True) == {}
+    assert _sharding(sft("sharding=fsdp"), gpu=True) == {}
 
 
 @pytest.mark.usefixtures("sixteen")
 def test_each_of_several_processes_holds_the_whole_model_unless_the_recipe_says_otherwise() -> None:
-    assert sharding_arguments(sft(), gpu=True) == {}
+    assert _sharding(sft(), gpu=True) == {}
 
 
 @pytest.mark.usefixtures("sixteen")
@@ -50,12 +50,12 @@ def test_deepspeed_shards_all_three_stages_and_gathers_what_is_saved(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     there: list[Any] = [None]
-    monkeypatch.setattr("training.processes.importlib.util.find_spec", lambda name: there[0])
+    monkeypatch.setattr("training.trainers.importlib.util.find_spec", lambda name: there[0])
     recipe = sft("sharding=zero3")
     with pytest.raises(TrainingError, match="sharding: zero3 is DeepSpeed's: pip install deepsp"):
-        sharding_arguments(recipe, gpu=True)
+        _sharding(recipe, gpu=True)
     there[0] = "found"
-    config = sharding_arguments(recipe, gpu=True)["deepspeed"]
+    config = _sharding(recipe, gpu=True)["deepspeed"]
     assert config["zero_optimization"] == {
         "stage": 3, "stage3_gather_16bit_weights_on_model_save": True,
     }  # fmt: skip
@@ -64,7 +64,7 @@ def test_deepspeed_shards_all_three_stages_and_gathers_what_is_saved(
 @pytest.mark.usefixtures("sixteen")
 def test_processors_do_not_shard() -> None:
     with pytest.raises(TrainingError, match="sharding: fsdp needs GPUs"):
-        sharding_arguments(sft("sharding=fsdp"), gpu=False)
+        _sharding(sft("sharding=fsdp"), gpu=False)
 
 
 @pytest.mark.parametrize(

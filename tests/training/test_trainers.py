@@ -13,13 +13,13 @@ import torch
 
 import training
 from training.errors import TrainingError
-from training.processes import sharding_arguments
 from training.recipes import GrpoRecipe, SftRecipe, load_recipe
 from training.trainers import (
     PRIVATE_NAMES,
     _common,
     _grpo_config,
     _peft,
+    _sharding,
     _turn_limits,
     offline,
 )
@@ -140,7 +140,7 @@ def test_fsdp_is_told_in_words_that_it_knows(
 
     with monkeypatch.context() as several:
         several.setenv("WORLD_SIZE", "16")
-        told = sharding_arguments(load_recipe("qwen2.5-vl-7b-sft"), gpu=True)
+        told = _sharding(load_recipe("qwen2.5-vl-7b-sft"), gpu=True)
     config = SFTConfig(output_dir=str(tmp_path), use_cpu=True, bf16=False, **told)
     assert config.fsdp_config["version"] == 2
     known = set(inspect.signature(FullyShardedDataParallelPlugin).parameters)
