@@ -12,7 +12,7 @@ from flows.settings import BuildSettings, Problem
 from flows.stages import build as stages
 from flows.stages import replay as replaying
 from flows.stages.regrade import regrade, regrade_tree
-from flows.stages.replay import stored_rows
+from flows.stages.replay import Replayed, stored_rows
 from mcts.data import Grade
 from tests.support.fixtures import sat_rows, write_sat
 from tests.support.stub_server import StubServer
@@ -156,3 +156,16 @@ def test_scoring_anew_keeps_every_node_and_counts_what_changes(built):
         assert len(list(regrade_tree(tree, lambda *_: Grade(0.0, "strict")))) == right
         assert [(n.path, n.visits) for n in tree.nodes] == [(p, v) for p, v, *_ in before]
         assert len(tree.outcomes()) == scored and not tree.root.total
+
+
+def test_a_replay_names_the_first_trees_that_differ_or_are_missing():
+    found = Replayed(9, 2, ["n"], [f"d{i}" for i in range(4)], {f"m{i}": "gone" for i in range(4)})
+    first, *rest = found.sentence().splitlines()
+    assert first == (
+        "7 of 9 trees rebuilt from recorded responses: 2 are those of the warehouse, 1 are new, "
+        "4 differ"
+    )
+    assert rest == [
+        *(f"d{i} differs from the warehouse's" for i in range(3)),
+        *(f"m{i} cannot be rebuilt: gone" for i in range(3)),
+    ]
