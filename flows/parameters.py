@@ -115,8 +115,6 @@ def _parameter(name: str, field: FieldInfo) -> inspect.Parameter:
         given["metavar"] = flag.metavar or f"<{item.__name__}>"
     elif values := _choices(inner):
         given |= {"parser": str, "metavar": flag.metavar or f"[{'|'.join(values)}]"}
-    elif inner not in (str, int, float, bool, Path):
-        given |= {"parser": parse_value, "metavar": flag.metavar or "YAML"}
     default = None if field.is_required() or field.default_factory or repeated else field.default
     if isinstance(default, Enum):
         default = default.value

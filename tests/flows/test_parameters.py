@@ -26,6 +26,7 @@ from flows.settings import (
     CurateSettings,
     DpoSettings,
     EvaluateSettings,
+    GallerySettings,
     GrpoSettings,
     JudgeSettings,
     Problem,
@@ -165,6 +166,42 @@ def test_a_former_name_works_and_says_the_new_one(capsys: pytest.CaptureFixture[
     assert found.response_style == "answer_only"
     assert "--form is called --response-style now" in capsys.readouterr().err
     assert "form" in {p.name for p in commands()["evaluate"].params}
+
+
+@pytest.mark.parametrize("place", ["file", "--set"])
+def test_a_former_name_in_a_file_or_behind_set_says_where_it_stands(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], place: str
+) -> None:
+    given = {"model": "m", "benchmark": "b"}
+    if place == "file":
+        file = tmp_path / "run.yaml"
+        file.write_text("\nform: answers\n")
+        found = resolve_settings(EvaluateSettings, given, config=file)
+        where = f"{file}, line 2"
+    else:
+        found = resolve_settings(EvaluateSettings, given, overrides=["form=answers"])
+        where = "--set form=answers"
+    assert found.response_style == "answer_only"
+    assert capsys.readouterr().err == f"{where}: form is called response_style now\n"
+
+
+def test_what_a_function_takes_beside_its_settings_is_handed_on() -> None:
+    got: list[tuple[Any, ...]] = []
+
+    @takes(GallerySettings)
+    def command(settings: GallerySettings, extra: int = 3, other: str = "x") -> None:
+        got.append((settings.limit, extra, other))
+
+    command(limit=5, extra=4)
+    command()
+    assert got == [(5, 4, "x"), (500, 3, "x")]
+
+
+def test_a_parameter_says_what_it_is_typed_as() -> None:
+    shown = {p.name: p for p in commands()["build"].params}
+    assert shown["strategy"].metavar == "[mcts|best-of-n|linear|auto]"
+    assert shown["headers"].metavar == "NAME=VALUE"
+    assert shown["simulations"].metavar is None and shown["task"].metavar == "TASK"
 
 
 def test_later_sources_win(tmp_path: Path) -> None:

@@ -74,6 +74,30 @@ def test_without_a_terminal_a_line_is_told_now_and_then_and_at_the_end() -> None
     assert len(told) == 4
 
 
+def test_a_build_shows_what_its_teacher_does_and_grows() -> None:
+    found = counts(in_flight=3, completion_tokens=300)
+    found.began = time.monotonic() - 30.0
+    assert found.figures() == "0 right, 3 in flight, 10 tokens/s"
+    found.tree("a", True, False)
+    assert found.figures().startswith("1 right, 3 in flight, 10 tokens/s, about ")
+
+
+def test_a_builds_line_follows_its_trees_and_leaves_the_end_to_the_summary(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    progress = TerminalProgress(every_s=-1)
+    progress.start(2, 0, None)
+    progress.grown("a", 0.5)
+    assert capsys.readouterr().err.startswith("0 of 2 trees, 0 right, about ")
+    assert progress.growing == {"a": 0.5}
+    rarely = TerminalProgress(every_s=1e9)
+    rarely.start(1, 0, None)
+    rarely.tree("a", True, False)
+    rarely.report("a remark")
+    rarely.close()
+    assert capsys.readouterr().err == "a remark\n"
+
+
 def test_a_build_says_what_is_there_already(capsys: pytest.CaptureFixture[str]) -> None:
     progress = TerminalProgress(every_s=-1)
     progress.start(10, 0, None)
@@ -144,6 +168,8 @@ def test_a_bar_shows_what_data_holds_and_neither_obeys_nor_reads_it(monkeypatch)
     line = progress.ProgressLine("[red]mine[/red] \x1b]0;title\x07: {done} of {total}")
     line.update(1, 2, "half \ud800 way")
     line.report("a name: [bold]\x1b[2J")
+    line.update(2, 2)
+    assert line._bar is None, "it is left as it is"
     line.close()
     written = shown.getvalue()
     assert "[red]mine[/red] \\u001b]0;title\\u0007: 1 of 2, half \\ud800 way" in written
