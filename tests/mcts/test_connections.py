@@ -1,12 +1,17 @@
 """Connections: the environment's proxies and certificates, and what can go wrong on the way."""
 
 import asyncio
+import functools
 import gc
+import re
 import socket
 import ssl
 import threading
 import time
+from types import SimpleNamespace
 
+import aiohttp
+import certifi
 import pytest
 from yarl import URL
 
@@ -92,6 +97,76 @@ async def test_certificates_that_are_not_there_are_named(variable, monkeypatch, 
 async def test_what_is_no_address_is_said(url):
     with pytest.raises(NotConnected, match="is not a valid URL"):
         Connections(url)
+
+
+@pytest.mark.parametrize(
+    ("error", "kind", "sentence", "permanent"),
+    [
+        (aiohttp.ConnectionTimeoutError("late"), NotConnected, "no connection within 3 s", False),
+        (aiohttp.InvalidURL("http://x y"), NotConnected, "is no valid URL", True),
+        (aiohttp.ServerDisconnectedError(), ConnectionLost, "was closed without an answer", None),
+        (aiohttp.ClientPayloadError("cut"), ConnectionLost, "the answer is broken: .*cut", None),
+        (EOFError(), ConnectionLost, "the connection was lost: EOFError", None),
+        (OSError("reset"), ConnectionLost, "the connection was lost: reset", None),
+    ],
+)
+async def test_what_failed_on_the_way_is_told_and_whether_it_was_sent(
+    error, kind, sentence, permanent
+):
+    connections = Connections("http://gpu.example", connect_s=3.0)
+    failure = connections._failure(error)
+    assert type(failure) is kind and re.search(sentence, str(failure))
+    assert getattr(failure, "permanent", None) is permanent
+    ours = KeyError("a defect")
+    assert connections._failure(ours) is ours, "it is not the connection's"
+    await connections.close()
+
+
+@pytest.mark.parametrize(
+    ("status", "sentence", "permanent"),
+    [
+        (407, "wants a user and a password .HTTP 407, why.: give it in the variable", True),
+        (403, "does not connect .HTTP 403, why.$", True),
+        (401, "does not connect .HTTP 401, why.$", True),
+        (502, "does not connect .HTTP 502, why.$", False),
+    ],
+)
+async def test_a_proxy_that_refuses_is_named_with_its_status(
+    status, sentence, permanent, monkeypatch
+):
+    monkeypatch.setenv("HTTP_PROXY", PROXY)
+    connections = Connections("http://gpu.example")
+    assert connections.via == " through the proxy proxy:3128"
+    error = aiohttp.ClientHttpProxyError(None, (), status=status, message="why")
+    failure = connections._failure(error)
+    assert isinstance(failure, NotConnected) and failure.permanent is permanent
+    assert re.search(f"^the proxy proxy:3128 {sentence}", str(failure))
+    await connections.close()
+
+
+def test_without_a_variable_the_usual_certificates_are_trusted(monkeypatch, tmp_path):
+    """Also where the system has none."""
+    bare = functools.partial(ssl.SSLContext, ssl.PROTOCOL_TLS_CLIENT)
+    monkeypatch.setattr(ssl, "create_default_context", bare)
+
+    def trusted(**environ):
+        return module._certificates(environ).cert_store_stats()["x509_ca"]
+
+    assert trusted() == trusted(SSL_CERT_FILE=certifi.where()) > 50
+    assert trusted(SSL_CERT_DIR=str(tmp_path)) == 0
+
+
+def test_a_body_in_pieces_is_read_as_one_text():
+    body = module._Pieces([b'{"a": ', "\u00e9}".encode()])
+    assert body.decode() == '{"a": \u00e9}' and body.size == 9
+    with pytest.raises(UnicodeDecodeError):
+        body.decode("ascii")
+    assert body.decode("ascii", "ignore") == '{"a": }'
+
+
+def test_a_connection_without_a_socket_is_only_used_if_there_is_one():
+    assert module._has_input(None)
+    assert not module._has_input(SimpleNamespace(get_extra_info=lambda name: None))
 
 
 class Raw:
