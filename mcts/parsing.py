@@ -32,9 +32,9 @@ from mcts.tool_calls.calls import read_call, write_call
 from mcts.tool_calls.views import Views
 
 __all__ = [
-    "ParseProblem", "ParsedResponse", "answer_points", "fold_remark", "move_points", "parse",
-    "points_in", "points_outside", "render", "replace_points", "revisits", "sentences",
-    "split_steps",
+    "THOUGHT_BREAK", "ParseProblem", "ParsedResponse", "answer_points", "fold_remark",
+    "move_points", "parse", "points_in", "points_outside", "render", "replace_points", "revisits",
+    "sentences", "split_steps",
 ]  # fmt: skip
 
 _IN_IMAGE = re.compile(r"\s+in\s+image\s+\d{1,3}\b", re.IGNORECASE)
@@ -45,6 +45,10 @@ _TAG = re.compile(
     r"(?P<rest>\s[^<>]{0,200})?\s*>(?(quote)(?P<unquote>[\"'`”’])?)",
     re.IGNORECASE,
 )
+THOUGHT_BREAK = "\n\u200b\n"
+"""Parts the thoughts of one step that were written apart: what a crop shows, and what comes next. A
+line of a zero-width space, which shows as an empty one and which no model writes by itself."""
+
 # What a server leaves at the end of a turn is no word of the model's.
 _TURN_END = re.compile(r"(?:\s*(?:<\|(?:im_end|endoftext|eot_id|end|eom_id)\|>|</s>|<eos>))+\s*")
 
@@ -69,7 +73,9 @@ class ParsedResponse:
     problems: tuple[ParseProblem, ...] = ()
 
 
-def parse(text: str, frame: Frame, *, inside: str | None = None) -> ParsedResponse:
+def parse(
+    text: str, frame: Frame, *, inside: str | None = None, behind_crop: bool = False
+) -> ParsedResponse:
     """Parse a model's `text`, with coordinates in `frame`, into steps in original pixels.
 
     Args:
@@ -77,14 +83,16 @@ def parse(text: str, frame: Frame, *, inside: str | None = None) -> ParsedRespon
         frame: the model's coordinate space and the question's images.
         inside: the tag a partial turn had already opened (`answer` when the request ended in
             `<answer>`), or None.
+        behind_crop: the text follows a crop, as any does behind a call; see `THOUGHT_BREAK`.
     """
     problems: list[ParseProblem] = []
     steps: list[Step] = []
     thoughts: list[str] = []
-    answer: str | None = None
+    telling, answer = 0, None  # thoughts without a place that directly follow a crop
 
     def close_thoughts() -> None:
-        converted, points = _in_pixels("\n".join(thoughts), frame, problems)
+        written = _joined(thoughts[:telling], thoughts[telling:])
+        converted, points = _in_pixels(written, frame, problems)
         steps.extend(split_steps(converted, points))
         thoughts.clear()
 
@@ -107,6 +115,7 @@ def parse(text: str, frame: Frame, *, inside: str | None = None) -> ParsedRespon
                 answer = None
         elif tag == "tool_call":
             close_thoughts()
+            behind_crop, telling = True, 0
             call = _zoom_call(content, Views(frame), problems)
             if call is not None and steps:
                 steps[-1] = replace(steps[-1], call=call)
@@ -118,11 +127,16 @@ def parse(text: str, frame: Frame, *, inside: str | None = None) -> ParsedRespon
             if content:
                 thoughts.append(content)
                 if not _places(read_dialect(content, frame.space.dialect), frame):
+                    telling += behind_crop and telling == len(thoughts) - 1
                     problems.append(ParseProblem("thought_without_point", content[:80]))
             else:
                 problems.append(ParseProblem("empty_think", ""))
     close_thoughts()
     return ParsedResponse(tuple(steps), answer, tuple(problems))
+
+
+def _joined(telling: Sequence[str], others: Sequence[str]) -> str:
+    return THOUGHT_BREAK.join((*telling, *(["\n".join(others)] if others else [])))
 
 
 def render(
@@ -152,7 +166,7 @@ def render(
 
     for step in steps:
         if step.thought or step.call is None:
-            turn.append(_from_pixels(step, frame))
+            turn += _from_pixels(step, frame).split(THOUGHT_BREAK)
         if step.call is not None:
             close_turn()
             call = write_call(step.call, Views.of(frame, seen))

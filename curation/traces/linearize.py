@@ -23,13 +23,14 @@ from itertools import chain, groupby
 
 from mcts.coordinates import CoordinateSpace, Frame
 from mcts.data import Origin, Step, Trace
-from mcts.parsing import split_steps
+from mcts.parsing import THOUGHT_BREAK, split_steps
 from mcts.tree import Node, Rollout, Tree
 from mcts.zoom.observe import observe
 
 # Raise it with every change of what is made: curation makes the traces of old trees anew then.
-VERSION = 2
-MAKER = f"linearize/{VERSION}"
+MAKER = "linearize/2"
+ZOOM_MAKER = "linearize/3"
+"""Of trees that zoom: thoughts that tell what a crop shows stay apart, as the model wrote them."""
 
 # How a chain says that its attempt was wrong; one is chosen by the chain's own content.
 TURNING_BACK = (
@@ -123,7 +124,7 @@ def _direct(tree: Tree, end: End) -> Trace:
         tree_id=tree.tree_id,
         origins=origins,
         problems=end.problems,
-        maker=MAKER,
+        maker=maker_of(tree),
     )
 
 
@@ -169,9 +170,14 @@ def _corrected(tree: Tree, end: End, wrong: Sequence[End]) -> Trace | None:
             wrong_from=moved[len(shared)],
             turns_back_at=moved[len(shared) + len(attempt)],
             problems=tuple(dict.fromkeys((*problems, *end.problems))),
-            maker=MAKER,
+            maker=maker_of(tree),
         )
     return None
+
+
+def maker_of(tree: Tree) -> str:
+    """Return what cuts a tree's traces, and in which version."""
+    return ZOOM_MAKER if zooms(tree) else MAKER
 
 
 def zooms(tree: Tree) -> bool:
@@ -258,7 +264,9 @@ def canonical(
     for i, (step, origin) in enumerate(pieces):
         if i in marks:
             moved[i] = len(steps)
-        thought = f"{remark}\n{step.thought}" if remark else step.thought
+        tells = bool(steps) and steps[-1].observation is not None
+        between = THOUGHT_BREAK if tells else "\n"
+        thought = f"{remark}{between}{step.thought}" if remark else step.thought
         for part in split_steps(thought, step.points):
             remark = ""
             if part.point is None:

@@ -226,7 +226,9 @@ def find_uncurated(
         f"""
         WITH cut AS (
             SELECT tree_id, trace_id FROM traces SEMI JOIN _trees USING (tree_id)
-            WHERE linearizer = {quoted(linearize.MAKER)}
+            JOIN trees USING (tree_id)
+            WHERE linearizer = CASE WHEN trees.crops IS NULL THEN {quoted(linearize.MAKER)}
+                ELSE {quoted(linearize.ZOOM_MAKER)} END
         ),
         judged AS (
             SELECT trace_id, max_by(same AND n = {len(wanted)}, version) AS same FROM (

@@ -101,7 +101,7 @@ def _without_call(
     text: str, frame: Frame, before: Sequence[Step], finish_reason: str, late: bool
 ) -> ZoomTurn:
     """Read a turn that ends in an answer, or in nothing."""
-    parsed = parse(text, frame)
+    parsed = parse(text, frame, behind_crop=_behind_crop(before))
     if parsed.answer is None and finish_reason == "stop" and not _ENDED.search(text):
         closed = parse(f"{text}</answer>", frame)  # the turn ended right behind its answer
         parsed = replace(parsed, answer=closed.answer)
@@ -116,14 +116,18 @@ def _without_call(
 
 
 def _thought(text: str, frame: Frame, before: Sequence[Step]) -> tuple[tuple[Step, ...], list[str]]:
-    parsed = parse(text, frame)
+    parsed = parse(text, frame, behind_crop=_behind_crop(before))
     return fold_remark(parsed.steps), _kinds(parsed.problems, before)
+
+
+def _behind_crop(before: Sequence[Step]) -> bool:
+    return bool(before) and before[-1].observation is not None
 
 
 def _kinds(problems: Sequence[object], before: Sequence[Step]) -> list[str]:
     """Return kinds of problems; behind a crop a thought may do without a point."""
     kinds = [str(getattr(problem, "kind", problem)) for problem in problems]
-    seen = bool(before) and before[-1].observation is not None
+    seen = _behind_crop(before)
     return [kind for kind in kinds if not (seen and kind == "thought_without_point")]
 
 

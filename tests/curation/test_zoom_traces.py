@@ -13,6 +13,7 @@ from curation.traces.response_styles import CONVERTERS
 from curation.traces.step_values import step_values
 from mcts.coordinates import CoordinateSpace, Frame
 from mcts.data import Box, Origin, ResponseStyle
+from mcts.parsing import THOUGHT_BREAK, render
 from mcts.prompts import build_messages, load_prompt
 from mcts.zoom.observe import observation_text, observe
 from tests.support.grown import FORK, grow
@@ -66,6 +67,19 @@ def test_a_remark_stays_before_the_call_that_it_led_to():
     ]  # fmt: skip
 
 
+def test_a_thought_that_tells_what_a_crop_shows_stays_apart_from_the_next():
+    told = "<think>Image 2 shows a tree.</think>\n"
+    look_on = {("1", "rollout", 0): told + look(300, 300, "Another sign is at ({x}, {y}).")}
+    (_, trace, _) = linearize(grow_looks(look_on))
+    step = trace.steps[1]
+    assert step.thought.split(THOUGHT_BREAK) == [
+        "Image 2 shows a tree.", "Another sign is at (300, 300).",
+    ]  # fmt: skip
+    assert step.observation is not None and trace.maker == "linearize/3"
+    turn = render([step], None, PIXELS, before=trace.steps[:1])
+    assert turn.startswith(told + "<think>Another sign is at (300, 300).</think>\n<tool_call>")
+
+
 def test_a_call_that_nothing_answers_is_left_out():
     (_, trace) = linearize(grow_looks({("1", "rollout", 0): tell("A 7.", "left")}, zoom=None))[:2]
     assert trace.kind == "direct" and all(step.call is None for step in trace.steps)
@@ -75,7 +89,7 @@ def test_a_corrected_dialogue_looks_again_behind_the_turn_back():
     trace = corrected(grow_looks())
     assert (trace.wrong_from, trace.turns_back_at, trace.answer) == (0, 1, "left")
     wrong, again, closer, _ = trace.steps
-    told, turn = again.thought.split("\n")
+    told, turn = again.thought.split(THOUGHT_BREAK)
     assert told == "Image 2 shows a 3, so it is right."
     assert any(turn == f"{s} A sign is at (800, 800)." for s in TURNING_BACK)
     assert shown(trace) == [(1, (50, 50)), (2, (750, 750)), (3, (775, 775))]
