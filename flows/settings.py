@@ -137,6 +137,10 @@ class BuildSettings(TeacherSettings, ZoomSettings):
     max_depth: int = option(10, "steps after which only an answer may follow", ge=1)
     exploration: float = option(2.0, "the constant c of UCT", ge=0)
     wave: int = option(1, "simulations at once within a tree", ge=1)
+    widening: float = option(
+        0.0, "give a node further children up to this power of its visits; 0: none", ge=0, le=1
+    )
+    distinct: bool = option(False, "discard a step that goes where its sibling does")
     strategy: Literal["mcts", "best-of-n", "linear", "auto"] = option(
         "mcts",
         "tree search; a baseline: whole chains, or chains step by step; or auto: whole chains, "

@@ -66,10 +66,18 @@ class SearchConfig:
     what it writes beyond that is cut here, after it was paid for."""
     zoom: ZoomConfig | None = None
     """How steps may call for crops, which the next step sees; None where they may not."""
+    widening: float = 0.0
+    """Progressive widening (Coulom 2007; Couëtoux et al. 2011): a node is asked for further
+    children while they are fewer than this power of its visits, and where all is explored any node
+    may be; 0: every node is expanded once."""
+    distinct: bool = False
+    """Discard a child that cites, or is shown, the place of a sibling, whatever its words."""
 
 
 # Fields added later are hashed only where they are set, so that older searches keep their ids.
-_LATER_FIELDS = ("strategy", "samples", "enough", "budget", "bounded", "zoom")
+_LATER_FIELDS = (
+    "strategy", "samples", "enough", "budget", "bounded", "zoom", "widening", "distinct"
+)  # fmt: skip
 
 
 def search_id(question: Question, config: SearchConfig, seed: int, teacher: str) -> str:
@@ -88,6 +96,8 @@ def identifying_fields(config: SearchConfig) -> dict[str, Any]:
     fields = asdict(config)
     if config.zoom is None:
         del fields["zoom"]
+    else:
+        fields["zoom"]["thoughts"] = "apart"  # `mcts.parsing.THOUGHT_BREAK`; once they were joined
     if config.space.dialect is Dialect.PAIRS:
         del fields["space"]["dialect"]
     return fields

@@ -11,6 +11,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from functools import partial
 
 from mcts.budget import Budget
 from mcts.concurrency import gather
@@ -20,16 +21,20 @@ from mcts.data import Question, Step
 from mcts.parsing import fold_remark, parse, revisits
 from mcts.policy import Continuation, MeteredPolicy, Policy, complete_steps, parse_response
 from mcts.teachers.base import TeacherError
-from mcts.tree import Node, Rollout, Tree, backpropagate
+from mcts.tree import Node, Rollout, Tree, backpropagate, uct
 from mcts.zoom.config import ZoomConfig
 from mcts.zoom.episode import play
-from mcts.zoom.observe import ZoomProblem
+from mcts.zoom.observe import ZoomProblem, same_region
 from mcts.zoom.turns import read_turn
 
 FAILURE_PREFIX = "failed: "
 """Begins the reason of a rollout whose answer could not be requested."""
 COPY = "copy_of_sibling"
 """The reason for which a step is discarded that a sibling holds, too."""
+PLACE_OF_SIBLING = "place_of_sibling"
+"""The reason for which a step is discarded whose place is a sibling's: `SearchConfig.distinct`."""
+DRY_EXPANSIONS = 3
+"""Expansions of a node in a row that bring nothing new, after which it is widened no more."""
 CALL_AFTER_LIMIT = "call_after_limit"
 """The problem of a response that calls although the answer was asked for."""
 
@@ -172,8 +177,50 @@ class SearchRun:
             return "point_outside_image"
         if self.repeats(step, node.steps()):
             return "repeated_point"
-        copied = any(child.step == step for child in node.children if not child.discarded)
-        return COPY if copied else None
+        siblings = [child.step for child in node.children if not child.discarded and child.step]
+        if step in siblings:
+            return COPY
+        same = self.config.distinct and any(self.same_place(step, other) for other in siblings)
+        return PLACE_OF_SIBLING if same else None
+
+    def same_place(self, step: Step, other: Step) -> bool:
+        """Return whether two steps are shown the same region, or cite the same place unshown."""
+        frame, shown, before = self.frame, step.observation, other.observation
+        if shown is not None or before is not None:
+            crop = shown.crop if shown else None
+            its_crop = before.crop if before else None
+            return crop is not None and its_crop is not None and same_region(frame, crop, its_crop)
+        a, b = step.point, other.point
+        radius = self.config.repeat_radius
+        return a is not None and b is not None and frame.same_place(a, b, radius)
+
+    def widens(self, node: Node) -> bool:
+        """Return whether an expanded node is to be given further children."""
+        asked = node.attempts * self.config.children
+        return 0 < asked < node.visits**self.config.widening
+
+    def explored_node(self) -> Node | None:
+        """Return the node to ask for further children when all are explored; None if all are dry.
+
+        UCT descends, as in a selection, to a node that lacks children, or has none that is a step.
+        """
+        node = self.tree.root
+        while below := [child for child in node.children if self.may_widen(child)]:
+            if self.widens(node) and not self.dry(node):
+                break
+            node = max(below, key=partial(uct, node, exploration=self.config.exploration))
+        return None if self.dry(node) else node
+
+    def may_widen(self, node: Node) -> bool:
+        """Return whether anything below a node might bring something new, if it is asked again."""
+        if node.terminal or node.discarded:
+            return False
+        return not self.dry(node) or any(self.may_widen(child) for child in node.children)
+
+    def dry(self, node: Node) -> bool:
+        """Return whether the node's last expansions brought nothing that the search follows."""
+        last = node.children[-DRY_EXPANSIONS * self.config.children :]
+        return node.attempts >= DRY_EXPANSIONS and all(child.discarded for child in last)
 
     def repeats(self, step: Step, before: Sequence[Step]) -> bool:
         """Return whether a step shows or cites only what the steps `before` it did."""

@@ -73,6 +73,8 @@ class Prefetcher:
     def prefetch(self, run: SearchRun, limit: int) -> None:
         """Request up to `limit` leaves certain to be expanded, if the next wave needs a new one."""
         config, tree = run.config, run.tree
+        if config.widening:
+            return  # which nodes are widened depends on rewards
         left = min(MAX_SIMULATIONS, run.simulations_left())
         wave = select_wave(tree.root, config.exploration, min(config.wave, left))
         for leaf in wave:

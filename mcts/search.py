@@ -83,7 +83,10 @@ async def simulate(run: SearchRun) -> bool:
     """Run one wave of simulations; return whether anything is left to explore."""
     tree, root, config = run.tree, run.tree.root, run.config
     width = min(config.wave, run.limit - tree.simulations)
-    leaves = select_wave(root, config.exploration, width)
+    leaves = select_wave(root, config.exploration, width, run.widens if config.widening else None)
+    if config.widening and not leaves and (again := run.explored_node()):
+        mark_pending(again, +1)
+        leaves = [again]
     n = config.children
     proposals = await gather(run.propose(leaf, n, leaf.attempts * n) for leaf in leaves)
     new = [
@@ -97,7 +100,7 @@ async def simulate(run: SearchRun) -> bool:
     for node, sampled in zip(new, rollouts, strict=True):
         run.record_rollouts(node, sampled)
     tree.simulations += len(leaves)
-    return root.open
+    return root.open or (config.widening > 0 and run.explored_node() is not None)
 
 
 Wave = Callable[[SearchRun], Awaitable[bool]]

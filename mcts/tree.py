@@ -14,7 +14,7 @@ from __future__ import annotations
 
 import math
 import re
-from collections.abc import Iterator, Mapping, Sequence, Set
+from collections.abc import Callable, Iterator, Mapping, Sequence, Set
 from dataclasses import asdict, dataclass, field
 from functools import partial
 from typing import Any, Protocol, Self, TypeVar
@@ -242,24 +242,37 @@ def uct(parent: SearchNode, child: SearchNode, exploration: float) -> float:
     return mean + exploration * math.sqrt(math.log(parent_visits + 1) / (visits + 1))
 
 
-def select(root: N, exploration: float) -> N:
+def select(
+    root: N,
+    exploration: float,
+    widens: Callable[[N], bool] | None = None,
+    taken: Sequence[N] = (),
+) -> N:
     """Return the node that the next simulation expands: descend by `uct`, first of equals.
 
     Nodes with nothing left to learn (answers, discarded steps, exhausted branches) are passed over,
     so no simulation is spent on seeing the same answer twice; so are leaves that a simulation of
-    the same wave is already expanding. `root` must be free.
+    the same wave is already expanding. `root` must be free, or be widened.
+
+    Args:
+        widens: whether a node is to be given further children before any below it is expanded.
+        taken: nodes that the same wave expands already; they are not widened.
     """
     node = root
     while followed := [child for child in node.children if child.free]:
+        if widens and widens(node) and all(node is not other for other in taken):
+            break
         node = max(followed, key=partial(uct, node, exploration=exploration))
     return node
 
 
-def select_wave(root: N, exploration: float, width: int) -> list[N]:
+def select_wave(
+    root: N, exploration: float, width: int, widens: Callable[[N], bool] | None = None
+) -> list[N]:
     """Select up to `width` leaves in turn; each is marked as pending before the next."""
     leaves: list[N] = []
     while len(leaves) < width and root.free:
-        leaves.append(select(root, exploration))
+        leaves.append(select(root, exploration, widens, leaves))
         mark_pending(leaves[-1], +1)
     return leaves
 

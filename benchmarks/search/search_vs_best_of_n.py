@@ -2,12 +2,15 @@
 
     for row in search_or_sample(limit=24, runs=5): ...
     python -m benchmarks.search.search_vs_best_of_n sat2 --tokens 100 --limit 60 --runs 3
-    python -m benchmarks.search.search_vs_best_of_n vstar --tokens 60 --set exploration=0.5
+    python -m benchmarks.search.search_vs_best_of_n vstar --family relative_position \
+        --tokens 150 --set widening=0.7 distinct=true
 
 `search_or_sample` searches the same questions of the embedded sample with the same tokens per tree,
 as `vigorl build` does, each time in an empty warehouse and with another seed. The command asks what
 searching is worth where sampling fails: best-of-n is given half of a question's tokens, and where
-it finds no right answer, each strategy the other half. Every search stops at its first right line.
+it finds no right answer, each strategy the other half. Chains come eight to a request, so best-of-n
+writes more than a small budget says; the strategy is given as many tokens as that wrote, less half
+of its own last wave (`--less`). Every search stops at its first right line.
 """
 
 from __future__ import annotations
@@ -18,7 +21,7 @@ import statistics
 import tempfile
 import time
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -30,6 +33,7 @@ from flows.settings import BuildSettings
 from flows.stages.build import build, find_questions
 from flows.stages.search import OpenTeacher, Search, TreeSlots, search_config, search_one
 from flows.teachers.resolve import resolve
+from mcts.budget import Budget
 from mcts.concurrency import gather
 from mcts.config import search_id
 from mcts.data import Question
@@ -113,23 +117,26 @@ class Solved:
 class HalfBudget:
     """Searches questions of a task's sample with a limit of tokens each, in one warehouse."""
 
-    def __init__(self, task: str, limit: int, home: str) -> None:
+    def __init__(self, task: str, limit: int, home: str, family: str | None = None) -> None:
         self._task, self._home, self._warehouse = task, home, Warehouse(home)
-        settings = BuildSettings.checked(task=task, limit=limit, home=home)
+        settings = BuildSettings.checked(task=task, home=home)
         self._teacher: Teacher = resolve(settings).teacher
-        self.questions: Sequence[Question] = asyncio.run(
-            find_questions(self._warehouse, settings, Progress())
-        )
+        every = asyncio.run(find_questions(self._warehouse, settings, Progress()))
+        self.questions: Sequence[Question] = [
+            question for question in every if family in (None, question.family)
+        ][:limit]
 
     async def search(
-        self, questions: Sequence[Question], strategy: str, tokens: int, seed: int, **given: Any
-    ) -> list[Solved]:
-        """Search each question until its first right line, or until `tokens` are written."""
+        self, questions: Sequence[Question], strategy: str, tokens: int | Sequence[int], seed: int,
+        **given: Any,
+    ) -> list[Solved]:  # fmt: skip
+        """Search each question until its first right line, or until its `tokens` are written."""
+        limits = [tokens] * len(questions) if isinstance(tokens, int) else tokens
         if strategy == "best-of-n":
             given = {}
         plenty = {"samples": PLENTY} if strategy == "best-of-n" else {"simulations": PLENTY}
         settings = BuildSettings.checked(
-            task=self._task, strategy=strategy, tree_tokens=tokens, enough=1, seed=seed,
+            task=self._task, strategy=strategy, tree_tokens=PLENTY, enough=1, seed=seed,
             home=self._home, **plenty, **given,
         )  # fmt: skip
         config, slots = search_config(settings, resolve(settings)), TreeSlots(settings.concurrency)
@@ -139,14 +146,15 @@ class HalfBudget:
             asked = JournaledTeacher(self._teacher, journal)
             opened = OpenTeacher(identity, asked, journal)
 
-            async def one(question: Question) -> Solved:
-                named = Search(question, search_id(question, config, seed, identity))
+            async def one(question: Question, limit: int) -> Solved:
+                limited = replace(config, budget=Budget(limit))
+                named = Search(question, search_id(question, limited, seed, identity))
                 async with slots:
-                    tree = await search_one(self._warehouse, named, config, opened)
+                    tree = await search_one(self._warehouse, named, limited, opened)
                 right = any(reward >= 1.0 for _, reward in tree.outcomes())
                 return Solved(right, tree.usage.completion_tokens)
 
-            found = await gather(one(question) for question in questions)
+            found = await gather(map(one, questions, limits))
             await asked.settle()
         return found
 
@@ -167,12 +175,20 @@ def ratio(
 
 
 def where_sampling_fails(
-    task: str, strategy: str, limit: int, tokens: int, runs: int, **given: Any
+    task: str,
+    strategy: str,
+    limit: int,
+    tokens: int,
+    runs: int,
+    family: str | None = None,
+    less: int = 0,
+    **given: Any,
 ) -> Iterator[Row]:
     """Yield what a strategy solves of the questions that best-of-n fails with `tokens` tokens.
 
-    Best-of-n and the strategy are given `tokens` more. `auto` begins with all questions and both
-    halves instead, since it samples first by itself. `given` are settings of the strategy.
+    Best-of-n and the strategy are given `tokens` more, the strategy what best-of-n goes over it as
+    well, and `less` fewer, since its own last wave goes over, too. `auto` begins with all questions
+    and both halves instead, since it samples first by itself. `given` are settings of the strategy.
     """
     pairs: list[tuple[Question, Solved, Solved]] = []
 
@@ -183,7 +199,8 @@ def where_sampling_fails(
         failed = [question for question in whole if not half[question.question_id].right]
         again = await bench.search(failed, "best-of-n", tokens, 2 * seed + 1)
         if strategy != "auto":
-            ours = await bench.search(failed, strategy, tokens, 2 * seed, **given)
+            limits = [max(tokens, done.tokens) - less for done in again]
+            ours = await bench.search(failed, strategy, limits, 2 * seed, **given)
             pairs.extend(zip(failed, ours, again, strict=True))
             return
         ours = await bench.search(whole, strategy, 2 * tokens, 2 * seed, **given)
@@ -194,7 +211,7 @@ def where_sampling_fails(
             pairs.append((question, found_here, both))
 
     with tempfile.TemporaryDirectory() as home:
-        bench = HalfBudget(task, limit, home)
+        bench = HalfBudget(task, limit, home, family)
         for seed in range(runs):
             asyncio.run(measure(bench, seed))
     scenes = clusters([[image.image_id for image in q.images] for q, _, _ in pairs])
@@ -218,14 +235,23 @@ def main() -> None:
     parser = argparse.ArgumentParser(description="Search against best-of-n where it fails.")
     parser.add_argument("task", choices=["sat2", "vstar"], help="sample, and so embedded teacher")
     parser.add_argument("--strategy", default="mcts", choices=["mcts", "linear", "auto"])
+    parser.add_argument("--family", help="of the questions; all when left out")
     parser.add_argument("--limit", type=int, default=60, help="questions")
     parser.add_argument("--tokens", type=int, default=100, help="tokens of half a budget")
+    parser.add_argument("--less", type=int, default=0, help="tokens that a last wave goes over")
     parser.add_argument("--runs", type=int, default=3, help="seeds")
     parser.add_argument("--set", nargs="*", default=[], metavar="FIELD=VALUE", help="of a build")
     args = parser.parse_args()
     given = dict(pair.split("=", 1) for pair in args.set)
     for row in where_sampling_fails(
-        args.task, args.strategy, args.limit, args.tokens, args.runs, **given
+        args.task,
+        args.strategy,
+        args.limit,
+        args.tokens,
+        args.runs,
+        args.family,
+        args.less,
+        **given,
     ):
         print(row.line(), flush=True)
 

@@ -79,11 +79,11 @@ def _problem(views: Views, call: ZoomCall, crop: Box | None) -> ZoomProblem | No
         return ZoomProblem.MALFORMED if known else ZoomProblem.NO_SUCH_IMAGE
     if crop is None:
         return ZoomProblem.OUTSIDE
-    seen = any(_same_region(views.frame, crop, o.crop) for o in views.crops if o.crop)
+    seen = any(same_region(views.frame, crop, o.crop) for o in views.crops if o.crop)
     return ZoomProblem.SHOWN_ALREADY if seen else None
 
 
-def _same_region(frame: Frame, a: Box, b: Box) -> bool:
+def same_region(frame: Frame, a: Box, b: Box) -> bool:
     if a.image != b.image:
         return False
     image = frame.images[a.image]

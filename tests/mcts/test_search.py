@@ -100,6 +100,77 @@ def test_a_wave_spreads_over_the_tree():
     assert len({path.partition(".")[0] for path in expanded[1:4]}) > 1, "not all on one branch"
 
 
+WRONG = {("", "expand", i): think(90 * (i + 1), 100) for i in range(40)}
+"""Steps at other places; what follows them is wrong."""
+
+
+def test_widening_gives_a_much_visited_node_further_children():
+    policy = ScriptedPolicy(WRONG, lambda *_: "<answer>right</answer>")
+    expanded = []
+
+    def roots(widening):
+        policy.log.clear()
+        run(policy, replace(CONFIG, simulations=7, widening=widening))
+        expanded[:] = [entry for entry in policy.log if entry[1] == "expand"]
+        return [first for node, _, _, first in expanded if not node]
+
+    assert roots(0.0) == [0], "the root is expanded once"
+    # Its 3 children have 6 visits, then 9 with the answers below the first: the square root of 9 is
+    # no more than 3 children, 9 to the power of 0.6 is 3.7.
+    assert roots(0.6)[:2] == [0, 3] and [node for node, *_ in expanded[:3]] == ["", "0", ""]
+    assert len(roots(0.5)) < len(roots(0.8))
+
+
+def test_where_all_is_explored_widening_asks_again_until_nothing_new_comes():
+    def answers(*_):
+        return "<answer>right</answer>"
+
+    many = replace(CONFIG, simulations=40)
+    assert run(ScriptedPolicy(WRONG, answers), many).stopped_by == "explored"
+    tree = run(ScriptedPolicy(WRONG, answers), replace(many, widening=0.6))
+    assert tree.simulations == 40 and tree.root.attempts > 2
+    assert max(child.attempts for child in tree.root.children) > 2
+    same = ScriptedPolicy(otherwise=lambda *_: think(100, 100))
+    tree = run(same, replace(many, widening=0.6))
+    assert tree.stopped_by == "explored"
+    assert [child.discarded for child in tree.root.children].count(None) == 1
+    assert tree.root.attempts == 4, "one that brings something, and three that don't"
+    assert tree.root.children[0].attempts == 3
+
+
+@pytest.mark.parametrize("distinct", [False, True])
+def test_a_step_that_goes_where_its_sibling_does_can_be_discarded(distinct):
+    script = {
+        ("", "expand", 0): think(100, 100),
+        ("", "expand", 1): think(103, 98, "Another word for what is at"),
+        ("", "expand", 2): think(160, 100),
+    }
+    policy = ScriptedPolicy(script, lambda *_: "<answer>left</answer>")
+    tree = run(policy, replace(CONFIG, simulations=1, distinct=distinct))
+    found = [child.discarded for child in tree.root.children]
+    assert found == [None, "place_of_sibling" if distinct else None, None]
+    assert len(policy.log) == (3 if distinct else 4), "nothing is sampled behind it"
+
+
+def test_a_wave_widens_a_node_once_and_its_requests_have_names_of_their_own():
+    policy = ScriptedPolicy(otherwise=seeded_teacher)
+    run(policy, replace(CONFIG, wave=4, simulations=24, widening=0.7))
+    asked = [(node, first) for node, purpose, _, first in policy.log if purpose == "expand"]
+    assert len(asked) == len(set(asked)) > 24 // 2
+
+
+def test_a_response_without_a_step_says_whether_the_token_limit_cut_it_off():
+    script = {
+        ("", "expand", 0): ("<think>I see a thi", "length"),
+        ("", "expand", 1): ("", "stop"),
+        ("", "expand", 2): think(100, 100),
+    }
+    policy = ScriptedPolicy(script, lambda *_: "<answer>left</answer>")
+    tree = run(policy, replace(CONFIG, simulations=1))
+    reasons = [child.discarded for child in tree.root.children]
+    assert reasons == ["cut_off", "nothing_said", None]
+
+
 def test_a_repeated_point_is_not_followed_unless_the_step_says_it_looks_again():
     script = {
         ("", "expand", 0): think(100, 100),
