@@ -108,3 +108,11 @@ def golden(question: Question) -> str:
         box = question.boxes[0]
         return f"({(box.x1 + box.x2) / 2}, {(box.y1 + box.y2) / 2})"
     return question.answers[0]
+
+
+def test_realworldqa_tells_questions_of_yes_or_no_from_those_with_options(tmp_path: Path) -> None:
+    warehouse = Warehouse(str(tmp_path / "home"))
+    import_questions(warehouse, "realworldqa", benchmark_files.realworldqa(tmp_path))
+    families = {q.choices: q.family for q in read_questions(warehouse, "realworldqa")}
+    assert families[("yes", "no")] == families[()] == "short"
+    assert set(families.values()) == {"short", "options"}
