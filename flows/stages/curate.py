@@ -225,7 +225,7 @@ def find_uncurated(
         tree_ids,
         f"""
         WITH cut AS (
-            SELECT tree_id, trace_id FROM traces SEMI JOIN _trees USING (tree_id)
+            SELECT tree_id, trace_id FROM traces SEMI JOIN _asked USING (tree_id)
             JOIN trees USING (tree_id)
             WHERE linearizer = CASE WHEN trees.crops IS NULL THEN {quoted(linearize.MAKER)}
                 ELSE {quoted(linearize.ZOOM_MAKER)} END
@@ -252,9 +252,9 @@ def find_uncurated(
 
 
 def _asked_of(warehouse: Warehouse, tree_ids: Sequence[str], sql: str) -> list[tuple[Any, ...]]:
-    """Run a statement that finds these trees in the table `_trees`."""
+    """Run a statement that finds these trees in the table `_asked`."""
     with connect(warehouse, names=named_in(sql)) as con:
-        con.register("_trees", pa.table({"tree_id": pa.array(tree_ids, pa.string())}))
+        con.register("_asked", pa.table({"tree_id": pa.array(tree_ids, pa.string())}))
         return list(con.execute(sql).fetchall())
 
 
@@ -302,7 +302,7 @@ async def summarize(warehouse: Warehouse, task: str, tree_ids: Sequence[str]) ->
             warehouse,
             tree_ids,
             "SELECT count(*), count(*) FILTER (any_right), count(*) FILTER (status = 'failed') "
-            "FROM trees SEMI JOIN _trees USING (tree_id)",
+            "FROM trees SEMI JOIN _asked USING (tree_id)",
         )
         ((traces, kept),) = _asked_of(warehouse, tree_ids, _COUNT_KEPT)
         return Summary(
@@ -322,7 +322,7 @@ async def summarize(warehouse: Warehouse, task: str, tree_ids: Sequence[str]) ->
 _COUNT_KEPT = """
 WITH newest AS (
     SELECT trace_id FROM (
-        SELECT trace_id, tree_id, linearizer FROM traces SEMI JOIN _trees USING (tree_id)
+        SELECT trace_id, tree_id, linearizer FROM traces SEMI JOIN _asked USING (tree_id)
     )
     QUALIFY linearizer IS NOT DISTINCT FROM max_by(
         linearizer, try_cast(split_part(linearizer, '/', 2) AS INT)

@@ -16,6 +16,7 @@ from typing import Any
 import boto3
 import pytest
 
+from flows.stages.curate import find_uncurated, read_filters, summarize
 from mcts.coordinates import CoordinateSpace, SpaceKind
 from tests.warehouse.test_tables import counts, in_process, shard
 from tests.warehouse.test_versions import fill
@@ -224,6 +225,14 @@ def test_tables_behave_the_same_wherever_they_are(warehouse: Warehouse) -> None:
         assert query(warehouse, f"SELECT count(*) n FROM {name}")["n"][0].as_py() == 1
     sql = "SELECT problems[1] p FROM nodes JOIN trees USING (tree_id) WHERE any_right"
     assert query(warehouse, sql)["p"].to_pylist() == ["empty_think"]
+
+
+async def test_the_last_steps_of_a_build_ask_for_their_trees_wherever_they_are(
+    warehouse: Warehouse,
+) -> None:
+    commit_trees(warehouse, shard("a", "b"), run_id="r")
+    assert (await summarize(warehouse, "sat2", ["a", "missing"])).trees == 1
+    assert find_uncurated(warehouse, ["a"], read_filters(None)) == ["a"]
 
 
 def test_writers_who_race_never_double_a_key_wherever_they_write(warehouse: Warehouse) -> None:
