@@ -136,7 +136,7 @@ class HalfBudget:
             given = {}
         plenty = {"samples": PLENTY} if strategy == "best-of-n" else {"simulations": PLENTY}
         settings = BuildSettings.checked(
-            task=self._task, strategy=strategy, tree_tokens=PLENTY, enough=1, seed=seed,
+            task=self._task, strategy=strategy, enough=1, seed=seed,
             home=self._home, **plenty, **given,
         )  # fmt: skip
         config, slots = search_config(settings, resolve(settings)), TreeSlots(settings.concurrency)
@@ -199,7 +199,7 @@ def where_sampling_fails(
         failed = [question for question in whole if not half[question.question_id].right]
         again = await bench.search(failed, "best-of-n", tokens, 2 * seed + 1)
         if strategy != "auto":
-            limits = [max(tokens, done.tokens) - less for done in again]
+            limits = [max(1, max(tokens, done.tokens) - less) for done in again]
             ours = await bench.search(failed, strategy, limits, 2 * seed, **given)
             pairs.extend(zip(failed, ours, again, strict=True))
             return

@@ -27,7 +27,7 @@ from mcts.parsing import THOUGHT_BREAK, split_steps
 from mcts.tree import Node, Rollout, Tree
 from mcts.zoom.observe import observe
 
-# Raise it with every change of what is made: curation makes the traces of old trees anew then.
+# Raise one with every change of what it makes: curation makes the traces of old trees anew then.
 MAKER = "linearize/2"
 ZOOM_MAKER = "linearize/3"
 """Of trees that zoom: thoughts that tell what a crop shows stay apart, as the model wrote them."""

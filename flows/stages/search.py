@@ -42,7 +42,7 @@ from warehouse.tables.tree_rows import SearchRows, search_rows
 
 # Chains a baseline samples where its tree budget alone is to stop it.
 MOST_SAMPLES = 1024
-_ONLY_MCTS = ("simulations", "children", "rollouts", "exploration")
+_ONLY_MCTS = ("simulations", "children", "rollouts", "exploration", "widening", "distinct")
 
 Shard = TypeVar("Shard")
 

@@ -84,6 +84,7 @@ def _problem(views: Views, call: ZoomCall, crop: Box | None) -> ZoomProblem | No
 
 
 def same_region(frame: Frame, a: Box, b: Box) -> bool:
+    """Return whether two crops show about the same: middles and sizes are alike."""
     if a.image != b.image:
         return False
     image = frame.images[a.image]

@@ -7,6 +7,8 @@ from pathlib import Path
 
 import pytest
 
+from curation.traces import linearize
+from flows.stages.curate import find_uncurated, read_filters
 from tests.flows.test_build import contents, fingerprints, import_sat, journal_lines, vigorl
 from tests.support.fixtures import sat_rows, write_sat
 from tests.support.stub_server import StubServer
@@ -71,6 +73,18 @@ def test_a_killed_build_ends_with_the_same_crops(
         assert len(again) <= before.total() - journaled, "only what was in flight"
         assert after.total() - len(again) == requests
     assert contents(tmp_path) == expected
+
+
+def test_trees_that_zoom_are_cut_anew_by_a_newer_linearizer_of_theirs(
+    straight: Straight, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    warehouse, filters = Warehouse(str(straight[0])), read_filters(None)
+    trees = query(warehouse, "SELECT tree_id FROM trees ORDER BY 1")["tree_id"].to_pylist()
+    assert find_uncurated(warehouse, trees, filters) == []
+    monkeypatch.setattr(linearize, "MAKER", "linearize/9")
+    assert find_uncurated(warehouse, trees, filters) == [], "that of other trees"
+    monkeypatch.setattr(linearize, "ZOOM_MAKER", "linearize/9")
+    assert find_uncurated(warehouse, trees, filters) == trees
 
 
 def test_a_replay_gives_the_same_trees_with_the_settings_of_the_build(straight: Straight) -> None:

@@ -139,16 +139,17 @@ def test_a_second_model_searches_its_share_of_the_new_questions(home, capsys):
     assert len({models[q] for q in asked}) == 2
 
 
-def test_what_a_run_may_spend_is_shared_out_with_the_questions():
+@pytest.mark.parametrize("served", ["http://gpu:8000", "vllm:Qwen/Qwen3-VL-8B-Instruct"])
+def test_what_a_run_may_spend_is_shared_out_with_the_questions(served):
     asked = [f"{i:024x}{i * 2**28:08x}" for i in range(16)]
     settings = RetrainSettings.checked(
-        task="sat2", sft_recipe="nano-sft", teacher="champion:sat2", beside="http://gpu:8000",
+        task="sat2", sft_recipe="nano-sft", teacher="champion:sat2", beside=served,
         beside_share=0.25, space="qwen3-vl", run_tokens=1000, run_seconds=8.0,
     )  # fmt: skip
     (mine, kept), (other, given) = shared_out(settings, asked)
     assert (kept, given) == (asked[4:], asked[:4])
     assert (mine.teacher, mine.space, mine.run_tokens) == ("champion:sat2", None, 750)
-    assert (other.teacher, other.space, other.run_tokens) == ("http://gpu:8000", "qwen3-vl", 250)
+    assert (other.teacher, other.space, other.run_tokens) == (served, "qwen3-vl", 250)
     assert mine.run_seconds == 6.0 and other.run_seconds == 2.0
     alone = settings.model_copy(update={"beside": None})
     assert shared_out(alone, asked) == [(alone, asked)]

@@ -9,6 +9,7 @@ import pytest
 
 from curation.grading.grade import grade
 from mcts.baselines import CHAINS_PER_REQUEST
+from mcts.config import identifying_fields
 from mcts.coordinates import Frame
 from mcts.data import Image, Point, Step
 from mcts.journal.records import Key
@@ -271,6 +272,11 @@ def test_a_turn_that_fails_costs_its_rollout_only():
     assert failed.reward is None and failed.reason.startswith("failed: ")
     assert failed.steps[0].observation.view == 2, "what it had seen is kept"
     assert good.reward == 1 and len(tree.errors) == 1
+
+
+def test_a_search_is_named_by_how_thoughts_behind_crops_are_kept():
+    assert identifying_fields(CONFIG)["zoom"]["thoughts"] == "apart", "once they were joined"
+    assert "zoom" not in identifying_fields(replace(CONFIG, zoom=None))
 
 
 def test_equal_answers_behind_equal_thoughts_all_count():

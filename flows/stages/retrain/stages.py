@@ -34,7 +34,7 @@ from flows.stages.forecast import Forecast, forecast_build
 from flows.stages.retrain.collapse import check_collapse
 from flows.stages.retrain.cycle import Cycle
 from flows.stages.retrain.new_data import new_traces, questions_without_tree, uncounted_trees
-from flows.teachers.trained import URL
+from flows.teachers.trained import OWN_SERVER, URL
 from training.recipes import load_recipe
 from warehouse.query.run_query import connect
 from warehouse.query.sql_guard import quoted
@@ -97,16 +97,19 @@ def shared_out(
     if not settings.beside:
         return [(settings, list(questions))]
     limit = settings.beside_share * 2**32
-    others = [question for question in questions if int(question[-8:], 16) < limit]
-    mine = [question for question in questions if question not in set(others)]
+    mine: list[str] = []
+    others: list[str] = []
+    for question in questions:
+        (others if int(question[-8:], 16) < limit else mine).append(question)
     parts = []
     for teacher, asked in ((settings.teacher, mine), (settings.beside, others)):
         if asked:
             share = len(asked) / len(questions)
+            served = URL.match(teacher or "") or OWN_SERVER.match(teacher or "")
             tokens = settings.run_tokens and math.ceil(settings.run_tokens * share)
             part = {
                 "teacher": teacher, "run_tokens": tokens,
-                "space": settings.space if URL.match(teacher or "") else None,
+                "space": settings.space if served else None,
                 "run_money": settings.run_money and settings.run_money * share,
                 "run_seconds": settings.run_seconds and settings.run_seconds * share,
             }  # fmt: skip
