@@ -16,13 +16,14 @@ from PIL import Image
 from mcts.teachers.checkpoints import prompt_style
 from mcts.zoom.recorded import recorded_zoom
 from vigorl_nano import ZOOM
+from vigorl_nano.pretraining.config import blocks_output, merge
 from vigorl_nano.pretraining.encode import collate
 from vigorl_nano.pretraining.export import Checkpoint, load_checkpoint
 from vigorl_nano.zoom_world import batches, train
-from vigorl_nano.zoom_world.demonstrations import ASK, IMAGE, demonstrate
+from vigorl_nano.zoom_world.demonstrations import ASK, IMAGE, Policy, demonstrate
 from vigorl_nano.zoom_world.encode import DialogueEncoder
 from vigorl_nano.zoom_world.sample import render_picture
-from vigorl_nano.zoom_world.scene import Question, ask, make_scene
+from vigorl_nano.zoom_world.scene import KINDS, MARKS, Question, ask, make_scene
 
 RNG = np.random.default_rng(12)
 SCENE = make_scene(RNG)
@@ -99,6 +100,60 @@ def test_what_a_token_should_look_at_is_where_it_is(nano: Checkpoint) -> None:
         assert words[at] == "<answer>" and words[first : last + 1] == [words[at + 1]]
     learned = "".join(w for w, weight in zip(words, row.weights, strict=True) if weight)
     assert "<observation>" not in learned and learned.count("<|im_end|>") == len(made.crops) + 1
+
+
+def test_a_mark_that_was_read_looks_at_the_one_that_is_asked_for(nano: Checkpoint) -> None:
+    encoder = DialogueEncoder(nano.processor.tokenizer)
+    rng, seen = np.random.default_rng(4), set()
+    for _ in range(20):
+        scene = make_scene(rng)
+        question = ask(rng, scene, "search")
+        if question is None:
+            continue
+        made = demonstrate(rng, scene, question, policy=Policy(0.3, compares=True))
+        words = nano.processor.tokenizer.convert_ids_to_tokens((row := encoder(made)).ids)
+        asked = words.index(f"Ġ{question.mark}")
+        found = 0
+        choices = [pair for pair in row.evidence if words[pair[1]] == "Ċ" and pair[0] == 0]
+        reads = [pair for pair in row.names if words[pair[0]].removeprefix("Ġ") in MARKS]
+        assert len(reads) == sum(crop.sign is not None for crop in made.crops)
+        for at, to in reads:
+            same = words[at] == words[asked]
+            assert to == (asked if same else 0)
+            seen.add(same)
+        for _, at, first, last in choices:
+            found = max((i for i, to in reads if to == asked and i < at), default=0)
+            assert first == last == found
+        assert len(choices) == len(made.crops)
+    assert seen == {True, False}
+    assert not demonstrate(rng, SCENE, QUESTION).marks
+
+
+def test_whether_it_answers_depends_on_what_a_crop_showed(nano: Checkpoint) -> None:
+    encoder = DialogueEncoder(nano.processor.tokenizer)
+    plan = {
+        "shares": {"dialogue": 1.0},
+        "kinds": {kind: float(kind == "search") for kind in KINDS},
+        "policy": {"stops_guessing": 0.3, "compares": True},
+        "questions": 2,
+    }
+    frames, _, groups = batches.make_batch(np.random.default_rng(6), encoder, plan, 12)
+    ids = nano.processor.tokenizer.convert_tokens_to_ids
+    stops: dict[bool, list[float]] = {True: [], False: []}
+    with torch.no_grad():
+        tokens = merge(nano.model, blocks_output(nano.model, frames)).float()
+        for row, shown in (pair for group in groups for pair in group):
+            data = collate([row], 0, encoder.image)
+            words = nano.model.get_input_embeddings()(data["ids"])
+            seen = tokens[shown].flatten(0, 1)
+            words = words.masked_scatter((data["ids"] == encoder.image)[..., None], seen)
+            logits = nano.model.lm_head(train.language(nano.model, words, data["positions"])[0])[0]
+            for at, found in {at: found for _, at, found, _ in row.evidence}.items():
+                if row.ids[at + 1] in (ids("<answer>"), ids("<think>")):
+                    choice = logits[at, [ids("<answer>"), ids("<think>")]].softmax(0)
+                    stops[found > 0].append(float(choice[0]))
+    assert min(map(len, stops.values())) > 8
+    assert np.mean(stops[True]) > np.mean(stops[False]) + 0.1
 
 
 def test_training_takes_a_step_of_each_stage_and_goes_on_where_it_was(tmp_path: Path) -> None:

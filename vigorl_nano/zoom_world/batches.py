@@ -15,9 +15,11 @@ from vigorl_nano.pretraining.config import SIDE
 from vigorl_nano.pretraining.encode import Encoded
 from vigorl_nano.zoom_world.demonstrations import (
     CROP_SHARE,
+    NOISY,
     OFF_POINT,
     Example,
     Place,
+    Policy,
     beside,
     demonstrate,
     direct,
@@ -99,6 +101,7 @@ def make_batch(
     spots: list[Spot] = []
     rows: list[tuple[Encoded, list[int]]] = []
     names, shares = zip(*plan["shares"].items(), strict=True)
+    policy = Policy(**plan.get("policy", {}))
     for _ in range(scenes):
         scene = make_scene(rng)
         spots += sign_spots(len(frames), scene)
@@ -106,7 +109,7 @@ def make_batch(
         frames.append(whole(scene))
         for _ in range(plan["questions"]):
             part = str(rng.choice(names, p=shares))
-            example = exercise(rng, scene, part)
+            example = exercise(rng, scene, part, plan.get("kinds"), policy)
             if example is None:
                 continue
             row = encoder(example, part != "reading")
@@ -122,16 +125,29 @@ def make_batch(
     return light(rng, frames), spots, groups
 
 
-def exercise(rng: np.random.Generator, scene: Scene, part: str) -> Example | None:
-    """Make a dialogue or an exercise about a scene; None if it has nothing to ask."""
+def exercise(
+    rng: np.random.Generator,
+    scene: Scene,
+    part: str,
+    kinds: dict[str, float] | None = None,
+    policy: Policy = NOISY,
+) -> Example | None:
+    """Make a dialogue or an exercise about a scene; None if it has nothing to ask.
+
+    Args:
+        kinds: the share of each kind of question; None for alike.
+        policy: how dialogues decide to go on.
+    """
     if part == "reading":
         sign = scene.signs[rng.integers(len(scene.signs))]
         return reading(sign, beside(sign, rng.normal(0, OFF_POINT, 2)))
-    question = ask(rng, scene, str(rng.choice(KINDS)))
+    kind = rng.choice(KINDS, p=[kinds[each] for each in KINDS] if kinds else None)
+    question = ask(rng, scene, str(kind))
     if question is None:
         return None
     if part == "grounded":
         return grounded(rng, question)
     if part == "direct":
         return direct(question)
-    return demonstrate(rng, scene, question, part == "blind", "point" if part == "point" else "")
+    ends = "point" if part == "point" else ""
+    return demonstrate(rng, scene, question, part == "blind", ends, policy)

@@ -29,8 +29,8 @@ NEXT_IS_RIGHT = {
     "compare": 0.76,
 }
 """How often the next look is at a sign that may be meant and was not looked at yet."""
-STOPS_KNOWING, STOPS_GUESSING = 0.95, 0.36
-"""How often an answer follows when it is known, and when it isn't."""
+STOPS_KNOWING = 0.95
+"""How often an answer follows when it is known."""
 NAMES_ANCHOR = 0.9
 """How often the sign that a question names is pointed at before its neighbour."""
 OFF_POINT, MISSES = 0.009, 0.03
@@ -45,6 +45,21 @@ ASSISTANT = "<|im_start|>assistant\n"
 SHOWN = "<observation>Image {number}: the region around that place, enlarged.{last}</observation>"
 SHOWN_ALREADY = "<observation>That region was shown already.</observation>"
 LAST = " Now give your answer."
+
+
+@dataclass(frozen=True, slots=True)
+class Policy:
+    """How whoever works a dialogue out decides to go on."""
+
+    stops_guessing: float = 0.36
+    """How often an answer follows when it is not known."""
+    compares: bool = False
+    """Whether heads are shown which mark that was read is the one that the question names."""
+    weight: float = 1.0
+    """How much the choice to go on or to answer counts in the loss."""
+
+
+NOISY = Policy()
 
 Place = tuple[float, float]
 Seen = tuple[Sign, tuple[int, int]]
@@ -71,6 +86,8 @@ class Example:
     """A span whose tokens should look at a place in an image."""
     names: list[tuple[int, int, int, Place]] = field(default_factory=list)
     """A name, and the place in an image of what it names."""
+    marks: list[tuple[int, int]] = field(default_factory=list)
+    """A mark that was read, and the position of the token that it should look at."""
     evidence: list[tuple[int, int, int]] = field(default_factory=list)
     """A position of which the token should look at a span."""
     weights: list[tuple[int, int, float]] = field(default_factory=list)
@@ -83,24 +100,35 @@ class Example:
         return start, len(self.text)
 
 
-WORD, NAME, READ, ANSWER, CHOICE, COPY = 0.15, 1.0, 3.0, 4.0, 1.0, 0.5
+WORD, NAME, READ, ANSWER, COPY = 0.15, 1.0, 3.0, 4.0, 0.5
 DIGITS = (2.0, 1.0, 0.25)
 
 
 def demonstrate(
-    rng: np.random.Generator, scene: Scene, question: Question, blind: bool = False, part: str = ""
+    rng: np.random.Generator,
+    scene: Scene,
+    question: Question,
+    blind: bool = False,
+    part: str = "",
+    policy: Policy = NOISY,
 ) -> Example:
     """Write a dialogue.
 
     Args:
         blind: its pictures are grey, so what it says of them is made up and it finds nothing.
         part: `point` ends it with the first call.
+        policy: how it decides to go on.
     """
     made = Example(blind=blind)
-    made.add(f"<|im_start|>user\n{IMAGE}{question.text}{ASK}{END}{ASSISTANT}")
+    made.add(f"<|im_start|>user\n{IMAGE}")
+    asked, _ = made.add(question.text)
+    made.add(f"{ASK}{END}{ASSISTANT}")
+    asked += question.text.rfind(question.mark)
+    named = asked if question.mark and policy.compares else None
     start = len(made.text)
     looked: list[Sign] = []
     seen: list[Seen] = []
+    found = (0, 1)
     while True:
         sign = next_look(rng, scene, question, looked, blind)
         looked.append(sign)
@@ -117,7 +145,13 @@ def demonstrate(
         made.crops.append(Crop(middle, at))
         observation = SHOWN.format(number=len(made.crops) + 1, last=LAST if last else "")
         start = observe(made, IMAGE + observation)
+        begun = len(made.text)
         span = read(made, at)
+        if named and at is not None:
+            mark = made.text.index(at.mark, begun)
+            same = at.mark == question.mark
+            made.marks.append((mark, named if same else 0))
+            found = (mark, mark + len(at.mark)) if same else found
         if at is not None and span:
             seen.append((at, span))
         made.add("\n")
@@ -126,9 +160,11 @@ def demonstrate(
             end_turn(made, start)
             start = observe(made, SHOWN_ALREADY)
         known = all(meant in [sign for sign, _ in seen] for meant in question.meant)
-        stop = last or rng.random() < (STOPS_KNOWING if known else STOPS_GUESSING)
+        stop = last or rng.random() < (STOPS_KNOWING if known else policy.stops_guessing)
         choice = len(made.text)
-        made.weights.append((choice, choice + 1, CHOICE))
+        made.weights.append((choice, choice + 1, policy.weight))
+        if named:
+            made.evidence.append((choice - 1, *found))
         if stop:
             answer(rng, made, question, seen)
             end_turn(made, start)

@@ -49,6 +49,8 @@ class DialogueEncoder:
                 looks += [(i, target) for i in tokens(a, b)]
             for a, b, image, place in example.names:
                 names.append((tokens(a, b)[-1], pads[self.cell(example, image, place, whole)]))
+            for at, a in example.marks:
+                names.append((tokens(at, at + 1)[0], tokens(a, a + 1)[0]))
             for at, a, b in example.evidence:
                 span = tokens(a, b)
                 evidence += [
