@@ -96,10 +96,7 @@ def connect(
 
 def _open() -> duckdb.DuckDBPyConnection:
     con = duckdb.connect(config={"autoinstall_known_extensions": False})
-    con.execute(
-        "SET enable_progress_bar = false;"  # it would mix with a slow query's output
-        "SET parquet_metadata_cache = true"  # views of thousands of files read each footer once
-    )
+    con.execute("SET enable_progress_bar = false")  # it would mix with a slow query's output
     return con
 
 
