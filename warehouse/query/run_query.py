@@ -190,8 +190,8 @@ def _create_view(
         return
     if source:
         # DuckDB's own S3 reader is an extension that needs a download, so pyarrow reads.
-        con.register(f"_{table.name}", source)
-        rows = f"_{table.name}"
+        rows = f"_stored_{table.name}"  # no other part registers names that begin so
+        con.register(rows, source)
     else:
         uris = [unquote(uri) for uri in uris]  # a folder's name may hold a space
         files += uris
