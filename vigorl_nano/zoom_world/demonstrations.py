@@ -54,7 +54,7 @@ class Policy:
     stops_guessing: float = 0.36
     """How often an answer follows when it is not known."""
     compares: bool = False
-    """Whether heads are shown which mark that was read is the one that the question names."""
+    """Whether heads are shown which sign or mark is the one that the question names."""
     weight: float = 1.0
     """How much the choice to go on or to answer counts in the loss."""
 
@@ -132,6 +132,7 @@ def demonstrate(
     while True:
         sign = next_look(rng, scene, question, looked, blind)
         looked.append(sign)
+        begun = len(made.text)
         if question.anchor and len(looked) == 1 and rng.random() < NAMES_ANCHOR:
             point_at(made, question.anchor)
             made.add("\n")
@@ -145,13 +146,15 @@ def demonstrate(
         made.crops.append(Crop(middle, at))
         observation = SHOWN.format(number=len(made.crops) + 1, last=LAST if last else "")
         start = observe(made, IMAGE + observation)
+        if question.kind == "direct_attributes" and at is sign and sign in question.meant:
+            found = last_of(made, f" {sign.shape} sign", begun)
         begun = len(made.text)
         span = read(made, at)
         if named and at is not None:
-            mark = made.text.index(at.mark, begun)
+            mark = last_of(made, f" {at.mark} ", begun)
             same = at.mark == question.mark
-            made.marks.append((mark, named if same else 0))
-            found = (mark, mark + len(at.mark)) if same else found
+            made.marks.append((mark[0], named if same else 0))
+            found = mark if same else found
         if at is not None and span:
             seen.append((at, span))
         made.add("\n")
@@ -163,12 +166,18 @@ def demonstrate(
         stop = last or rng.random() < (STOPS_KNOWING if known else policy.stops_guessing)
         choice = len(made.text)
         made.weights.append((choice, choice + 1, policy.weight))
-        if named:
+        if policy.compares and question.kind in ("direct_attributes", "search"):
             made.evidence.append((choice - 1, *found))
         if stop:
             answer(rng, made, question, seen)
             end_turn(made, start)
             return made
+
+
+def last_of(made: Example, words: str, begun: int) -> tuple[int, int]:
+    """Return where the first of some words stands, where they stand last since `begun`."""
+    at = made.text.rindex(words, begun) + 1
+    return at, made.text.index(" ", at)
 
 
 def end_turn(made: Example, start: int) -> None:
