@@ -27,6 +27,7 @@ import pyarrow as pa
 from deltalake import DeltaTable
 
 from warehouse.query.commit_visibility import commits_of, only_value, visible_files
+from warehouse.query.file_columns import have_all_columns
 from warehouse.query.limits import MOST_ROW_BYTES, Limits, limit_resources, limited
 from warehouse.query.sql_guard import QueryError, check, quoted
 from warehouse.storage.home import Warehouse, first_line
@@ -195,7 +196,8 @@ def _create_view(
     else:
         uris = [unquote(uri) for uri in uris]  # a folder's name may hold a space
         files += uris
-        rows = f"read_parquet([{', '.join(map(quoted, uris))}], union_by_name = true)"
+        union = "" if have_all_columns(delta) else ", union_by_name = true"
+        rows = f"read_parquet([{', '.join(map(quoted, uris))}]{union})"
     columns = {field.name for field in delta.schema().fields}
     where = f" WHERE {condition}" if condition else ""
     create = f"CREATE VIEW {table.name} AS SELECT"
