@@ -15,7 +15,7 @@ import statistics
 import sys
 import tempfile
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Collection, Iterator
 from itertools import islice
 from pathlib import Path
 
@@ -36,9 +36,16 @@ def fill(warehouse: Warehouse, commits: int) -> None:
     """Commit one question's traces after another, until there are as many commits."""
     traces = open_table(warehouse, "traces")
     there = len(traces.file_uris()) if traces else 0
-    for batch in islice(synthetic.batches(commits * _TRACES, commits), there, None):
+    batches = enumerate(synthetic.batches(commits * _TRACES, commits))
+    for number, batch in islice(batches, there, None):
         children = {name: batch[name] for name in CHILDREN["traces"]}
-        commit_tables(warehouse, "traces", batch["traces"], children, run_id="opening")
+
+        def name_of(keys: Collection[str], number: int = number) -> str:
+            return f"opening-{number}"  # so that a commit that was killed is completed
+
+        commit_tables(
+            warehouse, "traces", batch["traces"], children, run_id="opening", name=name_of
+        )
 
 
 def opening(warehouse: Warehouse, runs: int) -> Iterator[Row]:
