@@ -120,11 +120,7 @@ def demonstrate(
         policy: how it decides to go on.
     """
     made = Example(blind=blind)
-    made.add(f"<|im_start|>user\n{IMAGE}")
-    asked, _ = made.add(question.text)
-    made.add(f"{ASK}{END}{ASSISTANT}")
-    asked += question.text.rfind(question.mark)
-    named = asked if question.mark and policy.compares else None
+    made.add(f"<|im_start|>user\n{IMAGE}{question.text}{ASK}{END}{ASSISTANT}")
     start = len(made.text)
     looked: list[Sign] = []
     seen: list[Seen] = []
@@ -146,15 +142,9 @@ def demonstrate(
         made.crops.append(Crop(middle, at))
         observation = SHOWN.format(number=len(made.crops) + 1, last=LAST if last else "")
         start = observe(made, IMAGE + observation)
-        if question.kind == "direct_attributes" and at is sign and sign in question.meant:
-            found = last_of(made, f" {sign.shape} sign", begun)
-        begun = len(made.text)
         span = read(made, at)
-        if named and at is not None:
-            mark = last_of(made, f" {at.mark} ", begun)
-            same = at.mark == question.mark
-            made.marks.append((mark[0], named if same else 0))
-            found = mark if same else found
+        if policy.compares:
+            found = match(made, question, sign, at, begun) or found
         if at is not None and span:
             seen.append((at, span))
         made.add("\n")
@@ -172,6 +162,28 @@ def demonstrate(
             answer(rng, made, question, seen)
             end_turn(made, start)
             return made
+
+
+def match(
+    made: Example, question: Question, sign: Sign, at: Sign | None, begun: int
+) -> tuple[int, int] | None:
+    """Note what a mark that was read should look at; return where what is asked for stands, if it
+    was seen in this turn.
+
+    Args:
+        sign: what was pointed at.
+        at: what the crop shows.
+        begun: where the turn begins.
+    """
+    if question.kind == "direct_attributes" and at is sign and sign in question.meant:
+        return last_of(made, f" {sign.shape} sign", begun)
+    if not question.mark or at is None:
+        return None
+    mark = last_of(made, f" {at.mark} ", begun)
+    asked = made.text.index(question.text) + question.text.rfind(question.mark)
+    same = at.mark == question.mark
+    made.marks.append((mark[0], asked if same else 0))
+    return mark if same else None
 
 
 def last_of(made: Example, words: str, begun: int) -> tuple[int, int]:
