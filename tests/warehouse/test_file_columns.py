@@ -22,7 +22,9 @@ FIRST = pa.schema(
         "at": pa.timestamp("us", "UTC"),
     }
 )
-BOX = {"x": pa.float64(), "on": pa.list_(pa.int64()), "y": pa.float64(), "z": pa.float64()}
+ON = pa.list_(pa.int64())
+BOX = {"x": pa.float64(), "on": ON, "y": pa.float64(), "z": pa.float64()}
+FURTHER = {"x": pa.float64(), "more": ON, "on": ON, "y": pa.float64()}
 
 
 def rows(schema: pa.Schema) -> pa.Table:
@@ -48,9 +50,11 @@ def test_files_of_one_schema_are_alike(table: DeltaTable) -> None:
     [
         FIRST.append(pa.field("more", pa.int64())),
         FIRST.append(pa.field("more", pa.list_(pa.int64()))),
+        FIRST.insert(1, pa.field("more", pa.list_(pa.int64()))),
         FIRST.set(2, pa.field("box", pa.struct(BOX))),
+        FIRST.set(2, pa.field("box", pa.struct(FURTHER))),
     ],
-    ids=["column", "list", "field of a struct"],
+    ids=["column", "list", "list among others", "field of a struct", "list in a struct"],
 )
 def test_a_table_that_grew_is_told(table: DeltaTable, grown: pa.Schema) -> None:
     write_deltalake(table, rows(grown), mode="append", schema_mode="merge")

@@ -60,6 +60,7 @@ class Policy:
 
 
 NOISY = Policy()
+"""Of the stages before `policy`, see `zoom.yaml`."""
 
 Place = tuple[float, float]
 Seen = tuple[Sign, tuple[int, int]]
