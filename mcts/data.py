@@ -119,7 +119,8 @@ class Question:
     answers: tuple[str, ...] = ()
     """Gold answers of kinds TEXT and ACTION; each of them is right."""
     boxes: tuple[Box, ...] = ()
-    """Gold boxes of kind BOX; a point in any of them is right."""
+    """Gold boxes of kind BOX; a point in any of them is right. Of other kinds, where what is asked
+    about can be seen, in case the source says it: answers are not graded by it."""
     points: tuple[Point, ...] = ()
     """Gold points of kind POINT."""
     tolerance: float = 0.0
@@ -141,7 +142,8 @@ class Question:
     @property
     def question_id(self) -> str:
         """Content hash of the question, its images, its gold answers, and what it counts under."""
-        boxes = [[b.x1, b.y1, b.x2, b.y2, b.image] for b in self.boxes]
+        gold_boxes = self.boxes if self.answer_kind is AnswerKind.BOX else ()
+        boxes = [[b.x1, b.y1, b.x2, b.y2, b.image] for b in gold_boxes]
         points = [[p.x, p.y, p.image] for p in self.points]
         image_ids = [image.image_id for image in self.images]
         gold = [list(self.answers), boxes, points, float(self.tolerance)]

@@ -120,12 +120,13 @@ def decode_image(data: bytes) -> Any:
 
 def sft_examples(
     warehouse: Warehouse, folder: Path, ref: str, student: Student, min_thoughts: int,
-    most_steps: int | None = None,
+    most_steps: int | None = None, wrong_attempts: bool = True,
 ) -> Examples:  # fmt: skip
     """Render the traces of a version's opened `folder` in the student's response style.
 
     Args:
         most_steps: leaves out traces that have more in that style; None leaves out none.
+        wrong_attempts: whether looks of corrected dialogues before they turn back are trained on.
 
     Raises:
         TrainingError: it has none of the split `train`, or none that can be written in that style.
@@ -134,7 +135,7 @@ def sft_examples(
     renderer = ConversationRenderer(
         warehouse, student.space, student.prompt_style.prompt, min_thoughts
     )
-    dialogues = Dialogues(student, min_thoughts)
+    dialogues = Dialogues(student, min_thoughts, wrong_attempts)
     left_out: Counter[str] = Counter()
     marks = read_control_tokens(student)
     rows: list[Row] = []

@@ -190,6 +190,11 @@ class SftRecipe(_Recipe):
         description="leave out traces of more steps: a small student half learns them, and then "
         "it neither ends nor answers",
     )
+    wrong_attempts: Literal["trained", "context"] = Field(
+        "trained",
+        description="the looks of a corrected dialogue before it turns back: trained on, or only "
+        "in sight",
+    )
     max_tokens: Positive | None = Field(
         None, description="longest sequence allowed; nothing is ever cut off"
     )

@@ -66,8 +66,9 @@ def train_sft(
         if recipe.response_style is ResponseStyle.ZOOM:
             student = zooming(student, recipe, folder)
         examples = sft_examples(
-            warehouse, folder, version.ref, student, recipe.min_thoughts, recipe.most_steps
-        )
+            warehouse, folder, version.ref, student, recipe.min_thoughts, recipe.most_steps,
+            recipe.wrong_attempts == "trained",
+        )  # fmt: skip
         reporter.message(
             f"{plan.model_name}: {len(examples.rows)} traces of {version.ref}"
             f"{examples.left_out_text}"

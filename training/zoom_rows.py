@@ -104,6 +104,8 @@ class Dialogues:
     student: Student
     """With `zoom`."""
     min_thoughts: int
+    wrong_attempts: bool = True
+    """Whether looks of a corrected dialogue before it turns back are trained on."""
     crops: dict[str, tuple[str, Observation, ZoomCall | None]] = field(default_factory=dict)
     """Of each crop's id: its image's, what was shown, and the call."""
 
@@ -132,7 +134,13 @@ class Dialogues:
         ]
         sizes = [[image.width, image.height] for image in question.images]
         looks = [(step, step.observation) for step in steps if step.observation is not None]
-        untrained = [i for i, (_, shown) in enumerate(looks) if shown.problem]
+        wrong = range(0) if self.wrong_attempts else _wrong_attempt(trace)
+        at = [i for i, step in enumerate(steps) if step.observation is not None]
+        untrained = [
+            turn
+            for turn, (i, (_, shown)) in enumerate(zip(at, looks, strict=True))
+            if shown.problem or i in wrong
+        ]
         if ANSWER_FORCED in trace.problems:
             untrained.append(len(looks))
         if len(untrained) > len(looks):
@@ -182,6 +190,13 @@ class Dialogues:
             return render_crop(read_image(whole), shown, call)
 
         return read
+
+
+def _wrong_attempt(trace: Trace) -> range:
+    """Return which steps a corrected dialogue turns back from; none of another one."""
+    if trace.wrong_from is None or trace.turns_back_at is None:
+        return range(0)
+    return range(trace.wrong_from, trace.turns_back_at)
 
 
 def zooms(trace: Trace) -> bool:

@@ -20,5 +20,7 @@ DEFAULT = "nano"
 """The model that commands use where none is given."""
 DEFAULT_VSTAR = "nano-zoom"
 """The same for builds of the task `vstar`."""
+DEFAULT_WEB_GROUNDING = "nano-zoom"
+"""The same for builds of the task `web-grounding`."""
 RECIPES = Path(__file__).with_name("recipes")
 """Training recipes for these models."""

@@ -3,8 +3,9 @@
     shows_asked(step.observation, asked_boxes(question, objects))    # True, False, or None: unknown
     # as a filter: curation.filters.grounding.PointsOnTheirObjects
 
-The objects in question are the gold boxes where the answer is a point, else the known objects that
-the question names, or if it names none, its choices do (`naming.labels_in`). Where no box has a
+The objects in question are the boxes that the question has: gold boxes where the answer is a point,
+else what its source says it is about. Where it has none they are the known objects that it names,
+or if it names none, its choices do (`naming.labels_in`). Where no box has a
 label they are all the boxes: a benchmark that publishes boxes without names, as TreeBench does,
 publishes those of what it asks about. A crop shows one when the middle of its box lies in it.
 """

@@ -28,6 +28,11 @@ def test_gold_boxes_are_what_is_asked_about() -> None:
     assert asked_boxes(asked("Where is the lamp?", boxes=gold), [(LAMP,), None]) == gold
 
 
+def test_a_questions_target_counts_for_more_than_the_objects_it_names() -> None:
+    beside = Question("t", "What is left of the lamp?", IMAGES, AnswerKind.TEXT, (), ("a",), (BOX,))
+    assert asked_boxes(beside, [(LAMP, BOX), None]) == (BOX,)
+
+
 def test_the_objects_that_the_question_names_count_in_every_image() -> None:
     objects = [(LAMP, BOX), (OTHER,)]
     assert places(*asked_boxes(asked("Is the lamp on?"), objects)) == [(0, 0), (20, 1)]

@@ -21,10 +21,19 @@ from mcts.zoom.render import render_crop
 from vigorl_nano import ZOOM
 from vigorl_nano.pretraining.config import SIDE
 from vigorl_nano.pretraining.export import LEAST_PIXELS, MOST_PIXELS
-from vigorl_nano.zoom_world import batches, sample
-from vigorl_nano.zoom_world.demonstrations import CROP_SHARE, Example, demonstrate
+from vigorl_nano.zoom_world import batches, sample, tiles
+from vigorl_nano.zoom_world.demonstrations import CROP_SHARE, Example, Policy, demonstrate
 from vigorl_nano.zoom_world.draw import WHOLE, Region, draw
-from vigorl_nano.zoom_world.scene import KINDS, MARKS, NUMBERS, Question, Scene, ask, make_scene
+from vigorl_nano.zoom_world.scene import (
+    CLICK_KINDS,
+    KINDS,
+    MARKS,
+    NUMBERS,
+    Question,
+    Scene,
+    ask,
+    make_scene,
+)
 
 SCENES = [make_scene(np.random.default_rng([5, i])) for i in range(120)]
 
@@ -131,3 +140,61 @@ def test_a_split_is_a_fixed_function_of_its_seed(tmp_path: Path) -> None:
     first = sample.write_split(tmp_path, "train", 5, 7).read_bytes()
     (tmp_path / "again").mkdir()
     assert sample.write_split(tmp_path / "again", "train", 5, 7).read_bytes() == first
+
+
+@pytest.mark.parametrize("kind", CLICK_KINDS)
+def test_a_click_is_on_the_one_tile_that_the_words_fit(kind: str) -> None:
+    rng, hits, asked_of = np.random.default_rng(8), 0, 0
+    for i in range(120):
+        screen = make_scene(np.random.default_rng([9, i]), screen=True)
+        assert min(min(tile.column, tile.row) for tile in screen.signs) > 0, "bar and menu are free"
+        question = ask(rng, screen, kind)
+        if question is None:
+            continue
+        (tile,) = [
+            tile
+            for tile in screen.signs
+            if (tile.name in question.text)
+            or (
+                question.mark and tile.mark == question.mark and f" {tile.colour} " in question.text
+            )
+        ]
+        assert question.meant == (tile,) and question.clicks
+        made = demonstrate(rng, screen, question)
+        ((x, y),) = re.findall(r"<answer>\((\d+), (\d+)\)</answer>", made.text)
+        left, top, right, bottom = tile.box
+        hits += left < int(x) / 1000 < right and top < int(y) / 1000 < bottom
+        asked_of += 1
+    assert 0.35 < hits / asked_of < 0.95
+
+
+def test_before_it_goes_on_a_comparison_looks_at_a_sign_not_looked_at_yet() -> None:
+    rng, left, done = np.random.default_rng(10), 0, 0
+    policy = Policy(remembers=True, stops_guessing=0.0)
+    for scene, question in asked("compare"):
+        made = demonstrate(rng, scene, question, policy=policy)
+        plain = len(demonstrate(rng, scene, question).looks)
+        places = {(sign.x, sign.y) for sign in question.meant}
+        choices = [look for look in made.looks if look[1] - look[0] == 1 and look[3] in places]
+        left += sum(made.text[a - 1 : a + 1] == ">\n" for a, _, _, _ in choices)
+        done += made.evidence[-1][1:] != (0, 1) and (0, 1) in {e[1:] for e in made.evidence}
+        assert plain
+    assert left > 40 and done > 40
+
+
+def test_tiles_are_added_to_real_pages_and_replaced(tmp_path: Path) -> None:
+    import pyarrow.parquet as pq
+
+    pages = pq.read_table(tiles_file("test")).slice(0, 3)
+    pq.write_table(pages, tmp_path / "screens-test.parquet")
+    for screens in (3, 2):
+        tiles.add_tiles(tmp_path, "test", 5, screens)
+        rows = pq.read_table(tmp_path / "screens-test.parquet").to_pylist()
+        assert rows[:3] == pages.to_pylist() and len(rows) == 3 + 2 * screens
+    for row in rows[3:]:
+        assert row["data_type"] in ("tile", "tile_icon")
+        assert row["bbox"] in [[o[c] for c in ("x1", "y1", "x2", "y2")] for o in row["objects"]]
+
+
+def tiles_file(split: str) -> Path:
+    return Path(sample.__file__).parents[2] / f"warehouse/sources/sample/screens-{split}.parquet"

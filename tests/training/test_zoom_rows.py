@@ -152,6 +152,17 @@ def test_a_turn_that_failed_or_was_forced_is_not_trained_on(
     assert dialogues(tmp_path).row(QUESTION, trace)["untrained"] == untrained
 
 
+@pytest.mark.parametrize(("trained", "untrained"), [(True, []), (False, [1])])
+def test_what_a_corrected_dialogue_turns_back_from_may_be_only_in_sight(
+    tmp_path: Path, trained: bool, untrained: list[int]
+) -> None:
+    steps = looks((500, 400, 0), (200, 150, 1), (700, 200, 0))
+    trace = dialogue(steps, wrong_from=1, turns_back_at=2)
+    made = replace(dialogues(tmp_path), wrong_attempts=trained)
+    assert made.row(QUESTION, trace)["untrained"] == untrained
+    assert made.row(QUESTION, dialogue(steps))["untrained"] == []
+
+
 def test_a_dialogue_of_which_nothing_may_be_learned_is_left_out(tmp_path: Path) -> None:
     trace = dialogue(looks((5000, 400, 0)), problems=("answer_forced",))
     with pytest.raises(DialogueProblem, match="of which no turn may be trained on"):

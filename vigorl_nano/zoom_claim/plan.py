@@ -70,6 +70,8 @@ class Arm:
     """Where its SFT dialogues come from: `mcts`, or `linear` sampling."""
     reward: str | None = None
     """The reward of the GRPO that its training ends with; None where it ends with SFT."""
+    wrong_attempts: str = "context"
+    """What SFT makes of what a corrected dialogue turns back from; see the recipe's field."""
 
     @property
     def trained(self) -> bool:
@@ -82,6 +84,9 @@ ARMS: dict[str, Arm] = {
     "base": Arm("base, zooms"),
     "linear": Arm("SFT on sampled dialogues", data="linear"),
     "search": Arm("SFT on searched dialogues", data="mcts"),
+    "mistakes": Arm(
+        "SFT on searched dialogues, wrong attempts too", data="mcts", wrong_attempts="trained"
+    ),
     "grpo": Arm("GRPO from the base", reward="zoom"),
     "vigorl": Arm("searched SFT + GRPO", data="mcts", reward="zoom"),
     "plain": Arm("searched SFT + GRPO, no bonus for places", data="mcts", reward="zoom_no_bonus"),

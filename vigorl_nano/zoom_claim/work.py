@@ -76,11 +76,14 @@ def train_arm(experiment: Experiment, stage: Stage) -> Row:
 
 
 def _sft(experiment: Experiment, stage: Stage, part: str, steps: int) -> Row:
-    data = experiment.required_outcome(f"search/{ARMS[stage.arm].data}@{stage.seed}")
+    arm = ARMS[stage.arm]
+    data = experiment.required_outcome(f"search/{arm.data}@{stage.seed}")
     settings = SftSettings.checked(
         recipe="nano-zoom-sft", name=experiment.model_name(stage.arm, stage.seed, part),
         model=experiment.size.start, home=experiment.home, dataset=data["dataset"],
-        override=(f"steps={steps}", f"seed={stage.seed}"),
+        override=(
+            f"steps={steps}", f"seed={stage.seed}", f"wrong_attempts={arm.wrong_attempts}",
+        ),
     )  # fmt: skip
     return train_model(settings, steps)
 

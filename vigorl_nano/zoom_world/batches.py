@@ -28,7 +28,7 @@ from vigorl_nano.zoom_world.demonstrations import (
 )
 from vigorl_nano.zoom_world.draw import draw, mark_at, number_at
 from vigorl_nano.zoom_world.encode import DialogueEncoder
-from vigorl_nano.zoom_world.scene import KINDS, Scene, Sign, ask, make_scene
+from vigorl_nano.zoom_world.scene import Scene, Sign, ask, make_scene
 from vigorl_nano.zoom_world.sight import Spot
 
 GROUP = 4
@@ -102,8 +102,9 @@ def make_batch(
     rows: list[tuple[Encoded, list[int]]] = []
     names, shares = zip(*plan["shares"].items(), strict=True)
     policy = Policy(**plan.get("policy", {}))
+    screens = plan.get("screens", 0.0)
     for _ in range(scenes):
-        scene = make_scene(rng)
+        scene = make_scene(rng, screen=bool(screens) and rng.random() < screens)
         spots += sign_spots(len(frames), scene)
         overview = len(frames)
         frames.append(whole(scene))
@@ -135,19 +136,21 @@ def exercise(
     """Make a dialogue or an exercise about a scene; None if it has nothing to ask.
 
     Args:
-        kinds: the share of each kind of question; None for alike.
+        kinds: how often each kind of question is asked, against others of its scene; None for
+            alike.
         policy: how dialogues decide to go on.
     """
     if part == "reading":
         sign = scene.signs[rng.integers(len(scene.signs))]
         return reading(sign, beside(sign, rng.normal(0, OFF_POINT, 2)))
-    kind = rng.choice(KINDS, p=[kinds[each] for each in KINDS] if kinds else None)
+    weights = np.array([kinds[each] if kinds else 1.0 for each in scene.kinds])
+    kind = rng.choice(scene.kinds, p=weights / weights.sum())
     question = ask(rng, scene, str(kind))
     if question is None:
         return None
-    if part == "grounded":
+    if part == "grounded" and not question.clicks:
         return grounded(rng, question)
-    if part == "direct":
+    if part == "direct" and not question.clicks:
         return direct(question)
     ends = "point" if part == "point" else ""
     return demonstrate(rng, scene, question, part == "blind", ends, policy)

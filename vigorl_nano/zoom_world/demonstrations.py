@@ -9,6 +9,7 @@ A model that learns from these sees well and decides badly, which search and rei
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -27,8 +28,12 @@ NEXT_IS_RIGHT = {
     "relative_position": 0.62,
     "search": 0.72,
     "compare": 0.76,
+    "click_tile": 0.7,
+    "click_icon": 0.72,
 }
 """How often the next look is at a sign that may be meant and was not looked at yet."""
+CLICKS_AT_ONCE = 0.5
+"""How often a tile that shows from afar is clicked without a look at it."""
 STOPS_KNOWING = 0.95
 """How often an answer follows when it is known."""
 NAMES_ANCHOR = 0.9
@@ -57,6 +62,10 @@ class Policy:
     """Whether heads are shown which sign or mark is the one that the question names."""
     weight: float = 1.0
     """How much the choice to go on or to answer counts in the loss."""
+    next_is_right: Mapping[str, float] = field(default_factory=lambda: NEXT_IS_RIGHT)
+    """How often the next look is at a sign that may be meant, by kind of question."""
+    remembers: bool = False
+    """Whether heads are shown, before `compare` goes on, a sign of the colour not looked at yet."""
 
 
 NOISY = Policy()
@@ -127,13 +136,19 @@ def demonstrate(
     seen: list[Seen] = []
     found = (0, 1)
     while True:
-        sign = next_look(rng, scene, question, looked, blind)
+        sign = next_look(rng, scene, question, looked, blind, policy)
         looked.append(sign)
         begun = len(made.text)
         if question.anchor and len(looked) == 1 and rng.random() < NAMES_ANCHOR:
             point_at(made, question.anchor)
             made.add("\n")
-        write_call(made, sign, *point_at(made, sign))
+        pointed = point_at(made, sign)
+        if question.kind == "click_tile" and rng.random() < CLICKS_AT_ONCE:
+            made.add("\n")
+            click(made, sign)
+            end_turn(made, start)
+            return made
+        write_call(made, sign, *pointed)
         end_turn(made, start)
         if part == "point":
             return made
@@ -157,8 +172,14 @@ def demonstrate(
         stop = last or rng.random() < (STOPS_KNOWING if known else policy.stops_guessing)
         choice = len(made.text)
         made.weights.append((choice, choice + 1, policy.weight))
-        if policy.compares and question.kind in ("direct_attributes", "search"):
+        if policy.compares and question.kind not in ("relative_position", "compare"):
             made.evidence.append((choice - 1, *found))
+        if policy.remembers and question.kind == "compare":
+            recall(made, choice - 1, [s for s in question.meant if s not in looked])
+        if stop and question.clicks:
+            click(made, next((s for s, _ in seen if s in question.meant), sign))
+            end_turn(made, start)
+            return made
         if stop:
             answer(rng, made, question, seen)
             end_turn(made, start)
@@ -176,8 +197,8 @@ def match(
         at: what the crop shows.
         begun: where the turn begins.
     """
-    if question.kind == "direct_attributes" and at is sign and sign in question.meant:
-        return last_of(made, f" {sign.shape} sign", begun)
+    if not question.mark and at is sign and sign in question.meant:
+        return last_of(made, f" {sign.shape} {sign.noun}", begun)
     if not question.mark or at is None:
         return None
     mark = last_of(made, f" {at.mark} ", begun)
@@ -185,6 +206,14 @@ def match(
     same = at.mark == question.mark
     made.marks.append((mark[0], asked if same else 0))
     return mark if same else None
+
+
+def recall(made: Example, at: int, left: list[Sign]) -> None:
+    """Note what the token at `at` should look at: a sign that is `left` to look at, if any."""
+    if left:
+        made.looks.append((at, at + 1, 0, (left[0].x, left[0].y)))
+    else:
+        made.evidence.append((at, 0, 1))
 
 
 def last_of(made: Example, words: str, begun: int) -> tuple[int, int]:
@@ -231,16 +260,21 @@ def shown_at(scene: Scene, middle: Place) -> Sign | None:
 
 
 def next_look(
-    rng: np.random.Generator, scene: Scene, question: Question, looked: list[Sign], blind: bool
+    rng: np.random.Generator,
+    scene: Scene,
+    question: Question,
+    looked: list[Sign],
+    blind: bool,
+    policy: Policy,
 ) -> Sign:
     if blind:
         colours = [c for c in COLOURS if c in question.text] or list(COLOURS)
         name = (str(rng.choice(colours)), str(rng.choice(SHAPES)))
         x, y = rng.uniform(0.08, 0.92, 2)
-        return Sign(*name, "", "", float(x), float(y), 0.12, 0, 0)
+        return Sign(*name, "", "", float(x), float(y), 0.12, 0, 0, scene.signs[0].noun)
     right = [s for s in question.candidates if s not in looked]
     others = [s for s in scene.signs if s not in looked and s not in right]
-    if right and (not others or rng.random() < NEXT_IS_RIGHT[question.kind]):
+    if right and (not others or rng.random() < policy.next_is_right[question.kind]):
         return right[rng.integers(len(right))]
     return others[rng.integers(len(others))]
 
@@ -254,7 +288,7 @@ def point_at(made: Example, sign: Sign) -> tuple[str, str]:
     made.weights += [(*colour, NAME), (*shape, NAME)]
     made.looks += [(begun - len("The"), begun, 0, at), (*colour, 0, at)]
     made.names.append((*shape, 0, at))
-    made.add(" sign is at")
+    made.add(f" {sign.noun} is at")
     x, y = (str(round(1000 * v)) for v in at)
     coordinates(made, " (", x, y, at, DIGITS)
     made.add(").</think>")
@@ -314,6 +348,14 @@ def answer(
     made.add("</answer>")
     if used:
         made.evidence.append((at, *used[0][1]))
+
+
+def click(made: Example, sign: Sign) -> None:
+    """Answer with the middle of a tile."""
+    made.add("<answer>")
+    x, y = (str(round(1000 * v)) for v in (sign.x, sign.y))
+    coordinates(made, "(", x, y, (sign.x, sign.y), DIGITS)
+    made.add(")</answer>")
 
 
 def reading(sign: Sign, middle: Place) -> Example:

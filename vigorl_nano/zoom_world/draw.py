@@ -53,7 +53,7 @@ def draw(scene: Scene, side: int, region: Region = WHOLE, over: int = 2) -> Imag
     def place(x: float, y: float) -> tuple[float, float]:
         return (x - left) * scale, (y - top) * scale
 
-    background(pen, scene.seed, place)
+    (launcher if scene.screen else background)(pen, scene.seed, place)
     for sign in scene.signs:
         x1, y1, x2, y2 = sign.box
         if x2 > left and x1 < left + share and y2 > top and y1 < top + share:
@@ -75,6 +75,31 @@ def background(pen: Pen, seed: int, place: Place) -> None:
         width, height = rng.uniform(0.05, 0.5, 2)
         box = (*place(x, y), *place(x + width, y + height))
         pen.rectangle(box, fill=muted(light + rng.uniform(-0.14, 0.12)))
+
+
+def launcher(pen: Pen, seed: int, place: Place) -> None:
+    """Draw a launcher's window: a bar on top, a menu on the left, a light page with cards."""
+    rng = np.random.default_rng(seed)
+    hue, light = rng.uniform(), rng.uniform(0.84, 0.93)
+
+    def muted(value: float, depth: float = 0.05) -> tuple[int, ...]:
+        return tuple(int(255 * c) for c in colorsys.hsv_to_rgb(hue, depth, value))
+
+    pen.rectangle((*place(-1, -1), *place(2, 2)), fill=muted(light))
+    bar, menu = rng.uniform(0.08, 0.12), rng.uniform(0.13, 0.17)
+    for _ in range(int(rng.integers(2, 6))):
+        x, y = rng.uniform(0.2, 0.8, 2)
+        width, height = rng.uniform(0.15, 0.4, 2)
+        box = (*place(x, y), *place(x + width, y + height))
+        pen.rectangle(box, fill=muted(light + rng.uniform(-0.06, 0.06)))
+    pen.rectangle((*place(0, 0), *place(1, bar)), fill=muted(light - 0.22, 0.12))
+    pen.rectangle((*place(0, bar), *place(menu, 1)), fill=muted(light - 0.1, 0.08))
+    for i in range(int(rng.integers(5, 9))):
+        y, long = bar + 0.05 + 0.075 * i, rng.uniform(0.05, menu - 0.05)
+        box = (*place(0.025, y), *place(0.025 + long, y + 0.014))
+        pen.rectangle(box, fill=muted(light - 0.35, 0.1))
+    box = (*place(0.3, bar / 3), *place(0.62, 2 * bar / 3))
+    pen.rectangle(box, fill=muted(light - 0.05))
 
 
 def draw_sign(pen: Pen, sign: Sign, place: Place, scale: float) -> None:

@@ -2,8 +2,10 @@
 
     scene = make_scene(rng)
     question = ask(rng, scene, "search")        # "Which number is on the red sign with a tree?"
+    screen = make_scene(rng, screen=True)
+    question = ask(rng, screen, "click_icon")   # "Click the red tile with a tree."
 
-A sign has a colour and a shape, which show in the whole picture, and no two are alike in both. A
+On a screen the signs are tiles of a launcher, and the answer is where to click. A sign has a colour and a shape, which show in the whole picture, and no two are alike in both. A
 number and a mark are on its plate; they show only in a crop. Places and sizes are shares of the
 picture's side.
 """
@@ -20,6 +22,8 @@ SHAPES = ("round", "square", "tall", "wide")
 MARKS = ("tree", "house", "cup", "bottle", "clock", "table", "car", "lamp")
 NUMBERS = "0123456789"
 KINDS = ("direct_attributes", "relative_position", "search", "compare")
+CLICK_KINDS = ("click_tile", "click_icon")
+"""Of questions about screens: the tile shows from afar, or its icon only in a crop."""
 LEAST, MOST = 6, 12
 PLACES = 5
 """Signs stand in rows and columns, this many a side, each a little off its place."""
@@ -46,10 +50,12 @@ class Sign:
     size: float
     column: int
     row: int
+    noun: str = "sign"
+    """What it is called: `sign`, or `tile` on a screen."""
 
     @property
     def name(self) -> str:
-        return f"{self.colour} {self.shape} sign"
+        return f"{self.colour} {self.shape} {self.noun}"
 
     @property
     def box(self) -> tuple[float, float, float, float]:
@@ -66,6 +72,13 @@ class Scene:
     seed: int
     lowest: tuple[str, ...] = ()
     """The colours of which `compare` asks for the smallest number; of others for the largest."""
+    screen: bool = False
+    """Whether it is a launcher's screen, with tiles to click, instead of a wall with signs."""
+
+    @property
+    def kinds(self) -> tuple[str, ...]:
+        """The kinds of questions that are asked about it."""
+        return CLICK_KINDS if self.screen else KINDS
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,24 +88,36 @@ class Question:
     kind: str
     text: str
     answer: str
+    """A number; empty where the answer is a place to click."""
     candidates: tuple[Sign, ...]
     """Those that the words fit as far as the whole picture shows."""
     meant: tuple[Sign, ...]
-    """Those whose numbers are the answer; of `search`, the one with the mark."""
+    """Those whose numbers are the answer, or the one to click; of `search`, the one with the mark.
+    """
     anchor: Sign | None = None
     """`relative_position`: the sign that the question names."""
     mark: str = ""
-    """`search`: the mark that the question names."""
+    """`search` and `click_icon`: the mark that the question names."""
+
+    @property
+    def clicks(self) -> bool:
+        """Whether the answer is a place to click."""
+        return self.kind in CLICK_KINDS
 
 
-def make_scene(rng: np.random.Generator) -> Scene:
-    """Make a scene with signs in no more than four colours, so that colours repeat."""
+def make_scene(rng: np.random.Generator, screen: bool = False) -> Scene:
+    """Make a scene with signs in no more than four colours, so that colours repeat.
+
+    Args:
+        screen: a launcher's screen, whose first column and row hold its menu and its bar.
+    """
     colours = [str(c) for c in rng.choice(list(COLOURS), int(rng.integers(3, 5)), replace=False)]
     names = [(c, s) for c in colours for s in SHAPES]
     count = int(rng.integers(LEAST, min(MOST, len(names)) + 1))
     names = [names[i] for i in rng.permutation(len(names))[:count]]
     few = rng.choice(MARKS, 4, replace=False)  # so that a mark is on signs of several colours
-    places = rng.permutation(PLACES * PLACES)[:count]
+    free = [p for p in range(PLACES * PLACES) if not screen or (p % PLACES and p >= PLACES)]
+    places = np.array(free)[rng.permutation(len(free))[:count]]
     signs, numbers = [], {}
     lowest = tuple(c for c in colours if rng.random() < 0.5)
     for colour in colours:
@@ -102,8 +127,10 @@ def make_scene(rng: np.random.Generator) -> Scene:
         x, y = ((at + 0.5) / PLACES + rng.uniform(-OFF_PLACE, OFF_PLACE) for at in (column, row))
         mark, number = str(rng.choice(few)), numbers[colour].pop()
         size = float(rng.uniform(*SIZES))
-        signs.append(Sign(colour, shape, mark, number, float(x), float(y), size, column, row))
-    return Scene(tuple(signs), int(rng.integers(1 << 31)), lowest)
+        noun = "tile" if screen else "sign"
+        at = (float(x), float(y), size, column, row)
+        signs.append(Sign(colour, shape, mark, number, *at, noun))
+    return Scene(tuple(signs), int(rng.integers(1 << 31)), lowest, screen)
 
 
 def draw_numbers(rng: np.random.Generator, count: int, lowest: bool) -> list[str]:
@@ -131,19 +158,17 @@ def neighbour(scene: Scene, anchor: Sign, side: str) -> Sign | None:
 def ask(rng: np.random.Generator, scene: Scene, kind: str) -> Question | None:
     """Ask a question of one kind; None if the scene has nothing for it."""
     signs = [scene.signs[i] for i in rng.permutation(len(scene.signs))]
+    first = signs[0]
     if kind == "direct_attributes":
-        return Question(
-            kind,
-            f"Which number is on the {signs[0].name}?",
-            signs[0].number,
-            (signs[0],),
-            (signs[0],),
-        )
+        text = f"Which number is on the {first.name}?"
+        return Question(kind, text, first.number, (first,), (first,))
+    if kind == "click_tile":
+        return Question(kind, f"Click the {first.name}.", "", (first,), (first,))
     if kind == "relative_position":
         for anchor in signs:
             for side in rng.permutation(list(SIDES)).tolist():
                 if meant := neighbour(scene, anchor, side):
-                    text = f"Which number is on the sign {side} the {anchor.name}?"
+                    text = f"Which number is on the {anchor.noun} {side} the {anchor.name}?"
                     return Question(kind, text, meant.number, (meant,), (meant,), anchor)
         return None
     groups = [
@@ -161,6 +186,9 @@ def ask(rng: np.random.Generator, scene: Scene, kind: str) -> Question | None:
             return Question(kind, text, answer, tuple(group), tuple(group))
         for sign in group:
             if [other.mark for other in group].count(sign.mark) == 1:
-                text = f"Which number is on the {sign.colour} sign with a {sign.mark}?"
-                return Question(kind, text, sign.number, tuple(group), (sign,), mark=sign.mark)
+                named = f"the {sign.colour} {sign.noun} with a {sign.mark}"
+                text, answer = f"Which number is on {named}?", sign.number
+                if kind == "click_icon":
+                    text, answer = f"Click {named}.", ""
+                return Question(kind, text, answer, tuple(group), (sign,), mark=sign.mark)
     return None

@@ -16,6 +16,7 @@ import pyarrow.parquet as pq
 import pytest
 from PIL import Image as Pillow
 
+from curation.grading.grade import grade
 from mcts.data import AnswerKind, Box
 from tests.support.sat_files import picture, rejects
 from warehouse.sources.importing import ImportProblem, import_questions
@@ -308,3 +309,32 @@ def test_a_table_far_larger_than_what_is_held_streams(tmp_path: Path) -> None:
     read, grown = map(int, done.stdout.split())
     assert read > 0.95 * size
     assert grown * 1024 < size / 2, f"{grown / 1024:.0f} MB more were held"
+
+
+def test_a_target_says_where_what_is_asked_about_can_be_seen(
+    warehouse: Warehouse, tmp_path: Path, shots: Path
+) -> None:
+    rows = [
+        {"q": "Which is it?", "img": "a.png", "gold": "left", "at": "[[10, 20, 30, 40]]"},
+        {"q": "And then?", "img": "a.png", "gold": "right", "at": ""},
+        {"q": "Where to?", "img": "a.png", "gold": "up", "at": "[[10, 20, 300, 40]]"},
+    ]
+    file = written(shots / "a.csv", rows)
+    columns = "question=q,image=img,answer=gold"
+    report = brought(warehouse, file, f"{columns},target=at", max_rejects=3)
+    (rejected,) = rejects(warehouse, report)
+    assert (rejected["row"], rejected["field"]) == ("3", "target")
+    assert "the target box (10, 20, 300, 40) is not in 200x100 pixels" in rejected["reason"]
+    found = {question.text: question for question in read_questions(warehouse, "mine")}
+    assert found["Which is it?"].boxes == (Box(10, 20, 30, 40),) and not found["And then?"].boxes
+    assert grade(found["Which is it?"], "left").score == 1
+    assert found["Which is it?"].answer_kind is AnswerKind.TEXT
+    again = brought(warehouse, file, columns)
+    assert (again.added, again.already_there) == (1, 2), "a target makes no other question"
+
+
+def test_a_target_is_not_for_answers_that_are_boxes() -> None:
+    with pytest.raises(ImportProblem, match="target is not for answers that are boxes"):
+        Columns.parsed("question=q,image=i,box=b,target=t")
+    with pytest.raises(ImportProblem, match="target is not for answers that are boxes"):
+        Columns.parsed("question=q,image=i,answer=b,target=t", kind=AnswerKind.BOX)

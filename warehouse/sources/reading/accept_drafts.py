@@ -78,7 +78,8 @@ class Checker:
             if isinstance(decoded, str):
                 return reject("images", f"image {i} {decoded}")
             images.append(decoded)
-        if problem := _answer_problem(draft, [decoded.image for decoded in images]):
+        shown = [decoded.image for decoded in images]
+        if problem := _answer_problem(draft) or _place_problem(draft, shown):
             return reject(*problem)
         question = Question(
             task=self.task,
@@ -149,7 +150,7 @@ def _is_utf8(text: str) -> bool:
     return True
 
 
-def _answer_problem(draft: Draft, images: list[Image]) -> tuple[str, str] | None:
+def _answer_problem(draft: Draft) -> tuple[str, str] | None:
     """The field and reason why the gold answer can't be graded, or None."""
     if draft.answer_kind in (AnswerKind.TEXT, AnswerKind.ACTION):
         if not draft.answers or not all(answer.strip() for answer in draft.answers):
@@ -166,21 +167,31 @@ def _answer_problem(draft: Draft, images: list[Image]) -> tuple[str, str] | None
                     many = "is more than one" if same else "is none"
                     return "answer", f"the answer {answer!r} {many} of the choices: {listed}"
         return None
-    places: list[Any] = [*draft.boxes, *draft.points]
-    if not places:
+    if not (draft.boxes or draft.points):
         return "answer", "there is no gold box or point"
+    return None
+
+
+def _place_problem(draft: Draft, images: list[Image]) -> tuple[str, str] | None:
+    """The field and reason why a box or point can't be in its image, or None.
+
+    Where the answer is a text, boxes are where what is asked about can be seen.
+    """
+    text = draft.answer_kind in (AnswerKind.TEXT, AnswerKind.ACTION)
+    field, name = ("target", "target") if text else ("answer", "gold")
+    places: list[Any] = [*draft.boxes, *draft.points]
     for place in places:
         if not 0 <= place.image < len(images):
-            return "answer", f"the gold place is in image {place.image + 1}, which is not there"
+            return field, f"the {name} place is in image {place.image + 1}, which is not there"
     for box in draft.boxes:
         shown = images[box.image]
         if not (0 <= box.x1 < box.x2 <= shown.width and 0 <= box.y1 < box.y2 <= shown.height):
             corners = f"({box.x1:g}, {box.y1:g}, {box.x2:g}, {box.y2:g})"
-            return "answer", f"the gold box {corners} is not in {shown.width}x{shown.height} pixels"
+            return field, f"the {name} box {corners} is not in {shown.width}x{shown.height} pixels"
     for point in draft.points:
         shown = images[point.image]
         if not (0 <= point.x <= shown.width and 0 <= point.y <= shown.height):
-            return "answer", f"the gold point ({point.x:g}, {point.y:g}) is outside its image"
+            return field, f"the gold point ({point.x:g}, {point.y:g}) is outside its image"
     return None
 
 

@@ -3,8 +3,8 @@
     columns = Columns.parsed("question=query,image=screenshot,box=bbox", boxes="xywh/1000")
     task = replace(task_of("my-task"), formats=columns.formats())
 
-Roles are `question`, `image`, `answer`, `choices`, `box`, `objects`, `family`, `source`, `licence`
-and `part_of` (the problem or episode a question is a part of). Several columns of one role are
+Roles are `question`, `image`, `answer`, `choices`, `box`, `objects`, `target`, `family`, `source`,
+`licence` and `part_of` (the problem or episode a question is a part of). Several columns of one role are
 joined by `+` (`choices=A+B+C+D`, `box=x1+y1+x2+y2`, `image=before+after`), and dots lead into
 structs and lists (`answer=conversations.1.value`). What a value may be:
 
@@ -21,6 +21,8 @@ structs and lists (`answer=conversations.1.value`). What a value may be:
   stands for its whole side: `xyxy/1`, `xywh/1000`. With a box the answer is a point in it.
 - objects: what is visible in the first image, a list of structs with a `label` and four numbers;
   by it points are judged, so it should name all there is.
+- target: where what is asked about can be seen in the first image, in `box`'s forms; crops are
+  judged by it. Not beside `box`, which says the same.
 """
 
 from __future__ import annotations
@@ -51,9 +53,9 @@ from warehouse.sources.reading.options import NO_OPTIONS, Options, is_missing, r
 
 _DETAILS = ("family", "source", "licence", "part_of")
 ROLES = (
-    "question", "image", "answer", "choices", "box", "objects", *_DETAILS,
+    "question", "image", "answer", "choices", "box", "objects", "target", *_DETAILS,
 )  # fmt: skip
-_SEVERAL = ("image", "choices", "box")
+_SEVERAL = ("image", "choices", "box", "target")
 _BOXES = re.compile(r"(xyxy|xywh)(?:/(\d+(?:\.\d+)?))?")
 _NUMBER = re.compile(r"-?\d+(?:\.\d+)?(?:[eE][-+]?\d+)?")
 # Names of a struct's four numbers, in the order in which they are read.
@@ -116,6 +118,8 @@ class Columns:
                 raise ImportProblem(f"--columns: say which column is the {role}")
         if "answer" not in of and "box" not in of:
             raise ImportProblem("--columns: say which column is the answer, or the box")
+        if "target" in of and ("box" in of or kind is AnswerKind.BOX):
+            raise ImportProblem("--columns: target is not for answers that are boxes")
         found = _BOXES.fullmatch(boxes)
         if not found or (found[2] and float(found[2]) == 0):
             raise ImportProblem(f"--boxes: it is xyxy or xywh, or such as xywh/1000, not {boxes!r}")
@@ -155,7 +159,7 @@ class Columns:
         answers = tuple(options.resolve(answer, first) for answer in self._answers(row))
         return Draft(
             file, number, text, images, AnswerKind.BOX if boxes else self.kind,
-            choices=options.choices, answers=answers, boxes=boxes,
+            choices=options.choices, answers=answers, boxes=boxes or self._target(row, images),
             family=family, source=source, licence=licence, part_of=part_of,
         )  # fmt: skip
 
@@ -226,9 +230,19 @@ class Columns:
     def _boxes(self, row: dict[str, Any], images: tuple[Picture, ...]) -> tuple[Box, ...]:
         if self.boxes_in is None:
             return ()
-        values = self._values(row, self.boxes_in)
+        return self._boxes_of(row, self.boxes_in, images[0])
+
+    def _target(self, row: dict[str, Any], images: tuple[Picture, ...]) -> tuple[Box, ...]:
+        if "target" not in self.of:
+            return ()
+        if all(is_missing(value) or value == [] for value in self._values(row, "target")):
+            return ()
+        return self._boxes_of(row, "target", images[0])
+
+    def _boxes_of(self, row: dict[str, Any], role: str, image: Picture) -> tuple[Box, ...]:
+        values = self._values(row, role)
         written = parse_boxes(values[0] if len(values) == 1 else values, self.corners)
-        return self._in_pixels(written, images[0])
+        return self._in_pixels(written, image)
 
     def _in_pixels(self, written: list[list[float]], image: Picture) -> tuple[Box, ...]:
         """Boxes in the pixels of the first image."""
