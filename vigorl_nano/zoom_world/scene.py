@@ -5,9 +5,9 @@
     screen = make_scene(rng, screen=True)
     question = ask(rng, screen, "click_icon")   # "Click the red tile with a tree."
 
-On a screen the signs are tiles of a launcher, and the answer is where to click. A sign has a colour and a shape, which show in the whole picture, and no two are alike in both. A
-number and a mark are on its plate; they show only in a crop. Places and sizes are shares of the
-picture's side.
+On a screen the signs are tiles of a launcher, and the answer is where to click. A sign has a colour
+and a shape, which show in the whole picture, and no two are alike in both. A number and a mark are
+on its plate; they show only in a crop. Places and sizes are shares of the picture's side.
 """
 
 from __future__ import annotations

@@ -4,9 +4,9 @@
     task = replace(task_of("my-task"), formats=columns.formats())
 
 Roles are `question`, `image`, `answer`, `choices`, `box`, `objects`, `target`, `family`, `source`,
-`licence` and `part_of` (the problem or episode a question is a part of). Several columns of one role are
-joined by `+` (`choices=A+B+C+D`, `box=x1+y1+x2+y2`, `image=before+after`), and dots lead into
-structs and lists (`answer=conversations.1.value`). What a value may be:
+`licence` and `part_of` (the problem or episode a question is a part of). Several columns of one
+role are joined by `+` (`choices=A+B+C+D`, `box=x1+y1+x2+y2`, `image=before+after`), and dots lead
+into structs and lists (`answer=conversations.1.value`). What a value may be:
 
 - image: bytes; `{bytes, path}` as `datasets` stores them; a path below the image root (by default
   the folder of the file); bytes as base64 text; a list of these. Addresses are never fetched.
