@@ -145,9 +145,7 @@ def demonstrate(
         pointed = point_at(made, sign)
         if question.kind == "click_tile" and rng.random() < CLICKS_AT_ONCE:
             made.add("\n")
-            click(made, sign)
-            end_turn(made, start)
-            return made
+            return click(made, sign, start)
         write_call(made, sign, *pointed)
         end_turn(made, start)
         if part == "point":
@@ -165,21 +163,12 @@ def demonstrate(
             seen.append((at, span))
         made.add("\n")
         if at is sign and not last and rng.random() < AGAIN:
-            write_call(made, sign, *point_at(made, sign))
-            end_turn(made, start)
-            start = observe(made, SHOWN_ALREADY)
+            start = look_again(made, sign, start)
         known = all(meant in [sign for sign, _ in seen] for meant in question.meant)
         stop = last or rng.random() < (STOPS_KNOWING if known else policy.stops_guessing)
-        choice = len(made.text)
-        made.weights.append((choice, choice + 1, policy.weight))
-        if policy.compares and question.kind not in ("relative_position", "compare"):
-            made.evidence.append((choice - 1, *found))
-        if policy.remembers and question.kind == "compare":
-            recall(made, choice - 1, [s for s in question.meant if s not in looked])
+        note_choice(made, question, policy, found, looked)
         if stop and question.clicks:
-            click(made, next((s for s, _ in seen if s in question.meant), sign))
-            end_turn(made, start)
-            return made
+            return click(made, next((s for s, _ in seen if s in question.meant), sign), start)
         if stop:
             answer(rng, made, question, seen)
             end_turn(made, start)
@@ -208,6 +197,26 @@ def match(
     return mark if same else None
 
 
+def note_choice(
+    made: Example,
+    question: Question,
+    policy: Policy,
+    found: tuple[int, int],
+    looked: list[Sign],
+) -> None:
+    """Note what the choice to go on or to answer, made here, counts and should look at.
+
+    Args:
+        found: where what is asked for stands, if it was seen.
+    """
+    choice = len(made.text)
+    made.weights.append((choice, choice + 1, policy.weight))
+    if policy.compares and question.kind not in ("relative_position", "compare"):
+        made.evidence.append((choice - 1, *found))
+    if policy.remembers and question.kind == "compare":
+        recall(made, choice - 1, [sign for sign in question.meant if sign not in looked])
+
+
 def recall(made: Example, at: int, left: list[Sign]) -> None:
     """Note what the token at `at` should look at: a sign that is `left` to look at, if any."""
     if left:
@@ -220,6 +229,13 @@ def last_of(made: Example, words: str, begun: int) -> tuple[int, int]:
     """Return where the first of some words stands, where they stand last since `begun`."""
     at = made.text.rindex(words, begun) + 1
     return at, made.text.index(" ", at)
+
+
+def look_again(made: Example, sign: Sign, start: int) -> int:
+    """Ask for what was shown, in the turn that began at `start`; return where the next starts."""
+    write_call(made, sign, *point_at(made, sign))
+    end_turn(made, start)
+    return observe(made, SHOWN_ALREADY)
 
 
 def end_turn(made: Example, start: int) -> None:
@@ -350,12 +366,14 @@ def answer(
         made.evidence.append((at, *used[0][1]))
 
 
-def click(made: Example, sign: Sign) -> None:
-    """Answer with the middle of a tile."""
+def click(made: Example, sign: Sign, start: int) -> Example:
+    """Answer with the middle of a tile; end the turn that began at `start`, and the dialogue."""
     made.add("<answer>")
     x, y = (str(round(1000 * v)) for v in (sign.x, sign.y))
     coordinates(made, "(", x, y, (sign.x, sign.y), DIGITS)
     made.add(")</answer>")
+    end_turn(made, start)
+    return made
 
 
 def reading(sign: Sign, middle: Place) -> Example:

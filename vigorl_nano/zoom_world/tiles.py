@@ -35,13 +35,16 @@ NAMED = "tiles-"
 
 
 def rows_of(split: str, seed: int, screens: int) -> Iterator[list[dict[str, Any]]]:
-    """Make the rows about each screen, a question of each kind."""
+    """Make the rows about each screen, a question of each kind; none is asked twice."""
     number = made = 0
+    used: set[str] = set()
     while made < screens:
         rng = np.random.default_rng([seed, number])
         scene = make_scene(rng, screen=True)
         asked = [found for kind in CLICK_KINDS if (found := ask(rng, scene, kind)) is not None]
-        if len(asked) == len(CLICK_KINDS):
+        texts = {question.text for question in asked}
+        if len(asked) == len(CLICK_KINDS) and not texts & used:
+            used |= texts
             side = int(rng.choice(SIDES))
             data, objects = render_picture(scene, side)
             stored = {"bytes": data, "path": f"{NAMED}{split}-{number:04}.webp"}

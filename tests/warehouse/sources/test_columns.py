@@ -322,9 +322,9 @@ def test_a_target_says_where_what_is_asked_about_can_be_seen(
     file = written(shots / "a.csv", rows)
     columns = "question=q,image=img,answer=gold"
     report = brought(warehouse, file, f"{columns},target=at", max_rejects=3)
-    (rejected,) = rejects(warehouse, report)
-    assert (rejected["row"], rejected["field"]) == ("3", "target")
-    assert "the target box (10, 20, 300, 40) is not in 200x100 pixels" in rejected["reason"]
+    ((_, row, field, reason),) = rejects(report.rejects_path)
+    assert (row, field) == (3, "target")
+    assert reason == "the target box (10, 20, 300, 40) is not in 200x100 pixels"
     found = {question.text: question for question in read_questions(warehouse, "mine")}
     assert found["Which is it?"].boxes == (Box(10, 20, 30, 40),) and not found["And then?"].boxes
     assert grade(found["Which is it?"], "left").score == 1

@@ -228,16 +228,21 @@ def test_the_three_tasks_have_their_deployments() -> None:
     assert search_config(settings, resolve(settings)).zoom, "its teacher zooms"
 
 
-@pytest.mark.parametrize(
-    "task", [*(pytest.param(t, marks=pytest.mark.slow) for t in WEB[:2]), WEB[2]]
-)
-def test_the_embedded_model_runs_on_each_sample_and_says_what_it_is_worth(
-    task: str, tmp_path: Path
-) -> None:
-    summary = run(task, str(tmp_path / task), limit=1, simulations=1)
+def test_a_model_that_has_learnt_no_action_says_what_it_is_worth(tmp_path: Path) -> None:
+    summary = run("web-action", str(tmp_path / "home"), limit=1, simulations=1)
     assert summary.trees == 1 and not summary.failed
     remark = summary.extra["remark"]
     assert remark.startswith("smoke test only: these traces show that everything runs (")
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("task", WEB[:2])
+def test_the_model_that_zooms_keeps_traces_of_its_samples(task: str, tmp_path: Path) -> None:
+    home = str(tmp_path / "home")
+    summary = run(task, home, simulations=6, limit=40)
+    assert "remark" not in summary.extra and not summary.failed
+    kept = query(Warehouse(home), "SELECT count(DISTINCT question_id) AS n FROM kept_traces")
+    assert kept.to_pylist()[0]["n"] >= 8
 
 
 def test_grey_questions_ask_the_same_about_nothing(tmp_path: Path) -> None:
