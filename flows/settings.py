@@ -434,10 +434,11 @@ class SftSettings(TrainSettings):
     def check(self) -> None:
         """See `Settings.check`."""
         if not self.dataset:
-            raise FieldProblem("dataset", "sft needs a dataset version, such as sat2-sft@v1")
+            example = f"{self.kind} needs a dataset version, such as sat2-sft@v1"
+            raise FieldProblem("dataset", example)
 
 
-class DpoSettings(TrainSettings):
+class DpoSettings(SftSettings):
     """What `vigorl train dpo` and the deployments `train-dpo/*` take."""
 
     command, kind = "train dpo", "dpo"
@@ -445,10 +446,11 @@ class DpoSettings(TrainSettings):
         None, "learn from the trees of its traces: name@vN, or name for the newest"
     )
 
-    def check(self) -> None:
-        """See `Settings.check`."""
-        if not self.dataset:
-            raise FieldProblem("dataset", "dpo needs a dataset version, such as sat2-sft@v1")
+
+class PrmSettings(DpoSettings):
+    """What `vigorl train prm` and the deployments `train-prm/*` take."""
+
+    command, kind = "train prm", "prm"
 
 
 class GrpoSettings(TrainSettings):

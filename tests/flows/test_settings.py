@@ -20,6 +20,7 @@ from flows.settings import (
     ImportSettings,
     JudgeSettings,
     LintSettings,
+    PrmSettings,
     ServeSettings,
     SftSettings,
     TeacherSettings,
@@ -60,6 +61,7 @@ DEFAULTS: dict[type[Settings], dict[str, Any]] = {
     },
     SftSettings: {"override": ()},
     DpoSettings: {"override": ()},
+    PrmSettings: {"override": ()},
     GrpoSettings: {"override": (), "split": "train"},
     RetrainSettings: {
         "sft_recipe": "", "grpo_recipe": "", "start": "base", "replay": 0.5, "simulations": 8,
