@@ -1,19 +1,18 @@
 """A process reward model: a student with a scalar head that reads the last token of each step.
 
     attach_head(model, bias)                        # before a training
-    with open_value_model(warehouse, "my-prm") as scorer:
-        scorer.values([row, …])                     # a number from 0 to 1 a step, the answer's last
+    scorer = load_value_model(warehouse, "my-prm")
+    scorer.values([row, …], read_image)             # a number from 0 to 1 a step, the answer's last
 
 One forward pass over a line values all of its steps, since a step's last token sees nothing behind
-it (Lightman et al., "Let's verify step by step", arXiv 2305.20050; VisualPRM, arXiv 2503.10291). The
-head is a layer of its own in the same safetensors files; the language head is kept, and unused.
+it (Lightman et al., "Let's verify step by step", 2305.20050; VisualPRM, arXiv 2503.10291). The head
+is a layer of its own in the same safetensors files; the language head is kept, and unused.
 """
 
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -182,9 +181,8 @@ class StepScorer:
         return values
 
 
-@contextmanager
-def open_value_model(warehouse: Warehouse, name: str) -> Iterator[StepScorer]:
-    """Yield the scorer of the process reward model called `name`.
+def load_value_model(warehouse: Warehouse, name: str) -> StepScorer:
+    """Load the process reward model called `name`.
 
     Raises:
         TrainingError: there is none, or it is a model that answers.
@@ -201,4 +199,6 @@ def open_value_model(warehouse: Warehouse, name: str) -> Iterator[StepScorer]:
         device = "cuda" if torch.cuda.is_available() else "cpu"
         model = model.to(device)
         cache_image_features(model)
-        yield StepScorer(model, processor, student, LineWriter.of(warehouse, student, min_thoughts))
+        return StepScorer(
+            model, processor, student, LineWriter.of(warehouse, student, min_thoughts)
+        )

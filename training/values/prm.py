@@ -106,7 +106,8 @@ def line_examples(
     trees = version_trees(warehouse, folder, left_out)
     lines = list(value_lines(trees, recipe, left_out))
     held = _held_out(lines, recipe.holdout)
-    trained, measured = [], []
+    trained: list[Row] = []
+    measured: list[Row] = []
     for line in lines:
         try:
             row = _row(writer, line, recipe)
