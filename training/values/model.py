@@ -188,13 +188,20 @@ def load_value_model(warehouse: Warehouse, name: str) -> StepScorer:
         TrainingError: there is none, or it is a model that answers.
         WarehouseError: the name fits several trained models.
     """
+    from transformers.utils import logging
+
     with open_student(warehouse, name) as student:
         min_thoughts = recorded_process_reward(student.folder)
         if min_thoughts is None:
             raise TrainingError(
                 f"model {student.model_id} has no value head: `vigorl train prm` makes one that has"
             )
-        model, processor = load_model(student)
+        shown = logging.get_verbosity()
+        logging.set_verbosity_error()  # else it warns that the head is none of the model's layers
+        try:
+            model, processor = load_model(student)
+        finally:
+            logging.set_verbosity(shown)
         load_head(student.folder, model)
         device = "cuda" if torch.cuda.is_available() else "cpu"
         model = model.to(device)
