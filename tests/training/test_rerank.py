@@ -100,7 +100,8 @@ def test_a_trained_model_reranks_an_evaluation_and_is_no_student(
     assert "best of 3 by judge@" in said and "minus voting" in said and WEIGHTED in said
     for arguments, sentence in (
         ((*asked, "--rerank", "nano-base"), "has no value head: `vigorl train prm` makes one"),
-        (("evaluate", "judge", "sat2", "--split", "train"), "judge is a process reward model: it values steps"),
+        (("evaluate", "judge", "sat2", "--split", "train"),
+         "judge is a process reward model: it values steps"),
         (("train", "sft", "nano-sft", "--dataset", "kept", "--model", "judge"),
          "is a process reward model: it values steps, and no training starts from it"),
         (("build", "sat2", "--value-model", "nano-base"), "no model 'nano-base' was trained here"),
