@@ -171,6 +171,9 @@ def test_the_loss_is_the_divergence_from_soft_targets_by_weight() -> None:
     weights = torch.tensor([[3.0, 0.0, 1.0]])
     right = torch.logit(torch.tensor([[0.75, 0.1, 0.5]]))
     assert float(value_loss(right, labels, weights)) == pytest.approx(0, abs=1e-6)
+    rows = torch.cat([right, right.roll(1)]), labels.expand(2, -1), weights.expand(2, -1)
+    parts = [value_loss(*(part[i : i + 1] for part in rows)) for i in range(2)]
+    assert float(value_loss(*rows)) == pytest.approx(float(sum(parts)) / 2), "whatever is at once"
     wrong = torch.logit(torch.tensor([[0.5, 0.1, 0.5]]))
     cross = 0.75 * torch.log(torch.tensor(0.75 / 0.5)) + 0.25 * torch.log(torch.tensor(0.25 / 0.5))
     assert float(value_loss(wrong, labels, weights)) == pytest.approx(3 * float(cross))
