@@ -1,6 +1,6 @@
 """The value model of a build's searches: found by its name, loaded once, asked line by line.
 
-identity = find_value_model(settings, zooms=False)          # for `SearchConfig.value_model`
+identity = find_value_model(home, "my-prm", zooms=False)    # for `SearchConfig.value_model`
 valuer = valuer_of(warehouse, config, question)             # for `mcts.search.search`
 """
 
@@ -12,7 +12,7 @@ import threading
 from collections.abc import Sequence
 from functools import lru_cache
 
-from flows.settings import BuildSettings, FieldProblem
+from flows.settings import FieldProblem
 from mcts.config import SearchConfig
 from mcts.data import Question, ResponseStyle, Step
 from training.values.rerank import Scorer
@@ -26,8 +26,8 @@ DECIMALS = 4
 _ONE_AT_A_TIME = threading.Lock()
 
 
-def find_value_model(settings: BuildSettings, zooms: bool) -> str:
-    """Return the id of the process reward model that the settings name; empty for none.
+def find_value_model(home: str | None, name: str | None, zooms: bool) -> str:
+    """Return the id of a process reward model of a warehouse; empty where no name is given.
 
     Args:
         zooms: whether the search does.
@@ -36,9 +36,9 @@ def find_value_model(settings: BuildSettings, zooms: bool) -> str:
         Problem: it is a model that answers, or values other lines than this search has.
         WarehouseError: there is none, or several match.
     """
-    if not settings.value_model:
+    if not name:
         return ""
-    row = require_model(Warehouse.at(settings.home), settings.value_model)
+    row = require_model(Warehouse.at(home), name)
     recipe = json.loads(row["recipe"])
     if recipe["kind"] != "prm":
         raise FieldProblem(

@@ -91,7 +91,9 @@ def search_config(settings: BuildSettings, resolved: ResolvedTeacher) -> SearchC
         "prompt": prompt.name,
         "prompt_digest": prompt.digest,
         "zoom": way.zoom,
-        "value_model": find_value_model(settings, zooms=way.zoom is not None),
+        "value_model": find_value_model(
+            settings.home, settings.value_model, zooms=way.zoom is not None
+        ),
         "bounded": resolved.bounded,
         "budget": Budget(settings.tree_tokens, settings.tree_requests, settings.tree_seconds),
     }
