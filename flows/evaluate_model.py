@@ -22,6 +22,8 @@ async def evaluate_model(settings: EvaluateSettings) -> str:
     """Ask a benchmark's questions, grade the answers, report figures with their intervals."""
     outcome = await evaluate(settings, report=print)
     sentence = outcome.sentence()
+    if outcome.reranking is not None:
+        sentence += f". {outcome.reranking.sentence()}"
     if outcome.no_zoom is not None:
         sentence += f". {outcome.zoom_gain()}"
     if outcome.second is not None:

@@ -141,6 +141,13 @@ class BuildSettings(TeacherSettings, ZoomSettings):
         0.0, "give a node further children up to this power of its visits; 0: none", ge=0, le=1
     )
     distinct: bool = option(False, "discard a step that goes where its sibling does")
+    value_model: str | None = option(
+        None, "process reward model of this warehouse that values new steps (`vigorl train prm`)"
+    )
+    value_weight: float = option(2.0, "visits that such a value counts as", ge=0)
+    value_rollouts: int = option(
+        0, "new steps that answers are sampled from, of the highest values; 0: all", ge=0
+    )
     strategy: Literal["mcts", "best-of-n", "linear", "auto"] = option(
         "mcts",
         "tree search; a baseline: whole chains, or chains step by step; or auto: whole chains, "
@@ -198,6 +205,8 @@ class BuildSettings(TeacherSettings, ZoomSettings):
         super().check()
         if self.samples and self.strategy == "mcts":
             raise FieldProblem("samples", "they are for the strategies best-of-n, linear and auto")
+        if self.value_model and self.strategy not in ("mcts", "auto"):
+            raise FieldProblem("value_model", "it is for the strategies mcts and auto")
         if self.replay + self.regrade + self.dry_run > 1:
             raise Problem("replay, regrade and dry_run: give one of them")
         if self.on != "here" and self.teacher.startswith("vllm"):
@@ -288,6 +297,11 @@ class EvaluateSettings(ServerSettings, HomeSettings, ZoomSettings):
         "prefixes of a question's trees (the view prefix_starts)",
         ge=1,
     )
+    rerank: str | None = option(
+        None,
+        "process reward model that chooses among a question's samples (`vigorl train prm`), "
+        "beside voting",
+    )
     response_style: Annotated[ResponseStyle | None, Flag(former=("form",))] = option(
         None, "response style asked for; the one the model was taught when left out"
     )
@@ -315,6 +329,8 @@ class EvaluateSettings(ServerSettings, HomeSettings, ZoomSettings):
             raise Problem("pass_at and samples: give one of them")
         if self.prefixes and (self.pass_at is None or self.against or self.control):
             raise FieldProblem("prefixes", "give pass_at as well, and neither against nor control")
+        if self.rerank and (self.samples == 1 or self.prefixes or self.control):
+            raise FieldProblem("rerank", "give several samples, and neither prefixes nor control")
         if self.samples > 1 and self.temperature == 0:
             raise FieldProblem(
                 "samples", "at temperature 0 all are the same; give a temperature as well"
@@ -434,10 +450,11 @@ class SftSettings(TrainSettings):
     def check(self) -> None:
         """See `Settings.check`."""
         if not self.dataset:
-            raise FieldProblem("dataset", "sft needs a dataset version, such as sat2-sft@v1")
+            example = f"{self.kind} needs a dataset version, such as sat2-sft@v1"
+            raise FieldProblem("dataset", example)
 
 
-class DpoSettings(TrainSettings):
+class DpoSettings(SftSettings):
     """What `vigorl train dpo` and the deployments `train-dpo/*` take."""
 
     command, kind = "train dpo", "dpo"
@@ -445,10 +462,11 @@ class DpoSettings(TrainSettings):
         None, "learn from the trees of its traces: name@vN, or name for the newest"
     )
 
-    def check(self) -> None:
-        """See `Settings.check`."""
-        if not self.dataset:
-            raise FieldProblem("dataset", "dpo needs a dataset version, such as sat2-sft@v1")
+
+class PrmSettings(DpoSettings):
+    """What `vigorl train prm` and the deployments `train-prm/*` take."""
+
+    command, kind = "train prm", "prm"
 
 
 class GrpoSettings(TrainSettings):

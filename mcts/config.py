@@ -72,11 +72,19 @@ class SearchConfig:
     may be; 0: every node is expanded once."""
     distinct: bool = False
     """Discard a child that cites, or is shown, the place of a sibling, whatever its words."""
+    value_model: str = ""
+    """Identity of the model that values new nodes (`mcts.value_model`); empty for none."""
+    value_weight: float = 2.0
+    """Visits that such a value counts as in selection."""
+    value_rollouts: int = 0
+    """New steps of a wave's expansion that answers are sampled from, of the highest values; 0: all
+    of them."""
 
 
 # Fields added later are hashed only where they are set, so that older searches keep their ids.
 _LATER_FIELDS = (
-    "strategy", "samples", "enough", "budget", "bounded", "zoom", "widening", "distinct"
+    "strategy", "samples", "enough", "budget", "bounded", "zoom", "widening", "distinct",
+    "value_model", "value_weight", "value_rollouts",
 )  # fmt: skip
 
 

@@ -10,7 +10,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from functools import partial
 
 from mcts.budget import Budget
@@ -22,6 +22,7 @@ from mcts.parsing import fold_remark, parse, revisits
 from mcts.policy import Continuation, MeteredPolicy, Policy, complete_steps, parse_response
 from mcts.teachers.base import TeacherError
 from mcts.tree import Node, Rollout, Tree, backpropagate, uct
+from mcts.value_model import Valuer
 from mcts.zoom.config import ZoomConfig
 from mcts.zoom.episode import play
 from mcts.zoom.observe import ZoomProblem, same_region
@@ -47,9 +48,17 @@ class SearchRun:
     """
 
     def __init__(
-        self, question: Question, config: SearchConfig, policy: Policy, grade: Grader, tree_id: str
+        self,
+        question: Question,
+        config: SearchConfig,
+        policy: Policy,
+        grade: Grader,
+        tree_id: str,
+        valuer: Valuer | None = None,
     ) -> None:
-        self.config, self.grade = config, grade
+        if config.value_model and valuer is None:
+            raise ValueError(f"this search is guided by {config.value_model}, which is not here")
+        self.config, self.grade, self.valuer = config, grade, valuer
         self.policy = policy = MeteredPolicy(policy)
         self.frame = Frame.of(config.space, question)
         root, keys = Node(0, "", None), policy.request_keys
@@ -194,6 +203,27 @@ class SearchRun:
         radius = self.config.repeat_radius
         return a is not None and b is not None and frame.same_place(a, b, radius)
 
+    def bound_under(self, parent: Node) -> Callable[[Node], float]:
+        """Return the upper confidence bound of a child of `parent`, as a function of the child."""
+        weight = self.config.value_weight
+        return partial(uct, parent, exploration=self.config.exploration, value_weight=weight)
+
+    async def value(self, new: Sequence[Node]) -> list[Node]:
+        """Value new nodes by the value model; return those to sample answers from, in order.
+
+        Without one these are all. Answers are graded, and have no value from elsewhere.
+        """
+        if self.valuer is None:
+            return list(new)
+        steps = [node for node in new if not node.terminal]
+        found = await self.valuer.values([node.steps() for node in steps])
+        for node, prior in zip(steps, found, strict=True):
+            node.prior = prior
+        most = self.config.value_rollouts or len(steps)
+        ranked = sorted(steps, key=lambda node: -(node.prior if node.prior is not None else 0.5))
+        chosen = {node.node_id for node in ranked[:most]}
+        return [node for node in new if node.terminal or node.node_id in chosen]
+
     def widens(self, node: Node) -> bool:
         """Return whether an expanded node is to be given further children."""
         asked = node.attempts * self.config.children
@@ -208,7 +238,7 @@ class SearchRun:
         while below := [child for child in node.children if self.may_widen(child)]:
             if self.widens(node) and not self.dry(node):
                 break
-            node = max(below, key=partial(uct, node, exploration=self.config.exploration))
+            node = max(below, key=self.bound_under(node))
         return None if self.dry(node) else node
 
     def may_widen(self, node: Node) -> bool:

@@ -73,8 +73,8 @@ class Prefetcher:
     def prefetch(self, run: SearchRun, limit: int) -> None:
         """Request up to `limit` leaves certain to be expanded, if the next wave needs a new one."""
         config, tree = run.config, run.tree
-        if config.widening:
-            return  # which nodes are widened depends on rewards
+        if config.widening or config.value_model:
+            return  # which nodes are widened depends on rewards, which are rolled out on values
         left = min(MAX_SIMULATIONS, run.simulations_left())
         wave = select_wave(tree.root, config.exploration, min(config.wave, left))
         for leaf in wave:
@@ -201,6 +201,10 @@ class _FutureNode:
         followed = [child for child in node.children if not child.discarded]
         future.children = [cls.copy(child, future) for child in followed]
         return future
+
+    @property
+    def prior(self) -> None:
+        """None: searches with a value model prefetch nothing."""
 
     @property
     def free(self) -> bool:

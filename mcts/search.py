@@ -30,6 +30,7 @@ from mcts.engine import SearchRun
 from mcts.policy import Policy
 from mcts.prefetch import Prefetcher
 from mcts.tree import Tree, mark_pending, select_wave
+from mcts.value_model import Valuer
 
 
 async def search(
@@ -40,6 +41,7 @@ async def search(
     tree_id: str,
     before_wave: Callable[[Usage], None] = lambda usage: None,
     prefetch: Callable[[], int] = lambda: 0,
+    valuer: Valuer | None = None,
 ) -> Tree:
     """Search one question and return the tree.
 
@@ -52,9 +54,10 @@ async def search(
             an exception it raises ends the search.
         prefetch: how many further leaves may be requested before their turn (`mcts.prefetch`) at
             this moment; the tree does not depend on it.
+        valuer: what values new nodes, with `config.value_model`.
     """
     prefetcher = Prefetcher(policy)
-    run = SearchRun(question, config, prefetcher, grade, tree_id)
+    run = SearchRun(question, config, prefetcher, grade, tree_id, valuer)
     tree, unfinished = run.tree, True
     try:
         while tree.simulations < run.limit:
@@ -83,7 +86,8 @@ async def simulate(run: SearchRun) -> bool:
     """Run one wave of simulations; return whether anything is left to explore."""
     tree, root, config = run.tree, run.tree.root, run.config
     width = min(config.wave, run.limit - tree.simulations)
-    leaves = select_wave(root, config.exploration, width, run.widens if config.widening else None)
+    widens = run.widens if config.widening else None
+    leaves = select_wave(root, config.exploration, width, widens, config.value_weight)
     if config.widening and not leaves and (again := run.explored_node()):
         mark_pending(again, +1)
         leaves = [again]
@@ -94,6 +98,7 @@ async def simulate(run: SearchRun) -> bool:
         for leaf, proposed in zip(leaves, proposals, strict=True)
         for node in run.expand(leaf, proposed)
     ]
+    new = await run.value(new)
     rollouts = await gather(run.rollout(node) for node in new)
     for leaf in leaves:
         mark_pending(leaf, -1)

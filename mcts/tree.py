@@ -82,6 +82,8 @@ class Node:
     """Sum of the rewards backpropagated through it."""
     pending: int = 0
     """Simulations of the current wave that are in flight below it (virtual loss)."""
+    prior: float | None = None
+    """What a value model says of it (`mcts.value_model`); known in the search, not stored."""
     attempts: int = 0
     """How often it was expanded."""
     children: list[Node] = field(default_factory=list)
@@ -220,6 +222,8 @@ class SearchNode(Protocol):
     pending: int
 
     @property
+    def prior(self) -> float | None: ...
+    @property
     def parent(self) -> Self | None: ...
     @property
     def children(self) -> Sequence[Self]: ...
@@ -230,15 +234,20 @@ class SearchNode(Protocol):
 N = TypeVar("N", bound=SearchNode)
 
 
-def uct(parent: SearchNode, child: SearchNode, exploration: float) -> float:
+def uct(
+    parent: SearchNode, child: SearchNode, exploration: float, value_weight: float = 0.0
+) -> float:
     """Compute the upper confidence bound of `child`: V + c * sqrt(ln(N + 1) / (n + 1)).
 
     Simulations in flight count as visits without reward (virtual loss), so that those of one wave
-    spread over the tree instead of queueing on one branch.
+    spread over the tree instead of queueing on one branch. A prior counts as `value_weight` visits
+    in V.
     """
     parent_visits = parent.visits + parent.pending
     visits = child.visits + child.pending
     mean = child.total / visits if visits else 0.0
+    if child.prior is not None and value_weight:
+        mean = (child.total + value_weight * child.prior) / (visits + value_weight)
     return mean + exploration * math.sqrt(math.log(parent_visits + 1) / (visits + 1))
 
 
@@ -247,6 +256,7 @@ def select(
     exploration: float,
     widens: Callable[[N], bool] | None = None,
     taken: Sequence[N] = (),
+    value_weight: float = 0.0,
 ) -> N:
     """Return the node that the next simulation expands: descend by `uct`, first of equals.
 
@@ -257,22 +267,30 @@ def select(
     Args:
         widens: whether a node is to be given further children before any below it is expanded.
         taken: nodes that the same wave expands already; they are not widened.
+        value_weight: visits that a node's prior counts as.
     """
     node = root
     while followed := [child for child in node.children if child.free]:
         if widens and widens(node) and all(node is not other for other in taken):
             break
-        node = max(followed, key=partial(uct, node, exploration=exploration))
+        node = max(
+            followed,
+            key=partial(uct, node, exploration=exploration, value_weight=value_weight),
+        )
     return node
 
 
 def select_wave(
-    root: N, exploration: float, width: int, widens: Callable[[N], bool] | None = None
+    root: N,
+    exploration: float,
+    width: int,
+    widens: Callable[[N], bool] | None = None,
+    value_weight: float = 0.0,
 ) -> list[N]:
     """Select up to `width` leaves in turn; each is marked as pending before the next."""
     leaves: list[N] = []
     while len(leaves) < width and root.free:
-        leaves.append(select(root, exploration, widens, leaves))
+        leaves.append(select(root, exploration, widens, leaves, value_weight))
         mark_pending(leaves[-1], +1)
     return leaves
 

@@ -19,17 +19,20 @@ _LEARNED = {
     ResponseStyle.ANSWER_ONLY: "answer at once, without reasoning",
 }
 """What a student learns, in each response style."""
+_VALUES = "value each step of a line of reasoning, as a process reward model"
 
 
 def model_card(made: ModelInfo) -> str:
     """Render a trained model's card as Markdown, with front matter for a hub."""
     recipe = dict(made.recipe)
+    values = recipe["kind"] == "prm"
     return render_markdown(
         "training",
         "model_card.md.jinja",
         made=made,
         recipe=recipe,
-        learned=_LEARNED[recipe["response_style"]],
+        learned=_VALUES if values else _LEARNED[recipe["response_style"]],
+        values=values,
         revision=code_revision(),
         metrics={k: f"{v:.4g}" if isinstance(v, float) else v for k, v in made.metrics.items()},
         recipe_yaml=yaml.safe_dump(recipe, sort_keys=True).strip(),

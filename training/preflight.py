@@ -176,7 +176,16 @@ def check_overfit(trainer: Any, examples: Examples) -> str:
     Raises:
         TrainingError: no token is learned, or the loss does not fall.
     """
-    return _overfit(trainer, _some_rows(trainer, examples.dataset()))
+    return check_dataset_overfits(trainer, examples.dataset())
+
+
+def check_dataset_overfits(trainer: Any, dataset: Any) -> str:
+    """Overfit the first rows of a dataset as the trainer's collator takes it; see `check_overfit`.
+
+    Raises:
+        TrainingError: no token is learned, or the loss does not fall.
+    """
+    return _overfit(trainer, _some_rows(trainer, dataset))
 
 
 def _some_rows(trainer: Any, dataset: Any) -> Row:

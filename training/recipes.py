@@ -235,6 +235,45 @@ class DpoRecipe(_Recipe):
         return style
 
 
+class PrmRecipe(_Recipe):
+    """A process reward model, from the step values of a version's trees."""
+
+    kind: Literal["prm"]
+    epochs: Annotated[float, Field(gt=0)] = 1.0
+    steps: Positive | None = Field(None, description="optimizer steps, in place of epochs")
+    batch: Positive = Field(32, description="lines an optimizer step")
+    max_tokens: Positive | None = Field(
+        None, description="longest sequence allowed; nothing is ever cut off"
+    )
+    least_visits: Positive = Field(2, description="fewest graded answers behind a step of a tree")
+    rollout_steps: bool = Field(
+        True, description="value steps that only a rollout took, by the one answer it led to"
+    )
+    visit_power: Share = Field(
+        0.0, description="weight of a step: its visits to this power; 0 weighs all alike"
+    )
+    question_lines: Positive | None = Field(
+        24, description="most lines of a question, drawn by a hash; null for all"
+    )
+    holdout: Annotated[float, Field(gt=0, lt=1)] = Field(
+        0.15, description="share of the images whose questions only measure calibration"
+    )
+
+    @field_validator("response_style")
+    @classmethod
+    def _as_searched(cls, style: ResponseStyle) -> ResponseStyle:
+        if style not in (ResponseStyle.GROUNDED, ResponseStyle.ZOOM):
+            raise ValueError("steps are valued as they were searched: grounded or zoom")
+        return style
+
+    @field_validator("sharding")
+    @classmethod
+    def _one_process(cls, sharding: str) -> str:
+        if sharding != "none":
+            raise ValueError("a process reward model is trained in one process: none")
+        return sharding
+
+
 class GrpoRecipe(_Recipe):
     """Reinforcement learning on questions, a group of answers each."""
 
@@ -311,7 +350,7 @@ class GrpoRecipe(_Recipe):
         return most
 
 
-Recipe = SftRecipe | DpoRecipe | GrpoRecipe
+Recipe = SftRecipe | DpoRecipe | PrmRecipe | GrpoRecipe
 _READ: TypeAdapter[Recipe] = TypeAdapter(Annotated[Recipe, Field(discriminator="kind")])
 
 

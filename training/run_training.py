@@ -3,8 +3,8 @@
     with open_start(warehouse, recipe, model) as student:       # as the recipe prompts it
         row = run_training(run, student, examples, make_trainer, checks, reporter)
 
-`sft.py`, `grpo.py` and `preferences/dpo.py` choose the examples, the trainer, and what is checked
-before.
+`sft.py`, `grpo.py`, `preferences/dpo.py` and `values/prm.py` choose the examples, the trainer, and
+what is checked before.
 """
 
 from __future__ import annotations
@@ -15,6 +15,7 @@ from dataclasses import dataclass, replace
 from statistics import fmean
 from typing import Any
 
+from mcts.teachers.checkpoints import recorded_process_reward
 from training.errors import TrainingError
 from training.examples import Examples
 from training.preflight import check_rows
@@ -63,6 +64,11 @@ def open_start(warehouse: Warehouse, recipe: Recipe, given: str | None) -> Itera
         open_student(warehouse, student_name(recipe, given)) as found,
         with_text_tags(found, recipe.text_tags) as start,
     ):
+        if recorded_process_reward(found.folder) is not None:
+            raise TrainingError(
+                f"model {found.model_id} is a process reward model: it values steps, and no "
+                "training starts from it; name the student that it was made of"
+            )
         yield prepare_student(start, recipe)
 
 
@@ -84,11 +90,13 @@ def run_training(
     make_trainer: Callable[[Any, Any], Any],
     checks: Checks,
     reporter: TrainingReporter,
+    measure: Callable[[Any, Any], None] | None = None,
 ) -> Row | None:
     """Load, check, train and store one run; return the model's row, or None after checks alone.
 
     Args:
         make_trainer: builds the trainer from a loaded model and its processor.
+        measure: is given the trained model and the trainer, to log more figures.
 
     Raises:
         TrainingError: one sentence that says what to put right.
@@ -105,6 +113,8 @@ def run_training(
     if checks.only:
         return None
     trained = train(run, trainer, reporter)
+    if measure is not None:
+        measure(trained, trainer)
     return run.store_model(trained, student, _last_metrics(run, trainer))
 
 

@@ -29,7 +29,7 @@ from pathlib import Path
 from typing import Any
 
 from mcts.data import content_id
-from mcts.teachers.checkpoints import write_prompt_style
+from mcts.teachers.checkpoints import record_process_reward, write_prompt_style
 from mcts.zoom.recorded import record_zoom
 from training.errors import TrainingError
 from training.model_card import model_card
@@ -51,7 +51,7 @@ class Plan:
     """Everything that decides the outcome of a run."""
 
     kind: str
-    """sft, dpo or grpo."""
+    """sft, dpo, prm or grpo."""
     recipe: Row
     dataset: str | None
     """The dataset version, as name@vN."""
@@ -166,6 +166,8 @@ class Run:
         write_prompt_style(folder, student.prompt_style)
         if student.zoom is not None:
             record_zoom(folder, student.zoom)
+        if self.plan.kind == "prm":
+            record_process_reward(folder, self.plan.recipe["min_thoughts"])
         made = ModelInfo(
             self.plan.model_name, self.plan.parent, self.plan.dataset,
             {"kind": self.plan.kind, "data": self.plan.data, **self.plan.recipe},

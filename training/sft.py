@@ -17,7 +17,7 @@ from pathlib import Path
 from mcts.data import ResponseStyle
 from training.examples import read_dialogues, sft_examples
 from training.preflight import check_sft
-from training.recipes import SftRecipe
+from training.recipes import Recipe, SftRecipe
 from training.run_training import Checks, open_start, run_training
 from training.runs import Plan, open_run
 from training.students import Student
@@ -78,7 +78,7 @@ def train_sft(
         return run_training(run, student, examples, make, checks, reporter)
 
 
-def zooming(student: Student, recipe: SftRecipe, folder: Path) -> Student:
+def zooming(student: Student, recipe: Recipe, folder: Path) -> Student:
     """Return the student with what its calls show: what the dialogues of an opened version do.
 
     Raises:

@@ -89,7 +89,7 @@ def sft_trainer(
 
     length: Row = {"max_steps": recipe.steps} if recipe.steps else {}
     args = SFTConfig(
-        **_common(run, recipe, recipe.batch),
+        **common_arguments(run, recipe, recipe.batch),
         **length,
         num_train_epochs=recipe.epochs,
         assistant_only_loss=True,
@@ -102,11 +102,11 @@ def sft_trainer(
         args=args,
         train_dataset=examples.dataset(),
         processing_class=processor,
-        callbacks=_callbacks(run, reporter),
-        peft_config=_peft(recipe),
+        callbacks=run_callbacks(run, reporter),
+        peft_config=lora_config(recipe),
     )
     trainer.data_collator = SftBatches(trainer.data_collator, processor)
-    return _quiet(trainer)
+    return quieted(trainer)
 
 
 def dpo_trainer(
@@ -126,7 +126,7 @@ def dpo_trainer(
     length: Row = {"max_steps": recipe.steps} if recipe.steps else {}
     losses = {recipe.loss: 1.0} | ({"sft": recipe.sft_weight} if recipe.sft_weight else {})
     args = DPOConfig(
-        **_common(run, recipe, recipe.batch, sequences=2),
+        **common_arguments(run, recipe, recipe.batch, sequences=2),
         **length,
         num_train_epochs=recipe.epochs,
         beta=recipe.beta,
@@ -140,13 +140,13 @@ def dpo_trainer(
         args=args,
         train_dataset=pairs,
         processing_class=processor,
-        callbacks=_callbacks(run, reporter),
-        peft_config=_peft(recipe),
+        callbacks=run_callbacks(run, reporter),
+        peft_config=lora_config(recipe),
     )
     if cache is not None and trainer.ref_model is not None:
         cache_image_features(trainer.ref_model, cache)
     trainer.data_collator = PairBatches(trainer.data_collator, processor)
-    return _quiet(trainer)
+    return quieted(trainer)
 
 
 def training_template(processor: Any) -> str | None:
@@ -190,8 +190,8 @@ def grpo_trainer(
         reward_funcs=list(rewards.functions),
         train_dataset=prompts.dataset(),
         processing_class=processor,
-        callbacks=_callbacks(run, reporter),
-        peft_config=_peft(recipe),
+        callbacks=run_callbacks(run, reporter),
+        peft_config=lora_config(recipe),
     )
     trainer.local = trainer.chunked = recipe.engine == "local"
     trainer.ratio_limits = (recipe.ratio_low, recipe.ratio_high)
@@ -208,7 +208,7 @@ def grpo_trainer(
         trainer.begin_zooming(recipe, prompts.read_image, alarm)
     if cache is not None and trainer.ref_model is not None:
         cache_image_features(trainer.ref_model, cache)
-    return _quiet(trainer)
+    return quieted(trainer)
 
 
 def _grpo_config(run: Run, recipe: GrpoRecipe, weights: list[float]) -> Any:
@@ -225,7 +225,7 @@ def _grpo_config(run: Run, recipe: GrpoRecipe, weights: list[float]) -> Any:
             "vllm_importance_sampling_correction": True,
         }
     return GRPOConfig(
-        **_common(run, recipe, answers),
+        **common_arguments(run, recipe, answers),
         **vllm,
         max_steps=recipe.steps,
         num_generations=recipe.group,
@@ -315,7 +315,7 @@ def freeze_vision(model: Any, recipe: Recipe) -> FeatureCache | None:
     return cache_image_features(model) if cached else None
 
 
-def _common(run: Run, recipe: Recipe, batch: int, sequences: int = 1) -> Row:
+def common_arguments(run: Run, recipe: Recipe, batch: int, sequences: int = 1) -> Row:
     """Return what all trainers take, `batch` rows an optimizer step over all devices.
 
     Args:
@@ -383,7 +383,7 @@ def _sharding(recipe: Recipe, gpu: bool) -> Row:
     return {"deepspeed": dict(_ZERO3)}
 
 
-def _peft(recipe: Recipe) -> Any:
+def lora_config(recipe: Recipe) -> Any:
     if recipe.lora is None:
         return None
     from peft import LoraConfig
@@ -396,7 +396,7 @@ def _peft(recipe: Recipe) -> Any:
     )
 
 
-def _quiet(trainer: Any) -> Any:
+def quieted(trainer: Any) -> Any:
     """Remove the library's printing of metrics, which the reporter gets, and have trackers print on
     stderr: stdout is the caller's."""
     from transformers.integrations.integration_utils import INTEGRATION_TO_CALLBACK
@@ -422,7 +422,7 @@ def _on_stderr(method: Callable[..., Any]) -> Callable[..., Any]:
     return quiet
 
 
-def _callbacks(run: Run, reporter: TrainingReporter) -> list[Any]:
+def run_callbacks(run: Run, reporter: TrainingReporter) -> list[Any]:
     from accelerate import PartialState
     from transformers import TrainerCallback
 

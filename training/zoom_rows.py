@@ -29,7 +29,7 @@ from mcts.zoom.lenses import HALF_WIDTH_SHARE, VISUAL_SEARCH_LENS, Lens
 from mcts.zoom.observe import observe
 from mcts.zoom.render import render_crop
 from training.errors import TrainingError
-from training.recipes import GrpoRecipe, SftRecipe, Zoom
+from training.recipes import Recipe, Zoom
 from training.students import Student
 from warehouse.sources import task_of
 from warehouse.tables.schema import Row
@@ -45,7 +45,7 @@ class DialogueProblem(Exception):
     """Why a dialogue is left out, as the end of a sentence."""
 
 
-def with_zoom(student: Student, recipe: SftRecipe | GrpoRecipe, lens: Lens) -> Student:
+def with_zoom(student: Student, recipe: Recipe, lens: Lens) -> Student:
     """Return the student with what its calls show, as its `vigorl.json` will say.
 
     Args:

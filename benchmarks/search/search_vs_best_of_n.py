@@ -4,6 +4,8 @@
     python -m benchmarks.search.search_vs_best_of_n sat2 --tokens 100 --limit 60 --runs 3
     python -m benchmarks.search.search_vs_best_of_n vstar --family relative_position \
         --tokens 150 --set widening=0.7 distinct=true
+    python -m benchmarks.search.search_vs_best_of_n sat2 --teacher nano-reader --split test \
+        --home my-warehouse --set value_model=my-prm value_rollouts=1
 
 `search_or_sample` searches the same questions of the embedded sample with the same tokens per tree,
 as `vigorl build` does, each time in an empty warehouse and with another seed. The command asks what
@@ -117,9 +119,14 @@ class Solved:
 class HalfBudget:
     """Searches questions of a task's sample with a limit of tokens each, in one warehouse."""
 
-    def __init__(self, task: str, limit: int, home: str, family: str | None = None) -> None:
+    def __init__(
+        self, task: str, limit: int, home: str, family: str | None = None,
+        asked: dict[str, Any] | None = None,
+    ) -> None:  # fmt: skip
+        """`asked` are fields of `BuildSettings` for all strategies: the teacher, the split."""
         self._task, self._home, self._warehouse = task, home, Warehouse(home)
-        settings = BuildSettings.checked(task=task, home=home)
+        self._asked = asked or {}
+        settings = BuildSettings.checked(task=task, home=home, **self._asked)
         self._teacher: Teacher = resolve(settings).teacher
         every = asyncio.run(find_questions(self._warehouse, settings, Progress()))
         self.questions: Sequence[Question] = [
@@ -137,7 +144,7 @@ class HalfBudget:
         plenty = {"samples": PLENTY} if strategy == "best-of-n" else {"simulations": PLENTY}
         settings = BuildSettings.checked(
             task=self._task, strategy=strategy, enough=1, seed=seed,
-            home=self._home, **plenty, **given,
+            home=self._home, **plenty, **self._asked, **given,
         )  # fmt: skip
         config, slots = search_config(settings, resolve(settings)), TreeSlots(settings.concurrency)
         await self._teacher.open()
@@ -182,13 +189,16 @@ def where_sampling_fails(
     runs: int,
     family: str | None = None,
     less: int = 0,
+    home: str | None = None,
+    asked: dict[str, Any] | None = None,
     **given: Any,
 ) -> Iterator[Row]:
     """Yield what a strategy solves of the questions that best-of-n fails with `tokens` tokens.
 
     Best-of-n and the strategy are given `tokens` more, the strategy what best-of-n goes over it as
     well, and `less` fewer, since its own last wave goes over, too. `auto` begins with all questions
-    and both halves instead, since it samples first by itself. `given` are settings of the strategy.
+    and both halves instead, since it samples first by itself. `given` are settings of the strategy,
+    `asked` of all. `home` is a warehouse that has its value model; else an empty one is made.
     """
     pairs: list[tuple[Question, Solved, Solved]] = []
 
@@ -210,8 +220,8 @@ def where_sampling_fails(
             both = Solved(then.right, first.tokens + then.tokens) if then else first
             pairs.append((question, found_here, both))
 
-    with tempfile.TemporaryDirectory() as home:
-        bench = HalfBudget(task, limit, home, family)
+    with tempfile.TemporaryDirectory() as empty:
+        bench = HalfBudget(task, limit, home or empty, family, asked)
         for seed in range(runs):
             asyncio.run(measure(bench, seed))
     scenes = clusters([[image.image_id for image in q.images] for q, _, _ in pairs])
@@ -240,6 +250,9 @@ def main() -> None:
     parser.add_argument("--tokens", type=int, default=100, help="tokens of half a budget")
     parser.add_argument("--less", type=int, default=0, help="tokens that a last wave goes over")
     parser.add_argument("--runs", type=int, default=3, help="seeds")
+    parser.add_argument("--home", help="a warehouse; an empty one when left out")
+    parser.add_argument("--teacher", help="of all searches; the task's own when left out")
+    parser.add_argument("--split", help="of the questions; train when left out")
     parser.add_argument("--set", nargs="*", default=[], metavar="FIELD=VALUE", help="of a build")
     args = parser.parse_args()
     given = dict(pair.split("=", 1) for pair in args.set)
@@ -251,6 +264,8 @@ def main() -> None:
         args.runs,
         args.family,
         args.less,
+        args.home,
+        {name: value for name in ("teacher", "split") if (value := getattr(args, name))},
         **given,
     ):
         print(row.line(), flush=True)

@@ -77,6 +77,9 @@ def evaluate(settings: EvaluateSettings, json_: Json = False) -> None:
             print(report.remark)
         print()
     print(outcome.sentence())
+    if outcome.reranking is not None:
+        print(outcome.reranking.sentence())
+        show_table(pa.Table.from_pylist(outcome.reranking.rows()))
     if outcome.no_zoom is not None:
         print(outcome.zoom_gain())
         show_table(pa.Table.from_pylist(outcome.gain_by_family()))

@@ -1,4 +1,4 @@
-"""Commands that train students: `vigorl train sft`, `dpo` and `grpo`, and `vigorl train list`."""
+"""Commands that train: `vigorl train sft`, `dpo`, `prm` and `grpo`, and `vigorl train list`."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ import typer
 from flows.cli.interrupts import SENTENCE
 from flows.cli.printing import Home
 from flows.parameters import takes
-from flows.settings import DpoSettings, GrpoSettings, SftSettings, TrainSettings
+from flows.settings import DpoSettings, GrpoSettings, PrmSettings, SftSettings, TrainSettings
 
 train = typer.Typer(
     help="Train students; the same command again continues.",
@@ -40,6 +40,16 @@ def dpo(settings: DpoSettings, preflight: Preflight = False) -> None:
     """Have a student prefer the better of two ways on from one place of a tree.
 
     vigorl train dpo my-dpo.yaml --dataset sat2-sft@v1 --model my-sft-1a2b3c4d
+    """
+    _train(settings, preflight)
+
+
+@train.command()
+@takes(PrmSettings)
+def prm(settings: PrmSettings, preflight: Preflight = False) -> None:
+    """Teach a process reward model what the steps of a version's trees are worth.
+
+    vigorl train prm my-prm.yaml --dataset sat2-sft@v1 --model my-sft-1a2b3c4d
     """
     _train(settings, preflight)
 

@@ -29,10 +29,14 @@ def emit_published(version: Version) -> None:
 
 
 def emit_trained(row: Row) -> None:
-    """Announce a trained student; `vigorl.kind` says by which training."""
+    """Announce a trained model; `vigorl.kind` says by which training.
+
+    A process reward model is no student: under a name of its own it sets off no evaluation.
+    """
     kind = json.loads(row["recipe"])["kind"]
+    noun = "prm" if kind == "prm" else "model"
     emit_event(
         TRAINED,
-        resource={"prefect.resource.id": f"vigorl.model.{row['name']}", "vigorl.kind": kind},
+        resource={"prefect.resource.id": f"vigorl.{noun}.{row['name']}", "vigorl.kind": kind},
         payload={"model": row["name"], "dataset": row["dataset"] or "", "kind": kind},
     )

@@ -33,11 +33,12 @@ from training.evaluation.measure import (
     measure,
 )
 from training.evaluation.report import EvaluationReport, compare
+from training.values.rerank import Reranking, Scorer, rerank
 from warehouse.query.read_back import PrefixStart, read_prefixes
 from warehouse.sources import task_of
 from warehouse.sources.find_files import normalize_split
 from warehouse.storage.home import Warehouse
-from warehouse.tables.rows import read_questions
+from warehouse.tables.rows import read_image, read_questions
 
 SPLITS = ("test", "validation")
 """Splits to measure on where none is named: the first that has questions."""
@@ -56,6 +57,8 @@ class Outcome:
     """The first model on the same questions without zoom, where it zooms."""
     gain: dict[str, PairedDifference] = field(default_factory=dict)
     """How much better it is with zoom, over all and by family."""
+    reranking: Reranking | None = None
+    """What comes of a process reward model's choice among the first model's samples."""
 
     @property
     def reports(self) -> list[EvaluationReport]:
@@ -115,6 +118,8 @@ class Outcome:
         if self.no_zoom is not None:
             found["no_zoom"] = self.no_zoom.plain()
             found["zoom_gain"] = {f: asdict(gap) for f, gap in self.gain.items()}
+        if self.reranking is not None:
+            found["rerank"] = self.reranking.plain()
         return found
 
 
@@ -163,14 +168,19 @@ async def evaluate(
     Raises:
         Problem: there are no such questions, no such model, or no such prompt.
         TeacherUnavailable: the model does not answer; its responses so far are kept.
+        TrainingError: `rerank` names no process reward model.
     """
     warehouse = Warehouse.at(settings.home)
     questions, split = await asyncio.to_thread(find_benchmark, warehouse, settings, report)
     asked = _Benchmark(warehouse, settings, questions, split, report)
     resolved, way = resolve_model(settings, settings.model)
     try:
+        scorer = await asyncio.to_thread(load_scorer, settings, way)  # before anything is asked
         first = await asked.measure(settings.model, resolved, way)
         outcome = Outcome(first)
+        if scorer is not None:
+            chosen = await asyncio.to_thread(asked.rerank, first, scorer)
+            outcome = replace(outcome, reranking=chosen)
         if way.zoom is not None and beside_no_zoom:
             plain = without_zoom(resolved, task_of(settings.benchmark))
             no_zoom = await asked.measure(settings.model, resolved, plain, ", no zoom")
@@ -288,6 +298,17 @@ class _Benchmark:
             )
         return measured
 
+    def rerank(self, measured: EvaluationReport, scorer: Scorer) -> Reranking:
+        """Have a process reward model choose among each question's samples."""
+        line = ProgressLine("{done} of {total} questions reranked", report=self.report)
+        try:
+            return rerank(
+                measured, scorer, lambda name: read_image(self.warehouse, name),
+                lambda done, of: line.update(done, of, "", None),
+            )  # fmt: skip
+        finally:
+            line.close()
+
     async def _prefixes(
         self, resolved: ResolvedTeacher, way: WayOfAsking
     ) -> dict[str, list[PrefixStart]]:
@@ -311,6 +332,24 @@ class _Benchmark:
                 "first (--pass-at without --prefixes)",
             )
         return found
+
+
+def load_scorer(settings: EvaluateSettings, way: WayOfAsking) -> Scorer | None:
+    """Load the process reward model that `rerank` names; None where it names none.
+
+    Raises:
+        Problem: it values dialogues that zoom where the model doesn't, or the other way round.
+        TrainingError: it is none.
+    """
+    if settings.rerank is None:
+        return None
+    from training.values.model import load_value_model
+
+    scorer = load_value_model(Warehouse.at(settings.home), settings.rerank)
+    if scorer.writer.zooms is not (way.zoom is not None):
+        those = "dialogues that zoom" if scorer.writer.zooms else "answers without crops"
+        raise FieldProblem("rerank", f"{scorer.student.model_id} values {those} alone")
+    return scorer
 
 
 def _show(line: ProgressLine, done: EvaluationProgress) -> None:

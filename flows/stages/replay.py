@@ -23,6 +23,7 @@ from flows.progress import Progress
 from flows.settings import BuildSettings, Problem
 from flows.stages.build import find_questions
 from flows.stages.curate import curate_trees, read_filters
+from flows.stages.node_values import valuer_of
 from flows.stages.search import Search, name_searches, search_config
 from flows.teachers.resolve import resolve
 from mcts.concurrency import gather
@@ -153,7 +154,10 @@ async def _rebuild(
         policy = TeacherPolicy(named.question, config, named.tree_id, teacher, {})
         async with slots:
             try:
-                tree = await search(named.question, config, policy, grade, named.tree_id)
+                valuer = await asyncio.to_thread(valuer_of, warehouse, config, named.question)
+                tree = await search(
+                    named.question, config, policy, grade, named.tree_id, valuer=valuer
+                )
             except (ReplayMiss, JournalMismatch) as error:
                 return str(error)
         records = source.records(named.tree_id)

@@ -20,6 +20,7 @@ from typing import Any, Literal, TypeVar
 from curation.grading.grade import grade
 from flows.progress import Progress
 from flows.settings import BuildSettings, FieldProblem
+from flows.stages.node_values import find_value_model, valuer_of
 from flows.stages.run_budget import OutOfBudget, RunBudget
 from flows.teachers.resolve import ResolvedTeacher
 from flows.teachers.response_styles import search_style, way_of_asking
@@ -42,7 +43,8 @@ from warehouse.tables.tree_rows import SearchRows, search_rows
 
 # Chains a baseline samples where its tree budget alone is to stop it.
 MOST_SAMPLES = 1024
-_ONLY_MCTS = ("simulations", "children", "rollouts", "exploration", "widening", "distinct")
+_ONLY_MCTS = ("simulations", "children", "rollouts", "exploration", "widening", "distinct",
+              "value_model", "value_weight", "value_rollouts")  # fmt: skip
 
 Shard = TypeVar("Shard")
 
@@ -89,6 +91,9 @@ def search_config(settings: BuildSettings, resolved: ResolvedTeacher) -> SearchC
         "prompt": prompt.name,
         "prompt_digest": prompt.digest,
         "zoom": way.zoom,
+        "value_model": find_value_model(
+            settings.home, settings.value_model, zooms=way.zoom is not None
+        ),
         "bounded": resolved.bounded,
         "budget": Budget(settings.tree_tokens, settings.tree_requests, settings.tree_seconds),
     }
@@ -296,4 +301,5 @@ async def search_one(
         reason = f"image {lost.args[0]} is not among the warehouse's objects"
         return Tree(named.tree_id, question, Node(0, "", None), errors=(reason,))
     policy = TeacherPolicy(question, config, named.tree_id, opened.teacher, images)
-    return await search(question, config, policy, grade, named.tree_id, between, prefetch)
+    valuer = await asyncio.to_thread(valuer_of, warehouse, config, question)
+    return await search(question, config, policy, grade, named.tree_id, between, prefetch, valuer)

@@ -11,7 +11,7 @@ from typing import Any
 
 from flows.progress import ProgressLine
 from flows.settings import GrpoSettings, Problem, TrainSettings
-from training.recipes import DpoRecipe, Recipe, SftRecipe, load_recipe
+from training.recipes import DpoRecipe, PrmRecipe, Recipe, SftRecipe, load_recipe
 from training.runs import is_main
 from training.trainers import TrainingReporter
 from warehouse.storage.home import Warehouse
@@ -61,6 +61,11 @@ def train(settings: TrainSettings, *, only_check: bool = False) -> Row | None:
 
             assert settings.dataset
             return train_dpo(warehouse, recipe, settings.dataset, reporter=reporter, **common)
+        if isinstance(recipe, PrmRecipe):
+            from training.values.prm import train_prm
+
+            assert settings.dataset
+            return train_prm(warehouse, recipe, settings.dataset, reporter=reporter, **common)
         from training.grpo import train_grpo
 
         assert isinstance(settings, GrpoSettings)

@@ -33,6 +33,7 @@ from mcts.teachers.checkpoints import (
     find_checkpoint,
     observation_role,
     prompt_style,
+    recorded_process_reward,
     registered_checkpoints,
 )
 from mcts.teachers.credentials import Access, CredentialProblem, mask_url, read_key, split_url
@@ -121,6 +122,10 @@ def _checkpoint(settings: TeacherSettings) -> ResolvedTeacher:
 def _as_it_says(folder: Path, resolved: ResolvedTeacher) -> ResolvedTeacher:
     """Add what a checkpoint's folder says of how its model is asked."""
     try:
+        if recorded_process_reward(folder) is not None:
+            raise ValueError(
+                f"{folder.name} is a process reward model: it values steps, and answers nothing"
+            )
         style, zoom = prompt_style(folder), recorded_zoom(folder)
         role = observation_role(folder)
     except ValueError as error:

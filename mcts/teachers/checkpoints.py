@@ -64,6 +64,7 @@ MODEL_TYPES = {"qwen2_vl": "qwen2-vl", "qwen2_5_vl": "qwen2.5-vl", "qwen3_vl": "
 _GENERATION = re.compile(r"\{%-?\s*(?:end)?generation\s*-?%\}")
 _PROBE = "Image 2, enlarged."
 STYLE_FILE = "vigorl.json"
+_PROCESS_REWARD = "process_reward"
 GROUP = "vigorl.models"
 DEFAULT = "default"
 
@@ -221,6 +222,32 @@ def write_prompt_style(folder: Path, style: PromptStyle) -> None:
         "step_tokens": style.step_tokens,
     }
     (folder / STYLE_FILE).write_text(json.dumps(fields, indent=1) + "\n", encoding="utf-8")
+
+
+def record_process_reward(folder: Path, min_thoughts: int) -> None:
+    """Add to a folder's `vigorl.json` that its model values steps, and answers nothing.
+
+    Args:
+        min_thoughts: what the prompts demand that its steps stand behind.
+    """
+    path = folder / STYLE_FILE
+    fields = {**read_json(path), _PROCESS_REWARD: {"min_thoughts": min_thoughts}}
+    path.write_text(json.dumps(fields, indent=1) + "\n", encoding="utf-8")
+
+
+def recorded_process_reward(folder: Path) -> int | None:
+    """Read what `record_process_reward` wrote: `min_thoughts`; None for a model that answers.
+
+    Raises:
+        ValueError: it is not as it was written.
+    """
+    found = read_json(folder / STYLE_FILE).get(_PROCESS_REWARD)
+    if found is None:
+        return None
+    try:
+        return int(found["min_thoughts"])
+    except (KeyError, TypeError, ValueError) as error:
+        raise ValueError(f"{folder / STYLE_FILE}, {_PROCESS_REWARD}: {error!r}") from None
 
 
 def shapes_identity(path: Path) -> bool:

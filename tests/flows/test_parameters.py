@@ -29,6 +29,7 @@ from flows.settings import (
     GallerySettings,
     GrpoSettings,
     JudgeSettings,
+    PrmSettings,
     Problem,
     ServeSettings,
     Settings,
@@ -51,6 +52,7 @@ FLOWS = {
     "evaluate_model": EvaluateSettings,
     "train_sft": SftSettings,
     "train_dpo": DpoSettings,
+    "train_prm": PrmSettings,
     "train_grpo": GrpoSettings,
 }
 PROJECT = Path(__file__).resolve().parents[2]

@@ -20,6 +20,7 @@ from flows.settings import (
     ImportSettings,
     JudgeSettings,
     LintSettings,
+    PrmSettings,
     ServeSettings,
     SftSettings,
     TeacherSettings,
@@ -37,6 +38,7 @@ DEFAULTS: dict[type[Settings], dict[str, Any]] = {
         "rollouts": 2, "max_depth": 10, "exploration": 2.0, "wave": 1, "strategy": "mcts",
         "temperature": 1.0, "top_p": 1.0, "seed": 0, "shard": 64, "only_new": False,
         "retry_failed": False, "replay": False, "regrade": False, "dry_run": False, "pilot": 4,
+        "value_weight": 2.0, "value_rollouts": 0,
     },
     CurateSettings: {"dry_run": False},
     JudgeSettings: {
@@ -60,6 +62,7 @@ DEFAULTS: dict[type[Settings], dict[str, Any]] = {
     },
     SftSettings: {"override": ()},
     DpoSettings: {"override": ()},
+    PrmSettings: {"override": ()},
     GrpoSettings: {"override": (), "split": "train"},
     RetrainSettings: {
         "sft_recipe": "", "grpo_recipe": "", "start": "base", "replay": 0.5, "simulations": 8,
@@ -111,7 +114,7 @@ FROM_ONE = {
 }
 FROM_ZERO = {
     ImportSettings: "max_rejects",
-    BuildSettings: "refusals exploration temperature seed",
+    BuildSettings: "refusals exploration temperature seed value_weight value_rollouts",
     EvaluateSettings: "temperature seed",
     AskSettings: "seed temperature",
     ServeSettings: "seed",

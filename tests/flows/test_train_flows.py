@@ -15,7 +15,14 @@ from prefect.server.events.schemas.events import ReceivedEvent
 
 from flows.orchestration import events
 from flows.orchestration.training_process import command, too_few_rows
-from flows.settings import DpoSettings, GrpoSettings, Problem, SftSettings, TrainSettings
+from flows.settings import (
+    DpoSettings,
+    GrpoSettings,
+    PrmSettings,
+    Problem,
+    SftSettings,
+    TrainSettings,
+)
 from flows.stages.train import train
 from tests.support.project_files import ROOT
 from tests.support.trained import warehouse_with_traces
@@ -45,7 +52,7 @@ def test_a_version_sets_off_sft_sft_sets_off_grpo_and_both_an_evaluation(
     (sft,), (grpo,), (measure,) = map(waits_for, ("train_sft", "train_grpo", "evaluate_model"))
     version = type("V", (), {"name": "sat2-sft", "ref": "sat2-sft@v2", "n_rows": 9})()
     events.emit_published(version)
-    for kind in ("sft", "grpo"):
+    for kind in ("sft", "grpo", "prm"):
         events.emit_trained(
             {"name": f"m-{kind}", "dataset": "d@v1", "recipe": json.dumps({"kind": kind})}
         )
@@ -62,7 +69,7 @@ def test_a_version_sets_off_sft_sft_sets_off_grpo_and_both_an_evaluation(
         return bool(posture.covers(received))
 
     assert [[fires(t, e) for e in emitted] for t in (sft, grpo, measure)] == [
-        [True, False, False], [False, True, False], [False, True, True],
+        [True, False, False, False], [False, True, False, False], [False, True, True, False],
     ]  # fmt: skip
     for trigger, event in ((sft, emitted[0]), (grpo, emitted[1]), (measure, emitted[2])):
         for value in trigger["parameters"].values():
@@ -88,6 +95,8 @@ def test_a_flow_runs_what_a_person_would_type() -> None:
         (SftSettings, {"recipe": "nano-sft"}, "dataset: sft needs a dataset version"),
         (DpoSettings, {"recipe": "nano-sft", "dataset": "a"}, "is for `vigorl train sft`"),
         (DpoSettings, {"recipe": "nano-dpo"}, "dataset: dpo needs a dataset version"),
+        (PrmSettings, {"recipe": "nano-dpo", "dataset": "a"}, "is for `vigorl train dpo`"),
+        (PrmSettings, {"recipe": "nano-prm"}, "dataset: prm needs a dataset version"),
         (GrpoSettings, {"recipe": "nano-grpo", "limit": 0}, "limit: .*greater than or equal"),
         (GrpoSettings, {"recipe": "nano-grpo", "name": "My model"}, "name: .*pattern"),
     ],

@@ -203,6 +203,11 @@ EVERY_KIND = {
              "question_pairs": 8},
         ),
         (
+            "prm",
+            {"epochs": 1.0, "steps": None, "batch": 32, "max_tokens": None, "least_visits": 2,
+             "rollout_steps": True, "visit_power": 0.0, "question_lines": 24, "holdout": 0.15},
+        ),
+        (
             "grpo",
             {"updates": 1, "group": 8, "max_completion": 256, "turn_tokens": None,
              "max_prompt": None, "temperature": 1.0, "top_p": 1.0, "beta": 0.0, "epsilon": 0.2,
@@ -243,6 +248,7 @@ def test_defaults_of_inner_fields_stay_what_they_are(tmp_path: Path) -> None:
         ("sft", "micro_batch", 1, 0), ("sft", "epochs", 0.1, 0), ("sft", "steps", 1, 0),
         ("sft", "warmup", 0, -0.1), ("sft", "lora.rank", 1, 0), ("sft", "lora.alpha", 1, 0),
         ("dpo", "epochs", 0.1, 0), ("dpo", "beta", 0.01, 0), ("dpo", "sft_weight", 0, -0.1),
+        ("prm", "epochs", 0.1, 0), ("prm", "holdout", 0.1, 0), ("prm", "visit_power", 0, -0.1),
         ("grpo", "group", 2, 1), ("grpo", "temperature", 0.1, 0), ("grpo", "top_p", 0.1, 0),
         ("grpo", "beta", 0, -0.1), ("grpo", "epsilon", 0.1, 0), ("grpo", "epsilon_high", 0.1, 0),
         ("grpo", "dead_group_tokens", 0, -1), ("grpo", "ratio_low", 0.1, 0),
@@ -261,7 +267,8 @@ def test_a_field_takes_its_least_value_and_nothing_below(
 @pytest.mark.parametrize(
     ("kind", "field", "most"),
     [("sft", "warmup", 1), ("grpo", "top_p", 1), ("grpo", "vllm_memory", 1),
-     ("grpo", "alarm.least_calls", 1), ("grpo", "alarm.least_gain", 1), ("dpo", "least_margin", 1)],
+     ("grpo", "alarm.least_calls", 1), ("grpo", "alarm.least_gain", 1), ("dpo", "least_margin", 1),
+     ("prm", "visit_power", 1)],
 )  # fmt: skip
 def test_a_share_is_one_at_most(tmp_path: Path, kind: str, field: str, most: float) -> None:
     bare(tmp_path, kind, f"{field}={most}")

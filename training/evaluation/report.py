@@ -259,7 +259,7 @@ def _shares(question: Question, predictions: Sequence[Prediction]) -> dict[str, 
     found = {"accuracy": sum(scores) / n, "format": sum(well_formed) / n}
     if n > 1:
         found["pass@k"] = max(scores)
-        found["majority"] = _majority(question, predictions)
+        found["majority"] = majority(question, predictions)
     found["pointed"] = sum(map(_points, predictions)) / n
     found |= {name: sum(getattr(p, name) for p in predictions) / n for name in COSTS}
     known = [hit for p in predictions for hit in p.grounded if hit is not None]
@@ -268,7 +268,7 @@ def _shares(question: Question, predictions: Sequence[Prediction]) -> dict[str, 
     return found
 
 
-def _majority(question: Question, predictions: Sequence[Prediction]) -> float:
+def majority(question: Question, predictions: Sequence[Prediction]) -> float:
     """Return the score of the most frequent answer; of several equally frequent ones, the mean."""
     given = [(vote_of(question, p.answer), p) for p in predictions if p.answer is not None]
     votes = Counter(vote for vote, _ in given)

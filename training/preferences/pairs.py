@@ -112,7 +112,7 @@ def _chosen(
 ) -> Iterator[tuple[Question, list[PreferencePair]]]:
     """Yield each question with the pairs that the recipe takes; count in `left_out` the others."""
     found: dict[str, tuple[Question, list[PreferencePair]]] = {}
-    for tree in _trees(warehouse, folder, left_out):
+    for tree in version_trees(warehouse, folder, left_out):
         if tree.zoom is not None:
             left_out["trees that zoom"] += 1
             continue
@@ -141,7 +141,7 @@ def _takes(recipe: DpoRecipe, pair: PreferencePair, left_out: Counter[str]) -> b
     return reason is None
 
 
-def _trees(warehouse: Warehouse, folder: Path, left_out: Counter[str]) -> Iterator[Tree]:
+def version_trees(warehouse: Warehouse, folder: Path, left_out: Counter[str]) -> Iterator[Tree]:
     """Yield the trees that training traces of an opened version were cut from, by id.
 
     Raises:

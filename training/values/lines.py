@@ -1,0 +1,204 @@
+"""Lines of reasoning as rows for a process reward model: where each step ends, what it is worth.
+
+    writer = LineWriter.of(warehouse, student, min_thoughts=3)
+    row = writer.row(question, steps, answer)       # messages, images, and `ends` of the steps
+    lines = value_lines(trees, recipe, left_out)    # chosen of a version's trees, with targets
+
+A line runs from the question to an answer: the steps of a tree's node, then those of a rollout.
+Targets are what `curation.traces.step_values` says: the mean outcome beneath a step's node
+(Math-Shepherd's soft estimation, Wang et al., arXiv 2312.08935; ViGoRL, section 3.2). The answer's
+target is its own reward, so that its value verifies a whole response (Cobbe et al., arXiv
+2110.14168). Steps that lines share are learned from once, in the first line that has them.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import dataclass, field
+
+from mcts.coordinates import Frame
+from mcts.data import Question, ResponseStyle, Step, Trace, TraceKind, content_id
+from mcts.parsing import render
+from mcts.tree import Node, Tree
+from training.recipes import PrmRecipe
+from training.students import Student, read_control_tokens
+from training.zoom_rows import Dialogues
+from warehouse.exports.dialogues import ConversationRenderer
+from warehouse.storage.home import Warehouse
+from warehouse.tables.schema import Row
+
+FORCED = "answer_forced"
+"""The problem of an answer that was asked for at a limit."""
+ANSWER_DEPTH = 0
+"""Stands for the depth of an answer among the depths of steps, which begin at 1."""
+
+
+@dataclass(frozen=True, slots=True)
+class Target:
+    """What one step or answer is worth."""
+
+    depth: int
+    """Of a step, from 1; `ANSWER_DEPTH` for an answer."""
+    value: float
+    """Mean reward of the answers behind it, 0 to 1."""
+    visits: int
+    """How many they were."""
+
+
+@dataclass(frozen=True, slots=True)
+class ValueLine:
+    """Steps and an answer with their targets."""
+
+    question: Question
+    steps: tuple[Step, ...]
+    answer: str
+    targets: tuple[Target | None, ...]
+    """One a step and one for the answer; None where nothing is learned."""
+    name: str
+
+
+@dataclass(slots=True)
+class LineWriter:
+    """Writes lines as one model reads them.
+
+    Prompts demand the same number of steps whatever follows, so that a step's value does not depend
+    on what it is not shown.
+    """
+
+    renderer: ConversationRenderer
+    student: Student
+    min_thoughts: int
+    marks: tuple[str, ...]
+    """The model's control tokens, which no text may spell."""
+    dialogues: Dialogues = field(init=False)
+
+    def __post_init__(self) -> None:
+        self.dialogues = Dialogues(self.student, 1)
+
+    @classmethod
+    def of(cls, warehouse: Warehouse, student: Student, min_thoughts: int) -> LineWriter:
+        """Return the writer for a student, prompted as it is."""
+        prompt = student.prompt_style.prompt
+        renderer = ConversationRenderer(warehouse, student.space, prompt, min_thoughts)
+        return cls(renderer, student, min_thoughts, read_control_tokens(student))
+
+    @property
+    def zooms(self) -> bool:
+        """Whether lines are dialogues that zoom."""
+        return self.student.prompt_style.response_style is ResponseStyle.ZOOM
+
+    def row(self, question: Question, steps: Sequence[Step], answer: str | None) -> Row:
+        """Return a line's messages and images; `ends` has a place for each step and the answer.
+
+        A place is the number of a turn of the model's, and how many of its characters are read. A
+        line without an answer ends in an empty one, which is behind every place but its own.
+
+        Raises:
+            DialogueProblem: its crops are not those that the student's own calls would show.
+        """
+        frame, said = Frame.of(self.student.space, question), answer or ""
+        if self.zooms:
+            shown = tuple(self.dialogues.as_shown(frame, steps))
+            trace = Trace(question.question_id, shown, said, None, TraceKind.ZOOM)
+            row = self.dialogues.row(question, trace)
+        else:
+            shown = tuple(steps)
+            content = self.renderer.completion(shown, said, question)
+            row = {
+                "messages": [
+                    *self.renderer.prompt(question),
+                    {"role": "assistant", "content": content},
+                ],
+                "image_ids": [image.image_id for image in question.images],
+                "image_sizes": [[image.width, image.height] for image in question.images],
+            }
+        places = _step_ends(shown, frame)
+        last = sum(message["role"] == "assistant" for message in row["messages"]) - 1
+        places.append([last, len(row["messages"][-1]["content"])])
+        return {**row, "question_id": question.question_id, "ends": places}
+
+    def reader(self, read_image: Callable[[str], bytes]) -> Callable[[str], bytes]:
+        """Return a reader of images, and of the crops of rows that were written."""
+        return self.dialogues.reader(read_image)
+
+
+def _step_ends(steps: Sequence[Step], frame: Frame) -> list[list[int]]:
+    """Return where each step ends: the number of its turn, and characters of that turn."""
+    ends: list[list[int]] = []
+    turn, begun = 0, 0
+    for i, step in enumerate(steps, 1):
+        text = render(steps[begun:i], None, frame, before=steps[:begun])
+        ends.append([turn, len(text)])
+        if step.observation is not None:
+            turn, begun = turn + 1, i
+    return ends
+
+
+def value_lines(
+    trees: Iterable[Tree], recipe: PrmRecipe, left_out: Counter[str]
+) -> Iterator[ValueLine]:
+    """Yield the lines that a recipe takes, question by question; count in `left_out` the others."""
+    zooms = recipe.response_style is ResponseStyle.ZOOM
+    by_question: dict[str, list[tuple[str, Tree, Node, int | None]]] = {}
+    for tree in trees:
+        if (tree.zoom is not None) is not zooms:
+            left_out["trees that zoom" if tree.zoom else "trees that never could zoom"] += 1
+            continue
+        found = by_question.setdefault(tree.question.question_id, [])
+        for node, rollout in _ends(tree, left_out):
+            drawn = content_id("line", tree.tree_id, node.node_id, rollout)
+            found.append((drawn, tree, node, rollout))
+    for lines in by_question.values():
+        lines.sort(key=lambda line: line[0])
+        if (most := recipe.question_lines) is not None and len(lines) > most:
+            left_out[f"lines beyond the {most} of a question"] += len(lines) - most
+        learned: set[tuple[str, int]] = set()
+        for _, tree, node, rollout in lines[: recipe.question_lines]:
+            yield _line(tree, node, rollout, recipe, learned)
+
+
+def _ends(tree: Tree, left_out: Counter[str]) -> Iterator[tuple[Node, int | None]]:
+    """Yield the ends of a tree's lines: nodes that answer, and rollouts by their number."""
+    for node in tree.nodes:
+        if any(above.discarded for above in node.lineage()):
+            continue
+        if node.terminal and node.reward is not None:
+            if FORCED in node.problems:
+                left_out["lines whose answer was forced"] += 1
+            else:
+                yield node, None
+        for number, rollout in enumerate(node.rollouts):
+            if rollout.answer is None or rollout.reward is None:
+                continue
+            if FORCED in rollout.problems:
+                left_out["lines whose answer was forced"] += 1
+            else:
+                yield node, number
+
+
+def _line(
+    tree: Tree, node: Node, number: int | None, recipe: PrmRecipe, learned: set[tuple[str, int]]
+) -> ValueLine:
+    """Return one line; its nodes are added to those `learned`, which have no target again."""
+    targets: list[Target | None] = []
+    for above in node.lineage():
+        if above.step is None:
+            continue
+        known = (tree.tree_id, above.node_id) in learned or above.visits < recipe.least_visits
+        if not known and above.value is not None:
+            learned.add((tree.tree_id, above.node_id))
+            targets.append(Target(above.depth, above.value, above.visits))
+        else:
+            targets.append(None)
+    steps, answer, reward = node.steps(), node.answer, node.reward
+    if number is not None:
+        rollout = node.rollouts[number]
+        steps, answer, reward = steps + rollout.steps, rollout.answer, rollout.reward
+    assert answer is not None and reward is not None  # `_ends` let it through
+    for depth in range(len(targets) + 1, len(steps) + 1):
+        targets.append(Target(depth, reward, 1) if recipe.rollout_steps else None)
+    targets.append(Target(ANSWER_DEPTH, reward, 1))
+    name = f"tree {tree.tree_id}, node {node.node_id}"
+    name += "" if number is None else f", rollout {node.rollouts[number].rollout_id}"
+    return ValueLine(tree.question, steps, answer, tuple(targets), name)
