@@ -17,9 +17,10 @@ in Tree-GRPO (Ji et al. 2025, 2509.21240), by the mean entropy of the steps that
 their number, so that a place that was forked before must be that much more uncertain.
 
 What a step earns (TreeRL, section 3.2): V is the mean reward of the leaves beneath a node, and its
-advantage the mean of two differences, V minus the root's V (global: between chains) and V minus its
-parent's V (local: within a chain's forks). Without forks both are the reward minus the group's
-mean, so a tree without forks is GRPO's group.
+advantage the mean of two differences: V minus the root's V (global: between chains), and V minus
+the V of the nearest fork above (local: within a chain's forks). Steps between two forks are one
+node there, so they earn the same here. Without forks both differences are the reward minus the
+group's mean: a tree without forks is GRPO's group.
 """
 
 from __future__ import annotations
@@ -68,11 +69,16 @@ class SampledStep:
     @property
     def advantage(self) -> float:
         """Mean of its global and its local advantage; 0 where it has no value."""
-        above = self.lineage()
-        value, parent, root = self.value, (self.parent or self).value, above[0].value
-        if value is None or parent is None or root is None:
+        value, fork, root = self.value, self.fork.value, self.lineage()[0].value
+        if value is None or fork is None or root is None:
             return 0.0
-        return ((value - root) + (value - parent)) / 2
+        return ((value - root) + (value - fork)) / 2
+
+    @property
+    def fork(self) -> SampledStep:
+        """The nearest node above from which several samples go on; the root where none does."""
+        above = self.parent or self
+        return above if len(above.children) > 1 or above.parent is None else above.fork
 
     def lineage(self) -> list[SampledStep]:
         """Return the nodes from the root to this one."""
