@@ -55,6 +55,8 @@ class TreeClaimSize:
     """Optimizer steps of a training."""
     test: int | None = None
     """Test questions; all 240 when left out."""
+    compared: int = 32
+    """Training questions that are sampled in both ways before a training."""
     recipe: str = "nano-grpo"
     start: str = "nano-reader"
     """The model that both arms start from."""
@@ -65,8 +67,8 @@ class TreeClaimSize:
         return f"trees-{content_id(size_identity(self))[:8]}"
 
 
-FULL = TreeClaimSize((0, 1, 2), steps=20)
-QUICK = TreeClaimSize((0,), steps=2, test=24)
+FULL = TreeClaimSize((0, 1), steps=10)
+QUICK = TreeClaimSize((0,), steps=2, test=24, compared=4)
 
 
 def size_identity(size: TreeClaimSize) -> Row:
@@ -97,12 +99,13 @@ def train_arm(experiment: Experiment, stage: Stage) -> Row:
     """Train an arm; keep what its groups were like, as means of all steps."""
     size: TreeClaimSize = experiment.size
     name = experiment.model_name(stage.arm, stage.seed)
+    trees = (f"tree.compared={size.compared}",) if stage.arm == "tree" else ()
     settings = GrpoSettings.checked(
         recipe=size.recipe, task=TASK, split="train", name=name, model=size.start,
         home=experiment.home,
         override=(
             f"steps={size.steps}", f"seed={stage.seed}", f"bands={EVERY_BAND}", "trackers=[]",
-            f"sampling={stage.arm}",
+            f"sampling={stage.arm}", *trees,
         ),
     )  # fmt: skip
     outcome = train_model(settings, size.steps)
