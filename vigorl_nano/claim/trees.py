@@ -1,6 +1,7 @@
 """What trees are worth to GRPO on the embedded model, at equal tokens, steps and questions.
 
-    make claim-trees                    # an hour or less; interrupted, the same command goes on
+    make claim-trees                    # half an hour; interrupted, the same command goes on
+    make claim-trees ARGS="--seeds 1 --steps 10"
     make claim-trees ARGS=--quick       # one seed and two steps: a check, no proof
     make claim-trees ARGS=--report      # only the tables of what is finished
 
@@ -22,6 +23,7 @@ from typing import Any
 from flows.settings import EvaluateSettings, GrpoSettings
 from mcts.data import content_id
 from training.evaluation.report import cell
+from training.recipes import GrpoRecipe, load_recipe
 from training.runs import read_metrics
 from vigorl_nano.claim.parts import EVERY_BAND, evaluation_outcome, train_model
 from vigorl_nano.claim.report import ArmScores, interval, scores_of, time_spent
@@ -67,7 +69,7 @@ class TreeClaimSize:
         return f"trees-{content_id(size_identity(self))[:8]}"
 
 
-FULL = TreeClaimSize((0, 1), steps=10)
+FULL = TreeClaimSize((0, 1, 2), steps=20)
 QUICK = TreeClaimSize((0,), steps=2, test=24, compared=4)
 
 
@@ -111,14 +113,19 @@ def train_arm(experiment: Experiment, stage: Stage) -> Row:
     outcome = train_model(settings, size.steps)
     (folder,) = (Path(experiment.home) / "training").glob(f"{name}-*")
     lines = [line for line in read_metrics(folder / "metrics.jsonl") if "loss" in line]
-    return {**outcome, **sampled(lines), **compared(lines)}
+    recipe = load_recipe(size.recipe)
+    assert isinstance(recipe, GrpoRecipe)
+    return {**outcome, **sampled(lines, recipe.questions * recipe.group), **compared(lines)}
 
 
-def sampled(lines: Sequence[Row]) -> Row:
-    """Return what a step sampled on average, from the lines of a training's metrics."""
-    per_step = settings_answers()
-    tokens = [line.get("tree/tokens", line["completions/mean_length"] * per_step) for line in lines]
-    whole = [line.get("tree/leaves", 0) * line.get("tree/trees", 0) or per_step for line in lines]
+def sampled(lines: Sequence[Row], chains: int) -> Row:
+    """Return what a step sampled on average, from the lines of a training's metrics.
+
+    Args:
+        chains: that a step samples where it grows no trees.
+    """
+    tokens = [line.get("tree/tokens", line["completions/mean_length"] * chains) for line in lines]
+    whole = [line.get("tree/leaves", 0) * line.get("tree/trees", 0) or chains for line in lines]
     return {
         "tokens": fmean(tokens),
         "completions": fmean(whole),
@@ -126,15 +133,6 @@ def sampled(lines: Sequence[Row]) -> Row:
         "reward": fmean(line["reward"] for line in lines),
         "shared": fmean(line.get("tree/shared", 0.0) for line in lines),
     }
-
-
-def settings_answers() -> int:
-    """Return how many chains a step of `nano-grpo` samples."""
-    from training.recipes import GrpoRecipe, load_recipe
-
-    recipe = load_recipe(FULL.recipe)
-    assert isinstance(recipe, GrpoRecipe)
-    return recipe.questions * recipe.group
 
 
 def compared(lines: Sequence[Row]) -> Row:
@@ -228,12 +226,16 @@ def main() -> None:
     )
     add_options(parser)
     parser.add_argument("--folder", type=Path, help="where all of it goes; below runs/")
+    parser.add_argument("--steps", type=int, help="optimizer steps of a training")
     options = parser.parse_args()
     size = QUICK if options.quick else FULL
-    size = replace(size, seeds=seeds_of(parser, options, size.seeds))
-    folder = options.folder or Path("runs") / f"claim-trees{'-quick' if options.quick else ''}"
+    seeds, steps = seeds_of(parser, options, size.seeds), options.steps or size.steps
+    size = replace(size, seeds=seeds, steps=steps)
+    quick = "-quick" if options.quick else ""
+    folder = options.folder or Path("runs") / f"claim-trees{quick}-{steps}-steps"
     experiment = open_experiment(folder, size, size_identity(size))
-    run_command(parser, options, experiment, stages(size), STAGES, ["vigorl_nano.claim.trees"])
+    again = ["vigorl_nano.claim.trees", "--steps", str(steps)]
+    run_command(parser, options, experiment, stages(size), STAGES, again)
     write_report(experiment)
 
 
