@@ -142,10 +142,11 @@ def test_each_leaf_is_a_completion_with_credit_and_mask_a_token(built: TreeTrain
         for step in leaf.lineage():
             own = batch["advantages"][row, at : (at := at + len(step.tokens))]
             assert own.tolist() == pytest.approx([step.advantage / scale] * len(own), abs=1e-5)
-    assert not batch["tool_mask"][len(leaves) :].any(), "copies that fill a batch teach nothing"
+    learned = batch["completion_mask"] * batch["tool_mask"]  # whose padding is 1
+    assert not learned[len(leaves) :].any(), "copies that fill a batch teach nothing"
     assert not batch["advantages"][len(leaves) :].any()
     ended = all(leaf.ended for _, leaf in leaves)
-    assert ended and int(batch["tool_mask"].sum()) == sum(group.tree.tokens for group in groups)
+    assert ended and int(learned.sum()) == sum(group.tree.tokens for group in groups)
     assert int(batch["num_items_in_batch"]) == sum(group.tree.tokens for group in groups)
     assert metrics["tree/leaves"] == len(leaves) / 2
     assert metrics["tree/tokens"] == sum(group.tokens for group in groups)
@@ -158,7 +159,7 @@ def test_each_leaf_is_a_completion_with_credit_and_mask_a_token(built: TreeTrain
 def test_a_tree_without_forks_has_the_advantages_of_trl(built: TreeTrainer) -> None:
     with trainer_of_trees(built, chains=4, most_leaves=4) as (trainer, rows):
         batch, groups = completed(trainer, rows)
-    assert batch["tool_mask"].bool().equal(batch["completion_mask"].bool())
+    assert (batch["completion_mask"] * batch["tool_mask"]).equal(batch["completion_mask"])
     rewards = torch.stack([group.rewards for group in groups])
     expected = (rewards - rewards.mean(1, keepdim=True)) / (rewards.std(1, keepdim=True) + 1e-4)
     for own, mask, advantage in zip(
@@ -170,7 +171,12 @@ def test_a_tree_without_forks_has_the_advantages_of_trl(built: TreeTrainer) -> N
 def test_a_completion_that_was_cut_off_is_masked_and_what_it_shares_is_not(
     built: TreeTrainer,
 ) -> None:
-    with trainer_of_trees(built, max_completion_length=61) as (trainer, rows):
+    with trainer_of_trees(built) as (trainer, rows):
+        lengths = sorted(
+            len(t.completion()) for tree in trainer.grow(rows) for t in tree.leaves[:2]
+        )
+    assert lengths[0] < lengths[-1]
+    with trainer_of_trees(built, max_completion_length=lengths[0]) as (trainer, rows):
         batch, groups = completed(trainer, rows)
     leaves = [leaf for group in groups for leaf in group.tree.leaves]
     assert {leaf.ended for leaf in leaves} == {True, False}
