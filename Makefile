@@ -22,7 +22,7 @@ ifneq ($(MADE_IN),$(CURDIR))
 endif
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test coverage test-slow mutants check lint-deploy docs up down vllm vllm-cpu sample nano nano-base nano-teacher nano-reader nano-zoom nano-eval task-control claim-zoom bench-engine bench-search bench-zoom bench-client bench-warehouse bench-scale chaos-search chaos-retrain claim lock wheel clean bench-training
+.PHONY: help setup demo test coverage test-slow mutants check lint-deploy docs up down vllm vllm-cpu sample nano nano-base nano-teacher nano-reader nano-zoom nano-eval task-control claim-zoom claim-trees bench-engine bench-search bench-zoom bench-client bench-warehouse bench-scale chaos-search chaos-retrain claim lock wheel clean bench-training
 
 help: ## list these targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-10s %s\n", $$1, $$2 }' Makefile
@@ -98,6 +98,9 @@ claim: $(STAMP) ## the paper's claim on the embedded models (hours; ARGS=--quick
 
 claim-zoom: $(STAMP) ## what zoom, search and GRPO are worth on the embedded model that zooms (hours; ARGS=--quick)
 	@$(BIN)/python -m vigorl_nano.zoom_claim $(ARGS)
+
+claim-trees: $(STAMP) ## what trees are worth to GRPO on the embedded model, at equal tokens (half an hour; ARGS=--quick)
+	@$(BIN)/python -m vigorl_nano.claim.trees $(ARGS)
 
 chaos-search: $(STAMP) ## builds that are killed and starved: 200 seeded scenarios, minutes
 	@$(BIN)/python -m tests.chaos $(ARGS)

@@ -41,6 +41,7 @@ Share = Annotated[float, Field(ge=0, le=1)]
 GROUP = "vigorl.recipes"
 _LATER_FIELDS = frozenset({
     "zoom", "turn_tokens", "pass_rates", "prefixes", "dead_group_tokens", "text_tags", "most_steps",
+    "sampling", "tree",
 })  # fmt: skip
 """Fields whose default is left out of the settings, as of students trained before there were such
 fields."""
@@ -97,6 +98,27 @@ class Zoom(_Checked):
         return ZoomConfig(
             self.lens or lens, self.max_calls, turns, self.tool, role, self.crop_tokens
         )
+
+
+class TreeSettings(_Checked):
+    """How a question's group is made a tree (`training.trees`)."""
+
+    chains: Positive | None = Field(
+        None, description="chains from the question, before its forks; half of group when left out"
+    )
+    leaves: Positive | None = Field(
+        None, description="most completions of a question; twice group when left out"
+    )
+    forks: Positive | None = Field(
+        None,
+        description="forks of a question that are chosen at once, by all that was sampled before; "
+        "as many as chains when left out",
+    )
+    compared: Annotated[int, Field(ge=0)] = Field(
+        16,
+        description="questions that are first sampled in both ways at equal tokens, for the "
+        "report; 0 for none",
+    )
 
 
 class ZoomAlarmSettings(_Checked):
@@ -332,6 +354,39 @@ class GrpoRecipe(_Recipe):
     )
     ratio_high: Annotated[float, Field(gt=1)] = Field(2.0, description="largest such ratio")
     alarm: ZoomAlarmSettings = Field(ZoomAlarmSettings.model_validate({}), description="zoom only")
+    sampling: Literal["chains", "tree"] = Field(
+        "chains",
+        description="a question's group: chains of their own, or a tree whose forks share what is "
+        "before them, within the tokens that group chains would write",
+    )
+    tree: TreeSettings | None = Field(None, description="how, with sampling tree only")
+
+    @field_validator("sampling")
+    @classmethod
+    def _forks_between_steps(cls, sampling: str, info: ValidationInfo) -> str:
+        if sampling == "tree" and info.data.get("response_style") is ResponseStyle.ZOOM:
+            raise ValueError(
+                "trees fork within one turn: dialogues that zoom are sampled as chains"
+            )
+        if sampling == "tree" and info.data.get("engine", "local") != "local":
+            raise ValueError("trees are sampled by engine local, not by transformers or vllm")
+        return sampling
+
+    @field_validator("tree")
+    @classmethod
+    def _holds_its_chains(
+        cls, tree: TreeSettings | None, info: ValidationInfo
+    ) -> TreeSettings | None:
+        if tree is None:
+            return None
+        if info.data.get("sampling") == "chains":
+            raise ValueError("only a recipe with sampling tree has it")
+        group = info.data.get("group", 2)
+        if (tree.chains or 1) > (tree.leaves or 2 * group):
+            raise ValueError("chains are leaves too, so there are at least as many leaves")
+        if (tree.chains or 1) > group:
+            raise ValueError("chains: more than group chains are more than the budget")
+        return tree
 
     @field_validator("engine")
     @classmethod

@@ -17,7 +17,7 @@ The private names of TRL that are overridden or read here are listed in `trainin
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from statistics import fmean
@@ -32,6 +32,7 @@ from mcts.data import ResponseStyle
 from mcts.parsing import points_in
 from mcts.teachers.base import seed_of
 from mcts.teachers.local.decoder import BatchRow, Decoder, EncodedPrompt
+from mcts.teachers.local.prefix_cache import Prefix
 from mcts.teachers.local.small_model import SmallText
 from training.batches.behaviors import behavior_shares
 from training.batches.evidence import evidence
@@ -99,15 +100,21 @@ class RolloutTrainer(ChunkedTrainer):
     def _generate_and_score_completions(self, inputs: list[Row]) -> Row:
         self._inputs = inputs
         if self.dead_group_tokens and self._trains:
-            inputs, generated, parts = self._live_batch(inputs)
-            self._ready = generated, parts
+            return self._learned_from(self._live_groups(inputs))
+        output: Row = super()._generate_and_score_completions(inputs)
+        return output
+
+    def _learned_from(self, groups: Sequence[SampledGroup]) -> Row:
+        """Return the batch that TRL makes of groups that were sampled before."""
+        rows, generated, parts = joined(groups)
+        self._ready = generated, parts
         try:
-            output: Row = super()._generate_and_score_completions(inputs)
+            output: Row = super()._generate_and_score_completions(rows)
         finally:
             self._ready = None
         return output
 
-    def _live_batch(self, inputs: list[Row]) -> tuple[list[Row], Generated, Tensor]:
+    def _live_groups(self, inputs: list[Row]) -> list[SampledGroup]:
         """Sample a batch, and replace its dead groups; log what came of it."""
         step = self.state.global_step
         further = further_rows(
@@ -126,7 +133,7 @@ class RolloutTrainer(ChunkedTrainer):
             FIRST_REWARD: float(rewards.nanmean()),
         }.items():
             metrics[name].append(value)
-        return joined(groups)
+        return groups
 
     @contextmanager
     def _asking_further(self) -> Iterator[None]:
@@ -144,12 +151,16 @@ class RolloutTrainer(ChunkedTrainer):
         return self._sampled_groups([row for row in rows for _ in range(self._group)])
 
     def _sampled_groups(self, rows: list[Row]) -> list[SampledGroup]:
+        generated, parts = self._scored(rows)
+        return split(rows, generated, parts, self.reward_weights, self._group)
+
+    def _scored(self, rows: list[Row]) -> tuple[Generated, Tensor]:
+        """Answer each row once; return the answers, and the parts of their rewards."""
         self._inputs = rows
-        chats = [prepare_multimodal_messages(row["prompt"], images=row["images"]) for row in rows]
+        chats = chats_of(rows)
         generated = self._generate(chats)
         _, ids, _, completions, *_ = generated
-        parts = self._calculate_rewards(rows, chats, completions, ids)
-        return split(rows, generated, parts, self.reward_weights, self._group)
+        return generated, self._calculate_rewards(rows, chats, completions, ids)
 
     def _generate(self, prompts: list[Any]) -> Generated:
         return self._answers(prompts) if self._ready is None else self._ready[0]
@@ -160,11 +171,9 @@ class RolloutTrainer(ChunkedTrainer):
         A row's prefix is the beginning of its answers, for the rewards to read and the loss to
         pass over.
         """
-        if "prefix" not in (self._inputs or [{}])[0]:
+        prefixes = self._prefix_tokens(self._inputs)
+        if not prefixes:
             return super()._generate(prompts)
-        processor: Any = self.processing_class
-        texts = [row["prefix"] for row in self._inputs]
-        prefixes = [processor.tokenizer(t, add_special_tokens=False)["input_ids"] for t in texts]
         self._prefixes = prefixes
         try:
             ids, completions, _, *rest = super()._generate(prompts)
@@ -175,6 +184,14 @@ class RolloutTrainer(ChunkedTrainer):
             for prefix, tokens in zip(prefixes, completions, strict=True)
         ]
         return ids, completions, masks, *rest
+
+    def _prefix_tokens(self, rows: Sequence[Row]) -> list[list[int]]:
+        """Return the tokens that answers begin with, row by row; empty where rows have none."""
+        if "prefix" not in (rows or [{}])[0]:
+            return []
+        processor: Any = self.processing_class
+        texts = [row["prefix"] for row in rows]
+        return [processor.tokenizer(t, add_special_tokens=False)["input_ids"] for t in texts]
 
     def _generate_single_turn(
         self, prompt_ids: Any, images: Any, multimodal_fields: Any, *args: Any, **options: Any
@@ -241,7 +258,20 @@ class RolloutTrainer(ChunkedTrainer):
             for group, (prefix, _) in zip(groups.values(), prefixes, strict=True)
             for number, place in enumerate(group.places)
         ]
-        done: dict[int, list[int]] = {}
+        rows = self._decoded(decoder, waiting, lambda row: self._most)
+        done = {row.owner: self._cut(row.tokens) for row in rows}
+        return [done[i] for i in range(len(prompt_ids))]
+
+    def _decoded(
+        self, decoder: Decoder, waiting: list[tuple[BatchRow, Prefix]],
+        most: Callable[[BatchRow], int],
+    ) -> list[BatchRow]:  # fmt: skip
+        """Decode samples to their ends, and return them as they end.
+
+        Args:
+            most: a sample's greatest number of tokens.
+        """
+        done: list[BatchRow] = []
         ends = set(self.eos_token_ids)
         while waiting or decoder.rows:
             free = decoder.capacity - len(decoder.rows)
@@ -250,11 +280,10 @@ class RolloutTrainer(ChunkedTrainer):
                 waiting = waiting[free:]
             else:
                 grown = decoder.step()
-            over = [r for r in grown if r.tokens[-1] in ends or len(r.tokens) >= self._most]
-            for row in over:
-                done[row.owner] = self._cut(row.tokens)
+            over = [r for r in grown if r.tokens[-1] in ends or len(r.tokens) >= most(r)]
+            done += over
             decoder.drop(over)
-        return [done[i] for i in range(len(prompt_ids))]
+        return done
 
     @property
     def _group(self) -> int:
@@ -329,6 +358,11 @@ class RolloutTrainer(ChunkedTrainer):
     def log(self, logs: dict[str, float], start_time: float | None = None) -> None:
         super().log(logs, start_time)
         check_ratio(logs, self.ratio_limits)
+
+
+def chats_of(rows: Sequence[Row]) -> list[Any]:
+    """Return rows' prompts as messages with their images."""
+    return [prepare_multimodal_messages(row["prompt"], images=row["images"]) for row in rows]
 
 
 class PromptEncoder:

@@ -131,13 +131,13 @@ def _limit_image_size(processor: Any, student: Student) -> None:
 
 
 def _last_metrics(run: Run, trainer: Any) -> Row:
-    """Return the newest value of everything that was logged; of groups the mean of all steps, since
-    a batch has few."""
+    """Return the newest value of everything that was logged; of groups and trees the mean of all
+    steps, since a batch has few."""
     metrics: Row = {}
     of_groups: dict[str, list[float]] = {}
     for row in read_metrics(run.metrics_file):
         metrics.update(row)
-        for name in (name for name in row if name.startswith("groups/")):
+        for name in (name for name in row if name.startswith(("groups/", "tree/"))):
             of_groups.setdefault(name, []).append(row[name])
     metrics |= {name: fmean(values) for name, values in of_groups.items()}
     metrics.pop("step", None)

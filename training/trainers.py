@@ -30,7 +30,7 @@ from mcts.zoom.turns import STOPS
 from training.batches.sft_batches import PairBatches, SftBatches
 from training.errors import TrainingError
 from training.examples import Examples
-from training.recipes import DpoRecipe, GrpoRecipe, Recipe, SftRecipe
+from training.recipes import DpoRecipe, GrpoRecipe, Recipe, SftRecipe, TreeSettings
 from training.rewards.rewards import Rewards
 from training.runs import Run, mark_complete, process_count, read_metrics
 from training.vision_cache import FeatureCache, cache_image_features
@@ -179,12 +179,14 @@ def grpo_trainer(
     """Build TRL's GRPOTrainer for a recipe."""
     offline()
     from training.rollouts import RolloutTrainer
+    from training.trees.tree_rollouts import TreeTrainer
     from training.zoom_ledger import ZoomAlarm
     from training.zoom_rollouts import ZoomTrainer
 
     zooms = recipe.response_style is ResponseStyle.ZOOM
     cache = freeze_vision(model, recipe)
-    trainer = (ZoomTrainer if zooms else RolloutTrainer)(
+    grows = TreeTrainer if recipe.sampling == "tree" else RolloutTrainer
+    trainer = (ZoomTrainer if zooms else grows)(
         model=model,
         args=_grpo_config(run, recipe, rewards.weights),
         reward_funcs=list(rewards.functions),
@@ -203,9 +205,13 @@ def grpo_trainer(
             raise TrainingError("dead_group_tokens: groups are replaced where one process trains")
         if trainer.measures_evidence:
             raise TrainingError("reward: evidence is measured where one process trains")
+        if recipe.sampling == "tree":
+            raise TrainingError("sampling: trees grow where one process trains")
     if isinstance(trainer, ZoomTrainer):
         alarm = ZoomAlarm(recipe.alarm, lambda: read_metrics(run.metrics_file))
         trainer.begin_zooming(recipe, prompts.read_image, alarm)
+    if isinstance(trainer, TreeTrainer):
+        trainer.begin_trees(recipe.tree or TreeSettings.model_validate({}), reporter.message)
     if cache is not None and trainer.ref_model is not None:
         cache_image_features(trainer.ref_model, cache)
     return quieted(trainer)

@@ -66,6 +66,8 @@ class BatchRow:
     top_p: float
     tokens: list[int] = field(default_factory=list)
     """Generated so far; the last one has not been run through the model yet."""
+    entropies: list[float] | None = None
+    """Of what each token was drawn from, in nats, before `top_p`; None: they are not wanted."""
     length: int = 0
     """Slots filled: the prompt and all generated tokens except the last."""
     delta: int = 0
@@ -198,6 +200,11 @@ class Decoder:
     def _draw(self, rows: Sequence[BatchRow], logits: Tensor) -> None:
         uniforms = [uniform(row.seed, len(row.tokens)) for row in rows]
         temperatures = [row.temperature for row in rows]
+        wanted = [i for i, row in enumerate(rows) if row.entropies is not None]
+        for i, nats in zip(wanted, entropies(logits, temperatures, wanted), strict=True):
+            known = rows[i].entropies
+            assert known is not None
+            known.append(nats)
         for row, token in zip(
             rows, choose(logits, temperatures, [row.top_p for row in rows], uniforms), strict=True
         ):
@@ -217,6 +224,22 @@ def uniform(seed: int, index: int) -> float:
     """Return a uniform number in [0, 1) for the token at `index` of the sample with `seed`."""
     name = seed.to_bytes(8, "little") + index.to_bytes(8, "little")
     return (int.from_bytes(hashlib.blake2b(name, digest_size=8).digest(), "little") >> 11) / 2**53
+
+
+def entropies(logits: Tensor, temperatures: Sequence[float], wanted: Sequence[int]) -> list[float]:
+    """Return the entropy in nats of what a token is drawn from, of some rows.
+
+    Args:
+        logits: (rows, vocabulary).
+        temperatures: of every row; at 0 the entropy is that of temperature 1.
+        wanted: numbers of the rows.
+    """
+    if not wanted:
+        return []
+    heat = logits.new_tensor([temperatures[i] or 1.0 for i in wanted])[:, None]
+    log_probs = torch.log_softmax(logits[list(wanted)].float() / heat, -1)
+    found: list[float] = torch.special.entr(log_probs.exp()).sum(-1).tolist()
+    return found
 
 
 def choose(

@@ -1,0 +1,243 @@
+"""What trees are worth to GRPO on the embedded model, at equal tokens, steps and questions.
+
+    make claim-trees                    # half an hour; interrupted, the same command goes on
+    make claim-trees ARGS="--seeds 1 --steps 10"
+    make claim-trees ARGS=--quick       # one seed and two steps: a check, no proof
+    make claim-trees ARGS=--report      # only the tables of what is finished
+
+Both arms are `nano-grpo` on the embedded sample's training questions, from the same model; they
+differ in `sampling` alone, and a tree may write what its group's chains would have. Stages run as
+processes, one a core, each after those it needs.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+from statistics import fmean
+from typing import Any
+
+from flows.settings import EvaluateSettings, GrpoSettings
+from mcts.data import content_id
+from training.evaluation.report import cell
+from training.recipes import GrpoRecipe, load_recipe
+from training.runs import read_metrics
+from vigorl_nano.claim.parts import EVERY_BAND, evaluation_outcome, train_model
+from vigorl_nano.claim.report import ArmScores, interval, scores_of, time_spent
+from vigorl_nano.claim.stages import (
+    Experiment,
+    Stage,
+    Work,
+    add_options,
+    open_experiment,
+    run_command,
+    seeds_of,
+)
+from vigorl_nano.evaluate import table
+from warehouse.sources.importing import import_sample
+from warehouse.storage.home import Warehouse
+from warehouse.tables.schema import Row
+
+TASK = "sat2"
+ARMS = {"chains": "GRPO on chains", "tree": "GRPO on trees"}
+"""Titles by the value of `sampling`."""
+BASE = "base"
+
+
+@dataclass(frozen=True, slots=True)
+class TreeClaimSize:
+    """How large the experiment is."""
+
+    seeds: tuple[int, ...]
+    """Of trainings; either arm has a model for each."""
+    steps: int
+    """Optimizer steps of a training."""
+    test: int | None = None
+    """Test questions; all 240 when left out."""
+    compared: int = 32
+    """Training questions that are sampled in both ways before a training."""
+    recipe: str = "nano-grpo"
+    start: str = "nano-reader"
+    """The model that both arms start from."""
+
+    @property
+    def name(self) -> str:
+        """A short unique name: `trees-1a2b3c4d`."""
+        return f"trees-{content_id(size_identity(self))[:8]}"
+
+
+FULL = TreeClaimSize((0, 1, 2), steps=20)
+QUICK = TreeClaimSize((0,), steps=2, test=24, compared=4)
+
+
+def size_identity(size: TreeClaimSize) -> Row:
+    """Return what distinguishes experiments, as JSON holds it: all but the seeds."""
+    fields = asdict(size)
+    del fields["seeds"]
+    return fields
+
+
+def stages(size: TreeClaimSize) -> list[Stage]:
+    """List every stage, each behind those it needs; one seed's before the next."""
+    found = [Stage("questions", ()), Stage(f"test/{BASE}", ("questions",))]
+    for seed in size.seeds:
+        for arm in ARMS:
+            found.append(Stage(f"train/{arm}@{seed}", ("questions",)))
+            found.append(Stage(f"test/{arm}@{seed}", (f"train/{arm}@{seed}",)))
+    return found
+
+
+def take_sample(experiment: Experiment, stage: Stage) -> Row:
+    """Import the embedded sample, whose splits share no image."""
+    report = import_sample(Warehouse.at(experiment.home), TASK)
+    assert report is not None
+    return {"questions": report.added + report.already_there}
+
+
+def train_arm(experiment: Experiment, stage: Stage) -> Row:
+    """Train an arm; keep what its groups were like, as means of all steps."""
+    size: TreeClaimSize = experiment.size
+    name = experiment.model_name(stage.arm, stage.seed)
+    trees = (f"tree.compared={size.compared}",) if stage.arm == "tree" else ()
+    settings = GrpoSettings.checked(
+        recipe=size.recipe, task=TASK, split="train", name=name, model=size.start,
+        home=experiment.home,
+        override=(
+            f"steps={size.steps}", f"seed={stage.seed}", f"bands={EVERY_BAND}", "trackers=[]",
+            f"sampling={stage.arm}", *trees,
+        ),
+    )  # fmt: skip
+    outcome = train_model(settings, size.steps)
+    (folder,) = (Path(experiment.home) / "training").glob(f"{name}-*")
+    lines = [line for line in read_metrics(folder / "metrics.jsonl") if "loss" in line]
+    recipe = load_recipe(size.recipe)
+    assert isinstance(recipe, GrpoRecipe)
+    return {**outcome, **sampled(lines, recipe.questions * recipe.group), **compared(lines)}
+
+
+def sampled(lines: Sequence[Row], chains: int) -> Row:
+    """Return what a step sampled on average, from the lines of a training's metrics.
+
+    Args:
+        chains: that a step samples where it grows no trees.
+    """
+    tokens = [line.get("tree/tokens", line["completions/mean_length"] * chains) for line in lines]
+    whole = [line.get("tree/leaves", 0) * line.get("tree/trees", 0) or chains for line in lines]
+    return {
+        "tokens": fmean(tokens),
+        "completions": fmean(whole),
+        "dead": fmean(line["frac_reward_zero_std"] for line in lines),
+        "reward": fmean(line["reward"] for line in lines),
+        "shared": fmean(line.get("tree/shared", 0.0) for line in lines),
+    }
+
+
+def compared(lines: Sequence[Row]) -> Row:
+    """Return the equal-token comparison before a training's first step; empty without one."""
+    names = [name for line in lines for name in line if name.startswith("comparison/")]
+    return {name: lines[0][name] for name in names}
+
+
+def evaluate_test(experiment: Experiment, stage: Stage) -> Row:
+    """Evaluate a model on the test split, greedily."""
+    size: TreeClaimSize = experiment.size
+    model = size.start
+    if stage.arm != BASE:
+        model = experiment.required_outcome(f"train/{stage.name.partition('/')[2]}")["model"]
+    settings = EvaluateSettings.checked(
+        model=model, benchmark=TASK, split="test", temperature=0.0, samples=1, limit=size.test,
+        seed=stage.seed, home=experiment.home,
+    )  # fmt: skip
+    return {"evaluations": {"greedy": evaluation_outcome(settings)}}
+
+
+STAGES: dict[str, Work] = {"questions": take_sample, "train": train_arm, "test": evaluate_test}
+
+
+def write_report(experiment: Experiment) -> None:
+    """Print the tables of what is finished, and write them to `claim.md` and `claim.json`."""
+    size: TreeClaimSize = experiment.size
+    done = [s for s in size.seeds if all(experiment.outcome(f"test/{a}@{s}") for a in ARMS)]
+    found = {}
+    if done and experiment.outcome(f"test/{BASE}"):
+        names = {BASE: [f"test/{BASE}"] * len(done)}
+        names |= {arm: [f"test/{arm}@{seed}" for seed in done] for arm in ARMS}
+        found = {
+            arm: [experiment.required_outcome(s)["evaluations"]["greedy"] for s in some]
+            for arm, some in names.items()
+        }
+    scores = scores_of(experiment, found)
+    lines, kept = ([], {}) if scores is None else tables(experiment, scores, done)
+    text = "\n".join([*lines, "", time_spent(experiment, stages(size))]).strip() + "\n"
+    print(text, end="")
+    (experiment.folder / "claim.md").write_text(text, "utf-8")
+    (experiment.folder / "claim.json").write_text(json.dumps(kept, indent=1) + "\n", "utf-8")
+
+
+def tables(
+    experiment: Experiment, scores: ArmScores, seeds: Sequence[int]
+) -> tuple[list[str], dict[str, Any]]:
+    """Return the tables' lines, and the figures in them."""
+    trained = {
+        arm: [experiment.required_outcome(f"train/{arm}@{seed}") for seed in seeds] for arm in ARMS
+    }
+    rows, kept = [], {}
+    for arm, each in scores.scores.items():
+        kept[arm] = asdict(right := interval(each, scores.scenes))
+        some = trained.get(arm, [])
+        means = {n: fmean(o[n] for o in some) for n in ("tokens", "completions", "dead") if some}
+        rows.append([
+            ARMS.get(arm, f"{experiment.size.start}, untrained"), cell(right),
+            ", ".join(f"{100 * value:.1f}" for value in each.mean(axis=1)) if some else "-",
+            f"{means['tokens']:.0f}" if some else "-",
+            f"{means['completions']:.0f}" if some else "-",
+            f"{means['dead']:.1%}" if some else "-",
+        ])  # fmt: skip
+    gap = interval(scores.scores["tree"] - scores.scores["chains"], scores.scenes)
+    kept["trees minus chains"] = asdict(gap)
+    first = trained["tree"][0]
+    heads = ["trained as", "right", "by seed", "tokens a step", "completions a step", "dead groups"]
+    lines = [
+        f"{len(scores.questions)} held-out questions, {experiment.size.steps} steps, seeds "
+        f"{list(seeds)}, in %, greedy:", "", *table(heads, rows), "",
+        f"Trees minus chains: {cell(gap, '+')} points.",
+    ]  # fmt: skip
+    if "comparison/questions" in first:
+        lines += ["", *comparison_table(trained["tree"])]
+    return lines, kept
+
+
+def comparison_table(outcomes: Sequence[Row]) -> list[str]:
+    """Render what both ways gave for the same questions before the first steps, mean of seeds."""
+    names = ["tokens", "completions", "live", "distinct", "right", "solved"]
+    rows = [
+        [way, *(f"{fmean(o[f'comparison/{way}/{name}'] for o in outcomes):.2f}" for name in names)]
+        for way in ("chains", "trees")
+    ]
+    return table(["before the first step, a question", *names], rows)
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(
+        prog="make claim-trees", description=(__doc__ or "").partition("\n")[0]
+    )
+    add_options(parser)
+    parser.add_argument("--folder", type=Path, help="where all of it goes; below runs/")
+    parser.add_argument("--steps", type=int, help="optimizer steps of a training")
+    options = parser.parse_args()
+    size = QUICK if options.quick else FULL
+    seeds, steps = seeds_of(parser, options, size.seeds), options.steps or size.steps
+    size = replace(size, seeds=seeds, steps=steps)
+    quick = "-quick" if options.quick else ""
+    folder = options.folder or Path("runs") / f"claim-trees{quick}-{steps}-steps"
+    experiment = open_experiment(folder, size, size_identity(size))
+    again = ["vigorl_nano.claim.trees", "--steps", str(steps)]
+    run_command(parser, options, experiment, stages(size), STAGES, again)
+    write_report(experiment)
+
+
+if __name__ == "__main__":
+    main()
