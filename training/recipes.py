@@ -19,8 +19,6 @@ from pathlib import Path
 from typing import Annotated, Any, Literal
 
 from pydantic import (
-    BaseModel,
-    ConfigDict,
     Field,
     TypeAdapter,
     ValidationError,
@@ -31,113 +29,27 @@ from pydantic import (
 from mcts.data import ResponseStyle
 from mcts.names import check_name
 from mcts.strict_yaml import YamlProblem, parse_value, parse_yaml
-from mcts.tool_calls.calls import POINT_TOOL
-from mcts.zoom.config import ZoomConfig
-from mcts.zoom.lenses import Lens
 from training.errors import TrainingError
+from training.recipe_sections import (
+    Lora,
+    Positive,
+    Section,
+    Share,
+    TreeSettings,
+    Zoom,
+    ZoomAlarmSettings,
+)
 
-Positive = Annotated[int, Field(ge=1)]
-Share = Annotated[float, Field(ge=0, le=1)]
 GROUP = "vigorl.recipes"
 _LATER_FIELDS = frozenset({
     "zoom", "turn_tokens", "pass_rates", "prefixes", "dead_group_tokens", "text_tags", "most_steps",
-    "sampling", "tree",
+    "sampling", "tree", "wrong_attempts",
 })  # fmt: skip
 """Fields whose default is left out of the settings, as of students trained before there were such
 fields."""
 
 
-class _Checked(BaseModel):
-    model_config = ConfigDict(extra="forbid", frozen=True)
-
-
-class Lora(_Checked):
-    """Train small matrices beside the frozen weights; they are merged into them at the end."""
-
-    rank: Positive = 16
-    alpha: Positive = 32
-    dropout: Share = 0.0
-    targets: tuple[str, ...] = (
-        "q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down_proj",
-    )  # fmt: skip
-
-
-class Zoom(_Checked):
-    """How a student zooms: `mcts.zoom.config.ZoomConfig` without what its chat template decides."""
-
-    lens: Lens | None = Field(
-        None,
-        description="what a call shows: half_width and shown_side in pixels, marked, share; what "
-        "the dialogues show, or the model's or the task's own, when left out",
-    )
-    max_calls: Positive = Field(4, description="crops shown in a dialogue; the last asks to answer")
-    max_turns: Positive | None = Field(
-        None,
-        description="calls answered, failed ones too; twice max_calls when left out",
-    )
-    tool: Literal["search_coordinate", "image_zoom_in_tool"] = POINT_TOOL
-    crop_tokens: Annotated[int, Field(ge=0)] = Field(
-        0, description="image tokens of a dialogue's crops, at most; 0 for no limit"
-    )
-
-    @field_validator("max_turns")
-    @classmethod
-    def _hold_the_crops(cls, turns: int | None, info: ValidationInfo) -> int | None:
-        if turns is not None and turns < info.data.get("max_calls", turns):
-            raise ValueError("crops are counted too, so it is at least max_calls")
-        return turns
-
-    def config(self, lens: Lens, role: str) -> ZoomConfig:
-        """Return what a student zooms with.
-
-        Args:
-            lens: where the recipe names none.
-            role: the turn in which its chat template shows a crop.
-        """
-        turns = self.max_turns or 2 * self.max_calls
-        return ZoomConfig(
-            self.lens or lens, self.max_calls, turns, self.tool, role, self.crop_tokens
-        )
-
-
-class TreeSettings(_Checked):
-    """How a question's group is made a tree (`training.trees`)."""
-
-    chains: Positive | None = Field(
-        None, description="chains from the question, before its forks; half of group when left out"
-    )
-    leaves: Positive | None = Field(
-        None, description="most completions of a question; twice group when left out"
-    )
-    forks: Positive | None = Field(
-        None,
-        description="forks of a question that are chosen at once, by all that was sampled before; "
-        "as many as chains when left out",
-    )
-    compared: Annotated[int, Field(ge=0)] = Field(
-        16,
-        description="questions that are first sampled in both ways at equal tokens, for the "
-        "report; 0 for none",
-    )
-
-
-class ZoomAlarmSettings(_Checked):
-    """When GRPO stops a training whose zooming dies or reads nothing (`training.zoom_ledger`)."""
-
-    batches: Annotated[int, Field(ge=0)] = Field(
-        20, description="stop after so many batches with hardly a call; 0 never does"
-    )
-    least_calls: Share = Field(0.05, description="share of episodes that call, of which less is so")
-    control_every: Positive = Field(
-        25, description="batches from one control, with noise for crops, to the next"
-    )
-    controls: Annotated[int, Field(ge=0)] = Field(
-        4, description="stop if over so many controls crops help no more than noise; 0 makes none"
-    )
-    least_gain: Share = Field(0.01, description="accuracy that crops must gain over noise")
-
-
-class _Recipe(_Checked):
+class _Recipe(Section):
     name: str = Field(min_length=1, pattern=r"^[a-z0-9][a-z0-9._-]*$")
     about: str = Field(description="what it is for, in a sentence")
     model: str | None = Field(None, description="the student where the command names none")

@@ -30,7 +30,8 @@ from mcts.zoom.turns import STOPS
 from training.batches.sft_batches import PairBatches, SftBatches
 from training.errors import TrainingError
 from training.examples import Examples
-from training.recipes import DpoRecipe, GrpoRecipe, Recipe, SftRecipe, TreeSettings
+from training.recipe_sections import TreeSettings
+from training.recipes import DpoRecipe, GrpoRecipe, Recipe, SftRecipe
 from training.rewards.rewards import Rewards
 from training.runs import Run, mark_complete, process_count, read_metrics
 from training.vision_cache import FeatureCache, cache_image_features

@@ -21,7 +21,7 @@ from typing import Any
 from curation.filters.crops import asked_boxes, shows_asked
 from mcts.zoom.observe import ZoomProblem
 from training.errors import TrainingError
-from training.recipes import ZoomAlarmSettings
+from training.recipe_sections import ZoomAlarmSettings
 from training.rewards.completions import ParsedCompletion
 from training.rewards.rewards import correctness, distinct_places
 

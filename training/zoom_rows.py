@@ -29,7 +29,8 @@ from mcts.zoom.lenses import HALF_WIDTH_SHARE, VISUAL_SEARCH_LENS, Lens
 from mcts.zoom.observe import observe
 from mcts.zoom.render import render_crop
 from training.errors import TrainingError
-from training.recipes import Recipe, Zoom
+from training.recipe_sections import Zoom
+from training.recipes import Recipe
 from training.students import Student
 from warehouse.sources import task_of
 from warehouse.tables.schema import Row

@@ -12,7 +12,7 @@ from mcts.zoom.config import ZoomConfig
 from mcts.zoom.lenses import Lens
 from tests.support.scripted_student import look, say
 from training.errors import TrainingError
-from training.recipes import ZoomAlarmSettings
+from training.recipe_sections import ZoomAlarmSettings
 from training.rewards.completions import ParsedCompletion, parse_dialogue, turns_of
 from training.rewards.question_column import (
     GradedQuestion,

@@ -29,7 +29,7 @@ from torch import Tensor
 from mcts.teachers.base import seed_of
 from mcts.teachers.local.decoder import BatchRow, Decoder
 from training.batches.live_groups import SampledGroup
-from training.recipes import TreeSettings
+from training.recipe_sections import TreeSettings
 from training.rollouts import CAPACITY, PromptEncoder, RolloutTrainer, chats_of
 from training.trees.comparison import SampledQuestion, compared_rows, comparison
 from training.trees.rollout_tree import (
