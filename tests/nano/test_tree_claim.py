@@ -22,9 +22,9 @@ from vigorl_nano.claim.trees import (
     tables,
 )
 
-CHAINS = {"loss": 0.1, "completions/mean_length": 50.0, "frac_reward_zero_std": 0.25, "reward": 0.5}
+CHAINS = {"loss": 0.1, "completions/mean_length": 50.0, "frac_reward_zero_std": 0.0, "reward": 0.5}
 TREES = {
-    "loss": 0.1, "completions/mean_length": 50.0, "frac_reward_zero_std": 0.125, "reward": 0.5,
+    "loss": 0.1, "completions/mean_length": 50.0, "groups/dead_first": 0.125, "reward": 0.5,
     "tree/tokens": 3190.0, "tree/leaves": 12.0, "tree/trees": 8.0, "tree/shared": 0.4,
 }  # fmt: skip
 
@@ -42,7 +42,7 @@ def test_both_arms_are_trained_and_tested_with_every_seed() -> None:
 
 def test_what_a_step_sampled_is_kept_of_either_arm() -> None:
     chains, trees = sampled([CHAINS, CHAINS], 64), sampled([TREES, TREES], 64)
-    assert (chains["tokens"], chains["completions"], chains["dead"]) == (3200, 64, 0.25)
+    assert (chains["tokens"], chains["completions"], chains["dead"]) == (3200, 64, None)
     assert (trees["tokens"], trees["completions"], trees["shared"]) == (3190, 96, 0.4)
     assert compared([CHAINS]) == {} and compared([{"comparison/a": 1.0}]) == {"comparison/a": 1.0}
 

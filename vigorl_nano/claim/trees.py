@@ -123,13 +123,17 @@ def sampled(lines: Sequence[Row], chains: int) -> Row:
 
     Args:
         chains: that a step samples where it grows no trees.
+
+    The share of dead groups is known of trees alone (`groups/dead_first`): TRL's own figure of
+    chains, `frac_reward_zero_std`, misses groups whose equal rewards have a rounding error.
     """
+    dead = [line["groups/dead_first"] for line in lines if "groups/dead_first" in line]
     tokens = [line.get("tree/tokens", line["completions/mean_length"] * chains) for line in lines]
     whole = [line.get("tree/leaves", 0) * line.get("tree/trees", 0) or chains for line in lines]
     return {
         "tokens": fmean(tokens),
         "completions": fmean(whole),
-        "dead": fmean(line["frac_reward_zero_std"] for line in lines),
+        "dead": fmean(dead) if dead else None,
         "reward": fmean(line["reward"] for line in lines),
         "shared": fmean(line.get("tree/shared", 0.0) for line in lines),
     }
@@ -188,18 +192,19 @@ def tables(
     for arm, each in scores.scores.items():
         kept[arm] = asdict(right := interval(each, scores.scenes))
         some = trained.get(arm, [])
-        means = {n: fmean(o[n] for o in some) for n in ("tokens", "completions", "dead") if some}
+        means = {n: fmean(o[n] for o in some) for n in ("tokens", "completions") if some}
+        dead = [o["dead"] for o in some if arm == "tree"]
         rows.append([
             ARMS.get(arm, f"{experiment.size.start}, untrained"), cell(right),
             ", ".join(f"{100 * value:.1f}" for value in each.mean(axis=1)) if some else "-",
             f"{means['tokens']:.0f}" if some else "-",
             f"{means['completions']:.0f}" if some else "-",
-            f"{means['dead']:.1%}" if some else "-",
+            f"{fmean(dead):.1%}" if dead else "-",
         ])  # fmt: skip
     gap = interval(scores.scores["tree"] - scores.scores["chains"], scores.scenes)
     kept["trees minus chains"] = asdict(gap)
     first = trained["tree"][0]
-    heads = ["trained as", "right", "by seed", "tokens a step", "completions a step", "dead groups"]
+    heads = ["trained as", "right", "by seed", "tokens a step", "completions a step", "dead trees"]
     lines = [
         f"{len(scores.questions)} held-out questions, {experiment.size.steps} steps, seeds "
         f"{list(seeds)}, in %, greedy:", "", *table(heads, rows), "",
