@@ -54,6 +54,8 @@ class SampledStep:
     total: float = 0.0
     """Sum of their rewards."""
     pending: int = 0
+    prior: float | None = None
+    """None: no value model guides these trees."""
     children: list[SampledStep] = field(default_factory=list)
 
     @property
