@@ -29,7 +29,7 @@ from typing import Any
 import pyarrow as pa
 
 from curation.filters import dedup, image_hash
-from curation.filters.base import CORPUS, Context, Filter, apply_filters
+from curation.filters.base import CORPUS, Context, Filter, apply_filters, verdict_without_words
 from curation.filters.config import DEFAULT_FILTERS, trace_filters
 from curation.filters.decontaminate import (
     ComparedQuestion,
@@ -289,9 +289,9 @@ class _Pass:
     def _judge(self, groups: Iterable[Sequence[str]]) -> bool:
         """Judge groups of questions and store what has changed; False if overtaken."""
         inserts = count_inserts(self.warehouse, "verdicts", self.versions["verdicts"])
-        methods = {one.name: one.method for one in trace_filters(self.filters, CORPUS)}
+        content = trace_filters(self.filters, CORPUS)
         waiting: list[pa.Table] = []
-        for part in read_parts(self.con, self.task, groups, methods):
+        for part in read_parts(self.con, self.task, groups, content):
             stored = as_stored(part.stored)
             contaminated = self._compare(part.questions.values())
             beside = Beside(part.questions, part.sizes, self.alike, contaminated)
@@ -357,7 +357,8 @@ def corpus_verdicts(
     Args:
         traces: rows as those of `Part`.
         before: stored verdicts; those of a content filter of the same method stand.
-        unjudged: by id, the traces on which a content filter has none.
+        unjudged: by id, the traces on which a content filter has none, but for those in which
+            nothing matches its signs.
     """
     verdicts = _content_verdicts(warehouse, filters, traces, before, unjudged)
     for one in filters:
@@ -405,16 +406,21 @@ def _content_verdicts(
     found = read_questions(warehouse, question_ids=ids) if ids else ()
     questions = {question.question_id: question for question in found}
     for one in trace_filters(filters, CORPUS):
+        method = one.method
+        passed = as_row(verdict_without_words(one), method) if one.signs else None
         for trace_id, given in verdicts.items():
             stands = before.get(trace_id, {}).get(one.name)
-            if stands and stands["method"] == one.method:
+            if stands and stands["method"] == method:
                 given[one.name] = stands
+                continue
+            if passed and trace_id not in unjudged:
+                given[one.name] = passed
                 continue
             trace = unjudged[trace_id]
             question = questions[trace.question_id]
             context = Context(images=partial(_images, warehouse, question))
             (verdict,) = apply_filters(trace, question, [one], context)
-            given[one.name] = as_row(verdict, one.method)
+            given[one.name] = as_row(verdict, method)
     return verdicts
 
 
