@@ -35,8 +35,8 @@ SIGNS = "|".join((
     r"\+[0-9]{1,3}(?:[ .-]?\(?[0-9]{1,4}\)?){2}",
     r"(?:\([0-9]{3}\) ?|[0-9]{3}[.-])[0-9]{3}[.-][0-9]{4}",
 ))  # fmt: skip
-"""The patterns of `_RULES` in their order without what may stand around them, cut where they repeat:
-a text that none of them is in has no personal data."""
+"""The patterns of `_RULES` in their order, without what may stand around them and cut where they
+repeat: a text that none of them is in has no personal data."""
 _ANY_SIGN = re.compile(SIGNS)
 
 

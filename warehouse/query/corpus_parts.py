@@ -179,8 +179,9 @@ def _load_unjudged(
     here = _of_commits(con, "part_open")
     for table in ("traces", "steps"):
         con.execute(
-            f"CREATE OR REPLACE TEMP TABLE part_{table} AS SELECT part, {table}.* EXCLUDE (created_at) "
-            f"FROM {table} JOIN (SELECT part, trace_id FROM part_open) USING (trace_id) WHERE {here}"
+            f"CREATE OR REPLACE TEMP TABLE part_{table} AS "
+            f"SELECT part, {table}.* EXCLUDE (created_at) FROM {table} "
+            f"JOIN (SELECT part, trace_id FROM part_open) USING (trace_id) WHERE {here}"
         )
 
 
