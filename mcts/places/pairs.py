@@ -61,8 +61,8 @@ _MENTION = re.compile(
 )
 # In a text without these nothing names an image; to look for them is quick.
 _SAYS_IMAGE = (
-    "imag", "picture", "photo", "foto", "bild", "图", "圖", "照", "画像", "写真", "図", "이미지", "사진",
-    "그림", "изобр", "сним", "фото",
+    "imag", "picture", "photo", "foto", "bild", "图", "圖", "照", "画像", "写真", "図", "이미지",
+    "사진", "그림", "изобр", "сним", "фото",
 )  # fmt: skip
 # Between a place and the image it is in: "(1, 2) in image 2", "(1, 2), in the second image".
 _JOINS = re.compile(r"[\s,，、(（]*(?:的|の)?\s*")
