@@ -86,7 +86,11 @@ async def ray_workers(address: str | None, count: int) -> AsyncIterator[Sequence
         where = address or "RAY_ADDRESS"
         raise Problem(f"on: no Ray cluster answers at {where}: {reason}") from None
     try:
-        options = {"num_cpus": 1, "max_restarts": -1, "max_task_retries": MOST_LOSSES}
+        options: dict[str, Any] = {
+            "num_cpus": 1,
+            "max_restarts": -1,
+            "max_task_retries": MOST_LOSSES,
+        }
         actor = ray.remote(**options)(_Actor)
         gone = (ray.exceptions.RaySystemError, ray.exceptions.ActorDiedError)
         yield [RayWorker(actor.remote(), gone) for _ in range(count)]
