@@ -32,6 +32,11 @@ _PAUSE_S = 10.0
 """Seconds until another actor takes the place of one whose server did not start again."""
 
 
+# Ray kills the children of a worker that ends: the supervisor, before it could end the
+# server. So it is the child of a shell, and ends the server when the pipe from here closes.
+_SHELL = ("/bin/sh", "-c", '"$@"; exit $?', "sh")
+
+
 class _ServerActor:
     """What runs on the cluster: one server, for as long as this actor."""
 
@@ -40,7 +45,7 @@ class _ServerActor:
 
         here = ray.util.get_node_ip_address()
         given = ServeSettings.checked(**{**settings, "host": here, "port": None})
-        self._server = Server(given, report=lambda sentence: None)
+        self._server = Server(given, lambda sentence: None, through=_SHELL)
         self._server.__enter__()
         try:
             self._server.wait()

@@ -29,7 +29,7 @@ import sys
 import time
 import urllib.error
 import urllib.request
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, Self
@@ -93,12 +93,21 @@ def stopped_by_signals() -> Iterator[None]:
 class Server:
     """A vLLM server of our own, from the moment it is entered until it is left.
 
+    Args:
+        through: a command that runs the one which follows it, and waits for it.
+
     Raises:
         Problem: vLLM, a GPU, the checkpoint or the port is missing; nothing was started then.
     """
 
-    def __init__(self, settings: ServeSettings, report: Report = report_to_stderr) -> None:
-        self.settings, self._report = settings, report
+    def __init__(
+        self,
+        settings: ServeSettings,
+        report: Report = report_to_stderr,
+        *,
+        through: Sequence[str] = (),
+    ) -> None:
+        self.settings, self._report, self._through = settings, report, through
         self._program = program()
         if not settings.cpu and not has_gpu():
             raise Problem(
@@ -133,7 +142,7 @@ class Server:
             log.write(f"$ {shlex.join(line)}\n".encode())
             log.flush()
             self.process = subprocess.Popen(
-                [sys.executable, "-I", supervise.__file__, str(STOP_S), *line],
+                [*self._through, sys.executable, "-I", supervise.__file__, str(STOP_S), *line],
                 stdin=subprocess.PIPE, stdout=log, stderr=log, env=env, start_new_session=True,
             )  # fmt: skip
         return self
