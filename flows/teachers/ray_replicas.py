@@ -193,14 +193,15 @@ def serve_on_ray(settings: ServeSettings) -> None:
     with stopped_by_signals():
         servers = RayServers(settings.model_copy(update={"model": model}), name)
         try:
-            servers.wait()
-            report_to_stderr(
-                f"serving until Ctrl-C; a build asks all with --teacher served:{name}, or these"
-            )
-            print(",".join(servers.urls), flush=True)
-            while True:
-                time.sleep(_EVERY_S)
-                servers.look()
+            with stopped_by_signals():  # again: Ray's own handler aborts the process after 3 s
+                servers.wait()
+                report_to_stderr(
+                    f"serving until Ctrl-C; a build asks all with --teacher served:{name}, or these"
+                )
+                print(",".join(servers.urls), flush=True)
+                while True:
+                    time.sleep(_EVERY_S)
+                    servers.look()
         except KeyboardInterrupt:
             report_to_stderr("the servers are stopped")
         finally:
