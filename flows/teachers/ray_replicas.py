@@ -13,10 +13,13 @@ keeps a tree with one server (`mcts.teachers.replicas`), for its prefix cache.
 
 from __future__ import annotations
 
+import logging
 import os
+import sys
 import threading
 import time
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import redirect_stdout
 from typing import Any
 
 from flows.progress import Report, report_to_stderr
@@ -98,7 +101,7 @@ class RayServers:
 
     def _connect(self) -> None:
         self._ray.init(
-            ignore_reinit_error=True, log_to_driver=False, logging_level="ERROR",
+            ignore_reinit_error=True, log_to_driver=False, logging_level=logging.ERROR,
             include_dashboard=False,
         )  # fmt: skip
 
@@ -190,7 +193,9 @@ def serve_on_ray(settings: ServeSettings) -> None:
     """
     model = served_model(settings.home, settings.model)
     name = settings.name or settings.model
-    with stopped_by_signals():
+    printed = sys.stdout
+    # Ray writes messages of its own there, which a script would take for the URLs.
+    with stopped_by_signals(), redirect_stdout(sys.stderr):
         servers = RayServers(settings.model_copy(update={"model": model}), name)
         try:
             with stopped_by_signals():  # again: Ray's own handler aborts the process after 3 s
@@ -198,7 +203,7 @@ def serve_on_ray(settings: ServeSettings) -> None:
                 report_to_stderr(
                     f"serving until Ctrl-C; a build asks all with --teacher served:{name}, or these"
                 )
-                print(",".join(servers.urls), flush=True)
+                print(",".join(servers.urls), file=printed, flush=True)
                 while True:
                     time.sleep(_EVERY_S)
                     servers.look()

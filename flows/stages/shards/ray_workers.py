@@ -11,6 +11,7 @@ runs: it must be installed on every machine, with the same models and environmen
 from __future__ import annotations
 
 import asyncio
+import logging
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 from typing import Any
@@ -77,7 +78,7 @@ async def ray_workers(address: str | None, count: int) -> AsyncIterator[Sequence
         raise Problem("on: Ray is not installed here: pip install 'vigorl[ray]'") from None
 
     def begin() -> None:  # not in the main thread, whose signals are the command's
-        ray.init(address, log_to_driver=False, logging_level="ERROR", include_dashboard=False)
+        ray.init(address, log_to_driver=False, logging_level=logging.ERROR, include_dashboard=False)
 
     try:
         await asyncio.to_thread(begin)
