@@ -90,7 +90,7 @@ class RayServers:
         self._aside = ThreadPoolExecutor(1)
         try:
             self._aside.submit(self._connect).result()
-        except (ConnectionError, RuntimeError, ValueError) as error:
+        except Exception as error:  # Ray's own are bare ones, such as when it starts too slowly
             reason = str(error).strip().splitlines()[0]
             raise Problem(f"ray: no Ray cluster answers: {reason}") from None
         self._actors = [self._actor() for _ in range(settings.replicas)]

@@ -99,7 +99,9 @@ def start_serve(folder, how=""):
     command = [sys.executable, "-m", "flows.cli", "serve", str(folder / "student"), "--cpu"]
     command += ["--name", "student", "--ray", "--replicas", "2", "--home", str(folder / "home")]
     return subprocess.Popen(
-        command, cwd=ROOT, env=os.environ | {"FAKE_VLLM": how}, text=True,
+        command, cwd=ROOT, text=True,
+        # Ray gives up after half a minute on a machine that does other work.
+        env=os.environ | {"FAKE_VLLM": how, "RAY_raylet_start_wait_time_s": "240"},
         stdout=subprocess.PIPE, stderr=subprocess.PIPE,
         preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
     )  # fmt: skip
@@ -136,6 +138,7 @@ async def test_a_lost_server_is_replaced_and_its_trees_move(vllm):
     warehouse = Warehouse(str(vllm / "home"))
     try:
         urls = serve.stdout.readline().strip().split(",")
+        assert serve.poll() is None, serve.stderr.read()
         assert len(urls) == 2 and served_urls(warehouse, "student") == urls
         teacher = resolve(settings(vllm / "home")).teacher
         teacher._retry_s = 0.0

@@ -82,7 +82,7 @@ async def ray_workers(address: str | None, count: int) -> AsyncIterator[Sequence
 
     try:
         await asyncio.to_thread(begin)
-    except (ConnectionError, RuntimeError, ValueError) as error:
+    except Exception as error:  # Ray's own are bare ones, such as when it starts too slowly
         reason = str(error).strip().splitlines()[0]
         where = address or "RAY_ADDRESS"
         raise Problem(f"on: no Ray cluster answers at {where}: {reason}") from None
