@@ -19,7 +19,7 @@ import sys
 import threading
 import time
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import redirect_stdout
+from contextlib import ExitStack, redirect_stdout
 from typing import Any
 
 from flows.progress import Report, report_to_stderr
@@ -47,23 +47,27 @@ class _ServerActor:
         import ray
 
         here = ray.util.get_node_ip_address()
-        given = ServeSettings.checked(**{**settings, "host": here, "port": None})
-        self._server = Server(given, lambda sentence: None, through=_SHELL)
-        self._server.__enter__()
+        self._url = self._model = self._problem = ""
         try:
-            self._server.wait()
-        except Problem:
-            self._server.stop()
-            raise
+            given = ServeSettings.checked(**{**settings, "host": here, "port": None})
+            self._server = Server(given, lambda sentence: None, through=_SHELL)
+            with ExitStack() as stack:
+                stack.enter_context(self._server)
+                self._server.wait()
+                stack.pop_all()
+        except Problem as problem:  # raised here, Ray would try for ever
+            self._problem = str(problem)
+            return
+        self._url, self._model = self._server.url, self._server.name
         threading.Thread(target=self._end_with_server, daemon=True).start()
 
     def _end_with_server(self) -> None:
         self._server.process.wait()
         os._exit(1)  # Ray starts the actor again, with another server
 
-    def address(self) -> tuple[str, str]:
-        """Return the server's URL and the name of its model."""
-        return self._server.url, self._server.name
+    def address(self) -> tuple[str, str, str]:
+        """Return the server's URL and the name of its model, or why there is none."""
+        return self._url, self._model, self._problem
 
 
 class RayServers:
@@ -143,7 +147,6 @@ class RayServers:
         Raises:
             Problem: while starting, a server did not come up.
         """
-        errors = self._ray.exceptions
         for i, asked in enumerate(self._asked):
             retry_at = self._retry_at[i]
             if retry_at is not None:
@@ -153,22 +156,29 @@ class RayServers:
             elif not self._ray.wait([asked], timeout=0)[0]:
                 continue  # it is being started, maybe again: what is known of it stands
             else:
-                try:
-                    known = tuple(self._ray.get(asked))
-                    if self._known[i] not in (None, known):
-                        self._report(f"server {i + 1} is back, at {known[0]}")
-                    self._known[i] = known
-                except errors.RayActorError as error:  # a restart that failed is not tried again
-                    if starting:
-                        raise Problem(_reason(error)) from None
-                    self._report(f"server {i + 1} is lost, another one is next: {_reason(error)}")
+                url, model, problem = self._answer(asked)
+                if problem and starting:
+                    raise Problem(problem)
+                if problem:
+                    self._report(f"server {i + 1} is lost, another one is next: {problem}")
+                    self._ray.kill(self._actors[i])
                     self._known[i], self._retry_at[i] = None, time.monotonic() + _PAUSE_S
                     continue
+                if self._known[i] not in (None, (url, model)):
+                    self._report(f"server {i + 1} is back, at {url}")
+                self._known[i] = url, model
             self._asked[i] = self._actors[i].address.remote()
         if self.urls != self._noted:
             model = next((known[1] for known in self._known if known), "")
             note_servers(self._warehouse, self._name, model, self.urls)
             self._noted = self.urls
+
+    def _answer(self, asked: Any) -> tuple[str, str, str]:
+        try:
+            url, model, problem = self._ray.get(asked)
+        except self._ray.exceptions.RayActorError as error:
+            return "", "", str(error).strip().splitlines()[0]
+        return url, model, problem
 
     def stop(self) -> None:
         """End all servers and forget their addresses."""
@@ -177,12 +187,6 @@ class RayServers:
             self._ray.kill(actor)
         self._aside.submit(self._ray.shutdown).result()
         self._aside.shutdown()
-
-
-def _reason(error: Exception) -> str:
-    """Return the last line of an actor's error: what its server said."""
-    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
-    return lines[-1].rpartition("Problem: ")[2] if lines else type(error).__name__
 
 
 def serve_on_ray(settings: ServeSettings) -> None:

@@ -168,7 +168,7 @@ async def test_a_lost_server_is_replaced_and_its_trees_move(vllm):
 def test_what_a_server_said_when_it_did_not_start_is_told(vllm):
     pytest.importorskip("ray")
     serve = start_serve(vllm, how="dies")
-    printed, said = serve.communicate(timeout=240)
+    printed, said = serve.communicate(timeout=400)
     assert serve.returncode != 0 and printed == ""
     assert "vLLM ended while it started (status 1)" in said and "engine failed" in said
 
