@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import argparse
 import asyncio
+import json
 import os
 import random
 import signal
@@ -86,6 +87,8 @@ def main() -> None:
     parser.add_argument("--latency", type=float, default=1.0, help="seconds of an answer")
     parser.add_argument("--kill-every", type=float, help="seconds between two kills of a worker")
     given = parser.parse_args()
+    # Ray counts a CPU a worker: on a machine of two cores it would have room for two.
+    os.environ.setdefault("RAY_OVERRIDE_RESOURCES", json.dumps({"CPU": MANY}))
     took, contents = {}, {}
     server = StubServer(latency_s=given.latency, fault_of=arrive)
     with tempfile.TemporaryDirectory() as folder, server:

@@ -76,8 +76,8 @@ class TeacherSettings(ServerSettings, HomeSettings):
     teacher: str = Field(
         default_factory=default_model,
         description="a registered model, one trained here or champion:TASK, a checkpoint folder, "
-        "vllm:MODEL, or the URL of an OpenAI-compatible server, or several of one model with "
-        "commas between; the registered default when left out",
+        "vllm:MODEL, served:NAME of `vigorl serve --ray`, or the URL of an OpenAI-compatible "
+        "server, or several of one model with commas between; the registered default when left out",
     )
     model: str | None = option(None, "model to ask a server for; its first when left out")
     revision: str | None = option(None, "revision of a server's weights, where its name says none")
@@ -410,6 +410,8 @@ class ServeSettings(HomeSettings):
     )
     tensor_parallel: int = option(1, "GPUs that share one copy of the model", ge=1)
     data_parallel: int = option(1, "copies of the model", ge=1)
+    ray: bool = option(False, "serve on the Ray cluster that RAY_ADDRESS names, or is here")
+    replicas: int = option(1, "servers on the cluster, each with its own GPUs", ge=1)
     context: int | None = option(
         None, "most tokens of prompt and answer; what fits when left out", ge=1
     )
@@ -419,6 +421,11 @@ class ServeSettings(HomeSettings):
     seed: int = option(0, "seed of requests that have none", ge=0)
     cpu: bool = option(False, "this vLLM is a build for CPUs")
     timeout: float = option(1800.0, "seconds it may take to start", gt=0)
+
+    def check(self) -> None:
+        """See `Settings.check`."""
+        if self.replicas > 1 and not self.ray:
+            raise FieldProblem("replicas", "several servers are started with --ray")
 
 
 class TrainSettings(HomeSettings):

@@ -241,7 +241,16 @@ def _measure(step: str, root: str, folder: Path) -> None:
     seconds = time.perf_counter() - start
     used = resource.getrusage(resource.RUSAGE_SELF)
     took = {"seconds": round(seconds, 1), "cpu_s": round(used.ru_utime + used.ru_stime, 1)}
-    print(json.dumps({**took, "peak_mb": round(used.ru_maxrss / 1024), **found}))
+    print(json.dumps({**took, "peak_mb": round(_peak() / 2**20), **found}))
+
+
+def _peak() -> int:
+    """Return the most bytes that this process has held.
+
+    `ru_maxrss` would count the process that started it as well, which had filled the warehouse.
+    """
+    status = Path("/proc/self/status").read_text()
+    return 1024 * int(status.partition("VmHWM:")[2].split()[0])
 
 
 def _prepare(step: str, warehouse: Warehouse, folder: Path) -> None:

@@ -23,7 +23,7 @@ from typing import Any, ClassVar
 
 from pydantic import BaseModel, ConfigDict
 
-from mcts.data import Box, Question, Trace, Verdict
+from mcts.data import AnswerKind, Box, Question, Trace, Verdict
 from mcts.strict_yaml import shorten
 
 
@@ -77,6 +77,11 @@ class Filter(BaseModel):
 class TraceFilter(Filter):
     """A filter that sees one trace at a time."""
 
+    signs: ClassVar[str] = ""
+    """A regular expression, the same to RE2 and `re`. A trace that has no match of it in any of its
+    texts as `normalize.fold` leaves them (question, thoughts, answer) is judged like one without
+    words, which spares reading it. Empty where every trace must be seen."""
+
     def apply(self, trace: Trace, question: Question, context: Context) -> Verdict:
         """Return the verdict on `trace`."""
         raise NotImplementedError
@@ -101,6 +106,13 @@ def apply_filters(
 ) -> list[Verdict]:
     """Apply `filters` to a trace; one verdict each, in their order, under their names."""
     return [_checked(one, trace, question, context) for one in filters]
+
+
+def verdict_without_words(one: TraceFilter) -> Verdict:
+    """Return the verdict of a filter on each trace in which nothing matches its `signs`."""
+    question = Question("", "", (), AnswerKind.TEXT)
+    trace = Trace(question.question_id, (), None, None, "direct")
+    return _checked(one, trace, question, Context())
 
 
 def _checked(one: TraceFilter, trace: Trace, question: Question, context: Context) -> Verdict:

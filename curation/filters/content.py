@@ -28,6 +28,17 @@ GROUP = "vigorl.content_filters"
 
 Images = Callable[[], Sequence[bytes]]
 
+SIGNS = "|".join((
+    "@",
+    "[A-Z]{2}[0-9]{2}(?: ?[A-Z0-9]{4}){2}",
+    "[0-9](?:[ -]?[0-9]){12}",
+    r"\+[0-9]{1,3}(?:[ .-]?\(?[0-9]{1,4}\)?){2}",
+    r"(?:\([0-9]{3}\) ?|[0-9]{3}[.-])[0-9]{3}[.-][0-9]{4}",
+))  # fmt: skip
+"""The patterns of `_RULES` in their order, without what may stand around them and cut where they
+repeat: a text that none of them is in has no personal data."""
+_ANY_SIGN = re.compile(SIGNS)
+
 
 @dataclass(frozen=True, slots=True)
 class ContentFilter:
@@ -44,6 +55,8 @@ class ContentFilter:
 def personal_data(text: str) -> Iterator[tuple[str, str]]:
     """Find what names or pays a person in a text: (kind, the matching text)."""
     text = fold(text)
+    if not _ANY_SIGN.search(text):
+        return
     taken: list[tuple[int, int]] = []  # the digits of an IBAN may look like a card, and so on
     for kind, pattern, holds in _RULES:
         for match in pattern.finditer(text):
@@ -68,6 +81,7 @@ class NoPersonalData(TraceFilter):
     name = "no_personal_data"
     maker = "rules/1"
     stage = CORPUS
+    signs = SIGNS
     max_found: int = Field(
         default=0, ge=0, description="addresses and numbers of persons in all texts"
     )

@@ -23,7 +23,7 @@ from pydantic import Field
 
 from curation.filters.base import CORPUS, Filter
 from curation.filters.image_hash import SIMILAR_BITS
-from curation.filters.minhash import BANDS, ROWS, SEED, WIDTH, copies, shingles
+from curation.filters.minhash import BANDS, ROWS, SEED, WIDTH, copies, shingles_of
 from curation.filters.words import words_of
 from mcts.data import Point, Verdict
 from mcts.parsing import replace_points
@@ -150,7 +150,7 @@ def near_copies(documents: Iterable[Document], near: NoNearCopy) -> dict[str, Co
     ordered = _best_first(one for one in documents if sizes[_group(one)] > 1)
     numbers: dict[tuple[object, ...], int] = {}
     groups = [numbers.setdefault(_group(one), len(numbers)) for one in ordered]
-    texts = [shingles(one.text, near.shingle_words) for one in ordered]
+    texts = shingles_of([one.text for one in ordered], near.shingle_words)
     found = zip(ordered, copies(texts, groups, near.min_similarity), strict=True)
     return {
         one.trace_id: Copy(ordered[copy[0]].trace_id, copy[1], exact=False)

@@ -11,7 +11,7 @@ For keeping training and evaluation apart that is the safe side to err on.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from itertools import pairwise
 
 import numpy as np
@@ -29,6 +29,7 @@ sample: re-encoded to JPEG of quality 20 at half the size, 4; two different room
 _SIDE, _KEPT = 32, 8
 _FLAT = 2.0  # grey levels; an image that varies less is blank, and all blank ones would be alike
 _CELLS = 1 << 22  # distances computed at once
+_FEW = 256  # distances that are computed sooner than bands are made
 
 _n = np.arange(_SIDE)
 _COSINES = np.cos(np.pi * np.outer(np.arange(_KEPT), 2 * _n + 1) / (2 * _SIDE))  # DCT-II, 8 x 32
@@ -73,6 +74,9 @@ def close_pairs(
     bands = [
         (np.uint64(start), np.uint64((1 << (end - start)) - 1)) for start, end in pairwise(edges)
     ]
+    if len(a) * len(b) <= _FEW:
+        yield from _pairs_of_few(a, b, bands, max_bits)
+        return
     for n, (shift, mask) in enumerate(bands):
         keys_a, keys_b = (a >> shift) & mask, (b >> shift) & mask
         order = np.argsort(keys_b, kind="stable")
@@ -90,6 +94,20 @@ def close_pairs(
                     found &= (differing >> before) & mask_before != 0
                 for i, j in zip(*np.nonzero(found), strict=True):
                     yield int(some[i]), int(there[j])
+
+
+def _pairs_of_few(
+    a: np.ndarray, b: np.ndarray, bands: Sequence[tuple[np.uint64, np.uint64]], max_bits: int
+) -> list[tuple[int, int]]:
+    """Compare all with all; return the pairs in the order in which the bands yield them."""
+    differing = a[:, None] ^ b[None, :]
+    found: list[tuple[int, int, int, int]] = []
+    for i, j in zip(*np.nonzero(np.bitwise_count(differing) <= max_bits), strict=True):
+        one, other = differing[i, j], a[i]
+        n = next(n for n, (shift, mask) in enumerate(bands) if not (one >> shift) & mask)
+        shift, mask = bands[n]
+        found.append((n, int((other >> shift) & mask), int(other), int(b[j])))
+    return [(mine, its) for _, _, mine, its in sorted(found)]
 
 
 def linked(seeds: Iterable[int], known: np.ndarray, max_bits: int = SIMILAR_BITS) -> set[int]:

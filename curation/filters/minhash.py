@@ -1,19 +1,21 @@
 """Texts that are nearly the same: shingles, MinHash, and bands that bring candidates together.
 
-    words = [shingles("the red chair is left of it"), shingles("the red chair is right of it")]
+    words = shingles_of(["the red chair is left of it", "the red chair is right of it"])
     jaccard(*words)                                 # 0.25: runs of three words in both, of all
     copies(words, groups=[0, 0], threshold=0.8)     # [None, None]: neither copies the other
 
 `copies` goes through the texts in the order given and keeps a text unless one kept before is
 similar: what is dropped is similar to the very text that is named, never only to a third one.
-MinHash only proposes; what decides is the Jaccard similarity itself.
+MinHash only proposes; what decides is the Jaccard similarity itself. Before it, texts are passed
+over that share too few shingles with all others of their group together: that is exact, and quick.
 """
 
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from functools import lru_cache
+from itertools import pairwise
 
 import numpy as np
 
@@ -28,6 +30,8 @@ threshold than 0.8 the same hashes make more and shorter bands, see `rows_of_a_b
 SEED = 1
 
 _AT_ONCE = 1 << 15  # shingles hashed at once
+_WORDS_AT_ONCE = 1 << 20
+_ROUNDING = 1e-6
 _SLACK = 0.2  # how far below the threshold an estimate of 120 hashes may be: over five sigma
 
 
@@ -44,6 +48,45 @@ def shingles(text: str, width: int = WIDTH) -> np.ndarray:
     for run in runs_of(words_of(text), width):
         by_length.setdefault(len(run), []).append(run)
     return np.unique(np.concatenate([_mixed(runs) for runs in by_length.values()]))
+
+
+def shingles_of(texts: Sequence[str], width: int = WIDTH) -> list[np.ndarray]:
+    """Return the `shingles` of each text; those of texts in ASCII are hashed together."""
+    found: dict[int, np.ndarray] = {}
+    batch: dict[int, list[str]] = {}
+    held = 0
+    for number, text in enumerate(texts):
+        if not text.isascii():
+            found[number] = shingles(text, width)
+            continue
+        batch[number] = words_of(text)
+        held += len(batch[number])
+        if held > _WORDS_AT_ONCE:
+            found.update(zip(batch, _plain_shingles(list(batch.values()), width), strict=True))
+            batch, held = {}, 0
+    found.update(zip(batch, _plain_shingles(list(batch.values()), width), strict=True))
+    return [found[number] for number in range(len(texts))]
+
+
+def _plain_shingles(texts: Sequence[Sequence[str]], width: int) -> Iterator[np.ndarray]:
+    """Yield the shingles of texts whose words all count for one (`words.runs_of`)."""
+    number = {word: _number(word) for word in {word for words in texts for word in words}}
+    words = np.array([number[word] for words in texts for word in words], np.uint64)
+    lengths = np.array([len(words) for words in texts], np.int64)
+    text = np.repeat(np.arange(len(texts)), lengths)
+    last = np.repeat(np.cumsum(lengths), lengths) - np.arange(len(words))  # words from here on
+    starts = np.flatnonzero(last >= width)
+    mixed = np.zeros(len(starts), np.uint64)
+    for at in range(width if len(starts) else 0):
+        mixed = _mix(mixed + words[starts + at])
+    order = np.lexsort((mixed, text[starts]))
+    text, mixed = text[starts][order], mixed[order]
+    new = np.ones(len(mixed), bool)
+    new[1:] = (mixed[1:] != mixed[:-1]) | (text[1:] != text[:-1])
+    text, mixed = text[new], mixed[new]
+    edges = np.searchsorted(text, np.arange(len(texts) + 1))
+    for i, (start, end) in enumerate(pairwise(edges.tolist())):
+        yield mixed[start:end] if end > start else np.unique(_mixed([tuple(texts[i])]))
 
 
 def _mixed(runs: Sequence[tuple[str, ...]]) -> np.ndarray:
@@ -105,23 +148,59 @@ def copies(
         groups: texts are compared only within a group.
         threshold: Jaccard similarity from which a text is a copy.
     """
+    answer: list[tuple[int, float] | None] = [None] * len(texts)
+    numbers = np.flatnonzero(_may_be_similar(texts, groups, threshold)).tolist()
+    if not numbers:
+        return answer
+    texts, of_group = [texts[i] for i in numbers], np.array(groups, np.uint64)[numbers]
     signed = signatures(texts)
     rows = rows_of_a_band(threshold)
     bands = np.arange(BANDS * ROWS // rows, dtype=np.uint64)
-    keys = _mix((np.array(groups, np.uint64)[:, None] + bands) * np.uint64(0x9E3779B97F4A7C15))
+    keys = _mix((of_group[:, None] + bands) * np.uint64(0x9E3779B97F4A7C15))
     for row in range(rows):
         keys = _mix(keys + signed[:, row::rows])
     buckets: dict[int, list[int]] = {}
-    answer: list[tuple[int, float] | None] = []
-    for i in range(len(texts)):
-        here = keys[i].tolist()
+    for i, repeated in enumerate(_repeated(keys)):
+        here = keys[i][repeated].tolist()  # in another bucket a text is alone
         near = sorted({j for key in here for j in buckets.get(key, ())})
         found = _most_similar(i, near, texts, signed, threshold)
-        answer.append(found)
         if found is None:
             for key in here:
                 buckets.setdefault(key, []).append(i)
+        else:
+            answer[numbers[i]] = numbers[found[0]], found[1]
     return answer
+
+
+def _may_be_similar(
+    texts: Sequence[np.ndarray], groups: Sequence[int], threshold: float
+) -> np.ndarray:
+    """Return of each text whether enough of its shingles are also in others of its group.
+
+    A text as similar to another has that share of its shingles in common with it alone. Shingles
+    are met by part of their hash, so that some count that are in no other: that errs on the side of
+    comparing.
+    """
+    if not len(texts):
+        return np.zeros(0, bool)
+    lengths = np.array([len(text) for text in texts], np.int64)
+    of_group = np.repeat(_mix(np.array(groups, np.uint64)), lengths)
+    keys = _mix(np.concatenate(texts) + of_group)
+    bits = min(26, len(keys).bit_length() + 2)
+    slots = (keys >> np.uint64(64 - bits)).astype(np.int64)
+    number = np.arange(len(slots))
+    last = np.empty(1 << bits, np.int64)
+    last[slots] = number
+    met = np.zeros(1 << bits, bool)
+    met[slots[last[slots] != number]] = True
+    shared = np.add.reduceat(met[slots], np.cumsum(lengths) - lengths, dtype=np.int64)
+    return shared + _ROUNDING >= threshold * lengths
+
+
+def _repeated(keys: np.ndarray) -> np.ndarray:
+    """Return of each value whether it occurs again."""
+    _, inverse, counts = np.unique(keys, return_inverse=True, return_counts=True)
+    return (counts > 1)[inverse].reshape(keys.shape)
 
 
 def _most_similar(

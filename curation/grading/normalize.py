@@ -71,7 +71,7 @@ def fold(text: str) -> str:
     text = _ORDINAL.sub("°", _VULGAR.sub(" ", text))
     text = _SCRIPTS.sub(_on_the_line, text)
     text = _HIDDEN.sub("", unicodedata.normalize("NFKC", text)).translate(_SIGNS)
-    return "".join(_digit(char) for char in text)
+    return text.translate(_DIGITS)
 
 
 def _on_the_line(match: regex.Match[str]) -> str:
@@ -80,9 +80,16 @@ def _on_the_line(match: regex.Match[str]) -> str:
     return f"{marks[0][0]}{digits}" if len(digits) == 1 else f"{marks[0][0]}{{{digits}}}"
 
 
-def _digit(char: str) -> str:
-    value = None if char.isascii() else unicodedata.decimal(char, None)
-    return char if value is None else str(value)
+class _Digits(dict[int, str]):
+    """Characters by their code points, digits of every script as those of ASCII."""
+
+    def __missing__(self, code: int) -> str:
+        char = chr(code)
+        value = None if char.isascii() else unicodedata.decimal(char, None)
+        return self.setdefault(code, char if value is None else str(value))
+
+
+_DIGITS = _Digits()
 
 
 def normalize_spaces(text: str) -> str:

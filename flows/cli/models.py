@@ -25,7 +25,12 @@ def serve(settings: ServeSettings) -> None:
     """Start a vLLM server for tree search, print its URL, stop it on Ctrl-C.
 
     vigorl serve Qwen/Qwen2.5-VL-72B-Instruct --tensor-parallel 8
+    vigorl serve Qwen/Qwen2.5-VL-72B-Instruct --tensor-parallel 8 --ray --replicas 4
     """
+    if settings.ray:
+        from flows.teachers.ray_replicas import serve_on_ray
+
+        return serve_on_ray(settings)
     from flows.teachers.vllm import serve as run_server
 
     run_server(settings)

@@ -19,7 +19,7 @@ import asyncio
 import hashlib
 import json
 import tempfile
-from collections import defaultdict
+from collections import Counter, defaultdict
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cache, partial
@@ -27,9 +27,10 @@ from pathlib import Path
 from typing import Any
 
 import pyarrow as pa
+import pyarrow.compute as pc
 
 from curation.filters import dedup, image_hash
-from curation.filters.base import CORPUS, Context, Filter, apply_filters
+from curation.filters.base import CORPUS, Context, Filter, apply_filters, verdict_without_words
 from curation.filters.config import DEFAULT_FILTERS, trace_filters
 from curation.filters.decontaminate import (
     ComparedQuestion,
@@ -37,7 +38,7 @@ from curation.filters.decontaminate import (
     Match,
     NotInEvaluation,
 )
-from flows.stages.verdicts import Verdicts, as_row, as_stored, changed_rows
+from flows.stages.verdicts import Verdicts, as_row, as_stored, changed_table
 from mcts.data import Question, Trace, Verdict
 from warehouse.query.additions import Seen, mark, show_added
 from warehouse.query.corpus_parts import read_parts
@@ -52,7 +53,7 @@ from warehouse.query.dedup_inputs import (
 from warehouse.query.run_query import connect, table_versions
 from warehouse.query.sql_guard import quoted
 from warehouse.storage.home import Warehouse
-from warehouse.tables.delta import count_inserts, insert_unless_overtaken, rows_to_arrow
+from warehouse.tables.delta import count_inserts, insert_unless_overtaken
 from warehouse.tables.rows import read_image, read_questions
 from warehouse.tables.schema import Row
 
@@ -289,19 +290,19 @@ class _Pass:
     def _judge(self, groups: Iterable[Sequence[str]]) -> bool:
         """Judge groups of questions and store what has changed; False if overtaken."""
         inserts = count_inserts(self.warehouse, "verdicts", self.versions["verdicts"])
-        methods = {one.name: one.method for one in trace_filters(self.filters, CORPUS)}
+        content = trace_filters(self.filters, CORPUS)
         waiting: list[pa.Table] = []
-        for part in read_parts(self.con, self.task, groups, methods):
+        for part in read_parts(self.con, self.task, groups, content):
             stored = as_stored(part.stored)
             contaminated = self._compare(part.questions.values())
             beside = Beside(part.questions, part.sizes, self.alike, contaminated)
             verdicts = corpus_verdicts(
                 self.warehouse, self.filters, beside, part.rows, stored.verdicts, part.unjudged
             )
-            rows = changed_rows(verdicts, stored, CORPUS, self.run_id)
-            if rows:
-                self.changed += len({row["trace_id"] for row in rows})
-                waiting.append(rows_to_arrow("verdicts", rows))
+            table = changed_table(verdicts, stored, self.run_id)
+            if table.num_rows:
+                self.changed += pc.count_distinct(table["trace_id"]).as_py()
+                waiting.append(table)
             if sum(table.num_rows for table in waiting) >= _COMMIT_ROWS:
                 if not self._insert(waiting, inserts):
                     return False
@@ -357,14 +358,18 @@ def corpus_verdicts(
     Args:
         traces: rows as those of `Part`.
         before: stored verdicts; those of a content filter of the same method stand.
-        unjudged: by id, the traces on which a content filter has none.
+        unjudged: by id, the traces on which a content filter has none, but for those in which
+            nothing matches its signs.
     """
     verdicts = _content_verdicts(warehouse, filters, traces, before, unjudged)
     for one in filters:
         if isinstance(one, NotInEvaluation):
+            known = {
+                question_id: _contamination(one, beside.contaminated.get(question_id))
+                for question_id in {row["question_id"] for row in traces}
+            }
             for row in traces:
-                known = beside.contaminated.get(row["question_id"])
-                verdicts[row["trace_id"]][one.name] = _contamination(one, known)
+                verdicts[row["trace_id"]][one.name] = known[row["question_id"]]
     good = {
         row["trace_id"]: row["kept"] and all(v["keep"] for v in verdicts[row["trace_id"]].values())
         for row in traces
@@ -372,8 +377,7 @@ def corpus_verdicts(
 
     @cache
     def documents(cells: int, max_hash_bits: int) -> list[dedup.Document]:
-        alike = beside.alike[max_hash_bits]
-        return [_document(row, beside, alike, cells, good) for row in traces]
+        return _documents(traces, beside, beside.alike[max_hash_bits], cells, good)
 
     by_name = {one.name: one for one in filters if isinstance(one, dedup.CopyFilter)}
     exact, near = by_name.get("no_exact_copy"), by_name.get("no_near_copy")
@@ -386,9 +390,13 @@ def corpus_verdicts(
         near_found = dedup.near_copies(rest, near)
     found = dedup.kept_originals(exact_found, near_found)
     for copy_filter in by_name.values():
+        method = copy_filter.method
+        original = as_row(dedup.verdict(copy_filter, None)[0], method)
         for trace_id, of_trace in verdicts.items():
-            verdict, other = dedup.verdict(copy_filter, found.get(trace_id))
-            of_trace[copy_filter.name] = as_row(verdict, copy_filter.method, other)
+            of_trace[copy_filter.name] = original
+            if copy := found.get(trace_id):
+                verdict, other = dedup.verdict(copy_filter, copy)
+                of_trace[copy_filter.name] = as_row(verdict, method, other)
     return verdicts
 
 
@@ -405,16 +413,21 @@ def _content_verdicts(
     found = read_questions(warehouse, question_ids=ids) if ids else ()
     questions = {question.question_id: question for question in found}
     for one in trace_filters(filters, CORPUS):
+        method = one.method
+        passed = as_row(verdict_without_words(one), method) if one.signs else None
         for trace_id, given in verdicts.items():
             stands = before.get(trace_id, {}).get(one.name)
-            if stands and stands["method"] == one.method:
+            if stands and stands["method"] == method:
                 given[one.name] = stands
+                continue
+            if passed and trace_id not in unjudged:
+                given[one.name] = passed
                 continue
             trace = unjudged[trace_id]
             question = questions[trace.question_id]
             context = Context(images=partial(_images, warehouse, question))
             (verdict,) = apply_filters(trace, question, [one], context)
-            given[one.name] = as_row(verdict, one.method)
+            given[one.name] = as_row(verdict, method)
     return verdicts
 
 
@@ -431,20 +444,35 @@ def _contamination(one: NotInEvaluation, matches: Sequence[Match] | None) -> Row
     return as_row(verdict, one.method, best.question_id)
 
 
-def _document(
-    row: Mapping[str, Any],
+def _documents(
+    traces: Sequence[Mapping[str, Any]],
     beside: Beside,
     alike: Mapping[str, str],
     cells: int,
     good: Mapping[str, bool],
-) -> dedup.Document:
-    """Make the document that is compared of a trace."""
-    image_ids = beside.questions[row["question_id"]].image_ids
-    return dedup.Document(
-        row["trace_id"],
-        row["kind"],
-        (row["answer"] or "").casefold(),
-        tuple(alike.get(image_id, image_id) for image_id in image_ids),
-        dedup.canonical(row["text"] or "", [beside.sizes[i] for i in image_ids], cells),
-        good=good[row["trace_id"]],
-    )
+) -> list[dedup.Document]:
+    """Make the documents of the traces that are compared with another.
+
+    Those of a question follow one another: they share steps, whose places are then decided once.
+    """
+    asked = {row["question_id"]: beside.questions[row["question_id"]].image_ids for row in traces}
+    images = {
+        q: tuple(alike.get(image_id, image_id) for image_id in ids) for q, ids in asked.items()
+    }
+    sizes = {q: [beside.sizes[image_id] for image_id in ids] for q, ids in asked.items()}
+    ordered = sorted(traces, key=lambda row: str(row["question_id"]))
+    groups = [
+        (str(row["kind"]), (row["answer"] or "").casefold(), images[row["question_id"]])
+        for row in ordered
+    ]
+    members = Counter(groups)
+    return [
+        dedup.Document(
+            row["trace_id"],
+            *group,
+            dedup.canonical(row["text"] or "", sizes[row["question_id"]], cells),
+            good=good[row["trace_id"]],
+        )
+        for row, group in zip(ordered, groups, strict=True)
+        if members[group] > 1
+    ]

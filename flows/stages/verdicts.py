@@ -10,9 +10,11 @@ which is null for the rules of `rules.VERSION` with their default values.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
+
+import pyarrow as pa
 
 from curation.filters import rules
 from curation.filters.base import CORPUS
@@ -21,6 +23,7 @@ from warehouse.query.read_back import rows_among
 from warehouse.query.run_query import query
 from warehouse.query.sql_guard import quoted
 from warehouse.storage.home import Warehouse
+from warehouse.tables.delta import columns_to_arrow
 from warehouse.tables.rows import verdict_row
 from warehouse.tables.schema import Row
 
@@ -98,18 +101,8 @@ def changed_rows(
         ahead: how many versions to pass over, where another process has taken them.
     """
 
-    def compared(of_trace: Mapping[str, Row]) -> object:
-        return of_trace if stage else {name: row["method"] for name, row in of_trace.items()}
-
     rows: list[Row] = []
-    for trace_id, given in verdicts.items():
-        if compared(given) == compared(stored.verdicts.get(trace_id, {})):
-            continue
-        version = stored.versions.get(trace_id, 0) + 1 + ahead
-        if stage is None:
-            version = max(version, rules.VERSION)
-        if not given:
-            given = {NO_FILTER: as_row(Verdict(NO_FILTER, True, ""), NO_FILTER)}
+    for trace_id, version, given in _changed(verdicts, stored, stage, ahead):
         for name, row in given.items():
             verdict = Verdict(name, row["keep"], row["reason"], row["score"])
             made = {**verdict_row(trace_id, verdict, version), "run_id": run_id}
@@ -119,3 +112,38 @@ def changed_rows(
                 made["method"] = row["method"]
             rows.append(made)
     return rows
+
+
+def changed_table(verdicts: Verdicts, stored: Stored, run_id: str) -> pa.Table:
+    """Make a table of the `changed_rows` of the corpus stage, of which there are millions."""
+    of_row = ("keep", "reason", "score", "method", "other")
+    columns: dict[str, list[Any]] = {
+        name: [] for name in ("trace_id", "filter", "version", *of_row)
+    }
+    for trace_id, version, given in _changed(verdicts, stored, CORPUS, 0):
+        columns["trace_id"] += [trace_id] * len(given)
+        columns["version"] += [version] * len(given)
+        columns["filter"] += given
+        for name in of_row:
+            columns[name] += [row[name] for row in given.values()]
+    n = len(columns["trace_id"])
+    shared = {"stage": [CORPUS] * n, "run_id": [run_id] * n}
+    return columns_to_arrow("verdicts", columns | shared)
+
+
+def _changed(
+    verdicts: Verdicts, stored: Stored, stage: str | None, ahead: int
+) -> Iterator[tuple[str, int, dict[str, Row]]]:
+    """Yield the traces with other verdicts than those stored, their new version, and all of it."""
+
+    def compared(of_trace: Mapping[str, Row]) -> object:
+        return of_trace if stage else {name: row["method"] for name, row in of_trace.items()}
+
+    nothing = {NO_FILTER: as_row(Verdict(NO_FILTER, True, ""), NO_FILTER)}
+    for trace_id, given in verdicts.items():
+        if compared(given) == compared(stored.verdicts.get(trace_id, {})):
+            continue
+        version = stored.versions.get(trace_id, 0) + 1 + ahead
+        if stage is None:
+            version = max(version, rules.VERSION)
+        yield trace_id, version, given or nothing

@@ -8,6 +8,7 @@ TeacherSettings(teacher="champion:sat2")                          # or a model t
 TeacherSettings(teacher="./checkpoints/qwen3-vl-4b")              # a folder, in this process
 TeacherSettings(teacher="http://gpu:8000", space="qwen2.5-vl")    # a server such as vLLM
 TeacherSettings(teacher="http://a:8000,http://b:8000", ...)       # several of one model
+TeacherSettings(teacher="served:qwen3-vl-4b", ...)                # those of `vigorl serve --ray`
 TeacherSettings(teacher="vllm:./checkpoints/qwen3-vl-4b")         # a server of its own
 """
 
@@ -22,8 +23,9 @@ from typing import Any
 from flows.progress import report_to_stderr
 from flows.server_options import parsed_body, parsed_headers
 from flows.settings import FieldProblem, Problem, ServeSettings, TeacherSettings
+from flows.teachers.served import served_urls
 from flows.teachers.spaces import checkpoint_space, server_space, space_by_name
-from flows.teachers.trained import OWN_SERVER, URL, served_model, trained_model
+from flows.teachers.trained import OWN_SERVER, SERVED, URL, served_model, trained_model
 from mcts.coordinates import CoordinateSpace
 from mcts.teachers.base import Teacher
 from mcts.teachers.capabilities import parse_capabilities
@@ -92,7 +94,7 @@ def resolve(settings: TeacherSettings, *, reconnect: bool = False) -> ResolvedTe
         Problem: there is no such model, its coordinate space is not known, or vLLM is missing.
         WarehouseError: a model trained here is not unique, or its files are lost.
     """
-    if URL.match(settings.teacher):
+    if URL.match(settings.teacher) or SERVED.match(settings.teacher):
         return _server(settings, reconnect)
     if OWN_SERVER.match(settings.teacher):
         return _own_server(settings)
@@ -134,24 +136,53 @@ def _as_it_says(folder: Path, resolved: ResolvedTeacher) -> ResolvedTeacher:
 
 
 def _server(settings: TeacherSettings, reconnect: bool) -> ResolvedTeacher:
-    urls = [url.strip().rstrip("/").removesuffix("/v1") for url in settings.teacher.split(",")]
+    noted = SERVED.match(settings.teacher)
+    urls = _noted(settings) if noted else [
+        url.strip().rstrip("/").removesuffix("/v1") for url in settings.teacher.split(",")
+    ]  # fmt: skip
     space = _limited(server_space(settings.space, settings.model), settings)
     if wrong := [url for url in urls if not URL.match(url)]:
         raise FieldProblem("teacher", f"{mask_url(wrong[0])!r} among the servers is no URL")
-    clients = [_client(settings, url, settings.model, space, of=len(urls)) for url in urls]
+
+    def client(url: str) -> Any:
+        return _client(settings, url, settings.model, space, of=max(len(urls), 2 if noted else 1))
+
+    clients = [client(url) for url in urls]
     if len({client.url for client in clients}) < len(clients):
         raise FieldProblem("teacher", "each server is named once")
     teacher: Teacher = clients[0]
-    if len(urls) > 1:
+    if len(urls) > 1 or noted:
         from mcts.teachers.replicas import Replicas
 
-        teacher = Replicas(clients, report=report_to_stderr)
+        def find() -> list[Any]:
+            return [client(url) for url in _noted(settings, lacking=True)]
+
+        teacher = Replicas(clients, report=report_to_stderr, find=find if noted else None)
     if reconnect:
         from mcts.teachers.reconnect import ReconnectingTeacher
 
         # Such a server is run by others, who may start it again. Our own would not come back.
         teacher = ReconnectingTeacher(teacher, report=report_to_stderr)
     return ResolvedTeacher(teacher, space, bounded=True)
+
+
+def _noted(settings: TeacherSettings, *, lacking: bool = False) -> list[str]:
+    """Return the addresses that `vigorl serve --ray` has noted in the warehouse.
+
+    Args:
+        lacking: whether there may be none.
+
+    Raises:
+        Problem: there are none.
+    """
+    name = settings.teacher.partition(":")[2]
+    urls = served_urls(Warehouse.at(settings.home), name)
+    if not urls and not lacking:
+        raise FieldProblem(
+            "teacher", f"no servers of {name!r} are noted in the warehouse: start them with "
+            f"`vigorl serve MODEL --name {name} --ray`",
+        )  # fmt: skip
+    return urls
 
 
 def _own_server(settings: TeacherSettings) -> ResolvedTeacher:

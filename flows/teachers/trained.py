@@ -19,6 +19,7 @@ from warehouse.tables.schema import Row
 
 URL = re.compile(r"https?://", re.IGNORECASE)
 OWN_SERVER = re.compile(r"vllm(-cpu)?:")
+SERVED = re.compile(r"served:")
 _Settings = TypeVar("_Settings", bound=TeacherSettings)
 
 

@@ -29,7 +29,8 @@ import sys
 import time
 import urllib.error
 import urllib.request
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, Self
 
@@ -57,9 +58,24 @@ def serve(settings: ServeSettings) -> None:
         Problem: it cannot be started, or did not come up.
         TeacherUnavailable: it ended by itself.
     """
-
     model = served_model(settings.home, settings.model)
     settings = settings.model_copy(update={"model": model})
+    with stopped_by_signals():
+        try:
+            with Server(settings) as server:
+                server.wait()
+                # The URL comes last: a script that waits for it may end the server at once.
+                report_to_stderr(f"serving {server.name} until Ctrl-C; {server.advice}")
+                print(server.url, flush=True)
+                server.process.wait()
+                server.check()
+        except KeyboardInterrupt:
+            report_to_stderr("the server is stopped")
+
+
+@contextmanager
+def stopped_by_signals() -> Iterator[None]:
+    """Let SIGTERM and SIGHUP stop what runs here as Ctrl-C does."""
 
     def stop(number: int, frame: object) -> None:
         raise KeyboardInterrupt
@@ -68,15 +84,7 @@ def serve(settings: ServeSettings) -> None:
     numbers = [n for n in (signal.SIGTERM, signal.SIGHUP) if signal.getsignal(n) != signal.SIG_IGN]
     before = {number: signal.signal(number, stop) for number in numbers}
     try:
-        with Server(settings) as server:
-            server.wait()
-            # The URL comes last: a script that waits for it may end the server at once.
-            report_to_stderr(f"serving {server.name} until Ctrl-C; {server.advice}")
-            print(server.url, flush=True)
-            server.process.wait()
-            server.check()
-    except KeyboardInterrupt:
-        report_to_stderr("the server is stopped")
+        yield
     finally:
         for number, handler in before.items():
             signal.signal(number, handler)
@@ -85,12 +93,21 @@ def serve(settings: ServeSettings) -> None:
 class Server:
     """A vLLM server of our own, from the moment it is entered until it is left.
 
+    Args:
+        through: a command that runs the one which follows it, and waits for it.
+
     Raises:
         Problem: vLLM, a GPU, the checkpoint or the port is missing; nothing was started then.
     """
 
-    def __init__(self, settings: ServeSettings, report: Report = report_to_stderr) -> None:
-        self.settings, self._report = settings, report
+    def __init__(
+        self,
+        settings: ServeSettings,
+        report: Report = report_to_stderr,
+        *,
+        through: Sequence[str] = (),
+    ) -> None:
+        self.settings, self._report, self._through = settings, report, through
         self._program = program()
         if not settings.cpu and not has_gpu():
             raise Problem(
@@ -125,7 +142,7 @@ class Server:
             log.write(f"$ {shlex.join(line)}\n".encode())
             log.flush()
             self.process = subprocess.Popen(
-                [sys.executable, "-I", supervise.__file__, str(STOP_S), *line],
+                [*self._through, sys.executable, "-I", supervise.__file__, str(STOP_S), *line],
                 stdin=subprocess.PIPE, stdout=log, stderr=log, env=env, start_new_session=True,
             )  # fmt: skip
         return self

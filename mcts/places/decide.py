@@ -204,6 +204,7 @@ def is_unread(problem: str) -> bool:
     return problem.startswith(UNREAD)
 
 
+@lru_cache(maxsize=1 << 14)  # the traces of a tree share their steps
 def is_number(before: str, after: str) -> bool:
     """Return whether a pair's surroundings make it a number: steps 1 of the rule."""
     name = _NAME.search(before)

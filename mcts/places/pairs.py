@@ -11,7 +11,7 @@ from __future__ import annotations
 import bisect
 import re
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from typing import NamedTuple
 
 from mcts.places.sentences import sentence_around, sentence_ends
 
@@ -60,7 +60,10 @@ _MENTION = re.compile(
     re.IGNORECASE | re.VERBOSE,
 )
 # In a text without these nothing names an image; to look for them is quick.
-_SAYS_IMAGE = "imag picture photo foto bild 图 圖 照 画像 写真 図 이미지 사진 그림 изобр сним фото"
+_SAYS_IMAGE = (
+    "imag", "picture", "photo", "foto", "bild", "图", "圖", "照", "画像", "写真", "図", "이미지",
+    "사진", "그림", "изобр", "сним", "фото",
+)  # fmt: skip
 # Between a place and the image it is in: "(1, 2) in image 2", "(1, 2), in the second image".
 _JOINS = re.compile(r"[\s,，、(（]*(?:的|の)?\s*")
 # In front of a mention that sets the scene for what follows: "…, and in image 2 the cup is at".
@@ -75,9 +78,8 @@ VAGUE = -2
 """An image that is told, but not by its number."""
 
 
-@dataclass(frozen=True, slots=True)
-class Pair:
-    """Two numbers in brackets."""
+class Pair(NamedTuple):
+    """Two numbers in brackets; a tuple, since a corpus has many."""
 
     start: int
     """Position of its opening bracket."""
@@ -116,10 +118,13 @@ def find_pairs(text: str, n_images: int | None = None) -> list[Pair]:
         return []
     ends = sentence_ends(text)
     spans = [sentence_around(ends, m.start(), m.end(), len(text)) for m in found]
-    joined = {m.end(): _joined(text, m.end()) for m in found}
-    mentions = _mentions(text, n_images, joined.values() if n_images == 1 else None)
-    by_start = {mention[0]: mention for mention in mentions}
-    suffixes = {end: by_start.get(at) for end, at in joined.items() if at is not None}
+    suffixes: dict[int, tuple[int, int, int] | None] = {}
+    mentions: list[tuple[int, int, int]] = []
+    if _says_image(text):
+        joined = {m.end(): _joined(text, m.end()) for m in found}
+        mentions = _mentions(text, n_images, joined.values() if n_images == 1 else None)
+        by_start = {mention[0]: mention for mention in mentions}
+        suffixes = {end: by_start.get(at) for end, at in joined.items() if at is not None}
     taken = {at[0] for at in suffixes.values() if at is not None}
     # Those that set the scene: behind the start of a clause, and of no pair before them.
     scenes = [
@@ -153,6 +158,11 @@ def find_pairs(text: str, n_images: int | None = None) -> list[Pair]:
     return pairs
 
 
+def _says_image(text: str) -> bool:
+    lowered = text.lower()
+    return any(word in lowered for word in _SAYS_IMAGE)
+
+
 def _value(number: str) -> float:
     return float(number if number.isascii() else number.translate(_TO_ASCII))
 
@@ -163,9 +173,6 @@ def _mentions(
     """Find what names an image, anywhere or at the positions `only_at`: start, end, and its number
     from 0 or `VAGUE`."""
     mentions: list[tuple[int, int, int]] = []
-    lowered = text.lower()
-    if not any(word in lowered for word in _SAYS_IMAGE.split()):
-        return mentions
     if only_at is None:
         found = list(_MENTION.finditer(text))
     else:

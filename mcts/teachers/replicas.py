@@ -33,6 +33,8 @@ class _Replica:
     teacher: OpenAITeacher
     retry_at: float | None = None
     """When to try it again, on the teacher's clock; None while it is up."""
+    listed: bool = True
+    """Whether it is still one of the model's servers."""
     reported: str = ""
     """Why it is down, as last reported."""
 
@@ -41,7 +43,8 @@ class Replicas:
     """Servers of one model; see `mcts.teachers.base.Teacher`.
 
     A server that went down is tried again after `retry_s` seconds by `clock`. `report` receives a
-    sentence when a server goes down and when it returns.
+    sentence when a server goes down and when it returns. Where addresses change, `find` makes a
+    client for each server there is now: it is called when one is down, each `retry_s` at most.
 
     Raises:
         ValueError: there are no servers, or two have the same address.
@@ -54,11 +57,13 @@ class Replicas:
         retry_s: float = 30.0,
         report: Callable[[str], None] = lambda sentence: None,
         clock: Callable[[], float] = time.monotonic,
+        find: Callable[[], Sequence[OpenAITeacher]] | None = None,
     ) -> None:
         if not teachers or len({teacher.url for teacher in teachers}) < len(teachers):
             raise ValueError("replicas are one or more servers with different addresses")
         self._replicas = [_Replica(teacher) for teacher in teachers]
         self._retry_s, self._report, self._clock = retry_s, report, clock
+        self._find, self._find_at = find, clock()
         self._identity: str | None = None
 
     @property
@@ -110,6 +115,7 @@ class Replicas:
             TeacherUnavailable: none of the servers is up, those known to be down included.
         """
         await self.open()
+        await self._look()
         last: TeacherUnavailable | None = None
         for replica in self._ranked(affinity_key(request)):
             if replica.retry_at is not None and not await self._is_back(replica):
@@ -131,7 +137,7 @@ class Replicas:
     def _all_down(self, last: TeacherUnavailable | None) -> TeacherUnavailable:
         if last is not None and len(self._replicas) == 1:
             return last
-        urls = ", ".join(replica.teacher.url for replica in self._replicas)
+        urls = ", ".join(replica.teacher.url for replica in self._replicas if replica.listed)
         why = f" ({last})" if last else ""
         return TeacherUnavailable(
             f"None of {urls} answers{why}: start one; answers already given are kept."
@@ -144,8 +150,25 @@ class Replicas:
         def down(replica: _Replica) -> bool:
             return replica.retry_at is not None and replica.retry_at > now
 
-        ranked = sorted(self._replicas, key=lambda r: content_id(r.teacher.url, key), reverse=True)
+        listed = [replica for replica in self._replicas if replica.listed]
+        ranked = sorted(listed, key=lambda r: content_id(r.teacher.url, key), reverse=True)
         return sorted(ranked, key=down)
+
+    async def _look(self) -> None:
+        """Learn new addresses while a server is down."""
+        now = self._clock()
+        down = any(replica.listed and replica.retry_at is not None for replica in self._replicas)
+        if self._find is None or not down or now < self._find_at:
+            return
+        self._find_at = now + self._retry_s
+        found = {teacher.url: teacher for teacher in await asyncio.to_thread(self._find)}
+        if not found:  # it is being started again
+            return
+        for replica in self._replicas:
+            replica.listed = replica.teacher.url in found
+            found.pop(replica.teacher.url, None)
+        # New ones are tried like those that were down: they must serve the same model.
+        self._replicas += [_Replica(teacher, retry_at=now) for teacher in found.values()]
 
     async def _is_back(self, replica: _Replica) -> bool:
         """Try a server that was down; it must serve the same model."""

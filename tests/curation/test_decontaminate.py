@@ -1,12 +1,16 @@
 """Evaluation questions in the training data, the split by image, personal data: each by rule."""
 
 import random
+import re
 
+import duckdb
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from curation.filters import image_hash
 from curation.filters.base import Context
-from curation.filters.content import NoPersonalData, personal_data
+from curation.filters.content import _RULES, SIGNS, NoPersonalData, personal_data
 from curation.filters.decontaminate import DEFAULT, ComparedQuestion, compare
 from curation.filters.split import SplitPlace, assign_places, split_of
 from mcts.data import Step, Trace
@@ -233,6 +237,20 @@ def test_personal_data_is_found(text, kind):
 )
 def test_what_only_looks_like_it_is_left_alone(text):
     assert list(personal_data(text)) == []
+
+
+@settings(deadline=None)
+@given(st.one_of([st.from_regex(pattern) for _, pattern, _ in _RULES]))
+def test_whatever_a_rule_can_find_has_a_sign(text):
+    assert re.search(SIGNS, text)
+    assert not text.isascii() or duckdb.execute(
+        "SELECT regexp_matches($1, $2)", [text, SIGNS]
+    ).fetchone() == (True,)
+
+
+def test_ordinary_texts_have_no_sign():
+    texts = ["The lamp at (555, 1234) is left of (212.5, 736).", "In image 2 (3, 4), 100-200-300."]
+    assert not any(re.search(SIGNS, text) for text in texts)
 
 
 def test_the_reason_says_where_and_never_repeats_the_datum():

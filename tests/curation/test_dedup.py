@@ -8,11 +8,13 @@ from itertools import combinations
 import numpy as np
 import pyarrow.parquet as pq
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 from PIL import Image
 
-from curation.filters import image_hash
+from curation.filters import image_hash, minhash
 from curation.filters.dedup import Document, canonical, find_copies
-from curation.filters.minhash import BANDS, ROWS, copies, jaccard, shingles, signatures
+from curation.filters.minhash import BANDS, ROWS, copies, jaccard, shingles, shingles_of, signatures
 from curation.filters.union_find import UnionFind
 from curation.filters.words import words_of
 from warehouse.sources import find_task
@@ -92,6 +94,33 @@ def test_near_copies_are_those_that_comparing_every_pair_finds():
         if expected is None:
             kept.append(i)
     assert 60 <= len(kept) < 150
+
+
+@given(st.lists(st.text("ab cé红色.", max_size=12), max_size=6), st.integers(1, 4))
+def test_texts_have_the_same_shingles_together_as_alone(texts, width):
+    together = shingles_of(texts, width)
+    assert [one.tolist() for one in together] == [shingles(t, width).tolist() for t in texts]
+
+
+def test_many_words_are_hashed_in_several_batches(monkeypatch):
+    rng = random.Random(9)
+    texts = [said(rng, 40) for _ in range(30)]
+    alone = [shingles(text).tolist() for text in texts]
+    monkeypatch.setattr(minhash, "_WORDS_AT_ONCE", 100)
+    assert [one.tolist() for one in shingles_of(texts)] == alone
+
+
+@pytest.mark.parametrize("threshold", [0.1, 0.4, 0.8, 1.0])
+def test_texts_that_are_passed_over_are_copies_of_none(monkeypatch, threshold):
+    rng = random.Random(8)
+    texts = [said(rng, rng.choice([3, 30])) for _ in range(80)]
+    texts += [changed(rng.choice(texts), rng, rng.randrange(3)) for _ in range(80)]
+    cut, groups = shingles_of(texts), [rng.randrange(3) for _ in texts]
+    passed = ~minhash._may_be_similar(cut, groups, threshold)
+    found = copies(cut, groups, threshold)
+    monkeypatch.setattr(minhash, "_may_be_similar", lambda texts, *_: np.ones(len(texts), bool))
+    assert copies(cut, groups, threshold) == found
+    assert any(found) and passed.sum() > 20
 
 
 def test_which_copy_is_kept_does_not_depend_on_the_order_they_come_in():
@@ -244,6 +273,11 @@ def test_no_pair_of_hashes_within_the_distance_is_missed_and_none_told_twice(mos
     }
     assert len(found) == len(set(found)) and set(found) == near
     assert len(near) > 10
+    few = sorted(set(some[195:205])), sorted(set(some[200:]))[:20]
+    quick = list(image_hash.close_pairs(*few, 16))
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(image_hash, "_FEW", 0)
+        assert quick == list(image_hash.close_pairs(*few, 16)), "in the same order"
 
 
 def test_alike_pictures_form_groups_named_by_their_smallest_id():

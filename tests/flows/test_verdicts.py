@@ -6,8 +6,9 @@ from typing import Any
 
 from curation.filters import rules
 from curation.filters.base import CORPUS
-from flows.stages.verdicts import NO_FILTER, Stored, as_row, as_stored, changed_rows
+from flows.stages.verdicts import NO_FILTER, Stored, as_row, as_stored, changed_rows, changed_table
 from mcts.data import Verdict
+from warehouse.tables.delta import rows_to_arrow
 
 METHOD = "near/1:threshold=0.5"
 
@@ -50,6 +51,11 @@ def test_only_traces_whose_verdicts_differ_are_written_under_the_next_version() 
     }  # fmt: skip
     assert (made[0]["run_id"], made[0]["stage"], made[0]["method"]) == ("r", CORPUS, METHOD)
     assert [one["version"] for one in changed_rows(given, stored, CORPUS, "r", 2)] == [7, 3]
+    table = changed_table(given, stored, "r")
+    assert table.schema.equals(rows_to_arrow("verdicts", made).schema)
+    assert [{name: row[name] for name in made[0]} for row in table.to_pylist()] == made
+    assert all(row["revision"] and row["created_at"] for row in table.to_pylist())
+    assert changed_table({}, stored, "r").num_rows == 0
 
 
 def test_of_the_first_stage_only_methods_are_compared() -> None:

@@ -53,7 +53,7 @@ def main() -> None:
         given = dict(pairwise(arguments))
         stub_server._Handler = Handler
         port, name = int(given["--port"]), given["--served-model-name"]
-        stub_server.StubServer(port=port, model=name).start()
+        stub_server.StubServer(port=port, host=given["--host"], model=name).start()
     threading.Event().wait()
 
 

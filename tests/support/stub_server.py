@@ -125,6 +125,7 @@ class StubServer:
         self,
         *,
         port: int = 0,
+        host: str = "127.0.0.1",
         log: Path | str | None = None,
         faults: Iterable[str] = (),
         fault_of: Callable[[dict[str, Any], int], str] | None = None,
@@ -157,8 +158,8 @@ class StubServer:
         self.closing = threading.Event()
         self._log = Path(log) if log else None
         handler = type("Handler", (_Handler,), {"stub": self})
-        self._http = _Server(("127.0.0.1", port), handler)
-        self.url = f"http://127.0.0.1:{self._http.server_address[1]}"
+        self._http = _Server((host, port), handler)
+        self.url = f"http://{host}:{self._http.server_address[1]}"
 
     def start(self) -> StubServer:
         """Serve in the background."""

@@ -146,8 +146,8 @@ def test_what_is_new_is_compared_with_what_was_there(two, tmp_path, monkeypatch)
     read = []
     parts = corpus_parts.read_parts
     monkeypatch.setattr(
-        curate_corpus, "read_parts", lambda con, task, groups, methods: parts(
-            con, task, read.extend(groups) or groups, methods
+        curate_corpus, "read_parts", lambda con, task, groups, content: parts(
+            con, task, read.extend(groups) or groups, content
         )
     )  # fmt: skip
     assert corpus(warehouse) == 0 and read == [], "nothing is new"

@@ -17,10 +17,12 @@ from curation.filters.base import apply_filters
 from curation.filters.config import DEFAULT_FILTERS
 from curation.filters.rules import FILTERS
 from flows.cli import app as cli
+from flows.stages import curate_corpus
 from flows.stages.curate_corpus import filter_corpus
 from mcts.data import Step, Trace
 from mcts.parsing import points_in
 from tests.support.sat_files import picture, row, sat2
+from warehouse.query import corpus_parts
 from warehouse.query.run_query import query
 from warehouse.sources.importing import import_questions
 from warehouse.storage.home import Warehouse
@@ -178,6 +180,38 @@ def test_a_filter_that_no_longer_runs_is_out_and_so_is_one_of_the_other_stage(fi
     assert names["filter"].to_pylist() == [
         "no_exact_copy", "no_near_copy", "not_in_evaluation", "right_answer",
     ]  # fmt: skip
+
+
+def test_only_traces_with_signs_of_personal_data_are_read_whole(filled, tmp_path, monkeypatch):
+    warehouse, (one, two, _) = filled
+    asked = questions(warehouse, tmp_path, "train", [(4, scene(4))], "Who is max@uni-bonn.de?")
+    (signed,) = (q for q in asked.values() if "@" in q.text)
+    plain = commit(warehouse, one, traced(one, *SAYINGS), traced(one, "红色的椅子在这里 (3, 4)。"))
+    found = commit(
+        warehouse,
+        two,
+        traced(two, SAYINGS[0], "Call (212) 736-5000 now (5, 6)."),
+        traced(two, "请拨打 ＋４９ ３０ ９０１８２０ 找他 (3, 4)。"),
+        traced(two, SAYINGS[1], answer="jane@acme.org"),
+    )
+    found += commit(warehouse, signed, traced(signed, SAYINGS[2]))
+    read = {}
+    parts = corpus_parts.read_parts
+
+    def noted(*given):
+        for part in parts(*given):
+            read.update(part.unjudged)
+            yield part
+
+    monkeypatch.setattr(curate_corpus, "read_parts", noted)
+    corpus(warehouse)
+    assert set(read) == set(found)
+    assert {i for i, name in dropped(warehouse) if name == "no_personal_data"} == set(found)
+    sql = "FROM latest_verdicts WHERE filter = 'no_personal_data' AND keep"
+    rows = query(warehouse, sql).to_pylist()
+    assert {(r["trace_id"], r["reason"], r["score"], r["method"]) for r in rows} == {
+        (trace_id, "", 0.0, "rules/1") for trace_id in plain
+    }
 
 
 def test_a_trace_that_no_filter_has_judged_is_not_kept_by_the_second_pass(filled):

@@ -23,7 +23,7 @@ from warehouse.storage.home import Warehouse, WarehouseError
 from warehouse.storage.objects import LocalObjects, Objects
 
 _POINTER = "_last_checkpoint"  # the one file of a table that is written again
-_SKIPPED = {".partial", "tables", "prefect", "journal", "shards"}
+_SKIPPED = {".partial", "tables", "prefect", "journal", "shards", "serving"}
 
 
 def backup(warehouse: Warehouse, target: str | Path) -> int:

@@ -1,25 +1,29 @@
 """Reads a task's traces part by part, whole groups of questions together, in bounded memory.
 
-    for part in read_parts(con, "sat2", groups, {"no_personal_data": "rules/1"}):
+    for part in read_parts(con, "sat2", groups, [NoPersonalData()]):
         part.rows, part.stored, part.unjudged
 
 The traces of a round, a million, are brought together with their verdicts in temporary tables of
 DuckDB, which spill to disk; each part of a round, some thousands of traces, then becomes Python
 values. So however many traces there are, every table is read once a round.
+
+Of the traces that filters of content have not judged, only those are read whole in which one finds
+its signs (`TraceFilter.signs`): DuckDB looks for them in texts of ASCII, and leaves the others.
 """
 
 from __future__ import annotations
 
+import re
 from collections import defaultdict
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
 
 import duckdb
 import pyarrow as pa
 
-from curation.filters.base import CORPUS
+from curation.filters.base import CORPUS, TraceFilter
 from curation.filters.decontaminate import ComparedQuestion
+from curation.grading.normalize import fold
 from mcts.data import Trace
 from warehouse.query.dedup_inputs import compared_questions
 from warehouse.query.sql_guard import quoted
@@ -46,27 +50,28 @@ class Part:
     sizes: dict[str, tuple[int, int]]
     """Width and height of the questions' images, pixels."""
     unjudged: dict[str, Trace]
-    """By id, the whole traces on which a filter of content has no verdict by its method."""
+    """By id, the whole traces on which a filter of content has no verdict by its method, but for
+    those in which none of its signs is."""
 
 
 def read_parts(
     con: duckdb.DuckDBPyConnection,
     task: str,
     groups: Iterable[Sequence[str]],
-    methods: Mapping[str, str],
+    content: Sequence[TraceFilter],
     *,
     judged: bool = True,
 ) -> Iterator[Part]:
     """Read the searched traces of groups of question ids.
 
     Args:
-        methods: of the filters of content, by name.
+        content: the filters that see one trace.
         judged: whether verdicts of the corpus stage may be stored on them.
     """
     for numbers in _rounds(groups, _count_traces(con, task)):
         parts = max(numbers.values()) + 1
         _load_round(con, task, numbers, judged)
-        _load_unjudged(con, methods)
+        _load_unjudged(con, content, parts)
         for number in range(parts):
             yield _read_part(con, number)
 
@@ -113,7 +118,7 @@ def _load_round(
         "try_cast(split_part(linearizer, '/', 2) AS INT)) OVER (PARTITION BY tree_id)) "
         f"WHERE task = {quoted(task)} AND origin = 'search'"
     )
-    here = _of_commits(con)
+    here = _of_commits(con, "part_ids")
     con.execute(
         "CREATE OR REPLACE TEMP TABLE part_kept AS SELECT trace_id, bool_and(keep) AS kept FROM "
         "(SELECT trace_id, filter, stage, version, keep FROM verdicts SEMI JOIN part_ids "
@@ -137,10 +142,10 @@ def _load_round(
     )
 
 
-def _of_commits(con: duckdb.DuckDBPyConnection) -> str:
-    """The condition that holds for the rows of the round's traces by their commits, if few."""
+def _of_commits(con: duckdb.DuckDBPyConnection, table: str) -> str:
+    """The condition that holds for the rows of a table's traces by their commits, if few."""
     found = con.execute(
-        f"SELECT DISTINCT commit_id FROM part_ids LIMIT {_MOST_COMMITS + 1}"
+        f"SELECT DISTINCT commit_id FROM {table} LIMIT {_MOST_COMMITS + 1}"
     ).fetchall()
     commits = [commit_id for (commit_id,) in found if commit_id is not None]
     if len(found) > _MOST_COMMITS or len(commits) < len(found) or not commits:
@@ -148,29 +153,72 @@ def _of_commits(con: duckdb.DuckDBPyConnection) -> str:
     return f"commit_id IN ({', '.join(map(quoted, commits))})"
 
 
-def _load_unjudged(con: duckdb.DuckDBPyConnection, methods: Mapping[str, str]) -> None:
-    by_method = " OR ".join(
-        f"(filter = {quoted(name)} AND method = {quoted(method)})"
-        for name, method in methods.items()
-    )
+def _load_unjudged(
+    con: duckdb.DuckDBPyConnection, content: Sequence[TraceFilter], parts: int
+) -> None:
+    """Load what a filter must see: of its own, where it has no verdict by its method."""
     con.execute(
-        "CREATE OR REPLACE TEMP TABLE part_open AS SELECT part, trace_id, commit_id FROM part_ids "
-        "SEMI JOIN part_rows USING (trace_id) ANTI JOIN (SELECT trace_id FROM part_stored "
-        f"WHERE {by_method or 'false'} GROUP BY trace_id HAVING count(*) = {len(methods)}) "
-        f"USING (trace_id) WHERE {bool(methods)}"
+        "CREATE OR REPLACE TEMP TABLE part_open AS "
+        "SELECT part, trace_id, commit_id FROM part_ids WHERE false"
     )
-    here = _of_commits(con)
+    for one in content:
+        con.execute(
+            "CREATE OR REPLACE TEMP TABLE part_lacking AS SELECT part, trace_id, question_id, "
+            "commit_id FROM part_ids SEMI JOIN part_rows USING (trace_id) ANTI JOIN "
+            "(SELECT trace_id FROM part_stored WHERE filter = $1 AND method = $2) USING (trace_id)",
+            [one.name, one.method],
+        )
+        showing = ""
+        if one.signs:
+            _load_signs(con, one.signs, parts)
+            showing = "SEMI JOIN part_signs USING (trace_id) "
+        con.execute(
+            "INSERT INTO part_open SELECT part, trace_id, commit_id FROM part_lacking "
+            f"{showing}ANTI JOIN part_open USING (trace_id)"
+        )
+    here = _of_commits(con, "part_open")
     for table in ("traces", "steps"):
         con.execute(
-            f"CREATE OR REPLACE TEMP TABLE part_{table} AS SELECT part, {table}.* FROM {table} "
+            f"CREATE OR REPLACE TEMP TABLE part_{table} AS "
+            f"SELECT part, {table}.* EXCLUDE (created_at) FROM {table} "
             f"JOIN (SELECT part, trace_id FROM part_open) USING (trace_id) WHERE {here}"
         )
 
 
+def _load_signs(con: duckdb.DuckDBPyConnection, signs: str, parts: int) -> None:
+    """Load into `part_signs` the ids of the lacking traces in one of whose texts a sign is."""
+    here = _of_commits(con, "part_lacking")
+    con.execute(
+        "CREATE OR REPLACE TEMP TABLE part_texts AS SELECT part, trace_id, text, ascii FROM "
+        "(SELECT part, trace_id, text, strlen(text) = length(text) AS ascii FROM "
+        f"(SELECT trace_id, thought AS text FROM steps WHERE {here} "
+        "UNION ALL SELECT trace_id, answer FROM part_rows "
+        "UNION ALL SELECT trace_id, text FROM part_lacking JOIN part_questions USING (question_id)"
+        ") JOIN part_lacking USING (trace_id)) WHERE NOT ascii OR regexp_matches(text, $1)",
+        [signs],
+    )
+    con.execute(
+        "CREATE OR REPLACE TEMP TABLE part_signs AS SELECT DISTINCT trace_id FROM part_texts "
+        "WHERE ascii"
+    )
+    sign = re.compile(signs)
+    for number in range(parts):
+        found = con.execute(
+            "SELECT text, list(trace_id) FROM part_texts WHERE NOT ascii AND part = $1 GROUP BY 1",
+            [number],
+        ).fetchall()
+        having = [ids for text, ids in found if sign.search(fold(text))]
+        ids = pa.array(sorted({i for some in having for i in some}), pa.string())
+        con.register("_having", pa.table({"trace_id": ids}))
+        con.execute("INSERT INTO part_signs FROM _having ANTI JOIN part_signs USING (trace_id)")
+
+
 def _read_part(con: duckdb.DuckDBPyConnection, number: int) -> Part:
     def read(table: str, order: str) -> list[Row]:
-        sql = f"SELECT * EXCLUDE (part) FROM {table} WHERE part = {number} ORDER BY {order}"
-        return list(con.sql(sql).to_arrow_table().to_pylist())
+        found = con.sql(
+            f"SELECT * EXCLUDE (part) FROM {table} WHERE part = {number} ORDER BY {order}"
+        )
+        return [dict(zip(found.columns, row, strict=True)) for row in found.fetchall()]
 
     asked = compared_questions(con, f"part = {number}", "part_questions")
     questions = {one.question_id: one for some in asked for one in some}
@@ -179,7 +227,7 @@ def _read_part(con: duckdb.DuckDBPyConnection, number: int) -> Part:
     sized = con.sql(
         "SELECT image_id, width, height FROM images SEMI JOIN _part_images USING (image_id)"
     ).fetchall()
-    steps: dict[str, list[dict[str, Any]]] = defaultdict(list)
+    steps: dict[str, list[Row]] = defaultdict(list)
     for step in read("part_steps", "trace_id, step"):
         steps[step["trace_id"]].append(step)
     return Part(

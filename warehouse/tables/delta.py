@@ -88,6 +88,19 @@ def rows_to_arrow(name: str, rows: Iterable[Mapping[str, Any]], **fill: Any) -> 
     return pa.Table.from_pylist(filled, schema=table.schema)
 
 
+def columns_to_arrow(name: str, columns: Mapping[str, Sequence[Any]]) -> pa.Table:
+    """Columns of equal length as an Arrow table in the schema of `name`, filled as rows are."""
+    schema = TABLES[name].schema
+    n = len(next(iter(columns.values())))
+    constant = {"revision": code_revision(), "created_at": datetime.now(UTC)}
+    arrays = [
+        pa.array(columns[field.name], field.type) if field.name in columns
+        else pa.repeat(pa.scalar(constant.get(field.name), field.type), n)
+        for field in schema
+    ]  # fmt: skip
+    return pa.table(arrays, schema=schema)
+
+
 def append(warehouse: Warehouse, name: str, rows: Rows, app_id: str) -> bool:
     """Append rows in one atomic commit named `app_id`; whether they were added.
 

@@ -14,13 +14,15 @@ from pathlib import Path
 
 from flows.settings import Problem, TeacherSettings
 from flows.stages.doctor.checkup import Diagnosis
-from flows.teachers.resolve import OWN_SERVER, URL, server_address
+from flows.teachers.resolve import OWN_SERVER, SERVED, URL, server_address
+from flows.teachers.served import served_urls
 from flows.teachers.spaces import checkpoint_space
 from flows.teachers.vllm_command import program
 from mcts.teachers.base import TeacherUnavailable
 from mcts.teachers.checkpoints import find_checkpoint, registered_checkpoints
 from mcts.teachers.credentials import DEFAULT_KEYS, mask_url
 from mcts.teachers.openai_client import OpenAITeacher
+from warehouse.storage.home import Warehouse
 
 _ANSWER_S = 8.0
 """Seconds a server has to list its models."""
@@ -29,8 +31,17 @@ _ANSWER_S = 8.0
 def check_teacher(settings: TeacherSettings) -> Iterator[Diagnosis]:
     """Find out whether a build with this teacher could begin."""
     name = settings.teacher
-    if URL.match(name):
-        for url in name.split(","):
+    if URL.match(name) or SERVED.match(name):
+        urls = name.split(",")
+        if SERVED.match(name):
+            noted = name.partition(":")[2]
+            urls = served_urls(Warehouse.at(settings.home), noted)
+            if not urls:
+                yield Diagnosis(
+                    "teacher", "problem", f"no servers of {noted!r} are noted in the warehouse",
+                    f"vigorl serve MODEL --name {noted} --ray",
+                )  # fmt: skip
+        for url in urls:
             yield asyncio.run(_server(settings, url.strip().rstrip("/")))
     elif OWN_SERVER.match(name):
         yield Diagnosis("teacher", "ok", f"{name}: started by the build, with {program()}")

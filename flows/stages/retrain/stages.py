@@ -34,7 +34,7 @@ from flows.stages.forecast import Forecast, forecast_build
 from flows.stages.retrain.collapse import check_collapse
 from flows.stages.retrain.cycle import Cycle
 from flows.stages.retrain.new_data import new_traces, questions_without_tree, uncounted_trees
-from flows.teachers.trained import OWN_SERVER, URL
+from flows.teachers.trained import OWN_SERVER, SERVED, URL
 from training.recipes import load_recipe
 from warehouse.query.run_query import connect
 from warehouse.query.sql_guard import quoted
@@ -105,7 +105,7 @@ def shared_out(
     for teacher, asked in ((settings.teacher, mine), (settings.beside, others)):
         if asked:
             share = len(asked) / len(questions)
-            served = URL.match(teacher or "") or OWN_SERVER.match(teacher or "")
+            served = any(form.match(teacher or "") for form in (URL, SERVED, OWN_SERVER))
             tokens = settings.run_tokens and math.ceil(settings.run_tokens * share)
             part = {
                 "teacher": teacher, "run_tokens": tokens,

@@ -11,6 +11,7 @@ runs: it must be installed on every machine, with the same models and environmen
 from __future__ import annotations
 
 import asyncio
+import logging
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 from typing import Any
@@ -77,16 +78,20 @@ async def ray_workers(address: str | None, count: int) -> AsyncIterator[Sequence
         raise Problem("on: Ray is not installed here: pip install 'vigorl[ray]'") from None
 
     def begin() -> None:  # not in the main thread, whose signals are the command's
-        ray.init(address, log_to_driver=False, logging_level="ERROR", include_dashboard=False)
+        ray.init(address, log_to_driver=False, logging_level=logging.ERROR, include_dashboard=False)
 
     try:
         await asyncio.to_thread(begin)
-    except (ConnectionError, RuntimeError, ValueError) as error:
+    except Exception as error:  # Ray's own are bare ones, such as when it starts too slowly
         reason = str(error).strip().splitlines()[0]
         where = address or "RAY_ADDRESS"
         raise Problem(f"on: no Ray cluster answers at {where}: {reason}") from None
     try:
-        options = {"num_cpus": 1, "max_restarts": -1, "max_task_retries": MOST_LOSSES}
+        options: dict[str, Any] = {
+            "num_cpus": 1,
+            "max_restarts": -1,
+            "max_task_retries": MOST_LOSSES,
+        }
         actor = ray.remote(**options)(_Actor)
         gone = (ray.exceptions.RaySystemError, ray.exceptions.ActorDiedError)
         yield [RayWorker(actor.remote(), gone) for _ in range(count)]
