@@ -50,9 +50,8 @@ def draw_question(
         for i, data in enumerate(images)
     ]
     right = [*answers]
-    where = "seen in box" if answers else "in box"
     right += [
-        f"{where} ({b.x1:.0f}, {b.y1:.0f}, {b.x2:.0f}, {b.y2:.0f}) {b.label}".strip() for b in boxes
+        f"in box ({b.x1:.0f}, {b.y1:.0f}, {b.x2:.0f}, {b.y2:.0f}) {b.label}".strip() for b in boxes
     ]
     right += [f"at {format_point(p)}" for p in points]
     words = [(text, 30.0, INK)]

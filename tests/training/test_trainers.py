@@ -16,11 +16,11 @@ from training.errors import TrainingError
 from training.recipes import GrpoRecipe, SftRecipe, load_recipe
 from training.trainers import (
     PRIVATE_NAMES,
-    _common,
     _grpo_config,
-    _peft,
     _sharding,
     _turn_limits,
+    common_arguments,
+    lora_config,
     offline,
 )
 
@@ -85,7 +85,7 @@ def run(tmp_path: Path) -> Any:
 
 
 def test_every_trainer_is_told_what_the_recipe_says(run: Any) -> None:
-    told = _common(run, recipe("sft"), 32)
+    told = common_arguments(run, recipe("sft"), 32)
     gpu = torch.cuda.is_available()
     assert told == {
         "output_dir": str(run.checkpoints), "run_name": "mine", "project": "vigorl",
@@ -97,8 +97,8 @@ def test_every_trainer_is_told_what_the_recipe_says(run: Any) -> None:
         "save_total_limit": 2, "logging_steps": 1, "disable_tqdm": True,
         "remove_unused_columns": False, "trust_remote_code": False,
     }  # fmt: skip
-    assert _common(run, recipe("sft", trackers=None), 32)["report_to"] == ["trackio"]
-    assert _common(run, recipe("sft", precision="bfloat16"), 32)["bf16"] is gpu
+    assert common_arguments(run, recipe("sft", trackers=None), 32)["report_to"] == ["trackio"]
+    assert common_arguments(run, recipe("sft", precision="bfloat16"), 32)["bf16"] is gpu
 
 
 @pytest.mark.parametrize(
@@ -123,9 +123,9 @@ def test_a_batch_is_shared_among_devices_and_steps(
     if told is None:
         sentence = f"a batch of {batch} can't be shared among {devices} devices"
         with pytest.raises(TrainingError, match=sentence):
-            _common(run, given, batch, sequences)
+            common_arguments(run, given, batch, sequences)
         return
-    found = _common(run, given, batch, sequences)
+    found = common_arguments(run, given, batch, sequences)
     assert (
         found["per_device_train_batch_size"], found["gradient_accumulation_steps"]
     ) == told  # fmt: skip
@@ -152,7 +152,7 @@ def test_a_tracker_that_is_not_installed_is_named(
 ) -> None:
     monkeypatch.setattr("training.trainers.importlib.util.find_spec", lambda name: None)
     with pytest.raises(TrainingError, match="trackers: mlflow is not installed; `pip install mlfl"):
-        _common(run, recipe("sft", trackers=["mlflow"]), 32)
+        common_arguments(run, recipe("sft", trackers=["mlflow"]), 32)
 
 
 def test_grpo_samples_as_the_recipe_says_and_from_the_whole_distribution(run: Any) -> None:
@@ -190,7 +190,7 @@ def test_a_turn_ends_at_a_call_or_an_answer_whatever_samples_it() -> None:
 def test_small_matrices_are_beside_the_language_models_layers_only() -> None:
     offline()
     lora = {"rank": 4, "alpha": 12, "dropout": 0.1, "targets": ["q_proj", "up_proj"]}
-    told = _peft(recipe("sft", lora=lora))
+    told = lora_config(recipe("sft", lora=lora))
     assert (told.r, told.lora_alpha, told.lora_dropout) == (4, 12, 0.1)
     for layer, taken in (
         ("model.language_model.layers.3.self_attn.q_proj", True),
@@ -199,4 +199,4 @@ def test_small_matrices_are_beside_the_language_models_layers_only() -> None:
         ("model.visual.blocks.1.attn.q_proj", False),
     ):
         assert bool(re.fullmatch(told.target_modules, layer)) is taken
-    assert _peft(recipe("sft")) is None
+    assert lora_config(recipe("sft")) is None
