@@ -14,6 +14,7 @@ that was killed asks the same ones again.
 
 from __future__ import annotations
 
+import math
 import random
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
@@ -58,22 +59,41 @@ class SampledGroup:
     @property
     def dead(self) -> bool:
         """Whether no two answers earned different rewards."""
-        earned = self.rewards[~self.rewards.isnan()]
-        return not len(earned) or float(earned.max() - earned.min()) < _EQUAL
+        return all_equal(self.rewards.tolist())
+
+
+def all_equal(rewards: Sequence[float]) -> bool:
+    """Return whether no two rewards differ by more than rounding; NaN is none."""
+    earned = [reward for reward in rewards if not math.isnan(reward)]
+    return not earned or max(earned) - min(earned) < _EQUAL
+
+
+def weighted_sums(parts: Tensor, weights: Tensor) -> Tensor:
+    """Return the reward of each answer, (answers,), of its parts, (answers, parts).
+
+    A part that is NaN counts nothing; an answer has NaN where all of its parts are.
+    """
+    rewards = (parts * weights.to(parts.device)).nansum(1)
+    rewards[parts.isnan().all(1)] = torch.nan
+    return rewards
+
+
+def some_of(generated: Generated, own: slice) -> Generated:
+    """Return what TRL's `_generate` returned, of some of its answers."""
+    return tuple(part[own] if isinstance(part, list) else part for part in generated)
 
 
 def split(
     rows: Sequence[Row], generated: Generated, parts: Tensor, weights: Tensor, size: int
 ) -> list[SampledGroup]:
     """Split what was sampled, a group behind the other, into groups of `size` answers."""
-    rewards = (parts * weights.to(parts.device)).nansum(1)
-    rewards[parts.isnan().all(1)] = torch.nan
+    rewards = weighted_sums(parts, weights)
     _, completions, masks, *_ = generated
     groups = []
     for at in range(0, len(rows), size):
         own = slice(at, at + size)
         tokens = sum(map(sum, masks[own])) if masks else sum(map(len, completions[own]))
-        some = tuple(part[own] if isinstance(part, list) else part for part in generated)
+        some = some_of(generated, own)
         groups.append(SampledGroup(rows[own], some, parts[own], rewards[own], tokens))
     return groups
 

@@ -10,14 +10,13 @@ in what the rest of the tokens is spent on.
 
 from __future__ import annotations
 
-import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import islice
 from statistics import fmean
 from typing import Any
 
-from training.batches.live_groups import further_rows
+from training.batches.live_groups import all_equal, further_rows
 from warehouse.tables.schema import Row
 
 _ANY_STEP = -1
@@ -38,8 +37,7 @@ class SampledQuestion:
     @property
     def live(self) -> bool:
         """Whether two completions earned different rewards, so that something can be learned."""
-        known = [reward for reward in self.rewards if not math.isnan(reward)]
-        return bool(known) and max(known) - min(known) > 1e-6
+        return not all_equal(self.rewards)
 
     @property
     def distinct(self) -> int:

@@ -28,7 +28,7 @@ from torch import Tensor
 
 from mcts.teachers.base import seed_of
 from mcts.teachers.local.decoder import BatchRow, Decoder
-from training.batches.live_groups import SampledGroup
+from training.batches.live_groups import SampledGroup, some_of, weighted_sums
 from training.recipe_sections import TreeSettings
 from training.rollouts import CAPACITY, PromptEncoder, RolloutTrainer, chats_of
 from training.trees.comparison import SampledQuestion, compared_rows, comparison
@@ -122,9 +122,7 @@ class TreeTrainer(RolloutTrainer):
         steps = int(args.steps_per_generation)
         lacking = -sum(len(group.rows) for group in groups) % steps
         last = groups[-1]
-        ids, completions, masks, *rest = (
-            part[-1:] if isinstance(part, list) else part for part in last.generated
-        )
+        ids, completions, masks, *rest = some_of(last.generated, slice(-1, None))
         generated = (ids, completions, [[0] * len(mask) for mask in masks], *rest)
         nothing = torch.full_like(last.parts[-1:], torch.nan)
         copy = SampledGroup(last.rows[-1:], generated, nothing, nothing.sum(1), 0)
@@ -157,21 +155,19 @@ class TreeTrainer(RolloutTrainer):
             generated, parts = self._scored(leaf_rows)
         finally:
             self._leaves = None
-        ids, completions, _, *rest = generated
+        rewards = weighted_sums(parts, self.reward_weights)
         groups, begin = [], 0
         for tree in trees:
             own = slice(begin, begin := begin + len(tree.leaves))
+            ids, completions, _, *rest = some_of(generated, own)
             masks = [
                 [0] * (len(tokens) - len(mask)) + mask  # a row's prefix is in front
-                for tokens, mask in zip(completions[own], leaf_masks(tree), strict=True)
+                for tokens, mask in zip(completions, leaf_masks(tree), strict=True)
             ]
-            some = (ids[own], completions[own], masks,
-                    *(part[own] if isinstance(part, list) else part for part in rest))  # fmt: skip
-            weights = self.reward_weights.to(parts.device)
-            rewards = (parts[own] * weights).nansum(1)
-            rewards[parts[own].isnan().all(1)] = torch.nan
-            grade_leaves(tree, rewards.tolist())
-            groups.append(TreeGroup(leaf_rows[own], some, parts[own], rewards, tree.tokens, tree))
+            some = (ids, completions, masks, *rest)
+            earned = rewards[own]
+            grade_leaves(tree, earned.tolist())
+            groups.append(TreeGroup(leaf_rows[own], some, parts[own], earned, tree.tokens, tree))
         return groups
 
     def grow(
