@@ -179,6 +179,11 @@ def write_report(experiment: Experiment) -> None:
             (experiment.folder / "claim.svg").write_text(svg, "utf-8")
             break  # the validation split has done its part
     lines += ["", time_spent(experiment, stages(experiment.size))]
+    save_report(experiment, lines, kept)
+
+
+def save_report(experiment: Experiment, lines: Sequence[str], kept: Mapping[str, Any]) -> None:
+    """Print a claim's tables, and write them and the figures in them beside the experiment."""
     text = "\n".join(lines).strip() + "\n"
     print(text, end="")
     (experiment.folder / "claim.md").write_text(text, "utf-8")

@@ -13,7 +13,6 @@ processes, one a core, each after those it needs.
 from __future__ import annotations
 
 import argparse
-import json
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
@@ -26,7 +25,7 @@ from training.evaluation.report import cell
 from training.recipes import GrpoRecipe, load_recipe
 from training.runs import read_metrics
 from vigorl_nano.claim.parts import EVERY_BAND, evaluation_outcome, train_model
-from vigorl_nano.claim.report import ArmScores, interval, scores_of, time_spent
+from vigorl_nano.claim.report import ArmScores, interval, save_report, scores_of, time_spent
 from vigorl_nano.claim.stages import (
     Experiment,
     Stage,
@@ -175,10 +174,7 @@ def write_report(experiment: Experiment) -> None:
         }
     scores = scores_of(experiment, found)
     lines, kept = ([], {}) if scores is None else tables(experiment, scores, done)
-    text = "\n".join([*lines, "", time_spent(experiment, stages(size))]).strip() + "\n"
-    print(text, end="")
-    (experiment.folder / "claim.md").write_text(text, "utf-8")
-    (experiment.folder / "claim.json").write_text(json.dumps(kept, indent=1) + "\n", "utf-8")
+    save_report(experiment, [*lines, "", time_spent(experiment, stages(size))], kept)
 
 
 def tables(

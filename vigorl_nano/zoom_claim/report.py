@@ -7,7 +7,6 @@ Intervals resample both images, with all questions about them, and the seeds of 
 
 from __future__ import annotations
 
-import json
 from dataclasses import asdict
 from typing import Any
 
@@ -15,7 +14,7 @@ import numpy as np
 
 from training.evaluation.ledger import COUNTS, SHARES
 from training.evaluation.report import cell
-from vigorl_nano.claim.report import ArmScores, interval, scores_of, time_spent
+from vigorl_nano.claim.report import ArmScores, interval, save_report, scores_of, time_spent
 from vigorl_nano.claim.stages import Experiment
 from vigorl_nano.evaluate import table
 from vigorl_nano.zoom_claim.plan import ARMS, CONTROLS, EXPECTED, stages
@@ -54,10 +53,7 @@ def write_report(experiment: Experiment) -> None:
             *ledger_table(found),
         ]
     lines += ["", time_spent(experiment, stages(experiment.size))]
-    text = "\n".join(lines).strip() + "\n"
-    print(text, end="")
-    (experiment.folder / "claim.md").write_text(text, "utf-8")
-    (experiment.folder / "claim.json").write_text(json.dumps(kept, indent=1) + "\n", "utf-8")
+    save_report(experiment, lines, kept)
 
 
 def read_evaluations(experiment: Experiment) -> dict[str, list[dict[str, Any]]]:
