@@ -33,7 +33,8 @@ from training.evaluation.measure import (
     measure,
 )
 from training.evaluation.report import EvaluationReport, compare
-from training.values.rerank import Reranking, Scorer, rerank
+from training.values.lines import Scorer
+from training.values.rerank import Reranking, rerank
 from warehouse.query.read_back import PrefixStart, read_prefixes
 from warehouse.sources import task_of
 from warehouse.sources.find_files import normalize_split

@@ -1,7 +1,7 @@
 """The value model of a build's searches: found by its name, loaded once, asked line by line.
 
 identity = find_value_model(home, "my-prm", zooms=False)    # for `SearchConfig.value_model`
-valuer = valuer_of(warehouse, config, question)             # for `mcts.search.search`
+valuer = await valuer_of(warehouse, config, question)       # for `mcts.search.search`
 """
 
 from __future__ import annotations
@@ -15,8 +15,7 @@ from functools import lru_cache
 from flows.settings import FieldProblem
 from mcts.config import SearchConfig
 from mcts.data import Question, ResponseStyle, Step
-from training.values.rerank import Scorer
-from training.zoom_rows import DialogueProblem
+from training.values.lines import Scorer, line_values
 from warehouse.models import require_model
 from warehouse.storage.home import Warehouse
 from warehouse.tables.rows import read_image
@@ -50,7 +49,9 @@ def find_value_model(home: str | None, name: str | None, zooms: bool) -> str:
     return str(row["model_id"])
 
 
-def valuer_of(warehouse: Warehouse, config: SearchConfig, question: Question) -> NodeValues | None:
+async def valuer_of(
+    warehouse: Warehouse, config: SearchConfig, question: Question
+) -> NodeValues | None:
     """Return what values the nodes of a question's search; None where nothing does.
 
     Raises:
@@ -58,9 +59,13 @@ def valuer_of(warehouse: Warehouse, config: SearchConfig, question: Question) ->
     """
     if not config.value_model:
         return None
-    with _ONE_AT_A_TIME:
-        scorer = _loaded(warehouse, config.value_model)
+    scorer = await asyncio.to_thread(_scorer_of, warehouse, config.value_model)
     return NodeValues(scorer, question, warehouse)
+
+
+def _scorer_of(warehouse: Warehouse, model_id: str) -> Scorer:
+    with _ONE_AT_A_TIME:
+        return _loaded(warehouse, model_id)
 
 
 @lru_cache(maxsize=2)
@@ -84,13 +89,5 @@ class NodeValues:
 
     def _value(self, line: Sequence[Step]) -> float | None:
         with _ONE_AT_A_TIME:
-            writer = self._scorer.writer
-            try:
-                row = writer.row(self._question, line, None)
-            except DialogueProblem:  # crops that the model would not have been shown
-                return None
-            texts = [turn["content"] for turn in row["messages"]]
-            if any(mark in text for text in texts for mark in writer.marks):
-                return None
-            (found,) = self._scorer.values([row], self._read)
-            return round(found[-2], DECIMALS)
+            found = line_values(self._scorer, self._question, line, None, self._read)
+        return None if found is None else round(found[-2], DECIMALS)

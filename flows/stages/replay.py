@@ -154,7 +154,7 @@ async def _rebuild(
         policy = TeacherPolicy(named.question, config, named.tree_id, teacher, {})
         async with slots:
             try:
-                valuer = await asyncio.to_thread(valuer_of, warehouse, config, named.question)
+                valuer = await valuer_of(warehouse, config, named.question)
                 tree = await search(
                     named.question, config, policy, grade, named.tree_id, valuer=valuer
                 )

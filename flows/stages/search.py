@@ -301,5 +301,5 @@ async def search_one(
         reason = f"image {lost.args[0]} is not among the warehouse's objects"
         return Tree(named.tree_id, question, Node(0, "", None), errors=(reason,))
     policy = TeacherPolicy(question, config, named.tree_id, opened.teacher, images)
-    valuer = await asyncio.to_thread(valuer_of, warehouse, config, question)
+    valuer = await valuer_of(warehouse, config, question)
     return await search(question, config, policy, grade, named.tree_id, between, prefetch, valuer)

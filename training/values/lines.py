@@ -16,14 +16,16 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
+from typing import Protocol
 
 from mcts.coordinates import Frame
 from mcts.data import Question, ResponseStyle, Step, Trace, TraceKind, content_id
 from mcts.parsing import render
 from mcts.tree import Node, Tree
+from training.examples import mark_in
 from training.recipes import PrmRecipe
 from training.students import Student, read_control_tokens
-from training.zoom_rows import Dialogues
+from training.zoom_rows import DialogueProblem, Dialogues
 from warehouse.exports.dialogues import ConversationRenderer
 from warehouse.storage.home import Warehouse
 from warehouse.tables.schema import Row
@@ -121,6 +123,37 @@ class LineWriter:
     def reader(self, read_image: Callable[[str], bytes]) -> Callable[[str], bytes]:
         """Return a reader of images, and of the crops of rows that were written."""
         return self.dialogues.reader(read_image)
+
+
+class Scorer(Protocol):
+    """The part of `training.values.model.StepScorer` that is used; importing that loads torch."""
+
+    student: Student
+    writer: LineWriter
+
+    def values(self, rows: Sequence[Row], read_image: Callable[[str], bytes]) -> list[list[float]]:
+        """See `StepScorer.values`."""
+        ...
+
+
+def line_values(
+    scorer: Scorer,
+    question: Question,
+    steps: Sequence[Step],
+    answer: str | None,
+    read_image: Callable[[str], bytes],
+) -> list[float] | None:
+    """Return the values of a line's steps, and last of its answer, 0 to 1; None where a value model
+    can't be given the line: its crops are not those that it would be shown, or its text spells a
+    control token."""
+    try:
+        row = scorer.writer.row(question, steps, answer)
+    except DialogueProblem:
+        return None
+    if mark_in(row["messages"], scorer.writer.marks):
+        return None
+    (found,) = scorer.values([row], read_image)
+    return found
 
 
 def _step_ends(steps: Sequence[Step], frame: Frame) -> list[list[int]]:

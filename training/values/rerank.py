@@ -16,17 +16,14 @@ from collections import defaultdict
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from statistics import fmean
-from typing import Any, Protocol
+from typing import Any
 
 from curation.grading.grade import vote_of
 from curation.scores.bootstrap import Estimate, PairedDifference, clusters, difference, mean_of
 from curation.scores.prediction import Prediction
 from mcts.data import Question
 from training.evaluation.report import EvaluationReport, cell, majority
-from training.students import Student
-from training.values.lines import LineWriter
-from training.zoom_rows import DialogueProblem
-from warehouse.tables.schema import Row
+from training.values.lines import Scorer, line_values
 
 RULES: Mapping[str, Callable[[Sequence[float]], float]] = {
     "last": lambda values: values[-1],
@@ -40,17 +37,6 @@ CHOSEN = "last"
 WEIGHTED = "weighted vote"
 Values = Sequence[float] | None
 """Of a response's steps and its answer; None for one without an answer, which is never chosen."""
-
-
-class Scorer(Protocol):
-    """The part of `training.values.model.StepScorer` that is used; importing that loads torch."""
-
-    student: Student
-    writer: LineWriter
-
-    def values(self, rows: Sequence[Row], read_image: Callable[[str], bytes]) -> list[list[float]]:
-        """See `StepScorer.values`."""
-        ...
 
 
 @dataclass(frozen=True, slots=True)
@@ -130,13 +116,7 @@ def _values(
 ) -> Values:
     if one.answer is None:
         return None
-    try:
-        row = scorer.writer.row(question, one.steps, one.answer)
-    except DialogueProblem:  # crops that the value model would not have been shown
-        return None
-    if any(mark in turn["content"] for turn in row["messages"] for mark in scorer.writer.marks):
-        return None
-    return scorer.values([row], read_image)[0]
+    return line_values(scorer, question, one.steps, one.answer, read_image)
 
 
 def choose(
