@@ -112,12 +112,20 @@ class _Recipe(Section):
         return self.model_dump(mode="json", exclude=left_out)
 
 
-class SftRecipe(_Recipe):
+class _VersionRecipe(_Recipe):
+    """A training on what a dataset version holds, once or several times over."""
+
+    epochs: Annotated[float, Field(gt=0)] = 1.0
+    steps: Positive | None = Field(None, description="optimizer steps, in place of epochs")
+    max_tokens: Positive | None = Field(
+        None, description="longest sequence allowed; nothing is ever cut off"
+    )
+
+
+class SftRecipe(_VersionRecipe):
     """Supervised fine-tuning on the traces of a dataset version."""
 
     kind: Literal["sft"]
-    epochs: Annotated[float, Field(gt=0)] = 1.0
-    steps: Positive | None = Field(None, description="optimizer steps, in place of epochs")
     batch: Positive = Field(32, description="traces an optimizer step, over all devices")
     most_steps: Positive | None = Field(
         None,
@@ -129,21 +137,20 @@ class SftRecipe(_Recipe):
         description="the looks of a corrected dialogue before it turns back: trained on, or only "
         "in sight",
     )
-    max_tokens: Positive | None = Field(
-        None, description="longest sequence allowed; nothing is ever cut off"
-    )
+
+    @field_validator("wrong_attempts")
+    @classmethod
+    def _of_dialogues(cls, attempts: str, info: ValidationInfo) -> str:
+        if attempts == "context" and info.data.get("response_style") is not ResponseStyle.ZOOM:
+            raise ValueError("only dialogues that zoom have looks: response_style zoom")
+        return attempts
 
 
-class DpoRecipe(_Recipe):
+class DpoRecipe(_VersionRecipe):
     """Preference optimization on the sibling pairs of a version's trees."""
 
     kind: Literal["dpo"]
-    epochs: Annotated[float, Field(gt=0)] = 1.0
-    steps: Positive | None = Field(None, description="optimizer steps, in place of epochs")
     batch: Positive = Field(32, description="pairs an optimizer step, over all devices")
-    max_tokens: Positive | None = Field(
-        None, description="longest sequence allowed; nothing is ever cut off"
-    )
     beta: Annotated[float, Field(gt=0)] = Field(
         0.1, description="how much leaving the reference model costs"
     )
@@ -169,16 +176,11 @@ class DpoRecipe(_Recipe):
         return style
 
 
-class PrmRecipe(_Recipe):
+class PrmRecipe(_VersionRecipe):
     """A process reward model, from the step values of a version's trees."""
 
     kind: Literal["prm"]
-    epochs: Annotated[float, Field(gt=0)] = 1.0
-    steps: Positive | None = Field(None, description="optimizer steps, in place of epochs")
     batch: Positive = Field(32, description="lines an optimizer step")
-    max_tokens: Positive | None = Field(
-        None, description="longest sequence allowed; nothing is ever cut off"
-    )
     least_visits: Positive = Field(2, description="fewest graded answers behind a step of a tree")
     rollout_steps: bool = Field(
         True, description="value steps that only a rollout took, by the one answer it led to"

@@ -171,6 +171,13 @@ def test_only_a_recipe_that_zooms_says_how() -> None:
     assert "zoom" not in load_recipe("nano-sft").settings()
     with pytest.raises(TrainingError, match="only a recipe of response_style zoom has it"):
         load_recipe("nano-sft", ["zoom.max_calls=6"])
+    with pytest.raises(
+        TrainingError, match=r"wrong_attempts: .*only dialogues that zoom have looks"
+    ):
+        load_recipe("nano-sft", ["wrong_attempts=context"])
+    assert "wrong_attempts" not in load_recipe("nano-zoom-sft").settings()
+    asked = load_recipe("nano-zoom-sft", ["wrong_attempts=context"]).settings()
+    assert asked["wrong_attempts"] == "context"
     with pytest.raises(TrainingError, match=r"zoom.max_turns: .* at least max_calls"):
         load_recipe("qwen3-vl-4b-zoom-sft", ["zoom.max_turns=3"])
     with pytest.raises(TrainingError, match=r"zoom.lens: .* half width above 0"):
