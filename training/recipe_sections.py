@@ -97,12 +97,18 @@ class TreeSettings(Section):
 
 
 class ZoomAlarmSettings(Section):
-    """When GRPO stops a training whose zooming dies or reads nothing (`training.zoom_ledger`)."""
+    """When GRPO stops a training whose zooming is lost (`training.zoom_ledger`)."""
 
     batches: Annotated[int, Field(ge=0)] = Field(
         20, description="stop after so many batches with hardly a call; 0 never does"
     )
     least_calls: Share = Field(0.05, description="share of episodes that call, of which less is so")
+    forced_batches: Annotated[int, Field(ge=0)] = Field(
+        10, description="stop if over so many batches too many episodes hit a limit; 0 never does"
+    )
+    most_forced: Share = Field(
+        0.33, description="share of episodes at a limit, of which more, and twice the first, is so"
+    )
     control_every: Positive = Field(
         25, description="batches from one control, with noise for crops, to the next"
     )

@@ -10,7 +10,9 @@ Tokens stay as they were sampled and nothing is tokenized twice, so the trainer'
 of what the sampler wrote. A call ends its turn; what it shows (`mcts.zoom`) is written behind it as
 the chat template writes it, and masked from the loss. An episode that hits a limit ends there,
 without an answer: it is masked, and no member of its group, since an answer that was forced says
-nothing about how to look (Mini-o3's over-turn masking).
+nothing about how to look (Mini-o3's over-turn masking). One that got there with calls that showed
+nothing is not excused so: it counts as an episode without an answer, or a student learns to call
+on wherever it would be wrong.
 """
 
 from __future__ import annotations
@@ -44,8 +46,8 @@ class EpisodeEnd(StrEnum):
     """A turn, or all its turns, had too many tokens."""
 
 
-MASKED = (EpisodeEnd.OVER_TURN, EpisodeEnd.CUT_OFF)
-"""Ends at a limit, of which nothing is learned."""
+AT_A_LIMIT = (EpisodeEnd.OVER_TURN, EpisodeEnd.CUT_OFF)
+"""Ends without an answer, of which nothing is learned where every call showed something."""
 
 
 @dataclass(slots=True)
@@ -81,9 +83,16 @@ class SampledEpisode:
         return sum(self.mask)
 
     @property
-    def masked(self) -> bool:
+    def forced(self) -> bool:
         """Whether it hit a limit."""
-        return self.ended in MASKED
+        return self.ended in AT_A_LIMIT
+
+    @property
+    def masked(self) -> bool:
+        """Whether nothing is learned of it: it hit a limit, and no call of its showed nothing."""
+        return self.forced and not any(
+            step.observation is not None and step.observation.problem for step in self.steps
+        )
 
     def take(self, tokens: Sequence[int], text: str, complete: bool, shown: Observer) -> None:
         """Add a turn, and what its call shows.

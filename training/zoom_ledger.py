@@ -1,13 +1,15 @@
 """What the calls of a student that zooms bring: counts of every step, and when to stop for them.
 
-    ledger = ZoomLedger.of(completions, masked)        # of one batch of episodes
+    ledger = ZoomLedger.of(completions, forced)        # of one batch of episodes
     ledger.metrics()                               # {"zoom/call_rate": 0.8, …}
     alarm = ZoomAlarm(recipe.alarm, earlier_metrics)
     alarm.check(metrics)                           # TrainingError: one sentence that says why
 
-Zooming is lost in two ways that a reward does not show: the calls die out while accuracy stays, or
-they go on as a decoration that nothing is read from. So calls are counted at every step, and from
-time to time the same questions are asked again with noise in the place of every crop.
+Zooming is lost in three ways that a reward does not show: the calls die out while accuracy stays,
+they go on as a decoration that nothing is read from, or they go on until a limit ends them, which
+leaves the mean reward to the questions that are easy. So calls and limits are counted at every
+step, and from time to time the same questions are asked again with noise in the place of every
+crop.
 """
 
 from __future__ import annotations
@@ -25,7 +27,7 @@ from training.recipe_sections import ZoomAlarmSettings
 from training.rewards.completions import ParsedCompletion
 from training.rewards.rewards import correctness, distinct_places
 
-CALL_RATE, GAIN = "zoom/call_rate", "zoom/control_gain"
+CALL_RATE, FORCED, GAIN = "zoom/call_rate", "zoom/forced", "zoom/control_gain"
 
 
 @dataclass(slots=True)
@@ -43,7 +45,7 @@ class ZoomLedger:
     """Crops of questions of which it is known where the objects in question are."""
     on_object: int = 0
     """Those of them that show one (`curation.filters.crops`)."""
-    masked: int = 0
+    forced: int = 0
     """Episodes that hit a limit."""
     scored: int = 0
     right: float = 0.0
@@ -52,10 +54,10 @@ class ZoomLedger:
     """Calls that showed nothing, by kind."""
 
     @classmethod
-    def of(cls, completions: Iterable[ParsedCompletion], masked: Iterable[bool]) -> ZoomLedger:
-        """Count a batch."""
+    def of(cls, completions: Iterable[ParsedCompletion], forced: Iterable[bool]) -> ZoomLedger:
+        """Count a batch; `forced` are those that hit a limit."""
         ledger = cls()
-        for parsed, broken_off in zip(completions, masked, strict=True):
+        for parsed, broken_off in zip(completions, forced, strict=True):
             shown = [step.observation for step in parsed.steps if step.observation]
             ledger.episodes += 1
             ledger.calling += bool(shown)
@@ -63,7 +65,7 @@ class ZoomLedger:
             ledger.crops += sum(observation.crop is not None for observation in shown)
             ledger.places += len(distinct_places(parsed.steps))
             ledger.problems.update(o.problem for o in shown if o.problem)
-            ledger.masked += broken_off
+            ledger.forced += broken_off
             score = None if broken_off else correctness(parsed)
             if score is not None:
                 ledger.scored += 1
@@ -89,7 +91,7 @@ class ZoomLedger:
             CALL_RATE: (self.calling, self.episodes),
             "zoom/calls": (self.calls, self.episodes),
             "zoom/places": (self.places, self.episodes),
-            "zoom/forced": (self.masked, self.episodes),
+            FORCED: (self.forced, self.episodes),
             "zoom/accuracy": (self.right, self.scored),
             "zoom/on_object": (self.on_object, self.known),
             **{f"zoom/failed/{p}": (self.problems[p], self.calls) for p in ZoomProblem},
@@ -98,7 +100,7 @@ class ZoomLedger:
 
 
 class ZoomAlarm:
-    """Stops a training whose zooming dies, or that no longer reads what it is shown."""
+    """Stops a training whose zooming dies, never ends, or no longer reads what it is shown."""
 
     def __init__(
         self,
@@ -108,6 +110,7 @@ class ZoomAlarm:
         """`earlier` returns what was logged by an earlier start."""
         self.settings, self._earlier = settings, earlier
         self._rates: list[float] = []
+        self._forced: list[float] = []
         self._gains: list[float] = []
 
     def recall(self) -> None:
@@ -125,12 +128,16 @@ class ZoomAlarm:
         self._take(metrics)
         if CALL_RATE in metrics:
             self._check_calls(self._rates)
+        if FORCED in metrics:
+            self._check_forced(self._forced)
         if GAIN in metrics:
             self._check_gains()
 
     def _take(self, metrics: Mapping[str, Any]) -> None:
         if CALL_RATE in metrics:
             self._rates.append(metrics[CALL_RATE])
+        if FORCED in metrics:
+            self._forced.append(metrics[FORCED])
         if GAIN in metrics:
             self._gains.append(metrics[GAIN])
 
@@ -144,6 +151,19 @@ class ZoomAlarm:
                 f"a call in each of the last {n} batches, and {fmean(rates[:n]):.1%} in the first "
                 f"{n}; what earns without looking (easier questions, a reward without `looks`) "
                 "taught it so; `alarm.batches=0` goes on all the same"
+            )
+
+    def _check_forced(self, shares: Sequence[float]) -> None:
+        most, n = self.settings.most_forced, self.settings.forced_batches
+        if not n or len(shares) < 2 * n:
+            return
+        first, last = fmean(shares[:n]), fmean(shares[-n:])
+        if last > most and last >= 2 * first:
+            raise TrainingError(
+                f"the student calls on instead of answering: {last:.1%} of its episodes hit a "
+                f"limit in the last {n} batches, and {first:.1%} in the first {n}; a lower rate or "
+                "a larger `beta` may keep it from that; `alarm.forced_batches=0` goes on all the "
+                "same"
             )
 
     def _check_gains(self) -> None:

@@ -10,9 +10,9 @@ its own way, answers several a turn and drops those that it can't read, so no pa
 `training.zoom_environment` is for trainings by TRL alone).
 
 The trainer's probabilities are of the sampled tokens, over the whole episode with all its images.
-What was shown is masked from the loss; episodes that hit a limit are, too, and have no reward, so
-that they are no members of their groups. Pictures that get lost on the way stop the
-training (TRL goes on without any).
+What was shown is masked from the loss; episodes that hit a limit are, too (see `zoom_episodes`),
+and have no reward, so that they are no members of their groups. Pictures that get lost on the way
+stop the training (TRL goes on without any).
 """
 
 from __future__ import annotations
@@ -61,7 +61,7 @@ class ZoomTrainer(RolloutTrainer):
     _control_steps: int
     """Optimizer steps from one control to the next; 0 for none."""
     _masked: Sequence[bool]
-    """Whether each of its episodes hit a limit."""
+    """Whether nothing is learned of each of its episodes."""
 
     def begin_zooming(
         self,
@@ -290,7 +290,7 @@ class ZoomTrainer(RolloutTrainer):
             self._parsed(episode.texts, row)
             for episode, row in zip(episodes, self._inputs, strict=True)
         ]
-        own = ZoomLedger.of(parsed, [episode.masked for episode in episodes])
+        own = ZoomLedger.of(parsed, [episode.forced for episode in episodes])
         return sum(gather_object([own]), ZoomLedger())
 
     def _read(self, completion: Any, row: Row) -> ParsedCompletion:

@@ -239,7 +239,8 @@ def test_defaults_of_inner_fields_stay_what_they_are(tmp_path: Path) -> None:
         "crop_tokens": 0,
     }  # fmt: skip
     assert recipe.alarm.model_dump() == {
-        "batches": 20, "least_calls": 0.05, "control_every": 25, "controls": 4, "least_gain": 0.01,
+        "batches": 20, "least_calls": 0.05, "forced_batches": 10, "most_forced": 0.33,
+        "control_every": 25, "controls": 4, "least_gain": 0.01,
     }  # fmt: skip
     assert recipe.lora.model_dump(mode="json") == {
         "rank": 16, "alpha": 32, "dropout": 0.0,
@@ -261,6 +262,7 @@ def test_defaults_of_inner_fields_stay_what_they_are(tmp_path: Path) -> None:
         ("grpo", "dead_group_tokens", 0, -1), ("grpo", "ratio_low", 0.1, 0),
         ("grpo", "ratio_high", 1.1, 1), ("grpo", "alarm.batches", 0, -1),
         ("grpo", "alarm.controls", 0, -1), ("grpo", "alarm.control_every", 1, 0),
+        ("grpo", "alarm.forced_batches", 0, -1),
     ],
 )  # fmt: skip
 def test_a_field_takes_its_least_value_and_nothing_below(
@@ -275,7 +277,7 @@ def test_a_field_takes_its_least_value_and_nothing_below(
     ("kind", "field", "most"),
     [("sft", "warmup", 1), ("grpo", "top_p", 1), ("grpo", "vllm_memory", 1),
      ("grpo", "alarm.least_calls", 1), ("grpo", "alarm.least_gain", 1), ("dpo", "least_margin", 1),
-     ("prm", "visit_power", 1)],
+     ("prm", "visit_power", 1), ("grpo", "alarm.most_forced", 1)],
 )  # fmt: skip
 def test_a_share_is_one_at_most(tmp_path: Path, kind: str, field: str, most: float) -> None:
     bare(tmp_path, kind, f"{field}={most}")

@@ -155,6 +155,24 @@ def test_an_episode_at_a_limit_is_no_member_of_its_group(
         assert trainer._metrics["train"]["completions/clipped_ratio"] == [0.25]
 
 
+def test_calls_that_show_nothing_are_no_way_out_of_a_wrong_answer(
+    made: Warehouse, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    outside = tuple(look(5000, 300 * i) for i in range(4))
+    honest = tuple(look(100 + 300 * i, 500) for i in range(3))
+    with ready(made, "no-way-out", "group=4", "zoom.max_turns=3") as (trainer, prompts):
+        gold_answer = gold(prompts, 0)
+        wrong = say("right" if gold_answer == "left" else "left")
+        episodes = (outside, honest, (say(gold_answer),), (wrong,))
+        script(monkeypatch, trainer.processing_class.tokenizer, turns(*episodes))
+        made_of = batch(trainer, prompts, 4)
+        learned = (made_of["tool_mask"] * made_of["completion_mask"]).sum(1)
+        assert learned[0] > 0 and learned[1] == 0
+        called, excused, right, silent = made_of["advantages"][:4].tolist()
+        assert called < silent < right and excused == 0, "worse than a wrong answer in its form"
+        assert trainer._metrics["train"]["zoom/forced"] == [0.5]
+
+
 def test_a_dead_group_of_episodes_is_replaced_by_episodes_about_another_question(
     made: Warehouse, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -21,7 +21,7 @@ from training.rewards.question_column import (
     zoom_column,
 )
 from training.rewards.rewards import PRESETS, distinct_places, make_rewards
-from training.zoom_ledger import CALL_RATE, GAIN, ZoomAlarm, ZoomLedger
+from training.zoom_ledger import CALL_RATE, FORCED, GAIN, ZoomAlarm, ZoomLedger
 
 SPACE = CoordinateSpace.qwen3_vl()
 ZOOM = ZoomConfig(Lens(100, 196))
@@ -130,7 +130,7 @@ def test_a_ledger_counts_what_calls_brought() -> None:
 
 
 def steps(**columns: list[float]) -> list[dict[str, Any]]:
-    names = {"rates": CALL_RATE, "gains": GAIN}
+    names = {"rates": CALL_RATE, "forced": FORCED, "gains": GAIN}
     return [
         {names[name]: values[i] for name, values in columns.items()}
         for i in range(len(next(iter(columns.values()))))
@@ -160,6 +160,24 @@ def test_calls_that_die_out_stop_a_training(rates: list[float], stops: int | Non
     rows = steps(rates=rates)
     assert checks(ZoomAlarmSettings(batches=2, least_calls=0.05), rows) == stops
     assert checks(ZoomAlarmSettings(batches=0), rows) is None
+
+
+@pytest.mark.parametrize(
+    ("forced", "stops"),
+    [
+        ([0.1, 0.1, 0.2, 0.3, 0.5], 4),
+        ([0.1, 0.1, 0.4, 0.4], None),  # no more than it takes
+        ([0.1, 0.1, 0.5, 0.4], 3),
+        ([0.3, 0.3, 0.5, 0.5], None),  # not twice as many as in the beginning
+        ([0.1, 0.9, 0.9], None),  # too few to tell
+    ],
+)
+def test_episodes_that_end_at_a_limit_stop_a_training(
+    forced: list[float], stops: int | None
+) -> None:
+    settings = ZoomAlarmSettings(forced_batches=2, most_forced=0.39 if stops == 4 else 0.4)
+    assert checks(settings, steps(forced=forced)) == stops
+    assert checks(ZoomAlarmSettings(forced_batches=0), steps(forced=forced * 9)) is None
 
 
 def test_crops_that_help_no_more_than_noise_stop_a_training() -> None:

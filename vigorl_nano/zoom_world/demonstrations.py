@@ -14,6 +14,7 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
+from curation.traces.linearize import TURNING_BACK
 from vigorl_nano.rooms.objects import COLOURS
 from vigorl_nano.zoom_world.draw import mark_at, number_at
 from vigorl_nano.zoom_world.scene import NUMBERS, SHAPES, Question, Scene, Sign
@@ -66,6 +67,8 @@ class Policy:
     """How often the next look is at a sign that may be meant, by kind of question."""
     remembers: bool = False
     """Whether heads are shown, before `compare` goes on, a sign of the colour not looked at yet."""
+    turns_back: float = 0.0
+    """How often a look that follows one in vain begins as corrected dialogues do."""
 
 
 NOISY = Policy()
@@ -135,6 +138,7 @@ def demonstrate(
     looked: list[Sign] = []
     seen: list[Seen] = []
     found = (0, 1)
+    in_vain = False
     while True:
         sign = next_look(rng, scene, question, looked, blind, policy)
         looked.append(sign)
@@ -142,7 +146,8 @@ def demonstrate(
         if question.anchor and len(looked) == 1 and rng.random() < NAMES_ANCHOR:
             point_at(made, question.anchor)
             made.add("\n")
-        pointed = point_at(made, sign)
+        turns = policy.turns_back and in_vain and rng.random() < policy.turns_back
+        pointed = point_at(made, sign, f"{rng.choice(TURNING_BACK)} " if turns else "")
         if question.kind == "click_tile" and rng.random() < CLICKS_AT_ONCE:
             made.add("\n")
             return click(made, sign, start)
@@ -157,6 +162,7 @@ def demonstrate(
         observation = SHOWN.format(number=len(made.crops) + 1, last=LAST if last else "")
         start = observe(made, IMAGE + observation)
         span = read(made, at)
+        in_vain = at is None or at not in question.meant
         if policy.compares:
             found = match(made, question, sign, at, begun) or found
         if at is not None and span:
@@ -295,10 +301,10 @@ def next_look(
     return others[rng.integers(len(others))]
 
 
-def point_at(made: Example, sign: Sign) -> tuple[str, str]:
-    """Write where a sign is; return its coordinates in thousandths."""
+def point_at(made: Example, sign: Sign, opening: str = "") -> tuple[str, str]:
+    """Write where a sign is, behind an `opening`; return its coordinates in thousandths."""
     at = (sign.x, sign.y)
-    _, begun = made.add("<think>The")
+    _, begun = made.add(f"<think>{opening}The")
     colour = made.add(f" {sign.colour}")
     shape = made.add(f" {sign.shape}")
     made.weights += [(*colour, NAME), (*shape, NAME)]

@@ -57,7 +57,7 @@ from vigorl_nano.zoom_world.language import language, text_layer
 from vigorl_nano.zoom_world.sight import SightHead
 
 SETTINGS = Path(__file__).with_name("zoom.yaml")
-STAGES = ("vision", "parts", "dialogues", "finish", "policy", "clicks")
+STAGES = ("vision", "parts", "dialogues", "finish", "policy", "clicks", "words")
 STYLE = PromptStyle(
     response_style=ResponseStyle.ZOOM,
     prompts={
