@@ -12,7 +12,7 @@ same run again asks nothing that was answered.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass, field, replace
 from functools import partial
 from typing import Any
@@ -159,12 +159,14 @@ def _interval(low: float, high: float, sign: str = "") -> str:
 
 
 async def evaluate(
-    settings: EvaluateSettings, *, report: Report = ignore, beside_no_zoom: bool = True
-) -> Outcome:
+    settings: EvaluateSettings, *, report: Report = ignore, beside_no_zoom: bool = True,
+    question_ids: Collection[str] | None = None,
+) -> Outcome:  # fmt: skip
     """Measure a model on a benchmark, and compare it with another one where that is asked for.
 
     Args:
         beside_no_zoom: ask a model that zooms everything a second time, without zoom.
+        question_ids: only these of the benchmark's questions; all when left out.
 
     Raises:
         Problem: there are no such questions, no such model, or no such prompt.
@@ -173,6 +175,8 @@ async def evaluate(
     """
     warehouse = Warehouse.at(settings.home)
     questions, split = await asyncio.to_thread(find_benchmark, warehouse, settings, report)
+    if question_ids is not None:
+        questions = [question for question in questions if question.question_id in question_ids]
     asked = _Benchmark(warehouse, settings, questions, split, report)
     resolved, way = resolve_model(settings, settings.model)
     try:

@@ -4,10 +4,14 @@ from __future__ import annotations
 
 import asyncio
 from collections import Counter
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 
 from curation.scores.gate import GateOutcome, GatePolicy
@@ -24,6 +28,7 @@ from flows.stages.retrain.stages import (
     compare,
     decide_gate,
     evaluate_both,
+    measure_student,
     train_grpo,
     train_sft,
 )
@@ -174,6 +179,44 @@ def test_a_stage_without_a_recipe_hands_its_model_on(cycle: Cycle) -> None:
     from_champion = settings(start="champion")
     asyncio.run(train_sft(cycle, from_champion, tools(trained)))
     assert trained[0].model == "best@1"
+
+
+@pytest.mark.parametrize("prefixes", [0, 2])
+def test_the_student_is_measured_on_the_datasets_questions_before_it_is_rewarded(
+    cycle: Cycle, monkeypatch: pytest.MonkeyPatch, tmp_path: Path, prefixes: int
+) -> None:
+    pq.write_table(pa.table({"question_id": ["q1", "q1", "q2"]}), tmp_path / "rows.parquet")
+    monkeypatch.setattr(stages, "resolve", lambda _, ref: ref)
+    opened: list[str] = []
+
+    @contextmanager
+    def open_version(_: Warehouse, version: str) -> Iterator[Path]:
+        opened.append(version)
+        yield tmp_path
+
+    asked: list[Any] = []
+
+    async def evaluate(
+        chosen: Any, *, report: object, beside_no_zoom: bool, question_ids: Any
+    ) -> Any:
+        asked.append((chosen.model, chosen.split, chosen.samples, chosen.prefixes, question_ids))
+        figures = {"all": {"accuracy": SimpleNamespace(value=0.25)}}
+        report = SimpleNamespace(figures=figures, evaluation_id="e1", questions=["q1", "q2"])
+        return SimpleNamespace(report=report)
+
+    monkeypatch.setattr(stages, "open_version", open_version)
+    monkeypatch.setattr(stages, "evaluate", evaluate)
+    cycle.store("publish", {"dataset": "sat2-cycle@v1"})
+    cycle.store("sft", {"model": "m1"})
+    own = ("pass_rates=student", "group=4", f"prefixes={prefixes}")
+    given = settings(grpo_recipe="nano-grpo", grpo_override=own)
+    found = asyncio.run(measure_student(cycle, given, tools()))
+    whole = ("m1", "train", 4, None, frozenset({"q1", "q2"}))
+    behind = ("m1", "train", 4, 2, frozenset({"q1", "q2"}))
+    assert asked == ([whole, behind] if prefixes else [whole]) and opened == ["sat2-cycle@v1"]
+    assert found == {"model": "m1", "evaluation_id": "e1", "questions": 2, "accuracy": 0.25}
+    others = (settings(grpo_recipe="nano-grpo"), settings())
+    assert [asyncio.run(measure_student(cycle, other, tools())) for other in others] == [{}, {}]
 
 
 @pytest.mark.parametrize("champion", ["best@1", None])

@@ -125,15 +125,15 @@ def test_a_guided_build_that_is_killed_goes_on_and_is_replayed_to_the_same_trees
     warehouse = warehouse_with_traces(begun)
     assert train_prm(warehouse, prm("steps=2"), "kept", name="judge") is not None
     homes = [Path(warehouse.root), Path(shutil.copytree(warehouse.root, tmp_path / "killed"))]
-    guided = ("build", "sat2", "--simulations", 3, "--limit", 3, "--value-model", "judge",
+    guided = ("build", "sat2", "--simulations", 2, "--limit", 2, "--value-model", "judge",
               "--value-rollouts", 1, "--concurrency", 1)  # fmt: skip
     vigorl(*guided, home=homes[0])
-    killed = vigorl(*guided, home=homes[1], failpoint="after_journal:9", check=False)
+    killed = vigorl(*guided, home=homes[1], failpoint="after_journal:5", check=False)
     assert killed.returncode == 137, killed.stderr
     vigorl(*guided, home=homes[1])
     # What was cached of a prompt is in the other tables, and differs after a start.
     straight, resumed = (contents(home, ("nodes", "rollouts")) for home in homes)
     assert straight == resumed
     replayed = vigorl(*guided, "--replay", home=homes[1])
-    assert "3 of 3 trees rebuilt" in replayed.stdout
-    assert "3 are those of the warehouse, 0 are new, 0 differ" in replayed.stdout
+    assert "2 of 2 trees rebuilt" in replayed.stdout
+    assert "2 are those of the warehouse, 0 are new, 0 differ" in replayed.stdout

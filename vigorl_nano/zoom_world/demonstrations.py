@@ -10,7 +10,7 @@ A model that learns from these sees well and decides badly, which search and rei
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 
@@ -69,6 +69,9 @@ class Policy:
     """Whether heads are shown, before `compare` goes on, a sign of the colour not looked at yet."""
     turns_back: float = 0.0
     """How often a look that follows one in vain begins as corrected dialogues do."""
+    thorough: float = 0.0
+    """Share of dialogues that stop when they know and not before, whose choices are not learned:
+    what is learned of them is to read and to answer from what was seen."""
 
 
 NOISY = Policy()
@@ -113,7 +116,7 @@ class Example:
         return start, len(self.text)
 
 
-WORD, NAME, READ, ANSWER, COPY = 0.15, 1.0, 3.0, 4.0, 0.5
+WORD, PHRASE, NAME, READ, ANSWER, COPY = 0.15, 0.6, 1.0, 3.0, 4.0, 0.5
 DIGITS = (2.0, 1.0, 0.25)
 
 
@@ -139,6 +142,9 @@ def demonstrate(
     seen: list[Seen] = []
     found = (0, 1)
     in_vain = False
+    thorough = policy.thorough > 0 and rng.random() < policy.thorough
+    if thorough:
+        policy = replace(policy, stops_guessing=0.0, weight=0.0)
     while True:
         sign = next_look(rng, scene, question, looked, blind, policy)
         looked.append(sign)
@@ -304,7 +310,10 @@ def next_look(
 def point_at(made: Example, sign: Sign, opening: str = "") -> tuple[str, str]:
     """Write where a sign is, behind an `opening`; return its coordinates in thousandths."""
     at = (sign.x, sign.y)
-    _, begun = made.add(f"<think>{opening}The")
+    made.add("<think>")
+    if opening:
+        made.weights.append((*made.add(opening), PHRASE))
+    _, begun = made.add("The")
     colour = made.add(f" {sign.colour}")
     shape = made.add(f" {sign.shape}")
     made.weights += [(*colour, NAME), (*shape, NAME)]

@@ -20,7 +20,9 @@ from typing import Any
 from warehouse.storage.home import Warehouse
 from warehouse.tables.schema import Row
 
-STAGES = ("look", "build", "collapse", "publish", "sft", "grpo", "evaluate", "gate", "end")
+STAGES = (
+    "look", "build", "collapse", "publish", "sft", "measure", "grpo", "evaluate", "gate", "end",
+)  # fmt: skip
 """In their order. `end` says how it ended; a cycle may end at any stage."""
 
 

@@ -197,6 +197,10 @@ def _words(stage: str, outcome: Row) -> str:
         return f"{outcome['dataset']}, {outcome['traces']} traces"
     if stage in ("sft", "grpo"):
         return str(outcome["model"] or "none was trained")
+    if stage == "measure":
+        if not outcome.get("evaluation_id"):
+            return "the recipe takes the searches' pass rates"
+        return f"{100 * outcome['accuracy']:.1f}% right on {outcome['questions']} questions"
     if stage == "evaluate":
         shares = (f"{role} {100 * outcome[role]['accuracy']:.1f}%" for role in ROLES)
         return f"right: {', '.join(shares)}"

@@ -14,6 +14,8 @@ import math
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 
+import pyarrow.parquet as pq
+
 from curation.scores.bootstrap import clusters
 from curation.scores.gate import GateDecision, GateOutcome, GatePolicy, Paired, decide
 from flows.progress import Report, TerminalProgress, ignore
@@ -35,7 +37,7 @@ from flows.stages.retrain.collapse import check_collapse
 from flows.stages.retrain.cycle import Cycle
 from flows.stages.retrain.new_data import new_traces, questions_without_tree, uncounted_trees
 from flows.teachers.trained import OWN_SERVER, SERVED, URL
-from training.recipes import load_recipe
+from training.recipes import GrpoRecipe, load_recipe
 from warehouse.query.run_query import connect
 from warehouse.query.sql_guard import quoted
 from warehouse.registry import Decision, What, attempts, champion_id, history
@@ -43,7 +45,7 @@ from warehouse.registry import decide as record_decision
 from warehouse.storage.home import Warehouse
 from warehouse.tables.delta import record_run
 from warehouse.tables.schema import Row
-from warehouse.versions.versions import publish
+from warehouse.versions.versions import open_version, publish, resolve
 
 CONTROLS = ("format", "grounded")
 """Figures of an evaluation that may not fall, beside accuracy."""
@@ -219,6 +221,38 @@ async def train_sft(cycle: Cycle, settings: RetrainSettings, tools: Tools) -> Ro
     return {"model": await tools.train(chosen)}
 
 
+async def measure_student(cycle: Cycle, settings: RetrainSettings, tools: Tools) -> Row:
+    """Measure how hard the dataset's questions are for the student that GRPO goes on from.
+
+    A recipe that takes the student's own pass rates would else find none: every cycle has another
+    student.
+    """
+    if not settings.grpo_recipe:
+        return {}
+    recipe = load_recipe(settings.grpo_recipe, settings.grpo_override)
+    assert isinstance(recipe, GrpoRecipe)
+    if recipe.pass_rates != "student":
+        return {}
+    before = _need(cycle, "sft")["model"] or recipe.model
+    version = resolve(cycle.warehouse, _dataset(cycle))
+    with open_version(cycle.warehouse, version) as folder:
+        asked = pq.read_table(folder / "rows.parquet", columns=["question_id"])["question_id"]
+    wanted = frozenset(asked.to_pylist())
+    for prefixes in (None, recipe.prefixes) if recipe.prefixes else (None,):
+        chosen = EvaluateSettings.checked(
+            model=before, benchmark=cycle.task, pass_at=recipe.group, prefixes=prefixes,
+            home=settings.home,
+        )  # fmt: skip
+        outcome = await evaluate(
+            chosen, report=tools.report, beside_no_zoom=False, question_ids=wanted
+        )
+    found = outcome.report
+    return {
+        "model": before, "evaluation_id": found.evaluation_id, "questions": len(found.questions),
+        "accuracy": found.figures["all"]["accuracy"].value,
+    }  # fmt: skip
+
+
 async def train_grpo(cycle: Cycle, settings: RetrainSettings, tools: Tools) -> Row:
     """Reward the student on the questions of the cycle's dataset."""
     before = _need(cycle, "sft")["model"]
@@ -372,6 +406,7 @@ STAGE_WORK: dict[str, Work] = {
     "collapse": check_champion,
     "publish": publish_version,
     "sft": train_sft,
+    "measure": measure_student,
     "grpo": train_grpo,
     "evaluate": evaluate_both,
     "gate": decide_gate,
