@@ -15,11 +15,12 @@ one image. Points are written in the student's own coordinates, questions with i
 
 from __future__ import annotations
 
+import json
 from collections import Counter
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
-from functools import lru_cache
+from functools import lru_cache, partial
 from pathlib import Path
 from typing import Any
 
@@ -27,6 +28,7 @@ from curation.traces.response_styles import answer_only, without_points
 from mcts.data import Question, ResponseStyle, Trace, content_id
 from mcts.image_io import decode
 from mcts.teachers.control_tokens import first_mark
+from mcts.zoom.config import ZoomConfig
 from training.errors import TrainingError
 from training.recipes import GrpoRecipe
 from training.rewards.question_column import question_column, zoom_column
@@ -331,7 +333,8 @@ def _prefixes(
     if not recipe.prefixes:
         return {}
     found: dict[str, list[PrefixStart]] = {}
-    sometimes = "solved BETWEEN 1 AND asked - 1"
+    zooms = "zooms" if recipe.response_style is ResponseStyle.ZOOM else "NOT zooms"
+    sometimes = f"{zooms} AND solved BETWEEN 1 AND asked - 1"
     for prompt, ids in _by_prompt(questions, student).items():
         found |= read_prefixes(warehouse, ids, student.model_id, prompt, sometimes)
     if not found:
@@ -348,6 +351,20 @@ def nearest_half(prefixes: Iterable[PrefixStart]) -> list[PrefixStart]:
     return sorted(prefixes, key=lambda p: abs((p.solved or 0) / (p.asked or 1) - 0.5))
 
 
+def _beginning(
+    renderer: ConversationRenderer, dialogues: Dialogues, zoom: ZoomConfig | None,
+    question: Question, prefix: PrefixStart,
+) -> str:  # fmt: skip
+    """Return what an answer begins with: a text, or with zoom the turns, as JSON.
+
+    Raises:
+        DialogueProblem: the student's own calls would show something else.
+    """
+    if zoom is None:
+        return renderer.completion(prefix.steps, None, question) + "\n"
+    return json.dumps(dialogues.turns_before(question, prefix.steps))
+
+
 def _prompt_rows(
     warehouse: Warehouse,
     questions: Collection[Question],
@@ -362,6 +379,8 @@ def _prompt_rows(
     left_out: Counter[str] = Counter()
     kept: list[tuple[float, Question, str]] = []
     prefixes = _prefixes(warehouse, questions, student, recipe)
+    zoom = student.zoom if recipe.response_style is ResponseStyle.ZOOM else None
+    beginning = partial(_beginning, renderer, Dialogues(student, recipe.min_thoughts), zoom)
     for question in questions:
         rate, band, by, _ = rates.get(question.question_id, (0.5, "unknown", "", None))
         if question.split not in TRAINED_SPLITS:
@@ -373,10 +392,13 @@ def _prompt_rows(
             kept.append((rate, question, ""))
         for prefix in prefixes.get(question.question_id, ()):
             assert prefix.solved is not None and prefix.asked
-            begun = renderer.completion(prefix.steps, None, question) + "\n"
+            try:
+                begun = beginning(question, prefix)
+            except DialogueProblem as problem:
+                left_out[f"prefixes {problem}"] += 1
+                continue
             kept.append((prefix.solved / prefix.asked, question, begun))
     marks = read_control_tokens(student)
-    zoom = student.zoom if recipe.response_style is ResponseStyle.ZOOM else None
     prompts = {q.question_id: renderer.prompt(q, zoom=zoom) for _, q, _ in kept}
     for name in list(prompts):
         if mark := mark_in(prompts[name], marks):

@@ -314,8 +314,9 @@ class GrpoRecipe(_Recipe):
     @field_validator("prefixes")
     @classmethod
     def _as_searched(cls, most: int, info: ValidationInfo) -> int:
-        if most and info.data.get("response_style") is not ResponseStyle.GROUNDED:
-            raise ValueError("prefixes are gone on from as they were searched: grounded")
+        searched = (ResponseStyle.GROUNDED, ResponseStyle.ZOOM)
+        if most and info.data.get("response_style") not in searched:
+            raise ValueError("prefixes are gone on from as they were searched: grounded or zoom")
         return most
 
 

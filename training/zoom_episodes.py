@@ -17,7 +17,7 @@ on wherever it would be wrong.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from enum import StrEnum
 from functools import lru_cache
@@ -50,6 +50,9 @@ AT_A_LIMIT = (EpisodeEnd.OVER_TURN, EpisodeEnd.CUT_OFF)
 """Ends without an answer, of which nothing is learned where every call showed something."""
 
 
+Encoder = Callable[[str], Sequence[int]]
+
+
 @dataclass(slots=True)
 class SampledEpisode:
     """One answer to one question, turn by turn."""
@@ -71,6 +74,8 @@ class SampledEpisode:
     mask: list[int] = field(default_factory=list)
     """1 for tokens that it wrote, 0 for what it was shown."""
     ended: EpisodeEnd | None = None
+    begun: int = 0
+    """How many of its steps it was begun with."""
 
     @property
     def context(self) -> list[int]:
@@ -91,8 +96,16 @@ class SampledEpisode:
     def masked(self) -> bool:
         """Whether nothing is learned of it: it hit a limit, and no call of its showed nothing."""
         return self.forced and not any(
-            step.observation is not None and step.observation.problem for step in self.steps
+            step.observation is not None and step.observation.problem
+            for step in self.steps[self.begun :]
         )
+
+    def begin(self, turns: Sequence[str], encode: Encoder, shown: Observer) -> None:
+        """Take the turns of a prefix, each of which ends in a call; it goes on behind them."""
+        for text in turns:
+            self.take(encode(text), text, True, shown)
+        self.begun = len(self.steps)
+        self.mask = [0] * len(self.completion_ids)
 
     def take(self, tokens: Sequence[int], text: str, complete: bool, shown: Observer) -> None:
         """Add a turn, and what its call shows.

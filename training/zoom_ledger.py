@@ -54,16 +54,28 @@ class ZoomLedger:
     """Calls that showed nothing, by kind."""
 
     @classmethod
-    def of(cls, completions: Iterable[ParsedCompletion], forced: Iterable[bool]) -> ZoomLedger:
-        """Count a batch; `forced` are those that hit a limit."""
+    def of(
+        cls,
+        completions: Sequence[ParsedCompletion],
+        forced: Iterable[bool],
+        begun: Iterable[int] | None = None,
+    ) -> ZoomLedger:
+        """Count a batch.
+
+        Args:
+            forced: those that hit a limit.
+            begun: how many steps of each it was begun with, which are not counted.
+        """
         ledger = cls()
-        for parsed, broken_off in zip(completions, forced, strict=True):
-            shown = [step.observation for step in parsed.steps if step.observation]
+        starts = [0] * len(completions) if begun is None else begun
+        for parsed, broken_off, start in zip(completions, forced, starts, strict=True):
+            own = parsed.steps[start:]
+            shown = [step.observation for step in own if step.observation]
             ledger.episodes += 1
             ledger.calling += bool(shown)
             ledger.calls += len(shown)
             ledger.crops += sum(observation.crop is not None for observation in shown)
-            ledger.places += len(distinct_places(parsed.steps))
+            ledger.places += len(distinct_places(own))
             ledger.problems.update(o.problem for o in shown if o.problem)
             ledger.forced += broken_off
             score = None if broken_off else correctness(parsed)

@@ -17,6 +17,7 @@ stop the training (TRL goes on without any).
 
 from __future__ import annotations
 
+import json
 from collections import deque
 from collections.abc import Callable, Sequence
 from typing import Any
@@ -121,7 +122,8 @@ class ZoomTrainer(RolloutTrainer):
         """Return an episode for each prompt, and what makes what they will be shown.
 
         Args:
-            rows: with the columns `question`, `zoom` and `image_ids`.
+            rows: with the columns `question`, `zoom`, `image_ids`, and maybe `prefix`: the turns
+                that an episode goes on behind, as JSON; shown, and not learned.
             render: makes the pixels of a crop.
         """
         inputs = self._split_images(self._base_model, list(prompt_ids), fields)
@@ -134,7 +136,14 @@ class ZoomTrainer(RolloutTrainer):
             )
         names = sorted({name for row in rows for name in row["image_ids"]})
         encoded = CropImages({name: self._read_image(name) for name in names}, render)
-        return episodes, Observer(self._processor, episodes[0].zoom.role, encoded)
+        observer = Observer(self._processor, episodes[0].zoom.role, encoded)
+        for episode, row in zip(episodes, rows, strict=True):
+            if row.get("prefix"):
+                episode.begin(json.loads(row["prefix"]), self._encode, observer)
+        return episodes, observer
+
+    def _encode(self, text: str) -> list[int]:
+        return list(self._processor.tokenizer(text, add_special_tokens=False)["input_ids"])
 
     def play(
         self, episodes: Sequence[SampledEpisode], observer: Observer
@@ -234,7 +243,7 @@ class ZoomTrainer(RolloutTrainer):
     ) -> list[list[float]] | None:
         """Play a turn of all episodes, then the next."""
         reader = self._reader(self._base_model)
-        logprobs: list[list[float]] = [[] for _ in episodes]
+        logprobs = [[0.0] * len(episode.completion_ids) for episode in episodes]
         known = False
         going = list(range(len(episodes)))
         while going:
@@ -290,7 +299,9 @@ class ZoomTrainer(RolloutTrainer):
             self._parsed(episode.texts, row)
             for episode, row in zip(episodes, self._inputs, strict=True)
         ]
-        own = ZoomLedger.of(parsed, [episode.forced for episode in episodes])
+        own = ZoomLedger.of(
+            parsed, [episode.forced for episode in episodes], [e.begun for e in episodes]
+        )
         return sum(gather_object([own]), ZoomLedger())
 
     def _read(self, completion: Any, row: Row) -> ParsedCompletion:

@@ -159,6 +159,22 @@ class Dialogues:
             "untrained": untrained,
         }
 
+    def turns_before(self, question: Question, steps: Sequence[Step]) -> list[str]:
+        """Return what a student wrote, turn by turn, up to the crop that `steps` end with.
+
+        Raises:
+            DialogueProblem: its own calls would show something else, or they end in no call.
+        """
+        frame = Frame.of(self.student.space, question)
+        shown = self.as_shown(frame, steps)
+        if not shown or shown[-1].observation is None:
+            raise DialogueProblem("that end before a call")
+        prompt = load_prompt(self.student.prompt_style.prompt or task_of(question.task).prompt)
+        turns = build_messages(
+            prompt, question, self.student.space, self.min_thoughts, shown, zoom=self.student.zoom
+        )
+        return [turn.text for turn in turns if turn.role == "assistant"]
+
     def as_shown(self, frame: Frame, steps: Sequence[Step]) -> list[Step]:
         """Return the steps with observations as the student's own calls would bring them.
 

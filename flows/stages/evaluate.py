@@ -186,7 +186,7 @@ async def evaluate(
         if scorer is not None:
             chosen = await asyncio.to_thread(asked.rerank, first, scorer)
             outcome = replace(outcome, reranking=chosen)
-        if way.zoom is not None and beside_no_zoom:
+        if way.zoom is not None and beside_no_zoom and not settings.prefixes:
             plain = without_zoom(resolved, task_of(settings.benchmark))
             no_zoom = await asked.measure(settings.model, resolved, plain, ", no zoom")
             outcome = replace(outcome, no_zoom=no_zoom, gain=compare(first, no_zoom))
@@ -320,13 +320,12 @@ class _Benchmark:
         """Return what the model goes on from, by question.
 
         Raises:
-            Problem: there is nothing, or the model zooms.
+            Problem: there is nothing.
         """
-        if way.zoom is not None:
-            raise FieldProblem("prefixes", "they are of searches that do not zoom")
         await resolved.teacher.open()
         ids = [question.question_id for question in self.questions]
-        chosen = f"place <= {self.settings.prefixes}"
+        zooms = "zooms" if way.zoom is not None else "NOT zooms"
+        chosen = f"{zooms} AND place <= {self.settings.prefixes}"
         asked = (resolved.teacher.identity, way.prompt, chosen)
         found = await asyncio.to_thread(read_prefixes, self.warehouse, ids, *asked)
         if not found:

@@ -173,6 +173,31 @@ def test_calls_that_show_nothing_are_no_way_out_of_a_wrong_answer(
         assert trainer._metrics["train"]["zoom/forced"] == [0.5]
 
 
+def test_an_episode_goes_on_behind_the_turns_of_a_prefix(
+    made: Warehouse, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    first, second = look(200, 300), look(800, 700)
+    with ready(made, "behind") as (trainer, prompts):
+        for i, row in enumerate(prompts.rows):
+            row["prefix"] = "" if i else json.dumps([first])
+        rest = ((second, say("left")), (say("right"),), (first, say("left")), (say("right"),))
+        # Its own turns are counted behind those that it was begun with.
+        written = turns(*(episode if i > 1 else ("", *episode) for i, episode in enumerate(rest)))
+        tokenizer = trainer.processing_class.tokenizer
+        script(monkeypatch, tokenizer, written)
+        made_of = batch(trainer, prompts)
+        ids, learned = made_of["completion_ids"], made_of["tool_mask"].bool()
+        learned &= made_of["completion_mask"].bool()
+        shown = [tokenizer.decode(row[mask]) for row, mask in zip(ids, learned, strict=True)]
+        assert shown == [second + say("left"), say("right"), first + say("left"), say("right")]
+        assert tokenizer.decode(ids[1]).startswith(first), "the rewards read it, too"
+        assert trainer._metrics["train"]["zoom/calls"] == [2 / 4], "those it made itself"
+        images = list(made_of["num_images"])
+        assert images[0] == images[1] + 1, "a crop is shown behind the prefix"
+        high, low = made_of["advantages"][:2].tolist()
+        assert high == pytest.approx(-low) and high != 0
+
+
 def test_a_dead_group_of_episodes_is_replaced_by_episodes_about_another_question(
     made: Warehouse, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -126,6 +126,8 @@ def test_a_ledger_counts_what_calls_brought() -> None:
     assert both == found
     with pytest.raises(ValueError, match="shorter"):
         ZoomLedger.of(batch, [False])
+    behind = ZoomLedger.of(batch[:1], [False], [1])
+    assert (behind.calls, behind.places, behind.known) == (1, 1, 1), "what it was begun with is not"
     assert ZoomLedger().metrics() == {}
 
 

@@ -51,7 +51,7 @@ async def sample_answers(
     """Sample a question's answers, `config.samples` of them; a reply that is empty answers nothing.
 
     Args:
-        prefix: what the answers go on from, and begin with; None where the model zooms.
+        prefix: what the answers go on from, and begin with.
 
     Raises:
         TeacherError: a request failed for good.
@@ -67,7 +67,7 @@ async def sample_answers(
     if config.zoom is None:
         return [_read(sample, frame, before) for sample in samples]
     return await gather(
-        _played(policy, frame, config, sample, i) for i, sample in enumerate(samples)
+        _played(policy, frame, config, sample, i, node, before) for i, sample in enumerate(samples)
     )
 
 
@@ -80,11 +80,12 @@ def _read(sample: Continuation, frame: Frame, before: tuple[Step, ...]) -> Answe
 
 
 async def _played(
-    policy: Policy, frame: Frame, config: SearchConfig, first: Continuation, number: int
-) -> Answered:
+    policy: Policy, frame: Frame, config: SearchConfig, first: Continuation, number: int,
+    node: str, before: tuple[Step, ...],
+) -> Answered:  # fmt: skip
     assert config.zoom is not None
     episode = await play(
-        policy, frame, config.zoom, node="", before=(), first=first, number=number,
+        policy, frame, config.zoom, node=node, before=before, first=first, number=number,
         limit=config.max_depth,
     )  # fmt: skip
     if episode.failure is not None and episode.failure.kind != "empty":
@@ -92,7 +93,8 @@ async def _played(
     response = "\n".join(turn.text for turn in episode.responses)
     reason = episode.responses[-1].finish_reason
     costs = tuple(cost for turn in episode.responses for cost in turn.costs)
-    return Answered(response, reason, episode.steps, episode.answer, episode.problems, costs)
+    steps = (*before, *episode.steps)
+    return Answered(response, reason, steps, episode.answer, episode.problems, costs)
 
 
 class AskedAgain:

@@ -140,8 +140,7 @@ def demonstrate(
     start = len(made.text)
     looked: list[Sign] = []
     seen: list[Seen] = []
-    found = (0, 1)
-    in_vain = False
+    found, in_vain = (0, 1), False
     thorough = policy.thorough > 0 and rng.random() < policy.thorough
     if thorough:
         policy = replace(policy, stops_guessing=0.0, weight=0.0)
@@ -149,11 +148,7 @@ def demonstrate(
         sign = next_look(rng, scene, question, looked, blind, policy)
         looked.append(sign)
         begun = len(made.text)
-        if question.anchor and len(looked) == 1 and rng.random() < NAMES_ANCHOR:
-            point_at(made, question.anchor)
-            made.add("\n")
-        turns = policy.turns_back and in_vain and rng.random() < policy.turns_back
-        pointed = point_at(made, sign, f"{rng.choice(TURNING_BACK)} " if turns else "")
+        pointed = begin_turn(rng, made, question, looked, policy.turns_back if in_vain else 0.0)
         if question.kind == "click_tile" and rng.random() < CLICKS_AT_ONCE:
             made.add("\n")
             return click(made, sign, start)
@@ -185,6 +180,25 @@ def demonstrate(
             answer(rng, made, question, seen)
             end_turn(made, start)
             return made
+
+
+def begin_turn(
+    rng: np.random.Generator,
+    made: Example,
+    question: Question,
+    looked: list[Sign],
+    turns_back: float,
+) -> tuple[str, str]:
+    """Point at the sign that was looked at last; return its coordinates in thousandths.
+
+    Args:
+        turns_back: how often the step begins as the corrected part of a dialogue does.
+    """
+    if question.anchor and len(looked) == 1 and rng.random() < NAMES_ANCHOR:
+        point_at(made, question.anchor)
+        made.add("\n")
+    turns = turns_back and rng.random() < turns_back
+    return point_at(made, looked[-1], f"{rng.choice(TURNING_BACK)} " if turns else "")
 
 
 def match(

@@ -1,6 +1,7 @@
 -- Prefixes in the trees that a measured model can be trained from: right ones where it fails, wrong ones where not.
 -- place orders those of a question, the best visited of each depth first; solved of asked continuations were right
 -- in the newest evaluation of the model from prefixes, if there is one. value is the search's own rate from there.
+-- Those of searches that zoom (zooms) end with what a call showed.
 WITH measured AS (
     SELECT
         model,
@@ -39,19 +40,19 @@ known AS (
         depth,
         visits,
         value,
+        zooms,
         CASE good_for WHEN 'right prefixes' THEN 'right' ELSE 'wrong' END AS kind
     FROM student_prompts
     JOIN (
-        SELECT tree_id, question_id
+        SELECT tree_id, question_id, json_extract(config, '$.zoom.lens') IS NOT NULL AS zooms
         FROM trees
-        WHERE json_extract(config, '$.zoom.lens') IS NULL
     ) USING (question_id)
     JOIN (
-        SELECT tree_id, node_id, path, depth, visits, value
+        SELECT tree_id, node_id, path, depth, visits, value, observation IS NOT NULL AS looked
         FROM nodes
         WHERE thought IS NOT NULL AND discarded IS NULL AND visits > 0
     ) USING (tree_id)
-    WHERE measured_by = 'model' AND (
+    WHERE measured_by = 'model' AND zooms = looked AND (
         (band = 'unsolved' AND good_for = 'right prefixes' AND value >= 0.5)
         OR (band IN ('easy', 'solved') AND value < 0.5)
     )
@@ -60,14 +61,14 @@ numbered AS (
     SELECT
         *,
         row_number() OVER (
-            PARTITION BY model, prompt, question_id, depth ORDER BY visits DESC, tree_id, node_id
+            PARTITION BY model, prompt, question_id, zooms, depth ORDER BY visits DESC, tree_id, node_id
         ) AS of_depth
     FROM known
 )
 SELECT
     numbered.* EXCLUDE (of_depth),
     row_number() OVER (
-        PARTITION BY model, prompt, question_id ORDER BY of_depth, depth
+        PARTITION BY model, prompt, question_id, zooms ORDER BY of_depth, depth
     ) AS place,
     measured.solved,
     measured.asked,
