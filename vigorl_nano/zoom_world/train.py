@@ -65,7 +65,7 @@ STYLE = PromptStyle(
         ResponseStyle.GROUNDED: "nano",
         ResponseStyle.ANSWER_ONLY: "nano-answer",
     },
-    step_tokens=64,
+    step_tokens=112,
 )
 """How the model is prompted."""
 ZOOM = ZoomConfig(Lens(CROP_SHARE / 2, SIDE, share=True), max_calls=MOST_LOOKS, role="tool")
