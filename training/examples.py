@@ -353,16 +353,21 @@ def nearest_half(prefixes: Iterable[PrefixStart]) -> list[PrefixStart]:
 
 def _beginning(
     renderer: ConversationRenderer, dialogues: Dialogues, zoom: ZoomConfig | None,
-    question: Question, prefix: PrefixStart,
+    marks: Sequence[str], question: Question, prefix: PrefixStart,
 ) -> str:  # fmt: skip
     """Return what an answer begins with: a text, or with zoom the turns, as JSON.
 
     Raises:
-        DialogueProblem: the student's own calls would show something else.
+        DialogueProblem: the student's own calls would show something else, or it spells one of
+            `marks`.
     """
     if zoom is None:
-        return renderer.completion(prefix.steps, None, question) + "\n"
-    return json.dumps(dialogues.turns_before(question, prefix.steps))
+        begun = renderer.completion(prefix.steps, None, question) + "\n"
+    else:
+        begun = json.dumps(dialogues.turns_before(question, prefix.steps))
+    if mark := first_mark(begun, marks):
+        raise DialogueProblem(with_mark(mark))
+    return begun
 
 
 def _prompt_rows(
@@ -379,8 +384,10 @@ def _prompt_rows(
     left_out: Counter[str] = Counter()
     kept: list[tuple[float, Question, str]] = []
     prefixes = _prefixes(warehouse, questions, student, recipe)
+    marks = read_control_tokens(student)
     zoom = student.zoom if recipe.response_style is ResponseStyle.ZOOM else None
-    beginning = partial(_beginning, renderer, Dialogues(student, recipe.min_thoughts), zoom)
+    dialogues = Dialogues(student, recipe.min_thoughts)
+    beginning = partial(_beginning, renderer, dialogues, zoom, marks)
     for question in questions:
         rate, band, by, _ = rates.get(question.question_id, (0.5, "unknown", "", None))
         if question.split not in TRAINED_SPLITS:
@@ -398,7 +405,6 @@ def _prompt_rows(
                 left_out[f"prefixes {problem}"] += 1
                 continue
             kept.append((prefix.solved / prefix.asked, question, begun))
-    marks = read_control_tokens(student)
     prompts = {q.question_id: renderer.prompt(q, zoom=zoom) for _, q, _ in kept}
     for name in list(prompts):
         if mark := mark_in(prompts[name], marks):

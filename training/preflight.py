@@ -292,7 +292,8 @@ def check_episodes(trainer: Any, prompts: Examples) -> str:
 
     before = check_rollouts(trainer, prompts)
     dataset = prompts.dataset()
-    rows = [dataset[i] for i in range(min(_PROMPTS, len(prompts.rows)))]
+    # What follows a crop is compared from the question on: a prefix would be turns of its own.
+    rows = [{**dataset[i], "prefix": ""} for i in range(min(_PROMPTS, len(prompts.rows)))]
     chats = [prepare_multimodal_messages(row["prompt"], images=row["images"]) for row in rows]
     episodes, observer = trainer.begin(*trainers.tokenize_prompts(trainer, chats), rows)
     told = [_called(trainer, *pair, observer) for pair in zip(chats, episodes, strict=True)]

@@ -104,6 +104,7 @@ class SampledEpisode:
         """Take the turns of a prefix, each of which ends in a call; it goes on behind them."""
         for text in turns:
             self.take(encode(text), text, True, shown)
+            assert self.ended is None, "each turn of a prefix ends in a call"
         self.begun = len(self.steps)
         self.mask = [0] * len(self.completion_ids)
 

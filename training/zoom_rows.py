@@ -25,6 +25,7 @@ from mcts.prompts import build_messages, load_prompt
 from mcts.teachers.base import ImagePart
 from mcts.teachers.checkpoints import observation_role
 from mcts.zoom.crops import crop_of
+from mcts.zoom.episode import replay
 from mcts.zoom.lenses import HALF_WIDTH_SHARE, VISUAL_SEARCH_LENS, Lens
 from mcts.zoom.observe import observe
 from mcts.zoom.render import render_crop
@@ -163,17 +164,29 @@ class Dialogues:
         """Return what a student wrote, turn by turn, up to the crop that `steps` end with.
 
         Raises:
-            DialogueProblem: its own calls would show something else, or they end in no call.
+            DialogueProblem: its own calls would show something else, one showed nothing, or the
+                steps end in none.
         """
-        frame = Frame.of(self.student.space, question)
+        frame, zoom = Frame.of(self.student.space, question), self.student.zoom
+        assert zoom is not None
         shown = self.as_shown(frame, steps)
         if not shown or shown[-1].observation is None:
             raise DialogueProblem("that end before a call")
+        if any(step.observation and step.observation.crop is None for step in shown):
+            raise DialogueProblem("in which a call showed nothing")
         prompt = load_prompt(self.student.prompt_style.prompt or task_of(question.task).prompt)
         turns = build_messages(
-            prompt, question, self.student.space, self.min_thoughts, shown, zoom=self.student.zoom
+            prompt, question, self.student.space, self.min_thoughts, shown, zoom=zoom
         )
-        return [turn.text for turn in turns if turn.role == "assistant"]
+        texts = [turn.text for turn in turns if turn.role == "assistant"]
+        again = replay([(text, "stop") for text in texts], frame, zoom, ())
+        looks = [step.observation for step in again if step.observation is not None]
+        crops = [step.observation for step in shown if step.observation is not None]
+        if len(looks) != len(texts) or len(looks) != len(crops) or not all(
+            map(_same_look, looks, crops)
+        ):  # fmt: skip
+            raise DialogueProblem("whose turns, written again, call for other crops")
+        return texts
 
     def as_shown(self, frame: Frame, steps: Sequence[Step]) -> list[Step]:
         """Return the steps with observations as the student's own calls would bring them.

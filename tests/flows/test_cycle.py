@@ -69,6 +69,9 @@ def test_a_pause_counts_until_its_stage_is_done(warehouse: Warehouse) -> None:
     for stage in STAGES[: STAGES.index("sft")]:
         cycle.store(stage, {})
     assert cycle.paused == "later"
+    cycle.store("sft", {})
+    cycle.store_pause("grpo", "of a version without the stage in between")
+    assert cycle.paused == "of a version without the stage in between"
     for stage in STAGES:
         cycle.store(stage, {})
     assert cycle.paused is None

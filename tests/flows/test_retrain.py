@@ -31,7 +31,7 @@ SMALL = (
     "retrain", "sat2", "--sft-recipe", "nano-sft", "--sft-override", "steps=2",
     "--sft-override", "batch=4", "--min-new-traces", "5",
 )  # fmt: skip
-STAGES = ("build", "publish", "sft", "grpo", "evaluate", "gate")
+STAGES = ("build", "publish", "sft", "measure", "grpo", "evaluate", "gate")
 
 
 @pytest.fixture(scope="module")

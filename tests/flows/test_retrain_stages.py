@@ -16,7 +16,7 @@ import pytest
 
 from curation.scores.gate import GateOutcome, GatePolicy
 from flows.retrain_settings import RetrainSettings
-from flows.settings import BuildSettings, Problem
+from flows.settings import BuildSettings, FieldProblem, Problem
 from flows.stages.forecast import Forecast, Range
 from flows.stages.retrain import stages
 from flows.stages.retrain.collapse import _searched, _words
@@ -181,42 +181,93 @@ def test_a_stage_without_a_recipe_hands_its_model_on(cycle: Cycle) -> None:
     assert trained[0].model == "best@1"
 
 
-@pytest.mark.parametrize("prefixes", [0, 2])
-def test_the_student_is_measured_on_the_datasets_questions_before_it_is_rewarded(
-    cycle: Cycle, monkeypatch: pytest.MonkeyPatch, tmp_path: Path, prefixes: int
-) -> None:
+class Measured:
+    """The evaluations that a stage asked for; behind prefixes there is nothing where `none`."""
+
+    def __init__(self, none: bool = False) -> None:
+        self.asked: list[tuple[Any, ...]] = []
+        self.none = none
+
+    async def evaluate(
+        self, chosen: Any, *, report: object, beside_no_zoom: bool, question_ids: Any
+    ) -> Any:
+        assert question_ids == {"q1", "q2"} and not beside_no_zoom
+        assert (chosen.model, chosen.split, chosen.response_style) == ("m1", "train", "grounded")
+        self.asked.append((chosen.samples, chosen.temperature, chosen.prefixes))
+        if chosen.prefixes and self.none:
+            raise FieldProblem("prefixes", "there are none")
+        right = 0.75 if chosen.prefixes else 0.25
+        return SimpleNamespace(
+            report=SimpleNamespace(
+                figures={"all": {"accuracy": SimpleNamespace(value=right)}}, model_id="m1@1",
+                evaluation_id=f"e{len(self.asked)}", questions=["q1", "q2"],
+            )
+        )  # fmt: skip
+
+
+@pytest.fixture
+def with_version(cycle: Cycle, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Cycle:
+    """A cycle behind its SFT, whose dataset has traces of two questions."""
     pq.write_table(pa.table({"question_id": ["q1", "q1", "q2"]}), tmp_path / "rows.parquet")
-    monkeypatch.setattr(stages, "resolve", lambda _, ref: ref)
-    opened: list[str] = []
 
     @contextmanager
     def open_version(_: Warehouse, version: str) -> Iterator[Path]:
-        opened.append(version)
+        assert version == "sat2-cycle@v1"
         yield tmp_path
 
-    asked: list[Any] = []
-
-    async def evaluate(
-        chosen: Any, *, report: object, beside_no_zoom: bool, question_ids: Any
-    ) -> Any:
-        asked.append((chosen.model, chosen.split, chosen.samples, chosen.prefixes, question_ids))
-        figures = {"all": {"accuracy": SimpleNamespace(value=0.25)}}
-        report = SimpleNamespace(figures=figures, evaluation_id="e1", questions=["q1", "q2"])
-        return SimpleNamespace(report=report)
-
+    monkeypatch.setattr(stages, "resolve", lambda _, ref: ref)
     monkeypatch.setattr(stages, "open_version", open_version)
-    monkeypatch.setattr(stages, "evaluate", evaluate)
     cycle.store("publish", {"dataset": "sat2-cycle@v1"})
     cycle.store("sft", {"model": "m1"})
-    own = ("pass_rates=student", "group=4", f"prefixes={prefixes}")
-    given = settings(grpo_recipe="nano-grpo", grpo_override=own)
-    found = asyncio.run(measure_student(cycle, given, tools()))
-    whole = ("m1", "train", 4, None, frozenset({"q1", "q2"}))
-    behind = ("m1", "train", 4, 2, frozenset({"q1", "q2"}))
-    assert asked == ([whole, behind] if prefixes else [whole]) and opened == ["sat2-cycle@v1"]
+    return cycle
+
+
+OWN = ("pass_rates=student", "group=4", "temperature=0.7")
+
+
+def test_the_student_is_measured_on_the_datasets_questions_before_it_is_rewarded(
+    with_version: Cycle, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    measured = Measured()
+    monkeypatch.setattr(stages, "evaluate", measured.evaluate)
+    given = settings(grpo_recipe="nano-grpo", grpo_override=OWN)
+    found = asyncio.run(measure_student(with_version, given, tools()))
     assert found == {"model": "m1", "evaluation_id": "e1", "questions": 2, "accuracy": 0.25}
-    others = (settings(grpo_recipe="nano-grpo"), settings())
-    assert [asyncio.run(measure_student(cycle, other, tools())) for other in others] == [{}, {}]
+    assert measured.asked == [(4, 0.7, None)]
+    others = (
+        settings(grpo_recipe="nano-grpo"), settings(),
+        settings(grpo_recipe="nano-sft"),  # the next stage says so
+    )  # fmt: skip
+    assert [asyncio.run(measure_student(with_version, o, tools())) for o in others] == [{}] * 3
+    with_version.store("grpo", {"model": "m2"})  # by a version that had no such stage
+    assert asyncio.run(measure_student(with_version, given, tools())) == {}
+
+
+@pytest.mark.parametrize("none", [True, False])
+@pytest.mark.parametrize("usable", [0, 3])
+def test_prefixes_are_measured_and_left_out_where_none_can_be_learned_from(
+    with_version: Cycle, monkeypatch: pytest.MonkeyPatch, usable: int, none: bool
+) -> None:
+    measured, said = Measured(none), list[str]()
+    monkeypatch.setattr(stages, "evaluate", measured.evaluate)
+    counted: list[Any] = []
+    monkeypatch.setattr(
+        stages, "_usable_prefixes", lambda _, *model: counted.append(model) or usable
+    )
+    given = settings(grpo_recipe="nano-grpo", grpo_override=(*OWN, "prefixes=2"))
+    found = asyncio.run(measure_student(with_version, given, tools(said=said)))
+    assert measured.asked == [(4, 0.7, None), (4, 0.7, 4)]
+    assert (found["accuracy"], found["prefixes"], counted) == (0.25, usable, [("m1@1", False)])
+    assert bool(said) is none
+    with_version.store("measure", found)
+    trained: list[Any] = []
+    asyncio.run(train_grpo(with_version, given, tools(trained)))
+    assert trained[0].override[:4] == (*OWN, "prefixes=2")
+    assert trained[0].override[4:] == (() if usable else ("prefixes=0",))
+
+
+def test_usable_prefixes_are_counted_in_an_empty_warehouse(cycle: Cycle) -> None:
+    assert stages._usable_prefixes(cycle.warehouse, "m1@1", True) == 0
 
 
 @pytest.mark.parametrize("champion", ["best@1", None])

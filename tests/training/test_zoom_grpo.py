@@ -198,6 +198,22 @@ def test_an_episode_goes_on_behind_the_turns_of_a_prefix(
         assert high == pytest.approx(-low) and high != 0
 
 
+def test_limits_are_excused_by_what_the_student_itself_called(
+    made: Warehouse, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    outside, honest = look(5000, 300), tuple(look(100 + 300 * i, 500) for i in range(3))
+    too_long = "<think>" + "so small " * 120
+    with ready(made, "excused") as (trainer, prompts):
+        for i, row in enumerate(prompts.rows):
+            row["prefix"] = "" if i else json.dumps([outside])
+        episodes = (("", *honest), ("", *honest), (outside, too_long), (too_long,))
+        script(monkeypatch, trainer.processing_class.tokenizer, turns(*episodes))
+        made_of = batch(trainer, prompts)
+        learned = (made_of["tool_mask"] * made_of["completion_mask"]).sum(1) > 0
+        assert learned.tolist() == [False, False, True, False]
+        assert trainer._metrics["train"]["zoom/forced"] == [1.0]
+
+
 def test_a_dead_group_of_episodes_is_replaced_by_episodes_about_another_question(
     made: Warehouse, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -279,6 +295,8 @@ def test_lost_pictures_stop_a_training(made: Warehouse, monkeypatch: pytest.Monk
 @pytest.mark.parametrize("engine", ["local", "transformers"])
 def test_sampler_and_trainer_agree_behind_a_crop(made: Warehouse, engine: str) -> None:
     with ready(made, f"agree-{engine}", f"engine={engine}") as (trainer, prompts):
+        for row in prompts.rows:
+            row["prefix"] = json.dumps([look(200, 300)])
         said = preflight.check_episodes(trainer, prompts)
         assert said.startswith("sampler and trainer agree") and "behind a crop" in said
 

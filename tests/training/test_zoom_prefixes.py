@@ -2,12 +2,20 @@
 
 from __future__ import annotations
 
+import json
+from dataclasses import replace
+
 import pytest
 
 from mcts.coordinates import Frame
-from mcts.data import Step
+from mcts.data import Observation, Step, ZoomCall
+from mcts.zoom.observe import ZoomProblem
 from mcts.zoom.turns import read_turn
 from tests.flows.test_cli import run
+from training.examples import task_prompts
+from training.grpo import zooming
+from training.recipes import GrpoRecipe, load_recipe
+from training.run_training import prepare_student
 from training.students import open_student
 from training.zoom_rows import DialogueProblem, Dialogues
 from warehouse.query.read_back import PrefixStart, read_prefixes
@@ -20,7 +28,7 @@ from warehouse.tables.rows import read_questions
 def made(tmp_path_factory: pytest.TempPathFactory) -> Warehouse:
     """A few trees of nano-zoom, which was measured on their questions and their beginnings."""
     home = tmp_path_factory.mktemp("prefixes")
-    few = ("--limit", 6)
+    few = ("--limit", 10)
     searched = ("build", "vstar", "--teacher", "nano-zoom", "--simulations", 5, *few)
     assert run(*searched, home=home) == 0
     measured = ("evaluate", "nano-zoom", "vstar", "--pass-at", 2, *few)
@@ -61,7 +69,7 @@ def test_a_student_that_zooms_is_measured_behind_crops_of_its_trees(made: Wareho
 def test_its_turns_bring_the_crops_again_that_the_search_was_shown(made: Warehouse) -> None:
     questions = {q.question_id: q for q in read_questions(made, "vstar", split="train")}
     found = prefixes_of(made, "zooms")
-    assert sum(map(len, found.values())) > 3
+    assert sum(map(len, found.values())) > 2
     with open_student(made, "nano-zoom") as student:
         dialogues = Dialogues(student, 1)
         zoom = student.zoom
@@ -80,3 +88,46 @@ def test_its_turns_bring_the_crops_again_that_the_search_was_shown(made: Warehou
                 ]
         with pytest.raises(DialogueProblem, match="end before a call"):
             dialogues.turns_before(question, (Step("I see a sign"),))
+        (first, *_), *_ = found.values()
+        begun = first.steps[-1]
+        assert begun.observation is not None and begun.observation.crop is not None
+        other = replace(begun.observation, crop=replace(begun.observation.crop, x1=0.0))
+        with pytest.raises(DialogueProblem, match="other crops"):
+            dialogues.turns_before(question, (replace(begun, observation=other),))
+
+
+def test_grpo_asks_behind_prefixes_where_the_student_was_right_sometimes(
+    made: Warehouse, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    found = prefixes_of(made, "zooms")
+    refused = Observation(None, 0, 0, problem=ZoomProblem.MALFORMED)
+    given: list[str] = []
+
+    def read(warehouse: Warehouse, ids: object, *asked: str) -> dict[str, list[PrefixStart]]:
+        given.append(asked[-1])
+        return {
+            name: [
+                replace(prefixes[0], solved=1, asked=2),
+                replace(prefixes[0], solved=1, asked=2, steps=(
+                    replace(prefixes[0].steps[-1], call=ZoomCall(None), observation=refused),
+                )),
+            ]
+            for name, prefixes in found.items()
+        }  # fmt: skip
+
+    monkeypatch.setattr("training.examples.read_prefixes", read)
+    recipe = load_recipe(
+        "nano-zoom-grpo",
+        ["prefixes=2", "pass_rates=student", "bands=[unsolved, hard, medium, easy, solved]"],
+    )
+    assert isinstance(recipe, GrpoRecipe)
+    with open_student(made, "nano-zoom") as opened:
+        student = zooming(prepare_student(opened, recipe), recipe, "vstar")
+        prompts = task_prompts(made, "vstar", "train", student, recipe)
+    assert given == ["zooms AND solved BETWEEN 1 AND asked - 1"]
+    begun = [row for row in prompts.rows if row["prefix"]]
+    assert {row["question_id"] for row in begun} == set(found)
+    assert all(
+        json.loads(row["prefix"])[-1].endswith("</tool_call>") and row["zoom"] for row in begun
+    )
+    assert prompts.left_out["prefixes in which a call showed nothing"] == len(found)

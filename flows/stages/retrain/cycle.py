@@ -77,7 +77,8 @@ class Cycle:
                     key = f"{self.folder}/{stage}.paused.json"
                     return str(json.loads(self.warehouse.objects.get(key)))
                 except KeyError:
-                    return None
+                    if stage != "measure":  # which older cycles passed over
+                        return None
         return None
 
     @property

@@ -167,6 +167,8 @@ def _stages(cycle: Cycle, found: CameIn | None) -> tuple[StageLine, ...]:
     before: float | None = None
     for stage in STAGES[:-1]:
         outcome = cycle.outcome(stage)
+        if outcome is None and stage == "measure" and cycle.outcome("grpo"):
+            continue  # a cycle of before this stage was
         if outcome is None:
             lines.append(StageLine(stage, done=False))
             continue
@@ -199,7 +201,7 @@ def _words(stage: str, outcome: Row) -> str:
         return str(outcome["model"] or "none was trained")
     if stage == "measure":
         if not outcome.get("evaluation_id"):
-            return "the recipe takes the searches' pass rates"
+            return "not asked for"
         return f"{100 * outcome['accuracy']:.1f}% right on {outcome['questions']} questions"
     if stage == "evaluate":
         shares = (f"{role} {100 * outcome[role]['accuracy']:.1f}%" for role in ROLES)

@@ -13,6 +13,7 @@ import json
 import math
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass
+from functools import partial
 
 import pyarrow.parquet as pq
 
@@ -23,6 +24,7 @@ from flows.retrain_settings import RetrainSettings
 from flows.settings import (
     BuildSettings,
     EvaluateSettings,
+    FieldProblem,
     GrpoSettings,
     Problem,
     SftSettings,
@@ -37,8 +39,9 @@ from flows.stages.retrain.collapse import check_collapse
 from flows.stages.retrain.cycle import Cycle
 from flows.stages.retrain.new_data import new_traces, questions_without_tree, uncounted_trees
 from flows.teachers.trained import OWN_SERVER, SERVED, URL
+from mcts.data import ResponseStyle
 from training.recipes import GrpoRecipe, load_recipe
-from warehouse.query.run_query import connect
+from warehouse.query.run_query import connect, query
 from warehouse.query.sql_guard import quoted
 from warehouse.registry import Decision, What, attempts, champion_id, history
 from warehouse.registry import decide as record_decision
@@ -227,30 +230,50 @@ async def measure_student(cycle: Cycle, settings: RetrainSettings, tools: Tools)
     A recipe that takes the student's own pass rates would else find none: every cycle has another
     student.
     """
-    if not settings.grpo_recipe:
+    recipe = settings.grpo_recipe and load_recipe(settings.grpo_recipe, settings.grpo_override)
+    own = isinstance(recipe, GrpoRecipe) and recipe.pass_rates == "student"
+    if not own or cycle.outcome("grpo") is not None:  # a cycle of before this stage was
         return {}
-    recipe = load_recipe(settings.grpo_recipe, settings.grpo_override)
     assert isinstance(recipe, GrpoRecipe)
-    if recipe.pass_rates != "student":
-        return {}
-    before = _need(cycle, "sft")["model"] or recipe.model
-    version = resolve(cycle.warehouse, _dataset(cycle))
-    with open_version(cycle.warehouse, version) as folder:
-        asked = pq.read_table(folder / "rows.parquet", columns=["question_id"])["question_id"]
-    wanted = frozenset(asked.to_pylist())
-    for prefixes in (None, recipe.prefixes) if recipe.prefixes else (None,):
-        chosen = EvaluateSettings.checked(
-            model=before, benchmark=cycle.task, pass_at=recipe.group, prefixes=prefixes,
-            home=settings.home,
-        )  # fmt: skip
-        outcome = await evaluate(
-            chosen, report=tools.report, beside_no_zoom=False, question_ids=wanted
-        )
-    found = outcome.report
-    return {
-        "model": before, "evaluation_id": found.evaluation_id, "questions": len(found.questions),
-        "accuracy": found.figures["all"]["accuracy"].value,
+    asked = {
+        "model": _need(cycle, "sft")["model"] or recipe.model, "benchmark": cycle.task,
+        "pass_at": recipe.group, "temperature": recipe.temperature, "top_p": recipe.top_p,
+        "response_style": recipe.response_style, "min_thoughts": recipe.min_thoughts,
+        "home": settings.home,
     }  # fmt: skip
+    wanted = await asyncio.to_thread(_questions_of, cycle)
+    measure = partial(evaluate, report=tools.report, beside_no_zoom=False, question_ids=wanted)
+    report = (await measure(EvaluateSettings.checked(**asked))).report
+    found = {
+        "model": asked["model"], "evaluation_id": report.evaluation_id,
+        "questions": len(report.questions), "accuracy": report.figures["all"]["accuracy"].value,
+    }  # fmt: skip
+    if not recipe.prefixes:
+        return found
+    try:
+        await measure(EvaluateSettings.checked(**asked, prefixes=2 * recipe.prefixes))
+    except FieldProblem as none:
+        tools.report(str(none))
+    zooms = recipe.response_style is ResponseStyle.ZOOM
+    usable = await asyncio.to_thread(_usable_prefixes, cycle.warehouse, report.model_id, zooms)
+    return {**found, "prefixes": usable}
+
+
+def _questions_of(cycle: Cycle) -> frozenset[str]:
+    """Return the ids of the questions of the cycle's dataset."""
+    with open_version(cycle.warehouse, resolve(cycle.warehouse, _dataset(cycle))) as folder:
+        column = pq.read_table(folder / "rows.parquet", columns=["question_id"])["question_id"]
+    return frozenset(column.to_pylist())
+
+
+def _usable_prefixes(warehouse: Warehouse, model: str, zooms: bool) -> int:
+    """Count the prefixes behind which a model was measured right sometimes."""
+    (row,) = query(
+        warehouse,
+        f"SELECT count(*) AS n FROM prefix_starts WHERE model = {quoted(model)} "
+        f"AND zooms = {zooms} AND solved BETWEEN 1 AND asked - 1",
+    ).to_pylist()
+    return int(row["n"])
 
 
 async def train_grpo(cycle: Cycle, settings: RetrainSettings, tools: Tools) -> Row:
@@ -258,9 +281,12 @@ async def train_grpo(cycle: Cycle, settings: RetrainSettings, tools: Tools) -> R
     before = _need(cycle, "sft")["model"]
     if not settings.grpo_recipe:
         return {"model": before}
+    measured = cycle.outcome("measure") or {}
+    # A student that is right behind all of them or none has nothing to learn there.
+    without = ("prefixes=0",) if measured.get("prefixes") == 0 else ()
     chosen = GrpoSettings.checked(
         recipe=settings.grpo_recipe, dataset=_dataset(cycle), name=f"{cycle.name}-grpo",
-        model=before, override=settings.grpo_override, home=settings.home,
+        model=before, override=(*settings.grpo_override, *without), home=settings.home,
     )  # fmt: skip
     return {"model": await tools.train(chosen)}
 

@@ -1,7 +1,7 @@
 -- Prefixes in the trees that a measured model can be trained from: right ones where it fails, wrong ones where not.
 -- place orders those of a question, the best visited of each depth first; solved of asked continuations were right
 -- in the newest evaluation of the model from prefixes, if there is one. value is the search's own rate from there.
--- Those of searches that zoom (zooms) end with what a call showed.
+-- Those of searches that zoom (zooms) end with a crop.
 WITH measured AS (
     SELECT
         model,
@@ -48,7 +48,7 @@ known AS (
         FROM trees
     ) USING (question_id)
     JOIN (
-        SELECT tree_id, node_id, path, depth, visits, value, observation IS NOT NULL AS looked
+        SELECT tree_id, node_id, path, depth, visits, value, coalesce(observation.x1 IS NOT NULL, false) AS looked
         FROM nodes
         WHERE thought IS NOT NULL AND discarded IS NULL AND visits > 0
     ) USING (tree_id)
