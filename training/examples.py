@@ -378,15 +378,14 @@ def _prompt_rows(
     recipe: GrpoRecipe,
 ) -> tuple[list[Row], dict[str, int]]:
     """Return rows as TRL and the rewards read them, and how many were left out by reason."""
-    renderer = ConversationRenderer(
-        warehouse, student.space, student.prompt_style.prompt, recipe.min_thoughts
-    )
+    own, least = student.prompt_style.prompt, recipe.min_thoughts
+    renderer = ConversationRenderer(warehouse, student.space, own, least)
     left_out: Counter[str] = Counter()
     kept: list[tuple[float, Question, str]] = []
     prefixes = _prefixes(warehouse, questions, student, recipe)
     marks = read_control_tokens(student)
     zoom = student.zoom if recipe.response_style is ResponseStyle.ZOOM else None
-    dialogues = Dialogues(student, recipe.min_thoughts)
+    dialogues = Dialogues(student, least)
     beginning = partial(_beginning, renderer, dialogues, zoom, marks)
     for question in questions:
         rate, band, by, _ = rates.get(question.question_id, (0.5, "unknown", "", None))
@@ -424,7 +423,7 @@ def _prompt_rows(
             "question": question_column(
                 question, [objects.get(image.image_id) for image in question.images]
             ),
-            "min_thoughts": recipe.min_thoughts,
+            "min_thoughts": least,
         }
         | ({} if zoom is None else {"zoom": zoom_column(zoom)})
         | ({"prefix": begun} if recipe.prefixes else {})
