@@ -104,6 +104,7 @@ EXPECTED = (
     ("vigorl", "linear", 0.08),
     ("vigorl", "vigorl+noise", 0.20),
     ("vigorl", "base", 0.0),
+    ("grpo", "base", 0.0),
 )
 """What should beat what, and by how much at least; the interval must exclude 0 as well."""
 
