@@ -40,8 +40,8 @@ from warehouse.exports.files import BundleImages
 from warehouse.query.read_back import (
     PrefixStart,
     read_pass_rates,
-    read_prefixes,
     read_student_rates,
+    read_usable_prefixes,
 )
 from warehouse.sources import task_of
 from warehouse.storage.home import Warehouse
@@ -333,10 +333,9 @@ def _prefixes(
     if not recipe.prefixes:
         return {}
     found: dict[str, list[PrefixStart]] = {}
-    zooms = "zooms" if recipe.response_style is ResponseStyle.ZOOM else "NOT zooms"
-    sometimes = f"{zooms} AND solved BETWEEN 1 AND asked - 1"
+    zooms = recipe.response_style is ResponseStyle.ZOOM
     for prompt, ids in _by_prompt(questions, student).items():
-        found |= read_prefixes(warehouse, ids, student.model_id, prompt, sometimes)
+        found |= read_usable_prefixes(warehouse, ids, student.model_id, prompt, zooms)
     if not found:
         raise TrainingError(
             f"prefixes: there are none behind which {student.model_id} was measured right "

@@ -22,7 +22,7 @@ from mcts.coordinates import Frame
 from mcts.data import Observation, Question, Step, Trace, TraceKind, ZoomCall
 from mcts.parsing import render
 from mcts.prompts import build_messages, load_prompt
-from mcts.teachers.base import ImagePart
+from mcts.teachers.base import ImagePart, Message
 from mcts.teachers.checkpoints import observation_role
 from mcts.zoom.crops import crop_of
 from mcts.zoom.episode import replay
@@ -119,13 +119,11 @@ class Dialogues:
         Raises:
             DialogueProblem: it can't be trained on.
         """
-        space, zoom = self.student.space, self.student.zoom
-        frame = Frame.of(space, question)
+        frame = Frame.of(self.student.space, question)
         steps = self.as_shown(frame, trace.steps)
         begun = max((i for i, step in enumerate(steps, 1) if step.observation), default=0)
-        prompt = load_prompt(self.student.prompt_style.prompt or task_of(question.task).prompt)
         demanded = min(self.min_thoughts, len(steps) or self.min_thoughts)
-        turns = build_messages(prompt, question, space, demanded, steps[:begun], zoom=zoom)
+        turns = self._turns(question, steps[:begun], demanded)
         answer = render(steps[begun:], trace.answer, frame, before=steps[:begun])
         messages = [{"role": turn.role, "content": turn.text} for turn in turns]
         places = [
@@ -174,10 +172,7 @@ class Dialogues:
             raise DialogueProblem("that end before a call")
         if any(step.observation and step.observation.crop is None for step in shown):
             raise DialogueProblem("in which a call showed nothing")
-        prompt = load_prompt(self.student.prompt_style.prompt or task_of(question.task).prompt)
-        turns = build_messages(
-            prompt, question, self.student.space, self.min_thoughts, shown, zoom=zoom
-        )
+        turns = self._turns(question, shown, self.min_thoughts)
         texts = [turn.text for turn in turns if turn.role == "assistant"]
         again = replay([(text, "stop") for text in texts], frame, zoom, ())
         looks = [step.observation for step in again if step.observation is not None]
@@ -187,6 +182,14 @@ class Dialogues:
         ):  # fmt: skip
             raise DialogueProblem("whose turns, written again, call for other crops")
         return texts
+
+    def _turns(
+        self, question: Question, steps: Sequence[Step], demanded: int
+    ) -> tuple[Message, ...]:
+        """Return the question and the turns of `steps`, as the student is asked."""
+        style, zoom = self.student.prompt_style, self.student.zoom
+        prompt = load_prompt(style.prompt or task_of(question.task).prompt)
+        return build_messages(prompt, question, self.student.space, demanded, steps, zoom=zoom)
 
     def as_shown(self, frame: Frame, steps: Sequence[Step]) -> list[Step]:
         """Return the steps with observations as the student's own calls would bring them.

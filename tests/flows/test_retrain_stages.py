@@ -201,6 +201,7 @@ class Measured:
             report=SimpleNamespace(
                 figures={"all": {"accuracy": SimpleNamespace(value=right)}}, model_id="m1@1",
                 evaluation_id=f"e{len(self.asked)}", questions=["q1", "q2"],
+                settings={"prompt": "nano"},
             )
         )  # fmt: skip
 
@@ -251,23 +252,21 @@ def test_prefixes_are_measured_and_left_out_where_none_can_be_learned_from(
     measured, said = Measured(none), list[str]()
     monkeypatch.setattr(stages, "evaluate", measured.evaluate)
     counted: list[Any] = []
+    behind = {"q1": [object()] * (usable - 1), "q2": [object()]} if usable else {}
     monkeypatch.setattr(
-        stages, "_usable_prefixes", lambda _, *model: counted.append(model) or usable
+        stages, "read_usable_prefixes", lambda _, *given: counted.append(given) or behind
     )
     given = settings(grpo_recipe="nano-grpo", grpo_override=(*OWN, "prefixes=2"))
     found = asyncio.run(measure_student(with_version, given, tools(said=said)))
     assert measured.asked == [(4, 0.7, None), (4, 0.7, 4)]
-    assert (found["accuracy"], found["prefixes"], counted) == (0.25, usable, [("m1@1", False)])
+    assert (found["accuracy"], found["prefixes"]) == (0.25, usable)
+    assert counted == [(["q1", "q2"], "m1@1", "nano", False)]
     assert bool(said) is none
     with_version.store("measure", found)
     trained: list[Any] = []
     asyncio.run(train_grpo(with_version, given, tools(trained)))
     assert trained[0].override[:4] == (*OWN, "prefixes=2")
     assert trained[0].override[4:] == (() if usable else ("prefixes=0",))
-
-
-def test_usable_prefixes_are_counted_in_an_empty_warehouse(cycle: Cycle) -> None:
-    assert stages._usable_prefixes(cycle.warehouse, "m1@1", True) == 0
 
 
 @pytest.mark.parametrize("champion", ["best@1", None])

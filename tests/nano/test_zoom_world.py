@@ -14,6 +14,7 @@ import pyarrow.parquet as pq
 import pytest
 from PIL import Image
 
+from curation.traces.linearize import TURNING_BACK
 from mcts.coordinates import smart_resize
 from mcts.data import Image as StoredImage
 from mcts.data import Observation, Point, ZoomCall
@@ -193,6 +194,37 @@ def test_before_it_goes_on_a_comparison_looks_at_a_sign_not_looked_at_yet() -> N
             done += nothing_left
             assert remembers or not nothing_left
     assert seen[True] > 40 and not seen[False] and done > 40
+
+
+@pytest.mark.parametrize("turns_back", [0.0, 1.0])
+def test_looks_behind_one_in_vain_turn_back_as_corrected_dialogues_do(turns_back: float) -> None:
+    rng, policy = np.random.default_rng(11), Policy(turns_back=turns_back, stops_guessing=0.0)
+    turned = went_on = 0
+    for scene, question in asked("search"):
+        made = demonstrate(rng, scene, question, policy=policy)
+        (meant,) = question.meant
+        first, *others = made.text.split("<think>It shows ")
+        assert not any(sentence in first for sentence in TURNING_BACK), "nothing was in vain yet"
+        for read in others:
+            turns = any(f"</think>\n<think>{sentence} The " in read for sentence in TURNING_BACK)
+            found = read.startswith(f"a {meant.mark} and {meant.number}.")
+            assert not (turns and found), "it was found"
+            went_on += "<think>" in read and not found
+            turned += turns
+    assert went_on > 40
+    assert turned == 0 if turns_back == 0.0 else turned > 0.8 * went_on
+
+
+def test_thorough_dialogues_answer_what_they_know_and_teach_no_choice() -> None:
+    right, choices = {0.0: 0, 1.0: 0}, {0.0: 0, 1.0: 0}
+    for thorough in right:
+        rng, policy = np.random.default_rng(12), Policy(thorough=thorough, weight=8.0)
+        for scene, question in asked("compare"):
+            made = demonstrate(rng, scene, question, policy=policy)
+            right[thorough] += f"<answer>{question.answer}<" in made.text
+            choices[thorough] += sum(weight == 8.0 for _, _, weight in made.weights)
+    assert choices[0.0] > 100 and choices[1.0] == 0
+    assert right[1.0] > 1.3 * right[0.0]
 
 
 def test_tiles_are_added_to_real_pages_and_replaced(tmp_path: Path) -> None:

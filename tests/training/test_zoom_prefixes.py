@@ -115,7 +115,7 @@ def test_grpo_asks_behind_prefixes_where_the_student_was_right_sometimes(
             for name, prefixes in found.items()
         }  # fmt: skip
 
-    monkeypatch.setattr("training.examples.read_prefixes", read)
+    monkeypatch.setattr("warehouse.query.read_back.read_prefixes", read)
     recipe = load_recipe(
         "nano-zoom-grpo",
         ["prefixes=2", "pass_rates=student", "bands=[unsolved, hard, medium, easy, solved]"],

@@ -11,7 +11,11 @@ from mcts.data import Question
 from tests.mutants.__main__ import wilson
 from tests.support.grown import grow, think
 from tests.support.scripted import CONFIG, QUESTION
-from warehouse.query.read_back import read_prefixes, read_student_rates
+from warehouse.query.read_back import (
+    read_prefixes,
+    read_student_rates,
+    read_usable_prefixes,
+)
 from warehouse.query.run_query import query
 from warehouse.storage.home import Warehouse
 from warehouse.tables.delta import commit_trees, insert_new
@@ -157,5 +161,10 @@ def test_prefixes_are_right_where_the_student_fails_and_wrong_where_it_does_not(
     (prefix,) = by_question[IDS[0]]
     assert (prefix.tree_id, prefix.node_id, prefix.solved, prefix.asked) == (first, 1, 3, 4)
     assert [step.point and step.point.x for step in prefix.steps] == [100.0]
+    usable = read_usable_prefixes(warehouse, IDS, "s@1", "nano", zooms=False)
+    assert usable == by_question, "three of four were right"
+    assert read_usable_prefixes(warehouse, IDS[1:], "s@1", "nano", zooms=False) == {}
+    assert read_usable_prefixes(warehouse, IDS, "s@1", "nano", zooms=True) == {}
+    assert read_usable_prefixes(warehouse, IDS, "s@1", "other", zooms=False) == {}
     rates = query(warehouse, "FROM student_difficulty WHERE evaluation_id = 'behind'")
     assert rates.num_rows == 0, "from a prefix on is not the question"

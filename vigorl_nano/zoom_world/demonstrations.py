@@ -141,8 +141,7 @@ def demonstrate(
     looked: list[Sign] = []
     seen: list[Seen] = []
     found, in_vain = (0, 1), False
-    thorough = policy.thorough > 0 and rng.random() < policy.thorough
-    if thorough:
+    if policy.thorough and rng.random() < policy.thorough:
         policy = replace(policy, stops_guessing=0.0, weight=0.0)
     while True:
         sign = next_look(rng, scene, question, looked, blind, policy)

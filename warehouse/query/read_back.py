@@ -171,6 +171,19 @@ def read_prefixes(
     return found
 
 
+def read_usable_prefixes(
+    warehouse: Warehouse, question_ids: Sequence[str], model: str, prompt: str, zooms: bool
+) -> dict[str, list[PrefixStart]]:
+    """Read the prefixes behind which a student was measured right sometimes: those to learn from.
+
+    Args:
+        zooms: whether they are of searches that zoom.
+    """
+    of_kind = "zooms" if zooms else "NOT zooms"
+    sometimes = f"{of_kind} AND solved BETWEEN 1 AND asked - 1"
+    return read_prefixes(warehouse, question_ids, model, prompt, sometimes)
+
+
 def space_of(row: Mapping[str, Any]) -> CoordinateSpace:
     """The coordinate space recorded in a row of `trees` or `models`."""
     limits = (row["min_pixels"], row["max_pixels"], row["factor"])

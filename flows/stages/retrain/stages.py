@@ -41,7 +41,8 @@ from flows.stages.retrain.new_data import new_traces, questions_without_tree, un
 from flows.teachers.trained import OWN_SERVER, SERVED, URL
 from mcts.data import ResponseStyle
 from training.recipes import GrpoRecipe, load_recipe
-from warehouse.query.run_query import connect, query
+from warehouse.query.read_back import read_usable_prefixes
+from warehouse.query.run_query import connect
 from warehouse.query.sql_guard import quoted
 from warehouse.registry import Decision, What, attempts, champion_id, history
 from warehouse.registry import decide as record_decision
@@ -230,11 +231,11 @@ async def measure_student(cycle: Cycle, settings: RetrainSettings, tools: Tools)
     A recipe that takes the student's own pass rates would else find none: every cycle has another
     student.
     """
-    recipe = settings.grpo_recipe and load_recipe(settings.grpo_recipe, settings.grpo_override)
-    own = isinstance(recipe, GrpoRecipe) and recipe.pass_rates == "student"
-    if not own or cycle.outcome("grpo") is not None:  # a cycle of before this stage was
+    if not settings.grpo_recipe or cycle.outcome("grpo") is not None:  # older cycles passed it over
         return {}
-    assert isinstance(recipe, GrpoRecipe)
+    recipe = load_recipe(settings.grpo_recipe, settings.grpo_override)
+    if not isinstance(recipe, GrpoRecipe) or recipe.pass_rates != "student":
+        return {}
     asked = {
         "model": _need(cycle, "sft")["model"] or recipe.model, "benchmark": cycle.task,
         "pass_at": recipe.group, "temperature": recipe.temperature, "top_p": recipe.top_p,
@@ -254,9 +255,11 @@ async def measure_student(cycle: Cycle, settings: RetrainSettings, tools: Tools)
         await measure(EvaluateSettings.checked(**asked, prefixes=2 * recipe.prefixes))
     except FieldProblem as none:
         tools.report(str(none))
-    zooms = recipe.response_style is ResponseStyle.ZOOM
-    usable = await asyncio.to_thread(_usable_prefixes, cycle.warehouse, report.model_id, zooms)
-    return {**found, "prefixes": usable}
+    usable = await asyncio.to_thread(
+        read_usable_prefixes, cycle.warehouse, sorted(wanted), report.model_id,
+        report.settings["prompt"], recipe.response_style is ResponseStyle.ZOOM,
+    )  # fmt: skip
+    return {**found, "prefixes": sum(map(len, usable.values()))}
 
 
 def _questions_of(cycle: Cycle) -> frozenset[str]:
@@ -264,16 +267,6 @@ def _questions_of(cycle: Cycle) -> frozenset[str]:
     with open_version(cycle.warehouse, resolve(cycle.warehouse, _dataset(cycle))) as folder:
         column = pq.read_table(folder / "rows.parquet", columns=["question_id"])["question_id"]
     return frozenset(column.to_pylist())
-
-
-def _usable_prefixes(warehouse: Warehouse, model: str, zooms: bool) -> int:
-    """Count the prefixes behind which a model was measured right sometimes."""
-    (row,) = query(
-        warehouse,
-        f"SELECT count(*) AS n FROM prefix_starts WHERE model = {quoted(model)} "
-        f"AND zooms = {zooms} AND solved BETWEEN 1 AND asked - 1",
-    ).to_pylist()
-    return int(row["n"])
 
 
 async def train_grpo(cycle: Cycle, settings: RetrainSettings, tools: Tools) -> Row:
