@@ -58,6 +58,7 @@ def most_common_answer(questions: list[RoomQuestion]) -> list[bool]:
     return [q.answer == best[tuple(sorted(q.options))] for q in fixed]
 
 
+@pytest.mark.slow
 def test_a_reader_who_knows_how_rooms_lean_gains_nothing_from_a_split():
     parts = [q for b in blocks("x", SEED, 1200) for _, kept in plan_block(b) for q in kept]
     kept, lore = by_family(parts), as_they_come(SEED + 1, 240)
