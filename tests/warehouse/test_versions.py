@@ -31,6 +31,7 @@ from warehouse.storage.home import Warehouse, WarehouseError
 from warehouse.tables.delta import commit_traces, commit_trees
 from warehouse.tables.rows import read_questions, trace_rows, verdict_row
 from warehouse.tables.tree_rows import SearchRows
+from warehouse.versions import bundle
 from warehouse.versions.versions import list_versions, open_version, publish, resolve, show
 
 KEPT = "SELECT trace_id FROM kept_traces"
@@ -200,6 +201,18 @@ from warehouse.versions.versions import publish
 version = publish(Warehouse(sys.argv[1]), "a", sys.argv[2])
 print(version.ref, version.content_hash, *sorted(version.card["samples"][0].values()))
 """
+
+
+def test_read_in_rounds_and_parts_the_rows_are_the_same(
+    warehouse: Warehouse, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    every = "SELECT trace_id FROM traces"
+    at_once = publish(warehouse, "rounds", every)
+    assert at_once.n_rows == 6
+    for of_round, of_part in ((4, 3), (3, 1), (6, 2), (2, 5)):
+        monkeypatch.setattr(bundle, "_ROUND_TRACES", of_round)
+        monkeypatch.setattr(bundle, "_PART_TRACES", of_part)
+        assert publish(warehouse, "rounds", every) == at_once
 
 
 def test_another_machine_gives_the_same_hash(warehouse: Warehouse, tmp_path: Path) -> None:

@@ -39,6 +39,7 @@ ANSWER_FORCED = "answer_forced"
 """The problem of a trace whose answer was requested alone."""
 _STEP = ("thought", "points", "call", "observation")
 _ROW_BATCH = 1000
+_ROUND_TRACES = 1_000_000  # found in the tables at once
 _PART_TRACES = 50_000  # joined and sorted at once: some hundred megabytes
 _IMAGE_BATCH = 64
 
@@ -81,24 +82,29 @@ IMAGES = pa.schema(
 )
 """Columns of images.parquet: every image once, encoded as imported."""
 
-# Of the traces in the temp table `part`.
-_JOIN = f"""
-SELECT t.trace_id, t.question_id, t.tree_id, t.task, t.kind, t.origin, t.model, t.linearizer,
-       q.split, q.family, q.source, q.licence, q.text AS question, q.choices, q.answer_kind,
-       q.answers AS gold_answers, q.boxes AS gold_boxes, q.points AS gold_points, q.tolerance,
-       s.steps, t.answer, t.reward, t.wrong_from, t.turns_back_at,
-       r.space, r.min_pixels, r.max_pixels, r.factor, r.prompt_hash, q.image_ids,
-       q.part_of, q.counted_as, list_contains(t.problems, 'answer_forced') AS answer_forced
+# Of the traces in the temp table `round`, each with the number of its part; without their steps.
+_ROUND_ROWS = """
+SELECT p.part, t.trace_id, t.question_id, t.tree_id, t.task, t.kind, t.origin, t.model,
+       t.linearizer, q.split, q.family, q.source, q.licence, q.text AS question, q.choices,
+       q.answer_kind, q.answers AS gold_answers, q.boxes AS gold_boxes, q.points AS gold_points,
+       q.tolerance, t.answer, t.reward, t.wrong_from, t.turns_back_at, r.space, r.min_pixels,
+       r.max_pixels, r.factor, r.prompt_hash, q.image_ids, q.part_of, q.counted_as,
+       list_contains(t.problems, 'answer_forced') AS answer_forced
 FROM traces t
-SEMI JOIN part USING (trace_id)
+JOIN round p USING (trace_id)
 LEFT JOIN questions q USING (question_id)
 LEFT JOIN trees r USING (tree_id)
+"""
+_ROUND_STEPS = f"""
+SELECT part, trace_id, step, {", ".join(_STEP)} FROM steps JOIN round USING (trace_id)
+"""
+_PART = f"""
+SELECT r.* EXCLUDE (part), s.steps FROM (FROM round_rows WHERE part = $part) r
 LEFT JOIN (
     SELECT trace_id, list({{{", ".join(f"'{c}': {c}" for c in _STEP)}}} ORDER BY step) AS steps
-    FROM steps SEMI JOIN part USING (trace_id)
-    GROUP BY trace_id
+    FROM round_steps WHERE part = $part GROUP BY trace_id
 ) s USING (trace_id)
-ORDER BY t.trace_id
+ORDER BY r.trace_id
 """
 _CHOSEN_IMAGES = """
 SELECT image_id, width, height, format, licence FROM images
@@ -176,19 +182,29 @@ def write_rows(
 
 
 def _joined(con: duckdb.DuckDBPyConnection) -> Iterator[pa.RecordBatch]:
-    """The rows of the chosen traces in order of trace_id, joined part by part."""
+    """The rows of the chosen traces in order of trace_id.
+
+    Every table is read once a round; what a round needs lies in temporary tables, which DuckDB
+    spills to disk, and is sorted part by part.
+    """
     ends = con.execute(
         "SELECT trace_id FROM chosen "
-        f"QUALIFY row_number() OVER (ORDER BY trace_id) % {_PART_TRACES} = 0 ORDER BY trace_id"
+        f"QUALIFY row_number() OVER (ORDER BY trace_id) % {_ROUND_TRACES} = 0 ORDER BY trace_id"
     ).fetchall()
     for low, high in pairwise([None, *(end for (end,) in ends), None]):
         con.execute(
-            "CREATE OR REPLACE TEMP TABLE part AS SELECT trace_id FROM chosen "
+            "CREATE OR REPLACE TEMP TABLE round AS SELECT trace_id, "
+            f"(row_number() OVER (ORDER BY trace_id) - 1) // {_PART_TRACES} AS part FROM chosen "
             "WHERE ($low IS NULL OR trace_id > $low) AND ($high IS NULL OR trace_id <= $high)",
             {"low": low, "high": high},
         )
-        yield from con.sql(_JOIN).to_arrow_reader(_ROW_BATCH)
-    con.execute("DROP TABLE part")
+        con.execute(f"CREATE OR REPLACE TEMP TABLE round_rows AS {_ROUND_ROWS}")
+        con.execute(f"CREATE OR REPLACE TEMP TABLE round_steps AS {_ROUND_STEPS}")
+        ((parts,),) = con.execute("SELECT coalesce(max(part) + 1, 0) FROM round").fetchall()
+        for part in range(parts):
+            yield from con.sql(_PART, params={"part": part}).to_arrow_reader(_ROW_BATCH)
+    for table in ("round", "round_rows", "round_steps"):
+        con.execute(f"DROP TABLE {table}")
 
 
 def write_images(warehouse: Warehouse, rows: Rows, folder: Path) -> None:
