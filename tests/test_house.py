@@ -77,7 +77,7 @@ def test_every_library_imported_is_a_declared_dependency() -> None:
         allowed = base | train if found.file.startswith(("training/", "vigorl_nano/")) else base
         if found.file == "curation/filters/content_models.py":
             allowed = base | filters  # a filter file that names them says what to install
-        if found.file in ("flows/stages/shards/ray_workers.py", "flows/teachers/ray_replicas.py"):
+        if found.file in ("flows/ray_cluster.py", "flows/teachers/ray_replicas.py"):
             allowed = base | names(extras["ray"])  # it says what to install
         if found.file.startswith("vigorl_nano/browser/"):
             allowed = base | web  # it says what to install where they are not there

@@ -13,16 +13,17 @@ keeps a tree with one server (`mcts.teachers.replicas`), for its prefix cache.
 
 from __future__ import annotations
 
-import logging
 import os
 import sys
 import threading
 import time
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack, redirect_stdout
+from functools import partial
 from typing import Any
 
 from flows.progress import Report, report_to_stderr
+from flows.ray_cluster import join_ray
 from flows.settings import Problem, ServeSettings
 from flows.teachers.served import forget_servers, note_servers
 from flows.teachers.trained import served_model
@@ -83,31 +84,17 @@ class RayServers:
     def __init__(
         self, settings: ServeSettings, name: str, report: Report = report_to_stderr
     ) -> None:
-        try:
-            import ray
-        except ImportError:
-            raise Problem("ray: Ray is not installed here: pip install 'vigorl[ray]'") from None
-        self._ray: Any = ray
         self._settings, self._name, self._report = settings, name, report
         self._warehouse = Warehouse.at(settings.home)
         # Not in the main thread, whose signals are the command's.
         self._aside = ThreadPoolExecutor(1)
-        try:
-            self._aside.submit(self._connect).result()
-        except Exception as error:  # Ray's own are bare ones, such as when it starts too slowly
-            reason = str(error).strip().splitlines()[0]
-            raise Problem(f"ray: no Ray cluster answers: {reason}") from None
+        connect = partial(join_ray, "ray", ignore_reinit_error=True)
+        self._ray: Any = self._aside.submit(connect).result()
         self._actors = [self._actor() for _ in range(settings.replicas)]
         self._asked = [actor.address.remote() for actor in self._actors]
         self._retry_at: list[float | None] = [None] * settings.replicas
         self._known: list[tuple[str, str] | None] = [None] * settings.replicas
         self._noted: list[str] = []
-
-    def _connect(self) -> None:
-        self._ray.init(
-            ignore_reinit_error=True, log_to_driver=False, logging_level=logging.ERROR,
-            include_dashboard=False,
-        )  # fmt: skip
 
     def _actor(self) -> Any:
         given = self._settings

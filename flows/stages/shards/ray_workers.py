@@ -11,12 +11,11 @@ runs: it must be installed on every machine, with the same models and environmen
 from __future__ import annotations
 
 import asyncio
-import logging
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 from typing import Any
 
-from flows.settings import Problem
+from flows.ray_cluster import join_ray
 from flows.stages.shards.shard import Shard, ShardOutcome
 from flows.stages.shards.worker import WorkerProcess
 
@@ -72,20 +71,8 @@ async def ray_workers(address: str | None, count: int) -> AsyncIterator[Sequence
     Raises:
         Problem: Ray is not installed, or there is no cluster.
     """
-    try:
-        import ray
-    except ImportError:
-        raise Problem("on: Ray is not installed here: pip install 'vigorl[ray]'") from None
-
-    def begin() -> None:  # not in the main thread, whose signals are the command's
-        ray.init(address, log_to_driver=False, logging_level=logging.ERROR, include_dashboard=False)
-
-    try:
-        await asyncio.to_thread(begin)
-    except Exception as error:  # Ray's own are bare ones, such as when it starts too slowly
-        reason = str(error).strip().splitlines()[0]
-        where = address or "RAY_ADDRESS"
-        raise Problem(f"on: no Ray cluster answers at {where}: {reason}") from None
+    # Not in the main thread, whose signals are the command's.
+    ray = await asyncio.to_thread(join_ray, "on", address)
     try:
         options: dict[str, Any] = {
             "num_cpus": 1,

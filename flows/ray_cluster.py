@@ -1,0 +1,62 @@
+"""Joins a Ray cluster, or starts one on this machine.
+
+    ray = join_ray("on", "head:6379")        # of another machine
+    ray = join_ray("on")                     # RAY_ADDRESS's, the one that runs here, or a new one
+
+`ray start --head` asks everybody for a token where one lies (`~/.ray/auth_token`, which Ray makes
+when it first starts a cluster by itself), but others send theirs only in the mode `token`. So that
+mode is taken where a token lies and no mode is set; a cluster without tokens takes it as well.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from flows.settings import Problem
+
+_MODE = "RAY_AUTH_MODE"
+
+
+def join_ray(option: str, address: str | None = None, **settings: Any) -> Any:
+    """Import Ray and connect this process; return the module.
+
+    Args:
+        option: what Ray is needed for, as problems name it.
+        address: of the cluster's head, or `ray://…`.
+        settings: more of `ray.init`.
+
+    Raises:
+        Problem: Ray is not installed, or there is no cluster.
+    """
+    token = has_token(os.environ)
+    if token:
+        os.environ.setdefault(_MODE, "token")  # Ray looks when it is imported
+    try:
+        import ray
+    except ImportError:
+        raise Problem(f"{option}: Ray is not installed here: pip install 'vigorl[ray]'") from None
+    quiet: dict[str, Any] = {
+        "log_to_driver": False,
+        "logging_level": logging.ERROR,
+        "include_dashboard": False,
+    }
+    try:
+        ray.init(address, **quiet, **settings)
+    except Exception as error:  # Ray's own are bare ones, such as when it starts too slowly
+        reason = str(error).strip().splitlines()[0]
+        where = address or ("RAY_ADDRESS" if "RAY_ADDRESS" in os.environ else "this machine")
+        hint = "" if token else "; if its head has a token, ~/.ray/auth_token must be here too"
+        raise Problem(f"{option}: no Ray cluster answers at {where}: {reason}{hint}") from None
+    return ray
+
+
+def has_token(environment: Mapping[str, str]) -> bool:
+    """Tell whether Ray finds a token here, by its own rules."""
+    if environment.get("RAY_AUTH_TOKEN"):
+        return True
+    named = environment.get("RAY_AUTH_TOKEN_PATH")
+    return (Path(named) if named else Path.home() / ".ray" / "auth_token").is_file()
