@@ -1,19 +1,23 @@
 -- What each filter kept and dropped, and how many traces it alone dropped.
-WITH judged AS (
-    SELECT * FROM latest_verdicts SEMI JOIN latest_traces USING (trace_id)
+WITH totals AS (
+    SELECT filter, count(*) FILTER (keep) AS kept, count(*) FILTER (NOT keep) AS dropped
+    FROM latest_verdicts
+    SEMI JOIN (SELECT trace_id FROM latest_traces) USING (trace_id)
+    GROUP BY filter
 ),
-dropped AS (
-    SELECT trace_id, count(*) AS drops
-    FROM judged
-    WHERE NOT keep
-    GROUP BY trace_id
+alone AS (
+    SELECT filter, count(*) AS dropped_by_it_alone
+    FROM (
+        SELECT min(filter) AS filter
+        FROM latest_verdicts
+        SEMI JOIN (SELECT trace_id FROM latest_traces) USING (trace_id)
+        WHERE NOT keep
+        GROUP BY trace_id
+        HAVING count(*) = 1
+    )
+    GROUP BY filter
 )
-SELECT
-    filter,
-    count(*) FILTER (keep) AS kept,
-    count(*) FILTER (NOT keep) AS dropped,
-    count(*) FILTER (NOT keep AND drops = 1) AS dropped_by_it_alone
-FROM judged
-LEFT JOIN dropped USING (trace_id)
-GROUP BY filter
+SELECT filter, kept, dropped, coalesce(dropped_by_it_alone, 0) AS dropped_by_it_alone
+FROM totals
+LEFT JOIN alone USING (filter)
 ORDER BY dropped DESC, filter
