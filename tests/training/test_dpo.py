@@ -152,6 +152,7 @@ def test_a_reference_of_other_weights_is_found(ready: Ready) -> None:
             weight.copy_(before)
 
 
+@pytest.mark.slow
 def test_a_stopped_training_goes_on_and_ends_where_one_that_was_not_does(made: Warehouse) -> None:
     class Stop(Exception):
         pass

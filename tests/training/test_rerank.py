@@ -113,6 +113,7 @@ def test_a_trained_model_reranks_an_evaluation_and_is_no_student(
         assert sentence in capsys.readouterr().err, arguments
 
 
+@pytest.mark.slow
 def test_a_guided_build_that_is_killed_goes_on_and_is_replayed_to_the_same_trees(
     tmp_path: Path,
 ) -> None:
