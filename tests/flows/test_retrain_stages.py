@@ -196,10 +196,13 @@ class Measured:
         self.asked.append((chosen.samples, chosen.temperature, chosen.prefixes))
         if chosen.prefixes and self.none:
             raise FieldProblem("prefixes", "there are none")
-        right = 0.75 if chosen.prefixes else 0.25
+        figures = {"accuracy": 0.25, "tokens": 20.5}
+        if chosen.prefixes:
+            figures = {"accuracy": 0.75, "tokens": 10.0}
+        every = {name: SimpleNamespace(value=value) for name, value in figures.items()}
         return SimpleNamespace(
             report=SimpleNamespace(
-                figures={"all": {"accuracy": SimpleNamespace(value=right)}}, model_id="m1@1",
+                figures={"all": every}, model_id="m1@1",
                 evaluation_id=f"e{len(self.asked)}", questions=["q1", "q2"],
                 settings={"prompt": "nano"},
             )
@@ -233,7 +236,8 @@ def test_the_student_is_measured_on_the_datasets_questions_before_it_is_rewarded
     monkeypatch.setattr(stages, "evaluate", measured.evaluate)
     given = settings(grpo_recipe="nano-grpo", grpo_override=OWN)
     found = asyncio.run(measure_student(with_version, given, tools()))
-    assert found == {"model": "m1", "evaluation_id": "e1", "questions": 2, "accuracy": 0.25}
+    named = {"model": "m1", "evaluation_id": "e1", "questions": 2, "accuracy": 0.25}
+    assert found == {**named, "tokens": 164}, "20.5 an answer, of four to each question"
     assert measured.asked == [(4, 0.7, None)]
     others = (
         settings(grpo_recipe="nano-grpo"), settings(),
@@ -260,6 +264,7 @@ def test_prefixes_are_measured_and_left_out_where_none_can_be_learned_from(
     found = asyncio.run(measure_student(with_version, given, tools(said=said)))
     assert measured.asked == [(4, 0.7, None), (4, 0.7, 4)]
     assert (found["accuracy"], found["prefixes"]) == (0.25, usable)
+    assert found["tokens"] == (164 if none else 164 + 80)
     assert counted == [(["q1", "q2"], "m1@1", "nano", False)]
     assert bool(said) is none
     with_version.store("measure", found)

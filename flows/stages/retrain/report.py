@@ -179,6 +179,8 @@ def _stages(cycle: Cycle, found: CameIn | None) -> tuple[StageLine, ...]:
             tokens = found.tokens if outcome["trees"] else 0
         elif stage in ("sft", "grpo"):
             tokens = _trained_tokens(cycle, stage)
+        elif stage == "measure":
+            tokens = outcome.get("tokens")
         elif stage == "evaluate":
             tokens = _answered_tokens(outcome)
         lines.append(StageLine(stage, True, seconds, tokens, _words(stage, outcome)))

@@ -40,6 +40,7 @@ from flows.stages.retrain.cycle import Cycle
 from flows.stages.retrain.new_data import new_traces, questions_without_tree, uncounted_trees
 from flows.teachers.trained import OWN_SERVER, SERVED, URL
 from mcts.data import ResponseStyle
+from training.evaluation.report import EvaluationReport
 from training.recipes import GrpoRecipe, load_recipe
 from warehouse.query.read_back import read_usable_prefixes
 from warehouse.query.run_query import connect
@@ -245,14 +246,16 @@ async def measure_student(cycle: Cycle, settings: RetrainSettings, tools: Tools)
     wanted = await asyncio.to_thread(_questions_of, cycle)
     measure = partial(evaluate, report=tools.report, beside_no_zoom=False, question_ids=wanted)
     report = (await measure(EvaluateSettings.checked(**asked))).report
-    found = {
+    found: Row = {
         "model": asked["model"], "evaluation_id": report.evaluation_id,
         "questions": len(report.questions), "accuracy": report.figures["all"]["accuracy"].value,
+        "tokens": _answer_tokens(report, recipe.group),
     }  # fmt: skip
     if not recipe.prefixes:
         return found
     try:
-        await measure(EvaluateSettings.checked(**asked, prefixes=2 * recipe.prefixes))
+        behind = await measure(EvaluateSettings.checked(**asked, prefixes=2 * recipe.prefixes))
+        found["tokens"] += _answer_tokens(behind.report, recipe.group)
     except FieldProblem as none:
         tools.report(str(none))
     usable = await asyncio.to_thread(
@@ -260,6 +263,11 @@ async def measure_student(cycle: Cycle, settings: RetrainSettings, tools: Tools)
         report.settings["prompt"], recipe.response_style is ResponseStyle.ZOOM,
     )  # fmt: skip
     return {**found, "prefixes": sum(map(len, usable.values()))}
+
+
+def _answer_tokens(report: EvaluationReport, samples: int) -> int:
+    """Return how many tokens were written for `samples` answers to each question."""
+    return round(report.figures["all"]["tokens"].value * samples * len(report.questions))
 
 
 def _questions_of(cycle: Cycle) -> frozenset[str]:
