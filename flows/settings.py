@@ -306,7 +306,7 @@ class EvaluateSettings(ServerSettings, HomeSettings, ZoomSettings):
         None, "response style asked for; the one the model was taught when left out"
     )
     prompt: str | None = option(None, "prompt file, in place of a response style's own")
-    min_thoughts: int = option(3, "steps that the prompt demands at least", ge=1)
+    min_thoughts: int | None = option(None, "steps that a prompt demands; 3, or 1 to zoom", ge=1)
     seed: int = option(0, "seed of the sampling and of shuffled images", ge=0)
     served: str | None = option(None, "model to ask a server for; its first when left out")
     concurrency: int = option(64, "requests at once", ge=1)

@@ -46,7 +46,7 @@ DEFAULTS: dict[type[Settings], dict[str, Any]] = {
     },
     EvaluateSettings: {
         **SERVER, "concurrency": 64, "temperature": 0.0, "top_p": 1.0, "samples": 1,
-        "min_thoughts": 3, "seed": 0,
+        "seed": 0,
     },
     PublishSettings: {"timeout": 600.0},
     ExportSettings: {"to": "trl", "files": "parquet", "public": False},

@@ -245,6 +245,8 @@ def test_a_benchmark_with_boxes_is_measured_on_any_server(tmp_path, capsys, monk
     assert found["settings"]["zoom"]["lens"]["half_width"] == 182, "the task's own lens"
     assert found["figures"]["all"]["on_asked"]["value"] == 1, "a crop of it all shows the glove"
     assert found["no_zoom"]["settings"]["prompt"] == "visual-search"
+    demanded = [each["settings"]["min_thoughts"] for each in (found, found["no_zoom"])]
+    assert demanded == [1, 3], "one look can be all that a question needs"
 
 
 def test_the_embedded_model_zooms_with_crops_that_it_encodes(warehouse, capsys, monkeypatch):
