@@ -138,6 +138,15 @@ def test_a_gallery_without_a_statement_shows_some_of_every_tree(warehouse: Wareh
     assert len({row["tree_id"] for row in trees if row["trace_id"] in chosen}) == len(chosen) == 3
 
 
+def test_a_gallerys_funnel_counts_what_was_judged_and_kept(warehouse: Warehouse) -> None:
+    funnel = showing.read_funnel(warehouse)
+    assert funnel is not None
+    counts = "SELECT count(DISTINCT trace_id) AS n FROM latest_verdicts"
+    assert funnel.judged == query(warehouse, counts)["n"].to_pylist()[0] == 6
+    assert funnel.kept == query(warehouse, KEPT).num_rows == 3
+    assert showing.read_funnel(Warehouse(f"{warehouse.root}-empty")) is None
+
+
 def test_an_answer_with_very_many_columns_is_stored_row_by_row(
     capsys: pytest.CaptureFixture[str],
 ) -> None:
