@@ -32,7 +32,7 @@ from curation.filters.base import Context, TraceFilter
 from curation.filters.crops import asked_boxes, shows_asked
 from curation.filters.naming import Objects, labels_in
 from curation.filters.rules import MAKER
-from mcts.data import Box, Point, Question, Step, Trace, Verdict
+from mcts.data import AnswerKind, Box, Point, Question, Step, Trace, Verdict
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,8 +57,9 @@ def check(trace: Trace, objects: Objects) -> list[Grounding]:
 class PointsOnTheirObjects(TraceFilter):
     """No step points at something else than it names; a trace about which nothing is known is kept.
 
-    A trace that zooms was shown an object in question, too, where it is known where one is. The
-    wrong attempt of a corrected chain is left out: the chain itself says that it was wrong.
+    The wrong attempt of a corrected chain is left out: the chain itself says that it was wrong.
+    What the crops of a trace that zooms show is checked, too, where it is known what the question
+    is about: enough of that, and a wrong attempt did look somewhere else.
     """
 
     name = "points_on_their_objects"
@@ -74,6 +75,18 @@ class PointsOnTheirObjects(TraceFilter):
         ge=0,
         description="crops that show an object in question, where a trace zooms; 0: not checked",
     )
+    min_asked: float = Field(
+        default=1.0,
+        ge=0,
+        le=1,
+        description="share of the objects that a question's source says it is about which crops "
+        "show, where a trace zooms and answers in words; 0: not checked",
+    )
+    doubts_right_looks: bool = Field(
+        default=False,
+        description="whether a corrected trace may turn back from looks that all showed an object "
+        "in question",
+    )
 
     def apply(self, trace: Trace, question: Question, context: Context) -> Verdict:
         wrong = wrong_attempt(trace)
@@ -88,14 +101,22 @@ class PointsOnTheirObjects(TraceFilter):
 
     def _crops_wrong(self, trace: Trace, question: Question, context: Context, wrong: range) -> str:
         """Say what is wrong with what was looked at closer; empty where nothing is known to be."""
-        looks = [s.observation for i, s in enumerate(trace.steps) if i not in wrong]
+        looks = [step.observation for step in trace.steps]
         if not any(looks):
             return ""
         asked = asked_boxes(question, context.objects)
-        known = [shown for look in looks if (shown := shows_asked(look, asked)) is not None]
-        if not known or sum(known) >= self.min_crops:
-            return ""
-        return f"{sum(known)} of its {len(known)} crops show what the question is about"
+        shown = [shows_asked(look, asked) for look in looks]
+        told = [right for i, right in enumerate(shown) if i not in wrong and right is not None]
+        if told and sum(told) < self.min_crops:
+            return f"{sum(told)} of its {len(told)} crops show what the question is about"
+        doubted = [shown[i] for i in wrong if shown[i] is not None]
+        if doubted and all(doubted) and not self.doubts_right_looks:
+            return "it turns back from crops that show what the question is about"
+        if told and question.boxes and question.answer_kind is AnswerKind.TEXT:
+            seen = sum(any(shows_asked(look, [box]) for look in looks) for box in asked)
+            if seen < self.min_asked * len(asked):
+                return f"its crops show {seen} of {len(asked)} objects that the question is about"
+        return ""
 
 
 def wrong_attempt(trace: Trace) -> range:

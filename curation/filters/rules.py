@@ -9,6 +9,8 @@ what a filter decides and raise `VERSION`: verdicts are stored with it.
 
 from __future__ import annotations
 
+import re
+
 from pydantic import Field
 
 from curation.filters.base import Context, TraceFilter
@@ -16,8 +18,9 @@ from mcts.coordinates import CoordinateSpace, Frame
 from mcts.data import Question, Trace, Verdict
 from mcts.parsing import points_outside, revisits
 from mcts.places.decide import is_unread
+from mcts.strict_yaml import shorten
 
-VERSION = 2
+VERSION = 3
 MAKER = f"rules/{VERSION}"
 REPEAT_RADIUS = 0.01
 """Two points closer than this share of the image's longer side are the same place."""
@@ -39,8 +42,15 @@ class RightAnswer(TraceFilter):
         return Verdict(self.name, keep, "" if keep else "the answer is wrong", trace.reward)
 
 
+# A control token, a tag or a call in the middle of words, and a place that ends halfway.
+_BROKEN = re.compile(
+    r"<\|\w+\|>|</?(?:think|answer|tool_\w+)>|\{\s*\"\w*"
+    r"|\(\s*-?\d+(?:\.\d+)?\s*,\s*-?\d+(?:\.\d+)?\s+(?=[^\W\d])[^()]*(?:\(|$)"
+)
+
+
 class WellFormed(TraceFilter):
-    """Every response that the trace was cut from followed the format."""
+    """Every response that the trace was cut from followed the format, and none broke off inside."""
 
     name = "well_formed"
     maker = MAKER
@@ -57,6 +67,9 @@ class WellFormed(TraceFilter):
         ignored = set(self.ignored_problems) - ({"answer_forced"} if trace.zooms else set())
         bad = sorted(problem for problem in set(trace.problems) - ignored if not is_unread(problem))
         reason = f"the responses had: {', '.join(bad)}" if bad else ""
+        for i, step in enumerate(trace.steps, 1):
+            if found := not reason and _BROKEN.search(step.thought):
+                reason = f"step {i} holds {shorten(found[0][:40])}"
         if len(trace.steps) < self.min_steps:
             reason = f"it has {len(trace.steps)} steps" if trace.steps else "it has no thought"
         return Verdict(self.name, not reason, reason, float(len(bad)))

@@ -14,7 +14,17 @@ from curation.grading.grade import grade
 from flows.settings import CurateSettings
 from flows.stages.curate import curate
 from mcts.coordinates import CoordinateSpace, Frame
-from mcts.data import AnswerKind, Box, Image, Point, Question, Trace
+from mcts.data import (
+    AnswerKind,
+    Box,
+    Image,
+    Observation,
+    Point,
+    Question,
+    Step,
+    Trace,
+    ZoomCall,
+)
 from mcts.parsing import parse
 from mcts.search import search
 from tests.support.scripted import CONFIG, ScriptedPolicy
@@ -231,3 +241,53 @@ def test_curating_again_judges_and_counts_nothing_twice(warehouse):
     asyncio.run(curate(CurateSettings(task="sat2", home=warehouse.root)))
     assert query(warehouse, counted).to_pylist() == before
     assert list(before[0].values()) == [2 * len(trace_filters(DEFAULT_FILTERS, None)), 2 * 6]
+
+
+# ---- what a trace that zooms was shown -----------------------------------------------------------
+
+SIGNS = (Box(100, 100, 200, 200, label="red sign"), Box(700, 700, 800, 800, label="red sign"))
+A, B, ELSEWHERE = (50, 50, 250, 250), (650, 650, 850, 850), (300, 300, 500, 500)
+BOTH = (0, 0, 900, 900)
+
+
+def looked(*crops, kind="zoom", attempt=None, **changes):
+    """The verdict on a trace with these crops; `attempt`: which of them were wrong."""
+    steps = [
+        Step("I look.", call=ZoomCall(Point(1, 1)), observation=Observation(Box(*c), 9, 9))
+        for c in crops
+    ]
+    question = replace(QUESTION, **{"boxes": SIGNS, **changes})
+    begins, ends = attempt or (None, None)
+    trace = Trace(
+        question.question_id, (*steps, Step("So it is left.")), "left", 1.0, kind,
+        wrong_from=begins, turns_back_at=ends,
+    )  # fmt: skip
+
+    def found(**values):
+        given = PointsOnTheirObjects(**values).apply(trace, question, Context([None, None]))
+        assert given.keep is not bool(given.reason)
+        return given.reason
+
+    return found
+
+
+def test_crops_show_all_that_a_question_is_about():
+    assert looked(A, B)() == looked(BOTH)() == looked(ELSEWHERE, A, B)() == ""
+    one = "its crops show 1 of 2 objects that the question is about"
+    assert looked(A)() == looked(A, A, ELSEWHERE)() == one
+    assert looked(A)(min_asked=0.5) == looked(A)(min_asked=0) == ""
+    assert looked(ELSEWHERE)(min_asked=0) == "0 of its 1 crops show what the question is about"
+    assert looked(A, answer_kind=AnswerKind.BOX)() == "", "any of the boxes is right"
+    assert looked(A, boxes=())() == "", "nothing is known"
+
+
+def test_a_corrected_trace_turns_back_from_a_look_that_missed():
+    turned = "it turns back from crops that show what the question is about"
+    of = {"kind": "corrected", "attempt": (0, 1)}
+    assert looked(ELSEWHERE, A, B, **of)() == ""
+    assert looked(A, B, A, **of)() == turned
+    assert looked(A, A, B, **of)(doubts_right_looks=True) == ""
+    two = {"kind": "corrected", "attempt": (0, 2)}
+    assert looked(A, ELSEWHERE, B, A, **two)() == "", "one of its looks did miss"
+    seen_before = looked(A, ELSEWHERE, B, **two)
+    assert seen_before() == "", "what was seen stays seen"

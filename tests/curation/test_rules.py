@@ -85,6 +85,26 @@ def test_a_trace_is_well_formed_where_only_harmless_problems_were(
     assert found == (keep, "" if keep else "the responses had: unclosed_answer", float(not keep))
 
 
+@pytest.mark.parametrize(
+    ("thought", "held"),
+    [
+        ("The <|vision_start|> and check again.", "'<|vision_start|>'"),
+        ('It is tall, and {"coordinate": noomething', "'{\"coordinate'"),
+        ("I think </think> so.", "'</think>'"),
+        ("The sign is at (499, 71 at (771.072, 93)", "'(499, 71 at ('"),
+        ("It stands at (499, 71 by the door.", "'(499, 71 by the door.'"),
+        ("The lamp (499, 71) is left of the cup at (5, 6).", ""),
+        ("A set {1, 2} and f(3, 4 apples) are no places, nor is a < b | c > d.", ""),
+        ("In the image (3 cups, 2 plates) it is (499, 71).", ""),
+        ("Es liegt bei (499,5, 71,0).", ""),
+    ],
+)
+def test_a_thought_that_broke_off_inside_is_not_well_formed(thought: str, held: str) -> None:
+    reason = f"step 2 holds {held}" if held else ""
+    found = verdict(WellFormed(), trace(FAR, at(1, 1, thought=thought)))
+    assert found == (not held, reason, 0.0)
+
+
 def test_what_is_not_well_formed_is_listed_and_counted() -> None:
     bad = trace(FAR, problems=("unclosed_think", "no_answer", "no_answer"))
     assert verdict(WellFormed(), bad) == (
