@@ -112,6 +112,7 @@ def run_training(
         reporter.message(checks.works(trainer, examples))
     if checks.only:
         return None
+    run.begin()
     trained = train(run, trainer, reporter)
     if measure is not None:
         measure(trained, trainer)

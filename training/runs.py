@@ -78,10 +78,28 @@ class Plan:
 class Run:
     """An opened training run; see `open_run`."""
 
-    def __init__(self, warehouse: Warehouse, plan: Plan, folder: Path, finished: Row | None):
+    def __init__(
+        self,
+        warehouse: Warehouse,
+        plan: Plan,
+        folder: Path,
+        finished: Row | None,
+        recorded: Row | None = None,
+    ):
         self.warehouse, self.plan, self.folder = warehouse, plan, folder
-        self.finished = finished
+        self.finished, self._recorded = finished, recorded
         self.run_id = f"train-{plan.kind}-{plan.key}"
+
+    def begin(self) -> None:
+        """Record the run: data and model have been checked, and training begins or goes on."""
+        if not is_main():
+            return
+        plan = _plain(self.plan)
+        _write(self.folder / _PLAN, {**plan, "revision": code_revision()})
+        record_run(
+            self.warehouse, self.run_id, f"train-{self.plan.kind}", task=self.plan.task,
+            params={**plan, **(self._recorded or {})},
+        )  # fmt: skip
 
     @property
     def checkpoints(self) -> Path:
@@ -186,6 +204,8 @@ class Run:
 def open_run(warehouse: Warehouse, plan: Plan, recorded: Row | None = None) -> Iterator[Run]:
     """Open the run of a plan and lock it against other processes.
 
+    What ends before `Run.begin` leaves nothing behind.
+
     Args:
         recorded: what `runs.params` keeps beside the plan.
 
@@ -201,20 +221,20 @@ def open_run(warehouse: Warehouse, plan: Plan, recorded: Row | None = None) -> I
         )
     folder = runs_folder(warehouse) / f"{plan.model_name}-{plan.key}"
     folder.mkdir(parents=True, exist_ok=True)
+    run = Run(warehouse, plan, folder, there, recorded)
     if not is_main():  # the first process of this training holds the lock
-        yield Run(warehouse, plan, folder, there)
+        yield run
         return
     with (folder / "lock").open("a+") as lock:
         try:
             fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except OSError:
             raise TrainingError(f"{plan.model_name} is being trained by another process") from None
-        run = Run(warehouse, plan, folder, there)
-        if there is None:
-            _write(folder / _PLAN, {**_plain(plan), "revision": code_revision()})
-            params = {**_plain(plan), **(recorded or {})}
-            record_run(warehouse, run.run_id, f"train-{plan.kind}", task=plan.task, params=params)
-        yield run
+        try:
+            yield run
+        finally:
+            if not (folder / _PLAN).exists() and there is None:  # nothing began
+                shutil.rmtree(folder)
 
 
 def process_count() -> int:

@@ -212,6 +212,8 @@ def load_model(student: Student, *, dtype: str = "float32") -> tuple[Any, Any]:
     from transformers import AutoModelForImageTextToText, AutoProcessor
     from transformers.utils import logging
 
+    from mcts.teachers.local.checkpoint import LOADING_ERRORS
+
     logging.disable_progress_bar()
     local: dict[str, Any] = {"local_files_only": True, "trust_remote_code": False}
     try:
@@ -219,6 +221,6 @@ def load_model(student: Student, *, dtype: str = "float32") -> tuple[Any, Any]:
             student.folder, dtype=getattr(torch, dtype), use_safetensors=True, **local
         )
         processor = AutoProcessor.from_pretrained(student.folder, **local)
-    except (OSError, ValueError, KeyError, ImportError) as error:
+    except LOADING_ERRORS as error:
         raise TrainingError(f"cannot load the model in {student.folder}: {error}") from error
     return model, processor

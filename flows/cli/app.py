@@ -147,6 +147,7 @@ def _status(error: Exception) -> int | None:
         ("deltalake.exceptions", "DeltaError", 1),
         ("botocore.exceptions", "BotoCoreError", 1),
         ("botocore.exceptions", "ClientError", 1),
+        ("mcts.teachers.base", "UnusableModel", 2),
         ("mcts.teachers.base", "TeacherUnavailable", 1),
         ("mcts.journal.journal", "JournalError", 1),
         ("mcts.journal.journal", "JournalMismatch", 2),

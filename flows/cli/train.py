@@ -88,7 +88,7 @@ def _train(settings: TrainSettings, only_check: bool) -> None:
     row = train_student(settings, only_check=only_check)
     if row:
         print(f"model {row['name']} ({row['model_id']})")
-        print(f"where it comes from: vigorl lineage {row['name']}", file=sys.stderr)
+        print(f"where it comes from: vigorl lineage {row['model_id']}", file=sys.stderr)
 
 
 def _leave(number: int, frame: object) -> None:

@@ -270,7 +270,8 @@ class _Benchmark:
             control = None  # there are no crops to replace
         protocol = EvaluationProtocol(
             temperature=settings.temperature, top_p=settings.top_p, samples=settings.samples,
-            min_thoughts=settings.min_thoughts or (1 if way.zoom else 3), seed=settings.seed, control=control,
+            min_thoughts=settings.min_thoughts or (1 if way.zoom else 3), seed=settings.seed,
+            control=control,
         )  # fmt: skip
         subject = Subject(
             resolved.teacher, resolved.space, way.prompt, resolved.step_tokens, way.zoom

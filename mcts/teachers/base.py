@@ -192,6 +192,10 @@ class TeacherUnavailable(Exception):
         """Whether waiting can't help, as when the API key is refused."""
 
 
+class UnusableModel(TeacherUnavailable):
+    """A model folder can't be run here: it is missing, incomplete, damaged or of another kind."""
+
+
 @dataclass(slots=True)
 class Ledger:
     """Running counts of a teacher since it was created."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
 
@@ -117,6 +118,7 @@ def test_a_run_is_locked_and_recorded_once(warehouse: Warehouse) -> None:
     with open_run(warehouse, plan, {"more": 1}) as run:
         assert run.finished is None and run.run_id == f"train-sft-{plan.key}"
         assert run.folder == runs_folder(warehouse) / f"mine-{plan.key}-{plan.key}"
+        run.begin()
         stored = json.loads((run.folder / "plan.json").read_text())
         assert stored["recipe"] == PLAN.recipe and stored["task"] == "sat2" and stored["revision"]
         sentence = f"mine-{plan.key} is being trained by another process"
@@ -124,12 +126,29 @@ def test_a_run_is_locked_and_recorded_once(warehouse: Warehouse) -> None:
             pass
         with open_run(warehouse, replace(plan, data="other")):
             pass  # another run
-    with open_run(warehouse, plan):
-        pass
+    with open_run(warehouse, plan, {"more": 1}) as again:
+        again.begin()
     rows = query(warehouse, f"FROM runs WHERE run_id = '{run.run_id}'").to_pylist()
     params = json.loads(rows[0]["params"])
     assert (rows[0]["kind"], rows[0]["task"], params["more"]) == ("train-sft", "sat2", 1)
     assert "question_ids" not in params and params["dataset"] == "kept@v1"
+
+
+def test_what_is_refused_before_it_begins_leaves_nothing(warehouse: Warehouse) -> None:
+    def refused(begun: bool) -> Run:
+        with suppress(TrainingError), open_run(warehouse, PLAN) as run:
+            run.checkpoints.mkdir(exist_ok=True)
+            if begun:
+                run.begin()
+            raise TrainingError("no")
+        return run
+
+    of_run = f"FROM runs WHERE run_id = '{refused(begun=False).run_id}'"
+    assert not query(warehouse, of_run).num_rows
+    assert list(runs_folder(warehouse).iterdir()) == []
+    refused(begun=True)
+    went_on = refused(begun=False)
+    assert query(warehouse, of_run).num_rows == 1 and went_on.checkpoints.is_dir()
 
 
 def test_a_name_belongs_to_one_model(warehouse: Warehouse) -> None:

@@ -19,14 +19,17 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from safetensors import SafetensorError
 from torch import Tensor
 
 from mcts.image_io import UnreadableImage, decode
-from mcts.teachers.base import Request, TeacherError, TeacherUnavailable, TextPart, image_bytes
+from mcts.teachers.base import Request, TeacherError, TextPart, UnusableModel, image_bytes
 from mcts.teachers.control_tokens import HiddenMarks, control_tokens
 from mcts.teachers.local.decoder import EncodedPrompt
 
 IMAGE_PAD = "<|image_pad|>"
+LOADING_ERRORS = (OSError, ValueError, KeyError, ImportError, RuntimeError, SafetensorError)
+"""What `transformers` raises of folders that hold no usable model."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,7 +76,7 @@ class Checkpoint:
         """Load a checkpoint from disk; neither runs code from it nor accesses a hub.
 
         Raises:
-            TeacherUnavailable: it is not a Qwen-VL model, or cannot be loaded.
+            UnusableModel: it is not a Qwen-VL model, or cannot be loaded.
         """
         from transformers import AutoImageProcessor, AutoModelForImageTextToText, AutoTokenizer
         from transformers.utils import logging
@@ -86,10 +89,10 @@ class Checkpoint:
             )
             tokenizer = AutoTokenizer.from_pretrained(folder, **options)
             image_processor = AutoImageProcessor.from_pretrained(folder, **options)
-        except (OSError, ValueError, KeyError, ImportError) as error:
-            raise TeacherUnavailable(f"cannot load the model in {folder}: {error}") from error
+        except LOADING_ERRORS as error:
+            raise UnusableModel(f"cannot load the model in {folder}: {error}") from error
         if not hasattr(model.model, "get_rope_index") or tokenizer.chat_template is None:
-            raise TeacherUnavailable(
+            raise UnusableModel(
                 f"{folder} holds a {model.config.model_type} model; only the Qwen-VL family with a "
                 "chat template runs in this process: serve it and give its URL instead"
             )

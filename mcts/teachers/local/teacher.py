@@ -22,7 +22,13 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from mcts.teachers.base import Ledger, Reply, Request, TeacherError, TeacherUnavailable
+from mcts.teachers.base import (
+    Ledger,
+    Reply,
+    Request,
+    TeacherError,
+    UnusableModel,
+)
 from mcts.teachers.checkpoints import shapes_identity
 
 if TYPE_CHECKING:  # it loads torch, which only an open teacher needs
@@ -33,14 +39,14 @@ def checkpoint_identity(folder: Path | str) -> str:
     """Return `name@hash`, over the weights and every file that affects the model's input or output.
 
     Raises:
-        TeacherUnavailable: `folder` holds no checkpoint.
+        UnusableModel: `folder` holds no checkpoint.
     """
     folder = Path(folder)
     if not folder.is_dir():
-        raise TeacherUnavailable(f"there is no model folder {folder}: name one, or a server's URL")
+        raise UnusableModel(f"there is no model folder {folder}: name one, or a server's URL")
     files = sorted(p for p in folder.iterdir() if p.suffix in {".safetensors", ".json", ".jinja"})
     if not any(p.suffix == ".safetensors" for p in files):
-        raise TeacherUnavailable(f"{folder} holds no model: a .safetensors file is missing")
+        raise UnusableModel(f"{folder} holds no model: a .safetensors file is missing")
     digest = hashlib.blake2b(digest_size=8)
     for path in filter(shapes_identity, [*files, *sorted(folder.glob("*.txt"))]):
         digest.update(path.name.encode())
