@@ -359,7 +359,35 @@ def load_recipe(name: str, overrides: Sequence[str] = ()) -> Recipe:
         field = ".".join(str(part) for part in first["loc"][1:]) or "kind"
         shown = first["type"] != "missing" and not isinstance(first["input"], dict)
         given = f" (it was {first['input']!r})" if shown else ""
-        raise TrainingError(f"recipe {name}, {field}: {first['msg']}{given}") from None
+        raise TrainingError(f"recipe {name}, {field}: {_wrong(first)}{given}") from None
+
+
+def _wrong(error: Any) -> str:
+    """Say what is wrong with a field, as pydantic found it."""
+    path = [str(part) for part in error["loc"]]
+    if error["type"] == "extra_forbidden":
+        return f"there is no such field; there are: {', '.join(_fields(path[:-1]))}"
+    if error["type"] in ("model_type", "model_attributes_type", "dataclass_type"):
+        return f"it must hold fields: {', '.join(_fields(path))}"
+    if error["type"] in ("tuple_type", "list_type"):
+        return "it must be a list, as in [a, b]"
+    return str(error["msg"])
+
+
+def _fields(path: Sequence[str]) -> list[str]:
+    """List the fields of a part of a recipe; `path` begins with the recipe's kind."""
+    schema = _READ.json_schema()
+
+    def resolved(node: dict[str, Any]) -> dict[str, Any]:
+        for option in (node, *node.get("anyOf", ())):
+            if "$ref" in option:
+                return dict(schema["$defs"][option["$ref"].rpartition("/")[2]])
+        return node
+
+    node = resolved({"$ref": schema["discriminator"]["mapping"][path[0]]})
+    for part in path[1:]:
+        node = resolved(node["properties"][part])
+    return sorted(node["properties"])
 
 
 def _read(name: str, above: tuple[str, ...] = ()) -> dict[str, Any]:

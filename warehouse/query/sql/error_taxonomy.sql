@@ -4,10 +4,11 @@ SELECT
     model_id,
     benchmark,
     control,
+    prompt,
     family,
     outcome,
     count(*) AS answers,
     count(*) / sum(count(*)) OVER (PARTITION BY evaluation_id, family) AS share
 FROM prediction_outcomes
-GROUP BY evaluation_id, model_id, benchmark, control, family, outcome
+GROUP BY evaluation_id, model_id, benchmark, control, prompt, family, outcome
 ORDER BY evaluation_id, family, answers DESC, outcome
