@@ -16,7 +16,9 @@ works.
 from __future__ import annotations
 
 import importlib.util
+import io
 import os
+import re
 import sys
 import time
 from collections.abc import Callable, Iterator
@@ -419,12 +421,14 @@ def quieted(trainer: Any) -> Any:
 
 
 def _on_stderr(method: Callable[..., Any]) -> Callable[..., Any]:
-    """Return the method, printing to stderr."""
+    """Return the method, printing to stderr, without colours."""
 
     @wraps(method)
     def quiet(*args: Any, **options: Any) -> Any:
-        with redirect_stdout(sys.stderr):
-            return method(*args, **options)
+        with redirect_stdout(io.StringIO()) as said:
+            returned = method(*args, **options)
+        print(re.sub(r"\x1b\[[\d;]*m", "", said.getvalue()), end="", file=sys.stderr)
+        return returned
 
     return quiet
 
