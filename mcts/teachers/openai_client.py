@@ -256,12 +256,15 @@ class OpenAITeacher:
         try:
             if self._lost:
                 await self._check_model()
+            reply = None
             if self._finds_out(request):
                 async with self._probing:
-                    started = time.perf_counter()
-                    reply = await self._answer(request, images)
-                    self._blind = False
-            else:
+                    if self._finds_out(request):  # not found out while it waited
+                        started = time.perf_counter()
+                        reply = await self._answer(request, images)
+                        self._blind = False
+            if reply is None:
+                started = time.perf_counter()
                 reply = await self._answer(request, images)
         except TeacherUnavailable:
             self._lost = True

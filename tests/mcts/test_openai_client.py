@@ -65,6 +65,16 @@ async def failure(server: StubServer, request: Request, **options) -> TeacherErr
     return caught.value
 
 
+async def test_one_request_finds_out_what_a_server_takes_and_the_others_then_go_at_once():
+    with StubServer(latency_s=0.3) as server:
+        teacher = client(server)
+        asked = [teacher.complete(ask(seed=seed), IMAGES) for seed in range(8)]
+        await asyncio.gather(*asked)
+        assert teacher.ledger.requests == server.request_count() == 8
+        await teacher.close()
+    assert server.most_in_flight >= 7, "all but the one that found out"
+
+
 async def test_a_step_ends_with_its_stop_string_and_a_rollout_with_an_answer():
     with StubServer() as server:
         step = (await complete(server, ask(n=3))).completions
