@@ -68,7 +68,7 @@ async def failure(server: StubServer, request: Request, **options) -> TeacherErr
 async def test_one_request_finds_out_what_a_server_takes_and_the_others_then_go_at_once():
     with StubServer(latency_s=0.3) as server:
         teacher = client(server)
-        asked = [teacher.complete(ask(seed=seed), IMAGES) for seed in range(8)]
+        asked = [teacher.complete(ask("<think>a</think>", n=3, seed=i), IMAGES) for i in range(8)]
         await asyncio.gather(*asked)
         assert teacher.ledger.requests == server.request_count() == 8
         await teacher.close()
