@@ -44,7 +44,7 @@ class RightAnswer(TraceFilter):
 
 # A control token, a tag or a call in the middle of words, and a place that ends halfway.
 _BROKEN = re.compile(
-    r"<\|\w+\|>|</?(?:think|answer|tool_\w+)>|\{\s*\"\w*"
+    r"<\|\w+\|>|</?(?:think|answer|tool_\w+)>|\{\s*\"(?:coordinate|bbox_2d|arguments)"
     r"|\(\s*-?\d+(?:\.\d+)?\s*,\s*-?\d+(?:\.\d+)?\s+(?=[^\W\d])[^()]*(?:\(|$)"
 )
 

@@ -96,6 +96,7 @@ def test_a_trace_is_well_formed_where_only_harmless_problems_were(
         ("The lamp (499, 71) is left of the cup at (5, 6).", ""),
         ("A set {1, 2} and f(3, 4 apples) are no places, nor is a < b | c > d.", ""),
         ("In the image (3 cups, 2 plates) it is (499, 71).", ""),
+        ('The page shows {"price": 3} as JSON at (4, 5).', ""),
         ("Es liegt bei (499,5, 71,0).", ""),
     ],
 )
