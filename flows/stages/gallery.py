@@ -21,6 +21,9 @@ from warehouse.query.sql_guard import quoted
 from warehouse.storage.home import Warehouse
 from warehouse.tables.rows import read_image, read_questions
 
+_TRACES, _TREES = 1000, 250
+"""Read at once: each time whole tables are looked through; a large tree has some 300 kB of text."""
+
 # A trace that shows what this is about: it turns back and still gets there; else it looks twice.
 _EXAMPLE = """
 SELECT trace_id FROM kept_traces WHERE task = {task}
@@ -131,8 +134,8 @@ def gallery(
 
 
 def _gallery_traces(warehouse: Warehouse, trace_ids: list[str]) -> Iterator[GalleryTrace]:
-    for start in range(0, len(trace_ids), 200):
-        some = read_traces(warehouse, trace_ids[start : start + 200])
+    for start in range(0, len(trace_ids), _TRACES):
+        some = read_traces(warehouse, trace_ids[start : start + _TRACES])
         ids = [trace.question_id for trace, _ in some]
         questions = {q.question_id: q for q in read_questions(warehouse, question_ids=ids)}
         for trace, verdicts in some:
@@ -142,7 +145,7 @@ def _gallery_traces(warehouse: Warehouse, trace_ids: list[str]) -> Iterator[Gall
 
 
 def _gallery_trees(warehouse: Warehouse, tree_ids: list[str]) -> Iterator[GalleryTree]:
-    for start in range(0, len(tree_ids), 50):
-        for tree, _ in read_trees(warehouse, tree_ids[start : start + 50]):
+    for start in range(0, len(tree_ids), _TREES):
+        for tree, _ in read_trees(warehouse, tree_ids[start : start + _TREES]):
             images = tuple(read_image(warehouse, i.image_id) for i in tree.question.images)
             yield GalleryTree(tree, images)
