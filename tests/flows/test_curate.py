@@ -10,6 +10,7 @@ from pathlib import Path
 
 import pytest
 
+from curation.filters import rules
 from curation.filters.config import filters_yaml
 from flows.cli import app
 from flows.settings import BuildSettings, CurateSettings, Problem
@@ -79,8 +80,16 @@ def verdicts(warehouse: Warehouse) -> list[dict]:
     return query(warehouse, "FROM verdicts ORDER BY ALL").to_pylist()
 
 
-def test_curating_an_older_warehouse_with_the_default_filters_adds_no_verdict(warehouse, tmp_path):
+def test_what_earlier_rules_decided_is_decided_anew_once(warehouse, tmp_path):
+    of_old, decided = verdicts(warehouse), by_filter(warehouse)
+    assert {row["version"] for row in of_old if row["stage"] is None} == {2}
+    again(warehouse)
     before = verdicts(warehouse)
+    known = [row["trace_id"] for row in of_old if row["stage"] is None]
+    anew = [row for row in before if row not in of_old]
+    assert sorted(row["trace_id"] for row in anew) == sorted(known)
+    assert {(row["version"], row["stage"]) for row in anew} == {(rules.VERSION, None)}
+    assert by_filter(warehouse) == decided, "where nothing zooms both decide alike"
     again(warehouse)
     assert verdicts(warehouse) == before
     listed = tmp_path / "default.yaml"
@@ -122,7 +131,7 @@ def test_default_verdicts_made_anew_are_the_rows_of_the_earlier_release(warehous
         folder = Path(warehouse.root) / "tables" / table
         folder.rename(folder.with_suffix(".old"))
     again(warehouse)
-    unlike = {"run_id", "commit_id", "revision", "created_at"}
+    unlike = {"run_id", "commit_id", "revision", "created_at", "version"}
 
     def plain(found):
         shown = [{k: v for k, v in row.items() if k not in unlike} for row in found]
@@ -175,8 +184,8 @@ def test_other_values_judge_stored_traces_anew_and_back_again(warehouse, strict)
     assert kept(warehouse) < good
     methods = query(warehouse, "SELECT DISTINCT filter, stage, method FROM latest_verdicts")
     assert {(r["filter"], r["stage"], r["method"]) for r in methods.to_pylist()} == {
-        ("right_answer", None, "rules/3"),
-        ("well_formed", None, "rules/3"),
+        ("right_answer", None, None),  # of today's rules, as they are
+        ("well_formed", None, None),
         ("no_repeated_point", None, "rules/3 min_distance=0.05"),
         ("no_near_copy", "corpus", "minhash/1 min_similarity=0.6"),
     }
