@@ -12,13 +12,10 @@ from __future__ import annotations
 
 import logging
 import os
-from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 from flows.settings import Problem
-
-_MODE = "RAY_AUTH_MODE"
 
 
 def join_ray(option: str, address: str | None = None, **settings: Any) -> Any:
@@ -32,9 +29,9 @@ def join_ray(option: str, address: str | None = None, **settings: Any) -> Any:
     Raises:
         Problem: Ray is not installed, or there is no cluster.
     """
-    token = has_token(os.environ)
+    token = _has_token()
     if token:
-        os.environ.setdefault(_MODE, "token")  # Ray looks when it is imported
+        os.environ.setdefault("RAY_AUTH_MODE", "token")  # Ray looks when it is imported
     try:
         import ray
     except ImportError:
@@ -54,9 +51,9 @@ def join_ray(option: str, address: str | None = None, **settings: Any) -> Any:
     return ray
 
 
-def has_token(environment: Mapping[str, str]) -> bool:
+def _has_token() -> bool:
     """Tell whether Ray finds a token here, by its own rules."""
-    if environment.get("RAY_AUTH_TOKEN"):
+    if os.environ.get("RAY_AUTH_TOKEN"):
         return True
-    named = environment.get("RAY_AUTH_TOKEN_PATH")
+    named = os.environ.get("RAY_AUTH_TOKEN_PATH")
     return (Path(named) if named else Path.home() / ".ray" / "auth_token").is_file()

@@ -113,9 +113,10 @@ class PointsOnTheirObjects(TraceFilter):
         if doubted and all(doubted) and not self.doubts_right_looks:
             return "it turns back from crops that show what the question is about"
         if told and question.boxes and question.answer_kind is AnswerKind.TEXT:
-            seen = sum(any(shows_asked(look, [box]) for look in looks) for box in asked)
-            if seen < self.min_asked * len(asked):
-                return f"its crops show {seen} of {len(asked)} objects that the question is about"
+            boxes = question.boxes
+            seen = sum(any(shows_asked(look, [box]) for look in looks) for box in boxes)
+            if seen < self.min_asked * len(boxes):
+                return f"its crops show {seen} of {len(boxes)} objects that the question is about"
         return ""
 
 

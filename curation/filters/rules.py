@@ -67,12 +67,18 @@ class WellFormed(TraceFilter):
         ignored = set(self.ignored_problems) - ({"answer_forced"} if trace.zooms else set())
         bad = sorted(problem for problem in set(trace.problems) - ignored if not is_unread(problem))
         reason = f"the responses had: {', '.join(bad)}" if bad else ""
-        for i, step in enumerate(trace.steps, 1):
-            if found := not reason and _BROKEN.search(step.thought):
-                reason = f"step {i} holds {shorten(found[0][:40])}"
         if len(trace.steps) < self.min_steps:
             reason = f"it has {len(trace.steps)} steps" if trace.steps else "it has no thought"
+        reason = reason or _broken_step(trace)
         return Verdict(self.name, not reason, reason, float(len(bad)))
+
+
+def _broken_step(trace: Trace) -> str:
+    """Say which step's thought holds what is no part of a thought; empty if none does."""
+    for i, step in enumerate(trace.steps, 1):
+        if found := _BROKEN.search(step.thought):
+            return f"step {i} holds {shorten(found[0][:40])}"
+    return ""
 
 
 class PointInEveryStep(TraceFilter):

@@ -65,23 +65,12 @@ SELECT trace_id FROM (
 """
 
 
-_JUDGED = """
-WITH judged AS (
-    SELECT trace_id, bool_and(keep) AS kept FROM latest_verdicts GROUP BY trace_id
-)
-SELECT
-    (SELECT count(*) FROM judged) AS judged,
-    (
-        SELECT count(*) FROM latest_traces
-        SEMI JOIN (SELECT trace_id FROM judged WHERE kept) USING (trace_id)
-    ) AS kept
-"""
-
-
 def read_funnel(warehouse: Warehouse) -> FilterFunnel | None:
     """Count what each filter kept and dropped; None where nothing has been judged."""
     rows = query(warehouse, "FROM verdict_funnel").to_pylist()
-    (total,) = query(warehouse, _JUDGED).to_pylist()
+    counts = "SELECT (SELECT count(DISTINCT trace_id) FROM latest_verdicts) AS judged, "
+    counts += "(SELECT count(*) FROM kept_traces) AS kept"
+    (total,) = query(warehouse, counts).to_pylist()
     return FilterFunnel(tuple(rows), **total) if rows else None
 
 

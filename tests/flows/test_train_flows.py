@@ -24,6 +24,7 @@ from flows.settings import (
     TrainSettings,
 )
 from flows.stages.train import train
+from tests.flows.test_cli import run
 from tests.support.project_files import ROOT
 from tests.support.trained import warehouse_with_traces
 from training.runs import Plan, open_run
@@ -141,3 +142,13 @@ def test_only_the_first_of_several_processes_holds_the_run_and_keeps_the_model(
         monkeypatch.setenv("RANK", "1")
         with open_run(warehouse, plan) as other:
             assert other.store_model(None, None, {}) == {}  # type: ignore[arg-type]
+
+
+def test_a_trained_models_origin_is_asked_for_by_what_names_nothing_else(
+    tmp_path, capsys, monkeypatch
+):
+    row = {"name": "looks", "model_id": "looks@f413"}  # `looks` may be a dataset, too
+    monkeypatch.setattr("flows.stages.train.train", lambda *_, **__: row)
+    monkeypatch.setattr("signal.signal", lambda *_: None)
+    assert run("train", "sft", "nano-sft", "--dataset", "looks@v1", home=tmp_path) == 0
+    assert capsys.readouterr().err.endswith("where it comes from: vigorl lineage looks@f413\n")

@@ -6,6 +6,7 @@ import json
 import os
 import subprocess
 import sys
+from dataclasses import replace
 
 import pytest
 from PIL import Image, ImageStat
@@ -122,6 +123,27 @@ def test_a_crop_counts_where_it_shows_what_the_question_names(tmp_path, monkeypa
     assert report.figures["all"]["on_asked"].value == 0.5
     shown = table(warehouse, "SELECT shows_asked FROM steps WHERE step < 2 ORDER BY step")
     assert [row["shows_asked"] for row in shown] == [True, True, False, False]
+
+
+@pytest.mark.parametrize(
+    ("asked", "outcome"),
+    [
+        (Box(10, 10, 20, 20), "wrong, points on the right objects"),
+        (Box(44, 40, 50, 50), "wrong, points elsewhere"),
+    ],
+)
+def test_a_wrong_answer_points_elsewhere_where_no_crop_shows_what_was_asked(
+    tmp_path, monkeypatch, asked, outcome
+):
+    warehouse = imported(tmp_path, 2, correct_answer="right")
+    named = (Box(10, 10, 20, 20, label="red box"),)
+    monkeypatch.setattr(
+        "training.evaluation.measure.read_objects", lambda _, ids: dict.fromkeys(ids, named)
+    )
+    about = [replace(question, boxes=(asked,)) for question in questions_of(warehouse)]
+    run(Looking(call(300, 300), ANSWER), warehouse, about)
+    found = table(warehouse, "SELECT DISTINCT outcome, prompt FROM error_taxonomy")
+    assert found == [{"outcome": outcome, "prompt": "zoom"}]
 
 
 def test_a_call_that_shows_nothing_is_a_failed_call_and_no_other_format(warehouse):
