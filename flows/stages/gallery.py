@@ -16,7 +16,7 @@ from curation.render.trace_card import draw_trace
 from flows.settings import Problem
 from warehouse.query.limits import Limits
 from warehouse.query.read_back import read_traces, read_trees, rows_among
-from warehouse.query.run_query import query
+from warehouse.query.run_query import query, sql_views
 from warehouse.query.sql_guard import quoted
 from warehouse.storage.home import Warehouse
 from warehouse.tables.rows import read_image, read_questions
@@ -65,13 +65,23 @@ SELECT trace_id FROM (
 """
 
 
+# The view, and how many traces there are in all: what both count is grouped once.
+_FUNNEL = f"""
+WITH _filter_outcomes AS MATERIALIZED (FROM main._filter_outcomes)
+SELECT
+    *,
+    (SELECT sum(traces)::BIGINT FROM _filter_outcomes) AS traces_judged,
+    (SELECT coalesce(sum(traces) FILTER (dropped = 0), 0)::BIGINT FROM _filter_outcomes)
+        AS traces_kept
+FROM ({sql_views()["verdict_funnel"]})
+"""
+
+
 def read_funnel(warehouse: Warehouse) -> FilterFunnel | None:
     """Count what each filter kept and dropped; None where nothing has been judged."""
-    rows = query(warehouse, "FROM verdict_funnel").to_pylist()
-    counts = "SELECT (SELECT count(DISTINCT trace_id) FROM latest_verdicts) AS judged, "
-    counts += "(SELECT count(*) FROM kept_traces) AS kept"
-    (total,) = query(warehouse, counts).to_pylist()
-    return FilterFunnel(tuple(rows), **total) if rows else None
+    rows = query(warehouse, _FUNNEL).to_pylist()
+    totals = [(row.pop("traces_judged"), row.pop("traces_kept")) for row in rows]
+    return FilterFunnel(tuple(rows), *totals[0]) if rows else None
 
 
 def dropped_by(warehouse: Warehouse, name: str, limit: int = 500) -> str:

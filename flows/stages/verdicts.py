@@ -20,7 +20,7 @@ from curation.filters import rules
 from curation.filters.base import CORPUS
 from mcts.data import Verdict
 from warehouse.query.read_back import rows_among
-from warehouse.query.run_query import query
+from warehouse.query.run_query import latest_verdicts_of, query
 from warehouse.query.sql_guard import quoted
 from warehouse.storage.home import Warehouse
 from warehouse.tables.delta import columns_to_arrow
@@ -60,16 +60,18 @@ def stored_verdicts(
 ) -> Stored:
     """Read the newest verdicts of a stage: of all traces of a task, or of these."""
     of_stage = f"stage IS NOT DISTINCT FROM {quoted(stage) if stage else 'NULL'}"
-    newest = f"SELECT {_COLUMNS} FROM latest_verdicts WHERE {of_stage}"
+    of_task = f"(SELECT trace_id FROM traces WHERE task = {quoted(task or '')})"
+    some = "_wanted" if task is None else of_task
+    newest = f"SELECT {_COLUMNS} FROM ({latest_verdicts_of(some)}) WHERE {of_stage}"
     versions = (
-        f"SELECT trace_id, max(version) AS newest FROM verdicts WHERE {of_stage} GROUP BY trace_id"
+        f"SELECT trace_id, max(version) AS newest FROM verdicts SEMI JOIN {some} USING (trace_id) "
+        f"WHERE {of_stage} GROUP BY trace_id"
     )
 
     def rows(sql: str) -> list[dict[str, Any]]:
         if task is None:
             return rows_among(warehouse, f"({sql})", "trace_id", trace_ids)
-        of_task = f"SELECT trace_id FROM traces WHERE task = {quoted(task)}"
-        return query(warehouse, f"FROM ({sql}) SEMI JOIN ({of_task}) USING (trace_id)").to_pylist()
+        return query(warehouse, sql).to_pylist()
 
     stored = as_stored(rows(newest), stage)
     stored.versions.update((row["trace_id"], row["newest"]) for row in rows(versions))

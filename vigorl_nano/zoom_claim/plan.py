@@ -54,7 +54,7 @@ class Size:
         return self.warm_steps + self.rl_steps
 
 
-FULL = Size(160, 400, (0, 1, 2, 3, 4), 8, 6, warm_steps=30, rl_steps=40)
+FULL = Size(160, 400, (0, 1, 2, 3, 4), 8, 6, warm_steps=70, rl_steps=40)
 QUICK = Size(24, 48, (0,), 3, 4, warm_steps=6, rl_steps=2)
 
 
@@ -70,8 +70,8 @@ class Arm:
     """Where its SFT dialogues come from: `mcts`, or `linear` sampling."""
     reward: str | None = None
     """The reward of the GRPO that its training ends with; None where it ends with SFT."""
-    wrong_attempts: str = "context"
-    """What SFT makes of what a corrected dialogue turns back from; see the recipe's field."""
+    dead_group_tokens: float = 0
+    """The budget of that GRPO for replacing dead groups; see the recipe's field."""
 
     @property
     def trained(self) -> bool:
@@ -84,11 +84,14 @@ ARMS: dict[str, Arm] = {
     "base": Arm("base, zooms"),
     "linear": Arm("SFT on sampled dialogues", data="linear"),
     "search": Arm("SFT on searched dialogues", data="mcts"),
-    "mistakes": Arm(
-        "SFT on searched dialogues, wrong attempts too", data="mcts", wrong_attempts="trained"
-    ),
     "grpo": Arm("GRPO from the base", reward="zoom"),
     "vigorl": Arm("searched SFT + GRPO", data="mcts", reward="zoom"),
+    "live": Arm(
+        "searched SFT + GRPO, dead groups replaced",
+        data="mcts",
+        reward="zoom",
+        dead_group_tokens=1,
+    ),
     "plain": Arm("searched SFT + GRPO, no bonus for places", data="mcts", reward="zoom_no_bonus"),
 }
 """Every row of the table by its name in stages and models."""
@@ -121,8 +124,9 @@ def stages(size: Size) -> list[Stage]:
         for name, arm in ARMS.items():
             after = (f"search/{arm.data}@{seed}",) if arm.data else ("questions",)
             if arm.data and arm.reward:
-                found.append(Stage(f"warm/{name}@{seed}", after))
-                after = (f"warm/{name}@{seed}",)
+                warm = Stage(f"warm/{arm.data}@{seed}", after)
+                found += [warm] if warm not in found else []
+                after = (warm.name,)
             if arm.trained:
                 found.append(Stage(f"train/{name}@{seed}", after))
     every = tuple(stage.name for stage in found if stage.kind == "train")

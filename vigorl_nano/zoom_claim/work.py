@@ -53,37 +53,36 @@ def search_questions(experiment: Experiment, stage: Stage) -> Row:
 
 
 def train_warm_up(experiment: Experiment, stage: Stage) -> Row:
-    """Train the SFT before an arm's GRPO."""
-    return _sft(experiment, stage, "-warm", experiment.size.warm_steps)
+    """Train the SFT before GRPO, on the dialogues that the stage names: one for all such arms."""
+    return _sft(experiment, stage, stage.arm, "-warm", experiment.size.warm_steps)
 
 
 def train_arm(experiment: Experiment, stage: Stage) -> Row:
     """Train the last part of an arm."""
     arm, size = ARMS[stage.arm], experiment.size
     if arm.reward is None:
-        return _sft(experiment, stage, "", size.all_steps)
-    run = stage.name.partition("/")[2]
-    model = experiment.required_outcome(f"warm/{run}")["model"] if arm.data else size.start
+        assert arm.data is not None, f"{stage.arm} is not trained"
+        return _sft(experiment, stage, arm.data, "", size.all_steps)
+    warm = f"warm/{arm.data}@{stage.seed}"
+    model = experiment.required_outcome(warm)["model"] if arm.data else size.start
     steps = size.rl_steps if arm.data else size.all_steps
     settings = GrpoSettings.checked(
         recipe="nano-zoom-grpo", task=TASK, split="train", model=model, home=experiment.home,
         name=experiment.model_name(stage.arm, stage.seed),
         override=(
             f"steps={steps}", f"seed={stage.seed}", f"bands={EVERY_BAND}", f"reward={arm.reward}",
+            f"dead_group_tokens={arm.dead_group_tokens}",
         ),
     )  # fmt: skip
     return train_model(settings, steps)
 
 
-def _sft(experiment: Experiment, stage: Stage, part: str, steps: int) -> Row:
-    arm = ARMS[stage.arm]
-    data = experiment.required_outcome(f"search/{arm.data}@{stage.seed}")
+def _sft(experiment: Experiment, stage: Stage, strategy: str, part: str, steps: int) -> Row:
+    data = experiment.required_outcome(f"search/{strategy}@{stage.seed}")
     settings = SftSettings.checked(
         recipe="nano-zoom-sft", name=experiment.model_name(stage.arm, stage.seed, part),
         model=experiment.size.start, home=experiment.home, dataset=data["dataset"],
-        override=(
-            f"steps={steps}", f"seed={stage.seed}", f"wrong_attempts={arm.wrong_attempts}",
-        ),
+        override=(f"steps={steps}", f"seed={stage.seed}"),
     )  # fmt: skip
     return train_model(settings, steps)
 

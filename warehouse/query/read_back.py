@@ -21,7 +21,7 @@ from mcts.data import Question, Step, Trace, Verdict
 from mcts.tree import Tree, TreeRows, rebuild
 from mcts.zoom.config import ZoomConfig
 from mcts.zoom.lenses import Lens
-from warehouse.query.run_query import connect, named_in
+from warehouse.query.run_query import connect, latest_verdicts_of, named_in
 from warehouse.storage.home import Warehouse
 from warehouse.tables.rows import read_questions, step_from, trace_from, verdict_from
 from warehouse.tables.schema import Row
@@ -59,7 +59,8 @@ def read_traces(
         return []
     key = "trace_id"
     steps = _grouped(rows_among(warehouse, "steps", key, trace_ids), key)
-    verdicts = _grouped(rows_among(warehouse, "latest_verdicts", key, trace_ids), key)
+    newest = f"({latest_verdicts_of('_wanted')})"
+    verdicts = _grouped(rows_among(warehouse, newest, key, trace_ids), key)
     traces = {row[key]: row for row in rows_among(warehouse, "traces", key, trace_ids)}
     return [
         (
@@ -228,7 +229,10 @@ def rows_about(warehouse: Warehouse, tree_ids: Sequence[str], sql: str) -> list[
 def rows_among(
     warehouse: Warehouse, table: str, key: str, ids: Sequence[str], columns: str = "*"
 ) -> list[Row]:
-    """Read rows of a table, or a statement in brackets, whose column `key` is among `ids`."""
+    """Read rows of a table, or a statement in brackets, whose column `key` is among `ids`.
+
+    The statement may read `ids` itself, as the column `key` of `_wanted`.
+    """
     # The ids come in as a table: thousands of them in the statement would take seconds to read.
     with connect(warehouse, names=named_in(table)) as con:
         con.register("_wanted", pa.table({key: pa.array(ids, pa.string())}))

@@ -268,6 +268,17 @@ def sql_views() -> dict[str, str]:
     return ordered
 
 
+def latest_verdicts_of(traces: str) -> str:
+    """Return the statement of `latest_verdicts` for the trace_ids of a table alone.
+
+    The view itself looks for what is newest among all verdicts, whatever its rows are joined with.
+    """
+    statement = _statement(sql_views()["latest_verdicts"])
+    assert statement.count("FROM verdicts") == 1, "the view reads something else"
+    some = f"FROM (FROM verdicts SEMI JOIN {traces} USING (trace_id))"
+    return statement.replace("FROM verdicts", some)
+
+
 def _with_parts(names: Iterable[str]) -> set[str]:
     """The tables and views named, with those they read."""
     wanted, waiting = set(), {name.lower() for name in names}

@@ -196,7 +196,8 @@ def _check_table(part: dict[str, Any], known: set[str], tables: Iterable[str]) -
     if _is_path(name):
         raise QueryError(f"files can't be queried, only tables: {name}")
     if name.lower() not in known:
-        raise QueryError(f"there is no table {name}; there are: {', '.join(sorted(tables))}")
+        shown = sorted(table for table in tables if not table.startswith("_"))
+        raise QueryError(f"there is no table {name}; there are: {', '.join(shown)}")
 
 
 def _is_path(name: str) -> bool:

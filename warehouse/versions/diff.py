@@ -26,7 +26,7 @@ import pyarrow as pa
 from deltalake.exceptions import DeltaError
 
 from curation.filters.config import describe_change
-from warehouse.query.run_query import connect
+from warehouse.query.run_query import connect, latest_verdicts_of
 from warehouse.query.sql_guard import QueryError
 from warehouse.storage.home import Warehouse, WarehouseError, first_line
 from warehouse.tables.schema import Row
@@ -246,8 +246,8 @@ class Side:
         """What these tables hold about each of the differing traces."""
         verdicts: dict[str, dict[str, Row]] = defaultdict(dict)
         for row in self._rows(
-            "SELECT trace_id, filter, version, keep, reason, method FROM latest_verdicts "
-            "SEMI JOIN _differing USING (trace_id) ORDER BY filter"
+            "SELECT trace_id, filter, version, keep, reason, method "
+            f"FROM ({latest_verdicts_of('_differing')}) ORDER BY filter"
         ):
             verdicts[row["trace_id"]][row["filter"]] = row
         revoked: dict[str, list[Row]] = defaultdict(list)

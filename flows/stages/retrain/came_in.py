@@ -21,13 +21,13 @@ import pyarrow.parquet as pq
 
 from curation.render.cycle_report import FamilyChange, FamilyCount
 from flows.stages.retrain.cycle import Cycle, cycles
-from warehouse.query.run_query import connect
+from warehouse.query.run_query import connect, latest_verdicts_of
 from warehouse.storage.home import Warehouse
 from warehouse.tables.schema import Row
 from warehouse.versions.versions import Version, open_version, read_tables, resolve
 
-_NAMES = ("questions", "trees", "runs", "kept_traces", "latest_traces", "latest_verdicts")
-_NEW = """
+_NAMES = ("questions", "trees", "runs", "latest_traces", "verdicts")
+_NEW = f"""
 CREATE TEMP TABLE new_questions AS
 SELECT question_id, coalesce(family, '') AS family, source_file FROM questions
 WHERE task = $task AND split = 'train' AND created_at <= to_timestamp($until)
@@ -38,9 +38,13 @@ SELECT tree_id, question_id, coalesce(family, '') AS family, model, any_right,
 FROM trees JOIN (FROM questions WHERE task = $task AND split = 'train') USING (question_id)
 WHERE trees.created_at <= to_timestamp($until)
 AND tree_id NOT IN (SELECT id FROM known WHERE kind = 'tree');
-CREATE TEMP TABLE new_traces AS
-SELECT trace_id, tree_id, family, trace_id IN (SELECT trace_id FROM kept_traces) AS kept
+CREATE TEMP TABLE new_cuts AS
+SELECT trace_id, tree_id, family
 FROM latest_traces JOIN (SELECT tree_id, family FROM new_trees) USING (tree_id);
+CREATE TEMP TABLE judged AS {latest_verdicts_of("new_cuts")};
+CREATE TEMP TABLE new_traces AS
+SELECT *, trace_id IN (SELECT trace_id FROM judged GROUP BY 1 HAVING bool_and(keep)) AS kept
+FROM new_cuts;
 """
 _FAMILIES = """
 SELECT family, coalesce(questions, 0) AS questions, coalesce(searched, 0) AS searched,
@@ -55,8 +59,7 @@ FULL JOIN (SELECT family, count(*) FILTER (kept) AS kept FROM new_traces GROUP B
 ORDER BY family
 """
 _FUNNEL = """
-WITH judged AS (SELECT * FROM latest_verdicts SEMI JOIN new_traces USING (trace_id)),
-dropped AS (SELECT trace_id, count(*) AS drops FROM judged WHERE NOT keep GROUP BY 1)
+WITH dropped AS (SELECT trace_id, count(*) AS drops FROM judged WHERE NOT keep GROUP BY 1)
 SELECT filter, count(*) FILTER (keep) AS kept, count(*) FILTER (NOT keep) AS dropped,
        count(*) FILTER (NOT keep AND drops = 1) AS dropped_by_it_alone
 FROM judged LEFT JOIN dropped USING (trace_id)
