@@ -42,8 +42,8 @@ from curation.filters.config import DEFAULT_FILTERS, trace_filters
 from curation.scores import behaviors
 from curation.traces import linearize
 from flows.settings import CurateSettings
+from flows.stages.corpus.passes import filter_corpus
 from flows.stages.curate import curate, other_filters, summarize
-from flows.stages.curate_corpus import filter_corpus
 from flows.stages.gallery import gallery
 from mcts.data import Image
 from warehouse.maintenance.check import check

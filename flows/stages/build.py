@@ -20,8 +20,8 @@ from typing import Any
 
 from flows.progress import Progress
 from flows.settings import BuildSettings, Problem
+from flows.stages.corpus.passes import filter_corpus
 from flows.stages.curate import Summary, other_filters, read_filters, summarize
-from flows.stages.curate_corpus import filter_corpus
 from flows.stages.failures import describe_failures
 from flows.stages.run_budget import RunBudget, describe_cost, describe_stop, spent_on
 from flows.stages.search import (

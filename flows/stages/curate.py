@@ -27,7 +27,7 @@ from curation.filters.config import (
 from curation.scores import behaviors
 from curation.traces import linearize
 from flows.settings import CurateSettings, Problem
-from flows.stages.curate_corpus import filter_corpus
+from flows.stages.corpus.passes import filter_corpus
 from flows.stages.verdicts import Stored, Verdicts, as_row, changed_rows, stored_verdicts
 from mcts.coordinates import CoordinateSpace, Frame
 from mcts.data import Trace

@@ -9,7 +9,7 @@ from curation.filters import image_hash
 from curation.filters.config import DEFAULT_FILTERS
 from curation.filters.decontaminate import NotInEvaluation
 from curation.filters.dedup import NoExactCopy, NoNearCopy
-from flows.stages import curate_corpus
+from flows.stages.corpus import passes, workers
 from tests.support.sat_files import row, sat2
 from tests.warehouse.test_dedup_corpus import (
     SAYINGS,
@@ -84,7 +84,7 @@ def choose_filters(rng):
 
 
 def note_of(warehouse):
-    return warehouse.objects.get(curate_corpus._note_key("sat2"))
+    return warehouse.objects.get(passes._note_key("sat2"))
 
 
 def state(warehouse):
@@ -104,7 +104,8 @@ def test_a_pass_over_what_is_new_says_what_a_pass_over_everything_says(tmp_path,
     trace_some(warehouse, rng, 12)
     monkeypatch.setattr(corpus_parts, "PART", 3)
     monkeypatch.setattr(corpus_parts, "ROUND", 7)
-    monkeypatch.setattr(curate_corpus, "_COMMIT_ROWS", 8)
+    monkeypatch.setattr(passes, "_COMMIT_ROWS", 8)
+    monkeypatch.setattr(workers, "MOST_PROCESSES", 1 + seed % 2)
     for turn in range(12):
         kind = rng.random()
         if kind < 0.3:
@@ -123,10 +124,10 @@ def test_a_pass_over_what_is_new_says_what_a_pass_over_everything_says(tmp_path,
             trace_some(warehouse, rng)
         corpus(warehouse, filters)
         note, told = note_of(warehouse), state(warehouse)
-        warehouse.objects.delete(curate_corpus._note_key("sat2"))
+        warehouse.objects.delete(passes._note_key("sat2"))
         assert corpus(warehouse, filters) == 0, f"turn {turn}"
         assert state(warehouse) == told, f"turn {turn}"
-        path = tmp_path / "home" / curate_corpus._note_key("sat2")
+        path = tmp_path / "home" / passes._note_key("sat2")
         path.write_bytes(note)
 
 
@@ -146,7 +147,7 @@ def test_what_is_new_is_compared_with_what_was_there(two, tmp_path, monkeypatch)
     read = []
     parts = corpus_parts.read_parts
     monkeypatch.setattr(
-        curate_corpus, "read_parts", lambda con, task, groups, content: parts(
+        passes, "read_parts", lambda con, task, groups, content: parts(
             con, task, read.extend(groups) or groups, content
         )
     )  # fmt: skip

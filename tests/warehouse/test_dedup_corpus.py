@@ -17,8 +17,8 @@ from curation.filters.base import apply_filters
 from curation.filters.config import DEFAULT_FILTERS
 from curation.filters.rules import FILTERS
 from flows.cli import app as cli
-from flows.stages import curate_corpus
-from flows.stages.curate_corpus import filter_corpus
+from flows.stages.corpus import passes
+from flows.stages.corpus.passes import filter_corpus
 from mcts.data import Step, Trace
 from mcts.parsing import points_in
 from tests.support.sat_files import picture, row, sat2
@@ -203,7 +203,7 @@ def test_only_traces_with_signs_of_personal_data_are_read_whole(filled, tmp_path
             read.update(part.unjudged)
             yield part
 
-    monkeypatch.setattr(curate_corpus, "read_parts", noted)
+    monkeypatch.setattr(passes, "read_parts", noted)
     corpus(warehouse)
     assert set(read) == set(found)
     assert {i for i, name in dropped(warehouse) if name == "no_personal_data"} == set(found)

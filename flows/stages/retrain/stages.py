@@ -31,8 +31,8 @@ from flows.settings import (
     TrainSettings,
 )
 from flows.stages.build import build
+from flows.stages.corpus.passes import filter_corpus
 from flows.stages.curate import curate_trees, read_filters
-from flows.stages.curate_corpus import filter_corpus
 from flows.stages.evaluate import evaluate
 from flows.stages.forecast import Forecast, forecast_build
 from flows.stages.retrain.collapse import check_collapse

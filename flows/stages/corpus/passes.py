@@ -19,10 +19,10 @@ import asyncio
 import hashlib
 import json
 import tempfile
-from collections import Counter, defaultdict
+from collections import defaultdict
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from functools import cache, partial
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -30,7 +30,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from curation.filters import dedup, image_hash
-from curation.filters.base import CORPUS, Context, Filter, apply_filters, verdict_without_words
+from curation.filters.base import CORPUS, Filter, TraceFilter
 from curation.filters.config import DEFAULT_FILTERS, trace_filters
 from curation.filters.decontaminate import (
     ComparedQuestion,
@@ -38,8 +38,8 @@ from curation.filters.decontaminate import (
     Match,
     NotInEvaluation,
 )
-from flows.stages.verdicts import Verdicts, as_row, as_stored, changed_table
-from mcts.data import Question, Trace, Verdict
+from flows.stages.corpus.judge_part import Beside, CorpusPart, contamination, judge_part
+from flows.stages.corpus.workers import judged
 from warehouse.query.additions import Seen, mark, show_added
 from warehouse.query.corpus_parts import read_parts
 from warehouse.query.dedup_inputs import (
@@ -54,26 +54,11 @@ from warehouse.query.run_query import connect, table_versions
 from warehouse.query.sql_guard import quoted
 from warehouse.storage.home import Warehouse
 from warehouse.tables.delta import count_inserts, insert_unless_overtaken
-from warehouse.tables.rows import read_image, read_questions
 from warehouse.tables.schema import Row
 
 _TABLES = ("traces", "verdicts", "questions", "image_hashes")
 """What the verdicts follow from; images and steps belong to the rows of these."""
 _COMMIT_ROWS = 1_000_000  # verdicts committed at once
-
-
-@dataclass(frozen=True, slots=True)
-class Beside:
-    """What traces are seen beside; of their own questions and images, at least."""
-
-    questions: Mapping[str, ComparedQuestion]
-    """By id."""
-    sizes: Mapping[str, tuple[int, int]]
-    """Width and height by image id, pixels."""
-    alike: Mapping[int, Mapping[str, str]]
-    """By the bits in which hashes may differ: the group of each image that has a hash."""
-    contaminated: Mapping[str, Sequence[Match]]
-    """What an evaluation set knows, by question id."""
 
 
 async def filter_corpus(
@@ -238,7 +223,7 @@ class _Pass:
             found = self._compare(some)
             for one in some:
                 given = found.get(one.question_id)
-                verdict = [_contamination(rule, given)] if given else []
+                verdict = [contamination(rule, given)] if given else []
                 if stored[one.question_id] != verdict:
                     differing.add(one.question_id)
         return differing
@@ -292,14 +277,8 @@ class _Pass:
         inserts = count_inserts(self.warehouse, "verdicts", self.versions["verdicts"])
         content = trace_filters(self.filters, CORPUS)
         waiting: list[pa.Table] = []
-        for part in read_parts(self.con, self.task, groups, content):
-            stored = as_stored(part.stored)
-            contaminated = self._compare(part.questions.values())
-            beside = Beside(part.questions, part.sizes, self.alike, contaminated)
-            verdicts = corpus_verdicts(
-                self.warehouse, self.filters, beside, part.rows, stored.verdicts, part.unjudged
-            )
-            table = changed_table(verdicts, stored, self.run_id)
+        judge = partial(judge_part, self.warehouse, self.filters, self.run_id)
+        for table in judged(self._parts(groups, content), judge):
             if table.num_rows:
                 self.changed += pc.count_distinct(table["trace_id"]).as_py()
                 waiting.append(table)
@@ -308,6 +287,18 @@ class _Pass:
                     return False
                 inserts, waiting = inserts + 1, []
         return not waiting or self._insert(waiting, inserts)
+
+    def _parts(
+        self, groups: Iterable[Sequence[str]], content: Sequence[TraceFilter]
+    ) -> Iterator[CorpusPart]:
+        for part in read_parts(self.con, self.task, groups, content):
+            alike = {
+                bits: {image_id: group[image_id] for image_id in part.sizes if image_id in group}
+                for bits, group in self.alike.items()
+            }
+            contaminated = self._compare(part.questions.values())
+            beside = Beside(part.questions, part.sizes, alike, contaminated)
+            yield CorpusPart(part.rows, part.stored, part.unjudged, beside)
 
     def _insert(self, tables: Sequence[pa.Table], inserts: int) -> bool:
         rows = pa.concat_tables(tables)
@@ -343,136 +334,3 @@ def _write_note(warehouse: Warehouse, task: str, note: Mapping[str, Any]) -> Non
         json.dump(note, file, sort_keys=True)
         file.flush()
         warehouse.objects.put_file(_note_key(task), Path(file.name), replace=True)
-
-
-def corpus_verdicts(
-    warehouse: Warehouse,
-    filters: Sequence[Filter],
-    beside: Beside,
-    traces: Sequence[Mapping[str, Any]],
-    before: Verdicts,
-    unjudged: Mapping[str, Trace],
-) -> Verdicts:
-    """Apply every filter of this stage to every trace of some groups of questions.
-
-    Args:
-        traces: rows as those of `Part`.
-        before: stored verdicts; those of a content filter of the same method stand.
-        unjudged: by id, the traces on which a content filter has none, but for those in which
-            nothing matches its signs.
-    """
-    verdicts = _content_verdicts(warehouse, filters, traces, before, unjudged)
-    for one in filters:
-        if isinstance(one, NotInEvaluation):
-            known = {
-                question_id: _contamination(one, beside.contaminated.get(question_id))
-                for question_id in {row["question_id"] for row in traces}
-            }
-            for row in traces:
-                verdicts[row["trace_id"]][one.name] = known[row["question_id"]]
-    good = {
-        row["trace_id"]: row["kept"] and all(v["keep"] for v in verdicts[row["trace_id"]].values())
-        for row in traces
-    }
-
-    @cache
-    def documents(cells: int, max_hash_bits: int) -> list[dedup.Document]:
-        return _documents(traces, beside, beside.alike[max_hash_bits], cells, good)
-
-    by_name = {one.name: one for one in filters if isinstance(one, dedup.CopyFilter)}
-    exact, near = by_name.get("no_exact_copy"), by_name.get("no_near_copy")
-    exact_found, near_found = {}, {}
-    if exact:
-        exact_found = dedup.exact_copies(documents(exact.cells, exact.max_hash_bits))
-    if isinstance(near, dedup.NoNearCopy):
-        every = documents(near.cells, near.max_hash_bits)
-        rest = [one for one in every if one.trace_id not in exact_found]
-        near_found = dedup.near_copies(rest, near)
-    found = dedup.kept_originals(exact_found, near_found)
-    for copy_filter in by_name.values():
-        method = copy_filter.method
-        original = as_row(dedup.verdict(copy_filter, None)[0], method)
-        for trace_id, of_trace in verdicts.items():
-            of_trace[copy_filter.name] = original
-            if copy := found.get(trace_id):
-                verdict, other = dedup.verdict(copy_filter, copy)
-                of_trace[copy_filter.name] = as_row(verdict, method, other)
-    return verdicts
-
-
-def _content_verdicts(
-    warehouse: Warehouse,
-    filters: Sequence[Filter],
-    traces: Sequence[Mapping[str, Any]],
-    before: Verdicts,
-    unjudged: Mapping[str, Trace],
-) -> Verdicts:
-    """Apply the filters that see one trace; a verdict by the same method stands."""
-    verdicts: Verdicts = {row["trace_id"]: {} for row in traces}
-    ids = sorted({trace.question_id for trace in unjudged.values()})
-    found = read_questions(warehouse, question_ids=ids) if ids else ()
-    questions = {question.question_id: question for question in found}
-    for one in trace_filters(filters, CORPUS):
-        method = one.method
-        passed = as_row(verdict_without_words(one), method) if one.signs else None
-        for trace_id, given in verdicts.items():
-            stands = before.get(trace_id, {}).get(one.name)
-            if stands and stands["method"] == method:
-                given[one.name] = stands
-                continue
-            if passed and trace_id not in unjudged:
-                given[one.name] = passed
-                continue
-            trace = unjudged[trace_id]
-            question = questions[trace.question_id]
-            context = Context(images=partial(_images, warehouse, question))
-            (verdict,) = apply_filters(trace, question, [one], context)
-            given[one.name] = as_row(verdict, method)
-    return verdicts
-
-
-def _images(warehouse: Warehouse, question: Question) -> list[bytes]:
-    return [read_image(warehouse, image.image_id) for image in question.images]
-
-
-def _contamination(one: NotInEvaluation, matches: Sequence[Match] | None) -> Row:
-    if not matches:
-        return as_row(Verdict(one.name, True, ""), one.method)
-    best = matches[0]
-    also = f"; also by {', '.join(m.way for m in matches[1:])}" if matches[1:] else ""
-    verdict = Verdict(one.name, False, best.reason + also, best.closeness)
-    return as_row(verdict, one.method, best.question_id)
-
-
-def _documents(
-    traces: Sequence[Mapping[str, Any]],
-    beside: Beside,
-    alike: Mapping[str, str],
-    cells: int,
-    good: Mapping[str, bool],
-) -> list[dedup.Document]:
-    """Make the documents of the traces that are compared with another.
-
-    Those of a question follow one another: they share steps, whose places are then decided once.
-    """
-    asked = {row["question_id"]: beside.questions[row["question_id"]].image_ids for row in traces}
-    images = {
-        q: tuple(alike.get(image_id, image_id) for image_id in ids) for q, ids in asked.items()
-    }
-    sizes = {q: [beside.sizes[image_id] for image_id in ids] for q, ids in asked.items()}
-    ordered = sorted(traces, key=lambda row: str(row["question_id"]))
-    groups = [
-        (str(row["kind"]), (row["answer"] or "").casefold(), images[row["question_id"]])
-        for row in ordered
-    ]
-    members = Counter(groups)
-    return [
-        dedup.Document(
-            row["trace_id"],
-            *group,
-            dedup.canonical(row["text"] or "", sizes[row["question_id"]], cells),
-            good=good[row["trace_id"]],
-        )
-        for row, group in zip(ordered, groups, strict=True)
-        if members[group] > 1
-    ]

@@ -1,0 +1,1 @@
+"""The second pass of curation: filters that must see a trace beside others of its task."""

@@ -1,0 +1,98 @@
+"""Judges the parts of a corpus in several processes.
+
+    for table in judged(parts, partial(judge_part, warehouse, filters, run_id)): …
+
+A few parts are judged in the process that asks: others take a second or two to start. What they
+find is the same and comes in the same order.
+"""
+
+from __future__ import annotations
+
+import os
+import signal
+import threading
+import time
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator
+from concurrent.futures import BrokenExecutor, Future
+from itertools import chain, islice
+
+import pyarrow as pa
+from loky import ProcessPoolExecutor, cpu_count
+
+from flows.stages.corpus.judge_part import CorpusPart
+
+MOST_PROCESSES = 8
+"""Reading the parts, which one process does, keeps no more busy."""
+_HERE = 2
+"""So many parts are judged without other processes."""
+_LOOK_S = 1.0
+
+
+def judged(
+    parts: Iterable[CorpusPart],
+    judge: Callable[[CorpusPart], pa.Table],
+    processes: int | None = None,
+) -> Iterator[pa.Table]:
+    """Yield what `judge` returns for each part, in order.
+
+    A part whose process was killed, for want of memory perhaps, is judged here, as are those after
+    it.
+
+    Args:
+        processes: by default as many as this one may use processors, at most `MOST_PROCESSES`.
+    """
+    waiting = iter(parts)
+    first = list(islice(waiting, _HERE + 1))
+    if processes is None:
+        processes = min(cpu_count(), MOST_PROCESSES)
+    if len(first) <= _HERE or processes < 2:
+        yield from map(judge, chain(first, waiting))
+        return
+    with ProcessPoolExecutor(processes, initializer=_begin) as pool:
+        yield from _in_order(pool, chain(first, waiting), judge, processes + 1)
+
+
+def _in_order(
+    pool: ProcessPoolExecutor,
+    parts: Iterator[CorpusPart],
+    judge: Callable[[CorpusPart], pa.Table],
+    most: int,
+) -> Iterator[pa.Table]:
+    """Keep `most` parts in the pool, which are held in memory."""
+    asked: deque[tuple[CorpusPart, Future[pa.Table] | None]] = deque()
+    while True:
+        for part in islice(parts, most - len(asked)):
+            asked.append((part, _submitted(pool, judge, part)))
+        if not asked:
+            return
+        part, future = asked.popleft()
+        try:
+            found = future.result() if future else None
+        except BrokenExecutor:
+            found = None
+        yield judge(part) if found is None else found
+
+
+def _submitted(
+    pool: ProcessPoolExecutor, judge: Callable[[CorpusPart], pa.Table], part: CorpusPart
+) -> Future[pa.Table] | None:
+    try:
+        return pool.submit(judge, part)
+    except BrokenExecutor:
+        return None
+
+
+def _begin() -> None:
+    """Leave Ctrl-C, which every process of the terminal gets, to the one that asks; end with it.
+
+    Killed in the middle of a part, it would leave this one reading the rest for ever.
+    """
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    threading.Thread(target=_end_with, args=(os.getppid(),), daemon=True).start()
+
+
+def _end_with(parent: int) -> None:
+    while os.getppid() == parent:
+        time.sleep(_LOOK_S)
+    os._exit(1)
