@@ -46,6 +46,7 @@ def test_both_sides_hold_the_same_and_answer_the_same(tmp_path: Path) -> None:
         compact(warehouse)
 
 
+@pytest.mark.slow
 def test_the_table_is_printed_and_nothing_is_left(
     tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
