@@ -6,6 +6,7 @@ import os
 import signal
 import subprocess
 import sys
+import threading
 import time
 from functools import partial
 from pathlib import Path
@@ -46,6 +47,17 @@ def test_other_processes_judge_the_parts_in_order():
 @pytest.mark.parametrize(("numbers", "processes"), [([0, 1], 4), (NUMBERS, 1), ([], 4)])
 def test_few_parts_or_one_processor_need_no_other_process(numbers, processes):
     assert ask(numbers, processes=processes) == [(number, False) for number in numbers]
+
+
+def test_what_cannot_be_sent_to_another_process_is_judged_here():
+    held = threading.Lock()
+
+    def judge_with_a_lock(part: CorpusPart) -> pa.Table:
+        with held:
+            return judge(os.getpid(), -1, -1, part)
+
+    found = [table.to_pylist() for table in judged(map(part, NUMBERS), judge_with_a_lock, 2)]
+    assert found == [[{"number": number, "elsewhere": False}] for number in NUMBERS]
 
 
 def test_what_a_killed_process_had_is_judged_here():

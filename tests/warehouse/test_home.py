@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import copy
 from pathlib import Path
 
+import cloudpickle
 import pyarrow.fs
 import pytest
 
@@ -82,3 +84,14 @@ def test_a_warehouse_that_is_not_named_is_the_environments_or_lies_here(
 def test_an_error_without_words_is_told_by_its_type() -> None:
     assert first_line(KeyError()) == "KeyError"
     assert first_line(OSError(" full\nof things ")) == "full"
+
+
+def test_another_process_opens_a_connection_of_its_own(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("AWS_DEFAULT_REGION", "eu-west-1")
+    warehouse = Warehouse("s3://bucket/vigorl")
+    assert isinstance(warehouse.objects, S3Objects)
+    assert warehouse.objects.client is not None  # which can't be pickled
+    sent = copy.copy(warehouse)  # as pickle does
+    assert sent == warehouse
+    assert "objects" not in vars(sent)
+    assert cloudpickle.dumps(warehouse)

@@ -41,6 +41,9 @@ class Warehouse:
         root = self.root.rstrip("/") if self.is_s3 else str(Path(self.root).expanduser().resolve())
         object.__setattr__(self, "root", root)
 
+    def __reduce__(self) -> tuple[type[Warehouse], tuple[str]]:
+        return Warehouse, (self.root,)  # another process opens its own connection to a store
+
     @classmethod
     def at(cls, home: str | None) -> Warehouse:
         """The warehouse given to a command or a deployment; by default $VIGORL_HOME's."""

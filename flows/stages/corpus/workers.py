@@ -17,6 +17,7 @@ from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import BrokenExecutor, Future
 from itertools import chain, islice
 
+import cloudpickle
 import pyarrow as pa
 from loky import ProcessPoolExecutor, cpu_count
 
@@ -37,7 +38,7 @@ def judged(
     """Yield what `judge` returns for each part, in order.
 
     A part whose process was killed, for want of memory perhaps, is judged here, as are those after
-    it.
+    it; all are where another process can't be given a filter, since it holds what can't be pickled.
 
     Args:
         processes: by default as many as this one may use processors, at most `MOST_PROCESSES`.
@@ -46,7 +47,7 @@ def judged(
     first = list(islice(waiting, _HERE + 1))
     if processes is None:
         processes = min(cpu_count(), MOST_PROCESSES)
-    if len(first) <= _HERE or processes < 2:
+    if len(first) <= _HERE or processes < 2 or not _is_picklable(judge):
         yield from map(judge, chain(first, waiting))
         return
     with ProcessPoolExecutor(processes, initializer=_begin) as pool:
@@ -81,6 +82,14 @@ def _submitted(
         return pool.submit(judge, part)
     except BrokenExecutor:
         return None
+
+
+def _is_picklable(judge: Callable[[CorpusPart], pa.Table]) -> bool:
+    try:
+        cloudpickle.dumps(judge)
+    except Exception:  # what a filter of a package holds can raise anything
+        return False
+    return True
 
 
 def _begin() -> None:
