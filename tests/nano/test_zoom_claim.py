@@ -44,6 +44,16 @@ def test_five_seeds_and_every_control_are_planned():
     }  # fmt: skip
 
 
+def test_arms_that_differ_in_their_grpo_go_on_from_one_sft():
+    plan = {stage.name: stage for stage in stages(FULL)}
+    warm = [name for name in plan if name.startswith("warm/")]
+    assert warm == [f"warm/mcts@{seed}" for seed in FULL.seeds]
+    for name in ("vigorl", "live", "plain"):
+        assert plan[f"train/{name}@2"].after == ("warm/mcts@2",)
+    assert plan["train/grpo@2"].after == ("questions",)
+    assert plan["train/linear@2"].after == ("search/linear@2",)
+
+
 def test_more_seeds_go_on_from_fewer():
     more = dataclasses.replace(QUICK, seeds=(0, 1))
     assert more.name == QUICK.name and size_identity(more) == size_identity(QUICK)

@@ -107,7 +107,9 @@ EXPECTED = (
     ("vigorl", "linear", 0.08),
     ("vigorl", "vigorl+noise", 0.20),
     ("vigorl", "base", 0.0),
+    ("vigorl", "plain", 0.0),
     ("grpo", "base", 0.0),
+    ("search", "linear", 0.0),
 )
 """What should beat what, and by how much at least; the interval must exclude 0 as well."""
 
