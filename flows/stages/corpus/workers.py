@@ -17,9 +17,9 @@ from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import BrokenExecutor, Future
 from itertools import chain, islice
 
-import cloudpickle
 import pyarrow as pa
 from loky import ProcessPoolExecutor, cpu_count
+from loky.backend.reduction import dumps
 
 from flows.stages.corpus.judge_part import CorpusPart
 
@@ -47,7 +47,7 @@ def judged(
     first = list(islice(waiting, _HERE + 1))
     if processes is None:
         processes = min(cpu_count(), MOST_PROCESSES)
-    if len(first) <= _HERE or processes < 2 or not _is_picklable(judge):
+    if len(first) <= _HERE or processes < 2 or not _can_be_sent(judge):
         yield from map(judge, chain(first, waiting))
         return
     with ProcessPoolExecutor(processes, initializer=_begin) as pool:
@@ -84,9 +84,9 @@ def _submitted(
         return None
 
 
-def _is_picklable(judge: Callable[[CorpusPart], pa.Table]) -> bool:
+def _can_be_sent(judge: Callable[[CorpusPart], pa.Table]) -> bool:
     try:
-        cloudpickle.dumps(judge)
+        dumps(judge)
     except Exception:  # what a filter of a package holds can raise anything
         return False
     return True
