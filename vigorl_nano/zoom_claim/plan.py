@@ -55,7 +55,7 @@ class Size:
 
 
 FULL = Size(160, 400, (0, 1, 2, 3, 4), 8, 6, warm_steps=70, rl_steps=40)
-QUICK = Size(24, 48, (0,), 3, 4, warm_steps=6, rl_steps=2)
+QUICK = Size(16, 24, (0,), 3, 4, warm_steps=3, rl_steps=2)
 
 
 @dataclass(frozen=True, slots=True)
