@@ -66,20 +66,20 @@ SELECT trace_id FROM (
 
 
 # The view, and how many traces there are in all: what both count is grouped once.
-_FUNNEL = f"""
+_FUNNEL = """
 WITH _filter_outcomes AS MATERIALIZED (FROM main._filter_outcomes)
 SELECT
     *,
     (SELECT sum(traces)::BIGINT FROM _filter_outcomes) AS traces_judged,
     (SELECT coalesce(sum(traces) FILTER (dropped = 0), 0)::BIGINT FROM _filter_outcomes)
         AS traces_kept
-FROM ({sql_views()["verdict_funnel"]})
+FROM ({verdict_funnel})
 """
 
 
 def read_funnel(warehouse: Warehouse) -> FilterFunnel | None:
     """Count what each filter kept and dropped; None where nothing has been judged."""
-    rows = query(warehouse, _FUNNEL).to_pylist()
+    rows = query(warehouse, _FUNNEL.format(**sql_views())).to_pylist()
     totals = [(row.pop("traces_judged"), row.pop("traces_kept")) for row in rows]
     return FilterFunnel(tuple(rows), *totals[0]) if rows else None
 

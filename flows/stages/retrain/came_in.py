@@ -27,7 +27,7 @@ from warehouse.tables.schema import Row
 from warehouse.versions.versions import Version, open_version, read_tables, resolve
 
 _NAMES = ("questions", "trees", "runs", "latest_traces", "verdicts")
-_NEW = f"""
+_NEW = """
 CREATE TEMP TABLE new_questions AS
 SELECT question_id, coalesce(family, '') AS family, source_file FROM questions
 WHERE task = $task AND split = 'train' AND created_at <= to_timestamp($until)
@@ -41,7 +41,7 @@ AND tree_id NOT IN (SELECT id FROM known WHERE kind = 'tree');
 CREATE TEMP TABLE new_cuts AS
 SELECT trace_id, tree_id, family
 FROM latest_traces JOIN (SELECT tree_id, family FROM new_trees) USING (tree_id);
-CREATE TEMP TABLE judged AS {latest_verdicts_of("new_cuts")};
+CREATE TEMP TABLE judged AS {latest_verdicts};
 CREATE TEMP TABLE new_traces AS
 SELECT *, trace_id IN (SELECT trace_id FROM judged GROUP BY 1 HAVING bool_and(keep)) AS kept
 FROM new_cuts;
@@ -155,7 +155,8 @@ def _rejected(params: Row) -> str:
 
 def _count(con: Any, given: Mapping[str, Any]) -> CameIn:
     """Count over an open connection, in which `known` has what is not new."""
-    for statement in filter(str.strip, _NEW.split(";")):
+    new = _NEW.format(latest_verdicts=latest_verdicts_of("new_cuts"))
+    for statement in filter(str.strip, new.split(";")):
         used = {name: value for name, value in given.items() if f"${name}" in statement}
         con.execute(statement, used)
 
