@@ -298,13 +298,13 @@ async def summarize(warehouse: Warehouse, task: str, tree_ids: Sequence[str]) ->
     """Count what the warehouse holds of these searches."""
 
     def count() -> Summary:
-        ((trees, right, failed),) = _asked_of(
+        ((trees, right, failed, traces, kept),) = _asked_of(
             warehouse,
             tree_ids,
-            "SELECT count(*), count(*) FILTER (any_right), count(*) FILTER (status = 'failed') "
-            "FROM trees SEMI JOIN _asked USING (tree_id)",
+            "FROM (SELECT count(*), count(*) FILTER (any_right), "
+            "count(*) FILTER (status = 'failed') FROM trees SEMI JOIN _asked USING (tree_id)) "
+            f"CROSS JOIN ({_COUNT_KEPT})",
         )
-        ((traces, kept),) = _asked_of(warehouse, tree_ids, _COUNT_KEPT)
         return Summary(
             task=task,
             questions=len(tree_ids),

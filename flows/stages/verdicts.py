@@ -19,7 +19,7 @@ import pyarrow as pa
 from curation.filters import rules
 from curation.filters.base import CORPUS
 from mcts.data import Verdict
-from warehouse.query.read_back import rows_among
+from warehouse.query.read_back import reading_among
 from warehouse.query.run_query import latest_verdicts_of, query
 from warehouse.query.sql_guard import quoted
 from warehouse.storage.home import Warehouse
@@ -68,13 +68,14 @@ def stored_verdicts(
         f"WHERE {of_stage} GROUP BY trace_id"
     )
 
-    def rows(sql: str) -> list[dict[str, Any]]:
-        if task is None:
-            return rows_among(warehouse, f"({sql})", "trace_id", trace_ids)
-        return query(warehouse, sql).to_pylist()
-
-    stored = as_stored(rows(newest), stage)
-    stored.versions.update((row["trace_id"], row["newest"]) for row in rows(versions))
+    statements = (f"({newest})", f"({versions})")
+    if task is None:
+        with reading_among(warehouse, statements, "trace_id", trace_ids) as rows_of:
+            rows, numbers = map(rows_of, statements)
+    else:
+        rows, numbers = (query(warehouse, sql).to_pylist() for sql in (newest, versions))
+    stored = as_stored(rows, stage)
+    stored.versions.update((row["trace_id"], row["newest"]) for row in numbers)
     return stored
 
 

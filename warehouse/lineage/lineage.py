@@ -16,14 +16,15 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
+from functools import cache
 from typing import Self
 
 import duckdb
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from warehouse.lineage.relations import Relation, relations
-from warehouse.query.run_query import connect
+from warehouse.lineage.relations import Relation, all_statements, relations
+from warehouse.query.run_query import connect, named_in
 from warehouse.storage.home import Warehouse, WarehouseError
 from warehouse.tables.schema import Row
 from warehouse.versions.versions import Version, list_versions, open_version
@@ -136,13 +137,20 @@ class Lineage:
         )
 
 
+@cache
+def _tables_read() -> frozenset[str]:
+    """The tables and views of every statement here and in `relations.sql`."""
+    statements = [sql for _, sql in _ID_QUERIES] + list(_DESCRIPTIONS.values())
+    return frozenset(named_in(" ".join([*statements, *all_statements(), "revocations"])))
+
+
 class Walker:
     """Follows relations through the tables, which it opens once for any number of look-ups."""
 
     def __init__(self, warehouse: Warehouse) -> None:
         self.warehouse = warehouse
         self.versions = {version.ref: version for version in list_versions(warehouse)}
-        self.con: duckdb.DuckDBPyConnection = connect(warehouse)
+        self.con: duckdb.DuckDBPyConnection = connect(warehouse, names=_tables_read())
         self.con.register("_held", _held(warehouse, list(self.versions.values())))
 
     def __enter__(self) -> Self:

@@ -47,3 +47,8 @@ def relations(start: str) -> list[Relation]:
     if start == "run":  # every row was written by some run; only a walk from a run follows that
         followed.add("run")
     return [relation for relation in _all_relations() if relation.when in followed]
+
+
+def all_statements() -> list[str]:
+    """Return the statement of every relation."""
+    return [relation.sql for relation in _all_relations()]

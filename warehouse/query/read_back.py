@@ -9,7 +9,8 @@ Only committed rows are read. Load dozens or hundreds at a time: all of it is in
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
@@ -32,14 +33,12 @@ def read_trees(warehouse: Warehouse, tree_ids: Sequence[str]) -> Iterator[tuple[
     if not tree_ids:
         return
     key = "tree_id"
-
-    def rows_of(table: str, columns: str = "*") -> list[Row]:
-        return rows_among(warehouse, table, key, tree_ids, columns)
-
-    nodes, rollouts = _grouped(rows_of("nodes"), key), _grouped(rows_of("rollouts"), key)
-    columns = "tree_id, response_id, text, finish_reason"
-    responses = _grouped(rows_of("responses", columns), key)
-    trees = rows_of("trees")
+    tables = ("nodes", "rollouts", "responses", "trees")
+    with reading_among(warehouse, tables, key, tree_ids) as rows_of:
+        nodes, rollouts = _grouped(rows_of("nodes"), key), _grouped(rows_of("rollouts"), key)
+        columns = "tree_id, response_id, text, finish_reason"
+        responses = _grouped(rows_of("responses", columns), key)
+        trees = rows_of("trees")
     if not trees:
         return
     ids = [row["question_id"] for row in trees]
@@ -58,10 +57,10 @@ def read_traces(
     if not trace_ids:
         return []
     key = "trace_id"
-    steps = _grouped(rows_among(warehouse, "steps", key, trace_ids), key)
     newest = f"({latest_verdicts_of('_wanted')})"
-    verdicts = _grouped(rows_among(warehouse, newest, key, trace_ids), key)
-    traces = {row[key]: row for row in rows_among(warehouse, "traces", key, trace_ids)}
+    with reading_among(warehouse, ("steps", "traces", newest), key, trace_ids) as rows_of:
+        steps, verdicts = _grouped(rows_of("steps"), key), _grouped(rows_of(newest), key)
+        traces = {row[key]: row for row in rows_of("traces")}
     return [
         (
             trace_from(traces[trace_id], steps.get(trace_id, [])),
@@ -233,12 +232,28 @@ def rows_among(
 
     The statement may read `ids` itself, as the column `key` of `_wanted`.
     """
-    # The ids come in as a table: thousands of them in the statement would take seconds to read.
-    with connect(warehouse, names=named_in(table)) as con:
+    with reading_among(warehouse, [table], key, ids) as rows_of:
+        return rows_of(table, columns)
+
+
+@contextmanager
+def reading_among(
+    warehouse: Warehouse, tables: Sequence[str], key: str, ids: Sequence[str]
+) -> Iterator[Callable[..., list[Row]]]:
+    """Open tables, all as they are now, for a function that reads as `rows_among` does.
+
+    The function takes one of the tables, or a statement in brackets of those given, and columns.
+    """
+    with connect(warehouse, names=named_in(" ".join(tables))) as con:
+        # The ids come in as a table: thousands of them in a statement would take seconds to read.
         con.register("_wanted", pa.table({key: pa.array(ids, pa.string())}))
-        wanted = f"{key} IN (SELECT {key} FROM _wanted)"
-        found = con.sql(f"SELECT {columns} FROM {table} WHERE {wanted} ORDER BY ALL")
-        return list(found.to_arrow_table().to_pylist())
+
+        def rows_of(table: str, columns: str = "*") -> list[Row]:
+            wanted = f"{key} IN (SELECT {key} FROM _wanted)"
+            found = con.sql(f"SELECT {columns} FROM {table} WHERE {wanted} ORDER BY ALL")
+            return list(found.to_arrow_table().to_pylist())
+
+        yield rows_of
 
 
 def _grouped(rows: Sequence[Row], key: str) -> dict[str, list[Row]]:

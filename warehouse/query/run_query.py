@@ -158,10 +158,9 @@ def table_versions(warehouse: Warehouse) -> dict[str, int | None]:
     return {name: delta.version() if delta else None for name, delta in found.items()}
 
 
-def view_names(con: duckdb.DuckDBPyConnection) -> list[str]:
-    """The views a user can query."""
-    found = con.execute("SELECT view_name FROM duckdb_views() WHERE schema_name = 'main'")
-    return [name for (name,) in found.fetchall() if name in TABLES or not name.startswith("_")]
+def view_names() -> list[str]:
+    """The tables and views a user can query."""
+    return [*TABLES, *(name for name in sql_views() if not name.startswith("_"))]
 
 
 def _create_view(

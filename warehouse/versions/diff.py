@@ -30,7 +30,7 @@ from warehouse.query.run_query import connect, latest_verdicts_of
 from warehouse.query.sql_guard import QueryError
 from warehouse.storage.home import Warehouse, WarehouseError, first_line
 from warehouse.tables.schema import Row
-from warehouse.versions.selection import choose
+from warehouse.versions.selection import choose, names_for
 from warehouse.versions.versions import Version, open_version, read_tables
 
 REASONS = {
@@ -142,7 +142,11 @@ def diff(warehouse: Warehouse, a: Version, b: Version) -> Diff:
         differing, changed = _compare(old / "rows.parquet", new / "rows.parquet")
     found: list[Difference] = []
     if differing.num_rows:
-        with Side(warehouse, a, differing) as old_side, Side(warehouse, b, differing) as new_side:
+        names = names_for(str(a.card["sql"]), str(b.card["sql"]))
+        with (
+            Side(warehouse, a, differing, names) as old_side,
+            Side(warehouse, b, differing, names) as new_side,
+        ):
             for row in differing.to_pylist():
                 has, lacks = (old_side, new_side)[:: 1 if row["in_a"] else -1]
                 why = explain(row["trace_id"], has, lacks)
@@ -208,12 +212,14 @@ class Facts:
 class Side:
     """One of the two versions with the tables it was cut from, open until it is closed."""
 
-    def __init__(self, warehouse: Warehouse, version: Version, differing: pa.Table) -> None:
+    def __init__(
+        self, warehouse: Warehouse, version: Version, differing: pa.Table, names: set[str]
+    ) -> None:
         self.version, self.ref = version, version.ref
         self.sql = str(version.card["sql"])
         self.tables: dict[str, int] = version.card["table_versions"]
         try:
-            self.con = connect(warehouse, read_tables(version))
+            self.con = connect(warehouse, read_tables(version), names)
         except (DeltaError, duckdb.Error, OSError) as error:
             raise WarehouseError(
                 f"the tables {self.ref} was cut from can't be read as they were then: "

@@ -38,7 +38,7 @@ from warehouse.versions.certificate import certificate
 from warehouse.versions.dataset_card import make_card, readme, write_card, write_samples
 from warehouse.versions.response_styles import Restyler, response_style_of
 from warehouse.versions.revocations import describe_revocation, remove_revoked, revoked_since
-from warehouse.versions.selection import choose
+from warehouse.versions.selection import choose, names_for
 
 _NAME = re.compile(r"[a-z0-9](?!.*\.\.)[a-z0-9._-]{0,99}")
 _REF = re.compile(r"(?P<name>[^@]+)(?:@v(?P<number>[1-9]\d*))?")
@@ -109,7 +109,7 @@ def publish(
         )
     restyle = Restyler(response_style) if response_style else None
     versions = table_versions(warehouse)
-    opened = connect(warehouse, versions, limits=limits)
+    opened = connect(warehouse, versions, names_for(sql), limits)
     with opened as con, _staging_folder(warehouse) as folder:
         with limited(con, limits or Limits()):
             choose(con, sql)
