@@ -7,6 +7,9 @@
 #   make PYTHON=python3.12 test     # with this Python
 #   make test ARGS="-k journal -x"  # ARGS go to the command
 
+# Set-up leaves bytecode to whoever imports first: without it, every process would compile PyTorch.
+export PYTHONDONTWRITEBYTECODE :=
+
 PYTHON ?= python3 python3.13 python3.12 python3.11
 ARGS   ?=
 

@@ -192,19 +192,19 @@ from training.sft import train_sft
 from training.trainers import TrainingReporter
 from warehouse.storage.home import Warehouse
 home, name, dataset, *overrides = sys.argv[1:]
-reporter = TrainingReporter(lambda step, *_: step == 3 and os.kill(os.getpid(), signal.SIGKILL))
+reporter = TrainingReporter(lambda step, *_: step == 2 and os.kill(os.getpid(), signal.SIGKILL))
 train_sft(Warehouse(home), sft(*overrides), dataset, name=name, reporter=reporter)
 """
 
 
 @pytest.mark.parametrize(
     ("dataset", "steps", "model", "style"),
-    [("kept", 5, "nano-base", "grounded"), ("looked", 3, "nano-zoom", "zoom")],
+    [("kept", 3, "nano-base", "grounded"), ("looked", 2, "nano-zoom", "zoom")],
 )
 def test_a_killed_training_goes_on_and_ends_where_one_that_was_not_does(
     made: Warehouse, dataset: str, steps: int, model: str, style: str
 ) -> None:
-    given = ("save_every=2", "seed=5", f"steps={steps}")
+    given = ("save_every=1", "seed=5", f"steps={steps}")
     given = (*given, f"model={model}", f"response_style={style}")
     command = [sys.executable, "-c", KILLED, made.root, f"killed-{style}", dataset, *given]
     killed = subprocess.run(command, capture_output=True, text=True, check=False)
@@ -212,7 +212,7 @@ def test_a_killed_training_goes_on_and_ends_where_one_that_was_not_does(
     trained, said = list[int](), list[str]()
     reporter = TrainingReporter(lambda step, steps, metrics: trained.append(step), said.append)
     one = train_sft(made, sft(*given), dataset, name=f"killed-{style}", reporter=reporter)
-    assert "going on after step 2" in said and trained[0] == 3
+    assert "going on after step 1" in said and trained[0] == 2
     other = train_sft(made, sft(*given), dataset, name=f"whole-{style}")
     assert one is not None and other is not None
     assert [r["step"] for r in logged(made, one) if "loss" in r] == list(range(1, steps + 1))

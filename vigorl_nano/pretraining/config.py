@@ -194,3 +194,13 @@ def norm(x: torch.Tensor, layer: Any) -> torch.Tensor:
 def half(x: torch.Tensor) -> torch.Tensor:
     a, b = x.chunk(2, dim=-1)
     return torch.cat((-b, a), dim=-1)
+
+
+def half_precision() -> torch.autocast:
+    """Compute matrix products in bfloat16, weights staying float32, where the processor can.
+
+    In software they take forty times as long as in float32. So do those of Muon (`optimizers`),
+    which are in bfloat16 wherever it runs.
+    """
+    able = torch.ops.mkldnn._is_mkldnn_bf16_supported()
+    return torch.autocast("cpu", torch.bfloat16, enabled=able)

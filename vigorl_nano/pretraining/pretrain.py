@@ -43,6 +43,7 @@ from vigorl_nano.pretraining.config import (
     LOOK_HEADS,
     blocks_output,
     build_model,
+    half_precision,
     language,
     merge,
     text_layer,
@@ -57,7 +58,6 @@ from warehouse.sources import task_of
 
 RECIPES = Path(__file__).with_name("recipes")
 STAGES = ("vision", "language", "anneal", "finetune")
-HALF = partial(torch.autocast, "cpu", torch.bfloat16)  # matrix products only; weights stay float32
 LOG_EVERY, SAVE_EVERY = 50, 250
 
 
@@ -145,7 +145,7 @@ class Run:
     def encode_images(self, batch: Batch, train_blocks: bool) -> tuple[torch.Tensor, Any]:
         """Vision tokens of the batch's images and of a grey one, and the auxiliary loss."""
         grey = torch.full_like(batch.frames[:1], GREY)
-        with HALF():
+        with half_precision():
             with torch.set_grad_enabled(train_blocks):
                 patches = blocks_output(self.model, torch.cat([batch.frames, grey]), self.block)
             tokens = merge(self.model, patches)
@@ -188,7 +188,7 @@ class Run:
                 )
                 words = words.masked_scatter((data["ids"] == image)[..., None], tokens)
                 learned = data["weights"][:, 1:] > 0
-                with HALF():
+                with half_precision():
                     hidden, names, looks = language(
                         self.model, words, data["positions"], self.layer
                     )

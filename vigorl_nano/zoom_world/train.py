@@ -36,6 +36,7 @@ from vigorl_nano.pretraining.config import (
     SIDE,
     blocks_output,
     build_model,
+    half_precision,
     merge,
     vision_block,
 )
@@ -70,7 +71,6 @@ STYLE = PromptStyle(
 """How the model is prompted."""
 ZOOM = ZoomConfig(Lens(CROP_SHARE / 2, SIDE, share=True), max_calls=MOST_LOOKS, role="tool")
 """What it is shown."""
-HALF = partial(torch.autocast, "cpu", torch.bfloat16)
 LOG_EVERY, SAVE_EVERY = 10, 50
 FIGURES = {"name": NAME, "first digit": DIGITS[0], "read": READ, "answer": ANSWER}
 
@@ -138,7 +138,7 @@ class Training:
             self.save()
 
     def see(self, frames: torch.Tensor, train_blocks: bool) -> torch.Tensor:
-        with HALF():
+        with half_precision():
             with torch.set_grad_enabled(train_blocks):
                 patches = blocks_output(self.model, frames, self.block)
             return merge(self.model, patches).float()
@@ -186,7 +186,7 @@ class Training:
             seen = torch.cat([tokens[shown].flatten(0, 1) for _, shown in group])
             words = words.masked_scatter((data["ids"] == image)[..., None], seen)
             learned = data["weights"][:, 1:] > 0
-            with HALF():
+            with half_precision():
                 hidden, sights = language(self.model, words, data["positions"], self.layer)
                 logits = self.model.lm_head(hidden[:, :-1][learned]).float()
             targets, weights = data["ids"][:, 1:][learned], data["weights"][:, 1:][learned]
