@@ -81,11 +81,11 @@ def build(server, home, **options):
     "failpoint",
     [
         "after_response:20",
-        "after_journal:20",
+        pytest.param("after_journal:20", marks=pytest.mark.slow),
         "before_commit:1",
         "between_tables:2",
         "after_commit:1",
-        "between_tables:7",
+        pytest.param("between_tables:7", marks=pytest.mark.slow),
     ],
 )
 def test_a_killed_build_goes_on_and_ends_as_if_nothing_had_happened(

@@ -3,6 +3,7 @@
 import asyncio
 import importlib
 import inspect
+import json
 import subprocess
 import sys
 import time
@@ -76,11 +77,31 @@ def test_a_servers_coordinates_follow_from_a_model_name_that_says_them(model, sp
     assert resolve(TeacherSettings(teacher="http://gpu:8000", model=model)).space == space
 
 
-def test_the_flow_builds_traces_and_shows_them(tmp_path, monkeypatch):
+@pytest.fixture(scope="module")
+def prefect_server():
+    """A Prefect server, kept for both tests of it."""
+    from prefect.testing.utilities import prefect_test_harness
+
+    with prefect_test_harness(server_startup_timeout=120):
+        yield
+
+
+def artifacts(evaluations):
+    """What the server of `prefect_server` shows: of evaluations, or of the other flows."""
+    from prefect.client.orchestration import get_client
+
+    async def read():
+        async with get_client() as client:
+            return await client.read_artifacts()
+
+    shown = asyncio.run(read())
+    return [one for one in shown if one.key.startswith("evaluation-") == evaluations]
+
+
+def test_the_flow_builds_traces_and_shows_them(tmp_path, monkeypatch, prefect_server):
     from prefect.client.orchestration import get_client
     from prefect.client.schemas.actions import GlobalConcurrencyLimitCreate
     from prefect.settings import get_current_settings
-    from prefect.testing.utilities import prefect_test_harness
 
     from flows.build_traces import build_traces
     from flows.curate_traces import curate_traces
@@ -89,10 +110,6 @@ def test_the_flow_builds_traces_and_shows_them(tmp_path, monkeypatch):
 
     warehouse = Warehouse(str(tmp_path / "home"))
     import_questions(warehouse, "sat2", write_sat(tmp_path / "SAT_train.parquet", sat_rows(3)))
-
-    async def artifacts():
-        async with get_client() as client:
-            return await client.read_artifacts()
 
     async def one_at_a_time():
         """Two flows that want the GPU, and how many held it at once, at most."""
@@ -117,7 +134,7 @@ def test_the_flow_builds_traces_and_shows_them(tmp_path, monkeypatch):
     secrets = {"OPENAI_API_KEY": "sk-test-9f8e7d6c5b", "SERVER_PASSWORD": "p4ssw0rd-of-a-server"}
     for name, value in secrets.items():
         monkeypatch.setenv(name, value)
-    with prefect_test_harness(server_startup_timeout=120), StubServer() as server:
+    with StubServer() as server:
         assert asyncio.run(one_at_a_time()) == 1
         said = asyncio.run(
             build_traces(
@@ -137,7 +154,7 @@ def test_the_flow_builds_traces_and_shows_them(tmp_path, monkeypatch):
             )
         )
         end = time.monotonic() + 20  # artifacts are written behind the flow's back
-        while len(shown := asyncio.run(artifacts())) < 3 and time.monotonic() < end:
+        while len(shown := artifacts(evaluations=False)) < 3 and time.monotonic() < end:
             time.sleep(0.5)
         database = get_current_settings().server.database.connection_url.get_secret_value()
         stored = b"".join(
@@ -155,3 +172,30 @@ def test_the_flow_builds_traces_and_shows_them(tmp_path, monkeypatch):
     assert progress.data == 100.0
     rows = query(warehouse, "SELECT count(*) AS n FROM trees WHERE status = 'complete'")
     assert rows["n"].to_pylist() == [3]
+
+
+def test_the_flow_measures_and_shows_a_table(tmp_path, prefect_server):
+    from flows.evaluate_model import evaluate_model
+
+    warehouse = Warehouse(str(tmp_path / "home"))
+    sample = write_sat(tmp_path / "SAT_test.parquet", sat_rows(12))
+    import_questions(warehouse, "sat2", sample, split="test")
+    with StubServer() as server:
+        output = asyncio.run(
+            evaluate_model(
+                model=server.url,
+                benchmark="sat2",
+                against=server.url,
+                space="qwen3-vl",
+                response_style="zoom",
+                max_crops=1,
+                home=warehouse.root,
+            )
+        )
+    (shown,) = artifacts(evaluations=True)
+    assert "12 questions" in output and "which includes 0" in output
+    assert "zoom minus no zoom: " in output
+    assert shown.type == "table" and shown.key == "evaluation-sat2"
+    rows = json.loads(shown.data)
+    assert [row["questions"] for row in rows] == ["12", "12", "12"]
+    assert [row["family"] for row in rows] == ["all", "no zoom", "all"]

@@ -417,37 +417,6 @@ def test_a_killed_evaluation_asks_again_for_nothing_it_had(warehouse, tmp_path):
     assert len(table(warehouse, "FROM predictions")) == 12
 
 
-def test_the_flow_measures_and_shows_a_table(warehouse):
-    from prefect.client.orchestration import get_client
-    from prefect.testing.utilities import prefect_test_harness
-
-    from flows.evaluate_model import evaluate_model
-
-    async def artifacts():
-        async with get_client() as client:
-            return await client.read_artifacts()
-
-    with prefect_test_harness(server_startup_timeout=120), StubServer() as server:
-        output = asyncio.run(
-            evaluate_model(
-                model=server.url,
-                benchmark="sat2",
-                against=server.url,
-                space="qwen3-vl",
-                response_style="zoom",
-                max_crops=1,
-                home=warehouse.root,
-            )
-        )
-        (shown,) = asyncio.run(artifacts())
-    assert "12 questions" in output and "which includes 0" in output
-    assert "zoom minus no zoom: " in output
-    assert shown.type == "table" and shown.key == "evaluation-sat2"
-    rows = json.loads(shown.data)
-    assert [row["questions"] for row in rows] == ["12", "12", "12"]
-    assert [row["family"] for row in rows] == ["all", "no zoom", "all"]
-
-
 def test_a_trained_model_is_measured_by_its_name_as_it_was_taught(
     warehouse, capsys, monkeypatch, tmp_path
 ):

@@ -89,6 +89,22 @@ def test_a_lost_or_shortened_file_of_a_table_is_named(warehouse: Warehouse) -> N
     assert f"steps: the file {short.name} of version {version} {size_note}" in found
 
 
+@pytest.mark.parametrize("name", ["steps", "traces"])
+def test_a_table_that_cant_be_read_is_named_and_the_others_are_checked(
+    warehouse: Warehouse, name: str
+) -> None:
+    for file in Path(warehouse.root, "tables", name).glob("*.parquet"):
+        file.write_bytes(b"\0" * file.stat().st_size)
+    append(warehouse, "behaviors", [
+        {"trace_id": "ghost", "behavior": "regions", "method": "rule", "count": 1}
+    ], "x")  # fmt: skip
+    first, *others = wrong(warehouse)
+    assert first.startswith(f"{name}: it can't be read: ")
+    assert (
+        others == ["behaviors: 1 rows' trace_id is not in traces, such as ghost"][: name == "steps"]
+    )
+
+
 def test_children_without_parents_doubled_keys_and_unfinished_commits_are_reported(
     warehouse: Warehouse,
 ) -> None:

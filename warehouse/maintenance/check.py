@@ -12,7 +12,7 @@ commit that never finished, an object without a row, is reported as a remark.
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Collection, Iterator
+from collections.abc import Collection, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 
@@ -66,19 +66,37 @@ def check(warehouse: Warehouse) -> Iterator[Finding]:
     missing = list(_files(warehouse))
     yield from missing
     broken = {finding.sentence.split(":")[0] for finding in missing}
-    for name in TABLES:
-        if not broken & {name, TABLES[name].parent}:
-            with connect(warehouse, names=[name]) as con:
-                yield from _keys(con, name)
-    for reference in REFERENCES:
-        names = {reference[0], reference[2]}
-        if not broken & (names | {TABLES[name].parent for name in names}):
-            with connect(warehouse, names=names) as con:
+    try:
+        opened = connect(warehouse, names=_sound(broken))
+    except duckdb.Error:
+        unread = list(_unreadable(warehouse, _sound(broken)))
+        yield from unread
+        broken |= {finding.sentence.split(":")[0] for finding in unread}
+        opened = connect(warehouse, names=_sound(broken))
+    with opened as con:
+        for name in _sound(broken):
+            yield from _keys(con, name)
+        for reference in REFERENCES:
+            if {reference[0], reference[2]} <= {*_sound(broken)}:
                 yield from _reference(con, *reference)
     yield from unfinished_commits(warehouse, broken)
     if "images" not in broken:
         yield from _images(warehouse)
     yield from _bundles(warehouse)
+
+
+def _sound(broken: Collection[str]) -> list[str]:
+    """Return the tables that can be read, as can those that say which of their rows to show."""
+    return [name for name in TABLES if not {name, TABLES[name].parent} & set(broken)]
+
+
+def _unreadable(warehouse: Warehouse, names: Sequence[str]) -> Iterator[Finding]:
+    """Yield the tables that can't be opened although their files are there."""
+    for name in names:
+        try:
+            connect(warehouse, names=[name]).close()
+        except duckdb.Error as error:
+            yield Finding(f"{name}: it can't be read: {first_line(error)}")
 
 
 def _files(warehouse: Warehouse) -> Iterator[Finding]:
@@ -137,23 +155,23 @@ def unfinished_commits(warehouse: Warehouse, broken: Collection[str] = ()) -> It
     Args:
         broken: tables that can't be read.
     """
-    for parent, children in CHILDREN.items():
-        if parent in broken:
-            continue
-        finished = _commits(warehouse, parent)
-        for name in (child for child in children if child not in broken):
-            if unfinished := _commits(warehouse, name) - finished - {None}:
-                what = f"{len(unfinished)} commits never finished; their rows are not shown"
-                yield Finding(f"{name}: {what}", wrong=False)
+    with duckdb.connect() as con:
+        for parent, children in CHILDREN.items():
+            if parent in broken:
+                continue
+            finished = _commits(con, warehouse, parent)
+            for name in (child for child in children if child not in broken):
+                if unfinished := _commits(con, warehouse, name) - finished - {None}:
+                    what = f"{len(unfinished)} commits never finished; their rows are not shown"
+                    yield Finding(f"{name}: {what}", wrong=False)
 
 
-def _commits(warehouse: Warehouse, name: str) -> frozenset[str | None]:
+def _commits(
+    con: duckdb.DuckDBPyConnection, warehouse: Warehouse, name: str
+) -> frozenset[str | None]:
     """Return the commits of a table's rows, from the log where it says them."""
     delta = open_table(warehouse, name)
-    if delta is None:
-        return frozenset()
-    with duckdb.connect() as con:
-        return frozenset().union(*commits_of(con, warehouse, name, delta).values())
+    return frozenset().union(*commits_of(con, warehouse, name, delta).values() if delta else ())
 
 
 def _images(warehouse: Warehouse) -> Iterator[Finding]:
