@@ -29,7 +29,7 @@ def read(home: Path | str) -> Contents:
     from warehouse.storage.home import Warehouse
 
     found: Contents = {}
-    with connect(Warehouse(str(home))) as con:
+    with connect(Warehouse(str(home)), names=TABLES) as con:
         for table in TABLES:
             for row in con.sql(f"SELECT * FROM {table}").to_arrow_table().to_pylist():
                 kept = {k: v for k, v in row.items() if k not in VOLATILE}

@@ -42,7 +42,7 @@ def import_sat(path, home):
 
 def contents(home, tables=(*SEARCHED, *CURATED)):
     """Every row of the warehouse, without what may differ between two runs of the same work."""
-    con = connect(Warehouse(str(home)))
+    con = connect(Warehouse(str(home)), names=tables)
     found = {}
     for table in tables:
         rows = con.sql(f"SELECT * FROM {table}").to_arrow_table().to_pylist()

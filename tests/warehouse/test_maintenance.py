@@ -155,7 +155,7 @@ def test_what_was_current_within_the_days_to_keep_is_kept(warehouse: Warehouse) 
         insert_new(warehouse, "models", [{"model_id": str(i)}])
     version = open_table(warehouse, "models").version()  # type: ignore[union-attr]
     assert {each.table: each.removed for each in compact(warehouse, keep_days=1)}["models"] == 0
-    with connect(warehouse, {"models": version}) as con:
+    with connect(warehouse, {"models": version}, ["models"]) as con:
         assert con.execute("SELECT count(*) FROM models").fetchall() == [(3,)]
 
 
