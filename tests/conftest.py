@@ -1,5 +1,6 @@
 """What every test shares: no network hub, a thread a process, short waits, no curves left."""
 
+import gc
 import os
 import shutil
 import tempfile
@@ -27,6 +28,12 @@ def short_waits() -> None:
     from mcts.teachers.openai_client import OpenAITeacher
 
     OpenAITeacher.__init__.__kwdefaults__["backoff_s"] = 0.01
+
+
+def pytest_collection_finish() -> None:
+    """Leave what was imported out of later searches for garbage: each training asks for some."""
+    gc.collect()
+    gc.freeze()
 
 
 def pytest_unconfigure() -> None:

@@ -70,6 +70,7 @@ def draw_marks(
     resized = resized.resize(
         (max(1, round(resized.width * scale)), max(1, round(resized.height * scale))),
         Image.Resampling.LANCZOS,
+        reducing_gap=3.0,
     )
     unit = side / NOMINAL
     margin = round(_MARGIN * unit) if any(mark.outside for mark in marks) else 0
@@ -81,7 +82,7 @@ def draw_marks(
     pen.route(marks)
     for mark in marks:
         pen.mark(mark)
-    layer = layer.resize(framed.size, Image.Resampling.LANCZOS)
+    layer = layer.reduce(_FINER)
     framed.paste(layer, mask=layer)
     return framed
 
@@ -221,7 +222,7 @@ def draw_trace(trace: Trace, question: Question, images: Sequence[bytes]) -> byt
         x += shown.width + _GAP
     words_beside(card, (left, top), width, trace, question, marks, crops)
     file = io.BytesIO()
-    card.save(file, "PNG")
+    card.save(file, "PNG", compress_level=3)  # a fifth larger than with 6, in two thirds the time
     return file.getvalue()
 
 

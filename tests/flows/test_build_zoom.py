@@ -57,7 +57,14 @@ def test_a_tree_holds_what_its_steps_were_shown_and_what_that_cost(straight: Str
     assert asked.to_pylist() == [{"n": images}]
 
 
-@pytest.mark.parametrize("failpoint", ["after_response:25", "after_journal:28", "between_tables:2"])
+@pytest.mark.parametrize(
+    "failpoint",
+    [
+        "after_response:25",
+        pytest.param("after_journal:28", marks=pytest.mark.slow),
+        "between_tables:2",
+    ],
+)
 def test_a_killed_build_ends_with_the_same_crops(
     failpoint: str, sample: Path, straight: Straight, tmp_path: Path
 ) -> None:

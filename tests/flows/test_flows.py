@@ -95,7 +95,7 @@ def artifacts(evaluations):
             return await client.read_artifacts()
 
     shown = asyncio.run(read())
-    return [one for one in shown if one.key.startswith("evaluation-") == evaluations]
+    return [one for one in shown if str(one.key).startswith("evaluation-") == evaluations]
 
 
 def test_the_flow_builds_traces_and_shows_them(tmp_path, monkeypatch, prefect_server):

@@ -117,19 +117,20 @@ def test_a_measurement_has_a_row_for_all_and_each_family():
     assert "| guessing alone: pass@2 | 75.0 [75.0, 75.0] | 75.0 [75.0, 75.0] |" in both
 
 
-def test_the_command_measures_a_checkpoint_once(tmp_path, monkeypatch, capsys):
+@pytest.mark.parametrize("apart", [False, pytest.param(True, marks=pytest.mark.slow)])
+def test_the_command_measures_a_checkpoint_once(apart, tmp_path, monkeypatch, capsys):
     parquet = write_sat(tmp_path / "some.parquet", sat_rows(4))
     monkeypatch.setattr(evaluate, "RUNS", tmp_path / "runs")
     options = ["--folders", str(BASE), "--parquet", str(parquet), "--samples", "2", "--limit", "3"]
     files = ["--json", str(tmp_path / "f.json"), "--markdown", str(tmp_path / "f.md")]
     monkeypatch.setattr(sys, "argv", ["evaluate", *options, *files])
+    if not apart:  # quicker than in processes of their own
+        monkeypatch.setattr(evaluate, "ProcessPoolExecutor", lambda *_: ThreadPoolExecutor(1))
     evaluate.main()
     first = capsys.readouterr().out
     assert "3 questions about" in first and "| left_right |" not in first  # the only family
     (plain,) = json.loads((tmp_path / "f.json").read_text())
     assert plain["figures"]["all"]["pass@1"]["n"] == 3 and plain["samples"] == 2
     assert (tmp_path / "f.md").read_text().strip() == first.strip()
-    # Again in this process, which is quicker: everything is in the journal.
-    monkeypatch.setattr(evaluate, "ProcessPoolExecutor", lambda *_: ThreadPoolExecutor(1))
-    evaluate.main()
+    evaluate.main()  # everything is in the journal
     assert capsys.readouterr().out == first

@@ -65,6 +65,7 @@ def test_without_a_default_model_one_sentence_says_so(command, tmp_path):
     assert "no model is registered as the default; name one" in sentence
 
 
+@pytest.mark.slow
 def test_without_the_embedded_models_a_folder_still_is_a_teacher(tmp_path):
     folder = tmp_path / "checkpoint"
     shutil.copytree(BASE, folder)

@@ -218,6 +218,7 @@ def test_the_sample_is_small_enough_to_ship():
     assert size("*.parquet") - size("rooms-*.parquet") < 4.5e6
 
 
+@pytest.mark.slow
 def test_the_same_seed_writes_the_same_bytes_with_any_number_of_workers(tmp_path, monkeypatch):
     monkeypatch.setattr(sample, "SHARE", 1)  # two blocks
     for workers in (1, 2):

@@ -29,7 +29,13 @@ def test_no_trick_raises_one_of_our_rewards(name):
     assert report.sees_boxes is (name in ("verified", "corrected"))
 
 
-@pytest.mark.parametrize("part", ["correctness", "format", "grounding", "verified"])
+@pytest.mark.parametrize(
+    "part",
+    [
+        "verified",
+        *(pytest.param(p, marks=pytest.mark.slow) for p in ("correctness", "format", "grounding")),
+    ],
+)
 def test_no_trick_raises_a_part_taken_alone(part):
     rewards = make_rewards(PRESETS["verified" if part == "verified" else "grounded"], SPACE)
     reward = rewards.functions[rewards.names.index(part)]

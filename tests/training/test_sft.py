@@ -199,7 +199,10 @@ train_sft(Warehouse(home), sft(*overrides), dataset, name=name, reporter=reporte
 
 @pytest.mark.parametrize(
     ("dataset", "steps", "model", "style"),
-    [("kept", 3, "nano-base", "grounded"), ("looked", 2, "nano-zoom", "zoom")],
+    [
+        pytest.param("kept", 3, "nano-base", "grounded", marks=pytest.mark.slow),
+        ("looked", 2, "nano-zoom", "zoom"),
+    ],
 )
 def test_a_killed_training_goes_on_and_ends_where_one_that_was_not_does(
     made: Warehouse, dataset: str, steps: int, model: str, style: str

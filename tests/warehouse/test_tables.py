@@ -78,6 +78,14 @@ def counts(warehouse: Warehouse) -> dict[str, int]:
     return {n: query(warehouse, f"SELECT count(*) c FROM {n}")["c"][0].as_py() for n in names}
 
 
+def test_of_no_ids_nothing_is_read(tmp_path: Path) -> None:
+    warehouse = Warehouse(str(tmp_path))
+    insert_new(warehouse, "questions", [{"question_id": "q", "task": "sat2", "text": "?"}])
+    insert_new(warehouse, "images", [{"image_id": "i"}])
+    assert list(rows.read_questions(warehouse, question_ids=[])) == []
+    assert rows.read_images(warehouse, []) == {} == rows.read_objects(warehouse, [])
+
+
 def in_process(code: str, **env: str) -> subprocess.Popen[str]:
     here = Path(__file__).parents[1]
     return subprocess.Popen(

@@ -13,6 +13,7 @@ from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import asdict, replace
 from typing import Any
 
+import pyarrow as pa
 import pyarrow.dataset as pads
 
 from mcts.data import (
@@ -199,7 +200,7 @@ def verdict_from(row: Mapping[str, Any]) -> Verdict:
 
 def read_images(warehouse: Warehouse, image_ids: Sequence[str]) -> dict[str, Image]:
     """Read images by id; those that are not stored are left out."""
-    where = pads.field("image_id").isin(list(dict.fromkeys(image_ids)))
+    where = pads.field("image_id").isin(pa.array(list(dict.fromkeys(image_ids)), pa.string()))
     rows = scan(warehouse, "images", ["image_id", "width", "height"], where).to_pylist()
     return {row["image_id"]: image_from(row) for row in rows}
 
@@ -210,7 +211,7 @@ def read_objects(
     """Read what is visible in each image, as boxes in its pixels; None where it is unknown."""
     if not image_ids:
         return {}
-    where = pads.field("image_id").isin(list(dict.fromkeys(image_ids)))
+    where = pads.field("image_id").isin(pa.array(list(dict.fromkeys(image_ids)), pa.string()))
     rows = scan(warehouse, "images", ["image_id", "objects"], where).to_pylist()
     return {
         row["image_id"]: None if row["objects"] is None else tuple(Box(**o) for o in row["objects"])
@@ -264,7 +265,7 @@ def _read_where(
     """Read the questions that meet all conditions, each once, in the order of their stored ids."""
     where = None
     if ids is not None:
-        conditions = [*conditions, pads.field("question_id").isin(list(ids))]
+        conditions = [*conditions, pads.field("question_id").isin(pa.array(list(ids), pa.string()))]
     for condition in conditions:
         where = condition if where is None else where & condition
     seen: set[str] = set()

@@ -270,6 +270,7 @@ def test_the_control_calls_a_smoke_test_what_grey_images_do_as_well() -> None:
     assert difference((), ()) == (0.0, 0.0, 0.0)
 
 
+@pytest.mark.slow
 def test_the_control_measures_a_real_search(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
