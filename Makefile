@@ -99,7 +99,7 @@ task-control: $(STAMP) ## what the embedded model is worth on each task, beside 
 claim: $(STAMP) ## the paper's claim on the embedded models (hours; ARGS=--quick for a check)
 	@$(BIN)/python -m vigorl_nano.claim $(ARGS)
 
-claim-zoom: $(STAMP) ## what zoom, search and GRPO are worth on the embedded model that zooms (hours; ARGS=--quick)
+claim-zoom: $(STAMP) ## what zoom, search and GRPO are worth on the embedded model that zooms (hours; ARGS=--quick for a check)
 	@$(BIN)/python -m vigorl_nano.zoom_claim $(ARGS)
 
 claim-trees: $(STAMP) ## what trees are worth to GRPO on the embedded model, at equal tokens (half an hour; ARGS=--quick)

@@ -8,6 +8,7 @@ import pytest
 from training.rewards.rewards import PRESETS
 from vigorl_nano.claim.report import ArmScores
 from vigorl_nano.claim.stages import Experiment, needed
+from vigorl_nano.zoom_claim import report
 from vigorl_nano.zoom_claim.plan import (
     ARMS,
     CONTROLLED,
@@ -91,3 +92,13 @@ def test_the_ledger_leaves_out_arms_that_never_could_call():
     found = {"no-zoom": [{"accuracy": 0.1}], "base": [{"accuracy": 0.5, "calls": 2.25}]}
     rows = ledger_table(found)
     assert len(rows) == 3 and "2.25" in rows[-1]
+
+
+@pytest.mark.parametrize("size", [QUICK, FULL])
+def test_only_the_small_size_says_that_it_tells_nothing(
+    size, scores, tmp_path, monkeypatch, capsys
+):
+    monkeypatch.setattr(report, "read_evaluations", lambda _: {})
+    monkeypatch.setattr(report, "scores_of", lambda *_: scores)
+    report.write_report(Experiment(tmp_path, size))
+    assert capsys.readouterr().out.startswith(report.TOO_SMALL) is (size is QUICK)

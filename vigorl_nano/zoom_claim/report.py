@@ -17,10 +17,11 @@ from training.evaluation.report import cell
 from vigorl_nano.claim.report import ArmScores, interval, save_report, scores_of, time_spent
 from vigorl_nano.claim.stages import Experiment
 from vigorl_nano.evaluate import table
-from vigorl_nano.zoom_claim.plan import ARMS, CONTROLS, EXPECTED, stages
+from vigorl_nano.zoom_claim.plan import ARMS, CONTROLS, EXPECTED, QUICK, stages
 
 LEDGER = {**COUNTS, **SHARES}
 """Figures of an evaluation about its zoom calls, with their titles."""
+TOO_SMALL = "A check that every stage runs: too small to tell what any is worth."
 CONTROL_TITLES = {
     "noise": "crops are noise",
     "elsewhere": "crops of elsewhere",
@@ -41,6 +42,7 @@ def write_report(experiment: Experiment) -> None:
         kept["differences"] = [{**row, "gap": asdict(row["gap"])} for row in gaps]
         seeds = list(experiment.size.seeds)
         lines = [
+            *([TOO_SMALL, ""] if experiment.size.name == QUICK.name else ()),
             f"{len(scores.questions)} held-out questions about {len(set(scores.scenes))} pictures, "
             f"seeds {seeds}, in %, greedy:",
             "",
