@@ -44,6 +44,7 @@ def test_no_trick_raises_a_part_taken_alone(part):
     assert report.sees_answers is (part == "correctness")
 
 
+@pytest.mark.slow
 def test_points_in_pixels_of_a_resized_image_are_read_as_such():
     space = CoordinateSpace.qwen25_vl()
     assert lint(make_rewards(PRESETS["verified"], space).total, space).clean

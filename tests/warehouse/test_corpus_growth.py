@@ -106,7 +106,7 @@ def test_a_pass_over_what_is_new_says_what_a_pass_over_everything_says(tmp_path,
     monkeypatch.setattr(corpus_parts, "ROUND", 7)
     monkeypatch.setattr(passes, "_COMMIT_ROWS", 8)
     monkeypatch.setattr(workers, "MOST_PROCESSES", 1 + seed % 2)
-    for turn in range(12 if seed else 6):
+    for turn in range(12 if seed else 5):
         kind = rng.random()
         if kind < 0.3:
             ask(warehouse, tmp_path, rng, "train", rng.choice("ab"))
