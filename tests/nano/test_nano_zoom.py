@@ -16,7 +16,7 @@ from PIL import Image
 from mcts.teachers.checkpoints import prompt_style
 from mcts.zoom.recorded import recorded_zoom
 from vigorl_nano import ZOOM
-from vigorl_nano.pretraining.config import blocks_output, merge
+from vigorl_nano.pretraining.config import HAS_BFLOAT16, blocks_output, merge
 from vigorl_nano.pretraining.encode import collate
 from vigorl_nano.pretraining.export import Checkpoint, load_checkpoint
 from vigorl_nano.zoom_world import batches, train
@@ -159,7 +159,7 @@ def test_whether_it_answers_depends_on_what_a_crop_showed(nano: Checkpoint) -> N
 def test_training_takes_a_step_of_each_stage_and_goes_on_where_it_was(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    if not torch.ops.mkldnn._is_mkldnn_bf16_supported():  # Muon's products, minutes in software
+    if not HAS_BFLOAT16:  # Muon's products, minutes in software
         monkeypatch.setattr(torch.Tensor, "bfloat16", torch.Tensor.float)
     recipe = yaml.safe_load(train.SETTINGS.read_text())
     recipe |= {"workers": 1, "compile": False}

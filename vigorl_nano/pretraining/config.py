@@ -25,6 +25,8 @@ HIDDEN = 192
 # In pretraining three heads of a layer are shown an object's cell at its name, three of the next
 # layer at each token of its coordinate.
 NAME_LAYER, LOOK_LAYER, LOOK_HEADS = 1, 2, 3
+HAS_BFLOAT16: bool = torch.ops.mkldnn._is_mkldnn_bf16_supported()
+"""Whether this processor multiplies bfloat16."""
 
 VISION: dict[str, Any] = {
     "depth": 4,
@@ -199,8 +201,7 @@ def half(x: torch.Tensor) -> torch.Tensor:
 def half_precision() -> torch.autocast:
     """Compute matrix products in bfloat16, weights staying float32, where the processor can.
 
-    In software they take forty times as long as in float32. So do those of Muon (`optimizers`),
+    In software they take many times as long as in float32. So do those of Muon (`optimizers`),
     which are in bfloat16 wherever it runs.
     """
-    able = torch.ops.mkldnn._is_mkldnn_bf16_supported()
-    return torch.autocast("cpu", torch.bfloat16, enabled=able)
+    return torch.autocast("cpu", torch.bfloat16, enabled=HAS_BFLOAT16)

@@ -63,21 +63,26 @@ class Finding:
 
 def check(warehouse: Warehouse) -> Iterator[Finding]:
     """Yield problems and remarks as they are found. Reads every byte of every image."""
-    missing = list(_files(warehouse))
-    yield from missing
-    broken = {finding.sentence.split(":")[0] for finding in missing}
+    found = list(_files(warehouse))
+    broken = {finding.sentence.split(":")[0] for finding in found}
+    yield from found
     try:
         opened = connect(warehouse, names=_sound(broken))
     except duckdb.Error:
-        unread = list(_unreadable(warehouse, _sound(broken)))
-        yield from unread
-        broken |= {finding.sentence.split(":")[0] for finding in unread}
+        unreadable = _unreadable(warehouse, _sound(broken))
+        yield from map(_unread, unreadable, unreadable.values())
+        broken |= set(unreadable)
         opened = connect(warehouse, names=_sound(broken))
+    sound = set(_sound(broken))
     with opened as con:
         for name in _sound(broken):
-            yield from _keys(con, name)
+            try:
+                yield from _keys(con, name)
+            except duckdb.Error as error:
+                yield _unread(name, error)
+                sound.discard(name)
         for reference in REFERENCES:
-            if {reference[0], reference[2]} <= {*_sound(broken)}:
+            if {reference[0], reference[2]} <= sound:
                 yield from _reference(con, *reference)
     yield from unfinished_commits(warehouse, broken)
     if "images" not in broken:
@@ -90,13 +95,19 @@ def _sound(broken: Collection[str]) -> list[str]:
     return [name for name in TABLES if not {name, TABLES[name].parent} & set(broken)]
 
 
-def _unreadable(warehouse: Warehouse, names: Sequence[str]) -> Iterator[Finding]:
-    """Yield the tables that can't be opened although their files are there."""
+def _unreadable(warehouse: Warehouse, names: Sequence[str]) -> dict[str, duckdb.Error]:
+    """Return the tables that can't be opened although their files are there, and why."""
+    found = {}
     for name in names:
         try:
             connect(warehouse, names=[name]).close()
         except duckdb.Error as error:
-            yield Finding(f"{name}: it can't be read: {first_line(error)}")
+            found[name] = error
+    return found
+
+
+def _unread(name: str, error: duckdb.Error) -> Finding:
+    return Finding(f"{name}: it can't be read: {first_line(error)}")
 
 
 def _files(warehouse: Warehouse) -> Iterator[Finding]:
@@ -127,13 +138,9 @@ def _files(warehouse: Warehouse) -> Iterator[Finding]:
 
 def _keys(con: duckdb.DuckDBPyConnection, name: str) -> Iterator[Finding]:
     key = ", ".join(TABLES[name].key)
-    try:
-        (doubled,) = con.execute(
-            f"SELECT count(*) FROM (SELECT 1 FROM {name} GROUP BY {key} HAVING count(*) > 1)"
-        ).fetchall()[0]
-    except duckdb.Error as error:
-        yield Finding(f"{name}: it can't be read: {first_line(error)}")
-        return
+    (doubled,) = con.execute(
+        f"SELECT count(*) FROM (SELECT 1 FROM {name} GROUP BY {key} HAVING count(*) > 1)"
+    ).fetchall()[0]
     if doubled:
         yield Finding(f"{name}: {doubled} keys ({key}) name more than one row")
 
@@ -141,10 +148,14 @@ def _keys(con: duckdb.DuckDBPyConnection, name: str) -> Iterator[Finding]:
 def _reference(
     con: duckdb.DuckDBPyConnection, table: str, column: str, target: str, key: str
 ) -> Iterator[Finding]:
-    lost, example = con.execute(
-        f"SELECT count(DISTINCT ref), min(ref) FROM (SELECT {column} AS ref FROM {table}) "
-        f"ANTI JOIN {target} ON {target}.{key} = ref WHERE ref IS NOT NULL"
-    ).fetchall()[0]
+    try:
+        lost, example = con.execute(
+            f"SELECT count(DISTINCT ref), min(ref) FROM (SELECT {column} AS ref FROM {table}) "
+            f"ANTI JOIN {target} ON {target}.{key} = ref WHERE ref IS NOT NULL"
+        ).fetchall()[0]
+    except duckdb.Error as error:  # the target's key was read
+        yield _unread(table, error)
+        return
     if lost:
         yield Finding(f"{table}: {lost} rows' {key} is not in {target}, such as {example}")
 

@@ -374,6 +374,14 @@ def scan(
     return found.select(columns)
 
 
+def among(column: str, texts: Iterable[str]) -> Any:
+    """Return the condition, for `scan`, that a column's text is one of these; of none it is false.
+
+    Arrow takes an empty list for one of nulls, which it does not compare with texts.
+    """
+    return pc.field(column).isin(pa.array(list(dict.fromkeys(texts)), pa.string()))
+
+
 def dataset(warehouse: Warehouse, name: str, delta: DeltaTable) -> pa.dataset.Dataset:
     """The exact files of `delta`, the table `name`, as a dataset that is read lazily."""
     return delta.to_pyarrow_dataset(filesystem=warehouse.arrow_filesystem(name))

@@ -17,7 +17,7 @@ import pyarrow.dataset as pads
 
 from mcts.data import AnswerKind
 from warehouse.storage.home import Warehouse
-from warehouse.tables.delta import insert_new, scan
+from warehouse.tables.delta import among, insert_new, scan
 from warehouse.tables.rows import question_from, read_images
 from warehouse.tables.schema import Row
 
@@ -46,7 +46,7 @@ def without_older(
     Args:
         uncounted: a question's id without what its benchmark counts it under, by its id.
     """
-    ids = pads.field("question_id").isin(list(set(uncounted.values())))
+    ids = among("question_id", uncounted.values())
     names = ["question_id", "family", "part_of"]
     counted = {
         (row["question_id"], row["family"] or "", row["part_of"] or "")
@@ -66,9 +66,7 @@ def _older_polygons(warehouse: Warehouse, rows: Sequence[Row]) -> set[tuple[obje
     texts = {row["text"] for row in rows if len(row["boxes"]) > 1}
     if not texts:
         return set()
-    where = pads.field("text").isin(list(texts)) & (
-        pads.field("answer_kind") == str(AnswerKind.BOX)
-    )
+    where = among("text", texts) & (pads.field("answer_kind") == str(AnswerKind.BOX))
     stored = scan(warehouse, "questions", [*_PLACE, "image_ids", "boxes"], where).to_pylist()
     return {_place(row) for row in stored if _is_older(row)}
 

@@ -13,7 +13,6 @@ from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import asdict, replace
 from typing import Any
 
-import pyarrow as pa
 import pyarrow.dataset as pads
 
 from mcts.data import (
@@ -30,7 +29,7 @@ from mcts.data import (
 from mcts.zoom.rows import call_from, observation_from, zoom_columns
 from warehouse.storage.home import Warehouse
 from warehouse.storage.objects import image_key
-from warehouse.tables.delta import scan
+from warehouse.tables.delta import among, scan
 from warehouse.tables.schema import Row
 
 
@@ -200,7 +199,7 @@ def verdict_from(row: Mapping[str, Any]) -> Verdict:
 
 def read_images(warehouse: Warehouse, image_ids: Sequence[str]) -> dict[str, Image]:
     """Read images by id; those that are not stored are left out."""
-    where = pads.field("image_id").isin(pa.array(list(dict.fromkeys(image_ids)), pa.string()))
+    where = among("image_id", image_ids)
     rows = scan(warehouse, "images", ["image_id", "width", "height"], where).to_pylist()
     return {row["image_id"]: image_from(row) for row in rows}
 
@@ -211,7 +210,7 @@ def read_objects(
     """Read what is visible in each image, as boxes in its pixels; None where it is unknown."""
     if not image_ids:
         return {}
-    where = pads.field("image_id").isin(pa.array(list(dict.fromkeys(image_ids)), pa.string()))
+    where = among("image_id", image_ids)
     rows = scan(warehouse, "images", ["image_id", "objects"], where).to_pylist()
     return {
         row["image_id"]: None if row["objects"] is None else tuple(Box(**o) for o in row["objects"])
@@ -265,7 +264,7 @@ def _read_where(
     """Read the questions that meet all conditions, each once, in the order of their stored ids."""
     where = None
     if ids is not None:
-        conditions = [*conditions, pads.field("question_id").isin(pa.array(list(ids), pa.string()))]
+        conditions = [*conditions, among("question_id", ids)]
     for condition in conditions:
         where = condition if where is None else where & condition
     seen: set[str] = set()

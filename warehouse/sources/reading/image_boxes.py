@@ -17,11 +17,9 @@ from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-import pyarrow.dataset as pads
-
 from mcts.data import Box
 from warehouse.storage.home import Warehouse
-from warehouse.tables.delta import scan
+from warehouse.tables.delta import among, scan
 
 Boxes = tuple[Box, ...] | None
 
@@ -51,7 +49,7 @@ class ImageBoxes:
         """Take note of those of these rows of `images` that are stored already, and otherwise."""
         new = {row["image_id"]: row["objects"] for row in rows if row["objects"] is not None}
         if new:
-            where = pads.field("image_id").isin(list(new))
+            where = among("image_id", new)
             stored = scan(warehouse, "images", ["image_id", "objects"], where).to_pylist()
             self.kept |= {r["image_id"] for r in stored if r["objects"] != new[r["image_id"]]}
 
