@@ -24,13 +24,21 @@ from vigorl_nano import ZOOM
 from vigorl_nano.pretraining.config import SIDE
 from vigorl_nano.pretraining.export import LEAST_PIXELS, MOST_PIXELS
 from vigorl_nano.zoom_world import batches, sample, tiles
-from vigorl_nano.zoom_world.demonstrations import CROP_SHARE, Example, Policy, demonstrate
+from vigorl_nano.zoom_world.demonstrations import (
+    CROP_SHARE,
+    Example,
+    Policy,
+    demonstrate,
+    shown_at,
+)
 from vigorl_nano.zoom_world.draw import WHOLE, Region, draw
+from vigorl_nano.zoom_world.neighbours import MOVED, demonstrate_neighbour, places_beside
 from vigorl_nano.zoom_world.scene import (
     CLICK_KINDS,
     KINDS,
     MARKS,
     NUMBERS,
+    SIDES,
     Question,
     Scene,
     ask,
@@ -237,3 +245,81 @@ def test_tiles_are_added_to_real_pages_and_replaced(tmp_path: Path) -> None:
     for row in rows[3:]:
         assert row["data_type"] in ("tile", "tile_icon")
         assert row["bbox"] in [[o[c] for c in ("x1", "y1", "x2", "y2")] for o in row["objects"]]
+
+
+def test_dialogues_about_a_neighbour_look_at_the_places_beside_what_is_named() -> None:
+    rng = np.random.default_rng(13)
+    right: dict[float, int] = {}
+    asked_sides = places = 0
+    for thorough in (0.0, 1.0):
+        policy, right[thorough] = Policy(thorough=thorough, weight=8.0), 0
+        for scene, question in asked("relative_position"):
+            made = demonstrate_neighbour(rng, scene, question, policy=policy)
+            first, *told = re.findall(r"(\w[\w ]*) (?:is at|it is) \((\d+), (\d+)\)", made.text)
+            assert question.anchor and first[0] == f"The {question.anchor.name}"
+            at = (round(1000 * question.anchor.x), round(1000 * question.anchor.y))
+            assert (int(first[1]), int(first[2])) == at
+            called = re.findall(r'"coordinate": \[(\d+), (\d+)\]', made.text)
+            assert called == [(x, y) for _, x, y in told] and len(set(called)) == len(called)
+            for crop, (words, x, y) in zip(made.crops, told, strict=True):
+                side = next(each for each in SIDES if each in words)
+                away = 400 if "next place" in words else 200
+                across, down = SIDES[side]
+                assert abs(int(x) - at[0] - across * away) <= 1
+                assert abs(int(y) - at[1] - down * away) <= 1
+                assert crop.sign == shown_at(scene, crop.middle)
+                asked_sides += f" {side} the " in question.text
+            places += len(told)
+            right[thorough] += f"<answer>{question.answer}<" in made.text
+            assert all(weight != 8.0 for *_, weight in made.weights) or not thorough
+    assert 0.4 * places < asked_sides < 0.85 * places, "its policy is noisy, and no guess"
+    assert right[1.0] > 0.8 * len(asked("relative_position")) > 1.2 * right[0.0]
+
+
+def test_the_digits_of_a_place_beside_a_sign_look_at_the_signs_own() -> None:
+    rng, looked = np.random.default_rng(14), 0
+    for scene, question in asked("relative_position"):
+        made = demonstrate_neighbour(rng, scene, question)
+        named = re.search(r"is at \((\d+), (\d+)\)", made.text)
+        assert named
+        sources = {at: made.text[a:b] for at, a, b in made.evidence}
+        for told in re.finditer(
+            r"(left|right|above|below)[ of]* it is \((\d+), (\d+)\)", made.text
+        ):
+            kept = 2 if told[1] in ("left", "right") else 1  # the axis along which nothing moves
+            digits = [sources[i - 1] for i in range(*told.span(kept + 1))]
+            assert "".join(digits) == told[kept + 1] == named[kept]
+            moved = [sources[i - 1] for i in range(*told.span(4 - kept))]
+            assert all(digit in named[3 - kept] for digit in moved)
+            looked += 1
+    assert looked > 100
+
+
+def test_the_exercise_of_places_beside_teaches_their_coordinates_alone() -> None:
+    rng, moved = np.random.default_rng(17), 0
+    for scene, question in asked("relative_position")[:40]:
+        made = places_beside(rng, scene, question)
+        told = re.findall(r"it is \((\d+), (\d+)\)", made.text)
+        assert len(set(told)) == len(told) >= 4
+        learned = [made.text[a:b] for a, b, _ in made.weights]
+        assert not made.learned and "answer" not in made.text
+        assert sum(part.isdigit() for part in learned) == len(learned) - 2, "and the sign's name"
+        moved += sum(weight == MOVED for *_, weight in made.weights) / len(told)
+    assert 0.9 < moved / 40 < 1.1, "of each place one digit differs from the sign's"
+
+
+def test_where_nothing_is_seen_a_neighbour_is_not_found_either() -> None:
+    rng = np.random.default_rng(15)
+    for scene, question in asked("relative_position")[:40]:
+        made = demonstrate_neighbour(rng, scene, question, blind=True)
+        assert "It shows a" not in made.text and made.text.count("It shows nothing.") >= 1
+
+
+@pytest.mark.parametrize("share", [0.0, 1.0])
+def test_a_stage_says_how_questions_about_a_neighbour_are_worked_out(share: float) -> None:
+    rng, stepped = np.random.default_rng(16), 0
+    for scene in SCENES[:40]:
+        kinds = {kind: float(kind == "relative_position") for kind in KINDS}
+        made = batches.exercise(rng, scene, "dialogue", kinds, Policy(steps_aside=share))
+        stepped += made is not None and " it is (" in made.text
+    assert stepped == 0 if share == 0.0 else stepped > 30

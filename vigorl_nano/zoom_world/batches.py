@@ -28,6 +28,7 @@ from vigorl_nano.zoom_world.demonstrations import (
 )
 from vigorl_nano.zoom_world.draw import draw, mark_at, number_at
 from vigorl_nano.zoom_world.encode import DialogueEncoder
+from vigorl_nano.zoom_world.neighbours import demonstrate_neighbour, places_beside
 from vigorl_nano.zoom_world.scene import Scene, Sign, ask, make_scene
 from vigorl_nano.zoom_world.sight import Spot
 
@@ -143,6 +144,9 @@ def exercise(
     if part == "reading":
         sign = scene.signs[rng.integers(len(scene.signs))]
         return reading(sign, beside(sign, rng.normal(0, OFF_POINT, 2)))
+    if part == "beside":
+        question = ask(rng, scene, "relative_position") if not scene.screen else None
+        return question and places_beside(rng, scene, question)
     weights = np.array([kinds[each] if kinds else 1.0 for each in scene.kinds])
     kind = rng.choice(scene.kinds, p=weights / weights.sum())
     question = ask(rng, scene, str(kind))
@@ -152,5 +156,7 @@ def exercise(
         return grounded(rng, question)
     if part == "direct" and not question.clicks:
         return direct(question)
+    if question.anchor and part != "point" and rng.random() < policy.steps_aside:
+        return demonstrate_neighbour(rng, scene, question, part == "blind", policy)
     ends = "point" if part == "point" else ""
     return demonstrate(rng, scene, question, part == "blind", ends, policy)

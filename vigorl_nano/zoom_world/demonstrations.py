@@ -69,6 +69,11 @@ class Policy:
     """Whether heads are shown, before `compare` goes on, a sign of the colour not looked at yet."""
     turns_back: float = 0.0
     """How often a look that follows one in vain begins as corrected dialogues do."""
+    steps_aside: float = 0.0
+    """Share of questions about a neighbour whose dialogues look at the places beside what is named
+    (`neighbours`), instead of at a sign that they see there."""
+    asked_side: float = 0.6
+    """How often the next of these looks is to the side that the question asks about."""
     thorough: float = 0.0
     """Share of dialogues that stop when they know and not before, whose choices are not learned:
     what is learned of them is to read and to answer from what was seen."""
@@ -197,7 +202,12 @@ def begin_turn(
         point_at(made, question.anchor)
         made.add("\n")
     turns = turns_back and rng.random() < turns_back
-    return point_at(made, looked[-1], f"{rng.choice(TURNING_BACK)} " if turns else "")
+    return point_at(made, looked[-1], f"{draw_turning_back(rng)} " if turns else "")
+
+
+def draw_turning_back(rng: np.random.Generator) -> str:
+    """Draw one of the sentences by which corrected dialogues turn back."""
+    return str(rng.choice(TURNING_BACK))
 
 
 def match(
@@ -286,7 +296,12 @@ def crop_offset(rng: np.random.Generator) -> np.ndarray:
 
 def beside(sign: Sign, offset: np.ndarray) -> Place:
     """Return the middle of a crop that was asked for near a sign's, moved into the picture."""
-    x, y = np.clip(np.array([sign.x, sign.y]) + offset, CROP_SHARE / 2, 1 - CROP_SHARE / 2)
+    return inside(np.array([sign.x, sign.y]) + offset)
+
+
+def inside(middle: np.ndarray) -> Place:
+    """Return the middle of a crop, moved so that the crop lies in the picture."""
+    x, y = np.clip(middle, CROP_SHARE / 2, 1 - CROP_SHARE / 2)
     return float(x), float(y)
 
 
@@ -309,15 +324,20 @@ def next_look(
     policy: Policy,
 ) -> Sign:
     if blind:
-        colours = [c for c in COLOURS if c in question.text] or list(COLOURS)
-        name = (str(rng.choice(colours)), str(rng.choice(SHAPES)))
-        x, y = rng.uniform(0.08, 0.92, 2)
-        return Sign(*name, "", "", float(x), float(y), 0.12, 0, 0, scene.signs[0].noun)
+        return stand_in(rng, scene, question)
     right = [s for s in question.candidates if s not in looked]
     others = [s for s in scene.signs if s not in looked and s not in right]
     if right and (not others or rng.random() < policy.next_is_right[question.kind]):
         return right[rng.integers(len(right))]
     return others[rng.integers(len(others))]
+
+
+def stand_in(rng: np.random.Generator, scene: Scene, question: Question) -> Sign:
+    """Make up the sign that is pointed at where nothing is seen."""
+    colours = [c for c in COLOURS if c in question.text] or list(COLOURS)
+    name = (str(rng.choice(colours)), str(rng.choice(SHAPES)))
+    x, y = rng.uniform(0.08, 0.92, 2)
+    return Sign(*name, "", "", float(x), float(y), 0.12, 0, 0, scene.signs[0].noun)
 
 
 def point_at(made: Example, sign: Sign, opening: str = "") -> tuple[str, str]:
@@ -340,7 +360,7 @@ def point_at(made: Example, sign: Sign, opening: str = "") -> tuple[str, str]:
 
 
 def coordinates(
-    made: Example, opening: str, x: str, y: str, at: Place, weights: tuple[float, ...]
+    made: Example, opening: str, x: str, y: str, at: Place | None, weights: tuple[float, ...]
 ) -> None:
     start, _ = made.add(opening)
     for axis, digits in enumerate((x, y)):
@@ -348,12 +368,15 @@ def coordinates(
             made.add(", ")
         for place, digit in enumerate(digits):
             made.weights.append((*made.add(digit), weights[min(place, 2)]))
-    made.looks.append((start, len(made.text), 0, at))
+    if at is not None:
+        made.looks.append((start, len(made.text), 0, at))
 
 
-def write_call(made: Example, sign: Sign, x: str, y: str) -> None:
+def write_call(made: Example, sign: Sign | None, x: str, y: str) -> None:
+    """Write a call with coordinates in thousandths, which look at a sign, if it is of one."""
     made.add('\n<tool_call>{"name": "search_coordinate", "arguments": {"coordinate":')
-    coordinates(made, " [", x, y, (sign.x, sign.y), (COPY, COPY, COPY))
+    at = (sign.x, sign.y) if sign else None
+    coordinates(made, " [", x, y, at, (COPY, COPY, COPY))
     made.add("]}}</tool_call>")
 
 

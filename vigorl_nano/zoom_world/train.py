@@ -55,10 +55,11 @@ from vigorl_nano.zoom_world.demonstrations import (
 )
 from vigorl_nano.zoom_world.encode import DialogueEncoder
 from vigorl_nano.zoom_world.language import language, text_layer
+from vigorl_nano.zoom_world.neighbours import MOVED
 from vigorl_nano.zoom_world.sight import SightHead
 
 SETTINGS = Path(__file__).with_name("zoom.yaml")
-STAGES = ("vision", "parts", "dialogues", "finish", "policy", "clicks", "words")
+STAGES = ("vision", "parts", "dialogues", "finish", "policy", "clicks", "words", "sides")
 STYLE = PromptStyle(
     response_style=ResponseStyle.ZOOM,
     prompts={
@@ -72,7 +73,13 @@ STYLE = PromptStyle(
 ZOOM = ZoomConfig(Lens(CROP_SHARE / 2, SIDE, share=True), max_calls=MOST_LOOKS, role="tool")
 """What it is shown."""
 LOG_EVERY, SAVE_EVERY = 10, 50
-FIGURES = {"name": NAME, "first digit": DIGITS[0], "read": READ, "answer": ANSWER}
+FIGURES = {
+    "name": NAME,
+    "first digit": DIGITS[0],
+    "moved digit": MOVED,
+    "read": READ,
+    "answer": ANSWER,
+}
 
 
 class Training:
