@@ -145,8 +145,8 @@ def exercise(
         sign = scene.signs[rng.integers(len(scene.signs))]
         return reading(sign, beside(sign, rng.normal(0, OFF_POINT, 2)))
     if part == "beside":
-        question = ask(rng, scene, "relative_position") if not scene.screen else None
-        return question and places_beside(rng, scene, question)
+        question = None if scene.screen else ask(rng, scene, "relative_position")
+        return places_beside(rng, scene, question) if question else None
     weights = np.array([kinds[each] if kinds else 1.0 for each in scene.kinds])
     kind = rng.choice(scene.kinds, p=weights / weights.sum())
     question = ask(rng, scene, str(kind))
