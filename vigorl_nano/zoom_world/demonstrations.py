@@ -161,12 +161,7 @@ def demonstrate(
         if part == "point":
             return made
         last = len(looked) == MOST_LOOKS
-        middle = beside(sign, crop_offset(rng))
-        at = None if blind else shown_at(scene, middle)
-        made.crops.append(Crop(middle, at))
-        observation = SHOWN.format(number=len(made.crops) + 1, last=LAST if last else "")
-        start = observe(made, IMAGE + observation)
-        span = read(made, at)
+        start, at, span = look_closer(made, scene, beside(sign, crop_offset(rng)), last)
         in_vain = at is None or at not in question.meant
         if policy.compares:
             found = match(made, question, sign, at, begun) or found
@@ -264,6 +259,23 @@ def last_of(made: Example, words: str, begun: int) -> tuple[int, int]:
     """Return where the first of some words stands, where they stand last since `begun`."""
     at = made.text.rindex(words, begun) + 1
     return at, made.text.index(" ", at)
+
+
+def look_closer(
+    made: Example, scene: Scene, middle: Place, last: bool
+) -> tuple[int, Sign | None, tuple[int, int] | None]:
+    """Show a crop and read it; return where the turn begins that reads it, the sign that it shows
+    and where that one's number stands.
+
+    Args:
+        middle: the crop's.
+        last: whether the answer is asked for.
+    """
+    at = None if made.blind else shown_at(scene, middle)
+    made.crops.append(Crop(middle, at))
+    observation = SHOWN.format(number=len(made.crops) + 1, last=LAST if last else "")
+    start = observe(made, IMAGE + observation)
+    return start, at, read(made, at)
 
 
 def look_again(made: Example, sign: Sign, start: int) -> int:

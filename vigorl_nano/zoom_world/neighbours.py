@@ -21,14 +21,11 @@ from vigorl_nano.zoom_world.demonstrations import (
     DIGITS,
     END,
     IMAGE,
-    LAST,
     MOST_LOOKS,
     NAME,
     NOISY,
     PHRASE,
-    SHOWN,
     STOPS_KNOWING,
-    Crop,
     Example,
     Place,
     Policy,
@@ -38,10 +35,8 @@ from vigorl_nano.zoom_world.demonstrations import (
     draw_turning_back,
     end_turn,
     inside,
-    observe,
+    look_closer,
     point_at,
-    read,
-    shown_at,
     stand_in,
     write_call,
 )
@@ -84,34 +79,39 @@ def demonstrate_neighbour(
     made.add("\n")
     looked: list[Beside] = []
     seen: list[Seen] = []
+    known = False
     while place := next_place(rng, (anchor.x, anchor.y), asked, looked, policy):
+        in_vain = bool(looked) and not known
         looked.append(place)
-        turns_back = len(looked) > 1 and rng.random() < policy.turns_back
-        opening = draw_turning_back(rng) if turns_back else ""
         at = beside((anchor.x, anchor.y), *place)
+        turns_back = in_vain and rng.random() < policy.turns_back
+        opening = draw_turning_back(rng) if turns_back else ""
         x, y = point_beside(made, question, place, asked, named_at, at, opening)
         write_call(made, None, x, y)
         end_turn(made, start)
         last = len(looked) == MOST_LOOKS
-        middle = inside(np.array(at) + crop_offset(rng))
-        sign = None if blind else shown_at(scene, middle)
-        made.crops.append(Crop(middle, sign))
-        observation = SHOWN.format(number=len(made.crops) + 1, last=LAST if last else "")
-        start = observe(made, IMAGE + observation)
-        span = read(made, sign)
+        start, sign, span = look_closer(made, scene, inside(np.array(at) + crop_offset(rng)), last)
         if sign is not None and span:
             seen.append((sign, span))
         made.add("\n")
         known = any(sign in question.meant for sign, _ in seen)
-        choice = len(made.text)
-        made.weights.append((choice, choice + 1, policy.weight))
-        found = span if span and place[0] == asked else (0, 1)
-        made.evidence.append((choice - 1, *found))
+        note_stop(made, policy, span if span and place[0] == asked else None)
         if last or rng.random() < (STOPS_KNOWING if known else policy.stops_guessing):
             break
     answer(rng, made, question, seen)
     end_turn(made, start)
     return made
+
+
+def note_stop(made: Example, policy: Policy, found: tuple[int, int] | None) -> None:
+    """Note what the choice to go on or to answer, made here, counts and should look at.
+
+    Args:
+        found: where the number stands that is asked for, if this look showed it.
+    """
+    choice = len(made.text)
+    made.weights.append((choice, choice + 1, policy.weight))
+    made.evidence.append((choice - 1, *(found or (0, 1))))
 
 
 def places_beside(rng: np.random.Generator, scene: Scene, question: Question) -> Example:
