@@ -46,7 +46,8 @@ class Store(Protocol):
         """Delete `key` if it is there."""
 
 
-_PREFIX = "journal"
+SHARED = "journal"
+"""The folder of a store that holds a journal's segments."""
 _READERS = 8  # threads that fetch: each mostly waits for the store
 
 
@@ -102,7 +103,7 @@ class SegmentWriter:
         """Put what was just written into the store; the segment ends where that fails."""
         if self._store is None:
             return
-        key = f"{_PREFIX}/{path.stem}-{self._size:012d}.jsonl"
+        key = f"{SHARED}/{path.stem}-{self._size:012d}.jsonl"
         try:
             self._store.put(key, data)
         except Exception as reason:  # whatever the store's client raises
@@ -139,7 +140,7 @@ class SegmentWriter:
         parts, self._parts = self._parts, []
         if self._store is not None and self._path is not None and parts:
             with suppress(Exception):  # its parts hold the same
-                self._store.put_file(f"{_PREFIX}/{self._path.name}", self._path)
+                self._store.put_file(f"{SHARED}/{self._path.name}", self._path)
                 for key in parts:
                     self._store.delete(key)
 
@@ -149,7 +150,7 @@ def fetch(folder: Path, store: Store) -> None:
 
     def bring(name: str) -> None:
         with suppress(KeyError):  # its segment was closed since, and is listed the next time
-            data = store.get(f"{_PREFIX}/{name}")
+            data = store.get(f"{SHARED}/{name}")
             temporary = folder / f".{name}.{os.getpid()}"
             temporary.write_bytes(data)
             os.replace(temporary, folder / name)
@@ -159,7 +160,7 @@ def fetch(folder: Path, store: Store) -> None:
         whole = f"{name.rsplit('-', 1)[0]}.jsonl" if name.count("-") == 3 else name
         return (folder / name).exists() or (folder / whole).exists()
 
-    names = [key.removeprefix(f"{_PREFIX}/") for key in store.keys(_PREFIX)]
+    names = [key.removeprefix(f"{SHARED}/") for key in store.keys(SHARED)]
     with ThreadPoolExecutor(_READERS) as pool:
         list(pool.map(bring, (n for n in names if "/" not in n and not is_here(n))))
 
@@ -194,8 +195,8 @@ def purge(folder: Path, search_ids: Set[str], store: Store | None = None) -> int
         os.replace(temporary, path)
         removed += found
         if store is not None:
-            store.put_file(f"{_PREFIX}/{path.name}", path, replace=True)
-            for key in store.keys(_PREFIX):
-                if key.startswith(f"{_PREFIX}/{path.stem}-"):
+            store.put_file(f"{SHARED}/{path.name}", path, replace=True)
+            for key in store.keys(SHARED):
+                if key.startswith(f"{SHARED}/{path.stem}-"):
                     store.delete(key)
     return removed

@@ -29,6 +29,8 @@ def test_a_warehouse_is_copied_to_where_it_is_needed_and_back(
     publish(warehouse, "a", "SELECT trace_id FROM traces")
     warehouse.journal_dir.mkdir(parents=True, exist_ok=True)
     (warehouse.journal_dir / "1.jsonl").write_text("a line\n")
+    (warehouse.journal_dir / "judge").mkdir()
+    (warehouse.journal_dir / "judge" / "2.jsonl").write_text("a line\n")
     copy = Warehouse(str(tmp_path / "copy"))
     assert backup(warehouse, copy.root) > 20
     goals = [Warehouse(f"{warehouse.root}-again")] if warehouse.is_s3 else []
@@ -40,6 +42,9 @@ def test_a_warehouse_is_copied_to_where_it_is_needed_and_back(
         assert counts(goal) == counts(warehouse)
         assert [finding.sentence for finding in check(goal) if finding.wrong] == []
         assert (goal.journal_dir / "1.jsonl").read_text() == "a line\n"
+        if goal.journal_store:  # where other machines look for it, and for nothing of a judge
+            assert goal.journal_store.keys("journal") == ["journal/1.jsonl"]
+            assert goal.journal_store.get("journal/1.jsonl") == b"a line\n"
         assert list_versions(goal) == list_versions(warehouse)
     (warehouse.journal_dir / "1.jsonl").write_text("a line\nand another\n")
     backup(warehouse, copy.root)

@@ -9,7 +9,8 @@ the files it names: in the other order a copied log could name files that are mi
 before their children, tables before objects: what a row refers to was there when the row was
 copied, so it is copied after it. Journals are copied from the local disk, where what other machines
 put on S3 is fetched first, to where the copy would look for them, up to their length then; half a
-line is what a killed build leaves, and builds recover from it.
+line is what a killed build leaves, and builds recover from it. Where the copy is on S3, those of
+builds are put there too: other machines look for them there.
 """
 
 from __future__ import annotations
@@ -17,7 +18,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from pathlib import Path, PurePosixPath
 
-from mcts.journal.segments import fetch
+from mcts.journal.segments import SHARED, fetch
 from warehouse.query.run_query import ORDER
 from warehouse.storage.home import Warehouse, WarehouseError
 from warehouse.storage.objects import LocalObjects, Objects
@@ -47,8 +48,23 @@ def backup(warehouse: Warehouse, target: str | Path) -> int:
     if warehouse.is_s3 and warehouse.objects.keys("journal"):
         warehouse.journal_dir.mkdir(parents=True, exist_ok=True)
         fetch(warehouse.journal_dir, warehouse.objects)
-    journals = LocalObjects(warehouse.journal_dir), LocalObjects(copy.journal_dir)
-    return copied + (_copy_all(*journals, "") if warehouse.journal_dir.is_dir() else 0)
+    if not warehouse.journal_dir.is_dir():
+        return copied
+    if copy.journal_store:
+        copied += _share_journal(warehouse.journal_dir, copy.journal_store)
+    return copied + _copy_all(
+        LocalObjects(warehouse.journal_dir), LocalObjects(copy.journal_dir), ""
+    )
+
+
+def _share_journal(folder: Path, store: Objects) -> int:
+    """Put the segments of builds that are new or longer where other machines look for them."""
+    stored = store.sizes(SHARED)
+    keys = {f"{SHARED}/{path.name}": path for path in sorted(folder.glob("*.jsonl"))}
+    new = [key for key, path in keys.items() if stored.get(key) != path.stat().st_size]
+    for key in new:
+        store.put_file(key, keys[key], replace=True)
+    return len(new)
 
 
 def _path(warehouse: Warehouse) -> str:
