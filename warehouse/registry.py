@@ -90,14 +90,22 @@ def history(
 ) -> list[Row]:
     """Return the decisions about a task, or about all, the newest first.
 
+    Those about one task come by their numbers: the machines that wrote them may have other clocks.
+
     Args:
         as_of: those made until then.
     """
     with connect(warehouse, names=["promotions"]) as con:
         rows = con.sql(
-            "SELECT * FROM promotions WHERE ($1 IS NULL OR task = $1) "
-            "AND ($2 IS NULL OR created_at <= $2) "
-            "ORDER BY created_at DESC, try_cast(split_part(promotion_id, '/', -1) AS INT) DESC",
+            """
+            SELECT * EXCLUDE (number)
+            FROM (
+                SELECT *, try_cast(split_part(promotion_id, '/', -1) AS INT) AS number
+                FROM promotions
+            )
+            WHERE ($1 IS NULL OR task = $1) AND ($2 IS NULL OR created_at <= $2)
+            ORDER BY max(created_at) OVER (PARTITION BY task ORDER BY number) DESC, number DESC
+            """,
             params=[task, as_of],
         )
         return [dict(row) for row in rows.to_arrow_table().to_pylist()]

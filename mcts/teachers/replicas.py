@@ -100,7 +100,7 @@ class Replicas:
             else:
                 urls.setdefault(replica.teacher.identity, replica.teacher.url)
         if not urls:
-            raise self._all_down(missing[-1][1])
+            raise self._all_down([error for _, error in missing])
         if len(urls) > 1:
             served = ", ".join(f"{url} serves {identity}" for identity, url in urls.items())
             raise TeacherUnavailable(f"Servers of one teacher must serve one model: {served}.")
@@ -116,31 +116,39 @@ class Replicas:
         """
         await self.open()
         await self._look()
-        last: TeacherUnavailable | None = None
+        lost: list[TeacherUnavailable] = []
         for replica in self._ranked(affinity_key(request)):
             if replica.retry_at is not None and not await self._is_back(replica):
                 continue
             try:
                 return await replica.teacher.complete(request, images)
             except TeacherUnavailable as error:
-                last = error
+                lost.append(error)
             except TeacherError:
                 try:
                     await replica.teacher.served_identity(CHECK_S)
                 except TeacherUnavailable as gone:
-                    last = gone
+                    gone.in_flight = True
+                    lost.append(gone)
                 else:
                     raise  # the server has the model: the request itself fails
-            self._mark_down(replica, last)
-        raise self._all_down(last)
+            self._mark_down(replica, lost[-1])
+        raise self._all_down(lost)
 
-    def _all_down(self, last: TeacherUnavailable | None) -> TeacherUnavailable:
-        if last is not None and len(self._replicas) == 1:
-            return last
+    def _all_down(self, lost: Sequence[TeacherUnavailable]) -> TeacherUnavailable:
+        """Say that no server answers.
+
+        Args:
+            lost: why those do not that were asked just now.
+        """
+        if lost and len(self._replicas) == 1:
+            return lost[-1]
         urls = ", ".join(replica.teacher.url for replica in self._replicas if replica.listed)
-        why = f" ({last})" if last else ""
+        why = f" ({lost[-1]})" if lost else ""
         return TeacherUnavailable(
-            f"None of {urls} answers{why}: start one; answers already given are kept."
+            f"None of {urls} answers{why}: start one; answers already given are kept.",
+            in_flight=any(error.in_flight for error in lost),
+            permanent=len(lost) == len(self._replicas) and all(e.permanent for e in lost),
         )
 
     def _ranked(self, key: str) -> list[_Replica]:

@@ -19,6 +19,7 @@ from mcts.teachers.base import (
     TextPart,
 )
 from mcts.teachers.openai_client import OpenAITeacher
+from mcts.teachers.reconnect import ReconnectingTeacher
 from mcts.teachers.replicas import Replicas, affinity_key
 from tests.support.fixtures import picture, sat_rows, write_sat
 from tests.support.stub_server import StubServer
@@ -202,6 +203,44 @@ async def test_a_server_missing_at_the_start_is_reported_and_none_left_is_unavai
 def test_a_bad_list_of_servers_is_a_sentence(name, sentence):
     with pytest.raises(Problem, match=sentence):
         resolve(TeacherSettings(teacher=name, space="qwen3-vl"))
+
+
+async def test_a_request_that_crashes_every_server_it_is_sent_to_fails_at_last():
+    class Crashing(OpenAITeacher):
+        """Its server goes away with each such request, and is started again at once."""
+
+        asked = 0
+
+        async def open(self):
+            self._identity = "m@1"
+
+        async def served_identity(self, timeout_s):
+            return "m@1"
+
+        async def complete(self, request, images):
+            Crashing.asked += 1
+            raise TeacherUnavailable(f"{self.url} is gone", in_flight=True)
+
+    crashing = [Crashing(f"http://{name}.example") for name in "ab"]
+    teacher = ReconnectingTeacher(Replicas(crashing, retry_s=0.0), retry_s=0.0)
+    async with asyncio.timeout(5):
+        with pytest.raises(TeacherError, match="went away 3 times while it had this request"):
+            await teacher.complete(ask(1), images(1))
+    assert Crashing.asked <= 4 * len(crashing)
+
+
+async def test_keys_that_all_servers_refuse_are_not_waited_for():
+    class Refusing(OpenAITeacher):
+        async def open(self):
+            self._identity = "m@1"
+
+        async def complete(self, request, images):
+            raise TeacherUnavailable(f"{self.url} refuses the key", permanent=True)
+
+    teacher = Replicas([Refusing(f"http://{name}.example") for name in "ab"])
+    with pytest.raises(TeacherUnavailable, match="refuses the key") as told:
+        await teacher.complete(ask(1), images(1))
+    assert told.value.permanent and not told.value.in_flight
 
 
 def test_a_build_over_two_servers_is_the_build_over_one(tmp_path, servers):

@@ -5,11 +5,13 @@ import os
 import socket
 import subprocess
 import sys
+import threading
 import time
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict
 
 import pytest
+from botocore.exceptions import EndpointConnectionError
 
 from warehouse.storage import lease
 from warehouse.storage.home import Warehouse
@@ -131,3 +133,44 @@ def test_a_term_of_this_machine_ends_with_its_process():
     gone.wait()
     assert Term("h", host, gone.pid, time.time() + 60).over
     assert not Term("h", "another-host", gone.pid, time.time() + 60).over
+
+
+def test_one_failed_renewal_ends_no_lease(home, monkeypatch):
+    begin, failed = lease._begin, []
+
+    def fails_once(*arguments):
+        if threading.current_thread().name.startswith("lease ") and not failed:
+            failed.append(True)
+            raise EndpointConnectionError(endpoint_url="http://store")  # no OSError
+        begin(*arguments)
+
+    monkeypatch.setattr(lease, "_begin", fails_once)
+    with take_lease(home, "work", term_s=0.8):
+        time.sleep(1.2)
+        assert failed and not current(home, "work")[1].over
+        with pytest.raises(LeaseHeld), take_lease(home, "work"):
+            pytest.fail("its holder is still in it")
+
+
+@pytest.mark.parametrize("once", [False, True])
+def test_a_holder_whose_term_was_over_ends_nobody_elses(home, once):
+    with take_lease(home, "work", term_s=1000, once=once):  # no renewal comes meanwhile
+        number, _ = current(home, "work")
+        other = Term("other", "another-host", 1, time.time() + 100)
+        key = f"work/lease/{number + 1:09d}.json"
+        home.objects.put(key, json.dumps(asdict(other)).encode())
+    assert current(home, "work")[1] == other
+    with pytest.raises(LeaseHeld, match="of another-host"), take_lease(home, "work"):
+        pytest.fail("another holds it")
+
+
+def test_a_term_that_cannot_be_read_is_not_taken_for_none(home, monkeypatch):
+    def fails(self, key):
+        raise OSError(5, "Input/output error")
+
+    with take_lease(home, "work", term_s=1000):
+        with monkeypatch.context() as patch:
+            patch.setattr(type(home.objects), "get", fails)
+            with pytest.raises(OSError, match="Input/output"), take_lease(home, "work"):
+                pytest.fail("it is held")
+        assert current(home, "work")[0] == 1

@@ -3,6 +3,7 @@
 import getpass
 import json
 from concurrent.futures import ThreadPoolExecutor
+from datetime import datetime, timedelta
 
 import pytest
 
@@ -19,6 +20,7 @@ from warehouse.registry import (
     rollback,
 )
 from warehouse.storage.home import Warehouse, WarehouseError
+from warehouse.tables import delta
 from warehouse.tables.delta import insert_new
 
 
@@ -172,3 +174,22 @@ def test_going_back_says_from_what_and_by_whom(home):
     assert row["promotion_id"] == "sat2/4" and row["decided_by"] == getpass.getuser()
     assert row["promoted"] and champion_id(home, "sat2") == "a@1"
     assert attempts(history(home, "sat2")) == 0
+
+
+def test_a_clock_that_is_ahead_keeps_no_champion(home, monkeypatch):
+    class Ahead(datetime):
+        @classmethod
+        def now(cls, tz=None):
+            return datetime.now(tz) + timedelta(minutes=2)
+
+    promote(home, "old@1")
+    with monkeypatch.context() as patch:
+        patch.setattr(delta, "datetime", Ahead)  # of the machine that promotes
+        promote(home, "bad@2")
+        promote(home, "v@1", task="vstar")
+    assert rollback(home, "sat2")["promotion_id"] == "sat2/3"
+    assert champion_id(home, "sat2") == "old@1"
+    assert [row["promotion_id"] for row in history(home, "sat2")] == ["sat2/3", "sat2/2", "sat2/1"]
+    assert champions(home) == {"sat2": "old@1", "vstar": "v@1"}
+    refuse(home, "c@1")
+    assert challenger_id(home, "sat2") == "c@1"

@@ -80,7 +80,7 @@ def take_lease(
 
     def renew() -> None:
         while not done.wait(term_s / _RENEWALS):
-            with suppress(OSError, LeaseHeld):  # a store that is away comes back within the term
+            with suppress(Exception):  # a store that is away comes back within the term
                 _begin(warehouse, name, holder, term_s)
 
     keeper = threading.Thread(target=renew, name=f"lease {name}", daemon=True)
@@ -92,12 +92,7 @@ def take_lease(
     finally:
         done.set()
         keeper.join()
-        if finished and once:
-            for key in warehouse.objects.keys(_folder(name)):
-                warehouse.objects.delete(key)
-        else:
-            _put(warehouse, name, current(warehouse, name)[0] + 1, holder, ends=0.0)
-            _forget(warehouse, name)
+        _release(warehouse, name, holder, for_good=finished and once)
 
 
 def current(warehouse: Warehouse, name: str) -> tuple[int, Term | None]:
@@ -109,7 +104,7 @@ def current(warehouse: Warehouse, name: str) -> tuple[int, Term | None]:
     number = int(newest.rpartition("/")[2].partition(".")[0])
     try:
         return number, Term(**json.loads(warehouse.objects.get(newest)))
-    except (OSError, KeyError):  # forgotten by its holder since it was listed
+    except KeyError:  # forgotten by its holder since it was listed
         return number, None
 
 
@@ -129,6 +124,23 @@ def _begin(warehouse: Warehouse, name: str, holder: str, term_s: float) -> None:
     if not _put(warehouse, name, number + 1, holder, time.time() + term_s):
         raise LeaseHeld(f"{name} was begun by another process at this moment")
     _forget(warehouse, name)
+
+
+def _release(warehouse: Warehouse, name: str, holder: str, for_good: bool) -> None:
+    """End the holder's term; another's that began when it was over goes on.
+
+    Args:
+        for_good: the lease is needed no more, so that its terms are deleted.
+    """
+    number, term = current(warehouse, name)
+    if term is None or term.holder != holder:
+        return
+    if for_good:
+        for key in warehouse.objects.keys(_folder(name)):
+            warehouse.objects.delete(key)
+    else:
+        _put(warehouse, name, number + 1, holder, ends=0.0)
+        _forget(warehouse, name)
 
 
 def _put(warehouse: Warehouse, name: str, number: int, holder: str, ends: float) -> bool:
