@@ -16,7 +16,6 @@ generator of drafts and of `Unusable` values.
 
 from __future__ import annotations
 
-import ast
 import tempfile
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import ExitStack
@@ -41,6 +40,7 @@ from warehouse.sources.reading.drafts import (
     Unusable,
 )
 from warehouse.sources.reading.image_files import ImageFiles, from_base64
+from warehouse.sources.reading.literals import read_literal
 from warehouse.sources.reading.options import NO_OPTIONS, Options, lettered_places, read_options
 from warehouse.sources.reading.tabular import read_json_objects, read_rows, suffix_of
 from warehouse.storage.home import first_line
@@ -115,8 +115,8 @@ class Row:
         value = self.get(*names)
         if isinstance(value, str):
             try:
-                value = ast.literal_eval(value)  # reads literals, runs nothing
-            except (ValueError, SyntaxError, MemoryError, RecursionError):
+                value = read_literal(value)
+            except ValueError:
                 raise Unusable(names[0], f"it should be a list, not {value[:60]!r}") from None
         if value is None:
             return []
@@ -287,8 +287,8 @@ def _require(name: str, file: Path, needs: Sequence[str], columns: Sequence[str]
 def _several(value: Any) -> Sequence[Any]:
     if isinstance(value, str) and value.lstrip().startswith("["):
         try:
-            value = ast.literal_eval(value)
-        except (ValueError, SyntaxError, MemoryError, RecursionError):
+            value = read_literal(value)
+        except ValueError:
             return [value]
     return value if isinstance(value, list | tuple) else [value]
 

@@ -22,6 +22,7 @@ group) and type, and the mean of those cells.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 
 from mcts.data import AnswerKind
@@ -30,6 +31,7 @@ from warehouse.sources.published import Row, published
 from warehouse.sources.reading.boxes import BoxFormat, gold_box
 from warehouse.sources.reading.drafts import Draft, Picture, Unusable
 from warehouse.sources.reading.image_files import image_size
+from warehouse.sources.reading.literals import read_float
 from warehouse.sources.tasks import Task
 
 PLATFORMS = {
@@ -61,9 +63,9 @@ def _pro_draft(row: Row) -> Draft:
     stated = row.items("img_size")
     measured = size
     if stated:
-        if len(stated) != 2 or not all(isinstance(n, int | float) and n > 0 for n in stated):
-            raise Unusable("img_size", f"it is width and height, not {stated!r}")
-        measured = (int(stated[0]), int(stated[1]))
+        if len(stated) != 2 or not all(1 <= read_float(side) < math.inf for side in stated):
+            raise Unusable("img_size", f"it is width and height, not {stated!r:.60}")
+        measured = (int(read_float(stated[0])), int(read_float(stated[1])))
         if abs(measured[0] / measured[1] / (size[0] / size[1]) - 1) > _SAME_SHAPE:
             reason = f"the image is {size[0]}x{size[1]}, not {measured[0]}x{measured[1]}"
             raise Unusable("img_size", reason)

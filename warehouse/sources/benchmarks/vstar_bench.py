@@ -53,6 +53,8 @@ def _targets(row: Row, data: bytes) -> tuple[Box, ...] | None:
         found: Any = json.loads(row.files.read_named(str(PurePosixPath(name).with_suffix(".json"))))
     except (Unusable, ValueError):
         return None
+    if not isinstance(found, dict):
+        raise Unusable("image", f"the JSON beside {name} is not an object")
     labels, boxes = (found.get(key) for key in ("target_object", "bbox"))
     if not isinstance(labels, list) or not isinstance(boxes, list) or len(labels) != len(boxes):
         raise Unusable("image", f"the JSON beside {name} names not one box for each target_object")

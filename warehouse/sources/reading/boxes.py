@@ -24,6 +24,7 @@ import numpy as np
 from mcts.coordinates import DECIMALS
 from mcts.data import Box
 from warehouse.sources.reading.drafts import Unusable
+from warehouse.sources.reading.literals import read_float
 
 SLACK = 2.0
 """Pixels by which a gold box may reach over the edge of its image."""
@@ -52,6 +53,8 @@ def gold_box(
     Raises:
         Unusable: these are not four numbers in that format, or the box lies outside the image.
     """
+    if not isinstance(values, Sequence) or isinstance(values, str):
+        raise Unusable(field, f"a box is four numbers, not {values!r:.60}")
     numbers = [_number(value, field) for value in values]
     if len(numbers) != 4:
         raise Unusable(field, f"a box has four numbers, this has {len(numbers)}")
@@ -85,12 +88,9 @@ def _clipped(edge: float, side: int) -> float:
 
 
 def _number(value: Any, field: str) -> float:
-    try:
-        number = float(value)
-    except (TypeError, ValueError):
-        number = math.nan
-    if isinstance(value, bool) or not math.isfinite(number):
-        raise Unusable(field, f"{value!r} in the box is not a number")
+    number = read_float(value)
+    if not math.isfinite(number):
+        raise Unusable(field, f"{value!r:.60} in the box is not a number")
     return number
 
 

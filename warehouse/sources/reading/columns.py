@@ -49,6 +49,7 @@ from warehouse.sources.reading.drafts import (
     Unusable,
 )
 from warehouse.sources.reading.image_files import ImageFiles, image_size
+from warehouse.sources.reading.literals import read_float
 from warehouse.sources.reading.options import NO_OPTIONS, Options, is_missing, read_options
 
 _DETAILS = ("family", "source", "licence", "part_of")
@@ -327,10 +328,7 @@ def _parse_box(value: Any, corners: str) -> list[float]:
             raise Unusable("box", f"a struct of {', '.join(value)} is not {corners}")
         value = [value[name] for name in known]
     numbers = _NUMBER.findall(value) if isinstance(value, str) else value
-    try:
-        found = [float(number) for number in numbers]
-    except (TypeError, ValueError):
-        found = []
+    found = [read_float(number) for number in numbers] if isinstance(numbers, list | tuple) else []
     if len(found) != 4 or not all(map(math.isfinite, found)):
         raise Unusable("box", f"a box is four numbers, not {str(value)[:60]!r}")
     return found

@@ -14,7 +14,6 @@ white space. Options that repeat are kept; where the gold answer is one of them,
 
 from __future__ import annotations
 
-import ast
 import json
 import re
 import unicodedata
@@ -25,6 +24,7 @@ from typing import Any
 
 from curation.grading.normalize import normalize
 from warehouse.sources.reading.drafts import Unusable
+from warehouse.sources.reading.literals import read_literal
 
 _BARE = r"[A-Za-zＡ-Ｚａ-ｚ]"
 _MARK = rf"(?:[(（\[【]\s*({_BARE})\s*[)）\]】]|({_BARE})\s*[.):．）：、])"
@@ -259,10 +259,10 @@ def _written(text: str, field: str, as_text: Callable[[Any], str]) -> Options:
     if not text:
         return NO_OPTIONS
     if text[0] in "[{":
-        for read in (json.loads, ast.literal_eval):  # both read values and run nothing
+        for read in (json.loads, read_literal):  # both read values and run nothing
             try:
                 found = read(text)
-            except (ValueError, SyntaxError, MemoryError, RecursionError):
+            except (ValueError, RecursionError):
                 continue
             if isinstance(found, list | tuple | dict):
                 return read_options(found, field, as_text)

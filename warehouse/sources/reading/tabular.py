@@ -51,7 +51,9 @@ def read_rows(file: Path, columns: Sequence[str] | None) -> Iterator[tuple[int, 
     try:
         for row, values in enumerate(FORMATS[suffix_of(file)](file, columns), start=1):
             yield row, values
-    except (pa.ArrowException, OSError, EOFError, zlib.error, csv.Error, UnicodeError) as error:
+    except (
+        pa.ArrowException, OSError, EOFError, zlib.error, csv.Error, ValueError, OverflowError,
+    ) as error:  # fmt: skip
         reason = _not_text(error) if isinstance(error, UnicodeError) else first_line(error)
         after = f" after row {row}" if row else ""
         raise ImportProblem(f"{file} can't be read{after}: {reason}") from None
@@ -130,19 +132,43 @@ def _separated(by: str) -> Callable[[Path, Sequence[str] | None], Iterator[Row |
     def read(file: Path, columns: Sequence[str] | None) -> Iterator[Row | str]:
         csv.field_size_limit(_LONGEST)
         with _open_text(file, newline="") as lines:
-            table = csv.DictReader(lines, delimiter=by)
-            names = table.fieldnames or []
-            _chosen(file, columns, names)
-            twice = [name for name, many in Counter(names).items() if name and many > 1]
-            if twice:
-                raise ImportProblem(f"{file} has the column {', '.join(twice)} more than once")
-            for values in table:
-                if any(cell.strip() for cell in values.pop(None, ())):
+            table = csv.DictReader(lines, delimiter=by, strict=True)
+            _chosen(file, columns, table.fieldnames or [])
+            for values in _records(file, table):
+                if isinstance(values, str):
+                    yield values
+                elif any(cell.strip() for cell in values.pop(None, ())):
                     yield "the row has more cells than the header"
                 else:
                     yield dict(values)
 
     return read
+
+
+def _records(file: Path, table: csv.DictReader[str]) -> Iterator[dict[Any, Any] | str]:
+    """Yield the rows; instead of one whose quotes are wrong, a clause that names its lines.
+
+    Raises:
+        ImportProblem: a quote is never closed, so that the rest of the file would be one cell.
+    """
+    while True:
+        first = table.reader.line_num + 1
+        try:
+            yield next(table)
+        except StopIteration:
+            return
+        except csv.Error as error:
+            last, reason = table.reader.line_num, str(error)
+            if reason == "unexpected end of data":
+                raise ImportProblem(
+                    f"{file}, line {first}: a quote is opened in this row and never closed"
+                ) from None
+            if "expected after" not in reason:
+                raise
+            yield (
+                f"lines {first} to {last} are one row, in which text follows a closing quote: "
+                "quotes within a cell are written twice"
+            )
 
 
 def _json(file: Path, columns: Sequence[str] | None) -> Iterator[Row | str]:
@@ -164,6 +190,8 @@ def _has(row: Row, name: str) -> bool:
 
 def _chosen(file: Path, columns: Sequence[str] | None, names: Sequence[str]) -> list[str]:
     """The columns to read: `a.b` is a column of that name, or else something within `a`."""
+    if twice := [name for name, many in Counter(names).items() if name and many > 1]:
+        raise ImportProblem(f"{file} has the column {', '.join(twice)} more than once")
     if columns is None:
         return list(names)
     heads = [name if name in names else name.partition(".")[0] for name in columns]
