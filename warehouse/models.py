@@ -65,9 +65,11 @@ def store_model(warehouse: Warehouse, folder: Path, info: ModelInfo) -> Row:
             f"there is another model called {info.name} ({other['model_id']}): give this one a name"
         )
     if warehouse.is_s3:
+        weights = checkpoint_identity(folder).rpartition("@")[2]
+        # Apart from what a run stored that was killed before it recorded other weights.
+        path = f"{path}/{weights}"
         for file in sorted(p for p in folder.iterdir() if p.is_file()):
             warehouse.objects.put_file(f"{path}/{file.name}", file)
-        weights = checkpoint_identity(folder).rpartition("@")[2]
     else:
         _move(folder, Path(warehouse.root) / path)
         weights = checkpoint_identity(Path(warehouse.root) / path).rpartition("@")[2]

@@ -17,6 +17,7 @@ import pytest
 
 from flows.stages.curate import find_uncurated, read_filters, summarize
 from mcts.coordinates import CoordinateSpace, SpaceKind
+from mcts.teachers.local.teacher import checkpoint_identity
 from tests.support.s3_server import running_s3
 from tests.warehouse.test_tables import counts, in_process, shard
 from tests.warehouse.test_versions import fill
@@ -29,7 +30,7 @@ from warehouse.models import ModelInfo, open_model, store_model
 from warehouse.query.run_query import QueryError, connect, query
 from warehouse.query.snapshot import snapshot
 from warehouse.storage.home import Warehouse, WarehouseError
-from warehouse.storage.objects import LocalObjects, Objects, image_key, put_images
+from warehouse.storage.objects import LocalObjects, Objects, S3Objects, image_key, put_images
 from warehouse.tables.delta import append, commit_trees, insert_new
 from warehouse.tables.tree_rows import SearchRows
 from warehouse.versions.versions import list_versions, publish, resolve
@@ -299,6 +300,58 @@ def test_a_model_is_stored_and_opened_wherever_the_warehouse_is(
         assert {file.name: file.read_bytes() for file in folder.iterdir()} == files
     with pytest.raises(WarehouseError, match="the files of model mine are not in"):
         open_model(warehouse, {**row, "path": "models/other"}).__enter__()
+
+
+@pytest.mark.parametrize("warehouse", ["s3"], indirect=True)
+def test_what_a_killed_run_uploaded_of_its_weights_is_in_no_model(
+    warehouse: Warehouse, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    info = ModelInfo("mine", None, None, {}, CoordinateSpace(SpaceKind.NORMALIZED_1000), {}, "r")
+    for weights in (b"of the run that was killed", b"of the run that went on"):
+        folder = tmp_path / "made" / weights.split()[-1].decode()
+        folder.mkdir(parents=True)
+        (folder / "config.json").write_bytes(b"{}")
+        (folder / "model.safetensors").write_bytes(weights)
+        with monkeypatch.context() as patch:
+            if b"killed" in weights:
+                patch.setattr("warehouse.models.insert_new", lambda *_: None)
+            row = store_model(warehouse, folder, info)
+    with open_model(warehouse, row) as opened:
+        assert (opened / "model.safetensors").read_bytes() == weights
+        assert checkpoint_identity(opened) == row["model_id"]
+
+
+def test_a_large_file_is_put_in_parts_and_its_name_is_given_once(
+    objects: Objects, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("warehouse.storage.objects.LARGEST_PUT", 1 << 20)
+    monkeypatch.setattr("warehouse.storage.objects.PART", 5 << 20)  # the least that S3 takes
+    large, other = (bytes([i]) * (12 << 20) for i in (1, 2))
+    for name, data in (("large", large), ("other", other)):
+        (tmp_path / name).write_bytes(data)
+    assert objects.put_file("models/large", tmp_path / "large")
+    assert objects.get("models/large") == large
+    assert not objects.put_file("models/large", tmp_path / "other")
+    if isinstance(objects, S3Objects):  # another writer was faster, while the parts were sent
+        monkeypatch.setattr(S3Objects, "exists", lambda *_: False)
+        assert not objects.put_file("models/large", tmp_path / "other")
+        assert "Uploads" not in objects.client.list_multipart_uploads(Bucket=objects.bucket)
+    assert objects.get("models/large") == large
+    assert objects.put_file("models/large", tmp_path / "other", replace=True)
+    assert objects.get("models/large") == other
+
+
+def test_another_file_of_the_same_size_under_a_key_is_told(
+    objects: Objects, tmp_path: Path
+) -> None:
+    seen = set()
+    for data in (b"answer A", b"answer B"):
+        (tmp_path / "file").write_bytes(data)
+        objects.put_file("sat2/new.csv", tmp_path / "file", replace=True)
+        (listed,) = objects.versions("sat2").items()
+        assert objects.versions("sat2") == dict([listed])
+        seen.add(listed)
+    assert len(seen) == 2 and {key for key, _ in seen} == {"sat2/new.csv"}
 
 
 def test_a_kill_during_the_upload_of_a_version_leaves_none(filled: Warehouse) -> None:

@@ -16,15 +16,20 @@ import os
 import tempfile
 import threading
 import uuid
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager, suppress
 from email.utils import parsedate_to_datetime
-from functools import cached_property
+from functools import cached_property, partial
+from operator import itemgetter
 from pathlib import Path, PurePosixPath
 from typing import Any, Protocol
 
 WRITERS = 8  # threads for many puts: each mostly waits for the disk or the network
+LARGEST_PUT = 1 << 30
+"""Bytes; S3 takes at most 5 GB at once. A larger file is uploaded in parts."""
+PART = 64 << 20
+"""Bytes of a part: 10,000 of them are 640 GB."""
 
 
 class Objects(Protocol):
@@ -51,6 +56,9 @@ class Objects(Protocol):
 
     def sizes(self, prefix: str = "") -> dict[str, int]:
         """Size in bytes of every key below the folder `prefix`, or of all keys; sorted."""
+
+    def versions(self, prefix: str = "") -> dict[str, str]:
+        """What differs once another file has taken a key, of each key of `sizes`."""
 
     def local_path(self, key: str) -> Any:
         """A context manager: a local file with the bytes of `key`, read-only."""
@@ -115,12 +123,20 @@ class LocalObjects:
 
     def sizes(self, prefix: str = "") -> dict[str, int]:
         folder = self.root / _checked(prefix) if prefix else self.root
-        found: dict[str, int] = {}
+        return {key: status.st_size for key, status in self._listed(folder)}
+
+    def versions(self, prefix: str = "") -> dict[str, str]:
+        folder = self.root / _checked(prefix) if prefix else self.root
+        return {key: f"{s.st_size} {s.st_mtime_ns}" for key, s in self._listed(folder)}
+
+    def _listed(self, folder: Path) -> list[tuple[str, os.stat_result]]:
+        """Return every file below a folder with its status, sorted by key."""
+        found = []
         for path in folder.rglob("*"):
             with suppress(FileNotFoundError):  # a temporary file that is gone again
                 if path.is_file():
-                    found[path.relative_to(self.root).as_posix()] = path.stat().st_size
-        return dict(sorted(found.items()))
+                    found.append((path.relative_to(self.root).as_posix(), path.stat()))
+        return sorted(found, key=itemgetter(0))
 
     @contextmanager
     def local_path(self, key: str) -> Iterator[Path]:
@@ -241,11 +257,35 @@ class S3Objects:
             )
 
     def put(self, key: str, data: bytes) -> bool:
-        return self._put(key, data)
+        return self._put(key, partial(self._send, data))
 
     def put_file(self, key: str, path: Path, replace: bool = False) -> bool:
-        with path.open("rb") as body:
-            return self._put(key, body, replace)
+        if path.stat().st_size <= LARGEST_PUT:
+            with path.open("rb") as body:
+                return self._put(key, partial(self._send, body), replace)
+        if not replace and self.exists(key):
+            return False  # found out before all of it is sent
+        return self._put(key, partial(self._send_parts, path), replace)
+
+    def _send(self, body: Any, name: dict[str, str], unless: dict[str, str]) -> None:
+        self.client.put_object(**name, Body=body, **unless)
+
+    def _send_parts(self, path: Path, name: dict[str, str], unless: dict[str, str]) -> None:
+        upload = {**name, "UploadId": self.client.create_multipart_upload(**name)["UploadId"]}
+        parts: list[dict[str, Any]] = []
+        try:
+            with path.open("rb") as body:
+                while data := body.read(PART):
+                    number = len(parts) + 1
+                    sent = self.client.upload_part(**upload, PartNumber=number, Body=data)
+                    parts.append({"PartNumber": number, "ETag": sent["ETag"]})
+            self.client.complete_multipart_upload(
+                **upload, MultipartUpload={"Parts": parts}, **unless
+            )
+        except BaseException:
+            with suppress(Exception):  # else the store keeps parts that nobody can see
+                self.client.abort_multipart_upload(**upload)
+            raise
 
     def get(self, key: str) -> bytes:
         try:
@@ -272,6 +312,14 @@ class S3Objects:
         return list(self.sizes(prefix))
 
     def sizes(self, prefix: str = "") -> dict[str, int]:
+        return {key: int(item["Size"]) for key, item in self._listed(prefix).items()}
+
+    def versions(self, prefix: str = "") -> dict[str, str]:
+        listed = self._listed(prefix)
+        return {key: f"{item['ETag']} {item['LastModified']}" for key, item in listed.items()}
+
+    def _listed(self, prefix: str) -> dict[str, Any]:
+        """Return what the store says of every key below the folder `prefix`, sorted by key."""
         start = self._name(prefix) if prefix else self.prefix
         start = f"{start}/" if start else ""
         pages = self.client.get_paginator("list_objects_v2").paginate(
@@ -279,7 +327,7 @@ class S3Objects:
         )
         found = (item for page in pages for item in page.get("Contents", ()))
         strip = len(self.prefix) + 1 if self.prefix else 0
-        return dict(sorted((item["Key"][strip:], int(item["Size"])) for item in found))
+        return {item["Key"][strip:]: item for item in sorted(found, key=itemgetter("Key"))}
 
     @contextmanager
     def local_path(self, key: str) -> Iterator[Path]:
@@ -298,7 +346,8 @@ class S3Objects:
         answer = self.client.head_bucket(Bucket=self.bucket)["ResponseMetadata"]
         return parsedate_to_datetime(answer["HTTPHeaders"]["date"]).timestamp()
 
-    def _put(self, key: str, body: Any, replace: bool = False) -> bool:
+    def _put(self, key: str, send: Callable[..., None], replace: bool = False) -> bool:
+        """Store what `send` sends under `key`, as `Objects.put` does."""
         from botocore.exceptions import ClientError
 
         self.ensure_safe()
@@ -308,7 +357,7 @@ class S3Objects:
             replace = True
         unless = {} if replace else {"IfNoneMatch": "*"}
         try:
-            self.client.put_object(Bucket=self.bucket, Key=self._name(key), Body=body, **unless)
+            send({"Bucket": self.bucket, "Key": self._name(key)}, unless)
             return True
         except ClientError as error:
             # 412: the name is taken. 409: another conditional put of it is under way and wins.

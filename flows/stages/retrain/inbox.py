@@ -39,8 +39,8 @@ RETRY_S = 300.0
 """Seconds until a file is tried again where the disk or the store failed."""
 _UNFINISHED = (".part", ".partial", ".tmp", ".crdownload", ".filepart")
 """Ends of the names that programs write under before they rename."""
-Stamp = tuple[int, int]
-"""Size in bytes and, in a folder, the time of the last change in ns: what still changes differs."""
+Stamp = tuple[str, str]
+"""The versions of a file and of the one with its objects: of what still changes they differ."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -108,27 +108,14 @@ class Inbox:
     def _files(self, task: str | None = None) -> dict[str, Stamp]:
         """Return the files that may be questions, by key: those that lie in a task's folder."""
         found = {}
-        for key, size in self.root.objects.sizes(task or "").items():
+        versions = self.root.objects.versions(task or "")
+        for key, version in versions.items():
             parts = PurePosixPath(key).parts
             hidden = any(part.startswith(".") for part in parts)
             ends = (REJECTED, OBJECTS_SUFFIX, *_UNFINISHED)
             if len(parts) == 2 and not hidden and not key.endswith(ends):
-                found[key] = self._stamp(key, size)
+                found[key] = version, versions.get(_beside(key), "")
         return found
-
-    def _stamp(self, key: str, size: int) -> Stamp:
-        if not isinstance(self.root.objects, LocalObjects):
-            return size, 0  # an object is there whole, or not at all
-        changed = 0
-        for name in (key, _beside(key)):
-            path = self.root.objects.root / name
-            try:
-                status = path.stat()
-            except FileNotFoundError:
-                continue
-            size += status.st_size
-            changed = max(changed, status.st_mtime_ns)
-        return size, changed
 
     def _take(self, key: str) -> Taken | None:
         """Import a file; None where it is known already."""
