@@ -286,6 +286,13 @@ class RolloutTrainer(ChunkedTrainer):
         return done
 
     @property
+    def _process(self) -> tuple[int, ...]:
+        """What the seeds of this process have more than those of the first: a group may be shared
+        by several, and each counts its own part of it."""
+        index = int(self.accelerator.process_index)
+        return (index,) if index else ()
+
+    @property
     def _group(self) -> int:
         assert self.num_generations is not None  # the recipe always says
         return int(self.num_generations)
@@ -296,7 +303,8 @@ class RolloutTrainer(ChunkedTrainer):
         return int(self.max_completion_length)
 
     def _row(self, group: _Group, place: int, number: int) -> BatchRow:
-        seed = seed_of(self.args.seed, self.state.global_step, group.ids, number, place)
+        numbers = (number, place, *self._process)
+        seed = seed_of(self.args.seed, self.state.global_step, group.ids, *numbers)
         return BatchRow(place, number, seed, self.temperature, self.top_p)
 
     def _cut(self, tokens: list[int]) -> list[int]:

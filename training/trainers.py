@@ -272,9 +272,10 @@ def train(run: Run, trainer: Any, reporter: TrainingReporter) -> Any:
         run.rewind(step)
     else:
         run.rewind(0)
-    from transformers import set_seed
+    from accelerate.utils import set_seed
 
-    set_seed(trainer.args.seed)  # the checks before may have used random numbers
+    # The checks before may have used random numbers. Processes that sample share groups.
+    set_seed(trainer.args.seed, device_specific=run.plan.kind == "grpo")
     with _lost_peers_named(trainer):
         trainer.train(resume_from_checkpoint=str(checkpoint) if checkpoint else None)
     if trainer.is_fsdp_enabled or trainer.is_deepspeed_enabled:

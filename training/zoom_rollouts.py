@@ -208,10 +208,8 @@ class ZoomTrainer(RolloutTrainer):
         found = {prefix.names: prefix for prefix, _ in prefixes}
         rows = []
         for (place, episode), prompt in zip(some, prompts, strict=True):
-            seed = seed_of(
-                self.args.seed, self.state.global_step, episode.prompt_ids, place,
-                len(episode.texts),
-            )  # fmt: skip
+            numbers = (place, len(episode.texts), *self._process)
+            seed = seed_of(self.args.seed, self.state.global_step, episode.prompt_ids, *numbers)
             row = BatchRow((place, episode), 0, seed, self.temperature, self.top_p)
             rows.append((row, found[prompt.names]))
         return rows

@@ -12,6 +12,7 @@ import pytest
 import torch
 
 import training
+from mcts.teachers.base import seed_of
 from training.errors import TrainingError
 from training.recipes import GrpoRecipe, SftRecipe, load_recipe
 from training.trainers import (
@@ -200,3 +201,20 @@ def test_small_matrices_are_beside_the_language_models_layers_only() -> None:
     ):
         assert bool(re.fullmatch(told.target_modules, layer)) is taken
     assert lora_config(recipe("sft")) is None
+
+
+def test_processes_that_share_a_group_sample_it_with_seeds_of_their_own():
+    from training.rollouts import RolloutTrainer
+
+    def seeds(process):
+        trainer = SimpleNamespace(
+            args=SimpleNamespace(seed=0), state=SimpleNamespace(global_step=3),
+            temperature=1.0, top_p=1.0, accelerator=SimpleNamespace(process_index=process),
+        )  # fmt: skip
+        trainer._process = RolloutTrainer._process.fget(trainer)
+        group = SimpleNamespace(ids=[1, 2, 3])
+        return [RolloutTrainer._row(trainer, group, place, place).seed for place in range(4)]
+
+    first, second = seeds(0), seeds(1)
+    assert first == [seed_of(0, 3, [1, 2, 3], place, place) for place in range(4)]
+    assert len({*first, *second}) == 8

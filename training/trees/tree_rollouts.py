@@ -241,7 +241,8 @@ class TreeTrainer(RolloutTrainer):
 
     def _seeded(self, growth: _Growth, owner: int, context: list[int]) -> BatchRow:
         step = self.state.global_step
-        seed = seed_of(self.args.seed, step, context, "tree", growth.number, growth.path)
+        numbers = (growth.number, growth.path, *self._process)
+        seed = seed_of(self.args.seed, step, context, "tree", *numbers)
         return BatchRow(owner, 0, seed, self.temperature, self.top_p, entropies=[])
 
     def _step_ends(self, tokens: list[int]) -> list[int]:

@@ -222,8 +222,8 @@ def _add(warehouse: Warehouse, card: dict[str, Any], folder: Path) -> Version:
         number = max(number, published[-1].number if published else 0) + 1
         version = Version(name, number, {**card, "version": number})
         write_card(version.card, folder)
-        if warehouse.is_s3 and _upload(warehouse, version, folder):
-            return version
+        if warehouse.is_s3 and (uploaded := _upload(warehouse, version, folder)):
+            return uploaded
         if not warehouse.is_s3 and _move(warehouse, version, folder):
             return version
 
@@ -245,17 +245,19 @@ def _move(warehouse: Warehouse, version: Version, folder: Path) -> bool:
     return True
 
 
-def _upload(warehouse: Warehouse, version: Version, folder: Path) -> bool:
-    """Put the prepared files; False if the number is taken.
+def _upload(warehouse: Warehouse, version: Version, folder: Path) -> Version | None:
+    """Put the prepared files; return the version, or None if the number is another content's.
 
-    The process that puts the claim owns the number; the card, put last, makes it a version. A
-    process that dies in between leaves a number that is never used.
+    The claim says which content has the number; the card, put last, makes it a version. Of two
+    processes that publish the same at once, both put what is not there yet. One that dies in
+    between leaves a number to whoever publishes that content again.
     """
-    if not warehouse.objects.put(f"{version.prefix}/claim", uuid.uuid4().bytes):
-        return False
+    claim, content = f"{version.prefix}/claim", version.content_hash.encode()
+    if not warehouse.objects.put(claim, content) and warehouse.objects.get(claim) != content:
+        return None
     for file in (*sorted(path.name for path in folder.glob(_SAMPLES)), *_FILES):
         warehouse.objects.put_file(f"{version.prefix}/{file}", folder / file)
-    return True
+    return _read(warehouse, f"{version.prefix}/card.json")
 
 
 def _find_equal(versions: list[Version], content_hash: str) -> Version | None:
