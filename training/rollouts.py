@@ -308,10 +308,11 @@ class RolloutTrainer(ChunkedTrainer):
         return BatchRow(place, number, seed, self.temperature, self.top_p)
 
     def _cut(self, tokens: list[int]) -> list[int]:
-        """End the answer at a sampled image token, which stands for an image that is not there."""
+        """Cut the answer off before a sampled image token, which stands for no image: as one that
+        was too long, it has no end that could be learned."""
         pads = (self._image_pad_token_id, self._video_pad_token_id)
         at = next((i for i, token in enumerate(tokens) if token in pads), None)
-        return tokens if at is None else [*tokens[:at], self.eos_token_ids[0]]
+        return tokens if at is None else tokens[:at] or [self.eos_token_ids[0]]
 
     def _split_images(
         self, model: Any, prompt_ids: list[Any], fields: dict[str, Any]

@@ -225,16 +225,31 @@ def open_run(warehouse: Warehouse, plan: Plan, recorded: Row | None = None) -> I
     if not is_main():  # the first process of this training holds the lock
         yield run
         return
-    with (folder / "lock").open("a+") as lock:
-        try:
-            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except OSError:
-            raise TrainingError(f"{plan.model_name} is being trained by another process") from None
+    # One of the name, so that no two trainings end under it; one of the folder, which says so.
+    with (
+        _locked(runs_folder(warehouse) / f".{plan.model_name}.lock", plan),
+        _locked(folder / "lock", plan),
+    ):
         try:
             yield run
         finally:
             if not (folder / _PLAN).exists() and there is None:  # nothing began
                 shutil.rmtree(folder)
+
+
+@contextmanager
+def _locked(file: Path, plan: Plan) -> Iterator[None]:
+    """Lock a file against other processes.
+
+    Raises:
+        TrainingError: another has locked it.
+    """
+    with file.open("a+") as lock:
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError:
+            raise TrainingError(f"{plan.model_name} is being trained by another process") from None
+        yield
 
 
 def process_count() -> int:

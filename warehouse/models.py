@@ -65,14 +65,14 @@ def store_model(warehouse: Warehouse, folder: Path, info: ModelInfo) -> Row:
             f"there is another model called {info.name} ({other['model_id']}): give this one a name"
         )
     if warehouse.is_s3:
-        weights = checkpoint_identity(folder).rpartition("@")[2]
+        weights = _weights(folder)
         # Apart from what a run stored that was killed before it recorded other weights.
         path = f"{path}/{weights}"
         for file in sorted(p for p in folder.iterdir() if p.is_file()):
             warehouse.objects.put_file(f"{path}/{file.name}", file)
     else:
         _move(folder, Path(warehouse.root) / path)
-        weights = checkpoint_identity(Path(warehouse.root) / path).rpartition("@")[2]
+        weights = _weights(Path(warehouse.root) / path)
     model_id = f"{info.name}@{weights}"
     row = {
         "model_id": model_id,
@@ -162,11 +162,21 @@ def open_model(warehouse: Warehouse, row: Row) -> Iterator[Path]:
         yield folder
 
 
+def _weights(folder: Path) -> str:
+    """Return the hash of a checkpoint's weights and settings."""
+    return checkpoint_identity(folder).rpartition("@")[2]
+
+
 def _move(folder: Path, target: Path) -> None:
-    """Rename a folder to its target; from another file system, copy it beside the target first."""
-    if target.is_dir():  # a run was killed after this and before it recorded the model
-        shutil.rmtree(folder)
-        return
+    """Rename a folder to its target; from another file system, copy it beside the target first.
+
+    Another run's weights that lie there, which no row records, are kept under a hidden name.
+    """
+    if target.is_dir():  # a run ended after this and before it recorded the model
+        if _weights(target) == _weights(folder):
+            shutil.rmtree(folder)
+            return
+        os.rename(target, target.with_name(f".{target.name}-{uuid.uuid4().hex[:8]}"))
     target.parent.mkdir(parents=True, exist_ok=True)
     for file in folder.iterdir():
         sync(file)

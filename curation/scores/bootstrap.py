@@ -47,7 +47,8 @@ class PairedDifference:
     high: float
     """Upper end of the 95% interval."""
     p: float
-    """Two-sided, from the same draws; the smallest it can be is 2 over their number and one."""
+    """Two-sided, from the same draws; the smallest it can be is 2 over their number and one, or of
+    few groups of images what a sign test of them all on one side gives."""
     only_first: int
     """Questions the first alone has right, by its first sample."""
     only_second: int
@@ -59,8 +60,8 @@ class PairedDifference:
 
     @property
     def clear(self) -> bool:
-        """Whether the interval leaves out zero."""
-        return self.low > 0 or self.high < 0
+        """Whether the interval leaves out zero, and there are groups of images enough to say so."""
+        return (self.low > 0 or self.high < 0) and self.p <= 0.05
 
 
 def clusters(groups: Iterable[Sequence[str]]) -> list[int]:
@@ -90,7 +91,7 @@ def mean_of(
     sums, counts = _by_scene(values, scenes)
     drawn = np.concatenate([(w @ sums) / (w @ counts) for w in _weights(len(sums), seed)])
     tail = round(50 * (1 - level), 6)
-    low, high = np.percentile(drawn, [tail, 100 - tail])
+    low, high = _interval(drawn, [tail, 100 - tail], values, len(sums))
     return Estimate(float(np.mean(values)), float(low), float(high), len(values), len(sums))
 
 
@@ -111,9 +112,10 @@ def difference(
     gaps = [a - b for a, b in zip(first, second, strict=True)]
     sums, counts = _by_scene(gaps, scenes)
     drawn = np.concatenate([(w @ sums) / (w @ counts) for w in _weights(len(sums), seed)])
-    low, high = np.percentile(drawn, [2.5, 97.5])
+    low, high = _interval(drawn, [2.5, 97.5], gaps, len(sums))
     tail = min(int((drawn <= 0).sum()), int((drawn >= 0).sum()))
-    p = min(1.0, 2 * (1 + tail) / (1 + len(drawn)))
+    # No fewer scenes than that can show it: all may lie on one side by chance.
+    p = min(1.0, max(2 * (1 + tail) / (1 + len(drawn)), 2.0 ** (1 - len(sums))))
     only_first, only_second, exact = mcnemar(first, second)
     value = float(np.mean(gaps))
     return PairedDifference(
@@ -133,6 +135,16 @@ def mcnemar(first: Sequence[float], second: Sequence[float]) -> tuple[int, int, 
         for i in range(k + 1)
     ]
     return only_first, only_second, min(1.0, 2 * math.fsum(map(math.exp, logs)))
+
+
+def _interval(
+    drawn: np.ndarray, percentiles: Sequence[float], values: Sequence[float], scenes: int
+) -> tuple[float, float]:
+    """Return the ends of an interval; of one scene, which tells nothing of others, all values."""
+    if scenes == 1:
+        return min(values), max(values)
+    low, high = np.percentile(drawn, percentiles)
+    return float(low), float(high)
 
 
 def _by_scene(values: Sequence[float], scenes: Sequence[int]) -> tuple[np.ndarray, np.ndarray]:

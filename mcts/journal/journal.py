@@ -341,9 +341,9 @@ class JournaledTeacher:
         if held:
             self._held[number] = record
         else:
+            await self._journal.append(record)  # first: it is paid for, and this may be cancelled
             if record.failure is None and self._held:
                 await self._journal_held(n for n in sorted(self._held) if n < number)
-            await self._journal.append(record)
         failpoints.reach("after_journal")
         return record
 

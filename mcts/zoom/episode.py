@@ -89,7 +89,10 @@ async def _forced(
         (sample,) = await policy.sample(node, "finish", (*before, *steps), 1, number)
     except TeacherError as error:
         return Episode(steps, None, tuple(problems), tuple(responses), failure=error)
-    turn = read_turn(sample.text, frame, zoom, (*before, *steps), answer_opened=True)
+    turn = read_turn(
+        sample.text, frame, zoom, (*before, *steps), finish_reason=sample.finish_reason,
+        answer_opened=True,
+    )  # fmt: skip
     kinds = (*problems, "answer_forced", *turn.problems)
     return Episode(steps, turn.answer, kinds, (*responses, sample), forced=True)
 

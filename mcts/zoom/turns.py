@@ -67,7 +67,8 @@ def read_turn(
         answer_opened: the request ended in an opened answer tag, so that only an answer can follow.
     """
     if answer_opened:
-        parsed = parse(text if _ENDED.search(text) else f"{text}</answer>", frame, inside="answer")
+        whole = _ENDED.search(text) or finish_reason != "stop"  # else its closing tag stopped it
+        parsed = parse(text if whole else f"{text}</answer>", frame, inside="answer")
         return ZoomTurn((), parsed.answer, tuple(p.kind for p in parsed.problems))
     call, ended = _OPEN.search(text), _ENDED.search(text)
     opened = _ANSWER.search(text)

@@ -70,3 +70,15 @@ def test_mcnemar_is_the_exact_binomial_test(only_first, only_second, p):
 
 def test_mcnemar_of_thousands_does_not_overflow():
     assert 0 < mcnemar([1.0] * 1600 + [0.0] * 1500, [0.0] * 1600 + [1.0] * 1500)[2] < 0.1
+
+
+def test_few_groups_of_images_show_nothing_by_being_alike() -> None:
+    second = [0.0] * 10 + [1.0] * 8 + [0.0] * 2
+    one_image = difference([1.0] * 10 + [0.0] * 10, second, [7] * 20)
+    assert (one_image.low, one_image.high, one_image.p) == (-1.0, 1.0, 1.0) and not one_image.clear
+    three = difference([1.0] * 3, [0.0] * 3, [1, 2, 3])
+    assert three.p == 0.25 and not three.clear, "a coin falls three times alike as often"
+    ten = difference([1.0] * 10, [0.0] * 10, range(10))
+    assert ten.clear and ten.p < 0.01
+    share = mean_of([1.0, 0.0, 1.0, 1.0], [4] * 4)
+    assert (share.value, share.low, share.high) == (0.75, 0.0, 1.0)

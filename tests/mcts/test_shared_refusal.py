@@ -1,8 +1,22 @@
 """When refusals are everybody's, and when they are a request's own."""
 
+import asyncio
+from contextlib import suppress
+
 import pytest
 
-from mcts.teachers.base import TeacherError, TeacherUnavailable
+from mcts.journal.journal import Journal, JournaledTeacher
+from mcts.journal.records import Key
+from mcts.teachers.base import (
+    Completion,
+    Ledger,
+    Message,
+    Reply,
+    Request,
+    TeacherError,
+    TeacherUnavailable,
+    TextPart,
+)
 from mcts.teachers.shared_refusal import LATER, SharedRefusal, UnreadAnswers, cause_of
 
 REFUSED = TeacherError("bad_request", "HTTP 400: no such parameter")
@@ -108,3 +122,34 @@ def test_answers_that_were_never_readable_are_not_asked_for_again():
     assert unread.always("malformed")
     unread.noted("POST", {})
     assert not unread.always("malformed")
+
+
+async def test_an_answer_is_journaled_before_failures_that_were_held_back(tmp_path):
+    class Teacher:
+        identity, ledger = "m@1", Ledger()
+
+        async def open(self):
+            pass
+
+        async def complete(self, request, images):
+            if request.seed == 1:
+                raise TeacherError("bad_request", "no")
+            return Reply((Completion("paid", "stop", 3),), 10, None, 3, 0.1)
+
+    def request(seed):
+        return Request((Message("user", (TextPart("?"),)),), 1, 1.0, 1.0, 10, (), seed)
+
+    with Journal(tmp_path) as journal:
+        teacher = JournaledTeacher(Teacher(), journal, refusals=SharedRefusal(8, 100))
+        await teacher.ask(Key("s0", "", "x", 0), request(2), {})
+        with pytest.raises(TeacherError):
+            await teacher.ask(Key("s1", "", "x", 0), request(1), {})
+        asking = asyncio.create_task(teacher.ask(Key("s2", "", "x", 0), request(3), {}))
+        while teacher.requested < 3:
+            await asyncio.sleep(0)
+        asking.cancel()
+        with suppress(asyncio.CancelledError):
+            await asking
+    with Journal(tmp_path) as journal:
+        (record,) = journal.records("s2")
+        assert record.completions[0].text == "paid"

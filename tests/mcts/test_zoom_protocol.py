@@ -432,3 +432,12 @@ def picture(size):
     data = io.BytesIO()
     Picture.effect_noise(size, 50).convert("RGB").save(data, "PNG")
     return data.getvalue()
+
+
+@pytest.mark.parametrize("written", ["3.14", "The number is 3.14", "3.14</answer>"])
+def test_a_forced_answer_that_was_cut_off_is_none(written):
+    cut = read_turn(written, FRAME, ZOOM, finish_reason="length", answer_opened=True)
+    ended = read_turn(written, FRAME, ZOOM, answer_opened=True)
+    whole = written.endswith("</answer>")
+    assert ended.answer == written.removesuffix("</answer>")
+    assert cut.answer == (ended.answer if whole else None)

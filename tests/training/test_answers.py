@@ -85,6 +85,20 @@ async def test_an_empty_reply_answers_nothing_and_any_other_failure_is_told() ->
         await sample_answers(gone, FRAME, asking())
 
 
+async def test_samples_that_a_server_left_out_are_asked_for() -> None:
+    class Short(ScriptedPolicy):
+        """Its server gives two at most."""
+
+        async def sample(self, node, purpose, steps, n, first=0):  # type: ignore[no-untyped-def]
+            self.log.append((n, first))
+            return [Continuation(f"<answer>{first + i}</answer>", "stop", "") for i in range(n)][:2]
+
+    policy = Short({})
+    answers = await sample_answers(policy, FRAME, asking(5))
+    assert [answer.answer for answer in answers] == ["0", "1", "2", "3", "4"]
+    assert policy.log == [(5, 0), (3, 2), (1, 4)]
+
+
 async def test_an_answer_that_zooms_is_all_its_turns() -> None:
     script = {
         ("", "chain", 0): look(100, 100),

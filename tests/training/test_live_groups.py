@@ -37,6 +37,14 @@ def test_a_group_is_dead_where_no_two_answers_earn_different_rewards() -> None:
     assert [group.tokens for group in groups((1, 0), masks=True)] == [14], "of its own alone"
 
 
+def test_what_is_masked_as_a_whole_was_written_all_the_same() -> None:
+    ids = [[7] * 10] * 4
+    masks = [[0] * 10, [0] * 10, [0] * 3 + [1] * 7, [0] * 10]
+    generated = (ids, ids, masks, ["said"] * 4, None, {}, None, [])
+    found = split([{}] * 4, generated, torch.zeros(4, 1), torch.ones(1), 2)
+    assert [group.tokens for group in found] == [20, 17]
+
+
 def test_dead_groups_are_replaced_in_place_until_none_is_left() -> None:
     asked: list[list[str]] = []
 

@@ -145,7 +145,7 @@ def test_what_is_refused_before_it_begins_leaves_nothing(warehouse: Warehouse) -
 
     of_run = f"FROM runs WHERE run_id = '{refused(begun=False).run_id}'"
     assert not query(warehouse, of_run).num_rows
-    assert list(runs_folder(warehouse).iterdir()) == []
+    assert [f.name for f in runs_folder(warehouse).iterdir() if f.suffix != ".lock"] == []
     refused(begun=True)
     went_on = refused(begun=False)
     assert query(warehouse, of_run).num_rows == 1 and went_on.checkpoints.is_dir()
@@ -190,3 +190,16 @@ def test_a_models_images_keep_the_pixels_it_was_trained_with(
     path.write_text(json.dumps(settings))
     limit_pixels(tmp_path, most)
     assert json.loads(path.read_text()) == written
+
+
+def test_a_name_is_trained_once_at_a_time_whatever_the_plan(warehouse: Warehouse) -> None:
+    first = replace(PLAN, name="student")
+    other = replace(first, recipe={"name": "mine", "seed": 4})
+    with open_run(warehouse, first):
+        told = "student is being trained by another process"
+        with pytest.raises(TrainingError, match=told), open_run(warehouse, other):
+            pytest.fail("both would end under one name")
+        with open_run(warehouse, replace(other, name="another")):
+            pass
+    with open_run(warehouse, other):
+        pass

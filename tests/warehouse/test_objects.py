@@ -312,8 +312,7 @@ def test_a_model_is_stored_and_opened_wherever_the_warehouse_is(
         open_model(warehouse, {**row, "path": "models/other"}).__enter__()
 
 
-@pytest.mark.parametrize("warehouse", ["s3"], indirect=True)
-def test_what_a_killed_run_uploaded_of_its_weights_is_in_no_model(
+def test_what_a_killed_run_stored_of_its_weights_is_in_no_model(
     warehouse: Warehouse, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     info = ModelInfo("mine", None, None, {}, CoordinateSpace(SpaceKind.NORMALIZED_1000), {}, "r")

@@ -92,7 +92,9 @@ def split(
     groups = []
     for at in range(0, len(rows), size):
         own = slice(at, at + size)
-        tokens = sum(map(sum, masks[own])) if masks else sum(map(len, completions[own]))
+        written = masks[own] if masks else [()] * len(completions[own])
+        # What is masked as a whole, an episode that got to a limit, was written all the same.
+        tokens = sum(sum(m) or len(c) for m, c in zip(written, completions[own], strict=True))
         some = some_of(generated, own)
         groups.append(SampledGroup(rows[own], some, parts[own], rewards[own], tokens))
     return groups

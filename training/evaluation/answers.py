@@ -59,7 +59,10 @@ async def sample_answers(
     n, nothing = config.samples, Continuation("", "stop", "")
     node, before = (prefix.name, prefix.steps) if prefix else ("", ())
     try:
-        samples = await policy.sample(node, "chain", before, n)
+        samples = [*await policy.sample(node, "chain", before, n)]
+        while len(samples) < n:  # a server may give fewer where one of them fails
+            some = await policy.sample(node, "chain", before, n - len(samples), first=len(samples))
+            samples += some
     except TeacherError as failure:
         if failure.kind != "empty":
             raise

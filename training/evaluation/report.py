@@ -207,9 +207,10 @@ def _published(
     if not names:
         return {}
     drawn: dict[str, list[float]] = defaultdict(list)
-    for sample in range(len(predictions[questions[0].question_id])):
-        answers = [predictions[question.question_id][sample].answer for question in questions]
-        for name, value in published_metrics(names, questions, answers).items():
+    for sample in range(max(len(predictions[question.question_id]) for question in questions)):
+        some = [q for q in questions if len(predictions[q.question_id]) > sample]
+        answers = [predictions[question.question_id][sample].answer for question in some]
+        for name, value in published_metrics(names, some, answers).items():
             if value is not None:
                 drawn[name].append(value)
     return {name: sum(values) / len(values) for name, values in drawn.items()}
