@@ -95,9 +95,10 @@ def rollback(task: Task, reason: Why = "", by: By = "", home: Home = None) -> No
     vigorl models rollback sat2
     """
     from warehouse import registry
+    from warehouse.sources import task_of
     from warehouse.storage.home import Warehouse
 
-    print(_line(registry.rollback(Warehouse.at(home), task, by, reason)))
+    print(_line(registry.rollback(Warehouse.at(home), task_of(task).name, by, reason)))
 
 
 @models.command()
@@ -108,8 +109,10 @@ def history(task: Task, as_of: AsOf = None, home: Home = None) -> None:
     """
     from warehouse.registry import champion_id
     from warehouse.registry import history as decisions
+    from warehouse.sources import task_of
     from warehouse.storage.home import Warehouse
 
+    task = task_of(task).name
     warehouse, until = Warehouse.at(home), _time(as_of)
     rows = decisions(warehouse, task, until)
     if not rows:
@@ -128,8 +131,10 @@ def report(task: Task, cycle: Number = None, home: Home = None) -> None:
     """
     from flows.stages.retrain.cycle import cycles
     from flows.stages.retrain.report import write_report
+    from warehouse.sources import task_of
     from warehouse.storage.home import Warehouse
 
+    task = task_of(task).name
     found = {each.number: each for each in cycles(Warehouse.at(home), task)}
     if not found:
         raise Problem(f"{task} has not been retrained: `vigorl retrain {task}` begins a cycle")

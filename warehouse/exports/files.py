@@ -51,6 +51,7 @@ class BundleImages:
     def crop(self, image_id: str, observation: Observation, call: ZoomCall | None) -> str:
         """The id of a crop of an image, which is rendered when its bytes are read."""
         name = crop_id(image_id, observation, call)
+        self._crops.pop(name, None)  # so that what is named again is dropped last
         self._crops[name] = (image_id, observation, call)
         if len(self._crops) > _MAX_NAMED_CROPS:
             self._crops.pop(next(iter(self._crops)))

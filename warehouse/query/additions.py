@@ -19,6 +19,7 @@ import duckdb
 import pyarrow.dataset as pads
 from deltalake import DeltaTable
 from deltalake.exceptions import DeltaError
+from pyarrow.fs import FileType
 
 from warehouse.storage.home import Warehouse
 from warehouse.tables.delta import dataset, open_table
@@ -62,6 +63,8 @@ def show_added(
         appended = len(since) == now.version() - then.version() and operations <= _HARMLESS
         if not appended or (lost and not merged):
             return False
+        if merged and not _are_there(warehouse, name, lost):
+            return False
     if now is None or not new:
         con.execute(f"CREATE TEMP VIEW added_{name} AS FROM {name} WHERE false")
         return True
@@ -85,6 +88,12 @@ def _at(warehouse: Warehouse, name: str, version: int | None) -> DeltaTable | No
 
 def _files(delta: DeltaTable | None) -> set[str]:
     return {uri.rsplit("/", 1)[-1] for uri in delta.file_uris()} if delta else set()
+
+
+def _are_there(warehouse: Warehouse, name: str, files: set[str]) -> bool:
+    """Whether files that a merge replaced are still kept."""
+    infos = warehouse.arrow_filesystem(name).get_file_info(sorted(files))
+    return all(info.type is FileType.File for info in infos)
 
 
 def _digest(delta: DeltaTable) -> str:

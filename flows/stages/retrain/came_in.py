@@ -24,7 +24,7 @@ from flows.stages.retrain.cycle import Cycle, cycles
 from warehouse.query.run_query import connect, latest_verdicts_of
 from warehouse.storage.home import Warehouse
 from warehouse.tables.schema import Row
-from warehouse.versions.versions import Version, open_version, read_tables, resolve
+from warehouse.versions.versions import Version, open_version, resolve
 
 _NAMES = ("questions", "trees", "runs", "latest_traces", "verdicts")
 _NEW = """
@@ -109,9 +109,8 @@ def published_by(cycle: Cycle | None) -> Version | None:
 def read_came_in(cycle: Cycle) -> CameIn:
     """Count what is new in a cycle."""
     before = decided_before(cycle)
-    version, now = published_by(before), published_by(cycle)
-    known = _known(cycle.warehouse, read_tables(version) if version else None)
-    with connect(cycle.warehouse, read_tables(now) if now else None, _NAMES) as con:
+    known = _known(cycle.warehouse, before.tables() if before else None)
+    with connect(cycle.warehouse, cycle.tables(), _NAMES) as con:
         con.register("known", known)
         since, until = _end(before) or 0.0, _end(cycle) or time.time()
         found = _count(con, {"task": cycle.task, "since": since, "until": until})

@@ -22,20 +22,21 @@ import pyarrow as pa
 from curation.grading.grade import choice_of
 from curation.grading.normalize import normalize
 from curation.scores.collapse import CollapseCheck, Searched, cell_of, compare
-from flows.stages.retrain.came_in import decided_earlier, published_by
+from flows.stages.retrain.came_in import decided_earlier
 from flows.stages.retrain.cycle import Cycle
+from flows.stages.retrain.new_data import GONE
 from mcts.data import AnswerKind, Question
 from warehouse.query.run_query import connect
 from warehouse.registry import history
 from warehouse.storage.home import Warehouse
 from warehouse.tables.rows import read_questions
 from warehouse.tables.schema import Row
-from warehouse.versions.versions import read_tables
 
 # A task's searches of training questions, without those that were revoked since.
 _TREES = """
 SELECT tree_id, model, run_id FROM trees
 WHERE question_id IN (SELECT question_id FROM questions WHERE task = $1 AND split = 'train')
+AND ($2 IS NULL OR created_at <= to_timestamp($2))
 AND tree_id NOT IN (
     SELECT tree_id FROM traces JOIN revoked_traces USING (trace_id) WHERE tree_id IS NOT NULL
 )
@@ -58,21 +59,19 @@ def check_collapse(cycle: Cycle) -> Row:
     """Hold the new searches of champions against earlier ones."""
     warehouse, task = cycle.warehouse, cycle.task
     promoted = {row["model_id"] for row in history(warehouse, task) if row["promoted"]}
-    stands = [(c.name, _trees(warehouse, task, c)) for c in decided_earlier(cycle)]
+    earlier = decided_earlier(cycle)
     everything = _trees(warehouse, task)
-    known = stands[-1][1] if stands else {}
+    known = _trees(warehouse, task, earlier[-1]) if earlier else {}
     new = {name: row for name, row in everything.items() if name not in known}
     mine = {name for name, row in new.items() if row["model"] in promoted}
     if not mine:
         return {"checks": []}
-    if not stands:
+    if not earlier:
         references = {"the searches of other models": set(new) - mine}
     else:
-        before = stands[-2][1] if len(stands) > 1 else {}
-        references = {
-            name: set(trees)
-            for name, trees in (stands[0], (stands[-1][0], set(known) - set(before)))
-        }
+        before = _trees(warehouse, task, earlier[-2]) if len(earlier) > 1 else {}
+        first = _trees(warehouse, task, earlier[0]) if len(earlier) > 1 else known
+        references = {earlier[0].name: set(first), earlier[-1].name: set(known) - set(before)}
     now = read_searches(warehouse, mine)
     checks = [
         check
@@ -97,10 +96,19 @@ def _reason(failed: list[CollapseCheck], runs: list[str]) -> str:
 
 def _trees(warehouse: Warehouse, task: str, at: Cycle | None = None) -> dict[str, Row]:
     """Return a task's searches by id, all or those that a cycle published from."""
-    version = published_by(at)
-    versions = read_tables(version) if version else None
-    with connect(warehouse, versions, ["trees", "questions", "traces", "revoked_traces"]) as con:
-        rows = con.sql(_TREES, params=[task]).to_arrow_table().to_pylist()
+
+    def read(versions: Mapping[str, int | None] | None, until: float | None = None) -> list[Row]:
+        names = ["trees", "questions", "traces", "revoked_traces"]
+        with connect(warehouse, versions, names) as con:
+            return con.sql(_TREES, params=[task, until]).to_arrow_table().to_pylist()
+
+    try:
+        rows = read(at.tables() if at else None)
+    except GONE:
+        published = at.outcome("publish") if at else None
+        if published is None:
+            raise
+        rows = read(None, published["at"])
     return {row["tree_id"]: row for row in rows}
 
 

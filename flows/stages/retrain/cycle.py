@@ -12,13 +12,16 @@ stages themselves do (search, training, evaluation) continues in the same way.
 from __future__ import annotations
 
 import json
+import tempfile
 import time
 from collections.abc import Mapping
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 from warehouse.storage.home import Warehouse
-from warehouse.tables.schema import Row
+from warehouse.tables.schema import TABLES, Row
+from warehouse.versions.versions import read_tables, resolve
 
 STAGES = (
     "look", "build", "collapse", "publish", "sft", "measure", "grpo", "evaluate", "gate", "end",
@@ -53,6 +56,18 @@ class Cycle:
             return None
         return found
 
+    def tables(self) -> dict[str, int | None] | None:
+        """Return the versions of the tables that it published from; None if it did not publish.
+
+        Its dataset need not be of these: what equals an earlier version is that version.
+        """
+        outcome = self.outcome("publish")
+        if outcome is None:
+            return None
+        if "tables" not in outcome:  # of a cycle before these were kept
+            return read_tables(resolve(self.warehouse, outcome["dataset"]))
+        return {name: outcome["tables"].get(name) for name in TABLES}
+
     def store(self, stage: str, outcome: Mapping[str, Any]) -> Row:
         """Store a stage's outcome; return what is stored, as another may have been first."""
         row = {**outcome, "at": round(time.time(), 3)}
@@ -61,6 +76,15 @@ class Cycle:
         stored = self.outcome(stage)
         assert stored is not None
         return stored
+
+    def store_again(self, stage: str, outcome: Mapping[str, Any]) -> None:
+        """Store another outcome of a stage in place of the one that is there."""
+        data = json.dumps({**outcome, "at": round(time.time(), 3)}, sort_keys=True, indent=1)
+        with tempfile.NamedTemporaryFile("w", suffix=".json") as file:
+            file.write(data)
+            file.flush()
+            key = f"{self.folder}/{stage}.json"
+            self.warehouse.objects.put_file(key, Path(file.name), replace=True)
 
     def store_pause(self, stage: str, reason: str) -> None:
         """Store that a budget stopped a stage, which goes on when it is run again."""

@@ -12,11 +12,16 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
+import duckdb
+from deltalake.exceptions import DeltaError
+
 from flows.stages.retrain.cycle import Cycle, cycles
 from warehouse.query.run_query import connect
-from warehouse.storage.home import Warehouse
+from warehouse.storage.home import Warehouse, WarehouseError
 from warehouse.tables.schema import Row
-from warehouse.versions.versions import read_tables, resolve
+
+GONE = (DeltaError, duckdb.Error, OSError, WarehouseError)
+"""What reading tables at earlier versions raises where a deletion took their files."""
 
 
 def look_for_new(warehouse: Warehouse, task: str) -> Row:
@@ -55,21 +60,33 @@ def new_traces(warehouse: Warehouse, task: str) -> list[str]:
     last = last_decided(warehouse, task)
     known: set[str] = set()
     if last is not None and (published := last.outcome("publish")):
-        then = read_tables(resolve(warehouse, published["dataset"]))
-        known = set(kept_traces(warehouse, task, then))
+        try:
+            known = set(kept_traces(warehouse, task, last.tables()))
+        except GONE:
+            known = set(kept_traces(warehouse, task, until=published["at"]))
     return [name for name in kept_traces(warehouse, task) if name not in known]
 
 
 def kept_traces(
-    warehouse: Warehouse, task: str, versions: Mapping[str, int | None] | None = None
+    warehouse: Warehouse,
+    task: str,
+    versions: Mapping[str, int | None] | None = None,
+    until: float | None = None,
 ) -> list[str]:
-    """Return the ids of all kept training traces of a task, now or at those table versions."""
-    names = ["kept_traces", "questions"]
+    """Return the ids of all kept training traces of a task that were not revoked.
+
+    Args:
+        versions: of the tables; those of now, if left out.
+        until: Unix time; only traces made by then.
+    """
+    names = ["kept_traces", "questions", "revoked_traces"]
     with connect(warehouse, versions, names=names) as con:
         rows = con.sql(
             "SELECT trace_id FROM kept_traces JOIN questions USING (question_id) "
-            "WHERE origin = 'search' AND questions.task = $1 AND split = 'train' ORDER BY 1",
-            params=[task],
+            "WHERE origin = 'search' AND questions.task = $1 AND split = 'train' "
+            "AND trace_id NOT IN (SELECT trace_id FROM revoked_traces) "
+            "AND ($2 IS NULL OR kept_traces.created_at <= to_timestamp($2)) ORDER BY 1",
+            params=[task, until],
         )
         return rows.to_arrow_table()["trace_id"].to_pylist()
 

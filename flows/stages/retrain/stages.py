@@ -43,7 +43,7 @@ from mcts.data import ResponseStyle
 from training.evaluation.report import EvaluationReport
 from training.recipes import GrpoRecipe, load_recipe
 from warehouse.query.read_back import read_usable_prefixes
-from warehouse.query.run_query import connect
+from warehouse.query.run_query import connect, table_versions
 from warehouse.query.sql_guard import quoted
 from warehouse.registry import Decision, What, attempts, champion_id, history
 from warehouse.registry import decide as record_decision
@@ -179,10 +179,14 @@ async def check_champion(cycle: Cycle, settings: RetrainSettings, tools: Tools) 
 
 async def publish_version(cycle: Cycle, settings: RetrainSettings, tools: Tools) -> Row:
     """Cut the dataset that this cycle trains on."""
+    tables = await asyncio.to_thread(table_versions, cycle.warehouse)
     version = await asyncio.to_thread(
         publish, cycle.warehouse, f"{cycle.task}-cycle", _statement(cycle, settings)
     )
-    return {"dataset": version.ref, "traces": version.n_rows, "hash": version.content_hash}
+    return {
+        "dataset": version.ref, "traces": version.n_rows, "hash": version.content_hash,
+        "tables": tables,
+    }  # fmt: skip
 
 
 def _statement(cycle: Cycle, settings: RetrainSettings) -> str:
@@ -197,6 +201,7 @@ def _statement(cycle: Cycle, settings: RetrainSettings) -> str:
     return (
         "SELECT trace_id FROM kept_traces JOIN questions USING (question_id) "
         f"WHERE origin = 'search' AND questions.task = {quoted(cycle.task)} AND split = 'train' "
+        "AND trace_id NOT IN (SELECT trace_id FROM revoked_traces) "
         f"{chosen}QUALIFY row_number() OVER (PARTITION BY question_id ORDER BY md5(trace_id), "
         f"trace_id) <= {settings.per_question}"
     )
@@ -297,7 +302,7 @@ async def evaluate_both(cycle: Cycle, settings: RetrainSettings, tools: Tools) -
     champion = champion_id(cycle.warehouse, cycle.task)
     champion_model = champion or _base_model(settings)
     models = {"champion": champion_model, "challenger": _need(cycle, "grpo")["model"]}
-    found: Row = {}
+    found: Row = {"met": champion}
     for role, model in models.items():
         for control in (None, "blank"):
             chosen = EvaluateSettings.checked(
@@ -319,6 +324,10 @@ async def decide_gate(cycle: Cycle, settings: RetrainSettings, tools: Tools) -> 
     rows = history(cycle.warehouse, cycle.task)
     mine = next((row for row in rows if decided_in(row) == cycle.number), None)
     if mine is None:
+        champion = champion_id(cycle.warehouse, cycle.task)
+        if found.get("met", champion) != champion:  # decided by a person since it was evaluated
+            found = await evaluate_both(cycle, settings, tools)
+            cycle.store_again("evaluate", found)
         attempt = attempts(rows) + 1
         decision = compare(cycle.warehouse, found, settings.policy(), attempt)
         mine = record_decision(
