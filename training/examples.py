@@ -282,10 +282,11 @@ def _pass_rates(
 
     Args:
         tables: versions of the tables that the searches' rates are read of; the newest when left
-            out. A student's own rates are today's: they are measured after a version was cut.
+            out, or when a deletion took their files. A student's own rates are today's: they are
+            measured after a version was cut.
     """
     ids = [question.question_id for question in questions]
-    searched = read_pass_rates(warehouse, ids, tables)
+    searched = read_pass_rates(warehouse, ids, tables, or_now=True)
     rates: dict[str, Rate] = {
         name: (rate, band, "search", None) for name, (rate, band) in searched.items()
     }

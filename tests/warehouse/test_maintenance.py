@@ -16,10 +16,18 @@ from tests.warehouse.test_tables import in_process, shard
 from tests.warehouse.test_versions import KEPT, fill
 from warehouse.maintenance.check import check
 from warehouse.maintenance.compact import SORTED_BY, compact, stated_versions
-from warehouse.query.run_query import connect, query
+from warehouse.query.additions import mark, show_added
+from warehouse.query.run_query import connect, query, table_versions
 from warehouse.query.snapshot import snapshot
 from warehouse.storage.home import Warehouse, WarehouseError
-from warehouse.tables.delta import append, commit_trees, insert_new, open_table, scan
+from warehouse.tables.delta import (
+    append,
+    commit_trees,
+    insert_new,
+    open_table,
+    record_run,
+    scan,
+)
 from warehouse.tables.schema import TABLES
 from warehouse.versions.versions import publish
 
@@ -278,3 +286,18 @@ def _stored(warehouse: Warehouse, name: str) -> list[str]:
     """The tree ids of a table of one file, in the order of its rows."""
     (uri,) = open_table(warehouse, name).file_uris()  # type: ignore[union-attr]
     return [str(tree_id) for tree_id in pq.read_table(uri)["tree_id"].to_pylist()]
+
+
+@pytest.mark.parametrize("kept", [7, 0])
+def test_what_is_new_behind_merged_files_is_told_only_while_these_are_kept(tmp_path, kept):
+    warehouse = Warehouse(str(tmp_path / "home"))
+    for number in range(3):
+        record_run(warehouse, f"run-{number}", "build", task="sat2")
+    seen = mark(warehouse, {"runs": table_versions(warehouse)["runs"]})
+    record_run(warehouse, "run-new", "build", task="sat2")
+    compact(warehouse, keep_days=kept)
+    with connect(warehouse, names=["runs"]) as con:
+        now = table_versions(warehouse)["runs"]
+        assert show_added(con, warehouse, "runs", seen, now) == bool(kept)
+        if kept:
+            assert con.sql("SELECT run_id FROM added_runs").fetchall() == [("run-new",)]

@@ -85,11 +85,9 @@ def test_a_deleted_source_is_in_no_row_no_image_and_no_old_file(warehouse: Wareh
     old = open_table(warehouse, "steps", before)
     assert old and not any(Path(uri).exists() for uri in old.file_uris())
     told = [line for line in printed if not line.startswith("not reached: ")]
-    assert told[0] == "0 responses deleted from the journal"
-    assert told[-2:] == [
-        f"{deleted} images deleted", "earlier versions of these tables can't be read any more",
-    ]  # fmt: skip
-    rows = dict(line.removesuffix(" rows deleted").split(": ") for line in told[1:-2])
+    assert told[:2] == ["0 responses deleted from the journal", f"{deleted} images deleted"]
+    assert told[-1] == "earlier versions of these tables can't be read any more"
+    rows = dict(line.removesuffix(" rows deleted").split(": ") for line in told[2:-1])
     assert rows == {name: str(n) for name, n in gone.items() if n}, (
         "a table of which none are deleted is not named"
     )

@@ -23,9 +23,6 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-import duckdb
-from deltalake.exceptions import DeltaError
-
 from curation.render.markdown import render_markdown
 from mcts.coordinates import CoordinateSpace, SpaceKind
 from mcts.data import ResponseStyle, TraceKind
@@ -214,7 +211,7 @@ def _pass_rates(
         return {}
     try:
         return read_pass_rates(warehouse, tables=read_tables(version))
-    except (DeltaError, duckdb.Error, OSError):
+    except UNREADABLE:
         return {}  # a copied bundle, or tables that a deletion has shortened: they are not known
 
 

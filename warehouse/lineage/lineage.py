@@ -27,7 +27,7 @@ from warehouse.lineage.relations import Relation, all_statements, relations
 from warehouse.query.run_query import connect, named_in
 from warehouse.storage.home import Warehouse, WarehouseError
 from warehouse.tables.schema import Row
-from warehouse.versions.versions import Version, list_versions, open_version
+from warehouse.versions.versions import ROWS, Version, list_versions, open_version
 
 MOST = 6
 """Entities of a kind listed one by one at each distance; the rest is one group."""
@@ -334,7 +334,7 @@ def _held(warehouse: Warehouse, versions: Sequence[Version]) -> pa.Table:
     """The traces of every version, read from its files: the tables do not hold them."""
     parts = []
     for version in versions:
-        with open_version(warehouse, version) as folder:
+        with open_version(warehouse, version, ROWS) as folder:
             ids = pq.read_table(folder / "rows.parquet", columns=["trace_id"])
         ref = pa.array([version.ref]).dictionary_encode()
         parts.append(ids.append_column("ref", ref.take(pa.array([0] * ids.num_rows))))

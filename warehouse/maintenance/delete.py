@@ -32,7 +32,7 @@ from warehouse.storage.home import Warehouse, WarehouseError
 from warehouse.storage.objects import image_key
 from warehouse.tables.delta import WRITER, open_table, rewrite, scan
 from warehouse.versions.revocations import revoke
-from warehouse.versions.versions import Version, list_versions, open_version
+from warehouse.versions.versions import ROWS, Version, list_versions, open_version
 
 # Tables by the id they depend on, dependent ones first.
 _TABLES_OF = {
@@ -89,6 +89,15 @@ def out_of_reach(warehouse: Warehouse, deletion: Deletion) -> list[str]:
     judges = warehouse.journal_dir / "judge"
     if any(judges.glob("*.jsonl")):
         sentences.append(f"{judges}: journals of judges name no source; the folder can be removed")
+    answers = warehouse.journal_dir / "evaluate"
+    if any(answers.glob("*.jsonl")):
+        sentences.append(f"{answers}: journals of evaluations name no source either")
+    shown = [key for key in warehouse.objects.keys("retrain") if key.endswith("/report.html")]
+    if shown:
+        sentences.append(
+            f"{len(shown)} reports of retraining cycles below retrain/, which may show some; "
+            "`vigorl models report` makes them again"
+        )
     return sentences
 
 
@@ -123,13 +132,13 @@ def delete_source(
     ids = set(deletion.ids["tree_id"].to_pylist())
     gone = purge(warehouse.journal_dir, ids, warehouse.journal_store)
     report(f"{gone} responses deleted from the journal")
+    for image_id in deletion.ids["image_id"].to_pylist():  # while rows still say which they are
+        warehouse.objects.delete(image_key(image_id))
+    report(f"{len(deletion.ids['image_id'])} images deleted")
     for key, names in _TABLES_OF.items():
         for name in names:
             if gone := _delete_rows(warehouse, name, key, deletion.ids[key]):
                 report(f"{name}: {gone} rows deleted")
-    for image_id in deletion.ids["image_id"].to_pylist():
-        warehouse.objects.delete(image_key(image_id))
-    report(f"{len(deletion.ids['image_id'])} images deleted")
     for name in sorted({name for names in _TABLES_OF.values() for name in names}):
         if delta := open_table(warehouse, name):
             delta.vacuum(retention_hours=0, enforce_retention_duration=False, dry_run=False)
@@ -174,7 +183,7 @@ def _shown(warehouse: Warehouse, where: pc.Expression) -> list[str]:
 def _holds(warehouse: Warehouse, version: Version, source: str) -> bool:
     if source not in version.card["by_source"]:
         return False
-    with open_version(warehouse, version) as folder:
+    with open_version(warehouse, version, ROWS) as folder:
         sources = pq.read_table(folder / "rows.parquet", columns=["source"])["source"]
     return source in sources.unique().to_pylist()
 

@@ -22,7 +22,7 @@ from mcts.data import Question, Step, Trace, Verdict
 from mcts.tree import Tree, TreeRows, rebuild
 from mcts.zoom.config import ZoomConfig
 from mcts.zoom.lenses import Lens
-from warehouse.query.run_query import connect, latest_verdicts_of, named_in
+from warehouse.query.run_query import UNREADABLE, connect, latest_verdicts_of, named_in
 from warehouse.storage.home import Warehouse
 from warehouse.tables.rows import read_questions, step_from, trace_from, verdict_from
 from warehouse.tables.schema import Row
@@ -75,13 +75,20 @@ def read_pass_rates(
     warehouse: Warehouse,
     question_ids: Sequence[str] | None = None,
     tables: Mapping[str, int | None] | None = None,
+    or_now: bool = False,
 ) -> dict[str, tuple[float, str]]:
     """Read pass rate and band of each searched question, by the model that searched it most.
 
     Args:
         question_ids: only these; all when left out.
         tables: the tables' versions to read; the newest when left out.
+        or_now: read the newest where a deletion took the files of these versions.
     """
+    if tables is not None and or_now:
+        try:
+            return read_pass_rates(warehouse, question_ids, tables)
+        except UNREADABLE:
+            tables = None
     with connect(warehouse, tables, names=["grpo_prompts"]) as con:
         wanted = ""
         if question_ids is not None:

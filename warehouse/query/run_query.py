@@ -25,6 +25,7 @@ from urllib.parse import unquote
 import duckdb
 import pyarrow as pa
 from deltalake import DeltaTable
+from deltalake.exceptions import DeltaError
 
 from warehouse.query.commit_visibility import commits_of, only_value, visible_files
 from warehouse.query.file_columns import have_all_columns
@@ -150,6 +151,10 @@ def _fill(
         "SET python_enable_replacements = false;"
         "SET lock_configuration = true"
     )
+
+
+UNREADABLE = (DeltaError, duckdb.Error, OSError)
+"""What reading tables at earlier versions raises where a deletion took their files."""
 
 
 def table_versions(warehouse: Warehouse) -> dict[str, int | None]:

@@ -23,15 +23,14 @@ from typing import Self
 
 import duckdb
 import pyarrow as pa
-from deltalake.exceptions import DeltaError
 
 from curation.filters.config import describe_change
-from warehouse.query.run_query import connect, latest_verdicts_of
+from warehouse.query.run_query import UNREADABLE, connect, latest_verdicts_of
 from warehouse.query.sql_guard import QueryError
 from warehouse.storage.home import Warehouse, WarehouseError, first_line
 from warehouse.tables.schema import Row
 from warehouse.versions.selection import choose, names_for
-from warehouse.versions.versions import Version, open_version, read_tables
+from warehouse.versions.versions import ROWS, Version, open_version, read_tables
 
 REASONS = {
     "revoked": "revoked",
@@ -138,7 +137,7 @@ def diff(warehouse: Warehouse, a: Version, b: Version) -> Diff:
     Raises:
         WarehouseError: the tables one of them was cut from can no longer be read as they were then.
     """
-    with open_version(warehouse, a) as old, open_version(warehouse, b) as new:
+    with open_version(warehouse, a, ROWS) as old, open_version(warehouse, b, ROWS) as new:
         differing, changed = _compare(old / "rows.parquet", new / "rows.parquet")
     found: list[Difference] = []
     if differing.num_rows:
@@ -220,7 +219,7 @@ class Side:
         self.tables: dict[str, int] = version.card["table_versions"]
         try:
             self.con = connect(warehouse, read_tables(version), names)
-        except (DeltaError, duckdb.Error, OSError) as error:
+        except UNREADABLE as error:
             raise WarehouseError(
                 f"the tables {self.ref} was cut from can't be read as they were then: "
                 f"{first_line(error)}"

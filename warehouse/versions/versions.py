@@ -19,7 +19,7 @@ import re
 import shutil
 import tempfile
 import uuid
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -44,6 +44,8 @@ _NAME = re.compile(r"[a-z0-9](?!.*\.\.)[a-z0-9._-]{0,99}")
 _REF = re.compile(r"(?P<name>[^@]+)(?:@v(?P<number>[1-9]\d*))?")
 _FILES = ("rows.parquet", "images.parquet", "README.md", "card.json")  # the card last: it is proof
 _SAMPLES = "sample-*.png"
+ROWS = ("rows.parquet",)
+"""The file of a version that has its rows without their images."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -168,7 +170,7 @@ def show(warehouse: Warehouse, ref: str) -> str:
     Its images have their paths, if they are on this disk.
     """
     version = resolve(warehouse, ref)
-    with open_version(warehouse, version) as folder:
+    with open_version(warehouse, version, ROWS) as folder:
         since = revoked_since(warehouse, folder)
     notes = [f"> Revoked since: {describe_revocation(row)}\n" for row in since]
     text = readme(version.card).split("---\n\n", 1)[-1]  # without the front matter
@@ -178,13 +180,19 @@ def show(warehouse: Warehouse, ref: str) -> str:
 
 
 @contextmanager
-def open_version(warehouse: Warehouse, version: Version) -> Iterator[Path]:
-    """Open a local folder with the version's files, read-only."""
+def open_version(
+    warehouse: Warehouse, version: Version, files: Sequence[str] = _FILES
+) -> Iterator[Path]:
+    """Open a local folder with the version's files, read-only.
+
+    Args:
+        files: those that are needed; from an object store no others are fetched.
+    """
     if not warehouse.is_s3:
         yield Path(warehouse.root) / version.prefix
         return
     with tempfile.TemporaryDirectory() as folder:
-        for file in _FILES:
+        for file in files:
             with warehouse.objects.local_path(f"{version.prefix}/{file}") as path:
                 shutil.move(path, Path(folder) / file)
         yield Path(folder)
@@ -253,7 +261,10 @@ def _upload(warehouse: Warehouse, version: Version, folder: Path) -> Version | N
     between leaves a number to whoever publishes that content again.
     """
     claim, content = f"{version.prefix}/claim", version.content_hash.encode()
-    if not warehouse.objects.put(claim, content) and warehouse.objects.get(claim) != content:
+    if not warehouse.objects.put(claim, content) and (
+        warehouse.objects.get(claim) != content
+        or warehouse.objects.exists(f"{version.prefix}/deleted")
+    ):
         return None
     for file in (*sorted(path.name for path in folder.glob(_SAMPLES)), *_FILES):
         warehouse.objects.put_file(f"{version.prefix}/{file}", folder / file)

@@ -24,7 +24,7 @@ from flows.stages.retrain.cycle import Cycle, cycles
 from warehouse.query.run_query import connect, latest_verdicts_of
 from warehouse.storage.home import Warehouse
 from warehouse.tables.schema import Row
-from warehouse.versions.versions import Version, open_version, resolve
+from warehouse.versions.versions import ROWS, Version, open_version, resolve
 
 _NAMES = ("questions", "trees", "runs", "latest_traces", "verdicts")
 _NEW = """
@@ -218,7 +218,7 @@ def _rows(warehouse: Warehouse, version: Version | None) -> set[_Id]:
     if version is None:
         return set()
     columns = ["family", "question_id", "trace_id"]
-    with open_version(warehouse, version) as folder:
+    with open_version(warehouse, version, ROWS) as folder:
         table = pq.read_table(folder / "rows.parquet", columns=columns)
     family, question, trace = (table[name].to_pylist() for name in columns)
     return {(f or "", q, t) for f, q, t in zip(family, question, trace, strict=True)}

@@ -12,16 +12,13 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-import duckdb
-from deltalake.exceptions import DeltaError
-
 from flows.stages.retrain.cycle import Cycle, cycles
-from warehouse.query.run_query import connect
+from warehouse.query.run_query import UNREADABLE, connect
 from warehouse.storage.home import Warehouse, WarehouseError
 from warehouse.tables.schema import Row
 
-GONE = (DeltaError, duckdb.Error, OSError, WarehouseError)
-"""What reading tables at earlier versions raises where a deletion took their files."""
+GONE = (*UNREADABLE, WarehouseError)
+"""What reading what a cycle published from raises where a deletion took it."""
 
 
 def look_for_new(warehouse: Warehouse, task: str) -> Row:

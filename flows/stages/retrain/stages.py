@@ -50,7 +50,7 @@ from warehouse.registry import decide as record_decision
 from warehouse.storage.home import Warehouse
 from warehouse.tables.delta import record_run
 from warehouse.tables.schema import Row
-from warehouse.versions.versions import open_version, publish, resolve
+from warehouse.versions.versions import ROWS, open_version, publish, resolve
 
 CONTROLS = ("format", "grounded")
 """Figures of an evaluation that may not fall, beside accuracy."""
@@ -277,7 +277,8 @@ def _answer_tokens(report: EvaluationReport, samples: int) -> int:
 
 def _questions_of(cycle: Cycle) -> frozenset[str]:
     """Return the ids of the questions of the cycle's dataset."""
-    with open_version(cycle.warehouse, resolve(cycle.warehouse, _dataset(cycle))) as folder:
+    version = resolve(cycle.warehouse, _dataset(cycle))
+    with open_version(cycle.warehouse, version, ROWS) as folder:
         column = pq.read_table(folder / "rows.parquet", columns=["question_id"])["question_id"]
     return frozenset(column.to_pylist())
 
