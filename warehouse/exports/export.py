@@ -32,6 +32,7 @@ from warehouse.exports.files import FILES, BundleImages, write_rows
 from warehouse.exports.formats import FORMATS, ExportFormat, features, zoom_columns
 from warehouse.exports.trainer_files import check_format, write_json, write_trainer_files
 from warehouse.query.read_back import read_pass_rates
+from warehouse.query.run_query import UNREADABLE
 from warehouse.storage.home import Warehouse, WarehouseError
 from warehouse.versions.bundle import read_rows
 from warehouse.versions.response_styles import PROMPTS, Restyler
