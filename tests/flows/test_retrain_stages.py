@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from types import SimpleNamespace
@@ -215,8 +215,8 @@ def with_version(cycle: Cycle, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) 
     pq.write_table(pa.table({"question_id": ["q1", "q1", "q2"]}), tmp_path / "rows.parquet")
 
     @contextmanager
-    def open_version(_: Warehouse, version: str) -> Iterator[Path]:
-        assert version == "sat2-cycle@v1"
+    def open_version(_: Warehouse, version: str, files: Sequence[str]) -> Iterator[Path]:
+        assert version == "sat2-cycle@v1" and files == ("rows.parquet",)
         yield tmp_path
 
     monkeypatch.setattr(stages, "resolve", lambda _, ref: ref)
@@ -297,6 +297,7 @@ def test_both_models_answer_the_gates_questions_with_images_and_blank(
     found = asyncio.run(evaluate_both(cycle, settings(gate_split="mine"), tools()))
     first = champion or load_recipe("nano-sft", ()).model
     assert asked == [(m, "mine", c, False) for m in (first, "m2") for c in (None, "blank")]
+    assert found.pop("met") == champion, "whom the gate must still find there"
     assert list(found) == ["champion", "champion_blank", "challenger", "challenger_blank"]
     assert found["challenger"] == {
         "evaluation_id": "e3", "model_id": "m2!", "questions": 2, "accuracy": 0.5,
