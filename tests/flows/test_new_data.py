@@ -8,6 +8,7 @@ import pytest
 
 from flows.retrain_settings import RetrainSettings
 from flows.stages.retrain import stages
+from flows.stages.retrain.came_in import read_came_in
 from flows.stages.retrain.collapse import check_collapse
 from flows.stages.retrain.cycle import Cycle, begin_cycle
 from flows.stages.retrain.new_data import kept_traces, look_for_new, new_traces
@@ -59,7 +60,11 @@ def test_tables_whose_files_are_gone_are_told_by_time(warehouse, monkeypatch):
     decided(warehouse)
     monkeypatch.setattr(Cycle, "tables", lambda self: dict.fromkeys(table_versions(warehouse), 999))
     assert new_traces(warehouse, "sat2") == []
-    assert check_collapse(begin_cycle(warehouse, "sat2", {})) == {"checks": []}
+    after = begin_cycle(warehouse, "sat2", {})
+    assert check_collapse(after) == {"checks": []}
+    after.store("publish", {"dataset": "sat2-cycle@v1"})
+    found = read_came_in(after)
+    assert found.steps["new questions"] == 0 and found.steps["kept by every filter"] == 0
 
 
 def test_the_gate_compares_with_who_is_champion_by_then(warehouse, monkeypatch):

@@ -99,6 +99,19 @@ async def test_samples_that_a_server_left_out_are_asked_for() -> None:
     assert policy.log == [(5, 0), (3, 2), (1, 4)]
 
 
+async def test_an_empty_reply_to_what_was_left_out_loses_no_other_sample() -> None:
+    class Empty(ScriptedPolicy):
+        """Its server gives two, and nothing more."""
+
+        async def sample(self, node, purpose, steps, n, first=0):  # type: ignore[no-untyped-def]
+            if first:
+                raise TeacherError("empty", "nothing was written")
+            return [Continuation(f"<answer>{i}</answer>", "stop", "") for i in range(2)]
+
+    answers = await sample_answers(Empty({}), FRAME, asking(3))
+    assert [answer.answer for answer in answers] == ["0", "1", None]
+
+
 async def test_an_answer_that_zooms_is_all_its_turns() -> None:
     script = {
         ("", "chain", 0): look(100, 100),

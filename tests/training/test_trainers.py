@@ -218,3 +218,13 @@ def test_processes_that_share_a_group_sample_it_with_seeds_of_their_own():
     first, second = seeds(0), seeds(1)
     assert first == [seed_of(0, 3, [1, 2, 3], place, place) for place in range(4)]
     assert len({*first, *second}) == 8
+
+
+def test_an_answer_ends_before_an_image_that_it_made_up_and_not_with_an_end_of_turn():
+    from training.rollouts import RolloutTrainer
+
+    trainer = SimpleNamespace(_image_pad_token_id=8, _video_pad_token_id=9, eos_token_ids=[2])
+    assert RolloutTrainer._cut(trainer, [5, 6, 8, 7, 2]) == [5, 6]
+    assert RolloutTrainer._cut(trainer, [5, 9, 2]) == [5]
+    assert RolloutTrainer._cut(trainer, [5, 6, 2]) == [5, 6, 2]
+    assert RolloutTrainer._cut(trainer, [8, 5]) == [2], "nothing was written"

@@ -21,11 +21,13 @@ from mcts.teachers.base import Completion, Reply
 from tests.flows.test_cli import run
 from tests.warehouse.test_tables import counts, in_process, shard
 from tests.warehouse.test_versions import KEPT, fill
+from warehouse.maintenance import delete
 from warehouse.maintenance.backup import backup
 from warehouse.maintenance.check import check
 from warehouse.maintenance.delete import delete_source, plan
 from warehouse.query.run_query import query
 from warehouse.storage.home import Warehouse, WarehouseError
+from warehouse.storage.objects import image_key
 from warehouse.tables.delta import commit_traces, commit_trees, insert_new, open_table, scan
 from warehouse.tables.rows import read_questions
 from warehouse.tables.schema import TABLES
@@ -341,3 +343,25 @@ def test_an_error_that_begins_with_an_empty_line_is_named():
 
     assert first_line(ValueError("\n \n  it is broken\nand more")) == "it is broken"
     assert first_line(ValueError("\n")) == "ValueError"
+
+
+@pytest.mark.parametrize("dies_at", ["questions", "image_hashes", "images"])
+def test_a_deletion_that_was_killed_leaves_no_image_behind_when_repeated(
+    warehouse: Warehouse, monkeypatch: pytest.MonkeyPatch, dies_at: str
+) -> None:
+    source, delete_rows = of(warehouse), delete._delete_rows
+    doomed = plan(warehouse, source).ids["image_id"].to_pylist()
+
+    def dies(home: Warehouse, name: str, key: str, ids: pa.Array) -> int:
+        gone = delete_rows(home, name, key, ids)
+        if name == dies_at:
+            raise KeyboardInterrupt
+        return gone
+
+    with monkeypatch.context() as patch:
+        patch.setattr(delete, "_delete_rows", dies)
+        with pytest.raises(KeyboardInterrupt):
+            delete_source(warehouse, source)
+    delete_source(warehouse, source)
+    assert doomed and not any(warehouse.objects.exists(image_key(each)) for each in doomed)
+    assert not set(doomed) & set(scan(warehouse, "images", ["image_id"])["image_id"].to_pylist())

@@ -23,6 +23,7 @@ from tests.support.scripted import QUESTION
 from tests.support.zoom_trees import LOOKS, ZOOM, look
 from tests.warehouse.test_tree_views import store
 from tests.warehouse.test_zoom_tables import SEARCH
+from warehouse.exports import files
 from warehouse.exports.dialogues import called_with
 from warehouse.exports.export import export, read_notes
 from warehouse.query.read_back import read_trees
@@ -281,3 +282,24 @@ def test_dialogues_have_no_style_without_their_crops(
     assert plain == exported(
         warehouse, version, tmp_path / "zoom", response_style=ResponseStyle.ZOOM
     )
+
+
+def test_a_crop_that_is_named_again_is_dropped_last(
+    warehouse: Warehouse, version: Version, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(files, "_MAX_NAMED_CROPS", 3)
+    with (
+        open_version(warehouse, version) as folder,
+        files.BundleImages(folder / "images.parquet") as images,
+    ):
+
+        def named(place: int) -> str:
+            box = Box(place, place, place + 90, place + 90)
+            return images.crop(IMAGE.image_id, Observation(box, 90, 90), ZoomCall(None))
+
+        first, second, _ = (named(place) for place in (1, 2, 3))
+        assert named(1) == first
+        named(4)
+        assert images[first], "it was named again behind the second"
+        with pytest.raises(KeyError):
+            images[second]

@@ -58,20 +58,22 @@ async def sample_answers(
     """
     n, nothing = config.samples, Continuation("", "stop", "")
     node, before = (prefix.name, prefix.steps) if prefix else ("", ())
+    samples: list[Continuation] = []
     try:
-        samples = [*await policy.sample(node, "chain", before, n)]
         while len(samples) < n:  # a server may give fewer where one of them fails
-            some = await policy.sample(node, "chain", before, n - len(samples), first=len(samples))
-            samples += some
+            left = n - len(samples)
+            samples += await policy.sample(node, "chain", before, left, first=len(samples))
     except TeacherError as failure:
         if failure.kind != "empty":
             raise
-        return [_read(nothing, frame, before)] * n
     if config.zoom is None:
-        return [_read(sample, frame, before) for sample in samples]
-    return await gather(
-        _played(policy, frame, config, sample, i, node, before) for i, sample in enumerate(samples)
-    )
+        answers = [_read(sample, frame, before) for sample in samples]
+    else:
+        answers = await gather(
+            _played(policy, frame, config, sample, i, node, before)
+            for i, sample in enumerate(samples)
+        )
+    return [*answers, *[_read(nothing, frame, before)] * (n - len(answers))]
 
 
 def _read(sample: Continuation, frame: Frame, before: tuple[Step, ...]) -> Answered:

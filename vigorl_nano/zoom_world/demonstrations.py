@@ -140,14 +140,11 @@ def demonstrate(
         part: `point` ends it with the first call.
         policy: how it decides to go on.
     """
-    made = Example(blind=blind)
-    made.add(f"<|im_start|>user\n{IMAGE}{question.text}{ASK}{END}{ASSISTANT}")
-    start = len(made.text)
+    made, start = ask_with_zoom(question, blind)
     looked: list[Sign] = []
     seen: list[Seen] = []
     found, in_vain = (0, 1), False
-    if policy.thorough and rng.random() < policy.thorough:
-        policy = replace(policy, stops_guessing=0.0, weight=0.0)
+    policy = draw_thorough(rng, policy)
     while True:
         sign = next_look(rng, scene, question, looked, blind, policy)
         looked.append(sign)
@@ -179,6 +176,20 @@ def demonstrate(
             answer(rng, made, question, seen)
             end_turn(made, start)
             return made
+
+
+def ask_with_zoom(question: Question, blind: bool = False) -> tuple[Example, int]:
+    """Begin a dialogue with its question; return it, and where the model's first turn starts."""
+    made = Example(blind=blind)
+    made.add(f"<|im_start|>user\n{IMAGE}{question.text}{ASK}{END}{ASSISTANT}")
+    return made, len(made.text)
+
+
+def draw_thorough(rng: np.random.Generator, policy: Policy) -> Policy:
+    """Draw whether a dialogue is one that stops when it knows; return how it decides."""
+    if policy.thorough and rng.random() < policy.thorough:
+        return replace(policy, stops_guessing=0.0, weight=0.0)
+    return policy
 
 
 def begin_turn(
@@ -239,12 +250,18 @@ def note_choice(
     Args:
         found: where what is asked for stands, if it was seen.
     """
-    choice = len(made.text)
-    made.weights.append((choice, choice + 1, policy.weight))
+    choice = weigh_choice(made, policy)
     if policy.compares and question.kind not in ("relative_position", "compare"):
         made.evidence.append((choice - 1, *found))
     if policy.remembers and question.kind == "compare":
         recall(made, choice - 1, [sign for sign in question.meant if sign not in looked])
+
+
+def weigh_choice(made: Example, policy: Policy) -> int:
+    """Note what the choice to go on or to answer counts; return where it stands."""
+    choice = len(made.text)
+    made.weights.append((choice, choice + 1, policy.weight))
+    return choice
 
 
 def recall(made: Example, at: int, left: list[Sign]) -> None:

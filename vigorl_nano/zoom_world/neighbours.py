@@ -11,16 +11,10 @@ the policy is noisy: a look to another side, an answer before the sign was found
 
 from __future__ import annotations
 
-from dataclasses import replace
-
 import numpy as np
 
 from vigorl_nano.zoom_world.demonstrations import (
-    ASK,
-    ASSISTANT,
     DIGITS,
-    END,
-    IMAGE,
     MOST_LOOKS,
     NAME,
     NOISY,
@@ -31,13 +25,16 @@ from vigorl_nano.zoom_world.demonstrations import (
     Policy,
     Seen,
     answer,
+    ask_with_zoom,
     crop_offset,
+    draw_thorough,
     draw_turning_back,
     end_turn,
     inside,
     look_closer,
     point_at,
     stand_in,
+    weigh_choice,
     write_call,
 )
 from vigorl_nano.zoom_world.scene import PLACES, SIDES, Question, Scene
@@ -67,11 +64,8 @@ def demonstrate_neighbour(
         policy: how it decides to go on.
     """
     assert question.anchor is not None
-    made = Example(blind=blind)
-    made.add(f"<|im_start|>user\n{IMAGE}{question.text}{ASK}{END}{ASSISTANT}")
-    start = len(made.text)
-    if policy.thorough and rng.random() < policy.thorough:
-        policy = replace(policy, stops_guessing=0.0, weight=0.0)
+    made, start = ask_with_zoom(question, blind)
+    policy = draw_thorough(rng, policy)
     anchor = stand_in(rng, scene, question) if blind else question.anchor
     asked = next(side for side in SIDES if f" {side} the " in question.text)
     point_at(made, anchor)
@@ -95,7 +89,8 @@ def demonstrate_neighbour(
             seen.append((sign, span))
         made.add("\n")
         known = any(sign in question.meant for sign, _ in seen)
-        note_stop(made, policy, span if span and place[0] == asked else None)
+        found = span if span and place[0] == asked else (0, 1)
+        made.evidence.append((weigh_choice(made, policy) - 1, *found))
         if last or rng.random() < (STOPS_KNOWING if known else policy.stops_guessing):
             break
     answer(rng, made, question, seen)
@@ -103,24 +98,12 @@ def demonstrate_neighbour(
     return made
 
 
-def note_stop(made: Example, policy: Policy, found: tuple[int, int] | None) -> None:
-    """Note what the choice to go on or to answer, made here, counts and should look at.
-
-    Args:
-        found: where the number stands that is asked for, if this look showed it.
-    """
-    choice = len(made.text)
-    made.weights.append((choice, choice + 1, policy.weight))
-    made.evidence.append((choice - 1, *(found or (0, 1))))
-
-
 def places_beside(rng: np.random.Generator, scene: Scene, question: Question) -> Example:
     """Make an exercise of which coordinates alone are learned: where the named sign is, and all
     places beside it, in any order.
     """
     assert question.anchor is not None
-    made = Example()
-    made.add(f"<|im_start|>user\n{IMAGE}{question.text}{ASK}{END}{ASSISTANT}")
+    made, _ = ask_with_zoom(question)
     point_at(made, question.anchor)
     named_at = made.text.rindex("(") + 1
     anchor = (question.anchor.x, question.anchor.y)

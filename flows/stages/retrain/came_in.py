@@ -14,13 +14,14 @@ import json
 import time
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
+from functools import partial
 from typing import Any
 
 import pyarrow as pa
 import pyarrow.parquet as pq
 
 from curation.render.cycle_report import FamilyChange, FamilyCount
-from flows.stages.retrain.cycle import Cycle, cycles
+from flows.stages.retrain.cycle import Cycle, Tables, cycles
 from warehouse.query.run_query import connect, latest_verdicts_of
 from warehouse.storage.home import Warehouse
 from warehouse.tables.schema import Row
@@ -109,11 +110,15 @@ def published_by(cycle: Cycle | None) -> Version | None:
 def read_came_in(cycle: Cycle) -> CameIn:
     """Count what is new in a cycle."""
     before = decided_before(cycle)
-    known = _known(cycle.warehouse, before.tables() if before else None)
-    with connect(cycle.warehouse, cycle.tables(), _NAMES) as con:
-        con.register("known", known)
-        since, until = _end(before) or 0.0, _end(cycle) or time.time()
-        found = _count(con, {"task": cycle.task, "since": since, "until": until})
+    known = before.as_published(partial(_known, cycle.warehouse)) if before else _NONE
+    since, until = _end(before) or 0.0, _end(cycle) or time.time()
+
+    def read(versions: Tables | None, _: float | None) -> CameIn:
+        with connect(cycle.warehouse, versions, _NAMES) as con:
+            con.register("known", known)
+            return _count(con, {"task": cycle.task, "since": since, "until": until})
+
+    found = cycle.as_published(read)
     refused = _refused_files(cycle, since, until)
     return replace(found, rejects=(*found.rejects, *refused))
 
@@ -127,14 +132,21 @@ def _refused_files(cycle: Cycle, since: float, until: float) -> list[str]:
     return [f"{note['file']}: {note['sentence']}" for note in meanwhile]
 
 
-def _known(warehouse: Warehouse, versions: Mapping[str, int | None] | None) -> pa.Table:
-    """Return the ids of questions and trees at those table versions; none without versions."""
-    schema = pa.schema([("kind", pa.string()), ("id", pa.string())])
-    if versions is None:
-        return schema.empty_table()
+_NONE = pa.schema([("kind", pa.string()), ("id", pa.string())]).empty_table()
+
+
+def _known(warehouse: Warehouse, versions: Tables | None, until: float | None) -> pa.Table:
+    """Return the ids of questions and trees at those table versions, or made by `until`; none
+    without either."""
+    if versions is None and until is None:
+        return _NONE
     with connect(warehouse, versions, ("questions", "trees")) as con:
-        ids = "SELECT 'question' AS kind, question_id AS id FROM questions "
-        return con.sql(f"{ids} UNION ALL SELECT 'tree', tree_id FROM trees").to_arrow_table()
+        then = "WHERE $1 IS NULL OR created_at <= to_timestamp($1)"
+        return con.sql(
+            f"SELECT 'question' AS kind, question_id AS id FROM questions {then} "
+            f"UNION ALL SELECT 'tree', tree_id FROM trees {then}",
+            params=[until],
+        ).to_arrow_table()
 
 
 def _end(cycle: Cycle | None) -> float | None:

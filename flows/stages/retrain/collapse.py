@@ -23,8 +23,7 @@ from curation.grading.grade import choice_of
 from curation.grading.normalize import normalize
 from curation.scores.collapse import CollapseCheck, Searched, cell_of, compare
 from flows.stages.retrain.came_in import decided_earlier
-from flows.stages.retrain.cycle import Cycle
-from flows.stages.retrain.new_data import GONE
+from flows.stages.retrain.cycle import Cycle, Tables
 from mcts.data import AnswerKind, Question
 from warehouse.query.run_query import connect
 from warehouse.registry import history
@@ -97,18 +96,12 @@ def _reason(failed: list[CollapseCheck], runs: list[str]) -> str:
 def _trees(warehouse: Warehouse, task: str, at: Cycle | None = None) -> dict[str, Row]:
     """Return a task's searches by id, all or those that a cycle published from."""
 
-    def read(versions: Mapping[str, int | None] | None, until: float | None = None) -> list[Row]:
+    def read(versions: Tables | None, until: float | None) -> list[Row]:
         names = ["trees", "questions", "traces", "revoked_traces"]
         with connect(warehouse, versions, names) as con:
             return con.sql(_TREES, params=[task, until]).to_arrow_table().to_pylist()
 
-    try:
-        rows = read(at.tables() if at else None)
-    except GONE:
-        published = at.outcome("publish") if at else None
-        if published is None:
-            raise
-        rows = read(None, published["at"])
+    rows = at.as_published(read) if at else read(None, None)
     return {row["tree_id"]: row for row in rows}
 
 

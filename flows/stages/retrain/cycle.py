@@ -14,15 +14,19 @@ from __future__ import annotations
 import json
 import tempfile
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
-from warehouse.storage.home import Warehouse
+from warehouse.query.run_query import UNREADABLE
+from warehouse.storage.home import Warehouse, WarehouseError
 from warehouse.tables.schema import TABLES, Row
 from warehouse.versions.versions import read_tables, resolve
 
+T = TypeVar("T")
+Tables = Mapping[str, int | None]
+"""The version of each table; None for one that did not exist yet."""
 STAGES = (
     "look", "build", "collapse", "publish", "sft", "measure", "grpo", "evaluate", "gate", "end",
 )  # fmt: skip
@@ -56,7 +60,7 @@ class Cycle:
             return None
         return found
 
-    def tables(self) -> dict[str, int | None] | None:
+    def tables(self) -> Tables | None:
         """Return the versions of the tables that it published from; None if it did not publish.
 
         Its dataset need not be of these: what equals an earlier version is that version.
@@ -67,6 +71,21 @@ class Cycle:
         if "tables" not in outcome:  # of a cycle before these were kept
             return read_tables(resolve(self.warehouse, outcome["dataset"]))
         return {name: outcome["tables"].get(name) for name in TABLES}
+
+    def as_published(self, read: Callable[[Tables | None, float | None], T]) -> T:
+        """Read the tables as they were when this cycle published.
+
+        Args:
+            read: takes their versions and None; or, where a deletion took the files of these, None
+                and the Unix time until which what is there now had been made.
+        """
+        try:
+            return read(self.tables(), None)
+        except (*UNREADABLE, WarehouseError):
+            published = self.outcome("publish")
+            if published is None:
+                raise
+            return read(None, published["at"])
 
     def store(self, stage: str, outcome: Mapping[str, Any]) -> Row:
         """Store a stage's outcome; return what is stored, as another may have been first."""

@@ -10,15 +10,13 @@ dataset's card names say what was. A cycle that ended without a decision counts 
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from functools import partial
 
-from flows.stages.retrain.cycle import Cycle, cycles
-from warehouse.query.run_query import UNREADABLE, connect
-from warehouse.storage.home import Warehouse, WarehouseError
+from flows.stages.retrain.cycle import Cycle, Tables, cycles
+from warehouse.query.run_query import connect
+from warehouse.query.sql_guard import quoted
+from warehouse.storage.home import Warehouse
 from warehouse.tables.schema import Row
-
-GONE = (*UNREADABLE, WarehouseError)
-"""What reading what a cycle published from raises where a deletion took it."""
 
 
 def look_for_new(warehouse: Warehouse, task: str) -> Row:
@@ -56,18 +54,15 @@ def new_traces(warehouse: Warehouse, task: str) -> list[str]:
     """Return the ids of kept training traces that no finished cycle could be trained on."""
     last = last_decided(warehouse, task)
     known: set[str] = set()
-    if last is not None and (published := last.outcome("publish")):
-        try:
-            known = set(kept_traces(warehouse, task, last.tables()))
-        except GONE:
-            known = set(kept_traces(warehouse, task, until=published["at"]))
+    if last is not None and last.outcome("publish"):
+        known = set(last.as_published(partial(kept_traces, warehouse, task)))
     return [name for name in kept_traces(warehouse, task) if name not in known]
 
 
 def kept_traces(
     warehouse: Warehouse,
     task: str,
-    versions: Mapping[str, int | None] | None = None,
+    versions: Tables | None = None,
     until: float | None = None,
 ) -> list[str]:
     """Return the ids of all kept training traces of a task that were not revoked.
@@ -79,13 +74,21 @@ def kept_traces(
     names = ["kept_traces", "questions", "revoked_traces"]
     with connect(warehouse, versions, names=names) as con:
         rows = con.sql(
-            "SELECT trace_id FROM kept_traces JOIN questions USING (question_id) "
-            "WHERE origin = 'search' AND questions.task = $1 AND split = 'train' "
-            "AND trace_id NOT IN (SELECT trace_id FROM revoked_traces) "
-            "AND ($2 IS NULL OR kept_traces.created_at <= to_timestamp($2)) ORDER BY 1",
-            params=[task, until],
+            f"{kept_statement(task)} "
+            "AND ($1 IS NULL OR kept_traces.created_at <= to_timestamp($1)) ORDER BY 1",
+            params=[until],
         )
         return rows.to_arrow_table()["trace_id"].to_pylist()
+
+
+def kept_statement(task: str) -> str:
+    """Return the SQL that chooses all kept training traces of a task that were not revoked; more
+    conditions may follow."""
+    return (
+        "SELECT trace_id FROM kept_traces JOIN questions USING (question_id) "
+        f"WHERE origin = 'search' AND questions.task = {quoted(task)} AND split = 'train' "
+        "AND trace_id NOT IN (SELECT trace_id FROM revoked_traces)"
+    )
 
 
 def last_decided(warehouse: Warehouse, task: str) -> Cycle | None:

@@ -37,7 +37,12 @@ from flows.stages.evaluate import evaluate
 from flows.stages.forecast import Forecast, forecast_build
 from flows.stages.retrain.collapse import check_collapse
 from flows.stages.retrain.cycle import Cycle
-from flows.stages.retrain.new_data import new_traces, questions_without_tree, uncounted_trees
+from flows.stages.retrain.new_data import (
+    kept_statement,
+    new_traces,
+    questions_without_tree,
+    uncounted_trees,
+)
 from flows.teachers.trained import OWN_SERVER, SERVED, URL
 from mcts.data import ResponseStyle
 from training.evaluation.report import EvaluationReport
@@ -199,11 +204,8 @@ def _statement(cycle: Cycle, settings: RetrainSettings) -> str:
         if left_out:
             chosen = f"AND question_id NOT IN ({', '.join(map(quoted, left_out))}) "
     return (
-        "SELECT trace_id FROM kept_traces JOIN questions USING (question_id) "
-        f"WHERE origin = 'search' AND questions.task = {quoted(cycle.task)} AND split = 'train' "
-        "AND trace_id NOT IN (SELECT trace_id FROM revoked_traces) "
-        f"{chosen}QUALIFY row_number() OVER (PARTITION BY question_id ORDER BY md5(trace_id), "
-        f"trace_id) <= {settings.per_question}"
+        f"{kept_statement(cycle.task)} {chosen}QUALIFY row_number() OVER "
+        f"(PARTITION BY question_id ORDER BY md5(trace_id), trace_id) <= {settings.per_question}"
     )
 
 

@@ -43,11 +43,8 @@ def test_text_behind_a_closing_quote_is_that_rows_fault(tmp_path: Path) -> None:
     one, two, three, four, five = (row for _, row in read_rows(file, None))
     assert (one["question"], four["question"]) == ("first", 'a "word" in quotes')
     assert five["question"] == '6" wide', "a quote within a cell is a character"
-    assert two == (
-        "lines 3 to 3 are one row, in which text follows a closing quote: "
-        "quotes within a cell are written twice"
-    )
-    assert three.startswith("lines 4 to 5 are one row")
+    said = "text follows a closing quote; quotes in a cell are written twice"
+    assert (two, three) == (f"line 3: {said}", f"lines 4 to 5: {said}")
 
 
 @pytest.mark.parametrize("suffix", [".parquet", ".arrow"])

@@ -165,10 +165,8 @@ def _records(file: Path, table: csv.DictReader[str]) -> Iterator[dict[Any, Any] 
                 ) from None
             if "expected after" not in reason:
                 raise
-            yield (
-                f"lines {first} to {last} are one row, in which text follows a closing quote: "
-                "quotes within a cell are written twice"
-            )
+            lines = f"line {first}" if first == last else f"lines {first} to {last}"
+            yield f"{lines}: text follows a closing quote; quotes in a cell are written twice"
 
 
 def _json(file: Path, columns: Sequence[str] | None) -> Iterator[Row | str]:
