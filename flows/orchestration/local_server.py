@@ -175,10 +175,15 @@ def _start(state: Path, name: str, command: list[str], env: dict[str, str]) -> N
     with (state / f"{name}.log").open("ab") as log:
         process = subprocess.Popen(
             command, cwd=PROJECT, env=env, stdin=subprocess.DEVNULL, stdout=log, stderr=log,
-            start_new_session=True,
+            start_new_session=True, preexec_fn=_heed_interrupts,
         )  # fmt: skip
     note = {"pid": process.pid, "started": _started_at(process.pid)}
     (state / f"{name}.json").write_text(json.dumps(note), encoding="utf-8")
+
+
+def _heed_interrupts() -> None:
+    """Let SIGINT stop a new process: it would be ignored as it is where a script began `up &`."""
+    signal.signal(signal.SIGINT, signal.SIG_DFL)
 
 
 def running_processes(state: Path) -> dict[str, int]:

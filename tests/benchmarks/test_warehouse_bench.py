@@ -32,6 +32,7 @@ def test_one_seed_makes_one_set_of_rows_in_order_and_shuffling_keeps_them() -> N
     assert mixed["steps"].sort_by(key).equals(batch["steps"].sort_by(key))
 
 
+@pytest.mark.slow
 def test_both_sides_hold_the_same_and_answer_the_same(tmp_path: Path) -> None:
     warehouse, plain, spent = fill(tmp_path, TRACES, 2)
     assert spent.plain_s > 0 and spent.warehouse_s > 0

@@ -94,7 +94,10 @@ def start(home, server, failpoint=""):
     return subprocess.Popen(command, env=env, stderr=subprocess.PIPE, text=True, cwd=ROOT)
 
 
-@pytest.mark.parametrize("point", ["journal_write:5:full", "between_tables:2:full"])
+@pytest.mark.parametrize(
+    "point",
+    ["journal_write:5:full", pytest.param("between_tables:2:full", marks=pytest.mark.slow)],
+)
 def test_a_full_disk_stops_the_build_with_one_sentence_and_loses_nothing(home, point):
     with StubServer() as server:
         build = start(home, server, point)

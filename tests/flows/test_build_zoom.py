@@ -60,7 +60,7 @@ def test_a_tree_holds_what_its_steps_were_shown_and_what_that_cost(straight: Str
 @pytest.mark.parametrize(
     "failpoint",
     [
-        "after_response:25",
+        pytest.param("after_response:25", marks=pytest.mark.slow),
         pytest.param("after_journal:28", marks=pytest.mark.slow),
         "between_tables:2",
     ],
@@ -114,6 +114,7 @@ def test_a_replay_gives_the_same_trees_with_the_settings_of_the_build(straight: 
     assert other.returncode == 2 and "nothing is recorded" in other.stderr
 
 
+@pytest.mark.slow
 def test_a_forecast_counts_crops_and_the_baselines_zoom_as_well(
     sample: Path, tmp_path: Path
 ) -> None:

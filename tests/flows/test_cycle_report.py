@@ -299,6 +299,7 @@ def prefect_server():
         yield
 
 
+@pytest.mark.slow
 def test_prefect_shows_the_summary(home, prefect_server):
     from prefect.client.orchestration import get_client
 

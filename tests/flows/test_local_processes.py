@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import signal
 import socket
 import subprocess
 import sys
@@ -58,6 +59,18 @@ def test_what_was_started_is_found_and_stopped_and_nothing_else(
     assert running_processes(state) == {} and not list(state.glob("*.json"))
     assert sorted(path.name for path in state.glob("*.log")) == ["server.log", "worker.log"]
     assert server_address(home) is None
+
+
+def test_what_a_background_job_started_is_stopped_by_an_interrupt(tmp_path: Path) -> None:
+    code = "import signal; print(signal.getsignal(signal.SIGINT) is signal.SIG_IGN)"
+    state = state_folder(str(tmp_path))
+    before = signal.signal(signal.SIGINT, signal.SIG_IGN)  # as a shell does for `vigorl up &`
+    try:
+        local_server._start(state, "worker", [sys.executable, "-I", "-c", code], dict(os.environ))
+    finally:
+        signal.signal(signal.SIGINT, before)
+    os.waitpid(json.loads((state / "worker.json").read_text())["pid"], 0)
+    assert (state / "worker.log").read_text() == "False\n"
 
 
 def test_a_server_without_a_port_is_at_prefects_usual_one(tmp_path: Path) -> None:

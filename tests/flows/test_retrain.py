@@ -103,6 +103,7 @@ def test_a_cycle_killed_behind_any_stage_comes_to_the_same_decision(home, stage,
     assert len(history(killed.warehouse, "sat2")) == 1
 
 
+@pytest.mark.slow
 def test_what_is_over_budget_stops_and_goes_on_unless_it_is_to_be_left(home, capsys, tmp_path):
     new = write_sat(tmp_path / "new_train.parquet", sat_rows(26)[22:])
     assert run("import", "sat2", new, home=home) == 0

@@ -156,6 +156,7 @@ def test_whether_it_answers_depends_on_what_a_crop_showed(nano: Checkpoint) -> N
     assert np.mean(stops[True]) > np.mean(stops[False]) + 0.1
 
 
+@pytest.mark.slow
 def test_training_takes_a_step_of_each_stage_and_goes_on_where_it_was(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

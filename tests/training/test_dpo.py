@@ -185,6 +185,7 @@ def test_a_stopped_training_goes_on_and_ends_where_one_that_was_not_does(made: W
     assert {"model", "dataset", "tree", "image"} <= {thing.kind for thing in found.ancestors}
 
 
+@pytest.mark.slow
 def test_adapters_have_the_student_without_them_for_a_reference(made: Warehouse) -> None:
     said: list[str] = []
     reporter = TrainingReporter(message=said.append)

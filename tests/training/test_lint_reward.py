@@ -19,7 +19,12 @@ from training.rewards.zoom_exploits import dialogue_probes
 SPACE = CoordinateSpace.qwen3_vl()
 
 
-@pytest.mark.parametrize("name", PRESETS)
+ALIKE = {"evidence", "ungrounded", "answer_only", "zoom_no_bonus"}  # made of parts the others have
+
+
+@pytest.mark.parametrize(
+    "name", [pytest.param(n, marks=pytest.mark.slow) if n in ALIKE else n for n in PRESETS]
+)
 def test_no_trick_raises_one_of_our_rewards(name):
     dialogues = PRESETS[name].response_style == "zoom"
     report = lint(make_rewards(PRESETS[name], SPACE).total, SPACE, dialogues=dialogues)
@@ -141,13 +146,13 @@ def test_the_command_says_what_works_and_ends_with_1(capsys, monkeypatch):
             return left.code or 0
         return 0
 
-    assert run("verified") == 0
-    assert "verified: nothing found in " in capsys.readouterr().out
+    assert run("direct") == 0
+    said = capsys.readouterr()
+    assert "reward direct is called answer_only now" in said.err
+    assert "direct: nothing found in " in said.out
     assert run("tests.support.faulty_rewards:substring_grading", "--json") == 1
     report = json.loads(capsys.readouterr().out)
     assert not report["clean"] and report["findings"][0]["kind"] in linting.KINDS
-    assert run("direct") == 0
-    assert "reward direct is called answer_only now" in capsys.readouterr().err
     for name, sentence in (
         ("nonsense", "there is no 'nonsense'; there are grounded, "),
         ("no_such_module:f", "No module named"),

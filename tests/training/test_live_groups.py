@@ -100,6 +100,7 @@ class Killed(Exception):
     """In place of a kill, in this process."""
 
 
+@pytest.mark.slow
 def test_a_training_replaces_dead_groups_and_asks_the_same_when_resumed(made: Warehouse) -> None:
     recipe = grpo(
         "steps=3", "save_every=1", "bands=[unsolved, hard, medium, easy, solved]", "trackers=[]",

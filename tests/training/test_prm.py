@@ -179,6 +179,7 @@ def test_the_loss_is_the_divergence_from_soft_targets_by_weight() -> None:
     assert float(value_loss(wrong, labels, weights)) == pytest.approx(3 * float(cross))
 
 
+@pytest.mark.slow
 def test_a_stopped_training_goes_on_and_ends_in_the_same_weights(
     made: Warehouse, trained: dict[str, Any]
 ) -> None:

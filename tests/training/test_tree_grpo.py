@@ -217,6 +217,7 @@ class Killed(Exception):
     """In place of a kill, in this process."""
 
 
+@pytest.mark.slow
 def test_a_training_compares_both_ways_first_and_goes_on_the_same_when_resumed(
     tmp_path: Path,
 ) -> None:

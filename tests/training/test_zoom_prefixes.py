@@ -44,6 +44,7 @@ def prefixes_of(warehouse: Warehouse, condition: str) -> dict[str, list[PrefixSt
     return read_prefixes(warehouse, ids, by["model"], by["prompt"], condition)
 
 
+@pytest.mark.slow
 def test_a_student_that_zooms_is_measured_behind_crops_of_its_trees(made: Warehouse) -> None:
     assert prefixes_of(made, "NOT zooms") == {}
     found = prefixes_of(made, "zooms AND asked = 2")

@@ -8,7 +8,7 @@ import boto3
 import duckdb
 import pytest
 
-from tests.warehouse.test_objects import filled, made, s3, warehouse
+from tests.warehouse.test_objects import filled, made, s3, slow_on_s3, warehouse
 from tests.warehouse.test_tables import counts
 from warehouse.maintenance.backup import backup
 from warehouse.maintenance.check import check
@@ -20,6 +20,7 @@ from warehouse.versions.versions import list_versions, publish
 __all__ = ["filled", "made", "s3", "warehouse"]  # fixtures
 
 
+@slow_on_s3
 def test_a_warehouse_is_copied_to_where_it_is_needed_and_back(
     filled: Warehouse,
     tmp_path: Path,

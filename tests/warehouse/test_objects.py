@@ -43,6 +43,11 @@ def s3() -> Iterator[str]:
         yield url
 
 
+slow_on_s3 = pytest.mark.parametrize(
+    "warehouse", ["folder", pytest.param("s3", marks=pytest.mark.slow)], indirect=True
+)
+
+
 @pytest.fixture(params=["folder", "s3"])
 def warehouse(
     request: pytest.FixtureRequest, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
@@ -279,6 +284,7 @@ def test_of_two_who_publish_the_same_at_once_both_get_one_version(filled: Wareho
     assert publish(filled, "a", "SELECT trace_id FROM kept_traces").ref == "a@v2"
 
 
+@slow_on_s3
 def test_a_warehouse_is_checked_compacted_and_cleared_wherever_it_is(filled: Warehouse) -> None:
     warehouse = filled
     publish(warehouse, "a", "SELECT trace_id FROM traces")
@@ -363,6 +369,7 @@ def test_another_file_of_the_same_size_under_a_key_is_told(
     assert len(seen) == 2 and {key for key, _ in seen} == {"sat2/new.csv"}
 
 
+@slow_on_s3
 def test_a_kill_during_the_upload_of_a_version_leaves_none(filled: Warehouse) -> None:
     """Killed before a folder gets its name; on S3 after the claim, the rows, before the card."""
     warehouse = filled

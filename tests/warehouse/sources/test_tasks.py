@@ -62,6 +62,7 @@ def outside(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     sys.modules.pop("outside_package", None)
 
 
+@pytest.mark.slow
 def test_a_package_outside_brings_a_task_with_its_reader_and_its_prompt(
     outside: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
