@@ -7,6 +7,7 @@ import re
 import subprocess
 import sys
 from collections import Counter
+from functools import cache
 from importlib import metadata
 from pathlib import Path
 
@@ -15,6 +16,7 @@ import pytest
 from tests.support.project_files import (
     PACKAGES,
     ROOT,
+    Import,
     imports_in,
     imports_of,
     project_files,
@@ -39,7 +41,10 @@ MOST_FILES = 20
 MOST_FUNCTION_LINES = 60
 FULLER = {"warehouse/sources/benchmarks"}  # one file a published format
 
-IMPORTS = [found for path in project_files() for found in imports_in(path)]
+
+@cache
+def every_import() -> list[Import]:
+    return [found for path in project_files() for found in imports_in(path)]
 
 
 def shown(problems: list) -> str:
@@ -71,7 +76,7 @@ def test_every_library_imported_is_a_declared_dependency() -> None:
     filters, web = names(extras["filters"]), names(extras["web"])
     providers = metadata.packages_distributions()
     wrong = []
-    for found in IMPORTS:
+    for found in every_import():
         if found.top in PACKAGES or found.top in sys.stdlib_module_names:
             continue
         allowed = base | train if found.file.startswith(("training/", "vigorl_nano/")) else base
