@@ -42,7 +42,7 @@ async def best_of_n(run: SearchRun) -> bool:
         tree.root.attempts += 1
         run.record_rollouts(tree.root, rollouts)
     tree.simulations = first
-    return _is_productive(tree.root)
+    return _is_productive(tree.root, EXPANSION_ATTEMPTS)
 
 
 async def sample_first(run: SearchRun) -> bool:
@@ -96,9 +96,12 @@ async def linear(run: SearchRun) -> bool:
     for number in sorted(ends):
         run.record_rollouts(ends[number], [])
     tree.simulations += len(numbers)
-    return _is_productive(tree.root)
+    # A chain that was begun says more of the teacher than a request that gave nothing.
+    return _is_productive(
+        tree.root, EXPANSION_ATTEMPTS * (CHAINS_PER_REQUEST if tree.root.children else 1)
+    )
 
 
-def _is_productive(root: Node) -> bool:
+def _is_productive(root: Node, attempts: int) -> bool:
     """Return whether any reward arrived, or too little was tried to give the teacher up."""
-    return root.visits > 0 or root.attempts < EXPANSION_ATTEMPTS
+    return root.visits > 0 or root.attempts < attempts

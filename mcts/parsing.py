@@ -21,6 +21,7 @@ import bisect
 import re
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
+from typing import NamedTuple
 
 from mcts.coordinates import DECIMALS, Frame, SpaceKind, format_number
 from mcts.data import Point, Step, ZoomCall
@@ -32,7 +33,7 @@ from mcts.tool_calls.calls import read_call, write_call
 from mcts.tool_calls.views import Views
 
 __all__ = [
-    "THOUGHT_BREAK", "ParseProblem", "ParsedResponse", "answer_points", "fold_remark",
+    "THOUGHT_BREAK", "ParseProblem", "ParsedResponse", "answer_points", "blocks", "fold_remark",
     "move_points", "parse", "points_in", "points_outside", "render", "replace_points", "revisits",
     "sentences", "split_steps",
 ]  # fmt: skip
@@ -96,8 +97,8 @@ def parse(
         steps.extend(split_steps(converted, points))
         thoughts.clear()
 
-    for tag, content, closed in _blocks(text, inside):
-        content = content.strip()
+    for tag, _, start, end, closed, _ in blocks(text, inside):
+        content = text[start:end].strip()
         if tag is None and _TURN_END.fullmatch(content):
             continue
         if tag is not None and not closed:
@@ -257,14 +258,29 @@ def points_outside(points: Sequence[Point], frame: Frame) -> tuple[Point, ...]:
     return tuple(point for point in points if not frame.inside(point))
 
 
-def _blocks(text: str, inside: str | None) -> Iterator[tuple[str | None, str, bool]]:
-    """Split `text` at its tags into (tag or None for bare text, content, whether it was closed).
+class Block(NamedTuple):
+    """A part of a text, between two tags."""
+
+    tag: str | None
+    """None for bare text."""
+    begin: int
+    """Where its tag begins."""
+    start: int
+    """Where its content begins, and ends."""
+    end: int
+    closed: bool
+    behind: int
+    """Where its closing tag ends, or else its content."""
+
+
+def blocks(text: str, inside: str | None = None) -> Iterator[Block]:
+    """Split a text at its tags.
 
     A tag that opens inside another block ends that block unclosed, unless the very next tag closes
     it: then the opening one is a word, as is a tag in quotes or one that closes nothing.
     """
     tags = [match for match in _TAG.finditer(text) if not (match["quote"] and match["unquote"])]
-    tag, start = inside, 0
+    tag, begin, start = inside, 0, 0
     for i, match in enumerate(tags):
         closing, name = bool(match["closing"]), match["name"].lower()
         if tag is not None and name != tag:
@@ -272,12 +288,13 @@ def _blocks(text: str, inside: str | None) -> Iterator[tuple[str | None, str, bo
             closes = follower and follower["closing"] and follower["name"].lower() == tag
             if closing or closes:
                 continue
-        yield tag, text[start : _tag_start(match)], closing and tag is not None
-        tag, start = (None if closing else name), match.end()
+        end, closed = _tag_start(match), closing and tag is not None
+        yield Block(tag, begin, start, end, closed, match.end() if closed else end)
+        tag, begin, start = (None if closing else name), end, match.end()
         if match["unquote"]:
             start -= 1
     if tag is not None or text[start:].strip():
-        yield tag, text[start:], False
+        yield Block(tag, begin, start, len(text), False, len(text))
 
 
 def _tag_start(match: re.Match[str]) -> int:

@@ -30,6 +30,7 @@ from flows.teachers.resolve import resolve
 from mcts.budget import Usage
 from mcts.concurrency import gather
 from mcts.journal.journal import Journal, JournaledTeacher
+from mcts.teachers.shared_refusal import SharedRefusal
 from mcts.tree import Tree
 from warehouse.storage.home import Warehouse
 from warehouse.tables.tree_rows import count_crops
@@ -161,13 +162,17 @@ async def forecast_build(
         tried = missing[: settings.pilot]
         slots = asyncio.Semaphore(settings.concurrency)
         with Journal(warehouse.journal_dir, store=warehouse.journal_store) as journal:
-            opened = OpenTeacher(identity, JournaledTeacher(resolved.teacher, journal), journal)
+            # A failure that no later answer shows to be its question's own is not journaled.
+            refusals = SharedRefusal(settings.refusals, len(tried))
+            asked = JournaledTeacher(resolved.teacher, journal, refusals=refusals)
+            opened = OpenTeacher(identity, asked, journal)
 
             async def one(i: int) -> Tree:
                 async with slots:
                     return await search_one(warehouse, tried[i], config, opened)
 
             trees = await gather(one(i) for i in range(len(tried)))
+            refusals.ended()
         zooms = config.zoom is not None
         return forecast(trees, len(searches), len(missing), settings, zooms=zooms)
     finally:

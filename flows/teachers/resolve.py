@@ -249,4 +249,8 @@ def server_address(settings: TeacherSettings, url: str) -> tuple[str, Access]:
 
 def _limited(space: CoordinateSpace, settings: TeacherSettings) -> CoordinateSpace:
     least, most = settings.min_pixels or space.min_pixels, settings.max_pixels or space.max_pixels
-    return replace(space, min_pixels=least, max_pixels=most)
+    try:
+        return replace(space, min_pixels=least, max_pixels=most)
+    except ValueError as error:
+        field = "max_pixels" if settings.max_pixels else "min_pixels"
+        raise FieldProblem(field, str(error)) from None

@@ -129,7 +129,10 @@ class Capabilities:
 
     def unknown(self, request: Request) -> bool:
         """Return whether the request uses a feature of which nothing is known."""
-        return any(self.known[name] is None for name in _needed(request))
+        names = set(_needed(request))
+        if self.known["stop_strings"] is False:
+            names.discard("stop")  # which is about them
+        return any(self.known[name] is None for name in names)
 
     def form(self, request: Request) -> frozenset[str]:
         """Return the features to use: those known, and of the doubtful ones the first."""

@@ -231,6 +231,9 @@ class OpenAITeacher:
                 return self._identity  # it answers, and lists no models
             detail = self._access.mask(str(error) or type(error).__name__)
             raise TeacherUnavailable(f"{self.url} does not answer ({detail}).") from None
+        except TeacherUnavailable as refusal:
+            sentence = self._access.explain(self._access.mask(str(refusal)))
+            raise TeacherUnavailable(sentence, permanent=refusal.permanent) from None
 
     def _unreachable(self, error: NotConnected) -> TeacherUnavailable:
         reason = self._access.mask(str(error))
@@ -277,7 +280,10 @@ class OpenAITeacher:
                 try:
                     await self._check_model()
                 except TeacherUnavailable as gone:
-                    raise TeacherUnavailable(str(gone), in_flight=True) from refusal
+                    self._lost = True
+                    raise TeacherUnavailable(
+                        str(gone), in_flight=True, permanent=gone.permanent
+                    ) from refusal
             raise
         reply = replace(reply, seconds=time.perf_counter() - started)
         self.ledger.add(reply)

@@ -30,6 +30,9 @@ from mcts.teachers.credentials import mask_url
 from mcts.teachers.json_answers import one_line, parse_json, retry_after_s
 from mcts.teachers.turns import AssistantTurn
 
+_BUSY = (429, 503, 529)
+"""Statuses of a server that is overloaded; the last is Anthropic's."""
+
 _EMPTY_THINK = re.compile(r"\s*<think>\s*(?:</think>\s*)?")
 
 
@@ -153,15 +156,15 @@ def _read_usage(usage: Any, texts: list[str], prompt_estimate: Callable[[], int]
 
 
 def join_replies(answers: Sequence[Reply]) -> Reply:
-    """Return one reply of several to the same prompt."""
+    """Return one reply of several to the same prompt, which each of them was asked, and paid."""
     cached = [a.cached_tokens for a in answers if a.cached_tokens is not None]
     return Reply(
         completions=tuple(c for answer in answers for c in answer.completions),
-        prompt_tokens=answers[0].prompt_tokens,
-        cached_tokens=cached[0] if cached else None,
+        prompt_tokens=sum(answer.prompt_tokens for answer in answers),
+        cached_tokens=sum(cached) if cached else None,
         completion_tokens=sum(answer.completion_tokens for answer in answers),
         seconds=0.0,
-        image_tokens=answers[0].image_tokens,
+        image_tokens=sum(answer.image_tokens for answer in answers),
     )
 
 
@@ -211,7 +214,10 @@ def _read_choice(choice: dict[str, Any], request: Request, keeps_stops: bool) ->
     text, reason = _content(choice, request), choice.get("finish_reason")
     if str(reason).lower() in ("error", "abort", "aborted"):
         error = one_line(str(choice.get("error") or f"finish_reason {reason}"))
-        raise RetryableError("server_error", f"the server broke the text off: {error}")
+        raise RetryableError(
+            "server_error", f"the server broke the text off: {error}",
+            busy=_told_status(choice) in _BUSY,
+        )  # fmt: skip
     partial = request.messages[-1].text if request.continues else ""
     turn = AssistantTurn(partial, request.stop, keeps_stops)
     told = choice.get("stop_reason", choice.get("matched_stop", ""))
@@ -301,7 +307,10 @@ def read_json(response: HttpResponse, url: str) -> Any:
     if 200 <= status < 300:
         if reason:
             raise RetryableError("malformed", f"{reason}{via}")
-        return data
+        told = None if isinstance(data, Mapping) and "choices" in data else _told_status(data)
+        if told is None:
+            return data
+        status = told
     message = f"HTTP {status}: {_error_words(data) or reason or 'no reason given'}{via}"
     if 300 <= status < 400:
         target = one_line(mask_url(response.headers.get("location", ""))) or "another address"
@@ -321,10 +330,17 @@ def read_json(response: HttpResponse, url: str) -> Any:
         raise TeacherUnavailable(f"{url} has no credit left ({message}).", permanent=True)
     if status in (408, 425, 429) or status >= 500:
         wait_s = retry_after_s(response.headers.get("retry-after", ""))
-        raise RetryableError("server_error", message, wait_s=wait_s, busy=status in (429, 503))
+        raise RetryableError("server_error", message, wait_s=wait_s, busy=status in _BUSY)
     if status in (404, 405, 410, 413):
         raise TeacherError("bad_request", message)
     raise Refused("bad_request", message)
+
+
+def _told_status(data: Any) -> int | None:
+    """Return the HTTP status that an error names in its text: routers answer 200 and tell it so."""
+    error = data.get("error") if isinstance(data, Mapping) else None
+    code = _count(error.get("code")) if isinstance(error, Mapping) else None
+    return code if code is not None and 400 <= code < 600 else None
 
 
 def _error_words(data: Any) -> str:

@@ -17,7 +17,7 @@ from dataclasses import dataclass, replace
 
 from mcts.coordinates import Frame
 from mcts.data import Step
-from mcts.parsing import fold_remark, parse
+from mcts.parsing import blocks, fold_remark, parse
 from mcts.tool_calls.calls import read_call
 from mcts.tool_calls.views import Views
 from mcts.zoom.config import ZoomConfig
@@ -26,11 +26,9 @@ from mcts.zoom.observe import observe
 STOPS = ("</tool_call>", "</answer>")
 """What ends a turn."""
 
-_OPEN = re.compile(r"<\s*tool_call\s*>", re.IGNORECASE)
-_CLOSE = re.compile(r"<\s*/\s*tool_call\s*>", re.IGNORECASE)
-_ANSWER = re.compile(r"<\s*answer\s*>", re.IGNORECASE)
 _ENDED = re.compile(r"<\s*/\s*answer\s*>", re.IGNORECASE)
 _TURN_END = re.compile(r"(?:\s|<\|(?:im_end|endoftext|eot_id|end|eom_id)\|>|</s>|<eos>)*")
+_TURN_ENDS = re.compile(rf"{_TURN_END.pattern}\Z")
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,19 +68,21 @@ def read_turn(
         whole = _ENDED.search(text) or finish_reason != "stop"  # else its closing tag stopped it
         parsed = parse(text if whole else f"{text}</answer>", frame, inside="answer")
         return ZoomTurn((), parsed.answer, tuple(p.kind for p in parsed.problems))
-    call, ended = _OPEN.search(text), _ENDED.search(text)
-    opened = _ANSWER.search(text)
-    if call is None or (opened and opened.start() < call.start()):
+    parts, ended = list(blocks(text)), _ENDED.search(text)
+    call = next((part for part in parts if part.tag == "tool_call"), None)
+    opened = next((part for part in parts if part.tag == "answer"), None)
+    if call is None or (opened and opened.begin < call.begin):
         late = call is not None
         return _without_call(
             text[: ended.end()] if ended else text, frame, before, finish_reason, late
         )
-    close = _CLOSE.search(text, call.end())
-    content = text[call.end() : close.start() if close else len(text)].strip()
-    thought, problems = _thought(text[: call.start()], frame, before)
-    if close is None and not _is_whole(content, frame, before):
+    content = text[call.start : call.end].strip()
+    if not call.closed:
+        content = _TURN_ENDS.sub("", content)
+    thought, problems = _thought(text[: call.begin], frame, before)
+    if not call.closed and not _is_whole(content, frame, before):
         problems.append("unclosed_tool_call")
-    if close is not None and not _TURN_END.fullmatch(text, close.end()):
+    if not _TURN_END.fullmatch(text, call.behind):
         problems.append("text_after_call")
     if not thought:
         problems.append("call_without_thought")

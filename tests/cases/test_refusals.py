@@ -107,6 +107,16 @@ def test_questions_at_fault_are_failures_of_their_own_and_told(project):
     assert again.status == 0
 
 
+def test_a_dry_run_that_all_are_refused_leaves_no_failure_behind(project):
+    answer, words = REFUSALS["a bad request"]
+    ran, _ = project.ask(QUESTIONS[:6], lambda body, nth: answer, "--dry-run", "--pilot", 4)
+    assert ran.status == 1 and words in ran.err
+    again, requests = project.build(thinking(THOUGHT))
+    assert again.status == 0, again.text
+    assert "failed" not in again.out and requests
+    assert project.sql("SELECT count(*) AS n FROM trees") == [{"n": 6}]
+
+
 def test_refusals_can_be_taken_as_the_questions_own(project):
     answer, words = REFUSALS["a bad request"]
     ran, _ = project.ask(QUESTIONS[:12], lambda body, nth: answer, "--refusals", 0)

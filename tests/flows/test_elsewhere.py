@@ -18,6 +18,7 @@ from flows.stages.search import Search
 from flows.stages.shards import elsewhere
 from flows.stages.shards.elsewhere import cut_shards, run_elsewhere
 from flows.stages.shards.shard import Shard, ShardOutcome, Share
+from mcts.budget import Usage
 from mcts.data import AnswerKind, Image, Question
 from warehouse.storage.home import Warehouse
 
@@ -99,6 +100,28 @@ def test_what_is_under_way_is_held_and_not_shared_out_again() -> None:
     run(shards(1, 1), first, second, run_requests=10, run_tokens=20)
     for _, share in (*first.given, *second.given):
         assert (share.requests, share.tokens) == (5, 10)
+
+
+def test_what_an_earlier_run_paid_is_held_from_the_start() -> None:
+    given, both = shards(1, 1), asyncio.Barrier(2)
+
+    class Waiting(Worker):
+        async def run(self, shard: Shard) -> ShardOutcome:
+            outcome = await super().run(shard)
+            await both.wait()
+            return outcome
+
+    settings = BuildSettings.checked(
+        task="sat2", teacher="nano", run_requests=1000, run_tokens=1000
+    )
+    paid = {"a0": Usage(900, 5, 900)}
+    found = elsewhere._Run(given, settings, Told(), paid)
+    first, second = Waiting(done), Waiting(done)
+    asyncio.run(asyncio.wait_for(found.all_on([first, second]), 20))
+    shares = dict([*first.given, *second.given])
+    assert {name: (one.requests, one.tokens) for name, one in shares.items()} == {
+        "a0": (900, 900), "b0": (100, 100),
+    }  # fmt: skip
 
 
 def test_where_more_was_spent_than_there_was_the_rest_is_given_nothing(

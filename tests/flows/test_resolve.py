@@ -92,6 +92,12 @@ def test_the_field_that_is_wrong_is_named(monkeypatch: pytest.MonkeyPatch) -> No
     assert shown == "http://gpu" and access.headers["Authorization"].startswith("Basic ")
 
 
+def test_a_limit_of_pixels_beyond_the_other_is_named() -> None:
+    with pytest.raises(FieldProblem, match="min_pixels 3136 > max_pixels 1280") as wrong:
+        resolve(settings(teacher="http://gpu", space="qwen2.5-vl", max_pixels=1280))
+    assert wrong.value.field == "max_pixels"
+
+
 @pytest.mark.parametrize(
     ("teacher", "sentence"),
     [

@@ -154,6 +154,15 @@ def test_a_teacher_that_gives_nothing_is_given_up(config):
     assert tree.stopped_by == "explored" and "at the root: timeout" in tree.errors[0]
 
 
+def test_a_chain_that_ends_without_an_answer_is_one_of_many():
+    cut = "<answer></answer>"
+    found = {("", "expand", number): cut for number in range(2)}
+    policy = ScriptedPolicy(found, otherwise=lambda *_: "<answer>left</answer>")
+    tree = run(policy, LINEAR)
+    assert tree.simulations == LINEAR.samples and not tree.failed
+    assert len(tree.outcomes()) == LINEAR.samples - 2
+
+
 @pytest.mark.parametrize("config", [BEST, LINEAR])
 def test_rows_linearizer_and_gallery_take_a_baseline_as_any_tree(config):
     tree = run(ScriptedPolicy(otherwise=chains), config)

@@ -77,6 +77,16 @@ def test_what_is_presumed_of_a_kind_of_server_is_not_waited_for_and_can_be_refus
     assert server.known["seed"] is False and not server.presumed & attempt.form
 
 
+def test_a_server_without_stop_strings_leaves_nothing_to_be_found_out_of_them() -> None:
+    request = replace(REQUEST, stop=("</think>",))
+    server = Capabilities()
+    attempt = server.attempt(request)
+    assert attempt.refused("Unsupported parameter: 'stop'")
+    attempt.answered()
+    assert server.known["stop_strings"] is False
+    assert "stop" not in server.form(request) and not server.unknown(request)
+
+
 def test_a_value_that_was_asked_for_is_never_left_out() -> None:
     server, cold = Capabilities(), replace(REQUEST, temperature=0.0, top_p=0.5)
     message = "Only the default (1) value is supported: 'temperature'"

@@ -18,6 +18,7 @@ from mcts.teachers.base import (
 )
 from mcts.teachers.openai_client import OpenAITeacher
 from mcts.teachers.reconnect import STRIKES, ReconnectingTeacher
+from tests.support.project import AnswerServer, reply
 from tests.support.stub_server import StubServer
 
 
@@ -87,6 +88,48 @@ async def test_an_overloaded_server_is_waited_for_and_no_question_fails(status):
         assert (await teacher.complete(ask(seed=2), {})).completions
         await teacher.close()
     assert "has no capacity" in log[0] and "goes on" in log[-1]
+
+
+async def test_a_gateway_before_a_server_that_is_away_is_no_crash_of_it():
+    away, asked = False, 0
+
+    def answer(body, nth):
+        nonlocal asked
+        asked += 1
+        return (502, {"error": {"message": "Bad Gateway"}}) if away else reply(body, "a b")
+
+    with AnswerServer(answer) as server:
+        server.models = lambda: (502, {}) if away else None
+        log = []
+        teacher = reconnecting(server.url, log)
+        await teacher.complete(ask(), {})
+        away, before = True, asked
+        waiting = asyncio.create_task(teacher.complete(ask(seed=2), {}))
+        await until(lambda: log)
+        await asyncio.sleep(0.3)
+        assert not waiting.done()
+        assert asked - before <= 2 * STRIKES, "it is asked for its models before the request"
+        away = False
+        assert (await asyncio.wait_for(waiting, 5)).completions
+        await teacher.close()
+
+
+async def test_a_key_that_an_outage_shows_again_is_masked():
+    refused = (401, {"error": {"message": "Incorrect API key provided: sk-hidden-1234"}})
+    failing = False
+
+    def answer(body, nth):
+        return (500, {"error": {"message": "down"}}) if failing else reply(body, "a b")
+
+    with AnswerServer(answer) as server:
+        server.models = lambda: refused if failing else None
+        teacher = reconnecting(server.url, [], api_key="sk-hidden-1234")
+        await teacher.complete(ask(), {})
+        failing = True
+        with pytest.raises(TeacherUnavailable, match="refuses the API key") as told:
+            await teacher.complete(ask(seed=2), {})
+        assert "sk-hidden-1234" not in str(told.value) and "***" in str(told.value)
+        await teacher.close()
 
 
 async def test_a_key_that_is_refused_later_ends_the_run():

@@ -2,17 +2,29 @@
 
 from __future__ import annotations
 
+import json
 from dataclasses import replace
 from typing import Any
 
 import pytest
 
-from mcts.teachers.base import Completion, Message, Reply, Request, TeacherError, TextPart
+from mcts.teachers.base import (
+    Completion,
+    Message,
+    Reply,
+    Request,
+    TeacherError,
+    TeacherUnavailable,
+    TextPart,
+)
+from mcts.teachers.connections import HttpResponse
 from mcts.teachers.responses import (
+    Refused,
     RetryableError,
     estimate_tokens,
     is_counted,
     join_replies,
+    read_json,
     read_reply,
 )
 
@@ -166,12 +178,38 @@ def test_what_another_attempt_may_mend_says_how_often(
     assert (told.value.kind, told.value.retries, told.value.busy) == (kind, retries, False)
 
 
+@pytest.mark.parametrize("code", [429, "503", 529])
+def test_an_overload_is_told_in_any_place(code: int | str) -> None:
+    error = {"message": "Overloaded", "code": code}
+    http = HttpResponse(200, {}, json.dumps({"error": error}).encode())
+    for told in (
+        lambda: read_json(http, "http://x"),
+        lambda: read_json(HttpResponse(int(code), {}, b"{}"), "http://x"),
+        lambda: read({"message": {"content": "a"}, "finish_reason": "error", "error": error}),
+    ):
+        with pytest.raises(RetryableError) as found:
+            told()
+        assert found.value.busy
+
+
+def test_a_refusal_that_is_answered_with_200_is_one() -> None:
+    def answered(error: dict[str, Any]) -> Any:
+        return read_json(HttpResponse(200, {}, json.dumps({"error": error}).encode()), "http://x")
+
+    with pytest.raises(TeacherUnavailable, match="no credit left"):
+        answered({"code": 402, "message": "pay"})
+    with pytest.raises(Refused, match="HTTP 400: no n"):
+        answered({"code": 400, "message": "no n"})
+    assert answered({"code": "odd"}) == {"error": {"code": "odd"}}
+
+
 def test_replies_to_one_prompt_are_joined() -> None:
     def reply(text: str, cached: int | None, tokens: int) -> Reply:
         return Reply((Completion(text, "stop", tokens, ()),), 9, cached, tokens, 3.0, 4)
 
     joined = join_replies([reply("a", None, 2), reply("b", 8, 3), reply("c", 9, 4)])
     assert [completion.text for completion in joined.completions] == ["a", "b", "c"]
-    assert (joined.prompt_tokens, joined.completion_tokens, joined.image_tokens) == (9, 9, 4)
-    assert (joined.cached_tokens, joined.seconds) == (8, 0.0)
+    # Each was a request of its own, which the server read, and counts, with all its images.
+    assert (joined.prompt_tokens, joined.completion_tokens, joined.image_tokens) == (27, 9, 12)
+    assert (joined.cached_tokens, joined.seconds) == (17, 0.0)
     assert join_replies([reply("a", None, 2)]).cached_tokens is None

@@ -47,6 +47,23 @@ def looked(*places):
     return steps
 
 
+@pytest.mark.parametrize("mention", ['"<tool_call>"', "<tool_call>", "`<tool_call>`"])
+def test_a_thought_may_speak_of_calls(mention):
+    thought = f"<think>I need no {mention} here, the cup at (412, 630) is red.</think>"
+    told = read_turn(f"{thought}<answer>red</answer>", FRAME, ZOOM)
+    assert told.answer == "red" and not told.called
+    (step,) = told.steps
+    assert len(step.points) == 1 and "is red" in step.thought
+
+
+@pytest.mark.parametrize("behind", ["\n<answer>red</answer>", "<|im_end|>", "</s>", ""])
+def test_a_call_that_is_not_closed_ends_at_the_next_tag(behind):
+    told = read_turn(f"<think>A sign (500, 500).</think><tool_call>{call()}{behind}", FRAME, ZOOM)
+    assert told.called and told.answer is None
+    assert told.steps[-1].call.point == Point(1000, 500)
+    assert told.problems == (("text_after_call",) if "answer" in behind else ())
+
+
 # ---- calls ------------------------------------------------------------------------------------
 
 

@@ -48,6 +48,8 @@ class AnswerServer:
         """The bodies of all chat requests, in order of arrival."""
         self.headers: list[dict[str, str]] = []
         """The headers of all requests, in order of arrival; names in lower case."""
+        self.models: Callable[[], Any] = lambda: None
+        """What it answers to who asks for its models, where that is no list of its one."""
         lock, server = threading.Lock(), self
 
         class Handler(BaseHTTPRequestHandler):
@@ -75,7 +77,7 @@ class AnswerServer:
 
             def do_GET(self) -> None:
                 self.note(None)
-                self.reply({"data": [{"id": model}]})
+                self.reply(server.models() or {"data": [{"id": model}]})
 
             def do_POST(self) -> None:
                 body = json.loads(self.rfile.read(int(self.headers["content-length"])))

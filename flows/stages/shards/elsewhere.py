@@ -15,7 +15,7 @@ from __future__ import annotations
 import asyncio
 import time
 from collections import deque
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import AbstractAsyncContextManager
 from dataclasses import replace
 from typing import Protocol
@@ -23,8 +23,9 @@ from typing import Protocol
 from flows.progress import Progress
 from flows.server_options import without_secrets
 from flows.settings import BuildSettings, Problem
-from flows.stages.search import Search
+from flows.stages.search import Search, committed
 from flows.stages.shards.shard import Shard, ShardOutcome, Share
+from mcts.budget import Usage
 from warehouse.storage.home import Warehouse
 
 
@@ -68,9 +69,17 @@ async def run_elsewhere(
             "an environment variable of the workers (--api-key-env)"
         )
     async with _workers(settings, progress) as workers:
-        run = _Run(shards, settings, progress)
+        run = _Run(shards, settings, progress, await asyncio.to_thread(_paid, shards, settings))
         await run.all_on(workers)
     return run.total
+
+
+def _paid(shards: Sequence[Shard], settings: BuildSettings) -> dict[str, Usage]:
+    """Return what the trees that are there already cost, where a budget counts it."""
+    if settings.run_requests is None and settings.run_tokens is None:
+        return {}
+    names = [name for shard in shards for name in shard.tree_ids]
+    return committed(Warehouse.at(settings.home), names)
 
 
 def _workers(
@@ -91,13 +100,19 @@ class _Run:
     """The shards of a run, and what is left of its budget."""
 
     def __init__(
-        self, shards: Sequence[Shard], settings: BuildSettings, progress: Progress
+        self,
+        shards: Sequence[Shard],
+        settings: BuildSettings,
+        progress: Progress,
+        paid: Mapping[str, Usage] | None = None,
     ) -> None:
         self._waiting, self._open = deque(shards), len(shards)
         self._unshared = sum(len(shard.tree_ids) for shard in shards)
         self._limits = settings.run_requests, settings.run_tokens
         self._ends = settings.run_seconds and time.monotonic() + settings.run_seconds
-        self._held = {shard.name: (0, 0) for shard in shards}
+        self._paid = {shard.name: _cost(shard, paid or {}) for shard in shards}
+        """Requests and tokens of the trees that were there before."""
+        self._held = dict(self._paid)
         """Requests and tokens that a shard may spend or, at its end, has spent."""
         self._stopped: dict[str, tuple[Shard, str]] = {}
         """Shards whose share was too small, and which part of it."""
@@ -163,7 +178,9 @@ class _Run:
         parts: list[int | None] = []
         for i, limit in enumerate(self._limits):
             left = None if limit is None else max(0, limit - sum(held[i] for held in others))
-            parts.append(left if left is None or again else left * size // self._unshared)
+            if left is not None and not again:
+                left = max(self._paid[shard.name][i], left * size // self._unshared)
+            parts.append(left)
         self._unshared -= 0 if again else size
         seconds = None if self._ends is None else max(0.0, self._ends - time.monotonic())
         return Share(requests=parts[0], tokens=parts[1], seconds=seconds)
@@ -177,3 +194,9 @@ class _Run:
             total.prefetched[0] + outcome.prefetched[0],
             total.prefetched[1] + outcome.prefetched[1],
         )
+
+
+def _cost(shard: Shard, paid: Mapping[str, Usage]) -> tuple[int, int]:
+    """Return the requests and tokens of those of a shard's trees that are there."""
+    known = [paid[name] for name in shard.tree_ids if name in paid]
+    return sum(one.requests for one in known), sum(one.completion_tokens for one in known)
