@@ -18,6 +18,7 @@ from prefect.artifacts import acreate_markdown_artifact
 from prefect.logging import get_run_logger
 
 from curation.render.cycle_report import render_summary
+from flows.orchestration.artifacts import artifact_key
 from flows.orchestration.gpu_slots import gpu_slot
 from flows.orchestration.training_process import train_shown
 from flows.parameters import takes
@@ -52,7 +53,7 @@ async def retrain(settings: RetrainSettings) -> str:
         said = ended.sentence
         report = await asyncio.to_thread(read_report, ended.cycle)
         await acreate_markdown_artifact(
-            render_summary(report), key=f"retrain-{settings.task}", description=said
+            render_summary(report), key=artifact_key("retrain", settings.task), description=said
         )
         if not ended.decided:
             return said

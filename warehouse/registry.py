@@ -121,6 +121,11 @@ def _changes_champion(row: Row) -> bool:
     return bool(row["promoted"]) or row["outcome"] == "rolled_back"
 
 
+def takes_back(row: Row, model_id: str) -> bool:
+    """Return whether a decision is the rollback of this model, whichever came back for it."""
+    return bool(row["outcome"] == "rolled_back" and row["previous_id"] == model_id)
+
+
 def champions(warehouse: Warehouse) -> dict[str, str]:
     """Return the id of every task's champion."""
     rows = history(warehouse)
@@ -177,8 +182,12 @@ def rollback(warehouse: Warehouse, task: str, by: str = "", reason: str = "") ->
     now = _champion_id(rows)
     if now is None:
         raise WarehouseError(f"{task} has no champion to go back from")
-    # The decision that made it champion first: a rollback to it says only what it came back from.
-    made = next(r for r in rows if r["model_id"] == now and r["outcome"] == "promoted")
-    before = made["previous_id"]
+    made: list[str] = []  # champions that were not taken back, the newest last
+    for row in reversed(rows):
+        if row["outcome"] == "rolled_back":
+            made.pop()
+        elif row["promoted"]:
+            made.append(row["model_id"])
+    before = made[-2] if len(made) > 1 else None
     why = reason or (f"back from {now}" if before else "back to no champion")
     return decide(warehouse, Decision(task, before or now, "rolled_back", why, by), after=len(rows))

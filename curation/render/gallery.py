@@ -54,7 +54,7 @@ class GalleryTrace:
     verdicts: tuple[Verdict, ...]
     """The filters' verdicts; empty when the trace was never judged."""
     images: tuple[bytes, ...]
-    """The question's encoded images, in order; fewer when some are lost."""
+    """The question's encoded images, in order; no bytes for one that is lost."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,7 +75,7 @@ class GalleryTree:
 
     tree: Tree
     images: tuple[bytes, ...]
-    """The question's encoded images, in order; fewer when some are lost."""
+    """The question's encoded images, in order; no bytes for one that is lost."""
 
 
 def write_gallery(
@@ -140,7 +140,7 @@ class _Folder:
         self.pages = Environment(
             loader=PackageLoader("curation.render"), autoescape=True, undefined=StrictUndefined
         )
-        if (out / "data" / "index.js").exists():
+        if any((out / "data").glob("*.js")):  # of a whole gallery, or of one that was interrupted
             self._clear()
         for part in ("data", "images", "assets", "trees"):
             (out / part).mkdir(parents=True, exist_ok=True)

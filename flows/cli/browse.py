@@ -5,14 +5,18 @@ Results go to stdout, everything about how it went to stderr, so that a pipe get
 
 from __future__ import annotations
 
+import itertools
 import json
+import math
 import sys
+from collections.abc import Mapping, Sequence
+from decimal import Decimal
 from typing import Annotated, Any
 
 import typer
 
 from flows.cli.interrupts import personal_limits
-from flows.cli.printing import Home, check_format, show_table
+from flows.cli.printing import Home, check_format, interval_text, rows_of, show_table
 from flows.parameters import takes
 from flows.settings import GallerySettings
 
@@ -37,9 +41,10 @@ def sql(
 
         pyarrow.csv.write_csv(_flat(table), sys.stdout.buffer)
     elif format_ == "json":
+        names = _distinct(table.column_names)
         for batch in table.to_batches(max_chunksize=1000):
-            for row in batch.to_pylist():
-                print(json.dumps(row, ensure_ascii=False, default=str))
+            for row in rows_of(batch):
+                print(_json(dict(zip(names, row, strict=True))))
     else:
         show_table(table)
 
@@ -66,15 +71,47 @@ def gallery(settings: GallerySettings) -> None:
     print(f"{shown if total and total > count else f'{count} traces'}: open {index} in a browser")
 
 
+def _distinct(names: Sequence[str]) -> list[str]:
+    """Number names that come twice, as DuckDB does in tables: `a`, `a_1`."""
+    found: list[str] = []
+    for name in names:
+        numbered = (f"{name}_{i}" for i in itertools.count(1))
+        found.append(name if name not in found else next(n for n in numbered if n not in names))
+    return found
+
+
+def _json(value: Any) -> str:
+    """Write a value as JSON, which has no NaN; what it has no form for is a text."""
+    return json.dumps(_plain(value), ensure_ascii=False, allow_nan=False, default=str)
+
+
+def _plain(value: Any) -> Any:
+    if isinstance(value, Mapping):
+        return {name: _plain(part) for name, part in value.items()}
+    if hasattr(value, "nanoseconds"):
+        return interval_text(value)
+    if isinstance(value, list):
+        return [_plain(part) for part in value]
+    if isinstance(value, Decimal):
+        return int(value) if value == value.to_integral_value() else float(value)
+    if isinstance(value, float) and not math.isfinite(value):
+        return None
+    return value.hex() if isinstance(value, bytes) else value
+
+
 def _flat(table: Any) -> Any:
-    """Lists and structs as JSON text, which is all that CSV can hold."""
+    """What CSV has no form for as text: lists and structs as JSON, bytes as digits."""
     import pyarrow as pa
 
     for i, field in enumerate(table.schema):
-        if pa.types.is_nested(field.type):
+        kind = field.type
+        binary = pa.types.is_binary(kind) or pa.types.is_large_binary(kind)
+        if pa.types.is_nested(kind) or pa.types.is_interval(kind) or binary:
             texts = [
-                None if v is None else json.dumps(v, ensure_ascii=False, default=str)
+                None if v is None
+                else _json(v) if pa.types.is_nested(kind)
+                else str(_plain(v))
                 for v in table.column(i).to_pylist()
-            ]
+            ]  # fmt: skip
             table = table.set_column(i, field.name, pa.array(texts, pa.string()))
     return table

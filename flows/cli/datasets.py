@@ -204,6 +204,10 @@ def lineage(
         view.write(out)
 
 
+_ENOUGH = 8
+"""Characters of an id of which the rest may be left out where it is revoked."""
+
+
 def revoke(
     subject: Annotated[str, typer.Argument(help="source, question, run, image or trace.")],
     value: Annotated[str, typer.Argument(help="Its name or id.")],
@@ -224,6 +228,10 @@ def revoke(
         raise Problem(f"{subject!r} can't be revoked; what can: {listed}")
     with Walker(warehouse) as walker:
         entity, _ = walker.find(value, (subject,))
+        if entity.id not in (value, value.removeprefix(f"{subject}:")) and (
+            subject in ("source", "run") or len(value.removeprefix(f"{subject}:")) < _ENOUGH
+        ):  # nothing takes a revocation back
+            raise Problem(f"no {subject} is called {value!r}; {entity.id} is: write its whole name")
         found = walker.lineage(entity, most=1_000_000)
     done = revocations.revoke(warehouse, subject, entity.id, reason)
     state = "is revoked" if done.new else f"was revoked before ({done.reason})"

@@ -35,11 +35,12 @@ def run_demo(limit: int, home: str | None) -> None:
     print(f"Searching {limit} questions with the embedded model; this takes a minute or two.")
     summary = asyncio.run(stages.build(settings, progress=TerminalProgress()))
     version = publish(warehouse, DATASET, kept_statement("sat2"))
-    drawing = Path(warehouse.root) / "demo-trace.png"
+    folder = Path() if warehouse.is_s3 else Path(warehouse.root)
+    drawing = folder / "demo-trace.png"
     png = showing.draw_example(warehouse, "sat2")
     if png is not None:
         drawing.write_bytes(png)
-    index, _ = showing.gallery(warehouse, Path(warehouse.root) / "gallery", limit=10_000)
+    index, _ = showing.gallery(warehouse, folder / "gallery", limit=10_000)
 
     print(f"\n{summary.sentence()}, dataset {version.ref} ({version.n_rows} traces)\n")
     if png is not None:

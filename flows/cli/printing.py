@@ -77,18 +77,39 @@ def show_table(table: Any, most: int = 200) -> None:
         right = str(field.type).startswith(("int", "uint", "double", "float", "decimal", "hugeint"))
         name = escape_controls(field.name)
         shown.add_column(name, justify="right" if right else "left", overflow="fold")
-    for row in table.slice(0, most).to_pylist():
-        shown.add_row(*(format_cell(value) for value in row.values()))
+    for row in rows_of(table.slice(0, most)):
+        shown.add_row(*map(format_cell, row))
     console.print(shown)
     _print_remaining(table.num_rows - most)
+
+
+def interval_text(value: Any) -> str:
+    """Write an interval of time as DuckDB does: `1 month 2 days 03:04:05.6`."""
+    seconds, rest = divmod(abs(value.nanoseconds), 10**9)
+    parts = [
+        f"{count} {name}{'s' * (abs(count) != 1)}"
+        for count, name in ((value.months, "month"), (value.days, "day"))
+        if count
+    ]
+    if value.nanoseconds or not parts:
+        minutes = seconds // 60
+        clock = f"{minutes // 60:02}:{minutes % 60:02}:{seconds % 60:02}"
+        fraction = f".{rest:09}".rstrip("0") if rest else ""
+        parts.append(f"{'-' * (value.nanoseconds < 0)}{clock}{fraction}")
+    return " ".join(parts)
+
+
+def rows_of(table: Any) -> Iterator[tuple[Any, ...]]:
+    """Yield the values of each row; two columns may have one name."""
+    return zip(*(column.to_pylist() for column in table.columns), strict=True)
 
 
 def _show_records(table: Any) -> None:
     """Print each row as lines of `column  value`."""
     width = max(map(len, table.column_names))
-    for number, row in enumerate(table.to_pylist(), 1):
+    for number, row in enumerate(rows_of(table), 1):
         print(f"--- {number}")
-        for column, value in row.items():
+        for column, value in zip(table.column_names, row, strict=True):
             text = format_cell(value).replace("\n", f"\n{' ' * (width + 2)}")
             print(f"{column:<{width}}  {text}".rstrip())
 
@@ -102,6 +123,8 @@ def format_cell(value: Any) -> str:
     """Format a value of a table for a terminal."""
     if value is None:
         return ""
+    if hasattr(value, "nanoseconds"):
+        return interval_text(value)
     if isinstance(value, float):
         return f"{value:.4g}" if abs(value) < 1e6 else f"{value:.0f}"
     return escape_controls(str(value))

@@ -52,7 +52,7 @@ def show(model: Model, home: Home = None) -> None:
     vigorl models show champion:sat2
     """
     from warehouse.models import require_model
-    from warehouse.registry import history
+    from warehouse.registry import history, takes_back
     from warehouse.storage.home import Warehouse
 
     warehouse = Warehouse.at(home)
@@ -65,7 +65,7 @@ def show(model: Model, home: Home = None) -> None:
         if isinstance(value, int | float):
             print(f"{name}: {value:.4g}")
     for decision in history(warehouse):
-        if decision["model_id"] == row["model_id"]:
+        if row["model_id"] == decision["model_id"] or takes_back(decision, row["model_id"]):
             print(_line(decision))
 
 
@@ -147,7 +147,8 @@ def report(task: Task, cycle: Number = None, home: Home = None) -> None:
 def _line(row: dict[str, object]) -> str:
     return (
         f"{row['promotion_id']}  {row.get('created_at') or datetime.now(UTC):%Y-%m-%d %H:%M}  "
-        f"{row['outcome'] or ('promoted' if row['promoted'] else 'refused')}  {row['model_id']}  "
+        f"{row['outcome'] or ('promoted' if row['promoted'] else 'refused')}  "
+        f"{'to ' * bool(row['outcome'] == 'rolled_back' and row['promoted'])}{row['model_id']}  "
         f"by {row['decided_by']}: {row['reason']}"
     )
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import base64
+import re
 import time
 from collections.abc import Awaitable, Callable
 from typing import Any
@@ -101,6 +102,11 @@ class FlowProgress(BuildCounts):
             await self._sending
 
 
+def artifact_key(*parts: str) -> str:
+    """Return a key of parts: Prefect takes small letters, digits and dashes alone."""
+    return re.sub(r"[^a-z0-9-]", "-", "-".join(parts).lower())
+
+
 async def show_summary(summary: Summary, home: str | None) -> None:
     """Show the run's figures as a table, and one of its traces drawn."""
     log = get_run_logger()
@@ -117,7 +123,7 @@ async def show_summary(summary: Summary, home: str | None) -> None:
     }
     await acreate_table_artifact(
         [{"what": what, "count": count} for what, count in counts.items()],
-        key=f"summary-{summary.task}",
+        key=artifact_key("summary", summary.task),
         description=summary.sentence(),
     )
     warehouse = Warehouse.at(home)
@@ -126,6 +132,6 @@ async def show_summary(summary: Summary, home: str | None) -> None:
         encoded = base64.b64encode(drawing).decode("ascii")
         await acreate_image_artifact(
             f"data:image/png;base64,{encoded}",
-            key=f"trace-{summary.task}",
+            key=artifact_key("trace", summary.task),
             description="One kept trace: its points, numbered in the order of its steps.",
         )

@@ -10,8 +10,10 @@ its work pool since it began. Others' are left as they are and named.
 from __future__ import annotations
 
 import json
+import os
 import subprocess
 import urllib.request
+from base64 import b64encode
 from collections.abc import Callable, Iterable, Iterator
 from typing import Any
 
@@ -30,9 +32,19 @@ def ask_server(url: str, body: Any = None, *, timeout_s: float = 10.0) -> Any:
         OSError: it does not answer, or not with a good status.
     """
     data = None if body is None else json.dumps(body).encode()
-    request = urllib.request.Request(url, data, {"content-type": "application/json"})
+    request = urllib.request.Request(url, data, login_headers())
     with _DIRECT.open(request, timeout=timeout_s) as answer:
         return json.loads(answer.read() or "null")
+
+
+def login_headers() -> dict[str, str]:
+    """Return the headers of a request to Prefect's API, with the login its own commands use."""
+    headers = {"content-type": "application/json"}
+    if login := os.environ.get("PREFECT_API_AUTH_STRING"):
+        headers["authorization"] = f"Basic {b64encode(login.encode()).decode()}"
+    elif key := os.environ.get("PREFECT_API_KEY"):
+        headers["authorization"] = f"Bearer {key}"
+    return headers
 
 
 def crash_dead_runs(

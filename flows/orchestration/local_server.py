@@ -48,9 +48,12 @@ def up(port: int, home: str | None) -> None:
     if not (PROJECT / "prefect.yaml").is_file():
         raise Problem(f"there is no prefect.yaml in {PROJECT}: run this from a checkout")
     state = state_folder(home)
+    recorded = running_processes(state).get("server")
+    begun = recorded is None
+    if recorded is not None:
+        port = _port_of(recorded)
     url = f"http://127.0.0.1:{port}"
     env = _environment(state, url, home)
-    begun = "server" not in running_processes(state)
     if begun:
         if _taken(port):
             raise Problem(
@@ -130,12 +133,16 @@ def server_address(home: str | None) -> str | None:
     pid = running_processes(state_folder(home)).get("server")
     if pid is None:
         return None
+    return f"http://127.0.0.1:{_port_of(pid)}/api"
+
+
+def _port_of(pid: int) -> int:
+    """Return the port that a Prefect server was started with."""
     shown = subprocess.run(
         ["ps", "-ww", "-o", "args=", "-p", str(pid)], capture_output=True, text=True
     )
     words = shown.stdout.split()
-    port = words[words.index("--port") + 1] if "--port" in words else "4200"
-    return f"http://127.0.0.1:{port}/api"
+    return int(words[words.index("--port") + 1]) if "--port" in words else 4200
 
 
 def _make_inboxes(home: str | None) -> list[str]:

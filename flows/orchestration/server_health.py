@@ -9,11 +9,9 @@ take seconds and write to its folder.
 from __future__ import annotations
 
 import json
-import os
 import time
 import urllib.error
 import urllib.request
-from base64 import b64encode
 from collections.abc import Iterator
 from email.utils import parsedate_to_datetime
 from importlib import metadata
@@ -23,7 +21,7 @@ from urllib.parse import urlsplit
 
 import yaml
 
-from flows.orchestration.dead_runs import find_dead_runs
+from flows.orchestration.dead_runs import find_dead_runs, login_headers
 from flows.orchestration.local_server import (
     PROCESSES,
     PROJECT,
@@ -86,16 +84,11 @@ def _is_local(api: str) -> bool:
 
 def _ask(url: str, body: Any = None) -> tuple[Any, str]:
     """Return what the server answers, and its date."""
-    headers = {"content-type": "application/json"}
-    if login := os.environ.get("PREFECT_API_AUTH_STRING"):
-        headers["authorization"] = f"Basic {b64encode(login.encode()).decode()}"
-    elif key := os.environ.get("PREFECT_API_KEY"):
-        headers["authorization"] = f"Bearer {key}"
     data = None if body is None else json.dumps(body).encode()
     # A server of this machine is never behind a proxy.
     proxies = [urllib.request.ProxyHandler({})] if _is_local(url) else []
     opener = urllib.request.build_opener(*proxies)
-    request = urllib.request.Request(url, data, headers)
+    request = urllib.request.Request(url, data, login_headers())
     with opener.open(request, timeout=_ANSWER_S) as answer:
         return json.load(answer), answer.headers.get("date", "")
 

@@ -24,11 +24,12 @@ from prefect.logging import get_run_logger
 
 from flows import supervise
 from flows.orchestration import events
+from flows.orchestration.artifacts import artifact_key
 from flows.settings import Problem, TrainSettings
 from flows.stages.train import recipe_of
 from training.runs import read_metrics, runs_folder
 from warehouse.models import find_model, list_models
-from warehouse.storage.home import Warehouse
+from warehouse.storage.home import Warehouse, WarehouseError
 from warehouse.tables.schema import Row
 from warehouse.versions.versions import resolve
 
@@ -118,8 +119,8 @@ async def _show(warehouse: Warehouse, row: Row) -> None:
         }
         for name, value in sorted(metrics.items())
     ]
-    key = re.sub(r"[^a-z0-9-]", "-", row["name"])
-    await acreate_table_artifact(rows, key=f"training-{key}", description=row["model_id"])
+    key = artifact_key("training", row["name"])
+    await acreate_table_artifact(rows, key=key, description=row["model_id"])
 
 
 def too_few_rows(warehouse: Warehouse, settings: TrainSettings, min_new_rows: int) -> str | None:
@@ -127,12 +128,15 @@ def too_few_rows(warehouse: Warehouse, settings: TrainSettings, min_new_rows: in
     if not min_new_rows or not settings.dataset:
         return None
     version = resolve(warehouse, settings.dataset)
-    before = 0
+    before, ours = 0, recipe_of(settings).name
     for row in list_models(warehouse):
         name, _, number = (row["dataset"] or "").partition("@v")
         recipe = json.loads(row["recipe"]).get("name")
-        if name == version.name and recipe == settings.recipe and int(number) <= version.number:
-            before = resolve(warehouse, row["dataset"]).n_rows
+        if name == version.name and recipe == ours and int(number) <= version.number:
+            try:
+                before = resolve(warehouse, row["dataset"]).n_rows
+            except WarehouseError:  # deleted by force since: of its rows nothing is known
+                continue
     new = version.n_rows - before
     if new >= min_new_rows:
         return None

@@ -54,8 +54,11 @@ def ask(settings: AskSettings) -> None:
     question, images = read_question(words, settings.choice)
     if out.suffix.lower() != ".png" or not out.absolute().parent.is_dir():
         raise Problem(f"--out {out}: name a .png file in a folder that is there")
-    if out.exists() and any(out.samefile(path) for path in words[:-1]):
-        raise Problem(f"--out {out}: that is one of the images asked about")
+    numbered = [out.with_name(f"{out.stem}-{i}{out.suffix}") for i in range(2, settings.n + 1)]
+    drawings = [out, *numbered]
+    for path in drawings:
+        if path.exists() and any(path.samefile(image) for image in words[:-1]):
+            raise Problem(f"--out {out}: {path} is one of the images asked about")
     resolved = resolve(teacher)
     config = search_config(build, resolved)
     traces = asyncio.run(answers(resolved, question, images, config, settings.seed))
@@ -64,7 +67,7 @@ def ask(settings: AskSettings) -> None:
         if len(traces) > 1:
             print(f"sample {i + 1}")
         print("\n".join(lines(trace, question)))
-        path = out if i == 0 else out.with_name(f"{out.stem}-{i + 1}{out.suffix}")
+        path = drawings[i]
         path.write_bytes(draw_trace(trace, question, shown))
         print(f"drawn: {path}\n" if i + 1 < len(traces) else f"drawn: {path}")
 

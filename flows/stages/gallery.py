@@ -14,6 +14,7 @@ from pathlib import Path
 from curation.render.gallery import FilterFunnel, GalleryTrace, GalleryTree, write_gallery
 from curation.render.trace_card import draw_trace
 from flows.settings import Problem
+from mcts.data import Question
 from warehouse.query.limits import Limits
 from warehouse.query.read_back import read_traces, read_trees, rows_among
 from warehouse.query.run_query import query, sql_views
@@ -32,9 +33,12 @@ ORDER BY kind = 'corrected' DESC, abs(n_points - 4), trace_id LIMIT 1
 
 
 def draw_example(warehouse: Warehouse, task: str) -> bytes | None:
-    """Draw one kept trace as PNG, its points numbered on the image; None if nothing is kept."""
+    """Draw one kept trace as PNG, its points numbered on the image; None if nothing is kept, or
+    its image is lost."""
     rows = query(warehouse, _EXAMPLE.format(task=quoted(task)))
     for shown in _gallery_traces(warehouse, rows["trace_id"].to_pylist()):
+        if not all(shown.images):
+            return None
         return draw_trace(shown.trace, shown.question, shown.images)
     return None
 
@@ -129,7 +133,7 @@ def gallery(
         _gallery_trees(warehouse, trees),
         funnel=read_funnel(warehouse),
     )
-    return index, len(trace_ids)
+    return index, len(rows_of)
 
 
 def _gallery_traces(warehouse: Warehouse, trace_ids: list[str]) -> Iterator[GalleryTrace]:
@@ -139,12 +143,23 @@ def _gallery_traces(warehouse: Warehouse, trace_ids: list[str]) -> Iterator[Gall
         questions = {q.question_id: q for q in read_questions(warehouse, question_ids=ids)}
         for trace, verdicts in some:
             question = questions[trace.question_id]
-            images = tuple(read_image(warehouse, image.image_id) for image in question.images)
+            images = _images(warehouse, question)
             yield GalleryTrace(question, trace, tuple(verdicts), images)
 
 
 def _gallery_trees(warehouse: Warehouse, tree_ids: list[str]) -> Iterator[GalleryTree]:
     for start in range(0, len(tree_ids), _TREES):
         for tree, _ in read_trees(warehouse, tree_ids[start : start + _TREES]):
-            images = tuple(read_image(warehouse, i.image_id) for i in tree.question.images)
-            yield GalleryTree(tree, images)
+            yield GalleryTree(tree, _images(warehouse, tree.question))
+
+
+def _images(warehouse: Warehouse, question: Question) -> tuple[bytes, ...]:
+    """Read a question's images; one that is lost has no bytes."""
+
+    def read(image_id: str) -> bytes:
+        try:
+            return read_image(warehouse, image_id)
+        except KeyError:
+            return b""
+
+    return tuple(read(image.image_id) for image in question.images)

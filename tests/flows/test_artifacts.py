@@ -117,7 +117,7 @@ async def test_a_summary_is_a_table_and_a_drawing_where_a_trace_was_kept(
     log = Log()
     monkeypatch.setattr(artifacts, "get_run_logger", lambda: log)
     monkeypatch.setattr(artifacts, "draw_example", lambda warehouse, task: drawing)
-    summary = Summary("sat2", 9, 8, 7, 1, 6, 5, 40, 3, extra={"dataset": "d@v1"})
+    summary = Summary("My_task.v2", 9, 8, 7, 1, 6, 5, 40, 3, extra={"dataset": "d@v1"})
     await show_summary(summary, str(tmp_path))
     table, *images = made
     assert {row["what"]: row["count"] for row in table.content} == {
@@ -125,10 +125,10 @@ async def test_a_summary_is_a_table_and_a_drawing_where_a_trace_was_kept(
         "traces": 6, "traces kept": 5, "requests to the teacher": 40,
         "answered from the journal": 3, "dataset": "d@v1",
     }  # fmt: skip
-    assert (table.key, table.description) == ("summary-sat2", summary.sentence())
+    assert (table.key, table.description) == ("summary-my-task-v2", summary.sentence())
     assert log.lines == [summary.sentence()]
     shown = [(image.key, image.content.partition(",")[2]) for image in images]
-    expected = [] if drawing is None else [("trace-sat2", base64.b64encode(drawing).decode())]
+    expected = [] if drawing is None else [("trace-my-task-v2", base64.b64encode(drawing).decode())]
     assert shown == expected
 
 

@@ -138,6 +138,10 @@ def test_a_model_that_zooms_is_shown_regions_that_are_printed_and_drawn(
         (("room.png", QUESTION, "--out", "picture.jpg"), "--out picture.jpg: name a .png file"),
         (("room.png", QUESTION, "--out", "no/such/a.png"), "--out no/such/a.png: name a .png file"),
         (("room.png", QUESTION, "--out", "room.png"), "one of the images asked about"),
+        (
+            ("seen-2.png", QUESTION, "--n", "2", "--out", "seen.png"),
+            "seen-2.png is one of the images",
+        ),
         (("room.png", QUESTION, "--n", "0"), "n: Input should be greater"),
         (("room.png", QUESTION, "--lens", "20"), "lens: '20' is not HALF_WIDTH:SHOWN_SIDE"),
         (("room.png", QUESTION, "--lens", "20:9"), "lens: the model answers grounded here"),
@@ -148,6 +152,7 @@ def test_bad_input_is_a_sentence_and_nothing_is_asked(
 ):
     monkeypatch.chdir(room.parent)
     (room.parent / "broken.png").write_bytes(room.read_bytes()[:90])
+    (room.parent / "seen-2.png").write_bytes(room.read_bytes())
     before = sorted(room.parent.iterdir())
     assert ask(server.url, *arguments, "--space", "qwen3-vl") == 2
     said = capsys.readouterr()

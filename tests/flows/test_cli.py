@@ -58,6 +58,24 @@ def searched_once(questions, simulations):
     return home
 
 
+def test_sql_prints_each_column_whatever_its_name_and_kind(home, capsys):
+    statement = (
+        "SELECT 1 AS a, 2 AS a, 'x' AS b, 1021::HUGEINT AS s, 1.25::DECIMAL(5, 2) AS d, "
+        "'nan'::DOUBLE AS n, ['nan'::DOUBLE, 0.5] AS l, 'x'::BLOB AS bytes, "
+        "INTERVAL '26 hours 3.5 seconds' AS i"
+    )
+    for form, printed in (
+        ("json", '{"a": 1, "a_1": 2, "b": "x", "s": 1021, "d": 1.25, "n": null, '
+                 '"l": [null, 0.5], "bytes": "78", "i": "26:00:03.5"}\n'),
+        ("csv", '"a","a","b","s","d","n","l","bytes","i"\n'
+                '1,2,"x",1021,1.25,nan,"[null, 0.5]","78","26:00:03.5"\n'),
+    ):  # fmt: skip
+        assert run("sql", statement, "--format", form, home=home) == 0
+        assert capsys.readouterr().out == printed
+    assert run("sql", "SELECT 1 AS a, 2 AS a, 3 AS b", home=home) == 0
+    assert capsys.readouterr().out.splitlines()[-1].split("│") == ["1 ", " 2 ", " 3"]
+
+
 def test_sql_prints_only_the_answer_and_in_the_form_asked_for(home, capsys):
     assert run("sql", COUNT, home=home) == 0
     table = capsys.readouterr().out
@@ -168,6 +186,20 @@ def test_the_gallery_has_a_page_for_every_tree(home, capsys, tmp_path):
     assert run("gallery", "--out", tmp_path / "pages", home=home) == 0
     assert str(tmp_path / "pages" / "index.html") in capsys.readouterr().out
     assert len(list((tmp_path / "pages" / "trees").glob("*.html"))) >= 4
+
+
+def test_a_gallery_goes_without_what_is_lost_or_unknown(home, capsys, tmp_path):
+    copy = shutil.copytree(home, tmp_path / "copy")
+    next((copy / "images").rglob("*/*")).unlink()
+    assert run("gallery", "--out", tmp_path / "pages", home=copy) == 0
+    stale = tmp_path / "pages" / "trees"
+    assert any(stale.iterdir())
+    (tmp_path / "pages" / "data" / "index.js").unlink()  # as where a gallery was interrupted
+    unknown = ("--sql", "SELECT 'nope' AS trace_id")
+    capsys.readouterr()
+    assert run("gallery", *unknown, "--out", tmp_path / "pages", home=copy) == 0
+    assert capsys.readouterr().out.startswith("0 traces: ")
+    assert not any(stale.iterdir()), "nothing of another choice stays"
 
 
 def test_a_build_of_a_split_that_is_not_there_says_which_are(tmp_path, capsys):

@@ -32,6 +32,7 @@ def api(monkeypatch: pytest.MonkeyPatch) -> Iterator[tuple[str, dict[str, Any]]]
             """Print nothing."""
 
         def do_POST(self) -> None:
+            held["login"] = self.headers["authorization"]
             body = json.loads(self.rfile.read(int(self.headers["content-length"])))
             if self.path.endswith("/set_state"):
                 held["set"][self.path.split("/")[-2]] = body
@@ -100,6 +101,23 @@ def test_a_run_that_may_be_another_workers_is_left_and_named(api, dead) -> None:
         "run theirs has no process here; it may be that of the worker ProcessWorker 7, so it "
         "stays Running"
     ]
+
+
+@pytest.mark.parametrize(
+    ("name", "sent"),
+    [("PREFECT_API_AUTH_STRING", "Basic bWU6d29yZA=="), ("PREFECT_API_KEY", "Bearer me:word")],
+)
+def test_a_server_behind_a_password_is_asked_with_it(
+    api, monkeypatch: pytest.MonkeyPatch, name: str, sent: str
+) -> None:
+    url, held = api
+    for other in ("PREFECT_API_AUTH_STRING", "PREFECT_API_KEY"):
+        monkeypatch.delenv(other, raising=False)
+    ask_server(f"{url}/events", [])
+    assert held["login"] is None
+    monkeypatch.setenv(name, "me:word")
+    ask_server(f"{url}/events", [])
+    assert held["login"] == sent
 
 
 def test_s40_servers_of_this_machine_are_not_asked_through_a_proxy(api) -> None:

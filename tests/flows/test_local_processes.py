@@ -229,6 +229,16 @@ def test_up_starts_a_server_ends_dead_runs_applies_deployments_and_starts_worker
     assert "server and worker are up" in said and "no GPU here" in said
 
 
+def test_up_again_asks_the_server_that_runs_whatever_its_port(
+    started: Started, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    started.running = {"server": 1}
+    monkeypatch.setattr(local_server, "_port_of", lambda pid: 4201)
+    up(4200, str(tmp_path))
+    assert ("crash", "http://127.0.0.1:4201/api", "vigorl", "vigorl-gpu") in started.did
+    assert ("apply", "flows.orchestration.deployments", "http://127.0.0.1:4201/api") in started.did
+
+
 def test_up_again_starts_only_what_is_gone(
     started: Started, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -38,6 +38,8 @@ def test_a_model_is_promoted_rolled_back_and_in_the_history(home, capsys):
     assert run("models", "show", "champion:sat2", home=home) == 0
     said = capsys.readouterr().out
     assert "first@1" in said and "loss: 0.25" in said and "by anna: back from second@1" in said
+    assert run("models", "show", "second", home=home) == 0
+    assert "rolled_back  to first@1  by anna: back from second@1" in capsys.readouterr().out
     assert run("models", "history", "sat2", home=home) == 0
     assert capsys.readouterr().out.startswith("champion: first@1\nsat2/3")
     assert run("models", "history", "sat2", "--as-of", "2020-01-01", home=home) == 0

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
@@ -30,6 +31,7 @@ from tests.support.trained import warehouse_with_traces
 from training.runs import Plan, open_run
 from warehouse.models import ModelInfo, list_models, store_model
 from warehouse.storage.home import Warehouse
+from warehouse.versions.versions import publish
 
 DEPLOYMENTS = yaml.safe_load((ROOT / "prefect.yaml").read_text())["deployments"]
 
@@ -118,8 +120,15 @@ def test_nothing_is_trained_before_enough_rows_are_new(tmp_path: Path) -> None:
     trained_on(warehouse, tmp_path / "model")
     assert len(list_models(warehouse)) == 1
     assert "kept@v1 has 0 rows more" in (too_few_rows(warehouse, settings, 1) or "")
-    another = SftSettings.checked(recipe="nano-sft-lora", dataset="kept")
+    another = SftSettings.checked(recipe="nano-sft-answers", dataset="kept")
     assert too_few_rows(warehouse, another, 1) is None, "no model was trained so"
+    (tmp_path / "nano-sft.yaml").write_text("like: nano-sft\nabout: mine\n")
+    mine = SftSettings.checked(recipe=str(tmp_path / "nano-sft.yaml"), dataset="kept")
+    assert "0 rows more" in (too_few_rows(warehouse, mine, 1) or ""), "by its name, not its path"
+    second = publish(warehouse, "kept", "SELECT trace_id FROM traces")
+    shutil.rmtree(Path(warehouse.root) / "datasets" / "kept" / "v1")  # as after a deletion by force
+    assert too_few_rows(warehouse, settings, 1) is None
+    assert f"{second.n_rows} rows more" in (too_few_rows(warehouse, settings, 10_000) or "")
 
 
 def trained_on(warehouse: Warehouse, folder: Path) -> None:

@@ -186,7 +186,7 @@ def test_an_export_is_pushed_in_one_commit_and_loads_from_what_arrived(
     assert repo["made"]["type"] == "dataset"
     assert repo["made"].get("private") is True or repo["made"].get("visibility") == "private"
     assert (repo["commits"], repo["tags"]) == (["a@v1 as trl"], ["a-v1"])
-    assert repo["files"]["README.md"].startswith(b"---\nlicense: mit\n")
+    assert repo["files"]["README.md"].startswith(b'---\nlicense: "mit"\n')
     again = vigorl(
         warehouse.root, hub.url, TOKEN, "a", "--to", "llama-factory", "--push-to", "me/rooms",
         "--files", "jsonl",

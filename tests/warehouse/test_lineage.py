@@ -12,6 +12,7 @@ from PIL import Image
 
 from flows.stages.lineage_view import escape_label, load_lineage
 from tests.flows.test_cli import run, searched
+from warehouse.lineage import lineage
 from warehouse.lineage.lineage import Entity, Walker
 from warehouse.query.run_query import query
 from warehouse.storage.home import Warehouse, WarehouseError
@@ -294,16 +295,32 @@ def test_whatever_is_revoked_reaches_its_traces_and_no_others(
 
 
 def test_what_cannot_be_revoked_is_one_sentence(warehouse: Warehouse, capsys) -> None:
+    question = one(warehouse, "SELECT min(question_id) FROM kept_traces")
     for arguments, sentence in (
         (("model", "student@1", "--reason", "x"), "'model' can't be revoked; what can: source,"),
         (("source", "nowhere", "--reason", "x"), "no source in "),
         (("source", "sat2", "--reason", " "), "a revocation needs a reason"),
+        (("source", "sat", "--reason", "x"), "no source is called 'sat'; sat2 is: write its whole"),
+        (("source", f"question:{question}", "--reason", "x"), "no source in "),
+        (("question", question[:5], "--reason", "x"), "write its whole name"),
     ):
         capsys.readouterr()
         assert run("revoke", *arguments, home=warehouse.root) == 2
         printed = capsys.readouterr()
         assert sentence in printed.err and printed.err.count("\n") == 1 and printed.out == ""
     assert query(warehouse, "FROM revocations").num_rows == 0
+
+
+@pytest.mark.parametrize("name", ["crawl/2024", "model:gpt", "a@v1/2"])
+def test_a_source_is_found_by_its_name_whatever_that_looks_like(
+    warehouse: Warehouse, monkeypatch: pytest.MonkeyPatch, name: str
+) -> None:
+    queries = [("source", f"SELECT '{name}' AS id"), ("model", "SELECT 'gpt' AS id")]
+    monkeypatch.setattr(lineage, "_ID_QUERIES", queries)
+    with lineage.Walker(warehouse) as walker:
+        for kinds in (("source",), ()):
+            found, _ = walker.find(name, kinds)
+            assert (found.kind, found.id) == ("source", name)
 
 
 def test_a_revoked_thing_is_marked_in_every_lineage(warehouse: Warehouse) -> None:

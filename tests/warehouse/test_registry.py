@@ -18,6 +18,7 @@ from warehouse.registry import (
     history,
     resolve_alias,
     rollback,
+    takes_back,
 )
 from warehouse.storage.home import Warehouse, WarehouseError
 from warehouse.tables import delta
@@ -63,6 +64,15 @@ def test_rolling_back_goes_back_through_the_champions_and_is_in_the_history(home
     assert before["outcome"] == "rolled_back" and before["decided_by"] == "anna"
     with pytest.raises(WarehouseError, match="no champion"):
         rollback(home, "vstar")
+
+
+def test_rolling_back_ends_where_a_model_was_champion_twice(home):
+    for model in ("a@1", "b@1", "c@1", "a@1"):
+        promote(home, model)
+    back = [rollback(home, "sat2") for _ in range(4)]
+    assert [row["model_id"] for row in back if row["promoted"]] == ["c@1", "b@1", "a@1"]
+    assert champion_id(home, "sat2") is None
+    assert takes_back(back[0], "a@1") and not takes_back(back[0], "c@1")
 
 
 def test_rolling_back_the_first_champion_leaves_none(home):

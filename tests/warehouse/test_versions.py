@@ -16,6 +16,8 @@ from pathlib import Path
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
+import yaml
+from jinja2 import Environment, PackageLoader
 from PIL import Image as Pillow
 
 from flows.cli.printing import show_table
@@ -121,7 +123,7 @@ def test_a_card_is_shown_without_what_only_programs_read_and_its_images_can_be_o
     (first, *_) = [line for line in stored_row.splitlines() if line.startswith("![trace ")]
     assert Path(first.partition("](")[2].rstrip(")")).is_file()
     with open_version(warehouse, version) as folder:
-        assert (folder / "README.md").read_text().startswith("---\nlicense: mit\n")
+        assert (folder / "README.md").read_text().startswith('---\nlicense: "mit"\n')
 
 
 def test_a_step_of_which_it_is_unknown_where_it_points_is_published(warehouse: Warehouse) -> None:
@@ -428,3 +430,14 @@ def test_sizes_in_a_version_are_those_of_its_images(warehouse: Warehouse) -> Non
         for row in pq.read_table(folder / "rows.parquet").to_pylist():
             for image_id, size in zip(row["image_ids"], row["image_sizes"], strict=True):
                 assert Image(image_id, **size) == Image(image_id, *stored[image_id])
+
+
+@pytest.mark.parametrize("licence", ["Custom: research only", "*", 'a "b"', "CC-BY-4.0"])
+def test_the_head_of_a_readme_is_yaml_whatever_the_licence(licence: str) -> None:
+    pages = Environment(loader=PackageLoader("curation.render"))
+    page = pages.from_string(
+        '{% from "front_matter.jinja" import front_matter %}'
+        "{% call front_matter([licence]) %}{% endcall %}"
+    ).render(licence=licence)
+    head = page.strip().split("---")[1]
+    assert yaml.safe_load(head)["license"] == licence.lower()

@@ -47,7 +47,7 @@ from training.runs import read_metrics, runs_folder
 from warehouse.models import find_model
 from warehouse.query.read_back import read_traces
 from warehouse.query.run_query import connect
-from warehouse.registry import history
+from warehouse.registry import history, takes_back
 from warehouse.storage.home import Warehouse, first_line
 from warehouse.tables.rows import read_image, read_questions
 from warehouse.tables.schema import Row
@@ -359,12 +359,22 @@ def _with_decisions(cycle: Cycle, report: CycleReport) -> CycleReport:
     if mine is None:
         return report
     model = rows[mine]["model_id"]
-    later = (row for row in rows[mine + 1 :] if row["model_id"] == model)
     since = tuple(
-        f"{row['outcome'].replace('_', ' ')} by {row['decided_by']}, {row['reason']}"
-        for row in later
+        f"{said} by {row['decided_by']}, {row['reason']}"
+        for row in rows[mine + 1 :]
+        if (said := _said_of(row, model))
     )
     return replace(report, first=rows[mine]["previous_id"] is None, since=since)
+
+
+def _said_of(decision: Row, model_id: str) -> str | None:
+    """Return what a decision says of a model, in words; None where it is about others."""
+    if takes_back(decision, model_id):
+        return "rolled back"
+    if decision["model_id"] != model_id:
+        return None
+    back = decision["outcome"] == "rolled_back"
+    return "champion again" if back else str(decision["outcome"]).replace("_", " ")
 
 
 def _commands(cycle: Cycle) -> tuple[tuple[str, str], ...]:
