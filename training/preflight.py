@@ -42,6 +42,8 @@ OVERFIT_STEPS, OVERFIT_ROWS, OVERFIT_TO = 30, 4, 0.8
 """In at most so many steps on so many rows the loss must fall to this share."""
 SAME = 1e-2
 """Reward, beta times a difference of log-probabilities, that may be rounding."""
+_NEAR = 0.1
+"""Log-probabilities of the same tokens may differ so much on average."""
 AGREED = 0.98
 """Share of greedy tokens that must be the trainer's likeliest, too; ties differ by rounding."""
 _PROMPTS, _TOKENS = 2, 48
@@ -246,7 +248,6 @@ def check_rollouts(trainer: Any, prompts: Examples) -> str:
     Raises:
         TrainingError: they disagree.
     """
-    import torch
     from trl.data_utils import prepare_multimodal_messages
 
     dataset = prompts.dataset()
@@ -255,26 +256,63 @@ def check_rollouts(trainer: Any, prompts: Examples) -> str:
     ids, images, fields = trainers.tokenize_prompts(trainer, chats)
     with greedy(trainer):
         completions, logprobs = trainers.generate(trainer, ids, images, fields)
-    same = total = 0
-    off = 0.0
+    found = _Comparison(trainer)
     for i, (prompt, completion) in enumerate(zip(ids, completions, strict=True)):
         logits = _forward(trainer, chats[i], [*map(int, prompt), *completion])
-        after = logits[len(prompt) - 1 : -1].float()
-        after[:, trainers.image_pad_token(trainer)] = -torch.inf  # which no sampler may write
-        sampled = torch.tensor(completion, device=after.device)
-        same += int((after.argmax(-1) == sampled).sum())
-        total += len(completion)
-        if logprobs is not None:
-            theirs = torch.tensor(logprobs[i], device=after.device)
-            ours = after.log_softmax(-1).gather(-1, sampled[:, None])[:, 0]
-            off = max(off, float((theirs - ours).abs().mean()))
-    if same < AGREED * total or off > 0.1:
-        raise TrainingError(
-            f"sampler and trainer disagree: {same} of {total} greedy tokens are the trainer's "
-            "likeliest; check that both have the same weights, chat template and image sizes"
-        )
+        found.add(logits[len(prompt) - 1 : -1], completion, logprobs and logprobs[i])
+    found.check("sampler and trainer disagree")
     trainers.reset_metrics(trainer)
-    return f"sampler and trainer agree: {same} of {total} greedy tokens"
+    return f"sampler and trainer agree: {found}"
+
+
+class _Comparison:
+    """Holds what a sampler wrote against the trainer's own forward pass over it.
+
+    A sampler that tells its log-probabilities is judged by them: what it writes need not be the
+    likeliest then, since it samples as in training. Another is greedy.
+    """
+
+    def __init__(self, trainer: Any) -> None:
+        self._image_pad = trainers.image_pad_token(trainer)
+        self._temperature = float(trainer.args.temperature)
+        self.off = 0.0
+        """The largest difference of log-probabilities, of a completion's the mean."""
+        self._told, self._same, self._total = False, 0, 0
+
+    def add(self, logits: Any, tokens: Sequence[int], logprobs: Sequence[float] | None) -> None:
+        """Add a completion: its logits (tokens x vocabulary), and the sampler's log-probabilities
+        at its temperature, where it tells them."""
+        import torch
+
+        logits = logits.float()
+        logits[:, self._image_pad] = -torch.inf  # which no sampler may write
+        sampled = torch.tensor(tokens, device=logits.device)
+        self._same += int((logits.argmax(-1) == sampled).sum())
+        self._total += len(tokens)
+        if logprobs is not None:
+            self._told = True
+            theirs = torch.tensor(logprobs, device=logits.device)
+            ours = (logits / self._temperature).log_softmax(-1).gather(-1, sampled[:, None])[:, 0]
+            self.off = max(self.off, float((theirs - ours).abs().mean()))
+
+    def check(self, sentence: str) -> None:
+        """Check that both agree.
+
+        Raises:
+            TrainingError: they do not.
+        """
+        if (not self._told and self._same < AGREED * self._total) or self.off > _NEAR:
+            raise TrainingError(
+                f"{sentence}: {self}; check that both have the same weights, chat template and "
+                "image sizes"
+            )
+
+    def __str__(self) -> str:
+        apart = f"log-probabilities differ by {self.off:.2g}"
+        if self._told:
+            return f"{apart} over {self._total} sampled tokens"
+        likeliest = f"{self._same} of {self._total} greedy tokens are the trainer's likeliest"
+        return f"{likeliest}, and {apart}" if self.off else likeliest
 
 
 def check_episodes(trainer: Any, prompts: Examples) -> str:
@@ -287,7 +325,6 @@ def check_episodes(trainer: Any, prompts: Examples) -> str:
     Raises:
         TrainingError: they disagree.
     """
-    import torch
     from trl.data_utils import prepare_multimodal_messages
 
     before = check_rollouts(trainer, prompts)
@@ -302,8 +339,7 @@ def check_episodes(trainer: Any, prompts: Examples) -> str:
     room = max(episode.written for episode in episodes) + _TOKENS
     with greedy(trainer), _attributes(trainer, max_completion_length=room):
         logprobs = trainer.play(episodes, observer)
-    same = total = 0
-    off = 0.0
+    found = _Comparison(trainer)
     for i, (chat, episode, start) in enumerate(zip(told, episodes, starts, strict=True)):
         stop = next((n for n, m in enumerate(episode.mask) if n > start and not m), None)
         tokens = episode.completion_ids[start:stop]
@@ -311,23 +347,12 @@ def check_episodes(trainer: Any, prompts: Examples) -> str:
         logits = _forward(trainer, chat, [*context, *tokens])[len(context) - 1 : -1].float()
         if nexts is not None:
             ours = logits[0].log_softmax(-1)
-            off = max(off, float((nexts[i].float().log_softmax(-1) - ours).abs().max()))
-        logits[:, trainers.image_pad_token(trainer)] = -torch.inf  # which no sampler may write
-        sampled = torch.tensor(tokens, device=logits.device)
-        same += int((logits.argmax(-1) == sampled).sum())
-        total += len(tokens)
-        if logprobs is not None:
-            theirs = torch.tensor(logprobs[i][start:stop], device=logits.device)
-            ours = logits.log_softmax(-1).gather(-1, sampled[:, None])[:, 0]
-            off = max(off, float((theirs - ours).abs().mean()))
-    if same < AGREED * total or off > 0.1:
-        raise TrainingError(
-            f"behind a crop sampler and trainer disagree: {same} of {total} greedy tokens are the "
-            f"trainer's likeliest, and log-probabilities differ by {off:.2g}; check that both have "
-            "the same weights, chat template and image sizes"
-        )
+            off = float((nexts[i].float().log_softmax(-1) - ours).abs().max())
+            found.off = max(found.off, off)
+        found.add(logits, tokens, logprobs and logprobs[i][start:stop])
+    found.check("behind a crop sampler and trainer disagree")
     trainers.reset_metrics(trainer)
-    return f"{before}; behind a crop {same} of {total}, log-probabilities within {off:.1g}"
+    return f"{before}; behind a crop {found}"
 
 
 def _called(trainer: Any, chat: Any, episode: Any, observer: Any) -> Any:

@@ -275,6 +275,16 @@ class GrpoRecipe(_Recipe):
     )
     tree: TreeSettings | None = Field(None, description="how, with sampling tree only")
 
+    @field_validator("loss_type")
+    @classmethod
+    def _weighs_tokens(cls, loss_type: str, info: ValidationInfo) -> str:
+        if loss_type == "cispo" and info.data.get("epsilon_high", 1.0) < 1:
+            raise ValueError(
+                "with cispo epsilon_high is the largest weight of a token, 1 or more: 5.0 in its "
+                "paper"
+            )
+        return loss_type
+
     @field_validator("sampling")
     @classmethod
     def _forks_between_steps(cls, sampling: str, info: ValidationInfo) -> str:

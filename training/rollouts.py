@@ -49,6 +49,7 @@ from training.batches.live_groups import (
     split,
 )
 from training.batches.log_probs import ChunkedTrainer
+from training.batches.question_order import QuestionOrder
 from training.errors import TrainingError
 from training.rewards.completions import ParsedCompletion, parse_completion, text_of
 from training.rewards.question_column import read_question
@@ -96,6 +97,11 @@ class RolloutTrainer(ChunkedTrainer):
     @property
     def _trains(self) -> bool:
         return self.model is None or self.model.training
+
+    def _get_train_sampler(self, dataset: Any = None) -> QuestionOrder:
+        made: Any = super()._get_train_sampler(dataset)
+        names = ("mini_repeat_count", "batch_size", "repeat_count", "shuffle", "seed")
+        return QuestionOrder(made.data_source, **{name: getattr(made, name) for name in names})
 
     def _generate_and_score_completions(self, inputs: list[Row]) -> Row:
         self._inputs = inputs

@@ -302,16 +302,17 @@ def read_metrics(path: Path) -> list[Row]:
 
 def limit_pixels(folder: Path, most: int | None) -> None:
     """Write the most pixels it was trained with into a model's image settings."""
-    path = folder / "preprocessor_config.json"
-    if most is None or not path.is_file():
-        return
-    settings = json.loads(path.read_text(encoding="utf-8"))
-    if settings.get("max_pixels", most) == most:
-        return
-    settings["max_pixels"] = most
-    if "size" in settings:
-        settings["size"]["longest_edge"] = most
-    _write(path, settings)
+    for name in ("preprocessor_config.json", "processor_config.json"):
+        path = folder / name
+        if most is None or not path.is_file():
+            continue
+        settings = json.loads(path.read_text(encoding="utf-8"))
+        images = settings.get("image_processor", {}) if name.startswith("proc") else settings
+        # Newer settings have `size` alone; its longest edge is a number of pixels there, too.
+        for place, field in ((images, "max_pixels"), (images.get("size") or {}, "longest_edge")):
+            if place.get(field, most) != most:
+                place[field] = most
+                _write(path, settings)
 
 
 def _step(checkpoint: Path) -> int:

@@ -233,8 +233,11 @@ def _grpo_config(run: Run, recipe: GrpoRecipe, weights: list[float]) -> Any:
             "vllm_gpu_memory_utilization": recipe.vllm_memory,
             "vllm_importance_sampling_correction": True,
         }
+    arguments = common_arguments(run, recipe, answers)
+    # A checkpoint within a batch would be gone on from with answers that were trained on before.
+    arguments["save_steps"] = -(-recipe.save_every // recipe.updates) * recipe.updates
     return GRPOConfig(
-        **common_arguments(run, recipe, answers),
+        **arguments,
         **vllm,
         max_steps=recipe.steps,
         num_generations=recipe.group,

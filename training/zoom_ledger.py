@@ -49,7 +49,7 @@ class ZoomLedger:
     """Episodes that hit a limit."""
     scored: int = 0
     right: float = 0.0
-    """Sum of the scores of the answers of `scored` episodes."""
+    """Sum of the scores of `scored` episodes; one that hit a limit has none right."""
     problems: Counter[str] = field(default_factory=Counter)
     """Calls that showed nothing, by kind."""
 
@@ -78,7 +78,7 @@ class ZoomLedger:
             ledger.places += len(distinct_places(own))
             ledger.problems.update(o.problem for o in shown if o.problem)
             ledger.forced += broken_off
-            score = None if broken_off else correctness(parsed)
+            score = 0.0 if broken_off else correctness(parsed)
             if score is not None:
                 ledger.scored += 1
                 ledger.right += score

@@ -12,6 +12,7 @@ same run again asks nothing that was answered.
 from __future__ import annotations
 
 import asyncio
+import json
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass, field, replace
 from functools import partial
@@ -35,6 +36,7 @@ from training.evaluation.measure import (
 from training.evaluation.report import EvaluationReport, compare
 from training.values.lines import Scorer
 from training.values.rerank import Reranking, rerank
+from warehouse.models import find_model
 from warehouse.query.read_back import PrefixStart, read_prefixes
 from warehouse.sources import task_of
 from warehouse.sources.find_files import normalize_split
@@ -252,6 +254,14 @@ class _Benchmark:
     split: str
     report: Report
 
+    def _demanded(self, name: str, way: WayOfAsking) -> int:
+        """Return how many steps the prompt demands: of a student of GRPO what it was asked for."""
+        row = find_model(self.warehouse, name)
+        recipe = json.loads(row["recipe"]) if row is not None else {}
+        if recipe.get("kind") == "grpo" and "min_thoughts" in recipe:
+            return int(recipe["min_thoughts"])
+        return 1 if way.zoom else 3
+
     async def measure(
         self, name: str, resolved: ResolvedTeacher, way: WayOfAsking, remark: str = ""
     ) -> EvaluationReport:
@@ -270,7 +280,7 @@ class _Benchmark:
             control = None  # there are no crops to replace
         protocol = EvaluationProtocol(
             temperature=settings.temperature, top_p=settings.top_p, samples=settings.samples,
-            min_thoughts=settings.min_thoughts or (1 if way.zoom else 3), seed=settings.seed,
+            min_thoughts=settings.min_thoughts or self._demanded(name, way), seed=settings.seed,
             control=control,
         )  # fmt: skip
         subject = Subject(

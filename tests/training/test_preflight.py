@@ -5,6 +5,7 @@ from __future__ import annotations
 import shutil
 from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -203,3 +204,25 @@ def test_checking_alone_trains_nothing(made: Warehouse) -> None:
     )
     assert any("overfits" in line for line in messages)
     assert not list_models(made)
+
+
+@pytest.mark.parametrize("temperature", [0.7, 1.0])
+def test_a_sampler_that_tells_its_log_probabilities_is_judged_by_them(temperature: float) -> None:
+    trainer = SimpleNamespace(_image_pad_token_id=0, args=SimpleNamespace(temperature=temperature))
+    drawn = torch.Generator().manual_seed(1)
+    logits = 2 * torch.randn(40, 30, generator=drawn)
+    logits[:, 0] = -torch.inf
+    told = (logits / temperature).log_softmax(-1)
+    tokens = torch.multinomial(told.exp(), 1, generator=drawn)[:, 0]
+    exact = told.gather(-1, tokens[:, None])[:, 0].tolist()
+
+    def compared(logprobs: list[float] | None) -> preflight._Comparison:
+        found = preflight._Comparison(trainer)
+        found.add(logits.clone(), tokens.tolist(), logprobs)
+        return found
+
+    compared(exact).check("they disagree")
+    with pytest.raises(TrainingError, match=r"they disagree: log-probabilities differ by 0\.2"):
+        compared([p - 0.2 for p in exact]).check("they disagree")
+    with pytest.raises(TrainingError, match="of 40 greedy tokens"):
+        compared(None).check("they disagree")

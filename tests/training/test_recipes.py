@@ -289,6 +289,12 @@ def test_a_share_is_one_at_most(tmp_path: Path, kind: str, field: str, most: flo
         bare(tmp_path, kind, f"{field}={most + 0.1}")
 
 
+def test_cispo_wants_a_weight_where_others_have_a_clip() -> None:
+    with pytest.raises(TrainingError, match="largest weight of a token"):
+        load_recipe("nano-grpo", ["loss_type=cispo"])
+    load_recipe("nano-grpo", ["loss_type=cispo", "epsilon_high=5.0"])
+
+
 def test_a_recipe_says_what_is_new_in_it_only_where_it_uses_it() -> None:
     later = {"pass_rates", "prefixes", "dead_group_tokens"}
     assert not later & load_recipe("nano-grpo").settings().keys(), "older trainings are found"

@@ -113,6 +113,16 @@ def test_every_step_points_inside_at_a_place_of_its_own(thoughts, score):
     assert parts(text(*thoughts))["grounding"] == score
 
 
+def test_naming_everything_is_no_hit():
+    objects = ((*OBJECTS[0], Box(0, 0, 20, 20, label="green chair")), OBJECTS[1])
+
+    def earned(thought):
+        return parts(text(thought), "verified", objects=objects)["verified"]
+
+    assert earned("The red lamp is left of the blue box (94, 125).") == 1
+    assert earned("The red lamp, the blue box and the green chair: one is at (94, 125).") == 0
+
+
 def test_verified_steps_point_at_what_they_name():
     def earned(*thoughts, **more):
         return parts(text(*thoughts), "verified", **more)["verified"]

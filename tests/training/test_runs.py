@@ -177,9 +177,10 @@ def test_a_name_belongs_to_one_model(warehouse: Warehouse) -> None:
          {"max_pixels": 4, "size": {"longest_edge": 4, "a": 1}}),
         ({"max_pixels": 9}, 4, {"max_pixels": 4}),
         ({"max_pixels": 9}, None, {"max_pixels": 9}),
-        ({"size": {"longest_edge": 9}}, 4, {"size": {"longest_edge": 9}}),  # it counts otherwise
+        ({"size": {"longest_edge": 9}}, 4, {"size": {"longest_edge": 4}}),
+        ({"size": {"height": 9}}, 4, {"size": {"height": 9}}),  # it counts otherwise
         ({"max_pixels": 4, "size": {"longest_edge": 9}}, 4,
-         {"max_pixels": 4, "size": {"longest_edge": 9}}),
+         {"max_pixels": 4, "size": {"longest_edge": 4}}),
     ],
 )  # fmt: skip
 def test_a_models_images_keep_the_pixels_it_was_trained_with(
@@ -188,8 +189,11 @@ def test_a_models_images_keep_the_pixels_it_was_trained_with(
     limit_pixels(tmp_path, most)  # without a file there is nothing to do
     path = tmp_path / "preprocessor_config.json"
     path.write_text(json.dumps(settings))
+    whole = tmp_path / "processor_config.json"
+    whole.write_text(json.dumps({"image_processor": settings, "other": 1}))
     limit_pixels(tmp_path, most)
     assert json.loads(path.read_text()) == written
+    assert json.loads(whole.read_text()) == {"image_processor": written, "other": 1}
 
 
 def test_a_name_is_trained_once_at_a_time_whatever_the_plan(warehouse: Warehouse) -> None:

@@ -102,6 +102,12 @@ def test_every_trainer_is_told_what_the_recipe_says(run: Any) -> None:
     assert common_arguments(run, recipe("sft", precision="bfloat16"), 32)["bf16"] is gpu
 
 
+def test_grpo_saves_no_checkpoint_within_a_batch(run: Any) -> None:
+    for every, updates, steps in ((13, 2, 14), (50, 4, 52), (50, 1, 50), (1, 4, 4)):
+        changed = recipe("grpo", save_every=every, updates=updates)
+        assert _grpo_config(run, changed, [1.0]).save_steps == steps
+
+
 @pytest.mark.parametrize(
     ("micro", "batch", "sequences", "devices", "told"),
     [
