@@ -18,14 +18,17 @@ from curation.grading.formulas import unwrap
 _ANSWER = (
     # Latin: English, Spanish, Portuguese, French, Italian, German, Dutch, Swedish, Danish, Polish,
     # Czech, Turkish, Indonesian, Vietnamese, Romanian, Hungarian, Finnish.
-    "answer", "ans", "option", "choice", "letter", "respuesta", "opción", "resposta", "opção",
-    "alternativa", "réponse", "risposta", "opzione", "antwort", "lösung", "antwoord", "optie",
-    "svar", "odpowiedź", "opcja", "odpověď", "možnost", "cevap", "seçenek", "jawaban", "pilihan",
-    "đáp án", "câu trả lời", "lựa chọn", "răspuns", "válasz", "vastaus",
+    "answer", "ans", "respuesta", "resposta", "réponse", "risposta", "antwort", "lösung",
+    "antwoord", "svar", "odpowiedź", "odpověď", "cevap", "jawaban", "đáp án", "câu trả lời",
+    "răspuns", "válasz", "vastaus",
     # Cyrillic, Greek, Arabic, Persian, Hebrew, Hindi, Bengali, Tamil, Urdu.
-    "ответ", "вариант", "відповідь", "варіант", "отговор", "απάντηση", "επιλογή", "الإجابة",
-    "الجواب", "إجابة", "الخيار", "جواب", "پاسخ", "گزینه", "תשובה", "אפשרות", "उत्तर", "जवाब",
-    "विकल्प", "উত্তর", "பதில்",
+    "ответ", "відповідь", "отговор", "απάντηση", "الإجابة", "الجواب", "إجابة", "جواب", "پاسخ",
+    "תשובה", "उत्तर", "जवाब", "উত্তর", "பதில்",
+)  # fmt: skip
+_OPTION = (
+    "option", "choice", "letter", "opción", "opção", "alternativa", "opzione", "optie", "opcja",
+    "možnost", "seçenek", "pilihan", "lựa chọn", "вариант", "варіант", "επιλογή", "الخيار",
+    "گزینه", "אפשרות", "विकल्प",
 )  # fmt: skip
 _BEFORE = (
     "the", "my", "so", "therefore", "thus", "hence", "final", "correct", "right", "best", "la",
@@ -44,9 +47,14 @@ def _any_of(words: tuple[str, ...]) -> str:
     return "|".join(sorted(map(regex.escape, words), key=len, reverse=True))
 
 
+_APART = r"\s*(?:[:=]|\s[-–—]\s+(?=\p{L}))"  # behind a dash may stand a negative number
+# Behind a word for an option alone stands what marks one: "option B", and no "letter box".
+_MARK = r"""(?=[(\[{*_"'“]*(?:\p{L}|\d+(?:[.,]\d+)?)(?![\p{L}\p{M}\d]))"""
 _SPACED = (
-    rf"(?:(?:{_any_of(_BEFORE)}),?\s+)*(?:{_any_of(_ANSWER)})(?:\s+(?:{_any_of(_BEHIND)}))*"
-    r"\s*(?:[:=]|\s[-–—]\s+(?=\p{L})|\s)\s*"  # behind a dash may stand a negative number
+    rf"(?:(?:{_any_of(_BEFORE)}),?\s+)*"
+    rf"(?:(?:{_any_of(_ANSWER)})(?:\s+(?:{_any_of(_BEHIND)}))*(?:{_APART}|\s)|"
+    rf"(?:{_any_of(_OPTION)})(?:(?:\s+(?:{_any_of(_BEHIND)}))+(?:{_APART}|\s)|{_APART}|"
+    rf"\s+{_MARK}))\s*"
 )
 # Chinese, Japanese, Korean, Thai: no space need follow.
 _UNSPACED_ANSWER = (

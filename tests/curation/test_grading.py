@@ -3,6 +3,7 @@
 import pytest
 
 from curation.grading.grade import grade
+from curation.grading.lead_ins import without_lead_in
 from curation.grading.normalize import normalize
 from mcts.coordinates import CoordinateSpace, Frame
 from mcts.data import AnswerKind, Box, Image, Point, Question
@@ -205,3 +206,15 @@ def test_a_wrong_action_is_told_what_is_wrong_with_it(gold, answer, reason):
 def test_every_grade_gives_its_reason():
     assert grade(LEFT, "perhaps").reason == "not one of the choices"
     assert normalize("  “Three.” ") == "3"
+
+
+@pytest.mark.parametrize(
+    ("answer", "rest"),
+    [
+        ("letter box", "letter box"), ("option key", "option key"), ("a choice of two", "a choice of two"),
+        ("option B", "B"), ("Option (B)", "(B)"), ("option 3", "3"), ("the option is left", "left"),
+        ("best choice: left", "left"), ("answer: option B", "B"), ("Final answer 12", "12"),
+    ],
+)  # fmt: skip
+def test_a_word_for_an_option_announces_only_what_marks_one(answer: str, rest: str) -> None:
+    assert without_lead_in(answer) == rest
