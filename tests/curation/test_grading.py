@@ -211,7 +211,7 @@ def test_every_grade_gives_its_reason():
 @pytest.mark.parametrize(
     ("answer", "rest"),
     [
-        ("letter box", "letter box"), ("option key", "option key"), ("a choice of two", "a choice of two"),
+        ("letter box", "letter box"), ("option key", "option key"), ("choice of 2", "choice of 2"),
         ("option B", "B"), ("Option (B)", "(B)"), ("option 3", "3"), ("the option is left", "left"),
         ("best choice: left", "left"), ("answer: option B", "B"), ("Final answer 12", "12"),
     ],

@@ -56,6 +56,21 @@ def test_every_family_has_its_own_figures_in_order() -> None:
     assert set(report.plain()["figures"]) == set(values)
 
 
+def test_a_question_that_cannot_be_graded_is_in_no_figure_of_right_answers() -> None:
+    report = reported(MIXED)
+    drawn = dict(report.predictions)
+    (first,) = drawn[report.questions[0].question_id]
+    drawn[first.question_id] = [replace(first, score=None)] * 2
+    other = make_report("e", "m@2", "sat2/test", {}, report.questions, drawn)
+    assert other.figures["all"]["accuracy"].value == 2 / 4
+    assert other.figures["all"]["format"].n == 5 and len(other.scores) == 4
+    assert compare(report, other)["all"].n == 4
+    nothing = {q: [replace(p, score=None) for p in some] for q, some in drawn.items()}
+    none = make_report("e", "m@3", "sat2/test", {}, report.questions, nothing)
+    assert none.figures["all"]["accuracy"].value == 0.0 and not none.scores
+    assert "accuracy" not in none.figures["near"] and none.rows()[-1]["right"] == ""
+
+
 def test_answers_without_the_thoughts_that_the_prompt_asks_for_are_told() -> None:
     """As behind a server whose reasoning parser takes them out of the text and says nothing."""
     asked = [question(name, "") for name in "abc"]

@@ -11,6 +11,7 @@ from __future__ import annotations
 from collections import Counter, defaultdict
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field
+from statistics import fmean
 from typing import Any
 
 from curation.grading.grade import vote_of
@@ -76,11 +77,9 @@ class EvaluationReport:
 
     @property
     def scores(self) -> dict[str, float]:
-        """Each question's mean score."""
-        return {
-            question_id: sum(p.score or 0.0 for p in predictions) / len(predictions)
-            for question_id, predictions in self.predictions.items()
-        }
+        """Each question's mean score; without those whose answers can't be graded."""
+        graded = {q: graded_scores(drawn) for q, drawn in self.predictions.items()}
+        return {q: fmean(scores) for q, scores in graded.items() if scores}
 
     @property
     def failed(self) -> int:
@@ -139,7 +138,7 @@ class EvaluationReport:
         return [
             {
                 "family": family,
-                "questions": str(row["accuracy"].n),
+                "questions": str(row["format"].n),
                 **{TITLES[name]: cell(row[name]) if name in row else "" for name in names},
             }
             for family, row in self.figures.items()
@@ -193,6 +192,8 @@ def make_report(
     metrics = _published(questions, predictions) if whole else {}
     zooms = bool(settings.get("zoom"))
     figures = {family: _figures(some, predictions, zooms) for family, some in groups.items()}
+    # Of a set of which nothing can be graded nothing is right.
+    figures["all"].setdefault("accuracy", mean_of([0.0] * len(questions), range(len(questions))))
     return EvaluationReport(
         evaluation_id, model_id, benchmark, settings, figures, metrics, questions, predictions,
         **about,
@@ -255,10 +256,12 @@ def _points(prediction: Prediction) -> bool:
 def _shares(question: Question, predictions: Sequence[Prediction]) -> dict[str, float]:
     """Return one question's part of every figure that applies to it."""
     n = len(predictions)
-    scores = [p.score or 0.0 for p in predictions]
+    scores = graded_scores(predictions)
     well_formed = [p.valid and not _malformed(p.problems) for p in predictions]
-    found = {"accuracy": sum(scores) / n, "format": sum(well_formed) / n}
-    if n > 1:
+    found = {"format": sum(well_formed) / n}
+    if scores:
+        found["accuracy"] = fmean(scores)
+    if scores and n > 1:
         found["pass@k"] = max(scores)
         found["majority"] = majority(question, predictions)
     found["pointed"] = sum(map(_points, predictions)) / n
@@ -267,6 +270,13 @@ def _shares(question: Question, predictions: Sequence[Prediction]) -> dict[str, 
     if known:
         found["grounded"] = sum(known) / len(known)
     return found
+
+
+def graded_scores(predictions: Sequence[Prediction]) -> list[float]:
+    """Return the scores of a question's samples; none where its answers can't be graded: its gold
+    answer is no choice of it, or no action."""
+    scores = [p.score for p in predictions if p.score is not None]
+    return scores if len(scores) == len(predictions) else []
 
 
 def majority(question: Question, predictions: Sequence[Prediction]) -> float:

@@ -22,7 +22,7 @@ from curation.grading.grade import vote_of
 from curation.scores.bootstrap import Estimate, PairedDifference, clusters, difference, mean_of
 from curation.scores.prediction import Prediction
 from mcts.data import Question
-from training.evaluation.report import EvaluationReport, cell, majority
+from training.evaluation.report import EvaluationReport, cell, graded_scores, majority
 from training.values.lines import Scorer, line_values
 
 RULES: Mapping[str, Callable[[Sequence[float]], float]] = {
@@ -124,9 +124,10 @@ def choose(
 ) -> Reranking:
     """Choose by every rule from the values of each question's samples."""
     scores: dict[str, list[float]] = defaultdict(list)
-    for question in report.questions:
+    questions = [q for q in report.questions if graded_scores(report.predictions[q.question_id])]
+    for question in questions:
         drawn = report.predictions[question.question_id]
-        graded = [one.score or 0.0 for one in drawn]
+        graded = graded_scores(drawn)
         scores["pass@1"].append(fmean(graded))
         scores["voting"].append(majority(question, drawn))
         scores["pass@k"].append(max(graded))
@@ -134,7 +135,7 @@ def choose(
         for name, rule in RULES.items():
             scores[name].append(_best(graded, [v if v is None else rule(v) for v in own]))
         scores[WEIGHTED].append(_weighted(question, drawn, own))
-    scenes = clusters([[image.image_id for image in q.images] for q in report.questions])
+    scenes = clusters([[image.image_id for image in q.images] for q in questions])
     names = [*RULES, WEIGHTED]
     return Reranking(
         model_id=model_id,
