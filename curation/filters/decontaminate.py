@@ -90,8 +90,9 @@ NotInEvaluation.default_method = "; ".join(f"{way}: {how}" for way, how in METHO
 WORDS_ALONE = f"{DEFAULT.run_words}-grams/2 >= {DEFAULT.min_overlap:g}, about another picture"
 """What is reported and counts for nothing."""
 BENCHMARKS = frozenset({
-    "blink", "mathvision", "pope", "realworldqa", "robospatial", "screenspot", "screenspot-pro",
-    "screenspot-v2", "visualwebarena", "vstar-bench", "wemath",
+    "ai2d", "blink", "hr-bench-4k", "hr-bench-8k", "mathvision", "mmmu", "pope", "realworldqa",
+    "robospatial", "screenspot", "screenspot-pro", "screenspot-v2", "tree-bench",
+    "visualwebarena", "vstar-bench", "wemath",
 })  # fmt: skip
 """Tasks that exist to measure with: no question of theirs is training material."""
 

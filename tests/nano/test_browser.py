@@ -140,7 +140,8 @@ def test_what_cannot_be_done_is_said_and_costs_a_step(start) -> None:  # type: i
 def test_an_episode_without_end_is_ended(start) -> None:  # type: ignore[no-untyped-def]
     episode = start("enter-text", 1)
     episode.observe()
-    outcomes = [episode.act("scroll [up]") for _ in range(episodes.MOST_STEPS)]
+    texts = ["scroll [up]", "I should click the button"]  # which is no action, and costs a step
+    outcomes = [episode.act(texts[i % 2]) for i in range(episodes.MOST_STEPS)]
     assert [outcome.reward for outcome in outcomes] == [None] * (len(outcomes) - 1) + [0.0]
 
 

@@ -52,6 +52,18 @@ def test_a_warehouse_is_copied_to_where_it_is_needed_and_back(
     assert (copy.journal_dir / "1.jsonl").read_text() == "a line\nand another\n"
 
 
+def test_what_is_written_again_in_the_same_size_is_copied_again(tmp_path: Path) -> None:
+    home, copy = tmp_path / "home", tmp_path / "copy"
+    (home / "inbox" / "sat2").mkdir(parents=True)
+    file = home / "inbox" / "sat2" / "x.csv"
+    file.write_text("a,1\n")
+    assert backup(Warehouse(str(home)), copy) == 1
+    assert backup(Warehouse(str(home)), copy) == 0
+    file.write_text("a,2\n")
+    assert backup(Warehouse(str(home)), copy) == 1
+    assert (copy / "inbox" / "sat2" / "x.csv").read_text() == "a,2\n"
+
+
 def test_a_snapshot_answers_without_the_warehouse_wherever_that_is(
     filled: Warehouse,
     tmp_path: Path,

@@ -221,6 +221,22 @@ def test_each_split_is_found_under_its_name(tmp_path: Path) -> None:
     assert set(json.loads((out / "dataset_info.json").read_text())) == {"a", "a-val"}
 
 
+def test_a_split_of_any_name_is_a_folder_that_loads(tmp_path: Path) -> None:
+    from datasets import load_dataset
+
+    warehouse = fill(Warehouse(str(tmp_path / "home")), tmp_path / "in")
+    questions = open_table(warehouse, "questions")
+    assert questions is not None
+    questions.update(updates={"split": "'../../held-out'"})  # which an import refuses today
+    out = tmp_path / "a" / "out"
+    out.mkdir(parents=True)  # an empty folder may be somebody's own, and stays that
+    before = out.stat().st_ino
+    export(warehouse, publish(warehouse, "a", KEPT), "trl", out)
+    assert out.stat().st_ino == before and not any(p.name[0] == "." for p in out.iterdir())
+    assert [path.name for path in (out / "data").iterdir()] == ["held_out"]
+    assert set(load_dataset(str(out), cache_dir=str(tmp_path / "cache"))) == {"held_out"}
+
+
 def test_a_version_has_images_of_some_of_its_traces(made: Warehouse) -> None:
     version = resolve(made, "all")
     with open_version(made, version) as folder:

@@ -49,6 +49,9 @@ class Handler(BaseHTTPRequestHandler):
         repo = self.server.repos.get(self.repo(path))
         if repo is None:
             self.say(401, {"error": "Invalid username or password."})
+        elif path.endswith("/refs"):
+            tags = [{"name": t, "ref": f"refs/tags/{t}", "targetCommit": "c"} for t in repo["tags"]]
+            self.say(200, {"branches": [], "converts": [], "tags": tags})
         elif "/tree/" in path:
             self.say(
                 200,
@@ -60,6 +63,11 @@ class Handler(BaseHTTPRequestHandler):
         else:
             siblings = [{"rfilename": name} for name in repo["files"]]
             self.say(200, {"id": self.repo(path), "sha": "c0", "siblings": siblings, "tags": []})
+
+    def do_DELETE(self) -> None:
+        path = unquote(urlsplit(self.path).path)
+        self.server.repos[self.repo(path)]["tags"].remove(path.rpartition("/")[2])
+        self.say(200, {})
 
     def do_PUT(self) -> None:
         self.server.blobs[self.path.rpartition("/")[2]] = self.body()
@@ -108,8 +116,13 @@ class Handler(BaseHTTPRequestHandler):
         elif "/commit/" in path:
             self.commit(self.repo(path), body)
         elif "/tag/" in path:
-            self.server.repos[self.repo(path)]["tags"].append(json.loads(body)["tag"])
-            self.say(200, {})
+            repo, tag = self.server.repos[self.repo(path)], json.loads(body)["tag"]
+            if tag in repo["tags"]:  # which a client may take for one that is where it should be
+                self.say(409, {"error": "Tag reference exists already"})
+            else:
+                repo["tags"].append(tag)
+                repo["moved"] = len(repo["commits"])
+                self.say(200, {})
         else:
             self.say(200 if uploads else 404, {})
 
@@ -194,6 +207,7 @@ def test_an_export_is_pushed_in_one_commit_and_loads_from_what_arrived(
     assert again.returncode == 0, again.stderr
     assert not any(path.endswith(".parquet") for path in repo["files"]), "the first export's data"
     assert len(repo["commits"]) == 2
+    assert (repo["tags"], repo["moved"]) == (["a-v1"], 2), "to what was pushed last"
     for path, data in repo["files"].items():
         (tmp_path / "got" / path).parent.mkdir(parents=True, exist_ok=True)
         (tmp_path / "got" / path).write_bytes(data)

@@ -88,6 +88,8 @@ class Episode:
     scale: float
     objective: str = ""
     actions: list[str] = field(default_factory=list)
+    steps: int = 0
+    """Actions, and texts that were none."""
     answer: str | None = None
     """The answer given with `stop`."""
     _elements: tuple[Element, ...] = ()
@@ -114,6 +116,7 @@ class Episode:
 
     def act(self, text: str) -> ActionResult:
         """Do the action in `text`, and read what the page makes of it."""
+        self.steps += 1
         action = parse_action(text)
         if action is None:
             return self._result(f"{text[:60]!r} is no action")
@@ -127,7 +130,7 @@ class Episode:
 
     def _result(self, problem: str) -> ActionResult:
         done, reward = self._state()
-        if not done and len(self.actions) >= MOST_STEPS:
+        if not done and self.steps >= MOST_STEPS:
             return ActionResult(0.0, f"there were {MOST_STEPS} actions")
         return ActionResult(reward if done else None, problem)
 

@@ -94,6 +94,7 @@ def export(
             rows = restyle(rows) if restyle else rows
             check_format(to, files, space, sizes := images.sizes())
             counts = write_rows(format_.rows(rows, renderer), work, columns, files, images)
+            sizes += sorted(images.crop_sizes)
         left_out = restyle.left_out if restyle else 0
         about = {"response_style": str(style), "left_out": left_out} if style else {}
         about["notes"] = write_trainer_files(work, version, to, files, space, counts, sizes)
@@ -147,12 +148,18 @@ def _check_arguments(to: str, files: str, out: Path) -> None:
 @contextmanager
 def _in_place_of(out: Path) -> Iterator[Path]:
     """A folder to write into that becomes `out` at the end, or nothing if it fails."""
-    out.parent.mkdir(parents=True, exist_ok=True)
-    work = out.parent / f".{out.name}-{uuid.uuid4().hex[:8]}"
+    there = out.is_dir()  # where it may be somebody's current folder, a link or a mount
+    beside = out if there else out.parent
+    beside.mkdir(parents=True, exist_ok=True)
+    work = beside / f".export-{uuid.uuid4().hex[:8]}"
     work.mkdir()
     try:
         yield work
-        os.rename(work, out)  # also onto an empty folder
+        if there:
+            for made in sorted(work.iterdir(), key=lambda path: path.name == "export.json"):
+                os.rename(made, out / made.name)
+        else:
+            os.rename(work, out)
     finally:
         shutil.rmtree(work, ignore_errors=True)
 

@@ -10,6 +10,7 @@ Files are named as the hub names them, `data/train-00000-of-00001.parquet`. In P
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Iterator, Mapping
 from itertools import islice
 from pathlib import Path
@@ -19,7 +20,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from mcts.data import Observation, ZoomCall
-from mcts.image_io import UnreadableImage, canonical, suffix
+from mcts.image_io import UnreadableImage, canonical, suffix, upright_size
 from mcts.zoom.render import crop_id, render_crop
 from warehouse.storage.home import WarehouseError
 from warehouse.tables.schema import Row
@@ -47,6 +48,8 @@ class BundleImages:
         self._changed: dict[str, bytes] = {}
         self._crops: dict[str, tuple[str, Observation, ZoomCall | None]] = {}
         self._rendered: dict[str, bytes] = {}
+        self.crop_sizes: set[tuple[int, int]] = set()
+        """Width and height of the crops that were read."""
 
     def crop(self, image_id: str, observation: Observation, call: ZoomCall | None) -> str:
         """The id of a crop of an image, which is rendered when its bytes are read."""
@@ -89,7 +92,8 @@ class BundleImages:
             if image_id not in self._rendered:  # chains of one tree share their first calls
                 if len(self._rendered) >= _MAX_CROPS:
                     self._rendered.pop(next(iter(self._rendered)))
-                self._rendered[image_id] = render_crop(self[whole], observation, call)
+                self._rendered[image_id] = crop = render_crop(self[whole], observation, call)
+                self.crop_sizes.add(upright_size(crop))
             return self._rendered[image_id]
         group = self.group_of[image_id]
         if group not in self._groups:
@@ -104,6 +108,13 @@ class BundleImages:
 
     def __exit__(self, *_: object) -> None:
         self.file.close()
+
+
+def split_name(split: str | None) -> str:
+    """Return a split's name as `datasets` takes it: letters, digits, underscores and dots between
+    them."""
+    words = re.findall(r"\w+", split or "")
+    return "_".join(words) or "train"
 
 
 def write_rows(
@@ -123,8 +134,8 @@ def write_rows(
     counts: dict[str, int] = {}
     paths: dict[str, list[Path]] = {}
     while batch := list(islice(rows, _FILE_ROWS)):
-        for split in sorted({row["split"] or "train" for row in batch}):
-            members = [row for row in batch if (row["split"] or "train") == split]
+        for split in sorted({split_name(row["split"]) for row in batch}):
+            members = [row for row in batch if split_name(row["split"]) == split]
             number = len(paths.setdefault(split, []))
             path = out / "data" / split / f"{split}-{number:05d}.{files}"
             path.parent.mkdir(parents=True, exist_ok=True)

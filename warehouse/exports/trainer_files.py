@@ -12,7 +12,7 @@ that a person must know; they stand in README.md and export.json and are printed
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -80,7 +80,7 @@ def write_trainer_files(
             "in llama_factory.yaml" + _wrong_points(space)
         )
     elif to == "easyr1":
-        notes += _easyr1(out, files, space, sizes)
+        notes += _easyr1(out, files, space, sizes, counts)
     elif to == "verl" and space.kind is SpaceKind.ABSOLUTE_RESIZED:
         if (space.min_pixels, space.max_pixels) != _QWEN_VL_UTILS:
             notes.append(
@@ -130,13 +130,16 @@ def _wrong_points(space: CoordinateSpace) -> str:
     return ". Otherwise EVERY POINT IS WRONG: they are in pixels of the resized image"
 
 
-def _easyr1(out: Path, files: str, space: CoordinateSpace, sizes: Sizes) -> list[str]:
+def _easyr1(
+    out: Path, files: str, space: CoordinateSpace, sizes: Sizes, counts: Mapping[str, int]
+) -> list[str]:
+    split = "train" if "train" in counts else max(sorted(counts), key=lambda name: counts[name])
     least, most = pixel_limits(space, sizes)
     lines = [
         "# Demanded by this export; merge it into EasyR1's configuration. The paths are relative",
         "# to this folder. EasyR1 resizes images outside the limits on its own.",
         "data:",
-        "  train_files: data/train",
+        f"  train_files: data/{split}",
         "  prompt_key: problem",
         "  answer_key: answer",
         "  image_key: images",
@@ -149,7 +152,7 @@ def _easyr1(out: Path, files: str, space: CoordinateSpace, sizes: Sizes) -> list
     ]
     _write_lines(out / "easyr1.yaml", lines)
     return [
-        "EasyR1 reads one split's folder: data.train_files is this folder's data/train",
+        f"EasyR1 reads one split's folder: data.train_files is this folder's data/{split}",
         f"EasyR1 resizes images to 262,144 to 4,194,304 pixels unless told otherwise: set "
         f"data.min_pixels={least} data.max_pixels={most}, as in easyr1.yaml" + _wrong_points(space),
     ]

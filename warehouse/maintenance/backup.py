@@ -4,9 +4,9 @@
     vigorl warehouse backup s3://bucket/copy     # from a folder or from S3, to either
     VIGORL_HOME=/mnt/copy vigorl warehouse check    # a copy is a warehouse; to restore, use it
 
-Files never change once written, so only the order matters. Of a table the log is copied first, then
-the files it names: in the other order a copied log could name files that are missing. Parents come
-before their children, tables before objects: what a row refers to was there when the row was
+Hardly a file changes once written, so only the order matters. Of a table the log is copied first,
+then the files it names: in the other order a copied log could name files that are missing. Parents
+come before their children, tables before objects: what a row refers to was there when the row was
 copied, so it is copied after it. Journals are copied from the local disk, where what other machines
 put on S3 is fetched first, to where the copy would look for them, up to their length then; half a
 line is what a killed build leaves, and builds recover from it. Where the copy is on S3, those of
@@ -24,6 +24,8 @@ from warehouse.storage.home import Warehouse, WarehouseError
 from warehouse.storage.objects import LocalObjects, Objects
 
 _POINTER = "_last_checkpoint"  # the one file of a table that is written again
+_REPLACED = ("inbox/", "retrain/")
+"""Below these, files may be written again in the same size."""
 _SKIPPED = {".partial", "tables", "prefect", "journal", "shards", "serving"}
 
 
@@ -85,7 +87,8 @@ def _copy_all(source: Objects, target: Objects, prefix: str) -> int:
     stored = target.sizes(prefix)
     copied = 0
     for key, size in _in_order(source.sizes(prefix)):
-        if stored.get(key) == size and not key.endswith(_POINTER):
+        there = stored.get(key) == size and not key.endswith(_POINTER)
+        if there and (not key.startswith(_REPLACED) or source.get(key) == target.get(key)):
             continue
         try:
             with source.local_path(key) as path:

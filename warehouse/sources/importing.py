@@ -14,6 +14,7 @@ from __future__ import annotations
 
 import csv
 import io
+import re
 import uuid
 import warnings
 from collections import Counter
@@ -42,6 +43,9 @@ from warehouse.tables.rows import image_row, question_row
 _DRAFT_BATCH = 32  # each holds its images
 _IMAGE_BATCH = 64
 _ROW_BATCH = 4096
+
+
+_SPLIT = re.compile(r"\w+(?:[.-]\w+)*")
 
 
 @dataclass(frozen=True, slots=True)
@@ -97,6 +101,10 @@ def import_questions(
         ImportProblem: a file can't be read, too much was rejected, or nothing was usable. Nothing
             has been written then.
     """
+    if split and not _SPLIT.fullmatch(split):
+        raise ImportProblem(
+            f"--split {split!r}: letters, digits and underscores, with dots or dashes between them"
+        )
     files = find_readers(task, path, split, image_root, columns)
     checker = Checker(task, source, licence)
 

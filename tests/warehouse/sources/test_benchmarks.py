@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 
+from curation.filters.decontaminate import BENCHMARKS
 from curation.grading.grade import grade
 from curation.scores.benchmark_metrics import published_metrics
 from flows.cli.interrupts import run
@@ -59,6 +60,12 @@ def test_a_published_file_becomes_questions_that_grade(example: Example, tmp_pat
     assert len(question.images) == example.n_images
     assert grade(question, example.gold).score == 1
     assert grade(question, example.wrong).score == 0
+
+
+def test_what_is_made_to_measure_with_trains_nobody_whatever_its_files_call_it() -> None:
+    measures = {name for name, task in tasks().items() if task.split not in ("", "train")}
+    assert measures - BENCHMARKS == {"gqa", "visual-probe"}, "which have training sets as well"
+    assert measures >= BENCHMARKS
 
 
 def test_every_task_has_a_published_file_here() -> None:

@@ -187,6 +187,14 @@ def test_a_folder_of_shards_is_read_by_split(warehouse: Warehouse, tmp_path: Pat
     assert import_questions(warehouse, "sat2", data, limit=1).read == 1
 
 
+@pytest.mark.parametrize("split", ["../../evil", "a/b", "held out", ".", "x\n"])
+def test_a_split_is_a_name(warehouse: Warehouse, tmp_path: Path, split: str) -> None:
+    file = sat2(tmp_path / "questions.parquet", [row(0)])
+    with pytest.raises(ImportProblem, match="letters, digits and underscores"):
+        import_questions(warehouse, "sat2", file, split=split)
+    assert import_questions(warehouse, "sat2", file, split="held-out").added == 1
+
+
 @pytest.mark.parametrize(
     ("name", "split"),
     [

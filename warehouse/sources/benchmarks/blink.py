@@ -12,6 +12,8 @@ Published metric: accuracy a subtask, and their mean.
 
 from __future__ import annotations
 
+import re
+
 from warehouse.sources.published import Row, choice_row, published
 from warehouse.sources.reading.drafts import Draft, Unusable
 from warehouse.sources.tasks import Task
@@ -34,15 +36,22 @@ SUBTASKS = (
 )
 
 
+_CHOICES = re.compile(r"\s*Select from the following (?:choices|options)\..*\Z", re.DOTALL)
+
+
+def _question(row: Row) -> str:
+    """Return what a model is asked: the prompt of the authors' own evaluation without its choices,
+    which says what is marked in the images; VLMEvalKit's TSV has the question alone."""
+    return _CHOICES.sub("", row.optional("prompt")) or row.text("question")
+
+
 def _draft(row: Row) -> Draft:
     choices, right = choice_row(row, "choices", hidden=("hidden",))
     subtask = row.text("sub_task", "category")
     if subtask not in SUBTASKS:
         raise Unusable("sub_task", f"BLINK has no subtask {subtask!r}")
     images = row.images("image", "image_1", "image_2", "image_3", "image_4")
-    return row.draft(
-        row.text("question"), images, choices=choices, answers=(right,), family=subtask
-    )
+    return row.draft(_question(row), images, choices=choices, answers=(right,), family=subtask)
 
 
 TASKS = (
