@@ -16,7 +16,7 @@ import regex
 
 from curation.grading.equality import the_same
 from curation.grading.formulas import without_latex
-from curation.grading.lead_ins import without_lead_in
+from curation.grading.lead_ins import readings
 from curation.grading.normalize import LONGEST, bare, fold, normalize
 
 _OPEN = r"""\s"'`*_‘“«‹(\[{<【〔〖〈《「『（［｛"""
@@ -34,10 +34,7 @@ _BRACKETS = {pair[0]: pair[1] for pair in ["()", "[]", "{}", "<>", "【】", "�
 
 def choice_index(choices: Sequence[str], answer: str) -> int | None:
     """Find the index of the choice that `answer` names; None where it names none or several."""
-    texts = [answer]
-    if (rest := without_lead_in(answer)) != answer:
-        texts.append(rest)
-    for text in texts:
+    for text in readings(answer):
         if (index := _by_text(choices, text)) is not None:
             return index
         if len(text) <= LONGEST and (index := _by_letter(choices, text)) is not None:

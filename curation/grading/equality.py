@@ -14,7 +14,7 @@ from collections.abc import Callable, Sequence
 from curation.grading.exact_numbers import same_items, same_quantity
 from curation.grading.formula_values import same_value
 from curation.grading.formulas import spelling, unwrap, without_brackets
-from curation.grading.lead_ins import without_lead_in
+from curation.grading.lead_ins import readings
 from curation.grading.normalize import LONGEST, normalize, normalize_spaces
 
 
@@ -47,8 +47,14 @@ def _as_formula(answer: str, text: str) -> bool:
     if max(len(answer), len(text)) > LONGEST:
         return False
     said, wanted = (without_brackets(spelling(one)) for one in (answer, text))
-    # Where the gold answer is two numbers, `400,300` is no thousands.
-    return said == wanted or (";" in wanted and said.replace(";", ",") == wanted.replace(";", ","))
+    # Where the gold answer is two numbers, or both stand in brackets, `400,300` is no thousands.
+    several = ";" in wanted or all(map(_is_tuple, (answer, text)))
+    return said == wanted or (several and said.replace(";", ",") == wanted.replace(";", ","))
+
+
+def _is_tuple(text: str) -> bool:
+    text = unwrap(text)
+    return "," in text and text[:1] + text[-1:] in ("()", "[]", "(]", "[)")
 
 
 def _in_value(answer: str, text: str) -> bool:
@@ -58,8 +64,7 @@ def _in_value(answer: str, text: str) -> bool:
 
 
 def _announced(answer: str, text: str) -> bool:
-    rest = without_lead_in(answer)
-    return rest != answer and any(same(rest, text) for same in _PLAIN_WAYS)
+    return any(same(rest, text) for rest in readings(answer)[1:] for same in _PLAIN_WAYS)
 
 
 _PLAIN_WAYS: tuple[Callable[[str, str], bool], ...] = (

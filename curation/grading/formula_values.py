@@ -27,6 +27,8 @@ _PI = Decimal(
     "3.14159265358979323846264338327950288419716939937510582097494459230781640628620899862803"
 )
 _TOKEN = regex.compile(r"\d+(?:\.\d+)?|\.\d+|[π√()+\-*/^]")
+_RANGE = regex.compile(r"\d+(?:\.\d+)?\s*[-–—]\s*\d+(?:\.\d+)?")
+"""A score or a range, `2-1`, which says more than its difference."""
 _LONGEST_FORMULA, _MOST_BITS, _DEEPEST = 160, 40_000, 30
 
 
@@ -38,7 +40,7 @@ def same_value(answer: str, gold: str) -> bool:
     """
     number = number_in(answer)
     if number is not None:
-        return value_in(gold) == number
+        return not _RANGE.fullmatch(gold.strip()) and value_in(gold) == number
     said = value_in(answer)
     if not isinstance(said, Decimal):
         return False

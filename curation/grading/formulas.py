@@ -21,7 +21,12 @@ _WRAPPED = (
     regex.compile(r"\\\[(.*)\\\]", regex.DOTALL),
     regex.compile(r"\\(?:boxed|fbox)\s*\{(.*)\}", regex.DOTALL),
     regex.compile(r"\*\*(.*)\*\*", regex.DOTALL),
+    regex.compile(r"__(.*)__", regex.DOTALL),
     regex.compile(r"(`+)(?P<inner>.*?)\1", regex.DOTALL),
+)
+# A sentence's end behind what is set apart: `**5**.`
+_ENDED = regex.compile(
+    r"((?:\$|\\\(|\\\[|\\(?:boxed|fbox)|\*\*|__|`).*[$)\]}*_`])\s*[.。!！]", regex.DOTALL
 )
 _FONT = regex.compile(
     r"\\(?:text(?:rm|bf|it|sf|tt|normal)?|math(?:rm|bf|it|sf|tt|bb|cal|ord)|operatorname|[mh]box|"
@@ -74,6 +79,8 @@ def unwrap(text: str) -> str:
     found = len(text) <= 10 * LONGEST
     while found:
         found = False
+        if ended := _ENDED.fullmatch(text):
+            text = ended[1]
         for wrapped in _WRAPPED:
             if (match := wrapped.fullmatch(text)) and (
                 inner := match[match.lastindex or 1].strip()

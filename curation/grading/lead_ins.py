@@ -47,7 +47,7 @@ def _any_of(words: tuple[str, ...]) -> str:
     return "|".join(sorted(map(regex.escape, words), key=len, reverse=True))
 
 
-_APART = r"\s*(?:[:=]|\s[-–—]\s+(?=\p{L}))"  # behind a dash may stand a negative number
+_APART = r"[*_]{0,3}\s*(?:[:=]|\s[-–—]\s+(?=\p{L}))"  # behind a dash may stand a negative number
 # Behind a word for an option alone stands what marks one: "option B", and no "letter box".
 _MARK = r"""(?=[(\[{*_"'“]*(?:\p{L}|\d+(?:[.,]\d+)?)(?![\p{L}\p{M}\d]))"""
 _SPACED = (
@@ -58,36 +58,63 @@ _SPACED = (
 )
 # Chinese, Japanese, Korean, Thai: no space need follow.
 _UNSPACED_ANSWER = (
-    "答案", "选项", "選項", "选择", "選擇", "选", "選", "答え", "答", "正解", "回答", "解答",
-    "選択肢", "정답", "답변", "답", "선택지", "보기", "คำตอบ", "ตัวเลือก", "ข้อ",
+    "答案", "选项", "選項", "选择", "選擇", "答え", "正解", "回答", "解答", "選択肢", "정답",
+    "답변", "선택지", "보기", "คำตอบ", "ตัวเลือก",
 )  # fmt: skip
+# These begin other words as well, so that a mark, a verb or an option must follow.
+_UNSPACED_SHORT = ("选", "選", "答", "답", "ข้อ")
+_FOLLOWED = (
+    r"""(?=\s*(?:[:：、]|是|为|為|は|은|는|คือ)|[\s(\[（【*_"'“]*[A-Za-z\d](?![\p{L}\p{M}\d]))"""
+)
 _UNSPACED = (
     r"(?:因此|所以|故|综上)?[,，、]?(?:我|应该?|應該?|故|只)?(?:的)?(?:最终|最終|正确|正確|最佳|标准)?的?"
-    rf"(?:{_any_of(_UNSPACED_ANSWER)})"
+    rf"(?:{_any_of(_UNSPACED_ANSWER)}|(?:{_any_of(_UNSPACED_SHORT)}){_FOLLOWED})"
     r"(?:\s*(?:应该?|應該?)?\s*(?:是|为|為|選|选|は|은|는|คือ))?\s*[:：、]?\s*(?:选项|選項|选|選)?\s*"
 )
-_LEAD_IN = regex.compile(rf"\s*[*_]*(?:{_SPACED}|{_UNSPACED})[*_]*\s*", regex.IGNORECASE)
+_LEAD_IN = regex.compile(
+    rf"\s*(?P<bold>[*_]+)?(?:{_SPACED}|{_UNSPACED})(?(bold)(?P=bold)?|)\s*", regex.IGNORECASE
+)
 # Not `x = y = 5`, nor `2x = 10`.
 _VARIABLE = regex.compile(
     r"(?:\p{L}|\\[a-zA-Z]+)(?:_?\d|_\{?\w{1,3}\}?|')?\s*=\s*(?P<value>[^=]*[^=\s])"
 )
+_LONGEST_LEAD_IN = 400
 _COPULA = regex.compile(
     r"\s+is (?:correct|the (?:correct|right) (?:answer|option|choice|one))[.!]?\s*$|"
     r"\s*(?:です|である|입니다|이다|ครับ|ค่ะ|\s है|(?<=[A-Za-z]\s*)(?:项|項|选项|選項))[。.!！]?\s*$"
 )
 
 
+def readings(text: str) -> list[str]:
+    """Return the text, and what is left of it without what announces it, from strict to lax: an
+    option may be called "Option A", and say of something that it "is correct"."""
+    found, without_end = [text, unwrap(text)], []
+    if len(text) <= _LONGEST_LEAD_IN:
+        rest: str | None = text
+        for _ in range(2):  # "Answer: option B"
+            without_end.append(_COPULA.sub("", rest))
+            rest = _without_one(rest)
+            if rest is None:
+                break
+            found += [rest, unwrap(rest)]
+            without_end.append(_COPULA.sub("", rest))
+    return [one for one in dict.fromkeys([*found, *without_end]) if one]
+
+
 def without_lead_in(text: str) -> str:
     """Strip what announces an answer; the text itself where nothing does, or nothing follows."""
-    if len(text) > 400:
-        return text
-    rest = text
-    for _ in range(2):  # "Answer: option B"
-        match = _LEAD_IN.match(rest)
-        if match is None or not rest[match.end() :].strip():
-            break
-        rest = rest[match.end() :]
-    return _COPULA.sub("", rest) or text
+    return readings(text)[-1] if len(text) <= _LONGEST_LEAD_IN else text
+
+
+def _without_one(text: str) -> str | None:
+    """Strip one lead-in, and the bold type that began before it; None where there is none."""
+    match = _LEAD_IN.match(text)
+    if match is None or not (rest := text[match.end() :].strip()):
+        return None
+    bold = match["bold"]
+    if bold and match[0].count(bold) == 1:
+        rest = rest.removesuffix(bold).strip()
+    return rest or None
 
 
 def without_variable(text: str) -> str:

@@ -42,6 +42,7 @@ _END_MARKS = " " + "".join(
         r"[\p{Sentence_Terminal}\p{Terminal_Punctuation}]", "".join(map(chr, range(0x20, 0xD800)))
     )
 )
+_SHORT_WORDS = {"no", "up", "on", "in", "at", "ok", "it", "he", "me", "we", "us", "my", "by", "to"}
 _QUOTES = "\"'`´‹›「」『』﹁﹂﹃﹄｢｣《》〈〉"
 _PAIRS = "\"\" '' `` ´´ ‹› 「」 『』 ﹁﹂ ﹃﹄ ｢｣ 《》 〈〉 ** __"
 _CLOSING = {pair[0]: pair[1] for pair in _PAIRS.split()}
@@ -119,8 +120,9 @@ def bare(text: str) -> str:
             continue
         text = text.lstrip(_QUOTES) or text
         opened = text.rstrip(_QUOTES)
-        # `5'` are feet, and `A'` is another point than `A`.
-        if len(opened) > 1 and opened[-2:].isalpha():
+        # `5'` are feet, and `A'` and `AB'` are other points than `A` and `AB`.
+        points = len(opened) == 2 and opened not in _SHORT_WORDS and text[2:].strip("'") == ""
+        if len(opened) > 1 and opened[-2:].isalpha() and not points:
             text = opened
     return text
 

@@ -218,3 +218,42 @@ def test_every_grade_gives_its_reason():
 )  # fmt: skip
 def test_a_word_for_an_option_announces_only_what_marks_one(answer: str, rest: str) -> None:
     assert without_lead_in(answer) == rest
+
+
+COLOURS = ("red", "dark blue")
+NUMBERED = ("Only I is correct", "Only II is correct")
+
+
+@pytest.mark.parametrize(
+    ("gold", "answer", "choices", "score"),
+    [
+        *(("5", said, (), 1) for said in (
+            "The answer is **5**.", "Answer: __5__", r"\boxed{5}.", r"$\boxed{5}$.", "**5**.",
+        )),
+        ("left", "**Answer: left**", (), 1),
+        *(("red", said, COLOURS, 1) for said in (
+            "Answer: **red**", "**Answer: red**", "**Answer:** red", "**Answer**: red",
+        )),
+        *(("dark blue", said, COLOURS, 1) for said in (
+            "**The answer is dark blue.**", "Answer: **B. dark blue**", r"The answer is \boxed{B}.",
+        )),
+        ("5", "**6**", (), 0),
+        ("Option A", "The answer is Option A", ("Option B", "Option A"), 1),
+        ("Option B", "The answer is Option A", ("Option B", "Option A"), 0),
+        ("Option 2", "The answer is Option 2", (), 1),
+        (NUMBERED[0], f"Answer: {NUMBERED[0]}", NUMBERED, 1),
+        (NUMBERED[0], f"Answer: A. {NUMBERED[0]}", NUMBERED, 1),
+        ("The map is correct", "The answer is: the map is correct", (), 1),
+        ("(0,100)", "(0, 100)", (), 1), ("[100, 200]", "[100,200]", (), 1),
+        ("(0,100)", "(0, 100)", ("(0,100)", "(100,0)"), 1),
+        ("手", "选手", (), 0), ("มือ", "ข้อมือ", (), 0), ("장", "답장", (), 0),
+        ("手", "答：手", (), 1), ("B", "选B", ("A", "B"), 1),
+        ("2-1", "1", (), 0), ("1990-2000", "-10", (), 0), ("2+7", "9", (), 1),
+        ("AB'", "AB", (), 0), ("no", "no'", (), 1),
+    ],
+)  # fmt: skip
+def test_how_an_answer_is_set_apart_changes_nothing_of_it(
+    gold: str, answer: str, choices: tuple[str, ...], score: int
+) -> None:
+    asked = question(answers=(gold,), choices=choices)
+    assert grade(asked, answer).score == score
