@@ -88,16 +88,13 @@ _COPULA = regex.compile(
 def readings(text: str) -> list[str]:
     """Return the text, and what is left of it without what announces it, from strict to lax: an
     option may be called "Option A", and say of something that it "is correct"."""
-    found, without_end = [text, unwrap(text)], []
+    found, without_end = [text], list[str]()
     if len(text) <= _LONGEST_LEAD_IN:
-        rest: str | None = text
-        for _ in range(2):  # "Answer: option B"
-            without_end.append(_COPULA.sub("", rest))
-            rest = _without_one(rest)
-            if rest is None:
-                break
-            found += [rest, unwrap(rest)]
-            without_end.append(_COPULA.sub("", rest))
+        stripped: str | None = text
+        while stripped and len(without_end) < 3:  # "Answer: option B" has two
+            found += [stripped, unwrap(stripped)]
+            without_end.append(_COPULA.sub("", stripped))
+            stripped = _without_one(stripped)
     return [one for one in dict.fromkeys([*found, *without_end]) if one]
 
 

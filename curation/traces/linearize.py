@@ -29,8 +29,9 @@ from mcts.zoom.observe import observe
 
 # Raise one with every change of what it makes: curation makes the traces of old trees anew then.
 MAKER = "linearize/2"
-ZOOM_MAKER = "linearize/3"
-"""Of trees that zoom: thoughts that tell what a crop shows stay apart, as the model wrote them."""
+ZOOM_MAKER = "linearize/4"
+"""Of trees that zoom: thoughts that tell what a crop shows stay apart, as the model wrote them, and
+behind a wrong attempt numbers of crops are raised, not of what one shows."""
 
 # How a chain says that its attempt was wrong; one is chosen by the chain's own content.
 TURNING_BACK = (
@@ -39,8 +40,11 @@ TURNING_BACK = (
     "Actually, this seems wrong. I will look again from there.",
     "Hold on, I should check this again.",
 )
+# "In this image 3 cups are visible" counts cups.
 _NUMBERED = re.compile(
-    r"\b(?P<noun>image|picture|crop|view)\s+(?P<number>\d{1,3})\b", re.IGNORECASE
+    r"(?P<one>\b(?:this|that|the|each|every|my|our|its|one|an?)\s+)?"
+    r"\b(?P<noun>image|picture|crop|view)\s+(?P<number>\d{1,3})\b",
+    re.IGNORECASE,
 )
 
 Piece = tuple[Step, Origin]
@@ -199,7 +203,8 @@ def _shown_anew(tree: Tree, shared: Pieces, attempt: Pieces, good: Pieces) -> li
     told: list[Piece] = []
     for i, (step, made) in enumerate((*shared, *attempt, *good)):
         if i >= len(shared) + len(attempt):
-            step = _renumbered(step, first, shift)
+            seen = good[: i - len(shared) - len(attempt)]
+            step = _renumbered(step, first, shift, first + _crops(seen))
         if step.call is not None and step.observation is not None:
             before = [earlier for earlier, _ in told]
             shown = observe(frame, before, step.call, tree.zoom)
@@ -219,12 +224,18 @@ def _crops(pieces: Pieces) -> int:
     )
 
 
-def _renumbered(step: Step, first: int, shift: int) -> Step:
-    """Raise the numbers of a step's crops, which begin at `first`, by `shift`."""
+def _renumbered(step: Step, first: int, shift: int, known: int) -> Step:
+    """Raise the numbers of a step's crops, which begin behind `first`, by `shift`.
+
+    Args:
+        known: how many images and crops it was shown, so that a larger number is none of theirs.
+    """
 
     def moved(found: re.Match[str]) -> str:
         number = int(found["number"])
-        return f"{found['noun']} {number + shift if number > first else number}"
+        if found["one"] or not first < number <= known:
+            return found[0]
+        return f"{found['noun']} {number + shift}"
 
     call = step.call
     if call is not None and call.view >= first:

@@ -169,11 +169,18 @@ def test_a_family_may_fall_by_its_margin(margin, refused):
     assert "falls" not in judge(replace(POLICY, family_margin=margin), one, 1).reason
 
 
+@pytest.mark.parametrize("before", [0.99, 1.0, 0.98, 0.97, 0.95])
+def test_a_control_may_fall_by_its_margin_and_no_more(before):
+    for after, refused in ((before - 0.02, False), (round(before - 0.021, 3), True)):
+        found = judge(POLICY, pairs(40, 0, 60), 1, {"format": (before, round(after, 3))})
+        assert (found.outcome is GateOutcome.REFUSE) is refused, (before, after)
+
+
 def test_a_family_counts_by_what_its_questions_show():
     """Five of five lost: such luck is one in 32."""
     good, bad = pairs(90, 0, 10, ("seen",)), pairs(0, 5, 0, ("turned",))
     paired = good + [replace(pair, scene=100 + pair.scene) for pair in bad]
-    for alpha, refused in ((1 / 32, True), (0.03, False)):
+    for alpha, refused in ((2 / 32, True), (0.06, False)):  # two families share it
         found = judge(replace(POLICY, family_alpha=alpha), paired, 1)
         assert (found.outcome is GateOutcome.REFUSE) is refused
 

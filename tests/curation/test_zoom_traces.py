@@ -75,7 +75,7 @@ def test_a_thought_that_tells_what_a_crop_shows_stays_apart_from_the_next():
     assert step.thought.split(THOUGHT_BREAK) == [
         "Image 2 shows a tree.", "Another sign is at (300, 300).",
     ]  # fmt: skip
-    assert step.observation is not None and trace.maker == "linearize/3"
+    assert step.observation is not None and trace.maker == "linearize/4"
     turn = render([step], None, PIXELS, before=trace.steps[:1])
     assert turn.startswith(told + "<think>Another sign is at (300, 300).</think>\n<tool_call>")
 
@@ -122,13 +122,18 @@ def test_what_the_shared_prefix_showed_is_told_once():
         ("0", "rollout", 0): look(800, 800, "Image 2 shows nothing. ({x}, {y}) is another sign."),
         ("0", "turn", 1): tell("Image 3 shows a 3.", "right"),
         ("0", "rollout", 1): look(300, 300, "Image 2 is blank. A sign is at ({x}, {y}), too."),
-        ("0", "turn", 65): tell("As image 2 was blank, image 3 decides: a 7.", "left"),
+        ("0", "turn", 65): tell(
+            "In this image 3 cups stand. As image 2 was blank, image 3 decides, not crop 9: a 7.",
+            "left",
+        ),
     }
     trace = corrected(grow(script, zoom=ZOOM, simulations=1, children=1, rollouts=2))
     assert (trace.wrong_from, trace.turns_back_at) == (1, 2)
     assert shown(trace) == [(1, (50, 50)), (2, (750, 750)), (3, (250, 250))]
     assert trace.steps[2].thought.endswith("Image 2 is blank. A sign is at (300, 300), too.")
-    assert trace.steps[3].thought == "As image 2 was blank, image 4 decides: a 7."
+    assert trace.steps[3].thought == (
+        "In this image 3 cups stand. As image 2 was blank, image 4 decides, not crop 9: a 7."
+    )
 
 
 @pytest.mark.parametrize("max_calls", [2, 3, 4])
