@@ -182,8 +182,13 @@ class Comparison:
         self._by_image = _first_by_image(self._known)
         self._by_hash = _first_by_hash(self._known, hashes)
         self._with_run: dict[str, list[str]] = {}
+        self._run_counts: dict[str, int] = {}
+        self._own: dict[str, bool] = {}
+        """Of evaluation texts that were met, whether their words are their own."""
         for text in self._by_text:
-            for run in runs(text, rule.run_words):
+            has = runs(text, rule.run_words)
+            self._run_counts[text] = len(has)
+            for run in has:
                 self._with_run.setdefault(run, []).append(text)
 
     def compare(
@@ -245,21 +250,35 @@ class Comparison:
         self, ours: Iterable[ComparedQuestion], hashes: Mapping[str, int | None]
     ) -> tuple[dict[str, Match], dict[str, Match]]:
         """Return the matches by words that count, and those that do not."""
-        n = self._rule.run_words
+        n, ours = self._rule.run_words, list(ours)
         counting: dict[str, Match] = {}
         alone: dict[str, Match] = {}
+        near_images = {
+            mine
+            for mine, _ in image_hash.close_pairs(
+                _first_by_hash(ours, hashes), self._by_hash, self._rule.max_akin_bits
+            )
+        }
         for text_of_ours, ones in _by_text(ours).items():
+            may_be_akin = any(
+                image_id in self._by_image or hashes.get(image_id) in near_images
+                for one in ones for image_id in one.image_ids
+            )  # fmt: skip
             shared = Counter(
                 t for run in runs(text_of_ours, n) for t in self._with_run.get(run, ())
             )
-            near = [(count / len(runs(text, n)), text) for text, count in shared.items()]
+            near = [(count / self._run_counts[text], text) for text, count in shared.items()]
             for share, text in sorted(near, key=lambda found: (-found[0], found[1])):
                 if share < self._rule.min_overlap:
                     break
-                akin = self._akin(ones, self._by_text[text], hashes)
+                if all(one.question_id in counting for one in ones):
+                    break  # by texts that share as much or more
+                akin = self._akin(ones, self._by_text[text], hashes) if may_be_akin else {}
                 for one in ones:
                     other = akin.get(one.question_id, self._by_text[text][0])
                     has = f"it has {share:.0%} of the {n}-word runs of {_named(other)}"
+                    if one.question_id in counting:
+                        continue
                     if one.question_id in akin or self._own_words(text):
                         why = ", whose image is akin to its own" * (one.question_id in akin)
                         match = _match(other, "same_words", has + why, share)
@@ -293,6 +312,11 @@ class Comparison:
 
     def _own_words(self, text: str) -> bool:
         """Return whether an evaluation text's words are its own, and not those of a template."""
+        if text not in self._own:
+            self._own[text] = self._has_own_words(text)
+        return self._own[text]
+
+    def _has_own_words(self, text: str) -> bool:
         if amount(words_of(text)) < self._rule.min_own_words:
             return False
         mine = _pairs(text)
