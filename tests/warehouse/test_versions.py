@@ -432,12 +432,21 @@ def test_sizes_in_a_version_are_those_of_its_images(warehouse: Warehouse) -> Non
                 assert Image(image_id, **size) == Image(image_id, *stored[image_id])
 
 
-@pytest.mark.parametrize("licence", ["Custom: research only", "*", 'a "b"', "CC-BY-4.0"])
-def test_the_head_of_a_readme_is_yaml_whatever_the_licence(licence: str) -> None:
-    pages = Environment(loader=PackageLoader("curation.render"))
+@pytest.mark.parametrize(
+    ("licence", "license", "name"),
+    [
+        ("CC-BY-4.0", "cc-by-4.0", None), ("CC BY 4.0", "cc-by-4.0", None), ("MIT", "mit", None),
+        ("Custom: research only", "other", "Custom: research only"), ("*", "other", "*"),
+        ('a "b"', "other", 'a "b"'), ("unknown", "other", None),
+    ],
+)  # fmt: skip
+def test_the_head_of_a_readme_is_yaml_and_names_a_licence_that_the_hub_knows(
+    licence: str, license: str, name: str | None
+) -> None:
+    pages = Environment(loader=PackageLoader("curation.render"), trim_blocks=True)
     page = pages.from_string(
         '{% from "front_matter.jinja" import front_matter %}'
         "{% call front_matter([licence]) %}{% endcall %}"
     ).render(licence=licence)
-    head = page.strip().split("---")[1]
-    assert yaml.safe_load(head)["license"] == licence.lower()
+    head = yaml.safe_load(page.strip().split("---")[1])
+    assert (head["license"], head.get("license_name")) == (license, name)
