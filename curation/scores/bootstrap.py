@@ -47,8 +47,9 @@ class PairedDifference:
     high: float
     """Upper end of the 95% interval."""
     p: float
-    """Two-sided, from the same draws; the smallest it can be is 2 over their number and one, or of
-    few groups of images what a sign test of them all on one side gives."""
+    """Two-sided: the larger one of that from the same draws and of how often signs drawn for each
+    group of images give as large a difference; the smallest it can be is 2 over the number of draws
+    and one, or of few groups what a sign test of them all on one side gives."""
     only_first: int
     """Questions the first alone has right, by its first sample."""
     only_second: int
@@ -62,6 +63,13 @@ class PairedDifference:
     def clear(self) -> bool:
         """Whether the interval leaves out zero, and there are groups of images enough to say so."""
         return (self.low > 0 or self.high < 0) and self.p <= 0.05
+
+    @property
+    def doubt(self) -> str:
+        """What keeps it from being clear, as the end of a sentence; empty where nothing does."""
+        if self.low <= 0 <= self.high:
+            return ", which includes 0"
+        return "" if self.clear else f", of too few groups of images to tell ({self.clusters})"
 
 
 def clusters(groups: Iterable[Sequence[str]]) -> list[int]:
@@ -115,12 +123,24 @@ def difference(
     low, high = _interval(drawn, [2.5, 97.5], gaps, len(sums))
     tail = min(int((drawn <= 0).sum()), int((drawn >= 0).sum()))
     # No fewer scenes than that can show it: all may lie on one side by chance.
-    p = min(1.0, max(2 * (1 + tail) / (1 + len(drawn)), 2.0 ** (1 - len(sums))))
+    # Percentiles of few scenes promise too much, and signs that are drawn for each do not.
+    p = max(2 * (1 + tail) / (1 + len(drawn)), 2.0 ** (1 - len(sums)), _sign_flip(sums, seed))
+    p = min(1.0, p)
     only_first, only_second, exact = mcnemar(first, second)
     value = float(np.mean(gaps))
     return PairedDifference(
         value, float(low), float(high), p, only_first, only_second, exact, len(gaps), len(sums)
     )
+
+
+def _sign_flip(sums: np.ndarray, seed: int) -> float:
+    """Return how often random signs of the scenes' sums give as large a sum, either way."""
+    found, rng, total = 0, np.random.default_rng(seed), abs(float(sums.sum()))
+    for start in range(0, DRAWS, _AT_ONCE):
+        size = (min(_AT_ONCE, DRAWS - start), len(sums))
+        signs = 2.0 * rng.integers(0, 2, size=size) - 1
+        found += int((np.abs(signs @ sums) >= total - 1e-9).sum())
+    return (1 + found) / (1 + DRAWS)
 
 
 def mcnemar(first: Sequence[float], second: Sequence[float]) -> tuple[int, int, float]:

@@ -127,10 +127,9 @@ class Outcome:
 
 
 def _compared(gap: PairedDifference, names: tuple[str, str], by: tuple[str, str]) -> str:
-    clear = "" if gap.clear else ", which includes 0"
     return (
         f"{names[0]} minus {names[1]}: {100 * gap.value:+.1f} points, "
-        f"95% interval {_interval(gap.low, gap.high, '+')}{clear} (bootstrap over images "
+        f"95% interval {_interval(gap.low, gap.high, '+')}{gap.doubt} (bootstrap over images "
         f"p = {gap.p:.2g}; {gap.only_first} right only {by[0]}, {gap.only_second} only {by[1]}, "
         f"McNemar p = {gap.mcnemar:.2g})"
     )

@@ -82,3 +82,15 @@ def test_few_groups_of_images_show_nothing_by_being_alike() -> None:
     assert ten.clear and ten.p < 0.01
     share = mean_of([1.0, 0.0, 1.0, 1.0], [4] * 4)
     assert (share.value, share.low, share.high) == (0.75, 0.0, 1.0)
+
+
+@pytest.mark.parametrize("scenes", [6, 10, 25])
+def test_few_groups_of_images_give_no_more_false_alarms_than_are_claimed(scenes: int) -> None:
+    drawn = np.random.default_rng(scenes)
+    found = [
+        difference(*drawn.random((2, scenes)).tolist(), range(scenes), seed=i) for i in range(200)
+    ]
+    assert sum(gap.clear for gap in found) <= 0.08 * len(found)
+    doubtful = [gap for gap in found if not gap.clear and not gap.low <= 0 <= gap.high]
+    assert all(f"too few groups of images to tell ({scenes})" in gap.doubt for gap in doubtful)
+    assert {gap.doubt for gap in found if gap.low <= 0 <= gap.high} == {", which includes 0"}

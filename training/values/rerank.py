@@ -61,7 +61,7 @@ class Reranking:
         return (
             f"best of {self.samples} by {self.model_id} minus voting: {100 * gap.value:+.1f} "
             f"points, 95% interval [{100 * gap.low:+.1f}, {100 * gap.high:+.1f}]"
-            f"{'' if gap.clear else ', which includes 0'}"
+            f"{gap.doubt}"
         )
 
     def rows(self) -> list[dict[str, str]]:
