@@ -58,17 +58,16 @@ def export(
     Args:
         to: the format, one of `warehouse.exports.formats.FORMATS`.
         space: the coordinates of the model to be trained; by default the teacher's.
-        prompt: the prompt file, as in a search; by default the response style's, or else each
-            task's own.
-        min_thoughts: the most steps that prompt demands; a shorter trace's demands what it has.
+        prompt: its file, as in a search; by default the response style's, or each task's own.
+        min_thoughts: the most steps that it demands; a shorter trace's demands what it has.
         files: parquet with the images inside, or jsonl with the images beside it.
         response_style: rewrite each trace in this style; those that can't be are left out.
         zoom_tool: the tool that dialogues call; by default the one that the search called.
         observation_role: the turn of their crops, `user` or `tool`; see `_role`.
 
     Raises:
-        WarehouseError: the format or the kind of file is unknown, the folder is not empty, the
-            style or the role can't be had, or no space was given and the teachers spoke several.
+        WarehouseError: the format or kind of file is unknown, the folder holds something, the style
+            or role can't be had, or the teachers spoke several spaces and none was given.
     """
     _check_arguments(to, files, out)
     style = _response_style(version, to, response_style)
@@ -94,9 +93,9 @@ def export(
             rows = restyle(rows) if restyle else rows
             check_format(to, files, space, sizes := images.sizes())
             counts = write_rows(format_.rows(rows, renderer), work, columns, files, images)
-            sizes += sorted(images.crop_sizes)
         left_out = restyle.left_out if restyle else 0
         about = {"response_style": str(style), "left_out": left_out} if style else {}
+        sizes += sorted(images.crop_sizes)
         about["notes"] = write_trainer_files(work, version, to, files, space, counts, sizes)
         _describe(work, version, to, files, renderer, counts, about)
     return out

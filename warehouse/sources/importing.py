@@ -67,6 +67,18 @@ class ImportReport:
     """What was left out of the files, and why: a sentence each."""
 
 
+def _check_split(split: str | None) -> None:
+    """Check what a split is called: it names folders and columns of files later.
+
+    Raises:
+        ImportProblem: it is no name.
+    """
+    if split and not _SPLIT.fullmatch(split):
+        raise ImportProblem(
+            f"--split {split!r}: letters, digits and underscores, with dots or dashes between them"
+        )
+
+
 def import_questions(
     warehouse: Warehouse,
     task: str,
@@ -98,13 +110,9 @@ def import_questions(
         progress: called with `checking` or `storing` and the number of rows done so far.
 
     Raises:
-        ImportProblem: a file can't be read, too much was rejected, or nothing was usable. Nothing
-            has been written then.
+        ImportProblem: a file can't be read, too much was rejected, or nothing was usable.
     """
-    if split and not _SPLIT.fullmatch(split):
-        raise ImportProblem(
-            f"--split {split!r}: letters, digits and underscores, with dots or dashes between them"
-        )
+    _check_split(split)
     files = find_readers(task, path, split, image_root, columns)
     checker = Checker(task, source, licence)
 
