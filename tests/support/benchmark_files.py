@@ -90,17 +90,17 @@ BLINK_ROW: Row = {
     "idx": "val_Jigsaw_1", "question": "Which image is the missing part?", "sub_task": "Jigsaw",
     "image_1": stored(1), "image_2": stored(2), "image_3": stored(3), "image_4": None,
     "choices": ["the second image", "the third image"], "answer": "(B)",
-    "prompt": "Given the first image with one part missing, can you tell which one is it?\n"
-    "Select from the following choices.\n(A) the second image\n(B) the third image",
-    "explanation": "",
+    "prompt": "Given the first image …", "explanation": "",
 }  # fmt: skip
 
 
 def blink(folder: Path) -> Path:
     depth = {**BLINK_ROW, "question": "Which point is closer to the camera?",
-             "prompt": "", "sub_task": "Relative_Depth", "image_2": None, "image_3": None,
+             "sub_task": "Relative_Depth", "image_2": None, "image_3": None,
              "choices": ["A is closer", "B is closer"], "answer": "(A)"}  # fmt: skip
-    parquet(folder / "Jigsaw" / "val-00000-of-00001.parquet", [BLINK_ROW], image_4=IMAGE)
+    told = "Given the first image with one part missing, which one is it?\nSelect from the "
+    jigsaw = {**BLINK_ROW, "prompt": f"{told}following choices.\n(A) the second image\n(B) …"}
+    parquet(folder / "Jigsaw" / "val-00000-of-00001.parquet", [jigsaw], image_4=IMAGE)
     return parquet(
         folder / "Relative_Depth" / "val-00000-of-00001.parquet", [depth],
         image_2=IMAGE, image_3=IMAGE, image_4=IMAGE,

@@ -36,13 +36,15 @@ SUBTASKS = (
 )
 
 
-_CHOICES = re.compile(r"\s*Select from the following (?:choices|options)\..*\Z", re.DOTALL)
+_CHOICES = re.compile(r"\s*Select from the following (?:choices|options)\b")
 
 
 def _question(row: Row) -> str:
     """Return what a model is asked: the prompt of the authors' own evaluation without its choices,
     which says what is marked in the images; VLMEvalKit's TSV has the question alone."""
-    return _CHOICES.sub("", row.optional("prompt")) or row.text("question")
+    prompt = row.optional("prompt")
+    choices = _CHOICES.search(prompt)
+    return prompt[: choices.start()] if choices and choices.start() else row.text("question")
 
 
 def _draft(row: Row) -> Draft:
