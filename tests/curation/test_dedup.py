@@ -213,7 +213,8 @@ def test_two_rooms_of_the_sample_are_not_alike(sample):
     ("kind", "scale", "options"),
     [
         ("JPEG", 1, {"quality": 50}), ("JPEG", 0.5, {"quality": 30}),
-        ("WEBP", 0.7, {"quality": 40}), ("PNG", 2.5, {}), ("BMP", 0.4, {}),
+        ("WEBP", 0.7, {"quality": 40}), ("BMP", 0.4, {}),
+        pytest.param("PNG", 2.5, {}, marks=pytest.mark.slow),
     ],
 )  # fmt: skip
 def test_a_picture_encoded_again_at_another_size_is_alike(sample, kind, scale, options):

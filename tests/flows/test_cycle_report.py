@@ -255,6 +255,7 @@ def test_a_champion_that_does_not_narrow_passes_and_other_models_are_not_checked
     assert {check["name"] for check in outcome["checks"]} >= {"answers", "places", "pass@4"}
 
 
+@pytest.mark.slow
 def test_searches_are_held_against_the_last_cycle_and_the_first(wide, tmp_path):
     home = shutil.copytree(wide, tmp_path / "home")
     warehouse = Warehouse.at(str(home))
@@ -322,6 +323,7 @@ def test_prefect_shows_the_summary(home, prefect_server):
     assert shown.data == render_summary(read_report(cycle))
 
 
+@pytest.mark.slow
 def test_prefect_does_not_begin_again_with_what_collapsed(wide, tmp_path, prefect_server):
     from flows.retrain import retrain
 

@@ -122,6 +122,7 @@ def test_what_is_over_budget_stops_and_goes_on_unless_it_is_to_be_left(home, cap
     assert cycle.outcome("build")["trees"] > 0 and cycle.paused is None
 
 
+@pytest.mark.slow
 def test_a_second_model_searches_its_share_of_the_new_questions(home, capsys):
     new = write_sat(home.parent / "new_train.parquet", sat_rows(28)[22:])
     assert run("import", "sat2", new, home=home) == 0

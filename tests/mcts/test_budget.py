@@ -244,7 +244,7 @@ def straight(tmp_path_factory):
         return trees(home), server.request_count()
 
 
-@pytest.mark.parametrize("concurrency", [1, 8])
+@pytest.mark.parametrize("concurrency", [pytest.param(1, marks=pytest.mark.slow), 8])
 def test_a_run_that_its_budget_stops_commits_whole_trees_and_goes_on_with_a_larger_one(
     home, straight, concurrency
 ):

@@ -252,7 +252,7 @@ def test_no_split_shares_its_random_numbers_with_another_or_with_pretraining():
     assert sorted(taken) == sorted(sample.TAKEN_SEEDS) and len(set(taken)) == len(taken)
 
 
-@pytest.mark.parametrize("split", ["train", "gate"])
+@pytest.mark.parametrize("split", ["train", pytest.param("gate", marks=pytest.mark.slow)])
 def test_the_committed_images_are_what_the_code_draws(split):
     small = split in sample.SMALL
     stored = {i["path"]: i["bytes"] for row in rows(split) for i in row["images"]}

@@ -200,7 +200,7 @@ train_sft(Warehouse(home), sft(*overrides), dataset, name=name, reporter=reporte
 @pytest.mark.parametrize(
     ("dataset", "steps", "model", "style"),
     [
-        ("kept", 3, "nano-base", "grounded"),
+        pytest.param("kept", 3, "nano-base", "grounded", marks=pytest.mark.slow),
         pytest.param("looked", 2, "nano-zoom", "zoom", marks=pytest.mark.slow),
     ],
 )

@@ -101,6 +101,7 @@ def test_a_tokenizer_that_writes_the_tag_whole_by_other_means_is_refused(
         pass
 
 
+@pytest.mark.slow
 def test_preflight_says_which_tags_and_the_recipe_teaches_them_as_text(
     warehouse: Warehouse, instruct: Path
 ) -> None:

@@ -67,6 +67,7 @@ def test_a_student_that_zooms_is_measured_behind_crops_of_its_trees(made: Wareho
     assert query(made, "FROM student_difficulty WHERE asked <> 2").num_rows == 0
 
 
+@pytest.mark.slow
 def test_its_turns_bring_the_crops_again_that_the_search_was_shown(made: Warehouse) -> None:
     questions = {q.question_id: q for q in read_questions(made, "vstar", split="train")}
     found = prefixes_of(made, "zooms")
@@ -97,6 +98,7 @@ def test_its_turns_bring_the_crops_again_that_the_search_was_shown(made: Warehou
             dialogues.turns_before(question, (replace(begun, observation=other),))
 
 
+@pytest.mark.slow
 def test_grpo_asks_behind_prefixes_where_the_student_was_right_sometimes(
     made: Warehouse, monkeypatch: pytest.MonkeyPatch
 ) -> None:

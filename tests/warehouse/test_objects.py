@@ -250,6 +250,7 @@ def test_journals_are_local_even_when_the_warehouse_is_not(warehouse: Warehouse)
     assert "s3:" not in str(warehouse.journal_dir)
 
 
+@slow_on_s3
 def test_versions_are_published_and_exported_wherever_they_are(
     filled: Warehouse, tmp_path: Path
 ) -> None:
