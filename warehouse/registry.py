@@ -185,7 +185,7 @@ def rollback(warehouse: Warehouse, task: str, by: str = "", reason: str = "") ->
     made: list[str] = []  # champions that were not taken back, the newest last
     for row in reversed(rows):
         if row["outcome"] == "rolled_back":
-            made.pop()
+            del made[-1:]  # rollbacks of earlier releases went round in circles, past the first
         elif row["promoted"]:
             made.append(row["model_id"])
     before = made[-2] if len(made) > 1 else None

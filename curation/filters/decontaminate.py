@@ -247,10 +247,10 @@ class Comparison:
         return found
 
     def _same_words(
-        self, ours: Iterable[ComparedQuestion], hashes: Mapping[str, int | None]
+        self, ours: Sequence[ComparedQuestion], hashes: Mapping[str, int | None]
     ) -> tuple[dict[str, Match], dict[str, Match]]:
         """Return the matches by words that count, and those that do not."""
-        n, ours = self._rule.run_words, list(ours)
+        n = self._rule.run_words
         counting: dict[str, Match] = {}
         alone: dict[str, Match] = {}
         near_images = {
@@ -271,18 +271,17 @@ class Comparison:
             for share, text in sorted(near, key=lambda found: (-found[0], found[1])):
                 if share < self._rule.min_overlap:
                     break
-                if all(one.question_id in counting for one in ones):
-                    break  # by texts that share as much or more
-                akin = self._akin(ones, self._by_text[text], hashes) if may_be_akin else {}
-                for one in ones:
+                left = [one for one in ones if one.question_id not in counting]
+                if not left:
+                    break  # the others have a match that shares as much or more
+                akin = self._akin(left, self._by_text[text], hashes) if may_be_akin else {}
+                for one in left:
                     other = akin.get(one.question_id, self._by_text[text][0])
                     has = f"it has {share:.0%} of the {n}-word runs of {_named(other)}"
-                    if one.question_id in counting:
-                        continue
                     if one.question_id in akin or self._own_words(text):
                         why = ", whose image is akin to its own" * (one.question_id in akin)
                         match = _match(other, "same_words", has + why, share)
-                        counting.setdefault(one.question_id, match)
+                        counting[one.question_id] = match
                     else:
                         match = _match(other, "words_alone", f"{has}, about another picture", share)
                         alone.setdefault(one.question_id, match)

@@ -134,7 +134,10 @@ def difference(
 
 
 def _sign_flip(sums: np.ndarray, seed: int) -> float:
-    """Return how often random signs of the scenes' sums give as large a sum, either way."""
+    """Return how often random signs of the scenes' sums give as large a sum, either way.
+
+    Drawn, as these sums may be any numbers; `curation.scores.gate.sign_flip` is exact, of scores.
+    """
     found, rng, total = 0, np.random.default_rng(seed), abs(float(sums.sum()))
     for start in range(0, DRAWS, _AT_ONCE):
         size = (min(_AT_ONCE, DRAWS - start), len(sums))

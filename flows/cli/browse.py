@@ -16,7 +16,14 @@ from typing import Annotated, Any
 import typer
 
 from flows.cli.interrupts import personal_limits
-from flows.cli.printing import Home, check_format, interval_text, rows_of, show_table
+from flows.cli.printing import (
+    Home,
+    check_format,
+    interval_text,
+    is_interval,
+    rows_of,
+    show_table,
+)
 from flows.parameters import takes
 from flows.settings import GallerySettings
 
@@ -88,9 +95,9 @@ def _json(value: Any) -> str:
 def _plain(value: Any) -> Any:
     if isinstance(value, Mapping):
         return {name: _plain(part) for name, part in value.items()}
-    if hasattr(value, "nanoseconds"):
+    if is_interval(value):
         return interval_text(value)
-    if isinstance(value, list):
+    if isinstance(value, list | tuple):  # a map is a list of pairs
         return [_plain(part) for part in value]
     if isinstance(value, Decimal):
         return int(value) if value == value.to_integral_value() else float(value)

@@ -228,9 +228,9 @@ def revoke(
         raise Problem(f"{subject!r} can't be revoked; what can: {listed}")
     with Walker(warehouse) as walker:
         entity, _ = walker.find(value, (subject,))
-        if entity.id not in (value, value.removeprefix(f"{subject}:")) and (
-            subject in ("source", "run") or len(value.removeprefix(f"{subject}:")) < _ENOUGH
-        ):  # nothing takes a revocation back
+        said = value.removeprefix(f"{subject}:")
+        named = subject in ("source", "run") or len(said) < _ENOUGH
+        if named and entity.id not in (value, said):  # nothing takes a revocation back
             raise Problem(f"no {subject} is called {value!r}; {entity.id} is: write its whole name")
         found = walker.lineage(entity, most=1_000_000)
     done = revocations.revoke(warehouse, subject, entity.id, reason)

@@ -83,6 +83,11 @@ def show_table(table: Any, most: int = 200) -> None:
     _print_remaining(table.num_rows - most)
 
 
+def is_interval(value: Any) -> bool:
+    """Return whether a value of a table is an interval of time, as Arrow has them."""
+    return hasattr(value, "months") and hasattr(value, "nanoseconds")
+
+
 def interval_text(value: Any) -> str:
     """Write an interval of time as DuckDB does: `1 month 2 days 03:04:05.6`."""
     seconds, rest = divmod(abs(value.nanoseconds), 10**9)
@@ -123,7 +128,7 @@ def format_cell(value: Any) -> str:
     """Format a value of a table for a terminal."""
     if value is None:
         return ""
-    if hasattr(value, "nanoseconds"):
+    if is_interval(value):
         return interval_text(value)
     if isinstance(value, float):
         return f"{value:.4g}" if abs(value) < 1e6 else f"{value:.0f}"

@@ -24,6 +24,7 @@ from flows.settings import EvaluateSettings, FieldProblem, Problem, TeacherSetti
 from flows.stages.failures import describe_reasons
 from flows.teachers.resolve import ResolvedTeacher, resolve
 from flows.teachers.response_styles import WayOfAsking, way_of_asking, without_zoom
+from flows.teachers.trained import trained_teacher
 from mcts.data import Question
 from mcts.teachers.credentials import mask_url
 from training.evaluation.controls import CROP_CONTROLS
@@ -36,7 +37,6 @@ from training.evaluation.measure import (
 from training.evaluation.report import EvaluationReport, compare
 from training.values.lines import Scorer
 from training.values.rerank import Reranking, rerank
-from warehouse.models import find_model
 from warehouse.query.read_back import PrefixStart, read_prefixes
 from warehouse.sources import task_of
 from warehouse.sources.find_files import normalize_split
@@ -255,7 +255,7 @@ class _Benchmark:
 
     def _demanded(self, name: str, way: WayOfAsking) -> int:
         """Return how many steps the prompt demands: of a student of GRPO what it was asked for."""
-        row = find_model(self.warehouse, name)
+        row = trained_teacher(self.settings.home, name)
         recipe = json.loads(row["recipe"]) if row is not None else {}
         if recipe.get("kind") == "grpo" and "min_thoughts" in recipe:
             return int(recipe["min_thoughts"])

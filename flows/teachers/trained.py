@@ -42,10 +42,19 @@ def teacher_id(home: str | None, teacher: str) -> str:
     Raises:
         WarehouseError: the task has no such model, or several have such a name.
     """
+    own, row = OWN_SERVER.match(teacher), trained_teacher(home, teacher)
+    return f"{own[0] if own else ''}{row['model_id']}" if row else teacher
+
+
+def trained_teacher(home: str | None, teacher: str) -> Row | None:
+    """Return the row of the model trained here that a teacher is, whether a server of our own runs
+    it or not; None for other teachers.
+
+    Raises:
+        WarehouseError: the task has no such model, or several have such a name.
+    """
     own = OWN_SERVER.match(teacher)
-    served_by = own[0] if own else ""
-    row = trained_model(home, teacher.removeprefix(served_by))
-    return f"{served_by}{row['model_id']}" if row else teacher
+    return trained_model(home, teacher[own.end() :] if own else teacher)
 
 
 def trained_model(home: str | None, name: str) -> Row | None:

@@ -27,8 +27,8 @@ STOPS = ("</tool_call>", "</answer>")
 """What ends a turn."""
 
 _ENDED = re.compile(r"<\s*/\s*answer\s*>", re.IGNORECASE)
-_TURN_END = re.compile(r"(?:\s|<\|(?:im_end|endoftext|eot_id|end|eom_id)\|>|</s>|<eos>)*")
-_TURN_ENDS = re.compile(rf"{_TURN_END.pattern}\Z")
+_END_MARK = re.compile(r"<\|(?:im_end|endoftext|eot_id|end|eom_id)\|>|</s>|<eos>")
+_TURN_END = re.compile(rf"(?:\s|{_END_MARK.pattern})*")
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,9 +76,10 @@ def read_turn(
         return _without_call(
             text[: ended.end()] if ended else text, frame, before, finish_reason, late
         )
-    content = text[call.start : call.end].strip()
+    content = text[call.start : call.end]
     if not call.closed:
-        content = _TURN_ENDS.sub("", content)
+        content = _END_MARK.split(content, maxsplit=1)[0]
+    content = content.strip()
     thought, problems = _thought(text[: call.begin], frame, before)
     if not call.closed and not _is_whole(content, frame, before):
         problems.append("unclosed_tool_call")

@@ -61,14 +61,15 @@ def searched_once(questions, simulations):
 def test_sql_prints_each_column_whatever_its_name_and_kind(home, capsys):
     statement = (
         "SELECT 1 AS a, 2 AS a, 'x' AS b, 1021::HUGEINT AS s, 1.25::DECIMAL(5, 2) AS d, "
-        "'nan'::DOUBLE AS n, ['nan'::DOUBLE, 0.5] AS l, 'x'::BLOB AS bytes, "
+        "'nan'::DOUBLE AS n, ['nan'::DOUBLE, 0.5] AS l, MAP {'k': 'nan'::DOUBLE} AS m, "
+        "'x'::BLOB AS bytes, "
         "INTERVAL '26 hours 3.5 seconds' AS i"
     )
     for form, printed in (
         ("json", '{"a": 1, "a_1": 2, "b": "x", "s": 1021, "d": 1.25, "n": null, '
-                 '"l": [null, 0.5], "bytes": "78", "i": "26:00:03.5"}\n'),
-        ("csv", '"a","a","b","s","d","n","l","bytes","i"\n'
-                '1,2,"x",1021,1.25,nan,"[null, 0.5]","78","26:00:03.5"\n'),
+                 '"l": [null, 0.5], "m": [["k", null]], "bytes": "78", "i": "26:00:03.5"}\n'),
+        ("csv", '"a","a","b","s","d","n","l","m","bytes","i"\n'
+                '1,2,"x",1021,1.25,nan,"[null, 0.5]","[[""k"", null]]","78","26:00:03.5"\n'),
     ):  # fmt: skip
         assert run("sql", statement, "--format", form, home=home) == 0
         assert capsys.readouterr().out == printed

@@ -115,6 +115,12 @@ def test_what_is_decided_later_is_on_the_page(home):
         run("models", "promote", "sat2", model, "--reason", "a try", "--by", "anna", home=home) == 0
     )
     assert read_report(cycle).since == ("promoted by anna, a try",)
+    back = ("models", "rollback", "sat2", "--by", "ben", "--reason", "it is worse")
+    assert run(*back, home=home) == 0
+    assert read_report(cycle).since == (
+        "promoted by anna, a try",
+        "rolled back by ben, it is worse",
+    )
 
 
 def test_what_is_lost_is_named_and_the_rest_is_shown(home):

@@ -2,11 +2,20 @@
 
 from __future__ import annotations
 
+import json
+from pathlib import Path
+
 import pytest
 
 from curation.scores.bootstrap import PairedDifference
-from flows.stages.evaluate import Outcome
+from flows.settings import EvaluateSettings
+from flows.stages.evaluate import Outcome, _Benchmark
+from flows.teachers.response_styles import WayOfAsking
+from mcts.zoom.config import ZoomConfig
+from tests.support.zoom_trees import ZOOM
 from tests.training.test_report import reported
+from warehouse.storage.home import Warehouse
+from warehouse.tables.delta import insert_new
 
 NEAR, FAR = ("near", "left"), ("far", "right")
 CLEAR = PairedDifference(0.25, 0.125, 0.375, 0.002, 3, 1, 0.625, 8, 6)
@@ -72,3 +81,30 @@ def test_everything_measured_is_in_the_data_of_an_outcome() -> None:
     data = whole.plain()
     assert (data["against"], data["no_zoom"]) == (two.plain(), three.plain())
     assert data["differences"]["all"]["value"] == 0.25 and data["zoom_gain"]["all"]["n"] == 4
+
+
+def test_a_student_of_grpo_is_asked_for_the_steps_it_was_trained_with(tmp_path: Path) -> None:
+    """Its own recipe's, whatever other models' names begin with the name that was typed."""
+    recipes = [
+        ("nano-zoom-grpo-1a", {"kind": "grpo", "min_thoughts": 5}),
+        ("nano-zoom-grpo-2b", {"kind": "grpo", "min_thoughts": 6}),
+        ("imitated", {"kind": "sft", "min_thoughts": 7}),
+        ("older", {"kind": "grpo"}),
+    ]
+    home = Warehouse.at(str(tmp_path))
+    insert_new(home, "models", [
+        {"model_id": f"{name}@1", "name": name, "base": "b@0", "path": f"models/{name}",
+         "recipe": json.dumps(recipe), "metrics": "{}", "run_id": "r"}
+        for name, recipe in recipes
+    ])  # fmt: skip
+    settings = EvaluateSettings.checked(model="x", benchmark="sat2", home=home.root)
+    asked = _Benchmark(home, settings, [], "test", print)
+
+    def demanded(name: str, zoom: ZoomConfig | None = None) -> int:
+        return asked._demanded(name, WayOfAsking("points", zoom))
+
+    assert demanded("nano-zoom-grpo-1a") == 5 == demanded("nano-zoom-grpo-1a@1", ZOOM)
+    assert demanded("vllm:nano-zoom-grpo-2b") == 6
+    assert (demanded("imitated"), demanded("older")) == (3, 3)
+    for other in ("nano-zoom", "http://127.0.0.1:1"):
+        assert (demanded(other), demanded(other, ZOOM)) == (3, 1)

@@ -25,6 +25,7 @@ from flows.stages.shards.worker import WorkerProcess
 from tests.flows.test_build import contents
 from tests.support.fixtures import sat_rows, write_sat
 from tests.support.stub_server import StubServer
+from warehouse.query.run_query import query
 from warehouse.sources.importing import import_questions
 from warehouse.storage.home import Warehouse
 
@@ -247,6 +248,27 @@ def test_what_a_shard_does_not_need_of_its_share_is_free_for_others() -> None:
     asyncio.run(run.all_on([Spending()]))
     assert [share.tokens for share in given] == [30, 30, 50, 70]
     assert run.total.tree_ids == ["t0", "t1", "t2"] and run.total.stopped_by is None
+
+
+def test_a_second_run_holds_what_the_first_one_paid(
+    home: Path, server: StubServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    shares: dict[tuple[str, ...], Share] = {}
+
+    class Noting(Here):
+        async def run(self, shard: Shard) -> ShardOutcome:
+            shares[tuple(shard.tree_ids)] = shard.share
+            return await super().run(shard)
+
+    on(monkeypatch, Noting())
+    search(server, home, on="ray")
+    assert {share.requests for share in shares.values()} == {None}
+    search(server, home, on="ray", run_requests=1)
+    rows = query(Warehouse(str(home)), "SELECT tree_id, requests FROM trees").to_pylist()
+    paid = {row["tree_id"]: row["requests"] for row in rows}
+    assert {ids: share.requests for ids, share in shares.items()} == {
+        ids: sum(paid[name] for name in ids) for ids in shares
+    }
 
 
 def test_a_worker_that_would_search_otherwise_refuses(

@@ -76,6 +76,23 @@ def test_grpo_on_a_version_asks_its_questions_and_has_its_lineage(made: Warehous
     assert again is not None and again["model_id"] == row["model_id"]
 
 
+def test_a_trainer_that_begins_in_a_later_epoch_asks_what_that_epoch_asks(made: Warehouse) -> None:
+    recipe = grpo("steps=1", "questions=1", "group=2", ALL)
+
+    def asked(name: str, *epochs: int) -> list[list[str]]:
+        trainer, _ = trainer_for(made, recipe, name)
+        loader = trainer.get_train_dataloader()
+        found = []
+        for epoch in epochs:  # as the trainer does
+            loader.set_epoch(epoch)
+            found.append([row["question_id"] for batch in loader for row in batch])
+        return found
+
+    first, second = asked("whole", 0, 1)
+    assert asked("later", 1) == [second]
+    assert first != second and sorted(first) == sorted(second)
+
+
 def test_both_samplers_say_the_same_and_the_trainer_agrees(made: Warehouse) -> None:
     messages = []
     for engine in ("local", "transformers"):

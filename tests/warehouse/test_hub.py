@@ -18,7 +18,7 @@ from urllib.parse import unquote, urlsplit
 import pytest
 
 from tests.warehouse.test_versions import KEPT, fill
-from warehouse.exports.hub import check_name
+from warehouse.exports.hub import check_name, push
 from warehouse.storage.home import Warehouse, WarehouseError
 from warehouse.versions.versions import publish
 
@@ -213,6 +213,17 @@ def test_an_export_is_pushed_in_one_commit_and_loads_from_what_arrived(
         (tmp_path / "got" / path).write_bytes(data)
     got = load_dataset(str(tmp_path / "got"), split="train", cache_dir=str(tmp_path / "cache"))
     assert len(got) == 3 and got[0]["messages"][0]["role"] == "system"
+
+
+def test_what_the_client_itself_refuses_is_one_sentence(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refuse(*_: Any, **__: Any) -> None:
+        raise ValueError("Invalid metadata in README.md.\n- license must be one of ...")
+
+    monkeypatch.setattr("huggingface_hub.HfApi.create_repo", refuse)
+    with pytest.raises(WarehouseError, match=r"refuses me/x: Invalid metadata in README\.md\.$"):
+        push(tmp_path, "me/x", message="a", tag="a-v1")
 
 
 @pytest.mark.parametrize(

@@ -75,6 +75,16 @@ def test_rolling_back_ends_where_a_model_was_champion_twice(home):
     assert takes_back(back[0], "a@1") and not takes_back(back[0], "c@1")
 
 
+def test_rolling_back_goes_on_where_earlier_releases_went_round(home):
+    for model in ("a@1", "b@1"):
+        promote(home, model)
+    for model in ("a@1", "b@1", "a@1"):  # back and forth, more often than there were promotions
+        decide(home, Decision("sat2", model, "rolled_back", "back"))
+    assert rollback(home, "sat2")["promoted"] is False and champion_id(home, "sat2") is None
+    promote(home, "c@1")
+    assert champion_id(home, "sat2") == "c@1"
+
+
 def test_rolling_back_the_first_champion_leaves_none(home):
     refuse(home, "x@1", gate={"p": 0.5})
     made = promote(home, "a@1")

@@ -90,6 +90,18 @@ def test_llama_factory_is_told_its_data_and_its_pixels(tmp_path: Path) -> None:
     assert limits["dataset"] == ",".join(told) and limits["dataset_dir"] == "."
 
 
+@pytest.mark.parametrize(
+    ("counts", "split"),
+    [({"train": 1, "test": 3}, "train"), ({"validation": 2, "test": 3}, "test")],
+)
+def test_easyr1_is_told_a_folder_that_is_there(
+    tmp_path: Path, counts: dict[str, int], split: str
+) -> None:
+    said = write_trainer_files(tmp_path, VERSION, "easyr1", "parquet", QWEN3, counts, [(56, 56)])
+    assert f"  train_files: data/{split}\n" in (tmp_path / "easyr1.yaml").read_text()
+    assert any(f"this folder's data/{split}" in line for line in said)
+
+
 def test_process_rewards_have_no_trainer_any_more(tmp_path: Path) -> None:
     (said,) = notes(tmp_path, "prm", QWEN3)
     assert "stepwise supervision" in said

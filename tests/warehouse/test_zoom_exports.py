@@ -166,6 +166,18 @@ def test_trl_finds_a_place_for_every_crop(
         assert [b["image"] for b in blocks if b["type"] == "image"] == row["images"]
 
 
+def test_trainers_are_told_limits_that_crops_lie_within(
+    warehouse: Warehouse, version: Version, tmp_path: Path
+) -> None:
+    free = replace(QWEN3, min_pixels=None, max_pixels=None)
+    rows = exported(warehouse, version, tmp_path / "out", "llama-factory", space=free)
+    sides = {image.size for row in rows for image in row["images"]}
+    least = min(width * height for width, height in sides)
+    assert least < 1000 * 1000, "crops are smaller than their image"
+    told = (tmp_path / "out" / "llama_factory.yaml").read_text()
+    assert f"image_min_pixels: {least}\n" in told and "image_max_pixels: 1000000\n" in told
+
+
 def test_calls_can_be_written_with_the_box_tool(
     warehouse: Warehouse, version: Version, tmp_path: Path
 ) -> None:

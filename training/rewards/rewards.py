@@ -186,27 +186,28 @@ def _share_of_hits(parsed: ParsedCompletion, check: Callable[..., list[bool]]) -
 
 
 def _on_their_objects(steps: Sequence[Step], objects: Objects) -> list[bool]:
-    """Return whether each step's points lie on objects that it names: on any of them, so that more
-    names than one beyond its points are no hit."""
+    return _hits(steps, objects)[0]
+
+
+def _hits(steps: Sequence[Step], objects: Objects) -> tuple[list[bool], list[set[str]]]:
+    """Return whether each step's points lie on objects that it names, and which it names.
+
+    On any of them: so more names than one beyond its points are no hit.
+    """
     trace = Trace("", tuple(steps), None, None, TraceKind.DIRECT)
-    return [
-        found.grounded is True and len(names) <= len(step.points) + 1
-        for step, names, found in zip(
-            steps, _named(steps, objects), grounding.check(trace, objects), strict=True
-        )
-    ]
-
-
-def _named(steps: Sequence[Step], objects: Objects) -> list[set[str]]:
-    """Return the known objects that each step names."""
     labels = sorted({box.label for boxes in objects for box in boxes or () if box.label.strip()})
-    return [set(labels_in(step.thought, labels)) for step in steps]
+    named = [set(labels_in(step.thought, labels)) for step in steps]
+    hits = [
+        found.grounded is True and len(names) <= len(step.points) + 1
+        for step, names, found in zip(steps, named, grounding.check(trace, objects), strict=True)
+    ]
+    return hits, named
 
 
 def _on_their_objects_at_last(steps: Sequence[Step], objects: Objects) -> list[bool]:
     """Return the same, where each second look that hits makes good one miss before it, without the
     steps that only hit what was hit before."""
-    hits, named = _on_their_objects(steps, objects), _named(steps, objects)
+    hits, named = _hits(steps, objects)
     for again, step in enumerate(steps):
         if hits[again] and revisits(step.thought):
             missed = [i for i in range(again) if not hits[i] and named[i] & named[again]]

@@ -111,8 +111,7 @@ class BundleImages:
 
 
 def split_name(split: str | None) -> str:
-    """Return a split's name as `datasets` takes it: letters, digits, underscores and dots between
-    them."""
+    """Return a split's name as `datasets` takes it: letters, digits and underscores."""
     words = re.findall(r"\w+", split or "")
     return "_".join(words) or "train"
 

@@ -232,21 +232,20 @@ class Walker:
         Raises:
             WarehouseError: it names nothing, or several entities.
         """
-        whole = [entity for entity in self._matching(text, kinds) if entity.id == text]
-        if len(whole) == 1:
-            return whole[0], None
+        matches = self._matching(text, kinds)
+        exact = [entity for entity in matches if entity.id == text]
+        if len(exact) == 1:
+            return exact[0], None
         kind, _, rest = text.partition(":")
         known = {name for name, _ in _ID_QUERIES} | {"node", "dataset"}
         if rest and kind in (known.intersection(kinds) if kinds else known):
-            kinds, text = (kind,), rest
+            return self.find(rest, (kind,))
         match = re.fullmatch(r"([^@/]+(?:@v\d+))/(\w+)", text)
         if match and (not kinds or "trace" in kinds):
             return self._row(*match.groups())
         match = re.fullmatch(r"(\w+)/(\d+)", text)
         if match and (not kinds or "node" in kinds):
             return self._node(*match.groups()), None
-        matches = self._matching(text, kinds)
-        exact = [entity for entity in matches if entity.id == text]
         matches = exact or matches
         if len(matches) == 1:
             return matches[0], None

@@ -43,8 +43,6 @@ from warehouse.tables.rows import image_row, question_row
 _DRAFT_BATCH = 32  # each holds its images
 _IMAGE_BATCH = 64
 _ROW_BATCH = 4096
-
-
 _SPLIT = re.compile(r"\w+(?:[.-]\w+)*")
 
 
@@ -110,7 +108,7 @@ def import_questions(
         progress: called with `checking` or `storing` and the number of rows done so far.
 
     Raises:
-        ImportProblem: a file can't be read, too much was rejected, or nothing was usable.
+        ImportProblem: a file can't be read, too many are rejected, none is usable; none is stored.
     """
     _check_split(split)
     files = find_readers(task, path, split, image_root, columns)
