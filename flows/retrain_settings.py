@@ -38,6 +38,9 @@ class RetrainSettings(HomeSettings):
     )
     beside_share: float = option(0.5, "with beside, share of new questions it searches", gt=0, lt=1)
     space: str | None = option(None, "coordinates of a served teacher")
+    filters: str | None = option(
+        None, "YAML file of filters and their values, as for `vigorl build`"
+    )
     simulations: int = option(8, "simulations a tree", ge=1)
     per_question: int = option(6, "most traces of a question in the dataset", ge=1)
     min_new_traces: int = option(50, "kept traces not trained on yet that start a training", ge=1)

@@ -166,7 +166,8 @@ class SearchRun:
         forced, zoom = self.at_max_depth(leaf), self.config.zoom
         if zoom is None:
             parsed = parse_response(sample, self.frame, answer_opened=forced)
-            problems = tuple(problem.kind for problem in parsed.problems)
+            kinds = tuple(problem.kind for problem in parsed.problems)
+            problems = ("answer_forced", *kinds) if forced else kinds
             return fold_remark(complete_steps(sample, parsed)), parsed.answer, problems
         turn = read_turn(
             sample.text, self.frame, zoom, leaf.steps(),

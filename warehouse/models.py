@@ -24,7 +24,7 @@ from pathlib import Path
 from mcts.coordinates import CoordinateSpace
 from mcts.names import check_name
 from mcts.teachers.local.teacher import checkpoint_identity
-from warehouse.query.run_query import connect
+from warehouse.query.run_query import connect_trusted
 from warehouse.registry import resolve_alias
 from warehouse.storage.home import Warehouse, WarehouseError, code_revision
 from warehouse.storage.objects import sync
@@ -104,7 +104,7 @@ def find_model(warehouse: Warehouse, ref: str) -> Row | None:
         WarehouseError: several models match, or the task has no such model.
     """
     ref = resolve_alias(warehouse, ref)
-    with connect(warehouse, names=["models"]) as con:
+    with connect_trusted(warehouse, ["models"]) as con:
         rows = con.sql(
             "SELECT * FROM models WHERE name = $1 OR starts_with(model_id, $1) "
             "ORDER BY name <> $1, model_id <> $1, model_id LIMIT 3",
@@ -132,7 +132,7 @@ def require_model(warehouse: Warehouse, ref: str) -> Row:
 
 def list_models(warehouse: Warehouse) -> list[Row]:
     """Every trained model, oldest first."""
-    with connect(warehouse, names=["models"]) as con:
+    with connect_trusted(warehouse, ["models"]) as con:
         table = con.sql("SELECT * FROM models ORDER BY created_at, model_id").to_arrow_table()
         return [dict(row) for row in table.to_pylist()]
 

@@ -24,7 +24,7 @@ from datetime import datetime
 from itertools import takewhile
 from typing import Any, Literal
 
-from warehouse.query.run_query import connect
+from warehouse.query.run_query import connect_trusted
 from warehouse.storage.home import Warehouse, WarehouseError
 from warehouse.tables.delta import insert_new
 from warehouse.tables.schema import Row
@@ -95,7 +95,7 @@ def history(
     Args:
         as_of: those made until then.
     """
-    with connect(warehouse, names=["promotions"]) as con:
+    with connect_trusted(warehouse, ["promotions"]) as con:
         rows = con.sql(
             """
             SELECT * EXCLUDE (number)
@@ -142,8 +142,11 @@ def champion_id(warehouse: Warehouse, task: str, as_of: datetime | None = None) 
 def challenger_id(warehouse: Warehouse, task: str) -> str | None:
     """Return the model that waits for a person's decision, else the last that was refused since
     the champion was promoted; None if there is none."""
-    newest = next(iter(history(warehouse, task)), None)
-    return None if newest is None or _changes_champion(newest) else newest["model_id"]
+    since: dict[str, str] = {}  # the newest decision about each model, the newest model first
+    for row in takewhile(lambda row: not _changes_champion(row), history(warehouse, task)):
+        since.setdefault(row["model_id"], row["outcome"])
+    waiting = (model_id for model_id, outcome in since.items() if outcome == "waiting")
+    return next(waiting, next(iter(since), None))
 
 
 def resolve_alias(warehouse: Warehouse, name: str) -> str:

@@ -25,10 +25,27 @@ from mcts.parsing import answer_points
 
 
 def grade(question: Question, answer: str | None) -> Grade:
-    """Score `answer` in [0, 1] against the question's gold answer."""
+    """Score `answer` in [0, 1] against the question's gold answer.
+
+    Whether there is a score depends on the question alone: without a gold answer that an answer can
+    equal, no answer to it has one.
+    """
+    if reason := _ungradable(question):
+        return Grade(None, reason)
     if answer is None or not answer.strip():
         return Grade(0.0, "no answer was given")
     return _GRADERS[question.answer_kind](question, answer)
+
+
+def _ungradable(question: Question) -> str:
+    """Say why no answer to the question can be graded; nothing where one can."""
+    if question.answer_kind is AnswerKind.TEXT and question.choices:
+        known = any(choice_of(question, text) is not None for text in question.answers)
+        return "" if known else "no gold answer is one of the choices"
+    if question.answer_kind is AnswerKind.ACTION:
+        known = any(parse_action(text) is not None for text in question.answers)
+        return "" if known else "no gold answer is an action"
+    return ""
 
 
 def choice_of(question: Question, answer: str) -> int | None:
@@ -58,10 +75,7 @@ def _grade_text(question: Question, answer: str) -> Grade:
         picked = choice_of(question, answer)
         if picked is None:
             return Grade(0.0, "not one of the choices")
-        gold = {choice_of(question, text) for text in question.answers} - {None}
-        if not gold:
-            return Grade(None, "no gold answer is one of the choices")
-        right = picked in gold
+        right = picked in {choice_of(question, text) for text in question.answers}
         return Grade(float(right), "the right choice" if right else "another choice is right")
     spellings = {answer, without_variable(answer)}
     if any(same_text(said, gold) for said in spellings for gold in question.answers):

@@ -21,7 +21,7 @@ from typing import Any
 from flows.progress import Progress
 from flows.settings import BuildSettings, Problem
 from flows.stages.corpus.passes import filter_corpus
-from flows.stages.curate import Summary, other_filters, read_filters, summarize
+from flows.stages.curate import Summary, other_filters, read_filters, refilter, summarize
 from flows.stages.failures import describe_failures
 from flows.stages.run_budget import RunBudget, describe_cost, describe_stop, spent_on
 from flows.stages.search import (
@@ -42,7 +42,7 @@ from mcts.budget import Budget
 from mcts.data import Question
 from mcts.journal.journal import Journal
 from mcts.teachers.checkpoints import find_checkpoint
-from warehouse.query.run_query import connect
+from warehouse.query.run_query import connect_trusted
 from warehouse.sources import task_of
 from warehouse.storage.home import Warehouse
 from warehouse.tables.delta import record_run
@@ -97,6 +97,7 @@ async def build(
             progress.start(len(searches), len(done), None)
             outcome = await run_elsewhere(shards, settings, progress)
         there = outcome.tree_ids
+        await refilter(warehouse, run_id, settings.task, filters, step)
         await step(filter_corpus)(warehouse, run_id, settings.task, filters)
         summary = await step(summarize)(warehouse, settings.task, there)
         spent = await asyncio.to_thread(spent_on, warehouse, there)
@@ -174,7 +175,7 @@ def _remarks(
 
 def searched_questions(warehouse: Warehouse, task: str) -> frozenset[str]:
     """Return the ids of a task's questions that have a tree, whoever made it."""
-    with connect(warehouse, names=["trees", "questions"]) as con:
+    with connect_trusted(warehouse, ["trees", "questions"]) as con:
         rows = con.sql(
             "SELECT DISTINCT question_id FROM trees JOIN questions USING (question_id) "
             "WHERE questions.task = $1",

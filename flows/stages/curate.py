@@ -21,6 +21,7 @@ from curation.filters.base import Context, Filter, apply_filters
 from curation.filters.config import (
     DEFAULT_FILTERS,
     FilterProblem,
+    describe_change,
     load_filters,
     trace_filters,
 )
@@ -33,7 +34,7 @@ from mcts.coordinates import CoordinateSpace, Frame
 from mcts.data import Trace
 from mcts.parsing import render
 from warehouse.query.read_back import read_trees
-from warehouse.query.run_query import connect, named_in, query
+from warehouse.query.run_query import connect_trusted, named_in, query_trusted
 from warehouse.query.sql_guard import quoted
 from warehouse.storage.home import Warehouse
 from warehouse.tables.delta import commit_traces, insert_new, record_run
@@ -119,14 +120,16 @@ def read_filters(path: str | None) -> tuple[Filter, ...]:
 
 def other_filters(warehouse: Warehouse, task: str, run_id: str, path: str | None) -> dict[str, str]:
     """Remark that the run before chose other filters, whose verdicts this run has replaced."""
-    runs = query(
+    runs = query_trusted(
         warehouse,
         "SELECT run_id, json_extract_string(params, '$.filters') AS path FROM runs "
         f"WHERE task = {quoted(task)} AND kind IN ('build', 'curate') ORDER BY created_at DESC",
     ).to_pylist()
     if all(run["path"] == path for run in runs):
         return {}  # as nearly always: the many verdicts need not be read
-    wrote = set(query(warehouse, "SELECT DISTINCT run_id FROM verdicts")["run_id"].to_pylist())
+    wrote = set(
+        query_trusted(warehouse, "SELECT DISTINCT run_id FROM verdicts")["run_id"].to_pylist()
+    )
     earlier = (run["path"] for run in runs if run["run_id"] in wrote - {run_id})
     before = next(earlier, path)
     if run_id not in wrote or before == path:
@@ -142,7 +145,9 @@ def trees_of(warehouse: Warehouse, task: str) -> list[str]:
     Raises:
         Problem: there are none.
     """
-    rows = query(warehouse, f"SELECT tree_id FROM trees WHERE task = {quoted(task)} ORDER BY 1")
+    rows = query_trusted(
+        warehouse, f"SELECT tree_id FROM trees WHERE task = {quoted(task)} ORDER BY 1"
+    )
     tree_ids: list[str] = rows["tree_id"].to_pylist()
     if not tree_ids:
         raise Problem(
@@ -154,7 +159,7 @@ def trees_of(warehouse: Warehouse, task: str) -> list[str]:
 
 def _has_lost_questions(warehouse: Warehouse, task: str) -> bool:
     """Whether a tree names a question by an id that no row has, as older code left them."""
-    found = query(
+    found = query_trusted(
         warehouse,
         "SELECT tree_id FROM trees ANTI JOIN questions USING (question_id) "
         f"WHERE task = {quoted(task)} LIMIT 1",
@@ -251,9 +256,92 @@ def find_uncurated(
     return sorted(set(tree_ids).difference(tree_id for (tree_id,) in curated))
 
 
+async def refilter(
+    warehouse: Warehouse,
+    run_id: str,
+    task: str,
+    filters: Sequence[Filter],
+    step: Callable[[Stage], Stage] = lambda stage: stage,
+) -> None:
+    """Judge a task's traces anew that other filters judged: what is kept follows from one set.
+
+    A build applies its filters to its own trees, and those of the second stage to all of the task.
+    Other values make a filter another one; newer code does not: that is for `curate`.
+    """
+    if not await asyncio.to_thread(_judged_otherwise, warehouse, filters):
+        return
+    tree_ids = await asyncio.to_thread(trees_of, warehouse, task)
+    left = await asyncio.to_thread(_trees_judged_otherwise, warehouse, tree_ids, filters)
+    for start in range(0, len(left), CURATION_BATCH):
+        await step(curate_trees)(warehouse, run_id, left[start : start + CURATION_BATCH], filters)
+
+
+def _judged_otherwise(warehouse: Warehouse, filters: Sequence[Filter]) -> bool:
+    """Whether a trace's verdicts may be by other filters; False is certain.
+
+    Each filter must have judged as many traces as each other one, and always with these values.
+    """
+    counts = dict.fromkeys((one.name for one in trace_filters(filters, None)), 0)
+    alike = _alike(warehouse, filters)
+    for name, method, judged in _first_stage(warehouse):
+        if (name, method) not in alike:
+            return True
+        counts[name] += judged
+    return len(set(counts.values())) > 1
+
+
+def _first_stage(warehouse: Warehouse) -> list[tuple[str, str, int]]:
+    """Return each filter of the first stage with each of its methods, and its verdicts by it."""
+    with connect_trusted(warehouse, ["verdicts"]) as con:
+        return con.execute(
+            f"SELECT filter, {_METHOD}, count(*) FROM verdicts WHERE stage IS NULL AND "
+            "filter <> '(none)' GROUP BY 1, 2"
+        ).fetchall()
+
+
+_METHOD = "coalesce(method, 'rules/' || version)"
+
+
+def _alike(warehouse: Warehouse, filters: Sequence[Filter]) -> set[tuple[str, str]]:
+    """Return filters with their methods that have the values of `filters`, by any code of them."""
+    wanted = {one.name: one.method for one in trace_filters(filters, None)}
+    return {
+        (name, method)
+        for name, method, _ in _first_stage(warehouse)
+        if name in wanted and not describe_change(name, method, wanted[name])
+    }
+
+
+def _trees_judged_otherwise(
+    warehouse: Warehouse, tree_ids: Sequence[str], filters: Sequence[Filter]
+) -> list[str]:
+    """List trees with a trace whose newest verdicts are not those of these filters."""
+    wanted = trace_filters(filters, None)
+    pairs = sorted(_alike(warehouse, filters))
+    same = " OR ".join(
+        f"(filter = {quoted(name)} AND {_METHOD} = {quoted(method)})" for name, method in pairs
+    )
+    found = _asked_of(
+        warehouse,
+        tree_ids,
+        f"""
+        SELECT DISTINCT tree_id FROM (
+            SELECT trace_id, max_by(same AND n = {max(1, len(wanted))}, version) AS same FROM (
+                SELECT trace_id, version, bool_and({same or "filter = '(none)'"}) AS same,
+                    count(*) AS n
+                FROM verdicts SEMI JOIN (SELECT trace_id FROM traces SEMI JOIN _asked
+                    USING (tree_id)) USING (trace_id)
+                WHERE stage IS NULL GROUP BY trace_id, version
+            ) GROUP BY trace_id
+        ) JOIN traces USING (trace_id) WHERE NOT same ORDER BY 1
+        """,
+    )
+    return [tree_id for (tree_id,) in found]
+
+
 def _asked_of(warehouse: Warehouse, tree_ids: Sequence[str], sql: str) -> list[tuple[Any, ...]]:
     """Run a statement that finds these trees in the table `_asked`."""
-    with connect(warehouse, names=named_in(sql)) as con:
+    with connect_trusted(warehouse, named_in(sql)) as con:
         con.register("_asked", pa.table({"tree_id": pa.array(tree_ids, pa.string())}))
         return list(con.execute(sql).fetchall())
 

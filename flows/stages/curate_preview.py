@@ -25,7 +25,7 @@ from flows.stages.verdicts import Verdicts, stored_verdicts
 from mcts.data import Trace
 from warehouse.query.dedup_inputs import compared_questions, perceptual_hashes
 from warehouse.query.read_back import read_traces
-from warehouse.query.run_query import connect, query
+from warehouse.query.run_query import connect_trusted, query_trusted
 from warehouse.query.sql_guard import quoted
 from warehouse.storage.home import Warehouse
 from warehouse.tables.schema import Row
@@ -92,7 +92,7 @@ async def preview_curation(settings: CurateSettings) -> Preview:
 
 def _preview(warehouse: Warehouse, task: str, filters: Sequence[Filter]) -> Preview:
     tree_ids = trees_of(warehouse, task)
-    latest = query(
+    latest = query_trusted(
         warehouse,
         "SELECT trace_id, tree_id FROM latest_traces "
         f"WHERE task = {quoted(task)} AND origin = 'search'",
@@ -146,7 +146,7 @@ def _preview(warehouse: Warehouse, task: str, filters: Sequence[Filter]) -> Prev
 
 def _beside(warehouse: Warehouse, task: str, filters: Sequence[Filter]) -> Beside:
     """Read all that the task's traces are seen beside."""
-    with connect(warehouse, names=["questions", "images"]) as con:
+    with connect_trusted(warehouse, ["questions", "images"]) as con:
         every = [one for some in compared_questions(con) for one in some]
         sizes = con.sql("SELECT image_id, width, height FROM images").fetchall()
     images = {image_id for one in every for image_id in one.image_ids}
@@ -171,7 +171,7 @@ def _known_rows(warehouse: Warehouse, task: str) -> list[Row]:
 
     One that those filters have not judged is left out: it must not count as kept by this stage.
     """
-    table = query(
+    table = query_trusted(
         warehouse,
         "SELECT trace_id, question_id, tree_id, kind, answer, text, kept "
         "FROM latest_traces JOIN (SELECT trace_id, bool_and(keep) AS kept "

@@ -42,7 +42,7 @@ from mcts.teachers.base import Request, TeacherError
 from mcts.teachers.shared_refusal import SharedRefusal
 from warehouse.maintenance.delete import delete_rows
 from warehouse.query.read_back import read_traces, rows_among
-from warehouse.query.run_query import query
+from warehouse.query.run_query import query_trusted
 from warehouse.query.sql_guard import quoted
 from warehouse.storage.home import Warehouse
 from warehouse.tables.delta import insert_new, record_run
@@ -86,7 +86,7 @@ async def judge(settings: JudgeSettings, *, report: Report = ignore) -> Judged:
     warehouse = Warehouse.at(settings.home)
     kind = KINDS[settings.what]
     task = quoted(settings.task)
-    if not query(warehouse, f"FROM traces WHERE task = {task} LIMIT 1").num_rows:
+    if not query_trusted(warehouse, f"FROM traces WHERE task = {task} LIMIT 1").num_rows:
         raise Problem(f"there are no traces of task {settings.task!r} in {warehouse.root}")
     model = settings
     if settings.what != "necessity":
@@ -136,7 +136,7 @@ async def judge(settings: JudgeSettings, *, report: Report = ignore) -> Judged:
 def _failed(warehouse: Warehouse, kind: Kind, methods: Iterable[str]) -> set[str]:
     """Traces with a row by these methods that stands for a failed request."""
     where = f"error IS NOT NULL AND {_listed('method', methods)}"
-    found = query(warehouse, f"SELECT DISTINCT trace_id FROM {kind.table} WHERE {where}")
+    found = query_trusted(warehouse, f"SELECT DISTINCT trace_id FROM {kind.table} WHERE {where}")
     return set(found["trace_id"].to_pylist())
 
 
@@ -159,7 +159,7 @@ def _to_do(
         done += f" AND NOT {_listed('trace_id', again)}"
     wanted = kind.traces.format(task=task, done=done)
     most = "" if limit is None else f"LIMIT {limit}"
-    found = query(warehouse, f"SELECT trace_id FROM ({wanted}) ORDER BY trace_id {most}")
+    found = query_trusted(warehouse, f"SELECT trace_id FROM ({wanted}) ORDER BY trace_id {most}")
     return [str(trace_id) for trace_id in found["trace_id"].to_pylist()]
 
 

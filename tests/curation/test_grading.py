@@ -86,6 +86,18 @@ def test_text(about, answer, score):
     assert grade(about, answer).score == score
 
 
+@pytest.mark.parametrize(
+    "about",
+    [
+        question(choices=("left", "right"), answers=("above",)),
+        question(AnswerKind.ACTION, answers=("nothing to do",)),
+    ],
+)
+@pytest.mark.parametrize("answer", [None, "", "left", "above", "zebra", "click [3]"])
+def test_whether_there_is_a_score_depends_on_the_question_alone(about, answer):
+    assert grade(about, answer).score is None
+
+
 BOX = question(AnswerKind.BOX, boxes=(Box(10, 10, 20, 20), Box(100, 100, 120, 120)))
 
 

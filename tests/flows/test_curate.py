@@ -303,6 +303,18 @@ def test_a_build_filters_by_its_file(tmp_path, strict):
     }  # fmt: skip
 
 
+def test_a_build_judges_the_other_traces_of_its_task_by_its_filters(warehouse, strict):
+    again(warehouse, strict)
+    few = query(warehouse, KEPT).num_rows
+    wanted = BuildSettings.checked(task="sat2", limit=1, simulations=2, home=warehouse.root)
+    assert "the default ones" in asyncio.run(build(wanted)).extra["filters"]
+    assert query(warehouse, KEPT).num_rows > few
+    judged = query(warehouse, "SELECT count(*) AS n FROM verdicts").to_pylist()
+    asyncio.run(build(wanted))
+    again(warehouse)
+    assert query(warehouse, "SELECT count(*) AS n FROM verdicts").to_pylist() == judged
+
+
 def test_verdicts_that_another_process_wrote_meanwhile_are_not_written_twice(warehouse, strict):
     with ThreadPoolExecutor(2) as pool:
         list(pool.map(lambda _: again(Warehouse(warehouse.root), strict), range(2)))

@@ -24,11 +24,13 @@ from flows.stages.retrain.cycle import Cycle, begin_cycle
 from flows.stages.retrain.stages import (
     Paused,
     Tools,
+    _base_model,
     build_new,
     compare,
     decide_gate,
     evaluate_both,
     measure_student,
+    read_paired,
     train_grpo,
     train_sft,
 )
@@ -37,6 +39,7 @@ from mcts.data import AnswerKind, Image, Question
 from training.recipes import load_recipe
 from warehouse.registry import Decision, decide, history
 from warehouse.storage.home import Warehouse
+from warehouse.tables.delta import insert_new
 
 NONE = Range(0.0, 0.0, 0.0)
 
@@ -77,7 +80,7 @@ class Builds:
         monkeypatch.setattr(stages, "forecast_build", self.forecast)
         monkeypatch.setattr(stages, "build", self.build)
 
-    async def curate_left(self, cycle: Cycle, *, corpus: bool = True) -> None:
+    async def curate_left(self, cycle: Cycle, filters: object, *, corpus: bool = True) -> None:
         self.corpus.append(corpus)
 
     async def forecast(self, chosen: BuildSettings, *, question_ids: list[str]) -> Forecast:
@@ -364,6 +367,40 @@ def test_a_decision_is_recorded_once_with_its_numbers(
     later.store("evaluate", evaluations())
     asyncio.run(decide_gate(later, settings(), tools()))
     assert attempts == [1, 2], "the second against this champion"
+
+
+def test_questions_that_cannot_be_graded_are_not_compared(cycle: Cycle) -> None:
+    warehouse = cycle.warehouse
+    asked = [
+        {
+            "question_id": f"q{i}",
+            "image_ids": [f"i{i}"],
+            "task": "sat2",
+            "split": "gate",
+            "text": "?",
+            "answer_kind": "text",
+            "answers": ["a"],
+        }
+        for i in range(3)
+    ]
+    insert_new(warehouse, "questions", asked)
+    scores = {"a": (1.0, None, 0.0), "b": (0.0, 1.0, 1.0)}
+    rows = [
+        {"trace_id": f"{e}{i}", "evaluation_id": e, "question_id": f"q{i}", "sample": 0,
+         "score": score, "valid": True}
+        for e, some in scores.items() for i, score in enumerate(some)
+    ]  # fmt: skip
+    insert_new(warehouse, "predictions", rows)
+    found = read_paired(warehouse, "a", "b")
+    assert [(pair.champion, pair.challenger) for pair in found] == [(1.0, 0.0), (0.0, 1.0)]
+
+
+def test_a_base_is_the_model_that_its_training_starts_from() -> None:
+    both = {"sft_recipe": "nano-sft", "grpo_recipe": "nano-grpo"}
+    assert _base_model(settings(**both)) == "nano-reader"
+    assert _base_model(settings(**both, sft_override=("model=nano-zoom",))) == "nano-zoom"
+    alone = settings(sft_recipe="", grpo_recipe="nano-grpo", grpo_override=("model=nano-zoom",))
+    assert _base_model(alone) == "nano-zoom"
 
 
 # ---- what is measured of a search ----------------------------------------------------------------

@@ -244,6 +244,8 @@ def test_at_the_greatest_depth_only_answers_follow():
     assert {purpose for _, purpose, *_ in policy.log} == {"expand", "finish", "answer"}
     assert all(node.terminal for node in tree.nodes if node.depth == 2 and not node.discarded)
     assert all(not rollout.steps for rollout in tree.rollouts)
+    ends = [node for node in tree.nodes if node.depth == 2 and node.answer is not None]
+    assert ends and all("answer_forced" in end.problems for end in (*ends, *tree.rollouts))
 
 
 def test_rows_rebuild_the_tree():

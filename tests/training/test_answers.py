@@ -58,6 +58,7 @@ async def test_an_answer_is_a_request_with_its_thoughts_and_what_was_wrong() -> 
     assert (whole.answer, whole.finish_reason, len(whole.steps)) == ("left", "stop", 1)
     assert whole.response == texts["", "chain", 0] and whole.problems == ()
     assert (cut.answer, cut.finish_reason) == (None, "length") and cut.problems
+    assert not cut.steps, "a thought that was cut off is none, as in a search"
 
 
 async def test_an_answer_goes_on_from_the_steps_it_was_given() -> None:

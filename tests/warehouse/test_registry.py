@@ -132,6 +132,19 @@ def test_attempts_count_what_the_gate_judged_since_the_champion(home):
     assert attempts(history(home, "sat2")) == 1
 
 
+def test_the_challenger_is_who_waits_for_a_person_else_who_was_refused_last(home):
+    promote(home, "a@1")
+    decide(home, Decision("sat2", "b@1", "waiting", "luck?"))
+    refuse(home, "c@1")
+    assert challenger_id(home, "sat2") == "b@1"
+    refuse(home, "b@1")  # by that person
+    assert challenger_id(home, "sat2") == "b@1"
+    refuse(home, "d@1")
+    assert challenger_id(home, "sat2") == "d@1"
+    promote(home, "d@1")
+    assert challenger_id(home, "sat2") is None
+
+
 def test_an_alias_names_the_model_wherever_models_are_named(home):
     row = {"model_id": "a@1", "name": "a", "path": "models/a", "recipe": json.dumps({})}
     insert_new(home, "models", [row])

@@ -19,7 +19,7 @@ from mcts.coordinates import Frame
 from mcts.data import Step, content_id
 from mcts.journal.journal import Journal
 from mcts.parsing import fold_remark
-from mcts.policy import Continuation, Policy, RequestKey, parse_response
+from mcts.policy import Continuation, Policy, RequestKey, complete_steps, parse_response
 from mcts.teachers.base import TeacherError
 from mcts.zoom.episode import play
 from warehouse.query.read_back import PrefixStart
@@ -78,7 +78,7 @@ async def sample_answers(
 
 def _read(sample: Continuation, frame: Frame, before: tuple[Step, ...]) -> Answered:
     parsed = parse_response(sample, frame)
-    steps = before + parsed.steps
+    steps = before + complete_steps(sample, parsed)
     steps = fold_remark(steps) if parsed.answer is not None else steps
     problems = tuple(problem.kind for problem in parsed.problems)
     return Answered(sample.text, sample.finish_reason, steps, parsed.answer, problems, sample.costs)

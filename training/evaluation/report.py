@@ -38,7 +38,7 @@ COSTS = ("tokens", "seconds")
 """Of an answer, on average: what was written, and the time of its requests with their waiting."""
 _NO_MATTER_OF_FORMAT = frozenset(
     {
-        "thought_without_point", "answer_forced", "call_after_limit",
+        "thought_without_point", "point_outside_image", "answer_forced", "call_after_limit",
         *(f"call_{problem}" for problem in ZoomProblem if problem is not ZoomProblem.MALFORMED),
     }
 )  # fmt: skip
@@ -294,13 +294,15 @@ def majority(question: Question, predictions: Sequence[Prediction]) -> float:
 def compare(first: EvaluationReport, second: EvaluationReport) -> dict[str, PairedDifference]:
     """Return how much better `first` is than `second`, over all and by family of common questions.
 
+    Questions whose answers can't be graded are left out.
+
     Raises:
-        ValueError: they have no question in common.
+        ValueError: no graded question is in both.
     """
     a, b = first.scores, second.scores
     families: dict[str, list[Question]] = {"all": []}
     for question in first.questions:
-        if question.question_id in b:
+        if question.question_id in a and question.question_id in b:
             families["all"].append(question)
             families.setdefault(question.family or "(none)", []).append(question)
     if not families["all"]:

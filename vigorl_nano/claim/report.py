@@ -83,7 +83,7 @@ def scores_of(
         warehouse,
         "SELECT evaluation_id, question_id, any_value(image_ids) AS images, "
         "any_value(family) AS family, "
-        "avg(coalesce(score, 0)) AS score "
+        "avg(score) AS score "
         "FROM predictions JOIN questions USING (question_id) "
         f"WHERE evaluation_id IN ({listed}) GROUP BY ALL ORDER BY question_id, evaluation_id",
     ).to_pylist()

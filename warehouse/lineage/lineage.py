@@ -24,7 +24,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from warehouse.lineage.relations import Relation, all_statements, relations
-from warehouse.query.run_query import connect, named_in
+from warehouse.query.run_query import connect_trusted, named_in
 from warehouse.storage.home import Warehouse, WarehouseError
 from warehouse.tables.schema import Row
 from warehouse.versions.versions import ROWS, Version, list_versions, open_version
@@ -150,7 +150,7 @@ class Walker:
     def __init__(self, warehouse: Warehouse) -> None:
         self.warehouse = warehouse
         self.versions = {version.ref: version for version in list_versions(warehouse)}
-        self.con: duckdb.DuckDBPyConnection = connect(warehouse, names=_tables_read())
+        self.con: duckdb.DuckDBPyConnection = connect_trusted(warehouse, _tables_read())
         self.con.register("_held", _held(warehouse, list(self.versions.values())))
 
     def __enter__(self) -> Self:

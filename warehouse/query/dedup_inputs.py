@@ -27,7 +27,7 @@ from curation.filters import image_hash
 from curation.filters.decontaminate import BENCHMARKS, ComparedQuestion
 from curation.filters.split import SplitPlace, assign_places
 from warehouse.query.read_back import rows_among
-from warehouse.query.run_query import query
+from warehouse.query.run_query import query_trusted
 from warehouse.query.sql_guard import quoted
 from warehouse.storage.home import Warehouse
 from warehouse.storage.objects import WRITERS
@@ -62,7 +62,7 @@ def compared_questions(
 
 def unhashed_images(warehouse: Warehouse) -> list[str]:
     """List the images of questions whose perceptual hash is not stored."""
-    return query(
+    return query_trusted(
         warehouse,
         "SELECT DISTINCT image_id FROM (SELECT unnest(image_ids) AS image_id FROM questions) "
         f"ANTI JOIN (SELECT image_id FROM image_hashes WHERE method = {quoted(image_hash.METHOD)}) "
@@ -212,6 +212,6 @@ def _places(warehouse: Warehouse, images: set[str] | None) -> list[dict[str, Any
         "QUALIFY version = max(version) OVER (PARTITION BY image_id))"
     )
     if images is None:
-        return query(warehouse, f"FROM {newest}").to_pylist()
+        return query_trusted(warehouse, f"FROM {newest}").to_pylist()
     groups = rows_among(warehouse, newest, "image_id", sorted(images), "DISTINCT group_id")
     return rows_among(warehouse, newest, "group_id", [row["group_id"] for row in groups])

@@ -22,7 +22,7 @@ from mcts.data import Question, Step, Trace, Verdict
 from mcts.tree import Tree, TreeRows, rebuild
 from mcts.zoom.config import ZoomConfig
 from mcts.zoom.lenses import Lens
-from warehouse.query.run_query import UNREADABLE, connect, latest_verdicts_of, named_in
+from warehouse.query.run_query import UNREADABLE, connect_trusted, latest_verdicts_of, named_in
 from warehouse.storage.home import Warehouse
 from warehouse.tables.rows import read_questions, step_from, trace_from, verdict_from
 from warehouse.tables.schema import Row
@@ -89,7 +89,7 @@ def read_pass_rates(
             return read_pass_rates(warehouse, question_ids, tables)
         except UNREADABLE:
             tables = None
-    with connect(warehouse, tables, names=["grpo_prompts"]) as con:
+    with connect_trusted(warehouse, ["grpo_prompts"], tables) as con:
         wanted = ""
         if question_ids is not None:
             ids = pa.array(question_ids, pa.string())
@@ -107,7 +107,7 @@ def read_student_rates(
 ) -> dict[str, tuple[float, str, str, datetime | None]]:
     """Read pass rate and band of each question as they are today, whose they are, and since when:
     the `model`'s own where it was evaluated with `prompt`, else the `search`es'."""
-    with connect(warehouse, names=["student_prompts"]) as con:
+    with connect_trusted(warehouse, ["student_prompts"]) as con:
         con.register("_wanted", pa.table({"question_id": pa.array(question_ids, pa.string())}))
         found = con.sql(
             "SELECT question_id, pass_rate, band, measured_by, measured_at FROM student_prompts "
@@ -146,7 +146,7 @@ def read_prefixes(
     Args:
         condition: SQL that chooses among the columns of `prefix_starts`.
     """
-    with connect(warehouse, names=["prefix_starts", "nodes"]) as con:
+    with connect_trusted(warehouse, ["prefix_starts", "nodes"]) as con:
         con.register("_wanted", pa.table({"question_id": pa.array(question_ids, pa.string())}))
         rows = con.execute(
             f"""
@@ -251,7 +251,7 @@ def reading_among(
 
     The function takes one of the tables, or a statement in brackets of those given, and columns.
     """
-    with connect(warehouse, names=named_in(" ".join(tables))) as con:
+    with connect_trusted(warehouse, named_in(" ".join(tables))) as con:
         # The ids come in as a table: thousands of them in a statement would take seconds to read.
         con.register("_wanted", pa.table({key: pa.array(ids, pa.string())}))
 

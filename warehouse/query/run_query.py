@@ -1,8 +1,9 @@
 """DuckDB over the warehouse: a view for every table, and SQL that can only read them.
 
     query(warehouse, "SELECT kind, count(*) FROM traces GROUP BY kind")     # pyarrow.Table
-    con = connect(warehouse)                       # the same views, for code in this package
+    con = connect(warehouse)                       # the same views, for statements of others
     con = connect(warehouse, {"traces": 12})       # as they were at these versions
+    con = connect_trusted(warehouse, ["traces"])   # these views, for statements of this package
 
 The views name the exact files of one snapshot, so a query sees one state however long it runs,
 and data is scanned from disk, never loaded. A query opens only the tables it names. Rows of
@@ -13,8 +14,11 @@ same name, described by their first line.
 
 from __future__ import annotations
 
+import atexit
+import os
 import re
 import tempfile
+import threading
 from collections.abc import Iterable, Mapping
 from contextlib import nullcontext
 from functools import cache
@@ -96,6 +100,53 @@ def connect(
     return con
 
 
+def connect_trusted(
+    warehouse: Warehouse,
+    names: Iterable[str],
+    versions: Mapping[str, int | None] | None = None,
+) -> duckdb.DuckDBPyConnection:
+    """Open the views for statements of our own: nothing is locked, so none may hold a person's SQL.
+
+    All such connections of a process are of one instance of DuckDB, since making one takes longer
+    than most queries do. Views and what a statement creates are temporary: of this connection.
+
+    Args:
+        names, versions: as in `connect`.
+    """
+    with _LOCK:
+        con = _instance(os.getpid()).cursor()
+    create_views(con, warehouse, names, versions, temporary=True)
+    return con
+
+
+def query_trusted(warehouse: Warehouse, sql: str) -> pa.Table:
+    """Run one statement of our own; see `connect_trusted`."""
+    with connect_trusted(warehouse, named_in(sql)) as con:
+        return con.sql(sql).to_arrow_table()
+
+
+_LOCK = threading.Lock()
+
+
+@cache
+def _instance(process: int) -> duckdb.DuckDBPyConnection:
+    """The process's instance for `connect_trusted`."""
+    con = _open()
+    limit_resources(con, _MEMORY)
+    con.execute(
+        f"SET temp_directory = {quoted(str(_scratch(process)))};"
+        "SET enable_external_file_cache = false;"  # or it would keep 2 GiB of what was read
+        "SET python_enable_replacements = false"
+    )
+    atexit.register(con.close)  # which removes the temporary folder
+    return con
+
+
+def _scratch(name: int) -> Path:
+    """Where big sorts spill to; DuckDB removes what it wrote when the instance closes."""
+    return Path(tempfile.gettempdir()) / f"vigorl-duckdb-{name}"
+
+
 def _open() -> duckdb.DuckDBPyConnection:
     con = duckdb.connect(config={"autoinstall_known_extensions": False})
     con.execute("SET enable_progress_bar = false")  # it would mix with a slow query's output
@@ -107,9 +158,11 @@ def create_views(
     warehouse: Warehouse,
     names: Iterable[str] | None = None,
     versions: Mapping[str, int | None] | None = None,
+    *,
+    temporary: bool = False,
 ) -> list[str]:
     """Create the views in `con`, see `connect`; return the files they read."""
-    versions = versions or {}
+    versions, create = versions or {}, "CREATE TEMP VIEW" if temporary else "CREATE VIEW"
     wanted = None if names is None else _with_parts(names)
     files: list[str] = []
     opened: dict[str, DeltaTable] = {}
@@ -125,10 +178,10 @@ def create_views(
             finished[name] = _finished(con, warehouse, opened.get(name), name)
         if wanted is None or name in wanted:
             known = finished[TABLES[name].parent]
-            _create_view(con, warehouse, TABLES[name], opened.get(name), known, files)
+            _create_view(con, warehouse, TABLES[name], opened.get(name), known, files, create)
             if wanted is None:
                 comment_on(con, TABLES[name])
-    create_sql_views(con, opened, wanted)
+    create_sql_views(con, opened, wanted, create)
     return files
 
 
@@ -142,10 +195,8 @@ def _fill(
     """Create the views, then disable external access."""
     files = create_views(con, warehouse, names, versions)
     limit_resources(con, limits.memory if limits else _MEMORY)
-    # Big sorts spill here; DuckDB removes what it wrote when the connection closes.
-    scratch = Path(tempfile.gettempdir()) / f"vigorl-duckdb-{id(con)}"
     con.execute(
-        f"SET temp_directory = {quoted(str(scratch))};"
+        f"SET temp_directory = {quoted(str(_scratch(id(con))))};"
         f"SET allowed_paths = [{', '.join(map(quoted, files))}];"
         "SET enable_external_access = false;"
         "SET python_enable_replacements = false;"
@@ -175,6 +226,7 @@ def _create_view(
     delta: DeltaTable | None,
     finished: frozenset[str],
     files: list[str],
+    create: str,
 ) -> None:
     """Create the view of one table; add the files it reads to `files`."""
     uris = delta.file_uris() if delta else []
@@ -191,7 +243,7 @@ def _create_view(
             everything = frozenset().union(*commits.values())
             condition = visible_files([""], {"": everything}, finished, late).condition or "false"
     if not delta or not uris:
-        con.execute(f"CREATE VIEW {table.name} AS SELECT {select_list(table, set())} WHERE false")
+        con.execute(f"{create} {table.name} AS SELECT {select_list(table, set())} WHERE false")
         return
     if source:
         # DuckDB's own S3 reader is an extension that needs a download, so pyarrow reads.
@@ -204,7 +256,7 @@ def _create_view(
         rows = f"read_parquet([{', '.join(map(quoted, uris))}]{union})"
     columns = {field.name for field in delta.schema().fields}
     where = f" WHERE {condition}" if condition else ""
-    create = f"CREATE VIEW {table.name} AS SELECT"
+    create = f"{create} {table.name} AS SELECT"
     try:
         con.execute(f"{create} {select_list(table, columns)} FROM {rows}{where}")
     except duckdb.BinderException:
@@ -233,7 +285,10 @@ def comment_on(con: duckdb.DuckDBPyConnection, table: Table, kind: str = "VIEW")
 
 
 def create_sql_views(
-    con: duckdb.DuckDBPyConnection, opened: Mapping[str, DeltaTable], wanted: set[str] | None
+    con: duckdb.DuckDBPyConnection,
+    opened: Mapping[str, DeltaTable],
+    wanted: set[str] | None,
+    create: str = "CREATE VIEW",
 ) -> None:
     """Create the views of `sql/` in `con`, which has the tables; see `create_views`."""
     for name, sql in sql_views().items():
@@ -242,9 +297,10 @@ def create_sql_views(
         table, column = _NEWEST.get(name, ("", ""))
         if table in opened and _one_version(only_value(opened[table], column)):
             sql = f"{sql.partition(chr(10))[0]}\nFROM {table}"
-        con.execute(f"CREATE VIEW {name} AS {sql}")
-        sentence = sql.partition("\n")[0].removeprefix("--").strip()
-        con.execute(f"COMMENT ON VIEW {name} IS {quoted(sentence)}")
+        con.execute(f"{create} {name} AS {sql}")
+        if wanted is None:
+            sentence = sql.partition("\n")[0].removeprefix("--").strip()
+            con.execute(f"COMMENT ON VIEW {name} IS {quoted(sentence)}")
 
 
 def _one_version(value: object) -> bool:

@@ -18,7 +18,7 @@ import duckdb
 import pyarrow.parquet as pq
 
 from mcts.data import content_id
-from warehouse.query.run_query import connect
+from warehouse.query.run_query import connect_trusted
 from warehouse.storage.home import Warehouse, WarehouseError
 from warehouse.tables.delta import insert_new, scan
 from warehouse.tables.schema import Row
@@ -98,7 +98,7 @@ def revoked_since(warehouse: Warehouse, folder: Path) -> list[Row]:
     held = pq.read_table(
         folder / "rows.parquet", columns=["trace_id", "question_id", "source", "image_ids"]
     )
-    with connect(warehouse, names=["revoked_traces", "revocations"]) as con:
+    with connect_trusted(warehouse, ["revoked_traces", "revocations"]) as con:
         con.register("_held", held)
         con.execute("CREATE TEMP TABLE reached AS SELECT * FROM revoked_traces")
         for subject, column in _BY_COLUMN.items():

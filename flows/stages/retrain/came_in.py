@@ -22,7 +22,7 @@ import pyarrow.parquet as pq
 
 from curation.render.cycle_report import FamilyChange, FamilyCount
 from flows.stages.retrain.cycle import Cycle, Tables, cycles
-from warehouse.query.run_query import connect, latest_verdicts_of
+from warehouse.query.run_query import connect_trusted, latest_verdicts_of
 from warehouse.storage.home import Warehouse
 from warehouse.tables.schema import Row
 from warehouse.versions.versions import ROWS, Version, open_version, resolve
@@ -114,7 +114,7 @@ def read_came_in(cycle: Cycle) -> CameIn:
     since, until = _end(before) or 0.0, _end(cycle) or time.time()
 
     def read(versions: Tables | None, _: float | None) -> CameIn:
-        with connect(cycle.warehouse, versions, _NAMES) as con:
+        with connect_trusted(cycle.warehouse, _NAMES, versions) as con:
             con.register("known", known)
             return _count(con, {"task": cycle.task, "since": since, "until": until})
 
@@ -140,7 +140,7 @@ def _known(warehouse: Warehouse, versions: Tables | None, until: float | None) -
     without either."""
     if versions is None and until is None:
         return _NONE
-    with connect(warehouse, versions, ("questions", "trees")) as con:
+    with connect_trusted(warehouse, ("questions", "trees"), versions) as con:
         then = "WHERE $1 IS NULL OR created_at <= to_timestamp($1)"
         return con.sql(
             f"SELECT 'question' AS kind, question_id AS id FROM questions {then} "

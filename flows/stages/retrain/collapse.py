@@ -25,7 +25,7 @@ from curation.scores.collapse import CollapseCheck, Searched, cell_of, compare
 from flows.stages.retrain.came_in import decided_earlier
 from flows.stages.retrain.cycle import Cycle, Tables
 from mcts.data import AnswerKind, Question
-from warehouse.query.run_query import connect
+from warehouse.query.run_query import connect_trusted
 from warehouse.registry import history
 from warehouse.storage.home import Warehouse
 from warehouse.tables.rows import read_questions
@@ -98,7 +98,7 @@ def _trees(warehouse: Warehouse, task: str, at: Cycle | None = None) -> dict[str
 
     def read(versions: Tables | None, until: float | None) -> list[Row]:
         names = ["trees", "questions", "traces", "revoked_traces"]
-        with connect(warehouse, versions, names) as con:
+        with connect_trusted(warehouse, names, versions) as con:
             return con.sql(_TREES, params=[task, until]).to_arrow_table().to_pylist()
 
     rows = at.as_published(read) if at else read(None, None)
@@ -108,7 +108,7 @@ def _trees(warehouse: Warehouse, task: str, at: Cycle | None = None) -> dict[str
 def read_searches(warehouse: Warehouse, tree_ids: Collection[str]) -> list[Searched]:
     """Read what is measured of these searches, in order of their ids."""
     names = ["outcomes", "trees", "steps", "latest_traces"]
-    with connect(warehouse, names=names) as con:
+    with connect_trusted(warehouse, names) as con:
         con.register("wanted", pa.table({"tree_id": pa.array(sorted(tree_ids), pa.string())}))
         ends, steps = _grouped(con, _ENDS), _grouped(con, _STEPS)
     asked = sorted({rows[0]["question_id"] for rows in ends.values()})

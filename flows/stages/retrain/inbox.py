@@ -24,7 +24,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path, PurePosixPath
 
 from flows.progress import Report, ignore
-from warehouse.query.run_query import connect
+from warehouse.query.run_query import connect_trusted
 from warehouse.sources import ImportProblem, task_of
 from warehouse.sources.benchmarks.sat import OBJECTS_SUFFIX
 from warehouse.sources.find_files import split_in_name
@@ -191,7 +191,7 @@ def complete_sample(warehouse: Warehouse, task: str) -> int:
     sample = task_of(task).sample
     if sample is None or "gate" not in sample.files:
         return 0
-    with connect(warehouse, names=["questions"]) as con:
+    with connect_trusted(warehouse, ["questions"]) as con:
         there = con.sql(
             "SELECT DISTINCT source, split FROM questions WHERE task = $1", params=[task]
         ).fetchall()

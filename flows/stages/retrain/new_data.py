@@ -13,7 +13,7 @@ from __future__ import annotations
 from functools import partial
 
 from flows.stages.retrain.cycle import Cycle, Tables, cycles
-from warehouse.query.run_query import connect
+from warehouse.query.run_query import connect_trusted
 from warehouse.query.sql_guard import quoted
 from warehouse.storage.home import Warehouse
 from warehouse.tables.schema import Row
@@ -29,7 +29,7 @@ def look_for_new(warehouse: Warehouse, task: str) -> Row:
 
 def questions_without_tree(warehouse: Warehouse, task: str) -> list[str]:
     """Return the ids of training questions that nobody has searched."""
-    with connect(warehouse, names=["questions", "trees"]) as con:
+    with connect_trusted(warehouse, ["questions", "trees"]) as con:
         rows = con.sql(
             "SELECT question_id FROM questions WHERE task = $1 AND split = 'train' "
             "AND question_id NOT IN (SELECT question_id FROM trees) ORDER BY 1",
@@ -41,7 +41,7 @@ def questions_without_tree(warehouse: Warehouse, task: str) -> list[str]:
 def uncounted_trees(warehouse: Warehouse, task: str) -> list[str]:
     """Return the ids of trees that are not curated: none of their traces has its behaviors, which
     are written last."""
-    with connect(warehouse, names=["trees", "traces", "behaviors"]) as con:
+    with connect_trusted(warehouse, ["trees", "traces", "behaviors"]) as con:
         rows = con.sql(
             "SELECT tree_id FROM trees WHERE task = $1 AND tree_id NOT IN (SELECT tree_id FROM "
             "traces JOIN behaviors USING (trace_id) WHERE tree_id IS NOT NULL) ORDER BY 1",
@@ -72,7 +72,7 @@ def kept_traces(
         until: Unix time; only traces made by then.
     """
     names = ["kept_traces", "questions", "revoked_traces"]
-    with connect(warehouse, versions, names=names) as con:
+    with connect_trusted(warehouse, names, versions) as con:
         rows = con.sql(
             f"{kept_statement(task)} "
             "AND ($1 IS NULL OR kept_traces.created_at <= to_timestamp($1)) ORDER BY 1",

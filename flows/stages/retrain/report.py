@@ -46,7 +46,7 @@ from training.evaluation.report import COSTS
 from training.runs import read_metrics, runs_folder
 from warehouse.models import find_model
 from warehouse.query.read_back import read_traces
-from warehouse.query.run_query import connect
+from warehouse.query.run_query import connect_trusted
 from warehouse.registry import history, takes_back
 from warehouse.storage.home import Warehouse, first_line
 from warehouse.tables.rows import read_image, read_questions
@@ -64,12 +64,12 @@ _MOST_CURVES = 4
 _EXAMPLES = """
 WITH differ AS (
     SELECT question_id, family, a.trace_id AS champion, b.trace_id AS challenger,
-           coalesce(b.score, 0) >= 1 AS gained,
+           b.score >= 1 AS gained,
            row_number() OVER (PARTITION BY gained, family ORDER BY question_id) AS nth
     FROM predictions a JOIN predictions b USING (question_id, sample)
     JOIN questions USING (question_id)
     WHERE a.evaluation_id = $1 AND b.evaluation_id = $2 AND sample = 0
-    AND (coalesce(a.score, 0) >= 1) <> (coalesce(b.score, 0) >= 1)
+    AND (a.score >= 1) <> (b.score >= 1)
 )
 FROM differ QUALIFY row_number() OVER (PARTITION BY gained ORDER BY nth, family) <= $3
 ORDER BY family, question_id
@@ -300,7 +300,7 @@ def _examples(cycle: Cycle) -> _Examples:
     if not (ids := _evaluations(cycle)):
         return (), ()
     warehouse = cycle.warehouse
-    with connect(warehouse, names=["predictions", "questions"]) as con:
+    with connect_trusted(warehouse, ["predictions", "questions"]) as con:
         rows = con.sql(_EXAMPLES, params=[*ids, EXAMPLES]).to_arrow_table().to_pylist()
     if not rows:
         return (), ()
@@ -331,7 +331,7 @@ def _image(warehouse: Warehouse, image_id: str) -> bytes:
 def _behaviors(cycle: Cycle) -> tuple[tuple[str, float, float], ...]:
     if not (ids := _evaluations(cycle)):
         return ()
-    with connect(cycle.warehouse, names=["behaviors_by_evaluation"]) as con:
+    with connect_trusted(cycle.warehouse, ["behaviors_by_evaluation"]) as con:
         return tuple(con.execute(_BEHAVIORS, ids).fetchall())
 
 

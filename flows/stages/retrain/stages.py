@@ -17,6 +17,8 @@ from functools import partial
 
 import pyarrow.parquet as pq
 
+from curation.filters.base import Filter
+from curation.filters.config import DEFAULT_FILTERS
 from curation.scores.bootstrap import clusters
 from curation.scores.gate import GateDecision, GateOutcome, GatePolicy, Paired, decide
 from flows.progress import Report, TerminalProgress, ignore
@@ -32,7 +34,7 @@ from flows.settings import (
 )
 from flows.stages.build import build
 from flows.stages.corpus.passes import filter_corpus
-from flows.stages.curate import curate_trees, read_filters
+from flows.stages.curate import curate_trees, read_filters, refilter
 from flows.stages.evaluate import evaluate
 from flows.stages.forecast import Forecast, forecast_build
 from flows.stages.retrain.collapse import check_collapse
@@ -48,7 +50,7 @@ from mcts.data import ResponseStyle
 from training.evaluation.report import EvaluationReport
 from training.recipes import GrpoRecipe, load_recipe
 from warehouse.query.read_back import read_usable_prefixes
-from warehouse.query.run_query import connect, table_versions
+from warehouse.query.run_query import connect_trusted, table_versions
 from warehouse.query.sql_guard import quoted
 from warehouse.registry import Decision, What, attempts, champion_id, history
 from warehouse.registry import decide as record_decision
@@ -80,7 +82,8 @@ Work = Callable[[Cycle, RetrainSettings, Tools], Awaitable[Row]]
 async def build_new(cycle: Cycle, settings: RetrainSettings, tools: Tools) -> Row:
     """Search the questions that nobody has searched; curate their traces."""
     questions = questions_without_tree(cycle.warehouse, cycle.task)
-    await curate_left(cycle, corpus=not questions)  # a build ends with that pass itself
+    filters = read_filters(settings.filters)
+    await curate_left(cycle, filters, corpus=not questions)  # a build ends with that pass itself
     if not questions:
         return {"trees": 0, "traces": len(new_traces(cycle.warehouse, cycle.task))}
     searches = [
@@ -133,7 +136,9 @@ async def _forecast(
     settings: RetrainSettings, asked: list[str], tools: Tools
 ) -> tuple[BuildSettings, list[str], str]:
     """Predict what the searches of these questions cost; bound what they may write."""
-    given = {"teacher": settings.teacher, "space": settings.space}
+    given = {
+        "teacher": settings.teacher, "space": settings.space, "filters": settings.filters,
+    }  # fmt: skip
     chosen = BuildSettings.checked(
         task=settings.task, simulations=settings.simulations, home=settings.home,
         run_seconds=settings.run_seconds, price_in=settings.price_in, price_out=settings.price_out,
@@ -147,7 +152,9 @@ async def _forecast(
     return chosen.model_copy(update={"run_tokens": tokens}), asked, forecast.text()
 
 
-async def curate_left(cycle: Cycle, *, corpus: bool = True) -> None:
+async def curate_left(
+    cycle: Cycle, filters: Sequence[Filter] = DEFAULT_FILTERS, *, corpus: bool = True
+) -> None:
     """Curate what a build that was killed left: trees without traces, traces without verdicts.
 
     Their questions are searched, so that no build of new questions comes back to them.
@@ -155,11 +162,12 @@ async def curate_left(cycle: Cycle, *, corpus: bool = True) -> None:
     Args:
         corpus: whether the filters that read all of a task's traces run as well.
     """
-    warehouse, filters = cycle.warehouse, read_filters(None)
+    warehouse = cycle.warehouse
     record_run(warehouse, cycle.name, "curate", task=cycle.task)
     if left := await asyncio.to_thread(uncounted_trees, warehouse, cycle.task):
         await curate_trees(warehouse, cycle.name, left, filters)
     if corpus:
+        await refilter(warehouse, cycle.name, cycle.task, filters)
         await filter_corpus(warehouse, cycle.name, cycle.task, filters)
 
 
@@ -212,7 +220,7 @@ def _statement(cycle: Cycle, settings: RetrainSettings) -> str:
 def _trained_questions(warehouse: Warehouse, task: str) -> list[str]:
     """Return the questions whose traces were there before what is new."""
     new = set(new_traces(warehouse, task))
-    with connect(warehouse, names=["traces", "questions"]) as con:
+    with connect_trusted(warehouse, ["traces", "questions"]) as con:
         rows = con.sql(
             "SELECT trace_id, question_id FROM traces JOIN questions USING (question_id) "
             "WHERE questions.task = $1 AND split = 'train'",
@@ -380,15 +388,17 @@ def compare(
 
 
 def read_paired(warehouse: Warehouse, champion: str, challenger: str) -> list[Paired]:
-    """Read the scores of two evaluations, question by question."""
-    with connect(warehouse, names=["predictions", "questions"]) as con:
+    """Read the scores of two evaluations, question by question; of those whose answers can be
+    graded, as the evaluations' own figures are."""
+    with connect_trusted(warehouse, ["predictions", "questions"]) as con:
         rows = con.sql(
             "SELECT question_id, any_value(image_ids) AS images, any_value(family) AS family, "
-            "avg(coalesce(score, 0)) FILTER (evaluation_id = $1) AS champion, "
-            "avg(coalesce(score, 0)) FILTER (evaluation_id = $2) AS challenger "
+            "avg(score) FILTER (evaluation_id = $1) AS champion, "
+            "avg(score) FILTER (evaluation_id = $2) AS challenger "
             "FROM predictions JOIN questions USING (question_id) "
             "WHERE evaluation_id IN ($1, $2) GROUP BY question_id "
-            "HAVING champion IS NOT NULL AND challenger IS NOT NULL ORDER BY question_id",
+            "HAVING bool_and(score IS NOT NULL) AND champion IS NOT NULL "
+            "AND challenger IS NOT NULL ORDER BY question_id",
             params=[champion, challenger],
         ).to_arrow_table()
     found = rows.to_pylist()
@@ -429,9 +439,10 @@ def _first_model(cycle: Cycle, settings: RetrainSettings) -> str | None:
 
 
 def _base_model(settings: RetrainSettings) -> str:
-    """Return the model that the first recipe starts from."""
-    recipe = load_recipe(settings.sft_recipe or settings.grpo_recipe, ())
-    return str(recipe.model)
+    """Return the model that the first training starts from."""
+    if settings.sft_recipe:
+        return str(load_recipe(settings.sft_recipe, settings.sft_override).model)
+    return str(load_recipe(settings.grpo_recipe, settings.grpo_override).model)
 
 
 def _need(cycle: Cycle, stage: str) -> Row:
