@@ -71,6 +71,7 @@ async def linear(run: SearchRun) -> bool:
     numbers = range(first, min(first + config.wave, config.samples))
     tips = dict.fromkeys(numbers, tree.root)
     ends: dict[int, Node] = {}
+    silent: dict[int, Node] = {}
 
     async def step(
         number: int, tip: Node
@@ -93,8 +94,17 @@ async def linear(run: SearchRun) -> bool:
                 ends[number] = node
             elif not node.discarded:
                 tips[number] = node
-    for number in sorted(ends):
-        run.record_rollouts(ends[number], [])
+            elif node.step is None:  # it said nothing, broke off, or called behind a limit
+                silent[number] = tip
+    asked = await gather(
+        run.request_answer(tip, 0 if tip.parent else number) for number, tip in silent.items()
+    )
+    forced = dict(zip(silent, asked, strict=True))
+    for number in sorted((*ends, *silent)):
+        if number in ends:
+            run.record_rollouts(ends[number], [])
+        else:
+            run.record_rollouts(silent[number], forced[number])
     tree.simulations += len(numbers)
     # A chain that was begun says more of the teacher than a request that gave nothing.
     return _is_productive(

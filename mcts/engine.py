@@ -283,6 +283,14 @@ class SearchRun:
             self.finish_rollout(node, sample, i, limit) for i, sample in enumerate(samples)
         )
 
+    async def request_answer(self, node: Node, number: int) -> list[Rollout] | TeacherError:
+        """Request nothing but the answer behind a node's steps."""
+        try:
+            (sample,) = await self.policy.sample(node.path, "finish", node.steps(), 1, number)
+        except TeacherError as error:
+            return error
+        return [self.forced_rollout(sample, number, ())]
+
     async def finish_rollout(
         self, node: Node, sample: Continuation, number: int, limit: int
     ) -> Rollout:

@@ -11,6 +11,7 @@ written once. Steps come out canonical: rendering a trace and parsing it gives t
 Trees that zoom give dialogues, whose words were written with the crops in view. A corrected one
 looks in the wrong place first: behind the turn back its crops have other numbers, and it is made
 only where each call would show the same in the joined dialogue, within the search's own limits.
+What a thought tells of the crop before it is left out where another crop stands there now.
 """
 
 from __future__ import annotations
@@ -23,15 +24,16 @@ from itertools import chain, groupby
 
 from mcts.coordinates import CoordinateSpace, Frame
 from mcts.data import Origin, Step, Trace
-from mcts.parsing import THOUGHT_BREAK, split_steps
+from mcts.parsing import THOUGHT_BREAK, points_in, split_steps
 from mcts.tree import Node, Rollout, Tree
 from mcts.zoom.observe import observe
 
 # Raise one with every change of what it makes: curation makes the traces of old trees anew then.
 MAKER = "linearize/2"
-ZOOM_MAKER = "linearize/4"
-"""Of trees that zoom: thoughts that tell what a crop shows stay apart, as the model wrote them, and
-behind a wrong attempt numbers of crops are raised, not of what one shows."""
+ZOOM_MAKER = "linearize/5"
+"""Of trees that zoom: thoughts that tell what a crop shows stay apart, as the model wrote them;
+behind a wrong attempt numbers of crops are raised, not of what one shows, and no thought tells of a
+crop that is not the last one shown."""
 
 # How a chain says that its attempt was wrong; one is chosen by the chain's own content.
 TURNING_BACK = (
@@ -46,6 +48,8 @@ _NUMBERED = re.compile(
     r"\b(?P<noun>image|picture|crop|view)\s+(?P<number>\d{1,3})\b",
     re.IGNORECASE,
 )
+
+_SENTENCE_END = re.compile(r"(?<=[.!?])\s+")
 
 Piece = tuple[Step, Origin]
 """A step with where it came from."""
@@ -156,6 +160,11 @@ def _corrected(tree: Tree, end: End, wrong: Sequence[End]) -> Trace | None:
         if told is None:
             continue
         first, made = told[len(shared) + len(attempt)]
+        if _shown_last(shared) and any(step.observation for step, _ in attempt):
+            told_of = _without_telling(first)
+            if told_of is None:
+                continue
+            first = told_of
         turned = replace(first, thought=f"{sentence} {first.thought}".rstrip())
         told[len(shared) + len(attempt)] = (turned, made)
         marks = frozenset({len(shared), len(shared) + len(attempt)})
@@ -216,6 +225,25 @@ def _shown_anew(tree: Tree, shared: Pieces, attempt: Pieces, good: Pieces) -> li
             step = replace(step, observation=shown)
         told.append((step, made))
     return told
+
+
+def _shown_last(pieces: Pieces) -> bool:
+    """Return whether an observation is what stands last."""
+    return bool(pieces) and pieces[-1][0].observation is not None
+
+
+def _without_telling(step: Step) -> Step | None:
+    """Return a step without what it tells of the crop before it: all before the sentence that
+    points, or before its call; None if it neither points nor calls, or does so from its beginning.
+    """
+    *telling, rest = step.thought.split(THOUGHT_BREAK)
+    if not telling:
+        sentences = _SENTENCE_END.split(step.thought)
+        at = next((i for i, one in enumerate(sentences) if points_in(one)), len(sentences))
+        telling, rest = sentences[:at], " ".join(sentences[at:])
+    if not telling or any(map(points_in, telling)) or not (step.call or points_in(rest)):
+        return None
+    return replace(step, thought=rest)
 
 
 def _crops(pieces: Pieces) -> int:

@@ -270,8 +270,7 @@ async def refilter(
     """
     if not await asyncio.to_thread(_judged_otherwise, warehouse, filters):
         return
-    tree_ids = await asyncio.to_thread(trees_of, warehouse, task)
-    left = await asyncio.to_thread(_trees_judged_otherwise, warehouse, tree_ids, filters)
+    left = await asyncio.to_thread(_trees_judged_otherwise, warehouse, task, filters)
     for start in range(0, len(left), CURATION_BATCH):
         await step(curate_trees)(warehouse, run_id, left[start : start + CURATION_BATCH], filters)
 
@@ -313,30 +312,33 @@ def _alike(warehouse: Warehouse, filters: Sequence[Filter]) -> set[tuple[str, st
 
 
 def _trees_judged_otherwise(
-    warehouse: Warehouse, tree_ids: Sequence[str], filters: Sequence[Filter]
+    warehouse: Warehouse, task: str, filters: Sequence[Filter]
 ) -> list[str]:
-    """List trees with a trace whose newest verdicts are not those of these filters."""
+    """List a task's trees with a trace whose newest verdicts are not those of these filters."""
     wanted = trace_filters(filters, None)
     pairs = sorted(_alike(warehouse, filters))
     same = " OR ".join(
         f"(filter = {quoted(name)} AND {_METHOD} = {quoted(method)})" for name, method in pairs
     )
-    found = _asked_of(
+    found = query_trusted(
         warehouse,
-        tree_ids,
         f"""
+        WITH cut AS (
+            SELECT tree_id, trace_id FROM latest_traces
+            WHERE task = {quoted(task)} AND tree_id IS NOT NULL
+        )
         SELECT DISTINCT tree_id FROM (
             SELECT trace_id, max_by(same AND n = {max(1, len(wanted))}, version) AS same FROM (
-                SELECT trace_id, version, bool_and({same or "filter = '(none)'"}) AS same,
+                SELECT
+                    trace_id, version, bool_and({same or "filter = '(none)'"}) AS same,
                     count(*) AS n
-                FROM verdicts SEMI JOIN (SELECT trace_id FROM traces SEMI JOIN _asked
-                    USING (tree_id)) USING (trace_id)
+                FROM verdicts SEMI JOIN cut USING (trace_id)
                 WHERE stage IS NULL GROUP BY trace_id, version
             ) GROUP BY trace_id
-        ) JOIN traces USING (trace_id) WHERE NOT same ORDER BY 1
+        ) JOIN cut USING (trace_id) WHERE NOT same ORDER BY 1
         """,
     )
-    return [tree_id for (tree_id,) in found]
+    return [str(tree_id) for tree_id in found["tree_id"].to_pylist()]
 
 
 def _asked_of(warehouse: Warehouse, tree_ids: Sequence[str], sql: str) -> list[tuple[Any, ...]]:

@@ -69,6 +69,8 @@ async def play(
             return Episode(reached, turn.answer, tuple(problems), tuple(responses))
         steps = reached[:limit]
         if not turn.called or len(steps) >= limit:
+            if len(reached) < limit and _fell_silent(responses[-1], turn):
+                problems.append("turn_without_call")
             break
         try:
             (sample,) = await policy.sample(
@@ -78,6 +80,12 @@ async def play(
             return Episode(steps, None, tuple(problems), tuple(responses), failure=error)
         responses.append(sample)
     return await _forced(policy, frame, zoom, node, before, number, steps, problems, responses)
+
+
+def _fell_silent(sample: Continuation, turn: ZoomTurn) -> bool:
+    """Whether a turn ended by itself with neither call nor answer, where it might have called."""
+    ended = not turn.called and turn.answer is None and sample.finish_reason != "length"
+    return ended and not {"call_after_limit", "observation_written"} & set(turn.problems)
 
 
 async def _forced(

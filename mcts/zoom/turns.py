@@ -5,8 +5,8 @@
     turn.answer                       # or the answer
 
 A call ends the turn: whatever is written behind it was written without seeing what it shows, and is
-dropped. Nothing here raises; what was wrong is in `problems` and, where it concerned a call, in the
-observation.
+dropped. So does an observation that the model makes up. Nothing here raises; what was wrong is in
+`problems` and, where it concerned a call, in the observation.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from dataclasses import dataclass, replace
 
 from mcts.coordinates import Frame
 from mcts.data import Step
-from mcts.parsing import blocks, fold_remark, parse
+from mcts.parsing import Block, blocks, fold_remark, parse
 from mcts.tool_calls.calls import read_call
 from mcts.tool_calls.views import Views
 from mcts.zoom.config import ZoomConfig
@@ -68,9 +68,14 @@ def read_turn(
         whole = _ENDED.search(text) or finish_reason != "stop"  # else its closing tag stopped it
         parsed = parse(text if whole else f"{text}</answer>", frame, inside="answer")
         return ZoomTurn((), parsed.answer, tuple(p.kind for p in parsed.problems))
-    parts, ended = list(blocks(text)), _ENDED.search(text)
-    call = next((part for part in parts if part.tag == "tool_call"), None)
-    opened = next((part for part in parts if part.tag == "answer"), None)
+    first: dict[str | None, Block] = {}
+    for part in blocks(text):
+        first.setdefault(part.tag, part)
+    call, opened, ended = first.get("tool_call"), first.get("answer"), _ENDED.search(text)
+    made_up = first.get("observation")
+    if made_up and all(made_up.begin < part.begin for part in (call, opened) if part):
+        turn = read_turn(text[: made_up.begin], frame, zoom, before)
+        return replace(turn, problems=(*turn.problems, "observation_written"))
     if call is None or (opened and opened.begin < call.begin):
         late = call is not None
         return _without_call(
@@ -108,7 +113,8 @@ def _without_call(
         closed = parse(f"{text}</answer>", frame)  # the turn ended right behind its answer
         parsed = replace(parsed, answer=closed.answer)
     kinds = {p.kind for p in parsed.problems}
-    steps = parsed.steps
+    # A call that was not read as this turn's end is none: nothing answers it.
+    steps = tuple(replace(step, call=None) if step.call else step for step in parsed.steps)
     if parsed.answer is None and finish_reason == "length" and "unclosed_answer" not in kinds:
         steps = steps[:-1]
     problems = _kinds(parsed.problems, before)

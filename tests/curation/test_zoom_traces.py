@@ -75,7 +75,7 @@ def test_a_thought_that_tells_what_a_crop_shows_stays_apart_from_the_next():
     assert step.thought.split(THOUGHT_BREAK) == [
         "Image 2 shows a tree.", "Another sign is at (300, 300).",
     ]  # fmt: skip
-    assert step.observation is not None and trace.maker == "linearize/4"
+    assert step.observation is not None and trace.maker == "linearize/5"
     turn = render([step], None, PIXELS, before=trace.steps[:1])
     assert turn.startswith(told + "<think>Another sign is at (300, 300).</think>\n<tool_call>")
 
@@ -130,10 +130,45 @@ def test_what_the_shared_prefix_showed_is_told_once():
     trace = corrected(grow(script, zoom=ZOOM, simulations=1, children=1, rollouts=2))
     assert (trace.wrong_from, trace.turns_back_at) == (1, 2)
     assert shown(trace) == [(1, (50, 50)), (2, (750, 750)), (3, (250, 250))]
-    assert trace.steps[2].thought.endswith("Image 2 is blank. A sign is at (300, 300), too.")
+    told, turn = trace.steps[2].thought.split(THOUGHT_BREAK)
+    assert told == "Image 3 shows a 3."
+    assert any(turn == f"{s} A sign is at (300, 300), too." for s in TURNING_BACK)
     assert trace.steps[3].thought == (
         "In this image 3 cups stand. As image 2 was blank, image 4 decides, not crop 9: a 7."
     )
+
+
+@pytest.mark.parametrize(
+    ("again", "said"),
+    [
+        (
+            look(300, 300, "It shows a 5.</think><think>I look at ({x}, {y})."),
+            "I look at (300, 300).",
+        ),
+        (look(300, 300, "It shows a 5. It is far. ({x}, {y}) is near."), "(300, 300) is near."),
+        (look(300, 300, "It shows a 5."), ""),
+        # Which words tell of the crop can't be said, or there is nothing else.
+        (look(300, 300, "The 5 is not asked for, unlike ({x}, {y}). It is a sign."), None),
+        (tell("It shows a 5.", "left"), None),
+        (tell("It shows a 5, at (90, 90).</think><think>It is (80, 80).", "left"), None),
+    ],
+)
+def test_no_thought_tells_of_a_crop_behind_which_another_was_shown(again, said):
+    script = {
+        ("", "expand", 0): look(100, 100),
+        ("0", "rollout", 0): look(800, 800, "It shows a 5. I look at ({x}, {y})."),
+        ("0", "turn", 1): tell("It shows a 3.", "right"),
+        ("0", "rollout", 1): again,
+        ("0", "turn", 65): tell("It shows a 7.", "left"),
+    }
+    traces = linearize(grow(script, zoom=ZOOM, simulations=1, children=1, rollouts=2))
+    behind = [trace for trace in traces if trace.kind == "corrected"]
+    if said is None:
+        assert not behind
+        return
+    (trace,) = behind
+    told, turn = trace.steps[2].thought.split(THOUGHT_BREAK)
+    assert told == "It shows a 3." and any(turn == f"{s} {said}".rstrip() for s in TURNING_BACK)
 
 
 @pytest.mark.parametrize("max_calls", [2, 3, 4])

@@ -154,13 +154,19 @@ def test_a_teacher_that_gives_nothing_is_given_up(config):
     assert tree.stopped_by == "explored" and "at the root: timeout" in tree.errors[0]
 
 
-def test_a_chain_that_ends_without_an_answer_is_one_of_many():
+def test_a_chain_that_ends_without_an_answer_is_asked_for_it_as_in_best_of_n():
     cut = "<answer></answer>"
-    found = {("", "expand", number): cut for number in range(2)}
-    policy = ScriptedPolicy(found, otherwise=lambda *_: "<answer>left</answer>")
-    tree = run(policy, LINEAR)
-    assert tree.simulations == LINEAR.samples and not tree.failed
-    assert len(tree.outcomes()) == LINEAR.samples - 2
+    found: dict = {("", "expand", number): cut for number in range(2)}
+    found |= {("", "chain", number): cut for number in range(2)}
+    found |= {("", "finish", 0): "right</answer>", ("", "finish", 1): TeacherError("server", "500")}
+    trees = []
+    for config in (LINEAR, BEST):
+        policy = ScriptedPolicy(found, otherwise=lambda *_: "<answer>left</answer>")
+        trees.append(run(policy, config))
+        assert [p[3] for p in policy.log if p[1] == "finish"] == [0, 1]
+        assert trees[-1].simulations == config.samples and not trees[-1].failed
+        assert sum(answer == "right" for answer, _ in trees[-1].outcomes()) == 1
+    assert len(trees[0].outcomes()) == LINEAR.samples - 1 and trees[0].errors
 
 
 @pytest.mark.parametrize("config", [BEST, LINEAR])

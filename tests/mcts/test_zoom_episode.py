@@ -81,6 +81,8 @@ async def test_over_the_limit_or_without_a_call_the_answer_is_requested_alone(
     assert episode.forced is forced and ("answer_forced" in episode.problems) is forced
     assert episode.answer == ("right" if forced else "left")
     assert len(episode.responses) == len(requests) + 1
+    silent = ("turn_without_call",) if len(turns) == 1 else ()
+    assert episode.problems == ((*silent, "answer_forced") if forced else ())
     if forced:
         assert log[-1] == ("0.1", "finish", 1, 2)
 

@@ -317,6 +317,25 @@ def test_what_is_written_behind_a_call_was_written_blind_and_is_dropped():
     assert "text_after_call" in found.problems
 
 
+@pytest.mark.parametrize("behind", ["<answer>7</answer>", f"<tool_call>{call()}</tool_call>", ""])
+def test_an_observation_that_the_model_makes_up_ends_the_turn(behind):
+    text = (
+        "<think>I look at (500, 500).</think><observation>Image 2: the region.</observation>"
+        f"<think>It reads 7.</think>{behind}"
+    )
+    found = read_turn(text, FRAME, ZOOM)
+    assert [step.thought for step in found.steps] == ["I look at (1000, 500)."]
+    assert (found.answer, found.called) == (None, False)
+    assert found.problems == ("observation_written",)
+
+
+def test_a_call_inside_an_answer_is_no_step():
+    found = read_turn(
+        f"<think>A (500, 500).</think><answer>red<tool_call>{call()}</tool_call>", FRAME, ZOOM
+    )
+    assert [step.call for step in found.steps] == [None] and not found.called
+
+
 def test_of_two_calls_in_a_turn_the_first_counts():
     found = turn(f"{call()}</tool_call>\n<tool_call>{call(100, 100)}")
     assert [step.call for step in found.steps] == [ZoomCall(Point(1000, 500))]
