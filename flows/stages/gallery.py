@@ -11,13 +11,15 @@ from __future__ import annotations
 from collections.abc import Iterator
 from pathlib import Path
 
+import pyarrow as pa
+
 from curation.render.gallery import FilterFunnel, GalleryTrace, GalleryTree, write_gallery
 from curation.render.trace_card import draw_trace
 from flows.settings import Problem
 from mcts.data import Question
 from warehouse.query.limits import Limits
 from warehouse.query.read_back import read_traces, read_trees, rows_among
-from warehouse.query.run_query import query, sql_views
+from warehouse.query.run_query import connect_trusted, query, sql_views
 from warehouse.query.sql_guard import quoted
 from warehouse.storage.home import Warehouse
 from warehouse.tables.rows import read_image, read_questions
@@ -60,10 +62,17 @@ SELECT trace_id FROM (
 """
 
 
+# As few of the newest commits as hold enough trees, whose files alone are read then.
+_NEWEST = """
+SELECT commit_id FROM (
+    SELECT commit_id, count(DISTINCT coalesce(tree_id, trace_id)) AS n, max(created_at) AS made
+    FROM traces GROUP BY commit_id
+) QUALIFY sum(n) OVER (ORDER BY made DESC, commit_id) - n < {limit}
+"""
 # The same share of every tree; what is of one tree stands together.
 _SOME = """
 SELECT trace_id FROM (
-    SELECT trace_id, tree_id FROM traces
+    SELECT trace_id, tree_id FROM traces WHERE commit_id IN ({commits})
     ORDER BY row_number() OVER (PARTITION BY tree_id ORDER BY trace_id), tree_id LIMIT {limit}
 ) ORDER BY tree_id, trace_id
 """
@@ -113,14 +122,13 @@ def gallery(
     """Write a gallery of traces and of the trees they come from; return its index and how many.
 
     Args:
-        sql: a statement that yields `trace_id`; by default `limit` traces, as many of one tree as
-            of another, kept and rejected alike.
+        sql: a statement that yields `trace_id`; by default `limit` of the newest traces, as many of
+            one tree as of another, kept and rejected alike.
 
     Raises:
         Problem: the statement has no `trace_id`.
     """
-    chosen = sql or _SOME.format(limit=limit)
-    rows = query(warehouse, chosen, limits)
+    rows = query(warehouse, sql, limits) if sql else _newest_traces(warehouse, limit)
     if "trace_id" not in rows.column_names:
         raise Problem("--sql: the statement must yield a column trace_id")
     found = rows["trace_id"].to_pylist()
@@ -134,6 +142,13 @@ def gallery(
         funnel=read_funnel(warehouse),
     )
     return index, len(rows_of)
+
+
+def _newest_traces(warehouse: Warehouse, limit: int) -> pa.Table:
+    with connect_trusted(warehouse, ["traces"]) as con:
+        newest = con.execute(_NEWEST.format(limit=limit)).fetchall()
+        commits = ", ".join(quoted(commit_id) for (commit_id,) in newest) or "''"
+        return con.sql(_SOME.format(commits=commits, limit=limit)).to_arrow_table()
 
 
 def _gallery_traces(warehouse: Warehouse, trace_ids: list[str]) -> Iterator[GalleryTrace]:

@@ -9,7 +9,16 @@ from pathlib import Path
 import duckdb
 import pytest
 
-from warehouse.query.run_query import QueryError, connect, named_in, query, table_versions
+from warehouse.maintenance.compact import compact
+from warehouse.query.read_back import reading_among
+from warehouse.query.run_query import (
+    QueryError,
+    connect,
+    create_views,
+    named_in,
+    query,
+    table_versions,
+)
 from warehouse.query.sql_guard import _parse, _walk
 from warehouse.storage.home import Warehouse
 from warehouse.tables.delta import append, commit_traces, insert_new
@@ -273,6 +282,38 @@ def test_the_connection_itself_is_locked_too(warehouse: Warehouse) -> None:
             with pytest.raises(duckdb.Error):
                 con.execute(sql)
     assert hidden.num_rows == 1
+
+
+def test_rows_of_some_traces_are_read_from_the_files_of_their_commits(tmp_path: Path) -> None:
+    warehouse = Warehouse(str(tmp_path))
+    for name in ("t0", "t1", "t2"):
+        trace = {"trace_id": name, "question_id": "q", "task": "sat2"}
+        step = {"trace_id": name, "step": 0, "thought": name}
+        verdict = {"trace_id": name, "filter": "f", "version": 1, "keep": True}
+        commit_traces(warehouse, [trace], steps=[step], verdicts=[verdict], run_id=name)
+    late = {"trace_id": "t1", "filter": "f", "version": 2, "keep": False}
+    insert_new(warehouse, "verdicts", [late])
+    with reading_among(warehouse, ("steps", "verdicts", "traces"), "trace_id", ["t1"]) as rows_of:
+        assert [row["thought"] for row in rows_of("steps")] == ["t1"]
+        assert [row["version"] for row in rows_of("verdicts")] == [1, 2]
+        assert [row["run_id"] for row in rows_of("traces")] == ["t1"]
+    (commit,) = {row["commit_id"] for row in query(warehouse, "FROM steps").to_pylist()[1:2]}
+    with duckdb.connect() as con:
+        files = create_views(con, warehouse, ["steps", "verdicts"], None, {"traces": {commit}})
+    assert len(files) == 1 + 2, "of a commit, and what is late"
+    compact(warehouse)
+    with reading_among(warehouse, ("steps", "traces"), "trace_id", ["t2", "gone"]) as rows_of:
+        assert [row["thought"] for row in rows_of("steps")] == ["t2"]
+
+
+def test_a_file_that_is_gone_is_named_in_one_sentence(tmp_path: Path) -> None:
+    warehouse = Warehouse(str(tmp_path))
+    insert_new(warehouse, "runs", [{"run_id": "r", "kind": "build"}])
+    (file,) = tmp_path.glob("tables/runs/*.parquet")
+    file.unlink()
+    with pytest.raises(QueryError, match=rf"{file.name}.*`vigorl warehouse check`") as refused:
+        query(warehouse, "SELECT count(*) FROM runs WHERE kind = 'build'")
+    assert "\n" not in str(refused.value)
 
 
 def test_a_mistake_is_explained_in_one_sentence(warehouse: Warehouse) -> None:

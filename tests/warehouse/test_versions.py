@@ -135,9 +135,18 @@ def test_a_step_of_which_it_is_unknown_where_it_points_is_published(warehouse: W
 
 
 def test_a_gallery_without_a_statement_shows_some_of_every_tree(warehouse: Warehouse) -> None:
-    chosen = query(warehouse, showing._SOME.format(limit=3))["trace_id"].to_pylist()
+    chosen = showing._newest_traces(warehouse, 3)["trace_id"].to_pylist()
     trees = query(warehouse, "SELECT trace_id, tree_id FROM traces").to_pylist()
     assert len({row["tree_id"] for row in trees if row["trace_id"] in chosen}) == len(chosen) == 3
+
+
+def test_a_gallery_without_a_statement_is_of_the_newest_commits(warehouse: Warehouse) -> None:
+    known = query(warehouse, "FROM traces").to_pylist()
+    for name in ("new1", "new2"):
+        rows = [{"trace_id": name, "question_id": known[0]["question_id"], "task": "sat2"}]
+        commit_traces(warehouse, rows, steps=[], verdicts=[], run_id=name)
+    chosen = [showing._newest_traces(warehouse, n)["trace_id"].to_pylist() for n in (1, 2, 99)]
+    assert chosen[:2] == [["new2"], ["new1", "new2"]] and len(chosen[2]) == len(known) + 2
 
 
 def test_a_gallerys_funnel_counts_what_was_judged_and_kept(warehouse: Warehouse) -> None:

@@ -47,15 +47,21 @@ class Visible:
 
 
 def visible_files(
-    uris: Iterable[str], commits: Commits, finished: frozenset[str], late: bool
+    uris: Iterable[str],
+    commits: Commits,
+    finished: frozenset[str],
+    late: bool,
+    wanted: frozenset[str] | None = None,
 ) -> Visible:
     """Select what to read of a child table whose parent has the `finished` commits.
 
     Args:
         late: rows without a commit are visible too.
+        wanted: files without rows of these commits, or late ones, are left out; none if left out.
     """
     visible = finished | {None} if late else finished
-    files = [uri for uri in uris if commits[uri] & visible]
+    sought = visible if wanted is None else visible & (wanted | {None})
+    files = [uri for uri in uris if commits[uri] & sought]
     unfinished = frozenset().union(*(commits[uri] for uri in files)) - visible
     if not unfinished:
         return Visible(files, None)

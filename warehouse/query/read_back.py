@@ -24,8 +24,9 @@ from mcts.zoom.config import ZoomConfig
 from mcts.zoom.lenses import Lens
 from warehouse.query.run_query import UNREADABLE, connect_trusted, latest_verdicts_of, named_in
 from warehouse.storage.home import Warehouse
+from warehouse.tables.delta import open_table
 from warehouse.tables.rows import read_questions, step_from, trace_from, verdict_from
-from warehouse.tables.schema import Row
+from warehouse.tables.schema import CHILDREN, Row
 
 
 def read_trees(warehouse: Warehouse, tree_ids: Sequence[str]) -> Iterator[tuple[Tree, Row]]:
@@ -251,7 +252,9 @@ def reading_among(
 
     The function takes one of the tables, or a statement in brackets of those given, and columns.
     """
-    with connect_trusted(warehouse, named_in(" ".join(tables))) as con:
+    names = named_in(" ".join(tables))
+    versions, commits = _commits_of(warehouse, names, key, ids)
+    with connect_trusted(warehouse, names, versions, commits) as con:
         # The ids come in as a table: thousands of them in a statement would take seconds to read.
         con.register("_wanted", pa.table({key: pa.array(ids, pa.string())}))
 
@@ -261,6 +264,32 @@ def reading_among(
             return list(found.to_arrow_table().to_pylist())
 
         yield rows_of
+
+
+_PARENTS = {"tree_id": "trees", "trace_id": "traces"}
+
+
+def _commits_of(
+    warehouse: Warehouse, names: set[str], key: str, ids: Sequence[str]
+) -> tuple[dict[str, int | None], dict[str, frozenset[str]]]:
+    """Find the commits of these trees or traces, so that only files with their rows are read.
+
+    Returns:
+        The version of the table of trees or traces, for others to be read beside it, and of this
+        table the commits. Nothing where no table below it is read.
+    """
+    parent = _PARENTS.get(key, "")
+    if not names & {*CHILDREN.get(parent, ())}:
+        return {}, {}
+    delta = open_table(warehouse, parent)
+    versions = {parent: delta.version() if delta else None}
+    with connect_trusted(warehouse, [parent], versions) as con:
+        con.register("_wanted", pa.table({key: pa.array(ids, pa.string())}))
+        found = con.execute(
+            f"SELECT DISTINCT commit_id FROM {parent} WHERE {key} IN (SELECT {key} FROM _wanted) "
+            "AND commit_id IS NOT NULL"
+        ).fetchall()
+    return versions, {parent: frozenset(commit_id for (commit_id,) in found)}
 
 
 def _grouped(rows: Sequence[Row], key: str) -> dict[str, list[Row]]:

@@ -46,8 +46,23 @@ ORDER = [*sorted(CHILDREN, reverse=True), *(name for name in TABLES if name not 
 
 _MEMORY = 2 * 2**30  # bytes for our own statements, however large the tables: the rest is spilled
 
-# Views that leave out replaced versions: where a table has one version, they are the table itself.
-_NEWEST = {"latest_traces": ("traces", "linearizer"), "latest_verdicts": ("verdicts", "version")}
+# Views that leave out replaced versions, by their tables and what tells versions apart: where there
+# is one version, they are all rows, but for the mark of a stage without filters.
+_NEWEST = {
+    "latest_traces": ("traces", "linearizer", "FROM traces"),
+    "latest_verdicts": ("verdicts", "version", "FROM verdicts WHERE filter <> '(none)'"),
+}
+# The same as `_filter_sets` where no verdict was replaced: one grouping instead of three.
+_SETS = """
+SELECT trace_id, bit_or(bit) AS judged, bit_or(CASE WHEN keep THEN 0 ELSE bit END) AS dropped
+FROM verdicts
+JOIN _filter_bits USING (filter)
+GROUP BY trace_id
+"""
+# The same as `_filter_outcomes` where no trace was cut anew.
+_OUTCOMES = """
+SELECT judged, dropped, count(*) AS traces FROM _filter_sets GROUP BY judged, dropped
+"""
 
 
 def query(warehouse: Warehouse, sql: str, limits: Limits | None = None) -> pa.Table:
@@ -62,13 +77,18 @@ def query(warehouse: Warehouse, sql: str, limits: Limits | None = None) -> pa.Ta
     """
     with _open() as con, limited(con, limits) if limits else nullcontext():
         names = check(con, sql, [*TABLES, *sql_views()])
-        _fill(con, warehouse, names, {}, limits)
         try:
+            _fill(con, warehouse, names, {}, limits)
             table = con.sql(sql).to_arrow_table()
         except (duckdb.InterruptException, duckdb.OutOfMemoryException):
             if limits:
                 raise  # `limited` says why
             raise QueryError("the query was interrupted, or there is not enough memory") from None
+        except duckdb.IOException as error:
+            raise QueryError(
+                f"a file can't be read or written: {first_line(error)}; `vigorl warehouse check` "
+                "tells what the warehouse lacks"
+            ) from None
         except duckdb.Error as error:
             kind, _, message = first_line(error).rpartition(" Error: ")
             raise QueryError(message or kind) from None
@@ -104,6 +124,7 @@ def connect_trusted(
     warehouse: Warehouse,
     names: Iterable[str],
     versions: Mapping[str, int | None] | None = None,
+    commits: Mapping[str, frozenset[str]] | None = None,
 ) -> duckdb.DuckDBPyConnection:
     """Open the views for statements of our own: nothing is locked, so none may hold a person's SQL.
 
@@ -112,10 +133,12 @@ def connect_trusted(
 
     Args:
         names, versions: as in `connect`.
+        commits: by table, those of its rows whose children are sought: of the tables below it, some
+            files that have none are left out.
     """
     with _LOCK:
         con = _instance(os.getpid()).cursor()
-    create_views(con, warehouse, names, versions, temporary=True)
+    create_views(con, warehouse, names, versions, commits, temporary=True)
     return con
 
 
@@ -158,10 +181,11 @@ def create_views(
     warehouse: Warehouse,
     names: Iterable[str] | None = None,
     versions: Mapping[str, int | None] | None = None,
+    commits: Mapping[str, frozenset[str]] | None = None,
     *,
     temporary: bool = False,
 ) -> list[str]:
-    """Create the views in `con`, see `connect`; return the files they read."""
+    """Create the views in `con`, see `connect_trusted`; return the files they read."""
     versions, create = versions or {}, "CREATE TEMP VIEW" if temporary else "CREATE VIEW"
     wanted = None if names is None else _with_parts(names)
     files: list[str] = []
@@ -177,8 +201,9 @@ def create_views(
         if children and (wanted is None or wanted & set(children)):
             finished[name] = _finished(con, warehouse, opened.get(name), name)
         if wanted is None or name in wanted:
-            known = finished[TABLES[name].parent]
-            _create_view(con, warehouse, TABLES[name], opened.get(name), known, files, create)
+            parent = TABLES[name].parent
+            shown = finished[parent], (commits or {}).get(parent or "")
+            _create_view(con, warehouse, TABLES[name], opened.get(name), shown, files, create)
             if wanted is None:
                 comment_on(con, TABLES[name])
     create_sql_views(con, opened, wanted, create)
@@ -224,18 +249,23 @@ def _create_view(
     warehouse: Warehouse,
     table: Table,
     delta: DeltaTable | None,
-    finished: frozenset[str],
+    shown: tuple[frozenset[str], frozenset[str] | None],
     files: list[str],
     create: str,
 ) -> None:
-    """Create the view of one table; add the files it reads to `files`."""
+    """Create the view of one table; add the files it reads to `files`.
+
+    Args:
+        shown: the finished commits of its parent, and those that are sought if not all.
+    """
+    finished, wanted = shown
     uris = delta.file_uris() if delta else []
     source = dataset(warehouse, table.name, delta) if delta and uris and warehouse.is_s3 else None
     condition = None
     if table.parent and delta and uris:
         commits = commits_of(con, warehouse, table.name, delta)
         late = table.name == "verdicts"  # some are added to traces that were committed before
-        visible = visible_files(uris, commits, finished, late)
+        visible = visible_files(uris, commits, finished, late, None if source else wanted)
         condition = visible.condition
         if not source:
             uris = visible.files
@@ -294,13 +324,28 @@ def create_sql_views(
     for name, sql in sql_views().items():
         if wanted is not None and name not in wanted:
             continue
-        table, column = _NEWEST.get(name, ("", ""))
+        table, column, rows = _NEWEST.get(name, ("", "", ""))
         if table in opened and _one_version(only_value(opened[table], column)):
-            sql = f"{sql.partition(chr(10))[0]}\nFROM {table}"
+            sql = f"{sql.partition(chr(10))[0]}\n{rows}"
+        elif name == "_filter_sets" and "verdicts" in opened and _none_replaced(con):
+            sql = sql.partition("\n")[0] + _SETS
+        elif name == "_filter_outcomes" and _cut_once(opened):
+            sql = sql.partition("\n")[0] + _OUTCOMES
         con.execute(f"{create} {name} AS {sql}")
         if wanted is None:
             sentence = sql.partition("\n")[0].removeprefix("--").strip()
             con.execute(f"COMMENT ON VIEW {name} IS {quoted(sentence)}")
+
+
+def _cut_once(opened: Mapping[str, DeltaTable]) -> bool:
+    """Whether all traces are by one version of the linearizer."""
+    return "traces" in opened and _one_version(only_value(opened["traces"], "linearizer"))
+
+
+def _none_replaced(con: duckdb.DuckDBPyConnection) -> bool:
+    """Whether each stage of filters has verdicts of one version only."""
+    versions = con.execute("SELECT DISTINCT stage, version FROM verdicts").fetchall()
+    return len(versions) == len({stage for stage, _ in versions})
 
 
 def _one_version(value: object) -> bool:
