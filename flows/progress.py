@@ -132,7 +132,7 @@ class Progress:
 
 
 class BuildCounts(Progress):
-    """BuildCounts behind every way of showing a build's progress."""
+    """Counts a build's trees, for every way of showing its progress."""
 
     def __init__(self) -> None:
         self.total = self.already = self.done = self.right = self.failed = 0

@@ -16,9 +16,9 @@ from flows.progress import TerminalProgress
 from flows.settings import BuildSettings
 from flows.stages import build as stages
 from flows.stages import gallery as showing
-from flows.stages.curate import kept_statement
 from warehouse.query.run_query import query
 from warehouse.storage.home import Warehouse
+from warehouse.versions.selection import kept_statement
 from warehouse.versions.versions import publish
 
 DATASET = "sat2-sft"

@@ -97,6 +97,7 @@ async def curate(
     summary: Summary = await step(summarize)(warehouse, settings.task, tree_ids)
     extra: dict[str, Any] = dict(other_filters(warehouse, settings.task, run_id, settings.filters))
     if settings.publish:
+        from warehouse.versions.selection import kept_statement
         from warehouse.versions.versions import publish
 
         version = await asyncio.to_thread(
@@ -165,14 +166,6 @@ def _has_lost_questions(warehouse: Warehouse, task: str) -> bool:
         f"WHERE task = {quoted(task)} LIMIT 1",
     )
     return bool(found.num_rows)
-
-
-def kept_statement(task: str) -> str:
-    """Return the statement that chooses what every filter keeps: the plainest dataset."""
-    return (
-        "SELECT trace_id FROM kept_traces JOIN questions USING (question_id) "
-        f"WHERE kept_traces.task = {quoted(task)} AND origin = 'search' AND split = 'train'"
-    )
 
 
 async def curate_trees(

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from flows.settings import BuildSettings, Problem
-from flows.stages.curate import Summary, kept_statement
+from flows.stages.curate import Summary
 from flows.stages.failures import describe_reasons
 from flows.stages.judge import Judged
 from flows.stages.replay import Replayed
@@ -20,6 +20,7 @@ from flows.teachers.spaces import checkpoint_space, server_space, space_by_name,
 from mcts.budget import Budget
 from mcts.config import SearchConfig
 from mcts.coordinates import CoordinateSpace
+from warehouse.versions.selection import kept_statement
 
 SPENT = {
     "requests": 8, "prompt_tokens": 4000, "completion_tokens": 1000, "seconds": 6.0,

@@ -3,10 +3,10 @@
     objects.put("images/ab/abcd…", data)     # True if stored, False if the name was taken
     objects.get("images/ab/abcd…")
 
-Images, bundles, reports and checkpoints are objects. An object is put whole or not at all and never
-changes afterwards: on disk through a temporary
-file, fsync and a link that fails if the name exists; on S3 through a conditional put. A key is a
-relative path with forward slashes; anything that would leave the root is refused.
+Images, bundles, reports and checkpoints are objects. An object is put whole or not at all: on disk
+through a temporary file, fsync and a link that fails if the name exists; on S3 through a
+conditional put. It changes only where `replace` says so. A key is a relative path with forward
+slashes; anything that would leave the root is refused.
 """
 
 from __future__ import annotations

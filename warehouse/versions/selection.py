@@ -9,7 +9,7 @@ from __future__ import annotations
 import duckdb
 
 from warehouse.query.run_query import named_in, view_names
-from warehouse.query.sql_guard import QueryError, check, check_repeatable
+from warehouse.query.sql_guard import QueryError, check, check_repeatable, quoted
 from warehouse.storage.home import WarehouseError, first_line
 
 TABLES_READ = (
@@ -65,3 +65,11 @@ def choose(con: duckdb.DuckDBPyConnection, sql: str) -> None:
             f"{measured} of the traces chosen are answers of an evaluation, which must not be "
             "trained on; add: WHERE origin = 'search'"
         )
+
+
+def kept_statement(task: str) -> str:
+    """Return the statement that chooses what every filter keeps: the plainest dataset."""
+    return (
+        "SELECT trace_id FROM kept_traces JOIN questions USING (question_id) "
+        f"WHERE kept_traces.task = {quoted(task)} AND origin = 'search' AND split = 'train'"
+    )

@@ -21,7 +21,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from curation.render.cycle_report import FamilyChange, FamilyCount
-from flows.stages.retrain.cycle import Cycle, Tables, cycles
+from flows.stages.retrain.cycle import Cycle, Tables, decided_before
 from warehouse.query.run_query import connect_trusted, latest_verdicts_of
 from warehouse.storage.home import Warehouse
 from warehouse.tables.schema import Row
@@ -88,17 +88,6 @@ class CameIn:
     """Imports that left out rows, and files that were refused: a sentence each."""
     tokens: int
     """Tokens that the searches wrote."""
-
-
-def decided_earlier(cycle: Cycle) -> list[Cycle]:
-    """Return the cycles before this one that ended with a decision, the oldest first."""
-    earlier = (c for c in cycles(cycle.warehouse, cycle.task) if c.number < cycle.number)
-    return [c for c in earlier if c.done and c.outcome("gate")]
-
-
-def decided_before(cycle: Cycle) -> Cycle | None:
-    """Return the newest of those; None before the first."""
-    return next(reversed(decided_earlier(cycle)), None)
 
 
 def published_by(cycle: Cycle | None) -> Version | None:

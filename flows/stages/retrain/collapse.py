@@ -22,8 +22,7 @@ import pyarrow as pa
 from curation.grading.grade import choice_of
 from curation.grading.normalize import normalize
 from curation.scores.collapse import CollapseCheck, Searched, cell_of, compare
-from flows.stages.retrain.came_in import decided_earlier
-from flows.stages.retrain.cycle import Cycle, Tables
+from flows.stages.retrain.cycle import Cycle, Tables, decided_earlier
 from mcts.data import AnswerKind, Question
 from warehouse.query.run_query import connect_trusted
 from warehouse.registry import history

@@ -14,7 +14,7 @@ from __future__ import annotations
 import json
 import tempfile
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TypeVar
@@ -163,3 +163,22 @@ def lease_name(task: str) -> str:
 
 def _folder(task: str) -> str:
     return f"retrain/{task}"
+
+
+def last_decided(warehouse: Warehouse, task: str) -> Cycle | None:
+    """Return the newest cycle that ended with a decision; None before the first."""
+    return next(reversed(_decided(cycles(warehouse, task))), None)
+
+
+def decided_earlier(cycle: Cycle) -> list[Cycle]:
+    """Return the cycles before this one that ended with a decision, the oldest first."""
+    return _decided([c for c in cycles(cycle.warehouse, cycle.task) if c.number < cycle.number])
+
+
+def decided_before(cycle: Cycle) -> Cycle | None:
+    """Return the newest of those; None before the first."""
+    return next(reversed(decided_earlier(cycle)), None)
+
+
+def _decided(some: Sequence[Cycle]) -> list[Cycle]:
+    return [cycle for cycle in some if cycle.done and cycle.outcome("gate")]

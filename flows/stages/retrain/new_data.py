@@ -12,11 +12,11 @@ from __future__ import annotations
 
 from functools import partial
 
-from flows.stages.retrain.cycle import Cycle, Tables, cycles
+from flows.stages.retrain.cycle import Tables, last_decided
 from warehouse.query.run_query import connect_trusted
-from warehouse.query.sql_guard import quoted
 from warehouse.storage.home import Warehouse
 from warehouse.tables.schema import Row
+from warehouse.versions.selection import kept_statement
 
 
 def look_for_new(warehouse: Warehouse, task: str) -> Row:
@@ -74,24 +74,15 @@ def kept_traces(
     names = ["kept_traces", "questions", "revoked_traces"]
     with connect_trusted(warehouse, names, versions) as con:
         rows = con.sql(
-            f"{kept_statement(task)} "
+            f"{unrevoked_statement(task)} "
             "AND ($1 IS NULL OR kept_traces.created_at <= to_timestamp($1)) ORDER BY 1",
             params=[until],
         )
         return rows.to_arrow_table()["trace_id"].to_pylist()
 
 
-def kept_statement(task: str) -> str:
+def unrevoked_statement(task: str) -> str:
     """Return the SQL that chooses all kept training traces of a task that were not revoked; more
     conditions may follow."""
-    return (
-        "SELECT trace_id FROM kept_traces JOIN questions USING (question_id) "
-        f"WHERE origin = 'search' AND questions.task = {quoted(task)} AND split = 'train' "
-        "AND trace_id NOT IN (SELECT trace_id FROM revoked_traces)"
-    )
-
-
-def last_decided(warehouse: Warehouse, task: str) -> Cycle | None:
-    """Return the newest cycle that ended with a decision; None before the first."""
-    decided = (c for c in reversed(cycles(warehouse, task)) if c.done and c.outcome("gate"))
-    return next(decided, None)
+    left = "AND trace_id NOT IN (SELECT trace_id FROM revoked_traces)"
+    return f"{kept_statement(task)} {left}"

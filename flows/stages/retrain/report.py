@@ -36,11 +36,10 @@ from curation.scores.gate import Paired
 from flows.stages.retrain.came_in import (
     CameIn,
     dataset_changes,
-    decided_before,
     published_by,
     read_came_in,
 )
-from flows.stages.retrain.cycle import STAGES, Cycle, cycles
+from flows.stages.retrain.cycle import STAGES, Cycle, cycles, decided_before
 from flows.stages.retrain.stages import CONTROLS, decided_in, read_paired
 from training.evaluation.report import COSTS
 from training.runs import read_metrics, runs_folder

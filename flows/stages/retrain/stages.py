@@ -40,10 +40,10 @@ from flows.stages.forecast import Forecast, forecast_build
 from flows.stages.retrain.collapse import check_collapse
 from flows.stages.retrain.cycle import Cycle
 from flows.stages.retrain.new_data import (
-    kept_statement,
     new_traces,
     questions_without_tree,
     uncounted_trees,
+    unrevoked_statement,
 )
 from flows.teachers.trained import OWN_SERVER, SERVED, URL
 from mcts.data import ResponseStyle
@@ -212,7 +212,7 @@ def _statement(cycle: Cycle, settings: RetrainSettings) -> str:
         if left_out:
             chosen = f"AND question_id NOT IN ({', '.join(map(quoted, left_out))}) "
     return (
-        f"{kept_statement(cycle.task)} {chosen}QUALIFY row_number() OVER "
+        f"{unrevoked_statement(cycle.task)} {chosen}QUALIFY row_number() OVER "
         f"(PARTITION BY question_id ORDER BY md5(trace_id), trace_id) <= {settings.per_question}"
     )
 
