@@ -54,7 +54,7 @@ class Size:
         return self.warm_steps + self.rl_steps
 
 
-FULL = Size(160, 400, (0, 1, 2, 3, 4), 8, 6, warm_steps=70, rl_steps=40)
+FULL = Size(160, 400, (0, 1, 2, 3, 4), 8, 6, warm_steps=40, rl_steps=70)
 QUICK = Size(16, 24, (0,), 3, 4, warm_steps=3, rl_steps=2)
 
 
