@@ -6,6 +6,7 @@ import asyncio
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from datetime import datetime
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -136,7 +137,18 @@ def test_what_two_teachers_found_is_summed_up(builds: Builds, cycle: Cycle) -> N
 def test_without_new_questions_only_what_was_left_is_curated(builds: Builds, cycle: Cycle) -> None:
     builds.questions = []
     outcome = asyncio.run(build_new(cycle, settings(), tools()))
-    assert outcome == {"trees": 0, "traces": 3} and builds.corpus == [True] and not builds.begun
+    assert outcome == {"trees": 0, "kept": 0, "traces": 3}
+    assert builds.corpus == [True] and not builds.begun
+    earlier = {
+        "tree_id": "a",
+        "question_id": "q",
+        "task": "sat2",
+        "created_at": datetime(2000, 1, 1),
+    }
+    insert_new(cycle.warehouse, "trees", [earlier])
+    insert_new(cycle.warehouse, "trees", [{"tree_id": "b", "question_id": "q", "task": "sat2"}])
+    resumed = asyncio.run(build_new(cycle, settings(), tools()))
+    assert resumed["trees"] == 1, "what the cycle had searched when it was killed"
 
 
 def test_a_build_that_its_budget_stopped_pauses_the_cycle(builds: Builds, cycle: Cycle) -> None:

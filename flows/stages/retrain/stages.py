@@ -84,12 +84,12 @@ async def build_new(cycle: Cycle, settings: RetrainSettings, tools: Tools) -> Ro
     questions = questions_without_tree(cycle.warehouse, cycle.task)
     filters = read_filters(settings.filters)
     await curate_left(cycle, filters, corpus=not questions)  # a build ends with that pass itself
+    total = await asyncio.to_thread(_searched_before, cycle)
     if not questions:
-        return {"trees": 0, "traces": len(new_traces(cycle.warehouse, cycle.task))}
+        return {**total, "traces": len(new_traces(cycle.warehouse, cycle.task))}
     searches = [
         await _forecast(part, asked, tools) for part, asked in shared_out(settings, questions)
     ]
-    total: Row = {}
     for chosen, asked, forecast in searches:
         summary = await build(chosen, progress=TerminalProgress(), question_ids=asked)
         if stopped := summary.extra.get("stopped"):
@@ -100,6 +100,19 @@ async def build_new(cycle: Cycle, settings: RetrainSettings, tools: Tools) -> Ro
             more = f"\n{value}" if isinstance(value, str) else value
             total[name] = total[name] + more if name in total else value
     return {**total, "traces": len(new_traces(cycle.warehouse, cycle.task))}
+
+
+def _searched_before(cycle: Cycle) -> Row:
+    """Count what this cycle had searched when it was stopped; nothing where it just began."""
+    began = (cycle.outcome("look") or {}).get("at")
+    with connect_trusted(cycle.warehouse, ["trees", "kept_traces"]) as con:
+        found = con.execute(
+            "WITH mine AS (SELECT tree_id FROM trees WHERE task = $1 "
+            "AND created_at >= to_timestamp($2)) SELECT (SELECT count(*) FROM mine), "
+            "(SELECT count(*) FROM kept_traces SEMI JOIN mine USING (tree_id))",
+            [cycle.task, began],
+        ).fetchall()
+    return dict(zip(("trees", "kept"), found[0], strict=True))
 
 
 def shared_out(
