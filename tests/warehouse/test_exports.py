@@ -8,12 +8,14 @@ import re
 import shutil
 from collections.abc import Iterator
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pyarrow.parquet as pq
 import pytest
 from PIL import Image as Pillow
 
+from curation.render.markdown import render_markdown
 from curation.traces.preferences import preference_pairs
 from curation.traces.step_values import step_values
 from mcts.coordinates import CoordinateSpace, Frame
@@ -23,8 +25,8 @@ from tests.warehouse.test_versions import KEPT, fill
 from warehouse.exports import marks
 from warehouse.exports.dialogues import MARK, ConversationRenderer
 from warehouse.exports.export import export
-from warehouse.exports.files import FILES
-from warehouse.exports.formats import FORMATS
+from warehouse.exports.files import FILES, json_lines_info, write_rows
+from warehouse.exports.formats import FORMATS, features, zoom_columns
 from warehouse.query.read_back import read_trees
 from warehouse.query.run_query import query
 from warehouse.storage.home import Warehouse, WarehouseError
@@ -76,6 +78,35 @@ def test_every_form_loads_with_its_images(
     about = json.loads((tmp_path / "out" / "export.json").read_text())
     assert (about["format"], about["rows"]) == (to, {"train": len(rows)})
     assert (about["dataset"], about["space"]["kind"]) == ("all@v1", "normalized_1000")
+
+
+@pytest.mark.parametrize("to", ["grpo", "easyr1", "trl"])
+def test_json_lines_load_where_a_split_has_what_another_lacks(to: str, tmp_path: Path) -> None:
+    from datasets import load_dataset
+
+    shapes = {**FORMATS[to].columns, **zoom_columns(to)}
+    columns = {name: features(shape) for name, shape in shapes.items()}
+    empty = {name: [] if isinstance(shape, list) else None for name, shape in shapes.items()}
+    full = {
+        name: ["a"] if shape == ["text"] else 0.5 if shape == "float" else "a"
+        for name, shape in shapes.items()
+        if not isinstance(shape, list) or shape == ["text"]
+    }
+    rows = [
+        {**empty, "split": "train", "images": []},
+        {**empty, **full, "split": "validation", "images": []},
+    ]
+    out = tmp_path / "out"
+    counts = write_rows(iter(rows), out, columns, "jsonl", SimpleNamespace(names={}))  # type: ignore[arg-type]
+    version = SimpleNamespace(card={"licences": ["MIT"]}, ref="a@v1", content_hash="c")
+    readme = render_markdown(
+        "warehouse.exports", "README.md.jinja", version=version, to=to, files="jsonl",
+        counts=counts, notes=[], info=json_lines_info(columns),
+    )  # fmt: skip
+    (out / "README.md").write_text(readme)
+    loaded = load_dataset(str(out), cache_dir=str(tmp_path / "cache"))
+    assert {name: len(split) for name, split in loaded.items()} == {"train": 1, "validation": 1}
+    assert {name: loaded["validation"][0][name] for name in full} == full
 
 
 def test_a_conversation_has_one_mark_for_each_image(made: Warehouse, tmp_path: Path) -> None:

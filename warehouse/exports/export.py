@@ -28,7 +28,7 @@ from mcts.coordinates import CoordinateSpace, SpaceKind
 from mcts.data import ResponseStyle, TraceKind
 from mcts.prompts import load_prompt
 from warehouse.exports.dialogues import ConversationRenderer
-from warehouse.exports.files import FILES, BundleImages, write_rows
+from warehouse.exports.files import FILES, BundleImages, json_lines_info, write_rows
 from warehouse.exports.formats import FORMATS, ExportFormat, features, zoom_columns
 from warehouse.exports.trainer_files import check_format, write_json, write_trainer_files
 from warehouse.query.read_back import read_pass_rates
@@ -97,7 +97,7 @@ def export(
         about = {"response_style": str(style), "left_out": left_out} if style else {}
         sizes += sorted(images.crop_sizes)
         about["notes"] = write_trainer_files(work, version, to, files, space, counts, sizes)
-        _describe(work, version, to, files, renderer, counts, about)
+        _describe(work, version, to, files, renderer, counts, about, columns)
     return out
 
 
@@ -171,6 +171,7 @@ def _describe(
     renderer: ConversationRenderer,
     counts: dict[str, int],
     more: dict[str, Any],
+    columns: dict[str, Any],
 ) -> None:
     """Write what lies beside the data: how it was made, and what its trainer must be told."""
     if renderer.zooms:
@@ -187,8 +188,9 @@ def _describe(
         **more,
     }
     write_json(out / "export.json", about)
-    values = {"version": version, "to": to, "files": files, "counts": counts}
-    values["notes"] = more["notes"]
+    values: dict[str, Any] = {"version": version, "to": to, "files": files, "counts": counts}
+    info = json_lines_info(columns) if files == "jsonl" else None  # Parquet says it itself
+    values |= {"notes": more["notes"], "info": info}
     readme = render_markdown("warehouse.exports", "README.md.jinja", **values)
     (out / "README.md").write_text(readme, encoding="utf-8")
 

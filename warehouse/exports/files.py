@@ -150,6 +150,23 @@ def write_rows(
     return counts
 
 
+def json_lines_info(columns: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the `dataset_info` of a README by which `datasets` knows the columns of JSON lines.
+
+    Without it each file's first rows tell, and where all are null or empty they tell another type
+    than the next file's.
+    """
+    from datasets import DatasetInfo, Features, List, Value
+    from datasets.info import DatasetInfosDict
+    from huggingface_hub import DatasetCardData
+
+    info = DatasetInfo(features=Features({**columns, "images": List(Value("string"))}))
+    card = DatasetCardData()
+    DatasetInfosDict({"default": info}).to_dataset_card_data(card)
+    told: dict[str, Any] = card.to_dict()["dataset_info"]
+    return told
+
+
 def _parquet(
     rows: list[Row], path: Path, columns: Mapping[str, Any], images: BundleImages, out: Path
 ) -> None:
