@@ -327,7 +327,7 @@ def test_a_sat_file_that_is_damaged_half_way_is_refused(warehouse: Warehouse, fo
     start = found.dictionary_page_offset or found.data_page_offset
     data[start : start + 200] = b"\xff" * 200
     path.write_bytes(data)
-    with pytest.raises(ImportProblem, match=r"SAT_train.parquet is damaged after row \d+"):
+    with pytest.raises(ImportProblem, match=r"SAT_train.parquet can't be read after row \d+"):
         import_questions(warehouse, "sat2", path)
     assert list(read_questions(warehouse, "sat2")) == []
 
@@ -389,6 +389,9 @@ def test_s21_marks_that_say_which_image_become_its_number(project: Project) -> N
         ("<image><image>Which?", 2, "Which?"),
         ("<image>\n<image>\nIs <image> a tag?", 2, "Is <image> a tag?"),
         ("<image> is a dog and <image> a cat.", 2, "(image 1) is a dog and (image 2) a cat."),
+        ("Before: <image>\nAfter: <image>\nWhat?", 2, "Before: (image 1)\nAfter: (image 2)\nWhat?"),
+        ("Look: <image>\nWhat?", 1, "Look: What?"),
+        ("Look:\n<image>\n<image>\nWhat?", 2, "Look:  What?"),
         ("Why is <image> in <image>?", 3, "Why is <image> in <image>?"),
         ("<image>", 1, "(image 1)"),
         ("<image> <image>", 2, "(image 1) (image 2)"),

@@ -7,11 +7,14 @@
 What lies beside the data is no data: JSON, JSON lines and tables without the columns that are
 needed (prompts, descriptions, results), and whatever a download leaves (`.cache`, `.git`). `dev` is
 validation only where there is no validation of its own. In a folder whose files name their splits,
-one that names none belongs to the task's own split, and without that it is left out.
+one that names none belongs to the task's own split, and without that it is left out. Links to
+folders are followed, each folder once; a warehouse among them is no data. Files that are missing of
+those that names count (`-of-00002`), and links that lead nowhere, are told.
 """
 
 from __future__ import annotations
 
+import os
 import re
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field, replace
@@ -36,6 +39,7 @@ from warehouse.sources.tasks import Task
 Outcomes = Iterator[Draft | Reject]
 _SPLITS = {"val": "validation", "valid": "validation", "dev": "validation"}
 _SPLIT = re.compile(r"(?<![a-z])(train|validation|valid|val|dev|test|gate)(?![a-z])", re.IGNORECASE)
+_SHARD = re.compile(r"(.*?)(\d{2,})-of-(\d{2,})(\..+)")
 _BESIDE = (".json", ".jsonl", ".csv", ".tsv")
 """Kinds of file that lie beside data and are none."""
 
@@ -86,7 +90,7 @@ def find_readers(
         files, has_validation = _within(path, reader, split, found)
     else:
         raise ImportProblem(f"{path} does not exist")
-    wanted, in_folder = _wanted(split, has_validation), path.is_dir()
+    wanted, folder = _wanted(split, has_validation), path if path.is_dir() else None
     for file, file_split in files:
         if not file_split:
             raise ImportProblem(f"{file}: its name has no split; say with --split which it is")
@@ -94,11 +98,13 @@ def find_readers(
         read = reader.formats[suffix_of(file)]
 
         def outcomes(file: Path = file, read: ReadFile = read, rows: _RowSplits = rows) -> Outcomes:
+            name = str(file.relative_to(folder)) if folder else file.name
             try:
-                yield from map(rows.place, read(file, context))
+                for one in map(rows.place, read(file, context)):
+                    yield replace(one, file=name) if one.file == file.name != name else one
             except OtherFile as problem:
                 other_set = isinstance(problem, OtherSet)
-                if not in_folder or not (other_set or suffix_of(file) in _BESIDE):
+                if not folder or not (other_set or suffix_of(file) in _BESIDE):
                     raise
                 found.others.append(problem)
                 found.remark(f"left out{'' if other_set else ', as it is no data'}: {problem}")
@@ -164,6 +170,9 @@ def _within(
     formats = ", ".join(sorted(reader.formats))
     every = [p for p in _files_below(folder) if suffix_of(p) in reader.formats]
     every = [p for p in every if not p.name.endswith(OBJECTS_SUFFIX)]
+    for broken in (p for p in every if not p.is_file()):
+        found.remark(f"left out: {broken}: it is a link to a file that is not there")
+    every = [p for p in every if p.is_file()]
     if not every:
         raise ImportProblem(f"{folder} holds no {formats} file")
     names = {file: _names(file, folder) for file in every}
@@ -191,17 +200,49 @@ def _within(
         )
     if not chosen:
         raise ImportProblem(f"{folder} holds no file of the split {split}")
+    for sentence in _missing_shards([file for file, _ in chosen]):
+        found.remark(sentence)
     return chosen, has_validation
 
 
 def _files_below(folder: Path) -> list[Path]:
-    """Every file that is not hidden, nor in a hidden folder."""
-    return sorted(
-        path
-        for path in folder.rglob("*")
-        if path.is_file()
-        and not any(part.startswith(".") for part in path.relative_to(folder).parts)
-    )
+    """Every file, or link to one, that is not hidden nor in a hidden folder or a warehouse."""
+    found: list[Path] = []
+    seen: set[str] = set()
+    linked = [folder]
+    while linked:  # what is there comes before what is linked, so that it keeps its own name
+        for above, folders, files in os.walk(linked.pop(0)):
+            real = os.path.realpath(above)
+            if real in seen or any(Path(above).glob("tables/*/_delta_log")):
+                folders.clear()
+                continue
+            seen.add(real)
+            found += (Path(above, name) for name in files if not name.startswith("."))
+            folders[:] = sorted(name for name in folders if not name.startswith("."))
+            linked += (p for name in folders if (p := Path(above, name)).is_symlink())
+    return sorted(found)
+
+
+def _missing_shards(files: list[Path]) -> list[str]:
+    """A sentence for each set of files of which names count more than are there."""
+    sets: dict[tuple[Path, str, str, str], set[int]] = {}
+    for file in files:
+        if shard := _SHARD.fullmatch(file.name):
+            key = (file.parent, shard[1], shard[3], shard[4])
+            sets.setdefault(key, set()).add(int(shard[2]))
+    found = []
+    for (folder, begin, many, end), numbers in sets.items():
+        first = int(int(many) in numbers and 0 not in numbers)  # some count from 1
+        missing = [n for n in range(first, int(many) + first) if n not in numbers]
+        if missing:
+            width = len(many)
+            name = folder / f"{begin}{missing[0]:0{width}}-of-{many}{end}"
+            more = f" and {len(missing) - 1} more" if len(missing) > 1 else ""
+            found.append(
+                f"{len(numbers)} of {int(many)} files are there of a set in {folder}: missing are "
+                f"{name.name}{more}"
+            )
+    return found
 
 
 def _names(file: Path, folder: Path) -> list[str]:

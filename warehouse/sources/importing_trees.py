@@ -71,8 +71,9 @@ class TreesReport:
 class TreeQuestions:
     """The questions of tree files, as an import reads them."""
 
-    kept: dict[tuple[str, int], Row] | None = None
-    """Where to keep rows, by file and number, for callers that need a draft's row; or None."""
+    kept: dict[int, Row] | None = None
+    """Where to keep rows of the file that is read, by number, for callers that need a draft's row;
+    or None."""
 
     def formats(self) -> Mapping[str, ReadFile]:
         """A reader by file suffix."""
@@ -90,7 +91,7 @@ class TreeQuestions:
             raise Unusable("error", f"the search failed: {str(row.get('error'))[:80]}")
         text, gold, images = read_question(row)
         if self.kept is not None:
-            self.kept[row.file.name, row.number] = row
+            self.kept[row.number] = row
         if parse_action(gold) is not None and "[" in gold:
             return row.draft(text, images, answer_kind=AnswerKind.ACTION, answers=(gold,))
         return row.draft(images=images, **gold_fields(text, gold))
@@ -144,7 +145,7 @@ def _read_trees(
     task: str, path: Path, split: str, root: Path | None, space: CoordinateSpace, limit: int | None
 ) -> Iterator[tuple[ImportedTree, SearchRows]]:
     """Every usable tree with its rows."""
-    kept: dict[tuple[str, int], Row] = {}
+    kept: dict[int, Row] = {}
     reader, count, checker = TreeQuestions(kept), 0, Checker(task)
     arguments: dict[Path, dict[str, Any]] = {}
     for drafts, file_split in find_readers(task, path, split, root, reader):
@@ -152,7 +153,7 @@ def _read_trees(
             count += 1
             if not isinstance(draft, Draft):
                 continue
-            row = kept.pop((draft.file, draft.row))
+            row = kept.pop(draft.row)
             outcome = checker.check(draft, file_split)
             if isinstance(outcome, Accepted):
                 folder = row.file.parent

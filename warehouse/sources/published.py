@@ -8,8 +8,8 @@
 
     TASKS = (Task("pope", "…", FORMATS),)
 
-`FORMATS` then reads the same rows from Parquet, JSON, JSON Lines, TSV and CSV, streaming. A file
-without the columns it needs is refused as a whole; a row for which `draft` raises `Unusable`
+`FORMATS` then reads the same rows from Parquet, Arrow, JSON, JSON Lines, TSV and CSV, streaming. A
+file without the columns it needs is refused as a whole; a row for which `draft` raises `Unusable`
 becomes a reject with its field and reason. Where a row holds several questions, `draft` is a
 generator of drafts and of `Unusable` values.
 """
@@ -25,9 +25,6 @@ from pathlib import Path
 from string import ascii_uppercase
 from typing import IO, Any
 
-import pyarrow as pa
-import pyarrow.parquet as pq
-
 from warehouse.sources.reading.drafts import (
     Draft,
     ImportProblem,
@@ -39,14 +36,20 @@ from warehouse.sources.reading.drafts import (
     Reject,
     Unusable,
 )
-from warehouse.sources.reading.image_files import ImageFiles, from_base64
+from warehouse.sources.reading.gold_texts import gold_text
+from warehouse.sources.reading.image_files import ImageFiles, from_base64, is_no_image
 from warehouse.sources.reading.literals import read_literal
 from warehouse.sources.reading.options import NO_OPTIONS, Options, lettered_places, read_options
-from warehouse.sources.reading.tabular import read_json_objects, read_rows, suffix_of
-from warehouse.storage.home import first_line
+from warehouse.sources.reading.tabular import (
+    TYPED,
+    column_types,
+    read_json_objects,
+    read_rows,
+    suffix_of,
+)
 
 _SPLITS = ("train", "validation", "valid", "val", "dev", "test")
-SUFFIXES = (".parquet", ".json", ".jsonl", ".tsv", ".csv")
+SUFFIXES = (".parquet", ".arrow", ".json", ".jsonl", ".tsv", ".csv")
 _REFERENCE = 64  # characters; a shorter image cell of a TSV names the row that has the image
 
 
@@ -94,7 +97,7 @@ class Row:
         Raises:
             LeftOut: it is not published.
         """
-        found = self.optional(*(names or ("answer",)))
+        found = gold_text(self.optional(*(names or ("answer",))), (names or ("answer",))[0])
         if not found:
             raise LeftOut((names or ("answer",))[0], "there is no answer")
         if found.strip("() ").casefold() in hidden:
@@ -136,9 +139,11 @@ class Row:
             for name in names
             if self.get(name) is not None
             for one in _several(self.get(name))
+            if not is_no_image(one)
         ]
         if not found:
-            raise Unusable(names[0], "there is no image")
+            named = next((name for name in names if name in self.values), names[0])
+            raise Unusable(named, "there is no image")
         return tuple(found)
 
     picture, pictures = image, images  # their names before 0.1, which readers elsewhere may use
@@ -216,7 +221,7 @@ def published(
     def read(file: Path, context: ReadContext) -> Iterator[Draft | Reject]:
         files = find_image_files(file, context, folders)
         suffix = suffix_of(file)
-        known = suffix == ".parquet"
+        known = suffix in TYPED
         if known:
             _require(name, file, needs, column_names(file))
         with ExitStack() as stack:
@@ -258,11 +263,8 @@ def _split_of(values: dict[str, Any]) -> str:
 
 
 def column_names(file: Path) -> list[str]:
-    """The columns of a Parquet file; ImportProblem where it is not Parquet."""
-    try:
-        return list(pq.read_schema(file).names)
-    except (pa.ArrowException, OSError) as error:
-        raise ImportProblem(f"{file} can't be read as Parquet: {first_line(error)}") from None
+    """The columns of a Parquet or Arrow file; ImportProblem where it is none."""
+    return list(column_types(file).names)
 
 
 def find_image_files(file: Path, context: ReadContext, folders: Sequence[str] = ()) -> ImageFiles:

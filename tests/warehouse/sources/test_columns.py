@@ -21,6 +21,7 @@ from mcts.data import AnswerKind, Box
 from tests.support.sat_files import picture, rejects
 from warehouse.sources.importing import ImportProblem, import_questions
 from warehouse.sources.reading.columns import Columns
+from warehouse.sources.reading.tabular import read_rows
 from warehouse.storage.home import Warehouse
 from warehouse.tables.rows import read_questions
 
@@ -179,6 +180,7 @@ def test_a_task_whose_answers_are_boxes_or_actions_takes_them_from_the_answer(
         (2, ["1", "2"], "2"),  # the text comes before the index
         ("B", ["B", "A"], "B"),  # … and before the letter
         (True, ["yes", "no"], "yes"),
+        (True, ["True", "False"], "True"),
         (3.0, None, "3"),
         (["two", "2"], None, "two"),
     ],
@@ -191,6 +193,159 @@ def test_an_answer_is_a_choice_by_text_then_index_then_letter(
     brought(warehouse, written(shots / "t.jsonl", [row]), columns)
     (question,) = read_questions(warehouse)
     assert question.answers[0] == right
+
+
+INDEXES = [
+    (["three", "two", "one", "four"], 1, "two"),
+    (["4", "2", "1", "3"], 2, "1"),
+    (["dog", "cat", "cow", "horse"], 2, "cow"),
+]
+LETTERS = [(["C", "A", "B"], "B", "A"), (["cat", "dog", "cow"], "C", "cow")]
+TEXTS = [(["7", "2", "1", "3"], 2, "2"), (["5", "9", "7", "6"], 9, "9")]
+
+
+@pytest.mark.parametrize("suffix", [".jsonl", ".parquet", ".csv"])
+@pytest.mark.parametrize("rows", [INDEXES, LETTERS, TEXTS])
+def test_a_column_of_answers_is_read_in_one_way(
+    rows: list[tuple[list[str], Any, str]], suffix: str, warehouse: Warehouse, shots: Path
+) -> None:
+    table = [
+        {"q": f"{i}?", "i": "a.png", "a": answer, "c": choices}
+        for i, (choices, answer, _) in enumerate(rows)
+    ]
+    file = written(shots / f"t{suffix}", table)
+    brought(warehouse, file, "question=q,image=i,answer=a,choices=c")
+    found = {q.text: q.answers for q in read_questions(warehouse)}
+    assert found == {f"{i}?": (right,) for i, (_, _, right) in enumerate(rows)}
+
+
+def test_an_answer_that_may_be_a_text_or_an_index_is_refused_in_a_column_of_both(
+    warehouse: Warehouse, shots: Path
+) -> None:
+    table = [
+        {"q": f"{i}?", "i": "a.png", "a": answer, "c": choices}
+        for i, (choices, answer, _) in enumerate([*INDEXES, *TEXTS])
+    ]
+    file = written(shots / "t.jsonl", table)
+    columns = "question=q,image=i,answer=a,choices=c"
+    report = brought(warehouse, file, columns, max_rejects=9)
+    found = rejects(report.rejects_path)
+    assert [row for _, row, _, _ in found] == [2, 4]
+    assert found[0][3] == (
+        "the answer '2' is the text of one choice and names another, '1'; other rows have answers "
+        "of both kinds: say count_from if it is an index"
+    )
+    counted = brought(warehouse, file, f"{columns},count_from=1", max_rejects=9)
+    assert counted.rejected == 0
+    assert {q.text: q.answers for q in read_questions(warehouse)}["1?"] == ("2",)
+
+
+@pytest.mark.parametrize(
+    ("answer", "right"),
+    [
+        ("<think>The door (10, 20) is red.</think>\n<answer>no</answer>", "no"),
+        ("<think><answer>yes</answer>?</think><answer> (B) no </answer>", "no"),
+        ("<answer>yes</answer><answer>no</answer>", "has 2 answers, and no one gold answer"),
+        ("<think>The door is red.</think> no", "this is a chain of reasoning, not a gold answer"),
+        ("<image>Is it red?", "it holds <image>, as a question does"),
+        ('{"bbox_2d": [1, 2, 3, 4]}', "this is a box as a model writes it, and nothing says in w"),
+        ("<|box_start|>(1,2),(3,4)<|box_end|>", "this is a box as a model writes it, and nothing"),
+        ('{"gold": ["no"], "choices": ["no", "yes"]}', "this is the gold answer of an export"),
+    ],
+)
+def test_a_gold_answer_is_what_a_response_says_it_is(
+    answer: str, right: str, warehouse: Warehouse, shots: Path
+) -> None:
+    rows = [
+        {"q": "good", "i": "a.png", "a": "yes", "c": ["yes", "no"]},
+        {"q": "?", "i": "a.png", "a": answer, "c": ["yes", "no"]},
+    ]
+    file = written(shots / "t.jsonl", rows)
+    for columns in ("question=q,image=i,answer=a,choices=c", "question=q,image=i,answer=a"):
+        report = brought(warehouse, file, columns)
+        if right == "no":
+            assert not report.rejected
+        else:
+            ((_, row, field, reason),) = rejects(report.rejects_path)
+            assert (row, field) == (2, "answer") and right in reason
+
+
+def test_images_that_are_missing_are_left_out(warehouse: Warehouse, shots: Path) -> None:
+    for i, missing in enumerate((None, "", {"bytes": None, "path": None})):
+        rows = [
+            {"q": f"{i}", "b": "a.png", "c": missing, "a": "x", "d": [1, 2, 3, 4]},
+            {"q": f"{i}b", "b": missing, "c": "a.png", "a": "x", "d": [1, 2, 3, 4]},
+        ]
+        file = written(shots / f"{i}.jsonl", rows)
+        assert brought(warehouse, file, "question=q,image=b+c,answer=a").added == 2
+        report = brought(warehouse, file, "question=q,image=b+c,box=d")
+        ((_, row, _, reason),) = rejects(report.rejects_path)
+        assert (row, reason) == (2, "the first image, in which the places are, is missing")
+    assert {len(question.images) for question in read_questions(warehouse)} == {1}
+
+
+def test_a_key_that_a_row_of_json_may_lack_is_null(warehouse: Warehouse, shots: Path) -> None:
+    rows = [
+        {"q": "open", "i": "a.png", "a": "x"},
+        {
+            "q": "which",
+            "i": "a.png",
+            "a": "B",
+            "c": ["x", "y"],
+            "m": {"f": "kind"},
+            "t": "[1,2,3,4]",
+        },
+    ]
+    file = written(shots / "t.jsonl", rows)
+    columns = "question=q,image=i,answer=a,choices=c,family=m.f,target=t"
+    assert brought(warehouse, file, columns).added == 2
+    found = {question.text: question for question in read_questions(warehouse)}
+    assert (found["open"].choices, found["which"].family) == ((), "kind")
+    with pytest.raises(ImportProblem, match="source: the row has no d; it has: q, i, a"):
+        brought(warehouse, file, f"{columns},source=d")
+
+
+@pytest.mark.parametrize(
+    ("value", "boxes", "box"),
+    [
+        ([0.5, 0.5, 0.50000001, 0.5], "xywh/1", (100, 50, 200, 100)),
+        ([190, 10, 10.4, 50], "xywh", (190, 10, 200, 60)),
+        ([-0.3, 0, 9, 9], "xyxy", (0, 0, 9, 9)),
+    ],
+)
+def test_a_box_on_the_edge_of_its_image_is_clipped_there(
+    value: list[float], boxes: str, box: tuple[float, ...], warehouse: Warehouse, shots: Path
+) -> None:
+    file = written(shots / "t.jsonl", [{"q": "?", "i": "a.png", "b": value}])
+    report = brought(warehouse, file, "question=q,image=i,box=b", boxes=boxes)
+    assert (report.added, report.warnings) == (1, ())
+    (question,) = read_questions(warehouse)
+    (found,) = question.boxes
+    assert (found.x1, found.y1, found.x2, found.y2) == pytest.approx(box)
+
+
+@pytest.mark.parametrize("suffix", [".parquet", ".arrow"])
+@pytest.mark.parametrize("kind", [pa.float32(), pa.float16()])
+def test_a_narrow_float_is_the_number_that_was_meant(
+    kind: pa.DataType, suffix: str, tmp_path: Path
+) -> None:
+    number = kind.to_pandas_dtype()
+    struct = pa.struct([("x", kind)])
+    columns = {
+        "a": pa.array([number(3.14), None], kind),
+        "b": pa.array([[number(0.1)], []], pa.list_(kind)),
+        "c": pa.array([{"x": number(0.7)}, None], struct),
+    }
+    table = pa.table(columns)
+    file = tmp_path / f"t{suffix}"
+    if suffix == ".parquet":
+        pq.write_table(table, file)
+    else:
+        with pa.ipc.new_stream(file, table.schema) as stream:
+            stream.write_table(table)
+    first, second = (row for _, row in read_rows(file, None))
+    assert first == {"a": 3.14, "b": [0.1], "c": {"x": 0.7}}
+    assert second == {"a": None, "b": [], "c": None}
 
 
 def test_dots_lead_into_structs_and_lists(warehouse: Warehouse, shots: Path) -> None:

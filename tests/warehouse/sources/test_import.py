@@ -161,8 +161,8 @@ def test_a_file_that_is_not_what_it_should_be_is_named(
         (typed, "train-typed.parquet: column images should be a list of images, not string"),
         (unnamed, "questions.parquet: its name has no split"),
         (tmp_path / "none.parquet", "none.parquet does not exist"),
-        (tmp_path / "empty", "empty holds no .jsonl, .parquet file"),
-        (Path(__file__), "sat2 is read from .jsonl, .parquet"),
+        (tmp_path / "empty", "empty holds no .arrow, .jsonl, .parquet file"),
+        (Path(__file__), "sat2 is read from .arrow, .jsonl, .parquet"),
     ]:
         with pytest.raises(ImportProblem, match=message.replace(".", r"\.")):
             import_questions(warehouse, "sat2", path)
@@ -185,6 +185,90 @@ def test_a_folder_of_shards_is_read_by_split(warehouse: Warehouse, tmp_path: Pat
     with pytest.raises(ImportProblem, match="holds no file of the split val"):
         import_questions(warehouse, "sat2", data, split="val")
     assert import_questions(warehouse, "sat2", data, limit=1).read == 1
+
+
+def test_a_folder_is_read_whole_and_what_is_missing_is_told(
+    warehouse: Warehouse, tmp_path: Path
+) -> None:
+    data, elsewhere = tmp_path / "data", tmp_path / "elsewhere"
+    (data / "a").mkdir(parents=True)
+    (data / "b").mkdir()
+    elsewhere.mkdir()
+    sat2(data / "a" / "train-00000-of-00002.parquet", [row(0)])
+    sat2(data / "b" / "train-00000-of-00001.parquet", [row(1), row(1, correct_answer="up")])
+    sat2(elsewhere / "train.parquet", [row(2)])
+    (data / "linked").symlink_to(elsewhere)
+    (data / "again").symlink_to(data / "a")
+    (elsewhere / "loop").symlink_to(data)
+    (data / "train-lost.parquet").symlink_to(tmp_path / "nowhere")
+    report = import_questions(warehouse, "sat2", data)
+    assert (report.added, report.rejected) == (3, 1)
+    assert rejects(report.rejects_path)[0][:2] == ("b/train-00000-of-00001.parquet", 2)
+    found = query(warehouse, "SELECT source_file FROM questions ORDER BY 1")["source_file"]
+    assert found.to_pylist() == [
+        "a/train-00000-of-00002.parquet", "b/train-00000-of-00001.parquet", "linked/train.parquet",
+    ]  # fmt: skip
+    lost, missing = report.remarks
+    assert lost.endswith("train-lost.parquet: it is a link to a file that is not there")
+    assert missing == (
+        f"1 of 2 files are there of a set in {data / 'a'}: missing are train-00001-of-00002.parquet"
+    )
+
+
+def test_a_warehouse_within_the_folder_is_no_data(tmp_path: Path) -> None:
+    sat2(tmp_path / "train.parquet", [row(0)])
+    warehouse = Warehouse(str(tmp_path / "vigorl-data"))
+    assert import_questions(warehouse, "sat2", tmp_path).added == 1
+    again = import_questions(warehouse, "sat2", tmp_path)
+    assert (again.read, again.already_there, again.remarks) == (1, 1, ())
+
+
+@pytest.mark.parametrize("name", ["train.parquet", "train.jsonl", "train.arrow"])
+@pytest.mark.parametrize(
+    ("data", "clause"),
+    [
+        (
+            b"version https://git-lfs.github.com/spec/v1\noid sha256:0\nsize 9\n",
+            "a git LFS pointer",
+        ),
+        (b"<!DOCTYPE html>\n<html>", "an HTML page"),
+    ],
+)
+def test_what_was_downloaded_in_place_of_a_file_is_told(
+    data: bytes, clause: str, name: str, warehouse: Warehouse, tmp_path: Path
+) -> None:
+    (tmp_path / name).write_bytes(data)
+    with pytest.raises(ImportProblem, match=rf"{name} is {clause}"):
+        import_questions(warehouse, "sat2", tmp_path, image_root=tmp_path)
+
+
+@pytest.mark.parametrize(
+    "kind",
+    [
+        pa.dictionary(pa.int32(), pa.string()),
+        pa.string_view(),
+        pa.large_string(),
+    ],
+)
+@pytest.mark.parametrize("suffix", [".parquet", ".arrow"])
+def test_sat_is_read_in_every_type_that_holds_the_same(
+    suffix: str, kind: pa.DataType, warehouse: Warehouse, tmp_path: Path
+) -> None:
+    table = pa.Table.from_pylist([row(0)], SAT2)
+    for name in ("question", "correct_answer", "question_type"):
+        at = table.schema.get_field_index(name)
+        table = table.set_column(at, name, table[name].cast(kind))
+    at = table.schema.get_field_index("answers")
+    table = table.set_column(at, "answers", table["answers"].cast(pa.list_(pa.string(), 2)))
+    empty = pa.table({name: pa.array([], pa.null()) for name in SAT2.names})
+    for number, shard in enumerate((table, empty)):
+        file = tmp_path / f"train-{number:05}-of-00002{suffix}"
+        if suffix == ".parquet":
+            pq.write_table(shard, file)
+        else:
+            with pa.ipc.new_stream(file, shard.schema) as stream:
+                stream.write_table(shard)
+    assert import_questions(warehouse, "sat2", tmp_path).added == 1
 
 
 @pytest.mark.parametrize("split", ["../../evil", "a/b", "held out", ".", "x\n"])

@@ -87,6 +87,18 @@ def test_reference_lines_become_questions_of_their_kind(
         (talk("?", "left", "a"), "image", "a: there is no such file"),
         (talk("?", "left", "a/\0.png"), "image", "a/\0.png: the name leads out"),
         (talk("?", " "), "conversations", "there is no answer"),
+        (
+            {
+                **{
+                    "problem": "<image>You answer.",
+                    "answer": "(1, 2, 3, 4)",
+                    "images": ["a/b.png"],
+                },
+                **{"question_id": "q", "pass_rate": 0.5, "band": "easy"},
+            },
+            "problem",
+            "this is an export's whole prompt; import what the dataset was made from",
+        ),
         (talk("?", "(3, 4, 300, 21)"), "answer", "the gold box (3, 4, 300, 21) is not in 56x42"),
         (talk("?", "(9, 4, 3, 21)"), "answer", "the gold box (9, 4, 3, 21) is not in 56x42"),
         (talk("?\nA. up\nB. down", "left"), "answer", "the answer 'left' is none of the choices"),
@@ -101,6 +113,32 @@ def test_a_bad_line_is_rejected_with_its_number(
     ((_, number, found_field, found_reason),) = rejects(report.rejects_path)
     assert (number, found_field) == (3, field)
     assert found_reason.startswith(reason)
+
+
+def test_turns_are_read_by_who_speaks(
+    warehouse: Warehouse, tmp_path: Path, image_root: Path
+) -> None:
+    system = {"from": "system", "value": "You answer."}
+    asked = {"role": "user", "content": "<image>Is it red?"}
+    said = {"role": "assistant", "content": "<think>It is.</think><answer>yes</answer>"}
+    later = [{"from": "human", "value": "And now?"}, {"from": "gpt", "value": "no"}]
+    lines = [
+        {"image": "a/b.png", "conversations": [system, asked, said, *later]},
+        {"image": "a/b.png", "conversations": [said, asked, said]},
+        {"image": "a/b.png", "conversations": [system, asked, asked]},
+        {"image": "a/b.png", "conversations": [system, asked]},
+    ]
+    file = jsonl(tmp_path / "train.jsonl", *lines)
+    report = import_questions(warehouse, "sat2", file, image_root=image_root)
+    assert (report.added, report.left_out) == (1, 1)
+    (question,) = read_questions(warehouse)
+    assert (question.text, question.answers) == ("Is it red?", ("yes",))
+    assert [reason for _, _, _, reason in rejects(report.rejects_path)] == [
+        "the question should be from human or user, not from assistant",
+        "the answer should be from gpt or assistant, not from user",
+        "there are no question and answer turns",
+    ]
+    assert "it is a later question of a conversation" in report.remarks[0]
 
 
 def test_a_jsonl_without_image_root_is_refused(warehouse: Warehouse, tmp_path: Path) -> None:

@@ -194,4 +194,6 @@ def test_a_named_image_is_found_in_the_first_folder_that_has_it(tmp_path: Path) 
     assert files.get("a.png") == b"second"
     (tmp_path / "one" / "a.png").write_bytes(b"first")
     assert files.get({"bytes": None, "path": "a.png"}) == b"first"
+    (tmp_path / "two" / "e\u0301.png").write_bytes(b"accented")
+    assert files.get("\u00e9.png") == b"accented"
     assert files.get("data:image/png;base64,AAEC") == b"\x00\x01\x02"

@@ -58,6 +58,7 @@ AB = Options((("A", "left"), ("B", "right")))
         (["left", None, "right"], (("A", "left"), ("B", ""), ("C", "right"))),
         (["left", "right", None, float("nan")], AB.places),
         (["A. left", None, "C. right"], (("A", "left"), ("B", ""), ("C", "right"))),
+        ("['left' 'right']", AB.places), ("['left'\n 'right']", AB.places),
         (None, ()), (float("nan"), ()), ("", ()), (" ", ()), ([], ()), ([None], ()),
     ],
 )  # fmt: skip
@@ -75,6 +76,7 @@ def test_options_are_read_however_they_are_written(value: Any, places: Any) -> N
         ({"A": "left", "a": "right"}, "two options have one letter: A, a"),
         ({"left": 1, "B": 2}, "an object of options has letters as its keys, not left"),
         ("left or right", "it should be a list, not 'left or right'"),
+        ("['left', 'right' 'up']", "it should be a list, not \"['left', 'right' 'up']\""),
         (["x"] * 27, "there are 27 options, more than letters"),
     ],
 )
@@ -220,7 +222,7 @@ def test_columns_are_read_as_they_are_typed() -> None:
     assert (plain.corners, plain.whole, plain.kind) == ("xyxy", None, AnswerKind.TEXT)
     assert plain.boxes_in == "box" and found.boxes_in is None
     by_kind = Columns.parsed("question=a,image=b,answer=c", kind=AnswerKind.BOX)
-    assert by_kind.boxes_in == "answer" and by_kind.count_from == 0
+    assert by_kind.boxes_in == "answer" and by_kind.count_from is None
 
 
 @pytest.mark.parametrize(
@@ -267,6 +269,12 @@ def test_a_list_in_a_text_is_read() -> None:
         ({"xmin": 1, "ymin": 2, "xmax": 3, "ymax": 4}, "xyxy", [[1, 2, 3, 4]]),
         ({"x": 1, "y": 2, "width": 3, "height": 4, "z": 0}, "xywh", [[1, 2, 3, 4]]),
         ({"left": 1, "top": 2, "right": 3, "bottom": 4}, "xyxy", [[1, 2, 3, 4]]),
+        ([{"bbox_2d": [1, 2, 3, 4], "label": "x"}], "xyxy", [[1, 2, 3, 4]]),
+        ('```json\n[{"bbox_2d": [1, 2, 3, 4], "label": "x"}]\n```', "xyxy", [[1, 2, 3, 4]]),
+        ("<|box_start|>(1,2),(3,4)<|box_end|>", "xyxy", [[1, 2, 3, 4]]),
+        ('["(1, 2, 3, 4)", "(5, 6, 7, 8)"]', "xyxy", [[1, 2, 3, 4], [5, 6, 7, 8]]),
+        (["(1, 2, 3, 4)"], "xyxy", [[1, 2, 3, 4]]),
+        (["1", "2", "3", "4"], "xyxy", [[1, 2, 3, 4]]),
     ],
 )
 def test_boxes_are_read_however_they_are_written(value: Any, corners: str, boxes: Any) -> None:
@@ -381,11 +389,12 @@ def counted(*boxes: Box, size: tuple[int, int] | None = SIZE) -> BoxUnits:
 
 def test_boxes_are_counted_by_what_is_odd_about_them() -> None:
     odd = [
-        Box(-1, 0, 9, 9), Box(0, 0, 201, 9), Box(0, 0, 9, 101),  # outside
+        Box(-3, 0, 9, 9), Box(0, 0, 203, 9), Box(0, 0, 9, 103),  # outside
+        Box(-2, 0, 9, 9), Box(0, 0, 202, 9), Box(0, 0, 9, 102),  # by what is clipped there
         Box(0, 0, 1, 1), Box(50, 50, 50, 60), Box(50, 50, 60, 50), Box(0, 0, 200, 91),
     ]  # fmt: skip
     found = counted(*odd, Box(0, 0, 200, 90), Box(1, 1, 2, 2), Box(0, 0, 200, 9), Box(0, 0, 9, 100))
-    assert (found.boxes, found.outside, found.shares, found.crossed) == (11, 3, 1, 2)
+    assert (found.boxes, found.outside, found.shares, found.crossed) == (14, 3, 1, 2)
     assert found.whole == 1
     assert (found.on_large, found.far) == (0, 0)
     assert counted(Box(0, 0, 9, 9), size=None) == BoxUnits()

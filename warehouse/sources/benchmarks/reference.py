@@ -5,13 +5,15 @@
     {"problem": "<image>Is it …?", "answer": "left", "images": ["a/b.png"]}
 
 The first form (github.com/Gabesarch/grounded-rl; gsarch/vigorl_datasets) is what its search reads:
-the first turn is the question, the second the gold answer. The second is what its reinforcement
-learning reads (EasyR1). A gold answer is an option's text or letter (`B`, `(B)`, `B. right`), a box
-in original pixels (`(x1, y1, x2, y2)`, `[x1, y1, x2, y2]`, or a list of such), or, for a task whose
-answers are actions, an action such as `click [12]`. A task whose answers are boxes takes no other.
-`image` may also be a list. Choices written into the question are taken out where they can be read
-surely: lettered at its end, or `Choose between the following options: left or right`. Names that
-lead out of the image root (`..`, absolute, through a link) are refused.
+the first turn of a person is the question, the model's behind it the gold answer; a system turn is
+passed over. Later questions of a conversation may need what was said before: they are counted and
+left out. The second is what its reinforcement learning reads (EasyR1). A gold answer is an option's
+text or letter (`B`, `(B)`, `B. right`), a box in original pixels (`(x1, y1, x2, y2)`, `[x1, y1, x2,
+y2]`, or a list of such), or, for a task whose answers are actions, an action such as `click [12]`.
+A task whose answers are boxes takes no other. Of a response with `<answer>` tags it is what stands
+in them. `image` may also be a list. Choices written into the question are taken out where they can
+be read surely: lettered at its end, or `Choose between the following options: left or right`. Names
+that lead out of the image root (`..`, absolute, through a link) are refused.
 """
 
 from __future__ import annotations
@@ -25,7 +27,15 @@ from curation.grading.actions import parse_action
 from curation.grading.normalize import normalize
 from mcts.data import AnswerKind, Box
 from warehouse.sources.published import Row, published
-from warehouse.sources.reading.drafts import Draft, ImportProblem, ReadContext, Reject, Unusable
+from warehouse.sources.reading.drafts import (
+    Draft,
+    ImportProblem,
+    LeftOut,
+    ReadContext,
+    Reject,
+    Unusable,
+)
+from warehouse.sources.reading.gold_texts import gold_text
 from warehouse.sources.reading.image_marks import MARK
 from warehouse.sources.reading.options import NO_OPTIONS, Options, cut_options, read_options
 
@@ -35,6 +45,9 @@ _BOX = re.compile(_FOUR)
 _BOXES = re.compile(rf"\s*(?:{_FOUR}|[(\[]\s*{_FOUR}(?:\s*,\s*{_FOUR})*\s*[)\]])\s*")
 _OWN_LINE = re.compile(rf"^[ \t]*(?:{MARK}[ \t]*)+$", re.MULTILINE)
 _AT_THE_ENDS = re.compile(rf"^(?:\s*{MARK})+|(?:{MARK}\s*)+$")
+_SPEAKERS = ("", "human", "user"), ("", "gpt", "assistant")  # a turn may say of nobody
+_TEXTS = ("value", "content")
+_EXPORTED = {"question_id", "pass_rate", "band"}  # columns of an export to EasyR1
 _LISTED = re.compile(
     r"\s*(?:Choose between the following options|Options|Choices)\s*:\s*(?P<choices>[^:]+?)\.?\s*$",
     re.IGNORECASE,
@@ -52,10 +65,12 @@ def read(file: Path, context: ReadContext) -> Iterator[Draft | Reject]:
     kind = task_of(context.task).kind
     drafts = {AnswerKind.ACTION: _action_draft, AnswerKind.BOX: _box_draft}
 
-    def draft(row: Row) -> Draft:
+    def draft(row: Row) -> Iterator[Draft | Unusable]:
         if context.image_root is None:
             raise ImportProblem(f"{file} names its images: say with --image-root where they are")
-        return drafts.get(kind, _question_draft)(row)
+        yield drafts.get(kind, _question_draft)(row)
+        for _ in range(2, len(_turns(row)), 2):
+            yield LeftOut("conversations", "it is a later question of a conversation")
 
     needs = ("conversations|problem", "image|images")
     yield from published("", draft, needs)[".jsonl"](file, context)
@@ -64,12 +79,22 @@ def read(file: Path, context: ReadContext) -> Iterator[Draft | Reject]:
 def question_and_gold(row: Row) -> tuple[str, str]:
     """The question and the gold answer."""
     if row.get("problem") is not None:
+        if row.values.keys() >= _EXPORTED:
+            reason = "this is an export's whole prompt; import what the dataset was made from"
+            raise Unusable("problem", reason)
         text, gold = row.text("problem"), row.optional("answer")
     else:
-        turns = row.get("conversations")
-        if not isinstance(turns, list) or len(turns) < 2 or not all(map(_is_turn, turns[:2])):
+        turns = _turns(row)
+        if len(turns) < 2:
             raise Unusable("conversations", "there are no question and answer turns")
-        text, gold = turns[0]["value"], turns[1]["value"].strip()
+        for (speaker, _), wanted, part in zip(
+            turns, _SPEAKERS, ("question", "answer"), strict=False
+        ):
+            if speaker not in wanted:
+                reason = f"the {part} should be from {' or '.join(wanted[1:])}, not from {speaker}"
+                raise Unusable("conversations", reason)
+        (_, text), (_, gold) = turns[:2]
+    gold = gold_text(gold).strip()
     if not gold:
         raise Unusable("conversations", "there is no answer")
     # What is left of the marks is words, which the check of every draft looks at.
@@ -120,8 +145,24 @@ def _action_draft(row: Row) -> Draft:
     )
 
 
-def _is_turn(turn: Any) -> bool:
-    return isinstance(turn, dict) and isinstance(turn.get("value"), str)
+def _turns(row: Row) -> list[tuple[str, str]]:
+    """The turns up to one without a text, but for the system's: who speaks, and the text."""
+    turns = row.get("conversations")
+    if row.get("problem") is not None or not isinstance(turns, list):
+        return []
+    found = []
+    for turn in turns:
+        speaker, text = (_first_text(turn, *names) for names in (("from", "role"), _TEXTS))
+        if text is None:
+            break
+        if (speaker or "") != "system":
+            found.append((speaker or "", text))
+    return found
+
+
+def _first_text(turn: Any, *names: str) -> str | None:
+    values = (turn.get(name) for name in names) if isinstance(turn, dict) else ()
+    return next((value for value in values if isinstance(value, str)), None)
 
 
 def _split_choices(text: str, gold: str) -> tuple[str, Options]:

@@ -47,7 +47,7 @@ TASKS = (
         "RoboSpatial-Home: spatial relations and free space (Parquet or JSON)",
         published(
             "RoboSpatial-Home", _draft, ("category", "question", "answer", "img"),
-            suffixes=(".parquet", ".json", ".jsonl"),
+            suffixes=(".parquet", ".arrow", ".json", ".jsonl"),
         ),
         split="test",
         metrics=("robospatial",),

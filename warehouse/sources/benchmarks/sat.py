@@ -15,7 +15,6 @@ from pathlib import Path
 from typing import Any
 
 import pyarrow as pa
-import pyarrow.parquet as pq
 
 from mcts.data import Box
 from warehouse.sources.benchmarks import reference
@@ -29,39 +28,27 @@ from warehouse.sources.reading.drafts import (
 )
 from warehouse.sources.reading.image_marks import MARK
 from warehouse.sources.reading.options import is_missing, read_options
+from warehouse.sources.reading.tabular import column_types, read_rows
 from warehouse.sources.tasks import SAMPLE, Sample, Task
 
 _COLUMNS = ("question", "answers", "correct_answer", "question_type")
-_ROWS_AT_ONCE = 32  # a row holds whole images
 OBJECTS_SUFFIX = ".objects.parquet"
 
 
 def read(file: Path, context: ReadContext) -> Iterator[Draft | Reject]:
-    """Rows of one Parquet file.
+    """Rows of one Parquet or Arrow file.
 
     Raises:
-        ImportProblem: it is no Parquet file, or lacks a column, or a column has another type.
+        ImportProblem: it is none, or lacks a column, or a column has another type.
     """
-    parquet = _open(file)
-    schema = parquet.schema_arrow
+    schema = column_types(file)
     images = _image_column(file, schema)
     objects = _read_objects(file)
     metadata = {k.decode(): v.decode() for k, v in (schema.metadata or {}).items() if len(v) < 1000}
-    row = 0
-    try:
-        for batch in parquet.iter_batches(_ROWS_AT_ONCE, columns=[images, *_COLUMNS]):
-            for values in batch.to_pylist():
-                row += 1
-                yield _draft(file.name, row, values, images, objects, metadata)
-    except (pa.ArrowException, OSError) as error:
-        raise ImportProblem(f"{file} is damaged after row {row}: {_sentence(error)}") from None
-
-
-def _open(file: Path) -> pq.ParquetFile:
-    try:
-        return pq.ParquetFile(file)
-    except (pa.ArrowException, OSError) as error:
-        raise ImportProblem(f"{file} can't be read as Parquet: {_sentence(error)}") from None
+    for row, values in read_rows(file, [images, *_COLUMNS]):
+        if isinstance(values, dict):  # rows of Parquet and Arrow are whole
+            _check_kinds(file, schema, images)
+            yield _draft(file.name, row, values, images, objects, metadata)
 
 
 def _image_column(file: Path, schema: pa.Schema) -> str:
@@ -72,10 +59,19 @@ def _image_column(file: Path, schema: pa.Schema) -> str:
             f"{file} is not SAT: it has no column {', '.join(missing)}; "
             f"it has: {', '.join(schema.names)}"
         )
+    return column
+
+
+def _check_kinds(file: Path, schema: pa.Schema, column: str) -> None:
+    """Check what a file's columns hold; of one without rows nobody knows.
+
+    Raises:
+        ImportProblem: a column has another type.
+    """
     wanted = {column: "a list of images", "answers": "a list of strings"}
     kinds = {name: schema.field(name).type for name in wanted}
     for name, kind in kinds.items():
-        inner = kind.value_type if pa.types.is_list(kind) or pa.types.is_large_list(kind) else None
+        inner = kind.value_type if "list" in str(kind) and hasattr(kind, "value_type") else None
         if name == column and inner is not None and pa.types.is_struct(inner):
             index = inner.get_field_index("bytes")
             inner = inner.field(index).type if index >= 0 else None
@@ -86,15 +82,16 @@ def _image_column(file: Path, schema: pa.Schema) -> str:
         kind = schema.field(name).type
         if not _is_text(kind) and not pa.types.is_null(kind):
             raise ImportProblem(f"{file}: column {name} should be text, not {kind}")
-    return column
 
 
 def _is_text(kind: pa.DataType) -> bool:
-    return bool(pa.types.is_string(kind) or pa.types.is_large_string(kind))
+    kind = kind.value_type if pa.types.is_dictionary(kind) else kind
+    return str(kind) in ("string", "large_string", "string_view")
 
 
 def _is_binary(kind: pa.DataType) -> bool:
-    return bool(pa.types.is_binary(kind) or pa.types.is_large_binary(kind))
+    kind = kind.value_type if pa.types.is_dictionary(kind) else kind
+    return str(kind) in ("binary", "large_binary", "binary_view")
 
 
 def _draft(
@@ -135,23 +132,18 @@ def _draft(
 
 def _read_objects(file: Path) -> dict[str, tuple[Box, ...]]:
     """Boxes by SHA-256 of the image they are in; empty if there is no such file."""
-    beside = file.with_name(file.name.removesuffix(".parquet") + OBJECTS_SUFFIX)
+    beside = file.with_name(file.stem + OBJECTS_SUFFIX)
     if not beside.exists():
         return {}
-    table = _open(beside).read()
-    if missing := {"image_sha256", "objects"} - set(table.schema.names):
+    if missing := {"image_sha256", "objects"} - set(column_types(beside).names):
         raise ImportProblem(f"{beside} has no column {', '.join(sorted(missing))}")
     return {
         row["image_sha256"]: tuple(
             Box(o["x1"], o["y1"], o["x2"], o["y2"], label=o["label"] or "") for o in row["objects"]
         )
-        for row in table.to_pylist()
-        if row["objects"] is not None
+        for _, row in read_rows(beside, ["image_sha256", "objects"])
+        if isinstance(row, dict) and row["objects"] is not None
     }
-
-
-def _sentence(error: BaseException) -> str:
-    return str(error).strip().splitlines()[0]
 
 
 _ROOMS = {split: SAMPLE / f"rooms-{split}.parquet" for split in ("train", "test", "gate")}
@@ -159,7 +151,7 @@ TASKS = (
     Task(
         "sat2",
         "SAT: spatial questions (Parquet of SAT-v2 or SAT v1, or reference JSONL)",
-        {".parquet": read, ".jsonl": reference.read},
+        {".parquet": read, ".arrow": read, ".jsonl": reference.read},
         metrics=("by_family",),
         sample=Sample(_ROOMS, "vigorl-rooms", "Apache-2.0"),
     ),

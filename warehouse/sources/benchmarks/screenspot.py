@@ -32,6 +32,7 @@ from warehouse.sources.reading.boxes import BoxFormat, gold_box
 from warehouse.sources.reading.drafts import Draft, Picture, Unusable
 from warehouse.sources.reading.image_files import image_size
 from warehouse.sources.reading.literals import read_float
+from warehouse.sources.reading.tabular import TYPED, suffix_of
 from warehouse.sources.tasks import Task
 
 PLATFORMS = {
@@ -51,7 +52,7 @@ def _platform_draft(row: Row) -> Draft:
         raise Unusable("data_source", f"no platform is known for {where!r}")
     image, size = _image(row)
     values = row.items("bbox")
-    box_format = BoxFormat.SHARES if row.file.suffix.lower() == ".parquet" else BoxFormat.XYWH
+    box_format = BoxFormat.SHARES if suffix_of(row.file) in TYPED else BoxFormat.XYWH
     return _box_draft(row, image, values, box_format, size, f"{PLATFORMS[where]}/{_type(row)}")
 
 

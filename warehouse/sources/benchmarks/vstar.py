@@ -8,16 +8,13 @@ pixels, of what is asked about.
 from __future__ import annotations
 
 from collections.abc import Iterator
-from contextlib import suppress
 from pathlib import Path
-
-import pyarrow as pa
-import pyarrow.parquet as pq
 
 from mcts.zoom.lenses import VISUAL_SEARCH_LENS
 from warehouse.sources.benchmarks import reference
 from warehouse.sources.reading.columns import Columns
 from warehouse.sources.reading.drafts import Draft, ReadContext, Reject
+from warehouse.sources.reading.tabular import column_types
 from warehouse.sources.tasks import SAMPLE, Sample, Task
 
 _COLUMNS = (
@@ -27,11 +24,8 @@ _TABLE, _WITH_TARGETS = Columns.parsed(_COLUMNS), Columns.parsed(f"{_COLUMNS},ta
 
 
 def _read(file: Path, context: ReadContext) -> Iterator[Draft | Reject]:
-    """Read Parquet, with targets where the file has them."""
-    table = _TABLE
-    with suppress(pa.ArrowException, OSError):  # the table's own reader says what is wrong
-        if "target" in pq.read_schema(file).names:
-            table = _WITH_TARGETS
+    """Read a table, with targets where the file has them."""
+    table = _WITH_TARGETS if "target" in column_types(file).names else _TABLE
     return table.read(file, context)
 
 
@@ -39,7 +33,7 @@ TASKS = (
     Task(
         "vstar",
         "visual search: small things in large images (reference JSONL, or Parquet)",
-        {".jsonl": reference.read, ".parquet": _read},
+        {".jsonl": reference.read, ".parquet": _read, ".arrow": _read},
         prompt="visual-search",
         lens=VISUAL_SEARCH_LENS,
         smoke_test_only="the embedded model sees 196 pixels a side, too few for small things",

@@ -71,7 +71,7 @@ TASKS = (
         "V*Bench: small things in large photos (JSON Lines, Parquet, or VLMEvalKit's TSV)",
         published(
             "V*Bench", _draft, ("image", "category", "text|question", "label|answer"),
-            suffixes=(".jsonl", ".parquet", ".tsv"),
+            suffixes=(".jsonl", ".parquet", ".arrow", ".tsv"),
         ),
         prompt="visual-search",
         split="test",

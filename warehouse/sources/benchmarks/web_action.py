@@ -22,7 +22,7 @@ TASKS = (
     Task(
         "web-action",
         "next browser actions on numbered screenshots (ICAL JSON, reference JSONL, or Parquet)",
-        {**ical.FORMATS, ".jsonl": reference.read, ".parquet": _TABLE.read},
+        {**ical.FORMATS, ".jsonl": reference.read, ".parquet": _TABLE.read, ".arrow": _TABLE.read},
         kind=AnswerKind.ACTION,
         prompt="web-action",
         metrics=("actions",),

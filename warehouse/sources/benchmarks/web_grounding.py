@@ -20,7 +20,12 @@ TASKS = (
     Task(
         "web-grounding",
         "gold boxes on screens (OS-Atlas JSON, reference JSONL, or Parquet)",
-        {**os_atlas.FORMATS, ".jsonl": reference.read, ".parquet": _TABLE.read},
+        {
+            **os_atlas.FORMATS,
+            ".jsonl": reference.read,
+            ".parquet": _TABLE.read,
+            ".arrow": _TABLE.read,
+        },
         kind=AnswerKind.BOX,
         prompt="web-grounding",
         metrics=("by_family",),

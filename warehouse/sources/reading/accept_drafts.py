@@ -12,15 +12,17 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Iterable
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from curation.grading.actions import parse_action
 from curation.grading.normalize import normalize, normalize_spaces
-from mcts.data import AnswerKind, Image, Question
+from mcts.data import AnswerKind, Box, Image, Question
 from mcts.image_io import UnreadableImage, examine
 from warehouse.sources import task_of
+from warehouse.sources.reading.boxes import clip_box
 from warehouse.sources.reading.drafts import Draft, Picture, Reject
+from warehouse.sources.reading.gold_texts import gold_problem
 from warehouse.sources.reading.image_marks import place_images
 
 MAX_IMAGE_PIXELS = 64_000_000
@@ -79,6 +81,7 @@ class Checker:
                 return reject("images", f"image {i} {decoded}")
             images.append(decoded)
         shown = [decoded.image for decoded in images]
+        draft = replace(draft, boxes=tuple(_clipped(box, shown) for box in draft.boxes))
         if problem := _answer_problem(draft) or _place_problem(draft, shown):
             return reject(*problem)
         question = Question(
@@ -155,6 +158,10 @@ def _answer_problem(draft: Draft) -> tuple[str, str] | None:
     if draft.answer_kind in (AnswerKind.TEXT, AnswerKind.ACTION):
         if not draft.answers or not all(answer.strip() for answer in draft.answers):
             return "answer", "there is no answer"
+        if len(draft.choices) == 1:
+            return "choices", f"there is one choice alone, {draft.choices[0]!r}"
+        if problem := next(filter(None, map(gold_problem, draft.answers)), None):
+            return "answer", problem
         if draft.answer_kind is AnswerKind.ACTION:
             for answer in draft.answers:
                 if parse_action(answer) is None:
@@ -170,6 +177,12 @@ def _answer_problem(draft: Draft) -> tuple[str, str] | None:
     if not (draft.boxes or draft.points):
         return "answer", "there is no gold box or point"
     return None
+
+
+def _clipped(box: Box, images: list[Image]) -> Box:
+    if not 0 <= box.image < len(images):
+        return box
+    return clip_box(box, (images[box.image].width, images[box.image].height))
 
 
 def _place_problem(draft: Draft, images: list[Image]) -> tuple[str, str] | None:

@@ -14,6 +14,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from mcts.data import Box
+from warehouse.sources.reading.boxes import clip_box
 
 FEW = 5
 """Fewest boxes that give a warning about all of them."""
@@ -29,7 +30,7 @@ class BoxUnits:
 
     boxes: int = 0
     outside: int = 0
-    """Boxes that reach over an edge of their image."""
+    """Boxes that reach over an edge of their image by more than is clipped there."""
     shares: int = 0
     """Boxes of which no number is over 1."""
     crossed: int = 0
@@ -50,7 +51,9 @@ class BoxUnits:
             numbers = (box.x1, box.y1, box.x2, box.y2)
             width, height = box.x2 - box.x1, box.y2 - box.y1
             self.boxes += 1
-            self.outside += min(numbers) < 0 or box.x2 > size[0] or box.y2 > size[1]
+            clipped = clip_box(box, size)
+            least = min(clipped.x1, clipped.y1, clipped.x2, clipped.y2)
+            self.outside += least < 0 or clipped.x2 > size[0] or clipped.y2 > size[1]
             self.shares += max(numbers) <= 1 < max(size)
             self.crossed += width <= 0 or height <= 0
             self.whole += width * height > 0.9 * size[0] * size[1]

@@ -6,8 +6,9 @@
 A dataset's box format is known and never guessed from one row; what contradicts it is refused: a
 share over 1, or a pixel box whose every number is at most 1, which is a share in the wrong place. A
 box that reaches over the image's edge by at most `SLACK` pixels is clipped there (annotation tools
-round, and ScreenSpot writes -1 for an edge); the points it holds within the image are the same.
-Numbers are rounded to a thousandth of a pixel, as points are, so that a point on an edge is on it.
+round, and ScreenSpot writes -1 for an edge), whichever reader it comes from; the points it holds
+within the image are the same. Numbers are rounded to a thousandth of a pixel, as points are, so
+that a point on an edge is on it.
 """
 
 from __future__ import annotations
@@ -79,6 +80,14 @@ def gold_box(
         raise Unusable(field, f"{meant}, is not in {width}x{height} pixels")
     x1, y1, x2, y2 = (round(edge, DECIMALS) for edge in (x1, y1, x2, y2))
     return Box(x1, y1, x2, y2, label=label.encode("utf-8", "replace").decode("utf-8"))
+
+
+def clip_box(box: Box, size: tuple[int, int]) -> Box:
+    """Clip a box in pixels that reaches over an edge of its image by at most `SLACK`."""
+    x1, x2 = _clipped(box.x1, size[0]), _clipped(box.x2, size[0])
+    y1, y2 = _clipped(box.y1, size[1]), _clipped(box.y2, size[1])
+    inside = (x1, y1, x2, y2) == (box.x1, box.y1, box.x2, box.y2)
+    return box if inside else replace(box, x1=x1, y1=y1, x2=x2, y2=y2)
 
 
 def _clipped(edge: float, side: int) -> float:

@@ -9,15 +9,19 @@ role are joined by `+` (`choices=A+B+C+D`, `box=x1+y1+x2+y2`, `image=before+afte
 into structs and lists (`answer=conversations.1.value`). What a value may be:
 
 - image: bytes; `{bytes, path}` as `datasets` stores them; a path below the image root (by default
-  the folder of the file); bytes as base64 text; a list of these. Addresses are never fetched.
-- answer: a text, a number, or a list of texts of which each is right. Among choices it may also be
+  the folder of the file); bytes as base64 text; a list of these. Of several, those that are missing
+  (null, empty) are left out. Addresses are never fetched.
+- answer: a text, a number, or a list of texts of which each is right; of a response with `<answer>`
+  tags, what stands in them. Among choices it may also be
   the index of one, from 0 (from 1 with `count_from=1` among the columns), or its letter (`B`,
-  `(B)`, `B. right`), where no choice is itself that number or letter.
+  `(B)`, `B. right`). Where a choice is itself that number or letter, the whole column tells what
+  its answers are (`warehouse.sources.reading.answer_names`); with `count_from` numbers are indexes.
 - choices: a list, an object by letter, the JSON of either, lettered text (`A. left, B. right`), or
   the columns joined by `+`. Missing ones (null, NaN, empty) are left out, and the others keep their
   letters and indexes.
-- box: four numbers, a list of such, the text of either, or a struct with four numbers. `boxes` says
-  what they mean: `xyxy` or `xywh`, in pixels of the image, or behind a slash the number that
+- box: four numbers, a list of such, the text of either, or a struct with four numbers or with
+  `bbox_2d`; also as models write them, fenced or in `<|box_start|>` marks. `boxes` says what they
+  mean: `xyxy` or `xywh`, in pixels of the image, or behind a slash the number that
   stands for its whole side: `xyxy/1`, `xywh/1000`. With a box the answer is a point in it.
 - objects: what is visible in the first image, a list of structs with a `label` and four numbers;
   by it points are judged, so it should name all there is.
@@ -39,6 +43,7 @@ from typing import Any
 
 from mcts.data import AnswerKind, Box
 from warehouse.sources.reading import tabular
+from warehouse.sources.reading.answer_names import AnswerNames
 from warehouse.sources.reading.drafts import (
     Draft,
     ImportProblem,
@@ -48,7 +53,8 @@ from warehouse.sources.reading.drafts import (
     Reject,
     Unusable,
 )
-from warehouse.sources.reading.image_files import ImageFiles, image_size
+from warehouse.sources.reading.gold_texts import gold_text
+from warehouse.sources.reading.image_files import ImageFiles, image_size, is_no_image
 from warehouse.sources.reading.literals import read_float
 from warehouse.sources.reading.options import NO_OPTIONS, Options, is_missing, read_options
 
@@ -56,9 +62,13 @@ _DETAILS = ("family", "source", "licence", "part_of")
 ROLES = (
     "question", "image", "answer", "choices", "box", "objects", "target", *_DETAILS,
 )  # fmt: skip
+_OPTIONAL = ("choices", "objects", "target", *_DETAILS)
 _SEVERAL = ("image", "choices", "box", "target")
 _BOXES = re.compile(r"(xyxy|xywh)(?:/(\d+(?:\.\d+)?))?")
 _NUMBER = re.compile(r"-?\d+(?:\.\d+)?(?:[eE][-+]?\d+)?")
+_FENCE = re.compile(r"^```\w*\s*(.*?)\s*```$", re.DOTALL)
+_MARKED = re.compile(r"<\|box_start\|>(.*?)<\|box_end\|>", re.DOTALL)
+_NAMED = ("bbox_2d", "bbox")
 # Names of a struct's four numbers, in the order in which they are read.
 _CORNERS = (
     ("x1", "y1", "x2", "y2"),
@@ -85,8 +95,9 @@ class Columns:
     """The number that stands for a whole side of the image; None where boxes are in pixels."""
     kind: AnswerKind = AnswerKind.TEXT
     """What an answer is where no column of boxes says it."""
-    count_from: int = 0
-    """What an answer counts from that is the index of a choice."""
+    count_from: int | None = None
+    """What an answer counts from that is the index of a choice, where the user said so; then a
+    number is an index, whatever the choices are. Else None: it counts from 0."""
 
     @classmethod
     def parsed(cls, text: str, boxes: str = "xyxy", kind: AnswerKind = AnswerKind.TEXT) -> Columns:
@@ -96,7 +107,7 @@ class Columns:
             ImportProblem: an unknown role, a role twice, or one missing.
         """
         of: dict[str, tuple[str, ...]] = {}
-        count_from = 0
+        count_from: int | None = None
         for part in filter(None, (part.strip() for part in text.split(","))):
             role, equals, names = (word.strip() for word in part.partition("="))
             columns = tuple(name.strip() for name in names.split("+"))
@@ -140,24 +151,56 @@ class Columns:
         if not root.is_dir():
             raise ImportProblem(f"the image root {context.image_root} is not a folder")
         wanted = list(dict.fromkeys(name for names in self.of.values() for name in names))
+        names = AnswerNames(lambda: self._pairs(file), self.count_from)
+        present: dict[str, bool] = {}
         for number, row in tabular.read_rows(file, wanted):
             if isinstance(row, str):
                 yield Reject(file.name, number, "row", row)
                 continue
             try:
-                yield self._draft(file.name, number, row, root)
+                whole = self._with_absent(file, row, present)
+                yield self._draft(file.name, number, whole, root, names)
             except Unusable as bad:
                 yield Reject.of(bad, file.name, number)
 
-    def _draft(self, file: str, number: int, row: dict[str, Any], root: Path) -> Draft:
+    def _with_absent(
+        self, file: Path, row: dict[str, Any], present: dict[str, bool]
+    ) -> dict[str, Any]:
+        """Return a row with null where it lacks a key that it may lack, as rows of JSON do.
+
+        Args:
+            present: whether any row of the file has a key, of those that were missed.
+        """
+        absent = {
+            name: name.partition(".")[0]
+            for role in _OPTIONAL
+            for name in self.of.get(role, ())
+            if name not in row and name.partition(".")[0] not in row
+        }
+        for key in set(absent.values()) - present.keys():  # one that no row has is misspelt
+            others = (other for _, other in tabular.read_rows(file, None))
+            present[key] = any(key in other for other in others if isinstance(other, dict))
+        return {**row, **{name: None for name, key in absent.items() if present[key]}}
+
+    def _pairs(self, file: Path) -> Iterator[tuple[Options, str]]:
+        """Yield options and answer of every row that has both."""
+        for _, row in tabular.read_rows(file, [*self.of["choices"], *self.of["answer"]]):
+            if isinstance(row, dict):
+                with suppress(Unusable):
+                    options = self._options(row)
+                    for answer, _ in self._answers(row, options):
+                        yield options, answer
+
+    def _draft(
+        self, file: str, number: int, row: dict[str, Any], root: Path, names: AnswerNames
+    ) -> Draft:
         text = self._text(row, "question")
         images = self._images(row, root)
         family, source, licence, part_of = (
             self._text(row, role) if role in self.of else "" for role in _DETAILS
         )
         boxes, options = self._boxes(row, images), self._options(row)
-        first = self.count_from
-        answers = tuple(options.resolve(answer, first) for answer in self._answers(row))
+        answers = tuple(names.resolve(options, *answer) for answer in self._answers(row, options))
         return Draft(
             file, number, text, images, AnswerKind.BOX if boxes else self.kind,
             choices=options.choices, answers=answers, boxes=boxes or self._target(row, images),
@@ -170,6 +213,11 @@ class Columns:
         if "box" in self.of:
             return "box"
         return "answer" if self.kind is AnswerKind.BOX else None
+
+    @property
+    def _places(self) -> bool:
+        """Whether places in the first image are read."""
+        return self.boxes_in is not None or "objects" in self.of or "target" in self.of
 
     def _values(self, row: dict[str, Any], role: str) -> list[Any]:
         """What the columns of a role hold."""
@@ -186,10 +234,13 @@ class Columns:
         for value in self._values(row, "image"):
             value = parse_list(value) if isinstance(value, str) else value
             stored += value if isinstance(value, list) else [value]
-        if not stored:
+        present = [value for value in stored if not is_no_image(value)]
+        if not present:
             raise Unusable("image", "there is no image")
+        if self._places and is_no_image(stored[0]):
+            raise Unusable("image", "the first image, in which the places are, is missing")
         files = ImageFiles((root,), given=True)
-        first, *others = (Picture(files.get(value)) for value in stored)
+        first, *others = (Picture(files.get(value)) for value in present)
         if "objects" in self.of:
             first = Picture(first.data, self._objects(row, first))
         return (first, *others)
@@ -219,13 +270,16 @@ class Columns:
             return read_options(dict(zip(letters, values, strict=True)), as_text=as_text)
         return read_options(values, as_text=as_text)
 
-    def _answers(self, row: dict[str, Any]) -> tuple[str, ...]:
+    def _answers(self, row: dict[str, Any], options: Options) -> tuple[tuple[str, bool], ...]:
+        """The answers as texts, each with whether it is stored as a whole number."""
         if self.boxes_in:
             return ()
         value = self._value(row, "answer")
         values = value if isinstance(value, list) else [value]
         return tuple(
-            as_text(_one_text(value, "answer")) for value in values if not is_missing(value)
+            (gold_text(_as_choice(_one_text(value, "answer"), options)), _is_whole(value))
+            for value in values
+            if not is_missing(value)
         )
 
     def _boxes(self, row: dict[str, Any], images: tuple[Picture, ...]) -> tuple[Box, ...]:
@@ -275,6 +329,21 @@ def value_at(row: dict[str, Any], role: str, name: str) -> Any:
     return value
 
 
+def _as_choice(value: Any, options: Options) -> str:
+    """The value as a text: a boolean as the options say it, `True` or `yes`."""
+    text = as_text(value)
+    if isinstance(value, bool) and options.by_text(text) is None:
+        return options.by_text(str(value)) or text
+    return text
+
+
+def _is_whole(value: Any) -> bool:
+    """Whether a value is stored as a whole number; of a column with gaps pandas makes floats."""
+    return not isinstance(value, bool) and (
+        isinstance(value, int) or (isinstance(value, float) and value.is_integer())
+    )
+
+
 def _one_text(value: Any, role: str) -> Any:
     """The value, which can be written as a text; Unusable where that would be Python's notation."""
     if isinstance(value, dict | list | bytes):
@@ -312,15 +381,31 @@ def parse_boxes(value: Any, corners: str) -> list[list[float]]:
         corners: xyxy or xywh; of a struct, the numbers whose names say so.
     """
     if isinstance(value, str):
-        value = parse_list(value.replace("(", "[").replace(")", "]"))
+        value = _unwrapped(value)
     if value is None or value == [] or value == "":
         raise Unusable("box", "there is no box")
     if isinstance(value, list) and all(isinstance(part, list | dict) for part in value):
         return [_parse_box(part, corners) for part in value]
+    texts = isinstance(value, list) and all(isinstance(part, str) for part in value)
+    if texts and any(len(_NUMBER.findall(part)) > 1 for part in value):  # a box each
+        return [_parse_box(part, corners) for part in value]
     return [_parse_box(value, corners)]
 
 
+def _unwrapped(text: str) -> Any:
+    """Take a box out of the marks that models put around it: fences, control tokens, JSON."""
+    text = _FENCE.sub(r"\1", text.strip())
+    if marked := _MARKED.findall(text):
+        return marked
+    if text.startswith(("[", "{")):
+        with suppress(ValueError, RecursionError):
+            return json.loads(text)
+    return parse_list(text.replace("(", "[").replace(")", "]"))
+
+
 def _parse_box(value: Any, corners: str) -> list[float]:
+    if isinstance(value, dict) and (named := next((n for n in _NAMED if n in value), None)):
+        value = value[named]
     if isinstance(value, dict):
         names = _WITH_SIZE if corners == "xywh" else _CORNERS
         known = next((four for four in names if set(four) <= set(value)), None)

@@ -14,6 +14,7 @@ from __future__ import annotations
 import base64
 import binascii
 import re
+import unicodedata
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -63,8 +64,8 @@ class ImageFiles:
     def read_named(self, name: str, field: str = "image") -> bytes:
         """Read the file of that name below one of the folders.
 
-        A name may also be written as on Windows, percent-encoded, or with its suffix in the other
-        case, where no file has it as it is.
+        A name may also be written as on Windows, percent-encoded, with its suffix in the other
+        case, or with accents apart from their letters, where no file has it as it is.
         """
         for spelling in _spellings(name):
             for folder in self.folders:
@@ -75,6 +76,13 @@ class ImageFiles:
                     raise Unusable(field, f"{name}: {found}")
         hint = "" if self.given else "; --image-root says where the images are"
         raise Unusable(field, f"{name}: {_MISSING}{hint}")
+
+
+def is_no_image(value: Any) -> bool:
+    """Whether a cell holds no image: null, NaN, an empty text, or a struct of nothing."""
+    if isinstance(value, dict):  # no bytes at all are missing, and none in a file are damage
+        value = value.get("path") if value.get("bytes") is None else value["bytes"]
+    return value is None or value != value or (isinstance(value, str) and not value.strip())
 
 
 def _spellings(name: str) -> Iterator[str]:
@@ -90,6 +98,10 @@ def _spellings(name: str) -> Iterator[str]:
         for cased in (suffix.lower(), suffix.upper()):
             if dot and "/" not in suffix and cased != suffix:
                 yield f"{stem}.{cased}"
+    if not name.isascii():
+        for form in ("NFC", "NFD"):
+            if (composed := unicodedata.normalize(form, name)) != name:
+                yield composed
 
 
 def _is_base64(text: str) -> bool:

@@ -4,10 +4,12 @@
     place_images("What does <image> mean in this HTML?", 1)   # as it is
     place_images("Is <image> older than <image>?", 2)         # "Is (image 1) older than (image 2)?"
     place_images("<image>", 1)                                # "(image 1)": it holds the question
+    place_images("Before: <image>\nAfter: <image>", 2)     # "Before: (image 1)\nAfter: (image 2)"
 
 A mark holds a place where it leads or ends the text, has a line to itself, or stands between two
 sentences. Within a sentence it is a word: with as many marks as images it becomes the number of its
-image, and else it stays.
+image, and else it stays. So do marks of which each stands behind a colon of its own: what is
+before the colon says which image it is.
 """
 
 from __future__ import annotations
@@ -17,6 +19,7 @@ import re
 MARK = "<image>"
 _CUT = re.compile(rf"\s*{MARK}\s*")
 _ENDED = re.compile(r"[.?!:;。？！：；…][\"')\]”’）]*\s*$")
+_LABELLED = re.compile(r"\w[^\n]*[:：][ \t]*$")
 _BEGINS = re.compile(r"\s+[\"'(\[“‘（]*[A-Z0-9\u3040-\u9fff]")
 
 
@@ -28,8 +31,10 @@ def place_images(text: str, images: int) -> str:
     if not text.replace(MARK, "").strip():
         shown = range(1, max(1, min(len(at), images)) + 1)
         return " ".join(f"(image {number})" for number in shown)
-    words = [not _holds_place(text, place) for place in at]
-    numbered = images > 1 and len(at) == images and any(words)
+    fits = images > 1 and len(at) == images
+    labelled = fits and all(map(_LABELLED.search, text.split(MARK)[:-1]))
+    words = [labelled or not _holds_place(text, place) for place in at]
+    numbered = fits and any(words)
     if numbered:  # then a mark that begins the text may be a sentence's subject
         words = [not _alone_in_line(text, place) for place in at]
     parts, done = [], 0

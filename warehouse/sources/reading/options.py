@@ -22,7 +22,7 @@ from dataclasses import dataclass
 from string import ascii_uppercase
 from typing import Any
 
-from curation.grading.normalize import normalize
+from curation.grading.normalize import normalize, normalize_spaces
 from warehouse.sources.reading.drafts import Unusable
 from warehouse.sources.reading.literals import read_literal
 
@@ -128,6 +128,31 @@ class Options:
         if (name or (both[0] if both else "")) in labels:
             return self.by_letter(answer, field)
         return answer
+
+    def by_text(self, answer: str, *, alike: bool = True) -> str | None:
+        """The option that is this text; None if none is.
+
+        Args:
+            alike: whether case, quotes and number words make no other text.
+        """
+        for read in (normalize_spaces, normalize) if alike else (normalize_spaces,):
+            for text in self.choices:
+                if read(text) == read(answer):
+                    return text
+        return None
+
+    def named(self, answer: str, first: int) -> str | None:
+        """The option whose number, index from `first` or letter an answer is; None if none is.
+
+        Where options are numbered, their own numbers count.
+        """
+        at, letter = whole_number(answer), letter_of(answer)
+        texts = dict(self.places)
+        if at is not None and any(label.isdecimal() for label in texts):
+            return texts.get(str(at)) or None
+        if at is not None:
+            return self.places[at - first][1] or None if 0 <= at - first < len(texts) else None
+        return texts.get(letter) or None if letter else None
 
     def _at(self, at: int, answer: str, field: str, text: str | None) -> str:
         label, found = self.places[at]

@@ -21,16 +21,21 @@ import json
 import zlib
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import IO, Any, TextIO, cast
 
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from mcts.image_kinds import what_it_is
 from warehouse.sources.reading.drafts import ImportProblem, OtherFile
 from warehouse.storage.home import first_line
 from warehouse.tables.schema import Row
 
+TYPED = (".parquet", ".arrow")
+"""Suffixes of files whose columns have types."""
+_STAND_INS = ("is a git LFS pointer", "is an HTML page")
 _ROW_BATCH = 32  # a row may hold whole images
 _LONGEST = 96 << 20  # of one line, cell or JSON value; base64 is a third longer than an image
 _CHUNK = 1 << 20  # characters
@@ -48,15 +53,58 @@ def read_rows(file: Path, columns: Sequence[str] | None) -> Iterator[tuple[int, 
         ImportProblem: the file can't be read, or has not all of the columns.
     """
     row = 0
+    _check_download(file)
     try:
         for row, values in enumerate(FORMATS[suffix_of(file)](file, columns), start=1):
             yield row, values
     except (
         pa.ArrowException, OSError, EOFError, zlib.error, csv.Error, ValueError, OverflowError,
     ) as error:  # fmt: skip
-        reason = _not_text(error) if isinstance(error, UnicodeError) else first_line(error)
+        reason = _reason(file, error)
         after = f" after row {row}" if row else ""
         raise ImportProblem(f"{file} can't be read{after}: {reason}") from None
+
+
+def _check_download(file: Path) -> None:
+    """Raise ImportProblem where what stands in for the file was downloaded, and not the file."""
+    try:
+        with file.open("rb") as handle:
+            head = handle.read(2048)
+    except OSError:
+        return  # its reader says what is wrong
+    _, clause = what_it_is(head)
+    if clause.startswith(_STAND_INS):
+        raise ImportProblem(f"{file} {clause}")
+
+
+def _reason(file: Path, error: BaseException) -> str:
+    """Why a file can't be read: what it is, where its beginning says that it is no table."""
+    if isinstance(error, UnicodeError):
+        return _not_text(error)
+    with suppress(OSError), file.open("rb") as handle:
+        head = handle.read(2048)
+        if suffix_of(file) in TYPED and not head.startswith(
+            (b"PAR1", b"ARROW1", b"\xff\xff\xff\xff")
+        ):
+            return f"it {what_it_is(head)[1]}"
+    return first_line(error)
+
+
+def column_types(file: Path) -> pa.Schema:
+    """Read the columns of a Parquet or Arrow file.
+
+    Raises:
+        ImportProblem: it is none.
+    """
+    _check_download(file)
+    try:
+        if suffix_of(file) == ".arrow":
+            with pa.memory_map(str(file)) as source:
+                return _open_arrow(source)[0]
+        return pq.read_schema(file)
+    except (pa.ArrowException, OSError) as error:
+        kind = "Arrow" if suffix_of(file) == ".arrow" else "Parquet"
+        raise ImportProblem(f"{file} can't be read as {kind}: {_reason(file, error)}") from None
 
 
 def suffix_of(file: Path) -> str:
@@ -87,25 +135,51 @@ def _not_text(error: UnicodeError) -> str:
 def _parquet(file: Path, columns: Sequence[str] | None) -> Iterator[Row | str]:
     parquet = pq.ParquetFile(file)
     chosen = _chosen(file, columns, parquet.schema_arrow.names)
+    narrow = _narrow(parquet.schema_arrow)
     for batch in parquet.iter_batches(_ROW_BATCH, columns=chosen):
-        yield from batch.to_pylist()
+        yield from _rows(batch, narrow)
 
 
 def _arrow(file: Path, columns: Sequence[str] | None) -> Iterator[Row | str]:
     with pa.memory_map(str(file)) as source:
-        batches: Iterable[pa.RecordBatch]
-        try:
-            batches = stream = pa.ipc.open_stream(source)
-            names = stream.schema.names
-        except pa.ArrowInvalid:
-            whole = pa.ipc.open_file(source)
-            names = whole.schema.names
-            batches = (whole.get_batch(i) for i in range(whole.num_record_batches))
-        chosen = _chosen(file, columns, names)
+        schema, batches = _open_arrow(source)
+        chosen, narrow = _chosen(file, columns, schema.names), _narrow(schema)
         for batch in batches:
             wanted = batch.select(chosen)
             for start in range(0, wanted.num_rows, _ROW_BATCH):
-                yield from wanted.slice(start, _ROW_BATCH).to_pylist()
+                yield from _rows(wanted.slice(start, _ROW_BATCH), narrow)
+
+
+def _open_arrow(source: pa.NativeFile) -> tuple[pa.Schema, Iterable[pa.RecordBatch]]:
+    try:
+        stream = pa.ipc.open_stream(source)
+    except pa.ArrowInvalid:
+        whole = pa.ipc.open_file(source)
+        return whole.schema, (whole.get_batch(i) for i in range(whole.num_record_batches))
+    return stream.schema, stream
+
+
+def _narrow(schema: pa.Schema) -> dict[str, pa.DataType]:
+    """The columns that hold floats of less than 64 bits."""
+    return {field.name: field.type for field in schema if "float" in str(field.type)}
+
+
+def _rows(batch: pa.RecordBatch, narrow: dict[str, pa.DataType]) -> Iterator[Row]:
+    """Rows with narrow floats as the shortest decimal that they are: 3.14, and no 3.140000104."""
+    for row in batch.to_pylist():
+        yield {k: _shortest(v, narrow[k]) if k in narrow else v for k, v in row.items()}
+
+
+def _shortest(value: Any, kind: pa.DataType) -> Any:
+    if value is None:
+        return None
+    if pa.types.is_float32(kind) or pa.types.is_float16(kind):
+        return float(str(kind.to_pandas_dtype()(value)))
+    if pa.types.is_struct(kind) and isinstance(value, dict):
+        return {name: _shortest(inner, kind.field(name).type) for name, inner in value.items()}
+    if isinstance(value, list) and hasattr(kind, "value_type"):
+        return [_shortest(inner, kind.value_type) for inner in value]
+    return value
 
 
 def _json_lines(file: Path, columns: Sequence[str] | None) -> Iterator[Row | str]:
@@ -208,6 +282,7 @@ def read_json_objects(file: Path, *, keyed: bool = False) -> Iterator[Row | str]
     Raises:
         ImportProblem: the file can't be read, is not JSON, or ends in the middle.
     """
+    _check_download(file)
     try:
         with _open_text(file) as handle:
             yield from _objects(_JsonText(file, handle), keyed)
