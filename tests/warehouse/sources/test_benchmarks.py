@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 
 from curation.filters.decontaminate import BENCHMARKS
@@ -27,6 +30,8 @@ from warehouse.storage.home import Warehouse
 from warehouse.tables.rows import read_questions
 
 EXAMPLES = (*benchmark_files.EXAMPLES, *SEARCH_EXAMPLES)
+LEAVES_ARROW = {"gqa", "hr-bench-4k", "hr-bench-8k"}
+"""Tasks whose files are several, or are known by their names."""
 IDS = [f"{one.task}-{one.write.__name__}" for one in EXAMPLES]
 
 
@@ -60,6 +65,43 @@ def test_a_published_file_becomes_questions_that_grade(example: Example, tmp_pat
     assert len(question.images) == example.n_images
     assert grade(question, example.gold).score == 1
     assert grade(question, example.wrong).score == 0
+
+
+def test_what_is_published_as_parquet_is_read_as_datasets_saves_it(tmp_path: Path) -> None:
+    read_so = set()
+    for number, example in enumerate(EXAMPLES):
+        (tmp_path / f"{number}").mkdir()
+        source = example.write(tmp_path / f"{number}")
+        if source.suffix != ".parquet" or example.task in LEAVES_ARROW:
+            continue
+        saved = tmp_path / f"{number}-saved" / source.with_suffix(".arrow").name
+        saved.parent.mkdir()
+        table = pq.read_table(source)
+        with pa.ipc.new_stream(saved, table.schema) as stream:
+            stream.write_table(table)
+        (saved.parent / "state.json").write_text('{"_data_files": []}')
+
+        def with_arrow(_: Path, folder: Path = saved.parent) -> Path:
+            return folder
+
+        questions, rejected = read(replace(example, write=with_arrow), tmp_path)
+        assert (len(questions), rejected) == (example.count, []), example.task
+        assert example.boxes in {question.boxes for question in questions}, example.task
+        read_so.add(example.task)
+    assert read_so >= {"ai2d", "pope", "robospatial", "screenspot", "vstar-bench"}
+
+
+@pytest.mark.parametrize("task", ["sat2", "vstar", "web-grounding", "web-action"])
+def test_a_training_source_is_read_as_datasets_saves_it(task: str, tmp_path: Path) -> None:
+    sample = tasks()[task].sample
+    assert sample is not None
+    table = pq.read_table(sample.files["train"]).slice(0, 2)
+    with pa.ipc.new_stream(tmp_path / "train.arrow", table.schema) as stream:
+        stream.write_table(table)
+    ((read_file, split),) = find_readers(task, tmp_path)
+    drafts = list(read_file())
+    assert split == "train" and len(drafts) == 2
+    assert all(isinstance(Checker(task).check(one, split), Accepted) for one in drafts)  # type: ignore[arg-type]
 
 
 def test_what_is_made_to_measure_with_trains_nobody_whatever_its_files_call_it() -> None:
