@@ -42,7 +42,7 @@ from training.run_training import Checks, open_start, run_training
 from training.runs import Plan, open_run, read_metrics
 from training.students import Student
 from training.trainers import TrainingReporter, grpo_trainer
-from training.zoom_rows import with_zoom
+from training.zoom_rows import as_taught, with_zoom
 from warehouse.sources import task_of
 from warehouse.storage.home import Warehouse
 from warehouse.tables.schema import Row
@@ -86,6 +86,7 @@ def train_grpo(
         student, ref, prompts = _asked(
             stack, warehouse, recipe, student, dataset or (task or "", split, limit)
         )
+        recipe = as_taught(recipe, student)
         ids = prompts.question_ids if ref is None else ()
         plan = Plan("grpo", recipe.settings(), ref, prompts_hash(prompts), student.model_id,
                     task=task, name=name, question_ids=ids)  # fmt: skip

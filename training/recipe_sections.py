@@ -50,7 +50,11 @@ class Zoom(Section):
         None,
         description="calls answered, failed ones too; twice max_calls when left out",
     )
-    tool: Literal["search_coordinate", "image_zoom_in_tool"] = POINT_TOOL
+    tool: Literal["search_coordinate", "image_zoom_in_tool"] = Field(
+        POINT_TOOL,
+        description="tool that the prompt offers; what the dialogues call, or the model was "
+        "taught, when left out",
+    )
     crop_tokens: Annotated[int, Field(ge=0)] = Field(
         0, description="image tokens of a dialogue's crops, at most; 0 for no limit"
     )
@@ -61,6 +65,11 @@ class Zoom(Section):
         if turns is not None and turns < info.data.get("max_calls", turns):
             raise ValueError("crops are counted too, so it is at least max_calls")
         return turns
+
+    @property
+    def names_tool(self) -> bool:
+        """Whether the recipe says which tool is offered."""
+        return "tool" in self.model_fields_set
 
     def config(self, lens: Lens, role: str) -> ZoomConfig:
         """Return what a student zooms with.

@@ -22,7 +22,7 @@ from training.run_training import Checks, open_start, run_training
 from training.runs import Plan, open_run
 from training.students import Student
 from training.trainers import TrainingReporter, sft_trainer
-from training.zoom_rows import shown_lens, with_zoom
+from training.zoom_rows import as_taught, called_tool, shown_lens, with_zoom
 from warehouse.storage.home import Warehouse
 from warehouse.tables.schema import Row
 from warehouse.versions.versions import open_version, resolve
@@ -55,6 +55,10 @@ def train_sft(
     version = resolve(warehouse, dataset)
     with ExitStack() as stack:
         student = stack.enter_context(open_start(warehouse, recipe, model))
+        folder = stack.enter_context(open_version(warehouse, version))
+        if recipe.response_style is ResponseStyle.ZOOM:
+            student = zooming(student, recipe, folder)
+            recipe = as_taught(recipe, student)
         plan = Plan(
             "sft", recipe.settings(), version.ref, version.content_hash, student.model_id, name=name
         )
@@ -62,9 +66,6 @@ def train_sft(
         if run.finished is not None:
             reporter.message(f"{run.finished['name']} is trained already")
             return run.finished
-        folder = stack.enter_context(open_version(warehouse, version))
-        if recipe.response_style is ResponseStyle.ZOOM:
-            student = zooming(student, recipe, folder)
         examples = sft_examples(
             warehouse, folder, version.ref, student, recipe.min_thoughts, recipe.most_steps,
             recipe.wrong_attempts == "trained",
@@ -79,10 +80,12 @@ def train_sft(
 
 
 def zooming(student: Student, recipe: Recipe, folder: Path) -> Student:
-    """Return the student with what its calls show: what the dialogues of an opened version do.
+    """Return the student with what its calls show, and the tool it calls: those of the dialogues of
+    an opened version.
 
     Raises:
         TrainingError: they show several things, and the recipe does not choose.
     """
     named = recipe.zoom.lens if recipe.zoom else None
-    return with_zoom(student, recipe, named or shown_lens(read_dialogues(folder)))
+    lens = named or shown_lens(read_dialogues(folder))
+    return with_zoom(student, recipe, lens, called_tool(read_dialogues(folder)))

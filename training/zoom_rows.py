@@ -1,6 +1,7 @@
 """Dialogues that zoom, as rows for SFT: every turn, and each crop where it was shown.
 
-    student = with_zoom(student, recipe, shown_lens(pairs))   # what its calls show, here and later
+    student = with_zoom(student, recipe, shown_lens(pairs), called_tool(pairs))
+                                               # what its calls show, here and later
     dialogues = Dialogues(student, min_thoughts=3)
     row = dialogues.row(question, trace)       # or a DialogueProblem: why it can't be trained on
     read = dialogues.reader(read_image)        # encoded bytes of an image or a crop, by its id
@@ -16,6 +17,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field, replace
+from typing import TypeVar
 
 from curation.traces import zoom_dialogues
 from mcts.coordinates import Frame
@@ -24,14 +26,16 @@ from mcts.parsing import render
 from mcts.prompts import build_messages, load_prompt
 from mcts.teachers.base import ImagePart, Message
 from mcts.teachers.checkpoints import observation_role
+from mcts.tool_calls.calls import BOX_TOOL, POINT_TOOL
 from mcts.zoom.crops import crop_of
 from mcts.zoom.episode import replay
 from mcts.zoom.lenses import HALF_WIDTH_SHARE, VISUAL_SEARCH_LENS, Lens
 from mcts.zoom.observe import observe
 from mcts.zoom.render import render_crop
+from mcts.zoom.tools import BoxesCalled, calls_boxes, for_tool
 from training.errors import TrainingError
 from training.recipe_sections import Zoom
-from training.recipes import Recipe
+from training.recipes import GrpoRecipe, PrmRecipe, Recipe, SftRecipe
 from training.students import Student
 from warehouse.sources import task_of
 from warehouse.tables.schema import Row
@@ -41,22 +45,52 @@ _NEAR = 0.05
 """Pixels by which a crop's edge may differ from the one that a rounded lens shows."""
 
 Dialogue = tuple[Question, Trace]
+R = TypeVar("R", SftRecipe, PrmRecipe, GrpoRecipe)
 
 
 class DialogueProblem(Exception):
     """Why a dialogue is left out, as the end of a sentence."""
 
 
-def with_zoom(student: Student, recipe: Recipe, lens: Lens) -> Student:
+def with_zoom(student: Student, recipe: Recipe, lens: Lens, tool: str | None = None) -> Student:
     """Return the student with what its calls show, as its `vigorl.json` will say.
 
     Args:
         lens: where the recipe names none.
+        tool: that the prompt offers where the recipe names none; the student's own when left out.
     """
     role = observation_role(student.folder)
+    zoom = (recipe.zoom or Zoom.model_validate({})).config(lens, role)
     if recipe.zoom is None and student.zoom is not None:
-        return replace(student, zoom=replace(student.zoom, lens=lens, role=role))
-    return replace(student, zoom=(recipe.zoom or Zoom.model_validate({})).config(lens, role))
+        zoom = replace(student.zoom, lens=lens, role=role)
+    if recipe.zoom is None or not recipe.zoom.names_tool:
+        tool = tool or (student.zoom.tool if student.zoom else zoom.tool)
+        zoom = replace(zoom, tool=tool)
+    return replace(student, zoom=zoom)
+
+
+def as_taught(recipe: R, student: Student) -> R:
+    """Return the recipe with the tool that the student is offered, where it names none: what is
+    recorded of a training is what was learned in it."""
+    if recipe.zoom is None or student.zoom is None or recipe.zoom.tool == student.zoom.tool:
+        return recipe
+    zoom = recipe.zoom.model_copy(update={"tool": student.zoom.tool})
+    return recipe.model_copy(update={"zoom": zoom})
+
+
+def called_tool(dialogues: Iterable[Dialogue]) -> str | None:
+    """Return the tool that dialogues call; None if none of them calls.
+
+    Where some call for points and some for boxes it is the one for boxes, as which all can be
+    written.
+    """
+    called: str | None = None
+    for _, trace in dialogues:
+        if calls_boxes(trace.steps):
+            return BOX_TOOL
+        if any(step.call is not None and step.call.point is not None for step in trace.steps):
+            called = POINT_TOOL
+    return called
 
 
 def shown_lens(dialogues: Iterable[Dialogue]) -> Lens:
@@ -192,13 +226,18 @@ class Dialogues:
         return build_messages(prompt, question, self.student.space, demanded, steps, zoom=zoom)
 
     def as_shown(self, frame: Frame, steps: Sequence[Step]) -> list[Step]:
-        """Return the steps with observations as the student's own calls would bring them.
+        """Return the steps with calls of the student's own tool, and observations as those would
+        bring them.
 
         Raises:
-            DialogueProblem: they would bring others.
+            DialogueProblem: they would bring others, or the tool can't call so.
         """
         zoom = self.student.zoom
         assert zoom is not None
+        try:
+            steps = for_tool(steps, zoom.tool)
+        except BoxesCalled:
+            raise DialogueProblem(f"that ask for boxes, which {zoom.tool} can't") from None
         seen: list[Step] = []
         for step in steps:
             if step.observation is None or step.call is None:

@@ -14,13 +14,25 @@ from mcts.coordinates import CoordinateSpace, Frame
 from mcts.data import AnswerKind, Box, Image, Observation, Point, Question, Step, Trace, ZoomCall
 from mcts.image_io import decode
 from mcts.teachers.checkpoints import GENERAL
+from mcts.tool_calls.calls import BOX_TOOL, POINT_TOOL
 from mcts.zoom.config import ZoomConfig
 from mcts.zoom.crops import crop_of
 from mcts.zoom.lenses import HALF_WIDTH_SHARE, VISUAL_SEARCH_LENS, Lens
 from mcts.zoom.observe import observe
+from mcts.zoom.tools import for_tool
 from training.errors import TrainingError
+from training.recipes import SftRecipe, load_recipe
 from training.students import Student
-from training.zoom_rows import DialogueProblem, Dialogues, post_hoc, shown_lens, zooms
+from training.zoom_rows import (
+    DialogueProblem,
+    Dialogues,
+    as_taught,
+    called_tool,
+    post_hoc,
+    shown_lens,
+    with_zoom,
+    zooms,
+)
 
 LARGE, SMALL = Image("a" * 64, 1000, 800), Image("b" * 64, 400, 300)
 QUESTION = Question("mine", "Which digit?", (LARGE, SMALL), AnswerKind.TEXT, answers=("7",))
@@ -43,7 +55,7 @@ def dialogue(steps: tuple[Step, ...], **changed: Any) -> Trace:
     return Trace(QUESTION.question_id, steps, "7", 1.0, "zoom", **changed)
 
 
-def dialogues(tmp_path: Path, lens: Lens = LENS, least: int = 1, **zoom: int) -> Dialogues:
+def dialogues(tmp_path: Path, lens: Lens = LENS, least: int = 1, **zoom: Any) -> Dialogues:
     style = replace(GENERAL, prompts={**GENERAL.prompts, "grounded": "zoom"})
     return Dialogues(Student(tmp_path, "m@1", SPACE, style, ZoomConfig(lens, **zoom)), least)
 
@@ -198,6 +210,47 @@ def test_a_dialogue_is_left_out_where_the_student_would_see_another(tmp_path: Pa
         with pytest.raises(DialogueProblem, match=other):
             mine.as_shown(FRAME, (replace(steps[0], observation=replace(first, **changed)),))
     mine.as_shown(FRAME, (replace(steps[0], observation=replace(first, width=99)),))
+
+
+def test_a_row_calls_the_tool_that_its_prompt_offers(tmp_path: Path) -> None:
+    steps = looks((500, 400, 0), (500, 401, 0), (1000, 801, 0))
+    offers = dialogues(tmp_path, tool=BOX_TOOL)
+    row = offers.row(QUESTION, dialogue(steps))
+    texts = [message["content"] for message in row["messages"]]
+    assert all(POINT_TOOL not in text for text in texts) and BOX_TOOL in texts[0]
+    assert '"bbox_2d": [450, 350, 550, 450]' in texts[2]
+    assert row["untrained"] == [1, 2]
+    asked = tuple(offers.as_shown(FRAME, steps))
+    assert tuple(offers.as_shown(FRAME, asked)) == asked
+    with pytest.raises(DialogueProblem, match="that ask for boxes, which search_coordinate"):
+        dialogues(tmp_path).row(QUESTION, dialogue(asked))
+
+
+def test_the_tool_is_read_off_the_calls_where_the_recipe_names_none(tmp_path: Path) -> None:
+    points, silent = dialogue(looks((500, 400, 0))), dialogue((Step("It is a 7."),))
+    boxes = dialogue(for_tool(points.steps, BOX_TOOL))
+    assert called_tool([(QUESTION, silent)]) is None
+    assert called_tool([(QUESTION, silent), (QUESTION, points)]) == POINT_TOOL
+    assert called_tool([(QUESTION, points), (QUESTION, boxes)]) == BOX_TOOL
+    student = dialogues(tmp_path).student
+    taught = replace(student, zoom=ZoomConfig(LENS, tool=BOX_TOOL))
+    untaught = replace(student, zoom=None)
+
+    def offered(student: Student, tool: str | None, *overrides: str) -> tuple[str, str | None]:
+        recipe = load_recipe("nano-zoom-sft", list(overrides))
+        assert isinstance(recipe, SftRecipe)
+        told = with_zoom(student, recipe, LENS, tool)
+        assert told.zoom is not None
+        recorded = as_taught(recipe, told).zoom
+        return told.zoom.tool, recorded.tool if recorded else None
+
+    some, point, box = "zoom.max_calls=3", f"zoom.tool={POINT_TOOL}", f"zoom.tool={BOX_TOOL}"
+    assert offered(untaught, BOX_TOOL, some) == (BOX_TOOL, BOX_TOOL)
+    assert offered(untaught, None, some) == (POINT_TOOL, POINT_TOOL)
+    assert offered(taught, None, some) == (BOX_TOOL, BOX_TOOL)
+    assert offered(taught, POINT_TOOL, some) == (POINT_TOOL, POINT_TOOL)
+    assert offered(taught, BOX_TOOL, point) == (POINT_TOOL, POINT_TOOL)
+    assert offered(untaught, POINT_TOOL, box) == (BOX_TOOL, BOX_TOOL)
 
 
 def test_a_call_without_an_answer_is_no_call(tmp_path: Path) -> None:

@@ -14,17 +14,20 @@ import pytest
 from PIL import Image as PILImage
 
 from flows.stages.curate import curate_trees
-from mcts.coordinates import CoordinateSpace
+from mcts.coordinates import CoordinateSpace, Frame
 from mcts.data import Box, Image, Observation, Point, ResponseStyle, Step, ZoomCall
 from mcts.prompts import build_messages, load_prompt
+from mcts.tool_calls.calls import read_call, write_call
+from mcts.tool_calls.views import Views
 from mcts.zoom.config import ZoomConfig
 from mcts.zoom.crops import CropImages
+from mcts.zoom.observe import observe
 from tests.support.scripted import QUESTION
 from tests.support.zoom_trees import LOOKS, ZOOM, look
 from tests.warehouse.test_tree_views import store
 from tests.warehouse.test_zoom_tables import SEARCH
 from warehouse.exports import files
-from warehouse.exports.dialogues import called_with
+from warehouse.exports.dialogues import box_trees, called_with
 from warehouse.exports.export import export, read_notes
 from warehouse.query.read_back import read_trees
 from warehouse.storage.home import Warehouse, WarehouseError
@@ -205,6 +208,58 @@ def test_a_box_has_no_mark_and_is_one_of_the_whole_image() -> None:
     assert called_with([failed], box, "trace t") == (failed,)
 
 
+def test_a_call_that_showed_nothing_is_written_for_the_box_tool_too() -> None:
+    """And would still show nothing, for the same reason."""
+    zoom, frame = ZoomConfig(ZOOM.lens, max_calls=4), Frame.of(QWEN3, ASKED)
+    steps: tuple[Step, ...] = ()
+    inside, near, outside = Point(20, 500), Point(23, 502), Point(1400, 500)
+    beside = ZoomCall(Point(500, 500), 1)  # in the image, and not in the crop it is called in
+    for call in (ZoomCall(inside), ZoomCall(near), ZoomCall(outside), beside):
+        steps = (*steps, Step("A.", (), call, observe(frame, steps, call, zoom)))
+    problems = ["", "shown_already", "point_outside_image", "point_outside_image"]
+    assert [step.observation.problem for step in steps if step.observation] == problems
+    box = replace(zoom, tool="image_zoom_in_tool")
+    again: tuple[Step, ...] = ()
+    for step in called_with(steps, box, "trace t"):
+        views = Views.of(frame, again)
+        assert step.call is not None and step.call.box is not None
+        written = write_call(step.call, views, box.tool)
+        assert "image_zoom_in_tool" in written
+        call = read_call(written, views)
+        again = (*again, Step("A.", (), call, observe(frame, again, call, box)))
+    assert [step.observation.problem for step in again if step.observation] == problems
+    alone = called_with([replace(steps[2])], box, "trace t")[0].call
+    assert alone is not None and alone.box is not None and alone.box.middle == outside
+
+
+def test_all_dialogues_of_a_search_have_its_tool(warehouse: Warehouse, tmp_path: Path) -> None:
+    called = {"name": "image_zoom_in_tool", "arguments": {"bbox_2d": [10, 10, 90, 90]}}
+    script = {
+        ("", "expand", 0): f"<think>A sign.</think><tool_call>{json.dumps(called)}</tool_call>",
+        ("0", "rollout", 0): "<think>Image 2 shows a 3.</think><answer>right</answer>",
+        ("", "expand", 1): "<think>The sign at (800, 800) shows a 7.</think><answer>left</answer>",
+    }
+    searched = {**SEARCH, "zoom": replace(ZOOM, tool="image_zoom_in_tool")}
+    store(warehouse, ASKED, "at-once", "m", script=script, **searched)
+    asyncio.run(curate_trees(warehouse, "c", ["at-once"]))
+    chosen = "SELECT trace_id FROM traces WHERE tree_id = 'at-once' AND kind = 'zoom'"
+    version = publish(warehouse, "at-once", chosen)
+    for to in ("trl", "grpo", "dpo", "prm"):
+        rows = exported(warehouse, version, tmp_path / to, to)
+        assert rows
+        for row in rows:
+            (tool,) = json.loads(row["tools"])
+            assert tool["function"]["name"] == "image_zoom_in_tool"
+            assert "search_coordinate" not in json.dumps({**row, "images": []})
+    elsewhere = Warehouse(str(tmp_path / "elsewhere"))
+    with open_version(warehouse, version) as folder:
+        assert box_trees(elsewhere, folder / "rows.parquet") == {"at-once"}, "by the other dialogue"
+    silent = publish(warehouse, "silent", f"{chosen} AND reward = 1")
+    with open_version(warehouse, silent) as folder:
+        assert box_trees(warehouse, folder / "rows.parquet") == {"at-once"}
+        assert box_trees(elsewhere, folder / "rows.parquet") == set()
+
+
 def test_a_version_of_corrected_dialogues_is_one_of_dialogues(
     warehouse: Warehouse, tmp_path: Path
 ) -> None:
@@ -231,6 +286,9 @@ def test_boxes_are_not_passed_off_as_points(warehouse: Warehouse, tmp_path: Path
         export(
             warehouse, version, "trl", tmp_path / "x", space=QWEN3, zoom_tool="search_coordinate"
         )
+    (pair,) = exported(warehouse, version, tmp_path / "pairs", "dpo")
+    for side in ("chosen", "rejected"):
+        assert '"name": "image_zoom_in_tool"' in flat(pair[side])[0][1]
 
 
 def test_a_pair_of_looks_shares_its_crops_and_ends_with_the_look(

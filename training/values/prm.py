@@ -30,7 +30,7 @@ from training.students import Student
 from training.trainers import TrainingReporter
 from training.values.calibration import Scored, calibration
 from training.values.lines import LineWriter, Target, ValueLine, value_lines
-from training.zoom_rows import DialogueProblem
+from training.zoom_rows import DialogueProblem, as_taught
 from warehouse.storage.home import Warehouse
 from warehouse.tables.schema import Row
 from warehouse.versions.versions import open_version, resolve
@@ -66,6 +66,7 @@ def train_prm(
         folder = stack.enter_context(open_version(warehouse, version))
         if recipe.response_style is ResponseStyle.ZOOM:
             student = zooming(student, recipe, folder)
+            recipe = as_taught(recipe, student)
         lines, held_out = line_examples(warehouse, folder, version.ref, student, recipe)
         plan = Plan(
             "prm", recipe.settings(), version.ref, lines_hash(lines), student.model_id, name=name

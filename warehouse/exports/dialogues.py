@@ -16,7 +16,8 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
+from pathlib import Path
 
 from curation.grading.exported_gold import write_gold
 from mcts.coordinates import CoordinateSpace, Frame
@@ -27,12 +28,15 @@ from mcts.teachers.base import ImagePart, Message
 from mcts.tool_calls.calls import BOX_TOOL, POINT_TOOL, tool_schema
 from mcts.zoom.config import ZoomConfig
 from mcts.zoom.lenses import VISUAL_SEARCH_LENS
+from mcts.zoom.tools import BoxesCalled, calls_boxes, for_tool
 from warehouse.exports.files import BundleImages
 from warehouse.exports.marks import check_marks
+from warehouse.query.read_back import read_zoom_tools
+from warehouse.query.run_query import UNREADABLE
 from warehouse.sources import task_of
 from warehouse.storage.home import Warehouse, WarehouseError
 from warehouse.tables.schema import Row
-from warehouse.versions.bundle import question_of, trace_of
+from warehouse.versions.bundle import question_of, read_rows, trace_of
 
 _PROMPT = "zoom"
 """The prompt file of dialogues."""
@@ -69,6 +73,8 @@ class ConversationRenderer:
     """Whether a row may hold several turns with images of their own."""
     zoom_tool: str | None = None
     """The tool that dialogues call; None for the one that was called in the search."""
+    box_trees: set[str] = field(default_factory=set)
+    """Trees of which every dialogue calls for boxes, also one that never looks."""
     observation_role: str = "user"
     """The turn in which a crop comes: `user` or `tool`."""
     rates: Mapping[str, tuple[float, str]] = field(default_factory=dict)
@@ -105,7 +111,7 @@ class ConversationRenderer:
         """Return with which tool, and in which turns, a trace zooms; None where it doesn't."""
         if not trace.zooms:
             return None
-        boxes = any(step.call is not None and step.call.box for step in trace.steps)
+        boxes = trace.tree_id in self.box_trees or calls_boxes(trace.steps)
         tool = self.zoom_tool or (BOX_TOOL if boxes else POINT_TOOL)
         # What the calls show is in the trace: no lens is needed.
         return ZoomConfig(VISUAL_SEARCH_LENS, tool=tool, role=self.observation_role)
@@ -134,6 +140,27 @@ class ConversationRenderer:
             alone: whether a reward is handed nothing else, not the question's options either.
         """
         return write_gold(question, Frame.of(self.space, question), alone=alone)
+
+
+def box_trees(warehouse: Warehouse, file: Path) -> set[str]:
+    """Return which trees of a version are of the tool that takes boxes: it was offered, or a
+    dialogue calls it.
+
+    Args:
+        file: the version's rows.
+    """
+    offered: dict[str, bool] = {}
+    for row in read_rows(file):
+        if row["tree_id"]:
+            boxes = any((step["call"] or {}).get("box") for step in row["steps"] or ())
+            offered[row["tree_id"]] = boxes or offered.get(row["tree_id"], False)
+    unsure = [tree_id for tree_id, boxes in offered.items() if not boxes]
+    found = {tree_id for tree_id, boxes in offered.items() if boxes}
+    try:
+        tools_of = read_zoom_tools(warehouse, unsure)
+    except UNREADABLE:
+        tools_of = {}  # of a copied bundle only its dialogues are known
+    return found | {tree_id for tree_id, tool in tools_of.items() if tool == BOX_TOOL}
 
 
 def prompt_turns(
@@ -198,28 +225,15 @@ def crops_of(
 
 
 def called_with(steps: Sequence[Step], zoom: ZoomConfig | None, name: str) -> tuple[Step, ...]:
-    """Write calls for the tool of `zoom`: a box is the region that the call showed.
+    """Write calls for the tool of `zoom` (`mcts.zoom.tools.for_tool`).
 
     Raises:
         WarehouseError: the tool takes points, and a call was for a box.
     """
-    return tuple(_called_with(step, zoom, name) for step in steps)
-
-
-def _called_with(step: Step, zoom: ZoomConfig | None, name: str) -> Step:
-    call, shown = step.call, step.observation
-    if zoom is None or call is None or call.point is None or shown is None:
-        return step
-    if zoom.tool == POINT_TOOL and call.box is not None:
-        raise WarehouseError(
-            f"{name} asks for boxes, which {POINT_TOOL} can't: leave out --zoom-tool"
-        )
-    if zoom.tool == BOX_TOOL and call.box is None and shown.crop is not None:
-        # Of the whole image, since a region may reach beyond the crop in which it was called for;
-        # and without a mark, which a box has no place for.
-        call = replace(call, box=shown.crop, view=shown.crop.image)
-        return replace(step, call=call, observation=replace(shown, marked=False))
-    return step
+    try:
+        return for_tool(steps, zoom.tool) if zoom else tuple(steps)
+    except BoxesCalled as error:
+        raise WarehouseError(f"{name} {error}: leave out --zoom-tool") from None
 
 
 def _turns(messages: Sequence[Message]) -> list[Turn]:

@@ -27,7 +27,7 @@ from curation.render.markdown import render_markdown
 from mcts.coordinates import CoordinateSpace, SpaceKind
 from mcts.data import ResponseStyle, TraceKind
 from mcts.prompts import load_prompt
-from warehouse.exports.dialogues import ConversationRenderer
+from warehouse.exports.dialogues import ConversationRenderer, box_trees
 from warehouse.exports.files import FILES, BundleImages, json_lines_info, write_rows
 from warehouse.exports.formats import FORMATS, ExportFormat, features, zoom_columns
 from warehouse.exports.trainer_files import check_format, write_json, write_trainer_files
@@ -87,10 +87,10 @@ def export(
                 warehouse, space, prompt, min_thoughts, images=images, zooms=zooms,
                 zoom_tool=zoom_tool, observation_role=role,
                 rates=_pass_rates(warehouse, version, format_),
+                box_trees=box_trees(warehouse, folder / "rows.parquet") if zooms else set(),
             )  # fmt: skip
-            rows = read_rows(folder / "rows.parquet")
             restyle = Restyler(style) if style and style is not version.response_style else None
-            rows = restyle(rows) if restyle else rows
+            rows = (restyle or iter)(read_rows(folder / "rows.parquet"))
             check_format(to, files, space, sizes := images.sizes())
             counts = write_rows(format_.rows(rows, renderer), work, columns, files, images)
         left_out = restyle.left_out if restyle else 0

@@ -23,8 +23,10 @@ from typing import Any
 from curation.traces.preferences import preference_pairs
 from curation.traces.step_values import step_paths
 from mcts.data import Question, Step, Trace, TraceKind
+from mcts.tool_calls.calls import BOX_TOOL
 from mcts.tree import Tree
 from mcts.zoom.observe import observation_text
+from mcts.zoom.tools import calls_boxes
 from warehouse.exports.dialogues import (
     BLOCKS,
     MARK,
@@ -42,7 +44,7 @@ from warehouse.exports.dialogues import (
 )
 from warehouse.exports.marks import check_marks
 from warehouse.query.read_back import read_trees
-from warehouse.storage.home import Warehouse, WarehouseError
+from warehouse.storage.home import WarehouseError
 from warehouse.tables.schema import Row
 from warehouse.versions.bundle import question_of, trace_of
 
@@ -161,7 +163,7 @@ def _dpo(rows: Iterable[Row], renderer: ConversationRenderer) -> Iterator[Row]:
     In a tree that zooms both begin behind the last crop that they share, and end with the next
     call: a trainer has images in the prompt only, and where to look next is what they differ in.
     """
-    for row, tree in _trees(rows, renderer.warehouse):
+    for row, tree in _trees(rows, renderer):
         question, name = tree.question, f"tree {tree.tree_id}"
         for pair in preference_pairs(tree):
             sides = (pair.chosen, pair.rejected)
@@ -197,7 +199,17 @@ def _dpo(rows: Iterable[Row], renderer: ConversationRenderer) -> Iterator[Row]:
 def _dialogue_of(tree: Tree, steps: Sequence[Step]) -> Trace:
     """Return steps of a tree as a trace, which zooms where the tree might."""
     kind = TraceKind.ZOOM if tree.zoom else TraceKind.DIRECT
-    return Trace(tree.question.question_id, tuple(steps), None, None, kind)
+    name = tree.question.question_id
+    return Trace(name, tuple(steps), None, None, kind, tree_id=tree.tree_id)
+
+
+def _has_boxes(tree: Tree) -> bool:
+    """Return whether a tree offered the tool that takes boxes, or a step of it calls that."""
+    if tree.zoom is not None and tree.zoom.tool == BOX_TOOL:
+        return True
+    steps = [node.step for node in tree.nodes if node.step is not None]
+    steps += [step for rollout in tree.rollouts for step in rollout.steps]
+    return calls_boxes(steps)
 
 
 def _to_next_call(
@@ -215,7 +227,7 @@ def _prm(rows: Iterable[Row], renderer: ConversationRenderer) -> Iterator[Row]:
 
     A step that looks closer ends with what it was shown; the crops follow the question's images.
     """
-    for row, tree in _trees(rows, renderer.warehouse):
+    for row, tree in _trees(rows, renderer):
         question, name = tree.question, f"tree {tree.tree_id}"
         for path in step_paths(tree):
             line = _dialogue_of(tree, [value.step for value in path])
@@ -249,8 +261,10 @@ def _one_step(
     return f"{said}\n{observation_text(shown)}" if shown else said
 
 
-def _trees(rows: Iterable[Row], warehouse: Warehouse) -> Iterator[tuple[Row, Tree]]:
+def _trees(rows: Iterable[Row], renderer: ConversationRenderer) -> Iterator[tuple[Row, Tree]]:
     """Each tree the version's traces were cut from, with the first row that has it.
+
+    A tree of the tool that takes boxes is told to the renderer: all its lines have one tool.
 
     Raises:
         WarehouseError: a tree is not in the tables any more.
@@ -261,10 +275,12 @@ def _trees(rows: Iterable[Row], warehouse: Warehouse) -> Iterator[tuple[Row, Tre
             first.setdefault(row["tree_id"], {k: v for k, v in row.items() if k != "steps"})
     ids = iter(sorted(first))
     while some := list(islice(ids, _TREES_AT_ONCE)):
-        found = {tree.tree_id: tree for tree, _ in read_trees(warehouse, some)}
+        found = {tree.tree_id: tree for tree, _ in read_trees(renderer.warehouse, some)}
         for tree_id in some:
             if tree_id not in found:
                 raise WarehouseError(f"tree {tree_id} of this version is not in the warehouse")
+            if _has_boxes(found[tree_id]):
+                renderer.box_trees.add(tree_id)
             yield first[tree_id], found[tree_id]
 
 

@@ -204,6 +204,13 @@ def zoom_of(row: Mapping[str, Any]) -> ZoomConfig | None:
     return ZoomConfig(**{**zoom, "lens": Lens(**zoom["lens"])}) if zoom else None
 
 
+def read_zoom_tools(warehouse: Warehouse, tree_ids: Sequence[str]) -> dict[str, str]:
+    """Return the tool that each of these trees offered, of those whose steps might look closer."""
+    columns = "tree_id, json_extract_string(config, '$.zoom.tool') AS tool"
+    rows = rows_among(warehouse, "trees", "tree_id", tree_ids, columns)
+    return {row["tree_id"]: row["tool"] for row in rows if row["tool"]}
+
+
 def _dialect(config: str | None) -> Dialect:
     """The dialect in a search's configuration; imported and older trees have none."""
     space = json.loads(config or "{}").get("space")
