@@ -14,10 +14,13 @@ from typing import Any, Literal
 
 from flows.settings_base import FieldProblem, Settings, option
 from mcts.zoom.config import ZoomConfig
+from mcts.zoom.episode import MOST_TURNS
 from mcts.zoom.lenses import Lens
 
 _LENS = re.compile(r"(\d+(?:\.\d+)?|\.\d+):(\d+)(\+dot)?")
 _LARGEST_SIDE = 8192
+_MOST_CALLS = MOST_TURNS - 2
+"""Calls of an episode that are answered: behind the last one it has a turn to answer in."""
 
 
 class ZoomSettings(Settings):
@@ -61,12 +64,15 @@ class ZoomSettings(Settings):
         """Return `usual`, with what these settings say in place of its own.
 
         Raises:
-            FieldProblem: there are fewer turns than crops.
+            FieldProblem: there are fewer turns than crops, or more than an episode has.
         """
+        for field, calls in (("max_crops", self.max_crops), ("max_turns", self.max_turns)):
+            if calls is not None and calls > _MOST_CALLS:
+                raise FieldProblem(field, f"a line of reasoning has at most {_MOST_CALLS} calls")
         given: dict[str, object] = {
             "lens": parse_lens(self.lens) if self.lens else None,
             "max_calls": self.max_crops,
-            "max_turns": self.max_turns or (2 * self.max_crops if self.max_crops else None),
+            "max_turns": self.max_turns or _turns_for(self.max_crops),
             "tool": self.zoom_tool,
             "role": self.observation_role,
             "crop_tokens": self.crop_tokens,
@@ -76,6 +82,11 @@ class ZoomSettings(Settings):
         if changed.get("max_turns", usual.max_turns) < crops:
             raise FieldProblem("max_turns", f"{self.max_turns} calls can't show {crops} crops")
         return replace(usual, **changed)
+
+
+def _turns_for(crops: int | None) -> int | None:
+    """Return how many calls are answered where that many crops are shown."""
+    return None if crops is None else max(crops, min(2 * crops, _MOST_CALLS))
 
 
 def parse_lens(text: str) -> Lens:

@@ -97,7 +97,7 @@ def search_config(settings: BuildSettings, resolved: ResolvedTeacher) -> SearchC
         "bounded": resolved.bounded,
         "budget": Budget(settings.tree_tokens, settings.tree_requests, settings.tree_seconds),
     }
-    config = SearchConfig(**values)
+    config = _with_room(SearchConfig(**values))
     if config.strategy == "mcts":
         return config
     if config.strategy == "auto":
@@ -107,6 +107,21 @@ def search_config(settings: BuildSettings, resolved: ResolvedTeacher) -> SearchC
     unlimited = plain.samples if config.budget == Budget() else MOST_SAMPLES
     unused = {name: getattr(plain, name) for name in _ONLY_MCTS}
     return replace(config, samples=settings.samples or unlimited, **unused)
+
+
+def _with_room(config: SearchConfig) -> SearchConfig:
+    """Return the configuration with steps for as many crops as were asked for, and an answer.
+
+    What was not left at its default stays as it is.
+    """
+    plain = SearchConfig(config.space)
+    if config.zoom is None or config.zoom.max_calls < plain.rollout_steps:
+        return config
+    steps = config.zoom.max_calls + 1
+    depth = config.max_depth
+    if depth == plain.max_depth:
+        depth = max(depth, steps)
+    return replace(config, rollout_steps=steps, max_depth=depth)
 
 
 def name_searches(

@@ -97,6 +97,20 @@ def test_every_setting_is_part_of_a_searchs_name(zooming: Path) -> None:
     assert named == configs[0], "the task's own lens, typed"
 
 
+def test_a_search_has_steps_for_as_many_crops_as_it_may_show(zooming: Path) -> None:
+    def limits(**values: object) -> tuple[int, int]:
+        config = config_of(teacher=str(zooming), **values)
+        return config.rollout_steps, config.max_depth
+
+    assert limits() == limits(max_crops=4) == limits(max_crops=2) == (5, 10)
+    assert limits(max_crops=6) == (7, 10)
+    assert limits(max_crops=16) == (17, 17)
+    assert limits(max_crops=16, max_depth=8) == (17, 8), "a depth of one's own is kept"
+    assert limits(response_style="grounded") == (5, 10)
+    most = config_of(teacher=str(zooming), max_crops=62).zoom
+    assert most is not None and (most.max_calls, most.max_turns) == (62, 62)
+
+
 @pytest.mark.parametrize(
     ("values", "sentence"),
     [
@@ -108,6 +122,8 @@ def test_every_setting_is_part_of_a_searchs_name(zooming: Path) -> None:
         ({"max_crops": 0}, "max_crops: Input should be greater than or equal to 1"),
         ({"max_turns": 3}, "max_turns: 3 calls can't show 4 crops"),
         ({"max_turns": 4, "max_crops": 5}, "max_turns: 4 calls can't show 5 crops"),
+        ({"max_crops": 63}, "max_crops: a line of reasoning has at most 62 calls"),
+        ({"max_turns": 63}, "max_turns: a line of reasoning has at most 62 calls"),
         ({"crop_tokens": -1}, "crop_tokens: "),
         ({"zoom_tool": "crop"}, "zoom_tool: Input should be 'search_coordinate' or 'image_zoom_in"),
         ({"observation_role": "system"}, "observation_role: Input should be 'user' or 'tool'"),

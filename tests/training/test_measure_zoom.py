@@ -91,6 +91,18 @@ def test_each_turn_is_asked_with_the_crops_before_it_and_never_again(warehouse):
     assert other.evaluation_id != report.evaluation_id
 
 
+def test_turns_limit_an_answer_and_thoughts_do_not(warehouse):
+    def look(i):
+        remarks = "<think>Nothing here.</think>" * 3
+        return lambda _: remarks + call(60 * i, 900)
+
+    zoom = ZoomConfig(Lens(2, 56), max_calls=12, max_turns=12)
+    asked = questions_of(warehouse)[:1]
+    report = run(Looking(*map(look, range(1, 13)), ANSWER), warehouse, asked, zoom=zoom)
+    figures = report.figures["all"]
+    assert (figures["calls"].value, figures["forced"].value) == (12, 0)
+
+
 def test_what_was_looked_at_is_counted_and_stored(warehouse):
     report = run(Looking(call(300, 300), call(310, 305), call(500, 900), ANSWER), warehouse)
     figures = report.figures["all"]

@@ -81,7 +81,8 @@ class EvaluationProtocol:
     min_thoughts: int = 3
     """What the prompt demands, where it demands anything."""
     max_steps: int = 10
-    """Decides how long an answer may be; of a zoom, how many steps it may have."""
+    """Decides how long an answer may be. With zoom that is for the turns to limit, each of which
+    may have as many steps."""
     seed: int = 0
     control: str | None = None
     """`blank` or `shuffled`: what is shown in place of the question's own images; `noise`,
@@ -214,11 +215,12 @@ def _responses(predictions: Mapping[str, Sequence[Prediction]]) -> list[tuple[An
 def _search_config(subject: Subject, protocol: EvaluationProtocol) -> SearchConfig:
     """Return the settings under which responses are journaled: whole chains, or their turns."""
     prompt = load_prompt(subject.prompt)
+    turns = subject.zoom.max_turns + 1 if subject.zoom else 1
     return SearchConfig(
         space=subject.space,
         prompt=prompt.name,
         prompt_digest=prompt.digest,
-        max_depth=protocol.max_steps,
+        max_depth=protocol.max_steps * turns,
         temperature=protocol.temperature,
         top_p=protocol.top_p,
         step_tokens=subject.step_tokens,
