@@ -25,7 +25,8 @@ class ZoomConfig:
     role: str = "user"
     """The turn that an observation comes in: `tool` where the chat template shows images there."""
     crop_tokens: int = 0
-    """Image tokens of all crops of a line of reasoning, at most; 0: no limit."""
+    """Image tokens of all crops of a line of reasoning, at most, but the first is shown in any
+    case; 0: no limit."""
 
     def __post_init__(self) -> None:
         if self.max_calls < 1 or self.max_turns < self.max_calls or self.crop_tokens < 0:

@@ -21,9 +21,13 @@ from mcts.tool_calls.views import Views
 from mcts.zoom.config import ZoomConfig
 
 SAME_PLACE = 0.01
-"""Share of the image's longer side: what was seen as large and this near is not shown again."""
-_SAME_SIZE = 1.25
-"""Ratio of the sides of two regions, at most, that show the same."""
+"""Share of the image's longer side within which the middles of two regions that show the same lie.
+"""
+SAME_OVERLAP = 0.64
+"""Intersection over union of such regions, at least: that of a square and one around its middle
+with sides a quarter longer."""
+_ROUNDING = 1e-6
+"""What edges in thousandths of a pixel lose of it."""
 
 
 class ZoomProblem(StrEnum):
@@ -58,10 +62,15 @@ def observe(frame: Frame, steps: Sequence[Step], call: ZoomCall, zoom: ZoomConfi
     last = (
         turns >= zoom.max_turns
         or len(sizes) >= zoom.max_calls
-        or 0 < zoom.crop_tokens <= image_tokens(frame.space, sizes)
+        or 0 < zoom.crop_tokens < image_tokens(frame.space, [*sizes, _largest(zoom)])
     )
     marked = zoom.lens.marked and call.box is None
     return Observation(crop, *shown, marked=marked, view=len(views), last=last)
+
+
+def _largest(zoom: ZoomConfig) -> ImageSize:
+    """Return the largest size in which a crop is shown."""
+    return ImageSize(zoom.lens.shown_side, zoom.lens.shown_side)
 
 
 def _region(
@@ -84,14 +93,16 @@ def _problem(views: Views, call: ZoomCall, crop: Box | None) -> ZoomProblem | No
 
 
 def same_region(frame: Frame, a: Box, b: Box) -> bool:
-    """Return whether two crops show about the same: middles and sizes are alike."""
+    """Return whether two crops show about the same: their middles are near, and hardly anything of
+    either is missing in the other."""
     if a.image != b.image:
         return False
     image = frame.images[a.image]
     apart = math.hypot(a.x1 + a.x2 - b.x1 - b.x2, a.y1 + a.y2 - b.y1 - b.y2) / 2
-    sides = sorted((max(a.x2 - a.x1, a.y2 - a.y1), max(b.x2 - b.x1, b.y2 - b.y1)))
     near = apart < SAME_PLACE * max(image.width, image.height)
-    return near and sides[1] <= _SAME_SIZE * sides[0]
+    both = max(0.0, min(a.x2, b.x2) - max(a.x1, b.x1)) * max(0.0, min(a.y2, b.y2) - max(a.y1, b.y1))
+    either = (a.x2 - a.x1) * (a.y2 - a.y1) + (b.x2 - b.x1) * (b.y2 - b.y1) - both
+    return near and both >= (SAME_OVERLAP - _ROUNDING) * either
 
 
 def observation_text(observation: Observation) -> str:

@@ -292,7 +292,7 @@ def test_crops_end_where_their_tokens_are_used_up():
 def test_a_crop_too_narrow_for_a_model_is_shown_all_the_same():
     frame = replace(FRAME, images=(Image("line", 1, 5000),))
     call = ZoomCall(Point(0.5, 2500))
-    seen = observe(frame, (), call, replace(ZOOM, lens=Lens(182, 672), crop_tokens=9))
+    seen = observe(frame, (), call, replace(ZOOM, lens=Lens(182, 672), crop_tokens=500))
     assert seen.crop == Box(0, 2318, 1, 2682) and not seen.last
 
 

@@ -13,7 +13,7 @@ from mcts.image_io import decode
 from mcts.teachers.image_tokens import ImageSize, image_tokens
 from mcts.zoom.config import ZoomConfig
 from mcts.zoom.lenses import VISUAL_SEARCH_LENS, WEB_LENS, Lens, default_lens
-from mcts.zoom.observe import observation_text, observe
+from mcts.zoom.observe import observation_text, observe, same_region
 from mcts.zoom.render import _DecodedImages, crop_id, render_crop
 
 WIDE = Image("wide", 2000, 1000)
@@ -122,9 +122,26 @@ def test_a_region_of_another_size_is_something_new(side: float, again: bool) -> 
     zoom = ZoomConfig(LENS)
     steps = (Step("It.", (), first, observe(FRAME, (), first, zoom)),)
     half = side / 2
-    asked = Box(500 - half, 500 - half / 2, 500 + half, 500 + half / 2)
+    asked = Box(500 - half, 500 - half, 500 + half, 500 + half)
     found = observe(FRAME, steps, ZoomCall(Point(500, 500), 0, asked), zoom)
     assert (found.problem == "shown_already") is again
+
+
+@pytest.mark.parametrize(
+    ("first", "second", "again"),
+    [
+        (Box(1000, 1000, 1060, 1060), Box(1070, 1000, 1130, 1060), False),
+        (Box(1000, 1000, 1060, 1060), Box(1006, 1000, 1066, 1060), True),
+        (Box(800, 975, 1200, 1025), Box(975, 800, 1025, 1200), False),
+        (Box(800, 800, 1200, 1200), Box(800, 900, 1200, 1100), False),
+    ],
+)
+def test_a_region_was_shown_where_hardly_anything_of_it_is_new(
+    first: Box, second: Box, again: bool
+) -> None:
+    frame = Frame(SPACE, (Image("large", 7680, 4320),))
+    assert same_region(frame, first, second) is again
+    assert same_region(frame, second, first) is again
 
 
 def test_a_box_is_never_marked_and_a_point_where_the_lens_says_so() -> None:
@@ -146,7 +163,10 @@ def test_the_last_crop_is_the_one_that_uses_up_calls_turns_or_tokens() -> None:
     last = [o.last for o in seen(*places, zoom=ZoomConfig(LENS, max_calls=3))]
     assert last == [False, False, True, True]
     one = image_tokens(SPACE, [ImageSize(400, 400)])
-    for tokens, expected in ((2 * one, [False, True]), (2 * one + 1, [False, False])):
+    for tokens, expected in (
+        (1, [True, True]), (2 * one - 1, [True, True]), (2 * one, [False, True]),
+        (3 * one - 1, [False, True]), (3 * one, [False, False]),
+    ):  # fmt: skip
         zoom = ZoomConfig(LENS, crop_tokens=tokens)
         assert [o.last for o in seen(*places[:2], zoom=zoom)] == expected
     outside = [(9000, 9000, 0)] * 3
