@@ -295,7 +295,7 @@ class Trace:
         sources = [[o.node_id, o.rollout_id] for o in self.origins]
         made = [self.kind, self.maker]
         looks = [
-            [call.view, [call.point.x, call.point.y] if call.point else call.text]
+            [call.view, [call.point.x, call.point.y] if call.point else call.text, *_corners(call)]
             for step in self.steps
             if step.observation is not None and (call := step.call) is not None
         ]
@@ -313,6 +313,11 @@ class Trace:
     def points(self) -> tuple[Point, ...]:
         """Every point cited, in reading order."""
         return tuple(point for step in self.steps for point in step.points)
+
+
+def _corners(call: ZoomCall) -> list[list[float]]:
+    """Return the corners of a call's box; none of a call for a point, whose ids have none."""
+    return [[call.box.x1, call.box.y1, call.box.x2, call.box.y2]] if call.box else []
 
 
 @dataclass(frozen=True, slots=True)

@@ -217,13 +217,14 @@ def is_number(before: str, after: str) -> bool:
     return bool(_UNIT_BEHIND.match(after)) and not _PLACE_BEFORE.search(before)
 
 
-def is_share(x: float, y: float) -> bool:
-    """Return whether two numbers count shares of an image, where whole units are expected."""
-    return (x != int(x) or y != int(y)) and _in_first_unit(x, y)
+def is_share(*numbers: float) -> bool:
+    """Return whether the numbers of a place count shares of an image, where whole units are
+    expected: a point's two, or a box's four."""
+    return any(number != int(number) for number in numbers) and _in_first_unit(*numbers)
 
 
-def _in_first_unit(x: float, y: float) -> bool:
-    return abs(x) <= _UNIT and abs(y) <= _UNIT
+def _in_first_unit(*numbers: float) -> bool:
+    return all(abs(number) <= _UNIT for number in numbers)
 
 
 def is_place_word(before: str) -> bool:

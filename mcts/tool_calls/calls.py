@@ -23,7 +23,7 @@ from mcts.tool_calls.views import Views
 
 POINT_TOOL: Final = "search_coordinate"
 BOX_TOOL: Final = "image_zoom_in_tool"
-_NUMBER = re.compile(r"-?\d+(?:\.\d+)?")
+_NUMBER = re.compile(r"-?(?:\d+(?:\.\d+)?|\.\d+)")
 
 
 def read_call(content: str, views: Views, problems: list[str] | None = None) -> ZoomCall:
@@ -42,7 +42,7 @@ def read_call(content: str, views: Views, problems: list[str] | None = None) -> 
         if not 0 <= view < len(views):
             # Out of range too, but a number that every table can hold.
             return ZoomCall(None, max(-1, min(view, len(views))), text=content)
-        if views.frame.space.counts_units and is_share(*numbers[:2]):
+        if views.frame.space.counts_units and is_share(*numbers):
             if problems is not None:
                 problems.append(f"{UNREAD}shares")
             return ZoomCall(None, text=content)
@@ -75,7 +75,7 @@ def _arguments(content: str) -> dict[str, Any]:
 
 def _numbers(arguments: dict[str, Any]) -> tuple[list[float], bool]:
     """Return the two numbers of a point, or the four of a box and True."""
-    box = "bbox_2d" in arguments
+    box = arguments.get("bbox_2d") is not None
     told = arguments["bbox_2d" if box else "coordinate"]
     if isinstance(told, str):
         told = _NUMBER.findall(told)
@@ -88,10 +88,12 @@ def _numbers(arguments: dict[str, Any]) -> tuple[list[float], bool]:
 
 
 def _view(arguments: dict[str, Any]) -> int:
-    """Return the view named: `image` counts from 1, the box tool's `img_idx` from 0."""
-    if "image" in arguments:
-        return int(arguments["image"]) - 1
-    return int(arguments.get("img_idx", 0))
+    """Return the view named: `image` counts from 1, the box tool's `img_idx` from 0; a null names
+    none."""
+    if (image := arguments.get("image")) is not None:
+        return int(image) - 1
+    index = arguments.get("img_idx")
+    return 0 if index is None else int(index)
 
 
 def write_call(call: ZoomCall, views: Views, tool: str = POINT_TOOL) -> str:

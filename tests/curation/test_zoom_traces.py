@@ -1,5 +1,6 @@
 """Trees that look closer become dialogues: in the order in which things were seen."""
 
+import json
 from dataclasses import replace
 
 import pytest
@@ -12,7 +13,7 @@ from curation.traces.preferences import preference_pairs
 from curation.traces.response_styles import CONVERTERS
 from curation.traces.step_values import step_values
 from mcts.coordinates import CoordinateSpace, Frame
-from mcts.data import Box, Origin, ResponseStyle
+from mcts.data import Box, Observation, Origin, Point, ResponseStyle, Step, Trace, ZoomCall
 from mcts.parsing import THOUGHT_BREAK, render
 from mcts.prompts import build_messages, load_prompt
 from mcts.zoom.observe import observation_text, observe
@@ -314,3 +315,24 @@ def test_dialogues_that_looked_elsewhere_with_the_same_words_are_two():
         for x in (100, 300)
     )
     assert one.steps[0].thought == two.steps[0].thought and one.trace_id != two.trace_id
+
+
+def test_dialogues_that_looked_at_larger_boxes_around_the_same_middle_are_two():
+    def boxed(half):
+        box = [500 - half, 500 - half, 500 + half, 500 + half]
+        call = json.dumps({"name": "image_zoom_in_tool", "arguments": {"bbox_2d": box}})
+        turn = f"<think>I look.</think><tool_call>{call}</tool_call>"
+        return linearize(grow_looks({("", "expand", 0): turn}, tree_id="t"))[0]
+
+    small, large = boxed(50), boxed(100)
+    assert small.steps[0].call.point == large.steps[0].call.point
+    assert small.trace_id != large.trace_id
+
+
+def test_dialogues_that_call_for_points_keep_their_ids():
+    seen = Observation(Box(0, 0, 9, 9), 9, 9)
+    steps = (Step("I look.", (), ZoomCall(Point(5, 5)), seen), Step("A 7."))
+    assert (
+        Trace("q", steps, "7", 1.0, "zoom", maker="m").trace_id
+        == "3445c132e3e6c68d07fc921c8f60d261"
+    )

@@ -128,9 +128,39 @@ def test_shares_are_no_place_and_are_told_as_such():
     assert len(problems) == 1
 
 
+@pytest.mark.parametrize(
+    ("box", "read"),
+    [([0, 0, 0.5, 0.6], False), ([0.1, 0.2, 1, 1], False), ([0, 0, 0.5, 300], True),
+     ([0.5, 0.5, 400, 400], True), ([0, 0, 500, 500], True)],
+)  # fmt: skip
+def test_a_box_counts_shares_where_both_corners_do(box, read):
+    problems = []
+    content = json.dumps({"name": BOX_TOOL, "arguments": {"bbox_2d": box, "label": ""}})
+    assert (read_call(content, Views(FRAME), problems).point is not None) is read
+    assert problems == ([] if read else ["unread_shares"])
+
+
+def test_numbers_in_a_text_may_begin_with_their_point():
+    shares = json.dumps({"arguments": {"coordinate": "(.5, .7)"}})
+    frame = Frame.of(CoordinateSpace.original(), QUESTION)
+    assert read_call(shares, Views(frame)).point == Point(0.5, 0.7)
+    assert read_call(shares, Views(FRAME)).point is None, "in thousandths they are shares"
+    units = json.dumps({"arguments": {"coordinate": "(-.5, 250.5)"}})
+    assert read_call(units, Views(frame)).point == Point(-0.5, 250.5)
+
+
+@pytest.mark.parametrize("name", ["image", "img_idx", "bbox_2d"])
+def test_a_null_is_as_good_as_left_out(name):
+    content = json.dumps({"arguments": {"coordinate": [500, 500], name: None}})
+    assert read_call(content, Views(FRAME)) == read_call(call(500, 500), Views(FRAME))
+
+
 def test_where_an_image_is_named_by_either_tool():
     box = {"bbox_2d": [0, 0, 500, 500]}
-    for named, image in (({}, 0), ({"img_idx": 1}, 1), ({"image": 1}, 0), ({"image": "2"}, 1)):
+    for named, image in (
+        ({}, 0), ({"img_idx": 1}, 1), ({"image": 1}, 0), ({"image": "2"}, 1),
+        ({"image": None, "img_idx": 1}, 1),
+    ):  # fmt: skip
         found = read_call(json.dumps({"arguments": {**box, **named}}), Views(FRAME))
         assert found.view == image and found.point.image == image
     for label, kept in (("a sign", "a sign"), (5, ""), (None, ""), ("\ud800", "?")):
