@@ -216,12 +216,12 @@ def test_a_copy_made_while_a_writer_runs_is_a_whole_warehouse(
     # The shards' questions were never imported; nothing else may be missing.
     wrong = [f.sentence for f in check(copy) if f.wrong]
     assert all(sentence.startswith("trees: ") for sentence in wrong), wrong
-    assert publish(copy, "a", KEPT).n_rows == 3
     backup(warehouse, target)
     assert counts(copy) == counts(warehouse)
-    assert backup(warehouse, target) <= 1
+    assert backup(warehouse, target) == 0
     with pytest.raises(WarehouseError, match="inside the warehouse"):
         backup(warehouse, Path(warehouse.root) / "copy")
+    assert publish(copy, "a", KEPT).n_rows == 3
 
 
 @pytest.mark.parametrize("place", ["before_commit:1:full", "between_tables:2:full"])
