@@ -15,11 +15,15 @@ stored; a segment that is closed takes the place of its parts. `fetch` brings wh
 
 from __future__ import annotations
 
+import hashlib
 import os
+import tempfile
 import time
-from collections.abc import Set
+import uuid
+from collections.abc import Callable, Iterable, Iterator, Set
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
+from functools import partial
 from pathlib import Path
 from typing import Protocol
 
@@ -148,55 +152,89 @@ class SegmentWriter:
 def fetch(folder: Path, store: Store) -> None:
     """Bring what other machines put into the store and `folder` does not have."""
 
-    def bring(name: str) -> None:
-        with suppress(KeyError):  # its segment was closed since, and is listed the next time
+    def bring(name: str) -> bool:
+        try:
             data = store.get(f"{SHARED}/{name}")
-            temporary = folder / f".{name}.{os.getpid()}"
+        except KeyError:  # its segment was closed since it was listed
+            return False
+        # Containers that share the folder may also share a process number.
+        temporary = folder / f".{name}.{uuid.uuid4().hex}"
+        try:
             temporary.write_bytes(data)
             os.replace(temporary, folder / name)
+        finally:
+            temporary.unlink(missing_ok=True)
+        return True
 
     def is_here(name: str) -> bool:
         # A part's segment is named by what comes before the last of its three hyphens.
         whole = f"{name.rsplit('-', 1)[0]}.jsonl" if name.count("-") == 3 else name
         return (folder / name).exists() or (folder / whole).exists()
 
-    names = [key.removeprefix(f"{SHARED}/") for key in store.keys(SHARED)]
-    with ThreadPoolExecutor(_READERS) as pool:
-        list(pool.map(bring, (n for n in names if "/" not in n and not is_here(n))))
+    for _ in range(2):  # a segment that took the place of its parts is in the second list
+        names = [key.removeprefix(f"{SHARED}/") for key in _shared(store)]
+        with ThreadPoolExecutor(_READERS) as pool:
+            if all(pool.map(bring, [name for name in names if not is_here(name)])):
+                return
+
+
+def _shared(store: Store) -> list[str]:
+    """Return the keys of the segments in a store, and of parts of such."""
+    return [key for key in store.keys(SHARED) if "/" not in key.removeprefix(f"{SHARED}/")]
 
 
 def purge(folder: Path, search_ids: Set[str], store: Store | None = None) -> int:
     """Remove every response of some searches for good, so that they cannot be replayed either.
 
     No writer may have the journal open. Each segment concerned is rewritten and replaced in one
-    step, here and in the store; unreadable lines stay as they are.
+    step, in the store before `folder`, so that repeating a purge that broke off finds the rest;
+    unreadable lines stay as they are. What other machines have fetched stays there.
 
     Returns:
-        The number of responses removed from `folder`, which is given all that the store has first.
+        The number of responses removed.
     """
-    if store is not None and search_ids:
-        folder.mkdir(parents=True, exist_ok=True)
-        fetch(folder, store)
+    if not search_ids:
+        return 0
+    removed: set[bytes] = set()
 
-    def is_purged(line: bytes) -> bool:
-        return is_intact(line) and search_of(line) in search_ids
+    def left(lines: Iterable[bytes]) -> Iterator[bytes]:
+        for line in lines:
+            if is_intact(line) and search_of(line) in search_ids:
+                removed.add(hashlib.sha256(line).digest())  # the same here and in the store
+            else:
+                yield line
 
-    removed = 0
-    for path in sorted(folder.glob("*.jsonl")) if search_ids else ():
+    if store is not None:
+        with ThreadPoolExecutor(_READERS) as pool:
+            list(pool.map(partial(_purge_shared, store, left), _shared(store)))
+    for unfinished in folder.glob(".*.jsonl.*"):  # what a killed process was writing
+        unfinished.unlink(missing_ok=True)
+    for path in sorted(folder.glob("*.jsonl")):
         with path.open("rb") as file:
-            found = sum(map(is_purged, file))
-        if not found:
-            continue
+            if sum(map(len, left(file))) == path.stat().st_size:
+                continue
         temporary = path.with_name(f".{path.name}.purged")
         with path.open("rb") as file, temporary.open("wb") as kept:
-            kept.writelines(line for line in file if not is_purged(line))
+            kept.writelines(left(file))
             kept.flush()
             os.fsync(kept.fileno())
         os.replace(temporary, path)
-        removed += found
-        if store is not None:
-            store.put_file(f"{SHARED}/{path.name}", path, replace=True)
-            for key in store.keys(SHARED):
-                if key.startswith(f"{SHARED}/{path.stem}-"):
-                    store.delete(key)
-    return removed
+    return len(removed)
+
+
+def _purge_shared(
+    store: Store, left: Callable[[Iterable[bytes]], Iterator[bytes]], key: str
+) -> None:
+    """Replace an object of the store by what is `left` of its lines, if that is less."""
+    try:
+        data = store.get(key)
+    except KeyError:  # another purge had nothing left of it
+        return
+    kept = b"".join(left(data.splitlines(keepends=True)))
+    if not kept and data:
+        store.delete(key)
+    elif len(kept) < len(data):
+        with tempfile.NamedTemporaryFile() as file:
+            file.write(kept)
+            file.flush()
+            store.put_file(key, Path(file.name), replace=True)
