@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import asyncio
 import json
+import time
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from dataclasses import asdict
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -15,12 +17,13 @@ import pytest
 from flows.progress import Progress
 from flows.settings import BuildSettings, Problem
 from flows.stages.search import Search
-from flows.stages.shards import elsewhere
+from flows.stages.shards import elsewhere, pool_workers
 from flows.stages.shards.elsewhere import cut_shards, run_elsewhere
 from flows.stages.shards.shard import Shard, ShardOutcome, Share
 from mcts.budget import Usage
 from mcts.data import AnswerKind, Image, Question
 from warehouse.storage.home import Warehouse
+from warehouse.storage.lease import Term
 
 
 class Told(Progress):
@@ -264,3 +267,57 @@ def test_shards_are_sent_to_the_workers_and_passwords_are_not(
     with pytest.raises(Problem, match="a password in a URL would be seen") as refused:
         asyncio.run(run_elsewhere([shard], settings, Progress()))
     assert "secret" not in str(refused.value) and len(worker.given) == 1
+
+
+class Prefect:
+    """Stands for Prefect: a first run whose worker is lost behind its first term, then another."""
+
+    def __init__(self, warehouse: Warehouse, name: str) -> None:
+        self._objects, self._term = warehouse.objects, f"shards/{name}/lease/000000001.json"
+        self._key, self.started, self.states = "", list[str](), list[tuple[str, str]]()
+
+    async def start(self, name: str, parameters: dict[str, str], timeout: int) -> Any:
+        self.started.append(name)
+        self._key = parameters["key"]
+        late = SimpleNamespace(name="Late", is_final=lambda: False)
+        return SimpleNamespace(id=f"run {len(self.started)}", state=late)
+
+    async def read_flow_run(self, run: str) -> Any:
+        if run == "run 1":  # Prefect takes it to be running for as long as anybody asks
+            term = Term("h", "another-host", 17, time.time() + 0.3)
+            self._objects.put(self._term, json.dumps(asdict(term)).encode())
+            return SimpleNamespace(
+                id=run, state=SimpleNamespace(name="Running", is_final=lambda: False)
+            )
+        outcome = ShardOutcome(["a0"]).text().encode()
+        self._objects.put(f"{self._key}-outcome.json", outcome)
+        return SimpleNamespace(
+            id=run, state=SimpleNamespace(name="Completed", is_final=lambda: True)
+        )
+
+    async def set_flow_run_state(self, run: str, state: Any, force: bool) -> None:
+        self.states.append((run, state.name))
+
+    async def __aenter__(self) -> Prefect:
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        """Nothing is open."""
+
+
+def test_a_shard_whose_lease_has_ended_goes_on_while_prefect_takes_its_run_to_be_running(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    warehouse, told, (shard,) = Warehouse(str(tmp_path)), Told(), shards(1)
+    prefect = Prefect(warehouse, shard.name)
+    monkeypatch.setattr("prefect.deployments.arun_deployment", prefect.start)
+    monkeypatch.setattr("prefect.client.orchestration.get_client", lambda: prefect)
+    monkeypatch.setattr(pool_workers, "_LOOK_S", 0.05)
+    monkeypatch.setattr(pool_workers, "_LEASE_LOOK_S", 0.05)
+    worker = pool_workers.PoolWorker("big", warehouse, told)
+    outcome = asyncio.run(asyncio.wait_for(worker.run(shard), 30))
+    assert outcome.tree_ids == ["a0"] and prefect.started == ["build-shard/big"] * 2
+    assert prefect.states == [("run 1", "Crashed")]
+    late, lost, again = told.sentences
+    assert "no worker of the work pool big has taken a shard yet" in late and again == late
+    assert lost == "a worker of big was lost; its shard goes on"

@@ -6,12 +6,14 @@
 The deployment is `build-shard/POOL`; whatever the pool starts (a process, a container, a Kubernetes
 job) runs `flows.build_traces.build_shard`. A shard and its outcome lie in the warehouse, so that
 Prefect needs no storage of its own. A run that crashed, or whose worker is gone, is begun again and
-goes on from the journal.
+goes on from the journal. That a worker is gone shows at the shard's lease, which it renews: Prefect
+waits for minutes, or for ever where nothing looks for heartbeats.
 """
 
 from __future__ import annotations
 
 import asyncio
+import time
 import uuid
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager, suppress
@@ -22,10 +24,13 @@ from flows.settings import BuildSettings, Problem
 from flows.stages.shards.shard import Shard, ShardOutcome
 from flows.stages.shards.worker import WorkerProcess
 from warehouse.storage.home import Warehouse
+from warehouse.storage.lease import current
 
 MOST_LOSSES = 100
 """Runs lost in the middle of one shard after which the build ends."""
 _LOOK_S = 1.0
+_LEASE_LOOK_S = 5.0
+"""Seconds between two looks at a lease; a run that has just ended has as long to say so."""
 
 
 async def run_stored_shard(home: str, key: str) -> str:
@@ -57,7 +62,7 @@ class PoolWorker:
         objects.put(stored[0], shard.text().encode())
         try:
             for _ in range(MOST_LOSSES):
-                state = await self._one_run(key)
+                state = await self._one_run(key, f"shards/{shard.name}")
                 with suppress(KeyError):
                     return ShardOutcome.of(objects.get(stored[1]).decode())
                 if state.is_failed() or state.is_cancelled():
@@ -71,11 +76,12 @@ class PoolWorker:
             for name in stored:
                 objects.delete(name)
 
-    async def _one_run(self, key: str) -> Any:
+    async def _one_run(self, key: str, lease: str) -> Any:
+        """Run the deployment once; return the last state of the run, or Crashed if it was lost."""
         from prefect.client.orchestration import get_client
         from prefect.deployments import arun_deployment
         from prefect.exceptions import ObjectNotFound
-        from prefect.states import Cancelling
+        from prefect.states import Cancelling, Crashed
 
         values = {"home": self._warehouse.root, "key": key}
         name = f"build-shard/{self._pool}"
@@ -85,15 +91,55 @@ class PoolWorker:
             raise Problem(
                 f"on: there is no deployment {name}; docs/building.md says how to make it"
             ) from None
+        watched, told = _Watched(self._warehouse, lease), False
         async with get_client() as client:
             try:
                 while not (run.state and run.state.is_final()):
+                    if run.state and run.state.name == "Late" and not told:
+                        told = True
+                        self._progress.report(
+                            f"no worker of the work pool {self._pool} has taken a shard yet: is "
+                            "one running, and has it room? "
+                            f"(prefect worker start --pool {self._pool})"
+                        )
                     await asyncio.sleep(_LOOK_S)
+                    if await watched.is_lost():  # its place in the pool is free from now on
+                        lost: Any = Crashed(message="its worker renews the shard's lease no longer")
+                        with suppress(Exception):  # it goes on without that, too
+                            await client.set_flow_run_state(run.id, lost, force=True)
+                        return lost
                     run = await client.read_flow_run(run.id)
             except asyncio.CancelledError:
                 await client.set_flow_run_state(run.id, Cancelling(), force=True)
                 raise
         return run.state
+
+
+class _Watched:
+    """A shard's lease, watched for a holder that came and went without a word."""
+
+    def __init__(self, warehouse: Warehouse, lease: str) -> None:
+        self._warehouse, self._lease = warehouse, lease
+        self._next, self._held, self._over = 0.0, False, False
+
+    async def is_lost(self) -> bool:
+        """Return whether a term was seen that has ended, at two looks, and none was begun since."""
+        if time.monotonic() < self._next:
+            return False
+        self._next = time.monotonic() + _LEASE_LOOK_S
+        try:
+            _, term = await asyncio.to_thread(current, self._warehouse, self._lease)
+        except Exception:  # a store that is away says nothing of the worker
+            return False
+        if term is None:  # not begun, or done: the run's own state says how
+            self._held = self._over = False
+        elif not term.over:
+            self._held, self._over = True, False
+        elif self._held and self._over:
+            return True
+        else:
+            self._over = self._held
+        return False
 
 
 @asynccontextmanager
