@@ -226,11 +226,53 @@ def test_a_run_is_cut_into_shards_that_know_what_a_worker_must_know(tmp_path: Pa
     assert made[0].question_ids == tuple(question.question_id for question in questions[:2])
     for shard in made:
         assert Shard.of(json.dumps(asdict(shard))) == shard
-        assert {name: shard.settings[name] for name in ("home", "on", "concurrency", "shard")} == {
-            "home": str(tmp_path), "on": "here", "concurrency": 2, "shard": 2,
+        assert {name: shard.settings[name] for name in ("home", "on", "shard")} == {
+            "home": str(tmp_path), "on": "here", "shard": 2,
         }  # fmt: skip
-    assert cut(on="ray", concurrency=2, workers=3)[0].settings["concurrency"] == 1
     assert cut(concurrency=8, workers=3)[0].settings["concurrency"] == 8
+
+
+@pytest.mark.parametrize(
+    ("concurrency", "workers", "parts"),
+    [(4, 32, [1, 1, 1, 1]), (512, 16, [103, 103, 102, 102, 102]), (8, 3, [3, 3, 2])],
+)
+def test_all_workers_together_search_as_many_trees_as_the_run_may(
+    concurrency: int, workers: int, parts: list[int], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    found: list[int] = []
+    everybody = asyncio.Barrier(len(parts))
+
+    class Counting(Worker):
+        async def run(self, shard: Shard) -> ShardOutcome:
+            found.append(shard.settings["concurrency"])
+            if len(found) <= len(parts):
+                await everybody.wait()
+            return done(shard)
+
+    @asynccontextmanager
+    async def opened(_: object, __: object, count: int) -> AsyncIterator[list[Worker]]:
+        yield [Counting(done) for _ in range(count)]
+
+    monkeypatch.setattr(elsewhere, "_workers", opened)
+    settings = BuildSettings.checked(
+        task="sat2", teacher="nano", on="pool:big", concurrency=concurrency, workers=workers
+    )
+    asyncio.run(asyncio.wait_for(run_elsewhere(shards(1, 1, 1, 1, 1), settings, Progress()), 20))
+    assert found[: len(parts)] == parts
+
+
+def test_what_a_shard_waits_for_a_worker_is_taken_off_its_seconds(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    worker, kept = Worker(done), list[Shard]()
+    monkeypatch.setattr(worker, "_outcome", lambda shard: kept.append(shard) or done(shard))
+    run(shards(1), worker, run_seconds=50)
+    (shard,) = kept
+    assert shard.handed_out_at is not None
+    for passed, left in ((20, 30), (70, 0), (-5, 50)):
+        monkeypatch.setattr("time.time", lambda at=shard.handed_out_at + passed: at)
+        assert Shard.of(shard.text()).seconds_left() == pytest.approx(left, abs=1)
+    assert shards(1)[0].seconds_left() is None
 
 
 def test_where_the_workers_are_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -240,8 +282,8 @@ def test_where_the_workers_are_is_named(monkeypatch: pytest.MonkeyPatch) -> None
         )
 
     def workers(on: str) -> Any:
-        settings = BuildSettings.checked(task="sat2", teacher="nano", on=on, workers=3)
-        return elsewhere._workers(settings, Progress())
+        settings = BuildSettings.checked(task="sat2", teacher="nano", on=on)
+        return elsewhere._workers(settings, Progress(), 3)
 
     assert workers("ray") == (None, 3)
     assert workers("ray:head:6379") == ("head:6379", 3)

@@ -3,11 +3,12 @@
     shards = cut_shards(searches, settings, run_id, warehouse)
     outcome = await run_elsewhere(shards, settings, progress)
 
-At most `workers` shards are searched at once, and each gets its part of the run's concurrency. A
-run's budget is handed out in shares: a shard may spend what is left, divided by the questions that
-have none yet; what it does not need is free again. Shards that their share did not reach are run
-again at the end, one after another, each with all that is left. So a run spends no more than in one
-process, up to the last tree of each worker.
+At most `workers` shards are searched at once, and each worker gets its part of the run's
+concurrency, so that there are no more workers than shards, or than trees that may be searched at
+once. A run's budget is handed out in shares: a shard may spend what is left, divided by the
+questions that have none yet; what it does not need is free again. Shards that their share did not
+reach are run again at the end, one after another, each with all that is left. So a run spends no
+more than in one process, up to the last tree of each worker.
 """
 
 from __future__ import annotations
@@ -43,10 +44,8 @@ def cut_shards(
     searches: Sequence[Search], settings: BuildSettings, run_id: str, warehouse: Warehouse
 ) -> list[Shard]:
     """Cut a run's searches into shards, each with what a worker must know."""
-    here = settings.on == "here"
-    each = settings.concurrency if here else max(1, settings.concurrency // settings.workers)
     values = settings.model_dump(mode="json")
-    values |= {"home": warehouse.root, "concurrency": each, "on": "here"}
+    values |= {"home": warehouse.root, "on": "here"}
     shards = []
     for start in range(0, len(searches), settings.shard):
         some = searches[start : start + settings.shard]
@@ -68,7 +67,8 @@ async def run_elsewhere(
             "on: a password in a URL would be seen by everybody who sees the run: put the key into "
             "an environment variable of the workers (--api-key-env)"
         )
-    async with _workers(settings, progress) as workers:
+    count = max(1, min(settings.workers, settings.concurrency, len(shards)))
+    async with _workers(settings, progress, count) as workers:
         run = _Run(shards, settings, progress, await asyncio.to_thread(_paid, shards, settings))
         await run.all_on(workers)
     return run.total
@@ -83,10 +83,9 @@ def _paid(shards: Sequence[Shard], settings: BuildSettings) -> dict[str, Usage]:
 
 
 def _workers(
-    settings: BuildSettings, progress: Progress
+    settings: BuildSettings, progress: Progress, count: int
 ) -> AbstractAsyncContextManager[Sequence[RemoteWorker]]:
     where, _, name = settings.on.partition(":")
-    count = settings.workers
     if where == "ray":
         from flows.stages.shards.ray_workers import ray_workers
 
@@ -117,6 +116,7 @@ class _Run:
         self._stopped: dict[str, tuple[Shard, str]] = {}
         """Shards whose share was too small, and which part of it."""
         self._there: dict[str, list[str]] = {shard.name: [] for shard in shards}
+        self._concurrency = settings.concurrency
         self._progress, self._told = progress, set[str]()
         self.total = ShardOutcome()
 
@@ -124,20 +124,24 @@ class _Run:
         """Run every shard once, and again those whose share was too small."""
         finished = asyncio.Event()
 
-        async def pull(worker: RemoteWorker) -> None:
+        async def pull(worker: RemoteWorker, part: int) -> None:
             await worker.ready()
             while self._waiting:
-                await self._one(worker, self._waiting.popleft())
+                await self._one(worker, _at(part, self._waiting.popleft()))
                 self._open -= 1
                 if not self._open:
-                    await self._again(worker)
+                    await self._again(worker, part)
                     finished.set()
 
         if not self._waiting:
             return
         try:
             async with asyncio.TaskGroup() as group:
-                pulling = [group.create_task(pull(worker)) for worker in workers]
+                parts = _parts(self._concurrency, len(workers))
+                pulling = [
+                    group.create_task(pull(worker, part))
+                    for worker, part in zip(workers, parts, strict=True)
+                ]
                 await finished.wait()
                 for task in pulling:  # those for which there was no room
                     task.cancel()
@@ -146,10 +150,10 @@ class _Run:
         self.total.tree_ids = [name for ids in self._there.values() for name in ids]
         self.total.stopped_by = next((why for _, why in self._stopped.values()), None)
 
-    async def _again(self, worker: RemoteWorker) -> None:
+    async def _again(self, worker: RemoteWorker, part: int) -> None:
         for shard, why in list(self._stopped.values()):
             if why != "seconds":
-                await self._one(worker, shard, again=True)
+                await self._one(worker, _at(part, shard), again=True)
 
     async def _one(self, worker: RemoteWorker, shard: Shard, again: bool = False) -> None:
         share = self._share(shard, again)
@@ -157,7 +161,7 @@ class _Run:
         if again and any(p is not None and p <= s for p, s in zip(parts, spent, strict=True)):
             return  # nothing is left for it
         self._held[shard.name] = share.requests or 0, share.tokens or 0
-        outcome = await worker.run(replace(shard, share=share))
+        outcome = await worker.run(replace(shard, share=share, handed_out_at=time.time()))
         for sentence in outcome.reports:
             if sentence not in self._told:
                 self._progress.report(sentence)
@@ -194,6 +198,15 @@ class _Run:
             total.prefetched[0] + outcome.prefetched[0],
             total.prefetched[1] + outcome.prefetched[1],
         )
+
+
+def _parts(whole: int, count: int) -> list[int]:
+    """Cut a number into parts that differ by one at most; none is 0."""
+    return [max(1, whole // count + (i < whole % count)) for i in range(count)]
+
+
+def _at(concurrency: int, shard: Shard) -> Shard:
+    return replace(shard, settings={**shard.settings, "concurrency": concurrency})
 
 
 def _cost(shard: Shard, paid: Mapping[str, Usage]) -> tuple[int, int]:

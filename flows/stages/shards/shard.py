@@ -10,6 +10,7 @@ so that a process which would search otherwise refuses the shard instead.
 from __future__ import annotations
 
 import json
+import time
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
@@ -24,7 +25,7 @@ class Share:
     tokens: int | None = None
     requests: int | None = None
     seconds: float | None = None
-    """From the moment it begins."""
+    """From the moment it is handed out (`Shard.handed_out_at`)."""
 
     @property
     def budget(self) -> Budget:
@@ -43,6 +44,17 @@ class Shard:
     tree_ids: tuple[str, ...]
     """The searches' ids, in the same order."""
     share: Share = Share()
+    handed_out_at: float | None = None
+    """Unix time at which it was given its share, of seconds as well."""
+
+    def seconds_left(self) -> float | None:
+        """Return what is left of its seconds: it may have waited for a worker, or lost some.
+
+        By two machines' clocks, of which none is believed to have run backwards.
+        """
+        if self.share.seconds is None or self.handed_out_at is None:
+            return self.share.seconds
+        return max(0.0, self.share.seconds - max(0.0, time.time() - self.handed_out_at))
 
     @property
     def name(self) -> str:
@@ -63,6 +75,7 @@ class Shard:
             tuple(fields["question_ids"]),
             tuple(fields["tree_ids"]),
             Share(**fields["share"]),
+            fields["handed_out_at"],
         )
 
 

@@ -218,7 +218,7 @@ class WorkerProcess:
 
     async def _run_one(self, shard: Shard, progress: _Gathered) -> None:
         worker, outcome = await self._open(shard), progress.outcome
-        budget = RunBudget(shard.share.budget, shard.share.seconds)
+        budget = RunBudget(shard.share.budget, shard.seconds_left())
         outcome.tree_ids = await worker.run(shard, budget, progress)
         outcome.stopped_by, spent = budget.stopped_by, budget.spent
         outcome.spent = spent.requests, spent.completion_tokens
