@@ -10,6 +10,7 @@ from collections import Counter
 from pathlib import Path
 
 import pyarrow as pa
+import pyarrow.compute as pc
 import pyarrow.parquet as pq
 import pytest
 from deltalake import write_deltalake
@@ -24,7 +25,7 @@ from tests.warehouse.test_versions import KEPT, fill
 from warehouse.maintenance import delete
 from warehouse.maintenance.backup import backup
 from warehouse.maintenance.check import check
-from warehouse.maintenance.delete import delete_source, plan
+from warehouse.maintenance.delete import delete_rows, delete_source, plan
 from warehouse.query.run_query import query
 from warehouse.storage.home import Warehouse, WarehouseError
 from warehouse.storage.objects import image_key
@@ -116,6 +117,27 @@ def test_published_versions_that_hold_it_are_named_and_go_only_by_force(
     assert [f.sentence for f in check(warehouse) if f.wrong] == []
     # Its number is never given again.
     assert publish(warehouse, "a", "SELECT trace_id FROM traces").ref == "a@v2"
+
+
+def test_a_deletion_that_a_version_outlives_is_no_damage_and_hides_none(
+    warehouse: Warehouse,
+) -> None:
+    """The version keeps its rows, and states versions of tables that can't be read any more."""
+    stays = publish(warehouse, "a", KEPT)
+    (row,) = scan(warehouse, "questions", where=pc.field("question_id") == "plain").to_pylist()
+    del row["revision"], row["created_at"]
+    leak = {**row, "question_id": "leak", "source": "leaky"}
+    insert_new(warehouse, "questions", [leak])
+    publish(warehouse, "b", "SELECT trace_id FROM traces")
+    delete_source(warehouse, "leaky")
+    assert stays in list_versions(warehouse)
+    found = list(check(warehouse))
+    assert [finding.sentence for finding in found if finding.wrong] == []
+    remark = "can't be read, since a source was deleted later"
+    assert any(f.sentence.startswith("questions: ") and remark in f.sentence for f in found)
+    delete_rows(warehouse, "questions", "question_id = 'other'")
+    wrong = [finding.sentence for finding in check(warehouse) if finding.wrong]
+    assert any("question_id is not in questions" in sentence for sentence in wrong), wrong
 
 
 def test_what_the_journal_recorded_of_it_goes_and_what_is_out_of_reach_is_named(

@@ -6,7 +6,8 @@
 Tables: every file of the newest version and of each version that a published dataset was cut from
 is there, and as large as the log says; keys identify one row; references resolve. Objects: every
 image has the hash it is named by, every bundle the content its card states. What is not damage, a
-commit that never finished, an object without a row, is reported as a remark.
+commit that never finished, an object without a row, files of an earlier version that went with a
+deleted source, is reported as a remark.
 """
 
 from __future__ import annotations
@@ -22,6 +23,7 @@ import pyarrow.parquet as pq
 from deltalake.exceptions import DeltaError
 
 from warehouse.maintenance.compact import stated_versions
+from warehouse.maintenance.delete import last_deletion
 from warehouse.query.commit_visibility import commits_of
 from warehouse.query.run_query import connect
 from warehouse.storage.home import Warehouse, WarehouseError, first_line
@@ -51,6 +53,8 @@ REFERENCES = (
     ("predictions", "question_id", "questions", "question_id"),
 )
 
+_MISSING = " is missing"
+
 
 @dataclass(frozen=True, slots=True)
 class Finding:
@@ -63,9 +67,8 @@ class Finding:
 
 def check(warehouse: Warehouse) -> Iterator[Finding]:
     """Yield problems and remarks as they are found. Reads every byte of every image."""
-    found = list(_files(warehouse))
-    broken = {finding.sentence.split(":")[0] for finding in found}
-    yield from found
+    broken: set[str] = set()
+    yield from _files(warehouse, broken)
     try:
         opened = connect(warehouse, names=_sound(broken))
     except duckdb.Error:
@@ -110,30 +113,45 @@ def _unread(name: str, error: duckdb.Error) -> Finding:
     return Finding(f"{name}: it can't be read: {first_line(error)}")
 
 
-def _files(warehouse: Warehouse) -> Iterator[Finding]:
+def _files(warehouse: Warehouse, broken: set[str]) -> Iterator[Finding]:
+    """Yield what is wrong with the tables' files; add to `broken` whose newest version it hurts.
+
+    What a deletion took of versions before it was meant to go: one remark for each of these.
+    """
     needed = stated_versions(warehouse)
     for name in TABLES:
         newest = open_table(warehouse, name)
         if newest is None:
             continue
-        folder = warehouse.arrow_filesystem(name)
+        deleted_at: int | None = None
         for number in sorted(needed.get(name, set()) | {newest.version()}):
-            try:
-                delta = open_table(warehouse, name, number)
-            except DeltaError as error:
-                yield Finding(f"{name}: its version {number} can't be read: {first_line(error)}")
-                continue
-            assert delta is not None
-            actions = pa.table(delta.get_add_actions(flatten=True))
-            stated = dict(
-                zip(actions["path"].to_pylist(), actions["size_bytes"].to_pylist(), strict=True)
-            )
-            for info in folder.get_file_info(list(stated)):
-                if not info.is_file:
-                    yield Finding(f"{name}: the file {info.path} of version {number} is missing")
-                elif info.size != stated[info.path]:
-                    sizes = f"{info.size} bytes, not {stated[info.path]}"
-                    yield Finding(f"{name}: the file {info.path} of version {number} has {sizes}")
+            found = list(_files_of(warehouse, name, number))
+            if found and number == newest.version():
+                broken.add(name)
+            elif found and any(finding.sentence.endswith(_MISSING) for finding in found):
+                deleted_at = last_deletion(newest) if deleted_at is None else deleted_at
+                if number < deleted_at:
+                    what = f"version {number} can't be read, since a source was deleted later"
+                    yield Finding(f"{name}: {what}", wrong=False)
+                    found = [one for one in found if not one.sentence.endswith(_MISSING)]
+            yield from found
+
+
+def _files_of(warehouse: Warehouse, name: str, number: int) -> Iterator[Finding]:
+    try:
+        delta = open_table(warehouse, name, number)
+    except DeltaError as error:
+        yield Finding(f"{name}: its version {number} can't be read: {first_line(error)}")
+        return
+    assert delta is not None
+    actions = pa.table(delta.get_add_actions(flatten=True))
+    stated = dict(zip(actions["path"].to_pylist(), actions["size_bytes"].to_pylist(), strict=True))
+    for info in warehouse.arrow_filesystem(name).get_file_info(list(stated)):
+        if not info.is_file:
+            yield Finding(f"{name}: the file {info.path} of version {number}{_MISSING}")
+        elif info.size != stated[info.path]:
+            sizes = f"{info.size} bytes, not {stated[info.path]}"
+            yield Finding(f"{name}: the file {info.path} of version {number} has {sizes}")
 
 
 def _keys(con: duckdb.DuckDBPyConnection, name: str) -> Iterator[Finding]:

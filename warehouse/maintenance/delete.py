@@ -147,6 +147,18 @@ def delete_source(
         report(f"not reached: {sentence}")
 
 
+def last_deletion(delta: DeltaTable) -> int:
+    """Return the version of a table at which files were last removed for good; -1 without any.
+
+    The log says so: compaction keeps the files of some time at least.
+    """
+    for commit in delta.history():
+        kept = commit.get("operationParameters", {}).get("specifiedRetentionMillis")
+        if commit.get("operation") == "VACUUM START" and kept == "0":
+            return int(commit["version"])
+    return -1
+
+
 def delete_rows(warehouse: Warehouse, name: str, where: str) -> None:
     """Delete the rows of a table that match an SQL condition; its older versions keep them.
 
