@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import asyncio
 import json
+import re
 import shutil
 import threading
 from collections import Counter
 from pathlib import Path
+from typing import Any
 
 import pyarrow as pa
 import pyarrow.compute as pc
@@ -33,6 +35,7 @@ from warehouse.tables.delta import commit_traces, commit_trees, insert_new, open
 from warehouse.tables.rows import read_questions
 from warehouse.tables.schema import TABLES
 from warehouse.tables.tree_rows import SearchRows
+from warehouse.versions import versions
 from warehouse.versions.versions import list_versions, publish
 
 
@@ -138,6 +141,38 @@ def test_a_deletion_that_a_version_outlives_is_no_damage_and_hides_none(
     delete_rows(warehouse, "questions", "question_id = 'other'")
     wrong = [finding.sentence for finding in check(warehouse) if finding.wrong]
     assert any("question_id is not in questions" in sentence for sentence in wrong), wrong
+
+
+def test_what_is_published_while_its_source_is_deleted_is_refused_or_found(
+    warehouse: Warehouse, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    source, write = of(warehouse), versions.write_card
+
+    def deleted_first(*given: Any) -> None:
+        delete_source(warehouse, source)
+        write(*given)
+
+    monkeypatch.setattr(versions, "write_card", deleted_first)
+    with pytest.raises(WarehouseError, match=f"revoked meanwhile: source {re.escape(source)}"):
+        publish(warehouse, "a", KEPT)
+    assert list_versions(warehouse) == []
+
+
+def test_a_version_that_is_added_behind_the_first_look_is_named_or_goes(
+    warehouse: Warehouse, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    source, revoke = of(warehouse), delete.revoke
+
+    def published_first(*given: Any) -> None:
+        publish(warehouse, "a", KEPT)
+        revoke(*given)
+
+    monkeypatch.setattr(delete, "revoke", published_first)
+    with pytest.raises(WarehouseError, match=r"published while it was deleted: a@v1; --force"):
+        delete_source(warehouse, source)
+    monkeypatch.undo()
+    delete_source(warehouse, source, force=True)
+    assert list_versions(warehouse) == []
 
 
 def test_what_the_journal_recorded_of_it_goes_and_what_is_out_of_reach_is_named(

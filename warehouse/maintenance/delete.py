@@ -9,7 +9,8 @@ kept. First the revocation is recorded, so that versions published from now on l
 Then rows are deleted, dependent ones first, so that repeating an interrupted deletion finds the
 rest; the journal's records of its searches before the trees that name them; then the images that no
 other source shows; then every replaced file of these tables, so that none of their earlier versions
-can be read any more. No build should run meanwhile. What is out of reach is reported by name as far
+can be read any more. No build and no publication should run meanwhile: one that does is found at
+the end. What is out of reach is reported by name as far
 as it is known: exports, models, journals of judges.
 
 A version's bundle cannot lose single rows: it is identified by their hash. So a version that holds
@@ -114,7 +115,8 @@ def delete_source(
         force: delete the published versions that hold some of it, too.
 
     Raises:
-        WarehouseError: nothing has that source, or a version holds some and `force` is not given.
+        WarehouseError: nothing has that source, or a version holds some and `force` is not given,
+            also one that was published meanwhile.
     """
     deletion = plan(warehouse, source)
     found = any(map(len, deletion.ids.values())) or deletion.versions
@@ -145,6 +147,16 @@ def delete_source(
     report("earlier versions of these tables can't be read any more")
     for sentence in stays:
         report(f"not reached: {sentence}")
+    late = [version for version in list_versions(warehouse) if _holds(warehouse, version, source)]
+    if late and not force:
+        named = ", ".join(version.ref for version in late)
+        raise WarehouseError(
+            f"versions that hold {source} were published while it was deleted: {named}; --force "
+            "deletes them too"
+        )
+    for version in late:
+        _drop_version(warehouse, version, source)
+        report(f"dataset {version.ref} is deleted")
 
 
 def last_deletion(delta: DeltaTable) -> int:

@@ -101,7 +101,7 @@ def publish(
 
     Raises:
         WarehouseError: the name is not valid, or the statement chose nothing, or what it chose is
-            incomplete.
+            incomplete, or some of it was revoked meanwhile.
         QueryError: the statement can't be run, or is not repeatable.
     """
     if not _NAME.fullmatch(name):
@@ -243,6 +243,7 @@ def _move(warehouse: Warehouse, version: Version, folder: Path) -> bool:
     for file in folder.iterdir():
         file.chmod(0o444)
         sync(file)
+    _ensure_unrevoked(warehouse, folder)
     try:
         os.rename(folder, target)  # fails on a folder that is not empty
     except OSError:
@@ -267,8 +268,26 @@ def _upload(warehouse: Warehouse, version: Version, folder: Path) -> Version | N
     ):
         return None
     for file in (*sorted(path.name for path in folder.glob(_SAMPLES)), *_FILES):
+        if file == _FILES[-1]:
+            try:
+                _ensure_unrevoked(warehouse, folder)
+            except WarehouseError:
+                for key in warehouse.objects.keys(version.prefix):
+                    if key != claim:
+                        warehouse.objects.delete(key)
+                raise
         warehouse.objects.put_file(f"{version.prefix}/{file}", folder / file)
     return _read(warehouse, f"{version.prefix}/card.json")
+
+
+def _ensure_unrevoked(warehouse: Warehouse, folder: Path) -> None:
+    """Check, right before prepared files become a version, that none of their rows was revoked
+    since their statement ran: a deleted source would come back in them."""
+    if since := revoked_since(warehouse, folder):
+        raise WarehouseError(
+            "nothing was published, since some of it was revoked meanwhile: "
+            f"{describe_revocation(since[0])}; give the same command again"
+        )
 
 
 def _find_equal(versions: list[Version], content_hash: str) -> Version | None:
