@@ -17,6 +17,7 @@ import os
 import sys
 import threading
 import time
+import uuid
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack, redirect_stdout
 from functools import partial
@@ -28,7 +29,8 @@ from flows.settings import Problem, ServeSettings
 from flows.teachers.served import forget_servers, note_servers
 from flows.teachers.trained import served_model
 from flows.teachers.vllm import Server, stopped_by_signals
-from warehouse.storage.home import Warehouse
+from warehouse.storage.failures import describe
+from warehouse.storage.home import Warehouse, first_line
 
 _EVERY_S = 1.0
 """Seconds between two looks at the actors."""
@@ -95,6 +97,7 @@ class RayServers:
         self._retry_at: list[float | None] = [None] * settings.replicas
         self._known: list[tuple[str, str] | None] = [None] * settings.replicas
         self._noted: list[str] = []
+        self._owner, self._failing = uuid.uuid4().hex, False
 
     def _actor(self) -> Any:
         given = self._settings
@@ -156,9 +159,23 @@ class RayServers:
                 self._known[i] = url, model
             self._asked[i] = self._actors[i].address.remote()
         if self.urls != self._noted:
-            model = next((known[1] for known in self._known if known), "")
-            note_servers(self._warehouse, self._name, model, self.urls)
-            self._noted = self.urls
+            self._note(starting)
+
+    def _note(self, starting: bool) -> None:
+        """Note the addresses; while serving, what fails is told once and tried at each look."""
+        model = next((known[1] for known in self._known if known), "")
+        urls = self.urls
+        try:
+            note_servers(self._warehouse, self._name, model, urls, self._owner)
+        except Exception as error:  # whatever a disk or a store's client raises
+            if starting:
+                raise
+            if not self._failing:
+                why = describe(error) or first_line(error)
+                self._report(f"the servers' addresses can't be noted, and are tried again: {why}")
+            self._failing = True
+            return
+        self._noted, self._failing = urls, False
 
     def _answer(self, asked: Any) -> tuple[str, str, str]:
         try:
@@ -169,7 +186,11 @@ class RayServers:
 
     def stop(self) -> None:
         """End all servers and forget their addresses."""
-        forget_servers(self._warehouse, self._name)
+        try:
+            forget_servers(self._warehouse, self._name, self._owner)
+        except Exception as error:  # no reason to leave servers behind
+            why = describe(error) or first_line(error)
+            self._report(f"the note of the servers' addresses is left behind: {why}")
         for actor in self._actors:
             self._ray.kill(actor)
         self._aside.submit(self._ray.shutdown).result()

@@ -14,35 +14,43 @@ import json
 import tempfile
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 from warehouse.storage.home import Warehouse
 
 
-def note_servers(warehouse: Warehouse, name: str, model: str, urls: Sequence[str]) -> None:
+def note_servers(
+    warehouse: Warehouse, name: str, model: str, urls: Sequence[str], owner: str = ""
+) -> None:
     """Note under a name where a model is served.
 
     Args:
         model: its name as the servers know it.
         urls: their addresses, as other machines reach them.
+        owner: a unique name of who keeps the note; of several under one name the last one does.
     """
     with tempfile.NamedTemporaryFile("w", suffix=".json") as file:
-        json.dump({"name": name, "model": model, "urls": list(urls)}, file)
+        json.dump({"name": name, "model": model, "urls": list(urls), "owner": owner}, file)
         file.flush()
         warehouse.objects.put_file(_key(name), Path(file.name), replace=True)
 
 
-def forget_servers(warehouse: Warehouse, name: str) -> None:
-    """Remove the note."""
-    if warehouse.objects.exists(_key(name)):
+def forget_servers(warehouse: Warehouse, name: str, owner: str = "") -> None:
+    """Remove the note, unless another owner's has taken its place."""
+    if _note(warehouse, name).get("owner", "") == owner:
         warehouse.objects.delete(_key(name))
 
 
 def served_urls(warehouse: Warehouse, name: str) -> list[str]:
     """Return the addresses noted under a name; none where nothing is."""
+    return list(_note(warehouse, name).get("urls", ()))
+
+
+def _note(warehouse: Warehouse, name: str) -> dict[str, Any]:
     try:
-        return list(json.loads(warehouse.objects.get(_key(name)))["urls"])
+        return dict(json.loads(warehouse.objects.get(_key(name))))
     except (KeyError, ValueError):
-        return []
+        return {}
 
 
 def _key(name: str) -> str:

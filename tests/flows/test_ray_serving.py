@@ -7,6 +7,7 @@ import subprocess
 import sys
 import time
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 
@@ -65,6 +66,64 @@ async def test_a_server_of_another_model_is_not_asked(tmp_path):
                 await teacher.complete(ask(tree), {})
         assert second.request_count() == 0
         await teacher.close()
+
+
+def test_who_ends_removes_no_note_of_another(tmp_path):
+    warehouse = Warehouse(str(tmp_path))
+    note_servers(warehouse, "qwen", "m", ["http://old:1"], "first")
+    note_servers(warehouse, "qwen", "m", ["http://new:1"], "second")
+    forget_servers(warehouse, "qwen", "first")
+    assert served_urls(warehouse, "qwen") == ["http://new:1"]
+    forget_servers(warehouse, "qwen", "second")
+    assert served_urls(warehouse, "qwen") == []
+
+
+def test_an_address_that_cannot_be_noted_ends_no_server_and_is_tried_again(tmp_path, monkeypatch):
+    said, away = [], [False]
+
+    def note(*given):
+        if away[0]:
+            raise OSError(28, "No space left on device", "/warehouse")
+        note_servers(*given)
+
+    class Ray:
+        """One actor, that answers at once."""
+
+        exceptions = SimpleNamespace(RayActorError=OSError)
+        url, killed = "http://a:1", False
+
+        def remote(self, **options):
+            actor = SimpleNamespace(address=SimpleNamespace(remote=lambda: "asked"))
+            return lambda cls: SimpleNamespace(remote=lambda given: actor)
+
+        def wait(self, asked, timeout):
+            return asked, []
+
+        def get(self, asked):
+            return self.url, "m", ""
+
+        def kill(self, actor):
+            self.killed = True
+
+        def shutdown(self):
+            pass
+
+    ray, warehouse = Ray(), Warehouse(str(tmp_path))
+    monkeypatch.setattr(ray_replicas, "join_ray", lambda *given, **options: ray)
+    monkeypatch.setattr(ray_replicas, "note_servers", note)
+    given = ServeSettings.checked(model="org/model", ray=True, home=str(tmp_path))
+    servers = ray_replicas.RayServers(given, "qwen", said.append)
+    servers.wait()
+    away[0], ray.url = True, "http://b:1"
+    servers.look()
+    servers.look()
+    (failed,) = [sentence for sentence in said if "noted" in sentence]
+    assert "/warehouse: the disk is full" in failed and not ray.killed
+    away[0] = False
+    servers.look()
+    assert served_urls(warehouse, "qwen") == ["http://b:1"]
+    servers.stop()
+    assert served_urls(warehouse, "qwen") == [] and ray.killed
 
 
 def test_several_servers_want_a_cluster():
