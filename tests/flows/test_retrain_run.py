@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import asyncio
+import threading
 import time
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Iterator
+from contextlib import contextmanager
 from types import SimpleNamespace
 from typing import Any
 
@@ -214,6 +216,23 @@ def test_a_stage_can_end_a_cycle(here: Here) -> None:
 def test_one_cycle_of_a_task_runs_at_a_time(here: Here) -> None:
     with take_lease(here.warehouse, "retrain/sat2"), pytest.raises(LeaseHeld):
         here.retrain()
+
+
+def test_a_cycle_whose_lease_another_took_over_begins_no_further_stage(here: Here) -> None:
+    @contextmanager
+    def lost(*_: object) -> Iterator[threading.Event]:
+        yield threading.Event()
+
+    def taken_over(cycle: Cycle, *given: Any) -> Any:
+        given[-1].set()
+        return go_on(cycle, *given)
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(running, "take_lease", lost)
+        patch.setattr(running, "go_on", taken_over)
+        with pytest.raises(LeaseHeld, match="sat2-cycle-1 was taken over by another process"):
+            here.retrain()
+    assert here.worked == []
 
 
 def test_a_decision_is_made_again_from_what_is_stored(

@@ -117,8 +117,9 @@ def test_whoever_is_turned_away_is_told_by_whom_and_how_long(home):
 
 
 def test_who_begins_second_at_the_same_moment_is_turned_away(home, monkeypatch):
-    monkeypatch.setattr(lease, "current", lambda *_: (0, None))  # as both have seen it
     lease._begin(home, "work", "first", 60.0)
+    seen = [(0, None)]  # as it was before
+    monkeypatch.setattr(lease, "current", lambda *given: seen.pop() if seen else current(*given))
     with pytest.raises(LeaseHeld, match="work was begun by another process at this moment"):
         lease._begin(home, "work", "second", 60.0)
     monkeypatch.undo()
@@ -126,13 +127,74 @@ def test_who_begins_second_at_the_same_moment_is_turned_away(home, monkeypatch):
 
 
 def test_a_term_of_this_machine_ends_with_its_process():
-    host = socket.gethostname()
-    assert not Term("h", host, os.getpid(), time.time() + 60).over
-    assert not Term("h", host, 1, time.time() + 60).over, "one of somebody else is alive, too"
+    here, ends = lease._here(), time.time() + 60
+
+    def term(pid, place=here, started=None):
+        started = lease._started(pid) if started is None else started
+        return Term("h", socket.gethostname(), pid, ends, place, started)
+
+    assert not term(os.getpid()).over
+    assert not term(1).over, "one of somebody else is alive, too"
     gone = subprocess.Popen([sys.executable, "-c", ""])
     gone.wait()
-    assert Term("h", host, gone.pid, time.time() + 60).over
-    assert not Term("h", "another-host", gone.pid, time.time() + 60).over
+    assert term(gone.pid).over
+    assert term(os.getpid(), started="1").over, "another process has its number now"
+    assert not term(gone.pid, "another place").over
+    assert not Term("h", socket.gethostname(), gone.pid, ends).over, "nothing says where that is"
+
+
+def test_where_a_process_number_means_something_else_is_another_place(monkeypatch):
+    place = lease._here()
+    lease._here.cache_clear()
+    monkeypatch.setattr(lease.os, "readlink", lambda path: "pid:[another container]")
+    assert lease._here() != place
+    lease._here.cache_clear()
+
+
+@pytest.mark.parametrize("renewals", [1, 6])
+def test_a_put_that_comes_late_at_a_number_that_is_free_again_holds_nothing(home, renewals):
+    class Late:
+        """Puts after others have begun terms of their own."""
+
+        def __getattr__(self, name):
+            return getattr(home.objects, name)
+
+        def put(self, key, data):
+            for _ in range(renewals):
+                lease._begin(home, "work", "other", 60.0)
+            return home.objects.put(key, data)
+
+    late = Warehouse(home.root)
+    late.__dict__["objects"] = Late()
+    with pytest.raises(LeaseHeld, match="begun by another"), take_lease(late, "work"):
+        pytest.fail("two hold it")
+    assert current(home, "work")[1].holder == "other"
+
+
+def test_a_put_whose_answer_was_lost_counts(home):
+    class Repeating:
+        def __getattr__(self, name):
+            return getattr(home.objects, name)
+
+        def put(self, key, data):
+            home.objects.put(key, data)
+            return home.objects.put(key, data)  # as a client does that heard nothing
+
+    repeating = Warehouse(home.root)
+    repeating.__dict__["objects"] = Repeating()
+    with take_lease(repeating, "work"), pytest.raises(LeaseHeld), take_lease(home, "work"):
+        pytest.fail("it is held")
+
+
+def test_a_holder_whose_lease_was_taken_over_is_told_and_takes_it_back_from_nobody(home):
+    with take_lease(home, "work", term_s=0.8) as lost:
+        number, _ = current(home, "work")
+        other = Term("other", "another-host", 1, time.time() + 0.5)
+        key = f"work/lease/{number + 5:09d}.json"
+        home.objects.put(key, json.dumps(asdict(other)).encode())
+        assert lost.wait(10)
+        time.sleep(1.0)  # the other's term is over
+        assert current(home, "work")[1] == other
 
 
 def test_one_failed_renewal_ends_no_lease(home, monkeypatch):

@@ -8,6 +8,9 @@ writing the next number, which an object store grants to one writer only, and en
 written in it. Its holder begins another well before that; who finds a term that has ended, or a
 holder on this machine whose process is gone, begins the next. So a holder that was killed blocks
 nobody for longer than a term. Nothing is overwritten: stores that only put what is absent will do.
+Old terms are deleted, so that a put which a store delayed may get a number of long ago: who has put
+a term holds the lease only if it is the newest then. A holder that was away for a whole term may
+find another's; it renews no more, and its lease says so.
 """
 
 from __future__ import annotations
@@ -21,6 +24,8 @@ import uuid
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import asdict, dataclass
+from functools import cache
+from pathlib import Path
 
 from warehouse.storage.home import Warehouse, WarehouseError
 
@@ -45,10 +50,15 @@ class Term:
     ends: float
     """Unix time."""
 
+    place: str = ""
+    """Where its process number means that process (see `_here`)."""
+    started: str = ""
+    """When its process was started, in the kernel's words; a number is given again."""
+
     @property
     def over(self) -> bool:
         """Whether another holder may begin."""
-        return time.time() >= self.ends or (self.host == socket.gethostname() and self._gone())
+        return time.time() >= self.ends or (self.place == _here() and self._gone())
 
     def _gone(self) -> bool:
         try:
@@ -56,15 +66,33 @@ class Term:
         except ProcessLookupError:
             return True
         except PermissionError:
-            return False
-        return False
+            pass
+        return _started(self.pid) != self.started
+
+
+@cache
+def _here() -> str:
+    """Name what shares this process's numbers: the host, its boot, and there its container."""
+    parts = [socket.gethostname()]
+    with suppress(OSError):  # there is none where containers are another system's
+        parts.append(Path("/proc/sys/kernel/random/boot_id").read_text().strip())
+        parts.append(os.readlink("/proc/self/ns/pid"))
+    return " ".join(parts)
+
+
+def _started(pid: int) -> str:
+    """Return when a process was started, in ticks since the boot; empty where nothing says so."""
+    with suppress(OSError, IndexError):
+        # Behind the command in brackets, which may hold anything.
+        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[19]
+    return ""
 
 
 @contextmanager
 def take_lease(
     warehouse: Warehouse, name: str, term_s: float = TERM_S, *, once: bool = False
-) -> Iterator[None]:
-    """Hold the lease `name` while the block runs.
+) -> Iterator[threading.Event]:
+    """Hold the lease `name` while the block runs; yield what is set if another takes it over.
 
     Args:
         name: its place below the warehouse, such as `retrain/sat2`.
@@ -76,18 +104,23 @@ def take_lease(
     """
     holder = f"{socket.gethostname()}-{os.getpid()}-{uuid.uuid4().hex[:8]}"
     _begin(warehouse, name, holder, term_s)
-    done = threading.Event()
+    done, lost = threading.Event(), threading.Event()
 
     def renew() -> None:
         while not done.wait(term_s / _RENEWALS):
-            with suppress(Exception):  # a store that is away comes back within the term
+            try:
                 _begin(warehouse, name, holder, term_s)
+            except LeaseHeld:
+                lost.set()
+                return
+            except Exception:  # a store that is away comes back within the term
+                continue
 
     keeper = threading.Thread(target=renew, name=f"lease {name}", daemon=True)
     keeper.start()
     finished = False
     try:
-        yield
+        yield lost
         finished = True
     finally:
         done.set()
@@ -121,7 +154,11 @@ def _begin(warehouse: Warehouse, name: str, holder: str, term_s: float) -> None:
             f"{name} is being worked on by process {term.pid} of {term.host}; if that is gone, "
             f"try again in {left:.0f} s"
         )
-    if not _put(warehouse, name, number + 1, holder, time.time() + term_s):
+    _put(warehouse, name, number + 1, holder, time.time() + term_s)
+    # The newest term decides. The put may have come late, at a number that is free again; or it
+    # was repeated by the store's client, and the repetition refused.
+    _, newest = current(warehouse, name)
+    if newest is None or newest.holder != holder:
         raise LeaseHeld(f"{name} was begun by another process at this moment")
     _forget(warehouse, name)
 
@@ -143,10 +180,11 @@ def _release(warehouse: Warehouse, name: str, holder: str, for_good: bool) -> No
         _forget(warehouse, name)
 
 
-def _put(warehouse: Warehouse, name: str, number: int, holder: str, ends: float) -> bool:
-    term = Term(holder, socket.gethostname(), os.getpid(), ends)
+def _put(warehouse: Warehouse, name: str, number: int, holder: str, ends: float) -> None:
+    pid = os.getpid()
+    term = Term(holder, socket.gethostname(), pid, ends, _here(), _started(pid))
     data = json.dumps(asdict(term)).encode()
-    return warehouse.objects.put(f"{_folder(name)}/{number:09d}.json", data)
+    warehouse.objects.put(f"{_folder(name)}/{number:09d}.json", data)
 
 
 def _forget(warehouse: Warehouse, name: str) -> None:

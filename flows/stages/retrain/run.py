@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import asyncio
 import math
+import threading
 import time
 from dataclasses import dataclass
 
@@ -28,7 +29,7 @@ from flows.stages.train import train
 from flows.teachers.trained import teacher_id
 from mcts.failpoints import reach
 from warehouse.storage.home import Warehouse
-from warehouse.storage.lease import take_lease
+from warehouse.storage.lease import LeaseHeld, take_lease
 from warehouse.tables.rows import read_questions
 from warehouse.tables.schema import Row
 
@@ -53,10 +54,10 @@ async def retrain(settings: RetrainSettings, tools: Tools) -> Ended:
 
     Raises:
         Problem: the task has no questions for the gate, or a setting is wrong.
-        LeaseHeld: another process is at it.
+        LeaseHeld: another process is at it, or took it over since this one was silent for long.
     """
     warehouse = Warehouse.at(settings.home)
-    with take_lease(warehouse, lease_name(settings.task)):
+    with take_lease(warehouse, lease_name(settings.task)) as lost:
         cycle = unfinished(warehouse, settings.task)
         if cycle is None:
             await asyncio.to_thread(write_last_report, warehouse, settings.task)
@@ -76,15 +77,23 @@ async def retrain(settings: RetrainSettings, tools: Tools) -> Ended:
             cycle = begin_cycle(warehouse, settings.task, {**look, "settings": stored})
         elif settings.leave_paused and (paused := cycle.paused):
             return Ended("paused", f"{cycle.name} is left to another run: {paused}", cycle)
-        ended = await go_on(cycle, settings, tools)
+        ended = await go_on(cycle, settings, tools, lost)
         tools.report(f"report: {await asyncio.to_thread(write_report, cycle)}")
         return ended
 
 
-async def go_on(cycle: Cycle, settings: RetrainSettings, tools: Tools) -> Ended:
+async def go_on(
+    cycle: Cycle, settings: RetrainSettings, tools: Tools, lost: threading.Event | None = None
+) -> Ended:
     """Run the stages that are not done, with the settings that the cycle was begun with.
 
     Its budgets alone are those of this run.
+
+    Args:
+        lost: set once another process has taken the lease over.
+
+    Raises:
+        LeaseHeld: it was set before a stage.
     """
     look = cycle.outcome("look")
     assert look is not None
@@ -94,6 +103,8 @@ async def go_on(cycle: Cycle, settings: RetrainSettings, tools: Tools) -> Ended:
     for stage, work in STAGE_WORK.items():
         outcome = cycle.outcome(stage)
         if outcome is None:
+            if lost is not None and lost.is_set():
+                raise LeaseHeld(f"{cycle.name} was taken over by another process before {stage}")
             tools.report(f"{cycle.name}: {stage}")
             try:
                 if time.monotonic() >= ends:
