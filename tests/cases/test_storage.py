@@ -9,6 +9,7 @@ from collections.abc import Iterator
 
 import boto3
 import pytest
+from botocore.exceptions import ClientError
 
 from tests.support.project import Project
 from warehouse.storage import objects
@@ -29,6 +30,11 @@ def store() -> Iterator[tuple[str, dict[str, str]]]:
         if how["answer"] == "forbids" and environ["REQUEST_METHOD"] == "PUT":
             start_response("403 Forbidden", [("content-type", "application/xml")])
             return [b"<Error><Code>AccessDenied</Code><Message>no</Message></Error>"]
+        if how["answer"] == "malformed" and environ["REQUEST_METHOD"] == "PUT":
+            start_response("400 Bad Request", [("content-type", "application/xml")])
+            return [
+                b"<Error><Code>AuthorizationHeaderMalformed</Code><Message>no</Message></Error>"
+            ]
         if "HTTP_IF_NONE_MATCH" in environ:
             if how["answer"] == "ignores":
                 del environ["HTTP_IF_NONE_MATCH"]
@@ -53,8 +59,8 @@ def bucket(store, monkeypatch):
         "AWS_DEFAULT_REGION": "us-east-1",
     }.items():
         monkeypatch.setenv(name, value)
-    boto3.client("s3").create_bucket(Bucket="bucket1")
     how["answer"] = "keeps"
+    boto3.client("s3").create_bucket(Bucket="bucket1")
     monkeypatch.setattr(objects, "_safe", set())
     return how
 
@@ -72,6 +78,13 @@ def test_s19_s43_a_store_without_conditional_puts_is_refused_before_anything_is_
     assert ("VIGORL_UNSAFE_SINGLE_WRITER=1" in ran.err) == (answer == "ignores")
     kept = boto3.client("s3").list_objects_v2(Bucket="bucket1", Prefix=answer)
     assert kept["KeyCount"] == 0
+
+
+def test_a_request_that_a_store_takes_for_malformed_says_nothing_of_conditional_puts(bucket):
+    bucket["answer"] = "malformed"
+    with pytest.raises(ClientError, match="AuthorizationHeaderMalformed") as refused:
+        objects.S3Objects("bucket1", "malformed").put("a", b"first")
+    assert "AuthorizationHeaderMalformed" in describe(refused.value)
 
 
 def test_a_single_writer_may_use_a_store_that_ignores_them(project, bucket):

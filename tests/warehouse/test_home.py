@@ -57,6 +57,7 @@ def test_a_bucket_is_reached_with_conditional_puts_and_what_the_environment_says
     assert tables.base_path == "bucket/some/prefix/tables/traces/"
     assert isinstance(tables.base_fs, pyarrow.fs.S3FileSystem)
     assert tables.base_fs.region == "eu-north-1"
+    assert warehouse.objects.client.meta.region_name == "eu-north-1", "the same for all clients"
 
 
 def test_journals_of_a_bucket_are_kept_on_this_machine(

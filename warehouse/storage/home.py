@@ -18,7 +18,7 @@ from importlib import metadata
 from pathlib import Path
 from typing import Any
 
-from warehouse.storage.objects import LocalObjects, Objects, S3Objects
+from warehouse.storage.objects import LocalObjects, Objects, S3Objects, region
 
 
 class WarehouseError(Exception):
@@ -116,8 +116,7 @@ class Warehouse:
         if endpoint:
             options["aws_endpoint"] = endpoint
             options["aws_allow_http"] = str(endpoint.startswith("http://")).lower()
-        region = os.environ.get("AWS_REGION") or os.environ.get("AWS_DEFAULT_REGION")
-        options["aws_region"] = region or "us-east-1"
+        options["aws_region"] = region() or "us-east-1"
         return options
 
 

@@ -187,6 +187,14 @@ SINGLE_WRITER = "VIGORL_UNSAFE_SINGLE_WRITER"
 """Environment variable: set to 1, a store without conditional puts is written all the same."""
 
 
+def region() -> str | None:
+    """Return the region that the environment names, under either of its names.
+
+    boto3 alone would read only the second, and a table's own client the first.
+    """
+    return os.environ.get("AWS_REGION") or os.environ.get("AWS_DEFAULT_REGION") or None
+
+
 class UnsafeStore(Exception):
     """An object store that would let two writers overwrite each other."""
 
@@ -211,7 +219,9 @@ class S3Objects:
         import boto3
         from botocore.config import Config
 
-        return boto3.client("s3", config=Config(max_pool_connections=2 * WRITERS))
+        return boto3.client(
+            "s3", region_name=region(), config=Config(max_pool_connections=2 * WRITERS)
+        )
 
     def ensure_safe(self) -> None:
         """Find out, once a process, whether the store holds conditional puts to what they promise.
@@ -229,17 +239,19 @@ class S3Objects:
         from botocore.exceptions import ClientError
 
         name = {"Bucket": self.bucket, "Key": self._name(f"probe/{uuid.uuid4().hex}")}
+        conditional = False
         try:
             self.client.put_object(**name, Body=b"1")
+            conditional = True
             self.client.put_object(**name, Body=b"2", IfNoneMatch="*")
         except ClientError as error:
             status = error.response["ResponseMetadata"]["HTTPStatusCode"]
-            if status in (409, 412):
+            code = error.response["Error"].get("Code", status)
+            if conditional and status in (409, 412):
                 return
-            if status not in (400, 405, 501):
+            if not conditional or (status not in (405, 501) and code != "NotImplemented"):
                 error.place = place
                 raise
-            code = error.response["Error"].get("Code", status)
             raise UnsafeStore(
                 f"{place}: the object store does not support conditional puts (it answers {code} "
                 "to PutObject with If-None-Match), which tables are written with: use another "
