@@ -12,6 +12,7 @@ from typing import Any
 
 import duckdb
 import pyarrow as pa
+import pyarrow.compute as pc
 import pytest
 
 from mcts.data import (
@@ -28,12 +29,14 @@ from mcts.data import (
     ZoomCall,
 )
 from mcts.zoom.crops import crop_of
+from warehouse.maintenance.delete import delete_rows
 from warehouse.query.commit_visibility import commits_of
 from warehouse.query.run_query import query
 from warehouse.storage.home import Warehouse
 from warehouse.tables import delta as delta_tables
 from warehouse.tables import rows
 from warehouse.tables.delta import (
+    among,
     append,
     commit_traces,
     commit_trees,
@@ -352,3 +355,21 @@ def test_the_log_alone_says_of_which_commits_the_files_are(
     found = commits_of(unread, warehouse, "steps", steps)
     stored = scan(warehouse, "traces", ["commit_id"])["commit_id"].to_pylist()
     assert sorted(found.values(), key=str) == sorted(({i} for i in stored), key=str)
+
+
+@pytest.mark.parametrize("by", ["this", "an earlier release"])
+def test_a_file_from_which_rows_were_deleted_is_read_by_condition_as_any(
+    warehouse: Warehouse, by: str
+) -> None:
+    rows = [{"run_id": f"r{i}", "kind": "build"} for i in range(4)]
+    insert_new(warehouse, "runs", rows)
+    if by == "this":
+        delete_rows(warehouse, "runs", "run_id = 'r1'")
+    else:
+        delta = open_table(warehouse, "runs")
+        assert delta is not None
+        delta.delete("run_id = 'r1'")
+    insert_new(warehouse, "runs", [{"run_id": "r4", "kind": "build"}, rows[2]])
+    for where, left in ((pc.field("run_id") == "r2", 1), (among("run_id", ["r1", "r4"]), 1)):
+        assert scan(warehouse, "runs", ["kind"], where)["kind"].to_pylist() == ["build"] * left
+    assert query(warehouse, "SELECT count(*) AS n FROM runs")["n"].to_pylist() == [4]

@@ -26,7 +26,7 @@ from dataclasses import dataclass
 import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
-from deltalake import DeltaTable
+from deltalake import DeltaTable, write_deltalake
 
 from mcts.journal.segments import purge
 from warehouse.storage.home import Warehouse, WarehouseError
@@ -177,7 +177,14 @@ def delete_rows(warehouse: Warehouse, name: str, where: str) -> None:
     Raises:
         WarehouseError: other writers overtook every attempt.
     """
-    rewrite(warehouse, name, lambda delta: delta.delete(where, writer_properties=WRITER))
+
+    def delete(delta: DeltaTable) -> None:
+        # Replaced by nothing: `DeltaTable.delete` writes texts as views, which pyarrow does not
+        # compare with texts.
+        nothing = delta.to_pyarrow_dataset().schema.empty_table()
+        write_deltalake(delta, nothing, mode="overwrite", predicate=where, writer_properties=WRITER)
+
+    rewrite(warehouse, name, delete)
 
 
 def _belonging(warehouse: Warehouse, table: str, key: str, ids: dict[str, pa.Array]) -> pa.Array:

@@ -366,7 +366,11 @@ def scan(
     if delta is None:
         return pa.table({c: pa.array([], schema.field(c).type) for c in columns})
     stored = dataset(warehouse, name, delta)
-    found = stored.to_table(columns=[c for c in columns if c in stored.schema.names], filter=where)
+    there = [column for column in columns if column in stored.schema.names]
+    try:
+        found = stored.to_table(columns=there, filter=where)
+    except pa.ArrowNotImplementedError:  # a deletion of before wrote texts as views: read all
+        found = stored.to_table().filter(where).select(there)
     for column in columns:  # older rows read as null in a column that came later
         if column not in found.column_names:
             nulls = pa.nulls(found.num_rows, schema.field(column).type)
