@@ -78,6 +78,11 @@ class GalleryTree:
     """The question's encoded images, in order; no bytes for one that is lost."""
 
 
+def is_gallery(out: Path) -> bool:
+    """Return whether a folder holds a gallery, or the beginning of one."""
+    return (out / "assets" / "gallery.js").exists()
+
+
 def write_gallery(
     out: Path,
     entries: Iterable[GalleryTrace],
@@ -140,9 +145,9 @@ class _Folder:
         self.pages = Environment(
             loader=PackageLoader("curation.render"), autoescape=True, undefined=StrictUndefined
         )
-        if any((out / "data").glob("*.js")):  # of a whole gallery, or of one that was interrupted
+        if is_gallery(out):  # a whole one, or one that was interrupted
             self._clear()
-        for part in ("data", "images", "assets", "trees"):
+        for part in ("assets", "data", "images", "trees"):
             (out / part).mkdir(parents=True, exist_ok=True)
         for asset in files("curation.render").joinpath("templates").iterdir():
             if asset.name.endswith((".css", ".js")):

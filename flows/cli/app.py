@@ -52,7 +52,8 @@ app.command("import")(imports.import_)
 app.command()(build.build)
 app.command()(curate.curate)
 app.command()(curate.filters)
-app.command()(browse.sql)
+# A statement may begin with a comment.
+app.command(context_settings={"ignore_unknown_options": True})(browse.sql)
 app.command()(browse.gallery)
 
 

@@ -19,6 +19,7 @@ from flows.cli.interrupts import personal_limits
 from flows.cli.printing import (
     Home,
     check_format,
+    existing_warehouse,
     interval_text,
     is_interval,
     rows_of,
@@ -29,7 +30,9 @@ from flows.settings import GallerySettings
 
 
 def sql(
-    statement: Annotated[str, typer.Argument(help="One SELECT over the warehouse's tables.")],
+    statement: Annotated[
+        str, typer.Argument(help="One SELECT over the warehouse's tables; - reads it.")
+    ],
     format_: Annotated[str, typer.Option("--format", help="table, json or csv.")] = "table",
     timeout: Annotated[float, typer.Option(min=0.001, help="Seconds the query may take.")] = 600.0,
     home: Home = None,
@@ -37,12 +40,14 @@ def sql(
     """Query the warehouse; `SELECT * FROM duckdb_columns()` describes every column.
 
     vigorl sql "SELECT kind, count(*), avg(reward) FROM traces GROUP BY kind"
+
+    vigorl sql - < question.sql
     """
     check_format(format_, "table", "json", "csv")
     from warehouse.query.run_query import query
-    from warehouse.storage.home import Warehouse
 
-    table = query(Warehouse.at(home), statement, personal_limits(timeout))
+    said = sys.stdin.read() if statement == "-" else statement
+    table = query(existing_warehouse(home), said, personal_limits(timeout))
     if format_ == "csv":
         import pyarrow.csv
 
@@ -64,9 +69,8 @@ def gallery(settings: GallerySettings) -> None:
     """
     from flows.stages import gallery as stage
     from warehouse.query.run_query import query
-    from warehouse.storage.home import Warehouse
 
-    warehouse, sql = Warehouse.at(settings.home), settings.sql
+    warehouse, sql = existing_warehouse(settings.home), settings.sql
     if settings.dropped_by:
         sql = stage.dropped_by(warehouse, settings.dropped_by, settings.limit)
     limits = personal_limits(settings.timeout)
@@ -74,7 +78,7 @@ def gallery(settings: GallerySettings) -> None:
         warehouse, settings.out, sql=sql, limit=settings.limit, limits=limits
     )
     total = None if sql else query(warehouse, "SELECT count(*) AS n FROM traces")["n"][0].as_py()
-    shown = f"{count} of {total} traces, some of every tree"
+    shown = f"{count} of {total} traces, of the newest trees"
     print(f"{shown if total and total > count else f'{count} traces'}: open {index} in a browser")
 
 

@@ -131,5 +131,23 @@ def format_cell(value: Any) -> str:
     if is_interval(value):
         return interval_text(value)
     if isinstance(value, float):
-        return f"{value:.4g}" if abs(value) < 1e6 else f"{value:.0f}"
+        if abs(value) < 1e3:
+            return f"{value:.4g}"
+        return f"{value:.0f}" if abs(value) >= 1e6 else f"{value:.1f}".removesuffix(".0")
     return escape_controls(str(value))
+
+
+def existing_warehouse(home: str | None) -> Any:
+    """Open the warehouse at `home`, which must exist: a mistyped path would pass every check.
+
+    Raises:
+        Problem: nothing was ever stored there.
+    """
+    from flows.settings import Problem
+    from warehouse.query.run_query import table_versions
+    from warehouse.storage.home import Warehouse
+
+    found = Warehouse.at(home)
+    if all(version is None for version in table_versions(found).values()):
+        raise Problem(f"there is no warehouse at {found.root}: it has no table")
+    return found

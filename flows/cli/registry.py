@@ -82,6 +82,8 @@ def promote(task: Task, model: Model, reason: Why, by: By = "", home: Home = Non
 
     warehouse = Warehouse.at(home)
     row = require_model(warehouse, model)
+    if not reason.strip():
+        raise Problem("--reason: say why")
     if champion_id(warehouse, task_of(task).name) == row["model_id"]:
         raise Problem(f"{row['model_id']} is the champion of {task} already")
     made = Decision(task, row["model_id"], "promoted", reason, by, dataset=row["dataset"])

@@ -4,33 +4,17 @@ from __future__ import annotations
 
 import sys
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated
 
 import typer
 
-from flows.cli.printing import Home
+from flows.cli.printing import Home, existing_warehouse
 
 warehouse = typer.Typer(
     help="Check, compact, copy and clear what is stored.",
     no_args_is_help=True,
     rich_markup_mode=None,
 )
-
-
-def _existing(home: str | None) -> Any:
-    """Open the warehouse at `home`, which must exist: a mistyped path would pass every check.
-
-    Raises:
-        Problem: nothing was ever stored there.
-    """
-    from flows.settings import Problem
-    from warehouse.query.run_query import table_versions
-    from warehouse.storage.home import Warehouse
-
-    found = Warehouse.at(home)
-    if all(version is None for version in table_versions(found).values()):
-        raise Problem(f"there is no warehouse at {found.root}: it has no table")
-    return found
 
 
 @warehouse.command()
@@ -42,7 +26,7 @@ def check(home: Home = None) -> None:
     from warehouse.maintenance import check as checking
 
     wrong = 0
-    for finding in checking.check(_existing(home)):
+    for finding in checking.check(existing_warehouse(home)):
         wrong += finding.wrong
         print(finding.sentence if finding.wrong else f"remark: {finding.sentence}", flush=True)
     if wrong:
@@ -67,7 +51,7 @@ def compact(
     """
     from warehouse.maintenance import compact as compacting
 
-    for done in compacting.compact(_existing(home), keep_days, sort=sort):
+    for done in compacting.compact(existing_warehouse(home), keep_days, sort=sort):
         print(done.sentence(), flush=True)
 
 
@@ -85,7 +69,7 @@ def snapshot(
     """
     from warehouse.query import snapshot as views
 
-    print(views.snapshot(_existing(home), out))
+    print(views.snapshot(existing_warehouse(home), out))
 
 
 @warehouse.command()
@@ -102,7 +86,7 @@ def backup(
     """
     from warehouse.maintenance import backup as copying
 
-    copied = copying.backup(_existing(home), target)
+    copied = copying.backup(existing_warehouse(home), target)
     print(f"{copied} files copied to {target}")
 
 
@@ -123,7 +107,7 @@ def delete_source(
     """
     from warehouse.maintenance import delete as deleting
 
-    where = _existing(home)
+    where = existing_warehouse(home)
     if yes:
         deleting.delete_source(where, name, force=force, report=print)
         return

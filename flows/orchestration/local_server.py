@@ -93,7 +93,9 @@ def _say_what_to_type(url: str, state: Path, mine: Iterable[str], inboxes: Itera
             f"                   PREFECT_API_URL={url}/api prefect worker start --pool "
             f"{WORKERS['gpu-worker']}"
         )
-    print(f"run a deployment:  {here}prefect deployment run build-traces/sat2 -p limit=24")
+    # prefect.toml names the usual port.
+    there = "" if url.endswith(":4200") else f"PREFECT_API_URL={url}/api "
+    print(f"run a deployment:  {there}{here}prefect deployment run build-traces/sat2 -p limit=24")
     for folder in inboxes:
         print(f"retrain on files:  drop them into {folder}")
     print(f"stop them:         {here}vigorl down")

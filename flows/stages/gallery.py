@@ -13,7 +13,13 @@ from pathlib import Path
 
 import pyarrow as pa
 
-from curation.render.gallery import FilterFunnel, GalleryTrace, GalleryTree, write_gallery
+from curation.render.gallery import (
+    FilterFunnel,
+    GalleryTrace,
+    GalleryTree,
+    is_gallery,
+    write_gallery,
+)
 from curation.render.trace_card import draw_trace
 from flows.settings import Problem
 from mcts.data import Question
@@ -126,8 +132,10 @@ def gallery(
             one tree as of another, kept and rejected alike.
 
     Raises:
-        Problem: the statement has no `trace_id`.
+        Problem: the statement has no `trace_id`, or the folder holds another page.
     """
+    if (out / "index.html").exists() and not is_gallery(out):
+        raise Problem(f"--out: {out} holds an index.html that is no gallery's; name another folder")
     rows = query(warehouse, sql, limits) if sql else _newest_traces(warehouse, limit)
     if "trace_id" not in rows.column_names:
         raise Problem("--sql: the statement must yield a column trace_id")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 from collections.abc import Callable
 from pathlib import Path
 from types import SimpleNamespace
@@ -149,3 +150,40 @@ def test_a_warehouse_in_which_something_is_wrong_has_status_1_and_a_remark_has_n
     found += [SimpleNamespace(wrong=True, sentence="it is lost")] * 2
     assert run("warehouse", "check", home=tmp_path) == 1
     assert capsys.readouterr().out == "remark: it is old\nit is lost\nit is lost\n"
+
+
+@pytest.fixture
+def home(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("home")
+    insert_new(Warehouse(str(folder)), "runs", [{"run_id": "r", "kind": "build"}])
+    return folder
+
+
+def test_a_query_may_begin_with_a_comment_or_come_from_elsewhere(
+    home: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    statement = "-- one\nSELECT 1 AS n"
+    assert run("sql", statement, "--format", "csv", home=home) == 0
+    monkeypatch.setattr("sys.stdin", io.StringIO(statement))
+    assert run("sql", "-", "--format", "csv", home=home) == 0
+    assert capsys.readouterr().out.split() == ['"n"', "1"] * 2
+
+
+def test_a_query_of_no_warehouse_is_one_sentence(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "file").write_text("x")
+    for name in ("nowhere", "file"):
+        assert run("sql", "SELECT 1", home=tmp_path / name) == 2
+        assert "there is no warehouse at " in capsys.readouterr().err
+
+
+def test_other_peoples_files_are_not_overwritten(home: Path, tmp_path: Path) -> None:
+    mine = tmp_path / "index.html"
+    mine.write_text("mine")
+    for arguments in (("gallery", "--out", tmp_path), ("warehouse", "snapshot", "--out", mine)):
+        assert run(*arguments, home=home) == 2
+        assert mine.read_text() == "mine" and list(tmp_path.iterdir()) == [mine]
+    out = tmp_path / "here.duckdb"
+    for _ in range(2):
+        assert run("warehouse", "snapshot", "--out", out, home=home) == 0

@@ -16,9 +16,10 @@ from curation.scores.gate import GatePolicy
 from flows.retrain_settings import RetrainSettings
 from flows.settings import Problem
 from flows.stages.retrain import run as running
-from flows.stages.retrain.cycle import STAGES, Cycle, begin_cycle, unfinished
+from flows.stages.retrain.cycle import STAGES, Cycle, begin_cycle, cycles, unfinished
 from flows.stages.retrain.run import Ended, decided_again, go_on, retrain, retrain_here
 from flows.stages.retrain.stages import Paused, Tools
+from training.errors import TrainingError
 from warehouse.storage.home import Warehouse
 from warehouse.storage.lease import LeaseHeld, take_lease
 
@@ -91,6 +92,18 @@ def test_a_cycle_goes_through_its_stages_to_a_decision(here: Here) -> None:
     assert unfinished(here.warehouse, "sat2") is None
     here.outcomes["gate"] = {"outcome": "too_close", "model": "m@2", "reason": "luck"}
     assert here.retrain().sentence == "sat2-cycle-2: too close; m@2: luck"
+
+
+@pytest.mark.parametrize(
+    "given",
+    [{"sft_recipe": "nope"}, {"grpo_recipe": "nope"}, {"sft_override": ("learning_rate=fast",)}],
+)
+def test_a_recipe_that_is_none_is_told_before_a_cycle_begins(
+    here: Here, given: dict[str, Any]
+) -> None:
+    with pytest.raises(TrainingError, match=r"nope|learning_rate"):
+        here.retrain(**given)
+    assert not here.worked and not cycles(here.warehouse, "sat2")
 
 
 def test_a_cycle_goes_on_with_the_settings_it_was_begun_with(here: Here) -> None:

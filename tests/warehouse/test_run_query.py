@@ -306,6 +306,22 @@ def test_rows_of_some_traces_are_read_from_the_files_of_their_commits(tmp_path: 
         assert [row["thought"] for row in rows_of("steps")] == ["t2"]
 
 
+@pytest.mark.parametrize(
+    ("sql", "hint"),
+    [
+        ("SELECT question FROM questions", 'Candidate bindings: "question_id"'),
+        ("SELECT avgg(reward) FROM traces", 'Did you mean "avg"'),
+        ("SELECT 1\nFORM traces x y", "LINE 2: FORM traces"),
+    ],
+)
+def test_a_mistake_comes_with_what_duckdb_suggests(
+    warehouse: Warehouse, sql: str, hint: str
+) -> None:
+    with pytest.raises(QueryError) as refused:
+        query(warehouse, sql)
+    assert hint in str(refused.value) and "\n" not in str(refused.value)
+
+
 def test_a_file_that_is_gone_is_named_in_one_sentence(tmp_path: Path) -> None:
     warehouse = Warehouse(str(tmp_path))
     insert_new(warehouse, "runs", [{"run_id": "r", "kind": "build"}])

@@ -34,7 +34,7 @@ from deltalake.exceptions import DeltaError
 from warehouse.query.commit_visibility import commits_of, only_value, visible_files
 from warehouse.query.file_columns import have_all_columns
 from warehouse.query.limits import MOST_ROW_BYTES, Limits, limit_resources, limited
-from warehouse.query.sql_guard import QueryError, check, quoted
+from warehouse.query.sql_guard import QueryError, check, explained, quoted
 from warehouse.storage.home import Warehouse, first_line
 from warehouse.tables.delta import dataset, open_table
 from warehouse.tables.migrations import select_list
@@ -90,8 +90,7 @@ def query(warehouse: Warehouse, sql: str, limits: Limits | None = None) -> pa.Ta
                 "tells what the warehouse lacks"
             ) from None
         except duckdb.Error as error:
-            kind, _, message = first_line(error).rpartition(" Error: ")
-            raise QueryError(message or kind) from None
+            raise QueryError(explained(error)) from None
         except pa.ArrowException as error:
             raise QueryError(f"the result can't be converted to a table: {error}") from None
     if limits and table.nbytes > MOST_ROW_BYTES * max(1, table.num_rows):

@@ -29,12 +29,14 @@ def snapshot(warehouse: Warehouse, out: Path | None = None) -> Path:
     """Write the file, by default `vigorl.duckdb` in the warehouse's folder, or here if it is on S3.
 
     Raises:
-        WarehouseError: the folder to write into does not exist.
+        WarehouseError: the folder to write into does not exist, or something else is there.
     """
     home = Path.cwd() if warehouse.is_s3 else Path(warehouse.root)
     out = (out or home / NAME).absolute()
     if not out.parent.is_dir():
         raise WarehouseError(f"{out}: its folder does not exist")
+    if out.exists() and not _is_snapshot(out):
+        raise WarehouseError(f"{out} is no snapshot, and would be overwritten; name another file")
     temporary = out.with_name(f".{out.name}.{uuid.uuid4().hex}")
     try:
         with duckdb.connect(str(temporary)) as con:
@@ -49,6 +51,14 @@ def snapshot(warehouse: Warehouse, out: Path | None = None) -> Path:
             leftover.unlink(missing_ok=True)
     sync(out.parent)
     return out
+
+
+def _is_snapshot(path: Path) -> bool:
+    """Whether a file is a database of DuckDB, which says so behind its checksum."""
+    if not path.is_file():
+        return False
+    with path.open("rb") as file:
+        return file.read(12)[8:] == b"DUCK"
 
 
 def _copy_rows(con: duckdb.DuckDBPyConnection, warehouse: Warehouse) -> None:

@@ -18,8 +18,6 @@ from typing import Any
 
 import duckdb
 
-from warehouse.storage.home import first_line
-
 
 class QueryError(Exception):
     """Why a statement is refused or failed, in one sentence."""
@@ -28,6 +26,18 @@ class QueryError(Exception):
 def quoted(text: str) -> str:
     """A text as an SQL literal, for statements that are built in code."""
     return "'" + text.replace("'", "''") + "'"
+
+
+_HINTS = ("Candidate bindings", "Candidate functions", "Did you mean", "LINE ")
+_LONGEST_HINT = 120
+
+
+def explained(error: duckdb.Error) -> str:
+    """Return what DuckDB says is wrong, on one line: with what it suggests and where it points."""
+    first, *more = [line.strip() for line in str(error).strip().splitlines()] or [""]
+    kind, _, message = first.rpartition(" Error: ")
+    hints = (line[:_LONGEST_HINT] for line in more if line.startswith(_HINTS))
+    return "; ".join((message or kind or type(error).__name__, *hints))
 
 
 _NODES = {"SELECT_NODE", "SET_OPERATION_NODE", "RECURSIVE_CTE_NODE", "CTE_NODE"}
@@ -155,7 +165,7 @@ def _parse(con: duckdb.DuckDBPyConnection, sql: str) -> dict[str, Any]:
     try:
         statements = con.extract_statements(sql)
     except duckdb.Error as error:
-        raise QueryError(first_line(error)) from None
+        raise QueryError(explained(error)) from None
     if len(statements) != 1:
         raise QueryError(f"run one statement at a time, not {len(statements)}")
     text = sql

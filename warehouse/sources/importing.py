@@ -21,6 +21,7 @@ from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
+from difflib import get_close_matches
 from itertools import islice
 from pathlib import Path
 from typing import Any
@@ -77,6 +78,16 @@ def _check_split(split: str | None) -> None:
         )
 
 
+def _doubts(split: str | None) -> list[str]:
+    """Remark on a split that looks like a slip of the pen: as any but train it would evaluate."""
+    if not split or split == "train" or not get_close_matches(split, ["train"], cutoff=0.75):
+        return []
+    return [
+        f"{split} is an evaluation set, as every split but train: training questions like its own "
+        "are left out of training"
+    ]
+
+
 def import_questions(
     warehouse: Warehouse,
     task: str,
@@ -131,7 +142,7 @@ def import_questions(
         add_lost_ids(warehouse, task)
         added = _store(warehouse, accepted, run_id, checked.boxes)
     left_out_for = left_out_rows(checked.left_out, checked.read)
-    remarks = (*files.remarks, *left_out_for, *checked.boxes.remarks())
+    remarks = (*files.remarks, *left_out_for, *checked.boxes.remarks(), *_doubts(split))
     rejected, left_out = len(checked.rejects), len(checked.left_out)
     return ImportReport(
         checked.read, added, checked.read - rejected - left_out - added, rejected, rejects_path,

@@ -28,6 +28,7 @@ from flows.stages.retrain.stages import STAGE_WORK, Paused, Tools, compare
 from flows.stages.train import train
 from flows.teachers.trained import teacher_id
 from mcts.failpoints import reach
+from training.recipes import load_recipe
 from warehouse.storage.home import Warehouse
 from warehouse.storage.lease import LeaseHeld, take_lease
 from warehouse.tables.rows import read_questions
@@ -64,6 +65,7 @@ async def retrain(settings: RetrainSettings, tools: Tools) -> Ended:
             if added := complete_sample(warehouse, settings.task):
                 tools.report(f"the embedded sample was imported ({added} questions)")
             _require_gate(warehouse, settings)
+            _require_recipes(settings)
             if (soon := _too_soon(warehouse, settings)) is not None:
                 return Ended("too_soon", soon)
             look = look_for_new(warehouse, settings.task)
@@ -168,6 +170,20 @@ def _nothing_new(settings: RetrainSettings, traces: int) -> str:
         f"{settings.task}: no new question, and {traces} new traces of the "
         f"{settings.min_new_traces} that start a training"
     )
+
+
+def _require_recipes(settings: RetrainSettings) -> None:
+    """Read the recipes before anything is searched.
+
+    Raises:
+        TrainingError: there is none of that name, or a field of it is wrong.
+    """
+    for name, overrides in (
+        (settings.sft_recipe, settings.sft_override),
+        (settings.grpo_recipe, settings.grpo_override),
+    ):
+        if name:
+            load_recipe(name, overrides)
 
 
 def _require_gate(warehouse: Warehouse, settings: RetrainSettings) -> None:
