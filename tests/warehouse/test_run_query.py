@@ -117,6 +117,9 @@ def test_every_column_of_every_table_has_its_sentence(warehouse: Warehouse) -> N
         for column in table.schema.names:
             assert found[table.name, column] == table.describe(column)
             assert len(table.describe(column).split()) >= 3
+    for column in TABLES["traces"].schema.names:
+        assert found["kept_traces", column] == found["traces", column]
+    assert found["student_difficulty", "question_id"]
     views = query(warehouse, "SELECT view_name, comment FROM duckdb_views() WHERE NOT internal")
     assert all(view["comment"] for view in views.to_pylist())
 

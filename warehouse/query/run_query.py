@@ -334,6 +334,28 @@ def create_sql_views(
         if wanted is None:
             sentence = sql.partition("\n")[0].removeprefix("--").strip()
             con.execute(f"COMMENT ON VIEW {name} IS {quoted(sentence)}")
+            _comment_on_columns(con, name)
+
+
+def _comment_on_columns(con: duckdb.DuckDBPyConnection, name: str) -> None:
+    """Describe the columns of a view that a table it reads, however far below, has too."""
+    read = [TABLES[table] for table in _tables_below(name)]
+    for column, *_ in con.execute(f"DESCRIBE {name}").fetchall():
+        said = (table.describe(column) for table in read if column in table.schema.names)
+        if sentence := next(said, None):
+            con.execute(f'COMMENT ON COLUMN {name}."{column}" IS {quoted(sentence)}')
+
+
+@cache
+def _tables_below(name: str) -> tuple[str, ...]:
+    """The tables that a view reads, in the order in which it names them or views of them."""
+    found: dict[str, None] = {}
+    for word in re.findall(r"\w+", _statement(sql_views()[name]).lower()):
+        if word in TABLES:
+            found[word] = None
+        elif word in sql_views() and word != name:
+            found |= dict.fromkeys(_tables_below(word))
+    return tuple(found)
 
 
 def _cut_once(opened: Mapping[str, DeltaTable]) -> bool:
