@@ -216,7 +216,7 @@ def revoke(
 ) -> None:
     """Mark something as bad: show what came from it, and leave it out of versions from now on.
 
-    Nothing takes a revocation back; `vigorl lineage` shows what came from something without one.
+    Nothing takes a revocation back; look at its lineage first.
 
     vigorl revoke source web-scrape --reason "its licence was withdrawn"
     """
