@@ -223,6 +223,8 @@ class SearchRun:
         most = self.config.value_rollouts or len(steps)
         ranked = sorted(steps, key=lambda node: -(node.prior if node.prior is not None else 0.5))
         chosen = {node.node_id for node in ranked[:most]}
+        for node in ranked[most:]:
+            node.skipped = self.config.rollouts
         return [node for node in new if node.terminal or node.node_id in chosen]
 
     def widens(self, node: Node) -> bool:

@@ -207,6 +207,11 @@ class _FutureNode:
         """None: searches with a value model prefetch nothing."""
 
     @property
+    def skipped(self) -> int:
+        """0, for the same reason."""
+        return 0
+
+    @property
     def free(self) -> bool:
         """As `Node.free`."""
         if not self.open:

@@ -84,6 +84,8 @@ class Node:
     """Simulations of the current wave that are in flight below it (virtual loss)."""
     prior: float | None = None
     """What a value model says of it (`mcts.value_model`); known in the search, not stored."""
+    skipped: int = 0
+    """Answers that were not sampled from it, since siblings have higher values; not stored."""
     attempts: int = 0
     """How often it was expanded."""
     children: list[Node] = field(default_factory=list)
@@ -224,6 +226,8 @@ class SearchNode(Protocol):
     @property
     def prior(self) -> float | None: ...
     @property
+    def skipped(self) -> int: ...
+    @property
     def parent(self) -> Self | None: ...
     @property
     def children(self) -> Sequence[Self]: ...
@@ -241,14 +245,18 @@ def uct(
 
     Simulations in flight count as visits without reward (virtual loss), so that those of one wave
     spread over the tree instead of queueing on one branch. A prior counts as `value_weight` visits
-    in V.
+    in V. Answers that were skipped count as visits in n, and in V as visits without reward until
+    there is a first reward: a child that was passed over for its value never gets the bonus of one
+    that nobody looked at.
     """
     parent_visits = parent.visits + parent.pending
     visits = child.visits + child.pending
-    mean = child.total / visits if visits else 0.0
+    seen = visits if child.visits else visits + child.skipped
+    mean = child.total / seen if seen else 0.0
     if child.prior is not None and value_weight:
-        mean = (child.total + value_weight * child.prior) / (visits + value_weight)
-    return mean + exploration * math.sqrt(math.log(parent_visits + 1) / (visits + 1))
+        mean = (child.total + value_weight * child.prior) / (seen + value_weight)
+    width = math.sqrt(math.log(parent_visits + 1) / (visits + child.skipped + 1))
+    return mean + exploration * width
 
 
 def select(

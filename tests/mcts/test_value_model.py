@@ -74,13 +74,31 @@ def test_a_prior_counts_as_visits_in_selection_alone():
     assert flatten(same) == rows, "statistics are those of outcomes"
 
 
+def test_what_was_skipped_counts_as_visits_without_reward_until_there_is_one():
+    parent, rolled, skipped = Node(0, "", None, visits=2), Node(1, "0", None), Node(2, "1", None)
+    rolled.prior = skipped.prior = 0.5
+    rolled.visits = skipped.skipped = 2
+    assert uct(parent, skipped, 2.0, 2.0) == uct(parent, rolled, 2.0, 2.0)
+    skipped.visits, skipped.total = 1, 1.0
+    assert uct(parent, skipped, 0.0, 2.0) == pytest.approx(2 / 3), "V is of rewards"
+    rolled.visits = 3
+    bonus = [
+        uct(parent, node, 2.0, 2.0) - uct(parent, node, 0.0, 2.0) for node in (skipped, rolled)
+    ]
+    assert bonus[0] == pytest.approx(bonus[1]), "the bonus is of visits, skipped ones too"
+
+
 def test_answers_are_sampled_from_the_best_valued_steps_only():
     policy = ScriptedPolicy(otherwise=wrong_teacher)
-    run(policy, replace(GUIDED, value_rollouts=1), valuer=Favours())
+    tree = run(policy, replace(GUIDED, value_rollouts=1), valuer=Favours())
     rolled = [node for node, purpose, *_ in policy.log if purpose == "rollout"]
-    assert rolled[0] == "2" and len(rolled) == GUIDED.simulations
+    assert rolled == ["2", "2.2", "1.2", "0.2"]
+    assert tree.root.visits == GUIDED.rollouts * GUIDED.simulations, "no visit is made up"
     every = ScriptedPolicy(otherwise=wrong_teacher)
     run(every, valuer=Favours())
+    for asked in (policy, every):
+        expanded = [node for node, purpose, *_ in asked.log if purpose == "expand"]
+        assert expanded == ["", "2", "1", "0"], "the best-valued first"
     assert sum(purpose == "rollout" for _, purpose, *_ in every.log) == 3 * GUIDED.simulations
 
 

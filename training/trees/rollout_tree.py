@@ -56,6 +56,8 @@ class SampledStep:
     pending: int = 0
     prior: float | None = None
     """None: no value model guides these trees."""
+    skipped: int = 0
+    """0, for the same reason."""
     children: list[SampledStep] = field(default_factory=list)
 
     @property
