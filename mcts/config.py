@@ -77,7 +77,7 @@ class SearchConfig:
     value_weight: float = 2.0
     """Visits that such a value counts as in selection."""
     value_rollouts: int = 0
-    """New steps of a wave's expansion that answers are sampled from, of the highest values; 0: all
+    """New steps of an expansion that answers are sampled from, of the highest values; 0: all
     of them."""
 
 

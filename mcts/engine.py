@@ -209,23 +209,25 @@ class SearchRun:
         weight = self.config.value_weight
         return partial(uct, parent, exploration=self.config.exploration, value_weight=weight)
 
-    async def value(self, new: Sequence[Node]) -> list[Node]:
-        """Value new nodes by the value model; return those to sample answers from, in order.
+    async def value(self, expanded: Sequence[Sequence[Node]]) -> list[Node]:
+        """Value a wave's new nodes, grouped by leaf; return those to sample answers from, in order.
 
-        Without one these are all. Answers are graded, and have no value from elsewhere.
+        Without a value model these are all. Answers are graded, and have no value from elsewhere.
         """
+        new = [node for group in expanded for node in group]
         if self.valuer is None:
-            return list(new)
+            return new
         steps = [node for node in new if not node.terminal]
         found = await self.valuer.values([node.steps() for node in steps])
         for node, prior in zip(steps, found, strict=True):
             node.prior = prior
         most = self.config.value_rollouts or len(steps)
-        ranked = sorted(steps, key=lambda node: -(node.prior if node.prior is not None else 0.5))
-        chosen = {node.node_id for node in ranked[:most]}
-        for node in ranked[most:]:
-            node.skipped = self.config.rollouts
-        return [node for node in new if node.terminal or node.node_id in chosen]
+        for group in expanded:
+            valued = [node for node in group if not node.terminal]
+            valued.sort(key=lambda node: -(node.prior if node.prior is not None else 0.5))
+            for node in valued[most:]:
+                node.skipped = self.config.rollouts
+        return [node for node in new if not node.skipped]
 
     def widens(self, node: Node) -> bool:
         """Return whether an expanded node is to be given further children."""

@@ -93,12 +93,7 @@ async def simulate(run: SearchRun) -> bool:
         leaves = [again]
     n = config.children
     proposals = await gather(run.propose(leaf, n, leaf.attempts * n) for leaf in leaves)
-    new = [
-        node
-        for leaf, proposed in zip(leaves, proposals, strict=True)
-        for node in run.expand(leaf, proposed)
-    ]
-    new = await run.value(new)
+    new = await run.value([run.expand(*pair) for pair in zip(leaves, proposals, strict=True)])
     rollouts = await gather(run.rollout(node) for node in new)
     for leaf in leaves:
         mark_pending(leaf, -1)

@@ -102,6 +102,25 @@ def test_answers_are_sampled_from_the_best_valued_steps_only():
     assert sum(purpose == "rollout" for _, purpose, *_ in every.log) == 3 * GUIDED.simulations
 
 
+def test_each_simulation_of_a_wave_has_answers_of_its_own():
+    policy, valuer = ScriptedPolicy(otherwise=wrong_teacher), Favours()
+    run(policy, replace(GUIDED, value_rollouts=1, wave=4, simulations=8), valuer=valuer)
+    rolled = [node for node, purpose, *_ in policy.log if purpose == "rollout"]
+    assert rolled[:4] == ["2", "2.2", "1.2", "0.2"] and len(rolled) == 8
+    assert valuer.asked[1] == [2] * 9, "a wave's steps are valued together"
+
+
+@pytest.mark.parametrize(("values", "best"), [((0.4, None, 0.3), "1"), ((0.6, None, 0.3), "0")])
+def test_a_value_that_cannot_be_told_ranks_in_the_middle(values, best):
+    class Partly(Favours):
+        async def values(self, lines):
+            return values
+
+    policy = ScriptedPolicy(otherwise=wrong_teacher)
+    run(policy, replace(GUIDED, value_rollouts=1, simulations=1), valuer=Partly())
+    assert [node for node, purpose, *_ in policy.log if purpose == "rollout"] == [best]
+
+
 def test_the_same_values_make_the_same_tree_whatever_is_prefetched():
     trees = [
         flatten(run(ScriptedPolicy(otherwise=seeded_teacher), valuer=Favours(), prefetch=n))
