@@ -203,10 +203,10 @@ class BuildSettings(TeacherSettings, ZoomSettings):
     def check(self) -> None:
         """See `Settings.check`."""
         super().check()
-        if self.samples and self.strategy == "mcts":
-            raise FieldProblem("samples", "they are for the strategies best-of-n, linear and auto")
-        if self.value_model and self.strategy not in ("mcts", "auto"):
-            raise FieldProblem("value_model", "it is for the strategies mcts and auto")
+        trees = self.strategy in ("mcts", "auto")
+        self.only_for("the strategies mcts and auto", trees, "widening distinct value_model")
+        self.only_for("best-of-n, linear and auto", self.strategy != "mcts", "samples")
+        self.only_for("builds with a value_model", self.value_model, "value_weight value_rollouts")
         if self.replay + self.regrade + self.dry_run > 1:
             raise Problem("replay, regrade and dry_run: give one of them")
         if self.on != "here" and self.teacher.startswith("vllm"):

@@ -87,6 +87,18 @@ class Settings(BaseModel):
             Problem: they contradict each other.
         """
 
+    def only_for(self, what: str, here: object, fields: str) -> None:
+        """Refuse `fields`, separated by spaces, where they are given and `here` is false.
+
+        What nothing uses would still be kept with the run, and may name its results anew.
+
+        Raises:
+            FieldProblem: one of them has another value than its default.
+        """
+        for field in fields.split():
+            if not here and getattr(self, field) != type(self).model_fields[field].default:
+                raise FieldProblem(field, f"only for {what}")
+
     def params(self) -> dict[str, Any]:
         """Return the settings as `runs.params` keeps them and `--config` reads them; no secrets."""
         return dict(server_options.without_secrets(self.model_dump(mode="json")))

@@ -163,16 +163,17 @@ def config_of(**given: object) -> SearchConfig:
 
 def test_a_search_is_decided_by_what_its_strategy_uses() -> None:
     given = {"simulations": 5, "children": 2, "rollouts": 4, "exploration": 1.5, "wave": 2,
-             "temperature": 0.7, "top_p": 0.9, "max_depth": 6, "tree_tokens": 99,
-             "widening": 0.5, "distinct": True}  # fmt: skip
-    tree = config_of(**given)
+             "temperature": 0.7, "top_p": 0.9, "max_depth": 6, "tree_tokens": 99}  # fmt: skip
+    of_trees = {"widening": 0.5, "distinct": True}
+    tree = config_of(**given, **of_trees)
     assert {name: getattr(tree, name) for name in given if name != "tree_tokens"} == {
         name: value for name, value in given.items() if name != "tree_tokens"
     }
+    assert (tree.widening, tree.distinct) == (0.5, True)
     assert tree.budget == Budget(99, None, None)
     plain = SearchConfig(tree.space)
     chains = config_of(**given, strategy="best-of-n")
-    only_of_trees = "simulations", "children", "rollouts", "exploration", "widening", "distinct"
+    only_of_trees = "simulations", "children", "rollouts", "exploration"
     for name in only_of_trees:
         assert getattr(chains, name) == getattr(plain, name)
     assert (chains.samples, chains.temperature) == (MOST_SAMPLES, 0.7)

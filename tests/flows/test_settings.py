@@ -140,7 +140,8 @@ def test_a_field_takes_its_least_value_and_nothing_below(
     for model, fields in table.items():
         for field in fields.split():
             given = REQUIRED.get(model, {})
-            more = {"max_crops": 1} if field == "max_turns" else {}
+            more: dict[str, object] = {"max_crops": 1} if field == "max_turns" else {}
+            more |= {"value_model": "m"} if field.startswith("value_") else {}
             assert getattr(model.checked(**given | more | {field: least}), field) == least
             with pytest.raises(Problem, match=f"^{field}: Input should be greater than"):
                 model.checked(**given | {field: below})
@@ -168,7 +169,13 @@ TRAINED = {"task": "t", "sft_recipe": "r"}
 @pytest.mark.parametrize(
     ("model", "given", "sentence"),
     [
-        (BuildSettings, {"samples": 3}, "samples: they are for the strategies best-of-n, linear"),
+        (BuildSettings, {"samples": 3}, "samples: only for best-of-n, linear and auto"),
+        (BuildSettings, {"widening": 0.5, "strategy": "linear"}, "widening: only for the strat"),
+        (BuildSettings, {"distinct": True, "strategy": "best-of-n"}, "distinct: only for the s"),
+        (BuildSettings, {"value_model": "m", "strategy": "linear"}, "value_model: only for the"),
+        (BuildSettings, {"value_rollouts": 1}, "value_rollouts: only for builds with a value_mod"),
+        (BuildSettings, {"value_weight": 0}, "value_weight: only for builds with a value_model"),
+        (BuildSettings, {"value_rollouts": 1, "strategy": "best-of-n"}, "value_rollouts: only for"),
         (BuildSettings, {"replay": True, "dry_run": True}, "replay, regrade and dry_run: give one"),
         (BuildSettings, {"regrade": True, "dry_run": True}, "replay, regrade and dry_run: give o"),
         (BuildSettings, {"replay": True, "regrade": True}, "replay, regrade and dry_run: give one"),
@@ -212,6 +219,9 @@ def test_either_of_two_alone_is_enough(
     ("model", "given"),
     [
         (BuildSettings, {"samples": 3, "strategy": "linear", "replay": True}),
+        (BuildSettings, {"widening": 0.5, "distinct": True, "strategy": "auto"}),
+        (BuildSettings, {"value_model": "m", "value_rollouts": 1, "value_weight": 0}),
+        (BuildSettings, {"strategy": "best-of-n", "value_weight": 2.0, "value_rollouts": 0}),
         (BuildSettings, {"price_in": 0, "price_out": 0, "dry_run": True}),
         (JudgeSettings, {"judge": None, "what": "necessity"}),
         (EvaluateSettings, {"samples": 2, "temperature": 0.1}),

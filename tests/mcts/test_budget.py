@@ -350,7 +350,7 @@ def test_the_cost_of_a_kept_trace_is_told_with_its_money():
 @pytest.mark.parametrize(
     ("given", "sentence"),
     [
-        ({"samples": 4}, "samples: they are for the strategies best-of-n, linear and auto"),
+        ({"samples": 4}, "samples: only for best-of-n, linear and auto"),
         ({"price_in": 1}, "price_in and price_out: give both, or neither"),
         ({"strategy": "beam"}, "strategy: Input should be 'mcts', 'best-of-n', 'linear' or 'auto'"),
         ({"run_tokens": 0}, "run_tokens: Input should be greater than or equal to 1"),

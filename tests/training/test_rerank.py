@@ -107,7 +107,7 @@ def test_a_trained_model_reranks_an_evaluation_and_is_no_student(
         (("build", "sat2", "--value-model", "nano-base"), "no model 'nano-base' was trained here"),
         (("build", "sat2", "--value-model", "judge", "--response-style", "zoom"), "value_model: "),
         (("build", "sat2", "--value-model", "judge", "--strategy", "linear"),
-         "value_model: it is for the strategies mcts and auto"),
+         "value_model: only for the strategies mcts and auto"),
     ):  # fmt: skip
         assert run(*arguments, home=home) == 2, arguments
         assert sentence in capsys.readouterr().err, arguments
