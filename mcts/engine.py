@@ -79,8 +79,8 @@ class SearchRun:
         config, tree = self.config, self.tree
         if config.enough is not None and tree.right_lines() >= config.enough:
             return "enough"
-        sampled = config.strategy == "auto" and tree.simulations == config.samples
-        if sampled and any(reward >= 1.0 for reward in tree.root.rewards):
+        # Rollouts of the root are whole chains: the tree search has none there.
+        if config.strategy == "auto" and any(reward >= 1.0 for reward in tree.root.rewards):
             return "sampled"
         return self.config.budget.reached(self.tree.usage)
 

@@ -73,6 +73,23 @@ def test_auto_searches_only_what_its_samples_fail():
     assert len(tree.nodes) > 1
     assert [r.reward for r in tree.root.rollouts[:8]] == [0] * 8, "the samples are kept"
 
+    policy = ScriptedPolicy(otherwise=wrong)
+    tree = run(policy, replace(AUTO, samples=16))
+    assert [purpose for _, purpose, *_ in policy.log[:3]] == ["chain", "chain", "expand"]
+    assert tree.simulations == 16 + AUTO.simulations, "many samples leave the root to be expanded"
+
+
+@pytest.mark.parametrize(
+    ("right", "wave", "paid"), [(0, 1, 8), (8, 1, 16), (0, 2, 16), (31, 1, 32)]
+)
+def test_auto_stops_behind_the_wave_that_has_a_right_chain(right, wave, paid):
+    def one_right(node, purpose, steps, sample):
+        assert purpose == "chain"
+        return f"{think(3, 5)}<answer>{'left' if sample == right else 'right'}</answer>"
+
+    tree = run(ScriptedPolicy(otherwise=one_right), replace(AUTO, samples=32, wave=wave))
+    assert (tree.stopped_by, tree.simulations, len(tree.rollouts)) == ("sampled", paid, paid)
+
 
 def test_linear_thinks_one_step_a_request_and_one_chain_after_the_other():
     script = {
