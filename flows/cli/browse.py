@@ -41,7 +41,7 @@ def sql(
 
     vigorl sql "SELECT kind, count(*), avg(reward) FROM traces GROUP BY kind"
 
-    vigorl sql - < question.sql
+    cat question.sql | vigorl sql -
     """
     check_format(format_, "table", "json", "csv")
     from warehouse.query.run_query import query
