@@ -3,9 +3,10 @@
     gains = evidence(trainer, rows, completion_ids, answers)       # -1 to 1 an answer, or None
 
 The policy in training is asked how probable its own answer is behind its own thoughts, once with
-the cited regions of the images covered in grey, and once with as many regions elsewhere covered.
-The difference is the gain: of the probability of the answer, what hangs on just those places. So a
-point that nothing hangs on earns nothing, and neither does citing so much that all is covered.
+the cited regions of the images covered in grey, and once with regions elsewhere covered, of just
+as many pixels. The difference is the gain: of the probability of the answer, what hangs on just
+those places. So a point that nothing hangs on earns nothing, and neither does citing more than half
+of an image, for which there is no such elsewhere.
 
 Masking what is cited and paying for the difference is CGPO's and DeFacto's idea; covering
 elsewhere in place of nothing is ours, since a grey square in an image has an effect of its own.
@@ -23,7 +24,7 @@ from random import Random
 from typing import Any
 
 import torch
-from PIL import Image, ImageDraw
+from PIL import Image, ImageChops, ImageDraw
 from torch import Tensor
 from trl.data_utils import prepare_multimodal_messages
 
@@ -37,30 +38,35 @@ from warehouse.tables.schema import Row
 HALF_WIDTH = 0.1
 """Of a covered square, as a share of the image's longer side."""
 GREY = (128, 128, 128)
-_PLACES_TRIED = 64
+_MOVES_TRIED = 64
 
 
 def evidence(
     trainer: Any, rows: Sequence[Row], completions: Sequence[list[int]],
     answers: Sequence[ParsedCompletion],
 ) -> list[float | None]:  # fmt: skip
-    """Return each answer's gain; None where it is wrong, or not grounded.
+    """Return each answer's gain; None where it is wrong, not grounded, or cites too much.
 
     Args:
         rows: with the columns `prompt` and `images`.
         completions: token ids of the answers.
     """
-    asked = [i for i, answer in enumerate(answers) if worth_covering(answer)]
     found: list[float | None] = [None] * len(answers)
+    asked, hidden = [], []
+    for i, answer in enumerate(answers):
+        if not worth_covering(answer):
+            continue
+        cited = cited_masks(rows[i]["images"], [p for step in answer.steps for p in step.points])
+        other = masks_elsewhere(cited)
+        if other is not None:
+            asked.append(i)
+            hidden.append((cited, other))
     if not asked:
         return found
     chats, written = [], []
-    for elsewhere in (False, True):
-        for i in asked:
-            points = [point for step in answers[i].steps for point in step.points]
-            if elsewhere:
-                points = points_elsewhere(points, rows[i]["images"])
-            images = covered(rows[i]["images"], points)
+    for masks_of_answers in zip(*hidden, strict=True):
+        for i, masks in zip(asked, masks_of_answers, strict=True):
+            images = covered(rows[i]["images"], masks)
             chats.append(prepare_multimodal_messages(rows[i]["prompt"], images=images))
             written.append(completions[i])
     chances = answer_log_probs(trainer, chats, written).exp().tolist()
@@ -69,43 +75,49 @@ def evidence(
     return found
 
 
-def covered(images: Sequence[Any], points: Sequence[Point]) -> list[Any]:
-    """Return the images with a grey square around each point."""
-    shown = [image.copy() for image in images]
+def cited_masks(images: Sequence[Any], points: Sequence[Point]) -> list[Image.Image]:
+    """Return a mask of each image, with a square around each of its points."""
+    masks = [Image.new("1", image.size) for image in images]
     for point in points:
-        half = _half(shown[point.image])
+        half = HALF_WIDTH * max(images[point.image].size)
         corners = (point.x - half, point.y - half, point.x + half, point.y + half)
-        ImageDraw.Draw(shown[point.image]).rectangle(corners, fill=GREY)
+        ImageDraw.Draw(masks[point.image]).rectangle(corners, fill=1)
+    return masks
+
+
+def covered(images: Sequence[Any], masks: Sequence[Image.Image]) -> list[Any]:
+    """Return the images with what the masks cover in grey."""
+    shown = [image.copy() for image in images]
+    for image, mask in zip(shown, masks, strict=True):
+        image.paste(GREY, mask=mask)
     return shown
 
 
-def points_elsewhere(points: Sequence[Point], images: Sequence[Any]) -> list[Point]:
-    """Return a point for each one in its image, as far from all given ones as some drawn are.
+def masks_elsewhere(masks: Sequence[Image.Image]) -> list[Image.Image] | None:
+    """Return masks that cover as many pixels elsewhere; None where one covers over half.
 
-    Farther than two squares is far enough. The same points have the same ones elsewhere.
+    Each is moved as a whole, and goes on at the other side where it leaves its image. Of some
+    drawn moves it is the one that keeps the least of its place; the same masks have the same ones.
     """
-    draw = Random(seed_of("elsewhere", [(p.x, p.y, p.image) for p in points]))
-    others = []
-    for point in points:
-        image = images[point.image]
-        tried = [
-            Point(draw.uniform(0, image.width), draw.uniform(0, image.height), point.image)
-            for _ in range(_PLACES_TRIED)
-        ]
-        enough = 2 * _half(image)
-        others.append(max(tried, key=lambda other: min(enough, _distance(other, points))))
-    return others
+    if any(2 * _area(mask) > mask.width * mask.height for mask in masks):
+        return None
+    draw = Random(seed_of("elsewhere", [mask.tobytes().hex() for mask in masks]))
+    return [_moved(mask, draw) for mask in masks]
 
 
-def _distance(point: Point, others: Sequence[Point]) -> float:
-    return min(
-        max(abs(point.x - other.x), abs(point.y - other.y))
-        for other in others if other.image == point.image
-    )  # fmt: skip
+def _moved(mask: Image.Image, draw: Random) -> Image.Image:
+    least, best = _area(mask), mask
+    for _ in range(_MOVES_TRIED):
+        if not least:
+            break
+        moved = ImageChops.offset(mask, draw.randrange(mask.width), draw.randrange(mask.height))
+        if (shared := _area(ImageChops.logical_and(mask, moved))) < least:
+            least, best = shared, moved
+    return best
 
 
-def _half(image: Image.Image) -> float:
-    return HALF_WIDTH * max(image.size)
+def _area(mask: Image.Image) -> int:
+    return mask.width * mask.height - mask.histogram()[0]
 
 
 def answer_log_probs(
