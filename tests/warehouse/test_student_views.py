@@ -85,7 +85,11 @@ def warehouse(tmp_path_factory: pytest.TempPathFactory) -> Warehouse:
         "blank": (evaluation("blank", control="blank"), answers("blank", 4, 4, 4, 4)),
         "other": (evaluation("other", "s@1", prompt="zoom"), answers("other", 4, 0, 0)),
         "new": (evaluation("new"), answers("new", 0, 1, 4, -1, 0)),
-    }
+        "single": (evaluation("single", samples=1), answers("single", 1, 1, 0, -1, 1, of=1)),
+        "only one": (
+            evaluation("only one", prompt="ask", samples=1), answers("only one", 1, of=1),
+        ),
+    }  # fmt: skip
     for row, predictions in evaluations.values():
         insert_new(made, "predictions", predictions)
         insert_new(made, "evaluations", [row])
@@ -106,6 +110,8 @@ def test_a_student_is_measured_by_its_newest_samples_with_their_interval(
             wilson(row["solved"], row["asked"]), abs=1e-4
         )
         assert row["measured_at"] is not None and row["asked"] == 4
+    single = query(warehouse, "FROM student_difficulty WHERE prompt = 'ask'").to_pylist()
+    assert [(row["question_id"], row["asked"]) for row in single] == [(IDS[0], 1)]
 
 
 def test_a_question_says_whose_rate_it_has_and_what_it_is_for(warehouse: Warehouse) -> None:

@@ -1,6 +1,7 @@
 -- How often each evaluated model answers each question right, plainly sampled, with a 95% interval and its age.
 -- Of each model and prompt the newest evaluation above temperature 0 counts, with the question's own images
--- and crops, from the question on. The interval of the rate is Wilson's (1927).
+-- and crops, from the question on; one of a single answer only where there is none of several. The interval of the
+-- rate is Wilson's (1927).
 WITH counted AS (
     SELECT
         question_id,
@@ -12,13 +13,13 @@ WITH counted AS (
         count(*) AS asked
     FROM (SELECT evaluation_id, question_id, score FROM predictions WHERE score IS NOT NULL)
     JOIN (
-        SELECT evaluation_id, model_id AS model, prompt, created_at AS measured_at
+        SELECT evaluation_id, model_id AS model, prompt, samples, created_at AS measured_at
         FROM evaluations
         WHERE control IS NULL AND temperature > 0
     ) USING (evaluation_id)
-    GROUP BY question_id, model, prompt, evaluation_id, measured_at
+    GROUP BY question_id, model, prompt, samples, evaluation_id, measured_at
     QUALIFY row_number() OVER (
-        PARTITION BY question_id, model, prompt ORDER BY measured_at DESC, evaluation_id
+        PARTITION BY question_id, model, prompt ORDER BY samples > 1 DESC, measured_at DESC, evaluation_id
     ) = 1
 ),
 rated AS (
