@@ -96,7 +96,7 @@ def linearize(tree: Tree, right: float = 1.0) -> list[Trace]:
     Order follows node and rollout numbers, so the same tree gives the same list.
     """
     ends = ends_of(tree)
-    traces = [_direct(tree, end) for end in ends]
+    traces = [direct_trace(tree, end) for end in ends]
     wrong = [end for end in ends if end.reward is not None and end.reward < right]
     for end in ends:
         if end.reward is not None and end.reward >= right:
@@ -120,7 +120,8 @@ def ends_of(tree: Tree) -> list[End]:
     return ends
 
 
-def _direct(tree: Tree, end: End) -> Trace:
+def direct_trace(tree: Tree, end: End) -> Trace:
+    """Cut the direct chain from the question to an end."""
     steps, origins, _ = canonical(end.after(tree.root), frozenset())
     return Trace(
         question_id=tree.question.question_id,

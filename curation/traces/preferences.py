@@ -20,7 +20,7 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from curation.traces.linearize import End, canonical, draw, ends_of
+from curation.traces.linearize import End, canonical, direct_trace, draw, ends_of
 from curation.traces.step_values import rewards_below, standard_error
 from mcts.data import Origin, Step, ZoomCall
 from mcts.tree import Node, Tree
@@ -43,6 +43,8 @@ class PreferenceSide:
     answer: str | None
     reward: float
     """Of the answer it runs on to."""
+    trace_id: str
+    """Of the direct trace that ends there, from the question on."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -119,5 +121,6 @@ def _continuation(
     assert child.value is not None and end.reward is not None  # only graded ends, visited children
     error = standard_error(rewards_below(child))
     return PreferenceSide(
-        child.node_id, child.visits, child.value, error, steps, end.answer, end.reward
-    )
+        child.node_id, child.visits, child.value, error, steps, end.answer, end.reward,
+        direct_trace(tree, end).trace_id,
+    )  # fmt: skip

@@ -13,6 +13,7 @@ import torch
 from safetensors.torch import load_file
 
 from curation.traces.preferences import preference_pairs
+from mcts.data import Verdict
 from tests.support.trained import logged, warehouse_with_traces
 from training import preflight
 from training.errors import TrainingError
@@ -31,6 +32,8 @@ from warehouse.models import open_model
 from warehouse.query.read_back import read_trees
 from warehouse.query.run_query import query
 from warehouse.storage.home import Warehouse
+from warehouse.tables.delta import insert_new
+from warehouse.tables.rows import verdict_row
 from warehouse.versions.versions import open_version, resolve
 
 Ready = tuple[Examples, Any, Any]
@@ -228,3 +231,21 @@ def test_a_template_that_changes_a_side_stops_before_the_first_step(ready: Ready
     assert changed.source != template.source
     with pytest.raises(TrainingError, match=r"tree \w+, node \d+: thought 1 of "):
         pair_dataset(sides, changed)
+
+
+def test_a_pair_whose_better_side_a_filter_drops_is_left_out(made: Warehouse) -> None:
+    options = ("least_margin=0", "least_visits=1", "question_pairs=null")
+    before = sides_of(made, *options)
+    ids = [r["tree_id"] for r in query(made, "SELECT DISTINCT tree_id FROM traces").to_pylist()]
+    pairs = [pair for tree, _ in read_trees(made, ids) for pair in preference_pairs(tree)]
+    faulty, copied = sorted({pair.chosen.trace_id for pair in pairs})[:2]
+    found = (
+        (faulty, Verdict("points_on_their_objects", False, "misses")),
+        (copied, Verdict("no_near_copy", False, "of another")),
+    )
+    rows = [{**verdict_row(name, verdict, 99), "stage": "later"} for name, verdict in found]
+    insert_new(made, "verdicts", rows)
+    after = sides_of(made, *options)
+    count = sum(pair.chosen.trace_id == faulty for pair in pairs)
+    assert count and after.left_out == {"whose better side a filter drops": count}
+    assert len(after.rows) == len(before.rows) - 2 * count

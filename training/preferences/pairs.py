@@ -4,10 +4,11 @@
     dataset = pair_dataset(sides, template)       # prompt, chosen, rejected as texts, and images
 
 A pair is two ways on from one place of a tree, of which one has the higher value
-(`curation.traces.preferences`). Each side is a whole answer that begins with what both share: that
-has the same tokens behind the same tokens on either side, so it weighs on neither. The sides are
-conversations as SFT has them, the better one and behind it the worse, and are checked in the same
-way; what a trainer is given is cut out of the texts that were checked.
+(`curation.traces.preferences`), and whose better side no filter drops. Each side is a whole answer
+that begins with what both share: that has the same tokens behind the same tokens on either side, so
+it weighs on neither. The sides are conversations as SFT has them, the better one and behind it the
+worse, and are checked in the same way; what a trainer is given is cut out of the texts that were
+checked.
 """
 
 from __future__ import annotations
@@ -17,6 +18,7 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
+from curation.filters.dedup import NoExactCopy, NoNearCopy
 from curation.traces.preferences import PreferencePair, preference_pairs
 from mcts.data import Question, ResponseStyle
 from mcts.tree import Tree
@@ -33,12 +35,15 @@ from training.recipes import DpoRecipe
 from training.students import Student, read_control_tokens
 from training.templates import ChatTemplate, check_row
 from warehouse.exports.dialogues import ConversationRenderer
-from warehouse.query.read_back import read_trees
+from warehouse.query.read_back import read_trees, rows_among
+from warehouse.query.run_query import latest_verdicts_of
 from warehouse.storage.home import Warehouse
 from warehouse.tables.schema import Row
 from warehouse.versions.bundle import read_rows
 
 _TREES_AT_ONCE = 64
+_OF_COPIES = (NoExactCopy.name, NoNearCopy.name)
+"""Filters that drop a trace because another is like it, which is no fault of the trace."""
 
 
 def pair_examples(
@@ -120,12 +125,23 @@ def _chosen(
         _, kept = found.setdefault(question.question_id, (question, []))
         kept.extend(pair for pair in preference_pairs(tree) if _takes(recipe, pair, left_out))
     most = recipe.question_pairs
-    for question, pairs in found.values():
+    dropped = _dropped(warehouse, [pair.chosen.trace_id for _, of in found.values() for pair in of])
+    for question, every in found.values():
+        pairs = [pair for pair in every if pair.chosen.trace_id not in dropped]
+        if len(pairs) < len(every):
+            left_out["whose better side a filter drops"] += len(every) - len(pairs)
         # The widest margins, and of those the surest; ids make it an order.
         pairs.sort(key=lambda p: (-p.margin, -p.least_visits, p.tree_id, _nodes(p)))
         if most is not None and len(pairs) > most:
             left_out[f"beyond the {most} of a question"] += len(pairs) - most
         yield question, pairs[:most]
+
+
+def _dropped(warehouse: Warehouse, trace_ids: Sequence[str]) -> set[str]:
+    """Return which of these traces a filter drops for what they are; none that was not judged."""
+    newest = f"({latest_verdicts_of('_wanted')})"
+    verdicts = rows_among(warehouse, newest, "trace_id", trace_ids, "trace_id, filter, keep")
+    return {v["trace_id"] for v in verdicts if not v["keep"] and v["filter"] not in _OF_COPIES}
 
 
 def _takes(recipe: DpoRecipe, pair: PreferencePair, left_out: Counter[str]) -> bool:
