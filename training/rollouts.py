@@ -43,10 +43,12 @@ from training.batches.live_groups import (
     FIRST_REWARD,
     Generated,
     SampledGroup,
+    all_equal,
     further_rows,
     joined,
     live_groups,
     split,
+    weighted_sums,
 )
 from training.batches.log_probs import ChunkedTrainer
 from training.batches.question_order import QuestionOrder
@@ -93,6 +95,8 @@ class RolloutTrainer(ChunkedTrainer):
     """Whether further questions are being asked."""
     _ready: tuple[Generated, Tensor] | None = None
     """The answers of a batch, and the parts of their rewards, where it was sampled before."""
+    _earned = torch.zeros(0)
+    """The parts of the rewards of what was sampled last."""
 
     @property
     def _trains(self) -> bool:
@@ -108,6 +112,10 @@ class RolloutTrainer(ChunkedTrainer):
         if self.dead_group_tokens and self._trains:
             return self._learned_from(self._live_groups(inputs))
         output: Row = super()._generate_and_score_completions(inputs)
+        if self._trains:
+            rewards = weighted_sums(self._earned, self.reward_weights).view(-1, self._group)
+            dead = fmean(all_equal(own) for own in rewards.tolist())
+            self._metrics["train"][DEAD_FIRST].append(dead)
         return output
 
     def _learned_from(self, groups: Sequence[SampledGroup]) -> Row:
@@ -345,7 +353,8 @@ class RolloutTrainer(ChunkedTrainer):
     ) -> Any:
         if self._ready is not None:
             return self._ready[1]
-        return self._parts(inputs, prompts, completions, completion_ids_list)
+        self._earned = self._parts(inputs, prompts, completions, completion_ids_list)
+        return self._earned
 
     def _parts(self, inputs: Any, prompts: Any, completions: Any, ids: Any) -> Tensor:
         """Return the parts of the answers' rewards, answers x parts, over all processes."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections import defaultdict
 from collections.abc import Sequence
 from statistics import fmean
 from typing import Any
@@ -11,8 +12,10 @@ import pytest
 import torch
 
 from tests.support.trained import grpo, logged, warehouse_with_traces
-from training.batches.live_groups import further_rows, joined, live_groups, split
+from training.batches.live_groups import all_equal, further_rows, joined, live_groups, split
+from training.batches.log_probs import ChunkedTrainer
 from training.grpo import train_grpo
+from training.rollouts import RolloutTrainer
 from training.trainers import TrainingReporter
 from warehouse.storage.home import Warehouse
 
@@ -35,6 +38,29 @@ def test_a_group_is_dead_where_no_two_answers_earn_different_rewards() -> None:
     assert [group.dead for group in found] == [False, True, True, True, True]
     assert [round(float(r), 6) for r in found[0].rewards] == [0.9, 0.1]
     assert [group.tokens for group in groups((1, 0), masks=True)] == [14], "of its own alone"
+
+
+def test_rewards_are_equal_up_to_rounding_and_no_further() -> None:
+    assert all_equal([0.85, 0.85 + 1e-7]) and all_equal([])
+    assert not all_equal([0.85, 0.85 + 1e-5])
+
+
+def test_dead_groups_are_counted_also_where_none_are_replaced(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    parts = torch.tensor([[0.85], [0.85 + 1e-7], [1.0], [0.0]])
+    trainer: Any = RolloutTrainer.__new__(RolloutTrainer)
+    metrics: dict[str, Any] = {"train": defaultdict(list)}
+    weights = torch.ones(1)
+    trainer.__dict__ |= {"model": None, "_metrics": metrics, "reward_weights": weights}
+    trainer.__dict__["num_generations"] = 2
+    monkeypatch.setattr(RolloutTrainer, "_parts", lambda *given: parts)
+    monkeypatch.setattr(
+        ChunkedTrainer, "_generate_and_score_completions",
+        lambda self, rows: {"parts": self._calculate_rewards(rows, [], [], [])},
+    )  # fmt: skip
+    assert trainer._generate_and_score_completions([{}] * 4)["parts"] is parts
+    assert metrics["train"]["groups/dead_first"] == [0.5]
 
 
 def test_what_is_masked_as_a_whole_was_written_all_the_same() -> None:

@@ -123,8 +123,8 @@ def sampled(lines: Sequence[Row], chains: int) -> Row:
     Args:
         chains: that a step samples where it grows no trees.
 
-    The share of dead groups is known of trees alone (`groups/dead_first`): TRL's own figure of
-    chains, `frac_reward_zero_std`, misses groups whose equal rewards differ by rounding.
+    The share of dead groups is `groups/dead_first`: TRL's own figure, `frac_reward_zero_std`,
+    misses groups whose equal rewards differ by rounding.
     """
     dead = [line["groups/dead_first"] for line in lines if "groups/dead_first" in line]
     tokens = [line.get("tree/tokens", line["completions/mean_length"] * chains) for line in lines]
