@@ -93,6 +93,8 @@ class RolloutTrainer(ChunkedTrainer):
     """The tokens that each answer begins with, where rows have a prefix."""
     _further = False
     """Whether further questions are being asked."""
+    _written: Sequence[int] | None = None
+    """How many tokens each answer wrote that was sampled last, where its mask does not say."""
     _ready: tuple[Generated, Tensor] | None = None
     """The answers of a batch, and the parts of their rewards, where it was sampled before."""
     _earned = torch.zeros(0)
@@ -166,7 +168,7 @@ class RolloutTrainer(ChunkedTrainer):
 
     def _sampled_groups(self, rows: list[Row]) -> list[SampledGroup]:
         generated, parts = self._scored(rows)
-        return split(rows, generated, parts, self.reward_weights, self._group)
+        return split(rows, generated, parts, self.reward_weights, self._group, self._written)
 
     def _scored(self, rows: list[Row]) -> tuple[Generated, Tensor]:
         """Answer each row once; return the answers, and the parts of their rewards."""

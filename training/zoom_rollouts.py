@@ -108,6 +108,7 @@ class ZoomTrainer(RolloutTrainer):
             self._control(prompt_ids, images, fields, episodes)
         self._count_tokens(episodes)
         self._masked = [episode.masked for episode in episodes]
+        self._written = [episode.written for episode in episodes]
         shown = [episode.images for episode in episodes]
         return (
             prompt_ids, [e.completion_ids for e in episodes],

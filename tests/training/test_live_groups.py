@@ -63,12 +63,12 @@ def test_dead_groups_are_counted_also_where_none_are_replaced(
     assert metrics["train"]["groups/dead_first"] == [0.5]
 
 
-def test_what_is_masked_as_a_whole_was_written_all_the_same() -> None:
+def test_what_is_masked_as_a_whole_counts_what_it_wrote_and_not_what_it_was_shown() -> None:
     ids = [[7] * 10] * 4
     masks = [[0] * 10, [0] * 10, [0] * 3 + [1] * 7, [0] * 10]
     generated = (ids, ids, masks, ["said"] * 4, None, {}, None, [])
-    found = split([{}] * 4, generated, torch.zeros(4, 1), torch.ones(1), 2)
-    assert [group.tokens for group in found] == [20, 17]
+    found = split([{}] * 4, generated, torch.zeros(4, 1), torch.ones(1), 2, [4, 6, 7, 1])
+    assert [group.tokens for group in found] == [10, 8]
 
 
 def test_dead_groups_are_replaced_in_place_until_none_is_left() -> None:
@@ -86,7 +86,7 @@ def test_dead_groups_are_replaced_in_place_until_none_is_left() -> None:
     further = [{"question_id": n, "dead": n.isupper()} for n in ("A", "b", "C", "d", "e")]
     first = groups((1, 0), (1, 1), (0, 1), (0, 0))
     chosen, extra = live_groups(first, sample, further, 1.0)
-    assert asked == [["A", "b"], ["C"], ["d"]]
+    assert asked == [["A"], ["b"], ["C"], ["d"]]
     assert [group.rows[0]["question_id"] for group in chosen] == ["q0", "b", "q2", "d"]
     assert extra == 4 * 20 and not any(group.dead for group in chosen)
     rows, generated, parts = joined(chosen)
@@ -108,6 +108,19 @@ def test_the_budget_is_kept(most: float, asked: int) -> None:
     chosen, extra = live_groups(first, sample, further, most)
     assert (len(spent), extra) == (asked, 20 * asked)
     assert chosen == first, "dead ones that are left stay"
+
+
+def test_further_groups_that_are_longer_cost_little_more_than_the_budget() -> None:
+    asked: list[int] = []
+
+    def sample(rows: list[Any]) -> list[Any]:
+        asked.append(len(rows))
+        return groups(*[(1, 1) for _ in rows], tokens=35)
+
+    first = groups(*[(1, 1)] * 8)
+    _, extra = live_groups(first, sample, ({"question_id": str(i)} for i in range(50)), 1.0)
+    assert sum(group.tokens for group in first) == 160
+    assert asked == [2] and extra == 140, "by the average of all ten a third one is no longer sure"
 
 
 def test_further_questions_depend_on_the_step_and_are_new() -> None:

@@ -228,7 +228,14 @@ def test_a_dead_group_of_episodes_is_replaced_by_episodes_about_another_question
         played: list[int] = []
         control = trainer._control
         monkeypatch.setattr(trainer, "_control", lambda *a: played.append(1) or control(*a))
+        sampled: list[Any] = []
+        sample = trainer._sampled_groups
+        monkeypatch.setattr(
+            trainer, "_sampled_groups", lambda rows: sampled.append(sample(rows)) or sampled[-1]
+        )
         made_of = batch(trainer, prompts)
+        excused = sampled[0][0]
+        assert 0 < excused.tokens < sum(map(len, excused.generated[1])), "not what it was shown"
         metrics = trainer._metrics["train"]
         assert (metrics["groups/dead_first"], metrics["groups/dead"]) == ([0.5], [0.0])
         assert metrics["groups/extra_tokens"][0] > 0

@@ -37,6 +37,8 @@ FIRST_REWARD = "groups/first_reward"
 """Metric: mean reward as sampled; TRL's `reward` is of the groups that are learned from."""
 
 _EQUAL = 1e-6
+_AT_ONCE = 0.25
+"""Share of the questions that would fit which are asked at once."""
 
 Generated = tuple[Any, ...]
 """What TRL's `_generate` returns: lists with an item an answer, or None or nothing at all."""
@@ -84,18 +86,22 @@ def some_of(generated: Generated, own: slice) -> Generated:
 
 
 def split(
-    rows: Sequence[Row], generated: Generated, parts: Tensor, weights: Tensor, size: int
-) -> list[SampledGroup]:
-    """Split what was sampled, a group behind the other, into groups of `size` answers."""
+    rows: Sequence[Row], generated: Generated, parts: Tensor, weights: Tensor, size: int,
+    written: Sequence[int] | None = None,
+) -> list[SampledGroup]:  # fmt: skip
+    """Split what was sampled, a group behind the other, into groups of `size` answers.
+
+    Args:
+        written: how many tokens each answer wrote, where its mask does not say.
+    """
     rewards = weighted_sums(parts, weights)
-    _, completions, masks, *_ = generated
+    if written is None:
+        _, completions, masks, *_ = generated
+        written = [sum(mask) for mask in masks] if masks else [len(own) for own in completions]
     groups = []
     for at in range(0, len(rows), size):
         own = slice(at, at + size)
-        written = masks[own] if masks else [()] * len(completions[own])
-        # What is masked as a whole, an episode that got to a limit, was written all the same.
-        tokens = sum(sum(m) or len(c) for m, c in zip(written, completions[own], strict=True))
-        some = some_of(generated, own)
+        some, tokens = some_of(generated, own), sum(written[own])
         groups.append(SampledGroup(rows[own], some, parts[own], rewards[own], tokens))
     return groups
 
@@ -112,18 +118,21 @@ def live_groups(
         sample: answers questions, a group each.
         further: questions to ask, in order.
         most: the budget, as a multiple of the tokens that `first` wrote. A question is asked if it
-            fits by what a group wrote on average, so all together may write a little more.
+            fits by what a group wrote on average, so all together may write a little more. Few are
+            asked at once, so that the average is soon that of further groups too.
     """
     groups, rows = list(first), iter(further)
     written = sum(group.tokens for group in first)
-    extra = 0
+    extra, answered = 0, 0
     while dead := [place for place, group in enumerate(groups) if group.dead]:
-        fit = int((most * written - extra) * len(first) / max(1, written))
-        asked = list(islice(rows, max(0, min(fit, len(dead)))))
+        left = most * written - extra
+        fit = int(left * (len(first) + answered) / max(1, written + extra))
+        asked = list(islice(rows, max(0, min(math.ceil(fit * _AT_ONCE), len(dead)))))
         if not asked:
             break
         found = sample(asked)
         extra += sum(group.tokens for group in found)
+        answered += len(found)
         for place, group in zip(dead, (g for g in found if not g.dead), strict=False):
             groups[place] = group
     return groups, extra
