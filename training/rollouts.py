@@ -366,7 +366,8 @@ class RolloutTrainer(ChunkedTrainer):
         self._metrics[mode]["completions/points"].append(fmean(len(points_in(t)) for t in texts))
         self._metrics[mode]["completions/answered"].append(fmean(answered))
         answers = [self._read(c, row) for c, row in zip(completions, inputs, strict=True)]
-        for name, share in behavior_shares(answers).items():
+        begun = [self._steps_begun(row) for row in inputs]
+        for name, share in behavior_shares(answers, begun).items():
             self._metrics[mode][name].append(share)
         if self.measures_evidence:
             gains = evidence(self, inputs, ids, answers)
@@ -380,6 +381,12 @@ class RolloutTrainer(ChunkedTrainer):
         """Return an answer as the rewards read it."""
         graded, least = read_question(row["question"]), int(row["min_thoughts"])
         return parse_completion(text_of(completion), graded, self.space, self.style, least)
+
+    def _steps_begun(self, row: Row) -> int:
+        """Return how many steps the row's prefix has."""
+        if not row.get("prefix"):
+            return 0
+        return len(self._read(f"{row['prefix']}<answer>?</answer>", row).steps)
 
     def log(self, logs: dict[str, float], start_time: float | None = None) -> None:
         super().log(logs, start_time)

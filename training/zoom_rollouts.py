@@ -306,6 +306,9 @@ class ZoomTrainer(RolloutTrainer):
     def _read(self, completion: Any, row: Row) -> ParsedCompletion:
         return self._parsed(turns_of(completion), row)
 
+    def _steps_begun(self, row: Row) -> int:
+        return len(self._parsed(json.loads(row["prefix"]), row).steps) if row.get("prefix") else 0
+
     def _parsed(self, texts: Sequence[str], row: Row) -> ParsedCompletion:
         graded, zoom = read_question(row["question"]), read_zoom(row["zoom"])
         return parse_dialogue(texts, graded, self.space, zoom)

@@ -1,12 +1,17 @@
 """Behaviors of a student's answers: which are counted, and when one has died."""
 
+from collections import defaultdict
+from typing import Any
+
 import pytest
 
 from mcts.coordinates import CoordinateSpace
 from mcts.data import AnswerKind, Image, Question, ResponseStyle
 from training.batches.behaviors import behavior_shares, lost_behaviors
+from training.batches.log_probs import ChunkedTrainer
 from training.rewards.completions import parse_completion
-from training.rewards.question_column import GradedQuestion
+from training.rewards.question_column import GradedQuestion, question_column
+from training.rollouts import RolloutTrainer
 
 QUESTION = Question(
     "sat2", "Is the lamp left?", (Image("a", 640, 480),), AnswerKind.TEXT, answers=("yes",)
@@ -20,8 +25,10 @@ def shares(*answers: tuple[str, ...]) -> dict[str, float]:
     texts = ["".join(f"<think>{t}</think>" for t in a) + "<answer>yes</answer>" for a in answers]
     graded, space = GradedQuestion(QUESTION, [None]), CoordinateSpace.qwen3_vl()
     return behavior_shares(
-        parse_completion(text, graded, space, ResponseStyle.GROUNDED)
-        for text in (*texts, "cut <think>off")
+        [
+            parse_completion(text, graded, space, ResponseStyle.GROUNDED)
+            for text in (*texts, "cut <think>off")
+        ]
     )
 
 
@@ -30,6 +37,20 @@ def test_the_share_of_well_formed_answers_that_check_or_turn_back() -> None:
         "behaviors/verification": 0.5, "behaviors/backtracking": 0.25,
     }  # fmt: skip
     assert shares() == {}
+
+
+def test_what_a_prefix_does_is_not_the_students(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(ChunkedTrainer, "_calculate_rewards", lambda *given: None)
+    trainer: Any = RolloutTrainer.__new__(RolloutTrainer)
+    metrics: dict[str, Any] = {"train": defaultdict(list)}
+    trainer.__dict__ |= {"model": None, "_metrics": metrics, "space": CoordinateSpace.qwen3_vl()}
+    prefix = f"<think>{LOOK}</think>\n<think>{CHECK}</think>\n"
+    own = ["<answer>yes</answer>", f"<think>{RETREAT}</think>\n<answer>yes</answer>"]
+    row = {"question": question_column(QUESTION), "min_thoughts": 1, "prefix": prefix}
+    said = [[{"role": "assistant", "content": prefix + text}] for text in own]
+    trainer._parts([row, row], [None, None], said, [[1], [1]])
+    assert metrics["train"]["behaviors/verification"] == [0.0]
+    assert metrics["train"]["behaviors/backtracking"] == [0.5]
 
 
 @pytest.mark.parametrize(

@@ -10,7 +10,7 @@ one is logged at every step, by the rules that count them in traces (`curation.s
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from statistics import fmean
 
 from curation.scores.behaviors import count_behaviors
@@ -27,15 +27,21 @@ DIED = 0.5
 """Share of what it was, below which a behavior has died."""
 
 
-def behavior_shares(answers: Iterable[ParsedCompletion]) -> dict[str, float]:
-    """Return which share of the well-formed answers shows each behavior; empty without any."""
+def behavior_shares(
+    answers: Sequence[ParsedCompletion], begun: Sequence[int] = ()
+) -> dict[str, float]:
+    """Return which share of the well-formed answers shows each behavior; empty without any.
+
+    Args:
+        begun: how many steps of each answer are of its prefix, and so not the student's.
+    """
     counts = [
         count_behaviors(
-            Trace(answer.graded.question.question_id, answer.steps, answer.answer, None,
+            Trace(answer.graded.question.question_id, answer.steps[first:], answer.answer, None,
                   TraceKind.DIRECT),
             answer.graded.question,
         )
-        for answer in answers if answer.whole
+        for answer, first in zip(answers, begun or [0] * len(answers), strict=True) if answer.whole
     ]  # fmt: skip
     if not counts:
         return {}
