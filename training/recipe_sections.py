@@ -104,6 +104,14 @@ class TreeSettings(Section):
         "report; 0 for none",
     )
 
+    def chains_of(self, group: int) -> int:
+        """Return how many chains there are before the forks, for a recipe with this `group`."""
+        return self.chains or max(1, group // 2)
+
+    def leaves_of(self, group: int) -> int:
+        """Return the most completions of a question."""
+        return self.leaves or 2 * group
+
 
 class ZoomAlarmSettings(Section):
     """When GRPO stops a training whose zooming is lost (`training.zoom_ledger`)."""

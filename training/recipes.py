@@ -306,9 +306,12 @@ class GrpoRecipe(_Recipe):
         if info.data.get("sampling") == "chains":
             raise ValueError("only a recipe with sampling tree has it")
         group = info.data.get("group", 2)
-        if (tree.chains or 1) > (tree.leaves or 2 * group):
-            raise ValueError("chains are leaves too, so there are at least as many leaves")
-        if (tree.chains or 1) > group:
+        chains = tree.chains_of(group)
+        if chains > tree.leaves_of(group):
+            raise ValueError(
+                f"chains are leaves too, so there are at least as many leaves: {chains} here"
+            )
+        if chains > group:
             raise ValueError("chains: more than group chains are more than the budget")
         return tree
 

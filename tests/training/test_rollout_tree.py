@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from dataclasses import replace
 
 import pytest
 
@@ -11,6 +12,7 @@ from training.trees.rollout_tree import (
     RolloutTree,
     SampledStep,
     choose_forks,
+    further_chains,
     grade_leaves,
     leaf_advantages,
     leaf_masks,
@@ -112,6 +114,14 @@ def test_without_steps_or_doubt_there_is_nothing_to_fork() -> None:
     assert choose_forks(certain, math.inf, 3) == []
 
 
+def test_where_nothing_can_fork_further_chains_are_sampled_that_are_expected_to_fit() -> None:
+    tree = RolloutTree()
+    grown(tree, tree.root, (4, 2.0))
+    grown(tree, tree.root, (6, 2.0))
+    for left, most, count in ((4.9, 9, 0), (-1, 9, 0), (5, 9, 1), (20, 9, 4), (20, 3, 3)):
+        assert further_chains(tree, left, most) == [tree.root] * count
+
+
 # ---- what steps earn -------------------------------------------------------------------------
 
 
@@ -201,3 +211,6 @@ def test_the_comparison_says_what_either_way_gave() -> None:
     assert figures["comparison/trees/right"] == pytest.approx(1 / 6)
     assert figures["comparison/chains/solved"] == 0.5
     assert sentence.startswith("2 questions at equal tokens; trees: 3.0 completions of 15 tokens")
+    short = [replace(question, tokens=7) for question in trees]
+    _, sentence = comparison(chains, short)
+    assert sentence.startswith("2 questions at 47% of the chains' tokens; trees:")

@@ -114,6 +114,20 @@ def test_chains_and_trees_begin_with_the_same_samples(built: TreeTrainer) -> Non
             assert a.completion() == b.completion()
 
 
+def test_trees_that_cannot_fork_are_the_chains_of_as_many_tokens(
+    built: TreeTrainer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    # Answers of one step, as students without reasoning steps write them.
+    monkeypatch.setattr(TreeTrainer, "_step_ends", lambda self, tokens: [len(tokens)])
+    with trainer_of_trees(built, max_completion_length=40) as (trainer, rows):
+        chains = trainer.grow(rows, chains=4)
+        trees = trainer.grow(rows)
+    for tree, chain in zip(trees, chains, strict=True):
+        assert tree.tokens == tree.chain_tokens > 0.7 * tree.budget
+        first = [leaf.completion() for leaf in chain.leaves]
+        assert [leaf.completion() for leaf in tree.leaves][:3] == first[:3]
+
+
 def test_a_fork_ends_at_the_limit_of_a_whole_completion(built: TreeTrainer) -> None:
     with trainer_of_trees(built, max_completion_length=40) as (trainer, rows):
         trees = trainer.grow(rows)
@@ -249,7 +263,7 @@ def test_a_training_compares_both_ways_first_and_goes_on_the_same_when_resumed(
     assert [step["step"] for step in steps] == [1, 2, 3]
     for name in ("loss", "tree/tokens", "tree/leaves", "groups/dead_first", "reward", "grad_norm"):
         assert steps[1][name] == seen[1][name], f"{name}: step 2 was made twice, in the same way"
-    assert [line for line in messages if "2 questions at equal tokens; trees:" in line]
+    assert [line for line in messages if "2 questions at " in line and "; trees:" in line]
     assert steps[0]["comparison/trees/tokens"] > 0 and "comparison/trees/tokens" not in steps[1]
     kept = json.loads(row["metrics"])
     assert kept["tree/leaves"] == pytest.approx(fmean(step["tree/leaves"] for step in steps))
@@ -265,6 +279,7 @@ def test_a_training_compares_both_ways_first_and_goes_on_the_same_when_resumed(
         (["sampling=chains", "tree.chains=2"], "only a recipe with sampling tree has it"),
         (["tree.chains=9"], "more than group chains are more than the budget"),
         (["tree.chains=3", "tree.leaves=2"], "at least as many leaves"),
+        (["group=8", "tree.leaves=2"], "at least as many leaves: 4 here"),
     ],
 )
 def test_what_trees_cannot_be_is_said(overrides: list[str], sentence: str) -> None:

@@ -20,6 +20,8 @@ from training.batches.live_groups import all_equal, further_rows
 from warehouse.tables.schema import Row
 
 _ANY_STEP = -1
+_AS_MANY = 0.1
+"""Share of the chains' tokens by which the trees' may differ and still be called equal."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,4 +73,6 @@ def comparison(
             f"{own['live']:.0%} of the groups live, {own['distinct']:.1f} different answers, "
             f"{own['right']:.0%} of them right, {own['solved']:.0%} of the questions solved"
         )
-    return figures, f"{len(trees)} questions at equal tokens; {'; '.join(told)}"
+    share = figures["comparison/trees/tokens"] / max(1.0, figures["comparison/chains/tokens"])
+    spent = "equal tokens" if abs(share - 1) <= _AS_MANY else f"{share:.0%} of the chains' tokens"
+    return figures, f"{len(trees)} questions at {spent}; {'; '.join(told)}"

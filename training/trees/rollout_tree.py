@@ -184,6 +184,16 @@ def choose_forks(tree: RolloutTree, tokens_left: float, most: int) -> list[Sampl
     return chosen
 
 
+def further_chains(tree: RolloutTree, tokens_left: float, most: int) -> list[SampledStep]:
+    """Return the root once for each further chain, `most` at most, that is expected to fit.
+
+    They spend what forks can't: an answer of one step has no place between steps.
+    """
+    length = fmean(len(leaf.completion()) for leaf in tree.leaves)
+    fit = max(0.0, tokens_left) / max(1.0, length)
+    return [tree.root] * int(min(most, fit))
+
+
 def _tokens_beneath(tree: RolloutTree, place: SampledStep) -> float:
     """Return how many tokens a completion goes on for behind a place, on average."""
     begun = len(place.completion())

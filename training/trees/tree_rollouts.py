@@ -6,7 +6,8 @@
 The trees of a batch grow together, wave by wave, in the decoder that also samples chains. A wave is
 the chains from each question, then forks that are chosen by all that was sampled before
 (`training.trees.rollout_tree`), until a tree has written what `group` chains would have: `group`
-times the mean length of its own chains. A fork is sampled where it is expected to fit, so a tree
+times the mean length of its own chains. Where nothing can fork, further chains are sampled. A fork
+is sampled where it is expected to fit, so a tree
 may write a little more or less. Each sample's seed is a hash of the training's seed, the step, the
 prompt, and the path of the sample in its tree; so a training that was killed grows the same trees.
 
@@ -37,6 +38,7 @@ from training.trees.rollout_tree import (
     SampledStep,
     child_path,
     choose_forks,
+    further_chains,
     grade_leaves,
     leaf_advantages,
     leaf_masks,
@@ -88,8 +90,8 @@ class TreeTrainer(RolloutTrainer):
         Args:
             report: receives the comparison of trees and chains.
         """
-        self.chains = settings.chains or max(1, self._group // 2)
-        self.most_leaves = settings.leaves or 2 * self._group
+        self.chains = settings.chains_of(self._group)
+        self.most_leaves = settings.leaves_of(self._group)
         self.most_forks = settings.forks or self.chains
         self.compared, self._report = settings.compared, report
 
@@ -202,10 +204,11 @@ class TreeTrainer(RolloutTrainer):
         return trees
 
     def _forks(self, number: int, tree: RolloutTree) -> list[_Growth]:
-        """Choose where a tree forks next."""
+        """Choose where a tree forks next; its root where it can't."""
         most = min(self.most_forks, self.most_leaves - len(tree.leaves))
+        left = tree.budget - tree.tokens
         found: list[_Growth] = []
-        for place in choose_forks(tree, tree.budget - tree.tokens, most):
+        for place in choose_forks(tree, left, most) or further_chains(tree, left, most):
             before = sum(growth.place is place for growth in found)
             path = child_path(place, len(place.children) + before)
             found.append(_Growth(number, place, path))
