@@ -82,6 +82,14 @@ def test_a_difference_holds_only_with_its_size_and_an_interval_above_0(scores):
     assert not found["held"] and "does not hold" in sentence(found)
 
 
+def test_a_difference_of_the_size_does_not_hold_where_its_interval_has_0(scores):
+    scores.scores["base"] = np.array([[1.0, 1, 1, 0]])
+    scores.scores["no-zoom"] = np.array([[0.0, 0, 1, 1]])
+    found, _ = differences(scores)
+    assert found["gap"].value >= found["least"] and found["gap"].low <= 0
+    assert not found["held"]
+
+
 def test_the_table_has_a_row_an_arm_and_a_column_a_kind(scores, tmp_path):
     head, _, *rows = arm_table(Experiment(tmp_path, QUICK), scores)
     assert "compare" in head and "search" in head

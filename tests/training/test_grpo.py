@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -13,7 +14,14 @@ from tests.flows.test_cli import run
 from tests.support.trained import grpo, logged, warehouse_with_traces
 from training import preflight
 from training.errors import TrainingError
-from training.examples import Examples, prompts_hash, task_prompts, version_prompts
+from training.examples import (
+    Examples,
+    _prefixes,
+    nearest_half,
+    prompts_hash,
+    task_prompts,
+    version_prompts,
+)
 from training.grpo import reward_of, train_grpo
 from training.recipes import GrpoRecipe
 from training.rewards.rewards import make_rewards
@@ -23,7 +31,7 @@ from training.runs import Plan, open_run
 from training.students import load_model, open_student
 from training.trainers import TrainingReporter, grpo_trainer
 from warehouse.lineage.lineage import Walker
-from warehouse.query.read_back import read_pass_rates
+from warehouse.query.read_back import PrefixStart, read_pass_rates
 from warehouse.query.run_query import query
 from warehouse.storage.home import Warehouse
 from warehouse.versions.versions import open_version, resolve
@@ -280,6 +288,31 @@ def test_a_student_goes_on_from_where_it_was_measured_right_sometimes(
     assert all(row["prompt"] == other["prompt"] for row in begun for other in prompts.rows
                if other["question_id"] == row["question_id"])  # fmt: skip
     assert prompts_hash(prompts) != prompts_hash(replace(prompts, rows=begun))
+
+
+def test_of_measured_prefixes_those_nearest_to_half_are_taken(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    rates = {"mostly": 7, "half": 4, "seldom": 2, "rather": 5}
+    found = [PrefixStart(name, 1, (), solved, 8) for name, solved in rates.items()]
+    assert [p.tree_id for p in nearest_half(found)] == ["half", "rather", "seldom", "mostly"]
+    monkeypatch.setattr("training.examples.read_usable_prefixes", lambda *given: {"q": found})
+    monkeypatch.setattr("training.examples._by_prompt", lambda *given: {"nano": ["q"]})
+    student: Any = SimpleNamespace(model_id="m")
+    taken = _prefixes(Warehouse("nowhere"), [], student, grpo("prefixes=2"))
+    assert [p.tree_id for p in taken["q"]] == ["half", "rather"]
+
+
+def test_a_training_says_which_behavior_it_lost(
+    made: Warehouse, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    said: list[str] = []
+    lines = [{"behaviors/verification": 0.7}] * 5 + [{"behaviors/verification": 0.1}] * 5
+    monkeypatch.setattr("training.grpo.run_training", lambda *given: {"name": "m"})
+    monkeypatch.setattr("training.grpo.read_metrics", lambda file: lines)
+    reporter = TrainingReporter(message=said.append)
+    train_grpo(made, grpo("steps=1", ALL), task="sat2", name="lost", reporter=reporter)
+    assert said[-1].startswith("verification died: 70% of answers had it")
 
 
 @pytest.mark.parametrize(

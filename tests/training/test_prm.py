@@ -13,6 +13,7 @@ import torch
 from safetensors.torch import load_file
 
 from curation.traces.step_values import step_values
+from mcts.data import AnswerKind, Image, Question
 from mcts.teachers.checkpoints import recorded_process_reward
 from mcts.tree import Tree
 from tests.support.trained import logged, warehouse_with_traces
@@ -27,7 +28,7 @@ from training.trainers import TrainingReporter
 from training.values.calibration import Scored, calibration
 from training.values.lines import ANSWER_DEPTH, ValueLine, value_lines
 from training.values.model import HEAD, NO_TARGET, load_value_model
-from training.values.prm import line_examples, train_prm
+from training.values.prm import _held_out, line_examples, train_prm
 from training.values.trainer import check_values, mean_value, value_loss, value_trainer
 from warehouse.lineage.lineage import Walker
 from warehouse.models import open_model
@@ -166,6 +167,20 @@ def test_questions_about_held_out_images_are_not_trained_on(ready: Ready) -> Non
     assert images[0] and images[1] and not images[0] & images[1]
 
 
+def test_questions_about_one_image_are_held_out_together() -> None:
+    lines = []
+    for number in range(12):
+        image = Image(f"image {number % 6}", 10, 10)
+        question = Question("t", f"What {number}?", (image,), AnswerKind.TEXT, answers=("a",))
+        lines.append(ValueLine(question, (), "a", (None,), "line"))
+    held = _held_out(lines, 0.5)
+    images = [
+        line.question.images[0].image_id for line in lines if line.question.question_id in held
+    ]
+    assert len(images) == 6 and sorted(images[:3]) == sorted(images[3:])
+    assert _held_out(lines[::6], 0.5) == set(), "there is no other image to train on"
+
+
 def test_the_loss_is_the_divergence_from_soft_targets_by_weight() -> None:
     labels = torch.tensor([[0.75, NO_TARGET, 0.5]])
     weights = torch.tensor([[3.0, 0.0, 1.0]])
@@ -260,6 +275,13 @@ def test_calibration_is_by_depth_and_against_the_mean() -> None:
     assert first.baseline == pytest.approx(0.25)
     assert first.ece == pytest.approx((4 * 0.05 + 2 * 0.3) / 6)
     assert (found["step_2"].brier, found["answer"].brier) == (0, 1)
+
+
+def test_the_calibration_error_is_of_a_bins_mean_and_bins_do_not_make_up_for_each_other() -> None:
+    alike = [Scored(1, 0.52, 0.4, 1), Scored(1, 0.58, 0.7, 1)]
+    apart = [Scored(1, 0.42, 0.3, 1), Scored(1, 0.58, 0.7, 1)]
+    (same, _), (other, _) = (calibration(some, mean=0.5) for some in (alike, apart))
+    assert same.ece == pytest.approx(0) and other.ece == pytest.approx(0.12)
 
 
 def test_bad_input_is_one_sentence(made: Warehouse) -> None:

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import math
 from dataclasses import replace
+from typing import Any
 
 import pytest
+import torch
 
 from training.trees.comparison import SampledQuestion, comparison
 from training.trees.rollout_tree import (
@@ -18,6 +20,7 @@ from training.trees.rollout_tree import (
     leaf_masks,
     step_ends,
 )
+from training.trees.tree_rollouts import TreeGroup, TreeTrainer
 
 NAN = float("nan")
 
@@ -214,3 +217,38 @@ def test_the_comparison_says_what_either_way_gave() -> None:
     short = [replace(question, tokens=7) for question in trees]
     _, sentence = comparison(chains, short)
     assert sentence.startswith("2 questions at 47% of the chains' tokens; trees:")
+
+
+# ---- what a trainer makes of it --------------------------------------------------------------
+
+
+def test_a_tree_forks_at_no_more_places_at_once_than_it_may() -> None:
+    trainer: Any = TreeTrainer.__new__(TreeTrainer)
+    tree = two_chains(0.9, 0.2, 0.4, 0.1)
+    tree.budget = 100
+    for forks, leaves, count in ((1, 9, 1), (3, 9, 3), (3, 4, 2)):
+        trainer.__dict__ |= {"most_forks": forks, "most_leaves": leaves}
+        assert len(trainer._forks(0, tree)) == count
+
+
+@pytest.mark.parametrize(
+    ("scaled", "spreads"),
+    [("group", (0.5**0.5, 0.0)), ("batch", (0.5, 0.5)), ("none", (None, None))],
+)
+def test_advantages_are_divided_by_what_the_recipe_says(
+    scaled: str, spreads: tuple[float | None, float | None]
+) -> None:
+    groups = []
+    for rewards in ([1.0, 0.0], [1.0, 1.0]):
+        tree = RolloutTree()
+        for _ in rewards:
+            grown(tree, tree.root, (2, 0.1))
+        grade_leaves(tree, rewards)
+        own = torch.tensor(rewards)
+        generated = (None, [leaf.completion() for leaf in tree.leaves])
+        groups.append(TreeGroup([{}] * 2, generated, own[:, None], own, tree.tokens, tree))
+    trainer: Any = TreeTrainer.__new__(TreeTrainer)
+    trainer.__dict__["scale_rewards"] = scaled
+    found = trainer._advantages(groups, torch.zeros(4, 2, dtype=torch.long))
+    scale = 1.0 if spreads[0] is None else spreads[0] + 1e-4
+    assert found[:, 0].tolist() == pytest.approx([0.5 / scale, -0.5 / scale, 0, 0])

@@ -14,13 +14,15 @@ import torch
 import training
 from mcts.teachers.base import seed_of
 from training.errors import TrainingError
-from training.recipes import GrpoRecipe, SftRecipe, load_recipe
+from training.recipes import DpoRecipe, GrpoRecipe, SftRecipe, load_recipe
 from training.trainers import (
     PRIVATE_NAMES,
+    TrainingReporter,
     _grpo_config,
     _sharding,
     _turn_limits,
     common_arguments,
+    dpo_trainer,
     lora_config,
     offline,
 )
@@ -100,6 +102,22 @@ def test_every_trainer_is_told_what_the_recipe_says(run: Any) -> None:
     }  # fmt: skip
     assert common_arguments(run, recipe("sft", trackers=None), 32)["report_to"] == ["trackio"]
     assert common_arguments(run, recipe("sft", precision="bfloat16"), 32)["bf16"] is gpu
+
+
+def test_dpo_is_told_what_the_recipe_says(run: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    def made(**given: Any) -> Any:
+        return SimpleNamespace(**given, data_collator=None, ref_model=None)
+
+    monkeypatch.setattr("trl.DPOTrainer", made)
+    monkeypatch.setattr("training.trainers.freeze_vision", lambda *given: None)
+    monkeypatch.setattr("training.trainers.run_callbacks", lambda *given: [])
+    monkeypatch.setattr("training.trainers.quieted", lambda trainer: trainer)
+    monkeypatch.setattr("training.trainers.PairBatches", lambda *given: None)
+    changed = ["model=m", "trackers=[]", "beta=0.3", "loss=hinge", "sft_weight=0.25"]
+    told = load_recipe("nano-dpo", changed)
+    assert isinstance(told, DpoRecipe)
+    args = dpo_trainer(run, told, None, None, None, TrainingReporter()).args
+    assert (args.beta, args.loss_type, args.loss_weights) == (0.3, ["hinge", "sft"], [1.0, 0.25])
 
 
 def test_grpo_saves_no_checkpoint_within_a_batch(run: Any) -> None:

@@ -174,3 +174,33 @@ def test_prefixes_are_right_where_the_student_fails_and_wrong_where_it_does_not(
     assert read_usable_prefixes(warehouse, IDS, "s@1", "other", zooms=False) == {}
     rates = query(warehouse, "FROM student_difficulty WHERE evaluation_id = 'behind'")
     assert rates.num_rows == 0, "from a prefix on is not the question"
+
+
+def test_only_what_is_right_often_enough_and_measured_last_by_samples_is_begun_with(
+    warehouse: Warehouse,
+) -> None:
+    tree = f"fork-{IDS[2][:8]}"  # never right behind its first step, sometimes behind the second
+    for name, model, right in (("never", "n@1", 0), ("mostly", "e@1", 3)):
+        insert_new(warehouse, "predictions", answers(name, -1, -1, right))
+        insert_new(warehouse, "evaluations", [evaluation(name, model)])
+    measured = (("a", 3, 1.0), ("b", 1, 1.0), ("c", 4, 0.0))
+    for name, right, temperature in measured:
+        found = [{**row, "question_id": IDS[2]} for row in behind(name, tree, 2, right)]
+        insert_new(warehouse, "predictions", found)
+        row = evaluation(name, "n@1", control="prefixes", temperature=temperature)
+        insert_new(warehouse, "evaluations", [row])
+    sql = "FROM prefix_starts WHERE model IN ('n@1', 'e@1') ORDER BY model DESC, node_id"
+    rows = query(warehouse, sql).to_pylist()
+    shown = [tuple(row[k] for k in ("model", "node_id", "kind", "value", "solved")) for row in rows]
+    assert shown == [("n@1", 2, "right", 0.5, 1), ("e@1", 1, "wrong", 0.0, None)]
+
+
+def test_a_rate_is_in_the_last_band_that_it_reaches(warehouse: Warehouse) -> None:
+    rates = "(VALUES (0.0), (0.01), (0.24), (0.25), (0.74), (0.75), (0.99), (1.0)) AS rates (rate)"
+    found = query(
+        warehouse,
+        f"SELECT band FROM {rates} ASOF JOIN pass_rate_bands ON rate >= at_least ORDER BY rate",
+    )
+    assert found["band"].to_pylist() == [
+        "unsolved", "hard", "hard", "medium", "medium", "easy", "easy", "solved",
+    ]  # fmt: skip
