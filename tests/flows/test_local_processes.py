@@ -148,9 +148,12 @@ def test_what_to_type_next_is_said(tmp_path: Path, capsys: pytest.CaptureFixture
     local_server._say_what_to_type("http://127.0.0.1:1", tmp_path, ["worker"], ["inbox/sat2"])
     said = capsys.readouterr().out
     assert "PREFECT_API_URL=http://127.0.0.1:1/api prefect worker start --pool vigorl-gpu" in said
+    assert "PREFECT_API_URL=http://127.0.0.1:1/api " in said.partition("run a deployment:")[2]
     assert "drop them into inbox/sat2" in said and said.endswith("vigorl down\n")
     local_server._say_what_to_type("http://127.0.0.1:1", tmp_path, ["gpu-worker"], [])
     assert "no GPU here" not in capsys.readouterr().out
+    local_server._say_what_to_type("http://127.0.0.1:4200", tmp_path, ["gpu-worker"], [])
+    assert "PREFECT_API_URL" not in capsys.readouterr().out
 
 
 # ---- `up`, without what it starts ----------------------------------------------------------------

@@ -52,6 +52,7 @@ def test_a_model_is_promoted_rolled_back_and_in_the_history(home, capsys):
         (("promote", "sat2", "nobody", "--reason", "x"), "no model 'nobody' was trained here"),
         (("show", "champion:sat2"), "sat2 has no champion: `vigorl models promote sat2 MODEL`"),
         (("rollback", "sat2"), "sat2 has no champion to go back from"),
+        (("promote", "sat2", "first", "--reason", " "), "--reason: say why"),
         (("history", "sat2", "--as-of", "yesterday"), "--as-of 'yesterday' is no day or time"),
     ],
 )

@@ -279,6 +279,14 @@ def test_a_split_is_a_name(warehouse: Warehouse, tmp_path: Path, split: str) -> 
     assert import_questions(warehouse, "sat2", file, split="held-out").added == 1
 
 
+def test_a_split_that_is_nearly_train_is_remarked(warehouse: Warehouse, tmp_path: Path) -> None:
+    file = sat2(tmp_path / "questions.parquet", [row(0)])
+    (remark,) = import_questions(warehouse, "sat2", file, split="trian").remarks
+    assert remark.startswith("trian is an evaluation set, as every split but train")
+    for split in ("train", "test", "gate"):
+        assert import_questions(warehouse, "sat2", file, split=split).remarks == ()
+
+
 @pytest.mark.parametrize(
     ("name", "split"),
     [
