@@ -8,6 +8,7 @@ from warehouse.query.limits import Limits
 from warehouse.query.run_query import query
 from warehouse.query.sql_guard import QueryError
 from warehouse.storage.home import Warehouse
+from warehouse.tables.delta import insert_new
 
 ENDLESS = {
     "a product": "SELECT count(*) FROM range(100000000000) a, range(100000) b",
@@ -64,7 +65,9 @@ def test_commands_take_a_timeout(tmp_path, command):
     from tests.support.project import Project
 
     statement = f"SELECT 'x' AS trace_id FROM ({ENDLESS['a product']})"
-    ran = Project(tmp_path).run(*command, statement, "--timeout", 0.3)
+    project = Project(tmp_path)
+    insert_new(Warehouse(str(project.home)), "runs", [{"run_id": "r", "kind": "build"}])
+    ran = project.run(*command, statement, "--timeout", 0.3)
     assert ran.status == 2
     assert ran.err.startswith("vigorl: the query took longer than 0.3 s")
     assert len(ran.err.splitlines()) == 1
