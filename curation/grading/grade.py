@@ -12,6 +12,7 @@ both kept to `DECIMALS` places, so that what conversion leaves in the last digit
 from __future__ import annotations
 
 import math
+from functools import lru_cache
 
 from curation.grading.actions import Action, parse_action, same_action
 from curation.grading.choices import choice_index
@@ -40,12 +41,22 @@ def grade(question: Question, answer: str | None) -> Grade:
 def _ungradable(question: Question) -> str:
     """Say why no answer to the question can be graded; nothing where one can."""
     if question.answer_kind is AnswerKind.TEXT and question.choices:
-        known = any(choice_of(question, text) is not None for text in question.answers)
+        known = _gold_choices(question.choices, question.answers)
         return "" if known else "no gold answer is one of the choices"
     if question.answer_kind is AnswerKind.ACTION:
-        known = any(parse_action(text) is not None for text in question.answers)
-        return "" if known else "no gold answer is an action"
+        return "" if _gold_actions(question.answers) else "no gold answer is an action"
     return ""
+
+
+@lru_cache(maxsize=4096)
+def _gold_choices(choices: tuple[str, ...], answers: tuple[str, ...]) -> frozenset[int]:
+    """Return the indices of the choices that gold answers name."""
+    return frozenset(i for text in answers if (i := choice_index(choices, text)) is not None)
+
+
+@lru_cache(maxsize=4096)
+def _gold_actions(answers: tuple[str, ...]) -> tuple[Action, ...]:
+    return tuple(gold for text in answers if (gold := parse_action(text)) is not None)
 
 
 def choice_of(question: Question, answer: str) -> int | None:
@@ -75,7 +86,7 @@ def _grade_text(question: Question, answer: str) -> Grade:
         picked = choice_of(question, answer)
         if picked is None:
             return Grade(0.0, "not one of the choices")
-        right = picked in {choice_of(question, text) for text in question.answers}
+        right = picked in _gold_choices(question.choices, question.answers)
         return Grade(float(right), "the right choice" if right else "another choice is right")
     spellings = {answer, without_variable(answer)}
     if any(same_text(said, gold) for said in spellings for gold in question.answers):
@@ -121,9 +132,7 @@ def _grade_point(question: Question, answer: str) -> Grade:
 
 
 def _grade_action(question: Question, answer: str) -> Grade:
-    golds = [gold for text in question.answers if (gold := parse_action(text)) is not None]
-    if not golds:
-        return Grade(None, "no gold answer is an action")
+    golds = _gold_actions(question.answers)
     action = parse_action(answer)
     if action is None:
         return Grade(0.0, "the answer is not an action")

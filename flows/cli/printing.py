@@ -144,10 +144,10 @@ def existing_warehouse(home: str | None) -> Any:
         Problem: nothing was ever stored there.
     """
     from flows.settings import Problem
-    from warehouse.query.run_query import table_versions
     from warehouse.storage.home import Warehouse
+    from warehouse.tables.delta import has_tables
 
     found = Warehouse.at(home)
-    if all(version is None for version in table_versions(found).values()):
+    if not has_tables(found):
         raise Problem(f"there is no warehouse at {found.root}: it has no table")
     return found

@@ -10,7 +10,8 @@ from __future__ import annotations
 
 import asyncio
 import uuid
-from collections.abc import Awaitable, Callable, Sequence
+from collections import Counter
+from collections.abc import Awaitable, Callable, Iterable, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
@@ -213,11 +214,6 @@ def find_uncurated(
 ) -> list[str]:
     """List trees with a trace that this code and these filters have not cut or judged."""
     wanted = {one.name: one.method for one in trace_filters(filters, None)}
-    same = " OR ".join(
-        f"(filter = {quoted(name)} AND coalesce(method, 'rules/' || version) = {quoted(method)})"
-        for name, method in wanted.items()
-    )
-    # What a filter has judged is grouped, not sorted as in latest_verdicts: that spills to disk.
     curated = _asked_of(
         warehouse,
         tree_ids,
@@ -228,14 +224,7 @@ def find_uncurated(
             WHERE linearizer = CASE WHEN trees.crops IS NULL THEN {quoted(linearize.MAKER)}
                 ELSE {quoted(linearize.ZOOM_MAKER)} END
         ),
-        judged AS (
-            SELECT trace_id, max_by(same AND n = {len(wanted)}, version) AS same FROM (
-                SELECT
-                    trace_id, version, bool_and({same}) AS same, count(*) AS n
-                FROM verdicts SEMI JOIN cut USING (trace_id)
-                WHERE stage IS NULL GROUP BY trace_id, version
-            ) GROUP BY trace_id
-        ),
+        judged AS ({_judged_by(wanted.items(), len(wanted))}),
         counted AS (
             SELECT DISTINCT trace_id, true AS counted FROM behaviors SEMI JOIN cut USING (trace_id)
             WHERE method = {quoted(behaviors.METHOD)}
@@ -261,25 +250,43 @@ async def refilter(
     A build applies its filters to its own trees, and those of the second stage to all of the task.
     Other values make a filter another one; newer code does not: that is for `curate`.
     """
-    if not await asyncio.to_thread(_judged_otherwise, warehouse, filters):
-        return
     left = await asyncio.to_thread(_trees_judged_otherwise, warehouse, task, filters)
     for start in range(0, len(left), CURATION_BATCH):
         await step(curate_trees)(warehouse, run_id, left[start : start + CURATION_BATCH], filters)
 
 
-def _judged_otherwise(warehouse: Warehouse, filters: Sequence[Filter]) -> bool:
-    """Whether a trace's verdicts may be by other filters; False is certain.
-
-    Each filter must have judged as many traces as each other one, and always with these values.
-    """
-    counts = dict.fromkeys((one.name for one in trace_filters(filters, None)), 0)
-    alike = _alike(warehouse, filters)
-    for name, method, judged in _first_stage(warehouse):
-        if (name, method) not in alike:
-            return True
+def _trees_judged_otherwise(
+    warehouse: Warehouse, task: str, filters: Sequence[Filter]
+) -> list[str]:
+    """List a task's trees with a trace whose newest verdicts are not those of these filters."""
+    wanted = {one.name: one.method for one in trace_filters(filters, None)}
+    stored = _first_stage(warehouse)
+    alike = {
+        (name, method)
+        for name, method, _ in stored
+        if name in wanted and not describe_change(name, method, wanted[name])
+    }
+    counts = Counter(dict.fromkeys(wanted, 0))
+    for name, _, judged in stored:
         counts[name] += judged
-    return len(set(counts.values())) > 1
+    # Nearly always each filter has judged as many traces as each other, with these values.
+    if len(alike) == len(stored) and len(set(counts.values())) <= 1:
+        return []
+    found = query_trusted(
+        warehouse,
+        f"""
+        WITH cut AS (
+            SELECT tree_id, trace_id FROM latest_traces
+            WHERE task = {quoted(task)} AND tree_id IS NOT NULL
+        )
+        SELECT DISTINCT tree_id FROM ({_judged_by(sorted(alike), len(wanted))})
+        JOIN cut USING (trace_id) WHERE NOT same ORDER BY 1
+        """,
+    )
+    return [str(tree_id) for tree_id in found["tree_id"].to_pylist()]
+
+
+_METHOD = "coalesce(method, 'rules/' || version)"
 
 
 def _first_stage(warehouse: Warehouse) -> list[tuple[str, str, int]]:
@@ -291,47 +298,23 @@ def _first_stage(warehouse: Warehouse) -> list[tuple[str, str, int]]:
         ).fetchall()
 
 
-_METHOD = "coalesce(method, 'rules/' || version)"
+def _judged_by(methods: Iterable[tuple[str, str]], filters: int) -> str:
+    """Return the statement that tells of each trace of the table `cut` whether its newest verdicts
+    of the first stage are by that many filters, each with one of these methods (`same`).
 
-
-def _alike(warehouse: Warehouse, filters: Sequence[Filter]) -> set[tuple[str, str]]:
-    """Return filters with their methods that have the values of `filters`, by any code of them."""
-    wanted = {one.name: one.method for one in trace_filters(filters, None)}
-    return {
-        (name, method)
-        for name, method, _ in _first_stage(warehouse)
-        if name in wanted and not describe_change(name, method, wanted[name])
-    }
-
-
-def _trees_judged_otherwise(
-    warehouse: Warehouse, task: str, filters: Sequence[Filter]
-) -> list[str]:
-    """List a task's trees with a trace whose newest verdicts are not those of these filters."""
-    wanted = trace_filters(filters, None)
-    pairs = sorted(_alike(warehouse, filters))
+    Grouped, not sorted as in latest_verdicts: that spills to disk.
+    """
     same = " OR ".join(
-        f"(filter = {quoted(name)} AND {_METHOD} = {quoted(method)})" for name, method in pairs
+        f"(filter = {quoted(name)} AND {_METHOD} = {quoted(method)})" for name, method in methods
     )
-    found = query_trusted(
-        warehouse,
-        f"""
-        WITH cut AS (
-            SELECT tree_id, trace_id FROM latest_traces
-            WHERE task = {quoted(task)} AND tree_id IS NOT NULL
-        )
-        SELECT DISTINCT tree_id FROM (
-            SELECT trace_id, max_by(same AND n = {max(1, len(wanted))}, version) AS same FROM (
-                SELECT
-                    trace_id, version, bool_and({same or "filter = '(none)'"}) AS same,
-                    count(*) AS n
-                FROM verdicts SEMI JOIN cut USING (trace_id)
-                WHERE stage IS NULL GROUP BY trace_id, version
-            ) GROUP BY trace_id
-        ) JOIN cut USING (trace_id) WHERE NOT same ORDER BY 1
-        """,
-    )
-    return [str(tree_id) for tree_id in found["tree_id"].to_pylist()]
+    return f"""
+        SELECT trace_id, max_by(same AND n = {max(1, filters)}, version) AS same FROM (
+            SELECT
+                trace_id, version, bool_and({same or "filter = '(none)'"}) AS same, count(*) AS n
+            FROM verdicts SEMI JOIN cut USING (trace_id)
+            WHERE stage IS NULL GROUP BY trace_id, version
+        ) GROUP BY trace_id
+    """
 
 
 def _asked_of(warehouse: Warehouse, tree_ids: Sequence[str], sql: str) -> list[tuple[Any, ...]]:

@@ -7,9 +7,9 @@ The trees of a batch grow together, wave by wave, in the decoder that also sampl
 the chains from each question, then forks that are chosen by all that was sampled before
 (`training.trees.rollout_tree`), until a tree has written what `group` chains would have: `group`
 times the mean length of its own chains. Where nothing can fork, further chains are sampled. A fork
-is sampled where it is expected to fit, so a tree
-may write a little more or less. Each sample's seed is a hash of the training's seed, the step, the
-prompt, and the path of the sample in its tree; so a training that was killed grows the same trees.
+is sampled where it is expected to fit, so a tree may write a little more or less. Each sample's
+seed is a hash of the training's seed, the step, the prompt, and the path of the sample in its tree;
+so a training that was killed grows the same trees.
 
 TRL gets each leaf as a completion, with an advantage and a mask a token. How many leaves a batch
 has varies; where it does not divide into micro batches, masked copies of the last one fill it up.

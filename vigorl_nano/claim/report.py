@@ -83,7 +83,7 @@ def scores_of(
         warehouse,
         "SELECT evaluation_id, question_id, any_value(image_ids) AS images, "
         "any_value(family) AS family, "
-        "avg(score) AS score "
+        "avg(score) AS score, bool_or(score IS NULL) AS ungraded "
         "FROM predictions JOIN questions USING (question_id) "
         f"WHERE evaluation_id IN ({listed}) GROUP BY ALL ORDER BY question_id, evaluation_id",
     ).to_pylist()
@@ -94,7 +94,8 @@ def scores_of(
         by[row["evaluation_id"]][row["question_id"]] = row["score"]
         images[row["question_id"]] = tuple(row["images"])
         families[row["question_id"]] = row["family"]
-    order = sorted(images)
+    ungraded = {row["question_id"] for row in rows if row["ungraded"]}
+    order = sorted(images.keys() - ungraded)
     scores = {
         name: np.array([[by[e["evaluation_id"]][q] for q in order] for e in some])
         for name, some in ids.items()

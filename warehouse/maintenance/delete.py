@@ -9,9 +9,9 @@ kept. First the revocation is recorded, so that versions published from now on l
 Then rows are deleted, dependent ones first, so that repeating an interrupted deletion finds the
 rest; the journal's records of its searches before the trees that name them; then the images that no
 other source shows; then every replaced file of these tables, so that none of their earlier versions
-can be read any more. No build and no publication should run meanwhile: one that does is found at
-the end. What is out of reach is reported by name as far
-as it is known: exports, models, journals of judges.
+can be read any more. No build and no publication should run meanwhile; a version that one
+published is found at the end. What is out of reach is reported by name as far as it is known:
+exports, models, journals of judges.
 
 A version's bundle cannot lose single rows: it is identified by their hash. So a version that holds
 some is deleted as a whole, its number stays taken, and models trained on it still name it.

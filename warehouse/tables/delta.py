@@ -67,6 +67,13 @@ def open_table(warehouse: Warehouse, name: str, version: int | None = None) -> D
         return None
 
 
+def has_tables(warehouse: Warehouse) -> bool:
+    """Return whether anything was ever stored; no log is read for it."""
+    options = warehouse.storage_options
+    tables = (warehouse.table_uri(name) for name in TABLES)
+    return any(DeltaTable.is_deltatable(uri, storage_options=options) for uri in tables)
+
+
 def rows_to_arrow(name: str, rows: Iterable[Mapping[str, Any]], **fill: Any) -> pa.Table:
     """Rows as an Arrow table in the schema of `name`; `fill` gives columns the rows lack.
 
