@@ -25,7 +25,7 @@ ifneq ($(MADE_IN),$(CURDIR))
 endif
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test coverage test-slow mutants check lint-deploy docs up down vllm vllm-cpu sample nano nano-base nano-teacher nano-reader nano-zoom nano-eval task-control claim-zoom claim-trees bench-engine bench-search bench-zoom bench-client bench-warehouse bench-scale chaos-search chaos-retrain claim lock wheel clean bench-training
+.PHONY: help setup demo test coverage test-slow mutants check lint-deploy docs up down vllm vllm-cpu sample nano nano-base nano-teacher nano-reader nano-zoom nano-eval task-control claim-zoom claim-points claim-trees bench-engine bench-search bench-zoom bench-client bench-warehouse bench-scale chaos-search chaos-retrain claim lock wheel clean bench-training
 
 help: ## list these targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-10s %s\n", $$1, $$2 }' Makefile
@@ -96,14 +96,17 @@ nano-eval: $(STAMP) ## how well the embedded models read pictures they have not 
 task-control: $(STAMP) ## what the embedded model is worth on each task, beside grey pictures (minutes)
 	@$(BIN)/python -m vigorl_nano.task_control sat2 vstar web-grounding web-action $(ARGS)
 
-claim: $(STAMP) ## the paper's claim on the embedded models (hours; ARGS=--quick for a check)
-	@$(BIN)/python -m vigorl_nano.claim $(ARGS)
+claim: $(STAMP) ## what zoom, search and RL are worth on the embedded model that zooms (hours a seed; ARGS=--quick for a check)
+	@$(BIN)/python -m vigorl_nano.claims.zoom $(ARGS)
 
-claim-zoom: $(STAMP) ## what zoom, search and GRPO are worth on the embedded model that zooms (hours; ARGS=--quick for a check)
-	@$(BIN)/python -m vigorl_nano.zoom_claim $(ARGS)
+claim-zoom: $(STAMP) ## what zoom is worth alone: fewer arms of the same experiment
+	@$(BIN)/python -m vigorl_nano.claims.zoom --part zoom $(ARGS)
+
+claim-points: $(STAMP) ## what points are worth: the paper's comparison in rooms (3 hours; ARGS=--quick)
+	@$(BIN)/python -m vigorl_nano.claims.points $(ARGS)
 
 claim-trees: $(STAMP) ## what trees are worth to GRPO on the embedded model, at equal tokens (half an hour; ARGS=--quick)
-	@$(BIN)/python -m vigorl_nano.claim.trees $(ARGS)
+	@$(BIN)/python -m vigorl_nano.claims.trees $(ARGS)
 
 chaos-search: $(STAMP) ## builds that are killed and starved: 200 seeded scenarios, minutes
 	@$(BIN)/python -m tests.chaos $(ARGS)

@@ -22,7 +22,7 @@ from benchmarks.search.model_server import (
 )
 from benchmarks.search.overhead import cpu_per_request, memory
 from benchmarks.search.real_server import against_itself
-from benchmarks.search.search_vs_best_of_n import build_once, ratio, where_sampling_fails
+from benchmarks.search.search_vs_best_of_n import build_once, failed_questions
 from flows.stages.search import overlapping
 from mcts.concurrency import gather
 from mcts.teachers.base import ImagePart, Message, Request, TextPart
@@ -304,21 +304,14 @@ def test_a_shard_with_nothing_to_do_delays_no_other():
     assert virtual_clock.run(overlapping(range(6), work, 4))[1] <= 3
 
 
-def test_a_ratio_has_an_interval_over_scenes() -> None:
-    ours, theirs = [1.0, 1.0, 1.0, 0.0] * 10, [1.0, 0.0, 1.0, 0.0] * 10
-    value, low, high = ratio(ours, theirs, [i // 2 for i in range(40)])
-    assert value == 1.5 and low <= value <= high and low > 1
-    assert ratio(ours, ours, range(40)) == (1, 1, 1)
-
-
 def test_where_sampling_fails_nowhere_there_is_nothing_to_compare() -> None:
-    (none,) = where_sampling_fails("sat2", "mcts", limit=1, tokens=4000, runs=1)
+    (none,) = failed_questions("sat2", "mcts", limit=1, tokens=4000, runs=1)
     assert none.value == 0, "half the budget is enough"
 
 
 @pytest.mark.slow
 def test_of_few_questions_no_ratio_is_held_against_a_target() -> None:
-    rows = list(where_sampling_fails("vstar", "mcts", limit=16, tokens=1, runs=1))
+    rows = list(failed_questions("vstar", "mcts", limit=16, tokens=1, runs=1))
     asked, solved, theirs, measured, points, spent = rows
     assert 0 < asked.value <= 16 and solved.value <= asked.value and theirs.value < 10
     assert "ratio" in measured.what and measured.at_least is None and measured.verdict == ""

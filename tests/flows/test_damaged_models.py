@@ -9,7 +9,7 @@ from PIL import Image
 from flows.cli.app import main
 from tests.flows.test_cli import run
 from vigorl_nano import BASE
-from vigorl_nano.claim.parts import EVERY_BAND
+from vigorl_nano.claims.parts import EVERY_BAND
 from warehouse.query.run_query import query
 from warehouse.sources.importing import import_sample
 from warehouse.storage.home import Warehouse

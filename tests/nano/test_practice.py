@@ -9,8 +9,8 @@ import yaml
 
 from tests.nano.test_models import ONE, TAKE, TWO, example
 from vigorl_nano import READER
-from vigorl_nano.claim.plan import FAMILIES as CLAIM_FAMILIES
-from vigorl_nano.claim.plan import PLACES
+from vigorl_nano.claims.points.plan import FAMILIES as CLAIM_FAMILIES
+from vigorl_nano.claims.points.plan import PLACES
 from vigorl_nano.pretraining import pool, reading
 from vigorl_nano.pretraining.batches import make_replies
 from vigorl_nano.pretraining.config import CELLS, LOOK_HEADS

@@ -1,36 +1,20 @@
-"""The claim's experiment: a fair plan, stages that are run once, intervals that say how sure."""
+"""The claim for points: a fair plan, stages that are run once, its tables."""
 
 import dataclasses
 import json
 import sys
-from xml.etree import ElementTree
 
 import numpy as np
 import pytest
 
-from curation.scores.bootstrap import mean_of
 from training.recipes import load_recipe
-from vigorl_nano.claim import report
-from vigorl_nano.claim.__main__ import default_folder, main
-from vigorl_nano.claim.interval_plot import Row, draw_intervals
-from vigorl_nano.claim.plan import ARMS, FULL, QUICK, TRAINED, size_identity, stages
-from vigorl_nano.claim.report import (
-    ArmScores,
-    by_family,
-    by_places,
-    differences,
-    expectation_sentence,
-    interval,
-)
-from vigorl_nano.claim.stages import (
-    Experiment,
-    Runner,
-    Stage,
-    StageFailed,
-    needed,
-    open_experiment,
-)
-from vigorl_nano.claim.work import STAGES
+from vigorl_nano.claims.points import report
+from vigorl_nano.claims.points.__main__ import default_folder, main
+from vigorl_nano.claims.points.plan import ARMS, FULL, QUICK, TRAINED, size_identity, stages
+from vigorl_nano.claims.points.report import by_places
+from vigorl_nano.claims.points.work import STAGES
+from vigorl_nano.claims.scores import ArmScores
+from vigorl_nano.claims.stages import Experiment, needed, open_experiment
 
 
 @pytest.fixture(params=[FULL, QUICK], ids=["full", "quick"])
@@ -92,46 +76,12 @@ def test_arms_differ_in_what_their_names_say():
         }
 
 
-def test_one_seeds_interval_is_that_of_the_images():
-    rng = np.random.default_rng(1)
-    scenes = rng.integers(60, size=200)
-    scores = rng.random(200).round()
-    ours, known = interval(scores[None], list(scenes)), mean_of(list(scores), list(scenes))
-    assert ours.value == pytest.approx(known.value)
-    assert (ours.low, ours.high) == pytest.approx((known.low, known.high), abs=0.015)
-
-
-def test_seeds_that_disagree_widen_the_interval():
-    scenes = list(range(400))
-    agreeing = np.full((3, 400), 0.5)
-    differing = agreeing + np.array([[-0.2], [0.0], [0.2]])
-    assert interval(agreeing, scenes).high - interval(agreeing, scenes).low == pytest.approx(0)
-    apart = interval(differing, scenes)
-    assert apart.low == pytest.approx(0.3) and apart.high == pytest.approx(0.7)
-
-
 def scores_of(**scores):
     n = len(next(iter(scores.values()))[0])
     return ArmScores(
         tuple(map(str, range(n))), tuple(range(n)),
         {name: np.array(rows, dtype=float) for name, rows in scores.items()},
     )  # fmt: skip
-
-
-def test_the_claim_holds_only_where_the_gap_is_large_and_sure():
-    n = 200
-    ours = [[1.0] * (n - 20) + [0.0] * 20] * 2
-    four_less = [[1.0] * (n - 28) + [0.0] * 28] * 2
-    ten_less = [[1.0] * (n - 40) + [0.0] * 40] * 2
-    found = scores_of(vigorl=ours, grpo=four_less, **{"sft-answers": four_less, "sft-mcts": ours})
-    held = {row["than"]: row["held"] for row in differences(found)}
-    assert held == {"grpo": False, "sft-answers": True, "sft-mcts": False}
-    (row,) = differences(scores_of(vigorl=ours, grpo=ten_less))
-    assert (
-        row["held"]
-        and "+10.0" in expectation_sentence(row)
-        and "holds" in expectation_sentence(row)
-    )
 
 
 def test_sampled_answers_are_shown_beside_greedy_ones_where_they_are_there(monkeypatch):
@@ -150,19 +100,11 @@ def test_sampled_answers_are_shown_beside_greedy_ones_where_they_are_there(monke
     cells = {row.split(" | ")[0].strip("| "): row.split(" | ")[2:4] for row in rows}
     assert [cell.split()[0] for cell in cells[ARMS["vigorl"].title]] == ["100.0", "50.0"]
     greedy, sampled = report.differences_by_sampling(experiment, found["greedy"]).items()
-    assert greedy[0] == "greedy" and greedy[1][0]["held"]
-    assert sampled[0] == "at T = 0.5" and not sampled[1][0]["held"]
+    assert greedy[0] == "greedy" and greedy[1][0].held
+    assert sampled[0] == "at T = 0.5" and not sampled[1][0].held
     del found["sampled"]
     assert "at T" not in report.arm_table(experiment, "test", "test", found["greedy"])[2]
     assert list(report.differences_by_sampling(experiment, found["greedy"])) == ["greedy"]
-
-
-def test_kinds_of_questions_are_separated():
-    found = scores_of(vigorl=[[1.0, 0.0, 1.0, 1.0], [0.0, 1.0, 1.0, 1.0]])
-    found = dataclasses.replace(found, families=("b", "b", "a", "a"))
-    head, *_, row = by_family(found)[2:]
-    assert head == "| trained as | a | b |"
-    assert row.endswith("| 100.0 | 50.0 |") and ARMS["vigorl"].title in row
 
 
 def test_a_gap_is_shown_where_places_decide_and_elsewhere():
@@ -174,67 +116,8 @@ def test_a_gap_is_shown_where_places_decide_and_elsewhere():
     assert "| +0.0 [" in row
 
 
-def test_the_plot_is_svg_whose_dots_lie_inside_their_intervals():
-    found = scores_of(a=[[1.0, 0.0, 1.0, 0.0]], b=[[1.0, 0.0, 1.0, 1.0]])
-    half, more = (interval(found.scores[name], found.scenes) for name in "ab")
-    svg = ElementTree.fromstring(
-        draw_intervals([Row("<a> & b", half), Row("c", more, True)], "t & t")
-    )
-    space = "{http://www.w3.org/2000/svg}"
-    dots = [float(dot.get("cx")) for dot in svg.findall(f"{space}circle")]
-    lines = [line for line in svg.findall(f"{space}line") if line.get("stroke-width")]
-    for dot, line in zip(dots, lines, strict=True):
-        assert float(line.get("x1")) < dot < float(line.get("x2"))
-    assert dots[0] < dots[1]
-    texts = [text.text for text in svg.findall(f"{space}text")]
-    assert {"t & t", "<a> & b", "50.0", "75.0"} <= set(texts)
-
-
-OUTCOME = (
-    "import json, pathlib, sys; path = pathlib.Path(sys.argv[1]);"
-    "path.parent.mkdir(exist_ok=True); path.write_text(json.dumps({'seconds': 1}));"
-    "print(sys.argv[1], file=open(path.parent.parent / 'ran', 'a'))"
-)
-
-
 def begin(folder, size):
     return open_experiment(folder, size, size_identity(size))
-
-
-PLAN = [Stage("a", ()), Stage("b", ("a",)), Stage("c", ("b",)), Stage("d", ())]
-
-
-def runner(tmp_path, failing=()):
-    experiment = Experiment(tmp_path, QUICK)
-
-    def command(stage):
-        if stage.name in failing:
-            return [sys.executable, "-c", "import sys; sys.exit('it is broken')"]
-        return [sys.executable, "-c", OUTCOME, str(experiment.file(stage.name))]
-
-    return Runner(experiment, 2, command)
-
-
-def ran(tmp_path):
-    return [line.rpartition("/")[2][0] for line in (tmp_path / "ran").read_text().splitlines()]
-
-
-def test_a_stage_runs_once_and_after_those_it_needs(tmp_path):
-    runner(tmp_path).run(PLAN)
-    order = ran(tmp_path)
-    assert sorted(order) == ["a", "b", "c", "d"]
-    assert order.index("a") < order.index("b") < order.index("c")
-    runner(tmp_path).run(PLAN)
-    assert len(ran(tmp_path)) == 4
-
-
-def test_what_needs_a_failed_stage_waits_and_the_rest_goes_on(tmp_path, capfd):
-    with pytest.raises(StageFailed, match="failed: b"):
-        runner(tmp_path, failing={"b"}).run(PLAN)
-    assert sorted(ran(tmp_path)) == ["a", "d"]
-    assert "it is broken" in capfd.readouterr().err
-    runner(tmp_path).run(PLAN)
-    assert sorted(ran(tmp_path)) == ["a", "b", "c", "d"]
 
 
 def test_a_folder_of_another_size_is_left_alone(tmp_path):
@@ -263,8 +146,8 @@ def test_more_samples_of_the_same_models_are_no_other_experiment(tmp_path):
 
 def test_each_start_has_a_folder_of_its_own():
     other = dataclasses.replace(FULL, start="runs/x/nano-base")
-    assert default_folder(FULL, quick=False).as_posix() == "runs/claim"
-    assert default_folder(other, quick=True).as_posix() == "runs/claim-quick-from-nano-base"
+    assert default_folder(FULL, quick=False).as_posix() == "runs/claim-points"
+    assert default_folder(other, quick=True).as_posix() == "runs/claim-points-quick-from-nano-base"
 
 
 @pytest.mark.parametrize(

@@ -14,7 +14,8 @@ from dataclasses import asdict, dataclass
 from typing import Any
 
 from mcts.data import ResponseStyle, content_id
-from vigorl_nano.claim.stages import Stage
+from vigorl_nano.claims.scores import Expectation
+from vigorl_nano.claims.stages import Stage
 
 GROUNDED = ResponseStyle.GROUNDED
 UNGROUNDED = ResponseStyle.UNGROUNDED
@@ -121,8 +122,12 @@ SPLITS = ("train", "validation", "test")
 CONTROLLED = ("base", "vigorl")
 """Arms that are also evaluated with blank images."""
 
-EXPECTED = {"grpo": 0.05, "sft-answers": 0.0, "sft-mcts": 0.0}
-"""The arms ViGoRL should beat, and by how much at least; the interval must exclude 0 as well."""
+EXPECTED = (
+    Expectation("vigorl", "grpo", 0.05),
+    Expectation("vigorl", "sft-answers"),
+    Expectation("vigorl", "sft-mcts"),
+)
+"""The arms ViGoRL should beat."""
 
 
 def stages(size: Size) -> list[Stage]:

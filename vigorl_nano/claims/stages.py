@@ -4,7 +4,7 @@
     Runner(experiment, workers=2, command=command).run(stages)
     run_stage(experiment, stage, {"train": train_arm, ...})       # what such a process does
 
-`make claim` and `make claim-zoom` are such experiments. A stage that was killed is simply run
+`make claim` and `make claim-points` are such experiments. A stage that was killed is simply run
 again: everything that stages do can be interrupted and continued.
 """
 

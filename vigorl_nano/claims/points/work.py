@@ -15,15 +15,15 @@ import os
 from flows.progress import TerminalProgress
 from flows.settings import BuildSettings, EvaluateSettings, GrpoSettings, SftSettings
 from flows.stages.build import build
-from vigorl_nano.claim.parts import (
+from vigorl_nano.claims.parts import (
     EVERY_BAND,
     evaluation_outcome,
     publish_kept,
     train_model,
     tree_limits,
 )
-from vigorl_nano.claim.plan import ARMS, CONTROLLED, RATES, SPLITS, TEMPERATURE
-from vigorl_nano.claim.stages import Experiment, Stage, Work
+from vigorl_nano.claims.points.plan import ARMS, CONTROLLED, RATES, SPLITS, TEMPERATURE
+from vigorl_nano.claims.stages import Experiment, Stage, Work
 from vigorl_nano.rooms.sample import write_split
 from warehouse.sources.importing import import_questions
 from warehouse.storage.home import Warehouse

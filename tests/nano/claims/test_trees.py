@@ -8,9 +8,9 @@ from pathlib import Path
 
 import numpy as np
 
-from vigorl_nano.claim.report import ArmScores
-from vigorl_nano.claim.stages import Experiment, needed
-from vigorl_nano.claim.trees import (
+from vigorl_nano.claims.points.report import ArmScores
+from vigorl_nano.claims.stages import Experiment, needed
+from vigorl_nano.claims.trees import (
     ARMS,
     FULL,
     QUICK,

@@ -24,9 +24,9 @@ from mcts.data import content_id
 from training.evaluation.report import cell
 from training.recipes import GrpoRecipe, load_recipe
 from training.runs import read_metrics
-from vigorl_nano.claim.parts import EVERY_BAND, evaluation_outcome, train_model
-from vigorl_nano.claim.report import ArmScores, interval, save_report, scores_of, time_spent
-from vigorl_nano.claim.stages import (
+from vigorl_nano.claims.parts import EVERY_BAND, evaluation_outcome, train_model
+from vigorl_nano.claims.scores import ArmScores, interval, save_report, scores_of, time_spent
+from vigorl_nano.claims.stages import (
     Experiment,
     Stage,
     Work,
@@ -235,7 +235,7 @@ def main() -> None:
     quick = "-quick" if options.quick else ""
     folder = options.folder or Path("runs") / f"claim-trees{quick}-{steps}-steps"
     experiment = open_experiment(folder, size, size_identity(size))
-    again = ["vigorl_nano.claim.trees", "--steps", str(steps)]
+    again = ["vigorl_nano.claims.trees", "--steps", str(steps)]
     run_command(parser, options, experiment, stages(size), STAGES, again)
     write_report(experiment)
 

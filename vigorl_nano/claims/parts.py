@@ -13,7 +13,7 @@ from flows.progress import report_to_stderr
 from flows.settings import EvaluateSettings, TrainSettings
 from flows.stages.evaluate import evaluate
 from flows.stages.train import train
-from vigorl_nano.claim.stages import Experiment, Stage
+from vigorl_nano.claims.stages import Experiment, Stage
 from warehouse.query.run_query import query
 from warehouse.query.sql_guard import quoted
 from warehouse.storage.home import Warehouse

@@ -1,25 +1,28 @@
-"""The zoom claim: its plan, what it expects, and its tables."""
+"""The claim on questions that need a look: its plan, what it expects, and its tables."""
 
 import dataclasses
+import json
 
 import numpy as np
 import pytest
 
 from training.rewards.rewards import PRESETS
-from vigorl_nano.claim.report import ArmScores
-from vigorl_nano.claim.stages import Experiment, needed
-from vigorl_nano.zoom_claim import report
-from vigorl_nano.zoom_claim.plan import (
+from vigorl_nano.claims.scores import ArmScores
+from vigorl_nano.claims.stages import Experiment, needed
+from vigorl_nano.claims.zoom import report
+from vigorl_nano.claims.zoom.plan import (
     ARMS,
     CONTROLLED,
     CONTROLS,
     EXPECTED,
     FULL,
+    PARTS,
     QUICK,
     size_identity,
     stages,
 )
-from vigorl_nano.zoom_claim.report import arm_table, differences, ledger_table, sentence
+from vigorl_nano.claims.zoom.report import arm_table, ledger_table, solved_lines
+from vigorl_nano.claims.zoom.work import STAGES
 
 
 def test_every_model_is_trained_before_a_test_question_is_asked():
@@ -34,23 +37,47 @@ def test_every_model_is_trained_before_a_test_question_is_asked():
             assert not asked & needed(plan, name)
 
 
+def test_every_stage_comes_after_those_it_needs_and_has_a_function():
+    seen = set()
+    for stage in stages(FULL):
+        assert stage.kind in STAGES and seen.issuperset(stage.after) and stage.name not in seen
+        seen.add(stage.name)
+
+
+def test_a_part_has_stages_of_the_whole_and_what_they_need():
+    whole, zoom = ({s.name for s in stages(FULL, part)} for part in (None, "zoom"))
+    assert zoom < whole
+    kinds = {name.partition("/")[0] for name in zoom}
+    assert not kinds & {"solve", "difficulty"} and "noise" in kinds
+    assert {f"train/{name}@4" for name in ("vigorl", "plain", "grpo")} <= zoom
+    assert not {"train/whole@4", "test/unseen@4"} & zoom
+    for part in PARTS:
+        plan = {stage.name: stage for stage in stages(FULL, part)}
+        for name in plan:
+            assert needed(plan, name) <= set(plan)
+
+
 def test_five_seeds_and_every_control_are_planned():
     names = {stage.name for stage in stages(FULL)}
     assert len(FULL.seeds) >= 5
     for control in CONTROLS:
         assert f"{control}/base" in names
         assert {f"{control}/vigorl@{seed}" for seed in FULL.seeds} <= names
-    assert {name for _, name, _ in EXPECTED} <= {
-        *ARMS, *(f"{arm}+{control}" for arm in CONTROLLED for control in CONTROLS)
-    }  # fmt: skip
+    rows = {*ARMS, *(f"{arm}+{control}" for arm in CONTROLLED for control in CONTROLS)}
+    assert {name for one in EXPECTED for name in (one.arm, one.than)} <= rows
 
 
 def test_arms_that_differ_in_their_grpo_go_on_from_one_sft():
     plan = {stage.name: stage for stage in stages(FULL)}
     warm = [name for name in plan if name.startswith("warm/")]
-    assert warm == [f"warm/mcts@{seed}" for seed in FULL.seeds]
+    both = ("mcts", "mcts-unseen")
+    assert warm == [f"warm/{which}@{seed}" for seed in FULL.seeds for which in both]
     for name in ("vigorl", "live", "plain"):
         assert plan[f"train/{name}@2"].after == ("warm/mcts@2",)
+    for name in ("difficulty", "prefixes", "whole"):
+        assert plan[f"train/{name}@2"].after == ("difficulty/mcts@2",)
+    assert plan["difficulty/mcts@2"].after == ("warm/mcts@2",)
+    assert plan["train/unseen@2"].after == ("warm/mcts-unseen@2",)
     assert plan["train/grpo@2"].after == ("questions",)
     assert plan["train/linear@2"].after == ("search/linear@2",)
 
@@ -73,23 +100,6 @@ def scores():
     return ArmScores(tuple("abcd"), (0, 0, 1, 1), scores, ("search", "compare") * 2)
 
 
-def test_a_difference_holds_only_with_its_size_and_an_interval_above_0(scores):
-    found, _ = differences(scores)  # the other: trained against the base
-    assert (found["arm"], found["than"], found["held"]) == ("base", "no-zoom", True)
-    assert "the claim holds" in sentence(found)
-    scores.scores["no-zoom"] = scores.scores["base"]
-    found, _ = differences(scores)  # the other: trained against the base
-    assert not found["held"] and "does not hold" in sentence(found)
-
-
-def test_a_difference_of_the_size_does_not_hold_where_its_interval_has_0(scores):
-    scores.scores["base"] = np.array([[1.0, 1, 1, 0]])
-    scores.scores["no-zoom"] = np.array([[0.0, 0, 1, 1]])
-    found, _ = differences(scores)
-    assert found["gap"].value >= found["least"] and found["gap"].low <= 0
-    assert not found["held"]
-
-
 def test_the_table_has_a_row_an_arm_and_a_column_a_kind(scores, tmp_path):
     head, _, *rows = arm_table(Experiment(tmp_path, QUICK), scores)
     assert "compare" in head and "search" in head
@@ -110,3 +120,21 @@ def test_only_the_small_size_says_that_it_tells_nothing(
     monkeypatch.setattr(report, "scores_of", lambda *_: scores)
     report.write_report(Experiment(tmp_path, size))
     assert capsys.readouterr().out.startswith(report.TOO_SMALL) is (size is QUICK)
+
+
+def test_what_a_search_solves_where_sampling_fails_is_told_of_all_seeds(tmp_path):
+    experiment = Experiment(tmp_path, dataclasses.replace(QUICK, seeds=(0, 1)))
+    assert solved_lines(experiment) == []
+
+    def pair(image, ours, theirs):
+        done = {"right": True, "tokens": 60}, {"right": False, "tokens": 120}
+        return {"images": [image], "ours": done[not ours], "theirs": done[not theirs]}
+
+    (tmp_path / "stages").mkdir()
+    some = [pair(f"i{n}", n % 4 > 0, n % 2) for n in range(40)]
+    for seed, pairs in enumerate((some[:20], some[20:])):
+        experiment.file(f"solve/mcts@{seed}").write_text(json.dumps({"pairs": pairs}))
+    _, line = solved_lines(experiment)
+    assert "Of 40 questions" in line and "solves 30 and best-of-n 20" in line
+    assert "1.50 times as many [1." in line and "for 0.83 times its tokens" in line
+    assert line.endswith("; holds.")

@@ -6,25 +6,39 @@ outcome = run_stage(experiment, Stage("train/vigorl@0", ("warm/vigorl@0",)), STA
 from __future__ import annotations
 
 import asyncio
+from dataclasses import asdict
 
 from flows.progress import TerminalProgress
 from flows.settings import BuildSettings, EvaluateSettings, GrpoSettings, SftSettings
 from flows.stages.build import build
-from vigorl_nano.claim.parts import (
+from vigorl_nano.claims.half_budget import where_sampling_fails
+from vigorl_nano.claims.parts import (
     EVERY_BAND,
     evaluation_outcome,
     publish_kept,
     train_model,
     tree_limits,
 )
-from vigorl_nano.claim.stages import Experiment, Stage, Work
-from vigorl_nano.zoom_claim.plan import ARMS, CONTROLS, Size
+from vigorl_nano.claims.stages import Experiment, Stage, Work
+from vigorl_nano.claims.zoom.plan import (
+    ARMS,
+    CONTROLS,
+    HALF_TOKENS,
+    LESS,
+    PASS_AT,
+    PREFIXES,
+    Arm,
+    Size,
+)
 from vigorl_nano.zoom_world.sample import write_split
+from warehouse.query.sql_guard import quoted
 from warehouse.sources.importing import import_questions
 from warehouse.storage.home import Warehouse
 from warehouse.tables.schema import Row
 
 TASK = "vstar"
+SAMPLED_AT = 0.7
+"""The temperature at which `nano-zoom-grpo` samples, and so at which difficulty is measured."""
 
 
 def draw_questions(experiment: Experiment, stage: Stage) -> Row:
@@ -52,39 +66,72 @@ def search_questions(experiment: Experiment, stage: Stage) -> Row:
     return publish_kept(experiment, stage, stage.arm, kept=summary.kept)
 
 
+def solve_questions(experiment: Experiment, stage: Stage) -> Row:
+    """Give best-of-n half of a budget; where it fails, give it and a search the other half."""
+    pairs = where_sampling_fails(
+        TASK, stage.arm, experiment.size.questions, HALF_TOKENS, seeds=(stage.seed,), less=LESS,
+        home=experiment.home, asked={"teacher": experiment.size.start},
+    )  # fmt: skip
+    return {
+        "pairs": [
+            {"images": [i.image_id for i in q.images], "ours": asdict(ours), "theirs": asdict(they)}
+            for q, ours, they in pairs
+        ]
+    }
+
+
 def train_warm_up(experiment: Experiment, stage: Stage) -> Row:
     """Train the SFT before GRPO, on the dialogues that the stage names: one for all such arms."""
-    return _sft(experiment, stage, stage.arm, "-warm", experiment.size.warm_steps)
+    arm = next(arm for arm in ARMS.values() if arm.reward and arm.warm_up == stage.arm)
+    return _sft(experiment, stage, arm, "-warm", experiment.size.warm_steps)
+
+
+def measure_difficulty(experiment: Experiment, stage: Stage) -> Row:
+    """Measure how often the student after SFT solves each training question, then its prefixes."""
+    model = experiment.required_outcome(f"warm/{stage.arm}@{stage.seed}")["model"]
+    found = {}
+    for name, prefixes in (("whole", None), ("prefixes", PREFIXES)):
+        settings = EvaluateSettings.checked(
+            model=model, benchmark=TASK, pass_at=PASS_AT, prefixes=prefixes, temperature=SAMPLED_AT,
+            seed=stage.seed, home=experiment.home,
+        )  # fmt: skip
+        found[name] = evaluation_outcome(settings)
+    return {"evaluations": found}
 
 
 def train_arm(experiment: Experiment, stage: Stage) -> Row:
     """Train the last part of an arm."""
     arm, size = ARMS[stage.arm], experiment.size
     if arm.reward is None:
-        assert arm.data is not None, f"{stage.arm} is not trained"
-        return _sft(experiment, stage, arm.data, "", size.all_steps)
-    warm = f"warm/{arm.data}@{stage.seed}"
-    model = experiment.required_outcome(warm)["model"] if arm.data else size.start
-    steps = size.rl_steps if arm.data else size.all_steps
+        return _sft(experiment, stage, arm, "", size.all_steps)
+    model, steps, questions = size.start, size.all_steps, {"task": TASK, "split": "train"}
+    if arm.data:
+        warm = experiment.required_outcome(f"warm/{arm.warm_up}@{stage.seed}")
+        model, steps = warm["model"], size.rl_steps
+        questions = {"dataset": warm["dataset"]} if arm.without else questions
     settings = GrpoSettings.checked(
-        recipe="nano-zoom-grpo", task=TASK, split="train", model=model, home=experiment.home,
+        recipe="nano-zoom-grpo", model=model, home=experiment.home, **questions,
         name=experiment.model_name(stage.arm, stage.seed),
         override=(
-            f"steps={steps}", f"seed={stage.seed}", f"bands={EVERY_BAND}", f"reward={arm.reward}",
-            f"dead_group_tokens={arm.dead_group_tokens}",
+            f"steps={steps}", f"seed={stage.seed}", f"reward={arm.reward}",
+            f"prefixes={arm.prefixes}", f"dead_group_tokens={arm.dead_group_tokens}",
+            "pass_rates=student" if arm.difficulty else f"bands={EVERY_BAND}",
         ),
     )  # fmt: skip
     return train_model(settings, steps)
 
 
-def _sft(experiment: Experiment, stage: Stage, strategy: str, part: str, steps: int) -> Row:
-    data = experiment.required_outcome(f"search/{strategy}@{stage.seed}")
+def _sft(experiment: Experiment, stage: Stage, arm: Arm, part: str, steps: int) -> Row:
+    data = experiment.required_outcome(f"search/{arm.data}@{stage.seed}")
+    if arm.without:
+        only = f"AND family <> {quoted(arm.without)} "
+        data = publish_kept(experiment, stage, str(arm.data), only)
     settings = SftSettings.checked(
         recipe="nano-zoom-sft", name=experiment.model_name(stage.arm, stage.seed, part),
         model=experiment.size.start, home=experiment.home, dataset=data["dataset"],
         override=(f"steps={steps}", f"seed={stage.seed}"),
     )  # fmt: skip
-    return train_model(settings, steps)
+    return {**train_model(settings, steps), "dataset": data["dataset"]}
 
 
 def evaluate_test(experiment: Experiment, stage: Stage) -> Row:
@@ -102,6 +149,8 @@ def evaluate_test(experiment: Experiment, stage: Stage) -> Row:
 STAGES: dict[str, Work] = {
     "questions": draw_questions,
     "search": search_questions,
+    "solve": solve_questions,
+    "difficulty": measure_difficulty,
     "warm": train_warm_up,
     "train": train_arm,
     "test": evaluate_test,

@@ -1,1 +1,0 @@
-"""The paper's claim on the embedded models, `make claim`: search, train every arm, compare."""

@@ -1,0 +1,2 @@
+"""Claims tested on the embedded models, each an experiment in stages: what points, looks and trees
+are worth."""

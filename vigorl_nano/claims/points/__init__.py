@@ -1,0 +1,1 @@
+"""The claim for points, `make claim-points`: search, train every arm, compare."""

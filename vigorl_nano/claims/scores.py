@@ -1,0 +1,216 @@
+"""Reads what evaluations of an experiment's arms came to, with intervals, and saves its report.
+
+    scores = scores_of(experiment, {"base": [evaluation], "vigorl": [one, another]})
+    interval(scores.scores["vigorl"] - scores.scores["base"], scores.scenes)
+
+Intervals resample both images, with all questions about them, and the seeds of the trainings.
+"""
+
+from __future__ import annotations
+
+import json
+from collections import defaultdict
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import asdict, dataclass
+from typing import Any
+
+import numpy as np
+
+from curation.scores.bootstrap import Estimate, clusters
+from flows.progress import short_time
+from training.evaluation.report import cell
+from vigorl_nano.claims.stages import Experiment, Stage
+from vigorl_nano.evaluate import table
+from warehouse.query.run_query import query
+from warehouse.query.sql_guard import quoted
+from warehouse.storage.home import Warehouse
+
+DRAWS = 2000
+
+Scores = np.ndarray
+"""(seeds, questions): each question's score by each seed's model, the questions in one order."""
+
+
+def interval(scores: Scores, scenes: Sequence[int], seed: int = 0) -> Estimate:
+    """Take the mean over questions and seeds, both resampled, a scene's questions together."""
+    number = np.unique(np.asarray(scenes), return_inverse=True)[1]
+    counts = np.bincount(number).astype(float)
+    sums = np.stack([np.bincount(number, weights=row) for row in scores])
+    rng = np.random.default_rng(seed)
+    seeds, parts = len(sums), len(counts)
+    drawn = np.empty(DRAWS)
+    for i in range(DRAWS):
+        rows = rng.integers(seeds, size=seeds)
+        weights = rng.multinomial(parts, np.full(parts, 1 / parts))
+        drawn[i] = (sums[rows].mean(axis=0) @ weights) / (counts @ weights)
+    low, high = np.percentile(drawn, [2.5, 97.5])
+    return Estimate(float(scores.mean()), float(low), float(high), scores.shape[1], parts)
+
+
+@dataclass(frozen=True, slots=True)
+class ArmScores:
+    """The scores of every arm whose stages of one kind are all finished."""
+
+    questions: tuple[str, ...]
+    scenes: tuple[int, ...]
+    scores: dict[str, Scores]
+    families: tuple[str, ...] = ()
+    """Of each question."""
+
+
+def scores_of(
+    experiment: Experiment, ids: Mapping[str, Sequence[Mapping[str, Any]]]
+) -> ArmScores | None:
+    """Read the scores of arms by their evaluations, a model each; None if there are none."""
+    if not ids:
+        return None
+    warehouse = Warehouse.at(experiment.home)
+    listed = ", ".join(quoted(e["evaluation_id"]) for some in ids.values() for e in some)
+    rows = query(
+        warehouse,
+        "SELECT evaluation_id, question_id, any_value(image_ids) AS images, "
+        "any_value(family) AS family, "
+        "avg(score) AS score, bool_or(score IS NULL) AS ungraded "
+        "FROM predictions JOIN questions USING (question_id) "
+        f"WHERE evaluation_id IN ({listed}) GROUP BY ALL ORDER BY question_id, evaluation_id",
+    ).to_pylist()
+    by: dict[str, dict[str, float]] = defaultdict(dict)
+    images: dict[str, tuple[str, ...]] = {}
+    families: dict[str, str] = {}
+    for row in rows:
+        by[row["evaluation_id"]][row["question_id"]] = row["score"]
+        images[row["question_id"]] = tuple(row["images"])
+        families[row["question_id"]] = row["family"]
+    ungraded = {row["question_id"] for row in rows if row["ungraded"]}
+    order = sorted(images.keys() - ungraded)
+    scores = {
+        name: np.array([[by[e["evaluation_id"]][q] for q in order] for e in some])
+        for name, some in ids.items()
+    }
+    return ArmScores(
+        tuple(order),
+        tuple(clusters([images[q] for q in order])),
+        scores,
+        tuple(families[q] for q in order),
+    )
+
+
+def restrict(found: ArmScores, families: Collection[str]) -> ArmScores:
+    """Keep only some kinds of questions."""
+    mine = [i for i, family in enumerate(found.families) if family in families]
+    return ArmScores(
+        tuple(found.questions[i] for i in mine),
+        tuple(found.scenes[i] for i in mine),
+        {name: scores[:, mine] for name, scores in found.scores.items()},
+        tuple(found.families[i] for i in mine),
+    )
+
+
+def save_report(experiment: Experiment, lines: Sequence[str], kept: Mapping[str, Any]) -> None:
+    """Print a claim's tables, and write them and the figures in them beside the experiment."""
+    text = "\n".join(lines).strip() + "\n"
+    print(text, end="")
+    (experiment.folder / "claim.md").write_text(text, "utf-8")
+    (experiment.folder / "claim.json").write_text(json.dumps(kept, indent=1) + "\n", "utf-8")
+
+
+@dataclass(frozen=True, slots=True)
+class Expectation:
+    """One arm that should beat another, written down before either is trained."""
+
+    arm: str
+    than: str
+    least: float = 0.0
+    """By how much at least, as a share of the questions."""
+    families: tuple[str, ...] = ()
+    """Kinds of questions that it is about; all when empty."""
+
+
+@dataclass(frozen=True, slots=True)
+class Difference:
+    """What an expectation came to."""
+
+    expected: Expectation
+    gap: Estimate
+    """Of the same questions and seeds, paired."""
+
+    @property
+    def held(self) -> bool:
+        """Whether it is as large as expected, and its interval above 0."""
+        return self.gap.low > 0 and self.gap.value >= self.expected.least
+
+    def sentence(self, titles: Mapping[str, str]) -> str:
+        """Say whether the expectation holds, as a line of a list."""
+        expected = self.expected
+        kinds = " and ".join(name.replace("_", " ") for name in expected.families)
+        about = f", on {kinds} alone" if kinds else ""
+        least = f", at least {100 * expected.least:.0f} expected" if expected.least else ""
+        return (
+            f"- {titles[expected.arm]}, minus {titles[expected.than]}{about}: "
+            f"{cell(self.gap, '+')} points{least}; {'holds' if self.held else 'does not hold'}."
+        )
+
+    def row(self) -> dict[str, Any]:
+        """Return it as JSON holds it."""
+        return {**asdict(self.expected), "gap": asdict(self.gap), "held": self.held}
+
+
+def differences(found: ArmScores, expected: Sequence[Expectation]) -> list[Difference]:
+    """Compute what is expected of arms that are finished, question by question, seed by seed."""
+    differing = []
+    for one in expected:
+        if one.arm in found.scores and one.than in found.scores:
+            part = restrict(found, one.families) if one.families else found
+            gap = interval(part.scores[one.arm] - part.scores[one.than], part.scenes)
+            differing.append(Difference(one, gap))
+    return differing
+
+
+def family_table(found: ArmScores, titles: Mapping[str, str]) -> list[str]:
+    """Render a row an arm, a column a kind of question; in per cent, over the seeds."""
+    of = np.array(found.families)
+    names = sorted(set(found.families))
+    rows = [
+        [titles[arm], *(f"{100 * scores[:, of == name].mean():.1f}" for name in names)]
+        for arm, scores in found.scores.items()
+    ]
+    return table(["trained as", *(name.replace("_", " ") for name in names)], rows)
+
+
+def behavior_table(
+    experiment: Experiment,
+    evaluations: Mapping[str, Sequence[Mapping[str, Any]]],
+    titles: Mapping[str, str],
+) -> list[str]:
+    """Render mean counts an answer, by rule (the paper's Table 5), a row an arm."""
+    arms = {e["evaluation_id"]: arm for arm, some in evaluations.items() for e in some}
+    if not arms:
+        return []
+    rows = query(
+        Warehouse.at(experiment.home),
+        "SELECT evaluation_id, behavior, mean_count FROM behaviors_by_evaluation "
+        f"WHERE evaluation_id IN ({', '.join(map(quoted, arms))}) AND method LIKE 'rule%' "
+        "ORDER BY ALL",
+    ).to_pylist()
+    counts: dict[tuple[str, str], list[float]] = defaultdict(list)
+    for row in rows:
+        counts[arms[row["evaluation_id"]], row["behavior"]].append(row["mean_count"])
+    names = list(dict.fromkeys(row["behavior"] for row in rows))
+    lines = []
+    for arm in evaluations:
+        means = [np.mean(counts[arm, name]) if counts[arm, name] else None for name in names]
+        if any(mean is not None for mean in means):
+            cells = ("-" if mean is None else f"{mean:.2f}" for mean in means)
+            lines.append([titles[arm], *cells])
+    return table(["trained as", *(name.replace("_", " ") for name in names)], lines)
+
+
+def time_spent(experiment: Experiment, plan: Sequence[Stage]) -> str:
+    """Say how long the finished stages took."""
+    outcomes = [o for s in plan if (o := experiment.outcome(s.name)) is not None]
+    seconds = sum(o["seconds"] for o in outcomes)
+    longest = max((o["seconds"] for o in outcomes), default=0)
+    return (
+        f"{len(outcomes)} of {len(plan)} stages, {short_time(seconds)} in all one after another, "
+        f"the longest {short_time(longest)}."
+    )
