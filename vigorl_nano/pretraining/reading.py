@@ -4,7 +4,7 @@
 
 Measures one part of answering alone: the given steps name what the question is about and point at
 it, from the scene's truth. Each question is shown with its image and with a grey one, about takes
-that no model was trained on, in the nine families of `make claim`.
+that no model was trained on, in the nine families of `make claim-points`.
 """
 
 from __future__ import annotations

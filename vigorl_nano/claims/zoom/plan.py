@@ -53,8 +53,8 @@ class Size:
     rl_steps: int
     """Optimizer steps of GRPO after SFT."""
     draw_seeds: tuple[int, ...] = (81_001, 81_003)
-    """Of the questions of each split. 81,002 drew the test questions of earlier plans, whose results
-    shaped this one, so it is tested on others."""
+    """Of the questions of each split. 81,002 drew the test questions of earlier plans, whose
+    results shaped this one, so it is tested on others."""
     start: str = "nano-zoom"
     """The model that every arm starts from, and the teacher of every search."""
 
