@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 import boto3
+import duckdb
 import pytest
 
 from flows.stages.curate import find_uncurated, read_filters, summarize
@@ -414,3 +415,35 @@ commit_trees(Warehouse({warehouse.root!r}), shard("a"), run_id="r")
     assert set(counts(warehouse).values()) == {0}
     commit_trees(warehouse, shard("a"), run_id="r")
     assert counts(warehouse) == {"trees": 1, "nodes": 2, "rollouts": 1, "responses": 1}
+
+
+def test_the_rows_of_dataset_versions_are_queried(
+    filled: Warehouse, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    count = "SELECT name, version, count(*) AS n FROM dataset_rows GROUP BY ALL ORDER BY ALL"
+    assert query(filled, count).to_pylist() == []
+    publish(filled, "some", "SELECT trace_id FROM kept_traces")
+    publish(filled, "every", "SELECT trace_id FROM latest_traces")
+    publish(filled, "every", "SELECT trace_id FROM latest_traces WHERE reward >= 1")
+    known = [("every", 1, 6), ("every", 2, 3), ("some", 1, 3)]
+    rows = [{"name": name, "version": version, "n": n} for name, version, n in known]
+    assert query(filled, count).to_pylist() == rows
+    joined = (
+        "SELECT d.answer = t.answer AS same FROM dataset_rows d JOIN traces t USING (trace_id) "
+        "WHERE d.name = 'every' AND d.version = 1"
+    )
+    assert query(filled, joined)["same"].to_pylist() == [True] * 6
+    new = publish(
+        filled, "rest", "SELECT trace_id FROM latest_traces ANTI JOIN "
+        "(SELECT trace_id FROM dataset_rows WHERE name = 'some') USING (trace_id)",
+    )  # fmt: skip
+    assert new.n_rows == 3
+    monkeypatch.chdir(tmp_path)
+    with duckdb.connect(str(snapshot(filled)), read_only=True) as con:
+        assert con.sql(count).fetchall() == [*known[:2], ("rest", 1, 3), *known[2:]]
+    for file in ("rows.parquet", "card.json"):
+        key = f"{new.prefix}/{file}"
+        if isinstance(filled.objects, LocalObjects):
+            Path(filled.root, key).parent.chmod(0o755)
+        filled.objects.delete(key)
+    assert query(filled, count).to_pylist() == rows

@@ -32,6 +32,7 @@ from deltalake import DeltaTable
 from deltalake.exceptions import DeltaError
 
 from warehouse.query.commit_visibility import commits_of, only_value, visible_files
+from warehouse.query.dataset_files import create_dataset_rows
 from warehouse.query.file_columns import have_all_columns
 from warehouse.query.limits import MOST_ROW_BYTES, Limits, limit_resources, limited
 from warehouse.query.sql_guard import QueryError, check, explained, quoted
@@ -205,6 +206,8 @@ def create_views(
             _create_view(con, warehouse, TABLES[name], opened.get(name), shown, files, create)
             if wanted is None:
                 comment_on(con, TABLES[name])
+    if wanted is None or "dataset_rows" in wanted:
+        files += create_dataset_rows(con, warehouse, create)
     create_sql_views(con, opened, wanted, create)
     return files
 

@@ -17,6 +17,7 @@ from pathlib import Path
 
 import duckdb
 
+from warehouse.query.dataset_files import VIEW as DATASET_ROWS
 from warehouse.query.run_query import comment_on, connect, create_sql_views, create_views
 from warehouse.storage.home import Warehouse, WarehouseError
 from warehouse.storage.objects import sync
@@ -69,4 +70,7 @@ def _copy_rows(con: duckdb.DuckDBPyConnection, warehouse: Warehouse) -> None:
             con.execute(f"CREATE TABLE {table.name} AS FROM _rows")
             con.unregister("_rows")
             comment_on(con, table, "TABLE")
+        con.register("_rows", source.sql(f"FROM {DATASET_ROWS}").to_arrow_reader())
+        con.execute(f"CREATE TABLE {DATASET_ROWS} AS FROM _rows")
+        con.unregister("_rows")
     create_sql_views(con, {}, None)

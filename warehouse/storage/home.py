@@ -90,20 +90,25 @@ class Warehouse:
         return Path(cache_home) / "vigorl" / name / "journal"
 
     def arrow_filesystem(self, name: str) -> Any:
-        """The folder of table `name` for pyarrow.
+        """The folder of table `name` for pyarrow."""
+        return self.arrow_folder(f"tables/{name}")
+
+    def arrow_folder(self, folder: str) -> Any:
+        """A folder below the root for pyarrow.
 
         pyarrow's own file systems, not the one deltalake brings: that one calls back into Python
         from reader threads, and a thread that does so while the process ends aborts it.
         """
         import pyarrow.fs
 
+        whole = f"{self.root}/{folder}"
         if not self.is_s3:
-            return pyarrow.fs.SubTreeFileSystem(self.table_uri(name), pyarrow.fs.LocalFileSystem())
+            return pyarrow.fs.SubTreeFileSystem(whole, pyarrow.fs.LocalFileSystem())
         options = self.storage_options or {}
         s3 = pyarrow.fs.S3FileSystem(
             region=options["aws_region"], endpoint_override=options.get("aws_endpoint")
         )
-        return pyarrow.fs.SubTreeFileSystem(self.table_uri(name).removeprefix("s3://"), s3)
+        return pyarrow.fs.SubTreeFileSystem(whole.removeprefix("s3://"), s3)
 
     @property
     def storage_options(self) -> dict[str, str] | None:
