@@ -2,8 +2,8 @@
 
     settings = BuildSettings.checked(task="sat2", simulations=20)   # Problem names a bad field
 
-A parameter is declared once: here, in `flows.zoom_settings` if it is about zooming, or in a file of
-its command's (`flows.dataset_settings`, `flows.retrain_settings`).
+A parameter is declared once: here, in `flows.search_settings` if it shapes trees or is about
+zooming, or in a file of its command's (`flows.dataset_settings`, `flows.retrain_settings`).
 `flows.parameters` makes flags and Prefect parameters of the fields, in this order; a description
 becomes the flag's help. What several commands share is a base class, so that its flags are the same
 everywhere.
@@ -26,8 +26,8 @@ from typing import Annotated, Any, ClassVar, Literal
 from pydantic import Field, model_validator
 
 from flows import server_options
+from flows.search_settings import SearchSettings, ZoomSettings
 from flows.settings_base import POSITIONAL, FieldProblem, Flag, Problem, Settings, option
-from flows.zoom_settings import ZoomSettings
 from mcts.data import ResponseStyle
 from mcts.teachers.checkpoints import default_model
 
@@ -118,7 +118,7 @@ class ImportSettings(HomeSettings):
     space: str = option("original", "with reference-trees, the coordinates of their points")
 
 
-class BuildSettings(TeacherSettings, ZoomSettings):
+class BuildSettings(TeacherSettings, ZoomSettings, SearchSettings):
     """What `vigorl build` and the deployments `build-traces/*` take."""
 
     command = "build"
@@ -131,23 +131,6 @@ class BuildSettings(TeacherSettings, ZoomSettings):
         None, "prompt file; the teacher's own, or the task's, when left out"
     )
     response_style: Literal["grounded", "zoom"] | None = option(None, _SEARCHED_STYLE)
-    simulations: int = option(8, "simulations a tree", ge=1)
-    children: int = option(3, "steps sampled at an expansion", ge=1)
-    rollouts: int = option(2, "answers sampled from each new step", ge=1)
-    max_depth: int = option(10, "steps after which only an answer may follow", ge=1)
-    exploration: float = option(2.0, "the constant c of UCT", ge=0)
-    wave: int = option(1, "simulations at once within a tree", ge=1)
-    widening: float = option(
-        0.0, "give a node further children up to this power of its visits; 0: none", ge=0, le=1
-    )
-    distinct: bool = option(False, "discard a step that goes where its sibling does")
-    value_model: str | None = option(
-        None, "process reward model of this warehouse that values new steps (`vigorl train prm`)"
-    )
-    value_weight: float = option(2.0, "visits that such a value counts as", ge=0)
-    value_rollouts: int = option(
-        0, "new steps that answers are sampled from, of the highest values; 0: all", ge=0
-    )
     strategy: Literal["mcts", "best-of-n", "linear", "auto"] = option(
         "mcts",
         "tree search; a baseline: whole chains, or chains step by step; or auto: whole chains, "
@@ -204,7 +187,10 @@ class BuildSettings(TeacherSettings, ZoomSettings):
         """See `Settings.check`."""
         super().check()
         trees = self.strategy in ("mcts", "auto")
-        self.only_for("the strategies mcts and auto", trees, "widening distinct value_model")
+        self.only_for(
+            "the strategies mcts and auto", trees,
+            "widening distinct value_model keep_rollouts stay scale_exploration",
+        )  # fmt: skip
         self.only_for("best-of-n, linear and auto", self.strategy != "mcts", "samples")
         self.only_for("builds with a value_model", self.value_model, "value_weight value_rollouts")
         if self.replay + self.regrade + self.dry_run > 1:

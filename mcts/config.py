@@ -79,12 +79,19 @@ class SearchConfig:
     value_rollouts: int = 0
     """New steps of an expansion that answers are sampled from, of the highest values; 0: all
     of them."""
+    keep_rollouts: bool = False
+    """Add the steps of rollouts to the tree, so that the search may go on from them."""
+    stay: bool = False
+    """Go on below the node that was expanded last, where right and wrong answers are behind it."""
+    scale_exploration: float = 0.0
+    """How far `exploration` shrinks where little is right; see `mcts.tree.uct`."""
 
 
 # Fields added later are hashed only where they are set, so that older searches keep their ids.
 _LATER_FIELDS = (
     "strategy", "samples", "enough", "budget", "bounded", "zoom", "widening", "distinct",
-    "value_model", "value_weight", "value_rollouts",
+    "value_model", "value_weight", "value_rollouts", "keep_rollouts", "stay",
+    "scale_exploration",
 )  # fmt: skip
 
 

@@ -10,7 +10,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from functools import partial
 
 from mcts.budget import Budget
@@ -21,7 +21,16 @@ from mcts.data import Question, Step
 from mcts.parsing import fold_remark, parse, revisits
 from mcts.policy import Continuation, MeteredPolicy, Policy, complete_steps, parse_response
 from mcts.teachers.base import TeacherError
-from mcts.tree import Node, Rollout, Tree, backpropagate, uct
+from mcts.tree import (
+    Bound,
+    Node,
+    Rollout,
+    Tree,
+    backpropagate,
+    mark_pending,
+    select_wave,
+    uct,
+)
 from mcts.value_model import Valuer
 from mcts.zoom.config import ZoomConfig
 from mcts.zoom.episode import play
@@ -38,6 +47,14 @@ DRY_EXPANSIONS = 3
 """Expansions of a node in a row that bring nothing new, after which it is widened no more."""
 CALL_AFTER_LIMIT = "call_after_limit"
 """The problem of a response that calls although the answer was asked for."""
+
+
+def bound_of(config: SearchConfig) -> Bound:
+    """Return the upper confidence bound of a node's child, as the configuration says."""
+    return partial(
+        uct, exploration=config.exploration, value_weight=config.value_weight,
+        scaling=config.scale_exploration,
+    )  # fmt: skip
 
 
 class SearchRun:
@@ -66,6 +83,9 @@ class SearchRun:
             tree_id, question, root, usage=policy.usage, request_keys=keys, zoom=config.zoom
         )
         self.n_nodes, self.n_rollouts = 1, 0
+        self.bound = bound_of(config)
+        self.start = root
+        """Where the next selection begins (`stay`)."""
 
     @property
     def limit(self) -> int:
@@ -135,11 +155,8 @@ class SearchRun:
         node = leaf
 
         def add_node(step: Step | None, answer: str | None, discarded: str | None) -> Node:
-            path = f"{node.path}.{len(node.children)}" if node.path else str(len(node.children))
-            child = Node(self.n_nodes, path, node, step, answer, sample.response_id, number)
+            child = self.add_node(node, step, answer, sample.response_id, number)
             child.discarded, child.problems = discarded, problems
-            self.n_nodes += 1
-            node.children.append(child)
             return child
 
         # A thought that only tells what a crop shows is often the same; its answers all count.
@@ -157,6 +174,17 @@ class SearchRun:
         elif node is leaf:
             cut_off = sample.finish_reason == "length"
             node = add_node(None, None, "cut_off" if cut_off else "nothing_said")
+        return node
+
+    def add_node(
+        self, parent: Node, step: Step | None, answer: str | None, response_id: str, sample: int
+    ) -> Node:
+        """Add a node under `parent`."""
+        number = len(parent.children)
+        path = f"{parent.path}.{number}" if parent.path else str(number)
+        node = Node(self.n_nodes, path, parent, step, answer, response_id, sample)
+        self.n_nodes += 1
+        parent.children.append(node)
         return node
 
     def read(
@@ -183,15 +211,19 @@ class SearchRun:
         a sibling holds the same step. A call that can't be answered is no reason: what comes back
         tells the model, and it goes on.
         """
-        if any(not self.frame.inside(point) for point in step.points):
-            return "point_outside_image"
-        if self.repeats(step, node.steps()):
-            return "repeated_point"
+        if reason := self.unfollowed(step, node.steps()):
+            return reason
         siblings = [child.step for child in node.children if not child.discarded and child.step]
         if step in siblings:
             return COPY
         same = self.config.distinct and any(self.same_place(step, other) for other in siblings)
         return PLACE_OF_SIBLING if same else None
+
+    def unfollowed(self, step: Step, before: Sequence[Step]) -> str | None:
+        """Return why `step` must not follow the steps `before` it, whatever its siblings are."""
+        if any(not self.frame.inside(point) for point in step.points):
+            return "point_outside_image"
+        return "repeated_point" if self.repeats(step, before) else None
 
     def same_place(self, step: Step, other: Step) -> bool:
         """Return whether two steps are shown the same region, or cite the same place unshown."""
@@ -204,10 +236,26 @@ class SearchRun:
         radius = self.config.repeat_radius
         return a is not None and b is not None and frame.same_place(a, b, radius)
 
-    def bound_under(self, parent: Node) -> Callable[[Node], float]:
-        """Return the upper confidence bound of a child of `parent`, as a function of the child."""
-        weight = self.config.value_weight
-        return partial(uct, parent, exploration=self.config.exploration, value_weight=weight)
+    def select_leaves(self) -> list[Node]:
+        """Select what the next wave expands, below the node where the search stays first."""
+        config, root = self.config, self.tree.root
+        width = min(config.wave, self.limit - self.tree.simulations)
+        widens = self.widens if config.widening else None
+        leaves = []
+        if self.start is not root:
+            leaves = select_wave(self.start, self.bound, width, widens)
+        leaves += select_wave(root, self.bound, width - len(leaves), widens)
+        if config.widening and not leaves and (again := self.explored_node()):
+            mark_pending(again, +1)
+            leaves = [again]
+        return leaves
+
+    def promising(self, leaves: Sequence[Node]) -> Node:
+        """Return the node where the next selection begins: of the `leaves` that were expanded, the
+        best of those behind which some answers are right and some wrong, or else the root.
+        """
+        mixed = [leaf for leaf in leaves if leaf.open and 0 < (leaf.value or 0) < 1]
+        return max(mixed, key=lambda leaf: leaf.value or 0, default=self.tree.root)
 
     async def value(self, expanded: Sequence[Sequence[Node]]) -> list[Node]:
         """Value a wave's new nodes, grouped by leaf; return those to sample answers from, in order.
@@ -243,7 +291,7 @@ class SearchRun:
         while below := [child for child in node.children if self.may_widen(child)]:
             if self.widens(node) and not self.dry(node):
                 break
-            node = max(below, key=self.bound_under(node))
+            node = max(below, key=partial(self.bound, node))
         return None if self.dry(node) else node
 
     def may_widen(self, node: Node) -> bool:
@@ -309,8 +357,10 @@ class SearchRun:
         answer = raw.answer or parse_response(sample, self.frame).answer
         if answer is not None and len(steps) <= limit:
             grade = self.grade(self.tree.question, answer)
-            ids = (sample.response_id,)
-            return Rollout(steps, answer, grade.score, grade.reason, ids, number, problems)
+            ids, turns = (sample.response_id,), (len(steps),)
+            return Rollout(
+                steps, answer, grade.score, grade.reason, ids, number, problems, turn_steps=turns
+            )
         steps = steps[:limit]
         prefix = (*node.steps(), *steps)
         try:
@@ -334,7 +384,10 @@ class SearchRun:
         else:
             grade = self.grade(self.tree.question, episode.answer)
             reward, reason = grade.score, grade.reason
-        return Rollout(episode.steps, episode.answer, reward, reason, ids, number, episode.problems)
+        return Rollout(
+            episode.steps, episode.answer, reward, reason, ids, number, episode.problems,
+            turn_steps=episode.turn_steps,
+        )  # fmt: skip
 
     def forced_rollout(
         self,
@@ -362,6 +415,8 @@ class SearchRun:
             if node.reward is not None:
                 backpropagate(node, node.reward)
         for rollout in rollouts:
+            if self.config.keep_rollouts and self.keep(node, rollout):
+                continue
             rollout.rollout_id = self.n_rollouts
             self.n_rollouts += 1
             node.rollouts.append(rollout)
@@ -369,6 +424,35 @@ class SearchRun:
                 self.record_error(node, rollout.reason)
             if rollout.reward is not None:
                 backpropagate(node, rollout.reward)
+
+    def keep(self, node: Node, rollout: Rollout) -> bool:
+        """Add a rollout's steps below `node`, and its answer behind them, if it has no problem.
+
+        Steps that are there already are shared. One with a step that the search would discard stays
+        a rollout, and so do the whole chains of the strategy `auto`.
+
+        Returns:
+            Whether they were added.
+        """
+        if node.parent is None or rollout.problems or rollout.reward is None:
+            return False
+        tip, new = node, list(rollout.steps)
+        while new and (same := tip.child_with(new[0])):
+            tip, new = same, new[1:]
+        before = tip.steps()
+        if new and self.rejection_reason(tip, new[0]):
+            return False
+        if any(self.unfollowed(new[i], (*before, *new[:i])) for i in range(1, len(new))):
+            return False
+        counts = zip(rollout.response_ids, rollout.turn_steps, strict=True)
+        said_in = [response_id for response_id, n in counts for _ in range(n)]
+        for step, response_id in zip(new, said_in[len(said_in) - len(new) :], strict=True):
+            tip = self.add_node(tip, step, None, response_id, rollout.sample)
+            tip.kept = True
+        end = self.add_node(tip, None, rollout.answer, rollout.response_ids[-1], rollout.sample)
+        end.kept, end.reward, end.reason = True, rollout.reward, rollout.reason
+        backpropagate(end, rollout.reward)
+        return True
 
     def record_error(self, node: Node, error: TeacherError | str) -> None:
         """List a failed request of `node` in the tree's errors."""

@@ -24,7 +24,7 @@ from mcts.budget import Usage
 from mcts.concurrency import gather
 from mcts.config import SearchConfig
 from mcts.data import Step
-from mcts.engine import SearchRun
+from mcts.engine import SearchRun, bound_of
 from mcts.policy import Continuation, Policy, RequestKey
 from mcts.teachers.base import TeacherError
 from mcts.tree import Node, backpropagate, mark_pending, select_wave
@@ -73,10 +73,10 @@ class Prefetcher:
     def prefetch(self, run: SearchRun, limit: int) -> None:
         """Request up to `limit` leaves certain to be expanded, if the next wave needs a new one."""
         config, tree = run.config, run.tree
-        if config.widening or config.value_model:
-            return  # which nodes are widened depends on rewards, which are rolled out on values
+        if config.widening or config.value_model or config.keep_rollouts or config.stay:
+            return  # what is expanded depends on rewards, on values, or on what rollouts say
         left = min(MAX_SIMULATIONS, run.simulations_left())
-        wave = select_wave(tree.root, config.exploration, min(config.wave, left))
+        wave = select_wave(tree.root, run.bound, min(config.wave, left))
         for leaf in wave:
             mark_pending(leaf, -1)
         if all((leaf.path, leaf.attempts) in self.explored for leaf in wave):
@@ -167,11 +167,11 @@ def _simulate_future(root: Node, config: SearchConfig, left: int, rng: random.Ra
     It proceeds as `mcts.search.simulate`, but all rollouts of a new child are right, or all are
     wrong, with equal probability: no real child differs more from its siblings.
     """
-    future = _FutureNode.copy(root, None)
+    future, bound = _FutureNode.copy(root, None), bound_of(config)
     expanded: list[str] = []
     while len(expanded) < left and future.free:
         width = min(config.wave, left - len(expanded))
-        for leaf in select_wave(future, config.exploration, width):
+        for leaf in select_wave(future, bound, width):
             mark_pending(leaf, -1)
             prefix = f"{leaf.path}." if leaf.path else ""
             for i in range(config.children):
@@ -210,6 +210,11 @@ class _FutureNode:
     def skipped(self) -> int:
         """0, for the same reason."""
         return 0
+
+    @property
+    def unexpanded(self) -> bool:
+        """As `Node.unexpanded`; searches that keep the steps of rollouts prefetch nothing."""
+        return not self.children
 
     @property
     def free(self) -> bool:

@@ -29,7 +29,7 @@ from mcts.data import Question
 from mcts.engine import SearchRun
 from mcts.policy import Policy
 from mcts.prefetch import Prefetcher
-from mcts.tree import Tree, mark_pending, select_wave
+from mcts.tree import Tree, mark_pending
 from mcts.value_model import Valuer
 
 
@@ -85,12 +85,7 @@ def next_wave(run: SearchRun) -> Wave:
 async def simulate(run: SearchRun) -> bool:
     """Run one wave of simulations; return whether anything is left to explore."""
     tree, root, config = run.tree, run.tree.root, run.config
-    width = min(config.wave, run.limit - tree.simulations)
-    widens = run.widens if config.widening else None
-    leaves = select_wave(root, config.exploration, width, widens, config.value_weight)
-    if config.widening and not leaves and (again := run.explored_node()):
-        mark_pending(again, +1)
-        leaves = [again]
+    leaves = run.select_leaves()
     n = config.children
     proposals = await gather(run.propose(leaf, n, leaf.attempts * n) for leaf in leaves)
     new = await run.value([run.expand(*pair) for pair in zip(leaves, proposals, strict=True)])
@@ -100,6 +95,8 @@ async def simulate(run: SearchRun) -> bool:
     for node, sampled in zip(new, rollouts, strict=True):
         run.record_rollouts(node, sampled)
     tree.simulations += len(leaves)
+    if config.stay:
+        run.start = run.promising(leaves)
     return root.open or (config.widening > 0 and run.explored_node() is not None)
 
 

@@ -1,6 +1,6 @@
 """The search tree: nodes that hold one step each, their statistics, and their rows.
 
-    leaf = select(tree.root, exploration=2.0)
+    leaf = select(tree.root, partial(uct, exploration=2.0))
     backpropagate(leaf, reward=1.0)
     rows = flatten(tree)                           # plain dicts, parent by number
     same = rebuild(tree_id, question, rows, texts, frame)   # texts: raw responses by id
@@ -54,6 +54,8 @@ class Rollout:
     problems: tuple[str, ...] = ()
     rollout_id: int = -1
     """Counted from 0 within the tree; assigned when it is recorded."""
+    turn_steps: tuple[int, ...] = ()
+    """How many of its steps each response has; known in the search, not stored."""
 
 
 @dataclass(slots=True, eq=False)
@@ -86,6 +88,8 @@ class Node:
     """What a value model says of it (`mcts.value_model`); known in the search, not stored."""
     skipped: int = 0
     """Answers that were not sampled from it, since siblings have higher values; not stored."""
+    kept: bool = False
+    """Whether it is of a rollout whose steps were kept; known in the search, not stored."""
     attempts: int = 0
     """How often it was expanded."""
     children: list[Node] = field(default_factory=list)
@@ -113,12 +117,17 @@ class Node:
         return self.total / self.visits if self.visits else None
 
     @property
+    def unexpanded(self) -> bool:
+        """Whether it was never expanded: what is below it, if anything, was kept of rollouts."""
+        return not self.attempts and all(child.kept for child in self.children)
+
+    @property
     def open(self) -> bool:
         """Whether another simulation could still learn something below this node."""
         if self.terminal or self.discarded:
             return False
         followed = [child for child in self.children if not child.discarded]
-        if not followed:
+        if not followed or self.unexpanded:
             return self.attempts < EXPANSION_ATTEMPTS
         return any(child.open for child in followed)
 
@@ -128,7 +137,14 @@ class Node:
         if not self.open:
             return False
         followed = [child for child in self.children if not child.discarded]
-        return any(child.free for child in followed) if followed else not self.pending
+        if not followed or self.unexpanded:
+            return not self.pending
+        return any(child.free for child in followed)
+
+    def child_with(self, step: Step) -> Node | None:
+        """Return the child that the search follows and that holds `step`; None if there is none."""
+        same = (child for child in self.children if child.step == step and not child.discarded)
+        return next(same, None)
 
     def lineage(self) -> list[Node]:
         """Return the nodes from the root to this one."""
@@ -235,11 +251,24 @@ class SearchNode(Protocol):
     def free(self) -> bool: ...
 
 
-N = TypeVar("N", bound=SearchNode)
+class Expandable(SearchNode, Protocol):
+    """A node that `select` may return."""
+
+    @property
+    def unexpanded(self) -> bool: ...
+
+
+N = TypeVar("N", bound=Expandable)
+Bound = Callable[[SearchNode, SearchNode], float]
+"""How promising a child of a node is: `uct`, with its parameters."""
 
 
 def uct(
-    parent: SearchNode, child: SearchNode, exploration: float, value_weight: float = 0.0
+    parent: SearchNode,
+    child: SearchNode,
+    exploration: float,
+    value_weight: float = 0.0,
+    scaling: float = 0.0,
 ) -> float:
     """Compute the upper confidence bound of `child`: V + c * sqrt(ln(N + 1) / (n + 1)).
 
@@ -248,7 +277,12 @@ def uct(
     in V. Answers that were skipped count as visits in n, and in V as visits without reward until
     there is a first reward: a child that was passed over for its value never gets the bonus of one
     that nobody looked at.
+
+    With `scaling` s, c is 1 - s (1 - V of the parent) times as large: where much is right other
+    ways are sought, where little is right what is right is followed (FastMCTS, 2502.11476).
     """
+    if scaling and parent.visits:
+        exploration *= 1 - scaling * (1 - parent.total / parent.visits)
     parent_visits = parent.visits + parent.pending
     visits = child.visits + child.pending
     seen = visits if child.visits else visits + child.skipped
@@ -261,44 +295,36 @@ def uct(
 
 def select(
     root: N,
-    exploration: float,
+    bound: Bound,
     widens: Callable[[N], bool] | None = None,
     taken: Sequence[N] = (),
-    value_weight: float = 0.0,
 ) -> N:
-    """Return the node that the next simulation expands: descend by `uct`, first of equals.
+    """Return the node that the next simulation expands: descend by `bound`, first of equals.
 
     Nodes with nothing left to learn (answers, discarded steps, exhausted branches) are passed over,
     so no simulation is spent on seeing the same answer twice; so are leaves that a simulation of
-    the same wave is already expanding. `root` must be free, or be widened.
+    the same wave is already expanding. A node that was never expanded is, whatever rollouts left
+    below it. `root` must be free, or be widened.
 
     Args:
         widens: whether a node is to be given further children before any below it is expanded.
         taken: nodes that the same wave expands already; they are not widened.
-        value_weight: visits that a node's prior counts as.
     """
     node = root
-    while followed := [child for child in node.children if child.free]:
+    while not node.unexpanded and (followed := [child for child in node.children if child.free]):
         if widens and widens(node) and all(node is not other for other in taken):
             break
-        node = max(
-            followed,
-            key=partial(uct, node, exploration=exploration, value_weight=value_weight),
-        )
+        node = max(followed, key=partial(bound, node))
     return node
 
 
 def select_wave(
-    root: N,
-    exploration: float,
-    width: int,
-    widens: Callable[[N], bool] | None = None,
-    value_weight: float = 0.0,
+    root: N, bound: Bound, width: int, widens: Callable[[N], bool] | None = None
 ) -> list[N]:
     """Select up to `width` leaves in turn; each is marked as pending before the next."""
     leaves: list[N] = []
     while len(leaves) < width and root.free:
-        leaves.append(select(root, exploration, widens, leaves, value_weight))
+        leaves.append(select(root, bound, widens, leaves))
         mark_pending(leaves[-1], +1)
     return leaves
 

@@ -20,10 +20,10 @@ from pathlib import Path
 
 from curation.render.marks import format_point, in_whole_pixels, shown_answer
 from curation.render.trace_card import draw_trace
+from flows.search_settings import ZoomSettings
 from flows.settings import AskSettings, BuildSettings, Problem, TeacherSettings
 from flows.stages.search import search_config
 from flows.teachers.resolve import ResolvedTeacher, resolve
-from flows.zoom_settings import ZoomSettings
 from mcts.config import SearchConfig, search_id
 from mcts.data import AnswerKind, Grade, Observation, Point, Question, Step, Trace, TraceKind
 from mcts.journal.journal import Journal, JournaledTeacher

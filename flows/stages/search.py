@@ -44,7 +44,8 @@ from warehouse.tables.tree_rows import SearchRows, search_rows
 # Chains a baseline samples where its tree budget alone is to stop it.
 MOST_SAMPLES = 1024
 _ONLY_MCTS = ("simulations", "children", "rollouts", "exploration", "widening", "distinct",
-              "value_model", "value_weight", "value_rollouts")  # fmt: skip
+              "value_model", "value_weight", "value_rollouts", "keep_rollouts", "stay",
+              "scale_exploration")  # fmt: skip
 
 Shard = TypeVar("Shard")
 

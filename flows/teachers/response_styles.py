@@ -12,9 +12,9 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from flows.search_settings import ZoomSettings
 from flows.settings_base import FieldProblem
 from flows.teachers.resolve import ResolvedTeacher
-from flows.zoom_settings import ZoomSettings
 from mcts.data import ResponseStyle
 from mcts.teachers.checkpoints import GENERAL
 from mcts.zoom.config import ZoomConfig

@@ -38,6 +38,8 @@ class Episode:
     """Whether the answer was requested alone."""
     failure: TeacherError | None = None
     """The request that failed for good, and ended it."""
+    turn_steps: tuple[int, ...] = ()
+    """How many of the steps each response has, where the answer is in the last of them."""
 
 
 async def play(
@@ -61,12 +63,17 @@ async def play(
     """
     responses, problems = [first], list[str]()
     steps: tuple[Step, ...] = ()
+    turn_steps: list[int] = []
     for turn_number in range(1, MOST_TURNS):
         turn = _read(responses[-1], frame, zoom, (*before, *steps))
         problems += turn.problems
         reached = (*steps, *turn.steps)
+        turn_steps.append(len(turn.steps))
         if turn.answer is not None and len(reached) <= limit:
-            return Episode(reached, turn.answer, tuple(problems), tuple(responses))
+            return Episode(
+                reached, turn.answer, tuple(problems), tuple(responses),
+                turn_steps=tuple(turn_steps),
+            )  # fmt: skip
         steps = reached[:limit]
         if not turn.called or len(steps) >= limit:
             if len(reached) < limit and _fell_silent(responses[-1], turn):

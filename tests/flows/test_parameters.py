@@ -299,7 +299,8 @@ def test_a_builds_settings_pass_through_few_files(
         "flows/cli/build.py", "flows/settings.py", "flows/settings_base.py",
         "flows/stages/build.py", "flows/stages/search.py", "flows/stages/shards/elsewhere.py",
         "flows/stages/shards/worker.py", "flows/teachers/resolve.py",
-        "flows/teachers/response_styles.py", "flows/teachers/trained.py", "flows/zoom_settings.py",
+        "flows/teachers/response_styles.py", "flows/teachers/trained.py",
+        "flows/search_settings.py",
     }  # fmt: skip
 
 

@@ -9,6 +9,7 @@ import pytest
 
 from flows.dataset_settings import ExportSettings, PublishSettings
 from flows.retrain_settings import InboxSettings, RetrainSettings
+from flows.search_settings import ZoomSettings, parse_lens
 from flows.settings import (
     AskSettings,
     BuildSettings,
@@ -26,7 +27,6 @@ from flows.settings import (
     TeacherSettings,
 )
 from flows.settings_base import Problem, Settings
-from flows.zoom_settings import ZoomSettings, parse_lens
 from mcts.zoom.config import ZoomConfig
 from mcts.zoom.lenses import Lens
 

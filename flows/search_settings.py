@@ -1,9 +1,9 @@
-"""How a model looks closer: the settings that every command with a zooming model shares.
+"""What shapes a tree, and how a model looks closer: settings that commands share.
 
     settings.zoom_config(ZoomConfig(task.lens, role="tool"))     # that, but for what is given
 
-All of them are empty by default: a model is shown what it was taught with, or what its task and its
-chat template say. Whether a model zooms at all is decided in `flows.teachers.response_styles`.
+Those about zooming are empty by default: a model is shown what it was taught with, or what its task
+and its chat template say. `flows.teachers.response_styles` decides whether a model zooms at all.
 """
 
 from __future__ import annotations
@@ -21,6 +21,35 @@ _LENS = re.compile(r"(\d+(?:\.\d+)?|\.\d+):(\d+)(\+dot)?")
 _LARGEST_SIDE = 8192
 _MOST_CALLS = MOST_TURNS - 2
 """Calls of an episode that are answered: behind the last one it has a turn to answer in."""
+
+
+class SearchSettings(Settings):
+    """How a tree grows; `mcts.config.SearchConfig` has most of it under the same names."""
+
+    simulations: int = option(8, "simulations a tree", ge=1)
+    children: int = option(3, "steps sampled at an expansion", ge=1)
+    rollouts: int = option(2, "answers sampled from each new step", ge=1)
+    max_depth: int = option(10, "steps after which only an answer may follow", ge=1)
+    exploration: float = option(2.0, "the constant c of UCT", ge=0)
+    wave: int = option(1, "simulations at once within a tree", ge=1)
+    widening: float = option(
+        0.0, "give a node further children up to this power of its visits; 0: none", ge=0, le=1
+    )
+    distinct: bool = option(False, "discard a step that goes where its sibling does")
+    value_model: str | None = option(
+        None, "process reward model of this warehouse that values new steps (`vigorl train prm`)"
+    )
+    value_weight: float = option(2.0, "visits that such a value counts as", ge=0)
+    value_rollouts: int = option(
+        0, "new steps that answers are sampled from, of the highest values; 0: all", ge=0
+    )
+    keep_rollouts: bool = option(False, "add the steps of rollouts to the tree, to be gone on from")
+    stay: bool = option(
+        False, "go on below the last expanded step where right and wrong answers are behind it"
+    )
+    scale_exploration: float = option(
+        0.0, "how far exploration shrinks where little is right, up to 1; 0: not", ge=0, le=1
+    )
 
 
 class ZoomSettings(Settings):
