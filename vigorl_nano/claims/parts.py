@@ -21,6 +21,8 @@ from warehouse.tables.schema import Row
 from warehouse.versions.versions import publish
 
 EVERY_BAND = "[unsolved, hard, medium, easy, solved]"
+NO_TRACKERS = "trackers=[]"
+"""Of a recipe: stages side by side would wait for one another's tracker."""
 
 
 def tree_limits(experiment: Experiment, stage: Stage) -> Row:

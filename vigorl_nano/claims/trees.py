@@ -24,7 +24,7 @@ from mcts.data import content_id
 from training.evaluation.report import cell
 from training.recipes import GrpoRecipe, load_recipe
 from training.runs import read_metrics
-from vigorl_nano.claims.parts import EVERY_BAND, evaluation_outcome, train_model
+from vigorl_nano.claims.parts import EVERY_BAND, NO_TRACKERS, evaluation_outcome, train_model
 from vigorl_nano.claims.scores import ArmScores, interval, save_report, scores_of, time_spent
 from vigorl_nano.claims.stages import (
     Experiment,
@@ -105,7 +105,7 @@ def train_arm(experiment: Experiment, stage: Stage) -> Row:
         recipe=size.recipe, task=TASK, split="train", name=name, model=size.start,
         home=experiment.home,
         override=(
-            f"steps={size.steps}", f"seed={stage.seed}", f"bands={EVERY_BAND}", "trackers=[]",
+            f"steps={size.steps}", f"seed={stage.seed}", f"bands={EVERY_BAND}", NO_TRACKERS,
             f"sampling={stage.arm}", *trees,
         ),
     )  # fmt: skip

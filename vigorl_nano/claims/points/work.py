@@ -17,6 +17,7 @@ from flows.settings import BuildSettings, EvaluateSettings, GrpoSettings, SftSet
 from flows.stages.build import build
 from vigorl_nano.claims.parts import (
     EVERY_BAND,
+    NO_TRACKERS,
     evaluation_outcome,
     publish_kept,
     train_model,
@@ -83,7 +84,9 @@ def train_arm(experiment: Experiment, stage: Stage) -> Row:
     settings = GrpoSettings.checked(
         recipe=arm.recipes[-1], task=TASK, split="train", name=name,
         model=warmed["model"] if warmed else size.start, home=experiment.home,
-        override=(f"steps={steps}", f"seed={stage.seed}", f"bands={EVERY_BAND}"),
+        override=(
+            f"steps={steps}", f"seed={stage.seed}", f"bands={EVERY_BAND}", NO_TRACKERS,
+        ),
     )  # fmt: skip
     return train_model(settings, steps)
 
@@ -96,7 +99,7 @@ def _sft(experiment: Experiment, stage: Stage, name: str, steps: int) -> Row:
         dataset=experiment.required_outcome(f"search/{arm.data}@{stage.seed}")["dataset"],
         override=(
             f"steps={steps}", f"seed={stage.seed}", f"learning_rate={RATES[arm.response_style]}",
-            "most_steps=null",
+            "most_steps=null", NO_TRACKERS,
         ),
     )  # fmt: skip
     return train_model(settings, steps)

@@ -14,6 +14,7 @@ from flows.stages.build import build
 from vigorl_nano.claims.half_budget import where_sampling_fails
 from vigorl_nano.claims.parts import (
     EVERY_BAND,
+    NO_TRACKERS,
     evaluation_outcome,
     publish_kept,
     train_model,
@@ -115,7 +116,7 @@ def train_arm(experiment: Experiment, stage: Stage) -> Row:
         override=(
             f"steps={steps}", f"seed={stage.seed}", f"reward={arm.reward}",
             f"prefixes={arm.prefixes}", f"dead_group_tokens={arm.dead_group_tokens}",
-            "pass_rates=student" if arm.difficulty else f"bands={EVERY_BAND}",
+            "pass_rates=student" if arm.difficulty else f"bands={EVERY_BAND}", NO_TRACKERS,
         ),
     )  # fmt: skip
     return train_model(settings, steps)
@@ -129,7 +130,7 @@ def _sft(experiment: Experiment, stage: Stage, arm: Arm, part: str, steps: int) 
     settings = SftSettings.checked(
         recipe="nano-zoom-sft", name=experiment.model_name(stage.arm, stage.seed, part),
         model=experiment.size.start, home=experiment.home, dataset=data["dataset"],
-        override=(f"steps={steps}", f"seed={stage.seed}"),
+        override=(f"steps={steps}", f"seed={stage.seed}", NO_TRACKERS),
     )  # fmt: skip
     return {**train_model(settings, steps), "dataset": data["dataset"]}
 
