@@ -20,7 +20,7 @@ import hashlib
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from itertools import chain, groupby
+from itertools import takewhile
 
 from mcts.coordinates import CoordinateSpace, Frame
 from mcts.data import Origin, Step, Trace
@@ -30,7 +30,7 @@ from mcts.zoom.observe import observe
 
 # Raise one with every change of what it makes: curation makes the traces of old trees anew then.
 MAKER = "linearize/2"
-ZOOM_MAKER = "linearize/5"
+ZOOM_MAKER = "linearize/6"
 """Of trees that zoom: thoughts that tell what a crop shows stay apart, as the model wrote them;
 behind a wrong attempt numbers of crops are raised, not of what one shows, and no thought tells of a
 crop that is not the last one shown."""
@@ -142,21 +142,20 @@ def _corrected(tree: Tree, end: End, wrong: Sequence[End]) -> Trace | None:
 
     Latest first, because a mistake seen near where it was made teaches the most; among equals the
     tree's content decides, so that the choice is neither always the first nor a matter of chance.
+    Attempts part where their steps differ, whether the tree holds what they share once or twice.
     """
-
-    def parting(other: End) -> Node:
-        return [a for a, b in zip(end.path, other.path, strict=False) if a is b][-1]
-
-    candidates = [(parting(other), other) for other in wrong]
-    candidates = [(n, o) for n, o in candidates if _points(o.after(n)) and _points(end.after(n))]
-    candidates.sort(key=lambda pair: -pair[0].depth)
-    equals = [list(same) for _, same in groupby(candidates, key=lambda pair: pair[0].depth)]
-    for node, other in chain.from_iterable(
-        sorted(same, key=lambda pair: draw(tree, end, pair[1])) for same in equals
-    ):
+    line = end.after(tree.root)
+    candidates = []
+    for other in wrong:
+        attempt = other.after(tree.root)
+        same = takewhile(lambda pair: pair[0][0] == pair[1][0], zip(line, attempt, strict=False))
+        n = sum(1 for _ in same)
+        if _points(line[n:]) and _points(attempt[n:]):
+            candidates.append((n, other, attempt[n:]))
+    candidates.sort(key=lambda found: (-found[0], draw(tree, end, found[1])))
+    for n, other, attempt in candidates:
         sentence = TURNING_BACK[draw(tree, end, other) % len(TURNING_BACK)]
-        attempt, good = other.after(node), end.after(node)
-        shared = end.after(tree.root)[: -len(good)]
+        shared, good = line[:n], line[n:]
         told = _shown_anew(tree, shared, attempt, good)
         if told is None:
             continue

@@ -62,13 +62,19 @@ _LOC = re.compile(r"(?:<loc_?\d{1,4}>){2,4}", re.IGNORECASE)
 _NAMED = re.compile(rf"[xX](?<!\w.)\s*[=:]\s*{_N}\s*(?:[,;]|[aA][nN][dD])?\s*[yY]\s*[=:]\s*{_N}")
 _SQUARE = re.compile(rf"\[\s*{_N}\s*{COMMA}\s*{_N}\s*\]")
 _PERCENT = re.compile(rf"[\[(（]\s*{_N}\s*[%％]\s*{COMMA}\s*{_N}\s*[%％]\s*[\])）]")
-_FORMS = (
-    ("box", _TAGGED_BOX, "<>"), ("xml", _SPECIAL_POINT, "<|>"), ("xml", _POINT_TAG, "<>"),
-    ("xml", _LOC, "<>"), ("json", _JSON, "[:"), ("box", _BOX, ""), ("box", _CORNERS, ""),
-    ("named", _NAMED, ""), ("named", _SQUARE, "[]"), ("percent", _PERCENT, "%"),
-    ("percent", _PERCENT, "％"),
+_FORMS = tuple(
+    (kind, form, frozenset(signs), commas)
+    for kind, form, signs, commas in (
+        ("box", _TAGGED_BOX, "<>", 0), ("xml", _SPECIAL_POINT, "<|>", 0),
+        ("xml", _POINT_TAG, "<>", 0), ("xml", _LOC, "<>", 0), ("json", _JSON, "[:", 0),
+        ("box", _BOX, "", 3), ("box", _CORNERS, "", 3), ("named", _NAMED, "=", 0),
+        ("named", _NAMED, ":", 0), ("named", _SQUARE, "[]", 1), ("percent", _PERCENT, "%", 1),
+        ("percent", _PERCENT, "％", 1),
+    )
 )  # fmt: skip
-"""Kind of the problem, its form, and signs without which a text can't hold it."""
+"""Kind of the problem, its form, and signs and a number of commas without which a text can't hold
+it: to look for them is quick."""
+_COMMAS = re.compile(COMMA)
 _LIST_END = 40
 """Numbers below it stand in lists and intervals as often as they are places."""
 _NUMBERS = re.compile(_N)
@@ -91,9 +97,9 @@ def read_dialect(text: str, dialect: Dialect) -> str:
 
 def other_dialects(text: str) -> Iterator[tuple[int, int, Unread]]:
     """Yield the places that a text tells in a dialect that was not declared: start, end, why."""
-    seen = bytearray(len(text))
-    for kind, pattern, signs in _FORMS:
-        if not all(sign in text for sign in signs):
+    seen, held, commas = bytearray(len(text)), set(text), len(_COMMAS.findall(text))
+    for kind, pattern, signs, least in _FORMS:
+        if commas < least or not signs <= held:
             continue
         for match in pattern.finditer(text):
             start, end = match.span()

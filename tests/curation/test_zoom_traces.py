@@ -76,7 +76,7 @@ def test_a_thought_that_tells_what_a_crop_shows_stays_apart_from_the_next():
     assert step.thought.split(THOUGHT_BREAK) == [
         "Image 2 shows a tree.", "Another sign is at (300, 300).",
     ]  # fmt: skip
-    assert step.observation is not None and trace.maker == "linearize/5"
+    assert step.observation is not None and trace.maker == "linearize/6"
     turn = render([step], None, PIXELS, before=trace.steps[:1])
     assert turn.startswith(told + "<think>Another sign is at (300, 300).</think>\n<tool_call>")
 
