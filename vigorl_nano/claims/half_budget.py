@@ -4,10 +4,10 @@
         ours.right, theirs.right
     ratio([1, 1, 0], [1, 0, 0], scenes=[0, 0, 1])       # 2.0, and its interval
 
-Best-of-n is given half of a question's tokens, and where it finds no right answer, each strategy
-the other half. Chains come eight to a request, so best-of-n writes more than a small budget says;
-the strategy is given as many tokens as that wrote, less half of its own last wave. Every search
-stops at its first right line.
+Best-of-n is given half of a question's tokens or of its chains, and where it finds no right answer,
+each strategy the other half. Chains come eight to a request, so best-of-n writes more than a small
+budget of tokens says; the strategy is given as many tokens as that wrote, less half of its own last
+wave. Every search stops at its first right line.
 """
 
 from __future__ import annotations
@@ -64,13 +64,17 @@ class HalfBudget:
 
     async def search(
         self, questions: Sequence[Question], strategy: str, tokens: int | Sequence[int], seed: int,
-        **given: Any,
+        chains: int = PLENTY, **given: Any,
     ) -> list[Solved]:  # fmt: skip
-        """Search each question until its first right line, or until its `tokens` are written."""
+        """Search each question until its first right line, or until its `tokens` are written.
+
+        Args:
+            chains: that best-of-n samples at most.
+        """
         limits = [tokens] * len(questions) if isinstance(tokens, int) else tokens
         if strategy == "best-of-n":
             given = {}
-        plenty = {"samples": PLENTY} if strategy == "best-of-n" else {"simulations": PLENTY}
+        plenty = {"samples": chains} if strategy == "best-of-n" else {"simulations": PLENTY}
         settings = BuildSettings.checked(
             task=self._task, strategy=strategy, enough=1, seed=seed,
             home=self._home, **plenty, **self._asked, **given,
@@ -109,6 +113,7 @@ def where_sampling_fails(
     home: str,
     family: str | None = None,
     less: int = 0,
+    chains: int = PLENTY,
     asked: dict[str, Any] | None = None,
     **given: Any,
 ) -> list[Pair]:
@@ -118,25 +123,30 @@ def where_sampling_fails(
     well, and `less` fewer, since its own last wave goes over, too. `auto` begins with all questions
     and both halves instead, since it samples first by itself. `given` are settings of the strategy,
     `asked` of all. Nothing but the journal of the warehouse `home` is written.
+
+    Args:
+        chains: that best-of-n samples with half a budget, at most.
     """
     bench = HalfBudget(task, limit, home, family, asked)
     return [
         pair
         for seed in seeds
-        for pair in asyncio.run(_both(bench, strategy, tokens, seed, less, given))
+        for pair in asyncio.run(_both(bench, strategy, tokens, seed, less, chains, given))
     ]
 
 
 async def _both(
-    bench: HalfBudget, strategy: str, tokens: int, seed: int, less: int, given: dict[str, Any]
-) -> list[Pair]:
+    bench: HalfBudget, strategy: str, tokens: int, seed: int, less: int, chains: int,
+    given: dict[str, Any],
+) -> list[Pair]:  # fmt: skip
     whole = list(bench.questions)
-    found = await bench.search(whole, "best-of-n", tokens, 2 * seed)
+    found = await bench.search(whole, "best-of-n", tokens, 2 * seed, chains)
     half = {q.question_id: done for q, done in zip(whole, found, strict=True)}
     failed = [question for question in whole if not half[question.question_id].right]
-    again = await bench.search(failed, "best-of-n", tokens, 2 * seed + 1)
+    again = await bench.search(failed, "best-of-n", tokens, 2 * seed + 1, chains)
     if strategy != "auto":
-        limits = [max(1, max(tokens, done.tokens) - less) for done in again]
+        least = tokens if chains == PLENTY else 1
+        limits = [max(1, max(least, done.tokens) - less) for done in again]
         ours = await bench.search(failed, strategy, limits, 2 * seed, **given)
         return list(zip(failed, ours, again, strict=True))
     ours = await bench.search(whole, strategy, 2 * tokens, 2 * seed, **given)

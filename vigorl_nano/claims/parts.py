@@ -34,15 +34,21 @@ def tree_limits(experiment: Experiment, stage: Stage) -> Row:
 
 
 def publish_kept(
-    experiment: Experiment, stage: Stage, strategy: str, only: str = "", **more: Any
+    experiment: Experiment,
+    stage: Stage,
+    strategy: str,
+    only: str = "",
+    home: str | None = None,
+    **more: Any,
 ) -> Row:
     """Publish what was kept of a seed's trees of one strategy; return the stage's outcome.
 
     Args:
         only: further conditions of the statement, each with its AND.
+        home: warehouse of the trees; the experiment's own when left out.
         more: what else the outcome has.
     """
-    size, seed, warehouse = experiment.size, stage.seed, Warehouse.at(experiment.home)
+    size, seed, warehouse = experiment.size, stage.seed, Warehouse.at(home or experiment.home)
     mine = (
         f"SELECT tree_id FROM trees WHERE seed = {seed} "
         f"AND coalesce(config ->> 'strategy', 'mcts') = {quoted(strategy)}"
@@ -61,14 +67,18 @@ def publish_kept(
         "QUALIFY row_number() OVER (PARTITION BY question_id "
         f"ORDER BY md5(trace_id || {quoted(str(seed))}), trace_id) <= {size.per_question}",
     )
-    return {"dataset": version.ref, "traces": version.n_rows, **more, **spent}
+    return {
+        "dataset": version.ref, "traces": version.n_rows, "home": warehouse.root, **more, **spent,
+    }  # fmt: skip
 
 
 def train_model(settings: TrainSettings, steps: int) -> Row:
     """Train, and return the stage's outcome."""
     row = train(settings)
     assert row is not None
-    return {"model": row["name"], "model_id": row["model_id"], "steps": steps}
+    return {
+        "model": row["name"], "model_id": row["model_id"], "steps": steps, "home": settings.home,
+    }  # fmt: skip
 
 
 def evaluation_outcome(settings: EvaluateSettings) -> Row:
@@ -78,5 +88,6 @@ def evaluation_outcome(settings: EvaluateSettings) -> Row:
     return {
         "evaluation_id": report.evaluation_id,
         "model_id": report.model_id,
+        "home": settings.home,
         **{name: found.value for name, found in report.figures["all"].items()},
     }

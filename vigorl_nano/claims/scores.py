@@ -24,6 +24,7 @@ from vigorl_nano.evaluate import table
 from warehouse.query.run_query import query
 from warehouse.query.sql_guard import quoted
 from warehouse.storage.home import Warehouse
+from warehouse.tables.schema import Row
 
 DRAWS = 2000
 
@@ -56,6 +57,8 @@ class ArmScores:
     scores: dict[str, Scores]
     families: tuple[str, ...] = ()
     """Of each question."""
+    left_out: int = 0
+    """Questions that some model gave no answer to, or one without a grade."""
 
 
 def scores_of(
@@ -64,16 +67,15 @@ def scores_of(
     """Read the scores of arms by their evaluations, a model each; None if there are none."""
     if not ids:
         return None
-    warehouse = Warehouse.at(experiment.home)
-    listed = ", ".join(quoted(e["evaluation_id"]) for some in ids.values() for e in some)
-    rows = query(
-        warehouse,
+    rows = rows_about(
+        experiment,
+        [evaluation for some in ids.values() for evaluation in some],
         "SELECT evaluation_id, question_id, any_value(image_ids) AS images, "
         "any_value(family) AS family, "
         "avg(score) AS score, bool_or(score IS NULL) AS ungraded "
         "FROM predictions JOIN questions USING (question_id) "
-        f"WHERE evaluation_id IN ({listed}) GROUP BY ALL ORDER BY question_id, evaluation_id",
-    ).to_pylist()
+        "WHERE evaluation_id IN ({}) GROUP BY ALL ORDER BY question_id, evaluation_id",
+    )
     by: dict[str, dict[str, float]] = defaultdict(dict)
     images: dict[str, tuple[str, ...]] = {}
     families: dict[str, str] = {}
@@ -82,7 +84,8 @@ def scores_of(
         images[row["question_id"]] = tuple(row["images"])
         families[row["question_id"]] = row["family"]
     ungraded = {row["question_id"] for row in rows if row["ungraded"]}
-    order = sorted(images.keys() - ungraded)
+    answered = (found.keys() for found in by.values())
+    order = sorted(set(images).intersection(*answered) - ungraded)
     scores = {
         name: np.array([[by[e["evaluation_id"]][q] for q in order] for e in some])
         for name, some in ids.items()
@@ -92,7 +95,28 @@ def scores_of(
         tuple(clusters([images[q] for q in order])),
         scores,
         tuple(families[q] for q in order),
+        len(images) - len(order),
     )
+
+
+def rows_about(
+    experiment: Experiment, outcomes: Sequence[Mapping[str, Any]], sql: str
+) -> list[Row]:
+    """Ask each warehouse of some evaluations or trainings about those that it has.
+
+    Args:
+        outcomes: each with its `home`, and the id of an evaluation or else of a model.
+        sql: a SELECT with `{}` where a list of ids goes.
+    """
+    ids: dict[str, list[str]] = defaultdict(list)
+    for outcome in outcomes:
+        named = outcome.get("evaluation_id") or outcome["model_id"]
+        ids[outcome.get("home") or experiment.home].append(named)
+    return [
+        row
+        for home, some in ids.items()
+        for row in query(Warehouse.at(home), sql.format(", ".join(map(quoted, some)))).to_pylist()
+    ]
 
 
 def restrict(found: ArmScores, families: Collection[str]) -> ArmScores:
@@ -186,12 +210,12 @@ def behavior_table(
     arms = {e["evaluation_id"]: arm for arm, some in evaluations.items() for e in some}
     if not arms:
         return []
-    rows = query(
-        Warehouse.at(experiment.home),
+    rows = rows_about(
+        experiment,
+        [evaluation for some in evaluations.values() for evaluation in some],
         "SELECT evaluation_id, behavior, mean_count FROM behaviors_by_evaluation "
-        f"WHERE evaluation_id IN ({', '.join(map(quoted, arms))}) AND method LIKE 'rule%' "
-        "ORDER BY ALL",
-    ).to_pylist()
+        "WHERE evaluation_id IN ({}) AND method LIKE 'rule%' ORDER BY ALL",
+    )
     counts: dict[tuple[str, str], list[float]] = defaultdict(list)
     for row in rows:
         counts[arms[row["evaluation_id"]], row["behavior"]].append(row["mean_count"])

@@ -213,11 +213,14 @@ def open_experiment(folder: Path, size: Any, identity: Row) -> Experiment:
     plan = folder / "plan.json"
     if plan.exists() and json.loads(plan.read_text("utf-8")) != identity:
         sys.exit(
-            f"{plan}: this folder holds a claim of another size or start; move it away or name "
-            "another --folder"
+            f"{plan}: this folder holds a claim of another size, start or plan; move it away or "
+            "name another --folder"
         )
-    folder.mkdir(parents=True, exist_ok=True)
-    plan.write_text(json.dumps(identity) + "\n", "utf-8")
+    if not plan.exists():
+        folder.mkdir(parents=True, exist_ok=True)
+        part = folder / f"plan.{os.getpid()}.part"
+        part.write_text(json.dumps(identity) + "\n", "utf-8")
+        part.replace(plan)  # other stages read it meanwhile
     return Experiment(folder, size)
 
 

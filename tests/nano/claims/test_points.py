@@ -122,10 +122,12 @@ def begin(folder, size):
 
 def test_a_folder_of_another_size_is_left_alone(tmp_path):
     begin(tmp_path, QUICK)
+    written = (tmp_path / "plan.json").stat().st_mtime_ns
     begin(tmp_path, QUICK)
+    assert (tmp_path / "plan.json").stat().st_mtime_ns == written, "others may be reading it"
     with pytest.raises(SystemExit, match="another size"):
         begin(tmp_path, FULL)
-    with pytest.raises(SystemExit, match="another size or start"):
+    with pytest.raises(SystemExit, match="another size, start or plan"):
         begin(tmp_path, dataclasses.replace(QUICK, start="nano-base"))
     assert json.loads((tmp_path / "plan.json").read_text())["questions"] == QUICK.questions
 

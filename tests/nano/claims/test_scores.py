@@ -4,9 +4,11 @@ import dataclasses
 from xml.etree import ElementTree
 
 import numpy as np
+import pyarrow as pa
 import pytest
 
 from curation.scores.bootstrap import mean_of
+from vigorl_nano.claims import scores
 from vigorl_nano.claims.interval_plot import Row, draw_intervals
 from vigorl_nano.claims.scores import (
     ArmScores,
@@ -15,6 +17,7 @@ from vigorl_nano.claims.scores import (
     family_table,
     interval,
 )
+from vigorl_nano.claims.stages import Experiment
 
 TITLES = {"vigorl": "ours", "grpo": "theirs", "sft": "others"}
 
@@ -102,3 +105,35 @@ def test_the_plot_is_svg_whose_dots_lie_inside_their_intervals():
     assert dots[0] < dots[1]
     texts = [text.text for text in svg.findall(f"{space}text")]
     assert {"t & t", "<a> & b", "50.0", "75.0"} <= set(texts)
+
+
+def test_a_question_that_one_model_left_unanswered_is_left_out_of_all(tmp_path, monkeypatch):
+    answered = {"a": {"q1": 1.0, "q2": 0.0, "q3": 1.0}, "b": {"q1": 0.0, "q3": None}}
+    asked = []
+
+    def rows(warehouse, sql):
+        asked.append((warehouse.root, sql))
+        evaluation = "a" if warehouse.root.endswith("one") else "b"
+        return pa.Table.from_pylist(
+            [
+                {
+                    "evaluation_id": evaluation, "question_id": q, "images": [f"i{q}"],
+                    "family": "search", "score": score, "ungraded": score is None,
+                }
+                for q, score in answered[evaluation].items()
+            ]
+        )  # fmt: skip
+
+    monkeypatch.setattr(scores, "query", rows)
+    found = scores.scores_of(
+        Experiment(tmp_path, None),
+        {
+            "ours": [{"evaluation_id": "a", "home": str(tmp_path / "one")}],
+            "theirs": [{"evaluation_id": "b", "home": str(tmp_path / "two")}],
+        },
+    )
+    assert found.questions == ("q1",) and found.left_out == 2
+    assert {name: each.tolist() for name, each in found.scores.items()} == {
+        "ours": [[1.0]], "theirs": [[0.0]],
+    }  # fmt: skip
+    assert [root.rpartition("/")[2] for root, _ in asked] == ["one", "two"]

@@ -8,8 +8,9 @@ import pytest
 
 from training.rewards.rewards import PRESETS
 from vigorl_nano.claims.scores import ArmScores
-from vigorl_nano.claims.stages import Experiment, needed
-from vigorl_nano.claims.zoom import report
+from vigorl_nano.claims.stages import Experiment, Stage, needed
+from vigorl_nano.claims.zoom import checks, plan, report
+from vigorl_nano.claims.zoom.checks import besides
 from vigorl_nano.claims.zoom.plan import (
     ARMS,
     CONTROLLED,
@@ -22,7 +23,7 @@ from vigorl_nano.claims.zoom.plan import (
     stages,
 )
 from vigorl_nano.claims.zoom.report import arm_table, ledger_table, solved_lines
-from vigorl_nano.claims.zoom.work import STAGES
+from vigorl_nano.claims.zoom.work import STAGES, home_of
 
 
 def test_every_model_is_trained_before_a_test_question_is_asked():
@@ -128,13 +129,70 @@ def test_what_a_search_solves_where_sampling_fails_is_told_of_all_seeds(tmp_path
 
     def pair(image, ours, theirs):
         done = {"right": True, "tokens": 60}, {"right": False, "tokens": 120}
-        return {"images": [image], "ours": done[not ours], "theirs": done[not theirs]}
+        return {
+            "question": image,
+            "images": [image],
+            "ours": done[not ours],
+            "theirs": done[not theirs],
+        }
 
     (tmp_path / "stages").mkdir()
     some = [pair(f"i{n}", n % 4 > 0, n % 2) for n in range(40)]
     for seed, pairs in enumerate((some[:20], some[20:])):
         experiment.file(f"solve/mcts@{seed}").write_text(json.dumps({"pairs": pairs}))
     _, line = solved_lines(experiment)
-    assert "Of 40 questions" in line and "solves 30 and best-of-n 20" in line
+    assert (
+        "Of 40 questions" in line
+        and "(40 times in all)" in line
+        and "solves 30 and best-of-n 20" in line
+    )
     assert "1.50 times as many [1." in line and "for 0.83 times its tokens" in line
     assert line.endswith("; holds.")
+
+
+def test_another_recipe_or_arm_is_another_experiment(monkeypatch):
+    known = size_identity(QUICK)
+    monkeypatch.setattr(plan, "PASS_AT", 8)
+    assert size_identity(QUICK) != known
+    monkeypatch.undo()
+    other = {**ARMS, "live": dataclasses.replace(ARMS["live"], dead_group_tokens=2)}
+    monkeypatch.setattr(plan, "ARMS", other)
+    assert size_identity(QUICK) != known and dataclasses.replace(QUICK).name != plan.FULL.name
+    monkeypatch.undo()
+    assert size_identity(QUICK) == known
+
+
+def test_no_arm_reads_what_another_seed_or_plain_sampling_made(tmp_path):
+    experiment = Experiment(tmp_path, FULL)
+    homes = {
+        name: {home_of(experiment, Stage(f"{kind}/{name}", ())) for kind in ("train", "test")}
+        for name in ("search@0", "vigorl@0", "linear@0", "vigorl@1", "base")
+    }
+    assert all(len(home) == 1 for home in homes.values())
+    assert homes["search@0"] == homes["vigorl@0"] == homes["base"]
+    assert len({home for some in homes.values() for home in some}) == 3
+
+
+def test_figures_beside_right_answers_are_held_against_what_is_expected(tmp_path, monkeypatch):
+    experiment = Experiment(tmp_path, QUICK)
+    found = {
+        "search": [{"on_asked": 0.8, "evaluation_id": "s"}],
+        "vigorl": [{"on_asked": 0.78, "evaluation_id": "v"}],
+        "vigorl+noise": [{"on_asked": 0.1, "evaluation_id": "n"}],
+    }
+    rows = [("verification", 0.2), ("backtracking", 0.9), ("regions", 3.0)]
+    monkeypatch.setattr(checks, "dialogue_behaviors", lambda _: dict(rows) | {"verification": 0.5})
+    monkeypatch.setattr(
+        checks, "rows_about",
+        lambda *_: [{"evaluation_id": "v", "behavior": b, "mean_count": n} for b, n in rows],
+    )  # fmt: skip
+    dead = {"live": [{"groups/dead": 0.2}], "vigorl": [{"groups/dead": 0.5}]}
+    said = [line.rpartition("; ") for line in besides(experiment, found, dead)[1:]]
+    assert [(line.split(": ")[1][:5], verdict) for line, _, verdict in said] == [
+        ("20.0%", "does not hold."),
+        ("78.0%", "holds."),
+        ("78.0%", "does not hold."),
+        ("0.20 ", "does not hold."),
+        ("0.90 ", "holds."),
+    ]
+    assert besides(experiment, {}, {}) == []

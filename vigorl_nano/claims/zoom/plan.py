@@ -15,6 +15,7 @@ from dataclasses import asdict, dataclass
 from typing import Any
 
 from mcts.data import ResponseStyle, content_id
+from training.recipes import load_recipe
 from vigorl_nano.claims.scores import Expectation
 from vigorl_nano.claims.stages import Stage
 
@@ -28,10 +29,13 @@ PASS_AT = 4
 """Answers to each training question, and behind each prefix, that measure how hard it is."""
 PREFIXES = 2
 """Most prefixes of a question that are measured, and that GRPO goes on from."""
-HALF_TOKENS = 120
-"""Tokens of half a question's budget, where a search is compared with best-of-n."""
-LESS = -60
-"""Tokens that the search's limit is lower there; it stops at its budget, chains go over theirs."""
+HALF_CHAINS = 4
+"""Chains of half a question's budget, where a search is compared with best-of-n; a search is given
+as many tokens as four further ones wrote."""
+LESS = 150
+"""Tokens that the search's limit is lower there: its last simulation goes over it."""
+RECIPES = ("nano-zoom-sft", "nano-zoom-grpo")
+"""Of every training; they are part of the plan, and so is each figure of this file."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,7 +74,7 @@ class Size:
 
 
 FULL = Size(160, 400, (0, 1, 2, 3, 4), 8, 6, warm_steps=40, rl_steps=70)
-QUICK = Size(16, 24, (0,), 3, 4, warm_steps=3, rl_steps=2)
+QUICK = Size(12, 16, (0,), 3, 4, warm_steps=2, rl_steps=2)
 
 
 @dataclass(frozen=True, slots=True)
@@ -179,7 +183,7 @@ def stages(size: Size, part: str | None = None) -> list[Stage]:
         add(f"search/mcts@{seed}", "questions")
         add(f"search/linear@{seed}", f"search/mcts@{seed}")
         if part in (None, "rl"):
-            add(f"solve/mcts@{seed}", "questions")
+            add(f"solve/mcts@{seed}", f"search/mcts@{seed}")
         for name, arm in arms.items():
             before = f"search/{arm.data}@{seed}" if arm.data else "questions"
             if arm.data and arm.reward:
@@ -203,4 +207,11 @@ def size_identity(size: Size) -> dict[str, Any]:
     """Return what distinguishes experiments, as JSON holds it: all but the seeds."""
     fields = asdict(size)
     del fields["seeds"]
-    return {name: list(v) if isinstance(v, tuple) else v for name, v in fields.items()}
+    return {
+        **{name: list(v) if isinstance(v, tuple) else v for name, v in fields.items()},
+        "plan": content_id(
+            {name: asdict(arm) for name, arm in ARMS.items()},
+            [load_recipe(name).settings() for name in RECIPES],
+            [PASS_AT, PREFIXES, HALF_CHAINS, LESS, UNSEEN],
+        ),
+    }

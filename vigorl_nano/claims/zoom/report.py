@@ -23,16 +23,15 @@ from vigorl_nano.claims.scores import (
     behavior_table,
     differences,
     interval,
+    rows_about,
     save_report,
     scores_of,
     time_spent,
 )
 from vigorl_nano.claims.stages import Experiment
+from vigorl_nano.claims.zoom.checks import besides
 from vigorl_nano.claims.zoom.plan import ARMS, CONTROLS, EXPECTED, QUICK, TITLES, stages
 from vigorl_nano.evaluate import table
-from warehouse.query.run_query import query
-from warehouse.query.sql_guard import quoted
-from warehouse.storage.home import Warehouse
 
 Evaluations = Mapping[str, Sequence[Mapping[str, Any]]]
 """By an arm, or `arm+control`: a model each."""
@@ -48,7 +47,7 @@ CONTROL_TITLES = {
 GROUPS = {
     "groups/dead_first": "dead groups, as sampled",
     "groups/dead": "dead groups, replaced",
-    "groups/extra_tokens": "tokens to replace them, of a batch's",
+    "groups/extra_share": "tokens to replace them, of a batch's",
 }
 """Means over a training's steps, with their titles."""
 
@@ -73,6 +72,7 @@ def write_report(experiment: Experiment, part: str | None = None) -> None:
             *([TOO_SMALL, ""] if experiment.size.name == QUICK.name else ()),
             f"{len(scores.questions)} held-out questions about {len(set(scores.scenes))} pictures, "
             f"seeds {seeds}, in %, greedy:",
+            *([f"({scores.left_out} had no answer or grade of some arm.)"] * (scores.left_out > 0)),
             "",
             *arm_table(experiment, scores),
             "",
@@ -88,8 +88,9 @@ def write_report(experiment: Experiment, part: str | None = None) -> None:
                 experiment, {n: some for n, some in found.items() if n in ARMS}, TITLES
             ),
         ]
-    lines += solved_lines(experiment)
-    lines += group_lines(experiment)
+    metrics = training_metrics(experiment)
+    lines += [*solved_lines(experiment), *token_line(experiment), *group_lines(metrics)]
+    lines += besides(experiment, found, metrics)
     lines += ["", time_spent(experiment, stages(experiment.size, part))]
     save_report(experiment, lines, kept)
 
@@ -158,7 +159,8 @@ def solved_lines(experiment: Experiment) -> list[str]:
     verdict = "holds" if value >= 1.3 and low > 1 else "does not hold"
     return [
         "",
-        f"Of {len(pairs)} questions that best-of-n fails with half a budget, seeds "
+        f"Of {len({pair['question'] for pair in pairs})} questions that best-of-n fails with half "
+        f"of its chains ({len(pairs)} times in all), seeds "
         f"{list(range(len(outcomes)))}, a search solves {sum(ours):.0f} and best-of-n "
         f"{sum(theirs):.0f} with the other half: {value:.2f} times as many [{low:.2f}, "
         f"{high:.2f}], for {spent[0] / max(1, spent[1]):.2f} times its tokens; at least 1.3 "
@@ -166,25 +168,41 @@ def solved_lines(experiment: Experiment) -> list[str]:
     ]
 
 
-def group_lines(experiment: Experiment) -> list[str]:
-    """Render what the groups of each arm's GRPO were like; empty before one was trained."""
-    models = {
-        outcome["model_id"]: stage.arm
-        for stage in stages(experiment.size)
-        if stage.kind == "train"
-        and ARMS[stage.arm].reward
-        and (outcome := experiment.outcome(stage.name)) is not None
-    }
-    if not models:
+def token_line(experiment: Experiment) -> list[str]:
+    """Say how many tokens each kind of data cost; empty before both were made."""
+    sums = {}
+    for kind in ("mcts", "linear"):
+        made = [experiment.outcome(f"search/{kind}@{seed}") for seed in experiment.size.seeds]
+        sums[kind] = sum(outcome["tokens"] for outcome in made if outcome is not None)
+    if not all(sums.values()):
         return []
-    rows = query(
-        Warehouse.at(experiment.home),
-        "SELECT model_id, metrics FROM models "
-        f"WHERE model_id IN ({', '.join(map(quoted, models))}) ORDER BY ALL",
-    ).to_pylist()
+    times = sums["linear"] / sums["mcts"]
+    return [
+        "",
+        f"Searches wrote {sums['mcts']:,} tokens, sampling {sums['linear']:,} ({times:.3f} times "
+        "as many: a question's last dialogue goes over its budget).",
+    ]
+
+
+def training_metrics(experiment: Experiment) -> dict[str, list[dict[str, Any]]]:
+    """Read the metrics of each arm's GRPO, a model each."""
+    models, trained = {}, []
+    for stage in stages(experiment.size):
+        outcome = experiment.outcome(stage.name) if stage.kind == "train" else None
+        if outcome is not None and ARMS[stage.arm].reward:
+            models[outcome["model_id"]] = stage.arm
+            trained.append(outcome)
+    sql = "SELECT model_id, metrics FROM models WHERE model_id IN ({}) ORDER BY ALL"
     metrics: dict[str, list[Any]] = {name: [] for name in ARMS if name in models.values()}
-    for row in rows:
+    for row in rows_about(experiment, trained, sql):
         metrics[models[row["model_id"]]].append(json.loads(row["metrics"]))
+    return metrics
+
+
+def group_lines(metrics: Mapping[str, Sequence[Mapping[str, Any]]]) -> list[str]:
+    """Render what the groups of each arm's GRPO were like; empty before one was trained."""
+    if not metrics:
+        return []
     lines = []
     for arm, each in metrics.items():
         found = [[m[name] for m in each if name in m] for name in GROUPS]

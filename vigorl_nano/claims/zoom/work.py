@@ -1,4 +1,4 @@
-"""Runs the zoom claim's stages: plain functions of the experiment's folder and the stage.
+"""Runs the claim's stages: plain functions of the experiment's folder and the stage.
 
 outcome = run_stage(experiment, Stage("train/vigorl@0", ("warm/vigorl@0",)), STAGES)
 """
@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import asyncio
 from dataclasses import asdict
+from pathlib import Path
 
 from flows.progress import TerminalProgress
 from flows.settings import BuildSettings, EvaluateSettings, GrpoSettings, SftSettings
@@ -24,10 +25,11 @@ from vigorl_nano.claims.stages import Experiment, Stage, Work
 from vigorl_nano.claims.zoom.plan import (
     ARMS,
     CONTROLS,
-    HALF_TOKENS,
+    HALF_CHAINS,
     LESS,
     PASS_AT,
     PREFIXES,
+    RECIPES,
     Arm,
     Size,
 )
@@ -36,49 +38,75 @@ from warehouse.query.sql_guard import quoted
 from warehouse.sources.importing import import_questions
 from warehouse.storage.home import Warehouse
 from warehouse.tables.schema import Row
+from warehouse.versions.versions import publish
 
 TASK = "vstar"
+MOST_TOKENS = 1_000_000
+"""More than any chain here is long: chains end the halves of a budget."""
 SAMPLED_AT = 0.7
 """The temperature at which `nano-zoom-grpo` samples, and so at which difficulty is measured."""
+NO_ALARMS = ("alarm.batches=0", "alarm.forced_batches=0", "alarm.controls=0")
+"""An arm whose zooming dies is a result, and no reason to end the experiment."""
+
+
+def home_of(experiment: Experiment, stage: Stage) -> str:
+    """Return the warehouse of a stage: one a seed, and another of sampled dialogues.
+
+    Filters drop copies of a task's other traces, and prefixes are of all its trees: in one
+    warehouse the arms would depend on one another, and on which was first.
+    """
+    sampled = "-linear" if stage.arm == "linear" else ""
+    return f"{experiment.home}-{stage.seed}{sampled}"
 
 
 def draw_questions(experiment: Experiment, stage: Stage) -> Row:
-    """Draw and import the questions of both splits, each with random numbers of its own."""
+    """Draw the questions of both splits, each with random numbers of its own."""
     size: Size = experiment.size
     drawn = experiment.folder / "pictures"
     drawn.mkdir(parents=True, exist_ok=True)
-    counts = {}
     splits = (("train", size.questions), ("test", size.test))
-    for draw_seed, (split, questions) in zip(size.draw_seeds, splits, strict=True):
-        path = write_split(drawn, split, draw_seed, questions)
-        report = import_questions(Warehouse.at(experiment.home), TASK, path, split=split)
-        counts[split] = report.added + report.already_there
-    return {"counts": counts}
+    paths = {
+        split: str(write_split(drawn, split, draw_seed, questions))
+        for draw_seed, (split, questions) in zip(size.draw_seeds, splits, strict=True)
+    }
+    return {"paths": paths}
+
+
+def opened_home(experiment: Experiment, stage: Stage) -> str:
+    """Return a stage's warehouse, with the questions in it."""
+    home = home_of(experiment, stage)
+    for split, path in experiment.required_outcome("questions")["paths"].items():
+        import_questions(Warehouse.at(home), TASK, Path(path), split=split)
+    return home
 
 
 def search_questions(experiment: Experiment, stage: Stage) -> Row:
     """Search the training questions, or sample dialogues at equal tokens; publish what is kept."""
-    size = experiment.size
+    size, home = experiment.size, opened_home(experiment, stage)
     settings = BuildSettings.checked(
         task=TASK, seed=stage.seed, strategy=stage.arm, teacher=size.start, concurrency=8,
-        home=experiment.home, **tree_limits(experiment, stage),
+        home=home, **tree_limits(experiment, stage),
     )  # fmt: skip
     summary = asyncio.run(build(settings, progress=TerminalProgress()))
-    return publish_kept(experiment, stage, stage.arm, kept=summary.kept)
+    return publish_kept(experiment, stage, stage.arm, home=home, kept=summary.kept)
 
 
 def solve_questions(experiment: Experiment, stage: Stage) -> Row:
     """Give best-of-n half of a budget; where it fails, give it and a search the other half."""
     pairs = where_sampling_fails(
-        TASK, stage.arm, experiment.size.questions, HALF_TOKENS, seeds=(stage.seed,), less=LESS,
-        home=experiment.home, asked={"teacher": experiment.size.start},
+        TASK, stage.arm, experiment.size.questions, MOST_TOKENS, seeds=(stage.seed,), less=LESS,
+        chains=HALF_CHAINS, home=opened_home(experiment, stage),
+        asked={"teacher": experiment.size.start},
     )  # fmt: skip
     return {
         "pairs": [
-            {"images": [i.image_id for i in q.images], "ours": asdict(ours), "theirs": asdict(they)}
-            for q, ours, they in pairs
+            {
+                "question": q.question_id, "images": [image.image_id for image in q.images],
+                "ours": asdict(ours), "theirs": asdict(theirs),
+            }
+            for q, ours, theirs in pairs
         ]
-    }
+    }  # fmt: skip
 
 
 def train_warm_up(experiment: Experiment, stage: Stage) -> Row:
@@ -94,7 +122,7 @@ def measure_difficulty(experiment: Experiment, stage: Stage) -> Row:
     for name, prefixes in (("whole", None), ("prefixes", PREFIXES)):
         settings = EvaluateSettings.checked(
             model=model, benchmark=TASK, pass_at=PASS_AT, prefixes=prefixes, temperature=SAMPLED_AT,
-            seed=stage.seed, home=experiment.home,
+            seed=stage.seed, home=home_of(experiment, stage),
         )  # fmt: skip
         found[name] = evaluation_outcome(settings)
     return {"evaluations": found}
@@ -105,34 +133,51 @@ def train_arm(experiment: Experiment, stage: Stage) -> Row:
     arm, size = ARMS[stage.arm], experiment.size
     if arm.reward is None:
         return _sft(experiment, stage, arm, "", size.all_steps)
-    model, steps, questions = size.start, size.all_steps, {"task": TASK, "split": "train"}
+    model, steps, home = size.start, size.all_steps, opened_home(experiment, stage)
+    questions = {"task": TASK, "split": "train"}
     if arm.data:
         warm = experiment.required_outcome(f"warm/{arm.warm_up}@{stage.seed}")
         model, steps = warm["model"], size.rl_steps
-        questions = {"dataset": warm["dataset"]} if arm.without else questions
+    if arm.without:
+        questions = {"dataset": _questions_without(arm.without, home, stage)}
     settings = GrpoSettings.checked(
-        recipe="nano-zoom-grpo", model=model, home=experiment.home, **questions,
+        recipe=RECIPES[1], model=model, home=home, **questions,
         name=experiment.model_name(stage.arm, stage.seed),
         override=(
             f"steps={steps}", f"seed={stage.seed}", f"reward={arm.reward}",
             f"prefixes={arm.prefixes}", f"dead_group_tokens={arm.dead_group_tokens}",
-            "pass_rates=student" if arm.difficulty else f"bands={EVERY_BAND}", NO_TRACKERS,
+            "pass_rates=student" if arm.difficulty else f"bands={EVERY_BAND}",
+            *NO_ALARMS, NO_TRACKERS,
         ),
     )  # fmt: skip
     return train_model(settings, steps)
 
 
+def _questions_without(family: str, home: str, stage: Stage) -> str:
+    """Publish a trace of every searched question of other kinds, kept or not; GRPO asks them."""
+    version = publish(
+        Warehouse.at(home),
+        f"questions-{stage.seed}",
+        "SELECT trace_id FROM latest_traces JOIN questions USING (question_id) "
+        f"WHERE origin = 'search' AND split = 'train' AND family <> {quoted(family)} "
+        "QUALIFY row_number() OVER (PARTITION BY question_id ORDER BY trace_id) = 1",
+    )
+    return version.ref
+
+
 def _sft(experiment: Experiment, stage: Stage, arm: Arm, part: str, steps: int) -> Row:
     data = experiment.required_outcome(f"search/{arm.data}@{stage.seed}")
+    home = home_of(experiment, Stage(f"train/{arm.data}@{stage.seed}", ()))
     if arm.without:
         only = f"AND family <> {quoted(arm.without)} "
-        data = publish_kept(experiment, stage, str(arm.data), only)
+        named = Stage(f"train/{arm.warm_up}@{stage.seed}", ())
+        data = publish_kept(experiment, named, str(arm.data), only, home)
     settings = SftSettings.checked(
-        recipe="nano-zoom-sft", name=experiment.model_name(stage.arm, stage.seed, part),
-        model=experiment.size.start, home=experiment.home, dataset=data["dataset"],
+        recipe=RECIPES[0], name=experiment.model_name(stage.arm, stage.seed, part),
+        model=experiment.size.start, home=home, dataset=data["dataset"],
         override=(f"steps={steps}", f"seed={stage.seed}", NO_TRACKERS),
     )  # fmt: skip
-    return {**train_model(settings, steps), "dataset": data["dataset"]}
+    return train_model(settings, steps)
 
 
 def evaluate_test(experiment: Experiment, stage: Stage) -> Row:
@@ -142,7 +187,7 @@ def evaluate_test(experiment: Experiment, stage: Stage) -> Row:
     settings = EvaluateSettings.checked(
         model=trained["model"] if trained else experiment.size.start, benchmark=TASK, split="test",
         temperature=0.0, samples=1, control=control, seed=stage.seed,
-        response_style=arm.response_style, home=experiment.home,
+        response_style=arm.response_style, home=opened_home(experiment, stage),
     )  # fmt: skip
     return {"evaluations": {stage.kind: evaluation_outcome(settings)}}
 

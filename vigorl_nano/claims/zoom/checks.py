@@ -1,0 +1,107 @@
+"""Holds what is expected beside right answers against what came out: groups, crops, behaviors.
+
+    lines = besides(experiment, evaluations, metrics)
+
+Each line says a figure and whether it is as docs/claim.md expects.
+"""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any
+
+import numpy as np
+
+from vigorl_nano.claims.scores import rows_about
+from vigorl_nano.claims.stages import Experiment
+from vigorl_nano.claims.zoom.plan import ARMS, TITLES
+from warehouse.query.run_query import query
+from warehouse.query.sql_guard import quoted
+from warehouse.storage.home import Warehouse
+
+Evaluations = Mapping[str, Sequence[Mapping[str, Any]]]
+"""By an arm, or `arm+control`: a model each."""
+TAUGHT = ("verification", "backtracking")
+"""Behaviors that no training should lose more than half of."""
+MOST_DEAD, LEAST_ASKED = 0.15, 0.75
+
+
+def besides(
+    experiment: Experiment, found: Evaluations, metrics: Mapping[str, Sequence[Mapping[str, Any]]]
+) -> list[str]:
+    """Say whether what is expected besides holds, of the arms that are finished.
+
+    Args:
+        metrics: of each arm's GRPO, a model each.
+    """
+    said = [*_groups(metrics), *_crops(found), *_behaviors(experiment, found)]
+    verdicts = [f"- {text}; {'holds' if held else 'does not hold'}." for text, held in said]
+    return ["", *verdicts] if verdicts else []
+
+
+def _groups(metrics: Mapping[str, Sequence[Mapping[str, Any]]]) -> Iterator[tuple[str, bool]]:
+    for arm, each in metrics.items():
+        dead = [m["groups/dead"] for m in each if "groups/dead" in m]
+        if dead and ARMS[arm].dead_group_tokens:
+            share = float(np.mean(dead))
+            text = (
+                f"{TITLES[arm]}: {share:.1%} of the groups are dead, under {MOST_DEAD:.0%} expected"
+            )
+            yield text, share < MOST_DEAD
+
+
+def _crops(found: Evaluations) -> Iterator[tuple[str, bool]]:
+    seen = {
+        name: float(np.mean([evaluation["on_asked"] for evaluation in some]))
+        for name, some in found.items()
+        if name in ARMS and all("on_asked" in evaluation for evaluation in some)
+    }
+    for arm, share in seen.items():
+        if not (ARMS[arm].data and ARMS[arm].reward):
+            continue
+        text = f"{TITLES[arm]}: {share:.1%} of the crops show a sign in question"
+        yield f"{text}, {LEAST_ASKED:.0%} expected", share >= LEAST_ASKED
+        if "search" in seen:
+            yield f"{text}, no fewer than {seen['search']:.1%} expected", share >= seen["search"]
+
+
+def _behaviors(experiment: Experiment, found: Evaluations) -> Iterator[tuple[str, bool]]:
+    taught = dialogue_behaviors(experiment)
+    arms = {name: some for name, some in found.items() if name in ARMS and ARMS[name].reward}
+    of = {e["evaluation_id"]: name for name, some in arms.items() for e in some}
+    if not taught or not of:
+        return
+    rows = rows_about(
+        experiment,
+        [evaluation for some in arms.values() for evaluation in some],
+        "SELECT evaluation_id, behavior, mean_count FROM behaviors_by_evaluation "
+        "WHERE evaluation_id IN ({}) AND method LIKE 'rule%' ORDER BY ALL",
+    )
+    shown: dict[tuple[str, str], list[float]] = defaultdict(list)
+    for row in rows:
+        shown[of[row["evaluation_id"]], row["behavior"]].append(row["mean_count"])
+    for (arm, behavior), counts in shown.items():
+        if behavior in TAUGHT and taught.get(behavior):
+            mean, least = float(np.mean(counts)), taught[behavior] / 2
+            text = f"{TITLES[arm]}: {mean:.2f} of {behavior} an answer, half of the dialogues' is"
+            yield f"{text} {least:.2f}", mean >= least
+
+
+def dialogue_behaviors(experiment: Experiment) -> dict[str, float]:
+    """Return the mean count of each behavior, by rule, in the searched dialogues of SFT."""
+    counts: dict[str, list[float]] = defaultdict(list)
+    for seed in experiment.size.seeds:
+        made = experiment.outcome(f"search/mcts@{seed}")
+        if made is None:
+            continue
+        name, _, version = made["dataset"].partition("@v")
+        rows = query(
+            Warehouse.at(made["home"]),
+            "SELECT behavior, avg(count) AS mean FROM dataset_rows JOIN behaviors USING (trace_id) "
+            f"WHERE dataset_rows.name = {quoted(name)} AND version = {int(version)} "
+            "AND method LIKE 'rule%' GROUP BY ALL ORDER BY ALL",
+        ).to_pylist()
+        for row in rows:
+            counts[row["behavior"]].append(row["mean"])
+    return {behavior: float(np.mean(means)) for behavior, means in counts.items()}
