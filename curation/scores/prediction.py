@@ -24,6 +24,7 @@ class Prediction:
     error: str | None
     """Kind of the failure where the request failed for good; None where it was answered."""
     steps: tuple[Step, ...]
+    """All of its reasoning, the prefix that it was given included."""
     answer: str | None
     """In original pixels; None if none was given."""
     score: float | None
@@ -35,14 +36,23 @@ class Prediction:
     problems: tuple[str, ...]
     """What the parser found wrong, one word each."""
     looked_at: float | None
-    """Share of the objects the question names that a point lies on; None if none is known."""
+    """Share of the objects the question names that a point lies on, the prefix's points included;
+    None if none is known."""
     grounded: tuple[bool | None, ...]
-    """Step by step, whether it points at what it names."""
+    """Step by step, whether it points at what it names; None for the steps of a prefix."""
     shows_asked: tuple[bool | None, ...] = ()
-    """Step by step, whether the crop that it was shown has an object in question in it."""
+    """Step by step, whether the crop that it was shown has an object in question in it; None for
+    the steps of a prefix."""
     prefix: tuple[str, int] | None = None
     """Tree and node that the first steps are of, where it was asked to go on behind those."""
+    given: int = 0
+    """How many steps are of that prefix, and so not the model's."""
     tokens: int = 0
     """Tokens written for it; those of a shared request are all on the first of its samples."""
     seconds: float = 0.0
     """Time of its requests, waiting included, counted as the tokens."""
+
+    @property
+    def own_steps(self) -> tuple[Step, ...]:
+        """The steps that the model wrote; without a remark that was folded into its prefix."""
+        return self.steps[self.given :]

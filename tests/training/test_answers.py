@@ -73,6 +73,10 @@ async def test_an_answer_goes_on_from_the_steps_it_was_given() -> None:
     cut = ScriptedPolicy({(prefix.name, "chain", 0): "<think>So left.</think>"})
     (found,) = await sample_answers(cut, FRAME, asking(), prefix)
     assert [step.thought for step in found.steps] == ["A lamp (9, 9).", "So left."]
+    remarked = PrefixStart("a tree", 4, (*before, Step("I know.")), None, None)
+    bare = ScriptedPolicy({(remarked.name, "chain", 0): "<answer>left</answer>"})
+    (found,) = await sample_answers(bare, FRAME, asking(), remarked)
+    assert found.steps == remarked.steps, "a prefix's own steps stay as they are"
 
 
 async def test_an_empty_reply_answers_nothing_and_any_other_failure_is_told() -> None:

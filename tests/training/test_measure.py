@@ -465,6 +465,8 @@ def test_prefixes_are_gone_on_from_and_kept_apart_from_whole_answers(warehouse):
         "prefixes"
     ]
     assert query(warehouse, "FROM student_difficulty").num_rows == 0
+    regions = "SELECT DISTINCT count FROM behaviors WHERE behavior = 'regions'"
+    assert query(warehouse, regions)["count"].to_pylist() == [1], "the prefix's is not its own"
     again = run(Scripted(lambda prompt: answer), warehouse, questions, protocol=protocol,
                 prefixes=prefixes)  # fmt: skip
     assert (again.requests, again.evaluation_id) == (0, made.evaluation_id)

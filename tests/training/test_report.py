@@ -219,3 +219,37 @@ def test_a_torn_line_of_metrics_is_skipped_and_a_limit_is_written(tmp_path) -> N
     assert "900" in settings.read_text()
     limit_pixels(tmp_path, 400)
     assert "900" not in settings.read_text() and settings.read_text().count("400") == 2
+
+
+def test_behind_prefixes_figures_are_of_what_the_model_wrote_prefix_by_prefix() -> None:
+    asked = question("a", "")
+    looked = Step(
+        "Left (3, 3).", (Point(3, 3),), ZoomCall(Point(3, 3)),
+        Observation("shown", Box(0, 0, 5, 5), 9, 9),
+    )  # fmt: skip
+    own = Step("So it is left.")
+    answers = {1: ("left", "left", "right"), 2: ("right", "right", "right")}
+
+    def predictions(steps: tuple[Step, ...]) -> list[Prediction]:
+        return [
+            prediction(
+                asked.question_id, answer, steps=steps, grounded=(None,) * len(steps), given=1,
+                shows_asked=(None,) * len(steps), prefix=("tree", node),
+            )
+            for node, given in answers.items()
+            for answer in given
+        ]  # fmt: skip
+
+    def figures(steps: tuple[Step, ...]) -> dict[str, float]:
+        settings = {"control": "prefixes", "zoom": {"max_calls": 2}, "samples": 3}
+        drawn = {asked.question_id: predictions(steps)}
+        made = make_report("e", "m@1", "sat2/test", settings, [asked], drawn)
+        return {name: found.value for name, found in made.figures["all"].items()}
+
+    found = figures((looked, looked, own))
+    assert (found["calls"], found["places"], found["looked"]) == (1, 1, 1)
+    assert found["pointed"] == 1, "its last step goes on from what it was shown"
+    assert (found["pass@k"], found["majority"]) == (0.5, 0.5), "of the three behind each"
+    bare = figures((looked,))
+    assert (bare["calls"], bare["places"], bare["looked"]) == (0, 0, 0)
+    assert "pointed" not in bare, "it wrote no steps"

@@ -78,8 +78,9 @@ async def sample_answers(
 
 def _read(sample: Continuation, frame: Frame, before: tuple[Step, ...]) -> Answered:
     parsed = parse_response(sample, frame)
-    steps = before + complete_steps(sample, parsed)
-    steps = fold_remark(steps) if parsed.answer is not None else steps
+    own = complete_steps(sample, parsed)
+    steps = before + own
+    steps = fold_remark(steps) if own and parsed.answer is not None else steps
     problems = tuple(problem.kind for problem in parsed.problems)
     return Answered(sample.text, sample.finish_reason, steps, parsed.answer, problems, sample.costs)
 

@@ -4,7 +4,8 @@
     figures(predictions)         # {"calls": 2.4, "places": 2.1, "on_asked": 0.8, ...}
 
 A model can call often and see nothing new, or call at the wrong place: so calls, distinct places,
-calls that showed nothing and crops with an object in question are counted apart.
+calls that showed nothing and crops with an object in question are counted apart. Calls of a prefix
+that the model goes on from are not its own, and count nowhere.
 """
 
 from __future__ import annotations
@@ -46,12 +47,12 @@ class Looks:
 
 def looks_of(prediction: Prediction) -> Looks:
     """Count what an answer's calls showed."""
-    seen = [step.observation for step in prediction.steps if step.observation is not None]
+    seen = [step.observation for step in prediction.own_steps if step.observation is not None]
     asked = [shown for shown in prediction.shows_asked if shown is not None]
     return Looks(
         calls=len(seen),
         crops=sum(observation.crop is not None for observation in seen),
-        places=len(distinct_places(prediction.steps)),
+        places=len(distinct_places(prediction.own_steps)),
         known=len(asked),
         on_asked=sum(asked),
         forced="answer_forced" in prediction.problems,

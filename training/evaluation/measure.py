@@ -19,7 +19,7 @@ import json
 import time
 import uuid
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from typing import Any
 
 from curation.filters import crops, grounding
@@ -206,10 +206,11 @@ def _settings_of(
 def _responses(predictions: Mapping[str, Sequence[Prediction]]) -> list[tuple[Any, ...]]:
     """Return the responses as an evaluation's identity has them: graded anew, it is another one."""
     return sorted(
-        (p.question_id, p.sample, p.response, p.score, p.answer, p.error, *(p.prefix or ()))
+        (p.question_id, p.sample, p.response, p.score, p.answer, p.error,
+         *((*p.prefix, p.given) if p.prefix else ()))
         for some in predictions.values()
         for p in some
-    )
+    )  # fmt: skip
 
 
 def _search_config(subject: Subject, protocol: EvaluationProtocol) -> SearchConfig:
@@ -345,8 +346,13 @@ def _graded(
     answered: Answered,
     prefix: PrefixStart | None,
 ) -> Prediction:
-    """Grade one answer; control images have the sizes of the question's own."""
+    """Grade one answer; control images have the sizes of the question's own.
+
+    What is checked step by step is of the model's own steps alone.
+    """
     steps, answer = answered.steps, answered.answer
+    given = len(prefix.steps) if prefix else 0
+    others = (None,) * given
     found = grade(question, answer)
     trace = Trace(question.question_id, steps, answer, found.score, TraceKind.DIRECT)
     asked = crops.asked_boxes(question, objects)
@@ -363,9 +369,11 @@ def _graded(
         valid=answers_in_kind(question, answer),
         problems=answered.problems,
         looked_at=grounding.share_of_named_objects(trace, question, objects),
-        grounded=tuple(step.grounded for step in grounding.check(trace, objects)),
-        shows_asked=tuple(crops.shows_asked(step.observation, asked) for step in steps),
+        grounded=others + tuple(step.grounded for step in grounding.check(trace, objects)[given:]),
+        shows_asked=others
+        + tuple(crops.shows_asked(step.observation, asked) for step in steps[given:]),
         prefix=(prefix.tree_id, prefix.node_id) if prefix else None,
+        given=given,
         tokens=sum(cost.completion_tokens for cost in answered.costs),
         seconds=sum(cost.seconds for cost in answered.costs),
     )
@@ -399,7 +407,7 @@ def _store_predictions(
             trace = _trace(question, prediction, report.evaluation_id)
             predicted.append(_prediction_row(report.evaluation_id, trace, prediction))
             if trace.trace_id in traces:
-                continue  # two samples with the same text
+                continue  # two samples with the same text, behind as much of a prefix
             pixels = Frame.of(CoordinateSpace.original(), question)
             row, its_steps = trace_rows(
                 trace, task=question.task, text=render(trace.steps, trace.answer, pixels),
@@ -408,7 +416,9 @@ def _store_predictions(
             )  # fmt: skip
             traces[trace.trace_id] = row
             steps += its_steps
-            counted = behaviors.count_behaviors(trace, question, prediction.grounded)
+            own = replace(trace, steps=prediction.own_steps)
+            checked = prediction.grounded[prediction.given :]
+            counted = behaviors.count_behaviors(own, question, checked)
             counts += behavior_rows(trace.trace_id, counted, behaviors.METHOD)
     run = {"run_id": report.run_id}
     commit_traces(warehouse, list(traces.values()), steps=steps, verdicts=[], run_id=report.run_id)
@@ -417,7 +427,9 @@ def _store_predictions(
 
 
 def _trace(question: Question, prediction: Prediction, evaluation_id: str) -> Trace:
-    """Return a response as a trace; its maker names the evaluation, so that none is in two."""
+    """Return a response as a trace; its maker names the evaluation, so that none is in two, and how
+    many steps are a prefix's, since the same text behind another one has others of the model's."""
+    begun = f":{prediction.given}" if prediction.given else ""
     return Trace(
         question_id=question.question_id,
         steps=prediction.steps,
@@ -426,7 +438,7 @@ def _trace(question: Question, prediction: Prediction, evaluation_id: str) -> Tr
         kind=TraceKind.EVALUATED,
         origin="evaluation",
         problems=prediction.problems,
-        maker=f"{MAKER}:{evaluation_id}",
+        maker=f"{MAKER}:{evaluation_id}{begun}",
     )
 
 

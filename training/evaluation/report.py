@@ -222,7 +222,7 @@ def _figures(
 ) -> dict[str, Estimate]:
     scenes = clusters([[image.image_id for image in q.images] for q in questions])
     pointing = any(
-        step.points for q in questions for p in predictions[q.question_id] for step in p.steps
+        step.points for q in questions for p in predictions[q.question_id] for step in p.own_steps
     )
     values: dict[str, list[tuple[float, int]]] = defaultdict(list)
     for question, scene in zip(questions, scenes, strict=True):
@@ -243,12 +243,13 @@ def _malformed(problems: Sequence[str]) -> bool:
 
 
 def _points(prediction: Prediction) -> bool:
-    """Whether every step points, or goes on from what it was just shown."""
-    steps, places = prediction.steps, {"point_outside_image", "thought_without_point"}
-    shown = [False, *(step.observation is not None for step in steps)]
+    """Whether every step of the model's points, or goes on from what it was just shown."""
+    places = {"point_outside_image", "thought_without_point"}
+    shown = [False, *(step.observation is not None for step in prediction.steps)]
+    own, before = prediction.own_steps, shown[prediction.given :]
     return (
-        bool(steps)
-        and all(s.points or s.call or seen for s, seen in zip(steps, shown, strict=False))
+        bool(own)
+        and all(s.points or s.call or seen for s, seen in zip(own, before, strict=False))
         and not places & set(prediction.problems)
     )
 
@@ -256,15 +257,19 @@ def _points(prediction: Prediction) -> bool:
 def _shares(question: Question, predictions: Sequence[Prediction]) -> dict[str, float]:
     """Return one question's part of every figure that applies to it."""
     n = len(predictions)
+    behind: dict[tuple[str, int] | None, list[Prediction]] = defaultdict(list)
+    for prediction in predictions:
+        behind[prediction.prefix].append(prediction)
     scores = graded_scores(predictions)
     well_formed = [p.valid and not _malformed(p.problems) for p in predictions]
     found = {"format": sum(well_formed) / n}
     if scores:
         found["accuracy"] = fmean(scores)
-    if scores and n > 1:
-        found["pass@k"] = max(scores)
-        found["majority"] = majority(question, predictions)
-    found["pointed"] = sum(map(_points, predictions)) / n
+    if scores and n > len(behind):  # k answers behind each prefix
+        found["pass@k"] = fmean(max(graded_scores(some)) for some in behind.values())
+        found["majority"] = fmean(majority(question, some) for some in behind.values())
+    if thought := [p for p in predictions if p.own_steps or not p.given]:
+        found["pointed"] = sum(map(_points, thought)) / len(thought)
     found |= {name: sum(getattr(p, name) for p in predictions) / n for name in COSTS}
     known = [hit for p in predictions for hit in p.grounded if hit is not None]
     if known:
