@@ -39,6 +39,7 @@ from training.batches.evidence import evidence
 from training.batches.live_groups import (
     DEAD,
     DEAD_FIRST,
+    EXTRA_SHARE,
     EXTRA_TOKENS,
     FIRST_REWARD,
     Generated,
@@ -146,6 +147,7 @@ class RolloutTrainer(ChunkedTrainer):
             DEAD_FIRST: fmean(group.dead for group in first),
             DEAD: fmean(group.dead for group in groups),
             EXTRA_TOKENS: extra,
+            EXTRA_SHARE: extra / max(1, sum(group.tokens for group in first)),
             FIRST_REWARD: float(rewards.nanmean()),
         }.items():
             metrics[name].append(value)

@@ -169,5 +169,5 @@ def test_a_training_replaces_dead_groups_and_asks_the_same_when_resumed(made: Wa
     assert sum(s["groups/dead"] for s in steps) < sum(s["groups/dead_first"] for s in steps)
     assert all(step["groups/dead"] == step["frac_reward_zero_std"] for step in steps)
     kept = json.loads(row["metrics"])
-    for name in ("groups/dead_first", "groups/dead", "groups/extra_tokens"):
+    for name in ("groups/dead_first", "groups/dead", "groups/extra_tokens", "groups/extra_share"):
         assert kept[name] == pytest.approx(fmean(step[name] for step in steps))

@@ -238,7 +238,9 @@ def test_a_dead_group_of_episodes_is_replaced_by_episodes_about_another_question
         assert 0 < excused.tokens < sum(map(len, excused.generated[1])), "not what it was shown"
         metrics = trainer._metrics["train"]
         assert (metrics["groups/dead_first"], metrics["groups/dead"]) == ([0.5], [0.0])
-        assert metrics["groups/extra_tokens"][0] > 0
+        extra, written = metrics["groups/extra_tokens"][0], sum(g.tokens for g in sampled[0])
+        assert extra == sum(group.tokens for some in sampled[1:] for group in some) > 0
+        assert metrics["groups/extra_share"] == [extra / written], "of what the batch wrote"
         assert metrics["zoom/forced"] == [0.5], "of the episodes as they were sampled first"
         assert played == [1], "noise is shown once a batch"
         advantages = made_of["advantages"].tolist()
