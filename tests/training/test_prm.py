@@ -13,9 +13,10 @@ import torch
 from safetensors.torch import load_file
 
 from curation.traces.step_values import step_values
-from mcts.data import AnswerKind, Image, Question
+from mcts.data import AnswerKind, Image, Question, Step
 from mcts.teachers.checkpoints import recorded_process_reward
 from mcts.tree import Tree
+from tests.support.grown import fork
 from tests.support.trained import logged, warehouse_with_traces
 from training.errors import TrainingError
 from training.examples import Examples
@@ -77,7 +78,8 @@ def lines_of(made: Warehouse, *overrides: str) -> tuple[list[Tree], list[ValueLi
     left_out: Counter[str] = Counter()
     with open_version(made, resolve(made, "kept")) as folder:
         trees = list(version_trees(made, folder, left_out))
-    return trees, list(value_lines(trees, prm(*overrides), left_out)), left_out
+    lines = list(value_lines(trees, prm(*overrides), left_out, lambda *line: {}))
+    return trees, lines, left_out
 
 
 def test_each_step_of_a_tree_is_a_target_once_with_the_value_the_search_found(
@@ -100,6 +102,28 @@ def test_each_step_of_a_tree_is_a_target_once_with_the_value_the_search_found(
     )  # fmt: skip
     assert not answers - outcomes, "an answer's target is its own reward"
     assert all(line.targets[-1] and line.targets[-1].visits == 1 for line in lines)
+
+
+def test_a_step_of_a_line_that_cannot_be_written_is_learned_in_a_later_one() -> None:
+    tree, recipe = fork(), prm("least_visits=1", "rollout_steps=false")
+
+    def lines(*unwritten: tuple[Step, ...]) -> list[ValueLine]:
+        return list(
+            value_lines(
+                [tree], recipe, Counter(),
+                lambda question, steps, answer: None if steps in unwritten else {},
+            )
+        )  # fmt: skip
+
+    def steps_of(some: list[ValueLine]) -> set[float]:
+        """Return the first steps that have targets, by where they point."""
+        return {x.steps[0].points[0].x for x in some if x.targets[0] is not None}
+
+    every = lines()
+    assert len(every) == 4 and len(steps_of(every)) == 2
+    for line in every:
+        left = lines(line.steps)
+        assert len(left) == 3 and steps_of(left) == steps_of(every)
 
 
 def _leads_on(tree: Tree, node_id: int) -> bool:

@@ -2,13 +2,15 @@
 
     writer = LineWriter.of(warehouse, student, min_thoughts=3)
     row = writer.row(question, steps, answer)       # messages, images, and `ends` of the steps
-    lines = value_lines(trees, recipe, left_out)    # chosen of a version's trees, with targets
+    write = partial(writer.row_or_none, left_out=left_out)
+    lines = value_lines(trees, recipe, left_out, write)    # chosen of a version's, with targets
 
 A line runs from the question to an answer: the steps of a tree's node, then those of a rollout.
 Targets are what `curation.traces.step_values` says: the mean outcome beneath a step's node
 (Math-Shepherd's soft estimation, Wang et al., arXiv 2312.08935; ViGoRL, section 3.2). The answer's
 target is its own reward, so that its value verifies a whole response (Cobbe et al., arXiv
-2110.14168). Steps that lines share are learned from once, in the first line that has them.
+2110.14168). Steps that lines share are learned from once, in the first line that has them and that
+a model can be given.
 """
 
 from __future__ import annotations
@@ -22,7 +24,7 @@ from mcts.coordinates import Frame
 from mcts.data import Question, ResponseStyle, Step, Trace, TraceKind, content_id
 from mcts.parsing import render
 from mcts.tree import Node, Tree
-from training.examples import mark_in
+from training.examples import mark_in, with_mark
 from training.recipes import PrmRecipe
 from training.students import Student, read_control_tokens
 from training.zoom_rows import DialogueProblem, Dialogues
@@ -58,6 +60,8 @@ class ValueLine:
     targets: tuple[Target | None, ...]
     """One a step and one for the answer; None where nothing is learned."""
     name: str
+    row: Row
+    """As the model reads it (`LineWriter.row`)."""
 
 
 @dataclass(slots=True)
@@ -120,6 +124,21 @@ class LineWriter:
         places.append([last, len(row["messages"][-1]["content"])])
         return {**row, "question_id": question.question_id, "ends": places}
 
+    def row_or_none(
+        self, question: Question, steps: Sequence[Step], answer: str | None, left_out: Counter[str]
+    ) -> Row | None:
+        """Return `row`, or None where a model can't be given the line; `left_out` then counts why:
+        its crops are not those that it would be shown, or its text spells a control token."""
+        try:
+            row = self.row(question, steps, answer)
+        except DialogueProblem as problem:
+            left_out[f"lines {problem}"] += 1
+            return None
+        if mark := mark_in(row["messages"], self.marks):
+            left_out[with_mark(mark)] += 1
+            return None
+        return row
+
     def reader(self, read_image: Callable[[str], bytes]) -> Callable[[str], bytes]:
         """Return a reader of images, and of the crops of rows that were written."""
         return self.dialogues.reader(read_image)
@@ -144,13 +163,9 @@ def line_values(
     read_image: Callable[[str], bytes],
 ) -> list[float] | None:
     """Return the values of a line's steps, and last of its answer, 0 to 1; None where a value model
-    can't be given the line: its crops are not those that it would be shown, or its text spells a
-    control token."""
-    try:
-        row = scorer.writer.row(question, steps, answer)
-    except DialogueProblem:
-        return None
-    if mark_in(row["messages"], scorer.writer.marks):
+    can't be given the line (`LineWriter.row_or_none`)."""
+    row = scorer.writer.row_or_none(question, steps, answer, Counter())
+    if row is None:
         return None
     (found,) = scorer.values([row], read_image)
     return found
@@ -169,9 +184,16 @@ def _step_ends(steps: Sequence[Step], frame: Frame) -> list[list[int]]:
 
 
 def value_lines(
-    trees: Iterable[Tree], recipe: PrmRecipe, left_out: Counter[str]
+    trees: Iterable[Tree],
+    recipe: PrmRecipe,
+    left_out: Counter[str],
+    write: Callable[[Question, Sequence[Step], str], Row | None],
 ) -> Iterator[ValueLine]:
-    """Yield the lines that a recipe takes, question by question; count in `left_out` the others."""
+    """Yield the lines that a recipe takes, question by question; count in `left_out` the others.
+
+    Args:
+        write: returns a line as the model reads it, or None, where it counted why there is none.
+    """
     zooms = recipe.response_style is ResponseStyle.ZOOM
     by_question: dict[str, list[tuple[str, Tree, Node, int | None]]] = {}
     for tree in trees:
@@ -188,7 +210,12 @@ def value_lines(
             left_out[f"lines beyond the {most} of a question"] += len(lines) - most
         learned: set[tuple[str, int]] = set()
         for _, tree, node, rollout in lines[: recipe.question_lines]:
-            yield _line(tree, node, rollout, recipe, learned)
+            steps, answer = _said(node, rollout)
+            row = write(tree.question, steps, answer)
+            if row is not None:  # else what it shares is learned in a later line
+                targets = _targets(tree, node, rollout, recipe, learned)
+                name = _name(tree, node, rollout)
+                yield ValueLine(tree.question, steps, answer, targets, name, row)
 
 
 def _ends(tree: Tree, left_out: Counter[str]) -> Iterator[tuple[Node, int | None]]:
@@ -210,10 +237,24 @@ def _ends(tree: Tree, left_out: Counter[str]) -> Iterator[tuple[Node, int | None
                 yield node, number
 
 
-def _line(
+def _said(node: Node, number: int | None) -> tuple[tuple[Step, ...], str]:
+    """Return the steps and the answer of the line that ends in a node, or in its rollout."""
+    steps, answer = node.steps(), node.answer
+    if number is not None:
+        steps, answer = steps + node.rollouts[number].steps, node.rollouts[number].answer
+    assert answer is not None  # `_ends` let it through
+    return steps, answer
+
+
+def _name(tree: Tree, node: Node, number: int | None) -> str:
+    name = f"tree {tree.tree_id}, node {node.node_id}"
+    return name if number is None else f"{name}, rollout {node.rollouts[number].rollout_id}"
+
+
+def _targets(
     tree: Tree, node: Node, number: int | None, recipe: PrmRecipe, learned: set[tuple[str, int]]
-) -> ValueLine:
-    """Return one line; its nodes are added to those `learned`, which have no target again."""
+) -> tuple[Target | None, ...]:
+    """Return a line's targets; its nodes are added to those `learned`, which have none again."""
     targets: list[Target | None] = []
     for above in node.lineage():
         if above.step is None:
@@ -224,14 +265,9 @@ def _line(
             targets.append(Target(above.depth, above.value, above.visits))
         else:
             targets.append(None)
-    steps, answer, reward = node.steps(), node.answer, node.reward
-    if number is not None:
-        rollout = node.rollouts[number]
-        steps, answer, reward = steps + rollout.steps, rollout.answer, rollout.reward
-    assert answer is not None and reward is not None  # `_ends` let it through
-    for depth in range(len(targets) + 1, len(steps) + 1):
+    reward = node.reward if number is None else node.rollouts[number].reward
+    assert reward is not None  # `_ends` let it through
+    for depth in range(len(targets) + 1, len(_said(node, number)[0]) + 1):
         targets.append(Target(depth, reward, 1) if recipe.rollout_steps else None)
     targets.append(Target(ANSWER_DEPTH, reward, 1))
-    name = f"tree {tree.tree_id}, node {node.node_id}"
-    name += "" if number is None else f", rollout {node.rollouts[number].rollout_id}"
-    return ValueLine(tree.question, steps, answer, tuple(targets), name)
+    return tuple(targets)

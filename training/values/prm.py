@@ -14,13 +14,14 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 from curation.scores.bootstrap import clusters
 from mcts.data import ResponseStyle, content_id
 from training.errors import TrainingError
-from training.examples import Examples, image_reader, mark_in, with_mark
+from training.examples import Examples, image_reader
 from training.preferences.pairs import version_trees
 from training.recipes import PrmRecipe
 from training.run_training import Checks, open_start, run_training
@@ -30,7 +31,7 @@ from training.students import Student
 from training.trainers import TrainingReporter
 from training.values.calibration import Scored, calibration
 from training.values.lines import LineWriter, Target, ValueLine, value_lines
-from training.zoom_rows import DialogueProblem, as_taught
+from training.zoom_rows import as_taught
 from warehouse.storage.home import Warehouse
 from warehouse.tables.schema import Row
 from warehouse.versions.versions import open_version, resolve
@@ -105,20 +106,13 @@ def line_examples(
     writer = LineWriter.of(warehouse, student, recipe.min_thoughts)
     left_out: Counter[str] = Counter()
     trees = version_trees(warehouse, folder, left_out)
-    lines = list(value_lines(trees, recipe, left_out))
+    write = partial(writer.row_or_none, left_out=left_out)
+    lines = list(value_lines(trees, recipe, left_out, write))
     held = _held_out(lines, recipe.holdout)
     trained: list[Row] = []
     measured: list[Row] = []
     for line in lines:
-        try:
-            row = _row(writer, line, recipe)
-        except DialogueProblem as problem:
-            left_out[f"lines {problem}"] += 1
-            continue
-        if mark := mark_in(row["messages"], writer.marks):
-            left_out[with_mark(mark)] += 1
-        else:
-            (measured if line.question.question_id in held else trained).append(row)
+        (measured if line.question.question_id in held else trained).append(_row(line, recipe))
     if not trained or not measured:
         reasons = "".join(f"; {n} left out, {reason}" for reason, n in left_out.items())
         raise TrainingError(
@@ -129,10 +123,10 @@ def line_examples(
     return Examples(trained, read, dict(left_out)), Examples(measured, read, {})
 
 
-def _row(writer: LineWriter, line: ValueLine, recipe: PrmRecipe) -> Row:
+def _row(line: ValueLine, recipe: PrmRecipe) -> Row:
     targets = line.targets
     return {
-        **writer.row(line.question, line.steps, line.answer),
+        **line.row,
         "name": line.name,
         "values": [target and target.value for target in targets],
         "weights": [_weight(target, recipe.visit_power) for target in targets],
