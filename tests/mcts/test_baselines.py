@@ -203,6 +203,15 @@ def test_rows_linearizer_and_gallery_take_a_baseline_as_any_tree(config):
     assert rows.tree["majority_right"] == (rows.tree["majority_answer"] == "left")
 
 
+def test_answers_that_name_one_choice_vote_together():
+    said = ("right", "A", "(A) left", "right", "left")
+    script = {("", "chain", i): f"<think>A box (5, 5).</think><answer>{answer}</answer>"
+              for i, answer in enumerate(said)}  # fmt: skip
+    config = replace(BEST, samples=len(said))
+    row = search_rows(run(ScriptedPolicy(script), config), config, [], model="m", seed=0).tree
+    assert (row["majority_answer"], row["majority_right"]) == ("A", True)
+
+
 def test_the_reference_order_is_one_request_at_a_time_and_a_step_a_request():
     inside = most = 0
 

@@ -10,9 +10,11 @@ was interrupted and resumed makes the same rows as one that was not.
 from __future__ import annotations
 
 import json
+from collections import Counter
 from collections.abc import Iterable, Sequence
 from dataclasses import asdict, dataclass, field
 
+from curation.grading.grade import vote_of
 from mcts.config import SearchConfig
 from mcts.journal.records import Record
 from mcts.teacher_policy import sample_id, storable
@@ -161,6 +163,11 @@ def response_rows(record: Record, model: str) -> list[Row]:
 
 
 def majority_answer(tree: Tree) -> str | None:
-    """The answer most outcomes gave, the first met among equals: self-consistency over the tree."""
+    """The answer most outcomes gave, the first met among equals: self-consistency over the tree.
+
+    Answers that say the same are one (`curation.grading.grade.vote_of`), as in an evaluation.
+    """
     answers = [answer for answer, _ in tree.outcomes()]
-    return max(dict.fromkeys(answers), key=answers.count) if answers else None
+    vote = {answer: vote_of(tree.question, answer) for answer in dict.fromkeys(answers)}
+    votes = Counter(vote[answer] for answer in answers)
+    return max(vote, key=lambda answer: votes[vote[answer]], default=None)
