@@ -50,6 +50,21 @@ def test_the_wrong_attempt_may_be_a_sibling():
     assert siblings[0].origins[0].node_id == 1 and siblings[0].origins[2].node_id == 2
 
 
+def test_steps_that_two_rollouts_share_are_told_once():
+    script = {
+        **FORK,
+        ("0", "rollout", 0): f"{think(300)}\n{think(310)}\n<answer>right</answer>",
+        ("0", "rollout", 1): f"{think(300)}\n{think(320)}\n<answer>left</answer>",
+    }
+    found = [t for t in linearize(grow(script, simulations=1, children=2)) if t.wrong_from == 2]
+    assert [xs(trace) for trace in found] == [[100, 300, 310, 320]]
+    assert found[0].turns_back_at == 3 and found[0].origins[1] == Origin(1, 1, "0/rollout/1")
+    same = {("0", "rollout", i): f"{think(300)}\n<answer>{a}</answer>"
+            for i, a in enumerate(("right", "left"))}  # fmt: skip
+    found = linearize(grow({**FORK, **same}, simulations=1, children=2))
+    assert not [t for t in found if t.wrong_from and xs(t).count(300) > 1], "nothing was looked at"
+
+
 def test_a_tree_without_a_wrong_answer_has_nothing_to_correct():
     script = {key: text.replace("right", "left") for key, text in FORK.items()}
     assert {t.kind for t in linearize(grow(script, simulations=1, children=2))} == {"direct"}
