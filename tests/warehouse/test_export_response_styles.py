@@ -16,7 +16,7 @@ from mcts.coordinates import CoordinateSpace
 from mcts.data import ResponseStyle
 from tests.flows.test_cli import run, searched
 from tests.warehouse.test_versions import KEPT
-from warehouse.exports.export import export
+from warehouse.exports.export import export, read_notes
 from warehouse.query.run_query import query
 from warehouse.storage.home import Warehouse, WarehouseError
 from warehouse.versions.bundle import trace_of
@@ -66,7 +66,10 @@ def test_an_answer_counts_once_however_often_it_was_reached(
 ) -> None:
     rows = exported(made, tmp_path / "out", response_style=ResponseStyle.ANSWER_ONLY)
     kept = query(made, "SELECT DISTINCT question_id, answer FROM kept_traces")
-    assert len(rows) == kept.num_rows < resolve(made, "all").n_rows
+    n_rows = resolve(made, "all").n_rows
+    assert len(rows) == kept.num_rows < n_rows
+    repeats = f"{n_rows - len(rows)} left out, with an answer that another chain of the question"
+    assert read_notes(tmp_path / "out")[0] == f"{repeats} gave"
     for row in rows:
         assert re.fullmatch(r"<answer>.+</answer>", row["messages"][-1]["content"])
         assert "without any reasoning" in row["messages"][0]["content"]

@@ -19,19 +19,20 @@ from curation.render.markdown import render_markdown
 from curation.traces.preferences import preference_pairs
 from curation.traces.step_values import step_values
 from mcts.coordinates import CoordinateSpace, Frame
+from mcts.data import Verdict
 from mcts.parsing import parse
 from tests.flows.test_cli import searched
 from tests.warehouse.test_versions import KEPT, fill
 from warehouse.exports import marks
 from warehouse.exports.dialogues import MARK, ConversationRenderer
-from warehouse.exports.export import export
+from warehouse.exports.export import export, read_notes
 from warehouse.exports.files import FILES, json_lines_info, write_rows
 from warehouse.exports.formats import FORMATS, features, zoom_columns
 from warehouse.query.read_back import read_trees
 from warehouse.query.run_query import query
 from warehouse.storage.home import Warehouse, WarehouseError
-from warehouse.tables.delta import open_table
-from warehouse.tables.rows import read_questions
+from warehouse.tables.delta import insert_new, open_table
+from warehouse.tables.rows import read_questions, verdict_row
 from warehouse.versions.versions import open_version, publish, resolve
 
 QWEN3 = CoordinateSpace.qwen3_vl()
@@ -190,6 +191,31 @@ def test_pairs_are_those_of_the_trees_written_as_whole_turns(
         assert [s.thought for s in a.steps[:shared]] == [s.thought for s in b.steps[:shared]]
         assert a.answer is not None and b.answer is not None
         assert row["margin"] > 0
+
+
+def test_pairs_whose_better_side_a_filter_drops_are_left_out(
+    made: Warehouse, tmp_path: Path
+) -> None:
+    warehouse = Warehouse(str(shutil.copytree(made.root, tmp_path / "home")))
+    before = exported(warehouse, "dpo", tmp_path / "before")
+    ids = query(made, "SELECT DISTINCT tree_id FROM kept_traces")["tree_id"].to_pylist()
+    pairs = [pair for tree, _ in read_trees(made, ids) for pair in preference_pairs(tree)]
+    faulty, copied = sorted({pair.chosen.trace_id for pair in pairs})[:2]
+    found = {faulty: "points_on_their_objects", copied: "no_near_copy"}
+    rows = [
+        {**verdict_row(trace_id, Verdict(filter_, False, ""), 99), "stage": "later"}
+        for trace_id, filter_ in found.items()
+    ]
+    insert_new(warehouse, "verdicts", rows)
+    after = exported(warehouse, "dpo", tmp_path / "after")
+    count = sum(pair.chosen.trace_id == faulty for pair in pairs)
+    assert len(after) == len(before) - count < len(before)
+    assert f"{count} left out, whose better side a filter drops" in read_notes(tmp_path / "after")
+    every = [{**row, "trace_id": pair.chosen.trace_id} for row in rows[:1] for pair in pairs]
+    unique = {row["trace_id"]: {**row, "stage": "last"} for row in every}
+    insert_new(warehouse, "verdicts", list(unique.values()))
+    with pytest.raises(WarehouseError, match=r"left out: \d+ whose better side a filter drops"):
+        exported(warehouse, "dpo", tmp_path / "none")
 
 
 def test_a_tree_with_a_mark_has_no_pairs_for_a_trainer(

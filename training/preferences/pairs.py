@@ -18,7 +18,6 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
-from curation.filters.dedup import NoExactCopy, NoNearCopy
 from curation.traces.preferences import PreferencePair, preference_pairs
 from mcts.data import Question, ResponseStyle
 from mcts.tree import Tree
@@ -35,15 +34,12 @@ from training.recipes import DpoRecipe
 from training.students import Student, read_control_tokens
 from training.templates import ChatTemplate, check_row
 from warehouse.exports.dialogues import ConversationRenderer
-from warehouse.query.read_back import read_trees, rows_among
-from warehouse.query.run_query import latest_verdicts_of
+from warehouse.query.read_back import read_dropped, read_trees
 from warehouse.storage.home import Warehouse
 from warehouse.tables.schema import Row
 from warehouse.versions.bundle import read_rows
 
 _TREES_AT_ONCE = 64
-_OF_COPIES = (NoExactCopy.name, NoNearCopy.name)
-"""Filters that drop a trace because another is like it, which is no fault of the trace."""
 
 
 def pair_examples(
@@ -125,7 +121,8 @@ def _chosen(
         _, kept = found.setdefault(question.question_id, (question, []))
         kept.extend(pair for pair in preference_pairs(tree) if _takes(recipe, pair, left_out))
     most = recipe.question_pairs
-    dropped = _dropped(warehouse, [pair.chosen.trace_id for _, of in found.values() for pair in of])
+    better = [pair.chosen.trace_id for _, of in found.values() for pair in of]
+    dropped = read_dropped(warehouse, better)
     for question, every in found.values():
         pairs = [pair for pair in every if pair.chosen.trace_id not in dropped]
         if len(pairs) < len(every):
@@ -135,13 +132,6 @@ def _chosen(
         if most is not None and len(pairs) > most:
             left_out[f"beyond the {most} of a question"] += len(pairs) - most
         yield question, pairs[:most]
-
-
-def _dropped(warehouse: Warehouse, trace_ids: Sequence[str]) -> set[str]:
-    """Return which of these traces a filter drops for what they are; none that was not judged."""
-    newest = f"({latest_verdicts_of('_wanted')})"
-    verdicts = rows_among(warehouse, newest, "trace_id", trace_ids, "trace_id, filter, keep")
-    return {v["trace_id"] for v in verdicts if not v["keep"] and v["filter"] not in _OF_COPIES}
 
 
 def _takes(recipe: DpoRecipe, pair: PreferencePair, left_out: Counter[str]) -> bool:

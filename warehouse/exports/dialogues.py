@@ -15,6 +15,7 @@ zooms: then its contents are blocks, in which each image has its place.
 from __future__ import annotations
 
 import json
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -79,6 +80,8 @@ class ConversationRenderer:
     """The turn in which a crop comes: `user` or `tool`."""
     rates: Mapping[str, tuple[float, str]] = field(default_factory=dict)
     """Pass rate and band by question, where searches have measured one."""
+    left_out: Counter[str] = field(default_factory=Counter)
+    """How many rows a format left out, by reason."""
 
     def prompt(
         self, question: Question, most_steps: int | None = None, zoom: ZoomConfig | None = None

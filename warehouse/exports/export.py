@@ -89,14 +89,18 @@ def export(
                 rates=_pass_rates(warehouse, version, format_),
                 box_trees=box_trees(warehouse, folder / "rows.parquet") if zooms else set(),
             )  # fmt: skip
-            restyle = Restyler(style) if style and style is not version.response_style else None
+            left_out = renderer.left_out
+            restyle = (
+                Restyler(style, left_out) if style and style is not version.response_style else None
+            )
             rows = (restyle or iter)(read_rows(folder / "rows.parquet"))
             check_format(to, files, space, sizes := images.sizes())
-            counts = write_rows(format_.rows(rows, renderer), work, columns, files, images)
-        left_out = restyle.left_out if restyle else 0
-        about = {"response_style": str(style), "left_out": left_out} if style else {}
+            written = format_.rows(rows, renderer)
+            counts = write_rows(written, work, columns, files, images, left_out)
+        about = {"response_style": str(style), "left_out": left_out.total()} if style else {}
         sizes += sorted(images.crop_sizes)
-        about["notes"] = write_trainer_files(work, version, to, files, space, counts, sizes)
+        about["notes"] = [f"{n} left out, {reason}" for reason, n in left_out.items()]
+        about["notes"] += write_trainer_files(work, version, to, files, space, counts, sizes)
         _describe(work, version, to, files, renderer, counts, about, columns)
     return out
 

@@ -117,7 +117,12 @@ def split_name(split: str | None) -> str:
 
 
 def write_rows(
-    rows: Iterator[Row], out: Path, columns: Mapping[str, Any], files: str, images: BundleImages
+    rows: Iterator[Row],
+    out: Path,
+    columns: Mapping[str, Any],
+    files: str,
+    images: BundleImages,
+    left_out: Mapping[str, int] | None = None,
 ) -> dict[str, int]:
     """Write rows below `out/data`, a folder per split; return how many rows each split has.
 
@@ -125,6 +130,7 @@ def write_rows(
         rows: each with the `columns`, `split`, and `images` as image ids.
         columns: `datasets` features by name, `images` left out.
         files: parquet or jsonl.
+        left_out: counts by reason of what yields no row, for the sentence that there is none.
 
     Raises:
         WarehouseError: there is no row.
@@ -142,7 +148,11 @@ def write_rows(
             paths[split].append(path)
             counts[split] = counts.get(split, 0) + len(members)
     if not counts:
-        raise WarehouseError("no row of this version can be written in that format")
+        reasons = ", ".join(f"{n} {reason}" for reason, n in (left_out or {}).items())
+        raise WarehouseError(
+            "no row of this version can be written in that format"
+            + (f"; left out: {reasons}" if reasons else "")
+        )
     for split_paths in paths.values():
         for path in split_paths:
             name = f"{path.stem}-of-{len(split_paths):05d}{path.suffix}"

@@ -20,7 +20,7 @@ from functools import partial
 from itertools import islice
 from typing import Any
 
-from curation.traces.preferences import preference_pairs
+from curation.traces.preferences import PreferencePair, preference_pairs
 from curation.traces.step_values import step_paths
 from mcts.data import Question, Step, Trace, TraceKind
 from mcts.tool_calls.calls import BOX_TOOL
@@ -43,7 +43,7 @@ from warehouse.exports.dialogues import (
     prompt_turns,
 )
 from warehouse.exports.marks import check_marks
-from warehouse.query.read_back import read_trees
+from warehouse.query.read_back import read_dropped, read_trees
 from warehouse.storage.home import WarehouseError
 from warehouse.tables.schema import Row
 from warehouse.versions.bundle import question_of, trace_of
@@ -163,9 +163,9 @@ def _dpo(rows: Iterable[Row], renderer: ConversationRenderer) -> Iterator[Row]:
     In a tree that zooms both begin behind the last crop that they share, and end with the next
     call: a trainer has images in the prompt only, and where to look next is what they differ in.
     """
-    for row, tree in _trees(rows, renderer):
+    for row, tree, pairs in _kept_pairs(rows, renderer):
         question, name = tree.question, f"tree {tree.tree_id}"
-        for pair in preference_pairs(tree):
+        for pair in pairs:
             sides = (pair.chosen, pair.rejected)
             lines = [(*pair.prefix, *side.steps) for side in sides]
             shared = _dialogue_of(tree, pair.prefix)
@@ -194,6 +194,23 @@ def _dpo(rows: Iterable[Row], renderer: ConversationRenderer) -> Iterator[Row]:
                 "least_visits": pair.least_visits,
                 "images": image_ids_in(prompt),
             }
+
+
+def _kept_pairs(
+    rows: Iterable[Row], renderer: ConversationRenderer
+) -> Iterator[tuple[Row, Tree, list[PreferencePair]]]:
+    """Each tree with its pairs whose better side no filter drops, as `vigorl train dpo` has them;
+    the others are counted."""
+    trees = _trees(rows, renderer)
+    while some := list(islice(trees, _TREES_AT_ONCE)):
+        every = [preference_pairs(tree) for _, tree in some]
+        better = [pair.chosen.trace_id for pairs in every for pair in pairs]
+        dropped = read_dropped(renderer.warehouse, better)
+        for (row, tree), pairs in zip(some, every, strict=True):
+            kept = [pair for pair in pairs if pair.chosen.trace_id not in dropped]
+            if len(kept) < len(pairs):
+                renderer.left_out["whose better side a filter drops"] += len(pairs) - len(kept)
+            yield row, tree, kept
 
 
 def _dialogue_of(tree: Tree, steps: Sequence[Step]) -> Trace:

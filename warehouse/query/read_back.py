@@ -17,6 +17,7 @@ from typing import Any
 
 import pyarrow as pa
 
+from curation.filters.dedup import NoExactCopy, NoNearCopy
 from mcts.coordinates import CoordinateSpace, Dialect, Frame, SpaceKind
 from mcts.data import Question, Step, Trace, Verdict
 from mcts.tree import Tree, TreeRows, rebuild
@@ -27,6 +28,9 @@ from warehouse.storage.home import Warehouse
 from warehouse.tables.delta import open_table
 from warehouse.tables.rows import read_questions, step_from, trace_from, verdict_from
 from warehouse.tables.schema import CHILDREN, Row
+
+_OF_COPIES = (NoExactCopy.name, NoNearCopy.name)
+"""Filters that drop a trace because another is like it, which is no fault of the trace."""
 
 
 def read_trees(warehouse: Warehouse, tree_ids: Sequence[str]) -> Iterator[tuple[Tree, Row]]:
@@ -70,6 +74,13 @@ def read_traces(
         for trace_id in trace_ids
         if trace_id in traces
     ]
+
+
+def read_dropped(warehouse: Warehouse, trace_ids: Sequence[str]) -> set[str]:
+    """Return which of these traces a filter drops for what they are; none that was not judged."""
+    newest = f"({latest_verdicts_of('_wanted')})"
+    verdicts = rows_among(warehouse, newest, "trace_id", trace_ids, "trace_id, filter, keep")
+    return {v["trace_id"] for v in verdicts if not v["keep"] and v["filter"] not in _OF_COPIES}
 
 
 def read_pass_rates(

@@ -10,6 +10,7 @@ A row keeps its chain's `trace_id`, so its way back to the pixels stays open; `k
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
 
@@ -51,10 +52,10 @@ def response_style_of(card: Mapping[str, Any]) -> ResponseStyle | None:
 class Restyler:
     """Rewrites rows in one response style, batch after batch."""
 
-    def __init__(self, style: ResponseStyle) -> None:
+    def __init__(self, style: ResponseStyle, left_out: Counter[str] | None = None) -> None:
         self.style = style
-        self.left_out = 0
-        """Rows that can't be written in this style, or that repeat an answer."""
+        self.left_out: Counter[str] = Counter() if left_out is None else left_out
+        """Rows that can't be written in this style, or that repeat an answer, by reason."""
         self._answers: set[str] = set()
 
     def __call__(self, rows: Iterable[Row]) -> Iterator[Row]:
@@ -62,7 +63,7 @@ class Restyler:
         for row in rows:
             trace = self._rewrite(row)
             if trace is None:
-                self.left_out += 1
+                self.left_out[self._reason(trace_of(row))] += 1
             else:
                 yield row | _restyled_columns(trace)
 
@@ -77,6 +78,18 @@ class Restyler:
                 return None
             self._answers.add(made.trace_id)
         return made
+
+    def _reason(self, trace: Trace) -> str:
+        """Return why a trace is left out, as the end of "3 left out, …"."""
+        if self.style is ResponseStyle.ANSWER_ONLY:
+            return "with an answer that another chain of the question gave"
+        if self.style is ResponseStyle.ZOOM:
+            if trace.kind != TraceKind.DIRECT:
+                return f"{trace.kind} chains, of which no dialogue is made"
+            return "without a point that a call could show"
+        if trace.zooms:
+            return "zoom dialogues"
+        return "without words when their points are gone"
 
 
 def _restyled_columns(trace: Trace) -> Row:
