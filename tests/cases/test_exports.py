@@ -289,8 +289,8 @@ def test_f13_llama_factory_and_the_processor_make_the_size_that_points_are_about
 
 
 def test_f13_llama_factory_stretches_the_narrowest_images_so_they_are_refused() -> None:
-    thin = [(640, 480), (200, 20)]
-    with pytest.raises(WarehouseError, match="a side of 20 pixels"):
+    thin = {"whole": (640, 480), "thin": (200, 20)}
+    with pytest.raises(WarehouseError, match="image thin has a side of 20 pixels"):
         check_format("llama-factory", "jsonl", CoordinateSpace.qwen25_vl(), thin)
     check_format("llama-factory", "jsonl", CoordinateSpace.qwen3_vl(), thin)
     check_format("trl", "jsonl", CoordinateSpace.qwen25_vl(), thin)

@@ -278,6 +278,30 @@ def test_each_split_is_found_under_its_name(tmp_path: Path) -> None:
     assert set(json.loads((out / "dataset_info.json").read_text())) == {"a", "a-val"}
 
 
+def test_the_teachers_dialect_is_kept_without_a_space(tmp_path: Path) -> None:
+    warehouse = fill(Warehouse(str(tmp_path / "home")), tmp_path / "in")
+    version = publish(warehouse, "a", KEPT)
+    trees = open_table(warehouse, "trees")
+    assert trees is not None
+
+    def space_of(name: str) -> dict[str, Any]:
+        out = export(warehouse, version, "trl", tmp_path / name)
+        space: dict[str, Any] = json.loads((out / "export.json").read_text())["space"]
+        return space
+
+    assert space_of("pairs")["dialect"] == "pairs"
+    trees.update(updates={"config": """'{"space": {"dialect": "json"}}'"""})
+    space = space_of("json")
+    assert (space["dialect"], space["kind"], space["max_pixels"]) == (
+        "json", "absolute_resized", 9_800,
+    )  # fmt: skip
+    (first, *_) = query(warehouse, "SELECT tree_id FROM trees ORDER BY 1").to_pylist()
+    one = f"tree_id = '{first['tree_id']}'"
+    trees.update(updates={"config": """'{"space": {"dialect": "xml"}}'"""}, predicate=one)
+    with pytest.raises(WarehouseError, match="in the dialects json, xml: say with --space"):
+        space_of("both")
+
+
 def test_a_split_of_any_name_is_a_folder_that_loads(tmp_path: Path) -> None:
     from datasets import load_dataset
 

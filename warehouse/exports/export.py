@@ -17,23 +17,32 @@ import json
 import os
 import shutil
 import uuid
+from collections import Counter
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
+import pyarrow.parquet as pq
+
 from curation.render.markdown import render_markdown
-from mcts.coordinates import CoordinateSpace, SpaceKind
+from mcts.coordinates import CoordinateSpace, Dialect, SpaceKind
 from mcts.data import ResponseStyle, TraceKind
 from mcts.prompts import load_prompt
 from warehouse.exports.dialogues import ConversationRenderer, box_trees
 from warehouse.exports.files import FILES, BundleImages, json_lines_info, write_rows
 from warehouse.exports.formats import FORMATS, ExportFormat, features, zoom_columns
-from warehouse.exports.trainer_files import check_format, write_json, write_trainer_files
-from warehouse.query.read_back import read_pass_rates
+from warehouse.exports.trainer_files import (
+    LongestRow,
+    check_format,
+    write_json,
+    write_trainer_files,
+)
+from warehouse.query.read_back import read_dialects, read_pass_rates
 from warehouse.query.run_query import UNREADABLE
 from warehouse.storage.home import Warehouse, WarehouseError
+from warehouse.tables.schema import Row
 from warehouse.versions.bundle import read_rows
 from warehouse.versions.response_styles import PROMPTS, Restyler
 from warehouse.versions.versions import Version, open_version, read_tables
@@ -71,37 +80,33 @@ def export(
     """
     _check_arguments(to, files, out)
     style = _response_style(version, to, response_style)
-    space = space or _teachers_space(version)
     if prompt := prompt or (PROMPTS[style] if style else None):
         load_prompt(prompt)  # a wrong name fails before anything is written
-    format_ = FORMATS[to]
-    zooms, role = _zooms(version, style), _role(to, space, observation_role)
-    shapes = {**format_.columns, **(zoom_columns(to) if zooms else {})}
-    columns = {name: features(shape) for name, shape in shapes.items()}
-    with _in_place_of(out) as work:
-        with (
-            open_version(warehouse, version) as folder,
-            BundleImages(folder / "images.parquet") as images,
-        ):
+    format_, zooms = FORMATS[to], _zooms(version, style)
+    columns = _columns(to, zooms)
+    with open_version(warehouse, version) as folder:
+        file = folder / "rows.parquet"
+        space = space or _teachers_space(warehouse, version, file)
+        role = _role(to, space, observation_role)
+        with BundleImages(folder / "images.parquet") as images, _in_place_of(out) as work:
             renderer = ConversationRenderer(
                 warehouse, space, prompt, min_thoughts, images=images, zooms=zooms,
                 zoom_tool=zoom_tool, observation_role=role,
                 rates=_pass_rates(warehouse, version, format_),
-                box_trees=box_trees(warehouse, folder / "rows.parquet") if zooms else set(),
+                box_trees=box_trees(warehouse, file) if zooms else set(),
             )  # fmt: skip
-            left_out = renderer.left_out
-            restyle = (
-                Restyler(style, left_out) if style and style is not version.response_style else None
-            )
-            rows = (restyle or iter)(read_rows(folder / "rows.parquet"))
             check_format(to, files, space, sizes := images.sizes())
-            written = format_.rows(rows, renderer)
-            counts = write_rows(written, work, columns, files, images, left_out)
-        about = {"response_style": str(style), "left_out": left_out.total()} if style else {}
-        sizes += sorted(images.crop_sizes)
-        about["notes"] = [f"{n} left out, {reason}" for reason, n in left_out.items()]
-        about["notes"] += write_trainer_files(work, version, to, files, space, counts, sizes)
-        _describe(work, version, to, files, renderer, counts, about, columns)
+            left_out, longest = renderer.left_out, LongestRow(to, space, sizes)
+            rows = format_.rows(_rows(version, style, file, left_out), renderer)
+            counts = write_rows(longest.measured(rows), work, columns, files, images, left_out)
+            crops = sorted(images.crop_sizes)
+            about = {"response_style": str(style), "left_out": left_out.total()} if style else {}
+            about["notes"] = [f"{n} left out, {reason}" for reason, n in left_out.items()]
+            about["notes"] += write_trainer_files(
+                work, version, to, files, space, counts, [*sizes.values(), *crops],
+                longest.tokens(crops),
+            )  # fmt: skip
+            _describe(work, version, to, files, renderer, counts, about, columns)
     return out
 
 
@@ -131,6 +136,21 @@ def _role(to: str, space: CoordinateSpace, wanted: str | None) -> str:
         )
     by_user = to in _OF_TRL or space.kind is SpaceKind.ABSOLUTE_RESIZED
     return wanted or ("user" if by_user else "tool")
+
+
+def _columns(to: str, zooms: bool) -> dict[str, Any]:
+    shapes = {**FORMATS[to].columns, **(zoom_columns(to) if zooms else {})}
+    return {name: features(shape) for name, shape in shapes.items()}
+
+
+def _rows(
+    version: Version, style: ResponseStyle | None, file: Path, left_out: Counter[str]
+) -> Iterator[Row]:
+    """Read a version's rows in that style; count in `left_out` those that can't be."""
+    rows = read_rows(file)
+    if style and style is not version.response_style:
+        return Restyler(style, left_out)(rows)
+    return rows
 
 
 def read_notes(out: Path) -> list[str]:
@@ -228,7 +248,8 @@ def _pass_rates(
         return {}  # a copied bundle, or tables that a deletion has shortened: they are not known
 
 
-def _teachers_space(version: Version) -> CoordinateSpace:
+def _teachers_space(warehouse: Warehouse, version: Version, file: Path) -> CoordinateSpace:
+    """Return the one space, with its dialect, of the teachers whose rows a file has."""
     found = {
         (t["space"], t["min_pixels"], t["max_pixels"], t["factor"])
         for t in version.card["teachers"]
@@ -239,5 +260,17 @@ def _teachers_space(version: Version) -> CoordinateSpace:
             f"{version.ref} has teachers of {len(found)} coordinate spaces: say with --space which "
             "one the model to be trained speaks"
         )
+    trees = pq.read_table(file, columns=["tree_id"])["tree_id"].unique().drop_null().to_pylist()
+    try:
+        dialects = read_dialects(warehouse, trees)
+    except UNREADABLE:
+        dialects = set()  # of a copied bundle they are not known
+    if len(dialects) > 1:
+        raise WarehouseError(
+            f"{version.ref} has teachers that write places in the dialects "
+            f"{', '.join(sorted(dialects))}: say with --space which one the model to be trained "
+            "speaks"
+        )
     kind, *rest = found.pop()
-    return CoordinateSpace(SpaceKind(kind), *rest)
+    dialect = dialects.pop() if dialects else Dialect.PAIRS
+    return CoordinateSpace(SpaceKind(kind), *rest, dialect)

@@ -60,11 +60,14 @@ class BundleImages:
             self._crops.pop(next(iter(self._crops)))
         return name
 
-    def sizes(self) -> list[tuple[int, int]]:
-        """Width and height of every image, upright."""
-        table = self.file.read(["width", "height"])
-        pairs = zip(table["width"].to_pylist(), table["height"].to_pylist(), strict=True)
-        return [(width, height) for width, height in pairs if width and height]
+    def sizes(self) -> dict[str, tuple[int, int]]:
+        """Width and height of every image, upright, by its id."""
+        rows = self.file.read(["image_id", "width", "height"]).to_pylist()
+        return {
+            row["image_id"]: (row["width"], row["height"])
+            for row in rows
+            if row["width"] and row["height"]
+        }
 
     def exported(self, image_id: str) -> bytes:
         """The image's bytes as any plain opener sees the right pixels in them.

@@ -222,6 +222,13 @@ def read_zoom_tools(warehouse: Warehouse, tree_ids: Sequence[str]) -> dict[str, 
     return {row["tree_id"]: row["tool"] for row in rows if row["tool"]}
 
 
+def read_dialects(warehouse: Warehouse, tree_ids: Sequence[str]) -> set[Dialect]:
+    """Return the dialects in which the teachers of these trees wrote places."""
+    column = "DISTINCT json_extract_string(config, '$.space.dialect') AS dialect"
+    rows = rows_among(warehouse, "trees", "tree_id", tree_ids, column)
+    return {Dialect(row["dialect"] or Dialect.PAIRS) for row in rows}
+
+
 def _dialect(config: str | None) -> Dialect:
     """The dialect in a search's configuration; imported and older trees have none."""
     space = json.loads(config or "{}").get("space")
