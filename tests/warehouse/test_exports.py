@@ -13,6 +13,7 @@ from typing import Any
 
 import pyarrow.parquet as pq
 import pytest
+import yaml
 from PIL import Image as Pillow
 
 from curation.render.markdown import render_markdown
@@ -119,6 +120,9 @@ def test_a_conversation_has_one_mark_for_each_image(made: Warehouse, tmp_path: P
         assert [t.count(MARK) for t in texts] == [0, len(row["images"]), 0]
         assert texts[1].startswith(MARK)
         assert max(numbers(texts[2])) > 112, "thousandths, not pixels of a picture 56 pixels wide"
+    longest = max(sum(len(m["content"]) for m in row["messages"]) for row in rows)
+    told = yaml.safe_load((tmp_path / "out" / "llama_factory.yaml").read_text())
+    assert longest < told["cutoff_len"] < longest + 1_024
     info = json.loads((tmp_path / "out" / "dataset_info.json").read_text())
     (entry,) = info.values()
     assert entry["formatting"] == "sharegpt"

@@ -100,8 +100,7 @@ def export(
             rows = format_.rows(_rows(version, style, file, left_out), renderer)
             counts = write_rows(longest.measured(rows), work, columns, files, images, left_out)
             crops = sorted(images.crop_sizes)
-            about = {"response_style": str(style), "left_out": left_out.total()} if style else {}
-            about["notes"] = [f"{n} left out, {reason}" for reason, n in left_out.items()]
+            about = _about(style, left_out)
             about["notes"] += write_trainer_files(
                 work, version, to, files, space, counts, [*sizes.values(), *crops],
                 longest.tokens(crops),
@@ -136,6 +135,13 @@ def _role(to: str, space: CoordinateSpace, wanted: str | None) -> str:
         )
     by_user = to in _OF_TRL or space.kind is SpaceKind.ABSOLUTE_RESIZED
     return wanted or ("user" if by_user else "tool")
+
+
+def _about(style: ResponseStyle | None, left_out: Counter[str]) -> dict[str, Any]:
+    about: dict[str, Any] = {"notes": [f"{n} left out, {reason}" for reason, n in left_out.items()]}
+    if style:
+        about |= {"response_style": str(style), "left_out": left_out.total()}
+    return about
 
 
 def _columns(to: str, zooms: bool) -> dict[str, Any]:
@@ -271,6 +277,6 @@ def _teachers_space(warehouse: Warehouse, version: Version, file: Path) -> Coord
             f"{', '.join(sorted(dialects))}: say with --space which one the model to be trained "
             "speaks"
         )
-    kind, *rest = found.pop()
+    kind, least, most, factor = found.pop()
     dialect = dialects.pop() if dialects else Dialect.PAIRS
-    return CoordinateSpace(SpaceKind(kind), *rest, dialect)
+    return CoordinateSpace(SpaceKind(kind), least, most, factor, dialect)

@@ -68,14 +68,16 @@ class LongestRow:
     def measured(self, rows: Iterable[Row]) -> Iterator[Row]:
         """Yield the rows, a conversation or a problem each."""
         for row in rows:
-            texts = (
-                [m["content"] for m in row["messages"]] if "messages" in row else [row["problem"]]
-            )
-            tokens = _OWN_TURN + sum(len(text.encode()) + _TURN_MARKS for text in texts)
-            tokens += sum(self._image(self.sizes[i]) for i in row["images"] if i in self.sizes)
-            crops = sum(i not in self.sizes for i in row["images"])
-            self._most[crops] = max(tokens, self._most.get(crops, 0))
+            if self.counts:
+                self._add(row)
             yield row
+
+    def _add(self, row: Row) -> None:
+        messages = row["messages"] if "messages" in row else [{"content": row["problem"]}]
+        tokens = _OWN_TURN + sum(len(m["content"].encode()) + _TURN_MARKS for m in messages)
+        tokens += sum(self._image(self.sizes[i]) for i in row["images"] if i in self.sizes)
+        crops = sum(i not in self.sizes for i in row["images"])
+        self._most[crops] = max(tokens, self._most.get(crops, 0))
 
     def tokens(self, crop_sizes: Iterable[Size]) -> int | None:
         """Return the most tokens of a row, in whole 256s; None where an image's are not known, or
