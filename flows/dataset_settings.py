@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Annotated, Literal
 
 from flows.settings import HomeSettings
-from flows.settings_base import POSITIONAL, Flag, Problem, option
+from flows.settings_base import POSITIONAL, FieldProblem, Flag, Problem, option
 from mcts.data import ResponseStyle
 
 _STYLE = (
@@ -43,6 +43,12 @@ class ExportSettings(HomeSettings):
     space: str | None = option(
         None, "coordinates of the model to train; the teacher's when left out"
     )
+    min_pixels: int | None = option(
+        None, "fewest pixels that model's processor resizes an image to; with --space", ge=1
+    )
+    max_pixels: int | None = option(
+        None, "most pixels that model's processor resizes an image to; with --space", ge=1
+    )
     prompt: str | None = option(
         None, "prompt file; the response style's, or the task's, when left out"
     )
@@ -62,3 +68,6 @@ class ExportSettings(HomeSettings):
         """See `Settings.check`."""
         if self.out is None and self.push_to is None:
             raise Problem("--out: name a folder to write into, or a repository with --push-to")
+        for field in ("min_pixels", "max_pixels"):
+            if getattr(self, field) and not self.space:
+                raise FieldProblem(field, "give --space too: it is that model's processor's limit")

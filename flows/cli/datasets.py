@@ -134,12 +134,14 @@ def export(settings: ExportSettings) -> None:
     if push_to:
         hub.check_name(push_to)
         hub.go_online()  # before `datasets` is imported
-    from flows.teachers.spaces import space_by_name
+    from flows.teachers.spaces import limited_space, space_by_name
     from warehouse.storage.home import Warehouse
     from warehouse.tables.delta import record_run
     from warehouse.versions import versions
 
     space = space_by_name(settings.space) if settings.space else None
+    if space:
+        space = limited_space(space, settings.min_pixels, settings.max_pixels)
     warehouse = Warehouse.at(settings.home)
     version = versions.resolve(warehouse, settings.dataset)
     with tempfile.TemporaryDirectory() as scratch:

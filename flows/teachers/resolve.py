@@ -24,7 +24,7 @@ from flows.progress import report_to_stderr
 from flows.server_options import parsed_body, parsed_headers
 from flows.settings import FieldProblem, Problem, ServeSettings, TeacherSettings
 from flows.teachers.served import served_urls
-from flows.teachers.spaces import checkpoint_space, server_space, space_by_name
+from flows.teachers.spaces import checkpoint_space, limited_space, server_space, space_by_name
 from flows.teachers.trained import OWN_SERVER, SERVED, URL, served_model, trained_model
 from mcts.coordinates import CoordinateSpace
 from mcts.teachers.base import Teacher
@@ -140,7 +140,8 @@ def _server(settings: TeacherSettings, reconnect: bool) -> ResolvedTeacher:
     urls = _noted(settings) if noted else [
         url.strip().rstrip("/").removesuffix("/v1") for url in settings.teacher.split(",")
     ]  # fmt: skip
-    space = _limited(server_space(settings.space, settings.model), settings)
+    space = server_space(settings.space, settings.model)
+    space = limited_space(space, settings.min_pixels, settings.max_pixels)
     if wrong := [url for url in urls if not URL.match(url)]:
         raise FieldProblem("teacher", f"{mask_url(wrong[0])!r} among the servers is no URL")
 
@@ -197,7 +198,8 @@ def _own_server(settings: TeacherSettings) -> ResolvedTeacher:
     )  # fmt: skip
     folder = checkpoint_folder(served.model)
     known = checkpoint_space(folder) if folder and not settings.space else None
-    space = _limited(known or server_space(settings.space, served.model), settings)
+    space = known or server_space(settings.space, served.model)
+    space = limited_space(space, settings.min_pixels, settings.max_pixels)
     if not settings.api_key_env and os.environ.get("VLLM_API_KEY"):  # vLLM itself reads it
         settings = settings.model_copy(update={"api_key_env": "VLLM_API_KEY"})
     teacher = ServedTeacher(served, lambda url, name: _client(settings, url, name, space))
@@ -245,12 +247,3 @@ def server_address(settings: TeacherSettings, url: str) -> tuple[str, Access]:
         return shown, Access(key, parsed_headers(settings.headers), user_info=user_info)
     except CredentialProblem as problem:
         raise FieldProblem(field, str(problem)) from None
-
-
-def _limited(space: CoordinateSpace, settings: TeacherSettings) -> CoordinateSpace:
-    least, most = settings.min_pixels or space.min_pixels, settings.max_pixels or space.max_pixels
-    try:
-        return replace(space, min_pixels=least, max_pixels=most)
-    except ValueError as error:
-        field = "max_pixels" if settings.max_pixels else "min_pixels"
-        raise FieldProblem(field, str(error)) from None

@@ -8,6 +8,7 @@ The coordinate space decides where a teacher's points lie, so it is never guesse
 from __future__ import annotations
 
 import re
+from dataclasses import replace
 from pathlib import Path
 
 from flows.settings import FieldProblem, Problem
@@ -28,6 +29,24 @@ def space_by_name(name: str) -> CoordinateSpace:
         return named_space(name)
     except ValueError as error:
         raise FieldProblem("space", str(error)) from None
+
+
+def limited_space(
+    space: CoordinateSpace, min_pixels: int | None, max_pixels: int | None
+) -> CoordinateSpace:
+    """Return a space with other limits of its images' pixels, where they are given.
+
+    Raises:
+        Problem: the limits exclude each other.
+    """
+    try:
+        return replace(
+            space,
+            min_pixels=min_pixels or space.min_pixels,
+            max_pixels=max_pixels or space.max_pixels,
+        )
+    except ValueError as error:
+        raise FieldProblem("max_pixels" if max_pixels else "min_pixels", str(error)) from None
 
 
 def checkpoint_space(folder: Path) -> CoordinateSpace:

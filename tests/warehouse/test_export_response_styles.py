@@ -208,6 +208,26 @@ def test_the_former_flag_works_and_says_its_new_name(
     assert json.loads((out / "export.json").read_text())["response_style"] == "answer_only"
 
 
+def test_the_limits_of_a_students_pixels_are_taken(
+    made: Warehouse, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    out = tmp_path / "out"
+    command = ("dataset", "export", "all", "--out", out, "--max-pixels", 2_850_000)
+    for options, said in (
+        ((), "max_pixels: give --space too"),
+        (
+            ("--space", "qwen2.5-vl", "--min-pixels", 2_850_001),
+            "max_pixels: min_pixels 2850001 >",
+        ),
+    ):
+        assert run(*command, *options, home=made.root) == 2
+        assert said in capsys.readouterr().err and not out.exists()
+    assert run(*command, "--space", "qwen2.5-vl", home=made.root) == 0
+    assert "min_pixels 3136 and max_pixels 2850000" in capsys.readouterr().out
+    space = json.loads((out / "export.json").read_text())["space"]
+    assert (space["min_pixels"], space["max_pixels"]) == (3_136, 2_850_000)
+
+
 PROMPTS = """
 SELECT min(trace_id) AS trace_id FROM latest_traces
 JOIN grpo_prompts USING (question_id, model)
