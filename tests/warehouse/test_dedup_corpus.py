@@ -7,8 +7,10 @@ import re
 import sys
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
+from pathlib import Path
 
 import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 from deltalake import DeltaTable
 from PIL import Image
@@ -29,7 +31,7 @@ from warehouse.storage.home import Warehouse
 from warehouse.tables.delta import commit_traces, insert_new
 from warehouse.tables.rows import read_questions, trace_rows, verdict_row
 from warehouse.tables.schema import TABLES
-from warehouse.versions.versions import publish, show
+from warehouse.versions.versions import open_version, publish, show
 
 SIZE = (120, 90)
 SAYINGS = (
@@ -275,6 +277,23 @@ def test_questions_about_similar_images_share_a_side_that_growth_does_not_change
     )
     corpus(warehouse)
     assert folds(warehouse) == after
+
+
+def test_the_documented_statements_put_each_side_of_the_split_into_a_version(filled, tmp_path):
+    warehouse, _ = filled
+    scenes = [(i, scene(i)) for i in range(20, 60)]
+    for question in questions(warehouse, tmp_path, "train", scenes).values():
+        commit(warehouse, question, Trace(question.question_id, (), "left", 1.0, "direct"))
+    page = (Path(__file__).resolve().parents[2] / "docs" / "datasets.md").read_text("utf-8")
+    corpus(warehouse)
+    statements = re.findall(r"^SELECT .* question_folds .*$", page, re.M)
+    for side, statement in zip(("train", "validation"), statements, strict=True):
+        query(warehouse, statement)
+        version = publish(warehouse, side, statement.replace("kept_traces", "traces"))
+        on = [q for q, found in folds(warehouse).items() if found["fold"] == side]
+        with open_version(warehouse, version) as folder:
+            held = pq.read_table(folder / "rows.parquet")["question_id"].to_pylist()
+        assert held and set(held) <= set(on)
 
 
 def test_a_version_carries_a_certificate_of_what_it_was_compared_with(filled, tmp_path):
