@@ -201,9 +201,13 @@ def points_in(text: str) -> tuple[Point, ...]:
     return tuple(_point(place) for place in places(text))
 
 
-def answer_points(answer: str) -> tuple[Point, ...]:
-    """Return the points of an answer that is a place: there every pair of numbers is one."""
-    return tuple(Point(p.x, p.y, max(p.image, 0)) for p in find_pairs(answer))
+def answer_points(answer: str, n_images: int | None = None) -> tuple[Point, ...]:
+    """Return the points of an answer that is a place: there every pair of numbers is one.
+
+    Args:
+        n_images: how many images the question has; None if it is not known.
+    """
+    return tuple(Point(p.x, p.y, max(p.image, 0)) for p in find_pairs(answer, n_images))
 
 
 def _point(place: Place) -> Point:

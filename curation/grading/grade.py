@@ -72,7 +72,7 @@ def answers_in_kind(question: Question, answer: str | None) -> bool:
         return not question.choices or choice_of(question, answer) is not None
     if question.answer_kind is AnswerKind.ACTION:
         return parse_action(answer) is not None
-    return _answer_point(answer) is not None
+    return _answer_point(question, answer) is not None
 
 
 def vote_of(question: Question, answer: str) -> str:
@@ -94,13 +94,13 @@ def _grade_text(question: Question, answer: str) -> Grade:
     return Grade(0.0, "differs from every gold answer")
 
 
-def _answer_point(answer: str) -> Point | None:
-    points = answer_points(answer)
+def _answer_point(question: Question, answer: str) -> Point | None:
+    points = answer_points(answer, len(question.images))
     return points[0] if len(points) == 1 else None
 
 
 def _grade_box(question: Question, answer: str) -> Grade:
-    point = _answer_point(answer)
+    point = _answer_point(question, answer)
     if point is None:
         return Grade(0.0, "the answer is not one point (x, y)")
     if any(in_box(point, box) for box in question.boxes):
@@ -116,7 +116,7 @@ def in_box(point: Point, box: Box) -> bool:
 
 
 def _grade_point(question: Question, answer: str) -> Grade:
-    point = _answer_point(answer)
+    point = _answer_point(question, answer)
     if point is None:
         return Grade(0.0, "the answer is not one point (x, y)")
     distances = [

@@ -173,7 +173,8 @@ def answer_places(answer: str | None, question: Question) -> list[Point]:
     and so are shares that were left unread."""
     if answer is None or question.answer_kind not in (AnswerKind.BOX, AnswerKind.POINT):
         return []
-    return [point for point in answer_points(answer) if not is_share(point.x, point.y)]
+    points = answer_points(answer, len(question.images))
+    return [point for point in points if not is_share(point.x, point.y)]
 
 
 def shown_answer(answer: str | None, question: Question) -> str:

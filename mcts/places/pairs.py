@@ -59,6 +59,47 @@ _MENTION = re.compile(
     """,
     re.IGNORECASE | re.VERBOSE,
 )
+_SAYS = (
+    r"(?:['’]s\b|\s*[:：]|\s+(?:also\s+|only\s+|again\s+)?(?:shows?|has|have|contains?|depicts?|displays?|"
+    r"features?|includes?|reveals?|presents?)\b)"
+)
+# What names an image without a preposition: by its number, or as what shows something.
+_NAMED = re.compile(
+    rf"""
+    \b(?P<vague>(?:images|pictures|photos|photographs)\s+\d{{1,3}}
+      (?:\s*(?:,|&|,?\s*and|or|to)\s*\d{{1,3}}\b)+)
+  | \b{_IMAGE}\s+(?:number\s+|no\.\s*|\#\s*)?
+      (?P<number>\d{{1,3}}(?![.,]?\d|\s*%)|two|three|four|five|six|seven|eight)\b
+  | \bthe\s+(?:(?P<ordinal>first|second|third|fourth|fifth|sixth|seventh|eighth
+      |\d{{1,2}}(?=st\b|nd\b|rd\b|th\b))(?:st|nd|rd|th)?|(?P<last>last|final))\s+{_IMAGE}(?={_SAYS})
+    """,
+    re.IGNORECASE | re.VERBOSE,
+)
+# "In the first image it is at …, while in the second it is at …": behind a mention only.
+_SHORT = re.compile(
+    r"\b(?:in|on|from)\s+the\s+(?:(?P<ordinal>first|second|third|fourth|fifth|sixth|seventh|eighth)"
+    r"|(?P<last>last)|(?P<vague>other))(?:\s+one)?(?=\s*[,，:]|\s+(?:it|its|they|their|the|an?|"
+    r"there|this|that|these|those|one|is|are|was|were|at|has|lies|stands|sits)\b)",
+    re.IGNORECASE,
+)
+# In front of an image that another is compared with: "unlike the cup in", "than", "as".
+_COMPARED = re.compile(
+    r"\b(?:unlike|like|than|as|(?:compared|similar|identical|contrary|opposed|contrast|next)\s+"
+    r"(?:to|with)|different\s+(?:from|to|than))\s+(?:(?:the|that|those|its|an?)(?:\s+\w+){0,2}\s+)?$",
+    re.IGNORECASE,
+)
+# Between an image and the place of what is in another: "in image 2 is like the one at".
+_THE_ONE = re.compile(
+    r"\b(?:like|than|as|(?:similar|identical|equal|compared|corresponds?)\s+to|differ(?:s|ent)?\s+from|"
+    r"matche?s?|resembles?)\s+(?:the\s+ones?\b|(?:that|those)(?=\s+(?:at|in|of|on)\b|\s*$))",
+    re.IGNORECASE,
+)
+# Between two images that are each told something of.
+_NEXT_CLAUSE = re.compile(
+    r"[,;:，；：、]|\b(?:but|while|whereas|then|however|although|though)\b", re.IGNORECASE
+)
+# Begins a sentence that goes on about what the one before it told.
+_GOES_ON = re.compile(r"\s*(?:it|its|they|their|this|these)\b|\s*[它他她]", re.IGNORECASE)
 # In a text without these nothing names an image; to look for them is quick.
 _SAYS_IMAGE = (
     "imag", "picture", "photo", "foto", "bild", "图", "圖", "照", "画像", "写真", "図", "이미지",
@@ -75,7 +116,9 @@ _CLAUSE_START = re.compile(
 _NEAR = 120
 """Characters in which a pair's surroundings are looked for."""
 VAGUE = -2
-"""An image that is told, but not by its number."""
+"""An image that is told, but not by its number, or of which several are told."""
+Mention = tuple[int, int, int]
+"""What names an image: start, end, and its number from 0 or `VAGUE`."""
 
 
 class Pair(NamedTuple):
@@ -111,42 +154,21 @@ def find_pairs(text: str, n_images: int | None = None) -> list[Pair]:
 
     Args:
         n_images: how many images there are; None if it is not known. With a single one, only what
-            follows a pair directly can name another.
+            follows a pair directly can name another; with several, so can all of its sentence.
     """
     found = list(_PAIR.finditer(text))
     if not found:
         return []
     ends = sentence_ends(text)
     spans = [sentence_around(ends, m.start(), m.end(), len(text)) for m in found]
-    suffixes: dict[int, tuple[int, int, int] | None] = {}
-    mentions: list[tuple[int, int, int]] = []
-    if _says_image(text):
-        joined = {m.end(): _joined(text, m.end()) for m in found}
-        mentions = _mentions(text, n_images, joined.values() if n_images == 1 else None)
-        by_start = {mention[0]: mention for mention in mentions}
-        suffixes = {end: by_start.get(at) for end, at in joined.items() if at is not None}
-    taken = {at[0] for at in suffixes.values() if at is not None}
-    # Those that set the scene: behind the start of a clause, and of no pair before them.
-    scenes = [
-        m
-        for m in mentions
-        if m[0] not in taken and _CLAUSE_START.search(_sentence_before(text, ends, m[0]))
-    ]
-    starts = [scene[0] for scene in scenes]
+    images = _Images(text, found, ends, n_images) if _says_image(text) else None
     pairs = []
     for i, (match, (first, last)) in enumerate(zip(found, spans, strict=True)):
+        image = images.of(match, first) if images else 0
         if i:
             first = max(first, found[i - 1].end())
         if i + 1 < len(found):
             last = min(last, found[i + 1].start())
-        own = suffixes.get(match.end())
-        image = 0
-        if own is not None:
-            image = own[2]
-        elif n_images != 1:
-            last_scene = bisect.bisect_left(starts, match.start()) - 1
-            if last_scene >= 0 and starts[last_scene] >= spans[i][0]:
-                image = scenes[last_scene][2]
         pairs.append(
             Pair(
                 match.start(), match.end(), _value(match[1]), _value(match[3]),
@@ -169,26 +191,27 @@ def _value(number: str) -> float:
 
 def _mentions(
     text: str, n_images: int | None, only_at: Iterable[int | None] | None = None
-) -> list[tuple[int, int, int]]:
+) -> list[Mention]:
     """Find what names an image, anywhere or at the positions `only_at`: start, end, and its number
     from 0 or `VAGUE`."""
-    mentions: list[tuple[int, int, int]] = []
     if only_at is None:
         found = list(_MENTION.finditer(text))
     else:
         tried = (_MENTION.match(text, at) for at in only_at if at is not None)
         found = [match for match in tried if match]
-    for match in found:
-        told = match.lastgroup or ""
-        word = match[told].lower()
-        if told == "vague":
-            number = VAGUE if n_images != 1 else 0
-        elif told == "last":
-            number = (n_images or 0) - 1 if n_images else VAGUE
-        else:
-            number = (_ORDINALS[word] if word in _ORDINALS else int(word)) - 1
-        mentions.append((match.start(), match.end(), number))
-    return mentions
+    return [_mention(match, n_images) for match in found]
+
+
+def _mention(match: re.Match[str], n_images: int | None) -> Mention:
+    told = match.lastgroup or ""
+    word = match[told].lower()
+    if told == "vague":
+        number = VAGUE if n_images != 1 else 0
+    elif told == "last":
+        number = (n_images or 0) - 1 if n_images else VAGUE
+    else:
+        number = (_ORDINALS[word] if word in _ORDINALS else int(word)) - 1
+    return match.start(), match.end(), number
 
 
 def _sentence_before(text: str, ends: Sequence[int], at: int) -> str:
@@ -202,3 +225,109 @@ def _joined(text: str, end: int) -> int | None:
     at = joined.end() if joined else end
     # "(1, 2), in image 2 …" begins a clause of its own; only brackets or white space join.
     return None if {*text[end:at]} & {*",，、"} else at
+
+
+class _Images:
+    """Which image each pair of a text is told to be in.
+
+    What names one directly behind a pair counts first. With several images, so does what sets the
+    scene in front of the pair, and then the nearest other mention in front of it, in its sentence.
+    """
+
+    def __init__(
+        self, text: str, found: Sequence[re.Match[str]], ends: Sequence[int], n_images: int | None
+    ) -> None:
+        self.text, self.ends, self.n_images = text, ends, n_images
+        self.pair_ends = [match.end() for match in found]
+        joined = {end: _joined(text, end) for end in self.pair_ends}
+        mentions = _mentions(text, n_images, joined.values() if n_images == 1 else None)
+        by_start = {mention[0]: mention for mention in mentions}
+        self.behind = {end: by_start[at] for end, at in joined.items() if at in by_start}
+        taken = {mention[0] for mention in self.behind.values()}
+        free = [mention for mention in mentions if mention[0] not in taken]
+        several = n_images is not None and n_images > 1
+        if several:
+            free = sorted(free + self._short(mentions))
+        # Those that set the scene: behind the start of a clause, and of no pair before them.
+        self.scenes: list[Mention] = [
+            m for m in free if _CLAUSE_START.search(_sentence_before(text, ends, m[0]))
+        ]
+        self.starts = [scene[0] for scene in self.scenes]
+        self.named = sorted(free + self._named(mentions)) if several else []
+
+    def of(self, pair: re.Match[str], first: int) -> int:
+        """Return the image of a pair in the sentence that starts at `first`."""
+        if pair.end() in self.behind:
+            return self.behind[pair.end()][2]
+        if self.n_images == 1:
+            return 0
+        at = bisect.bisect_left(self.starts, pair.start()) - 1
+        scene = self.scenes[at] if at >= 0 and self.starts[at] >= first else None
+        if not self.named:
+            return scene[2] if scene else 0
+        return self._told_before(pair.start(), first, scene)
+
+    def _named(self, mentions: Sequence[Mention]) -> list[Mention]:
+        """Find what names an image without a preposition, and is none of `mentions`."""
+        starts = [mention[0] for mention in mentions]
+        found = []
+        for match in _NAMED.finditer(self.text):
+            at = bisect.bisect_right(starts, match.start()) - 1
+            inside = at >= 0 and match.start() < mentions[at][1]
+            if not inside or match.lastgroup == "vague":
+                found.append(_mention(match, self.n_images))
+        return found
+
+    def _short(self, mentions: Sequence[Mention]) -> list[Mention]:
+        """Find `in the second` behind `in the first image`, in the same sentence."""
+        found = []
+        for match in _SHORT.finditer(self.text) if mentions else ():
+            first, _ = sentence_around(self.ends, match.start(), match.end(), len(self.text))
+            if any(first <= mention[0] < match.start() for mention in mentions):
+                found.append(_mention(match, self.n_images))
+        return found
+
+    def _told_before(self, start: int, first: int, scene: Mention | None) -> int:
+        """Return the image that is told in front of a pair at `start`."""
+        begin = scene[0] if scene else first
+        near = [m for m in self.named if begin <= m[0] < start]
+        spoken = [m for m in near if m == scene or not self._compared(m, first)]
+        if not spoken:
+            return self._another(near[-1][2]) if near else self._told_by_sentence_before(first)
+        nearest = spoken[-1]
+        if nearest == scene:
+            return nearest[2]
+        # Two images without a pair between them: each is told something of, or it is not clear.
+        at = bisect.bisect_right(self.pair_ends, nearest[0])
+        since = self.pair_ends[at - 1] if at else 0
+        beside = spoken[-2] if len(spoken) > 1 and spoken[-2][0] >= since else nearest
+        between = self.text[beside[1] : nearest[0]].lstrip(" ,，、")
+        if beside[2] != nearest[2] and not _NEXT_CLAUSE.search(between):
+            return VAGUE
+        one = _THE_ONE.search(self.text[nearest[1] : start])
+        return self._another(nearest[2]) if one else nearest[2]
+
+    def _told_by_sentence_before(self, first: int) -> int:
+        """Return what the sentence before tells: `Image 2 shows a cup. It is at (1, 2).`
+
+        A sentence that has a pair of its own tells of that one alone.
+        """
+        if not _GOES_ON.match(self.text, first):
+            return 0
+        cuts = [0, *self.ends[: bisect.bisect_right(self.ends, first)]]
+        while len(cuts) > 2 and not self.text[cuts[-2] : cuts[-1]].strip():
+            cuts.pop()
+        begin, end = cuts[-2:] if len(cuts) > 1 else (0, 0)
+        if any(begin < pair_end <= end for pair_end in self.pair_ends):
+            return 0
+        before = [m for m in self.named if begin <= m[0] < end and not self._compared(m, begin)]
+        told = {mention[2] for mention in before}
+        return told.pop() if len(told) == 1 else VAGUE if told else 0
+
+    def _compared(self, mention: Mention, first: int) -> bool:
+        before = self.text[max(first, mention[0] - _NEAR) : mention[0]]
+        return _COMPARED.search(before) is not None
+
+    def _another(self, image: int) -> int:
+        """Return the other of two images; of more it is not told which."""
+        return 1 - image if self.n_images == 2 and image in (0, 1) else VAGUE

@@ -6,11 +6,12 @@ from dataclasses import replace
 
 import pytest
 
+from curation.grading.grade import grade
 from curation.render.marks import marks_of
 from curation.traces.linearize import linearize
 from curation.traces.response_styles import without_points
 from mcts.coordinates import CoordinateSpace, Dialect, Frame, SpaceKind
-from mcts.data import AnswerKind, Image, Point, Question, Step, Trace
+from mcts.data import AnswerKind, Box, Image, Point, Question, Step, Trace
 from mcts.parsing import move_points, parse, render, split_steps
 from mcts.places.decide import UNREAD
 from mcts.teachers.checkpoints import named_space
@@ -344,6 +345,66 @@ def test_an_image_told_in_words_is_the_image_meant(text, images):
     spoken = Frame(CoordinateSpace.qwen3_vl(), TWO)
     written = render(read(text, spoken).steps, None, spoken)
     assert parse(written, spoken).steps == read(text, spoken).steps
+
+
+@pytest.mark.parametrize(
+    ("text", "images"),
+    [
+        ("The cup in image 2 is at (120, 140).", [1]),
+        ("Image 2 shows a cup at (120, 140).", [1]),
+        ("Image 2's cup is at (120, 140).", [1]),
+        ("The cup in the second image is at (120, 140).", [1]),
+        ("The second image has a cup at (120, 140).", [1]),
+        ("杯子在图像2中的位置是（120，140）。", [1]),
+        ("In image 2, there is a cup. It stands at (120, 140).", [1]),
+        ("In image 2 a cup is at (1, 2). It is left of a jug (3, 4).", [1, 0]),
+        ("In the first image the cup is at (1, 2), while in the second it is at (3, 4).", [0, 1]),
+        ("In the first image, the cup in the second row is at (3, 4).", [0]),
+        ("The cup in image 1 is at (1, 2) and the cup in image 2 is at (3, 4).", [0, 1]),
+        ("In image 1 it is at (1, 2), and the jug in image 2 is at (3, 4).", [0, 1]),
+        ("The cup in image 2 (1, 2) is left of the jug (3, 4).", [1, 1]),
+        ("The cup at (1, 2) in image 2 is like the jug at (3, 4).", [1, 0]),
+        ("Image 1 shows a mug, and image 2 shows a cup at (3, 4).", [1]),
+        ("Compared with image 1, the cup in image 2 at (3, 4) is larger.", [1]),
+        ("In image 1, unlike image 2, the cup is at (3, 4).", [0]),
+        ("Unlike in image 1, the cup is at (3, 4).", [1]),
+    ],
+)
+def test_the_nearest_image_told_in_front_of_a_place_is_meant(text, images):
+    parsed = read(text, Frame(CoordinateSpace.original(), TWO))
+    assert [p.image for step in parsed.steps for p in step.points] == images
+    assert not parsed.problems
+    spoken = Frame(CoordinateSpace.qwen3_vl(), TWO)
+    steps = read(text, spoken).steps
+    assert parse(render(steps, None, spoken), spoken).steps == steps
+    alone = Frame(CoordinateSpace.original(), TWO[:1])
+    assert {p.image for step in read(text, alone).steps for p in step.points} <= {0, *images}
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "The cup in the other image is at (120, 140).",
+        "The cups in image 1 and image 2 are at (1, 2) and (3, 4).",
+        "The cup in images 1 and 2 is at (3, 4).",
+        "From image 1 to image 2 the cup moves to (3, 4).",
+        "In image 1, the cup in image 2 is at (3, 4).",
+        "Image 1 and image 2 differ. It is at (3, 4).",
+    ],
+)
+def test_a_place_that_may_be_in_either_image_is_none_and_says_so(text):
+    parsed = read(text, Frame(CoordinateSpace.original(), TWO))
+    assert not any(step.points for step in parsed.steps)
+    assert {*kinds(parsed)} == {"thought_without_point", "unread_image"}
+    assert words_of(text, Frame(CoordinateSpace.original(), TWO)) == text
+
+
+def test_an_answer_is_graded_in_the_image_it_tells():
+    question = Question(
+        "any", "Where?", TWO, AnswerKind.BOX, boxes=(Box(100, 100, 200, 200, image=1),)
+    )
+    assert grade(question, "The cup in image 2 is at (120, 140).").score == 1
+    assert grade(question, "The cup in image 1 is at (120, 140).").score == 0
 
 
 def test_an_image_told_without_its_number_or_that_is_not_there_is_no_place():
