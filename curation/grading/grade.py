@@ -12,6 +12,7 @@ both kept to `DECIMALS` places, so that what conversion leaves in the last digit
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping, Sequence
 from functools import lru_cache
 
 from curation.grading.actions import Action, parse_action, same_action
@@ -23,6 +24,9 @@ from curation.grading.normalize import normalize
 from mcts.coordinates import DECIMALS
 from mcts.data import AnswerKind, Box, Grade, Point, Question
 from mcts.parsing import answer_points
+
+VOTE_RADIUS = 0.01
+"""Share of an image's longer side within which points have one vote."""
 
 
 def grade(question: Question, answer: str | None) -> Grade:
@@ -79,6 +83,45 @@ def vote_of(question: Question, answer: str) -> str:
     """Return a text that is the same for answers that say the same: the choice, else the words."""
     index = choice_of(question, answer) if question.choices else None
     return normalize(unwrap(answer)) if index is None else f"choice {index}"
+
+
+def votes_of(question: Question, answers: Sequence[str]) -> list[tuple[str, int]]:
+    """Return for each answer its vote, and the position of the answer that speaks for that vote.
+
+    Answers that are points vote together where they are within `VOTE_RADIUS` of the one that most
+    are near to; it speaks for them. Any other answer speaks for itself. The order decides nothing.
+    """
+    votes = [(vote_of(question, answer), i) for i, answer in enumerate(answers)]
+    if question.answer_kind not in (AnswerKind.BOX, AnswerKind.POINT):
+        return votes
+    told = [_answer_point(question, answer) for answer in answers]
+    left = {i: point for i, point in enumerate(told) if point is not None}
+    while left:
+        near = {i: _near(question, point, left) for i, point in left.items()}
+        ranks = {
+            (-len(near[i]), math.fsum(near[i].values()), point.image, point.x, point.y, i)
+            for i, point in left.items()
+        }
+        centre = min(ranks)[-1]
+        vote = f"point {left[centre]}"
+        for i in near[centre]:
+            votes[i] = vote, centre
+            del left[i]
+    return votes
+
+
+def _near(question: Question, point: Point, others: Mapping[int, Point]) -> dict[int, float]:
+    """Return the distances of those points that have one vote with `point`; itself is one."""
+    radius = 0.0
+    if 0 <= point.image < len(question.images):
+        image = question.images[point.image]
+        radius = VOTE_RADIUS * max(image.width, image.height)
+    apart = {
+        i: math.hypot(other.x - point.x, other.y - point.y)
+        for i, other in others.items()
+        if other.image == point.image
+    }
+    return {i: distance for i, distance in apart.items() if distance <= radius}
 
 
 def _grade_text(question: Question, answer: str) -> Grade:

@@ -11,9 +11,9 @@ from hypothesis import strategies as st
 from curation.grading.actions import parse_action
 from curation.grading.choices import choice_index
 from curation.grading.equality import same_text
-from curation.grading.grade import answers_in_kind, grade, in_box, vote_of
+from curation.grading.grade import answers_in_kind, grade, in_box, vote_of, votes_of
 from curation.scores.benchmark_metrics import METRICS
-from mcts.data import AnswerKind, Image, Point, Question
+from mcts.data import AnswerKind, Box, Image, Point, Question
 from tests.support import official_graders as official
 from tests.support.project import Project
 from warehouse.sources.reading.boxes import polygon_boxes
@@ -408,6 +408,30 @@ def test_answers_that_say_the_same_have_one_vote() -> None:
     assert {vote_of(about, text) for text in ("left", "(A)", "A.", "Left。")} == {"choice 0"}
     assert vote_of(about, "neither.") == vote_of(about, "Neither") == "neither"
     assert vote_of(question("12"), "$12$") == vote_of(question("12"), "12.0") == "12"
+
+
+def test_points_near_one_another_have_one_vote_in_any_order() -> None:
+    images = (Image("a", 1000, 500), Image("b", 100, 100))
+    about = Question("any", "Where?", images, AnswerKind.BOX, boxes=(Box(0, 0, 9, 9),))
+    answers = [
+        "(150, 100)", "(156, 100)", "(162, 100)", "(156, 104)", "(400, 100)",
+        "(400, 100) in image 1", "(150, 100) in image 2", "(152, 100) in image 2",
+        "(1, 2) in image 7", "nowhere",
+    ]  # fmt: skip
+
+    def groups(order: list[str]) -> dict[str, set[str]]:
+        found: dict[str, set[str]] = {}
+        for answer, (_, speaker) in zip(order, votes_of(about, order), strict=True):
+            found.setdefault(order[speaker], set()).add(answer)
+        return found
+
+    together = groups(answers)
+    assert together["(156, 100)"] == {*answers[:4]}, "the one that most are near to"
+    assert len(together) == 6
+    for seed in range(20):
+        mixed = random.Random(seed).sample(answers, len(answers))
+        assert set(map(frozenset, groups(mixed).values())) == set(map(frozenset, together.values()))
+    assert votes_of(question("12"), ["$12$", "13", "12.0"]) == [("12", 0), ("13", 1), ("12", 2)]
 
 
 # ---- beside the official graders -----------------------------------------------------------------

@@ -9,6 +9,7 @@ import pytest
 
 from flows.settings import EvaluateSettings, Problem
 from flows.stages.evaluate import Outcome
+from mcts.data import AnswerKind, Box, Image, Question
 from tests.flows.test_cli import run
 from tests.support.trained import warehouse_with_traces
 from tests.training.test_prm import prm
@@ -70,6 +71,22 @@ def test_it_is_held_against_voting_and_one_sample_question_by_question() -> None
     assert table[WEIGHTED]["minus voting"].startswith("+33.3 [")
     assert found.sentence().startswith("best of 3 by judge@1 minus voting: +0.0 points")
     assert Outcome(report, reranking=found).plain()["rerank"]["chosen"]["last"]["n"] == 3
+
+
+def test_points_a_pixel_apart_vote_together() -> None:
+    asked = Question(
+        "any", "Where?", (Image("a", 640, 480),), AnswerKind.BOX, boxes=(Box(140, 90, 160, 110),)
+    )
+    answers = [*(f"({x}, 100)" for x in range(150, 155)), *["(400, 300)"] * 3]
+    drawn = [
+        prediction(asked.question_id, answer, i, score=float(i < 5))
+        for i, answer in enumerate(answers)
+    ]
+    report = make_report("e", "m@1", "any/test", {}, [asked], {asked.question_id: drawn})
+    assert report.figures["all"]["majority"].value == 1.0
+    assert report.figures["all"]["accuracy"].value == 0.625
+    values = {asked.question_id: [[0.3]] * 5 + [[0.4]] * 3}
+    assert choose(report, "judge@1", values).chosen[WEIGHTED].value == 1.0
 
 
 def test_an_answer_without_a_value_is_never_chosen() -> None:

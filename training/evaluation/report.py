@@ -14,7 +14,7 @@ from dataclasses import asdict, dataclass, field
 from statistics import fmean
 from typing import Any
 
-from curation.grading.grade import vote_of
+from curation.grading.grade import votes_of
 from curation.scores.benchmark_metrics import published_metrics
 from curation.scores.bootstrap import Estimate, PairedDifference, clusters, difference, mean_of
 from curation.scores.prediction import Prediction
@@ -286,13 +286,14 @@ def graded_scores(predictions: Sequence[Prediction]) -> list[float]:
 
 def majority(question: Question, predictions: Sequence[Prediction]) -> float:
     """Return the score of the most frequent answer; of several equally frequent ones, the mean."""
-    given = [(vote_of(question, p.answer), p) for p in predictions if p.answer is not None]
-    votes = Counter(vote for vote, _ in given)
+    given = [(p.answer, p.score or 0.0) for p in predictions if p.answer is not None]
+    cast = votes_of(question, [answer for answer, _ in given])
+    votes = Counter(vote for vote, _ in cast)
     if not votes:
         return 0.0
     most = max(votes.values())
     winners = {answer for answer, count in votes.items() if count == most}
-    scores = {vote: p.score or 0.0 for vote, p in given}
+    scores = {vote: given[speaker][1] for vote, speaker in cast}
     return sum(scores[answer] for answer in winners) / len(winners)
 
 

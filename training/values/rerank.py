@@ -18,7 +18,7 @@ from dataclasses import asdict, dataclass
 from statistics import fmean
 from typing import Any
 
-from curation.grading.grade import vote_of
+from curation.grading.grade import votes_of
 from curation.scores.bootstrap import Estimate, PairedDifference, clusters, difference, mean_of
 from curation.scores.prediction import Prediction
 from mcts.data import Question
@@ -159,9 +159,13 @@ def _weighted(question: Question, drawn: Sequence[Prediction], values: Sequence[
     """Return the grade of the answer whose samples' last values add up to most."""
     votes: dict[Any, float] = defaultdict(float)
     graded: dict[Any, float] = {}
-    for one, own in zip(drawn, values, strict=True):
-        if own is not None and one.answer is not None:
-            vote = vote_of(question, one.answer)
-            votes[vote] += own[-1]
-            graded.setdefault(vote, one.score or 0.0)
+    given = [
+        (one.answer, one.score or 0.0, own[-1])
+        for one, own in zip(drawn, values, strict=True)
+        if own is not None and one.answer is not None
+    ]
+    cast = votes_of(question, [answer for answer, _, _ in given])
+    for (vote, speaker), (_, _, value) in zip(cast, given, strict=True):
+        votes[vote] += value
+        graded.setdefault(vote, given[speaker][1])
     return graded[max(votes, key=lambda vote: votes[vote])] if votes else 0.0
