@@ -40,6 +40,11 @@ __all__ = [
 
 _IN_IMAGE = re.compile(r"\s+in\s+image\s+\d{1,3}\b", re.IGNORECASE)
 
+# One object as JSON writes it, alone in a list or in a block of code too.
+_OBJECT = re.compile(
+    r"(?:```(?:json)?)?\s*(?:\{[^{}]*\}|\[\s*\{[^{}]*\}\s*\])\s*(?:```)?", re.IGNORECASE
+)
+
 # Tags as models write them, with attributes or in capitals; in quotes of its own a tag is a word.
 _TAG = re.compile(
     r"(?P<quote>[\"'`“‘])?<\s*(?P<closing>/?)\s*(?P<name>think|answer|tool_call|observation)"
@@ -400,7 +405,8 @@ def _from_pixels(step: Step, frame: Frame) -> str:
 
 def _answer_in_pixels(text: str, frame: Frame, problems: list[ParseProblem]) -> str:
     """Convert an answer that is a place: there every pair is one, but for shares."""
-    text = read_dialect(text, frame.space.dialect)
+    read = read_dialect(text, frame.space.dialect)
+    text = _without_object(read, frame) if read != text else text
     problems.extend(ParseProblem(why.kind, why.text[:80]) for _, _, why in other_dialects(text))
     found = []
     for pair in _answer_pairs(text, frame):
@@ -420,6 +426,18 @@ def _answer_in_pixels(text: str, frame: Frame, problems: list[ParseProblem]) -> 
         return _format_pair(point.x, point.y)
 
     return _replaced(text, found, written)
+
+
+def _without_object(text: str, frame: Frame) -> str:
+    """Return the place alone where an answer is one object with one place that was read in it.
+
+    `{"point_2d": (412, 230), "label": "cup"}` would be neither JSON nor `(x, y)`.
+    """
+    pairs = _answer_pairs(text, frame)
+    if len(pairs) != 1 or pairs[0].image < 0 or not _OBJECT.fullmatch(text):
+        return text
+    image = f" in image {pairs[0].image + 1}" if pairs[0].image else ""
+    return text[pairs[0].start : pairs[0].end] + image
 
 
 def _answer_from_pixels(text: str, frame: Frame) -> str:

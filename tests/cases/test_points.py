@@ -293,6 +293,30 @@ def test_a_declared_dialect_is_read(dialect, text, words, points):
     assert again.steps == parsed.steps
 
 
+@pytest.mark.parametrize(
+    ("written", "pixels", "again"),
+    [
+        ('{"point_2d": [500, 250], "label": "cup"}', "(320, 120)", "(500, 250)"),
+        ('[{"bbox_2d": [0, 0, 1000, 500], "label": "cup"}]', "(320, 120)", "(500, 250)"),
+        ('```json\n{"point_2d": [500, 250]}\n```', "(320, 120)", "(500, 250)"),
+        ('{"label": "cup in image 2", "point_2d": [500, 500]}', "(500, 250) in image 2",
+         "(500, 500) in image 2"),
+        ("(500, 250)", "(320, 120)", "(500, 250)"),
+        ('Here: {"point_2d": [500, 250]}', 'Here: {"point_2d": (320, 120)}',
+         'Here: {"point_2d": (500, 250)}'),
+    ],
+)  # fmt: skip
+def test_an_answer_that_is_an_object_with_a_place_becomes_the_place(written, pixels, again):
+    images = TWO if "image 2" in written else ONE
+    question = Question("any", "Where?", images, AnswerKind.POINT, points=(Point(1, 2),))
+    frame = Frame.of(named_space("qwen3-vl+json"), question)
+    parsed = parse(f"<answer>{written}</answer>", frame)
+    assert parsed.answer == pixels and not parsed.problems
+    rendered = render((), parsed.answer, frame)
+    assert rendered == f"<answer>{again}</answer>"
+    assert parse(rendered, frame).answer == parsed.answer
+
+
 def test_molmo_writes_percents_in_tags():
     frame = Frame(named_space("molmo"), ONE)
     assert points_of('The <point x="50.5" y="25" alt="cup">cup</point>.', frame) == [
