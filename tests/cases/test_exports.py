@@ -306,7 +306,7 @@ def test_f49_what_each_trainer_needs_is_said(built: Project) -> None:
     ran = exported(built, "easyr1", "easy")
     assert ran.status == 0 and "data/train" in ran.out
     told = yaml.safe_load((built.folder / "easy" / "easyr1.yaml").read_text())
-    assert told["data"]["train_files"] == "data/train"
+    assert told["data"]["train_files"] == "data/train@train"
     assert (built.folder / "easy" / told["data"]["image_dir"] / "images").is_dir()
     row = rows_of(built.folder / "easy")[0]
     assert {row[told["data"][key]] is not None for key in ("prompt_key", "answer_key")} == {True}
