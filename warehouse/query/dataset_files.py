@@ -20,6 +20,8 @@ COLUMNS = {
     "model": "VARCHAR", "answer": "VARCHAR", "reward": "DOUBLE",
 }  # fmt: skip
 """Of rows.parquet, every version of it; the others are in the tables under the same trace_id."""
+DESCRIBED_IN = ("traces", "questions")
+"""Tables that describe these columns."""
 
 
 def create_dataset_rows(
@@ -50,6 +52,8 @@ def create_dataset_rows(
     nothing = ", ".join(f"NULL::{kind} AS {column}" for column, kind in types.items())
     statement = " UNION ALL ".join([f"SELECT {nothing} WHERE false", *selects])
     con.execute(f"{create} {VIEW} AS {statement}")
+    if "TEMP" not in create:
+        con.execute(f"COMMENT ON VIEW {VIEW} IS 'The rows of the files of dataset versions.'")
     return files
 
 

@@ -32,7 +32,7 @@ from deltalake import DeltaTable
 from deltalake.exceptions import DeltaError
 
 from warehouse.query.commit_visibility import commits_of, only_value, visible_files
-from warehouse.query.dataset_files import create_dataset_rows
+from warehouse.query.dataset_files import DESCRIBED_IN, create_dataset_rows
 from warehouse.query.file_columns import have_all_columns
 from warehouse.query.limits import MOST_ROW_BYTES, Limits, limit_resources, limited
 from warehouse.query.sql_guard import QueryError, check, explained, quoted
@@ -342,7 +342,8 @@ def create_sql_views(
 
 def _comment_on_columns(con: duckdb.DuckDBPyConnection, name: str) -> None:
     """Describe the columns of a view that a table it reads, however far below, has too."""
-    read = [TABLES[table] for table in _tables_below(name)]
+    below = (*_tables_below(name), *(DESCRIBED_IN if name == "dataset_rows" else ()))
+    read = [TABLES[table] for table in below]
     for column, *_ in con.execute(f"DESCRIBE {name}").fetchall():
         said = (table.describe(column) for table in read if column in table.schema.names)
         if sentence := next(said, None):
