@@ -28,7 +28,7 @@ from benchmarks.rows import Row
 from curation.scores.bootstrap import clusters, difference
 from flows.settings import BuildSettings
 from flows.stages.build import build
-from vigorl_nano.claims.half_budget import PLENTY, ratio, where_sampling_fails
+from vigorl_nano.claims.half_budget import MOST_TOKENS, PLENTY, ratio, where_sampling_fails
 from warehouse.query.run_query import query
 from warehouse.storage.home import Warehouse
 
@@ -114,7 +114,8 @@ def failed_questions(
             task, strategy, limit, tokens, seeds, home=home or empty, **given
         )
     asked = "questions asked" if strategy == "auto" else "questions that half the budget fails"
-    yield Row(f"{task}, {tokens} tokens a half, {runs} seeds: {asked}", len(pairs), "")
+    half = f"{given['chains']} chains" if tokens == MOST_TOKENS else f"{tokens} tokens"
+    yield Row(f"{task}, {half} a half, {runs} seeds: {asked}", len(pairs), "")
     if not pairs:
         return
     scenes = clusters([[image.image_id for image in q.images] for q, _, _ in pairs])
@@ -137,6 +138,7 @@ def main() -> None:
     parser.add_argument("--family", help="of the questions; all when left out")
     parser.add_argument("--limit", type=int, default=60, help="questions")
     parser.add_argument("--tokens", type=int, default=100, help="tokens of half a budget")
+    parser.add_argument("--chains", type=int, help="chains of half a budget, in place of tokens")
     parser.add_argument("--less", type=int, default=0, help="tokens that a last wave goes over")
     parser.add_argument("--runs", type=int, default=3, help="seeds")
     parser.add_argument("--home", help="a warehouse; an empty one when left out")
@@ -149,10 +151,11 @@ def main() -> None:
         args.task,
         args.strategy,
         args.limit,
-        args.tokens,
+        args.tokens if args.chains is None else MOST_TOKENS,
         args.runs,
         args.home,
         family=args.family,
+        chains=args.chains or PLENTY,
         less=args.less,
         asked={name: value for name in ("teacher", "split") if (value := getattr(args, name))},
         **given,

@@ -34,6 +34,8 @@ from warehouse.storage.home import Warehouse
 
 PLENTY = 1000
 """Simulations or chains that no budget here lets a search reach."""
+MOST_TOKENS = 1_000_000
+"""More than any chain is long, where chains and not tokens end half of a budget."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -12,7 +12,7 @@ from pathlib import Path
 from flows.progress import TerminalProgress
 from flows.settings import BuildSettings, EvaluateSettings, GrpoSettings, SftSettings
 from flows.stages.build import build
-from vigorl_nano.claims.half_budget import where_sampling_fails
+from vigorl_nano.claims.half_budget import MOST_TOKENS, where_sampling_fails
 from vigorl_nano.claims.parts import (
     EVERY_BAND,
     NO_TRACKERS,
@@ -41,8 +41,6 @@ from warehouse.tables.schema import Row
 from warehouse.versions.versions import publish
 
 TASK = "vstar"
-MOST_TOKENS = 1_000_000
-"""More than any chain here is long: chains end the halves of a budget."""
 SAMPLED_AT = 0.7
 """The temperature at which `nano-zoom-grpo` samples, and so at which difficulty is measured."""
 NO_ALARMS = ("alarm.batches=0", "alarm.forced_batches=0", "alarm.controls=0")
