@@ -139,7 +139,10 @@ def report(task: Task, cycle: Number = None, home: Home = None) -> None:
     task = task_of(task).name
     found = {each.number: each for each in cycles(Warehouse.at(home), task)}
     if not found:
-        raise Problem(f"{task} has not been retrained: `vigorl retrain {task}` begins a cycle")
+        raise Problem(
+            f"{task} has not been retrained: `vigorl retrain {task} --sft-recipe RECIPE` begins a "
+            "cycle"
+        )
     number = max(found) if cycle is None else cycle
     if number not in found:
         raise Problem(f"{task} has no cycle {number}: there are 1 to {max(found)}")

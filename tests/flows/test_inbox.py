@@ -96,6 +96,27 @@ def test_a_refused_file_is_tried_again_when_its_reason_is_deleted(dropped):
     assert [one.file for one in looked(inbox_at(dropped))] == ["bad.parquet"]
 
 
+def test_a_watcher_tries_a_refused_file_again_when_its_reason_is_deleted(dropped):
+    (dropped / "bad.parquet").write_bytes(b"nothing")
+    inbox = inbox_at(dropped)
+    assert len(looked(inbox)) == 2 and inbox.look() == []
+    (dropped / "bad.parquet.rejected.txt").unlink()
+    assert [one.file for one in inbox.look()] == ["bad.parquet"]
+    assert (dropped / "bad.parquet.rejected.txt").exists() and looked(inbox) == []
+
+
+def test_a_refused_file_brings_no_sample(dropped, monkeypatch):
+    completed = []
+    monkeypatch.setattr(
+        "flows.stages.retrain.inbox.complete_sample", lambda _, task: completed.append(task) or 0
+    )
+    (dropped / "new.parquet").write_bytes(b"nothing")
+    inbox = inbox_at(dropped)
+    assert [one.imported for one in looked(inbox)] == [False] and not completed
+    write_sat(dropped / "new.parquet", sat_rows(4))
+    assert [one.imported for one in looked(inbox)] == [True] and completed == ["sat2"]
+
+
 def test_the_name_says_the_split_and_what_lies_beside_is_no_file_of_questions(dropped):
     shutil.move(dropped / "new.parquet", dropped / "my_gate.parquet")
     for other in (".hidden.parquet", "half.parquet.part", "new.objects.parquet"):

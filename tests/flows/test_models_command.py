@@ -100,7 +100,8 @@ def test_a_day_is_meant_to_its_end_and_a_time_in_utc():
 
 def test_a_report_is_of_the_newest_cycle_or_of_one_that_there_is(home, capsys, monkeypatch):
     assert run("models", "report", "sat2", home=home) == 2
-    assert "sat2 has not been retrained" in capsys.readouterr().err
+    said = capsys.readouterr().err
+    assert "sat2 has not been retrained" in said and "`vigorl retrain sat2 --sft-recipe" in said
     monkeypatch.setattr("flows.stages.retrain.report.write_report", lambda cycle: cycle.name)
     for _ in range(2):
         begin_cycle(Warehouse.at(str(home)), "sat2", {})

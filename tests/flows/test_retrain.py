@@ -239,7 +239,7 @@ def test_a_question_that_cannot_be_searched_begins_one_cycle_only(home, tmp_path
         (("vstar", "--sft-recipe", "nano-sft"), "vstar has no questions of the split 'gate'"),
         (("sat2", "--sft-recipe", "nano-sft", "--gate-split", "test"), "test is used for other"),
         (("sat2", "--sft-recipe", "x", "--alpha", "1.5"), "alpha: "),
-        (("sat2", "--sft-recipe", "x", "--decide-again", "9"), "sat2-cycle-9 came to no decision"),
+        (("sat2", "--sft-recipe", "x", "--decide-again", "9"), "sat2 has not been retrained"),
     ],
 )
 def test_what_cannot_be_retrained_is_one_sentence(home, capsys, arguments, sentence):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import re
 import threading
 import time
 from collections.abc import Awaitable, Callable, Iterator
@@ -16,6 +17,7 @@ from curation.scores.gate import GatePolicy
 from flows.retrain_settings import RetrainSettings
 from flows.settings import Problem
 from flows.stages.retrain import run as running
+from flows.stages.retrain import usable as checks
 from flows.stages.retrain.cycle import STAGES, Cycle, begin_cycle, cycles, unfinished
 from flows.stages.retrain.run import Ended, decided_again, go_on, retrain, retrain_here
 from flows.stages.retrain.stages import Paused, Tools
@@ -76,6 +78,13 @@ class Here:
         return asyncio.run(retrain(self.settings(**given), Tools(train, self.said.append)))
 
 
+class Unopened:
+    """A teacher that was made and not opened."""
+
+    async def close(self) -> None:
+        """Free nothing."""
+
+
 @pytest.fixture
 def here(tmp_path: Any, monkeypatch: pytest.MonkeyPatch) -> Here:
     return Here(str(tmp_path), monkeypatch)
@@ -106,6 +115,41 @@ def test_a_recipe_that_is_none_is_told_before_a_cycle_begins(
     assert not here.worked and not cycles(here.warehouse, "sat2")
 
 
+@pytest.mark.parametrize(
+    ("given", "sentence"),
+    [
+        ({"filters": "/nonexist.yaml"}, "/nonexist.yaml"),
+        ({"teacher": "no-such-model"}, "'no-such-model' is no registered model"),
+        ({"beside": "no-such-model"}, "'no-such-model' is no registered model"),
+        ({"teacher": "http://gpu:8000"}, "space: a server does not name the coordinates"),
+        ({"teacher": "served:big"}, "space: a server does not name the coordinates"),
+        ({"space": "none-such"}, "none-such"),
+        ({"sft_recipe": "nano-grpo"}, "sft_recipe: recipe nano-grpo is for `vigorl train grpo`"),
+        ({"grpo_recipe": "nano-sft"}, "grpo_recipe: recipe nano-sft is for `vigorl train sft`"),
+    ],
+)
+def test_a_setting_that_cannot_be_used_begins_no_cycle_and_imports_no_sample(
+    here: Here, monkeypatch: pytest.MonkeyPatch, given: dict[str, Any], sentence: str
+) -> None:
+    sampled: list[str] = []
+    monkeypatch.setattr(running, "complete_sample", lambda _, task: sampled.append(task))
+    with pytest.raises(Problem, match=re.escape(sentence)):
+        here.retrain(**given)
+    assert not cycles(here.warehouse, "sat2") and not sampled
+    assert here.retrain().outcome == "promoted", "the corrected command goes through"
+
+
+def test_a_task_without_a_model_of_its_own_needs_a_teacher_only_for_what_is_searched(
+    here: Here, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("flows.settings.default_model", lambda task: "")
+    with pytest.raises(Problem, match="teacher: no model is registered"):
+        here.retrain()
+    assert not cycles(here.warehouse, "sat2")
+    here.look = {"questions": [], "traces": 60}
+    assert here.retrain().outcome == "promoted"
+
+
 def test_a_cycle_goes_on_with_the_settings_it_was_begun_with(here: Here) -> None:
     stored = here.settings(min_new_traces=61, run_hours=5.0).model_dump(
         mode="json", exclude={"home"}
@@ -122,7 +166,8 @@ def test_a_cycle_goes_on_with_the_settings_it_was_begun_with(here: Here) -> None
 def test_what_an_alias_means_at_the_beginning_holds_for_the_cycle(
     here: Here, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(running, "teacher_id", lambda home, name: f"{name}@1")
+    monkeypatch.setattr(checks, "teacher_id", lambda home, name: f"{name}@1")
+    monkeypatch.setattr(checks, "resolve", lambda _: SimpleNamespace(teacher=Unopened()))
     here.retrain(teacher="champion:sat2")
     look = Cycle(here.warehouse, "sat2", 1).outcome("look")
     assert look is not None and look["questions"] == ["q"]
@@ -150,6 +195,10 @@ def test_a_task_without_questions_for_the_gate_is_refused(here: Here) -> None:
     here.gate = []
     with pytest.raises(Problem, match="sat2 has no questions of the split 'mine', by which"):
         here.retrain(gate_split="mine")
+    here.added = 9
+    with pytest.raises(Problem, match="'mine'"):
+        here.retrain(gate_split="mine")
+    assert not here.said, "the sample is not imported for a split that it lacks"
     here.gate, here.added = [1], 9
     here.retrain()
     assert here.said[0] == "the embedded sample was imported (9 questions)"
@@ -290,3 +339,5 @@ def test_a_cycle_without_a_decision_cannot_be_decided_again(here: Here) -> None:
     begin_cycle(here.warehouse, "sat2", {}).store("gate", {})
     with pytest.raises(Problem, match="sat2-cycle-1 came to no decision"):
         decided_again(here.settings(), 1)
+    with pytest.raises(Problem, match="sat2 has no cycle 99: there are 1 to 1"):
+        decided_again(here.settings(), 99)

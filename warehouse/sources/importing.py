@@ -103,6 +103,7 @@ def import_questions(
     run_id: str | None = None,
     progress: Callable[[str, int], None] | None = None,
     recorded: Mapping[str, Any] | None = None,
+    before: Callable[[], object] | None = None,
 ) -> ImportReport:
     """Import a file, or all files of a folder.
 
@@ -117,6 +118,7 @@ def import_questions(
         source, licence: of the dataset, where the file does not say.
         columns: reads the files instead of the task's own reader, such as a table's columns.
         progress: called with `checking` or `storing` and the number of rows done so far.
+        before: called once everything is checked, and before anything is stored.
 
     Raises:
         ImportProblem: a file can't be read, too many are rejected, none is usable; none is stored.
@@ -132,6 +134,8 @@ def import_questions(
         # The checker has its own, smaller limit, and rejects instead of warning.
         warnings.simplefilter("ignore", Pillow.DecompressionBombWarning)
         checked = _check_all(path, files, outcomes("checking"), max_rejects)
+        if before:
+            before()
         run_id = run_id or f"import-{uuid.uuid4().hex[:12]}"
         params = {"path": str(path), "split": split, "limit": limit, "max_rejects": max_rejects}
         rejects_path = _write_rejects(warehouse, task, checked.rejects)

@@ -18,7 +18,7 @@ import os
 import shutil
 import tempfile
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from pathlib import Path, PurePosixPath
@@ -66,10 +66,12 @@ class Inbox:
         self._before: dict[str, Stamp] = {}
         self._done: dict[str, Stamp] = {}
         self._later: dict[str, float] = {}
+        self._refused: set[str] = set()
+        """Those of `_done` beside which a reason lay."""
 
     def tasks(self) -> list[str]:
         """Return the tasks that have a folder with files in it."""
-        return sorted({key.partition("/")[0] for key in self._files()})
+        return sorted({key.partition("/")[0] for key in _files(self.root.objects.versions())})
 
     def look(self, task: str | None = None) -> list[Taken]:
         """Import what has not changed since the last look and is not known; report on each file.
@@ -77,7 +79,12 @@ class Inbox:
         Args:
             task: its files alone.
         """
-        found = self._files(task)
+        listed = self.root.objects.versions(task or "")
+        found = _files(listed)
+        for key in [k for k in self._refused if f"{k}{REJECTED}" not in listed]:
+            if not task or _parts(key)[0] == task:  # its reason was deleted: it is tried again
+                self._refused.remove(key)
+                self._done.pop(key, None)
         still = [key for key, stamp in found.items() if self._before.get(key) == stamp]
         self._before = found
         taken = []
@@ -92,6 +99,8 @@ class Inbox:
                 outcome = Taken(*_parts(key), False, f"{said.splitlines()[0]}; it is tried again")
             else:
                 self._done[key] = found[key]
+                if self.root.objects.exists(f"{key}{REJECTED}"):
+                    self._refused.add(key)
             if outcome is not None:
                 self._report(f"{outcome.task}/{outcome.file}: {outcome.sentence}")
                 taken.append(outcome)
@@ -104,18 +113,6 @@ class Inbox:
             self._done.get(key) != stamp and key not in self._later
             for key, stamp in self._before.items()
         )
-
-    def _files(self, task: str | None = None) -> dict[str, Stamp]:
-        """Return the files that may be questions, by key: those that lie in a task's folder."""
-        found = {}
-        versions = self.root.objects.versions(task or "")
-        for key, version in versions.items():
-            parts = PurePosixPath(key).parts
-            hidden = any(part.startswith(".") for part in parts)
-            ends = (REJECTED, OBJECTS_SUFFIX, *_UNFINISHED)
-            if len(parts) == 2 and not hidden and not key.endswith(ends):
-                found[key] = version, versions.get(_beside(key), "")
-        return found
 
     def _take(self, key: str) -> Taken | None:
         """Import a file; None where it is known already."""
@@ -145,11 +142,13 @@ class Inbox:
     def _import(self, task: str, name: str, path: Path) -> Taken:
         from warehouse.sources.importing import import_questions
 
-        if added := complete_sample(self.warehouse, task):
-            self._report(f"{task}: the embedded sample was imported ({added} questions)")
+        def complete() -> None:
+            if added := complete_sample(self.warehouse, task):
+                self._report(f"{task}: the embedded sample was imported ({added} questions)")
+
         report = import_questions(
             self.warehouse, task, path, split=None if split_in_name(name) else "train",
-            recorded={"inbox": f"{self.root.root}/{task}/{name}"},
+            recorded={"inbox": f"{self.root.root}/{task}/{name}"}, before=complete,
         )  # fmt: skip
         said = f"{report.added} questions added, {report.already_there} already there"
         if report.rejected:
@@ -182,27 +181,47 @@ def inbox_of(warehouse: Warehouse) -> str:
     return os.environ.get("VIGORL_INBOX") or f"{warehouse.root}/inbox"
 
 
+def missing_in_sample(warehouse: Warehouse, task: str) -> frozenset[str]:
+    """Return the splits that a task's sample would add, where it has no other questions.
+
+    None for a sample without questions of the gate.
+    """
+    sample = task_of(task).sample
+    if sample is None or "gate" not in sample.files:
+        return frozenset()
+    with connect_trusted(warehouse, ["questions"]) as con:
+        there = con.sql(
+            "SELECT DISTINCT source, split FROM questions WHERE task = $1", params=[task]
+        ).fetchall()
+    if any(source != sample.source for source, _ in there):
+        return frozenset()
+    return frozenset(sample.files) - {split for _, split in there}
+
+
 def complete_sample(warehouse: Warehouse, task: str) -> int:
     """Import what is missing of a task's sample where the task has no other questions.
 
     Returns:
         How many questions were added; 0 for a sample without questions of the gate.
     """
-    sample = task_of(task).sample
-    if sample is None or "gate" not in sample.files:
-        return 0
-    with connect_trusted(warehouse, ["questions"]) as con:
-        there = con.sql(
-            "SELECT DISTINCT source, split FROM questions WHERE task = $1", params=[task]
-        ).fetchall()
-    if any(source != sample.source for source, _ in there):
-        return 0
-    if set(sample.files) <= {split for _, split in there}:
+    if not missing_in_sample(warehouse, task):
         return 0
     from warehouse.sources.importing import import_sample
 
     report = import_sample(warehouse, task)
     return report.added if report else 0
+
+
+def _files(listed: Mapping[str, str]) -> dict[str, Stamp]:
+    """Return the files that may be questions, by key: those that lie in a task's folder."""
+    found = {}
+    for key, version in listed.items():
+        parts = PurePosixPath(key).parts
+        hidden = any(part.startswith(".") for part in parts)
+        ends = (REJECTED, OBJECTS_SUFFIX, *_UNFINISHED)
+        if len(parts) == 2 and not hidden and not key.endswith(ends):
+            found[key] = version, listed.get(_beside(key), "")
+    return found
 
 
 def _parts(key: str) -> tuple[str, str]:

@@ -21,14 +21,13 @@ from flows.progress import Report
 from flows.retrain_settings import BUDGETS, RetrainSettings
 from flows.settings import Problem, TrainSettings
 from flows.stages.retrain.cycle import Cycle, begin_cycle, cycles, lease_name, unfinished
-from flows.stages.retrain.inbox import complete_sample
+from flows.stages.retrain.inbox import complete_sample, missing_in_sample
 from flows.stages.retrain.new_data import look_for_new
 from flows.stages.retrain.report import write_last_report, write_report
 from flows.stages.retrain.stages import STAGE_WORK, Paused, Tools, compare
+from flows.stages.retrain.usable import require_teacher, usable
 from flows.stages.train import train
-from flows.teachers.trained import teacher_id
 from mcts.failpoints import reach
-from training.recipes import load_recipe
 from warehouse.storage.home import Warehouse
 from warehouse.storage.lease import LeaseHeld, take_lease
 from warehouse.tables.rows import read_questions
@@ -62,19 +61,17 @@ async def retrain(settings: RetrainSettings, tools: Tools) -> Ended:
         cycle = unfinished(warehouse, settings.task)
         if cycle is None:
             await asyncio.to_thread(write_last_report, warehouse, settings.task)
+            settings = await usable(settings)
+            _require_gate(warehouse, settings)
             if added := complete_sample(warehouse, settings.task):
                 tools.report(f"the embedded sample was imported ({added} questions)")
-            _require_gate(warehouse, settings)
-            _require_recipes(settings)
             if (soon := _too_soon(warehouse, settings)) is not None:
                 return Ended("too_soon", soon)
             look = look_for_new(warehouse, settings.task)
             if not look["questions"] and look["traces"] < settings.min_new_traces:
                 return Ended("nothing_new", _nothing_new(settings, look["traces"]))
-            # An alias may mean another model before the cycle ends.
-            named = {"teacher": settings.teacher, "beside": settings.beside}
-            ids = {role: teacher_id(settings.home, name) for role, name in named.items() if name}
-            settings = settings.model_copy(update=ids)
+            if look["questions"] and not settings.teacher:
+                await require_teacher(settings, None, settings.space)
             stored = settings.model_dump(mode="json", exclude={"home"})
             cycle = begin_cycle(warehouse, settings.task, {**look, "settings": stored})
         elif settings.leave_paused and (paused := cycle.paused):
@@ -150,11 +147,20 @@ def decided_again(settings: RetrainSettings, number: int) -> str:
     cycle = Cycle(Warehouse.at(settings.home), settings.task, number)
     found, decided = cycle.outcome("evaluate"), cycle.outcome("gate")
     if found is None or decided is None:
+        _require_cycle(cycle)
         raise Problem(f"{cycle.name} came to no decision")
     policy = GatePolicy(**decided["policy"])
     again = compare(cycle.warehouse, found, policy, decided["attempt"])
     same = "the same" if again.reason == decided["reason"] else f"then: {decided['reason']}"
     return f"{cycle.name}: {again.outcome}; {again.reason} ({same})"
+
+
+def _require_cycle(cycle: Cycle) -> None:
+    numbers = [each.number for each in cycles(cycle.warehouse, cycle.task)]
+    if not numbers:
+        raise Problem(f"{cycle.task} has not been retrained: there is no cycle")
+    if cycle.number not in numbers:
+        raise Problem(f"{cycle.task} has no cycle {cycle.number}: there are 1 to {max(numbers)}")
 
 
 def _end(cycle: Cycle, outcome: str, reason: str) -> Ended:
@@ -172,22 +178,10 @@ def _nothing_new(settings: RetrainSettings, traces: int) -> str:
     )
 
 
-def _require_recipes(settings: RetrainSettings) -> None:
-    """Read the recipes before anything is searched.
-
-    Raises:
-        TrainingError: there is none of that name, or a field of it is wrong.
-    """
-    for name, overrides in (
-        (settings.sft_recipe, settings.sft_override),
-        (settings.grpo_recipe, settings.grpo_override),
-    ):
-        if name:
-            load_recipe(name, overrides)
-
-
 def _require_gate(warehouse: Warehouse, settings: RetrainSettings) -> None:
     split = settings.gate_split
+    if split in missing_in_sample(warehouse, settings.task):
+        return
     if not any(read_questions(warehouse, settings.task, split=split, limit=1)):
         raise Problem(
             f"{settings.task} has no questions of the split {split!r}, by which the gate decides: "
