@@ -27,10 +27,12 @@ def inbox(
 
     warehouse = Warehouse.at(settings.home)
     found = Inbox(warehouse, settings.folder, report=_print)
+    if settings.task or settings.folder:
+        found.require_folder(settings.task)
     if watch:
         from flows.orchestration.watcher import watch_inbox
 
-        watch_inbox(found, settings.still)
+        watch_inbox(found, settings.still, settings.task)
     found.look(settings.task)
     while found.restless:
         time.sleep(settings.still)

@@ -21,14 +21,18 @@ S3_LOOK_S = 60.0
 """Seconds between two looks at a prefix of S3, each of which is a request that is paid for."""
 
 
-def watch_inbox(inbox: Inbox, still_s: float) -> None:
-    """Look until the process is stopped."""
+def watch_inbox(inbox: Inbox, still_s: float, task: str = "") -> None:
+    """Look until the process is stopped.
+
+    Args:
+        task: its files and cycles alone; those of all without one.
+    """
     pause = max(still_s, S3_LOOK_S) if inbox.root.is_s3 else still_s
-    tell = set(killed(inbox.warehouse))
+    tell = {name for name in killed(inbox.warehouse) if not task or name == task}
     while True:
-        tell |= {taken.task for taken in inbox.look() if taken.added}
+        tell |= {taken.task for taken in inbox.look(task) if taken.added}
         # One that no server heard is told again.
-        tell = {task for task in tell if not announce_imported(inbox.warehouse.root, task)}
+        tell = {name for name in tell if not announce_imported(inbox.warehouse.root, name)}
         time.sleep(pause)
 
 

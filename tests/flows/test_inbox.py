@@ -150,6 +150,35 @@ def test_the_command_waits_until_files_are_still(dropped, capsys):
     assert capsys.readouterr().out == ""
 
 
+def test_a_task_or_a_folder_that_there_is_not_is_refused(dropped, tmp_path, capsys):
+    home = dropped.parents[1]
+    for words in (("sta2",), ("sta2", "--watch")):
+        assert run("inbox", *words, home=home) == 2
+        said = capsys.readouterr().err
+        assert f"there is no folder {dropped.parent / 'sta2'}; there are those of sat2" in said
+    assert run("inbox", "--folder", str(tmp_path / "none"), home=home) == 2
+    assert f"there is no folder {tmp_path / 'none'}\n" in capsys.readouterr().err
+    assert run("inbox", home=tmp_path / "fresh") == 0, "nothing was dropped yet"
+
+
+def test_the_command_watches_the_files_of_one_task(dropped, monkeypatch):
+    def stop(_):
+        if next(looks) == 2:
+            raise KeyboardInterrupt
+
+    looks = iter(range(3))
+    home, other = dropped.parents[1], dropped.parent / "vstar"
+    other.mkdir()
+    shutil.copy(dropped / "new.parquet", other / "new.parquet")
+    begin_cycle(Warehouse(str(home)), "vstar", {})
+    heard = []
+    monkeypatch.setattr(watcher, "announce_imported", lambda _, task: heard.append(task) or True)
+    monkeypatch.setattr(watcher.time, "sleep", stop)
+    run("inbox", "sat2", "--watch", home=home)
+    assert heard == ["sat2"]
+    assert not list(read_questions(Warehouse(str(home)), "vstar"))
+
+
 @pytest.fixture
 def bucket(monkeypatch):
     """A bucket of a stand-in for S3 in this process."""
@@ -285,7 +314,9 @@ def test_the_watcher_looks_less_often_where_a_look_is_paid_for(
     monkeypatch.setattr(watcher, "announce_imported", lambda home, task: heard.append(task) or True)
     taken = [SimpleNamespace(task="sat2", added=3), SimpleNamespace(task="vstar", added=0)]
     inbox = SimpleNamespace(
-        root=SimpleNamespace(is_s3=is_s3), warehouse=Warehouse(str(tmp_path)), look=lambda: taken
+        root=SimpleNamespace(is_s3=is_s3),
+        warehouse=Warehouse(str(tmp_path)),
+        look=lambda task: taken,
     )
     with pytest.raises(Enough):
         watch_inbox(inbox, still)

@@ -24,6 +24,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path, PurePosixPath
 
 from flows.progress import Report, ignore
+from flows.settings_base import Problem
 from warehouse.query.run_query import connect_trusted
 from warehouse.sources import ImportProblem, task_of
 from warehouse.sources.benchmarks.sat import OBJECTS_SUFFIX
@@ -72,6 +73,18 @@ class Inbox:
     def tasks(self) -> list[str]:
         """Return the tasks that have a folder with files in it."""
         return sorted({key.partition("/")[0] for key in _files(self.root.objects.versions())})
+
+    def require_folder(self, task: str = "") -> None:
+        """Check that the folder is there, and the task's in it; on S3 there are none.
+
+        Raises:
+            Problem: it is not.
+        """
+        objects = self.root.objects
+        if isinstance(objects, LocalObjects) and not (objects.root / task).is_dir():
+            there = sorted(path.name for path in objects.root.glob("[!.]*/"))
+            known = f"; there are those of {', '.join(there)}" if task and there else ""
+            raise Problem(f"there is no folder {objects.root / task}{known}")
 
     def look(self, task: str | None = None) -> list[Taken]:
         """Import what has not changed since the last look and is not known; report on each file.
