@@ -51,15 +51,21 @@ class RetrainSettings(HomeSettings):
     minimum_gain: float = option(_GATE.minimum, "gain in accuracy that is worth a change", ge=0)
     family_margin: float = option(_GATE.family_margin, "loss that a family may show", ge=0)
     ask_person: bool = option(False, "let a person decide where a gain could be luck")
-    run_tokens: int | None = option(None, "tokens that the searches of a run may write", ge=1)
+    run_tokens: int | None = option(
+        None, "tokens that the searches of a cycle may write in a run", ge=1
+    )
     run_money: float | None = option(
-        None, "money that the searches of a run may cost, by the forecast's mix of tokens", gt=0
+        None,
+        "money that the searches of a cycle may cost in a run, by the forecast's mix of tokens",
+        gt=0,
     )
     price_in: float | None = option(None, "money a million prompt tokens cost", ge=0)
     price_out: float | None = option(None, "money a million written tokens cost", ge=0)
-    run_seconds: float | None = option(None, "seconds that the searches of a run may take", gt=0)
+    run_seconds: float | None = option(
+        None, "seconds that the searches of a cycle may take in a run", gt=0
+    )
     run_hours: float | None = option(
-        None, "hours a run may take; behind them it begins no further stage", gt=0
+        None, "hours a cycle may take in a run; behind them it begins no further stage", gt=0
     )
     sft_override: Annotated[tuple[str, ...], Flag(metavar="FIELD=VALUE")] = option(
         (), "a field of the SFT's recipe; repeatable"

@@ -103,7 +103,7 @@ def import_questions(
     run_id: str | None = None,
     progress: Callable[[str, int], None] | None = None,
     recorded: Mapping[str, Any] | None = None,
-    before: Callable[[], object] | None = None,
+    before: Callable[[], object] = lambda: None,
 ) -> ImportReport:
     """Import a file, or all files of a folder.
 
@@ -130,23 +130,19 @@ def import_questions(
     def outcomes(stage: str) -> Iterator[Accepted | Reject]:
         return _outcomes(files, checker, limit, lambda done: progress and progress(stage, done))
 
-    with warnings.catch_warnings():
-        # The checker has its own, smaller limit, and rejects instead of warning.
-        warnings.simplefilter("ignore", Pillow.DecompressionBombWarning)
+    # The checker has its own, smaller limit, and rejects instead of warning.
+    with warnings.catch_warnings(action="ignore", category=Pillow.DecompressionBombWarning):
         checked = _check_all(path, files, outcomes("checking"), max_rejects)
-        if before:
-            before()
+        before()
         run_id = run_id or f"import-{uuid.uuid4().hex[:12]}"
         params = {"path": str(path), "split": split, "limit": limit, "max_rejects": max_rejects}
         rejects_path = _write_rejects(warehouse, task, checked.rejects)
-        params |= {"rejected": len(checked.rejects), "rejects": rejects_path}
-        params |= dict(recorded or {})
+        params |= {"rejected": len(checked.rejects), "rejects": rejects_path, **(recorded or {})}
         record_run(warehouse, run_id, "import", task=task, params=params)
         accepted = (o for o in outcomes("storing") if isinstance(o, Accepted))
         add_lost_ids(warehouse, task)
         added = _store(warehouse, accepted, run_id, checked.boxes)
-    left_out_for = left_out_rows(checked.left_out, checked.read)
-    remarks = (*files.remarks, *left_out_for, *checked.boxes.remarks(), *_doubts(split))
+    remarks = (*files.remarks, *checked.remarks(), *_doubts(split))
     rejected, left_out = len(checked.rejects), len(checked.left_out)
     return ImportReport(
         checked.read, added, checked.read - rejected - left_out - added, rejected, rejects_path,
@@ -186,6 +182,10 @@ class _CheckedRows:
     left_out: list[Reject] = field(default_factory=list)
     units: BoxUnits = field(default_factory=BoxUnits)
     boxes: ImageBoxes = field(default_factory=ImageBoxes)
+
+    def remarks(self) -> list[str]:
+        """Say what was left out, and what was odd about the boxes."""
+        return [*left_out_rows(self.left_out, self.read), *self.boxes.remarks()]
 
 
 def _check_all(
