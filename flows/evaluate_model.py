@@ -11,7 +11,7 @@ from __future__ import annotations
 from prefect import flow
 from prefect.artifacts import acreate_table_artifact
 
-from flows.orchestration.artifacts import artifact_key
+from flows.orchestration.artifacts import artifact_key, only_shown
 from flows.parameters import takes
 from flows.settings import EvaluateSettings
 from flows.stages.evaluate import evaluate
@@ -33,5 +33,6 @@ async def evaluate_model(settings: EvaluateSettings) -> str:
     tables += [(outcome.second, outcome.second.rows())] if outcome.second else []
     rows = [{"model": report.model_id, **row} for report, table in tables for row in table]
     key = artifact_key("evaluation", settings.benchmark)
-    await acreate_table_artifact(rows, key=key, description=sentence)
+    with only_shown("the figures"):
+        await acreate_table_artifact(rows, key=key, description=sentence)
     return sentence

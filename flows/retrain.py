@@ -18,7 +18,7 @@ from prefect.artifacts import acreate_markdown_artifact
 from prefect.logging import get_run_logger
 
 from curation.render.cycle_report import render_summary
-from flows.orchestration.artifacts import artifact_key
+from flows.orchestration.artifacts import artifact_key, only_shown
 from flows.orchestration.gpu_slots import gpu_slot
 from flows.orchestration.training_process import train_shown
 from flows.parameters import takes
@@ -52,8 +52,8 @@ async def retrain(settings: RetrainSettings) -> str:
             return said or ended.sentence
         said = ended.sentence
         report = await asyncio.to_thread(read_report, ended.cycle)
-        await acreate_markdown_artifact(
-            render_summary(report), key=artifact_key("retrain", settings.task), description=said
-        )
+        summary, key = render_summary(report), artifact_key("retrain", settings.task)
+        with only_shown("the report"):
+            await acreate_markdown_artifact(summary, key=key, description=said)
         if not ended.decided:
             return said

@@ -11,7 +11,8 @@ import asyncio
 import base64
 import re
 import time
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Iterator
+from contextlib import contextmanager
 from typing import Any
 from uuid import UUID
 
@@ -41,10 +42,19 @@ def as_task(stage: Callable[..., Awaitable[Any]]) -> Callable[..., Awaitable[Any
     return made
 
 
+@contextmanager
+def only_shown(what: str) -> Iterator[None]:
+    """Let what Prefect only shows fail: say so in the run's log, and go on without it."""
+    try:
+        yield
+    except Exception as error:  # a server that is away must not end a run
+        get_run_logger().warning(f"{what} could not be shown: {error}")
+
+
 class FlowProgress(BuildCounts):
     """A progress artifact, updated every few seconds."""
 
-    def __init__(self, name: str, artifact: UUID, log: Any) -> None:
+    def __init__(self, name: str, artifact: UUID | None, log: Any) -> None:
         super().__init__()
         self._name, self._artifact, self._log = name, artifact, log
         self._updated = 0.0
@@ -53,9 +63,11 @@ class FlowProgress(BuildCounts):
 
     @classmethod
     async def begun(cls, name: str) -> FlowProgress:
-        """Create a progress artifact at 0%."""
-        artifact = await acreate_progress_artifact(0.0, description=f"{name}: trees searched")
-        assert isinstance(artifact, UUID)
+        """Create a progress artifact at 0%; where it can't be shown, the log alone is told."""
+        artifact = None
+        with only_shown("the progress"):
+            artifact = await acreate_progress_artifact(0.0, description=f"{name}: trees searched")
+            assert isinstance(artifact, UUID)
         return cls(name, artifact, get_run_logger())
 
     def start(self, total: int, already: int, teacher: Any) -> None:
@@ -89,7 +101,7 @@ class FlowProgress(BuildCounts):
         """Send the share until the newest one is sent: one request at a time, or an older one
         could arrive last."""
         sent = None
-        while sent != self._share:
+        while self._artifact is not None and sent != self._share:
             sent = self._share
             try:
                 await aupdate_progress_artifact(self._artifact, progress=sent)
@@ -121,17 +133,19 @@ async def show_summary(summary: Summary, home: str | None) -> None:
         "answered from the journal": summary.replayed,
         **summary.extra,
     }
-    await acreate_table_artifact(
-        [{"what": what, "count": count} for what, count in counts.items()],
-        key=artifact_key("summary", summary.task),
-        description=summary.sentence(),
-    )
-    warehouse = Warehouse.at(home)
-    drawing = await asyncio.to_thread(draw_example, warehouse, summary.task)
-    if drawing is not None:
-        encoded = base64.b64encode(drawing).decode("ascii")
-        await acreate_image_artifact(
-            f"data:image/png;base64,{encoded}",
-            key=artifact_key("trace", summary.task),
-            description="One kept trace: its points, numbered in the order of its steps.",
+    with only_shown("the summary"):
+        await acreate_table_artifact(
+            [{"what": what, "count": count} for what, count in counts.items()],
+            key=artifact_key("summary", summary.task),
+            description=summary.sentence(),
         )
+    with only_shown("the trace"):
+        warehouse = Warehouse.at(home)
+        drawing = await asyncio.to_thread(draw_example, warehouse, summary.task)
+        if drawing is not None:
+            encoded = base64.b64encode(drawing).decode("ascii")
+            await acreate_image_artifact(
+                f"data:image/png;base64,{encoded}",
+                key=artifact_key("trace", summary.task),
+                description="One kept trace: its points, numbered in the order of its steps.",
+            )

@@ -14,6 +14,9 @@ import asyncio
 import json
 import re
 import sys
+from collections.abc import AsyncIterator
+from typing import cast
+from uuid import UUID
 
 from prefect.artifacts import (
     acreate_progress_artifact,
@@ -24,7 +27,7 @@ from prefect.logging import get_run_logger
 
 from flows import supervise
 from flows.orchestration import events
-from flows.orchestration.artifacts import artifact_key
+from flows.orchestration.artifacts import artifact_key, only_shown
 from flows.settings import Problem, TrainSettings
 from flows.stages.train import recipe_of
 from training.runs import read_metrics, runs_folder
@@ -35,6 +38,8 @@ from warehouse.versions.versions import resolve
 
 STOP_S = 10
 """Seconds a training has to end in good order before it is killed."""
+_LONGEST_LINE = 10_000
+"""Bytes of a line of output that are told; Prefect refuses far longer ones."""
 _STEP = re.compile(r"^step (\d+) of (\d+)")
 _MODEL = re.compile(r"^model (\S+) ")
 
@@ -76,24 +81,28 @@ def command(settings: TrainSettings) -> list[str]:
     return [*vigorl, settings.recipe, *options]
 
 
-async def _run(line: list[str]) -> str:
+async def _run(words: list[str]) -> str:
     """Run a training to its end; the name of its model."""
     log = get_run_logger()
-    progress = await acreate_progress_artifact(0.0, description="training: optimizer steps")
+    progress: UUID | None = None
+    with only_shown("the progress"):
+        description = "training: optimizer steps"
+        progress = cast(UUID, await acreate_progress_artifact(0.0, description=description))
     process = await asyncio.create_subprocess_exec(
-        sys.executable, "-I", supervise.__file__, str(STOP_S), *line,
+        sys.executable, "-I", supervise.__file__, str(STOP_S), *words,
         stdin=asyncio.subprocess.PIPE,  # held, never written to: its end is the training's
         stdout=asyncio.subprocess.PIPE, stderr=asyncio.subprocess.STDOUT,
     )  # fmt: skip
     assert process.stdout is not None
     name, last = "", ""
     try:
-        async for data in process.stdout:
-            last = data.decode(errors="replace").rstrip() or last
+        async for line in _lines(process.stdout):
+            last = line.rstrip() or last
             log.info(last)
-            if found := _STEP.match(last):
+            if (found := _STEP.match(last)) and progress is not None:
                 share = 100.0 * int(found[1]) / int(found[2])
-                await aupdate_progress_artifact(progress, progress=share)
+                with only_shown("the progress"):
+                    await aupdate_progress_artifact(progress, progress=share)
             if made := _MODEL.match(last):
                 name = made[1]
         status = await process.wait()
@@ -104,6 +113,18 @@ async def _run(line: list[str]) -> str:
     if status or not name:
         raise Problem(last.removeprefix("vigorl: ") or f"the training ended with status {status}")
     return name
+
+
+async def _lines(stream: asyncio.StreamReader) -> AsyncIterator[str]:
+    """Yield a stream's lines, of a very long one its beginning."""
+    left = b""
+    while data := await stream.read(1 << 16):
+        *whole, left = (left + data).split(b"\n")
+        for line in whole:
+            yield line[:_LONGEST_LINE].decode(errors="replace")
+        left = left[:_LONGEST_LINE]
+    if left:
+        yield left.decode(errors="replace")
 
 
 async def _show(warehouse: Warehouse, row: Row) -> None:
@@ -120,7 +141,8 @@ async def _show(warehouse: Warehouse, row: Row) -> None:
         for name, value in sorted(metrics.items())
     ]
     key = artifact_key("training", row["name"])
-    await acreate_table_artifact(rows, key=key, description=row["model_id"])
+    with only_shown("the figures"):
+        await acreate_table_artifact(rows, key=key, description=row["model_id"])
 
 
 def too_few_rows(warehouse: Warehouse, settings: TrainSettings, min_new_rows: int) -> str | None:

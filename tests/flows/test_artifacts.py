@@ -12,6 +12,8 @@ from uuid import uuid4
 import pytest
 from prefect.cache_policies import NO_CACHE
 
+from flows import evaluate_model as evaluating
+from flows import retrain as retraining
 from flows.orchestration import artifacts
 from flows.orchestration.artifacts import FlowProgress, as_task, show_summary
 from flows.stages.curate import Summary
@@ -130,6 +132,64 @@ async def test_a_summary_is_a_table_and_a_drawing_where_a_trace_was_kept(
     shown = [(image.key, image.content.partition(",")[2]) for image in images]
     expected = [] if drawing is None else [("trace-my-task-v2", base64.b64encode(drawing).decode())]
     assert shown == expected
+
+
+async def test_a_run_ends_well_where_nothing_can_be_shown(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, sent: list[float]
+) -> None:
+    async def fails(*_: object, **__: object) -> None:
+        raise OSError("no server")
+
+    for kind in ("table", "image", "progress"):
+        monkeypatch.setattr(artifacts, f"acreate_{kind}_artifact", fails)
+    log = Log()
+    monkeypatch.setattr(artifacts, "get_run_logger", lambda: log)
+    monkeypatch.setattr(artifacts, "draw_example", lambda warehouse, task: b"pixels")
+    progress = await FlowProgress.begun("build-traces/sat2")
+    progress.start(0, 0, None)
+    await progress.flush()
+    assert log.lines[0] == "the progress could not be shown: no server" and not sent
+    await show_summary(Summary("sat2", 9, 8, 7, 1, 6, 5, 40, 3), str(tmp_path))
+    assert log.lines[-2:] == [
+        "the summary could not be shown: no server",
+        "the trace could not be shown: no server",
+    ]
+
+
+async def test_an_evaluation_and_a_cycle_end_well_where_nothing_can_be_shown(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    async def fails(*_: object, **__: object) -> None:
+        raise OSError("no server")
+
+    log = Log()
+    for module in (artifacts, retraining):
+        monkeypatch.setattr(module, "get_run_logger", lambda: log)
+    monkeypatch.setattr(evaluating, "acreate_table_artifact", fails)
+    monkeypatch.setattr(retraining, "acreate_markdown_artifact", fails)
+
+    async def evaluate(*_: object, **__: object) -> Any:
+        report = SimpleNamespace(model_id="m@1")
+        return SimpleNamespace(
+            report=report, reranking=None, no_zoom=None, second=None, rows=lambda: [{"share": 0.5}],
+            sentence=lambda: "half is right",
+        )  # fmt: skip
+
+    async def cycle(*_: object) -> Any:
+        return SimpleNamespace(sentence="refused", cycle=object(), decided=False)
+
+    monkeypatch.setattr(evaluating, "evaluate", evaluate)
+    monkeypatch.setattr(retraining, "run_cycle", cycle)
+    monkeypatch.setattr(retraining, "read_report", lambda cycle: {})
+    monkeypatch.setattr(retraining, "render_summary", lambda report: "# refused")
+    evaluated = evaluating.evaluate_model.fn(model="nano", benchmark="sat2")
+    assert await evaluated == "half is right"
+    assert await retraining.retrain.fn(task="sat2", sft_recipe="nano-sft") == "refused"
+    assert log.lines == [
+        "the figures could not be shown: no server",
+        "refused",
+        "the report could not be shown: no server",
+    ]
 
 
 def test_a_stage_is_a_task_whose_results_prefect_does_not_keep() -> None:

@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 
-from flows.orchestration import training_process
+from flows.orchestration import artifacts, training_process
 from flows.orchestration.training_process import train_in_process, train_shown
 from flows.settings import Problem, SftSettings
 from tests.flows.test_supervise import is_gone
@@ -31,8 +31,10 @@ class Prefect:
         for name in ("acreate_progress_artifact", "aupdate_progress_artifact"):
             monkeypatch.setattr(training_process, name, self.progress)
         monkeypatch.setattr(training_process, "acreate_table_artifact", self.table)
-        log = type("Log", (), {"info": staticmethod(self.lines.append)})
-        monkeypatch.setattr(training_process, "get_run_logger", lambda: log)
+        told = staticmethod(self.lines.append)
+        log = type("Log", (), {"info": told, "warning": told})
+        for module in (training_process, artifacts):
+            monkeypatch.setattr(module, "get_run_logger", lambda: log)
         monkeypatch.setattr(
             training_process.events, "emit_trained", lambda row: self.emitted.append(row["name"])
         )
@@ -70,6 +72,28 @@ async def test_a_training_that_fails_is_told_by_its_last_line(
 ) -> None:
     with pytest.raises(Problem, match=f"^{sentence}$"):
         await training_process._run(line(code))
+
+
+@pytest.mark.parametrize("away", ["acreate_progress_artifact", "aupdate_progress_artifact"])
+async def test_a_training_goes_on_where_its_progress_cannot_be_shown(
+    prefect: Prefect, monkeypatch: pytest.MonkeyPatch, away: str
+) -> None:
+    async def fails(*_: object, **__: object) -> None:
+        raise OSError("no server")
+
+    monkeypatch.setattr(training_process, away, fails)
+    code = "print('step 1 of 2'); print('step 2 of 2'); print('model mine (m)')"
+    assert await training_process._run(line(code)) == "mine"
+    assert "the progress could not be shown: no server" in prefect.lines
+    assert prefect.lines[-1] == "model mine (m)"
+
+
+async def test_a_training_may_print_a_line_of_any_length(prefect: Prefect) -> None:
+    code = "print('x' * 300_000); print('model mine (m)'); print('no newline', end='')"
+    assert await training_process._run(line(code)) == "mine"
+    long, *others = prefect.lines
+    assert set(long) == {"x"} and len(long) == training_process._LONGEST_LINE
+    assert others == ["model mine (m)", "no newline"]
 
 
 async def test_a_training_whose_flow_is_cancelled_is_stopped(
@@ -120,6 +144,18 @@ async def test_a_trained_model_is_shown_and_announced(
         {"figure": "loss", "first": 0.9, "last": 0.5},
         {"figure": "steps", "first": None, "last": 2},
     ]
+
+
+async def test_a_trained_model_is_announced_where_its_figures_cannot_be_shown(
+    trained: SftSettings, prefect: Prefect, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def fails(*_: object, **__: object) -> None:
+        raise OSError("no server")
+
+    monkeypatch.setattr(training_process, "acreate_table_artifact", fails)
+    assert await train_in_process(trained) == "my.model: 2 steps, from b@0"
+    assert prefect.emitted == ["my.model"]
+    assert prefect.lines == ["the figures could not be shown: no server"]
 
 
 async def test_a_training_that_is_not_worth_it_yet_is_not_begun(
