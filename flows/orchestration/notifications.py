@@ -31,6 +31,8 @@ from prefect.types import SecretDict
 from pydantic import SecretStr
 
 from flows.orchestration.smtp_email import SmtpEmail
+from flows.prefect_away import answering
+from flows.settings import Problem
 
 BEAT_S = 30
 """Seconds between two signs of life of a run; Prefect takes no fewer."""
@@ -143,13 +145,22 @@ def main() -> int:
         parser.error(
             "--email: the server can't load its block: `make setup`, then `vigorl up` anew"
         )
-    end_silent_runs()
-    print(f"a run that is silent for {SILENT_S} s is marked as crashed")
-    told = tell_failures(given.webhook, given.email)
-    print(f"a run that fails is told to: {', '.join(told) or 'nobody'}")
+    try:
+        with answering():
+            _set_up(given.webhook, given.email)
+    except Problem as problem:
+        print(f"{parser.prog}: {problem}", file=sys.stderr)
+        return 2
     if given.test:
         _test()
     return 0
+
+
+def _set_up(webhook: str | None, email: str | None) -> None:
+    end_silent_runs()
+    print(f"a run that is silent for {SILENT_S} s is marked as crashed")
+    told = tell_failures(webhook, email)
+    print(f"a run that fails is told to: {', '.join(told) or 'nobody'}")
 
 
 if __name__ == "__main__":

@@ -12,8 +12,12 @@ from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
+import httpx
 import pytest
+from prefect.exceptions import ObjectNotFound
+from prefect.settings import PREFECT_API_URL, temporary_settings
 
+from flows.prefect_away import Outage
 from flows.progress import Progress
 from flows.settings import BuildSettings, Problem
 from flows.stages.search import Search
@@ -318,7 +322,9 @@ class Prefect:
         self._objects, self._term = warehouse.objects, f"shards/{name}/lease/000000001.json"
         self._key, self.started, self.states = "", list[str](), list[tuple[str, str]]()
 
-    async def start(self, name: str, parameters: dict[str, str], timeout: int) -> Any:
+    async def start(
+        self, name: str, parameters: dict[str, str], timeout: int, idempotency_key: str
+    ) -> Any:
         self.started.append(name)
         self._key = parameters["key"]
         late = SimpleNamespace(name="Late", is_final=lambda: False)
@@ -363,3 +369,79 @@ def test_a_shard_whose_lease_has_ended_goes_on_while_prefect_takes_its_run_to_be
     late, lost, again = told.sentences
     assert "no worker of the work pool big has taken a shard yet" in late and again == late
     assert lost == "a worker of big was lost; its shard goes on"
+
+
+class Interrupted(Prefect):
+    """Is away twice: when a run is begun and when it is asked about."""
+
+    def __init__(self, warehouse: Warehouse, name: str) -> None:
+        super().__init__(warehouse, name)
+        self.keys: list[str] = []
+        self._asked = 0
+
+    async def start(
+        self, name: str, parameters: dict[str, str], timeout: int, idempotency_key: str
+    ) -> Any:
+        self.keys.append(idempotency_key)
+        if len(self.keys) < 3:
+            raise httpx.ConnectError("All connection attempts failed")
+        run = await super().start(name, parameters, timeout, idempotency_key)
+        return SimpleNamespace(id="run 2", state=run.state)
+
+    async def read_flow_run(self, run: str) -> Any:
+        self._asked += 1
+        if self._asked < 3:
+            raise httpx.ConnectError("All connection attempts failed")
+        return await super().read_flow_run(run)
+
+
+def test_a_prefect_server_that_goes_away_in_the_middle_of_a_build_is_waited_for(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    warehouse, told, (shard,) = Warehouse(str(tmp_path)), Told(), shards(1)
+    prefect = Interrupted(warehouse, shard.name)
+    monkeypatch.setattr("prefect.deployments.arun_deployment", prefect.start)
+    monkeypatch.setattr("prefect.client.orchestration.get_client", lambda: prefect)
+    monkeypatch.setattr(pool_workers, "_LOOK_S", 0.01)
+    worker = pool_workers.PoolWorker("big", warehouse, told)
+    outcome = asyncio.run(asyncio.wait_for(worker.run(shard), 30))
+    assert outcome.tree_ids == ["a0"]
+    assert len(prefect.keys) == 3 and len(set(prefect.keys)) == 1, "no second run is begun"
+    away = "the Prefect server does not answer: it is asked until it does"
+    assert [sentence for sentence in told.sentences if sentence == away] == [away] * 2
+
+
+def test_a_pool_without_a_server_or_a_deployment_is_one_sentence(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    settings = BuildSettings.checked(task="sat2", teacher="nano", on="pool:big")
+
+    async def enter() -> None:
+        async with pool_workers.pool_workers("big", 1, settings, Told()):
+            raise AssertionError("there is nobody to send a shard to")
+
+    nowhere = temporary_settings({PREFECT_API_URL: "http://127.0.0.1:9/api"})
+    sentence = "^no Prefect server answers at http://127.0.0.1:9/api: "
+    with nowhere, pytest.raises(Problem, match=sentence):
+        asyncio.run(enter())
+
+    class Empty(Prefect):
+        async def read_deployment_by_name(self, name: str) -> None:
+            raise ObjectNotFound(LookupError(name))
+
+    monkeypatch.setattr("prefect.client.orchestration.get_client", lambda: Empty(None, ""))
+    monkeypatch.setattr(Empty, "__init__", lambda *_: None)
+    with pytest.raises(Problem, match="on: there is no deployment build-shard/big"):
+        asyncio.run(enter())
+
+
+def test_an_error_that_is_not_a_servers_absence_ends_a_build() -> None:
+    outage = Outage(lambda sentence: None)
+    request = httpx.Request("GET", "http://127.0.0.1:9")
+    for status, away in ((503, True), (422, False)):
+        error = httpx.HTTPStatusError("", request=request, response=httpx.Response(status))
+        if away:
+            outage.met(error)
+        else:
+            with pytest.raises(httpx.HTTPStatusError):
+                outage.met(error)

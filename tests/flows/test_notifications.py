@@ -12,6 +12,7 @@ from prefect.automations import Automation
 from prefect.blocks.webhook import Webhook
 from prefect.client.schemas.objects import StateType
 from prefect.events.schemas.automations import Posture
+from prefect.settings import PREFECT_API_URL, temporary_settings
 from pydantic import SecretStr
 
 from flows.orchestration import notifications
@@ -44,6 +45,16 @@ def test_a_test_tells_everybody(
         (letter,) = receiver.mail
         assert "Subject: vigorl: failures of runs will be told here" in letter
     assert capsys.readouterr().out == "vigorl-webhook: told\nvigorl-email: told\n"
+
+
+def test_a_server_that_is_away_is_one_sentence(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr("sys.argv", ["notifications", "--webhook", "http://127.0.0.1:9/x"])
+    with temporary_settings({PREFECT_API_URL: "http://127.0.0.1:9/api"}):
+        assert notifications.main() == 2
+    (line,) = capsys.readouterr().err.splitlines()
+    assert "no Prefect server answers at http://127.0.0.1:9/api: start one with" in line
 
 
 def test_a_failure_is_told_at_once_to_each_address(

@@ -7,7 +7,8 @@ The deployment is `build-shard/POOL`; whatever the pool starts (a process, a con
 job) runs `flows.build_traces.build_shard`. A shard and its outcome lie in the warehouse, so that
 Prefect needs no storage of its own. A run that crashed, or whose worker is gone, is begun again and
 goes on from the journal. That a worker is gone shows at the shard's lease, which it renews: Prefect
-waits for minutes, or for ever where nothing looks for heartbeats.
+waits for minutes, or for ever where nothing looks for heartbeats. A server that is away as a build
+begins ends it; one that goes away later is waited for.
 """
 
 from __future__ import annotations
@@ -19,6 +20,7 @@ from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager, suppress
 from typing import Any
 
+from flows.prefect_away import Outage, answering
 from flows.progress import Progress
 from flows.settings import BuildSettings, Problem
 from flows.stages.shards.shard import Shard, ShardOutcome
@@ -48,8 +50,11 @@ async def run_stored_shard(home: str, key: str) -> str:
 class PoolWorker:
     """Runs one shard after another in a pool."""
 
-    def __init__(self, pool: str, warehouse: Warehouse, progress: Progress) -> None:
+    def __init__(
+        self, pool: str, warehouse: Warehouse, progress: Progress, outage: Outage | None = None
+    ) -> None:
         self._pool, self._warehouse, self._progress = pool, warehouse, progress
+        self._outage = outage or Outage(progress.report)
 
     async def ready(self) -> None:
         """Return: the pool has its own queue."""
@@ -79,18 +84,9 @@ class PoolWorker:
     async def _one_run(self, key: str, lease: str) -> Any:
         """Run the deployment once; return the last state of the run, or Crashed if it was lost."""
         from prefect.client.orchestration import get_client
-        from prefect.deployments import arun_deployment
-        from prefect.exceptions import ObjectNotFound
         from prefect.states import Cancelling, Crashed
 
-        values = {"home": self._warehouse.root, "key": key}
-        name = f"build-shard/{self._pool}"
-        try:
-            run: Any = await arun_deployment(name, parameters=values, timeout=0)
-        except ObjectNotFound:
-            raise Problem(
-                f"on: there is no deployment {name}; docs/building.md says how to make it"
-            ) from None
+        run = await self._begun(key)
         watched, told = _Watched(self._warehouse, lease), False
         async with get_client() as client:
             try:
@@ -108,11 +104,38 @@ class PoolWorker:
                         with suppress(Exception):  # it goes on without that, too
                             await client.set_flow_run_state(run.id, lost, force=True)
                         return lost
-                    run = await client.read_flow_run(run.id)
+                    try:
+                        run = await client.read_flow_run(run.id)
+                    except Exception as error:
+                        self._outage.met(error)
+                    else:
+                        self._outage.over()
             except asyncio.CancelledError:
-                await client.set_flow_run_state(run.id, Cancelling(), force=True)
+                with suppress(Exception):  # the run's own end does without
+                    await client.set_flow_run_state(run.id, Cancelling(), force=True)
                 raise
         return run.state
+
+    async def _begun(self, key: str) -> Any:
+        """Begin a run of the deployment, as soon as the server answers."""
+        from prefect.deployments import arun_deployment
+        from prefect.exceptions import ObjectNotFound
+
+        name, values = _deployment_of(self._pool), {"home": self._warehouse.root, "key": key}
+        once = uuid.uuid4().hex  # an answer may be lost: asked again, no second run is begun
+        while True:
+            try:
+                run = await arun_deployment(
+                    name, parameters=values, timeout=0, idempotency_key=once
+                )
+            except ObjectNotFound:
+                raise _no_deployment(name) from None
+            except Exception as error:
+                self._outage.met(error)
+            else:
+                self._outage.over()
+                return run
+            await asyncio.sleep(_LOOK_S)
 
 
 class _Watched:
@@ -142,10 +165,41 @@ class _Watched:
         return False
 
 
+def _deployment_of(pool: str) -> str:
+    """Return the name of the deployment that runs shards in a pool."""
+    return f"build-shard/{pool}"
+
+
+def _no_deployment(name: str) -> Problem:
+    return Problem(f"on: there is no deployment {name}; docs/building.md says how to make it")
+
+
+async def _check(pool: str) -> None:
+    """Check that the server answers, and has the pool's deployment.
+
+    Raises:
+        Problem: it does not.
+    """
+    from prefect.client.orchestration import get_client
+    from prefect.exceptions import ObjectNotFound
+
+    with answering():
+        async with get_client() as client:
+            try:
+                await client.read_deployment_by_name(_deployment_of(pool))
+            except ObjectNotFound:
+                raise _no_deployment(_deployment_of(pool)) from None
+
+
 @asynccontextmanager
 async def pool_workers(
     pool: str, count: int, settings: BuildSettings, progress: Progress
 ) -> AsyncIterator[Sequence[PoolWorker]]:
-    """Send shards to `pool`, `count` of them at once."""
-    warehouse = Warehouse.at(settings.home)
-    yield [PoolWorker(pool, warehouse, progress) for _ in range(count)]
+    """Send shards to `pool`, `count` of them at once.
+
+    Raises:
+        Problem: there is no Prefect server, or it has no deployment for the pool.
+    """
+    await _check(pool)
+    warehouse, outage = Warehouse.at(settings.home), Outage(progress.report)
+    yield [PoolWorker(pool, warehouse, progress, outage) for _ in range(count)]
