@@ -16,7 +16,7 @@ from prefect import flow
 from flows.orchestration.artifacts import FlowProgress, as_task, show_summary
 from flows.orchestration.gpu_slots import gpu_slot
 from flows.parameters import takes
-from flows.settings import BuildSettings
+from flows.settings import BuildSettings, Problem
 from flows.stages.build import build
 from flows.stages.forecast import forecast_build
 from flows.stages.prometheus import served
@@ -32,7 +32,10 @@ async def build_traces(settings: BuildSettings) -> str:
     if settings.dry_run:
         return (await forecast_build(settings)).text()
     if settings.replay:
-        return (await replay(settings)).sentence()
+        replayed = await replay(settings)
+        if not replayed.faithful:  # the run ends as failed, as the command does with status 1
+            raise Problem(replayed.sentence())
+        return replayed.sentence()
     if settings.regrade:
         return (await regrade(settings)).sentence()
     progress = await FlowProgress.begun(f"build-traces/{settings.task}")

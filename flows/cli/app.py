@@ -73,7 +73,7 @@ def demo(
 
 @app.command()
 def up(
-    port: Annotated[int, typer.Option(help="Port of the Prefect server.")] = 4200,
+    port: Annotated[int, typer.Option(min=1, max=65535, help="Port of the Prefect server.")] = 4200,
     home: Home = None,
 ) -> None:
     """Start a Prefect server and a worker in the background and apply the deployments.

@@ -32,7 +32,7 @@ def build(settings: BuildSettings) -> None:
 
         replayed = run(replay(settings, progress=TerminalProgress()))
         print(replayed.sentence())
-        if replayed.differing or replayed.missing:
+        if not replayed.faithful:
             sys.exit(1)
         return
     from flows.stages import build as stage

@@ -58,6 +58,11 @@ class Replayed:
     missing: dict[str, str] = field(default_factory=dict)
     """Trees that could not be rebuilt, and why."""
 
+    @property
+    def faithful(self) -> bool:
+        """Whether every tree was rebuilt, and none differs."""
+        return not (self.differing or self.missing)
+
     def sentence(self) -> str:
         """Sum up the outcome."""
         rebuilt = self.same + len(self.new) + len(self.differing)

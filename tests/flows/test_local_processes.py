@@ -15,6 +15,7 @@ from typing import Any
 import pytest
 import yaml
 
+from flows.cli import app
 from flows.orchestration import local_server
 from flows.orchestration.local_server import (
     PROCESSES,
@@ -331,3 +332,18 @@ def test_a_server_is_waited_for_until_it_says_that_it_is_well(
     monkeypatch.setattr(local_server, "START_S", 0.0)
     with pytest.raises(Problem, match="the Prefect server did not start"):
         local_server._wait_until_healthy(tmp_path, "http://127.0.0.1:1")
+
+
+@pytest.mark.parametrize(
+    ("port", "status"), [("0", 2), ("65536", 2), ("99999", 2), ("1", 0), ("65535", 0)]
+)
+def test_a_port_is_one_that_there_is(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], port: str, status: int
+) -> None:
+    begun: list[int] = []
+    monkeypatch.setattr(local_server, "up", lambda port, home: begun.append(port))
+    monkeypatch.setattr("sys.argv", ["vigorl", "up", "--port", port])
+    with pytest.raises(SystemExit) as left:
+        app.main()
+    assert left.value.code == status and begun == ([] if status else [int(port)])
+    assert ("'--port'" in capsys.readouterr().err) == bool(status)

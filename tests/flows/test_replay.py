@@ -8,6 +8,7 @@ from dataclasses import replace
 import pytest
 
 from curation.grading.grade import grade
+from flows import build_traces as flow
 from flows.settings import BuildSettings, Problem
 from flows.stages import build as stages
 from flows.stages import replay as replaying
@@ -169,3 +170,18 @@ def test_a_replay_names_the_first_trees_that_differ_or_are_missing():
         *(f"d{i} differs from the warehouse's" for i in range(3)),
         *(f"m{i} cannot be rebuilt: gone" for i in range(3)),
     ]
+
+
+def test_a_deployed_replay_fails_where_its_command_does(monkeypatch):
+    found = Replayed(2, 2)
+
+    async def replayed(settings):
+        return found
+
+    monkeypatch.setattr(flow, "replay", replayed)
+    run = flow.build_traces.fn
+    assert asyncio.run(run(task="sat2", replay=True)) == found.sentence()
+    for found in (Replayed(2, 1, differing=["d"]), Replayed(2, 1, missing={"m": "gone"})):
+        with pytest.raises(Problem, match=r"of 2 trees") as failed:
+            asyncio.run(run(task="sat2", replay=True))
+        assert str(failed.value) == found.sentence()
