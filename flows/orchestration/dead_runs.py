@@ -59,7 +59,7 @@ def crash_dead_runs(
         report: receives a sentence for each run that was marked, or left.
     """
     marked = []
-    for run, other in find_dead_runs(api, pools):
+    for run, other in find_dead_runs(api, pools, and_unbegun=True):
         if other is not None:
             report(
                 f"run {run['name']} has no process here; it may be that of the worker "
@@ -77,11 +77,17 @@ def crash_dead_runs(
     return marked
 
 
-def find_dead_runs(api: str, pools: Iterable[str]) -> Iterator[tuple[Row, str | None]]:
+def find_dead_runs(
+    api: str, pools: Iterable[str], *, and_unbegun: bool = False
+) -> Iterator[tuple[Row, str | None]]:
     """Yield the open runs of these pools that have no process here.
 
     Each comes with another worker that was seen in its pool since it began, and may have it; None
     where there is none.
+
+    Args:
+        and_unbegun: also those that a worker took and told no process of; while a worker runs, it
+            may be about to.
     """
     for pool in pools:
         wanted = {
@@ -94,7 +100,8 @@ def find_dead_runs(api: str, pools: Iterable[str]) -> Iterator[tuple[Row, str | 
         workers: list[Row] = ask_server(f"{api}/work_pools/{pool}/workers/filter", {})
         for run in runs:
             pid = run.get("infrastructure_pid")
-            if not pid or _runs_flow(pid):
+            unbegun = not pid and run.get("state_type") == "PENDING"
+            if not (and_unbegun if unbegun else pid and not _runs_flow(pid)):
                 continue
             others = [
                 worker["name"]

@@ -14,7 +14,7 @@ from typing import Any
 
 import pytest
 
-from flows.orchestration.dead_runs import ask_server, crash_dead_runs
+from flows.orchestration.dead_runs import ask_server, crash_dead_runs, find_dead_runs
 
 BEGAN = "2026-11-28T10:00:00Z"
 
@@ -74,6 +74,19 @@ def test_s52_a_run_without_a_process_is_marked_as_crashed(api, dead) -> None:
     assert crash_dead_runs(url, ["vigorl"], told.append) == ["id-gone"]
     assert held["set"]["id-gone"]["state"]["type"] == "CRASHED"
     assert told == ["run gone was marked as crashed: its worker was killed"]
+
+
+def test_a_run_that_was_taken_and_never_begun_is_marked_as_crashed(api) -> None:
+    url, held = api
+    taken = {"state_type": "PENDING", "state_name": "Submitting", "start_time": None}
+    held["runs"] = [run("taken", None) | taken, run("begun", None) | {"state_type": "RUNNING"}]
+    assert list(find_dead_runs(url, ["vigorl"])) == [], "a worker may be about to begin it"
+    assert crash_dead_runs(url, ["vigorl"]) == ["id-taken"]
+    held["set"].clear()
+    held["workers"] = [{"name": "other", "last_heartbeat_time": "2026-11-28T11:00:00Z"}]
+    told: list[str] = []
+    assert crash_dead_runs(url, ["vigorl"], told.append) == [] and not held["set"]
+    assert "worker other, so it stays Submitting" in told[0]
 
 
 def test_a_run_that_goes_on_is_left(api) -> None:
