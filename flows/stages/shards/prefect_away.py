@@ -8,18 +8,21 @@ outage = Outage(progress.report)       # in the middle of something: wait for it
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from typing import Any
 
 from flows.settings import Problem
 
 
 def is_away(error: BaseException) -> bool:
     """Return whether this says that the server can't be reached, or can't do its work now."""
-    import httpx
-
+    httpx: Any = sys.modules.get("httpx")  # Prefect's: only what was loaded can have been raised
+    if httpx is None:
+        return False
     if isinstance(error, httpx.HTTPStatusError):
-        return error.response.status_code >= 500
+        return bool(error.response.status_code >= 500)
     # The second is what Prefect makes of an error that it met on its first request.
     return isinstance(error, httpx.TransportError) or "Failed to reach API at" in str(error)
 
