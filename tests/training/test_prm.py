@@ -196,7 +196,7 @@ def test_questions_about_one_image_are_held_out_together() -> None:
     for number in range(12):
         image = Image(f"image {number % 6}", 10, 10)
         question = Question("t", f"What {number}?", (image,), AnswerKind.TEXT, answers=("a",))
-        lines.append(ValueLine(question, (), "a", (None,), "line"))
+        lines.append(ValueLine(question, (), "a", (None,), "line", {}))
     held = _held_out(lines, 0.5)
     images = [
         line.question.images[0].image_id for line in lines if line.question.question_id in held
