@@ -28,7 +28,7 @@ from benchmarks.rows import Row
 from curation.scores.bootstrap import clusters, difference
 from flows.settings import BuildSettings
 from flows.stages.build import build
-from vigorl_nano.claims.half_budget import MOST_TOKENS, PLENTY, ratio, where_sampling_fails
+from vigorl_nano.claims.half_budget import PLENTY, ratio, where_sampling_fails
 from warehouse.query.run_query import query
 from warehouse.storage.home import Warehouse
 
@@ -98,7 +98,7 @@ def failed_questions(
     task: str,
     strategy: str,
     limit: int,
-    tokens: int,
+    tokens: int | None,
     runs: int,
     home: str | None = None,
     **given: Any,
@@ -114,7 +114,7 @@ def failed_questions(
             task, strategy, limit, tokens, seeds, home=home or empty, **given
         )
     asked = "questions asked" if strategy == "auto" else "questions that half the budget fails"
-    half = f"{given['chains']} chains" if tokens == MOST_TOKENS else f"{tokens} tokens"
+    half = f"{given['chains']} chains" if tokens is None else f"{tokens} tokens"
     yield Row(f"{task}, {half} a half, {runs} seeds: {asked}", len(pairs), "")
     if not pairs:
         return
@@ -146,16 +146,18 @@ def main() -> None:
     parser.add_argument("--split", help="of the questions; train when left out")
     parser.add_argument("--set", nargs="*", default=[], metavar="FIELD=VALUE", help="of a build")
     args = parser.parse_args()
+    if args.chains is not None and (args.chains < 1 or args.strategy == "auto"):
+        parser.error("--chains: at least 1, and not of auto, whose limit is --tokens")
     given = dict(pair.split("=", 1) for pair in args.set)
     for row in failed_questions(
         args.task,
         args.strategy,
         args.limit,
-        args.tokens if args.chains is None else MOST_TOKENS,
+        None if args.chains else args.tokens,
         args.runs,
         args.home,
         family=args.family,
-        chains=args.chains or PLENTY,
+        chains=args.chains,
         less=args.less,
         asked={name: value for name in ("teacher", "split") if (value := getattr(args, name))},
         **given,

@@ -32,8 +32,9 @@ from mcts.zoom.observe import observe
 MAKER = "linearize/2"
 ZOOM_MAKER = "linearize/6"
 """Of trees that zoom: thoughts that tell what a crop shows stay apart, as the model wrote them;
-behind a wrong attempt numbers of crops are raised, not of what one shows, and no thought tells of a
-crop that is not the last one shown."""
+behind a wrong attempt numbers of crops are raised, not of what one shows, no thought tells of a
+crop that is not the last one shown, and what both attempts begin with is told once. Of other
+trees the last holds too, but what was cut before stays as it is: their version did not change."""
 
 # How a chain says that its attempt was wrong; one is chosen by the chain's own content.
 TURNING_BACK = (
@@ -97,7 +98,9 @@ def linearize(tree: Tree, right: float = 1.0) -> list[Trace]:
     """
     ends = ends_of(tree)
     traces = [direct_trace(tree, end) for end in ends]
-    wrong = [end for end in ends if end.reward is not None and end.reward < right]
+    wrong = [
+        (end, end.after(tree.root)) for end in ends if end.reward is not None and end.reward < right
+    ]
     for end in ends:
         if end.reward is not None and end.reward >= right:
             corrected = _corrected(tree, end, wrong)
@@ -137,7 +140,7 @@ def direct_trace(tree: Tree, end: End) -> Trace:
     )
 
 
-def _corrected(tree: Tree, end: End, wrong: Sequence[End]) -> Trace | None:
+def _corrected(tree: Tree, end: End, wrong: Sequence[tuple[End, Pieces]]) -> Trace | None:
     """Return the right `end` behind a wrong attempt that parted from it as late as possible.
 
     Latest first, because a mistake seen near where it was made teaches the most; among equals the
@@ -146,8 +149,7 @@ def _corrected(tree: Tree, end: End, wrong: Sequence[End]) -> Trace | None:
     """
     line = end.after(tree.root)
     candidates = []
-    for other in wrong:
-        attempt = other.after(tree.root)
+    for other, attempt in wrong:
         same = takewhile(lambda pair: pair[0][0] == pair[1][0], zip(line, attempt, strict=False))
         n = sum(1 for _ in same)
         if _points(line[n:]) and _points(attempt[n:]):

@@ -131,22 +131,12 @@ def report(task: Task, cycle: Number = None, home: Home = None) -> None:
 
     vigorl models report sat2 7
     """
-    from flows.stages.retrain.cycle import cycles
+    from flows.stages.retrain.cycle import cycle_of
     from flows.stages.retrain.report import write_report
     from warehouse.sources import task_of
     from warehouse.storage.home import Warehouse
 
-    task = task_of(task).name
-    found = {each.number: each for each in cycles(Warehouse.at(home), task)}
-    if not found:
-        raise Problem(
-            f"{task} has not been retrained: `vigorl retrain {task} --sft-recipe RECIPE` begins a "
-            "cycle"
-        )
-    number = max(found) if cycle is None else cycle
-    if number not in found:
-        raise Problem(f"{task} has no cycle {number}: there are 1 to {max(found)}")
-    print(write_report(found[number]))
+    print(write_report(cycle_of(Warehouse.at(home), task_of(task).name, cycle)))
 
 
 def _line(row: dict[str, object]) -> str:

@@ -43,12 +43,12 @@ def as_task(stage: Callable[..., Awaitable[Any]]) -> Callable[..., Awaitable[Any
 
 
 @contextmanager
-def only_shown(what: str) -> Iterator[None]:
-    """Let what Prefect only shows fail: say so in the run's log, and go on without it."""
+def only_shown(what: str, log: Any = None) -> Iterator[None]:
+    """Let what Prefect only shows fail: say so in the run's `log`, and go on without it."""
     try:
         yield
     except Exception as error:  # a server that is away must not end a run
-        get_run_logger().warning(f"{what} could not be shown: {error}")
+        (log or get_run_logger()).warning(f"{what} could not be shown: {error}")
 
 
 class FlowProgress(BuildCounts):
@@ -103,10 +103,8 @@ class FlowProgress(BuildCounts):
         sent = None
         while self._artifact is not None and sent != self._share:
             sent = self._share
-            try:
+            with only_shown("the progress", self._log):
                 await aupdate_progress_artifact(self._artifact, progress=sent)
-            except Exception as error:  # Prefect only shows; a build goes on without it
-                self._log.warning(f"the progress could not be shown: {error}")
 
     async def flush(self) -> None:
         """Wait until the last share is sent."""

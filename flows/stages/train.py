@@ -29,9 +29,16 @@ def recipe_of(settings: TrainSettings) -> Recipe:
         TrainingError: there is none of that name, or a field is wrong.
     """
     recipe = load_recipe(settings.recipe, settings.override)
-    if recipe.kind != settings.kind:
-        raise Problem(f"recipe {recipe.name} is for `vigorl train {recipe.kind}`")
+    if said := other_kind(recipe, settings.kind):
+        raise Problem(said)
     return recipe
+
+
+def other_kind(recipe: Recipe, kind: str) -> str | None:
+    """Say that a recipe is for another training than `kind`; None where it is not."""
+    return (
+        None if recipe.kind == kind else f"recipe {recipe.name} is for `vigorl train {recipe.kind}`"
+    )
 
 
 def train(settings: TrainSettings, *, only_check: bool = False) -> Row | None:

@@ -178,7 +178,7 @@ def test_a_dataset_is_compared_by_family(home):
 @pytest.mark.parametrize(
     ("arguments", "sentence"),
     [
-        (("vstar",), "vstar has not been retrained: `vigorl retrain vstar`"),
+        (("vstar",), "vstar has not been retrained: `vigorl retrain vstar --sft-recipe RECIPE`"),
         (("sat2", "9"), "sat2 has no cycle 9: there are 1 to 1"),
     ],
 )

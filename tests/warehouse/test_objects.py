@@ -447,3 +447,23 @@ def test_the_rows_of_dataset_versions_are_queried(
             Path(filled.root, key).parent.chmod(0o755)
         filled.objects.delete(key)
     assert query(filled, count).to_pylist() == rows
+
+
+def test_a_damaged_dataset_version_hides_no_table(filled: Warehouse, tmp_path: Path) -> None:
+    good = publish(filled, "good", "SELECT trace_id FROM latest_traces")
+    bad = publish(filled, "bad", "SELECT trace_id FROM kept_traces")
+    key = f"{bad.prefix}/rows.parquet"
+    if isinstance(filled.objects, LocalObjects):
+        path = Path(filled.root, key)
+        path.parent.chmod(0o755)
+        path.unlink()
+        path.write_bytes(b"PAR1 and no more")
+    else:
+        filled.objects.delete(key)
+        filled.objects.put(key, b"PAR1 and no more")
+    with pytest.raises(QueryError, match=r"rows\.parquet"):
+        query(filled, "FROM dataset_rows")
+    assert "traces" in query(filled, "SHOW TABLES")["name"].to_pylist()
+    with duckdb.connect(str(snapshot(filled, tmp_path / "s.duckdb")), read_only=True) as con:
+        assert con.sql("SELECT DISTINCT name FROM dataset_rows").fetchall() == [(good.name,)]
+    assert any(key in finding.sentence or bad.ref in finding.sentence for finding in check(filled))

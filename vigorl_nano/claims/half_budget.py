@@ -34,8 +34,6 @@ from warehouse.storage.home import Warehouse
 
 PLENTY = 1000
 """Simulations or chains that no budget here lets a search reach."""
-MOST_TOKENS = 1_000_000
-"""More than any chain is long, where chains and not tokens end half of a budget."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,18 +63,18 @@ class HalfBudget:
         ][:limit]
 
     async def search(
-        self, questions: Sequence[Question], strategy: str, tokens: int | Sequence[int], seed: int,
-        chains: int = PLENTY, **given: Any,
+        self, questions: Sequence[Question], strategy: str, tokens: int | Sequence[int] | None,
+        seed: int, chains: int | None = None, **given: Any,
     ) -> list[Solved]:  # fmt: skip
         """Search each question until its first right line, or until its `tokens` are written.
 
         Args:
             chains: that best-of-n samples at most.
         """
-        limits = [tokens] * len(questions) if isinstance(tokens, int) else tokens
+        limits = tokens if isinstance(tokens, Sequence) else [tokens] * len(questions)
+        plenty = {"simulations": PLENTY}
         if strategy == "best-of-n":
-            given = {}
-        plenty = {"samples": chains} if strategy == "best-of-n" else {"simulations": PLENTY}
+            plenty, given = {"samples": chains or PLENTY}, {}
         settings = BuildSettings.checked(
             task=self._task, strategy=strategy, enough=1, seed=seed,
             home=self._home, **plenty, **self._asked, **given,
@@ -88,7 +86,7 @@ class HalfBudget:
             asked = JournaledTeacher(self._teacher, journal)
             opened = OpenTeacher(identity, asked, journal)
 
-            async def one(question: Question, limit: int) -> Solved:
+            async def one(question: Question, limit: int | None) -> Solved:
                 limited = replace(config, budget=Budget(limit))
                 named = Search(question, search_id(question, limited, seed, identity))
                 async with slots:
@@ -109,13 +107,13 @@ def where_sampling_fails(
     task: str,
     strategy: str,
     limit: int,
-    tokens: int,
+    tokens: int | None,
     seeds: Sequence[int],
     *,
     home: str,
     family: str | None = None,
     less: int = 0,
-    chains: int = PLENTY,
+    chains: int | None = None,
     asked: dict[str, Any] | None = None,
     **given: Any,
 ) -> list[Pair]:
@@ -127,6 +125,7 @@ def where_sampling_fails(
     `asked` of all. Nothing but the journal of the warehouse `home` is written.
 
     Args:
+        tokens: of half a budget; None where `chains` alone are its limit, for all but `auto`.
         chains: that best-of-n samples with half a budget, at most.
     """
     bench = HalfBudget(task, limit, home, family, asked)
@@ -138,8 +137,8 @@ def where_sampling_fails(
 
 
 async def _both(
-    bench: HalfBudget, strategy: str, tokens: int, seed: int, less: int, chains: int,
-    given: dict[str, Any],
+    bench: HalfBudget, strategy: str, tokens: int | None, seed: int, less: int,
+    chains: int | None, given: dict[str, Any],
 ) -> list[Pair]:  # fmt: skip
     whole = list(bench.questions)
     found = await bench.search(whole, "best-of-n", tokens, 2 * seed, chains)
@@ -147,10 +146,10 @@ async def _both(
     failed = [question for question in whole if not half[question.question_id].right]
     again = await bench.search(failed, "best-of-n", tokens, 2 * seed + 1, chains)
     if strategy != "auto":
-        least = tokens if chains == PLENTY else 1
-        limits = [max(1, max(least, done.tokens) - less) for done in again]
+        limits = [max(1, max(tokens or 1, done.tokens) - less) for done in again]
         ours = await bench.search(failed, strategy, limits, 2 * seed, **given)
         return list(zip(failed, ours, again, strict=True))
+    assert tokens is not None, "auto samples chains by itself: its limit is of tokens"
     ours = await bench.search(whole, strategy, 2 * tokens, 2 * seed, **given)
     more = {q.question_id: done for q, done in zip(failed, again, strict=True)}
     pairs = []

@@ -28,6 +28,8 @@ from warehouse.tables.schema import Row
 
 DRAWS = 2000
 
+Evaluations = Mapping[str, Sequence[Mapping[str, Any]]]
+"""Evaluations by an arm, or `arm+control`: a model each."""
 Scores = np.ndarray
 """(seeds, questions): each question's score by each seed's model, the questions in one order."""
 
@@ -61,9 +63,7 @@ class ArmScores:
     """Questions that some model gave no answer to, or one without a grade."""
 
 
-def scores_of(
-    experiment: Experiment, ids: Mapping[str, Sequence[Mapping[str, Any]]]
-) -> ArmScores | None:
+def scores_of(experiment: Experiment, ids: Evaluations) -> ArmScores | None:
     """Read the scores of arms by their evaluations, a model each; None if there are none."""
     if not ids:
         return None
@@ -201,31 +201,35 @@ def family_table(found: ArmScores, titles: Mapping[str, str]) -> list[str]:
     return table(["trained as", *(name.replace("_", " ") for name in names)], rows)
 
 
-def behavior_table(
-    experiment: Experiment,
-    evaluations: Mapping[str, Sequence[Mapping[str, Any]]],
-    titles: Mapping[str, str],
-) -> list[str]:
-    """Render mean counts an answer, by rule (the paper's Table 5), a row an arm."""
+def mean_behaviors(experiment: Experiment, evaluations: Evaluations) -> dict[str, dict[str, float]]:
+    """Return the mean count an answer of each behavior, by rule, of each arm that has any."""
     arms = {e["evaluation_id"]: arm for arm, some in evaluations.items() for e in some}
-    if not arms:
-        return []
     rows = rows_about(
         experiment,
         [evaluation for some in evaluations.values() for evaluation in some],
         "SELECT evaluation_id, behavior, mean_count FROM behaviors_by_evaluation "
         "WHERE evaluation_id IN ({}) AND method LIKE 'rule%' ORDER BY ALL",
     )
-    counts: dict[tuple[str, str], list[float]] = defaultdict(list)
+    counts: dict[str, dict[str, list[float]]] = defaultdict(lambda: defaultdict(list))
     for row in rows:
-        counts[arms[row["evaluation_id"]], row["behavior"]].append(row["mean_count"])
-    names = list(dict.fromkeys(row["behavior"] for row in rows))
-    lines = []
-    for arm in evaluations:
-        means = [np.mean(counts[arm, name]) if counts[arm, name] else None for name in names]
-        if any(mean is not None for mean in means):
-            cells = ("-" if mean is None else f"{mean:.2f}" for mean in means)
-            lines.append([titles[arm], *cells])
+        counts[arms[row["evaluation_id"]]][row["behavior"]].append(row["mean_count"])
+    return {
+        arm: {name: float(np.mean(each)) for name, each in counts[arm].items()}
+        for arm in evaluations
+        if arm in counts
+    }
+
+
+def behavior_table(
+    experiment: Experiment, evaluations: Evaluations, titles: Mapping[str, str]
+) -> list[str]:
+    """Render mean counts an answer, by rule (the paper's Table 5), a row an arm."""
+    found = mean_behaviors(experiment, evaluations)
+    names = list(dict.fromkeys(name for means in found.values() for name in means))
+    lines = [
+        [titles[arm], *(f"{means[name]:.2f}" if name in means else "-" for name in names)]
+        for arm, means in found.items()
+    ]
     return table(["trained as", *(name.replace("_", " ") for name in names)], lines)
 
 

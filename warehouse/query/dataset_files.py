@@ -8,6 +8,7 @@ Versions that `dataset_versions` does not list yet, or whose files are gone, hav
 from __future__ import annotations
 
 import duckdb
+import pyarrow as pa
 import pyarrow.dataset
 
 from warehouse.query.sql_guard import quoted
@@ -25,12 +26,14 @@ DESCRIBED_IN = ("traces", "questions")
 
 
 def create_dataset_rows(
-    con: duckdb.DuckDBPyConnection, warehouse: Warehouse, create: str
+    con: duckdb.DuckDBPyConnection, warehouse: Warehouse, create: str, *, listing: bool = False
 ) -> list[str]:
     """Create the view in `con`, which shows `dataset_versions`; return the files that it reads.
 
     Args:
         create: the words that create a view.
+        listing: every view is made, with its comment, to be listed or kept: a damaged file is
+            passed over then. `vigorl warehouse check` names it.
     """
     listed = con.execute("SELECT name, version FROM dataset_versions ORDER BY ALL").fetchall()
     files: list[str] = []
@@ -38,6 +41,8 @@ def create_dataset_rows(
     for number, (name, version) in enumerate(listed):
         key = f"datasets/{name}/v{version}/rows.parquet"
         if not warehouse.objects.exists(key):
+            continue
+        if listing and not _readable(warehouse, key):
             continue
         if warehouse.is_s3:
             rows = f"_stored_version_{number}"
@@ -52,9 +57,16 @@ def create_dataset_rows(
     nothing = ", ".join(f"NULL::{kind} AS {column}" for column, kind in types.items())
     statement = " UNION ALL ".join([f"SELECT {nothing} WHERE false", *selects])
     con.execute(f"{create} {VIEW} AS {statement}")
-    if "TEMP" not in create:
+    if listing:
         con.execute(f"COMMENT ON VIEW {VIEW} IS 'The rows of the files of dataset versions.'")
     return files
+
+
+def _readable(warehouse: Warehouse, key: str) -> bool:
+    try:
+        return set(COLUMNS) <= set(_stored(warehouse, key).schema.names)
+    except (pa.ArrowException, OSError):
+        return False
 
 
 def _stored(warehouse: Warehouse, key: str) -> pyarrow.dataset.Dataset:

@@ -207,7 +207,7 @@ def create_views(
             if wanted is None:
                 comment_on(con, TABLES[name])
     if wanted is None or "dataset_rows" in wanted:
-        files += create_dataset_rows(con, warehouse, create)
+        files += create_dataset_rows(con, warehouse, create, listing=wanted is None)
     create_sql_views(con, opened, wanted, create)
     return files
 

@@ -19,6 +19,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TypeVar
 
+from flows.settings_base import Problem
 from warehouse.query.run_query import UNREADABLE
 from warehouse.storage.home import Warehouse, WarehouseError
 from warehouse.tables.schema import TABLES, Row
@@ -135,6 +136,24 @@ def cycles(warehouse: Warehouse, task: str) -> list[Cycle]:
     keys = warehouse.objects.keys(_folder(task))
     folders = {key.removeprefix(f"{_folder(task)}/").partition("/")[0] for key in keys}
     return [Cycle(warehouse, task, int(name)) for name in sorted(folders) if name.isdigit()]
+
+
+def cycle_of(warehouse: Warehouse, task: str, number: int | None = None) -> Cycle:
+    """Return a task's cycle, the last one if no number is given.
+
+    Raises:
+        Problem: there is none.
+    """
+    found = {each.number: each for each in cycles(warehouse, task)}
+    if not found:
+        raise Problem(
+            f"{task} has not been retrained: `vigorl retrain {task} --sft-recipe RECIPE` begins a "
+            "cycle"
+        )
+    wanted = max(found) if number is None else number
+    if wanted not in found:
+        raise Problem(f"{task} has no cycle {wanted}: there are 1 to {max(found)}")
+    return found[wanted]
 
 
 def retrained_tasks(warehouse: Warehouse) -> list[str]:

@@ -20,7 +20,14 @@ from curation.scores.gate import GatePolicy
 from flows.progress import Report
 from flows.retrain_settings import BUDGETS, RetrainSettings
 from flows.settings import Problem, TrainSettings
-from flows.stages.retrain.cycle import Cycle, begin_cycle, cycles, lease_name, unfinished
+from flows.stages.retrain.cycle import (
+    Cycle,
+    begin_cycle,
+    cycle_of,
+    cycles,
+    lease_name,
+    unfinished,
+)
 from flows.stages.retrain.inbox import complete_sample, missing_in_sample
 from flows.stages.retrain.new_data import look_for_new
 from flows.stages.retrain.report import write_last_report, write_report
@@ -144,23 +151,14 @@ def decided_again(settings: RetrainSettings, number: int) -> str:
     Raises:
         Problem: there is no such cycle, or it came to no decision.
     """
-    cycle = Cycle(Warehouse.at(settings.home), settings.task, number)
+    cycle = cycle_of(Warehouse.at(settings.home), settings.task, number)
     found, decided = cycle.outcome("evaluate"), cycle.outcome("gate")
     if found is None or decided is None:
-        _require_cycle(cycle)
         raise Problem(f"{cycle.name} came to no decision")
     policy = GatePolicy(**decided["policy"])
     again = compare(cycle.warehouse, found, policy, decided["attempt"])
     same = "the same" if again.reason == decided["reason"] else f"then: {decided['reason']}"
     return f"{cycle.name}: {again.outcome}; {again.reason} ({same})"
-
-
-def _require_cycle(cycle: Cycle) -> None:
-    numbers = [each.number for each in cycles(cycle.warehouse, cycle.task)]
-    if not numbers:
-        raise Problem(f"{cycle.task} has not been retrained: there is no cycle")
-    if cycle.number not in numbers:
-        raise Problem(f"{cycle.task} has no cycle {cycle.number}: there are 1 to {max(numbers)}")
 
 
 def _end(cycle: Cycle, outcome: str, reason: str) -> Ended:

@@ -10,6 +10,7 @@ import asyncio
 from flows.retrain_settings import RetrainSettings
 from flows.settings import BuildSettings, FieldProblem
 from flows.stages.curate import read_filters
+from flows.stages.train import other_kind
 from flows.teachers.resolve import resolve
 from flows.teachers.spaces import server_space, space_by_name
 from flows.teachers.trained import OWN_SERVER, SERVED, URL, teacher_id, trained_model
@@ -65,7 +66,5 @@ def _require_recipes(settings: RetrainSettings) -> None:
         ("sft", settings.sft_recipe, settings.sft_override),
         ("grpo", settings.grpo_recipe, settings.grpo_override),
     ):
-        if name and (recipe := load_recipe(name, overrides)).kind != kind:
-            raise FieldProblem(
-                f"{kind}_recipe", f"recipe {recipe.name} is for `vigorl train {recipe.kind}`"
-            )
+        if name and (said := other_kind(load_recipe(name, overrides), kind)):
+            raise FieldProblem(f"{kind}_recipe", said)

@@ -4,16 +4,15 @@ import dataclasses
 import json
 import sys
 
-import numpy as np
 import pytest
 
+from tests.nano.claims.test_scores import scores_of
 from training.recipes import load_recipe
 from vigorl_nano.claims.points import report
 from vigorl_nano.claims.points.__main__ import default_folder, main
 from vigorl_nano.claims.points.plan import ARMS, FULL, QUICK, TRAINED, size_identity, stages
 from vigorl_nano.claims.points.report import by_places
 from vigorl_nano.claims.points.work import STAGES
-from vigorl_nano.claims.scores import ArmScores
 from vigorl_nano.claims.stages import Experiment, needed, open_experiment
 
 
@@ -74,14 +73,6 @@ def test_arms_differ_in_what_their_names_say():
         assert {k: v for k, v in ours.items() if k not in same} == {
             k: v for k, v in theirs.items() if k not in same
         }
-
-
-def scores_of(**scores):
-    n = len(next(iter(scores.values()))[0])
-    return ArmScores(
-        tuple(map(str, range(n))), tuple(range(n)),
-        {name: np.array(rows, dtype=float) for name, rows in scores.items()},
-    )  # fmt: skip
 
 
 def test_sampled_answers_are_shown_beside_greedy_ones_where_they_are_there(monkeypatch):

@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 
 from training.rewards.rewards import PRESETS
+from vigorl_nano.claims import scores as scores_module
 from vigorl_nano.claims.scores import ArmScores
 from vigorl_nano.claims.stages import Experiment, Stage, needed
 from vigorl_nano.claims.zoom import checks, plan, report
@@ -183,7 +184,7 @@ def test_figures_beside_right_answers_are_held_against_what_is_expected(tmp_path
     rows = [("verification", 0.2), ("backtracking", 0.9), ("regions", 3.0)]
     monkeypatch.setattr(checks, "dialogue_behaviors", lambda _: dict(rows) | {"verification": 0.5})
     monkeypatch.setattr(
-        checks, "rows_about",
+        scores_module, "rows_about",
         lambda *_: [{"evaluation_id": "v", "behavior": b, "mean_count": n} for b, n in rows],
     )  # fmt: skip
     dead = {"live": [{"groups/dead": 0.2}], "vigorl": [{"groups/dead": 0.5}]}

@@ -13,15 +13,13 @@ from typing import Any
 
 import numpy as np
 
-from vigorl_nano.claims.scores import rows_about
+from vigorl_nano.claims.scores import Evaluations, mean_behaviors
 from vigorl_nano.claims.stages import Experiment
 from vigorl_nano.claims.zoom.plan import ARMS, TITLES
 from warehouse.query.run_query import query
 from warehouse.query.sql_guard import quoted
 from warehouse.storage.home import Warehouse
 
-Evaluations = Mapping[str, Sequence[Mapping[str, Any]]]
-"""By an arm, or `arm+control`: a model each."""
 TAUGHT = ("verification", "backtracking")
 """Behaviors that no training should lose more than half of."""
 MOST_DEAD, LEAST_ASKED = 0.15, 0.75
@@ -67,25 +65,14 @@ def _crops(found: Evaluations) -> Iterator[tuple[str, bool]]:
 
 
 def _behaviors(experiment: Experiment, found: Evaluations) -> Iterator[tuple[str, bool]]:
-    taught = dialogue_behaviors(experiment)
     arms = {name: some for name, some in found.items() if name in ARMS and ARMS[name].reward}
-    of = {e["evaluation_id"]: name for name, some in arms.items() for e in some}
-    if not taught or not of:
-        return
-    rows = rows_about(
-        experiment,
-        [evaluation for some in arms.values() for evaluation in some],
-        "SELECT evaluation_id, behavior, mean_count FROM behaviors_by_evaluation "
-        "WHERE evaluation_id IN ({}) AND method LIKE 'rule%' ORDER BY ALL",
-    )
-    shown: dict[tuple[str, str], list[float]] = defaultdict(list)
-    for row in rows:
-        shown[of[row["evaluation_id"]], row["behavior"]].append(row["mean_count"])
-    for (arm, behavior), counts in shown.items():
-        if behavior in TAUGHT and taught.get(behavior):
-            mean, least = float(np.mean(counts)), taught[behavior] / 2
-            text = f"{TITLES[arm]}: {mean:.2f} of {behavior} an answer, half of the dialogues' is"
-            yield f"{text} {least:.2f}", mean >= least
+    taught = dialogue_behaviors(experiment) if arms else {}
+    for arm, means in (mean_behaviors(experiment, arms) if taught else {}).items():
+        for behavior, mean in means.items():
+            if behavior in TAUGHT and taught.get(behavior):
+                least = taught[behavior] / 2
+                text = f"{TITLES[arm]}: {mean:.2f} of {behavior} an answer"
+                yield f"{text}, half of the dialogues' is {least:.2f}", mean >= least
 
 
 def dialogue_behaviors(experiment: Experiment) -> dict[str, float]:

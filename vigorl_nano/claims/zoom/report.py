@@ -33,8 +33,6 @@ from vigorl_nano.claims.zoom.checks import besides
 from vigorl_nano.claims.zoom.plan import ARMS, CONTROLS, EXPECTED, QUICK, TITLES, stages
 from vigorl_nano.evaluate import table
 
-Evaluations = Mapping[str, Sequence[Mapping[str, Any]]]
-"""By an arm, or `arm+control`: a model each."""
 LEDGER = {**COUNTS, **SHARES}
 """Figures of an evaluation about its zoom calls, with their titles."""
 TOO_SMALL = "A check that every stage runs: too small to tell what any is worth."

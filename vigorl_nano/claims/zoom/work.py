@@ -12,7 +12,8 @@ from pathlib import Path
 from flows.progress import TerminalProgress
 from flows.settings import BuildSettings, EvaluateSettings, GrpoSettings, SftSettings
 from flows.stages.build import build
-from vigorl_nano.claims.half_budget import MOST_TOKENS, where_sampling_fails
+from training.recipes import GrpoRecipe, load_recipe
+from vigorl_nano.claims.half_budget import where_sampling_fails
 from vigorl_nano.claims.parts import (
     EVERY_BAND,
     NO_TRACKERS,
@@ -41,8 +42,6 @@ from warehouse.tables.schema import Row
 from warehouse.versions.versions import publish
 
 TASK = "vstar"
-SAMPLED_AT = 0.7
-"""The temperature at which `nano-zoom-grpo` samples, and so at which difficulty is measured."""
 NO_ALARMS = ("alarm.batches=0", "alarm.forced_batches=0", "alarm.controls=0")
 """An arm whose zooming dies is a result, and no reason to end the experiment."""
 
@@ -92,7 +91,7 @@ def search_questions(experiment: Experiment, stage: Stage) -> Row:
 def solve_questions(experiment: Experiment, stage: Stage) -> Row:
     """Give best-of-n half of a budget; where it fails, give it and a search the other half."""
     pairs = where_sampling_fails(
-        TASK, stage.arm, experiment.size.questions, MOST_TOKENS, seeds=(stage.seed,), less=LESS,
+        TASK, stage.arm, experiment.size.questions, None, seeds=(stage.seed,), less=LESS,
         chains=HALF_CHAINS, home=opened_home(experiment, stage),
         asked={"teacher": experiment.size.start},
     )  # fmt: skip
@@ -114,13 +113,17 @@ def train_warm_up(experiment: Experiment, stage: Stage) -> Row:
 
 
 def measure_difficulty(experiment: Experiment, stage: Stage) -> Row:
-    """Measure how often the student after SFT solves each training question, then its prefixes."""
+    """Measure how often the student after SFT solves each training question, then its prefixes.
+
+    It is sampled at the temperature of the GRPO that asks these questions.
+    """
     model = experiment.required_outcome(f"warm/{stage.arm}@{stage.seed}")["model"]
-    found = {}
+    recipe, found = load_recipe(RECIPES[1]), {}
+    assert isinstance(recipe, GrpoRecipe)
     for name, prefixes in (("whole", None), ("prefixes", PREFIXES)):
         settings = EvaluateSettings.checked(
-            model=model, benchmark=TASK, pass_at=PASS_AT, prefixes=prefixes, temperature=SAMPLED_AT,
-            seed=stage.seed, home=home_of(experiment, stage),
+            model=model, benchmark=TASK, pass_at=PASS_AT, prefixes=prefixes, seed=stage.seed,
+            temperature=recipe.temperature, home=home_of(experiment, stage),
         )  # fmt: skip
         found[name] = evaluation_outcome(settings)
     return {"evaluations": found}
@@ -165,14 +168,12 @@ def _questions_without(family: str, home: str, stage: Stage) -> str:
 
 def _sft(experiment: Experiment, stage: Stage, arm: Arm, part: str, steps: int) -> Row:
     data = experiment.required_outcome(f"search/{arm.data}@{stage.seed}")
-    home = home_of(experiment, Stage(f"train/{arm.data}@{stage.seed}", ()))
     if arm.without:
         only = f"AND family <> {quoted(arm.without)} "
-        named = Stage(f"train/{arm.warm_up}@{stage.seed}", ())
-        data = publish_kept(experiment, named, str(arm.data), only, home)
+        data = publish_kept(experiment, stage, str(arm.data), only, data["home"])
     settings = SftSettings.checked(
         recipe=RECIPES[0], name=experiment.model_name(stage.arm, stage.seed, part),
-        model=experiment.size.start, home=home, dataset=data["dataset"],
+        model=experiment.size.start, home=data["home"], dataset=data["dataset"],
         override=(f"steps={steps}", f"seed={stage.seed}", NO_TRACKERS),
     )  # fmt: skip
     return train_model(settings, steps)
