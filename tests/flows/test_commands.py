@@ -11,6 +11,7 @@ from typing import Any
 import pytest
 
 from flows.progress import TerminalProgress
+from flows.stages.replay import Replayed
 from tests.flows.test_cli import run
 from warehouse.storage.home import Warehouse
 from warehouse.tables.delta import insert_new
@@ -30,17 +31,17 @@ def gives(value: Any, kept: list[dict[str, Any]] | None = None) -> Callable[...,
 
 
 @pytest.mark.parametrize(
-    ("differing", "missing", "status"), [([], [], 0), (["t"], [], 1), ([], ["t"], 1)]
+    ("differing", "missing", "status"), [([], {}, 0), (["t"], {}, 1), ([], {"t": "lost"}, 1)]
 )
 def test_a_replay_that_is_not_what_is_stored_has_status_1(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str],
-    differing: list[str], missing: list[str], status: int,
+    differing: list[str], missing: dict[str, str], status: int,
 ) -> None:  # fmt: skip
-    found = SimpleNamespace(differing=differing, missing=missing, sentence=lambda: "replayed")
+    found = Replayed(differing=differing, missing=missing)
     given: list[dict[str, Any]] = []
     monkeypatch.setattr("flows.stages.replay.replay", gives(found, given))
     assert run("build", "sat2", "--replay", *TEACHER, home=tmp_path) == status
-    assert capsys.readouterr().out == "replayed\n"
+    assert capsys.readouterr().out == f"{found.sentence()}\n"
     assert isinstance(given[0]["progress"], TerminalProgress)
 
 

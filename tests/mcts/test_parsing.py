@@ -147,6 +147,8 @@ def test_parse_undoes_render(trace, frame, one_block):
         ("Looking again, the box is at (1, 2).", True),
         ("Wait, that seems off.", True),
         ("Let me verify the ball (1, 2).", True),
+        ("WAIT: the ball (1, 2).", True),
+        ("Again: the café (1, 2).", True),
         ("The box is against the wall (1, 2).", False),
     ],
 )

@@ -149,6 +149,13 @@ def test_what_a_search_solves_where_sampling_fails_is_told_of_all_seeds(tmp_path
     )
     assert "1.50 times as many [1." in line and "for 0.83 times its tokens" in line
     assert line.endswith("; holds.")
+    # As many: no gain. A few more: the interval reaches below 1. Surely more, but not 1.3 times.
+    for few in ((20, 20), (13, 10), (25, 22)):
+        total = 25
+        pairs = [pair(f"i{n}", n < few[0], n < few[1]) for n in range(total)]
+        for seed in (0, 1):
+            experiment.file(f"solve/mcts@{seed}").write_text(json.dumps({"pairs": pairs}))
+        assert solved_lines(experiment)[1].endswith("; does not hold."), few
 
 
 def test_another_recipe_or_arm_is_another_experiment(monkeypatch):
