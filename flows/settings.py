@@ -189,7 +189,7 @@ class BuildSettings(TeacherSettings, ZoomSettings, SearchSettings):
         trees = self.strategy in ("mcts", "auto")
         self.only_for(
             "the strategies mcts and auto", trees,
-            "widening distinct value_model keep_rollouts stay scale_exploration",
+            "widening distinct value_model keep_rollouts stay scale_exploration policy_prior",
         )  # fmt: skip
         self.only_for("best-of-n, linear and auto", self.strategy != "mcts", "samples")
         self.only_for("builds with a value_model", self.value_model, "value_weight value_rollouts")

@@ -73,7 +73,7 @@ class SearchConfig:
     distinct: bool = False
     """Discard a child that cites, or is shown, the place of a sibling, whatever its words."""
     value_model: str = ""
-    """Identity of the model that values new nodes (`mcts.value_model`); empty for none."""
+    """Identity of what values new nodes (`mcts.selection.value_model`); empty for none."""
     value_weight: float = 2.0
     """Visits that such a value counts as in selection."""
     value_rollouts: int = 0
@@ -84,14 +84,16 @@ class SearchConfig:
     stay: bool = False
     """Go on below the node that was expanded last, where right and wrong answers are behind it."""
     scale_exploration: float = 0.0
-    """How far `exploration` shrinks where little is right; see `mcts.tree.uct`."""
+    """How far `exploration` shrinks where little is right; see `mcts.selection.uct.uct`."""
+    policy_prior: float = 0.0
+    """Power of a step's policy prior in its exploration: 0 asks for no log-probabilities."""
 
 
 # Fields added later are hashed only where they are set, so that older searches keep their ids.
 _LATER_FIELDS = (
     "strategy", "samples", "enough", "budget", "bounded", "zoom", "widening", "distinct",
     "value_model", "value_weight", "value_rollouts", "keep_rollouts", "stay",
-    "scale_exploration",
+    "scale_exploration", "policy_prior",
 )  # fmt: skip
 
 

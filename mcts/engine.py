@@ -20,18 +20,11 @@ from mcts.coordinates import Frame
 from mcts.data import Question, Step
 from mcts.parsing import fold_remark, parse, revisits
 from mcts.policy import Continuation, MeteredPolicy, Policy, complete_steps, parse_response
+from mcts.selection.policy_prior import policy_priors
+from mcts.selection.uct import Bound, backpropagate, mark_pending, select_wave, uct
+from mcts.selection.value_model import Valuer
 from mcts.teachers.base import TeacherError
-from mcts.tree import (
-    Bound,
-    Node,
-    Rollout,
-    Tree,
-    backpropagate,
-    mark_pending,
-    select_wave,
-    uct,
-)
-from mcts.value_model import Valuer
+from mcts.tree import Node, Rollout, Tree
 from mcts.zoom.config import ZoomConfig
 from mcts.zoom.episode import play
 from mcts.zoom.observe import ZoomProblem, same_region
@@ -53,7 +46,7 @@ def bound_of(config: SearchConfig) -> Bound:
     """Return the upper confidence bound of a node's child, as the configuration says."""
     return partial(
         uct, exploration=config.exploration, value_weight=config.value_weight,
-        scaling=config.scale_exploration,
+        scaling=config.scale_exploration, policy_weight=config.policy_prior,
     )  # fmt: skip
 
 
@@ -137,7 +130,18 @@ class SearchRun:
             self.record_error(leaf, proposals)
             return []
         new = [self.add_response(leaf, sample, first + i) for i, sample in enumerate(proposals)]
+        self.set_policy_priors(leaf)
         return [node for node in new if not node.discarded]
+
+    def set_policy_priors(self, parent: Node) -> None:
+        """Set how likely each step below `parent` is among those that the search follows."""
+        if not self.config.policy_prior:
+            return
+        followed = [child for child in parent.children if not (child.terminal or child.discarded)]
+        known = {child: child.mean_logprob for child in followed}
+        told = {child: logprob for child, logprob in known.items() if logprob is not None}
+        for child, prior in zip(told, policy_priors(list(told.values())), strict=True):
+            child.policy_prior = prior
 
     def add_response(
         self, leaf: Node, sample: Continuation, number: int, *, reject_repeats: bool = True
@@ -157,6 +161,7 @@ class SearchRun:
         def add_node(step: Step | None, answer: str | None, discarded: str | None) -> Node:
             child = self.add_node(node, step, answer, sample.response_id, number)
             child.discarded, child.problems = discarded, problems
+            child.mean_logprob = sample.mean_logprob
             return child
 
         # A thought that only tells what a crop shows is often the same; its answers all count.

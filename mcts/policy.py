@@ -33,6 +33,8 @@ class Continuation:
     response_id: str
     costs: tuple[Cost, ...] = ()
     """Costs of its request; of several samples that share one, on the first sample only."""
+    mean_logprob: float | None = None
+    """Of its tokens, in nats; None where it was not asked for."""
 
 
 class Policy(Protocol):

@@ -26,8 +26,9 @@ from mcts.config import SearchConfig
 from mcts.data import Step
 from mcts.engine import SearchRun, bound_of
 from mcts.policy import Continuation, Policy, RequestKey
+from mcts.selection.uct import backpropagate, mark_pending, select_wave
 from mcts.teachers.base import TeacherError
-from mcts.tree import Node, backpropagate, mark_pending, select_wave
+from mcts.tree import Node
 
 FUTURES = 12
 """Futures simulated. More of them waste fewer requests, and find fewer to prefetch."""
@@ -73,8 +74,10 @@ class Prefetcher:
     def prefetch(self, run: SearchRun, limit: int) -> None:
         """Request up to `limit` leaves certain to be expanded, if the next wave needs a new one."""
         config, tree = run.config, run.tree
-        if config.widening or config.value_model or config.keep_rollouts or config.stay:
-            return  # what is expanded depends on rewards, on values, or on what rollouts say
+        if config.widening or config.value_model or config.policy_prior:
+            return  # what is expanded depends on rewards, on values, or on what is likely
+        if config.keep_rollouts or config.stay:
+            return  # or on what rollouts say
         left = min(MAX_SIMULATIONS, run.simulations_left())
         wave = select_wave(tree.root, run.bound, min(config.wave, left))
         for leaf in wave:
@@ -183,7 +186,7 @@ def _simulate_future(root: Node, config: SearchConfig, left: int, rng: random.Ra
 
 
 class _FutureNode:
-    """A `mcts.tree.SearchNode`; created by the thousand, so it is smaller than a `Node`."""
+    """A `mcts.selection.uct.SearchNode`; created by the thousand, so smaller than a `Node`."""
 
     __slots__ = ("children", "open", "parent", "path", "pending", "total", "visits")
 
@@ -210,6 +213,11 @@ class _FutureNode:
     def skipped(self) -> int:
         """0, for the same reason."""
         return 0
+
+    @property
+    def policy_prior(self) -> float:
+        """1; searches with policy priors prefetch nothing."""
+        return 1.0
 
     @property
     def unexpanded(self) -> bool:

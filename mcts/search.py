@@ -4,8 +4,8 @@
 
 Select a promising leaf, expand it into a few next steps, roll each of them out to an answer, and
 backpropagate the answers' rewards (ViGoRL, section 3.2 and Table A4). Reading order: `mcts.data`
-(the values), `mcts.tree` (nodes, UCT, selection, backpropagation), `mcts.engine` (requests and
-responses of one node), then this file (the loop).
+(the values), `mcts.tree` (nodes), `mcts.selection.uct` (selection, backpropagation), `mcts.engine`
+(requests and responses of one node), then this file (the loop).
 
 A search is a pure function of question, configuration, seed and the policy's answers: no disk, no
 clock, no torch. Simulations run in waves of a fixed width. Within a wave requests overlap and
@@ -29,8 +29,9 @@ from mcts.data import Question
 from mcts.engine import SearchRun
 from mcts.policy import Policy
 from mcts.prefetch import Prefetcher
-from mcts.tree import Tree, mark_pending
-from mcts.value_model import Valuer
+from mcts.selection.uct import mark_pending
+from mcts.selection.value_model import Valuer
+from mcts.tree import Tree
 
 
 async def search(

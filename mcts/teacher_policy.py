@@ -22,7 +22,7 @@ from mcts.journal.journal import JournaledTeacher
 from mcts.journal.records import Key, Record
 from mcts.policy import Continuation
 from mcts.prompts import build_messages, load_prompt
-from mcts.teachers.base import Request, seed_of
+from mcts.teachers.base import Request, TeacherUnavailable, seed_of
 from mcts.zoom.crops import CropImages
 from mcts.zoom.turns import STOPS
 
@@ -66,6 +66,8 @@ class TeacherPolicy:
         if isinstance(self._images, CropImages):
             self._images.add(self._question, steps)
         record = await self._teacher.ask(key, self.request(key, steps, n), self._images)
+        if self._wants_logprobs(purpose):
+            _require_logprobs(record)
         cost = Cost(
             record.prompt_tokens, record.completion_tokens, record.started_at, record.seconds,
             record.image_tokens,
@@ -76,6 +78,7 @@ class TeacherPolicy:
                 completion.finish_reason,
                 sample_id(record, i),
                 () if i else (cost,),
+                completion.mean_logprob,
             )
             for i, completion in enumerate(record.completions)
         ]
@@ -109,8 +112,13 @@ class TeacherPolicy:
             max_tokens=tokens,
             stop=stop,
             seed=seed_of(key.search_id, key.node, key.purpose, key.sample),
+            logprobs=self._wants_logprobs(key.purpose),
             max_thoughts=self._max_thoughts(key.purpose, len(steps)),
         )
+
+    def _wants_logprobs(self, purpose: str) -> bool:
+        """Return whether steps come with their log-probabilities: those that are chosen among."""
+        return self._config.policy_prior > 0 and purpose == "expand"
 
     def _max_thoughts(self, purpose: str, depth: int) -> int:
         """Return how many thoughts may follow `depth` of them; 0 leaves it to the teacher."""
@@ -119,6 +127,19 @@ class TeacherPolicy:
         if not config.bounded or config.zoom is not None or purpose not in ("rollout", "chain"):
             return 0
         return left if purpose == "chain" else min(config.rollout_steps, left)
+
+
+def _require_logprobs(record: Record) -> None:
+    """Check that completions have log-probabilities.
+
+    Raises:
+        TeacherUnavailable: none has.
+    """
+    if all(completion.mean_logprob is None for completion in record.completions):
+        raise TeacherUnavailable(
+            "the teacher reports no log-probabilities, which policy_prior needs: leave it out",
+            permanent=True,
+        )
 
 
 def storable(text: str) -> str:

@@ -1,7 +1,6 @@
 """The search tree: nodes that hold one step each, their statistics, and their rows.
 
-    leaf = select(tree.root, partial(uct, exploration=2.0))
-    backpropagate(leaf, reward=1.0)
+    tree.root.children[0].value                    # mean reward behind a first step
     rows = flatten(tree)                           # plain dicts, parent by number
     same = rebuild(tree_id, question, rows, texts, frame)   # texts: raw responses by id
 
@@ -12,17 +11,16 @@ reason, so that no response disappears.
 
 from __future__ import annotations
 
-import math
 import re
-from collections.abc import Callable, Iterator, Mapping, Sequence, Set
+from collections.abc import Iterator, Mapping, Sequence, Set
 from dataclasses import asdict, dataclass, field
-from functools import partial
-from typing import Any, Protocol, Self, TypeVar
+from typing import Any
 
 from mcts.budget import Usage
 from mcts.coordinates import Frame
 from mcts.data import Point, Question, Step
 from mcts.parsing import fold_remark, parse
+from mcts.selection.uct import backpropagate
 from mcts.zoom.config import ZoomConfig
 from mcts.zoom.episode import replay
 from mcts.zoom.rows import call_from, observation_from, zoom_columns
@@ -85,7 +83,11 @@ class Node:
     pending: int = 0
     """Simulations of the current wave that are in flight below it (virtual loss)."""
     prior: float | None = None
-    """What a value model says of it (`mcts.value_model`); known in the search, not stored."""
+    """What a value model says of it (`mcts.selection.value_model`); not stored."""
+    mean_logprob: float | None = None
+    """Of the tokens of its response, in nats; None where unknown. Stored with the response."""
+    policy_prior: float = 1.0
+    """How likely the teacher says it, beside its siblings (`mcts.selection.policy_prior`)."""
     skipped: int = 0
     """Answers that were not sampled from it, since siblings have higher values; not stored."""
     kept: bool = False
@@ -230,118 +232,6 @@ class Tree:
             for rollout in node.rollouts:
                 add(node.steps() + rollout.steps, rollout.answer, rollout.reward)
         return len(lines)
-
-
-class SearchNode(Protocol):
-    """The part of a node that selection and backpropagation use."""
-
-    visits: int
-    total: float
-    pending: int
-
-    @property
-    def prior(self) -> float | None: ...
-    @property
-    def skipped(self) -> int: ...
-    @property
-    def parent(self) -> Self | None: ...
-    @property
-    def children(self) -> Sequence[Self]: ...
-    @property
-    def free(self) -> bool: ...
-
-
-class Expandable(SearchNode, Protocol):
-    """A node that `select` may return."""
-
-    @property
-    def unexpanded(self) -> bool: ...
-
-
-N = TypeVar("N", bound=Expandable)
-Bound = Callable[[SearchNode, SearchNode], float]
-"""How promising a child of a node is: `uct`, with its parameters."""
-
-
-def uct(
-    parent: SearchNode,
-    child: SearchNode,
-    exploration: float,
-    value_weight: float = 0.0,
-    scaling: float = 0.0,
-) -> float:
-    """Compute the upper confidence bound of `child`: V + c * sqrt(ln(N + 1) / (n + 1)).
-
-    Simulations in flight count as visits without reward (virtual loss), so that those of one wave
-    spread over the tree instead of queueing on one branch. A prior counts as `value_weight` visits
-    in V. Answers that were skipped count as visits in n, and in V as visits without reward until
-    there is a first reward: a child that was passed over for its value never gets the bonus of one
-    that nobody looked at.
-
-    With `scaling` s, c is 1 - s (1 - V of the parent) times as large: where much is right other
-    ways are sought, where little is right what is right is followed (FastMCTS, 2502.11476).
-    """
-    if scaling and parent.visits:
-        exploration *= 1 - scaling * (1 - parent.total / parent.visits)
-    parent_visits = parent.visits + parent.pending
-    visits = child.visits + child.pending
-    seen = visits if child.visits else visits + child.skipped
-    mean = child.total / seen if seen else 0.0
-    if child.prior is not None and value_weight:
-        mean = (child.total + value_weight * child.prior) / (seen + value_weight)
-    width = math.sqrt(math.log(parent_visits + 1) / (visits + child.skipped + 1))
-    return mean + exploration * width
-
-
-def select(
-    root: N,
-    bound: Bound,
-    widens: Callable[[N], bool] | None = None,
-    taken: Sequence[N] = (),
-) -> N:
-    """Return the node that the next simulation expands: descend by `bound`, first of equals.
-
-    Nodes with nothing left to learn (answers, discarded steps, exhausted branches) are passed over,
-    so no simulation is spent on seeing the same answer twice; so are leaves that a simulation of
-    the same wave is already expanding. A node that was never expanded is, whatever rollouts left
-    below it. `root` must be free, or be widened.
-
-    Args:
-        widens: whether a node is to be given further children before any below it is expanded.
-        taken: nodes that the same wave expands already; they are not widened.
-    """
-    node = root
-    while not node.unexpanded and (followed := [child for child in node.children if child.free]):
-        if widens and widens(node) and all(node is not other for other in taken):
-            break
-        node = max(followed, key=partial(bound, node))
-    return node
-
-
-def select_wave(
-    root: N, bound: Bound, width: int, widens: Callable[[N], bool] | None = None
-) -> list[N]:
-    """Select up to `width` leaves in turn; each is marked as pending before the next."""
-    leaves: list[N] = []
-    while len(leaves) < width and root.free:
-        leaves.append(select(root, bound, widens, leaves))
-        mark_pending(leaves[-1], +1)
-    return leaves
-
-
-def backpropagate(node: SearchNode | None, reward: float, visits: int = 1) -> None:
-    """Add `visits` with the sum of their rewards to `node` and to every node above it."""
-    while node is not None:
-        node.visits += visits
-        node.total += reward
-        node = node.parent
-
-
-def mark_pending(node: SearchNode | None, change: int) -> None:
-    """Add (+1) or remove (-1) the virtual loss of one simulation at `node` and above it."""
-    while node is not None:
-        node.pending += change
-        node = node.parent
 
 
 @dataclass(frozen=True, slots=True)

@@ -77,14 +77,14 @@ def _loaded(warehouse: Warehouse, model_id: str) -> Scorer:
 
 
 class NodeValues:
-    """Values lines of one question; see `mcts.value_model.Valuer`."""
+    """Values lines of one question; see `mcts.selection.value_model.Valuer`."""
 
     def __init__(self, scorer: Scorer, question: Question, warehouse: Warehouse) -> None:
         self._scorer, self._question = scorer, question
         self._read = lru_cache(maxsize=8)(lambda name: read_image(warehouse, name))
 
     async def values(self, lines: Sequence[Sequence[Step]]) -> list[float | None]:
-        """See `mcts.value_model.Valuer`."""
+        """See `mcts.selection.value_model.Valuer`."""
         return await asyncio.to_thread(lambda: [self._value(line) for line in lines])
 
     def _value(self, line: Sequence[Step]) -> float | None:

@@ -23,7 +23,8 @@ from flows.teachers.resolve import resolve
 from mcts.config import Grader
 from mcts.engine import FAILURE_PREFIX
 from mcts.journal.journal import Journal
-from mcts.tree import Tree, backpropagate
+from mcts.selection.uct import backpropagate
+from mcts.tree import Tree
 from warehouse.query.read_back import read_trees
 from warehouse.storage.home import Warehouse
 

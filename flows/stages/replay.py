@@ -198,7 +198,10 @@ def stored_records(warehouse: Warehouse, tree_ids: Sequence[str]) -> list[Record
         first = rows[0]
         failure = Failure(first["error"], first["message"]) if first["error"] else None
         completions = () if failure else tuple(
-            Completion(row["text"], row["finish_reason"], row["tokens"]) for row in rows
+            Completion(
+                row["text"], row["finish_reason"], row["tokens"], mean_logprob=row["mean_logprob"]
+            )
+            for row in rows
         )  # fmt: skip
         record = Record(
             key=Key(tree_id, first["path"], first["purpose"], first["sample"]),

@@ -45,7 +45,7 @@ from warehouse.tables.tree_rows import SearchRows, search_rows
 MOST_SAMPLES = 1024
 _ONLY_MCTS = ("simulations", "children", "rollouts", "exploration", "widening", "distinct",
               "value_model", "value_weight", "value_rollouts", "keep_rollouts", "stay",
-              "scale_exploration")  # fmt: skip
+              "scale_exploration", "policy_prior")  # fmt: skip
 
 Shard = TypeVar("Shard")
 

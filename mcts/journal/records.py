@@ -12,6 +12,7 @@ import json
 import zlib
 from collections.abc import Iterable
 from dataclasses import dataclass
+from typing import Any
 
 from mcts.data import content_id
 from mcts.teachers.base import Completion, Reply, TeacherError
@@ -104,10 +105,7 @@ def encode(record: Record, teacher: str | None = None) -> bytes:
     fields = {
         "key": [key.node, key.purpose, key.sample],
         "request": record.fingerprint,
-        "completions": [
-            [c.text, c.finish_reason, c.tokens, *([c.top_logprobs] if c.top_logprobs else [])]
-            for c in record.completions
-        ],
+        "completions": [_fields(completion) for completion in record.completions],
         "failure": record.failure and [record.failure.kind, record.failure.message],
         "tokens": [record.prompt_tokens, record.cached_tokens, record.completion_tokens],
         "seconds": round(record.seconds, 6),
@@ -162,8 +160,23 @@ def decode(line: bytes) -> Record:
     )
 
 
+def _fields(completion: Completion) -> list[Any]:
+    """Return a completion's fields, without those at the end that are empty."""
+    fields = [completion.text, completion.finish_reason, completion.tokens]
+    if completion.top_logprobs or completion.mean_logprob is not None:
+        fields.append(completion.top_logprobs)
+    if completion.mean_logprob is not None:
+        fields.append(completion.mean_logprob)
+    return fields
+
+
 def _completion(
-    text: str, finish_reason: str, tokens: int, top_logprobs: Iterable[tuple[str, float]] = ()
+    text: str,
+    finish_reason: str,
+    tokens: int,
+    top_logprobs: Iterable[tuple[str, float]] = (),
+    mean_logprob: float | None = None,
 ) -> Completion:
     # JSON has no tuples.
-    return Completion(text, finish_reason, tokens, tuple((t, p) for t, p in top_logprobs))
+    alternatives = tuple((token, logprob) for token, logprob in top_logprobs)
+    return Completion(text, finish_reason, tokens, alternatives, mean_logprob)

@@ -24,8 +24,10 @@ question, so the run stops, and continues from its journal later.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import math
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from statistics import fmean
 from typing import Any, Literal, Protocol
 
 from mcts.data import content_id
@@ -91,6 +93,8 @@ class Request:
     """0 <= seed < 2**63. Sample i of n draws from seed + i, so hash seeds well apart."""
     top_logprobs: int = 0
     """Number of likeliest first tokens to report with log probabilities, where a teacher can."""
+    logprobs: bool = False
+    """Whether to report the mean log-probability of each completion, where a teacher can."""
     max_thoughts: int = 0
     """A completion ends after this many thoughts (`</think>`), where a teacher can count them;
     elsewhere the caller must cut it. 0: no limit."""
@@ -131,6 +135,7 @@ class Request:
         sampling = [self.n, float(self.temperature), float(self.top_p), self.max_tokens]
         # Hashed only where they are set, so that all other requests keep their hashes.
         more: list[Any] = [self.top_logprobs] if self.top_logprobs else []
+        more += ["logprobs"] if self.logprobs else []
         more += ["most_thoughts", self.max_thoughts] if self.max_thoughts else []
         return content_id(model_identity, turns, sampling, list(self.stop), self.seed, *more)
 
@@ -150,6 +155,9 @@ class Completion:
     top_logprobs: tuple[tuple[str, float], ...] = ()
     """The likeliest first tokens with their log probabilities, likeliest first; empty where they
     were not requested or the teacher does not report them."""
+    mean_logprob: float | None = None
+    """Mean log-probability of its tokens, in nats, to the model itself: before temperature and
+    top_p. None where it was not requested or the teacher does not report it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -167,6 +175,16 @@ class Reply:
     """Wall time from request to answer, waiting and retries included."""
     image_tokens: int = 0
     """Prompt tokens that are images, crops included; estimated where a server reads them."""
+
+
+def mean_logprob(logprobs: Sequence[float]) -> float | None:
+    """Return the mean log-probability of tokens; None of no tokens, or where one is not finite.
+
+    It is rounded to 4 decimals: what another batch rounds otherwise makes no other tree.
+    """
+    if not logprobs or not all(map(math.isfinite, logprobs)):
+        return None
+    return round(fmean(logprobs), 4)
 
 
 class TeacherError(Exception):

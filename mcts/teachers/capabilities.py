@@ -60,7 +60,9 @@ FEATURES: dict[str, Feature] = {
         "",
         "thoughts are counted when the answer is there",
     ),
-    "logprobs": Feature(("logprobs", "top_logprobs"), "", "scores are read from the words"),
+    "logprobs": Feature(
+        ("logprobs", "top_logprobs"), "", "no token has a probability; scores are read from words"
+    ),
     "top_p": Feature(("top_p",), "", "it is left out where it is 1"),
     "max_tokens": Feature(("max_tokens",), "", "the limit is sent as max_completion_tokens"),
     "temperature": Feature(("temperature",), "", "it is left out where it is 1"),
@@ -235,7 +237,7 @@ def _needed(request: Request) -> tuple[str, ...]:
         "stop": bool(request.stop),
         "stop_strings": bool(request.stop),
         "count": request.max_thoughts > 0,
-        "logprobs": request.top_logprobs > 0,
+        "logprobs": request.top_logprobs > 0 or request.logprobs,
     }
     return tuple(name for name in FEATURES if uses.get(name, name in _ALWAYS))
 

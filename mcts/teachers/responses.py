@@ -24,6 +24,7 @@ from mcts.teachers.base import (
     TeacherError,
     TeacherUnavailable,
     TextPart,
+    mean_logprob,
 )
 from mcts.teachers.connections import HttpResponse
 from mcts.teachers.credentials import mask_url
@@ -124,7 +125,13 @@ def read_reply(
     tokens = _read_usage(usage, texts, lambda: prompt_text_tokens(request) + image_tokens)
     shares = _shares(tokens.completion, [len(text) for text in texts])
     completions = tuple(
-        Completion(text, "stop" if finished else "length", share, _top_logprobs(choice))
+        Completion(
+            text,
+            "stop" if finished else "length",
+            share,
+            _top_logprobs(choice),
+            _mean_logprob(choice) if request.logprobs else None,
+        )
         for (text, finished), share, choice in zip(read, shares, choices, strict=True)
     )
     return Reply(completions, tokens.prompt, tokens.cached, tokens.completion, 0.0, image_tokens)
@@ -207,6 +214,15 @@ def _top_logprobs(choice: dict[str, Any]) -> tuple[tuple[str, float], ...]:
     except (KeyError, IndexError, TypeError, ValueError, OverflowError):
         return ()
     return found if all(math.isfinite(logprob) for _, logprob in found) else ()
+
+
+def _mean_logprob(choice: dict[str, Any]) -> float | None:
+    """Read the mean log-probability of a choice's tokens; None where the server reports none."""
+    try:
+        logprobs = [float(token["logprob"]) for token in choice["logprobs"]["content"]]
+    except (KeyError, TypeError, ValueError, OverflowError):
+        return None
+    return mean_logprob(logprobs)
 
 
 def _read_choice(choice: dict[str, Any], request: Request, keeps_stops: bool) -> tuple[str, bool]:

@@ -11,7 +11,8 @@ from curation.traces.step_values import standard_error, step_paths, step_values
 from mcts.coordinates import CoordinateSpace, Frame
 from mcts.data import Grade, Point, Step
 from mcts.parsing import parse, render
-from mcts.tree import Node, Rollout, Tree, backpropagate
+from mcts.selection.uct import backpropagate
+from mcts.tree import Node, Rollout, Tree
 from tests.support.grown import COPIES, FORK, fork, grow, think, xs
 from tests.support.pass_rate_bands import band_of, grpo_prompt
 from tests.support.scripted import QUESTION, seeded_teacher

@@ -93,6 +93,26 @@ def test_the_warehouses_responses_are_enough_where_the_journal_is_gone(copy):
     assert (found.same, found.missing) == (N, {})
 
 
+def test_what_was_likely_is_recorded_in_the_journal_and_in_the_warehouse(tmp_path):
+    home = Warehouse(str(tmp_path / "home"))
+    import_questions(home, "sat2", write_sat(tmp_path / "SAT_train.parquet", sat_rows(3)))
+    with StubServer() as server:
+        given = {"task": "sat2", "teacher": server.url, "space": "qwen3-vl", "home": home.root}
+        plain = BuildSettings(**given, simulations=4)
+        guided = BuildSettings(**given, simulations=4, policy_prior=1.0)
+        for settings in (plain, guided):
+            asyncio.run(stages.build(settings))
+    known = "SELECT purpose, bool_and(mean_logprob <= 0) AS known FROM responses GROUP BY purpose"
+    told = query(home, f"{known} HAVING bool_or(mean_logprob IS NOT NULL)").to_pylist()
+    assert told == [{"purpose": "expand", "known": True}]
+    paths = "SELECT string_agg(path, ' ' ORDER BY node_id) FROM nodes GROUP BY tree_id"
+    assert len(set(query(home, paths).column(0).to_pylist())) > 3, "it is another search"
+    assert (replay(guided).same, replay(plain).same) == (3, 3)
+    shutil.rmtree(home.journal_dir)
+    found = replay(guided)
+    assert (found.same, found.missing) == (3, {})
+
+
 def test_a_tree_with_a_missing_response_is_told_and_the_others_are_rebuilt(copy):
     home, settings = copy
     forget_tables(home)

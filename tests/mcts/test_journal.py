@@ -64,6 +64,19 @@ async def test_what_was_appended_is_found_after_reopening(tmp_path):
         assert journal.find(Key("s2", "0", "expand", 0), "f" * 32) is None
 
 
+async def test_a_record_keeps_what_was_told_of_probabilities(tmp_path):
+    alternatives = (("Yes", -0.1), ("No", -2.5))
+    said = [
+        Completion("x", "stop", 3, mean_logprob=-0.25), Completion("x", "stop", 3, alternatives),
+        Completion("x", "stop", 3, alternatives, -0.5), Completion("x", "stop", 3),
+    ]  # fmt: skip
+    told = Record.of_reply(Key("s1", "", "expand", 0), "f" * 32, Reply((*said,), 1, 0, 1, 1.0), 1.0)
+    await fill(tmp_path, told)
+    with Journal(tmp_path) as journal:
+        kept = journal.find(told.key, told.fingerprint)
+    assert kept == told and [c.mean_logprob for c in kept.completions] == [-0.25, None, -0.5, None]
+
+
 async def test_a_torn_last_line_costs_that_record_only(tmp_path):
     segment = await fill(tmp_path, record(0), record(1))
     os.truncate(segment, segment.stat().st_size - 5)

@@ -3,6 +3,7 @@
 import asyncio
 import io
 import time
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -16,8 +17,10 @@ from mcts.teachers.base import (
     TeacherError,
     TeacherUnavailable,
     TextPart,
+    mean_logprob,
 )
-from mcts.teachers.local.decoder import choose, uniform
+from mcts.teachers.local.checkpoint import Checkpoint
+from mcts.teachers.local.decoder import BatchRow, Decoder, choose, uniform
 from mcts.teachers.local.teacher import LocalTeacher, checkpoint_identity
 
 TEMPLATE = """{%- for message in messages -%}
@@ -186,6 +189,27 @@ async def test_greedy_text_equals_plain_generate_alone_and_in_a_batch(folder, te
     assert await texts(fresh, *PROMPTS) == expected  # every prefix known
     await fresh.close()
     assert len({text for (text,) in expected}) == len(PROMPTS)
+
+
+@pytest.mark.parametrize("temperature", [0.0, 2.0])
+async def test_a_completions_log_probability_is_the_models_own(folder, teacher, temperature):
+    request = replace(ask(temperature=temperature, max_tokens=9, seed=5), logprobs=True)
+    (told,) = (await teacher.complete(request, IMAGES)).completions
+    (untold,) = (await teacher.complete(replace(request, logprobs=False), IMAGES)).completions
+    assert (told.text, untold.mean_logprob) == (untold.text, None)
+    checkpoint = Checkpoint.load(folder, "cpu", 2**20)
+    with torch.inference_mode():
+        decoder = Decoder(checkpoint.model, 1, 2**20)
+        prompt = checkpoint.prompt(request, IMAGES)
+        row = BatchRow(None, 0, request.sample_seed(0), temperature, 1.0, logprobs=[])
+        decoder.join([(row, *decoder.prefill([prompt])[0][:1])])
+        while len(row.tokens) < told.tokens:
+            decoder.step()
+        known = torch.tensor([[*prompt.names, *row.tokens]])
+        logits = checkpoint.model(input_ids=known).logits[0, len(prompt.names) - 1 : -1]
+    expected = torch.log_softmax(logits, -1)[range(told.tokens), row.tokens]
+    assert row.logprobs == pytest.approx(expected.tolist(), abs=1e-3)
+    assert told.mean_logprob == mean_logprob(row.logprobs)
 
 
 async def test_requests_with_and_without_an_image_run_in_one_batch(folder):

@@ -322,7 +322,7 @@ def test_the_fingerprint_changes_with_whatever_changes_the_answer():
     others = [
         ask("<think>"), ask(n=3), ask(n=2, stop=ROLLOUT), ask(n=2, seed=2), ask(n=2, max_tokens=7),
         replace(base, temperature=0.5), replace(base, top_p=0.5), replace(base, messages=system),
-        replace(base, max_thoughts=5), replace(base, top_logprobs=5),
+        replace(base, max_thoughts=5), replace(base, top_logprobs=5), replace(base, logprobs=True),
     ]  # fmt: skip
     variants = [base.fingerprint("model"), base.fingerprint("other model")]
     variants += [request.fingerprint("model") for request in others]

@@ -124,6 +124,20 @@ def test_first_tokens_and_their_alternatives_are_read_where_all_are_numbers() ->
     assert of(good, {"token": "b"}) == ()
 
 
+def test_the_mean_log_probability_is_of_all_tokens_where_each_has_one() -> None:
+    def of(*tokens: Any, wanted: bool = True) -> float | None:
+        request = replace(ASK, logprobs=wanted)
+        told = choice(logprobs={"content": [{"token": "a", "logprob": p} for p in tokens]})
+        (found,) = read_reply({"choices": [told]}, 1, request).completions
+        return found.mean_logprob
+
+    assert of(-0.5, "-2", -0.01234) == -0.8374
+    assert of(-0.5, -2, wanted=False) is None
+    assert of() is of(-0.5, None) is of(-0.5, "-inf") is None
+    (untold,) = read_reply({"choices": [choice()]}, 1, replace(ASK, logprobs=True)).completions
+    assert untold.mean_logprob is None
+
+
 def test_text_that_comes_in_parts_is_joined_without_what_is_hidden() -> None:
     parts = [{"type": "text", "text": "At "}, {"text": None}, "1</think>"]
     (found,) = read(choice(parts)).completions

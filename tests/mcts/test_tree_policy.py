@@ -7,7 +7,8 @@ import pytest
 
 from curation.traces.linearize import linearize
 from mcts.coordinates import Frame
-from mcts.tree import Node, flatten, rebuild, uct
+from mcts.selection.uct import uct
+from mcts.tree import Node, flatten, rebuild
 from tests.mcts.test_search import run, think
 from tests.support.scripted import CONFIG, QUESTION, ScriptedPolicy, seeded_teacher
 from tests.support.zoom_trees import ZOOM, grow_looks

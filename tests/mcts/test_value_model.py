@@ -9,7 +9,8 @@ from curation.grading.grade import grade
 from mcts.config import search_id
 from mcts.coordinates import Frame
 from mcts.search import search
-from mcts.tree import Node, flatten, rebuild, uct
+from mcts.selection.uct import uct
+from mcts.tree import Node, flatten, rebuild
 from tests.support.scripted import CONFIG, QUESTION, ScriptedPolicy, seeded_teacher
 
 GUIDED = replace(CONFIG, value_model="judge@1", simulations=4)

@@ -17,9 +17,9 @@ CONFIG = SearchConfig(space=CoordinateSpace.qwen3_vl())
 class ScriptedPolicy:
     """Answers `script[(node, purpose, sample)]`, or what `otherwise` computes; keeps a log."""
 
-    def __init__(self, script=None, otherwise=None, delays=None):
+    def __init__(self, script=None, otherwise=None, delays=None, logprobs=None):
         self.script, self.otherwise = script or {}, otherwise
-        self.delays = delays
+        self.delays, self.logprobs = delays, logprobs or {}
         self.log = []
 
     async def sample(self, node, purpose, steps, n, first=0):
@@ -34,7 +34,9 @@ class ScriptedPolicy:
             if isinstance(text, Exception):
                 raise text
             text, reason = text if isinstance(text, tuple) else (text, "stop")
-            samples.append(Continuation(text, reason, f"{node}/{purpose}/{i}"))
+            logprob = self.logprobs.get((node, purpose, i))
+            name = f"{node}/{purpose}/{i}"
+            samples.append(Continuation(text, reason, name, mean_logprob=logprob))
         return samples
 
 

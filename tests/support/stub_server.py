@@ -234,7 +234,9 @@ class StubServer:
             message = {"role": "assistant", "content": fields.pop("text")}
             if not self.tell_stop_reason:
                 del fields["stop_reason"]
-            choices.append({"index": i, "message": message, "logprobs": None} | fields)
+            said = {"token": "x", "logprob": -int(seed[:3], 16) / 1024}
+            logprobs = {"content": [said]} if body.get("logprobs") else None
+            choices.append({"index": i, "message": message, "logprobs": logprobs} | fields)
         prompt_tokens = (len(prompt) + len(partial)) // CHARS_A_TOKEN + 1
         lengths = [len(choice["message"]["content"]) for choice in choices]
         completion_tokens = sum(length // CHARS_A_TOKEN + 1 for length in lengths)

@@ -32,14 +32,14 @@ from dataclasses import dataclass, field
 from itertools import pairwise
 from statistics import fmean
 
-from mcts.tree import backpropagate
+from mcts.selection.uct import backpropagate
 
 END_OF_STEP = "</think>"
 
 
 @dataclass(slots=True, eq=False)
 class SampledStep:
-    """A step as it was sampled, with its statistics (a `mcts.tree.SearchNode`)."""
+    """A step as it was sampled, with its statistics (a `mcts.selection.uct.Counted`)."""
 
     path: str
     """Child numbers from the root, such as `0.2.1`; the root's is empty."""
@@ -54,16 +54,7 @@ class SampledStep:
     total: float = 0.0
     """Sum of their rewards."""
     pending: int = 0
-    prior: float | None = None
-    """None: no value model guides these trees."""
-    skipped: int = 0
-    """0, for the same reason."""
     children: list[SampledStep] = field(default_factory=list)
-
-    @property
-    def free(self) -> bool:
-        """Whether anything can follow it."""
-        return bool(self.children) or self.parent is None
 
     @property
     def value(self) -> float | None:

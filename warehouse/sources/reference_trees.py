@@ -26,8 +26,9 @@ from curation.grading.grade import grade
 from mcts.coordinates import CoordinateSpace, Frame
 from mcts.data import Question, Step, content_id
 from mcts.parsing import ParsedResponse, fold_remark, parse
+from mcts.selection.uct import backpropagate
 from mcts.teacher_policy import storable
-from mcts.tree import Node, Rollout, Tree, backpropagate
+from mcts.tree import Node, Rollout, Tree
 from warehouse.sources.published import Row
 from warehouse.sources.reading.drafts import Picture, Unusable
 from warehouse.sources.reading.image_marks import place_images

@@ -157,6 +157,7 @@ def response_rows(record: Record, model: str) -> list[Row]:
             "text": storable(completion.text),
             "finish_reason": completion.finish_reason,
             "tokens": completion.tokens,
+            "mean_logprob": completion.mean_logprob,
         }
         for i, completion in enumerate(record.completions)
     ]

@@ -68,6 +68,8 @@ class BatchRow:
     """Generated so far; the last one has not been run through the model yet."""
     entropies: list[float] | None = None
     """Of what each token was drawn from, in nats, before `top_p`; None: they are not wanted."""
+    logprobs: list[float] | None = None
+    """Of each token, in nats, before temperature and `top_p`; None: they are not wanted."""
     length: int = 0
     """Slots filled: the prompt and all generated tokens except the last."""
     delta: int = 0
@@ -205,10 +207,15 @@ class Decoder:
             known = rows[i].entropies
             assert known is not None
             known.append(nats)
-        for row, token in zip(
-            rows, choose(logits, temperatures, [row.top_p for row in rows], uniforms), strict=True
-        ):
+        tokens = choose(logits, temperatures, [row.top_p for row in rows], uniforms)
+        for row, token in zip(rows, tokens, strict=True):
             row.tokens.append(token)
+        wanted = [i for i, row in enumerate(rows) if row.logprobs is not None]
+        found = log_probabilities(logits, tokens, wanted)
+        for i, logprob in zip(wanted, found, strict=True):
+            known = rows[i].logprobs
+            assert known is not None
+            known.append(logprob)
 
     def drop(self, finished: Sequence[BatchRow]) -> None:
         """Remove rows; the last rows move into their places."""
@@ -239,6 +246,22 @@ def entropies(logits: Tensor, temperatures: Sequence[float], wanted: Sequence[in
     heat = logits.new_tensor([temperatures[i] or 1.0 for i in wanted])[:, None]
     log_probs = torch.log_softmax(logits[list(wanted)].float() / heat, -1)
     found: list[float] = torch.special.entr(log_probs.exp()).sum(-1).tolist()
+    return found
+
+
+def log_probabilities(logits: Tensor, tokens: Sequence[int], wanted: Sequence[int]) -> list[float]:
+    """Return the log-probability in nats of the chosen tokens of some rows, at temperature 1.
+
+    Args:
+        logits: (rows, vocabulary).
+        tokens: of every row.
+        wanted: numbers of the rows.
+    """
+    if not wanted:
+        return []
+    chosen = torch.tensor([tokens[i] for i in wanted], device=logits.device)[:, None]
+    log_probs = torch.log_softmax(logits[list(wanted)].float(), -1)
+    found: list[float] = log_probs.gather(-1, chosen)[:, 0].tolist()
     return found
 
 

@@ -23,6 +23,7 @@ from mcts.teachers.base import (
     Request,
     TeacherError,
     TeacherUnavailable,
+    mean_logprob,
 )
 from mcts.teachers.local.checkpoint import Checkpoint
 from mcts.teachers.local.decoder import BatchRow, Decoder
@@ -175,7 +176,8 @@ class Worker:
             elif not ended:
                 continue
             reason = "stop" if ended else "length"
-            job.done[row.index] = Completion(text, reason, len(row.tokens))
+            logprob = mean_logprob(row.logprobs or ())
+            job.done[row.index] = Completion(text, reason, len(row.tokens), mean_logprob=logprob)
             finished.append(row)
         self._decoder.drop(finished)
         for job in {row.owner for row in finished}:
@@ -200,4 +202,7 @@ class Worker:
 
 def _row(job: Job, index: int) -> BatchRow:
     request = job.request
-    return BatchRow(job, index, request.sample_seed(index), request.temperature, request.top_p)
+    return BatchRow(
+        job, index, request.sample_seed(index), request.temperature, request.top_p,
+        logprobs=[] if request.logprobs else None,
+    )  # fmt: skip
