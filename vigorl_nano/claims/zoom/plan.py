@@ -59,6 +59,10 @@ class Size:
     draw_seeds: tuple[int, ...] = (81_001, 81_003)
     """Of the questions of each split. 81,002 drew the test questions of earlier plans, whose
     results shaped this one, so it is tested on others."""
+    sft: tuple[str, ...] = ()
+    """What differs from the recipe in every SFT, as `--set`."""
+    grpo: tuple[str, ...] = ()
+    """What differs from the recipe in every GRPO, as `--set`."""
     start: str = "nano-zoom"
     """The model that every arm starts from, and the teacher of every search."""
 
@@ -74,7 +78,10 @@ class Size:
 
 
 FULL = Size(160, 400, (0, 1, 2, 3, 4), 8, 6, warm_steps=40, rl_steps=70)
-QUICK = Size(12, 16, (0,), 3, 4, warm_steps=2, rl_steps=2)
+QUICK = Size(
+    12, 16, (0,), 3, 4, warm_steps=2, rl_steps=2,
+    sft=("batch=8", "micro_batch=8"), grpo=("questions=4", "group=4", "micro_batch=16"),
+)  # fmt: skip
 
 
 @dataclass(frozen=True, slots=True)

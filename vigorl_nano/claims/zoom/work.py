@@ -148,7 +148,7 @@ def train_arm(experiment: Experiment, stage: Stage) -> Row:
             f"steps={steps}", f"seed={stage.seed}", f"reward={arm.reward}",
             f"prefixes={arm.prefixes}", f"dead_group_tokens={arm.dead_group_tokens}",
             "pass_rates=student" if arm.difficulty else f"bands={EVERY_BAND}",
-            *NO_ALARMS, NO_TRACKERS,
+            *size.grpo, *NO_ALARMS, NO_TRACKERS,
         ),
     )  # fmt: skip
     return train_model(settings, steps)
@@ -174,7 +174,7 @@ def _sft(experiment: Experiment, stage: Stage, arm: Arm, part: str, steps: int) 
     settings = SftSettings.checked(
         recipe=RECIPES[0], name=experiment.model_name(stage.arm, stage.seed, part),
         model=experiment.size.start, home=data["home"], dataset=data["dataset"],
-        override=(f"steps={steps}", f"seed={stage.seed}", NO_TRACKERS),
+        override=(f"steps={steps}", f"seed={stage.seed}", *experiment.size.sft, NO_TRACKERS),
     )  # fmt: skip
     return train_model(settings, steps)
 
