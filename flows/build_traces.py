@@ -23,6 +23,7 @@ from flows.stages.prometheus import served
 from flows.stages.regrade import regrade
 from flows.stages.replay import replay
 from flows.stages.shards.pool_workers import run_stored_shard
+from flows.teachers.trained import needs_gpu
 
 
 @flow(name="build-traces", log_prints=True)
@@ -39,7 +40,7 @@ async def build_traces(settings: BuildSettings) -> str:
     if settings.regrade:
         return (await regrade(settings)).sentence()
     progress = await FlowProgress.begun(f"build-traces/{settings.task}")
-    async with gpu_slot(settings.teacher.startswith("vllm:")):
+    async with gpu_slot(needs_gpu(settings.teacher)):
         with served(settings.metrics, progress):
             summary = await build(settings, progress=progress, step=as_task)
     await progress.flush()

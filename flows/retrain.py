@@ -27,6 +27,7 @@ from flows.settings import TrainSettings
 from flows.stages.retrain.report import read_report
 from flows.stages.retrain.run import retrain as run_cycle
 from flows.stages.retrain.stages import Tools
+from flows.teachers.trained import needs_gpu
 from warehouse.storage.lease import LeaseHeld
 
 
@@ -42,7 +43,7 @@ async def retrain(settings: RetrainSettings) -> str:
     said = ""
     while True:
         try:
-            async with gpu_slot((settings.teacher or "").startswith("vllm:")):
+            async with gpu_slot(needs_gpu(settings.teacher or "")):
                 ended = await run_cycle(settings, Tools(train, log.info))
         except LeaseHeld as held:  # its holder looks again when it is done
             log.info(str(held))

@@ -29,6 +29,7 @@ from flows import server_options
 from flows.search_settings import SearchSettings, ZoomSettings
 from flows.settings_base import POSITIONAL, FieldProblem, Flag, Problem, Settings, option
 from mcts.data import ResponseStyle
+from mcts.teachers.base import members
 from mcts.teachers.checkpoints import default_model
 
 # ---- what several commands share -----------------------------------------------------------------
@@ -77,7 +78,8 @@ class TeacherSettings(ServerSettings, HomeSettings):
         default_factory=default_model,
         description="a registered model, one trained here or champion:TASK, a checkpoint folder, "
         "vllm:MODEL, served:NAME of `vigorl serve --ray`, or the URL of an OpenAI-compatible "
-        "server, or several of one model with commas between; the registered default when left out",
+        "server, or several of one model with commas between; 'A + B' asks both by turns; the "
+        "registered default when left out",
     )
     model: str | None = option(None, "model to ask a server for; its first when left out")
     revision: str | None = option(None, "revision of a server's weights, where its name says none")
@@ -195,7 +197,7 @@ class BuildSettings(TeacherSettings, ZoomSettings, SearchSettings):
         self.only_for("builds with a value_model", self.value_model, "value_weight value_rollouts")
         if self.replay + self.regrade + self.dry_run > 1:
             raise Problem("replay, regrade and dry_run: give one of them")
-        if self.on != "here" and self.teacher.startswith("vllm"):
+        if self.on != "here" and any(name.startswith("vllm") for name in members(self.teacher)):
             raise FieldProblem(
                 "on", "each worker would start a vLLM of its own: start one with `vigorl serve`"
             )

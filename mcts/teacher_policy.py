@@ -22,7 +22,7 @@ from mcts.journal.journal import JournaledTeacher
 from mcts.journal.records import Key, Record
 from mcts.policy import Continuation
 from mcts.prompts import build_messages, load_prompt
-from mcts.teachers.base import Request, TeacherUnavailable, seed_of
+from mcts.teachers.base import Request, TeacherUnavailable
 from mcts.zoom.crops import CropImages
 from mcts.zoom.turns import STOPS
 
@@ -111,7 +111,7 @@ class TeacherPolicy:
             top_p=config.top_p,
             max_tokens=tokens,
             stop=stop,
-            seed=seed_of(key.search_id, key.node, key.purpose, key.sample),
+            seed=key.seed,
             logprobs=self._wants_logprobs(key.purpose),
             max_thoughts=self._max_thoughts(key.purpose, len(steps)),
         )

@@ -1,6 +1,6 @@
 """Slots on this server's GPUs: flows that need one wait for each other in Prefect.
 
-    async with gpu_slot(settings.teacher.startswith("vllm:")):
+    async with gpu_slot(needs_gpu(settings.teacher)):
         ...
 
 `vigorl up` makes the global concurrency limit `gpu` (one flow at a time; `prefect gcl update gpu

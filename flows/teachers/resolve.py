@@ -10,11 +10,13 @@ TeacherSettings(teacher="http://gpu:8000", space="qwen2.5-vl")    # a server suc
 TeacherSettings(teacher="http://a:8000,http://b:8000", ...)       # several of one model
 TeacherSettings(teacher="served:qwen3-vl-4b", ...)                # those of `vigorl serve --ray`
 TeacherSettings(teacher="vllm:./checkpoints/qwen3-vl-4b")         # a server of its own
+TeacherSettings(teacher="nano + my-model")                        # several models, in turns
 """
 
 from __future__ import annotations
 
 import os
+from collections.abc import Sequence
 from contextlib import AbstractContextManager, ExitStack
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -25,9 +27,15 @@ from flows.server_options import parsed_body, parsed_headers
 from flows.settings import FieldProblem, Problem, ServeSettings, TeacherSettings
 from flows.teachers.served import served_urls
 from flows.teachers.spaces import checkpoint_space, limited_space, server_space, space_by_name
-from flows.teachers.trained import OWN_SERVER, SERVED, URL, served_model, trained_model
+from flows.teachers.trained import (
+    OWN_SERVER,
+    SERVED,
+    URL,
+    served_model,
+    trained_model,
+)
 from mcts.coordinates import CoordinateSpace
-from mcts.teachers.base import Teacher
+from mcts.teachers.base import Teacher, members
 from mcts.teachers.capabilities import parse_capabilities
 from mcts.teachers.checkpoints import (
     GENERAL,
@@ -39,6 +47,7 @@ from mcts.teachers.checkpoints import (
     registered_checkpoints,
 )
 from mcts.teachers.credentials import Access, CredentialProblem, mask_url, read_key, split_url
+from mcts.teachers.ensemble import Ensemble
 from mcts.teachers.local.teacher import LocalTeacher
 from mcts.zoom.config import ZoomConfig
 from mcts.zoom.recorded import recorded_zoom
@@ -94,11 +103,40 @@ def resolve(settings: TeacherSettings, *, reconnect: bool = False) -> ResolvedTe
         Problem: there is no such model, its coordinate space is not known, or vLLM is missing.
         WarehouseError: a model trained here is not unique, or its files are lost.
     """
+    if len(names := members(settings.teacher)) > 1:
+        return _ensemble(settings, names, reconnect)
     if URL.match(settings.teacher) or SERVED.match(settings.teacher):
         return _server(settings, reconnect)
     if OWN_SERVER.match(settings.teacher):
         return _own_server(settings)
     return _checkpoint(settings)
+
+
+def _ensemble(settings: TeacherSettings, names: Sequence[str], reconnect: bool) -> ResolvedTeacher:
+    """Make one teacher of several models, which are asked alike and point in the same space."""
+    if not all(names) or len(set(names)) < len(names):
+        raise FieldProblem("teacher", "several models together are named once each: A + B")
+    if sum(OWN_SERVER.match(name) is not None for name in names) > 1:
+        raise FieldProblem("teacher", "a run starts one vLLM server: start others beforehand")
+    parts = [settings.model_copy(update={"teacher": name}) for name in names]
+    resolved = [resolve(part, reconnect=reconnect) for part in parts]
+    first = resolved[0]
+    for name, member in zip(names[1:], resolved[1:], strict=True):
+        differ = f"{mask_url(names[0])} and {mask_url(name)} can't search together: they"
+        if member.space != first.space:
+            raise FieldProblem("teacher", f"{differ} point in different spaces")
+        if member.style.prompts != first.style.prompts or member.style.prompt != first.style.prompt:
+            raise FieldProblem("teacher", f"{differ} are asked with different prompts")
+        if (member.zoom, member.observation_role) != (first.zoom, first.observation_role):
+            raise FieldProblem("teacher", f"{differ} are shown crops in different ways")
+    longest = max(member.step_tokens for member in resolved)
+    return replace(
+        first,
+        teacher=Ensemble([member.teacher for member in resolved]),
+        style=first.style if longest == first.step_tokens
+        else replace(first.style, step_tokens=longest),
+        bounded=all(member.bounded for member in resolved),
+    )  # fmt: skip
 
 
 def _checkpoint(settings: TeacherSettings) -> ResolvedTeacher:

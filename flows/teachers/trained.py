@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import TypeVar
 
 from flows.settings import Problem, TeacherSettings
+from mcts.teachers.base import TOGETHER, members
 from mcts.teachers.checkpoints import find_checkpoint
 from warehouse.models import find_model, open_model
 from warehouse.storage.home import Warehouse
@@ -21,6 +22,17 @@ URL = re.compile(r"https?://", re.IGNORECASE)
 OWN_SERVER = re.compile(r"vllm(-cpu)?:")
 SERVED = re.compile(r"served:")
 _Settings = TypeVar("_Settings", bound=TeacherSettings)
+
+
+def is_served(teacher: str) -> bool:
+    """Return whether a server runs a teacher, or one of its models."""
+    forms = (URL, SERVED, OWN_SERVER)
+    return any(form.match(name) for name in members(teacher) for form in forms)
+
+
+def needs_gpu(teacher: str) -> bool:
+    """Return whether a run starts a server on a GPU for a teacher, or for one of its models."""
+    return any(name.startswith("vllm:") for name in members(teacher))
 
 
 def name_once(settings: _Settings) -> _Settings:
@@ -42,6 +54,8 @@ def teacher_id(home: str | None, teacher: str) -> str:
     Raises:
         WarehouseError: the task has no such model, or several have such a name.
     """
+    if len(names := members(teacher)) > 1:
+        return TOGETHER.join(teacher_id(home, name) for name in names)
     own, row = OWN_SERVER.match(teacher), trained_teacher(home, teacher)
     return f"{own[0] if own else ''}{row['model_id']}" if row else teacher
 
@@ -63,8 +77,8 @@ def trained_model(home: str | None, name: str) -> Row | None:
     Raises:
         WarehouseError: the task has no such model, or several have such a name.
     """
-    elsewhere = not name or URL.match(name) or OWN_SERVER.match(name) or find_checkpoint(name)
-    if elsewhere or Path(name, "config.json").is_file():
+    elsewhere = not name or TOGETHER in name or URL.match(name) or OWN_SERVER.match(name)
+    if elsewhere or find_checkpoint(name) or Path(name, "config.json").is_file():
         return None
     return find_model(Warehouse.at(home), name)
 

@@ -15,7 +15,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from mcts.data import content_id
-from mcts.teachers.base import Completion, Reply, TeacherError
+from mcts.teachers.base import Completion, Reply, TeacherError, seed_of
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,6 +30,11 @@ class Key:
     """What is requested (`mcts.policy.Policy.sample`), or `judge`."""
     sample: int
     """Index of the request's first sample among those of this purpose at this node."""
+
+    @property
+    def seed(self) -> int:
+        """The seed of the request's first sample; sample i of n has the i-th after it."""
+        return seed_of(self.search_id, self.node, self.purpose, self.sample)
 
     @property
     def order(self) -> tuple[list[tuple[int, str]], str, int]:

@@ -3,6 +3,7 @@
 A `Request` is a conversation of texts and images with sampling parameters; a `Teacher` answers it
 with a `Reply` of n completions. Teachers: `mcts.teachers.openai_client.OpenAITeacher` (a server
 such as vLLM), `mcts.teachers.replicas.Replicas` (several servers of one model),
+`mcts.teachers.ensemble.Ensemble` (several models),
 `mcts.teachers.local.teacher.LocalTeacher` (a checkpoint in this process) and
 `mcts.teachers.reconnect.ReconnectingTeacher` (any of them, waiting while its server is away). A
 search uses any of them through the journal (`mcts.journal.journal`).
@@ -25,22 +26,51 @@ question, so the run stops, and continues from its journal later.
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, fields
 from statistics import fmean
-from typing import Any, Literal, Protocol
+from typing import Any, Literal, Protocol, TypeVar
 
 from mcts.data import content_id
 
+T = TypeVar("T")
 Role = Literal["system", "user", "assistant", "tool"]
 
 MAX_SEED = 2**63 - 1
 """Servers read a seed into a signed 64-bit integer; vLLM refuses a larger one."""
 
 
+TOGETHER = " + "
+"""Between the names, and between the identities, of several models that are one teacher."""
+
+
 def seed_of(*parts: object) -> int:
     """Hash a request's key into its seed; neighbouring seeds would overlap between requests."""
     return int(content_id(*parts)[:15], 16)
+
+
+def sample_seed(seed: int, i: int) -> int:
+    """Return the seed of sample i of a request (wraps at 2**63, so it fits a server's type)."""
+    return (seed + i) & MAX_SEED
+
+
+def members(name: str) -> list[str]:
+    """Split the name, or the identity, of a teacher into those of its models: usually one."""
+    return [member.strip() for member in name.split(TOGETHER)]
+
+
+def member_of(identity: str, seed: int) -> str:
+    """Return the identity of the model that draws the sample with this seed.
+
+    Args:
+        identity: a teacher's; one that is not several models draws it itself.
+    """
+    return drawn_by(members(identity), seed)
+
+
+def drawn_by(models: Sequence[T], seed: int) -> T:
+    """Return which of several models draws the sample with this seed."""
+    return models[seed % len(models)]
 
 
 @dataclass(frozen=True, slots=True)
@@ -117,8 +147,8 @@ class Request:
         return tuple(part.image_id for part in parts if isinstance(part, ImagePart))
 
     def sample_seed(self, i: int) -> int:
-        """Return the seed of sample i (wraps at 2**63, so it always fits the server's type)."""
-        return (self.seed + i) & MAX_SEED
+        """Return the seed of sample i."""
+        return sample_seed(self.seed, i)
 
     def fingerprint(self, model_identity: str) -> str:
         """Return a hex hash of all that determines the answer: this request and the model."""
@@ -232,6 +262,12 @@ class Ledger:
     """Prompt tokens that are images."""
     estimated: int = 0
     """Responses whose tokens the server did not count, so that they were estimated."""
+
+    @classmethod
+    def total(cls, ledgers: Iterable[Ledger]) -> Ledger:
+        """Return the sum of several."""
+        known = list(ledgers)
+        return cls(**{f.name: sum(getattr(one, f.name) for one in known) for f in fields(cls)})
 
     def add(self, reply: Reply) -> None:
         """Add a reply's tokens."""

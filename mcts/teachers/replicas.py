@@ -16,7 +16,7 @@ from __future__ import annotations
 import asyncio
 import time
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, fields
+from dataclasses import dataclass
 
 from mcts.data import content_id
 from mcts.teachers.base import ImagePart, Ledger, Reply, Request, TeacherError, TeacherUnavailable
@@ -76,9 +76,7 @@ class Replicas:
     @property
     def ledger(self) -> Ledger:
         """The sum over the servers; a request that moved counts at both."""
-        ledgers = [replica.teacher.ledger for replica in self._replicas]
-        sums = {f.name: sum(getattr(one, f.name) for one in ledgers) for f in fields(Ledger)}
-        return Ledger(**sums)
+        return Ledger.total(replica.teacher.ledger for replica in self._replicas)
 
     async def open(self) -> None:
         """Find the model on every server; those that do not answer are tried again later.

@@ -3,8 +3,9 @@
     watch = TurnWatch(ask)                      # `ask` sends a probe and returns its reply
     await watch.begins_anew(request, reply, known=None)      # True: it can't continue a turn
 
-Only its words tell: samples that all repeat the turn's first words do at once. Where one does, the
-server is asked once to go on counting, a turn of which it is plain what follows.
+Only its words tell: samples that all repeat the turn's first words do at once. Where one does,
+which may be by chance, the server is asked once to go on counting, a turn of which it is plain what
+follows; if that tells nothing either, so do several replies in a row.
 """
 
 from __future__ import annotations
@@ -27,6 +28,10 @@ COUNTING = Request(
 """Nobody begins so: a server that continues this turn goes on behind seven, or repeats it."""
 
 
+IN_A_ROW = 3
+"""Replies of one sample, one after the other, that begin their turn again by no chance."""
+
+
 class TurnWatch:
     """What is known of one server's partial turns.
 
@@ -39,6 +44,8 @@ class TurnWatch:
         self.watched = watched
         self._ask = ask
         self._counting: asyncio.Task[bool | None] | None = None
+        self._in_a_row = 0
+        """Replies since the last one that did not begin its turn again."""
 
     async def begins_anew(self, request: Request, reply: Reply, known: bool | None) -> bool:
         """Return whether the server begins a partial turn again, though it took it.
@@ -53,7 +60,9 @@ class TurnWatch:
         turn = AssistantTurn(request.messages[-1].text, request.stop)
         texts = [completion.text for completion in reply.completions]
         anew = turn.begun_anew(texts)
-        if known is None and anew:
+        self._in_a_row = self._in_a_row + 1 if anew else 0
+        by_no_chance = anew and (len(texts) > 1 or turn.in_answer or self._in_a_row >= IN_A_ROW)
+        if known is None and by_no_chance:
             return True
         if not self.watched or not (anew or turn.may_be_begun_anew(texts)):
             return False
@@ -61,7 +70,7 @@ class TurnWatch:
             self._counting = asyncio.create_task(self._continues_counting())
         continues = await asyncio.shield(self._counting)
         self.watched = continues is None
-        return not continues if continues is not None else anew and len(texts) > 1
+        return by_no_chance if continues is None else not continues
 
     async def _continues_counting(self) -> bool | None:
         """Ask the server to continue a turn where it is plain what follows; once a run."""

@@ -87,13 +87,18 @@ class AssistantTurn:
             return still_open[0]
         return self.stops[0] if len(self.stops) == 1 and not tags else ""
 
+    @property
+    def in_answer(self) -> bool:
+        """Whether the partial turn has opened its answer."""
+        return _is_open("answer", self.partial)
+
     def begun_anew(self, texts: Sequence[str]) -> bool:
         """Return whether completions begin the turn again instead of going on.
 
         They do where each of them repeats the turn's first thought, numbers aside, or opens a
         thought inside the answer that the partial turn had opened.
         """
-        if _is_open("answer", self.partial):
+        if self.in_answer:
             return bool(texts) and all(text.lstrip().startswith("<think>") for text in texts)
         first = _words(self.partial)
         return bool(first and texts) and all(_words(text) == first for text in texts)

@@ -10,6 +10,7 @@ from flows.settings import FieldProblem, Problem, TeacherSettings
 from flows.teachers.resolve import resolve, server_address
 from mcts.coordinates import CoordinateSpace
 from mcts.teachers import openai_client
+from mcts.teachers.ensemble import Ensemble
 from mcts.teachers.reconnect import ReconnectingTeacher
 from mcts.teachers.replicas import Replicas
 
@@ -67,6 +68,38 @@ def test_several_servers_share_what_one_would_hold() -> None:
     for one in clients:
         assert (one.how["connect_retries"], one.how["image_cache_bytes"]) == (1, 2**27)
     assert isinstance(resolve(settings(), reconnect=True).teacher, ReconnectingTeacher)
+
+
+def test_models_that_are_asked_alike_are_one_teacher() -> None:
+    found = resolve(settings("nano + nano-reader", space=None))
+    alone = [resolve(settings(name, space=None)) for name in ("nano", "nano-reader")]
+    assert found.teacher.identity == " + ".join(one.teacher.identity for one in alone)
+    assert (found.space, found.style, found.bounded) == (alone[0].space, alone[0].style, False)
+    served = resolve(settings("http://a:1 + http://b:1,http://c:1"), reconnect=True)
+    assert isinstance(served.teacher, Ensemble) and served.bounded
+
+
+@pytest.mark.parametrize(
+    ("teacher", "sentence"),
+    [
+        ("nano + nano", "several models together are named once each"),
+        ("nano + ", "several models together are named once each"),
+        ("vllm:a + vllm-cpu:b", "a run starts one vLLM server"),
+        ("nano + nano-zoom", "nano and nano-zoom can't search together: they point in different"),
+        (
+            "nano + http://u:secret@a:1",
+            r"nano and http://.*a:1 can't search .*: they are asked",
+        ),
+        ("nano + nowhere", "'nowhere' is no registered model"),
+    ],
+)
+def test_models_that_differ_in_how_they_are_asked_are_no_teacher(
+    teacher: str, sentence: str
+) -> None:
+    space = "qwen3-vl" if "http" in teacher else None
+    with pytest.raises(Problem, match=sentence) as told:
+        resolve(settings(teacher, space=space))
+    assert "secret" not in str(told.value)
 
 
 def test_a_checkpoint_in_this_process_is_not_asked_to_count() -> None:

@@ -113,8 +113,8 @@ class Server:
             raise self.says
         return Reply((Completion(self.says, "stop", 1),), 1, None, 1, 0.1)
 
-    async def anew(self, *texts: str, known: bool | None = None) -> bool:
-        messages = (Message("user", (TextPart("?"),)), Message("assistant", (TextPart(ONE),)))
+    async def anew(self, *texts: str, known: bool | None = None, turn: str = ONE) -> bool:
+        messages = (Message("user", (TextPart("?"),)), Message("assistant", (TextPart(turn),)))
         request = Request(messages, len(texts), 1.0, 1.0, 9, tuple(ROLLOUT), 1)
         reply = Reply(tuple(Completion(t, "stop", 1) for t in texts), 1, None, 1, 0.1)
         return await self.watch.begins_anew(request, reply, known)
@@ -150,6 +150,17 @@ async def test_where_counting_tells_nothing_several_samples_alike_do(
     assert not await server.anew(ANEW, known=True), "one may be by chance"
     assert await server.anew(ANEW, ANEW, known=True)
     assert server.watch.watched and len(server.asked) == 1
+
+
+@pytest.mark.parametrize("known", [None, True])
+async def test_one_sample_alone_may_repeat_itself_by_chance(known: bool | None) -> None:
+    counts = Server(" eight, nine")
+    assert not await counts.anew(ANEW, known=known) and not counts.watch.watched
+    untold = Server("I")
+    found = [await untold.anew(text, known=known) for text in (ANEW, ANEW, TWO, ANEW, ANEW, ANEW)]
+    assert found == [False] * 5 + [True] and len(untold.asked) == 1
+    inside = Server("I")
+    assert await inside.anew(TWO, known=known, turn=f"{ONE}\n<answer>")
 
 
 def test_a_reply_that_says_nothing_new_is_refused() -> None:

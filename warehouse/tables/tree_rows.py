@@ -18,6 +18,7 @@ from curation.grading.grade import vote_of
 from mcts.config import SearchConfig
 from mcts.journal.records import Record
 from mcts.teacher_policy import sample_id, storable
+from mcts.teachers.base import member_of, sample_seed
 from mcts.tree import Tree, TreeRows, flatten
 from warehouse.tables.schema import Row
 
@@ -135,7 +136,6 @@ def response_rows(record: Record, model: str) -> list[Row]:
         "path": record.key.node,
         "purpose": record.key.purpose,
         "fingerprint": record.fingerprint,
-        "model": model,
         "request_id": record.response_id,
     }
     once = {
@@ -146,7 +146,11 @@ def response_rows(record: Record, model: str) -> list[Row]:
     }
     if record.failure is not None:
         failed = {"error": record.failure.kind, "message": record.failure.message}
-        first = {"response_id": sample_id(record, 0), "sample": record.key.sample}
+        first = {
+            "response_id": sample_id(record, 0),
+            "sample": record.key.sample,
+            "model": model,
+        }
         return [{**shared, **once, **first, **failed}]
     return [
         {
@@ -154,6 +158,7 @@ def response_rows(record: Record, model: str) -> list[Row]:
             **(once if i == 0 else {}),
             "response_id": sample_id(record, i),
             "sample": record.key.sample + i,
+            "model": member_of(model, sample_seed(record.key.seed, i)),
             "text": storable(completion.text),
             "finish_reason": completion.finish_reason,
             "tokens": completion.tokens,

@@ -18,7 +18,7 @@ from flows.teachers.resolve import OWN_SERVER, SERVED, URL, server_address
 from flows.teachers.served import served_urls
 from flows.teachers.spaces import checkpoint_space
 from flows.teachers.vllm_command import program
-from mcts.teachers.base import TeacherUnavailable
+from mcts.teachers.base import TeacherUnavailable, members
 from mcts.teachers.checkpoints import find_checkpoint, registered_checkpoints
 from mcts.teachers.credentials import DEFAULT_KEYS, mask_url
 from mcts.teachers.openai_client import OpenAITeacher
@@ -30,7 +30,11 @@ _ANSWER_S = 8.0
 
 def check_teacher(settings: TeacherSettings) -> Iterator[Diagnosis]:
     """Find out whether a build with this teacher could begin."""
-    name = settings.teacher
+    for name in members(settings.teacher):
+        yield from _check(settings, name)
+
+
+def _check(settings: TeacherSettings, name: str) -> Iterator[Diagnosis]:
     if URL.match(name) or SERVED.match(name):
         urls = name.split(",")
         if SERVED.match(name):

@@ -45,7 +45,7 @@ from flows.stages.retrain.new_data import (
     uncounted_trees,
     unrevoked_statement,
 )
-from flows.teachers.trained import OWN_SERVER, SERVED, URL
+from flows.teachers.trained import is_served
 from mcts.data import ResponseStyle
 from training.evaluation.report import EvaluationReport
 from training.recipes import GrpoRecipe, load_recipe
@@ -133,11 +133,10 @@ def shared_out(
     for teacher, asked in ((settings.teacher, mine), (settings.beside, others)):
         if asked:
             share = len(asked) / len(questions)
-            served = any(form.match(teacher or "") for form in (URL, SERVED, OWN_SERVER))
             tokens = settings.run_tokens and math.ceil(settings.run_tokens * share)
             part = {
                 "teacher": teacher, "run_tokens": tokens,
-                "space": settings.space if served else None,
+                "space": settings.space if is_served(teacher or "") else None,
                 "run_money": settings.run_money and settings.run_money * share,
                 "run_seconds": settings.run_seconds and settings.run_seconds * share,
             }  # fmt: skip

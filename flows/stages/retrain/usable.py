@@ -13,7 +13,7 @@ from flows.stages.curate import read_filters
 from flows.stages.train import other_kind
 from flows.teachers.resolve import resolve
 from flows.teachers.spaces import server_space, space_by_name
-from flows.teachers.trained import OWN_SERVER, SERVED, URL, teacher_id, trained_model
+from flows.teachers.trained import SERVED, is_served, teacher_id, trained_model
 from training.recipes import load_recipe
 from warehouse.storage.home import Warehouse
 
@@ -35,8 +35,7 @@ async def usable(settings: RetrainSettings) -> RetrainSettings:
     named = {"teacher": settings.teacher, "beside": settings.beside}
     ids = {role: teacher_id(settings.home, name) for role, name in named.items() if name}
     for name in ids.values():
-        served = any(form.match(name) for form in (URL, SERVED, OWN_SERVER))
-        space = settings.space if served or not settings.beside else None
+        space = settings.space if is_served(name) or not settings.beside else None
         await require_teacher(settings, name, space)
     return settings.model_copy(update=ids)
 
