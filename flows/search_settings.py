@@ -51,7 +51,10 @@ class SearchSettings(Settings):
         0.0, "how far exploration shrinks where little is right, up to 1; 0: not", ge=0, le=1
     )
     policy_prior: float = option(
-        0.0, "power of what the teacher finds likelier in exploration, 1 as in PUCT; 0: none", ge=0
+        0.0,
+        "power of what the teacher finds likelier in exploration, 1 as in PUCT; 0: none",
+        ge=0,
+        le=10,
     )
 
 

@@ -22,7 +22,7 @@ from mcts.journal.journal import JournaledTeacher
 from mcts.journal.records import Key, Record
 from mcts.policy import Continuation
 from mcts.prompts import build_messages, load_prompt
-from mcts.teachers.base import Request, TeacherUnavailable
+from mcts.teachers.base import Request
 from mcts.zoom.crops import CropImages
 from mcts.zoom.turns import STOPS
 
@@ -66,8 +66,6 @@ class TeacherPolicy:
         if isinstance(self._images, CropImages):
             self._images.add(self._question, steps)
         record = await self._teacher.ask(key, self.request(key, steps, n), self._images)
-        if self._wants_logprobs(purpose):
-            _require_logprobs(record)
         cost = Cost(
             record.prompt_tokens, record.completion_tokens, record.started_at, record.seconds,
             record.image_tokens,
@@ -127,19 +125,6 @@ class TeacherPolicy:
         if not config.bounded or config.zoom is not None or purpose not in ("rollout", "chain"):
             return 0
         return left if purpose == "chain" else min(config.rollout_steps, left)
-
-
-def _require_logprobs(record: Record) -> None:
-    """Check that completions have log-probabilities.
-
-    Raises:
-        TeacherUnavailable: none has.
-    """
-    if all(completion.mean_logprob is None for completion in record.completions):
-        raise TeacherUnavailable(
-            "the teacher reports no log-probabilities, which policy_prior needs: leave it out",
-            permanent=True,
-        )
 
 
 def storable(text: str) -> str:

@@ -41,6 +41,7 @@ from flows.teachers.trained import name_once
 from mcts.budget import Budget
 from mcts.data import Question
 from mcts.journal.journal import Journal
+from mcts.teachers.base import members
 from mcts.teachers.checkpoints import find_checkpoint
 from warehouse.query.run_query import connect_trusted
 from warehouse.sources import task_of
@@ -163,7 +164,7 @@ def _remarks(
     prices = settings.price_in, settings.price_out
     remarks = {"cost": describe_cost(spent, kept, *prices, estimated=outcome.estimated)}
     why = "" if zooms else task_of(settings.task).smoke_test_only
-    if why and find_checkpoint(settings.teacher):
+    if why and any(find_checkpoint(name) for name in members(settings.teacher)):
         remarks["remark"] = f"smoke test only: these traces show that everything runs ({why})"
     if outcome.prefetched[0]:
         remarks["prefetch"] = (

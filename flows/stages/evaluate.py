@@ -26,6 +26,7 @@ from flows.teachers.resolve import ResolvedTeacher, resolve
 from flows.teachers.response_styles import WayOfAsking, way_of_asking, without_zoom
 from flows.teachers.trained import trained_teacher
 from mcts.data import Question
+from mcts.teachers.base import members
 from mcts.teachers.credentials import mask_url
 from training.evaluation.controls import CROP_CONTROLS
 from training.evaluation.measure import (
@@ -255,6 +256,8 @@ class _Benchmark:
 
     def _demanded(self, name: str, way: WayOfAsking) -> int:
         """Return how many steps the prompt demands: of a student of GRPO what it was asked for."""
+        if len(names := members(name)) > 1:
+            return max(self._demanded(one, way) for one in names)
         row = trained_teacher(self.settings.home, name)
         recipe = json.loads(row["recipe"]) if row is not None else {}
         if recipe.get("kind") == "grpo" and "min_thoughts" in recipe:

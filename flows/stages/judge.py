@@ -38,7 +38,7 @@ from mcts.journal.records import Key, Record
 from mcts.parsing import render
 from mcts.prompts import load_prompt
 from mcts.teacher_policy import TeacherPolicy
-from mcts.teachers.base import Request, TeacherError
+from mcts.teachers.base import Request, TeacherError, member_of
 from mcts.teachers.shared_refusal import SharedRefusal
 from warehouse.maintenance.delete import delete_rows
 from warehouse.query.read_back import read_traces, rows_among
@@ -193,8 +193,8 @@ class OpenJudge:
         default_factory=lambda: defaultdict(asyncio.Lock)
     )
     """One request at a time for a place of the journal: later ones find the response there."""
-    gives_probabilities: bool = True
-    """Whether the model is still expected to give its first word's probabilities."""
+    silent: set[str] = field(default_factory=set)
+    """Models that do not give their first word's probabilities."""
 
     async def put(
         self, what: str, request: Request, images: Mapping[str, bytes], *parts: object
@@ -274,8 +274,9 @@ async def _look(opened: OpenJudge, step: Step, question: Question) -> Row:
         crop_id, crop = await asyncio.to_thread(prompts.cut_out, data, region)
     except (KeyError, OSError) as error:
         return {"note": f"the picture cannot be read: {error}"}
-    if opened.gives_probabilities:
-        request = prompts.region_request(step, crop_id)
+    request = prompts.region_request(step, crop_id)
+    asked = member_of(opened.identity, request.seed)
+    if asked not in opened.silent:
         try:
             record = await opened.put("region", request, {crop_id: crop}, crop_id, step.thought, 0)
             value = prompts.probability(record.completions)
@@ -283,7 +284,7 @@ async def _look(opened: OpenJudge, step: Step, question: Question) -> Row:
                 names = [record.response_id]
                 return {"value": value, "n": 1, "note": "logprobs", "responses": names}
             if not any(completion.top_logprobs for completion in record.completions):
-                opened.gives_probabilities = False
+                opened.silent.add(asked)
         except TeacherError:
             pass  # some servers refuse to give probabilities; what else is wrong shows below
     request = prompts.region_request(step, crop_id, opened.samples)

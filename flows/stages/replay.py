@@ -15,7 +15,7 @@ import json
 import tempfile
 import uuid
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from typing import Any
 
 from curation.grading.grade import grade
@@ -28,11 +28,12 @@ from flows.stages.search import Search, name_searches, search_config
 from flows.teachers.resolve import resolve
 from mcts.concurrency import gather
 from mcts.config import SearchConfig
+from mcts.coordinates import CoordinateSpace
 from mcts.journal.journal import Journal, JournaledTeacher, JournalMismatch, ReplayMiss
 from mcts.journal.records import Failure, Key, Record
 from mcts.search import search
 from mcts.teacher_policy import TeacherPolicy
-from mcts.teachers.base import Completion
+from mcts.teachers.base import TOGETHER, Completion, members
 from warehouse.query.read_back import rows_about
 from warehouse.storage.home import Warehouse
 from warehouse.tables.delta import commit_trees, record_run, rows_to_arrow
@@ -125,7 +126,7 @@ def recorded_searches(
     known = query(warehouse, "SELECT DISTINCT model FROM trees")["model"].to_pylist()
     found: dict[str, list[Search]] = {}
     for identity in sorted({*known, *journal.teachers}):
-        if settings.model and identity.split("@")[0] != settings.model:
+        if settings.model and settings.model not in (identity, _model_names(identity)):
             continue
         searches = name_searches(warehouse, settings, questions, config, identity)
         ids = [s.tree_id for s in searches]
@@ -138,9 +139,17 @@ def recorded_searches(
             f"nothing is recorded in {warehouse.root} for these questions with these settings; "
             "a replay wants the settings of the build it repeats"
         )
+    alike = [name for name in found if len(members(name)) == len(members(settings.teacher))]
+    if len(alike) == 1:
+        return alike[0], found[alike[0]]
     if len(found) > 1:
         raise Problem(f"{' and '.join(found)} have answered these searches: give --model")
     return next(iter(found.items()))
+
+
+def _model_names(identity: str) -> str:
+    """Return the name of an identity's model, or those of several: `A + B`."""
+    return TOGETHER.join(name.partition("@")[0] for name in members(identity))
 
 
 async def _rebuild(
@@ -243,12 +252,24 @@ def stored_rows(warehouse: Warehouse, tree_ids: Sequence[str]) -> dict[str, byte
 def _canonical(tables: dict[str, list[Row]]) -> bytes:
     texts = {
         name: sorted(
-            json.dumps({k: v for k, v in row.items() if k not in _WRITING}, sort_keys=True)
+            json.dumps(
+                {
+                    k: _with_defaults(v) if k == "config" else v
+                    for k, v in row.items()
+                    if k not in _WRITING
+                },
+                sort_keys=True,
+            )
             for row in rows
         )
         for name, rows in tables.items()
     }
     return json.dumps(texts, sort_keys=True).encode()
+
+
+def _with_defaults(config: str) -> dict[str, Any]:
+    """Read a tree's configuration; older code did not write the fields that came later."""
+    return {**asdict(SearchConfig(CoordinateSpace.qwen3_vl())), **json.loads(config)}
 
 
 async def _store(

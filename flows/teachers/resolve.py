@@ -103,7 +103,8 @@ def resolve(settings: TeacherSettings, *, reconnect: bool = False) -> ResolvedTe
         Problem: there is no such model, its coordinate space is not known, or vLLM is missing.
         WarehouseError: a model trained here is not unique, or its files are lost.
     """
-    if len(names := members(settings.teacher)) > 1:
+    names = members(settings.teacher)
+    if len(names) > 1 and not Path(settings.teacher, "config.json").is_file():
         return _ensemble(settings, names, reconnect)
     if URL.match(settings.teacher) or SERVED.match(settings.teacher):
         return _server(settings, reconnect)

@@ -59,6 +59,11 @@ def members(name: str) -> list[str]:
     return [member.strip() for member in name.split(TOGETHER)]
 
 
+def alone(identity: str) -> str:
+    """Return the identity of one model in a form that is never read as that of several."""
+    return identity.replace(TOGETHER, "+")
+
+
 def member_of(identity: str, seed: int) -> str:
     """Return the identity of the model that draws the sample with this seed.
 
@@ -124,7 +129,8 @@ class Request:
     top_logprobs: int = 0
     """Number of likeliest first tokens to report with log probabilities, where a teacher can."""
     logprobs: bool = False
-    """Whether to report the mean log-probability of each completion, where a teacher can."""
+    """Whether to report the mean log-probability of each completion; a teacher that can't is
+    unavailable."""
     max_thoughts: int = 0
     """A completion ends after this many thoughts (`</think>`), where a teacher can count them;
     elsewhere the caller must cut it. 0: no limit."""

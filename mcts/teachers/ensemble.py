@@ -2,7 +2,7 @@
 
     teacher = Ensemble([LocalTeacher("a"), OpenAITeacher("http://gpu:8000")])
     await teacher.open()
-    teacher.identity                               # "a@0f3c… + qwen@http://gpu:8000"
+    teacher.identity                               # "a@0f3c9b… + qwen@/weights/qwen"
     member_of(teacher.identity, seed)              # who drew the sample with this seed
 
 Siblings come from different models, and so does what follows them: where one model errs alike
@@ -14,11 +14,20 @@ Samples of a request are asked for one by one, as prefix caches are there for.
 from __future__ import annotations
 
 import time
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 
 from mcts.concurrency import gather
-from mcts.teachers.base import TOGETHER, Ledger, Reply, Request, Teacher, drawn_by
+from mcts.teachers.base import (
+    TOGETHER,
+    Ledger,
+    Reply,
+    Request,
+    Teacher,
+    TeacherUnavailable,
+    drawn_by,
+)
 from mcts.teachers.responses import join_replies
 
 
@@ -48,9 +57,17 @@ class Ensemble:
         """Open all of them.
 
         Raises:
-            TeacherUnavailable: one of them is not there.
+            TeacherUnavailable: one of them is not there, or two are the same model.
         """
         await gather(teacher.open() for teacher in self._teachers)
+        counts = Counter(teacher.identity for teacher in self._teachers)
+        same, times = counts.most_common(1)[0]
+        if times > 1:
+            raise TeacherUnavailable(
+                f"{times} of the teachers are {same}: servers of one model are named with commas "
+                "between, and different models by different names.",
+                permanent=True,
+            )
 
     async def complete(self, request: Request, images: Mapping[str, bytes]) -> Reply:
         """Answer `request`; see `mcts.teachers.base.Teacher.complete`."""

@@ -412,6 +412,11 @@ class OpenAITeacher:
 
         path = f"{self._base}/chat/completions"
         reply: Reply = await self._send("POST", path, encode_body(body, shown), read)
+        if request.logprobs and all(c.mean_logprob is None for c in reply.completions):
+            raise TeacherUnavailable(
+                f"{self.url} reports no log-probabilities, which policy_prior needs: leave it out.",
+                permanent=True,
+            )
         if counted and self._sizes.is_due:
             self._sizes.compare(reply, sizes, prompt_text_tokens(request))
         if not counted:

@@ -10,6 +10,7 @@ from collections.abc import Iterable, Mapping
 from typing import Any
 
 from mcts.data import content_id
+from mcts.teachers.base import alone
 
 _LISTED = 10
 """Models of a server that are named in a sentence; hosted ones serve hundreds."""
@@ -39,7 +40,7 @@ def identify(
     root = cards[name].get("root") if "@" not in model else None
     added = f"fields-{content_id(dict(fields))[:12]}" if fields else None
     names = [model, root if root != model else None, revision, added]
-    return "@".join(str(part) for part in names if part)
+    return alone("@".join(str(part) for part in names if part))
 
 
 def listed(names: Iterable[str]) -> str:

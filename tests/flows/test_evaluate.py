@@ -106,5 +106,6 @@ def test_a_student_of_grpo_is_asked_for_the_steps_it_was_trained_with(tmp_path: 
     assert demanded("nano-zoom-grpo-1a") == 5 == demanded("nano-zoom-grpo-1a@1", ZOOM)
     assert demanded("vllm:nano-zoom-grpo-2b") == 6
     assert (demanded("imitated"), demanded("older")) == (3, 3)
+    assert demanded("nano-zoom-grpo-1a + nano-zoom-grpo-2b@1") == 6
     for other in ("nano-zoom", "http://127.0.0.1:1"):
         assert (demanded(other), demanded(other, ZOOM)) == (3, 1)

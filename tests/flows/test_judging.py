@@ -29,7 +29,7 @@ from mcts.coordinates import CoordinateSpace, Frame
 from mcts.data import AnswerKind, Box, Image, Point, Question, Step, Trace, Verdict
 from mcts.journal.records import Key, Record, decode, encode
 from mcts.parsing import parse, render
-from mcts.teachers.base import Completion, Message, Reply, Request, TextPart
+from mcts.teachers.base import Completion, Message, Reply, Request, TextPart, seed_of
 from mcts.teachers.reconnect import ReconnectingTeacher
 from tests.support.fixtures import picture, sat_rows, write_sat
 from tests.support.stub_server import StubServer, conversation
@@ -164,6 +164,22 @@ def test_without_probabilities_the_share_of_yes_among_samples_stands_in(
         (0.0, samples, "samples"),
     ]  # fmt: skip
     assert server.repeated() == []
+
+
+def test_of_several_judges_one_without_probabilities_costs_no_other_its_own(warehouse, monkeypatch):
+    drawn = "curation.scores.judge_prompts.seed_of"
+    monkeypatch.setattr(drawn, lambda *parts: seed_of("c", *parts))  # some are asked of each
+    monkeypatch.setattr("flows.stages.judge.BATCH", 1)
+    with Judge(model="j") as one, Judge(model="k") as other:
+        one.tells = "nothing"
+        settings = JudgeSettings.checked(
+            task="sat2", what="grounding", judge=f"{one.url} + {other.url}", home=warehouse.root,
+            concurrency=1,
+        )  # fmt: skip
+        asyncio.run(judge(settings))
+        wanted = [sum("logprobs" in r["body"] for r in s.requests) for s in (one, other)]
+    assert wanted == [2, 1], "the one that was silent about the first trace, the other later"
+    assert sorted(row[4] for row in scores(warehouse)) == ["logprobs", *["samples"] * 3]
 
 
 def test_where_a_first_word_is_no_answer_samples_are_asked_for_and_others_still_tried(

@@ -74,6 +74,23 @@ def test_a_replay_makes_the_warehouses_trees_byte_for_byte(built, concurrency):
     assert found.sentence().startswith(f"{N} of {N} trees rebuilt from recorded responses")
 
 
+def test_trees_of_older_code_have_the_fields_that_came_later_at_their_defaults(built, monkeypatch):
+    _, settings = built
+    read = replaying.rows_about
+
+    def older(warehouse, ids, sql):
+        rows = read(warehouse, ids, sql)
+        for row in rows:
+            if "config" in row:
+                config = json.loads(row["config"])
+                assert config.pop("policy_prior") == 0 and not config.pop("keep_rollouts")
+                row["config"] = json.dumps(config)
+        return rows
+
+    monkeypatch.setattr(replaying, "rows_about", older)
+    assert replay(settings).same == N
+
+
 def test_a_journal_alone_is_enough_to_make_the_warehouse_again(built, copy):
     home, settings = copy
     forget_tables(home)

@@ -123,6 +123,8 @@ def test_a_recipe_that_is_none_is_told_before_a_cycle_begins(
         ({"beside": "no-such-model"}, "'no-such-model' is no registered model"),
         ({"teacher": "http://gpu:8000"}, "space: a server does not name the coordinates"),
         ({"teacher": "served:big"}, "space: a server does not name the coordinates"),
+        ({"teacher": "served:big + nope", "space": "qwen3-vl"}, "'nope' is no registered model"),
+        ({"teacher": "http://a:1 + served:big"}, "space: a server does not name the coordinates"),
         ({"space": "none-such"}, "none-such"),
         ({"sft_recipe": "nano-grpo"}, "sft_recipe: recipe nano-grpo is for `vigorl train grpo`"),
         ({"grpo_recipe": "nano-sft"}, "grpo_recipe: recipe nano-sft is for `vigorl train sft`"),

@@ -7,15 +7,17 @@ from dataclasses import replace
 
 import pytest
 
-from flows.settings import BuildSettings
+from flows.settings import BuildSettings, Problem
 from flows.stages.build import build
 from flows.stages.replay import replay
 from mcts.teachers.base import MAX_SEED, Ledger, TeacherError, TeacherUnavailable, member_of
 from mcts.teachers.ensemble import Ensemble
 from mcts.teachers.openai_client import OpenAITeacher
+from tests.mcts.test_policy_prior import Silent
 from tests.mcts.test_replicas import ask, images
 from tests.support.fixtures import sat_rows, write_sat
 from tests.support.stub_server import StubServer
+from warehouse.lineage.lineage import Entity, Walker
 from warehouse.query.run_query import query
 from warehouse.sources.importing import import_questions
 from warehouse.storage.home import Warehouse
@@ -61,6 +63,32 @@ async def test_a_model_that_fails_fails_the_request_and_one_that_is_away_the_tea
         await gone.close()
 
 
+async def test_two_servers_of_one_model_are_no_ensemble():
+    with StubServer() as one, StubServer() as other:
+        teacher = Ensemble(clients(one, other))
+        with pytest.raises(TeacherUnavailable, match="2 of the teachers are stub-teacher") as told:
+            await teacher.open()
+        assert told.value.permanent
+        await teacher.close()
+
+
+async def test_a_model_whose_name_looks_like_two_is_one():
+    with StubServer(model="qwen + lora") as server:
+        (teacher,) = clients(server)
+        await teacher.open()
+        assert teacher.identity == "qwen+lora" == member_of(teacher.identity, 1)
+        await teacher.close()
+
+
+async def test_one_of_several_that_reports_no_log_probabilities_stops_the_search():
+    request = replace(ask(1), n=2, logprobs=True)
+    with StubServer(model="a") as one, Silent(model="b") as other:
+        teacher = Ensemble(clients(one, other))
+        with pytest.raises(TeacherUnavailable, match=f"{other.url} reports no log-probabilities"):
+            await teacher.complete(request, images(1))
+        await teacher.close()
+
+
 def test_one_model_is_no_ensemble_and_draws_all_itself():
     with pytest.raises(ValueError, match="two models or more"):
         Ensemble(clients(StubServer()))
@@ -96,7 +124,18 @@ def test_a_tree_of_several_models_says_who_said_what_and_is_replayed(tmp_path):
     )
     assert query(home, siblings)["models"].to_pylist() == [2] * 3
     assert model.count(" + ") == 1
+    alone = settings.model_copy(update={"teacher": one.url})
+    with pytest.raises(Problem, match="nothing is recorded"):
+        asyncio.run(replay(alone.model_copy(update={"model": "a"})))
     assert asyncio.run(replay(settings)).same == 3
+    for name in (model, "a + b"):
+        assert asyncio.run(replay(settings.model_copy(update={"model": name}))).same == 3
+    made = {
+        member: {e.id for e in Walker(home).lineage(Entity("model", (member,))).descendants}
+        for member in model.split(" + ")
+    }
+    trees = set(query(home, "SELECT tree_id FROM trees")["tree_id"].to_pylist())
+    assert all(trees <= descendants for descendants in made.values())
     shutil.rmtree(home.journal_dir)
     found = asyncio.run(replay(settings))
     assert (found.same, found.missing) == (3, {})

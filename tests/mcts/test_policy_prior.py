@@ -95,20 +95,16 @@ def test_further_children_are_compared_with_all_that_are_there():
 def test_what_is_prefetched_never_changes_the_tree(wave):
     config = replace(PUCT, simulations=8, wave=wave)
     told = {(n, "expand", i): -0.1 * (i + 1) for n in ("", "0", "1", "2") for i in range(3)}
-    trees = [
-        asyncio.run(
-            search(
-                QUESTION,
-                config,
-                ScriptedPolicy(otherwise=seeded_teacher, logprobs=told),
-                grade,
-                "t",
-                prefetch=lambda ahead=ahead: ahead,
-            )
-        )
-        for ahead in (0, 5)
-    ]
-    assert flatten(trees[0]) == flatten(trees[1])
+
+    def grown(config, ahead):
+        policy = ScriptedPolicy(otherwise=seeded_teacher, logprobs=told)
+        found = search(QUESTION, config, policy, grade, "t", prefetch=lambda: ahead)
+        return flatten(asyncio.run(found)), policy.log
+
+    assert grown(config, 5) == grown(config, 0), "nothing is asked ahead"
+    plain = replace(config, policy_prior=0.0)
+    (tree, log), (same, order) = grown(plain, 5), grown(plain, 0)
+    assert tree == same and log != order, "without priors something is"
 
 
 def test_a_search_without_priors_keeps_its_id():
@@ -120,10 +116,13 @@ def test_a_search_without_priors_keeps_its_id():
 class Silent(StubServer):
     """A server that reports no log-probabilities, whatever it is asked."""
 
+    logprobs = False
+
     def answer(self, body):
         answer = super().answer(body)
-        for choice in answer["choices"]:
-            choice["logprobs"] = None
+        if not self.logprobs:
+            for choice in answer["choices"]:
+                choice["logprobs"] = None
         return answer
 
 
@@ -152,9 +151,12 @@ async def test_log_probabilities_are_asked_of_steps_alone_and_of_teachers_that_h
         known = [sample.mean_logprob is not None for sample in (*steps, *chains)]
         if config.policy_prior:
             assert (asked, known) == ([True, False], [True, True, False, False])
-            with pytest.raises(TeacherUnavailable, match="reports no log-probabilities"):
+            with pytest.raises(TeacherUnavailable, match="reports no log-probabilities") as told:
                 await ask(silent, "expand")
+            assert told.value.permanent
             assert await ask(silent, "rollout")
+            silent.logprobs = True
+            assert await ask(silent, "expand"), "what it could not say before was not kept"
         else:
             assert (asked, known) == ([False] * 2, [False] * 4)
             assert await ask(silent, "expand")

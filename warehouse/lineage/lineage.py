@@ -43,8 +43,8 @@ _ID_QUERIES = (
     ("evaluation", "SELECT evaluation_id AS id FROM evaluations"),
     (
         "model",
-        "SELECT model_id AS id FROM models UNION SELECT model FROM trees "
-        "UNION SELECT model_id FROM evaluations",
+        "SELECT model_id AS id FROM models UNION SELECT unnest(string_split(model, ' + ')) "
+        "FROM trees UNION SELECT unnest(string_split(model_id, ' + ')) FROM evaluations",
     ),
     ("source", "SELECT source AS id FROM questions UNION SELECT source FROM images"),
 )

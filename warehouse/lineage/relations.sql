@@ -18,7 +18,7 @@ SELECT unnest(image_ids) AS made_from, question_id AS made_into FROM questions;
 SELECT question_id AS made_from, tree_id AS made_into FROM trees;
 
 --- always: model -> tree
-SELECT model AS made_from, tree_id AS made_into FROM trees;
+SELECT unnest(string_split(model, ' + ')) AS made_from, tree_id AS made_into FROM trees;
 
 --- always: question -> trace
 SELECT question_id AS made_from, trace_id AS made_into FROM traces WHERE tree_id IS NULL;
@@ -27,8 +27,8 @@ SELECT question_id AS made_from, trace_id AS made_into FROM traces WHERE tree_id
 SELECT evaluation_id AS made_from, trace_id AS made_into FROM predictions;
 
 --- always: model -> trace
-SELECT model AS made_from, trace_id AS made_into FROM traces ANTI JOIN predictions USING
-(trace_id) WHERE tree_id IS NULL;
+SELECT unnest(string_split(model, ' + ')) AS made_from, trace_id AS made_into FROM traces ANTI JOIN
+predictions USING (trace_id) WHERE tree_id IS NULL;
 
 --- always: trace -> dataset
 SELECT trace_id AS made_from, ref AS made_into FROM _held;
@@ -44,7 +44,8 @@ SELECT coalesce(b.model_id, m.base) AS made_from, m.model_id AS made_into FROM m
 models b ON m.base = b.model_id OR m.base = b.name;
 
 --- always: model -> evaluation
-SELECT model_id AS made_from, evaluation_id AS made_into FROM evaluations;
+SELECT unnest(string_split(model_id, ' + ')) AS made_from, evaluation_id AS made_into FROM
+evaluations;
 
 --- far: tree -> trace
 SELECT tree_id AS made_from, trace_id AS made_into FROM traces;

@@ -99,7 +99,7 @@ def search_rows(
 def _config(config: SearchConfig) -> str:
     fields = asdict(config)
     if config.zoom is None:
-        del fields["zoom"]  # as older code wrote it, so that a replay gives the same row
+        del fields["zoom"]  # as older code wrote it
     return json.dumps(fields, sort_keys=True)
 
 

@@ -14,6 +14,7 @@ from flows.stages.train import other_kind
 from flows.teachers.resolve import resolve
 from flows.teachers.spaces import server_space, space_by_name
 from flows.teachers.trained import SERVED, is_served, teacher_id, trained_model
+from mcts.teachers.base import members
 from training.recipes import load_recipe
 from warehouse.storage.home import Warehouse
 
@@ -49,11 +50,16 @@ async def require_teacher(settings: RetrainSettings, name: str | None, space: st
     Raises:
         Problem: there is no such model, or its coordinate space is not known.
     """
-    if name and SERVED.match(name):  # its servers may be started later
+    names = members(name) if name else []
+    later = [one for one in names if SERVED.match(one)]  # its servers may be started later
+    if later:
         server_space(space, None)
+    on_s3 = Warehouse.at(settings.home).is_s3
+    later += [one for one in names if on_s3 and trained_model(settings.home, one)]
+    if later:  # the others alone; what is in the warehouse is copied here when it is asked
+        for one in set(names) - set(later):
+            await require_teacher(settings, one, space)
         return
-    if name and Warehouse.at(settings.home).is_s3 and trained_model(settings.home, name):
-        return  # it is there, and is copied here when it is asked
     given = {key: value for key, value in (("teacher", name), ("space", space)) if value}
     chosen = BuildSettings.checked(task=settings.task, home=settings.home, **given)
     resolved = await asyncio.to_thread(resolve, chosen)

@@ -28,6 +28,7 @@ from mcts.teachers.base import (
     Request,
     TeacherError,
     UnusableModel,
+    alone,
 )
 from mcts.teachers.checkpoints import shapes_identity
 
@@ -53,7 +54,7 @@ def checkpoint_identity(folder: Path | str) -> str:
         with path.open("rb") as file:
             while data := file.read(2**20):
                 digest.update(data)
-    return f"{folder.resolve().name}@{digest.hexdigest()}"
+    return alone(f"{folder.resolve().name}@{digest.hexdigest()}")
 
 
 class LocalTeacher:

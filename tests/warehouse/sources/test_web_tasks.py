@@ -22,8 +22,10 @@ from curation.grading.exported_gold import read_gold
 from curation.grading.grade import grade
 from flows.settings import BuildSettings
 from flows.stages import build as stages
+from flows.stages.build import _remarks
 from flows.stages.curate import Summary
 from flows.stages.search import search_config
+from flows.stages.shards.shard import ShardOutcome
 from flows.teachers.resolve import resolve
 from mcts.coordinates import CoordinateSpace, Frame
 from mcts.data import AnswerKind, Point, Question
@@ -231,7 +233,11 @@ def test_the_three_tasks_have_their_deployments() -> None:
 def test_a_model_that_has_learnt_no_action_says_what_it_is_worth(tmp_path: Path) -> None:
     summary = run("web-action", str(tmp_path / "home"), limit=1, simulations=1)
     assert summary.trees == 1 and not summary.failed
+    given = {"task": "web-action", "home": str(tmp_path)}
+    both = BuildSettings.checked(**given, teacher="nano + http://a", space="original")
+    spent = {"requests": 0, "prompt_tokens": 0, "completion_tokens": 0, "seconds": 0.0}
     remark = summary.extra["remark"]
+    assert _remarks(both, ShardOutcome(), spent, 0, False)["remark"] == remark
     assert remark.startswith("smoke test only: these traces show that everything runs (")
 
 
