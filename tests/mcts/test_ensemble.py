@@ -2,6 +2,8 @@
 
 import asyncio
 import shutil
+import subprocess
+import sys
 from collections import Counter
 from dataclasses import replace
 
@@ -16,6 +18,7 @@ from mcts.teachers.openai_client import OpenAITeacher
 from tests.mcts.test_policy_prior import Silent
 from tests.mcts.test_replicas import ask, images
 from tests.support.fixtures import sat_rows, write_sat
+from tests.support.project_files import ROOT
 from tests.support.stub_server import StubServer
 from warehouse.lineage.lineage import Entity, Walker
 from warehouse.query.run_query import query
@@ -87,6 +90,19 @@ async def test_one_of_several_that_reports_no_log_probabilities_stops_the_search
         with pytest.raises(TeacherUnavailable, match=f"{other.url} reports no log-probabilities"):
             await teacher.complete(request, images(1))
         await teacher.close()
+
+
+def test_models_in_one_process_load_one_after_the_other():
+    code = (
+        "import asyncio\n"
+        "from flows.settings import TeacherSettings\n"
+        "from flows.teachers.resolve import resolve\n"
+        "teacher = resolve(TeacherSettings(teacher='nano + nano-reader + nano-base')).teacher\n"
+        "asyncio.run(teacher.open())\n"
+        "print(teacher.identity)"
+    )
+    ran = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, cwd=ROOT)
+    assert ran.returncode == 0 and ran.stdout.count(" + ") == 2, ran.stderr
 
 
 def test_one_model_is_no_ensemble_and_draws_all_itself():

@@ -36,6 +36,10 @@ if TYPE_CHECKING:  # it loads torch, which only an open teacher needs
     from mcts.teachers.local.worker import Worker
 
 
+_LOADING = threading.Lock()
+"""One model loads at a time: the libraries that do it cannot be imported by two threads at once."""
+
+
 def checkpoint_identity(folder: Path | str) -> str:
     """Return `name@hash`, over the weights and every file that affects the model's input or output.
 
@@ -82,7 +86,6 @@ class LocalTeacher:
         self._image_bytes, self._prefix_bytes = image_cache_bytes, prefix_cache_bytes
         self._identity: str | None = None
         self._worker: Worker | None = None
-        self._opening = threading.Lock()
 
     @property
     def identity(self) -> str:
@@ -111,7 +114,7 @@ class LocalTeacher:
             await asyncio.to_thread(self._load)
 
     def _load(self) -> None:
-        with self._opening:
+        with _LOADING:
             if self._worker is None:
                 _ = self.identity  # fails early, with the clearest message
                 from mcts.teachers.local.checkpoint import Checkpoint
