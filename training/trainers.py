@@ -76,8 +76,12 @@ class TrainingReporter:
 
 def offline() -> None:
     """Keep TRL and its libraries off the network; call it before TRL is imported."""
+    from huggingface_hub import constants
+
     os.environ.setdefault("HF_HUB_OFFLINE", "1")
-    os.environ.setdefault("HF_HUB_DISABLE_TELEMETRY", "1")
+    if os.environ.setdefault("HF_HUB_DISABLE_TELEMETRY", "1") == "1":
+        # The library reads the variable when it is imported, which whoever loads a model does.
+        constants.HF_HUB_DISABLE_TELEMETRY = True
     os.environ.setdefault("TRL_EXPERIMENTAL_SILENCE", "1")
     os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
 
