@@ -29,8 +29,8 @@ from flows import server_options
 from flows.search_settings import SearchSettings, ZoomSettings
 from flows.settings_base import POSITIONAL, FieldProblem, Flag, Problem, Settings, option
 from mcts.data import ResponseStyle
-from mcts.teachers.base import members
 from mcts.teachers.checkpoints import default_model
+from mcts.teachers.identities import members
 
 # ---- what several commands share -----------------------------------------------------------------
 

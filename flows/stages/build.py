@@ -41,8 +41,8 @@ from flows.teachers.trained import name_once
 from mcts.budget import Budget
 from mcts.data import Question
 from mcts.journal.journal import Journal
-from mcts.teachers.base import members
 from mcts.teachers.checkpoints import find_checkpoint
+from mcts.teachers.identities import members
 from warehouse.query.run_query import connect_trusted
 from warehouse.sources import task_of
 from warehouse.storage.home import Warehouse

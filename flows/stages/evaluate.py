@@ -26,8 +26,8 @@ from flows.teachers.resolve import ResolvedTeacher, resolve
 from flows.teachers.response_styles import WayOfAsking, way_of_asking, without_zoom
 from flows.teachers.trained import trained_teacher
 from mcts.data import Question
-from mcts.teachers.base import members
 from mcts.teachers.credentials import mask_url
+from mcts.teachers.identities import members
 from training.evaluation.controls import CROP_CONTROLS
 from training.evaluation.measure import (
     EvaluationProgress,

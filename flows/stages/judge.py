@@ -38,7 +38,8 @@ from mcts.journal.records import Key, Record
 from mcts.parsing import render
 from mcts.prompts import load_prompt
 from mcts.teacher_policy import TeacherPolicy
-from mcts.teachers.base import Request, TeacherError, member_of
+from mcts.teachers.base import Request, TeacherError
+from mcts.teachers.identities import member_of
 from mcts.teachers.shared_refusal import SharedRefusal
 from warehouse.maintenance.delete import delete_rows
 from warehouse.query.read_back import read_traces, rows_among

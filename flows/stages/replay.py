@@ -33,7 +33,8 @@ from mcts.journal.journal import Journal, JournaledTeacher, JournalMismatch, Rep
 from mcts.journal.records import Failure, Key, Record
 from mcts.search import search
 from mcts.teacher_policy import TeacherPolicy
-from mcts.teachers.base import TOGETHER, Completion, members
+from mcts.teachers.base import Completion
+from mcts.teachers.identities import TOGETHER, members
 from warehouse.query.read_back import rows_about
 from warehouse.storage.home import Warehouse
 from warehouse.tables.delta import commit_trees, record_run, rows_to_arrow

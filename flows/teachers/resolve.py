@@ -35,7 +35,7 @@ from flows.teachers.trained import (
     trained_model,
 )
 from mcts.coordinates import CoordinateSpace
-from mcts.teachers.base import Teacher, members
+from mcts.teachers.base import Teacher
 from mcts.teachers.capabilities import parse_capabilities
 from mcts.teachers.checkpoints import (
     GENERAL,
@@ -48,6 +48,7 @@ from mcts.teachers.checkpoints import (
 )
 from mcts.teachers.credentials import Access, CredentialProblem, mask_url, read_key, split_url
 from mcts.teachers.ensemble import Ensemble
+from mcts.teachers.identities import members
 from mcts.teachers.local.teacher import LocalTeacher
 from mcts.zoom.config import ZoomConfig
 from mcts.zoom.recorded import recorded_zoom

@@ -12,8 +12,8 @@ from pathlib import Path
 from typing import TypeVar
 
 from flows.settings import Problem, TeacherSettings
-from mcts.teachers.base import TOGETHER, members
 from mcts.teachers.checkpoints import find_checkpoint
+from mcts.teachers.identities import TOGETHER, members
 from warehouse.models import find_model, open_model
 from warehouse.storage.home import Warehouse
 from warehouse.tables.schema import Row

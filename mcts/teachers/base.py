@@ -29,19 +29,14 @@ import math
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, fields
 from statistics import fmean
-from typing import Any, Literal, Protocol, TypeVar
+from typing import Any, Literal, Protocol
 
 from mcts.data import content_id
 
-T = TypeVar("T")
 Role = Literal["system", "user", "assistant", "tool"]
 
 MAX_SEED = 2**63 - 1
 """Servers read a seed into a signed 64-bit integer; vLLM refuses a larger one."""
-
-
-TOGETHER = " + "
-"""Between the names, and between the identities, of several models that are one teacher."""
 
 
 def seed_of(*parts: object) -> int:
@@ -52,30 +47,6 @@ def seed_of(*parts: object) -> int:
 def sample_seed(seed: int, i: int) -> int:
     """Return the seed of sample i of a request (wraps at 2**63, so it fits a server's type)."""
     return (seed + i) & MAX_SEED
-
-
-def members(name: str) -> list[str]:
-    """Split the name, or the identity, of a teacher into those of its models: usually one."""
-    return [member.strip() for member in name.split(TOGETHER)]
-
-
-def alone(identity: str) -> str:
-    """Return the identity of one model in a form that is never read as that of several."""
-    return identity.replace(TOGETHER, "+")
-
-
-def member_of(identity: str, seed: int) -> str:
-    """Return the identity of the model that draws the sample with this seed.
-
-    Args:
-        identity: a teacher's; one that is not several models draws it itself.
-    """
-    return drawn_by(members(identity), seed)
-
-
-def drawn_by(models: Sequence[T], seed: int) -> T:
-    """Return which of several models draws the sample with this seed."""
-    return models[seed % len(models)]
 
 
 @dataclass(frozen=True, slots=True)

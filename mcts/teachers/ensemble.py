@@ -19,15 +19,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import replace
 
 from mcts.concurrency import gather
-from mcts.teachers.base import (
-    TOGETHER,
-    Ledger,
-    Reply,
-    Request,
-    Teacher,
-    TeacherUnavailable,
-    drawn_by,
-)
+from mcts.teachers.base import Ledger, Reply, Request, Teacher, TeacherUnavailable
+from mcts.teachers.identities import TOGETHER, drawn_by
 from mcts.teachers.responses import join_replies
 
 

@@ -10,7 +10,7 @@ from collections.abc import Iterable, Mapping
 from typing import Any
 
 from mcts.data import content_id
-from mcts.teachers.base import alone
+from mcts.teachers.identities import alone
 
 _LISTED = 10
 """Models of a server that are named in a sentence; hosted ones serve hundreds."""

@@ -12,8 +12,9 @@ import pytest
 from flows.settings import BuildSettings, Problem
 from flows.stages.build import build
 from flows.stages.replay import replay
-from mcts.teachers.base import MAX_SEED, Ledger, TeacherError, TeacherUnavailable, member_of
+from mcts.teachers.base import MAX_SEED, Ledger, TeacherError, TeacherUnavailable
 from mcts.teachers.ensemble import Ensemble
+from mcts.teachers.identities import member_of
 from mcts.teachers.openai_client import OpenAITeacher
 from tests.mcts.test_policy_prior import Silent
 from tests.mcts.test_replicas import ask, images

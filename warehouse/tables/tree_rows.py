@@ -18,7 +18,8 @@ from curation.grading.grade import vote_of
 from mcts.config import SearchConfig
 from mcts.journal.records import Record
 from mcts.teacher_policy import sample_id, storable
-from mcts.teachers.base import member_of, sample_seed
+from mcts.teachers.base import sample_seed
+from mcts.teachers.identities import member_of
 from mcts.tree import Tree, TreeRows, flatten
 from warehouse.tables.schema import Row
 

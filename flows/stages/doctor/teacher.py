@@ -18,9 +18,10 @@ from flows.teachers.resolve import OWN_SERVER, SERVED, URL, server_address
 from flows.teachers.served import served_urls
 from flows.teachers.spaces import checkpoint_space
 from flows.teachers.vllm_command import program
-from mcts.teachers.base import TeacherUnavailable, members
+from mcts.teachers.base import TeacherUnavailable
 from mcts.teachers.checkpoints import find_checkpoint, registered_checkpoints
 from mcts.teachers.credentials import DEFAULT_KEYS, mask_url
+from mcts.teachers.identities import members
 from mcts.teachers.openai_client import OpenAITeacher
 from warehouse.storage.home import Warehouse
 

@@ -14,7 +14,7 @@ from flows.stages.train import other_kind
 from flows.teachers.resolve import resolve
 from flows.teachers.spaces import server_space, space_by_name
 from flows.teachers.trained import SERVED, is_served, teacher_id, trained_model
-from mcts.teachers.base import members
+from mcts.teachers.identities import members
 from training.recipes import load_recipe
 from warehouse.storage.home import Warehouse
 

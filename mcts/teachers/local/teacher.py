@@ -22,15 +22,9 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from mcts.teachers.base import (
-    Ledger,
-    Reply,
-    Request,
-    TeacherError,
-    UnusableModel,
-    alone,
-)
+from mcts.teachers.base import Ledger, Reply, Request, TeacherError, UnusableModel
 from mcts.teachers.checkpoints import shapes_identity
+from mcts.teachers.identities import alone
 
 if TYPE_CHECKING:  # it loads torch, which only an open teacher needs
     from mcts.teachers.local.worker import Worker
