@@ -52,8 +52,9 @@ class SearchSettings(Settings):
     )
     policy_prior: float = option(
         0.0,
-        "power of what the teacher finds likelier in exploration, 1 as in PUCT; 0: none",
-        ge=0,
+        "power of what the teacher finds likelier in exploration, 1 as in PUCT; below 0 what it "
+        "finds less likely comes first; 0: not asked for",
+        ge=-10,
         le=10,
     )
 

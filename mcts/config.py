@@ -86,7 +86,8 @@ class SearchConfig:
     scale_exploration: float = 0.0
     """How far `exploration` shrinks where little is right; see `mcts.selection.uct.uct`."""
     policy_prior: float = 0.0
-    """Power of a step's policy prior in its exploration: 0 asks for no log-probabilities."""
+    """Power of a step's policy prior in its exploration, below 0 for the less likely first; 0 asks
+    for no log-probabilities."""
 
 
 # Fields added later are hashed only where they are set, so that older searches keep their ids.

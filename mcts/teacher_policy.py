@@ -116,7 +116,7 @@ class TeacherPolicy:
 
     def _wants_logprobs(self, purpose: str) -> bool:
         """Return whether steps come with their log-probabilities: those that are chosen among."""
-        return self._config.policy_prior > 0 and purpose == "expand"
+        return self._config.policy_prior != 0 and purpose == "expand"
 
     def _max_thoughts(self, purpose: str, depth: int) -> int:
         """Return how many thoughts may follow `depth` of them; 0 leaves it to the teacher."""

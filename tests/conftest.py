@@ -30,6 +30,12 @@ def short_waits() -> None:
     OpenAITeacher.__init__.__kwdefaults__["backoff_s"] = 0.01
 
 
+@pytest.hookimpl(optionalhook=True)
+def pytest_xdist_auto_num_workers() -> int:
+    """Run one process more than there are cores: many a test waits for processes of its own."""
+    return len(os.sched_getaffinity(0)) + 1
+
+
 def pytest_collection_finish() -> None:
     """Leave what was imported out of later searches for garbage: each training asks for some."""
     gc.collect()

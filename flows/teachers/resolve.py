@@ -10,7 +10,7 @@ TeacherSettings(teacher="http://gpu:8000", space="qwen2.5-vl")    # a server suc
 TeacherSettings(teacher="http://a:8000,http://b:8000", ...)       # several of one model
 TeacherSettings(teacher="served:qwen3-vl-4b", ...)                # those of `vigorl serve --ray`
 TeacherSettings(teacher="vllm:./checkpoints/qwen3-vl-4b")         # a server of its own
-TeacherSettings(teacher="nano + my-model")                        # several models, in turns
+TeacherSettings(teacher="./checkpoints/qwen3-vl-4b + my-model")   # several models, in turns
 """
 
 from __future__ import annotations

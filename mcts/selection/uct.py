@@ -49,6 +49,9 @@ class Expandable(SearchNode, Protocol):
     def unexpanded(self) -> bool: ...
 
 
+LEAST_PRIOR = 1e-6
+"""What no sibling says is as unlikely as this: a power below 0 has a bound."""
+
 N = TypeVar("N", bound=Expandable)
 Bound = Callable[[SearchNode, SearchNode], float]
 """How promising a child of a node is: `uct`, with its parameters."""
@@ -75,7 +78,7 @@ def uct(
 
     With `policy_weight` w, c is P**w times as large for a child whose policy prior is P: of
     siblings that are worth as much, the likelier one is tried first and more often (PUCT: Rosin
-    2011; Silver et al. 2017).
+    2011; Silver et al. 2017), or with w below 0 the less likely one.
     """
     if scaling and parent.visits:
         exploration *= 1 - scaling * (1 - parent.total / parent.visits)
@@ -87,7 +90,7 @@ def uct(
         mean = (child.total + value_weight * child.prior) / (seen + value_weight)
     width = math.sqrt(math.log(parent_visits + 1) / (visits + child.skipped + 1))
     if policy_weight:
-        width *= child.policy_prior**policy_weight
+        width *= max(child.policy_prior, LEAST_PRIOR) ** policy_weight
     return mean + exploration * width
 
 

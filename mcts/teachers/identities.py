@@ -1,6 +1,6 @@
 """Names and identities of teachers, one model or several.
 
-    members("nano + http://gpu:8000")              # ["nano", "http://gpu:8000"]
+    members("my-sft + http://gpu:8000")            # ["my-sft", "http://gpu:8000"]
     member_of("a@1 + b@2", seed)                   # the identity of the model whose turn it is
 
 An identity names the weights, so that what was asked of them is never mixed up with another's. That

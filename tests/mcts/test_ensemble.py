@@ -2,8 +2,7 @@
 
 import asyncio
 import shutil
-import subprocess
-import sys
+import time
 from collections import Counter
 from dataclasses import replace
 
@@ -12,14 +11,21 @@ import pytest
 from flows.settings import BuildSettings, Problem
 from flows.stages.build import build
 from flows.stages.replay import replay
-from mcts.teachers.base import MAX_SEED, Ledger, TeacherError, TeacherUnavailable
+from mcts.teachers.base import (
+    MAX_SEED,
+    Ledger,
+    TeacherError,
+    TeacherUnavailable,
+    UnusableModel,
+)
+from mcts.teachers.checkpoints import find_checkpoint
 from mcts.teachers.ensemble import Ensemble
 from mcts.teachers.identities import member_of
+from mcts.teachers.local.teacher import LocalTeacher
 from mcts.teachers.openai_client import OpenAITeacher
 from tests.mcts.test_policy_prior import Silent
 from tests.mcts.test_replicas import ask, images
 from tests.support.fixtures import sat_rows, write_sat
-from tests.support.project_files import ROOT
 from tests.support.stub_server import StubServer
 from warehouse.lineage.lineage import Entity, Walker
 from warehouse.query.run_query import query
@@ -93,17 +99,22 @@ async def test_one_of_several_that_reports_no_log_probabilities_stops_the_search
         await teacher.close()
 
 
-def test_models_in_one_process_load_one_after_the_other():
-    code = (
-        "import asyncio\n"
-        "from flows.settings import TeacherSettings\n"
-        "from flows.teachers.resolve import resolve\n"
-        "teacher = resolve(TeacherSettings(teacher='nano + nano-reader + nano-base')).teacher\n"
-        "asyncio.run(teacher.open())\n"
-        "print(teacher.identity)"
-    )
-    ran = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, cwd=ROOT)
-    assert ran.returncode == 0 and ran.stdout.count(" + ") == 2, ran.stderr
+async def test_models_in_one_process_load_one_after_the_other(monkeypatch):
+    """Two threads cannot import what loads them at once: one finds half a library."""
+    loading, most = [], []
+
+    def load(folder, *_):
+        loading.append(folder)
+        most.append(len(loading))
+        time.sleep(0.05)
+        loading.remove(folder)
+        raise UnusableModel("as far as it goes here")
+
+    monkeypatch.setattr("mcts.teachers.local.checkpoint.Checkpoint.load", load)
+    folders = [find_checkpoint(name) for name in ("nano", "nano-reader", "nano-base")]
+    opened = [LocalTeacher(folder).open() for folder in folders]
+    ended = await asyncio.gather(*opened, return_exceptions=True)
+    assert [type(error) for error in ended] == [UnusableModel] * 3 and most == [1, 1, 1]
 
 
 def test_one_model_is_no_ensemble_and_draws_all_itself():

@@ -54,6 +54,7 @@ def test_a_prior_scales_the_exploration_and_not_the_value():
     width = uct(parent, child, 2.0) - 0.5
     assert uct(parent, child, 2.0, policy_weight=1.0) == pytest.approx(0.5 + width / 4)
     assert uct(parent, child, 2.0, policy_weight=0.5) == pytest.approx(0.5 + width / 2)
+    assert uct(parent, child, 2.0, policy_weight=-1.0) == pytest.approx(0.5 + width * 4)
     assert uct(parent, child, 0.0, policy_weight=1.0) == 0.5
     assert bound_of(PUCT)(parent, child) == uct(parent, child, 2.0, policy_weight=1.0)
 
@@ -66,6 +67,9 @@ def test_the_likelier_of_steps_that_are_worth_as_much_is_gone_on_from_first():
     _, tree = expanded(replace(PUCT, simulations=12))
     third, first, last = (child.visits for child in tree.root.children)
     assert first > third > last
+    assert expanded(replace(PUCT, policy_prior=-1.0))[0][:2] == ["", "2"], "the least likely"
+    impossible = {**LIKELIHOODS, ("", "expand", 0): -2000.0}
+    assert expanded(replace(PUCT, policy_prior=-10.0), impossible)[0][:2] == ["", "0"]
 
 
 def test_steps_that_the_search_does_not_follow_take_no_share():
