@@ -118,7 +118,8 @@ MAY_BE_NEGATIVE = ("seed", "policy_prior")
 @pytest.mark.parametrize("model", MODELS, ids=lambda model: model.command)
 def test_no_number_may_be_negative(model: type[Settings]) -> None:
     for name, info in model.model_fields.items():
-        if name not in MAY_BE_NEGATIVE and {int, float} & {info.annotation, *get_args(info.annotation)}:
+        kinds = {info.annotation, *get_args(info.annotation)}
+        if name not in MAY_BE_NEGATIVE and {int, float} & kinds:
             checked = TypeAdapter(Annotated[info.annotation, *info.metadata, name])
             with pytest.raises(ValidationError):
                 checked.validate_python(-1)
