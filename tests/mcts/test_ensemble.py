@@ -167,3 +167,23 @@ def test_a_tree_of_several_models_says_who_said_what_and_is_replayed(tmp_path):
     shutil.rmtree(home.journal_dir)
     found = asyncio.run(replay(settings))
     assert (found.same, found.missing) == (3, {})
+
+
+def test_a_model_alone_and_with_another_are_replayed_each_by_its_own_settings(tmp_path):
+    home = Warehouse(str(tmp_path / "home"))
+    import_questions(home, "sat2", write_sat(tmp_path / "SAT_train.parquet", sat_rows(2)))
+    with StubServer(model="a") as one, StubServer(model="b") as other:
+        both, alone = (
+            BuildSettings.checked(
+                task="sat2", teacher=teacher, space="qwen3-vl", simulations=1, home=home.root
+            )
+            for teacher in (f"{one.url} + {other.url}", one.url)
+        )
+        for settings in (both, alone):
+            asyncio.run(build(settings))
+    models = query(home, "SELECT DISTINCT model FROM trees ORDER BY model")["model"].to_pylist()
+    assert models == ["a", "a + b"]
+    for settings, model in ((both, "a + b"), (alone, "a")):
+        replayed = asyncio.run(replay(settings))
+        assert (replayed.same, replayed.missing) == (2, {})
+        assert asyncio.run(replay(settings.model_copy(update={"model": model}))).same == 2
