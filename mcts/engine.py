@@ -137,9 +137,11 @@ class SearchRun:
         """Set how likely each step below `parent` is among those that the search follows."""
         if not self.config.policy_prior:
             return
-        followed = [child for child in parent.children if not (child.terminal or child.discarded)]
-        known = {child: child.mean_logprob for child in followed}
-        told = {child: logprob for child, logprob in known.items() if logprob is not None}
+        told = {
+            child: child.mean_logprob
+            for child in parent.children
+            if child.mean_logprob is not None and not (child.terminal or child.discarded)
+        }
         for child, prior in zip(told, policy_priors(list(told.values())), strict=True):
             child.policy_prior = prior
 

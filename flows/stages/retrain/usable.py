@@ -57,7 +57,7 @@ async def require_teacher(settings: RetrainSettings, name: str | None, space: st
     on_s3 = Warehouse.at(settings.home).is_s3
     later += [one for one in names if on_s3 and trained_model(settings.home, one)]
     if later:  # the others alone; what is in the warehouse is copied here when it is asked
-        for one in set(names) - set(later):
+        for one in (name for name in names if name not in later):
             await require_teacher(settings, one, space)
         return
     given = {key: value for key, value in (("teacher", name), ("space", space)) if value}
