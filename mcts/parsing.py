@@ -34,7 +34,7 @@ from mcts.tool_calls.views import Views
 
 __all__ = [
     "THOUGHT_BREAK", "ParseProblem", "ParsedResponse", "answer_points", "blocks", "fold_remark",
-    "move_points", "parse", "points_in", "points_outside", "render", "replace_points", "revisits",
+    "move_points", "parse", "points_in", "points_outside", "render", "replace_places", "revisits",
     "sentences", "split_steps",
 ]  # fmt: skip
 
@@ -235,16 +235,15 @@ def move_points(
     return _replaced(thought, places(thought, points), moved)
 
 
-def replace_points(text: str, replacement: Callable[[Point], str]) -> str:
-    """Replace every point that a text in original pixels cites by `replacement(point)`.
+def replace_places(text: str, replacement: Callable[[Place], str]) -> str:
+    """Replace every place that a text in original pixels cites by `replacement(place)`.
 
-    The words that name the point's image go with it.
+    The words that name the place's image go with it.
     """
-    found = [(place, _end_of_image(text, place)) for place in places(text)]
     kept, at = [], 0
-    for place, end in found:
-        kept += [text[at : place.start], replacement(_point(place))]
-        at = end
+    for place in places(text):
+        kept += [text[at : place.start], replacement(place)]
+        at = _end_of_image(text, place)
     return "".join([*kept, text[at:]])
 
 

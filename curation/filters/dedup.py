@@ -15,9 +15,11 @@ content hash. The order in which traces come plays no part.
 from __future__ import annotations
 
 import re
-from collections import Counter
+from collections import Counter, defaultdict
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from operator import attrgetter
+from typing import NamedTuple
 
 from pydantic import Field
 
@@ -25,8 +27,9 @@ from curation.filters.base import CORPUS, Filter
 from curation.filters.image_hash import SIMILAR_BITS
 from curation.filters.minhash import BANDS, ROWS, SEED, WIDTH, copies, shingles_of
 from curation.filters.words import words_of
-from mcts.data import Point, Verdict
-from mcts.parsing import replace_points
+from mcts.data import Verdict
+from mcts.parsing import replace_places
+from mcts.places.decide import Place
 
 THRESHOLD = 0.8
 CELLS = 32
@@ -76,9 +79,8 @@ class NoNearCopy(CopyFilter):
 _TAG = re.compile(r"</?\w+>")
 
 
-@dataclass(frozen=True, slots=True)
-class Document:
-    """A trace as it is compared."""
+class Document(NamedTuple):
+    """A trace as it is compared; a tuple, since a corpus has many."""
 
     trace_id: str
     kind: str
@@ -90,6 +92,11 @@ class Document:
     """Its canonical text."""
     good: bool = True
     """Whether every other filter keeps it."""
+
+    @property
+    def group(self) -> tuple[object, ...]:
+        """What it has in common with those it is compared with: kind, answer and images."""
+        return self[1:4]
 
 
 @dataclass(frozen=True, slots=True)
@@ -112,12 +119,12 @@ def canonical(text: str, sizes: Sequence[tuple[int, int]], cells: int = CELLS) -
         cells: cells along an image's longer side.
     """
 
-    def cell(point: Point) -> str:
-        side = max(sizes[point.image]) if 0 <= point.image < len(sizes) else cells
-        x, y = (int(v * cells // side) for v in (point.x, point.y))
-        return f" @{point.image}:{x}:{y} "
+    def cell(place: Place) -> str:
+        side = max(sizes[place.image]) if 0 <= place.image < len(sizes) else cells
+        x, y = int(place.x * cells // side), int(place.y * cells // side)
+        return f" @{place.image}:{x}:{y} "
 
-    return " ".join(words_of(replace_points(_TAG.sub(" ", text), cell)))
+    return " ".join(words_of(replace_places(_TAG.sub(" ", text), cell)))
 
 
 def find_copies(documents: Sequence[Document], near: NoNearCopy | None = None) -> dict[str, Copy]:
@@ -133,23 +140,25 @@ def find_copies(documents: Sequence[Document], near: NoNearCopy | None = None) -
 
 def exact_copies(documents: Iterable[Document]) -> dict[str, Copy]:
     """Find the traces whose canonical text another has, each with the one to keep."""
-    first: dict[tuple[object, ...], Document] = {}
+    same: dict[tuple[object, ...], list[Document]] = defaultdict(list)
+    for one in documents:
+        same[one.group, one.text].append(one)
     found: dict[str, Copy] = {}
-    for one in _best_first(documents):
-        same = first.setdefault((*_group(one), one.text), one)
-        if same is not one:
-            found[one.trace_id] = Copy(same.trace_id, 1.0, exact=True)
+    for some in same.values():
+        if len(some) > 1:
+            best, *rest = _best_first(some)
+            found.update((one.trace_id, Copy(best.trace_id, 1.0, exact=True)) for one in rest)
     return found
 
 
 def near_copies(documents: Iterable[Document], near: NoNearCopy) -> dict[str, Copy]:
     """Find the traces whose text is similar to that of one to keep, which is named."""
     documents = list(documents)
-    sizes = Counter(map(_group, documents))
+    sizes = Counter(one.group for one in documents)
     # Nothing is to be read of a text that is compared with no other.
-    ordered = _best_first(one for one in documents if sizes[_group(one)] > 1)
+    ordered = _best_first(one for one in documents if sizes[one.group] > 1)
     numbers: dict[tuple[object, ...], int] = {}
-    groups = [numbers.setdefault(_group(one), len(numbers)) for one in ordered]
+    groups = [numbers.setdefault(one.group, len(numbers)) for one in ordered]
     texts = shingles_of([one.text for one in ordered], near.shingle_words)
     found = zip(ordered, copies(texts, groups, near.min_similarity), strict=True)
     return {
@@ -180,8 +189,5 @@ def verdict(one: CopyFilter, copy: Copy | None) -> tuple[Verdict, str | None]:
 
 
 def _best_first(documents: Iterable[Document]) -> list[Document]:
-    return sorted(documents, key=lambda one: (not one.good, one.trace_id))
-
-
-def _group(one: Document) -> tuple[object, ...]:
-    return one.kind, one.answer, one.images
+    ordered = sorted(documents, key=attrgetter("trace_id"))
+    return [one for one in ordered if one.good] + [one for one in ordered if not one.good]

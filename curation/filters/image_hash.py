@@ -79,21 +79,37 @@ def close_pairs(
         return
     for n, (shift, mask) in enumerate(bands):
         keys_a, keys_b = (a >> shift) & mask, (b >> shift) & mask
-        order = np.argsort(keys_b, kind="stable")
-        sorted_b, sorted_keys = b[order], keys_b[order]
-        for key in np.unique(keys_a):
-            here = a[keys_a == key]
-            first, last = np.searchsorted(sorted_keys, [key, key + np.uint64(1)])
-            there = sorted_b[first:last]
-            rows = max(1, _CELLS // max(1, len(there)))
-            for start in range(0, len(here) if len(there) else 0, rows):
-                some = here[start : start + rows]
-                differing = some[:, None] ^ there[None, :]
-                found = np.bitwise_count(differing) <= max_bits
-                for before, mask_before in bands[:n]:  # an earlier band has yielded these
-                    found &= (differing >> before) & mask_before != 0
-                for i, j in zip(*np.nonzero(found), strict=True):
-                    yield int(some[i]), int(there[j])
+        mine, its = (
+            side[np.argsort(keys, kind="stable")] for side, keys in ((a, keys_a), (b, keys_b))
+        )
+        keys_a, keys_b = np.sort(keys_a), np.sort(keys_b)
+        first = np.searchsorted(keys_b, keys_a, "left")
+        sharing = np.searchsorted(keys_b, keys_a, "right") - first
+        for rows in _chunks(sharing):
+            here = np.repeat(mine[rows], sharing[rows])
+            there = its[_ranges(first[rows], sharing[rows])]
+            differing = here ^ there
+            found = np.bitwise_count(differing) <= max_bits
+            for before, mask_before in bands[:n]:  # an earlier band has yielded these
+                found &= (differing >> before) & mask_before != 0
+            yield from zip(here[found].tolist(), there[found].tolist(), strict=True)
+
+
+def _chunks(sizes: np.ndarray) -> Iterator[slice]:
+    """Cut rows into slices whose sizes add up to some `_CELLS`; a larger one is a slice."""
+    until = np.cumsum(sizes)
+    start = 0
+    while start < len(sizes):
+        before = until[start] - sizes[start]
+        end = max(start + 1, int(np.searchsorted(until, before + _CELLS, "right")))
+        yield slice(start, end)
+        start = end
+
+
+def _ranges(first: np.ndarray, sizes: np.ndarray) -> np.ndarray:
+    """Return `first`, `first + 1`, … of each row, `sizes` of them, one row behind the other."""
+    ends = np.cumsum(sizes)
+    return np.arange(ends[-1] if len(ends) else 0) + np.repeat(first - (ends - sizes), sizes)
 
 
 def _pairs_of_few(

@@ -51,7 +51,11 @@ def shingles(text: str, width: int = WIDTH) -> np.ndarray:
 
 
 def shingles_of(texts: Sequence[str], width: int = WIDTH) -> list[np.ndarray]:
-    """Return the `shingles` of each text; those of texts in ASCII are hashed together."""
+    """Return the `shingles` of each text; those of texts in ASCII are hashed together.
+
+    Args:
+        texts: words with a space between, as `words_of` gives them.
+    """
     found: dict[int, np.ndarray] = {}
     batch: dict[int, list[str]] = {}
     held = 0
@@ -59,7 +63,7 @@ def shingles_of(texts: Sequence[str], width: int = WIDTH) -> list[np.ndarray]:
         if not text.isascii():
             found[number] = shingles(text, width)
             continue
-        batch[number] = words_of(text)
+        batch[number] = text.split(" ") if text else []
         held += len(batch[number])
         if held > _WORDS_AT_ONCE:
             found.update(zip(batch, _plain_shingles(list(batch.values()), width), strict=True))

@@ -29,6 +29,7 @@ import re
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
+from typing import NamedTuple
 
 import regex
 
@@ -138,9 +139,9 @@ _UNIT = 1.5
 """Below it in both numbers a pair counts shares: rounded, no thousandth or pixel is left of it."""
 
 
-@dataclass(frozen=True, slots=True)
-class Place:
-    """A pair that is a place, with the point it means in the units it is written in."""
+class Place(NamedTuple):
+    """A pair that is a place, with the point it means in the units it is written in; a tuple, since
+    a corpus has many."""
 
     start: int
     end: int
@@ -181,10 +182,9 @@ def places(
     """
     if known is not None and not masked and (aligned := _all_known(text, known)) is not None:
         return aligned
-    hidden = bytearray(len(text))
-    for start, end in masked:
-        hidden[start:end] = b"1" * (end - start)
-    pairs = [pair for pair in find_pairs(text, n_images) if not hidden[pair.start]]
+    pairs = find_pairs(text, n_images)
+    if masked:
+        pairs = [p for p in pairs if not any(start <= p.start < end for start, end in masked)]
     if known is not None and (aligned := _aligned(pairs, known)) is not None:
         return aligned
     reasons = {} if unread is None else {pair.start: "" for pair in pairs}
@@ -204,23 +204,32 @@ def is_unread(problem: str) -> bool:
     return problem.startswith(UNREAD)
 
 
-@lru_cache(maxsize=1 << 14)  # the traces of a tree share their steps
 def is_number(before: str, after: str) -> bool:
-    """Return whether a pair's surroundings make it a number: steps 1 of the rule."""
+    """Return whether a pair's surroundings make it a number: step 1 of the rule."""
+    if _is_number_behind(before):
+        return True
+    money, unit = _told_behind(after)
+    return money or (unit and not is_place_word(before))
+
+
+@lru_cache(maxsize=1 << 14)  # the traces of a tree share their steps
+def _is_number_behind(before: str) -> bool:
     name = _NAME.search(before)
     if name and (len(name[1]) == 1 or name[1].lower() in _FUNCTIONS):
         return True
-    if _MONEY_BEFORE.search(before) or _MONEY_BEHIND.match(after):
-        return True
-    if _NUMBER_BEFORE.search(before) or _SOLD_AT.search(before):
-        return True
-    return bool(_UNIT_BEHIND.match(after)) and not _PLACE_BEFORE.search(before)
+    return any(sign.search(before) for sign in (_MONEY_BEFORE, _NUMBER_BEFORE, _SOLD_AT))
+
+
+@lru_cache(maxsize=1 << 14)
+def _told_behind(after: str) -> tuple[bool, bool]:
+    """Return whether money is told behind a pair, and a unit."""
+    return bool(_MONEY_BEHIND.match(after)), bool(_UNIT_BEHIND.match(after))
 
 
 def is_share(*numbers: float) -> bool:
     """Return whether the numbers of a place count shares of an image, where whole units are
     expected: a point's two, or a box's four."""
-    return any(number != int(number) for number in numbers) and _in_first_unit(*numbers)
+    return _in_first_unit(*numbers) and any(number != int(number) for number in numbers)
 
 
 def _in_first_unit(*numbers: float) -> bool:
@@ -304,23 +313,26 @@ def _decided(
 
 
 def _years(pair: Pair) -> bool:
-    whole = pair.first.isdigit() and pair.second.isdigit()
-    return whole and 1800 <= pair.x < pair.y <= 2100
+    return 1800 <= pair.x < pair.y <= 2100 and _whole(pair)
 
 
 def _date(pair: Pair) -> bool:
-    day_of_year = pair.x == int(pair.x) and 1 <= pair.x <= 31 and 1000 <= pair.y <= 2100
+    day_of_year = 1000 <= pair.y <= 2100 and 1 <= pair.x <= 31 and pair.x == int(pair.x)
     return day_of_year and bool(_MONTH_BEFORE.search(pair.before))
 
 
 def _counts(pair: Pair) -> bool:
     """Whether it counts goals, or rows and columns, or gives two numbers of things in a row."""
-    if not (pair.first.isdigit() and pair.second.isdigit()):
+    small, in_a_row = pair.x <= _COUNTED >= pair.y, pair.y == pair.x + 1
+    if not (small or in_a_row) or not _whole(pair):
         return False
-    small = max(pair.x, pair.y) <= _COUNTED
     if small and (_RESULT_BEFORE.search(pair.before) or _ENTRY_BEHIND.match(pair.after)):
         return True
-    return pair.y == pair.x + 1 and bool(_NUMBERED_BEFORE.search(pair.before))
+    return in_a_row and bool(_NUMBERED_BEFORE.search(pair.before))
+
+
+def _whole(pair: Pair) -> bool:
+    return pair.first.isdigit() and pair.second.isdigit()
 
 
 def _thousands(pair: Pair) -> bool:

@@ -105,6 +105,7 @@ _SAYS_IMAGE = (
     "imag", "picture", "photo", "foto", "bild", "图", "圖", "照", "画像", "写真", "図", "이미지",
     "사진", "그림", "изобр", "сним", "фото",
 )  # fmt: skip
+_SAYS_IMAGE_IN_ASCII = tuple(word for word in _SAYS_IMAGE if word.isascii())
 # Between a place and the image it is in: "(1, 2) in image 2", "(1, 2), in the second image".
 _JOINS = re.compile(r"[\s,，、(（]*(?:的|の)?\s*")
 # In front of a mention that sets the scene for what follows: "…, and in image 2 the cup is at".
@@ -160,29 +161,27 @@ def find_pairs(text: str, n_images: int | None = None) -> list[Pair]:
     if not found:
         return []
     ends = sentence_ends(text)
-    spans = [sentence_around(ends, m.start(), m.end(), len(text)) for m in found]
     images = _Images(text, found, ends, n_images) if _says_image(text) else None
-    pairs = []
-    for i, (match, (first, last)) in enumerate(zip(found, spans, strict=True)):
+    starts = [match.start() for match in found[1:]]
+    pairs, behind = [], 0  # the pair before ends there
+    for match, following in zip(found, [*starts, len(text)], strict=True):
+        start, end = match.span()
+        first, last = sentence_around(ends, start, end, len(text))
         image = images.of(match, first) if images else 0
-        if i:
-            first = max(first, found[i - 1].end())
-        if i + 1 < len(found):
-            last = min(last, found[i + 1].start())
-        pairs.append(
-            Pair(
-                match.start(), match.end(), _value(match[1]), _value(match[3]),
-                match[1], match[2], match[3], image,
-                text[max(first, match.start() - _NEAR) : match.start()],
-                text[match.end() : min(last, match.end() + _NEAR)],
-            )
-        )  # fmt: skip
+        x, comma, y = match.groups()
+        before = text[max(first, behind, start - _NEAR) : start]
+        after = text[end : min(last, following, end + _NEAR)]
+        pairs.append(Pair(start, end, _value(x), _value(y), x, comma, y, image, before, after))
+        behind = end
     return pairs
 
 
 def _says_image(text: str) -> bool:
     lowered = text.lower()
-    return any(word in lowered for word in _SAYS_IMAGE)
+    for word in _SAYS_IMAGE_IN_ASCII if text.isascii() else _SAYS_IMAGE:
+        if word in lowered:
+            return True
+    return False
 
 
 def _value(number: str) -> float:
