@@ -301,6 +301,8 @@ def _decided(
             reasons[pair.start] = f"{UNREAD}shares"
         else:
             taken[pair.start] = pair
+    if not doubtful:
+        return list(taken.values())
     # How the text's other places are written tells; three digits before the comma begin a place.
     spaced = any(pair.comma != "," for pair in taken.values())
     compact = bool(taken) or any(len(p.first) == 3 and p.second.isdigit() for p in doubtful)

@@ -22,12 +22,12 @@ NUMBERS = list(range(9))
 
 
 def part(number: int) -> CorpusPart:
-    return CorpusPart([{"number": number}], [], {}, Beside({}, {}, {}, {}))
+    return CorpusPart(pa.table({"number": [number]}), pa.table({}), {}, Beside({}, {}, {}, {}))
 
 
 def judge(asking: int, fatal: int, failing: int, part: CorpusPart) -> pa.Table:
     """Say which part it was, and whether another process judged it; die of one, fail at another."""
-    number, elsewhere = part.rows[0]["number"], os.getpid() != asking
+    number, elsewhere = part.rows["number"][0].as_py(), os.getpid() != asking
     if number == fatal and elsewhere:
         os.kill(os.getpid(), signal.SIGKILL)
     if number == failing:

@@ -45,8 +45,8 @@ class Beside:
 class CorpusPart:
     """Some groups of questions with their traces; the fields are those of `corpus_parts.Part`."""
 
-    rows: Sequence[Row]
-    stored: Sequence[Row]
+    rows: pa.Table
+    stored: pa.Table
     unjudged: Mapping[str, Trace]
     beside: Beside
 
@@ -56,9 +56,9 @@ def judge_part(
 ) -> pa.Table:
     """Apply the filters of this stage to a part; return new rows of `verdicts` where they differ
     from those stored."""
-    stored = as_stored(part.stored)
+    stored, rows = as_stored(part.stored.to_pylist()), part.rows.to_pylist()
     verdicts = corpus_verdicts(
-        warehouse, filters, part.beside, part.rows, stored.verdicts, part.unjudged
+        warehouse, filters, part.beside, rows, stored.verdicts, part.unjudged
     )
     return changed_table(verdicts, stored, run_id)
 
