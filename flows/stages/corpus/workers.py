@@ -8,6 +8,7 @@ find is the same and comes in the same order.
 
 from __future__ import annotations
 
+import gc
 import os
 import signal
 import threading
@@ -28,6 +29,8 @@ MOST_PROCESSES = 8
 _HERE = 2
 """So many parts are judged without other processes."""
 _LOOK_S = 1.0
+_OBJECTS = 100_000
+"""More than there were when cycles were looked for, before they are looked for again."""
 
 
 def judged(
@@ -98,6 +101,7 @@ def _begin() -> None:
     Killed in the middle of a part, it would leave this one reading the rest for ever.
     """
     signal.signal(signal.SIGINT, signal.SIG_IGN)
+    gc.set_threshold(_OBJECTS)  # a part makes a million small ones, hardly one of them in a cycle
     threading.Thread(target=_end_with, args=(os.getppid(),), daemon=True).start()
 
 
