@@ -8,7 +8,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 
 import pyarrow as pa
@@ -25,10 +25,12 @@ from flows.settings import Problem
 from mcts.data import Question
 from warehouse.query.limits import Limits
 from warehouse.query.read_back import read_traces, read_trees, rows_among
-from warehouse.query.run_query import connect_trusted, query, sql_views
+from warehouse.query.run_query import connect_trusted, query
 from warehouse.query.sql_guard import quoted
+from warehouse.query.verdict_funnel import funnel_rows
 from warehouse.storage.home import Warehouse
 from warehouse.tables.rows import read_image, read_questions
+from warehouse.tables.schema import Row
 
 _TRACES, _TREES = 1000, 250
 """Read at once: each time whole tables are looked through; a large tree has some 300 kB of text."""
@@ -44,7 +46,7 @@ def draw_example(warehouse: Warehouse, task: str) -> bytes | None:
     """Draw one kept trace as PNG, its points numbered on the image; None if nothing is kept, or
     its image is lost."""
     rows = query(warehouse, _EXAMPLE.format(task=quoted(task)))
-    for shown in _gallery_traces(warehouse, rows["trace_id"].to_pylist()):
+    for shown in _gallery_traces(warehouse, rows["trace_id"].to_pylist(), {}):
         if not all(shown.images):
             return None
         return draw_trace(shown.trace, shown.question, shown.images)
@@ -77,28 +79,16 @@ SELECT commit_id FROM (
 """
 # The same share of every tree; what is of one tree stands together.
 _SOME = """
-SELECT trace_id FROM (
+FROM (
     SELECT trace_id, tree_id FROM traces WHERE commit_id IN ({commits})
     ORDER BY row_number() OVER (PARTITION BY tree_id ORDER BY trace_id), tree_id LIMIT {limit}
 ) ORDER BY tree_id, trace_id
 """
 
 
-# The view, and how many traces there are in all: what both count is grouped once.
-_FUNNEL = """
-WITH _filter_outcomes AS MATERIALIZED (FROM main._filter_outcomes)
-SELECT
-    *,
-    (SELECT sum(traces)::BIGINT FROM _filter_outcomes) AS traces_judged,
-    (SELECT coalesce(sum(traces) FILTER (dropped = 0), 0)::BIGINT FROM _filter_outcomes)
-        AS traces_kept
-FROM ({verdict_funnel})
-"""
-
-
 def read_funnel(warehouse: Warehouse) -> FilterFunnel | None:
     """Count what each filter kept and dropped; None where nothing has been judged."""
-    rows = query(warehouse, _FUNNEL.format(**sql_views())).to_pylist()
+    rows = funnel_rows(warehouse)
     totals = [(row.pop("traces_judged"), row.pop("traces_kept")) for row in rows]
     return FilterFunnel(tuple(rows), *totals[0]) if rows else None
 
@@ -136,20 +126,28 @@ def gallery(
     """
     if (out / "index.html").exists() and not is_gallery(out):
         raise Problem(f"--out: {out} holds an index.html that is no gallery's; name another folder")
-    rows = query(warehouse, sql, limits) if sql else _newest_traces(warehouse, limit)
-    if "trace_id" not in rows.column_names:
-        raise Problem("--sql: the statement must yield a column trace_id")
-    found = rows["trace_id"].to_pylist()
-    trace_ids = list(dict.fromkeys(str(trace_id) for trace_id in found if trace_id is not None))
-    rows_of = rows_among(warehouse, "traces", "trace_id", trace_ids, "tree_id")
-    trees = sorted({row["tree_id"] for row in rows_of if row["tree_id"]})
+    rows = _chosen(warehouse, sql, limits) if sql else _newest_traces(warehouse, limit).to_pylist()
+    trees = sorted({row["tree_id"] for row in rows if row["tree_id"]})
+    questions: dict[str, Question] = {}
     index = write_gallery(
         out,
-        _gallery_traces(warehouse, trace_ids),
-        _gallery_trees(warehouse, trees),
+        _gallery_traces(warehouse, [row["trace_id"] for row in rows], questions),
+        _gallery_trees(warehouse, trees, questions),
         funnel=read_funnel(warehouse),
     )
-    return index, len(rows_of)
+    return index, len(rows)
+
+
+def _chosen(warehouse: Warehouse, sql: str, limits: Limits | None) -> list[Row]:
+    """Return trace_id and tree_id of the traces that a person's statement yields, in its order."""
+    found = query(warehouse, sql, limits)
+    if "trace_id" not in found.column_names:
+        raise Problem("--sql: the statement must yield a column trace_id")
+    named = found["trace_id"].to_pylist()
+    ids = list(dict.fromkeys(str(trace_id) for trace_id in named if trace_id is not None))
+    there = rows_among(warehouse, "traces", "trace_id", ids, "trace_id, tree_id")
+    rows = {row["trace_id"]: row for row in there}
+    return [rows[trace_id] for trace_id in ids if trace_id in rows]
 
 
 def _newest_traces(warehouse: Warehouse, limit: int) -> pa.Table:
@@ -159,20 +157,26 @@ def _newest_traces(warehouse: Warehouse, limit: int) -> pa.Table:
         return con.sql(_SOME.format(commits=commits, limit=limit)).to_arrow_table()
 
 
-def _gallery_traces(warehouse: Warehouse, trace_ids: list[str]) -> Iterator[GalleryTrace]:
+def _gallery_traces(
+    warehouse: Warehouse, trace_ids: Sequence[str], questions: dict[str, Question]
+) -> Iterator[GalleryTrace]:
+    """Yield traces; their questions are read into `questions`, unless they are there."""
     for start in range(0, len(trace_ids), _TRACES):
         some = read_traces(warehouse, trace_ids[start : start + _TRACES])
-        ids = [trace.question_id for trace, _ in some]
-        questions = {q.question_id: q for q in read_questions(warehouse, question_ids=ids)}
+        ids = {trace.question_id for trace, _ in some} - set(questions)
+        found = read_questions(warehouse, question_ids=sorted(ids)) if ids else ()
+        questions.update((question.question_id, question) for question in found)
         for trace, verdicts in some:
             question = questions[trace.question_id]
             images = _images(warehouse, question)
             yield GalleryTrace(question, trace, tuple(verdicts), images)
 
 
-def _gallery_trees(warehouse: Warehouse, tree_ids: list[str]) -> Iterator[GalleryTree]:
+def _gallery_trees(
+    warehouse: Warehouse, tree_ids: Sequence[str], questions: Mapping[str, Question]
+) -> Iterator[GalleryTree]:
     for start in range(0, len(tree_ids), _TREES):
-        for tree, _ in read_trees(warehouse, tree_ids[start : start + _TREES]):
+        for tree, _ in read_trees(warehouse, tree_ids[start : start + _TREES], questions):
             yield GalleryTree(tree, _images(warehouse, tree.question))
 
 

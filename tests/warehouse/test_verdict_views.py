@@ -2,13 +2,18 @@
 
 from __future__ import annotations
 
+import errno
+import json
+import os
 import random
+import shutil
 from pathlib import Path
 
 import pyarrow as pa
 import pytest
 
 from flows.stages.gallery import read_funnel
+from warehouse.query import verdict_funnel
 from warehouse.query.run_query import connect, latest_verdicts_of, query
 from warehouse.storage.home import Warehouse
 from warehouse.tables.delta import commit_traces, insert_new
@@ -95,3 +100,47 @@ def test_the_newest_verdicts_of_some_traces_are_those_of_the_view(warehouse):
 
 def test_without_verdicts_there_is_no_funnel(tmp_path: Path):
     assert read_funnel(Warehouse(str(tmp_path))) is None
+
+
+@pytest.fixture
+def own(warehouse: Warehouse, tmp_path: Path) -> Warehouse:
+    """The same, to be changed by one test."""
+    copied = Warehouse(str(shutil.copytree(warehouse.root, tmp_path / "home")))
+    shutil.rmtree(f"{copied.root}/tables/verdicts/_counts", ignore_errors=True)
+    return copied
+
+
+def test_a_funnel_is_counted_once_until_a_verdict_is_added(own, monkeypatch):
+    rows = verdict_funnel.funnel_rows(own)
+    counted = []
+    connect = verdict_funnel.connect
+    monkeypatch.setattr(
+        verdict_funnel, "connect", lambda *given: counted.append(given) or connect(*given)
+    )
+    assert verdict_funnel.funnel_rows(own) == rows and counted == []
+    insert_new(own, "verdicts", [
+        {"trace_id": "t1", "filter": "new", "version": 1, "keep": False, "stage": "later"}
+    ])  # fmt: skip
+    found = {row["filter"]: row for row in verdict_funnel.funnel_rows(own)}
+    assert found["new"]["dropped"] == 1 and len(counted) == 1
+    monkeypatch.setattr(verdict_funnel, "_FUNNEL", verdict_funnel._FUNNEL + " ")
+    verdict_funnel.funnel_rows(own)
+    assert len(counted) == 2, "another statement says something else"
+
+
+@pytest.mark.parametrize("left", [b"", b"[]", b'{"seen": {}', b"{}"])
+def test_a_damaged_count_is_made_again(own, left):
+    rows = verdict_funnel.funnel_rows(own)
+    (file,) = Path(own.root).glob("tables/verdicts/_counts/*")
+    file.write_bytes(left)
+    assert verdict_funnel.funnel_rows(own) == rows
+    assert json.loads(file.read_bytes())["rows"] == rows
+
+
+def test_a_warehouse_that_cannot_be_written_is_counted_each_time(own, monkeypatch):
+    def refuse(*given, **more):
+        raise PermissionError(errno.EACCES, os.strerror(errno.EACCES), "funnel.json")
+
+    monkeypatch.setattr(type(own.objects), "put_file", refuse)
+    assert verdict_funnel.funnel_rows(own) == verdict_funnel.funnel_rows(own) != []
+    assert not list(Path(own.root).glob("tables/verdicts/_counts/*"))

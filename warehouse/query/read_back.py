@@ -24,6 +24,7 @@ from mcts.tree import Tree, TreeRows, rebuild
 from mcts.zoom.config import ZoomConfig
 from mcts.zoom.lenses import Lens
 from warehouse.query.run_query import UNREADABLE, connect_trusted, latest_verdicts_of, named_in
+from warehouse.query.sql_guard import quoted
 from warehouse.storage.home import Warehouse
 from warehouse.tables.delta import open_table
 from warehouse.tables.rows import read_questions, step_from, trace_from, verdict_from
@@ -33,8 +34,14 @@ _OF_COPIES = (NoExactCopy.name, NoNearCopy.name)
 """Filters that drop a trace because another is like it, which is no fault of the trace."""
 
 
-def read_trees(warehouse: Warehouse, tree_ids: Sequence[str]) -> Iterator[tuple[Tree, Row]]:
-    """Read committed trees with their rows of `trees`, in order of id."""
+def read_trees(
+    warehouse: Warehouse, tree_ids: Sequence[str], questions: Mapping[str, Question] | None = None
+) -> Iterator[tuple[Tree, Row]]:
+    """Read committed trees with their rows of `trees`, in order of id.
+
+    Args:
+        questions: by id, those that were read before.
+    """
     if not tree_ids:
         return
     key = "tree_id"
@@ -46,12 +53,15 @@ def read_trees(warehouse: Warehouse, tree_ids: Sequence[str]) -> Iterator[tuple[
         trees = rows_of("trees")
     if not trees:
         return
-    ids = [row["question_id"] for row in trees]
-    questions = {q.question_id: q for q in read_questions(warehouse, question_ids=ids)}
+    known = dict(questions or {})
+    ids = {row["question_id"] for row in trees} - set(known)
+    if ids:
+        read = read_questions(warehouse, question_ids=sorted(ids))
+        known.update((question.question_id, question) for question in read)
     for row in trees:
         tree_id = row["tree_id"]
         parts = (nodes[tree_id], rollouts.get(tree_id, []), responses.get(tree_id, []))
-        yield tree_from(row, *parts, questions[row["question_id"]]), row
+        yield tree_from(row, *parts, known[row["question_id"]]), row
 
 
 def read_traces(
@@ -285,6 +295,9 @@ def reading_among(
 
         def rows_of(table: str, columns: str = "*") -> list[Row]:
             wanted = f"{key} IN (SELECT {key} FROM _wanted)"
+            if table in commits:  # files of other commits are passed over
+                among = ", ".join(map(quoted, sorted(commits[table]))) or "''"
+                wanted += f" AND (commit_id IS NULL OR commit_id IN ({among}))"
             found = con.sql(f"SELECT {columns} FROM {table} WHERE {wanted} ORDER BY ALL")
             return list(found.to_arrow_table().to_pylist())
 

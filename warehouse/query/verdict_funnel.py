@@ -1,0 +1,73 @@
+"""What each filter kept and dropped, counted once for each state of the tables.
+
+    for row in funnel_rows(warehouse): …         # those of the view verdict_funnel, and two totals
+
+A count groups every verdict, which takes seconds from a million traces on. So it is stored beside
+the verdicts, and stands while both tables have the same files and the views say the same.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import tempfile
+from pathlib import Path
+from typing import Any
+
+from warehouse.query.additions import mark
+from warehouse.query.run_query import connect, sql_views, table_versions
+from warehouse.storage.failures import describe
+from warehouse.storage.home import Warehouse
+from warehouse.tables.schema import Row
+
+_KEY = "tables/verdicts/_counts/funnel.json"
+_TABLES = ("traces", "verdicts")
+# The view, and how many traces there are in all: what both count is grouped once.
+_FUNNEL = """
+WITH _filter_outcomes AS MATERIALIZED (FROM main._filter_outcomes)
+SELECT
+    *,
+    (SELECT sum(traces)::BIGINT FROM _filter_outcomes) AS traces_judged,
+    (SELECT coalesce(sum(traces) FILTER (dropped = 0), 0)::BIGINT FROM _filter_outcomes)
+        AS traces_kept
+FROM ({verdict_funnel})
+"""
+
+
+def funnel_rows(warehouse: Warehouse) -> list[Row]:
+    """Return the rows of `verdict_funnel`, each with how many traces were judged and kept in all.
+
+    Raises:
+        QueryError: the tables cannot be read.
+    """
+    every = table_versions(warehouse)
+    versions = {name: every[name] for name in _TABLES}
+    said = hashlib.sha256("".join([_FUNNEL, *sql_views().values()]).encode()).hexdigest()
+    state = {"statement": said, "seen": mark(warehouse, versions)}
+    stored = _read(warehouse)
+    if {name: stored.get(name) for name in state} == state:
+        return list(stored["rows"])
+    with connect(warehouse, versions, ["verdict_funnel"]) as con:
+        rows = list(con.sql(_FUNNEL.format(**sql_views())).to_arrow_table().to_pylist())
+    if rows:
+        _write(warehouse, {**state, "rows": rows})
+    return rows
+
+
+def _read(warehouse: Warehouse) -> dict[str, Any]:
+    try:
+        return dict(json.loads(warehouse.objects.get(_KEY)))
+    except (KeyError, ValueError):
+        return {}
+
+
+def _write(warehouse: Warehouse, counted: dict[str, Any]) -> None:
+    """Store a count; where the warehouse can't be written it is made again next time."""
+    with tempfile.NamedTemporaryFile("w", suffix=".json") as file:
+        json.dump(counted, file, sort_keys=True)
+        file.flush()
+        try:
+            warehouse.objects.put_file(_KEY, Path(file.name), replace=True)
+        except Exception as error:  # each kind of store has its own
+            if describe(error) is None:
+                raise
