@@ -25,7 +25,7 @@ ifneq ($(MADE_IN),$(CURDIR))
 endif
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test coverage test-slow mutants check lint-deploy docs up down vllm vllm-cpu sample nano nano-base nano-teacher nano-reader nano-zoom nano-eval task-control claim-zoom claim-points claim-trees bench-engine bench-search bench-zoom bench-client bench-warehouse bench-scale chaos-search chaos-retrain claim lock wheel clean bench-training
+.PHONY: help setup demo test coverage test-slow mutants check lint-deploy docs up down vllm vllm-cpu sample nano nano-base nano-teacher nano-reader nano-zoom nano-eval task-control claim-zoom claim-points claim-trees bench-engine bench-search bench-zoom bench-client bench-warehouse bench-scale chaos-search chaos-retrain chaos-cluster claim lock wheel clean bench-training
 
 help: ## list these targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-10s %s\n", $$1, $$2 }' Makefile
@@ -113,6 +113,9 @@ chaos-search: $(STAMP) ## builds that are killed and starved: 200 seeded scenari
 
 chaos-retrain: $(STAMP) ## cycles of retraining under seeded faults: 48 scenarios
 	@$(BIN)/python -m tests.chaos.retrain $(ARGS)
+
+chaos-cluster: $(STAMP) ## builds on two Ray nodes that lose workers, head and store; needs vigorl[ray]
+	@$(BIN)/python -m tests.chaos.cluster $(ARGS)
 
 bench-engine: $(STAMP) ## how fast the embedded model runs, beside plain transformers
 	@$(BIN)/python -m benchmarks.engine $(ARGS)
