@@ -26,7 +26,7 @@ import shutil
 import subprocess
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -58,8 +58,6 @@ from warehouse.versions.versions import publish
 TASK = "sat2"
 QUESTIONS_PER_IMAGE = 4
 NEW_QUESTIONS = 1000
-NEW_TRACES = 160_000
-"""Of a pass alone: enough that what begins and ends it counts for little."""
 EVALUATION_QUESTIONS = 1000
 _SIZE = (640, 480)
 PAGE = 50
@@ -280,14 +278,14 @@ def _peak() -> int:
     return 1024 * int(status.partition("VmHWM:")[2].split()[0])
 
 
-def _prepare(step: str, warehouse: Warehouse, folder: Path) -> None:
+def _prepare(step: str, warehouse: Warehouse, folder: Path, new: int) -> None:
     """Make what a step needs, outside of what is measured."""
     if step == "build's last step":
         per_question = synthetic.TRACES_PER_TREE * synthetic.TREES_PER_QUESTION
         trees = fill(warehouse, NEW_QUESTIONS * per_question, seed=9, pictures=True)
         (folder / "new.json").write_text(json.dumps(trees))
     if step == "pass alone":
-        fill(warehouse, NEW_TRACES, seed=11)
+        fill(warehouse, new, seed=11)
     if step == "import":
         rows = [
             {
@@ -300,8 +298,14 @@ def _prepare(step: str, warehouse: Warehouse, folder: Path) -> None:
         pq.write_table(pa.Table.from_pylist(rows), folder / "new.parquet")
 
 
-def measure(folder: Path, traces: int, known: dict[str, Any]) -> dict[str, Any]:
-    """Measure the steps of one size that are not known yet, each in its own process."""
+def measure(
+    folder: Path, traces: int, known: dict[str, Any], steps: Sequence[str], new: int
+) -> dict[str, Any]:
+    """Measure the steps of one size that are not known yet, each in its own process.
+
+    Args:
+        new: traces of the pass alone.
+    """
     place = folder / str(traces)
     place.mkdir(parents=True, exist_ok=True)
     warehouse = Warehouse(str(place / "warehouse"))
@@ -312,10 +316,10 @@ def measure(folder: Path, traces: int, known: dict[str, Any]) -> dict[str, Any]:
         fill_evaluation(warehouse)
         known["filled"] = {"seconds": round(time.perf_counter() - start, 1)}
         _note(folder, traces, known)
-    for step in STEPS:
+    for step in steps:
         if step in known:
             continue
-        _prepare(step, warehouse, place)
+        _prepare(step, warehouse, place, new)
         command = [sys.executable, "-m", "benchmarks.warehouse.scale", "--step", step]
         command += ["--root", warehouse.root, "--folder", str(place)]
         done = subprocess.run(command, stdout=subprocess.PIPE, text=True, check=True)
@@ -350,6 +354,11 @@ def main(argv: list[str] | None = None) -> int:
     )
     parser.add_argument("--sizes", default="10000,100000", help="numbers of traces, with commas")
     parser.add_argument("--folder", type=Path, default=Path("runs/bench-scale"))
+    parser.add_argument("--steps", nargs="+", choices=STEPS, help="only these")
+    parser.add_argument(
+        "--new", type=int, default=160_000, help="traces of the pass alone, many enough that what "
+        "begins and ends it counts for little"
+    )  # fmt: skip
     parser.add_argument("--step", choices=STEPS, help=argparse.SUPPRESS)
     parser.add_argument("--root", help=argparse.SUPPRESS)
     arguments = parser.parse_args(argv)
@@ -362,7 +371,7 @@ def main(argv: list[str] | None = None) -> int:
         known = noted.get(str(traces), {})
         for step in set(known) & set(STEPS):
             print(_line(traces, step, known[step]))
-        measure(arguments.folder, traces, known)
+        measure(arguments.folder, traces, known, arguments.steps or list(STEPS), arguments.new)
         shutil.rmtree(arguments.folder / str(traces), ignore_errors=True)
     return 0
 
