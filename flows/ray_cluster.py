@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import logging
 import os
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -48,6 +49,10 @@ def join_ray(option: str, address: str | None = None, **settings: Any) -> Any:
         where = address or ("RAY_ADDRESS" if "RAY_ADDRESS" in os.environ else "this machine")
         hint = "" if token else "; if its head has a token, ~/.ray/auth_token must be here too"
         raise Problem(f"{option}: no Ray cluster answers at {where}: {reason}{hint}") from None
+    with suppress(AttributeError):  # what is private may change
+        # Or Ray would tell each loss, which is made good, in some lines of its own on standard
+        # output, whatever `log_to_driver` is (2.60).
+        ray._private.worker._worker_logs_enabled = False
     return ray
 
 

@@ -27,6 +27,7 @@ from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from flows.stages.shards.ray_workers import LOST
 from tests.chaos.contents import Contents, compare, journaled, read
 from tests.chaos.processes import free_port
 from tests.chaos.retrain_faults import tell
@@ -225,8 +226,10 @@ def play(
         wrong.append(f"{lost} trees are lost, {differing} differ")
     if twice > A_TREE * LOSSES.get(fault, CONCURRENCY) or again:
         wrong.append(f"{twice} requests were asked twice, {again} of them answered before")
-    if "Traceback" in (folder / "build.txt").read_text():
-        wrong.append("a traceback was printed")
+    said = (folder / "build.txt").read_text()
+    wrong += [f"{word!r} was printed" for word in ("Traceback", "(raylet)") if word in said]
+    if fault in ("worker", "node") and said.count(LOST) != 1:
+        wrong.append("the loss was not told once")
     return wrong
 
 

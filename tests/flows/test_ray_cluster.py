@@ -77,3 +77,12 @@ def test_ray_that_is_not_installed_is_named(seen, monkeypatch):
         Problem, match=r"ray: Ray is not installed here: pip install 'vigorl\[ray\]'"
     ):
         join_ray("ray")
+
+
+def test_rays_own_lines_about_losses_stay_out_of_the_output(seen, monkeypatch):
+    worker = SimpleNamespace(_worker_logs_enabled=True)
+    monkeypatch.setattr(
+        sys.modules["ray"], "_private", SimpleNamespace(worker=worker), raising=False
+    )
+    join_ray("on", "head:6379")
+    assert worker._worker_logs_enabled is False and seen["log_to_driver"] is False

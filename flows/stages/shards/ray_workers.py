@@ -19,6 +19,10 @@ from flows.ray_cluster import join_ray
 from flows.stages.shards.shard import Shard, ShardOutcome
 from flows.stages.shards.worker import WorkerProcess
 
+LOST = (
+    "a worker of the Ray cluster was lost and replaced, and its shard went on from the journal; "
+    "Ray's logs say why"
+)
 MOST_LOSSES = 1000
 """Workers lost in the middle of one shard after which the run ends: the shard must be the cause."""
 
@@ -27,13 +31,21 @@ class _Actor:
     """What runs on the cluster."""
 
     def __init__(self) -> None:
+        import ray
+
         self._process = WorkerProcess()
+        self._replaces = ray.get_runtime_context().was_current_actor_reconstructed
 
     async def ready(self) -> None:
         """Return: this runs, so there was room."""
 
     async def run(self, text: str) -> str:
-        return await self._process.run(text)
+        """See `WorkerProcess.run`; a loss is reported with the shard that was run when it came."""
+        outcome = ShardOutcome.of(await self._process.run(text))
+        if self._replaces:
+            outcome.reports.append(LOST)
+            self._replaces = False
+        return outcome.text()
 
 
 class RayWorker:
