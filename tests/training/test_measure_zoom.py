@@ -133,8 +133,23 @@ def test_a_crop_counts_where_it_shows_what_the_question_names(tmp_path, monkeypa
     )
     report = run(Looking(call(300, 300), call(900, 100), ANSWER), warehouse)
     assert report.figures["all"]["on_asked"].value == 0.5
+    assert "looked_again" not in report.figures["all"], "no first crop was without one"
     shown = table(warehouse, "SELECT shows_asked FROM steps WHERE step < 2 ORDER BY step")
     assert [row["shows_asked"] for row in shown] == [True, True, False, False]
+
+
+@pytest.mark.parametrize(
+    ("then", "again"),
+    [([call(300, 300)], 1), ([], 0), ([call(905, 105)], 0), ([call(100, 900), call(300, 300)], 1)],
+)
+def test_turning_back_is_told_by_a_look_elsewhere_after_a_miss(tmp_path, monkeypatch, then, again):
+    warehouse = imported(tmp_path, 2)
+    boxes = (Box(10, 10, 20, 20, label="red box"), Box(44, 40, 50, 50, label="lamp"))
+    monkeypatch.setattr(
+        "training.evaluation.measure.read_objects", lambda _, ids: dict.fromkeys(ids, boxes)
+    )
+    report = run(Looking(call(900, 100), *then, ANSWER), warehouse)
+    assert report.figures["all"]["looked_again"].value == again
 
 
 @pytest.mark.parametrize(

@@ -4,8 +4,9 @@
     figures(predictions)         # {"calls": 2.4, "places": 2.1, "on_asked": 0.8, ...}
 
 A model can call often and see nothing new, or call at the wrong place: so calls, distinct places,
-calls that showed nothing and crops with an object in question are counted apart. Calls of a prefix
-that the model goes on from are not its own, and count nowhere.
+calls that showed nothing and crops with an object in question are counted apart. Whether a model
+turns back is told by what it does where its first crop shows no object in question, whatever words
+it has for that. Calls of a prefix that the model goes on from are not its own, and count nowhere.
 """
 
 from __future__ import annotations
@@ -22,6 +23,7 @@ SHARES = {
     "looked": "answers that looked closer",
     "failed_calls": "calls that showed nothing",
     "on_asked": "crops with the object in question",
+    "looked_again": "first crops without it after which another place was looked at",
     "forced": "answers that were forced",
 }
 """Figures that are shares."""
@@ -41,6 +43,8 @@ class Looks:
     """Crops of which it is known whether they show an object in question."""
     on_asked: int
     """Crops that show one."""
+    missed: bool
+    """Whether the first of those crops does not show one."""
     forced: bool
     """Whether the answer was requested alone, at a limit."""
 
@@ -55,6 +59,7 @@ def looks_of(prediction: Prediction) -> Looks:
         places=len(distinct_places(prediction.own_steps)),
         known=len(asked),
         on_asked=sum(asked),
+        missed=asked[:1] == [False],
         forced="answer_forced" in prediction.problems,
     )
 
@@ -76,4 +81,6 @@ def figures(predictions: Sequence[Prediction]) -> dict[str, float]:
         found["failed_calls"] = (calls - sum(x.crops for x in looks)) / calls
     if known:
         found["on_asked"] = sum(x.on_asked for x in looks) / known
+    if missed := [x for x in looks if x.missed]:
+        found["looked_again"] = sum(x.places > 1 for x in missed) / len(missed)
     return found

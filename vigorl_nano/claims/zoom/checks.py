@@ -33,7 +33,8 @@ def besides(
     Args:
         metrics: of each arm's GRPO, a model each.
     """
-    said = [*_groups(metrics), *_crops(found), *_behaviors(experiment, found)]
+    said = [*_groups(metrics), *_crops(found), *_second_looks(found)]
+    said += _behaviors(experiment, found)
     verdicts = [f"- {text}; {'holds' if held else 'does not hold'}." for text, held in said]
     return ["", *verdicts] if verdicts else []
 
@@ -62,6 +63,21 @@ def _crops(found: Evaluations) -> Iterator[tuple[str, bool]]:
         yield f"{text}, {LEAST_ASKED:.0%} expected", share >= LEAST_ASKED
         if "search" in seen:
             yield f"{text}, no fewer than {seen['search']:.1%} expected", share >= seen["search"]
+
+
+def _second_looks(found: Evaluations) -> Iterator[tuple[str, bool]]:
+    """Compare what models do where their first crop shows no sign in question: turning back, told
+    by the looks and not by the words."""
+    shares = {
+        name: float(np.mean([evaluation["looked_again"] for evaluation in some]))
+        for name, some in found.items()
+        if name in ARMS and all("looked_again" in evaluation for evaluation in some)
+    }
+    for arm, share in shares.items():
+        if ARMS[arm].data and ARMS[arm].reward and "search" in shares:
+            least = shares["search"] / 2
+            text = f"{TITLES[arm]}: {share:.1%} of the first crops without a sign in question are"
+            yield f"{text} followed by another look, half of SFT's is {least:.1%}", share >= least
 
 
 def _behaviors(experiment: Experiment, found: Evaluations) -> Iterator[tuple[str, bool]]:
