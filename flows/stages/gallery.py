@@ -8,7 +8,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 import pyarrow as pa
@@ -80,7 +80,7 @@ SELECT commit_id FROM (
 # The same share of every tree; what is of one tree stands together.
 _SOME = """
 FROM (
-    SELECT trace_id, tree_id FROM traces WHERE commit_id IN ({commits})
+    SELECT trace_id, tree_id FROM traces WHERE {among}
     ORDER BY row_number() OVER (PARTITION BY tree_id ORDER BY trace_id), tree_id LIMIT {limit}
 ) ORDER BY tree_id, trace_id
 """
@@ -153,8 +153,11 @@ def _chosen(warehouse: Warehouse, sql: str, limits: Limits | None) -> list[Row]:
 def _newest_traces(warehouse: Warehouse, limit: int) -> pa.Table:
     with connect_trusted(warehouse, ["traces"]) as con:
         newest = con.execute(_NEWEST.format(limit=limit)).fetchall()
-        commits = ", ".join(quoted(commit_id) for (commit_id,) in newest) or "''"
-        return con.sql(_SOME.format(commits=commits, limit=limit)).to_arrow_table()
+        commits = ", ".join(quoted(commit_id) for (commit_id,) in newest if commit_id) or "''"
+        among = f"commit_id IN ({commits})"
+        if (None,) in newest:
+            among += " OR commit_id IS NULL"
+        return con.sql(_SOME.format(among=among, limit=limit)).to_arrow_table()
 
 
 def _gallery_traces(
@@ -173,10 +176,12 @@ def _gallery_traces(
 
 
 def _gallery_trees(
-    warehouse: Warehouse, tree_ids: Sequence[str], questions: Mapping[str, Question]
+    warehouse: Warehouse, tree_ids: Sequence[str], questions: dict[str, Question]
 ) -> Iterator[GalleryTree]:
+    """Yield trees; their questions are put into `questions`."""
     for start in range(0, len(tree_ids), _TREES):
-        for tree, _ in read_trees(warehouse, tree_ids[start : start + _TREES], questions):
+        for tree, _ in read_trees(warehouse, tree_ids[start : start + _TREES]):
+            questions[tree.question.question_id] = tree.question
             yield GalleryTree(tree, _images(warehouse, tree.question))
 
 

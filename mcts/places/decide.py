@@ -184,7 +184,10 @@ def places(
         return aligned
     pairs = find_pairs(text, n_images)
     if masked:
-        pairs = [p for p in pairs if not any(start <= p.start < end for start, end in masked)]
+        hidden = bytearray(len(text))
+        for start, end in masked:
+            hidden[start:end] = b"1" * (end - start)
+        pairs = [pair for pair in pairs if not hidden[pair.start]]
     if known is not None and (aligned := _aligned(pairs, known)) is not None:
         return aligned
     reasons = {} if unread is None else {pair.start: "" for pair in pairs}
@@ -206,14 +209,15 @@ def is_unread(problem: str) -> bool:
 
 def is_number(before: str, after: str) -> bool:
     """Return whether a pair's surroundings make it a number: step 1 of the rule."""
-    if _is_number_behind(before):
+    if _told_before(before):
         return True
     money, unit = _told_behind(after)
     return money or (unit and not is_place_word(before))
 
 
 @lru_cache(maxsize=1 << 14)  # the traces of a tree share their steps
-def _is_number_behind(before: str) -> bool:
+def _told_before(before: str) -> bool:
+    """Return whether a name or a word in front of a pair makes it a number."""
     name = _NAME.search(before)
     if name and (len(name[1]) == 1 or name[1].lower() in _FUNCTIONS):
         return True

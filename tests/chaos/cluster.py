@@ -28,6 +28,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from flows.stages.shards.ray_workers import LOST
+from mcts.journal.segments import fetch
 from tests.chaos.contents import Contents, compare, journaled, read
 from tests.chaos.processes import free_port
 from tests.chaos.retrain_faults import tell
@@ -69,7 +70,7 @@ class Place:
     def environment(self, part: str) -> dict[str, str]:
         """Return the environment of a process of this scenario, marked as of a part."""
         return os.environ | {
-            MARK: f"{self.folder.name}-{part}",
+            MARK: f"{self.folder}:{part}",
             "VIGORL_HOME": self.home, "VIGORL_REVISION": "chaos",
             "RAY_AUTH_MODE": "disabled", "XDG_CACHE_HOME": str(self.folder / f"cache-{part}"),
             "AWS_ENDPOINT_URL": f"http://127.0.0.1:{self.store_port}", "AWS_ACCESS_KEY_ID": "chaos",
@@ -78,7 +79,7 @@ class Place:
 
     def processes(self, part: str = "") -> list[tuple[int, bytes]]:
         """Find this scenario's processes, or those of a part: their ids and command lines."""
-        mark = f"{MARK}={self.folder.name}-{part}".encode()
+        mark = f"{MARK}={self.folder}:{part}".encode()
         found = []
         for path in Path("/proc").glob("[0-9]*"):
             with suppress(OSError):
@@ -152,6 +153,15 @@ class Place:
         with (self.folder / "build.txt").open("a") as out:
             return subprocess.Popen(command, env=self.environment("driver"), stdout=out, stderr=out)
 
+    def answered(self) -> set[int]:
+        """Return the sampling seeds of the requests whose answers are journaled."""
+        if self.store == "folder":
+            return journaled(Path(self.home))
+        copy = self.folder / "journal-copy"
+        (copy / "journal").mkdir(parents=True, exist_ok=True)
+        fetch(copy / "journal", Warehouse(self.home).objects)
+        return journaled(copy)
+
     # ---- what is lost ----------------------------------------------------------------------------
 
     def lose(self, fault: str, build: subprocess.Popen[bytes]) -> None:
@@ -205,20 +215,28 @@ def play(
         stack.enter_context(place.running())
         bring_questions(place)
         build = place.build(server)
+        known: list[tuple[set[int], int]] = []  # what was answered, and asked, at some moments
         for at in (20, 45, 70) if fault == "worker" else (30,):
             if wait_for(lambda at=at: len(server.requests) - before >= at, build, 180):
+                known.append((place.answered(), len(server.requests)))
                 place.lose(fault, build)
         statuses = [wait(build)]
         place.restore(fault)
-        answered, since = set(), len(server.requests)
-        if statuses[0] and store == "folder":
-            answered = journaled(Path(place.home))
+        known.append((place.answered(), len(server.requests)))
         statuses += [wait(place.build(server))] if statuses[0] else []
-        again = sum(request["body"]["seed"] in answered for request in server.requests[since:])
+        again = sum(
+            request["body"]["seed"] in answered
+            for answered, since in known
+            for request in server.requests[since:]
+        )
         asked = Counter(request["fingerprint"] for request in server.requests[before:])
         lost, differing = compare(read(place.home), reference)
     twice = asked.total() - len(asked)
-    print(f"  statuses {statuses}, {len(asked)} requests, {twice} asked twice", flush=True)
+    print(
+        f"  statuses {statuses}, {len(asked)} requests, {twice} asked twice, {again} of them "
+        f"answered before; {[len(answered) for answered, _ in known]} were at the faults",
+        flush=True,
+    )
     wrong = []
     if statuses[0] not in ENDS[fault] or statuses[-1]:
         wrong.append(f"the builds ended with {statuses}")

@@ -12,9 +12,10 @@ ROOT = Path(__file__).parents[2]
 
 
 def test_only_the_processes_of_a_part_are_killed(tmp_path):
-    place, sleep = Place(tmp_path, "folder"), [sys.executable, "-c", "import time; time.sleep(60)"]
+    place, namesake = (Place(tmp_path / run / "head-folder", "folder") for run in "ab")
+    sleep = [sys.executable, "-c", "import time; time.sleep(60)"]
     head, second = (subprocess.Popen(sleep, env=place.environment(p)) for p in ("head", "second"))
-    other = subprocess.Popen(sleep)
+    other = subprocess.Popen(sleep, env=namesake.environment("second"))
     try:
         assert {pid for pid, _ in place.processes()} == {head.pid, second.pid}
         place.kill("second")

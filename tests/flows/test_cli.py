@@ -183,7 +183,9 @@ def test_curating_again_changes_nothing_and_publishes(home, capsys):
     assert capsys.readouterr().out == before
 
 
-def test_the_gallery_has_a_page_for_every_tree(home, capsys, tmp_path):
+def test_the_gallery_has_a_page_for_every_tree(home, capsys, tmp_path, monkeypatch):
+    # Trees come with their questions, which are not read once more for the traces.
+    monkeypatch.setattr("flows.stages.gallery.read_questions", lambda *_, **__: 1 / 0)
     assert run("gallery", "--out", tmp_path / "pages", home=home) == 0
     assert str(tmp_path / "pages" / "index.html") in capsys.readouterr().out
     assert len(list((tmp_path / "pages" / "trees").glob("*.html"))) >= 4

@@ -15,6 +15,7 @@ import pytest
 from flows.stages.gallery import read_funnel
 from warehouse.query import verdict_funnel
 from warehouse.query.run_query import connect, latest_verdicts_of, query
+from warehouse.query.sql_guard import QueryError
 from warehouse.storage.home import Warehouse
 from warehouse.tables.delta import commit_traces, insert_new
 from warehouse.tables.schema import Row
@@ -113,9 +114,8 @@ def own(warehouse: Warehouse, tmp_path: Path) -> Warehouse:
 def test_a_funnel_is_counted_once_until_a_verdict_is_added(own, monkeypatch):
     rows = verdict_funnel.funnel_rows(own)
     counted = []
-    connect = verdict_funnel.connect
     monkeypatch.setattr(
-        verdict_funnel, "connect", lambda *given: counted.append(given) or connect(*given)
+        verdict_funnel, "query", lambda *given, **at: counted.append(given) or query(*given, **at)
     )
     assert verdict_funnel.funnel_rows(own) == rows and counted == []
     insert_new(own, "verdicts", [
@@ -123,12 +123,14 @@ def test_a_funnel_is_counted_once_until_a_verdict_is_added(own, monkeypatch):
     ])  # fmt: skip
     found = {row["filter"]: row for row in verdict_funnel.funnel_rows(own)}
     assert found["new"]["dropped"] == 1 and len(counted) == 1
-    monkeypatch.setattr(verdict_funnel, "_FUNNEL", verdict_funnel._FUNNEL + " ")
-    verdict_funnel.funnel_rows(own)
-    assert len(counted) == 2, "another statement says something else"
+    for name in ("_FUNNEL", "SHORTCUTS"):
+        said = getattr(verdict_funnel, name)
+        monkeypatch.setattr(verdict_funnel, name, said + type(said)(" "))
+        verdict_funnel.funnel_rows(own)
+    assert len(counted) == 3, "another statement says something else"
 
 
-@pytest.mark.parametrize("left", [b"", b"[]", b'{"seen": {}', b"{}"])
+@pytest.mark.parametrize("left", [b"", b"[]", b"5", b'{"seen": {}', b"{}"])
 def test_a_damaged_count_is_made_again(own, left):
     rows = verdict_funnel.funnel_rows(own)
     (file,) = Path(own.root).glob("tables/verdicts/_counts/*")
@@ -143,4 +145,12 @@ def test_a_warehouse_that_cannot_be_written_is_counted_each_time(own, monkeypatc
 
     monkeypatch.setattr(type(own.objects), "put_file", refuse)
     assert verdict_funnel.funnel_rows(own) == verdict_funnel.funnel_rows(own) != []
+    assert not list(Path(own.root).glob("tables/verdicts/_counts/*"))
+
+
+def test_a_file_that_is_gone_is_told_and_no_count_is_stored(own):
+    for file in Path(own.root).glob("tables/verdicts/*.parquet"):
+        file.unlink()
+    with pytest.raises(QueryError, match="`vigorl warehouse check` tells what the warehouse lacks"):
+        verdict_funnel.funnel_rows(own)
     assert not list(Path(own.root).glob("tables/verdicts/_counts/*"))

@@ -30,7 +30,7 @@ from warehouse.exports.export import export
 from warehouse.query.run_query import QueryError, query
 from warehouse.sources.importing import import_questions
 from warehouse.storage.home import Warehouse, WarehouseError
-from warehouse.tables.delta import commit_traces, commit_trees
+from warehouse.tables.delta import append, commit_traces, commit_trees
 from warehouse.tables.rows import read_questions, trace_rows, verdict_row
 from warehouse.tables.tree_rows import SearchRows
 from warehouse.versions import bundle
@@ -147,6 +147,8 @@ def test_a_gallery_without_a_statement_is_of_the_newest_commits(warehouse: Wareh
         commit_traces(warehouse, rows, steps=[], verdicts=[], run_id=name)
     chosen = [showing._newest_traces(warehouse, n)["trace_id"].to_pylist() for n in (1, 2, 99)]
     assert chosen[:2] == [["new2"], ["new1", "new2"]] and len(chosen[2]) == len(known) + 2
+    append(warehouse, "traces", [{**rows[0], "trace_id": "of no commit"}], "by hand")
+    assert showing._newest_traces(warehouse, 1)["trace_id"].to_pylist() == ["of no commit"]
 
 
 def test_a_gallerys_funnel_counts_what_was_judged_and_kept(warehouse: Warehouse) -> None:

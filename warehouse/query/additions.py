@@ -12,7 +12,7 @@ or a version that is gone, there is no telling, and the pass must look at everyt
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import duckdb
@@ -35,9 +35,17 @@ _HARMLESS = frozenset({"WRITE", _MERGED, "VACUUM START", "VACUUM END"})
 
 def mark(warehouse: Warehouse, versions: Mapping[str, int | None]) -> Seen:
     """Return what was seen by a pass that read the tables at these versions."""
-    found = {name: _at(warehouse, name, version) for name, version in versions.items()}
+    return _seen({name: _at(warehouse, name, version) for name, version in versions.items()})
+
+
+def mark_now(warehouse: Warehouse, names: Sequence[str]) -> Seen:
+    """Return what is seen of tables as they are now; a parent's name stands before its child's."""
+    return _seen({name: open_table(warehouse, name) for name in names})
+
+
+def _seen(tables: Mapping[str, DeltaTable | None]) -> Seen:
     return {
-        name: [delta.version(), _digest(delta)] if delta else None for name, delta in found.items()
+        name: [delta.version(), _digest(delta)] if delta else None for name, delta in tables.items()
     }
 
 

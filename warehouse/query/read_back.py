@@ -34,14 +34,8 @@ _OF_COPIES = (NoExactCopy.name, NoNearCopy.name)
 """Filters that drop a trace because another is like it, which is no fault of the trace."""
 
 
-def read_trees(
-    warehouse: Warehouse, tree_ids: Sequence[str], questions: Mapping[str, Question] | None = None
-) -> Iterator[tuple[Tree, Row]]:
-    """Read committed trees with their rows of `trees`, in order of id.
-
-    Args:
-        questions: by id, those that were read before.
-    """
+def read_trees(warehouse: Warehouse, tree_ids: Sequence[str]) -> Iterator[tuple[Tree, Row]]:
+    """Read committed trees with their rows of `trees`, in order of id."""
     if not tree_ids:
         return
     key = "tree_id"
@@ -53,15 +47,12 @@ def read_trees(
         trees = rows_of("trees")
     if not trees:
         return
-    known = dict(questions or {})
-    ids = {row["question_id"] for row in trees} - set(known)
-    if ids:
-        read = read_questions(warehouse, question_ids=sorted(ids))
-        known.update((question.question_id, question) for question in read)
+    ids = [row["question_id"] for row in trees]
+    questions = {q.question_id: q for q in read_questions(warehouse, question_ids=ids)}
     for row in trees:
         tree_id = row["tree_id"]
         parts = (nodes[tree_id], rollouts.get(tree_id, []), responses.get(tree_id, []))
-        yield tree_from(row, *parts, known[row["question_id"]]), row
+        yield tree_from(row, *parts, questions[row["question_id"]]), row
 
 
 def read_traces(

@@ -64,13 +64,21 @@ GROUP BY trace_id
 _OUTCOMES = """
 SELECT judged, dropped, count(*) AS traces FROM _filter_sets GROUP BY judged, dropped
 """
+SHORTCUTS = (*_NEWEST["latest_traces"], *_NEWEST["latest_verdicts"], _SETS, _OUTCOMES)
+"""What stands for the statements of some views."""
 
 
-def query(warehouse: Warehouse, sql: str, limits: Limits | None = None) -> pa.Table:
+def query(
+    warehouse: Warehouse,
+    sql: str,
+    limits: Limits | None = None,
+    versions: Mapping[str, int | None] | None = None,
+) -> pa.Table:
     """Run one SELECT over the warehouse's tables.
 
     Args:
         limits: of time and memory; for statements that a person wrote.
+        versions: as in `connect`.
 
     Raises:
         QueryError: the statement is not a query of them, DuckDB can't run it, or it reached a
@@ -79,7 +87,7 @@ def query(warehouse: Warehouse, sql: str, limits: Limits | None = None) -> pa.Ta
     with _open() as con, limited(con, limits) if limits else nullcontext():
         names = check(con, sql, [*TABLES, *sql_views()])
         try:
-            _fill(con, warehouse, names, {}, limits)
+            _fill(con, warehouse, names, versions or {}, limits)
             table = con.sql(sql).to_arrow_table()
         except (duckdb.InterruptException, duckdb.OutOfMemoryException):
             if limits:

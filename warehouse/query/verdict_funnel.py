@@ -14,14 +14,14 @@ import tempfile
 from pathlib import Path
 from typing import Any
 
-from warehouse.query.additions import mark
-from warehouse.query.run_query import connect, sql_views, table_versions
+from warehouse.query.additions import mark_now
+from warehouse.query.run_query import SHORTCUTS, query, sql_views
 from warehouse.storage.failures import describe
 from warehouse.storage.home import Warehouse
 from warehouse.tables.schema import Row
 
 _KEY = "tables/verdicts/_counts/funnel.json"
-_TABLES = ("traces", "verdicts")
+_TABLES = ("traces", "verdicts")  # in this order: see `mark_now`
 # The view, and how many traces there are in all: what both count is grouped once.
 _FUNNEL = """
 WITH _filter_outcomes AS MATERIALIZED (FROM main._filter_outcomes)
@@ -40,15 +40,14 @@ def funnel_rows(warehouse: Warehouse) -> list[Row]:
     Raises:
         QueryError: the tables cannot be read.
     """
-    every = table_versions(warehouse)
-    versions = {name: every[name] for name in _TABLES}
-    said = hashlib.sha256("".join([_FUNNEL, *sql_views().values()]).encode()).hexdigest()
-    state = {"statement": said, "seen": mark(warehouse, versions)}
+    seen = mark_now(warehouse, _TABLES)
+    said = "".join([_FUNNEL, *sql_views().values(), *SHORTCUTS])
+    state = {"statement": hashlib.sha256(said.encode()).hexdigest(), "seen": seen}
     stored = _read(warehouse)
     if {name: stored.get(name) for name in state} == state:
         return list(stored["rows"])
-    with connect(warehouse, versions, ["verdict_funnel"]) as con:
-        rows = list(con.sql(_FUNNEL.format(**sql_views())).to_arrow_table().to_pylist())
+    versions = {name: at[0] if at else None for name, at in seen.items()}
+    rows = query(warehouse, _FUNNEL.format(**sql_views()), versions=versions).to_pylist()
     if rows:
         _write(warehouse, {**state, "rows": rows})
     return rows
@@ -56,18 +55,19 @@ def funnel_rows(warehouse: Warehouse) -> list[Row]:
 
 def _read(warehouse: Warehouse) -> dict[str, Any]:
     try:
-        return dict(json.loads(warehouse.objects.get(_KEY)))
+        stored = json.loads(warehouse.objects.get(_KEY))
     except (KeyError, ValueError):
         return {}
+    return stored if isinstance(stored, dict) else {}
 
 
 def _write(warehouse: Warehouse, counted: dict[str, Any]) -> None:
     """Store a count; where the warehouse can't be written it is made again next time."""
-    with tempfile.NamedTemporaryFile("w", suffix=".json") as file:
-        json.dump(counted, file, sort_keys=True)
-        file.flush()
-        try:
+    try:
+        with tempfile.NamedTemporaryFile("w", suffix=".json") as file:
+            json.dump(counted, file, sort_keys=True)
+            file.flush()
             warehouse.objects.put_file(_KEY, Path(file.name), replace=True)
-        except Exception as error:  # each kind of store has its own
-            if describe(error) is None:
-                raise
+    except Exception as error:  # each kind of store has its own
+        if describe(error) is None:
+            raise

@@ -324,9 +324,10 @@ def _note_key(task: str) -> str:
 def _read_note(warehouse: Warehouse, task: str) -> dict[str, Any] | None:
     """Read what the last pass over a task has seen; None before the first one."""
     try:
-        return dict(json.loads(warehouse.objects.get(_note_key(task))))
+        note = json.loads(warehouse.objects.get(_note_key(task)))
     except (KeyError, ValueError):
         return None
+    return note if isinstance(note, dict) else None
 
 
 def _write_note(warehouse: Warehouse, task: str, note: Mapping[str, Any]) -> None:
