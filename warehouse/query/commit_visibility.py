@@ -15,7 +15,7 @@ it makes beside them (`note_commits`); without such a note the column is read.
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any
@@ -61,7 +61,7 @@ def visible_files(
     """
     visible = finished | {None} if late else finished
     sought = visible if wanted is None else visible & (wanted | {None})
-    files = [uri for uri in uris if commits[uri] & sought]
+    files = [uri for uri in uris if not sought.isdisjoint(commits[uri])]
     unfinished = frozenset().union(*(commits[uri] for uri in files)) - visible
     if not unfinished:
         return Visible(files, None)
@@ -82,12 +82,11 @@ def commits_of(
     uris = delta.file_uris()
     named = {uri.rsplit("/", 1)[-1]: uri for uri in uris}
     found: dict[str, frozenset[str | None]] = {}
-    for row in _statistics(delta, "commit_id"):
-        low, rows, nulls = row["min"], row["num_records"], row["null_count"]
-        uri = named[row["path"].rsplit("/", 1)[-1]]
+    for path, rows, low, high, nulls in _statistics(delta, "commit_id"):
+        uri = named[path.rsplit("/", 1)[-1]]
         if nulls is not None and rows is not None and nulls == rows:
             found[uri] = frozenset({None})
-        elif nulls is not None and low is not None and low == row["max"] and len(low) <= _EXACT:
+        elif nulls is not None and low is not None and low == high and len(low) <= _EXACT:
             found[uri] = frozenset({low, None} if nulls else {low})
         else:
             with suppress(KeyError):
@@ -108,7 +107,7 @@ def commits_of(
         ids = con.execute("SELECT DISTINCT commit_id FROM _commits").fetchall()
         con.unregister("_commits")
         found.update(dict.fromkeys(unknown, frozenset(i for (i,) in ids)))
-    return {uri: found.get(uri, frozenset()) for uri in uris}
+    return {uri: found.get(uri, frozenset()) for uri in uris} if unknown else found
 
 
 def note_commits(warehouse: Warehouse, name: str) -> None:
@@ -135,9 +134,8 @@ def _note(name: str, uri: str) -> str:
 def only_value(delta: DeltaTable, column: str) -> Any:
     """The value that all rows have in a column; None if they differ or the log does not say."""
     values = set()
-    for row in _statistics(delta, column):
-        low = row["min"]
-        if row["null_count"] != 0 or low is None or low != row["max"]:
+    for _, _, low, high, nulls in _statistics(delta, column):
+        if nulls != 0 or low is None or low != high:
             return None
         if isinstance(low, str) and len(low) >= _EXACT:
             return None
@@ -145,12 +143,11 @@ def only_value(delta: DeltaTable, column: str) -> Any:
     return values.pop() if len(values) == 1 else None
 
 
-def _statistics(delta: DeltaTable, column: str) -> list[dict[str, Any]]:
-    """The log's statistics of a column, one row a file; null where there are none."""
+def _statistics(delta: DeltaTable, column: str) -> Iterator[tuple[Any, ...]]:
+    """The log's statistics of a column, by file: its path, its rows, the column's least and
+    largest value, and its nulls; null where there are none."""
     actions = pa.table(delta.get_add_actions(flatten=True))
-    available = set(actions.column_names)
     nulls = pa.nulls(actions.num_rows)
-    wanted = {"path": "path", "num_records": "num_records"}
-    wanted |= {kind: f"{kind}.{column}" for kind in ("min", "max", "null_count")}
-    columns = {k: actions[v] if v in available else nulls for k, v in wanted.items()}
-    return list(pa.table(columns).to_pylist())
+    wanted = ("path", "num_records", *(f"{kind}.{column}" for kind in ("min", "max", "null_count")))
+    columns = [actions[n] if n in actions.column_names else nulls for n in wanted]
+    return zip(*(column.to_pylist() for column in columns), strict=True)

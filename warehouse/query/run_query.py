@@ -35,7 +35,7 @@ from warehouse.query.commit_visibility import commits_of, only_value, visible_fi
 from warehouse.query.dataset_files import DESCRIBED_IN, create_dataset_rows
 from warehouse.query.file_columns import have_all_columns
 from warehouse.query.limits import MOST_ROW_BYTES, Limits, limit_resources, limited
-from warehouse.query.sql_guard import QueryError, check, explained, quoted
+from warehouse.query.sql_guard import QueryError, all_quoted, check, explained, quoted
 from warehouse.storage.home import Warehouse, first_line
 from warehouse.tables.delta import dataset, open_table
 from warehouse.tables.migrations import select_list
@@ -232,7 +232,7 @@ def _fill(
     limit_resources(con, limits.memory if limits else _MEMORY)
     con.execute(
         f"SET temp_directory = {quoted(str(_scratch(id(con))))};"
-        f"SET allowed_paths = [{', '.join(map(quoted, files))}];"
+        f"SET allowed_paths = [{all_quoted(files)}];"
         "SET enable_external_access = false;"
         "SET python_enable_replacements = false;"
         "SET lock_configuration = true"
@@ -293,7 +293,7 @@ def _create_view(
         uris = [unquote(uri) for uri in uris]  # a folder's name may hold a space
         files += uris
         union = "" if have_all_columns(delta) else ", union_by_name = true"
-        rows = f"read_parquet([{', '.join(map(quoted, uris))}]{union})"
+        rows = f"read_parquet([{all_quoted(uris)}]{union})"
     columns = {field.name for field in delta.schema().fields}
     where = f" WHERE {condition}" if condition else ""
     create = f"{create} {table.name} AS SELECT"
@@ -309,7 +309,7 @@ def _finished(
     con: duckdb.DuckDBPyConnection, warehouse: Warehouse, parent: DeltaTable | None, name: str
 ) -> frozenset[str]:
     """The commits whose parent rows are stored."""
-    if parent is None or not parent.file_uris():
+    if parent is None:
         return frozenset()
     commits = commits_of(con, warehouse, name, parent)
     return frozenset(i for ids in commits.values() for i in ids if i is not None)

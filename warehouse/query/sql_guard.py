@@ -23,6 +23,12 @@ class QueryError(Exception):
     """Why a statement is refused or failed, in one sentence."""
 
 
+def all_quoted(texts: Iterable[str]) -> str:
+    """Write texts as SQL literals with commas between; none of them holds a null character."""
+    joined = "\0".join(texts)
+    return "'{}'".format(joined.replace("'", "''").replace("\0", "', '")) if joined else ""
+
+
 def quoted(text: str) -> str:
     """A text as an SQL literal, for statements that are built in code."""
     return "'" + text.replace("'", "''") + "'"
