@@ -16,6 +16,7 @@ import random
 import resource
 import time
 from collections.abc import Callable
+from importlib.util import find_spec
 
 from curation.filters.dedup import Document, find_copies
 from curation.filters.minhash import BANDS, ROWS, SEED, WIDTH
@@ -60,6 +61,8 @@ def main() -> None:
     parser.add_argument("--traces", type=int, default=100_000)
     parser.add_argument("--daft", action="store_true", help="time Daft's MinHash as well")
     arguments = parser.parse_args()
+    if arguments.daft and not find_spec("daft"):
+        parser.error("--daft: pip install daft")
     n = arguments.traces
     print(f"{'':<10}{'traces':>9}{'copies':>15}{'CPU s':>9}{'wall s':>9}{'peak MB':>9}")
     for name, images, template in (
