@@ -309,9 +309,8 @@ def measure(
     place = folder / str(traces)
     place.mkdir(parents=True, exist_ok=True)
     warehouse = Warehouse(str(place / "warehouse"))
-    if not Path(warehouse.root).is_dir():  # it is removed once what was asked for is measured
-        known.pop("filled", None)
-    if "filled" not in known:
+    # It is removed once what was asked for is measured.
+    if "filled" not in known or not Path(warehouse.root).is_dir():
         shutil.rmtree(warehouse.root, ignore_errors=True)
         start = time.perf_counter()
         fill(warehouse, traces)

@@ -26,7 +26,7 @@ from mcts.data import Question
 from warehouse.query.limits import Limits
 from warehouse.query.read_back import read_traces, read_trees, rows_among
 from warehouse.query.run_query import connect_trusted, query
-from warehouse.query.sql_guard import quoted
+from warehouse.query.sql_guard import all_quoted, quoted
 from warehouse.query.verdict_funnel import funnel_rows
 from warehouse.storage.home import Warehouse
 from warehouse.tables.rows import read_image, read_questions
@@ -153,7 +153,7 @@ def _chosen(warehouse: Warehouse, sql: str, limits: Limits | None) -> list[Row]:
 def _newest_traces(warehouse: Warehouse, limit: int) -> pa.Table:
     with connect_trusted(warehouse, ["traces"]) as con:
         newest = con.execute(_NEWEST.format(limit=limit)).fetchall()
-        commits = ", ".join(quoted(commit_id) for (commit_id,) in newest if commit_id) or "''"
+        commits = all_quoted(commit_id for (commit_id,) in newest if commit_id) or "''"
         among = f"commit_id IN ({commits})"
         if (None,) in newest:
             among += " OR commit_id IS NULL"

@@ -44,7 +44,7 @@ from mcts.teachers.shared_refusal import SharedRefusal
 from warehouse.maintenance.delete import delete_rows
 from warehouse.query.read_back import read_traces, rows_among
 from warehouse.query.run_query import query_trusted
-from warehouse.query.sql_guard import quoted
+from warehouse.query.sql_guard import all_quoted, quoted
 from warehouse.storage.home import Warehouse
 from warehouse.tables.delta import insert_new, record_run
 from warehouse.tables.rows import behavior_rows, read_image, read_questions
@@ -142,7 +142,7 @@ def _failed(warehouse: Warehouse, kind: Kind, methods: Iterable[str]) -> set[str
 
 
 def _listed(column: str, values: Iterable[str]) -> str:
-    return f"{column} IN ({', '.join(map(quoted, values))})"
+    return f"{column} IN ({all_quoted(values)})"
 
 
 def _to_do(

@@ -10,13 +10,10 @@ and started again elsewhere.
 from __future__ import annotations
 
 import hashlib
-import json
-import tempfile
 from collections.abc import Sequence
-from pathlib import Path
-from typing import Any
 
 from warehouse.storage.home import Warehouse
+from warehouse.storage.notes import read_note, write_note
 
 
 def note_servers(
@@ -29,28 +26,19 @@ def note_servers(
         urls: their addresses, as other machines reach them.
         owner: a unique name of who keeps the note; of several under one name the last one does.
     """
-    with tempfile.NamedTemporaryFile("w", suffix=".json") as file:
-        json.dump({"name": name, "model": model, "urls": list(urls), "owner": owner}, file)
-        file.flush()
-        warehouse.objects.put_file(_key(name), Path(file.name), replace=True)
+    note = {"name": name, "model": model, "urls": list(urls), "owner": owner}
+    write_note(warehouse, _key(name), note)
 
 
 def forget_servers(warehouse: Warehouse, name: str, owner: str = "") -> None:
     """Remove the note, unless another owner's has taken its place."""
-    if _note(warehouse, name).get("owner", "") == owner:
+    if read_note(warehouse, _key(name)).get("owner", "") == owner:
         warehouse.objects.delete(_key(name))
 
 
 def served_urls(warehouse: Warehouse, name: str) -> list[str]:
     """Return the addresses noted under a name; none where nothing is."""
-    return list(_note(warehouse, name).get("urls", ()))
-
-
-def _note(warehouse: Warehouse, name: str) -> dict[str, Any]:
-    try:
-        return dict(json.loads(warehouse.objects.get(_key(name))))
-    except (KeyError, ValueError):
-        return {}
+    return list(read_note(warehouse, _key(name)).get("urls", ()))
 
 
 def _key(name: str) -> str:

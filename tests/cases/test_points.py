@@ -13,7 +13,8 @@ from curation.traces.response_styles import without_points
 from mcts.coordinates import CoordinateSpace, Dialect, Frame, SpaceKind
 from mcts.data import AnswerKind, Box, Image, Point, Question, Step, Trace
 from mcts.parsing import move_points, parse, render, split_steps
-from mcts.places.decide import UNREAD
+from mcts.places.decide import UNREAD, places
+from mcts.places.pairs import find_pairs
 from mcts.teachers.checkpoints import named_space
 from mcts.tree import Node, Rollout, Tree, flatten, rebuild
 from tests.support.project import Project, partial_turn, thinking
@@ -576,3 +577,25 @@ def test_a_text_answer_has_no_mark():
         question.question_id, (Step("A (3, 4).", (Point(3, 4),)),), "(1, 2)", 1.0, "direct"
     )
     assert [mark.label for mark in marks_of(trace, question)] == ["1"]
+
+
+@pytest.mark.parametrize(
+    ("text", "cited"),
+    [
+        ("It stands at (120, 340) feet away.", [(120, 340)]),
+        ("It stands there, (120, 340) feet.", []),
+        ("The walk ended (3, 200).", [(3, 200)]),
+        ("The match ended (3, 2).", []),
+        ("It is here (1900.5, 2000.5).", [(1900.5, 2000.5)]),
+        ("It is here (1900, 2000).", []),
+    ],
+)
+def test_numbers_decide_where_words_alone_do_not(text, cited):
+    found = places(text, outside=lambda x, y, image: True)
+    assert [(place.x, place.y) for place in found] == cited
+
+
+def test_what_stands_around_a_pair_ends_at_the_next_one():
+    first, second = find_pairs("See the cup (1, 2) by the lamp (3, 4) here. And more.")
+    assert (first.before, first.after) == ("See the cup ", " by the lamp ")
+    assert (second.before, second.after) == (" by the lamp ", " here.")

@@ -23,7 +23,7 @@ import tempfile
 import time
 from collections import Counter
 from collections.abc import Callable, Iterator
-from contextlib import ExitStack, contextmanager, suppress
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -211,8 +211,7 @@ def play(
     """Play one scenario in its folder; return what is wrong as sentences."""
     place, before = Place(folder, store), len(server.requests)
     os.environ.update({k: v for k, v in place.environment("").items() if k.startswith("AWS_")})
-    with ExitStack() as stack:
-        stack.enter_context(place.running())
+    with place.running():
         bring_questions(place)
         build = place.build(server)
         known: list[tuple[set[int], int]] = []  # what was answered, and asked, at some moments

@@ -284,6 +284,12 @@ def test_no_pair_of_hashes_within_the_distance_is_missed_and_none_told_twice(mos
         assert quick == list(image_hash.close_pairs(*few, 16)), "in the same order"
 
 
+def test_rows_are_compared_so_many_at_once_that_memory_is_bounded(monkeypatch):
+    monkeypatch.setattr(image_hash, "_CELLS", 7)
+    cut = list(image_hash._chunks(np.array([9, 3, 3, 2, 0, 8])))
+    assert cut == [slice(0, 1), slice(1, 3), slice(3, 5), slice(5, 6)]
+
+
 def test_alike_pictures_form_groups_named_by_their_smallest_id():
     hashes = {"c": 0b0, "b": 0b111111, "a": 0b111111111111, "z": 2**64 - 1}
     assert image_hash.group_similar(hashes) == {"a": "a", "b": "a", "c": "a", "z": "z"}

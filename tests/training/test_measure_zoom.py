@@ -140,7 +140,7 @@ def test_a_crop_counts_where_it_shows_what_the_question_names(tmp_path, monkeypa
 
 @pytest.mark.parametrize(
     ("then", "again"),
-    [([call(300, 300)], 1), ([], 0), ([call(905, 105)], 0), ([call(100, 900), call(300, 300)], 1)],
+    [([call(300, 300)], 1), ([], 0), ([call(710, 505)], 0), ([call(100, 900), call(300, 300)], 1)],
 )
 def test_turning_back_is_told_by_a_look_elsewhere_after_a_miss(tmp_path, monkeypatch, then, again):
     warehouse = imported(tmp_path, 2)
@@ -148,7 +148,7 @@ def test_turning_back_is_told_by_a_look_elsewhere_after_a_miss(tmp_path, monkeyp
     monkeypatch.setattr(
         "training.evaluation.measure.read_objects", lambda _, ids: dict.fromkeys(ids, boxes)
     )
-    report = run(Looking(call(900, 100), *then, ANSWER), warehouse)
+    report = run(Looking(call(700, 500), *then, ANSWER), warehouse)
     assert report.figures["all"]["looked_again"].value == again
 
 

@@ -27,6 +27,7 @@ from mcts.data import Image, Origin, Point, Question, Step, Trace, Verdict
 from mcts.parsing import parse
 from tests.support.sat_files import picture, row, sat2
 from warehouse.exports.export import export
+from warehouse.query.read_back import read_traces
 from warehouse.query.run_query import QueryError, query
 from warehouse.sources.importing import import_questions
 from warehouse.storage.home import Warehouse, WarehouseError
@@ -149,6 +150,20 @@ def test_a_gallery_without_a_statement_is_of_the_newest_commits(warehouse: Wareh
     assert chosen[:2] == [["new2"], ["new1", "new2"]] and len(chosen[2]) == len(known) + 2
     append(warehouse, "traces", [{**rows[0], "trace_id": "of no commit"}], "by hand")
     assert showing._newest_traces(warehouse, 1)["trace_id"].to_pylist() == ["of no commit"]
+    read = read_traces(warehouse, [known[0]["trace_id"], "of no commit"])
+    assert len(read) == 2, "beside one of a commit"
+
+
+def test_traces_are_shown_in_the_order_of_the_statement_with_their_questions(
+    warehouse: Warehouse,
+) -> None:
+    sql = "SELECT trace_id, question_id FROM traces ORDER BY trace_id DESC"
+    rows = query(warehouse, sql).to_pylist()
+    chosen = [row["trace_id"] for row in showing._chosen(warehouse, sql, None)]
+    assert chosen == [row["trace_id"] for row in rows]
+    shown = list(showing._gallery_traces(warehouse, chosen, {}))
+    assert [one.question.question_id for one in shown] == [row["question_id"] for row in rows]
+    assert len({row["question_id"] for row in rows}) == 3
 
 
 def test_a_gallerys_funnel_counts_what_was_judged_and_kept(warehouse: Warehouse) -> None:

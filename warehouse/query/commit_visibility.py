@@ -25,7 +25,7 @@ import duckdb
 import pyarrow as pa
 from deltalake import DeltaTable
 
-from warehouse.query.sql_guard import quoted
+from warehouse.query.sql_guard import all_quoted
 from warehouse.storage.home import Warehouse
 from warehouse.tables.delta import dataset, open_table
 from warehouse.tables.schema import TABLES
@@ -65,7 +65,7 @@ def visible_files(
     unfinished = frozenset().union(*(commits[uri] for uri in files)) - visible
     if not unfinished:
         return Visible(files, None)
-    listed = ", ".join(quoted(name) for name in sorted(filter(None, unfinished)))
+    listed = all_quoted(sorted(filter(None, unfinished)))
     finished_rows = f"commit_id NOT IN ({listed})" if listed else "true"
     absent = "commit_id IS NULL OR" if late else "commit_id IS NOT NULL AND"
     return Visible(files, f"({absent} {finished_rows})")
@@ -93,7 +93,7 @@ def commits_of(
                 found[uri] = frozenset(json.loads(warehouse.objects.get(_note(name, uri))))
     unknown = [uri for uri in uris if uri not in found]
     if unknown and not warehouse.is_s3:
-        listed = ", ".join(quoted(unquote(uri)) for uri in unknown)
+        listed = all_quoted(map(unquote, unknown))
         rows_read = con.execute(
             f"SELECT filename, list(DISTINCT commit_id) FILTER (commit_id IS NOT NULL), "
             f"bool_or(commit_id IS NULL) FROM read_parquet([{listed}], filename = true) GROUP BY 1"

@@ -26,7 +26,7 @@ from curation.filters.decontaminate import ComparedQuestion
 from curation.grading.normalize import fold
 from mcts.data import Trace
 from warehouse.query.dedup_inputs import compared_questions
-from warehouse.query.sql_guard import quoted
+from warehouse.query.sql_guard import all_quoted, quoted
 from warehouse.tables.rows import trace_from
 from warehouse.tables.schema import Row
 
@@ -108,7 +108,7 @@ def _load_round(
     con.register("_wanted", pa.table(names))
     con.execute(
         "CREATE OR REPLACE TEMP TABLE part_questions AS SELECT question_id, task, split, text, "
-        "image_ids, part FROM questions JOIN _wanted USING (question_id) ORDER BY part"
+        "image_ids, part FROM questions JOIN _wanted USING (question_id)"
     )
     # As in latest_traces; the traces of a tree are of one question.
     con.execute(
@@ -132,14 +132,14 @@ def _load_round(
         "CREATE OR REPLACE TEMP TABLE part_rows AS SELECT part, traces.trace_id, "
         "traces.question_id, kind, answer, text, kept FROM traces JOIN "
         "(SELECT trace_id, part, kept FROM part_ids JOIN part_kept USING (trace_id)) AS here "
-        f"ON here.trace_id = traces.trace_id WHERE {here} ORDER BY part"  # read part by part
+        f"ON here.trace_id = traces.trace_id WHERE {here}"
     )
     con.execute(
         "CREATE OR REPLACE TEMP TABLE part_stored AS SELECT part, verdicts.* FROM "
         "(SELECT trace_id, filter, version, keep, reason, score, method, other FROM verdicts "
         f"WHERE {'true' if judged else 'false'} AND stage = '{CORPUS}') AS verdicts "
         "JOIN (SELECT trace_id, part FROM part_ids) USING (trace_id) "
-        "QUALIFY version = max(version) OVER (PARTITION BY trace_id) ORDER BY part"
+        "QUALIFY version = max(version) OVER (PARTITION BY trace_id)"
     )
 
 
@@ -151,7 +151,7 @@ def _of_commits(con: duckdb.DuckDBPyConnection, table: str) -> str:
     commits = [commit_id for (commit_id,) in found if commit_id is not None]
     if len(found) > _MOST_COMMITS or len(commits) < len(found) or not commits:
         return "true"
-    return f"commit_id IN ({', '.join(map(quoted, commits))})"
+    return f"commit_id IN ({all_quoted(commits)})"
 
 
 def _load_unjudged(

@@ -28,13 +28,13 @@ from curation.filters.decontaminate import BENCHMARKS, ComparedQuestion
 from curation.filters.split import SplitPlace, assign_places
 from warehouse.query.read_back import rows_among
 from warehouse.query.run_query import query_trusted
-from warehouse.query.sql_guard import quoted
+from warehouse.query.sql_guard import all_quoted, quoted
 from warehouse.storage.home import Warehouse
 from warehouse.storage.objects import WRITERS
 from warehouse.tables.delta import insert_new
 from warehouse.tables.rows import read_image
 
-_MEASURES = ", ".join(map(quoted, sorted(BENCHMARKS)))
+_MEASURES = all_quoted(sorted(BENCHMARKS))
 TRAINS = f"(coalesce(split, '') = 'train' AND task NOT IN ({_MEASURES}))"
 """SQL: whether a question is training material, as `ComparedQuestion.evaluates` says it is not."""
 

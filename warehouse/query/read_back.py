@@ -24,7 +24,7 @@ from mcts.tree import Tree, TreeRows, rebuild
 from mcts.zoom.config import ZoomConfig
 from mcts.zoom.lenses import Lens
 from warehouse.query.run_query import UNREADABLE, connect_trusted, latest_verdicts_of, named_in
-from warehouse.query.sql_guard import quoted
+from warehouse.query.sql_guard import all_quoted
 from warehouse.storage.home import Warehouse
 from warehouse.tables.delta import open_table
 from warehouse.tables.rows import read_questions, step_from, trace_from, verdict_from
@@ -287,7 +287,7 @@ def reading_among(
         def rows_of(table: str, columns: str = "*") -> list[Row]:
             wanted = f"{key} IN (SELECT {key} FROM _wanted)"
             if table in commits:  # files of other commits are passed over
-                among = ", ".join(map(quoted, sorted(commits[table]))) or "''"
+                among = all_quoted(sorted(commits[table])) or "''"
                 wanted += f" AND (commit_id IS NULL OR commit_id IN ({among}))"
             found = con.sql(f"SELECT {columns} FROM {table} WHERE {wanted} ORDER BY ALL")
             return list(found.to_arrow_table().to_pylist())

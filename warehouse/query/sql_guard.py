@@ -23,15 +23,14 @@ class QueryError(Exception):
     """Why a statement is refused or failed, in one sentence."""
 
 
-def all_quoted(texts: Iterable[str]) -> str:
-    """Write texts as SQL literals with commas between; none of them holds a null character."""
-    joined = "\0".join(texts)
-    return "'{}'".format(joined.replace("'", "''").replace("\0", "', '")) if joined else ""
-
-
 def quoted(text: str) -> str:
     """A text as an SQL literal, for statements that are built in code."""
     return "'" + text.replace("'", "''") + "'"
+
+
+def all_quoted(texts: Iterable[str]) -> str:
+    """Texts as SQL literals with commas between."""
+    return ", ".join(map(quoted, texts))
 
 
 _HINTS = ("Candidate bindings", "Candidate functions", "Did you mean", "LINE ")

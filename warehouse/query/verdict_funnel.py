@@ -9,15 +9,12 @@ the verdicts, and stands while both tables have the same files and the views say
 from __future__ import annotations
 
 import hashlib
-import json
-import tempfile
-from pathlib import Path
-from typing import Any
 
 from warehouse.query.additions import mark_now
 from warehouse.query.run_query import SHORTCUTS, query, sql_views
 from warehouse.storage.failures import describe
 from warehouse.storage.home import Warehouse
+from warehouse.storage.notes import read_note, write_note
 from warehouse.tables.schema import Row
 
 _KEY = "tables/verdicts/_counts/funnel.json"
@@ -37,37 +34,23 @@ FROM ({verdict_funnel})
 def funnel_rows(warehouse: Warehouse) -> list[Row]:
     """Return the rows of `verdict_funnel`, each with how many traces were judged and kept in all.
 
+    Where the warehouse can't be written they are counted each time.
+
     Raises:
         QueryError: the tables cannot be read.
     """
     seen = mark_now(warehouse, _TABLES)
     said = "".join([_FUNNEL, *sql_views().values(), *SHORTCUTS])
     state = {"statement": hashlib.sha256(said.encode()).hexdigest(), "seen": seen}
-    stored = _read(warehouse)
+    stored = read_note(warehouse, _KEY)
     if {name: stored.get(name) for name in state} == state:
         return list(stored["rows"])
     versions = {name: at[0] if at else None for name, at in seen.items()}
     rows = query(warehouse, _FUNNEL.format(**sql_views()), versions=versions).to_pylist()
-    if rows:
-        _write(warehouse, {**state, "rows": rows})
-    return rows
-
-
-def _read(warehouse: Warehouse) -> dict[str, Any]:
     try:
-        stored = json.loads(warehouse.objects.get(_KEY))
-    except (KeyError, ValueError):
-        return {}
-    return stored if isinstance(stored, dict) else {}
-
-
-def _write(warehouse: Warehouse, counted: dict[str, Any]) -> None:
-    """Store a count; where the warehouse can't be written it is made again next time."""
-    try:
-        with tempfile.NamedTemporaryFile("w", suffix=".json") as file:
-            json.dump(counted, file, sort_keys=True)
-            file.flush()
-            warehouse.objects.put_file(_KEY, Path(file.name), replace=True)
+        if rows:
+            write_note(warehouse, _KEY, {**state, "rows": rows})
     except Exception as error:  # each kind of store has its own
         if describe(error) is None:
             raise
+    return rows

@@ -18,12 +18,10 @@ from __future__ import annotations
 import asyncio
 import hashlib
 import json
-import tempfile
 from collections import defaultdict
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from functools import partial
-from pathlib import Path
 from typing import Any
 
 import pyarrow as pa
@@ -53,6 +51,7 @@ from warehouse.query.dedup_inputs import (
 from warehouse.query.run_query import connect, table_versions
 from warehouse.query.sql_guard import quoted
 from warehouse.storage.home import Warehouse
+from warehouse.storage.notes import read_note, write_note
 from warehouse.tables.delta import count_inserts, insert_unless_overtaken
 from warehouse.tables.schema import Row
 
@@ -105,8 +104,8 @@ class _Pass:
             "filters": {one.name: one.method for one in self.filters if one.stage == CORPUS},
             "hash": image_hash.METHOD,
         }
-        note = _read_note(self.warehouse, self.task)
-        known = note is not None and note["settings"] == settings and self._show_added(note["seen"])
+        note = read_note(self.warehouse, _note_key(self.task))
+        known = bool(note) and note["settings"] == settings and self._show_added(note["seen"])
         new_images = self._new_images() if known else None
         place_images(self.warehouse, self.con, self.hashes, self.run_id, new_images=new_images)
         if note and new_images is not None:
@@ -118,7 +117,7 @@ class _Pass:
         seen = mark(self.warehouse, {name: self.versions[name] for name in _TABLES})
         made = {"settings": settings, "evaluation": evaluation, "seen": seen}
         if made != note:
-            _write_note(self.warehouse, self.task, made)
+            write_note(self.warehouse, _note_key(self.task), made)
         return True
 
     # ---- what may have changed -------------------------------------------------------------------
@@ -318,20 +317,5 @@ class _Pass:
 
 
 def _note_key(task: str) -> str:
+    """The key of the note of what the last pass over a task has seen."""
     return f"tables/verdicts/_passes/{hashlib.sha256(task.encode()).hexdigest()[:16]}.json"
-
-
-def _read_note(warehouse: Warehouse, task: str) -> dict[str, Any] | None:
-    """Read what the last pass over a task has seen; None before the first one."""
-    try:
-        note = json.loads(warehouse.objects.get(_note_key(task)))
-    except (KeyError, ValueError):
-        return None
-    return note if isinstance(note, dict) else None
-
-
-def _write_note(warehouse: Warehouse, task: str, note: Mapping[str, Any]) -> None:
-    with tempfile.NamedTemporaryFile("w", suffix=".json") as file:
-        json.dump(note, file, sort_keys=True)
-        file.flush()
-        warehouse.objects.put_file(_note_key(task), Path(file.name), replace=True)

@@ -12,16 +12,15 @@ stages themselves do (search, training, evaluation) continues in the same way.
 from __future__ import annotations
 
 import json
-import tempfile
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any, TypeVar
 
 from flows.settings_base import Problem
 from warehouse.query.run_query import UNREADABLE
 from warehouse.storage.home import Warehouse, WarehouseError
+from warehouse.storage.notes import write_note
 from warehouse.tables.schema import TABLES, Row
 from warehouse.versions.versions import read_tables, resolve
 
@@ -99,12 +98,8 @@ class Cycle:
 
     def store_again(self, stage: str, outcome: Mapping[str, Any]) -> None:
         """Store another outcome of a stage in place of the one that is there."""
-        data = json.dumps({**outcome, "at": round(time.time(), 3)}, sort_keys=True, indent=1)
-        with tempfile.NamedTemporaryFile("w", suffix=".json") as file:
-            file.write(data)
-            file.flush()
-            key = f"{self.folder}/{stage}.json"
-            self.warehouse.objects.put_file(key, Path(file.name), replace=True)
+        row = {**outcome, "at": round(time.time(), 3)}
+        write_note(self.warehouse, f"{self.folder}/{stage}.json", row)
 
     def store_pause(self, stage: str, reason: str) -> None:
         """Store that a budget stopped a stage, which goes on when it is run again."""

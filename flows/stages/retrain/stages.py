@@ -51,7 +51,7 @@ from training.evaluation.report import EvaluationReport
 from training.recipes import GrpoRecipe, load_recipe
 from warehouse.query.read_back import read_usable_prefixes
 from warehouse.query.run_query import connect_trusted, table_versions
-from warehouse.query.sql_guard import quoted
+from warehouse.query.sql_guard import all_quoted
 from warehouse.registry import Decision, What, attempts, champion_id, history
 from warehouse.registry import decide as record_decision
 from warehouse.storage.home import Warehouse
@@ -222,7 +222,7 @@ def _statement(cycle: Cycle, settings: RetrainSettings) -> str:
         shown = [q for q in old if int(q[:8], 16) < settings.replay * 2**32]
         left_out = sorted(set(old) - set(shown))
         if left_out:
-            chosen = f"AND question_id NOT IN ({', '.join(map(quoted, left_out))}) "
+            chosen = f"AND question_id NOT IN ({all_quoted(left_out)}) "
     return (
         f"{unrevoked_statement(cycle.task)} {chosen}QUALIFY row_number() OVER "
         f"(PARTITION BY question_id ORDER BY md5(trace_id), trace_id) <= {settings.per_question}"
