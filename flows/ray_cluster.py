@@ -5,13 +5,16 @@
 
 `ray start --head` asks everybody for a token where one lies (`~/.ray/auth_token`, which Ray makes
 when it first starts a cluster by itself), but others send theirs only in the mode `token`. So that
-mode is taken where a token lies and no mode is set; a cluster without tokens takes it as well.
+mode is taken where a token lies and no mode is set; a cluster without tokens takes it as well. Ray
+reads the mode once, at its import: where something else imported it before, the mode stays, or a
+cluster started here would ask for a token that this process does not send.
 """
 
 from __future__ import annotations
 
 import logging
 import os
+import sys
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
@@ -31,8 +34,8 @@ def join_ray(option: str, address: str | None = None, **settings: Any) -> Any:
         Problem: Ray is not installed, or there is no cluster.
     """
     token = _has_token()
-    if token:
-        os.environ.setdefault("RAY_AUTH_MODE", "token")  # Ray looks when it is imported
+    if token and "ray" not in sys.modules:
+        os.environ.setdefault("RAY_AUTH_MODE", "token")
     try:
         import ray
     except ImportError:

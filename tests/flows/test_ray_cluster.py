@@ -2,6 +2,7 @@
 
 import os
 import sys
+from importlib.machinery import ModuleSpec
 from types import SimpleNamespace
 
 import pytest
@@ -12,11 +13,21 @@ from flows.settings import Problem
 
 @pytest.fixture
 def seen(tmp_path, monkeypatch):
-    """What a stand-in for Ray was given, on a machine without a token or a mode."""
+    """What a stand-in for Ray, not imported yet, was given: without a token or a mode here."""
     given = {}
 
+    class Finder:
+        def find_spec(self, name, path=None, target=None):
+            return ModuleSpec("ray", self) if name == "ray" else None
+
+        def create_module(self, spec):
+            return None
+
+        def exec_module(self, module):
+            given["mode"], module.init = os.environ.get("RAY_AUTH_MODE"), init
+
     def init(address, **settings):
-        given.update(settings, address=address, mode=os.environ.get("RAY_AUTH_MODE"))
+        given.update(settings, address=address, inherited=os.environ.get("RAY_AUTH_MODE"))
         if address == "gone:1":
             raise ConnectionError("Failed to connect\nmore lines")
 
@@ -25,7 +36,9 @@ def seen(tmp_path, monkeypatch):
     monkeypatch.setenv("RAY_AUTH_MODE", "to be restored")
     monkeypatch.delenv("RAY_AUTH_MODE")
     monkeypatch.setenv("HOME", str(tmp_path))
-    monkeypatch.setitem(sys.modules, "ray", SimpleNamespace(init=init))
+    monkeypatch.setitem(sys.modules, "ray", None)
+    del sys.modules["ray"]  # and what the test imports goes with it
+    monkeypatch.setattr(sys, "meta_path", [Finder(), *sys.meta_path])
     return given
 
 
@@ -59,6 +72,15 @@ def test_a_mode_that_is_set_stays(seen, tmp_path, monkeypatch):
     assert seen["mode"] == "disabled"
 
 
+def test_a_mode_that_ray_did_not_see_is_not_left_to_the_cluster_it_starts(seen, tmp_path):
+    """Ray reads the mode when it is imported; a head that it starts inherits what is set then."""
+    import ray  # noqa: F401
+
+    token_at(tmp_path / ".ray" / "auth_token")
+    join_ray("on")
+    assert seen["mode"] is seen["inherited"] is None
+
+
 def test_a_cluster_that_does_not_answer_is_one_sentence(seen, tmp_path):
     token = "~/.ray/auth_token must be here too"
     with pytest.raises(Problem) as raised:
@@ -79,10 +101,10 @@ def test_ray_that_is_not_installed_is_named(seen, monkeypatch):
         join_ray("ray")
 
 
-def test_rays_own_lines_about_losses_stay_out_of_the_output(seen, monkeypatch):
+def test_rays_own_lines_about_losses_stay_out_of_the_output(seen):
+    import ray
+
     worker = SimpleNamespace(_worker_logs_enabled=True)
-    monkeypatch.setattr(
-        sys.modules["ray"], "_private", SimpleNamespace(worker=worker), raising=False
-    )
+    ray._private = SimpleNamespace(worker=worker)
     join_ray("on", "head:6379")
     assert worker._worker_logs_enabled is False and seen["log_to_driver"] is False

@@ -14,6 +14,7 @@ from warehouse.query.read_back import reading_among
 from warehouse.query.run_query import (
     QueryError,
     connect,
+    connect_trusted,
     create_views,
     named_in,
     query,
@@ -358,6 +359,20 @@ def test_a_connection_shows_the_versions_it_was_opened_at(tmp_path: Path) -> Non
     for versions, expected in ((nothing, 0), (then, 1), (None, 2)):
         with connect(warehouse, versions) as con:
             assert con.execute("SELECT count(*) FROM runs").fetchone() == (expected,)
+
+
+def test_connections_that_are_open_at_once_each_show_their_own_versions(tmp_path: Path) -> None:
+    warehouse = Warehouse(str(tmp_path))
+    insert_new(warehouse, "runs", [{"run_id": "a"}])
+    then = table_versions(warehouse)
+    insert_new(warehouse, "runs", [{"run_id": "b"}])
+    for open_at in (connect, connect_trusted):
+        with (
+            open_at(warehouse, names=["runs"], versions=then) as old,
+            open_at(warehouse, names=["runs"]) as new,
+        ):
+            for con, expected in ((old, 1), (new, 2), (old, 1)):
+                assert con.execute("SELECT count(*) FROM runs").fetchone() == (expected,)
 
 
 def test_big_sorts_spill_beside_the_warehouse_not_into_the_working_directory(

@@ -192,8 +192,13 @@ def create_views(
     commits: Mapping[str, frozenset[str]] | None = None,
     *,
     temporary: bool = False,
+    stored: bool = False,
 ) -> list[str]:
-    """Create the views in `con`, see `connect_trusted`; return the files they read."""
+    """Create the views in `con`, see `connect_trusted`; return the files they read.
+
+    Args:
+        stored: in a database that other connections will open, which lack this one's variables.
+    """
     versions, create = versions or {}, "CREATE TEMP VIEW" if temporary else "CREATE VIEW"
     wanted = None if names is None else _with_parts(names)
     files: list[str] = []
@@ -211,7 +216,9 @@ def create_views(
         if wanted is None or name in wanted:
             parent = TABLES[name].parent
             shown = finished[parent], (commits or {}).get(parent or "")
-            _create_view(con, warehouse, TABLES[name], opened.get(name), shown, files, create)
+            _create_view(
+                con, warehouse, TABLES[name], opened.get(name), shown, files, create, stored
+            )
             if wanted is None:
                 comment_on(con, TABLES[name])
     if wanted is None or "dataset_rows" in wanted:
@@ -230,9 +237,10 @@ def _fill(
     """Create the views, then disable external access."""
     files = create_views(con, warehouse, names, versions)
     limit_resources(con, limits.memory if limits else _MEMORY)
+    con.execute("SET VARIABLE _files = ?::VARCHAR[]", [files])
     con.execute(
         f"SET temp_directory = {quoted(str(_scratch(id(con))))};"
-        f"SET allowed_paths = [{all_quoted(files)}];"
+        "SET allowed_paths = getvariable('_files');"
         "SET enable_external_access = false;"
         "SET python_enable_replacements = false;"
         "SET lock_configuration = true"
@@ -262,11 +270,16 @@ def _create_view(
     shown: tuple[frozenset[str], frozenset[str] | None],
     files: list[str],
     create: str,
+    stored: bool,
 ) -> None:
     """Create the view of one table; add the files it reads to `files`.
 
+    Thousands of names are parsed and bound at every use of a view that lists them, so it reads them
+    from a variable of the connection.
+
     Args:
         shown: the finished commits of its parent, and those that are sought if not all.
+        stored: as in `create_views`: the view lists the files itself.
     """
     finished, wanted = shown
     uris = delta.file_uris() if delta else []
@@ -293,7 +306,10 @@ def _create_view(
         uris = [unquote(uri) for uri in uris]  # a folder's name may hold a space
         files += uris
         union = "" if have_all_columns(delta) else ", union_by_name = true"
-        rows = f"read_parquet([{all_quoted(uris)}]{union})"
+        named = f"[{all_quoted(uris)}]" if stored else f"getvariable('_files_{table.name}')"
+        if not stored:
+            con.execute(f"SET VARIABLE _files_{table.name} = ?::VARCHAR[]", [uris])
+        rows = f"read_parquet({named}{union})"
     columns = {field.name for field in delta.schema().fields}
     where = f" WHERE {condition}" if condition else ""
     create = f"{create} {table.name} AS SELECT"

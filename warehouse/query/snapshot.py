@@ -44,7 +44,7 @@ def snapshot(warehouse: Warehouse, out: Path | None = None) -> Path:
             if warehouse.is_s3:
                 _copy_rows(con, warehouse)
             else:
-                create_views(con, warehouse)
+                create_views(con, warehouse, stored=True)
         sync(temporary)
         os.replace(temporary, out)
     finally:
