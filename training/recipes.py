@@ -171,8 +171,8 @@ class DpoRecipe(_VersionRecipe):
     @field_validator("response_style")
     @classmethod
     def _as_searched(cls, style: ResponseStyle) -> ResponseStyle:
-        if style is not ResponseStyle.GROUNDED:
-            raise ValueError("pairs are trained on as they were searched: grounded")
+        if style not in (ResponseStyle.GROUNDED, ResponseStyle.ZOOM):
+            raise ValueError("pairs are trained on as they were searched: grounded or zoom")
         return style
 
 

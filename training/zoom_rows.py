@@ -35,7 +35,7 @@ from mcts.zoom.render import render_crop
 from mcts.zoom.tools import BoxesCalled, calls_boxes, for_tool
 from training.errors import TrainingError
 from training.recipe_sections import Zoom
-from training.recipes import GrpoRecipe, PrmRecipe, Recipe, SftRecipe
+from training.recipes import DpoRecipe, GrpoRecipe, PrmRecipe, Recipe, SftRecipe
 from training.students import Student
 from warehouse.sources import task_of
 from warehouse.tables.schema import Row
@@ -45,7 +45,7 @@ _NEAR = 0.05
 """Pixels by which a crop's edge may differ from the one that a rounded lens shows."""
 
 Dialogue = tuple[Question, Trace]
-R = TypeVar("R", SftRecipe, PrmRecipe, GrpoRecipe)
+R = TypeVar("R", SftRecipe, DpoRecipe, PrmRecipe, GrpoRecipe)
 
 
 class DialogueProblem(Exception):
@@ -155,10 +155,48 @@ class Dialogues:
         """
         frame = Frame.of(self.student.space, question)
         steps = self.as_shown(frame, trace.steps)
-        begun = max((i for i, step in enumerate(steps, 1) if step.observation), default=0)
+        begun = _begun(steps)
         demanded = min(self.min_thoughts, len(steps) or self.min_thoughts)
-        turns = self._turns(question, steps[:begun], demanded)
         answer = render(steps[begun:], trace.answer, frame, before=steps[:begun])
+        looks = [(i, step.observation) for i, step in enumerate(steps) if step.observation]
+        wrong = range(0) if self.wrong_attempts else _wrong_attempt(trace)
+        untrained = [turn for turn, (i, shown) in enumerate(looks) if shown.problem or i in wrong]
+        if ANSWER_FORCED in trace.problems:
+            untrained.append(len(looks))
+        if len(untrained) > len(looks):
+            raise DialogueProblem("of which no turn may be trained on")
+        conversation = self._conversation(question, steps[:begun], demanded, answer)
+        return {**conversation, "untrained": untrained}
+
+    def next_turn(
+        self, question: Question, steps: Sequence[Step], more: Sequence[Step], answer: str | None
+    ) -> Row:
+        """Return the turn in which a dialogue goes on behind `steps`, as `row` returns dialogues.
+
+        The turn ends in the first call among `more`, or has all of them and the answer. It alone is
+        trained on, with what `steps` say behind their last crop.
+
+        Raises:
+            DialogueProblem: it can't be trained on, or its call can't be read.
+        """
+        called = next((i for i, step in enumerate(more, 1) if step.observation is not None), None)
+        if called is not None and more[called - 1].call is None:
+            raise DialogueProblem("with a call that can't be read")
+        frame = Frame.of(self.student.space, question)
+        shown = self.as_shown(frame, [*steps, *more[:called]])
+        begun = _begun(shown[: len(steps)])
+        said = render(
+            shown[begun:], answer if called is None else None, frame, before=shown[:begun]
+        )
+        row = self._conversation(question, shown[:begun], self.min_thoughts, said)
+        turns = sum(message["role"] == "assistant" for message in row["messages"])
+        return {**row, "untrained": list(range(turns - 1))}
+
+    def _conversation(
+        self, question: Question, steps: Sequence[Step], demanded: int, last: str
+    ) -> Row:
+        """Return the question, the turns of `steps`, and the `last` turn; know the crops."""
+        turns = self._turns(question, steps, demanded)
         messages = [{"role": turn.role, "content": turn.text} for turn in turns]
         places = [
             (i, part.image_id)
@@ -167,29 +205,16 @@ class Dialogues:
             if isinstance(part, ImagePart)
         ]
         sizes = [[image.width, image.height] for image in question.images]
-        looks = [(step, step.observation) for step in steps if step.observation is not None]
-        wrong = range(0) if self.wrong_attempts else _wrong_attempt(trace)
-        at = [i for i, step in enumerate(steps) if step.observation is not None]
-        untrained = [
-            turn
-            for turn, (i, (_, shown)) in enumerate(zip(at, looks, strict=True))
-            if shown.problem or i in wrong
-        ]
-        if ANSWER_FORCED in trace.problems:
-            untrained.append(len(looks))
-        if len(untrained) > len(looks):
-            raise DialogueProblem("of which no turn may be trained on")
-        for step, shown in looks:
-            if shown.crop is not None:
-                whole = question.images[shown.crop.image].image_id
-                self.crops[crop_of(question, step)] = (whole, shown, step.call)
-                sizes.append([shown.width, shown.height])
+        for step in steps:
+            if step.observation is not None and (crop := step.observation.crop) is not None:
+                whole = question.images[crop.image].image_id
+                self.crops[crop_of(question, step)] = (whole, step.observation, step.call)
+                sizes.append([step.observation.width, step.observation.height])
         return {
-            "messages": [*messages, {"role": "assistant", "content": answer}],
+            "messages": [*messages, {"role": "assistant", "content": last}],
             "image_ids": [image_id for _, image_id in places],
             "image_turns": [i for i, _ in places],
             "image_sizes": sizes,
-            "untrained": untrained,
         }
 
     def turns_before(self, question: Question, steps: Sequence[Step]) -> list[str]:
@@ -262,6 +287,11 @@ class Dialogues:
             return render_crop(read_image(whole), shown, call)
 
         return read
+
+
+def _begun(steps: Sequence[Step]) -> int:
+    """Return how many steps stand in front of the last turn."""
+    return max((i for i, step in enumerate(steps, 1) if step.observation), default=0)
 
 
 def _wrong_attempt(trace: Trace) -> range:

@@ -21,7 +21,7 @@ from dataclasses import dataclass, field, replace
 from functools import cache
 from importlib.metadata import entry_points
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 from mcts.coordinates import CoordinateSpace, Dialect
 from mcts.data import ResponseStyle
@@ -224,6 +224,15 @@ def write_prompt_style(folder: Path, style: PromptStyle) -> None:
     (folder / STYLE_FILE).write_text(json.dumps(fields, indent=1) + "\n", encoding="utf-8")
 
 
+class ProcessReward(NamedTuple):
+    """How a process reward model is asked."""
+
+    min_thoughts: int
+    """What its prompts demand."""
+    reads_crops: bool
+    """Whether a call's value is read behind what it showed; former models read it in front."""
+
+
 def record_process_reward(folder: Path, min_thoughts: int) -> None:
     """Add to a folder's `vigorl.json` that its model values steps, and answers nothing.
 
@@ -231,12 +240,13 @@ def record_process_reward(folder: Path, min_thoughts: int) -> None:
         min_thoughts: what the prompts demand that its steps stand behind.
     """
     path = folder / STYLE_FILE
-    fields = {**read_json(path), _PROCESS_REWARD: {"min_thoughts": min_thoughts}}
+    recorded = ProcessReward(min_thoughts, reads_crops=True)
+    fields = {**read_json(path), _PROCESS_REWARD: recorded._asdict()}
     path.write_text(json.dumps(fields, indent=1) + "\n", encoding="utf-8")
 
 
-def recorded_process_reward(folder: Path) -> int | None:
-    """Read what `record_process_reward` wrote: `min_thoughts`; None for a model that answers.
+def recorded_process_reward(folder: Path) -> ProcessReward | None:
+    """Read what `record_process_reward` wrote; None for a model that answers.
 
     Raises:
         ValueError: it is not as it was written.
@@ -245,7 +255,7 @@ def recorded_process_reward(folder: Path) -> int | None:
     if found is None:
         return None
     try:
-        return int(found["min_thoughts"])
+        return ProcessReward(int(found["min_thoughts"]), bool(found.get("reads_crops")))
     except (KeyError, TypeError, ValueError) as error:
         raise ValueError(f"{folder / STYLE_FILE}, {_PROCESS_REWARD}: {error!r}") from None
 

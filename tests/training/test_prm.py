@@ -5,6 +5,8 @@ from __future__ import annotations
 import json
 from collections import Counter
 from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -13,11 +15,14 @@ import torch
 from safetensors.torch import load_file
 
 from curation.traces.step_values import step_values
-from mcts.data import AnswerKind, Image, Question, Step
+from mcts.coordinates import Frame
+from mcts.data import AnswerKind, Image, Point, Question, Step, ZoomCall
 from mcts.teachers.checkpoints import recorded_process_reward
 from mcts.tree import Tree
+from mcts.zoom.observe import observe
 from tests.support.grown import fork
 from tests.support.trained import logged, warehouse_with_traces
+from tests.support.zoom_searches import ZOOM, asked_about, encoded
 from training.errors import TrainingError
 from training.examples import Examples
 from training.preferences.pairs import version_trees
@@ -27,8 +32,8 @@ from training.runs import Plan, open_run
 from training.students import load_model, open_student
 from training.trainers import TrainingReporter
 from training.values.calibration import Scored, calibration
-from training.values.lines import ANSWER_DEPTH, ValueLine, value_lines
-from training.values.model import HEAD, NO_TARGET, load_value_model
+from training.values.lines import ANSWER_DEPTH, LineWriter, ValueLine, value_lines
+from training.values.model import HEAD, NO_TARGET, StepScorer, attach_head, load_value_model
 from training.values.prm import _held_out, line_examples, train_prm
 from training.values.trainer import check_values, mean_value, value_loss, value_trainer
 from warehouse.lineage.lineage import Walker
@@ -259,7 +264,7 @@ def test_a_model_is_stored_with_its_lineage_its_card_and_its_calibration(
     assert {"model", "dataset", "tree", "image"} <= {thing.kind for thing in found.ancestors}
     with open_model(made, trained) as folder:
         card = (folder / "README.md").read_text()
-        assert recorded_process_reward(folder) == 3
+        assert recorded_process_reward(folder) == (3, True)
         assert {p.suffix for p in Path(folder).iterdir()} <= {".safetensors", ".json", ".jinja",
                                                               ".txt", ".md"}  # fmt: skip
     assert "a process reward model" in card and "calibration/all/brier" in card
@@ -323,3 +328,48 @@ def test_the_head_begins_at_the_mean_of_the_targets(ready: Ready) -> None:
     lines, _, _, trainer = ready
     bias = float(torch.sigmoid(getattr(trainer.model, HEAD).bias.detach()))
     assert bias == pytest.approx(mean_value(lines.rows), abs=1e-5)
+
+
+def test_a_look_is_valued_behind_what_it_showed(made: Warehouse) -> None:
+    """As its node stands in the search: whether the crop shows what is asked about is known."""
+    question, files = asked_about(encoded(seed=1))
+    with open_student(made, "nano-zoom") as found:
+        student = prepare_student(found, prm("response_style=zoom", "model=nano-zoom"))
+        assert student.zoom is not None
+        frame, call = Frame.of(student.space, question), ZoomCall(Point(60, 45))
+        look = Step(
+            "A sign (60, 45).", (Point(60, 45),), call, observe(frame, (), call, student.zoom)
+        )
+        model, processor = load_model(student)
+        attach_head(model)
+        torch.nn.init.normal_(getattr(model, HEAD).weight, 0, 0.01, torch.manual_seed(0))
+        writer = LineWriter.of(made, student, 1)
+        whole = writer.row(question, (look, Step("It is a 7.")), "7")
+        first = writer.row(question, (look,), None)
+        scorer = StepScorer(model, processor, student, writer)
+        text, ends = scorer.encoder.text(whole)
+        turns = [message["content"] for message in whole["messages"]]
+        assert text.count("<|im_start|>assistant\n", 0, ends[0]) == 2, (
+            "the look's, and the answer's"
+        )
+        assert text[: ends[0]].endswith("<|im_start|>assistant\n") and turns[-2] in text[: ends[0]]
+        assert text[ends[0] :].startswith("<think>It is a 7.")
+        (behind, *_, answer), (alone, _) = scorer.values([whole, first], files.__getitem__)
+    assert 0 < behind < 1 and behind == pytest.approx(alone, abs=1e-5) and answer != behind
+
+
+def test_former_models_that_valued_a_call_before_its_crop_are_refused(
+    made: Warehouse, trained: dict[str, Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    @contextmanager
+    def opened(warehouse: Warehouse, name: str) -> Iterator[Any]:
+        with open_student(warehouse, "whole") as student:
+            path = student.folder / "vigorl.json"
+            fields = json.loads(path.read_text())
+            del fields["process_reward"]["reads_crops"]
+            path.write_text(json.dumps(fields))
+            yield replace(student, zoom=ZOOM)
+
+    monkeypatch.setattr("training.values.model.open_student", opened)
+    with pytest.raises(TrainingError, match="valued a call before its crop: train it again"):
+        load_value_model(made, "former")

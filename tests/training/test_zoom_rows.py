@@ -283,3 +283,33 @@ def test_what_zooms_is_told_by_its_kind_or_its_looks() -> None:
     assert not zooms(plain) and zooms(replace(plain, kind="zoom"))
     assert zooms(replace(plain, steps=looks((500, 400, 0))))
     assert not post_hoc(dialogue(()))
+
+
+# ---- the next turn alone ------------------------------------------------------------------------
+
+
+def test_the_next_turn_ends_in_its_first_call_and_stands_behind_what_was_shown(
+    tmp_path: Path,
+) -> None:
+    first, second, remark = looks((500, 400, 0), (200, 150, 0))
+    writer = dialogues(tmp_path)
+    row = writer.next_turn(QUESTION, (first,), (second, remark), "7")
+    *before, last = [m["content"] for m in row["messages"] if m["role"] == "assistant"]
+    assert len(before) == 1 and row["untrained"] == [0] and len(row["image_ids"]) == 3
+    assert last.startswith("<think>") and last.count("<tool_call>") == 1
+    assert "It is a 7." not in last and "<answer>" not in last
+    told = writer.next_turn(QUESTION, (first, second), (remark,), "7")
+    assert told["messages"][-1]["content"].endswith("<answer>7</answer>")
+    assert told["untrained"] == [0, 1] and len(told["image_ids"]) == 4
+    begun = writer.next_turn(QUESTION, (first, Step("Not here.")), (second,), None)
+    assert begun["messages"][-1]["content"].startswith("<think>Not here.</think>")
+    assert begun["messages"][:-1] == row["messages"][:-1]
+
+
+def test_a_next_turn_that_nobody_could_write_is_refused(tmp_path: Path) -> None:
+    first, second, _ = looks((500, 400, 0), (200, 150, 0))
+    writer = dialogues(tmp_path)
+    with pytest.raises(DialogueProblem, match="with a call that can't be read"):
+        writer.next_turn(QUESTION, (first,), (replace(second, call=None),), None)
+    with pytest.raises(DialogueProblem, match="with other crops than"):
+        dialogues(tmp_path, Lens(80, 100)).next_turn(QUESTION, (first,), (second,), None)

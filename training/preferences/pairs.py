@@ -6,7 +6,10 @@
 A pair is two ways on from one place of a tree, of which one has the higher value
 (`curation.traces.preferences`), and whose better side no filter drops. Each side is a whole answer
 that begins with what both share: that has the same tokens behind the same tokens on either side, so
-it weighs on neither. The sides are conversations as SFT has them, the better one and behind it the
+it weighs on neither. Where they are dialogues that zoom, each side is the one turn in which they
+part, a call or an answer, behind the crops that both have seen: the value is a statement about that
+turn (step-level DPO, Lai et al., arXiv 2406.18629), and what a call shows is not the student's. The
+sides are conversations as SFT has them, the better one and behind it the
 worse, and are checked in the same way; what a trainer is given is cut out of the texts that were
 checked.
 """
@@ -33,6 +36,7 @@ from training.examples import (
 from training.recipes import DpoRecipe
 from training.students import Student, read_control_tokens
 from training.templates import ChatTemplate, check_row
+from training.zoom_rows import DialogueProblem, Dialogues
 from warehouse.exports.dialogues import ConversationRenderer
 from warehouse.query.read_back import read_dropped, read_trees
 from warehouse.storage.home import Warehouse
@@ -56,12 +60,20 @@ def pair_examples(
     renderer = ConversationRenderer(
         warehouse, student.space, student.prompt_style.prompt, recipe.min_thoughts
     )
+    dialogues = Dialogues(student, recipe.min_thoughts)
+    zooms = recipe.response_style is ResponseStyle.ZOOM
     marks = read_control_tokens(student)
     left_out: Counter[str] = Counter()
     rows: list[Row] = []
     for question, pairs in _chosen(warehouse, folder, recipe, left_out):
         for pair in pairs:
-            sides = _sides(renderer, question, pair)
+            try:
+                sides = (
+                    _turns(dialogues, question, pair) if zooms else _sides(renderer, question, pair)
+                )
+            except DialogueProblem as problem:
+                left_out[str(problem)] += 1
+                continue
             texts = [message for side in sides for message in side["messages"]]
             if mark := mark_in(texts, marks):
                 left_out[with_mark(mark)] += 1
@@ -72,7 +84,7 @@ def pair_examples(
         raise TrainingError(
             f"{ref} has no pairs to train on: {reasons or 'in its trees no two ways on differ'}"
         )
-    return Examples(rows, image_reader(folder), dict(left_out))
+    return Examples(rows, dialogues.reader(image_reader(folder)), dict(left_out))
 
 
 def pair_dataset(sides: Examples, template: ChatTemplate) -> Any:
@@ -112,10 +124,11 @@ def _chosen(
     warehouse: Warehouse, folder: Path, recipe: DpoRecipe, left_out: Counter[str]
 ) -> Iterator[tuple[Question, list[PreferencePair]]]:
     """Yield each question with the pairs that the recipe takes; count in `left_out` the others."""
+    zooms = recipe.response_style is ResponseStyle.ZOOM
     found: dict[str, tuple[Question, list[PreferencePair]]] = {}
     for tree in version_trees(warehouse, folder, left_out):
-        if tree.zoom is not None:
-            left_out["trees that zoom"] += 1
+        if (tree.zoom is not None) is not zooms:
+            left_out["trees that zoom" if tree.zoom else "trees that never could zoom"] += 1
             continue
         question = tree.question
         _, kept = found.setdefault(question.question_id, (question, []))
@@ -191,6 +204,26 @@ def _sides(renderer: ConversationRenderer, question: Question, pair: PreferenceP
         }
         for name, side in sides.items()
     ]
+
+
+def _turns(dialogues: Dialogues, question: Question, pair: PreferencePair) -> list[Row]:
+    """Return the turns in which a pair of dialogues parts, the better one first.
+
+    Raises:
+        DialogueProblem: one of them can't be trained on, the better call showed nothing, or both
+            say the same.
+    """
+    rows = []
+    for side in (pair.chosen, pair.rejected):
+        called = next((step for step in side.steps if step.observation is not None), None)
+        if side is pair.chosen and called and called.observation and called.observation.problem:
+            raise DialogueProblem("whose better call showed nothing")
+        row = dialogues.next_turn(question, pair.prefix, side.steps, side.answer)
+        name = f"tree {pair.tree_id}, node {side.node_id}"
+        rows.append({**row, "name": name, "question_id": question.question_id})
+    if rows[0]["messages"] == rows[1]["messages"]:
+        raise DialogueProblem("whose sides say the same")
+    return rows
 
 
 def _nodes(pair: PreferencePair) -> Sequence[int]:

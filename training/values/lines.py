@@ -9,8 +9,9 @@ A line runs from the question to an answer: the steps of a tree's node, then tho
 Targets are what `curation.traces.step_values` says: the mean outcome beneath a step's node
 (Math-Shepherd's soft estimation, Wang et al., arXiv 2312.08935; ViGoRL, section 3.2). The answer's
 target is its own reward, so that its value verifies a whole response (Cobbe et al., arXiv
-2110.14168). Steps that lines share are learned from once, in the first line that has them and that
-a model can be given.
+2110.14168). A step that calls is valued behind what the call showed, as its node stands: there the
+model can read whether the crop shows what is asked about. Steps that lines share are learned from
+once, in the first line that has them and that a model can be given.
 """
 
 from __future__ import annotations
@@ -97,8 +98,9 @@ class LineWriter:
     def row(self, question: Question, steps: Sequence[Step], answer: str | None) -> Row:
         """Return a line's messages and images; `ends` has a place for each step and the answer.
 
-        A place is the number of a turn of the model's, and how many of its characters are read. A
-        line without an answer ends in an empty one, which is behind every place but its own.
+        A place is the number of a turn of the model's, and how many of its characters are read:
+        none behind an observation, where the next turn is about to begin. A line without an answer
+        ends in an empty one, which is behind every place but its own.
 
         Raises:
             DialogueProblem: its crops are not those that the student's own calls would show.
@@ -172,14 +174,16 @@ def line_values(
 
 
 def _step_ends(steps: Sequence[Step], frame: Frame) -> list[list[int]]:
-    """Return where each step ends: the number of its turn, and characters of that turn."""
+    """Return where each step, and what it was shown, ends: a turn, and characters of that turn."""
     ends: list[list[int]] = []
     turn, begun = 0, 0
     for i, step in enumerate(steps, 1):
-        text = render(steps[begun:i], None, frame, before=steps[:begun])
-        ends.append([turn, len(text)])
         if step.observation is not None:
             turn, begun = turn + 1, i
+            ends.append([turn, 0])
+        else:
+            text = render(steps[begun:i], None, frame, before=steps[:begun])
+            ends.append([turn, len(text)])
     return ends
 
 

@@ -1,5 +1,7 @@
 """A process reward model: a student with a scalar head that reads the last token of each step.
 
+Of a step that calls it is the last before the model's next turn, behind what the call showed.
+
     attach_head(model, bias)                        # before a training
     scorer = load_value_model(warehouse, "my-prm")
     scorer.values([row, …], read_image)             # a number from 0 to 1 a step, the answer's last
@@ -191,10 +193,15 @@ def load_value_model(warehouse: Warehouse, name: str) -> StepScorer:
     from transformers.utils import logging
 
     with open_student(warehouse, name) as student:
-        min_thoughts = recorded_process_reward(student.folder)
-        if min_thoughts is None:
+        recorded = recorded_process_reward(student.folder)
+        if recorded is None:
             raise TrainingError(
                 f"model {student.model_id} has no value head: `vigorl train prm` makes one that has"
+            )
+        if student.zoom is not None and not recorded.reads_crops:
+            raise TrainingError(
+                f"model {student.model_id} was trained by code that valued a call before its crop: "
+                "train it again with `vigorl train prm`"
             )
         shown = logging.get_verbosity()
         logging.set_verbosity_error()  # else it warns that the head is none of the model's layers
@@ -207,5 +214,5 @@ def load_value_model(warehouse: Warehouse, name: str) -> StepScorer:
         model = model.to(device)
         cache_image_features(model)
         return StepScorer(
-            model, processor, student, LineWriter.of(warehouse, student, min_thoughts)
+            model, processor, student, LineWriter.of(warehouse, student, recorded.min_thoughts)
         )

@@ -155,7 +155,10 @@ def _held_out(lines: Sequence[ValueLine], share: float) -> set[str]:
 def lines_hash(lines: Examples) -> str:
     """Return a content hash of the lines and their targets."""
     return content_id(
-        [(row["question_id"], row["messages"], row["values"], row["weights"]) for row in lines.rows]
+        [
+            (row["question_id"], row["messages"], row["ends"], row["values"], row["weights"])
+            for row in lines.rows
+        ]
     )
 
 

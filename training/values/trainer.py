@@ -36,6 +36,10 @@ from warehouse.tables.schema import Row
 
 _SAID = 16
 """Rows whose targets are held against their texts before the first step."""
+_TAGS = ("</think>", "</answer>", "</tool_call>")
+"""What a step, a call or an answer ends in."""
+_SEEN = 12
+"""Characters in front of a value that are compared; no image is so near."""
 
 
 class ValueBatches:
@@ -181,15 +185,24 @@ def check_values(trainer: Any, lines: Examples) -> str:
     Raises:
         TrainingError: a value would be read where no step ends, or the loss does not fall.
     """
-    tokenizer = trainer.processing_class.tokenizer
+    tokenizer, encoder = trainer.processing_class.tokenizer, LineEncoder(trainer.processing_class)
     chosen = range(0, len(lines.rows), max(1, len(lines.rows) // _SAID))
     told = 0
     for i in chosen:
         row = trainer.train_dataset[i]
         batch = trainer.data_collator([row])
-        for at in (batch["labels"][0] != NO_TARGET).nonzero()[:, 0].tolist():
+        rendered, places = encoder.text(row)
+        wanted = [
+            (rendered[max(0, place - _SEEN) : place], characters == 0)
+            for place, (_, characters), value in zip(
+                places, row["ends"], row["values"], strict=True
+            )
+            if value is not None
+        ]
+        found = (batch["labels"][0] != NO_TARGET).nonzero()[:, 0].tolist()
+        for at, (before, turn_begins) in zip(found, wanted, strict=True):
             text = tokenizer.decode(batch["input_ids"][0, : at + 1]).rstrip()
-            if not text.endswith(("</think>", "</answer>", "</tool_call>")):
+            if not text.endswith(before.rstrip()) or not (turn_begins or text.endswith(_TAGS)):
                 raise TrainingError(
                     f"{row['name']}: a value would be read behind {text[-30:]!r}, where no step "
                     "ends: the chat template or the tokenizer changes what steps end in"
