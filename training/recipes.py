@@ -287,11 +287,7 @@ class GrpoRecipe(_Recipe):
 
     @field_validator("sampling")
     @classmethod
-    def _forks_between_steps(cls, sampling: str, info: ValidationInfo) -> str:
-        if sampling == "tree" and info.data.get("response_style") is ResponseStyle.ZOOM:
-            raise ValueError(
-                "trees fork within one turn: dialogues that zoom are sampled as chains"
-            )
+    def _sampled_here(cls, sampling: str, info: ValidationInfo) -> str:
         if sampling == "tree" and info.data.get("engine", "local") != "local":
             raise ValueError("trees are sampled by engine local, not by transformers or vllm")
         return sampling

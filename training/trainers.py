@@ -187,13 +187,14 @@ def grpo_trainer(
     offline()
     from training.rollouts import RolloutTrainer
     from training.trees.tree_rollouts import TreeTrainer
+    from training.trees.zoom_trees import ZoomTreeTrainer
     from training.zoom_ledger import ZoomAlarm
     from training.zoom_rollouts import ZoomTrainer
 
     zooms = recipe.response_style is ResponseStyle.ZOOM
     cache = freeze_vision(model, recipe)
-    grows = TreeTrainer if recipe.sampling == "tree" else RolloutTrainer
-    trainer = (ZoomTrainer if zooms else grows)(
+    chains, trees = (ZoomTrainer, ZoomTreeTrainer) if zooms else (RolloutTrainer, TreeTrainer)
+    trainer = (trees if recipe.sampling == "tree" else chains)(
         model=model,
         args=_grpo_config(run, recipe, rewards.weights),
         reward_funcs=list(rewards.functions),
@@ -273,12 +274,10 @@ def _turn_limits(recipe: GrpoRecipe) -> Row | None:
 def train(run: Run, trainer: Any, reporter: TrainingReporter) -> Any:
     """Train to the end, from the newest complete checkpoint on; return the merged model."""
     checkpoint = run.agreed_checkpoint(trainer.accelerator)
+    step = int(checkpoint.name.rpartition("-")[2]) if checkpoint is not None else 0
     if checkpoint is not None:
-        step = int(checkpoint.name.rpartition("-")[2])
         reporter.message(f"going on after step {step}")
-        run.rewind(step)
-    else:
-        run.rewind(0)
+    run.rewind(step)
     from accelerate.utils import set_seed
 
     # The checks before may have used random numbers. Processes that sample share groups.

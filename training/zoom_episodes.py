@@ -18,7 +18,7 @@ on wherever it would be wrong.
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from enum import StrEnum
 from functools import lru_cache
 from typing import Any
@@ -73,6 +73,8 @@ class SampledEpisode:
     completion_ids: list[int] = field(default_factory=list)
     mask: list[int] = field(default_factory=list)
     """1 for tokens that it wrote, 0 for what it was shown."""
+    entropies: list[float] = field(default_factory=list)
+    """Of each token that it wrote, in nats; of none where the sampler does not say."""
     ended: EpisodeEnd | None = None
     begun: int = 0
     """How many of its steps it was begun with."""
@@ -107,6 +109,14 @@ class SampledEpisode:
             assert self.ended is None, "each turn of a prefix ends in a call"
         self.begun = len(self.steps)
         self.mask = [0] * len(self.completion_ids)
+
+    def copied(self) -> SampledEpisode:
+        """Return an episode that goes on apart from this one."""
+        return replace(
+            self, images=[*self.images], inputs=[*self.inputs], texts=[*self.texts],
+            messages=[*self.messages], completion_ids=[*self.completion_ids], mask=[*self.mask],
+            entropies=[*self.entropies],
+        )  # fmt: skip
 
     def take(self, tokens: Sequence[int], text: str, complete: bool, shown: Observer) -> None:
         """Add a turn, and what its call shows.

@@ -63,6 +63,8 @@ class ZoomTrainer(RolloutTrainer):
     """Optimizer steps from one control to the next; 0 for none."""
     _masked: Sequence[bool]
     """Whether nothing is learned of each of its episodes."""
+    _measures_entropy = False
+    """Whether episodes are to know how uncertain their tokens were; the local sampler says it."""
 
     def begin_zooming(
         self,
@@ -102,16 +104,27 @@ class ZoomTrainer(RolloutTrainer):
         prompt_ids, images, fields = self._tokenize_prompts(prompts)
         episodes, observer = self.begin(prompt_ids, images, fields, self._inputs)
         logprobs = self.play(episodes, observer)
+        if self._control_due:
+            self._control(prompt_ids, images, fields, episodes)
+        return self._answered(episodes, logprobs)
+
+    @property
+    def _control_due(self) -> bool:
+        """Whether the batch that is sampled is played once more with noise for crops."""
         every = self._control_steps
         due = every and self._trains and self.state.global_step % every == 0
-        if due and not self._further:
-            self._control(prompt_ids, images, fields, episodes)
+        return bool(due) and not self._further
+
+    def _answered(
+        self, episodes: Sequence[SampledEpisode], logprobs: list[list[float]] | None
+    ) -> Generated:
+        """Log the figures of episodes that were played to the rows in `_inputs`; return as TRL."""
         self._count_tokens(episodes)
         self._masked = [episode.masked for episode in episodes]
         self._written = [episode.written for episode in episodes]
         shown = [episode.images for episode in episodes]
         return (
-            prompt_ids, [e.completion_ids for e in episodes],
+            [e.prompt_ids for e in episodes], [e.completion_ids for e in episodes],
             [[0] * len(e.mask) if e.masked else e.mask for e in episodes],
             [e.messages for e in episodes], logprobs, {}, shown, shown,
         )  # fmt: skip
@@ -194,6 +207,8 @@ class ZoomTrainer(RolloutTrainer):
                 if found is None:
                     continue
                 ended.append(row)
+                if row.entropies is not None:
+                    episode.entropies += row.entropies[: len(found[0])]
                 episode.take(*found, observer)
                 if episode.ended is None and self._fits(episode, reader):
                     waiting.append((place, episode))
@@ -209,11 +224,18 @@ class ZoomTrainer(RolloutTrainer):
         found = {prefix.names: prefix for prefix, _ in prefixes}
         rows = []
         for (place, episode), prompt in zip(some, prompts, strict=True):
-            numbers = (place, len(episode.texts), *self._process)
-            seed = seed_of(self.args.seed, self.state.global_step, episode.prompt_ids, *numbers)
-            row = BatchRow((place, episode), 0, seed, self.temperature, self.top_p)
+            entropies: list[float] | None = [] if self._measures_entropy else None
+            row = BatchRow(
+                (place, episode), 0, self._turn_seed(place, episode), self.temperature,
+                self.top_p, entropies=entropies,
+            )  # fmt: skip
             rows.append((row, found[prompt.names]))
         return rows
+
+    def _turn_seed(self, place: int, episode: SampledEpisode) -> int:
+        """Return the seed of an episode's next turn."""
+        numbers = (place, len(episode.texts), *self._process)
+        return seed_of(self.args.seed, self.state.global_step, episode.prompt_ids, *numbers)
 
     def _ending(
         self, tokens: Sequence[int], episode: SampledEpisode, reader: Checkpoint

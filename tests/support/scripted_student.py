@@ -29,6 +29,11 @@ def say(answer: str, thought: str = "That shows what was asked.") -> str:
     return f"<think>{thought}</think>\n<answer>{answer}</answer>"
 
 
+def turns(*episodes: tuple[str, ...]) -> Callable[[int, int], str]:
+    """Return what `script` takes: these episodes, in turns."""
+    return lambda place, turn: episodes[place % len(episodes)][turn]
+
+
 def script(
     monkeypatch: pytest.MonkeyPatch, tokenizer: Any, turns: Callable[[int, int], str]
 ) -> dict[tuple[int, int], list[float]]:
@@ -46,6 +51,8 @@ def script(
                 wrote[place, turn] = []
             wrote[place, turn].append(float(scores.float().log_softmax(-1)[token]))
             row.tokens.append(token)
+            if row.entropies is not None:
+                row.entropies.append(float(turn + 1))  # later turns are the less certain
 
     monkeypatch.setattr(Decoder, "_draw", draw)
     return wrote

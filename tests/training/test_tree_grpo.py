@@ -275,7 +275,6 @@ def test_a_training_compares_both_ways_first_and_goes_on_the_same_when_resumed(
     [
         (["engine=vllm"], "trees are sampled by engine local, not by transformers or vllm"),
         (["engine=transformers"], "trees are sampled by engine local"),
-        (["response_style=zoom", "reward=zoom"], "dialogues that zoom are sampled as chains"),
         (["sampling=chains", "tree.chains=2"], "only a recipe with sampling tree has it"),
         (["tree.chains=9"], "more than group chains are more than the budget"),
         (["tree.chains=3", "tree.leaves=2"], "at least as many leaves"),

@@ -4,48 +4,31 @@ from __future__ import annotations
 
 import json
 import shutil
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
-from dataclasses import replace
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
 
-from mcts.data import ResponseStyle
-from tests.flows.test_cli import run
-from tests.support.fixtures import sat_rows, write_sat
-from tests.support.scripted_student import look, say, script
-from tests.support.trained import grpo, logged
+from tests.support.scripted_student import look, say, script, turns
+from tests.support.trained import ZOOM, grpo, logged, warehouse_with_questions, zoom_trainer
 from training import preflight
 from training.errors import TrainingError
-from training.examples import Examples, task_prompts
-from training.grpo import reward_of, train_grpo, zooming
+from training.examples import Examples
+from training.grpo import train_grpo
 from training.recipes import GrpoRecipe
-from training.rewards.rewards import make_rewards
-from training.run_training import prepare_student
-from training.runs import Plan, open_run
-from training.students import load_model, open_student
-from training.trainers import TrainingReporter, grpo_trainer
+from training.students import open_student
+from training.trainers import TrainingReporter
 from training.zoom_episodes import EpisodeEnd, Observer
 from training.zoom_rollouts import ZoomTrainer, check_images
 from vigorl_nano import BASE
 from warehouse.storage.home import Warehouse
 
-ZOOM = (
-    "response_style=zoom", "reward=zoom", "max_completion=400", "turn_tokens=200", "min_thoughts=1",
-    "zoom.max_calls=2", "trackers=[]", "alarm.controls=0",
-)  # fmt: skip
-
 
 @pytest.fixture(scope="module")
 def made(tmp_path_factory: pytest.TempPathFactory) -> Warehouse:
-    """A warehouse with questions, none of them searched."""
-    folder = tmp_path_factory.mktemp("made")
-    sample, home = write_sat(folder / "SAT_train.parquet", sat_rows(6)), folder / "home"
-    assert run("import", "sat2", sample, home=home) == 0
-    return Warehouse(str(home))
+    return warehouse_with_questions(tmp_path_factory.mktemp("made"))
 
 
 @pytest.fixture(autouse=True)
@@ -55,28 +38,6 @@ def one_thread() -> Iterator[None]:
     torch.set_num_threads(1)
     yield
     torch.set_num_threads(threads)
-
-
-@contextmanager
-def ready(made: Warehouse, name: str, *overrides: str) -> Iterator[tuple[ZoomTrainer, Examples]]:
-    """A trainer that has not begun, and its prompts."""
-    recipe = grpo(*ZOOM, *overrides)
-    with open_student(made, "nano-base") as found:
-        prompts = {**found.prompt_style.prompts, ResponseStyle.ZOOM: "nano-zoom"}
-        found = replace(found, prompt_style=replace(found.prompt_style, prompts=prompts))
-        student = zooming(prepare_student(found, recipe), recipe, "sat2")
-        asked = task_prompts(made, "sat2", "train", student, recipe)
-        model, processor = load_model(student)
-        rewards = make_rewards(reward_of(recipe), student.space)
-        with open_run(made, Plan("grpo", recipe.settings(), None, name, "x", name=name)) as opened:
-            yield (
-                grpo_trainer(opened, recipe, model, processor, asked, rewards, TrainingReporter()),
-                asked,
-            )
-
-
-def turns(*episodes: tuple[str, ...]) -> Callable[[int, int], str]:
-    return lambda place, turn: episodes[place % len(episodes)][turn]
 
 
 def batch(trainer: ZoomTrainer, prompts: Examples, group: int = 2) -> dict[str, Any]:
@@ -104,7 +65,7 @@ EPISODES = (
 def test_an_episode_is_what_it_wrote_and_what_it_was_shown_and_only_the_first_is_learned(
     made: Warehouse, monkeypatch: pytest.MonkeyPatch, over: str
 ) -> None:
-    with ready(made, f"learned{over}", *filter(None, [over])) as (trainer, prompts):
+    with zoom_trainer(made, f"learned{over}", *filter(None, [over])) as (trainer, prompts):
         tokenizer = trainer.processing_class.tokenizer
         sampled = script(monkeypatch, tokenizer, turns(*EPISODES))
         made_of = batch(trainer, prompts)
@@ -138,7 +99,7 @@ def test_an_episode_at_a_limit_is_no_member_of_its_group(
     right = say(gold_of_first := "left")
     over_turn = (*(look(100 + 300 * i, 500) for i in range(3)), right)
     too_long = ("<think>" + "so small " * 120,)
-    with ready(made, "limits", "group=4") as (trainer, prompts):
+    with zoom_trainer(made, "limits", "group=4") as (trainer, prompts):
         assert gold(prompts, 0) in ("left", "right")
         wrong = say("right" if gold(prompts, 0) == gold_of_first else "left")
         episodes = (over_turn, too_long, (say(gold(prompts, 0)),), (wrong,))
@@ -160,7 +121,7 @@ def test_calls_that_show_nothing_are_no_way_out_of_a_wrong_answer(
 ) -> None:
     outside = tuple(look(5000, 300 * i) for i in range(4))
     honest = tuple(look(100 + 300 * i, 500) for i in range(3))
-    with ready(made, "no-way-out", "group=4", "zoom.max_turns=3") as (trainer, prompts):
+    with zoom_trainer(made, "no-way-out", "group=4", "zoom.max_turns=3") as (trainer, prompts):
         gold_answer = gold(prompts, 0)
         wrong = say("right" if gold_answer == "left" else "left")
         episodes = (outside, honest, (say(gold_answer),), (wrong,))
@@ -177,7 +138,7 @@ def test_an_episode_goes_on_behind_the_turns_of_a_prefix(
     made: Warehouse, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     first, second = look(200, 300), look(800, 700)
-    with ready(made, "behind") as (trainer, prompts):
+    with zoom_trainer(made, "behind") as (trainer, prompts):
         for i, row in enumerate(prompts.rows):
             row["prefix"] = "" if i else json.dumps([first])
         rest = ((second, say("left")), (say("right"),), (first, say("left")), (say("right"),))
@@ -203,7 +164,7 @@ def test_limits_are_excused_by_what_the_student_itself_called(
 ) -> None:
     outside, honest = look(5000, 300), tuple(look(100 + 300 * i, 500) for i in range(3))
     too_long = "<think>" + "so small " * 120
-    with ready(made, "excused") as (trainer, prompts):
+    with zoom_trainer(made, "excused") as (trainer, prompts):
         for i, row in enumerate(prompts.rows):
             row["prefix"] = "" if i else json.dumps([outside])
         episodes = (("", *honest), ("", *honest), (outside, too_long), (too_long,))
@@ -220,7 +181,10 @@ def test_a_dead_group_of_episodes_is_replaced_by_episodes_about_another_question
     over_turn = (*(look(100 + 300 * i, 500) for i in range(3)), say("left"))
     first = turns(over_turn, over_turn, (say("left"),), (say("right"),))
     further = turns((look(200, 300), say("left")), (say("right"),))
-    with ready(made, "replaced", "dead_group_tokens=20", "alarm.controls=1") as (trainer, prompts):
+    with zoom_trainer(made, "replaced", "dead_group_tokens=20", "alarm.controls=1") as (
+        trainer,
+        prompts,
+    ):
         script(
             monkeypatch, trainer.processing_class.tokenizer,
             lambda place, turn: (further if trainer._further else first)(place, turn),
@@ -253,7 +217,7 @@ def test_nobody_waits_for_the_slowest_turn(
     made: Warehouse, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     slow = say("left", "It takes a long while to say what I see here. " * 8)
-    with ready(made, "no-lock-step") as (trainer, prompts):
+    with zoom_trainer(made, "no-lock-step") as (trainer, prompts):
         script(monkeypatch, trainer.processing_class.tokenizer, turns(EPISODES[1], (slow,)))
         order: list[tuple[int, EpisodeEnd | None]] = []
         take = trainer._ending
@@ -273,7 +237,7 @@ def test_the_ledger_counts_calls_places_and_what_failed(
     made: Warehouse, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     again = (look(200, 300), look(205, 300), say("left"))
-    with ready(made, "ledger") as (trainer, prompts):
+    with zoom_trainer(made, "ledger") as (trainer, prompts):
         episodes = (EPISODES[1], EPISODES[2], EPISODES[3], again)
         script(monkeypatch, trainer.processing_class.tokenizer, turns(*episodes))
         batch(trainer, prompts)
@@ -286,7 +250,7 @@ def test_the_ledger_counts_calls_places_and_what_failed(
 
 
 def test_lost_pictures_stop_a_training(made: Warehouse, monkeypatch: pytest.MonkeyPatch) -> None:
-    with ready(made, "lost") as (trainer, prompts):
+    with zoom_trainer(made, "lost") as (trainer, prompts):
         script(monkeypatch, trainer.processing_class.tokenizer, turns(*EPISODES))
         whole = batch(trainer, prompts)
         pad = trainer._image_pad_token_id
@@ -303,7 +267,7 @@ def test_lost_pictures_stop_a_training(made: Warehouse, monkeypatch: pytest.Monk
 
 @pytest.mark.parametrize("engine", ["local", "transformers"])
 def test_sampler_and_trainer_agree_behind_a_crop(made: Warehouse, engine: str) -> None:
-    with ready(made, f"agree-{engine}", f"engine={engine}") as (trainer, prompts):
+    with zoom_trainer(made, f"agree-{engine}", f"engine={engine}") as (trainer, prompts):
         for row in prompts.rows:
             row["prefix"] = json.dumps([look(200, 300)])
         said = preflight.check_episodes(trainer, prompts)
@@ -321,7 +285,7 @@ def test_a_crop_that_the_trainer_does_not_see_is_found_out(
 
     monkeypatch.setattr(Observer, "crop", other)
     with (
-        ready(made, "other-crop") as (trainer, prompts),
+        zoom_trainer(made, "other-crop") as (trainer, prompts),
         pytest.raises(TrainingError, match="other pictures behind a call"),
     ):
         preflight.check_episodes(trainer, prompts)
@@ -333,7 +297,7 @@ def test_another_turn_than_the_chat_template_writes_is_found_out(
     tokens = Observer.turn
     monkeypatch.setattr(Observer, "turn", lambda *given: tokens(*given)[:-1])
     with (
-        ready(made, "other-turn") as (trainer, prompts),
+        zoom_trainer(made, "other-turn") as (trainer, prompts),
         pytest.raises(TrainingError, match="other tokens than the chat template"),
     ):
         preflight.check_episodes(trainer, prompts)
@@ -350,7 +314,7 @@ def test_a_training_whose_zooming_dies_or_reads_nothing_stops(
     made: Warehouse, monkeypatch: pytest.MonkeyPatch, alarm: tuple[str, ...], sentence: str
 ) -> None:
     name = f"alarm-{len(sentence)}"
-    with ready(made, name, "steps=6", *alarm) as (trainer, _):
+    with zoom_trainer(made, name, "steps=6", *alarm) as (trainer, _):
         looking, answering = turns(*EPISODES[:2]), turns((say("left"),))
 
         def played(place: int, turn: int) -> str:

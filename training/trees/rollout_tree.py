@@ -6,7 +6,8 @@
     grade_leaves(tree, rewards)
     step.advantage, leaf_masks(tree)
 
-A node is a step: the tokens up to the end of a think block, or the answer. A completion is the
+A node is a step: the tokens up to the end of a think block, or the answer; of a student that zooms
+a turn, with what its call showed. A completion is the
 steps from the root to a leaf; siblings share what is above them, token by token. Statistics are
 those of the search (`mcts.tree`): leaves' rewards are backpropagated by the same function, and a
 node is named by the same path.
@@ -45,8 +46,10 @@ class SampledStep:
     """Child numbers from the root, such as `0.2.1`; the root's is empty."""
     parent: SampledStep | None
     tokens: tuple[int, ...] = ()
+    shown: int = 0
+    """How many of these, its last, it was shown by its call: they cost nothing."""
     entropy: float = 0.0
-    """Mean entropy of its tokens, in nats."""
+    """Mean entropy of the tokens it wrote, in nats."""
     ended: bool = True
     """Of a leaf: whether its completion ended by itself, and not at the token limit."""
     visits: int = 0
@@ -90,6 +93,11 @@ class SampledStep:
         """Return all tokens from the root to the end of this step."""
         return [token for step in self.lineage() for token in step.tokens]
 
+    @property
+    def written(self) -> int:
+        """Tokens that were sampled from the root to the end of this step."""
+        return sum(len(step.tokens) - step.shown for step in self.lineage())
+
 
 class RolloutTree:
     """The answers to one question."""
@@ -104,16 +112,16 @@ class RolloutTree:
     @property
     def tokens(self) -> int:
         """Tokens sampled: what leaves share is counted once."""
-        return sum(len(step.tokens) for step in self.root.walk())
+        return sum(len(step.tokens) - step.shown for step in self.root.walk())
 
     @property
     def chain_tokens(self) -> int:
         """Tokens that its leaves would have cost as chains of their own."""
-        return sum(len(leaf.completion()) for leaf in self.leaves)
+        return sum(leaf.written for leaf in self.leaves)
 
     def add(
         self, place: SampledStep, tokens: Sequence[int], entropies: Sequence[float],
-        ends: Sequence[int], ended: bool,
+        ends: Sequence[int], ended: bool, shown: Sequence[int] = (),
     ) -> SampledStep:  # fmt: skip
         """Add a sample below `place`, a node a step; return its leaf.
 
@@ -121,11 +129,13 @@ class RolloutTree:
             entropies: of each token, in nats.
             ends: after how many tokens each step ends; the last one is their number.
             ended: whether the sample ended by itself.
+            shown: how many of each step's last tokens it was shown; none when left out.
         """
         node = place
-        for begin, end in pairwise([0, *ends]):
+        for (begin, end), seen in zip(pairwise([0, *ends]), shown or [0] * len(ends), strict=True):
             path = child_path(node, len(node.children))
-            step = SampledStep(path, node, tuple(tokens[begin:end]), fmean(entropies[begin:end]))
+            entropy = fmean(entropies[begin : end - seen])
+            step = SampledStep(path, node, tuple(tokens[begin:end]), seen, entropy)
             node.children.append(step)
             node = step
         node.ended = ended
@@ -180,16 +190,15 @@ def further_chains(tree: RolloutTree, tokens_left: float, most: int) -> list[Sam
 
     They spend what forks can't: an answer of one step has no place between steps.
     """
-    length = fmean(len(leaf.completion()) for leaf in tree.leaves)
+    length = fmean(leaf.written for leaf in tree.leaves)
     fit = max(0.0, tokens_left) / max(1.0, length)
     return [tree.root] * int(min(most, fit))
 
 
 def _tokens_beneath(tree: RolloutTree, place: SampledStep) -> float:
-    """Return how many tokens a completion goes on for behind a place, on average."""
-    begun = len(place.completion())
+    """Return how many tokens a completion writes behind a place, on average."""
     behind = [leaf for leaf in tree.leaves if place in leaf.lineage()]
-    return fmean(len(leaf.completion()) - begun for leaf in behind)
+    return fmean(leaf.written - place.written for leaf in behind)
 
 
 def grade_leaves(tree: RolloutTree, rewards: Sequence[float]) -> None:
@@ -203,18 +212,24 @@ def leaf_masks(tree: RolloutTree) -> list[list[int]]:
     """Return for each leaf which of its completion's tokens are learned from: 1 or 0 a token.
 
     A step is learned from once, in the first completion through it that ended by itself: one cut
-    off at the limit is masked as a whole. For a loss that averages tokens that is the same as
-    learning from it in each of its k leaves with a weight of 1/k, since its tokens have the same
-    probabilities and the same advantage in all of them, and the KL term and the number of tokens
-    that the loss is divided by come out right as well. TreeRL divides by sqrt(k), because there a
-    prefix is repeated in each leaf's sequence.
+    off at the limit is masked as a whole. What a step was shown is masked in all. For a loss that
+    averages tokens that is the same as learning from a step in each of its k leaves with a weight
+    of 1/k, since its tokens have the same probabilities and the same advantage in all of them, and
+    the KL term and the number of tokens that the loss is divided by come out right as well. TreeRL
+    divides by sqrt(k), because there a prefix is repeated in each leaf's sequence.
     """
     learned: set[SampledStep] = set()
     masks = []
     for leaf in tree.leaves:
         new = {step for step in leaf.lineage() if leaf.ended} - learned
         learned |= new
-        masks.append([int(step in new) for step in leaf.lineage() for _ in step.tokens])
+        masks.append(
+            [
+                int(step in new and number < len(step.tokens) - step.shown)
+                for step in leaf.lineage()
+                for number in range(len(step.tokens))
+            ]
+        )
     return masks
 
 

@@ -60,7 +60,7 @@ class TreeGroup(SampledGroup):
 
 
 @dataclass(frozen=True, slots=True)
-class _Growth:
+class Growth:
     """A place to sample on from, and the tree that it is in."""
 
     number: int
@@ -81,8 +81,8 @@ class TreeTrainer(RolloutTrainer):
     compared: int
     """Questions that are sampled in both ways before the first step."""
     _report: Callable[[str], None]
-    _leaves: Sequence[list[int]] | None = None
-    """The completions of a batch, where they were sampled before."""
+    _graded: Sequence[RolloutTree] | None = None
+    """The trees whose leaves are being scored; they were sampled before."""
 
     def begin_trees(self, settings: TreeSettings, report: Callable[[str], None]) -> None:
         """Set what is needed beside TRL's arguments.
@@ -152,11 +152,11 @@ class TreeTrainer(RolloutTrainer):
     def graded(self, rows: Sequence[Row], trees: Sequence[RolloutTree]) -> list[TreeGroup]:
         """Score the leaves of each row's tree, and backpropagate their rewards."""
         leaf_rows = [row for row, tree in zip(rows, trees, strict=True) for _ in tree.leaves]
-        self._leaves = [leaf.completion() for tree in trees for leaf in tree.leaves]
+        self._graded = trees
         try:
             generated, parts = self._scored(leaf_rows)
         finally:
-            self._leaves = None
+            self._graded = None
         rewards = weighted_sums(parts, self.reward_weights)
         groups, begin = [], 0
         for tree in trees:
@@ -182,40 +182,51 @@ class TreeTrainer(RolloutTrainer):
                 have no forks: that is how chains are sampled for a comparison.
             budgets: tokens of each tree; those of `group` of its own chains when left out.
         """
-        ids, _, fields = self._tokenize_prompts(chats_of(rows))
+        prompts = self._tokenize_prompts(chats_of(rows))
+        first = self.chains if chains is None else chains
         with self._sampling() as model:
-            images = self._split_images(model, ids, fields)
-            prefixes = self._prefix_tokens(rows) or [[]] * len(rows)
-            contexts = [[*map(int, a), *b] for a, b in zip(ids, prefixes, strict=True)]
-            trees = [RolloutTree() for _ in rows]
-            # The weights have changed since the last call: the decoder must keep nothing from it.
-            decoder = Decoder(model, CAPACITY, _PREFIX_BYTES)
-            encoder = PromptEncoder(model)
-            first = self.chains if chains is None else chains
-            wave = [_Growth(i, t.root, str(n)) for i, t in enumerate(trees) for n in range(first)]
+            trees, sample = self._planted(model, rows, *prompts)
+            wave = [Growth(i, t.root, str(n)) for i, t in enumerate(trees) for n in range(first)]
             while wave:
-                self._sample(decoder, encoder, wave, trees, contexts, images)
+                sample(wave)
                 for number, tree in enumerate(trees):
                     if math.isinf(tree.budget):
-                        own = self._group * fmean(len(t.completion()) for t in tree.leaves)
+                        own = self._group * fmean(leaf.written for leaf in tree.leaves)
                         tree.budget = budgets[number] if budgets else own
                 forking = trees if first < self._group else []
                 wave = [fork for i, tree in enumerate(forking) for fork in self._forks(i, tree)]
-        return trees
+        return [*trees]
 
-    def _forks(self, number: int, tree: RolloutTree) -> list[_Growth]:
+    def _planted(
+        self, model: Any, rows: Sequence[Row], ids: Any, shown: Any, fields: Row
+    ) -> tuple[Sequence[RolloutTree], Callable[[Sequence[Growth]], None]]:
+        """Return a tree without samples for each row, and what samples a wave into them.
+
+        Args:
+            ids, shown, fields: the rows' prompts as TRL tokenizes them: tokens, images, and the
+                images as the model takes them.
+        """
+        images = self._split_images(model, ids, fields)
+        prefixes = self._prefix_tokens(rows) or [[]] * len(rows)
+        contexts = [[*map(int, a), *b] for a, b in zip(ids, prefixes, strict=True)]
+        trees = [RolloutTree() for _ in rows]
+        # The weights have changed since the last call: the decoder must keep nothing from it.
+        decoder, encoder = Decoder(model, CAPACITY, _PREFIX_BYTES), PromptEncoder(model)
+        return trees, lambda wave: self._sample(decoder, encoder, wave, trees, contexts, images)
+
+    def _forks(self, number: int, tree: RolloutTree) -> list[Growth]:
         """Choose where a tree forks next; its root where it can't."""
         most = min(self.most_forks, self.most_leaves - len(tree.leaves))
         left = tree.budget - tree.tokens
-        found: list[_Growth] = []
+        found: list[Growth] = []
         for place in choose_forks(tree, left, most) or further_chains(tree, left, most):
             before = sum(growth.place is place for growth in found)
             path = child_path(place, len(place.children) + before)
-            found.append(_Growth(number, place, path))
+            found.append(Growth(number, place, path))
         return found
 
     def _sample(
-        self, decoder: Decoder, encoder: PromptEncoder, wave: Sequence[_Growth],
+        self, decoder: Decoder, encoder: PromptEncoder, wave: Sequence[Growth],
         trees: Sequence[RolloutTree], contexts: Sequence[list[int]],
         images: Sequence[list[ImageInput]],
     ) -> None:  # fmt: skip
@@ -242,10 +253,9 @@ class TreeTrainer(RolloutTrainer):
                 tokens[-1] in self.eos_token_ids,
             )  # fmt: skip
 
-    def _seeded(self, growth: _Growth, owner: int, context: list[int]) -> BatchRow:
-        step = self.state.global_step
+    def _seeded(self, growth: Growth, owner: int, context: list[int]) -> BatchRow:
         numbers = (growth.number, growth.path, *self._process)
-        seed = seed_of(self.args.seed, step, context, "tree", *numbers)
+        seed = seed_of(self.args.seed, self.state.global_step, context, "tree", *numbers)
         return BatchRow(owner, 0, seed, self.temperature, self.top_p, entropies=[])
 
     def _step_ends(self, tokens: list[int]) -> list[int]:
@@ -255,8 +265,8 @@ class TreeTrainer(RolloutTrainer):
     def _turn(
         self, prompt_ids: Any, images: Any, fields: Any, *args: Any, **options: Any
     ) -> tuple[Any, Any]:
-        if self._leaves is not None:
-            return [list(tokens) for tokens in self._leaves], None
+        if self._graded is not None:
+            return [leaf.completion() for tree in self._graded for leaf in tree.leaves], None
         return super()._turn(prompt_ids, images, fields, *args, **options)
 
     def _advantages(self, groups: Sequence[TreeGroup], completion_ids: Tensor) -> Tensor:
