@@ -2,12 +2,14 @@
 
     make claim-trees                    # half an hour; interrupted, the same command goes on
     make claim-trees ARGS="--seeds 1 --steps 10"
+    make claim-trees ARGS="--zoom --seeds 1"    # of the model that zooms: forks behind crops
     make claim-trees ARGS=--quick       # one seed and two steps: a check, no proof
     make claim-trees ARGS=--report      # only the tables of what is finished
 
 Both arms are `nano-grpo` on the embedded sample's training questions, from the same model; they
-differ in `sampling` alone, and a tree may write what its group's chains would have. Stages run as
-processes, one a core, each after those it needs.
+differ in `sampling` alone, and a tree may write what its group's chains would have. With `--zoom`
+they are `nano-zoom-grpo` on 160 questions about large pictures of signs, tested on 400 others.
+Stages run as processes, one a core, each after those it needs.
 """
 
 from __future__ import annotations
@@ -35,12 +37,13 @@ from vigorl_nano.claims.stages import (
     run_command,
     seeds_of,
 )
+from vigorl_nano.claims.zoom.work import NO_ALARMS
 from vigorl_nano.evaluate import table
-from warehouse.sources.importing import import_sample
+from vigorl_nano.zoom_world.sample import write_split
+from warehouse.sources.importing import import_questions, import_sample
 from warehouse.storage.home import Warehouse
 from warehouse.tables.schema import Row
 
-TASK = "sat2"
 ARMS = {"chains": "GRPO on chains", "tree": "GRPO on trees"}
 """Titles by the value of `sampling`."""
 BASE = "base"
@@ -61,6 +64,10 @@ class TreeClaimSize:
     recipe: str = "nano-grpo"
     start: str = "nano-reader"
     """The model that both arms start from."""
+    task: str = "sat2"
+    draw: tuple[tuple[int, int], ...] = ()
+    """Of questions that are drawn anew for training and test: seed, and how many; when left out,
+    the embedded sample's are asked."""
 
     @property
     def name(self) -> str:
@@ -72,11 +79,19 @@ FULL = TreeClaimSize((0, 1, 2), steps=20)
 QUICK = TreeClaimSize((0,), steps=2, test=24, compared=4)
 
 
+def zooming(size: TreeClaimSize) -> TreeClaimSize:
+    """Return the experiment with the model that zooms, on questions that one look can't answer."""
+    draw = ((83_001, 160), (83_003, size.test or 400))
+    return replace(size, recipe="nano-zoom-grpo", start="nano-zoom", task="vstar", draw=draw)
+
+
 def size_identity(size: TreeClaimSize) -> Row:
     """Return what distinguishes experiments, as JSON holds it: all but the seeds."""
     fields = asdict(size)
     del fields["seeds"]
-    return fields
+    if not size.draw:  # as it was before others than the sample's questions could be asked
+        del fields["task"], fields["draw"]
+    return {**fields, **({"draw": [[*pair] for pair in size.draw]} if size.draw else {})}
 
 
 def stages(size: TreeClaimSize) -> list[Stage]:
@@ -89,24 +104,35 @@ def stages(size: TreeClaimSize) -> list[Stage]:
     return found
 
 
-def take_sample(experiment: Experiment, stage: Stage) -> Row:
-    """Import the embedded sample, whose splits share no image."""
-    report = import_sample(Warehouse.at(experiment.home), TASK)
-    assert report is not None
-    return {"questions": report.added + report.already_there}
+def take_questions(experiment: Experiment, stage: Stage) -> Row:
+    """Import the embedded sample, or questions drawn anew; the splits share no image."""
+    size, warehouse = experiment.size, Warehouse.at(experiment.home)
+    if not size.draw:
+        report = import_sample(warehouse, size.task)
+        assert report is not None
+        return {"questions": report.added + report.already_there}
+    drawn = experiment.folder / "pictures"
+    drawn.mkdir(parents=True, exist_ok=True)
+    found = 0
+    for split, (seed, questions) in zip(("train", "test"), size.draw, strict=True):
+        path = write_split(drawn, split, seed, questions)
+        report = import_questions(warehouse, size.task, path, split=split)
+        found += report.added + report.already_there
+    return {"questions": found}
 
 
 def train_arm(experiment: Experiment, stage: Stage) -> Row:
     """Train an arm; keep what its groups were like, as means of all steps."""
     size: TreeClaimSize = experiment.size
     name = experiment.model_name(stage.arm, stage.seed)
-    trees = (f"tree.compared={size.compared}",) if stage.arm == "tree" else ()
+    more = [f"tree.compared={size.compared}"] * (stage.arm == "tree")
+    more += NO_ALARMS if size.draw else ()
     settings = GrpoSettings.checked(
-        recipe=size.recipe, task=TASK, split="train", name=name, model=size.start,
+        recipe=size.recipe, task=size.task, split="train", name=name, model=size.start,
         home=experiment.home,
         override=(
             f"steps={size.steps}", f"seed={stage.seed}", f"bands={EVERY_BAND}", NO_TRACKERS,
-            f"sampling={stage.arm}", *trees,
+            f"sampling={stage.arm}", *more,
         ),
     )  # fmt: skip
     outcome = train_model(settings, size.steps)
@@ -151,13 +177,13 @@ def evaluate_test(experiment: Experiment, stage: Stage) -> Row:
     if stage.arm != BASE:
         model = experiment.required_outcome(f"train/{stage.name.partition('/')[2]}")["model"]
     settings = EvaluateSettings.checked(
-        model=model, benchmark=TASK, split="test", temperature=0.0, samples=1, limit=size.test,
+        model=model, benchmark=size.task, split="test", temperature=0.0, samples=1, limit=size.test,
         seed=stage.seed, home=experiment.home,
     )  # fmt: skip
     return {"evaluations": {"greedy": evaluation_outcome(settings)}}
 
 
-STAGES: dict[str, Work] = {"questions": take_sample, "train": train_arm, "test": evaluate_test}
+STAGES: dict[str, Work] = {"questions": take_questions, "train": train_arm, "test": evaluate_test}
 
 
 def write_report(experiment: Experiment) -> None:
@@ -189,7 +215,7 @@ def tables(
         kept[arm] = asdict(right := interval(each, scores.scenes))
         some = trained.get(arm, [])
         means = {n: fmean(o[n] for o in some) for n in ("tokens", "completions") if some}
-        dead = [o["dead"] for o in some if arm == "tree"]
+        dead = [o["dead"] for o in some if o["dead"] is not None]
         rows.append([
             ARMS.get(arm, f"{experiment.size.start}, untrained"), cell(right),
             ", ".join(f"{100 * value:.1f}" for value in each.mean(axis=1)) if some else "-",
@@ -200,7 +226,7 @@ def tables(
     gap = interval(scores.scores["tree"] - scores.scores["chains"], scores.scenes)
     kept["trees minus chains"] = asdict(gap)
     first = trained["tree"][0]
-    heads = ["trained as", "right", "by seed", "tokens a step", "completions a step", "dead trees"]
+    heads = ["trained as", "right", "by seed", "tokens a step", "completions a step", "dead groups"]
     lines = [
         f"{len(scores.questions)} held-out questions, {experiment.size.steps} steps, seeds "
         f"{list(seeds)}, in %, greedy:", "", *table(heads, rows), "",
@@ -228,14 +254,16 @@ def main() -> None:
     add_options(parser)
     parser.add_argument("--folder", type=Path, help="where all of it goes; below runs/")
     parser.add_argument("--steps", type=int, help="optimizer steps of a training")
+    parser.add_argument("--zoom", action="store_true", help="with the model that zooms")
     options = parser.parse_args()
     size = QUICK if options.quick else FULL
     seeds, steps = seeds_of(parser, options, size.seeds), options.steps or size.steps
     size = replace(size, seeds=seeds, steps=steps)
-    quick = "-quick" if options.quick else ""
-    folder = options.folder or Path("runs") / f"claim-trees{quick}-{steps}-steps"
+    size = zooming(size) if options.zoom else size
+    kind = ("-zoom" if options.zoom else "") + ("-quick" if options.quick else "")
+    folder = options.folder or Path("runs") / f"claim-trees{kind}-{steps}-steps"
     experiment = open_experiment(folder, size, size_identity(size))
-    again = ["vigorl_nano.claims.trees", "--steps", str(steps)]
+    again = ["vigorl_nano.claims.trees", "--steps", str(steps), *["--zoom"] * options.zoom]
     run_command(parser, options, experiment, stages(size), STAGES, again)
     write_report(experiment)
 

@@ -20,7 +20,10 @@ from vigorl_nano.claims.trees import (
     size_identity,
     stages,
     tables,
+    zooming,
 )
+from vigorl_nano.claims.zoom.plan import FULL as ZOOM_CLAIM
+from vigorl_nano.zoom_world.sample import TAKEN_SEEDS
 
 CHAINS = {"loss": 0.1, "completions/mean_length": 50.0, "frac_reward_zero_std": 0.0, "reward": 0.5}
 TREES = {
@@ -38,6 +41,15 @@ def test_both_arms_are_trained_and_tested_with_every_seed() -> None:
     more = replace(QUICK, seeds=(0, 1))
     assert size_identity(more) == size_identity(QUICK) and more.name == QUICK.name
     assert {s.name for s in stages(QUICK)} < {s.name for s in stages(more)}
+
+
+def test_the_model_that_zooms_has_an_experiment_of_its_own() -> None:
+    size = zooming(QUICK)
+    assert (size.recipe, size.start, size.task) == ("nano-zoom-grpo", "nano-zoom", "vstar")
+    assert [count for _, count in size.draw] == [160, 24]
+    assert size_identity(size) == json.loads(json.dumps(size_identity(size)))
+    assert "draw" not in size_identity(QUICK) and size.name != QUICK.name
+    assert not {seed for seed, _ in size.draw} & {*TAKEN_SEEDS, *ZOOM_CLAIM.draw_seeds}
 
 
 def test_what_a_step_sampled_is_kept_of_either_arm() -> None:
