@@ -69,6 +69,7 @@ class HalfBudget:
         """Search each question until its first right line, or until its `tokens` are written.
 
         Args:
+            given: settings of the strategy; its teacher, where it is not the one of all.
             chains: that best-of-n samples at most.
         """
         limits = tokens if isinstance(tokens, Sequence) else [tokens] * len(questions)
@@ -77,13 +78,14 @@ class HalfBudget:
             plenty, given = {"samples": chains or PLENTY}, {}
         settings = BuildSettings.checked(
             task=self._task, strategy=strategy, enough=1, seed=seed,
-            home=self._home, **plenty, **self._asked, **given,
+            home=self._home, **plenty, **{**self._asked, **given},
         )  # fmt: skip
         config, slots = search_config(settings, resolve(settings)), TreeSlots(settings.concurrency)
-        await self._teacher.open()
-        identity = self._teacher.identity
+        teacher = resolve(settings).teacher if "teacher" in given else self._teacher
+        await teacher.open()
+        identity = teacher.identity
         with Journal(self._warehouse.journal_dir) as journal:
-            asked = JournaledTeacher(self._teacher, journal)
+            asked = JournaledTeacher(teacher, journal)
             opened = OpenTeacher(identity, asked, journal)
 
             async def one(question: Question, limit: int | None) -> Solved:

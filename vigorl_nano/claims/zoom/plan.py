@@ -161,6 +161,7 @@ EXPECTED = (
     Expectation("grpo", "base"),
     Expectation("search", "linear", 0.03),
     Expectation("whole", "search", 0.05),
+    Expectation("whole", "linear", 0.08),
     Expectation("whole", "vigorl", 0.03),
     Expectation("live", "vigorl"),
     Expectation("difficulty", "vigorl"),
@@ -214,6 +215,9 @@ def size_identity(size: Size) -> dict[str, Any]:
     """Return what distinguishes experiments, as JSON holds it: all but the seeds."""
     fields = asdict(size)
     del fields["seeds"]
+    for later in ("sft", "grpo"):
+        if not fields[later]:  # as it was before they could be given
+            del fields[later]
     return {
         **{name: list(v) if isinstance(v, tuple) else v for name, v in fields.items()},
         "plan": content_id(
