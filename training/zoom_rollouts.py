@@ -105,7 +105,9 @@ class ZoomTrainer(RolloutTrainer):
         episodes, observer = self.begin(prompt_ids, images, fields, self._inputs)
         logprobs = self.play(episodes, observer)
         if self._control_due:
-            self._control(prompt_ids, images, fields, episodes)
+            noisy, noise = self.begin(prompt_ids, images, fields, self._inputs, noise_crop)
+            self._control(noisy, noise, episodes, self._inputs)
+        self._count_tokens(episodes, self._inputs)
         return self._answered(episodes, logprobs)
 
     @property
@@ -118,8 +120,7 @@ class ZoomTrainer(RolloutTrainer):
     def _answered(
         self, episodes: Sequence[SampledEpisode], logprobs: list[list[float]] | None
     ) -> Generated:
-        """Log the figures of episodes that were played to the rows in `_inputs`; return as TRL."""
-        self._count_tokens(episodes)
+        """Return as TRL what was played to the rows in `_inputs`."""
         self._masked = [episode.masked for episode in episodes]
         self._written = [episode.written for episode in episodes]
         shown = [episode.images for episode in episodes]
@@ -186,11 +187,17 @@ class ZoomTrainer(RolloutTrainer):
         )  # fmt: skip
 
     def _play_locally(
-        self, model: Any, episodes: Sequence[SampledEpisode], observer: Observer
-    ) -> None:
-        reader, encoder = self._reader(model), PromptEncoder(model)
-        # The weights have changed since the last call: the decoder must keep nothing from it.
-        decoder = Decoder(model, min(CAPACITY, len(episodes)), _PREFIX_BYTES)
+        self, model: Any, episodes: Sequence[SampledEpisode], observer: Observer,
+        sampler: tuple[Decoder, PromptEncoder] | None = None,
+    ) -> None:  # fmt: skip
+        """Play episodes to their ends.
+
+        Args:
+            sampler: one that sampled with these weights before; a new one when left out, since
+                none may keep anything from before the last optimizer step.
+        """
+        reader = self._reader(model)
+        decoder, encoder = sampler or self._sampler(model, len(episodes))
         waiting = deque(enumerate(episodes))
         while waiting or decoder.rows:
             free = decoder.capacity - len(decoder.rows)
@@ -213,6 +220,10 @@ class ZoomTrainer(RolloutTrainer):
                 if episode.ended is None and self._fits(episode, reader):
                     waiting.append((place, episode))
             decoder.drop(ended)
+
+    def _sampler(self, model: Any, episodes: int) -> tuple[Decoder, PromptEncoder]:
+        """Return what samples up to so many episodes at once."""
+        return Decoder(model, min(CAPACITY, episodes), _PREFIX_BYTES), PromptEncoder(model)
 
     def _rows(
         self, decoder: Decoder, encoder: PromptEncoder, some: Sequence[tuple[int, SampledEpisode]]
@@ -302,23 +313,28 @@ class ZoomTrainer(RolloutTrainer):
         return scores
 
     def _control(
-        self, prompt_ids: Any, images: Any, fields: Row, played: Sequence[SampledEpisode]
-    ) -> None:
-        """Play again with noise for crops; log how much more often the true ones were right."""
+        self, noisy: Sequence[SampledEpisode], noise: Observer, played: Sequence[SampledEpisode],
+        rows: Sequence[Row],
+    ) -> None:  # fmt: skip
+        """Play again with noise for crops; log how much more often the true ones were right.
+
+        Args:
+            noisy: episodes that have not begun, with `noise` for crops.
+            played: the same with the true crops.
+            rows: theirs.
+        """
         devices = [self.accelerator.device] if self.accelerator.device.type == "cuda" else []
         with torch.random.fork_rng(devices):  # the training goes on as if there were no control
-            noisy, noise = self.begin(prompt_ids, images, fields, self._inputs, noise_crop)
             self.play(noisy, noise)
-        true, other = self._ledger(played), self._ledger(noisy)
+        true, other = self._ledger(played, rows), self._ledger(noisy, rows)
         if true.crops and true.accuracy is not None and other.accuracy is not None:
             self._metrics["train"]["zoom/noise_accuracy"].append(other.accuracy)
             self._metrics["train"][GAIN].append(true.accuracy - other.accuracy)
 
-    def _ledger(self, episodes: Sequence[SampledEpisode]) -> ZoomLedger:
-        """Count a batch of episodes, over all processes."""
+    def _ledger(self, episodes: Sequence[SampledEpisode], rows: Sequence[Row]) -> ZoomLedger:
+        """Count episodes to these rows, over all processes."""
         parsed = [
-            self._parsed(episode.texts, row)
-            for episode, row in zip(episodes, self._inputs, strict=True)
+            self._parsed(episode.texts, row) for episode, row in zip(episodes, rows, strict=True)
         ]
         own = ZoomLedger.of(
             parsed, [episode.forced for episode in episodes], [e.begun for e in episodes]
@@ -335,8 +351,8 @@ class ZoomTrainer(RolloutTrainer):
         graded, zoom = read_question(row["question"]), read_zoom(row["zoom"])
         return parse_dialogue(texts, graded, self.space, zoom)
 
-    def _count_tokens(self, episodes: Sequence[SampledEpisode]) -> None:
-        """Log what TRL logs of completions, and the ledger."""
+    def _count_tokens(self, episodes: Sequence[SampledEpisode], rows: Sequence[Row]) -> None:
+        """Log what TRL logs of completions, and the ledger, of episodes to these rows."""
         mode = "train" if self._trains else "eval"
         device = self.accelerator.device
         lengths = torch.tensor([episode.written for episode in episodes], device=device)
@@ -359,7 +375,7 @@ class ZoomTrainer(RolloutTrainer):
             "completions/clipped_ratio": cut.float().mean(),
         }.items():
             metrics[name].append(float(value))
-        for name, share in self._ledger(episodes).metrics().items():
+        for name, share in self._ledger(episodes, rows).metrics().items():
             metrics[name].append(share)
 
     def log(self, logs: dict[str, float], start_time: float | None = None) -> None:

@@ -177,11 +177,9 @@ class Dialogues:
         trained on, with what `steps` say behind their last crop.
 
         Raises:
-            DialogueProblem: it can't be trained on, or its call can't be read.
+            DialogueProblem: it can't be trained on.
         """
         called = next((i for i, step in enumerate(more, 1) if step.observation is not None), None)
-        if called is not None and more[called - 1].call is None:
-            raise DialogueProblem("with a call that can't be read")
         frame = Frame.of(self.student.space, question)
         shown = self.as_shown(frame, [*steps, *more[:called]])
         begun = _begun(shown[: len(steps)])

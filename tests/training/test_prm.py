@@ -5,8 +5,6 @@ from __future__ import annotations
 import json
 from collections import Counter
 from collections.abc import Iterator
-from contextlib import contextmanager
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -16,13 +14,13 @@ from safetensors.torch import load_file
 
 from curation.traces.step_values import step_values
 from mcts.coordinates import Frame
-from mcts.data import AnswerKind, Image, Point, Question, Step, ZoomCall
+from mcts.data import AnswerKind, Image, Point, Question, Step, ZoomCall, content_id
 from mcts.teachers.checkpoints import recorded_process_reward
 from mcts.tree import Tree
 from mcts.zoom.observe import observe
 from tests.support.grown import fork
 from tests.support.trained import logged, warehouse_with_traces
-from tests.support.zoom_searches import ZOOM, asked_about, encoded
+from tests.support.zoom_searches import asked_about, encoded
 from training.errors import TrainingError
 from training.examples import Examples
 from training.preferences.pairs import version_trees
@@ -34,7 +32,7 @@ from training.trainers import TrainingReporter
 from training.values.calibration import Scored, calibration
 from training.values.lines import ANSWER_DEPTH, LineWriter, ValueLine, value_lines
 from training.values.model import HEAD, NO_TARGET, StepScorer, attach_head, load_value_model
-from training.values.prm import _held_out, line_examples, train_prm
+from training.values.prm import _held_out, line_examples, lines_hash, train_prm
 from training.values.trainer import check_values, mean_value, value_loss, value_trainer
 from warehouse.lineage.lineage import Walker
 from warehouse.models import open_model
@@ -355,21 +353,31 @@ def test_a_look_is_valued_behind_what_it_showed(made: Warehouse) -> None:
         assert text[: ends[0]].endswith("<|im_start|>assistant\n") and turns[-2] in text[: ends[0]]
         assert text[ends[0] :].startswith("<think>It is a 7.")
         (behind, *_, answer), (alone, _) = scorer.values([whole, first], files.__getitem__)
+        former = LineWriter.of(made, student, 1, reads_crops=False)
+        (turn, characters), *_ = former.row(question, (look,), None)["ends"]
     assert 0 < behind < 1 and behind == pytest.approx(alone, abs=1e-5) and answer != behind
+    assert turn == 0 and turns[-3][:characters].endswith("</tool_call>"), "in front of the crop"
 
 
-def test_former_models_that_valued_a_call_before_its_crop_are_refused(
-    made: Warehouse, trained: dict[str, Any], monkeypatch: pytest.MonkeyPatch
+def test_former_models_value_a_call_where_they_were_taught_to(
+    made: Warehouse, trained: dict[str, Any]
 ) -> None:
-    @contextmanager
-    def opened(warehouse: Warehouse, name: str) -> Iterator[Any]:
-        with open_student(warehouse, "whole") as student:
-            path = student.folder / "vigorl.json"
-            fields = json.loads(path.read_text())
-            del fields["process_reward"]["reads_crops"]
-            path.write_text(json.dumps(fields))
-            yield replace(student, zoom=ZOOM)
+    assert load_value_model(made, "whole").writer.reads_crops
+    with open_model(made, trained) as folder:
+        path = folder / "vigorl.json"
+        whole = path.read_text()
+        fields = json.loads(whole)
+        del fields["process_reward"]["reads_crops"]
+        path.write_text(json.dumps(fields))
+        try:
+            assert not load_value_model(made, "whole").writer.reads_crops
+        finally:
+            path.write_text(whole)
 
-    monkeypatch.setattr("training.values.model.open_student", opened)
-    with pytest.raises(TrainingError, match="valued a call before its crop: train it again"):
-        load_value_model(made, "former")
+
+def test_rows_without_crops_are_named_as_before_values_stood_behind_any(ready: Ready) -> None:
+    lines, _, _, _ = ready
+    told = ("question_id", "messages", "values", "weights")
+    assert lines_hash(lines) == content_id([tuple(row[k] for k in told) for row in lines.rows])
+    rows = [{**row, "ends": [[1, 0], *row["ends"][1:]]} for row in lines.rows]
+    assert lines_hash(Examples(rows, lines.read_image, {})) != lines_hash(lines)

@@ -132,7 +132,7 @@ def test_a_fork_ends_at_the_limit_of_a_whole_completion(built: TreeTrainer) -> N
     with trainer_of_trees(built, max_completion_length=40) as (trainer, rows):
         trees = trainer.grow(rows)
     leaves = [leaf for tree in trees for leaf in tree.leaves]
-    cut_off = [leaf for leaf in leaves if not leaf.ended]
+    cut_off = [leaf for leaf in leaves if not leaf.learned]
     assert cut_off and all(len(leaf.completion()) == 40 for leaf in cut_off)
     assert max(len(leaf.completion()) for leaf in leaves) <= 40
 
@@ -159,7 +159,7 @@ def test_each_leaf_is_a_completion_with_credit_and_mask_a_token(built: TreeTrain
     learned = batch["completion_mask"] * batch["tool_mask"]  # whose padding is 1
     assert not learned[len(leaves) :].any(), "copies that fill a batch teach nothing"
     assert not batch["advantages"][len(leaves) :].any()
-    ended = all(leaf.ended for _, leaf in leaves)
+    ended = all(leaf.learned for _, leaf in leaves)
     assert ended and int(learned.sum()) == sum(group.tree.tokens for group in groups)
     assert int(batch["num_items_in_batch"]) == sum(group.tree.tokens for group in groups)
     assert metrics["tree/leaves"] == len(leaves) / 2
@@ -193,11 +193,11 @@ def test_a_completion_that_was_cut_off_is_masked_and_what_it_shares_is_not(
     with trainer_of_trees(built, max_completion_length=lengths[0]) as (trainer, rows):
         batch, groups = completed(trainer, rows)
     leaves = [leaf for group in groups for leaf in group.tree.leaves]
-    assert {leaf.ended for leaf in leaves} == {True, False}
+    assert {leaf.learned for leaf in leaves} == {True, False}
     learned = batch["completion_mask"] * batch["tool_mask"]
     for row, leaf in enumerate(leaves):
-        assert leaf.ended or not learned[row].any()
-    needed = {s for leaf in leaves if leaf.ended for s in leaf.lineage()}
+        assert leaf.learned or not learned[row].any()
+    needed = {s for leaf in leaves if leaf.learned for s in leaf.lineage()}
     assert int(learned.sum()) == sum(len(step.tokens) for step in needed)
 
 

@@ -20,6 +20,7 @@ from mcts.zoom.crops import crop_of
 from mcts.zoom.lenses import HALF_WIDTH_SHARE, VISUAL_SEARCH_LENS, Lens
 from mcts.zoom.observe import observe
 from mcts.zoom.tools import for_tool
+from mcts.zoom.turns import read_turn
 from training.errors import TrainingError
 from training.recipes import SftRecipe, load_recipe
 from training.students import Student
@@ -306,10 +307,17 @@ def test_the_next_turn_ends_in_its_first_call_and_stands_behind_what_was_shown(
     assert begun["messages"][:-1] == row["messages"][:-1]
 
 
+def test_a_next_turn_whose_call_cannot_be_read_is_as_it_was_written(tmp_path: Path) -> None:
+    writer = dialogues(tmp_path)
+    text = '<think>I look.</think>\n<tool_call>{"name": "search_coordinate", oops}</tool_call>'
+    turn = read_turn(text, FRAME, ZoomConfig(LENS), ())
+    row = writer.next_turn(QUESTION, (), turn.steps, None)
+    assert row["messages"][-1]["content"] == text and row["image_ids"] == [
+        image.image_id for image in QUESTION.images
+    ]
+
+
 def test_a_next_turn_that_nobody_could_write_is_refused(tmp_path: Path) -> None:
     first, second, _ = looks((500, 400, 0), (200, 150, 0))
-    writer = dialogues(tmp_path)
-    with pytest.raises(DialogueProblem, match="with a call that can't be read"):
-        writer.next_turn(QUESTION, (first,), (replace(second, call=None),), None)
     with pytest.raises(DialogueProblem, match="with other crops than"):
         dialogues(tmp_path, Lens(80, 100)).next_turn(QUESTION, (first,), (second,), None)

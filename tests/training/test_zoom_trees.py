@@ -53,9 +53,14 @@ def trees_of(
 
 def batch_of(trainer: ZoomTreeTrainer, rows: list[Any]) -> tuple[dict[str, Any], list[Any]]:
     """A batch as TRL learns from it, and the trees that it was made of."""
-    group = trainer._group
-    batch = trainer._generate_and_score_completions([r for r in rows for _ in range(group)])
-    return batch, [*trainer._trees]
+    trees: list[Any] = []
+    grow = trainer.grow
+    trainer.grow = lambda *given: trees.extend(found := grow(*given)) or found  # type: ignore
+    try:
+        repeated = [row for row in rows for _ in range(trainer._group)]
+        return trainer._generate_and_score_completions(repeated), trees
+    finally:
+        trainer.grow = grow  # type: ignore[method-assign]
 
 
 def test_forks_go_on_behind_the_crop_that_their_place_was_shown(
@@ -129,7 +134,7 @@ def test_an_episode_at_a_limit_teaches_nothing_and_what_it_shares_does(
         episodes = [episode for tree in trees for episode in tree.episodes]
         assert {episode.masked for episode in episodes} == {True, False}
         for row, (leaf, episode) in enumerate(zip(leaves, episodes, strict=True)):
-            assert leaf.ended is not episode.masked
+            assert leaf.learned is not episode.masked
             assert not (episode.masked and learned[row].any())
             assert not (episode.masked and leaf.visits), "nor is it a member of its group"
 
@@ -146,6 +151,32 @@ def test_trees_grow_again_the_same_and_begin_as_chains_do(made: Warehouse) -> No
         [leaf.completion() for leaf in tree.leaves[:2]] for tree in chains
     ]
     assert said != [[leaf.completion() for leaf in tree.leaves] for tree in later]
+
+
+def test_figures_are_of_the_chains_and_the_control_begins_with_the_same_samples(
+    made: Warehouse,
+) -> None:
+    compared: list[Any] = []
+
+    def control(noisy: Any, noise: Any, played: Any, rows: Any) -> None:
+        trainer.play(noisy, noise)
+        compared.extend(zip(noisy, played, rows, strict=True))
+
+    with trees_of(made, "chains", "alarm.controls=1") as (trainer, rows):
+        trainer._control = control  # type: ignore[method-assign]
+        _, trees = batch_of(trainer, rows)
+        metrics = {name: values[-1] for name, values in trainer._metrics["train"].items()}
+    assert trainer._planted_last is None, "no pixels are kept"
+    chains = [episode for tree in trees for episode in tree.episodes[:2]]
+    called = [any(step.observation for step in episode.steps) for episode in chains]
+    assert metrics["zoom/call_rate"] == pytest.approx(sum(called) / len(called))
+    assert metrics["completions/mean_length"] == pytest.approx(
+        sum(episode.written for episode in chains) / len(chains)
+    )
+    assert [played for _, played, _ in compared] == chains
+    for noisy, played, row in compared:
+        assert noisy is not played and noisy.texts[0] == played.texts[0]
+        assert noisy.question.question_id == row["question_id"]
 
 
 def test_a_prefix_is_before_the_tree_and_passed_over_by_the_loss(

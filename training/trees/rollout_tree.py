@@ -1,7 +1,7 @@
 """A question's answers as a tree: chains from the question, and forks between their steps.
 
     tree = RolloutTree()
-    leaf = tree.add(tree.root, tokens, entropies, step_ends(pieces), ended=True)
+    leaf = tree.add(tree.root, tokens, entropies, step_ends(pieces), learned=True)
     for place in choose_forks(tree, tokens_left=300, most=4): ...      # sample on from each, add it
     grade_leaves(tree, rewards)
     step.advantage, leaf_masks(tree)
@@ -50,8 +50,8 @@ class SampledStep:
     """How many of these, its last, it was shown by its call: they cost nothing."""
     entropy: float = 0.0
     """Mean entropy of the tokens it wrote, in nats."""
-    ended: bool = True
-    """Of a leaf: whether its completion ended by itself, and not at the token limit."""
+    learned: bool = True
+    """Of a leaf: whether its completion is learned from, and not masked since it hit a limit."""
     visits: int = 0
     """Graded leaves beneath it, itself included."""
     total: float = 0.0
@@ -121,14 +121,14 @@ class RolloutTree:
 
     def add(
         self, place: SampledStep, tokens: Sequence[int], entropies: Sequence[float],
-        ends: Sequence[int], ended: bool, shown: Sequence[int] = (),
+        ends: Sequence[int], learned: bool, shown: Sequence[int] = (),
     ) -> SampledStep:  # fmt: skip
         """Add a sample below `place`, a node a step; return its leaf.
 
         Args:
             entropies: of each token, in nats.
             ends: after how many tokens each step ends; the last one is their number.
-            ended: whether the sample ended by itself.
+            learned: whether the sample is learned from; one that was cut off is not.
             shown: how many of each step's last tokens it was shown; none when left out.
         """
         node = place
@@ -138,7 +138,7 @@ class RolloutTree:
             step = SampledStep(path, node, tuple(tokens[begin:end]), seen, entropy)
             node.children.append(step)
             node = step
-        node.ended = ended
+        node.learned = learned
         self.leaves.append(node)
         return node
 
@@ -211,8 +211,8 @@ def grade_leaves(tree: RolloutTree, rewards: Sequence[float]) -> None:
 def leaf_masks(tree: RolloutTree) -> list[list[int]]:
     """Return for each leaf which of its completion's tokens are learned from: 1 or 0 a token.
 
-    A step is learned from once, in the first completion through it that ended by itself: one cut
-    off at the limit is masked as a whole. What a step was shown is masked in all. For a loss that
+    A step is learned from once, in the first completion through it that is: one cut off at a limit
+    is masked as a whole. What a step was shown is masked in all. For a loss that
     averages tokens that is the same as learning from a step in each of its k leaves with a weight
     of 1/k, since its tokens have the same probabilities and the same advantage in all of them, and
     the KL term and the number of tokens that the loss is divided by come out right as well. TreeRL
@@ -221,7 +221,7 @@ def leaf_masks(tree: RolloutTree) -> list[list[int]]:
     learned: set[SampledStep] = set()
     masks = []
     for leaf in tree.leaves:
-        new = {step for step in leaf.lineage() if leaf.ended} - learned
+        new = {step for step in leaf.lineage() if leaf.learned} - learned
         learned |= new
         masks.append(
             [

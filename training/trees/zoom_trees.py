@@ -8,17 +8,21 @@ A step of the tree is a turn, with what its call showed behind it. So a fork is 
 a crop: another look, or another reading of it. What was shown costs nothing of a tree's budget and
 is masked, and so are episodes that hit a limit, as in `training.zoom_rollouts`. Forks, advantages
 and seeds are those of `training.trees.tree_rollouts`; a place is gone on from by writing its turns
-again, which shows the same crops.
+again, which shows the same crops. The ledger, its alarms and the control with noise are of the
+chains from each question: forks stand behind calls, so a tree's leaves call more than its student.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from itertools import pairwise
 from typing import Any
 
 from mcts.teachers.base import seed_of
 from training.batches.live_groups import Generated, SampledGroup
+from training.evaluation.controls import noise_crop
+from training.rollouts import CAPACITY
 from training.trees.rollout_tree import RolloutTree, SampledStep
 from training.trees.tree_rollouts import Growth, TreeTrainer
 from training.zoom_episodes import Observer, SampledEpisode
@@ -56,7 +60,7 @@ class EpisodeTree(RolloutTree):
         begins = [i for i, (a, b) in enumerate(pairwise([0, *mask])) if b > a]
         ends = [*begins[1:], len(tokens)]
         shown = [mask[begin:end].count(0) for begin, end in zip(begins, ends, strict=True)]
-        self.add(place, tokens, entropies, ends, not episode.masked, shown)
+        self.add(place, tokens, entropies, ends, learned=not episode.masked, shown=shown)
         self.episodes.append(episode)
 
 
@@ -66,10 +70,8 @@ class ZoomTreeTrainer(ZoomTrainer, TreeTrainer):
     _measures_entropy = True
     _wave: Sequence[Growth] = ()
     """What is being sampled."""
-    _trees: Sequence[EpisodeTree] = ()
-    """Those that were planted last."""
-    _prompts: tuple[Any, Any, Any]
-    """Theirs, as TRL tokenizes them."""
+    _planted_last: tuple[Sequence[EpisodeTree], tuple[Any, Any, Any]] | None = None
+    """The trees of the batch that is sampled, and their prompts as TRL tokenizes them."""
 
     def grow(
         self, rows: Sequence[Row], chains: int | None = None, budgets: Sequence[float] = ()
@@ -78,28 +80,51 @@ class ZoomTreeTrainer(ZoomTrainer, TreeTrainer):
         self.tools = []  # the prompt has said which there are; see `ZoomTrainer._generate`
         return super().grow(rows, chains, budgets)
 
+    def _generate_and_score_completions(self, inputs: list[Row]) -> Row:
+        try:
+            output: Row = super()._generate_and_score_completions(inputs)
+        finally:
+            self._planted_last = None  # or its pixels were kept through the optimizer step
+        return output
+
     def _sampled_groups(self, rows: list[Row]) -> list[SampledGroup]:
         groups = super()._sampled_groups(rows)
-        if self._control_due:
-            self._inputs = rows[:: self._group]
-            first = [tree.episodes[0] for tree in self._trees]
-            self._control(*self._prompts, first)
+        if self._control_due and self._planted_last is not None:
+            trees, prompts = self._planted_last
+            asked = rows[:: self._group]
+            begun, noise = self.begin(*prompts, asked, noise_crop)
+            wave = self._first_wave(trees)
+            played = [trees[g.number].episodes[int(g.path)] for g in wave]
+            noisy = [begun[growth.number].copied() for growth in wave]
+            with self._sampled_as(wave):
+                self._control(noisy, noise, played, [asked[g.number] for g in wave])
         return groups
+
+    def _first_wave(self, trees: Sequence[EpisodeTree]) -> list[Growth]:
+        """Return the chains from each question, as `grow` begins with them."""
+        return [Growth(i, t.root, str(n)) for i, t in enumerate(trees) for n in range(self.chains)]
+
+    @contextmanager
+    def _sampled_as(self, wave: Sequence[Growth]) -> Iterator[None]:
+        """Have the episodes that are played meanwhile sampled with the seeds of a wave."""
+        self._wave = wave
+        try:
+            yield
+        finally:
+            self._wave = ()
 
     def _planted(
         self, model: Any, rows: Sequence[Row], ids: Any, shown: Any, fields: Row
     ) -> tuple[Sequence[RolloutTree], Callable[[Sequence[Growth]], None]]:
         begun, observer = self.begin(ids, shown, fields, rows)
         trees = [EpisodeTree(episode) for episode in begun]
-        self._prompts, self._trees = (ids, shown, fields), trees
+        self._planted_last = trees, (ids, shown, fields)
+        sampler = self._sampler(model, CAPACITY)
 
         def sample(wave: Sequence[Growth]) -> None:
             episodes = [trees[g.number].episode_at(g.place, observer) for g in wave]
-            self._wave = wave
-            try:
-                self._play_locally(model, episodes, observer)
-            finally:
-                self._wave = ()
+            with self._sampled_as(wave):
+                self._play_locally(model, episodes, observer, sampler)
             for growth, episode in zip(wave, episodes, strict=True):
                 trees[growth.number].add_episode(growth.place, episode)
 
@@ -116,4 +141,8 @@ class ZoomTreeTrainer(ZoomTrainer, TreeTrainer):
         if self._graded is None:
             return super()._answers(prompts)
         trees = [tree for tree in self._graded if isinstance(tree, EpisodeTree)]
-        return self._answered([episode for tree in trees for episode in tree.episodes], None)
+        rows = iter(self._inputs)
+        own = [[(episode, next(rows)) for episode in tree.episodes] for tree in trees]
+        chains = [pair for pairs in own for pair in pairs[: self.chains]]
+        self._count_tokens([episode for episode, _ in chains], [row for _, row in chains])
+        return self._answered([episode for pairs in own for episode, _ in pairs], None)

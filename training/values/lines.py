@@ -78,17 +78,21 @@ class LineWriter:
     min_thoughts: int
     marks: tuple[str, ...]
     """The model's control tokens, which no text may spell."""
+    reads_crops: bool
+    """Whether a call is valued behind what it showed; former models value it in front."""
     dialogues: Dialogues = field(init=False)
 
     def __post_init__(self) -> None:
         self.dialogues = Dialogues(self.student, 1)
 
     @classmethod
-    def of(cls, warehouse: Warehouse, student: Student, min_thoughts: int) -> LineWriter:
+    def of(
+        cls, warehouse: Warehouse, student: Student, min_thoughts: int, reads_crops: bool = True
+    ) -> LineWriter:
         """Return the writer for a student, prompted as it is."""
         prompt = student.prompt_style.prompt
         renderer = ConversationRenderer(warehouse, student.space, prompt, min_thoughts)
-        return cls(renderer, student, min_thoughts, read_control_tokens(student))
+        return cls(renderer, student, min_thoughts, read_control_tokens(student), reads_crops)
 
     @property
     def zooms(self) -> bool:
@@ -121,7 +125,7 @@ class LineWriter:
                 "image_ids": [image.image_id for image in question.images],
                 "image_sizes": [[image.width, image.height] for image in question.images],
             }
-        places = _step_ends(shown, frame)
+        places = _step_ends(shown, frame, self.reads_crops)
         last = sum(message["role"] == "assistant" for message in row["messages"]) - 1
         places.append([last, len(row["messages"][-1]["content"])])
         return {**row, "question_id": question.question_id, "ends": places}
@@ -173,17 +177,17 @@ def line_values(
     return found
 
 
-def _step_ends(steps: Sequence[Step], frame: Frame) -> list[list[int]]:
-    """Return where each step, and what it was shown, ends: a turn, and characters of that turn."""
+def _step_ends(steps: Sequence[Step], frame: Frame, reads_crops: bool) -> list[list[int]]:
+    """Return where each step, and maybe what it was shown, ends: a turn, and characters of it."""
     ends: list[list[int]] = []
     turn, begun = 0, 0
     for i, step in enumerate(steps, 1):
+        text = render(steps[begun:i], None, frame, before=steps[:begun])
+        ends.append([turn, len(text)])
         if step.observation is not None:
             turn, begun = turn + 1, i
-            ends.append([turn, 0])
-        else:
-            text = render(steps[begun:i], None, frame, before=steps[:begun])
-            ends.append([turn, len(text)])
+            if reads_crops:
+                ends[-1] = [turn, 0]
     return ends
 
 

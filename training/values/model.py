@@ -198,11 +198,6 @@ def load_value_model(warehouse: Warehouse, name: str) -> StepScorer:
             raise TrainingError(
                 f"model {student.model_id} has no value head: `vigorl train prm` makes one that has"
             )
-        if student.zoom is not None and not recorded.reads_crops:
-            raise TrainingError(
-                f"model {student.model_id} was trained by code that valued a call before its crop: "
-                "train it again with `vigorl train prm`"
-            )
         shown = logging.get_verbosity()
         logging.set_verbosity_error()  # else it warns that the head is none of the model's layers
         try:
@@ -213,6 +208,5 @@ def load_value_model(warehouse: Warehouse, name: str) -> StepScorer:
         device = "cuda" if torch.cuda.is_available() else "cpu"
         model = model.to(device)
         cache_image_features(model)
-        return StepScorer(
-            model, processor, student, LineWriter.of(warehouse, student, recorded.min_thoughts)
-        )
+        writer = LineWriter.of(warehouse, student, recorded.min_thoughts, recorded.reads_crops)
+        return StepScorer(model, processor, student, writer)

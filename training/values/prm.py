@@ -153,13 +153,13 @@ def _held_out(lines: Sequence[ValueLine], share: float) -> set[str]:
 
 
 def lines_hash(lines: Examples) -> str:
-    """Return a content hash of the lines and their targets."""
-    return content_id(
-        [
-            (row["question_id"], row["messages"], row["ends"], row["values"], row["weights"])
-            for row in lines.rows
-        ]
-    )
+    """Return a content hash of the lines, their targets, and where values stand behind a crop."""
+    rows = []
+    for row in lines.rows:
+        behind_crops = [turn for turn, characters in row["ends"] if not characters]
+        told = (row["question_id"], row["messages"], row["values"], row["weights"])
+        rows.append((*told, behind_crops) if behind_crops else told)
+    return content_id(rows)
 
 
 def _counted(lines: Examples) -> str:

@@ -36,10 +36,10 @@ from warehouse.tables.schema import Row
 
 _SAID = 16
 """Rows whose targets are held against their texts before the first step."""
-_TAGS = ("</think>", "</answer>", "</tool_call>")
-"""What a step, a call or an answer ends in."""
+_TAGS = ("</think>", "</answer>")
+"""What a step or an answer ends in; a call is valued where the next turn begins."""
 _SEEN = 12
-"""Characters in front of a value that are compared; no image is so near."""
+"""Characters in front of such a place that are compared; they are the chat template's."""
 
 
 class ValueBatches:
@@ -193,16 +193,16 @@ def check_values(trainer: Any, lines: Examples) -> str:
         batch = trainer.data_collator([row])
         rendered, places = encoder.text(row)
         wanted = [
-            (rendered[max(0, place - _SEEN) : place], characters == 0)
+            _TAGS if characters else (rendered[max(0, place - _SEEN) : place].rstrip(),)
             for place, (_, characters), value in zip(
                 places, row["ends"], row["values"], strict=True
             )
             if value is not None
         ]
         found = (batch["labels"][0] != NO_TARGET).nonzero()[:, 0].tolist()
-        for at, (before, turn_begins) in zip(found, wanted, strict=True):
+        for at, endings in zip(found, wanted, strict=True):
             text = tokenizer.decode(batch["input_ids"][0, : at + 1]).rstrip()
-            if not text.endswith(before.rstrip()) or not (turn_begins or text.endswith(_TAGS)):
+            if not text.endswith(endings):
                 raise TrainingError(
                     f"{row['name']}: a value would be read behind {text[-30:]!r}, where no step "
                     "ends: the chat template or the tokenizer changes what steps end in"

@@ -116,6 +116,8 @@ def connect(
 ) -> duckdb.DuckDBPyConnection:
     """Open an in-memory DuckDB with the views, locked: only the tables' files, fixed settings.
 
+    The views are of this connection: a cursor of it has no variables, and so none of their files.
+
     Args:
         versions: Delta versions by table (None: the table did not exist); tables left out are
             shown as they are now.
