@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import contextlib
 import os
+import subprocess
+import sys
 from pathlib import Path
 
 import duckdb
@@ -373,6 +375,24 @@ def test_connections_that_are_open_at_once_each_show_their_own_versions(tmp_path
         ):
             for con, expected in ((old, 1), (new, 2), (old, 1)):
                 assert con.execute("SELECT count(*) FROM runs").fetchone() == (expected,)
+
+
+_KEPT = """
+import ctypes, sys
+from warehouse.query import run_query
+from warehouse.storage.home import Warehouse
+run_query.query_trusted(Warehouse(sys.argv[1]), "SELECT count(*) AS n FROM runs")
+ctypes.pythonapi.Py_IncRef(ctypes.py_object(run_query._instance))  # as what Ray's threads hold
+"""
+
+
+def test_a_process_that_ends_while_its_modules_are_held_says_nothing_of_leaks(
+    tmp_path: Path,
+) -> None:
+    ended = subprocess.run(
+        [sys.executable, "-c", _KEPT, str(tmp_path)], capture_output=True, text=True, check=True
+    )
+    assert ended.stdout == ended.stderr == ""
 
 
 def test_big_sorts_spill_beside_the_warehouse_not_into_the_working_directory(

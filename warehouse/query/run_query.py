@@ -171,6 +171,7 @@ def _instance(process: int) -> duckdb.DuckDBPyConnection:
         "SET enable_external_file_cache = false;"  # or it would keep 2 GiB of what was read
         "SET python_enable_replacements = false"
     )
+    atexit.register(_instance.cache_clear)  # or DuckDB tells it as leaked where a thread goes on
     atexit.register(con.close)  # which removes the temporary folder
     return con
 
@@ -308,9 +309,10 @@ def _create_view(
         uris = [unquote(uri) for uri in uris]  # a folder's name may hold a space
         files += uris
         union = "" if have_all_columns(delta) else ", union_by_name = true"
-        named = f"[{all_quoted(uris)}]" if stored else f"getvariable('_files_{table.name}')"
+        named = f"[{all_quoted(uris)}]"
         if not stored:
             con.execute(f"SET VARIABLE _files_{table.name} = ?::VARCHAR[]", [uris])
+            named = f"getvariable('_files_{table.name}')"
         rows = f"read_parquet({named}{union})"
     columns = {field.name for field in delta.schema().fields}
     where = f" WHERE {condition}" if condition else ""
