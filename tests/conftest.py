@@ -4,6 +4,7 @@ import gc
 import os
 import shutil
 import tempfile
+from collections.abc import Iterator
 from pathlib import Path
 
 os.environ.setdefault("HF_HUB_OFFLINE", "1")
@@ -28,6 +29,17 @@ def short_waits() -> None:
     from mcts.teachers.openai_client import OpenAITeacher
 
     OpenAITeacher.__init__.__kwdefaults__["backoff_s"] = 0.01
+
+
+@pytest.fixture
+def one_thread() -> Iterator[None]:
+    """Keep torch to one thread: more of so small a model would mostly wait for each other."""
+    import torch
+
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(threads)
 
 
 @pytest.hookimpl(optionalhook=True)

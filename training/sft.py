@@ -22,7 +22,7 @@ from training.run_training import Checks, open_start, run_training
 from training.runs import Plan, open_run
 from training.students import Student
 from training.trainers import TrainingReporter, sft_trainer
-from training.zoom_rows import as_taught, called_tool, shown_lens, with_zoom
+from training.zoom_rows import R, as_taught, called_tool, shown_lens, with_zoom
 from warehouse.storage.home import Warehouse
 from warehouse.tables.schema import Row
 from warehouse.versions.versions import open_version, resolve
@@ -56,9 +56,7 @@ def train_sft(
     with ExitStack() as stack:
         student = stack.enter_context(open_start(warehouse, recipe, model))
         folder = stack.enter_context(open_version(warehouse, version))
-        if recipe.response_style is ResponseStyle.ZOOM:
-            student = zooming(student, recipe, folder)
-            recipe = as_taught(recipe, student)
+        student, recipe = as_dialogues(student, recipe, folder)
         plan = Plan(
             "sft", recipe.settings(), version.ref, version.content_hash, student.model_id, name=name
         )
@@ -77,6 +75,19 @@ def train_sft(
         make = partial(sft_trainer, run, recipe, examples=examples, reporter=reporter)
         checks = Checks(recipe.max_tokens, check_sft, only_check)
         return run_training(run, student, examples, make, checks, reporter)
+
+
+def as_dialogues(student: Student, recipe: R, folder: Path) -> tuple[Student, R]:
+    """Return a student and its recipe as they zoom in an opened version's dialogues; as they are
+    where the recipe has no student zoom.
+
+    Raises:
+        TrainingError: see `zooming`.
+    """
+    if recipe.response_style is not ResponseStyle.ZOOM:
+        return student, recipe
+    student = zooming(student, recipe, folder)
+    return student, as_taught(recipe, student)
 
 
 def zooming(student: Student, recipe: Recipe, folder: Path) -> Student:

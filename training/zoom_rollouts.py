@@ -47,7 +47,7 @@ from warehouse.tables.schema import Row
 
 _PREFIX_BYTES = 2**28  # each turn's prompt is the last one's, and more
 _JOINED = 8
-"""Episodes join in groups of this share of the decoder's rows: a prefill delays the whole batch."""
+"""Episodes join in groups of this share of those at once: a prefill delays the whole batch."""
 
 Renderer = Callable[[bytes, Observation, ZoomCall | None], bytes]
 
@@ -199,9 +199,10 @@ class ZoomTrainer(RolloutTrainer):
         reader = self._reader(model)
         decoder, encoder = sampler or self._sampler(model, len(episodes))
         waiting = deque(enumerate(episodes))
+        most = min(decoder.capacity, len(episodes))
         while waiting or decoder.rows:
             free = decoder.capacity - len(decoder.rows)
-            enough = min(free, max(1, decoder.capacity // _JOINED))
+            enough = min(free, max(1, most // _JOINED))
             if (free and len(waiting) >= enough) or not decoder.rows:
                 some = [waiting.popleft() for _ in range(min(free, len(waiting)))]
                 grown = decoder.join(self._rows(decoder, encoder, some))

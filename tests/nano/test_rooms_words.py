@@ -2,7 +2,6 @@
 
 import numpy as np
 import pytest
-import torch
 
 from tests.support.text_only import fitted
 from vigorl_nano.rooms.balance import Balance, even_out
@@ -16,12 +15,7 @@ SEED = 88_001
 Questions = dict[str, list[RoomQuestion]]
 
 
-@pytest.fixture(autouse=True)
-def one_thread():
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(before)
+pytestmark = pytest.mark.usefixtures("one_thread")
 
 
 def by_family(questions: list[RoomQuestion]) -> Questions:

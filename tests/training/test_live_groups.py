@@ -140,6 +140,7 @@ class Killed(Exception):
 
 
 @pytest.mark.slow
+@pytest.mark.usefixtures("one_thread")
 def test_a_training_replaces_dead_groups_and_asks_the_same_when_resumed(made: Warehouse) -> None:
     recipe = grpo(
         "steps=3", "save_every=1", "bands=[unsolved, hard, medium, easy, solved]", "trackers=[]",
@@ -152,14 +153,9 @@ def test_a_training_replaces_dead_groups_and_asks_the_same_when_resumed(made: Wa
         if step == 2:
             raise Killed
 
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)  # more would mostly wait for each other
-    try:
-        with pytest.raises(Killed):
-            train_grpo(made, recipe, task="sat2", name="live", reporter=TrainingReporter(stop))
-        row = train_grpo(made, recipe, task="sat2", name="live")
-    finally:
-        torch.set_num_threads(threads)
+    with pytest.raises(Killed):
+        train_grpo(made, recipe, task="sat2", name="live", reporter=TrainingReporter(stop))
+    row = train_grpo(made, recipe, task="sat2", name="live")
     assert row is not None
     steps = [figures for figures in logged(made, row) if "loss" in figures]
     assert [step["step"] for step in steps] == [1, 2, 3]

@@ -232,6 +232,7 @@ class Killed(Exception):
 
 
 @pytest.mark.slow
+@pytest.mark.usefixtures("one_thread")
 def test_a_training_compares_both_ways_first_and_goes_on_the_same_when_resumed(
     tmp_path: Path,
 ) -> None:
@@ -249,15 +250,10 @@ def test_a_training_compares_both_ways_first_and_goes_on_the_same_when_resumed(
         if step == 2:
             raise Killed
 
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    try:
-        first = TrainingReporter(stop, messages.append)
-        with pytest.raises(Killed):
-            train_grpo(made, recipe, task="sat2", name="trees", reporter=first)
-        row = train_grpo(made, recipe, task="sat2", name="trees")
-    finally:
-        torch.set_num_threads(threads)
+    first = TrainingReporter(stop, messages.append)
+    with pytest.raises(Killed):
+        train_grpo(made, recipe, task="sat2", name="trees", reporter=first)
+    row = train_grpo(made, recipe, task="sat2", name="trees")
     assert row is not None
     steps = [figures for figures in logged(made, row) if "loss" in figures]
     assert [step["step"] for step in steps] == [1, 2, 3]

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import shutil
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -25,19 +24,12 @@ from training.zoom_rollouts import ZoomTrainer, check_images
 from vigorl_nano import BASE
 from warehouse.storage.home import Warehouse
 
+pytestmark = pytest.mark.usefixtures("one_thread")
+
 
 @pytest.fixture(scope="module")
 def made(tmp_path_factory: pytest.TempPathFactory) -> Warehouse:
     return warehouse_with_questions(tmp_path_factory.mktemp("made"))
-
-
-@pytest.fixture(autouse=True)
-def one_thread() -> Iterator[None]:
-    """Threads of so small a model mostly wait for each other."""
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(threads)
 
 
 def batch(trainer: ZoomTrainer, prompts: Examples, group: int = 2) -> dict[str, Any]:

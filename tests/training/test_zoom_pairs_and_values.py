@@ -1,4 +1,4 @@
-"""DPO on trees that zoom: each side is the turn in which they part, behind crops that both saw."""
+"""What is learned of trees that zoom: pairs of turns behind crops that both saw, and values."""
 
 from __future__ import annotations
 
@@ -17,13 +17,16 @@ from training.errors import TrainingError
 from training.examples import Examples
 from training.preferences.dpo import train_dpo
 from training.preferences.pairs import _turns, pair_dataset, pair_examples
-from training.recipes import DpoRecipe, load_recipe
+from training.recipes import DpoRecipe, PrmRecipe, load_recipe
 from training.run_training import prepare_student
 from training.runs import Plan, open_run
 from training.sft import zooming
 from training.students import load_model, open_student
 from training.templates import ChatTemplate
 from training.trainers import TrainingReporter, dpo_trainer, training_template
+from training.values.model import NO_TARGET
+from training.values.prm import line_examples
+from training.values.trainer import check_values, value_trainer
 from training.zoom_rows import DialogueProblem, Dialogues
 from warehouse.query.read_back import read_trees
 from warehouse.query.run_query import query
@@ -109,6 +112,37 @@ def test_that_turn_alone_is_trained_on_token_by_token(ready: Ready) -> None:
         learned = batch["input_ids"][side][batch["completion_mask"][side].bool()].tolist()
         said = sides.rows[at + side]["messages"][-1]["content"]
         assert tokenizer.decode(learned) == f"{said}<|im_end|>"
+
+
+def test_a_value_that_is_not_read_where_the_next_turn_begins_is_found(
+    made: Warehouse, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    recipe = load_recipe("nano-zoom-prm", ["steps=1", "micro_batch=4", "batch=4", "trackers=[]"])
+    assert isinstance(recipe, PrmRecipe)
+    version = resolve(made, "trees")
+    with open_student(made, "nano-zoom") as found, open_version(made, version) as folder:
+        student = zooming(prepare_student(found, recipe), recipe, folder)
+        lines, _ = line_examples(made, folder, version.ref, student, recipe)
+        model, processor = load_model(student)
+        plan = Plan("prm", recipe.settings(), version.ref, "values", found.model_id)
+        with open_run(made, plan) as opened:
+            trainer = value_trainer(opened, recipe, model, processor, lines, TrainingReporter())
+        looks = [row for row in lines.rows if [1, 0] in row["ends"]]
+        assert looks and "are read where a step ends" in check_values(trainer, lines)
+        collate = trainer.data_collator
+
+        def shifted(rows: list[Any]) -> Any:  # only where a call is valued
+            batch = collate(rows)
+            labels, ids = batch["labels"], batch["input_ids"]
+            tag = processor.tokenizer.convert_tokens_to_ids("<|im_start|>")
+            for row, at in (labels != NO_TARGET).nonzero().tolist():
+                if tag in ids[row, at - 3 : at].tolist():
+                    labels[row, at - 1], labels[row, at] = labels[row, at].item(), NO_TARGET
+            return batch
+
+        monkeypatch.setattr(trainer, "data_collator", shifted)
+        with pytest.raises(TrainingError, match="where no step ends"):
+            check_values(trainer, lines)
 
 
 def test_a_student_that_zooms_is_trained_and_keeps_what_its_calls_show(made: Warehouse) -> None:

@@ -10,7 +10,6 @@ from typing import Any
 import pytest
 import torch
 
-from mcts.zoom.turns import STOPS
 from tests.flows.test_cli import run
 from tests.support.scripted_student import look, say, script, turns
 from tests.support.trained import logged, warehouse_with_questions, zoom_trainer
@@ -25,18 +24,12 @@ LOOK, CLOSER = look(200, 300), look(800, 700)
 CHAINS = turns((LOOK, say("left")), (CLOSER, say("right")))
 
 
+pytestmark = pytest.mark.usefixtures("one_thread")
+
+
 @pytest.fixture(scope="module")
 def made(tmp_path_factory: pytest.TempPathFactory) -> Warehouse:
     return warehouse_with_questions(tmp_path_factory.mktemp("made"))
-
-
-@pytest.fixture(autouse=True)
-def one_thread() -> Iterator[None]:
-    """Threads of so small a model mostly wait for each other."""
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(threads)
 
 
 @contextmanager
@@ -78,7 +71,7 @@ def test_forks_go_on_behind_the_crop_that_their_place_was_shown(
                 assert leaf.written == episode.written == sum(episode.mask)
                 looked, answered = [s for s in leaf.lineage() if s.parent is not None]
                 text = tokenizer.decode(looked.tokens[: -looked.shown])
-                assert text.endswith(STOPS[-1]) or "</tool_call>" in text
+                assert text.endswith("</tool_call>")
                 seen = tokenizer.decode(looked.tokens[-looked.shown :])
                 assert seen.count("<observation>") == 1 and "<|image_pad|>" in seen
                 assert answered.shown == 0
@@ -102,8 +95,17 @@ def test_what_is_learned_is_what_was_written_once_and_all_pictures_are_there(
     with trees_of(made, "learned") as (trainer, rows):
         tokenizer = trainer.processing_class.tokenizer
         script(monkeypatch, tokenizer, CHAINS)
+        tools: list[Any] = []
+        tokenize = trainer._tokenize_prompts
+        monkeypatch.setattr(
+            trainer,
+            "_tokenize_prompts",
+            lambda *given: tools.extend(trainer.tools) or tokenize(*given),
+        )
         batch, trees = batch_of(trainer, rows)  # which holds pixels against tokens
-        assert trainer.tools == []
+        trainer.tools = [look]  # as TRL has it where it takes the images of completions
+        trainer.grow(rows)
+        assert tools == [] == trainer.tools, "the prompt has said which there are"
         learned = batch["completion_mask"] * batch["tool_mask"]
         leaves = [(tree, leaf) for tree in trees for leaf in tree.leaves]
         assert int(learned.sum()) == sum(tree.tokens for tree in trees)

@@ -16,17 +16,16 @@ from __future__ import annotations
 from contextlib import ExitStack
 from typing import Any
 
-from mcts.data import ResponseStyle, content_id
+from mcts.data import content_id
 from training.examples import Examples
 from training.preferences.pairs import pair_dataset, pair_examples
 from training.preflight import check_dpo
 from training.recipes import DpoRecipe
 from training.run_training import Checks, open_start, run_training
 from training.runs import Plan, open_run
-from training.sft import zooming
+from training.sft import as_dialogues
 from training.templates import ChatTemplate
 from training.trainers import TrainingReporter, dpo_trainer, training_template
-from training.zoom_rows import as_taught
 from warehouse.storage.home import Warehouse
 from warehouse.tables.schema import Row
 from warehouse.versions.versions import open_version, resolve
@@ -60,9 +59,7 @@ def train_dpo(
     with ExitStack() as stack:
         student = stack.enter_context(open_start(warehouse, recipe, model))
         folder = stack.enter_context(open_version(warehouse, version))
-        if recipe.response_style is ResponseStyle.ZOOM:
-            student = zooming(student, recipe, folder)
-            recipe = as_taught(recipe, student)
+        student, recipe = as_dialogues(student, recipe, folder)
         sides = pair_examples(warehouse, folder, version.ref, student, recipe)
         plan = Plan(
             "dpo", recipe.settings(), version.ref, sides_hash(sides), student.model_id, name=name

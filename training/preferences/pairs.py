@@ -8,16 +8,16 @@ A pair is two ways on from one place of a tree, of which one has the higher valu
 that begins with what both share: that has the same tokens behind the same tokens on either side, so
 it weighs on neither. Where they are dialogues that zoom, each side is the one turn in which they
 part, a call or an answer, behind the crops that both have seen: the value is a statement about that
-turn (step-level DPO, Lai et al., arXiv 2406.18629), and what a call shows is not the student's. The
-sides are conversations as SFT has them, the better one and behind it the
-worse, and are checked in the same way; what a trainer is given is cut out of the texts that were
-checked.
+turn (step-level DPO, Lai et al., arXiv 2406.18629), and what a call shows is not the student's.
+
+The sides are conversations as SFT has them, the better one and behind it the worse, and are checked
+in the same way; what a trainer is given is cut out of the texts that were checked.
 """
 
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -126,10 +126,7 @@ def _chosen(
     """Yield each question with the pairs that the recipe takes; count in `left_out` the others."""
     zooms = recipe.response_style is ResponseStyle.ZOOM
     found: dict[str, tuple[Question, list[PreferencePair]]] = {}
-    for tree in version_trees(warehouse, folder, left_out):
-        if (tree.zoom is not None) is not zooms:
-            left_out["trees that zoom" if tree.zoom else "trees that never could zoom"] += 1
-            continue
+    for tree in of_kind(version_trees(warehouse, folder, left_out), zooms, left_out):
         question = tree.question
         _, kept = found.setdefault(question.question_id, (question, []))
         kept.extend(pair for pair in preference_pairs(tree) if _takes(recipe, pair, left_out))
@@ -181,6 +178,15 @@ def version_trees(warehouse: Warehouse, folder: Path, left_out: Counter[str]) ->
             if tree_id not in trees:
                 raise TrainingError(f"tree {tree_id} of this version is not in the warehouse")
             yield trees[tree_id]
+
+
+def of_kind(trees: Iterable[Tree], zooms: bool, left_out: Counter[str]) -> Iterator[Tree]:
+    """Yield the trees that zoom, or those that could not; count in `left_out` the others."""
+    for tree in trees:
+        if (tree.zoom is not None) is zooms:
+            yield tree
+        else:
+            left_out["trees that zoom" if tree.zoom else "trees that never could zoom"] += 1
 
 
 def _sides(renderer: ConversationRenderer, question: Question, pair: PreferencePair) -> list[Row]:

@@ -7,10 +7,9 @@
     step.advantage, leaf_masks(tree)
 
 A node is a step: the tokens up to the end of a think block, or the answer; of a student that zooms
-a turn, with what its call showed. A completion is the
-steps from the root to a leaf; siblings share what is above them, token by token. Statistics are
-those of the search (`mcts.tree`): leaves' rewards are backpropagated by the same function, and a
-node is named by the same path.
+a turn, with what its call showed. A completion is the steps from the root to a leaf; siblings share
+what is above them, token by token. Statistics are those of the search (`mcts.tree`): leaves'
+rewards are backpropagated by the same function, and a node is named by the same path.
 
 Where to fork: TreeRL (Hou et al. 2025, 2506.11902, section 3.1) forks at the tokens of the highest
 entropy and finds more right answers a token than chains do. Here a fork is at a step's boundary, as
@@ -212,11 +211,11 @@ def leaf_masks(tree: RolloutTree) -> list[list[int]]:
     """Return for each leaf which of its completion's tokens are learned from: 1 or 0 a token.
 
     A step is learned from once, in the first completion through it that is: one cut off at a limit
-    is masked as a whole. What a step was shown is masked in all. For a loss that
-    averages tokens that is the same as learning from a step in each of its k leaves with a weight
-    of 1/k, since its tokens have the same probabilities and the same advantage in all of them, and
-    the KL term and the number of tokens that the loss is divided by come out right as well. TreeRL
-    divides by sqrt(k), because there a prefix is repeated in each leaf's sequence.
+    is masked as a whole. What a step was shown is masked in all. For a loss that averages tokens
+    that is the same as learning from a step in each of its k leaves with a weight of 1/k, since its
+    tokens have the same probabilities and the same advantage in all of them, and the KL term and
+    the number of tokens that the loss is divided by come out right as well. TreeRL divides by
+    sqrt(k), because there a prefix is repeated in each leaf's sequence.
     """
     learned: set[SampledStep] = set()
     masks = []

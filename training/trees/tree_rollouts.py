@@ -70,6 +70,11 @@ class Growth:
     """Of the first step that will follow."""
 
 
+def first_wave(trees: Sequence[RolloutTree], chains: int) -> list[Growth]:
+    """Return the chains that trees begin with, each from its question."""
+    return [Growth(i, tree.root, str(n)) for i, tree in enumerate(trees) for n in range(chains)]
+
+
 class TreeTrainer(RolloutTrainer):
     """See the top of the file."""
 
@@ -186,7 +191,7 @@ class TreeTrainer(RolloutTrainer):
         first = self.chains if chains is None else chains
         with self._sampling() as model:
             trees, sample = self._planted(model, rows, *prompts)
-            wave = [Growth(i, t.root, str(n)) for i, t in enumerate(trees) for n in range(first)]
+            wave = first_wave(trees, first)
             while wave:
                 sample(wave)
                 for number, tree in enumerate(trees):
@@ -254,9 +259,17 @@ class TreeTrainer(RolloutTrainer):
             )  # fmt: skip
 
     def _seeded(self, growth: Growth, owner: int, context: list[int]) -> BatchRow:
-        numbers = (growth.number, growth.path, *self._process)
-        seed = seed_of(self.args.seed, self.state.global_step, context, "tree", *numbers)
+        seed = self._growth_seed(growth, context)
         return BatchRow(owner, 0, seed, self.temperature, self.top_p, entropies=[])
+
+    def _growth_seed(self, growth: Growth, context: Sequence[int], *turn: int) -> int:
+        """Return the seed of what is sampled at a place, `context` being the tokens of its prompt.
+
+        Args:
+            turn: its number, where a sample has several.
+        """
+        numbers = (growth.number, growth.path, *turn, *self._process)
+        return seed_of(self.args.seed, self.state.global_step, context, "tree", *numbers)
 
     def _step_ends(self, tokens: list[int]) -> list[int]:
         processor: Any = self.processing_class

@@ -19,12 +19,11 @@ from contextlib import contextmanager
 from itertools import pairwise
 from typing import Any
 
-from mcts.teachers.base import seed_of
 from training.batches.live_groups import Generated, SampledGroup
 from training.evaluation.controls import noise_crop
 from training.rollouts import CAPACITY
 from training.trees.rollout_tree import RolloutTree, SampledStep
-from training.trees.tree_rollouts import Growth, TreeTrainer
+from training.trees.tree_rollouts import Growth, TreeTrainer, first_wave
 from training.zoom_episodes import Observer, SampledEpisode
 from training.zoom_rollouts import ZoomTrainer
 from warehouse.tables.schema import Row
@@ -93,16 +92,12 @@ class ZoomTreeTrainer(ZoomTrainer, TreeTrainer):
             trees, prompts = self._planted_last
             asked = rows[:: self._group]
             begun, noise = self.begin(*prompts, asked, noise_crop)
-            wave = self._first_wave(trees)
+            wave = first_wave(trees, self.chains)
             played = [trees[g.number].episodes[int(g.path)] for g in wave]
             noisy = [begun[growth.number].copied() for growth in wave]
             with self._sampled_as(wave):
                 self._control(noisy, noise, played, [asked[g.number] for g in wave])
         return groups
-
-    def _first_wave(self, trees: Sequence[EpisodeTree]) -> list[Growth]:
-        """Return the chains from each question, as `grow` begins with them."""
-        return [Growth(i, t.root, str(n)) for i, t in enumerate(trees) for n in range(self.chains)]
 
     @contextmanager
     def _sampled_as(self, wave: Sequence[Growth]) -> Iterator[None]:
@@ -133,9 +128,7 @@ class ZoomTreeTrainer(ZoomTrainer, TreeTrainer):
     def _turn_seed(self, place: int, episode: SampledEpisode) -> int:
         if not self._wave:
             return super()._turn_seed(place, episode)
-        growth, step = self._wave[place], self.state.global_step
-        numbers = (growth.number, growth.path, len(episode.texts), *self._process)
-        return seed_of(self.args.seed, step, episode.prompt_ids, "tree", *numbers)
+        return self._growth_seed(self._wave[place], episode.prompt_ids, len(episode.texts))
 
     def _answers(self, prompts: list[Any]) -> Generated:
         if self._graded is None:

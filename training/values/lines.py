@@ -26,6 +26,7 @@ from mcts.data import Question, ResponseStyle, Step, Trace, TraceKind, content_i
 from mcts.parsing import render
 from mcts.tree import Node, Tree
 from training.examples import mark_in, with_mark
+from training.preferences.pairs import of_kind
 from training.recipes import PrmRecipe
 from training.students import Student, read_control_tokens
 from training.zoom_rows import DialogueProblem, Dialogues
@@ -204,10 +205,7 @@ def value_lines(
     """
     zooms = recipe.response_style is ResponseStyle.ZOOM
     by_question: dict[str, list[tuple[str, Tree, Node, int | None]]] = {}
-    for tree in trees:
-        if (tree.zoom is not None) is not zooms:
-            left_out["trees that zoom" if tree.zoom else "trees that never could zoom"] += 1
-            continue
+    for tree in of_kind(trees, zooms, left_out):
         found = by_question.setdefault(tree.question.question_id, [])
         for node, rollout in _ends(tree, left_out):
             drawn = content_id("line", tree.tree_id, node.node_id, rollout)

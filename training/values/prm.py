@@ -19,19 +19,18 @@ from pathlib import Path
 from typing import Any
 
 from curation.scores.bootstrap import clusters
-from mcts.data import ResponseStyle, content_id
+from mcts.data import content_id
 from training.errors import TrainingError
 from training.examples import Examples, image_reader
 from training.preferences.pairs import version_trees
 from training.recipes import PrmRecipe
 from training.run_training import Checks, open_start, run_training
 from training.runs import Plan, Run, open_run
-from training.sft import zooming
+from training.sft import as_dialogues
 from training.students import Student
 from training.trainers import TrainingReporter
 from training.values.calibration import Scored, calibration
 from training.values.lines import LineWriter, Target, ValueLine, value_lines
-from training.zoom_rows import as_taught
 from warehouse.storage.home import Warehouse
 from warehouse.tables.schema import Row
 from warehouse.versions.versions import open_version, resolve
@@ -65,9 +64,7 @@ def train_prm(
     with ExitStack() as stack:
         student = stack.enter_context(open_start(warehouse, recipe, model))
         folder = stack.enter_context(open_version(warehouse, version))
-        if recipe.response_style is ResponseStyle.ZOOM:
-            student = zooming(student, recipe, folder)
-            recipe = as_taught(recipe, student)
+        student, recipe = as_dialogues(student, recipe, folder)
         lines, held_out = line_examples(warehouse, folder, version.ref, student, recipe)
         plan = Plan(
             "prm", recipe.settings(), version.ref, lines_hash(lines), student.model_id, name=name

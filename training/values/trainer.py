@@ -192,17 +192,17 @@ def check_values(trainer: Any, lines: Examples) -> str:
         row = trainer.train_dataset[i]
         batch = trainer.data_collator([row])
         rendered, places = encoder.text(row)
-        wanted = [
-            _TAGS if characters else (rendered[max(0, place - _SEEN) : place].rstrip(),)
+        before = [
+            None if characters else rendered[max(0, place - _SEEN) : place]
             for place, (_, characters), value in zip(
                 places, row["ends"], row["values"], strict=True
             )
             if value is not None
         ]
         found = (batch["labels"][0] != NO_TARGET).nonzero()[:, 0].tolist()
-        for at, endings in zip(found, wanted, strict=True):
-            text = tokenizer.decode(batch["input_ids"][0, : at + 1]).rstrip()
-            if not text.endswith(endings):
+        for at, turn_begins in zip(found, before, strict=True):
+            text = tokenizer.decode(batch["input_ids"][0, : at + 1])
+            if not (text.endswith(turn_begins) if turn_begins else text.rstrip().endswith(_TAGS)):
                 raise TrainingError(
                     f"{row['name']}: a value would be read behind {text[-30:]!r}, where no step "
                     "ends: the chat template or the tokenizer changes what steps end in"

@@ -80,8 +80,9 @@ class HalfBudget:
             task=self._task, strategy=strategy, enough=1, seed=seed,
             home=self._home, **plenty, **{**self._asked, **given},
         )  # fmt: skip
-        config, slots = search_config(settings, resolve(settings)), TreeSlots(settings.concurrency)
-        teacher = resolve(settings).teacher if "teacher" in given else self._teacher
+        way = resolve(settings)
+        config, slots = search_config(settings, way), TreeSlots(settings.concurrency)
+        teacher = way.teacher if "teacher" in given else self._teacher
         await teacher.open()
         identity = teacher.identity
         with Journal(self._warehouse.journal_dir) as journal:

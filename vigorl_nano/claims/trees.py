@@ -37,9 +37,8 @@ from vigorl_nano.claims.stages import (
     run_command,
     seeds_of,
 )
-from vigorl_nano.claims.zoom.work import NO_ALARMS
+from vigorl_nano.claims.zoom.work import NO_ALARMS, draw_splits
 from vigorl_nano.evaluate import table
-from vigorl_nano.zoom_world.sample import write_split
 from warehouse.sources.importing import import_questions, import_sample
 from warehouse.storage.home import Warehouse
 from warehouse.tables.schema import Row
@@ -89,9 +88,10 @@ def size_identity(size: TreeClaimSize) -> Row:
     """Return what distinguishes experiments, as JSON holds it: all but the seeds."""
     fields = asdict(size)
     del fields["seeds"]
+    fields["draw"] = [[*pair] for pair in size.draw]
     if not size.draw:  # as it was before others than the sample's questions could be asked
         del fields["task"], fields["draw"]
-    return {**fields, **({"draw": [[*pair] for pair in size.draw]} if size.draw else {})}
+    return fields
 
 
 def stages(size: TreeClaimSize) -> list[Stage]:
@@ -111,11 +111,8 @@ def take_questions(experiment: Experiment, stage: Stage) -> Row:
         report = import_sample(warehouse, size.task)
         assert report is not None
         return {"questions": report.added + report.already_there}
-    drawn = experiment.folder / "pictures"
-    drawn.mkdir(parents=True, exist_ok=True)
     found = 0
-    for split, (seed, questions) in zip(("train", "test"), size.draw, strict=True):
-        path = write_split(drawn, split, seed, questions)
+    for split, path in draw_splits(experiment, size.draw).items():
         report = import_questions(warehouse, size.task, path, split=split)
         found += report.added + report.already_there
     return {"questions": found}

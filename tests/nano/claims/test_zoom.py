@@ -87,6 +87,7 @@ def test_arms_that_differ_in_their_grpo_go_on_from_one_sft():
 def test_more_seeds_go_on_from_fewer():
     more = dataclasses.replace(QUICK, seeds=(0, 1))
     assert more.name == QUICK.name and size_identity(more) == size_identity(QUICK)
+    assert "sft" in size_identity(QUICK) and "sft" not in size_identity(plan.FULL), "as before it"
     assert {s.name for s in stages(QUICK)} < {s.name for s in stages(more)}
 
 

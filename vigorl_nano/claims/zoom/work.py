@@ -6,6 +6,7 @@ outcome = run_stage(experiment, Stage("train/vigorl@0", ("warm/vigorl@0",)), STA
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Iterable
 from dataclasses import asdict
 from pathlib import Path
 
@@ -59,14 +60,19 @@ def home_of(experiment: Experiment, stage: Stage) -> str:
 def draw_questions(experiment: Experiment, stage: Stage) -> Row:
     """Draw the questions of both splits, each with random numbers of its own."""
     size: Size = experiment.size
-    drawn = experiment.folder / "pictures"
-    drawn.mkdir(parents=True, exist_ok=True)
-    splits = (("train", size.questions), ("test", size.test))
-    paths = {
-        split: str(write_split(drawn, split, draw_seed, questions))
-        for draw_seed, (split, questions) in zip(size.draw_seeds, splits, strict=True)
+    drawn = zip(size.draw_seeds, (size.questions, size.test), strict=True)
+    return {"paths": {split: str(path) for split, path in draw_splits(experiment, drawn).items()}}
+
+
+def draw_splits(experiment: Experiment, drawn: Iterable[tuple[int, int]]) -> dict[str, Path]:
+    """Draw the splits for training and test, of a seed and so many questions each; return their
+    files by name."""
+    folder = experiment.folder / "pictures"
+    folder.mkdir(parents=True, exist_ok=True)
+    return {
+        split: write_split(folder, split, seed, questions)
+        for split, (seed, questions) in zip(("train", "test"), drawn, strict=True)
     }
-    return {"paths": paths}
 
 
 def opened_home(experiment: Experiment, stage: Stage) -> str:
