@@ -28,7 +28,7 @@ endif
 .PHONY: help setup demo test coverage test-slow mutants check lint-deploy docs up down vllm vllm-cpu sample nano nano-base nano-teacher nano-reader nano-zoom nano-eval task-control claim-zoom claim-points claim-trees bench-engine bench-search bench-zoom bench-client bench-warehouse bench-scale chaos-search chaos-retrain chaos-cluster claim lock wheel clean bench-training
 
 help: ## list these targets
-	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-10s %s\n", $$1, $$2 }' Makefile
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-15s %s\n", $$1, $$2 }' Makefile
 
 demo: $(STAMP) ## the whole way once, on the embedded sample and model
 	@$(BIN)/vigorl demo $(ARGS)
@@ -84,7 +84,7 @@ nano-base: $(STAMP) ## train the embedded student
 nano-teacher: $(STAMP) ## train the embedded teacher, on from the student's trunk
 	@$(BIN)/python -m vigorl_nano.pretraining.pretrain teacher $(ARGS)
 
-nano-reader: $(STAMP) ## train the student of the claim, on from the committed nano-base (minutes)
+nano-reader: $(STAMP) ## train the student of `make claim-points`, on from the committed nano-base (minutes)
 	@$(BIN)/python -m vigorl_nano.pretraining.pretrain reader $(ARGS)
 
 nano-zoom: $(STAMP) ## train the embedded model that zooms, on from the teacher
@@ -99,13 +99,13 @@ task-control: $(STAMP) ## what the embedded model is worth on each task, beside 
 claim: $(STAMP) ## what zoom, search and RL are worth on the embedded model that zooms (hours a seed; ARGS=--quick for a check)
 	@$(BIN)/python -m vigorl_nano.claims.zoom $(ARGS)
 
-claim-zoom: $(STAMP) ## what zoom is worth alone: fewer arms of the same experiment
+claim-zoom: $(STAMP) ## the same without the variants of GRPO: fewer arms of the same experiment
 	@$(BIN)/python -m vigorl_nano.claims.zoom --part zoom $(ARGS)
 
 claim-points: $(STAMP) ## what points are worth: the paper's comparison in rooms (3 hours; ARGS=--quick)
 	@$(BIN)/python -m vigorl_nano.claims.points $(ARGS)
 
-claim-trees: $(STAMP) ## what trees are worth to GRPO on the embedded model, at equal tokens (half an hour; ARGS=--quick)
+claim-trees: $(STAMP) ## what trees are worth to GRPO on the embedded model, at equal tokens (hours; ARGS=--quick)
 	@$(BIN)/python -m vigorl_nano.claims.trees $(ARGS)
 
 chaos-search: $(STAMP) ## builds that are killed and starved: 200 seeded scenarios, minutes

@@ -9,9 +9,9 @@ from pathlib import Path
 
 WEIGHTS = Path(__file__).with_name("weights")
 BASE = WEIGHTS / "base"
-"""nano-base, the student."""
+"""nano-base, which the others were trained on from."""
 READER = WEIGHTS / "reader"
-"""nano-reader, the student of the claim."""
+"""nano-reader, the student of the recipes and of `make claim-points`."""
 TEACHER = WEIGHTS / "teacher"
 """nano, also nano-teacher: the teacher."""
 ZOOM = WEIGHTS / "zoom"

@@ -33,6 +33,7 @@ VERDICTS = {
     "waiting": "Waits for a person",
     "too_few": "Too few new traces",
     "collapsed": "Stopped: the traces collapse",
+    "abandoned": "Abandoned",
     "paused": "Paused",
     "unfinished": "Not finished",
 }

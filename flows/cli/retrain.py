@@ -13,19 +13,28 @@ Again = Annotated[
     int | None,
     typer.Option("--decide-again", help="Only make this cycle's decision again, as it is stored."),
 ]
+Abandon = Annotated[
+    str | None,
+    typer.Option(
+        "--abandon", metavar="REASON",
+        help="Only end a cycle that can't go on, such as one whose training fails each time.",
+    ),
+]  # fmt: skip
 
 
 @takes(RetrainSettings)
-def retrain(settings: RetrainSettings, decide_again: Again = None) -> None:
+def retrain(settings: RetrainSettings, decide_again: Again = None, abandon: Abandon = None) -> None:
     """Retrain on what is new, and let the gate decide; killed, the same command goes on.
 
     vigorl retrain sat2 --sft-recipe my-sft.yaml --min-new-traces 200
     """
     from flows.cli.interrupts import run
     from flows.progress import report_to_stderr
-    from flows.stages.retrain.run import decided_again, retrain_here
+    from flows.stages.retrain import run as cycles
 
     if decide_again is not None:
-        print(decided_again(settings, decide_again))
-        return
-    print(run(retrain_here(settings, report_to_stderr)).sentence)
+        print(cycles.decided_again(settings, decide_again))
+    elif abandon is not None:
+        print(cycles.abandon(settings, abandon).sentence)
+    else:
+        print(run(cycles.retrain_here(settings, report_to_stderr)).sentence)

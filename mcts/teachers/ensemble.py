@@ -8,7 +8,8 @@
 Siblings come from different models, and so does what follows them: where one model errs alike
 time after time, another may see the way (collective search, Yao et al. 2024, 2412.18319). A
 sample's seed decides who draws it, so a tree that is searched again or replayed asks the same.
-Samples of a request are asked for one by one, as prefix caches are there for.
+Samples of a request are asked for one by one, as prefix caches are there for. One that fails for
+good is empty beside others that do not, since those are paid.
 """
 
 from __future__ import annotations
@@ -19,9 +20,19 @@ from collections.abc import Mapping, Sequence
 from dataclasses import replace
 
 from mcts.concurrency import gather
-from mcts.teachers.base import Ledger, Reply, Request, Teacher, TeacherUnavailable
+from mcts.teachers.base import (
+    Completion,
+    Ledger,
+    Reply,
+    Request,
+    Teacher,
+    TeacherError,
+    TeacherUnavailable,
+)
 from mcts.teachers.identities import TOGETHER, drawn_by
 from mcts.teachers.responses import join_replies
+
+_SILENCE = Reply((Completion("", "length", 0),), 0, None, 0, 0.0)
 
 
 class Ensemble:
@@ -67,10 +78,21 @@ class Ensemble:
         await self.open()
         started = time.perf_counter()
         alone = [replace(request, n=1, seed=request.sample_seed(i)) for i in range(request.n)]
-        replies = await gather(
-            drawn_by(self._teachers, one.seed).complete(one, images) for one in alone
-        )
-        return replace(join_replies(replies), seconds=time.perf_counter() - started)
+        replies = await gather(self._complete_one(one, images) for one in alone)
+        failures = [reply for reply in replies if isinstance(reply, TeacherError)]
+        if len(failures) == len(replies):
+            raise failures[0]
+        answered = [_SILENCE if isinstance(reply, TeacherError) else reply for reply in replies]
+        return replace(join_replies(answered), seconds=time.perf_counter() - started)
+
+    async def _complete_one(
+        self, request: Request, images: Mapping[str, bytes]
+    ) -> Reply | TeacherError:
+        """Ask the model that draws this sample; return what it fails with for good."""
+        try:
+            return await drawn_by(self._teachers, request.seed).complete(request, images)
+        except TeacherError as failure:
+            return failure
 
     async def close(self) -> None:
         """Close all of them."""

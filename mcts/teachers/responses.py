@@ -103,7 +103,7 @@ def read_reply(
     """
     try:
         choices = sorted(data["choices"], key=_index)[:n]
-        read = [_read_choice(choice, request, keeps_stops) for choice in choices]
+        read = _read_choices(choices, request, keeps_stops)
         usage = data.get("usage")
     except (KeyError, TypeError, ValueError, AttributeError) as error:
         raise RetryableError(
@@ -223,6 +223,31 @@ def _mean_logprob(choice: dict[str, Any]) -> float | None:
     except (KeyError, TypeError, ValueError, OverflowError):
         return None
     return mean_logprob(logprobs)
+
+
+def _read_choices(
+    choices: Sequence[dict[str, Any]], request: Request, keeps_stops: bool
+) -> list[tuple[str, bool]]:
+    """Read the text of each choice, and whether it is whole.
+
+    One that was refused, withheld or broken off is empty where others have a text: those are paid.
+
+    Raises:
+        TeacherError: a choice can't be used, whatever the others are; or there is no text at all.
+        RetryableError: there is no text at all, and another attempt may help.
+    """
+    read, failures = [], list[TeacherError | RetryableError]()
+    for choice in choices:
+        try:
+            read.append(_read_choice(choice, request, keeps_stops))
+        except (TeacherError, RetryableError) as error:
+            if error.kind not in ("empty", "server_error"):
+                raise
+            failures.append(error)
+            read.append(("", False))
+    if failures and not any(text for text, _ in read):
+        raise failures[0]
+    return read
 
 
 def _read_choice(choice: dict[str, Any], request: Request, keeps_stops: bool) -> tuple[str, bool]:

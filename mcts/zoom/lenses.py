@@ -57,7 +57,7 @@ class Lens:
         else:
             side = 2 * self.half_width * (max(image.width, image.height) if self.share else 1)
             if within is not None:
-                side = NESTED * max(within.x2 - within.x1, within.y2 - within.y1)
+                side = max(NESTED * max(within.x2 - within.x1, within.y2 - within.y1), LEAST_SIDE)
             width = height = side
         x1, width = span_around(point.x, image.width, width)
         y1, height = span_around(point.y, image.height, height)

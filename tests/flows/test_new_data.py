@@ -7,7 +7,7 @@ import asyncio
 import pytest
 
 from flows.retrain_settings import RetrainSettings
-from flows.stages.retrain import stages
+from flows.stages.retrain import collapse, stages
 from flows.stages.retrain.came_in import read_came_in
 from flows.stages.retrain.collapse import check_collapse
 from flows.stages.retrain.cycle import Cycle, begin_cycle
@@ -65,6 +65,19 @@ def test_tables_whose_files_are_gone_are_told_by_time(warehouse, monkeypatch):
     after.store("publish", {"dataset": "sat2-cycle@v1"})
     found = read_came_in(after)
     assert found.steps["new questions"] == 0 and found.steps["kept by every filter"] == 0
+
+
+def test_a_champion_that_searches_beside_another_model_is_checked(warehouse, monkeypatch):
+    models = ("champ@1", "champ@1 + nano@2", "nano@2")
+    trees = {f"t{i}": {"model": model, "run_id": "r"} for i, model in enumerate(models)}
+    read = []
+    monkeypatch.setattr(collapse, "_trees", lambda *_: trees)
+    champion = {"model_id": "champ@1", "promoted": True}
+    monkeypatch.setattr(collapse, "history", lambda *_: [champion])
+    monkeypatch.setattr(collapse, "read_searches", lambda _, ids: read.append(set(ids)))
+    monkeypatch.setattr(collapse, "compare", lambda *_: [])
+    check_collapse(begin_cycle(warehouse, "sat2", {}))
+    assert read == [{"t0", "t1"}, {"t2"}]
 
 
 def test_the_gate_compares_with_who_is_champion_by_then(warehouse, monkeypatch):

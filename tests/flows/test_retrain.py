@@ -26,6 +26,7 @@ from warehouse.storage.home import Warehouse
 from warehouse.storage.lease import take_lease
 from warehouse.tables.delta import insert_new
 from warehouse.tables.rows import read_questions
+from warehouse.versions.revocations import revoke
 
 SMALL = (
     "retrain", "sat2", "--sft-recipe", "nano-sft", "--sft-override", "steps=2",
@@ -240,12 +241,44 @@ def test_a_question_that_cannot_be_searched_begins_one_cycle_only(home, tmp_path
         (("sat2", "--sft-recipe", "nano-sft", "--gate-split", "test"), "test is used for other"),
         (("sat2", "--sft-recipe", "x", "--alpha", "1.5"), "alpha: "),
         (("sat2", "--sft-recipe", "x", "--decide-again", "9"), "sat2 has not been retrained"),
+        (("sat2", "--sft-recipe", "x", "--abandon", "why"), "sat2 has no unfinished cycle"),
     ],
 )
 def test_what_cannot_be_retrained_is_one_sentence(home, capsys, arguments, sentence):
     assert run("retrain", *arguments, home=home) == 2
     said = capsys.readouterr().err
     assert sentence in said and said.count("\n") == 1
+
+
+def test_a_cycle_that_cannot_go_on_is_abandoned_and_the_next_has_its_data(home, capsys):
+    warehouse = Warehouse.at(str(home))
+    new = len(new_traces(warehouse, "sat2"))
+    cycle = begin_cycle(warehouse, "sat2", {"questions": 0, "traces": new, "settings": {}})
+    cycle.store("build", {"traces": new})
+    given = ("retrain", "sat2", "--sft-recipe", "nano-sft", "--abandon", "out of memory")
+    with take_lease(warehouse, lease_name("sat2")):
+        assert run(*given, home=home) == 2
+        assert "is being worked on" in capsys.readouterr().err and cycle.done is None
+    assert run(*given, home=home) == 0
+    assert capsys.readouterr().out == "sat2-cycle-1: abandoned; out of memory\n"
+    assert cycle.done["outcome"] == "abandoned" and unfinished(warehouse, "sat2") is None
+    assert (home / cycle.folder / "report.html").is_file()
+    assert len(new_traces(warehouse, "sat2")) == new > 5
+
+
+def test_a_cycle_whose_traces_were_all_revoked_ends(home, capsys):
+    warehouse = Warehouse.at(str(home))
+    new = len(new_traces(warehouse, "sat2"))
+    settings = RetrainSettings.checked(task="sat2", sft_recipe="nano-sft", home=str(home))
+    stored = settings.model_dump(mode="json", exclude={"home"})
+    cycle = begin_cycle(warehouse, "sat2", {"questions": 0, "traces": new, "settings": stored})
+    cycle.store("build", {"traces": new, "trees": 6})
+    for source in query(warehouse, "SELECT DISTINCT source FROM questions")["source"].to_pylist():
+        revoke(warehouse, "source", source, "not ours")
+    assert run(*SMALL, home=home) == 0
+    said = capsys.readouterr().out
+    assert "sat2-cycle-1: too few; none of its traces may be trained on any more" in said
+    assert cycle.done and unfinished(warehouse, "sat2") is None
 
 
 def test_an_outcome_is_stored_once(home):

@@ -38,6 +38,7 @@ from flows.stages.retrain.stages import (
 from mcts.budget import Usage
 from mcts.data import AnswerKind, Image, Question
 from training.recipes import load_recipe
+from warehouse.query.run_query import table_versions
 from warehouse.registry import Decision, decide, history
 from warehouse.storage.home import Warehouse
 from warehouse.tables.delta import insert_new
@@ -294,14 +295,20 @@ def test_both_models_answer_the_gates_questions_with_images_and_blank(
     cycle: Cycle, monkeypatch: pytest.MonkeyPatch, champion: str | None
 ) -> None:
     asked: list[tuple[str, str, str | None, bool]] = []
+    insert_new(cycle.warehouse, "questions", [gate_question("q1"), gate_question("q2")])
+    cycle.store("publish", {"dataset": "d@v1", "tables": table_versions(cycle.warehouse)})
+    insert_new(cycle.warehouse, "questions", [gate_question("q3")])
 
-    async def evaluate(chosen: Any, *, report: object, beside_no_zoom: bool) -> Any:
+    async def evaluate(
+        chosen: Any, *, report: object, beside_no_zoom: bool, question_ids: frozenset[str]
+    ) -> Any:
+        assert question_ids == {"q1", "q2"}, "what came later may be about what was trained on"
         asked.append((chosen.model, chosen.split, chosen.control, beside_no_zoom))
         figures = {"all": {"accuracy": SimpleNamespace(value=0.5)}}
         return SimpleNamespace(
             report=SimpleNamespace(
                 figures=figures, evaluation_id=f"e{len(asked)}", model_id=f"{chosen.model}!",
-                questions=["q1", "q2"],
+                questions=["q1", "q2"], failed=len(asked) // 4,
             )
         )  # fmt: skip
 
@@ -317,6 +324,14 @@ def test_both_models_answer_the_gates_questions_with_images_and_blank(
     assert found["challenger"] == {
         "evaluation_id": "e3", "model_id": "m2!", "questions": 2, "accuracy": 0.5,
     }  # fmt: skip
+    assert found["challenger_blank"]["unanswered"] == 1
+
+
+def gate_question(name: str) -> dict[str, Any]:
+    return {
+        "question_id": name, "image_ids": [f"i{name}"], "task": "sat2", "split": "mine",
+        "text": "?", "answer_kind": "text", "answers": ["a"],
+    }  # fmt: skip
 
 
 # ---- decide --------------------------------------------------------------------------------------
@@ -328,7 +343,7 @@ def evaluations(**figures: float) -> dict[str, dict[str, Any]]:
     return {role: {**row, "evaluation_id": role, "accuracy": i / 4} for i, role in enumerate(roles)}
 
 
-def test_models_are_compared_by_answers_and_by_the_controls_that_both_have(
+def test_models_are_compared_by_answers_and_by_the_controls_that_the_champion_has(
     cycle: Cycle, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     asked: list[Any] = []
@@ -339,12 +354,14 @@ def test_models_are_compared_by_answers_and_by_the_controls_that_both_have(
     found["champion"]["grounded"] = 0.8
     given: Any = compare(cycle.warehouse, found, GatePolicy(), 3)
     assert given[1:3] == (["a pair"], 3) and asked == [("champion", "challenger")]
-    assert given[3] == {"format": (0.9, 0.9), "blank": (0.5, 0.75)}
+    assert given[3] == {"format": (0.9, 0.9), "grounded": (0.8, 0.0), "blank": (0.5, 0.75)}, (
+        "one that cites no place has no share of grounded answers"
+    )
     found["challenger"]["grounded"] = 0.7
     given = compare(cycle.warehouse, found, GatePolicy(), 3)
     assert given[3]["grounded"] == (0.8, 0.7)
     paired.clear()
-    with pytest.raises(Problem, match="no question in common"):
+    with pytest.raises(Problem, match="no answer of the champion can be graded"):
         compare(cycle.warehouse, found, GatePolicy(), 3)
 
 
@@ -381,30 +398,41 @@ def test_a_decision_is_recorded_once_with_its_numbers(
     assert attempts == [1, 2], "the second against this champion"
 
 
-def test_questions_that_cannot_be_graded_are_not_compared(cycle: Cycle) -> None:
-    warehouse = cycle.warehouse
-    asked = [
-        {
-            "question_id": f"q{i}",
-            "image_ids": [f"i{i}"],
-            "task": "sat2",
-            "split": "gate",
-            "text": "?",
-            "answer_kind": "text",
-            "answers": ["a"],
-        }
-        for i in range(3)
-    ]
-    insert_new(warehouse, "questions", asked)
-    scores = {"a": (1.0, None, 0.0), "b": (0.0, 1.0, 1.0)}
+def answer(warehouse: Warehouse, **scores: tuple[float | None, ...]) -> None:
+    """Store the scores of two evaluations, a question each; one below 0 stands for no answer."""
+    count = max(map(len, scores.values()))
+    insert_new(warehouse, "questions", [gate_question(f"q{i}") for i in range(count)])
     rows = [
         {"trace_id": f"{e}{i}", "evaluation_id": e, "question_id": f"q{i}", "sample": 0,
          "score": score, "valid": True}
         for e, some in scores.items() for i, score in enumerate(some)
+        if score is None or score >= 0
     ]  # fmt: skip
     insert_new(warehouse, "predictions", rows)
-    found = read_paired(warehouse, "a", "b")
+
+
+def test_questions_that_cannot_be_graded_are_not_compared(cycle: Cycle) -> None:
+    answer(cycle.warehouse, a=(1.0, None, 0.0), b=(0.0, 1.0, 1.0))
+    found = read_paired(cycle.warehouse, "a", "b")
     assert [(pair.champion, pair.challenger) for pair in found] == [(1.0, 0.0), (0.0, 1.0)]
+
+
+def test_a_challenger_does_not_win_by_leaving_questions_unanswered(cycle: Cycle) -> None:
+    """It would be right in all that it answers, and better than the champion is in those."""
+    answer(
+        cycle.warehouse,
+        champion=(1.0,) * 30 + (0.0,) * 20 + (-1.0,) * 10,
+        challenger=(-1.0,) * 30 + (1.0,) * 30,
+    )
+    pairs = read_paired(cycle.warehouse, "champion", "challenger")
+    scores = [(pair.champion, pair.challenger) for pair in pairs]
+    assert Counter(scores) == {(1.0, 0.0): 30, (0.0, 1.0): 20}
+    found = evaluations(format=0.9)
+    found["challenger"]["unanswered"] = 30
+    found["challenger_blank"]["accuracy"] = 0.0
+    decision = compare(cycle.warehouse, found, GatePolicy(), 1)
+    assert decision.outcome is GateOutcome.REFUSE
+    assert decision.reason.endswith("30 questions that it left unanswered count as wrong")
 
 
 def test_a_base_is_the_model_that_its_training_starts_from() -> None:

@@ -60,12 +60,23 @@ async def test_each_sample_is_drawn_by_the_model_whose_turn_its_seed_says(seed):
             await member.close()
 
 
-async def test_a_model_that_fails_fails_the_request_and_one_that_is_away_the_teacher():
+async def test_a_sample_that_fails_leaves_the_others_and_a_model_that_is_away_is_the_teachers():
     with StubServer(model="a") as one:
         with StubServer(model="b", faults=["400"] * 9) as other:
             teacher = Ensemble(clients(one, other))
+            request = replace(ask(1), n=4)
+            reply = await teacher.complete(request, images(1))
+            turns = [member_of(teacher.identity, request.sample_seed(i))[0] for i in range(4)]
+            assert sorted(turns) == ["a", "a", "b", "b"]
+            for turn, completion in zip(turns, reply.completions, strict=True):
+                assert bool(completion.text) == (turn == "a")
+                assert completion.finish_reason == ("stop" if turn == "a" else "length")
+            assert reply.completion_tokens == teacher.ledger.completion_tokens > 0
+            alone = next(i for i, turn in enumerate(turns) if turn == "b")
             with pytest.raises(TeacherError):
-                await teacher.complete(replace(ask(1), n=2), images(1))
+                await teacher.complete(
+                    replace(request, n=1, seed=request.sample_seed(alone)), images(1)
+                )
             await teacher.close()
         gone = Ensemble(clients(one, other))
         with pytest.raises(TeacherUnavailable):

@@ -163,6 +163,21 @@ def test_what_no_other_attempt_would_help_is_final(
     assert told.value.kind == kind
 
 
+@pytest.mark.parametrize(
+    "fields",
+    [
+        {"message": {"content": None, "refusal": "no"}},
+        {"message": {}, "finish_reason": "content_filter"},
+        {"finish_reason": "abort"},
+    ],
+)
+def test_a_sample_that_was_withheld_or_broken_off_leaves_the_others(fields: dict[str, Any]) -> None:
+    """They are paid, and would be asked for again, or lost."""
+    reply = read(choice(**fields), choice())
+    found = [(completion.text, completion.finish_reason) for completion in reply.completions]
+    assert found == [("", "length"), ("At 1</think>", "stop")]
+
+
 def test_a_template_that_writes_an_empty_think_block_is_named() -> None:
     """The text of the turn stops where that block ends, so no attempt gives more."""
     asked = replace(ASK, messages=ASK.messages[:1])

@@ -227,6 +227,22 @@ def test_a_row_calls_the_tool_that_its_prompt_offers(tmp_path: Path) -> None:
         dialogues(tmp_path).row(QUESTION, dialogue(asked))
 
 
+def test_a_call_for_a_place_in_a_crop_shows_what_the_same_call_for_a_box_does() -> None:
+    line = replace(QUESTION, images=(Image("c" * 64, 160, 120),))
+    frame, steps = Frame.of(SPACE, line), tuple[Step, ...]()
+    for x, view in ((80, 0), (85, 1), (87, 2)):
+        call = ZoomCall(Point(x, 60), view)
+        seen = observe(frame, steps, call, ZoomConfig(Lens(26, 100)))
+        steps = (*steps, Step(f"A sign ({x}, 60).", (Point(x, 60),), call, seen))
+    written = for_tool(steps, BOX_TOOL)
+    for i, step in enumerate(written):
+        assert step.call is not None and step.call.box is not None
+        crop = observe(frame, written[:i], step.call, ZoomConfig(Lens(26, 100))).crop
+        assert step.observation is not None and crop == step.observation.crop is not None
+    sides = [s.observation.crop.x2 - s.observation.crop.x1 for s in steps]  # type: ignore
+    assert sides == [52, 28, 28]
+
+
 def test_the_tool_is_read_off_the_calls_where_the_recipe_names_none(tmp_path: Path) -> None:
     points, silent = dialogue(looks((500, 400, 0))), dialogue((Step("It is a 7."),))
     boxes = dialogue(for_tool(points.steps, BOX_TOOL))

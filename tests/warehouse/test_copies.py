@@ -63,8 +63,14 @@ def test_what_is_written_again_in_the_same_size_is_copied_again(tmp_path: Path) 
     assert backup(Warehouse(str(home)), copy) == 1
     assert backup(Warehouse(str(home)), copy) == 0
     file.write_text("a,2\n")
-    assert backup(Warehouse(str(home)), copy) == 1
+    weights = home / "models" / "x" / "model.safetensors"  # a training that begins again
+    weights.parent.mkdir(parents=True)
+    weights.write_bytes(b"one")
+    assert backup(Warehouse(str(home)), copy) == 2
     assert (copy / "inbox" / "sat2" / "x.csv").read_text() == "a,2\n"
+    weights.write_bytes(b"two")
+    assert backup(Warehouse(str(home)), copy) == 1
+    assert (copy / "models" / "x" / "model.safetensors").read_bytes() == b"two"
 
 
 def test_a_snapshot_answers_without_the_warehouse_wherever_that_is(

@@ -175,6 +175,40 @@ def test_a_version_that_is_added_behind_the_first_look_is_named_or_goes(
     assert list_versions(warehouse) == []
 
 
+def test_an_image_that_is_imported_again_meanwhile_stays(warehouse: Warehouse) -> None:
+    source, images = of(warehouse), []
+
+    def import_another(line: str) -> None:
+        if not images and "from the journal" in line:
+            (row, *_) = scan(warehouse, "questions", where=pc.field("source") == source).to_pylist()
+            images.extend(row["image_ids"])
+            del row["revision"], row["created_at"]
+            insert_new(warehouse, "questions", [{**row, "question_id": "n", "source": "new"}])
+
+    delete_source(warehouse, source, report=import_another)
+    assert images and set(images) <= set(scan(warehouse, "images")["image_id"].to_pylist())
+    assert all(warehouse.objects.get(image_key(image)) for image in images)
+    assert [f.sentence for f in check(warehouse) if f.wrong] == []
+
+
+def test_an_image_that_is_imported_in_that_moment_is_named(
+    warehouse: Warehouse, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    source, vacuum = of(warehouse), delete.open_table
+    (row, *_) = scan(warehouse, "questions", where=pc.field("source") == source).to_pylist()
+    del row["revision"], row["created_at"]
+
+    def import_first(*given: Any) -> Any:
+        insert_new(warehouse, "questions", [{**row, "question_id": "n", "source": "new"}])
+        return vacuum(*given)
+
+    monkeypatch.setattr(delete, "open_table", import_first)
+    with pytest.raises(WarehouseError, match=r"new was imported while .* was deleted"):
+        delete_source(warehouse, source)
+    with pytest.raises(WarehouseError, match=r"question n of new shows image .*: import its file"):
+        list(read_questions(warehouse))
+
+
 def test_what_the_journal_recorded_of_it_goes_and_what_is_out_of_reach_is_named(
     warehouse: Warehouse, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -1,6 +1,7 @@
 """Searches where sampling fails: best-of-n and another strategy at equal tokens, side by side.
 
-    for question, ours, theirs in where_sampling_fails("vstar", "mcts", 80, 120, seeds=range(4)):
+    pairs = where_sampling_fails("vstar", "mcts", 80, 120, seeds=range(4), home="my-warehouse")
+    for question, ours, theirs in pairs:
         ours.right, theirs.right
     ratio([1, 1, 0], [1, 0, 0], scenes=[0, 0, 1])       # 2.0, and its interval
 

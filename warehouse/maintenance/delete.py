@@ -134,6 +134,7 @@ def delete_source(
     ids = set(deletion.ids["tree_id"].to_pylist())
     gone = purge(warehouse.journal_dir, ids, warehouse.journal_store)
     report(f"{gone} responses deleted from the journal")
+    deletion.ids["image_id"] = _images(warehouse, source)  # imports may have gone on meanwhile
     for image_id in deletion.ids["image_id"].to_pylist():  # while rows still say which they are
         warehouse.objects.delete(image_key(image_id))
     report(f"{len(deletion.ids['image_id'])} images deleted")
@@ -147,6 +148,7 @@ def delete_source(
     report("earlier versions of these tables can't be read any more")
     for sentence in stays:
         report(f"not reached: {sentence}")
+    _ensure_images(warehouse, source, deletion.ids["image_id"])
     late = [version for version in list_versions(warehouse) if _holds(warehouse, version, source)]
     if late and not force:
         named = ", ".join(version.ref for version in late)
@@ -203,6 +205,23 @@ def _images(warehouse: Warehouse, source: str) -> pa.Array:
     mine = scan(warehouse, "images", ["image_id"], of_source)["image_id"].to_pylist()
     mine += _shown(warehouse, of_source)
     return pa.array(sorted(set(mine) - set(_shown(warehouse, others))), pa.string())
+
+
+def _ensure_images(warehouse: Warehouse, source: str, deleted: pa.Array) -> None:
+    """Check that nothing was imported about an image in the moment in which it was deleted.
+
+    Raises:
+        WarehouseError: there are such questions. Their import, repeated, brings the images back.
+    """
+    others = pc.field("source").is_null() | (pc.field("source") != source)
+    asked = scan(warehouse, "questions", ["source", "image_ids"], others).to_pylist()
+    gone = set(deleted.to_pylist())
+    late = sorted({str(row["source"]) for row in asked if gone.intersection(row["image_ids"])})
+    if late:
+        raise WarehouseError(
+            f"{', '.join(late)} was imported while {source} was deleted, and shows images that are "
+            "gone: import it again, which brings them back"
+        )
 
 
 def _shown(warehouse: Warehouse, where: pc.Expression) -> list[str]:

@@ -27,7 +27,7 @@ from mcts.data import (
     Verdict,
 )
 from mcts.zoom.rows import call_from, observation_from, zoom_columns
-from warehouse.storage.home import Warehouse
+from warehouse.storage.home import Warehouse, WarehouseError
 from warehouse.storage.objects import image_key
 from warehouse.tables.delta import among, scan
 from warehouse.tables.schema import Row
@@ -273,7 +273,13 @@ def _read_where(
         rows = batch.to_pylist()
         images = read_images(warehouse, [i for row in rows for i in row["image_ids"]])
         for row in rows:
-            question = question_from(row, images)
+            try:
+                question = question_from(row, images)
+            except KeyError as lost:
+                raise WarehouseError(
+                    f"question {row['question_id']} of {row['source'] or row['task']} shows image "
+                    f"{lost.args[0]}, which is not in the warehouse: import its file again"
+                ) from None
             if question.question_id not in seen:
                 seen.add(question.question_id)
                 yield question

@@ -93,7 +93,8 @@ class CameIn:
 def published_by(cycle: Cycle | None) -> Version | None:
     """Return the dataset version that a cycle published; None if it did not."""
     outcome = cycle.outcome("publish") if cycle is not None else None
-    return resolve(cycle.warehouse, outcome["dataset"]) if cycle and outcome else None
+    dataset = outcome.get("dataset") if outcome else None
+    return resolve(cycle.warehouse, dataset) if cycle and dataset else None
 
 
 def read_came_in(cycle: Cycle) -> CameIn:

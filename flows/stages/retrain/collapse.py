@@ -24,6 +24,7 @@ from curation.grading.normalize import normalize
 from curation.scores.collapse import CollapseCheck, Searched, cell_of, compare
 from flows.stages.retrain.cycle import Cycle, Tables, decided_earlier
 from mcts.data import AnswerKind, Question
+from mcts.teachers.identities import members
 from warehouse.query.run_query import connect_trusted
 from warehouse.registry import history
 from warehouse.storage.home import Warehouse
@@ -61,7 +62,7 @@ def check_collapse(cycle: Cycle) -> Row:
     everything = _trees(warehouse, task)
     known = _trees(warehouse, task, earlier[-1]) if earlier else {}
     new = {name: row for name, row in everything.items() if name not in known}
-    mine = {name for name, row in new.items() if row["model"] in promoted}
+    mine = {name for name, row in new.items() if promoted.intersection(members(row["model"]))}
     if not mine:
         return {"checks": []}
     if not earlier:

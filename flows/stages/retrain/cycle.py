@@ -66,7 +66,7 @@ class Cycle:
         Its dataset need not be of these: what equals an earlier version is that version.
         """
         outcome = self.outcome("publish")
-        if outcome is None:
+        if outcome is None or "dataset" not in outcome:
             return None
         if "tables" not in outcome:  # of a cycle before these were kept
             return read_tables(resolve(self.warehouse, outcome["dataset"]))

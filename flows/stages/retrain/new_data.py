@@ -43,8 +43,9 @@ def uncounted_trees(warehouse: Warehouse, task: str) -> list[str]:
     are written last."""
     with connect_trusted(warehouse, ["trees", "traces", "behaviors"]) as con:
         rows = con.sql(
-            "SELECT tree_id FROM trees WHERE task = $1 AND tree_id NOT IN (SELECT tree_id FROM "
-            "traces JOIN behaviors USING (trace_id) WHERE tree_id IS NOT NULL) ORDER BY 1",
+            "SELECT tree_id FROM trees WHERE task = $1 AND status <> 'failed' "
+            "AND tree_id NOT IN (SELECT tree_id FROM traces JOIN behaviors USING (trace_id) "
+            "WHERE tree_id IS NOT NULL) ORDER BY 1",
             params=[task],
         )
         return rows.to_arrow_table()["tree_id"].to_pylist()

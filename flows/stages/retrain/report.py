@@ -196,6 +196,8 @@ def _words(stage: str, outcome: Row) -> str:
     if stage == "build":
         searched = f"{outcome['trees']} questions searched, {outcome.get('kept', 0)} traces kept"
         return "; ".join(filter(None, (searched, outcome.get("cost", ""))))
+    if stage == "publish" and "dataset" not in outcome:
+        return "nothing"
     if stage == "publish":
         return f"{outcome['dataset']}, {outcome['traces']} traces"
     if stage in ("sft", "grpo"):
@@ -380,8 +382,8 @@ def _commands(cycle: Cycle) -> tuple[tuple[str, str], ...]:
     """Return what leads further from here, and the command to type for it."""
     found = []
     before = decided_before(cycle)
-    if published := cycle.outcome("publish"):
-        dataset = published["dataset"]
+    published = cycle.outcome("publish")
+    if published and (dataset := published.get("dataset")):
         found += [("The dataset", f"vigorl dataset show {dataset}")]
         if before is not None and (old := before.outcome("publish")):
             found += [("Why it differs", f"vigorl dataset diff {old['dataset']} {dataset}")]

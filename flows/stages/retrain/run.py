@@ -46,7 +46,7 @@ class Ended:
     """How a call of `retrain` ended."""
 
     outcome: str
-    """promoted, refused, waiting, too_few, collapsed, nothing_new, too_soon or paused."""
+    """promoted, refused, waiting, too_few, collapsed, abandoned; nothing_new, too_soon, paused."""
     sentence: str
     cycle: Cycle | None = None
 
@@ -143,6 +143,23 @@ async def retrain_here(settings: RetrainSettings, report: Report) -> Ended:
         return str(row["name"])
 
     return await retrain(settings, Tools(train_here, report))
+
+
+def abandon(settings: RetrainSettings, reason: str) -> Ended:
+    """End the task's unfinished cycle without a decision; what it was about stays new.
+
+    Raises:
+        Problem: there is none.
+        LeaseHeld: a process is at it.
+    """
+    warehouse = Warehouse.at(settings.home)
+    with take_lease(warehouse, lease_name(settings.task)):
+        cycle = unfinished(warehouse, settings.task)
+        if cycle is None:
+            raise Problem(f"{settings.task} has no unfinished cycle")
+        ended = _end(cycle, "abandoned", reason)
+        write_report(cycle)
+        return ended
 
 
 def decided_again(settings: RetrainSettings, number: int) -> str:

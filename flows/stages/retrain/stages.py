@@ -12,7 +12,7 @@ import asyncio
 import json
 import math
 from collections.abc import Awaitable, Callable, Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from functools import partial
 
 import pyarrow.parquet as pq
@@ -34,12 +34,13 @@ from flows.settings import (
 )
 from flows.stages.build import build
 from flows.stages.corpus.passes import filter_corpus
-from flows.stages.curate import curate_trees, read_filters, refilter
+from flows.stages.curate import CURATION_BATCH, curate_trees, read_filters, refilter
 from flows.stages.evaluate import evaluate
 from flows.stages.forecast import Forecast, forecast_build
 from flows.stages.retrain.collapse import check_collapse
-from flows.stages.retrain.cycle import Cycle
+from flows.stages.retrain.cycle import Cycle, Tables
 from flows.stages.retrain.new_data import (
+    kept_traces,
     new_traces,
     questions_without_tree,
     uncounted_trees,
@@ -59,7 +60,7 @@ from warehouse.tables.delta import record_run
 from warehouse.tables.schema import Row
 from warehouse.versions.versions import ROWS, open_version, publish, resolve
 
-CONTROLS = ("format", "grounded")
+CONTROLS = ("format", "grounded", "pointed")
 """Figures of an evaluation that may not fall, beside accuracy."""
 
 
@@ -176,8 +177,9 @@ async def curate_left(
     """
     warehouse = cycle.warehouse
     record_run(warehouse, cycle.name, "curate", task=cycle.task)
-    if left := await asyncio.to_thread(uncounted_trees, warehouse, cycle.task):
-        await curate_trees(warehouse, cycle.name, left, filters)
+    left = await asyncio.to_thread(uncounted_trees, warehouse, cycle.task)
+    for start in range(0, len(left), CURATION_BATCH):
+        await curate_trees(warehouse, cycle.name, left[start : start + CURATION_BATCH], filters)
     if corpus:
         await refilter(warehouse, cycle.name, cycle.task, filters)
         await filter_corpus(warehouse, cycle.name, cycle.task, filters)
@@ -205,6 +207,9 @@ async def check_champion(cycle: Cycle, settings: RetrainSettings, tools: Tools) 
 async def publish_version(cycle: Cycle, settings: RetrainSettings, tools: Tools) -> Row:
     """Cut the dataset that this cycle trains on."""
     tables = await asyncio.to_thread(table_versions, cycle.warehouse)
+    if not await asyncio.to_thread(kept_traces, cycle.warehouse, cycle.task):
+        reason = "none of its traces may be trained on any more: they were revoked, or are gone"
+        return {"ends": {"outcome": "too_few", "reason": reason}}
     version = await asyncio.to_thread(
         publish, cycle.warehouse, f"{cycle.task}-cycle", _statement(cycle, settings)
     )
@@ -326,19 +331,43 @@ async def evaluate_both(cycle: Cycle, settings: RetrainSettings, tools: Tools) -
     champion_model = champion or _base_model(settings)
     models = {"champion": champion_model, "challenger": _need(cycle, "grpo")["model"]}
     found: Row = {"met": champion}
+    asked = await asyncio.to_thread(cycle.as_published, partial(_gate_questions, cycle, settings))
+    if not asked:
+        raise Problem(f"no question of the split {settings.gate_split} was there by then")
     for role, model in models.items():
         for control in (None, "blank"):
             chosen = EvaluateSettings.checked(
                 model=model, benchmark=cycle.task, split=settings.gate_split, control=control,
                 home=settings.home,
             )  # fmt: skip
-            outcome = await evaluate(chosen, report=tools.report, beside_no_zoom=False)
+            outcome = await evaluate(
+                chosen, report=tools.report, beside_no_zoom=False, question_ids=asked
+            )
             report = outcome.report
             figures = {name: each.value for name, each in report.figures["all"].items()}
             named = {"evaluation_id": report.evaluation_id, "model_id": report.model_id}
             row = {**named, "questions": len(report.questions), **figures}
+            if report.failed:
+                row["unanswered"] = report.failed
             found[f"{role}_{control}" if control else role] = row
     return found
+
+
+def _gate_questions(
+    cycle: Cycle, settings: RetrainSettings, versions: Tables | None, until: float | None
+) -> frozenset[str]:
+    """Return the ids of the gate's questions that were there when the cycle published.
+
+    The dataset was kept apart from these. One that came later may be about images that the
+    challenger has learned from; it counts from the next cycle on.
+    """
+    with connect_trusted(cycle.warehouse, ["questions"], versions) as con:
+        rows = con.sql(
+            "SELECT question_id FROM questions WHERE task = $1 AND split = $2 "
+            "AND ($3 IS NULL OR created_at <= to_timestamp($3))",
+            params=[cycle.task, settings.gate_split, until],
+        )
+        return frozenset(rows.to_arrow_table()["question_id"].to_pylist())
 
 
 async def decide_gate(cycle: Cycle, settings: RetrainSettings, tools: Tools) -> Row:
@@ -383,11 +412,15 @@ _WHAT: dict[GateOutcome, What] = {
 def compare(
     warehouse: Warehouse, found: Mapping[str, Row], policy: GatePolicy, attempt: int
 ) -> GateDecision:
-    """Decide from stored predictions; the same ones give the same decision."""
+    """Decide from stored predictions; the same ones give the same decision.
+
+    What the champion shows and the challenger never does (grounding, of one that cites no place)
+    counts as 0 of it.
+    """
     controls = {
-        name: (found["champion"][name], found["challenger"][name])
+        name: (found["champion"][name], found["challenger"].get(name, 0.0))
         for name in CONTROLS
-        if name in found["champion"] and name in found["challenger"]
+        if name in found["champion"]
     }
     blank = [found[f"{role}_blank"]["accuracy"] for role in ("champion", "challenger")]
     controls["blank"] = (blank[0], blank[1])
@@ -395,22 +428,28 @@ def compare(
         warehouse, *(found[r]["evaluation_id"] for r in ("champion", "challenger"))
     )
     if not paired:
-        raise Problem("the two evaluations have no question in common: nothing can be compared")
-    return decide(policy, paired, attempt, controls)
+        raise Problem("no answer of the champion can be graded: nothing can be compared")
+    decision = decide(policy, paired, attempt, controls)
+    if silent := found["challenger"].get("unanswered", 0):
+        said = f"{decision.reason}; {silent} questions that it left unanswered count as wrong"
+        return replace(decision, reason=said)
+    return decision
 
 
 def read_paired(warehouse: Warehouse, champion: str, challenger: str) -> list[Paired]:
-    """Read the scores of two evaluations, question by question; of those whose answers can be
-    graded, as the evaluations' own figures are."""
+    """Read the scores of two evaluations for each question that the champion answered.
+
+    Those whose answers can't be graded are left out, as of the evaluations' own figures. What the
+    challenger did not answer, for whatever reason, is wrong: it would win by silence otherwise.
+    """
     with connect_trusted(warehouse, ["predictions", "questions"]) as con:
         rows = con.sql(
             "SELECT question_id, any_value(image_ids) AS images, any_value(family) AS family, "
             "avg(score) FILTER (evaluation_id = $1) AS champion, "
-            "avg(score) FILTER (evaluation_id = $2) AS challenger "
+            "coalesce(avg(score) FILTER (evaluation_id = $2), 0.0) AS challenger "
             "FROM predictions JOIN questions USING (question_id) "
             "WHERE evaluation_id IN ($1, $2) GROUP BY question_id "
-            "HAVING bool_and(score IS NOT NULL) AND champion IS NOT NULL "
-            "AND challenger IS NOT NULL ORDER BY question_id",
+            "HAVING bool_and(score IS NOT NULL) AND champion IS NOT NULL ORDER BY question_id",
             params=[champion, challenger],
         ).to_arrow_table()
     found = rows.to_pylist()
