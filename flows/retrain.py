@@ -26,7 +26,7 @@ from flows.retrain_settings import RetrainSettings
 from flows.settings import TrainSettings
 from flows.stages.retrain.report import read_report
 from flows.stages.retrain.run import retrain as run_cycle
-from flows.stages.retrain.stages import Tools
+from flows.stages.retrain.tools import Tools
 from flows.teachers.trained import needs_gpu
 from warehouse.storage.lease import LeaseHeld
 

@@ -27,7 +27,7 @@ from mcts.coordinates import DECIMALS, Frame, SpaceKind, format_number
 from mcts.data import Point, Step, ZoomCall
 from mcts.places.decide import UNREAD, Place, Unread, is_share, places
 from mcts.places.dialects import other_dialects, read_dialect
-from mcts.places.pairs import LARGEST, find_pairs
+from mcts.places.pairs import LARGEST, find_pairs, says_image
 from mcts.places.sentences import says_again, sentence_ends, sentences
 from mcts.tool_calls.calls import read_call, write_call
 from mcts.tool_calls.views import Views
@@ -35,9 +35,10 @@ from mcts.tool_calls.views import Views
 __all__ = [
     "THOUGHT_BREAK", "ParseProblem", "ParsedResponse", "answer_points", "blocks", "fold_remark",
     "move_points", "parse", "points_in", "points_outside", "render", "replace_places", "revisits",
-    "sentences", "split_steps",
+    "sentences", "sole_point", "split_steps",
 ]  # fmt: skip
 
+_NUMBERS = re.compile(r"\d+")
 _IN_IMAGE = re.compile(r"\s+in\s+image\s+\d{1,3}\b", re.IGNORECASE)
 
 # One object as JSON writes it, alone in a list or in a block of code too.
@@ -213,6 +214,20 @@ def answer_points(answer: str, n_images: int | None = None) -> tuple[Point, ...]
         n_images: how many images the question has; None if it is not known.
     """
     return tuple(Point(p.x, p.y, max(p.image, 0)) for p in find_pairs(answer, n_images))
+
+
+def sole_point(answer: str, n_images: int | None = None) -> Point | None:
+    """Return the point of an answer that is one place and holds no other number, but its image's;
+    None of any other answer, which may say two places in two notations."""
+    pairs = find_pairs(answer, n_images)
+    if len(pairs) != 1:
+        return None
+    (pair,) = pairs
+    numbers = _NUMBERS.findall(answer[: pair.start] + " " + answer[pair.end :])
+    image = pair.image + 1
+    if any(int(number) != image for number in numbers) or (numbers and not says_image(answer)):
+        return None
+    return Point(pair.x, pair.y, max(pair.image, 0))
 
 
 def _point(place: Place) -> Point:

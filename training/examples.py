@@ -29,11 +29,11 @@ from mcts.data import Question, ResponseStyle, Trace, content_id
 from mcts.image_io import decode
 from mcts.teachers.control_tokens import first_mark
 from mcts.zoom.config import ZoomConfig
+from training.chat_templates import turns_of
 from training.errors import TrainingError
 from training.recipes import GrpoRecipe
 from training.rewards.question_column import question_column, zoom_column
 from training.students import Student, read_control_tokens
-from training.templates import turns_of
 from training.zoom_rows import DialogueProblem, Dialogues, post_hoc, zooms
 from warehouse.exports.dialogues import ConversationRenderer
 from warehouse.exports.files import BundleImages
@@ -48,6 +48,7 @@ from warehouse.storage.home import Warehouse
 from warehouse.tables.rows import read_image, read_objects, read_questions
 from warehouse.tables.schema import Row
 from warehouse.versions.bundle import question_of, read_rows, trace_of
+from warehouse.versions.unfit_questions import unfit_questions
 from warehouse.versions.versions import Version, read_tables
 
 _DECODED_IMAGES_KEPT = 128
@@ -250,10 +251,17 @@ def task_prompts(
     recipe: GrpoRecipe,
     limit: int | None = None,
 ) -> Examples:
-    """Return the questions of a task, in the order of their ids."""
-    questions = list(read_questions(warehouse, task, split=split, limit=limit))
+    """Return the questions of a task, in the order of their ids.
+
+    Those that were revoked, or that an evaluation set knows, are left out, as a version leaves out
+    their traces.
+    """
+    found = list(read_questions(warehouse, task, split=split, limit=limit))
+    unfit = unfit_questions(warehouse, [question.question_id for question in found])
+    questions = [question for question in found if question.question_id not in unfit]
     rates = _pass_rates(warehouse, questions, student, recipe)
     rows, left_out = _prompt_rows(warehouse, questions, rates, student, recipe)
+    left_out |= Counter(unfit.values())
     told = _told_rates(rates, student, recipe)
     prompts = Examples(
         rows, lambda image_id: read_image(warehouse, image_id), left_out, rates_text=told

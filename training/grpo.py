@@ -17,7 +17,7 @@ deviation (`scale_rewards`), and the loss is PPO's clipped ratio a token. It dep
 - an answer may begin with steps of a search, which are masked (`prefixes`);
 - the reward is in parts that no wrong answer can outweigh (`training.rewards.rewards`).
 
-A student that zooms is trained on whole episodes (`training.zoom_rollouts`): what it was shown is
+A student that zooms is trained on whole episodes (`training.zoom.rollouts`): what it was shown is
 masked, and so are episodes that hit a limit, where every call of theirs showed something.
 
 The same call again continues after a kill, or returns the model that is there.

@@ -6,7 +6,8 @@
     check_rollouts(trainer, prompts)                        # GRPO: sampler and trainer agree
     check_episodes(trainer, prompts)                        # the same, behind a crop as well
 
-- What the chat template renders is what the row says, thought by thought (`training.templates`).
+- What the chat template renders is what the row says, thought by thought
+  (`training.chat_templates`).
 - Every row's text has a place for each of its images, every image opens with the size that its
   points refer to, the processor makes as many tokens of it as the model expects, and nothing is
   longer than what the model or the recipe allows: nothing is ever cut off. A crop is rendered in
@@ -32,10 +33,10 @@ from mcts.tool_calls.calls import write_call
 from mcts.tool_calls.views import Views
 from training import trainers
 from training.batches.sft_batches import check_labels, check_pair_labels
+from training.chat_templates import PAD, ChatTemplate, check_row, image_turns, unknown_tags
 from training.errors import TrainingError
 from training.examples import Examples, decode_image
 from training.students import Student
-from training.templates import PAD, ChatTemplate, check_row, image_turns, unknown_tags
 from warehouse.tables.schema import Row
 
 OVERFIT_STEPS, OVERFIT_ROWS, OVERFIT_TO = 30, 4, 0.8

@@ -114,7 +114,7 @@ class TreeSettings(Section):
 
 
 class ZoomAlarmSettings(Section):
-    """When GRPO stops a training whose zooming is lost (`training.zoom_ledger`)."""
+    """When GRPO stops a training whose zooming is lost (`training.zoom.ledger`)."""
 
     batches: Annotated[int, Field(ge=0)] = Field(
         20, description="stop after so many batches with hardly a call; 0 never does"

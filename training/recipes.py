@@ -94,6 +94,13 @@ class _Recipe(Section):
             raise ValueError("only a recipe of response_style zoom has it")
         return zoom
 
+    @field_validator("lora")
+    @classmethod
+    def _adapts_language(cls, lora: Lora | None, info: ValidationInfo) -> Lora | None:
+        if lora is not None and info.data.get("freeze_vision") is False:
+            raise ValueError("adapters are of the language model alone: freeze_vision is true then")
+        return lora
+
     @field_validator("sharding")
     @classmethod
     def _merges_whole_weights(cls, sharding: str, info: ValidationInfo) -> str:
@@ -274,6 +281,13 @@ class GrpoRecipe(_Recipe):
         "before them, within the tokens that group chains would write",
     )
     tree: TreeSettings | None = Field(None, description="how, with sampling tree only")
+
+    @field_validator("turn_tokens")
+    @classmethod
+    def _has_turns(cls, tokens: int | None, info: ValidationInfo) -> int | None:
+        if tokens is not None and info.data.get("response_style") is not ResponseStyle.ZOOM:
+            raise ValueError("only answers of response_style zoom have turns")
+        return tokens
 
     @field_validator("loss_type")
     @classmethod

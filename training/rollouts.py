@@ -24,6 +24,7 @@ from statistics import fmean
 from typing import Any
 
 import torch
+from accelerate.utils import gather_object
 from torch import Tensor
 from trl.data_utils import prepare_multimodal_messages
 
@@ -361,8 +362,13 @@ class RolloutTrainer(ChunkedTrainer):
         return self._earned
 
     def _parts(self, inputs: Any, prompts: Any, completions: Any, ids: Any) -> Tensor:
-        """Return the parts of the answers' rewards, answers x parts, over all processes."""
+        """Return the parts of the answers' rewards, answers x parts, over all processes.
+
+        An answer that was cut off is masked from the loss, and has none: it is no member of its
+        group, whose others it would make look better than they are.
+        """
         mode = "train" if self._trains else "eval"
+        completions = self._whole(completions, ids)
         texts = [text_of(completion) for completion in completions]
         answered = [text.rstrip().endswith("</answer>") for text in texts]
         self._metrics[mode]["completions/points"].append(fmean(len(points_in(t)) for t in texts))
@@ -377,7 +383,22 @@ class RolloutTrainer(ChunkedTrainer):
             self._metrics[mode]["evidence/asked"].append(len(known))
             self._metrics[mode]["evidence/gain"].append(fmean(known or [0.0]))
             inputs = [{**row, "evidence": g} for row, g in zip(inputs, gains, strict=True)]
-        return super()._calculate_rewards(inputs, prompts, completions, ids)
+        scores: Tensor = super()._calculate_rewards(inputs, prompts, completions, ids)
+        if self.mask_truncated_completions:
+            cut = [own[-1] not in self.eos_token_ids for own in ids]
+            scores[torch.tensor(gather_object(cut), device=scores.device)] = torch.nan
+        return scores
+
+    def _whole(self, completions: Any, ids: Any) -> Any:
+        """Return the answers with the special tokens in them, which an evaluation reads as well;
+        TRL leaves them out, and an answer that has one would earn what it is not worth."""
+        processor: Any = self.processing_class
+        tokenizer = getattr(processor, "tokenizer", processor)
+        texts = [
+            tokenizer.decode(own[:-1] if own[-1] in self.eos_token_ids else own)
+            for own in ([int(token) for token in some] for some in ids)
+        ]
+        return [[{"role": "assistant", "content": text}] for text in texts]
 
     def _read(self, completion: Any, row: Row) -> ParsedCompletion:
         """Return an answer as the rewards read it."""

@@ -21,7 +21,13 @@ from training.examples import Examples
 from training.preflight import check_rows
 from training.recipes import Recipe
 from training.runs import Run, read_metrics
-from training.students import Student, load_model, open_student, with_text_tags
+from training.students import (
+    Student,
+    load_model,
+    open_student,
+    with_pixel_limit,
+    with_text_tags,
+)
 from training.trainers import TrainingReporter, train, training_template
 from warehouse.storage.home import Warehouse
 from warehouse.tables.schema import Row
@@ -69,7 +75,12 @@ def open_start(warehouse: Warehouse, recipe: Recipe, given: str | None) -> Itera
                 f"model {found.model_id} is a process reward model: it values steps, and no "
                 "training starts from it; name the student that it was made of"
             )
-        yield prepare_student(start, recipe)
+        prepared = prepare_student(start, recipe)
+        if getattr(recipe, "engine", "") == "vllm" and recipe.max_pixels is not None:
+            with with_pixel_limit(prepared) as limited:  # vLLM reads the folder by itself
+                yield limited
+        else:
+            yield prepared
 
 
 def prepare_student(start: Student, recipe: Recipe) -> Student:

@@ -43,6 +43,7 @@ from warehouse.storage.home import Warehouse
 from warehouse.versions.response_styles import PROMPTS
 
 _HUB_NAME = re.compile(r"[\w.-]+/[\w.-]+")
+_IMAGE_PROCESSOR_FILES = ("preprocessor_config.json", "processor_config.json")
 _TOKENIZER_FILES = (
     "tokenizer.json", "tokenizer_config.json", "added_tokens.json", "special_tokens_map.json",
 )  # fmt: skip
@@ -177,6 +178,26 @@ def with_text_tags(student: Student, tags: Sequence[str]) -> Iterator[Student]:
         found = replace(student, folder=folder)
         _check_text_tags(student, found, list(names))
         yield found
+
+
+@contextmanager
+def with_pixel_limit(student: Student) -> Iterator[Student]:
+    """Yield the student in a folder whose image processor resizes as the student's space says."""
+    most = student.space.max_pixels
+    with TemporaryDirectory(prefix="vigorl-pixels-") as made:
+        folder = Path(made)
+        for file in student.folder.iterdir():
+            if most is not None and file.name in _IMAGE_PROCESSOR_FILES:
+                config = json.loads(file.read_text("utf-8"))
+                for images in (config, config.get("image_processor")):
+                    if isinstance(images, dict) and isinstance(images.get("size"), dict):
+                        images["size"]["longest_edge"] = most
+                    if isinstance(images, dict) and "max_pixels" in images:
+                        images["max_pixels"] = most
+                (folder / file.name).write_text(json.dumps(config, indent=2), encoding="utf-8")
+            else:
+                (folder / file.name).symlink_to(file.resolve())
+        yield replace(student, folder=folder)
 
 
 def _renamed(value: Any, names: dict[str, str]) -> Any:

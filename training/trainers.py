@@ -7,7 +7,7 @@
 
 Every choice of TRL's that matters is made here: loss on the assistant's tokens only, nothing
 truncated, nothing packed, nothing uploaded, safetensors only. `PRIVATE_NAMES` lists what is used of
-TRL beyond its documented interface: by `training.rollouts`, `training.zoom_rollouts` and
+TRL beyond its documented interface: by `training.rollouts`, `training.zoom.rollouts` and
 `training.batches.log_probs`, which override its sampler and its forward pass, by
 `training.batches.evidence`, and by the functions at the end, through which `training.preflight`
 works.
@@ -20,9 +20,8 @@ import io
 import os
 import re
 import sys
-import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager, redirect_stdout
+from contextlib import contextmanager, redirect_stdout, suppress
 from dataclasses import dataclass
 from functools import wraps
 from typing import Any
@@ -35,7 +34,8 @@ from training.examples import Examples
 from training.recipe_sections import TreeSettings
 from training.recipes import DpoRecipe, GrpoRecipe, Recipe, SftRecipe
 from training.rewards.rewards import Rewards
-from training.runs import Run, mark_complete, process_count, read_metrics
+from training.run_callbacks import AlreadyTrained, run_callbacks
+from training.runs import Run, process_count, read_metrics
 from training.vision_cache import FeatureCache, cache_image_features
 from warehouse.tables.schema import Row
 
@@ -95,13 +95,15 @@ def sft_trainer(
     from trl import SFTConfig, SFTTrainer
 
     length: Row = {"max_steps": recipe.steps} if recipe.steps else {}
-    args = SFTConfig(
-        **common_arguments(run, recipe, recipe.batch),
-        **length,
-        num_train_epochs=recipe.epochs,
-        assistant_only_loss=True,
-        max_length=None,  # truncation would drop image tokens; `check_rows` refuses too long a row
-        packing=False,
+    args = one_device(
+        SFTConfig(
+            **common_arguments(run, recipe, recipe.batch),
+            **length,
+            num_train_epochs=recipe.epochs,
+            assistant_only_loss=True,
+            max_length=None,  # truncation would drop image tokens; `check_rows` refuses such a row
+            packing=False,
+        )
     )
     freeze_vision(model, recipe)
     trainer = SFTTrainer(
@@ -109,7 +111,7 @@ def sft_trainer(
         args=args,
         train_dataset=examples.dataset(),
         processing_class=processor,
-        callbacks=run_callbacks(run, reporter),
+        callbacks=run_callbacks(run, reporter.progress),
         peft_config=lora_config(recipe),
     )
     trainer.data_collator = SftBatches(trainer.data_collator, processor)
@@ -132,14 +134,16 @@ def dpo_trainer(
 
     length: Row = {"max_steps": recipe.steps} if recipe.steps else {}
     losses = {recipe.loss: 1.0} | ({"sft": recipe.sft_weight} if recipe.sft_weight else {})
-    args = DPOConfig(
-        **common_arguments(run, recipe, recipe.batch, sequences=2),
-        **length,
-        num_train_epochs=recipe.epochs,
-        beta=recipe.beta,
-        loss_type=list(losses),
-        loss_weights=list(losses.values()),
-        max_length=None,  # truncation would drop image tokens; `check_rows` refuses too long a row
+    args = one_device(
+        DPOConfig(
+            **common_arguments(run, recipe, recipe.batch, sequences=2),
+            **length,
+            num_train_epochs=recipe.epochs,
+            beta=recipe.beta,
+            loss_type=list(losses),
+            loss_weights=list(losses.values()),
+            max_length=None,  # truncation would drop image tokens; `check_rows` refuses such a row
+        )
     )
     cache = freeze_vision(model, recipe)
     trainer = DPOTrainer(
@@ -147,7 +151,7 @@ def dpo_trainer(
         args=args,
         train_dataset=pairs,
         processing_class=processor,
-        callbacks=run_callbacks(run, reporter),
+        callbacks=run_callbacks(run, reporter.progress),
         peft_config=lora_config(recipe),
     )
     if cache is not None and trainer.ref_model is not None:
@@ -188,8 +192,8 @@ def grpo_trainer(
     from training.rollouts import RolloutTrainer
     from training.trees.tree_rollouts import TreeTrainer
     from training.trees.zoom_trees import ZoomTreeTrainer
-    from training.zoom_ledger import ZoomAlarm
-    from training.zoom_rollouts import ZoomTrainer
+    from training.zoom.ledger import ZoomAlarm
+    from training.zoom.rollouts import ZoomTrainer
 
     zooms = recipe.response_style is ResponseStyle.ZOOM
     cache = freeze_vision(model, recipe)
@@ -200,7 +204,7 @@ def grpo_trainer(
         reward_funcs=list(rewards.functions),
         train_dataset=prompts.dataset(),
         processing_class=processor,
-        callbacks=run_callbacks(run, reporter),
+        callbacks=run_callbacks(run, reporter.progress),
         peft_config=lora_config(recipe),
     )
     trainer.local = trainer.chunked = recipe.engine == "local"
@@ -241,25 +245,27 @@ def _grpo_config(run: Run, recipe: GrpoRecipe, weights: list[float]) -> Any:
     arguments = common_arguments(run, recipe, answers)
     # A checkpoint within a batch would be gone on from with answers that were trained on before.
     arguments["save_steps"] = -(-recipe.save_every // recipe.updates) * recipe.updates
-    return GRPOConfig(
-        **arguments,
-        **vllm,
-        max_steps=recipe.steps,
-        num_generations=recipe.group,
-        generation_batch_size=answers * recipe.updates,
-        max_completion_length=recipe.max_completion,
-        temperature=recipe.temperature,
-        top_p=recipe.top_p,
-        top_k=0,
-        beta=recipe.beta,
-        epsilon=recipe.epsilon,
-        epsilon_high=recipe.epsilon_high,
-        loss_type=recipe.loss_type,
-        scale_rewards=recipe.scale_rewards,
-        reward_weights=weights,
-        shuffle_dataset=recipe.curriculum == "none",
-        mask_truncated_completions=not zooms,  # whose trainer masks more than those
-        generation_kwargs=_turn_limits(recipe) if zooms else None,
+    return one_device(
+        GRPOConfig(
+            **arguments,
+            **vllm,
+            max_steps=recipe.steps,
+            num_generations=recipe.group,
+            generation_batch_size=answers * recipe.updates,
+            max_completion_length=recipe.max_completion,
+            temperature=recipe.temperature,
+            top_p=recipe.top_p,
+            top_k=0,
+            beta=recipe.beta,
+            epsilon=recipe.epsilon,
+            epsilon_high=recipe.epsilon_high,
+            loss_type=recipe.loss_type,
+            scale_rewards=recipe.scale_rewards,
+            reward_weights=weights,
+            shuffle_dataset=recipe.curriculum == "none",
+            mask_truncated_completions=not zooms,  # whose trainer masks more than those
+            generation_kwargs=_turn_limits(recipe) if zooms else None,
+        )
     )
 
 
@@ -282,7 +288,7 @@ def train(run: Run, trainer: Any, reporter: TrainingReporter) -> Any:
 
     # The checks before may have used random numbers. Processes that sample share groups.
     set_seed(trainer.args.seed, device_specific=run.plan.kind == "grpo")
-    with _lost_peers_named(trainer):
+    with _lost_peers_named(trainer), suppress(AlreadyTrained):
         trainer.train(resume_from_checkpoint=str(checkpoint) if checkpoint else None)
     if trainer.is_fsdp_enabled or trainer.is_deepspeed_enabled:
         trainer.save_model(str(run.gathered))  # every process takes part
@@ -329,6 +335,13 @@ def freeze_vision(model: Any, recipe: Recipe) -> FeatureCache | None:
     # On a GPU the tower is fast and memory is short.
     cached = model.device.type == "cpu" and hasattr(base, "get_image_features")
     return cache_image_features(model) if cached else None
+
+
+def one_device(config: Any) -> Any:
+    """Have a process train on one device: Hugging Face's trainer would spread the batch, times the
+    number of GPUs, over all that it sees, and images are no rows that it could share out."""
+    config._n_gpu = min(config.n_gpu, 1)
+    return config
 
 
 def common_arguments(run: Run, recipe: Recipe, batch: int, sequences: int = 1) -> Row:
@@ -438,32 +451,6 @@ def _on_stderr(method: Callable[..., Any]) -> Callable[..., Any]:
         return returned
 
     return quiet
-
-
-def run_callbacks(run: Run, reporter: TrainingReporter) -> list[Any]:
-    from accelerate import PartialState
-    from transformers import TrainerCallback
-
-    before = max((row.get("seconds", 0.0) for row in read_metrics(run.metrics_file)), default=0.0)
-    began = time.monotonic()
-
-    class RunCallback(TrainerCallback):
-        """Writes metrics as they come, and marks checkpoints that are complete."""
-
-        def on_log(self, args: Any, state: Any, control: Any, logs: Any = None, **_: Any) -> None:
-            if not state.is_world_process_zero or not logs:
-                return
-            metrics = {k: v for k, v in logs.items() if isinstance(v, int | float)}
-            seconds = round(before + time.monotonic() - began, 3)  # over all starts of the run
-            run.log({"step": state.global_step, "seconds": seconds, **metrics})
-            reporter.progress(state.global_step, state.max_steps, metrics)
-
-        def on_save(self, args: Any, state: Any, control: Any, **_: Any) -> None:
-            PartialState().wait_for_everyone()  # each process writes its random state into it
-            if state.is_world_process_zero:
-                mark_complete(run.checkpoints / f"checkpoint-{state.global_step}")
-
-    return [RunCallback()]
 
 
 def prepare_batch(trainer: Any, rows: list[Row]) -> Row:

@@ -26,7 +26,7 @@ from typing import Any
 from curation.grading.grade import grade
 from mcts.coordinates import CoordinateSpace, Dialect, Frame, SpaceKind
 from mcts.data import AnswerKind, Box, Image, Point, Question
-from mcts.parsing import answer_points, parse
+from mcts.parsing import parse, sole_point
 
 _NUMBER = r"(-?\d+(?:\.\d+)?)"
 _IN_IMAGE = r"(?: in image (\d+))?"
@@ -212,10 +212,10 @@ def _kind_of(golds: Sequence[str]) -> AnswerKind:
 
 
 def _score_place(golds: Sequence[str], kind: AnswerKind, answer: str | None, unit: int) -> float:
-    points = answer_points(answer or "")
-    if len(points) != 1:
+    point = sole_point(answer or "")
+    if point is None:
         return 0.0
-    x, y = points[0].x / unit, points[0].y / unit
+    x, y = point.x / unit, point.y / unit
     form, shape = (_POINT, "point (x, y)")
     if kind is AnswerKind.BOX:
         form, shape = (_BOX, "box (x1, y1, x2, y2)")
@@ -228,7 +228,7 @@ def _score_place(golds: Sequence[str], kind: AnswerKind, answer: str | None, uni
             hit = a - _NEAR <= x <= c + _NEAR and b - _NEAR <= y <= d + _NEAR
         else:
             hit = math.hypot(_share(x - a, c), _share(y - b, d)) <= 1 + _NEAR
-        if hit and points[0].image == int(match[5] or 1) - 1:
+        if hit and point.image == int(match[5] or 1) - 1:
             return 1.0
     return 0.0
 

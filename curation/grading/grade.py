@@ -23,7 +23,7 @@ from curation.grading.lead_ins import without_variable
 from curation.grading.normalize import normalize
 from mcts.coordinates import DECIMALS
 from mcts.data import AnswerKind, Box, Grade, Point, Question
-from mcts.parsing import answer_points
+from mcts.parsing import sole_point
 
 VOTE_RADIUS = 0.01
 """Share of an image's longer side within which points have one vote."""
@@ -138,8 +138,7 @@ def _grade_text(question: Question, answer: str) -> Grade:
 
 
 def _answer_point(question: Question, answer: str) -> Point | None:
-    points = answer_points(answer, len(question.images))
-    return points[0] if len(points) == 1 else None
+    return sole_point(answer, len(question.images))
 
 
 def _grade_box(question: Question, answer: str) -> Grade:

@@ -161,7 +161,7 @@ def find_pairs(text: str, n_images: int | None = None) -> list[Pair]:
     if not found:
         return []
     ends = sentence_ends(text)
-    images = _Images(text, found, ends, n_images) if _says_image(text) else None
+    images = _Images(text, found, ends, n_images) if says_image(text) else None
     starts = [match.start() for match in found[1:]]
     pairs, behind = [], 0  # the pair before ends there
     for match, following in zip(found, [*starts, len(text)], strict=True):
@@ -176,7 +176,8 @@ def find_pairs(text: str, n_images: int | None = None) -> list[Pair]:
     return pairs
 
 
-def _says_image(text: str) -> bool:
+def says_image(text: str) -> bool:
+    """Return whether a text has a word for an image, in any language that is read."""
     lowered = text.lower()
     for word in _SAYS_IMAGE_IN_ASCII if text.isascii() else _SAYS_IMAGE:
         if word in lowered:

@@ -14,8 +14,8 @@ from mcts.teachers.base import Message, Request, TextPart
 from mcts.teachers.checkpoints import observation_role
 from mcts.teachers.control_tokens import HiddenMarks, control_tokens, first_mark
 from mcts.teachers.local.checkpoint import Checkpoint
+from training.chat_templates import ChatTemplate, check_row
 from training.errors import TrainingError
-from training.templates import ChatTemplate, check_row
 from training.trainers import training_template
 from vigorl_nano import BASE
 

@@ -117,6 +117,13 @@ BOX = question(AnswerKind.BOX, boxes=(Box(10, 10, 20, 20), Box(100, 100, 120, 12
         ("[15, 15]", 0),
         ("(15, 15, 16, 16)", 0),
         ("(115, 15)", 0),
+        ("[700, 700] (15, 15)", 0),
+        ("(15, 15) or 700 700", 0),
+        ("2 (15, 15)", 0),
+        ("The point is (15, 15).", 1),
+        ("(15, 15) in image 1", 1),
+        ("in the first image, (15, 15)", 1),
+        ("(15, 15) in image 1, not 7", 0),
     ],
 )
 def test_a_point_must_lie_in_a_gold_box_edges_included(answer, score):

@@ -7,7 +7,7 @@ import asyncio
 import pytest
 
 from flows.retrain_settings import RetrainSettings
-from flows.stages.retrain import collapse, stages
+from flows.stages.retrain import collapse, gate
 from flows.stages.retrain.came_in import read_came_in
 from flows.stages.retrain.collapse import check_collapse
 from flows.stages.retrain.cycle import Cycle, begin_cycle
@@ -105,13 +105,13 @@ def test_the_gate_compares_with_who_is_champion_by_then(warehouse, monkeypatch):
     async def again(*_):
         return found("best")
 
-    monkeypatch.setattr(stages, "evaluate_both", again)
+    monkeypatch.setattr(gate, "evaluate_both", again)
     cycle = begin_cycle(warehouse, "sat2", {"questions": 1, "traces": 1, "settings": {}})
     cycle.store("publish", {"dataset": "sat2-cycle@v1"})
     cycle.store("evaluate", found("old"))
     decide(warehouse, Decision("sat2", "best@1", "promoted", "by hand", "anna"))
     settings = RetrainSettings.checked(task="sat2", sft_recipe="nano-sft", home=warehouse.root)
-    outcome = asyncio.run(stages.decide_gate(cycle, settings, None))
+    outcome = asyncio.run(gate.decide_gate(cycle, settings, None))
     assert outcome["outcome"] == "refused" and champion_id(warehouse, "sat2") == "best@1"
     assert cycle.outcome("evaluate")["met"] == "best@1"
     assert query(warehouse, "FROM promotions").num_rows == 3

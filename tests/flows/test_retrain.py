@@ -14,8 +14,10 @@ from flows.retrain_settings import RetrainSettings
 from flows.settings import Problem
 from flows.stages.forecast import Forecast, Range
 from flows.stages.retrain.cycle import Cycle, begin_cycle, cycles, lease_name, unfinished
+from flows.stages.retrain.gate import decide_gate
 from flows.stages.retrain.new_data import new_traces, questions_without_tree
-from flows.stages.retrain.stages import Tools, affordable, decide_gate, shared_out
+from flows.stages.retrain.stages import affordable, shared_out
+from flows.stages.retrain.tools import Tools
 from mcts.budget import Usage
 from tests.flows.test_cli import run, searched
 from tests.support.fixtures import sat_rows, unlike_rows, write_sat
@@ -254,7 +256,7 @@ def test_a_cycle_that_cannot_go_on_is_abandoned_and_the_next_has_its_data(home, 
     warehouse = Warehouse.at(str(home))
     new = len(new_traces(warehouse, "sat2"))
     cycle = begin_cycle(warehouse, "sat2", {"questions": 0, "traces": new, "settings": {}})
-    cycle.store("build", {"traces": new})
+    cycle.store("build", {"traces": new, "trees": 0})
     given = ("retrain", "sat2", "--sft-recipe", "nano-sft", "--abandon", "out of memory")
     with take_lease(warehouse, lease_name("sat2")):
         assert run(*given, home=home) == 2

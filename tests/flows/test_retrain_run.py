@@ -20,7 +20,7 @@ from flows.stages.retrain import run as running
 from flows.stages.retrain import usable as checks
 from flows.stages.retrain.cycle import STAGES, Cycle, begin_cycle, cycles, unfinished
 from flows.stages.retrain.run import Ended, decided_again, go_on, retrain, retrain_here
-from flows.stages.retrain.stages import Paused, Tools
+from flows.stages.retrain.tools import Paused, Tools
 from training.errors import TrainingError
 from warehouse.storage.home import Warehouse
 from warehouse.storage.lease import LeaseHeld, take_lease

@@ -19,22 +19,18 @@ from curation.scores.gate import GateOutcome, GatePolicy
 from flows.retrain_settings import RetrainSettings
 from flows.settings import BuildSettings, FieldProblem, Problem
 from flows.stages.forecast import Forecast, Range
-from flows.stages.retrain import stages
+from flows.stages.retrain import gate, stages
 from flows.stages.retrain.collapse import _searched, _words
 from flows.stages.retrain.cycle import Cycle, begin_cycle
-from flows.stages.retrain.stages import (
-    Paused,
-    Tools,
+from flows.stages.retrain.gate import (
     _base_model,
-    build_new,
     compare,
     decide_gate,
     evaluate_both,
-    measure_student,
     read_paired,
-    train_grpo,
-    train_sft,
 )
+from flows.stages.retrain.stages import build_new, measure_student, train_grpo, train_sft
+from flows.stages.retrain.tools import Paused, Tools
 from mcts.budget import Usage
 from mcts.data import AnswerKind, Image, Question
 from training.recipes import load_recipe
@@ -312,7 +308,7 @@ def test_both_models_answer_the_gates_questions_with_images_and_blank(
             )
         )  # fmt: skip
 
-    monkeypatch.setattr(stages, "evaluate", evaluate)
+    monkeypatch.setattr(gate, "evaluate", evaluate)
     cycle.store("grpo", {"model": "m2"})
     if champion:
         promote(cycle, champion)
@@ -348,8 +344,8 @@ def test_models_are_compared_by_answers_and_by_the_controls_that_the_champion_ha
 ) -> None:
     asked: list[Any] = []
     paired: list[str] = ["a pair"]
-    monkeypatch.setattr(stages, "read_paired", lambda _, *ids: asked.append(ids) or paired)
-    monkeypatch.setattr(stages, "decide", lambda *given: given)
+    monkeypatch.setattr(gate, "read_paired", lambda _, *ids: asked.append(ids) or paired)
+    monkeypatch.setattr(gate, "decide", lambda *given: given)
     found = evaluations(format=0.9)
     found["champion"]["grounded"] = 0.8
     given: Any = compare(cycle.warehouse, found, GatePolicy(), 3)
@@ -382,7 +378,7 @@ def test_a_decision_is_recorded_once_with_its_numbers(
             gain=difference([1.0, 0.0], [0.0, 0.0], [0, 1]), families={"left": 0.1},
         )  # fmt: skip
 
-    monkeypatch.setattr(stages, "compare", compare)
+    monkeypatch.setattr(gate, "compare", compare)
     first = asyncio.run(decide_gate(cycle, settings(alpha=0.04), tools()))
     assert (first["outcome"], first["reason"], first["model"]) == ("waiting", "luck", "m@1")
     assert (first["attempt"], first["p"], first["allowed"], first["enough"]) == (1, 0.2, 0.025, 70)

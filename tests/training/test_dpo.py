@@ -16,6 +16,7 @@ from curation.traces.preferences import preference_pairs
 from mcts.data import Verdict
 from tests.support.trained import logged, warehouse_with_traces
 from training import preflight
+from training.chat_templates import ChatTemplate
 from training.errors import TrainingError
 from training.examples import Examples
 from training.preferences.dpo import train_dpo
@@ -24,7 +25,6 @@ from training.recipes import DpoRecipe, load_recipe
 from training.run_training import prepare_student
 from training.runs import Plan, open_run
 from training.students import load_model, open_student
-from training.templates import ChatTemplate
 from training.trainers import TrainingReporter, dpo_trainer, training_template
 from vigorl_nano import BASE
 from warehouse.lineage.lineage import Walker

@@ -24,6 +24,7 @@ from training.examples import (
 )
 from training.grpo import reward_of, train_grpo
 from training.recipes import GrpoRecipe
+from training.rewards.question_column import read_question
 from training.rewards.rewards import make_rewards
 from training.rollouts import RATIO, check_ratio
 from training.run_training import prepare_student
@@ -59,7 +60,7 @@ def trainer_for(made: Warehouse, recipe: GrpoRecipe, name: str) -> tuple[Any, An
 
 
 def test_grpo_runs_logs_its_parts_and_moves_the_language_model(made: Warehouse) -> None:
-    row = train_grpo(made, grpo("steps=2", ALL), task="sat2")
+    row = train_grpo(made, grpo("steps=2", "max_completion=256", ALL), task="sat2")
     assert row is not None and row["dataset"] is None
     first, second = (figures for figures in logged(made, row) if "loss" in figures)
     for name in (
@@ -382,3 +383,34 @@ def test_an_interrupted_training_goes_on_from_its_checkpoint_to_the_same_step(
     assert row is not None and "going on after step 2" in messages
     assert not [line for line in messages if line.startswith("sampler")], "checked only once"
     assert [r["step"] for r in logged(made, row) if "loss" in r] == [1, 2, 3, 4]
+
+
+def test_an_answer_that_was_cut_off_is_no_member_of_its_group_and_controls_are_read(
+    made: Warehouse, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """TRL masks it from the loss and counts its 0, which makes all others look good. It also leaves
+    special tokens out of what rewards read, and an evaluation does not."""
+    sizes = ("steps=1", "questions=1", "group=5", "micro_batch=5", "max_completion=256")
+    recipe = grpo(*sizes, "trackers=[]", ALL)
+    trainer, _ = trainer_for(made, recipe, "cut-off")
+    tokenizer = trainer.processing_class.tokenizer
+    row = trainer.train_dataset[0]
+    graded = read_question(row["question"]).question
+    wrong = next(choice for choice in graded.choices if choice not in graded.answers)
+    steps = "".join(f"<think>It is at ({x}, 500), number {x}.</think>\n" for x in (100, 400, 700))
+    said = {"wrong": f"{steps}<answer>{wrong}</answer><|im_end|>", "cut": steps}
+    said["right"] = f"{steps}<answer>{graded.answers[0]}</answer><|im_end|>"
+    said["odd"] = f"{steps}<answer>{graded.answers[0]}<|im_start|></answer><|im_end|>"
+
+    def advantages(*names: str) -> list[float]:
+        ids = [tokenizer(said[name], add_special_tokens=False)["input_ids"] for name in names]
+        monkeypatch.setattr(trainer, "_generate_single_turn", lambda *given, **more: (ids, None))
+        trainer.model.train()
+        found = trainer._generate_and_score_completions([row] * len(names))
+        return [round(float(value), 2) for value in found["advantages"]]
+
+    assert advantages("wrong", "wrong", "wrong", "wrong", "cut") == [0.0] * 5
+    assert trainer._metrics["train"]["groups/dead_first"][-1] == 1.0
+    assert advantages("right", "wrong", "wrong", "wrong", "cut")[1:] == [-0.5, -0.5, -0.5, 0.0]
+    right, odd, *_ = advantages("right", "odd", "wrong", "wrong", "wrong")
+    assert right > 0 > odd, "an evaluation does not read its answer as an option"

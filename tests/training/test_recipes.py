@@ -289,6 +289,15 @@ def test_a_share_is_one_at_most(tmp_path: Path, kind: str, field: str, most: flo
         bare(tmp_path, kind, f"{field}={most + 0.1}")
 
 
+def test_a_field_that_would_do_nothing_is_refused() -> None:
+    with pytest.raises(TrainingError, match="adapters are of the language model alone"):
+        load_recipe("nano-sft", ["freeze_vision=false", "lora.rank=4"])
+    load_recipe("nano-sft", ["freeze_vision=false"])
+    with pytest.raises(TrainingError, match="only answers of response_style zoom have turns"):
+        load_recipe("nano-grpo", ["turn_tokens=7"])
+    load_recipe("nano-zoom-grpo", ["turn_tokens=7"])
+
+
 def test_cispo_wants_a_weight_where_others_have_a_clip() -> None:
     with pytest.raises(TrainingError, match="largest weight of a token"):
         load_recipe("nano-grpo", ["loss_type=cispo"])

@@ -19,11 +19,11 @@ from tokenizers.pre_tokenizers import WhitespaceSplit
 from transformers import AutoTokenizer
 
 from tests.support.trained import sft, warehouse_with_traces
+from training.chat_templates import unknown_tags
 from training.errors import TrainingError
 from training.run_training import open_start
 from training.sft import train_sft
 from training.students import Student, load_model, open_student, with_text_tags
-from training.templates import unknown_tags
 from training.trainers import TrainingReporter
 from vigorl_nano import BASE
 from warehouse.models import open_model

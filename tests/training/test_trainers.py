@@ -45,13 +45,13 @@ def test_the_installed_trl_has_every_private_name_that_is_used(trainer: str) -> 
 def test_private_names_are_listed_and_used_behind_the_door_only() -> None:
     from training.batches.log_probs import ChunkedTrainer
     from training.rollouts import PromptEncoder, RolloutTrainer
-    from training.zoom_rollouts import ZoomTrainer
+    from training.zoom.rollouts import ZoomTrainer
 
     listed = {name for names in PRIVATE_NAMES.values() for name in names}
-    files = Path(str(training.__file__)).parent.rglob("*.py")
-    texts = {file.name: file.read_text("utf-8") for file in files}
+    root = Path(str(training.__file__)).parent
+    texts = {str(f.relative_to(root)): f.read_text("utf-8") for f in root.rglob("*.py")}
     of_a_trainer = {name: set(re.findall(r"trainer\.(_\w+)", text)) for name, text in texts.items()}
-    both = texts["rollouts.py"] + texts["zoom_rollouts.py"] + texts["log_probs.py"]
+    both = texts["rollouts.py"] + texts["zoom/rollouts.py"] + texts["batches/log_probs.py"]
     overridden = set(re.findall(r"(?:self|super\(\))\.(_\w+)", both))
     trainers = {*vars(ChunkedTrainer), *vars(RolloutTrainer), *vars(ZoomTrainer)}
     overridden |= listed & trainers
@@ -59,8 +59,8 @@ def test_private_names_are_listed_and_used_behind_the_door_only() -> None:
     own |= {*vars(PromptEncoder), *PromptEncoder.__annotations__}
     overridden -= own - listed
     users = {name: used for name, used in of_a_trainer.items() if used}
-    assert sorted(users) == ["evidence.py", "trainers.py"]
-    assert users["trainers.py"] | users["evidence.py"] | overridden == listed
+    assert sorted(users) == ["batches/evidence.py", "trainers.py"]
+    assert users["trainers.py"] | users["batches/evidence.py"] | overridden == listed
 
 
 # ---- what TRL is told ---------------------------------------------------------------------------

@@ -18,7 +18,7 @@ from tests.support.scripted_student import look, say
 from training.rewards.question_column import question_column, zoom_column
 from training.rewards.rewards import PRESETS, make_rewards
 from training.trainers import offline
-from training.zoom_environment import ZoomEnvironment
+from training.zoom.environment import ZoomEnvironment
 from vigorl_nano import BASE
 
 SPACE = CoordinateSpace.qwen3_vl()

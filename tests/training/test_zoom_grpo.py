@@ -19,8 +19,8 @@ from training.grpo import train_grpo
 from training.recipes import GrpoRecipe
 from training.students import open_student
 from training.trainers import TrainingReporter
-from training.zoom_episodes import EpisodeEnd, Observer
-from training.zoom_rollouts import ZoomTrainer, check_images
+from training.zoom.episodes import EpisodeEnd, Observer
+from training.zoom.rollouts import ZoomTrainer, check_images
 from vigorl_nano import BASE
 from warehouse.storage.home import Warehouse
 

@@ -21,7 +21,7 @@ from training.rewards.question_column import (
     zoom_column,
 )
 from training.rewards.rewards import PRESETS, distinct_places, make_rewards
-from training.zoom_ledger import CALL_RATE, FORCED, GAIN, ZoomAlarm, ZoomLedger
+from training.zoom.ledger import CALL_RATE, FORCED, GAIN, ZoomAlarm, ZoomLedger
 
 SPACE = CoordinateSpace.qwen3_vl()
 ZOOM = ZoomConfig(Lens(100, 196))

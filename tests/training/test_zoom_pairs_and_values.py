@@ -13,6 +13,7 @@ import pytest
 from curation.traces.preferences import PreferencePair, preference_pairs
 from tests.flows.test_cli import run
 from training.batches.sft_batches import check_pair_labels
+from training.chat_templates import ChatTemplate
 from training.errors import TrainingError
 from training.examples import Examples
 from training.preferences.dpo import train_dpo
@@ -22,7 +23,6 @@ from training.run_training import prepare_student
 from training.runs import Plan, open_run
 from training.sft import zooming
 from training.students import load_model, open_student
-from training.templates import ChatTemplate
 from training.trainers import TrainingReporter, dpo_trainer, training_template
 from training.values.model import NO_TARGET
 from training.values.prm import line_examples

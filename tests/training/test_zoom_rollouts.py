@@ -9,8 +9,8 @@ import pytest
 import torch
 
 from training.errors import TrainingError
-from training.zoom_episodes import EpisodeEnd
-from training.zoom_rollouts import ZoomTrainer, check_images
+from training.zoom.episodes import EpisodeEnd
+from training.zoom.rollouts import ZoomTrainer, check_images
 
 EOS, IMAGE, VIDEO, STOP = 1, 2, 3, 4
 TRAINER: Any = SimpleNamespace(

@@ -38,13 +38,13 @@ from mcts.zoom.render import render_crop
 from tests.support.trained import publish_dialogues, sft, warehouse_with_traces
 from training import preflight
 from training.batches.sft_batches import check_labels
+from training.chat_templates import ChatTemplate
 from training.errors import TrainingError
 from training.examples import Examples, image_reader, sft_examples
 from training.run_training import prepare_student
 from training.runs import Plan, open_run
 from training.sft import train_sft, zooming
 from training.students import Student, load_model, open_student
-from training.templates import ChatTemplate
 from training.trainers import TrainingReporter, sft_trainer
 from training.zoom_rows import DialogueProblem, Dialogues, shown_lens, with_zoom
 from warehouse.models import open_model

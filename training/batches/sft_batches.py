@@ -14,9 +14,9 @@ from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 from mcts.data import ResponseStyle
+from training.chat_templates import PAD, ChatTemplate, check_row
 from training.errors import TrainingError
 from training.examples import Examples
-from training.templates import PAD, ChatTemplate, check_row
 from warehouse.tables.schema import Row
 
 _IGNORED = -100

@@ -17,6 +17,7 @@ from contextlib import ExitStack
 from typing import Any
 
 from mcts.data import content_id
+from training.chat_templates import ChatTemplate
 from training.examples import Examples
 from training.preferences.pairs import pair_dataset, pair_examples
 from training.preflight import check_dpo
@@ -24,7 +25,6 @@ from training.recipes import DpoRecipe
 from training.run_training import Checks, open_start, run_training
 from training.runs import Plan, open_run
 from training.sft import as_dialogues
-from training.templates import ChatTemplate
 from training.trainers import TrainingReporter, dpo_trainer, training_template
 from warehouse.storage.home import Warehouse
 from warehouse.tables.schema import Row

@@ -24,6 +24,7 @@ from typing import Any
 from curation.traces.preferences import PreferencePair, preference_pairs
 from mcts.data import Question, ResponseStyle
 from mcts.tree import Tree
+from training.chat_templates import ChatTemplate, check_row
 from training.errors import TrainingError
 from training.examples import (
     TRAINED_SPLITS,
@@ -35,7 +36,6 @@ from training.examples import (
 )
 from training.recipes import DpoRecipe
 from training.students import Student, read_control_tokens
-from training.templates import ChatTemplate, check_row
 from training.zoom_rows import DialogueProblem, Dialogues
 from warehouse.exports.dialogues import ConversationRenderer
 from warehouse.query.read_back import read_dropped, read_trees

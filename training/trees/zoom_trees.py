@@ -6,7 +6,7 @@
 
 A step of the tree is a turn, with what its call showed behind it. So a fork is another way on from
 a crop: another look, or another reading of it. What was shown costs nothing of a tree's budget and
-is masked, and so are episodes that hit a limit, as in `training.zoom_rollouts`. Forks, advantages
+is masked, and so are episodes that hit a limit, as in `training.zoom.rollouts`. Forks, advantages
 and seeds are those of `training.trees.tree_rollouts`; a place is gone on from by writing its turns
 again, which shows the same crops. The ledger, its alarms and the control with noise are of the
 chains from each question: forks stand behind calls, so a tree's leaves call more than its student.
@@ -24,8 +24,8 @@ from training.evaluation.controls import noise_crop
 from training.rollouts import CAPACITY
 from training.trees.rollout_tree import RolloutTree, SampledStep
 from training.trees.tree_rollouts import Growth, TreeTrainer, first_wave
-from training.zoom_episodes import Observer, SampledEpisode
-from training.zoom_rollouts import ZoomTrainer
+from training.zoom.episodes import Observer, SampledEpisode
+from training.zoom.rollouts import ZoomTrainer
 from warehouse.tables.schema import Row
 
 

@@ -24,10 +24,10 @@ from torch import Tensor
 
 from mcts.data import ResponseStyle
 from mcts.teachers.checkpoints import recorded_process_reward
+from training.chat_templates import PAD, ChatTemplate, check_row
 from training.errors import TrainingError
 from training.examples import decode_image
 from training.students import Student, load_model, open_student
-from training.templates import PAD, ChatTemplate, check_row
 from training.trainers import training_template
 from training.values.lines import LineWriter
 from training.vision_cache import cache_image_features

@@ -22,14 +22,15 @@ from training.errors import TrainingError
 from training.examples import AddImages, Examples
 from training.preflight import check_dataset_overfits
 from training.recipes import PrmRecipe
+from training.run_callbacks import run_callbacks
 from training.runs import Run, process_count
 from training.trainers import (
     TrainingReporter,
     common_arguments,
     freeze_vision,
     lora_config,
+    one_device,
     quieted,
-    run_callbacks,
 )
 from training.values.model import HEAD, NO_TARGET, LineEncoder, attach_head, step_logits
 from warehouse.tables.schema import Row
@@ -121,7 +122,7 @@ def value_trainer(
     length: Row = {"max_steps": recipe.steps} if recipe.steps else {}
     common = common_arguments(run, recipe, recipe.batch)
     del common["trust_remote_code"]  # TRL's, whose trainers may load a model themselves
-    args = TrainingArguments(**common, **length, num_train_epochs=recipe.epochs)
+    args = one_device(TrainingArguments(**common, **length, num_train_epochs=recipe.epochs))
     freeze_vision(model, recipe)
     attach_head(model, _logit_of_mean(lines.rows))
     if (adapters := lora_config(recipe)) is not None:
@@ -136,7 +137,7 @@ def value_trainer(
         train_dataset=_dataset(lines),
         data_collator=ValueBatches(processor, sum(weights) / len(weights)),
         processing_class=processor,
-        callbacks=run_callbacks(run, reporter),
+        callbacks=run_callbacks(run, reporter.progress),
     )
     quieted(trainer)
     return trainer

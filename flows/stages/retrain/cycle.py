@@ -60,6 +60,17 @@ class Cycle:
             return None
         return found
 
+    def required(self, stage: str) -> Row:
+        """Return what a stage left that comes before."""
+        found = self.outcome(stage)
+        assert found is not None, f"{self.name}: stage {stage} comes before"
+        return found
+
+    @property
+    def dataset(self) -> str:
+        """The dataset version that it trains on, once it has published."""
+        return str(self.required("publish")["dataset"])
+
     def tables(self) -> Tables | None:
         """Return the versions of the tables that it published from; None if it did not publish.
 

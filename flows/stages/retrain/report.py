@@ -40,7 +40,7 @@ from flows.stages.retrain.came_in import (
     read_came_in,
 )
 from flows.stages.retrain.cycle import STAGES, Cycle, cycles, decided_before
-from flows.stages.retrain.stages import CONTROLS, decided_in, read_paired
+from flows.stages.retrain.gate import CONTROLS, decided_in, read_paired
 from training.evaluation.report import COSTS
 from training.runs import read_metrics, runs_folder
 from warehouse.models import find_model

@@ -28,10 +28,12 @@ from flows.stages.retrain.cycle import (
     lease_name,
     unfinished,
 )
+from flows.stages.retrain.gate import compare
 from flows.stages.retrain.inbox import complete_sample, missing_in_sample
 from flows.stages.retrain.new_data import look_for_new
 from flows.stages.retrain.report import write_last_report, write_report
-from flows.stages.retrain.stages import STAGE_WORK, Paused, Tools, compare
+from flows.stages.retrain.stages import STAGE_WORK
+from flows.stages.retrain.tools import Paused, Tools
 from flows.stages.retrain.usable import require_teacher, usable
 from flows.stages.train import train
 from mcts.failpoints import reach

@@ -9,28 +9,22 @@ should later. A stage that was killed in the middle is simply run again.
 from __future__ import annotations
 
 import asyncio
-import json
 import math
-from collections.abc import Awaitable, Callable, Mapping, Sequence
-from dataclasses import asdict, dataclass, replace
+from collections.abc import Sequence
 from functools import partial
 
 import pyarrow.parquet as pq
 
 from curation.filters.base import Filter
 from curation.filters.config import DEFAULT_FILTERS
-from curation.scores.bootstrap import clusters
-from curation.scores.gate import GateDecision, GateOutcome, GatePolicy, Paired, decide
-from flows.progress import Report, TerminalProgress, ignore
+from flows.progress import TerminalProgress
 from flows.retrain_settings import RetrainSettings
 from flows.settings import (
     BuildSettings,
     EvaluateSettings,
     FieldProblem,
     GrpoSettings,
-    Problem,
     SftSettings,
-    TrainSettings,
 )
 from flows.stages.build import build
 from flows.stages.corpus.passes import filter_corpus
@@ -38,7 +32,8 @@ from flows.stages.curate import CURATION_BATCH, curate_trees, read_filters, refi
 from flows.stages.evaluate import evaluate
 from flows.stages.forecast import Forecast, forecast_build
 from flows.stages.retrain.collapse import check_collapse
-from flows.stages.retrain.cycle import Cycle, Tables
+from flows.stages.retrain.cycle import Cycle
+from flows.stages.retrain.gate import decide_gate, evaluate_both
 from flows.stages.retrain.new_data import (
     kept_traces,
     new_traces,
@@ -46,6 +41,7 @@ from flows.stages.retrain.new_data import (
     uncounted_trees,
     unrevoked_statement,
 )
+from flows.stages.retrain.tools import Paused, Tools, Work
 from flows.teachers.trained import is_served
 from mcts.data import ResponseStyle
 from training.evaluation.report import EvaluationReport
@@ -53,31 +49,11 @@ from training.recipes import GrpoRecipe, load_recipe
 from warehouse.query.read_back import read_usable_prefixes
 from warehouse.query.run_query import connect_trusted, table_versions
 from warehouse.query.sql_guard import all_quoted
-from warehouse.registry import Decision, What, attempts, champion_id, history
-from warehouse.registry import decide as record_decision
+from warehouse.registry import champion_id
 from warehouse.storage.home import Warehouse
 from warehouse.tables.delta import record_run
 from warehouse.tables.schema import Row
 from warehouse.versions.versions import ROWS, open_version, publish, resolve
-
-CONTROLS = ("format", "grounded", "pointed")
-"""Figures of an evaluation that may not fall, beside accuracy."""
-
-
-class Paused(Exception):
-    """The cycle can't go on now; run again, it goes on. The sentence says why."""
-
-
-@dataclass(frozen=True, slots=True)
-class Tools:
-    """What a stage uses of the world around it."""
-
-    train: Callable[[TrainSettings], Awaitable[str]]
-    """Trains, and returns the model's name."""
-    report: Report = ignore
-
-
-Work = Callable[[Cycle, RetrainSettings, Tools], Awaitable[Row]]
 
 
 async def build_new(cycle: Cycle, settings: RetrainSettings, tools: Tools) -> Row:
@@ -252,7 +228,7 @@ async def train_sft(cycle: Cycle, settings: RetrainSettings, tools: Tools) -> Ro
     if not settings.sft_recipe:
         return {"model": _first_model(cycle, settings)}
     chosen = SftSettings.checked(
-        recipe=settings.sft_recipe, dataset=_dataset(cycle), name=f"{cycle.name}-sft",
+        recipe=settings.sft_recipe, dataset=cycle.dataset, name=f"{cycle.name}-sft",
         model=_first_model(cycle, settings), override=settings.sft_override, home=settings.home,
     )  # fmt: skip
     return {"model": await tools.train(chosen)}
@@ -270,7 +246,7 @@ async def measure_student(cycle: Cycle, settings: RetrainSettings, tools: Tools)
     if not isinstance(recipe, GrpoRecipe) or recipe.pass_rates != "student":
         return {}
     asked = {
-        "model": _need(cycle, "sft")["model"] or recipe.model, "benchmark": cycle.task,
+        "model": cycle.required("sft")["model"] or recipe.model, "benchmark": cycle.task,
         "pass_at": recipe.group, "temperature": recipe.temperature, "top_p": recipe.top_p,
         "response_style": recipe.response_style, "min_thoughts": recipe.min_thoughts,
         "home": settings.home,
@@ -304,7 +280,7 @@ def _answer_tokens(report: EvaluationReport, samples: int) -> int:
 
 def _questions_of(cycle: Cycle) -> frozenset[str]:
     """Return the ids of the questions of the cycle's dataset."""
-    version = resolve(cycle.warehouse, _dataset(cycle))
+    version = resolve(cycle.warehouse, cycle.dataset)
     with open_version(cycle.warehouse, version, ROWS) as folder:
         column = pq.read_table(folder / "rows.parquet", columns=["question_id"])["question_id"]
     return frozenset(column.to_pylist())
@@ -312,174 +288,17 @@ def _questions_of(cycle: Cycle) -> frozenset[str]:
 
 async def train_grpo(cycle: Cycle, settings: RetrainSettings, tools: Tools) -> Row:
     """Reward the student on the questions of the cycle's dataset."""
-    before = _need(cycle, "sft")["model"]
+    before = cycle.required("sft")["model"]
     if not settings.grpo_recipe:
         return {"model": before}
     measured = cycle.outcome("measure") or {}
     # A student that is right behind all of them or none has nothing to learn there.
     without = ("prefixes=0",) if measured.get("prefixes") == 0 else ()
     chosen = GrpoSettings.checked(
-        recipe=settings.grpo_recipe, dataset=_dataset(cycle), name=f"{cycle.name}-grpo",
+        recipe=settings.grpo_recipe, dataset=cycle.dataset, name=f"{cycle.name}-grpo",
         model=before, override=(*settings.grpo_override, *without), home=settings.home,
     )  # fmt: skip
     return {"model": await tools.train(chosen)}
-
-
-async def evaluate_both(cycle: Cycle, settings: RetrainSettings, tools: Tools) -> Row:
-    """Ask the champion, or the base, and the challenger the questions of the gate."""
-    champion = champion_id(cycle.warehouse, cycle.task)
-    champion_model = champion or _base_model(settings)
-    models = {"champion": champion_model, "challenger": _need(cycle, "grpo")["model"]}
-    found: Row = {"met": champion}
-    asked = await asyncio.to_thread(cycle.as_published, partial(_gate_questions, cycle, settings))
-    if not asked:
-        raise Problem(f"no question of the split {settings.gate_split} was there by then")
-    for role, model in models.items():
-        for control in (None, "blank"):
-            chosen = EvaluateSettings.checked(
-                model=model, benchmark=cycle.task, split=settings.gate_split, control=control,
-                home=settings.home,
-            )  # fmt: skip
-            outcome = await evaluate(
-                chosen, report=tools.report, beside_no_zoom=False, question_ids=asked
-            )
-            report = outcome.report
-            figures = {name: each.value for name, each in report.figures["all"].items()}
-            named = {"evaluation_id": report.evaluation_id, "model_id": report.model_id}
-            row = {**named, "questions": len(report.questions), **figures}
-            if report.failed:
-                row["unanswered"] = report.failed
-            found[f"{role}_{control}" if control else role] = row
-    return found
-
-
-def _gate_questions(
-    cycle: Cycle, settings: RetrainSettings, versions: Tables | None, until: float | None
-) -> frozenset[str]:
-    """Return the ids of the gate's questions that were there when the cycle published.
-
-    The dataset was kept apart from these. One that came later may be about images that the
-    challenger has learned from; it counts from the next cycle on.
-    """
-    with connect_trusted(cycle.warehouse, ["questions"], versions) as con:
-        rows = con.sql(
-            "SELECT question_id FROM questions WHERE task = $1 AND split = $2 "
-            "AND ($3 IS NULL OR created_at <= to_timestamp($3))",
-            params=[cycle.task, settings.gate_split, until],
-        )
-        return frozenset(rows.to_arrow_table()["question_id"].to_pylist())
-
-
-async def decide_gate(cycle: Cycle, settings: RetrainSettings, tools: Tools) -> Row:
-    """Compare what is stored of both models' answers, and record the decision."""
-    found = _need(cycle, "evaluate")
-    rows = history(cycle.warehouse, cycle.task)
-    mine = next((row for row in rows if decided_in(row) == cycle.number), None)
-    if mine is None:
-        champion = champion_id(cycle.warehouse, cycle.task)
-        if found.get("met", champion) != champion:  # decided by a person since it was evaluated
-            found = await evaluate_both(cycle, settings, tools)
-            cycle.store_again("evaluate", found)
-        attempt = attempts(rows) + 1
-        decision = compare(cycle.warehouse, found, settings.policy(), attempt)
-        mine = record_decision(
-            cycle.warehouse,
-            Decision(
-                cycle.task, found["challenger"]["model_id"], _WHAT[decision.outcome],
-                decision.reason, "gate",
-                {"cycle": cycle.number, "gate": _numbers(decision, settings.policy(), attempt)},
-                [found[role]["evaluation_id"] for role in ("champion", "challenger")],
-                _dataset(cycle),
-            ),
-            after=len(rows),
-        )  # fmt: skip
-    numbers = json.loads(mine["numbers"])["gate"]
-    return {
-        "outcome": mine["outcome"],
-        "reason": mine["reason"],
-        "model": mine["model_id"],
-        **numbers,
-    }
-
-
-_WHAT: dict[GateOutcome, What] = {
-    GateOutcome.PROMOTE: "promoted",
-    GateOutcome.REFUSE: "refused",
-    GateOutcome.WAIT: "waiting",
-}
-
-
-def compare(
-    warehouse: Warehouse, found: Mapping[str, Row], policy: GatePolicy, attempt: int
-) -> GateDecision:
-    """Decide from stored predictions; the same ones give the same decision.
-
-    What the champion shows and the challenger never does (grounding, of one that cites no place)
-    counts as 0 of it.
-    """
-    controls = {
-        name: (found["champion"][name], found["challenger"].get(name, 0.0))
-        for name in CONTROLS
-        if name in found["champion"]
-    }
-    blank = [found[f"{role}_blank"]["accuracy"] for role in ("champion", "challenger")]
-    controls["blank"] = (blank[0], blank[1])
-    paired = read_paired(
-        warehouse, *(found[r]["evaluation_id"] for r in ("champion", "challenger"))
-    )
-    if not paired:
-        raise Problem("no answer of the champion can be graded: nothing can be compared")
-    decision = decide(policy, paired, attempt, controls)
-    if silent := found["challenger"].get("unanswered", 0):
-        said = f"{decision.reason}; {silent} questions that it left unanswered count as wrong"
-        return replace(decision, reason=said)
-    return decision
-
-
-def read_paired(warehouse: Warehouse, champion: str, challenger: str) -> list[Paired]:
-    """Read the scores of two evaluations for each question that the champion answered.
-
-    Those whose answers can't be graded are left out, as of the evaluations' own figures. What the
-    challenger did not answer, for whatever reason, is wrong: it would win by silence otherwise.
-    """
-    with connect_trusted(warehouse, ["predictions", "questions"]) as con:
-        rows = con.sql(
-            "SELECT question_id, any_value(image_ids) AS images, any_value(family) AS family, "
-            "avg(score) FILTER (evaluation_id = $1) AS champion, "
-            "coalesce(avg(score) FILTER (evaluation_id = $2), 0.0) AS challenger "
-            "FROM predictions JOIN questions USING (question_id) "
-            "WHERE evaluation_id IN ($1, $2) GROUP BY question_id "
-            "HAVING bool_and(score IS NOT NULL) AND champion IS NOT NULL ORDER BY question_id",
-            params=[champion, challenger],
-        ).to_arrow_table()
-    found = rows.to_pylist()
-    scenes = clusters([row["images"] for row in found])
-    return [
-        Paired(row["champion"], row["challenger"], scene, row["family"] or "")
-        for row, scene in zip(found, scenes, strict=True)
-    ]
-
-
-def _numbers(decision: GateDecision, policy: GatePolicy, attempt: int) -> Row:
-    return {
-        "policy": asdict(policy),
-        "attempt": attempt,
-        "p": decision.p,
-        "allowed": decision.spent,
-        "gain": asdict(decision.gain),
-        "families": dict(decision.families),
-        "enough": decision.enough,
-    }
-
-
-def decided_in(decision: Row) -> int | None:
-    """Return the number of the cycle that came to a decision; None where no cycle did."""
-    number: int | None = json.loads(decision["numbers"] or "{}").get("cycle")
-    return number
-
-
-def _dataset(cycle: Cycle) -> str:
-    return str(_need(cycle, "publish")["dataset"])
 
 
 def _first_model(cycle: Cycle, settings: RetrainSettings) -> str | None:
@@ -487,19 +306,6 @@ def _first_model(cycle: Cycle, settings: RetrainSettings) -> str | None:
     if settings.start == "champion":
         return champion_id(cycle.warehouse, cycle.task)
     return None
-
-
-def _base_model(settings: RetrainSettings) -> str:
-    """Return the model that the first training starts from."""
-    if settings.sft_recipe:
-        return str(load_recipe(settings.sft_recipe, settings.sft_override).model)
-    return str(load_recipe(settings.grpo_recipe, settings.grpo_override).model)
-
-
-def _need(cycle: Cycle, stage: str) -> Row:
-    found = cycle.outcome(stage)
-    assert found is not None, f"{cycle.name}: stage {stage} comes before"
-    return found
 
 
 STAGE_WORK: dict[str, Work] = {

@@ -29,8 +29,8 @@ from mcts.zoom.config import ZoomConfig
 from mcts.zoom.crops import CropImages, crop_of
 from mcts.zoom.observe import observation_text
 from mcts.zoom.turns import read_turn
+from training.chat_templates import PAD, ChatTemplate
 from training.examples import decode_image
-from training.templates import PAD, ChatTemplate
 from training.vision_cache import ImageInput
 
 

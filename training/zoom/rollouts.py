@@ -7,12 +7,12 @@ With `engine: local` all episodes of a batch are in the decoder at once. One who
 call gets its crop, and joins again while the others go on: nobody waits for the slowest turn. The
 other engines sample a turn of all episodes, then the next (TRL's own loop over tools parses calls
 its own way, answers several a turn and drops those that it can't read, so no part of it is used;
-`training.zoom_environment` is for trainings by TRL alone).
+`training.zoom.environment` is for trainings by TRL alone).
 
 The trainer's probabilities are of the sampled tokens, over the whole episode with all its images.
-What was shown is masked from the loss; episodes that hit a limit are, too (see `zoom_episodes`),
-and have no reward, so that they are no members of their groups. Pictures that get lost on the way
-stop the training (TRL goes on without any).
+What was shown is masked from the loss; episodes that hit a limit are, too (see
+`training.zoom.episodes`), and have no reward, so that they are no members of their groups. Pictures
+that get lost on the way stop the training (TRL goes on without any).
 """
 
 from __future__ import annotations
@@ -41,8 +41,8 @@ from training.recipes import GrpoRecipe
 from training.rewards.completions import ParsedCompletion, parse_dialogue, turns_of
 from training.rewards.question_column import read_question, read_zoom
 from training.rollouts import CAPACITY, PromptEncoder, RolloutTrainer
-from training.zoom_episodes import EpisodeEnd, Observer, SampledEpisode
-from training.zoom_ledger import GAIN, ZoomAlarm, ZoomLedger
+from training.zoom.episodes import EpisodeEnd, Observer, SampledEpisode
+from training.zoom.ledger import GAIN, ZoomAlarm, ZoomLedger
 from warehouse.tables.schema import Row
 
 _PREFIX_BYTES = 2**28  # each turn's prompt is the last one's, and more
@@ -307,6 +307,9 @@ class ZoomTrainer(RolloutTrainer):
                 if episodes[i].ended is None and self._fits(episodes[i], reader)
             ]  # fmt: skip
         return logprobs if known else None
+
+    def _whole(self, completions: Any, ids: Any) -> Any:
+        return completions  # its turns are read with their special tokens
 
     def _parts(self, inputs: Any, prompts: Any, completions: Any, ids: Any) -> torch.Tensor:
         scores = super()._parts(inputs, prompts, completions, ids)
