@@ -26,8 +26,8 @@ from flows.cli import (
     doctor,
     imports,
     inbox,
+    inference,
     models,
-    registry,
     retrain,
     train,
     warehouse,
@@ -46,7 +46,7 @@ app = typer.Typer(
 app.add_typer(datasets.dataset, name="dataset")
 app.add_typer(warehouse.warehouse, name="warehouse")
 app.add_typer(train.train, name="train")
-app.add_typer(registry.models, name="models")
+app.add_typer(models.models, name="models")
 
 app.command("import")(imports.import_)
 app.command()(build.build)
@@ -97,13 +97,13 @@ def down(home: Home = None) -> None:
 
 
 app.command()(doctor.doctor)
-app.command()(models.serve)
-app.command()(models.ask)
+app.command()(inference.serve)
+app.command()(inference.ask)
 app.command()(curate.judge)
 app.command()(retrain.retrain)
 app.command()(inbox.inbox)
-app.command()(models.evaluate)
-app.command()(models.lint_reward)
+app.command()(inference.evaluate)
+app.command()(inference.lint_reward)
 app.command()(datasets.lineage)
 app.command()(datasets.revoke)
 

@@ -125,4 +125,12 @@ def _flat(table: Any) -> Any:
                 for v in table.column(i).to_pylist()
             ]  # fmt: skip
             table = table.set_column(i, field.name, pa.array(texts, pa.string()))
+        elif pa.types.is_temporal(kind):
+            try:
+                table.column(i).to_pylist()
+            except (OverflowError, ValueError):
+                from warehouse.query.run_query import duckdb_texts
+
+                texts = duckdb_texts(table.column(i))
+                table = table.set_column(i, field.name, pa.array(texts, pa.string()))
     return table

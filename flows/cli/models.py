@@ -1,139 +1,167 @@
-"""Commands about a model: `vigorl serve`, `ask`, `evaluate`, `lint-reward`."""
+"""Commands about trained models and which of them is current: `vigorl models …`."""
 
 from __future__ import annotations
 
 import json
-import sys
+from datetime import UTC, datetime
 from typing import Annotated
 
 import typer
 
-from flows.parameters import takes
-from flows.settings import (
-    AskSettings,
-    EvaluateSettings,
-    LintSettings,
-    Problem,
-    ServeSettings,
-)
+from flows.cli.printing import Home
+from flows.settings import Problem
 
-Json = Annotated[bool, typer.Option("--json", help="Print the figures as JSON.")]
+models = typer.Typer(
+    help="Trained models, and which of them is current for a task.",
+    no_args_is_help=True, rich_markup_mode=None,
+)  # fmt: skip
+Task = Annotated[str, typer.Argument(help="The task, such as sat2.")]
+Model = Annotated[str, typer.Argument(help="Its name, id, or champion:TASK.")]
+Why = Annotated[str, typer.Option("--reason", help="Why; it is kept with the decision.")]
+By = Annotated[str, typer.Option("--by", help="Who decides; the user's name when left out.")]
+Number = Annotated[int | None, typer.Argument(help="Which cycle; the newest when left out.")]
+AsOf = Annotated[
+    str | None, typer.Option("--as-of", help="A day or a time in UTC, such as 2026-11-28T02:30.")
+]
 
 
-@takes(ServeSettings)
-def serve(settings: ServeSettings) -> None:
-    """Start a vLLM server for tree search, print its URL, stop it on Ctrl-C.
+@models.command("list")
+def list_(home: Home = None) -> None:
+    """List the trained models, and what they are current for.
 
-    vigorl serve Qwen/Qwen2.5-VL-72B-Instruct --tensor-parallel 8
-    vigorl serve Qwen/Qwen2.5-VL-72B-Instruct --tensor-parallel 8 --ray --replicas 4
+    vigorl models list
     """
-    if settings.ray:
-        from flows.teachers.ray_replicas import serve_on_ray
+    from warehouse.models import list_models
+    from warehouse.registry import champions
+    from warehouse.storage.home import Warehouse
 
-        return serve_on_ray(settings)
-    from flows.teachers.vllm import serve as run_server
+    warehouse = Warehouse.at(home)
+    found, current = list_models(warehouse), champions(warehouse)
+    if not found:
+        print("nothing has been trained yet; `vigorl train sft RECIPE --dataset NAME` does")
+    for row in found:
+        tasks = [task for task, model_id in sorted(current.items()) if model_id == row["model_id"]]
+        role = f"  champion of {', '.join(tasks)}" if tasks else ""
+        print(f"{row['model_id']:<44} {row['dataset'] or 'questions of a task':<20}{role}")
 
-    run_server(settings)
 
+@models.command()
+def show(model: Model, home: Home = None) -> None:
+    """Print how a model was trained, and every decision about it.
 
-@takes(AskSettings)
-def ask(settings: AskSettings) -> None:
-    """Ask a model about images: its steps with their points, its answer, and a drawing.
-
-    vigorl ask http://gpu:8000 room.png "Is the lamp left of the chair?" --space qwen2.5-vl
+    vigorl models show champion:sat2
     """
-    from flows.stages.ask import ask as ask_model
+    from warehouse.models import require_model
+    from warehouse.registry import history, takes_back
+    from warehouse.storage.home import Warehouse
 
-    ask_model(settings)
+    warehouse = Warehouse.at(home)
+    row = require_model(warehouse, model)
+    recipe = json.loads(row["recipe"])
+    print(row["model_id"])
+    print(f"trained {row['created_at']:%Y-%m-%d %H:%M} from {row['base']}")
+    print(f"on {row['dataset'] or 'questions of a task'}, by {recipe.get('kind', '?')}")
+    for name, value in json.loads(row["metrics"] or "{}").items():
+        if isinstance(value, int | float):
+            print(f"{name}: {value:.4g}")
+    for decision in history(warehouse):
+        if row["model_id"] == decision["model_id"] or takes_back(decision, row["model_id"]):
+            print(_line(decision))
 
 
-@takes(EvaluateSettings)
-def evaluate(settings: EvaluateSettings, json_: Json = False) -> None:
-    """Measure a model on a benchmark: how often it is right, how sure that is, what goes wrong.
+@models.command()
+def promote(task: Task, model: Model, reason: Why, by: By = "", home: Home = None) -> None:
+    """Make a model the champion of a task, whatever a gate says; the decision is recorded.
 
-    vigorl evaluate ./checkpoints/student sat2 --against ./checkpoints/base --limit 200
+    vigorl models promote sat2 sat2-grpo-1a2b --reason "the first one"
     """
-    from flows.cli.interrupts import run
-    from flows.progress import report_to_stderr
-    from flows.stages import evaluate as stage
+    from warehouse.models import require_model
+    from warehouse.registry import Decision, champion_id, decide
+    from warehouse.sources import task_of
+    from warehouse.storage.home import Warehouse
 
-    outcome = run(stage.evaluate(settings, report=report_to_stderr))
-    if json_:
-        print(json.dumps(outcome.plain(), ensure_ascii=False))
+    warehouse = Warehouse.at(home)
+    row = require_model(warehouse, model)
+    if not reason.strip():
+        raise Problem("--reason: say why")
+    if champion_id(warehouse, task_of(task).name) == row["model_id"]:
+        raise Problem(f"{row['model_id']} is the champion of {task} already")
+    made = Decision(task, row["model_id"], "promoted", reason, by, dataset=row["dataset"])
+    print(_line(decide(warehouse, made)))
+
+
+@models.command()
+def rollback(task: Task, reason: Why = "", by: By = "", home: Home = None) -> None:
+    """Make the champion before this one current again; behind the first, the task has none.
+
+    vigorl models rollback sat2
+    """
+    from warehouse import registry
+    from warehouse.sources import task_of
+    from warehouse.storage.home import Warehouse
+
+    print(_line(registry.rollback(Warehouse.at(home), task_of(task).name, by, reason)))
+
+
+@models.command()
+def history(task: Task, as_of: AsOf = None, home: Home = None) -> None:
+    """Print every decision about a task, the newest first: by whom, when, why.
+
+    vigorl models history sat2 --as-of 2026-11-28
+    """
+    from warehouse.registry import champion_id
+    from warehouse.registry import history as decisions
+    from warehouse.sources import task_of
+    from warehouse.storage.home import Warehouse
+
+    task = task_of(task).name
+    warehouse, until = Warehouse.at(home), _time(as_of)
+    rows = decisions(warehouse, task, until)
+    if not rows:
+        print(f"nothing has been decided about {task}{f' until {as_of}' if as_of else ''}")
         return
-    import pyarrow as pa
-
-    from flows.cli.printing import show_table
-
-    for report in (outcome.report, outcome.second):
-        if report is None:
-            continue
-        print(report.model_id)
-        rows = outcome.rows() if report is outcome.report else report.rows()
-        show_table(pa.Table.from_pylist(rows))
-        if looks := report.ledger_rows():
-            show_table(pa.Table.from_pylist(looks))
-        ends = [f"{end} {100 * share:.1f}%" for end, share in report.outcomes.items()]
-        print(f"how answers end: {', '.join(ends)}")
-        for name, value in report.metrics.items():
-            if name.removeprefix("accuracy/") not in (*report.figures, "accuracy"):
-                print(f"{name}: {value:.4g}")  # what the table does not show
-        if report.remark:
-            print(report.remark)
-        print()
-    print(outcome.sentence())
-    if outcome.reranking is not None:
-        print(outcome.reranking.sentence())
-        show_table(pa.Table.from_pylist(outcome.reranking.rows()))
-    if outcome.no_zoom is not None:
-        print(outcome.zoom_gain())
-        show_table(pa.Table.from_pylist(outcome.gain_by_family()))
-    if outcome.second is not None:
-        print(outcome.comparison())
-        show_table(pa.Table.from_pylist(outcome.differences_by_family()))
-    reports = outcome.reports
-    requests, replayed = (sum(getattr(r, n) for r in reports) for n in ("requests", "replayed"))
-    report_to_stderr(f"{requests} requests, {replayed} answered from the journal")
+    print(f"champion: {champion_id(warehouse, task, until) or 'none'}")
+    for row in rows:
+        print(_line(row))
 
 
-@takes(LintSettings)
-def lint_reward(settings: LintSettings, json_: Json = False) -> None:
-    """Try to cheat a reward; status 1 if any trick earns more than honest work.
+@models.command()
+def report(task: Task, cycle: Number = None, home: Home = None) -> None:
+    """Make the report of a retraining cycle again, from what is stored, and print where it is.
 
-    vigorl lint-reward my_rewards:total --space qwen2.5-vl
+    vigorl models report sat2 7
     """
-    from dataclasses import asdict
+    from flows.stages.retrain.cycle import cycle_of
+    from flows.stages.retrain.report import write_report
+    from warehouse.sources import task_of
+    from warehouse.storage.home import Warehouse
 
-    from flows.teachers.spaces import space_by_name
-    from mcts.data import ResponseStyle
-    from training.rewards.lint import lint, load_reward
-    from training.rewards.rewards import make_rewards, preset
+    print(write_report(cycle_of(Warehouse.at(home), task_of(task).name, cycle)))
 
-    reward, space = settings.reward, space_by_name(settings.space)
-    dialogues = settings.zoom
+
+def _line(row: dict[str, object]) -> str:
+    return (
+        f"{row['promotion_id']}  {row.get('created_at') or datetime.now(UTC):%Y-%m-%d %H:%M}  "
+        f"{row['outcome'] or ('promoted' if row['promoted'] else 'refused')}  "
+        f"{'to ' * bool(row['outcome'] == 'rolled_back' and row['promoted'])}{row['model_id']}  "
+        f"by {row['decided_by']}: {row['reason']}"
+    )
+
+
+def _time(text: str | None) -> datetime | None:
+    """Read a day, meant to its end, or a time; in UTC where it doesn't say.
+
+    Raises:
+        Problem: it is neither.
+    """
+    if text is None:
+        return None
     try:
-        if ":" in reward:
-            function = load_reward(reward)
-        else:
-            spec = preset(reward)
-            function = make_rewards(spec, space).total
-            dialogues = spec.response_style is ResponseStyle.ZOOM
-    except ValueError as error:
-        raise Problem(f"{error}{'' if ':' in reward else ', or module:function'}") from None
-    report = lint(
-        function, space, seed=settings.seed, one_block=settings.one_block,
-        messages=settings.messages, dialogues=dialogues,
-    )  # fmt: skip
-    if json_:
-        print(json.dumps(asdict(report) | {"reward": reward, "clean": report.clean}))
-    else:
-        for finding in (*report.findings, *report.limits):
-            print(finding.sentence())
-        honest = ", ".join(f"{name} {mean:.3g}" for name, mean in report.honest.items())
-        print(f"honest completions earn: {honest}", file=sys.stderr)
-        if not report.sees_answers:
-            print("it scores right and wrong answers alike", file=sys.stderr)
-        outcome = "nothing found" if report.clean else f"{len(report.findings)} faults found"
-        print(f"{reward}: {outcome} in {report.completions} completions")
-    if not report.clean:
-        sys.exit(1)
+        found = datetime.fromisoformat(text)
+    except ValueError:
+        raise Problem(
+            f"--as-of {text!r} is no day or time such as 2026-11-28 or 2026-11-28T02:30"
+        ) from None
+    if len(text) <= len("2026-11-28"):
+        found = found.replace(hour=23, minute=59, second=59, microsecond=999_999)
+    return found if found.tzinfo else found.replace(tzinfo=UTC)

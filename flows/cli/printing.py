@@ -106,7 +106,18 @@ def interval_text(value: Any) -> str:
 
 def rows_of(table: Any) -> Iterator[tuple[Any, ...]]:
     """Yield the values of each row; two columns may have one name."""
-    return zip(*(column.to_pylist() for column in table.columns), strict=True)
+    return zip(*map(_values, table.columns), strict=True)
+
+
+def _values(column: Any) -> list[Any]:
+    """Return a column's values; as DuckDB's texts where Python has no such time (`infinity`)."""
+    try:
+        values: list[Any] = column.to_pylist()
+    except (OverflowError, ValueError):
+        from warehouse.query.run_query import duckdb_texts
+
+        values = list(duckdb_texts(column))
+    return values
 
 
 def _show_records(table: Any) -> None:

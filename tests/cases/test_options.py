@@ -84,7 +84,7 @@ def test_an_index_counts_from_what_is_declared(project: Project) -> None:
     rows = [{**FOUR, "a": 1}, {**FOUR, "q": "4?", "a": 4}, {**FOUR, "q": "2?", "a": "2.0"}]
     told = project.add(rows[1:2], columns=COLUMNS)
     assert told.status == 2
-    assert "the answer '4' is no index of 4 choices, counted from 0" in told.err
+    assert "the answers are numbers that count choices from 1" in told.err
     assert "count_from=1" in told.err
     rest = ("cat", "dog", "bird")
     found = stored(project, rows[1:], f"{COLUMNS},count_from=1")

@@ -213,3 +213,13 @@ def test_a_build_of_a_split_that_is_not_there_says_which_are(tmp_path, capsys):
     assert run("build", "vstar-bench", *teacher, home=tmp_path) == 2
     said = capsys.readouterr().err
     assert said.endswith("there are those of test (--split)\n") and said.count("\n") == 1
+
+
+@pytest.mark.parametrize("format_", ["table", "json", "csv"])
+def test_times_that_python_has_none_for_are_written_as_duckdb_does(home, capsys, format_):
+    sql = (
+        "SELECT 'infinity'::TIMESTAMP AS never, DATE '290000-01-01' AS late, DATE '2026-01-02' AS d"
+    )
+    assert run("sql", sql, "--format", format_, home=home) == 0
+    said = capsys.readouterr().out
+    assert "infinity" in said and "290000-01-01" in said and "2026-01-02" in said

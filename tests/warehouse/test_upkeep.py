@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import os
 import re
 import shutil
 import threading
@@ -27,6 +28,7 @@ from tests.warehouse.test_versions import KEPT, fill
 from warehouse.maintenance import delete
 from warehouse.maintenance.backup import backup
 from warehouse.maintenance.check import check
+from warehouse.maintenance.compact import compact
 from warehouse.maintenance.delete import delete_rows, delete_source, plan
 from warehouse.query.run_query import query
 from warehouse.storage.home import Warehouse, WarehouseError
@@ -91,6 +93,8 @@ def test_a_deleted_source_is_in_no_row_no_image_and_no_old_file(warehouse: Wareh
     old = open_table(warehouse, "steps", before)
     assert old and not any(Path(uri).exists() for uri in old.file_uris())
     told = [line for line in printed if not line.startswith("not reached: ")]
+    assert told.pop(1) == "1 images that others show are theirs now"
+    assert picture["source"] == "elsewhere"
     assert told[:2] == ["0 responses deleted from the journal", f"{deleted} images deleted"]
     assert told[-1] == "earlier versions of these tables can't be read any more"
     rows = dict(line.removesuffix(" rows deleted").split(": ") for line in told[2:-1])
@@ -207,6 +211,24 @@ def test_an_image_that_is_imported_in_that_moment_is_named(
         delete_source(warehouse, source)
     with pytest.raises(WarehouseError, match=r"question n of new shows image .*: import its file"):
         list(read_questions(warehouse))
+
+
+def test_what_killed_writers_left_half_written_goes_with_it(warehouse: Warehouse) -> None:
+    folder = Path(warehouse.root, ".partial")
+    staged, image, running = folder / "0123", folder / "4567", folder / "89ab"
+    staged.mkdir(parents=True)
+    (staged / "rows.parquet").write_bytes(b"rows")
+    image.write_bytes(b"pixels")
+    running.write_bytes(b"an import is at work")
+    for path in (staged / "rows.parquet", staged, image):
+        os.utime(path, (1, 1))
+    printed: list[str] = []
+    delete_source(warehouse, of(warehouse), report=printed.append)
+    assert [path.name for path in folder.iterdir()] == ["89ab"]
+    assert "2 files and folders of killed writers deleted" in printed
+    os.utime(running, (1, 1))
+    compact(warehouse)
+    assert not list(folder.iterdir())
 
 
 def test_what_the_journal_recorded_of_it_goes_and_what_is_out_of_reach_is_named(
@@ -397,6 +419,8 @@ def test_the_commands_say_what_they_did(
     assert "files copied to" in printed("backup", str(tmp_path / "copy"))
     assert "3 questions, 3 trees, 6 traces" in printed("delete-source", of(warehouse))
     assert scan(warehouse, "traces").num_rows == 7
+    assert run("warehouse", "delete-source", "misspelt", home=warehouse.root) == 2
+    assert "nothing in the warehouse has the source 'misspelt'" in capsys.readouterr().err
     next(Path(warehouse.root, "images").rglob("*/*")).unlink()
     assert "are missing" in printed("check", status=1)
 

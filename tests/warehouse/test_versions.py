@@ -340,6 +340,14 @@ def test_a_lost_or_damaged_image_stops_the_publish(warehouse: Warehouse) -> None
         ("SELECT any_value(trace_id) AS trace_id FROM traces GROUP BY question_id", "any_value"),
         ("SELECT trace_id FROM traces QUALIFY row_number() OVER (PARTITION BY question_id) = 1",
          "row_number"),
+        ("SELECT trace_id FROM traces WHERE age(created_at) < INTERVAL 1 DAY", "age()"),
+        ("SELECT trace_id FROM (SELECT trace_id, sum(n_steps) OVER (ORDER BY reward "
+         "ROWS UNBOUNDED PRECEDING) AS n FROM traces) WHERE n <= 300", "a frame of ROWS"),
+        ("SELECT trace_id FROM traces ORDER BY length(trace_id) LIMIT 2", "LIMIT"),
+        ("SELECT max(trace_id) AS trace_id FROM traces GROUP BY kind ORDER BY count(*) LIMIT 1",
+         "LIMIT"),
+        ("SELECT trace_id FROM traces POSITIONAL JOIN (SELECT 1)", "POSITIONAL"),
+        ("SELECT listagg(trace_id) AS trace_id FROM traces GROUP BY question_id", "listagg"),
         ("SELECT kind FROM traces", "gives no trace_id; it gives: kind"),
         ("SELECT 'x' AS trace_id", "'x', which is not a trace's id"),
         ("SELECT trace_id FROM traces WHERE false", "chose no trace"),
@@ -367,6 +375,9 @@ def test_a_statement_that_might_choose_otherwise_tomorrow_is_refused(
         ("SELECT min(trace_id) AS trace_id FROM traces GROUP BY question_id", 3),
         ("SELECT trace_id FROM traces QUALIFY row_number() OVER "
          "(PARTITION BY question_id ORDER BY hash(trace_id), trace_id) = 1", 3),
+        ("SELECT trace_id FROM traces ORDER BY md5(trace_id || 'seed') LIMIT 2", 2),
+        ("SELECT trace_id FROM (SELECT trace_id, sum(n_steps) OVER (ORDER BY trace_id "
+         "ROWS UNBOUNDED PRECEDING) AS n FROM traces) WHERE n >= 0", 6),
         ("SELECT trace_id FROM steps JOIN traces USING (trace_id) WHERE x > 3", 6),
     ],
 )  # fmt: skip
@@ -435,6 +446,17 @@ def test_the_trainers_library_takes_an_export(warehouse: Warehouse, tmp_path: Pa
         messages = prepare_multimodal_messages(example["messages"], example["images"])
         kinds = [block["type"] for block in messages[1]["content"]]
         assert kinds == ["image"] * len(example["images"]) + ["text"]
+
+
+def test_what_a_killed_export_left_goes_with_the_next(warehouse: Warehouse, tmp_path: Path) -> None:
+    version = publish(warehouse, "a", KEPT)
+    old, running = tmp_path / ".export-0123abcd", tmp_path / ".export-4567cdef"
+    for folder in (old, running):
+        folder.mkdir()
+        (folder / "train.parquet").write_bytes(b"half")
+    os.utime(old, (1, 1))
+    export(warehouse, version, "trl", tmp_path / "out")
+    assert not old.exists() and running.exists(), "another export may be at work"
 
 
 def test_an_export_refuses_what_it_cannot_do(warehouse: Warehouse, tmp_path: Path) -> None:

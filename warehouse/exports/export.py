@@ -16,6 +16,7 @@ from __future__ import annotations
 import json
 import os
 import shutil
+import time
 import uuid
 from collections import Counter
 from collections.abc import Iterator
@@ -110,6 +111,10 @@ def export(
 
 
 _OF_TRL = ("trl", "dpo")
+_WORK = ".export-"
+"""Begins the names of folders in which exports are made."""
+_STALE_S = 24 * 3600.0
+"""An export whose folder has not changed for so long was killed."""
 _TOOLS_NOTE = (
     "The prompt zoom holds the schema of a dialogue's tool; the column tools has it too, for chat "
     "templates that write it themselves: take it out of the system turn then"
@@ -180,7 +185,10 @@ def _in_place_of(out: Path) -> Iterator[Path]:
     there = out.is_dir()  # where it may be somebody's current folder, a link or a mount
     beside = out if there else out.parent
     beside.mkdir(parents=True, exist_ok=True)
-    work = beside / f".export-{uuid.uuid4().hex[:8]}"
+    for left in beside.glob(f"{_WORK}*"):  # of exports that were killed
+        if left.is_dir() and time.time() - left.stat().st_mtime > _STALE_S:
+            shutil.rmtree(left, ignore_errors=True)
+    work = beside / f"{_WORK}{uuid.uuid4().hex[:8]}"
     work.mkdir()
     try:
         yield work

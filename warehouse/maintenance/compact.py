@@ -24,6 +24,7 @@ from typing import Any
 
 from deltalake import DeltaTable
 
+from warehouse.maintenance.delete import clear_partial
 from warehouse.query.commit_visibility import note_commits
 from warehouse.storage.home import Warehouse
 from warehouse.tables.delta import WRITER, open_table, rewrite
@@ -70,6 +71,7 @@ def compact(warehouse: Warehouse, keep_days: float = 7.0, *, sort: bool = False)
     Raises:
         WarehouseError: other writers overtook every attempt.
     """
+    clear_partial(warehouse, older_than_s=24 * 3600.0)
     needed = stated_versions(warehouse)
     compacted = []
     for name in TABLES:

@@ -20,8 +20,12 @@ some is deleted as a whole, its number stays taken, and models trained on it sti
 from __future__ import annotations
 
 import json
+import shutil
+import time
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import dataclass
+from pathlib import Path
 
 import pyarrow as pa
 import pyarrow.compute as pc
@@ -57,7 +61,11 @@ class Deletion:
 
 
 def plan(warehouse: Warehouse, source: str) -> Deletion:
-    """Find what belongs to a source; also the rest of an interrupted deletion."""
+    """Find what belongs to a source; also the rest of an interrupted deletion.
+
+    Raises:
+        WarehouseError: nothing has that source, and nothing ever had that was deleted.
+    """
     of_source = pc.field("source") == source
     questions = scan(warehouse, "questions", ["question_id"], of_source)["question_id"]
     trees = _belonging(warehouse, "trees", "tree_id", {"question_id": questions})
@@ -66,6 +74,10 @@ def plan(warehouse: Warehouse, source: str) -> Deletion:
     ids = {"question_id": questions, "tree_id": trees, "trace_id": traces}
     ids["image_id"] = _images(warehouse, source)
     held = [v for v in list_versions(warehouse) if _holds(warehouse, v, source)]
+    revoked = pc.field("value") == source
+    found = any(map(len, ids.values())) or held
+    if not found and not scan(warehouse, "revocations", ["value"], revoked).num_rows:
+        raise WarehouseError(f"nothing in the warehouse has the source {source!r}")
     return Deletion({name: _array(values) for name, values in ids.items()}, held)
 
 
@@ -93,6 +105,10 @@ def out_of_reach(warehouse: Warehouse, deletion: Deletion) -> list[str]:
     answers = warehouse.journal_dir / "evaluate"
     if any(answers.glob("*.jsonl")):
         sentences.append(f"{answers}: journals of evaluations name no source either")
+    if rejected := warehouse.objects.keys("rejects"):
+        sentences.append(f"{len(rejected)} lists below rejects/, whose reasons may quote its rows")
+    if dropped := warehouse.objects.keys("inbox"):
+        sentences.append(f"{len(dropped)} files below inbox/, which may be its own")
     shown = [key for key in warehouse.objects.keys("retrain") if key.endswith("/report.html")]
     if shown:
         sentences.append(
@@ -119,10 +135,6 @@ def delete_source(
             also one that was published meanwhile.
     """
     deletion = plan(warehouse, source)
-    found = any(map(len, deletion.ids.values())) or deletion.versions
-    revoked = pc.field("value") == source
-    if not found and not scan(warehouse, "revocations", ["value"], revoked).num_rows:
-        raise WarehouseError(f"nothing in the warehouse has the source {source!r}")
     if deletion.versions and not force:
         named = ", ".join(version.ref for version in deletion.versions)
         raise WarehouseError(f"published versions hold {source}: {named}; --force deletes them too")
@@ -134,6 +146,8 @@ def delete_source(
     ids = set(deletion.ids["tree_id"].to_pylist())
     gone = purge(warehouse.journal_dir, ids, warehouse.journal_store)
     report(f"{gone} responses deleted from the journal")
+    if kept := _hand_over(warehouse, source):
+        report(f"{kept} images that others show are theirs now")
     deletion.ids["image_id"] = _images(warehouse, source)  # imports may have gone on meanwhile
     for image_id in deletion.ids["image_id"].to_pylist():  # while rows still say which they are
         warehouse.objects.delete(image_key(image_id))
@@ -146,6 +160,8 @@ def delete_source(
         if delta := open_table(warehouse, name):
             delta.vacuum(retention_hours=0, enforce_retention_duration=False, dry_run=False)
     report("earlier versions of these tables can't be read any more")
+    if left := clear_partial(warehouse, older_than_s=60.0):
+        report(f"{left} files and folders of killed writers deleted")
     for sentence in stays:
         report(f"not reached: {sentence}")
     _ensure_images(warehouse, source, deletion.ids["image_id"])
@@ -222,6 +238,56 @@ def _ensure_images(warehouse: Warehouse, source: str, deleted: pa.Array) -> None
             f"{', '.join(late)} was imported while {source} was deleted, and shows images that are "
             "gone: import it again, which brings them back"
         )
+
+
+def _hand_over(warehouse: Warehouse, source: str) -> int:
+    """Give images that were imported with the source, and that others show, to one of these; return
+    how many.
+
+    They would be revoked with the source otherwise, and the others' traces with them.
+    """
+    of_source = pc.field("source") == source
+    mine = set(scan(warehouse, "images", ["image_id"], of_source)["image_id"].to_pylist())
+    others = pc.field("source").is_null() | (pc.field("source") != source)
+    columns = ["question_id", "image_ids", "source", "licence", "run_id"]
+    heirs: dict[str, dict[str, str | None]] = {}
+    for row in scan(warehouse, "questions", columns, others).sort_by("question_id").to_pylist():
+        for image_id in mine.intersection(row["image_ids"]):
+            heirs.setdefault(image_id, {n: row[n] for n in ("source", "licence", "run_id")})
+    if not heirs:
+        return 0
+    given = pa.table(
+        {"image_id": list(heirs), **{n: [h[n] for h in heirs.values()] for n in columns[2:]}},
+        pa.schema([(name, pa.string()) for name in ("image_id", *columns[2:])]),
+    )
+
+    def update(delta: DeltaTable) -> None:
+        merged = delta.merge(
+            given, "rows.image_id = heirs.image_id", source_alias="heirs", target_alias="rows",
+            writer_properties=WRITER,
+        )  # fmt: skip
+        merged.when_matched_update({name: f"heirs.{name}" for name in columns[2:]}).execute()
+
+    rewrite(warehouse, "images", update)
+    return len(heirs)
+
+
+def clear_partial(warehouse: Warehouse, older_than_s: float) -> int:
+    """Delete what writers that were killed left half-written; return how many files and folders.
+
+    Args:
+        older_than_s: seconds since it last changed.
+    """
+    if warehouse.is_s3:
+        return 0
+    found = 0
+    for left in Path(warehouse.root, ".partial").glob("*"):
+        files = [left, *(left.rglob("*") if left.is_dir() else ())]
+        with suppress(FileNotFoundError):  # its writer is done with it
+            if time.time() - max(file.stat().st_mtime for file in files) > older_than_s:
+                shutil.rmtree(left) if left.is_dir() else left.unlink()
+                found += 1
+    return found
 
 
 def _shown(warehouse: Warehouse, where: pc.Expression) -> list[str]:

@@ -459,3 +459,10 @@ def _words(sql: str) -> set[str]:
 def _statement(view: str) -> str:
     """A view's statement without the first line, its description."""
     return view.partition("\n")[2]
+
+
+def duckdb_texts(column: pa.Array | pa.ChunkedArray) -> list[str | None]:
+    """Return a column's values as DuckDB writes them."""
+    with duckdb.connect() as con:
+        con.register("_column", pa.table({"v": column}))
+        return [text for (text,) in con.sql("SELECT v::VARCHAR FROM _column").fetchall()]

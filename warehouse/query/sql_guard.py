@@ -69,10 +69,15 @@ _CLOCKS = {
 # Aggregates whose result depends on the order of rows: among equals, or in their list.
 _ORDER_DEPENDENT = {
     "first", "last", "any_value", "arbitrary", "arg_max", "arg_min", "max_by", "min_by",
-    "arg_max_null", "arg_min_null", "mode", "list", "array_agg", "string_agg", "group_concat",
+    "arg_max_null", "arg_min_null", "arg_max_nulls_last", "arg_min_nulls_last", "argmax", "argmin",
+    "mode", "list", "array_agg", "string_agg", "group_concat", "listagg", "json_group_array",
+    "json_group_object", "json_group_structure", "reservoir_quantile", "approx_quantile", "lttb",
 }  # fmt: skip
+_HASHES = {"hash", "md5", "md5_number", "sha1", "sha256"}
+"""Functions of trace_id that order as well as it does."""
 _ORDER_DEPENDENT_WINDOWS = {
     "row_number", "ntile", "first_value", "last_value", "nth_value", "lag", "lead", "first", "last",
+    "fill",
 }  # fmt: skip
 
 
@@ -145,6 +150,11 @@ def check_repeatable(con: duckdb.DuckDBPyConnection, sql: str) -> None:
         name = str(part.get("function_name", "")).lower()
         if name in volatile:
             raise QueryError(f"{name}() can't be used in a dataset: its value changes by itself")
+        if name == "age" and len(part.get("arguments", ())) == 1:
+            raise QueryError("age() of one time can't be used in a dataset: it reads the clock")
+        if part.get("ref_type") in ("POSITIONAL", "ASOF"):
+            kind = part["ref_type"]
+            raise QueryError(f"{kind} JOIN can't be used in a dataset: it leaves ties open")
         columns = part.get("column_names", [])
         if len(columns) == 1 and str(columns[0]).lower() in _CLOCKS:
             raise QueryError(f"{columns[0]} can't be used in a dataset: it changes by itself")
@@ -153,6 +163,9 @@ def check_repeatable(con: duckdb.DuckDBPyConnection, sql: str) -> None:
         window = part.get("class") == "WINDOW"
         if window and name in _ORDER_DEPENDENT_WINDOWS and not _by_trace(part.get("orders", ())):
             raise QueryError(f"{name}() OVER leaves ties open: {ordered}")
+        framed = "ROWS" in f"{part.get('start')} {part.get('end')}"
+        if window and framed and not _by_trace(part.get("orders", ())):
+            raise QueryError(f"a frame of ROWS takes whichever come first: {ordered}")
         aggregate_orders = part.get("order_bys", {}).get("orders", ())
         if not window and name in _ORDER_DEPENDENT and not _by_trace(aggregate_orders):
             raise QueryError(f"{name}() takes whichever row comes first: {ordered}")
@@ -220,10 +233,14 @@ def _is_path(name: str) -> bool:
 
 
 def _by_trace(orders: Iterable[Any]) -> bool:
-    """Whether an ORDER BY holds the column trace_id, or ALL."""
-    for part in _walk([order.get("expression") for order in orders]):
-        if part.get("class") == "STAR":
+    """Whether an ORDER BY has the column trace_id, a hash of it, or is by ALL."""
+    for order in orders:
+        told = order.get("expression") or {}
+        parts = [told]
+        if str(told.get("function_name", "")).lower() in _HASHES:
+            parts = list(_walk(told))
+        if told.get("class") == "STAR":
             return True
-        if str(part.get("column_names", [""])[-1]).lower() == "trace_id":
+        if any(str(p.get("column_names", [""])[-1]).lower() == "trace_id" for p in parts):
             return True
     return False

@@ -90,6 +90,7 @@ def find_readers(
         files, has_validation = _within(path, reader, split, found)
     else:
         raise ImportProblem(f"{path} does not exist")
+    context = replace(context, files=tuple(file for file, _ in files))
     wanted, folder = _wanted(split, has_validation), path if path.is_dir() else None
     for file, file_split in files:
         if not file_split:

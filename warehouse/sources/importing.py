@@ -204,6 +204,9 @@ def _check_all(
             checked.units.add(outcome.question.boxes, sizes)
             for image, picture in zip(outcome.question.images, outcome.draft.images, strict=True):
                 checked.boxes.add(image.image_id, picture.objects)
+                if picture.objects:
+                    own = [replace(box, image=0) for box in picture.objects]
+                    checked.units.add(own, [(image.width, image.height)])
         elif outcome.left_out:
             checked.left_out.append(outcome)
         else:

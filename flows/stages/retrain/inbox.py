@@ -34,8 +34,6 @@ from warehouse.storage.home import Warehouse
 from warehouse.storage.objects import LocalObjects
 
 REJECTED = ".rejected.txt"
-STILL_S = 5.0
-"""Seconds between two looks, in which a file that is being written changes."""
 RETRY_S = 300.0
 """Seconds until a file is tried again where the disk or the store failed."""
 _UNFINISHED = (".part", ".partial", ".tmp", ".crdownload", ".filepart")

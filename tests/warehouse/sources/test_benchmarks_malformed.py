@@ -230,6 +230,10 @@ def test_images_of_gqa_must_lie_beside_its_questions(tmp_path: Path) -> None:
     pq.write_table(pq.read_table(beside).slice(0, 1), beside)
     (found,) = rejected("gqa", path)
     assert (found.row, found.field) == (2, "imageId")
+    table = pq.read_table(beside)
+    lost = {"id": "lost", "image": {"bytes": None, "path": "lost.jpg"}}
+    pq.write_table(pa.Table.from_pylist([*table.to_pylist(), lost], table.schema), beside)
+    assert rejected("gqa", path) == [found], "an image that no question asks about costs none"
     beside.unlink()
     with pytest.raises(ImportProblem, match=r"holds no images.* say with --image-root"):
         rejected("gqa", path)

@@ -16,6 +16,7 @@ from __future__ import annotations
 
 import tempfile
 from collections.abc import Iterator
+from contextlib import suppress
 from pathlib import Path
 
 from warehouse.sources.published import Row, Spool, column_names, published
@@ -62,7 +63,9 @@ def _read_parquet(file: Path, context: ReadContext) -> Iterator[Draft | Reject]:
         for beside in _image_files(file, context):
             for _, values in read_rows(beside, ("id", "image")):
                 if isinstance(values, dict) and values["image"]:
-                    images.put(str(values["id"]), ImageFiles((beside.parent,)).get(values["image"]))
+                    with suppress(Unusable):  # a question about it is rejected
+                        image = ImageFiles((beside.parent,)).get(values["image"])
+                        images.put(str(values["id"]), image)
         wanted = [name for name in ("imageId", "question", "answer", "types") if name in names]
         for number, values in read_rows(file, wanted):
             try:

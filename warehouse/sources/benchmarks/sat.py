@@ -113,6 +113,8 @@ def _draft(
         return Reject(file, row, "correct_answer", "there is no answer")
     try:
         options = read_options(values["answers"], "answers")
+        if len(options.choices) < 2:
+            raise Unusable("answers", f"there are {len(options.choices)} options")
         right = options.resolve(values["correct_answer"], field="correct_answer")
     except Unusable as problem:
         return Reject.of(problem, file, row)
@@ -137,13 +139,22 @@ def _read_objects(file: Path) -> dict[str, tuple[Box, ...]]:
         return {}
     if missing := {"image_sha256", "objects"} - set(column_types(beside).names):
         raise ImportProblem(f"{beside} has no column {', '.join(sorted(missing))}")
-    return {
-        row["image_sha256"]: tuple(
-            Box(o["x1"], o["y1"], o["x2"], o["y2"], label=o["label"] or "") for o in row["objects"]
-        )
-        for _, row in read_rows(beside, ["image_sha256", "objects"])
-        if isinstance(row, dict) and row["objects"] is not None
-    }
+    found: dict[str, tuple[Box, ...]] = {}
+    for number, row in read_rows(beside, ["image_sha256", "objects"]):
+        if isinstance(row, dict) and row["objects"] is not None:
+            try:
+                found[row["image_sha256"]] = tuple(map(_object, row["objects"]))
+            except (TypeError, KeyError, ValueError, AttributeError):
+                raise ImportProblem(
+                    f"{beside} row {number}: objects: each is a struct of label and the numbers "
+                    "x1, y1, x2, y2"
+                ) from None
+    return found
+
+
+def _object(written: Any) -> Box:
+    x1, y1, x2, y2 = (float(written[name]) for name in ("x1", "y1", "x2", "y2"))
+    return Box(x1, y1, x2, y2, label=str(written.get("label") or ""))
 
 
 _ROOMS = {split: SAMPLE / f"rooms-{split}.parquet" for split in ("train", "test", "gate")}

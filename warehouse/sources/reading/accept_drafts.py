@@ -10,7 +10,7 @@ a training run.
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from typing import Any
@@ -81,8 +81,11 @@ class Checker:
                 return reject("images", f"image {i} {decoded}")
             images.append(decoded)
         shown = [decoded.image for decoded in images]
-        draft = replace(draft, boxes=tuple(_clipped(box, shown) for box in draft.boxes))
-        if problem := _answer_problem(draft) or _place_problem(draft, shown):
+        boxes = tuple(_clipped(box, shown) for box in draft.boxes)
+        seen = tuple(map(_with_clipped, draft.images, shown))
+        draft = replace(draft, boxes=boxes, images=seen)
+        problem = _answer_problem(draft) or _place_problem(draft, shown)
+        if problem := problem or _object_problem(seen, shown):
             return reject(*problem)
         question = Question(
             task=self.task,
@@ -205,6 +208,25 @@ def _place_problem(draft: Draft, images: list[Image]) -> tuple[str, str] | None:
         shown = images[point.image]
         if not (0 <= point.x <= shown.width and 0 <= point.y <= shown.height):
             return field, f"the gold point ({point.x:g}, {point.y:g}) is outside its image"
+    return None
+
+
+def _with_clipped(picture: Picture, image: Image) -> Picture:
+    if not picture.objects:
+        return picture
+    size = (image.width, image.height)
+    return replace(picture, objects=tuple(clip_box(box, size) for box in picture.objects))
+
+
+def _object_problem(pictures: Sequence[Picture], images: list[Image]) -> tuple[str, str] | None:
+    """The field and reason why a box of what is visible can't be in its image, or None."""
+    for picture, shown in zip(pictures, images, strict=True):
+        for box in picture.objects or ():
+            if not (0 <= box.x1 < box.x2 <= shown.width and 0 <= box.y1 < box.y2 <= shown.height):
+                corners = f"({box.x1:g}, {box.y1:g}, {box.x2:g}, {box.y2:g})"
+                named = f" of {box.label!r}" if box.label else ""
+                within = f"{shown.width}x{shown.height} pixels"
+                return "objects", f"the box {corners}{named} is not in {within}"
     return None
 
 

@@ -34,7 +34,7 @@ from __future__ import annotations
 import json
 import math
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -151,25 +151,28 @@ class Columns:
         if not root.is_dir():
             raise ImportProblem(f"the image root {context.image_root} is not a folder")
         wanted = list(dict.fromkeys(name for names in self.of.values() for name in names))
-        names = AnswerNames(lambda: self._pairs(file), self.count_from)
-        present: dict[str, bool] = {}
+        files = context.files or (file,)
+        names = context.shared.setdefault(
+            "names", AnswerNames(lambda: self._pairs(files), self.count_from)
+        )
+        present = context.shared.setdefault("present", {})
         for number, row in tabular.read_rows(file, wanted):
             if isinstance(row, str):
                 yield Reject(file.name, number, "row", row)
                 continue
             try:
-                whole = self._with_absent(file, row, present)
+                whole = self._with_absent(files, row, present)
                 yield self._draft(file.name, number, whole, root, names)
             except Unusable as bad:
                 yield Reject.of(bad, file.name, number)
 
     def _with_absent(
-        self, file: Path, row: dict[str, Any], present: dict[str, bool]
+        self, files: Sequence[Path], row: dict[str, Any], present: dict[str, bool]
     ) -> dict[str, Any]:
         """Return a row with null where it lacks a key that it may lack, as rows of JSON do.
 
         Args:
-            present: whether any row of the file has a key, of those that were missed.
+            present: whether any row of the files has a key, of those that were missed.
         """
         absent = {
             name: name.partition(".")[0]
@@ -178,13 +181,13 @@ class Columns:
             if name not in row and name.partition(".")[0] not in row
         }
         for key in set(absent.values()) - present.keys():  # one that no row has is misspelt
-            others = (other for _, other in tabular.read_rows(file, None))
+            others = _rows_of(files, None)
             present[key] = any(key in other for other in others if isinstance(other, dict))
         return {**row, **{name: None for name, key in absent.items() if present[key]}}
 
-    def _pairs(self, file: Path) -> Iterator[tuple[Options, str]]:
+    def _pairs(self, files: Sequence[Path]) -> Iterator[tuple[Options, str]]:
         """Yield options and answer of every row that has both."""
-        for _, row in tabular.read_rows(file, [*self.of["choices"], *self.of["answer"]]):
+        for row in _rows_of(files, [*self.of.get("choices", ()), *self.of["answer"]]):
             if isinstance(row, dict):
                 with suppress(Unusable):
                     options = self._options(row)
@@ -311,6 +314,14 @@ class Columns:
             x2, y2 = (x1 + c, y1 + d) if self.corners == "xywh" else (c, d)
             boxes.append(Box(x1 * scale[0], y1 * scale[1], x2 * scale[0], y2 * scale[1]))
         return tuple(boxes)
+
+
+def _rows_of(files: Sequence[Path], columns: list[str] | None) -> Iterator[Any]:
+    """Yield the rows of every file that is a table with these columns."""
+    for file in files:
+        with suppress(ImportProblem):
+            for _, row in tabular.read_rows(file, columns):
+                yield row
 
 
 def value_at(row: dict[str, Any], role: str, name: str) -> Any:

@@ -11,9 +11,9 @@ package outside this one adds a task with its reader (`warehouse.sources.tasks`)
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Protocol
+from typing import Any, Protocol
 
 from mcts.data import AnswerKind, Box, Point
 
@@ -100,6 +100,11 @@ class ReadContext:
     task: str
     image_root: Path | None = None
     """The folder that image names in a file are relative to."""
+    files: tuple[Path, ...] = ()
+    """Every file of the import."""
+    shared: dict[str, Any] = field(default_factory=dict)
+    """What a reader learned from one file and needs for the next: the same rows, however they are
+    shared out, are the same questions."""
 
 
 ReadFile = Callable[[Path, ReadContext], Iterator[Draft | Reject]]
