@@ -35,6 +35,8 @@ from warehouse.sources.reading.accept_drafts import Accepted, Checker
 from warehouse.sources.reading.box_units import BoxUnits
 from warehouse.sources.reading.drafts import Draft, ImportProblem, Readers, Reject
 from warehouse.sources.reading.image_boxes import ImageBoxes
+from warehouse.sources.stored_otherwise import remarks as remarks_on
+from warehouse.sources.stored_otherwise import stored_otherwise
 from warehouse.storage.home import Warehouse
 from warehouse.storage.objects import put_images
 from warehouse.tables.delta import insert_new, record_run
@@ -141,8 +143,8 @@ def import_questions(
         record_run(warehouse, run_id, "import", task=task, params=params)
         accepted = (o for o in outcomes("storing") if isinstance(o, Accepted))
         add_lost_ids(warehouse, task)
-        added = _store(warehouse, accepted, run_id, checked.boxes)
-    remarks = (*files.remarks, *checked.remarks(), *_doubts(split))
+        added, otherwise = _store(warehouse, accepted, run_id, checked.boxes)
+    remarks = (*files.remarks, *checked.remarks(), *remarks_on(otherwise), *_doubts(split))
     rejected, left_out = len(checked.rejects), len(checked.left_out)
     return ImportReport(
         checked.read, added, checked.read - rejected - left_out - added, rejected, rejects_path,
@@ -258,9 +260,10 @@ def import_sample(warehouse: Warehouse, task: str) -> ImportReport | None:
 
 def _store(
     warehouse: Warehouse, accepted: Iterator[Accepted], run_id: str, boxes: ImageBoxes
-) -> int:
-    """Store questions and images; return how many questions were new."""
-    added = 0
+) -> tuple[int, Counter[str]]:
+    """Store questions and images; return how many questions were new, and how many keep another
+    detail than this import's."""
+    added, otherwise = 0, Counter[str]()
     encoded: list[bytes] = []
     images: dict[str, dict[str, Any]] = {}
     questions: list[dict[str, Any]] = []
@@ -274,6 +277,7 @@ def _store(
         boxes.hold_against(warehouse, images.values())
         insert_new(warehouse, "images", [{**row, **provenance} for row in images.values()])
         rows = [{**row, **provenance} for row in without_older(warehouse, questions, uncounted)]
+        otherwise.update(stored_otherwise(warehouse, rows))
         new = insert_new(warehouse, "questions", rows)
         images.clear()
         questions.clear()
@@ -315,7 +319,7 @@ def _store(
             uncounted[one.question.question_id] = replace(one.question, counted_as="").question_id
         if len(questions) >= _ROW_BATCH:
             added += flush_rows()
-    return added + flush_rows()
+    return added + flush_rows(), otherwise
 
 
 def _too_many(path: str | Path, rejects: list[Reject], read: int) -> ImportProblem:

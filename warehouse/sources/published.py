@@ -19,7 +19,7 @@ from __future__ import annotations
 import tempfile
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import ExitStack
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from hashlib import sha256
 from pathlib import Path
 from string import ascii_uppercase
@@ -63,6 +63,8 @@ class Row:
     files: ImageFiles
     spool: Spool | None = None
     """Images of earlier rows, for a TSV whose rows refer to each other."""
+    shared: dict[Any, Any] = field(default_factory=dict)
+    """What rows before, of all files of the import, left for this one."""
 
     def get(self, *names: str) -> Any:
         """The value of the first of these columns that has one; None if none has."""
@@ -243,7 +245,7 @@ def published(
                 if spool is not None:
                     spool.index = str(values.get("index", ""))
                 try:
-                    drafts = draft(Row(file, number, values, files, spool))
+                    drafts = draft(Row(file, number, values, files, spool, context.shared))
                     for one in (drafts,) if isinstance(drafts, Draft) else drafts:
                         if isinstance(one, Unusable):
                             yield Reject.of(one, file.name, number)

@@ -164,3 +164,36 @@ def test_a_row_of_sat_without_options_is_no_question(tmp_path: Path) -> None:
     assert (report.added, report.rejected) == (2, 1)
     assert report.rejects_path is not None
     assert "there are 0 options" in Path(warehouse.root, report.rejects_path).read_text()
+
+
+def test_details_that_are_stored_otherwise_are_told(imports: Imports) -> None:
+    columns = "question=q,image=img,answer=a,target=t,licence=l"
+    row = {"q": "Is it?", "a": "yes", "t": [10, 10, 20, 20], "l": ""}
+    assert not imports.add([row], columns=columns).remarks
+    assert not imports.add([row], columns=columns).remarks, "the same again says nothing"
+    corrected = {**row, "t": [300, 300, 400, 400], "l": "CC-BY-4.0"}
+    report = imports.add([corrected], columns=columns)
+    assert report.added == 0
+    assert [line.partition(" and keep")[0] for line in report.remarks] == [
+        "1 questions are stored with another licence", "1 questions are stored with another target",
+    ]  # fmt: skip
+    (question,) = read_questions(imports.warehouse)
+    assert question.boxes[0].x1 == 10 and question.licence == ""
+
+
+def test_a_screenshot_without_its_sites_name_is_of_one_site(tmp_path: Path) -> None:
+    """Each site counts its tasks from 0, and would be shown another's page."""
+    gold = {"eval_types": ["string_match"], "reference_answers": {"exact_match": "7"}}
+    task = {"task_id": 0, "intent": "How many?", "eval": gold}
+    rows = [{**task, "sites": [site]} for site in ("classifieds", "reddit", "shopping")]
+    (tmp_path / "test.json").write_text(json.dumps(rows))
+    for name in ("0.png", "shopping_0.png"):
+        (tmp_path / name).write_bytes(picture(len(name), size=(640, 480)))
+    warehouse = Warehouse(str(tmp_path / "home"))
+    report = import_questions(
+        warehouse, "visualwebarena", tmp_path / "test.json", split="test", image_root=tmp_path
+    )
+    assert (report.added, report.rejected) == (2, 1)
+    assert report.rejects_path is not None
+    rejects = Path(warehouse.root, report.rejects_path).read_text()
+    assert "0.png is taken by task 0 of classifieds; name this one reddit_0.png" in rejects

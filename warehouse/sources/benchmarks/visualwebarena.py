@@ -22,6 +22,7 @@ live episodes, which no offline metric equals.
 from __future__ import annotations
 
 from collections.abc import Iterator
+from contextlib import suppress
 from pathlib import PurePosixPath
 from typing import Any
 
@@ -83,12 +84,18 @@ def _answers(evaluation: Any) -> tuple[str, ...]:
 
 
 def _screenshot(row: Row, site: str, number: str) -> Picture:
-    for name in (f"{site}_{number}.png", f"{number}.png"):
-        try:
-            return Picture(row.files.read_named(name, "screenshot"))
-        except Unusable as problem:
-            missing = problem
-    raise missing
+    """Read a task's screenshot; one without its site's name is of one site alone, as each site
+    counts its tasks anew."""
+    with suppress(Unusable):
+        return Picture(row.files.read_named(f"{site}_{number}.png", "screenshot"))
+    found = Picture(row.files.read_named(f"{number}.png", "screenshot"))
+    first = row.shared.setdefault(("screenshot", number), site)
+    if first != site:
+        raise Unusable(
+            "screenshot",
+            f"{number}.png is taken by task {number} of {first}; name this one {site}_{number}.png",
+        )
+    return found
 
 
 _CONFIGURATIONS = published(

@@ -102,7 +102,7 @@ class ReadContext:
     """The folder that image names in a file are relative to."""
     files: tuple[Path, ...] = ()
     """Every file of the import."""
-    shared: dict[str, Any] = field(default_factory=dict)
+    shared: dict[Any, Any] = field(default_factory=dict)
     """What a reader learned from one file and needs for the next: the same rows, however they are
     shared out, are the same questions."""
 
