@@ -207,7 +207,7 @@ def _from_content_filter(one: content.ContentFilter) -> type[Filter]:
     """Make a class of filters without values of a `ContentFilter`."""
 
     def apply(self: TraceFilter, trace: Trace, question: Question, context: Context) -> Verdict:
-        return one.judge(trace, question, context.images)
+        return one.decide(trace, question, context.images)
 
     own = {"name": one.name, "maker": one.method, "stage": CORPUS, "apply": apply}
     own["external"] = True

@@ -48,7 +48,7 @@ class ContentFilter:
     """The name its verdicts carry, such as `no_personal_data`."""
     method: str
     """Name, version and settings of the rule or model; stored with each verdict."""
-    judge: Callable[[Trace, Question, Images], Verdict]
+    decide: Callable[[Trace, Question, Images], Verdict]
     """Called with a trace, its question, and a function that loads the question's images."""
 
 

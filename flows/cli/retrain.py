@@ -24,7 +24,7 @@ Abandon = Annotated[
 
 @takes(RetrainSettings)
 def retrain(settings: RetrainSettings, decide_again: Again = None, abandon: Abandon = None) -> None:
-    """Retrain on what is new, and let the gate decide; killed, the same command goes on.
+    """Retrain on what is new, and let the gate decide. Run again after a kill, it resumes.
 
     vigorl retrain sat2 --sft-recipe my-sft.yaml --min-new-traces 200
     """

@@ -19,7 +19,7 @@ from curation.filters.config import trace_filters
 from curation.filters.decontaminate import DEFAULT, NotInEvaluation, compare
 from curation.filters.dedup import CopyFilter
 from flows.settings import CurateSettings
-from flows.stages.corpus.judge_part import Beside, corpus_verdicts
+from flows.stages.corpus.filter_part import Beside, corpus_verdicts
 from flows.stages.curate import CURATION_BATCH, cut_trees, find_uncurated, read_filters, trees_of
 from flows.stages.verdicts import Verdicts, stored_verdicts
 from mcts.data import Trace

@@ -1,7 +1,8 @@
 """What is run to serve a model: which vLLM, with which flags, in which environment.
 
-    line = [*program(), *flags(settings, "qwen@1f3a", 8000)]
-    subprocess.Popen(line, env=environment(settings))
+    vllm = program()
+    line = [str(vllm), *flags(settings, "qwen@1f3a", 8000)]
+    subprocess.Popen(line, env=environment(settings, vllm))
 
 The flags are read from the sources of vLLM 0.32. Three of them are easily forgotten:
 

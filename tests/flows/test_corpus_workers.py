@@ -15,8 +15,8 @@ import pyarrow as pa
 import pytest
 
 from flows.stages.corpus import workers
-from flows.stages.corpus.judge_part import Beside, CorpusPart
-from flows.stages.corpus.workers import judged
+from flows.stages.corpus.filter_part import Beside, CorpusPart
+from flows.stages.corpus.workers import filtered
 
 NUMBERS = list(range(9))
 
@@ -36,7 +36,7 @@ def judge(asking: int, fatal: int, failing: int, part: CorpusPart) -> pa.Table:
 
 
 def ask(numbers, *, fatal=-1, failing=-1, processes=2):
-    found = judged(map(part, numbers), partial(judge, os.getpid(), fatal, failing), processes)
+    found = filtered(map(part, numbers), partial(judge, os.getpid(), fatal, failing), processes)
     return [tuple(row.values()) for table in found for row in table.to_pylist()]
 
 
@@ -56,7 +56,7 @@ def test_what_cannot_be_sent_to_another_process_is_judged_here():
         with held:
             return judge(os.getpid(), -1, -1, part)
 
-    found = [table.to_pylist() for table in judged(map(part, NUMBERS), judge_with_a_lock, 2)]
+    found = [table.to_pylist() for table in filtered(map(part, NUMBERS), judge_with_a_lock, 2)]
     assert found == [[{"number": number, "elsewhere": False}] for number in NUMBERS]
 
 
@@ -81,7 +81,7 @@ def test_no_more_parts_are_held_than_there_is_work_for():
             read.append(number)
             yield part(number)
 
-    for done, _ in enumerate(judged(parts(), partial(judge, os.getpid(), -1, -1), 2), 1):
+    for done, _ in enumerate(filtered(parts(), partial(judge, os.getpid(), -1, -1), 2), 1):
         ahead.append(len(read) - done)
     assert len(ahead) == 20
     assert max(ahead) <= 2 + 1 + workers._HERE
@@ -92,8 +92,8 @@ import os, sys, time
 from functools import partial
 from pathlib import Path
 from tests.flows.test_corpus_workers import part, wait
-from flows.stages.corpus.workers import judged
-list(judged(map(part, range(4)), partial(wait, sys.argv[1]), 2))
+from flows.stages.corpus.workers import filtered
+list(filtered(map(part, range(4)), partial(wait, sys.argv[1]), 2))
 """
 
 

@@ -1,6 +1,6 @@
 """What trees are worth to GRPO on the embedded model, at equal tokens, steps and questions.
 
-    make claim-trees                    # half an hour; interrupted, the same command goes on
+    make claim-trees                    # hours; interrupted, the same command goes on
     make claim-trees ARGS="--seeds 1 --steps 10"
     make claim-trees ARGS="--zoom --seeds 1"    # of the model that zooms: forks behind crops
     make claim-trees ARGS=--quick       # one seed and two steps: a check, no proof

@@ -1,7 +1,7 @@
 """Reads a task's traces part by part, whole groups of questions together, in bounded memory.
 
     for part in read_parts(con, "sat2", groups, [NoPersonalData()]):
-        part.rows, part.stored, part.unjudged
+        part.rows, part.stored, part.unfiltered
 
 The traces of a round, a million, are brought together with their verdicts in temporary tables of
 DuckDB, which spill to disk; each part of a round, some thousands of traces, then becomes Python
@@ -50,7 +50,7 @@ class Part:
     """Those of the traces, by id."""
     sizes: dict[str, tuple[int, int]]
     """Width and height of the questions' images, pixels."""
-    unjudged: dict[str, Trace]
+    unfiltered: dict[str, Trace]
     """By id, the whole traces on which a filter of content has no verdict by its method, but for
     those in which none of its signs is."""
 
@@ -72,7 +72,7 @@ def read_parts(
     for numbers in _rounds(groups, _count_traces(con, task)):
         parts = max(numbers.values()) + 1
         _load_round(con, task, numbers, judged)
-        _load_unjudged(con, content, parts)
+        _load_unfiltered(con, content, parts)
         for number in range(parts):
             yield _read_part(con, number)
 
@@ -154,7 +154,7 @@ def _of_commits(con: duckdb.DuckDBPyConnection, table: str) -> str:
     return f"commit_id IN ({all_quoted(commits)})"
 
 
-def _load_unjudged(
+def _load_unfiltered(
     con: duckdb.DuckDBPyConnection, content: Sequence[TraceFilter], parts: int
 ) -> None:
     """Load what a filter must see: of its own, where it has no verdict by its method."""

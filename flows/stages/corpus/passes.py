@@ -8,9 +8,9 @@ places in the split. Filters of content run here as well, since they may be slow
 same method stands.
 
 What a trace's neighbours are changes as the warehouse grows, so these verdicts are a stage of their
-own (`verdicts.stage = 'corpus'`). A pass notes what it has seen; the next one judges questions that
-have something new, with those that they are compared with, and no others. Either reads its traces
-part by part, groups of questions that are compared with each other together.
+own (`verdicts.stage = 'corpus'`). A pass notes what it has seen; the next one filters questions
+that have something new, with those that they are compared with, and no others. Either reads its
+traces part by part, groups of questions that are compared with each other together.
 """
 
 from __future__ import annotations
@@ -36,8 +36,8 @@ from curation.filters.decontaminate import (
     Match,
     NotInEvaluation,
 )
-from flows.stages.corpus.judge_part import Beside, CorpusPart, contamination, judge_part
-from flows.stages.corpus.workers import judged
+from flows.stages.corpus.filter_part import Beside, CorpusPart, contamination, filter_part
+from flows.stages.corpus.workers import filtered
 from warehouse.query.additions import Seen, mark, show_added
 from warehouse.query.corpus_parts import read_parts
 from warehouse.query.dedup_inputs import (
@@ -94,7 +94,7 @@ class _Pass:
     changed: int = 0
     """Traces with a new verdict."""
     alike: dict[int, dict[str, str]] = field(default_factory=dict)
-    """As `Beside.alike`, of the images of the questions that are judged."""
+    """As `Beside.alike`, of the images of the questions that are filtered."""
 
     def run(self) -> bool:
         """Judge what may have changed; return False if another process has inserted verdicts."""
@@ -112,7 +112,7 @@ class _Pass:
             groups = self._stale_groups(new_images, note["evaluation"] == evaluation)
         else:
             groups = self._all_groups()
-        if not self._judge(groups):
+        if not self._filter(groups):
             return False
         seen = mark(self.warehouse, {name: self.versions[name] for name in _TABLES})
         made = {"settings": settings, "evaluation": evaluation, "seen": seen}
@@ -271,13 +271,13 @@ class _Pass:
 
     # ---- the verdicts ----------------------------------------------------------------------------
 
-    def _judge(self, groups: Iterable[Sequence[str]]) -> bool:
-        """Judge groups of questions and store what has changed; False if overtaken."""
+    def _filter(self, groups: Iterable[Sequence[str]]) -> bool:
+        """Filter groups of questions and store what has changed; False if overtaken."""
         inserts = count_inserts(self.warehouse, "verdicts", self.versions["verdicts"])
         content = trace_filters(self.filters, CORPUS)
         waiting: list[pa.Table] = []
-        judge = partial(judge_part, self.warehouse, self.filters, self.run_id)
-        for table in judged(self._parts(groups, content), judge):
+        work = partial(filter_part, self.warehouse, self.filters, self.run_id)
+        for table in filtered(self._parts(groups, content), work):
             if table.num_rows:
                 self.changed += pc.count_distinct(table["trace_id"]).as_py()
                 waiting.append(table)
@@ -297,7 +297,7 @@ class _Pass:
             }
             contaminated = self._compare(part.questions.values())
             beside = Beside(part.questions, part.sizes, alike, contaminated)
-            yield CorpusPart(part.rows, part.stored, part.unjudged, beside)
+            yield CorpusPart(part.rows, part.stored, part.unfiltered, beside)
 
     def _insert(self, tables: Sequence[pa.Table], inserts: int) -> bool:
         rows = pa.concat_tables(tables)

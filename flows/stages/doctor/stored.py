@@ -1,6 +1,6 @@
 """What is stored: tables that open, what was begun and not ended, cycles of retraining.
 
-    for diagnosis in check_tables(warehouse): ...
+    for diagnosis in check_tables(warehouse, named=False): ...
 
 Cheap looks only; `vigorl warehouse check` reads every byte.
 """

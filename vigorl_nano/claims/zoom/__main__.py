@@ -1,9 +1,9 @@
 """Tests what zoom, search and reinforcement are worth on the embedded model that zooms.
 
-    make claim                          # days on two cores; interrupted, the same command goes on
+    make claim                          # eight hours a seed on two cores; interrupted, it goes on
     make claim ARGS=--quick             # one seed and little of everything: a check, no proof
     make claim ARGS=--report            # only the tables of what is finished
-    make claim-zoom ARGS="--seeds 1"    # what zoom is worth alone: fewer arms, the same stages
+    make claim-zoom ARGS="--seeds 1"    # without the variants of GRPO: fewer arms, the same stages
 
 Stages run as processes, one a core, each after those it needs.
 """

@@ -1,9 +1,9 @@
 """Judges the traces of one part of a corpus, beside what they are compared with.
 
-    part = CorpusPart(rows, stored, unjudged, beside)
-    table = judge_part(warehouse, filters, run_id, part)     # verdicts that differ from the stored
+    part = CorpusPart(rows, stored, unfiltered, beside)
+    table = filter_part(warehouse, filters, run_id, part)     # verdicts that differ from the stored
 
-A part is a value: another process can judge it (`workers`).
+A part is a value: another process can filter it (`workers`).
 """
 
 from __future__ import annotations
@@ -47,18 +47,18 @@ class CorpusPart:
 
     rows: pa.Table
     stored: pa.Table
-    unjudged: Mapping[str, Trace]
+    unfiltered: Mapping[str, Trace]
     beside: Beside
 
 
-def judge_part(
+def filter_part(
     warehouse: Warehouse, filters: Sequence[Filter], run_id: str, part: CorpusPart
 ) -> pa.Table:
     """Apply the filters of this stage to a part; return new rows of `verdicts` where they differ
     from those stored."""
     stored, rows = as_stored(part.stored.to_pylist()), part.rows.to_pylist()
     verdicts = corpus_verdicts(
-        warehouse, filters, part.beside, rows, stored.verdicts, part.unjudged
+        warehouse, filters, part.beside, rows, stored.verdicts, part.unfiltered
     )
     return changed_table(verdicts, stored, run_id)
 
@@ -69,17 +69,17 @@ def corpus_verdicts(
     beside: Beside,
     traces: Sequence[Mapping[str, Any]],
     before: Verdicts,
-    unjudged: Mapping[str, Trace],
+    unfiltered: Mapping[str, Trace],
 ) -> Verdicts:
     """Apply every filter of this stage to every trace of some groups of questions.
 
     Args:
         traces: rows as those of `Part`.
         before: stored verdicts; those of a content filter of the same method stand.
-        unjudged: by id, the traces on which a content filter has none, but for those in which
+        unfiltered: by id, the traces on which a content filter has none, but for those in which
             nothing matches its signs.
     """
-    verdicts = _content_verdicts(warehouse, filters, traces, before, unjudged)
+    verdicts = _content_verdicts(warehouse, filters, traces, before, unfiltered)
     for one in filters:
         if isinstance(one, NotInEvaluation):
             known = {
@@ -123,11 +123,11 @@ def _content_verdicts(
     filters: Sequence[Filter],
     traces: Sequence[Mapping[str, Any]],
     before: Verdicts,
-    unjudged: Mapping[str, Trace],
+    unfiltered: Mapping[str, Trace],
 ) -> Verdicts:
     """Apply the filters that see one trace; a verdict by the same method stands."""
     verdicts: Verdicts = {row["trace_id"]: {} for row in traces}
-    ids = sorted({trace.question_id for trace in unjudged.values()})
+    ids = sorted({trace.question_id for trace in unfiltered.values()})
     found = read_questions(warehouse, question_ids=ids) if ids else ()
     questions = {question.question_id: question for question in found}
     for one in trace_filters(filters, CORPUS):
@@ -138,10 +138,10 @@ def _content_verdicts(
             if stands and stands["method"] == method:
                 given[one.name] = stands
                 continue
-            if passed and trace_id not in unjudged:
+            if passed and trace_id not in unfiltered:
                 given[one.name] = passed
                 continue
-            trace = unjudged[trace_id]
+            trace = unfiltered[trace_id]
             question = questions[trace.question_id]
             context = Context(images=partial(_images, warehouse, question))
             (verdict,) = apply_filters(trace, question, [one], context)
