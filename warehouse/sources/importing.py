@@ -28,7 +28,7 @@ from typing import Any
 
 from PIL import Image as Pillow
 
-from mcts.data import content_id
+from mcts.data import Box, content_id
 from warehouse.sources import task_of
 from warehouse.sources.find_files import FoundFiles, find_readers
 from warehouse.sources.reading.accept_drafts import Accepted, Checker
@@ -290,17 +290,12 @@ def _store(
                 continue
             encoded.append(image.data)
             seen = boxes.of(decoded.image.image_id, image.objects)
-            objects = None
-            if seen is not None:
-                objects = [
-                    {"label": b.label, "x1": b.x1, "y1": b.y1, "x2": b.x2, "y2": b.y2} for b in seen
-                ]
             images[decoded.image.image_id] = {
                 **image_row(decoded.image),
                 "format": decoded.format,
                 "orientation": decoded.orientation,
                 "bytes": len(image.data),
-                "objects": objects,
+                "objects": None if seen is None else list(map(_object_row, seen)),
                 "licence": one.question.licence,
                 "source": one.question.source,
             }
@@ -320,6 +315,11 @@ def _store(
         if len(questions) >= _ROW_BATCH:
             added += flush_rows()
     return added + flush_rows(), otherwise
+
+
+def _object_row(box: Box) -> dict[str, Any]:
+    """Return a box as the column `images.objects` holds it."""
+    return {"label": box.label, "x1": box.x1, "y1": box.y1, "x2": box.x2, "y2": box.y2}
 
 
 def _too_many(path: str | Path, rejects: list[Reject], read: int) -> ImportProblem:
