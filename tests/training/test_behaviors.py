@@ -41,9 +41,11 @@ def test_the_share_of_well_formed_answers_that_check_or_turn_back() -> None:
 
 def test_what_a_prefix_does_is_not_the_students(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(ChunkedTrainer, "_calculate_rewards", lambda *given: None)
+    monkeypatch.setattr(RolloutTrainer, "_whole", lambda self, completions, ids: completions)
     trainer: Any = RolloutTrainer.__new__(RolloutTrainer)
     metrics: dict[str, Any] = {"train": defaultdict(list)}
     trainer.__dict__ |= {"model": None, "_metrics": metrics, "space": CoordinateSpace.qwen3_vl()}
+    trainer.__dict__["mask_truncated_completions"] = False
     prefix = f"<think>{LOOK}</think>\n<think>{CHECK}</think>\n"
     own = ["<answer>yes</answer>", f"<think>{RETREAT}</think>\n<answer>yes</answer>"]
     row = {"question": question_column(QUESTION), "min_thoughts": 1, "prefix": prefix}

@@ -119,7 +119,9 @@ def test_the_gain_is_of_the_answer_alone_and_paid_where_it_is_right(trainer: Any
     cited, other = chances
     assert cited != other, "the answer depends on what is covered"
     assert gains[1] == pytest.approx(other - cited, abs=1e-5), "alone as in a batch"
-    parts = trainer._parts(rows, [row["prompt"] for row in rows], chats, ids)
+    ended = [[*own, trainer.eos_token_ids[0]] for own in ids]  # as what is not cut off
+    gains = evidence(trainer, rows, ended, read)
+    parts = trainer._parts(rows, [row["prompt"] for row in rows], chats, ended)
     paid = [max(0.0, gain or 0.0) for gain in gains]
     assert parts[:, -1].tolist() == pytest.approx(paid, abs=1e-5)
     assert trainer._metrics["train"]["evidence/asked"][-1:] in ([2], [])
