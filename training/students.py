@@ -16,7 +16,7 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -166,16 +166,7 @@ def with_text_tags(student: Student, tags: Sequence[str]) -> Iterator[Student]:
         yield student
         return
     names = {f"<{end}{tag}>": f"<|{end}{tag} as text|>" for tag in tags for end in ("", "/")}
-    with TemporaryDirectory(prefix="vigorl-tags-") as made:
-        folder = Path(made)
-        for file in student.folder.iterdir():
-            if file.name in _TOKENIZER_FILES:
-                renamed = _renamed(json.loads(file.read_text("utf-8")), names)
-                text = json.dumps(renamed, ensure_ascii=False)
-                (folder / file.name).write_text(text, encoding="utf-8")
-            else:
-                (folder / file.name).symlink_to(file.resolve())
-        found = replace(student, folder=folder)
+    with _rewritten(student, _TOKENIZER_FILES, lambda config: _renamed(config, names)) as found:
         _check_text_tags(student, found, list(names))
         yield found
 
@@ -184,17 +175,31 @@ def with_text_tags(student: Student, tags: Sequence[str]) -> Iterator[Student]:
 def with_pixel_limit(student: Student) -> Iterator[Student]:
     """Yield the student in a folder whose image processor resizes as the student's space says."""
     most = student.space.max_pixels
-    with TemporaryDirectory(prefix="vigorl-pixels-") as made:
+
+    def limited(config: dict[str, Any]) -> dict[str, Any]:
+        images = config.get("image_processor", config)
+        if "size" in images:
+            images["size"]["longest_edge"] = most
+        if "max_pixels" in images:
+            images["max_pixels"] = most
+        return config
+
+    with _rewritten(student, _IMAGE_PROCESSOR_FILES, limited) as found:
+        yield found
+
+
+@contextmanager
+def _rewritten(
+    student: Student, names: Sequence[str], rewrite: Callable[[Any], Any]
+) -> Iterator[Student]:
+    """Yield the student in a folder of its own, with the JSON files of these names rewritten."""
+    with TemporaryDirectory(prefix="vigorl-student-") as made:
         folder = Path(made)
         for file in student.folder.iterdir():
-            if most is not None and file.name in _IMAGE_PROCESSOR_FILES:
-                config = json.loads(file.read_text("utf-8"))
-                for images in (config, config.get("image_processor")):
-                    if isinstance(images, dict) and isinstance(images.get("size"), dict):
-                        images["size"]["longest_edge"] = most
-                    if isinstance(images, dict) and "max_pixels" in images:
-                        images["max_pixels"] = most
-                (folder / file.name).write_text(json.dumps(config, indent=2), encoding="utf-8")
+            if file.name in names:
+                written = rewrite(json.loads(file.read_text("utf-8")))
+                text = json.dumps(written, ensure_ascii=False)
+                (folder / file.name).write_text(text, encoding="utf-8")
             else:
                 (folder / file.name).symlink_to(file.resolve())
         yield replace(student, folder=folder)

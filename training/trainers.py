@@ -95,20 +95,18 @@ def sft_trainer(
     from trl import SFTConfig, SFTTrainer
 
     length: Row = {"max_steps": recipe.steps} if recipe.steps else {}
-    args = one_device(
-        SFTConfig(
-            **common_arguments(run, recipe, recipe.batch),
-            **length,
-            num_train_epochs=recipe.epochs,
-            assistant_only_loss=True,
-            max_length=None,  # truncation would drop image tokens; `check_rows` refuses such a row
-            packing=False,
-        )
+    args = SFTConfig(
+        **common_arguments(run, recipe, recipe.batch),
+        **length,
+        num_train_epochs=recipe.epochs,
+        assistant_only_loss=True,
+        max_length=None,  # truncation would drop image tokens; `check_rows` refuses such a row
+        packing=False,
     )
     freeze_vision(model, recipe)
     trainer = SFTTrainer(
         model=model,
-        args=args,
+        args=one_device(args),
         train_dataset=examples.dataset(),
         processing_class=processor,
         callbacks=run_callbacks(run, reporter.progress),
@@ -134,21 +132,19 @@ def dpo_trainer(
 
     length: Row = {"max_steps": recipe.steps} if recipe.steps else {}
     losses = {recipe.loss: 1.0} | ({"sft": recipe.sft_weight} if recipe.sft_weight else {})
-    args = one_device(
-        DPOConfig(
-            **common_arguments(run, recipe, recipe.batch, sequences=2),
-            **length,
-            num_train_epochs=recipe.epochs,
-            beta=recipe.beta,
-            loss_type=list(losses),
-            loss_weights=list(losses.values()),
-            max_length=None,  # truncation would drop image tokens; `check_rows` refuses such a row
-        )
+    args = DPOConfig(
+        **common_arguments(run, recipe, recipe.batch, sequences=2),
+        **length,
+        num_train_epochs=recipe.epochs,
+        beta=recipe.beta,
+        loss_type=list(losses),
+        loss_weights=list(losses.values()),
+        max_length=None,  # truncation would drop image tokens; `check_rows` refuses such a row
     )
     cache = freeze_vision(model, recipe)
     trainer = DPOTrainer(
         model=model,
-        args=args,
+        args=one_device(args),
         train_dataset=pairs,
         processing_class=processor,
         callbacks=run_callbacks(run, reporter.progress),
@@ -200,7 +196,7 @@ def grpo_trainer(
     chains, trees = (ZoomTrainer, ZoomTreeTrainer) if zooms else (RolloutTrainer, TreeTrainer)
     trainer = (trees if recipe.sampling == "tree" else chains)(
         model=model,
-        args=_grpo_config(run, recipe, rewards.weights),
+        args=one_device(_grpo_config(run, recipe, rewards.weights)),
         reward_funcs=list(rewards.functions),
         train_dataset=prompts.dataset(),
         processing_class=processor,
@@ -245,27 +241,25 @@ def _grpo_config(run: Run, recipe: GrpoRecipe, weights: list[float]) -> Any:
     arguments = common_arguments(run, recipe, answers)
     # A checkpoint within a batch would be gone on from with answers that were trained on before.
     arguments["save_steps"] = -(-recipe.save_every // recipe.updates) * recipe.updates
-    return one_device(
-        GRPOConfig(
-            **arguments,
-            **vllm,
-            max_steps=recipe.steps,
-            num_generations=recipe.group,
-            generation_batch_size=answers * recipe.updates,
-            max_completion_length=recipe.max_completion,
-            temperature=recipe.temperature,
-            top_p=recipe.top_p,
-            top_k=0,
-            beta=recipe.beta,
-            epsilon=recipe.epsilon,
-            epsilon_high=recipe.epsilon_high,
-            loss_type=recipe.loss_type,
-            scale_rewards=recipe.scale_rewards,
-            reward_weights=weights,
-            shuffle_dataset=recipe.curriculum == "none",
-            mask_truncated_completions=not zooms,  # whose trainer masks more than those
-            generation_kwargs=_turn_limits(recipe) if zooms else None,
-        )
+    return GRPOConfig(
+        **arguments,
+        **vllm,
+        max_steps=recipe.steps,
+        num_generations=recipe.group,
+        generation_batch_size=answers * recipe.updates,
+        max_completion_length=recipe.max_completion,
+        temperature=recipe.temperature,
+        top_p=recipe.top_p,
+        top_k=0,
+        beta=recipe.beta,
+        epsilon=recipe.epsilon,
+        epsilon_high=recipe.epsilon_high,
+        loss_type=recipe.loss_type,
+        scale_rewards=recipe.scale_rewards,
+        reward_weights=weights,
+        shuffle_dataset=recipe.curriculum == "none",
+        mask_truncated_completions=not zooms,  # whose trainer masks more than those
+        generation_kwargs=_turn_limits(recipe) if zooms else None,
     )
 
 

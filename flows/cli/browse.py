@@ -113,6 +113,7 @@ def _plain(value: Any) -> Any:
 def _flat(table: Any) -> Any:
     """What CSV has no form for as text: lists and structs as JSON, bytes as digits."""
     import pyarrow as pa
+    import pyarrow.compute as pc
 
     for i, field in enumerate(table.schema):
         kind = field.type
@@ -127,7 +128,7 @@ def _flat(table: Any) -> Any:
             table = table.set_column(i, field.name, pa.array(texts, pa.string()))
         elif pa.types.is_temporal(kind):
             try:
-                table.column(i).to_pylist()
+                pc.min_max(table.column(i)).as_py()
             except (OverflowError, ValueError):
                 from warehouse.query.run_query import duckdb_texts
 

@@ -112,12 +112,11 @@ def rows_of(table: Any) -> Iterator[tuple[Any, ...]]:
 def _values(column: Any) -> list[Any]:
     """Return a column's values; as DuckDB's texts where Python has no such time (`infinity`)."""
     try:
-        values: list[Any] = column.to_pylist()
+        return list(column.to_pylist())
     except (OverflowError, ValueError):
         from warehouse.query.run_query import duckdb_texts
 
-        values = list(duckdb_texts(column))
-    return values
+        return list(duckdb_texts(column))
 
 
 def _show_records(table: Any) -> None:

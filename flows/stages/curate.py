@@ -92,8 +92,7 @@ async def curate(
     if _has_lost_questions(warehouse, settings.task):
         add_lost_ids(warehouse, settings.task)
     todo = find_uncurated(warehouse, tree_ids, filters)
-    for start in range(0, len(todo), CURATION_BATCH):
-        await step(curate_trees)(warehouse, run_id, todo[start : start + CURATION_BATCH], filters)
+    await curate_in_batches(warehouse, run_id, todo, filters, step)
     await step(filter_corpus)(warehouse, run_id, settings.task, filters)
     summary: Summary = await step(summarize)(warehouse, settings.task, tree_ids)
     extra: dict[str, Any] = dict(other_filters(warehouse, settings.task, run_id, settings.filters))
@@ -179,6 +178,19 @@ async def curate_trees(
     return await asyncio.to_thread(_curate_trees, warehouse, run_id, tree_ids, filters)
 
 
+async def curate_in_batches(
+    warehouse: Warehouse,
+    run_id: str,
+    tree_ids: Sequence[str],
+    filters: Sequence[Filter],
+    step: Callable[[Stage], Stage] = lambda stage: stage,
+) -> None:
+    """Curate trees, `CURATION_BATCH` at a time, each batch a step."""
+    for start in range(0, len(tree_ids), CURATION_BATCH):
+        some = tree_ids[start : start + CURATION_BATCH]
+        await step(curate_trees)(warehouse, run_id, some, filters)
+
+
 @dataclass(slots=True)
 class Cut:
     """Traces cut from trees, with all rows that belong to them."""
@@ -251,8 +263,7 @@ async def refilter(
     Other values make a filter another one; newer code does not: that is for `curate`.
     """
     left = await asyncio.to_thread(_trees_judged_otherwise, warehouse, task, filters)
-    for start in range(0, len(left), CURATION_BATCH):
-        await step(curate_trees)(warehouse, run_id, left[start : start + CURATION_BATCH], filters)
+    await curate_in_batches(warehouse, run_id, left, filters, step)
 
 
 def _trees_judged_otherwise(

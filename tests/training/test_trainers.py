@@ -25,6 +25,7 @@ from training.trainers import (
     dpo_trainer,
     lora_config,
     offline,
+    one_device,
 )
 
 
@@ -252,3 +253,15 @@ def test_an_answer_ends_before_an_image_that_it_made_up_and_not_with_an_end_of_t
     assert RolloutTrainer._cut(trainer, [5, 9, 2]) == [5]
     assert RolloutTrainer._cut(trainer, [5, 6, 2]) == [5, 6, 2]
     assert RolloutTrainer._cut(trainer, [8, 5]) == [2], "nothing was written"
+
+
+def test_one_process_trains_on_one_device_however_many_there_are(tmp_path: Path) -> None:
+    """Its batch would be multiplied by their number."""
+    from transformers import TrainingArguments
+
+    made = TrainingArguments(output_dir=str(tmp_path), per_device_train_batch_size=4, use_cpu=True)
+    made._n_gpu = 8
+    assert made.train_batch_size == 32
+    assert one_device(made).train_batch_size == 4
+    made._n_gpu = 0
+    assert one_device(made).n_gpu == 0

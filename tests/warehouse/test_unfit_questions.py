@@ -12,7 +12,9 @@ from tests.support.trained import grpo
 from training.examples import Examples, task_prompts
 from training.run_training import prepare_student
 from training.students import open_student
+from warehouse.query.run_query import query
 from warehouse.storage.home import Warehouse
+from warehouse.tables.delta import insert_new
 from warehouse.tables.rows import read_questions
 from warehouse.versions.revocations import revoke
 from warehouse.versions.unfit_questions import KNOWN, REVOKED, unfit_questions
@@ -57,10 +59,26 @@ def test_what_an_evaluation_set_knows_or_was_revoked_is_told(home: Path) -> None
 def test_a_revoked_source_or_run_takes_its_questions_along(home: Path) -> None:
     warehouse = Warehouse(str(home))
     ids = [q.question_id for q in read_questions(warehouse, "sat2", split="train")]
-    from warehouse.query.run_query import query
-
     sql = "SELECT DISTINCT run_id FROM questions WHERE split = 'train'"
     (run_id,) = query(warehouse, sql)["run_id"].to_pylist()
     revoke(warehouse, "run", run_id, "mistaken")
     assert set(unfit_questions(warehouse, ids).values()) == {REVOKED}
     assert len(unfit_questions(warehouse, ids)) == 5
+
+
+def test_an_image_of_a_revoked_source_takes_others_questions_along(home: Path) -> None:
+    """As it takes their traces out of versions."""
+    warehouse = Warehouse(str(home))
+    (question, *_) = read_questions(warehouse, "sat2", split="test")
+    (known,) = (
+        q.question_id for q in read_questions(warehouse, "sat2", split="train")
+        if q.images == question.images
+    )  # fmt: skip
+    columns = "source, image_ids, task, split, text, answer_kind, answers"
+    (row, *_) = query(warehouse, f"SELECT {columns} FROM questions").to_pylist()
+    images = [image.image_id for image in question.images]
+    other = {**row, "question_id": "other", "source": "mine", "image_ids": images, "split": "train"}
+    insert_new(warehouse, "questions", [other])
+    (source,) = {q.source for q in read_questions(warehouse, "sat2", split="test")}
+    revoke(warehouse, "source", source, "not ours")
+    assert unfit_questions(warehouse, ["other", known]) == {"other": REVOKED, known: REVOKED}

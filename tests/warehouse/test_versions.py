@@ -454,7 +454,8 @@ def test_what_a_killed_export_left_goes_with_the_next(warehouse: Warehouse, tmp_
     for folder in (old, running):
         folder.mkdir()
         (folder / "train.parquet").write_bytes(b"half")
-    os.utime(old, (1, 1))
+    for path in (old / "train.parquet", old):
+        os.utime(path, (1, 1))
     export(warehouse, version, "trl", tmp_path / "out")
     assert not old.exists() and running.exists(), "another export may be at work"
 

@@ -122,7 +122,7 @@ def value_trainer(
     length: Row = {"max_steps": recipe.steps} if recipe.steps else {}
     common = common_arguments(run, recipe, recipe.batch)
     del common["trust_remote_code"]  # TRL's, whose trainers may load a model themselves
-    args = one_device(TrainingArguments(**common, **length, num_train_epochs=recipe.epochs))
+    args = TrainingArguments(**common, **length, num_train_epochs=recipe.epochs)
     freeze_vision(model, recipe)
     attach_head(model, _logit_of_mean(lines.rows))
     if (adapters := lora_config(recipe)) is not None:
@@ -133,7 +133,7 @@ def value_trainer(
     weights = [sum(_weights(row)) for row in lines.rows]
     trainer = ValueTrainer(
         model=model,
-        args=args,
+        args=one_device(args),
         train_dataset=_dataset(lines),
         data_collator=ValueBatches(processor, sum(weights) / len(weights)),
         processing_class=processor,

@@ -16,11 +16,10 @@ from __future__ import annotations
 import json
 import os
 import shutil
-import time
 import uuid
 from collections import Counter
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -43,6 +42,7 @@ from warehouse.exports.trainer_files import (
 from warehouse.query.read_back import read_dialects, read_pass_rates
 from warehouse.query.run_query import UNREADABLE
 from warehouse.storage.home import Warehouse, WarehouseError
+from warehouse.storage.objects import remove_stale
 from warehouse.tables.schema import Row
 from warehouse.versions.bundle import read_rows
 from warehouse.versions.response_styles import PROMPTS, Restyler
@@ -114,7 +114,7 @@ _OF_TRL = ("trl", "dpo")
 _WORK = ".export-"
 """Begins the names of folders in which exports are made."""
 _STALE_S = 24 * 3600.0
-"""An export whose folder has not changed for so long was killed."""
+"""An export whose folder holds nothing newer was killed."""
 _TOOLS_NOTE = (
     "The prompt zoom holds the schema of a dialogue's tool; the column tools has it too, for chat "
     "templates that write it themselves: take it out of the system turn then"
@@ -185,9 +185,8 @@ def _in_place_of(out: Path) -> Iterator[Path]:
     there = out.is_dir()  # where it may be somebody's current folder, a link or a mount
     beside = out if there else out.parent
     beside.mkdir(parents=True, exist_ok=True)
-    for left in beside.glob(f"{_WORK}*"):  # of exports that were killed
-        if left.is_dir() and time.time() - left.stat().st_mtime > _STALE_S:
-            shutil.rmtree(left, ignore_errors=True)
+    with suppress(OSError):  # somebody else's, perhaps
+        remove_stale(beside.glob(f"{_WORK}*"), _STALE_S)
     work = beside / f"{_WORK}{uuid.uuid4().hex[:8]}"
     work.mkdir()
     try:

@@ -20,10 +20,7 @@ some is deleted as a whole, its number stays taken, and models trained on it sti
 from __future__ import annotations
 
 import json
-import shutil
-import time
 from collections.abc import Callable
-from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -34,7 +31,7 @@ from deltalake import DeltaTable, write_deltalake
 
 from mcts.journal.segments import purge
 from warehouse.storage.home import Warehouse, WarehouseError
-from warehouse.storage.objects import image_key
+from warehouse.storage.objects import image_key, remove_stale
 from warehouse.tables.delta import WRITER, open_table, rewrite, scan
 from warehouse.versions.revocations import revoke
 from warehouse.versions.versions import ROWS, Version, list_versions, open_version
@@ -48,6 +45,8 @@ _TABLES_OF = {
     "question_id": ("predictions", "questions"),
     "image_id": ("image_hashes", "folds", "images"),
 }  # fmt: skip
+_OWNED = ("source", "licence", "run_id")
+"""What an image has of the question that it was first imported with."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -217,10 +216,13 @@ def _belonging(warehouse: Warehouse, table: str, key: str, ids: dict[str, pa.Arr
 def _images(warehouse: Warehouse, source: str) -> pa.Array:
     """Images of the source, and of its questions, that no question of another source shows."""
     of_source = pc.field("source") == source
-    others = pc.field("source").is_null() | (pc.field("source") != source)
     mine = scan(warehouse, "images", ["image_id"], of_source)["image_id"].to_pylist()
     mine += _shown(warehouse, of_source)
-    return pa.array(sorted(set(mine) - set(_shown(warehouse, others))), pa.string())
+    return pa.array(sorted(set(mine) - set(_shown(warehouse, _not_of(source)))), pa.string())
+
+
+def _not_of(source: str) -> pc.Expression:
+    return pc.field("source").is_null() | (pc.field("source") != source)
 
 
 def _ensure_images(warehouse: Warehouse, source: str, deleted: pa.Array) -> None:
@@ -229,8 +231,7 @@ def _ensure_images(warehouse: Warehouse, source: str, deleted: pa.Array) -> None
     Raises:
         WarehouseError: there are such questions. Their import, repeated, brings the images back.
     """
-    others = pc.field("source").is_null() | (pc.field("source") != source)
-    asked = scan(warehouse, "questions", ["source", "image_ids"], others).to_pylist()
+    asked = scan(warehouse, "questions", ["source", "image_ids"], _not_of(source)).to_pylist()
     gone = set(deleted.to_pylist())
     late = sorted({str(row["source"]) for row in asked if gone.intersection(row["image_ids"])})
     if late:
@@ -248,17 +249,17 @@ def _hand_over(warehouse: Warehouse, source: str) -> int:
     """
     of_source = pc.field("source") == source
     mine = set(scan(warehouse, "images", ["image_id"], of_source)["image_id"].to_pylist())
-    others = pc.field("source").is_null() | (pc.field("source") != source)
-    columns = ["question_id", "image_ids", "source", "licence", "run_id"]
+    columns = ["question_id", "image_ids", *_OWNED]
+    asked = scan(warehouse, "questions", columns, _not_of(source)).sort_by("question_id")
     heirs: dict[str, dict[str, str | None]] = {}
-    for row in scan(warehouse, "questions", columns, others).sort_by("question_id").to_pylist():
+    for row in asked.to_pylist():
         for image_id in mine.intersection(row["image_ids"]):
-            heirs.setdefault(image_id, {n: row[n] for n in ("source", "licence", "run_id")})
+            heirs.setdefault(image_id, {name: row[name] for name in _OWNED})
     if not heirs:
         return 0
-    given = pa.table(
-        {"image_id": list(heirs), **{n: [h[n] for h in heirs.values()] for n in columns[2:]}},
-        pa.schema([(name, pa.string()) for name in ("image_id", *columns[2:])]),
+    given = pa.Table.from_pylist(
+        [{"image_id": image_id, **owned} for image_id, owned in heirs.items()],
+        pa.schema([(name, pa.string()) for name in ("image_id", *_OWNED)]),
     )
 
     def update(delta: DeltaTable) -> None:
@@ -266,7 +267,7 @@ def _hand_over(warehouse: Warehouse, source: str) -> int:
             given, "rows.image_id = heirs.image_id", source_alias="heirs", target_alias="rows",
             writer_properties=WRITER,
         )  # fmt: skip
-        merged.when_matched_update({name: f"heirs.{name}" for name in columns[2:]}).execute()
+        merged.when_matched_update({name: f"heirs.{name}" for name in _OWNED}).execute()
 
     rewrite(warehouse, "images", update)
     return len(heirs)
@@ -280,14 +281,7 @@ def clear_partial(warehouse: Warehouse, older_than_s: float) -> int:
     """
     if warehouse.is_s3:
         return 0
-    found = 0
-    for left in Path(warehouse.root, ".partial").glob("*"):
-        files = [left, *(left.rglob("*") if left.is_dir() else ())]
-        with suppress(FileNotFoundError):  # its writer is done with it
-            if time.time() - max(file.stat().st_mtime for file in files) > older_than_s:
-                shutil.rmtree(left) if left.is_dir() else left.unlink()
-                found += 1
-    return found
+    return remove_stale(Path(warehouse.root, ".partial").glob("*"), older_than_s)
 
 
 def _shown(warehouse: Warehouse, where: pc.Expression) -> list[str]:

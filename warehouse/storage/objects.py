@@ -13,8 +13,10 @@ from __future__ import annotations
 
 import hashlib
 import os
+import shutil
 import tempfile
 import threading
+import time
 import uuid
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -380,3 +382,16 @@ class S3Objects:
 
     def _name(self, key: str) -> str:
         return f"{self.prefix}/{_checked(key)}" if self.prefix else _checked(key)
+
+
+def remove_stale(paths: Iterable[Path], older_than_s: float) -> int:
+    """Remove files and folders in which nothing has changed for so many seconds, as what a killed
+    writer left; return how many."""
+    removed = 0
+    for left in paths:
+        files = [left, *(left.rglob("*") if left.is_dir() else ())]
+        with suppress(FileNotFoundError):  # its writer is done with it
+            if time.time() - max(file.stat().st_mtime for file in files) > older_than_s:
+                shutil.rmtree(left) if left.is_dir() else left.unlink()
+                removed += 1
+    return removed

@@ -27,12 +27,17 @@ def names_for(*statements: str) -> set[str]:
     return {*TABLES_READ}.union(*map(named_in, statements))
 
 
+class NothingChosen(WarehouseError):
+    """A statement that is fine chose no trace."""
+
+
 def choose(con: duckdb.DuckDBPyConnection, sql: str) -> None:
     """Run the statement and store its trace ids in the temp table `chosen`.
 
     Raises:
         QueryError: the statement is refused, fails, or gives no trace_id.
-        WarehouseError: it chose no trace, an unknown one, or one made by an evaluation.
+        NothingChosen: it chose no trace.
+        WarehouseError: it chose an unknown one, or one made by an evaluation.
     """
     check(con, sql, view_names())
     check_repeatable(con, sql)
@@ -53,7 +58,7 @@ def choose(con: duckdb.DuckDBPyConnection, sql: str) -> None:
         raise QueryError(first_line(error)) from None
     ((n,),) = con.execute("SELECT count(*) FROM chosen").fetchall()
     if not n:
-        raise WarehouseError("the statement chose no trace, so nothing was published")
+        raise NothingChosen("the statement chose no trace, so nothing was published")
     unknown = con.execute("FROM chosen ANTI JOIN traces USING (trace_id) LIMIT 1").fetchall()
     if unknown:
         raise WarehouseError(f"the statement chose {unknown[0][0]!r}, which is not a trace's id")

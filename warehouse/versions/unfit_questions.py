@@ -20,18 +20,12 @@ from warehouse.storage.home import Warehouse
 
 REVOKED = "revoked"
 KNOWN = "known by an evaluation set"
-_REVOKED = """
-SELECT DISTINCT question_id FROM asked JOIN revocations ON
-    (subject = 'question' AND value = question_id)
-    OR (subject = 'source' AND value = source)
-    OR (subject = 'run' AND value = asked.run_id)
-    OR (subject = 'image' AND list_contains(image_ids, value))
-"""
+_REVOKED = "SELECT DISTINCT question_id FROM _revoked_questions SEMI JOIN _ids USING (question_id)"
 
 
 def unfit_questions(warehouse: Warehouse, question_ids: Collection[str]) -> dict[str, str]:
     """Return why each of these questions must not be trained on, of those that must not."""
-    with connect_trusted(warehouse, ["questions", "revocations"]) as con:
+    with connect_trusted(warehouse, ["questions", "_revoked_questions"]) as con:
         con.register("_ids", pa.table({"question_id": pa.array(list(question_ids), pa.string())}))
         con.execute("CREATE TEMP TABLE asked AS FROM questions SEMI JOIN _ids USING (question_id)")
         revoked = [name for (name,) in con.execute(_REVOKED).fetchall()]

@@ -28,14 +28,13 @@ from flows.settings import (
 )
 from flows.stages.build import build
 from flows.stages.corpus.passes import filter_corpus
-from flows.stages.curate import CURATION_BATCH, curate_trees, read_filters, refilter
+from flows.stages.curate import curate_in_batches, read_filters, refilter
 from flows.stages.evaluate import evaluate
 from flows.stages.forecast import Forecast, forecast_build
 from flows.stages.retrain.collapse import check_collapse
 from flows.stages.retrain.cycle import Cycle
 from flows.stages.retrain.gate import decide_gate, evaluate_both
 from flows.stages.retrain.new_data import (
-    kept_traces,
     new_traces,
     questions_without_tree,
     uncounted_trees,
@@ -53,6 +52,7 @@ from warehouse.registry import champion_id
 from warehouse.storage.home import Warehouse
 from warehouse.tables.delta import record_run
 from warehouse.tables.schema import Row
+from warehouse.versions.selection import NothingChosen
 from warehouse.versions.versions import ROWS, open_version, publish, resolve
 
 
@@ -154,8 +154,7 @@ async def curate_left(
     warehouse = cycle.warehouse
     record_run(warehouse, cycle.name, "curate", task=cycle.task)
     left = await asyncio.to_thread(uncounted_trees, warehouse, cycle.task)
-    for start in range(0, len(left), CURATION_BATCH):
-        await curate_trees(warehouse, cycle.name, left[start : start + CURATION_BATCH], filters)
+    await curate_in_batches(warehouse, cycle.name, left, filters)
     if corpus:
         await refilter(warehouse, cycle.name, cycle.task, filters)
         await filter_corpus(warehouse, cycle.name, cycle.task, filters)
@@ -183,12 +182,13 @@ async def check_champion(cycle: Cycle, settings: RetrainSettings, tools: Tools) 
 async def publish_version(cycle: Cycle, settings: RetrainSettings, tools: Tools) -> Row:
     """Cut the dataset that this cycle trains on."""
     tables = await asyncio.to_thread(table_versions, cycle.warehouse)
-    if not await asyncio.to_thread(kept_traces, cycle.warehouse, cycle.task):
+    try:
+        version = await asyncio.to_thread(
+            publish, cycle.warehouse, f"{cycle.task}-cycle", _statement(cycle, settings)
+        )
+    except NothingChosen:
         reason = "none of its traces may be trained on any more: they were revoked, or are gone"
         return {"ends": {"outcome": "too_few", "reason": reason}}
-    version = await asyncio.to_thread(
-        publish, cycle.warehouse, f"{cycle.task}-cycle", _statement(cycle, settings)
-    )
     return {
         "dataset": version.ref, "traces": version.n_rows, "hash": version.content_hash,
         "tables": tables,

@@ -183,9 +183,11 @@ def _answer_problem(draft: Draft) -> tuple[str, str] | None:
 
 
 def _clipped(box: Box, images: list[Image]) -> Box:
-    if not 0 <= box.image < len(images):
-        return box
-    return clip_box(box, (images[box.image].width, images[box.image].height))
+    return _clip(box, images[box.image]) if 0 <= box.image < len(images) else box
+
+
+def _clip(box: Box, image: Image) -> Box:
+    return clip_box(box, (image.width, image.height))
 
 
 def _place_problem(draft: Draft, images: list[Image]) -> tuple[str, str] | None:
@@ -200,10 +202,8 @@ def _place_problem(draft: Draft, images: list[Image]) -> tuple[str, str] | None:
         if not 0 <= place.image < len(images):
             return field, f"the {name} place is in image {place.image + 1}, which is not there"
     for box in draft.boxes:
-        shown = images[box.image]
-        if not (0 <= box.x1 < box.x2 <= shown.width and 0 <= box.y1 < box.y2 <= shown.height):
-            corners = f"({box.x1:g}, {box.y1:g}, {box.x2:g}, {box.y2:g})"
-            return field, f"the {name} box {corners} is not in {shown.width}x{shown.height} pixels"
+        if outside := _outside(box, images[box.image], f"the {name} box"):
+            return field, outside
     for point in draft.points:
         shown = images[point.image]
         if not (0 <= point.x <= shown.width and 0 <= point.y <= shown.height):
@@ -214,20 +214,25 @@ def _place_problem(draft: Draft, images: list[Image]) -> tuple[str, str] | None:
 def _with_clipped(picture: Picture, image: Image) -> Picture:
     if not picture.objects:
         return picture
-    size = (image.width, image.height)
-    return replace(picture, objects=tuple(clip_box(box, size) for box in picture.objects))
+    return replace(picture, objects=tuple(_clip(box, image) for box in picture.objects))
 
 
 def _object_problem(pictures: Sequence[Picture], images: list[Image]) -> tuple[str, str] | None:
     """The field and reason why a box of what is visible can't be in its image, or None."""
     for picture, shown in zip(pictures, images, strict=True):
         for box in picture.objects or ():
-            if not (0 <= box.x1 < box.x2 <= shown.width and 0 <= box.y1 < box.y2 <= shown.height):
-                corners = f"({box.x1:g}, {box.y1:g}, {box.x2:g}, {box.y2:g})"
-                named = f" of {box.label!r}" if box.label else ""
-                within = f"{shown.width}x{shown.height} pixels"
-                return "objects", f"the box {corners}{named} is not in {within}"
+            named = f" of {box.label!r}" if box.label else ""
+            if outside := _outside(box, shown, "the box", named):
+                return "objects", outside
     return None
+
+
+def _outside(box: Box, image: Image, name: str, of: str = "") -> str:
+    """Say that a box is not in its image; empty where it is."""
+    if 0 <= box.x1 < box.x2 <= image.width and 0 <= box.y1 < box.y2 <= image.height:
+        return ""
+    corners = f"({box.x1:g}, {box.y1:g}, {box.x2:g}, {box.y2:g})"
+    return f"{name} {corners}{of} is not in {image.width}x{image.height} pixels"
 
 
 def _choice_of(answer: str, choices: tuple[str, ...]) -> str | None:

@@ -24,8 +24,7 @@ Pairs = Iterable[tuple[Options, str]]
 
 def _is_index(options: Options, answer: str) -> bool:
     """Whether an answer is a whole number, of options that bear no numbers of their own."""
-    numbered = any(label.isdecimal() for label, _ in options.places)
-    return bool(options.places) and not numbered and whole_number(answer) is not None
+    return bool(options.places) and not options.numbered and whole_number(answer) is not None
 
 
 @dataclass(slots=True)

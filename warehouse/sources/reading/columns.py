@@ -187,7 +187,7 @@ class Columns:
 
     def _pairs(self, files: Sequence[Path]) -> Iterator[tuple[Options, str]]:
         """Yield options and answer of every row that has both."""
-        for row in _rows_of(files, [*self.of.get("choices", ()), *self.of["answer"]]):
+        for row in _rows_of(files, [*self.of["choices"], *self.of["answer"]]):
             if isinstance(row, dict):
                 with suppress(Unusable):
                     options = self._options(row)

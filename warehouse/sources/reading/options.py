@@ -72,6 +72,11 @@ class Options:
         """The texts, without those that are missing."""
         return tuple(text for _, text in self.places if text)
 
+    @property
+    def numbered(self) -> bool:
+        """Whether they bear numbers of their own, which an answer names."""
+        return any(label.isdecimal() for label, _ in self.places)
+
     def by_letter(self, answer: str, field: str = "answer") -> str:
         """The option that a letter names: `B`, `(B)`, `b)`, `B. right`, full-width forms too.
 
@@ -148,7 +153,7 @@ class Options:
         """
         at, letter = whole_number(answer), letter_of(answer)
         texts = dict(self.places)
-        if at is not None and any(label.isdecimal() for label in texts):
+        if at is not None and self.numbered:
             return texts.get(str(at)) or None
         if at is not None:
             return self.places[at - first][1] or None if 0 <= at - first < len(texts) else None
