@@ -78,7 +78,9 @@ def found(name: str) -> bool:
     return False
 
 
-@pytest.mark.parametrize("name", ["sql.md", "datasets.md", "training.md", "building.md"])
+@pytest.mark.parametrize(
+    "name", ["sql.md", "datasets.md", "training.md", "grpo.md", "evaluation.md", "building.md"]
+)
 def test_sql_in_the_documents_is_answered(name: str, tmp_path: Path) -> None:
     """On an empty warehouse, where every table and view is there."""
     document = ROOT / "docs" / name
