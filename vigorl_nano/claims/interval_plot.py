@@ -11,7 +11,8 @@ from html import escape
 
 from curation.scores.bootstrap import Estimate
 
-ROW, TOP, LEFT, WIDTH, RIGHT = 30, 44, 250, 420, 70  # pixels
+ROW, TOP, WIDTH, RIGHT = 30, 44, 420, 70  # pixels
+LEFT, LETTER = 250, 6.6  # least room for labels, and what a letter takes
 INK, MARKED, PLAIN, RULE = "#24292f", "#1f6feb", "#8c959f", "#d0d7de"
 
 
@@ -34,15 +35,16 @@ def draw_intervals(rows: Sequence[Row], title: str) -> str:
     lowest = min((row.interval.low for row in rows), default=0.0)
     begin = max(0.0, int(10 * lowest - 0.5) / 10)
     height = TOP + ROW * len(rows) + 28
+    left = max(LEFT, round(LETTER * max((len(row.label) for row in rows), default=0)) + 20)
 
     def x(share: float) -> float:
-        return LEFT + WIDTH * (share - begin) / (1 - begin)
+        return left + WIDTH * (share - begin) / (1 - begin)
 
     parts = [
-        f'<svg xmlns="http://www.w3.org/2000/svg" width="{LEFT + WIDTH + RIGHT}" '
+        f'<svg xmlns="http://www.w3.org/2000/svg" width="{left + WIDTH + RIGHT}" '
         f'height="{height}" font-family="sans-serif" font-size="13" fill="{INK}">',
         '<rect width="100%" height="100%" fill="white"/>',
-        f'<text x="{LEFT}" y="20" font-weight="bold">{escape(title)}</text>',
+        f'<text x="{left}" y="20" font-weight="bold">{escape(title)}</text>',
     ]
     bottom = TOP + ROW * len(rows)
     for tenth in range(round(10 * begin), 11):
@@ -56,7 +58,7 @@ def draw_intervals(rows: Sequence[Row], title: str) -> str:
         middle = y + ROW / 2 - 4
         colour = MARKED if row.marked else PLAIN
         parts.append(
-            f'<text x="{LEFT - 10}" y="{middle + 5:.1f}" text-anchor="end"'
+            f'<text x="{left - 10}" y="{middle + 5:.1f}" text-anchor="end"'
             f"{' font-weight=' + chr(34) + 'bold' + chr(34) if row.marked else ''}>"
             f"{escape(row.label)}</text>"
             f'<line x1="{x(found.low):.1f}" x2="{x(found.high):.1f}" y1="{middle:.1f}" '

@@ -107,6 +107,13 @@ def test_the_plot_is_svg_whose_dots_lie_inside_their_intervals():
     assert {"t & t", "<a> & b", "50.0", "75.0"} <= set(texts)
 
 
+def test_a_long_label_of_the_plot_has_room_before_its_row():
+    figure = interval(np.array([[1.0, 0.0]]), (0, 1))
+    svg = ElementTree.fromstring(draw_intervals([Row("m" * 60, figure)], "t"))
+    label = next(text for text in svg.iter() if text.text == "m" * 60)
+    assert float(label.get("x")) > 60 * 6, "letters of 13 pixels are about as wide"
+
+
 def test_a_question_that_one_model_left_unanswered_is_left_out_of_all(tmp_path, monkeypatch):
     answered = {"a": {"q1": 1.0, "q2": 0.0, "q3": 1.0}, "b": {"q1": 0.0, "q3": None}}
     asked = []

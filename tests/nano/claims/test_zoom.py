@@ -123,6 +123,8 @@ def test_only_the_small_size_says_that_it_tells_nothing(
     monkeypatch.setattr(report, "scores_of", lambda *_: scores)
     report.write_report(Experiment(tmp_path, size))
     assert capsys.readouterr().out.startswith(report.TOO_SMALL) is (size is QUICK)
+    svg = (tmp_path / "claim.svg").read_text()
+    assert svg.count("<circle") == len(scores.scores) and ARMS["vigorl"].title in svg
 
 
 def test_what_a_search_solves_where_sampling_fails_is_told_of_all_seeds(tmp_path):

@@ -1,6 +1,6 @@
 """Reports the claim's evaluations: a row an arm, the expected differences, what arms learned to do.
 
-    write_report(experiment)           # prints the tables, writes claim.md and claim.json
+    write_report(experiment)        # prints the tables, writes claim.md, claim.json and claim.svg
 
 Intervals resample both images, with all questions about them, and the seeds of the trainings.
 """
@@ -18,6 +18,7 @@ from curation.scores.bootstrap import clusters
 from training.evaluation.ledger import COUNTS, SHARES
 from training.evaluation.report import cell
 from vigorl_nano.claims.half_budget import ratio
+from vigorl_nano.claims.interval_plot import Row, draw_intervals
 from vigorl_nano.claims.scores import (
     ArmScores,
     behavior_table,
@@ -62,7 +63,13 @@ def write_report(experiment: Experiment, part: str | None = None) -> None:
     kept: dict[str, Any] = {}
     if scores is not None:
         titles = {name: title(name) for name in scores.scores}
-        kept["right"] = {n: asdict(interval(s, scores.scenes)) for n, s in scores.scores.items()}
+        right = {name: interval(each, scores.scenes) for name, each in scores.scores.items()}
+        kept["right"] = {name: asdict(figure) for name, figure in right.items()}
+        svg = draw_intervals(
+            [Row(titles[name], figure, name == "whole") for name, figure in right.items()],
+            f"right answers in %, {len(scores.questions)} held-out questions",
+        )
+        (experiment.folder / "claim.svg").write_text(svg, "utf-8")
         gaps = differences(scores, EXPECTED)
         kept["differences"] = [gap.row() for gap in gaps]
         seeds = list(experiment.size.seeds)
