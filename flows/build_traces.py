@@ -16,7 +16,8 @@ from prefect import flow
 from flows.orchestration.artifacts import FlowProgress, as_task, show_summary
 from flows.orchestration.gpu_slots import gpu_slot
 from flows.parameters import takes
-from flows.settings import BuildSettings, Problem
+from flows.settings import BuildSettings
+from flows.settings_base import Problem
 from flows.stages.build import build
 from flows.stages.forecast import forecast_build
 from flows.stages.prometheus import served

@@ -27,7 +27,7 @@ from typing import Annotated, Any, Literal, TypeVar, Union, get_args, get_origin
 import typer
 from pydantic.fields import FieldInfo
 
-from flows.settings import FieldProblem, Flag, Problem, Settings
+from flows.settings_base import FieldProblem, Flag, Problem, Settings
 from mcts.strict_yaml import YamlProblem, parse_value, parse_yaml
 
 S = TypeVar("S", bound=Settings)

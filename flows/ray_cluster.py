@@ -19,7 +19,7 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
-from flows.settings import Problem
+from flows.settings_base import Problem
 
 
 def join_ray(option: str, address: str | None = None, **settings: Any) -> Any:

@@ -9,8 +9,8 @@ from __future__ import annotations
 from typing import Annotated, Literal
 
 from curation.scores.gate import GatePolicy
-from flows.settings import POSITIONAL, HomeSettings
-from flows.settings_base import FieldProblem, Flag, option
+from flows.settings import HomeSettings
+from flows.settings_base import POSITIONAL, FieldProblem, Flag, option
 
 _GATE = GatePolicy()
 BUDGETS = ("run_tokens", "run_money", "price_in", "price_out", "run_seconds", "run_hours")

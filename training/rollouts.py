@@ -233,10 +233,8 @@ class RolloutTrainer(ChunkedTrainer):
     ) -> tuple[Any, Any]:
         """Return what is sampled behind the prompts, and log-probabilities if they are known."""
         if not self.local or self.use_vllm:
-            found: tuple[Any, Any] = super()._generate_single_turn(
-                prompt_ids, images, fields, *args, **options
-            )
-            return found
+            sample: Callable[..., tuple[Any, Any]] = super()._generate_single_turn
+            return sample(prompt_ids, images, fields, *args, **options)
         with self._sampling() as model:
             return self._sampled(model, prompt_ids, fields), None
 

@@ -133,7 +133,7 @@ def _run() -> None:
 
 def _status(error: Exception) -> int | None:
     """Return the exit status of a failure that its sentence explains; None for a defect of ours."""
-    from flows.settings import Problem
+    from flows.settings_base import Problem
 
     # OSError: a folder that cannot be written, a full disk; DeltaError: the same, met in a table.
     known: dict[type[Exception], int] = {Problem: 2, OSError: 1}

@@ -15,7 +15,7 @@ from flows.cli.interrupts import personal_limits
 from flows.cli.printing import Home, check_format
 from flows.dataset_settings import ExportSettings, PublishSettings
 from flows.parameters import takes
-from flows.settings import Problem
+from flows.settings_base import Problem
 
 dataset = typer.Typer(
     help="Named, immutable versions of what was kept.", no_args_is_help=True, rich_markup_mode=None

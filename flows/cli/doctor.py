@@ -31,11 +31,11 @@ def doctor(settings: DoctorSettings, json_: Json = False) -> None:
 
         vigorl doctor --teacher http://gpu:8000
     """
-    from flows.stages.doctor.checkup import examine
+    from flows.stages.doctor.checkup import Diagnosis, examine
 
     begun = time.monotonic()
     found = []
-    show = (lambda diagnosis: None) if json_ else _printer()
+    show: Callable[[Diagnosis], None] = (lambda diagnosis: None) if json_ else _printer()
     for diagnosis in examine(_checks(settings), LIMIT_S):
         found.append(diagnosis)
         show(diagnosis)

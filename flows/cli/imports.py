@@ -10,7 +10,8 @@ from typing import Annotated, Any
 import typer
 
 from flows.parameters import takes
-from flows.settings import ImportSettings, Problem
+from flows.settings import ImportSettings
+from flows.settings_base import Problem
 
 TREES = "reference-trees"
 """Given in place of a task to read the reference implementation's trees."""

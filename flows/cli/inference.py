@@ -9,13 +9,8 @@ from typing import Annotated
 import typer
 
 from flows.parameters import takes
-from flows.settings import (
-    AskSettings,
-    EvaluateSettings,
-    LintSettings,
-    Problem,
-    ServeSettings,
-)
+from flows.settings import AskSettings, EvaluateSettings, LintSettings, ServeSettings
+from flows.settings_base import Problem
 
 Json = Annotated[bool, typer.Option("--json", help="Print the figures as JSON.")]
 

@@ -9,7 +9,7 @@ from typing import Annotated
 import typer
 
 from flows.cli.printing import Home
-from flows.settings import Problem
+from flows.settings_base import Problem
 
 models = typer.Typer(
     help="Trained models, and which of them is current for a task.",

@@ -14,7 +14,7 @@ from typing import Annotated, Any, TextIO, cast
 import typer
 
 from flows.escape import escape_controls
-from flows.settings import Problem
+from flows.settings_base import Problem
 
 
 class Escaping:
@@ -153,7 +153,7 @@ def existing_warehouse(home: str | None) -> Any:
     Raises:
         Problem: nothing was ever stored there.
     """
-    from flows.settings import Problem
+    from flows.settings_base import Problem
     from warehouse.storage.home import Warehouse
     from warehouse.tables.delta import has_tables
 

@@ -23,7 +23,7 @@ from pathlib import Path
 import yaml
 
 from flows.orchestration.dead_runs import ask_server, crash_dead_runs
-from flows.settings import Problem
+from flows.settings_base import Problem
 from flows.stages.retrain.inbox import inbox_of
 from flows.teachers.vllm_command import has_gpu
 from warehouse.storage.home import Warehouse

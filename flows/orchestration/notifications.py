@@ -31,7 +31,7 @@ from prefect.types import SecretDict
 from pydantic import SecretStr
 
 from flows.orchestration.smtp_email import SmtpEmail
-from flows.settings import Problem
+from flows.settings_base import Problem
 from flows.stages.shards.prefect_away import answering
 
 BEAT_S = 30

@@ -27,7 +27,8 @@ from prefect.logging import get_run_logger
 from flows import supervise
 from flows.orchestration import events
 from flows.orchestration.artifacts import artifact_key, only_shown
-from flows.settings import Problem, TrainSettings
+from flows.settings import TrainSettings
+from flows.settings_base import Problem
 from flows.stages.train import recipe_of
 from training.runs import read_metrics, runs_folder
 from warehouse.models import find_model, list_models

@@ -21,7 +21,8 @@ from pathlib import Path
 from curation.render.marks import format_point, in_whole_pixels, shown_answer
 from curation.render.trace_card import draw_trace
 from flows.search_settings import ZoomSettings
-from flows.settings import AskSettings, BuildSettings, Problem, TeacherSettings
+from flows.settings import AskSettings, BuildSettings, TeacherSettings
+from flows.settings_base import Problem
 from flows.stages.search import search_config
 from flows.teachers.resolve import ResolvedTeacher, resolve
 from mcts.config import SearchConfig, search_id

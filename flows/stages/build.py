@@ -19,7 +19,8 @@ from dataclasses import replace
 from typing import Any
 
 from flows.progress import Progress
-from flows.settings import BuildSettings, Problem
+from flows.settings import BuildSettings
+from flows.settings_base import Problem
 from flows.stages.corpus.passes import filter_corpus
 from flows.stages.curate import Summary, other_filters, read_filters, refilter, summarize
 from flows.stages.failures import describe_failures

@@ -18,17 +18,12 @@ from typing import Any
 import pyarrow as pa
 
 from curation.filters import crops, grounding
-from curation.filters.base import Context, Filter, apply_filters
-from curation.filters.config import (
-    DEFAULT_FILTERS,
-    FilterProblem,
-    describe_change,
-    load_filters,
-    trace_filters,
-)
+from curation.filters.base import Context, Filter, FilterProblem, apply_filters
+from curation.filters.config import DEFAULT_FILTERS, describe_change, load_filters, trace_filters
 from curation.scores import behaviors
 from curation.traces import linearize
-from flows.settings import CurateSettings, Problem
+from flows.settings import CurateSettings
+from flows.settings_base import Problem
 from flows.stages.corpus.passes import filter_corpus
 from flows.stages.verdicts import Stored, Verdicts, as_row, changed_rows, stored_verdicts
 from mcts.coordinates import CoordinateSpace, Frame

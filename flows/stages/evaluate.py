@@ -20,7 +20,8 @@ from typing import Any
 
 from curation.scores.bootstrap import PairedDifference
 from flows.progress import ProgressLine, Report, ignore
-from flows.settings import EvaluateSettings, FieldProblem, Problem, TeacherSettings
+from flows.settings import EvaluateSettings, TeacherSettings
+from flows.settings_base import FieldProblem, Problem
 from flows.stages.failures import describe_reasons
 from flows.teachers.resolve import ResolvedTeacher, resolve
 from flows.teachers.response_styles import WayOfAsking, way_of_asking, without_zoom

@@ -21,7 +21,7 @@ from curation.render.gallery import (
     write_gallery,
 )
 from curation.render.trace_card import draw_trace
-from flows.settings import Problem
+from flows.settings_base import Problem
 from mcts.data import Question
 from warehouse.query.limits import Limits
 from warehouse.query.read_back import read_traces, read_trees, rows_among

@@ -27,7 +27,8 @@ from dataclasses import dataclass, field
 from curation.scores import judge_prompts as prompts
 from curation.scores import necessity
 from flows.progress import Report, ignore
-from flows.settings import JudgeSettings, Problem
+from flows.settings import JudgeSettings
+from flows.settings_base import Problem
 from flows.teachers.resolve import ResolvedTeacher, resolve
 from mcts.concurrency import gather
 from mcts.config import SearchConfig, identifying_fields

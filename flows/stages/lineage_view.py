@@ -30,7 +30,7 @@ from curation.render.marks import (
     told_of,
 )
 from curation.render.trace_card import draw_marks
-from flows.settings import Problem
+from flows.settings_base import Problem
 from mcts.data import Point, Question
 from mcts.image_io import UnreadableImage, decode
 from mcts.zoom.rows import observation_from

@@ -12,7 +12,7 @@ import threading
 from collections.abc import Sequence
 from functools import lru_cache
 
-from flows.settings import FieldProblem
+from flows.settings_base import FieldProblem
 from mcts.config import SearchConfig
 from mcts.data import Question, ResponseStyle, Step
 from training.values.lines import Scorer, line_values

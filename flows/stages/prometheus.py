@@ -17,7 +17,7 @@ from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metri
 from prometheus_client.registry import Collector
 
 from flows.progress import BuildCounts
-from flows.settings import Problem
+from flows.settings_base import Problem
 
 
 class BuildCollector(Collector):

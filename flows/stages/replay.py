@@ -20,7 +20,8 @@ from typing import Any
 
 from curation.grading.grade import grade
 from flows.progress import Progress
-from flows.settings import BuildSettings, Problem
+from flows.settings import BuildSettings
+from flows.settings_base import Problem
 from flows.stages.build import find_questions
 from flows.stages.curate import curate_trees, read_filters
 from flows.stages.node_values import valuer_of

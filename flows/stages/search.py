@@ -19,7 +19,8 @@ from typing import Any, Literal, TypeVar
 
 from curation.grading.grade import grade
 from flows.progress import Progress
-from flows.settings import BuildSettings, FieldProblem
+from flows.settings import BuildSettings
+from flows.settings_base import FieldProblem
 from flows.stages.node_values import find_value_model, valuer_of
 from flows.stages.run_budget import OutOfBudget, RunBudget
 from flows.teachers.resolve import ResolvedTeacher

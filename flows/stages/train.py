@@ -10,7 +10,8 @@ from collections.abc import Callable
 from typing import Any
 
 from flows.progress import ProgressLine
-from flows.settings import GrpoSettings, Problem, TrainSettings
+from flows.settings import GrpoSettings, TrainSettings
+from flows.settings_base import Problem
 from training.recipes import DpoRecipe, PrmRecipe, Recipe, SftRecipe, load_recipe
 from training.runs import is_main
 from training.trainers import TrainingReporter

@@ -25,7 +25,8 @@ from typing import Any
 
 from flows.progress import Report, report_to_stderr
 from flows.ray_cluster import join_ray
-from flows.settings import Problem, ServeSettings
+from flows.settings import ServeSettings
+from flows.settings_base import Problem
 from flows.teachers.served import forget_servers, note_servers
 from flows.teachers.trained import served_model
 from flows.teachers.vllm import Server, stopped_by_signals

@@ -24,7 +24,8 @@ from typing import Any
 
 from flows.progress import report_to_stderr
 from flows.server_options import parsed_body, parsed_headers
-from flows.settings import FieldProblem, Problem, ServeSettings, TeacherSettings
+from flows.settings import ServeSettings, TeacherSettings
+from flows.settings_base import FieldProblem, Problem
 from flows.teachers.served import served_urls
 from flows.teachers.spaces import checkpoint_space, limited_space, server_space, space_by_name
 from flows.teachers.trained import (

@@ -11,7 +11,7 @@ import re
 from dataclasses import replace
 from pathlib import Path
 
-from flows.settings import FieldProblem, Problem
+from flows.settings_base import FieldProblem, Problem
 from mcts.coordinates import CoordinateSpace
 from mcts.teachers import checkpoints
 from mcts.teachers.checkpoints import MODEL_TYPES, SPACES, named_space, read_json

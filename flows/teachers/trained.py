@@ -11,7 +11,8 @@ import re
 from pathlib import Path
 from typing import TypeVar
 
-from flows.settings import Problem, TeacherSettings
+from flows.settings import TeacherSettings
+from flows.settings_base import Problem
 from mcts.teachers.checkpoints import find_checkpoint
 from mcts.teachers.identities import TOGETHER, members
 from warehouse.models import find_model, open_model

@@ -36,7 +36,8 @@ from typing import Any, Self
 
 from flows import supervise
 from flows.progress import Report, report_to_stderr
-from flows.settings import Problem, ServeSettings
+from flows.settings import ServeSettings
+from flows.settings_base import Problem
 from flows.teachers.spaces import space_options
 from flows.teachers.trained import served_model
 from flows.teachers.vllm_command import checkpoint_folder, environment, flags, has_gpu, program

@@ -25,7 +25,8 @@ import shlex
 import shutil
 from pathlib import Path
 
-from flows.settings import Problem, ServeSettings
+from flows.settings import ServeSettings
+from flows.settings_base import Problem
 from mcts.teachers.checkpoints import find_checkpoint
 
 PROJECT = Path(__file__).resolve().parents[2]

@@ -10,7 +10,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from flows.cli.printing import Escaping, escape_controls, escaping
-from flows.settings import BuildSettings, FieldProblem
+from flows.settings import BuildSettings
+from flows.settings_base import FieldProblem
 from mcts.names import LONGEST, check_name
 from tests.support.project import Project
 from training.errors import TrainingError

@@ -214,7 +214,7 @@ def in_a_process(place: Place, stage: str) -> Callable[[Any], Any]:
     from flows import supervise
     from flows.orchestration.training_process import STOP_S as PATIENCE_S
     from flows.orchestration.training_process import command
-    from flows.settings import Problem
+    from flows.settings_base import Problem
     from training.runs import runs_folder
     from warehouse.models import find_model
     from warehouse.storage.home import Warehouse

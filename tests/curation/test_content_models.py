@@ -9,8 +9,8 @@ import pytest
 from PIL import Image, ImageDraw
 
 from curation.filters import content_models
-from curation.filters.base import Context
-from curation.filters.config import DEFAULT_FILTERS, FilterProblem, load_filters
+from curation.filters.base import Context, FilterProblem
+from curation.filters.config import DEFAULT_FILTERS, load_filters
 from curation.filters.content_models import NoNsfwImage, NoToxicText
 from mcts.data import Step, Trace
 from tests.support.scripted import QUESTION

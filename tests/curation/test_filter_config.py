@@ -8,11 +8,10 @@ from dataclasses import replace
 import pytest
 
 from curation.filters import config, content, dedup
-from curation.filters.base import Context, TraceFilter, apply_filters
+from curation.filters.base import Context, FilterProblem, TraceFilter, apply_filters
 from curation.filters.config import (
     BUILT_IN,
     DEFAULT_FILTERS,
-    FilterProblem,
     describe_change,
     filters_yaml,
     load_filters,

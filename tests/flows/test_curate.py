@@ -13,7 +13,8 @@ import pytest
 from curation.filters import rules
 from curation.filters.config import filters_yaml
 from flows.cli import app
-from flows.settings import BuildSettings, CurateSettings, Problem
+from flows.settings import BuildSettings, CurateSettings
+from flows.settings_base import Problem
 from flows.stages.build import build
 from flows.stages.curate import Summary, curate
 from flows.stages.curate_preview import preview_curation

@@ -18,7 +18,8 @@ from prefect.exceptions import ObjectNotFound
 from prefect.settings import PREFECT_API_URL, temporary_settings
 
 from flows.progress import Progress
-from flows.settings import BuildSettings, Problem
+from flows.settings import BuildSettings
+from flows.settings_base import Problem
 from flows.stages.search import Search
 from flows.stages.shards import elsewhere, pool_workers
 from flows.stages.shards.elsewhere import cut_shards, run_elsewhere

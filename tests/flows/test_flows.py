@@ -12,7 +12,8 @@ from pathlib import Path
 import pytest
 import yaml
 
-from flows.settings import BuildSettings, Problem, TeacherSettings
+from flows.settings import BuildSettings, TeacherSettings
+from flows.settings_base import Problem
 from flows.teachers.resolve import resolve
 from flows.teachers.spaces import checkpoint_space
 from mcts.coordinates import CoordinateSpace, SpaceKind

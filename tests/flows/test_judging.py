@@ -23,7 +23,8 @@ from curation.scores.judge_prompts import (
 )
 from curation.scores.necessity import change_step
 from flows.cli import app as cli
-from flows.settings import JudgeSettings, Problem
+from flows.settings import JudgeSettings
+from flows.settings_base import Problem
 from flows.stages.judge import judge
 from mcts.coordinates import CoordinateSpace, Frame
 from mcts.data import AnswerKind, Box, Image, Point, Question, Step, Trace, Verdict

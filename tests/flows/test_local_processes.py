@@ -25,7 +25,7 @@ from flows.orchestration.local_server import (
     state_folder,
     up,
 )
-from flows.settings import Problem
+from flows.settings_base import Problem
 
 SLEEPS = [sys.executable, "-I", "-c", "import time; time.sleep(60)"]
 

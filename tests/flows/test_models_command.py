@@ -6,7 +6,7 @@ from datetime import UTC, datetime, timedelta, timezone
 import pytest
 
 from flows.cli.models import _time
-from flows.settings import Problem
+from flows.settings_base import Problem
 from flows.stages.retrain.cycle import begin_cycle
 from tests.flows.test_cli import run
 from warehouse.storage.home import Warehouse

@@ -30,12 +30,11 @@ from flows.settings import (
     GrpoSettings,
     JudgeSettings,
     PrmSettings,
-    Problem,
     ServeSettings,
-    Settings,
     SftSettings,
     TeacherSettings,
 )
+from flows.settings_base import Problem, Settings
 from flows.stages import build as stages
 from tests.flows.test_cli import run
 from tests.support.fixtures import sat_rows, write_sat

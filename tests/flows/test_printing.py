@@ -8,7 +8,7 @@ import pyarrow as pa
 import pytest
 
 from flows.cli.printing import Escaping, check_format, format_cell, show_table
-from flows.settings import Problem
+from flows.settings_base import Problem
 
 
 @pytest.mark.parametrize(

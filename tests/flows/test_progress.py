@@ -12,7 +12,7 @@ import pytest
 from prometheus_client.parser import text_string_to_metric_families
 
 from flows.progress import BuildCounts, ProgressLine, TerminalProgress, short_time
-from flows.settings import Problem
+from flows.settings_base import Problem
 from flows.stages.prometheus import served
 from mcts.teachers.base import Ledger
 

@@ -8,7 +8,7 @@ from types import SimpleNamespace
 import pytest
 
 from flows.ray_cluster import join_ray
-from flows.settings import Problem
+from flows.settings_base import Problem
 
 
 @pytest.fixture

@@ -11,7 +11,8 @@ from types import SimpleNamespace
 
 import pytest
 
-from flows.settings import Problem, ServeSettings, TeacherSettings
+from flows.settings import ServeSettings, TeacherSettings
+from flows.settings_base import Problem
 from flows.teachers import ray_replicas
 from flows.teachers.resolve import resolve
 from flows.teachers.served import forget_servers, note_servers, served_urls

@@ -9,7 +9,8 @@ import pytest
 
 from curation.grading.grade import grade
 from flows import build_traces as flow
-from flows.settings import BuildSettings, Problem
+from flows.settings import BuildSettings
+from flows.settings_base import Problem
 from flows.stages import build as stages
 from flows.stages import replay as replaying
 from flows.stages.regrade import regrade, regrade_tree

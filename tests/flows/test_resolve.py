@@ -6,7 +6,8 @@ from typing import Any
 
 import pytest
 
-from flows.settings import FieldProblem, Problem, TeacherSettings
+from flows.settings import TeacherSettings
+from flows.settings_base import FieldProblem, Problem
 from flows.teachers.resolve import resolve, server_address
 from mcts.coordinates import CoordinateSpace
 from mcts.teachers import openai_client

@@ -11,7 +11,7 @@ import sys
 import pytest
 
 from flows.retrain_settings import RetrainSettings
-from flows.settings import Problem
+from flows.settings_base import Problem
 from flows.stages.forecast import Forecast, Range
 from flows.stages.retrain.cycle import Cycle, begin_cycle, cycles, lease_name, unfinished
 from flows.stages.retrain.gate import decide_gate

@@ -15,7 +15,7 @@ import pytest
 
 from curation.scores.gate import GatePolicy
 from flows.retrain_settings import RetrainSettings
-from flows.settings import Problem
+from flows.settings_base import Problem
 from flows.stages.retrain import run as running
 from flows.stages.retrain import usable as checks
 from flows.stages.retrain.cycle import STAGES, Cycle, begin_cycle, cycles, unfinished

@@ -17,7 +17,8 @@ import pytest
 
 from curation.scores.gate import GateOutcome, GatePolicy
 from flows.retrain_settings import RetrainSettings
-from flows.settings import BuildSettings, FieldProblem, Problem
+from flows.settings import BuildSettings
+from flows.settings_base import FieldProblem, Problem
 from flows.stages.forecast import Forecast, Range
 from flows.stages.retrain import gate, stages
 from flows.stages.retrain.collapse import _searched, _words

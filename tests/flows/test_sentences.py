@@ -7,7 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from flows.settings import BuildSettings, Problem
+from flows.settings import BuildSettings
+from flows.settings_base import Problem
 from flows.stages.curate import Summary
 from flows.stages.failures import describe_reasons
 from flows.stages.judge import Judged

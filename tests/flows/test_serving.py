@@ -15,7 +15,8 @@ from pathlib import Path
 
 import pytest
 
-from flows.settings import BuildSettings, Problem, ServeSettings, TeacherSettings
+from flows.settings import BuildSettings, ServeSettings, TeacherSettings
+from flows.settings_base import Problem
 from flows.stages import build as stages
 from flows.teachers import vllm as serving
 from flows.teachers import vllm_command as serving_command

@@ -16,7 +16,8 @@ from typing import Any
 import pytest
 
 from flows.progress import Progress
-from flows.settings import BuildSettings, Problem
+from flows.settings import BuildSettings
+from flows.settings_base import Problem
 from flows.stages.build import build
 from flows.stages.curate import Summary
 from flows.stages.shards import elsewhere

@@ -16,14 +16,8 @@ from prefect.server.events.schemas.events import ReceivedEvent
 
 from flows.orchestration import events
 from flows.orchestration.training_process import command, too_few_rows
-from flows.settings import (
-    DpoSettings,
-    GrpoSettings,
-    PrmSettings,
-    Problem,
-    SftSettings,
-    TrainSettings,
-)
+from flows.settings import DpoSettings, GrpoSettings, PrmSettings, SftSettings, TrainSettings
+from flows.settings_base import Problem
 from flows.stages.train import train
 from tests.flows.test_cli import run
 from tests.support.project_files import ROOT

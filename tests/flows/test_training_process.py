@@ -13,7 +13,8 @@ import pytest
 
 from flows.orchestration import artifacts, training_process
 from flows.orchestration.training_process import train_in_process, train_shown
-from flows.settings import Problem, SftSettings
+from flows.settings import SftSettings
+from flows.settings_base import Problem
 from tests.flows.test_supervise import is_gone
 from training.errors import TrainingError
 from training.runs import runs_folder

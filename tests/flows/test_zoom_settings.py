@@ -9,7 +9,8 @@ from pathlib import Path
 
 import pytest
 
-from flows.settings import BuildSettings, EvaluateSettings, Problem, TeacherSettings
+from flows.settings import BuildSettings, EvaluateSettings, TeacherSettings
+from flows.settings_base import Problem
 from flows.stages.search import search_config
 from flows.teachers.resolve import resolve
 from flows.teachers.response_styles import without_zoom

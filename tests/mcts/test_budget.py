@@ -10,7 +10,8 @@ from dataclasses import replace
 import pytest
 
 from curation.grading.grade import grade
-from flows.settings import BuildSettings, Problem
+from flows.settings import BuildSettings
+from flows.settings_base import Problem
 from flows.stages import build as stages
 from flows.stages.forecast import forecast_build, predict
 from flows.stages.run_budget import OutOfBudget, RunBudget, describe_cost

@@ -8,7 +8,8 @@ from dataclasses import replace
 
 import pytest
 
-from flows.settings import BuildSettings, Problem
+from flows.settings import BuildSettings
+from flows.settings_base import Problem
 from flows.stages.build import build
 from flows.stages.replay import replay
 from mcts.teachers.base import (

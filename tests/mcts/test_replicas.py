@@ -7,7 +7,8 @@ from contextlib import ExitStack, asynccontextmanager
 
 import pytest
 
-from flows.settings import BuildSettings, Problem, TeacherSettings
+from flows.settings import BuildSettings, TeacherSettings
+from flows.settings_base import Problem
 from flows.stages import build as stages
 from flows.teachers.resolve import resolve
 from mcts.teachers.base import (

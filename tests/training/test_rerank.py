@@ -7,7 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from flows.settings import EvaluateSettings, Problem
+from flows.settings import EvaluateSettings
+from flows.settings_base import Problem
 from flows.stages.evaluate import Outcome
 from mcts.data import AnswerKind, Box, Image, Question
 from tests.flows.test_cli import run

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -30,7 +31,7 @@ GREY = 128
 class Batch:
     """Some takes and their images, one take after the other."""
 
-    takes: list[dict]
+    takes: list[dict[str, Any]]
     starts: list[int]  # where each take's images begin
     frames: torch.Tensor  # uint8 (n, 196, 196, 3)
     objects: list[list[VisibleObject]]  # what each image shows
@@ -47,7 +48,7 @@ class FramePool:
 
     def pick(self, rng: np.random.Generator, takes: int, easy: float) -> Batch:
         """Draw takes at random, each from the easy ones with the given probability."""
-        picked: list[dict] = []
+        picked: list[dict[str, Any]] = []
         starts: list[int] = []
         frames: list[np.ndarray] = []
         objects: list[list[VisibleObject]] = []
@@ -68,7 +69,7 @@ class FramePool:
 
 
 def make_replies(
-    rng: np.random.Generator, batch: Batch, encoder: Encoder, plan: dict
+    rng: np.random.Generator, batch: Batch, encoder: Encoder, plan: dict[str, Any]
 ) -> list[list[tuple[Encoded, list[int]]]]:
     """Make worked answers to a few questions of each take, with the batch's images that each shows.
 

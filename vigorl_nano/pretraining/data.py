@@ -15,7 +15,7 @@ template.
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Literal
+from typing import Any, Literal
 
 import numpy as np
 
@@ -96,7 +96,7 @@ class Example:
     evidence: str = ""  # what of the first steps decides the answer; see `EVIDENCE`
 
 
-def mirror_take(take: dict) -> dict:
+def mirror_take(take: dict[str, Any]) -> dict[str, Any]:
     """Mirror a take: objects change sides, and so do the answers about sides."""
 
     def flip(word: str) -> str:
@@ -119,7 +119,7 @@ def format_point(place: Spot, two: bool) -> str:
 
 
 def plan_steps(
-    rng: np.random.Generator, take: dict, question: dict, wanted: int
+    rng: np.random.Generator, take: dict[str, Any], question: dict[str, Any], wanted: int
 ) -> list[tuple[str, int, str]]:
     """(name, image, role) of each step: first what the question is about, then other objects."""
     frames = [take["frames"][i] for i in question["frames"]]
@@ -152,7 +152,9 @@ def plan_steps(
     return steps
 
 
-def imagine(rng: np.random.Generator, take: dict, question: dict) -> tuple[dict, dict]:
+def imagine(
+    rng: np.random.Generator, take: dict[str, Any], question: dict[str, Any]
+) -> tuple[dict[str, Any], dict[str, Any]]:
     """Make up what a model that sees nothing might say about what the question names.
 
     What is made up decides as little as it can: a number or a colour is one of the options, drawn
@@ -196,8 +198,8 @@ def imagine(rng: np.random.Generator, take: dict, question: dict) -> tuple[dict,
 
 def make_example(
     rng: np.random.Generator,
-    take: dict,
-    question: dict,
+    take: dict[str, Any],
+    question: dict[str, Any],
     mode: ResponseMode,
     blind: bool = False,
 ) -> Example:
@@ -260,7 +262,9 @@ def format_step(phrase: str, thing: VisibleObject, point: str, how_far: bool) ->
     return phrase.format(name=thing.name, a=article, point=point, depth=far)
 
 
-def make_pointing(rng: np.random.Generator, take: dict, question: dict) -> Example:
+def make_pointing(
+    rng: np.random.Generator, take: dict[str, Any], question: dict[str, Any]
+) -> Example:
     """Make an exercise: point at some objects of the question's images, in the order named."""
     frames = [take["frames"][i] for i in question["frames"]]
     two = len(frames) == 2

@@ -42,7 +42,7 @@ def make_shard(folder: Path, index: int) -> None:
     rng = np.random.default_rng([TRAIN_SEED, index])
     balance = Balance(slack=2)
     frames: list[np.ndarray] = []
-    takes: list[dict] = []
+    takes: list[dict[str, Any]] = []
     for _ in range(TAKES_PER_SHARD):
         change = (None, None, None, "moved", "turned")[rng.integers(5)]
         easy = bool(rng.random() < EASY_SHARE)
@@ -71,7 +71,7 @@ def make_shard(folder: Path, index: int) -> None:
     os.replace(part, done)  # last: a shard with its .json is whole
 
 
-def questions(rng: np.random.Generator, take: Take, balance: Balance) -> list[dict]:
+def questions(rng: np.random.Generator, take: Take, balance: Balance) -> list[dict[str, Any]]:
     """Ask one question of each family that the take allows, about each of its frames."""
     plan = [(family, 0) for family in FAMILIES]
     if len(take.frames) == 2:
@@ -105,7 +105,7 @@ def make_pool(folder: Path, shards: int, workers: int = 2) -> None:
             print(f"pool: {done}/{len(missing)} shards drawn", flush=True)
 
 
-def load_shard(folder: Path, index: int) -> tuple[np.ndarray, list[dict]]:
+def load_shard(folder: Path, index: int) -> tuple[np.ndarray, list[dict[str, Any]]]:
     """Load a shard's frames, memory-mapped, and its takes with their `VisibleObject`s."""
     frames = np.load(folder / f"{index:04d}.npy", mmap_mode="r", allow_pickle=False)
     takes = json.loads((folder / f"{index:04d}.json").read_text())

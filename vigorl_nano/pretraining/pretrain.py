@@ -64,7 +64,7 @@ LOG_EVERY, SAVE_EVERY = 50, 250
 class Run:
     """One pretraining run: model, auxiliary head, optimizers and how far it is."""
 
-    def __init__(self, recipe: dict, out: Path, rank: int, workers: int) -> None:
+    def __init__(self, recipe: dict[str, Any], out: Path, rank: int, workers: int) -> None:
         torch.manual_seed(recipe["seed"])
         self.recipe, self.out, self.rank, self.workers = recipe, out, rank, workers
         self.tokenizer = build_tokenizer()
@@ -153,7 +153,7 @@ class Run:
             auxiliary = self.auxiliary(patches[:-1], tokens[:-1], words, batch.objects)
         return tokens.float(), auxiliary
 
-    def train_vision(self, pool: FramePool, plan: dict) -> None:
+    def train_vision(self, pool: FramePool, plan: dict[str, Any]) -> None:
         while self.step < plan["steps"]:
             batch = pool.pick(self.rng(), plan["takes"] // self.workers, 0.0)
             _, (loss, figures) = self.encode_images(batch, train_blocks=True)
@@ -163,7 +163,7 @@ class Run:
             self.update(loss, plan["rate"] * warm * (1 - 0.9 * share))
             self.log({"loss": float(loss.detach()), **figures}, plan["steps"])
 
-    def train_language(self, pool: FramePool, plan: dict, falling: bool) -> None:
+    def train_language(self, pool: FramePool, plan: dict[str, Any], falling: bool) -> None:
         pad, image = self.tokenizer.pad_token_id, self.model.config.image_token_id
         while self.step < plan["steps"]:
             rng, share = self.rng(), self.step / plan["steps"]
@@ -240,7 +240,7 @@ class Run:
             export(self.model, self.tokenizer, self.out / "weights")
 
 
-def work(rank: int, workers: int, recipe: dict, out: Path) -> None:
+def work(rank: int, workers: int, recipe: dict[str, Any], out: Path) -> None:
     """Run one worker process, which has its own share of every batch."""
     torch.set_num_threads(1)
     if workers > 1:

@@ -22,7 +22,8 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
-Notes = tuple[tuple[tuple, float], ...]
+Cue = tuple[str | int, ...]
+Notes = tuple[tuple[Cue, float], ...]
 
 
 @dataclass(slots=True)
@@ -30,7 +31,7 @@ class Balance:
     """Running sums by cue; `slack` is how far any of them may stray from 0."""
 
     slack: float = 1
-    tally: defaultdict[tuple, float] = field(default_factory=lambda: defaultdict(float))
+    tally: defaultdict[Cue, float] = field(default_factory=lambda: defaultdict(float))
 
     def allows(self, notes: Notes) -> bool:
         """Return whether no cue ends up outside the slack, unless it was farther out before."""

@@ -10,11 +10,12 @@ a draft into words.
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
 
+from vigorl_nano.rooms.balance import Cue
 from vigorl_nano.rooms.objects import COLOURS, KINDS
 from vigorl_nano.rooms.scene import SIDE
 from vigorl_nano.rooms.takes import Frame, Take
@@ -38,7 +39,7 @@ class QuestionDraft:
     others: list[str]
     words: dict[str, str]
     about: list[str]
-    notes: list[tuple[tuple, float]]  # without the family, which `ask` puts before each cue
+    notes: Sequence[tuple[Cue, float]]  # without the family, which `ask` puts before each cue
     sign: float = 0.0  # +1 or -1 by answer, where the answer is one of two fixed words
     templates: str = ""  # only wordings that hold this
 
@@ -47,7 +48,7 @@ def draw_names(rng: Rng, names: tuple[str, ...] | list[str], size: int) -> list[
     return [names[int(i)] for i in rng.permutation(len(names))[:size]]
 
 
-def contest(winner: str, loser: str, what: str = "") -> list[tuple[tuple, float]]:
+def contest(winner: str, loser: str, what: str = "") -> list[tuple[Cue, float]]:
     """Note two kinds (or colours) of which one is the answer."""
     if winner == loser:
         return []
@@ -77,7 +78,7 @@ def relation(rng: Rng, take: Take, seen: Frame, family: str) -> QuestionDraft | 
             return None
     answer, other = POLES[family] if gap > 0 else POLES[family][::-1]
     sign = 1.0 if gap > 0 else -1.0
-    notes = [(("a", kind(a)), sign), (("b", kind(b)), sign)]
+    notes: list[tuple[Cue, float]] = [(("a", kind(a)), sign), (("b", kind(b)), sign)]
     notes += contest(*((kind(a), kind(b)) if gap > 0 else (kind(b), kind(a))))[:1]
     return QuestionDraft(answer, [other], {"a": a, "b": b}, [a, b], notes, sign)
 
@@ -113,7 +114,11 @@ def count(rng: Rng, take: Take, seen: Frame, family: str) -> QuestionDraft | Non
         return None
     sign = 1.0 if target.answer == target.high else -1.0
     other = target.low if sign > 0 else target.high
-    cues = [("low", target.low), ("low", target.low, target.attribute), ("value", target.value)]
+    cues: list[Cue] = [
+        ("low", target.low),
+        ("low", target.low, target.attribute),
+        ("value", target.value),
+    ]
     about = [n for n in seen.clear if target.value in n.split()]
     words = {"what": plural(target)}
     return QuestionDraft(

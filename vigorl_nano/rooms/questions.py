@@ -12,7 +12,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from vigorl_nano.rooms.balance import Balance, Notes
+from vigorl_nano.rooms.balance import Balance, Cue, Notes
 from vigorl_nano.rooms.families import BY_FAMILY, QuestionDraft, Rng, draw_names
 from vigorl_nano.rooms.takes import Take
 from vigorl_nano.rooms.wording import CHANGE, WORDING
@@ -60,7 +60,7 @@ def put_into_words(rng: Rng, draft: QuestionDraft, family: str, frame: int) -> R
     words = draft.words
     if family in ("closer", "depth_order"):  # they name the objects in the order of the options
         words = dict(zip("abc", options, strict=False))
-    notes = [*draft.notes]
+    notes: list[tuple[Cue, float]] = [*draft.notes]
     notes += [(("place", i), 1.0 if i == place else -1 / (size - 1)) for i in range(size - 1)]
     if draft.sign:
         notes += [(("answer",), draft.sign), (("wording", wording), draft.sign)]
@@ -77,9 +77,9 @@ def put_into_words(rng: Rng, draft: QuestionDraft, family: str, frame: int) -> R
     )
 
 
-def merge_notes(family: str, notes: list[tuple[tuple, float]]) -> Notes:
+def merge_notes(family: str, notes: list[tuple[Cue, float]]) -> Notes:
     """Sum the notes of each cue, under its family."""
-    sums: dict[tuple, float] = {}
+    sums: dict[Cue, float] = {}
     for cue, value in notes:
         sums[family, *cue] = sums.get((family, *cue), 0.0) + value
     return tuple((cue, value) for cue, value in sums.items() if value)

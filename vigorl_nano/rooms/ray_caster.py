@@ -13,13 +13,16 @@ A `ParallelProjection` is what a far light sees; all it does not see lies in sha
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Protocol
+from typing import Any, Protocol
 
 import numpy as np
 
 BOX, CONE, BALL = 0, 1, 2
 Array = np.ndarray
+Vector = tuple[Any, ...]
+"""x, y and z: numbers, or arrays of one shape."""
 NEAR = 0.05  # metres: nothing nearer is met
 FAR = np.float32(1e9)
 
@@ -110,8 +113,8 @@ class Projection(Protocol):
     """Rays of an image. Along a ray the parameter is the depth in metres."""
 
     shape: tuple[int, int]  # rows, columns
-    origin: tuple  # three numbers, or three arrays of `shape`
-    ahead: tuple  # three arrays of `shape`, or three numbers
+    origin: Vector  # three numbers, or three arrays of `shape`
+    ahead: Vector  # three arrays of `shape`, or three numbers
 
     def rectangles(self, corners: Array) -> Array:
         """Return top, left, bottom, right (n, 4) of what bounding boxes (n, 8, 3) cover."""
@@ -227,9 +230,9 @@ def cast(table: Table, projection: Projection) -> Hits:
 class Rays:
     """Rays in a group's own axes: origins and directions, either of them the same for all."""
 
-    o: tuple
-    d: tuple
-    over: tuple  # 1 / d
+    o: Vector
+    d: Vector
+    over: Vector  # 1 / d
 
     @classmethod
     def to_group(cls, projection: Projection, group: Group, area: tuple[slice, slice]) -> Rays:
@@ -246,20 +249,20 @@ class Rays:
         return cls((x * cos - z * sin, y, x * sin + z * cos), d, tuple(1 / (v + tiny) for v in d))
 
     def cut(self, here: tuple[slice, slice]) -> Rays:
-        def part(values: tuple) -> tuple:
+        def part(values: Vector) -> Vector:
             return tuple(v[here] if isinstance(v, np.ndarray) else v for v in values)
 
         return Rays(part(self.o), part(self.d), part(self.over))
 
 
-def box_hit(rays: Rays, size: tuple) -> Array:
+def box_hit(rays: Rays, size: Sequence[float]) -> Array:
     """Return depths where rays enter a box, FAR if none: the slab method (Kay, Kajiya 1986).
 
     From outside a slab only its near face can be the way in; so the faces are chosen once for all
     rays, by where the common origin is or else by where the common direction points.
     """
-    enter: list = []
-    leave: list = []
+    enter: list[Array] = []
+    leave: list[Array] = []
     for axis in range(3):
         o, over = rays.o[axis], rays.over[axis]
         low, high = np.float32(size[axis]), np.float32(size[axis + 3])
@@ -281,7 +284,7 @@ def box_hit(rays: Rays, size: tuple) -> Array:
     return np.where((start < end) & (start > NEAR), start, FAR)
 
 
-def ball_hit(rays: Rays, size: tuple) -> Array:
+def ball_hit(rays: Rays, size: Sequence[float]) -> Array:
     """Return depths at which rays enter an ellipsoid, FAR where they miss it."""
     o = [(rays.o[i] - np.float32(size[i])) * np.float32(1 / size[i + 3]) for i in range(3)]
     d = [rays.d[i] * np.float32(1 / size[i + 3]) for i in range(3)]
@@ -293,7 +296,7 @@ def ball_hit(rays: Rays, size: tuple) -> Array:
     return np.where((under > 0) & (start > NEAR), start, FAR)
 
 
-def cone_hit(rays: Rays, size: tuple) -> Array:
+def cone_hit(rays: Rays, size: Sequence[float]) -> Array:
     """Return depths at which rays enter a frustum; they must be flatter than its sides."""
     cx, y0, cz, r0, y1, r1 = (np.float32(v) for v in size)
     slope = (r1 - r0) / (y1 - y0)

@@ -24,6 +24,7 @@ from dataclasses import dataclass
 from math import ceil
 from multiprocessing import get_context
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pyarrow as pa
@@ -125,7 +126,7 @@ def plan_block(block: Block) -> list[tuple[Take, list[RoomQuestion]]]:
     return [(take, mine) for take, mine in zip(takes, kept, strict=True) if mine]
 
 
-def render_image(scene: Scene, small: bool = False) -> tuple[bytes, list[dict]]:
+def render_image(scene: Scene, small: bool = False) -> tuple[bytes, list[dict[str, Any]]]:
     """Render the stored image, a fixed function of the scene, and list the objects in it."""
     rendering = draw(scene, over=OVER)
     out = io.BytesIO()
@@ -147,7 +148,7 @@ def render_image(scene: Scene, small: bool = False) -> tuple[bytes, list[dict]]:
     return out.getvalue(), objects
 
 
-def rows_of(block: Block) -> tuple[list[dict], list[dict]]:
+def rows_of(block: Block) -> tuple[list[dict[str, Any]], list[dict[str, Any]]]:
     """Make a block's question rows and object rows, with its images."""
     rows, truth = [], {}
     small = block.split in SMALL
@@ -172,7 +173,9 @@ def rows_of(block: Block) -> tuple[list[dict], list[dict]]:
     return rows, [{"image_sha256": digest, "objects": seen} for digest, seen in truth.items()]
 
 
-def make_blocks(parts: list[Block], workers: int) -> Iterator[tuple[list[dict], list[dict]]]:
+def make_blocks(
+    parts: list[Block], workers: int
+) -> Iterator[tuple[list[dict[str, Any]], list[dict[str, Any]]]]:
     if workers < 2 or len(parts) < 2:
         yield from map(rows_of, parts)
         return

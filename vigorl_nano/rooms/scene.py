@@ -10,6 +10,7 @@ drawing code needs, so the same scene can be drawn twice with one object moved o
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -134,7 +135,7 @@ def outline(camera: Camera, thing: Thing) -> tuple[float, float, float, float]:
     return float(x1), float(y1), float(x2), float(y2)
 
 
-def overlap(one: tuple, other: tuple) -> float:
+def overlap(one: Sequence[float], other: Sequence[float]) -> float:
     """Return how much of the smaller of two rectangles the other one covers, 0 to 1."""
     width = min(one[2], other[2]) - max(one[0], other[0])
     height = min(one[3], other[3]) - max(one[1], other[1])

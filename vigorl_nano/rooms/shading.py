@@ -5,6 +5,8 @@ light = shade(scene, table, casting, eye, hits)      # float32 (3, rows, columns
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import numpy as np
 
 from vigorl_nano.rooms.ray_caster import BALL, BOX, CONE, Array, Hits, PerspectiveProjection, Table
@@ -28,7 +30,7 @@ MATERIALS = {
 }
 
 
-def linear(colour: tuple) -> Array:
+def linear(colour: Sequence[float]) -> Array:
     return (np.array(colour, np.float32) / 255) ** 2
 
 

@@ -32,7 +32,7 @@ class Maker:
         self.made: list[Solid] = []
 
     def _add(
-        self, shape: int, size: tuple, colour: RGB | None, material: str, **look: float
+        self, shape: int, size: tuple[float, ...], colour: RGB | None, material: str, **look: float
     ) -> None:
         scaled = tuple(float(v) * self.scale for v in size)
         paint, stuff = (self.colour, self.material) if colour is None else (colour, material)
@@ -214,7 +214,7 @@ def furniture(scene: Scene) -> list[Group]:
     return groups
 
 
-def tint(colour: tuple, factor: float) -> RGB:
+def tint(colour: RGB, factor: float) -> RGB:
     red, green, blue = (min(255.0, c * factor) for c in colour)
     return red, green, blue
 

@@ -6,6 +6,8 @@ frames, spots, groups = make_batch(rng, encoder, plan, scenes=4)    # dialogues,
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 import torch
 from PIL import Image
@@ -95,7 +97,7 @@ def make_pictures(
 
 
 def make_batch(
-    rng: np.random.Generator, encoder: DialogueEncoder, plan: dict, scenes: int
+    rng: np.random.Generator, encoder: DialogueEncoder, plan: dict[str, Any], scenes: int
 ) -> tuple[torch.Tensor, list[Spot], list[list[tuple[Encoded, list[int]]]]]:
     """Make dialogues and exercises, as `plan["shares"]` says, about some scenes."""
     frames: list[np.ndarray] = [np.full((SIDE, SIDE, 3), GREY, np.uint8)]

@@ -16,6 +16,7 @@ import argparse
 import io
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pyarrow as pa
@@ -46,7 +47,7 @@ SCHEMA = pa.schema(
 )
 
 
-def render_picture(scene: Scene, side: int) -> tuple[bytes, list[dict]]:
+def render_picture(scene: Scene, side: int) -> tuple[bytes, list[dict[str, Any]]]:
     """Render the stored picture, and list the signs in it."""
     out = io.BytesIO()
     draw(scene, side).save(out, "WEBP", quality=QUALITY, method=6)
@@ -55,7 +56,7 @@ def render_picture(scene: Scene, side: int) -> tuple[bytes, list[dict]]:
     return out.getvalue(), rows
 
 
-def rows_of(split: str, seed: int, questions: int) -> Iterator[list[dict]]:
+def rows_of(split: str, seed: int, questions: int) -> Iterator[list[dict[str, Any]]]:
     """Make the rows about each picture, a question of each kind.
 
     A picture depends on its number alone.

@@ -85,7 +85,7 @@ FIGURES = {
 class Training:
     """One run: model, head, optimizers and how far it is."""
 
-    def __init__(self, recipe: dict, out: Path, rank: int = 0) -> None:
+    def __init__(self, recipe: dict[str, Any], out: Path, rank: int = 0) -> None:
         torch.manual_seed(recipe["seed"])
         self.recipe, self.out, self.rank, self.workers = recipe, out, rank, recipe["workers"]
         self.tokenizer = build_tokenizer()
@@ -150,7 +150,7 @@ class Training:
                 patches = blocks_output(self.model, frames, self.block)
             return merge(self.model, patches).float()
 
-    def train_vision(self, plan: dict) -> None:
+    def train_vision(self, plan: dict[str, Any]) -> None:
         began, first = time.time(), self.step
         while self.step < plan["steps"]:
             frames, spots = make_pictures(self.rng(), plan["scenes"] // self.workers, plan["crops"])
@@ -160,7 +160,7 @@ class Training:
             self.update(loss, plan["rate"] * warm * (1 - 0.8 * self.step / plan["steps"]))
             self.log({"loss": float(loss.detach()), **figures}, plan["steps"], began, first)
 
-    def train_language(self, plan: dict) -> None:
+    def train_language(self, plan: dict[str, Any]) -> None:
         began, first = time.time(), self.step
         while self.step < plan["steps"]:
             rng, share = self.rng(), self.step / plan["steps"]
@@ -176,8 +176,8 @@ class Training:
             self.log({**figures, **more}, plan["steps"], began, first)
 
     def language_loss(
-        self, tokens: torch.Tensor, groups: list, plan: dict
-    ) -> tuple[torch.Tensor, dict]:
+        self, tokens: torch.Tensor, groups: list[Any], plan: dict[str, Any]
+    ) -> tuple[torch.Tensor, dict[str, Any]]:
         """Return the loss of words, and of where heads look, over groups of alike length."""
         pad, image = self.tokenizer.pad_token_id, self.model.config.image_token_id
         rows = [row for group in groups for row, _ in group]
@@ -230,7 +230,7 @@ class Training:
                 self.set_optimizers()
 
 
-def work(rank: int, recipe: dict, out: Path) -> None:
+def work(rank: int, recipe: dict[str, Any], out: Path) -> None:
     """Run one worker process, which has its own share of every batch."""
     torch.set_num_threads(1)
     if recipe["workers"] > 1:

@@ -12,11 +12,13 @@ import os
 from collections.abc import Iterator
 from pathlib import Path
 
-from flows.settings import Problem, TeacherSettings
+from flows.settings import TeacherSettings
+from flows.settings_base import Problem
 from flows.stages.doctor.checkup import Diagnosis
-from flows.teachers.resolve import OWN_SERVER, SERVED, URL, server_address
+from flows.teachers.resolve import server_address
 from flows.teachers.served import served_urls
 from flows.teachers.spaces import checkpoint_space
+from flows.teachers.trained import OWN_SERVER, SERVED, URL
 from flows.teachers.vllm_command import program
 from mcts.teachers.base import TeacherUnavailable
 from mcts.teachers.checkpoints import find_checkpoint, registered_checkpoints

@@ -17,7 +17,8 @@ from functools import partial
 from curation.scores.bootstrap import clusters
 from curation.scores.gate import GateDecision, GateOutcome, GatePolicy, Paired, decide
 from flows.retrain_settings import RetrainSettings
-from flows.settings import EvaluateSettings, Problem
+from flows.settings import EvaluateSettings
+from flows.settings_base import Problem
 from flows.stages.evaluate import evaluate
 from flows.stages.retrain.cycle import Cycle, Tables
 from flows.stages.retrain.tools import Tools

@@ -19,7 +19,8 @@ from dataclasses import dataclass
 from curation.scores.gate import GatePolicy
 from flows.progress import Report
 from flows.retrain_settings import BUDGETS, RetrainSettings
-from flows.settings import Problem, TrainSettings
+from flows.settings import TrainSettings
+from flows.settings_base import Problem
 from flows.stages.retrain.cycle import (
     Cycle,
     begin_cycle,

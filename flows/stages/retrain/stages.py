@@ -19,13 +19,8 @@ from curation.filters.base import Filter
 from curation.filters.config import DEFAULT_FILTERS
 from flows.progress import TerminalProgress
 from flows.retrain_settings import RetrainSettings
-from flows.settings import (
-    BuildSettings,
-    EvaluateSettings,
-    FieldProblem,
-    GrpoSettings,
-    SftSettings,
-)
+from flows.settings import BuildSettings, EvaluateSettings, GrpoSettings, SftSettings
+from flows.settings_base import FieldProblem
 from flows.stages.build import build
 from flows.stages.corpus.passes import filter_corpus
 from flows.stages.curate import curate_in_batches, read_filters, refilter

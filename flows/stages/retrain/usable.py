@@ -8,7 +8,8 @@ from __future__ import annotations
 import asyncio
 
 from flows.retrain_settings import RetrainSettings
-from flows.settings import BuildSettings, FieldProblem
+from flows.settings import BuildSettings
+from flows.settings_base import FieldProblem
 from flows.stages.curate import read_filters
 from flows.stages.train import other_kind
 from flows.teachers.resolve import resolve

@@ -23,7 +23,8 @@ from typing import Protocol
 
 from flows.progress import Progress
 from flows.server_options import without_secrets
-from flows.settings import BuildSettings, Problem
+from flows.settings import BuildSettings
+from flows.settings_base import Problem
 from flows.stages.search import Search, committed
 from flows.stages.shards.shard import Shard, ShardOutcome, Share
 from mcts.budget import Usage

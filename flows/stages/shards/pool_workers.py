@@ -21,7 +21,8 @@ from contextlib import asynccontextmanager, suppress
 from typing import Any
 
 from flows.progress import Progress
-from flows.settings import BuildSettings, Problem
+from flows.settings import BuildSettings
+from flows.settings_base import Problem
 from flows.stages.shards.prefect_away import Outage, answering
 from flows.stages.shards.shard import Shard, ShardOutcome
 from flows.stages.shards.worker import WorkerProcess

@@ -13,7 +13,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any
 
-from flows.settings import Problem
+from flows.settings_base import Problem
 
 
 def is_away(error: BaseException) -> bool:

@@ -21,7 +21,8 @@ from typing import Any
 
 from curation.filters.base import Filter
 from flows.progress import Progress
-from flows.settings import BuildSettings, Problem
+from flows.settings import BuildSettings
+from flows.settings_base import Problem
 from flows.stages.curate import curate_trees, read_filters
 from flows.stages.run_budget import RunBudget
 from flows.stages.search import (
