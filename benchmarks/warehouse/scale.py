@@ -34,7 +34,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
-from PIL import Image as Pillow
+from PIL import Image as PILImage
 
 from benchmarks.warehouse import synthetic
 from curation.filters import image_hash, rules
@@ -155,7 +155,7 @@ def _add_images(warehouse: Warehouse, images: list[bytes], name: str, *, hashed:
 def _picture(seed: list[int]) -> bytes:
     noise = np.random.default_rng(seed).integers(0, 256, (6, 8, 3), np.uint8)
     data = io.BytesIO()
-    Pillow.fromarray(noise).resize(_SIZE, Pillow.Resampling.BICUBIC).save(data, "PNG")
+    PILImage.fromarray(noise).resize(_SIZE, PILImage.Resampling.BICUBIC).save(data, "PNG")
     return data.getvalue()
 
 

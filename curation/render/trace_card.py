@@ -35,7 +35,7 @@ from curation.render.text_layout import (
     font,
     words_beside,
 )
-from mcts.data import Image as Stored
+from mcts.data import Image as StoredImage
 from mcts.data import Point, Question, Step, Trace
 from mcts.image_io import UnreadableImage, as_rgb, decode
 from mcts.zoom.render import render_crop
@@ -50,7 +50,7 @@ def draw_points(
 ) -> Image.Image:
     """Number `points` in their order and draw those of image `image_index` on it."""
     image = as_rgb(image)
-    sizes = [Stored("", *image.size)] * (image_index + 1)
+    sizes = [StoredImage("", *image.size)] * (image_index + 1)
     marks = [Mark(str(i + 1), point) for i, point in enumerate(points)]
     here = [mark for mark in marks if mark.point.image == image_index]
     return draw_marks(image, arrange(here, sizes), side=side)

@@ -26,7 +26,7 @@ from curation.grading.exported_gold import read_gold, score, write_gold
 from curation.grading.grade import grade
 from mcts.coordinates import CoordinateSpace, Frame, smart_resize
 from mcts.data import AnswerKind, Box, Point, Question
-from mcts.data import Image as Stored
+from mcts.data import Image as StoredImage
 from mcts.image_io import decode
 from mcts.parsing import parse
 from tests.support.project import Project, Ran, thinking
@@ -156,7 +156,9 @@ def module_of(path: Path) -> ModuleType:
 
 
 def ask(kind: AnswerKind, **gold: Any) -> Question:
-    return Question("web", "Where?", (Stored("i", 200, 100), Stored("j", 400, 400)), kind, **gold)
+    return Question(
+        "web", "Where?", (StoredImage("i", 200, 100), StoredImage("j", 400, 400)), kind, **gold
+    )
 
 
 @pytest.mark.parametrize("space", [
@@ -285,7 +287,7 @@ def test_f13_llama_factory_and_the_processor_make_the_size_that_points_are_about
                 factor = (limit / (w * h)) ** 0.5
                 w, h = int(w * factor), int(h * factor)
         shown = smart_resize(h, w, space.factor, space.min_pixels, space.max_pixels)
-        assert shown[::-1] == space.size(Stored("", width, height))
+        assert shown[::-1] == space.size(StoredImage("", width, height))
 
 
 def test_f13_llama_factory_stretches_the_narrowest_images_so_they_are_refused() -> None:

@@ -18,7 +18,7 @@ from PIL import Image, ImageChops
 from curation.render.question_card import draw_question
 from curation.render.trace_card import draw_points, draw_trace
 from mcts.data import AnswerKind, Box, Observation, Point, Question, Step, Trace
-from mcts.data import Image as Stored
+from mcts.data import Image as StoredImage
 
 FOLDER = Path(__file__).with_name("cards")
 LEVELS = 40
@@ -37,7 +37,7 @@ def picture(width: int, height: int, colour: str = "#7a9e7e") -> bytes:
 
 def asked(*images: bytes, kind: AnswerKind = AnswerKind.TEXT) -> Question:
     named = [
-        Stored(hashlib.sha256(data).hexdigest(), *Image.open(io.BytesIO(data)).size)
+        StoredImage(hashlib.sha256(data).hexdigest(), *Image.open(io.BytesIO(data)).size)
         for data in images
     ]
     return Question(

@@ -9,7 +9,7 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
-from PIL import Image as Pictures
+from PIL import Image as PILImage
 from typer.testing import CliRunner
 
 from curation.scores.judge_prompts import (
@@ -82,7 +82,7 @@ class Judge(StubServer):
     def shows(self, body, colour):
         (part,) = [p for p in body["messages"][0]["content"] if p["type"] == "image_url"]
         data = base64.b64decode(part["image_url"]["url"].partition("base64,")[2])
-        with Pictures.open(io.BytesIO(data)) as seen:
+        with PILImage.open(io.BytesIO(data)) as seen:
             colours = {c for _, c in seen.convert("RGB").getcolors(1 << 20)}
         return {"red": (255, 0, 0), "blue": (0, 0, 255)}[colour] in colours
 
@@ -379,7 +379,7 @@ def test_the_region_is_a_square_around_the_point_clipped_to_the_image():
     assert region_around(Point(0, 300, 1), IMAGE) == Box(0, 250, 50, 300, 1)
     assert region_around(Point(401, 150), IMAGE) is None
     name, data = cut_out(picture(0, SIZE), Box(0, 0, 50, 50))
-    with Pictures.open(io.BytesIO(data)) as crop:
+    with PILImage.open(io.BytesIO(data)) as crop:
         assert crop.size == (336, 336) and crop.getpixel((70, 100)) == (255, 0, 0)
     assert len(name) == 64
     assert cut_out(picture(0, SIZE), Box(400, 300, 400, 300))[0]  # one pixel at least

@@ -7,7 +7,7 @@ from dataclasses import replace
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from PIL import Image as Picture
+from PIL import Image as PILImage
 
 from mcts.coordinates import CoordinateSpace, Frame
 from mcts.data import AnswerKind, Box, Image, Observation, Point, Question, Step, ZoomCall
@@ -482,9 +482,9 @@ def test_one_crop_has_one_name_and_is_rendered_once():
 
 
 def test_a_crop_is_cut_from_the_upright_image():
-    stored = Picture.new("RGB", (40, 80), "white")  # shown turned: 80 x 40
+    stored = PILImage.new("RGB", (40, 80), "white")  # shown turned: 80 x 40
     stored.paste("red", (0, 0, 40, 40))
-    exif = Picture.Exif()
+    exif = PILImage.Exif()
     exif[0x0112] = 6  # turn clockwise: the upper half comes to the right
     data = io.BytesIO()
     stored.save(data, "PNG", exif=exif)
@@ -496,7 +496,7 @@ def test_a_crop_is_cut_from_the_upright_image():
 
 def picture(size):
     data = io.BytesIO()
-    Picture.effect_noise(size, 50).convert("RGB").save(data, "PNG")
+    PILImage.effect_noise(size, 50).convert("RGB").save(data, "PNG")
     return data.getvalue()
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import io
 
 import pytest
-from PIL import Image as Picture
+from PIL import Image as PILImage
 
 from mcts.coordinates import CoordinateSpace, Frame
 from mcts.data import AnswerKind, Box, Image, Observation, Point, Question, Step, ZoomCall
@@ -23,7 +23,7 @@ LENS = Lens(100, 400)
 
 def png(size: tuple[int, int], colour: str = "black") -> bytes:
     data = io.BytesIO()
-    Picture.new("RGB", size, colour).save(data, "PNG")
+    PILImage.new("RGB", size, colour).save(data, "PNG")
     return data.getvalue()
 
 
@@ -197,7 +197,7 @@ def test_the_dot_is_where_the_call_pointed_and_of_one_size() -> None:
 
 def test_thin_colours_of_a_crop_stay_what_they_are() -> None:
     """As a JPEG of high quality keeps them, without colours at half the resolution."""
-    stripes = Picture.new("RGB", (64, 64))
+    stripes = PILImage.new("RGB", (64, 64))
     for x in range(0, 64, 2):
         stripes.paste("red", (x, 0, x + 1, 64))
         stripes.paste("blue", (x + 1, 0, x + 2, 64))
@@ -206,7 +206,7 @@ def test_thin_colours_of_a_crop_stay_what_they_are() -> None:
     shown = decode(render_crop(data.getvalue(), Observation(Box(0, 0, 64, 64), 64, 64)))
     pairs = zip(shown.tobytes(), stripes.tobytes(), strict=True)
     assert max(abs(a - b) for a, b in pairs) < 16
-    grain = Picture.merge("RGB", [Picture.effect_noise((64, 64), 60) for _ in range(3)])
+    grain = PILImage.merge("RGB", [PILImage.effect_noise((64, 64), 60) for _ in range(3)])
     data = io.BytesIO()
     grain.save(data, "PNG")
     shown = decode(render_crop(data.getvalue(), Observation(Box(0, 0, 64, 64), 64, 64)))

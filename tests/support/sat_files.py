@@ -12,7 +12,7 @@ from typing import Any
 
 import pyarrow as pa
 import pyarrow.parquet as pq
-from PIL import Image as Pillow
+from PIL import Image as PILImage
 
 SAT2 = pa.schema(
     [
@@ -28,7 +28,7 @@ SAT2 = pa.schema(
 def picture(seed: int, kind: str = "PNG", size: tuple[int, int] = (56, 42), **save: Any) -> bytes:
     data = io.BytesIO()
     noise = hashlib.shake_128(str(seed).encode()).digest(size[0] * size[1] * 3)
-    Pillow.frombytes("RGB", size, noise).save(data, kind, **save)
+    PILImage.frombytes("RGB", size, noise).save(data, kind, **save)
     return data.getvalue()
 
 

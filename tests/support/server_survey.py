@@ -16,7 +16,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass, field
 from functools import cache
 
-from PIL import Image as PilImage
+from PIL import Image as PILImage
 
 from curation.grading.grade import grade
 from mcts.config import SearchConfig, search_id
@@ -38,7 +38,7 @@ CONFIG = SearchConfig(
 def picture() -> tuple[Image, bytes]:
     """Return an image of 56 pixels and its file."""
     file = io.BytesIO()
-    PilImage.new("RGB", (56, 56), "red").save(file, "PNG")
+    PILImage.new("RGB", (56, 56), "red").save(file, "PNG")
     return Image("a" * 64, 56, 56), file.getvalue()
 
 

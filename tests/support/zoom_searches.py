@@ -6,7 +6,7 @@ import json
 import random
 from dataclasses import replace
 
-from PIL import Image as Picture
+from PIL import Image as PILImage
 
 from curation.grading.grade import grade
 from mcts.config import search_id
@@ -28,7 +28,7 @@ ZOOMING = replace(CONFIG, prompt="zoom", zoom=ZOOM, max_depth=3)
 def encoded(width=120, height=90, orientation=1, kind="PNG", seed=0):
     """Return an image's bytes: noise, so that no crop looks like another."""
     noise = random.Random(seed).randbytes(width * height * 3)
-    picture = Picture.frombytes("RGB", (width, height), noise)
+    picture = PILImage.frombytes("RGB", (width, height), noise)
     exif = picture.getexif()
     exif[0x0112] = orientation
     out = io.BytesIO()

@@ -8,7 +8,7 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
-from PIL import Image as Picture
+from PIL import Image as PILImage
 
 from mcts.config import SearchConfig
 from mcts.coordinates import CoordinateSpace, Frame
@@ -224,7 +224,7 @@ def test_figures_are_means_over_samples_and_shares_over_what_there_was() -> None
 
 def png(width: int, height: int, colour: object = "red") -> bytes:
     data = io.BytesIO()
-    Picture.new("RGB", (width, height), colour).save(data, "PNG")  # type: ignore[arg-type]
+    PILImage.new("RGB", (width, height), colour).save(data, "PNG")  # type: ignore[arg-type]
     return data.getvalue()
 
 
@@ -235,7 +235,7 @@ def about(name: str, *sizes: tuple[int, int]) -> Question:
 
 def test_a_blank_image_is_grey_and_as_large() -> None:
     shown = control_images([], "blank", 0, lambda name: b"")(about("a", (8, 6), (5, 9)))
-    pictures = [Picture.open(io.BytesIO(data)) for data in shown]
+    pictures = [PILImage.open(io.BytesIO(data)) for data in shown]
     assert [p.size for p in pictures] == [(8, 6), (5, 9)]
     assert all(p.getcolors() == [(p.width * p.height, (128, 128, 128))] for p in pictures)
     with pytest.raises(
@@ -254,7 +254,7 @@ def test_a_shuffled_image_is_anothers_in_the_size_of_its_own() -> None:
     shown = control_images(asked, "shuffled", 0, stored.__getitem__)
     donors = image_donors(asked, 0)
     for question in asked:
-        given = [Picture.open(io.BytesIO(data)) for data in shown(question)]
+        given = [PILImage.open(io.BytesIO(data)) for data in shown(question)]
         assert [p.size for p in given] == [(i.width, i.height) for i in question.images]
         others = donors[question.question_id].images
         for i, picture in enumerate(given):
@@ -309,7 +309,7 @@ def test_noise_is_the_same_for_the_same_crop_and_covers_all_of_it() -> None:
 
 def test_a_region_elsewhere_is_as_large_unmarked_and_apart() -> None:
     for shade in range(8):  # each picture has other regions drawn
-        picture = Picture.new("RGB", (200, 100), (shade, 0, 255))
+        picture = PILImage.new("RGB", (200, 100), (shade, 0, 255))
         picture.paste("red", (70, 0, 130, 60))
         data = io.BytesIO()
         picture.save(data, "PNG")

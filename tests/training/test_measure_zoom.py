@@ -13,7 +13,7 @@ from PIL import Image, ImageStat
 
 from mcts.coordinates import CoordinateSpace
 from mcts.data import Box, Observation, Question
-from mcts.data import Image as Stored
+from mcts.data import Image as StoredImage
 from mcts.teachers.base import TeacherError, TeacherUnavailable
 from mcts.zoom.config import ZoomConfig
 from mcts.zoom.lenses import Lens
@@ -239,7 +239,7 @@ def test_what_a_control_shows_is_noise_or_another_region_and_always_the_same():
     noise = opened(noise_crop(data, looked))
     assert noise.size == (64, 64) and 60 < ImageStat.Stat(noise).stddev[0] < 90
     assert noise_crop(data, looked) == noise_crop(data, looked)
-    question = Question("t", "?", (Stored("a" * 64, 100, 100),), "text")
+    question = Question("t", "?", (StoredImage("a" * 64, 100, 100),), "text")
     shown = [with_crops(question, [data], control)[0] for control in ("noise", "elsewhere", "gold")]
     assert len({q.images[0].image_id for q in (question, *shown)}) == 4
 

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from PIL import Image as Picture
+from PIL import Image as PILImage
 
 from mcts.coordinates import CoordinateSpace
 from mcts.data import AnswerKind, Image, Question
@@ -35,7 +35,7 @@ ROW = {
 
 def read_image(image_id: str) -> bytes:
     data = io.BytesIO()
-    Picture.linear_gradient("L").resize((400, 400)).save(data, "PNG")
+    PILImage.linear_gradient("L").resize((400, 400)).save(data, "PNG")
     return data.getvalue()
 
 

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from PIL import Image as Picture
+from PIL import Image as PILImage
 
 from mcts.coordinates import CoordinateSpace, Frame
 from mcts.data import AnswerKind, Box, Image, Observation, Point, Question, Step, Trace, ZoomCall
@@ -282,7 +282,7 @@ def test_a_crop_is_rendered_when_it_is_read(tmp_path: Path) -> None:
     made = dialogues(tmp_path)
     row = made.row(QUESTION, dialogue(looks((500, 400, 0))))
     data = io.BytesIO()
-    Picture.new("RGB", (1000, 800), "red").save(data, "PNG")
+    PILImage.new("RGB", (1000, 800), "red").save(data, "PNG")
     asked: list[str] = []
 
     def stored(image_id: str) -> bytes:

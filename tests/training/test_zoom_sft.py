@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 import torch
-from PIL import Image as Picture
+from PIL import Image as PILImage
 
 from curation.traces.zoom_dialogues import zoom_dialogue
 from flows.settings import AskSettings
@@ -145,7 +145,7 @@ def test_a_row_shows_each_crop_behind_its_call_with_the_pixels_of_every_other_st
             image_id = question.images[step.observation.crop.image].image_id
             crop = examples.read_image(row["image_ids"][asked + i])
             assert crop == render_crop(whole(image_id), step.observation, step.call)
-            size = Picture.open(io.BytesIO(crop)).size
+            size = PILImage.open(io.BytesIO(crop)).size
             assert list(size) == row["image_sizes"][asked + i]
 
 
@@ -253,7 +253,7 @@ def test_a_call_that_failed_and_an_answer_that_was_forced_stay_in_sight_unlearne
     mine = replace(student, zoom=ZoomConfig(VISUAL_SEARCH_LENS, role="tool"))
     dialogues = Dialogues(mine, 3)
     data = io.BytesIO()
-    Picture.new("RGB", (WHOLE.width, WHOLE.height), "red").save(data, "PNG")
+    PILImage.new("RGB", (WHOLE.width, WHOLE.height), "red").save(data, "PNG")
     read = dialogues.reader(lambda image_id: data.getvalue())
     for problems, last in (((), 1), (("answer_forced",), 0)):
         row = dialogues.row(QUESTION, replace(look, steps=steps, problems=problems))
@@ -380,7 +380,7 @@ def test_a_student_is_trained_on_dialogues_and_asked_as_it_was_taught(
         said = json.loads((model / "vigorl.json").read_text())
         assert (said["response_style"], said["prompts"]["zoom"]) == ("zoom", "nano-zoom")
         assert recorded_zoom(model) == student.zoom
-        Picture.new("RGB", (400, 300), "red").save(tmp_path / "a.png")
+        PILImage.new("RGB", (400, 300), "red").save(tmp_path / "a.png")
         words = [str(tmp_path / "a.png"), "What is it?"]
         ask(AskSettings.checked(model=str(model), words=words, out=tmp_path / "drawn.png"))
         assert "answer: " in capsys.readouterr().out

@@ -14,7 +14,7 @@ from typing import Any
 import pyarrow.parquet as pq
 import pytest
 import yaml
-from PIL import Image as Pillow
+from PIL import Image as PILImage
 
 from curation.render.markdown import render_markdown
 from curation.traces.preferences import preference_pairs
@@ -74,7 +74,7 @@ def test_every_form_loads_with_its_images(
         assert set(row) == {*FORMATS[to].columns, "images"}
         pictures = row["images"]
         if files == "jsonl":
-            pictures = [Pillow.open(tmp_path / "out" / path) for path in pictures]
+            pictures = [PILImage.open(tmp_path / "out" / path) for path in pictures]
         name = row["extra_info"]["question_id"] if to == "verl" else row["question_id"]
         assert [picture.size for picture in pictures] == sizes[name]
     about = json.loads((tmp_path / "out" / "export.json").read_text())
@@ -333,5 +333,5 @@ def test_a_version_has_images_of_some_of_its_traces(made: Warehouse) -> None:
         readme = (folder / "README.md").read_text()
         for sample in shown:
             data = (folder / sample["file"]).read_bytes()
-            assert Pillow.open(io.BytesIO(data)).width > 1000
+            assert PILImage.open(io.BytesIO(data)).width > 1000
             assert f"]({sample['file']})" in readme

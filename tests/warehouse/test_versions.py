@@ -18,7 +18,7 @@ import pyarrow.parquet as pq
 import pytest
 import yaml
 from jinja2 import Environment, PackageLoader
-from PIL import Image as Pillow
+from PIL import Image as PILImage
 
 from flows.cli.printing import show_table
 from flows.stages import gallery as showing
@@ -421,7 +421,7 @@ def test_an_export_loads_and_speaks_the_models_coordinates(
         question = questions[example["question_id"]]
         assert question.text in example["messages"][1]["content"]
         assert [i.size for i in example["images"]] == [(i.width, i.height) for i in question.images]
-        assert isinstance(example["images"][0], Pillow.Image)
+        assert isinstance(example["images"][0], PILImage.Image)
         parsed = parse(example["messages"][2]["content"], Frame(spoken, question.images))
         assert {problem.kind for problem in parsed.problems} <= {"thought_without_point"}
         assert parsed.answer == "left"
@@ -473,7 +473,7 @@ def test_an_export_refuses_what_it_cannot_do(warehouse: Warehouse, tmp_path: Pat
 def test_sizes_in_a_version_are_those_of_its_images(warehouse: Warehouse) -> None:
     with open_version(warehouse, publish(warehouse, "a", KEPT)) as folder:
         stored = {
-            i["image_id"]: Pillow.open(io.BytesIO(i["bytes"])).size
+            i["image_id"]: PILImage.open(io.BytesIO(i["bytes"])).size
             for i in pq.read_table(folder / "images.parquet").to_pylist()
         }
         for row in pq.read_table(folder / "rows.parquet").to_pylist():

@@ -11,13 +11,13 @@ from functools import cache
 from importlib import import_module
 from importlib.metadata import entry_points
 
-from warehouse.sources.reading.drafts import Draft, ImportProblem, Picture, ReadContext, Reject
+from warehouse.sources.reading.drafts import Draft, DraftImage, ImportProblem, ReadContext, Reject
 from warehouse.sources.tasks import Sample, Task
 
 __all__ = [
     "Draft",
+    "DraftImage",
     "ImportProblem",
-    "Picture",
     "ReadContext",
     "Reject",
     "Sample",

@@ -26,7 +26,7 @@ from itertools import islice
 from pathlib import Path
 from typing import Any
 
-from PIL import Image as Pillow
+from PIL import Image as PILImage
 
 from mcts.data import Box, content_id
 from warehouse.sources import task_of
@@ -133,7 +133,7 @@ def import_questions(
         return _outcomes(files, checker, limit, lambda done: progress and progress(stage, done))
 
     # The checker has its own, smaller limit, and rejects instead of warning.
-    with warnings.catch_warnings(action="ignore", category=Pillow.DecompressionBombWarning):
+    with warnings.catch_warnings(action="ignore", category=PILImage.DecompressionBombWarning):
         checked = _check_all(path, files, outcomes("checking"), max_rejects)
         before()
         run_id = run_id or f"import-{uuid.uuid4().hex[:12]}"

@@ -27,10 +27,10 @@ from typing import IO, Any
 
 from warehouse.sources.reading.drafts import (
     Draft,
+    DraftImage,
     ImportProblem,
     LeftOut,
     OtherFile,
-    Picture,
     ReadContext,
     ReadFile,
     Reject,
@@ -129,15 +129,15 @@ class Row:
             raise Unusable(names[0], f"it should be a list, not {type(value).__name__}")
         return list(value)
 
-    def image(self, *names: str) -> Picture:
+    def image(self, *names: str) -> DraftImage:
         """The image in the first of these columns that has one."""
         name = next((name for name in names if self.get(name) is not None), names[0])
-        return Picture(self._bytes(self.get(name), name))
+        return DraftImage(self._bytes(self.get(name), name))
 
-    def images(self, *names: str) -> tuple[Picture, ...]:
+    def images(self, *names: str) -> tuple[DraftImage, ...]:
         """All images of these columns in order, without the empty ones."""
         found = [
-            Picture(self._bytes(one, name))
+            DraftImage(self._bytes(one, name))
             for name in names
             if self.get(name) is not None
             for one in _several(self.get(name))
@@ -155,7 +155,7 @@ class Row:
             return self.files.get(value, field)
         return self.spool.get(value.strip(), field)
 
-    def draft(self, text: str, images: Sequence[Picture], **rest: Any) -> Draft:
+    def draft(self, text: str, images: Sequence[DraftImage], **rest: Any) -> Draft:
         """A draft of this row."""
         return Draft(self.file.name, self.number, text, tuple(images), **rest)
 

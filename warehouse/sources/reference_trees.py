@@ -30,7 +30,7 @@ from mcts.selection.uct import backpropagate
 from mcts.teacher_policy import storable
 from mcts.tree import Node, Rollout, Tree
 from warehouse.sources.published import Row
-from warehouse.sources.reading.drafts import Picture, Unusable
+from warehouse.sources.reading.drafts import DraftImage, Unusable
 from warehouse.sources.reading.image_marks import place_images
 
 MAKER = "grounded-rl"
@@ -50,7 +50,7 @@ class ImportedTree:
     """Of these, outcomes whose rewards differ."""
 
 
-def read_question(row: Row) -> tuple[str, str, tuple[Picture, ...]]:
+def read_question(row: Row) -> tuple[str, str, tuple[DraftImage, ...]]:
     """Read the question, the gold answer and the images.
 
     Raises:
@@ -62,7 +62,7 @@ def read_question(row: Row) -> tuple[str, str, tuple[Picture, ...]]:
     _check(row.get("tree"), "tree")
     names = row.get("image")
     names = names if isinstance(names, list) else [names]
-    images = tuple(Picture(_read_image(row, name)) for name in names)
+    images = tuple(DraftImage(_read_image(row, name)) for name in names)
     return place_images(text, len(images)), gold, images
 
 

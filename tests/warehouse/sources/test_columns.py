@@ -14,7 +14,7 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
-from PIL import Image as Pillow
+from PIL import Image as PILImage
 
 from curation.grading.grade import grade
 from mcts.data import AnswerKind, Box
@@ -91,7 +91,7 @@ def test_a_folder_that_datasets_saved_is_read_by_its_splits(
     from datasets import Dataset, DatasetDict, Features, Image, Value
 
     features = Features({"image": Image(), "q": Value("string"), "a": Value("string")})
-    shown = Pillow.new("RGB", (30, 20), "red")
+    shown = PILImage.new("RGB", (30, 20), "red")
     splits = {
         name: Dataset.from_list([{"image": shown, "q": f"{name}?", "a": "red"}], features=features)
         for name in ("train", "test")
@@ -150,7 +150,7 @@ def test_a_box_is_read_in_the_frame_that_was_named(
 
 
 def test_boxes_are_in_the_pixels_of_the_upright_image(warehouse: Warehouse, shots: Path) -> None:
-    exif = Pillow.Exif()
+    exif = PILImage.Exif()
     exif[0x0112] = 6
     (shots / "lies.jpg").write_bytes(picture(1, "JPEG", (100, 200), exif=exif))
     file = written(shots / "t.jsonl", [{"q": "?", "i": "lies.jpg", "b": [0.5, 0.5, 1, 1]}])

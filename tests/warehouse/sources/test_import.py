@@ -9,7 +9,7 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
-from PIL import Image as Pillow
+from PIL import Image as PILImage
 
 from mcts.data import AnswerKind
 from tests.support.sat_files import SAT2, bomb, picture, rejects, row, sat2
@@ -70,7 +70,7 @@ def test_a_question_reads_back_as_it_was_published(warehouse: Warehouse, tmp_pat
 
 
 def test_an_image_on_its_side_is_measured_upright(warehouse: Warehouse, tmp_path: Path) -> None:
-    exif = Pillow.Exif()
+    exif = PILImage.Exif()
     exif[0x0112] = 6
     sideways = picture(1, "JPEG", (80, 60), exif=exif)
     import_questions(warehouse, "sat2", sat2(tmp_path / "train.parquet", [row(0, sideways)]))

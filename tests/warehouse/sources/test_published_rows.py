@@ -7,7 +7,7 @@ import tracemalloc
 from pathlib import Path
 
 import pytest
-from PIL import Image as Pillow
+from PIL import Image as PILImage
 
 from mcts.data import Box
 from tests.support.benchmark_files import drawn
@@ -178,7 +178,7 @@ def test_letters_are_taken_off_options_only_where_all_have_their_own() -> None:
 
 def test_an_image_is_measured_upright_from_its_head() -> None:
     assert image_size(drawn(1, (200, 100))[:200]) == (200, 100)  # of a PNG, the head is enough
-    exif = Pillow.Exif()
+    exif = PILImage.Exif()
     exif[0x0112] = 6
     assert image_size(picture(1, "JPEG", (80, 60), exif=exif)) == (60, 80)
     assert image_size(picture(1, "PNG", (80, 60), exif=exif)) == (60, 80)

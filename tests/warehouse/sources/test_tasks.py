@@ -20,7 +20,7 @@ from warehouse.storage.home import Warehouse
 
 MODULE = """
 from mcts.data import AnswerKind, Box
-from warehouse.sources import Draft, Picture, Task
+from warehouse.sources import Draft, DraftImage, Task
 from warehouse.sources.reading.drafts import Reject
 
 
@@ -30,7 +30,7 @@ def read(file, context):
         if len(box) != 4:
             yield Reject(file.name, row, "box", "there are not four numbers")
             continue
-        picture = Picture((file.parent / name).read_bytes())
+        picture = DraftImage((file.parent / name).read_bytes())
         gold = Box(*map(float, box))
         yield Draft(file.name, row, text, (picture,), AnswerKind.BOX, boxes=(gold,))
 

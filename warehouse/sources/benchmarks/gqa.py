@@ -22,8 +22,8 @@ from pathlib import Path
 from warehouse.sources.published import Row, Spool, column_names, published
 from warehouse.sources.reading.drafts import (
     Draft,
+    DraftImage,
     ImportProblem,
-    Picture,
     ReadContext,
     Reject,
     Unusable,
@@ -37,10 +37,10 @@ def _draft(row: Row) -> Draft:
     if row.get("image") is not None:
         return _question_draft(row, row.image("image"))
     name = f"{row.text('imageId')}.jpg"
-    return _question_draft(row, Picture(row.files.get(name, "imageId")))
+    return _question_draft(row, DraftImage(row.files.get(name, "imageId")))
 
 
-def _question_draft(row: Row, image: Picture) -> Draft:
+def _question_draft(row: Row, image: DraftImage) -> Draft:
     kinds = row.get("types")
     family = kinds.get("structural") if isinstance(kinds, dict) else None
     return row.draft(
@@ -71,7 +71,7 @@ def _read_parquet(file: Path, context: ReadContext) -> Iterator[Draft | Reject]:
             try:
                 assert isinstance(values, dict)  # Parquet's rows are whole
                 row = Row(file, number, values, ImageFiles())
-                yield _question_draft(row, Picture(images.get(row.text("imageId"), "imageId")))
+                yield _question_draft(row, DraftImage(images.get(row.text("imageId"), "imageId")))
             except Unusable as problem:
                 yield Reject.of(problem, file.name, number)
 

@@ -22,8 +22,8 @@ from mcts.zoom.lenses import VISUAL_SEARCH_LENS
 from warehouse.sources.published import Row, choice_row, published
 from warehouse.sources.reading.drafts import (
     Draft,
+    DraftImage,
     OtherSet,
-    Picture,
     ReadContext,
     ReadFile,
     Reject,
@@ -42,7 +42,7 @@ def _draft(row: Row) -> Draft:
     choices, right = choice_row(row, "options")
     order = row.text("cycle_category")
     unpacked = row.get("image_path") if row.get("image") is None else None
-    image = Picture(row.files.get(unpacked, "image_path")) if unpacked else row.image("image")
+    image = DraftImage(row.files.get(unpacked, "image_path")) if unpacked else row.image("image")
     return row.draft(
         row.text("question"), [image], choices=choices, answers=(right,), family=category,
         part_of=f"order {order}",

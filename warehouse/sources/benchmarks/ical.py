@@ -22,7 +22,7 @@ from typing import Any
 from curation.grading.actions import parse_action
 from mcts.data import AnswerKind
 from warehouse.sources.published import Row, published
-from warehouse.sources.reading.drafts import Draft, Picture, Unusable
+from warehouse.sources.reading.drafts import Draft, DraftImage, Unusable
 
 _PART = re.compile(
     r"(OBJECTIVE|OBSERVATION|URL|PREVIOUS ACTIONS|ABSTRACTION COMMENTS):(.*?)"
@@ -57,7 +57,7 @@ def _draft(row: Row, example: Any) -> Draft:
     previous = parts.get("PREVIOUS ACTIONS") or "None"
     return row.draft(
         f"OBJECTIVE: {parts['OBJECTIVE']}\nPREVIOUS ACTIONS: {previous}",
-        [Picture(_screenshot(row, name))],
+        [DraftImage(_screenshot(row, name))],
         answer_kind=AnswerKind.ACTION,
         answers=(action,),
         family=parsed.name,

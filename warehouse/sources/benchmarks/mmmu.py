@@ -16,7 +16,7 @@ from __future__ import annotations
 import re
 
 from warehouse.sources.published import Row, choice_row, published
-from warehouse.sources.reading.drafts import Draft, Picture, Unusable
+from warehouse.sources.reading.drafts import Draft, DraftImage, Unusable
 from warehouse.sources.tasks import Task
 
 _MARK = re.compile(r"<image\s?(\d+)>")
@@ -56,7 +56,7 @@ def _draft(row: Row) -> Draft:
     )
 
 
-def _images(row: Row) -> tuple[tuple[Picture, ...], dict[int, int]]:
+def _images(row: Row) -> tuple[tuple[DraftImage, ...], dict[int, int]]:
     """The images of a row, and the place of each published image number."""
     if row.get("image") is not None:
         images = row.images("image")

@@ -17,7 +17,7 @@ from collections.abc import Iterator
 from mcts.data import AnswerKind, Box
 from warehouse.sources.published import Row, published
 from warehouse.sources.reading.boxes import BoxFormat, gold_box
-from warehouse.sources.reading.drafts import Draft, Picture, Unusable
+from warehouse.sources.reading.drafts import Draft, DraftImage, Unusable
 from warehouse.sources.reading.image_files import image_size
 
 DOMAINS = ("desktop", "mobile", "web")
@@ -39,7 +39,7 @@ def _drafts(row: Row) -> Iterator[Draft | Unusable]:
     for instruction, box in found:
         yield row.draft(
             instruction,
-            [Picture(data, objects)],
+            [DraftImage(data, objects)],
             answer_kind=AnswerKind.BOX,
             boxes=(box,),
             family=domain,

@@ -20,8 +20,8 @@ from mcts.data import Box
 from warehouse.sources.benchmarks import reference
 from warehouse.sources.reading.drafts import (
     Draft,
+    DraftImage,
     ImportProblem,
-    Picture,
     ReadContext,
     Reject,
     Unusable,
@@ -108,7 +108,7 @@ def _draft(
         if not data:
             return Reject(file, row, column, f"image {i} has no bytes")
         visible = objects.get(hashlib.sha256(data).hexdigest()) if objects else None
-        images.append(Picture(data, visible))
+        images.append(DraftImage(data, visible))
     if is_missing(values["correct_answer"]):
         return Reject(file, row, "correct_answer", "there is no answer")
     try:

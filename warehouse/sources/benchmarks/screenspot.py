@@ -29,7 +29,7 @@ from mcts.data import AnswerKind
 from mcts.zoom.lenses import WEB_LENS
 from warehouse.sources.published import Row, published
 from warehouse.sources.reading.boxes import BoxFormat, gold_box
-from warehouse.sources.reading.drafts import Draft, Picture, Unusable
+from warehouse.sources.reading.drafts import Draft, DraftImage, Unusable
 from warehouse.sources.reading.image_files import image_size
 from warehouse.sources.reading.literals import read_float
 from warehouse.sources.reading.tabular import TYPED, suffix_of
@@ -85,14 +85,14 @@ def _type(row: Row) -> str:
     return found
 
 
-def _image(row: Row) -> tuple[Picture, tuple[int, int]]:
+def _image(row: Row) -> tuple[DraftImage, tuple[int, int]]:
     image = row.image("image", "img_filename")
     return image, image_size(image.data)
 
 
 def _box_draft(
     row: Row,
-    image: Picture,
+    image: DraftImage,
     values: list[object],
     box_format: BoxFormat,
     size: tuple[int, int],

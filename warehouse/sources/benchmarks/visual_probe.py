@@ -16,7 +16,7 @@ import re
 
 from mcts.zoom.lenses import VISUAL_SEARCH_LENS
 from warehouse.sources.published import Row, published
-from warehouse.sources.reading.drafts import Draft, Picture, Unusable
+from warehouse.sources.reading.drafts import Draft, DraftImage, Unusable
 from warehouse.sources.tasks import Task
 
 _SOURCE = re.compile(r"visual_probe_(easy|medium|hard|train)")
@@ -37,14 +37,14 @@ def _draft(row: Row) -> Draft:
     return row.draft(text, [_image(row, names[0])], answers=(answer,), family=family)
 
 
-def _image(row: Row, name: object) -> Picture:
+def _image(row: Row, name: object) -> DraftImage:
     """The image of that name, below the folder of all sets or, without its first part, of one."""
     if isinstance(name, str) and _FOLDER.match(name):
         try:
-            return Picture(row.files.get(name, "images"))
+            return DraftImage(row.files.get(name, "images"))
         except Unusable:
             name = _FOLDER.sub("", name, count=1)
-    return Picture(row.files.get(name, "images"))
+    return DraftImage(row.files.get(name, "images"))
 
 
 TASKS = (

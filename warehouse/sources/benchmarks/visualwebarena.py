@@ -32,8 +32,8 @@ from warehouse.sources.benchmarks import ical, reference
 from warehouse.sources.published import Row, published
 from warehouse.sources.reading.drafts import (
     Draft,
+    DraftImage,
     LeftOut,
-    Picture,
     ReadContext,
     Reject,
     Unusable,
@@ -52,7 +52,7 @@ def _draft(row: Row) -> Draft:
     images = [_screenshot(row, str(sites[0]), number)]
     shown = row.get("image")
     for name in [] if shown is None else shown if isinstance(shown, list) else [shown]:
-        images.append(Picture(row.files.get(PurePosixPath(str(name)).name, "image")))
+        images.append(DraftImage(row.files.get(PurePosixPath(str(name)).name, "image")))
     return row.draft(
         f"OBJECTIVE: {row.text('intent')}\nPREVIOUS ACTIONS: None",
         images,
@@ -83,12 +83,12 @@ def _answers(evaluation: Any) -> tuple[str, ...]:
     )
 
 
-def _screenshot(row: Row, site: str, number: str) -> Picture:
+def _screenshot(row: Row, site: str, number: str) -> DraftImage:
     """Read a task's screenshot; one without its site's name is of one site alone, as each site
     counts its tasks anew."""
     with suppress(Unusable):
-        return Picture(row.files.read_named(f"{site}_{number}.png", "screenshot"))
-    found = Picture(row.files.read_named(f"{number}.png", "screenshot"))
+        return DraftImage(row.files.read_named(f"{site}_{number}.png", "screenshot"))
+    found = DraftImage(row.files.read_named(f"{number}.png", "screenshot"))
     first = row.shared.setdefault(("screenshot", number), site)
     if first != site:
         raise Unusable(

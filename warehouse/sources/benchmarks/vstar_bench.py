@@ -21,7 +21,7 @@ from mcts.data import Box
 from mcts.zoom.lenses import VISUAL_SEARCH_LENS
 from warehouse.sources.published import Row, published
 from warehouse.sources.reading.boxes import BoxFormat, gold_box
-from warehouse.sources.reading.drafts import Draft, Picture, Unusable
+from warehouse.sources.reading.drafts import Draft, DraftImage, Unusable
 from warehouse.sources.reading.image_files import image_size
 from warehouse.sources.reading.options import cut_options
 from warehouse.sources.tasks import Task
@@ -40,7 +40,7 @@ def _draft(row: Row) -> Draft:
         raise Unusable("options", f"there are {len(found.choices)} options")
     right = found.by_letter(answer, "label")
     image = row.image("image")
-    image = Picture(image.data, _targets(row, image.data))
+    image = DraftImage(image.data, _targets(row, image.data))
     return row.draft(text, [image], choices=found.choices, answers=(right,), family=category)
 
 

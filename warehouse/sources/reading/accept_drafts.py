@@ -21,7 +21,7 @@ from mcts.data import AnswerKind, Box, Image, Question
 from mcts.image_io import UnreadableImage, examine
 from warehouse.sources import task_of
 from warehouse.sources.reading.boxes import clip_box
-from warehouse.sources.reading.drafts import Draft, Picture, Reject
+from warehouse.sources.reading.drafts import Draft, DraftImage, Reject
 from warehouse.sources.reading.gold_texts import gold_problem
 from warehouse.sources.reading.image_marks import place_images
 
@@ -123,7 +123,7 @@ class Checker:
             decoded = pool.map(lambda digest: decode(data[digest], digest.hex()), new)
             self._decoded.update(zip(new, decoded, strict=True))
 
-    def decode_image(self, image: Picture) -> DecodedImage | str:
+    def decode_image(self, image: DraftImage) -> DecodedImage | str:
         """Decode an image, or say what is wrong with it."""
         digest = hashlib.sha256(image.data).digest()
         if digest not in self._decoded:
@@ -211,13 +211,13 @@ def _place_problem(draft: Draft, images: list[Image]) -> tuple[str, str] | None:
     return None
 
 
-def _with_clipped(picture: Picture, image: Image) -> Picture:
+def _with_clipped(picture: DraftImage, image: Image) -> DraftImage:
     if not picture.objects:
         return picture
     return replace(picture, objects=tuple(_clip(box, image) for box in picture.objects))
 
 
-def _object_problem(pictures: Sequence[Picture], images: list[Image]) -> tuple[str, str] | None:
+def _object_problem(pictures: Sequence[DraftImage], images: list[Image]) -> tuple[str, str] | None:
     """The field and reason why a box of what is visible can't be in its image, or None."""
     for picture, shown in zip(pictures, images, strict=True):
         for box in picture.objects or ():

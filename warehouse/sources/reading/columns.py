@@ -46,8 +46,8 @@ from warehouse.sources.reading import tabular
 from warehouse.sources.reading.answer_names import AnswerNames
 from warehouse.sources.reading.drafts import (
     Draft,
+    DraftImage,
     ImportProblem,
-    Picture,
     ReadContext,
     ReadFile,
     Reject,
@@ -232,7 +232,7 @@ class Columns:
     def _text(self, row: dict[str, Any], role: str) -> str:
         return as_text(_one_text(self._value(row, role), role))
 
-    def _images(self, row: dict[str, Any], root: Path) -> tuple[Picture, ...]:
+    def _images(self, row: dict[str, Any], root: Path) -> tuple[DraftImage, ...]:
         stored: list[Any] = []
         for value in self._values(row, "image"):
             value = parse_list(value) if isinstance(value, str) else value
@@ -243,12 +243,12 @@ class Columns:
         if self._places and is_no_image(stored[0]):
             raise Unusable("image", "the first image, in which the places are, is missing")
         files = ImageFiles((root,), given=True)
-        first, *others = (Picture(files.get(value)) for value in present)
+        first, *others = (DraftImage(files.get(value)) for value in present)
         if "objects" in self.of:
-            first = Picture(first.data, self._objects(row, first))
+            first = DraftImage(first.data, self._objects(row, first))
         return (first, *others)
 
-    def _objects(self, row: dict[str, Any], image: Picture) -> tuple[Box, ...] | None:
+    def _objects(self, row: dict[str, Any], image: DraftImage) -> tuple[Box, ...] | None:
         objects = self._value(row, "objects")
         if objects is None:
             return None
@@ -285,24 +285,24 @@ class Columns:
             if not is_missing(value)
         )
 
-    def _boxes(self, row: dict[str, Any], images: tuple[Picture, ...]) -> tuple[Box, ...]:
+    def _boxes(self, row: dict[str, Any], images: tuple[DraftImage, ...]) -> tuple[Box, ...]:
         if self.boxes_in is None:
             return ()
         return self._boxes_of(row, self.boxes_in, images[0])
 
-    def _target(self, row: dict[str, Any], images: tuple[Picture, ...]) -> tuple[Box, ...]:
+    def _target(self, row: dict[str, Any], images: tuple[DraftImage, ...]) -> tuple[Box, ...]:
         if "target" not in self.of:
             return ()
         if all(is_missing(value) or value == [] for value in self._values(row, "target")):
             return ()
         return self._boxes_of(row, "target", images[0])
 
-    def _boxes_of(self, row: dict[str, Any], role: str, image: Picture) -> tuple[Box, ...]:
+    def _boxes_of(self, row: dict[str, Any], role: str, image: DraftImage) -> tuple[Box, ...]:
         values = self._values(row, role)
         written = parse_boxes(values[0] if len(values) == 1 else values, self.corners)
         return self._in_pixels(written, image)
 
-    def _in_pixels(self, written: list[list[float]], image: Picture) -> tuple[Box, ...]:
+    def _in_pixels(self, written: list[list[float]], image: DraftImage) -> tuple[Box, ...]:
         """Boxes in the pixels of the first image."""
         width = height = 1
         if self.whole:

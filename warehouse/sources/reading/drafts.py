@@ -44,7 +44,7 @@ class OtherSet(OtherFile):
 
 
 @dataclass(frozen=True, slots=True)
-class Picture:
+class DraftImage:
     """One encoded image of a draft."""
 
     data: bytes
@@ -60,7 +60,7 @@ class Draft:
     row: int
     """Row or line in the file, counted from 1."""
     text: str
-    images: tuple[Picture, ...]
+    images: tuple[DraftImage, ...]
     answer_kind: AnswerKind = AnswerKind.TEXT
     choices: tuple[str, ...] = ()
     answers: tuple[str, ...] = ()
