@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import json
+import os
 import re
 import shutil
 from collections.abc import Iterator
@@ -265,6 +266,25 @@ def test_a_failed_export_leaves_nothing(made: Warehouse, tmp_path: Path) -> None
     with pytest.raises(WarehouseError, match="is not in the warehouse"):
         export(warehouse, version, "dpo", out)
     assert not out.parent.exists() or list(out.parent.iterdir()) == []
+
+
+def test_an_export_takes_away_what_a_killed_one_left_and_nothing_else(
+    made: Warehouse, tmp_path: Path
+) -> None:
+    version, long_ago = resolve(made, "all"), 1_600_000_000
+    out = tmp_path / "out"
+    (killed := out / ".export-0a1b2c3d").mkdir(parents=True)
+    (mine := out / ".export-settings").mkdir()
+    with pytest.raises(WarehouseError, match="not empty"):
+        export(made, version, "trl", out)
+    mine.rename(beside := tmp_path / ".export-settings")
+    (beside / "mine.txt").write_text("mine")
+    for path in (beside / "mine.txt", beside, killed):
+        os.utime(path, (long_ago, long_ago))
+    export(made, version, "trl", out)
+    assert (out / "export.json").is_file() and not killed.exists()
+    export(made, version, "trl", tmp_path / "second")
+    assert (beside / "mine.txt").read_text() == "mine"
 
 
 def test_each_split_is_found_under_its_name(tmp_path: Path) -> None:

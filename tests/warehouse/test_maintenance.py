@@ -267,6 +267,21 @@ def test_any_duckdb_client_opens_the_snapshot_and_a_new_one_replaces_it(
         snapshot(warehouse, tmp_path / "nowhere" / "x.duckdb")
 
 
+def test_a_snapshot_overwrites_no_database_of_somebody_elses(
+    warehouse: Warehouse, tmp_path: Path
+) -> None:
+    path = tmp_path / "mine.duckdb"
+    with duckdb.connect(str(path)) as con:
+        con.execute("CREATE TABLE notes AS SELECT 1 AS n")
+    with pytest.raises(WarehouseError, match=r"mine\.duckdb is no snapshot"):
+        snapshot(warehouse, path)
+    with duckdb.connect(str(path)) as con:
+        assert con.execute("FROM notes").fetchall() == [(1,)]
+        con.execute("CREATE VIEW traces AS FROM notes")
+    with pytest.raises(WarehouseError, match="is no snapshot"):
+        snapshot(warehouse, path)
+
+
 def test_sorting_puts_a_traces_rows_side_by_side_and_changes_none(tmp_path: Path) -> None:
     warehouse = Warehouse(str(tmp_path))
     names = [f"{i:02d}" for i in range(20)]

@@ -15,6 +15,7 @@ from typing import Any
 import boto3
 import duckdb
 import pytest
+from botocore.exceptions import ClientError
 
 from flows.stages.curate import find_uncurated, read_filters, summarize
 from mcts.coordinates import CoordinateSpace, SpaceKind
@@ -356,6 +357,32 @@ def test_a_large_file_is_put_in_parts_and_its_name_is_given_once(
     assert objects.get("models/large") == large
     assert objects.put_file("models/large", tmp_path / "other", replace=True)
     assert objects.get("models/large") == other
+
+
+def test_a_put_that_another_is_in_the_way_of_is_tried_again(
+    objects: Objects, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """S3's 409 says that a put is under way, not that the name is taken."""
+    if not isinstance(objects, S3Objects):
+        pytest.skip("a folder has no conflicts")
+    monkeypatch.setattr("warehouse.storage.objects.CONFLICT_PAUSES_S", (0.0, 0.0))
+    refused, put = [409, 409], objects.client.put_object
+
+    def conflicts(**given: Any) -> Any:
+        if not refused:
+            return put(**given)
+        given["Body"].read()  # as a client does that has sent it
+        answer = {"ResponseMetadata": {"HTTPStatusCode": refused.pop()}, "Error": {"Code": "409"}}
+        raise ClientError(answer, "PutObject")
+
+    objects.ensure_safe()
+    monkeypatch.setattr(objects.client, "put_object", conflicts)
+    (tmp_path / "file").write_bytes(b"whole")
+    assert objects.put_file("a/conflict", tmp_path / "file")
+    assert objects.get("a/conflict") == b"whole"
+    refused += [409] * 3
+    with pytest.raises(ClientError, match="409"):
+        objects.put_file("a/other", tmp_path / "file")
 
 
 def test_another_file_of_the_same_size_under_a_key_is_told(

@@ -458,3 +458,23 @@ def test_every_clause_that_holds_a_query_is_walked() -> None:
             if part.get("type") == "BASE_TABLE"
         }
     assert tables == {f"t{n}" for n in range(1, 11)}
+
+
+_ZONE = """
+import sys
+from warehouse.query.run_query import query
+from warehouse.storage.home import Warehouse
+sql = "SELECT ('2026-12-01 00:30:00+00'::TIMESTAMPTZ)::VARCHAR AS at"
+print(query(Warehouse(sys.argv[1]), sql)["at"][0].as_py())
+"""
+
+
+def test_times_are_utc_whatever_the_machine_says(tmp_path: Path) -> None:
+    done = subprocess.run(
+        [sys.executable, "-c", _ZONE, str(tmp_path)],
+        env={**os.environ, "TZ": "Asia/Tokyo"},
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    assert done.stdout.strip() == "2026-12-01 00:30:00+00"

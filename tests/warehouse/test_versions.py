@@ -328,6 +328,8 @@ def test_a_lost_or_damaged_image_stops_the_publish(warehouse: Warehouse) -> None
     [
         ("SELECT trace_id FROM traces WHERE random() < 0.5", "random"),
         ("SELECT trace_id FROM traces WHERE created_at < now()", "now"),
+        ("FROM traces SELECT trace_id WHERE created_at < current_localtimestamp()", "localtime"),
+        ("FROM traces SELECT trace_id WHERE created_at > pg_conf_load_time()", "pg_conf"),
         ("SELECT trace_id FROM traces WHERE created_at < current_timestamp", "current_timestamp"),
         ("SELECT trace_id FROM traces WHERE created_at::DATE < today()", "today"),
         ("SELECT trace_id FROM traces ORDER BY uuid()", "uuid"),

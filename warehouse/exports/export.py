@@ -15,6 +15,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import shutil
 import uuid
 from collections import Counter
@@ -175,8 +176,14 @@ def _check_arguments(to: str, files: str, out: Path) -> None:
         raise WarehouseError(f"there is no export to {to!r}; there are: {', '.join(FORMATS)}")
     if files not in FILES:
         raise WarehouseError(f"there are no {files!r} files; there are: {', '.join(FILES)}")
-    if out.exists() and (not out.is_dir() or any(out.iterdir())):
+    if out.exists() and (not out.is_dir() or set(out.iterdir()) - set(_work_folders(out))):
         raise WarehouseError(f"{out} is there already and not empty: export into a new folder")
+
+
+def _work_folders(folder: Path) -> list[Path]:
+    """What `_in_place_of` works in, or a killed export left; nothing else of a like name."""
+    named = re.compile(re.escape(_WORK) + r"[0-9a-f]{8}")
+    return [path for path in folder.glob(f"{_WORK}*") if named.fullmatch(path.name)]
 
 
 @contextmanager
@@ -186,7 +193,7 @@ def _in_place_of(out: Path) -> Iterator[Path]:
     beside = out if there else out.parent
     beside.mkdir(parents=True, exist_ok=True)
     with suppress(OSError):  # somebody else's, perhaps
-        remove_stale(beside.glob(f"{_WORK}*"), _STALE_S)
+        remove_stale(_work_folders(beside), _STALE_S)
     work = beside / f"{_WORK}{uuid.uuid4().hex[:8]}"
     work.mkdir()
     try:

@@ -34,7 +34,7 @@ from warehouse.tables.delta import open_table
 _POINTER = "_last_checkpoint"  # the one file of a table that is written again
 _ENTRY = re.compile(r"(\d{20})\.json")
 _CHECKPOINT = re.compile(r"(\d{20})\.checkpoint\..*parquet")
-_REPLACED = ("inbox/", "retrain/", "models/")
+_REPLACED = ("inbox/", "retrain/", "models/", "training/")
 """Below these, files may be written again in the same size."""
 _SKIPPED = {".partial", "tables", "prefect", "journal", "shards", "serving"}
 

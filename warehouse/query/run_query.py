@@ -184,6 +184,7 @@ def _scratch(name: int) -> Path:
 def _open() -> duckdb.DuckDBPyConnection:
     con = duckdb.connect(config={"autoinstall_known_extensions": False})
     con.execute("SET enable_progress_bar = false")  # it would mix with a slow query's output
+    con.execute("SET TimeZone = 'UTC'")  # times are UTC: the machine's zone would choose other rows
     return con
 
 

@@ -55,11 +55,22 @@ def snapshot(warehouse: Warehouse, out: Path | None = None) -> Path:
 
 
 def _is_snapshot(path: Path) -> bool:
-    """Whether a file is a database of DuckDB, which says so behind its checksum."""
+    """Whether a file is a database of DuckDB with the warehouse's names and no other tables."""
     if not path.is_file():
         return False
     with path.open("rb") as file:
-        return file.read(12)[8:] == b"DUCK"
+        if file.read(12)[8:] != b"DUCK":
+            return False
+    try:
+        with duckdb.connect(str(path), read_only=True) as con:
+            found = con.execute(
+                "SELECT table_name, true FROM duckdb_tables() UNION ALL "
+                "SELECT view_name, false FROM duckdb_views() WHERE NOT internal"
+            ).fetchall()
+    except duckdb.Error:  # somebody has it open
+        return True
+    tables = {name for name, is_table in found if is_table}
+    return "traces" in {name for name, _ in found} and tables <= {*TABLES, DATASET_ROWS}
 
 
 def _copy_rows(con: duckdb.DuckDBPyConnection, warehouse: Warehouse) -> None:

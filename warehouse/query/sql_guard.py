@@ -61,10 +61,12 @@ _FORBIDDEN_FUNCTIONS = {
 }  # fmt: skip
 _EXPLAIN = re.compile(r"\s*EXPLAIN\s+(?:ANALYZE\s+)?(?=\w)", re.IGNORECASE)
 
-# Names that mean the clock or the session when no column has them.
+# Names that mean the clock or the session: when no column has them, and as functions, of which
+# DuckDB calls some constant.
 _CLOCKS = {
     "current_timestamp", "current_date", "current_time", "localtime", "localtimestamp", "today",
     "current_user", "session_user", "user", "current_role", "current_catalog", "current_schema",
+    "current_localtime", "current_localtimestamp", "pg_postmaster_start_time", "pg_conf_load_time",
 }  # fmt: skip
 # Aggregates whose result depends on the order of rows: among equals, or in their list.
 _ORDER_DEPENDENT = {
@@ -148,7 +150,7 @@ def check_repeatable(con: duckdb.DuckDBPyConnection, sql: str) -> None:
     ordered = "add ORDER BY … trace_id, so that the rows alone decide"
     for part in _walk(_parse(con, sql)):
         name = str(part.get("function_name", "")).lower()
-        if name in volatile:
+        if name in volatile or name in _CLOCKS:
             raise QueryError(f"{name}() can't be used in a dataset: its value changes by itself")
         if name == "age" and len(part.get("arguments", ())) == 1:
             raise QueryError("age() of one time can't be used in a dataset: it reads the clock")

@@ -32,6 +32,8 @@ LARGEST_PUT = 1 << 30
 """Bytes; S3 takes at most 5 GB at once. A larger file is uploaded in parts."""
 PART = 64 << 20
 """Bytes of a part: 10,000 of them are 640 GB."""
+CONFLICT_PAUSES_S = (0.2, 0.5, 1.0, 2.0)
+"""Between tries of a put that another one is in the way of."""
 
 
 class Objects(Protocol):
@@ -275,14 +277,17 @@ class S3Objects:
 
     def put_file(self, key: str, path: Path, replace: bool = False) -> bool:
         if path.stat().st_size <= LARGEST_PUT:
-            with path.open("rb") as body:
-                return self._put(key, partial(self._send, body), replace)
+            return self._put(key, partial(self._send_file, path), replace)
         if not replace and self.exists(key):
             return False  # found out before all of it is sent
         return self._put(key, partial(self._send_parts, path), replace)
 
     def _send(self, body: Any, name: dict[str, str], unless: dict[str, str]) -> None:
         self.client.put_object(**name, Body=body, **unless)
+
+    def _send_file(self, path: Path, name: dict[str, str], unless: dict[str, str]) -> None:
+        with path.open("rb") as body:
+            self._send(body, name, unless)
 
     def _send_parts(self, path: Path, name: dict[str, str], unless: dict[str, str]) -> None:
         upload = {**name, "UploadId": self.client.create_multipart_upload(**name)["UploadId"]}
@@ -370,15 +375,19 @@ class S3Objects:
                 return False
             replace = True
         unless = {} if replace else {"IfNoneMatch": "*"}
-        try:
-            send({"Bucket": self.bucket, "Key": self._name(key)}, unless)
-            return True
-        except ClientError as error:
-            # 412: the name is taken. 409: another conditional put of it is under way and wins.
-            if error.response["ResponseMetadata"]["HTTPStatusCode"] in (409, 412):
-                return False
-            error.place = f"s3://{self.bucket}/{self._name(key)}"
-            raise
+        for pause in (*CONFLICT_PAUSES_S, None):
+            try:
+                send({"Bucket": self.bucket, "Key": self._name(key)}, unless)
+                return True
+            except ClientError as error:
+                status = error.response["ResponseMetadata"]["HTTPStatusCode"]
+                if status == 412:  # the name is taken
+                    return False
+                if status != 409 or pause is None:
+                    error.place = f"s3://{self.bucket}/{self._name(key)}"
+                    raise
+                time.sleep(pause)  # another put of it is under way, which may fail: ask again
+        raise AssertionError("the last try returns or raises")
 
     def _name(self, key: str) -> str:
         return f"{self.prefix}/{_checked(key)}" if self.prefix else _checked(key)

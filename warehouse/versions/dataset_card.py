@@ -53,8 +53,9 @@ def make_card(con: duckdb.DuckDBPyConnection, rows: Rows, about: dict[str, Any])
         return list(con.sql(sql).to_arrow_table().to_pylist())
 
     def counts(column: str) -> dict[str, int]:
-        sql = f"SELECT {column} AS k, count(*) AS n FROM chosen_rows GROUP BY 1 ORDER BY 2 DESC, 1"
-        return {row["k"] or "unknown": row["n"] for row in listed(sql)}
+        name = f"coalesce(nullif({column}, ''), 'unknown')"
+        sql = f"SELECT {name} AS k, count(*) AS n FROM chosen_rows GROUP BY 1 ORDER BY 2 DESC, 1"
+        return {row["k"]: row["n"] for row in listed(sql)}
 
     (totals,) = listed(
         "SELECT count(DISTINCT question_id) AS questions, avg(n_steps) AS mean_steps, "
@@ -84,7 +85,8 @@ def make_card(con: duckdb.DuckDBPyConnection, rows: Rows, about: dict[str, Any])
         "funnel": listed(
             "SELECT filter, coalesce(method, 'version ' || version) AS how, "
             "count(*) FILTER (keep) AS kept, "
-            "count(*) FILTER (NOT keep) AS dropped FROM latest_verdicts SEMI JOIN (SELECT trace_id "
+            "count(*) FILTER (NOT keep) AS dropped FROM latest_verdicts SEMI JOIN latest_traces "
+            "USING (trace_id) SEMI JOIN (SELECT trace_id "
             "FROM traces WHERE task IN (SELECT task FROM chosen_rows)) USING (trace_id) "
             "GROUP BY ALL ORDER BY dropped DESC, filter, how"
         ),
