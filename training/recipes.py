@@ -57,7 +57,9 @@ class _Recipe(Section):
         ResponseStyle.GROUNDED, description="how the student answers"
     )
     zoom: Zoom | None = Field(None, description="how it zooms, with response_style zoom only")
-    min_thoughts: Positive = Field(3, description="most steps a prompt demands")
+    min_thoughts: Positive = Field(
+        3, description="steps that a prompt demands at least; fewer where a trace has fewer"
+    )
     text_tags: tuple[Literal["think", "answer", "tool_call"], ...] = Field(
         (),
         description="tags written in pieces of text where the tokenizer has each as one token "

@@ -24,6 +24,7 @@ from curation.render.marks import in_whole_pixels, marks_of, regions_of, shown_a
 from curation.render.trace_card import draw_marks
 from curation.scores.bootstrap import Estimate, PairedDifference
 from curation.scores.collapse import CollapseCheck
+from curation.scores.gate import ROUNDING
 from mcts.data import Question, Trace
 from mcts.image_io import UnreadableImage, decode
 
@@ -113,9 +114,9 @@ class Control:
 
     @property
     def harmed(self) -> bool:
-        """Whether it went the wrong way by more than the margin."""
+        """Whether it went the wrong way by more than the margin, as the gate counts it."""
         change = self.challenger - self.champion
-        return (change if self.name == "blank" else -change) > self.margin
+        return (change if self.name == "blank" else -change) > self.margin + ROUNDING
 
 
 @dataclass(frozen=True, slots=True)

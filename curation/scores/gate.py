@@ -152,7 +152,7 @@ def judge(
     gain = _gain(paired)
     points = f"{100 * gain:+.1f} points"
     evidence = f"p = {p:.2g}, {spent:.2g} allowed"
-    if gain < policy.minimum - _ROUNDING:
+    if gain < policy.minimum - ROUNDING:
         wanted = f"{points}; a change wants a gain of {100 * policy.minimum:.1f} at least"
         return Judgement(GateOutcome.REFUSE, wanted, p, spent)
     if p <= spent:
@@ -161,7 +161,7 @@ def judge(
     return Judgement(outcome, f"{points} could be luck ({evidence})", p, spent)
 
 
-_ROUNDING = 1e-9
+ROUNDING = 1e-9
 """Differences of shares are rounded: 0.99 - 0.97 is more than 0.02 to a float."""
 
 
@@ -178,18 +178,18 @@ def _harm(
 ) -> str:  # fmt: skip
     """Return what the challenger does worse; empty if nothing is known to be."""
     for name, (before, after) in controls.items():
-        if name == "blank" and after - before > policy.blank_margin + _ROUNDING:
+        if name == "blank" and after - before > policy.blank_margin + ROUNDING:
             return (
                 f"right on blank images in {100 * after:.1f}% of questions, the champion in "
                 f"{100 * before:.1f}%: it guesses better, and sees no more"
             )
-        if name != "blank" and before - after > policy.control_margin + _ROUNDING:
+        if name != "blank" and before - after > policy.control_margin + ROUNDING:
             return f"{name} falls from {100 * before:.1f} to {100 * after:.1f}%"
     if len(by_family) < 2:
         return ""
     for name, some in sorted(by_family.items()):
         lost = -_gain(some)
-        if lost > policy.family_margin + _ROUNDING:
+        if lost > policy.family_margin + ROUNDING:
             turned = [Paired(q.challenger, q.champion, q.scene) for q in some]
             if sign_flip(turned) <= policy.family_alpha / len(by_family):  # any of them may
                 margin = 100 * policy.family_margin

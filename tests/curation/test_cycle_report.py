@@ -185,3 +185,10 @@ def test_a_long_series_is_thinned_and_keeps_its_ends():
 )
 def test_times_have_two_units_at_most(seconds, said):
     assert duration(seconds) == said
+
+
+def test_a_control_is_harmed_where_the_gate_says_so_to_the_point() -> None:
+    """0.99 - 0.97 is more than 0.02 to a float."""
+    assert not Control("format", 0.99, 0.97, 0.02).harmed
+    assert not Control("blank", 0.97, 0.99, 0.02).harmed
+    assert Control("format", 0.99, 0.969, 0.02).harmed
