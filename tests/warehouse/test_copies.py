@@ -13,6 +13,7 @@ from tests.warehouse.test_tables import counts
 from warehouse.maintenance import backup as backing_up
 from warehouse.maintenance.backup import backup
 from warehouse.maintenance.check import check
+from warehouse.maintenance.delete import delete_source
 from warehouse.query.run_query import query
 from warehouse.query.snapshot import snapshot
 from warehouse.storage.home import Warehouse, WarehouseError
@@ -53,6 +54,20 @@ def test_a_warehouse_is_copied_to_where_it_is_needed_and_back(
     (warehouse.journal_dir / "1.jsonl").write_text("a line\nand another\n")
     backup(warehouse, copy.root)
     assert (copy.journal_dir / "1.jsonl").read_text() == "a line\nand another\n"
+
+
+def test_a_version_that_was_deleted_with_its_source_is_none_in_the_next_backup(
+    filled: Warehouse, tmp_path: Path
+) -> None:
+    publish(filled, "a", "SELECT trace_id FROM traces")
+    copy = Warehouse(str(tmp_path / "copy"))
+    backup(filled, copy.root)
+    (source,) = {row["source"] for row in query(filled, "FROM questions").to_pylist()}
+    delete_source(filled, source, force=True)
+    assert list_versions(filled) == [] and [v.ref for v in list_versions(copy)] == ["a@v1"]
+    backup(filled, copy.root)
+    assert list_versions(copy) == []
+    assert not [key for key in copy.objects.keys("datasets") if key.endswith(".parquet")]
 
 
 def test_what_is_written_again_in_the_same_size_is_copied_again(tmp_path: Path) -> None:

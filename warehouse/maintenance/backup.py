@@ -59,6 +59,7 @@ def backup(warehouse: Warehouse, target: str | Path) -> int:
     copied = sum(_copy_files(warehouse, copy, log) for log in logs.values())
     for top in _folders(warehouse):
         copied += _copy_all(warehouse.objects, copy.objects, top)
+    _drop_deleted_versions(warehouse.objects, copy.objects)
     for name in reversed(ORDER):
         copied += _copy_log(warehouse, copy, logs[name])
     if warehouse.is_s3 and warehouse.objects.keys("journal"):
@@ -220,6 +221,17 @@ def _copy_all(source: Objects, target: Objects, prefix: str) -> int:
             continue
         copied += 1
     return copied
+
+
+def _drop_deleted_versions(source: Objects, target: Objects) -> None:
+    """Delete from a copy the versions that `delete-source` deleted since, each card first."""
+    for marker in source.keys("datasets"):
+        folder, _, name = marker.rpartition("/")
+        if name == "deleted":
+            kept = set(source.keys(folder))
+            gone = [key for key in target.keys(folder) if key not in kept]
+            for key in sorted(gone, key=lambda key: not key.endswith("/card.json")):
+                target.delete(key)
 
 
 def _in_order(sizes: dict[str, int]) -> Iterator[tuple[str, int]]:
