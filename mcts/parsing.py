@@ -48,7 +48,7 @@ _OBJECT = re.compile(
 
 # Tags as models write them, with attributes or in capitals; in quotes of its own a tag is a word.
 _TAG = re.compile(
-    r"(?P<quote>[\"'`“‘])?<\s*(?P<closing>/?)\s*(?P<name>think|answer|tool_call|observation)"
+    r"(?P<quote>[\"'`“‘])?<\s*(?P<closing>/\s*)?(?P<name>think|answer|tool_call|observation)"
     r"(?P<rest>\s[^<>]{0,200})?\s*>(?(quote)(?P<unquote>[\"'`”’])?)",
     re.IGNORECASE,
 )

@@ -283,8 +283,8 @@ async def search_shard(
         for tree in trees
     ]
     await asyncio.to_thread(commit_trees, warehouse, SearchRows.joined(rows), run_id=run_id)
-    for named in searches:
-        opened.journal.forget(named.tree_id)
+    for tree in trees:  # an unfinished one's answers are paid for, and looked for again
+        opened.journal.forget(tree.tree_id)
     return [tree.tree_id for tree in trees]
 
 

@@ -271,6 +271,18 @@ async def test_an_overlong_prompt_is_that_requests_error_only(teacher):
     assert good.completions[0].text
 
 
+async def test_an_image_that_the_processor_refuses_is_that_requests_error_only(teacher):
+    data = io.BytesIO()
+    Image.new("RGB", (672, 3)).save(data, "PNG")
+    good, bad = await asyncio.gather(
+        teacher.complete(ask(), IMAGES),
+        teacher.complete(ask("?", "red"), {"red": data.getvalue()}),
+        return_exceptions=True,
+    )
+    assert isinstance(bad, TeacherError) and bad.kind == "bad_request" and "ratio" in bad.message
+    assert good.completions[0].text
+
+
 @pytest.mark.parametrize("images", [{}, {"red": b"not an image"}, {"red": IMAGES["red"][:60]}])
 async def test_a_missing_or_broken_image_is_that_requests_error_only(teacher, images):
     with pytest.raises(TeacherError) as caught:

@@ -195,3 +195,10 @@ def test_numbers_in_an_answer_are_a_place_only_where_the_question_asks_for_one(k
     assert parsed.steps[0].points == (Point(160.0, 60.0),)
     assert parsed.answer == meant
     assert f"<answer>{text}</answer>" in render(parsed.steps, parsed.answer, frame)
+
+
+def test_a_bracket_before_thousands_of_spaces_is_words_and_spaced_tags_are_tags():
+    text = "<" + " " * 40_000 + "a"
+    assert parse(f"<think>Red (1, 2).</think><answer>{text}</answer>", PIXELS).answer == text
+    spaced = parse("< think >Red (1, 2).< / think ><answer>left</ answer>", PIXELS)
+    assert (len(spaced.steps), spaced.answer) == (1, "left")

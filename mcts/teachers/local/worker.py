@@ -161,6 +161,8 @@ class Worker:
                 ready.append(job)
             except TeacherError as error:
                 job.fail(error)
+            except ValueError as error:  # an image that the processor refuses
+                job.fail(TeacherError("bad_request", str(error)))
         for job, (prefix, cached) in zip(ready, self._decoder.prefill(prompts), strict=True):
             job.prefix, job.cached = prefix, cached
 
