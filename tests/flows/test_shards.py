@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import dataclasses
 import json
 import os
 import sys
@@ -18,12 +19,14 @@ import pytest
 from flows.progress import Progress
 from flows.settings import BuildSettings
 from flows.settings_base import Problem
-from flows.stages.build import build
+from flows.stages.build import build, by_image, find_questions
 from flows.stages.curate import Summary
+from flows.stages.search import name_searches, search_config
 from flows.stages.shards import elsewhere
 from flows.stages.shards.pool_workers import run_stored_shard
 from flows.stages.shards.shard import Shard, ShardOutcome, Share
 from flows.stages.shards.worker import WorkerProcess
+from flows.teachers.resolve import resolve
 from tests.flows.test_build import contents
 from tests.support.fixtures import sat_rows, write_sat
 from tests.support.stub_server import StubServer
@@ -324,3 +327,26 @@ def test_ray_stores_what_one_process_does(
         values = {"teacher": server.url, **values, "on": where, "home": str(place)}
         asyncio.run(build(BuildSettings.checked(task="sat2", **values)))
     assert contents(home) == contents(other)
+
+
+async def test_what_a_budget_stopped_is_asked_for_no_second_time(
+    server: StubServer, home: Path
+) -> None:
+    """By the same worker, whose journal does not read its own segments again."""
+    settings = BuildSettings.checked(
+        task="sat2", teacher=server.url, home=str(home), space="qwen3-vl", simulations=2
+    )
+    warehouse, resolved = Warehouse.at(str(home)), resolve(settings)
+    await resolved.teacher.open()
+    questions = by_image(await find_questions(warehouse, settings, Progress()))
+    config = search_config(settings, resolved)
+    named = name_searches(warehouse, settings, questions, config, resolved.teacher.identity)
+    await resolved.teacher.close()
+    (shard,) = elsewhere.cut_shards(named, settings, "build-x", warehouse)
+    worker = Here()
+    first = await worker.run(dataclasses.replace(shard, share=Share(requests=12)))
+    rest = await worker.run(dataclasses.replace(shard, share=Share(requests=1000)))
+    await worker.process.close()
+    assert first.stopped_by == "requests" and first.requested > len(first.tree_ids) * 12
+    assert rest.stopped_by is None and rest.replayed > 0
+    assert first.requested + rest.requested == rest.spent[0]
