@@ -116,6 +116,12 @@ def write_gallery(
     return folder.page("index.html", title=title, funnel=funnel, **counts)
 
 
+def write_asset(out: Path, name: str) -> None:
+    """Write a style or a script of `templates/` into the pages' folder of assets."""
+    asset = files("curation.render").joinpath("templates", name)
+    (out / "assets" / name).write_bytes(asset.read_bytes())
+
+
 class _Names:
     """Short rows for the filters: names by number, so that thousands of rows stay small."""
 
@@ -149,9 +155,8 @@ class _Folder:
             self._clear()
         for part in ("assets", "data", "images", "trees"):
             (out / part).mkdir(parents=True, exist_ok=True)
-        for asset in files("curation.render").joinpath("templates").iterdir():
-            if asset.name.endswith((".css", ".js")):
-                (out / "assets" / asset.name).write_bytes(asset.read_bytes())
+        for name in ("base.css", "gallery.css", "gallery.js", "index.js", "tree.js"):
+            write_asset(out, name)
 
     def _clear(self) -> None:
         """Remove an earlier gallery, so that nothing revoked since stays on disk."""

@@ -29,6 +29,7 @@ from flows.cli import (
     inference,
     models,
     retrain,
+    review,
     train,
     warehouse,
 )
@@ -55,6 +56,7 @@ app.command()(curate.filters)
 # A statement may begin with a comment.
 app.command(context_settings={"ignore_unknown_options": True})(browse.sql)
 app.command()(browse.gallery)
+app.command()(review.review)
 
 
 @app.command()

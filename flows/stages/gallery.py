@@ -46,7 +46,7 @@ def draw_example(warehouse: Warehouse, task: str) -> bytes | None:
     """Draw one kept trace as PNG, its points numbered on the image; None if nothing is kept, or
     its image is lost."""
     rows = query(warehouse, _EXAMPLE.format(task=quoted(task)))
-    for shown in _gallery_traces(warehouse, rows["trace_id"].to_pylist(), {}):
+    for shown in gallery_traces(warehouse, rows["trace_id"].to_pylist(), {}):
         if not all(shown.images):
             return None
         return draw_trace(shown.trace, shown.question, shown.images)
@@ -126,19 +126,23 @@ def gallery(
     """
     if (out / "index.html").exists() and not is_gallery(out):
         raise Problem(f"--out: {out} holds an index.html that is no gallery's; name another folder")
-    rows = _chosen(warehouse, sql, limits) if sql else _newest_traces(warehouse, limit).to_pylist()
+    rows = (
+        chosen_traces(warehouse, sql, limits)
+        if sql
+        else _newest_traces(warehouse, limit).to_pylist()
+    )
     trees = sorted({row["tree_id"] for row in rows if row["tree_id"]})
     questions: dict[str, Question] = {}
     index = write_gallery(
         out,
-        _gallery_traces(warehouse, [row["trace_id"] for row in rows], questions),
+        gallery_traces(warehouse, [row["trace_id"] for row in rows], questions),
         _gallery_trees(warehouse, trees, questions),
         funnel=read_funnel(warehouse),
     )
     return index, len(rows)
 
 
-def _chosen(warehouse: Warehouse, sql: str, limits: Limits | None) -> list[Row]:
+def chosen_traces(warehouse: Warehouse, sql: str, limits: Limits | None) -> list[Row]:
     """Return trace_id and tree_id of the traces that a person's statement yields, in its order."""
     found = query(warehouse, sql, limits)
     if "trace_id" not in found.column_names:
@@ -160,7 +164,7 @@ def _newest_traces(warehouse: Warehouse, limit: int) -> pa.Table:
         return con.sql(_SOME.format(among=among, limit=limit)).to_arrow_table()
 
 
-def _gallery_traces(
+def gallery_traces(
     warehouse: Warehouse, trace_ids: Sequence[str], questions: dict[str, Question]
 ) -> Iterator[GalleryTrace]:
     """Yield traces; their questions are read into `questions`, unless they are there."""

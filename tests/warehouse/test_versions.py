@@ -161,7 +161,7 @@ def test_traces_are_shown_in_the_order_of_the_statement_with_their_questions(
     rows = query(warehouse, sql).to_pylist()
     chosen = [row["trace_id"] for row in showing._chosen(warehouse, sql, None)]
     assert chosen == [row["trace_id"] for row in rows]
-    shown = list(showing._gallery_traces(warehouse, chosen, {}))
+    shown = list(showing.gallery_traces(warehouse, chosen, {}))
     assert [one.question.question_id for one in shown] == [row["question_id"] for row in rows]
     assert len({row["question_id"] for row in rows}) == 3
 
