@@ -29,14 +29,19 @@ def emit_published(version: Version) -> None:
 
 
 def emit_trained(row: Row) -> None:
-    """Announce a trained model; `vigorl.kind` says by which training.
+    """Announce a trained model; `vigorl.kind` says by which training, `vigorl.dataset` on versions
+    of which name: a deployment of one task waits for those of its own.
 
     A process reward model is no student: under a name of its own it sets off no evaluation.
     """
     kind = json.loads(row["recipe"])["kind"]
-    noun = "prm" if kind == "prm" else "model"
+    noun, dataset = "prm" if kind == "prm" else "model", row["dataset"] or ""
     emit_event(
         TRAINED,
-        resource={"prefect.resource.id": f"vigorl.{noun}.{row['name']}", "vigorl.kind": kind},
-        payload={"model": row["name"], "dataset": row["dataset"] or "", "kind": kind},
+        resource={
+            "prefect.resource.id": f"vigorl.{noun}.{row['name']}",
+            "vigorl.kind": kind,
+            "vigorl.dataset": dataset.partition("@")[0],
+        },
+        payload={"model": row["name"], "dataset": dataset, "kind": kind},
     )

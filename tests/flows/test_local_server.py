@@ -140,7 +140,11 @@ def test_s52_runs_of_a_worker_that_was_killed_are_marked_and_a_chain_of_events_b
     )
     server.emit(
         "vigorl.model.trained",
-        {"prefect.resource.id": "vigorl.model.m", "vigorl.kind": "sft"},
+        {
+            "prefect.resource.id": "vigorl.model.m",
+            "vigorl.kind": "sft",
+            "vigorl.dataset": "sat2-sft",
+        },
         {"model": "m", "dataset": VERSION},
     )
     (sft,) = eventually(lambda: server.runs("train-sft/sat2"))

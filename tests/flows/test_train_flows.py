@@ -49,10 +49,12 @@ def test_a_version_sets_off_sft_sft_sets_off_grpo_and_both_an_evaluation(
     (sft,), (grpo,), (measure,) = map(waits_for, ("train_sft", "train_grpo", "evaluate_model"))
     version = type("V", (), {"name": "sat2-sft", "ref": "sat2-sft@v2", "n_rows": 9})()
     events.emit_published(version)
-    for kind in ("sft", "grpo", "prm"):
-        events.emit_trained(
-            {"name": f"m-{kind}", "dataset": "d@v1", "recipe": json.dumps({"kind": kind})}
-        )
+    for kind, dataset in (
+        ("sft", "sat2-sft@v2"), ("grpo", "sat2-sft@v2"), ("prm", "sat2-sft@v2"),
+        ("sft", "looks@v1"), ("grpo", None),
+    ):  # fmt: skip
+        recipe = json.dumps({"kind": kind})
+        events.emit_trained({"name": f"m-{kind}", "dataset": dataset, "recipe": recipe})
 
     def fires(trigger: dict[str, Any], event: dict[str, Any]) -> bool:
         """Whether Prefect itself starts the deployment at this event."""
@@ -66,8 +68,10 @@ def test_a_version_sets_off_sft_sft_sets_off_grpo_and_both_an_evaluation(
         return bool(posture.covers(received))
 
     assert [[fires(t, e) for e in emitted] for t in (sft, grpo, measure)] == [
-        [True, False, False, False], [False, True, False, False], [False, True, True, False],
-    ]  # fmt: skip
+        [True, False, False, False, False, False],
+        [False, True, False, False, False, False],
+        [False, True, True, False, False, False],  # nor for a student of another task's version
+    ]
     for trigger, event in ((sft, emitted[0]), (grpo, emitted[1]), (measure, emitted[2])):
         for value in trigger["parameters"].values():
             if str(value).startswith("{{ event.payload."):
