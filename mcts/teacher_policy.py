@@ -65,7 +65,9 @@ class TeacherPolicy:
         key = Key(self._tree_id, node, purpose, first)
         if isinstance(self._images, CropImages):
             self._images.add(self._question, steps)
-        record = await self._teacher.ask(key, self.request(key, steps, n), self._images)
+        record = await self._teacher.ask(
+            key, self.request(key, steps, n), self._images, follows=bool(steps)
+        )
         cost = Cost(
             record.prompt_tokens, record.completion_tokens, record.started_at, record.seconds,
             record.image_tokens,

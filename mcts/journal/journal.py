@@ -13,8 +13,12 @@ A folder holds `*.jsonl` segments (`mcts.journal.segments`). Each writer appends
 own, so processes may share a folder, and copying the segments of two folders into one merges them.
 A line is `checksum search_id json`: the CRC-32 (8 hex digits) of all that follows it. A line torn
 by a crash fails its checksum, and that response is requested again. Of several records with one key
-the first counts (segments in order of their names, which begin with the time they were opened).
-Prompts are not stored, only their fingerprints.
+the first to the same request counts (segments in order of their names, which begin with the time
+they were opened). Prompts are not stored, only their fingerprints.
+
+Where an answer is lost (a broken line, a segment that was not copied), the new one may lead
+elsewhere: what was answered below the old one is then no answer to what is asked there now. It
+stays, and its place is asked again.
 """
 
 from __future__ import annotations
@@ -70,7 +74,7 @@ class Journal:
         # The positions of a search's records: (segment, offset) pairs, and by key once it is used.
         # A finished search costs nothing after `forget`, an unused one 16 bytes per record.
         self._positions: dict[str, array[int]] = {}
-        self._by_key: dict[str, dict[Key, tuple[int, int]]] = {}
+        self._by_key: dict[str, dict[Key, list[tuple[int, int]]]] = {}
         self.teachers: set[str] = set()
         """Identities of the teachers whose answers it holds, as far as its segments name them."""
         self._teacher: str | None = None
@@ -130,7 +134,7 @@ class Journal:
         self._positions.setdefault(search_id, array("q")).extend((segment, offset))
         if search_id in self._by_key:
             key = key or self._read(segment, offset).key
-            self._by_key[search_id].setdefault(key, (segment, offset))
+            self._by_key[search_id].setdefault(key, []).append((segment, offset))
 
     def name_teacher(self, identity: str) -> None:
         """Set the teacher that answers from now on; new segments name it in their first line."""
@@ -138,40 +142,45 @@ class Journal:
         self.teachers.add(identity)
 
     def find(self, key: Key, fingerprint: str) -> Record | None:
-        """Return the record at `key`, or None.
+        """Return the first record at `key` that answers the request, or None where there is none
+        at `key`.
 
         Raises:
-            JournalMismatch: its request had another fingerprint.
-            JournalError: it can no longer be read.
+            JournalMismatch: all there are have another fingerprint.
+            JournalError: one can no longer be read.
         """
-        position = self._index(key.search_id).get(key)
-        if position is None:
+        index = self._index(key.search_id)
+        positions = index.get(key, [])
+        for position in positions:
+            record = self._read(*position)
+            if record.fingerprint == fingerprint:
+                index[key] = _first(position, positions)
+                return record
+        if not positions:
             return None
-        record = self._read(*position)
-        if record.fingerprint != fingerprint:
-            raise JournalMismatch(
-                f"the journal's answer for node '{key.node}' ({key.purpose}, sample {key.sample}) "
-                f"of search {key.search_id} was given to another request: the prompts, settings or "
-                "code have changed since; search under a new id or remove the journal"
-            )
-        return record
+        raise JournalMismatch(
+            f"the journal's answer for node '{key.node}' ({key.purpose}, sample {key.sample}) "
+            f"of search {key.search_id} was given to another request: the prompts, settings or "
+            "code have changed since; search under a new id or remove the journal"
+        )
 
     def records(self, search_id: str) -> Iterator[Record]:
-        """Yield every record of a search, one per key, in the order of their keys."""
-        for _, position in sorted(self._index(search_id).items(), key=lambda item: item[0].order):
-            yield self._read(*position)
+        """Yield the records of a search in the order of their keys: of each key the one that was
+        found or appended last, else the first."""
+        for _, at in sorted(self._index(search_id).items(), key=lambda item: item[0].order):
+            yield self._read(*at[0])
 
     def forget(self, search_id: str) -> None:
         """Drop a finished search from memory; its records stay on disk, for the next opening."""
         self._positions.pop(search_id, None)
         self._by_key.pop(search_id, None)
 
-    def _index(self, search_id: str) -> dict[Key, tuple[int, int]]:
+    def _index(self, search_id: str) -> dict[Key, list[tuple[int, int]]]:
         if search_id not in self._by_key:
-            index: dict[Key, tuple[int, int]] = {}
+            index: dict[Key, list[tuple[int, int]]] = {}
             flat = self._positions.get(search_id, array("q"))
             for position in zip(flat[::2], flat[1::2], strict=True):
-                index.setdefault(self._read(*position).key, position)
+                index.setdefault(self._read(*position).key, []).append(position)
             self._by_key[search_id] = index
         return self._by_key[search_id]
 
@@ -229,6 +238,8 @@ class Journal:
         segment = len(self._segments) - 1
         for (record, _), offset in zip(entries, offsets, strict=True):
             self._place(record.key.search_id, record.key, segment, offset)
+            if index := self._by_key.get(record.key.search_id):
+                index[record.key] = _first(index[record.key][-1], index[record.key])
 
     def close(self) -> None:
         """Store all that was appended, by cancelled callers too; close the segment."""
@@ -244,6 +255,11 @@ class Journal:
 
     def __exit__(self, *_: object) -> None:
         self.close()
+
+
+def _first(one: tuple[int, int], positions: list[tuple[int, int]]) -> list[tuple[int, int]]:
+    """Return positions with `one` of them in front: the record that `records` yields."""
+    return [one, *(other for other in positions if other != one)]
 
 
 class JournaledTeacher:
@@ -282,11 +298,15 @@ class JournaledTeacher:
         request: Request,
         images: Mapping[str, bytes],
         subject: str | None = None,
+        *,
+        follows: bool = False,
     ) -> Record:
         """Return the response at `key`: from the journal, or from the teacher and then journaled.
 
         Args:
             subject: what is asked about, where several searches are about one thing.
+            follows: whether the request holds an earlier answer. Another answer may have taken
+                that one's place, so it is sent where the journal's answer is to another request.
 
         Raises:
             TeacherError: the request failed for good, now or when it was first sent.
@@ -299,7 +319,7 @@ class JournaledTeacher:
             self._journal.name_teacher(self._identity)
         assert self._identity is not None
         fingerprint = request.fingerprint(self._identity)
-        record = self._journal.find(key, fingerprint) or next(
+        record = self._find(key, fingerprint, follows) or next(
             (held for held in self._held.values() if held.key == key), None
         )
         if record is not None:
@@ -317,6 +337,14 @@ class JournaledTeacher:
             error.started_at, error.seconds = record.started_at, record.seconds
             raise error
         return record
+
+    def _find(self, key: Key, fingerprint: str, follows: bool) -> Record | None:
+        try:
+            return self._journal.find(key, fingerprint)
+        except JournalMismatch:
+            if not follows or self._mode == "replay":
+                raise
+            return None
 
     async def _request(
         self, asking: Awaitable[Reply], key: Key, fingerprint: str, subject: str
