@@ -10,6 +10,7 @@ sends is its request's own failure, never more.
 
 from __future__ import annotations
 
+import json
 import math
 import re
 from collections.abc import Callable, Mapping, Sequence
@@ -32,6 +33,10 @@ from mcts.teachers.json_answers import one_line, parse_json, retry_after_s
 from mcts.teachers.turns import AssistantTurn
 
 _BUSY = (429, 503, 529)
+_WITHHELD = re.compile(
+    r"flagged|moderation|guardrail|content[ _-]?(filter|policy|management)", re.IGNORECASE
+)
+"""How a refusal says that it is about the content, not about the API key."""
 """Statuses of a server that is overloaded; the last is Anthropic's."""
 
 _EMPTY_THINK = re.compile(r"\s*<think>\s*(?:</think>\s*)?")
@@ -338,7 +343,7 @@ def read_json(response: HttpResponse, url: str) -> Any:
 
     Raises:
         TeacherUnavailable: the API key is refused, or there is no credit left.
-        RetryableError: a timeout, an overloaded or failing server, or no JSON.
+        RetryableError: a timeout, an overloaded or failing server, no such address, or no JSON.
         Refused: the request is not taken as it is.
         TeacherError: any other status.
     """
@@ -361,6 +366,8 @@ def read_json(response: HttpResponse, url: str) -> Any:
         raise TeacherUnavailable(f"The proxy before {url} refuses ({message}): "
                                  "name the server in NO_PROXY if it needs none.",
                                  permanent=True)  # fmt: skip
+    if status == 403 and _WITHHELD.search(json.dumps(data)[:4000]):
+        raise TeacherError("bad_request", message)  # of this request alone: routers moderate so
     if status in (401, 403):
         raise TeacherUnavailable(f"{url} refuses the API key ({message}).", permanent=True)
     if status == 407:
@@ -372,7 +379,10 @@ def read_json(response: HttpResponse, url: str) -> Any:
     if status in (408, 425, 429) or status >= 500:
         wait_s = retry_after_s(response.headers.get("retry-after", ""))
         raise RetryableError("server_error", message, wait_s=wait_s, busy=status in _BUSY)
-    if status in (404, 405, 410, 413):
+    if status in (404, 405, 410):
+        # A gateway answers so for seconds while a model is loaded or replaced behind it.
+        raise RetryableError("bad_request", message, retries=2)
+    if status == 413:
         raise TeacherError("bad_request", message)
     raise Refused("bad_request", message)
 

@@ -107,6 +107,52 @@ def test_questions_at_fault_are_failures_of_their_own_and_told(project):
     assert again.status == 0
 
 
+MODERATED = [
+    {"message": "Your chosen model requires moderation and your input was flagged", "code": 403},
+    {"message": "blocked", "metadata": {"reasons": ["violence"], "flagged_input": "..."}},
+    {"message": "The request was blocked by a guardrail"},
+    {"code": "content_filter", "message": "The response was filtered"},
+]
+
+
+@pytest.mark.parametrize("error", MODERATED, ids=lambda error: error["message"][:24])
+def test_a_question_that_is_moderated_is_a_failure_of_its_own(project, error):
+    good = thinking(THOUGHT)
+
+    def answer(body, nth):
+        bad = "Is it 3?" in json.dumps(body)
+        return (403, {"error": error}) if bad else good(body, nth)
+
+    ran, _ = project.ask(QUESTIONS[:9], answer, "--strategy", "best-of-n", "--samples", 1)
+    assert ran.status == 0, ran.text
+    assert "1 failed" in ran.out and error["message"] in ran.out
+
+
+def test_a_key_that_is_refused_later_stops_the_run_and_no_question_is_at_fault(project):
+    good = thinking(THOUGHT)
+    options = ("--strategy", "best-of-n", "--samples", 1, "--concurrency", 1)
+
+    def answer(body, nth):
+        return (403, {"error": {"message": "key expired"}}) if nth > 3 else good(body, nth)
+
+    ran, _ = project.ask(QUESTIONS[:9], answer, *options)
+    assert ran.status == 1 and "refuses the API key (HTTP 403: key expired)" in ran.err
+    again, _ = project.build(good, *options)
+    assert again.status == 0 and "failed" not in again.out
+
+
+@pytest.mark.parametrize("status", [404, 405, 410])
+def test_an_address_that_is_gone_for_a_moment_is_nobodys_failure(project, status):
+    good = thinking(THOUGHT)
+
+    def answer(body, nth):
+        return (status, {"error": {"message": "no route"}}) if nth in (4, 9) else good(body, nth)
+
+    ran, _ = project.ask(QUESTIONS[:9], answer, "--strategy", "best-of-n", "--samples", 1)
+    assert ran.status == 0, ran.text
+    assert "failed" not in ran.out
+
+
 def test_a_dry_run_that_all_are_refused_leaves_no_failure_behind(project):
     answer, words = REFUSALS["a bad request"]
     ran, _ = project.ask(QUESTIONS[:6], lambda body, nth: answer, "--dry-run", "--pilot", 4)
