@@ -58,6 +58,9 @@ REPORTED_WAIT_S = 5.0
 REPORT_EVERY_S = 300.0
 """... but not more often than this."""
 
+_TIMEOUT_RETRIES = 2
+"""A request that had its whole time is worth no more attempts than this."""
+
 SILENT_S = 5.0
 """A server that takes so long to list its models is reported."""
 
@@ -277,13 +280,7 @@ class OpenAITeacher:
             refusal.seconds = time.perf_counter() - started
             if refusal.kind in ("server_error", "timeout", "malformed"):
                 self._blind = True
-                try:
-                    await self._check_model()
-                except TeacherUnavailable as gone:
-                    self._lost = True
-                    raise TeacherUnavailable(
-                        str(gone), in_flight=True, permanent=gone.permanent
-                    ) from refusal
+                await self._check_alive()
             raise
         reply = replace(reply, seconds=time.perf_counter() - started)
         self.ledger.add(reply)
@@ -296,6 +293,14 @@ class OpenAITeacher:
         for each other would make a server that is in trouble slower still.
         """
         return self.capabilities.unknown(request) and not self._blind
+
+    async def _check_alive(self) -> None:
+        """Raise TeacherUnavailable, with a request in flight, unless `_check_model` finds it."""
+        try:
+            await self._check_model()
+        except TeacherUnavailable as gone:
+            self._lost = True
+            raise TeacherUnavailable(str(gone), in_flight=True, permanent=gone.permanent) from None
 
     async def _check_model(self) -> None:
         """Raise TeacherUnavailable unless the server answers and still serves the same model."""
@@ -458,6 +463,11 @@ class OpenAITeacher:
             except TimeoutError:
                 late = f"no answer{self._client.via} within {self._timeout_s:g} s"
                 failure = TeacherError("timeout", late)
+                errors["timeout"] += 1
+                if errors["timeout"] > _TIMEOUT_RETRIES:
+                    break
+                if method == "POST":
+                    await self._check_alive()
             except ConnectionLost as error:
                 failure = TeacherError("server_error", self._access.mask(str(error)))
                 dropped = True

@@ -115,22 +115,33 @@ class Replicas:
         await self.open()
         await self._look()
         lost: list[TeacherUnavailable] = []
+        late: list[tuple[_Replica, TeacherError]] = []
         for replica in self._ranked(affinity_key(request)):
             if replica.retry_at is not None and not await self._is_back(replica):
                 continue
             try:
-                return await replica.teacher.complete(request, images)
+                reply = await replica.teacher.complete(request, images)
+                for slow, failure in late:  # it is not the request's fault
+                    said = f"{failure.message}, and {replica.teacher.url} answers"
+                    self._mark_down(slow, TeacherUnavailable(said))
+                return reply
             except TeacherUnavailable as error:
                 lost.append(error)
-            except TeacherError:
+            except TeacherError as error:
                 try:
                     await replica.teacher.served_identity(CHECK_S)
                 except TeacherUnavailable as gone:
                     gone.in_flight = True
                     lost.append(gone)
                 else:
-                    raise  # the server has the model: the request itself fails
+                    if error.kind != "timeout":
+                        raise  # the server has the model: the request itself fails
+                    # Its engine may hang behind an interface that answers.
+                    late.append((replica, error))
+                    continue
             self._mark_down(replica, lost[-1])
+        if late:
+            raise late[0][1]
         raise self._all_down(lost)
 
     def _all_down(self, lost: Sequence[TeacherUnavailable]) -> TeacherUnavailable:

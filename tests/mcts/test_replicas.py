@@ -176,8 +176,41 @@ async def test_a_server_that_returns_with_another_model_gets_no_request(servers)
             for now[0] in (0.0, 31.0, 62.0):
                 for tree in range(16):
                     await teacher.complete(ask(tree), images(tree))
-                assert other.request_count() == 2, "one, tried again"
+            assert other.request_count() == 2, "one, tried again"
     assert "serves other, not" in log[0] and "still down" in log[-1] and len(log) == 2
+
+
+async def test_a_server_whose_engine_hangs_loses_its_requests_to_another(servers):
+    log = []
+    with StubServer(faults=["hang"] * 99) as hung:
+        teachers = [OpenAITeacher(s.url, backoff_s=0.01, timeout_s=0.3) for s in (hung, servers[0])]
+        teacher = Replicas(teachers, report=log.append)
+        trees = [t for t in range(40) if teacher._ranked(affinity_key(ask(t)))[0].teacher is
+                 teachers[0]][:2]  # fmt: skip
+        for tree in trees:
+            await teacher.complete(ask(tree), images(tree))
+        await teacher.close()
+        assert hung.request_count() == 3, "the first one's attempts; then it counts as down"
+    assert servers[0].request_count() == 2
+    assert log == [
+        f"{hung.url} is down, its trees move; tried again in 30 s "
+        f"(no answer within 0.3 s, and {servers[0].url} answers)"
+    ]
+
+
+async def test_a_request_that_takes_every_server_too_long_is_at_fault_itself(servers):
+    def slow(body, nth):
+        return "hang" if "slow" in json.dumps(body) else "ok"
+
+    with StubServer(fault_of=slow) as one, StubServer(fault_of=slow) as two:
+        log = []
+        teachers = [OpenAITeacher(s.url, backoff_s=0.01, timeout_s=0.2) for s in (one, two)]
+        teacher = Replicas(teachers, report=log.append)
+        with pytest.raises(TeacherError, match=r"no answer within 0\.2 s"):
+            await teacher.complete(ask(1, text="slow"), images(1))
+        await teacher.complete(ask(1), images(1))
+        await teacher.close()
+        assert log == [] and one.request_count() + two.request_count() == 7
 
 
 async def test_a_server_missing_at_the_start_is_reported_and_none_left_is_unavailable(servers):
