@@ -6,7 +6,9 @@ A *direct* chain is the path to one answer, right or wrong; filters decide later
 *corrected* chain walks a wrong attempt, says that it was wrong, and goes on with a right one
 (ViGoRL, section 3.2). The two attempts part at some node of the tree, so the wrong one may be the
 same node's other rollout, a sibling, or a branch that left much earlier; what they share is
-written once. Steps come out canonical: rendering a trace and parsing it gives the same steps.
+written once. An attempt is wrong by its answer: one that gave none, or none of the question's kind,
+may have reasoned well, and nothing turns back from it. Steps come out canonical: rendering a trace
+and parsing it gives the same steps.
 
 Trees that zoom give dialogues, whose words were written with the crops in view. A corrected one
 looks in the wrong place first: behind the turn back its crops have other numbers, and it is made
@@ -22,6 +24,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from itertools import takewhile
 
+from curation.grading.grade import answers_in_kind
 from mcts.coordinates import CoordinateSpace, Frame
 from mcts.data import Origin, Step, Trace
 from mcts.parsing import THOUGHT_BREAK, points_in, split_steps
@@ -29,12 +32,9 @@ from mcts.tree import Node, Rollout, Tree
 from mcts.zoom.observe import observe
 
 # Raise one with every change of what it makes: curation makes the traces of old trees anew then.
-MAKER = "linearize/2"
-ZOOM_MAKER = "linearize/6"
-"""Of trees that zoom: thoughts that tell what a crop shows stay apart, as the model wrote them;
-behind a wrong attempt numbers of crops are raised, not of what one shows, no thought tells of a
-crop that is not the last one shown, and what both attempts begin with is told once. Of other
-trees the last holds too, but what was cut before stays as it is: their version did not change."""
+MAKER = "linearize/3"
+ZOOM_MAKER = "linearize/7"
+"""Of trees that zoom, which are cut in another way; versions are their own."""
 
 # How a chain says that its attempt was wrong; one is chosen by the chain's own content.
 TURNING_BACK = (
@@ -99,7 +99,11 @@ def linearize(tree: Tree, right: float = 1.0) -> list[Trace]:
     ends = ends_of(tree)
     traces = [direct_trace(tree, end) for end in ends]
     wrong = [
-        (end, end.after(tree.root)) for end in ends if end.reward is not None and end.reward < right
+        (end, end.after(tree.root))
+        for end in ends
+        if end.reward is not None
+        and end.reward < right
+        and answers_in_kind(tree.question, end.answer)
     ]
     for end in ends:
         if end.reward is not None and end.reward >= right:

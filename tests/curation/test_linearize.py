@@ -190,3 +190,17 @@ def test_returning_into_the_shared_part_is_a_repeat_even_after_turning_back():
     rejected = [v.reason for v in apply_filters(trace, QUESTION, FILTERS) if not v.keep]
     assert rejected == ["step 4 cites the place of step 1 again"]
     assert Point(1, 1) in trace.points
+
+
+@pytest.mark.parametrize(
+    ("said", "turns_back"), [("right", True), ("Left, I think", False), ("behind", False)]
+)
+def test_nothing_turns_back_from_an_answer_that_only_misses_its_form(said, turns_back):
+    choices = replace(QUESTION, choices=("left", "right"))
+    script = {
+        ("", "expand", 0): think(100), ("", "expand", 1): think(200),
+        ("0", "rollout", 0): f"{think(300)}<answer>{said}</answer>",
+        ("1", "rollout", 0): f"{think(400)}<answer>left</answer>",
+    }  # fmt: skip
+    tree = grow(script, question=choices, simulations=1, children=2, rollouts=1)
+    assert ("corrected" in {trace.kind for trace in linearize(tree)}) == turns_back

@@ -76,7 +76,7 @@ def test_a_thought_that_tells_what_a_crop_shows_stays_apart_from_the_next():
     assert step.thought.split(THOUGHT_BREAK) == [
         "Image 2 shows a tree.", "Another sign is at (300, 300).",
     ]  # fmt: skip
-    assert step.observation is not None and trace.maker == "linearize/6"
+    assert step.observation is not None and trace.maker == "linearize/7"
     turn = render([step], None, PIXELS, before=trace.steps[:1])
     assert turn.startswith(told + "<think>Another sign is at (300, 300).</think>\n<tool_call>")
 
@@ -305,8 +305,8 @@ def test_a_dialogue_has_no_style_without_its_crops():
 
 def test_ordinary_traces_keep_maker_and_ids():
     (first, *_) = linearize(grow(FORK, simulations=1, children=2))
-    assert (first.maker, MAKER) == ("linearize/2", "linearize/2")
-    assert first.trace_id == "a29bd75f0676ab9f750149f9bda4835d"
+    assert (first.maker, MAKER) == ("linearize/3", "linearize/3")
+    assert first.trace_id == "fc45f6d36942b60ddb449973fae0edde"
 
 
 def test_dialogues_that_looked_elsewhere_with_the_same_words_are_two():
