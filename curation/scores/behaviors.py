@@ -4,7 +4,7 @@
     counts["regions"], counts["backtracking"]           # 4, 1; every behavior is there, also with 0
 
 The rules read what is on the page, so that anyone can check a count by eye. They are the six rows
-that a trace has in the table `behaviors` under the method `rule/1`; judge models count regions,
+that a trace has in the table `behaviors` under the method `rule/2`; judge models count regions,
 subgoals, verification and backtracking (ViGoRL, Table 5) in rows of their own
 (`curation.scores.judge_prompts`). A count is of steps:
 
@@ -28,7 +28,7 @@ from collections.abc import Sequence
 from mcts.coordinates import CoordinateSpace, Frame
 from mcts.data import Point, Question, Trace
 
-VERSION = 1
+VERSION = 2
 METHOD = f"rule/{VERSION}"
 
 RULE_BEHAVIORS = (
@@ -40,23 +40,36 @@ RULE_BEHAVIORS = (
 REGION_RADIUS = 0.05
 
 _DO = r"(?:find|locate|identify|look\s+(?:at|for)|check|determine|compare|examine|see|count|read)"
+_SOON = r"(?:first|next|now|then|also)"
+_BEGINS = r"(?:^|[.!?\u2026]\s+)"
+_INTERJECTED = rf"(?:{_BEGINS}|[,;\u2013\u2014-]\s*|\b(?:but|oh|no|hmm|so|wait)\s+)"
 _SUBGOAL = re.compile(
-    rf"\b(?:I|we)(?:\s+(?:will|must|should|can|have\s+to|need\s+to|want\s+to)|'ll)"
-    rf"(?:\s+(?:first|next|now|then|also))?\s+{_DO}\b"
-    rf"|\b(?:let\s+me|let's|let\s+us)(?:\s+(?:first|next|now|then|also))?\s+{_DO}\b"
-    rf"|\b(?:next|first|now|then)\s*,?\s+(?:I|we)\s+{_DO}\b"
+    # "I can see the lamp" tells what is there, "I can now look for it" what comes next.
+    rf"\b(?:I|we)(?:\s+(?:will|must|should|have\s+to|need\s+to|want\s+to)|'ll|\s+can(?=\s+{_SOON}))"
+    rf"(?:\s+{_SOON})?\s+{_DO}\b"
+    rf"|\b(?:let\s+me|let's|let\s+us)(?:\s+{_SOON})?\s+{_DO}\b"
+    rf"|\b(?:next|first|now|then)\s*,?\s+(?:I|we)\s+(?!see\b){_DO}\b"
     rf"|\b(?:to\s+(?:start|begin|answer)|the\s+(?:next|first)\s+(?:step|thing)\s+is\s+to)\b",
     re.IGNORECASE,
 )
 _CHECKING = re.compile(
-    r"\b(?:double-?\s?check\w*|check(?:ing)?|verif\w+|confirm\w*|make\s+sure|"
+    # No "check shirt", no "the check", no "check-in".
+    r"\b(?:double-?\s?check\w*|verif\w+|confirm\w*|make\s+sure|"
+    r"(?<!\ba )(?<!\bthe )check(?:ing)?(?!-|\s+(?:shirt|pattern|dress|skirt|trousers|jacket|coat|"
+    r"scarf|fabric|cloth|tablecloth|mark|box|in)\b)|"
     r"look(?:ing)?\s+(?:\w+\s+)?(?:again|closer|more\s+closely)|re-?examin\w+)\b",
     re.IGNORECASE,
 )
 _RETREAT = re.compile(
-    r"\b(?:wait|hold\s+on|on\s+second\s+thought|actually|seems?\s+(?:off|wrong)|is\s+off\s+here|"
-    r"(?:that|this)\s+(?:is|was|does)\s*(?:n't|not)\s+(?:right|correct|fit)|that\s+does\s+not\s+fit|"
-    r"(?:a|my)\s+mistake|I\s+was\s+(?:wrong|mistaken)|go(?:ing)?\s+back)\b",
+    # Of words that also tell what is seen ("people wait", "it is actually behind the table", "the
+    # lamp seems off") those that interrupt, or that are about what was said.
+    rf"{_INTERJECTED}(?:wait\b(?!\s+(?:for|at|in|on|until|to)\b)|hold\s+on\b(?!\s+to\b)|actually\b)"
+    r"|\bactually\s*,|\bon\s+second\s+thought\b"
+    r"|\b(?:this|that|it|something)\s+seems?\s+(?:off|wrong)\b|\bis\s+off\s+here\b"
+    r"|\b(?:that|this)\s+(?:is|was|does)\s*(?:n't|not)\s+(?:(?:right|correct)\b"
+    r"(?!\s+(?:of|next|in|at|on|behind|above|below)\b)|fit\b)"
+    r"|\b(?:my|(?:is|was|made)\s+a)\s+mistake\b|\bI\s+was\s+(?:wrong|mistaken)\b"
+    r"|\b(?:let\s+me|let's|let\s+us|(?:I|we)(?:'ll|\s+\w+(?:\s+to)?)?)\s+(?:\w+\s+)?go(?:ing)?\s+back\b",
     re.IGNORECASE,
 )
 

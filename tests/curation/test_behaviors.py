@@ -2,6 +2,7 @@
 
 import pytest
 
+from curation.scores import behaviors
 from curation.scores.behaviors import RULE_BEHAVIORS, count_behaviors
 from curation.traces.linearize import TURNING_BACK
 from mcts.coordinates import CoordinateSpace, Frame
@@ -50,6 +51,14 @@ def test_regions_are_distinct_places_and_a_return_is_a_revisit():
         ("I double-check the lamp (5, 5).", "verification"),
         ("Actually, that is a vase.", "backtracking"),
         ("Wait, this isn't right.", "backtracking"),
+        ("But actually that is a vase.", "backtracking"),
+        ("It is a cup (5, 5), wait, no.", "backtracking"),
+        ("Hmm wait that is another one.", "backtracking"),
+        ("This is not right.", "backtracking"),
+        ("That was a mistake.", "backtracking"),
+        ("I need to go back.", "backtracking"),
+        ("I can now look for the lamp.", "subgoals"),
+        ("I also check the lamp at (5, 5).", "verification"),
         *((sentence, "backtracking") for sentence in TURNING_BACK),
     ],
 )
@@ -69,6 +78,19 @@ def test_a_step_is_counted_for_what_it_says(thought, behavior):
         "I check the time.",  # a check that looks nowhere is not visual
         "The waiter wears a checkered shirt (5, 5).",
         "The box is first in the row (5, 5).",
+        "I can see the lamp at (5, 5).",
+        "We can count three cups, the last at (5, 5).",
+        "Now I see the lamp (5, 5).",
+        "People wait at the bus stop (5, 5).",
+        "Two men stand there, wait for the bus (5, 5).",
+        "The man wears a check shirt (5, 5).",
+        "The check pattern is red (5, 5).",
+        "The check-in counter is at (5, 5).",
+        "The cup is actually behind the vase (5, 5).",
+        "The lamp seems off (5, 5).",
+        "The child holds on to the rail (5, 5), hold on to it.",
+        "The path goes back to the house (5, 5).",
+        "This is not right of the lamp (5, 5).",
     ],
 )
 def test_plain_looking_is_none_of_them(thought):
@@ -104,9 +126,9 @@ def warehouse(tmp_path_factory):
     ]  # fmt: skip
     commit_traces(warehouse, traces, steps=[], verdicts=[], run_id="r")
     counted = {
-        ("regions", "rule/1"): (1, 2, 3, 3),
+        ("regions", behaviors.METHOD): (1, 2, 3, 3),
         ("regions", "judge:j"): (2, 3, 9, 3),
-        ("subgoals", "rule/1"): (0, 0, 0, 0),
+        ("subgoals", behaviors.METHOD): (0, 0, 0, 0),
         ("subgoals", "judge:j"): (0, 1, 0, 0),
     }
     rows = [
@@ -122,7 +144,7 @@ def test_table_five_is_a_view(warehouse):
     rows = query(
         warehouse,
         "SELECT answered_right, traces, mean_count, share_of_traces FROM behaviors_by_model "
-        "WHERE behavior = 'regions' AND method = 'rule/1' AND model = 'm' ORDER BY ALL",
+        "WHERE behavior = 'regions' AND method = 'rule/2' AND model = 'm' ORDER BY ALL",
     ).to_pylist()
     assert [tuple(row.values()) for row in rows] == [(False, 2, 3.0, 1.0), (True, 2, 1.5, 1.0)]
 
@@ -130,7 +152,7 @@ def test_table_five_is_a_view(warehouse):
 def test_agreement_is_spearmans_rank_correlation_and_the_share_of_equal_counts(warehouse):
     rows = query(warehouse, "FROM behavior_agreement ORDER BY behavior").to_pylist()
     regions, subgoals = rows
-    assert (regions["method_a"], regions["method_b"]) == ("rule/1", "judge:j")
+    assert (regions["method_a"], regions["method_b"]) == (behaviors.METHOD, "judge:j")
     assert (regions["traces"], regions["same_count"]) == (4, 0.25)
     # Ranks 1, 2, 3.5, 3.5 against 1, 2.5, 4, 2.5: their correlation by hand is 5/6.
     assert regions["spearman"] == pytest.approx(5 / 6)
