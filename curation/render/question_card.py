@@ -15,7 +15,7 @@ from PIL import Image, ImageDraw
 
 from curation.render.marks import format_point
 from curation.render.text_layout import BLUE, INK, LINE, MUTED, ORANGE, PAPER, font, wrap
-from curation.render.trace_card import open_image
+from curation.render.trace_card import PER_ROW, in_rows, open_image
 from mcts.data import Box, Point
 
 _CARD, _PAD, _GAP = 1400, 40, 24
@@ -39,7 +39,8 @@ def draw_question(
         remarks: more about the question, such as where it comes from.
         problem: why it can't be used, if so; written in another colour.
     """
-    room = (_CARD - 2 * _PAD - _GAP * (len(images) - 1)) / max(1, len(images))
+    beside = min(len(images), PER_ROW)
+    room = (_CARD - 2 * _PAD - _GAP * (beside - 1)) / max(1, beside)
     drawn = [
         _with_answer(
             open_image(data),
@@ -64,14 +65,12 @@ def draw_question(
         for text_, size, colour in words
         for line in wrap(text_, size, _CARD - 2 * _PAD)
     ]
-    tall = max((image.height for image in drawn), default=0)
+    places, bottom = in_rows(drawn, _PAD, _GAP)
     below = sum(round(size * 1.4) for _, size, _ in lines)
-    card = Image.new("RGB", (_CARD, 2 * _PAD + tall + _GAP + below), PAPER)
-    x = _PAD
-    for image in drawn:
-        card.paste(image, (x, _PAD))
-        x += image.width + _GAP
-    y, pen = _PAD + tall + _GAP, ImageDraw.Draw(card)
+    card = Image.new("RGB", (_CARD, bottom + _GAP + below + _PAD), PAPER)
+    for image, corner in zip(drawn, places, strict=True):
+        card.paste(image, corner)
+    y, pen = bottom + _GAP, ImageDraw.Draw(card)
     for line, size, colour in lines:
         pen.text((_PAD, y), line, colour, font(size))
         y += round(size * 1.4)

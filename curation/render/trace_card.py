@@ -43,6 +43,8 @@ from mcts.zoom.render import render_crop
 _FINER = 2  # overlays are drawn this much larger and averaged down: Pillow's shapes are jagged
 _MARGIN = 46.0  # around an image with a point outside, at the nominal size
 _CARD, _PAD, _GAP = 1680, 60, 56  # a card's width, its border, the space between its parts
+PER_ROW = 6
+"""Images side by side on a card."""
 
 
 def draw_points(
@@ -200,30 +202,45 @@ def draw_trace(trace: Trace, question: Question, images: Sequence[bytes]) -> byt
     crops = {i: crop for i, step in enumerate(trace.steps) if (crop := _crop(step, images))}
     single = len(raw) == 1 and raw[0].width <= 1.6 * raw[0].height
     inner = _CARD - 2 * _PAD
-    room = (0.5 * inner if single else inner - _GAP * (len(raw) - 1)) / max(1, len(raw))
+    beside = min(len(raw), PER_ROW)
+    room = 0.5 * inner if single else (inner - _GAP * (beside - 1)) / max(1, beside)
     drawn = [
         _drawn(image, i, trace, marks, (room, 900.0 if single else 760.0))
         for i, image in enumerate(raw)
     ]
     left = _PAD + (drawn[0].width + _GAP if single else 0)
-    top = _PAD + (0 if single or not drawn else max(p.height for p in drawn) + _GAP)
+    places, bottom = in_rows(drawn, _PAD, _GAP)
+    top = _PAD if single or not drawn else bottom + _GAP
     # Measured on a scrap first: how tall the words are decides how tall the card is.
     scrap = Image.new("RGB", (1, 1))
     width = _CARD - _PAD - left
     tall = words_beside(scrap, (left, top), width, trace, question, marks, crops)
-    tall = max(tall, _PAD + max((p.height for p in drawn), default=0))
+    tall = max(tall, bottom)
     card = Image.new("RGB", (_CARD, round(tall) + _PAD), PAPER)
     draw = ImageDraw.Draw(card)
-    x: float = _PAD
-    for shown in drawn:
-        card.paste(shown, (round(x), _PAD))
-        edge = (round(x) - 1, _PAD - 1, round(x) + shown.width, _PAD + shown.height)
+    for shown, (x, y) in zip(drawn, places, strict=True):
+        card.paste(shown, (x, y))
+        edge = (x - 1, y - 1, x + shown.width, y + shown.height)
         draw.rectangle(edge, outline=LINE, width=1)
-        x += shown.width + _GAP
     words_beside(card, (left, top), width, trace, question, marks, crops)
     file = io.BytesIO()
     card.save(file, "PNG", compress_level=3)  # a little larger than with 6, and sooner
     return file.getvalue()
+
+
+def in_rows(
+    drawn: Sequence[Image.Image], border: int, gap: int
+) -> tuple[list[tuple[int, int]], int]:
+    """Return the corner of each image on a card, and where the last of their rows ends."""
+    places, y = [], border
+    for start in range(0, len(drawn), PER_ROW):
+        row, x = drawn[start : start + PER_ROW], border
+        y += gap if start else 0
+        for shown in row:
+            places.append((x, y))
+            x += shown.width + gap
+        y += max(shown.height for shown in row)
+    return places, y
 
 
 def _crop(step: Step, images: Sequence[bytes]) -> Image.Image | None:

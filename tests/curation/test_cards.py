@@ -141,3 +141,19 @@ if __name__ == "__main__":
     FOLDER.mkdir(exist_ok=True)
     for card in CARDS:
         small(card()).quantize(16).save(FOLDER / f"{card.__name__}.png", optimize=True)
+
+
+@pytest.mark.parametrize("count", [7, 40])
+def test_a_card_has_rows_of_images_where_there_are_many(count: int) -> None:
+    colours = [f"#{40 + 5 * i:02x}{200 - 4 * i:02x}60" for i in range(count)]
+    data = [picture(200, 150, colour) for colour in colours]
+    question = asked(*data)
+    trace = Trace(question.question_id, steps(Point(40, 60)), "left", 1.0, "direct")
+    shown = {tuple(bytes.fromhex(colour[1:])) for colour in colours}
+    for drawn in (
+        draw_trace(trace, question, data),
+        draw_question("Which?", (), ("left",), (), (), data),
+    ):
+        card = Image.open(io.BytesIO(drawn)).convert("RGB")
+        seen = {colour for _, colour in card.getcolors(card.width * card.height) or []}
+        assert shown <= seen, "every image is on it"
