@@ -131,8 +131,11 @@ def _grade_text(question: Question, answer: str) -> Grade:
             return Grade(0.0, "not one of the choices")
         right = picked in _gold_choices(question.choices, question.answers)
         return Grade(float(right), "the right choice" if right else "another choice is right")
+    # Either side may name the variable that the other leaves out; `y = 5` is not `x = 5`.
     spellings = {answer, without_variable(answer)}
-    if any(same_text(said, gold) for said in spellings for gold in question.answers):
+    pairs = {(said, gold) for gold in question.answers for said in spellings}
+    pairs |= {(answer, without_variable(gold)) for gold in question.answers}
+    if any(same_text(said, gold) for said, gold in pairs):
         return Grade(1.0, "equals a gold answer")
     return Grade(0.0, "differs from every gold answer")
 

@@ -47,13 +47,31 @@ _QUOTES = "\"'`´‹›「」『』﹁﹂﹃﹄｢｣《》〈〉"
 _PAIRS = "\"\" '' `` ´´ ‹› 「」 『』 ﹁﹂ ﹃﹄ ｢｣ 《》 〈〉 ** __"
 _CLOSING = {pair[0]: pair[1] for pair in _PAIRS.split()}
 
-_NUMBER_WORDS = {
-    word: str(number)
-    for number, word in enumerate(
-        ("zero", "one", "two", "three", "four", "five", "six", "seven", "eight", "nine", "ten")
-    )
-} | {char: str(number) for number, char in enumerate("零一二三四五六七八九十")}  # fmt: skip
-_NUMBER_WORDS |= {"〇": "0", "两": "2", "兩": "2"}
+_ONES = (
+    "zero", "one", "two", "three", "four", "five", "six", "seven", "eight", "nine", "ten", "eleven",
+    "twelve", "thirteen", "fourteen", "fifteen", "sixteen", "seventeen", "eighteen", "nineteen",
+)  # fmt: skip
+_TENS = ("twenty", "thirty", "forty", "fifty", "sixty", "seventy", "eighty", "ninety")
+_HAN = "零一二三四五六七八九"
+
+
+def _number_words() -> dict[str, str]:
+    """Return the words of the numbers to a hundred, in English and in Chinese."""
+    found = {word: number for number, word in enumerate(_ONES)}
+    found |= {"one hundred": 100, "a hundred": 100, "hundred": 100, "一百": 100}
+    for tens, word in enumerate(_TENS, 2):
+        found[word] = 10 * tens
+        for ones in range(1, 10):
+            found[f"{word}-{_ONES[ones]}"] = found[f"{word} {_ONES[ones]}"] = 10 * tens + ones
+    for number in range(100):
+        tens, ones = divmod(number, 10)
+        before = "" if tens < 2 else _HAN[tens]
+        found[f"{before}十{_HAN[ones] if ones else ''}" if tens else _HAN[ones]] = number
+    found |= {"〇": 0, "两": 2, "兩": 2}
+    return {word: str(number) for word, number in found.items()}
+
+
+_NUMBER_WORDS = _number_words()
 
 # Commas, spaces and apostrophes only where thousands are: `1,2` is two numbers, not twelve. The
 # second form is the Indian one, `12,34,567`.

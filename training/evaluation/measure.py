@@ -49,7 +49,7 @@ from warehouse.tables.delta import commit_traces, insert_new, record_run
 from warehouse.tables.rows import behavior_rows, read_image, read_objects, trace_rows
 from warehouse.tables.schema import Row
 
-VERSION = 4
+VERSION = 5
 """Raise it when a response is parsed or graded differently: evaluations are made anew then."""
 MAKER = f"evaluate/{VERSION}"
 _QUESTIONS_COMMITTED_TOGETHER = 2000
