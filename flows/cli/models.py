@@ -59,7 +59,7 @@ def show(model: Model, home: Home = None) -> None:
     row = require_model(warehouse, model)
     recipe = json.loads(row["recipe"])
     print(row["model_id"])
-    print(f"trained {row['created_at']:%Y-%m-%d %H:%M} from {row['base']}")
+    print(f"trained {row['created_at']:%Y-%m-%d %H:%M} UTC from {row['base']}")
     print(f"on {row['dataset'] or 'questions of a task'}, by {recipe.get('kind', '?')}")
     for name, value in json.loads(row["metrics"] or "{}").items():
         if isinstance(value, int | float):
@@ -141,7 +141,7 @@ def report(task: Task, cycle: Number = None, home: Home = None) -> None:
 
 def _line(row: dict[str, object]) -> str:
     return (
-        f"{row['promotion_id']}  {row.get('created_at') or datetime.now(UTC):%Y-%m-%d %H:%M}  "
+        f"{row['promotion_id']}  {row.get('created_at') or datetime.now(UTC):%Y-%m-%d %H:%M} UTC  "
         f"{row['outcome'] or ('promoted' if row['promoted'] else 'refused')}  "
         f"{'to ' * bool(row['outcome'] == 'rolled_back' and row['promoted'])}{row['model_id']}  "
         f"by {row['decided_by']}: {row['reason']}"

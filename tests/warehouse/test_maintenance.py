@@ -161,6 +161,8 @@ def test_compacting_changes_no_row_and_keeps_what_a_published_statement_read(
     assert (done["steps"].before, done["steps"].after) == (3, 1)
     assert done["steps"].removed == 0  # a@v1 was cut from them
     assert done["behaviors"].removed == 3  # no version needs these
+    again = {each.table: each for each in compact(warehouse, keep_days=0)}
+    assert again["behaviors"].removed == 0, "what an earlier one removed is not told again"
     for name in tables:
         assert query(warehouse, f"FROM {name} ORDER BY ALL").to_pylist() == before[name]
     assert wrong(warehouse) == []

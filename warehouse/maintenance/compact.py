@@ -83,7 +83,7 @@ def compact(warehouse: Warehouse, keep_days: float = 7.0, *, sort: bool = False)
         rewrite(warehouse, name, partial(_merge, sorted_by=sorted_by))
         note_commits(warehouse, name)
         delta = open_table(warehouse, name) or delta
-        removed = _remove(delta, needed.get(name, set()), keep_days)
+        removed = _remove(warehouse, delta, name, needed.get(name, set()), keep_days)
         delta = open_table(warehouse, name) or delta
         delta.create_checkpoint()  # the log in one file: every query opens its tables sooner
         compacted.append(Compacted(name, before, len(delta.file_uris()), removed))
@@ -113,7 +113,11 @@ def _merge(delta: DeltaTable, sorted_by: str | None) -> None:
         delta.optimize.compact(**options)
 
 
-def _remove(delta: DeltaTable, needed: set[int], keep_days: float) -> int:
+def _remove(
+    warehouse: Warehouse, delta: DeltaTable, name: str, needed: set[int], keep_days: float
+) -> int:
+    """Remove a table's old files; return how many there were. Delta names those it removed
+    earlier as well, for as long as its log does."""
     options: dict[str, Any] = {
         "retention_hours": round(24 * keep_days),
         "enforce_retention_duration": False,  # our rule keeps more than Delta's would
@@ -122,4 +126,7 @@ def _remove(delta: DeltaTable, needed: set[int], keep_days: float) -> int:
         # What a killed writer left is in no log. A day is more than any commit takes.
         "full": keep_days >= 1,
     }
-    return len(delta.vacuum(**options))
+    before = set(warehouse.objects.keys(f"tables/{name}"))
+    delta.vacuum(**options)
+    gone = before.difference(warehouse.objects.keys(f"tables/{name}"))
+    return sum(key.endswith(".parquet") for key in gone)
