@@ -21,7 +21,7 @@ from dataclasses import dataclass
 import regex
 
 from curation.grading.formulas import unwrap
-from curation.grading.normalize import bare, normalize_spaces
+from curation.grading.normalize import bare, fold, normalize_spaces
 
 NO_ARGUMENT = frozenset({"new_tab", "close_tab", "go_back", "go_forward"})
 DIRECTIONS = frozenset({"up", "down"})
@@ -32,7 +32,6 @@ _TYPING = frozenset({"type", "upload"})
 _ACTION = regex.compile(r"(\w+)\s*(.*)", regex.DOTALL)
 _TYPED = regex.compile(r"\[\s*(\d+)\s*\]\s*\[(.*?)\](?:\s*\[\s*([01])\s*\])?", regex.DOTALL)
 _ONE = regex.compile(r"\[(.*)\]", regex.DOTALL)
-_WIDE = str.maketrans("［］", "[]")
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,7 +46,7 @@ class Action:
 
 def parse_action(text: str) -> Action | None:
     """Parse the action that a text is; None when it is none, or holds more than one."""
-    match = _ACTION.fullmatch(bare(unwrap(bare(text)).translate(_WIDE)))
+    match = _ACTION.fullmatch(bare(unwrap(bare(fold(text)))))
     if match is None:
         return None
     name, rest = match[1].casefold(), match[2].strip()

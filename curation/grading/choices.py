@@ -29,6 +29,9 @@ _LETTERED = regex.compile(
 _LETTER_BEHIND = regex.compile(
     r"(?P<text>.*\S)\s*[(\[【〔]\s*(?P<letter>[A-Za-z])\s*[)\]】〕]", regex.DOTALL
 )
+# A dash right before a number, and apart from the letter.
+_SIGNED = regex.compile(r"(?:[^\w\s-]\s*|\s)-$")
+_EMPHASIS = regex.compile(r"(?:\*{1,3}|_{1,3}|`)$")
 _BRACKETS = {pair[0]: pair[1] for pair in ["()", "[]", "{}", "<>", "【】", "〔〕"]}
 
 
@@ -63,17 +66,30 @@ def _by_letter(choices: Sequence[str], text: str) -> int | None:
     letter = match["letter"].upper()
     index, rest = ord(letter) - ord("A"), (match["text"] or "").strip()
     if rest and normalize(rest) != letter.lower():
-        # A dash in between may be the sign of the number behind it.
-        said = [rest, f"-{rest}"] if plain[: -len(rest)].rstrip().endswith("-") else [rest]
         named = index < len(choices) and any(
             _by_text(choices, one) == index or normalize(one) == normalize(choices[index])
-            for one in said
+            for one in _said_behind(plain, rest)
         )
         return index if named else None
     letters = [fold(choice).strip().upper() for choice in choices]
     if all(len(one) == 1 and one.isalpha() for one in letters) and letter in letters:
         return letters.index(letter) if letters.count(letter) == 1 else None
     return index if index < len(choices) else None
+
+
+def _said_behind(plain: str, rest: str) -> list[str]:
+    """Return what may be said behind a letter: `rest`, with the sign or emphasis before it."""
+    if not plain.endswith(rest):
+        return [rest]
+    before = plain[: -len(rest)]
+    if rest[0].isdecimal() and _SIGNED.search(before):
+        return [f"-{rest}"]
+    # `A-2` and `A - 2` say either.
+    said = [rest, f"-{rest}"] if before.rstrip().endswith("-") else [rest]
+    emphasis = _EMPHASIS.search(before)
+    if emphasis and rest.endswith(emphasis[0]):
+        said.append(rest.removesuffix(emphasis[0]).strip())
+    return said
 
 
 def _without_labels(choices: Sequence[str]) -> list[str]:

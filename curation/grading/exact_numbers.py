@@ -15,11 +15,12 @@ from __future__ import annotations
 from collections.abc import Iterable
 from dataclasses import dataclass
 from fractions import Fraction
+from math import gcd
 
 import regex
 
-from curation.grading.formulas import spelling, without_brackets
-from curation.grading.normalize import PLAIN_NUMBER, plain_number
+from curation.grading.formulas import spelling, unwrap, without_brackets
+from curation.grading.normalize import PLAIN_NUMBER, fold, plain_number
 
 _NUMBER = PLAIN_NUMBER.pattern
 _FRACTION = regex.compile(rf"([+-]?)\(\(({_NUMBER})\)/\(({_NUMBER})\)\)")
@@ -29,6 +30,8 @@ _SCIENTIFIC = regex.compile(
     rf"(?:({_NUMBER})\*)?10\^\(([+-]?\d{{1,2}})\)|({_NUMBER})e([+-]?\d{{1,2}})"
 )
 _RATIO = regex.compile(r"(\d+):(\d+)")
+_DATE = regex.compile(r"\d{1,4}\s*([-/.])\s*\d{1,2}\s*\1\s*\d{1,4}|0\d/\d+|\d+/0\d+")
+"""A date, by its day and month as well: no quotient, no difference."""
 
 MONEY = frozenset("$€£¥₹₩₽฿₫₺₴₦₱₪₡₲₵₸¢")
 DEGREES = "°"
@@ -47,7 +50,9 @@ _UNITS = _MONEY_NAMES | {
     "%": "%", "percent": "%", "per cent": "%", "pct": "%", "degrees": DEGREES, "degree": DEGREES,
     "deg": DEGREES, DEGREES: DEGREES, "度": DEGREES, **{sign: sign for sign in MONEY}, **_UNNAMED,
 }  # fmt: skip
-_LEFT_TO_THE_QUESTION = {*MONEY, DEGREES, *_UNNAMED.values()}
+UNSAID_UNITS = frozenset({DEGREES, *_UNNAMED.values()})
+"""Units that may be said or left out."""
+_LEFT_TO_THE_QUESTION = MONEY | UNSAID_UNITS
 
 
 def _any_of(words: Iterable[str]) -> str:
@@ -99,7 +104,7 @@ def same_quantity(answer: str, gold: str) -> bool:
         return True
     if wanted.unit == "":
         return said.unit in _LEFT_TO_THE_QUESTION
-    return said.unit == "" and wanted.unit not in MONEY and wanted.unit in _LEFT_TO_THE_QUESTION
+    return said.unit == "" and wanted.unit in UNSAID_UNITS
 
 
 def same_items(answer: str, gold: str) -> bool:
@@ -129,13 +134,27 @@ def _items(text: str) -> tuple[str, list[str]] | None:
 
 
 def _same_ratio(answer: str, gold: str) -> bool:
-    """`1:2` is also written as the fraction 1/2, and the other way round; 10:20 is another text."""
+    """`1:2` is also written as the fraction 1/2, and the other way round; 10:20 is another text,
+    and 10:30 is a time."""
     texts = [without_brackets(spelling(text)) for text in (answer, gold)]
     ratios = [match for text in texts if (match := _RATIO.fullmatch(text))]
     parts = [number for text in texts if "/" in text and (number := _number(text)) is not None]
-    if len(ratios) != 1 or len(parts) != 1 or not int(ratios[0][2]):
+    if len(ratios) != 1 or len(parts) != 1 or _is_time(*ratios[0].groups()):
         return False
-    return Fraction(int(ratios[0][1]), int(ratios[0][2])) == parts[0]
+    first, second = map(int, ratios[0].groups())
+    return second != 0 and Fraction(first, second) == parts[0]
+
+
+def _is_time(hours: str, minutes: str) -> bool:
+    """Return whether a ratio is a time of day: it has minutes, and is not in lowest terms."""
+    if len(minutes) != 2 or int(minutes) > 59 or int(hours) > 24:
+        return False
+    return minutes[0] == "0" or gcd(int(hours), int(minutes)) > 1
+
+
+def is_date(text: str) -> bool:
+    """Return whether a text is a date in numbers, `2024-01-05`, which no arithmetic is."""
+    return _DATE.fullmatch(fold(unwrap(text))) is not None
 
 
 def _number(text: str) -> Fraction | None:
@@ -145,7 +164,7 @@ def _number(text: str) -> Fraction | None:
         return None
     if match := _FRACTION.fullmatch(text):
         return _divided(match[2], match[3], match[1])
-    if match := _SLASH.fullmatch(text):
+    if (match := _SLASH.fullmatch(text)) and not _DATE.fullmatch(text):
         return _divided(match[1], match[2])
     if match := _MIXED.fullmatch(text):
         whole, (over, under) = int(match[2]), [part for part in match.groups()[2:] if part]

@@ -15,8 +15,9 @@ from math import isqrt
 
 import regex
 
-from curation.grading.exact_numbers import number_in
-from curation.grading.formulas import spelling
+from curation.grading.exact_numbers import is_date, number_in
+from curation.grading.formulas import spelling, unwrap, without_brackets
+from curation.grading.normalize import fold
 
 Value = Fraction | Decimal
 """Exact where it is rational, else to `_DIGITS` digits."""
@@ -27,8 +28,11 @@ _PI = Decimal(
     "3.14159265358979323846264338327950288419716939937510582097494459230781640628620899862803"
 )
 _TOKEN = regex.compile(r"\d+(?:\.\d+)?|\.\d+|[π√()+\-*/^]")
-_RANGE = regex.compile(r"\d+(?:\.\d+)?\s*[-–—]\s*\d+(?:\.\d+)?")
+_N = r"\d+(?:\.\d+)?"
+_RANGE = regex.compile(rf"{_N}\s*-\s*{_N}")
 """A score or a range, `2-1`, which says more than its difference."""
+_SIZE = regex.compile(rf"{_N}(?:\s*(?:×|\\times)\s*{_N})+")
+"""Two or three sides, `10×20`, which say more than their product."""
 _LONGEST_FORMULA, _MOST_BITS, _DEEPEST = 160, 40_000, 30
 
 
@@ -40,7 +44,7 @@ def same_value(answer: str, gold: str) -> bool:
     """
     number = number_in(answer)
     if number is not None:
-        return not _RANGE.fullmatch(gold.strip()) and value_in(gold) == number
+        return not _is_several(gold) and value_in(gold) == number
     said = value_in(answer)
     if not isinstance(said, Decimal):
         return False
@@ -48,6 +52,12 @@ def same_value(answer: str, gold: str) -> bool:
     return isinstance(wanted, Decimal) and abs(said - wanted) <= _NEAR * max(
         Decimal(1), abs(wanted)
     )
+
+
+def _is_several(text: str) -> bool:
+    """Return whether a text is a date, a range or a size: several numbers, and no arithmetic."""
+    text = without_brackets(fold(unwrap(text)))
+    return is_date(text) or any(kind.fullmatch(text) for kind in (_RANGE, _SIZE))
 
 
 def value_in(text: str) -> Value | None:

@@ -13,14 +13,18 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
+from decimal import Decimal
 from functools import lru_cache
 
+from curation.filters.words import words_of
 from curation.grading.actions import Action, parse_action, same_action
 from curation.grading.choices import choice_index
 from curation.grading.equality import same_text
-from curation.grading.formulas import unwrap
-from curation.grading.lead_ins import without_variable
-from curation.grading.normalize import normalize
+from curation.grading.exact_numbers import UNSAID_UNITS, quantity_in
+from curation.grading.formula_values import value_in
+from curation.grading.formulas import spelling, unwrap, without_brackets
+from curation.grading.lead_ins import without_lead_in, without_variable
+from curation.grading.normalize import LONGEST, normalize
 from mcts.coordinates import DECIMALS
 from mcts.data import AnswerKind, Box, Grade, Point, Question
 from mcts.parsing import sole_point
@@ -79,10 +83,58 @@ def answers_in_kind(question: Question, answer: str | None) -> bool:
     return _answer_point(question, answer) is not None
 
 
+def is_wrong_in_content(question: Question, answer: str | None) -> bool:
+    """Return whether an answer that the grader gave no full marks says something else than a gold
+    answer, and does not only miss the form.
+
+    What is no answer of the question's kind says nothing; a free answer in more words than a gold
+    one, which stands in it, may mean that.
+    """
+    if answer is None or not answers_in_kind(question, answer):
+        return False
+    if question.answer_kind is not AnswerKind.TEXT or question.choices:
+        return True
+    said = _plain_words(answer)
+    return not any(_stands_in(_plain_words(gold), said) for gold in question.answers)
+
+
+def _plain_words(text: str) -> list[str]:
+    return [normalize(word) for word in words_of(unwrap(without_variable(text)))]
+
+
+def _stands_in(words: Sequence[str], said: Sequence[str]) -> bool:
+    n = len(words)
+    return 0 < n < len(said) and any(said[i : i + n] == words for i in range(len(said) - n + 1))
+
+
 def vote_of(question: Question, answer: str) -> str:
-    """Return a text that is the same for answers that say the same: the choice, else the words."""
-    index = choice_of(question, answer) if question.choices else None
-    return normalize(unwrap(answer)) if index is None else f"choice {index}"
+    """Return a text that is the same for answers that say the same: the choice, the action, the
+    number, else the words.
+
+    Two answers have one vote where the grader takes one for the other, whatever the gold answer.
+    """
+    if question.choices and (index := choice_of(question, answer)) is not None:
+        return f"choice {index}"
+    if question.answer_kind is AnswerKind.ACTION and (action := parse_action(answer)):
+        said = [normal_answer(part) for part in action.arguments]
+        return " ".join([action.name, *(f"[{part}]" for part in said)])
+    return normal_answer(answer)
+
+
+@lru_cache(maxsize=1 << 14)
+def normal_answer(answer: str) -> str:
+    """Return a free answer in its normal form: a number without what the question leaves open,
+    else the words, without what announces them."""
+    text = without_variable(without_lead_in(answer))
+    words = normalize(unwrap(text))
+    if len(text) > LONGEST:
+        return words
+    if (quantity := quantity_in(words)) is not None:
+        unit = "" if quantity.unit in UNSAID_UNITS else quantity.unit
+        return f"{quantity.number}{unit}"
+    if isinstance(value := value_in(text), Decimal):
+        return f"{value:.40f}"
+    return without_brackets(spelling(text))
 
 
 def votes_of(question: Question, answers: Sequence[str]) -> list[tuple[str, int]]:
@@ -96,8 +148,9 @@ def votes_of(question: Question, answers: Sequence[str]) -> list[tuple[str, int]
         return votes
     told = [_answer_point(question, answer) for answer in answers]
     left = {i: point for i, point in enumerate(told) if point is not None}
+    near = {i: _near(question, point, left) for i, point in left.items()}
     while left:
-        near = {i: _near(question, point, left) for i, point in left.items()}
+        near = {i: {j: away for j, away in near[i].items() if j in left} for i in left}
         ranks = {
             (-len(near[i]), math.fsum(near[i].values()), point.image, point.x, point.y, i)
             for i, point in left.items()
@@ -131,13 +184,20 @@ def _grade_text(question: Question, answer: str) -> Grade:
             return Grade(0.0, "not one of the choices")
         right = picked in _gold_choices(question.choices, question.answers)
         return Grade(float(right), "the right choice" if right else "another choice is right")
-    # Either side may name the variable that the other leaves out; `y = 5` is not `x = 5`.
-    spellings = {answer, without_variable(answer)}
-    pairs = {(said, gold) for gold in question.answers for said in spellings}
-    pairs |= {(answer, without_variable(gold)) for gold in question.answers}
-    if any(same_text(said, gold) for said, gold in pairs):
+    if any(_same_free(answer, gold) for gold in question.answers):
         return Grade(1.0, "equals a gold answer")
     return Grade(0.0, "differs from every gold answer")
+
+
+def _same_free(answer: str, gold: str) -> bool:
+    """Return whether a free answer is a gold one; either may name the variable, `x = 12`."""
+    if same_text(answer, gold):
+        return True
+    value = without_variable(answer)
+    if value != answer:
+        return same_text(value, gold)
+    wanted = without_variable(gold)
+    return wanted != gold and quantity_in(wanted) is not None and same_text(answer, wanted)
 
 
 def _answer_point(question: Question, answer: str) -> Point | None:

@@ -48,26 +48,27 @@ _PAIRS = "\"\" '' `` ´´ ‹› 「」 『』 ﹁﹂ ﹃﹄ ｢｣ 《》 〈�
 _CLOSING = {pair[0]: pair[1] for pair in _PAIRS.split()}
 
 _ONES = (
-    "zero", "one", "two", "three", "four", "five", "six", "seven", "eight", "nine", "ten", "eleven",
-    "twelve", "thirteen", "fourteen", "fifteen", "sixteen", "seventeen", "eighteen", "nineteen",
+    "zero", "one", "two", "three", "four", "five", "six", "seven", "eight", "nine", "ten",
+    "eleven", "twelve", "thirteen", "fourteen", "fifteen", "sixteen", "seventeen", "eighteen",
+    "nineteen",
 )  # fmt: skip
 _TENS = ("twenty", "thirty", "forty", "fifty", "sixty", "seventy", "eighty", "ninety")
 _HAN = "零一二三四五六七八九"
 
 
 def _number_words() -> dict[str, str]:
-    """Return the words of the numbers to a hundred, in English and in Chinese."""
-    found = {word: number for number, word in enumerate(_ONES)}
-    found |= {"one hundred": 100, "a hundred": 100, "hundred": 100, "一百": 100}
+    """Return the words for the numbers up to a hundred, in English and Chinese."""
+    found = dict(zip([*_ONES, *_HAN], [*range(20), *range(10)], strict=True))
+    found |= {"〇": 0, "两": 2, "兩": 2, "hundred": 100, "a hundred": 100, "one hundred": 100}
+    found |= {"百": 100, "一百": 100}
     for tens, word in enumerate(_TENS, 2):
         found[word] = 10 * tens
-        for ones in range(1, 10):
-            found[f"{word}-{_ONES[ones]}"] = found[f"{word} {_ONES[ones]}"] = 10 * tens + ones
-    for number in range(100):
-        tens, ones = divmod(number, 10)
-        before = "" if tens < 2 else _HAN[tens]
-        found[f"{before}十{_HAN[ones] if ones else ''}" if tens else _HAN[ones]] = number
-    found |= {"〇": 0, "两": 2, "兩": 2}
+        for one in range(1, 10):
+            for between in "- ":
+                found[f"{word}{between}{_ONES[one]}"] = 10 * tens + one
+    for number in range(10, 100):
+        tens, one = divmod(number, 10)
+        found[f"{_HAN[tens] if tens > 1 else ''}十{_HAN[one] if one else ''}"] = number
     return {word: str(number) for word, number in found.items()}
 
 

@@ -11,7 +11,14 @@ from hypothesis import strategies as st
 from curation.grading.actions import parse_action
 from curation.grading.choices import choice_index
 from curation.grading.equality import same_text
-from curation.grading.grade import answers_in_kind, grade, in_box, vote_of, votes_of
+from curation.grading.grade import (
+    answers_in_kind,
+    grade,
+    in_box,
+    is_wrong_in_content,
+    vote_of,
+    votes_of,
+)
 from curation.scores.benchmark_metrics import METRICS
 from mcts.data import AnswerKind, Box, Image, Point, Question
 from tests.support import official_graders as official
@@ -408,6 +415,15 @@ def test_answers_that_say_the_same_have_one_vote() -> None:
     assert {vote_of(about, text) for text in ("left", "(A)", "A.", "Left。")} == {"choice 0"}
     assert vote_of(about, "neither.") == vote_of(about, "Neither") == "neither"
     assert vote_of(question("12"), "$12$") == vote_of(question("12"), "12.0") == "12"
+    same = ("2", "two", "2.0", "**2**", "Answer: two", "x = 2", "2 units", "4/2")
+    assert {vote_of(question("2"), text) for text in same} == {"2"}
+    assert {vote_of(question("2"), text) for text in ("$2", "2 dollars", "$2.00")} == {"2$"}
+    about = question("two", choices=("one", "two"))
+    assert {vote_of(about, text) for text in ("2", "two", "B. two", "B")} == {"choice 1"}
+    about = question("click [7]", kind=AnswerKind.ACTION)
+    assert vote_of(about, "click [7].") == vote_of(about, "`Click [ 7 ]`") == "click [7]"
+    assert vote_of(question("√8"), "√8") == vote_of(question("√8"), r"$2\sqrt{2}$")
+    assert len({vote_of(question("?"), text) for text in ("2+7", "9", "2%", "-2", "2, 7")}) == 5
 
 
 def test_points_near_one_another_have_one_vote_in_any_order() -> None:
@@ -432,6 +448,86 @@ def test_points_near_one_another_have_one_vote_in_any_order() -> None:
         mixed = random.Random(seed).sample(answers, len(answers))
         assert set(map(frozenset, groups(mixed).values())) == set(map(frozenset, together.values()))
     assert votes_of(question("12"), ["$12$", "13", "12.0"]) == [("12", 0), ("13", 1), ("12", 2)]
+
+
+@pytest.mark.parametrize(
+    ("answer", "first", "second"),
+    [
+        ("A. -2", None, 0), ("A -2", None, 0), ("(A) -2", None, 0), ("A: -2", None, 0),
+        ("B. -2", 1, None), ("A. 2", 0, None), ("B. 2", None, 1), ("A-2", 0, 0), ("A - 2", 0, 0),
+    ],
+)  # fmt: skip
+def test_a_sign_behind_a_letter_belongs_to_the_number(
+    answer: str, first: int | None, second: int | None
+) -> None:
+    assert choice_index(("2", "-2"), answer) == first
+    assert choice_index(("-2", "2"), answer) == second
+
+
+@pytest.mark.parametrize(
+    "answer",
+    ["B. **dark blue**", "B: *dark blue*.", "(B) **dark blue**", "**B**. **dark blue**",
+     "B. `dark blue`", "B. __dark blue__", "Answer: B. **dark blue**"],
+)  # fmt: skip
+def test_an_options_text_may_be_set_apart_behind_its_letter(answer: str) -> None:
+    assert choice_index(("red", "dark blue"), answer) == 1
+    assert choice_index(("dark blue", "red"), answer) is None
+
+
+def test_curly_quotes_around_an_action_are_straight_ones() -> None:
+    assert parse_action("“click [7]”") == parse_action('"click [7]"') == parse_action("click [7]")
+    assert parse_action("stop [“red”]") == parse_action('stop ["red"]')
+
+
+@pytest.mark.parametrize(
+    ("gold", "answer"),
+    [
+        ("2024-01-05", "2018"), ("2024 - 1 - 10", "2013"), ("2024-01-05", "2018.0"),
+        ("10×20", "200"), (r"$10 \times 20$", "200"), ("2 × 3 × 4", "24"), ("10:30", "1/3"),
+        ("1/3", "10:30"), ("7:05", "7/5"), ("01/05", "1/5"), ("1/5", "01/05"), ("2-5", "-3"),
+        ("(2–5)", "-3"), ("10 − 20", "-10"),
+    ],
+)  # fmt: skip
+def test_dates_times_sizes_and_ranges_are_no_arithmetic(gold: str, answer: str) -> None:
+    assert score(gold, answer) == 0
+    assert score(gold, gold) == 1
+
+
+@pytest.mark.parametrize(
+    ("gold", "answer", "right"),
+    [
+        ("21", "twenty-one", 1), ("forty two", "42", 1), ("Ninety-Nine.", "99", 1),
+        ("11", "eleven", 1),
+        ("100", "one hundred", 1), ("100", "a hundred", 1), ("20", "二十", 1), ("35", "三十五", 1),
+        ("15", "十五", 1), ("20", "twenty-one", 0), ("2", "twenty", 0), ("21", "twentyone", 0),
+        ("x=5", "5", 1), ("$x = 5$", "five", 1), ("5", "x=5", 1), ("x=5", "x = 5", 1),
+        ("x=5", "y=5", 0), ("x=5", "6", 0), ("f=ma", "ma", 0), ("x=5", "$5", 1), ("x=$5", "5", 0),
+    ],
+)  # fmt: skip
+def test_numbers_in_words_and_behind_a_variable(gold: str, answer: str, right: int) -> None:
+    assert score(gold, answer) == right
+
+
+@pytest.mark.parametrize(
+    ("about", "answer", "wrong"),
+    [
+        (question("left", choices=("left", "right")), "right", True),
+        (question("left", choices=("left", "right")), "It is on the left side", False),
+        (question("left", choices=("left", "right")), None, False),
+        (question("red"), "blue", True), (question("red"), "The ball is red", False),
+        (question("5"), "6", True), (question("5"), "5 apples", False), (question("5"), "15", True),
+        (question("two"), "2 apples", False), (question("2"), "-2", True),
+        (question("12 cm"), "12 m", True), (question("红色"), "球是红色的", False),
+        (question("click [7]", kind=AnswerKind.ACTION), "click [8]", True),
+        (question("click [7]", kind=AnswerKind.ACTION), "I click [7] now", False),
+        (question("(1, 2)", kind=AnswerKind.BOX), "the lamp", False),
+        (question("(1, 2)", kind=AnswerKind.BOX), "(3, 4)", True),
+    ],
+)  # fmt: skip
+def test_what_only_misses_the_form_is_not_wrong_in_content(
+    about: Question, answer: str | None, wrong: bool
+) -> None:
+    assert is_wrong_in_content(about, answer) is wrong
 
 
 # ---- beside the official graders -----------------------------------------------------------------

@@ -14,7 +14,7 @@ from collections import Counter
 from collections.abc import Iterable, Sequence
 from dataclasses import asdict, dataclass, field
 
-from curation.grading.grade import vote_of
+from curation.grading.grade import votes_of
 from mcts.config import SearchConfig
 from mcts.journal.records import Record
 from mcts.teacher_policy import sample_id, storable
@@ -172,9 +172,10 @@ def response_rows(record: Record, model: str) -> list[Row]:
 def majority_answer(tree: Tree) -> str | None:
     """The answer most outcomes gave, the first met among equals: self-consistency over the tree.
 
-    Answers that say the same are one (`curation.grading.grade.vote_of`), as in an evaluation.
+    Answers that say the same are one (`curation.grading.grade.votes_of`), as in an evaluation.
     """
     answers = [answer for answer, _ in tree.outcomes()]
-    vote = {answer: vote_of(tree.question, answer) for answer in dict.fromkeys(answers)}
-    votes = Counter(vote[answer] for answer in answers)
-    return max(vote, key=lambda answer: votes[vote[answer]], default=None)
+    cast = votes_of(tree.question, answers)
+    votes = Counter(vote for vote, _ in cast)
+    speakers = (speaker for _, speaker in sorted(cast, key=lambda one: -votes[one[0]]))
+    return next((answers[speaker] for speaker in speakers), None)
