@@ -6,9 +6,9 @@ A *direct* chain is the path to one answer, right or wrong; filters decide later
 *corrected* chain walks a wrong attempt, says that it was wrong, and goes on with a right one
 (ViGoRL, section 3.2). The two attempts part at some node of the tree, so the wrong one may be the
 same node's other rollout, a sibling, or a branch that left much earlier; what they share is
-written once. An attempt is wrong by its answer: one that gave none, or none of the question's kind,
-may have reasoned well, and nothing turns back from it. Steps come out canonical: rendering a trace
-and parsing it gives the same steps.
+written once. An attempt whose answer only misses the form is none to turn back from: the student
+would learn to doubt what is right. Steps come out canonical: rendering a trace and parsing it gives
+the same steps.
 
 Trees that zoom give dialogues, whose words were written with the crops in view. A corrected one
 looks in the wrong place first: behind the turn back its crops have other numbers, and it is made
@@ -24,7 +24,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from itertools import takewhile
 
-from curation.grading.grade import answers_in_kind
+from curation.grading.grade import is_wrong_in_content
 from mcts.coordinates import CoordinateSpace, Frame
 from mcts.data import Origin, Step, Trace
 from mcts.parsing import THOUGHT_BREAK, points_in, split_steps
@@ -34,7 +34,10 @@ from mcts.zoom.observe import observe
 # Raise one with every change of what it makes: curation makes the traces of old trees anew then.
 MAKER = "linearize/3"
 ZOOM_MAKER = "linearize/7"
-"""Of trees that zoom, which are cut in another way; versions are their own."""
+"""Of trees that zoom: thoughts that tell what a crop shows stay apart, as the model wrote them;
+behind a wrong attempt numbers of crops are raised, not of what one shows, and no thought tells of a
+crop that is not the last one shown. Of all trees: what both attempts begin with is told once, and
+no answer that only misses the form is turned back from."""
 
 # How a chain says that its attempt was wrong; one is chosen by the chain's own content.
 TURNING_BACK = (
@@ -103,7 +106,7 @@ def linearize(tree: Tree, right: float = 1.0) -> list[Trace]:
         for end in ends
         if end.reward is not None
         and end.reward < right
-        and answers_in_kind(tree.question, end.answer)
+        and is_wrong_in_content(tree.question, end.answer)
     ]
     for end in ends:
         if end.reward is not None and end.reward >= right:

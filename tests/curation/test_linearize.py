@@ -65,6 +65,14 @@ def test_steps_that_two_rollouts_share_are_told_once():
     assert not [t for t in found if t.wrong_from and xs(t).count(300) > 1], "nothing was looked at"
 
 
+def test_nothing_is_turned_back_from_that_only_misses_the_form():
+    for missed in ("It is on the left", "left or so"):
+        script = {key: text.replace(">right<", f">{missed}<") for key, text in FORK.items()}
+        traces = linearize(grow(script, simulations=1, children=2))
+        assert {trace.kind for trace in traces} == {"direct"}
+        assert any(trace.reward == 0 for trace in traces)
+
+
 def test_a_tree_without_a_wrong_answer_has_nothing_to_correct():
     script = {key: text.replace("right", "left") for key, text in FORK.items()}
     assert {t.kind for t in linearize(grow(script, simulations=1, children=2))} == {"direct"}
