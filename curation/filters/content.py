@@ -8,8 +8,8 @@ arguments that returns a `ContentFilter`. Like those two it runs when a filter f
 because its package is installed.
 
 The rule looks for e-mail addresses, telephone numbers, payment cards (Luhn) and IBANs (mod 97) in
-the question, the thoughts and the answer. What is reserved for examples (example.com, 555-01xx)
-belongs to no person, and a coordinate is no telephone number.
+the question, its choices and gold answers, the thoughts and the answer. What is reserved for
+examples (example.com, 555-01xx) belongs to no person, and a coordinate is no telephone number.
 """
 
 from __future__ import annotations
@@ -70,16 +70,18 @@ def texts_of(trace: Trace, question: Question) -> list[tuple[str, str]]:
     """Return all texts in and about a trace: (where, the text)."""
     return [
         ("the question", question.text),
+        *((f"choice {i + 1}", choice) for i, choice in enumerate(question.choices)),
+        *(("a gold answer", gold) for gold in question.answers if gold not in question.choices),
         *((f"step {i + 1}", step.thought) for i, step in enumerate(trace.steps)),
         ("the answer", trace.answer or ""),
     ]
 
 
 class NoPersonalData(TraceFilter):
-    """No e-mail address, telephone number, payment card or IBAN is in its texts or its question."""
+    """No e-mail address, telephone number, payment card or IBAN is in its texts or its question's."""
 
     name = "no_personal_data"
-    maker = "rules/1"
+    maker = "rules/2"
     stage = CORPUS
     signs = SIGNS
     max_found: int = Field(

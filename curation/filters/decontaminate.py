@@ -25,6 +25,7 @@ from pydantic import Field
 from curation.filters import image_hash
 from curation.filters.base import CORPUS, Filter
 from curation.filters.words import amount, runs_of, words_of
+from mcts.data import AnswerKind
 
 
 class NotInEvaluation(Filter):
@@ -106,6 +107,9 @@ class ComparedQuestion:
     split: str
     text: str
     image_ids: tuple[str, ...]
+    choices: tuple[str, ...] = ()
+    kind: AnswerKind = AnswerKind.TEXT
+    """Of its answer; with the choices it says what an answer means."""
 
     @property
     def evaluates(self) -> bool:

@@ -6,10 +6,11 @@ A trace is about images, so two traces are compared when they are of one kind, g
 one answer, and are about the same images, or ones that look the same: two of one question, or of
 two questions about one image. The same words about another image are another example.
 
-What is compared is the canonical text: words without case, tags and punctuation, and each point as
-the cell it falls in, so that a pixel more or less makes no difference. Of a group of copies the
-best is kept: what the other filters keep before what they drop, then by trace id, which is a
-content hash. The order in which traces come plays no part.
+What is compared is the canonical text: words without case, tags and punctuation, and each point, of
+a zoom's call too, as the cell it falls in, so that a pixel more or less makes no difference. Nor
+does how the answer is spelled (`answer_key`). Of a group of copies the best is kept: what the other
+filters keep before what they drop, then by trace id, which is a content hash. The order in which
+traces come plays no part.
 """
 
 from __future__ import annotations
@@ -18,6 +19,7 @@ import re
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 from operator import attrgetter
 from typing import NamedTuple
 
@@ -27,13 +29,15 @@ from curation.filters.base import CORPUS, Filter
 from curation.filters.image_hash import SIMILAR_BITS
 from curation.filters.minhash import BANDS, ROWS, SEED, WIDTH, copies, shingles_of
 from curation.filters.words import words_of
-from mcts.data import Verdict
+from curation.grading.choices import choice_index
+from curation.grading.grade import normal_answer
+from mcts.data import AnswerKind, Verdict
 from mcts.parsing import replace_places
 from mcts.places.decide import Place
 
 THRESHOLD = 0.8
 CELLS = 32
-MAKER = "minhash/1"
+MAKER = "minhash/2"
 METHOD = f"{MAKER} {WIDTH}-words {BANDS}x{ROWS} seed {SEED} >= {THRESHOLD:g}, {CELLS} cells"
 
 
@@ -77,6 +81,11 @@ class NoNearCopy(CopyFilter):
 
 
 _TAG = re.compile(r"</?\w+>")
+_ANSWER = re.compile(r"<answer>.*?</answer>", re.DOTALL)
+_CALL = re.compile(r"<tool_call>.*?</tool_call>", re.DOTALL)
+_CALLED = re.compile(r'"(?:coordinate|bbox_2d)": \[([^\[\]]*)\]')
+_NUMBER = re.compile(r"-?\d+(?:\.\d+)?")
+_CALLED_IMAGE = re.compile(r'"image": (\d{1,6})')
 
 
 class Document(NamedTuple):
@@ -85,7 +94,7 @@ class Document(NamedTuple):
     trace_id: str
     kind: str
     answer: str
-    """The final answer, in lower case; empty if none was given."""
+    """The final answer, by its `answer_key`; empty if none was given."""
     images: tuple[str, ...]
     """Its question's images, each by the name of its group of images that look alike."""
     text: str
@@ -119,12 +128,60 @@ def canonical(text: str, sizes: Sequence[tuple[int, int]], cells: int = CELLS) -
         cells: cells along an image's longer side.
     """
 
+    if "<tool_call>" in text:
+        text = _CALL.sub(lambda call: _call_in_cells(call[0], sizes, cells), text)
+    text = _TAG.sub(" ", _ANSWER.sub(" ", text))
+    return " ".join(words_of(_in_cells(text, sizes, cells)))
+
+
+@lru_cache(maxsize=1 << 14)
+def answer_key(
+    answer: str,
+    choices: tuple[str, ...] = (),
+    kind: AnswerKind = AnswerKind.TEXT,
+    sizes: tuple[tuple[int, int], ...] = (),
+    cells: int = CELLS,
+) -> str:
+    """Return what answers that say the same have in common: the text of the choice that one names,
+    the cells of a place, else the normal form.
+
+    Args:
+        choices: those of the question; a letter alone says nothing beside another question.
+        kind: only an answer that is asked to be a place is one.
+        sizes: width and height of each of the question's images, pixels.
+    """
+    if (index := choice_index(choices, answer)) is not None:
+        return normal_answer(choices[index])
+    if kind in (AnswerKind.BOX, AnswerKind.POINT):
+        return " ".join(_in_cells(answer.casefold(), sizes, cells).split())
+    return normal_answer(answer)
+
+
+def _in_cells(text: str, sizes: Sequence[tuple[int, int]], cells: int) -> str:
     def cell(place: Place) -> str:
         side = max(sizes[place.image]) if 0 <= place.image < len(sizes) else cells
-        x, y = int(place.x * cells // side), int(place.y * cells // side)
-        return f" @{place.image}:{x}:{y} "
+        return _cell(place.x, place.y, place.image, side, cells)
 
-    return " ".join(words_of(replace_places(_TAG.sub(" ", text), cell)))
+    return replace_places(text, cell)
+
+
+def _cell(x: float, y: float, image: int, side: int, cells: int) -> str:
+    return f" @{image}:{int(x * cells // side)}:{int(y * cells // side)} "
+
+
+def _call_in_cells(call: str, sizes: Sequence[tuple[int, int]], cells: int) -> str:
+    """Rewrite the numbers of a zoom's call by cells; those of a crop are about as fine as those of
+    the first image."""
+    named = _CALLED_IMAGE.search(call)
+    view = int(named[1]) - 1 if named else 0
+    side = max(sizes[view] if 0 <= view < len(sizes) else sizes[0]) if sizes else cells
+
+    def in_cells(told: re.Match[str]) -> str:
+        numbers = list(map(float, _NUMBER.findall(told[1])))
+        pairs = zip(numbers[::2], numbers[1::2], strict=False)
+        return "".join(_cell(x, y, view, side, cells) for x, y in pairs)
+
+    return _CALLED.sub(in_cells, call)
 
 
 def find_copies(documents: Sequence[Document], near: NoNearCopy | None = None) -> dict[str, Copy]:

@@ -2,6 +2,7 @@
 
 import random
 import re
+from dataclasses import replace
 
 import duckdb
 import pytest
@@ -259,5 +260,8 @@ def test_the_reason_says_where_and_never_repeats_the_datum():
     verdict = NoPersonalData().apply(trace, QUESTION, Context())
     assert (verdict.filter, verdict.keep, verdict.score) == ("no_personal_data", False, 1.0)
     assert verdict.reason == "step 2 holds an e-mail address"
+    choices = replace(QUESTION, choices=("max@uni-bonn.de", "left"), answers=("jane@acme.org",))
+    asked = NoPersonalData().apply(replace(trace, steps=steps[:1]), choices, Context())
+    assert (asked.reason, asked.score) == ("choice 1 holds an e-mail address", 2.0)
     harmless = Trace("q", steps[:1], "left", 1, "direct")
     assert NoPersonalData().apply(harmless, QUESTION, Context()).keep

@@ -2,6 +2,7 @@
 
 import hashlib
 import io
+import json
 import random
 from itertools import combinations
 
@@ -13,10 +14,11 @@ from hypothesis import strategies as st
 from PIL import Image
 
 from curation.filters import image_hash, minhash
-from curation.filters.dedup import Document, canonical, find_copies
+from curation.filters.dedup import Document, answer_key, canonical, find_copies
 from curation.filters.minhash import BANDS, ROWS, copies, jaccard, shingles, shingles_of, signatures
 from curation.filters.union_find import UnionFind
 from curation.filters.words import words_of
+from mcts.data import AnswerKind
 from warehouse.sources import find_task
 
 WORDS = [f"word{i}" for i in range(500)]
@@ -165,6 +167,34 @@ def test_a_point_a_pixel_away_is_the_same_place_and_one_far_away_is_not():
     assert here != canonical("<think>The cup at (300, 82).</think><answer>left</answer>", size)
     second = canonical("At (100, 81.5) in image 2.", size)
     assert second == "at @1:16:13" and "@0:5:4" in here.split()
+
+
+def test_how_an_answer_is_spelled_makes_no_other_trace():
+    size = ((640, 480),)
+    said = canonical("<think>The cup (1, 2).</think>\n<answer>Left</answer>", size)
+    assert said == canonical("<think>The cup (1, 2).</think><answer>(A) left</answer>", size)
+    choices = ("left", "right")
+    assert {answer_key(text, choices) for text in ("Left.", "(A) left", "A", "left")} == {"left"}
+    assert answer_key("A", choices) != answer_key("A", choices[::-1]) == "right"
+    assert answer_key("two") == answer_key("$2$") == "2" != answer_key("3")
+    here = answer_key("(100, 81.5)", (), AnswerKind.BOX, size)
+    assert here == answer_key("(101.2, 82)", (), AnswerKind.BOX, size) == "@0:5:4"
+    assert here != answer_key("(300, 82)", (), AnswerKind.BOX, size)
+    assert answer_key("(3, 4)") != answer_key("(5, 6)"), "a free answer is no place"
+
+
+def test_a_call_a_pixel_away_is_the_same_call_and_one_far_away_is_not():
+    def calling(arguments):
+        call = json.dumps({"name": "search_coordinate", "arguments": arguments})
+        return canonical(f"<think>A sign.</think>\n<tool_call>{call}</tool_call>", [(640, 480)])
+
+    here = calling({"coordinate": [100, 81.5]})
+    assert here == calling({"coordinate": [101.2, 82]}) and "@0:5:4" in here.split()
+    assert here != calling({"coordinate": [300, 82]})
+    assert here != calling({"coordinate": [100, 81.5], "image": 2})
+    box = calling({"bbox_2d": [10, 20, 100, 200], "label": "sign"})
+    assert box == calling({"bbox_2d": [10.4, 21, 101, 201], "label": "sign"})
+    assert box != calling({"bbox_2d": [10, 20, 300, 200], "label": "sign"})
 
 
 # ---- images -------------------------------------------------------------------------------

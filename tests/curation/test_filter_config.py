@@ -127,7 +127,7 @@ def test_decontamination_is_stricter_or_looser_by_its_values():
 
 
 def test_the_default_filters_record_what_they_always_did():
-    copies_method = "minhash/1 3-words 20x6 seed 1 >= 0.8, 32 cells"
+    copies_method = "minhash/2 3-words 20x6 seed 1 >= 0.8, 32 cells"
     assert [(one.name, one.stage, one.method) for one in DEFAULT_FILTERS] == [
         ("right_answer", None, "rules/3"),
         ("well_formed", None, "rules/3"),
@@ -135,7 +135,7 @@ def test_the_default_filters_record_what_they_always_did():
         ("inside_image", None, "rules/3"),
         ("no_repeated_point", None, "rules/3"),
         ("points_on_their_objects", None, "rules/3"),
-        ("no_personal_data", "corpus", "rules/1"),
+        ("no_personal_data", "corpus", "rules/2"),
         (
             "not_in_evaluation",
             "corpus",
@@ -152,7 +152,7 @@ def test_a_method_says_which_values_are_not_the_default():
     assert NoRepeatedPoint(min_distance=0.02).method == "rules/3 min_distance=0.02"
     assert NoRepeatedPoint(min_distance=0.01).method == "rules/3"
     assert dedup.NoNearCopy(cells=16, min_similarity=0.9).method == (
-        "minhash/1 cells=16 min_similarity=0.9"
+        "minhash/2 cells=16 min_similarity=0.9"
     )
     assert WellFormed(ignored_problems=["a b", "c"]).method == "rules/3 ignored_problems=a_b,c"
 

@@ -123,10 +123,19 @@ def test_copies_are_dropped_once_with_the_trace_they_copy(filled):
         assert verdict["other"] == left and left in verdict["reason"]
         exact = {trace_id, left} == set(ids[:2])
         assert name == ("no_exact_copy" if exact else "no_near_copy")
-        assert "minhash/1" in verdict["method"]
+        assert "minhash/2" in verdict["method"]
     funnel = {r["filter"]: r for r in query(warehouse, "FROM verdict_funnel").to_pylist()}
     assert sum(funnel[name]["dropped"] for name in ("no_exact_copy", "no_near_copy")) == 2
     assert funnel["right_answer"]["dropped"] == 1
+
+
+def test_how_its_answer_is_spelled_makes_no_other_trace_of_a_copy(filled):
+    warehouse, (one, *_) = filled
+    first = traced(one, *SAYINGS)
+    ids = commit(warehouse, one, first, replace(first, answer="(A) Left."))
+    corpus(warehouse)
+    ((trace_id, name),) = dropped(warehouse)
+    assert trace_id in ids and name == "no_exact_copy"
 
 
 def test_what_an_evaluation_set_knows_is_dropped_with_the_question_and_the_way(filled, tmp_path):
@@ -197,6 +206,10 @@ def test_only_traces_with_signs_of_personal_data_are_read_whole(filled, tmp_path
         traced(two, SAYINGS[1], answer="jane@acme.org"),
     )
     found += commit(warehouse, signed, traced(signed, SAYINGS[2]))
+    options = [row(5, scene(5), question="Whose card?", answers=["left", "jane@acme.org"])]
+    import_questions(warehouse, "sat2", sat2(tmp_path / "options.parquet", options), split="train")
+    (optional,) = (q for q in read_questions(warehouse) if q.text == "Whose card?")
+    found += commit(warehouse, optional, traced(optional, SAYINGS[0]))
     read = {}
     parts = corpus_parts.read_parts
 
@@ -212,7 +225,7 @@ def test_only_traces_with_signs_of_personal_data_are_read_whole(filled, tmp_path
     sql = "FROM latest_verdicts WHERE filter = 'no_personal_data' AND keep"
     rows = query(warehouse, sql).to_pylist()
     assert {(r["trace_id"], r["reason"], r["score"], r["method"]) for r in rows} == {
-        (trace_id, "", 0.0, "rules/1") for trace_id in plain
+        (trace_id, "", 0.0, "rules/2") for trace_id in plain
     }
 
 

@@ -108,7 +108,8 @@ def _load_round(
     con.register("_wanted", pa.table(names))
     con.execute(
         "CREATE OR REPLACE TEMP TABLE part_questions AS SELECT question_id, task, split, text, "
-        "image_ids, part FROM questions JOIN _wanted USING (question_id)"
+        "image_ids, choices, answers, answer_kind, part "
+        "FROM questions JOIN _wanted USING (question_id)"
     )
     # As in latest_traces; the traces of a tree are of one question.
     con.execute(
@@ -194,8 +195,10 @@ def _load_signs(con: duckdb.DuckDBPyConnection, signs: str, parts: int) -> None:
         "(SELECT part, trace_id, text, strlen(text) = length(text) AS ascii FROM "
         f"(SELECT trace_id, thought AS text FROM steps WHERE {here} "
         "UNION ALL SELECT trace_id, answer FROM part_rows "
-        "UNION ALL SELECT trace_id, text FROM part_lacking JOIN part_questions USING (question_id)"
-        ") JOIN part_lacking USING (trace_id)) WHERE NOT ascii OR regexp_matches(text, $1)",
+        "UNION ALL SELECT trace_id, concat_ws(chr(10), text, array_to_string(choices, chr(10)), "
+        "array_to_string(answers, chr(10))) FROM part_lacking JOIN part_questions "
+        "USING (question_id)) JOIN part_lacking USING (trace_id)) "
+        "WHERE NOT ascii OR regexp_matches(text, $1)",
         [signs],
     )
     con.execute(

@@ -26,6 +26,7 @@ import pyarrow.compute as pc
 from curation.filters import image_hash
 from curation.filters.decontaminate import BENCHMARKS, ComparedQuestion
 from curation.filters.split import SplitPlace, assign_places
+from mcts.data import AnswerKind
 from warehouse.query.read_back import rows_among
 from warehouse.query.run_query import query_trusted
 from warehouse.query.sql_guard import all_quoted, quoted
@@ -48,13 +49,15 @@ def compared_questions(
 ) -> Iterator[list[ComparedQuestion]]:
     """Read the questions that meet an SQL condition, some thousands at a time."""
     found = con.sql(
-        f"SELECT question_id, task, split, text, image_ids FROM {table} WHERE {condition}"
+        "SELECT question_id, task, split, text, image_ids, choices, answer_kind "
+        f"FROM {table} WHERE {condition}"
     ).to_arrow_table()  # whole, so that the connection can answer others meanwhile
     for batch in found.to_batches(_AT_ONCE):
         yield [
             ComparedQuestion(
                 row["question_id"], row["task"], row["split"] or "", row["text"] or "",
-                tuple(row["image_ids"]),
+                tuple(row["image_ids"]), tuple(row["choices"] or ()),
+                AnswerKind(row["answer_kind"]),
             )
             for row in batch.to_pylist()
         ]  # fmt: skip

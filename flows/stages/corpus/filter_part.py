@@ -179,10 +179,13 @@ def _documents(
     }
     sizes = {q: [beside.sizes[image_id] for image_id in ids] for q, ids in asked.items()}
     ordered = sorted(traces, key=lambda row: str(row["question_id"]))
-    groups = [
-        (str(row["kind"]), (row["answer"] or "").casefold(), images[row["question_id"]])
-        for row in ordered
-    ]
+
+    def answer_of(row: Mapping[str, Any]) -> str:
+        asked = beside.questions[row["question_id"]]
+        seen = tuple(sizes[asked.question_id])
+        return dedup.answer_key(row["answer"] or "", asked.choices, asked.kind, seen, cells)
+
+    groups = [(str(row["kind"]), answer_of(row), images[row["question_id"]]) for row in ordered]
     members = Counter(groups)
     return [
         dedup.Document(
