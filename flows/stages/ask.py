@@ -60,7 +60,7 @@ def ask(settings: AskSettings) -> None:
     for path in drawings:
         if path.exists() and any(path.samefile(image) for image in words[:-1]):
             raise Problem(f"--out {out}: {path} is one of the images asked about")
-    resolved = resolve(teacher)
+    resolved = resolve(teacher, crops=settings.max_crops)
     config = search_config(build, resolved)
     traces = asyncio.run(answers(resolved, question, images, config, settings.seed))
     shown = [images[image.image_id] for image in question.images]

@@ -388,7 +388,7 @@ def resolve_model(settings: EvaluateSettings, name: str) -> tuple[ResolvedTeache
             given goes only with a model that zooms.
     """
     teacher = TeacherSettings.of(settings, teacher=name, model=settings.served)
-    resolved = resolve(teacher, reconnect=True)
+    resolved = resolve(teacher, reconnect=True, crops=settings.max_crops)
     style = settings.response_style or resolved.style.response_style
     task = task_of(settings.benchmark)
     way = way_of_asking(settings, resolved, task, style, settings.prompt)

@@ -73,7 +73,7 @@ def regrade_tree(tree: Tree, grader: Grader = grade) -> Iterator[tuple[float | N
 async def regrade(settings: BuildSettings, *, progress: Progress | None = None) -> Regraded:
     """Score the warehouse's trees of these settings anew; nothing is written."""
     warehouse = Warehouse.at(settings.home)
-    config = search_config(settings, resolve(settings))
+    config = search_config(settings, resolve(settings, recorded=True))
     questions = await find_questions(warehouse, settings, progress or Progress())
     with Journal(warehouse.journal_dir, store=warehouse.journal_store) as journal:
         _, searches = recorded_searches(warehouse, journal, settings, config, questions)

@@ -88,7 +88,7 @@ async def replay(settings: BuildSettings, *, progress: Progress | None = None) -
     """
     progress = progress or Progress()
     warehouse = Warehouse.at(settings.home)
-    config = search_config(settings, resolve(settings))
+    config = search_config(settings, resolve(settings, recorded=True))
     questions = await find_questions(warehouse, settings, progress)
     replayed, run_id = Replayed(len(questions)), f"replay-{uuid.uuid4().hex[:12]}"
     with Journal(warehouse.journal_dir, store=warehouse.journal_store) as journal:

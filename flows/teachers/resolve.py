@@ -16,13 +16,14 @@ TeacherSettings(teacher="./checkpoints/qwen3-vl-4b + my-model")   # several mode
 from __future__ import annotations
 
 import os
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import AbstractContextManager, ExitStack
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 from flows.progress import report_to_stderr
+from flows.search_settings import ZoomSettings
 from flows.server_options import parsed_body, parsed_headers
 from flows.settings import ServeSettings, TeacherSettings
 from flows.settings_base import FieldProblem, Problem
@@ -36,7 +37,7 @@ from flows.teachers.trained import (
     trained_model,
 )
 from mcts.coordinates import CoordinateSpace
-from mcts.teachers.base import Teacher
+from mcts.teachers.base import Ledger, Reply, Request, Teacher, TeacherUnavailable
 from mcts.teachers.capabilities import parse_capabilities
 from mcts.teachers.checkpoints import (
     GENERAL,
@@ -52,6 +53,7 @@ from mcts.teachers.ensemble import Ensemble
 from mcts.teachers.identities import members
 from mcts.teachers.local.teacher import LocalTeacher
 from mcts.zoom.config import ZoomConfig
+from mcts.zoom.lenses import VISUAL_SEARCH_LENS
 from mcts.zoom.recorded import recorded_zoom
 from warehouse.models import open_model
 from warehouse.sources import task_of
@@ -95,11 +97,39 @@ class _TrainedTeacher(LocalTeacher):
         self._files.close()
 
 
-def resolve(settings: TeacherSettings, *, reconnect: bool = False) -> ResolvedTeacher:
+class _Recorded:
+    """A server in a replay: it has answered, and is neither reached nor started."""
+
+    def __init__(self) -> None:
+        self.ledger = Ledger()
+
+    @property
+    def identity(self) -> str:
+        raise RuntimeError("a replay finds the teacher's identity in what is recorded")
+
+    async def open(self) -> None:
+        raise TeacherUnavailable("A replay asks no teacher.", permanent=True)
+
+    async def complete(self, request: Request, images: Mapping[str, bytes]) -> Reply:
+        raise TeacherUnavailable("A replay asks no teacher.", permanent=True)
+
+    async def close(self) -> None:
+        pass
+
+
+def resolve(
+    settings: TeacherSettings,
+    *,
+    reconnect: bool = False,
+    recorded: bool = False,
+    crops: int | None = None,
+) -> ResolvedTeacher:
     """Make the teacher that the settings name.
 
     Args:
         reconnect: wait for a server that goes away, instead of failing.
+        recorded: a server will not be asked: neither it nor vLLM nor a key need be there.
+        crops: shown in a line of reasoning, at most; the settings', or the model's, if left out.
 
     Raises:
         Problem: there is no such model, its coordinate space is not known, or vLLM is missing.
@@ -107,22 +137,27 @@ def resolve(settings: TeacherSettings, *, reconnect: bool = False) -> ResolvedTe
     """
     names = members(settings.teacher)
     if len(names) > 1 and not Path(settings.teacher, "config.json").is_file():
-        return _ensemble(settings, names, reconnect)
+        _check_members(names)
+        parts = [settings.model_copy(update={"teacher": name}) for name in names]
+        how: Any = {"reconnect": reconnect, "recorded": recorded, "crops": crops}
+        return _ensemble(names, [resolve(part, **how) for part in parts])
     if URL.match(settings.teacher) or SERVED.match(settings.teacher):
-        return _server(settings, reconnect)
+        return _recorded(settings) if recorded else _server(settings, reconnect)
     if OWN_SERVER.match(settings.teacher):
-        return _own_server(settings)
+        return _own_server(settings, recorded, crops)
     return _checkpoint(settings)
 
 
-def _ensemble(settings: TeacherSettings, names: Sequence[str], reconnect: bool) -> ResolvedTeacher:
-    """Make one teacher of several models, which are asked alike and point in the same space."""
+def _check_members(names: Sequence[str]) -> None:
+    """Raise FieldProblem unless several models can be asked together by these names."""
     if not all(names) or len(set(names)) < len(names):
         raise FieldProblem("teacher", "several models together are named once each: A + B")
     if sum(OWN_SERVER.match(name) is not None for name in names) > 1:
         raise FieldProblem("teacher", "a run starts one vLLM server: start others beforehand")
-    parts = [settings.model_copy(update={"teacher": name}) for name in names]
-    resolved = [resolve(part, reconnect=reconnect) for part in parts]
+
+
+def _ensemble(names: Sequence[str], resolved: Sequence[ResolvedTeacher]) -> ResolvedTeacher:
+    """Make one teacher of several models, which are asked alike and point in the same space."""
     first = resolved[0]
     for name, member in zip(names[1:], resolved[1:], strict=True):
         differ = f"{mask_url(names[0])} and {mask_url(name)} can't search together: they"
@@ -176,6 +211,12 @@ def _as_it_says(folder: Path, resolved: ResolvedTeacher) -> ResolvedTeacher:
     return replace(resolved, style=style, observation_role=role, zoom=zoom)
 
 
+def _recorded(settings: TeacherSettings) -> ResolvedTeacher:
+    space = server_space(settings.space, settings.model)
+    space = limited_space(space, settings.min_pixels, settings.max_pixels)
+    return ResolvedTeacher(_Recorded(), space, bounded=True)
+
+
 def _server(settings: TeacherSettings, reconnect: bool) -> ResolvedTeacher:
     noted = SERVED.match(settings.teacher)
     urls = _noted(settings) if noted else [
@@ -227,7 +268,7 @@ def _noted(settings: TeacherSettings, *, lacking: bool = False) -> list[str]:
     return urls
 
 
-def _own_server(settings: TeacherSettings) -> ResolvedTeacher:
+def _own_server(settings: TeacherSettings, recorded: bool, crops: int | None) -> ResolvedTeacher:
     from flows.teachers.vllm import ServedTeacher
     from flows.teachers.vllm_command import checkpoint_folder
 
@@ -241,11 +282,19 @@ def _own_server(settings: TeacherSettings) -> ResolvedTeacher:
     known = checkpoint_space(folder) if folder and not settings.space else None
     space = known or server_space(settings.space, served.model)
     space = limited_space(space, settings.min_pixels, settings.max_pixels)
+    resolved = ResolvedTeacher(_Recorded(), space, bounded=True)
+    resolved = _as_it_says(folder, resolved) if folder else resolved
+    if recorded:
+        return resolved
+    if crops is None and isinstance(settings, ZoomSettings):
+        crops = settings.max_crops
+    # A question's own images, and every crop of a line of reasoning, are in one prompt.
+    shown = crops or (resolved.zoom or ZoomConfig(VISUAL_SEARCH_LENS)).max_calls
+    served = served.model_copy(update={"images": served.images + shown})
     if not settings.api_key_env and os.environ.get("VLLM_API_KEY"):  # vLLM itself reads it
         settings = settings.model_copy(update={"api_key_env": "VLLM_API_KEY"})
     teacher = ServedTeacher(served, lambda url, name: _client(settings, url, name, space))
-    resolved = ResolvedTeacher(teacher, space, bounded=True)
-    return _as_it_says(folder, resolved) if folder else resolved
+    return replace(resolved, teacher=teacher)
 
 
 def _client(

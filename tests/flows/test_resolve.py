@@ -2,15 +2,20 @@
 
 from __future__ import annotations
 
+import asyncio
+import json
+from pathlib import Path
 from typing import Any
 
 import pytest
 
-from flows.settings import TeacherSettings
+from flows.settings import BuildSettings, TeacherSettings
 from flows.settings_base import FieldProblem, Problem
 from flows.teachers.resolve import resolve, server_address
+from flows.teachers.vllm_command import flags
 from mcts.coordinates import CoordinateSpace
 from mcts.teachers import openai_client
+from mcts.teachers.base import TeacherUnavailable
 from mcts.teachers.ensemble import Ensemble
 from mcts.teachers.reconnect import ReconnectingTeacher
 from mcts.teachers.replicas import Replicas
@@ -144,3 +149,37 @@ def test_a_limit_of_pixels_beyond_the_other_is_named() -> None:
 def test_a_teacher_that_is_none_is_one_sentence(teacher: str, sentence: str) -> None:
     with pytest.raises(Problem, match=sentence):
         resolve(settings().model_copy(update={"teacher": teacher}))
+
+
+@pytest.mark.parametrize("teacher", ["vllm:some/model", "vllm:some/model + http://a:1", "served:x"])
+def test_what_is_only_replayed_needs_no_vllm_no_server_and_no_key(
+    teacher: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("VIGORL_VLLM", str(tmp_path / "nowhere"))
+    given = settings(teacher, home=str(tmp_path), api_key_env="NOT_SET", max_pixels=50176)
+    with pytest.raises(Problem):
+        resolve(given)
+    found = resolve(given, recorded=True)
+    assert found.space.max_pixels == 50176 and found.bounded
+    with pytest.raises(TeacherUnavailable, match="asks no teacher"):
+        asyncio.run(found.teacher.open())
+
+
+@pytest.mark.parametrize(("given", "shown", "images"), [(None, None, 12), (20, None, 28),
+                                                        (20, 6, 14)])  # fmt: skip
+def test_a_server_of_our_own_takes_every_crop_beside_a_questions_images(
+    given: int | None, shown: int | None, images: int, tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:  # fmt: skip
+    program = tmp_path / "vllm"
+    program.write_text("#!/bin/sh\n")
+    program.chmod(0o755)
+    monkeypatch.setenv("VIGORL_VLLM", str(program))
+    build = BuildSettings.checked(
+        task="sat2", teacher="vllm-cpu:some/model", space="qwen3-vl", max_crops=given,
+        home=str(tmp_path),
+    )  # fmt: skip
+    teacher: Any = resolve(build, crops=shown).teacher
+    line = flags(teacher._server.settings, "m", 1)
+    limit = line[line.index("--limit-mm-per-prompt") + 1]
+    assert json.loads(limit) == {"image": images, "video": 0}

@@ -216,6 +216,14 @@ async def test_a_bad_request_is_final_at_once_with_the_servers_words():
     assert error.kind == "bad_request" and "scripted 400" in error.message
 
 
+async def test_a_model_that_is_not_there_is_no_failure_of_the_request():
+    with StubServer(faults=["404"] * 9) as server:
+        with pytest.raises(TeacherUnavailable, match=r"does not serve stub-teacher.*404") as told:
+            await complete(server, ask(), retries=2)
+        assert told.value.permanent, "the run ends"
+        assert server.request_count() == 3
+
+
 async def test_no_server_is_one_clear_sentence_not_a_failed_request():
     with StubServer() as server:
         url = server.url
