@@ -116,6 +116,8 @@ _CLAUSE_START = re.compile(
 )
 _NEAR = 120
 """Characters in which a pair's surroundings are looked for."""
+_FAR = 2000
+"""Characters in front of a pair in which "the one" of another image is looked for."""
 VAGUE = -2
 """An image that is told, but not by its number, or of which several are told."""
 Mention = tuple[int, int, int]
@@ -254,6 +256,10 @@ class _Images:
         ]
         self.starts = [scene[0] for scene in self.scenes]
         self.named = sorted(free + self._named(mentions)) if several else []
+        # By the start of a sentence, so that one with many pairs is not read once for each.
+        self.spoken_in: dict[int, list[Mention]] = {}
+        self.told_before: dict[int, int] = {}
+        self.divided: dict[tuple[int, int], bool] = {}
 
     def of(self, pair: re.Match[str], first: int) -> int:
         """Return the image of a pair in the sentence that starts at `first`."""
@@ -283,29 +289,59 @@ class _Images:
         found = []
         for match in _SHORT.finditer(self.text) if mentions else ():
             first, _ = sentence_around(self.ends, match.start(), match.end(), len(self.text))
-            if any(first <= mention[0] < match.start() for mention in mentions):
+            at = bisect.bisect_left(mentions, (match.start(),)) - 1
+            if at >= 0 and mentions[at][0] >= first:
                 found.append(_mention(match, self.n_images))
         return found
 
     def _told_before(self, start: int, first: int, scene: Mention | None) -> int:
         """Return the image that is told in front of a pair at `start`."""
-        begin = scene[0] if scene else first
-        near = [m for m in self.named if begin <= m[0] < start]
-        spoken = [m for m in near if m == scene or not self._compared(m, first)]
-        if not spoken:
-            return self._another(near[-1][2]) if near else self._told_by_sentence_before(first)
-        nearest = spoken[-1]
+        spoken, begin = self._spoken(first), scene[0] if scene else first
+        low, high = (bisect.bisect_left(spoken, (at,)) for at in (begin, start))
+        last = spoken[max(low, high - 2) : high]
+        if scene and len(last) < 2 and scene not in last:  # it counts even where it is compared
+            last = [scene, *last]
+        if not last:
+            at = bisect.bisect_left(self.named, (start,)) - 1
+            near = at >= 0 and self.named[at][0] >= begin
+            return self._another(self.named[at][2]) if near else self._told_by_sentence(first)
+        nearest = last[-1]
         if nearest == scene:
             return nearest[2]
         # Two images without a pair between them: each is told something of, or it is not clear.
         at = bisect.bisect_right(self.pair_ends, nearest[0])
         since = self.pair_ends[at - 1] if at else 0
-        beside = spoken[-2] if len(spoken) > 1 and spoken[-2][0] >= since else nearest
-        between = self.text[beside[1] : nearest[0]].lstrip(" ,，、")
-        if beside[2] != nearest[2] and not _NEXT_CLAUSE.search(between):
+        beside = last[-2] if len(last) > 1 and last[-2][0] >= since else nearest
+        if beside[2] != nearest[2] and not self._divided(beside[1], nearest[0]):
             return VAGUE
-        one = _THE_ONE.search(self.text[nearest[1] : start])
+        one = _THE_ONE.search(self.text[max(nearest[1], start - _FAR) : start])
         return self._another(nearest[2]) if one else nearest[2]
+
+    def _spoken(self, first: int) -> list[Mention]:
+        """Return what is told in the sentence that starts at `first`, and not compared with."""
+        if first not in self.spoken_in:
+            at = bisect.bisect_right(self.ends, first)
+            last = self.ends[at] if at < len(self.ends) else len(self.text)
+            named = self._named_between(first, last)
+            self.spoken_in[first] = [m for m in named if not self._compared(m, first)]
+        return self.spoken_in[first]
+
+    def _named_between(self, begin: int, end: int) -> list[Mention]:
+        low, high = (bisect.bisect_left(self.named, (at,)) for at in (begin, end))
+        return self.named[low:high]
+
+    def _divided(self, begin: int, end: int) -> bool:
+        """Return whether another clause begins between two mentions."""
+        if (begin, end) not in self.divided:
+            between = self.text[begin:end].lstrip(" ,，、")
+            self.divided[begin, end] = _NEXT_CLAUSE.search(between) is not None
+        return self.divided[begin, end]
+
+    def _told_by_sentence(self, first: int) -> int:
+        """Return what the sentence before `first` tells, read once."""
+        if first not in self.told_before:
+            self.told_before[first] = self._told_by_sentence_before(first)
+        return self.told_before[first]
 
     def _told_by_sentence_before(self, first: int) -> int:
         """Return what the sentence before tells: `Image 2 shows a cup. It is at (1, 2).`
@@ -314,13 +350,18 @@ class _Images:
         """
         if not _GOES_ON.match(self.text, first):
             return 0
-        cuts = [0, *self.ends[: bisect.bisect_right(self.ends, first)]]
-        while len(cuts) > 2 and not self.text[cuts[-2] : cuts[-1]].strip():
-            cuts.pop()
-        begin, end = cuts[-2:] if len(cuts) > 1 else (0, 0)
-        if any(begin < pair_end <= end for pair_end in self.pair_ends):
+
+        def cut(i: int) -> int:
+            return self.ends[i - 1] if i else 0
+
+        at = bisect.bisect_right(self.ends, first)
+        while at > 1 and not self.text[cut(at - 1) : cut(at)].strip():
+            at -= 1
+        begin, end = (cut(at - 1), cut(at)) if at else (0, 0)
+        pair = bisect.bisect_right(self.pair_ends, begin)
+        if pair < len(self.pair_ends) and self.pair_ends[pair] <= end:
             return 0
-        before = [m for m in self.named if begin <= m[0] < end and not self._compared(m, begin)]
+        before = [m for m in self._named_between(begin, end) if not self._compared(m, begin)]
         told = {mention[2] for mention in before}
         return told.pop() if len(told) == 1 else VAGUE if told else 0
 
