@@ -4,8 +4,9 @@
     crop, (width, height) = lens.region(point, image)
 
 A region is moved into the image where it would reach over an edge, never squeezed: scale is the
-same everywhere, and one side is shorter only where the image itself is. ViGoRL's own crops are
-stretched and off centre there, and of three sizes in its three stages.
+same everywhere, and one side is shorter only where the image itself is. Of an image that is a mere
+line a shorter piece is shown. ViGoRL's own crops are stretched and off centre there, and of three
+sizes in its three stages.
 """
 
 from __future__ import annotations
@@ -23,6 +24,9 @@ LEAST_SIDE = 28.0
 """Pixels of a side that a call with a box shows at least: a patch of the models it was made for."""
 MOST_NARROW = 8.0
 """Ratio of the sides of what a call with a box shows, at most."""
+MOST_NARROW_IMAGE = 100.0
+"""The same of any call. Models' processors refuse an image above 200:1, and whole pixels of what is
+shown can come near to that."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,6 +63,8 @@ class Lens:
             if within is not None:
                 side = max(NESTED * max(within.x2 - within.x1, within.y2 - within.y1), LEAST_SIDE)
             width = height = side
+        longest = MOST_NARROW_IMAGE * min(width, height, image.width, image.height)
+        width, height = min(width, longest), min(height, longest)
         x1, width = span_around(point.x, image.width, width)
         y1, height = span_around(point.y, image.height, height)
         scale = self.shown_side / max(width, height)

@@ -319,11 +319,12 @@ def test_crops_end_where_their_tokens_are_used_up():
     assert seen.last and not steps[-1].observation.last
 
 
-def test_a_crop_too_narrow_for_a_model_is_shown_all_the_same():
+def test_of_an_image_that_is_a_line_a_piece_is_shown():
     frame = replace(FRAME, images=(Image("line", 1, 5000),))
     call = ZoomCall(Point(0.5, 2500))
-    seen = observe(frame, (), call, replace(ZOOM, lens=Lens(182, 672), crop_tokens=500))
-    assert seen.crop == Box(0, 2318, 1, 2682) and not seen.last
+    seen = observe(frame, (), call, replace(ZOOM, lens=Lens(182, 672), crop_tokens=900))
+    assert seen.crop == Box(0, 2450, 1, 2550) and (seen.width, seen.height) == (7, 672)
+    assert not seen.last
 
 
 @pytest.mark.parametrize(

@@ -81,6 +81,24 @@ def test_a_call_in_a_crop_shows_half_of_its_longer_side() -> None:
     assert Lens(0.05, 9, share=True).region(Point(400, 500), WIDE)[0] == Box(300, 400, 500, 600)
 
 
+@pytest.mark.parametrize("lens", [Lens(1 / 6, 672, share=True), Lens(182, 336), Lens(500, 112)])
+@pytest.mark.parametrize("size", [(1, 5000), (5000, 1), (5, 1000), (1, 199), (1, 1), (40, 3)])
+def test_what_is_shown_of_a_line_is_no_line_that_a_processor_refuses(
+    lens: Lens, size: tuple[int, int]
+) -> None:
+    image = Image("line", *size)
+    crop, shown = lens.region(Point(size[0] * 0.9, size[1] * 0.9), image)
+    width, height = crop.x2 - crop.x1, crop.y2 - crop.y1
+    assert min(crop.x1, crop.y1) >= 0 and crop.x2 <= size[0] and crop.y2 <= size[1]
+    assert crop.contains(Point(size[0] * 0.9, size[1] * 0.9))
+    for kind in (CoordinateSpace.qwen25_vl(), CoordinateSpace.qwen3_vl()):
+        assert image_tokens(kind, [ImageSize(*shown)]) > 0
+    scale = lens.shown_side / max(width, height)
+    assert max(abs(shown[0] - width * scale), abs(shown[1] - height * scale)) <= 1, "not squeezed"
+    data = render_crop(png(size), Observation(crop, *shown))
+    assert decode(data).size == shown
+
+
 # ---- what a call shows --------------------------------------------------------------------------
 
 
