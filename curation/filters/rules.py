@@ -20,7 +20,7 @@ from mcts.parsing import points_outside, revisits
 from mcts.places.decide import is_unread
 from mcts.strict_yaml import shorten
 
-VERSION = 3
+VERSION = 4
 MAKER = f"rules/{VERSION}"
 REPEAT_RADIUS = 0.01
 """Two points closer than this share of the image's longer side are the same place."""

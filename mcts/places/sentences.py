@@ -34,11 +34,30 @@ _END = regex.compile(
 )
 # The same for a text of ASCII alone, many times as fast.
 _ASCII_END = re.compile(r"[.!?][\"')\]]*(?=[ \t-\r]|\Z)|[\n\r]")
+_SAYER = (
+    r"(?:let me|let us|let's|to|i|we|i'll|we'll|i'd|will|must|should|can|now|then|just|also|and|"
+    r"but|please|quickly|carefully|briefly)"
+)
+_CLAUSE = r"(?:(?:^|[.!?…,;:(—–\n-])\s*[\"'“‘]?|\b(?:but|oh|ah|h+m+|no|and|so|now|or)\s+)"
+_AT_WHAT = (
+    r"(?=\s+(?:if|whether|that|this|the|it|its|again|once|each|every|both|where|what|which|how|for|"
+    r"my|all|them|these|those|back|more|an?)\b|\s*[:(])"
+)
+# Words that also name what is seen: people wait, shirts are checked, buttons say Confirm.
+_AGAIN_IN_PLACE = (
+    rf"{_CLAUSE}wait\b(?!\s+(?:for|at|in|on|near|behind|beside|by|under|until|with|to)\b)",
+    rf"\b{_SAYER}\s+check\b(?!\s+(?:shirt|pattern|mark|fabric|box))",
+    rf"{_CLAUSE}check{_AT_WHAT}",
+    rf"(?:{_CLAUSE}|\b(?:i am|i'm|we are|we're|by|after|when|then)\s+)checking\b",
+    r"\b(?:i|we|i've|we've|i have|we have)\s+(?:\w+\s+)?checked\b",
+    r"(?<![\"'“‘])\b(?:verif(?:y|ies|ying)|confirm(?:s|ing)?)\b"
+    r"(?![\"'”’]|\s+(?:buttons?|links?|codes?|passwords?|orders?|e-?mails?|dialogs?|icons?)\b)",
+    r"\b(?:i|we|is|are|was|be|been|now|i've|we've|have)\s+(?:confirmed|verified)\b",
+    r"\b(?:for|as|in)\s+(?:verification|confirmation)\b",
+)
 _AGAIN_LATIN = (
-    "again", r"check(?:ing|ed|s)?", r"verif\w+", r"confirm\w*", r"double-check\w*", "wait",
-    "actually", r"re-?examin\w+", r"look(?:ing)? back", r"go(?:ing)? back", r"return(?:ing)? to",
-    "seems? off",
-    r"mistake\w*", r"correct(?:ing|ion)",
+    "again", r"(?:double|re)-?check\w*", "actually", r"re-?examin\w+", r"look(?:ing)? back",
+    r"go(?:ing)? back", r"return(?:ing)? to", "seems? off", r"mistake\w*", r"correct(?:ing|ion)",
     # The same in other languages; none of these is a word of English.
     "noch ?mals?", "noch einmal", r"überprüf\w+", "warte(?:n sie)?", "eigentlich", "zurück zu",
     "encore une fois", "à nouveau", r"vérifi\w+", "attend(?:s|ez)", "en fait", r"retourn\w+ à",
@@ -47,7 +66,7 @@ _AGAIN_LATIN = (
     "outra vez", "novamente", "espere", "na verdade",
 )  # fmt: skip
 _AGAIN = regex.compile(
-    rf"\b(?:{'|'.join(_AGAIN_LATIN)})\b"
+    rf"\b(?:{'|'.join(_AGAIN_LATIN)})\b|{'|'.join(_AGAIN_IN_PLACE)}"
     r"|再次|再看|再检查|再檢查|再确认|重新|等等|等一下|核对|核對|核实|检查|檢查|确认|確認|验证|驗證|其实|其實|"
     r"实际上|實際上|不对|不對|回到|回头|仔细看|纠正|更正"
     r"|もう一度|もういちど|再度|再確認|待って|待てよ|見直|実際には|実は|間違|訂正|戻って"
@@ -60,7 +79,9 @@ _AGAIN = regex.compile(
 )
 # The same for a text of small ASCII letters alone, many times as fast.
 _ASCII_AGAIN = re.compile(
-    rf"\b(?:{'|'.join(word for word in _AGAIN_LATIN if word.isascii())})\b", re.ASCII
+    rf"\b(?:{'|'.join(word for word in _AGAIN_LATIN if word.isascii())})\b"
+    rf"|{'|'.join(_AGAIN_IN_PLACE)}",
+    re.ASCII,
 )
 
 

@@ -129,13 +129,13 @@ def test_decontamination_is_stricter_or_looser_by_its_values():
 def test_the_default_filters_record_what_they_always_did():
     copies_method = "minhash/2 3-words 20x6 seed 1 >= 0.8, 32 cells"
     assert [(one.name, one.stage, one.method) for one in DEFAULT_FILTERS] == [
-        ("right_answer", None, "rules/3"),
-        ("well_formed", None, "rules/3"),
-        ("point_in_every_step", None, "rules/3"),
-        ("inside_image", None, "rules/3"),
-        ("no_repeated_point", None, "rules/3"),
-        ("points_on_their_objects", None, "rules/3"),
-        ("no_personal_data", "corpus", "rules/2"),
+        ("right_answer", None, "rules/4"),
+        ("well_formed", None, "rules/4"),
+        ("point_in_every_step", None, "rules/4"),
+        ("inside_image", None, "rules/4"),
+        ("no_repeated_point", None, "rules/4"),
+        ("points_on_their_objects", None, "rules/4"),
+        ("no_personal_data", "corpus", "rules/1"),
         (
             "not_in_evaluation",
             "corpus",
@@ -149,12 +149,12 @@ def test_the_default_filters_record_what_they_always_did():
 
 
 def test_a_method_says_which_values_are_not_the_default():
-    assert NoRepeatedPoint(min_distance=0.02).method == "rules/3 min_distance=0.02"
-    assert NoRepeatedPoint(min_distance=0.01).method == "rules/3"
+    assert NoRepeatedPoint(min_distance=0.02).method == "rules/4 min_distance=0.02"
+    assert NoRepeatedPoint(min_distance=0.01).method == "rules/4"
     assert dedup.NoNearCopy(cells=16, min_similarity=0.9).method == (
         "minhash/2 cells=16 min_similarity=0.9"
     )
-    assert WellFormed(ignored_problems=["a b", "c"]).method == "rules/3 ignored_problems=a_b,c"
+    assert WellFormed(ignored_problems=["a b", "c"]).method == "rules/4 ignored_problems=a_b,c"
 
 
 def test_a_change_of_values_is_told_by_name_from_old_to_new():
@@ -162,10 +162,10 @@ def test_a_change_of_values_is_told_by_name_from_old_to_new():
     assert describe_change("no_near_copy", default.method, changed.method) == (
         "min_similarity 0.8 -> 0.9"
     )
-    assert describe_change("no_repeated_point", None, "rules/3 min_distance=0.02") == (
+    assert describe_change("no_repeated_point", None, "rules/4 min_distance=0.02") == (
         "min_distance 0.01 -> 0.02"
     )
-    assert describe_change("no_repeated_point", "rules/3", None) == ""
+    assert describe_change("no_repeated_point", "rules/4", None) == ""
     assert describe_change("mine", "mine:short/1 max_steps=4", "mine:short/1 max_steps=9") == (
         "max_steps 4 -> 9"
     )

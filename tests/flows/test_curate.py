@@ -187,8 +187,8 @@ def test_other_values_judge_stored_traces_anew_and_back_again(warehouse, strict)
     assert {(r["filter"], r["stage"], r["method"]) for r in methods.to_pylist()} == {
         ("right_answer", None, None),  # of today's rules, as they are
         ("well_formed", None, None),
-        ("no_repeated_point", None, "rules/3 min_distance=0.05"),
-        ("no_near_copy", "corpus", "minhash/2 min_similarity=0.6"),
+        ("no_repeated_point", None, "rules/4 min_distance=0.05"),
+        ("no_near_copy", "corpus", "minhash/1 min_similarity=0.6"),
     }
     count = len(verdicts(warehouse))
     again(warehouse, strict)
@@ -242,8 +242,8 @@ def test_card_and_diff_say_which_values_decided(warehouse, strict):
     first = publish(warehouse, "a", KEPT)
     again(warehouse, strict)
     second = publish(warehouse, "a", KEPT)
-    assert "| no_repeated_point | 99 | 71 | rules/3 min_distance=0.05 |" in show(warehouse, "a@v2")
-    assert "| no_near_copy | 100 | 70 | minhash/2 min_similarity=0.6 |" in show(warehouse, "a@v2")
+    assert "| no_repeated_point | 99 | 71 | rules/4 min_distance=0.05 |" in show(warehouse, "a@v2")
+    assert "| no_near_copy | 100 | 70 | minhash/1 min_similarity=0.6 |" in show(warehouse, "a@v2")
     for one, other in ((first, second), (second, first)):
         found = diff(warehouse, one, other)
         assert found.differences and {d.reason for d in found.differences} == {"filter"}
