@@ -315,7 +315,7 @@ class OpenAITeacher:
         Raises:
             TeacherError: it was refused in every form; the sentence is that of the first refusal.
         """
-        shown = {i: self._images.encode(i, images) for i in request.image_ids}
+        shown = await self._images.of(request, images)
         attempt = self.capabilities.attempt(request)
         refusal: TeacherError | None = None
         while True:

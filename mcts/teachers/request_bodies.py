@@ -1,7 +1,7 @@
 """The bodies of chat requests: JSON pieces, with the bytes of images between them.
 
     images = EncodedImages(256 * 2**20)
-    shown = {image_id: images.encode(image_id, data) for image_id in request.image_ids}
+    shown = await images.of(request, data)
     body = chat_body(request, form, "my-model", {})
     pieces = encode_body(body, shown)             # b"".join(pieces) is the JSON that is sent
 
@@ -11,9 +11,11 @@ is most of what a request weighs.
 
 from __future__ import annotations
 
+import asyncio
 import base64
 import json
 import secrets
+import threading
 from collections import OrderedDict
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -52,22 +54,43 @@ class EncodedImages:
     def __init__(self, room: int) -> None:
         self._images: OrderedDict[str, EncodedImage] = OrderedDict()
         self._room = room
+        self._lock, self._making = threading.Lock(), threading.Lock()
+
+    async def of(self, request: Request, images: Mapping[str, bytes]) -> dict[str, EncodedImage]:
+        """Return a request's images by id; those that are not kept are made in a thread.
+
+        A photograph that is turned by its tag, or a crop, takes so long that others would wait.
+        """
+        kept = {image_id: self._kept(image_id) for image_id in request.image_ids}
+        found = {image_id: image for image_id, image in kept.items() if image is not None}
+        if len(found) == len(kept):
+            return found
+        return await asyncio.to_thread(lambda: {i: self.encode(i, images) for i in kept})
 
     def encode(self, image_id: str, images: Mapping[str, bytes]) -> EncodedImage:
         """Return an image as it is sent, encoded once while there is room to keep it."""
-        if image_id in self._images:
-            self._images.move_to_end(image_id)
-            return self._images[image_id]
+        with self._making:
+            return self._kept(image_id) or self._make(image_id, images)
+
+    def _kept(self, image_id: str) -> EncodedImage | None:
+        with self._lock:
+            if image_id in self._images:
+                self._images.move_to_end(image_id)
+            return self._images.get(image_id)
+
+    def _make(self, image_id: str, images: Mapping[str, bytes]) -> EncodedImage:
         try:
             data = canonical(image_bytes(images, image_id))
             size = ImageSize(*upright_size(data))
         except UnreadableImage as error:
             raise TeacherError("bad_request", f"image {image_id} {error}") from None
         url = f"data:{media_type(data)};base64,".encode() + base64.b64encode(data)
-        encoded = self._images[image_id] = EncodedImage(url, size)
-        self._room -= encoded.weight
-        while self._room < 0 and len(self._images) > 1:
-            self._room += self._images.popitem(last=False)[1].weight
+        encoded = EncodedImage(url, size)
+        with self._lock:
+            self._images[image_id] = encoded
+            self._room -= encoded.weight
+            while self._room < 0 and len(self._images) > 1:
+                self._room += self._images.popitem(last=False)[1].weight
         return encoded
 
 

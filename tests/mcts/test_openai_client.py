@@ -5,6 +5,7 @@ import base64
 import re
 import subprocess
 import sys
+import threading
 import time
 from dataclasses import replace
 from pathlib import Path
@@ -368,6 +369,22 @@ def test_an_image_with_an_orientation_tag_is_sent_upright():
     lying.save(tagged, "JPEG", exif=exif)
     assert canonical(plain.getvalue()) == plain.getvalue()
     assert Image.open(io.BytesIO(canonical(tagged.getvalue()))).size == (20, 40)
+
+
+async def test_an_image_is_made_once_for_all_requests_and_not_on_the_event_loop():
+    reads = []
+
+    class Images(dict):
+        def __getitem__(self, image_id):
+            reads.append(threading.current_thread())
+            return super().__getitem__(image_id)
+
+    with StubServer() as server:
+        teacher = client(server)
+        asked = (teacher.complete(ask(seed=i), Images(IMAGES)) for i in range(6))
+        assert all(reply.completions for reply in await asyncio.gather(*asked))
+        await teacher.close()
+    assert len(reads) == 1 and reads[0] is not threading.current_thread()
 
 
 def test_where_images_do_not_all_fit_the_one_used_longest_ago_is_encoded_again():
