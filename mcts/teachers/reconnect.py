@@ -6,14 +6,16 @@
 
 A run of days outlives restarts of its server. While the server is away one request at a time tries
 it, the others wait. A request that was in flight when the server went away is a suspect: it may
-have crashed it. Suspects are sent again one by one, and one that crashes the server repeatedly
-becomes a failure of its own, so that it ends its own branch and nothing else.
+have crashed it. Suspects are sent again one by one at first, and with every answer one more at
+once. Those in flight when it goes away again are each sent alone, and one that crashes the server
+repeatedly becomes a failure of its own, so that it ends its own branch and nothing else.
 """
 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Mapping
+from collections.abc import AsyncIterator, Callable, Mapping
+from contextlib import asynccontextmanager
 
 from mcts.teachers.base import Ledger, Reply, Request, Teacher, TeacherError, TeacherUnavailable
 
@@ -37,7 +39,15 @@ class ReconnectingTeacher:
         self._teacher, self._retry_s, self._report = teacher, retry_s, report
         self._away = ""
         """Why there is no server now, as last reported; empty while there is one."""
-        self._one_by_one = asyncio.Lock()
+        self._at_once = 1
+        """Suspects that may be asked at once; one more with every answer, 1 after a crash."""
+        self._asked = 0
+        """Suspects that are asked now, or whatever tries a server that is away."""
+        self._alone = False
+        """Whether nothing else may be asked beside what is asked now."""
+        self._waiting_alone = 0
+        """Suspects of a second crash: they come first, each alone."""
+        self._changed = asyncio.Event()
 
     @property
     def identity(self) -> str:
@@ -73,7 +83,7 @@ class ReconnectingTeacher:
                     self._mark_away(error)
                     suspect = error.in_flight
                 continue
-            async with self._one_by_one:
+            async with self._turn(alone=strikes > 0):
                 if self._away:
                     await asyncio.sleep(self._retry_s)
                 elif not suspect:
@@ -82,6 +92,7 @@ class ReconnectingTeacher:
                     reply = await self._teacher.complete(request, images)
                 except TeacherUnavailable as error:
                     self._mark_away(error)
+                    self._at_once = 1
                     strikes += error.in_flight
                     if strikes >= STRIKES:
                         message = f"the server went away {STRIKES} times while it had this request"
@@ -91,7 +102,36 @@ class ReconnectingTeacher:
                     self._mark_back()
                     raise
                 self._mark_back()
+                self._at_once += suspect
                 return reply
+
+    @asynccontextmanager
+    async def _turn(self, *, alone: bool) -> AsyncIterator[None]:
+        """Wait until this request may be asked, among suspects or `alone`."""
+        self._waiting_alone += alone
+        try:
+            while not self._may_ask(alone):
+                await self._changed.wait()
+        finally:
+            self._waiting_alone -= alone
+            self._wake()
+        alone = alone or bool(self._away)
+        self._asked, self._alone = self._asked + 1, alone
+        try:
+            yield
+        finally:
+            self._asked, self._alone = self._asked - 1, False
+            self._wake()
+
+    def _may_ask(self, alone: bool) -> bool:
+        if alone or self._away:
+            return self._asked == 0
+        return not self._alone and not self._waiting_alone and self._asked < self._at_once
+
+    def _wake(self) -> None:
+        """Have all that wait look again."""
+        changed, self._changed = self._changed, asyncio.Event()
+        changed.set()
 
     def _mark_away(self, error: TeacherUnavailable) -> None:
         if error.permanent:

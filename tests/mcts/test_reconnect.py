@@ -191,6 +191,39 @@ async def test_a_request_that_crashes_the_server_fails_and_its_siblings_do_not()
     assert server.texts.count("poison") == STRIKES + 1
 
 
+@pytest.mark.parametrize("at", [0, 20])
+async def test_of_many_suspects_more_are_asked_at_once_with_every_answer(at):
+    class Counting(Fragile):
+        """It notes how many requests it has at once since it was started again."""
+
+        now = 0
+
+        async def complete(self, request, images):
+            later = self.lives > 0
+            self.now += later
+            if later:
+                self.most.append(self.now)
+            try:
+                return await super().complete(request, images)
+            finally:
+                self.now -= later
+
+    server = Counting()
+    server.most = []
+    teacher = ReconnectingTeacher(server, retry_s=0.001)
+    texts = [f"{i}" for i in range(40)]
+    texts[at] = "poison"
+    waiting = [teacher.complete(ask(text), {}) for text in texts]
+    results = await asyncio.wait_for(asyncio.gather(*waiting, return_exceptions=True), 10)
+    failed = [text for text, r in zip(texts, results, strict=True) if isinstance(r, Exception)]
+    assert failed == ["poison"]
+    assert server.texts.count("poison") == server.lives == STRIKES + 1
+    assert max(server.most) >= 6, "they are not asked one by one"
+    assert server.most[:2] == [1, 1], "the first is"
+    innocent = [server.texts.count(text) for text in texts if text != "poison"]
+    assert max(innocent) <= 3, "once before, once in a window, once alone"
+
+
 async def test_the_time_of_a_failure_is_journaled_and_replayed(tmp_path):
     spans = []
     for _ in range(2):
