@@ -125,6 +125,7 @@ async def judge(settings: JudgeSettings, *, report: Report = ignore) -> Judged:
                     await asyncio.to_thread(delete_rows, warehouse, kind.table, where)
                 await asyncio.to_thread(insert_new, warehouse, kind.table, rows)
                 opened.places.clear()  # no request is in flight
+                journal.rest()
                 judged.traces += len(some)
                 judged.rows += len(rows)
                 found = [row.get("count" if kind.table == "behaviors" else "value") for row in rows]

@@ -175,7 +175,17 @@ class Journal:
         self._positions.pop(search_id, None)
         self._by_key.pop(search_id, None)
 
-    def _index(self, search_id: str) -> dict[Key, list[tuple[int, int]]]:
+    def rest(self) -> None:
+        """Keep only where records are, of every search, until it is used again.
+
+        For many small searches of which each may be asked for later; no request may be in flight.
+        """
+        self._by_key.clear()
+
+    def _index(self, search_id: str) -> dict[Key, dict[str, tuple[int, int]]]:
+        flat = self._positions.get(search_id)
+        if flat is None:
+            return {}
         if search_id not in self._by_key:
             index: dict[Key, list[tuple[int, int]]] = {}
             flat = self._positions.get(search_id, array("q"))

@@ -196,6 +196,19 @@ async def test_forgetting_a_finished_search_frees_it_and_leaves_the_others(tmp_p
     assert found(tmp_path, record(0)) == [True]
 
 
+async def test_a_journal_at_rest_finds_what_it_found_and_what_came_since(tmp_path):
+    with Journal(tmp_path) as journal:
+        for search in ("s1", "s2"):
+            assert journal.find(record(0, search=search).key, "f" * 32) is None
+            await journal.append(record(0, search=search))
+            assert list(journal.records(search)) == [record(0, search=search)]
+        journal.rest()
+        assert not journal._by_key, "what it holds of many searches is where they are"
+        await journal.append(record(1))
+        assert all(journal.find(r.key, "f" * 32) == r for r in (record(0), record(1)))
+        assert list(journal.records("nowhere")) == [] and set(journal._by_key) == {"s1"}
+
+
 async def test_records_come_in_tree_order_whatever_order_they_were_written_in(tmp_path):
     nodes = ["0.10", "1", "0.2", "", "0"]
     await fill(tmp_path, *(record(0, node=node) for node in nodes))
