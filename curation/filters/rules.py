@@ -10,13 +10,15 @@ what a filter decides and raise `VERSION`: verdicts are stored with it.
 from __future__ import annotations
 
 import re
+from itertools import product
 
 from pydantic import Field
 
 from curation.filters.base import Context, TraceFilter
+from curation.filters.words import words_of
 from mcts.coordinates import CoordinateSpace, Frame
-from mcts.data import Question, Trace, Verdict
-from mcts.parsing import points_outside, revisits
+from mcts.data import Question, Step, Trace, Verdict
+from mcts.parsing import points_outside, revisits, sentences
 from mcts.places.decide import is_unread
 from mcts.strict_yaml import shorten
 
@@ -49,8 +51,12 @@ _BROKEN = re.compile(
 )
 
 
+_LONGEST_LOOP = 3  # sentences
+
+
 class WellFormed(TraceFilter):
-    """Every response that the trace was cut from followed the format, and none broke off inside."""
+    """Every response that the trace was cut from followed the format; none broke off or ran in a
+    loop."""
 
     name = "well_formed"
     maker = MAKER
@@ -69,7 +75,7 @@ class WellFormed(TraceFilter):
         reason = f"the responses had: {', '.join(bad)}" if bad else ""
         if len(trace.steps) < self.min_steps:
             reason = f"it has {len(trace.steps)} steps" if trace.steps else "it has no thought"
-        reason = reason or _broken_step(trace)
+        reason = reason or _broken_step(trace) or _loop(trace)
         return Verdict(self.name, not reason, reason, float(len(bad)))
 
 
@@ -78,6 +84,18 @@ def _broken_step(trace: Trace) -> str:
     for i, step in enumerate(trace.steps, 1):
         if found := _BROKEN.search(step.thought):
             return f"step {i} holds {shorten(found[0][:40])}"
+    return ""
+
+
+def _loop(trace: Trace) -> str:
+    """Say what the trace says three times in a row, one sentence or a few; empty if nothing."""
+    said = [sentence for step in trace.steps for sentence in sentences(step.thought)]
+    folded = [sentence.casefold() for sentence in said]
+    for i in range(len(said) - 2):
+        for n in range(1, _LONGEST_LOOP + 1):
+            once, twice, thrice = (folded[i + k * n : i + (k + 1) * n] for k in range(3))
+            if once == twice == thrice:
+                return f"it says {shorten(said[i][:40])} again and again"
     return ""
 
 
@@ -141,7 +159,8 @@ class InsideImage(TraceFilter):
 
 
 class NoRepeatedPoint(TraceFilter):
-    """No step of a branch goes back to a place an earlier one cited, unless it says so.
+    """No step of a branch goes back to a place an earlier one cited, unless it says so, in words
+    that no earlier one said there.
 
     The wrong attempt of a corrected chain and the right one are two branches; what they share
     belongs to both. A step may call for a place that was cited, and tell what a crop of it shows.
@@ -162,18 +181,25 @@ class NoRepeatedPoint(TraceFilter):
         repeats = 0
         reason = ""
         for i, step in enumerate(trace.steps):
-            if step.point is None or revisits(step.thought) or _tells_of_a_crop(trace, i):
+            if step.point is None or _tells_of_a_crop(trace, i):
                 continue
+            says_so, said = revisits(step.thought), _words(step)
             for j in _before(trace, i):
-                earlier = trace.steps[j].points
-                if any(
-                    frame.same_place(a, b, self.min_distance) for a in step.points for b in earlier
-                ):
+                earlier = trace.steps[j]
+                if says_so and _words(earlier) != said:
+                    continue
+                pairs = product(step.points, earlier.points)
+                if any(frame.same_place(a, b, self.min_distance) for a, b in pairs):
                     repeats += 1
                     reason = reason or f"step {i + 1} cites the place of step {j + 1} again"
                     break
         keep = repeats <= self.max_repeats
         return Verdict(self.name, keep, "" if keep else reason, float(repeats))
+
+
+def _words(step: Step) -> list[str]:
+    """Return the words of a step, without numbers."""
+    return [word for word in words_of(step.thought) if not any(map(str.isdigit, word))]
 
 
 def _tells_of_a_crop(trace: Trace, i: int) -> bool:

@@ -135,7 +135,7 @@ def test_the_default_filters_record_what_they_always_did():
         ("inside_image", None, "rules/4"),
         ("no_repeated_point", None, "rules/4"),
         ("points_on_their_objects", None, "rules/4"),
-        ("no_personal_data", "corpus", "rules/1"),
+        ("no_personal_data", "corpus", "rules/2"),
         (
             "not_in_evaluation",
             "corpus",

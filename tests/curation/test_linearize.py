@@ -127,6 +127,22 @@ GOOD = trace_of("Box (10, 10).", "Ball (500, 500).")
         (replace(GOOD, steps=(Step("Hm."), *GOOD.steps)), "point_in_every_step", "step 1"),
         (trace_of("Box (10, 1010)."), "inside_image", "(10, 1010) is outside image 1"),
         (trace_of("Box (10, 10).", "It (12, 9)."), "no_repeated_point", "step 2 cites the place"),
+        (
+            trace_of("I check again (10, 10).", "I check again (11, 10)."),
+            "no_repeated_point",
+            "step 2 cites the place",
+        ),
+        (
+            trace_of("Check again. Check again. Check again. Box (10, 10)."),
+            "well_formed",
+            "it says 'Check again.' again and again",
+        ),
+        (
+            trace_of("Is it? No. Is it? No. Is it? No. Box (10, 10)."),
+            "well_formed",
+            "it says 'Is it?' again and again",
+        ),
+        (trace_of(*["Wait, look again (10, 10)."] * 3), "well_formed", "again and again"),
     ],
 )
 def test_a_filter_rejects_with_its_reason(trace, filter, reason):
@@ -177,6 +193,9 @@ def test_repeated_points_are_allowed_up_to_their_number():
         GOOD,
         trace_of("Box (10, 10).", "Looking again, it is at (11, 10)."),
         trace_of("Box (10, 10).", "So it is left."),
+        trace_of("A cup (10, 10).", "A cup (50, 50).", "A cup (90, 90).", "So there are 3."),
+        trace_of("Box (10, 10).", "I check the box (11, 10).", "I check it again (10, 11)."),
+        trace_of("Left? No. Right? No. Then it is here (10, 10)."),
         replace(
             trace_of("Shared (1, 1).", "Box (10, 90).", "Wait. Look (90, 90).", "Box (10, 90)."),
             kind="corrected",

@@ -188,7 +188,7 @@ def test_other_values_judge_stored_traces_anew_and_back_again(warehouse, strict)
         ("right_answer", None, None),  # of today's rules, as they are
         ("well_formed", None, None),
         ("no_repeated_point", None, "rules/4 min_distance=0.05"),
-        ("no_near_copy", "corpus", "minhash/1 min_similarity=0.6"),
+        ("no_near_copy", "corpus", "minhash/2 min_similarity=0.6"),
     }
     count = len(verdicts(warehouse))
     again(warehouse, strict)
@@ -243,7 +243,7 @@ def test_card_and_diff_say_which_values_decided(warehouse, strict):
     again(warehouse, strict)
     second = publish(warehouse, "a", KEPT)
     assert "| no_repeated_point | 99 | 71 | rules/4 min_distance=0.05 |" in show(warehouse, "a@v2")
-    assert "| no_near_copy | 100 | 70 | minhash/1 min_similarity=0.6 |" in show(warehouse, "a@v2")
+    assert "| no_near_copy | 100 | 70 | minhash/2 min_similarity=0.6 |" in show(warehouse, "a@v2")
     for one, other in ((first, second), (second, first)):
         found = diff(warehouse, one, other)
         assert found.differences and {d.reason for d in found.differences} == {"filter"}
