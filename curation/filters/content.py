@@ -78,7 +78,7 @@ def texts_of(trace: Trace, question: Question) -> list[tuple[str, str]]:
 
 
 class NoPersonalData(TraceFilter):
-    """No e-mail address, telephone number, payment card or IBAN is in its texts and its question's."""
+    """No e-mail address, telephone number, payment card or IBAN is in its texts or its question."""
 
     name = "no_personal_data"
     maker = "rules/2"

@@ -40,37 +40,48 @@ RULE_BEHAVIORS = (
 REGION_RADIUS = 0.05
 
 _DO = r"(?:find|locate|identify|look\s+(?:at|for)|check|determine|compare|examine|see|count|read)"
-_SOON = r"(?:first|next|now|then|also)"
-_BEGINS = r"(?:^|[.!?\u2026]\s+)"
-_INTERJECTED = rf"(?:{_BEGINS}|[,;\u2013\u2014-]\s*|\b(?:but|oh|no|hmm|so|wait)\s+)"
+# "I can see" and "now I see" tell what is seen.
 _SUBGOAL = re.compile(
-    # "I can see the lamp" tells what is there, "I can now look for it" what comes next.
-    rf"\b(?:I|we)(?:\s+(?:will|must|should|have\s+to|need\s+to|want\s+to)|'ll|\s+can(?=\s+{_SOON}))"
-    rf"(?:\s+{_SOON})?\s+{_DO}\b"
-    rf"|\b(?:let\s+me|let's|let\s+us)(?:\s+{_SOON})?\s+{_DO}\b"
-    rf"|\b(?:next|first|now|then)\s*,?\s+(?:I|we)\s+(?!see\b){_DO}\b"
+    rf"\b(?:I|we)(?:\s+(?:will|must|should|have\s+to|need\s+to|want\s+to)|['’]ll)"
+    rf"(?:\s+(?:first|next|now|then|also))?\s+{_DO}\b"
+    rf"|\b(?:let\s+me|let['’]s|let\s+us)(?:\s+(?:first|next|now|then|also))?\s+{_DO}\b"
+    rf"|\b(?:next|first|now|then)\s*,?\s+(?:I|we)\s+(?!(?:see|read|count)\b){_DO}\b"
     rf"|\b(?:to\s+(?:start|begin|answer)|the\s+(?:next|first)\s+(?:step|thing)\s+is\s+to)\b",
     re.IGNORECASE,
 )
-_CHECKING = re.compile(
-    # No "check shirt", no "the check", no "check-in".
-    r"\b(?:double-?\s?check\w*|verif\w+|confirm\w*|make\s+sure|"
-    r"(?<!\ba )(?<!\bthe )check(?:ing)?(?!-|\s+(?:shirt|pattern|dress|skirt|trousers|jacket|coat|"
-    r"scarf|fabric|cloth|tablecloth|mark|box|in)\b)|"
-    r"look(?:ing)?\s+(?:\w+\s+)?(?:again|closer|more\s+closely)|re-?examin\w+)\b",
-    re.IGNORECASE,
+_OPENS = r"(?:^|[.!?,;:…—–]\s*|\b(?:but|and|so|no|oh|hmm+|then|now|well)\s+)"
+"""Where a clause begins: before a word that is no part of what is seen, as in "people wait"."""
+_WE = (
+    r"(?:\b(?:I|we|let\s+me|let\s+us|let['’]s)"
+    r"(?:\s+(?:will|must|should|can|could|need\s+to|have\s+to|want\s+to|am|are|now|also|then))*"
+    r"|['’]ll|\b(?:worth|by|before|after|to))\s+(?:\w+ly\s+|first\s+|now\s+|just\s+)?"
 )
+_NO_THING = (  # what is checked or confirmed, and no name of a thing: a check shirt
+    r"(?!\s*-|\s+(?:shirt|pattern|fabric|cloth|dress|tablecloth|tie|jacket|suit|flag|mark|box|"
+    r"button|icon|tab|link|code|order|purchase|payment|booking|password|account|in|out)\b)"
+)
+_CHECKING = re.compile(
+    rf"\b(?:double-?\s?check(?:ing|ed|s)?|re-?check(?:ing|ed|s)?|make\s+sure|re-?examin\w+|"
+    rf"look(?:ing)?\s+(?:\w+\s+)?(?:again|closer(?!\s+(?:to|together|than)\b)|more\s+closely))\b"
+    rf"|(?:{_WE}|{_OPENS})(?:check|verif|confirm)(?:y|s|ies|ed|ied|ing|ying)?\b{_NO_THING}"
+    rf"|\b(?:this|that|which|it)\s+(?:confirms|verifies)\b",
+    re.IGNORECASE | re.MULTILINE,
+)
+_NOT_A_SIDE = r"(?!\s+(?:of|next|behind|in|under|above|below|beside|at|on|by|near|there|here)\b)"
 _RETREAT = re.compile(
-    # Of words that also tell what is seen ("people wait", "it is actually behind the table", "the
-    # lamp seems off") those that interrupt, or that are about what was said.
-    rf"{_INTERJECTED}(?:wait\b(?!\s+(?:for|at|in|on|until|to)\b)|hold\s+on\b(?!\s+to\b)|actually\b)"
-    r"|\bactually\s*,|\bon\s+second\s+thought\b"
-    r"|\b(?:this|that|it|something)\s+seems?\s+(?:off|wrong)\b|\bis\s+off\s+here\b"
-    r"|\b(?:that|this)\s+(?:is|was|does)\s*(?:n't|not)\s+(?:(?:right|correct)\b"
-    r"(?!\s+(?:of|next|in|at|on|behind|above|below)\b)|fit\b)"
-    r"|\b(?:my|(?:is|was|made)\s+a)\s+mistake\b|\bI\s+was\s+(?:wrong|mistaken)\b"
-    r"|\b(?:let\s+me|let's|let\s+us|(?:I|we)(?:'ll|\s+\w+(?:\s+to)?)?)\s+(?:\w+\s+)?go(?:ing)?\s+back\b",
-    re.IGNORECASE,
+    rf"{_OPENS}wait(?=\s*[,.!?…:;—–-]|\s*$|\s+(?:a\s+(?:minute|second|moment)|no|I|that|this)\b)"
+    rf"|{_OPENS}hold\s+on\b(?!\s+to\b)"
+    rf"|{_OPENS}actually\b"
+    rf"|{_OPENS}(?:wait\s+)?(?:that|this|it)\s*(?:is|was|does|did|['’]s)\s*(?:n['’]t|not)\s+"
+    rf"(?:right|correct|fit)\b{_NOT_A_SIDE}"
+    rf"|\bsomething\s+(?:is|was|seems|looks)\s+(?:off|wrong)\b"
+    rf"|{_OPENS}(?:that|this|it)\s+(?:seems|looks|is|was)\s+wrong\b"
+    rf"|{_OPENS}(?:that|this)\s+(?:seems|looks)\s+off\b"
+    rf"|\bon\s+second\s+thought\b|\b(?:I|we)\s+(?:made|was|were)\s+(?:a\s+mistake|wrong|mistaken)\b"
+    rf"|\b(?:my|that\s+(?:is|was)\s+a)\s+mistake\b"
+    rf"|\b(?:I|we|let\s+me|let\s+us|let['’]s)(?:\s+(?:will|must|should|need\s+to|have\s+to))?"
+    rf"\s+go\s+back\b|{_OPENS}going\s+back\b",
+    re.IGNORECASE | re.MULTILINE,
 )
 
 
