@@ -16,7 +16,8 @@ from collections.abc import Mapping, Sequence
 from decimal import Decimal
 from functools import lru_cache
 
-from curation.filters.words import words_of
+import regex
+
 from curation.grading.actions import Action, parse_action, same_action
 from curation.grading.choices import choice_index
 from curation.grading.equality import same_text
@@ -29,6 +30,9 @@ from mcts.coordinates import DECIMALS
 from mcts.data import AnswerKind, Box, Grade, Point, Question
 from mcts.parsing import sole_point
 
+_WORD = regex.compile(
+    r"[\p{Han}\p{Hiragana}\p{Katakana}]|(?:(?![\p{Han}\p{Hiragana}\p{Katakana}])[\w.,:'-])*\w"
+)
 VOTE_RADIUS = 0.01
 """Share of an image's longer side within which points have one vote."""
 
@@ -99,7 +103,7 @@ def is_wrong_in_content(question: Question, answer: str | None) -> bool:
 
 
 def _plain_words(text: str) -> list[str]:
-    return [normalize(word) for word in words_of(unwrap(without_variable(text)))]
+    return [normalize(word) for word in _WORD.findall(unwrap(without_variable(text)))]
 
 
 def _stands_in(words: Sequence[str], said: Sequence[str]) -> bool:

@@ -182,13 +182,12 @@ class Journal:
         """
         self._by_key.clear()
 
-    def _index(self, search_id: str) -> dict[Key, dict[str, tuple[int, int]]]:
+    def _index(self, search_id: str) -> dict[Key, list[tuple[int, int]]]:
         flat = self._positions.get(search_id)
         if flat is None:
             return {}
         if search_id not in self._by_key:
             index: dict[Key, list[tuple[int, int]]] = {}
-            flat = self._positions.get(search_id, array("q"))
             for position in zip(flat[::2], flat[1::2], strict=True):
                 index.setdefault(self._read(*position).key, []).append(position)
             self._by_key[search_id] = index

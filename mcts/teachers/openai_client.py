@@ -52,21 +52,16 @@ from mcts.teachers.turns import going_on
 
 MAX_WAIT_S = 60.0
 """Upper limit of one wait between two attempts, whatever the server asks for."""
-
 REPORTED_WAIT_S = 5.0
 """A wait that a server asks for is reported from here on ..."""
 REPORT_EVERY_S = 300.0
 """... but not more often than this."""
-
-_TIMEOUT_RETRIES = 2
-"""A request that had its whole time is worth no more attempts than this."""
-
+_TIMEOUT_RETRIES = 2  # of a request that had its whole time
 SILENT_S = 5.0
 """A server that takes so long to list its models is reported."""
 
 CONNECT_S = 10.0
 """A server that cannot be reached within this time is unavailable."""
-
 VLLM_TAKES = (
     "n", "stop", "stop_strings", "seed", "top_p", "max_tokens", "temperature", "logprobs"
 )  # fmt: skip
