@@ -103,6 +103,11 @@ def parse_capabilities(text: str) -> dict[str, bool]:
     return declared | dict.fromkeys(has, True)
 
 
+VLLM_TAKES = (
+    "n", "stop", "stop_strings", "seed", "top_p", "max_tokens", "temperature", "logprobs"
+)  # fmt: skip
+
+
 class Capabilities:
     """What is known of one server."""
 

@@ -24,7 +24,7 @@ from typing import Any
 
 from mcts.coordinates import CoordinateSpace
 from mcts.teachers.base import Ledger, Reply, Request, TeacherError, TeacherUnavailable
-from mcts.teachers.capabilities import FEATURES, Attempt, Capabilities, advice
+from mcts.teachers.capabilities import FEATURES, VLLM_TAKES, Attempt, Capabilities, advice
 from mcts.teachers.connections import ConnectionLost, Connections, NotConnected
 from mcts.teachers.credentials import Access
 from mcts.teachers.image_tokens import SizeCheck, image_tokens
@@ -36,6 +36,7 @@ from mcts.teachers.request_bodies import (
     encode_body,
 )
 from mcts.teachers.responses import (
+    NoSuchPlace,
     Refused,
     RetryableError,
     is_counted,
@@ -45,26 +46,24 @@ from mcts.teachers.responses import (
     read_models,
     read_reply,
 )
-from mcts.teachers.served_models import identify, listed
+from mcts.teachers.served_models import identify, listed, not_served, unreachable
 from mcts.teachers.shared_refusal import UnreadAnswers
 from mcts.teachers.turn_watch import TurnWatch
 from mcts.teachers.turns import going_on
 
 MAX_WAIT_S = 60.0
 """Upper limit of one wait between two attempts, whatever the server asks for."""
+
 REPORTED_WAIT_S = 5.0
 """A wait that a server asks for is reported from here on ..."""
 REPORT_EVERY_S = 300.0
 """... but not more often than this."""
-_TIMEOUT_RETRIES = 2  # of a request that had its whole time
+
 SILENT_S = 5.0
 """A server that takes so long to list its models is reported."""
 
 CONNECT_S = 10.0
 """A server that cannot be reached within this time is unavailable."""
-VLLM_TAKES = (
-    "n", "stop", "stop_strings", "seed", "top_p", "max_tokens", "temperature", "logprobs"
-)  # fmt: skip
 
 
 class OpenAITeacher:
@@ -72,10 +71,11 @@ class OpenAITeacher:
 
     At most `concurrency` requests are in flight; `timeout_s` seconds is the limit of one attempt;
     an attempt is repeated up to `retries` times, after `backoff_s` * 2**i seconds with jitter, on
-    connection errors, timeouts, 408, 429 (its Retry-After is honoured), 5xx and broken answers.
-    What still fails then is the request's failure only if the server is there and has capacity: a
-    server that is gone, or answered only 429 or 503, is a `TeacherUnavailable`. `connect_retries`
-    limits attempts at an unreachable server: fewer, where there is another one.
+    connection errors, timeouts, 404, 408, 429 (its Retry-After is honoured), 5xx and broken
+    answers. What still fails then is the request's failure only if the server is there and has
+    capacity: a server that is gone, or answered only 404, 429 or 503, is a `TeacherUnavailable`.
+    `connect_retries` limits attempts at a server that is not reached or does not answer in time:
+    fewer, where there is another one.
 
     Args:
         api_key: sent as a bearer token, where there is no `access`; never part of a message.
@@ -216,10 +216,10 @@ class OpenAITeacher:
         Raises:
             TeacherUnavailable: no answer within `limit_s` seconds, or the model is gone.
         """
-        await self.open()
-        assert self._client is not None
         try:
             async with asyncio.timeout(limit_s):
+                await self.open()
+                assert self._client is not None
                 response = await self._client.request("GET", f"{self._base}/models")
             return self._identify(read_models(read_json(response, self.url)))
         except NotConnected as error:
@@ -230,19 +230,14 @@ class OpenAITeacher:
             detail = self._access.mask(str(error) or type(error).__name__)
             raise TeacherUnavailable(f"{self.url} does not answer ({detail}).") from None
         except TeacherUnavailable as refusal:
-            sentence = self._access.explain(self._access.mask(str(refusal)))
-            raise TeacherUnavailable(sentence, permanent=refusal.permanent) from None
+            raise self._explained(refusal) from None
+
+    def _explained(self, refusal: TeacherUnavailable) -> TeacherUnavailable:
+        sentence = self._access.explain(self._access.mask(str(refusal)))
+        return TeacherUnavailable(sentence, permanent=refusal.permanent)
 
     def _unreachable(self, error: NotConnected) -> TeacherUnavailable:
-        reason = self._access.mask(str(error))
-        if error.permanent or "proxy" in reason:
-            sentence = f"{self.url} can't be reached: {reason}."
-        else:
-            sentence = (
-                f"No model server answers at {self.url} ({reason}): "
-                "start it, or name another teacher; answers already given are kept."
-            )
-        return TeacherUnavailable(sentence, permanent=error.permanent)
+        return unreachable(self.url, self._access.mask(str(error)), error.permanent)
 
     def _report_once(self, sentence: str) -> None:
         if sentence not in self._reported:
@@ -275,7 +270,13 @@ class OpenAITeacher:
             refusal.seconds = time.perf_counter() - started
             if refusal.kind in ("server_error", "timeout", "malformed"):
                 self._blind = True
-                await self._check_alive()
+                try:
+                    await self._check_model()
+                except TeacherUnavailable as gone:
+                    self._lost = True
+                    raise TeacherUnavailable(
+                        str(gone), in_flight=True, permanent=gone.permanent
+                    ) from refusal
             raise
         reply = replace(reply, seconds=time.perf_counter() - started)
         self.ledger.add(reply)
@@ -288,14 +289,6 @@ class OpenAITeacher:
         for each other would make a server that is in trouble slower still.
         """
         return self.capabilities.unknown(request) and not self._blind
-
-    async def _check_alive(self) -> None:
-        """Raise TeacherUnavailable, with a request in flight, unless `_check_model` finds it."""
-        try:
-            await self._check_model()
-        except TeacherUnavailable as gone:
-            self._lost = True
-            raise TeacherUnavailable(str(gone), in_flight=True, permanent=gone.permanent) from None
 
     async def _check_model(self) -> None:
         """Raise TeacherUnavailable unless the server answers and still serves the same model."""
@@ -435,8 +428,8 @@ class OpenAITeacher:
 
         Raises TeacherError (final for this request) or TeacherUnavailable (there is no server).
         """
-        assert self._client is not None
         failure: Exception
+        assert self._client is not None
         dropped, errors = False, Counter[str]()
         for attempt in range(self._retries + 1):
             wait, asked_s = self._backoff_s * 2**attempt * random.uniform(0.5, 1.0), 0.0
@@ -458,28 +451,28 @@ class OpenAITeacher:
             except TimeoutError:
                 late = f"no answer{self._client.via} within {self._timeout_s:g} s"
                 failure = TeacherError("timeout", late)
-                errors["timeout"] += 1
-                if errors["timeout"] > _TIMEOUT_RETRIES:
+                if attempt >= self._connect_retries:
                     break
-                if method == "POST":
-                    await self._check_alive()
             except ConnectionLost as error:
                 failure = TeacherError("server_error", self._access.mask(str(error)))
                 dropped = True
             except RetryableError as error:
-                failure = TeacherError(error.kind, self._access.mask(str(error)))
+                words = self._access.mask(str(error))
+                failure = TeacherError(error.kind, words)
                 if error.busy:
-                    busy = self._access.mask(str(error))
-                    failure = TeacherUnavailable(f"{self.url} has no capacity ({busy}).")
+                    failure = TeacherUnavailable(f"{self.url} has no capacity ({words}).")
                 errors[error.kind] += 1  # each kind has its own number of retries
                 if errors[error.kind] > error.retries or self._unread.always(error.kind):
                     break
                 asked_s = error.wait_s
             except TeacherError as error:
-                raise type(error)(error.kind, self._access.mask(error.message)) from None
+                refusal = type(error)(error.kind, self._access.mask(error.message))
+                if method == "GET" or not isinstance(error, NoSuchPlace):
+                    raise refusal from None
+                await self._check_model()
+                failure = not_served(self.url, self.model, refusal.message)
             except TeacherUnavailable as error:
-                sentence = self._access.explain(self._access.mask(str(error)))
-                raise TeacherUnavailable(sentence, permanent=error.permanent) from None
+                raise self._explained(error) from None
             if attempt < self._retries:
                 self.ledger.retries += 1
                 await self._wait(wait, asked_s)

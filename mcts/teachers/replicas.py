@@ -24,6 +24,10 @@ from mcts.teachers.openai_client import OpenAITeacher
 
 CHECK_S = 10.0
 """Seconds within which a server must name its model to count as up."""
+OPEN_S = 60.0
+"""The same at the start, where it may be under load: the others are not kept waiting longer."""
+MOST_SUSPECTED_S = 3600.0
+"""Seconds after which a server that took requests and did not answer is tried again, at most."""
 
 
 @dataclass(slots=True)
@@ -37,14 +41,20 @@ class _Replica:
     """Whether it is still one of the model's servers."""
     reported: str = ""
     """Why it is down, as last reported."""
+    silences: int = 0
+    """How often it took a request and did not answer in time, where another server did; 0 after an
+    answer."""
 
 
 class Replicas:
     """Servers of one model; see `mcts.teachers.base.Teacher`.
 
-    A server that went down is tried again after `retry_s` seconds by `clock`. `report` receives a
-    sentence when a server goes down and when it returns. Where addresses change, `find` makes a
-    client for each server there is now: it is called when one is down, each `retry_s` at most.
+    A server that went down is tried again after `retry_s` seconds by `clock`. One that does not
+    answer a request in time that another server answers is suspected: it is tried again with one
+    request at a time, after `retry_s`, and twice as long each time it stays silent. `report`
+    receives a sentence when a server goes down and when it returns. Where addresses change, `find`
+    makes a client for each server there is now: it is called when one is down, each `retry_s` at
+    most.
 
     Raises:
         ValueError: there are no servers, or two have the same address.
@@ -87,7 +97,7 @@ class Replicas:
         if self._identity is not None:
             return
         teachers = [replica.teacher for replica in self._replicas]
-        results = await asyncio.gather(*(t.open() for t in teachers), return_exceptions=True)
+        results = await asyncio.gather(*map(_reach, teachers), return_exceptions=True)
         urls: dict[str, str] = {}  # of one server, by the identity it serves
         missing: list[tuple[_Replica, TeacherUnavailable]] = []
         for replica, result in zip(self._replicas, results, strict=True):
@@ -115,34 +125,42 @@ class Replicas:
         await self.open()
         await self._look()
         lost: list[TeacherUnavailable] = []
-        late: list[tuple[_Replica, TeacherError]] = []
+        late: tuple[_Replica, bool, TeacherError] | None = None
         for replica in self._ranked(affinity_key(request)):
-            if replica.retry_at is not None and not await self._is_back(replica):
+            again = replica.retry_at is not None
+            if again and not await self._is_back(replica):
                 continue
             try:
                 reply = await replica.teacher.complete(request, images)
-                for slow, failure in late:  # it is not the request's fault
-                    said = f"{failure.message}, and {replica.teacher.url} answers"
-                    self._mark_down(slow, TeacherUnavailable(said))
-                return reply
             except TeacherUnavailable as error:
                 lost.append(error)
             except TeacherError as error:
-                try:
-                    await replica.teacher.served_identity(CHECK_S)
-                except TeacherUnavailable as gone:
-                    gone.in_flight = True
-                    lost.append(gone)
-                else:
-                    if error.kind != "timeout":
-                        raise  # the server has the model: the request itself fails
-                    # Its engine may hang behind an interface that answers.
-                    late.append((replica, error))
+                if late or error.kind != "timeout":
+                    await self._raise_unless_gone(replica, error, lost)
+                else:  # the request's own, or the server's: another one decides
+                    late = replica, again, error
                     continue
+            else:
+                self._mark_answering(replica)
+                if late:
+                    self._suspect(*late)
+                return reply
             self._mark_down(replica, lost[-1])
         if late:
-            raise late[0][1]
+            raise late[2]
         raise self._all_down(lost)
+
+    async def _raise_unless_gone(
+        self, replica: _Replica, failure: TeacherError, lost: list[TeacherUnavailable]
+    ) -> None:
+        """Raise a request's failure, unless its server has not got the model: then note that."""
+        try:
+            await replica.teacher.served_identity(CHECK_S)
+        except TeacherUnavailable as gone:
+            gone.in_flight = True
+            lost.append(gone)
+        else:
+            raise failure
 
     def _all_down(self, lost: Sequence[TeacherUnavailable]) -> TeacherUnavailable:
         """Say that no server answers.
@@ -203,10 +221,32 @@ class Replicas:
                 replica.reported = str(error)
                 self._report(f"{teacher.url} is still down: {error}")
             return False
+        if not replica.silences:  # else an answer is to show it
+            self._mark_answering(replica)
+        return True
+
+    def _mark_answering(self, replica: _Replica) -> None:
         if replica.retry_at is not None:
             replica.retry_at, replica.reported = None, ""
-            self._report(f"{teacher.url} answers again: its trees go back to it")
-        return True
+            self._report(f"{replica.teacher.url} answers again: its trees go back to it")
+        replica.silences = 0
+
+    def _suspect(self, replica: _Replica, again: bool, failure: TeacherError) -> None:
+        """Send no more to a server that was silent where another one answered, for some time.
+
+        Args:
+            again: whether it was under suspicion already, and this was to show what it does.
+        """
+        if replica.retry_at is None:
+            self._report(
+                f"{replica.teacher.url} took a request that another server answered, and was "
+                f"silent ({failure.message}): its trees move"
+            )
+        elif not again:  # one of many that were in flight
+            return
+        seconds = min(self._retry_s * 2**replica.silences, MOST_SUSPECTED_S)
+        replica.silences += 1
+        replica.retry_at = self._clock() + seconds
 
     def _mark_down(self, replica: _Replica, error: TeacherUnavailable) -> None:
         if replica.retry_at is None:  # the first of many requests in flight reports it
@@ -217,6 +257,21 @@ class Replicas:
     async def close(self) -> None:
         """Close the connections to all of them."""
         await asyncio.gather(*(replica.teacher.close() for replica in self._replicas))
+
+
+async def _reach(teacher: OpenAITeacher) -> None:
+    """Find the model on a server.
+
+    Raises:
+        TeacherUnavailable: it does not answer, or not within `OPEN_S`.
+    """
+    try:
+        async with asyncio.timeout(OPEN_S):
+            await teacher.open()
+    except TimeoutError:
+        raise TeacherUnavailable(
+            f"{teacher.url} does not list its models within {OPEN_S:g} s."
+        ) from None
 
 
 def affinity_key(request: Request) -> str:

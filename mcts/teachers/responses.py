@@ -10,7 +10,6 @@ sends is its request's own failure, never more.
 
 from __future__ import annotations
 
-import json
 import math
 import re
 from collections.abc import Callable, Mapping, Sequence
@@ -33,17 +32,30 @@ from mcts.teachers.json_answers import one_line, parse_json, retry_after_s
 from mcts.teachers.turns import AssistantTurn
 
 _BUSY = (429, 503, 529)
-_WITHHELD = re.compile(
-    r"flagged|moderation|guardrail|content[ _-]?(filter|policy|management)", re.IGNORECASE
-)
-"""How a refusal says that it is about the content, not about the API key."""
 """Statuses of a server that is overloaded; the last is Anthropic's."""
+
+_CONTENT = re.compile(
+    r"content[ _-]?(?:filter|policy|management|moderation)|contentpolicy|moderat|flagged|"
+    r"responsible ?ai|safety|prohibited[ _]content|guardrail|(?:prompt|input)[ _](?:was )?blocked",
+    re.IGNORECASE,
+)
+"""In a refusal: it is about what the request shows or says ..."""
+_ACCESS = re.compile(
+    r"\bkey\b|api[ _-]?key|token|credential|permission|authenti|authori[sz]|account|subscription|"
+    r"quota|billing",
+    re.IGNORECASE,
+)
+"""... unless it has one of these words: then it is about who asks."""
 
 _EMPTY_THINK = re.compile(r"\s*<think>\s*(?:</think>\s*)?")
 
 
 class Refused(TeacherError):
     """The server does not take the request as it is; another form of it may do."""
+
+
+class NoSuchPlace(TeacherError):
+    """The server does not know the address or the model, whatever the request is."""
 
 
 class RetryableError(Exception):
@@ -343,9 +355,10 @@ def read_json(response: HttpResponse, url: str) -> Any:
 
     Raises:
         TeacherUnavailable: the API key is refused, or there is no credit left.
-        RetryableError: a timeout, an overloaded or failing server, no such address, or no JSON.
+        RetryableError: a timeout, an overloaded or failing server, or no JSON.
         Refused: the request is not taken as it is.
-        TeacherError: any other status.
+        NoSuchPlace: the address or the model is not there.
+        TeacherError: any other status, or what the request shows is refused.
     """
     status = response.status
     data, reason = parse_json(response)
@@ -366,8 +379,8 @@ def read_json(response: HttpResponse, url: str) -> Any:
         raise TeacherUnavailable(f"The proxy before {url} refuses ({message}): "
                                  "name the server in NO_PROXY if it needs none.",
                                  permanent=True)  # fmt: skip
-    if status == 403 and _WITHHELD.search(json.dumps(data)[:4000]):
-        raise TeacherError("bad_request", message)  # of this request alone: routers moderate so
+    if status == 403 and _is_about_content(data):
+        raise TeacherError("bad_request", message)
     if status in (401, 403):
         raise TeacherUnavailable(f"{url} refuses the API key ({message}).", permanent=True)
     if status == 407:
@@ -380,8 +393,7 @@ def read_json(response: HttpResponse, url: str) -> Any:
         wait_s = retry_after_s(response.headers.get("retry-after", ""))
         raise RetryableError("server_error", message, wait_s=wait_s, busy=status in _BUSY)
     if status in (404, 405, 410):
-        # A gateway answers so for seconds while a model is loaded or replaced behind it.
-        raise RetryableError("bad_request", message, retries=2)
+        raise NoSuchPlace("bad_request", message)
     if status == 413:
         raise TeacherError("bad_request", message)
     raise Refused("bad_request", message)
@@ -392,6 +404,15 @@ def _told_status(data: Any) -> int | None:
     error = data.get("error") if isinstance(data, Mapping) else None
     code = _count(error.get("code")) if isinstance(error, Mapping) else None
     return code if code is not None and 400 <= code < 600 else None
+
+
+def _is_about_content(data: Any) -> bool:
+    """Return whether a refusal says that it is about what the request shows or says."""
+    error = data.get("error", data) if isinstance(data, Mapping) else data
+    names = ("code", "type", "metadata")  # the last with OpenRouter's `flagged_input`
+    named = [error.get(name) for name in names] if isinstance(error, Mapping) else []
+    words = " ".join([_error_words(data), *(one_line(str(name)) for name in named if name)])
+    return _CONTENT.search(words) is not None and _ACCESS.search(words) is None
 
 
 def _error_words(data: Any) -> str:

@@ -10,6 +10,7 @@ from collections.abc import Iterable, Mapping
 from typing import Any
 
 from mcts.data import content_id
+from mcts.teachers.base import TeacherUnavailable
 from mcts.teachers.identities import alone
 
 _LISTED = 10
@@ -49,3 +50,24 @@ def listed(names: Iterable[str]) -> str:
     shown = ", ".join(all_names[:_LISTED]) or "nothing"
     more = len(all_names) - _LISTED
     return f"{shown} and {more} more" if more > 0 else shown
+
+
+def unreachable(url: str, reason: str, permanent: bool) -> TeacherUnavailable:
+    """Say that no server is reached."""
+    if permanent or "proxy" in reason:
+        sentence = f"{url} can't be reached: {reason}."
+    else:
+        sentence = (
+            f"No model server answers at {url} ({reason}): "
+            "start it, or name another teacher; answers already given are kept."
+        )
+    return TeacherUnavailable(sentence, permanent=permanent)
+
+
+def not_served(url: str, model: str | None, words: str) -> TeacherUnavailable:
+    """Say that a server does not know the model, whatever it is asked: it may be loading."""
+    return TeacherUnavailable(
+        f"{url} does not serve {model} ({words}): name another model, or give the same command "
+        "again once it does; answers already given are kept.",
+        permanent=True,
+    )

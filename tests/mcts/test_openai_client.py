@@ -127,7 +127,7 @@ async def test_a_request_has_the_image_the_partial_turn_and_the_sampling():
     assert body["include_stop_str_in_output"] is True
 
 
-@pytest.mark.parametrize("fault", ["429", "500", "503", "reset", "malformed", "empty"])
+@pytest.mark.parametrize("fault", ["404", "429", "500", "503", "reset", "malformed", "empty"])
 async def test_a_passing_fault_is_retried_and_changes_nothing(fault):
     with StubServer() as server:
         smooth = await complete(server, ask(n=2))

@@ -242,3 +242,36 @@ def test_replies_to_one_prompt_are_joined() -> None:
     assert (joined.prompt_tokens, joined.completion_tokens, joined.image_tokens) == (27, 9, 12)
     assert (joined.cached_tokens, joined.seconds) == (17, 0.0)
     assert join_replies([reply("a", None, 2)]).cached_tokens is None
+
+
+FLAGGED = [
+    {"error": {"code": 403, "message": "Your chosen model requires moderation and your input was "
+               "flagged", "metadata": {"reasons": ["violence"], "flagged_input": "the token"}}},
+    {"error": {"code": "content_filter", "message": "The prompt triggered our policy."}},
+    {"error": {"type": "content_policy_violation", "message": "refused"}},
+    {"message": "Prompt blocked due to security configurations"},
+]  # fmt: skip
+CLOSED = [
+    None,
+    {"error": {"message": "Your API key has no access to the content filter"}},
+    {"error": {"message": "This account was flagged", "code": "account_deactivated"}},
+    {"error": {"code": "permission_denied", "message": "no safety review yet"}},
+]
+
+
+@pytest.mark.parametrize("said", FLAGGED)
+def test_a_403_about_what_is_shown_fails_that_request_alone(said: Any) -> None:
+    body = json.dumps(said).encode()
+    with pytest.raises(TeacherError, match="bad_request: HTTP 403") as told:
+        read_json(HttpResponse(403, {}, body), "http://x")
+    assert not isinstance(told.value, Refused), "another form of it will not do"
+    with pytest.raises(TeacherUnavailable, match="refuses the API key"):
+        read_json(HttpResponse(401, {}, body), "http://x")
+
+
+@pytest.mark.parametrize("said", CLOSED)
+def test_a_403_about_who_asks_ends_the_run(said: Any) -> None:
+    body = json.dumps(said).encode() if said else b""
+    with pytest.raises(TeacherUnavailable, match="refuses the API key") as told:
+        read_json(HttpResponse(403, {}, body), "http://x")
+    assert told.value.permanent
