@@ -409,10 +409,10 @@ def _told_status(data: Any) -> int | None:
 def _is_about_content(data: Any) -> bool:
     """Return whether a refusal says that it is about what the request shows or says."""
     error = data.get("error", data) if isinstance(data, Mapping) else data
-    names = ("code", "type", "metadata")  # the last with OpenRouter's `flagged_input`
-    named = [error.get(name) for name in names] if isinstance(error, Mapping) else []
-    words = " ".join([_error_words(data), *(one_line(str(name)) for name in named if name)])
-    return _CONTENT.search(words) is not None and _ACCESS.search(words) is None
+    told = error if isinstance(error, Mapping) else {}
+    words = one_line(" ".join([_error_words(data), *(str(told.get(n)) for n in ("code", "type"))]))
+    shown = f"{words} {told.get('metadata')}"  # with OpenRouter's `flagged_input`
+    return _CONTENT.search(shown) is not None and _ACCESS.search(words) is None
 
 
 def _error_words(data: Any) -> str:
