@@ -8,7 +8,8 @@ A mention goes with the words that only lead up to it ("at", "located at the poi
 sentence would then lack a place, `there` or `that spot` stands in. A sentence that gives nothing
 but coordinates goes as a whole. Which image was meant stays, unless the sentence says it anyway.
 English word lists decide, not a grammar: what they do not know is cut plainly, and coordinates
-never stay. Numbers in brackets that are no place (`mcts.places`) do: `(1,200) dollars`.
+never stay, in whatever notation a model tells them: shares, boxes, `<point>`, `<loc0412><loc0630>`.
+Numbers in brackets that are no place (`mcts.places`) do: `(1,200) dollars`.
 """
 
 from __future__ import annotations
@@ -17,7 +18,8 @@ import re
 from collections.abc import Sequence
 
 from mcts.data import Point
-from mcts.places.decide import is_number, places
+from mcts.places.decide import is_number, is_share, places
+from mcts.places.dialects import other_dialects
 from mcts.places.pairs import find_pairs
 
 _N = r"-?\d{1,7}(?:\.\d{1,6})?"
@@ -27,6 +29,15 @@ _MENTION = (
     rf"|\bx\s*[=:]\s*{_N}\s*(?:,\s*)?(?:and\s+)?y\s*[=:]\s*{_N})"
 )
 _BRACKETS = re.compile(rf"[(\[]\s*{_N}\s*,\s*{_N}(?:\s*,\s*{_N}\s*,\s*{_N})?\s*[)\]]")
+_NUMBER = re.compile(_N)
+# Tags with numbers alone between them, and the words between or in other ones.
+_TAGGED = re.compile(
+    r"<(\|?)(loc|point|points|click|box|bbox|quad|ref_point|coord|coordinates?)(?:_start)?\1>"
+    r"[\s\d.,;()\[\]xy=:-]*</?\|?/?\2(?:_end)?\|?>|<loc_?\d{1,4}>(?:\s*<loc_?\d{1,4}>)*",
+    re.IGNORECASE,
+)
+_WORDS_IN_TAG = re.compile(r">\s*([^<>]*[^\W\d_]{2}[^<>]*?)\s*</")
+_SIGNS = re.compile("[<%％]")
 _IN_IMAGE = r"(?:\s+in\s+image\s+\d{1,3}\b)"
 _JOIN = r"(?:\s*[,;&–-]\s*(?:and\s+|or\s+)?|\s+(?:and|or|to)\s+)"
 _GROUP = re.compile(rf"{_MENTION}{_IN_IMAGE}?(?:{_JOIN}{_MENTION}{_IN_IMAGE}?)*", re.IGNORECASE)
@@ -102,19 +113,39 @@ def without_coordinates(text: str, points: Sequence[Point] | None = None) -> str
 def _numbers_that_stay(text: str, points: Sequence[Point] | None) -> list[tuple[int, int]]:
     """Find the numbers in brackets that are no place: start and end of each, in order."""
     cited = {place.start for place in places(text, points)}
+    markup = _markup(text)
     pairs = {pair.start for pair in find_pairs(text)}
     return [
         match.span()
         for match in _BRACKETS.finditer(text)
         if match.start() not in cited
+        and not any(start <= match.start() < end for start, end, _ in markup)
         and (
-            match.start() in pairs
+            (match.start() in pairs and not is_share(*map(float, _NUMBER.findall(match[0]))))
             or is_number(text[max(0, match.start() - 80) : match.start()], text[match.end() :][:40])
         )
     ]
 
 
+def _markup(text: str) -> list[tuple[int, int, str]]:
+    """Find the places that tags or percents tell: start and end of each, in order, and what stands
+    in for it: the words of a tag, else a place as `(x, y)`."""
+    if not _SIGNS.search(text):
+        return []
+    found = [match.span() for match in _TAGGED.finditer(text)]
+    for start, end, unread in other_dialects(text):
+        told = unread.text.startswith("<") or _SIGNS.search(unread.text)
+        if told and not any(a < end and start < b for a, b in found):
+            found.append((start, end))
+    return [
+        (start, end, words[1] if (words := _WORDS_IN_TAG.search(text[start:end])) else "(0, 0)")
+        for start, end in sorted(found)
+    ]
+
+
 def _without_coordinates(text: str) -> str:
+    for start, end, instead in reversed(_markup(text)):
+        text = f"{text[:start]}{instead}{text[end:]}"
     # On one line each, so that no sentence ends inside one.
     pieces = _GAP.split(_GROUP.sub(lambda mention: " ".join(mention[0].split()), text))
     kept = ""

@@ -54,6 +54,28 @@ def test_a_thought_reads_well_without_its_coordinates(grounded, plain):
     assert without_coordinates(grounded) == (grounded if plain is None else plain)
 
 
+@pytest.mark.parametrize("known", [None, ()])
+@pytest.mark.parametrize(
+    ("grounded", "plain"),
+    [
+        ("The lamp (0.12, 0.40) is lit.", "The lamp is lit."),
+        ("The lamp is at (0.12, 0.40).", "The lamp is there."),
+        ("The lamp (12%, 40%) is lit.", "The lamp is lit."),
+        ("The lamp <point>412 630</point> is lit.", "The lamp is lit."),
+        ("The lamp <point>(412, 630)</point> is lit.", "The lamp is lit."),
+        ("The lamp <loc>412, 630</loc> is lit.", "The lamp is lit."),
+        ("The lamp at <loc0412><loc0630> is lit.", "The lamp is lit."),
+        ("I click <loc_412> <loc_630>.", "I click that spot."),
+        ("The lamp <|box_start|>(412,630),(500,700)<|box_end|> is lit.", "The lamp is lit."),
+        ("The lamp <box>(412,630),(500,700)</box> is lit.", "The lamp is lit."),
+        ('The <point x="41" y="63" alt="lamp">lamp</point> is lit.', "The lamp is lit."),
+        ("It takes (0.5, 0.25) litres, <b>40%</b> more.", None),
+    ],
+)
+def test_places_in_other_notations_do_not_stay(grounded, plain, known):
+    assert without_coordinates(grounded, known) == (grounded if plain is None else plain)
+
+
 @pytest.mark.parametrize("phrase", PHRASES)
 def test_the_embedded_models_phrases_lose_what_their_own_ungrounded_form_loses(phrase):
     words = {"name": "lamp", "a": "a", "depth": " 2.0 m away"}
