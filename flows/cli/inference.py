@@ -82,10 +82,12 @@ def evaluate(settings: EvaluateSettings, json_: Json = False) -> None:
         show_table(pa.Table.from_pylist(outcome.reranking.rows()))
     if outcome.no_zoom is not None:
         print(outcome.zoom_gain())
-        show_table(pa.Table.from_pylist(outcome.gain_by_family()))
+        if outcome.gain:
+            show_table(pa.Table.from_pylist(outcome.gain_by_family()))
     if outcome.second is not None:
         print(outcome.comparison())
-        show_table(pa.Table.from_pylist(outcome.differences_by_family()))
+        if outcome.differences:
+            show_table(pa.Table.from_pylist(outcome.differences_by_family()))
     reports = outcome.reports
     requests, replayed = (sum(getattr(r, n) for r in reports) for n in ("requests", "replayed"))
     report_to_stderr(f"{requests} requests, {replayed} answered from the journal")

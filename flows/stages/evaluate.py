@@ -2,7 +2,7 @@
 
     settings = EvaluateSettings.checked(model="./student", benchmark="sat2")
     outcome = await evaluate(settings, report=print)
-    outcome.report.figures["all"]["accuracy"];  outcome.differences       # against another model
+    outcome.report.accuracy;  outcome.differences       # against another model
 
 The measuring itself is `training.evaluation.measure`; here is what a person types. A model that
 zooms is measured without zoom as well, since what looking closer is worth is the difference. The
@@ -13,7 +13,7 @@ from __future__ import annotations
 
 import asyncio
 import json
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import partial
 from typing import Any
@@ -80,12 +80,15 @@ class Outcome:
 
     def sentence(self) -> str:
         """Sum up the outcome."""
-        found = self.report.figures["all"]["accuracy"]
-        sentence = (
-            f"{self.report.model_id} on {self.report.benchmark}: {_per_cent(found.value)} right, "
-            f"95% interval {_interval(found.low, found.high)}, {found.n} questions about "
-            f"{found.clusters} groups of images"
-        )
+        found = self.report.accuracy
+        sentence = f"{self.report.model_id} on {self.report.benchmark}: "
+        if found is None:
+            sentence += f"no answer to any of {len(self.report.questions)} questions can be graded"
+        else:
+            sentence += (
+                f"{_per_cent(found.value)} right, 95% interval {_interval(found.low, found.high)}, "
+                f"{found.n} questions about {found.clusters} groups of images"
+            )
         control = self.report.settings.get("control")
         if not control:
             return sentence
@@ -97,11 +100,11 @@ class Outcome:
         """Sum up the comparison with the second model."""
         assert self.second is not None
         names = (self.report.model_id, self.second.model_id)
-        return _compared(self.differences["all"], names, ("by the first", "by the second"))
+        return _compared(self.differences, names, ("by the first", "by the second"))
 
     def zoom_gain(self) -> str:
         """Sum up the comparison with the same model without zoom."""
-        return _compared(self.gain["all"], ("zoom", "no zoom"), ("with zoom", "without"))
+        return _compared(self.gain, ("zoom", "no zoom"), ("with zoom", "without"))
 
     def differences_by_family(self) -> list[dict[str, str]]:
         """Return the comparison as a table, in points; how often only one was right."""
@@ -128,7 +131,12 @@ class Outcome:
         return found
 
 
-def _compared(gap: PairedDifference, names: tuple[str, str], by: tuple[str, str]) -> str:
+def _compared(
+    differences: Mapping[str, PairedDifference], names: tuple[str, str], by: tuple[str, str]
+) -> str:
+    if not differences:
+        return f"{names[0]} minus {names[1]}: no question was graded of both"
+    gap = differences["all"]
     return (
         f"{names[0]} minus {names[1]}: {100 * gap.value:+.1f} points, "
         f"95% interval {_interval(gap.low, gap.high, '+')}{gap.doubt} (bootstrap over images "

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -14,6 +15,8 @@ from flows.teachers.response_styles import WayOfAsking
 from mcts.zoom.config import ZoomConfig
 from tests.support.zoom_trees import ZOOM
 from tests.training.test_report import reported
+from training.evaluation.measure import _evaluation_row
+from training.evaluation.report import compare, make_report
 from warehouse.storage.home import Warehouse
 from warehouse.tables.delta import insert_new
 
@@ -33,6 +36,18 @@ def test_an_evaluation_is_summed_up_with_its_interval_and_its_control() -> None:
     for control, kind in (("blank", "images"), ("noise", "crops"), ("elsewhere", "crops")):
         report.settings["control"] = control
         assert Outcome(report).sentence() == f"{sentence}, {control} {kind}"
+
+
+def test_an_evaluation_of_which_nothing_can_be_graded_says_so() -> None:
+    report = reported({"a": NEAR, "b": FAR}, "m@2")
+    drawn = {q: [replace(p, score=None) for p in some] for q, some in report.predictions.items()}
+    none = make_report("e", "m@2", "sat2/test", {}, report.questions, drawn)
+    outcome = Outcome(none, second=report, differences=compare(none, report))
+    assert outcome.sentence() == ("m@2 on sat2/test: no answer to any of 2 questions can be graded")
+    assert outcome.comparison() == "m@2 minus m@2: no question was graded of both"
+    assert outcome.differences_by_family() == []
+    row = _evaluation_row(none)
+    assert [row[name] for name in ("accuracy", "low", "high", "n_scenes")] == [None] * 3 + [2]
 
 
 def test_a_comparison_names_both_models_and_says_where_it_is_not_clear() -> None:

@@ -358,6 +358,8 @@ def test_models_are_compared_by_answers_and_by_the_controls_that_the_champion_ha
     given = compare(cycle.warehouse, found, GatePolicy(), 3)
     assert given[3]["grounded"] == (0.8, 0.7)
     paired.clear()
+    for row in found.values():
+        del row["accuracy"]
     with pytest.raises(Problem, match="no answer of the champion can be graded"):
         compare(cycle.warehouse, found, GatePolicy(), 3)
 

@@ -1,7 +1,7 @@
 """Evaluates a model on questions: responses through a journal, grades, figures with intervals.
 
     report = await measure(subject, questions, warehouse, EvaluationProtocol())
-    report.figures["all"]["accuracy"]                                   # Estimate(value, low, high)
+    report.accuracy                                                     # Estimate(value, low, high)
 
 One request a question, to the answer's end or the limit: what is cut off has no answer. A model
 that zooms is asked turn by turn; at the limit of its calls its answer is forced. The grader is
@@ -452,22 +452,22 @@ def _prediction_row(evaluation_id: str, trace: Trace, prediction: Prediction) ->
 
 
 def _evaluation_row(report: EvaluationReport) -> Row:
-    overall = report.figures["all"]["accuracy"]
+    overall, right = report.figures["all"]["format"], report.accuracy
     figures = {f: {k: asdict(v) for k, v in row.items()} for f, row in report.figures.items()}
     return {
         "evaluation_id": report.evaluation_id,
         "model_id": report.model_id,
         "benchmark": report.benchmark,
         "n_questions": len(report.questions),
-        "accuracy": overall.value,
-        "low": overall.low,
-        "high": overall.high,
+        "accuracy": right and right.value,
+        "low": right and right.low,
+        "high": right and right.high,
         "settings": json.dumps(dict(report.settings), sort_keys=True),
         "control": report.settings.get("control"),
         "temperature": report.settings.get("temperature"),
         "samples": report.settings.get("samples"),
         "prompt": report.settings.get("prompt"),
-        "n_scenes": overall.clusters,
+        "n_scenes": (right or overall).clusters,
         "figures": json.dumps(figures, sort_keys=True),
         "metrics": json.dumps(report.metrics, sort_keys=True) if report.metrics else None,
         "run_id": report.run_id,

@@ -1,6 +1,6 @@
 """The report of an evaluation: shares with their intervals, over all questions and by family.
 
-report.figures["all"]["accuracy"], report.figures["left_right"]["format"]
+report.accuracy, report.figures["left_right"]["format"]
 report.rows(), report.plain()                    # a table for people; values for JSON
 report.ledger_rows()                             # how a model that zooms looked closer
 compare(report, other)                           # paired, on the questions of both
@@ -82,6 +82,11 @@ class EvaluationReport:
         return {q: fmean(scores) for q, scores in graded.items() if scores}
 
     @property
+    def accuracy(self) -> Estimate | None:
+        """The share of right answers; None where no answer can be graded."""
+        return self.figures["all"].get("accuracy")
+
+    @property
     def failed(self) -> int:
         """Questions whose request failed for good."""
         return len(self.unanswered)
@@ -89,7 +94,12 @@ class EvaluationReport:
     @property
     def remark(self) -> str:
         """Say what is wrong with the form of many answers; empty where nothing is."""
-        return self._without_thoughts() or self._half_learned()
+        return self._ungraded() or self._without_thoughts() or self._half_learned()
+
+    def _ungraded(self) -> str:
+        if self.accuracy is not None:
+            return ""
+        return "no answer can be graded: no question's gold answer is one that an answer can equal"
 
     def _half_learned(self) -> str:
         drawn = [p for drawn in self.predictions.values() for p in drawn if p.error is None]
@@ -192,8 +202,6 @@ def make_report(
     metrics = _published(questions, predictions) if whole else {}
     zooms = bool(settings.get("zoom"))
     figures = {family: _figures(some, predictions, zooms) for family, some in groups.items()}
-    if "accuracy" not in figures["all"]:  # of a set of which nothing can be graded
-        figures["all"]["accuracy"] = mean_of([0.0] * len(questions), range(len(questions)))
     return EvaluationReport(
         evaluation_id, model_id, benchmark, settings, figures, metrics, questions, predictions,
         **about,
@@ -300,10 +308,7 @@ def majority(question: Question, predictions: Sequence[Prediction]) -> float:
 def compare(first: EvaluationReport, second: EvaluationReport) -> dict[str, PairedDifference]:
     """Return how much better `first` is than `second`, over all and by family of common questions.
 
-    Questions whose answers can't be graded are left out.
-
-    Raises:
-        ValueError: no graded question is in both.
+    Questions whose answers can't be graded are left out; empty where no other is in both.
     """
     a, b = first.scores, second.scores
     families: dict[str, list[Question]] = {"all": []}
@@ -312,7 +317,7 @@ def compare(first: EvaluationReport, second: EvaluationReport) -> dict[str, Pair
             families["all"].append(question)
             families.setdefault(question.family or "(none)", []).append(question)
     if not families["all"]:
-        raise ValueError("the two evaluations have no question in common")
+        return {}
     if len(families) == 2:
         families = {"all": families["all"]}
     return {

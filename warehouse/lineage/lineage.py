@@ -90,8 +90,9 @@ _DESCRIPTIONS = {
         SELECT model_id AS id, concat_ws(', ', nullif(name, model_id), 'trained in ' || run_id)
         AS words FROM models""",
     "evaluation": """
-        SELECT evaluation_id AS id, benchmark || ': ' || round(100 * accuracy, 1) || '% of '
-        || n_questions AS words FROM evaluations""",
+        SELECT evaluation_id AS id, benchmark || ': '
+        || coalesce(round(100 * accuracy, 1) || '% of ', 'none graded of ') || n_questions AS words
+        FROM evaluations""",
     "run": """
         SELECT run_id AS id, concat_ws(', ', kind, task, host, created_at::DATE) AS words
         FROM runs""",

@@ -130,13 +130,13 @@ def compare(
         for name in CONTROLS
         if name in found["champion"]
     }
-    blank = [found[f"{role}_blank"]["accuracy"] for role in ("champion", "challenger")]
-    controls["blank"] = (blank[0], blank[1])
     paired = read_paired(
         warehouse, *(found[r]["evaluation_id"] for r in ("champion", "challenger"))
     )
     if not paired:
         raise Problem("no answer of the champion can be graded: nothing can be compared")
+    blank = [found[f"{role}_blank"]["accuracy"] for role in ("champion", "challenger")]
+    controls["blank"] = (blank[0], blank[1])
     decision = decide(policy, paired, attempt, controls)
     if silent := found["challenger"].get("unanswered", 0):
         said = f"{decision.reason}; {silent} questions that it left unanswered count as wrong"

@@ -205,8 +205,12 @@ def _words(stage: str, outcome: Row) -> str:
     if stage == "measure":
         if not outcome.get("evaluation_id"):
             return "not asked for"
+        if outcome["accuracy"] is None:
+            return f"no answer to {outcome['questions']} questions can be graded"
         return f"{100 * outcome['accuracy']:.1f}% right on {outcome['questions']} questions"
     if stage == "evaluate":
+        if not all("accuracy" in outcome[role] for role in ROLES):
+            return "no answer can be graded"
         shares = (f"{role} {100 * outcome[role]['accuracy']:.1f}%" for role in ROLES)
         return f"right: {', '.join(shares)}"
     return str(outcome.get("reason") or outcome.get("outcome") or "")

@@ -251,7 +251,7 @@ async def measure_student(cycle: Cycle, settings: RetrainSettings, tools: Tools)
     report = (await measure(EvaluateSettings.checked(**asked))).report
     found: Row = {
         "model": asked["model"], "evaluation_id": report.evaluation_id,
-        "questions": len(report.questions), "accuracy": report.figures["all"]["accuracy"].value,
+        "questions": len(report.questions), "accuracy": report.accuracy and report.accuracy.value,
         "tokens": _answer_tokens(report, recipe.group),
     }  # fmt: skip
     if not recipe.prefixes:
