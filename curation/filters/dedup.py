@@ -119,18 +119,25 @@ class Copy:
     """Whether their canonical texts are equal."""
 
 
-def canonical(text: str, sizes: Sequence[tuple[int, int]], cells: int = CELLS) -> str:
+def canonical(
+    text: str,
+    sizes: Sequence[tuple[int, int]],
+    cells: int = CELLS,
+    answer: str | None = None,
+) -> str:
     """Rewrite a trace's text as it is compared.
 
     Args:
         text: the whole reasoning, points in original pixels.
         sizes: width and height of each of the question's images, pixels.
         cells: cells along an image's longer side.
+        answer: the `answer_key` of the answer that the text ends with; as written when left out.
     """
-
     if "<tool_call>" in text:
         text = _CALL.sub(lambda call: _call_in_cells(call[0], sizes, cells), text)
-    text = _TAG.sub(" ", _ANSWER.sub(" ", text))
+    if answer is not None:
+        text = _ANSWER.sub(lambda _: f" {answer} ", text)
+    text = _TAG.sub(" ", text)
     return " ".join(words_of(_in_cells(text, sizes, cells)))
 
 

@@ -159,8 +159,8 @@ class InsideImage(TraceFilter):
 
 
 class NoRepeatedPoint(TraceFilter):
-    """No step of a branch goes back to a place an earlier one cited, unless it says so, in words
-    that no earlier one said there.
+    """No step of a branch goes back to a place an earlier one cited, unless it says so; a third
+    time in the same words it may not.
 
     The wrong attempt of a corrected chain and the right one are two branches; what they share
     belongs to both. A step may call for a place that was cited, and tell what a crop of it shows.
@@ -183,18 +183,21 @@ class NoRepeatedPoint(TraceFilter):
         for i, step in enumerate(trace.steps):
             if step.point is None or _tells_of_a_crop(trace, i):
                 continue
-            says_so, said = revisits(step.thought), _words(step)
-            for j in _before(trace, i):
-                earlier = trace.steps[j]
-                if says_so and _words(earlier) != said:
-                    continue
-                pairs = product(step.points, earlier.points)
-                if any(frame.same_place(a, b, self.min_distance) for a, b in pairs):
-                    repeats += 1
-                    reason = reason or f"step {i + 1} cites the place of step {j + 1} again"
-                    break
+            there = [j for j in _before(trace, i) if self._same_place(frame, trace, i, j)]
+            if there and revisits(step.thought):
+                said = _words(step)
+                same = [j for j in there if _words(trace.steps[j]) == said]
+                there = same[1:]
+            if there:
+                repeats += 1
+                reason = reason or f"step {i + 1} cites the place of step {there[0] + 1} again"
         keep = repeats <= self.max_repeats
         return Verdict(self.name, keep, "" if keep else reason, float(repeats))
+
+    def _same_place(self, frame: Frame, trace: Trace, i: int, j: int) -> bool:
+        """Return whether two steps of a trace cite one place."""
+        pairs = product(trace.steps[i].points, trace.steps[j].points)
+        return any(frame.same_place(a, b, self.min_distance) for a, b in pairs)
 
 
 def _words(step: Step) -> list[str]:

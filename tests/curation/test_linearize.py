@@ -128,9 +128,9 @@ GOOD = trace_of("Box (10, 10).", "Ball (500, 500).")
         (trace_of("Box (10, 1010)."), "inside_image", "(10, 1010) is outside image 1"),
         (trace_of("Box (10, 10).", "It (12, 9)."), "no_repeated_point", "step 2 cites the place"),
         (
-            trace_of("I check again (10, 10).", "I check again (11, 10)."),
+            trace_of(*(f"I check again ({x}, 10)." for x in (9, 10, 11))),
             "no_repeated_point",
-            "step 2 cites the place",
+            "step 3 cites the place of step 2",
         ),
         (
             trace_of("Check again. Check again. Check again. Box (10, 10)."),

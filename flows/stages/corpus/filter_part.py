@@ -191,7 +191,7 @@ def _documents(
         dedup.Document(
             row["trace_id"],
             *group,
-            dedup.canonical(row["text"] or "", sizes[row["question_id"]], cells),
+            dedup.canonical(row["text"] or "", sizes[row["question_id"]], cells, group[1]),
             good=good[row["trace_id"]],
         )
         for row, group in zip(ordered, groups, strict=True)
