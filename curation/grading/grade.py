@@ -30,9 +30,10 @@ from mcts.coordinates import DECIMALS
 from mcts.data import AnswerKind, Box, Grade, Point, Question
 from mcts.parsing import sole_point
 
-_WORD = regex.compile(
-    r"[\p{Han}\p{Hiragana}\p{Katakana}]|(?:(?![\p{Han}\p{Hiragana}\p{Katakana}])[\w.,:'-])*\w"
-)
+# A sign each of scripts that put no spaces between words.
+_UNSPACED = r"\p{Han}\p{Hiragana}\p{Katakana}\p{Thai}\p{Lao}\p{Khmer}\p{Myanmar}"
+_WORD = regex.compile(rf"[{_UNSPACED}]|[\w--[{_UNSPACED}]]+(?:[-.,:'/]\w+)*", regex.V1)
+
 VOTE_RADIUS = 0.01
 """Share of an image's longer side within which points have one vote."""
 
