@@ -215,7 +215,7 @@ class Measured:
         every = {name: SimpleNamespace(value=value) for name, value in figures.items()}
         return SimpleNamespace(
             report=SimpleNamespace(
-                figures={"all": every}, model_id="m1@1",
+                figures={"all": every}, accuracy=every["accuracy"], model_id="m1@1",
                 evaluation_id=f"e{len(self.asked)}", questions=["q1", "q2"],
                 settings={"prompt": "nano"},
             )
