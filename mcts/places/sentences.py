@@ -41,13 +41,13 @@ _SAYER = (
 _CLAUSE = r"(?:(?:^|[.!?…,;:(—–\n-])\s*[\"'“‘]?|\b(?:but|oh|ah|h+m+|no|and|so|now|or)\s+)"
 _AT_WHAT = (
     r"(?=\s+(?:if|whether|that|this|the|it|its|again|once|each|every|both|where|what|which|how|for|"
-    r"my|all|them|these|those|back|more|an?)\b|\s*[:(])"
+    r"my|all|them|these|those|back|more|an?)\b)"
 )
 # Words that also name what is seen: people wait, shirts are checked, buttons say Confirm.
 _AGAIN_IN_PLACE = (
     rf"{_CLAUSE}wait\b(?!\s+(?:for|at|in|on|near|behind|beside|by|under|until|with|to)\b)",
     rf"\b{_SAYER}\s+check\b(?!\s+(?:shirt|pattern|mark|fabric|box))",
-    rf"{_CLAUSE}check{_AT_WHAT}",
+    rf"\bcheck{_AT_WHAT}|{_CLAUSE}check\s*[:(]",
     rf"(?:{_CLAUSE}|\b(?:i am|i'm|we are|we're|by|after|when|then)\s+)checking\b",
     r"\b(?:i|we|i've|we've|i have|we have)\s+(?:\w+\s+)?checked\b",
     r"(?<![\"'“‘])\b(?:verif(?:y|ies|ying)|confirm(?:s|ing)?)\b"

@@ -156,6 +156,7 @@ def test_parse_undoes_render(trace, frame, one_block):
         ("Let me check (1, 2).", True),
         ("Checking the lamp at (1, 2).", True),
         ("Check that it is red (1, 2).", True),
+        ("There is check the purple shelf at (1, 2).", True),
         ("I double-check it at (1, 2).", True),
         ("I have checked the left (1, 2).", True),
         ("To confirm, the ball is at (1, 2).", True),
