@@ -100,7 +100,8 @@ def readings(text: str) -> list[str]:
 
 def without_lead_in(text: str) -> str:
     """Strip what announces an answer; the text itself where nothing does, or nothing follows."""
-    return readings(text)[-1] if len(text) <= _LONGEST_LEAD_IN else text
+    found = readings(text) if len(text) <= _LONGEST_LEAD_IN else []
+    return found[-1] if found else text
 
 
 def _without_one(text: str) -> str | None:

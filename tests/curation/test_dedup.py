@@ -326,3 +326,9 @@ def test_rows_are_compared_so_many_at_once_that_memory_is_bounded(monkeypatch):
 def test_alike_pictures_form_groups_named_by_their_smallest_id():
     hashes = {"c": 0b0, "b": 0b111111, "a": 0b111111111111, "z": 2**64 - 1}
     assert image_hash.group_similar(hashes) == {"a": "a", "b": "a", "c": "a", "z": "z"}
+
+
+@pytest.mark.parametrize("nothing", ["", " ", "\n", "."])
+@pytest.mark.parametrize("choices", [(), ("left", "right")])
+def test_a_trace_without_an_answer_is_compared_too(nothing, choices):
+    assert answer_key(nothing, choices) == answer_key(nothing.strip() or "", choices)

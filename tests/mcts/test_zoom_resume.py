@@ -40,9 +40,9 @@ from tests.support.zoom_searches import as_bytes, searched
 url, folder, dies_at = sys.argv[1:]
 ask = JournaledTeacher.ask
 
-async def dying(self, key, *rest):
+async def dying(self, key, *rest, **more):
     replayed = self.replayed
-    record = await ask(self, key, *rest)
+    record = await ask(self, key, *rest, **more)
     if key.purpose == dies_at and self.replayed == replayed:
         os.kill(os.getpid(), signal.SIGKILL)
     return record

@@ -159,7 +159,7 @@ def test_traces_are_shown_in_the_order_of_the_statement_with_their_questions(
 ) -> None:
     sql = "SELECT trace_id, question_id FROM traces ORDER BY trace_id DESC"
     rows = query(warehouse, sql).to_pylist()
-    chosen = [row["trace_id"] for row in showing._chosen(warehouse, sql, None)]
+    chosen = [row["trace_id"] for row in showing.chosen_traces(warehouse, sql, None)]
     assert chosen == [row["trace_id"] for row in rows]
     shown = list(showing.gallery_traces(warehouse, chosen, {}))
     assert [one.question.question_id for one in shown] == [row["question_id"] for row in rows]
