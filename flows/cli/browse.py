@@ -46,7 +46,9 @@ def sql(
     check_format(format_, "table", "json", "csv")
     from warehouse.query.run_query import query
 
-    said = sys.stdin.read() if statement == "-" else statement
+    said = statement
+    if statement == "-":
+        said = sys.stdin.buffer.read().decode("utf-8", "surrogateescape")
     table = query(existing_warehouse(home), said, personal_limits(timeout))
     if format_ == "csv":
         import pyarrow.csv

@@ -95,6 +95,7 @@ def test_sql_prints_only_the_answer_and_in_the_form_asked_for(home, capsys):
     [
         (("sql", "DROP TABLE traces"), "only queries are allowed"),
         (("sql", "SELECT nope FROM traces"), "nope"),
+        (("sql", "SELECT '\udcff'"), "the statement is no text in UTF-8"),
         (("sql", "SELECT 1", "--format", "xml"), "--format: it is table, json or csv"),
         (("gallery", "--sql", "SELECT 1 AS one"), "must yield a column trace_id"),
         (("dataset", "publish", "a b", "--sql", "SELECT trace_id FROM traces"), "a b"),

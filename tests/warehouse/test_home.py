@@ -8,8 +8,10 @@ from pathlib import Path
 import pyarrow.fs
 import pytest
 
-from warehouse.storage.home import Warehouse, first_line
+from warehouse.query.run_query import query
+from warehouse.storage.home import Warehouse, WarehouseError, first_line
 from warehouse.storage.objects import LocalObjects, S3Objects
+from warehouse.tables.delta import insert_new
 
 VARIABLES = (
     "AWS_ENDPOINT_URL", "AWS_ENDPOINT_URL_S3", "AWS_REGION", "AWS_DEFAULT_REGION", "VIGORL_HOME",
@@ -94,3 +96,28 @@ def test_another_process_opens_a_connection_of_its_own(monkeypatch: pytest.Monke
     sent = copy.copy(warehouse)  # as pickle does
     assert sent == warehouse
     assert "objects" not in vars(sent)
+
+
+@pytest.mark.parametrize("name", ["st*r", "wh?t", "br[ab]", "back\\slash", "a%20b"])
+def test_a_folder_that_the_table_libraries_would_misread_is_refused(tmp_path, name):
+    with pytest.raises(WarehouseError, match="in the path of a warehouse") as told:
+        Warehouse(str(tmp_path / name / "home"))
+    assert str(tmp_path) in str(told.value) and not list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize(
+    "root", ["gs://b/x", "http://host/x", "file:///tmp/x", "S3://b/x", "s3:/b/x", "az://c/x"]
+)
+def test_another_kind_of_address_is_refused_and_makes_no_folder(root):
+    with pytest.raises(WarehouseError, match="a warehouse is a folder or s3://bucket/prefix"):
+        Warehouse(root)
+
+
+@pytest.mark.parametrize(
+    "name", ["with space", "50%", "hash#x", "it's", "ümlaut", "col:on", "{a,b}"]
+)
+def test_other_names_of_folders_are_written_and_read(tmp_path, name):
+    home = Warehouse(str(tmp_path / name))
+    insert_new(home, "models", [{"model_id": "m"}])
+    assert query(home, "SELECT model_id FROM models")["model_id"].to_pylist() == ["m"]
+    assert [path.name for path in tmp_path.iterdir()] == [name]

@@ -183,7 +183,10 @@ def check_repeatable(con: duckdb.DuckDBPyConnection, sql: str) -> None:
 def _parse(con: duckdb.DuckDBPyConnection, sql: str) -> dict[str, Any]:
     """The parsed statement, without an EXPLAIN in front of it."""
     try:
+        sql.encode()
         statements = con.extract_statements(sql)
+    except UnicodeEncodeError:  # bytes of an argument or a pipe
+        raise QueryError("the statement is no text in UTF-8") from None
     except duckdb.Error as error:
         raise QueryError(explained(error)) from None
     if len(statements) != 1:

@@ -11,6 +11,7 @@ Nothing is created before something is written.
 from __future__ import annotations
 
 import os
+import re
 import subprocess
 from dataclasses import dataclass, field
 from functools import cache, cached_property
@@ -19,6 +20,9 @@ from pathlib import Path
 from typing import Any
 
 from warehouse.storage.objects import LocalObjects, Objects, S3Objects, region
+
+_SCHEME = re.compile(r"[A-Za-z][A-Za-z0-9+.-]*:/{1,3}")
+_MISREAD = re.compile(r"[*?\[\]\\]|%[0-9A-Fa-f]{2}")
 
 
 class WarehouseError(Exception):
@@ -38,7 +42,16 @@ class Warehouse:
     """A folder (made absolute) or `s3://bucket/prefix`."""
 
     def __post_init__(self) -> None:
+        if not self.is_s3 and (scheme := _SCHEME.match(self.root)):
+            raise WarehouseError(
+                f"{self.root}: a warehouse is a folder or s3://bucket/prefix, not at {scheme[0]}"
+            )
         root = self.root.rstrip("/") if self.is_s3 else str(Path(self.root).expanduser().resolve())
+        if found := _MISREAD.search(root):
+            raise WarehouseError(
+                f"{root}: {found[0]} in the path of a warehouse is read as a pattern or an escape "
+                "by the libraries that store tables; name a folder without it"
+            )
         object.__setattr__(self, "root", root)
 
     def __reduce__(self) -> tuple[type[Warehouse], tuple[str]]:
