@@ -7,7 +7,7 @@ import tempfile
 import uuid
 from dataclasses import asdict
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
@@ -15,6 +15,7 @@ from flows.cli.interrupts import personal_limits
 from flows.cli.printing import Home, check_format
 from flows.dataset_settings import ExportSettings, PublishSettings
 from flows.parameters import takes
+from flows.progress import report_to_stderr
 from flows.settings_base import Problem
 
 dataset = typer.Typer(
@@ -136,7 +137,6 @@ def export(settings: ExportSettings) -> None:
         hub.go_online()  # before `datasets` is imported
     from flows.teachers.spaces import limited_space, space_by_name
     from warehouse.storage.home import Warehouse
-    from warehouse.tables.delta import record_run
     from warehouse.versions import versions
 
     space = space_by_name(settings.space) if settings.space else None
@@ -155,10 +155,7 @@ def export(settings: ExportSettings) -> None:
         except ValueError as error:  # no such prompt
             raise Problem(f"--prompt: {error}") from None
         resolved = {"dataset": version.ref, "out": str(out.absolute()) if out else None}
-        record_run(
-            warehouse, f"export-{uuid.uuid4().hex[:12]}", "export",
-            params=settings.params() | resolved,
-        )  # fmt: skip
+        _record(warehouse, settings.params() | resolved)
         what = f"{version.ref} as {settings.to}" + (f", response style {style}" if style else "")
         if out:
             print(f"{what}: {folder} (load it with datasets.load_dataset({str(folder)!r}))")
@@ -168,6 +165,24 @@ def export(settings: ExportSettings) -> None:
             print(f"{what}: {url} (load it with datasets.load_dataset({push_to!r}))")
         for note in read_notes(folder):
             print(f"note: {note}")
+
+
+def _record(warehouse: Any, params: dict[str, Any]) -> None:
+    """Note an export in the warehouse; where that can't be written, the export stands."""
+    from deltalake.exceptions import DeltaError
+
+    from warehouse.storage.failures import describe
+    from warehouse.storage.home import first_line
+    from warehouse.tables.delta import record_run
+
+    try:
+        record_run(warehouse, f"export-{uuid.uuid4().hex[:12]}", "export", params=params)
+    except Exception as error:  # each kind of store has its own
+        sentence = describe(error)
+        if sentence is None and not isinstance(error, DeltaError):
+            raise
+        sentence = sentence or first_line(error)
+        report_to_stderr(f"the export is whole, and is not noted in the warehouse: {sentence}")
 
 
 def lineage(

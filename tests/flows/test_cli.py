@@ -164,6 +164,21 @@ def test_a_version_is_published_listed_shown_and_exported(home, capsys, tmp_path
     assert rows[0]["images"][0].size == (56, 56)
 
 
+def test_an_export_stands_where_the_warehouse_cannot_be_written(home, capsys, tmp_path):
+    statement = "SELECT trace_id FROM kept_traces WHERE kind = 'direct'"
+    assert run("dataset", "publish", "sealed", "--sql", statement, home=home) == 0
+    shutil.copytree(home, tmp_path / "home")
+    runs = tmp_path / "home" / "tables" / "runs"
+    shutil.rmtree(runs)
+    runs.write_text("in the way")
+    capsys.readouterr()
+    options = ("--to", "trl", "--space", "qwen2.5-vl", "--out", tmp_path / "out")
+    assert run("dataset", "export", "sealed@v1", *options, home=tmp_path / "home") == 0
+    said = capsys.readouterr()
+    assert said.out.startswith("sealed@v1 as trl: ")
+    assert "the export is whole, and is not noted in the warehouse: " in said.err
+
+
 def test_a_version_is_published_in_the_response_style_asked_for(home, capsys):
     statement = "SELECT trace_id FROM kept_traces WHERE kind = 'direct'"
     styled = ("--sql", statement, "--response-style", "ungrounded")
