@@ -7,7 +7,7 @@ import tempfile
 import uuid
 from dataclasses import asdict
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated
 
 import typer
 
@@ -137,6 +137,7 @@ def export(settings: ExportSettings) -> None:
         hub.go_online()  # before `datasets` is imported
     from flows.teachers.spaces import limited_space, space_by_name
     from warehouse.storage.home import Warehouse
+    from warehouse.tables.delta import try_record_run
     from warehouse.versions import versions
 
     space = space_by_name(settings.space) if settings.space else None
@@ -155,7 +156,9 @@ def export(settings: ExportSettings) -> None:
         except ValueError as error:  # no such prompt
             raise Problem(f"--prompt: {error}") from None
         resolved = {"dataset": version.ref, "out": str(out.absolute()) if out else None}
-        _record(warehouse, settings.params() | resolved)
+        run_id = f"export-{uuid.uuid4().hex[:12]}"
+        if why := try_record_run(warehouse, run_id, "export", settings.params() | resolved):
+            report_to_stderr(f"the export is whole, and is not noted in the warehouse: {why}")
         what = f"{version.ref} as {settings.to}" + (f", response style {style}" if style else "")
         if out:
             print(f"{what}: {folder} (load it with datasets.load_dataset({str(folder)!r}))")
@@ -165,24 +168,6 @@ def export(settings: ExportSettings) -> None:
             print(f"{what}: {url} (load it with datasets.load_dataset({push_to!r}))")
         for note in read_notes(folder):
             print(f"note: {note}")
-
-
-def _record(warehouse: Any, params: dict[str, Any]) -> None:
-    """Note an export in the warehouse; where that can't be written, the export stands."""
-    from deltalake.exceptions import DeltaError
-
-    from warehouse.storage.failures import describe
-    from warehouse.storage.home import first_line
-    from warehouse.tables.delta import record_run
-
-    try:
-        record_run(warehouse, f"export-{uuid.uuid4().hex[:12]}", "export", params=params)
-    except Exception as error:  # each kind of store has its own
-        sentence = describe(error)
-        if sentence is None and not isinstance(error, DeltaError):
-            raise
-        sentence = sentence or first_line(error)
-        report_to_stderr(f"the export is whole, and is not noted in the warehouse: {sentence}")
 
 
 def lineage(

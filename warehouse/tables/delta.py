@@ -36,8 +36,8 @@ from deltalake.exceptions import CommitFailedError, DeltaError, TableNotFoundErr
 from deltalake.schema import StructType
 
 from mcts.failpoints import reach
-from warehouse.storage.failures import no_panics
-from warehouse.storage.home import Warehouse, WarehouseError, code_revision
+from warehouse.storage.failures import describe, no_panics
+from warehouse.storage.home import Warehouse, WarehouseError, code_revision, first_line
 from warehouse.tables.key_index import existing_keys
 from warehouse.tables.schema import CHILDREN, TABLES, as_described
 from warehouse.tables.tree_rows import SearchRows
@@ -357,6 +357,18 @@ def record_run(
     row = {"run_id": run_id, "kind": kind, "task": task, "host": socket.gethostname()}
     row["params"] = json.dumps(params, sort_keys=True, default=str)
     insert_new(warehouse, "runs", [row])
+
+
+def try_record_run(warehouse: Warehouse, run_id: str, kind: str, params: object) -> str | None:
+    """Note a run of which nothing depends on the note; return why it could not be, if so."""
+    try:
+        record_run(warehouse, run_id, kind, params=params)
+    except Exception as error:  # each kind of store has its own
+        sentence = describe(error)
+        if sentence is None and not isinstance(error, DeltaError):
+            raise
+        return sentence or first_line(error)
+    return None
 
 
 def scan(
