@@ -165,9 +165,12 @@ def test_a_query_may_begin_with_a_comment_or_come_from_elsewhere(
 ) -> None:
     statement = "-- one\nSELECT 1 AS n"
     assert run("sql", statement, "--format", "csv", home=home) == 0
-    monkeypatch.setattr("sys.stdin", io.StringIO(statement))
+    monkeypatch.setattr("sys.stdin", io.TextIOWrapper(io.BytesIO(statement.encode())))
     assert run("sql", "-", "--format", "csv", home=home) == 0
     assert capsys.readouterr().out.split() == ['"n"', "1"] * 2
+    monkeypatch.setattr("sys.stdin", io.TextIOWrapper(io.BytesIO(b"SELECT '\xff'")))
+    assert run("sql", "-", home=home) == 2
+    assert capsys.readouterr().err == "vigorl: the statement is no text in UTF-8\n"
 
 
 def test_a_query_of_no_warehouse_is_one_sentence(
